@@ -1,0 +1,56 @@
+"""What the control plane wants served and what a worker says of it: the plain values that cross between the planes."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class State(StrEnum):
+    """State of one version, in the words of the protocol's repository index."""
+
+    LOADING = "LOADING"
+    READY = "READY"
+    UNLOADING = "UNLOADING"
+    UNAVAILABLE = "UNAVAILABLE"
+
+
+@dataclass(frozen=True, slots=True)
+class VersionSpec:
+    """One version to serve: where its graph lies, how to serve it, and the counter block that is its own.
+
+    ``config`` is the model configuration in protobuf JSON form ("" = derived from the graph); ``tag``
+    changes when the file or the configuration does, so that a changed version is loaded anew.
+    """
+
+    version: str
+    path: str
+    config: str = ""
+    block: int = 0
+    tag: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """One model: the versions to serve, its aliases, and what is known but not served (version to reason)."""
+
+    name: str
+    versions: tuple[VersionSpec, ...] = ()
+    aliases: dict[str, str] = field(default_factory=dict)
+    unavailable: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Desired:
+    """The whole desired state, repeated in full at every change; omission means unload."""
+
+    revision: int = 0
+    models: tuple[ModelSpec, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class VersionStatus:
+    """What a worker reports of one version."""
+
+    model: str
+    version: str
+    state: State
+    reason: str = ""

@@ -1,0 +1,84 @@
+"""The faults Penstock can answer with, named by meaning; transports map them to their own codes."""
+
+from typing import ClassVar
+
+
+class Fault(Exception):
+    """A failure a caller is told about: one sentence that says what was expected.
+
+    The text reaches callers as it is, so it never holds a path, a file name or a trace.
+    """
+
+    kind: ClassVar[str] = "internal"
+
+
+class InvalidInput(Fault):
+    """The request contradicts the protocol or the model's signature."""
+
+    kind = "invalid"
+
+
+class NotFound(Fault):
+    """No such model, version or resource."""
+
+    kind = "not_found"
+
+
+class TooLarge(Fault):
+    """The message is over the configured limit."""
+
+    kind = "too_large"
+
+
+class Overloaded(Fault):
+    """A bounded queue is full; ``retry_after_s`` says when to try again (seconds)."""
+
+    kind = "overloaded"
+
+    def __init__(self, message: str, retry_after_s: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class Unsupported(Fault):
+    """A feature of the protocol that this server does not offer."""
+
+    kind = "unsupported"
+
+
+class NotReady(Fault):
+    """Known, but not able to answer now: loading, failed or unloaded."""
+
+    kind = "not_ready"
+
+
+class DeadlineExceeded(Fault):
+    """The caller's time ran out before an answer was ready."""
+
+    kind = "deadline"
+
+
+class Cancelled(Fault):
+    """The caller went away; nobody reads the answer."""
+
+    kind = "cancelled"
+
+
+class Internal(Fault):
+    """Ours: a model that failed at run time, or a bug."""
+
+    kind = "internal"
+
+
+KINDS: tuple[type[Fault], ...] = (
+    InvalidInput,
+    NotFound,
+    TooLarge,
+    Overloaded,
+    Unsupported,
+    NotReady,
+    DeadlineExceeded,
+    Cancelled,
+    Internal,
+)
+"""Every fault there is; the transports' tables are tested against this list."""

@@ -1,0 +1,18 @@
+"""Where a run takes place: on the event loop, or on a thread of its own. A pure function of measured times."""
+
+INLINE_BUDGET_NS = 500_000
+"""A run expected to take longer than this leaves the loop; a thread hop costs about 75 µs."""
+
+WIDE_BUDGET_NS = 2_000_000
+"""A run at least this long on one thread is worth several intra-op threads."""
+
+
+def runs_inline(run_ns: int | None, elements: int, measured_elements: int, budget_ns: int = INLINE_BUDGET_NS) -> bool:
+    """Whether a request of ``elements`` input elements may run on the loop.
+
+    ``run_ns`` is the warm-up's run time (None = not measured: never inline) at ``measured_elements``; the
+    cost is taken to grow in proportion, never to shrink below the measured one.
+    """
+    if run_ns is None:
+        return False
+    return run_ns * max(elements, measured_elements) <= budget_ns * measured_elements

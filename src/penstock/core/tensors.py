@@ -1,0 +1,150 @@
+"""Tensors as the Open Inference Protocol names them, and their raw little-endian form."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from penstock.core.errors import InvalidInput
+
+Array = NDArray[Any]
+Shape = tuple[int, ...]
+
+MAX_ELEMENTS = 1 << 40
+"""No shape may promise more elements than this, so that a product of dimensions cannot run away."""
+
+NUMPY_TYPES: dict[str, np.dtype[Any]] = {
+    "BOOL": np.dtype(np.bool_),
+    "UINT8": np.dtype("u1"),
+    "UINT16": np.dtype("<u2"),
+    "UINT32": np.dtype("<u4"),
+    "UINT64": np.dtype("<u8"),
+    "INT8": np.dtype("i1"),
+    "INT16": np.dtype("<i2"),
+    "INT32": np.dtype("<i4"),
+    "INT64": np.dtype("<i8"),
+    "FP16": np.dtype("<f2"),
+    "FP32": np.dtype("<f4"),
+    "FP64": np.dtype("<f8"),
+    "BF16": np.dtype("<u2"),
+    "BYTES": np.dtype(object),
+}
+"""Datatype name to the NumPy type that carries it; BF16 travels as its 16 bits, BYTES as ``str`` objects."""
+
+RAW_ONLY = frozenset({"FP16", "BF16"})
+"""Datatypes that have no JSON and no typed gRPC form."""
+
+
+@dataclass(slots=True)
+class Tensor:
+    """One named tensor of a request or an answer; ``data`` has the type ``NUMPY_TYPES[datatype]``."""
+
+    name: str
+    datatype: str
+    data: Array
+
+
+def shape_text(shape: Sequence[int]) -> str:
+    """A shape as the error messages write it: ``[-1, 30]``."""
+    return "[" + ", ".join(map(str, shape)) + "]"
+
+
+def element_count(name: str, shape: Sequence[int]) -> int:
+    """Number of elements of a stated shape.
+
+    Raises:
+        InvalidInput: a dimension is negative, or the product is beyond any possible message.
+    """
+    count = prod(shape)
+    if any(dim < 0 for dim in shape) or count > MAX_ELEMENTS:
+        raise InvalidInput(f"tensor '{name}' has the impossible shape {shape_text(shape)}")
+    return count
+
+
+def numpy_type(name: str, datatype: str) -> np.dtype[Any]:
+    """The NumPy type of a datatype name.
+
+    Raises:
+        InvalidInput: the protocol knows no such datatype.
+    """
+    try:
+        return NUMPY_TYPES[datatype]
+    except KeyError:
+        known = ", ".join(NUMPY_TYPES)
+        raise InvalidInput(f"tensor '{name}' has the unknown datatype '{datatype}'; expected one of {known}") from None
+
+
+def from_raw(name: str, datatype: str, shape: Sequence[int], raw: bytes | memoryview) -> Array:
+    """A view on raw little-endian row-major bytes; BYTES elements are length-prefixed and copied out.
+
+    Raises:
+        InvalidInput: unknown datatype, impossible shape, or a byte count that does not fit it.
+    """
+    dtype = numpy_type(name, datatype)
+    count = element_count(name, shape)
+    if datatype == "BYTES":
+        return bytes_from_raw(name, count, raw).reshape(shape)
+    if len(raw) != count * dtype.itemsize:
+        raise InvalidInput(
+            f"tensor '{name}' of {datatype} {shape_text(shape)} needs {count * dtype.itemsize} bytes, got {len(raw)}"
+        )
+    array = np.frombuffer(raw, dtype).reshape(shape)
+    if datatype == "BOOL" and count and array.view(np.uint8).max() > 1:
+        raise InvalidInput(f"tensor '{name}' of BOOL holds a byte other than 0 and 1")
+    return array
+
+
+def to_raw(datatype: str, array: Array) -> bytes:
+    """The raw little-endian row-major bytes of an array of ``NUMPY_TYPES[datatype]``."""
+    if datatype == "BYTES":
+        return bytes_to_raw(array)
+    return np.ascontiguousarray(array, NUMPY_TYPES[datatype]).tobytes()
+
+
+def bytes_from_raw(name: str, count: int, raw: bytes | memoryview) -> Array:
+    """BYTES elements from their wire form: each a 4-byte little-endian length, then UTF-8 text.
+
+    ONNX string tensors hold UTF-8, so other bytes cannot reach a model and are refused here.
+
+    Raises:
+        InvalidInput: a length runs past the end, bytes are left over, or an element is not UTF-8.
+    """
+    if count * 4 > len(raw):
+        raise InvalidInput(f"tensor '{name}' of BYTES needs {count} elements, but its data ends after {len(raw)} bytes")
+    items = np.empty(count, object)
+    view, offset, end = memoryview(raw), 0, len(raw)
+    for index in range(count):
+        start = offset + 4
+        offset = start + int.from_bytes(view[offset:start], "little")
+        if start > end or offset > end:
+            raise InvalidInput(f"tensor '{name}' of BYTES ends inside element {index} of {count}")
+        items[index] = text_from_bytes(name, index, view[start:offset])
+    if offset != end:
+        raise InvalidInput(f"tensor '{name}' of BYTES has {end - offset} bytes after its last of {count} elements")
+    return items
+
+
+def text_from_bytes(name: str, index: int, item: bytes | memoryview) -> str:
+    """One BYTES element as the text an ONNX string tensor holds.
+
+    Raises:
+        InvalidInput: the bytes are not UTF-8.
+    """
+    try:
+        return str(item, "utf-8")
+    except UnicodeDecodeError:
+        raise InvalidInput(
+            f"element {index} of tensor '{name}' is not UTF-8; ONNX string tensors hold UTF-8 text"
+        ) from None
+
+
+def bytes_to_raw(array: Array) -> bytes:
+    """The wire form of BYTES elements, row-major."""
+    parts: list[bytes] = []
+    for item in array.ravel():
+        encoded = item.encode() if isinstance(item, str) else bytes(item)
+        parts += (len(encoded).to_bytes(4, "little"), encoded)
+    return b"".join(parts)

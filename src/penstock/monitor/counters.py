@@ -1,0 +1,282 @@
+"""The layout of a worker's counter memory; only here is it known which word means what.
+
+A slot is one worker's memory: a header, then one block for each served version (block 0 counts requests that
+reached no version). Every word is an unsigned 64-bit integer with a single writer, the slot's worker; words
+only grow, so blocks of several slots add up word by word and a successor in the same slot continues them.
+The gauges of the header are the exception: they describe the present worker.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from penstock.core.buckets import LATENCY_EDGES_NS, ROWS_EDGES, latency_bucket, rows_bucket
+from penstock.core.labels import OK, OUTCOMES, PROTOCOL_NAMES, ROUTE_NAMES
+
+Words = NDArray[np.uint64]
+
+STAGES = ("decode", "queue", "run", "encode")
+SERIES = len(ROUTE_NAMES) * len(PROTOCOL_NAMES)
+LATENCY_WORDS = len(LATENCY_EDGES_NS) + 2  # buckets, the one above, the sum
+ROWS_WORDS = len(ROWS_EDGES) + 2
+BATCH_SIZES = 128  # batch sizes counted one by one for the protocol's batch statistics
+
+_REQUESTS = 0
+_DURATION = _REQUESTS + SERIES * len(OUTCOMES)
+_STAGE = _DURATION + SERIES * LATENCY_WORDS
+_ROWS = _STAGE + len(STAGES) * LATENCY_WORDS
+_SUCCESS_NS = _ROWS + ROWS_WORDS
+_FAIL_NS = _SUCCESS_NS + 1
+_INFERENCES = _SUCCESS_NS + 2
+_EXECUTIONS = _SUCCESS_NS + 3
+_LAST_MS = _SUCCESS_NS + 4
+_INFLIGHT = _SUCCESS_NS + 5
+_BATCH = _SUCCESS_NS + 6
+BLOCK_WORDS = _BATCH + BATCH_SIZES * 4
+
+HEADER_WORDS = 64
+BLOCKS = 1024
+SLOT_BYTES = 8 * (HEADER_WORDS + BLOCKS * BLOCK_WORDS)
+
+_PID, _HEARTBEAT, _STATE, _BUSY_UNTIL = range(4)
+
+STARTING, READY, DRAINING = range(3)
+STATE_NAMES = ("starting", "ready", "draining")
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Durations of one request in nanoseconds; ``total`` runs from the first byte read to the answer's write."""
+
+    total: int
+    decode: int = 0
+    queue: int = 0
+    run: int = 0
+    encode: int = 0
+
+
+class BlockWriter:
+    """The counters of one version in one worker."""
+
+    __slots__ = ("_words",)
+
+    def __init__(self, words: memoryview) -> None:
+        self._words = words
+
+    def finished(self, series: int, outcome: int, total_ns: int) -> None:
+        """Count one request: ``series`` is ``route * len(PROTOCOL_NAMES) + protocol``."""
+        words = self._words
+        words[_REQUESTS + series * len(OUTCOMES) + outcome] += 1
+        base = _DURATION + series * LATENCY_WORDS
+        words[base + latency_bucket(total_ns)] += 1
+        words[base + LATENCY_WORDS - 1] += total_ns
+        words[_SUCCESS_NS if outcome == OK else _FAIL_NS] += total_ns
+
+    def stages(self, decode: int, queue: int, run: int, encode: int) -> None:
+        """Count the stages of one successful request, nanoseconds each."""
+        words, base, last = self._words, _STAGE, LATENCY_WORDS - 1
+        for nanoseconds in (decode, queue, run, encode):
+            words[base + latency_bucket(nanoseconds)] += 1
+            words[base + last] += nanoseconds
+            base += LATENCY_WORDS
+
+    def executed(self, rows: int, decode: int, run: int, encode: int) -> None:
+        """Count one run of the model on ``rows`` rows that answered its caller."""
+        words = self._words
+        words[_ROWS + rows_bucket(rows)] += 1
+        words[_ROWS + ROWS_WORDS - 1] += rows
+        words[_INFERENCES] += rows
+        words[_EXECUTIONS] += 1
+        words[_LAST_MS] = time.time_ns() // 1_000_000
+        if 0 < rows <= BATCH_SIZES:
+            base = _BATCH + (rows - 1) * 4
+            words[base] += 1
+            words[base + 1] += decode
+            words[base + 2] += run
+            words[base + 3] += encode
+
+    def entered(self) -> None:
+        """One more request is being worked on."""
+        self._words[_INFLIGHT] += 1
+
+    def left(self) -> None:
+        """One request fewer is being worked on."""
+        self._words[_INFLIGHT] -= 1
+
+
+class Slot:
+    """One worker's memory: its header and its blocks, over any writable buffer of ``SLOT_BYTES``."""
+
+    def __init__(self, buffer: memoryview) -> None:
+        self._words = buffer.cast("B").cast("Q")
+        self._array: Words = np.frombuffer(buffer, np.uint64)
+
+    @classmethod
+    def in_process(cls) -> "Slot":
+        """A slot in ordinary memory, for tests and embedding."""
+        return cls(memoryview(bytearray(SLOT_BYTES)))
+
+    def block(self, index: int) -> BlockWriter:
+        """The writer of a block; only the slot's worker may use it."""
+        start = HEADER_WORDS + index * BLOCK_WORDS
+        return BlockWriter(self._words[start : start + BLOCK_WORDS])
+
+    def read(self, index: int) -> Words:
+        """The words of a block, as they stand now (a view)."""
+        start = HEADER_WORDS + index * BLOCK_WORDS
+        return self._array[start : start + BLOCK_WORDS]
+
+    def take_over(self, pid: int) -> None:
+        """Begin a new worker's life in this slot: its gauges start at zero, the counters go on."""
+        for index in range(BLOCKS):
+            at = HEADER_WORDS + index * BLOCK_WORDS + _INFLIGHT
+            if self._words[at]:
+                self._words[at] = 0
+        self._words[_STATE] = STARTING
+        self._words[_BUSY_UNTIL] = 0
+        self._words[_PID] = pid
+        self.beat(time.monotonic_ns())
+
+    def clear(self, index: int) -> None:
+        """Zero a block, before it is given to another version; no worker may be using it."""
+        self.read(index)[:] = 0
+
+    def beat(self, now_ns: int) -> None:
+        """Note that the event loop is alive, in nanoseconds of ``time.monotonic_ns``."""
+        self._words[_HEARTBEAT] = now_ns
+
+    def busy_until(self, deadline_ns: int) -> None:
+        """Announce work that may hold the loop up until then, such as a model being loaded."""
+        self._words[_BUSY_UNTIL] = deadline_ns
+
+    def set_state(self, state: int) -> None:
+        """One of STARTING, READY, DRAINING."""
+        self._words[_STATE] = state
+
+    @property
+    def pid(self) -> int:
+        """Process id of the worker that owns the slot, 0 before the first."""
+        return self._words[_PID]
+
+    @property
+    def heartbeat_ns(self) -> int:
+        """When the worker last said that its loop is alive, or until when it announced to be busy."""
+        return max(self._words[_HEARTBEAT], self._words[_BUSY_UNTIL])
+
+    @property
+    def state(self) -> int:
+        """One of STARTING, READY, DRAINING."""
+        return self._words[_STATE]
+
+
+@dataclass(frozen=True, slots=True)
+class Histogram:
+    """Cumulative-free bucket counts and the sum of the values (nanoseconds or rows)."""
+
+    buckets: tuple[int, ...]
+    total: int
+
+    @property
+    def count(self) -> int:
+        """Number of values."""
+        return sum(self.buckets)
+
+
+class Totals:
+    """One version's counters added up over any number of slots."""
+
+    def __init__(self, words: Words) -> None:
+        self._words: list[int] = words.tolist()
+
+    @classmethod
+    def of(cls, slots: Iterable[Slot], block: int) -> "Totals":
+        """Add a block up over slots."""
+        total = np.zeros(BLOCK_WORDS, np.uint64)
+        last = np.uint64(0)
+        for slot in slots:
+            words = slot.read(block)
+            total += words
+            last = max(last, words[_LAST_MS])
+        total[_LAST_MS] = last
+        return cls(total)
+
+    def requests(self) -> Iterator[tuple[str, str, str, int]]:
+        """Non-zero counts as (route, protocol, outcome, count)."""
+        for series, (route, protocol) in enumerate(_series()):
+            for index, outcome in enumerate(OUTCOMES):
+                count = self._words[_REQUESTS + series * len(OUTCOMES) + index]
+                if count:
+                    yield route, protocol, outcome, count
+
+    def durations(self) -> Iterator[tuple[str, str, Histogram]]:
+        """Non-empty request duration histograms as (route, protocol, histogram in nanoseconds)."""
+        for series, (route, protocol) in enumerate(_series()):
+            histogram = self._histogram(_DURATION + series * LATENCY_WORDS, LATENCY_WORDS)
+            if histogram.count:
+                yield route, protocol, histogram
+
+    def stage(self, name: str) -> Histogram:
+        """Durations of one stage, nanoseconds."""
+        return self._histogram(_STAGE + STAGES.index(name) * LATENCY_WORDS, LATENCY_WORDS)
+
+    def batch_rows(self) -> Histogram:
+        """Rows of each run."""
+        return self._histogram(_ROWS, ROWS_WORDS)
+
+    def batches(self) -> Iterator[tuple[int, int, int, int, int]]:
+        """Runs by exact batch size: (size, count, decode ns, run ns, encode ns)."""
+        for size in range(1, BATCH_SIZES + 1):
+            base = _BATCH + (size - 1) * 4
+            count, decode, run, encode = self._words[base : base + 4]
+            if count:
+                yield size, count, decode, run, encode
+
+    def outcome_count(self, succeeded: bool) -> int:
+        """Requests that ended well, or the ones that did not."""
+        return sum(count for _, _, outcome, count in self.requests() if (outcome == OUTCOMES[OK]) == succeeded)
+
+    @property
+    def success_ns(self) -> int:
+        """Time spent on successful requests."""
+        return self._words[_SUCCESS_NS]
+
+    @property
+    def fail_ns(self) -> int:
+        """Time spent on failed requests."""
+        return self._words[_FAIL_NS]
+
+    @property
+    def inferences(self) -> int:
+        """Rows inferred."""
+        return self._words[_INFERENCES]
+
+    @property
+    def executions(self) -> int:
+        """Runs of the model."""
+        return self._words[_EXECUTIONS]
+
+    @property
+    def last_inference_ms(self) -> int:
+        """Time of the last run, milliseconds since the epoch, 0 before the first."""
+        return self._words[_LAST_MS]
+
+    @property
+    def inflight(self) -> int:
+        """Requests being worked on."""
+        return self._words[_INFLIGHT]
+
+    def _histogram(self, base: int, words: int) -> Histogram:
+        return Histogram(tuple(self._words[base : base + words - 1]), self._words[base + words - 1])
+
+
+def _series() -> Iterator[tuple[str, str]]:
+    for route in ROUTE_NAMES:
+        for protocol in PROTOCOL_NAMES:
+            yield route, protocol
+
+
+ReadTotals = Callable[[int], Totals]
+"""Gives a block's totals over all workers."""

@@ -1,0 +1,93 @@
+"""One prediction on its way through a worker."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import count
+from os import urandom
+from typing import TYPE_CHECKING, Protocol
+
+from penstock.core.errors import Fault
+from penstock.core.labels import PROTOCOL_NAMES, Route
+from penstock.core.labels import Protocol as Transport
+from penstock.core.tensors import Tensor
+
+if TYPE_CHECKING:
+    from penstock.serving.served import Served
+
+
+@dataclass(frozen=True, slots=True)
+class OutputWish:
+    """An output the caller asked for; ``classes`` > 0 asks for the classification extension's strings."""
+
+    name: str
+    classes: int = 0
+
+
+class Call:
+    """What a transport hands in and gets back; times are ``time.monotonic_ns``.
+
+    ``outputs`` is filled on success, in the order of ``wishes`` (all outputs of the model when None);
+    otherwise ``fault`` says what went wrong.
+    """
+
+    __slots__ = (
+        "began_ns",
+        "deadline_ns",
+        "decoded_ns",
+        "fault",
+        "id",
+        "outputs",
+        "ran_ns",
+        "route",
+        "rows",
+        "series",
+        "served",
+        "started_ns",
+        "tensors",
+        "wishes",
+    )
+
+    def __init__(
+        self,
+        served: "Served",
+        route: Route,
+        protocol: Transport,
+        call_id: str,
+        tensors: list[Tensor],
+        wishes: list[OutputWish] | None,
+        deadline_ns: int,
+        began_ns: int,
+    ) -> None:
+        self.served = served
+        self.route = route
+        self.series = route * len(PROTOCOL_NAMES) + protocol
+        self.id = call_id
+        self.tensors = tensors
+        self.wishes = wishes
+        self.deadline_ns = deadline_ns
+        self.began_ns = began_ns
+        self.decoded_ns = 0
+        self.started_ns = 0
+        self.ran_ns = 0
+        self.rows = 0
+        self.outputs: list[Tensor] = []
+        self.fault: Fault | None = None
+
+
+Done = Callable[[Call], None]
+"""Told once, on the event loop, when a call has its outputs or its fault."""
+
+
+class Cancel(Protocol):
+    """Gives a submitted call up: nobody will read its answer."""
+
+    def __call__(self) -> None: ...
+
+
+_PREFIX = urandom(6).hex()
+_NEXT = count(1)
+
+
+def new_id() -> str:
+    """A request id for callers that brought none: unique to this process and its successors."""
+    return f"{_PREFIX}-{next(_NEXT):x}"

@@ -1,0 +1,227 @@
+"""The one use-case object behind every transport: find, infer, count, and the protocol's cold questions."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from time import monotonic_ns
+from typing import Any, Protocol
+
+from penstock.core.desired import State
+from penstock.core.errors import NotReady
+from penstock.core.labels import OK, OUTCOME_INDEX, PROTOCOL_NAMES, Route
+from penstock.core.labels import Protocol as Transport
+from penstock.core.signature import TensorSpec
+from penstock.core.versions import sort_key
+from penstock.monitor.counters import ReadTotals, Slot, Totals
+from penstock.serving.calls import Call, Done
+from penstock.serving.catalogue import Answer, Catalogue, ModelEntry
+
+PLATFORM = "onnxruntime_onnx"
+NO_VERSION_BLOCK = 0
+"""Counters of requests that reached no version."""
+
+
+class Repository(Protocol):
+    """Who loads and unloads models; the control plane does it for all workers."""
+
+    async def load(self, model: str, config: str | None) -> None:
+        """Load a model, or load it anew; ``config`` is a model configuration in JSON that replaces its own.
+
+        Raises:
+            NotFound: no such model.
+            InvalidInput: it cannot be loaded, with the reason.
+        """
+
+    async def unload(self, model: str) -> None:
+        """Stop serving a model.
+
+        Raises:
+            NotFound: no such model.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class ModelMetadata:
+    """What the protocol's metadata call tells of a model."""
+
+    name: str
+    versions: tuple[str, ...]
+    platform: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class VersionStatistics:
+    """One version's counts over all workers."""
+
+    model: str
+    version: str
+    totals: Totals
+
+
+@dataclass(frozen=True, slots=True)
+class IndexEntry:
+    """One line of the repository index; ``version`` and ``state`` are empty for a model without versions."""
+
+    name: str
+    version: str
+    state: str
+    reason: str
+
+
+class DataPlane:
+    """Everything a transport may ask of a worker; lives on the worker's event loop."""
+
+    def __init__(self, slot: Slot, totals: ReadTotals, repository: Repository, default_timeout_ns: int) -> None:
+        self.catalogue = Catalogue()
+        self.default_timeout_ns = default_timeout_ns
+        self.live = True
+        self._complete = False
+        self._draining = False
+        self._unmatched = slot.block(NO_VERSION_BLOCK)
+        self._totals = totals
+        self._repository = repository
+        self._blocks: dict[tuple[str, str], int] = {}
+
+    # The infer road.
+
+    def find(self, model: str, version: str) -> Answer:
+        """Who answers, and why; see ``Catalogue.find``."""
+        return self.catalogue.find(model, version)
+
+    def submit(self, call: Call, done: Done) -> Callable[[], None] | None:
+        """Run a call and tell ``done`` on the loop; a call that waits for a thread can be given up by the result."""
+        call.served.block.entered()
+        return call.served.submit(call, done)
+
+    async def infer(self, call: Call) -> None:
+        """Run a call and wait for it; cancelling the wait gives the call up.
+
+        Raises:
+            Fault: whatever the call ended with.
+        """
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        give_up = self.submit(call, lambda _: None if future.done() else future.set_result(None))
+        try:
+            await future
+        except asyncio.CancelledError:
+            if give_up is not None:
+                give_up()
+            raise
+        if call.fault is not None:
+            raise call.fault
+
+    def finish(self, call: Call, outcome: str) -> None:
+        """Count a submitted call once its answer is written (or nobody is left to write it to)."""
+        block = call.served.block
+        block.left()
+        now = monotonic_ns()
+        index = OUTCOME_INDEX[outcome]
+        block.finished(call.series, index, now - call.began_ns)
+        if index == OK:
+            decode = call.decoded_ns - call.began_ns
+            run = call.ran_ns - call.started_ns
+            encode = now - call.ran_ns
+            block.stages(decode, call.started_ns - call.decoded_ns, run, encode)
+            block.executed(call.rows, decode, run, encode)
+
+    def refuse(self, answer: Answer | None, transport: Transport, outcome: str, began_ns: int) -> None:
+        """Count a request that was refused before it became a call; ``answer`` is None if no version was found."""
+        if answer is None:
+            block, route = self._unmatched, Route.STABLE
+        else:
+            block, route = answer[0].block, answer[1]
+        series = route * len(PROTOCOL_NAMES) + transport
+        block.finished(series, OUTCOME_INDEX[outcome], monotonic_ns() - began_ns)
+
+    # What changes the picture.
+
+    def publish(self, catalogue: Catalogue, blocks: dict[tuple[str, str], int]) -> None:
+        """Replace the picture of what is served; ``blocks`` are the versions' counter blocks."""
+        self._blocks = blocks
+        self.catalogue = catalogue
+
+    def complete(self) -> None:
+        """The first desired state has been worked through: ready from now on."""
+        self._complete = True
+
+    def begin_drain(self) -> None:
+        """Not ready any more, for good."""
+        self._draining = True
+
+    # The protocol's cold questions.
+
+    def ready(self) -> bool:
+        """Whether the server as a whole takes requests."""
+        return self._complete and not self._draining
+
+    def model_ready(self, model: str, version: str = "") -> bool:
+        """Whether this model (and version) answers now.
+
+        Raises:
+            NotFound: no such model or version.
+        """
+        try:
+            self.catalogue.find(model, version)
+        except NotReady:
+            return False
+        return True
+
+    def metadata(self, model: str, version: str = "") -> ModelMetadata:
+        """Names, shapes and datatypes of a model.
+
+        Raises:
+            NotFound: no such model or version.
+            NotReady: it is not loaded.
+        """
+        served, _ = self.catalogue.find(model, version)
+        signature = served.signature
+        versions = (served.identity.version,) if version else self.catalogue.entry(model).ready
+        return ModelMetadata(model, versions, PLATFORM, signature.inputs, signature.outputs)
+
+    def config(self, model: str, version: str = "") -> dict[str, Any]:
+        """The model's configuration in protobuf JSON form; raises as ``metadata`` does."""
+        return self.catalogue.find(model, version)[0].config
+
+    def statistics(self, model: str = "", version: str = "") -> list[VersionStatistics]:
+        """Counts of every served version, or of one model, or of one version, over all workers.
+
+        Raises:
+            NotFound: no such model or version.
+            NotReady: the version is not loaded.
+        """
+        if not model:
+            return [found for entry in self.catalogue.models.values() for found in self._statistics(entry)]
+        if not version:
+            return list(self._statistics(self.catalogue.entry(model)))
+        served, _ = self.catalogue.find(model, version)
+        return [self._statistics_of(model, served.identity.version)]
+
+    def index(self, ready_only: bool = False) -> list[IndexEntry]:
+        """Every known model and version with its state."""
+        lines = [line for entry in self.catalogue.models.values() for line in _index_lines(entry)]
+        return [line for line in lines if line.state == State.READY] if ready_only else lines
+
+    async def load(self, model: str, config: str | None = None) -> None:
+        """See ``Repository.load``."""
+        await self._repository.load(model, config)
+
+    async def unload(self, model: str) -> None:
+        """See ``Repository.unload``."""
+        await self._repository.unload(model)
+
+    def _statistics(self, entry: ModelEntry) -> Iterator[VersionStatistics]:
+        for version in entry.ready:
+            yield self._statistics_of(entry.name, version)
+
+    def _statistics_of(self, model: str, version: str) -> VersionStatistics:
+        return VersionStatistics(model, version, self._totals(self._blocks[model, version]))
+
+
+def _index_lines(entry: ModelEntry) -> Iterator[IndexEntry]:
+    if not entry.statuses:
+        yield IndexEntry(entry.name, "", "", "")
+    for version in sorted(entry.statuses, key=sort_key):
+        status = entry.statuses[version]
+        yield IndexEntry(entry.name, version, status.state, status.reason)

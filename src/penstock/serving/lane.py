@@ -1,0 +1,105 @@
+"""First-in-first-out threads for runs too long for the event loop, with a bounded queue and real deadlines."""
+
+import asyncio
+import threading
+from queue import SimpleQueue
+from time import monotonic_ns
+
+from penstock.core.errors import Cancelled, DeadlineExceeded, Fault, Internal, Overloaded
+from penstock.core.signature import Feeds
+from penstock.core.tensors import Array
+from penstock.engine.model import Interrupt, Model
+from penstock.serving.calls import Call
+
+
+class Entry:
+    """A run that waits for a thread; ``abandoned`` is set when its caller has been answered already."""
+
+    __slots__ = ("abandoned", "call", "feeds", "future", "interrupt", "names")
+
+    def __init__(self, call: Call, feeds: Feeds, names: list[str], future: "asyncio.Future[list[Array]]") -> None:
+        self.call = call
+        self.feeds = feeds
+        self.names = names
+        self.future = future
+        self.interrupt = Interrupt()
+        self.abandoned = False
+
+
+class Lane:
+    """Threads that run one model's calls in order of arrival; all methods but the threads' are the loop's."""
+
+    def __init__(self, model: Model, threads: int, bound: int) -> None:
+        self._model = model
+        self._threads = threads
+        self._bound = bound
+        self._queue: SimpleQueue[Entry | None] = SimpleQueue()
+        self._waiting = 0
+        self._started = False
+
+    def enter(self, call: Call, feeds: Feeds, names: list[str]) -> Entry:
+        """Queue a run; its ``future`` gets the outputs or a fault, at the deadline at the latest.
+
+        Raises:
+            Overloaded: the queue is full.
+        """
+        if self._waiting >= self._bound:
+            raise Overloaded(f"the queue of this model is full ({self._bound} waiting); try again later")
+        if not self._started:
+            self._start()
+        loop = asyncio.get_running_loop()
+        entry = Entry(call, feeds, names, loop.create_future())
+        wait_s = max(0, call.deadline_ns - monotonic_ns()) / 1e9
+        timer = loop.call_later(wait_s, self.abandon, entry, DeadlineExceeded("the deadline passed before an answer"))
+        entry.future.add_done_callback(lambda _: timer.cancel())
+        self._waiting += 1
+        self._queue.put(entry)
+        return entry
+
+    def abandon(self, entry: Entry, fault: Fault) -> None:
+        """Answer a caller now and stop its run, whether it waits or runs."""
+        entry.abandoned = True
+        entry.interrupt.stop()
+        if not entry.future.done():
+            entry.future.set_exception(fault)
+
+    def close(self) -> None:
+        """Let the threads end once the queue is empty."""
+        for _ in range(self._threads if self._started else 0):
+            self._queue.put(None)
+
+    def _start(self) -> None:
+        self._started = True
+        loop = asyncio.get_running_loop()
+        for _ in range(self._threads):
+            threading.Thread(target=self._work, args=(loop,), name="penstock-run", daemon=True).start()
+
+    def _work(self, loop: asyncio.AbstractEventLoop) -> None:
+        while (entry := self._queue.get()) is not None:
+            result: list[Array] | Fault = Cancelled("given up before its run")
+            if not entry.abandoned:
+                result = self._run(entry)
+            loop.call_soon_threadsafe(self._settle, entry, result)
+
+    def _run(self, entry: Entry) -> list[Array] | Fault:
+        call = entry.call
+        call.started_ns = monotonic_ns()
+        if call.started_ns >= call.deadline_ns:
+            return DeadlineExceeded("the deadline passed while waiting")
+        try:
+            outputs = self._model.run(entry.feeds, entry.names, entry.interrupt)
+        except Fault as fault:
+            return fault
+        except Exception as error:  # a thread must outlive any run
+            return Internal(f"the model failed: {type(error).__name__}")
+        call.ran_ns = monotonic_ns()
+        return outputs
+
+    def _settle(self, entry: Entry, result: list[Array] | Fault) -> None:
+        self._waiting -= 1
+        if entry.future.done():
+            return
+        if isinstance(result, Fault):
+            entry.future.set_exception(result)
+        else:
+            entry.future.set_result(result)

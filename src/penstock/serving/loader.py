@@ -1,0 +1,119 @@
+"""Makes a worker serve what is desired: loads beside the old, publishes by one assignment, then unloads."""
+
+import asyncio
+import gc
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+from penstock.core.desired import Desired, ModelSpec, State, VersionSpec, VersionStatus
+from penstock.core.errors import Fault
+from penstock.engine import model as engine
+from penstock.monitor.counters import Slot
+from penstock.registry import model_config
+from penstock.serving.catalogue import Catalogue, model_entry
+from penstock.serving.dataplane import DataPlane
+from penstock.serving.served import Identity, Served
+
+log = logging.getLogger("penstock.serving")
+
+Key = tuple[str, str]
+OnStatus = Callable[[tuple[VersionStatus, ...]], None]
+
+
+class Loader:
+    """Holds the loaded versions of one worker and works through desired states, one after the other."""
+
+    def __init__(self, plane: DataPlane, slot: Slot, threads: int, on_status: OnStatus) -> None:
+        self._plane = plane
+        self._slot = slot
+        self._threads = threads
+        self._on_status = on_status
+        self._served: dict[Key, Served] = {}
+        self._statuses: dict[Key, VersionStatus] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+        self._one_at_a_time = asyncio.Lock()
+
+    async def apply(self, desired: Desired) -> None:
+        """Serve exactly this: new and changed versions are loaded first, then what is left over is unloaded."""
+        async with self._one_at_a_time:
+            wanted = {(model.name, spec.version): spec for model in desired.models for spec in model.versions}
+            self._forget_statuses(set(wanted))
+            for (model, version), spec in wanted.items():
+                if self._needs_loading(model, spec):
+                    await self._load(desired, model, spec)
+            leftover = [self._served.pop(key) for key in list(self._served) if key not in wanted]
+            self._publish(desired)
+            for served in leftover:
+                self._close(served)
+            self._plane.complete()
+            gc.collect()
+            gc.freeze()  # what was loaded stays: no collection need ever walk it
+
+    async def close(self) -> None:
+        """Unload everything; no call may be on its way."""
+        self._plane.publish(Catalogue(), {})
+        for served in self._served.values():
+            self._close(served)
+        self._served.clear()
+        if self._closing:
+            await asyncio.wait(self._closing)
+
+    def _needs_loading(self, model: str, spec: VersionSpec) -> bool:
+        served = self._served.get((model, spec.version))
+        return served is None or served.identity != Identity(model, spec.version, spec.tag)
+
+    async def _load(self, desired: Desired, model: str, spec: VersionSpec) -> None:
+        key = (model, spec.version)
+        if key not in self._served:
+            self._report(desired, VersionStatus(model, spec.version, State.LOADING))
+        try:
+            fresh = await self._loaded(model, spec)
+        except Fault as fault:
+            log.warning("model %s version %s cannot be loaded: %s", model, spec.version, fault)
+            old = self._served.pop(key, None)
+            self._report(desired, VersionStatus(model, spec.version, State.UNAVAILABLE, str(fault)))
+        else:
+            old = self._served.get(key)
+            self._served[key] = fresh
+            self._report(desired, VersionStatus(model, spec.version, State.READY))
+        if old is not None:
+            self._close(old)
+
+    async def _loaded(self, model: str, spec: VersionSpec) -> Served:
+        folder = Path(spec.path)
+        loop = asyncio.get_running_loop()
+        options = model_config.read(spec.config, _model_folder(folder))
+        engine_model = await loop.run_in_executor(None, engine.load, folder, options, self._threads)
+        config = model_config.describe(model, options, engine_model.signature, spec.config)
+        identity = Identity(model, spec.version, spec.tag)
+        return Served(identity, engine_model, options, config, self._slot.block(spec.block))
+
+    def _close(self, served: Served) -> None:
+        task = asyncio.get_running_loop().create_task(served.close())
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+    def _forget_statuses(self, wanted: set[Key]) -> None:
+        for key in [key for key in self._statuses if key not in wanted]:
+            del self._statuses[key]
+
+    def _report(self, desired: Desired, status: VersionStatus) -> None:
+        self._statuses[status.model, status.version] = status
+        self._publish(desired)
+
+    def _publish(self, desired: Desired) -> None:
+        models = {spec.name: model_entry(spec, *self._of(spec)) for spec in desired.models}
+        blocks = {(model.name, spec.version): spec.block for model in desired.models for spec in model.versions}
+        self._plane.publish(Catalogue(models), blocks)
+        self._on_status(tuple(self._statuses.values()))
+
+    def _of(self, spec: ModelSpec) -> tuple[dict[str, Served], dict[str, VersionStatus]]:
+        served = {version: one for (model, version), one in self._served.items() if model == spec.name}
+        statuses = {version: one for (model, version), one in self._statuses.items() if model == spec.name}
+        return {v: one for v, one in served.items() if v in statuses}, statuses
+
+
+def _model_folder(graph: Path) -> Path:
+    """The folder of label and warm-up files: the one that holds the version folders."""
+    return graph.parent.parent
