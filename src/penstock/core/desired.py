@@ -18,11 +18,13 @@ class VersionSpec:
     """One version to serve: where its graph lies, how to serve it, and the counter block that is its own.
 
     ``config`` is the model configuration in protobuf JSON form ("" = derived from the graph); ``tag``
-    changes when the file or the configuration does, so that a changed version is loaded anew.
+    changes when the file or the configuration does, so that a changed version is loaded anew. ``folder``
+    is the model's own folder, where label and warm-up files lie.
     """
 
     version: str
     path: str
+    folder: str = ""
     config: str = ""
     block: int = 0
     tag: str = ""
@@ -48,9 +50,13 @@ class Desired:
 
 @dataclass(frozen=True, slots=True)
 class VersionStatus:
-    """What a worker reports of one version."""
+    """What a worker reports of one version; ``tag`` is the content it last tried to load.
+
+    READY with a reason means that loading this content failed and the one before it still answers.
+    """
 
     model: str
     version: str
     state: State
     reason: str = ""
+    tag: str = ""

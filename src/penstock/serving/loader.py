@@ -60,34 +60,31 @@ class Loader:
             await asyncio.wait(self._closing)
 
     def _needs_loading(self, model: str, spec: VersionSpec) -> bool:
-        served = self._served.get((model, spec.version))
-        return served is None or served.identity != Identity(model, spec.version, spec.tag)
+        tried = self._statuses.get((model, spec.version))
+        return tried is None or tried.tag != spec.tag
 
     async def _load(self, desired: Desired, model: str, spec: VersionSpec) -> None:
         key = (model, spec.version)
-        if key not in self._served:
-            self._report(desired, VersionStatus(model, spec.version, State.LOADING))
+        old = self._served.get(key)
+        if old is None:
+            self._report(desired, VersionStatus(model, spec.version, State.LOADING, tag=spec.tag))
         try:
-            fresh = await self._loaded(model, spec)
+            self._served[key] = await self._loaded(model, spec)
         except Fault as fault:
             log.warning("model %s version %s cannot be loaded: %s", model, spec.version, fault)
-            old = self._served.pop(key, None)
-            self._report(desired, VersionStatus(model, spec.version, State.UNAVAILABLE, str(fault)))
+            state = State.UNAVAILABLE if old is None else State.READY
+            self._report(desired, VersionStatus(model, spec.version, state, str(fault), spec.tag))
         else:
-            old = self._served.get(key)
-            self._served[key] = fresh
-            self._report(desired, VersionStatus(model, spec.version, State.READY))
-        if old is not None:
-            self._close(old)
+            self._report(desired, VersionStatus(model, spec.version, State.READY, tag=spec.tag))
+            if old is not None:
+                self._close(old)
 
     async def _loaded(self, model: str, spec: VersionSpec) -> Served:
-        folder = Path(spec.path)
+        options = model_config.read(spec.config, Path(spec.folder))
         loop = asyncio.get_running_loop()
-        options = model_config.read(spec.config, _model_folder(folder))
-        engine_model = await loop.run_in_executor(None, engine.load, folder, options, self._threads)
-        config = model_config.describe(model, options, engine_model.signature, spec.config)
-        identity = Identity(model, spec.version, spec.tag)
-        return Served(identity, engine_model, options, config, self._slot.block(spec.block))
+        loaded = await loop.run_in_executor(None, engine.load, Path(spec.path), options, self._threads)
+        config = model_config.describe(model, options, loaded.signature, spec.config)
+        return Served(Identity(model, spec.version), loaded, options, config, self._slot.block(spec.block))
 
     def _close(self, served: Served) -> None:
         task = asyncio.get_running_loop().create_task(served.close())
@@ -113,7 +110,3 @@ class Loader:
         statuses = {version: one for (model, version), one in self._statuses.items() if model == spec.name}
         return {v: one for v, one in served.items() if v in statuses}, statuses
 
-
-def _model_folder(graph: Path) -> Path:
-    """The folder of label and warm-up files: the one that holds the version folders."""
-    return graph.parent.parent

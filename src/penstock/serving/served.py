@@ -24,11 +24,10 @@ QUEUE_BOUND = 1000
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Names a served version; ``tag`` tells two contents of the same version apart."""
+    """Names a served version."""
 
     model: str
     version: str
-    tag: str
 
 
 class Served:
