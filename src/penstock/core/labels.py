@@ -29,3 +29,36 @@ OUTCOMES: tuple[str, ...] = ("ok", *(kind.kind for kind in KINDS))
 
 OUTCOME_INDEX: dict[str, int] = {name: index for index, name in enumerate(OUTCOMES)}
 OK = 0
+
+HTTP_STATUS: dict[str, int] = {
+    "ok": 200,
+    "invalid": 400,
+    "not_found": 404,
+    "too_large": 413,
+    "overloaded": 429,
+    "unsupported": 501,
+    "not_ready": 503,
+    "deadline": 504,
+    "cancelled": 499,
+    "internal": 500,
+}
+"""The status REST answers each outcome with, and the ``code`` REST requests are counted under."""
+
+GRPC_STATUS: dict[str, str] = {
+    "ok": "OK",
+    "invalid": "INVALID_ARGUMENT",
+    "not_found": "NOT_FOUND",
+    "too_large": "RESOURCE_EXHAUSTED",
+    "overloaded": "RESOURCE_EXHAUSTED",
+    "unsupported": "UNIMPLEMENTED",
+    "not_ready": "UNAVAILABLE",
+    "deadline": "DEADLINE_EXCEEDED",
+    "cancelled": "CANCELLED",
+    "internal": "INTERNAL",
+}
+"""The name of the gRPC status of each outcome, and the ``code`` gRPC requests are counted under."""
+
+
+def code(protocol: str, outcome: str) -> str:
+    """What a request of this protocol is counted under in the ``code`` label."""
+    return GRPC_STATUS[outcome] if protocol == "grpc" else str(HTTP_STATUS[outcome])
