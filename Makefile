@@ -42,8 +42,13 @@ format: $(DEV) ## write the format and the safe fixes
 bench: $(DEV) ## the benchmark report
 	$(BIN)/python -m loadtests.bench $(ARGS)
 
-proto: $(DEV) ## write src/penstock/proto from proto/
-	$(BIN)/python -m grpc_tools.protoc -Iproto --python_out=src --pyi_out=src --grpc_python_out=src proto/penstock/proto/*.proto
+proto: $(DEV) ## write src/penstock/proto from proto/, with a descriptor pool of its own (see pool.py there)
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(PROTOC) --python_out=src --pyi_out=src proto/penstock/proto/*.proto
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(PROTOC) --grpc_python_out=src --mypy_grpc_out=quiet:src proto/penstock/proto/grpc_service.proto
+	sed -i -e 's/^from google.protobuf import descriptor_pool.*/from penstock.proto.pool import POOL/' \
+		-e 's/_descriptor_pool.Default()/POOL/' src/penstock/proto/*_pb2.py
+
+PROTOC := $(BIN)/python -m grpc_tools.protoc -I proto
 
 lock: $(VENV)/bin/python ## renew locks/ from pyproject.toml; the pins of the smaller sets are those of the whole one
 	$(PIP) install --quiet uv
