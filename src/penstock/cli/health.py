@@ -1,0 +1,43 @@
+"""`penstock health`: whether a running gateway is ready; a container's health check is this verb."""
+
+import json
+from http.client import HTTPConnection, HTTPException
+from typing import Annotated, Any
+
+import typer
+
+from penstock.cli.console import Exit, print_json, say
+
+OPS_ADDRESS = "127.0.0.1:8002"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb to the command line."""
+    app.command()(health)
+
+
+def health(
+    url: Annotated[str, typer.Option(help="HOST:PORT of the ops port.", envvar="PENSTOCK_HEALTH_URL")] = OPS_ADDRESS,
+    timeout: Annotated[float, typer.Option(help="Seconds to wait for the answer.", min=0.01)] = 2.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what /readyz answered.")] = False,
+) -> None:
+    """Ask a running gateway whether it is ready: exit 0 if it is, 7 if it is not or does not answer."""
+    ready, facts = ask(url.removeprefix("http://").rstrip("/"), timeout)
+    if as_json:
+        print_json(facts)
+    else:
+        say("ready" if ready else f"not ready: {json.dumps(facts)}")
+    raise typer.Exit(Exit.OK if ready else Exit.UNAVAILABLE)
+
+
+def ask(address: str, timeout_s: float) -> tuple[bool, Any]:
+    """Whether the gateway whose ops port is at ``address`` is ready, and the document that says so."""
+    connection = HTTPConnection(address, timeout=timeout_s)
+    try:
+        connection.request("GET", "/readyz")
+        answer = connection.getresponse()
+        return answer.status == 200, json.loads(answer.read())
+    except (OSError, HTTPException, ValueError) as error:
+        return False, {"error": f"no answer from {address}: {type(error).__name__}"}
+    finally:
+        connection.close()
