@@ -1,0 +1,1 @@
+"""The transports: wire words to domain words and back, nothing else."""

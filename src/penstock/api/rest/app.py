@@ -1,0 +1,283 @@
+"""Everything of the V2 REST protocol but ``infer``: health, metadata, configuration, statistics, repository."""
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import msgspec
+import orjson
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from penstock.api.rest.compression import inflate
+from penstock.api.rest.errors import error_body, extra_headers
+from penstock.api.rest.openapi import DOCS_PAGE, document
+from penstock.core.errors import Fault, InvalidInput, TooLarge, Unsupported
+from penstock.core.labels import HTTP_STATUS
+from penstock.core.signature import TensorSpec
+from penstock.monitor.counters import Totals
+from penstock.serving.dataplane import DataPlane, VersionStatistics
+
+SERVER_NAME = "penstock"
+EXTENSIONS = (
+    "binary_tensor_data",
+    "classification",
+    "model_configuration",
+    "model_repository",
+    "parameters",
+    "statistics",
+)
+"""Protocol extensions that work here; tools switch features on by this list."""
+
+log = logging.getLogger("penstock.rest")
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+def build_app(plane: DataPlane, version: str, max_body_bytes: int) -> Starlette:
+    """The ASGI application for all paths that the infer road does not answer itself."""
+    endpoints = Endpoints(plane, version, max_body_bytes)
+    return Starlette(
+        routes=list(endpoints.routes()),
+        exception_handlers={Fault: _fault, HTTPException: _http_error, Exception: _unexpected},
+    )
+
+
+class Endpoints:
+    """The handlers, over one data plane."""
+
+    def __init__(self, plane: DataPlane, version: str, max_body_bytes: int) -> None:
+        self._plane = plane
+        self._version = version
+        self._limit = max_body_bytes
+
+    def routes(self) -> list[Route]:
+        """Every path with its method; other methods on these paths are answered with 405."""
+        get: dict[str, Endpoint] = {
+            "/v2": self.server_metadata,
+            "/v2/health/live": self.live,
+            "/v2/health/ready": self.ready,
+            "/v2/models": self.models,
+            "/v2/models/stats": self.all_statistics,
+            "/openapi.json": self.openapi,
+            "/docs": self.docs,
+        }
+        for suffix, endpoint in {
+            "": self.model_metadata,
+            "/ready": self.model_ready,
+            "/config": self.config,
+            "/stats": self.statistics,
+        }.items():
+            get[f"/v2/models/{{model}}{suffix}"] = endpoint
+            get[f"/v2/models/{{model}}/versions/{{version}}{suffix}"] = endpoint
+        post: dict[str, Endpoint] = {
+            "/v2/repository/index": self.index,
+            "/v2/repository/{repository}/index": self.index,
+            "/v2/repository/models/{model}/load": self.load,
+            "/v2/repository/{repository}/models/{model}/load": self.load,
+            "/v2/repository/models/{model}/unload": self.unload,
+            "/v2/repository/{repository}/models/{model}/unload": self.unload,
+            # POST reaches these two only in a form the infer road does not recognise
+            "/v2/models/{model}/infer": self.odd_infer,
+            "/v2/models/{model}/versions/{version}/infer": self.odd_infer,
+        }
+        offered = [Route(path, endpoint, methods=["GET"]) for path, endpoint in get.items()]
+        offered += [Route(path, endpoint, methods=["POST"]) for path, endpoint in post.items()]
+        return offered + [Route(path, self.unsupported, methods=["GET", "POST"]) for path in _NOT_OFFERED]
+
+    async def live(self, _: Request) -> Response:
+        return _json({"live": self._plane.live}, 200 if self._plane.live else 503)
+
+    async def ready(self, _: Request) -> Response:
+        ready = self._plane.ready()
+        return _json({"ready": ready}, 200 if ready else 503)
+
+    async def server_metadata(self, _: Request) -> Response:
+        return _json({"name": SERVER_NAME, "version": self._version, "extensions": EXTENSIONS})
+
+    async def models(self, _: Request) -> Response:
+        return _json({"models": list(self._plane.catalogue.models)})
+
+    async def model_metadata(self, request: Request) -> Response:
+        found = self._plane.metadata(*_target(request))
+        return _json(
+            {
+                "name": found.name,
+                "versions": found.versions,
+                "platform": found.platform,
+                "inputs": [_described(spec) for spec in found.inputs],
+                "outputs": [_described(spec) for spec in found.outputs],
+            }
+        )
+
+    async def model_ready(self, request: Request) -> Response:
+        model, version = _target(request)
+        ready = self._plane.model_ready(model, version)
+        return _json({"name": model, "ready": ready}, 200 if ready else 503)
+
+    async def config(self, request: Request) -> Response:
+        return _json(self._plane.config(*_target(request)))
+
+    async def statistics(self, request: Request) -> Response:
+        return _json({"model_stats": [_statistics(one) for one in self._plane.statistics(*_target(request))]})
+
+    async def all_statistics(self, _: Request) -> Response:
+        return _json({"model_stats": [_statistics(one) for one in self._plane.statistics()]})
+
+    async def index(self, request: Request) -> Response:
+        body = _decoded(await self._body(request), _IndexBody)
+        lines = self._plane.index(body.ready)
+        return _json([{key: value for key, value in _index_line(line).items() if value} for line in lines])
+
+    async def load(self, request: Request) -> Response:
+        parameters = _decoded(await self._body(request), _RepositoryBody).parameters or {}
+        if any(key.startswith("file:") for key in parameters):
+            raise Unsupported("files cannot be sent with a load request; put them into the model folder")
+        config = parameters.get("config")
+        if config is not None and not isinstance(config, str):
+            raise InvalidInput("the load parameter 'config' must be a string that holds a JSON object")
+        await self._plane.load(request.path_params["model"], config)
+        return _json({})
+
+    async def unload(self, request: Request) -> Response:
+        _decoded(await self._body(request), _RepositoryBody)
+        await self._plane.unload(request.path_params["model"])
+        return _json({})
+
+    async def odd_infer(self, request: Request) -> Response:
+        raise InvalidInput("expected an infer request of the form POST /v2/models/MODEL[/versions/VERSION]/infer")
+
+    async def unsupported(self, request: Request) -> Response:
+        raise Unsupported("this extension of the protocol is not offered here")
+
+    async def openapi(self, _: Request) -> Response:
+        return _json(document(self._version))
+
+    async def docs(self, _: Request) -> Response:
+        return Response(DOCS_PAGE, media_type="text/html")
+
+    async def _body(self, request: Request) -> bytes:
+        parts, size = [], 0
+        async for part in request.stream():
+            size += len(part)
+            if size > self._limit:
+                raise TooLarge(f"the body is over the limit of {self._limit} bytes")
+            parts.append(part)
+        coding = request.headers.get("content-encoding", "").encode("latin-1")
+        return inflate(b"".join(parts), coding, self._limit)
+
+
+_NOT_OFFERED = (
+    "/v2/models/{model}/generate",
+    "/v2/models/{model}/generate_stream",
+    "/v2/models/{model}/versions/{version}/generate",
+    "/v2/models/{model}/versions/{version}/generate_stream",
+    "/v2/models/{model}/trace/setting",
+    "/v2/trace/setting",
+    "/v2/logging",
+    *(
+        f"/v2/{kind}sharedmemory{rest}"
+        for kind in ("system", "cuda")
+        for rest in ("/status", "/unregister", "/region/{r}/status", "/region/{r}/register", "/region/{r}/unregister")
+    ),
+)
+
+
+_Body = TypeVar("_Body", bound=msgspec.Struct)
+
+
+class _IndexBody(msgspec.Struct):
+    ready: bool = False
+
+
+class _RepositoryBody(msgspec.Struct):
+    parameters: dict[str, Any] | None = None
+
+
+def _decoded(body: bytes, kind: type[_Body]) -> _Body:
+    try:
+        return msgspec.json.decode(body or b"{}", type=kind)
+    except RecursionError:
+        raise InvalidInput("the JSON is nested too deeply") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"the body is not valid: {error}") from None
+
+
+def _target(request: Request) -> tuple[str, str]:
+    return request.path_params["model"], request.path_params.get("version", "")
+
+
+def _described(spec: TensorSpec) -> dict[str, Any]:
+    return {"name": spec.name, "datatype": spec.datatype, "shape": spec.shape}
+
+
+def _index_line(line: Any) -> dict[str, str]:
+    return {"name": line.name, "version": line.version, "state": line.state, "reason": line.reason}
+
+
+def _duration(count: int, nanoseconds: int) -> dict[str, int]:
+    return {"count": count, "ns": nanoseconds}
+
+
+def _statistics(one: VersionStatistics) -> dict[str, Any]:
+    totals = one.totals
+    return {
+        "name": one.model,
+        "version": one.version,
+        "last_inference": totals.last_inference_ms,
+        "inference_count": totals.inferences,
+        "execution_count": totals.executions,
+        "inference_stats": _inference_stats(totals),
+        "batch_stats": [
+            {
+                "batch_size": size,
+                "compute_input": _duration(count, decode),
+                "compute_infer": _duration(count, run),
+                "compute_output": _duration(count, encode),
+            }
+            for size, count, decode, run, encode in totals.batches()
+        ],
+        "memory_usage": [],
+        "response_stats": {},
+    }
+
+
+def _inference_stats(totals: Totals) -> dict[str, dict[str, int]]:
+    stages = {stage: totals.stage(stage) for stage in ("queue", "decode", "run", "encode")}
+    succeeded = totals.outcome_count(succeeded=True)
+    return {
+        "success": _duration(succeeded, totals.success_ns),
+        "fail": _duration(totals.outcome_count(succeeded=False), totals.fail_ns),
+        "queue": _duration(stages["queue"].count, stages["queue"].total),
+        "compute_input": _duration(stages["decode"].count, stages["decode"].total),
+        "compute_infer": _duration(stages["run"].count, stages["run"].total),
+        "compute_output": _duration(stages["encode"].count, stages["encode"].total),
+        "cache_hit": _duration(0, 0),
+        "cache_miss": _duration(0, 0),
+    }
+
+
+def _json(content: Any, status: int = 200) -> Response:
+    return Response(orjson.dumps(content), status, media_type="application/json")
+
+
+async def _fault(_: Request, fault: Exception) -> Response:
+    assert isinstance(fault, Fault)
+    response = Response(error_body(str(fault)), HTTP_STATUS[fault.kind], media_type="application/json")
+    for name, value in extra_headers(fault):
+        response.headers[name.decode()] = value.decode()
+    return response
+
+
+async def _http_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    sentence = {404: "no such path", 405: "this method is not allowed here"}.get(error.status_code, error.detail)
+    return Response(error_body(sentence), error.status_code, error.headers, media_type="application/json")
+
+
+async def _unexpected(_: Request, error: Exception) -> Response:
+    log.error("a request failed", exc_info=error)
+    return Response(error_body("the request failed"), 500, media_type="application/json")

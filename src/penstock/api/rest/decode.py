@@ -1,0 +1,273 @@
+"""Infer requests of the V2 REST protocol, JSON and binary tensor extension, to tensors."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from math import prod
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from penstock.core.errors import InvalidInput, Unsupported
+from penstock.core.signature import Signature
+from penstock.core.tensors import (
+    RAW_ONLY,
+    Array,
+    Shape,
+    Tensor,
+    element_count,
+    from_raw,
+    numpy_type,
+    shape_text,
+)
+from penstock.serving.calls import OutputWish
+
+MAX_RANK = 32
+_NO_DATA = msgspec.Raw(b"")
+_STRICT = np.errstate(over="raise")
+_JSON_ITEM: dict[str, type] = {
+    "BOOL": bool,
+    "FP32": float,
+    "FP64": float,
+    "BYTES": str,
+    **{f"{sign}INT{bits}": int for sign in ("", "U") for bits in (8, 16, 32, 64)},
+}
+
+Parameters = dict[str, Any]
+
+
+class _Input(msgspec.Struct):
+    name: str
+    shape: list[int]
+    datatype: str
+    parameters: Parameters | None = None
+    data: msgspec.Raw = _NO_DATA
+
+
+class _Output(msgspec.Struct):
+    name: str
+    parameters: Parameters | None = None
+
+
+class _Request(msgspec.Struct):
+    inputs: list[_Input]
+    outputs: list[_Output] | None = None
+    id: str | None = None
+    parameters: Parameters | None = None
+
+
+_decode = msgspec.json.Decoder(_Request).decode
+
+
+@dataclass(slots=True)
+class InferBody:
+    """A decoded request: ``binary`` says of each output (or of all, when ``wishes`` is None) how it travels back."""
+
+    id: str
+    tensors: list[Tensor]
+    wishes: list[OutputWish] | None
+    binary: list[bool] | bool
+    timeout_ns: int | None
+
+
+def infer_body(body: bytes, header_length: int | None, signature: Signature) -> InferBody:
+    """Decode one body; ``header_length`` is the Inference-Header-Content-Length header, None if absent.
+
+    Raises:
+        InvalidInput: anything about the body contradicts the protocol.
+        Unsupported: it asks for shared memory.
+    """
+    if header_length is None:
+        return _decoded(body, b"")
+    if header_length == 0:
+        return InferBody("", [raw_tensor(body, signature)], None, True, None)
+    if not 0 < header_length <= len(body):
+        raise InvalidInput(
+            f"inference-header-content-length is {header_length}, but the body has {len(body)} bytes"
+        )
+    view = memoryview(body)
+    return _decoded(view[:header_length], view[header_length:])
+
+
+def raw_tensor(body: bytes, signature: Signature) -> Tensor:
+    """The one tensor of a request without a JSON part: the model's only input, shaped after its signature.
+
+    Raises:
+        InvalidInput: the model has another number of inputs, the shape is not determined by the byte count,
+            or the byte count does not fit.
+    """
+    if len(signature.inputs) != 1:
+        raise InvalidInput(f"a raw request needs a model with one input; this one has {len(signature.inputs)}")
+    spec = signature.inputs[0]
+    if spec.datatype == "BYTES":
+        element = len(body).to_bytes(4, "little") + body
+        return Tensor(spec.name, "BYTES", from_raw(spec.name, "BYTES", (1,) * len(spec.shape), element))
+    itemsize = numpy_type(spec.name, spec.datatype).itemsize
+    shape = _determined(spec.shape, len(body) // itemsize, signature.batching, spec.describe())
+    return Tensor(spec.name, spec.datatype, from_raw(spec.name, spec.datatype, shape, body))
+
+
+def _determined(shape: Shape, count: int, batching: bool, described: str) -> Shape:
+    dims = [1, *shape[1:]] if batching else list(shape)
+    free = [index for index, dim in enumerate(dims) if dim < 0]
+    if len(free) > 1:
+        raise InvalidInput(f"a raw request cannot tell the shape of input {described}; send the JSON part")
+    for index in free:
+        dims[index] = count // max(1, prod(dim for dim in dims if dim >= 0))
+    return tuple(dims)
+
+
+def _decoded(header: bytes | memoryview, binary: bytes | memoryview) -> InferBody:
+    try:
+        request = _decode(header)
+    except RecursionError:
+        raise InvalidInput("the JSON is nested too deeply") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"the request is not a valid inference request: {error}") from None
+    parameters = request.parameters or {}
+    tensors, offset = [], 0
+    for item in request.inputs:
+        size = _binary_size(item, len(binary) - offset)
+        if size is None:
+            tensors.append(_json_tensor(item))
+        else:
+            tensors.append(_binary_tensor(item, binary[offset : offset + size]))
+            offset += size
+    if offset != len(binary):
+        raise InvalidInput(f"{len(binary) - offset} bytes are left over after the last binary input")
+    all_binary = _flag(parameters, "binary_data_output", "the request") or False
+    wishes, wanted = _wishes(request.outputs, all_binary)
+    return InferBody(request.id or "", tensors, wishes, wanted, timeout_parameter(parameters))
+
+
+def _binary_tensor(item: _Input, raw: bytes | memoryview) -> Tensor:
+    if len(item.shape) > MAX_RANK:
+        raise InvalidInput(f"input '{item.name}' has rank {len(item.shape)}; at most {MAX_RANK} is possible")
+    return Tensor(item.name, item.datatype, from_raw(item.name, item.datatype, item.shape, raw))
+
+
+def _binary_size(item: _Input, left: int) -> int | None:
+    parameters = item.parameters
+    if not parameters:
+        return None
+    if "shared_memory_region" in parameters:
+        raise Unsupported(f"input '{item.name}' lies in shared memory, which this server does not offer")
+    size = parameters.get("binary_data_size")
+    if size is None:
+        return None
+    if type(size) is not int or size < 0:
+        raise InvalidInput(f"binary_data_size of input '{item.name}' must be a whole number of bytes")
+    if item.data is not _NO_DATA:
+        raise InvalidInput(f"input '{item.name}' has both data and binary_data_size; expected one of them")
+    if size > left:
+        raise InvalidInput(f"input '{item.name}' announces {size} binary bytes, but only {left} are left in the body")
+    return size
+
+
+def _json_tensor(item: _Input) -> Tensor:
+    name, datatype, shape = item.name, item.datatype, item.shape
+    dtype = numpy_type(name, datatype)
+    if datatype in RAW_ONLY:
+        raise InvalidInput(f"input '{name}' is {datatype}, which has no JSON form; send it as binary data")
+    if item.data is _NO_DATA:
+        raise InvalidInput(f"input '{name}' has no data")
+    count = element_count(name, shape)
+    if len(shape) > MAX_RANK:
+        raise InvalidInput(f"input '{name}' has rank {len(shape)}; at most {MAX_RANK} is possible")
+    array = _array(item, dtype, _nesting(item.data))
+    if array.size != count:
+        raise InvalidInput(
+            f"input '{name}' of {datatype} {shape_text(shape)} needs {count} elements, got {array.size}"
+        )
+    return Tensor(name, datatype, array.reshape(shape))
+
+
+def _array(item: _Input, dtype: np.dtype[Any], depth: int) -> Array:
+    """Flat or nested data; nested data must have the stated shape itself."""
+    name, datatype = item.name, item.datatype
+    if depth > 1 and depth != len(item.shape):
+        raise InvalidInput(f"the data of input '{name}' is nested {depth} deep; expected flat or {len(item.shape)}")
+    try:
+        values = _decoder(datatype, depth)(item.data)
+        with _STRICT:
+            array: Array = np.array(values, dtype) if depth else np.array([values], dtype)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"the data of input '{name}' is not {datatype}: {error}") from None
+    except (OverflowError, FloatingPointError):
+        raise InvalidInput(f"the data of input '{name}' holds a number outside the range of {datatype}") from None
+    except ValueError:
+        raise InvalidInput(f"the data of input '{name}' is not regular; expected {shape_text(item.shape)}") from None
+    if depth > 1 and array.shape != tuple(item.shape) and array.size:
+        raise InvalidInput(
+            f"the data of input '{name}' has shape {shape_text(array.shape)}; expected {shape_text(item.shape)}"
+        )
+    return array
+
+
+def _nesting(data: msgspec.Raw) -> int:
+    """How many lists open at the beginning of the data (0 for a bare scalar)."""
+    depth = 0
+    for byte in memoryview(data):
+        if byte == 0x5B:
+            depth += 1
+        elif byte not in b" \t\r\n":
+            break
+        if depth > MAX_RANK:
+            raise InvalidInput(f"tensor data is nested deeper than {MAX_RANK}")
+    return depth
+
+
+@lru_cache(maxsize=len(_JSON_ITEM) * (MAX_RANK + 1))
+def _decoder(datatype: str, depth: int) -> Any:
+    shape: Any = _JSON_ITEM[datatype]
+    for _ in range(depth):
+        shape = list[shape]
+    return msgspec.json.Decoder(shape).decode
+
+
+def _wishes(outputs: list[_Output] | None, all_binary: bool) -> tuple[list[OutputWish] | None, list[bool] | bool]:
+    if outputs is None or not outputs:
+        return None, all_binary
+    wishes, binary, seen = [], [], set()
+    for output in outputs:
+        parameters = output.parameters or {}
+        if output.name in seen:
+            raise InvalidInput(f"output '{output.name}' is asked for twice")
+        if "shared_memory_region" in parameters:
+            raise Unsupported(f"output '{output.name}' is wanted in shared memory, which this server does not offer")
+        seen.add(output.name)
+        wishes.append(OutputWish(output.name, _classes(output.name, parameters)))
+        flag = _flag(parameters, "binary_data", f"output '{output.name}'")
+        binary.append(all_binary if flag is None else flag)
+    return wishes, binary
+
+
+def _classes(name: str, parameters: Parameters) -> int:
+    count = parameters.get("classification", 0)
+    if type(count) is not int or count < 0:
+        raise InvalidInput(f"classification of output '{name}' must be a whole number of classes")
+    return count
+
+
+def _flag(parameters: Parameters, key: str, owner: str) -> bool | None:
+    value = parameters.get(key)
+    if value is None or type(value) is bool:
+        return value
+    raise InvalidInput(f"{key} of {owner} must be true or false")
+
+
+def timeout_parameter(parameters: Parameters) -> int | None:
+    """The request parameter ``timeout`` (microseconds, 0 = none stated) in nanoseconds.
+
+    Raises:
+        InvalidInput: not a whole number of microseconds, or a parameter with the reserved prefix ``triton_``.
+    """
+    if not parameters:
+        return None
+    for key in parameters:
+        if key.startswith("triton_"):
+            raise InvalidInput(f"parameter '{key[:64]}' has a reserved name; 'triton_' is not for requests")
+    timeout = parameters.get("timeout", 0)
+    if type(timeout) is not int or timeout < 0:
+        raise InvalidInput("the parameter 'timeout' must be a whole number of microseconds")
+    return timeout * 1000 or None

@@ -1,0 +1,483 @@
+"""The HTTP/1.1 protocol class of the data plane: answers ``infer`` itself, lets the rest fall through to ASGI.
+
+One connection answers strictly in order. While nothing else is under way, an infer request is answered before
+the parser returns; otherwise its turn waits in ``_line`` behind what came before it.
+"""
+
+import asyncio
+import re
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from time import monotonic_ns
+from typing import Any, ClassVar
+from urllib.parse import quote, unquote_to_bytes
+
+import httptools
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
+
+from penstock.api.rest.compression import deflated, inflate, preferred
+from penstock.api.rest.decode import InferBody, infer_body
+from penstock.api.rest.encode import body_prefix, infer_answer
+from penstock.api.rest.errors import error_body, extra_headers
+from penstock.core.deadlines import deadline_ns
+from penstock.core.errors import Fault, Internal, InvalidInput, TooLarge
+from penstock.core.labels import HTTP_STATUS, ROUTE_NAMES
+from penstock.core.labels import Protocol as Transport
+from penstock.serving.calls import Call, new_id
+from penstock.serving.catalogue import Answer
+from penstock.serving.dataplane import DataPlane
+from penstock.serving.served import Served
+
+MAX_PIPELINED = 64
+"""Turns one connection may have waiting before its socket is no longer read."""
+
+_INFER = re.compile(rb"/v2/models/([^/?#]+)(?:/versions/([^/?#]+))?/infer(?:\?[^#]*)?")
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_LINGER_S = 2.0
+"""How long a refused body may still arrive before the connection is closed, so that the answer can be read."""
+
+Headers = list[tuple[bytes, bytes]]
+Target = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds on a connection: bytes of one body (plain and inflated), and seconds of silence."""
+
+    max_body_bytes: int = 64 << 20
+    max_header_bytes: int = 64 << 10
+    keep_alive_s: float = 75.0
+    request_s: float = 60.0
+
+
+class Turn:
+    """One infer request of a connection and, when it is there, its answer."""
+
+    __slots__ = ("answer", "began_ns", "body", "coding", "give_up", "headers", "keep_alive", "size", "target", "waits")
+
+    def __init__(self, target: Target, headers: Headers, keep_alive: bool, began_ns: int) -> None:
+        self.target = target
+        self.headers = headers
+        self.keep_alive = keep_alive
+        self.began_ns = began_ns
+        self.body: list[bytes] = []
+        self.size = 0
+        self.coding = b""
+        self.waits = False
+        self.give_up: Callable[[], None] | None = None
+        self.answer: tuple[bytes, Callable[[], None]] | None = None
+
+
+class Ready:
+    """Bytes that are the same in every answer of one version, made once."""
+
+    __slots__ = ("heads", "prefix")
+
+    def __init__(self, served: Served) -> None:
+        identity = served.identity
+        self.prefix = body_prefix(identity.model, identity.version)
+        self.heads = tuple(
+            b"penstock-model-version: %b\r\npenstock-route: %b\r\n" % (identity.version.encode(), name.encode())
+            for name in ROUTE_NAMES
+        )
+
+
+class Shared:
+    """What all connections of a server have in common."""
+
+    def __init__(self, plane: DataPlane, limits: Limits) -> None:
+        self.plane = plane
+        self.limits = limits
+        self.draining = False
+        self.targets: dict[bytes, Target] = {}
+        self.ready: dict[Served, Ready] = {}
+        self._common: tuple[Headers, bytes] = ([], b"")
+
+    def ready_for(self, served: Served) -> Ready:
+        """The ready-made bytes of a version; those of versions no longer served are forgotten on the way."""
+        found = self.ready.get(served)
+        if found is None:
+            current = {answer[0] for entry in self.plane.catalogue.models.values() for answer in entry.answers.values()}
+            self.ready = {one: kept for one, kept in self.ready.items() if one in current}
+            found = self.ready[served] = Ready(served)
+        return found
+
+    def common(self, headers: Headers) -> bytes:
+        """The header lines every answer has; uvicorn makes a new list of them once a second."""
+        if self._common[0] is not headers:
+            self._common = (headers, b"".join(b"%b: %b\r\n" % header for header in headers))
+        return self._common[1]
+
+    def target(self, url: bytes) -> Target | None:
+        """The model and version an infer URL names, None for any other URL."""
+        found = self.targets.get(url)
+        if found is None:
+            found = _target(url)
+            if found is not None and found[0] in self.plane.catalogue.models and len(self.targets) < 4096:
+                self.targets[url] = found
+        return found
+
+
+def _target(url: bytes) -> Target | None:
+    if not url.startswith(b"/"):
+        try:
+            url = httptools.parse_url(url).path or b""
+        except httptools.HttpParserInvalidURLError:
+            return None
+    match = _INFER.fullmatch(url)
+    if match is None:
+        return None
+    model, version = match.group(1), match.group(2) or b""
+    return unquote_to_bytes(model).decode("utf-8", "replace"), unquote_to_bytes(version).decode("utf-8", "replace")
+
+
+class InferProtocol(HttpToolsProtocol):
+    """One connection. Subclassed with ``shared`` set by the server that owns it."""
+
+    shared: ClassVar[Shared]
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._line: deque[Turn | tuple[RequestResponseCycle, Any]] = deque()
+        self._turn: Turn | None = None
+        self._asgi: RequestResponseCycle | None = None
+        self._received_ns = self._began_ns = monotonic_ns()
+        self._head_bytes = 0
+        self._in_message = False
+        self._discarding = False
+        self._lost = False
+
+    # Reading.
+
+    def data_received(self, data: bytes) -> None:
+        self._received_ns = monotonic_ns()
+        if not self._discarding:
+            super().data_received(data)
+            if self._head_bytes and not self._turn and self._in_message:
+                self._count_head(len(data))
+
+    def on_message_begin(self) -> None:
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
+        self._turn = None
+        self._in_message = True
+        self._head_bytes = 1
+        self._began_ns = self._received_ns
+
+    def _count_head(self, size: int) -> None:
+        self._head_bytes += size
+        if self._head_bytes > self.shared.limits.max_header_bytes:
+            self._refuse_connection(431, "the request's header fields are too large")
+
+    def on_headers_complete(self) -> None:
+        self._head_bytes = 0
+        target = self.shared.target(self.url) if self.parser.get_method() == b"POST" else None
+        if target is None:
+            self._fall_through()
+            return
+        self._turn = turn = Turn(target, self.headers, self._keeps_alive(), self._began_ns)
+        if self._announced_length() > self.shared.limits.max_body_bytes:
+            self._refuse_body(turn)
+        elif self.expect_100_continue:
+            self.transport.write(_CONTINUE)
+
+    def on_body(self, body: bytes) -> None:
+        turn = self._turn
+        if turn is None:
+            super().on_body(body)
+        elif not self._discarding:
+            turn.body.append(body)
+            turn.size += len(body)
+            if turn.size > self.shared.limits.max_body_bytes:
+                self._refuse_body(turn)
+
+    def on_message_complete(self) -> None:
+        self._in_message = False
+        turn = self._turn
+        if turn is None:
+            super().on_message_complete()
+        elif not self._discarding:
+            self._begin(turn)
+
+    def _fall_through(self) -> None:
+        url, headers, expects = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()
+        self.url, self.headers, self.expect_100_continue = url, headers, expects
+        self.scope["headers"] = headers
+        self.cycle = None  # type: ignore[assignment]  # so that the new one always goes to _start_asgi_task
+        super().on_headers_complete()
+
+    def _keeps_alive(self) -> bool:
+        return self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive()
+
+    def _announced_length(self) -> int:
+        for name, value in self.headers:
+            if name == b"content-length":
+                return int(value)  # the parser has checked that it is a number
+        return 0
+
+    # One infer request.
+
+    def _begin(self, turn: Turn) -> None:
+        """Decode and run a request that is complete; its answer may come at once or later."""
+        plane = self.shared.plane
+        found: Answer | None = None
+        if self._line or self._asgi_busy():
+            self._stand_in_line(turn)
+        try:
+            found = plane.find(*turn.target)
+            headers = dict(turn.headers)
+            turn.coding = preferred(headers[b"accept-encoding"]) if b"accept-encoding" in headers else b""
+            body, call = self._decoded(turn, headers, found)
+        except Fault as fault:
+            self._refused(turn, found, fault)
+            return
+        except Exception as error:  # a bug must not take the connection down
+            self.logger.exception("infer request failed", exc_info=error)
+            self._refused(turn, found, Internal("the request failed"))
+            return
+        turn.give_up = plane.submit(call, partial(self._answered, turn, body))
+        if turn.answer is None and not turn.waits:
+            self._stand_in_line(turn)
+
+    def _decoded(self, turn: Turn, headers: dict[bytes, bytes], found: Answer) -> tuple[InferBody, Call]:
+        served, route = found
+        limits, plane = self.shared.limits, self.shared.plane
+        raw = turn.body[0] if len(turn.body) == 1 else b"".join(turn.body)
+        if b"content-encoding" in headers:
+            raw = inflate(raw, headers[b"content-encoding"], limits.max_body_bytes)
+        body = infer_body(raw, _header_length(headers), served.signature)
+        timeouts = (body.timeout_ns, _timeout_header(headers))
+        deadline = deadline_ns(turn.began_ns, timeouts, plane.default_timeout_ns)
+        call_id = body.id or headers.get(b"x-request-id", b"").decode("latin-1") or new_id()
+        call = Call(served, route, Transport.REST, call_id, body.tensors, body.wishes, deadline, turn.began_ns)
+        return body, call
+
+    def _answered(self, turn: Turn, body: InferBody, call: Call) -> None:
+        """The call has its outputs or its fault: turn it into bytes, count it when they are written."""
+        finish = self.shared.plane.finish
+        if call.fault is None:
+            try:
+                self._settle(turn, self._success(turn, body, call), partial(finish, call, "ok"))
+                return
+            except Fault as fault:
+                call.fault = fault
+            except Exception as error:  # a bug must not take the connection down
+                self.logger.exception("an answer could not be written", exc_info=error)
+                call.fault = Internal("the answer could not be written")
+        fault = call.fault
+        ready = self.shared.ready_for(call.served)
+        extra = ready.heads[call.route] + b"x-request-id: %b\r\n" % _header_safe(call.id)
+        self._settle(turn, self._failure(turn, fault, extra), partial(finish, call, fault.kind))
+
+    def _refused(self, turn: Turn, found: Answer | None, fault: Fault) -> None:
+        """A request that never became a call."""
+        extra = b"" if found is None else self.shared.ready_for(found[0]).heads[found[1]]
+        count = partial(self.shared.plane.refuse, found, Transport.REST, fault.kind, turn.began_ns)
+        self._settle(turn, self._failure(turn, fault, extra), count)
+
+    def _success(self, turn: Turn, body: InferBody, call: Call) -> bytes:
+        ready = self.shared.ready_for(call.served)
+        content, json_length = infer_answer(ready.prefix, call, body.binary)
+        if json_length is None:
+            kind = b"content-type: application/json\r\n"
+        else:
+            kind = b"content-type: application/octet-stream\r\ninference-header-content-length: %d\r\n" % json_length
+        if turn.coding:
+            content = deflated(content, turn.coding)
+            kind += b"content-encoding: %b\r\n" % turn.coding
+        head = b"HTTP/1.1 200 OK\r\n%b%bx-request-id: %b\r\n%bcontent-length: %d\r\n\r\n" % (
+            kind,
+            ready.heads[call.route],
+            _header_safe(call.id),
+            self._common(turn),
+            len(content),
+        )
+        return head + content
+
+    def _failure(self, turn: Turn, fault: Fault, extra: bytes) -> bytes:
+        extra += b"".join(b"%b: %b\r\n" % header for header in extra_headers(fault))
+        return self._error(turn, HTTP_STATUS[fault.kind], str(fault), extra)
+
+    def _error(self, turn: Turn | None, status: int, message: str, extra: bytes = b"") -> bytes:
+        content = error_body(message)
+        return b"%bcontent-type: application/json\r\n%b%bcontent-length: %d\r\n\r\n%b" % (
+            STATUS_LINE.get(status) or b"HTTP/1.1 %d \r\n" % status,
+            extra,
+            self._common(turn),
+            len(content),
+            content,
+        )
+
+    def _common(self, turn: Turn | None) -> bytes:
+        lines = self.shared.common(self.server_state.default_headers)
+        if turn is None or not turn.keep_alive or self.shared.draining:
+            return lines + b"connection: close\r\n"
+        return lines
+
+    # Answering in order.
+
+    def _settle(self, turn: Turn, answer: bytes, count: Callable[[], None]) -> None:
+        turn.answer = (answer, count)
+        if self._lost:
+            count()
+        elif turn.waits:
+            self._advance()
+        else:
+            self._write(turn)
+
+    def _stand_in_line(self, turn: Turn) -> None:
+        turn.waits = True
+        self._line.append(turn)
+        if len(self._line) >= MAX_PIPELINED:
+            self.flow.pause_reading()
+
+    def _advance(self) -> None:
+        """Answer or start whoever is first in line, for as long as that is possible."""
+        while self._line and not self._asgi_busy():
+            first = self._line[0]
+            if isinstance(first, Turn):
+                if first.answer is None:
+                    return
+                self._line.popleft()
+                self._write(first)
+            else:
+                self._line.popleft()
+                self._start_now(*first)
+        if len(self._line) < MAX_PIPELINED and not self.flow.write_paused:
+            self.flow.resume_reading()
+
+    def _write(self, turn: Turn) -> None:
+        assert turn.answer is not None
+        answer, count = turn.answer
+        transport = self.transport
+        if not transport.is_closing():
+            transport.write(answer)
+            if not turn.keep_alive or (self.shared.draining and not self._line):
+                transport.close()
+        count()
+
+    def _asgi_busy(self) -> bool:
+        return self._asgi is not None and not self._asgi.response_complete
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        if self._line or self._asgi_busy():
+            self._line.append((cycle, app))
+        else:
+            self._start_now(cycle, app)
+
+    def _start_now(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._asgi = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._unset_keepalive_if_required()  # the server's sweep closes silent connections
+        if not self.transport.is_closing():
+            self._advance()
+
+    # Refusals that end the connection.
+
+    def send_400_response(self, msg: str) -> None:
+        self._refuse_connection(400, "this is not a valid HTTP/1.1 request")
+
+    def _refuse_connection(self, status: int, message: str) -> None:
+        self._in_message = False
+        self._last_words(self._error(None, status, message))
+
+    def _refuse_body(self, turn: Turn) -> None:
+        turn.keep_alive = False
+        turn.body.clear()
+        fault = TooLarge(f"the body is over the limit of {self.shared.limits.max_body_bytes} bytes")
+        self.shared.plane.refuse(None, Transport.REST, fault.kind, turn.began_ns)
+        self._last_words(self._failure(turn, fault, b""))
+
+    def _last_words(self, answer: bytes) -> None:
+        """Answer and end our side; what still arrives is discarded, as closing at once would lose the answer."""
+        self._discarding = True
+        if self.transport.is_closing():
+            return
+        self.transport.write(answer)
+        self.transport.write_eof()
+        self.loop.call_later(_LINGER_S, self.transport.close)
+
+    # The connection's life.
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self.flow.pause_reading()  # who does not read answers gets no more questions read
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if len(self._line) < MAX_PIPELINED:
+            self.flow.resume_reading()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._lost = True
+        line, self._line = self._line, deque()
+        for waiting in line:
+            if isinstance(waiting, Turn):
+                self._abandon(waiting)
+        for cycle in (self._asgi, *(waiting[0] for waiting in line if not isinstance(waiting, Turn))):
+            if cycle is not None:
+                cycle.disconnected = True
+                cycle.message_event.set()
+
+    def _abandon(self, turn: Turn) -> None:
+        if turn.answer is not None:
+            turn.answer[1]()
+        elif turn.give_up is not None:
+            turn.give_up()
+
+    def shutdown(self) -> None:
+        """Close as soon as nothing is under way; whatever is still answered says ``connection: close``."""
+        if not self._line and not self._asgi_busy() and not self._in_message:
+            self.transport.close()
+        elif self._asgi_busy():
+            super().shutdown()
+
+    def sweep(self, now_ns: int) -> None:
+        """Close a connection that has been silent for too long; called about once a second."""
+        if self._line or self._asgi_busy() or self.transport.is_closing():
+            return
+        limits = self.shared.limits
+        allowed_s = limits.request_s if self._in_message else limits.keep_alive_s
+        if now_ns - self._received_ns > allowed_s * 1e9:
+            self.transport.close()
+
+
+def _header_length(headers: dict[bytes, bytes]) -> int | None:
+    value = headers.get(b"inference-header-content-length")
+    if value is None:
+        return None
+    if not value.isdigit() or len(value) > 18:
+        raise InvalidInput("inference-header-content-length must be a whole number of bytes")
+    return int(value)
+
+
+def _timeout_header(headers: dict[bytes, bytes]) -> int | None:
+    value = headers.get(b"penstock-timeout-ms")
+    if value is None:
+        return None
+    if not value.isdigit() or len(value) > 12:
+        raise InvalidInput("penstock-timeout-ms must be a whole number of milliseconds")
+    return int(value) * 1_000_000
+
+
+def _header_safe(text: str) -> bytes:
+    """A request id as a header value: what HTTP does not allow there is percent-encoded."""
+    if text.isascii() and text.isprintable():
+        return text.encode("ascii")
+    return quote(text, safe=" !#$&'()*+,/:;=?@[]~").encode("ascii")
