@@ -1,0 +1,46 @@
+"""The servers the acceptance suite talks to, each started once and stopped at the end."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import harness, zoo
+from tests.harness import Server
+
+
+@pytest.fixture(scope="session")
+def zoo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with every model of the zoo."""
+    return zoo.build(tmp_path_factory.mktemp("zoo"))
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with a few harmless models."""
+    return zoo.build_tiny(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="session")
+def server(zoo_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One worker that serves the whole zoo; tests leave it as they found it."""
+    with harness.running(zoo_folder, tmp_path_factory.mktemp("server")) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def pair_server(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Two workers on shared ports."""
+    with harness.running(tiny_folder, tmp_path_factory.mktemp("pair"), "--workers", "2") as started:
+        yield started
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """Put the end of the servers' stderr beside a failure."""
+    outcome = yield
+    report = outcome.get_result()  # type: ignore[attr-defined]
+    if report.failed:
+        for name, value in getattr(item, "funcargs", {}).items():
+            if isinstance(value, Server):
+                report.sections.append((f"stderr of {name}", value.log_text()[-4000:]))

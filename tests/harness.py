@@ -1,0 +1,232 @@
+"""Runs `penstock serve` as a process of its own, and talks plain HTTP/1.1 to it."""
+
+import gzip
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+
+START_SECONDS = 30.0
+STOP_SECONDS = 15.0
+CALL_SECONDS = 20.0
+
+COMMAND = [sys.executable, "-m", "penstock"]
+
+
+def wait_until(check: Callable[[], bool], seconds: float, what: str) -> float:
+    """Poll until ``check`` is true and return the seconds it took; fail with ``what`` when time runs out."""
+    began = time.monotonic()
+    while not check():
+        if time.monotonic() - began > seconds:
+            raise AssertionError(f"not within {seconds} s: {what}")
+        time.sleep(0.01)
+    return time.monotonic() - began
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process exists and is no zombie."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state != "Z"
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One HTTP answer; header names are lower case."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        """The body as JSON, inflated if need be; tokens such as NaN are refused, as JSON refuses them."""
+        return json.loads(self.inflated(), parse_constant=_refuse_token)
+
+    def inflated(self) -> bytes:
+        """The body without its content encoding."""
+        match self.headers.get("content-encoding", "identity"):
+            case "gzip":
+                return gzip.decompress(self.body)
+            case "deflate":
+                return zlib.decompress(self.body)
+        return self.body
+
+    def error(self) -> str:
+        """The sentence of an error answer, whose form is checked."""
+        assert self.headers.get("content-type", "").startswith("application/json"), self
+        document = self.json()
+        assert set(document) == {"error"} and isinstance(document["error"], str) and document["error"], self
+        return document["error"]
+
+
+def _refuse_token(token: str) -> object:
+    raise AssertionError(f"an answer holds the token {token}, which is no JSON")
+
+
+def call(
+    address: str,
+    method: str,
+    path: str,
+    body: bytes | None = None,
+    headers: Mapping[str, str] | None = None,
+    seconds: float = CALL_SECONDS,
+) -> Reply:
+    """One HTTP request on a connection of its own."""
+    connection = HTTPConnection(address, timeout=seconds)
+    try:
+        connection.request(method, path, body=body, headers=dict(headers or {}))
+        answer = connection.getresponse()
+        return Reply(answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read())
+    finally:
+        connection.close()
+
+
+@dataclass(slots=True)
+class Server:
+    """A running server: its addresses, its processes, and what it wrote to stderr."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+    http: str = ""
+    grpc: str = ""
+    ops: str = ""
+    workers: tuple[int, ...] = ()
+    ready_seconds: float = 0.0
+
+    def read_ready(self, file: Path) -> None:
+        """Take the addresses from the ready file."""
+        facts = json.loads(file.read_text())
+        self.http, self.grpc, self.ops = facts["http"], facts["grpc"], facts["ops"]
+        self.workers = tuple(facts["workers"])
+
+    def rest(
+        self,
+        method: str,
+        path: str,
+        body: bytes | Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Reply:
+        """One request to the REST port; a mapping is sent as JSON."""
+        return call(self.http, method, path, _encoded(body), headers)
+
+    def admin(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None, headers: Mapping[str, str] | None = None
+    ) -> Reply:
+        """One request to the ops port."""
+        return call(self.ops, method, path, _encoded(body), headers)
+
+    def is_ready(self) -> bool:
+        """Whether the ops port says so."""
+        try:
+            return self.admin("GET", "/readyz").status == 200
+        except OSError:
+            return False
+
+    def child_pids(self) -> list[int]:
+        """The living processes the control process has started, whatever their purpose."""
+        children: list[int] = []
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            with suppress(OSError):
+                fields = stat.read_text().rpartition(")")[2].split()
+                if int(fields[1]) == self.process.pid and fields[0] != "Z":
+                    children.append(int(stat.parent.name))
+        return children
+
+    def stop(self) -> int:
+        """Ask the server to stop; its exit code, or a failure when it does not stop in time."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"not stopped {STOP_SECONDS} s after SIGTERM\n{self.log_text()}") from None
+        finally:
+            self.kill()
+
+    def kill(self) -> None:
+        """End every process of this server at once."""
+        pids = {*self.workers, *self.child_pids()}
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait(STOP_SECONDS)
+        for pid in pids:
+            if is_alive(pid) and _is_ours(pid):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
+    def log_text(self) -> str:
+        """What the server wrote to stderr."""
+        return self.log.read_text(errors="replace")
+
+
+def _is_ours(pid: int) -> bool:
+    """Guards against a pid that was given to a stranger meanwhile: ours run this interpreter."""
+    with suppress(OSError):
+        return b"python" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    return False
+
+
+def _encoded(body: bytes | Mapping[str, Any] | None) -> bytes | None:
+    return json.dumps(body).encode() if isinstance(body, Mapping) else body
+
+
+def launch(models: Path, room: Path, *options: str, env: Mapping[str, str] | None = None) -> Server:
+    """Start a server on free ports with a home of its own in ``room``, and wait until it is ready."""
+    room.mkdir(parents=True, exist_ok=True)
+    ready, log = room / "ready.json", room / "stderr.log"
+    ready.unlink(missing_ok=True)
+    ports = ["--http-port", "0", "--grpc-port", "0", "--ops-port", "0"]
+    command = [*COMMAND, "serve", str(models), *ports, "--ready-file", str(ready), *options]
+    began = time.monotonic()
+    with log.open("wb") as errors:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors, env=environment(room, env)
+        )
+    server = Server(process, log)
+    try:
+        wait_until(lambda: ready.exists() or process.poll() is not None, START_SECONDS, "ready file")
+        assert process.poll() is None, f"ended with {process.returncode}\n{server.log_text()}"
+    except BaseException:
+        server.kill()
+        raise
+    server.ready_seconds = time.monotonic() - began
+    server.read_ready(ready)
+    return server
+
+
+def environment(room: Path, extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment of a server: this one's, without its Penstock settings, and a home in ``room``."""
+    kept = {key: text for key, text in os.environ.items() if not key.startswith("PENSTOCK_")}
+    return {**kept, "PENSTOCK_HOME": str(room / "home"), **(extra or {})}
+
+
+@contextmanager
+def running(models: Path, room: Path, *options: str, env: Mapping[str, str] | None = None) -> Iterator[Server]:
+    """A server for the time of a block; afterwards it must stop by itself and leave no process behind."""
+    server = launch(models, room, *options, env=env)
+    try:
+        yield server
+        assert server.process.poll() is None, f"the server ended by itself\n{server.log_text()}"
+        children = server.child_pids()
+        server.stop()
+        wait_until(lambda: not any(map(is_alive, children)), 5, "the end of every worker")
+    finally:
+        server.kill()
+
+
+def run_command(*arguments: str, room: Path, seconds: float = 30.0) -> subprocess.CompletedProcess[str]:
+    """Run one `penstock` command to its end."""
+    return subprocess.run(
+        [*COMMAND, *arguments], capture_output=True, text=True, timeout=seconds, env=environment(room), check=False
+    )
