@@ -4,11 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
 from os import urandom
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from penstock.core.errors import Fault
-from penstock.core.labels import PROTOCOL_NAMES, Route
-from penstock.core.labels import Protocol as Transport
+from penstock.core.labels import PROTOCOL_NAMES, Protocol, Route
 from penstock.core.tensors import Tensor
 
 if TYPE_CHECKING:
@@ -51,7 +50,7 @@ class Call:
         self,
         served: "Served",
         route: Route,
-        protocol: Transport,
+        protocol: Protocol,
         call_id: str,
         tensors: list[Tensor],
         wishes: list[OutputWish] | None,
@@ -76,12 +75,6 @@ class Call:
 
 Done = Callable[[Call], None]
 """Told once, on the event loop, when a call has its outputs or its fault."""
-
-
-class Cancel(Protocol):
-    """Gives a submitted call up: nobody will read its answer."""
-
-    def __call__(self) -> None: ...
 
 
 _PREFIX = urandom(6).hex()

@@ -39,7 +39,7 @@ class Loader:
         async with self._one_at_a_time:
             wanted = {(model.name, spec.version): spec for model in desired.models for spec in model.versions}
             self._forget_statuses(set(wanted))
-            for (model, version), spec in wanted.items():
+            for (model, _), spec in wanted.items():
                 if self._needs_loading(model, spec):
                     await self._load(desired, model, spec)
             leftover = [self._served.pop(key) for key in list(self._served) if key not in wanted]
@@ -108,5 +108,4 @@ class Loader:
     def _of(self, spec: ModelSpec) -> tuple[dict[str, Served], dict[str, VersionStatus]]:
         served = {version: one for (model, version), one in self._served.items() if model == spec.name}
         statuses = {version: one for (model, version), one in self._statuses.items() if model == spec.name}
-        return {v: one for v, one in served.items() if v in statuses}, statuses
-
+        return {version: one for version, one in served.items() if version in statuses}, statuses

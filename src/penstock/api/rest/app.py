@@ -42,7 +42,7 @@ def build_app(plane: DataPlane, version: str, max_body_bytes: int) -> Starlette:
     endpoints = Endpoints(plane, version, max_body_bytes)
     return Starlette(
         routes=list(endpoints.routes()),
-        exception_handlers={Fault: _fault, HTTPException: _http_error, Exception: _unexpected},
+        exception_handlers=_HANDLERS,
     )
 
 
@@ -57,51 +57,51 @@ class Endpoints:
     def routes(self) -> list[Route]:
         """Every path with its method; other methods on these paths are answered with 405."""
         get: dict[str, Endpoint] = {
-            "/v2": self.server_metadata,
-            "/v2/health/live": self.live,
-            "/v2/health/ready": self.ready,
-            "/v2/models": self.models,
-            "/v2/models/stats": self.all_statistics,
-            "/openapi.json": self.openapi,
-            "/docs": self.docs,
+            "/v2": self._server_metadata,
+            "/v2/health/live": self._live,
+            "/v2/health/ready": self._ready,
+            "/v2/models": self._models,
+            "/v2/models/stats": self._all_statistics,
+            "/openapi.json": self._openapi,
+            "/docs": self._docs,
         }
         for suffix, endpoint in {
-            "": self.model_metadata,
-            "/ready": self.model_ready,
-            "/config": self.config,
-            "/stats": self.statistics,
+            "": self._model_metadata,
+            "/ready": self._model_ready,
+            "/config": self._config,
+            "/stats": self._statistics,
         }.items():
             get[f"/v2/models/{{model}}{suffix}"] = endpoint
             get[f"/v2/models/{{model}}/versions/{{version}}{suffix}"] = endpoint
         post: dict[str, Endpoint] = {
-            "/v2/repository/index": self.index,
-            "/v2/repository/{repository}/index": self.index,
-            "/v2/repository/models/{model}/load": self.load,
-            "/v2/repository/{repository}/models/{model}/load": self.load,
-            "/v2/repository/models/{model}/unload": self.unload,
-            "/v2/repository/{repository}/models/{model}/unload": self.unload,
+            "/v2/repository/index": self._index,
+            "/v2/repository/{repository}/index": self._index,
+            "/v2/repository/models/{model}/load": self._load,
+            "/v2/repository/{repository}/models/{model}/load": self._load,
+            "/v2/repository/models/{model}/unload": self._unload,
+            "/v2/repository/{repository}/models/{model}/unload": self._unload,
             # POST reaches these two only in a form the infer road does not recognise
-            "/v2/models/{model}/infer": self.odd_infer,
-            "/v2/models/{model}/versions/{version}/infer": self.odd_infer,
+            "/v2/models/{model}/infer": self._odd_infer,
+            "/v2/models/{model}/versions/{version}/infer": self._odd_infer,
         }
         offered = [Route(path, endpoint, methods=["GET"]) for path, endpoint in get.items()]
         offered += [Route(path, endpoint, methods=["POST"]) for path, endpoint in post.items()]
-        return offered + [Route(path, self.unsupported, methods=["GET", "POST"]) for path in _NOT_OFFERED]
+        return offered + [Route(path, self._unsupported, methods=["GET", "POST"]) for path in _NOT_OFFERED]
 
-    async def live(self, _: Request) -> Response:
+    async def _live(self, _: Request) -> Response:
         return _json({"live": self._plane.live}, 200 if self._plane.live else 503)
 
-    async def ready(self, _: Request) -> Response:
+    async def _ready(self, _: Request) -> Response:
         ready = self._plane.ready()
         return _json({"ready": ready}, 200 if ready else 503)
 
-    async def server_metadata(self, _: Request) -> Response:
+    async def _server_metadata(self, _: Request) -> Response:
         return _json({"name": SERVER_NAME, "version": self._version, "extensions": EXTENSIONS})
 
-    async def models(self, _: Request) -> Response:
+    async def _models(self, _: Request) -> Response:
         return _json({"models": list(self._plane.catalogue.models)})
 
-    async def model_metadata(self, request: Request) -> Response:
+    async def _model_metadata(self, request: Request) -> Response:
         found = self._plane.metadata(*_target(request))
         return _json(
             {
@@ -113,26 +113,26 @@ class Endpoints:
             }
         )
 
-    async def model_ready(self, request: Request) -> Response:
+    async def _model_ready(self, request: Request) -> Response:
         model, version = _target(request)
         ready = self._plane.model_ready(model, version)
         return _json({"name": model, "ready": ready}, 200 if ready else 503)
 
-    async def config(self, request: Request) -> Response:
+    async def _config(self, request: Request) -> Response:
         return _json(self._plane.config(*_target(request)))
 
-    async def statistics(self, request: Request) -> Response:
+    async def _statistics(self, request: Request) -> Response:
         return _json({"model_stats": [_statistics(one) for one in self._plane.statistics(*_target(request))]})
 
-    async def all_statistics(self, _: Request) -> Response:
+    async def _all_statistics(self, _: Request) -> Response:
         return _json({"model_stats": [_statistics(one) for one in self._plane.statistics()]})
 
-    async def index(self, request: Request) -> Response:
+    async def _index(self, request: Request) -> Response:
         body = _decoded(await self._body(request), _IndexBody)
         lines = self._plane.index(body.ready)
         return _json([{key: value for key, value in _index_line(line).items() if value} for line in lines])
 
-    async def load(self, request: Request) -> Response:
+    async def _load(self, request: Request) -> Response:
         parameters = _decoded(await self._body(request), _RepositoryBody).parameters or {}
         if any(key.startswith("file:") for key in parameters):
             raise Unsupported("files cannot be sent with a load request; put them into the model folder")
@@ -142,21 +142,21 @@ class Endpoints:
         await self._plane.load(request.path_params["model"], config)
         return _json({})
 
-    async def unload(self, request: Request) -> Response:
+    async def _unload(self, request: Request) -> Response:
         _decoded(await self._body(request), _RepositoryBody)
         await self._plane.unload(request.path_params["model"])
         return _json({})
 
-    async def odd_infer(self, request: Request) -> Response:
+    async def _odd_infer(self, request: Request) -> Response:
         raise InvalidInput("expected an infer request of the form POST /v2/models/MODEL[/versions/VERSION]/infer")
 
-    async def unsupported(self, request: Request) -> Response:
+    async def _unsupported(self, request: Request) -> Response:
         raise Unsupported("this extension of the protocol is not offered here")
 
-    async def openapi(self, _: Request) -> Response:
+    async def _openapi(self, _: Request) -> Response:
         return _json(document(self._version))
 
-    async def docs(self, _: Request) -> Response:
+    async def _docs(self, _: Request) -> Response:
         return Response(DOCS_PAGE, media_type="text/html")
 
     async def _body(self, request: Request) -> bytes:
@@ -264,16 +264,14 @@ def _json(content: Any, status: int = 200) -> Response:
     return Response(orjson.dumps(content), status, media_type="application/json")
 
 
-async def _fault(_: Request, fault: Exception) -> Response:
-    assert isinstance(fault, Fault)
+async def _fault(_: Request, fault: Fault) -> Response:
     response = Response(error_body(str(fault)), HTTP_STATUS[fault.kind], media_type="application/json")
     for name, value in extra_headers(fault):
         response.headers[name.decode()] = value.decode()
     return response
 
 
-async def _http_error(_: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
+async def _http_error(_: Request, error: HTTPException) -> Response:
     sentence = {404: "no such path", 405: "this method is not allowed here"}.get(error.status_code, error.detail)
     return Response(error_body(sentence), error.status_code, error.headers, media_type="application/json")
 
@@ -281,3 +279,6 @@ async def _http_error(_: Request, error: Exception) -> Response:
 async def _unexpected(_: Request, error: Exception) -> Response:
     log.error("a request failed", exc_info=error)
     return Response(error_body("the request failed"), 500, media_type="application/json")
+
+
+_HANDLERS: dict[Any, Any] = {Fault: _fault, HTTPException: _http_error, Exception: _unexpected}

@@ -82,9 +82,7 @@ def infer_body(body: bytes, header_length: int | None, signature: Signature) -> 
     if header_length == 0:
         return InferBody("", [raw_tensor(body, signature)], None, True, None)
     if not 0 < header_length <= len(body):
-        raise InvalidInput(
-            f"inference-header-content-length is {header_length}, but the body has {len(body)} bytes"
-        )
+        raise InvalidInput(f"inference-header-content-length is {header_length}, but the body has {len(body)} bytes")
     view = memoryview(body)
     return _decoded(view[:header_length], view[header_length:])
 
@@ -176,9 +174,7 @@ def _json_tensor(item: _Input) -> Tensor:
         raise InvalidInput(f"input '{name}' has rank {len(shape)}; at most {MAX_RANK} is possible")
     array = _array(item, dtype, _nesting(item.data))
     if array.size != count:
-        raise InvalidInput(
-            f"input '{name}' of {datatype} {shape_text(shape)} needs {count} elements, got {array.size}"
-        )
+        raise InvalidInput(f"input '{name}' of {datatype} {shape_text(shape)} needs {count} elements, got {array.size}")
     return Tensor(name, datatype, array.reshape(shape))
 
 

@@ -2,14 +2,17 @@
 
 from typing import Any
 
+from penstock.core.tensors import NUMPY_TYPES
+
 Schema = dict[str, Any]
 
-DATATYPES = (
-    "BOOL UINT8 UINT16 UINT32 UINT64 INT8 INT16 INT32 INT64 FP16 FP32 FP64 BF16 BYTES".split()
-)  # fmt: skip
+DATATYPES = tuple(NUMPY_TYPES)
 
 _NAME: Schema = {"type": "string", "minLength": 1}
-_PARAMETERS: Schema = {"type": "object", "description": "Extension parameters; names that begin with triton_ are refused."}
+_PARAMETERS: Schema = {
+    "type": "object",
+    "description": "Extension parameters; names that begin with triton_ are refused.",
+}
 _SHAPE: Schema = {"type": "array", "items": {"type": "integer", "minimum": 0}, "maxItems": 32}
 _DURATION: Schema = {
     "type": "object",
@@ -209,10 +212,12 @@ b.get{color:#0a7d4b}b.post{color:#1559b3}pre{background:#f4f7fa;padding:.6rem;ov
 </style></head><body><h1>Penstock REST</h1>
 <p>Open Inference Protocol V2. The machine-readable form is <a href="/openapi.json">/openapi.json</a>.</p>
 <div id="paths">Loading the description…</div><script>
-const text=(tag,content,name)=>{const e=document.createElement(tag);e.textContent=content;if(name)e.className=name;return e};
+const text=(tag,content,name)=>{
+ const e=document.createElement(tag);e.textContent=content;if(name)e.className=name;return e};
 fetch("/openapi.json").then(r=>r.json()).then(doc=>{
  const box=document.getElementById("paths");box.textContent="";
- const schema=c=>{const r=c&&c["application/json"].schema.$ref;return r?doc.components.schemas[r.split("/").pop()]:null};
+ const schema=c=>{
+  const r=c&&c["application/json"].schema.$ref;return r?doc.components.schemas[r.split("/").pop()]:null};
  for(const [path,item] of Object.entries(doc.paths))for(const [method,op] of Object.entries(item)){
   const d=document.createElement("details"),s=document.createElement("summary");
   s.append(text("b",method.toUpperCase()+" ",method),text("code",path),text("span"," "+op.summary));d.append(s);

@@ -276,10 +276,9 @@ class InferProtocol(HttpToolsProtocol):
             except Exception as error:  # a bug must not take the connection down
                 self.logger.exception("an answer could not be written", exc_info=error)
                 call.fault = Internal("the answer could not be written")
-        fault = call.fault
         ready = self.shared.ready_for(call.served)
         extra = ready.heads[call.route] + b"x-request-id: %b\r\n" % _header_safe(call.id)
-        self._settle(turn, self._failure(turn, fault, extra), partial(finish, call, fault.kind))
+        self._settle(turn, self._failure(turn, call.fault, extra), partial(finish, call, call.fault.kind))
 
     def _refused(self, turn: Turn, found: Answer | None, fault: Fault) -> None:
         """A request that never became a call."""
@@ -359,8 +358,7 @@ class InferProtocol(HttpToolsProtocol):
             self.flow.resume_reading()
 
     def _write(self, turn: Turn) -> None:
-        assert turn.answer is not None
-        answer, count = turn.answer
+        answer, count = turn.answer or (b"", lambda: None)
         transport = self.transport
         if not transport.is_closing():
             transport.write(answer)
