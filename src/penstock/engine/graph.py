@@ -1,0 +1,178 @@
+"""From the graph's own inputs and outputs, and what a configuration states about them, to the signature served.
+
+The rules that tell whether a graph batches live only here.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import prod
+
+from penstock.core.options import ModelOptions, TensorOptions
+from penstock.core.signature import Signature, TensorSpec
+from penstock.core.tensors import Shape, shape_text
+from penstock.engine.faults import LoadFailed
+
+DATATYPES: dict[str, str] = {
+    "tensor(bool)": "BOOL",
+    "tensor(uint8)": "UINT8",
+    "tensor(uint16)": "UINT16",
+    "tensor(uint32)": "UINT32",
+    "tensor(uint64)": "UINT64",
+    "tensor(int8)": "INT8",
+    "tensor(int16)": "INT16",
+    "tensor(int32)": "INT32",
+    "tensor(int64)": "INT64",
+    "tensor(float16)": "FP16",
+    "tensor(float)": "FP32",
+    "tensor(double)": "FP64",
+    "tensor(bfloat16)": "BF16",
+    "tensor(string)": "BYTES",
+}
+"""ONNX Runtime's type names that the protocol can carry."""
+
+
+@dataclass(frozen=True, slots=True)
+class GraphTensor:
+    """One input or output as the runtime tells it: dimensions are numbers, names, or ``None`` for free ones.
+
+    The runtime tells an unknown rank as it tells a scalar: no dimensions.
+    """
+
+    name: str
+    type: str
+    shape: tuple[int | str | None, ...]
+
+    @property
+    def dims(self) -> Shape:
+        """The shape in the protocol's words: -1 for every dimension that is not a number."""
+        return tuple(dim if isinstance(dim, int) and dim >= 0 else -1 for dim in self.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """What a graph takes and gives; ``overridable`` are initialisers that callers may replace."""
+
+    inputs: tuple[GraphTensor, ...]
+    outputs: tuple[GraphTensor, ...]
+    overridable: tuple[GraphTensor, ...] = ()
+    ranks_known: bool = False
+
+    def seen(self, ranks: Sequence[int]) -> "Graph":
+        """The graph once a run has shown the rank of every output."""
+        outputs = tuple(
+            tensor if tensor.shape else replace(tensor, shape=(None,) * rank)
+            for tensor, rank in zip(self.outputs, ranks, strict=True)
+        )
+        return replace(self, outputs=outputs, ranks_known=True)
+
+
+def signature_of(graph: Graph, options: ModelOptions) -> Signature:
+    """The signature of a graph under a configuration; ``batching`` is what graph and configuration promise.
+
+    Raises:
+        LoadFailed: an input or output is not a tensor the protocol can carry, or the configuration
+            contradicts the graph.
+    """
+    overridable = {tensor.name for tensor in graph.overridable}
+    stated_names = {stated.name for stated in options.inputs}
+    inputs = graph.inputs + tuple(tensor for tensor in graph.overridable if tensor.name in stated_names)
+    batched = bool(options.max_batch_size)
+    input_specs = _specs("input", inputs, options.inputs, batched)
+    output_specs = _specs("output", graph.outputs, options.outputs, batched)
+    for spec in input_specs:
+        if spec.optional and spec.name not in overridable:
+            raise LoadFailed(f"the configuration calls input '{spec.name}' optional, but the graph requires it")
+    if batched:
+        _require_batch_dimension(graph, options, input_specs)
+    derived = options.max_batch_size is None and _promises_batching(graph, (*input_specs, *output_specs))
+    return Signature(input_specs, output_specs, batched or derived, options.max_batch_size or 0)
+
+
+def _specs(
+    role: str, tensors: Sequence[GraphTensor], stated: Sequence[TensorOptions], batched: bool
+) -> tuple[TensorSpec, ...]:
+    by_name = {entry.name: entry for entry in stated}
+    if len(by_name) != len(stated):
+        raise LoadFailed(f"the configuration states an {role} twice")
+    for name in by_name.keys() - {tensor.name for tensor in tensors}:
+        known = ", ".join(f"'{tensor.name}'" for tensor in tensors) or "none"
+        raise LoadFailed(f"the configuration states the {role} '{name}', but the graph's {role}s are: {known}")
+    return tuple(_spec(role, tensor, by_name.get(tensor.name), batched) for tensor in tensors)
+
+
+def _spec(role: str, tensor: GraphTensor, stated: TensorOptions | None, batched: bool) -> TensorSpec:
+    datatype = _datatype(role, tensor)
+    if stated is None:
+        return TensorSpec(tensor.name, datatype, tensor.dims)
+    if stated.datatype != datatype:
+        raise LoadFailed(
+            f"the configuration states {role} '{tensor.name}' as {stated.datatype}, but the graph has {datatype}"
+        )
+    lead = (-1,) if batched else ()
+    shape = lead + stated.dims
+    graph_shape = None if stated.reshape is None else lead + stated.reshape
+    if graph_shape is not None:
+        _check_reshape(role, stated)
+    _check_fits(role, tensor, shape if graph_shape is None else graph_shape)
+    return TensorSpec(tensor.name, datatype, shape, stated.optional, graph_shape, stated.labels)
+
+
+def _datatype(role: str, tensor: GraphTensor) -> str:
+    datatype = DATATYPES.get(tensor.type)
+    if datatype is not None:
+        return datatype
+    if tensor.type.startswith("tensor("):
+        raise LoadFailed(f"{role} '{tensor.name}' is {tensor.type}, a type the protocol cannot carry")
+    advice = ""
+    if "map(" in tensor.type:
+        advice = "; export the model without its ZipMap step, so that it gives plain probabilities"
+    raise LoadFailed(f"{role} '{tensor.name}' is {tensor.type}; only tensors can be served{advice}")
+
+
+def _check_fits(role: str, tensor: GraphTensor, shape: Shape) -> None:
+    dims = tensor.dims
+    if not dims:
+        return  # a scalar or an unknown rank: only a run can tell
+    if len(dims) != len(shape) or any(want not in (-1, got) for want, got in zip(dims, shape, strict=True)):
+        raise LoadFailed(
+            f"the configuration states {role} '{tensor.name}' as {shape_text(shape)}, "
+            f"but the graph has {shape_text(dims)}"
+        )
+
+
+def _check_reshape(role: str, stated: TensorOptions) -> None:
+    seen, inner = stated.dims, stated.reshape or ()
+    free = seen.count(-1)
+    if free != inner.count(-1) or free > 1:
+        raise LoadFailed(f"the reshape of {role} '{stated.name}' may have one free dimension, on both sides")
+    if abs(prod(seen)) != abs(prod(inner)):
+        raise LoadFailed(
+            f"the reshape of {role} '{stated.name}' from {shape_text(seen)} to {shape_text(inner)} changes its size"
+        )
+
+
+def _require_batch_dimension(graph: Graph, options: ModelOptions, inputs: Sequence[TensorSpec]) -> None:
+    stated = {entry.name for entry in options.inputs}
+    told = [("input", tensor) for tensor in graph.inputs if tensor.shape or tensor.name not in stated]
+    told += [("output", tensor) for tensor in graph.outputs if tensor.shape or graph.ranks_known]
+    for role, tensor in told:
+        if tensor.dims[:1] != (-1,):
+            raise LoadFailed(
+                f"max_batch_size {options.max_batch_size} needs a free first dimension everywhere, "
+                f"but {role} '{tensor.name}' has the shape {shape_text(tensor.dims)}"
+            )
+    if not inputs:
+        raise LoadFailed(f"max_batch_size {options.max_batch_size} needs inputs, but the graph takes none")
+
+
+def _promises_batching(graph: Graph, specs: Sequence[TensorSpec]) -> bool:
+    """Whether all first dimensions are free and may be one and the same: the batch."""
+    shapes = [spec.shape if spec.graph_shape is None else spec.graph_shape for spec in specs]
+    shapes += [spec.shape for spec in specs] + [tensor.dims for tensor in (*graph.inputs, *graph.outputs)]
+    if not graph.inputs or any(shape[:1] != (-1,) for shape in shapes):
+        return False
+    batch = {tensor.shape[0] for tensor in graph.inputs if isinstance(tensor.shape[0], str)}
+    inner = {dim for tensor in graph.inputs for dim in tensor.shape[1:] if isinstance(dim, str)}
+    first = {tensor.shape[0] for tensor in graph.outputs}
+    # ["N", 3] beside ["k"] are two sizes; ["N", "N"] is a square; ["N", "T"] to ["T"] goes along the other way
+    return len(batch) <= 1 and not batch & inner and not first & (inner - batch)

@@ -1,0 +1,149 @@
+"""One model version in memory: loaded, warmed up and measured; then run, and dropped."""
+
+from collections.abc import Sequence
+from math import prod
+from pathlib import Path
+
+from penstock.core.errors import Cancelled, Fault
+from penstock.core.options import ModelOptions, WarmupSample
+from penstock.core.placement import WIDE_BUDGET_NS
+from penstock.core.signature import Feeds, Signature, TensorSpec
+from penstock.core.tensors import Array
+from penstock.engine import warmup
+from penstock.engine.faults import LoadFailed, run_fault
+from penstock.engine.graph import signature_of
+from penstock.engine.session import Interrupt, Run, closed_run, open_session, read_graph, runner, trim_memory
+
+__all__ = ["Interrupt", "LoadFailed", "Model", "load"]
+
+
+class Model:
+    """A graph ready to run.
+
+    ``run_ns`` is the measured time of one run (nanoseconds, ``None`` where the model could not be run with
+    made-up inputs) over ``measured_elements`` input elements.
+    """
+
+    def __init__(self, run: Run, signature: Signature) -> None:
+        self.signature = signature
+        self.run_ns: int | None = None
+        self.measured_elements = 1
+        self._run = run
+        self._reshaped = {spec.name: spec for spec in signature.outputs if spec.graph_shape is not None}
+
+    def run(self, feeds: Feeds, outputs: Sequence[str], interrupt: Interrupt | None = None) -> list[Array]:
+        """The named outputs, in order, for arrays as ``Signature.bind`` gives them. Blocks; any thread may call it.
+
+        Raises:
+            InvalidInput: the graph refuses the values.
+            Internal: the graph failed, or the model is closed.
+            Cancelled: the interrupt ended the run.
+        """
+        try:
+            results = self._run(outputs, feeds, None if interrupt is None else interrupt.run_options)
+        except Exception as error:
+            if interrupt is not None and interrupt.stopped:
+                raise Cancelled("the run was stopped") from error
+            raise run_fault(error) from error
+        return self._in_stated_shapes(outputs, results) if self._reshaped else results
+
+    def _in_stated_shapes(self, outputs: Sequence[str], results: list[Array]) -> list[Array]:
+        return [
+            array if (spec := self._reshaped.get(name)) is None else _stated_shape(array, spec, self.signature.batching)
+            for name, array in zip(outputs, results, strict=True)
+        ]
+
+    def close(self) -> None:
+        """Drop the session and give its memory back; runs under way end first, later ones fail."""
+        self._run = closed_run
+        trim_memory()
+
+
+def _stated_shape(array: Array, spec: TensorSpec, batching: bool) -> Array:
+    return array.reshape((array.shape[0], *spec.shape[1:]) if batching else spec.shape)
+
+
+def load(path: Path, options: ModelOptions, threads: int) -> Model:
+    """Load, warm up and measure the graph at ``path``; ``threads`` is the whole budget of this process.
+
+    A graph whose run is long on one thread is opened again with its share of the budget, unless the
+    configuration states a thread count.
+
+    Raises:
+        LoadFailed: no graph this server can run, a configuration that contradicts it, or a failed warm-up.
+    """
+    model = _load(path, options, options.session.intra_op_threads or 1)
+    share = threads // options.instances
+    if options.session.intra_op_threads or share <= 1 or model.run_ns is None or model.run_ns < WIDE_BUDGET_NS:
+        return model
+    model.close()
+    return _load(path, options, share)
+
+
+def _load(path: Path, options: ModelOptions, intra_op_threads: int) -> Model:
+    session = open_session(path, options.session, intra_op_threads)
+    graph, run = read_graph(session), runner(session)
+    signature = signature_of(graph, options)
+    names = [spec.name for spec in signature.outputs]
+    try:
+        feeds, results = _warm_up(run, names, signature, options)
+    except _Untried:
+        return Model(run, signature)
+    signature = signature_of(graph.seen([array.ndim for array in results]), options)
+    if signature.batching and options.max_batch_size is None and not _follows_rows(run, names, feeds, results):
+        signature = Signature(signature.inputs, signature.outputs)
+    model = Model(run, signature)
+    try:
+        model.run_ns = warmup.median_run_ns(lambda: _attempt(run, names, feeds))
+    except Fault:
+        return model  # fails now and then: served all the same, but never on the event loop
+    model.measured_elements = max(sum(prod(array.shape) for array in feeds.values()), 1)
+    return model
+
+
+class _Untried(Exception):
+    """The made-up request did not pass; only real ones can tell whether the model works."""
+
+
+def _warm_up(run: Run, names: list[str], signature: Signature, options: ModelOptions) -> tuple[Feeds, list[Array]]:
+    """Runs the configured samples, or a made-up one; the feeds and results of the first."""
+    if not options.warmup:
+        try:
+            feeds = signature.bind(warmup.default_tensors(signature))
+            return feeds, _attempt(run, names, feeds)
+        except (Fault, MemoryError):
+            raise _Untried from None
+    firsts = [_run_sample(run, names, signature, sample) for sample in options.warmup]
+    return firsts[0]
+
+
+def _run_sample(run: Run, names: list[str], signature: Signature, sample: WarmupSample) -> tuple[Feeds, list[Array]]:
+    try:
+        feeds = signature.bind(warmup.sample_tensors(sample, signature))
+        results = _attempt(run, names, feeds)
+        for _ in range(sample.count - 1):
+            _attempt(run, names, feeds)
+    except (Fault, MemoryError) as error:
+        raise LoadFailed(f"the warm-up '{sample.name}' failed: {error}") from error
+    return feeds, results
+
+
+def _follows_rows(run: Run, names: list[str], feeds: Feeds, results: list[Array]) -> bool:
+    """Whether twice the rows give twice the rows: exports often promise a free batch size and hold a fixed one."""
+    rows = {array.shape[0] for array in feeds.values()}
+    if rows == {0}:
+        return True
+    try:
+        twice = _attempt(run, names, warmup.doubled(feeds))
+    except (Fault, MemoryError):
+        return False
+    return rows == {array.shape[0] for array in results} and all(
+        array.shape[:1] == (2 * once.shape[0],) for once, array in zip(results, twice, strict=True)
+    )
+
+
+def _attempt(run: Run, names: list[str], feeds: Feeds) -> list[Array]:
+    try:
+        return run(names, feeds, None)
+    except Exception as error:
+        raise run_fault(error) from error

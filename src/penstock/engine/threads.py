@@ -1,0 +1,74 @@
+"""How many cores this process may use: its affinity mask, cut down by the quotas of its control groups.
+
+ONNX Runtime looks at neither, so thread counts are always set from here.
+"""
+
+import math
+import os
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+
+_MOUNT = PurePosixPath("sys/fs/cgroup")
+
+
+def read_cores(root: Path = Path("/")) -> int:
+    """Whole cores this process may use, at least 1; ``root`` is where ``proc`` and ``sys`` lie."""
+    return cores(len(os.sched_getaffinity(0)), read_quotas(root))
+
+
+def cores(affinity: int, quotas: Iterable[float]) -> int:
+    """Whole cores under the smallest of the limits: half a core is not one to plan a thread for."""
+    return max(1, math.floor(min((affinity, *quotas))))
+
+
+def read_quotas(root: Path) -> list[float]:
+    """The quotas (cores) of this process's control groups and all groups above them."""
+    found: list[float | None] = []
+    for folder in quota_folders(_text(root / "proc/self/cgroup")):
+        found.append(quota_v2(_text(root / folder / "cpu.max")))
+        found.append(quota_v1(_text(root / folder / "cpu.cfs_quota_us"), _text(root / folder / "cpu.cfs_period_us")))
+    return [quota for quota in found if quota is not None]
+
+
+def quota_folders(groups: str) -> list[PurePosixPath]:
+    """Folders that may hold a processor quota, for the text of ``/proc/self/cgroup``; innermost first.
+
+    A container often sees its own group as the mount itself, so every path ends there.
+    """
+    folders: list[PurePosixPath] = []
+    for line in groups.splitlines():
+        hierarchy, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if hierarchy == "0" and not controllers:
+            mounts = [_MOUNT, _MOUNT / "unified"]
+        elif "cpu" in controllers.split(","):
+            mounts = [_MOUNT / controllers, _MOUNT / "cpu"]
+        else:
+            continue
+        inner = PurePosixPath(path.strip().lstrip("/"))
+        folders += [mount / group for mount in mounts for group in (inner, *inner.parents)]
+    return folders
+
+
+def quota_v2(text: str) -> float | None:
+    """Cores granted by a ``cpu.max`` file (``quota period``); ``None`` where there is no limit."""
+    quota, _, period = text.strip().partition(" ")
+    return _ratio(quota, period or "100000")
+
+
+def quota_v1(quota: str, period: str) -> float | None:
+    """Cores granted by the files ``cpu.cfs_quota_us`` and ``cpu.cfs_period_us``; ``None`` for no limit (-1)."""
+    return _ratio(quota.strip(), period.strip())
+
+
+def _ratio(quota: str, period: str) -> float | None:
+    if not (quota.isdecimal() and period.isdecimal()) or int(quota) == 0 or int(period) == 0:
+        return None
+    return int(quota) / int(period)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text("ascii", "replace")
+    except OSError:
+        return ""

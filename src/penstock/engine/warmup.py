@@ -1,0 +1,86 @@
+"""Warm-up: the tensors a model is run with before it counts as ready, and how long one such run takes."""
+
+import time
+from collections.abc import Callable
+from statistics import median_low
+from typing import Any
+
+import numpy as np
+
+from penstock.core.errors import InvalidInput
+from penstock.core.options import WarmupInput, WarmupSample
+from penstock.core.signature import Feeds, Signature, TensorSpec
+from penstock.core.tensors import NUMPY_TYPES, Array, Shape, Tensor, element_count, from_raw, numpy_type
+
+MAX_ELEMENTS = 1 << 28
+"""No tensor of a warm-up is larger than this."""
+
+MEASURED_RUNS = 7
+MEASURING_BUDGET_NS = 1_000_000_000
+
+
+def default_tensors(signature: Signature) -> list[Tensor]:
+    """The smallest request that fits: zeros or empty strings, 1 for every free dimension, nothing optional."""
+    return [_zeros(spec) for spec in signature.inputs if not spec.optional]
+
+
+def _zeros(spec: TensorSpec) -> Tensor:
+    shape = tuple(1 if dim < 0 else dim for dim in spec.shape)
+    return Tensor(spec.name, spec.datatype, _filled(spec.datatype, _bounded(spec.name, shape)))
+
+
+def sample_tensors(sample: WarmupSample, signature: Signature) -> list[Tensor]:
+    """The tensors of one configured sample.
+
+    Raises:
+        InvalidInput: a shape is free or too large, or a data file does not fit it.
+    """
+    rows = sample.batch_size or (1 if signature.max_batch_size else 0)
+    lead = (rows,) if rows else ()
+    return [Tensor(entry.name, entry.datatype, _sample_array(entry, lead + entry.dims)) for entry in sample.inputs]
+
+
+def _sample_array(entry: WarmupInput, shape: Shape) -> Array:
+    _bounded(entry.name, shape)
+    if entry.data is not None:
+        return from_raw(entry.name, entry.datatype, shape, entry.data)
+    if entry.random:
+        return _random(entry.name, entry.datatype, shape)
+    return _filled(entry.datatype, shape)
+
+
+def _bounded(name: str, shape: Shape) -> Shape:
+    if element_count(name, shape) > MAX_ELEMENTS:
+        raise InvalidInput(f"a warm-up tensor '{name}' of shape {list(shape)} is too large")
+    return shape
+
+
+def _filled(datatype: str, shape: Shape) -> Array:
+    return np.full(shape, "", object) if datatype == "BYTES" else np.zeros(shape, NUMPY_TYPES[datatype])
+
+
+def _random(name: str, datatype: str, shape: Shape) -> Array:
+    """Numbers from 0 to 1, whole ones of them 0 or 1, so that look-ups by index stay inside their tables."""
+    dtype: np.dtype[Any] = numpy_type(name, datatype)
+    generator = np.random.default_rng(0)
+    if datatype == "BF16":
+        return (generator.random(shape, np.float32).view(np.uint32) >> 16).astype(dtype)
+    if dtype.kind == "f":
+        return generator.random(shape).astype(dtype)
+    bits = generator.integers(0, 2, shape)
+    return bits.astype(str).astype(object) if datatype == "BYTES" else bits.astype(dtype)
+
+
+def doubled(feeds: Feeds) -> Feeds:
+    """The same rows twice."""
+    return {name: np.concatenate((array, array)) for name, array in feeds.items()}
+
+
+def median_run_ns(run: Callable[[], object], clock: Callable[[], int] = time.perf_counter_ns) -> int:
+    """Median duration (nanoseconds) of a few runs, fewer where they are long; at least 1."""
+    durations: list[int] = []
+    while len(durations) < MEASURED_RUNS and sum(durations) < MEASURING_BUDGET_NS:
+        began = clock()
+        run()
+        durations.append(clock() - began)
+    return max(median_low(durations), 1)
