@@ -24,7 +24,6 @@ from penstock.serving.calls import OutputWish
 
 MAX_RANK = 32
 _NO_DATA = msgspec.Raw(b"")
-_STRICT = np.errstate(over="raise")
 _JSON_ITEM: dict[str, type] = {
     "BOOL": bool,
     "FP32": float,
@@ -181,11 +180,9 @@ def _json_tensor(item: _Input) -> Tensor:
 def _array(item: _Input, dtype: np.dtype[Any], depth: int) -> Array:
     """Flat or nested data; nested data must have the stated shape itself."""
     name, datatype = item.name, item.datatype
-    if depth > 1 and depth != len(item.shape):
-        raise InvalidInput(f"the data of input '{name}' is nested {depth} deep; expected flat or {len(item.shape)}")
     try:
         values = _decoder(datatype, depth)(item.data)
-        with _STRICT:
+        with np.errstate(over="raise"):
             array: Array = np.array(values, dtype) if depth else np.array([values], dtype)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InvalidInput(f"the data of input '{name}' is not {datatype}: {error}") from None

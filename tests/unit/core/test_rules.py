@@ -1,0 +1,71 @@
+"""The small pure rules: deadlines, placement, histogram edges, the classification extension, the fault tables."""
+
+import numpy as np
+import pytest
+
+from penstock.core.buckets import LATENCY_EDGES_NS, latency_bucket, rows_bucket
+from penstock.core.classification import top_classes
+from penstock.core.deadlines import deadline_ns
+from penstock.core.errors import KINDS, Fault, InvalidInput
+from penstock.core.labels import GRPC_STATUS, HTTP_STATUS, OUTCOMES
+from penstock.core.placement import runs_inline
+from penstock.core.tensors import Tensor
+
+
+@pytest.mark.parametrize(
+    ("timeouts", "expected"),
+    [([], 1_060), ([None], 1_060), ([None, 20], 1_020), ([30, 20], 1_020), ([200], 1_200), ([0], 1_000)],
+)
+def test_the_smallest_stated_limit_wins(timeouts: list[int | None], expected: int) -> None:
+    assert deadline_ns(1_000, timeouts, 60) == expected
+
+
+@pytest.mark.parametrize(
+    ("run_ns", "elements", "measured", "inline"),
+    [
+        (None, 30, 30, False),
+        (20_000, 30, 30, True),
+        (20_000, 30 * 24, 30, True),
+        (20_000, 30 * 26, 30, False),
+        (600_000, 0, 30, False),
+        (600_000, 30, 30, False),
+    ],
+)
+def test_short_runs_stay_on_the_loop(run_ns: int | None, elements: int, measured: int, inline: bool) -> None:
+    assert runs_inline(run_ns, elements, measured, budget_ns=500_000) is inline
+
+
+@pytest.mark.parametrize(
+    ("nanoseconds", "bucket"),
+    [(0, 0), (25_000, 0), (25_001, 1), (LATENCY_EDGES_NS[-1], 41), (LATENCY_EDGES_NS[-1] + 1, 42)],
+)
+def test_latency_edges_are_inclusive(nanoseconds: int, bucket: int) -> None:
+    assert latency_bucket(nanoseconds) == bucket
+
+
+@pytest.mark.parametrize(("rows", "bucket"), [(0, 0), (1, 0), (2, 1), (3, 2), (4096, 12), (4097, 13)])
+def test_batch_edges(rows: int, bucket: int) -> None:
+    assert rows_bucket(rows) == bucket
+
+
+def test_every_fault_has_a_place_in_both_tables() -> None:
+    kinds = {kind.kind for kind in KINDS}
+    assert set(HTTP_STATUS) == set(GRPC_STATUS) == set(OUTCOMES) == {"ok"} | kinds
+    assert {fault for fault in Fault.__subclasses__() if fault.__module__ == Fault.__module__} == set(KINDS)
+
+
+def test_top_classes_of_a_batch() -> None:
+    scores = Tensor("p", "FP32", np.array([[0.1, 0.7, 0.2], [0.5, 0.25, 0.25]], "<f4"))
+    strings = top_classes(scores, 2, ("cat", "dog"), batching=True)
+    assert strings.data.tolist() == [["0.700000:1:dog", "0.200000:2"], ["0.500000:0:cat", "0.250000:1:dog"]]
+
+
+def test_more_classes_than_there_are() -> None:
+    strings = top_classes(Tensor("p", "INT64", np.array([3, 5])), 9, (), batching=False)
+    assert strings.data.tolist() == ["5:1", "3:0"]
+
+
+@pytest.mark.parametrize(("datatype", "count"), [("BYTES", 1), ("FP32", 0)])
+def test_impossible_classifications(datatype: str, count: int) -> None:
+    with pytest.raises(InvalidInput):
+        top_classes(Tensor("p", datatype, np.zeros((1, 2), "<f4")), count, (), batching=True)

@@ -1,0 +1,70 @@
+"""A request's tensors held against a model's signature."""
+
+import numpy as np
+import pytest
+
+from penstock.core.errors import InvalidInput
+from penstock.core.signature import Signature, TensorSpec
+from penstock.core.tensors import Tensor
+
+X = TensorSpec("x", "FP32", (-1, 3))
+Y = TensorSpec("y", "INT64", (-1,))
+NOTE = TensorSpec("note", "BYTES", (-1, 1), optional=True)
+SIGNATURE = Signature((X, Y, NOTE), (TensorSpec("z", "FP32", (-1,)),), batching=True, max_batch_size=4)
+
+
+def tensor(name: str, datatype: str, *shape: int) -> Tensor:
+    return Tensor(name, datatype, np.zeros(shape, "<f4" if datatype == "FP32" else "<i8"))
+
+
+def x(*shape: int) -> Tensor:
+    return tensor("x", "FP32", *shape)
+
+
+def y(*shape: int) -> Tensor:
+    return tensor("y", "INT64", *shape)
+
+
+def test_fitting_inputs_become_feeds() -> None:
+    feeds = SIGNATURE.bind([y(2), x(2, 3)])
+    assert set(feeds) == {"x", "y"}
+    assert SIGNATURE.rows(feeds) == 2
+
+
+@pytest.mark.parametrize(
+    ("tensors", "says"),
+    [
+        ([x(2, 3)], r"missing input 'y' INT64 \[-1\]"),
+        ([x(2, 3), y(2), x(2, 3)], "'x' is given twice"),
+        ([x(2, 3), y(2), tensor("q", "FP32", 1)], r"unknown input 'q'; the model takes 'x' FP32 \[-1, 3\]"),
+        ([tensor("x", "INT64", 2, 3), y(2)], r"got INT64; expected 'x' FP32 \[-1, 3\]"),
+        ([x(2, 3, 1), y(2)], r"got rank 3 \[2, 3, 1\]; expected 'x' FP32 \[-1, 3\]"),
+        ([x(2, 4), y(2)], r"got shape \[2, 4\]; expected 'x' FP32 \[-1, 3\]"),
+        ([x(2, 3), y(1)], "disagree on the batch size: 'x' 2, 'y' 1"),
+        ([x(5, 3), y(5)], "a batch of 5 rows is over the model's limit of 4"),
+    ],
+)
+def test_what_does_not_fit_is_said(tensors: list[Tensor], says: str) -> None:
+    with pytest.raises(InvalidInput, match=says):
+        SIGNATURE.bind(tensors)
+
+
+def test_unknown_output_names_the_known_ones() -> None:
+    with pytest.raises(InvalidInput, match=r"unknown output 'w'; the model gives 'z' FP32 \[-1\]"):
+        SIGNATURE.output("w")
+
+
+@pytest.mark.parametrize(("rows", "given"), [(0, (0, 3)), (4, (4, 3))])
+def test_empty_and_full_batches_fit(rows: int, given: tuple[int, ...]) -> None:
+    assert SIGNATURE.rows(SIGNATURE.bind([x(*given), y(rows)])) == rows
+
+
+def test_a_stated_reshape_is_done_for_the_graph() -> None:
+    spec = TensorSpec("x", "FP32", (-1, 1), graph_shape=(-1,))
+    feeds = Signature((spec,), (), batching=True).bind([x(2, 1)])
+    assert feeds["x"].shape == (2,)
+
+
+def test_a_scalar_input_is_one_row() -> None:
+    signature = Signature((TensorSpec("x", "FP32", ()),), ())
+    assert signature.rows(signature.bind([x()])) == 1

@@ -1,0 +1,62 @@
+"""Counter memory: what is written is read back, blocks of several slots add up, a successor goes on."""
+
+from penstock.core.labels import OUTCOME_INDEX
+from penstock.monitor.counters import Slot, Totals
+
+
+def test_a_request_is_counted_under_its_series() -> None:
+    slot = Slot.in_process()
+    block = slot.block(5)
+    block.finished(series=5, outcome=OUTCOME_INDEX["ok"], total_ns=40_000)
+    block.finished(series=0, outcome=OUTCOME_INDEX["invalid"], total_ns=10_000)
+    block.stages(1_000, 2_000, 30_000, 4_000)
+    block.executed(rows=3, decode=1_000, run=30_000, encode=4_000)
+    totals = Totals.of([slot], 5)
+    assert sorted(totals.requests()) == [("pinned", "grpc", "ok", 1), ("stable", "rest", "invalid", 1)]
+    assert (totals.success_ns, totals.fail_ns) == (40_000, 10_000)
+    assert (totals.inferences, totals.executions) == (3, 1)
+    assert list(totals.batches()) == [(3, 1, 1_000, 30_000, 4_000)]
+    assert totals.stage("run").total == 30_000
+    assert [histogram.count for _, _, histogram in totals.durations()] == [1, 1]
+    assert totals.outcome_count(succeeded=False) == 1
+
+
+def test_slots_add_up_exactly_and_the_last_run_is_the_latest() -> None:
+    slots = [Slot.in_process() for _ in range(4)]
+    for times, slot in enumerate(slots, start=1):
+        for _ in range(times):
+            slot.block(1).executed(rows=2, decode=1, run=2, encode=3)
+    totals = Totals.of(slots, 1)
+    assert totals.executions == 10
+    assert totals.inferences == 20
+    assert totals.batch_rows().total == 20
+    assert totals.last_inference_ms == max(Totals.of([slot], 1).last_inference_ms for slot in slots)
+
+
+def test_a_successor_continues_the_counters_but_not_the_gauges() -> None:
+    slot = Slot.in_process()
+    block = slot.block(2)
+    block.entered()
+    block.finished(0, 0, 1)
+    slot.take_over(pid=4242)
+    totals = Totals.of([slot], 2)
+    assert totals.inflight == 0
+    assert totals.outcome_count(succeeded=True) == 1
+    assert slot.pid == 4242
+
+
+def test_blocks_do_not_touch_each_other() -> None:
+    slot = Slot.in_process()
+    for index in range(4):
+        slot.block(index).finished(0, 0, index)
+    slot.clear(2)
+    assert [Totals.of([slot], index).outcome_count(succeeded=True) for index in range(4)] == [1, 1, 0, 1]
+
+
+def test_odd_batch_sizes_are_counted_in_the_histogram_only() -> None:
+    slot = Slot.in_process()
+    slot.block(1).executed(rows=0, decode=1, run=1, encode=1)
+    slot.block(1).executed(rows=5000, decode=1, run=1, encode=1)
+    totals = Totals.of([slot], 1)
+    assert list(totals.batches()) == []
+    assert totals.batch_rows().count == 2
