@@ -7,10 +7,12 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 ARGS ?=
 
-# A set-up is done once for each content of a lock file and of pyproject.toml: the stamp carries their checksum.
-stamp = $(VENV)/.$(1)-$(shell cat locks/$(1).txt pyproject.toml | cksum | cut -d' ' -f1)
-USE := $(call stamp,demo)
-DEV := $(call stamp,dev)
+# One lock file in three sections, [run], [demo] and [dev]: each adds to the one before. A set-up is done once for
+# each content of the lock and of pyproject.toml: its stamp carries their checksum.
+LOCK := requirements.lock
+SUM := $(shell cat $(LOCK) pyproject.toml | cksum | cut -d' ' -f1)
+USE := $(VENV)/demo-$(SUM)
+DEV := $(VENV)/dev-$(SUM)
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-slow check format bench proto lock clean
@@ -50,14 +52,20 @@ proto: $(DEV) ## write src/penstock/proto from proto/, with a descriptor pool of
 
 PROTOC := $(BIN)/python -m grpc_tools.protoc -I proto
 
-lock: $(VENV)/bin/python ## renew locks/ from pyproject.toml; the pins of the smaller sets are those of the whole one
+lock: $(BIN)/python ## fit requirements.lock to pyproject.toml (ARGS=--upgrade: newest of everything)
 	$(PIP) install --quiet uv
-	$(call compile,--extra demo --group dev,dev)
-	$(call compile,--extra demo --group build -c locks/dev.txt,demo)
-	$(call compile,--group build -c locks/dev.txt,run)
+	cp $(LOCK) $(VENV)/dev.txt
+	$(COMPILE) $(ARGS) --extra demo --group dev -o $(VENV)/dev.txt
+	$(COMPILE) --extra demo --group build -c $(VENV)/dev.txt -o $(VENV)/demo.txt
+	$(COMPILE) --group build -c $(VENV)/dev.txt -o $(VENV)/run.txt
+	{ echo "# Written by \`make lock\`: every pin with the hashes of its files. Each section adds to the one before."; \
+		echo "# [run] what serving needs"; cat $(VENV)/run.txt; \
+		echo "# [demo] what the demo adds"; $(call beyond,run,demo); \
+		echo "# [dev] what checks, tests and benchmarks add"; $(call beyond,demo,dev); } > $(LOCK)
 
-compile = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --only-binary :all: --generate-hashes \
-	--no-annotate --custom-compile-command "make lock" pyproject.toml $(1) -o locks/$(2).txt
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --only-binary :all: --generate-hashes \
+	--no-annotate --no-header pyproject.toml
+beyond = awk 'NR == FNR { seen[$$0]; next } /^[^ ]/ { new = !($$0 in seen) } new' $(VENV)/$(1).txt $(VENV)/$(2).txt
 
 clean: ## take everything away that was made here
 	rm -rf $(VENV) build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
@@ -66,8 +74,17 @@ $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "penstock needs Python 3.11 or newer with venv" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-$(USE) $(DEV): $(VENV)/.%: | $(BIN)/python
-	@echo "setting up $(VENV) from locks/$(firstword $(subst -, ,$*)).txt"
-	@$(PIP) install --quiet --require-hashes --only-binary :all: -r locks/$(firstword $(subst -, ,$*)).txt
-	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
-	@touch $@
+$(USE): | $(BIN)/python
+	@sed '/^# \[dev\]/,$$d' $(LOCK) > $(VENV)/demo.txt
+	$(call fill,demo)
+
+$(DEV): | $(BIN)/python
+	@cp $(LOCK) $(VENV)/dev.txt
+	$(call fill,dev)
+
+define fill
+@echo "setting up $(VENV) ..."
+@$(PIP) install --quiet --require-hashes --only-binary :all: -r $(VENV)/$(1).txt
+@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+@touch $@
+endef

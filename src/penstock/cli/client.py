@@ -1,0 +1,97 @@
+"""A plain client of the protocol, by REST and by gRPC; requests and answers are V2 JSON documents on both."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPException
+from typing import Any, Protocol, Self
+
+from penstock.cli.console import Exit
+
+Document = dict[str, Any]
+
+
+class CallFailed(Exception):
+    """The gateway refused, or did not answer; ``code`` is what the command line exits with."""
+
+    def __init__(self, message: str, code: Exit) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer and who gave it."""
+
+    document: Document
+    version: str
+    route: str
+
+
+class Client(Protocol):
+    """What a verb needs of a gateway; every call raises ``CallFailed``."""
+
+    def metadata(self, model: str, version: str) -> Document:
+        """Names, datatypes and shapes of a model."""
+
+    def infer(self, model: str, version: str, request: Document) -> Reply:
+        """One prediction."""
+
+    def close(self) -> None:
+        """Give the connection back."""
+
+
+EXITS = {404: Exit.NOT_FOUND, 429: Exit.UNAVAILABLE, 503: Exit.UNAVAILABLE, 504: Exit.UNAVAILABLE}
+
+
+class RestClient:
+    """Keeps one HTTP/1.1 connection to ``address`` (host:port); times are seconds."""
+
+    def __init__(self, address: str, timeout_s: float) -> None:
+        self._address = address
+        self._connection = HTTPConnection(address, timeout=timeout_s)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the connection back."""
+        self._connection.close()
+
+    def metadata(self, model: str, version: str) -> Document:
+        """See ``Client``."""
+        return self._call("GET", model_path(model, version)).document
+
+    def infer(self, model: str, version: str, request: Document) -> Reply:
+        """See ``Client``."""
+        return self._call("POST", model_path(model, version) + "/infer", json.dumps(request).encode())
+
+    def _call(self, method: str, path: str, body: bytes | None = None) -> Reply:
+        headers = {"content-type": "application/json"} if body is not None else {}
+        try:
+            self._connection.request(method, path, body, headers)
+            answer = self._connection.getresponse()
+            document = json.loads(answer.read())
+        except (OSError, HTTPException, ValueError) as error:
+            raise CallFailed(f"no answer from {self._address}: {_reason(error)}", Exit.UNAVAILABLE) from None
+        if answer.status != 200:
+            raise CallFailed(_error_text(document, answer.status), EXITS.get(answer.status, Exit.FAILURE))
+        return Reply(document, answer.headers["penstock-model-version"] or "", answer.headers["penstock-route"] or "")
+
+
+def model_path(model: str, version: str) -> str:
+    """Where a model, or one version of it, lives under REST."""
+    return f"/v2/models/{model}" + (f"/versions/{version}" if version else "")
+
+
+def _reason(error: Exception) -> str:
+    return str(error) or type(error).__name__
+
+
+def _error_text(document: object, status: int) -> str:
+    if isinstance(document, Mapping) and isinstance(document.get("error"), str):
+        return str(document["error"])
+    return f"the gateway answered with status {status}"

@@ -1,0 +1,31 @@
+"""`penstock demo`: the main job on real data, told step by step."""
+
+import importlib.util
+from typing import Annotated
+
+import typer
+
+from penstock.cli.console import Exit, fail
+
+EXTRAS = ("onnx", "skl2onnx", "sklearn")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb to the command line."""
+    app.command()(demo)
+
+
+def demo(
+    once: Annotated[bool, typer.Option("--once", help="End after the story instead of staying up.")] = False,
+) -> None:
+    """Train two versions of a real classifier, serve them, and show predictions, traffic and counters."""
+    if any(importlib.util.find_spec(name) is None for name in EXTRAS):
+        fail("the demo trains models and needs its extra packages: pip install 'penstock[demo]'")
+    from penstock.cli.demo.story import StoryFailed, tell
+
+    try:
+        tell(once)
+    except StoryFailed as failure:
+        fail(str(failure))
+    except KeyboardInterrupt:
+        fail("the demo was stopped before its end", Exit.FAILURE)

@@ -1,0 +1,36 @@
+"""Reads the gateway's own count of the demo's requests from `/metrics`."""
+
+import re
+from collections import Counter
+from http.client import HTTPConnection
+
+from penstock.cli.demo.training import MODEL
+
+LINE = re.compile(r"^penstock_requests_total\{(?P<labels>[^}]*)\} (?P<value>\S+)", re.MULTILINE)
+LABEL = re.compile(r'(\w+)="([^"]*)"')
+
+Counts = Counter[tuple[str, str]]
+"""Requests by version and protocol."""
+
+
+def read(address: str) -> tuple[Counts, int]:
+    """The counted predictions, and how many requests in all ended with an error; ``address`` is the ops port's."""
+    connection = HTTPConnection(address, timeout=5.0)
+    try:
+        connection.request("GET", "/metrics")
+        return parse(connection.getresponse().read().decode())
+    finally:
+        connection.close()
+
+
+def parse(exposition: str) -> tuple[Counts, int]:
+    """As ``read``, from the text."""
+    counted, errors = Counts(), 0
+    for line in LINE.finditer(exposition):
+        labels = dict(LABEL.findall(line["labels"]))
+        number = int(float(line["value"]))
+        if labels["code"] not in {"200", "OK"}:
+            errors += number
+        elif labels["model"] == MODEL and number:
+            counted[labels["version"], labels["protocol"]] += number
+    return counted, errors

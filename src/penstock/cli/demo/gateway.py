@@ -1,0 +1,101 @@
+"""The gateway the demo talks to: `penstock serve` as a process of its own."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from penstock.cli.console import say
+
+PORTS = {"http": 8000, "grpc": 8001, "ops": 8002}
+START_SECONDS = 30.0
+STOP_SECONDS = 20.0
+
+
+class GatewayFailed(Exception):
+    """The gateway did not start; the text ends with what it said."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """A running gateway and its addresses (host:port)."""
+
+    process: subprocess.Popen[bytes]
+    http: str
+    grpc: str
+    ops: str
+    workers: int
+
+
+@contextmanager
+def running(models: Path, room: Path) -> Iterator[Gateway]:
+    """Serve ``models`` for the time of a block; ``room`` takes the gateway's own files.
+
+    It runs in a process group of its own, so that a Ctrl-C reaches the demo alone and the gateway is asked to
+    stop once, in order.
+
+    Raises:
+        GatewayFailed: it ended, or was not ready in time.
+    """
+    ready, log = room / "ready.json", room / "serve.log"
+    command = [sys.executable, "-m", "penstock", "serve", str(models), "--ready-file", str(ready)]
+    for name, port in PORTS.items():
+        command += [f"--{name}-port", str(_free_or_any(name, port))]
+    with log.open("wb") as errors:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
+            env={**os.environ, "PENSTOCK_HOME": str(room / "home")},
+            start_new_session=True,
+        )
+    try:
+        yield _wait(process, ready, log)
+    finally:
+        _stop(process)
+
+
+def _free_or_any(name: str, port: int) -> int:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            say(f"port {port} ({name}) is taken; using a free one instead")
+            return 0
+    return port
+
+
+def _wait(process: subprocess.Popen[bytes], ready: Path, log: Path) -> Gateway:
+    end = time.monotonic() + START_SECONDS
+    while not ready.exists():
+        if process.poll() is not None:
+            raise GatewayFailed(f"the gateway ended with {process.returncode}:\n{_tail(log)}")
+        if time.monotonic() > end:
+            raise GatewayFailed(f"the gateway was not ready within {START_SECONDS:.0f} s:\n{_tail(log)}")
+        time.sleep(0.02)
+    facts = json.loads(ready.read_text())
+    return Gateway(process, facts["http"], facts["grpc"], facts["ops"], len(facts["workers"]))
+
+
+def _tail(log: Path) -> str:
+    return "\n".join(log.read_text(errors="replace").splitlines()[-15:])
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is not None:
+        return
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

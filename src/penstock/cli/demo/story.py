@@ -1,0 +1,220 @@
+"""The demo from start to end: train, serve, predict, load, count, and where to look."""
+
+import json
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from penstock.cli.client import CallFailed, Client, Document, RestClient
+from penstock.cli.demo import counts, pictures
+from penstock.cli.demo.gateway import Gateway, GatewayFailed, running
+from penstock.cli.demo.traffic import Caller, GrpcRoad, RestRoad, WrongAnswer, drive
+from penstock.cli.demo.training import INPUT, LABELS, MODEL, Digits, Recipe, read_digits, recipes, train, write_folder
+from penstock.cli.grpc_client import GrpcClient
+from penstock.core.tensors import Array
+
+SAMPLES = 4
+CALL_SECONDS = 10.0
+TRAFFIC_SECONDS = 5.0
+SETTLE_SECONDS = 3.0
+
+
+class StoryFailed(Exception):
+    """Something was not as it must be; the text says what."""
+
+
+def tell(once: bool) -> None:
+    """Run the whole story; afterwards stay up until Ctrl-C, unless ``once``.
+
+    Raises:
+        StoryFailed: the gateway did not start, or gave a wrong answer or a wrong count.
+        KeyboardInterrupt: stopped before the story's end.
+    """
+    signal.signal(signal.SIGTERM, _interrupt)
+    console = Console(highlight=False)
+    with tempfile.TemporaryDirectory(prefix="penstock-demo-") as folder:
+        room = Path(folder)
+        try:
+            Story(console, room, once).run()
+        except (GatewayFailed, CallFailed, WrongAnswer) as failure:
+            raise StoryFailed(str(failure)) from None
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+class Story:
+    """The steps in order; ``sent`` counts every prediction asked for, by version and protocol."""
+
+    def __init__(self, console: Console, room: Path, once: bool) -> None:
+        self.console = console
+        self.room = room
+        self.once = once
+        self.sent: Counter[tuple[str, str]] = Counter()
+        self.digits: Digits = read_digits()
+
+    def run(self) -> None:
+        """Every step; see ``tell``."""
+        models = self.room / "models"
+        write_folder(models, self.train())
+        self.title("Serving both versions")
+        with running(models, self.room) as gateway:
+            self.console.print(f"REST {gateway.http} · gRPC {gateway.grpc} · ops {gateway.ops}")
+            self.predict(gateway)
+            self.load(gateway)
+            self.count(gateway)
+            self.where_to_look(gateway)
+            if not self.once:
+                self.stay(gateway)
+        self.console.print("The gateway has drained and stopped.")
+
+    def title(self, text: str) -> None:
+        """Begin a step."""
+        self.console.print(f"\n[bold]{text}[/bold]")
+
+    def train(self) -> dict[str, Any]:
+        """Train every version, with a bar for each; pipelines by version."""
+        rows, held_out = len(self.digits.train_rows), len(self.digits.test_rows)
+        self.title(f"Training two versions of a classifier on {rows} scanned digits ({held_out} held out)")
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        columns = (*columns, TextColumn("held-out accuracy {task.fields[accuracy]:.1%}"))
+        with Progress(*columns, console=self.console) as bars:
+            return {recipe.version: self.train_one(recipe, bars) for recipe in recipes()}
+
+    def train_one(self, recipe: Recipe, bars: Progress) -> Any:
+        """Train one version, with its bar."""
+        task = bars.add_task(f"version {recipe.version}: {recipe.title}", total=recipe.epochs, accuracy=0.0)
+        return train(recipe, self.digits, lambda accuracy: bars.update(task, advance=1, accuracy=accuracy))
+
+    def predict(self, gateway: Gateway) -> None:
+        """Ask both versions by both protocols about every held-out digit; show a few, and the accuracies."""
+        answers = {}
+        with RestClient(gateway.http, CALL_SECONDS) as rest, GrpcClient(gateway.grpc, CALL_SECONDS) as by_grpc:
+            for version in (recipe.version for recipe in recipes()):
+                for protocol, client in (("rest", rest), ("grpc", by_grpc)):
+                    answers[version, protocol] = self.ask(client, protocol, version)
+        chosen = self.choose(answers["1", "rest"].argmax(axis=1))
+        truths = [LABELS[self.digits.test_labels[index]] for index in chosen]
+        plain = not (self.console.encoding or "").lower().startswith("utf")
+        lines = [("scan", [pictures.digit(self.digits.test_rows[index], plain) for index in chosen]), ("", [])]
+        lines += [
+            (f"version {version} by {protocol}", [verdict(found[index]) for index in chosen])
+            for (version, protocol), found in answers.items()
+        ]
+        self.title("Predictions for digits the models have not seen")
+        self.console.print(pictures.side_by_side([f"truth: {truth}" for truth in truths], lines))
+        for (version, protocol), found in answers.items():
+            share = float(np.mean(found.argmax(axis=1) == self.digits.test_labels))
+            self.console.print(f"version {version} by {protocol}: {share:.1%} of {len(found)} held-out digits right")
+
+    def ask(self, client: Client, protocol: str, version: str) -> Array:
+        """The probabilities [rows, classes] one pinned version gives for all held-out digits."""
+        rows = self.digits.test_rows
+        reply = client.infer(MODEL, version, request(rows))
+        self.sent[version, protocol] += 1
+        if (reply.version, reply.route) != (version, "pinned"):
+            raise StoryFailed(f"asked version {version} by {protocol}; {reply.version} ({reply.route}) answered")
+        outputs = {output["name"]: output for output in reply.document["outputs"]}
+        return np.array(outputs["probabilities"]["data"]).reshape(len(rows), len(LABELS))
+
+    def choose(self, first_version: Array) -> list[int]:
+        """Digits to show: one the first version gets wrong, and the first few it gets right."""
+        right = first_version == self.digits.test_labels
+        return [*np.flatnonzero(~right)[:1].tolist(), *np.flatnonzero(right)[: SAMPLES - 1].tolist()]
+
+    def load(self, gateway: Gateway) -> None:
+        """A few seconds of traffic with live numbers."""
+        self.title(f"Traffic for {TRAFFIC_SECONDS:.0f} seconds, three callers at full speed")
+        one = request(self.digits.test_rows[:1])
+        callers = [
+            Caller("REST, no version asked", "rest", RestRoad(gateway.http, "", one), "2"),
+            Caller("REST, version 1", "rest", RestRoad(gateway.http, "1", one), "1"),
+            Caller("gRPC, version 2", "grpc", GrpcRoad(gateway.grpc, "2", one), "2"),
+        ]
+        self.watch(callers)
+        for caller in callers:
+            for version, calls in caller.versions.items():
+                self.sent[version, caller.protocol] += calls
+
+    def watch(self, callers: list[Caller]) -> None:
+        """Drive the callers; on a terminal their numbers move, elsewhere the last ones are printed."""
+        if not self.console.is_terminal:
+            seconds = drive(callers, TRAFFIC_SECONDS, lambda _: None)
+            self.console.print(pictures.traffic(callers, seconds))
+            return
+        with Live(console=self.console, auto_refresh=False) as live:
+            drive(
+                callers,
+                TRAFFIC_SECONDS,
+                lambda passed: live.update(pictures.traffic(callers, passed), refresh=True),
+            )
+
+    def count(self, gateway: Gateway) -> None:
+        """Hold the gateway's counters against what was sent."""
+        self.title("What the gateway counted (/metrics) against what was sent")
+        counted, errors = settled(lambda: counts.read(gateway.ops), dict(self.sent))
+        self.console.print(pictures.counters(dict(self.sent), dict(counted)))
+        if counted != self.sent or errors:
+            raise StoryFailed(f"the counters do not equal what was sent ({errors} errors counted)")
+
+    def where_to_look(self, gateway: Gateway) -> None:
+        """Addresses and commands that work now."""
+        sample = self.room / "digit.json"
+        sample.write_text(json.dumps(request(self.digits.test_rows[:1])))
+        self.title("Where to look")
+        for command in (
+            f"curl -s http://{gateway.http}/v2/models/{MODEL}",
+            f"curl -s http://{gateway.http}/v2/models/{MODEL}/versions/1/infer -d @{sample}",
+            f"curl -s http://{gateway.http}/v2/models/{MODEL}/stats",
+            f"curl -s http://{gateway.ops}/readyz",
+            f"curl -s http://{gateway.ops}/metrics | grep penstock_requests_total",
+            f"{Path(sys.argv[0]).name} predict {MODEL} --data @{sample} --grpc --url {gateway.grpc}",
+        ):
+            self.console.print(f"  {command}", soft_wrap=True, markup=False)
+
+    def stay(self, gateway: Gateway) -> None:
+        """Wait for Ctrl-C, or for the gateway's unexpected end."""
+        self.console.print("\nServing until Ctrl-C.")
+        try:
+            while gateway.process.poll() is None:
+                time.sleep(0.2)
+        except KeyboardInterrupt:
+            self.console.print("\nStopping.")
+            return
+        raise StoryFailed(f"the gateway ended by itself with {gateway.process.returncode}")
+
+
+def request(rows: Array) -> Document:
+    """The V2 request for rows of pixels."""
+    data = rows.astype(int).ravel().tolist()
+    return {"inputs": [{"name": INPUT, "datatype": "FP32", "shape": list(rows.shape), "data": data}]}
+
+
+def verdict(probabilities: Array) -> str:
+    """The most likely label and how likely it is."""
+    best = int(probabilities.argmax())
+    return f"{LABELS[best]} {probabilities[best]:.1%}"
+
+
+def settled(
+    read: Callable[[], tuple[counts.Counts, int]], sent: dict[tuple[str, str], int]
+) -> tuple[counts.Counts, int]:
+    """The counters once they equal what was sent, or as they are after a moment: an answer is counted when written."""
+    end = time.monotonic() + SETTLE_SECONDS
+    while True:
+        counted, errors = read()
+        if counted == sent or time.monotonic() > end:
+            return counted, errors
+        time.sleep(0.05)

@@ -1,0 +1,157 @@
+"""The demo's traffic: a few callers at full speed, each on a connection of its own, every answer checked."""
+
+import json
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import grpc
+
+from penstock.cli.client import Document, model_path
+from penstock.cli.demo.training import MODEL
+from penstock.cli.grpc_client import to_message
+from penstock.proto.grpc_service_pb2_grpc import GRPCInferenceServiceStub
+
+CALL_SECONDS = 5.0
+HEADER_END = b"\r\n\r\n"
+
+
+class WrongAnswer(Exception):
+    """An answer was not the expected one."""
+
+
+class Road(Protocol):
+    """One way to the gateway: sends the same request each time and says which version answered."""
+
+    def call(self) -> str:
+        """Send, wait, check; raises ``WrongAnswer`` or whatever the connection does."""
+
+    def close(self) -> None:
+        """Give the connection back."""
+
+
+class RestRoad:
+    """Keep-alive HTTP/1.1 with request bytes made once; no more than a client that is to be fast needs."""
+
+    def __init__(self, address: str, version: str, request: Document) -> None:
+        host, _, port = address.rpartition(":")
+        self._socket = socket.create_connection((host, int(port)), CALL_SECONDS)
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        body = json.dumps(request).encode()
+        head = f"POST {model_path(MODEL, version)}/infer HTTP/1.1\r\nhost: {address}\r\n"
+        head += f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+        self._request = head.encode() + body
+
+    def call(self) -> str:
+        """See ``Road``."""
+        self._socket.sendall(self._request)
+        head, body = self._answer()
+        if not head.startswith(b"HTTP/1.1 200 "):
+            raise WrongAnswer(head.split(b"\r\n")[0].decode())
+        version: str = json.loads(body)["model_version"]
+        return version
+
+    def close(self) -> None:
+        """See ``Road``."""
+        self._socket.close()
+
+    def _answer(self) -> tuple[bytes, bytes]:
+        received = self._more()
+        while HEADER_END not in received:
+            received += self._more()
+        head, _, body = received.partition(HEADER_END)
+        length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
+        while len(body) < int(length.partition(b":")[2]):
+            body += self._more()
+        return head, body
+
+    def _more(self) -> bytes:
+        part = self._socket.recv(65536)
+        if not part:
+            raise WrongAnswer("the gateway closed the connection")
+        return part
+
+
+class GrpcRoad:
+    """One channel and one message."""
+
+    def __init__(self, address: str, version: str, request: Document) -> None:
+        self._channel = grpc.insecure_channel(address)
+        self._infer = GRPCInferenceServiceStub(self._channel).ModelInfer
+        self._message = to_message(MODEL, version, request)
+
+    def call(self) -> str:
+        """See ``Road``."""
+        return self._infer(self._message, timeout=CALL_SECONDS).model_version
+
+    def close(self) -> None:
+        """See ``Road``."""
+        self._channel.close()
+
+
+@dataclass(slots=True)
+class Caller:
+    """One thread that calls without pause; what it saw may be read while it runs."""
+
+    title: str
+    protocol: str
+    road: Road
+    expected: str
+    times: list[float] = field(default_factory=list)
+    versions: Counter[str] = field(default_factory=Counter)
+    problem: str = ""
+
+    def run(self, stop: threading.Event) -> None:
+        """Call until told to stop, or until something is wrong."""
+        try:
+            while not stop.is_set():
+                self._once()
+        except (WrongAnswer, OSError, grpc.RpcError) as error:
+            self.problem = f"{self.title}: {error}"
+        finally:
+            self.road.close()
+
+    def _once(self) -> None:
+        began = time.perf_counter()
+        version = self.road.call()
+        self.times.append(time.perf_counter() - began)
+        self.versions[version] += 1
+        if version != self.expected:
+            raise WrongAnswer(f"version {version} answered instead of {self.expected}")
+
+
+def percentile_ms(times: list[float], share: float) -> float:
+    """The time (milliseconds) that this share of the calls stayed within; 0 without calls."""
+    ordered = sorted(times)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * share))] * 1000 if ordered else 0.0
+
+
+def drive(callers: list[Caller], seconds: float, look: Callable[[float], object]) -> float:
+    """Run all callers for a time and return the seconds it took; ``look`` is told those passed, a few times a second.
+
+    Raises:
+        WrongAnswer: one of them met something it did not expect.
+    """
+    stop = threading.Event()
+    threads = [threading.Thread(target=caller.run, args=(stop,), daemon=True) for caller in callers]
+    began = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    try:
+        while (passed := time.perf_counter() - began) < seconds and not any(caller.problem for caller in callers):
+            look(passed)
+            time.sleep(0.2)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join(2 * CALL_SECONDS)
+    passed = time.perf_counter() - began
+    for caller in callers:
+        if caller.problem:
+            raise WrongAnswer(caller.problem)
+    look(passed)
+    return passed

@@ -1,0 +1,106 @@
+"""What the demo serves: two classifiers of handwritten digits, trained here on data that scikit-learn brings."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from skl2onnx import to_onnx
+from skl2onnx.common.data_types import FloatTensorType
+from sklearn.datasets import load_digits
+from sklearn.linear_model import SGDClassifier
+from sklearn.model_selection import train_test_split
+from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import MaxAbsScaler
+
+from penstock.core.tensors import Array
+
+MODEL = "digits"
+INPUT = "pixels"
+SIDE = 8
+LABELS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+HELD_OUT = 0.3
+
+CONFIG = f"""\
+name: "{MODEL}"
+max_batch_size: 1024
+input {{ name: "{INPUT}" data_type: TYPE_FP32 dims: {SIDE * SIDE} }}
+output {{ name: "probabilities" data_type: TYPE_FP32 dims: {len(LABELS)} label_filename: "labels.txt" }}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Digits:
+    """Scanned digits of 8 x 8 pixels, 0 to 16 each: rows of 64 numbers, and what they show."""
+
+    train_rows: Array
+    train_labels: Array
+    test_rows: Array
+    test_labels: Array
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How one version is made: an untrained classifier and how often it sees the training rows."""
+
+    version: str
+    title: str
+    classifier: Any
+    epochs: int
+
+
+def recipes() -> tuple[Recipe, Recipe]:
+    """The first version and its successor; both are seeded, so they come out the same every time."""
+    return (
+        Recipe("1", "linear model", SGDClassifier(loss="log_loss", random_state=0), 30),
+        Recipe("2", "neural network", MLPClassifier((64,), learning_rate_init=0.003, random_state=0), 60),
+    )
+
+
+def read_digits() -> Digits:
+    """The data, split into what is learned from and what is held out."""
+    digits = load_digits()
+    parts = train_test_split(
+        digits.data.astype(np.float32), digits.target, test_size=HELD_OUT, random_state=0, stratify=digits.target
+    )
+    train_rows, test_rows, train_labels, test_labels = parts
+    return Digits(train_rows, train_labels, test_rows, test_labels)
+
+
+def train(recipe: Recipe, digits: Digits, progress: Callable[[float], None]) -> Any:
+    """A trained pipeline from raw pixels to label and probabilities; tells its held-out accuracy after each epoch."""
+    scaler = MaxAbsScaler().fit(digits.train_rows)
+    pipeline = Pipeline([("scale", scaler), ("classify", recipe.classifier)])
+    rows = scaler.transform(digits.train_rows)
+    for _ in range(recipe.epochs):
+        recipe.classifier.partial_fit(rows, digits.train_labels, classes=range(len(LABELS)))
+        progress(pipeline.score(digits.test_rows, digits.test_labels))
+    return pipeline
+
+
+def export(pipeline: Any, file: Path) -> None:
+    """Write the pipeline as an ONNX graph with one input and plain tensors as outputs."""
+    graph = to_onnx(
+        pipeline,
+        initial_types=[(INPUT, FloatTensorType([None, SIDE * SIDE]))],
+        options={"zipmap": False},
+    )
+    names = [f"row {row} column {column}" for row in range(SIDE) for column in range(SIDE)]
+    for key, value in (("feature_names", names), ("class_names", LABELS)):
+        entry = graph.metadata_props.add()
+        entry.key, entry.value = key, json.dumps(value)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(graph.SerializeToString())
+
+
+def write_folder(root: Path, pipelines: dict[str, Any]) -> None:
+    """A model folder with one model, its configuration, its label names and these versions."""
+    home = root / MODEL
+    home.mkdir(parents=True)
+    (home / "config.pbtxt").write_text(CONFIG)
+    (home / "labels.txt").write_text("\n".join(LABELS) + "\n")
+    for version, pipeline in pipelines.items():
+        export(pipeline, home / version / "model.onnx")

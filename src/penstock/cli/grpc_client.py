@@ -1,0 +1,134 @@
+"""The gRPC form of the plain client: V2 JSON documents to messages and back."""
+
+from collections.abc import Mapping
+from typing import Any, Self
+
+import grpc
+import numpy as np
+
+from penstock.cli.client import CallFailed, Document, Reply
+from penstock.cli.console import Exit
+from penstock.core.tensors import Array, from_raw, numpy_type, to_raw
+from penstock.proto import grpc_service_pb2 as pb
+from penstock.proto.grpc_service_pb2_grpc import GRPCInferenceServiceStub
+
+EXITS = {
+    grpc.StatusCode.NOT_FOUND: Exit.NOT_FOUND,
+    grpc.StatusCode.UNAVAILABLE: Exit.UNAVAILABLE,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: Exit.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED: Exit.UNAVAILABLE,
+}
+NO_LIMIT = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+
+
+class GrpcClient:
+    """Keeps one channel to ``address`` (host:port); times are seconds."""
+
+    def __init__(self, address: str, timeout_s: float) -> None:
+        self._timeout_s = timeout_s
+        self._channel = grpc.insecure_channel(address, options=NO_LIMIT)
+        self._stub = GRPCInferenceServiceStub(self._channel)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the connection back."""
+        self._channel.close()
+
+    def metadata(self, model: str, version: str) -> Document:
+        """See ``Client``."""
+        try:
+            answer = self._stub.ModelMetadata(
+                pb.ModelMetadataRequest(name=model, version=version), timeout=self._timeout_s
+            )
+        except grpc.RpcError as error:
+            raise failure(error) from None
+        return {"name": answer.name, "inputs": specs(answer.inputs), "outputs": specs(answer.outputs)}
+
+    def infer(self, model: str, version: str, request: Document) -> Reply:
+        """See ``Client``."""
+        message = to_message(model, version, request)
+        try:
+            answer, call = self._stub.ModelInfer.with_call(message, timeout=self._timeout_s)
+        except grpc.RpcError as error:
+            raise failure(error) from None
+        said = {key: str(value) for key, value in call.initial_metadata() or ()}
+        return Reply(from_message(answer), said.get("penstock-model-version", ""), said.get("penstock-route", ""))
+
+
+def failure(error: grpc.RpcError) -> CallFailed:
+    """What a failed call means to the command line."""
+    if not isinstance(error, grpc.Call):
+        return CallFailed(str(error), Exit.FAILURE)
+    return CallFailed(error.details() or error.code().name, EXITS.get(error.code(), Exit.FAILURE))
+
+
+def specs(tensors: Any) -> list[Document]:
+    """Tensor metadata as REST writes it."""
+    return [{"name": spec.name, "datatype": spec.datatype, "shape": list(spec.shape)} for spec in tensors]
+
+
+def to_message(model: str, version: str, request: Document) -> pb.ModelInferRequest:
+    """A V2 JSON request as a message with raw contents.
+
+    Raises:
+        CallFailed: a tensor's data does not fit its datatype and shape.
+    """
+    message = pb.ModelInferRequest(model_name=model, model_version=version, id=str(request.get("id", "")))
+    _set_parameters(message.parameters, request.get("parameters", {}))
+    for tensor in request["inputs"]:
+        try:
+            array = array_of(tensor["name"], tensor["datatype"], tensor["data"]).reshape(tensor["shape"])
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise CallFailed(
+                f"the data of input '{tensor.get('name', '')}' is not usable: {error}", Exit.USAGE
+            ) from None
+        message.inputs.add(name=tensor["name"], datatype=tensor["datatype"], shape=array.shape)
+        message.raw_input_contents.append(to_raw(tensor["datatype"], array))
+    for wish in request.get("outputs", ()):
+        _set_parameters(message.outputs.add(name=wish["name"]).parameters, wish.get("parameters", {}))
+    return message
+
+
+def array_of(name: str, datatype: str, data: Any) -> Array:
+    """JSON values, flat or nested, as the array a datatype asks for; nothing is rounded silently.
+
+    Raises:
+        ValueError: unknown datatype, or a value that is none of its values.
+    """
+    wanted = numpy_type(name, datatype)
+    if datatype == "BF16":
+        return (np.asarray(data, np.float32).view(np.uint32) >> 16).astype(wanted)
+    array = np.asarray(data, wanted)
+    if wanted.kind in "iu" and not np.array_equal(array, np.asarray(data)):
+        raise ValueError(f"{datatype} takes whole numbers")
+    return array
+
+
+def from_message(answer: pb.ModelInferResponse) -> Document:
+    """An answer as the V2 JSON document REST would give."""
+    outputs = []
+    for tensor, raw in zip(answer.outputs, answer.raw_output_contents, strict=True):
+        array = from_raw(tensor.name, tensor.datatype, tensor.shape, raw)
+        if tensor.datatype == "BF16":
+            array = (array.astype(np.uint32) << 16).view(np.float32)
+        data = array.ravel().tolist()
+        outputs.append({"name": tensor.name, "datatype": tensor.datatype, "shape": list(tensor.shape), "data": data})
+    return {"model_name": answer.model_name, "model_version": answer.model_version, "id": answer.id, "outputs": outputs}
+
+
+def _set_parameters(target: Any, values: Mapping[str, Any]) -> None:
+    for key, value in values.items():
+        match value:
+            case bool():
+                target[key].bool_param = value
+            case int():
+                target[key].int64_param = value
+            case float():
+                target[key].double_param = value
+            case _:
+                target[key].string_param = str(value)

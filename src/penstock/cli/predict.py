@@ -1,0 +1,100 @@
+"""`penstock predict`: one prediction from the shell, by REST or gRPC."""
+
+import sys
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from penstock.cli.client import CallFailed, Client, Document, Reply, RestClient
+from penstock.cli.console import Exit, data_console, fail, print_json, say
+from penstock.cli.requests import BadData, describe, is_request, read_data, to_request
+
+HTTP_ADDRESS = "127.0.0.1:8000"
+GRPC_ADDRESS = "127.0.0.1:8001"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb to the command line."""
+    app.command()(predict)
+
+
+def predict(
+    name: Annotated[str, typer.Argument(help="The model.")],
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="JSON, @FILE or - for stdin: a V2 request, a mapping of input names to values, or, for a model with "
+            "one input, its values alone."
+        ),
+    ] = None,
+    version: Annotated[str, typer.Option(help="A version or an alias; without it the route decides.")] = "",
+    by_grpc: Annotated[bool, typer.Option("--grpc", help="Ask by gRPC instead of REST.")] = False,
+    url: Annotated[
+        str | None, typer.Option(help=f"HOST:PORT of the gateway. [default: {HTTP_ADDRESS}; gRPC: {GRPC_ADDRESS}]")
+    ] = None,
+    timeout: Annotated[float, typer.Option(help="Seconds to wait for an answer.", min=0.001)] = 30.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the V2 answer as JSON.")] = False,
+) -> None:
+    """Ask a running gateway for one prediction."""
+    client = _client(by_grpc, url, timeout)
+    try:
+        reply = client.infer(name, version, _request(client, name, version, data))
+    except CallFailed as failure:
+        fail(str(failure), failure.code)
+    except BadData as fault:
+        fail(str(fault), Exit.USAGE)
+    finally:
+        client.close()
+    show(reply, as_json)
+
+
+def _client(by_grpc: bool, url: str | None, timeout_s: float) -> Client:
+    if not by_grpc:
+        return RestClient((url or HTTP_ADDRESS).removeprefix("http://").rstrip("/"), timeout_s)
+    from penstock.cli.grpc_client import GrpcClient
+
+    return GrpcClient(url or GRPC_ADDRESS, timeout_s)
+
+
+def _request(client: Client, name: str, version: str, argument: str | None) -> Document:
+    if argument is None and sys.stdin.isatty():
+        inputs = client.metadata(name, version)["inputs"]
+        raise BadData(f"no data; give --data with {describe(inputs)}")
+    data = read_data(argument, sys.stdin)
+    if is_request(data):
+        request: Document = data
+        return request
+    return to_request(data, client.metadata(name, version)["inputs"])
+
+
+def show(reply: Reply, as_json: bool) -> None:
+    """Print an answer: its outputs on stdout, who gave it on stderr."""
+    if as_json:
+        print_json(reply.document)
+        return
+    say(f"{reply.document['model_name']} version {reply.version} ({reply.route})")
+    data_console().print(_table(reply.document["outputs"]))
+
+
+def _table(outputs: list[Document]) -> Table:
+    """One column for each output, and a line for each row when all outputs have the same first dimension."""
+    heads = {tuple(output["shape"][:1]) for output in outputs}
+    rows = next(iter(heads))[0] if len(heads) == 1 and heads != {()} else 1
+    whole = len(heads) != 1 or heads == {()}
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for output in outputs:
+        table.add_column(f"{output['name']} {output['datatype']} {output['shape']}")
+    for row in range(rows):
+        table.add_row(*(_cell(output["data"] if whole else _part(output, row, rows)) for output in outputs))
+    return table
+
+
+def _part(output: Document, row: int, rows: int) -> list[Any]:
+    size = len(output["data"]) // rows
+    part: list[Any] = output["data"][row * size : (row + 1) * size]
+    return part
+
+
+def _cell(values: list[Any]) -> str:
+    return " ".join(f"{value:.6g}" if isinstance(value, float) else str(value) for value in values)

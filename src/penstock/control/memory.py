@@ -1,0 +1,66 @@
+"""Slot files: a worker's counters as memory that several processes map, and the lock that proves who writes them."""
+
+import fcntl
+import mmap
+import os
+import struct
+from collections.abc import Sequence
+from pathlib import Path
+
+from penstock.monitor.counters import SLOT_BYTES, ReadTotals, Slot, Totals
+
+_FLOCK = struct.Struct("hhqqi4x")  # struct flock of 64-bit Linux: type, whence, start, length, pid
+
+
+class SlotFile:
+    """One slot's file, mapped into this process; ``slot`` gives the words their meaning.
+
+    A worker owns its slot by a record lock on the file. The kernel names the lock's owner and frees it when the
+    worker ends, whatever the reason, so a live owner is never a matter of trust in what the memory says.
+    """
+
+    def __init__(self, path: Path, writable: bool = True) -> None:
+        flags = os.O_RDWR if writable else os.O_RDONLY
+        self._handle = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            protection = mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0)
+            self.slot = Slot(memoryview(mmap.mmap(self._handle, SLOT_BYTES, mmap.MAP_SHARED, protection)))
+        except BaseException:
+            os.close(self._handle)
+            raise
+
+    def acquire(self) -> bool:
+        """Become the owner, for as long as this process lives; False if another process is."""
+        try:
+            fcntl.lockf(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        return True
+
+    def owner(self) -> int:
+        """Process id of the owner, 0 if nobody is."""
+        asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+        kind, _, _, _, pid = _FLOCK.unpack(fcntl.fcntl(self._handle, fcntl.F_GETLK, asked))
+        return 0 if kind == fcntl.F_UNLCK else int(pid)
+
+    def close(self) -> None:
+        """Give the descriptor back; the mapping goes with the last view of it."""
+        os.close(self._handle)
+
+
+def create(path: Path) -> None:
+    """Make a slot file of zeros whose memory is set aside, so that no write to it can fail later.
+
+    Raises:
+        OSError: there is no room for it.
+    """
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        os.posix_fallocate(handle, 0, SLOT_BYTES)
+    finally:
+        os.close(handle)
+
+
+def totals(slots: Sequence[Slot]) -> ReadTotals:
+    """Reads a block's counters, added up over slots."""
+    return lambda block: Totals.of(slots, block)

@@ -1,0 +1,112 @@
+"""Addresses and their reservation: the control process holds the ports, workers listen on them together."""
+
+import errno
+import socket
+from dataclasses import dataclass
+
+LISTEN_BACKLOG = 2048
+
+
+class PortUnavailable(Exception):
+    """An address cannot be had; the text is one clear line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A numeric host and a port; the text form puts brackets around IPv6."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def resolve(host: str) -> str:
+    """The numeric form of a host to listen on.
+
+    Raises:
+        PortUnavailable: the name means no address of this machine's.
+    """
+    try:
+        found = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError:
+        raise PortUnavailable(f"'{host}' is not a host name or address; choose another with --host") from None
+    return str(found[0][4][0])
+
+
+def reserve(address: Address, option: str, shared_already: bool = False) -> socket.socket:
+    """A bound socket that does not listen and lets this user's workers listen on its port (0 picks a free one).
+
+    ``shared_already`` skips the search for strangers: our own workers listen there.
+
+    Raises:
+        PortUnavailable: somebody else uses the port, or the address is not ours.
+    """
+    try:
+        if shared_already or not address.port:
+            return _bound(address, socket.SO_REUSEPORT)
+        _probe(address)
+        return _held(address)
+    except OSError as error:
+        raise unavailable(address, option, error) from None
+
+
+def listen(address: Address, option: str) -> socket.socket:
+    """A listening socket of this process alone.
+
+    Raises:
+        PortUnavailable: as ``reserve``.
+    """
+    try:
+        sock = _bound(address, socket.SO_REUSEADDR)
+        sock.listen(LISTEN_BACKLOG)
+    except OSError as error:
+        raise unavailable(address, option, error) from None
+    return sock
+
+
+def share(address: Address) -> socket.socket:
+    """A worker's socket on a reserved port, bound and not yet listening."""
+    return _bound(address, socket.SO_REUSEPORT, socket.SO_REUSEADDR)
+
+
+def unavailable(address: Address, option: str, error: OSError) -> PortUnavailable:
+    """The line that says what to do about it."""
+    if isinstance(error, PermissionError):
+        return PortUnavailable(f"port {address.port} on {address.host} needs more rights; choose another with {option}")
+    if error.errno == errno.EADDRNOTAVAIL:
+        return PortUnavailable(f"{address.host} is not an address of this machine; choose another with --host")
+    return PortUnavailable(f"port {address.port} on {address.host} is in use; choose another with {option}")
+
+
+def address_of(sock: socket.socket) -> Address:
+    """Where a socket is bound."""
+    host, port = sock.getsockname()[:2]
+    return Address(host, port)
+
+
+def _probe(address: Address) -> None:
+    """Fails if anybody listens, or holds the port as we do: sharing needs the consent of both sides."""
+    _bound(address, socket.SO_REUSEADDR).close()
+
+
+def _held(address: Address) -> socket.socket:
+    """Bound so that the probe of a like-minded process fails, unless a stranger's closed connections linger there."""
+    try:
+        return _bound(address, socket.SO_REUSEPORT)
+    except OSError:
+        return share(address)
+
+
+def _bound(address: Address, *options: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        for option in options:
+            sock.setsockopt(socket.SOL_SOCKET, option, 1)
+        sock.bind((address.host, address.port))
+    except BaseException:
+        sock.close()
+        raise
+    return sock

@@ -1,0 +1,163 @@
+"""Where running instances keep what their processes share: a private directory in memory for each home.
+
+The layout is known only here: ``<base>/<home digest>/<instance>/`` with ``lock`` (held by the control process),
+``control.sock``, ``instance.json`` (fixed for the instance's life), ``ledger.json`` (what must outlive the control
+process) and one ``slot-N`` for each worker.
+"""
+
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import secrets
+import shutil
+import stat
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+LOCK_WAIT_S = 5.0
+SOCKET_PATH_BYTES = 100
+"""A socket's path must fit the kernel's 108 bytes; longer bases are passed over."""
+
+
+class RuntimeUnavailable(Exception):
+    """There is no place to keep the shared files; the text says why."""
+
+
+def bases(environ: Mapping[str, str], uid: int) -> list[Path]:
+    """Where runtime directories may lie, best first: in memory, the user's own, the temporary folder."""
+    places = [Path("/dev/shm") / f"penstock-{uid}"]  # noqa: S108 - private() refuses whatever is not ours alone
+    if session := environ.get("XDG_RUNTIME_DIR"):
+        places.append(Path(session) / "penstock")
+    return [*places, Path(tempfile.gettempdir()) / f"penstock-{uid}"]
+
+
+def private(path: Path) -> Path:
+    """Make a directory that only this user may enter, or make sure that an existing one is such.
+
+    Raises:
+        PermissionError: it is a link, or belongs to somebody else, or others may enter it.
+        OSError: it cannot be made.
+    """
+    path.mkdir(mode=0o700, exist_ok=True)
+    found = path.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o077:
+        raise PermissionError(errno.EPERM, "not a directory of this user alone", str(path))
+    return path
+
+
+def open_homes(home: Path, places: Sequence[Path]) -> list[Path]:
+    """The directories of one home, one below each base that can be trusted; best first.
+
+    Raises:
+        RuntimeUnavailable: none can.
+    """
+    digest = hashlib.sha256(os.fsencode(home.resolve())).hexdigest()[:16]
+    found, refusals = [], []
+    for place in places:
+        if len(os.fsencode(place)) > SOCKET_PATH_BYTES - 48:
+            continue
+        try:
+            found.append(private(private(place) / digest))
+        except OSError as error:
+            refusals.append(f"{place}: {error.strerror}")
+    if not found:
+        raise RuntimeUnavailable(f"no private runtime directory can be made ({'; '.join(refusals)})")
+    return found
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold a file's lock for the time of a block.
+
+    Raises:
+        RuntimeUnavailable: somebody else holds it for longer than a moment.
+    """
+    deadline = time.monotonic() + LOCK_WAIT_S
+    while (handle := try_lock(path)) is None:
+        if time.monotonic() > deadline:
+            raise RuntimeUnavailable("another penstock holds the runtime directory; try again")
+        time.sleep(0.01)
+    try:
+        yield
+    finally:
+        os.close(handle)
+
+
+def try_lock(path: Path) -> int | None:
+    """An open descriptor that holds the file's lock, or None if another process holds it."""
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(handle)
+        return None
+    return handle
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace a file's text as a whole: readers see the old text or the new one."""
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    scratch.write_text(text)
+    scratch.replace(path)
+
+
+class Instance:
+    """One instance's directory; ``lock`` is the descriptor that makes this process its control process."""
+
+    def __init__(self, path: Path, lock: int | None = None) -> None:
+        self.path = path
+        self._lock = lock
+
+    @property
+    def socket(self) -> Path:
+        """Where the control process listens for its workers."""
+        return self.path / "control.sock"
+
+    def slot(self, index: int) -> Path:
+        """A worker's counter file."""
+        return self.path / f"slot-{index}"
+
+    def slots(self) -> list[Path]:
+        """Every counter file there is."""
+        return sorted(self.path.glob("slot-*"))
+
+    def write(self, name: str, document: Mapping[str, Any]) -> None:
+        """Store a JSON document, atomically."""
+        write_atomically(self.path / f"{name}.json", json.dumps(document))
+
+    def read(self, name: str) -> dict[str, Any]:
+        """A stored JSON document, empty if there is none or it is not readable."""
+        try:
+            document = json.loads((self.path / f"{name}.json").read_text())
+        except (OSError, ValueError):
+            return {}
+        return document if isinstance(document, dict) else {}
+
+    def release(self) -> None:
+        """Stop being its control process; workers go on for their grace time."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def remove(self) -> None:
+        """Delete the directory; nobody may be using it."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        self.release()
+
+
+def create(home: Path) -> Instance:
+    """A new, empty instance that this process controls; the home's lock must be held."""
+    path = private(home / secrets.token_hex(4))
+    return Instance(path, try_lock(path / "lock"))
+
+
+def abandoned(home: Path) -> list[Instance]:
+    """Instances without a control process, now controlled by this one; the home's lock must be held."""
+    locks = ((path, try_lock(private(path) / "lock")) for path in sorted(home.iterdir()) if path.is_dir())
+    return [Instance(path, lock) for path, lock in locks if lock is not None]

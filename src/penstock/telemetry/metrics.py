@@ -1,0 +1,120 @@
+"""The table of metrics: every name, type, label and meaning Penstock exposes stands here and nowhere else."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from penstock.core.buckets import LATENCY_EDGES_NS, ROWS_EDGES
+
+PREFIX = "penstock_"
+
+
+class Kind(StrEnum):
+    """How a metric's values behave."""
+
+    COUNTER = "counter"
+    GAUGE = "gauge"
+    HISTOGRAM = "histogram"
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One family; ``edges`` are a histogram's upper bucket edges in the unit of its name."""
+
+    name: str
+    kind: Kind
+    labels: tuple[str, ...]
+    help: str
+    edges: tuple[float, ...] = ()
+
+
+LATENCY_EDGES_S = tuple(edge / 1e9 for edge in LATENCY_EDGES_NS)
+ROWS = tuple(float(edge) for edge in ROWS_EDGES)
+
+REQUESTS = Metric(
+    "requests_total",
+    Kind.COUNTER,
+    ("model", "version", "route", "protocol", "code"),
+    "Inference requests that ended, by the HTTP status or gRPC status name they ended with.",
+)
+REQUEST_DURATION = Metric(
+    "request_duration_seconds",
+    Kind.HISTOGRAM,
+    ("model", "version", "route", "protocol"),
+    "Time from the first byte read of a request to the write of its answer.",
+    LATENCY_EDGES_S,
+)
+STAGE_DURATION = Metric(
+    "stage_duration_seconds",
+    Kind.HISTOGRAM,
+    ("model", "version", "stage"),
+    "Time successful requests spent in each stage: decode, queue, run, encode.",
+    LATENCY_EDGES_S,
+)
+INFLIGHT = Metric("inflight_requests", Kind.GAUGE, ("model",), "Requests being worked on now.")
+SHED = Metric("shed_total", Kind.COUNTER, ("model", "reason"), "Requests refused because a bound was reached.")
+DEADLINE_EXCEEDED = Metric(
+    "deadline_exceeded_total",
+    Kind.COUNTER,
+    ("model", "stage"),
+    "Requests whose time ran out before an answer was ready; the stage 'request' is the whole of it.",
+)
+BATCH_ROWS = Metric("batch_rows", Kind.HISTOGRAM, ("model", "version"), "Rows in each run of the model.", ROWS)
+MODEL_INFO = Metric("model_info", Kind.GAUGE, ("model", "version", "digest"), "1 for the content served.")
+MODEL_STATE = Metric(
+    "model_state",
+    Kind.GAUGE,
+    ("model", "version", "state"),
+    "1 for the state a version is in, 0 for the others.",
+)
+MODEL_LOADS = Metric(
+    "model_loads_total",
+    Kind.COUNTER,
+    ("model", "version", "result"),
+    "Attempts of a worker to load a version, by result: ok or failed.",
+)
+WORKER_RESTARTS = Metric(
+    "worker_restarts_total",
+    Kind.COUNTER,
+    ("reason",),
+    "Workers that had to be replaced: died, frozen, or never started (stuck).",
+)
+
+METRICS: tuple[Metric, ...] = (
+    REQUESTS,
+    REQUEST_DURATION,
+    STAGE_DURATION,
+    INFLIGHT,
+    SHED,
+    DEADLINE_EXCEEDED,
+    BATCH_ROWS,
+    MODEL_INFO,
+    MODEL_STATE,
+    MODEL_LOADS,
+    WORKER_RESTARTS,
+)
+"""Everything there is, in the order it is exposed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One value of a counter or gauge; ``labels`` are values in the order of the metric's label names."""
+
+    metric: Metric
+    labels: tuple[str, ...]
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Distribution:
+    """One series of a histogram: counts per bucket (one more than there are edges) and the sum of the values.
+
+    Counts are not cumulative; ``total`` is in the unit of the metric's name.
+    """
+
+    metric: Metric
+    labels: tuple[str, ...]
+    buckets: tuple[int, ...]
+    total: float
+
+
+Reading = Point | Distribution
