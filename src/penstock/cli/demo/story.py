@@ -88,8 +88,8 @@ class Story:
         """Train every version, with a bar for each; pipelines by version."""
         rows, held_out = len(self.digits.train_rows), len(self.digits.test_rows)
         self.title(f"Training two versions of a classifier on {rows} scanned digits ({held_out} held out)")
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        columns = (*columns, TextColumn("held-out accuracy {task.fields[accuracy]:.1%}"))
+        described = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        columns = (*described, TextColumn("held-out accuracy {task.fields[accuracy]:.1%}"))
         with Progress(*columns, console=self.console) as bars:
             return {recipe.version: self.train_one(recipe, bars) for recipe in recipes()}
 
