@@ -1,0 +1,32 @@
+"""``python -m loadtests``: the commands of the load tests."""
+
+import argparse
+import sys
+
+from loadtests import bench
+from loadtests.graphs import repository
+from loadtests.models import MODELS
+
+
+def _models(_: argparse.Namespace) -> int:
+    for model in MODELS.values():
+        print(repository(model))
+    return 0
+
+
+def main() -> int:
+    """Parse the command line and run one command."""
+    parser = argparse.ArgumentParser(prog="python -m loadtests", description="Load tests of Penstock.")
+    commands = parser.add_subparsers(required=True)
+    measure = commands.add_parser("bench", help="the benchmark report", description=bench.__doc__)
+    bench.add_arguments(measure)
+    measure.set_defaults(run=bench.main)
+    models = commands.add_parser("models", help="write the models and print their folders")
+    models.set_defaults(run=_models)
+    arguments = parser.parse_args()
+    code: int = arguments.run(arguments)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

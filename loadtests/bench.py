@@ -1,0 +1,201 @@
+"""The benchmark: everybody measured in turn on the same cores, round after round, against the ceilings of the round.
+
+Closed loop (1 and 32 connections, each with one request in flight) says how much a server can do and what one
+caller feels; open loop (random arrivals at half and at four fifths of that server's own peak of the round) says
+what callers feel who do not wait for each other.
+"""
+
+import argparse
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from loadtests import h2load, report
+from loadtests.contenders import Contender, all_running, contenders
+from loadtests.graphs import repository
+from loadtests.h2load import Window, closed_loop
+from loadtests.measurements import Load, Measurement, Results, ServerFacts
+from loadtests.models import MODELS, BenchModel
+from loadtests.openloop import open_loop
+from loadtests.processes import Server, halves, steal_s
+from loadtests.roads import Questions, WrongAnswer
+
+PEAK = Load("32 connections", 4.0, connections=32)
+LOADS = (
+    Load("1 connection", 2.0, connections=1),
+    PEAK,
+    Load("open 50 %", 4.0, share=0.5),
+    Load("open 80 %", 4.0, share=0.8),
+)
+_QUICK = 0.35
+_WIDTH = 112  # of the tables, also where the terminal is narrower or there is none
+_WARM_UP_S = 0.5
+_GRPC_PREFIX = 5
+
+Step = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to measure: models, windows, rounds, and the servers left out."""
+
+    models: tuple[BenchModel, ...]
+    loads: tuple[Load, ...]
+    rounds: int
+    without: tuple[str, ...] = ()
+
+    def contenders(self, model: BenchModel, number: int = 0) -> list[Contender]:
+        """Who takes part, in the order of that round: every second one goes backwards."""
+        some = [one for one in contenders(model) if one.server not in self.without]
+        return some[::-1] if number % 2 else some
+
+    def steps(self) -> int:
+        """How many windows that makes."""
+        return self.rounds * len(self.loads) * sum(len(self.contenders(model)) for model in self.models)
+
+
+class Bout:
+    """One round of one model: every load in turn, every contender in turn, all servers up beside each other."""
+
+    def __init__(self, number: int, model: BenchModel, servers: Mapping[str, Server]) -> None:
+        self._number, self._model, self._servers = number, model, servers
+        self._cores = halves()[1]
+        self._questions = Questions(model)
+        self._peaks: dict[str, float] = {}
+
+    def warm_up(self, contender: Contender) -> None:
+        """Let a server and its connections settle."""
+        self._closed(contender, replace(PEAK, seconds=_WARM_UP_S), 0)
+
+    def measure(self, load: Load, contender: Contender) -> Measurement:
+        """Compare answers with ONNX Runtime, then measure one window. Raises WrongAnswer."""
+        server = self._servers[contender.server]
+        size = self._questions.check(contender.road, contender.address(server)) + _GRPC_PREFIX
+        cpu, stolen = server.cpu_s(), steal_s()
+        window = (self._closed if load.connections else self._open)(contender, load, size)
+        cpu_us = (server.cpu_s() - cpu) * 1e6 / max(window.done, 1)
+        if load.connections == PEAK.connections:
+            self._peaks[contender.name] = window.rate
+        stolen = steal_s() - stolen
+        return Measurement(self._number, self._model.name, contender.name, load.name, window, cpu_us, stolen)
+
+    def facts(self) -> list[ServerFacts]:
+        """How the servers started and what they hold now."""
+        return [
+            ServerFacts(self._number, self._model.name, name, server.start_s, server.rss_bytes())
+            for name, server in self._servers.items()
+        ]
+
+    def _closed(self, contender: Contender, load: Load, answer_bytes: int) -> Window:
+        return closed_loop(
+            contender.road,
+            contender.road.write(self._model, self._model.rows(1)),
+            contender.address(self._servers[contender.server]),
+            connections=load.connections,
+            seconds=load.seconds,
+            cores=self._cores,
+            answer_bytes=answer_bytes,
+        )
+
+    def _open(self, contender: Contender, load: Load, answer_bytes: int) -> Window:
+        return open_loop(
+            contender.road,
+            contender.road.write(self._model, self._model.rows(1)),
+            contender.address(self._servers[contender.server]),
+            rate=load.share * self._peaks[contender.name],
+            seconds=load.seconds,
+            cores=self._cores,
+            answer_bytes=answer_bytes,
+        )
+
+
+def run(plan: Plan, step: Step) -> tuple[list[Measurement], list[ServerFacts]]:
+    """Measure everything; ``step`` hears before every window what comes."""
+    measurements: list[Measurement] = []
+    facts: list[ServerFacts] = []
+    for number in range(plan.rounds):
+        for model in plan.models:
+            some = plan.contenders(model, number)
+            with all_running(some, model, halves()[0]) as servers:
+                bout = Bout(number, model, servers)
+                for contender in some:
+                    bout.warm_up(contender)
+                for load in plan.loads:
+                    for contender in some:
+                        step(f"round {number + 1}, {model.name}, {load.name}: {contender.name}")
+                        measurements.append(bout.measure(load, contender))
+                facts += bout.facts()
+    return measurements, facts
+
+
+def _with_progress(plan: Plan, console: Console) -> tuple[list[Measurement], list[ServerFacts]]:
+    columns = (
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.description}"),
+    )
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("starting", total=plan.steps())
+        done = -1
+
+        def step(what: str) -> None:
+            nonlocal done
+            done += 1
+            progress.update(task, completed=done, description=what)
+
+        return run(plan, step)
+
+
+def _plan(arguments: argparse.Namespace) -> Plan:
+    names = arguments.models or (["tiny"] if arguments.quick else list(MODELS))
+    scale = _QUICK if arguments.quick else 1.0
+    return Plan(
+        models=tuple(MODELS[name] for name in names),
+        loads=tuple(replace(load, seconds=load.seconds * scale) for load in LOADS),
+        rounds=arguments.rounds,
+        without=tuple(arguments.without),
+    )
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of the benchmark."""
+    parser.add_argument("--quick", action="store_true", help="short windows and the tiny model alone: some minutes")
+    parser.add_argument("--rounds", type=int, default=3, help="how often everything is measured (default 3)")
+    parser.add_argument("--models", nargs="+", choices=MODELS, help="which models (default all; tiny with --quick)")
+    parser.add_argument("--without", nargs="+", default=[], metavar="SERVER", help="servers to leave out")
+    parser.add_argument("--out", type=Path, default=Path("bench-results"), help="folder of the JSON report")
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Run the benchmark; 1 where an answer was wrong or a request failed."""
+    h2load.require()
+    console, errors, plan = Console(width=max(Console().width, _WIDTH)), Console(stderr=True), _plan(arguments)
+    for model in plan.models:
+        repository(model)
+    try:
+        measurements, facts = _with_progress(plan, errors)
+    except WrongAnswer as wrong:
+        errors.print(f"wrong answer: {wrong}", markup=False)
+        return 1
+    results = Results(measurements)
+    rows = [
+        row
+        for model in plan.models
+        for load in plan.loads
+        for contender in plan.contenders(model)
+        if (row := results.row(model.name, load, contender))
+    ]
+    report.show(console, rows, facts)
+    errors.print(f"written: {report.write(arguments.out, plan, rows, measurements, facts)}", markup=False)
+    return 1 if any(row.errors for row in rows) else 0
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m loadtests.bench", description=__doc__)
+    add_arguments(parser)
+    raise SystemExit(main(parser.parse_args()))

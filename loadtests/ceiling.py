@@ -1,0 +1,237 @@
+"""The ceilings: the least a Python process can do to answer V2 infer over HTTP/1.1, with nothing around it.
+
+One model, one codec (V2 JSON or the binary tensor extension), one process: no routing, no metrics, no error
+handling, no ids. ``inline`` runs the session once for each request as it comes; ``tick`` joins the requests that
+became ready in one turn of the event loop into one run, so nothing ever waits for a timer.
+"""
+
+import argparse
+import asyncio
+import gc
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import httptools
+import msgspec
+import numpy as np
+import orjson
+import uvloop
+from numpy.typing import NDArray
+
+from loadtests.models import MODELS, BenchModel, Floats
+from loadtests.processes import write_ready
+
+Outputs = Sequence[NDArray[Any]]
+Decode = Callable[[bytes, int], Floats]
+Encode = Callable[[Outputs], bytes]
+Run = Callable[[Floats], Outputs]
+Accept = Callable[[asyncio.Transport, Floats], None]
+
+_DATATYPES = {"i8": "INT64", "f4": "FP32"}
+
+
+class _JsonTensor(msgspec.Struct, gc=False):
+    shape: list[int]
+    data: list[float]
+
+
+class _JsonRequest(msgspec.Struct, gc=False):
+    inputs: list[_JsonTensor]
+
+
+class _BinaryTensor(msgspec.Struct, gc=False):
+    shape: list[int]
+
+
+class _BinaryRequest(msgspec.Struct, gc=False):
+    inputs: list[_BinaryTensor]
+
+
+def _json_decoder() -> Decode:
+    decode = msgspec.json.Decoder(_JsonRequest).decode
+
+    def rows(body: bytes, _: int) -> Floats:
+        tensor = decode(body).inputs[0]
+        return np.array(tensor.data, np.float32).reshape(tensor.shape)
+
+    return rows
+
+
+def _binary_decoder() -> Decode:
+    decode = msgspec.json.Decoder(_BinaryRequest).decode
+
+    def rows(body: bytes, header: int) -> Floats:
+        shape = decode(memoryview(body)[:header]).inputs[0].shape
+        return np.frombuffer(body, np.float32, offset=header).reshape(shape)
+
+    return rows
+
+
+def _json_encoder(model: BenchModel) -> Encode:
+    """Answers of one row, the values written between ready pieces of text."""
+    pieces: list[bytes] = []
+
+    def encode(outputs: Outputs) -> bytes:
+        if not pieces:
+            pieces.extend(_json_pieces(model, outputs))
+        values = [orjson.dumps(array.ravel(), option=orjson.OPT_SERIALIZE_NUMPY) for array in outputs]
+        body = b"".join([part for pair in zip(pieces, values, strict=True) for part in pair]) + b"}]}"
+        return b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
+
+    return encode
+
+
+def _json_pieces(model: BenchModel, outputs: Outputs) -> list[bytes]:
+    """What stands before each output's values."""
+    between = [b'{"model_name":"%b","model_version":"1","outputs":[' % model.name.encode(), *[b"},"] * len(outputs)]
+    described = [orjson.dumps(_describe(name, values)) for name, values in zip(model.outputs, outputs, strict=True)]
+    return [before + text[:-1] + b',"data":' for before, text in zip(between, described, strict=False)]
+
+
+def _binary_encoder(model: BenchModel) -> Encode:
+    """Answers of one row, the raw values behind a ready block of headers: every answer is equally long."""
+    head = b""
+
+    def encode(outputs: Outputs) -> bytes:
+        nonlocal head
+        head = head or _binary_head(model, outputs)
+        return b"".join([head, *[values.tobytes() for values in outputs]])
+
+    return encode
+
+
+def _binary_head(model: BenchModel, outputs: Outputs) -> bytes:
+    described = [
+        {**_describe(name, values), "parameters": {"binary_data_size": values.nbytes}}
+        for name, values in zip(model.outputs, outputs, strict=True)
+    ]
+    text = orjson.dumps({"model_name": model.name, "model_version": "1", "outputs": described})
+    length = len(text) + sum(values.nbytes for values in outputs)
+    return (
+        b"HTTP/1.1 200 OK\r\ncontent-type: application/octet-stream\r\n"
+        b"inference-header-content-length: %d\r\ncontent-length: %d\r\n\r\n%b" % (len(text), length, text)
+    )
+
+
+def _describe(name: str, values: NDArray[Any]) -> dict[str, Any]:
+    return {"name": name, "datatype": _DATATYPES[values.dtype.str[1:]], "shape": list(values.shape)}
+
+
+def _runner(model: BenchModel, threads: int) -> Run:
+    # The session without its Python wrapper, whose checks cost a fifth of a small run.
+    run = model.session(threads)._sess.run  # noqa: SLF001
+    names, key = list(model.outputs), model.input
+
+    def rows(values: Floats) -> Outputs:
+        outputs: Outputs = run(names, {key: values}, None)
+        return outputs
+
+    return rows
+
+
+def inline(run: Run, encode: Encode) -> Accept:
+    """Run the session for each request at once."""
+
+    def accept(transport: asyncio.Transport, rows: Floats) -> None:
+        transport.write(encode(run(rows)))
+
+    return accept
+
+
+class Ticks:
+    """Runs the session once for all requests that became ready in one turn of the loop, up to ``most`` rows."""
+
+    def __init__(self, run: Run, encode: Encode, most: int, loop: asyncio.AbstractEventLoop) -> None:
+        self._run, self._encode, self._most, self._loop = run, encode, most, loop
+        self._ready: list[tuple[asyncio.Transport, Floats]] = []
+
+    def accept(self, transport: asyncio.Transport, rows: Floats) -> None:
+        """Take one request of one row."""
+        if not self._ready:
+            self._loop.call_soon(self._flush)
+        self._ready.append((transport, rows))
+
+    def _flush(self) -> None:
+        ready, self._ready = self._ready, []
+        for start in range(0, len(ready), self._most):
+            self._answer(ready[start : start + self._most])
+
+    def _answer(self, some: list[tuple[asyncio.Transport, Floats]]) -> None:
+        if len(some) == 1:
+            transport, rows = some[0]
+            transport.write(self._encode(self._run(rows)))
+            return
+        outputs = self._run(np.concatenate([rows for _, rows in some]))
+        for index, (transport, _) in enumerate(some):
+            transport.write(self._encode([values[index : index + 1] for values in outputs]))
+
+
+class Ceiling(asyncio.Protocol):
+    """One connection: parse, decode, hand over."""
+
+    def __init__(self, decode: Decode, accept: Accept) -> None:
+        self._decode, self._accept = decode, accept
+        self._chunks: list[bytes] = []
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Start a parser."""
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but name
+        self._parser = httptools.HttpRequestParser(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse; complete requests come back through the callbacks."""
+        self._parser.feed_data(data)
+
+    def on_body(self, chunk: bytes) -> None:
+        """Keep a piece of the body."""
+        self._chunks.append(chunk)
+
+    def on_message_complete(self) -> None:
+        """Decode the request and hand it over."""
+        self._accept(self._transport, self._decode(self._body(), 0))
+
+    def _body(self) -> bytes:
+        chunks, self._chunks = self._chunks, []
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+class BinaryCeiling(Ceiling):
+    """One connection whose requests say in a header where their JSON ends."""
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Note the length of the JSON part."""
+        if name.lower() == b"inference-header-content-length":
+            self._header = int(value)
+
+    def on_message_complete(self) -> None:
+        """Decode the request and hand it over."""
+        self._accept(self._transport, self._decode(self._body(), self._header))
+
+
+async def _serve(arguments: argparse.Namespace) -> None:
+    model, loop = MODELS[arguments.model], asyncio.get_running_loop()
+    binary = arguments.codec == "binary"
+    run = _runner(model, arguments.threads)
+    encode = (_binary_encoder if binary else _json_encoder)(model)
+    run(model.rows(1))
+    accept = Ticks(run, encode, model.max_join, loop).accept if arguments.tick else inline(run, encode)
+    decode, protocol = (_binary_decoder(), BinaryCeiling) if binary else (_json_decoder(), Ceiling)
+    server = await loop.create_server(lambda: protocol(decode, accept), "127.0.0.1", 0, backlog=1024)
+    gc.freeze()
+    write_ready(arguments.ready_file, server.sockets[0].getsockname()[1])
+    await server.serve_forever()
+
+
+def main() -> None:
+    """Serve one model until killed."""
+    parser = argparse.ArgumentParser(prog="python -m loadtests.ceiling", description=__doc__)
+    parser.add_argument("model", choices=MODELS)
+    parser.add_argument("--codec", choices=("json", "binary"), required=True)
+    parser.add_argument("--tick", action="store_true", help="join what became ready in one turn of the loop")
+    parser.add_argument("--threads", type=int, default=1, help="threads of the session")
+    parser.add_argument("--ready-file", required=True, help="where to write the address once it listens")
+    uvloop.run(_serve(parser.parse_args()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""Who is measured: the ceilings, Penstock on its three roads, and the endpoint one would write by hand."""
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+from loadtests.models import BenchModel
+from loadtests.processes import Server, penstock, running
+from loadtests.roads import BINARY, GRPC, IMAGE, JSON, ROWS, Road
+
+Command = Callable[[BenchModel, int], list[str]]
+"""Writes the command that serves a model on that many cores."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """A server on one road.
+
+    ``inline`` and ``tick`` name the ceilings it is held against (gRPC, until it has a ceiling of its own, against
+    V2 binary over HTTP/1.1, whose payload is the same bytes).
+    """
+
+    name: str
+    server: str
+    road: Road
+    inline: str
+    tick: str
+
+    def address(self, server: Server) -> str:
+        """Where to send its load."""
+        return server.addresses["grpc" if self.road.grpc else "http"]
+
+
+def contenders(model: BenchModel) -> list[Contender]:
+    """Everybody, in the order of the first round."""
+    large = model.many_threads
+    fastapi = _against("fastapi", "fastapi", IMAGE if large else ROWS, "binary" if large else "json")
+    return [
+        _against("inline json", "inline json", JSON, "json"),
+        _against("penstock json", "penstock", JSON, "json"),
+        _against("tick json", "tick json", JSON, "json"),
+        fastapi,
+        _against("inline binary", "inline binary", BINARY, "binary"),
+        _against("penstock binary", "penstock", BINARY, "binary"),
+        _against("tick binary", "tick binary", BINARY, "binary"),
+        _against("penstock grpc", "penstock", GRPC, "binary"),
+    ]
+
+
+def _against(name: str, server: str, road: Road, ceiling: str) -> Contender:
+    return Contender(name, server, road, f"inline {ceiling}", f"tick {ceiling}")
+
+
+def _ceiling(codec: str, *options: str) -> Command:
+    def command(model: BenchModel, cores: int) -> list[str]:
+        threads = str(model.threads(cores))
+        module = [sys.executable, "-m", "loadtests.ceiling", model.name]
+        return [*module, "--codec", codec, "--threads", threads, *options]
+
+    return command
+
+
+def _fastapi(model: BenchModel, cores: int) -> list[str]:
+    threads = str(model.threads(cores))
+    return [sys.executable, "-m", "loadtests.peers.fastapi_app", model.name, "--threads", threads]
+
+
+def _penstock(model: BenchModel, cores: int) -> list[str]:
+    return penstock(model.folder, "--workers", "1")
+
+
+_COMMANDS: dict[str, Command] = {
+    "inline json": _ceiling("json"),
+    "tick json": _ceiling("json", "--tick"),
+    "inline binary": _ceiling("binary"),
+    "tick binary": _ceiling("binary", "--tick"),
+    "penstock": _penstock,
+    "fastapi": _fastapi,
+}
+
+
+@contextmanager
+def all_running(some: Sequence[Contender], model: BenchModel, cores: Sequence[int]) -> Iterator[dict[str, Server]]:
+    """Start the servers of these contenders beside each other: one that is not asked anything costs nothing."""
+    with ExitStack() as stack:
+        names = dict.fromkeys(contender.server for contender in some)
+        commands = {name: _COMMANDS[name](model, len(cores)) for name in names}
+        yield {name: stack.enter_context(running(command, cores)) for name, command in commands.items()}

@@ -1,0 +1,24 @@
+"""Percentiles of the durations of one window."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Latencies:
+    """Median, 99th and 99.9th percentile in milliseconds, and how many durations they stand on."""
+
+    p50: float
+    p99: float
+    p999: float
+    count: int
+
+    @classmethod
+    def of(cls, microseconds: NDArray[np.int64]) -> "Latencies":
+        """Percentiles that are durations seen, not in between; NaN where nothing was measured."""
+        if not len(microseconds):
+            return cls(float("nan"), float("nan"), float("nan"), 0)
+        p50, p99, p999 = (float(np.percentile(microseconds, at, method="higher")) / 1000 for at in (50, 99, 99.9))
+        return cls(p50, p99, p999, len(microseconds))

@@ -1,0 +1,186 @@
+"""Open-loop load: requests arrive at random at a fixed mean rate, whether the server keeps up or not.
+
+A duration runs from the moment a request was due, not from when it could be sent: when every connection is busy
+the request waits here, and that wait is part of what a caller would have felt. So a server that stalls is charged
+for everybody who arrived meanwhile (no coordinated omission). The loop never sleeps, since timers would bunch the
+arrivals: each process of it needs a core of its own.
+
+h2load's own fixed rate is not used: for a rate over 100 a second on a connection it sends in bursts each 10 ms, and
+it starts its clock when a request is sent, not when it was due.
+"""
+
+import argparse
+import gc
+import json
+import os
+import select
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loadtests.h2load import Window
+from loadtests.latencies import Latencies
+from loadtests.processes import pinned
+from loadtests.roads import Call, Road
+from loadtests.wires import BrokenWire, Http1Wire, Http2Wire, Wire
+
+_GIVE_UP_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class OpenWindow(Window):
+    """``rate`` is what was answered a second until the last answer; ``asked`` what was meant to arrive.
+
+    ``lag_p99_ms`` says how late the client itself was in sending what a free connection could have carried.
+    """
+
+    asked: float
+    lag_p99_ms: float
+
+
+def open_loop(
+    road: Road, call: Call, address: str, *, rate: float, seconds: float, cores: Sequence[int], answer_bytes: int
+) -> OpenWindow:
+    """Send at ``rate`` a second for that long, from one process on each core."""
+    with TemporaryDirectory(prefix="penstock-loadtests-") as folder, ExitStack() as stack:
+        data = Path(folder, "body")
+        data.write_bytes(call.body)
+        spec = {
+            "grpc": road.grpc,
+            "address": address,
+            "path": call.path,
+            "headers": dict(call.headers),
+            "body": str(data),
+            "rate": rate / len(cores),
+            "seconds": seconds,
+            "answer_bytes": answer_bytes,
+        }
+        parts = []
+        for core in cores:
+            result = Path(folder, f"{core}.npz")
+            arguments = json.dumps({**spec, "seed": core, "result": str(result)})
+            with pinned([core]):
+                process = subprocess.Popen([sys.executable, "-m", "loadtests.openloop", arguments])
+            stack.callback(process.kill)
+            parts.append((process, result))
+        for process, _ in parts:
+            if process.wait(seconds + 4 * _GIVE_UP_S):
+                raise RuntimeError("an open-loop client failed; its message is above")
+        return _join([np.load(result) for _, result in parts], rate)
+
+
+def _join(parts: Sequence[dict[str, NDArray[np.int64]]], asked: float) -> OpenWindow:
+    durations, lags = (np.concatenate([part[key] for part in parts]) for key in ("durations", "lags"))
+    errors = sum(int(part["errors"]) for part in parts)
+    took = max(float(part["took"]) for part in parts)
+    lag = float(np.percentile(lags, 99)) / 1000 if len(lags) else 0.0
+    latencies = Latencies.of(durations)
+    return OpenWindow(len(durations) + errors, errors, len(durations) / took, latencies, asked, lag)
+
+
+class Client:
+    """Sends what is due on free connections; microseconds in, microseconds out."""
+
+    def __init__(self, wires: Sequence[Wire], due: NDArray[np.float64]) -> None:
+        self._wires = {wire.fileno(): wire for wire in wires}
+        self._free = deque(wires)
+        self._due: list[float] = due.tolist()
+        self._began: dict[Wire, float] = {}
+        self._waiting: deque[float] = deque()
+        self._epoll = select.epoll()
+        for wire in wires:
+            self._epoll.register(wire.fileno(), select.EPOLLIN)
+        self.durations: list[float] = []
+        self.lags: list[float] = []
+        self.errors = 0
+
+    def run(self) -> float:
+        """Send everything and wait for the answers; how long it took, in seconds."""
+        started, sent, total = time.perf_counter(), 0, len(self._due)
+        give_up = (self._due[-1] if total else 0.0) + _GIVE_UP_S
+        while sent < total or self._waiting or self._began:
+            now = time.perf_counter() - started
+            while sent < total and self._due[sent] <= now:
+                self._waiting.append(self._due[sent])
+                sent += 1
+            while self._waiting and self._free:
+                self._send(self._waiting.popleft(), now)
+            self._receive(started)
+            if now > give_up:
+                self.errors += len(self._began) + len(self._waiting) + total - sent
+                break
+        return time.perf_counter() - started
+
+    def _send(self, due: float, now: float) -> None:
+        wire = self._free.popleft()
+        self._began[wire] = due
+        self.lags.append((now - max(due, wire.freed)) * 1e6)
+        wire.send()
+        self._watch(wire)
+
+    def _watch(self, wire: Wire) -> None:
+        if wire.blocked != wire.watched:
+            wire.watched = wire.blocked
+            self._epoll.modify(wire.fileno(), select.EPOLLIN | (select.EPOLLOUT if wire.blocked else 0))
+
+    def _receive(self, started: float) -> None:
+        for number, event in self._epoll.poll(0):
+            wire = self._wires[number]
+            if event & select.EPOLLOUT:
+                wire.flush()
+            if event & ~select.EPOLLOUT and wire.receive():
+                wire.freed = time.perf_counter() - started
+                self._finish(wire)
+            self._watch(wire)
+
+    def _finish(self, wire: Wire) -> None:
+        due = self._began.pop(wire)
+        if wire.good:
+            self.durations.append((wire.freed - due) * 1e6)
+        else:
+            self.errors += 1
+        self._free.append(wire)
+
+
+def _arrivals(rate: float, seconds: float, seed: int) -> NDArray[np.float64]:
+    """Moments of a Poisson process, in seconds."""
+    random = np.random.default_rng(seed)
+    moments = np.cumsum(random.exponential(1 / rate, int(rate * seconds * 1.5) + 50))
+    return moments[moments < seconds]
+
+
+def main() -> None:
+    """One client process; its one argument is what ``open_loop`` says."""
+    parser = argparse.ArgumentParser(prog="python -m loadtests.openloop", description=__doc__)
+    parser.add_argument("spec")
+    spec = json.loads(parser.parse_args().spec)
+    body = Path(spec["body"]).read_bytes()
+    kind = Http2Wire if spec["grpc"] else Http1Wire
+    wires = [kind(spec["address"], spec["path"], spec["headers"], body, spec["answer_bytes"]) for _ in range(32)]
+    client = Client(wires, _arrivals(spec["rate"], spec["seconds"], spec["seed"]))
+    gc.disable()  # a collection would be charged to the server
+    try:
+        took = client.run()
+    except BrokenWire as broken:
+        sys.exit(f"open loop: {broken}")
+    np.savez(
+        spec["result"],
+        durations=np.array(client.durations).astype(np.int64),
+        lags=np.array(client.lags).astype(np.int64),
+        errors=client.errors,
+        took=took,
+    )
+    os._exit(0)  # no need to close the connections one by one
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Servers people would write by hand, to compare with."""

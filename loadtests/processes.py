@@ -1,0 +1,147 @@
+"""Servers as child processes: started on chosen cores, found by their ready file, measured through /proc, ended."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+_TICK_S = 1 / os.sysconf("SC_CLK_TCK")
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A running server: its first process and its addresses by transport (``http``, ``grpc``, ``ops``)."""
+
+    process: subprocess.Popen[bytes]
+    addresses: dict[str, str]
+    start_s: float
+
+    @property
+    def pid(self) -> int:
+        """The first process."""
+        return self.process.pid
+
+    def cpu_s(self) -> float:
+        """Processor seconds its whole process tree has used so far."""
+        return sum(_cpu_s(pid) for pid in tree(self.pid))
+
+    def rss_bytes(self) -> int:
+        """Resident memory of its process tree; pages shared between its processes count each time."""
+        return sum(_rss_bytes(pid) for pid in tree(self.pid))
+
+
+def halves() -> tuple[list[int], list[int]]:
+    """The cores this process may use: one half for the server, the other for the client."""
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < 2:
+        raise SystemExit("the load tests need two cores: one for the server and one for the client")
+    middle = len(cores) // 2
+    return cores[:middle], cores[middle:]
+
+
+@contextmanager
+def pinned(cores: Sequence[int]) -> Iterator[None]:
+    """Child processes started inside may run on these cores only."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+@contextmanager
+def running(command: Sequence[str], cores: Sequence[int], wait_s: float = 60.0) -> Iterator[Server]:
+    """Start a server (``--ready-file PATH`` is added to its command), wait for it, and end it afterwards.
+
+    Raises RuntimeError with the end of its output when it does not become ready.
+    """
+    with TemporaryDirectory(prefix="penstock-loadtests-") as folder:
+        ready, log = Path(folder, "ready.json"), Path(folder, "log")
+        began = time.monotonic()
+        with pinned(cores), log.open("wb") as output:
+            process = subprocess.Popen(
+                [*command, "--ready-file", str(ready)], stdin=subprocess.DEVNULL, stdout=output, stderr=output
+            )
+        try:
+            addresses = _wait_ready(process, ready, log, began + wait_s)
+            yield Server(process, addresses, time.monotonic() - began)
+        finally:
+            _end(process)
+
+
+def _wait_ready(process: subprocess.Popen[bytes], ready: Path, log: Path, until: float) -> dict[str, str]:
+    while not ready.exists():
+        if process.poll() is not None or time.monotonic() > until:
+            said = log.read_text(errors="replace")[-2000:]
+            raise RuntimeError(f"{process.args!r} did not become ready:\n{said}")
+        time.sleep(0.005)
+    return {key: value for key, value in json.loads(ready.read_text()).items() if isinstance(value, str)}
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        for pid in tree(process.pid):
+            os.kill(pid, signal.SIGKILL)
+        process.wait()
+
+
+def penstock(folder: Path, *options: str) -> list[str]:
+    """The command that serves a folder as a user would, on ports the system picks."""
+    script = Path(sys.executable).with_name("penstock")
+    start = [str(script)] if script.exists() else [sys.executable, "-m", "penstock.cli"]
+    return [*start, "serve", str(folder), "--http-port", "0", "--grpc-port", "0", "--ops-port", "0", *options]
+
+
+def write_ready(path: str, port: int) -> None:
+    """Say where a server of ours listens, in the form of Penstock's ready file."""
+    part = Path(path + ".part")
+    part.write_text(json.dumps({"http": f"127.0.0.1:{port}", "pid": os.getpid()}))
+    part.replace(path)
+
+
+def tree(pid: int) -> list[int]:
+    """The process and all that descend from it."""
+    found = [pid]
+    for parent in found:
+        found.extend(_children(parent))
+    return found
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        tasks = list(Path(f"/proc/{pid}/task").iterdir())
+        return [int(child) for task in tasks for child in (task / "children").read_text().split()]
+    except OSError:  # it has ended meanwhile
+        return []
+
+
+def _cpu_s(pid: int) -> float:
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) * _TICK_S
+
+
+def _rss_bytes(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE
+    except OSError:
+        return 0
+
+
+def steal_s() -> float:
+    """Processor seconds the host has taken from this machine so far, over all cores."""
+    return int(Path("/proc/stat").read_text().split(maxsplit=9)[8]) * _TICK_S

@@ -1,0 +1,140 @@
+"""The benchmark's two reports: tables for people, JSON for keeping."""
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from loadtests import h2load
+from loadtests.measurements import Measurement, Row, ServerFacts
+from loadtests.processes import halves
+
+_PACKAGES = (
+    "penstock",
+    "onnxruntime",
+    "numpy",
+    "uvicorn",
+    "uvloop",
+    "httptools",
+    "msgspec",
+    "orjson",
+    "grpcio",
+    "fastapi",
+)
+
+
+def show(console: Console, rows: Sequence[Row], facts: Sequence[ServerFacts]) -> None:
+    """One table for each model and load, and one of the servers."""
+    for (model, load), some in groupby(rows, key=lambda row: (row.model, row.load)):
+        console.print(_table(f"{model}, {load}", list(some)))
+    console.print(_servers(facts))
+
+
+def _table(title: str, rows: Sequence[Row]) -> Table:
+    """Ratios stand in the closed loops only: in an open loop everybody is asked for another rate."""
+    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
+    table.add_column("", no_wrap=True)
+    for head in ("req/s", "min-max", "p50 ms", "p99 ms", "p99.9 ms", "CPU µs", "errors", *_ratio_heads(rows)):
+        table.add_column(head, justify="right", no_wrap=True)
+    for row in rows:
+        ratios = [f"{value:.2f}" for value in (row.to_inline, row.to_tick) if value is not None]
+        table.add_row(row.contender, *_cells(row), *ratios)
+    return table
+
+
+def _ratio_heads(rows: Sequence[Row]) -> list[str]:
+    what = "p50" if rows[0].load == "1 connection" else "req/s"
+    return [] if rows[0].to_inline is None and rows[0].to_tick is None else [f"{what} x inline", "x tick"]
+
+
+def _cells(row: Row) -> list[str]:
+    spread = f"{_number(row.rate_min)}-{_number(row.rate_max)}"
+    times = [f"{value:.3g}" for value in (row.p50, row.p99, row.p999)]
+    return [_number(row.rate), spread, *times, _number(row.cpu_us), str(row.errors)]
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _servers(facts: Sequence[ServerFacts]) -> Table:
+    table = Table(
+        "server",
+        "model",
+        "start s",
+        "RSS MiB",
+        title="servers",
+        title_justify="left",
+        title_style="bold",
+        box=SIMPLE_HEAD,
+    )
+    ordered = sorted(facts, key=lambda fact: (fact.model, fact.server))
+    for (model, server), group in groupby(ordered, key=lambda fact: (fact.model, fact.server)):
+        some = list(group)
+        start = statistics.median(fact.start_s for fact in some)
+        memory = statistics.median(fact.rss_bytes for fact in some) / 2**20
+        table.add_row(server, model, f"{start:.2f}", f"{memory:,.0f}")
+    return table
+
+
+def write(
+    folder: Path, plan: Any, rows: Sequence[Row], measurements: Sequence[Measurement], facts: Sequence[ServerFacts]
+) -> Path:
+    """Write everything, with the machine, the versions and the commit it stands on; the file's path."""
+    now = datetime.now(UTC)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{now:%Y%m%d-%H%M%S}.json"
+    content = {
+        "at": now.isoformat(timespec="seconds"),
+        "commit": _commit(),
+        "machine": _machine(),
+        "versions": _versions(),
+        "plan": asdict(plan),
+        "medians": [asdict(row) for row in rows],
+        "servers": [asdict(fact) for fact in facts],
+        "measurements": [asdict(one) for one in measurements],
+    }
+    path.write_text(json.dumps(content, indent=1, default=str) + "\n")
+    return path
+
+
+def _commit() -> str:
+    said = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
+    return said.stdout.strip()
+
+
+def _machine() -> dict[str, Any]:
+    info = Path("/proc/cpuinfo").read_text()
+    names = [line.partition(":")[2].strip() for line in info.splitlines() if line.startswith("model name")]
+    server, client = halves()
+    return {
+        "cpu": names[0] if names else platform.machine(),
+        "cores": os.cpu_count(),
+        "server_cores": server,
+        "client_cores": client,
+        "memory_bytes": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
+        "kernel": platform.release(),
+        "load_average": os.getloadavg(),
+    }
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version(), "h2load": h2load.require()}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = ""
+    return found

@@ -1,0 +1,185 @@
+"""The ways a row reaches a server and its answer comes back: V2 JSON, V2 binary, gRPC, and FastAPI's own two."""
+
+import http.client
+import json
+import struct
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+import numpy as np
+from numpy.typing import NDArray
+
+from loadtests.models import Arrays, BenchModel, Floats
+from penstock.proto import grpc_service_pb2 as pb
+
+GRPC_METHOD = "/inference.GRPCInferenceService/ModelInfer"
+CHECKED = 8
+"""How many different rows are asked at once before every measurement."""
+
+_NUMPY = {"INT64": "<i8", "FP32": "<f4"}
+_GRPC_OPTIONS = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request, ready to send: for gRPC the body is the bare message."""
+
+    path: str
+    body: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Road:
+    """One way: how to write a request for a row and how to read its answer."""
+
+    name: str
+    write: Callable[[BenchModel, Floats], Call]
+    read: Callable[[BenchModel, Mapping[str, str], bytes], Arrays]
+    grpc: bool = False
+
+
+class WrongAnswer(Exception):
+    """A server answered something else than ONNX Runtime."""
+
+
+def ask(road: Road, address: str, call: Call) -> tuple[Mapping[str, str], bytes]:
+    """One call over a connection of its own; raises WrongAnswer on any status but success."""
+    if road.grpc:
+        with grpc.insecure_channel(address, options=_GRPC_OPTIONS) as channel:
+            infer: Callable[..., bytes] = channel.unary_unary(GRPC_METHOD)
+            return {}, infer(call.body, timeout=30)
+    connection = http.client.HTTPConnection(address, timeout=30)
+    try:
+        connection.request("POST", call.path, call.body, dict(call.headers))
+        answer = connection.getresponse()
+        body = answer.read()
+    finally:
+        connection.close()
+    if answer.status != 200:
+        raise WrongAnswer(f"{road.name}: {answer.status} {body[:300]!r}")
+    return {name.lower(): value for name, value in answer.getheaders()}, body
+
+
+class Questions:
+    """Different rows of one model with ONNX Runtime's answers; asked all at once before every measurement."""
+
+    def __init__(self, model: BenchModel) -> None:
+        self._model = model
+        self._rows = model.rows(CHECKED, seed=1)
+        self._expected = model.expected(self._rows)
+        self._calls: dict[str, list[Call]] = {}
+
+    def check(self, road: Road, address: str) -> int:
+        """Ask and compare; the size of the longest answer's body in bytes. Raises WrongAnswer."""
+        calls = self._calls.get(road.name) or self._calls.setdefault(road.name, self._write(road))
+        with ThreadPoolExecutor(CHECKED) as pool:
+            answers = list(pool.map(lambda call: ask(road, address, call), calls))
+        for index, (headers, body) in enumerate(answers):
+            expected = {name: values[index] for name, values in self._expected.items()}
+            _compare(road, expected, road.read(self._model, headers, body))
+        return max(len(body) for _, body in answers)
+
+    def _write(self, road: Road) -> list[Call]:
+        return [road.write(self._model, self._rows[index : index + 1]) for index in range(CHECKED)]
+
+
+def _compare(road: Road, expected: Arrays, got: Arrays) -> None:
+    """Joining rows into one run may change the last bits of a float, so values only have to be close."""
+    for name, values in expected.items():
+        if not np.allclose(values, got[name].reshape(values.shape), rtol=1e-3, atol=1e-4):
+            raise WrongAnswer(f"{road.name}: {name} is {got[name].ravel()[:8]}, not {values.ravel()[:8]}")
+
+
+def short(rows: Floats) -> list[float]:
+    """The values flat, in the four decimals they were made with."""
+    return [round(value, 4) for value in rows.ravel().tolist()]
+
+
+def _path(model: BenchModel) -> str:
+    return f"/v2/models/{model.name}/infer"
+
+
+def _write_json(model: BenchModel, rows: Floats) -> Call:
+    tensor = {"name": model.input, "shape": rows.shape, "datatype": "FP32", "data": short(rows)}
+    body = json.dumps({"inputs": [tensor]}, separators=(",", ":")).encode()
+    return Call(_path(model), body, {"content-type": "application/json"})
+
+
+def _read_json(_: BenchModel, headers: Mapping[str, str], body: bytes) -> Arrays:
+    return {output["name"]: _typed(output, output["data"]) for output in json.loads(body)["outputs"]}
+
+
+def _typed(output: dict[str, Any], values: Any) -> NDArray[Any]:
+    return np.array(values, _NUMPY[output["datatype"]]).reshape(output["shape"])
+
+
+def _write_binary(model: BenchModel, rows: Floats) -> Call:
+    tensor = {
+        "name": model.input,
+        "shape": rows.shape,
+        "datatype": "FP32",
+        "parameters": {"binary_data_size": rows.nbytes},
+    }
+    request = {"inputs": [tensor], "parameters": {"binary_data_output": True}}
+    text = json.dumps(request, separators=(",", ":")).encode()
+    headers = {"content-type": "application/octet-stream", "inference-header-content-length": str(len(text))}
+    return Call(_path(model), text + rows.tobytes(), headers)
+
+
+def _read_binary(_: BenchModel, headers: Mapping[str, str], body: bytes) -> Arrays:
+    at = int(headers["inference-header-content-length"])
+    found: Arrays = {}
+    for output in json.loads(body[:at])["outputs"]:
+        size = output["parameters"]["binary_data_size"]
+        found[output["name"]] = _raw(output["datatype"], output["shape"], body[at : at + size])
+        at += size
+    return found
+
+
+def _raw(datatype: str, shape: Any, data: bytes) -> NDArray[Any]:
+    return np.frombuffer(data, _NUMPY[datatype]).reshape(shape)
+
+
+def _write_grpc(model: BenchModel, rows: Floats) -> Call:
+    tensor = pb.ModelInferRequest.InferInputTensor(name=model.input, datatype="FP32", shape=rows.shape)
+    # With an id of its own every answer to this request is equally long, which is how a load tool that does not
+    # read trailers can tell an answer from an error.
+    message = pb.ModelInferRequest(
+        model_name=model.name, id="loadtest", inputs=[tensor], raw_input_contents=[rows.tobytes()]
+    )
+    return Call(GRPC_METHOD, message.SerializeToString(), {"content-type": "application/grpc", "te": "trailers"})
+
+
+def _read_grpc(_: BenchModel, headers: Mapping[str, str], body: bytes) -> Arrays:
+    answer = pb.ModelInferResponse.FromString(body)
+    pairs = zip(answer.outputs, answer.raw_output_contents, strict=True)
+    return {output.name: _raw(output.datatype, list(output.shape), data) for output, data in pairs}
+
+
+def framed(message: bytes) -> bytes:
+    """A gRPC message with the prefix it has on the wire."""
+    return struct.pack(">BI", 0, len(message)) + message
+
+
+def _write_rows(_: BenchModel, rows: Floats) -> Call:
+    body = json.dumps({"rows": [short(row) for row in rows]}, separators=(",", ":")).encode()
+    return Call("/predict", body, {"content-type": "application/json"})
+
+
+def _write_image(_: BenchModel, rows: Floats) -> Call:
+    return Call("/predict-raw", rows.tobytes(), {"content-type": "application/octet-stream"})
+
+
+def _read_named(model: BenchModel, headers: Mapping[str, str], body: bytes) -> Arrays:
+    return {name: np.array(values) for name, values in json.loads(body).items()}
+
+
+JSON = Road("json", _write_json, _read_json)
+BINARY = Road("binary", _write_binary, _read_binary)
+GRPC = Road("grpc", _write_grpc, _read_grpc, grpc=True)
+ROWS = Road("rows", _write_rows, _read_named)
+IMAGE = Road("image", _write_image, _read_named)
