@@ -1,0 +1,139 @@
+"""One inference request on its way from bytes to an answer, counted exactly once; unary calls and streams share it."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from time import monotonic_ns
+from urllib.parse import quote
+
+from penstock.api.grpc.decode import infer_message, infer_request
+from penstock.api.grpc.encode import infer_response
+from penstock.api.grpc.errors import Context, Metadata
+from penstock.core.deadlines import deadline_ns
+from penstock.core.errors import Fault, Internal
+from penstock.core.labels import ROUTE_NAMES
+from penstock.core.labels import Protocol as Transport
+from penstock.proto import grpc_service_pb2 as pb
+from penstock.serving.calls import Call, new_id
+from penstock.serving.catalogue import Answer
+from penstock.serving.dataplane import DataPlane
+
+REQUEST_ID = "x-request-id"
+MAX_ID_METADATA = 1024
+"""Bytes of a request id in metadata; a longer one comes back in the message only, as metadata has small limits."""
+
+EARLY_NS = 1_000_000
+"""A call cancelled this close before its deadline was cancelled by the deadline: the two clocks differ a little."""
+
+log = logging.getLogger(__name__)
+
+
+def stated_id(context: Context) -> str:
+    """The request id in a call's metadata, "" if there is none."""
+    return next((str(value) for key, value in context.invocation_metadata() or () if key == REQUEST_ID), "")
+
+
+class Attempt:
+    """What is known of one request so far; ``call`` is set once the data plane has it."""
+
+    __slots__ = ("_done", "_fault", "_found", "_give_up", "_plane", "_typed", "began_ns", "call", "closing", "id")
+
+    def __init__(self, plane: DataPlane) -> None:
+        self.began_ns = monotonic_ns()
+        self.call: Call | None = None
+        self.id = ""
+        self.closing = False  # the caller wants an empty last answer (streams only)
+        self._plane = plane
+        self._found: Answer | None = None
+        self._fault: Fault = Internal("the request failed")  # why there is no call
+        self._typed = False
+        self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._give_up: Callable[[], None] | None = None
+
+    @property
+    def refused(self) -> bool:
+        """Whether it has failed already."""
+        return self.call is None or self.call.fault is not None
+
+    def answered_by(self) -> Metadata:
+        """The version that was found and why it was, as far as that is known."""
+        if self._found is None:
+            return ()
+        served, route = self._found
+        return ("penstock-model-version", served.identity.version), ("penstock-route", ROUTE_NAMES[route])
+
+    def facts(self) -> Metadata:
+        """Who answers, and the request id."""
+        call_id = _header_text(self.id)
+        return self.answered_by() if len(call_id) > MAX_ID_METADATA else (*self.answered_by(), (REQUEST_ID, call_id))
+
+    def submit(self, raw: bytes, context: Context) -> None:
+        """Decode a message and hand it to the data plane; a failure waits for ``response`` to be raised."""
+        try:
+            self._submit(raw, context)
+        except Fault as fault:
+            self._fault = fault
+        except Exception:
+            log.exception("an inference request could not be read")
+        if not self.id:
+            self.id = stated_id(context) or new_id()
+
+    async def response(self) -> pb.ModelInferResponse:
+        """Wait for the answer.
+
+        Raises:
+            Fault: there is none; nothing else is raised but cancellation.
+        """
+        call = self.call
+        if call is None:
+            raise self._fault
+        if not self._done.done():
+            await self._done
+        if call.fault is not None:
+            raise call.fault
+        try:
+            return infer_response(call, self._typed)
+        except Exception:
+            log.exception("an answer could not be written")
+            raise Internal("the answer could not be written") from None
+
+    def close(self, outcome: str) -> None:
+        """Count it; one that is still under way is given up."""
+        if self.call is None:
+            self._plane.refuse(self._found, Transport.GRPC, outcome, self.began_ns)
+            return
+        if self._give_up is not None and not self._done.done():
+            self._give_up()
+        self._plane.finish(self.call, outcome)
+
+    def broken_off(self) -> str:
+        """The outcome of a call that gRPC cancelled: its deadline has passed, or its caller went away."""
+        late = self.call is not None and monotonic_ns() + EARLY_NS >= self.call.deadline_ns
+        return "deadline" if late else "cancelled"
+
+    def _submit(self, raw: bytes, context: Context) -> None:
+        plane = self._plane
+        request = infer_request(raw)
+        self.id = request.id or stated_id(context) or new_id()
+        self._found = served, route = plane.find(request.model_name, request.model_version)
+        message = infer_message(request)
+        self._typed, self.closing = message.typed, message.closing
+        timeouts = (message.timeout_ns, _remaining_ns(context))
+        deadline = deadline_ns(self.began_ns, timeouts, plane.default_timeout_ns)
+        call = Call(served, route, Transport.GRPC, self.id, message.tensors, message.wishes, deadline, self.began_ns)
+        self._give_up = plane.submit(call, self._settled)
+        self.call = call
+
+    def _settled(self, _: Call) -> None:
+        if not self._done.done():
+            self._done.set_result(None)
+
+
+def _remaining_ns(context: Context) -> int | None:
+    seconds: float | None = context.time_remaining()
+    return None if seconds is None else int(seconds * 1e9)
+
+
+def _header_text(text: str) -> str:
+    """A request id as metadata: what metadata cannot carry is percent-encoded."""
+    return text if text.isascii() and text.isprintable() else quote(text, safe=" !#$&'()*+,/:;=?@[]~")

@@ -1,0 +1,120 @@
+"""Infer requests of the V2 gRPC protocol, raw and typed, to tensors and wishes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from google.protobuf.message import DecodeError
+
+from penstock.api.grpc.contents import array_of
+from penstock.core.errors import InvalidInput, Unsupported
+from penstock.core.tensors import Tensor, from_raw, shape_text
+from penstock.proto import grpc_service_pb2 as pb
+from penstock.serving.calls import OutputWish
+
+CLOSING = "triton_enable_empty_final_response"
+"""The one request parameter with the reserved prefix that callers may send; it matters to streams only."""
+
+Parameters = Mapping[str, pb.InferParameter]
+Inputs = pb.ModelInferRequest.InferInputTensor
+
+
+@dataclass(slots=True)
+class InferMessage:
+    """A decoded request; ``typed`` says that it used typed contents, ``closing`` that it wants an empty last answer."""
+
+    tensors: list[Tensor]
+    wishes: list[OutputWish] | None
+    timeout_ns: int | None
+    typed: bool
+    closing: bool
+
+
+def infer_request(raw: bytes) -> pb.ModelInferRequest:
+    """Parse one message.
+
+    Raises:
+        InvalidInput: the bytes are something else.
+    """
+    try:
+        return pb.ModelInferRequest.FromString(raw)
+    except DecodeError:
+        raise InvalidInput("the message is not a valid ModelInferRequest") from None
+
+
+def infer_message(request: pb.ModelInferRequest) -> InferMessage:
+    """Tensors, wishes and parameters of a parsed request.
+
+    Raises:
+        InvalidInput: anything about the request contradicts the protocol.
+        Unsupported: it asks for shared memory.
+    """
+    timeout_ns, closing = _parameters(request.parameters) if request.parameters else (None, False)
+    wishes = _wishes(request) if request.outputs else None
+    if request.raw_input_contents:
+        return InferMessage(_raw_tensors(request), wishes, timeout_ns, typed=False, closing=closing)
+    tensors = [_tensor(item, None) for item in request.inputs]
+    typed = any(item.HasField("contents") for item in request.inputs)
+    return InferMessage(tensors, wishes, timeout_ns, typed, closing)
+
+
+def value_of(parameter: pb.InferParameter | pb.ModelRepositoryParameter) -> Any:
+    """The value of a parameter, None if it states none."""
+    choice = parameter.WhichOneof("parameter_choice")
+    return None if choice is None else getattr(parameter, choice)
+
+
+def _raw_tensors(request: pb.ModelInferRequest) -> list[Tensor]:
+    raws, inputs = request.raw_input_contents, request.inputs
+    if len(raws) != len(inputs):
+        raise InvalidInput(f"raw_input_contents has {len(raws)} entries for {len(inputs)} inputs; expected one each")
+    return [_tensor(item, raw) for item, raw in zip(inputs, raws, strict=True)]
+
+
+def _tensor(item: Inputs, raw: bytes | None) -> Tensor:
+    name, datatype = item.name, item.datatype
+    if item.parameters and "shared_memory_region" in item.parameters:
+        raise Unsupported(f"input '{name}' lies in shared memory, which this server does not offer")
+    try:
+        if raw is None:
+            return Tensor(name, datatype, array_of(item))
+        if item.HasField("contents") and item.contents.ByteSize():
+            raise InvalidInput(f"input '{name}' has typed contents beside raw_input_contents; expected one form")
+        return Tensor(name, datatype, from_raw(name, datatype, tuple(item.shape), raw))
+    except ValueError:  # beyond what NumPy can shape, though the number of elements fits
+        raise InvalidInput(f"tensor '{name}' has the impossible shape {shape_text(item.shape)}") from None
+
+
+def _wishes(request: pb.ModelInferRequest) -> list[OutputWish]:
+    wishes: dict[str, OutputWish] = {}
+    for output in request.outputs:
+        name, parameters = output.name, output.parameters
+        if name in wishes:
+            raise InvalidInput(f"output '{name}' is asked for twice")
+        if parameters and "shared_memory_region" in parameters:
+            raise Unsupported(f"output '{name}' is wanted in shared memory, which this server does not offer")
+        wishes[name] = OutputWish(name, _classes(name, parameters) if parameters else 0)
+    return list(wishes.values())
+
+
+def _classes(name: str, parameters: Parameters) -> int:
+    count = value_of(parameters["classification"]) if "classification" in parameters else 0
+    if type(count) is not int or count < 0:
+        raise InvalidInput(f"classification of output '{name}' must be a whole number of classes")
+    return count
+
+
+def _parameters(parameters: Parameters) -> tuple[int | None, bool]:
+    """The time limit in nanoseconds and the wish for a closing answer; what we do not know is ignored.
+
+    ``sequence_*``, ``priority``, ``headers`` and ``binary_data_output`` are known to the protocol and change
+    nothing here: no model keeps state between requests, and answers take the form of the request.
+    """
+    for key in parameters:
+        if key.startswith("triton_") and key != CLOSING:
+            raise InvalidInput(f"parameter '{key[:64]}' has a reserved name; 'triton_' is not for requests")
+    timeout = value_of(parameters["timeout"]) if "timeout" in parameters else 0
+    if type(timeout) is not int or timeout < 0:
+        raise InvalidInput("the parameter 'timeout' must be a whole number of microseconds")
+    closing = CLOSING in parameters and value_of(parameters[CLOSING]) is True
+    return timeout * 1000 or None, closing

@@ -1,0 +1,54 @@
+"""Tensors to the answers of the V2 gRPC protocol, unary and streamed."""
+
+from penstock.api.grpc.contents import FIELDS, fill
+from penstock.api.grpc.errors import Metadata, sentence
+from penstock.core.errors import Fault
+from penstock.core.tensors import to_raw
+from penstock.proto import grpc_service_pb2 as pb
+from penstock.serving.calls import Call
+
+FINAL = "triton_final_response"
+
+
+def infer_response(call: Call, typed: bool) -> pb.ModelInferResponse:
+    """The answer to a call that has its outputs.
+
+    Raw, unless ``typed`` asks for the other form and every output has it: an answer has one form only, so a
+    single FP16 or BF16 output makes all of it raw.
+    """
+    identity = call.served.identity
+    response = pb.ModelInferResponse(model_name=identity.model, model_version=identity.version, id=call.id)
+    typed = typed and all(tensor.datatype in FIELDS for tensor in call.outputs)
+    for tensor in call.outputs:
+        output = response.outputs.add(name=tensor.name, datatype=tensor.datatype, shape=tensor.data.shape)
+        if typed:
+            fill(output.contents, tensor)
+        else:
+            response.raw_output_contents.append(to_raw(tensor.datatype, tensor.data))
+    return response
+
+
+def stream_answers(response: pb.ModelInferResponse, facts: Metadata, closing: bool) -> list[bytes]:
+    """The messages that answer one request of a stream.
+
+    Initial metadata belongs to the stream as a whole, so who answered each request stands in its parameters.
+    """
+    for key, value in facts:
+        response.parameters[key].string_param = value
+    if not closing:
+        return [_streamed(response)]
+    response.parameters[FINAL].bool_param = False
+    last = pb.ModelInferResponse(model_name=response.model_name, model_version=response.model_version, id=response.id)
+    last.parameters[FINAL].bool_param = True
+    return [_streamed(response), _streamed(last)]
+
+
+def stream_refusal(fault: Fault, call_id: str) -> bytes:
+    """The message that answers a failed request of a stream and leaves the stream open."""
+    refusal = pb.ModelStreamInferResponse(error_message=sentence(fault))
+    refusal.infer_response.id = call_id
+    return refusal.SerializeToString()
+
+
+def _streamed(response: pb.ModelInferResponse) -> bytes:
+    return pb.ModelStreamInferResponse(infer_response=response).SerializeToString()

@@ -1,0 +1,173 @@
+"""The protocol's cold calls: health, metadata, configuration, statistics, repository, and what is not offered."""
+
+from collections.abc import Iterator
+
+from google.protobuf.json_format import ParseDict
+from google.protobuf.message import Message
+
+from penstock import __version__
+from penstock.api.grpc.decode import value_of
+from penstock.api.grpc.methods import RawMethod, unary
+from penstock.core.errors import InvalidInput, Unsupported
+from penstock.core.signature import TensorSpec
+from penstock.monitor.counters import Histogram, Totals
+from penstock.proto import grpc_service_pb2 as pb
+from penstock.proto.model_config_pb2 import ModelConfig
+from penstock.serving.dataplane import DataPlane, VersionStatistics
+
+SERVER_NAME = "penstock"
+EXTENSIONS = (
+    "binary_tensor_data",
+    "classification",
+    "model_configuration",
+    "model_repository",
+    "parameters",
+    "statistics",
+)
+"""Protocol extensions that work here; tools switch features on by this list."""
+
+SHARED_MEMORY = "shared memory is not offered; send tensor data in the request"
+NOT_OFFERED: dict[type[Message], str] = {
+    pb.SystemSharedMemoryStatusRequest: SHARED_MEMORY,
+    pb.SystemSharedMemoryRegisterRequest: SHARED_MEMORY,
+    pb.SystemSharedMemoryUnregisterRequest: SHARED_MEMORY,
+    pb.CudaSharedMemoryStatusRequest: SHARED_MEMORY,
+    pb.CudaSharedMemoryRegisterRequest: SHARED_MEMORY,
+    pb.CudaSharedMemoryUnregisterRequest: SHARED_MEMORY,
+    pb.TraceSettingRequest: "trace settings are not offered over the protocol",
+    pb.LogSettingsRequest: "log settings are not offered over the protocol",
+}
+"""Calls of the protocol this server refuses, and the sentence it refuses them with."""
+
+
+class Questions:
+    """Answers every unary call but ModelInfer from what the data plane knows."""
+
+    def __init__(self, plane: DataPlane) -> None:
+        self._plane = plane
+
+    def methods(self) -> dict[str, RawMethod]:
+        """The calls by name."""
+        return {
+            "ServerLive": unary(pb.ServerLiveRequest, self._server_live),
+            "ServerReady": unary(pb.ServerReadyRequest, self._server_ready),
+            "ModelReady": unary(pb.ModelReadyRequest, self._model_ready),
+            "ServerMetadata": unary(pb.ServerMetadataRequest, self._server_metadata),
+            "ModelMetadata": unary(pb.ModelMetadataRequest, self._model_metadata),
+            "ModelConfig": unary(pb.ModelConfigRequest, self._model_config),
+            "ModelStatistics": unary(pb.ModelStatisticsRequest, self._model_statistics),
+            "RepositoryIndex": unary(pb.RepositoryIndexRequest, self._index),
+            "RepositoryModelLoad": unary(pb.RepositoryModelLoadRequest, self._load),
+            "RepositoryModelUnload": unary(pb.RepositoryModelUnloadRequest, self._unload),
+            **{kind.DESCRIPTOR.name.removesuffix("Request"): unary(kind, _not_offered) for kind in NOT_OFFERED},
+        }
+
+    def _server_live(self, _: pb.ServerLiveRequest) -> pb.ServerLiveResponse:
+        return pb.ServerLiveResponse(live=self._plane.live)
+
+    def _server_ready(self, _: pb.ServerReadyRequest) -> pb.ServerReadyResponse:
+        return pb.ServerReadyResponse(ready=self._plane.ready())
+
+    def _model_ready(self, request: pb.ModelReadyRequest) -> pb.ModelReadyResponse:
+        return pb.ModelReadyResponse(ready=self._plane.model_ready(request.name, request.version))
+
+    def _server_metadata(self, _: pb.ServerMetadataRequest) -> pb.ServerMetadataResponse:
+        return pb.ServerMetadataResponse(name=SERVER_NAME, version=__version__, extensions=EXTENSIONS)
+
+    def _model_metadata(self, request: pb.ModelMetadataRequest) -> pb.ModelMetadataResponse:
+        known = self._plane.metadata(request.name, request.version)
+        return pb.ModelMetadataResponse(
+            name=known.name,
+            versions=known.versions,
+            platform=known.platform,
+            inputs=map(_tensor_metadata, known.inputs),
+            outputs=map(_tensor_metadata, known.outputs),
+        )
+
+    def _model_config(self, request: pb.ModelConfigRequest) -> pb.ModelConfigResponse:
+        config = self._plane.config(request.name, request.version)
+        return pb.ModelConfigResponse(config=ParseDict(config, ModelConfig()))
+
+    def _model_statistics(self, request: pb.ModelStatisticsRequest) -> pb.ModelStatisticsResponse:
+        return pb.ModelStatisticsResponse(
+            model_stats=map(_statistics, self._plane.statistics(request.name, request.version))
+        )
+
+    def _index(self, request: pb.RepositoryIndexRequest) -> pb.RepositoryIndexResponse:
+        lines = self._plane.index(request.ready)
+        line = pb.RepositoryIndexResponse.ModelIndex
+        return pb.RepositoryIndexResponse(
+            models=[line(name=one.name, version=one.version, state=one.state, reason=one.reason) for one in lines]
+        )
+
+    async def _load(self, request: pb.RepositoryModelLoadRequest) -> pb.RepositoryModelLoadResponse:
+        name = _model_name(request)
+        await self._plane.load(name, _stated_config(request))
+        return pb.RepositoryModelLoadResponse(model_name=name, isLoaded=True)
+
+    async def _unload(self, request: pb.RepositoryModelUnloadRequest) -> pb.RepositoryModelUnloadResponse:
+        name = _model_name(request)
+        await self._plane.unload(name)
+        return pb.RepositoryModelUnloadResponse(model_name=name, isUnloaded=True)
+
+
+def _not_offered(request: Message) -> Message:
+    raise Unsupported(NOT_OFFERED[type(request)])
+
+
+def _model_name(request: pb.RepositoryModelLoadRequest | pb.RepositoryModelUnloadRequest) -> str:
+    """The model meant: KServe's clients state it as field 1, where others name a repository."""
+    name: str = request.model_name or request.repository_name
+    if not name:
+        raise InvalidInput("model_name is empty; expected the model to load or unload")
+    return name
+
+
+def _stated_config(request: pb.RepositoryModelLoadRequest) -> str | None:
+    for key in request.parameters:
+        if key.startswith("file:"):
+            raise Unsupported("model files cannot be loaded over the protocol; put them into the repository")
+    if "config" not in request.parameters:
+        return None
+    config = value_of(request.parameters["config"])
+    if not isinstance(config, str):
+        raise InvalidInput("the parameter 'config' must be a model configuration as a JSON string")
+    return config
+
+
+def _tensor_metadata(spec: TensorSpec) -> pb.ModelMetadataResponse.TensorMetadata:
+    return pb.ModelMetadataResponse.TensorMetadata(name=spec.name, datatype=spec.datatype, shape=spec.shape)
+
+
+def _statistics(version: VersionStatistics) -> pb.ModelStatistics:
+    totals = version.totals
+    return pb.ModelStatistics(
+        name=version.model,
+        version=version.version,
+        last_inference=totals.last_inference_ms,
+        inference_count=totals.inferences,
+        execution_count=totals.executions,
+        inference_stats=pb.InferStatistics(
+            success=pb.StatisticDuration(count=totals.outcome_count(succeeded=True), ns=totals.success_ns),
+            fail=pb.StatisticDuration(count=totals.outcome_count(succeeded=False), ns=totals.fail_ns),
+            queue=_duration(totals.stage("queue")),
+            compute_input=_duration(totals.stage("decode")),
+            compute_infer=_duration(totals.stage("run")),
+            compute_output=_duration(totals.stage("encode")),
+        ),
+        batch_stats=_batches(totals),
+    )
+
+
+def _duration(histogram: Histogram) -> pb.StatisticDuration:
+    return pb.StatisticDuration(count=histogram.count, ns=histogram.total)
+
+
+def _batches(totals: Totals) -> Iterator[pb.InferBatchStatistics]:
+    for size, count, decode, run, encode in totals.batches():
+        yield pb.InferBatchStatistics(
+            batch_size=size,
+            compute_input=pb.StatisticDuration(count=count, ns=decode),
+            compute_infer=pb.StatisticDuration(count=count, ns=run),
+            compute_output=pb.StatisticDuration(count=count, ns=encode),
+        )
