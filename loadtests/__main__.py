@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from loadtests import bench
+from loadtests import bench, perf_analyzer
 from loadtests.graphs import repository
 from loadtests.models import MODELS
 
@@ -21,6 +21,11 @@ def main() -> int:
     measure = commands.add_parser("bench", help="the benchmark report", description=bench.__doc__)
     bench.add_arguments(measure)
     measure.set_defaults(run=bench.main)
+    analyzer = commands.add_parser(
+        "perf-analyzer", help="Triton's own load tool against Penstock", description=perf_analyzer.__doc__
+    )
+    perf_analyzer.add_arguments(analyzer)
+    analyzer.set_defaults(run=perf_analyzer.main)
     models = commands.add_parser("models", help="write the models and print their folders")
     models.set_defaults(run=_models)
     arguments = parser.parse_args()

@@ -17,7 +17,7 @@ from penstock.proto import grpc_service_pb2 as pb
 
 GRPC_METHOD = "/inference.GRPCInferenceService/ModelInfer"
 CHECKED = 8
-"""How many different rows are asked at once before every measurement."""
+"""How many different rows there are to ask."""
 
 _NUMPY = {"INT64": "<i8", "FP32": "<f4"}
 _GRPC_OPTIONS = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
@@ -65,7 +65,7 @@ def ask(road: Road, address: str, call: Call) -> tuple[Mapping[str, str], bytes]
 
 
 class Questions:
-    """Different rows of one model with ONNX Runtime's answers; asked all at once before every measurement."""
+    """Different rows of one model with ONNX Runtime's answers."""
 
     def __init__(self, model: BenchModel) -> None:
         self._model = model
@@ -73,18 +73,25 @@ class Questions:
         self._expected = model.expected(self._rows)
         self._calls: dict[str, list[Call]] = {}
 
-    def check(self, road: Road, address: str) -> int:
-        """Ask and compare; the size of the longest answer's body in bytes. Raises WrongAnswer."""
-        calls = self._calls.get(road.name) or self._calls.setdefault(road.name, self._write(road))
-        with ThreadPoolExecutor(CHECKED) as pool:
-            answers = list(pool.map(lambda call: ask(road, address, call), calls))
-        for index, (headers, body) in enumerate(answers):
-            expected = {name: values[index] for name, values in self._expected.items()}
-            _compare(road, expected, road.read(self._model, headers, body))
-        return max(len(body) for _, body in answers)
+    def calls(self, road: Road) -> list[Call]:
+        """One request for each row."""
+        if road.name not in self._calls:
+            rows = [self._rows[index : index + 1] for index in range(CHECKED)]
+            self._calls[road.name] = [road.write(self._model, row) for row in rows]
+        return self._calls[road.name]
 
-    def _write(self, road: Road) -> list[Call]:
-        return [road.write(self._model, self._rows[index : index + 1]) for index in range(CHECKED)]
+    def judge(self, road: Road, index: int, headers: Mapping[str, str], body: bytes) -> None:
+        """Raise WrongAnswer unless this answers that row's request."""
+        got = road.read(self._model, headers, body)
+        _compare(road, {name: values[index] for name, values in self._expected.items()}, got)
+
+    def check(self, road: Road, address: str) -> int:
+        """Ask everything at once and judge it; the size of the longest answer's body in bytes. Raises WrongAnswer."""
+        with ThreadPoolExecutor(CHECKED) as pool:
+            answers = list(pool.map(lambda call: ask(road, address, call), self.calls(road)))
+        for index, (headers, body) in enumerate(answers):
+            self.judge(road, index, headers, body)
+        return max(len(body) for _, body in answers)
 
 
 def _compare(road: Road, expected: Arrays, got: Arrays) -> None:
