@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from loadtests import bench, perf_analyzer
+from loadtests import bench, faults, perf_analyzer
 from loadtests.graphs import repository
 from loadtests.models import MODELS
 
@@ -26,6 +26,9 @@ def main() -> int:
     )
     perf_analyzer.add_arguments(analyzer)
     analyzer.set_defaults(run=perf_analyzer.main)
+    kill = commands.add_parser("kill", help="kill workers under steady load", description=faults.__doc__)
+    faults.add_arguments(kill)
+    kill.set_defaults(run=faults.main)
     models = commands.add_parser("models", help="write the models and print their folders")
     models.set_defaults(run=_models)
     arguments = parser.parse_args()

@@ -1,0 +1,54 @@
+"""Which process owns which TCP connection of this machine, read from /proc."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+_ESTABLISHED, _LISTEN = "01", "0A"
+
+
+@dataclass(frozen=True, slots=True)
+class _Socket:
+    state: str
+    local: int
+    remote: int
+    inode: str
+
+
+def listening(pids: Iterable[int], port: int) -> list[int]:
+    """Those processes that listen on the port."""
+    inodes = {socket.inode for socket in _table() if socket.state == _LISTEN and socket.local == port}
+    return [pid for pid in pids if inodes & _inodes(pid)]
+
+
+def peers(pid: int, port: int) -> set[int]:
+    """The other side's ports of the process's connections on that port of its own."""
+    inodes = _inodes(pid)
+    return {
+        socket.remote
+        for socket in _table()
+        if socket.state == _ESTABLISHED and socket.local == port and socket.inode in inodes
+    }
+
+
+def _table() -> list[_Socket]:
+    found = []
+    for name in ("/proc/net/tcp", "/proc/net/tcp6"):
+        for line in Path(name).read_text().splitlines()[1:]:
+            fields = line.split()
+            local, remote = (int(address.rpartition(":")[2], 16) for address in fields[1:3])
+            found.append(_Socket(fields[3], local, remote, fields[9]))
+    return found
+
+
+def _inodes(pid: int) -> set[str]:
+    """The inodes of a process's sockets; none once it has ended."""
+    found = set()
+    try:
+        for entry in Path(f"/proc/{pid}/fd").iterdir():
+            target = str(entry.readlink())
+            if target.startswith("socket:["):
+                found.add(target[8:-1])
+    except OSError:
+        return found
+    return found
