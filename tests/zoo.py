@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +104,7 @@ def versioned(version: int) -> onnx.ModelProto:
     return affine(version, version, ("n", 3))
 
 
-def unary(operator: str, dims: Dims, out_dims: Dims, **attributes: object) -> onnx.ModelProto:
+def unary(operator: str, dims: Dims, out_dims: Dims, **attributes: Any) -> onnx.ModelProto:
     """One FP32 operator from ``x`` to ``y``."""
     node = helper.make_node(operator, ["x"], ["y"], **attributes)
     return model([node], [value("x", "FP32", dims)], [value("y", "FP32", out_dims)])
@@ -128,7 +129,11 @@ def mixed() -> onnx.ModelProto:
         constant("zero", np.array(0, np.float32)),
     ]
     inputs = [value("number", "FP32", ("n", 3)), value("key", "INT64", ("n", 2))]
-    outputs = [value("doubled", "FP32", ("n", 3)), value("next", "INT64", ("n", 2)), value("positive", "BOOL", ("n", 3))]
+    outputs = [
+        value("doubled", "FP32", ("n", 3)),
+        value("next", "INT64", ("n", 2)),
+        value("positive", "BOOL", ("n", 3)),
+    ]
     return model(nodes, inputs, outputs, numbers)
 
 
@@ -163,7 +168,7 @@ def classifier(seed: int = 11) -> onnx.ModelProto:
 def mlp(sizes: Sequence[int] = (64, 256, 256, 10)) -> onnx.ModelProto:
     """A multi-layer perceptron."""
     nodes, numbers, last = [], [], "x"
-    for layer, (rows, columns) in enumerate(zip(sizes, sizes[1:], strict=False)):
+    for layer, (rows, columns) in enumerate(pairwise(sizes)):
         numbers += [constant(f"w{layer}", weights(rows, columns, seed=layer, scale=0.1))]
         numbers += [constant(f"b{layer}", weights(columns, seed=50 + layer, scale=0.1))]
         nodes.append(helper.make_node("Gemm", [last, f"w{layer}", f"b{layer}"], [f"h{layer}"]))

@@ -11,7 +11,17 @@ from tests.zoo import ONNX_TYPES
 
 NUMBERS = [name for name in ONNX_TYPES if name not in {"BOOL", "BYTES", "BF16"}]
 FLOATS = {"FP16": np.float16, "FP32": np.float32, "FP64": np.float64}
-TEXTS = ["", "a", "Füße", "日本語", "\U0001f600", 'quo"te\\back/slash', "line\r\nbreak\ttab", "nul\0inside", "x" * 70_000]
+TEXTS = [
+    "",
+    "a",
+    "Füße",
+    "日本語",
+    "\U0001f600",
+    'quo"te\\back/slash',
+    "line\r\nbreak\ttab",
+    "nul\0inside",
+    "x" * 70_000,
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +122,9 @@ def several_tensors() -> Iterator[Case]:
     yield case("mixed, no rows", "mixed", exact("number", "FP32", number.data[:0]), exact("key", "INT64", key.data[:0]))
     for wishes in (("positive",), ("next", "doubled"), ("positive", "next", "doubled")):
         yield case(f"mixed, wants {' '.join(wishes)}", "mixed", number, key, wishes=wishes)
-    yield case("texts", "concat", Input.of("a", "BYTES", ["x", "é", ""]), Input.of("b", "BYTES", ["1", "\U0001f600", ""]))
+    yield case(
+        "texts", "concat", Input.of("a", "BYTES", ["x", "é", ""]), Input.of("b", "BYTES", ["1", "\U0001f600", ""])
+    )
     yield case("integer division", "divide", Input.of("a", "INT32", [7, -8]), Input.of("b", "INT32", [2, 3]))
     yield case("odd names", "odd_names", Input.of('in put/"ä":0', "FP32", [1, -2]))
 

@@ -53,7 +53,9 @@ def names() -> Iterator[Mistake]:
     other = Input.of("volume", "FP32", [[1, 2, 3], [4, 5, 6]])
     yield wrong("unknown input", 400, "volume|'number' FP32 [-1, 3]|'key' INT64 [-1, 2]", "mixed", NUMBER, KEY, other)
     yield wrong("wrong input name", 400, "volume|number", "mixed", other, KEY)
-    yield wrong("input name in other case", 400, "NUMBER|number", "mixed", stated("NUMBER", "FP32", (2, 3), NUMBER.data))
+    yield wrong(
+        "input name in other case", 400, "NUMBER|number", "mixed", stated("NUMBER", "FP32", (2, 3), NUMBER.data)
+    )
     yield wrong("empty input name", 400, "number", "mixed", stated("", "FP32", (2, 3), NUMBER.data), KEY)
     yield wrong("missing input", 400, "key|INT64|[-1, 2]", "mixed", NUMBER)
     yield wrong("no input", 400, "x|FP32|[-1, 30]", "logistic")
@@ -116,7 +118,9 @@ def parameters() -> Iterator[Mistake]:
         five = Input.of("x", "FP32", [[1, 2, 3, 4, 5]])
         yield wrong(f"classification {count!r}", 400, "classification", "labelled", five, wishes=[wish])
     text = Wish("y", {"classification": 1})
-    yield wrong("classification of text", 400, "y|BYTES", "identity_bytes", Input.of("x", "BYTES", [["a"]]), wishes=[text])
+    yield wrong(
+        "classification of text", 400, "y|BYTES", "identity_bytes", Input.of("x", "BYTES", [["a"]]), wishes=[text]
+    )
     region = Wish("y", {"shared_memory_region": "r", "shared_memory_byte_size": 8})
     yield wrong("output to shared memory", 501, "shared memory", "vector", vector, wishes=[region])
 
@@ -127,7 +131,9 @@ def failures() -> Iterator[Mistake]:
     pair = Input.of("a", "INT32", [4]), Input.of("b", "INT32", [0])
     yield wrong("division by zero", 500, "divide", "divide", *pair)
     yield wrong("no time at all", 504, "deadline", "slow", Input.of("x", "FP32", [1]), parameters={"timeout": 1})
-    yield wrong("no time for a quick one", 504, "deadline", "vector", Input.of("x", "FP32", [1]), parameters={"timeout": 1})
+    yield wrong(
+        "no time for a quick one", 504, "deadline", "vector", Input.of("x", "FP32", [1]), parameters={"timeout": 1}
+    )
 
 
 MISTAKES = [*addresses(), *names(), *datatypes(), *shapes(), *amounts(), *parameters(), *failures()]

@@ -199,7 +199,7 @@ def test_a_mistake_does_not_end_the_stream(wire: Grpc) -> None:
     good = wire.message(Ask("vector", VECTOR.inputs, id="c"))
     failing = wire.message(Ask("gather", [Input.of("index", "INT64", [99])], id="d"))
     answers = streamed(wire, [wire.message(VECTOR), wrong, good, failing, good])
-    assert ["" == one.error_message for one in answers] == [True, False, True, False, True]
+    assert [one.error_message == "" for one in answers] == [True, False, True, False, True]
     assert "nobody" in answers[1].error_message
     assert answers[1].infer_response.id == "b"
     assert answers[4].infer_response.id == "c"
@@ -297,7 +297,7 @@ def test_raw_texts_are_wellformed_utf8(wire: Grpc, raw: bytes) -> None:
 def test_a_message_over_the_limit_is_refused(server: Server) -> None:
     options = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
     with grpc.insecure_channel(server.grpc, options=options) as channel:
-        call = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+        call: Any = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
         with pytest.raises(grpc.RpcError) as failure:
             call(bytes(65 << 20), timeout=CALL_SECONDS)
         assert failure.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
@@ -306,7 +306,7 @@ def test_a_message_over_the_limit_is_refused(server: Server) -> None:
 @pytest.mark.parametrize("compression", [grpc.Compression.Gzip, grpc.Compression.Deflate])
 def test_a_packed_message_over_the_limit_is_refused(server: Server, compression: grpc.Compression) -> None:
     with grpc.insecure_channel(server.grpc, options=[("grpc.max_send_message_length", -1)]) as channel:
-        call = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+        call: Any = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
         with pytest.raises(grpc.RpcError) as failure:
             call(bytes(200 << 20), timeout=CALL_SECONDS, compression=compression)
         assert failure.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
@@ -315,7 +315,7 @@ def test_a_packed_message_over_the_limit_is_refused(server: Server, compression:
 @pytest.mark.parametrize("data", [b"\xff" * 40, b"\x0a\xff", b"\x0a\x02ab\x2a\x7f", b"\x0a\x02\xff\xfe"])
 def test_a_message_that_is_none_is_refused(server: Server, data: bytes) -> None:
     with grpc.insecure_channel(server.grpc) as channel:
-        call = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+        call: Any = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
         with pytest.raises(grpc.RpcError) as failure:
             call(data, timeout=5)
         assert failure.value.code() in {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.INTERNAL}

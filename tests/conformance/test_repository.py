@@ -173,14 +173,15 @@ def test_the_named_repository_is_the_same_one(own: Server) -> None:
 
 def test_both_dialects_of_grpc_load_and_unload(own: Server, channel: Grpc) -> None:
     stub = channel.stub
-    for field in ("model_name", "repository_name"):  # the second is where KServe's schema puts the model's name
-        stub.RepositoryModelUnload(messages.RepositoryModelUnloadRequest(**{field: "pair"}), timeout=10)
+    for ours, kserves in (("pair", ""), ("", "pair")):  # KServe's schema puts the model's name into the first field
+        named: dict[str, Any] = {"model_name": ours, "repository_name": kserves}
+        stub.RepositoryModelUnload(messages.RepositoryModelUnloadRequest(**named), timeout=10)
         with pytest.raises(Refused) as refusal:
             version_of(own)
         assert refusal.value.code == 503
-        answer = stub.RepositoryModelLoad(messages.RepositoryModelLoadRequest(**{field: "pair"}), timeout=10)
+        answer = stub.RepositoryModelLoad(messages.RepositoryModelLoadRequest(**named), timeout=10)
         assert version_of(own) == "2"
-        if field == "repository_name":
+        if kserves:
             assert_says_loaded(answer.SerializeToString())
 
 
@@ -191,7 +192,9 @@ def assert_says_loaded(data: bytes) -> None:
 
 def test_the_grpc_index_is_the_rest_index(own: Server, channel: Grpc) -> None:
     answer = channel.stub.RepositoryIndex(messages.RepositoryIndexRequest(), timeout=10)
-    seen = [{"name": one.name, "version": one.version, "state": one.state, "reason": one.reason} for one in answer.models]
+    seen = [
+        {"name": one.name, "version": one.version, "state": one.state, "reason": one.reason} for one in answer.models
+    ]
     assert [{key: text for key, text in line.items() if text} for line in seen] == index(own)
 
 

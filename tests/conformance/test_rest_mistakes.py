@@ -321,7 +321,13 @@ def test_a_body_of_unclear_length_is_refused(server: Server, fields: list[str]) 
 
 @pytest.mark.parametrize(
     "data",
-    [b"\0\1\2\3" * 64 + b"\r\n\r\n", b"GET\r\n\r\n", b"GET /v2 HTTP/9.9\r\n\r\n", b"POST " + b"/" * 100_000, b"\r\n" * 500],
+    [
+        b"\0\1\2\3" * 64 + b"\r\n\r\n",
+        b"GET\r\n\r\n",
+        b"GET /v2 HTTP/9.9\r\n\r\n",
+        b"POST " + b"/" * 100_000,
+        b"\r\n" * 500,
+    ],
     ids=["noise", "no path", "no such version", "endless path", "empty lines"],
 )
 def test_what_is_no_http_is_answered_or_hung_up_on(server: Server, data: bytes) -> None:

@@ -233,7 +233,8 @@ def test_a_scalar_comes_as_a_list_of_one(server: Server) -> None:
 
 
 def test_empty_data_may_be_nested(server: Server) -> None:
-    for shape, data in (([0, 3], []), ([2, 0], [[], []]), ([2, 0], [])):
+    forms: list[tuple[list[int], list[Any]]] = [([0, 3], []), ([2, 0], [[], []]), ([2, 0], [])]
+    for shape, data in forms:
         body = {"inputs": [{"name": "x", "shape": shape, "datatype": "FP32", "data": data}]}
         reply = server.rest("POST", "/v2/models/identity_fp32/infer", body)
         assert reply.json()["outputs"][0]["shape"] == shape, reply
@@ -272,8 +273,8 @@ def mixed_inputs() -> tuple[Input, Input]:
 @pytest.mark.parametrize("binary_first", [True, False])
 def test_json_and_binary_inputs_may_be_mixed(server: Server, zoo_folder: Path, binary_first: bool) -> None:
     number, key = mixed_inputs()
-    first = {"name": "number", "shape": [1, 3], "datatype": "FP32"}
-    second = {"name": "key", "shape": [1, 2], "datatype": "INT64"}
+    first: dict[str, Any] = {"name": "number", "shape": [1, 3], "datatype": "FP32"}
+    second: dict[str, Any] = {"name": "key", "shape": [1, 2], "datatype": "INT64"}
     packed = number if binary_first else key
     first |= {"parameters": {"binary_data_size": 12}} if binary_first else {"data": [1, -2, 3]}
     second |= {"data": [5, 6]} if binary_first else {"parameters": {"binary_data_size": 16}}
@@ -339,7 +340,7 @@ def test_the_raw_form_fills_a_batch_of_one(server: Server) -> None:
 
 # Classification.
 
-FIVE = {"name": "x", "shape": [2, 5], "datatype": "FP32", "data": [1, 2, 3, 4, 5, -1, 0, 1, 0, -1]}
+FIVE: dict[str, Any] = {"name": "x", "shape": [2, 5], "datatype": "FP32", "data": [1, 2, 3, 4, 5, -1, 0, 1, 0, -1]}
 
 
 @pytest.mark.parametrize("wanted", [1, 2, 4, 9])

@@ -191,7 +191,7 @@ def _objects(items: Iterable[object], shape: Sequence[int]) -> Array:
 
 
 def _as_bytes(item: object) -> bytes:
-    return item.encode() if isinstance(item, str) else bytes(item)  # type: ignore[call-overload,no-any-return]
+    return item.encode() if isinstance(item, str) else bytes(item)  # type: ignore[call-overload]
 
 
 def _json_values(array: Array) -> list[Any]:

@@ -1,0 +1,314 @@
+"""Workers and control processes that die, freeze, hang and stop: callers are answered, counts stay true."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import harness, zoo
+from tests.conformance.mistakes import SAFE
+from tests.conformance.rawhttp import connected, request
+from tests.conformance.test_operations import Samples, scrape, total
+from tests.conformance.wire import GrpcRaw, RestJson
+from tests.faults.load import BODY, CALL_SECONDS, Load
+from tests.harness import Server, is_alive, wait_until
+
+INFER = "/v2/models/pair/infer"
+SLOW = b'{"inputs":[{"name":"x","shape":[1],"datatype":"FP32","data":[1]}]}'
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Models of this test's own."""
+    return zoo.build_tiny(tmp_path / "models")
+
+
+@pytest.fixture
+def two(folder: Path, tmp_path: Path) -> Iterator[Server]:
+    """Two workers that may be hurt."""
+    with harness.running(folder, tmp_path, "--workers", "2") as started:
+        yield started
+
+
+def worker_pids(server: Server) -> list[int]:
+    """The workers there are now: what holds the REST port of the server open, as the ops port tells."""
+    described = server.admin("GET", "/readyz").json()
+    found = [pid for pid in server.child_pids() if _listens(pid, server.http)]
+    assert described
+    return found
+
+
+def _listens(pid: int, address: str) -> bool:
+    port = f":{int(address.rpartition(':')[2]):04X}"
+    sockets = set()
+    for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]:
+        fields = line.split()
+        if fields[1].endswith(port) and fields[3] == "0A":
+            sockets.add(f"socket:[{fields[9]}]")
+    try:
+        return any(str(link.readlink()) in sockets for link in Path(f"/proc/{pid}/fd").iterdir())
+    except OSError:
+        return False
+
+
+def test_a_killed_worker_is_replaced_and_only_its_calls_are_lost(two: Server) -> None:
+    before = scrape(two)
+    with Load(two) as load:
+        for _ in range(2):
+            time.sleep(1.0)
+            victim = worker_pids(two)[0]
+            os.kill(victim, signal.SIGKILL)
+            wait_until(lambda victim=victim: _whole_again(two, victim), 3, "two ready workers")  # type: ignore[misc]
+        time.sleep(0.5)
+    answered_only_well(load)
+    assert sum(load.rest.lost.values()) <= 2 * 4
+    assert sum(load.grpc.lost.values()) <= 2 * 2 * 3
+    after = scrape(two)
+    assert_counts_match(load, before, after)
+    assert total(after, "penstock_worker_restarts_total") == 2
+
+
+def _whole_again(server: Server, victim: int) -> bool:
+    pids = worker_pids(server)
+    return len(pids) == 2 and victim not in pids and server.is_ready()
+
+
+def answered_only_well(load: Load) -> None:
+    """Whoever was answered was answered with success, and nobody waited long."""
+    assert set(load.rest.answered) == {"200"}
+    assert set(load.grpc.answered) == {"OK"}
+    assert set(load.grpc.lost) <= {"UNAVAILABLE"}, load.grpc.lost
+    assert load.rest.longest < CALL_SECONDS - 1
+    assert load.grpc.longest < CALL_SECONDS - 1
+
+
+def assert_counts_match(load: Load, before: Samples, after: Samples) -> None:
+    """The server counted every answer; a call that was lost on the way may be counted or not."""
+    for protocol, code, tally in (("rest", "200", load.rest), ("grpc", "OK", load.grpc)):
+        labels = {"model": "pair", "protocol": protocol, "code": code}
+        name = "penstock_requests_total"
+        counted = total(after, name, **labels) - total(before, name, **labels)
+        answered = tally.answered[code]
+        assert answered <= counted <= answered + sum(tally.lost.values()), protocol
+    assert total(after, "penstock_inflight_requests", model="pair") == 0
+
+
+def test_readiness_tells_the_truth_while_a_worker_is_missing(two: Server) -> None:
+    victim = worker_pids(two)[0]
+    os.kill(victim, signal.SIGKILL)
+    wait_until(lambda: two.admin("GET", "/readyz").status == 503, 1, "not ready")
+    assert two.admin("GET", "/livez").status == 200
+    assert wait_until(two.is_ready, 3, "ready again") < 2.5
+    for _ in range(20):
+        RestJson(two).infer(SAFE)
+
+
+def test_a_frozen_worker_is_replaced(two: Server) -> None:
+    victim = worker_pids(two)[0]
+    os.kill(victim, signal.SIGSTOP)
+    wait_until(lambda: not is_alive(victim), 4, "the end of the frozen worker")
+    wait_until(lambda: len(worker_pids(two)) == 2 and two.is_ready(), 4, "its successor")
+    assert total(scrape(two), "penstock_worker_restarts_total", reason="frozen") == 1
+
+
+def test_counters_never_go_back_when_a_worker_dies(two: Server) -> None:
+    for _ in range(30):
+        RestJson(two).infer(SAFE)
+    before = scrape(two)
+    for victim in worker_pids(two):
+        os.kill(victim, signal.SIGKILL)
+    wait_until(two.is_ready, 5, "ready again")
+    after = scrape(two)
+    for key, value in before.items():
+        if key[0].endswith(("_total", "_bucket", "_count", "_sum")):
+            assert after.get(key, -1) >= value, key
+    assert total(after, "penstock_requests_total", model="logistic") == 30
+
+
+def test_a_worker_that_dies_over_and_over_does_not_take_the_others_along(two: Server) -> None:
+    for _ in range(4):
+        victims = worker_pids(two)
+        if victims:
+            os.kill(victims[-1], signal.SIGKILL)
+        time.sleep(0.3)
+        assert two.admin("GET", "/livez").status == 200
+    wait_until(two.is_ready, 15, "ready again")
+    RestJson(two).infer(SAFE)
+
+
+# Stopping.
+
+
+def test_a_stop_lets_running_calls_finish(folder: Path, tmp_path: Path) -> None:
+    server = harness.launch(folder, tmp_path)
+    try:
+        with connected(server.http) as busy, connected(server.http) as idle:
+            busy.send(request("POST", "/v2/models/slow/infer", SLOW))
+            idle.send(request("GET", "/v2/health/live"))
+            assert idle.reply().status == 200
+            wait_until(lambda: total(scrape(server), "penstock_inflight_requests") == 1, 5, "the call under way")
+            server.process.send_signal(signal.SIGTERM)
+            assert busy.reply().status == 200
+            assert busy.is_closed()
+            assert idle.is_closed()
+        assert server.process.wait(harness.STOP_SECONDS) == 0
+        assert not any(map(is_alive, server.workers))
+    finally:
+        server.kill()
+
+
+def test_readiness_ends_before_service_does(folder: Path, tmp_path: Path) -> None:
+    server = harness.launch(folder, tmp_path)
+    try:
+        with connected(server.http) as busy:
+            for _ in range(3):
+                busy.send(request("POST", "/v2/models/slow/infer", SLOW))
+            time.sleep(0.1)
+            server.process.send_signal(signal.SIGTERM)
+            seen = wait_for_ready_code(server)
+            assert seen in {503, None}
+            assert [busy.reply().status for _ in range(3)] == [200] * 3
+        assert server.process.wait(harness.STOP_SECONDS) == 0
+    finally:
+        server.kill()
+
+
+def wait_for_ready_code(server: Server) -> int | None:
+    """The first readiness answer that is not 200; None when the port closes first."""
+    until = time.monotonic() + 3
+    while time.monotonic() < until:
+        try:
+            code = server.admin("GET", "/readyz").status
+        except OSError:
+            return None
+        if code != 200:
+            return code
+    return 200
+
+
+def test_a_stop_under_load_loses_no_call(folder: Path, tmp_path: Path) -> None:
+    server = harness.launch(folder, tmp_path, "--workers", "2")
+    try:
+        with Load(server, pause=0.002) as load:
+            time.sleep(1.0)
+            server.process.send_signal(signal.SIGTERM)
+            assert server.process.wait(harness.STOP_SECONDS) == 0
+            load.stop()
+        assert set(load.rest.answered) <= {"200", "503"}
+        assert set(load.rest.lost) <= {"ConnectionRefusedError", "RemoteDisconnected"}, load.rest.lost
+        assert load.rest.longest < CALL_SECONDS - 1
+        assert set(load.grpc.lost) <= {"UNAVAILABLE"}, load.grpc.lost
+        assert load.grpc.longest < CALL_SECONDS
+    finally:
+        server.kill()
+
+
+def test_a_second_signal_means_now(folder: Path, tmp_path: Path) -> None:
+    server = harness.launch(folder, tmp_path)
+    try:
+        with connected(server.http) as busy:
+            for _ in range(40):
+                busy.send(request("POST", "/v2/models/slow/infer", SLOW))
+            time.sleep(0.2)
+            server.process.send_signal(signal.SIGTERM)
+            time.sleep(0.2)
+            began = time.monotonic()
+            server.process.send_signal(signal.SIGTERM)
+            server.process.wait(3)
+            assert time.monotonic() - began < 2
+        wait_until(lambda: not any(map(is_alive, server.workers)), 3, "the end of the workers")
+    finally:
+        server.kill()
+
+
+def test_interrupt_stops_as_well(folder: Path, tmp_path: Path) -> None:
+    server = harness.launch(folder, tmp_path)
+    try:
+        server.process.send_signal(signal.SIGINT)
+        assert server.process.wait(harness.STOP_SECONDS) == 0
+    finally:
+        server.kill()
+
+
+def test_half_sent_requests_do_not_hold_up_a_stop(folder: Path, tmp_path: Path) -> None:
+    server = harness.launch(folder, tmp_path)
+    try:
+        with connected(server.http) as torn:
+            torn.send(request("POST", INFER, BODY)[:60])
+            time.sleep(0.1)
+            server.process.send_signal(signal.SIGTERM)
+            assert server.process.wait(harness.STOP_SECONDS) == 0
+    finally:
+        server.kill()
+
+
+# The control process.
+
+
+def test_workers_outlive_the_control_process_for_a_while(folder: Path, tmp_path: Path) -> None:
+    server = harness.launch(folder, tmp_path, "--workers", "2", env={"PENSTOCK_ORPHAN_GRACE_SECONDS": "3"})
+    try:
+        server.process.kill()
+        server.process.wait(5)
+        for _ in range(20):
+            RestJson(server).infer(SAFE)
+            time.sleep(0.05)
+        opened = GrpcRaw(server)
+        opened.infer(SAFE)
+        opened.close()
+        wait_until(lambda: not any(map(is_alive, server.workers)), 15, "the end of the orphans")
+    finally:
+        server.kill()
+
+
+def test_a_new_control_process_takes_over_without_a_gap(folder: Path, tmp_path: Path) -> None:
+    server = harness.launch(folder, tmp_path, "--workers", "2")
+    successor = None
+    try:
+        with Load(server, grpc_callers=1, pause=0.002) as load:
+            time.sleep(0.5)
+            server.process.kill()
+            server.process.wait(5)
+            time.sleep(0.5)
+            successor = harness.launch(folder, tmp_path, "--workers", "2")
+            time.sleep(1.0)
+        answered_only_well(load)
+        assert successor.http == server.http
+        assert successor.is_ready()
+        samples = scrape(successor)
+        counted = total(samples, "penstock_requests_total", model="pair", protocol="rest", code="200")
+        assert counted >= load.rest.answered["200"]
+        wait_until(lambda: not any(map(is_alive, set(server.workers) - set(successor.workers))), 15, "no orphans")
+        assert successor.stop() == 0
+    finally:
+        server.kill()
+        if successor is not None:
+            successor.kill()
+
+
+def test_two_servers_do_not_share_a_home_by_accident(two: Server, folder: Path, tmp_path: Path) -> None:
+    ended = harness.run_command("serve", str(folder), "--http-port", "0", room=tmp_path)
+    assert ended.returncode in {1, 6}
+    assert len(ended.stderr.strip().splitlines()) <= 3
+    assert two.is_ready()
+
+
+# The long form.
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+def test_a_minute_of_load_with_a_worker_killed_every_five_seconds(two: Server) -> None:
+    before = scrape(two)
+    with Load(two) as load:
+        for _ in range(12):
+            time.sleep(5.0)
+            victim = worker_pids(two)[0]
+            os.kill(victim, signal.SIGKILL)
+    wait_until(two.is_ready, 5, "two ready workers")
+    answered_only_well(load)
+    assert sum(load.rest.lost.values()) <= 12 * 4
+    assert_counts_match(load, before, scrape(two))
