@@ -8,6 +8,7 @@ import numpy as np
 
 from penstock.cli.client import CallFailed, Document, Reply
 from penstock.cli.console import Exit
+from penstock.core.errors import Fault
 from penstock.core.tensors import Array, from_raw, numpy_type, to_raw
 from penstock.proto import grpc_service_pb2 as pb
 from penstock.proto.grpc_service_pb2_grpc import GRPCInferenceServiceStub
@@ -83,7 +84,7 @@ def to_message(model: str, version: str, request: Document) -> pb.ModelInferRequ
     for tensor in request["inputs"]:
         try:
             array = array_of(tensor["name"], tensor["datatype"], tensor["data"]).reshape(tensor["shape"])
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
+        except (Fault, KeyError, TypeError, ValueError, OverflowError) as error:
             raise CallFailed(
                 f"the data of input '{tensor.get('name', '')}' is not usable: {error}", Exit.USAGE
             ) from None

@@ -6,9 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
+from penstock.cli.addresses import local_address
 from penstock.cli.console import Exit, print_json, say
-
-OPS_ADDRESS = "127.0.0.1:8002"
 
 
 def register(app: typer.Typer) -> None:
@@ -17,12 +16,12 @@ def register(app: typer.Typer) -> None:
 
 
 def health(
-    url: Annotated[str, typer.Option(help="HOST:PORT of the ops port.", envvar="PENSTOCK_HEALTH_URL")] = OPS_ADDRESS,
+    url: Annotated[str | None, typer.Option(help="HOST:PORT of the ops port. [default: as in the settings]")] = None,
     timeout: Annotated[float, typer.Option(help="Seconds to wait for the answer.", min=0.01)] = 2.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print what /readyz answered.")] = False,
 ) -> None:
     """Ask a running gateway whether it is ready: exit 0 if it is, 7 if it is not or does not answer."""
-    ready, facts = ask(url.removeprefix("http://").rstrip("/"), timeout)
+    ready, facts = ask((url or local_address("ops")).removeprefix("http://").rstrip("/"), timeout)
     if as_json:
         print_json(facts)
     else:

@@ -6,12 +6,10 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from penstock.cli.addresses import local_address
 from penstock.cli.client import CallFailed, Client, Document, Reply, RestClient
 from penstock.cli.console import Exit, data_console, fail, print_json, say
 from penstock.cli.requests import BadData, describe, is_request, read_data, to_request
-
-HTTP_ADDRESS = "127.0.0.1:8000"
-GRPC_ADDRESS = "127.0.0.1:8001"
 
 
 def register(app: typer.Typer) -> None:
@@ -30,9 +28,7 @@ def predict(
     ] = None,
     version: Annotated[str, typer.Option(help="A version or an alias; without it the route decides.")] = "",
     by_grpc: Annotated[bool, typer.Option("--grpc", help="Ask by gRPC instead of REST.")] = False,
-    url: Annotated[
-        str | None, typer.Option(help=f"HOST:PORT of the gateway. [default: {HTTP_ADDRESS}; gRPC: {GRPC_ADDRESS}]")
-    ] = None,
+    url: Annotated[str | None, typer.Option(help="HOST:PORT of the gateway. [default: as in the settings]")] = None,
     timeout: Annotated[float, typer.Option(help="Seconds to wait for an answer.", min=0.001)] = 30.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the V2 answer as JSON.")] = False,
 ) -> None:
@@ -51,10 +47,10 @@ def predict(
 
 def _client(by_grpc: bool, url: str | None, timeout_s: float) -> Client:
     if not by_grpc:
-        return RestClient((url or HTTP_ADDRESS).removeprefix("http://").rstrip("/"), timeout_s)
+        return RestClient((url or local_address("http")).removeprefix("http://").rstrip("/"), timeout_s)
     from penstock.cli.grpc_client import GrpcClient
 
-    return GrpcClient(url or GRPC_ADDRESS, timeout_s)
+    return GrpcClient(url or local_address("grpc"), timeout_s)
 
 
 def _request(client: Client, name: str, version: str, argument: str | None) -> Document:

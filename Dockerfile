@@ -1,0 +1,31 @@
+# The gateway's image: serves the folder mounted at /models, as a user without rights, on a root that may be read-only.
+#
+#   docker build -t penstock .
+#   docker run --rm --read-only -p 8000-8002:8000-8002 -v "$PWD/models:/models:ro" penstock
+#
+# What the processes share lies in /dev/shm, about 9 MB for each worker; beyond six workers give --shm-size.
+# The base is pinned by tag; whoever publishes an image should pin it by digest as well (--build-arg PYTHON=...@sha256:...).
+ARG PYTHON=3.13-slim-bookworm
+
+FROM python:${PYTHON} AS build
+WORKDIR /build
+RUN python -m venv /opt/penstock
+COPY requirements.lock ./
+# Only the section [run]: neither the demo's libraries nor the tests' belong into an image.
+RUN sed '/^# \[demo\]/,$d' requirements.lock > run.txt \
+    && /opt/penstock/bin/pip install --no-cache-dir --require-hashes --only-binary :all: -r run.txt
+COPY pyproject.toml README.md LICENSE ./
+COPY src src
+RUN /opt/penstock/bin/pip install --no-cache-dir --no-deps --no-build-isolation .
+
+FROM python:${PYTHON}
+COPY --from=build /opt/penstock /opt/penstock
+ENV PATH=/opt/penstock/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1
+# A number, so that an orchestrator can see that it is not root without looking into the image.
+USER 10001:10001
+EXPOSE 8000 8001 8002
+HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 CMD ["penstock", "health"]
+ENTRYPOINT ["penstock"]
+CMD ["serve", "/models", "--host", "0.0.0.0"]

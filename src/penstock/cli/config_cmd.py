@@ -1,0 +1,69 @@
+"""`penstock config`: check the settings, show those that hold, print their schema."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from penstock import config
+from penstock.cli.console import Exit, print_json, say
+
+ConfigFile = Annotated[Path | None, typer.Option("--config", help="A configuration file (YAML).")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs to the command line."""
+    group = typer.Typer(no_args_is_help=True, help="Check, show or describe the settings.")
+    group.command()(check)
+    group.command()(show)
+    group.command()(schema)
+    app.add_typer(group, name="config")
+
+
+def check(file: ConfigFile = None, as_json: AsJson = False) -> None:
+    """Say every fault of the settings in the environment and the file; exit 2 if there is one."""
+    try:
+        config.load(file)
+    except config.ConfigFault as fault:
+        _tell(fault.faults, as_json)
+        raise typer.Exit(Exit.USAGE) from None
+    _tell([], as_json)
+
+
+def show(file: ConfigFile = None, as_json: AsJson = False) -> None:
+    """Print the settings that hold: environment before file before defaults."""
+    try:
+        settings = config.document(config.load(file))
+    except config.ConfigFault as fault:
+        _tell(fault.faults, as_json=False)
+        raise typer.Exit(Exit.USAGE) from None
+    if as_json:
+        print_json(settings)
+    else:
+        typer.echo("\n".join(_lines(settings)))
+
+
+def schema() -> None:
+    """Print the JSON schema of the configuration file."""
+    print_json(config.schema())
+
+
+def _tell(faults: list[str], as_json: bool) -> None:
+    if as_json:
+        print_json({"ok": not faults, "faults": faults})
+        return
+    for fault in faults or ["the settings are sound"]:
+        say(fault)
+
+
+def _lines(settings: dict[str, Any], indent: str = "") -> list[str]:
+    """The settings as a file would hold them; every JSON value is a YAML value."""
+    lines: list[str] = []
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            lines += [f"{indent}{name}:", *_lines(value, indent + "  ")]
+        else:
+            lines.append(f"{indent}{name}: {json.dumps(value)}")
+    return lines

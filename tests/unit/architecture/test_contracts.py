@@ -1,0 +1,60 @@
+"""The floors, the doors, and that no outside library is forgotten by them."""
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import grimp
+import pytest
+
+ROOT = Path(__file__).parents[3]
+SOURCE = ROOT / "src" / "penstock"
+ANYWHERE = {"numpy"}
+"""The one outside library every room may use: arrays are the vocabulary."""
+
+
+@pytest.fixture(scope="module")
+def contracts() -> list[dict[str, object]]:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    found: list[dict[str, object]] = settings["tool"]["importlinter"]["contracts"]
+    return found
+
+
+@pytest.mark.timeout(120)
+def test_imports_point_down_and_outside_libraries_have_one_door() -> None:
+    script = "from importlinter.cli import lint_imports_command; lint_imports_command()"
+    done = subprocess.run(
+        [sys.executable, "-c", script, "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_outside_library_is_named_by_a_door(contracts: list[dict[str, object]]) -> None:
+    graph = grimp.build_graph("penstock", include_external_packages=True, cache_dir=None)
+    outside = {module for module in graph.modules if not module.startswith("penstock")} - sys.stdlib_module_names
+    doors: set[str] = set()
+    for contract in contracts:
+        if str(contract["id"]).startswith("door-"):
+            doors |= set(contract["forbidden_modules"])  # type: ignore[call-overload]
+    assert outside - doors == ANYWHERE
+
+
+def test_the_core_is_shielded_from_everything_the_doors_name(contracts: list[dict[str, object]]) -> None:
+    by_id = {str(contract["id"]): contract for contract in contracts}
+    doors = {
+        name
+        for key, contract in by_id.items()
+        if key.startswith("door-")
+        for name in contract["forbidden_modules"]  # type: ignore[attr-defined]
+    }
+    assert doors <= set(by_id["pure-core"]["forbidden_modules"])  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize("file", sorted(SOURCE.rglob("*.py")), ids=lambda file: str(file.relative_to(SOURCE)))
+def test_every_file_opens_with_a_sentence(file: Path) -> None:
+    if file.parent.name == "proto" and "_pb2" in file.name:
+        pytest.skip("generated")
+    first = file.read_text().split("\n", 1)[0]
+    assert first.startswith('"""'), first
+    assert len(first) > 20

@@ -1,0 +1,76 @@
+"""What a container engine would find out about the Dockerfile, as far as reading it tells."""
+
+import json
+import re
+from fnmatch import fnmatch
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from penstock.cli import app
+
+ROOT = Path(__file__).parents[3]
+
+Instruction = tuple[str, str]
+
+
+@pytest.fixture(scope="module")
+def stages() -> list[list[Instruction]]:
+    """The instructions of each stage; what comes before the first FROM is left out."""
+    text = re.sub(r"^\s*#.*\n", "", (ROOT / "Dockerfile").read_text(), flags=re.MULTILINE).replace("\\\n", " ")
+    found: list[list[Instruction]] = []
+    for line in filter(None, map(str.strip, text.splitlines())):
+        word, _, rest = line.partition(" ")
+        if word == "FROM":
+            found.append([])
+        if found:
+            found[-1].append((word, rest.strip()))
+    return found
+
+
+def value(stage: list[Instruction], word: str) -> str:
+    (found,) = [rest for name, rest in stage if name == word]
+    return found
+
+
+def test_both_stages_stand_on_the_same_slim_base(stages: list[list[Instruction]]) -> None:
+    assert [value(stage, "FROM").split()[0] for stage in stages] == ["python:${PYTHON}"] * 2
+    assert re.search(r"^ARG PYTHON=3\.\d+-slim-\w+$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+
+
+def test_the_image_runs_without_rights_and_says_what_it_offers(stages: list[list[Instruction]]) -> None:
+    final = stages[-1]
+    assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", value(final, "USER"))
+    assert value(final, "EXPOSE").split() == ["8000", "8001", "8002"]
+    names = [name for name, _ in final]
+    assert "RUN" not in names  # everything is built in the first stage
+    assert names.index("USER") < names.index("ENTRYPOINT")
+
+
+def test_entrypoint_and_health_check_are_verbs_of_the_command_line(stages: list[list[Instruction]]) -> None:
+    final = stages[-1]
+    health = json.loads(value(final, "HEALTHCHECK").partition("CMD ")[2])
+    start = json.loads(value(final, "ENTRYPOINT")) + json.loads(value(final, "CMD"))
+    assert health[0] == start[0] == "penstock"
+    assert "--host" in start
+    for verb in (health[1], start[1]):
+        assert CliRunner().invoke(app, [verb, "--help"]).exit_code == 0
+
+
+def test_everything_copied_exists_and_is_not_ignored(stages: list[list[Instruction]]) -> None:
+    kept = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
+    for word, rest in stages[0]:
+        for source in rest.split()[:-1] if word == "COPY" else []:
+            assert (ROOT / source).exists(), source
+            assert any(fnmatch(source, pattern) for pattern in kept), source
+
+
+def test_the_image_holds_what_serving_needs_and_nothing_of_the_demo() -> None:
+    lock = (ROOT / "requirements.lock").read_text()
+    run, _, beyond = lock.partition("\n# [demo]")
+    demo, _, dev = beyond.partition("\n# [dev]")
+    assert all(f"\n{name}==" in run for name in ("onnxruntime", "grpcio", "uvicorn", "setuptools"))
+    assert "\nscikit-learn==" in demo
+    assert "\npytest==" in dev
+    assert not re.search(r"https?://", lock)

@@ -1,0 +1,54 @@
+"""The demo's models, pictures and reading of counters, each alone."""
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from penstock.cli.demo import counts, pictures, training
+from penstock.cli.demo.traffic import percentile_ms
+
+
+@pytest.fixture(scope="module")
+def digits() -> training.Digits:
+    return training.read_digits()
+
+
+def test_the_exported_graphs_answer_as_the_trained_pipelines(tmp_path: Path, digits: training.Digits) -> None:
+    seen: list[float] = []
+    pipelines = {recipe.version: training.train(recipe, digits, seen.append) for recipe in training.recipes()}
+    training.write_folder(tmp_path, pipelines)
+    for version, pipeline in pipelines.items():
+        session = onnxruntime.InferenceSession(tmp_path / training.MODEL / version / "model.onnx")
+        labels, probabilities = session.run(["label", "probabilities"], {training.INPUT: digits.test_rows})
+        assert (labels == pipeline.predict(digits.test_rows)).all()
+        np.testing.assert_allclose(probabilities, pipeline.predict_proba(digits.test_rows), atol=1e-5)
+        assert (labels == digits.test_labels).mean() > 0.93
+    assert len(seen) == sum(recipe.epochs for recipe in training.recipes())
+
+
+def test_a_digit_is_drawn_in_eight_lines(digits: training.Digits) -> None:
+    lines = pictures.digit(digits.test_rows[0], plain=True).split("\n")
+    assert [len(line) for line in lines] == [16] * 8
+    assert set("".join(lines)) <= set(pictures.PLAIN_SHADES)
+
+
+def test_counters_are_read_by_version_and_protocol() -> None:
+    text = """\
+# TYPE penstock_requests_total counter
+penstock_requests_total{model="digits",version="1",route="pinned",protocol="rest",code="200"} 3.0
+penstock_requests_total{model="digits",version="2",route="pinned",protocol="grpc",code="OK"} 4.0
+penstock_requests_total{model="digits",version="2",route="stable",protocol="grpc",code="OK"} 1.0
+penstock_requests_total{model="other",version="1",route="stable",protocol="rest",code="200"} 9.0
+penstock_requests_total{model="digits",version="1",route="pinned",protocol="rest",code="400"} 2.0
+"""
+    assert counts.parse(text) == (Counter({("1", "rest"): 3, ("2", "grpc"): 5}), 2)
+
+
+@pytest.mark.parametrize(("share", "expected"), [(0.0, 1.0), (0.5, 51.0), (0.99, 100.0), (1.0, 100.0)])
+def test_percentiles_are_of_the_ordered_times(share: float, expected: float) -> None:
+    times = [number / 1000 for number in range(100, 0, -1)]
+    assert percentile_ms(times, share) == pytest.approx(expected)
+    assert percentile_ms([], share) == 0.0
