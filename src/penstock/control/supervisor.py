@@ -191,14 +191,15 @@ class _Place:
 class Supervisor:
     """Watches one worker per slot; ``step`` may be called by hand.
 
-    ``spawn`` starts a worker for a slot; ``lost`` is told of every worker that ended unasked, with the reason.
+    ``spawn`` starts a worker for a slot; ``lost`` is told slot, process id and reason of every worker that ended
+    unasked.
     """
 
     def __init__(
         self,
         posts: Sequence[Post],
         spawn: Callable[[int], Process],
-        lost: Callable[[int, Reason], None],
+        lost: Callable[[int, int, Reason], None],
         clock: Callable[[], int],
         limits: Limits | None = None,
     ) -> None:
@@ -236,8 +237,11 @@ class Supervisor:
     async def run(self) -> None:
         """Look at the slots again and again, until cancelled."""
         while True:
-            self.step()
             self._changed.clear()
+            try:
+                self.step()
+            except Exception:
+                log.exception("the supervisor failed at one look; it goes on")
             try:
                 async with asyncio.timeout(PERIOD_NS / 1e9):
                     await self._changed.wait()
@@ -290,5 +294,7 @@ class Supervisor:
         if not self._spawning:
             return
         self._put_off(place, now_ns)
-        log.warning("worker %d (pid %d) ended (%s); replaced in %.1f s", index, pid, how, (place.retry_ns - now_ns) / 1e9)
-        self._lost(index, place.reason or Reason.DIED)
+        log.warning(
+            "worker %d (pid %d) ended (%s); replaced in %.1f s", index, pid, how, (place.retry_ns - now_ns) / 1e9
+        )
+        self._lost(index, pid, place.reason or Reason.DIED)

@@ -1,0 +1,1 @@
+"""The ops plane: health, metrics and administration, in words of HTTP."""

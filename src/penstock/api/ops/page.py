@@ -1,0 +1,71 @@
+"""The page at the root of the ops port: what is served, by whom, and where to look; no script, nothing from outside."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+from penstock.control.view import Readiness
+from penstock.core.desired import VersionStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """Facts that do not change while the gateway runs: its version and its addresses (host:port)."""
+
+    version: str
+    http: str
+    grpc: str
+
+
+_HEAD = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>Penstock</title>
+<style>
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 60rem; padding: 0 1rem; color: #1c2733 }
+h1 { font-size: 1.4rem } h2 { font-size: 1.1rem; margin-top: 2rem }
+table { border-collapse: collapse; width: 100% } th, td { text-align: left; padding: .3rem .6rem .3rem 0 }
+th { border-bottom: 1px solid #9aa7b4; font-weight: 600 } td { border-bottom: 1px solid #e3e8ed; vertical-align: top }
+.READY, .ready { color: #10703c } .UNAVAILABLE, .absent { color: #a4262c } .LOADING, .starting { color: #8a5a00 }
+</style></head><body>
+"""
+
+
+def page(shown: Shown, found: Readiness, statuses: Sequence[VersionStatus], workers: Sequence[tuple[int, str]]) -> str:
+    """The page as HTML."""
+    state = "ready" if found.ready else "not ready"
+    versions = [
+        (status.model, status.version or "-", _coloured(status.state.value), status.reason) for status in statuses
+    ]
+    processes = [(str(index), str(pid or "-"), _coloured(word)) for index, (pid, word) in enumerate(workers)]
+    return "".join(
+        (
+            _HEAD,
+            f"<h1>Penstock {escape(shown.version)}: {state}</h1>",
+            f"<p>REST <code>{escape(shown.http)}</code>, gRPC <code>{escape(shown.grpc)}</code></p>",
+            "<h2>Models</h2>",
+            _table(("Model", "Version", "State", "Reason"), versions),
+            f"<h2>Workers: {found.workers_ready} of {found.workers} ready</h2>",
+            _table(("Worker", "Process", "State"), processes),
+            '<h2>Look closer</h2><p><a href="/readyz">readiness</a> &middot; <a href="/livez">liveness</a> &middot; ',
+            '<a href="/metrics">metrics</a> &middot; <a href="/admin/v1/models">models as JSON</a></p></body></html>\n',
+        )
+    )
+
+
+class _Html(str):
+    """Text that is HTML already."""
+
+    __slots__ = ()
+
+
+def _coloured(word: str) -> str:
+    return _Html(f'<span class="{escape(word)}">{escape(word)}</span>')
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    head = "".join(f"<th>{escape(text)}</th>" for text in heads)
+    body = "".join("<tr>" + "".join(map(_cell, row)) + "</tr>" for row in rows)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _cell(text: str) -> str:
+    return f"<td>{text if isinstance(text, _Html) else escape(text)}</td>"

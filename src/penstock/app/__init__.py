@@ -1,0 +1,1 @@
+"""The composition root: each process of the gateway is put together, started and stopped here."""

@@ -1,0 +1,191 @@
+"""The control process of `penstock serve`: puts the control plane together, and owns start, stop and signals."""
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Coroutine, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from penstock import __version__
+from penstock.app.logs import set_up
+from penstock.config import Settings
+from penstock.control import ports, processes, runtime
+from penstock.control.content import FolderContents
+from penstock.control.desire import Found
+from penstock.control.opening import Opening, open_instance
+from penstock.control.options import WorkerOptions
+from penstock.control.plane import STOP_MARGIN_S, ControlPlane
+from penstock.control.ports import Address
+from penstock.control.retire import retire
+from penstock.control.runtime import write_atomically
+from penstock.core.errors import InvalidInput
+from penstock.engine.threads import read_cores
+
+if TYPE_CHECKING:
+    from penstock.api.ops.server import OpsServer
+
+log = logging.getLogger("penstock.app")
+
+WORKER_MODULE = "penstock.app.worker"
+
+
+class CannotServe(Exception):
+    """The gateway cannot start; the text is one clear line. ``usage``: the options or the model folder are at fault."""
+
+    def __init__(self, message: str, usage: bool = False) -> None:
+        super().__init__(message)
+        self.usage = usage
+
+
+def serve(settings: Settings) -> None:
+    """Run the gateway until it is asked to stop.
+
+    Raises:
+        CannotServe: an option, the model folder, a port or the runtime directory is of no use.
+    """
+    set_up(settings.log_level, "control")
+    folder, source, found = _models(settings)
+    _check_ready_file(settings.ready_file)
+    try:
+        host = ports.resolve(settings.host)
+        homes = runtime.open_homes(settings.home.expanduser(), runtime.bases(os.environ, os.geteuid()))
+        opening = open_instance(homes, _worker_options(settings, host), str(folder), __version__)
+        with opening.given_up_on_failure():
+            ops = ports.listen(Address(host, settings.ops_port), "--ops-port")
+    except (ports.PortUnavailable, runtime.RuntimeUnavailable) as fault:
+        raise CannotServe(str(fault)) from None
+    with asyncio.Runner() as runner:
+        runner.run(Gateway(settings, opening, source, ops).run(found))
+
+
+def _models(settings: Settings) -> tuple[Path, FolderContents, list[Found]]:
+    if settings.models is None:
+        raise CannotServe("a model folder is needed: penstock serve DIR", usage=True)
+    folder = settings.models.expanduser().absolute()
+    source = FolderContents(folder)
+    try:
+        return folder, source, source.scan()
+    except InvalidInput as fault:
+        raise CannotServe(f"{settings.models}: {fault}", usage=True) from None
+
+
+def _check_ready_file(path: Path | None) -> None:
+    """Take an earlier ready file away, so that its presence always means ready."""
+    if path is None:
+        return
+    try:
+        path.unlink(missing_ok=True)
+        if not os.access(path.parent, os.W_OK):
+            raise FileNotFoundError
+    except OSError:
+        raise CannotServe(f"the ready file {path} cannot be written; choose another with --ready-file", True) from None
+
+
+def _worker_options(settings: Settings, host: str) -> WorkerOptions:
+    cores = read_cores()
+    workers = cores if settings.workers == "auto" else settings.workers
+    return WorkerOptions(
+        host=host,
+        http_port=settings.http_port,
+        grpc_port=settings.grpc_port,
+        workers=workers,
+        threads=max(1, cores // workers),
+        max_body_bytes=settings.limits.max_body_bytes,
+        deadline_s=settings.limits.deadline_seconds,
+        drain_delay_s=settings.stop.drain_delay_seconds,
+        drain_timeout_s=settings.stop.drain_timeout_seconds,
+        orphan_grace_s=settings.stop.orphan_grace_seconds,
+        load_s=settings.limits.load_seconds,
+        log_level=settings.log_level,
+    )
+
+
+class Signals:
+    """Requests to stop: ``first`` asks to drain, ``second`` to be gone."""
+
+    def __init__(self) -> None:
+        self.first = asyncio.Event()
+        self.second = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._heard)
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup asks to outlive the terminal
+            loop.add_signal_handler(signal.SIGHUP, self._heard)
+
+    def _heard(self) -> None:
+        (self.second if self.first.is_set() else self.first).set()
+
+
+class Gateway:
+    """One run of the control process, from the first worker to the last."""
+
+    def __init__(self, settings: Settings, opening: Opening, source: FolderContents, ops: socket.socket) -> None:
+        self._settings = settings
+        self._opening = opening
+        self._ops_socket = ops
+        self._http, self._grpc = (str(ports.address_of(sock)) for sock in opening.held)
+        self._ops = str(ports.address_of(ops))
+        instance = opening.instance
+        self._plane = ControlPlane(
+            instance,
+            opening.options,
+            source,
+            lambda slot: processes.start(WORKER_MODULE, [str(instance.path), str(slot)]),
+        )
+
+    async def run(self, found: Sequence[Found]) -> None:
+        """Serve until asked to stop, then stop as asked."""
+        signals = Signals()
+        await self._plane.start(found)
+        server = await asyncio.to_thread(self._ops_server)
+        server.start(self._ops_socket)
+        retiring: list[asyncio.Task[None]] = []
+        if await _first(self._plane.until_ready(), signals.first.wait()):
+            self._announce()
+            options = self._opening.options
+            patience = options.drain_delay_s + options.drain_timeout_s + STOP_MARGIN_S
+            retiring = [asyncio.create_task(retire(instance, patience)) for instance in self._opening.replaced]
+        await signals.first.wait()
+        log.info("stopping: no longer ready, draining; a second signal stops at once")
+        if not await _first(self._plane.stop(), signals.second.wait()):
+            log.warning("stopping at once")
+            await self._plane.stop_now()
+        for task in retiring:
+            task.cancel()
+        await server.stop()
+
+    def _ops_server(self) -> "OpsServer":
+        """Made on a thread: the import takes time the workers' first messages need not wait for."""
+        from penstock.api.ops.page import Shown  # noqa: PLC0415 - see above
+        from penstock.api.ops.server import OpsServer  # noqa: PLC0415
+
+        return OpsServer(self._plane, Shown(__version__, self._http, self._grpc))
+
+    def _announce(self) -> None:
+        """Tell that the gateway is ready: the file first, so that whoever reads the line finds it."""
+        if self._settings.ready_file is not None:
+            workers = [pid for pid, _ in self._plane.worker_states() if pid]
+            facts = {"http": self._http, "grpc": self._grpc, "ops": self._ops, "pid": os.getpid(), "workers": workers}
+            write_atomically(self._settings.ready_file, json.dumps(facts) + "\n")
+        line = f"penstock ready http={self._http} grpc={self._grpc} ops={self._ops}\n"
+        with suppress(OSError):
+            sys.stderr.write(line)
+            sys.stderr.flush()
+
+
+async def _first(wanted: Coroutine[Any, Any, None], interruption: Coroutine[Any, Any, Any]) -> bool:
+    """Run both until one ends and cancel the other; whether it was the wanted one."""
+    tasks = [asyncio.ensure_future(wanted), asyncio.ensure_future(interruption)]
+    done, left = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in left:
+        task.cancel()
+    await asyncio.gather(*left, return_exceptions=True)
+    for task in done:
+        task.result()
+    return tasks[0] in done

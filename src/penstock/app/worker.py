@@ -1,0 +1,172 @@
+"""One data process: takes its slot over, serves what the control process wants, and drains when it is told to."""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+from penstock import __version__
+from penstock.api.grpc.server import GrpcOptions, GrpcServer
+from penstock.api.rest.protocol import Limits
+from penstock.api.rest.server import RestServer
+from penstock.app.logs import set_up
+from penstock.control.link import Link
+from penstock.control.memory import SlotFile, totals
+from penstock.control.messages import tensors_out
+from penstock.control.options import WorkerOptions, options_in
+from penstock.control.ports import Address, share
+from penstock.control.runtime import Instance
+from penstock.core.desired import Desired, State, VersionStatus
+from penstock.monitor.counters import DRAINING, READY
+from penstock.serving.dataplane import DataPlane
+from penstock.serving.loader import Loader
+
+log = logging.getLogger("penstock.worker")
+
+BEAT_S = 0.1
+OWN_S = 5.0
+"""A predecessor in the slot has that long to be gone."""
+
+BUSY_NS = 60_000_000_000
+"""While versions are loaded, each may hold the loop up for that long before the worker counts as frozen."""
+
+COMMAND_MARGIN_S = 5.0
+"""A worker waits that much longer for the answer to a repository request than the control process works on it."""
+
+
+class Worker:
+    """A data plane with its two transports, tied to one slot and one control process after another."""
+
+    def __init__(self, instance: Instance, index: int, files: list[SlotFile], options: WorkerOptions) -> None:
+        self._options = options
+        self._slot = files[index].slot
+        self._link = Link(instance.socket, index, self._wanted, options.load_s + COMMAND_MARGIN_S)
+        slots = [file.slot for file in files]
+        self._plane = DataPlane(self._slot, totals(slots), self._link, int(options.deadline_s * 1e9))
+        self._loader = Loader(self._plane, self._slot, options.threads, self._reported)
+        limits = Limits(max_body_bytes=options.max_body_bytes)
+        self._rest = RestServer(self._plane, __version__, limits)
+        self._grpc = GrpcServer(self._plane, GrpcOptions(max_message_bytes=options.max_body_bytes))
+        self._desired = Desired()
+        self._news = asyncio.Event()
+        self._asked_to_stop = asyncio.Event()
+        self._told: set[tuple[str, str, str]] = set()
+        self._open = False
+
+    async def run(self) -> None:
+        """Serve until asked to stop, or until no control process has been met for the grace time; then drain."""
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._asked_to_stop.set)
+        beat = asyncio.create_task(self._beat())
+        work = [asyncio.create_task(self._apply()), asyncio.create_task(self._keep_in_touch())]
+        stop = asyncio.create_task(self._asked_to_stop.wait())
+        tasks: list[asyncio.Task[Any]] = [stop, *work]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in work:
+                if task.done():
+                    task.result()
+            await self._drain()
+        finally:
+            for ended in (beat, *tasks):
+                ended.cancel()
+
+    def _wanted(self, desired: Desired) -> None:
+        self._desired = desired
+        self._news.set()
+
+    def _reported(self, statuses: tuple[VersionStatus, ...]) -> None:
+        self._slot.busy_until(time.monotonic_ns() + BUSY_NS)
+        self._link.report(statuses)
+        for status in statuses:
+            key = (status.model, status.version, status.tag)
+            if status.state is State.READY and key not in self._told:
+                self._told.add(key)
+                self._describe(status.model, status.version)
+
+    def _describe(self, model: str, version: str) -> None:
+        told = self._plane.metadata(model, version)
+        signature = {"inputs": tensors_out(told.inputs), "outputs": tensors_out(told.outputs)}
+        self._link.describe(model, version, signature)
+
+    async def _apply(self) -> None:
+        """Work through the newest desired state, again and again; the first time, open the doors afterwards."""
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            desired = self._desired
+            self._slot.busy_until(time.monotonic_ns() + BUSY_NS)
+            await self._loader.apply(desired)
+            self._slot.beat(time.monotonic_ns())
+            self._slot.busy_until(0)
+            if not self._open:
+                await self._start()
+            self._link.applied(desired.revision)
+
+    async def _start(self) -> None:
+        options = self._options
+        await self._rest.start(share(Address(options.host, options.http_port)))
+        await self._grpc.start(options.host, options.grpc_port)
+        self._open = True
+        if not self._asked_to_stop.is_set():
+            self._slot.set_state(READY)
+
+    async def _keep_in_touch(self) -> None:
+        await self._link.run(self._options.orphan_grace_s)
+        log.warning("no control process for %g s: draining", self._options.orphan_grace_s)
+
+    async def _beat(self) -> None:
+        while True:
+            self._slot.beat(time.monotonic_ns())
+            await asyncio.sleep(BEAT_S)
+
+    async def _drain(self) -> None:
+        """Not ready, a moment more of serving, no new calls, the end of those under way."""
+        self._plane.begin_drain()
+        self._slot.set_state(DRAINING)
+        if not self._open:
+            return
+        await asyncio.sleep(self._options.drain_delay_s)
+        timeout = self._options.drain_timeout_s
+        self._grpc.drain()
+        await asyncio.gather(self._rest.stop(timeout), self._grpc.stop(timeout))
+
+
+def main(arguments: list[str]) -> int:
+    """Be the worker of one slot; ``arguments`` are the instance's directory and the slot's number."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the control process's affair
+    instance, index = Instance(Path(arguments[0])), int(arguments[1])
+    options = options_in(instance.read("instance")["options"])
+    set_up(options.log_level, f"worker-{index}")
+    files = [SlotFile(instance.slot(number), writable=number == index) for number in range(options.workers)]
+    if not _own(files[index]):
+        log.error("the slot is still another worker's")
+        return 1
+    slot = files[index].slot
+    slot.take_over(os.getpid())
+    slot.busy_until(time.monotonic_ns() + BUSY_NS)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_run(instance, index, files, options))
+    return 0
+
+
+async def _run(instance: Instance, index: int, files: list[SlotFile], options: WorkerOptions) -> None:
+    await Worker(instance, index, files, options).run()
+
+
+def _own(file: SlotFile) -> bool:
+    deadline = time.monotonic() + OWN_S
+    while not file.acquire():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,59 @@
+"""The command line: finds the verb, lets it run, and turns whatever goes wrong into one line and an exit code."""
+
+import sys
+from importlib import import_module
+from typing import Any
+
+import typer
+
+VERBS = {
+    "serve": "serve",
+    "demo": "demo",
+    "predict": "predict",
+    "config": "config_cmd",
+    "health": "health",
+    "version": "version",
+}
+"""Each verb's module in this package; it has a ``register(app)``, and only the verb that is asked for is imported."""
+
+_USAGE = 2
+_INTERRUPTED = 130
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run `penstock` with these arguments (the process's own by default) and end the process."""
+    given = sys.argv[1:] if arguments is None else arguments
+    sys.exit(run(given))
+
+
+def run(arguments: list[str]) -> int:
+    """Run a command line; its exit code."""
+    try:
+        result: Any = build(arguments)(arguments, prog_name="penstock", standalone_mode=False)
+    except typer.Abort:
+        return _INTERRUPTED
+    except Exception as error:
+        # Usage errors carry their own text and code, whichever click they come from (typer may bring its own).
+        code, text = getattr(error, "exit_code", None), getattr(error, "format_message", None)
+        if code is None or text is None:
+            raise
+        sys.stderr.write(f"penstock: {text()} (see --help)\n")
+        return int(code)
+    return result if isinstance(result, int) else 0
+
+
+def build(arguments: list[str]) -> typer.Typer:
+    """The command line's parser, with every verb, or with the one verb that ``arguments`` ask for."""
+    app = typer.Typer(
+        name="penstock",
+        help="A low-latency model-serving gateway with a monitor inside.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+    )
+    app.callback()(lambda: None)  # keeps a single verb a verb
+    asked = VERBS.get(arguments[0]) if arguments else None
+    for module in [asked] if asked else VERBS.values():
+        import_module(f"penstock.cli.{module}").register(app)
+    return app

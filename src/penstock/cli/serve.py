@@ -1,0 +1,59 @@
+"""`penstock serve`: run the gateway."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from penstock.cli.console import Exit, fail
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb to the command line."""
+    app.command()(serve)
+
+
+def serve(
+    models: Annotated[Path | None, typer.Argument(metavar="[DIR]", help="Folder with the models.")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on. [127.0.0.1]")] = None,
+    http_port: Annotated[int | None, typer.Option(help="REST port, 0 picks a free one. [8000]")] = None,
+    grpc_port: Annotated[int | None, typer.Option(help="gRPC port, 0 picks a free one. [8001]")] = None,
+    ops_port: Annotated[int | None, typer.Option(help="Health and metrics port, 0 picks a free one. [8002]")] = None,
+    workers: Annotated[str | None, typer.Option(metavar="N|auto", help="Worker processes. [1]")] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML file with settings.", envvar="PENSTOCK_CONFIG")] = None,
+    ready_file: Annotated[Path | None, typer.Option(help="JSON file to write when ready.")] = None,
+    max_body_bytes: Annotated[int | None, typer.Option(help="Largest message in bytes. [67108864]")] = None,
+    deadline: Annotated[float | None, typer.Option(help="Seconds for requests that state no limit. [60]")] = None,
+    drain_delay: Annotated[float | None, typer.Option(help="Seconds to serve on after readiness is off. [1]")] = None,
+    drain_timeout: Annotated[float | None, typer.Option(help="Seconds for requests under way at a stop. [25]")] = None,
+    orphan_grace: Annotated[float | None, typer.Option(help="Seconds without a control process. [60]")] = None,
+    log_level: Annotated[str | None, typer.Option(metavar="debug|info|warning|error", help="[info]")] = None,
+) -> None:
+    """Run the gateway with the models of a folder: REST, gRPC, and the ops port beside them.
+
+    Settings come from flags, then PENSTOCK_... variables, then the --config file, then the defaults in brackets.
+    """
+    from penstock.app.gateway import CannotServe, serve
+    from penstock.config import ConfigFault, load
+
+    flags = {
+        "models": models,
+        "host": host,
+        "http_port": http_port,
+        "grpc_port": grpc_port,
+        "ops_port": ops_port,
+        "workers": workers,
+        "ready_file": ready_file,
+        "limits.max_body_bytes": max_body_bytes,
+        "limits.deadline_seconds": deadline,
+        "stop.drain_delay_seconds": drain_delay,
+        "stop.drain_timeout_seconds": drain_timeout,
+        "stop.orphan_grace_seconds": orphan_grace,
+        "log_level": log_level,
+    }
+    try:
+        serve(load(config, flags))
+    except ConfigFault as fault:
+        fail(str(fault), Exit.USAGE)
+    except CannotServe as fault:
+        fail(str(fault), Exit.USAGE if fault.usage else Exit.FAILURE)

@@ -1,0 +1,191 @@
+"""Every setting of Penstock in one frozen tree: flags before environment before file before defaults."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+Seconds = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
+PositiveSeconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
+
+
+def _plainly(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+    """One sentence for a union, where pydantic has one for each member."""
+    try:
+        return validate(value)
+    except ValidationError:
+        raise ValueError("expected a number from 1 to 256, or auto") from None
+
+
+Workers = Annotated[Annotated[int, Field(ge=1, le=256)] | Literal["auto"], WrapValidator(_plainly)]
+
+
+class ConfigFault(Exception):
+    """Settings that cannot be used; ``faults`` names every one of them, a sentence each."""
+
+    def __init__(self, faults: list[str]) -> None:
+        super().__init__("; ".join(faults))
+        self.faults = faults
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class Limits(_Section):
+    """Bounds on single requests."""
+
+    max_body_bytes: Annotated[int, Field(ge=1024, le=2**31 - 1)] = 64 << 20
+    """Largest message, plain and inflated, on both transports."""
+
+    deadline_seconds: PositiveSeconds = 60.0
+    """Deadline of a request that states none."""
+
+    load_seconds: PositiveSeconds = 300.0
+    """Longest wait for a model to be loaded or unloaded on request."""
+
+
+class Stop(_Section):
+    """How the gateway ends."""
+
+    drain_delay_seconds: Seconds = 1.0
+    """Time to go on serving after readiness is off, so that load balancers notice."""
+
+    drain_timeout_seconds: Seconds = 25.0
+    """Time requests under way get to finish."""
+
+    orphan_grace_seconds: Seconds = 60.0
+    """Time workers go on serving without a control process."""
+
+
+class Settings(BaseSettings):
+    """All settings; names in the environment are ``PENSTOCK_HTTP_PORT``, ``PENSTOCK_STOP__DRAIN_DELAY_SECONDS``."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="PENSTOCK_",
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        use_attribute_docstrings=True,
+    )
+
+    models: Path | None = None
+    """Folder with the models to serve."""
+
+    home: Path = Path("~/.local/share/penstock")
+    """Penstock's own folder; control processes of one home take over from each other."""
+
+    host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
+    """Address to listen on."""
+
+    http_port: Port = 8000
+    """REST port, 0 picks a free one."""
+
+    grpc_port: Port = 8001
+    """gRPC port, 0 picks a free one."""
+
+    ops_port: Port = 8002
+    """Port of health, metrics and administration, 0 picks a free one."""
+
+    workers: Workers = 1
+    """Worker processes; auto is one for each core."""
+
+    ready_file: Path | None = None
+    """File to write when ready."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least level of the lines on standard error."""
+
+    limits: Limits = Limits()
+    stop: Stop = Stop()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flags, then environment, then the file; ``load`` hands flags and file over together."""
+        flags, document = (init_settings() or {}).values()
+        return (
+            InitSettingsSource(settings_cls, flags),
+            env_settings,
+            InitSettingsSource(settings_cls, document),
+        )
+
+
+def load(file: Path | None = None, flags: Mapping[str, Any] | None = None) -> Settings:
+    """The settings that hold; ``flags`` maps dotted setting names to values, None meaning not given.
+
+    Raises:
+        ConfigFault: with every fault of all sources.
+    """
+    document, faults = _read(file)
+    try:
+        settings = Settings(flags=_tree(flags or {}), document=document)  # type: ignore[call-arg]
+    except ValidationError as error:
+        raise ConfigFault(faults + [_sentence(one) for one in error.errors()]) from None
+    except SettingsError as error:
+        raise ConfigFault([*faults, str(error)]) from None
+    if faults:
+        raise ConfigFault(faults)
+    return settings
+
+
+def schema() -> dict[str, Any]:
+    """The JSON schema of the file."""
+    return Settings.model_json_schema()
+
+
+def document(settings: Settings) -> dict[str, Any]:
+    """Settings as the plain values a file would hold."""
+    return settings.model_dump(mode="json")
+
+
+def _read(file: Path | None) -> tuple[dict[str, Any], list[str]]:
+    if file is None:
+        return {}, []
+    try:
+        content = yaml.safe_load(file.read_text())
+    except OSError as error:
+        return {}, [f"the configuration file {file} cannot be read: {(error.strerror or 'error').lower()}"]
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        return {}, [f"the configuration file {file} is no YAML: {' '.join(str(error).split())}"]
+    if content is None:
+        return {}, []
+    if not isinstance(content, dict):
+        return {}, [f"the configuration file {file} holds no settings; expected lines such as 'http_port: 8000'"]
+    return {str(key): value for key, value in content.items()}, []
+
+
+def _tree(flags: Mapping[str, Any]) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    for name, value in flags.items():
+        if value is not None:
+            *sections, leaf = name.split(".")
+            place = tree
+            for section in sections:
+                place = place.setdefault(section, {})
+            place[leaf] = value
+    return tree
+
+
+def _sentence(error: Mapping[str, Any]) -> str:
+    name = ".".join(map(str, error["loc"])) or "settings"
+    if error["type"] == "extra_forbidden":
+        return f"{name} is no setting"
+    wanted = str(error["msg"]).removeprefix("Value error, ")
+    return f"{name}: {wanted[0].lower()}{wanted[1:]} (got {error['input']!r})"

@@ -1,0 +1,233 @@
+"""The one place where the desired state changes: at start, and by load and unload requests, one after the other."""
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Protocol
+
+from penstock.control import view
+from penstock.control.channel import Report
+from penstock.control.desire import Found, Key, Ledger, plan
+from penstock.core.desired import Desired, ModelSpec, State
+from penstock.core.errors import DeadlineExceeded, InvalidInput, NotFound, Overloaded
+
+log = logging.getLogger("penstock.control")
+
+WAITING = 64
+"""Load and unload requests that may wait for their turn."""
+
+FATAL_LOADS = 3
+"""Workers that may end while they load the same content of a version before nobody tries it again."""
+
+
+class Source(Protocol):
+    """Where models come from; its methods may block, so while serving they are called on threads."""
+
+    def scan(self) -> Sequence[Found]:
+        """Every model there is.
+
+        Raises:
+            InvalidInput: the source is not there, or holds nothing that looks like a model.
+        """
+
+    def configured(self, model: Found, config: str) -> Found:
+        """The model with another configuration (JSON text) in the place of its own.
+
+        Raises:
+            InvalidInput: the configuration does not suit the model.
+        """
+
+
+class Fleet(Protocol):
+    """The workers, as far as the desired state goes."""
+
+    @property
+    def workers(self) -> int:
+        """How many there should be."""
+
+    @property
+    def reports(self) -> Mapping[int, Report]:
+        """What the connected ones said last, by slot."""
+
+    def publish(self, desired: Desired) -> None:
+        """Tell all of them."""
+
+    def save(self, ledger: Ledger) -> None:
+        """Keep what must outlive this process."""
+
+    def reusable(self, ledger: Ledger) -> Collection[Key]:
+        """Versions whose counter blocks nobody uses any more."""
+
+    def clear(self, block: int) -> None:
+        """Zero a counter block in every slot."""
+
+
+class Desk:
+    """Holds what was found and what was asked for, and publishes the desired state that follows."""
+
+    def __init__(self, source: Source, fleet: Fleet, ledger: Ledger, last_block: int, load_s: float) -> None:
+        self._source = source
+        self._fleet = fleet
+        self._ledger = ledger
+        self._last_block = last_block
+        self._load_s = load_s
+        self._found: dict[str, Found] = {}
+        self._turn = asyncio.Lock()
+        self._waiting = 0
+        self._news = asyncio.Event()
+        self._fatal: Counter[tuple[str, str, str]] = Counter()
+        self.desired = Desired()
+
+    @property
+    def ledger(self) -> Ledger:
+        """What the present desired state rests on."""
+        return self._ledger
+
+    def begin(self, found: Sequence[Found]) -> None:
+        """Publish the first desired state."""
+        self._found = {model.name: self._as_configured(model) for model in found}
+        for model in found:
+            for version, why in ({"": model.problem} if model.problem else model.broken).items():
+                log.error("%s", _refusal(model.name, version, why))
+        self._publish(self._ledger)
+
+    def _as_configured(self, model: Found) -> Found:
+        """The model with the configuration an operator gave it under an earlier control process, if any."""
+        config = self._ledger.configs.get(model.name)
+        try:
+            return model if config is None else self._source.configured(model, config)
+        except InvalidInput as fault:
+            log.warning("model %s is served with its own configuration: %s", model.name, fault)
+            return model
+
+    def changed(self) -> None:
+        """A worker reported something, came or went."""
+        self._news.set()
+        self._news = asyncio.Event()
+
+    async def load(self, model: str, config: str | None) -> None:
+        """Look at a model's source again and serve what is there; returns when every worker does.
+
+        Raises:
+            NotFound: there is no such model.
+            InvalidInput: it, or the configuration given for it, cannot be served; what answered before still does.
+            DeadlineExceeded: it took too long.
+            Overloaded: too many requests wait for their turn.
+        """
+        with self._queued():
+            async with self._turn:
+                found = await self._find(model)
+                configs = {name: text for name, text in self._ledger.configs.items() if name != model}
+                if config is not None:
+                    found = await asyncio.to_thread(self._source.configured, found, config)
+                    configs[model] = config
+                self._refuse_problem(found)
+                self._found[model] = found
+                self._publish(self._retried(replace(self._ledger, configs=configs), model))
+                await self._until_loaded(model)
+
+    async def unload(self, model: str) -> None:
+        """Stop serving a model; returns when no worker does.
+
+        Raises:
+            NotFound: there is no such model.
+            DeadlineExceeded: it took too long.
+            Overloaded: too many requests wait for their turn.
+        """
+        with self._queued():
+            async with self._turn:
+                if model not in self._found:
+                    raise NotFound(f"unknown model '{model}'")
+                self._publish(replace(self._ledger, unloaded=self._ledger.unloaded | {model}))
+                await self._until(lambda: view.applied(self.desired, self._fleet.reports.values()), model)
+
+    def died(self, report: Report) -> None:
+        """A worker ended; versions that end one worker after the other while they load are not tried again."""
+        loading = [status for status in report.versions.values() if status.state is State.LOADING]
+        for status in loading:
+            case = (status.model, status.version, status.tag)
+            self._fatal[case] += 1
+            if self._fatal[case] == FATAL_LOADS:
+                self._quarantine((status.model, status.version))
+
+    def _refuse_problem(self, found: Found) -> None:
+        if not found.problem:
+            return
+        if found.name not in self._found:  # known from now on, if only by its problem
+            self._found[found.name] = found
+            self._publish(self._ledger)
+        raise InvalidInput(_refusal(found.name, "", found.problem))
+
+    def _quarantine(self, key: Key) -> None:
+        log.error("model %s version %s ended %d workers while it was loaded; it is left out", *key, FATAL_LOADS)
+        reason = "loading it ended the worker process again and again"
+        self._publish(replace(self._ledger, quarantine={**self._ledger.quarantine, key: reason}))
+
+    def _retried(self, ledger: Ledger, model: str) -> Ledger:
+        """The ledger for a new attempt: content that failed is tried again although it is the same."""
+        failed = any(
+            status.reason
+            for report in self._fleet.reports.values()
+            for status in report.versions.values()
+            if status.model == model
+        )
+        attempts = dict(ledger.attempts)
+        if failed or any(name == model for name, _ in ledger.quarantine):
+            attempts[model] = attempts.get(model, 0) + 1
+        quarantine = {key: reason for key, reason in ledger.quarantine.items() if key[0] != model}
+        return replace(ledger, unloaded=ledger.unloaded - {model}, attempts=attempts, quarantine=quarantine)
+
+    async def _find(self, model: str) -> Found:
+        try:
+            scanned = await asyncio.to_thread(self._source.scan)
+        except InvalidInput:
+            scanned = []  # the folder holds no model any more
+        for found in scanned:
+            if found.name == model:
+                return found
+        raise NotFound(f"unknown model '{model}'")
+
+    def _publish(self, ledger: Ledger) -> None:
+        planned = plan(list(self._found.values()), ledger, self._last_block, self._fleet.reusable(ledger))
+        for block in planned.cleared:
+            self._fleet.clear(block)
+        self._ledger, self.desired = planned.ledger, planned.desired
+        self._fleet.save(self._ledger)
+        self._fleet.publish(self.desired)
+
+    async def _until_loaded(self, model: str) -> None:
+        await self._until(lambda: self._tried(model) is not None, model)
+        if failed := self._tried(model):
+            raise InvalidInput("; ".join(_refusal(model, version, why) for version, why in failed.items()))
+
+    def _tried(self, model: str) -> dict[str, str] | None:
+        return view.tried(self._spec(model), self._fleet.reports, self._fleet.workers)
+
+    def _spec(self, model: str) -> ModelSpec:
+        return next(spec for spec in self.desired.models if spec.name == model)
+
+    async def _until(self, done: Callable[[], bool], model: str) -> None:
+        try:
+            async with asyncio.timeout(self._load_s):
+                while not done():
+                    await self._news.wait()
+        except TimeoutError:
+            raise DeadlineExceeded(f"model '{model}' was not ready within {self._load_s:g} s") from None
+
+    @contextmanager
+    def _queued(self) -> Iterator[None]:
+        if self._waiting >= WAITING:
+            raise Overloaded(f"{WAITING} repository requests are waiting already; try again later")
+        self._waiting += 1
+        try:
+            yield
+        finally:
+            self._waiting -= 1
+
+
+def _refusal(model: str, version: str, why: str) -> str:
+    named = f"model '{model}' version '{version}'" if version else f"model '{model}'"
+    return f"{named} cannot be served: {why}"

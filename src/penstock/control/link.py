@@ -1,0 +1,147 @@
+"""A worker's end of the socket to the control process; it outlives control processes and waits for the next."""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from itertools import count
+from pathlib import Path
+
+from penstock.control.messages import (
+    LINE_BYTES,
+    ChannelBroken,
+    Message,
+    Outbox,
+    desired_in,
+    fault_in,
+    receive,
+    send,
+    status_out,
+)
+from penstock.core.desired import Desired, VersionStatus
+from penstock.core.errors import DeadlineExceeded, NotReady
+
+RETRY_S = 0.1
+_GONE = "the control process is away, so nothing can be loaded or unloaded now; try again later"
+
+
+class Link:
+    """Says who we are and how our versions are; hears what to serve. Also the data plane's ``Repository``.
+
+    ``desired`` is told every desired state that arrives. ``command_s`` bounds the wait for a repository request.
+    """
+
+    def __init__(self, path: Path, slot: int, desired: Callable[[Desired], None], command_s: float) -> None:
+        self._path = path
+        self._slot = slot
+        self._desired = desired
+        self._command_s = command_s
+        self._report: Message = {"type": "report", "applied": 0, "versions": [], "counted": True}
+        self._signatures: dict[str, Message] = {}
+        self._outbox: Outbox | None = None
+        self._replies: dict[int, asyncio.Future[Message]] = {}
+        self._numbers = count(1)
+
+    async def run(self, grace_s: float) -> None:
+        """Keep in touch; returns once no control process has been met for ``grace_s`` seconds."""
+        clock = asyncio.get_running_loop().time
+        met = clock()
+        while clock() - met < grace_s:
+            try:
+                reader, writer = await asyncio.open_unix_connection(self._path, limit=LINE_BYTES)
+            except OSError:
+                await asyncio.sleep(RETRY_S)
+                continue
+            if await self._converse(reader, writer):
+                met = clock()
+            else:
+                await asyncio.sleep(RETRY_S)
+
+    def report(self, versions: Iterable[VersionStatus]) -> None:
+        """Tell how every version is."""
+        self._report = {**self._report, "versions": [status_out(status) for status in versions]}
+        self._put("report", self._report)
+
+    def applied(self, revision: int) -> None:
+        """Tell that a desired state has been worked through."""
+        self._report = {**self._report, "applied": revision}
+        self._put("report", self._report)
+
+    def describe(self, model: str, version: str, signature: Message) -> None:
+        """Tell a version's inputs and outputs."""
+        key = f"signature {model} {version}"
+        self._signatures[key] = {"type": "signature", "model": model, "version": version, "signature": signature}
+        self._put(key, self._signatures[key])
+
+    async def load(self, model: str, config: str | None) -> None:
+        """Have a model loaded by every worker; raises what the control process answers."""
+        await self._command({"verb": "load", "model": model, "config": config})
+
+    async def unload(self, model: str) -> None:
+        """Have a model unloaded by every worker; raises what the control process answers."""
+        await self._command({"verb": "unload", "model": model})
+
+    def _put(self, key: str, message: Message) -> None:
+        if self._outbox is not None:
+            self._outbox.put(key, message)
+
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        """Talk until the other end is gone; whether it ever answered."""
+        answered = False
+        pump: asyncio.Task[None] | None = None
+        try:
+            await send(writer, {"type": "hello", "slot": self._slot})
+            while message := await receive(reader):
+                if pump is None:
+                    pump = self._open(writer)
+                answered = True
+                self._take(message)
+        except ChannelBroken:
+            pass  # the same as a closed connection: the next attempt tells
+        finally:
+            await self._shut(writer, pump)
+        return answered
+
+    def _open(self, writer: asyncio.StreamWriter) -> asyncio.Task[None]:
+        self._outbox = Outbox()
+        first = {**self._report, "counted": self._report["applied"] == 0}  # a successor has counted nothing of before
+        self._outbox.put("first report", first)
+        for key, message in self._signatures.items():
+            self._outbox.put(key, message)
+        pump = asyncio.create_task(self._outbox.pump(writer))
+        pump.add_done_callback(lambda _: writer.close())
+        return pump
+
+    async def _shut(self, writer: asyncio.StreamWriter, pump: "asyncio.Task[None] | None") -> None:
+        self._outbox = None
+        writer.close()
+        for future in self._replies.values():
+            if not future.done():
+                future.set_exception(NotReady(_GONE))
+        if pump is not None:
+            pump.cancel()
+            with suppress(asyncio.CancelledError, ChannelBroken):
+                await pump
+
+    def _take(self, message: Message) -> None:
+        if message["type"] == "desired":
+            self._desired(desired_in(message["desired"]))
+        elif message["type"] == "reply":
+            waiting = self._replies.get(message["number"])
+            if waiting is not None and not waiting.done():
+                waiting.set_result(message)
+
+    async def _command(self, command: Message) -> None:
+        if self._outbox is None:
+            raise NotReady(_GONE)
+        number = next(self._numbers)
+        reply = self._replies[number] = asyncio.get_running_loop().create_future()
+        self._outbox.put(f"command {number}", {"type": "command", "number": number, **command})
+        try:
+            async with asyncio.timeout(self._command_s):
+                fault = fault_in(await reply)
+        except TimeoutError:
+            raise DeadlineExceeded("the model was not loaded or unloaded in time") from None
+        finally:
+            del self._replies[number]
+        if fault is not None:
+            raise fault

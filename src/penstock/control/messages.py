@@ -1,0 +1,135 @@
+"""What control process and workers say to each other: one JSON object per line, and its plain values."""
+
+import asyncio
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from penstock.core.desired import Desired, ModelSpec, State, VersionSpec, VersionStatus
+from penstock.core.errors import KINDS, Fault, Internal
+from penstock.core.signature import TensorSpec
+
+Message = dict[str, Any]
+
+LINE_BYTES = 16 << 20
+"""The longest line; the desired state of a thousand models with label files stays far below."""
+
+SEND_S = 5.0
+"""A peer that does not read for that long is given up."""
+
+_FAULTS: Mapping[str, type[Fault]] = {kind.kind: kind for kind in KINDS}
+
+
+class ChannelBroken(Exception):
+    """The other end is gone, or does not speak as agreed."""
+
+
+async def receive(reader: asyncio.StreamReader) -> Message | None:
+    """The next message, None at the end of the stream.
+
+    Raises:
+        ChannelBroken: the line is too long, cut off or no JSON object.
+    """
+    try:
+        line = await reader.readuntil(b"\n")
+    except asyncio.IncompleteReadError as error:
+        if error.partial:
+            raise ChannelBroken("the line is cut off") from None
+        return None
+    except (asyncio.LimitOverrunError, OSError) as error:
+        raise ChannelBroken(type(error).__name__) from None
+    try:
+        message = json.loads(line)
+    except ValueError:
+        raise ChannelBroken("the line is no JSON") from None
+    if not isinstance(message, dict):
+        raise ChannelBroken("the line is no object")
+    return message
+
+
+async def send(writer: asyncio.StreamWriter, message: Message) -> None:
+    """Write one message and wait until the peer has room for more.
+
+    Raises:
+        ChannelBroken: the peer is gone or does not read.
+    """
+    line = json.dumps(message, separators=(",", ":")).encode() + b"\n"
+    if len(line) > LINE_BYTES:
+        raise ChannelBroken("the message is longer than a line may be")
+    try:
+        writer.write(line)
+        async with asyncio.timeout(SEND_S):
+            await writer.drain()
+    except (OSError, TimeoutError) as error:
+        raise ChannelBroken(type(error).__name__) from None
+
+
+def desired_out(desired: Desired) -> Message:
+    """A desired state as JSON values."""
+    return asdict(desired)
+
+
+def desired_in(values: Message) -> Desired:
+    """A desired state from its JSON values."""
+    return Desired(values["revision"], tuple(_model_in(model) for model in values["models"]))
+
+
+def _model_in(values: Message) -> ModelSpec:
+    versions = tuple(VersionSpec(**version) for version in values["versions"])
+    return ModelSpec(values["name"], versions, values["aliases"], values["unavailable"])
+
+
+def status_out(status: VersionStatus) -> Message:
+    """A version's status as JSON values."""
+    return asdict(status)
+
+
+def status_in(values: Message) -> VersionStatus:
+    """A version's status from its JSON values."""
+    return VersionStatus(**{**values, "state": State(values["state"])})
+
+
+def tensors_out(specs: tuple[TensorSpec, ...]) -> list[Message]:
+    """Inputs or outputs as the admin API shows them."""
+    return [{"name": spec.name, "datatype": spec.datatype, "shape": list(spec.shape)} for spec in specs]
+
+
+def fault_out(fault: Fault | None) -> Message:
+    """A command's result: what went wrong, or nothing."""
+    return {} if fault is None else {"kind": fault.kind, "error": str(fault)}
+
+
+def fault_in(values: Message) -> Fault | None:
+    """What went wrong with a command, None if nothing did."""
+    if "kind" not in values:
+        return None
+    return _FAULTS.get(values["kind"], Internal)(str(values["error"]))
+
+
+class Outbox:
+    """Messages on their way to one peer; a later one replaces an unsent one of the same key.
+
+    So a peer that reads slowly costs bounded memory and still gets the newest state.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: dict[str, Message] = {}
+        self._filled = asyncio.Event()
+
+    def put(self, key: str, message: Message) -> None:
+        """Send this as soon as the peer has room."""
+        self._waiting[key] = message
+        self._filled.set()
+
+    async def pump(self, writer: asyncio.StreamWriter) -> None:
+        """Send whatever is put, until cancelled.
+
+        Raises:
+            ChannelBroken: the peer is gone or does not read.
+        """
+        while True:
+            await self._filled.wait()
+            while self._waiting:
+                await send(writer, self._waiting.pop(next(iter(self._waiting))))
+            self._filled.clear()

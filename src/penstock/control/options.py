@@ -1,0 +1,45 @@
+"""What a worker is told when it starts; fixed for the life of its instance."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerOptions:
+    """Everything a worker needs to know beside the desired state.
+
+    ``threads`` is this worker's share of the cores. ``deadline_s`` bounds a request that states no limit itself,
+    ``orphan_grace_s`` the time without a control process, ``load_s`` a repository request.
+    """
+
+    host: str
+    http_port: int
+    grpc_port: int
+    workers: int = 1
+    threads: int = 1
+    max_body_bytes: int = 64 << 20
+    deadline_s: float = 60.0
+    drain_delay_s: float = 1.0
+    drain_timeout_s: float = 25.0
+    orphan_grace_s: float = 60.0
+    load_s: float = 300.0
+    log_level: str = "info"
+
+
+def options_out(options: WorkerOptions) -> dict[str, Any]:
+    """Options as JSON values."""
+    return asdict(options)
+
+
+def options_in(values: Mapping[str, Any]) -> WorkerOptions:
+    """Options from their JSON values."""
+    return WorkerOptions(**values)
+
+
+def fingerprint(options: WorkerOptions, models: str, version: str) -> str:
+    """What must be equal for a control process to go on with the workers of another: all but the ports."""
+    rest = {name: value for name, value in asdict(options).items() if name not in {"http_port", "grpc_port"}}
+    return hashlib.sha256(json.dumps([rest, models, version], sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,98 @@
+"""From counters, states and tallies to the readings of the metric table."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from penstock.core.desired import State, VersionStatus
+from penstock.core.labels import code
+from penstock.monitor.counters import STAGES, Slot, Totals
+from penstock.telemetry import metrics
+from penstock.telemetry.metrics import Distribution, Point, Reading
+
+UNKNOWN = ("_unknown", "")
+"""Model and version of requests that reached none."""
+
+Key = tuple[str, str]
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts the control process keeps itself: workers replaced by reason, loads by model, version and result."""
+
+    restarts: Counter[str] = field(default_factory=Counter)
+    loads: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+
+
+def tally_out(tally: Tally) -> dict[str, Any]:
+    """A tally as JSON values."""
+    return {"restarts": dict(tally.restarts), "loads": [[*key, count] for key, count in tally.loads.items()]}
+
+
+def tally_in(values: Mapping[str, Any]) -> Tally:
+    """A tally from its JSON values."""
+    loads = {(model, version, result): count for model, version, result, count in values.get("loads", [])}
+    return Tally(Counter(values.get("restarts", {})), Counter(loads))
+
+
+def read(
+    slots: Sequence[Slot],
+    living: Sequence[Slot],
+    blocks: Mapping[Key, int],
+    statuses: Iterable[VersionStatus],
+    tally: Tally,
+) -> Iterator[Reading]:
+    """Every reading there is; ``living`` are the slots whose worker lives, the only ones whose gauges mean anything."""
+    shed: Counter[str] = Counter()
+    late: Counter[str] = Counter()
+    inflight: Counter[str] = Counter()
+    for key, block in {UNKNOWN: 0, **blocks}.items():
+        totals = Totals.of(slots, block)
+        yield from _requests(key, totals)
+        yield from _stages(key, totals)
+        inflight[key[0]] += Totals.of(living, block).inflight
+        for _, _, outcome, count in totals.requests():
+            shed[key[0]] += count if outcome == "overloaded" else 0
+            late[key[0]] += count if outcome == "deadline" else 0
+    for model in inflight:
+        yield Point(metrics.INFLIGHT, (model,), inflight[model])
+        yield Point(metrics.SHED, (model, "queue_full"), shed[model])
+        yield Point(metrics.DEADLINE_EXCEEDED, (model, "request"), late[model])
+    yield from _states(statuses)
+    yield from _tallied(tally)
+
+
+def _requests(key: Key, totals: Totals) -> Iterator[Reading]:
+    counts: Counter[tuple[str, str, str]] = Counter()
+    for route, protocol, outcome, count in totals.requests():
+        counts[route, protocol, code(protocol, outcome)] += count  # several outcomes may share a code
+    for labels, count in counts.items():
+        yield Point(metrics.REQUESTS, (*key, *labels), count)
+    for route, protocol, histogram in totals.durations():
+        series = (*key, route, protocol)
+        yield Distribution(metrics.REQUEST_DURATION, series, histogram.buckets, histogram.total / 1e9)
+
+
+def _stages(key: Key, totals: Totals) -> Iterator[Reading]:
+    for name in STAGES:
+        histogram = totals.stage(name)
+        if histogram.count:
+            yield Distribution(metrics.STAGE_DURATION, (*key, name), histogram.buckets, histogram.total / 1e9)
+    rows = totals.batch_rows()
+    if rows.count:
+        yield Distribution(metrics.BATCH_ROWS, key, rows.buckets, rows.total)
+
+
+def _states(statuses: Iterable[VersionStatus]) -> Iterator[Reading]:
+    for status in statuses:
+        for state in State:
+            labels = (status.model, status.version, state.value)
+            yield Point(metrics.MODEL_STATE, labels, status.state is state)
+
+
+def _tallied(tally: Tally) -> Iterator[Reading]:
+    for key, count in tally.loads.items():
+        yield Point(metrics.MODEL_LOADS, key, count)
+    for reason in ("died", "frozen", "stuck"):
+        yield Point(metrics.WORKER_RESTARTS, (reason,), tally.restarts[reason])

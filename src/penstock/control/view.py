@@ -1,0 +1,75 @@
+"""What the workers' reports mean for each version, each model and the whole gateway: pure functions."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from penstock.control.channel import Report
+from penstock.core.desired import Desired, ModelSpec, State, VersionSpec, VersionStatus
+from penstock.core.versions import sort_key
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """Whether the gateway takes requests, and what that rests on.
+
+    ``versions`` counts the desired versions by state.
+    """
+
+    ready: bool
+    workers_ready: int
+    workers: int
+    versions: Mapping[str, int]
+
+
+def readiness(worker_ready: Sequence[bool], statuses: Iterable[VersionStatus], draining: bool) -> Readiness:
+    """Ready while every configured worker is, and nobody asked the gateway to stop.
+
+    A worker is ready once it has worked through the desired state it started with, so versions that are loaded
+    later, beside the ones that answer, do not make the gateway unready.
+    """
+    states = Counter(status.state.value for status in statuses)
+    ready = not draining and bool(worker_ready) and all(worker_ready)
+    return Readiness(ready, sum(worker_ready), len(worker_ready), dict(states))
+
+
+def statuses(desired: Desired, reports: Mapping[int, Report], workers: int) -> list[VersionStatus]:
+    """The status of every known version of every model, over all workers."""
+    return [status for model in desired.models for status in model_statuses(model, reports, workers)]
+
+
+def model_statuses(model: ModelSpec, reports: Mapping[int, Report], workers: int) -> list[VersionStatus]:
+    """The status of every known version of a model, oldest version first; the version is "" for a model without."""
+    known = [VersionStatus(model.name, version, State.UNAVAILABLE, why) for version, why in model.unavailable.items()]
+    served = [version_status(model.name, spec, reports, workers) for spec in model.versions]
+    return sorted(known + served, key=lambda status: sort_key(status.version))
+
+
+def version_status(model: str, spec: VersionSpec, reports: Mapping[int, Report], workers: int) -> VersionStatus:
+    """One version over all workers: as good as with the worker where it stands worst."""
+    told = [report.versions.get((model, spec.version)) for report in reports.values()]
+    said = [status for status in told if status is not None]
+    reason = next((status.reason for status in said if status.reason), "")
+    if any(status.state is State.UNAVAILABLE for status in said):
+        return VersionStatus(model, spec.version, State.UNAVAILABLE, reason, spec.tag)
+    if len(said) < workers or any(status.state is not State.READY for status in said):
+        return VersionStatus(model, spec.version, State.LOADING, reason, spec.tag)
+    return VersionStatus(model, spec.version, State.READY, reason, spec.tag)
+
+
+def tried(model: ModelSpec, reports: Mapping[int, Report], workers: int) -> dict[str, str] | None:
+    """How loading this content of a model ended: the reason for each version that failed; None while it goes on."""
+    failed: dict[str, str] = dict(model.unavailable) if not model.versions else {}
+    for spec in model.versions:
+        told = [report.versions.get((model.name, spec.version)) for report in reports.values()]
+        done = [one for one in told if one and one.tag == spec.tag and one.state is not State.LOADING]
+        if len(done) < workers:
+            return None
+        if reason := next((one.reason for one in done if one.reason), ""):
+            failed[spec.version] = reason
+    return failed
+
+
+def applied(desired: Desired, reports: Iterable[Report]) -> bool:
+    """Whether every connected worker has worked through this desired state."""
+    return all(report.applied >= desired.revision for report in reports)
