@@ -1,13 +1,12 @@
 """One model version in memory: loaded, warmed up and measured; then run, and dropped."""
 
 from collections.abc import Sequence
-from math import prod
 from pathlib import Path
 
 from penstock.core.errors import Cancelled, Fault
 from penstock.core.options import ModelOptions, WarmupSample
 from penstock.core.placement import WIDE_BUDGET_NS
-from penstock.core.signature import Feeds, Signature, TensorSpec
+from penstock.core.signature import Bound, Feeds, Signature, TensorSpec
 from penstock.core.tensors import Array
 from penstock.engine import warmup
 from penstock.engine.faults import LoadFailed, run_fault
@@ -86,18 +85,18 @@ def _load(path: Path, options: ModelOptions, intra_op_threads: int) -> Model:
     signature = signature_of(graph, options)
     names = [spec.name for spec in signature.outputs]
     try:
-        feeds, results = _warm_up(run, names, signature, options)
+        bound, results = _warm_up(run, names, signature, options)
     except _Untried:
         return Model(run, signature)
     signature = signature_of(graph.seen([array.ndim for array in results]), options)
-    if signature.batching and options.max_batch_size is None and not _follows_rows(run, names, feeds, results):
+    if signature.batching and options.max_batch_size is None and not _follows_rows(run, names, bound, results):
         signature = Signature(signature.inputs, signature.outputs)
     model = Model(run, signature)
     try:
-        model.run_ns = warmup.median_run_ns(lambda: _attempt(run, names, feeds))
+        model.run_ns = warmup.median_run_ns(lambda: _attempt(run, names, bound.feeds))
     except Fault:
         return model  # fails now and then: served all the same, but never on the event loop
-    model.measured_elements = max(sum(prod(array.shape) for array in feeds.values()), 1)
+    model.measured_elements = max(bound.elements, 1)
     return model
 
 
@@ -105,40 +104,40 @@ class _Untried(Exception):
     """The made-up request did not pass; only real ones can tell whether the model works."""
 
 
-def _warm_up(run: Run, names: list[str], signature: Signature, options: ModelOptions) -> tuple[Feeds, list[Array]]:
-    """Runs the configured samples, or a made-up one; the feeds and results of the first."""
+def _warm_up(run: Run, names: list[str], signature: Signature, options: ModelOptions) -> tuple[Bound, list[Array]]:
+    """Runs the configured samples, or a made-up one; what was fed and given in the first."""
     if not options.warmup:
         try:
-            feeds = signature.bind(warmup.default_tensors(signature))
-            return feeds, _attempt(run, names, feeds)
+            bound = signature.bind(warmup.default_tensors(signature))
+            return bound, _attempt(run, names, bound.feeds)
         except (Fault, MemoryError):
             raise _Untried from None
     firsts = [_run_sample(run, names, signature, sample) for sample in options.warmup]
     return firsts[0]
 
 
-def _run_sample(run: Run, names: list[str], signature: Signature, sample: WarmupSample) -> tuple[Feeds, list[Array]]:
+def _run_sample(run: Run, names: list[str], signature: Signature, sample: WarmupSample) -> tuple[Bound, list[Array]]:
     try:
-        feeds = signature.bind(warmup.sample_tensors(sample, signature))
-        results = _attempt(run, names, feeds)
+        bound = signature.bind(warmup.sample_tensors(sample, signature))
+        results = _attempt(run, names, bound.feeds)
         for _ in range(sample.count - 1):
-            _attempt(run, names, feeds)
+            _attempt(run, names, bound.feeds)
     except (Fault, MemoryError) as error:
         raise LoadFailed(f"the warm-up '{sample.name}' failed: {error}") from error
-    return feeds, results
+    return bound, results
 
 
-def _follows_rows(run: Run, names: list[str], feeds: Feeds, results: list[Array]) -> bool:
+def _follows_rows(run: Run, names: list[str], bound: Bound, results: list[Array]) -> bool:
     """Whether twice the rows give twice the rows: exports often promise a free batch size and hold a fixed one."""
-    rows = {array.shape[0] for array in feeds.values()}
-    if rows == {0}:
+    rows = next(iter(bound.feeds.values())).shape[0]
+    if not rows:
         return True
     try:
-        twice = _attempt(run, names, warmup.doubled(feeds))
+        twice = _attempt(run, names, warmup.doubled(bound.feeds))
     except (Fault, MemoryError):
         return False
-    return rows == {array.shape[0] for array in results} and all(
-        array.shape[:1] == (2 * once.shape[0],) for once, array in zip(results, twice, strict=True)
+    return all(array.shape[:1] == (rows,) for array in results) and all(
+        array.shape[:1] == (2 * rows,) for array in twice
     )
 
 

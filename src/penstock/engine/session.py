@@ -135,7 +135,8 @@ class _BfloatRunner:
         if name not in self._inputs:
             return array
         # the runtime reads the memory as it lies and takes no notice of strides
-        return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(np.ascontiguousarray(array), _BF16)
+        contiguous = array if array.flags.c_contiguous else array.copy()
+        return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(contiguous, _BF16)
 
 
 def _array(value: Any) -> Array:

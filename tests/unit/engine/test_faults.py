@@ -1,0 +1,61 @@
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument
+
+from penstock.core.errors import Fault, Internal, InvalidInput, NotReady
+from penstock.engine.faults import LONGEST_TEXT, load_fault, plain_text, run_fault
+
+SOURCE = (
+    "[ONNXRuntimeError] : 1 : FAIL : Non-zero status code returned while running Reshape node. Name:'/a/b' "
+    "Status Message: /onnxruntime_src/onnxruntime/core/providers/cpu/tensor/reshape_helper.h:91 "
+    "onnxruntime::ReshapeHelper::ReshapeHelper(const onnxruntime::TensorShape&, bool) "
+    "input_shape_size == size was false. The input tensor cannot be reshaped. Input shape:{3}\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (SOURCE, "The input tensor cannot be reshaped. Input shape:{3}"),
+        (
+            "[ONNXRuntimeError] : 7 : INVALID_PROTOBUF : Load model from /srv/m/1/model.onnx failed:Protobuf failed.",
+            "Protobuf failed.",
+        ),
+        ("[ONNXRuntimeError] : 2 : INVALID_ARGUMENT : Invalid rank for input: x", "Invalid rank for input: x"),
+        ("open file /var/lib/models/weights.bin fail", ""),
+        ("cannot open 'C:\\models\\x'", ""),
+        ("Exception in onnxruntime::Graph::Resolve", ""),
+        ("weights of model.onnx are gone", ""),
+        ("", ""),
+    ],
+)
+def test_what_is_told_of_a_runtime_error(text: str, expected: str) -> None:
+    assert plain_text(Fail(text)) == expected
+
+
+@given(st.text(), st.sampled_from(["/", "/srv/", " /etc/x", "\n/a/b", ".cc:12", "~/x", "../x"]), st.text())
+def test_no_path_and_no_long_text_gets_through(before: str, path: str, after: str) -> None:
+    told = plain_text(Fail(before + path + after))
+    assert len(told) <= LONGEST_TEXT
+    assert "\n" not in told
+    assert not re.search(r"(^|\s)/\w", told)
+
+
+def test_faults_by_meaning() -> None:
+    assert isinstance(run_fault(InvalidArgument("indices out of bounds")), InvalidInput)
+    assert isinstance(run_fault(Fail("anything")), Internal)
+    assert isinstance(run_fault(RuntimeError("anything")), Internal)
+    assert isinstance(run_fault(MemoryError()), Internal)
+    kept = NotReady("as it is")
+    assert run_fault(kept) is kept
+
+
+def test_a_load_fault_is_the_callers_to_mend() -> None:
+    fault = load_fault(Fail("Load model from /x/y failed:No Op registered for Foo"))
+    assert isinstance(fault, Fault)
+    assert fault.kind == "invalid"
+    assert str(fault) == "the graph cannot be loaded: No Op registered for Foo"
+    assert str(load_fault(Fail("/x/y"))) == "the graph cannot be loaded by ONNX Runtime"
