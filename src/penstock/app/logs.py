@@ -8,7 +8,7 @@ import time
 class OneLine(logging.Formatter):
     """Time, level, process, logger, message; a trace follows only where something is broken."""
 
-    converter = staticmethod(time.gmtime)  # type: ignore[assignment] - typeshed leaves the argument out
+    converter = staticmethod(time.gmtime)
     default_time_format = "%Y-%m-%dT%H:%M:%S"
     default_msec_format = "%s.%03dZ"
 

@@ -23,7 +23,7 @@ _INTERRUPTED = 130
 def main(arguments: list[str] | None = None) -> None:
     """Run `penstock` with these arguments (the process's own by default) and end the process."""
     given = sys.argv[1:] if arguments is None else arguments
-    sys.exit(run(given))
+    sys.exit(run(given or ["--help"]))
 
 
 def run(arguments: list[str]) -> int:
@@ -37,7 +37,9 @@ def run(arguments: list[str]) -> int:
         code, text = getattr(error, "exit_code", None), getattr(error, "format_message", None)
         if code is None or text is None:
             raise
-        sys.stderr.write(f"penstock: {text()} (see --help)\n")
+        message = str(text())
+        whole_help = "\n" in message  # a group of verbs without a verb
+        sys.stderr.write(f"{message}\n" if whole_help else f"penstock: {message} (see --help)\n")
         return int(code)
     return result if isinstance(result, int) else 0
 
