@@ -1,6 +1,7 @@
-"""Fixed histogram edges; fixed, so that counts of workers, replicas and times add up exactly."""
+"""Fixed histogram edges; fixed, so that counts of workers, replicas and times add up exactly.
 
-from bisect import bisect_left
+A value falls in the first bucket whose edge is not below it: ``bisect_left(edges, value)``.
+"""
 
 SMALLEST_NS = 25_000
 LATENCY_EDGES_NS: tuple[int, ...] = tuple(round(SMALLEST_NS * 2 ** (step / 2)) for step in range(42))
@@ -8,13 +9,3 @@ LATENCY_EDGES_NS: tuple[int, ...] = tuple(round(SMALLEST_NS * 2 ** (step / 2)) f
 
 ROWS_EDGES: tuple[int, ...] = tuple(1 << power for power in range(13))
 """Upper edges (inclusive) of the batch size histogram: 1 to 4096 rows; one more bucket lies above."""
-
-
-def latency_bucket(nanoseconds: int) -> int:
-    """Index of the bucket a duration falls in."""
-    return bisect_left(LATENCY_EDGES_NS, nanoseconds)
-
-
-def rows_bucket(rows: int) -> int:
-    """Index of the bucket a batch size falls in."""
-    return bisect_left(ROWS_EDGES, rows)

@@ -1,7 +1,7 @@
 """What a model takes and gives, and the one place where a request's tensors are held against it."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from penstock.core.errors import InvalidInput
 from penstock.core.tensors import Array, Shape, Tensor, shape_text
@@ -29,24 +29,37 @@ class TensorSpec:
         return f"'{self.name}' {self.datatype} {shape_text(self.shape)}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
+class Bound:
+    """A request's arrays as the graph takes them: its rows (1 for a model that does not batch) and its elements."""
+
+    feeds: Feeds
+    rows: int
+    elements: int
+
+
 class Signature:
     """Inputs and outputs of one version.
 
     ``batching`` says that every first dimension is a free batch dimension; ``max_batch_size`` bounds it
-    (rows, 0 = no bound stated).
+    (rows, 0 = no bound stated); ``all_floats`` that every input is FP32 or FP64.
     """
 
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
-    batching: bool = False
-    max_batch_size: int = 0
-    _inputs: dict[str, TensorSpec] = field(init=False, repr=False, compare=False)
-    _outputs: dict[str, TensorSpec] = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_inputs", {spec.name: spec for spec in self.inputs})
-        object.__setattr__(self, "_outputs", {spec.name: spec for spec in self.outputs})
+    def __init__(
+        self,
+        inputs: Sequence[TensorSpec],
+        outputs: Sequence[TensorSpec],
+        batching: bool = False,
+        max_batch_size: int = 0,
+    ) -> None:
+        self.inputs = tuple(inputs)
+        self.outputs = tuple(outputs)
+        self.batching = batching
+        self.max_batch_size = max_batch_size
+        self.all_floats = all(spec.datatype in ("FP32", "FP64") for spec in inputs)
+        self._inputs = {spec.name: (spec, spec.datatype, len(spec.shape), _fixed(spec.shape)) for spec in inputs}
+        self._outputs = {spec.name: spec for spec in outputs}
+        self._reshaped = [(spec.name, spec.graph_shape) for spec in inputs if spec.graph_shape is not None]
 
     def output(self, name: str) -> TensorSpec:
         """The output of that name.
@@ -59,7 +72,7 @@ class Signature:
         except KeyError:
             raise InvalidInput(f"unknown output '{name}'; the model gives {_listing(self.outputs)}") from None
 
-    def bind(self, tensors: Sequence[Tensor]) -> Feeds:
+    def bind(self, tensors: Sequence[Tensor]) -> Bound:
         """The arrays to feed the graph, keyed by input name, each in the graph's shape.
 
         Raises:
@@ -68,61 +81,61 @@ class Signature:
         """
         feeds: Feeds = {}
         known = self._inputs
+        rows, elements, batching = 1, 0, self.batching
         for tensor in tensors:
-            spec = known.get(tensor.name)
-            if spec is None:
-                raise InvalidInput(f"unknown input '{tensor.name}'; the model takes {_listing(self.inputs)}")
-            if tensor.name in feeds:
-                raise InvalidInput(f"input '{tensor.name}' is given twice; expected it once")
-            _check(spec, tensor)
-            feeds[tensor.name] = tensor.data
-        if len(feeds) != len(known):
-            self._check_missing(feeds)
-        if self.batching:
-            self._check_batch(feeds)
-        for spec in self.inputs:
-            if spec.graph_shape is not None and spec.name in feeds:
-                feeds[spec.name] = _reshaped(feeds[spec.name], spec.graph_shape, self.batching)
-        return feeds
+            name, data = tensor.name, tensor.data
+            if name not in known:
+                raise InvalidInput(f"unknown input '{name}'; the model takes {_listing(self.inputs)}")
+            spec, datatype, rank, fixed = known[name]
+            shape = data.shape
+            if tensor.datatype != datatype or len(shape) != rank:
+                raise _misfit(spec, tensor)
+            for index, dim in fixed:
+                if shape[index] != dim:
+                    raise _misfit(spec, tensor)
+            if batching:
+                if feeds and shape[0] != rows:
+                    raise InvalidInput(
+                        f"the inputs disagree on the batch size: {shape[0]} rows in '{name}', not {rows}"
+                    )
+                rows = shape[0]
+            elements += data.size
+            feeds[name] = data
+        if len(feeds) != len(known) or len(tensors) != len(feeds):
+            self._check_all_once(tensors)
+        if self.max_batch_size and rows > self.max_batch_size:
+            raise InvalidInput(f"a batch of {rows} rows is over the model's limit of {self.max_batch_size}")
+        for name, graph_shape in self._reshaped:
+            if name in feeds:
+                feeds[name] = _reshaped(feeds[name], graph_shape, batching)
+        return Bound(feeds, rows, elements)
 
-    def _check_missing(self, feeds: Feeds) -> None:
+    def _check_all_once(self, tensors: Sequence[Tensor]) -> None:
+        given = [tensor.name for tensor in tensors]
+        for name in given:
+            if given.count(name) > 1:
+                raise InvalidInput(f"input '{name}' is given {given.count(name)} times; expected it once")
         for spec in self.inputs:
-            if spec.name not in feeds and not spec.optional:
+            if spec.name not in given and not spec.optional:
                 raise InvalidInput(f"missing input {spec.describe()}")
 
-    def _check_batch(self, feeds: Feeds) -> None:
-        if len(feeds) > 1:
-            rows = {name: array.shape[0] for name, array in feeds.items()}
-            if len(set(rows.values())) > 1:
-                stated = ", ".join(f"'{name}' {count}" for name, count in rows.items())
-                raise InvalidInput(f"the inputs disagree on the batch size: {stated}")
-        if self.max_batch_size:
-            rows_given = next(iter(feeds.values())).shape[0] if feeds else 0
-            if rows_given > self.max_batch_size:
-                raise InvalidInput(f"a batch of {rows_given} rows is over the model's limit of {self.max_batch_size}")
 
-    def rows(self, feeds: Feeds) -> int:
-        """Rows of one request: its batch size, or 1 for a model that does not batch."""
-        if not self.batching:
-            return 1
-        for array in feeds.values():
-            return int(array.shape[0])
-        return 1
+def _fixed(shape: Shape) -> tuple[tuple[int, int], ...]:
+    """The dimensions that a tensor must have exactly, with their places."""
+    return tuple((index, dim) for index, dim in enumerate(shape) if dim >= 0)
 
 
 def _listing(specs: Iterable[TensorSpec]) -> str:
     return ", ".join(spec.describe() for spec in specs) or "nothing"
 
 
-def _check(spec: TensorSpec, tensor: Tensor) -> None:
+def _misfit(spec: TensorSpec, tensor: Tensor) -> InvalidInput:
+    """The sentence for a tensor that its input does not take."""
     if tensor.datatype != spec.datatype:
-        raise InvalidInput(f"input '{spec.name}' got {tensor.datatype}; expected {spec.describe()}")
+        return InvalidInput(f"input '{spec.name}' got {tensor.datatype}; expected {spec.describe()}")
     shape = tensor.data.shape
-    if len(shape) != len(spec.shape):
-        raise InvalidInput(f"input '{spec.name}' got rank {len(shape)} {shape_text(shape)}; expected {spec.describe()}")
-    for got, want in zip(shape, spec.shape, strict=True):
-        if got != want and want >= 0:
-            raise InvalidInput(f"input '{spec.name}' got shape {shape_text(shape)}; expected {spec.describe()}")
+    got = f"rank {len(shape)} {shape_text(shape)}" if len(shape) != len(spec.shape) else f"shape {shape_text(shape)}"
+    return InvalidInput(f"input '{spec.name}' got {got}; expected {spec.describe()}")
 
 
 def _reshaped(array: Array, graph_shape: Shape, batching: bool) -> Array:

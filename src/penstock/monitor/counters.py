@@ -6,14 +6,15 @@ only grow, so blocks of several slots add up word by word and a successor in the
 The gauges of the header are the exception: they describe the present worker.
 """
 
-import time
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from time import monotonic_ns, time_ns
 
 import numpy as np
 from numpy.typing import NDArray
 
-from penstock.core.buckets import LATENCY_EDGES_NS, ROWS_EDGES, latency_bucket, rows_bucket
+from penstock.core.buckets import LATENCY_EDGES_NS, ROWS_EDGES
 from penstock.core.labels import OK, OUTCOMES, PROTOCOL_NAMES, ROUTE_NAMES
 
 Words = NDArray[np.uint64]
@@ -27,14 +28,12 @@ BATCH_SIZES = 128  # batch sizes counted one by one for the protocol's batch sta
 _REQUESTS = 0
 _DURATION = _REQUESTS + SERIES * len(OUTCOMES)
 _STAGE = _DURATION + SERIES * LATENCY_WORDS
+_DECODE, _QUEUE, _RUN, _ENCODE = (_STAGE + index * LATENCY_WORDS for index in range(len(STAGES)))
 _ROWS = _STAGE + len(STAGES) * LATENCY_WORDS
-_SUCCESS_NS = _ROWS + ROWS_WORDS
-_FAIL_NS = _SUCCESS_NS + 1
-_INFERENCES = _SUCCESS_NS + 2
-_EXECUTIONS = _SUCCESS_NS + 3
-_LAST_MS = _SUCCESS_NS + 4
-_INFLIGHT = _SUCCESS_NS + 5
-_BATCH = _SUCCESS_NS + 6
+_FAIL_NS = _ROWS + ROWS_WORDS
+_LAST_MS = _FAIL_NS + 1
+_INFLIGHT = _FAIL_NS + 2
+_BATCH = _FAIL_NS + 3
 BLOCK_WORDS = _BATCH + BATCH_SIZES * 4
 
 HEADER_WORDS = 64
@@ -47,50 +46,37 @@ STARTING, READY, DRAINING = range(3)
 STATE_NAMES = ("starting", "ready", "draining")
 
 
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """Durations of one request in nanoseconds; ``total`` runs from the first byte read to the answer's write."""
-
-    total: int
-    decode: int = 0
-    queue: int = 0
-    run: int = 0
-    encode: int = 0
-
-
 class BlockWriter:
-    """The counters of one version in one worker."""
+    """The counters of one version in one worker; one call of it lies on the road of every request."""
 
     __slots__ = ("_words",)
 
     def __init__(self, words: memoryview) -> None:
         self._words = words
 
-    def finished(self, series: int, outcome: int, total_ns: int) -> None:
-        """Count one request: ``series`` is ``route * len(PROTOCOL_NAMES) + protocol``."""
+    def answered(self, series: int, rows: int, total: int, decode: int, queue: int, run: int, encode: int) -> None:
+        """Count one successful request, its durations in nanoseconds and its run on ``rows`` rows.
+
+        ``series`` is ``route * len(PROTOCOL_NAMES) + protocol``; ``total`` runs from the first byte read to the
+        answer's write.
+        """
         words = self._words
-        words[_REQUESTS + series * len(OUTCOMES) + outcome] += 1
+        words[_REQUESTS + series * len(OUTCOMES)] += 1
         base = _DURATION + series * LATENCY_WORDS
-        words[base + latency_bucket(total_ns)] += 1
-        words[base + LATENCY_WORDS - 1] += total_ns
-        words[_SUCCESS_NS if outcome == OK else _FAIL_NS] += total_ns
-
-    def stages(self, decode: int, queue: int, run: int, encode: int) -> None:
-        """Count the stages of one successful request, nanoseconds each."""
-        words, base, last = self._words, _STAGE, LATENCY_WORDS - 1
-        for nanoseconds in (decode, queue, run, encode):
-            words[base + latency_bucket(nanoseconds)] += 1
-            words[base + last] += nanoseconds
-            base += LATENCY_WORDS
-
-    def executed(self, rows: int, decode: int, run: int, encode: int) -> None:
-        """Count one run of the model on ``rows`` rows that answered its caller."""
-        words = self._words
-        words[_ROWS + rows_bucket(rows)] += 1
+        words[base + bisect_left(LATENCY_EDGES_NS, total)] += 1
+        words[base + LATENCY_WORDS - 1] += total
+        words[_DECODE + bisect_left(LATENCY_EDGES_NS, decode)] += 1
+        words[_DECODE + LATENCY_WORDS - 1] += decode
+        words[_QUEUE + bisect_left(LATENCY_EDGES_NS, queue)] += 1
+        if queue:
+            words[_QUEUE + LATENCY_WORDS - 1] += queue
+        words[_RUN + bisect_left(LATENCY_EDGES_NS, run)] += 1
+        words[_RUN + LATENCY_WORDS - 1] += run
+        words[_ENCODE + bisect_left(LATENCY_EDGES_NS, encode)] += 1
+        words[_ENCODE + LATENCY_WORDS - 1] += encode
+        words[_ROWS + bisect_left(ROWS_EDGES, rows)] += 1
         words[_ROWS + ROWS_WORDS - 1] += rows
-        words[_INFERENCES] += rows
-        words[_EXECUTIONS] += 1
-        words[_LAST_MS] = time.time_ns() // 1_000_000
+        words[_LAST_MS] = time_ns() // 1_000_000
         if 0 < rows <= BATCH_SIZES:
             base = _BATCH + (rows - 1) * 4
             words[base] += 1
@@ -98,12 +84,21 @@ class BlockWriter:
             words[base + 2] += run
             words[base + 3] += encode
 
+    def failed(self, series: int, outcome: int, total: int) -> None:
+        """Count one request that did not succeed; ``outcome`` is its place in ``OUTCOMES``."""
+        words = self._words
+        words[_REQUESTS + series * len(OUTCOMES) + outcome] += 1
+        base = _DURATION + series * LATENCY_WORDS
+        words[base + bisect_left(LATENCY_EDGES_NS, total)] += 1
+        words[base + LATENCY_WORDS - 1] += total
+        words[_FAIL_NS] += total
+
     def entered(self) -> None:
-        """One more request is being worked on."""
+        """One more request waits for a thread or runs on one."""
         self._words[_INFLIGHT] += 1
 
     def left(self) -> None:
-        """One request fewer is being worked on."""
+        """One request fewer waits or runs."""
         self._words[_INFLIGHT] -= 1
 
 
@@ -138,7 +133,7 @@ class Slot:
         self._words[_STATE] = STARTING
         self._words[_BUSY_UNTIL] = 0
         self._words[_PID] = pid
-        self.beat(time.monotonic_ns())
+        self.beat(monotonic_ns())
 
     def clear(self, index: int) -> None:
         """Zero a block, before it is given to another version; no worker may be using it."""
@@ -240,23 +235,23 @@ class Totals:
 
     @property
     def success_ns(self) -> int:
-        """Time spent on successful requests."""
-        return self._words[_SUCCESS_NS]
+        """Time spent on successful requests, nanoseconds."""
+        return sum(histogram.total for _, _, histogram in self.durations()) - self.fail_ns
 
     @property
     def fail_ns(self) -> int:
-        """Time spent on failed requests."""
+        """Time spent on failed requests, nanoseconds."""
         return self._words[_FAIL_NS]
 
     @property
     def inferences(self) -> int:
         """Rows inferred."""
-        return self._words[_INFERENCES]
+        return self.batch_rows().total
 
     @property
     def executions(self) -> int:
         """Runs of the model."""
-        return self._words[_EXECUTIONS]
+        return self.batch_rows().count
 
     @property
     def last_inference_ms(self) -> int:
@@ -265,7 +260,7 @@ class Totals:
 
     @property
     def inflight(self) -> int:
-        """Requests being worked on."""
+        """Requests that wait for a thread or run on one."""
         return self._words[_INFLIGHT]
 
     def _histogram(self, base: int, words: int) -> Histogram:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from penstock.core.errors import Fault
 from penstock.core.labels import PROTOCOL_NAMES, Protocol, Route
+from penstock.core.signature import Feeds
 from penstock.core.tensors import Tensor
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ class Call:
     """What a transport hands in and gets back; times are ``time.monotonic_ns``.
 
     ``outputs`` is filled on success, in the order of ``wishes`` (all outputs of the model when None);
-    otherwise ``fault`` says what went wrong.
+    otherwise ``fault`` says what went wrong. ``prepared`` holds the feeds and output names of a run that waits.
     """
 
     __slots__ = (
@@ -36,6 +37,7 @@ class Call:
         "fault",
         "id",
         "outputs",
+        "prepared",
         "ran_ns",
         "route",
         "rows",
@@ -70,8 +72,11 @@ class Call:
         self.ran_ns = 0
         self.rows = 0
         self.outputs: list[Tensor] = []
+        self.prepared: tuple[Feeds, list[str]] = _UNPREPARED
         self.fault: Fault | None = None
 
+
+_UNPREPARED: tuple[Feeds, list[str]] = ({}, [])
 
 Done = Callable[[Call], None]
 """Told once, on the event loop, when a call has its outputs or its fault."""

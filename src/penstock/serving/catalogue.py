@@ -1,7 +1,8 @@
 """The immutable picture of what a worker serves; a request reads it once, a change replaces it whole."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from types import MappingProxyType
 
 from penstock.core.desired import ModelSpec, State, VersionStatus
 from penstock.core.errors import Fault, NotFound, NotReady
@@ -11,6 +12,8 @@ from penstock.serving.served import Served
 
 CHAMPION = "champion"
 Answer = tuple[Served, Route]
+Target = tuple[str, str]
+"""A model and a version, an alias or ""."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +37,16 @@ class ModelEntry:
         return NotReady(f"model '{self.name}' is not ready: {'; '.join(reasons) or 'no version is served'}")
 
 
-@dataclass(frozen=True, slots=True)
 class Catalogue:
-    """Every model that is known, by name."""
+    """Every model that is known; ``answers`` holds all models' answers, so that a request reads one dictionary."""
 
-    models: Mapping[str, ModelEntry] = field(default_factory=dict)
+    __slots__ = ("answers", "models")
+
+    def __init__(self, models: Mapping[str, ModelEntry] = MappingProxyType({})) -> None:
+        self.models = models
+        self.answers: dict[Target, Answer] = {
+            (name, version): answer for name, entry in models.items() for version, answer in entry.answers.items()
+        }
 
     def entry(self, model: str) -> ModelEntry:
         """The entry of a model.
@@ -51,17 +59,17 @@ class Catalogue:
             raise NotFound(f"unknown model '{shortened(model)}'")
         return entry
 
-    def find(self, model: str, version: str) -> Answer:
+    def find(self, target: Target) -> Answer:
         """Who answers a request for this model and version ("" leaves the choice to us).
 
         Raises:
             NotFound: no such model or version.
             NotReady: known, but not able to answer.
         """
-        entry = self.entry(model)
-        answer = entry.answers.get(version)
+        answer = self.answers.get(target)
         if answer is None:
-            raise entry.refusal(version)
+            model, version = target
+            raise self.entry(model).refusal(version)
         return answer
 
 

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from penstock.core.desired import State
 from penstock.core.errors import NotReady
-from penstock.core.labels import OK, OUTCOME_INDEX, PROTOCOL_NAMES, Route
+from penstock.core.labels import OK, OUTCOME_INDEX, OUTCOMES, PROTOCOL_NAMES, Route
 from penstock.core.labels import Protocol as Transport
 from penstock.core.signature import TensorSpec
 from penstock.core.versions import sort_key
@@ -88,12 +88,14 @@ class DataPlane:
 
     def find(self, model: str, version: str) -> Answer:
         """Who answers, and why; see ``Catalogue.find``."""
-        return self.catalogue.find(model, version)
+        return self.catalogue.find((model, version))
 
     def submit(self, call: Call, done: Done) -> Callable[[], None] | None:
         """Run a call and tell ``done`` on the loop; a call that waits for a thread can be given up by the result."""
-        call.served.block.entered()
-        return call.served.submit(call, done)
+        if call.served.attempt(call):
+            done(call)
+            return None
+        return call.served.hand_over(call, done)
 
     async def infer(self, call: Call) -> None:
         """Run a call and wait for it; cancelling the wait gives the call up.
@@ -114,17 +116,14 @@ class DataPlane:
 
     def finish(self, call: Call, outcome: str) -> None:
         """Count a submitted call once its answer is written (or nobody is left to write it to)."""
-        block = call.served.block
-        block.left()
         now = monotonic_ns()
-        index = OUTCOME_INDEX[outcome]
-        block.finished(call.series, index, now - call.began_ns)
-        if index == OK:
-            decode = call.decoded_ns - call.began_ns
-            run = call.ran_ns - call.started_ns
-            encode = now - call.ran_ns
-            block.stages(decode, call.started_ns - call.decoded_ns, run, encode)
-            block.executed(call.rows, decode, run, encode)
+        if outcome != OUTCOMES[OK]:
+            call.served.block.failed(call.series, OUTCOME_INDEX[outcome], now - call.began_ns)
+            return
+        began, decoded, started, ran = call.began_ns, call.decoded_ns, call.started_ns, call.ran_ns
+        call.served.block.answered(
+            call.series, call.rows, now - began, decoded - began, started - decoded, ran - started, now - ran
+        )
 
     def refuse(self, answer: Answer | None, transport: Transport, outcome: str, began_ns: int) -> None:
         """Count a request that was refused before it became a call; ``answer`` is None if no version was found."""
@@ -133,7 +132,7 @@ class DataPlane:
         else:
             block, route = answer[0].block, answer[1]
         series = route * len(PROTOCOL_NAMES) + transport
-        block.finished(series, OUTCOME_INDEX[outcome], monotonic_ns() - began_ns)
+        block.failed(series, OUTCOME_INDEX[outcome], monotonic_ns() - began_ns)
 
     # What changes the picture.
 
@@ -163,7 +162,7 @@ class DataPlane:
             NotFound: no such model or version.
         """
         try:
-            self.catalogue.find(model, version)
+            self.catalogue.find((model, version))
         except NotReady:
             return False
         return True
@@ -175,14 +174,14 @@ class DataPlane:
             NotFound: no such model or version.
             NotReady: it is not loaded.
         """
-        served, _ = self.catalogue.find(model, version)
+        served, _ = self.catalogue.find((model, version))
         signature = served.signature
         versions = (served.identity.version,) if version else self.catalogue.entry(model).ready
         return ModelMetadata(model, versions, PLATFORM, signature.inputs, signature.outputs)
 
     def config(self, model: str, version: str = "") -> dict[str, Any]:
         """The model's configuration in protobuf JSON form; raises as ``metadata`` does."""
-        return self.catalogue.find(model, version)[0].config
+        return self.catalogue.find((model, version))[0].config
 
     def statistics(self, model: str = "", version: str = "") -> list[VersionStatistics]:
         """Counts of every served version, or of one model, or of one version, over all workers.
@@ -195,7 +194,7 @@ class DataPlane:
             return [found for entry in self.catalogue.models.values() for found in self._statistics(entry)]
         if not version:
             return list(self._statistics(self.catalogue.entry(model)))
-        served, _ = self.catalogue.find(model, version)
+        served, _ = self.catalogue.find((model, version))
         return [self._statistics_of(model, served.identity.version)]
 
     def index(self, ready_only: bool = False) -> list[IndexEntry]:

@@ -6,7 +6,6 @@ from queue import SimpleQueue
 from time import monotonic_ns
 
 from penstock.core.errors import Cancelled, DeadlineExceeded, Fault, Internal, Overloaded
-from penstock.core.signature import Feeds
 from penstock.core.tensors import Array
 from penstock.engine.model import Interrupt, Model
 from penstock.serving.calls import Call
@@ -15,12 +14,10 @@ from penstock.serving.calls import Call
 class Entry:
     """A run that waits for a thread; ``abandoned`` is set when its caller has been answered already."""
 
-    __slots__ = ("abandoned", "call", "feeds", "future", "interrupt", "names")
+    __slots__ = ("abandoned", "call", "future", "interrupt")
 
-    def __init__(self, call: Call, feeds: Feeds, names: list[str], future: "asyncio.Future[list[Array]]") -> None:
+    def __init__(self, call: Call, future: "asyncio.Future[list[Array]]") -> None:
         self.call = call
-        self.feeds = feeds
-        self.names = names
         self.future = future
         self.interrupt = Interrupt()
         self.abandoned = False
@@ -37,7 +34,7 @@ class Lane:
         self._waiting = 0
         self._started = False
 
-    def enter(self, call: Call, feeds: Feeds, names: list[str]) -> Entry:
+    def enter(self, call: Call) -> Entry:
         """Queue a run; its ``future`` gets the outputs or a fault, at the deadline at the latest.
 
         Raises:
@@ -48,7 +45,7 @@ class Lane:
         if not self._started:
             self._start()
         loop = asyncio.get_running_loop()
-        entry = Entry(call, feeds, names, loop.create_future())
+        entry = Entry(call, loop.create_future())
         wait_s = max(0, call.deadline_ns - monotonic_ns()) / 1e9
         timer = loop.call_later(wait_s, self.abandon, entry, DeadlineExceeded("the deadline passed before an answer"))
         entry.future.add_done_callback(lambda _: timer.cancel())
@@ -87,7 +84,7 @@ class Lane:
         if call.started_ns >= call.deadline_ns:
             return DeadlineExceeded("the deadline passed while waiting")
         try:
-            outputs = self._model.run(entry.feeds, entry.names, entry.interrupt)
+            outputs = self._model.run(*call.prepared, entry.interrupt)
         except Fault as fault:
             return fault
         except Exception as error:  # a thread must outlive any run

@@ -1,6 +1,7 @@
 """A version that is loaded and answers: its model, its counters, and where its runs take place."""
 
 import asyncio
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -11,12 +12,13 @@ from penstock.core.classification import top_classes
 from penstock.core.errors import Cancelled, DeadlineExceeded, Fault, Internal
 from penstock.core.options import ModelOptions
 from penstock.core.placement import runs_inline
-from penstock.core.signature import Feeds
 from penstock.core.tensors import Array, Tensor
 from penstock.engine.model import Model
 from penstock.monitor.counters import BlockWriter
 from penstock.serving.calls import Call, Done, OutputWish
-from penstock.serving.lane import Entry, Lane
+from penstock.serving.lane import Lane
+
+log = logging.getLogger("penstock.serving")
 
 QUEUE_BOUND = 1000
 """Runs that may wait for a thread when the model's configuration states no bound."""
@@ -49,29 +51,45 @@ class Served:
         self._idle = asyncio.Event()
         self._idle.set()
 
-    def submit(self, call: Call, done: Done) -> Callable[[], None] | None:
-        """Run a call and tell ``done``, at once when it runs on the loop; else a function is returned that gives it up.
+    def attempt(self, call: Call) -> bool:
+        """Run a call here and now if its run is short; True when it has its outputs or its fault, else ``hand_over``.
 
         Never raises: whatever goes wrong is the call's fault.
         """
-        call.decoded_ns = call.started_ns = monotonic_ns()
         try:
-            feeds = self.signature.bind(call.tensors)
-            call.rows = self.signature.rows(feeds)
-            names = self._names(call.wishes)
+            bound = self.signature.bind(call.tensors)
+            call.rows = bound.rows
+            names = self._all_outputs if call.wishes is None else self._names(call.wishes)
+            call.decoded_ns = call.started_ns = monotonic_ns()
             if call.started_ns >= call.deadline_ns:
                 raise DeadlineExceeded("the deadline passed before the run began")
-            if not self._inline(feeds):
-                return self._hand_over(call, feeds, names, done)
-            arrays = self._model.run(feeds, names)
+            model = self._model
+            if not runs_inline(model.run_ns, bound.elements, model.measured_elements):
+                call.prepared = bound.feeds, names
+                return False
+            arrays = model.run(bound.feeds, names)
             call.ran_ns = monotonic_ns()
             call.outputs = self._tensors(call.wishes, arrays)
         except Fault as fault:
             call.fault = fault
         except Exception as error:  # a bug must not take the connection down
-            call.fault = Internal(f"the request failed: {type(error).__name__}")
-        done(call)
-        return None
+            log.exception("a request failed", exc_info=error)
+            call.fault = Internal("the request failed")
+        return True
+
+    def hand_over(self, call: Call, done: Done) -> Callable[[], None]:
+        """Queue a call that ``attempt`` declined; ``done`` is told on the loop. The result gives the call up."""
+        try:
+            entry = self._lane.enter(call)
+        except Fault as fault:
+            call.fault = fault
+            asyncio.get_running_loop().call_soon(done, call)
+            return _nothing
+        self.block.entered()
+        self._active += 1
+        self._idle.clear()
+        entry.future.add_done_callback(partial(self._returned, call, done))
+        return partial(self._lane.abandon, entry, Cancelled("the caller went away"))
 
     async def close(self) -> None:
         """Wait until nobody uses the version any more, then give its memory back."""
@@ -79,15 +97,7 @@ class Served:
         self._lane.close()
         await asyncio.get_running_loop().run_in_executor(None, self._model.close)
 
-    def _inline(self, feeds: Feeds) -> bool:
-        elements = 0
-        for array in feeds.values():
-            elements += array.size
-        return runs_inline(self._model.run_ns, elements, self._model.measured_elements)
-
-    def _names(self, wishes: list[OutputWish] | None) -> list[str]:
-        if wishes is None:
-            return self._all_outputs
+    def _names(self, wishes: list[OutputWish]) -> list[str]:
         for wish in wishes:
             self.signature.output(wish.name)
         return [wish.name for wish in wishes]
@@ -102,17 +112,8 @@ class Served:
         tensor = Tensor(wish.name, spec.datatype, array)
         return top_classes(tensor, wish.classes, spec.labels, self.signature.batching) if wish.classes else tensor
 
-    def _hand_over(self, call: Call, feeds: Feeds, names: list[str], done: Done) -> Callable[[], None]:
-        entry = self._lane.enter(call, feeds, names)
-        self._active += 1
-        self._idle.clear()
-        entry.future.add_done_callback(partial(self._returned, call, done))
-        return partial(self._give_up, entry)
-
-    def _give_up(self, entry: Entry) -> None:
-        self._lane.abandon(entry, Cancelled("the caller went away"))
-
     def _returned(self, call: Call, done: Done, future: "asyncio.Future[list[Array]]") -> None:
+        self.block.left()
         self._active -= 1
         if not self._active:
             self._idle.set()
@@ -121,3 +122,7 @@ class Served:
         except Fault as fault:
             call.fault = fault
         done(call)
+
+
+def _nothing() -> None:
+    """Gives up what has ended already."""

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from penstock.core.buckets import LATENCY_EDGES_NS, latency_bucket, rows_bucket
 from penstock.core.classification import top_classes
 from penstock.core.deadlines import deadline_ns
 from penstock.core.errors import KINDS, Fault, InvalidInput
@@ -33,19 +32,6 @@ def test_the_smallest_stated_limit_wins(timeouts: list[int | None], expected: in
 )
 def test_short_runs_stay_on_the_loop(run_ns: int | None, elements: int, measured: int, inline: bool) -> None:
     assert runs_inline(run_ns, elements, measured, budget_ns=500_000) is inline
-
-
-@pytest.mark.parametrize(
-    ("nanoseconds", "bucket"),
-    [(0, 0), (25_000, 0), (25_001, 1), (LATENCY_EDGES_NS[-1], 41), (LATENCY_EDGES_NS[-1] + 1, 42)],
-)
-def test_latency_edges_are_inclusive(nanoseconds: int, bucket: int) -> None:
-    assert latency_bucket(nanoseconds) == bucket
-
-
-@pytest.mark.parametrize(("rows", "bucket"), [(0, 0), (1, 0), (2, 1), (3, 2), (4096, 12), (4097, 13)])
-def test_batch_edges(rows: int, bucket: int) -> None:
-    assert rows_bucket(rows) == bucket
 
 
 def test_every_fault_has_a_place_in_both_tables() -> None:

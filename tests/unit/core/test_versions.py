@@ -55,7 +55,8 @@ def test_model_names(name: str, fine: bool) -> None:
 
 @given(st.lists(st.from_regex(r"[0-9][0-9A-Za-z._+-]{0,12}", fullmatch=True), unique=True))
 def test_every_version_has_its_place(versions: list[str]) -> None:
-    assert sorted(versions, key=sort_key) == sorted(versions[::-1], key=sort_key)
+    backwards = versions[::-1]
+    assert sorted(versions, key=sort_key) == sorted(backwards, key=sort_key)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Counter memory: what is written is read back, blocks of several slots add up, a successor goes on."""
 
+from penstock.core.buckets import LATENCY_EDGES_NS
 from penstock.core.labels import OUTCOME_INDEX
 from penstock.monitor.counters import Slot, Totals
 
@@ -7,10 +8,8 @@ from penstock.monitor.counters import Slot, Totals
 def test_a_request_is_counted_under_its_series() -> None:
     slot = Slot.in_process()
     block = slot.block(5)
-    block.finished(series=5, outcome=OUTCOME_INDEX["ok"], total_ns=40_000)
-    block.finished(series=0, outcome=OUTCOME_INDEX["invalid"], total_ns=10_000)
-    block.stages(1_000, 2_000, 30_000, 4_000)
-    block.executed(rows=3, decode=1_000, run=30_000, encode=4_000)
+    block.answered(5, rows=3, total=40_000, decode=1_000, queue=2_000, run=30_000, encode=4_000)
+    block.failed(series=0, outcome=OUTCOME_INDEX["invalid"], total=10_000)
     totals = Totals.of([slot], 5)
     assert sorted(totals.requests()) == [("pinned", "grpc", "ok", 1), ("stable", "rest", "invalid", 1)]
     assert (totals.success_ns, totals.fail_ns) == (40_000, 10_000)
@@ -25,7 +24,7 @@ def test_slots_add_up_exactly_and_the_last_run_is_the_latest() -> None:
     slots = [Slot.in_process() for _ in range(4)]
     for times, slot in enumerate(slots, start=1):
         for _ in range(times):
-            slot.block(1).executed(rows=2, decode=1, run=2, encode=3)
+            slot.block(1).answered(0, 2, 6, 1, 0, 2, 3)
     totals = Totals.of(slots, 1)
     assert totals.executions == 10
     assert totals.inferences == 20
@@ -37,7 +36,7 @@ def test_a_successor_continues_the_counters_but_not_the_gauges() -> None:
     slot = Slot.in_process()
     block = slot.block(2)
     block.entered()
-    block.finished(0, 0, 1)
+    block.answered(0, 1, 1, 0, 0, 0, 0)
     slot.take_over(pid=4242)
     totals = Totals.of([slot], 2)
     assert totals.inflight == 0
@@ -48,15 +47,25 @@ def test_a_successor_continues_the_counters_but_not_the_gauges() -> None:
 def test_blocks_do_not_touch_each_other() -> None:
     slot = Slot.in_process()
     for index in range(4):
-        slot.block(index).finished(0, 0, index)
+        slot.block(index).answered(0, 1, index, 0, 0, 0, 0)
     slot.clear(2)
     assert [Totals.of([slot], index).outcome_count(succeeded=True) for index in range(4)] == [1, 1, 0, 1]
 
 
 def test_odd_batch_sizes_are_counted_in_the_histogram_only() -> None:
     slot = Slot.in_process()
-    slot.block(1).executed(rows=0, decode=1, run=1, encode=1)
-    slot.block(1).executed(rows=5000, decode=1, run=1, encode=1)
+    slot.block(1).answered(0, 0, 3, 1, 0, 1, 1)
+    slot.block(1).answered(0, 5000, 3, 1, 0, 1, 1)
     totals = Totals.of([slot], 1)
     assert list(totals.batches()) == []
     assert totals.batch_rows().count == 2
+
+
+def test_edges_are_inclusive() -> None:
+    slot = Slot.in_process()
+    for total in (0, LATENCY_EDGES_NS[0], LATENCY_EDGES_NS[0] + 1, LATENCY_EDGES_NS[-1] + 1):
+        slot.block(1).answered(0, 1, total, 0, 0, 0, 0)
+    [(_, _, histogram)] = Totals.of([slot], 1).durations()
+    assert histogram.buckets[:2] == (2, 1)
+    assert histogram.buckets[-1] == 1
+    assert len(histogram.buckets) == len(LATENCY_EDGES_NS) + 1

@@ -1,11 +1,18 @@
 """Tensors to the answer of the V2 REST protocol: JSON, or JSON followed by binary tensors."""
 
+from collections.abc import Sequence
+
 import orjson
 
 from penstock.core.errors import InvalidInput
-from penstock.core.tensors import RAW_ONLY, Tensor, to_raw
+from penstock.core.signature import TensorSpec
+from penstock.core.tensors import RAW_ONLY, Shape, Tensor, to_raw
 from penstock.serving.calls import Call
 
+MAX_SHAPES = 256
+"""Shapes whose text a template keeps; clients choose shapes, so their number is bounded."""
+
+_NUMPY = orjson.OPT_SERIALIZE_NUMPY
 _FLOATS = frozenset({"FP32", "FP64"})
 
 
@@ -21,29 +28,57 @@ def json_string(text: str) -> bytes:
         raise InvalidInput("a text holds a lone surrogate; JSON needs valid Unicode") from None
 
 
-def body_prefix(model: str, version: str) -> bytes:
-    """The part of every answer of one version that comes before the request id."""
-    return b'{"model_name":%b,"model_version":%b,"id":' % (orjson.dumps(model), orjson.dumps(version))
+class AnswerTemplate:
+    """What every answer of one version has in common, written once.
 
-
-def infer_answer(prefix: bytes, call: Call, binary: list[bool] | bool) -> tuple[bytes, int | None]:
-    """The body of an answer, and the length of its JSON part if binary tensors follow it.
-
-    Raises:
-        InvalidInput: an output has no JSON form (16-bit floats, NaN, infinity) and was not asked for as binary.
+    An answer is ``prefix``, the id, then for each output its head up to the shape, the shape, and the data.
     """
-    parts, tail = [], []
-    for index, tensor in enumerate(call.outputs):
-        if binary if isinstance(binary, bool) else binary[index]:
-            raw = to_raw(tensor.datatype, tensor.data)
-            tail.append(raw)
-            parts.append(b'%b,"parameters":{"binary_data_size":%d}}' % (_head(tensor), len(raw)))
-        else:
-            parts.append(b'%b,"data":%b}' % (_head(tensor), json_data(tensor)))
-    header = b'%b%b,"outputs":[%b]}' % (prefix, json_string(call.id), b",".join(parts))
-    if not tail:
-        return header, None
-    return b"".join((header, *tail)), len(header)
+
+    __slots__ = ("_heads", "_prefix", "_shapes")
+
+    def __init__(self, model: str, version: str, outputs: Sequence[TensorSpec]) -> None:
+        self._prefix = b'{"model_name":%b,"model_version":%b,"id":' % (orjson.dumps(model), orjson.dumps(version))
+        self._heads = {(spec.name, spec.datatype): _head(spec.name, spec.datatype) for spec in outputs}
+        self._shapes: dict[Shape, bytes] = {}
+
+    def answer(self, call: Call, binary: list[bool] | bool) -> tuple[bytes, int | None]:
+        """The body of an answer, and the length of its JSON part if binary tensors follow it.
+
+        Raises:
+            InvalidInput: an output has no JSON form (16-bit floats, NaN, infinity) and was not asked for as binary.
+        """
+        parts, tail = [self._prefix, json_string(call.id)], []
+        before = b',"outputs":['
+        for index, tensor in enumerate(call.outputs):
+            data = tensor.data
+            key = (tensor.name, tensor.datatype)
+            parts += (
+                before,
+                self._heads.get(key) or _head(*key),
+                self._shapes.get(data.shape) or self._shape(data.shape),
+            )
+            if binary if binary is True or binary is False else binary[index]:
+                raw = to_raw(tensor.datatype, data)
+                tail.append(raw)
+                parts.append(b'],"parameters":{"binary_data_size":%d}}' % len(raw))
+            else:
+                parts += (b'],"data":', json_data(tensor), b"}")
+            before = b","
+        parts.append(b"]}")
+        header = b"".join(parts)
+        if not tail:
+            return header, None
+        return b"".join((header, *tail)), len(header)
+
+    def _shape(self, shape: Shape) -> bytes:
+        text = ",".join(map(str, shape)).encode()
+        if len(self._shapes) < MAX_SHAPES:
+            self._shapes[shape] = text
+        return text
+
+
+def _head(name: str, datatype: str) -> bytes:
+    return b'{"name":%b,"datatype":"%b","shape":[' % (orjson.dumps(name), datatype.encode())
 
 
 def json_data(tensor: Tensor) -> bytes:
@@ -58,18 +93,9 @@ def json_data(tensor: Tensor) -> bytes:
         raise InvalidInput(
             f"output '{tensor.name}' is {tensor.datatype}, which has no JSON form; ask for it with binary_data"
         )
-    text = orjson.dumps(tensor.data.ravel(), option=orjson.OPT_SERIALIZE_NUMPY)
+    text = orjson.dumps(tensor.data.ravel(), option=_NUMPY)
     if tensor.datatype in _FLOATS and b"null" in text:
         raise InvalidInput(
             f"output '{tensor.name}' holds NaN or infinity, which JSON cannot carry; ask for it with binary_data"
         )
     return text
-
-
-def _head(tensor: Tensor) -> bytes:
-    shape = ",".join(map(str, tensor.data.shape))
-    return b'{"name":%b,"datatype":"%b","shape":[%b]' % (
-        orjson.dumps(tensor.name),
-        tensor.datatype.encode(),
-        shape.encode(),
-    )

@@ -21,14 +21,14 @@ from uvicorn.server import ServerState
 
 from penstock.api.rest.compression import deflated, inflate, preferred
 from penstock.api.rest.decode import InferBody, infer_body
-from penstock.api.rest.encode import body_prefix, infer_answer
+from penstock.api.rest.encode import AnswerTemplate
 from penstock.api.rest.errors import error_body, extra_headers
 from penstock.core.deadlines import deadline_ns
 from penstock.core.errors import Fault, Internal, InvalidInput, TooLarge
 from penstock.core.labels import HTTP_STATUS, ROUTE_NAMES
 from penstock.core.labels import Protocol as Transport
 from penstock.serving.calls import Call, new_id
-from penstock.serving.catalogue import Answer
+from penstock.serving.catalogue import Answer, Target
 from penstock.serving.dataplane import DataPlane
 from penstock.serving.served import Served
 
@@ -37,11 +37,13 @@ MAX_PIPELINED = 64
 
 _INFER = re.compile(rb"/v2/models/([^/?#]+)(?:/versions/([^/?#]+))?/infer(?:\?[^#]*)?")
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_JSON = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
+_BINARY = b"HTTP/1.1 200 OK\r\ncontent-type: application/octet-stream\r\ninference-header-content-length: %d\r\n"
 _LINGER_S = 2.0
 """How long a refused body may still arrive before the connection is closed, so that the answer can be read."""
 
 Headers = list[tuple[bytes, bytes]]
-Target = tuple[str, str]
+Fields = dict[bytes, bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,17 +59,17 @@ class Limits:
 class Turn:
     """One infer request of a connection and, when it is there, its answer."""
 
-    __slots__ = ("answer", "began_ns", "body", "coding", "give_up", "headers", "keep_alive", "size", "target", "waits")
+    __slots__ = ("answer", "began_ns", "binary", "body", "fields", "give_up", "keep_alive", "size", "target", "waits")
 
-    def __init__(self, target: Target, headers: Headers, keep_alive: bool, began_ns: int) -> None:
+    def __init__(self, target: Target, fields: Fields, keep_alive: bool, began_ns: int) -> None:
         self.target = target
-        self.headers = headers
+        self.fields = fields
         self.keep_alive = keep_alive
         self.began_ns = began_ns
         self.body: list[bytes] = []
         self.size = 0
-        self.coding = b""
         self.waits = False
+        self.binary: list[bool] | bool = False
         self.give_up: Callable[[], None] | None = None
         self.answer: tuple[bytes, Callable[[], None]] | None = None
 
@@ -75,13 +77,14 @@ class Turn:
 class Ready:
     """Bytes that are the same in every answer of one version, made once."""
 
-    __slots__ = ("heads", "prefix")
+    __slots__ = ("heads", "template")
 
     def __init__(self, served: Served) -> None:
         identity = served.identity
-        self.prefix = body_prefix(identity.model, identity.version)
+        self.template = AnswerTemplate(identity.model, identity.version, served.signature.outputs)
         self.heads = tuple(
-            b"penstock-model-version: %b\r\npenstock-route: %b\r\n" % (identity.version.encode(), name.encode())
+            b"penstock-model-version: %b\r\npenstock-route: %b\r\nx-request-id: "
+            % (identity.version.encode(), name.encode())
             for name in ROUTE_NAMES
         )
 
@@ -161,19 +164,27 @@ class InferProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         self._received_ns = monotonic_ns()
-        if not self._discarding:
-            super().data_received(data)
-            if self._head_bytes and not self._turn and self._in_message:
-                self._count_head(len(data))
+        if self._discarding:
+            return
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            return  # an offer to speak another protocol, declined by going on
+        except httptools.HttpParserError:
+            self._refuse_connection(400, "this is not a valid HTTP/1.1 request")
+        if self._head_bytes:
+            self._count_head(len(data))
 
     def on_message_begin(self) -> None:
         self.url = b""
         self.headers = []
-        self.expect_100_continue = False
         self._turn = None
         self._in_message = True
         self._head_bytes = 1
         self._began_ns = self._received_ns
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers.append((name.lower(), value))
 
     def _count_head(self, size: int) -> None:
         self._head_bytes += size
@@ -182,14 +193,16 @@ class InferProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._head_bytes = 0
-        target = self.shared.target(self.url) if self.parser.get_method() == b"POST" else None
+        parser, shared = self.parser, self.shared
+        target = (shared.targets.get(self.url) or shared.target(self.url)) if parser.get_method() == b"POST" else None
         if target is None:
             self._fall_through()
             return
-        self._turn = turn = Turn(target, self.headers, self._keeps_alive(), self._began_ns)
-        if self._announced_length() > self.shared.limits.max_body_bytes:
+        fields = dict(self.headers)
+        self._turn = turn = Turn(target, fields, parser.should_keep_alive(), self._began_ns)
+        if int(fields.get(b"content-length", 0)) > shared.limits.max_body_bytes:  # the parser allows digits only
             self._refuse_body(turn)
-        elif self.expect_100_continue:
+        elif b"expect" in fields and fields[b"expect"].lower() == b"100-continue":
             self.transport.write(_CONTINUE)
 
     def on_body(self, body: bytes) -> None:
@@ -211,35 +224,24 @@ class InferProtocol(HttpToolsProtocol):
             self._begin(turn)
 
     def _fall_through(self) -> None:
-        url, headers, expects = self.url, self.headers, self.expect_100_continue
+        url, headers = self.url, self.headers
         super().on_message_begin()
-        self.url, self.headers, self.expect_100_continue = url, headers, expects
+        self.url, self.headers = url, headers
         self.scope["headers"] = headers
+        self.expect_100_continue = dict(headers).get(b"expect", b"").lower() == b"100-continue"
         self.cycle = None  # type: ignore[assignment]  # so that the new one always goes to _start_asgi_task
         super().on_headers_complete()
-
-    def _keeps_alive(self) -> bool:
-        return self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive()
-
-    def _announced_length(self) -> int:
-        for name, value in self.headers:
-            if name == b"content-length":
-                return int(value)  # the parser has checked that it is a number
-        return 0
 
     # One infer request.
 
     def _begin(self, turn: Turn) -> None:
         """Decode and run a request that is complete; its answer may come at once or later."""
-        plane = self.shared.plane
         found: Answer | None = None
         if self._line or self._asgi_busy():
             self._stand_in_line(turn)
         try:
-            found = plane.find(*turn.target)
-            headers = dict(turn.headers)
-            turn.coding = preferred(headers[b"accept-encoding"]) if b"accept-encoding" in headers else b""
-            body, call = self._decoded(turn, headers, found)
+            found = self.shared.plane.catalogue.find(turn.target)
+            call = self._call(turn, found)
         except Fault as fault:
             self._refused(turn, found, fault)
             return
@@ -247,63 +249,66 @@ class InferProtocol(HttpToolsProtocol):
             self.logger.exception("infer request failed", exc_info=error)
             self._refused(turn, found, Internal("the request failed"))
             return
-        turn.give_up = plane.submit(call, partial(self._answered, turn, body))
-        if turn.answer is None and not turn.waits:
+        if call.served.attempt(call):
+            self._answered(turn, call)
+            return
+        if not turn.waits:
             self._stand_in_line(turn)
+        turn.give_up = call.served.hand_over(call, partial(self._answered, turn))
 
-    def _decoded(self, turn: Turn, headers: dict[bytes, bytes], found: Answer) -> tuple[InferBody, Call]:
+    def _call(self, turn: Turn, found: Answer) -> Call:
         served, route = found
-        limits, plane = self.shared.limits, self.shared.plane
+        fields, shared = turn.fields, self.shared
         raw = turn.body[0] if len(turn.body) == 1 else b"".join(turn.body)
-        if b"content-encoding" in headers:
-            raw = inflate(raw, headers[b"content-encoding"], limits.max_body_bytes)
-        body = infer_body(raw, _header_length(headers), served.signature)
-        timeouts = (body.timeout_ns, _timeout_header(headers))
-        deadline = deadline_ns(turn.began_ns, timeouts, plane.default_timeout_ns)
-        call_id = body.id or headers.get(b"x-request-id", b"").decode("latin-1") or new_id()
-        call = Call(served, route, Transport.REST, call_id, body.tensors, body.wishes, deadline, turn.began_ns)
-        return body, call
+        if b"content-encoding" in fields:
+            raw = inflate(raw, fields[b"content-encoding"], shared.limits.max_body_bytes)
+        header_length = _header_length(fields) if b"inference-header-content-length" in fields else None
+        body = infer_body(raw, header_length, served.signature)
+        turn.binary = body.binary
+        if body.timeout_ns is None and b"penstock-timeout-ms" not in fields:
+            deadline = turn.began_ns + shared.plane.default_timeout_ns
+        else:
+            timeouts = (body.timeout_ns, _timeout_header(fields))
+            deadline = deadline_ns(turn.began_ns, timeouts, shared.plane.default_timeout_ns)
+        call_id = body.id or fields.get(b"x-request-id", b"").decode("latin-1") or new_id()
+        return Call(served, route, Transport.REST, call_id, body.tensors, body.wishes, deadline, turn.began_ns)
 
-    def _answered(self, turn: Turn, body: InferBody, call: Call) -> None:
+    def _answered(self, turn: Turn, call: Call) -> None:
         """The call has its outputs or its fault: turn it into bytes, count it when they are written."""
-        finish = self.shared.plane.finish
         if call.fault is None:
             try:
-                self._settle(turn, self._success(turn, body, call), partial(finish, call, "ok"))
-                return
+                answer = self._success(turn, call)
             except Fault as fault:
                 call.fault = fault
             except Exception as error:  # a bug must not take the connection down
                 self.logger.exception("an answer could not be written", exc_info=error)
                 call.fault = Internal("the answer could not be written")
+            else:
+                self._settle(turn, answer, self.shared.plane.finish, call, "ok")
+                return
         ready = self.shared.ready_for(call.served)
-        extra = ready.heads[call.route] + b"x-request-id: %b\r\n" % _header_safe(call.id)
-        self._settle(turn, self._failure(turn, call.fault, extra), partial(finish, call, call.fault.kind))
+        extra = b"%b%b\r\n" % (ready.heads[call.route], _header_safe(call.id))
+        self._settle(turn, self._failure(turn, call.fault, extra), self.shared.plane.finish, call, call.fault.kind)
 
     def _refused(self, turn: Turn, found: Answer | None, fault: Fault) -> None:
         """A request that never became a call."""
-        extra = b"" if found is None else self.shared.ready_for(found[0]).heads[found[1]]
-        count = partial(self.shared.plane.refuse, found, Transport.REST, fault.kind, turn.began_ns)
-        self._settle(turn, self._failure(turn, fault, extra), count)
+        extra = b""
+        if found is not None:
+            asked_id = turn.fields.get(b"x-request-id", b"").decode("latin-1")
+            extra = b"%b%b\r\n" % (self.shared.ready_for(found[0]).heads[found[1]], _header_safe(asked_id or new_id()))
+        refuse = self.shared.plane.refuse
+        self._settle(turn, self._failure(turn, fault, extra), refuse, found, Transport.REST, fault.kind, turn.began_ns)
 
-    def _success(self, turn: Turn, body: InferBody, call: Call) -> bytes:
-        ready = self.shared.ready_for(call.served)
-        content, json_length = infer_answer(ready.prefix, call, body.binary)
-        if json_length is None:
-            kind = b"content-type: application/json\r\n"
-        else:
-            kind = b"content-type: application/octet-stream\r\ninference-header-content-length: %d\r\n" % json_length
-        if turn.coding:
-            content = deflated(content, turn.coding)
-            kind += b"content-encoding: %b\r\n" % turn.coding
-        head = b"HTTP/1.1 200 OK\r\n%b%bx-request-id: %b\r\n%bcontent-length: %d\r\n\r\n" % (
-            kind,
-            ready.heads[call.route],
-            _header_safe(call.id),
-            self._common(turn),
-            len(content),
-        )
-        return head + content
+    def _success(self, turn: Turn, call: Call) -> bytes:
+        shared, fields = self.shared, turn.fields
+        ready = shared.ready.get(call.served) or shared.ready_for(call.served)
+        content, json_length = ready.template.answer(call, turn.binary)
+        kind = _JSON if json_length is None else _BINARY % json_length
+        if b"accept-encoding" in fields and (coding := preferred(fields[b"accept-encoding"])):
+            content = deflated(content, coding)
+            kind += b"content-encoding: %b\r\n" % coding
+        size = b"\r\n%bcontent-length: %d\r\n\r\n" % (self._common(turn), len(content))
+        return b"".join((kind, ready.heads[call.route], _header_safe(call.id), size, content))
 
     def _failure(self, turn: Turn, fault: Fault, extra: bytes) -> bytes:
         extra += b"".join(b"%b: %b\r\n" % header for header in extra_headers(fault))
@@ -327,14 +332,16 @@ class InferProtocol(HttpToolsProtocol):
 
     # Answering in order.
 
-    def _settle(self, turn: Turn, answer: bytes, count: Callable[[], None]) -> None:
-        turn.answer = (answer, count)
+    def _settle(self, turn: Turn, answer: bytes, count: Callable[..., None], *counted: Any) -> None:
+        """The answer is there: write it if it is its turn; ``count(*counted)`` follows the write."""
         if self._lost:
-            count()
+            count(*counted)
         elif turn.waits:
+            turn.answer = (answer, partial(count, *counted))
             self._advance()
         else:
-            self._write(turn)
+            self._write(turn, answer)
+            count(*counted)
 
     def _stand_in_line(self, turn: Turn) -> None:
         turn.waits = True
@@ -350,21 +357,21 @@ class InferProtocol(HttpToolsProtocol):
                 if first.answer is None:
                     return
                 self._line.popleft()
-                self._write(first)
+                answer, count = first.answer
+                self._write(first, answer)
+                count()
             else:
                 self._line.popleft()
                 self._start_now(*first)
         if len(self._line) < MAX_PIPELINED and not self.flow.write_paused:
             self.flow.resume_reading()
 
-    def _write(self, turn: Turn) -> None:
-        answer, count = turn.answer or (b"", lambda: None)
+    def _write(self, turn: Turn, answer: bytes) -> None:
         transport = self.transport
         if not transport.is_closing():
             transport.write(answer)
             if not turn.keep_alive or (self.shared.draining and not self._line):
                 transport.close()
-        count()
 
     def _asgi_busy(self) -> bool:
         return self._asgi is not None and not self._asgi.response_complete
@@ -386,9 +393,6 @@ class InferProtocol(HttpToolsProtocol):
             self._advance()
 
     # Refusals that end the connection.
-
-    def send_400_response(self, msg: str) -> None:
-        self._refuse_connection(400, "this is not a valid HTTP/1.1 request")
 
     def _refuse_connection(self, status: int, message: str) -> None:
         self._in_message = False
@@ -456,17 +460,15 @@ class InferProtocol(HttpToolsProtocol):
             self.transport.close()
 
 
-def _header_length(headers: dict[bytes, bytes]) -> int | None:
-    value = headers.get(b"inference-header-content-length")
-    if value is None:
-        return None
+def _header_length(fields: Fields) -> int:
+    value = fields[b"inference-header-content-length"]
     if not value.isdigit() or len(value) > 18:
         raise InvalidInput("inference-header-content-length must be a whole number of bytes")
     return int(value)
 
 
-def _timeout_header(headers: dict[bytes, bytes]) -> int | None:
-    value = headers.get(b"penstock-timeout-ms")
+def _timeout_header(fields: Fields) -> int | None:
+    value = fields.get(b"penstock-timeout-ms")
     if value is None:
         return None
     if not value.isdigit() or len(value) > 12:
