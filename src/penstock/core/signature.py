@@ -60,6 +60,7 @@ class Signature:
         self._inputs = {spec.name: (spec, spec.datatype, len(spec.shape), _fixed(spec.shape)) for spec in inputs}
         self._outputs = {spec.name: spec for spec in outputs}
         self._reshaped = [(spec.name, spec.graph_shape) for spec in inputs if spec.graph_shape is not None]
+        self._adapts = bool(max_batch_size or self._reshaped)
 
     def output(self, name: str) -> TensorSpec:
         """The output of that name.
@@ -103,12 +104,16 @@ class Signature:
             feeds[name] = data
         if len(feeds) != len(known) or len(tensors) != len(feeds):
             self._check_all_once(tensors)
+        if self._adapts:
+            self._adapt(feeds, rows)
+        return Bound(feeds, rows, elements)
+
+    def _adapt(self, feeds: Feeds, rows: int) -> None:
         if self.max_batch_size and rows > self.max_batch_size:
             raise InvalidInput(f"a batch of {rows} rows is over the model's limit of {self.max_batch_size}")
         for name, graph_shape in self._reshaped:
             if name in feeds:
-                feeds[name] = _reshaped(feeds[name], graph_shape, batching)
-        return Bound(feeds, rows, elements)
+                feeds[name] = _reshaped(feeds[name], graph_shape, self.batching)
 
     def _check_all_once(self, tensors: Sequence[Tensor]) -> None:
         given = [tensor.name for tensor in tensors]

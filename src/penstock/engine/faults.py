@@ -2,8 +2,6 @@
 
 import re
 
-from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
-
 from penstock.core.errors import Fault, Internal, InvalidInput
 
 LONGEST_TEXT = 300
@@ -32,7 +30,7 @@ def load_fault(error: Exception) -> LoadFailed:
 
 
 def run_fault(error: Exception) -> Fault:
-    """The fault for an error met in a run: a caller's where the runtime blames an argument, else ours."""
+    """The fault for an error met in a run: ours, since names, types and shapes were checked before it began."""
     if isinstance(error, Fault):
         return error
     if isinstance(error, UnicodeDecodeError):
@@ -40,8 +38,7 @@ def run_fault(error: Exception) -> Fault:
     if isinstance(error, UnicodeEncodeError):
         return InvalidInput("a BYTES element holds a lone surrogate, which is no Unicode text")
     text = plain_text(error)
-    kind = InvalidInput if isinstance(error, InvalidArgument) else Internal
-    return kind(f"the model failed at run time: {text}" if text else "the model failed at run time")
+    return Internal(f"the model failed at run time: {text}" if text else "the model failed at run time")
 
 
 def plain_text(error: Exception) -> str:

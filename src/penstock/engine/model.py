@@ -11,7 +11,16 @@ from penstock.core.tensors import Array
 from penstock.engine import warmup
 from penstock.engine.faults import LoadFailed, run_fault
 from penstock.engine.graph import signature_of
-from penstock.engine.session import Interrupt, Run, closed_run, open_session, read_graph, runner, trim_memory
+from penstock.engine.session import (
+    Interrupt,
+    Run,
+    closed_run,
+    holds_loop,
+    open_session,
+    read_graph,
+    runner,
+    trim_memory,
+)
 
 __all__ = ["Interrupt", "LoadFailed", "Model", "load"]
 
@@ -20,7 +29,8 @@ class Model:
     """A graph ready to run.
 
     ``run_ns`` is the measured time of one run (nanoseconds, ``None`` where the model could not be run with
-    made-up inputs) over ``measured_elements`` input elements.
+    made-up inputs, or where a loop in the graph makes its time a matter of the data) over
+    ``measured_elements`` input elements.
     """
 
     def __init__(self, run: Run, signature: Signature) -> None:
@@ -92,6 +102,8 @@ def _load(path: Path, options: ModelOptions, intra_op_threads: int) -> Model:
     if signature.batching and options.max_batch_size is None and not _follows_rows(run, names, bound, results):
         signature = Signature(signature.inputs, signature.outputs)
     model = Model(run, signature)
+    if holds_loop(path):
+        return model
     try:
         model.run_ns = warmup.median_run_ns(lambda: _attempt(run, names, bound.feeds))
     except Fault:

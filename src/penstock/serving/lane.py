@@ -14,22 +14,27 @@ from penstock.serving.calls import Call
 class Entry:
     """A run that waits for a thread; ``abandoned`` is set when its caller has been answered already."""
 
-    __slots__ = ("abandoned", "call", "future", "interrupt")
+    __slots__ = ("abandoned", "call", "future", "interrupt", "running")
 
     def __init__(self, call: Call, future: "asyncio.Future[list[Array]]") -> None:
         self.call = call
         self.future = future
         self.interrupt = Interrupt()
         self.abandoned = False
+        self.running = False
 
 
 class Lane:
-    """Threads that run one model's calls in order of arrival; all methods but the threads' are the loop's."""
+    """Threads that run one model's calls in order of arrival; all methods but the threads' are the loop's.
 
-    def __init__(self, model: Model, threads: int, bound: int) -> None:
+    At most ``bound`` calls wait or run, and none waits longer than ``max_wait_ns`` (0 = to its deadline).
+    """
+
+    def __init__(self, model: Model, threads: int, bound: int, max_wait_ns: int = 0) -> None:
         self._model = model
         self._threads = threads
         self._bound = bound
+        self._max_wait_ns = max_wait_ns
         self._queue: SimpleQueue[Entry | None] = SimpleQueue()
         self._waiting = 0
         self._started = False
@@ -46,9 +51,12 @@ class Lane:
             self._start()
         loop = asyncio.get_running_loop()
         entry = Entry(call, loop.create_future())
-        wait_s = max(0, call.deadline_ns - monotonic_ns()) / 1e9
-        timer = loop.call_later(wait_s, self.abandon, entry, DeadlineExceeded("the deadline passed before an answer"))
-        entry.future.add_done_callback(lambda _: timer.cancel())
+        left_s = max(0, call.deadline_ns - monotonic_ns()) / 1e9
+        expired = DeadlineExceeded("the deadline passed before an answer was ready")
+        timers = [loop.call_later(left_s, self.abandon, entry, expired)]
+        if self._max_wait_ns:
+            timers.append(loop.call_later(self._max_wait_ns / 1e9, self._expire, entry))
+        entry.future.add_done_callback(lambda _: [timer.cancel() for timer in timers])
         self._waiting += 1
         self._queue.put(entry)
         return entry
@@ -59,6 +67,10 @@ class Lane:
         entry.interrupt.stop()
         if not entry.future.done():
             entry.future.set_exception(fault)
+
+    def _expire(self, entry: Entry) -> None:
+        if not entry.running:
+            self.abandon(entry, DeadlineExceeded("the model's queue timeout passed while waiting"))
 
     def close(self) -> None:
         """Let the threads end once the queue is empty."""
@@ -80,6 +92,7 @@ class Lane:
 
     def _run(self, entry: Entry) -> list[Array] | Fault:
         call = entry.call
+        entry.running = True
         call.started_ns = monotonic_ns()
         if call.started_ns >= call.deadline_ns:
             return DeadlineExceeded("the deadline passed while waiting")

@@ -147,8 +147,9 @@ def test_a_raw_request_takes_its_shape_from_the_model() -> None:
     assert body.tensors[0].data.tolist() == [[0, 1, 2]]
     assert body.binary is True
     assert infer_body(b"hello", 0, TEXT).tensors[0].data.tolist() == ["hello"]
-    with pytest.raises(InvalidInput, match="needs 12 bytes, got 5"):
-        infer_body(b"12345", 0, ONE)
+    assert infer_body(np.arange(6, dtype="<f4").tobytes(), 0, ONE).tensors[0].data.shape == (2, 3)
+    with pytest.raises(InvalidInput, match="needs 12 bytes, got 15"):
+        infer_body(b"x" * 15, 0, ONE)
 
 
 def test_shared_memory_is_not_offered() -> None:

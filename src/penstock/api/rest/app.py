@@ -40,10 +40,9 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 def build_app(plane: DataPlane, version: str, max_body_bytes: int) -> Starlette:
     """The ASGI application for all paths that the infer road does not answer itself."""
     endpoints = Endpoints(plane, version, max_body_bytes)
-    return Starlette(
-        routes=list(endpoints.routes()),
-        exception_handlers=_HANDLERS,
-    )
+    app = Starlette(routes=endpoints.routes(), exception_handlers=_HANDLERS)
+    app.router.redirect_slashes = False  # a redirect would repeat the caller's Host header
+    return app
 
 
 class Endpoints:

@@ -137,8 +137,11 @@ def raw_tensor(body: bytes, signature: Signature) -> Tensor:
 
 
 def _determined(shape: Shape, count: int, batching: bool, described: str) -> Shape:
-    dims = [1, *shape[1:]] if batching else list(shape)
+    """The shape that ``count`` elements have; the batch is one row unless it is the only free dimension."""
+    dims = list(shape)
     free = [index for index, dim in enumerate(dims) if dim < 0]
+    if batching and len(free) > 1:
+        dims[free.pop(0)] = 1
     if len(free) > 1:
         raise InvalidInput(f"a raw request cannot tell the shape of input {described}; send the JSON part")
     for index in free:

@@ -20,7 +20,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from penstock.api.rest.compression import deflated, inflate, preferred
-from penstock.api.rest.decode import InferBody, infer_body
+from penstock.api.rest.decode import infer_body
 from penstock.api.rest.encode import AnswerTemplate
 from penstock.api.rest.errors import error_body, extra_headers
 from penstock.core.deadlines import deadline_ns
