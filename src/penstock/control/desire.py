@@ -114,17 +114,19 @@ def chosen(model: Found, ledger: Ledger) -> tuple[str, ...]:
 
 
 def _unavailable(model: Found, ledger: Ledger) -> dict[str, str]:
-    """Every version that is known and not served, with the reason; the version "" stands for a model without any."""
+    """Every version that should be served and cannot be, with the reason; "" stands for a model without any version.
+
+    What the version policy leaves out does not exist for callers.
+    """
     versions = tuple(dict.fromkeys((*model.paths, *model.broken)))
     if model.problem:
         return dict.fromkeys(versions or ("",), model.problem)
     if model.name in ledger.unloaded:
         return dict.fromkeys(versions or ("",), UNLOADED)
     picked = model.policy.choose(model.paths)
-    left_out = {version: NOT_CHOSEN for version in model.paths if version not in picked}
     ill = {v: ledger.quarantine[model.name, v] for v in picked if (model.name, v) in ledger.quarantine}
-    reasons = {**left_out, **ill, **model.broken}
-    return reasons if picked or reasons else {"": NO_VERSION}
+    reasons = {**ill, **model.broken}
+    return reasons if picked or reasons else {"": NOT_CHOSEN if model.paths else NO_VERSION}
 
 
 def _spec(model: Found, version: str, block: int, ledger: Ledger) -> VersionSpec:

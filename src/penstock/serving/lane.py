@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from functools import partial
 from queue import SimpleQueue
 from time import monotonic_ns
 
@@ -56,7 +57,8 @@ class Lane:
         timers = [loop.call_later(left_s, self.abandon, entry, expired)]
         if self._max_wait_ns:
             timers.append(loop.call_later(self._max_wait_ns / 1e9, self._expire, entry))
-        entry.future.add_done_callback(lambda _: [timer.cancel() for timer in timers])
+        for timer in timers:
+            entry.future.add_done_callback(partial(_cancel, timer))
         self._waiting += 1
         self._queue.put(entry)
         return entry
@@ -113,3 +115,7 @@ class Lane:
             entry.future.set_exception(result)
         else:
             entry.future.set_result(result)
+
+
+def _cancel(timer: asyncio.TimerHandle, _: object) -> None:
+    timer.cancel()
