@@ -31,7 +31,7 @@ LOADS = (
     Load("open 80 %", 4.0, share=0.8),
 )
 _QUICK = 0.35
-_WIDTH = 112  # of the tables, also where the terminal is narrower or there is none
+_WIDTH = 120  # of the tables, also where the terminal is narrower or there is none
 _WARM_UP_S = 0.5
 _GRPC_PREFIX = 5
 

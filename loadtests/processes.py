@@ -100,7 +100,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 def penstock(folder: Path, *options: str) -> list[str]:
     """The command that serves a folder as a user would, on ports the system picks."""
     script = Path(sys.executable).with_name("penstock")
-    start = [str(script)] if script.exists() else [sys.executable, "-m", "penstock.cli"]
+    start = [str(script)] if script.exists() else [sys.executable, "-m", "penstock"]
     return [*start, "serve", str(folder), "--http-port", "0", "--grpc-port", "0", "--ops-port", "0", *options]
 
 

@@ -56,7 +56,7 @@ def _table(title: str, rows: Sequence[Row]) -> Table:
 
 def _ratio_heads(rows: Sequence[Row]) -> list[str]:
     what = "p50" if rows[0].load == "1 connection" else "req/s"
-    return [] if rows[0].to_inline is None and rows[0].to_tick is None else [f"{what} x inline", "x tick"]
+    return [] if rows[0].to_inline is None and rows[0].to_tick is None else [f"{what}/inline", f"{what}/tick"]
 
 
 def _cells(row: Row) -> list[str]:

@@ -51,7 +51,10 @@ def ask(road: Road, address: str, call: Call) -> tuple[Mapping[str, str], bytes]
     if road.grpc:
         with grpc.insecure_channel(address, options=_GRPC_OPTIONS) as channel:
             infer: Callable[..., bytes] = channel.unary_unary(GRPC_METHOD)
-            return {}, infer(call.body, timeout=30)
+            try:
+                return {}, infer(call.body, timeout=30)
+            except grpc.RpcError as failure:
+                raise WrongAnswer(f"{road.name}: {failure}") from failure
     connection = http.client.HTTPConnection(address, timeout=30)
     try:
         connection.request("POST", call.path, call.body, dict(call.headers))
