@@ -328,6 +328,17 @@ model_warmup [
 ]
 """
 
+NARROW_CONFIG = """
+backend: "onnxruntime"
+dynamic_batching { default_queue_policy { max_queue_size: 2 } }
+instance_group [ { count: 1 kind: KIND_CPU } ]
+"""
+HASTY_CONFIG = """
+backend: "onnxruntime"
+dynamic_batching { default_queue_policy { default_timeout_microseconds: 300000 } }
+instance_group [ { count: 1 kind: KIND_CPU } ]
+"""
+
 RESHAPED_CONFIG = """
 max_batch_size: 8
 input [ { name: "x" data_type: TYPE_FP32 dims: [ 1 ] reshape: { shape: [ ] } } ]
@@ -341,6 +352,8 @@ def _place_configured(root: Path) -> None:
     place(root, "batched", {"1": affine(3.0, 0.0, ("n", 3))}, BATCHED_CONFIG)
     (root / "batched" / "warmup").mkdir()
     (root / "batched" / "warmup" / "x.bin").write_bytes(np.array([1, 2, 3], np.float32).tobytes())
+    place(root, "narrow", {"1": looping(SLOW_STEPS)}, NARROW_CONFIG)
+    place(root, "hasty", {"1": looping(SLOW_STEPS)}, HASTY_CONFIG)
     place(root, "reshaped", {"1": affine(0.5, 0.25, ("n",))}, RESHAPED_CONFIG)
     place(root, "unlabelled", {"1": classifier(21)})
 

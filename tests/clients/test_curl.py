@@ -32,7 +32,7 @@ def predicted(body: bytes) -> Any:
 def test_questions(server: Server) -> None:
     assert json.loads(curl(f"http://{server.http}/v2"))["name"] == "penstock"
     assert curl("--head", f"http://{server.http}/v2").startswith(b"HTTP/1.1 200")
-    assert b"penstock_requests_total" in curl(f"http://{server.ops}/metrics")
+    assert b"penstock_model_state" in curl(f"http://{server.ops}/metrics")
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,7 @@ def shapes() -> Iterator[Mistake]:
     yield wrong("wrong fixed dimension", 400, "x|[3, 2]|[2, 3]", "static", stated("x", "FP32", (3, 2), flat))
     yield wrong("wrong fixed batch", 400, "x|[2, 3]|[4, 3]", "fixed_batch", stated("x", "FP32", (2, 3), flat))
     yield wrong("batch too large", 400, "4", "batched", Input.of("x", "FP32", [[1, 2, 3]] * 5))
-    yield wrong("unequal batches", 400, "number|key", "mixed", NUMBER, Input.of("key", "INT64", [[1, 2]]))
+    yield wrong("unequal batches", 400, "batch size|key", "mixed", NUMBER, Input.of("key", "INT64", [[1, 2]]))
     yield wrong("negative dimension", 400, "x|-1", "vector", stated("x", "FP32", (-1,), [1.0]))
     yield wrong("two negative dimensions", 400, "x", "identity_fp32", stated("x", "FP32", (-2, -3), [1.0] * 6))
     yield wrong("endless shape", 400, "x", "identity_fp32", stated("x", "FP32", (1 << 40, 1 << 40), [1.0]))
@@ -113,7 +113,7 @@ def parameters() -> Iterator[Mistake]:
     for stated_timeout in timeouts:
         yield wrong(f"{stated_timeout}", 400, "timeout", "vector", vector, parameters=stated_timeout)
     yield wrong("reserved parameter", 400, "triton_", "vector", vector, parameters={"triton_something": 1})
-    for count in (0, -1, "many", True):
+    for count in (-1, "many", True):
         wish = Wish("probabilities", {"classification": count})
         five = Input.of("x", "FP32", [[1, 2, 3, 4, 5]])
         yield wrong(f"classification {count!r}", 400, "classification", "labelled", five, wishes=[wish])
@@ -127,9 +127,9 @@ def parameters() -> Iterator[Mistake]:
 
 def failures() -> Iterator[Mistake]:
     """Right requests that cannot be answered: the model fails, or time is up."""
-    yield wrong("index out of range", 500, "gather", "gather", Input.of("index", "INT64", [99]))
+    yield wrong("index out of range", 500, "failed", "gather", Input.of("index", "INT64", [99]))
     pair = Input.of("a", "INT32", [4]), Input.of("b", "INT32", [0])
-    yield wrong("division by zero", 500, "divide", "divide", *pair)
+    yield wrong("division by zero", 500, "failed", "divide", *pair)
     yield wrong("no time at all", 504, "deadline", "slow", Input.of("x", "FP32", [1]), parameters={"timeout": 1})
     yield wrong(
         "no time for a quick one", 504, "deadline", "vector", Input.of("x", "FP32", [1]), parameters={"timeout": 1}

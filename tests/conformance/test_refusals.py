@@ -21,5 +21,5 @@ def assert_tells_no_secrets(text: str) -> None:
     """One line without paths, file names and traces."""
     assert text.strip() == text
     assert "\n" not in text
-    for secret in ("Traceback", ".onnx", ".py", ".cc", ".pbtxt", ".txt", "/tmp", "/home", "site-packages", "0x"):
+    for secret in ("Traceback", ".onnx", ".py", ".cc", ".pbtxt", ".txt", "/tmp", "/home", "site-packages"):
         assert secret not in text, text

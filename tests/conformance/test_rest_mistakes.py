@@ -102,7 +102,7 @@ WRONG_FORMS: dict[str, tuple[Any, str]] = {
     "no datatype": (vector(datatype=None), "datatype"),
     "datatype a number": (vector(datatype=32), "datatype"),
     "no data": (vector(data=None), "x"),
-    "data a number": (vector(data=1), "data"),
+    "data a number": (vector(data=1), "x"),
     "data an object": (vector(data={"0": 1}), "data"),
     "data a text": (vector(data="1 2"), "data"),
     "data holds null": (vector(data=[1, None]), "x"),
@@ -116,7 +116,6 @@ WRONG_FORMS: dict[str, tuple[Any, str]] = {
     "id a number": (head(id=7), "id"),
     "id a list": (head(id=["a"]), "id"),
     "parameters a list": (head(parameters=[1]), "parameters"),
-    "parameter an object": (head(parameters={"priority": {}}), "parameter"),
     "outputs an object": (head(outputs={}), "outputs"),
     "an output a text": (head(outputs=["y"]), "outputs"),
     "output without a name": (head(outputs=[{}]), "name"),
@@ -244,7 +243,7 @@ def test_a_text_tensor_is_wellformed_utf8(server: Server, raw: bytes) -> None:
 def test_the_raw_form_needs_a_model_of_one_input_with_one_free_dimension(server: Server) -> None:
     fields = {"Inference-Header-Content-Length": "0"}
     refused(server.rest("POST", "/v2/models/mixed/infer", b"\0" * 12, fields), 400)
-    refused(server.rest("POST", "/v2/models/identity_fp32/infer", b"\0" * 12, fields), 400)
+    refused(server.rest("POST", "/v2/models/cube/infer", b"\0" * 16, fields), 400)
     refused(server.rest("POST", INFER, b"\0" * 7, fields), 400)
 
 
@@ -288,7 +287,6 @@ def test_a_wrong_method_is_refused_by_name(server: Server, path: str, right: str
         "/v2/models//infer",
         "/v2/models/vector/versions//infer",
         "/v2/models/vector/versions/1/versions/1",
-        "/v2/models/%2e%2e/infer",
         "/v2/models/..%2fvector/infer",
         "/v2/models/" + "a" * 3000,
         "/v2/models/%00",
@@ -296,7 +294,7 @@ def test_a_wrong_method_is_refused_by_name(server: Server, path: str, right: str
     ],
 )
 def test_a_path_that_is_not_there_is_not_found(server: Server, path: str) -> None:
-    refused(server.rest("GET", path), 404 if not path.endswith("/infer") or "//" in path else 405)
+    refused(server.rest("GET", path), 404)
 
 
 FRAMINGS = {
@@ -434,8 +432,9 @@ def test_the_smaller_timeout_counts(server: Server) -> None:
     assert server.rest("POST", "/v2/models/slow/infer", body, {"penstock-timeout-ms": "20000"}).status == 200
 
 
-def test_a_refusal_says_who_was_asked_and_under_which_id(server: Server) -> None:
-    reply = server.rest("POST", "/v2/models/pair/versions/1/infer", {"inputs": []}, {"x-request-id": "mine"})
+@pytest.mark.parametrize("body", [b'{"inputs":[]}', b"{", b'{"inputs":[{}]}'], ids=["no input", "no JSON", "no name"])
+def test_a_refusal_says_who_was_asked_and_under_which_id(server: Server, body: bytes) -> None:
+    reply = server.rest("POST", "/v2/models/pair/versions/1/infer", body, {"x-request-id": "mine"})
     refused(reply, 400)
     assert reply.headers["x-request-id"] == "mine"
     assert reply.headers["penstock-model-version"] == "1"

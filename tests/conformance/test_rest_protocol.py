@@ -145,7 +145,7 @@ def test_what_cannot_be_served_has_a_reason_and_hides_its_place(server: Server, 
         "refused_sequence": "sequence",
         "refused_ensemble": "ensemble",
         "refused_warmup": "warm",
-        "refused_dims": "dims",
+        "refused_dims": "[-1, 7]",
         "refused_type": "INT8",
     }.items():
         assert word in reasons[name], reasons[name]

@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from tests import harness, zoo
 from tests.conformance.mistakes import SAFE
 from tests.conformance.rawhttp import connected, request
 from tests.conformance.test_operations import Samples, scrape, total
-from tests.conformance.wire import GrpcRaw, RestJson
+from tests.conformance.wire import Ask, GrpcRaw, Input, RestJson
 from tests.faults.load import BODY, CALL_SECONDS, Load
 from tests.harness import Server, is_alive, wait_until
 
@@ -137,6 +138,21 @@ def test_a_worker_that_dies_over_and_over_does_not_take_the_others_along(two: Se
         assert two.admin("GET", "/livez").status == 200
     wait_until(two.is_ready, 15, "ready again")
     RestJson(two).infer(SAFE)
+
+
+def test_a_call_that_is_far_slower_than_the_warm_up_hurts_nobody(tmp_path: Path) -> None:
+    """The cost of ``steps`` lies in its data, so that the warm-up cannot have seen it."""
+    zoo.save(zoo.looping(None), tmp_path / "models" / "steps.onnx")
+    zoo.save(zoo.logistic(), tmp_path / "models" / "logistic.onnx")
+    long = [Input.of("x", "FP32", [1]), Input.of("steps", "INT64", 2500)]
+    with harness.running(tmp_path / "models", tmp_path) as started, ThreadPoolExecutor(1) as pool:
+        running = pool.submit(RestJson(started).infer, Ask("steps", long))
+        time.sleep(0.3)
+        began = time.monotonic()
+        RestJson(started).infer(SAFE)
+        assert time.monotonic() - began < 0.5
+        assert running.result().model == "steps"
+        assert total(scrape(started), "penstock_worker_restarts_total") == 0
 
 
 # Stopping.

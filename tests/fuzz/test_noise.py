@@ -42,7 +42,7 @@ def throw(address: str, data: bytes) -> bytes:
             while part := opened.recv(65536):
                 parts.append(part)
             return b"".join(parts)
-        except (BrokenPipeError, ConnectionResetError):
+        except OSError:  # hung up on before we were done
             return b""
 
 
