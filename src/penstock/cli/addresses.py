@@ -1,5 +1,7 @@
 """Where a gateway started with the same settings on this machine is to be found."""
 
+import os
+from pathlib import Path
 from typing import Literal
 
 from penstock import config
@@ -10,13 +12,14 @@ EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}
 
 
 def local_address(port: Literal["http", "grpc", "ops"]) -> str:
-    """The host:port that the environment's settings give, or the defaults.
+    """The host:port that the settings of the environment, or of the file it names, give; else the defaults.
 
     Raises:
         typer.Exit: the settings cannot be used.
     """
     try:
-        settings = config.load()
+        file = os.environ.get("PENSTOCK_CONFIG")
+        settings = config.load(Path(file) if file else None)
     except config.ConfigFault as fault:
         fail(str(fault), Exit.USAGE)
     ports = {"http": settings.http_port, "grpc": settings.grpc_port, "ops": settings.ops_port}

@@ -9,7 +9,9 @@ import typer
 from penstock import config
 from penstock.cli.console import Exit, print_json, say
 
-ConfigFile = Annotated[Path | None, typer.Option("--config", help="A configuration file (YAML).")]
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", help="A configuration file (YAML).", envvar="PENSTOCK_CONFIG")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

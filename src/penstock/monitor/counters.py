@@ -4,6 +4,9 @@ A slot is one worker's memory: a header, then one block for each served version 
 reached no version). Every word is an unsigned 64-bit integer with a single writer, the slot's worker; words
 only grow, so blocks of several slots add up word by word and a successor in the same slot continues them.
 The gauges of the header are the exception: they describe the present worker.
+
+What most requests have in common is not written but follows: a run on one row, and no time in the queue, are what
+is left of all runs when the others are taken away.
 """
 
 from bisect import bisect_left
@@ -23,7 +26,7 @@ STAGES = ("decode", "queue", "run", "encode")
 SERIES = len(ROUTE_NAMES) * len(PROTOCOL_NAMES)
 LATENCY_WORDS = len(LATENCY_EDGES_NS) + 2  # buckets, the one above, the sum
 ROWS_WORDS = len(ROWS_EDGES) + 2
-BATCH_SIZES = 128  # batch sizes counted one by one for the protocol's batch statistics
+BATCH_SIZES = 128  # batch sizes counted one by one for the protocol's batch statistics; 0 stands for all others
 
 _REQUESTS = 0
 _DURATION = _REQUESTS + SERIES * len(OUTCOMES)
@@ -34,7 +37,7 @@ _FAIL_NS = _ROWS + ROWS_WORDS
 _LAST_MS = _FAIL_NS + 1
 _INFLIGHT = _FAIL_NS + 2
 _BATCH = _FAIL_NS + 3
-BLOCK_WORDS = _BATCH + BATCH_SIZES * 4
+BLOCK_WORDS = _BATCH + (BATCH_SIZES + 1) * 4
 
 HEADER_WORDS = 64
 BLOCKS = 1024
@@ -67,22 +70,26 @@ class BlockWriter:
         words[base + LATENCY_WORDS - 1] += total
         words[_DECODE + bisect_left(LATENCY_EDGES_NS, decode)] += 1
         words[_DECODE + LATENCY_WORDS - 1] += decode
-        words[_QUEUE + bisect_left(LATENCY_EDGES_NS, queue)] += 1
         if queue:
+            words[_QUEUE + bisect_left(LATENCY_EDGES_NS, queue)] += 1
             words[_QUEUE + LATENCY_WORDS - 1] += queue
         words[_RUN + bisect_left(LATENCY_EDGES_NS, run)] += 1
         words[_RUN + LATENCY_WORDS - 1] += run
         words[_ENCODE + bisect_left(LATENCY_EDGES_NS, encode)] += 1
         words[_ENCODE + LATENCY_WORDS - 1] += encode
+        words[_LAST_MS] = time_ns() // 1_000_000
+        if rows != 1:
+            self._batch(rows, decode, run, encode)
+
+    def _batch(self, rows: int, decode: int, run: int, encode: int) -> None:
+        words = self._words
         words[_ROWS + bisect_left(ROWS_EDGES, rows)] += 1
         words[_ROWS + ROWS_WORDS - 1] += rows
-        words[_LAST_MS] = time_ns() // 1_000_000
-        if 0 < rows <= BATCH_SIZES:
-            base = _BATCH + (rows - 1) * 4
-            words[base] += 1
-            words[base + 1] += decode
-            words[base + 2] += run
-            words[base + 3] += encode
+        base = _BATCH + (rows if 1 < rows <= BATCH_SIZES else 0) * 4
+        words[base] += 1
+        words[base + 1] += decode
+        words[base + 2] += run
+        words[base + 3] += encode
 
     def failed(self, series: int, outcome: int, total: int) -> None:
         """Count one request that did not succeed; ``outcome`` is its place in ``OUTCOMES``."""
@@ -179,6 +186,10 @@ class Histogram:
         """Number of values."""
         return sum(self.buckets)
 
+    def filled_up(self, count: int) -> "Histogram":
+        """With as many zeros added as there lack to this count."""
+        return Histogram((self.buckets[0] + count - self.count, *self.buckets[1:]), self.total)
+
 
 class Totals:
     """One version's counters added up over any number of slots."""
@@ -214,19 +225,24 @@ class Totals:
                 yield route, protocol, histogram
 
     def stage(self, name: str) -> Histogram:
-        """Durations of one stage, nanoseconds."""
-        return self._histogram(_STAGE + STAGES.index(name) * LATENCY_WORDS, LATENCY_WORDS)
+        """Durations of one stage of all successful requests, nanoseconds."""
+        histogram = self._histogram(_STAGE + STAGES.index(name) * LATENCY_WORDS, LATENCY_WORDS)
+        return histogram if name != "queue" else histogram.filled_up(self.executions)
 
     def batch_rows(self) -> Histogram:
         """Rows of each run."""
-        return self._histogram(_ROWS, ROWS_WORDS)
+        histogram = self._histogram(_ROWS, ROWS_WORDS)
+        singles = self.executions - histogram.count
+        return Histogram((histogram.buckets[0] + singles, *histogram.buckets[1:]), histogram.total + singles)
 
     def batches(self) -> Iterator[tuple[int, int, int, int, int]]:
-        """Runs by exact batch size: (size, count, decode ns, run ns, encode ns)."""
-        for size in range(1, BATCH_SIZES + 1):
-            base = _BATCH + (size - 1) * 4
-            count, decode, run, encode = self._words[base : base + 4]
-            if count:
+        """Runs by exact batch size up to ``BATCH_SIZES``: (size, count, decode ns, run ns, encode ns)."""
+        table = [self._words[_BATCH + size * 4 :][:4] for size in range(BATCH_SIZES + 1)]
+        stages = [self.stage(name).total for name in ("decode", "run", "encode")]
+        others = [sum(column) for column in zip(*table, strict=True)]
+        table[1] = [all_ - other for all_, other in zip([self.executions, *stages], others, strict=True)]
+        for size, (count, decode, run, encode) in enumerate(table):
+            if size and count:
                 yield size, count, decode, run, encode
 
     def outcome_count(self, succeeded: bool) -> int:
@@ -251,7 +267,7 @@ class Totals:
     @property
     def executions(self) -> int:
         """Runs of the model."""
-        return self.batch_rows().count
+        return self._histogram(_RUN, LATENCY_WORDS).count
 
     @property
     def last_inference_ms(self) -> int:

@@ -18,6 +18,8 @@ from penstock.proto import model_config_pb2 as pb
 from penstock.registry.honour import BACKEND, DATATYPES, PLATFORM, options_of
 
 MAX_CONFIG_CHARACTERS = 1 << 20
+LONGEST_LINE = 300
+"""Characters of a refusal; what was stated may be repeated in it."""
 
 DERIVED_MAX_BATCH_SIZE = 1024
 """What is described where the graph batches and no bound is stated: measuring tools need one above 0."""
@@ -59,7 +61,12 @@ def read(config_json: str, folder: Path) -> ModelOptions:
     Raises:
         InvalidInput: it asks for something a server of ONNX models on a processor cannot keep.
     """
-    return options_of(_from_json(config_json), folder) if config_json else ModelOptions()
+    if not config_json:
+        return ModelOptions()
+    try:
+        return options_of(_from_json(config_json), folder)
+    except InvalidInput as fault:  # it may repeat what was stated, of any length
+        raise InvalidInput(" ".join(str(fault).split())[:LONGEST_LINE]) from None
 
 
 def describe(name: str, options: ModelOptions, signature: Signature, config_json: str) -> dict[str, Any]:
@@ -93,7 +100,7 @@ def _from_json(text: str) -> pb.ModelConfig:
 
 
 def _unparsable(error: Exception) -> InvalidInput:
-    line = str(error).splitlines()[0][:300] if str(error) else "nested too deeply"
+    line = str(error).splitlines()[0][:LONGEST_LINE] if str(error) else "nested too deeply"
     place = _PLACE.match(line)
     if place is not None:  # the parser quotes the whole line, which may name files
         line = f"line {place[1]}, column {place[2]}: {line[place.end() :]}"

@@ -102,8 +102,8 @@ class Attempt:
         if self.call is None:
             self._plane.refuse(self._found, Transport.GRPC, outcome, self.began_ns)
             return
-        if self._give_up is not None and not self._done.done():
-            self._give_up()
+        if self._give_up is not None and (self._done.cancelled() or not self._done.done()):
+            self._give_up()  # whoever stopped waiting has cancelled the future with it
         self._plane.finish(self.call, outcome)
 
     def broken_off(self) -> str:

@@ -40,6 +40,7 @@ class GrpcOptions:
     max_concurrent_streams: int = 1024  # calls under way on one connection
     stream_window: int = 64  # requests under way in one ModelStreamInfer
     response_compression: Literal["none", "gzip", "deflate"] = "none"
+    max_connection_age_s: float = 300.0  # then its client is sent away, without a loss, to spread over all processes
     keepalive_s: float = 60.0  # silence after which a connection is asked whether it is still there
     keepalive_timeout_s: float = 20.0  # and closed if it does not answer within
     min_ping_s: float = 10.0  # clients that ping more often, without calls, are disconnected
@@ -79,7 +80,11 @@ class GrpcServer:
         return bound
 
     def drain(self) -> None:
-        """Take no new calls: stop listening and send every client away (GOAWAY); calls under way go on."""
+        """Take no new calls: stop listening and send every client away (GOAWAY); calls under way go on.
+
+        A call that is on the wire just then is lost to its caller as CANCELLED: gRPC offers no other way to shut a
+        server. Clients that have moved on before, because health said so or their connection came of age, lose none.
+        """
         self._health.drain()
         self._inference.drain()
         if self._server is not None and self._stopping is None:
@@ -114,6 +119,7 @@ def _channel_options(options: GrpcOptions) -> list[tuple[str, int]]:
         ("grpc.max_receive_message_length", options.max_message_bytes),
         ("grpc.max_send_message_length", -1),
         ("grpc.max_concurrent_streams", options.max_concurrent_streams),
+        ("grpc.max_connection_age_ms", int(options.max_connection_age_s * 1000)),
         ("grpc.keepalive_time_ms", int(options.keepalive_s * 1000)),
         ("grpc.keepalive_timeout_ms", int(options.keepalive_timeout_s * 1000)),
         ("grpc.keepalive_permit_without_calls", 1),
