@@ -118,12 +118,12 @@ def _unavailable(model: Found, ledger: Ledger) -> dict[str, str]:
 
     What the version policy leaves out does not exist for callers.
     """
-    versions = tuple(dict.fromkeys((*model.paths, *model.broken)))
+    picked = model.policy.choose(model.paths)
+    versions = (*picked, *model.broken)
     if model.problem:
         return dict.fromkeys(versions or ("",), model.problem)
     if model.name in ledger.unloaded:
         return dict.fromkeys(versions or ("",), UNLOADED)
-    picked = model.policy.choose(model.paths)
     ill = {v: ledger.quarantine[model.name, v] for v in picked if (model.name, v) in ledger.quarantine}
     reasons = {**ill, **model.broken}
     return reasons if picked or reasons else {"": NOT_CHOSEN if model.paths else NO_VERSION}

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -11,6 +11,7 @@ from penstock.control import readings, view
 from penstock.control.channel import Channel, Listeners, Report
 from penstock.control.desire import Found, Key, Ledger, ledger_in, ledger_out
 from penstock.control.desk import Desk, Source
+from penstock.control.digests import Digests
 from penstock.control.memory import SlotFile
 from penstock.control.options import WorkerOptions
 from penstock.control.processes import WorkerProcess, adopt
@@ -44,6 +45,7 @@ class ControlPlane:
         self._spawn = spawn
         self._files = [SlotFile(instance.slot(index)) for index in range(options.workers)]
         self._slots = [file.slot for file in self._files]
+        self._digests = Digests()
         self._departed: dict[int, Report] = {}
         self._draining = False
         self._watch: asyncio.Task[None] | None = None
@@ -100,6 +102,7 @@ class ControlPlane:
             await asyncio.gather(self._watch, return_exceptions=True)
         self._supervisor.step()
         await self._channel.close()
+        await self._digests.close()
         self._instance.remove()
 
     # What the ops plane asks.
@@ -137,10 +140,13 @@ class ControlPlane:
             for process, slot in zip(self._supervisor.processes(), self._slots, strict=True)
         ]
 
-    def readings(self) -> Iterable[Reading]:
+    def readings(self) -> Iterator[Reading]:
         """Everything there is to measure, as it stands now."""
         living = [slot for slot, one in zip(self._slots, self._supervisor.processes(), strict=True) if one]
-        return readings.read(self._slots, living, self._desk.ledger.blocks, self.statuses(), self._tally)
+        yield from readings.counted(self._slots, living, self._desk.ledger.blocks)
+        yield from readings.states(self.statuses())
+        yield from readings.contents(self._desk.desired, self._digests.of)
+        yield from readings.tallied(self._tally)
 
     # What the desk needs of the fleet.
 
@@ -157,6 +163,7 @@ class ControlPlane:
     def publish(self, desired: Desired) -> None:
         """Tell every worker."""
         self._channel.publish(desired)
+        self._digests.learn(desired)
 
     def save(self, ledger: Ledger) -> None:
         """Keep what must outlive this process."""

@@ -1,11 +1,11 @@
 """From counters, states and tallies to the readings of the metric table."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from penstock.core.desired import State, VersionStatus
+from penstock.core.desired import Desired, State, VersionSpec, VersionStatus
 from penstock.core.labels import code
 from penstock.monitor.counters import STAGES, Slot, Totals
 from penstock.telemetry import metrics
@@ -36,14 +36,8 @@ def tally_in(values: Mapping[str, Any]) -> Tally:
     return Tally(Counter(values.get("restarts", {})), Counter(loads))
 
 
-def read(
-    slots: Sequence[Slot],
-    living: Sequence[Slot],
-    blocks: Mapping[Key, int],
-    statuses: Iterable[VersionStatus],
-    tally: Tally,
-) -> Iterator[Reading]:
-    """Every reading there is; ``living`` are the slots whose worker lives, the only ones whose gauges mean anything."""
+def counted(slots: Sequence[Slot], living: Sequence[Slot], blocks: Mapping[Key, int]) -> Iterator[Reading]:
+    """What the workers counted; ``living`` are the slots whose worker lives, the only ones whose gauges hold."""
     shed: Counter[str] = Counter()
     late: Counter[str] = Counter()
     inflight: Counter[str] = Counter()
@@ -59,8 +53,6 @@ def read(
         yield Point(metrics.INFLIGHT, (model,), inflight[model])
         yield Point(metrics.SHED, (model, "queue_full"), shed[model])
         yield Point(metrics.DEADLINE_EXCEEDED, (model, "request"), late[model])
-    yield from _states(statuses)
-    yield from _tallied(tally)
 
 
 def _requests(key: Key, totals: Totals) -> Iterator[Reading]:
@@ -84,14 +76,24 @@ def _stages(key: Key, totals: Totals) -> Iterator[Reading]:
         yield Distribution(metrics.BATCH_ROWS, key, rows.buckets, rows.total)
 
 
-def _states(statuses: Iterable[VersionStatus]) -> Iterator[Reading]:
+def states(statuses: Iterable[VersionStatus]) -> Iterator[Reading]:
+    """The state every version is in."""
     for status in statuses:
         for state in State:
             labels = (status.model, status.version, state.value)
             yield Point(metrics.MODEL_STATE, labels, status.state is state)
 
 
-def _tallied(tally: Tally) -> Iterator[Reading]:
+def contents(desired: Desired, digest_of: Callable[[VersionSpec], str | None]) -> Iterator[Reading]:
+    """The content of every version that should be served, once its digest is known."""
+    for model in desired.models:
+        for spec in model.versions:
+            if (digest := digest_of(spec)) is not None:
+                yield Point(metrics.MODEL_INFO, (model.name, spec.version, digest), 1)
+
+
+def tallied(tally: Tally) -> Iterator[Reading]:
+    """What the control process counted itself."""
     for key, count in tally.loads.items():
         yield Point(metrics.MODEL_LOADS, key, count)
     for reason in ("died", "frozen", "stuck"):

@@ -16,7 +16,7 @@ import stat
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -146,18 +146,20 @@ class Instance:
             self._lock = None
 
     def remove(self) -> None:
-        """Delete the directory; nobody may be using it."""
+        """Delete the directory, and the home's with the last of its instances; nobody may be using it."""
         shutil.rmtree(self.path, ignore_errors=True)
+        with suppress(OSError):
+            self.path.parent.rmdir()
         self.release()
 
 
 def create(home: Path) -> Instance:
     """A new, empty instance that this process controls; the home's lock must be held."""
-    path = private(home / secrets.token_hex(4))
+    path = private(private(home) / secrets.token_hex(4))
     return Instance(path, try_lock(path / "lock"))
 
 
 def abandoned(home: Path) -> list[Instance]:
     """Instances without a control process, now controlled by this one; the home's lock must be held."""
-    locks = ((path, try_lock(private(path) / "lock")) for path in sorted(home.iterdir()) if path.is_dir())
+    locks = ((path, try_lock(private(path) / "lock")) for path in sorted(private(home).iterdir()) if path.is_dir())
     return [Instance(path, lock) for path, lock in locks if lock is not None]
