@@ -4,6 +4,7 @@ import json
 import threading
 import time
 from collections import Counter
+from contextlib import closing
 from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException
 
@@ -63,17 +64,17 @@ class Load:
         self.__exit__()
 
     def _call_rest(self, address: str) -> None:
-        connection = HTTPConnection(address, timeout=CALL_SECONDS)
-        while not self._stop.wait(self._pause):
-            began = time.monotonic()
-            try:
-                connection.request("POST", "/v2/models/pair/infer", BODY)
-                answer = connection.getresponse()
-                answer.read()
-                self.rest.note(str(answer.status), lost=False, seconds=time.monotonic() - began)
-            except (OSError, HTTPException) as error:
-                self.rest.note(type(error).__name__, lost=True, seconds=time.monotonic() - began)
-                connection.close()
+        with closing(HTTPConnection(address, timeout=CALL_SECONDS)) as connection:
+            while not self._stop.wait(self._pause):
+                began = time.monotonic()
+                try:
+                    connection.request("POST", "/v2/models/pair/infer", BODY)
+                    answer = connection.getresponse()
+                    answer.read()
+                    self.rest.note(str(answer.status), lost=False, seconds=time.monotonic() - began)
+                except (OSError, HTTPException) as error:
+                    self.rest.note(type(error).__name__, lost=True, seconds=time.monotonic() - began)
+                    connection.close()
 
     def _call_grpc(self, address: str) -> None:
         options = [
