@@ -195,7 +195,7 @@ class InferProtocol(HttpToolsProtocol):
             return  # an offer to speak another protocol, declined by going on
         except httptools.HttpParserError:
             self._refuse_connection(400, "this is not a valid HTTP/1.1 request")
-        if self._head_bytes:
+        if self._head_bytes and not self._discarding:
             self._count_head(len(data))
 
     def on_message_begin(self) -> None:
