@@ -13,6 +13,7 @@ import venv
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -31,6 +32,7 @@ _RUNS: dict[str, tuple[str, tuple[str, ...]]] = {
     "http, json": ("http", _JSON),
     "grpc": ("grpc", ()),
 }
+_CONCURRENCY = (1, 8)
 _COLUMNS = ("Concurrency", "Inferences/Second", "p50 latency", "p99 latency")
 
 
@@ -45,17 +47,17 @@ class Tool:
     path: Path
     environment: Mapping[str, str]
 
-    def measure(self, model: BenchModel, url: str, protocol: str, options: Sequence[str]) -> list[dict[str, str]]:
-        """One row for each concurrency; raises RuntimeError with the tool's last words."""
+    def measure(self, model: BenchModel, url: str, protocol: str, options: Sequence[str]) -> dict[str, str]:
+        """The row of its table; raises RuntimeError with the tool's own words."""
         with TemporaryDirectory(prefix="penstock-loadtests-") as folder, pinned(halves()[1]):
             table = Path(folder, "report.csv")
-            load = ["--concurrency-range", "1:8:7", "--request-count", "4000", "--percentile", "99"]
+            load = ["--measurement-interval", "1000", "--stability-percentage", "50", "--percentile", "99"]
             command = [str(self.path), "-m", model.name, "-u", url, "-i", protocol, "-f", str(table), *load, *options]
             done = subprocess.run(command, env=self.environment, capture_output=True, text=True, check=False)
             if done.returncode:
-                raise RuntimeError(f"perf_analyzer over {protocol} failed:\n{(done.stdout + done.stderr)[-1500:]}")
+                raise RuntimeError(f"perf_analyzer over {protocol} failed:\n{(done.stderr + done.stdout)[:1000]}")
             with table.open() as lines:
-                return list(csv.DictReader(lines))
+                return next(csv.DictReader(lines))
 
 
 def find() -> Tool:
@@ -116,9 +118,10 @@ def _measure(tool: Tool, model: BenchModel, addresses: Mapping[str, str]) -> Tab
     table = Table(title=f"perf_analyzer, {model.name}", title_justify="left", box=SIMPLE_HEAD)
     for head in ("", "concurrency", "infer/s", "p50 µs", "p99 µs"):
         table.add_column(head, justify="right" if head else "left")
-    for name, (protocol, options) in _RUNS.items():
-        for row in tool.measure(model, addresses[protocol], protocol, options):
-            table.add_row(name, *(row[column] for column in _COLUMNS))
+    for (name, (protocol, options)), together in product(_RUNS.items(), _CONCURRENCY):
+        load = ("--concurrency-range", str(together), *options)
+        row = tool.measure(model, addresses[protocol], protocol, load)
+        table.add_row(name, *(row[column] for column in _COLUMNS))
     return table
 
 
