@@ -373,6 +373,14 @@ def test_the_timeout_metadata_counts_too(wire: Grpc) -> None:
     assert refused(failure.value).code == 504
 
 
+@pytest.mark.parametrize("text", ["soon", "-1", "1e3", "1.5"])
+def test_a_wrong_timeout_in_metadata_is_refused(wire: Grpc, text: str) -> None:
+    with pytest.raises(grpc.RpcError) as failure:
+        wire.stub.ModelInfer(wire.message(VECTOR), timeout=5, metadata=(("penstock-timeout-ms", text),))
+    assert failure.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert "penstock-timeout-ms" in (failure.value.details() or "")
+
+
 def test_a_call_may_be_cancelled(wire: Grpc) -> None:
     message = wire.message(Ask("slow", [Input.of("x", "FP32", [1])]))
     calls = [wire.stub.ModelInfer.future(message, timeout=20) for _ in range(10)]

@@ -10,7 +10,7 @@ from penstock.api.grpc.decode import infer_message, infer_request
 from penstock.api.grpc.encode import infer_response
 from penstock.api.grpc.errors import Context, Metadata
 from penstock.core.deadlines import deadline_ns
-from penstock.core.errors import Fault, Internal
+from penstock.core.errors import Fault, Internal, InvalidInput
 from penstock.core.labels import ROUTE_NAMES
 from penstock.core.labels import Protocol as Transport
 from penstock.proto import grpc_service_pb2 as pb
@@ -19,6 +19,7 @@ from penstock.serving.catalogue import Answer
 from penstock.serving.dataplane import DataPlane
 
 REQUEST_ID = "x-request-id"
+TIMEOUT = "penstock-timeout-ms"
 MAX_ID_METADATA = 1024
 """Bytes of a request id in metadata; a longer one comes back in the message only, as metadata has small limits."""
 
@@ -28,9 +29,9 @@ EARLY_NS = 1_000_000
 log = logging.getLogger(__name__)
 
 
-def stated_id(context: Context) -> str:
-    """The request id in a call's metadata, "" if there is none."""
-    return next((str(value) for key, value in context.invocation_metadata() or () if key == REQUEST_ID), "")
+def stated(context: Context, name: str) -> str:
+    """What a call's metadata says under a name, "" if nothing."""
+    return next((str(value) for key, value in context.invocation_metadata() or () if key == name), "")
 
 
 class Attempt:
@@ -76,7 +77,7 @@ class Attempt:
         except Exception:
             log.exception("an inference request could not be read")
         if not self.id:
-            self.id = stated_id(context) or new_id()
+            self.id = stated(context, REQUEST_ID) or new_id()
 
     async def response(self) -> pb.ModelInferResponse:
         """Wait for the answer.
@@ -114,11 +115,11 @@ class Attempt:
     def _submit(self, raw: bytes, context: Context) -> None:
         plane = self._plane
         request = infer_request(raw)
-        self.id = request.id or stated_id(context) or new_id()
+        self.id = request.id or stated(context, REQUEST_ID) or new_id()
         self._found = served, route = plane.find(request.model_name, request.model_version)
         message = infer_message(request)
         self._typed, self.closing = message.typed, message.closing
-        timeouts = (message.timeout_ns, _remaining_ns(context))
+        timeouts = (message.timeout_ns, _timeout_ns(stated(context, TIMEOUT)), _remaining_ns(context))
         deadline = deadline_ns(self.began_ns, timeouts, plane.default_timeout_ns)
         call = Call(served, route, Transport.GRPC, self.id, message.tensors, message.wishes, deadline, self.began_ns)
         self._give_up = plane.submit(call, self._settled)
@@ -127,6 +128,14 @@ class Attempt:
     def _settled(self, _: Call) -> None:
         if not self._done.done():
             self._done.set_result(None)
+
+
+def _timeout_ns(text: str) -> int | None:
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit()) or len(text) > 12:
+        raise InvalidInput(f"{TIMEOUT} must be a whole number of milliseconds")
+    return int(text) * 1_000_000
 
 
 def _remaining_ns(context: Context) -> int | None:
