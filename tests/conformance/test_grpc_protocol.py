@@ -53,7 +53,7 @@ def test_health_is_told(wire: Grpc) -> None:
 
 def test_standard_health_is_served(wire: Grpc, server: Server) -> None:
     with grpc.insecure_channel(server.grpc) as channel:
-        stub = health_pb2_grpc.HealthStub(channel)
+        stub: Any = health_pb2_grpc.HealthStub(channel)
         for service in ("", "inference.GRPCInferenceService"):
             answer = stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=5)
             assert answer.status == health_pb2.HealthCheckResponse.SERVING
@@ -394,8 +394,8 @@ def test_a_call_may_be_cancelled(wire: Grpc) -> None:
 
 def test_reflection_describes_every_service(server: Server, wire: Grpc) -> None:
     with grpc.insecure_channel(server.grpc) as channel:
-        stub = reflection_pb2_grpc.ServerReflectionStub(channel)
-        ask = reflection_pb2.ServerReflectionRequest
+        stub: Any = reflection_pb2_grpc.ServerReflectionStub(channel)
+        ask: Any = reflection_pb2.ServerReflectionRequest
         wanted = [ask(list_services=""), ask(file_containing_symbol="inference.GRPCInferenceService")]
         listed, described = stub.ServerReflectionInfo(iter(wanted), timeout=5)
     names = {service.name for service in listed.list_services_response.service}
