@@ -1,0 +1,294 @@
+"""The serving room on real models: who answers, where runs take place, deadlines, bounds, loading and unloading."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from time import monotonic_ns
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from penstock.core.desired import Desired, ModelSpec, State, VersionSpec, VersionStatus
+from penstock.core.errors import DeadlineExceeded, Fault, InvalidInput, NotFound, NotReady, Overloaded
+from penstock.core.labels import Protocol, Route
+from penstock.core.tensors import Tensor
+from penstock.monitor.counters import Slot, Totals
+from penstock.serving.calls import Call, OutputWish, new_id
+from penstock.serving.dataplane import DataPlane
+from penstock.serving.loader import Loader
+
+MINUTE_NS = 60_000_000_000
+
+
+def scaled(path: Path, factor: float) -> str:
+    """y = x * factor over FP32 [N, 2]."""
+    constant = helper.make_tensor("f", TensorProto.FLOAT, [], [factor])
+    graph = helper.make_graph(
+        [helper.make_node("Mul", ["x", "f"], ["y"])],
+        "scaled",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 2])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 2])],
+        [constant],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
+    return str(path)
+
+
+def counting(path: Path) -> str:
+    """A loop that runs as many turns as the input says: its time lies in its data."""
+    body = helper.make_graph(
+        [
+            helper.make_node("Identity", ["go"], ["go_on"]),
+            helper.make_node("Add", ["sum", "one"], ["sum_out"]),
+        ],
+        "body",
+        [
+            helper.make_tensor_value_info("turn", TensorProto.INT64, []),
+            helper.make_tensor_value_info("go", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("sum", TensorProto.INT64, []),
+        ],
+        [
+            helper.make_tensor_value_info("go_on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("sum_out", TensorProto.INT64, []),
+        ],
+        [helper.make_tensor("one", TensorProto.INT64, [], [1])],
+    )
+    graph = helper.make_graph(
+        [helper.make_node("Loop", ["turns", "yes", "zero"], ["total"], body=body)],
+        "counting",
+        [helper.make_tensor_value_info("turns", TensorProto.INT64, [])],
+        [helper.make_tensor_value_info("total", TensorProto.INT64, [])],
+        [helper.make_tensor("yes", TensorProto.BOOL, [], [1]), helper.make_tensor("zero", TensorProto.INT64, [], [0])],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
+    return str(path)
+
+
+class World:
+    """One worker's serving room without transports; nobody else loads and unloads."""
+
+    def __init__(self) -> None:
+        self.slot = Slot.in_process()
+        self.plane = DataPlane(self.slot, lambda block: Totals.of([self.slot], block), self, MINUTE_NS)
+        self.reports: list[tuple[VersionStatus, ...]] = []
+        self.loader = Loader(self.plane, self.slot, threads=2, on_status=self.reports.append)
+        self.asked: list[tuple[str, str | None]] = []
+
+    async def load(self, model: str, config: str | None) -> None:
+        self.asked.append((model, config))
+
+    async def unload(self, model: str) -> None:
+        self.asked.append((model, None))
+
+    def call(self, model: str, tensor: Tensor, version: str = "", timeout_ns: int = MINUTE_NS) -> Call:
+        served, route = self.plane.find(model, version)
+        now = monotonic_ns()
+        return Call(served, route, Protocol.REST, new_id(), [tensor], None, now + timeout_ns, now)
+
+    async def ask(self, model: str, values: list[list[float]], version: str = "") -> list[list[float]]:
+        call = self.call(model, Tensor("x", "FP32", np.array(values, "<f4")), version)
+        await self.plane.infer(call)
+        self.plane.finish(call, "ok")
+        answer: list[list[float]] = call.outputs[0].data.tolist()
+        return answer
+
+
+def in_world(story: Callable[[World], Awaitable[None]]) -> None:
+    async def run() -> None:
+        world = World()
+        await story(world)
+        await world.loader.close()
+
+    asyncio.run(run())
+
+
+def model(name: str, *versions: VersionSpec, aliases: dict[str, str] | None = None) -> ModelSpec:
+    return ModelSpec(name, versions, aliases or {})
+
+
+def test_versions_aliases_and_the_default(tmp_path: Path) -> None:
+    one = VersionSpec("1", scaled(tmp_path / "one.onnx", 1), block=1, tag="a")
+    ten = VersionSpec("10", scaled(tmp_path / "ten.onnx", 10), block=2, tag="a")
+
+    async def story(world: World) -> None:
+        await world.loader.apply(Desired(1, (model("m", one, ten),)))
+        assert world.plane.ready()
+        assert await world.ask("m", [[1, 2]]) == [[10, 20]]
+        assert await world.ask("m", [[1, 2]], "1") == [[1, 2]]
+        assert world.plane.find("m", "")[1] is Route.STABLE
+        assert world.plane.find("m", "10")[1] is Route.PINNED
+        await world.loader.apply(Desired(2, (model("m", one, ten, aliases={"champion": "1"}),)))
+        assert await world.ask("m", [[1, 2]]) == [[1, 2]]
+        assert await world.ask("m", [[1, 2]], "champion") == [[1, 2]]
+        with pytest.raises(NotFound, match="no version '7'"):
+            world.plane.find("m", "7")
+        with pytest.raises(NotFound, match="unknown model 'q'"):
+            world.plane.find("q", "")
+        counts = {one.version: one.totals.executions for one in world.plane.statistics("m")}
+        assert counts == {"1": 3, "10": 1}
+
+    in_world(story)
+
+
+def test_omission_unloads_and_a_new_tag_loads_anew(tmp_path: Path) -> None:
+    path = tmp_path / "m.onnx"
+
+    async def story(world: World) -> None:
+        await world.loader.apply(Desired(1, (model("m", VersionSpec("1", scaled(path, 2), block=1, tag="a")),)))
+        scaled(path, 3)
+        await world.loader.apply(Desired(2, (model("m", VersionSpec("1", str(path), block=1, tag="a")),)))
+        assert await world.ask("m", [[1, 1]]) == [[2, 2]]
+        await world.loader.apply(Desired(3, (model("m", VersionSpec("1", str(path), block=1, tag="b")),)))
+        assert await world.ask("m", [[1, 1]]) == [[3, 3]]
+        await world.loader.apply(Desired(4, (ModelSpec("m", unavailable={"1": "unloaded"}),)))
+        with pytest.raises(NotReady, match="unloaded"):
+            world.plane.find("m", "")
+        await world.loader.apply(Desired(5, ()))
+        with pytest.raises(NotFound):
+            world.plane.find("m", "1")
+
+    in_world(story)
+
+
+def test_a_broken_model_does_not_stop_the_others(tmp_path: Path) -> None:
+    bad = tmp_path / "bad.onnx"
+    bad.write_bytes(b"this is no graph")
+    good = VersionSpec("1", scaled(tmp_path / "good.onnx", 2), block=1, tag="a")
+
+    async def story(world: World) -> None:
+        broken = VersionSpec("1", str(bad), block=2, tag="a")
+        await world.loader.apply(Desired(1, (model("bad", broken), model("good", good))))
+        assert world.plane.ready()
+        assert await world.ask("good", [[1, 1]]) == [[2, 2]]
+        assert not world.plane.model_ready("bad")
+        with pytest.raises(NotReady):
+            world.plane.find("bad", "1")
+        states = {line.name: (line.state, bool(line.reason)) for line in world.plane.index()}
+        assert states == {"bad": (State.UNAVAILABLE, True), "good": (State.READY, False)}
+        assert [line.name for line in world.plane.index(ready_only=True)] == ["good"]
+
+    in_world(story)
+
+
+def test_content_that_fails_to_load_leaves_the_old_one_answering(tmp_path: Path) -> None:
+    path = tmp_path / "m.onnx"
+
+    async def story(world: World) -> None:
+        await world.loader.apply(Desired(1, (model("m", VersionSpec("1", scaled(path, 2), block=1, tag="a")),)))
+        path.write_bytes(b"torn")
+        await world.loader.apply(Desired(2, (model("m", VersionSpec("1", str(path), block=1, tag="b")),)))
+        assert await world.ask("m", [[1, 1]]) == [[2, 2]]
+        [status] = world.reports[-1]
+        assert (status.state, status.tag, bool(status.reason)) == (State.READY, "b", True)
+
+    in_world(story)
+
+
+def turns(count: int) -> Tensor:
+    return Tensor("turns", "INT64", np.array(count, "<i8"))
+
+
+def test_long_runs_leave_the_loop_free_and_end_at_their_deadline(tmp_path: Path) -> None:
+    spec = VersionSpec("1", counting(tmp_path / "m.onnx"), block=1, tag="a")
+
+    async def story(world: World) -> None:
+        await world.loader.apply(Desired(1, (model("m", spec),)))
+        quick = world.call("m", turns(5))
+        await world.plane.infer(quick)
+        assert quick.outputs[0].data.tolist() == 5
+        endless = world.call("m", turns(1 << 40), timeout_ns=50_000_000)
+        beats = asyncio.create_task(asyncio.sleep(0))
+        with pytest.raises(DeadlineExceeded):
+            await world.plane.infer(endless)
+        assert beats.done()
+        after = world.call("m", turns(7))
+        await world.plane.infer(after)  # the thread is free again: the endless run was stopped
+        assert after.outputs[0].data.tolist() == 7
+        assert Totals.of([world.slot], 1).inflight == 0
+
+    in_world(story)
+
+
+def test_the_queue_is_bounded_and_waiting_is_too(tmp_path: Path) -> None:
+    path = counting(tmp_path / "m.onnx")
+    policy = '{"max_queue_size": 2, "default_timeout_microseconds": 50000}'
+    config = f'{{"name": "m", "max_batch_size": 0, "dynamic_batching": {{"default_queue_policy": {policy}}}}}'
+    spec = VersionSpec("1", path, str(tmp_path), config, block=1, tag="a")
+
+    async def story(world: World) -> None:
+        await world.loader.apply(Desired(1, (model("m", spec),)))
+        calls = [world.call("m", turns(1 << 40), timeout_ns=300_000_000) for _ in range(3)]
+        ends = await asyncio.gather(*map(world.plane.infer, calls), return_exceptions=True)
+        texts = [str(end) for end in ends]
+        assert isinstance(ends[2], Overloaded)
+        assert "an answer was ready" in texts[0]
+        assert "queue timeout" in texts[1]
+
+    in_world(story)
+
+
+def test_a_caller_who_goes_away_frees_the_thread(tmp_path: Path) -> None:
+    spec = VersionSpec("1", counting(tmp_path / "m.onnx"), block=1, tag="a")
+
+    async def story(world: World) -> None:
+        await world.loader.apply(Desired(1, (model("m", spec),)))
+        gone = asyncio.create_task(world.plane.infer(world.call("m", turns(1 << 40))))
+        await asyncio.sleep(0)
+        gone.cancel()
+        next_one = world.call("m", turns(3))
+        await world.plane.infer(next_one)
+        assert next_one.outputs[0].data.tolist() == 3
+
+    in_world(story)
+
+
+@pytest.mark.parametrize(
+    ("wishes", "timeout_ns", "fault"),
+    [([OutputWish("q")], MINUTE_NS, InvalidInput), (None, 0, DeadlineExceeded)],
+)
+def test_faults_are_the_calls_own(
+    tmp_path: Path, wishes: list[OutputWish] | None, timeout_ns: int, fault: type[Fault]
+) -> None:
+    spec = VersionSpec("1", scaled(tmp_path / "m.onnx", 1), block=1, tag="a")
+
+    async def story(world: World) -> None:
+        await world.loader.apply(Desired(1, (model("m", spec),)))
+        call = world.call("m", Tensor("x", "FP32", np.zeros((1, 2), "<f4")), timeout_ns=timeout_ns)
+        call.wishes = wishes
+        with pytest.raises(fault):
+            await world.plane.infer(call)
+        world.plane.finish(call, fault.kind)
+        assert Totals.of([world.slot], 1).outcome_count(succeeded=False) == 1
+
+    in_world(story)
+
+
+def test_what_reached_no_version_is_counted_too() -> None:
+    async def story(world: World) -> None:
+        world.plane.refuse(None, Protocol.GRPC, "not_found", monotonic_ns())
+        assert list(Totals.of([world.slot], 0).requests()) == [("stable", "grpc", "not_found", 1)]
+
+    in_world(story)
+
+
+def test_loading_on_request_is_the_repositorys_work() -> None:
+    async def story(world: World) -> None:
+        await world.plane.load("m", "{}")
+        await world.plane.unload("m")
+        assert world.asked == [("m", "{}"), ("m", None)]
+
+    in_world(story)
+
+
+def test_draining_ends_readiness_for_good(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        assert not world.plane.ready()
+        await world.loader.apply(Desired(1, ()))
+        assert world.plane.ready()
+        world.plane.begin_drain()
+        await world.loader.apply(Desired(2, ()))
+        assert not world.plane.ready()
+
+    in_world(story)
