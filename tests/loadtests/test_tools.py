@@ -1,0 +1,119 @@
+"""The load tests' own parts: the servers they compare with answer right, and their judgements find what is wrong."""
+
+import os
+import sys
+from collections import Counter
+
+import pytest
+
+from loadtests.callers import Ended, Hanging, Lost
+from loadtests.contenders import contenders
+from loadtests.faults import Kill, miscounted, misplaced, slow
+from loadtests.graphs import repository
+from loadtests.h2load import Window
+from loadtests.latencies import Latencies
+from loadtests.measurements import Load, Measurement, Results
+from loadtests.models import MODELS
+from loadtests.openloop import open_loop
+from loadtests.processes import Server, running
+from loadtests.roads import BINARY, IMAGE, JSON, ROWS, Questions, Road, WrongAnswer
+
+TINY = MODELS["tiny"]
+SERVERS = {
+    "inline json": (["loadtests.ceiling", "tiny", "--codec", "json"], [JSON]),
+    "tick json": (["loadtests.ceiling", "tiny", "--codec", "json", "--tick"], [JSON]),
+    "inline binary": (["loadtests.ceiling", "tiny", "--codec", "binary"], [BINARY]),
+    "tick binary": (["loadtests.ceiling", "tiny", "--codec", "binary", "--tick"], [BINARY]),
+    "fastapi": (["loadtests.peers.fastapi_app", "tiny"], [ROWS, IMAGE]),
+}
+KILL = Kill(at=10.0, rest_ports=frozenset({500}), grpc_ports=frozenset({600}), noticed_s=0.05, back_s=0.5)
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_comparisons_answer_as_onnx_runtime(name: str) -> None:
+    repository(TINY)
+    module, roads = SERVERS[name]
+    cores = sorted(os.sched_getaffinity(0))
+    with running([sys.executable, "-m", *module], cores) as server:
+        for road in roads:
+            Questions(TINY).check(road, server.addresses["http"])
+            _every_open_loop_request_is_answered(road, server, cores)
+
+
+def _every_open_loop_request_is_answered(road: Road, server: Server, cores: list[int]) -> None:
+    call = road.write(TINY, TINY.rows(1))
+    address = server.addresses["http"]
+    window = open_loop(road, call, address, rate=500, seconds=0.2, cores=cores[:1], answer_bytes=0)
+    assert window.errors == 0
+    assert window.done == window.latencies.count > 50
+
+
+def test_a_wrong_answer_is_found() -> None:
+    repository(TINY)
+    with pytest.raises(WrongAnswer, match="rows: label"):
+        Questions(TINY).judge(ROWS, 0, {}, b'{"label":[0],"probabilities":[0.5,0.5]}')
+
+
+@pytest.mark.parametrize(
+    ("counted", "wrong"),
+    [
+        ({"rest": 2, "grpc": 1}, 0),
+        ({"rest": 3, "grpc": 1}, 0),
+        ({"rest": 1, "grpc": 1}, 1),
+        ({"rest": 4, "grpc": 2}, 2),
+    ],
+)
+def test_counters_lie_between_successes_and_calls(counted: dict[str, int], wrong: int) -> None:
+    ended = [_ended("rest"), _ended("rest"), _ended("rest", Lost()), _ended("grpc")]
+    assert len(miscounted(ended, Counter(counted))) == wrong
+
+
+@pytest.mark.parametrize(
+    ("ended", "fault"),
+    [
+        ([("rest", Lost("gone"), 9.9, 10.1, 500)], ""),
+        ([("rest", Lost("gone"), 9.9, 10.1, 0)], ""),
+        ([("rest", Lost("gone"), 9.9, 10.1, 501)], "beside every kill"),
+        ([("rest", Lost("gone"), 9.0, 9.9, 500)], "beside every kill"),
+        ([("rest", Lost("gone"), 10.2, 10.3, 500)], "beside every kill"),
+        ([("grpc", Lost("gone"), 9.9, 10.1, 0)], ""),
+        ([("grpc", Lost("gone"), 9.9, 10.1, 0)] * 2, "2 gRPC calls failed on 1 connections"),
+        ([("grpc", Hanging("late"), 9.9, 14.9, 0)], "a call hung"),
+        ([("rest", WrongAnswer("503"), 9.9, 10.1, 500)], "503"),
+    ],
+)
+def test_only_calls_in_the_dead_workers_hand_may_fail(
+    ended: list[tuple[str, Exception, float, float, int]], fault: str
+) -> None:
+    found = misplaced([Ended(name, began, end, failure, port) for name, failure, began, end, port in ended], [KILL])
+    assert len(found) == bool(fault)
+    assert fault in "".join(found)
+
+
+def test_capacity_must_be_back_in_time_and_readiness_must_have_said_so() -> None:
+    unnoticed = Kill(10.0, frozenset(), frozenset(), None, 0.5)
+    gone = Kill(10.0, frozenset(), frozenset(), 0.1, None)
+    assert slow([KILL], 1.0) == []
+    assert len(slow([KILL, unnoticed, gone], 1.0)) == 2
+    assert len(slow([KILL], 0.4)) == 1
+
+
+def test_ratios_are_taken_round_by_round() -> None:
+    """A machine that changes its speed between rounds does not change the ratio."""
+    load = Load("32 connections", 1.0, connections=32)
+    rates = {"inline json": (100.0, 400.0, 40.0), "penstock json": (80.0, 300.0, 30.0)}
+    measured = [_measured(number, name, rate) for name, some in rates.items() for number, rate in enumerate(some)]
+    row = Results(measured).row("tiny", load, next(one for one in contenders(TINY) if one.name == "penstock json"))
+    assert row is not None
+    assert row.to_inline == 0.75
+    assert row.to_tick is None
+    assert (row.rate, row.rate_min, row.rate_max) == (80.0, 30.0, 300.0)
+
+
+def _ended(protocol: str, failure: Exception | None = None) -> Ended:
+    return Ended(protocol, 9.9, 10.1, failure, 0)
+
+
+def _measured(number: int, contender: str, rate: float) -> Measurement:
+    window = Window(done=10, errors=0, rate=rate, latencies=Latencies(1.0, 1.0, 1.0, 10))
+    return Measurement(number, "tiny", contender, "32 connections", window, 30.0, 0.0)
