@@ -460,6 +460,15 @@ def test_pipelined_requests_are_answered_in_order(server: Server) -> None:
         assert wire.reply().json()["id"] == "4"
 
 
+def test_what_came_before_noise_is_answered_first(server: Server) -> None:
+    slow = json.dumps({"inputs": [{"name": "x", "shape": [1], "datatype": "FP32", "data": [1]}], "id": "1"}).encode()
+    for path, body in (("/v2/models/slow/infer", slow), (VECTOR, TEXT)):
+        with connected(server.http) as wire:
+            wire.send(request("POST", path, body) + b"\0\1 no request at all\r\n\r\n")
+            assert [wire.reply().status, wire.reply().status] == [200, 400]
+            assert wire.is_closed()
+
+
 def test_two_hundred_pipelined_requests(server: Server) -> None:
     with connected(server.http) as wire:
         wire.send(b"".join(request("POST", VECTOR, json.dumps({**BODY, "id": str(n)}).encode()) for n in range(200)))

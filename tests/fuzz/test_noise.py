@@ -106,6 +106,18 @@ def test_any_bytes_behind_any_header(target: Server, data: bytes, length: int) -
     assert reply.status in {200, 400}, reply
 
 
+def test_torn_requests_do_not_take_others_along(target: Server) -> None:
+    host, _, port = target.http.rpartition(":")
+    torn = GOOD + b"\0\1 no request at all\r\n\r\n"
+    for _ in range(10):
+        callers = [socket.create_connection((host, int(port)), 10) for _ in range(40)]
+        for number, caller in enumerate(callers):
+            caller.sendall(torn if number == 20 else GOOD)
+        assert [caller.recv(12) for caller in callers] == [b"HTTP/1.1 200"] * 40
+        for caller in callers:
+            caller.close()
+
+
 def test_requests_torn_at_every_byte(target: Server) -> None:
     for end in range(0, len(GOOD), 3):
         throw(target.http, GOOD[:end])
