@@ -4,6 +4,7 @@ import json
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
@@ -107,15 +108,13 @@ def test_any_bytes_behind_any_header(target: Server, data: bytes, length: int) -
 
 
 def test_torn_requests_do_not_take_others_along(target: Server) -> None:
-    host, _, port = target.http.rpartition(":")
     torn = GOOD + b"\0\1 no request at all\r\n\r\n"
     for _ in range(10):
-        callers = [socket.create_connection((host, int(port)), 10) for _ in range(40)]
-        for number, caller in enumerate(callers):
-            caller.sendall(torn if number == 20 else GOOD)
-        assert [caller.recv(12) for caller in callers] == [b"HTTP/1.1 200"] * 40
-        for caller in callers:
-            caller.close()
+        with ExitStack() as stack:
+            callers = [stack.enter_context(connected(target.http)) for _ in range(40)]
+            for number, caller in enumerate(callers):
+                caller.send(torn if number == 20 else GOOD)
+            assert [caller.reply().status for caller in callers] == [200] * 40
 
 
 def test_requests_torn_at_every_byte(target: Server) -> None:
