@@ -5,7 +5,6 @@ import logging
 import socket
 import struct
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -79,7 +78,7 @@ class Channel:
         self._desired = Desired()
         self._server: asyncio.Server | None = None
         self._outboxes: dict[int, Outbox] = {}
-        self._conversations: set[asyncio.Task[None]] = set()
+        self._conversations: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
         self.reports: dict[int, Report] = {}
         self.signatures: dict[Key, Message] = {}
 
@@ -92,8 +91,8 @@ class Channel:
         """Hang up on everybody."""
         if self._server is not None:
             self._server.close()
-        for task in list(self._conversations):
-            task.cancel()
+        for writer in self._conversations.values():
+            writer.transport.abort()  # which ends the conversation from within
         await asyncio.gather(*self._conversations, return_exceptions=True)
 
     def publish(self, desired: Desired) -> None:
@@ -106,13 +105,13 @@ class Channel:
         task = asyncio.current_task()
         if task is None:
             return
-        self._conversations.add(task)
+        self._conversations[task] = writer
         try:
             await self._meet(reader, writer)
         except ChannelBroken as broken:
             log.warning("a worker's connection broke: %s", broken)
         finally:
-            self._conversations.discard(task)
+            del self._conversations[task]
             writer.close()
 
     async def _meet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -134,7 +133,7 @@ class Channel:
         _put_desired(outbox, self._desired)
         self.reports[slot], self._outboxes[slot] = report, outbox
         pump = asyncio.create_task(outbox.pump(writer))
-        pump.add_done_callback(lambda _: writer.close())  # a peer that does not read ends the reading side as well
+        pump.add_done_callback(lambda _: writer.transport.abort())  # ends the reading too
         commands: set[asyncio.Task[None]] = set()
         try:
             while message := await receive(reader):
@@ -147,8 +146,7 @@ class Channel:
                 del self.reports[slot], self._outboxes[slot]
                 self._listeners.parted(slot, report)
             self._listeners.changed()
-            with suppress(asyncio.CancelledError, ChannelBroken):
-                await pump
+            await asyncio.gather(pump, return_exceptions=True)
 
     def _take(self, report: Report, message: Message, outbox: Outbox, commands: set[asyncio.Task[None]]) -> None:
         match message["type"]:

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
@@ -108,7 +107,7 @@ class Link:
         for key, message in self._signatures.items():
             self._outbox.put(key, message)
         pump = asyncio.create_task(self._outbox.pump(writer))
-        pump.add_done_callback(lambda _: writer.close())
+        pump.add_done_callback(lambda _: writer.transport.abort())
         return pump
 
     async def _shut(self, writer: asyncio.StreamWriter, pump: "asyncio.Task[None] | None") -> None:
@@ -119,8 +118,7 @@ class Link:
                 future.set_exception(NotReady(_GONE))
         if pump is not None:
             pump.cancel()
-            with suppress(asyncio.CancelledError, ChannelBroken):
-                await pump
+            await asyncio.gather(pump, return_exceptions=True)
 
     def _take(self, message: Message) -> None:
         if message["type"] == "desired":

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 LOCK_WAIT_S = 5.0
-SOCKET_PATH_BYTES = 100
-"""A socket's path must fit the kernel's 108 bytes; longer bases are passed over."""
+BASE_BYTES = 64
+"""Longer bases are passed over: a socket's whole path must fit the kernel's 108 bytes."""
 
 
 class RuntimeUnavailable(Exception):
@@ -60,7 +60,7 @@ def open_homes(home: Path, places: Sequence[Path]) -> list[Path]:
     digest = hashlib.sha256(os.fsencode(home.resolve())).hexdigest()[:16]
     found, refusals = [], []
     for place in places:
-        if len(os.fsencode(place)) > SOCKET_PATH_BYTES - 48:
+        if len(os.fsencode(place)) > BASE_BYTES:
             continue
         try:
             found.append(private(private(place) / digest))

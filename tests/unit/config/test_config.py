@@ -1,0 +1,102 @@
+"""Where settings come from, which of them wins, and how faults are told."""
+
+from pathlib import Path
+
+import pytest
+
+from penstock import config
+from penstock.config import ConfigFault
+
+
+@pytest.fixture(autouse=True)
+def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HOME", "HTTP_PORT", "GRPC_PORT", "OPS_PORT", "HOST", "WORKERS"):
+        monkeypatch.delenv(f"PENSTOCK_{name}", raising=False)
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "penstock.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_defaults_are_those_of_the_contract() -> None:
+    settings = config.load()
+    assert (settings.host, settings.http_port, settings.grpc_port, settings.ops_port) == ("127.0.0.1", 8000, 8001, 8002)
+    assert settings.workers == 1
+    assert settings.limits.max_body_bytes == 64 << 20
+    assert settings.limits.deadline_seconds == 60
+
+
+def test_flag_before_environment_before_file_before_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = write(tmp_path, "http_port: 1\ngrpc_port: 1\nops_port: 1\nstop: {drain_delay_seconds: 1.5}\n")
+    monkeypatch.setenv("PENSTOCK_HTTP_PORT", "2")
+    monkeypatch.setenv("PENSTOCK_GRPC_PORT", "2")
+    monkeypatch.setenv("PENSTOCK_STOP__ORPHAN_GRACE_SECONDS", "2.5")
+    settings = config.load(file, {"http_port": 3, "host": None, "stop.drain_timeout_seconds": 3.5})
+    assert (settings.http_port, settings.grpc_port, settings.ops_port) == (3, 2, 1)
+    stop = settings.stop
+    assert (stop.drain_delay_seconds, stop.orphan_grace_seconds, stop.drain_timeout_seconds) == (1.5, 2.5, 3.5)
+    assert settings.host == "127.0.0.1"
+
+
+def test_every_fault_is_told_at_once(tmp_path: Path) -> None:
+    file = write(tmp_path, "http_prt: 1\nworkers: many\nstop: {drain_delay_seconds: -1, x: 1}\nops_port: 70000\n")
+    with pytest.raises(ConfigFault) as caught:
+        config.load(file, {"grpc_port": -1})
+    text = str(caught.value)
+    assert len(caught.value.faults) == 6
+    for part in ("http_prt is no setting", "workers", "auto", "stop.drain_delay_seconds", "stop.x", "70000", "-1"):
+        assert part in text
+    assert "\n" not in text
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [("a: [\n", "no YAML"), ("- 1\n", "no settings"), ("\0", "no YAML"), ("!!python/object:os.system {}\n", "no YAML")],
+)
+def test_a_file_that_holds_no_settings_is_a_fault(tmp_path: Path, text: str, part: str) -> None:
+    with pytest.raises(ConfigFault, match=part):
+        config.load(write(tmp_path, text))
+
+
+def test_a_missing_file_is_a_fault_beside_the_others(tmp_path: Path) -> None:
+    with pytest.raises(ConfigFault) as caught:
+        config.load(tmp_path / "missing.yaml", {"http_port": -1})
+    assert len(caught.value.faults) == 2
+
+
+def test_an_empty_file_is_fine(tmp_path: Path) -> None:
+    assert config.load(write(tmp_path, "")) == config.load()
+
+
+def test_a_broken_section_in_the_environment_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PENSTOCK_LIMITS", "no json")
+    with pytest.raises(ConfigFault, match="limits"):
+        config.load()
+
+
+@pytest.mark.parametrize("value", ["auto", 1, "3", 256])
+def test_workers_are_a_number_or_auto(value: object) -> None:
+    assert config.load(flags={"workers": value}).workers in {"auto", 1, 3, 256}
+
+
+@pytest.mark.parametrize("value", ["0", 257, "all", 1.5])
+def test_other_worker_counts_are_refused_in_one_sentence(value: object) -> None:
+    with pytest.raises(ConfigFault, match="expected a number from 1 to 256, or auto") as caught:
+        config.load(flags={"workers": value})
+    assert len(caught.value.faults) == 1
+
+
+def test_what_is_shown_can_be_read_back(tmp_path: Path) -> None:
+    settings = config.load(flags={"http_port": 9, "ready_file": tmp_path / "ready.json"})
+    document = config.document(settings)
+    document = {name: value for name, value in document.items() if value is not None}
+    assert config.load(flags={}, file=write(tmp_path, str(document))) == settings
+
+
+def test_the_schema_knows_every_setting() -> None:
+    schema = config.schema()
+    assert schema["additionalProperties"] is False
+    assert set(schema["properties"]) == set(config.document(config.load()))
+    assert all("description" in one or "$ref" in one for one in schema["properties"].values())

@@ -1,0 +1,122 @@
+"""From found models and an operator's wishes to the desired state."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from penstock.control.desire import UNLOADED, Found, Ledger, ledger_in, ledger_out, plan
+from penstock.core.versions import VersionPolicy
+
+
+def found(name: str, *versions: str, tag: str = "a", **rest: object) -> Found:
+    return Found(name, f"/m/{name}", {v: f"/m/{name}/{v}" for v in versions}, dict.fromkeys(versions, tag), **rest)  # type: ignore[arg-type]
+
+
+def test_every_version_gets_a_block_of_its_own_and_keeps_it() -> None:
+    first = plan([found("b", "1", "2"), found("a", "1")], Ledger(), 10)
+    blocks = {(m.name, v.version): v.block for m in first.desired.models for v in m.versions}
+    assert sorted(blocks.values()) == [1, 2, 3]
+    assert [model.name for model in first.desired.models] == ["a", "b"]
+    second = plan([found("b", "2", "3")], first.ledger, 10)
+    assert {v.version: v.block for v in second.desired.models[0].versions} == {"2": blocks["b", "2"], "3": 4}
+    third = plan([found("a", "1")], second.ledger, 10)
+    assert third.desired.models[0].versions[0].block == blocks["a", "1"]
+    assert [one.desired.revision for one in (first, second, third)] == [1, 2, 3]
+
+
+def test_a_version_without_a_free_block_is_unavailable_and_says_why() -> None:
+    planned = plan([found("m", "1", "2", "3")], Ledger(), 2)
+    model = planned.desired.models[0]
+    assert [spec.version for spec in model.versions] == ["1", "2"]
+    assert "counter block" in model.unavailable["3"]
+
+
+def test_a_block_is_given_out_again_only_after_it_is_cleared() -> None:
+    first = plan([found("old", "1")], Ledger(), 1)
+    assert plan([found("new", "1")], first.ledger, 1).desired.models[0].versions == ()
+    again = plan([found("new", "1")], first.ledger, 1, reusable=[("old", "1")])
+    assert again.cleared == (1,)
+    assert again.desired.models[0].versions[0].block == 1
+    assert set(again.ledger.blocks) == {("new", "1")}
+
+
+def test_a_block_in_use_is_not_given_away() -> None:
+    first = plan([found("m", "1")], Ledger(), 1)
+    again = plan([found("m", "1", "2")], first.ledger, 1, reusable=[("m", "1")])
+    assert again.cleared == ()
+    assert [spec.version for spec in again.desired.models[0].versions] == ["1"]
+
+
+@given(st.lists(st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from("123")), max_size=8), max_size=6))
+def test_no_two_versions_ever_share_a_block(rounds: list[list[tuple[str, str]]]) -> None:
+    ledger, last = Ledger(), 5
+    for wanted in rounds:
+        names = {name for name, _ in wanted}
+        models = [found(name, *sorted({v for n, v in wanted if n == name})) for name in names]
+        planned = plan(models, ledger, last, reusable=list(ledger.blocks))
+        ledger = planned.ledger
+        used = [spec.block for model in planned.desired.models for spec in model.versions]
+        assert len(used) == len(set(used))
+        assert all(1 <= block <= last for block in used)
+        assert len(set(ledger.blocks.values())) == len(ledger.blocks)
+        told = sum(len(model.versions) + len(model.unavailable) for model in planned.desired.models)
+        assert told == len(set(wanted))
+
+
+def test_the_tag_changes_with_content_configuration_and_attempt() -> None:
+    def tag(model: Found, ledger: Ledger | None = None) -> str:
+        return plan([model], ledger or Ledger(), 5).desired.models[0].versions[0].tag
+
+    same = found("m", "1")
+    tags = {tag(same), tag(found("m", "1", tag="b")), tag(replace(same, config='{"max_batch_size":2}'))}
+    assert len(tags | {tag(same, Ledger(attempts={"m": 1}))}) == 4
+    assert tag(same) == tag(found("m", "1"))
+
+
+def test_what_is_not_served_says_why() -> None:
+    latest = VersionPolicy("latest", 1)
+    models = [
+        found("fine", "1"),
+        found("bad", problem="no good"),
+        found("half", "1", broken={"2": "no graph"}),
+        found("newest", "1", "2", policy=latest),
+        found("nothing"),
+        found("out", "1"),
+    ]
+    ledger = Ledger(unloaded=frozenset({"out"}), quarantine={("fine", "1"): "ended workers"})
+    planned = {model.name: model for model in plan(models, ledger, 10).desired.models}
+    assert planned["fine"].unavailable == {"1": "ended workers"}
+    assert planned["bad"].unavailable == {"": "no good"}
+    assert planned["half"].unavailable == {"2": "no graph"}
+    assert [spec.version for spec in planned["half"].versions] == ["1"]
+    assert planned["newest"].unavailable == {}
+    assert [spec.version for spec in planned["newest"].versions] == ["2"]
+    assert list(planned["nothing"].unavailable) == [""]
+    assert planned["out"].unavailable == {"1": UNLOADED}
+    assert planned["out"].versions == ()
+
+
+names = st.text(max_size=5)
+
+
+@given(
+    st.builds(
+        Ledger,
+        revision=st.integers(0),
+        blocks=st.dictionaries(st.tuples(names, names), st.integers(1, 1023)),
+        unloaded=st.frozensets(names),
+        configs=st.dictionaries(names, names),
+        attempts=st.dictionaries(names, st.integers(0)),
+        quarantine=st.dictionaries(st.tuples(names, names), names),
+    )
+)
+def test_a_ledger_survives_being_stored(ledger: Ledger) -> None:
+    assert ledger_in(json.loads(json.dumps(ledger_out(ledger)))) == ledger
+
+
+@pytest.mark.parametrize("stored", [{}, {"revision": 4}])
+def test_a_partial_ledger_is_as_at_the_beginning(stored: dict[str, int]) -> None:
+    assert ledger_in(stored) == Ledger(revision=stored.get("revision", 0))

@@ -1,0 +1,203 @@
+"""Runtime directories, slot files, model folders: what lies in the file system."""
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from penstock.control import memory, runtime
+from penstock.control.content import FolderContents
+from penstock.control.desire import Found
+from penstock.control.digests import digest
+from penstock.control.memory import SlotFile
+from penstock.control.processes import adopt
+from penstock.core.errors import InvalidInput
+from penstock.monitor.counters import SLOT_BYTES
+
+
+def test_a_private_directory_is_made_for_this_user_alone(tmp_path: Path) -> None:
+    made = runtime.private(tmp_path / "mine")
+    assert made.stat().st_mode & 0o777 == 0o700
+    assert runtime.private(made) == made
+
+
+def test_an_open_or_linked_directory_is_not_trusted(tmp_path: Path) -> None:
+    opened = tmp_path / "open"
+    opened.mkdir(mode=0o755)
+    opened.chmod(0o755)
+    with pytest.raises(PermissionError):
+        runtime.private(opened)
+    (tmp_path / "link").symlink_to(runtime.private(tmp_path / "mine"))
+    with pytest.raises(OSError):
+        runtime.private(tmp_path / "link")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")
+def test_a_directory_of_somebody_else_is_not_trusted(tmp_path: Path) -> None:
+    strangers = runtime.private(tmp_path / "strangers")
+    os.chown(strangers, 12345, 12345)
+    with pytest.raises(PermissionError):
+        runtime.private(strangers)
+
+
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """A folder whose path leaves room for a socket's."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        yield Path(folder)
+
+
+def test_bases_that_cannot_be_trusted_are_passed_over(short_path: Path) -> None:
+    opened = short_path / "open"
+    opened.mkdir()
+    opened.chmod(0o777)
+    homes = runtime.open_homes(short_path / "home", [opened, short_path / "good", short_path / ("long" * 30)])
+    assert [home.parent.name for home in homes] == ["good"]
+    with pytest.raises(runtime.RuntimeUnavailable):
+        runtime.open_homes(short_path / "home", [opened])
+
+
+def test_homes_do_not_meet(short_path: Path) -> None:
+    one, same, other = (runtime.open_homes(short_path / name, [short_path / "b"])[0] for name in ("h1", "h1", "h2"))
+    assert one == same != other
+
+
+def test_the_best_base_is_in_memory() -> None:
+    places = runtime.bases({"XDG_RUNTIME_DIR": "/run/user/7"}, 7)
+    assert [str(place) for place in places[:2]] == ["/dev/shm/penstock-7", "/run/user/7/penstock"]
+    assert len(runtime.bases({}, 7)) == 2
+
+
+def test_an_instance_is_abandoned_only_without_its_control_process(tmp_path: Path) -> None:
+    home = runtime.private(tmp_path / "home")
+    instance = runtime.create(home)
+    instance.write("instance", {"a": 1})
+    assert runtime.abandoned(home) == []
+    instance.release()
+    found = runtime.abandoned(home)
+    assert [one.path for one in found] == [instance.path]
+    assert found[0].read("instance") == {"a": 1}
+    assert runtime.abandoned(home) == []
+    found[0].remove()
+    assert not home.exists()
+    assert runtime.abandoned(home) == []
+
+
+def test_documents_that_cannot_be_read_are_empty(tmp_path: Path) -> None:
+    instance = runtime.Instance(tmp_path)
+    assert instance.read("ledger") == {}
+    (tmp_path / "ledger.json").write_text('{"torn')
+    assert instance.read("ledger") == {}
+    (tmp_path / "ledger.json").write_text("[1]")
+    assert instance.read("ledger") == {}
+
+
+def test_a_lock_is_held_by_one_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime, "LOCK_WAIT_S", 0.0)
+    with runtime.locked(tmp_path / "lock"):
+        assert runtime.try_lock(tmp_path / "lock") is None
+        with pytest.raises(runtime.RuntimeUnavailable), runtime.locked(tmp_path / "lock"):
+            pass
+    with runtime.locked(tmp_path / "lock"):
+        pass
+
+
+def test_a_slot_is_shared_memory(tmp_path: Path) -> None:
+    memory.create(tmp_path / "slot-0")
+    assert (tmp_path / "slot-0").stat().st_blocks * 512 >= SLOT_BYTES  # set aside, so that no write can fail
+    writer, reader = SlotFile(tmp_path / "slot-0"), SlotFile(tmp_path / "slot-0", writable=False)
+    writer.slot.take_over(41)
+    writer.slot.block(3).entered()
+    assert reader.slot.pid == 41
+    assert memory.totals([reader.slot, reader.slot])(3).inflight == 2
+    with pytest.raises((TypeError, ValueError)):
+        reader.slot.beat(1)
+    writer.close()
+    reader.close()
+
+
+OWNER = """
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from penstock.control.memory import SlotFile
+file = SlotFile(Path(sys.argv[1]))
+print(file.acquire(), flush=True)
+sys.stdin.read()
+"""
+
+
+def test_the_owner_of_a_slot_is_known_while_it_lives(tmp_path: Path) -> None:
+    memory.create(tmp_path / "slot-0")
+    file = SlotFile(tmp_path / "slot-0")
+    assert file.owner() == 0
+    assert adopt(file) is None
+    command = [sys.executable, "-c", OWNER, str(tmp_path / "slot-0")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as owner:
+        assert owner.stdout is not None
+        assert owner.stdout.readline() == b"True\n"
+        assert file.owner() == owner.pid
+        assert not file.acquire()
+        adopted = adopt(file)
+        assert adopted is not None
+        assert adopted.pid == owner.pid
+        assert not adopted.ended()
+        adopted.kill()
+        owner.wait(5)
+    assert adopted.ended()
+    adopted.terminate()  # nobody is hurt
+    assert adopted.close() == "adopted"
+    assert file.owner() == 0
+    assert file.acquire()
+    file.close()
+
+
+def place(root: Path, name: str, text: str = "graph") -> Path:
+    path = root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def scanned(root: Path) -> dict[str, Found]:
+    return {model.name: model for model in FolderContents(root).scan()}
+
+
+def test_a_tag_changes_with_the_files_of_its_version_alone(tmp_path: Path) -> None:
+    place(tmp_path, "m/1/model.onnx")
+    place(tmp_path, "m/2/model.onnx")
+    place(tmp_path, "m/labels.txt")
+    place(tmp_path, "flat.onnx")
+    first = scanned(tmp_path)
+    assert scanned(tmp_path) == first
+    place(tmp_path, "m/2/weights.bin")
+    second = scanned(tmp_path)
+    assert second["m"].tags["1"] == first["m"].tags["1"]
+    assert second["m"].tags["2"] != first["m"].tags["2"]
+    place(tmp_path, "m/labels.txt", "other labels")
+    third = scanned(tmp_path)
+    assert third["m"].tags["1"] != second["m"].tags["1"]
+    assert third["flat"].tags == first["flat"].tags
+    place(tmp_path, "flat.onnx", "another graph")
+    assert scanned(tmp_path)["flat"].tags != first["flat"].tags
+
+
+def test_a_configuration_can_take_the_place_of_a_models_own(tmp_path: Path) -> None:
+    for version in "123":
+        place(tmp_path, f"m/{version}/model.onnx")
+    model = scanned(tmp_path)["m"]
+    latest = FolderContents(tmp_path).configured(model, '{"version_policy": {"latest": {"num_versions": 1}}}')
+    assert latest.policy.choose(latest.paths) == ("3",)
+    assert model.policy.choose(model.paths) == ("1", "2", "3")
+    with pytest.raises(InvalidInput):
+        FolderContents(tmp_path).configured(model, '{"backend": "tensorrt"}')
+
+
+def test_a_digest_is_that_of_the_bytes(tmp_path: Path) -> None:
+    empty = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+    assert digest(place(tmp_path, "empty", "")) == empty

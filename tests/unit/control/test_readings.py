@@ -1,0 +1,99 @@
+"""From counters in slots to metric readings: they add up over workers and go on over restarts."""
+
+from collections import Counter
+from collections.abc import Iterable
+
+from penstock.control import readings
+from penstock.control.readings import Tally, tally_in, tally_out
+from penstock.core.desired import Desired, ModelSpec, State, VersionSpec, VersionStatus
+from penstock.core.labels import OUTCOME_INDEX, PROTOCOL_NAMES, Protocol, Route
+from penstock.monitor.counters import Slot
+from penstock.telemetry import metrics
+from penstock.telemetry.metrics import Distribution, Metric, Point, Reading
+
+
+def points(found: Iterable[Reading], metric: Metric) -> dict[tuple[str, ...], float]:
+    return {one.labels: one.value for one in found if isinstance(one, Point) and one.metric is metric}
+
+
+def distributions(found: Iterable[Reading], metric: Metric) -> dict[tuple[str, ...], Distribution]:
+    return {one.labels: one for one in found if isinstance(one, Distribution) and one.metric is metric}
+
+
+def finish(slot: Slot, block: int, outcome: str, protocol: Protocol = Protocol.REST, total_ns: int = 1_000_000) -> None:
+    series = Route.STABLE * len(PROTOCOL_NAMES) + protocol
+    slot.block(block).failed(series, OUTCOME_INDEX[outcome], total_ns)
+
+
+BLOCKS = {("m", "1"): 1, ("m", "2"): 2}
+
+
+def test_requests_add_up_over_workers_with_the_code_of_their_transport() -> None:
+    slots = [Slot.in_process(), Slot.in_process()]
+    for slot in slots:
+        for outcome in ("invalid", "invalid", "overloaded", "too_large"):
+            finish(slot, 1, outcome)
+            finish(slot, 1, outcome, Protocol.GRPC)
+    finish(slots[0], 0, "not_found")
+    found = list(readings.counted(slots, slots, BLOCKS))
+    assert points(found, metrics.REQUESTS) == {
+        ("m", "1", "stable", "rest", "400"): 4,
+        ("m", "1", "stable", "rest", "429"): 2,
+        ("m", "1", "stable", "rest", "413"): 2,
+        ("m", "1", "stable", "grpc", "INVALID_ARGUMENT"): 4,
+        ("m", "1", "stable", "grpc", "RESOURCE_EXHAUSTED"): 4,  # two outcomes share this name
+        ("_unknown", "", "stable", "rest", "404"): 1,
+    }
+    durations = distributions(found, metrics.REQUEST_DURATION)
+    assert sum(durations["m", "1", "stable", "rest"].buckets) == 8
+    assert durations["m", "1", "stable", "rest"].total == 0.008
+
+
+def test_a_successor_in_the_slot_continues_its_counters_and_not_its_gauges() -> None:
+    slot = Slot.in_process()
+    finish(slot, 1, "invalid")
+    slot.block(1).entered()
+    slot.take_over(99)
+    finish(slot, 1, "invalid")
+    found = list(readings.counted([slot], [slot], BLOCKS))
+    assert points(found, metrics.REQUESTS)["m", "1", "stable", "rest", "400"] == 2
+    assert points(found, metrics.INFLIGHT)["m",] == 0
+
+
+def test_gauges_of_dead_workers_do_not_count() -> None:
+    living, dead = Slot.in_process(), Slot.in_process()
+    for slot in (living, dead):
+        slot.block(1).entered()
+        slot.block(2).entered()
+    found = list(readings.counted([living, dead], [living], BLOCKS))
+    assert points(found, metrics.INFLIGHT) == {("_unknown",): 0, ("m",): 2}
+
+
+def test_refusals_for_lack_of_room_or_time_count_by_model() -> None:
+    slot = Slot.in_process()
+    for block, outcome in ((1, "overloaded"), (2, "overloaded"), (2, "deadline")):
+        finish(slot, block, outcome)
+    found = list(readings.counted([slot], [slot], BLOCKS))
+    assert points(found, metrics.SHED)["m", "queue_full"] == 2
+    assert points(found, metrics.DEADLINE_EXCEEDED)["m", "request"] == 1
+
+
+def test_states_are_one_of_each() -> None:
+    found = list(readings.states([VersionStatus("m", "1", State.READY)]))
+    values = points(found, metrics.MODEL_STATE)
+    assert values == {("m", "1", state.value): float(state is State.READY) for state in State}
+
+
+def test_contents_are_told_once_their_digest_is_known() -> None:
+    desired = Desired(1, (ModelSpec("m", (VersionSpec("1", "/a"), VersionSpec("2", "/b"))),))
+    found = list(readings.contents(desired, lambda spec: {"/a": "sha256:aa"}.get(spec.path)))
+    assert points(found, metrics.MODEL_INFO) == {("m", "1", "sha256:aa"): 1}
+
+
+def test_what_the_control_process_counts_survives_being_stored() -> None:
+    tally = Tally(Counter(died=2), Counter({("m", "1", "ok"): 3}))
+    assert tally_in(tally_out(tally)) == tally
+    assert tally_in({}) == Tally()
+    found = list(readings.tallied(tally))
+    assert points(found, metrics.WORKER_RESTARTS) == {("died",): 2, ("frozen",): 0, ("stuck",): 0}
+    assert points(found, metrics.MODEL_LOADS) == {("m", "1", "ok"): 3}
