@@ -469,6 +469,18 @@ def test_what_came_before_noise_is_answered_first(server: Server) -> None:
             assert wire.is_closed()
 
 
+@pytest.mark.parametrize(
+    "before", [b"", request("GET", "/v2"), request("POST", VECTOR, TEXT)], ids=["", "GET", "infer"]
+)
+def test_a_body_that_breaks_off_into_noise_is_refused(server: Server, before: bytes) -> None:
+    for path in (VECTOR, "/v2/repository/index"):
+        with connected(server.http) as wire:
+            wire.send(before + request("POST", path, b"2\r\n{}\r\nnoise\r\n", "Transfer-Encoding: chunked"))
+            expected = [200, 400] if before else [400]
+            assert [wire.reply().status for _ in expected] == expected
+            assert wire.is_closed()
+
+
 def test_two_hundred_pipelined_requests(server: Server) -> None:
     with connected(server.http) as wire:
         wire.send(b"".join(request("POST", VECTOR, json.dumps({**BODY, "id": str(n)}).encode()) for n in range(200)))

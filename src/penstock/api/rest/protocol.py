@@ -174,7 +174,7 @@ class InferProtocol(HttpToolsProtocol):
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
-        self._line: deque[Turn | tuple[RequestResponseCycle, Any]] = deque()
+        self._line: deque[Turn | tuple[RequestResponseCycle, Any] | bytes] = deque()  # bytes are the last words
         self._turn: Turn | None = None
         self._asgi: RequestResponseCycle | None = None
         self._received_ns = self._began_ns = monotonic_ns()
@@ -380,6 +380,9 @@ class InferProtocol(HttpToolsProtocol):
                 answer, count = first.answer
                 self._write(first, answer)
                 count()
+            elif isinstance(first, bytes):
+                self._line.popleft()
+                self._end(first)
             else:
                 self._line.popleft()
                 self._start_now(*first)
@@ -415,7 +418,6 @@ class InferProtocol(HttpToolsProtocol):
     # Refusals that end the connection.
 
     def _refuse_connection(self, status: int, message: str) -> None:
-        self._in_message = False
         self._last_words(self._error(None, status, message))
 
     def _refuse_body(self, turn: Turn) -> None:
@@ -426,8 +428,28 @@ class InferProtocol(HttpToolsProtocol):
         self._last_words(self._failure(turn, fault, b""))
 
     def _last_words(self, answer: bytes) -> None:
-        """Answer and end our side; what still arrives is discarded, as closing at once would lose the answer."""
+        """Answer once all that came before is answered, and end our side; nothing that still arrives is read."""
         self._discarding = True
+        self._drop_half_given()
+        self._in_message = False
+        if self._line or self._asgi_busy():
+            self._line.append(answer)
+        else:
+            self._end(answer)
+
+    def _drop_half_given(self) -> None:
+        """Let go of a request that the application has, but whose body will never be whole."""
+        if not self._in_message or self._head_bytes or self._turn is not None:
+            return
+        self.cycle.disconnected = True
+        self.cycle.message_event.set()
+        if self._asgi is self.cycle:
+            self._asgi = None
+        elif self._line:
+            self._line.pop()
+
+    def _end(self, answer: bytes) -> None:
+        """Write the last words; what still arrives is discarded for a while, as closing at once would lose them."""
         if self.transport.is_closing():
             return
         self.transport.write(answer)
@@ -459,7 +481,7 @@ class InferProtocol(HttpToolsProtocol):
         for waiting in line:
             if isinstance(waiting, Turn):
                 self._abandon(waiting)
-        for cycle in (self._asgi, *(waiting[0] for waiting in line if not isinstance(waiting, Turn))):
+        for cycle in (self._asgi, *(waiting[0] for waiting in line if isinstance(waiting, tuple))):
             if cycle is not None:
                 cycle.disconnected = True
                 cycle.message_event.set()
