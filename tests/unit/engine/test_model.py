@@ -111,6 +111,10 @@ def test_a_loaded_model_has_been_measured(tmp_path: Path) -> None:
     assert model.measured_elements == 30
 
 
+def test_a_loop_is_not_measured_since_its_time_is_a_matter_of_its_data(tmp_path: Path) -> None:
+    assert load(graphs.endless(tmp_path), ModelOptions(), 1).run_ns is None
+
+
 def test_a_model_without_inputs(tmp_path: Path) -> None:
     node = helper.make_node("Constant", [], ["y"], value_float=1.5)
     model = load(graphs.save(tmp_path, [node], [], [graphs.tensor("y", [])]), ModelOptions(), 1)
@@ -180,7 +184,7 @@ def test_configured_warm_up_runs_and_decides(tmp_path: Path) -> None:
 
 def test_faults_of_a_run(tmp_path: Path) -> None:
     model = load(graphs.gather(tmp_path), ModelOptions(), 1)
-    with pytest.raises(InvalidInput, match="indices element out of data bounds"):
+    with pytest.raises(Internal, match="indices element out of data bounds"):
         model.run({"x": np.array([9])}, ["y"])
     assert model.run({"x": np.array([0])}, ["y"])[0].tolist() == [1.0]
 
