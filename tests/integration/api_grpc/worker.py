@@ -1,0 +1,171 @@
+"""A data plane with a gRPC front in this process, on a loop and a thread of its own."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import onnx
+import uvloop
+
+from penstock.api.grpc.server import GrpcOptions, GrpcServer
+from penstock.core.desired import ModelSpec, State, VersionStatus
+from penstock.core.errors import NotFound
+from penstock.core.options import ModelOptions
+from penstock.engine import model as engine
+from penstock.monitor.counters import Slot, Totals
+from penstock.serving.catalogue import Catalogue, ModelEntry, model_entry
+from penstock.serving.dataplane import DataPlane
+from penstock.serving.served import Identity, Served
+from tests import zoo
+from tests.harness import wait_until
+
+Result = TypeVar("Result")
+CALL_SECONDS = 20.0
+
+MODELS: dict[str, dict[str, Callable[[], onnx.ModelProto]]] = {
+    **{f"identity_{name.lower()}": {"1": partial(zoo.identity, name)} for name in zoo.ONNX_TYPES},
+    "classifier": {"1": zoo.classifier},
+    "gather": {"1": zoo.gather},
+    "mixed": {"1": zoo.mixed},
+    "pair": {"1": partial(zoo.versioned, 1), "2": partial(zoo.versioned, 2)},
+    "scalar": {"1": partial(zoo.affine, 2.0, 1.0, ())},
+    "slow": {"1": partial(zoo.looping, zoo.SLOW_STEPS)},
+}
+CONFIG = {"name": "any", "backend": "onnxruntime", "input": [{"name": "x", "data_type": "TYPE_FP32", "dims": ["3"]}]}
+
+
+class Shelf:
+    """A repository that knows one model and remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str, str | None]] = []
+
+    async def load(self, model: str, config: str | None) -> None:
+        """Remember it."""
+        self._check("load", model, config)
+
+    async def unload(self, model: str) -> None:
+        """Remember it."""
+        self._check("unload", model, None)
+
+    def _check(self, verb: str, model: str, config: str | None) -> None:
+        if model != "pair":
+            raise NotFound(f"unknown model '{model}'")
+        self.asked.append((verb, model, config))
+
+
+class Worker:
+    """What tests may ask of the running worker; ``address`` is where it listens."""
+
+    def __init__(self, folder: Path, options: GrpcOptions) -> None:
+        self.slot = Slot.in_process()
+        self.shelf = Shelf()
+        self.address = ""
+        self._folder = folder
+        self._options = options
+        self._blocks = {
+            (name, version): 1 + index
+            for index, (name, version) in enumerate((name, version) for name in MODELS for version in MODELS[name])
+        }
+        self._loop = uvloop.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="worker", daemon=True)
+        self._thread.start()
+        self.run(self._start())
+
+    async def _start(self) -> None:
+        self.plane = DataPlane(self.slot, lambda block: Totals.of([self.slot], block), self.shelf, 30_000_000_000)
+        self.plane.publish(Catalogue({name: self._entry(name) for name in MODELS} | _LOADING), self._blocks)
+        self.plane.complete()
+        self.server = GrpcServer(self.plane, self._options)
+        self.address = f"127.0.0.1:{await self.server.start('127.0.0.1', 0)}"
+
+    async def _stop(self) -> None:
+        await self.server.stop(0)
+        served = {answer[0] for entry in self.plane.catalogue.models.values() for answer in entry.answers.values()}
+        self.plane.publish(Catalogue(), {})
+        await asyncio.gather(*[one.close() for one in served])
+
+    def _entry(self, name: str) -> ModelEntry:
+        served, statuses = {}, {}
+        for version in MODELS[name]:
+            model = engine.load(self._folder / name / version / "model.onnx", ModelOptions(), 1)
+            block = self.slot.block(self._blocks[name, version])
+            served[version] = Served(Identity(name, version), model, ModelOptions(), CONFIG, block)
+            statuses[version] = VersionStatus(name, version, State.READY)
+        return model_entry(ModelSpec(name), served, statuses)
+
+    def run(self, work: Coroutine[Any, Any, Result]) -> Result:
+        """Await something on the worker's loop."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(CALL_SECONDS)
+
+    def call(self, work: Callable[[], Result]) -> Result:
+        """Call something on the worker's loop."""
+
+        async def called() -> Result:
+            return work()
+
+        return self.run(called())
+
+    def outcomes(self, model: str = "", version: str = "1") -> dict[str, int]:
+        """How requests for a version ended, so far; without a model, those that reached no version."""
+        block = self._blocks[model, version] if model else 0
+        counts: dict[str, int] = {}
+        for _, _, outcome, count in Totals.of([self.slot], block).requests():
+            counts[outcome] = counts.get(outcome, 0) + count
+        return counts
+
+    def awaits(
+        self, expected: Mapping[str, int], model: str = "", version: str = "1", since: Mapping[str, int] | None = None
+    ) -> None:
+        """Wait until just these outcomes came in, beyond the ones in ``since``: a call is counted after its answer."""
+        earlier = since or {}
+
+        def arrived() -> bool:
+            added = {kind: count - earlier.get(kind, 0) for kind, count in self.outcomes(model, version).items()}
+            return {kind: count for kind, count in added.items() if count} == expected
+
+        wait_until(arrived, CALL_SECONDS, f"{expected} is counted")
+
+    def settles(self, model: str, seconds: float = CALL_SECONDS) -> None:
+        """Wait until no request of a model's version 1 is under way."""
+        wait_until(lambda: self.totals(model).inflight == 0, seconds, "nothing is under way")
+
+    def totals(self, model: str, version: str = "1") -> Totals:
+        """All counts of a version."""
+        return Totals.of([self.slot], self._blocks[model, version])
+
+    def close(self) -> None:
+        """Stop at once."""
+        self.run(self._stop())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(CALL_SECONDS)
+        self._loop.close()
+
+
+_LOADING = {"loading": model_entry(ModelSpec("loading"), {}, {"1": VersionStatus("loading", "1", State.LOADING)})}
+
+
+def build(folder: Path) -> Path:
+    """Write the models."""
+    for name, versions in MODELS.items():
+        zoo.place(folder, name, {version: make() for version, make in versions.items()})
+    return folder
+
+
+@contextmanager
+def running(folder: Path, options: GrpcOptions | None = None) -> Iterator[Worker]:
+    """A worker, stopped at the end."""
+    worker = Worker(folder, options or GrpcOptions())
+    try:
+        yield worker
+    finally:
+        worker.close()
+
+
+def facts(metadata: object) -> Mapping[str, str]:
+    """Metadata as a mapping."""
+    return dict(metadata or ())  # type: ignore[call-overload,no-any-return]

@@ -1,0 +1,115 @@
+"""How a server comes up: the ready line and file, and one clear line when it cannot."""
+
+import re
+import socket
+import time
+from pathlib import Path
+
+import pytest
+
+from tests import harness, zoo
+from tests.integration.control.watch import free_port, infer, port_of
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("models")
+    zoo.place(root, "pair", {"1": zoo.versioned(1)})
+    return root
+
+
+def refusal(room: Path, *arguments: str, code: int = 2) -> str:
+    """The one line `penstock serve` ends with."""
+    ended = harness.run_command("serve", *arguments, room=room)
+    assert (ended.returncode, ended.stdout) == (code, ""), ended
+    lines = ended.stderr.strip().splitlines()
+    assert len(lines) == 1, lines
+    return lines[0]
+
+
+def test_the_ready_line_and_file_say_the_same(folder: Path, tmp_path: Path) -> None:
+    with harness.running(folder, tmp_path, "--drain-delay", "0") as server:
+        line = re.search(r"^penstock ready http=(\S+) grpc=(\S+) ops=(\S+)$", server.log_text(), re.MULTILINE)
+        assert line is not None
+        assert line.groups() == (server.http, server.grpc, server.ops)
+        assert server.workers == tuple(server.child_pids())
+        assert server.is_ready()
+
+
+def test_stated_ports_are_used(folder: Path, tmp_path: Path) -> None:
+    wanted = [free_port() for _ in range(3)]
+    options = [
+        text
+        for flag, port in zip(("http", "grpc", "ops"), wanted, strict=True)
+        for text in (f"--{flag}-port", str(port))
+    ]
+    with harness.running(folder, tmp_path, *options, "--drain-delay", "0") as server:
+        assert [port_of(address) for address in (server.http, server.grpc, server.ops)] == wanted
+    with harness.running(folder, tmp_path, *options, "--drain-delay", "0") as server:  # and free again at once
+        infer(server)
+
+
+def test_ipv6(folder: Path, tmp_path: Path) -> None:
+    with harness.running(folder, tmp_path, "--host", "::1", "--drain-delay", "0") as server:
+        assert server.http.startswith("[::1]:")
+        infer(server)
+        assert server.is_ready()
+
+
+@pytest.mark.parametrize("flag", ["--http-port", "--grpc-port", "--ops-port"])
+def test_a_port_in_use_is_told_in_one_line(folder: Path, tmp_path: Path, flag: str) -> None:
+    others = [text for one in ("--http-port", "--grpc-port", "--ops-port") if one != flag for text in (one, "0")]
+    with socket.create_server(("127.0.0.1", 0)) as stranger:
+        port = stranger.getsockname()[1]
+        line = refusal(tmp_path, str(folder), *others, flag, str(port), code=1)
+    assert line == f"penstock: port {port} on 127.0.0.1 is in use; choose another with {flag}"
+
+
+def test_the_ports_of_a_running_server_are_in_use(folder: Path, tmp_path: Path) -> None:
+    with harness.running(folder, tmp_path, "--drain-delay", "0") as server:
+        ports = ("--http-port", str(port_of(server.http)), "--grpc-port", "0", "--ops-port", "0")
+        assert "in use" in refusal(tmp_path, str(folder), *ports, code=1)
+        infer(server)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        ((), "a model folder is needed: penstock serve DIR"),
+        (("{tmp}/missing",), "does not exist"),
+        (("{tmp}/file",), "not a folder"),
+        (("{tmp}/empty",), "no model"),
+        (("{folder}", "--http-port", "99999"), "http_port"),
+        (("{folder}", "--workers", "none"), "workers: expected a number from 1 to 256, or auto"),
+        (("{folder}", "--config", "{tmp}/missing.yaml"), "missing.yaml"),
+        (("{folder}", "--config", "{tmp}/file"), "http_prt is no setting"),
+        (("{folder}", "--ready-file", "{tmp}/missing/ready.json"), "--ready-file"),
+        (("{folder}", "--host", "no such host"), "--host"),
+        (("{folder}", "--host", "192.0.2.1"), "--host"),
+        (("{folder}", "--nonsense"), "--nonsense"),
+        (("{folder}", "--http-port", "many"), "--http-port"),
+        (("{folder}", "another"), "another"),
+    ],
+)
+def test_bad_options_are_told_in_one_line(folder: Path, tmp_path: Path, arguments: tuple[str, ...], part: str) -> None:
+    (tmp_path / "file").write_text("http_prt: 1")
+    (tmp_path / "empty").mkdir()
+    line = refusal(tmp_path, *(text.format(tmp=tmp_path, folder=folder) for text in arguments))
+    assert part in line
+    assert line.startswith("penstock: ")
+
+
+def test_an_old_ready_file_is_gone_before_the_start(folder: Path, tmp_path: Path) -> None:
+    old = tmp_path / "ready.json"
+    old.write_text("{}")
+    with socket.create_server(("127.0.0.1", 0)) as stranger:
+        port = str(stranger.getsockname()[1])
+        refusal(tmp_path, str(folder), "--http-port", port, "--ready-file", str(old), code=1)
+    assert not old.exists()
+
+
+def test_a_start_is_quick(folder: Path, tmp_path: Path) -> None:
+    began = time.monotonic()
+    with harness.running(folder, tmp_path, "--drain-delay", "0"):
+        took = time.monotonic() - began
+    assert took < 5  # the figure itself is the benchmark's affair

@@ -1,0 +1,93 @@
+"""Workers that die, freeze or cannot live: replaced in time, truthfully told, with counters that go on."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import harness, zoo
+from tests.harness import Server, is_alive, wait_until
+from tests.integration.control.watch import infer, metric, workers
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    folder = zoo.build_tiny(tmp_path / "models")
+    with harness.running(folder, tmp_path, "--workers", "2", "--drain-delay", "0") as started:
+        yield started
+
+
+def hurt(server: Server, number: int) -> float:
+    """Do this to one worker; the seconds until all is well again. Readiness must have said otherwise meanwhile."""
+    victim = workers(server)[0]
+    began = time.monotonic()
+    os.kill(victim, number)
+    wait_until(lambda: not server.is_ready(), 2, "readiness that tells the truth")
+    wait_until(server.is_ready, 5, "two ready workers")
+    took = time.monotonic() - began
+    assert not is_alive(victim)
+    assert victim not in workers(server)
+    return took
+
+
+@pytest.mark.parametrize(
+    ("number", "reason", "seconds"), [(signal.SIGKILL, "died", 1.0), (signal.SIGSTOP, "frozen", 2.0)]
+)
+def test_a_worker_is_replaced_in_time(server: Server, number: int, reason: str, seconds: float) -> None:
+    for _ in range(50):
+        infer(server)
+    time.sleep(3.1)  # the death of a young worker makes the next one wait
+    before = metric(server, "penstock_requests_total")
+    took = hurt(server, number)
+    assert took <= seconds * slack()
+    assert metric(server, "penstock_requests_total") == before == 50
+    for _ in range(50):
+        infer(server)
+    assert metric(server, "penstock_requests_total") == 100
+    assert metric(server, "penstock_worker_restarts_total", reason=reason) == 1
+
+
+def slack() -> float:
+    """Patience on a machine that has other things to do; benchmarks, not tests, hold the figures."""
+    return 1.5 if os.getloadavg()[0] < (os.cpu_count() or 1) else 4.0
+
+
+def test_a_worker_asked_to_end_drains_and_is_replaced(server: Server) -> None:
+    victim = workers(server)[1]
+    os.kill(victim, signal.SIGTERM)
+    wait_until(lambda: not is_alive(victim), 5, "the end of the worker")
+    wait_until(server.is_ready, 5, "two ready workers")
+    infer(server)
+
+
+def test_an_interrupt_at_the_terminal_reaches_the_control_process_alone(server: Server) -> None:
+    pids = workers(server)
+    for pid in pids:
+        assert os.getsid(pid) == pid
+        os.kill(pid, signal.SIGINT)
+    infer(server)
+    assert workers(server) == pids
+
+
+def test_one_broken_model_does_not_stop_the_others(tmp_path: Path) -> None:
+    folder = zoo.build_tiny(tmp_path / "models")
+    (folder / "broken.onnx").write_bytes(b"no graph at all")
+    (folder / "torn").mkdir()
+    (folder / "torn" / "config.pbtxt").write_text("max_batch_sise: 4")
+    with harness.running(folder, tmp_path, "--drain-delay", "0") as server:
+        infer(server)
+        assert "broken" in server.log_text()
+        assert "torn" in server.log_text()
+        told = {model["name"]: model for model in server.admin("GET", "/admin/v1/models").json()["models"]}
+        assert told["broken"]["versions"][0]["state"] == "UNAVAILABLE"
+        assert told["broken"]["versions"][0]["reason"]
+        assert told["torn"]["reason"]
+        assert told["logistic"]["versions"][0]["state"] == "READY"
+        assert told["logistic"]["versions"][0]["signature"]["inputs"][0]["datatype"] == "FP32"
+        assert server.admin("GET", "/admin/v1/models/broken").json() == told["broken"]
+        index = server.rest("POST", "/v2/repository/index").json()
+        assert {"broken", "torn"} <= {entry["name"] for entry in index if entry.get("state") == "UNAVAILABLE"}
+        assert "broken" in server.admin("GET", "/").body.decode()

@@ -1,0 +1,73 @@
+"""What these tests look at: predictions, metrics and processes of a running server."""
+
+import re
+import socket
+from http.client import HTTPConnection
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.harness import Server
+
+BODY = b'{"inputs":[{"name":"x","shape":[1,3],"datatype":"FP32","data":[1,2,3]}]}'
+SLOW = b'{"inputs":[{"name":"x","shape":[1],"datatype":"FP32","data":[1]}]}'
+
+
+def infer(server: Server, model: str = "pair") -> None:
+    """One prediction that must succeed."""
+    reply = server.rest("POST", f"/v2/models/{model}/infer", BODY)
+    assert reply.status == 200, reply
+
+
+def metric(server: Server, name: str, **labels: str) -> float:
+    """The sum of a metric's series with these labels."""
+    text = server.admin("GET", "/metrics").body.decode()
+    return sum(
+        sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name == name and labels.items() <= sample.labels.items()
+    )
+
+
+def workers(server: Server) -> list[int]:
+    """Process ids of the workers there are, as the ops page shows them."""
+    page = server.admin("GET", "/").body.decode()
+    return [int(pid) for pid in re.findall(r"<tr><td>\d+</td><td>(\d+)</td>", page)]
+
+
+def port_of(address: str) -> int:
+    """The port of host:port."""
+    return int(address.rpartition(":")[2])
+
+
+def free_port() -> int:
+    """A port nobody uses at this moment."""
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        return int(sock.getsockname()[1])
+
+
+class Caller:
+    """Keeps one connection and calls again and again; says how many calls succeeded and what went wrong."""
+
+    def __init__(self, server: Server) -> None:
+        self._connection = HTTPConnection(server.http, timeout=10)
+        self.succeeded = 0
+        self.failed: list[str] = []
+
+    def call(self) -> None:
+        """One prediction; a connection that was closed between two calls is opened anew."""
+        try:
+            self._connection.request("POST", "/v2/models/pair/infer", BODY)
+            answer = self._connection.getresponse()
+            answer.read()
+            if answer.status == 200:
+                self.succeeded += 1
+            else:
+                self.failed.append(str(answer.status))
+        except OSError as error:
+            self.failed.append(repr(error))
+            self._connection.close()
+
+    def close(self) -> None:
+        """Hang up."""
+        self._connection.close()

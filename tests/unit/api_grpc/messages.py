@@ -1,0 +1,84 @@
+"""Requests in both forms, and calls that have their outputs, for the tests of the codec."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import numpy as np
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
+
+from penstock.api.grpc.contents import FIELDS
+from penstock.core.labels import Protocol as Transport
+from penstock.core.labels import Route
+from penstock.core.tensors import NUMPY_TYPES, Array, Tensor, to_raw
+from penstock.proto import grpc_service_pb2 as pb
+from penstock.serving.calls import Call
+from penstock.serving.served import Identity, Served
+
+SHAPES = npst.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=3)
+DATATYPES = st.sampled_from(list(NUMPY_TYPES))
+TYPED = st.sampled_from(list(FIELDS))
+
+Parameters = Mapping[str, Mapping[str, Any]]
+
+
+class Answering:
+    """The part of a served version an answer reads."""
+
+    identity = Identity("m", "3")
+
+
+def arrays(datatype: str, shape: tuple[int, ...]) -> st.SearchStrategy[Array]:
+    """Arrays of a datatype, every bit pattern included."""
+    if datatype == "BYTES":
+        return npst.arrays(object, shape, elements=st.text(), fill=st.nothing())
+    return npst.arrays(NUMPY_TYPES[datatype], shape)
+
+
+def tensors(datatypes: st.SearchStrategy[str] = DATATYPES) -> st.SearchStrategy[Tensor]:
+    """Named tensors."""
+    return st.tuples(datatypes, SHAPES).flatmap(
+        lambda form: st.builds(Tensor, st.text(max_size=5), st.just(form[0]), arrays(*form))
+    )
+
+
+def raw_request(items: Sequence[Tensor], **fields: Any) -> pb.ModelInferRequest:
+    """A request in the raw form."""
+    request = pb.ModelInferRequest(model_name="m", **fields)
+    for item in items:
+        request.inputs.add(name=item.name, datatype=item.datatype, shape=item.data.shape)
+        request.raw_input_contents.append(to_raw(item.datatype, item.data))
+    return request
+
+
+def typed_request(items: Sequence[Tensor]) -> pb.ModelInferRequest:
+    """A request in the typed form."""
+    request = pb.ModelInferRequest(model_name="m")
+    for item in items:
+        values: list[Any] = item.data.ravel().tolist()
+        if item.datatype == "BYTES":
+            values = [text.encode() for text in values]
+        added = request.inputs.add(name=item.name, datatype=item.datatype, shape=item.data.shape)
+        added.contents.SetInParent()
+        getattr(added.contents, FIELDS[item.datatype]).extend(values)
+    return request
+
+
+def answered(outputs: list[Tensor], call_id: str = "7") -> Call:
+    """A call that has its outputs."""
+    served = cast("Served", Answering())
+    call = Call(served, Route.STABLE, Transport.GRPC, call_id, [], None, deadline_ns=0, began_ns=0)
+    call.outputs = outputs
+    return call
+
+
+def same(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors agree bit for bit; NaN equals itself in this."""
+    if (one.name, one.datatype, one.data.shape) != (other.name, other.datatype, other.data.shape):
+        return False
+    return to_raw(one.datatype, one.data) == to_raw(other.datatype, other.data)
+
+
+def numbers(datatype: str, *values: float) -> Tensor:
+    """A one-dimensional tensor named ``x``."""
+    return Tensor("x", datatype, np.array(values, NUMPY_TYPES[datatype]))

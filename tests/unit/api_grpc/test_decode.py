@@ -1,0 +1,200 @@
+"""Infer requests to tensors, wishes and parameters: both forms, unmodified clients' bytes, and all that is refused."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tritonclient import grpc as triton
+from tritonclient.grpc._utils import _get_inference_request
+
+from penstock.api.grpc.contents import FIELDS
+from penstock.api.grpc.decode import InferMessage, infer_message, infer_request
+from penstock.core.errors import Fault, InvalidInput, Unsupported
+from penstock.core.tensors import NUMPY_TYPES, Tensor
+from penstock.proto import grpc_service_pb2 as pb
+from penstock.serving.calls import OutputWish
+from tests.unit.api_grpc.messages import TYPED, numbers, raw_request, same, tensors, typed_request
+
+
+def decoded(request: pb.ModelInferRequest) -> InferMessage:
+    return infer_message(infer_request(request.SerializeToString()))
+
+
+def refusal(request: pb.ModelInferRequest) -> str:
+    with pytest.raises(InvalidInput) as raised:
+        decoded(request)
+    return str(raised.value)
+
+
+def one_typed(datatype: str, shape: tuple[int, ...], **contents: Any) -> pb.ModelInferRequest:
+    request = pb.ModelInferRequest()
+    request.inputs.add(name="x", datatype=datatype, shape=shape, contents=pb.InferTensorContents(**contents))
+    return request
+
+
+def one_raw(datatype: str, shape: tuple[int, ...], raw: bytes) -> pb.ModelInferRequest:
+    request = pb.ModelInferRequest(raw_input_contents=[raw])
+    request.inputs.add(name="x", datatype=datatype, shape=shape)
+    return request
+
+
+@given(st.lists(tensors(), max_size=3))
+def test_raw_tensors_survive(items: list[Tensor]) -> None:
+    message = decoded(raw_request(items))
+    assert len(message.tensors) == len(items)
+    assert all(map(same, message.tensors, items))
+    assert not message.typed
+
+
+@given(st.lists(tensors(TYPED), min_size=1, max_size=3))
+def test_typed_tensors_survive(items: list[Tensor]) -> None:
+    message = decoded(typed_request(items))
+    assert len(message.tensors) == len(items)
+    assert all(map(same, message.tensors, items))
+    assert message.typed
+
+
+@given(tensors(st.sampled_from([name for name in NUMPY_TYPES if name != "BF16"])))
+def test_what_tritonclient_sends_is_understood(item: Tensor) -> None:
+    given_input = triton.InferInput(item.name, list(item.data.shape), item.datatype)
+    given_input.set_data_from_numpy(item.data)
+    sent = _get_inference_request(
+        model_name="m",
+        inputs=[given_input],
+        model_version="",
+        request_id="5",
+        outputs=[triton.InferRequestedOutput("y", class_count=2)],
+        sequence_id=9,
+        sequence_start=True,
+        sequence_end=False,
+        priority=1,
+        timeout=250,
+        parameters={"mine": "kept"},
+    )
+    message = infer_message(infer_request(sent.SerializeToString()))
+    assert same(message.tensors[0], item)
+    assert message.wishes == [OutputWish("y", 2)]
+    assert message.timeout_ns == 250_000
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_a_request_or_refused(raw: bytes) -> None:
+    try:
+        infer_message(infer_request(raw))
+    except Fault:
+        return
+
+
+@pytest.mark.parametrize("datatype", ["INT8", "INT16", "UINT8", "UINT16"])
+def test_a_number_outside_a_narrow_range_is_refused(datatype: str) -> None:
+    bounds = np.iinfo(NUMPY_TYPES[datatype])
+    field = FIELDS[datatype]
+    ends = decoded(one_typed(datatype, (2,), **{field: [bounds.min, bounds.max]})).tensors[0]
+    assert ends.data.tolist() == [bounds.min, bounds.max]
+    outside = [int(bounds.max) + 1] if bounds.min == 0 else [int(bounds.max) + 1, int(bounds.min) - 1]
+    for number in outside:
+        text = refusal(one_typed(datatype, (1,), **{field: [number]}))
+        assert text == f"input 'x' holds a number outside the range of {datatype}"
+
+
+@pytest.mark.parametrize("datatype", ["FP16", "BF16"])
+def test_sixteen_bit_floats_have_no_typed_form(datatype: str) -> None:
+    assert "raw_input_contents" in refusal(one_typed(datatype, (1,), fp32_contents=[1.0]))
+
+
+@pytest.mark.parametrize(
+    ("request_", "part"),
+    [
+        (one_typed("FP32", (2,), fp32_contents=[1.0]), "needs 2 elements, got 1"),
+        (one_typed("FP32", (2,)), "needs 2 elements, got 0"),
+        (one_typed("FP32", (), fp32_contents=[1.0, 2.0]), "needs 1 elements, got 2"),
+        (one_typed("FP32", (1,), int_contents=[1]), "has int_contents; expected fp32_contents"),
+        (one_typed("FP32", (1,), fp32_contents=[1.0], fp64_contents=[1.0]), "fp64_contents"),
+        (one_typed("FP31", (1,), fp32_contents=[1.0]), "unknown datatype 'FP31'"),
+        (one_typed("FP32", (-1,), fp32_contents=[1.0]), "impossible shape [-1]"),
+        (one_typed("FP32", (1 << 62, 1 << 62), fp32_contents=[1.0]), "impossible shape"),
+        (one_typed("BYTES", (1,), bytes_contents=[b"\xff"]), "not UTF-8"),
+        (one_raw("FP32", (2,), b"\0\0\0\0"), "needs 8 bytes, got 4"),
+        (one_raw("FP32", (1,), b"\0\0\0\0\0"), "needs 4 bytes, got 5"),
+        (one_raw("INT12", (1,), b""), "unknown datatype"),
+        (one_raw("BOOL", (1,), b"\x02"), "other than 0 and 1"),
+        (one_raw("BYTES", (2,), b"\1\0\0\0x"), "BYTES"),
+        (one_raw("FP32", (1,) * 70, b"\0\0\0\0"), "impossible shape"),
+        (one_raw("FP32", (1 << 62, 1 << 62, 0), b""), "impossible shape"),
+    ],
+)
+def test_data_that_does_not_fit_is_refused(request_: pb.ModelInferRequest, part: str) -> None:
+    assert part in refusal(request_)
+
+
+def test_raw_entries_and_inputs_must_pair_up() -> None:
+    request = raw_request([numbers("FP32", 1), numbers("FP32", 2)])
+    del request.raw_input_contents[1]
+    assert refusal(request) == "raw_input_contents has 1 entries for 2 inputs; expected one each"
+    assert "1 entries for 0 inputs" in refusal(pb.ModelInferRequest(raw_input_contents=[b""]))
+
+
+def test_the_two_forms_do_not_mix() -> None:
+    request = raw_request([numbers("FP32", 1)])
+    request.inputs[0].contents.fp32_contents.append(1.0)
+    assert "expected one form" in refusal(request)
+
+
+def test_bytes_that_are_no_message_are_refused() -> None:
+    with pytest.raises(InvalidInput, match="not a valid ModelInferRequest"):
+        infer_request(b"\xff\xff\xff")
+
+
+def test_shared_memory_is_not_offered() -> None:
+    for request in (raw_request([numbers("FP32", 1)]), typed_request([numbers("FP32", 1)])):
+        request.inputs[0].parameters["shared_memory_region"].string_param = "r"
+        with pytest.raises(Unsupported, match="shared memory"):
+            decoded(request)
+    request = raw_request([numbers("FP32", 1)])
+    request.outputs.add(name="y").parameters["shared_memory_region"].string_param = "r"
+    with pytest.raises(Unsupported, match="shared memory"):
+        decoded(request)
+
+
+def test_wishes() -> None:
+    request = raw_request([numbers("FP32", 1)])
+    assert decoded(request).wishes is None
+    request.outputs.add(name="b")
+    request.outputs.add(name="a").parameters["classification"].int64_param = 3
+    assert decoded(request).wishes == [OutputWish("b"), OutputWish("a", 3)]
+    request.outputs.add(name="b")
+    assert refusal(request) == "output 'b' is asked for twice"
+
+
+@pytest.mark.parametrize("stated", [{"int64_param": -1}, {"string_param": "2"}, {"bool_param": True}, {}])
+def test_a_classification_is_a_number_of_classes(stated: dict[str, Any]) -> None:
+    request = raw_request([numbers("FP32", 1)])
+    request.outputs.add(name="y").parameters["classification"].CopyFrom(pb.InferParameter(**stated))
+    assert "whole number of classes" in refusal(request)
+
+
+def with_parameter(name: str, **stated: Any) -> pb.ModelInferRequest:
+    return raw_request([numbers("FP32", 1)], parameters={name: pb.InferParameter(**stated)})
+
+
+@pytest.mark.parametrize(
+    ("stated", "timeout_ns"),
+    [({"int64_param": 5}, 5000), ({"uint64_param": 5}, 5000), ({"int64_param": 0}, None)],
+)
+def test_a_time_limit_is_in_microseconds(stated: dict[str, Any], timeout_ns: int | None) -> None:
+    assert decoded(with_parameter("timeout", **stated)).timeout_ns == timeout_ns
+
+
+@pytest.mark.parametrize("stated", [{"int64_param": -1}, {"string_param": "5"}, {"double_param": 5.0}, {}])
+def test_a_time_limit_is_a_whole_number(stated: dict[str, Any]) -> None:
+    assert "whole number of microseconds" in refusal(with_parameter("timeout", **stated))
+
+
+def test_reserved_and_unknown_parameters() -> None:
+    assert "reserved" in refusal(with_parameter("triton_mine", bool_param=True))
+    assert decoded(with_parameter("triton_enable_empty_final_response", bool_param=True)).closing
+    assert not decoded(with_parameter("triton_enable_empty_final_response", bool_param=False)).closing
+    for name in ("sequence_id", "sequence_start", "priority", "headers", "binary_data_output", "my_own"):
+        assert not decoded(with_parameter(name, string_param="x")).closing
