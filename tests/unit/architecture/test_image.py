@@ -6,9 +6,8 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
-from penstock.cli import app
+from penstock.cli import VERBS
 
 ROOT = Path(__file__).parents[3]
 
@@ -54,8 +53,7 @@ def test_entrypoint_and_health_check_are_verbs_of_the_command_line(stages: list[
     start = json.loads(value(final, "ENTRYPOINT")) + json.loads(value(final, "CMD"))
     assert health[0] == start[0] == "penstock"
     assert "--host" in start
-    for verb in (health[1], start[1]):
-        assert CliRunner().invoke(app, [verb, "--help"]).exit_code == 0
+    assert {health[1], start[1]} <= VERBS.keys()
 
 
 def test_everything_copied_exists_and_is_not_ignored(stages: list[list[Instruction]]) -> None:

@@ -1,17 +1,17 @@
 """`penstock config`: what holds, what is wrong, and the schema."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
 from penstock import config
-from penstock.cli import app
 from penstock.cli.addresses import local_address
 from penstock.cli.console import Exit
 
-RUNNER = CliRunner()
+Run = Callable[..., Any]
 
 
 @pytest.fixture
@@ -19,44 +19,44 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "penstock.yaml"
 
 
-def test_show_prints_a_file_that_means_the_same(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_show_prints_a_file_that_means_the_same(penstock: Run, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file.write_text("workers: 3\nstop: {drain_delay_seconds: 0.5}\n")
     monkeypatch.setenv("PENSTOCK_WORKERS", "2")
-    told = RUNNER.invoke(app, ["config", "show", "--config", str(file)])
-    assert told.exit_code == Exit.OK
+    told = penstock("config", "show", "--config", str(file))
+    assert told.code == Exit.OK
     monkeypatch.delenv("PENSTOCK_WORKERS")
     again = file.with_name("again.yaml")
-    again.write_text(told.stdout)
+    again.write_text(told.out)
     settings = config.load(again)
     assert (settings.workers, settings.stop.drain_delay_seconds) == (2, 0.5)
-    shown = json.loads(RUNNER.invoke(app, ["config", "show", "--config", str(again), "--json"]).stdout)
+    shown = json.loads(penstock("config", "show", "--config", str(again), "--json").out)
     assert shown == config.document(settings)
 
 
-def test_check_says_every_fault(file: Path) -> None:
+def test_check_says_every_fault(penstock: Run, file: Path) -> None:
     file.write_text("http_port: 70000\nworkres: 2\n")
-    told = RUNNER.invoke(app, ["config", "check", "--config", str(file)])
-    assert told.exit_code == Exit.USAGE
-    assert told.stdout == ""
-    assert len(told.stderr.splitlines()) == 2
-    as_json = RUNNER.invoke(app, ["config", "check", "--config", str(file), "--json"])
-    assert as_json.exit_code == Exit.USAGE
-    assert json.loads(as_json.stdout)["faults"] == told.stderr.splitlines()
+    told = penstock("config", "check", "--config", str(file))
+    assert told.code == Exit.USAGE
+    assert told.out == ""
+    assert len(told.err.splitlines()) == 2
+    as_json = penstock("config", "check", "--config", str(file), "--json")
+    assert as_json.code == Exit.USAGE
+    assert json.loads(as_json.out)["faults"] == told.err.splitlines()
 
 
-def test_check_finds_the_defaults_sound() -> None:
-    assert RUNNER.invoke(app, ["config", "check"]).exit_code == Exit.OK
-    assert json.loads(RUNNER.invoke(app, ["config", "check", "--json"]).stdout) == {"ok": True, "faults": []}
+def test_check_finds_the_defaults_sound(penstock: Run) -> None:
+    assert penstock("config", "check").code == Exit.OK
+    assert json.loads(penstock("config", "check", "--json").out) == {"ok": True, "faults": []}
 
 
-def test_show_refuses_settings_that_cannot_be_used(file: Path) -> None:
-    told = RUNNER.invoke(app, ["config", "show", "--config", str(file)])
-    assert told.exit_code == Exit.USAGE
-    assert "cannot be read" in told.stderr
+def test_show_refuses_settings_that_cannot_be_used(penstock: Run, file: Path) -> None:
+    told = penstock("config", "show", "--config", str(file))
+    assert told.code == Exit.USAGE
+    assert "cannot be read" in told.err
 
 
-def test_schema_describes_every_setting() -> None:
-    schema = json.loads(RUNNER.invoke(app, ["config", "schema"]).stdout)
+def test_schema_describes_every_setting(penstock: Run) -> None:
+    schema = json.loads(penstock("config", "schema").out)
     assert schema["properties"].keys() == config.document(config.load()).keys()
     assert all("description" in part or "$ref" in part for part in schema["properties"].values())
 

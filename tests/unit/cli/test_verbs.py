@@ -2,16 +2,15 @@
 
 import json
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
 from penstock import __version__
-from penstock.cli import app
 from penstock.cli.console import Exit
 
-RUNNER = CliRunner()
+Run = Callable[..., Any]
 
 
 @pytest.fixture
@@ -22,36 +21,36 @@ def nobody() -> Iterator[str]:
         yield f"127.0.0.1:{held.getsockname()[1]}"
 
 
-def test_version_names_penstock_and_its_engine() -> None:
-    told = RUNNER.invoke(app, ["version"])
-    assert told.exit_code == Exit.OK
-    assert told.stdout.startswith(f"penstock {__version__} · onnxruntime ")
-    assert json.loads(RUNNER.invoke(app, ["version", "--json"]).stdout)["penstock"] == __version__
+def test_version_names_penstock_and_its_engine(penstock: Run) -> None:
+    told = penstock("version")
+    assert told.code == Exit.OK
+    assert told.out.startswith(f"penstock {__version__} · onnxruntime ")
+    assert json.loads(penstock("version", "--json").out)["penstock"] == __version__
 
 
-def test_every_verb_has_help() -> None:
-    overview = RUNNER.invoke(app, ["--help"])
-    assert overview.exit_code == Exit.OK
+def test_every_verb_has_help(penstock: Run) -> None:
+    overview = penstock("--help")
+    assert overview.code == Exit.OK
     for verb in ("serve", "demo", "predict", "config", "version", "health"):
-        assert verb in overview.stdout
-        assert RUNNER.invoke(app, [verb, "--help"]).exit_code == Exit.OK
+        assert verb in overview.out
+        assert penstock(verb, "--help").code == Exit.OK
 
 
-def test_health_is_unavailable_when_nobody_answers(nobody: str) -> None:
-    told = RUNNER.invoke(app, ["health", "--url", nobody])
-    assert told.exit_code == Exit.UNAVAILABLE
-    assert (told.stdout, told.stderr.count("\n")) == ("", 1)
-    assert "not ready" in told.stderr
+def test_health_is_unavailable_when_nobody_answers(penstock: Run, nobody: str) -> None:
+    told = penstock("health", "--url", nobody)
+    assert told.code == Exit.UNAVAILABLE
+    assert (told.out, told.err.count("\n")) == ("", 1)
+    assert "not ready" in told.err
 
 
 @pytest.mark.parametrize("options", [[], ["--grpc"]])
-def test_predict_is_unavailable_when_nobody_answers(nobody: str, options: list[str]) -> None:
-    told = RUNNER.invoke(app, ["predict", "m", "--data", "[1]", "--url", nobody, "--timeout", "2", *options])
-    assert told.exit_code == Exit.UNAVAILABLE
-    assert told.stdout == ""
+def test_predict_is_unavailable_when_nobody_answers(penstock: Run, nobody: str, options: list[str]) -> None:
+    told = penstock("predict", "m", "--data", "[1]", "--url", nobody, "--timeout", "2", *options)
+    assert told.code == Exit.UNAVAILABLE
+    assert told.out == ""
 
 
-def test_predict_refuses_data_that_is_no_json(nobody: str) -> None:
-    told = RUNNER.invoke(app, ["predict", "m", "--data", "[1,", "--url", nobody])
-    assert told.exit_code == Exit.USAGE
-    assert "is not JSON" in told.stderr
+def test_predict_refuses_data_that_is_no_json(penstock: Run, nobody: str) -> None:
+    told = penstock("predict", "m", "--data", "[1,", "--url", nobody)
+    assert told.code == Exit.USAGE
+    assert "is not JSON" in told.err

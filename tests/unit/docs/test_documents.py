@@ -1,11 +1,13 @@
 """What the documents say that the code can contradict."""
 
+import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from penstock import __version__
+from penstock import __version__, config
 from penstock.core.errors import KINDS
 from penstock.core.labels import GRPC_STATUS, HTTP_STATUS
 from penstock.telemetry.metrics import METRICS, PREFIX
@@ -13,7 +15,6 @@ from penstock.telemetry.metrics import METRICS, PREFIX
 ROOT = Path(__file__).parents[3]
 DOCS = ROOT / "docs"
 DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(DOCS.rglob("*.md"))]
-ROW = re.compile(r"^\| `?([^|`]+?)`? \|(.*)\|$", re.MULTILINE)
 
 
 def section(document: Path, heading: str) -> str:
@@ -21,14 +22,18 @@ def section(document: Path, heading: str) -> str:
     return document.read_text().split(f"\n## {heading}\n", 1)[1].split("\n## ", 1)[0]
 
 
-def first_column(text: str) -> list[str]:
-    return [row[1] for row in ROW.finditer(text) if not set(row[1]) <= {"-", " "}][1:]
+def rows_of(text: str) -> dict[str, list[str]]:
+    """The rows of a text's only table: first cell, without its backticks, to the others."""
+    _, _, *rows = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"
+    ]
+    return {first.strip("`"): cells for first, *cells in rows}
 
 
 def test_the_table_of_rooms_is_the_source_tree() -> None:
     source = ROOT / "src" / "penstock"
     rooms = {path.stem for path in source.iterdir() if path.is_dir() or path.suffix == ".py"}
-    assert set(first_column(section(ROOT / "README.md", "Rooms"))) == {room for room in rooms if room[0] != "_"}
+    assert rows_of(section(ROOT / "README.md", "Rooms")).keys() == {room for room in rooms if room[0] != "_"}
 
 
 def test_the_index_of_decisions_is_complete() -> None:
@@ -53,24 +58,39 @@ def test_the_changelog_tells_of_this_version() -> None:
 
 
 def test_the_table_of_faults_is_the_codes() -> None:
-    rows = dict(ROW.findall((DOCS / "adr" / "0003-one-family-of-faults.md").read_text()))
-    for kind in (fault.kind for fault in KINDS):
-        http, grpc = (cell.strip() for cell in rows[kind].split("|"))
-        assert re.findall(r"^\d+", http) == [str(HTTP_STATUS[kind])]
-        assert grpc == GRPC_STATUS[kind]
+    rows = rows_of((DOCS / "adr" / "0003-one-family-of-faults.md").read_text())
+    assert list(rows) == [fault.kind for fault in KINDS]
+    for kind, (http, grpc) in rows.items():
+        assert (http[:3], grpc) == (str(HTTP_STATUS[kind]), GRPC_STATUS[kind])
 
 
 def test_the_table_of_metrics_is_the_codes() -> None:
-    rows = dict(ROW.findall(section(DOCS / "operations.md", "Metrics")))
-    del rows["metric"]
-    rows = {name: cells for name, cells in rows.items() if not set(name) <= {"-", " "}}
-    assert rows.keys() == {PREFIX + metric.name for metric in METRICS}
-    for metric in METRICS:
-        kind, labels = (cell.strip() for cell in rows[PREFIX + metric.name].split("|")[:2])
-        assert (kind, labels) == (metric.kind.value, ", ".join(metric.labels))
+    rows = rows_of(section(DOCS / "operations.md", "Metrics"))
+    expected = {PREFIX + metric.name: [metric.kind.value, ", ".join(metric.labels), metric.help] for metric in METRICS}
+    assert rows == expected
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: str(document.relative_to(ROOT)))
 def test_links_between_documents_lead_somewhere(document: Path) -> None:
     for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", document.read_text()):
         assert (document.parent / target).exists(), target
+
+
+def settings_of(schema: dict[str, Any], properties: dict[str, Any], prefix: str = "") -> dict[str, tuple[str, str]]:
+    """Dotted name to default and description."""
+    found: dict[str, tuple[str, str]] = {}
+    for name, part in properties.items():
+        if "$ref" in part:
+            section = schema["$defs"][part["$ref"].rpartition("/")[2]]
+            found |= settings_of(schema, section["properties"], f"{prefix}{name}.")
+        else:
+            default = "none" if part["default"] is None else f"`{json.dumps(part['default'])}`"
+            found[prefix + name] = (default, part["description"])
+    return found
+
+
+def test_the_table_of_settings_is_the_codes() -> None:
+    rows = rows_of(section(DOCS / "configuration.md", "Settings"))
+    schema = config.schema()
+    expected = settings_of(schema, schema["properties"])
+    assert rows == {name: list(cells) for name, cells in expected.items()}
