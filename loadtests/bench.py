@@ -72,6 +72,7 @@ class Bout:
 
     def measure(self, load: Load, contender: Contender) -> Measurement:
         """Compare answers with ONNX Runtime, then measure one window. Raises WrongAnswer."""
+        load = replace(load, seconds=load.seconds * self._model.longer)
         server = self._servers[contender.server]
         size = self._questions.check(contender.road, contender.address(server)) + _GRPC_PREFIX
         cpu, stolen = server.cpu_s(), steal_s()
@@ -80,6 +81,7 @@ class Bout:
         if load.connections == PEAK.connections:
             self._peaks[contender.name] = window.rate
         stolen = steal_s() - stolen
+        server.wait_idle()
         return Measurement(self._number, self._model.name, contender.name, load.name, window, cpu_us, stolen)
 
     def facts(self) -> list[ServerFacts]:

@@ -44,7 +44,7 @@ class ServerFacts:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One contender under one load: medians over the rounds.
+    """One contender under one load: medians over the rounds; ``samples`` are the durations of the poorest round.
 
     ``to_inline`` and ``to_tick`` are medians of the ratio of each round: of throughput in a closed loop with many
     connections, of the median duration with one; None where a ratio would compare different rates.
@@ -88,7 +88,7 @@ class Results:
             p50=_median(own, lambda one: one.window.latencies.p50),
             p99=_median(own, lambda one: one.window.latencies.p99),
             p999=_median(own, lambda one: one.window.latencies.p999),
-            samples=sum(one.window.latencies.count for one in own),
+            samples=min(one.window.latencies.count for one in own),
             cpu_us=_median(own, lambda one: one.cpu_us),
             to_inline=self._ratio(own, load, contender.inline),
             to_tick=self._ratio(own, load, contender.tick),

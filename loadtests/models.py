@@ -22,7 +22,8 @@ class BenchModel:
     """One model with one input, FP32 ``[N, *row]``.
 
     ``many_threads`` says whether one run is long enough to use every core it is given; ``max_join`` is the most
-    rows the tick-batching ceiling joins into one run.
+    rows the tick-batching ceiling joins into one run; ``longer`` stretches the windows of a model so slow that a
+    window would hold few requests.
     """
 
     name: str
@@ -31,6 +32,7 @@ class BenchModel:
     outputs: tuple[str, ...]
     many_threads: bool = False
     max_join: int = 64
+    longer: float = 1.0
 
     @property
     def folder(self) -> Path:
@@ -76,7 +78,7 @@ MODELS = {
     for model in (
         BenchModel("tiny", "features", (30,), ("label", "probabilities")),
         BenchModel("mlp", "x", (128,), ("logits",)),
-        BenchModel("cnn", "image", (3, 224, 224), ("logits",), many_threads=True, max_join=8),
+        BenchModel("cnn", "image", (3, 224, 224), ("logits",), many_threads=True, max_join=8, longer=2.0),
     )
 }
 """Every model by name."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
+_IDLE_S = 0.03  # processor time in a tenth of a second below which a server has nothing to do
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -32,6 +33,16 @@ class Server:
     def cpu_s(self) -> float:
         """Processor seconds its whole process tree has used so far."""
         return sum(_cpu_s(pid) for pid in tree(self.pid))
+
+    def wait_idle(self, at_most_s: float = 10.0) -> None:
+        """Wait until it has done with requests whose callers have left, so that they do not disturb what follows."""
+        until = time.monotonic() + at_most_s
+        used = self.cpu_s()
+        while time.monotonic() < until:
+            time.sleep(0.1)
+            before, used = used, self.cpu_s()
+            if used - before < _IDLE_S:
+                return
 
     def rss_bytes(self) -> int:
         """Resident memory of its process tree; pages shared between its processes count each time."""

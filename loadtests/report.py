@@ -40,6 +40,10 @@ def show(console: Console, rows: Sequence[Row], facts: Sequence[ServerFacts]) ->
     for (model, load), some in groupby(rows, key=lambda row: (row.model, row.load)):
         console.print(_table(f"{model}, {load}", list(some)))
     console.print(_servers(facts))
+    console.print(
+        "p50/inline, req/s/inline, .../tick: median over the rounds of the ratio to that ceiling in the round"
+    )
+    console.print("~: fewer than ten durations of a round lie beyond this percentile")
 
 
 def _table(title: str, rows: Sequence[Row]) -> Table:
@@ -61,25 +65,23 @@ def _ratio_heads(rows: Sequence[Row]) -> list[str]:
 
 def _cells(row: Row) -> list[str]:
     spread = f"{_number(row.rate_min)}-{_number(row.rate_max)}"
-    times = [f"{value:.3g}" for value in (row.p50, row.p99, row.p999)]
+    times = [_number(row.p50), _tail(row.p99, row.samples >= 1000), _tail(row.p999, row.samples >= 10_000)]
     return [_number(row.rate), spread, *times, _number(row.cpu_us), str(row.errors)]
 
 
+def _tail(value: float, firm: bool) -> str:
+    """A tail percentile, marked where fewer than ten durations of a round lie beyond it."""
+    return _number(value) if firm else f"~{_number(value)}"
+
+
 def _number(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def _servers(facts: Sequence[ServerFacts]) -> Table:
-    table = Table(
-        "server",
-        "model",
-        "start s",
-        "RSS MiB",
-        title="servers",
-        title_justify="left",
-        title_style="bold",
-        box=SIMPLE_HEAD,
-    )
+    table = Table(title="servers", title_justify="left", title_style="bold", box=SIMPLE_HEAD)
+    for head in ("server", "model", "start s", "RSS MiB"):
+        table.add_column(head)
     ordered = sorted(facts, key=lambda fact: (fact.model, fact.server))
     for (model, server), group in groupby(ordered, key=lambda fact: (fact.model, fact.server)):
         some = list(group)
