@@ -24,7 +24,7 @@ from penstock.cli.demo.training import INPUT, LABELS, MODEL, Digits, Recipe, rea
 from penstock.cli.grpc_client import GrpcClient
 from penstock.core.tensors import Array
 
-SAMPLES = 4
+SAMPLES = 3
 CALL_SECONDS = 10.0
 TRAFFIC_SECONDS = 5.0
 SETTLE_SECONDS = 3.0
