@@ -12,6 +12,7 @@ _PREFIXES = (
     re.compile(r"Load model from .* failed:", re.DOTALL),
     re.compile(r".*Status Message: ", re.DOTALL),
     # where in the runtime's source the check stands: file:line, function signature, condition
+    re.compile(r"\w+\.(?:cc|h):\d+ \w+ "),
     re.compile(r"/\S+:\d+ [^()]*\([^()]*\)(?: const)?(?: \[with [^\]]*\])? (?:.*? was false\. )?"),
 )
 _INNARDS = re.compile(r"(?:^|[\s'\"(:=])[~.]{0,2}/\w|\w:\\|onnxruntime::|\.(?:cc|h|onnx):?\d*\b")

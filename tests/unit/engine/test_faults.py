@@ -25,6 +25,7 @@ SOURCE = (
             "Protobuf failed.",
         ),
         ("[ONNXRuntimeError] : 2 : INVALID_ARGUMENT : Invalid rank for input: x", "Invalid rank for input: x"),
+        ("Status Message: element_wise_ops.cc:692 Compute Integer division by zero", "Integer division by zero"),
         ("open file /var/lib/models/weights.bin fail", ""),
         ("cannot open 'C:\\models\\x'", ""),
         ("Exception in onnxruntime::Graph::Resolve", ""),
