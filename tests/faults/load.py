@@ -39,12 +39,18 @@ class Tally:
 
 
 class Load:
-    """Threads that call the model ``pair`` until told to stop; use it as a context."""
+    """Threads that call the model ``pair`` until told to stop; use it as a context.
 
-    def __init__(self, server: Server, rest: int = 4, grpc_callers: int = 2, pause: float = 0.0) -> None:
+    With ``patient`` gRPC callers wait for a connection; without, they fail as long as their channel backs off.
+    """
+
+    def __init__(
+        self, server: Server, rest: int = 4, grpc_callers: int = 2, pause: float = 0.0, patient: bool = True
+    ) -> None:
         self.rest, self.grpc = Tally(), Tally()
         self._stop = threading.Event()
         self._pause = pause
+        self._patient = patient
         runs = [(self._call_rest, server.http)] * rest + [(self._call_grpc, server.grpc)] * grpc_callers
         self._threads = [threading.Thread(target=run, args=(address,)) for run, address in runs]
 
@@ -90,7 +96,7 @@ class Load:
             while not self._stop.wait(self._pause):
                 began = time.monotonic()
                 try:
-                    stub.ModelInfer(message, timeout=CALL_SECONDS)
+                    stub.ModelInfer(message, timeout=CALL_SECONDS, wait_for_ready=self._patient)
                     self.grpc.note("OK", lost=False, seconds=time.monotonic() - began)
                 except grpc.RpcError as error:
                     self.grpc.note(error.code().name, lost=True, seconds=time.monotonic() - began)

@@ -208,7 +208,7 @@ def wait_for_ready_code(server: Server) -> int | None:
 def test_a_stop_under_load_loses_no_call(folder: Path, tmp_path: Path) -> None:
     server = harness.launch(folder, tmp_path, "--workers", "2")
     try:
-        with Load(server, pause=0.002) as load:
+        with Load(server, pause=0.002, patient=False) as load:
             time.sleep(1.0)
             server.process.send_signal(signal.SIGTERM)
             assert server.process.wait(harness.STOP_SECONDS) == 0
