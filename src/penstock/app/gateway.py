@@ -49,7 +49,6 @@ def serve(settings: Settings) -> None:
     Raises:
         CannotServe: an option, the model folder, a port or the runtime directory is of no use.
     """
-    set_up(settings.log_level, "control")
     folder, source, found = _models(settings)
     _check_ready_file(settings.ready_file)
     try:
@@ -58,8 +57,11 @@ def serve(settings: Settings) -> None:
         opening = open_instance(homes, _worker_options(settings, host), str(folder), __version__)
         with opening.given_up_on_failure():
             ops = ports.listen(Address(host, settings.ops_port), "--ops-port")
-    except (ports.PortUnavailable, runtime.RuntimeUnavailable) as fault:
+    except ports.PortUnavailable as fault:
+        raise CannotServe(str(fault), fault.usage) from None
+    except runtime.RuntimeUnavailable as fault:
         raise CannotServe(str(fault)) from None
+    set_up(settings.log_level, "control")
     with asyncio.Runner() as runner:
         runner.run(Gateway(settings, opening, source, ops).run(found))
 

@@ -33,6 +33,8 @@ class Opening:
         try:
             yield
         except BaseException:
+            for sock in self.held:
+                sock.close()
             if self.adopted:
                 self.instance.release()
             else:
@@ -80,8 +82,13 @@ def _opened(
 
 
 def _hold(options: WorkerOptions, shared: set[int]) -> list[socket.socket]:
-    wanted = ((options.http_port, "--http-port"), (options.grpc_port, "--grpc-port"))
-    return [ports.reserve(Address(options.host, port), flag, port in shared) for port, flag in wanted]
+    http = ports.reserve(Address(options.host, options.http_port), "--http-port", options.http_port in shared)
+    try:
+        grpc = ports.reserve(Address(options.host, options.grpc_port), "--grpc-port", options.grpc_port in shared)
+    except BaseException:
+        http.close()
+        raise
+    return [http, grpc]
 
 
 def _created(homes: Sequence[Path], options: WorkerOptions, mark: str) -> Instance:

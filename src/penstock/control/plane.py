@@ -69,8 +69,8 @@ class ControlPlane:
         self._watch = asyncio.create_task(self._supervisor.run())
 
     async def until_ready(self) -> None:
-        """Wait until the gateway is ready."""
-        await _eventually(lambda: self.readiness().ready)
+        """Wait until the gateway is ready and every worker, adopted ones too, serves what this process wants."""
+        await _eventually(lambda: self.readiness().ready and view.applied(self._desk.desired, self.reports.values()))
 
     async def stop(self) -> None:
         """Let the workers drain, end those that do not in time, and take the instance away."""
@@ -109,8 +109,12 @@ class ControlPlane:
 
     def readiness(self) -> view.Readiness:
         """Whether requests are taken, and what that rests on."""
-        ready = [self._supervisor.responsive(i) and slot.state == READY for i, slot in enumerate(self._slots)]
+        ready = [self._worker_ready(index) for index in range(self.workers)]
         return view.readiness(ready, self.statuses(), self._draining)
+
+    def _worker_ready(self, index: int) -> bool:
+        """Alive, open for requests, and in touch with us."""
+        return self._supervisor.responsive(index) and self._slots[index].state == READY and index in self.reports
 
     def statuses(self) -> list[VersionStatus]:
         """Every version of every model."""

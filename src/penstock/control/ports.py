@@ -8,7 +8,11 @@ LISTEN_BACKLOG = 2048
 
 
 class PortUnavailable(Exception):
-    """An address cannot be had; the text is one clear line."""
+    """An address cannot be had; the text is one clear line. ``usage``: the host as it was given means nothing here."""
+
+    def __init__(self, message: str, usage: bool = False) -> None:
+        super().__init__(message)
+        self.usage = usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +35,8 @@ def resolve(host: str) -> str:
     try:
         found = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError:
-        raise PortUnavailable(f"'{host}' is not a host name or address; choose another with --host") from None
+        text = f"'{host}' is not a host name or address; choose another with --host"
+        raise PortUnavailable(text, usage=True) from None
     return str(found[0][4][0])
 
 
@@ -76,7 +81,8 @@ def unavailable(address: Address, option: str, error: OSError) -> PortUnavailabl
     if isinstance(error, PermissionError):
         return PortUnavailable(f"port {address.port} on {address.host} needs more rights; choose another with {option}")
     if error.errno == errno.EADDRNOTAVAIL:
-        return PortUnavailable(f"{address.host} is not an address of this machine; choose another with --host")
+        text = f"{address.host} is not an address of this machine; choose another with --host"
+        return PortUnavailable(text, usage=True)
     return PortUnavailable(f"port {address.port} on {address.host} is in use; choose another with {option}")
 
 

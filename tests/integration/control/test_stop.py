@@ -16,8 +16,8 @@ from tests.integration.control.watch import SLOW, infer, workers
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    folder = zoo.build_tiny(tmp_path / "models")
+def server(folder: Path, tmp_path: Path) -> Iterator[Server]:
+    zoo.save(zoo.looping(zoo.SLOW_STEPS), folder / "slow.onnx")
     started = harness.launch(folder, tmp_path, "--workers", "2", "--drain-delay", "1")
     try:
         yield started
@@ -73,8 +73,7 @@ def test_an_interrupt_drains_as_well(server: Server) -> None:
     assert server.process.wait(10) == 0
 
 
-def test_a_stop_before_ready_is_a_stop(tmp_path: Path) -> None:
-    folder = zoo.build_tiny(tmp_path / "models")
+def test_a_stop_before_ready_is_a_stop(folder: Path, tmp_path: Path) -> None:
     ports = ["--http-port", "0", "--grpc-port", "0", "--ops-port", "0"]
     process = subprocess.Popen(
         [*harness.COMMAND, "serve", str(folder), *ports], stderr=subprocess.PIPE, env=harness.environment(tmp_path)

@@ -8,14 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from tests import harness, zoo
+from tests import harness
 from tests.harness import Server, is_alive, wait_until
-from tests.integration.control.watch import infer, metric, workers
+from tests.integration.control.watch import counts, infer, metric, workers
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    folder = zoo.build_tiny(tmp_path / "models")
+def server(folder: Path, tmp_path: Path) -> Iterator[Server]:
     with harness.running(folder, tmp_path, "--workers", "2", "--drain-delay", "0") as started:
         yield started
 
@@ -40,13 +39,13 @@ def test_a_worker_is_replaced_in_time(server: Server, number: int, reason: str, 
     for _ in range(50):
         infer(server)
     time.sleep(3.1)  # the death of a young worker makes the next one wait
-    before = metric(server, "penstock_requests_total")
+    counts(server, 50)
     took = hurt(server, number)
     assert took <= seconds * slack()
-    assert metric(server, "penstock_requests_total") == before == 50
+    counts(server, 50)
     for _ in range(50):
         infer(server)
-    assert metric(server, "penstock_requests_total") == 100
+    counts(server, 100)
     assert metric(server, "penstock_worker_restarts_total", reason=reason) == 1
 
 
@@ -72,8 +71,7 @@ def test_an_interrupt_at_the_terminal_reaches_the_control_process_alone(server: 
     assert workers(server) == pids
 
 
-def test_one_broken_model_does_not_stop_the_others(tmp_path: Path) -> None:
-    folder = zoo.build_tiny(tmp_path / "models")
+def test_one_broken_model_does_not_stop_the_others(folder: Path, tmp_path: Path) -> None:
     (folder / "broken.onnx").write_bytes(b"no graph at all")
     (folder / "torn").mkdir()
     (folder / "torn" / "config.pbtxt").write_text("max_batch_sise: 4")

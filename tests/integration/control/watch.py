@@ -6,7 +6,7 @@ from http.client import HTTPConnection
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.harness import Server
+from tests.harness import Server, wait_until
 
 BODY = b'{"inputs":[{"name":"x","shape":[1,3],"datatype":"FP32","data":[1,2,3]}]}'
 SLOW = b'{"inputs":[{"name":"x","shape":[1],"datatype":"FP32","data":[1]}]}'
@@ -27,6 +27,11 @@ def metric(server: Server, name: str, **labels: str) -> float:
         for sample in family.samples
         if sample.name == name and labels.items() <= sample.labels.items()
     )
+
+
+def counts(server: Server, expected: float) -> None:
+    """Wait a moment until the requests counted are those expected: a call is counted just after it is answered."""
+    wait_until(lambda: metric(server, "penstock_requests_total") == expected, 1, f"{expected} requests counted")
 
 
 def workers(server: Server) -> list[int]:
