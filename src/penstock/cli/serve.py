@@ -15,6 +15,7 @@ def register(app: typer.Typer) -> None:
 
 def serve(
     models: Annotated[Path | None, typer.Argument(metavar="[DIR]", help="Folder with the models.")] = None,
+    registry: Annotated[str | None, typer.Option(help="Penstock's own folder. [$PENSTOCK_HOME]")] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on. [127.0.0.1]")] = None,
     http_port: Annotated[int | None, typer.Option(help="REST port, 0 picks a free one. [8000]")] = None,
     grpc_port: Annotated[int | None, typer.Option(help="gRPC port, 0 picks a free one. [8001]")] = None,
@@ -36,8 +37,11 @@ def serve(
     from penstock.app.gateway import CannotServe, serve
     from penstock.config import ConfigFault, load
 
+    if registry is not None and "://" in registry:
+        fail("--registry: only a folder is possible so far, no database URL", Exit.USAGE)
     flags = {
         "models": models,
+        "home": registry,
         "host": host,
         "http_port": http_port,
         "grpc_port": grpc_port,
