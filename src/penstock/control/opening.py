@@ -4,7 +4,7 @@ import errno
 import logging
 import socket
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -70,25 +70,28 @@ def _opened(
     instances: Sequence[Instance],
     orphans: Sequence[Orphan],
 ) -> Opening:
-    if choice.adopt is not None:
-        adopted = orphans[choice.adopt].options or options
-        held = _hold(adopted, {adopted.http_port, adopted.grpc_port})
-        return Opening(instances[choice.adopt], adopted, held, adopted=True)
-    shared = {port for index in choice.replace for port in held_ports(orphans[index])}
-    held = _hold(options, shared)
-    options = replace(options, http_port=ports.address_of(held[0]).port, grpc_port=ports.address_of(held[1]).port)
-    instance = _created(homes, options, mark)
-    return Opening(instance, options, held, [instances[index] for index in choice.replace])
+    with ExitStack() as undo:
+        if choice.adopt is not None:
+            adopted = orphans[choice.adopt].options or options
+            held = _hold(adopted, {adopted.http_port, adopted.grpc_port}, undo)
+            opening = Opening(instances[choice.adopt], adopted, held, adopted=True)
+        else:
+            shared = {port for index in choice.replace for port in held_ports(orphans[index])}
+            held = _hold(options, shared, undo)
+            http, grpc = (ports.address_of(sock).port for sock in held)
+            options = replace(options, http_port=http, grpc_port=grpc)
+            opening = Opening(
+                _created(homes, options, mark), options, held, [instances[index] for index in choice.replace]
+            )
+        undo.pop_all()
+    return opening
 
 
-def _hold(options: WorkerOptions, shared: set[int]) -> list[socket.socket]:
-    http = ports.reserve(Address(options.host, options.http_port), "--http-port", options.http_port in shared)
-    try:
-        grpc = ports.reserve(Address(options.host, options.grpc_port), "--grpc-port", options.grpc_port in shared)
-    except BaseException:
-        http.close()
-        raise
-    return [http, grpc]
+def _hold(options: WorkerOptions, shared: set[int], undo: ExitStack) -> list[socket.socket]:
+    wanted = ((options.http_port, "--http-port"), (options.grpc_port, "--grpc-port"))
+    return [
+        undo.enter_context(ports.reserve(Address(options.host, port), flag, port in shared)) for port, flag in wanted
+    ]
 
 
 def _created(homes: Sequence[Path], options: WorkerOptions, mark: str) -> Instance:
