@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from time import monotonic_ns
 from urllib.parse import quote
 
@@ -29,9 +29,9 @@ EARLY_NS = 1_000_000
 log = logging.getLogger(__name__)
 
 
-def stated(context: Context, name: str) -> str:
-    """What a call's metadata says under a name, "" if nothing."""
-    return next((str(value) for key, value in context.invocation_metadata() or () if key == name), "")
+def stated(context: Context) -> Mapping[str, str | bytes]:
+    """The metadata of a call; of a name that was given twice, the last value."""
+    return dict(context.invocation_metadata() or ())
 
 
 class Attempt:
@@ -76,8 +76,6 @@ class Attempt:
             self._fault = fault
         except Exception:
             log.exception("an inference request could not be read")
-        if not self.id:
-            self.id = stated(context, REQUEST_ID) or new_id()
 
     async def response(self) -> pb.ModelInferResponse:
         """Wait for the answer.
@@ -113,13 +111,14 @@ class Attempt:
         return "deadline" if late else "cancelled"
 
     def _submit(self, raw: bytes, context: Context) -> None:
-        plane = self._plane
+        plane, metadata = self._plane, stated(context)
+        self.id = str(metadata.get(REQUEST_ID, "")) or new_id()
         request = infer_request(raw)
-        self.id = request.id or stated(context, REQUEST_ID) or new_id()
+        self.id = request.id or self.id
         self._found = served, route = plane.find(request.model_name, request.model_version)
         message = infer_message(request)
         self._typed, self.closing = message.typed, message.closing
-        timeouts = (message.timeout_ns, _timeout_ns(stated(context, TIMEOUT)), _remaining_ns(context))
+        timeouts = (message.timeout_ns, _timeout_ns(metadata.get(TIMEOUT)), _remaining_ns(context))
         deadline = deadline_ns(self.began_ns, timeouts, plane.default_timeout_ns)
         call = Call(served, route, Transport.GRPC, self.id, message.tensors, message.wishes, deadline, self.began_ns)
         self._give_up = plane.submit(call, self._settled)
@@ -130,9 +129,10 @@ class Attempt:
             self._done.set_result(None)
 
 
-def _timeout_ns(text: str) -> int | None:
-    if not text:
+def _timeout_ns(stated_ms: str | bytes | None) -> int | None:
+    if stated_ms is None:
         return None
+    text = str(stated_ms)
     if not (text.isascii() and text.isdigit()) or len(text) > 12:
         raise InvalidInput(f"{TIMEOUT} must be a whole number of milliseconds")
     return int(text) * 1_000_000

@@ -5,14 +5,14 @@ from asyncio import CancelledError, Queue, Semaphore
 
 from grpc import aio
 
-from penstock.api.grpc.attempt import Attempt
+from penstock.api.grpc.attempt import Attempt, stated
 from penstock.api.grpc.encode import stream_answers, stream_refusal
 from penstock.api.grpc.errors import Context, refuse
 from penstock.core.errors import Fault, NotReady
 from penstock.serving.dataplane import DataPlane
 
-STATUS_WANTED = ("triton_grpc_error", "true")
-"""Call metadata that asks a stream to end with a real status at its first error."""
+STATUS_WANTED = "triton_grpc_error"
+"""Call metadata that, when "true", asks a stream to end with a real status at its first error."""
 
 Line = Queue[Attempt | None]
 """Requests of a stream in their order; None says that no more will come."""
@@ -57,7 +57,7 @@ class Inference:
         reader = asyncio.create_task(self._read(context, line, room))
         self._readers.add(reader)
         reader.add_done_callback(self._readers.discard)
-        wants_status = STATUS_WANTED in [(key, value) for key, value in context.invocation_metadata() or ()]
+        wants_status = stated(context).get(STATUS_WANTED) == "true"
         try:
             while (attempt := await line.get()) is not None:
                 await _answer(attempt, context, wants_status)
