@@ -115,7 +115,7 @@ class DataPlane:
             raise call.fault
 
     def finish(self, call: Call, outcome: str) -> None:
-        """Count a submitted call once its answer is written (or nobody is left to write it to)."""
+        """Count a submitted call just before its answer is written (or when nobody is left to write it to)."""
         now = monotonic_ns()
         if outcome != OUTCOMES[OK]:
             call.served.block.failed(call.series, OUTCOME_INDEX[outcome], now - call.began_ns)

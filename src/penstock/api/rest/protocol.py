@@ -293,7 +293,7 @@ class InferProtocol(HttpToolsProtocol):
         return Call(served, route, Transport.REST, call_id, body.tensors, body.wishes, deadline, turn.began_ns)
 
     def answered(self, turn: Turn, call: Call) -> None:
-        """The call has its outputs or its fault: turn it into bytes, count it when they are written."""
+        """The call has its outputs or its fault: turn it into bytes, count it, write them."""
         if call.fault is None:
             try:
                 answer = self._success(turn, call)
@@ -352,13 +352,16 @@ class InferProtocol(HttpToolsProtocol):
     # Answering in order.
 
     def _settle(self, turn: Turn, answer: bytes, count: Callable[..., None], *counted: Any) -> None:
-        """The answer is there: write it if it is its turn; ``count(*counted)`` follows the write."""
+        """The answer is there: write it if it is its turn.
+
+        ``count(*counted)`` comes just before the write: whoever has read an answer finds it counted.
+        """
         if self._lost:
             count(*counted)
         elif self._line[0] is turn and not self._asgi_busy():
             self._line.popleft()
-            self._write(turn, answer)
             count(*counted)
+            self._write(turn, answer)
             if self._line or self.flow.read_paused:
                 self._advance()
         else:
@@ -378,8 +381,8 @@ class InferProtocol(HttpToolsProtocol):
                     return
                 self._line.popleft()
                 answer, count = first.answer
-                self._write(first, answer)
                 count()
+                self._write(first, answer)
             elif isinstance(first, bytes):
                 self._line.popleft()
                 self._end(first)
