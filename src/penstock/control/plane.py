@@ -135,6 +135,14 @@ class ControlPlane:
         """A version's inputs and outputs, None while no worker has told."""
         return self._channel.signatures.get((model, version))
 
+    def digest(self, model: str, version: str) -> str | None:
+        """The digest of a version's graph, None while it is not known or not served."""
+        for found in self._desk.desired.models:
+            for spec in found.versions:
+                if (found.name, spec.version) == (model, version):
+                    return self._digests.of(spec)
+        return None
+
     def worker_states(self) -> list[tuple[int, str]]:
         """Process id and state in a word of each slot's worker, 0 where there is none."""
         return [

@@ -43,6 +43,9 @@ class FakeControl:
     def signature(self, model: str, version: str) -> Mapping[str, Any] | None:
         return SIGNATURE
 
+    def digest(self, model: str, version: str) -> str | None:
+        return "sha256:aa"
+
     def worker_states(self) -> list[tuple[int, str]]:
         return [(4711, "ready"), (0, "absent")]
 
@@ -106,7 +109,7 @@ def test_metrics_in_both_forms(client: Client) -> None:
 
 
 def test_models(client: Client) -> None:
-    version = {"version": "1", "state": "READY", "reason": "", "signature": SIGNATURE}
+    version = {"version": "1", "state": "READY", "reason": "", "digest": "sha256:aa", "signature": SIGNATURE}
     good = {"name": "good", "versions": [version]}
     bad = {"name": "<bad>", "versions": [], "reason": "no <version>"}
     assert client.get("/admin/v1/models").json() == {"models": [good, bad]}

@@ -35,6 +35,9 @@ class Control(Protocol):
     def signature(self, model: str, version: str) -> Mapping[str, Any] | None:
         """A version's inputs and outputs, if known."""
 
+    def digest(self, model: str, version: str) -> str | None:
+        """The digest of a version's graph, if known."""
+
     def worker_states(self) -> list[tuple[int, str]]:
         """Process id and state of each slot's worker."""
 
@@ -98,6 +101,7 @@ def _version(control: Control, status: VersionStatus) -> dict[str, Any]:
         "version": status.version,
         "state": status.state.value,
         "reason": status.reason,
+        "digest": control.digest(status.model, status.version),
         "signature": control.signature(status.model, status.version),
     }
 
