@@ -4,6 +4,7 @@ One connection answers strictly in order: infer requests and ASGI requests stand
 """
 
 import asyncio
+import logging
 import re
 from collections import deque
 from collections.abc import Callable
@@ -33,6 +34,11 @@ from penstock.serving.served import Served
 
 MAX_PIPELINED = 64
 """Turns one connection may have waiting before its socket is no longer read."""
+
+MAX_TARGETS = 4096
+"""Infer paths whose model and version are remembered."""
+
+log = logging.getLogger("penstock.rest")
 
 _INFER = re.compile(rb"/v2/models/([^/?#]+)(?:/versions/([^/?#]+))?/infer(?:\?[^#]*)?")
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -111,9 +117,8 @@ class Shared:
 
     def _work(self) -> None:
         turns, self._complete = self._complete, []
-        calls = [(connection, turn, connection.decoded(turn)) for connection, turn in turns]
         here = []
-        for connection, turn, call in calls:
+        for connection, turn, call in [(one, turn, one.decoded(turn)) for one, turn in turns]:
             if call is None:
                 continue
             if call.served.attempt(call):
@@ -121,7 +126,11 @@ class Shared:
             else:
                 connection.hand_over(turn, call)
         for connection, turn, call in here:
-            connection.answered(turn, call)
+            try:
+                connection.answered(turn, call)
+            except Exception as error:  # a bug in one connection must not leave the others without answers
+                log.exception("a connection failed and is ended", exc_info=error)
+                connection.transport.abort()
 
     def ready_for(self, served: Served) -> Ready:
         """The ready-made bytes of a version; those of versions no longer served are forgotten on the way."""
@@ -143,7 +152,7 @@ class Shared:
         found = self.targets.get(url)
         if found is None:
             found = _target(url)
-            if found is not None and found[0] in self.plane.catalogue.models and len(self.targets) < 4096:
+            if found in self.plane.catalogue.answers and b"?" not in url and len(self.targets) < MAX_TARGETS:
                 self.targets[url] = found
         return found
 
