@@ -4,7 +4,7 @@ import errno
 import logging
 import socket
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -53,6 +53,7 @@ def open_instance(homes: Sequence[Path], options: WorkerOptions, models: str, ve
     """
     mark = fingerprint(options, models, version)
     with runtime.locked(homes[0].parent / "lock"):
+        _sweep(homes)
         instances = [instance for home in homes for instance in runtime.abandoned(home)]
         orphans = [inspect(instance) for instance in instances]
         choice = choose(orphans, Wanted(mark, options.host, options.http_port, options.grpc_port))
@@ -110,6 +111,16 @@ def _created(homes: Sequence[Path], options: WorkerOptions, mark: str) -> Instan
         else:
             return instance
     raise RuntimeUnavailable(f"no room for the counters of {options.workers} workers in {', '.join(refusals)}")
+
+
+def _sweep(homes: Sequence[Path]) -> None:
+    """Give back the memory of other homes' instances that have neither control process nor workers."""
+    for home in homes:
+        for other in runtime.neighbours(home):
+            with suppress(OSError):
+                for instance in runtime.abandoned(other):
+                    instance.release() if inspect(instance).alive else instance.remove()
+                other.rmdir()
 
 
 def _clear_away(choice: Choice, instances: Sequence[Instance]) -> None:

@@ -161,5 +161,17 @@ def create(home: Path) -> Instance:
 
 def abandoned(home: Path) -> list[Instance]:
     """Instances without a control process, now controlled by this one; the home's lock must be held."""
-    locks = ((path, try_lock(private(path) / "lock")) for path in sorted(private(home).iterdir()) if path.is_dir())
+    locks = ((path, _lock_of(path)) for path in sorted(private(home).iterdir()) if path.is_dir())
     return [Instance(path, lock) for path, lock in locks if lock is not None]
+
+
+def neighbours(home: Path) -> list[Path]:
+    """The other homes of this user below the same base."""
+    return [path for path in sorted(home.parent.iterdir()) if path != home and path.is_dir() and not path.is_symlink()]
+
+
+def _lock_of(instance: Path) -> int | None:
+    try:
+        return try_lock(private(instance) / "lock")
+    except OSError:  # it is being removed at this moment
+        return None

@@ -110,6 +110,20 @@ def test_what_the_dead_left_is_cleared_away(stack: ExitStack, homes: list[Path])
     assert list(homes[0].iterdir()) == [opening.instance.path]
 
 
+def test_the_dead_of_other_homes_give_their_memory_back(stack: ExitStack, homes: list[Path]) -> None:
+    other = runtime.open_homes(homes[0].parent.parent / "other", [home.parent for home in homes])
+    orphan, dead, controlled = (
+        orphaned(stack, other),
+        opened(stack, other, models="/a"),
+        opened(stack, other, models="/b"),
+    )
+    dead.instance.release()
+    opened(stack, homes)
+    assert not dead.instance.path.exists()
+    assert orphan.instance.path.exists()
+    assert controlled.instance.path.exists()
+
+
 def test_a_port_of_somebody_else_leaves_nothing_behind(stack: ExitStack, homes: list[Path]) -> None:
     taken = opened(stack, homes).options
     with pytest.raises(PortUnavailable, match="--grpc-port"):
