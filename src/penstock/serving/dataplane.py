@@ -16,6 +16,17 @@ from penstock.monitor.counters import ReadTotals, Slot, Totals
 from penstock.serving.calls import Call, Done
 from penstock.serving.catalogue import Answer, Catalogue, ModelEntry
 
+SERVER_NAME = "penstock"
+EXTENSIONS = (
+    "binary_tensor_data",
+    "classification",
+    "model_configuration",
+    "model_repository",
+    "parameters",
+    "statistics",
+)
+"""Protocol extensions that work here, on both transports; tools switch features on by this list."""
+
 PLATFORM = "onnxruntime_onnx"
 NO_VERSION_BLOCK = 0
 """Counters of requests that reached no version."""

@@ -13,18 +13,7 @@ from penstock.core.signature import TensorSpec
 from penstock.monitor.counters import Histogram, Totals
 from penstock.proto import grpc_service_pb2 as pb
 from penstock.proto.model_config_pb2 import ModelConfig
-from penstock.serving.dataplane import DataPlane, VersionStatistics
-
-SERVER_NAME = "penstock"
-EXTENSIONS = (
-    "binary_tensor_data",
-    "classification",
-    "model_configuration",
-    "model_repository",
-    "parameters",
-    "statistics",
-)
-"""Protocol extensions that work here; tools switch features on by this list."""
+from penstock.serving.dataplane import EXTENSIONS, SERVER_NAME, DataPlane, VersionStatistics
 
 SHARED_MEMORY = "shared memory is not offered; send tensor data in the request"
 NOT_OFFERED: dict[type[Message], str] = {

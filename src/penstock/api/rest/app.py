@@ -19,18 +19,7 @@ from penstock.core.errors import Fault, InvalidInput, TooLarge, Unsupported
 from penstock.core.labels import HTTP_STATUS
 from penstock.core.signature import TensorSpec
 from penstock.monitor.counters import Totals
-from penstock.serving.dataplane import DataPlane, VersionStatistics
-
-SERVER_NAME = "penstock"
-EXTENSIONS = (
-    "binary_tensor_data",
-    "classification",
-    "model_configuration",
-    "model_repository",
-    "parameters",
-    "statistics",
-)
-"""Protocol extensions that work here; tools switch features on by this list."""
+from penstock.serving.dataplane import EXTENSIONS, SERVER_NAME, DataPlane, VersionStatistics
 
 log = logging.getLogger("penstock.rest")
 
