@@ -46,9 +46,10 @@ class Loader:
             self._publish(desired)
             for served in leftover:
                 self._close(served)
+            if not self._plane.ready():
+                gc.collect()
+                gc.freeze()  # what a worker starts with stays: no collection under traffic need walk it
             self._plane.complete()
-            gc.collect()
-            gc.freeze()  # what was loaded stays: no collection need ever walk it
 
     async def close(self) -> None:
         """Unload everything; no call may be on its way."""
