@@ -5,8 +5,7 @@ reached no version). Every word is an unsigned 64-bit integer with a single writ
 only grow, so blocks of several slots add up word by word and a successor in the same slot continues them.
 The gauges of the header are the exception: they describe the present worker.
 
-What most requests have in common is not written but follows: a run on one row, and no time in the queue, are what
-is left of all runs when the others are taken away.
+Runs on one row, the commonest, are not in the table of batch sizes: they are what is left of all runs.
 """
 
 from bisect import bisect_left
@@ -70,21 +69,21 @@ class BlockWriter:
         words[base + LATENCY_WORDS - 1] += total
         words[_DECODE + bisect_left(LATENCY_EDGES_NS, decode)] += 1
         words[_DECODE + LATENCY_WORDS - 1] += decode
+        words[_QUEUE + bisect_left(LATENCY_EDGES_NS, queue)] += 1
         if queue:
-            words[_QUEUE + bisect_left(LATENCY_EDGES_NS, queue)] += 1
             words[_QUEUE + LATENCY_WORDS - 1] += queue
         words[_RUN + bisect_left(LATENCY_EDGES_NS, run)] += 1
         words[_RUN + LATENCY_WORDS - 1] += run
         words[_ENCODE + bisect_left(LATENCY_EDGES_NS, encode)] += 1
         words[_ENCODE + LATENCY_WORDS - 1] += encode
+        words[_ROWS + bisect_left(ROWS_EDGES, rows)] += 1
+        words[_ROWS + ROWS_WORDS - 1] += rows
         words[_LAST_MS] = time_ns() // 1_000_000
         if rows != 1:
             self._batch(rows, decode, run, encode)
 
     def _batch(self, rows: int, decode: int, run: int, encode: int) -> None:
         words = self._words
-        words[_ROWS + bisect_left(ROWS_EDGES, rows)] += 1
-        words[_ROWS + ROWS_WORDS - 1] += rows
         base = _BATCH + (rows if 1 < rows <= BATCH_SIZES else 0) * 4
         words[base] += 1
         words[base + 1] += decode
@@ -186,10 +185,6 @@ class Histogram:
         """Number of values."""
         return sum(self.buckets)
 
-    def filled_up(self, count: int) -> "Histogram":
-        """With as many zeros added as there lack to this count."""
-        return Histogram((self.buckets[0] + count - self.count, *self.buckets[1:]), self.total)
-
 
 class Totals:
     """One version's counters added up over any number of slots."""
@@ -226,14 +221,11 @@ class Totals:
 
     def stage(self, name: str) -> Histogram:
         """Durations of one stage of all successful requests, nanoseconds."""
-        histogram = self._histogram(_STAGE + STAGES.index(name) * LATENCY_WORDS, LATENCY_WORDS)
-        return histogram if name != "queue" else histogram.filled_up(self.executions)
+        return self._histogram(_STAGE + STAGES.index(name) * LATENCY_WORDS, LATENCY_WORDS)
 
     def batch_rows(self) -> Histogram:
         """Rows of each run."""
-        histogram = self._histogram(_ROWS, ROWS_WORDS)
-        singles = self.executions - histogram.count
-        return Histogram((histogram.buckets[0] + singles, *histogram.buckets[1:]), histogram.total + singles)
+        return self._histogram(_ROWS, ROWS_WORDS)
 
     def batches(self) -> Iterator[tuple[int, int, int, int, int]]:
         """Runs by exact batch size up to ``BATCH_SIZES``: (size, count, decode ns, run ns, encode ns)."""
@@ -267,7 +259,7 @@ class Totals:
     @property
     def executions(self) -> int:
         """Runs of the model."""
-        return self._histogram(_RUN, LATENCY_WORDS).count
+        return self.batch_rows().count
 
     @property
     def last_inference_ms(self) -> int:
