@@ -181,8 +181,8 @@ def main(arguments: argparse.Namespace) -> int:
         repository(model)
     try:
         measurements, facts = _with_progress(plan, errors)
-    except WrongAnswer as wrong:
-        errors.print(f"wrong answer: {wrong}", markup=False)
+    except (WrongAnswer, RuntimeError) as failure:
+        errors.print(f"benchmark ended: {failure}", markup=False)
         return 1
     results = Results(measurements)
     rows = [

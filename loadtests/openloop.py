@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +34,7 @@ from loadtests.roads import Call, Road
 from loadtests.wires import BrokenWire, Http1Wire, Http2Wire, Wire
 
 _GIVE_UP_S = 10.0
+_CONNECTIONS = 32  # of each process
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,7 @@ def open_loop(
             parts.append((process, result))
         for process, _ in parts:
             if process.wait(seconds + 4 * _GIVE_UP_S):
-                raise RuntimeError("an open-loop client failed; its message is above")
+                raise RuntimeError("an open-loop client could not connect; its message is above")
         return _join([np.load(result) for _, result in parts], rate)
 
 
@@ -88,20 +89,40 @@ def _join(parts: Sequence[dict[str, NDArray[np.int64]]], asked: float) -> OpenWi
 
 
 class Client:
-    """Sends what is due on free connections; microseconds in, microseconds out."""
+    """Sends what is due on free connections; moments in seconds, durations in microseconds.
 
-    def __init__(self, wires: Sequence[Wire], due: NDArray[np.float64]) -> None:
-        self._wires = {wire.fileno(): wire for wire in wires}
-        self._free = deque(wires)
+    A connection the server closed is replaced, as a pool would do; that is an error only if a request was on it.
+    """
+
+    def __init__(self, connect: Callable[[], Wire], connections: int, due: NDArray[np.float64]) -> None:
+        self._connect = connect
+        self._wires: dict[int, Wire] = {}
+        self._free: deque[Wire] = deque()
         self._due: list[float] = due.tolist()
         self._began: dict[Wire, float] = {}
         self._waiting: deque[float] = deque()
         self._epoll = select.epoll()
-        for wire in wires:
-            self._epoll.register(wire.fileno(), select.EPOLLIN)
+        for _ in range(connections):
+            self._open()
         self.durations: list[float] = []
         self.lags: list[float] = []
         self.errors = 0
+
+    def _open(self) -> None:
+        wire = self._connect()
+        self._wires[wire.fileno()] = wire
+        self._epoll.register(wire.fileno(), select.EPOLLIN)
+        self._free.append(wire)
+
+    def _replace(self, wire: Wire) -> None:
+        del self._wires[wire.fileno()]
+        self._epoll.unregister(wire.fileno())
+        wire.close()
+        if self._began.pop(wire, None) is None:
+            self._free.remove(wire)
+        else:
+            self.errors += 1
+        self._open()
 
     def run(self) -> float:
         """Send everything and wait for the answers; how long it took, in seconds."""
@@ -124,8 +145,11 @@ class Client:
         wire = self._free.popleft()
         self._began[wire] = due
         self.lags.append((now - max(due, wire.freed)) * 1e6)
-        wire.send()
-        self._watch(wire)
+        try:
+            wire.send()
+            self._watch(wire)
+        except BrokenWire:
+            self._replace(wire)
 
     def _watch(self, wire: Wire) -> None:
         if wire.blocked != wire.watched:
@@ -135,12 +159,18 @@ class Client:
     def _receive(self, started: float) -> None:
         for number, event in self._epoll.poll(0):
             wire = self._wires[number]
-            if event & select.EPOLLOUT:
-                wire.flush()
-            if event & ~select.EPOLLOUT and wire.receive():
-                wire.freed = time.perf_counter() - started
-                self._finish(wire)
-            self._watch(wire)
+            try:
+                self._serve(wire, event, started)
+            except BrokenWire:
+                self._replace(wire)
+
+    def _serve(self, wire: Wire, event: int, started: float) -> None:
+        if event & select.EPOLLOUT:
+            wire.flush()
+        if event & ~select.EPOLLOUT and wire.receive():
+            wire.freed = time.perf_counter() - started
+            self._finish(wire)
+        self._watch(wire)
 
     def _finish(self, wire: Wire) -> None:
         due = self._began.pop(wire)
@@ -165,13 +195,16 @@ def main() -> None:
     spec = json.loads(parser.parse_args().spec)
     body = Path(spec["body"]).read_bytes()
     kind = Http2Wire if spec["grpc"] else Http1Wire
-    wires = [kind(spec["address"], spec["path"], spec["headers"], body, spec["answer_bytes"]) for _ in range(32)]
-    client = Client(wires, _arrivals(spec["rate"], spec["seconds"], spec["seed"]))
-    gc.disable()  # a collection would be charged to the server
+
+    def connect() -> Wire:
+        return kind(spec["address"], spec["path"], spec["headers"], body, spec["answer_bytes"])
+
     try:
+        client = Client(connect, _CONNECTIONS, _arrivals(spec["rate"], spec["seconds"], spec["seed"]))
+        gc.disable()  # a collection would be charged to the server
         took = client.run()
-    except BrokenWire as broken:
-        sys.exit(f"open loop: {broken}")
+    except OSError as failure:
+        sys.exit(f"open loop: {failure}")
     np.savez(
         spec["result"],
         durations=np.array(client.durations).astype(np.int64),

@@ -49,7 +49,9 @@ def main() -> None:
     service = app(MODELS[arguments.model], arguments.threads)
     listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
     write_ready(arguments.ready_file, listener.getsockname()[1])
-    config = uvicorn.Config(service, loop="uvloop", http="httptools", access_log=False, log_level="warning")
+    config = uvicorn.Config(
+        service, loop="uvloop", http="httptools", access_log=False, log_level="warning", timeout_keep_alive=75
+    )
     uvicorn.Server(config).run(sockets=[listener])
 
 

@@ -1,7 +1,10 @@
 """The load tests' own parts: the servers they compare with answer right, and their judgements find what is wrong."""
 
+import contextlib
 import os
+import socket
 import sys
+import threading
 from collections import Counter
 
 import pytest
@@ -16,7 +19,7 @@ from loadtests.measurements import Load, Measurement, Results
 from loadtests.models import MODELS
 from loadtests.openloop import open_loop
 from loadtests.processes import Server, running
-from loadtests.roads import BINARY, IMAGE, JSON, ROWS, Questions, Road, WrongAnswer
+from loadtests.roads import BINARY, IMAGE, JSON, ROWS, Call, Questions, Road, WrongAnswer
 
 TINY = MODELS["tiny"]
 SERVERS = {
@@ -117,3 +120,29 @@ def _ended(protocol: str, failure: Exception | None = None) -> Ended:
 def _measured(number: int, contender: str, rate: float) -> Measurement:
     window = Window(done=10, errors=0, rate=rate, latencies=Latencies(1.0, 1.0, 1.0, 10))
     return Measurement(number, "tiny", contender, "32 connections", window, 30.0, 0.0)
+
+
+def test_open_loop_replaces_connections_and_charges_only_requests_that_were_on_them() -> None:
+    """A server that closes after every answer costs no error; one that closes instead of answering costs each."""
+    cores = sorted(os.sched_getaffinity(0))[:1]
+    call = Call("/", b"x")
+    for answer, errors in ((b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", False), (b"", True)):
+        with socket.create_server(("127.0.0.1", 0), backlog=256) as listener:
+            threading.Thread(target=_answer_and_close, args=(listener, answer), daemon=True).start()
+            address = f"127.0.0.1:{listener.getsockname()[1]}"
+            window = open_loop(JSON, call, address, rate=100, seconds=0.3, cores=cores, answer_bytes=0)
+            assert window.done > 10
+            assert window.errors == (window.done if errors else 0)
+
+
+def _answer_and_close(listener: socket.socket, answer: bytes) -> None:
+    with contextlib.suppress(OSError):
+        while True:
+            connection, _ = listener.accept()
+            threading.Thread(target=_one_answer, args=(connection, answer), daemon=True).start()
+
+
+def _one_answer(connection: socket.socket, answer: bytes) -> None:
+    with connection:
+        if connection.recv(65536):
+            connection.sendall(answer)
