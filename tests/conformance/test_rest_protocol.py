@@ -181,6 +181,12 @@ def test_an_id_cannot_smuggle_header_fields(server: Server) -> None:
     assert reply.json()["id"] == "a\r\nevil: yes\r\n\r\n\u2028ü"
 
 
+def test_an_id_that_fills_no_header_line_comes_back_in_the_body(server: Server) -> None:
+    reply = server.rest("POST", VECTOR, {**BODY, "id": "😀" * 40_000})
+    assert reply.json()["id"] == "😀" * 40_000
+    assert len(reply.headers["x-request-id"]) < 8192
+
+
 def test_every_answer_says_who_answered(server: Server) -> None:
     rows = {"inputs": [{"name": "x", "shape": [1, 3], "datatype": "FP32", "data": [1, 2, 3]}]}
     free = server.rest("POST", "/v2/models/pair/infer", rows)

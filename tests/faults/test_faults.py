@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -45,7 +46,7 @@ def worker_pids(server: Server) -> list[int]:
 def _listens(pid: int, address: str) -> bool:
     port = f":{int(address.rpartition(':')[2]):04X}"
     sockets = set()
-    for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]:
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
         fields = line.split()
         if fields[1].endswith(port) and fields[3] == "0A":
             sockets.add(f"socket:[{fields[9]}]")
@@ -127,6 +128,32 @@ def test_counters_never_go_back_when_a_worker_dies(two: Server) -> None:
         if key[0].endswith(("_total", "_bucket", "_count", "_sum")):
             assert after.get(key, -1) >= value, key
     assert total(after, "penstock_requests_total", model="logistic") == 30
+
+
+def test_what_an_operator_changed_outlives_the_workers(two: Server) -> None:
+    assert two.rest("POST", "/v2/repository/models/mixed/unload", b"").status == 200
+    body = {"parameters": {"config": zoo.load_config(max_batch_size=3)}}
+    assert two.rest("POST", "/v2/repository/models/pair/load", body).status == 200
+    for victim in worker_pids(two):
+        os.kill(victim, signal.SIGKILL)
+    wait_until(lambda: len(worker_pids(two)) == 2 and two.is_ready(), 5, "ready again")
+    for _ in range(6):
+        assert two.rest("GET", "/v2/models/mixed/ready").status == 503
+        assert two.rest("GET", "/v2/models/pair/config").json()["max_batch_size"] == 3
+
+
+def test_a_stop_while_starting_leaves_nobody_behind(folder: Path, tmp_path: Path) -> None:
+    ports = ["--http-port", "0", "--grpc-port", "0", "--ops-port", "0"]
+    command = [*harness.COMMAND, "serve", str(folder), *ports]
+    for wait in (0.2, 0.5, 0.8):
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, env=harness.environment(tmp_path))
+        time.sleep(wait)
+        children = Server(process, tmp_path / "none").child_pids()
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=harness.STOP_SECONDS)
+        assert process.returncode in {0, -signal.SIGTERM}, errors
+        assert b"Traceback" not in errors, errors
+        wait_until(lambda pids=children: not any(map(is_alive, pids)), 3, "the end of the workers")  # type: ignore[misc]
 
 
 def test_a_worker_that_dies_over_and_over_does_not_take_the_others_along(two: Server) -> None:

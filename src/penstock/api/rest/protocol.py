@@ -41,6 +41,9 @@ MAX_TARGETS = 4096
 log = logging.getLogger("penstock.rest")
 
 _INFER = re.compile(rb"/v2/models/([^/?#]+)(?:/versions/([^/?#]+))?/infer(?:\?[^#]*)?")
+MAX_ID_HEADER = 1024
+"""Characters of a request id that come back in a header."""
+
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _JSON = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
 _BINARY = b"HTTP/1.1 200 OK\r\ncontent-type: application/octet-stream\r\ninference-header-content-length: %d\r\n"
@@ -538,7 +541,12 @@ def _timeout_header(fields: Fields) -> int | None:
 
 
 def _header_safe(text: str) -> bytes:
-    """A request id as a header value: what HTTP does not allow there is percent-encoded."""
+    """A request id as a header value: what HTTP does not allow there is percent-encoded.
+
+    A very long one stays in the body alone, as clients bound the header lines they read.
+    """
+    if len(text) > MAX_ID_HEADER:
+        return b""
     if text.isascii() and text.isprintable():
         return text.encode("ascii")
     return quote(text, safe=" !#$&'()*+,/:;=?@[]~").encode("ascii")
