@@ -1,6 +1,7 @@
 """Workers and control processes that die, freeze, hang and stop: callers are answered, counts stay true."""
 
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -140,6 +141,18 @@ def test_what_an_operator_changed_outlives_the_workers(two: Server) -> None:
     for _ in range(6):
         assert two.rest("GET", "/v2/models/mixed/ready").status == 503
         assert two.rest("GET", "/v2/models/pair/config").json()["max_batch_size"] == 3
+
+
+def test_versions_change_under_load_without_a_lost_call(two: Server, folder: Path) -> None:
+    with Load(two) as load:
+        for number in range(3, 9):
+            zoo.save(zoo.versioned(number), folder / "pair" / str(number) / "model.onnx")
+            shutil.rmtree(folder / "pair" / str(number - 1))
+            assert two.rest("POST", "/v2/repository/models/pair/load", b"").status == 200
+            assert two.rest("GET", "/v2/models/pair").json()["versions"] == ["1", str(number)]
+    answered_only_well(load)
+    assert not load.rest.lost
+    assert not load.grpc.lost
 
 
 def test_a_stop_while_starting_leaves_nobody_behind(folder: Path, tmp_path: Path) -> None:
@@ -338,6 +351,23 @@ def test_a_new_control_process_takes_over_without_a_gap(folder: Path, tmp_path: 
 
 
 # The long form.
+
+
+def resident(pid: int) -> int:
+    """Memory a process holds now, bytes."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+def test_memory_comes_back_when_models_go(two: Server, folder: Path) -> None:
+    zoo.save(zoo.mlp((64, 2048, 2048, 10)), folder / "heavy.onnx")
+    held = []
+    for _ in range(30):
+        for action in ("load", "unload"):
+            assert two.rest("POST", f"/v2/repository/models/heavy/{action}", b"").status == 200
+        held.append(sum(map(resident, two.workers)))
+    assert held[-1] - held[2] < 16 << 20
 
 
 @pytest.mark.slow
