@@ -3,11 +3,12 @@
 INLINE_BUDGET_NS = 500_000
 """A run expected to take longer than this leaves the loop; a thread hop costs about 75 µs."""
 
-LONG_NS = 5_000_000
-"""A run on the loop that took this long was placed wrongly, whatever the warm-up had measured."""
+LONG_NS = 50_000_000
+"""A run on the loop that took this long was placed wrongly, whatever the warm-up had measured. Far above the budget,
+as a busy machine makes short runs wait for a processor too."""
 
-FIRST_PENALTY_NS = 10_000_000_000
-LAST_PENALTY_NS = 3_600_000_000_000
+PENALTY_NS = 5_000_000_000
+"""For how long a version that held the loop up stays off it."""
 
 WIDE_BUDGET_NS = 2_000_000
 """A run at least this long on one thread is worth several intra-op threads."""
@@ -22,8 +23,3 @@ def runs_inline(run_ns: int | None, elements: int, measured_elements: int, budge
     if run_ns is None:
         return False
     return run_ns * max(elements, measured_elements) <= budget_ns * measured_elements
-
-
-def next_penalty(penalty_ns: int) -> int:
-    """For how long a version that held the loop up stays off it, given the last such time (0 = never before)."""
-    return min(2 * penalty_ns, LAST_PENALTY_NS) or FIRST_PENALTY_NS

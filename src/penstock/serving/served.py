@@ -11,7 +11,7 @@ from typing import Any
 from penstock.core.classification import top_classes
 from penstock.core.errors import Cancelled, DeadlineExceeded, Fault, Internal
 from penstock.core.options import ModelOptions
-from penstock.core.placement import LONG_NS, next_penalty, runs_inline
+from penstock.core.placement import LONG_NS, PENALTY_NS, runs_inline
 from penstock.core.tensors import Array, Tensor
 from penstock.engine.model import Model
 from penstock.monitor.counters import BlockWriter
@@ -49,7 +49,6 @@ class Served:
         self._all_outputs = [spec.name for spec in model.signature.outputs]
         self._all_datatypes = [spec.datatype for spec in model.signature.outputs]
         self._off_loop_until_ns = 0
-        self._penalty_ns = 0
         self._active = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -75,7 +74,8 @@ class Served:
             arrays = model.run(bound.feeds, names)
             call.ran_ns = monotonic_ns()
             if call.ran_ns - call.started_ns > LONG_NS:
-                self._leave_loop(call.ran_ns)
+                # its time lies in its data, which no warm-up foresees: threads take it for a while
+                self._off_loop_until_ns = call.ran_ns + PENALTY_NS
             call.outputs = self._tensors(call.wishes, arrays)
         except Fault as fault:
             call.fault = fault
@@ -103,11 +103,6 @@ class Served:
         await self._idle.wait()
         self._lane.close()
         await asyncio.get_running_loop().run_in_executor(None, self._model.close)
-
-    def _leave_loop(self, now_ns: int) -> None:
-        """Runs whose time lies in their data are not foreseen by the warm-up: threads take them for a while."""
-        self._penalty_ns = next_penalty(self._penalty_ns)
-        self._off_loop_until_ns = now_ns + self._penalty_ns
 
     def _names(self, wishes: list[OutputWish]) -> list[str]:
         for wish in wishes:

@@ -7,7 +7,7 @@ from penstock.core.classification import top_classes
 from penstock.core.deadlines import deadline_ns
 from penstock.core.errors import KINDS, Fault, InvalidInput
 from penstock.core.labels import GRPC_STATUS, HTTP_STATUS, OUTCOMES
-from penstock.core.placement import FIRST_PENALTY_NS, LAST_PENALTY_NS, next_penalty, runs_inline
+from penstock.core.placement import runs_inline
 from penstock.core.tensors import Tensor
 
 
@@ -32,12 +32,6 @@ def test_the_smallest_stated_limit_wins(timeouts: list[int | None], expected: in
 )
 def test_short_runs_stay_on_the_loop(run_ns: int | None, elements: int, measured: int, inline: bool) -> None:
     assert runs_inline(run_ns, elements, measured, budget_ns=500_000) is inline
-
-
-def test_penalties_double_up_to_a_bound() -> None:
-    assert next_penalty(0) == FIRST_PENALTY_NS
-    assert next_penalty(FIRST_PENALTY_NS) == 2 * FIRST_PENALTY_NS
-    assert next_penalty(LAST_PENALTY_NS) == LAST_PENALTY_NS
 
 
 def test_every_fault_has_a_place_in_both_tables() -> None:
