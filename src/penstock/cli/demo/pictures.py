@@ -22,10 +22,10 @@ def digit(row: Array, plain: bool) -> str:
 
 def side_by_side(heads: Sequence[str], lines: Sequence[tuple[str, Sequence[str]]]) -> Table:
     """A table whose columns are samples; each line begins with its title."""
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    table.add_column("")
+    table = Table(box=None, padding=(0, 1, 0, 0))
+    table.add_column("", no_wrap=True)
     for head in heads:
-        table.add_column(head, min_width=2 * SIDE)
+        table.add_column(head, min_width=2 * SIDE, no_wrap=True)
     for title, cells in lines:
         table.add_row(title, *cells)
     return table

@@ -108,9 +108,9 @@ class Story:
         chosen = self.choose(answers["1", "rest"].argmax(axis=1))
         truths = [LABELS[self.digits.test_labels[index]] for index in chosen]
         plain = not (self.console.encoding or "").lower().startswith("utf")
-        lines = [("scan", [pictures.digit(self.digits.test_rows[index], plain) for index in chosen]), ("", [])]
+        lines = [("", [pictures.digit(self.digits.test_rows[index], plain) for index in chosen]), ("version", [])]
         lines += [
-            (f"version {version} by {protocol}", [verdict(found[index]) for index in chosen])
+            (f"{version} by {protocol}", [verdict(found[index]) for index in chosen])
             for (version, protocol), found in answers.items()
         ]
         self.title("Predictions for digits the models have not seen")
