@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 from typing import Any, Protocol, Self
+from urllib.parse import quote
 
 from penstock.cli.console import Exit
 
@@ -84,7 +85,8 @@ class RestClient:
 
 def model_path(model: str, version: str) -> str:
     """Where a model, or one version of it, lives under REST."""
-    return f"/v2/models/{model}" + (f"/versions/{version}" if version else "")
+    path = f"/v2/models/{quote(model, safe='')}"
+    return f"{path}/versions/{quote(version, safe='')}" if version else path
 
 
 def _reason(error: Exception) -> str:

@@ -44,7 +44,7 @@ def print_json(document: Any) -> None:
 
 def data_console() -> Console:
     """Where tables go: stdout, without colour when it is not a terminal and never cut to a width there."""
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
         console.width = 10_000
     return console

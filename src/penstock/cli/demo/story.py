@@ -180,7 +180,7 @@ class Story:
             f"curl -s http://{gateway.http}/v2/models/{MODEL}/stats",
             f"curl -s http://{gateway.ops}/readyz",
             f"curl -s http://{gateway.ops}/metrics | grep penstock_requests_total",
-            f"{Path(sys.argv[0]).name} predict {MODEL} --data @{sample} --grpc --url {gateway.grpc}",
+            f"{own_command()} predict {MODEL} --data @{sample} --grpc --url {gateway.grpc}",
         ):
             self.console.print(f"  {command}", soft_wrap=True, markup=False)
 
@@ -194,6 +194,12 @@ class Story:
             self.console.print("\nStopping.")
             return
         raise StoryFailed(f"the gateway ended by itself with {gateway.process.returncode}")
+
+
+def own_command() -> str:
+    """How this program was called, as a person can call it again."""
+    called = Path(sys.argv[0])
+    return f"{sys.executable} -m penstock" if called.suffix == ".py" else str(called)
 
 
 def request(rows: Array) -> Document:

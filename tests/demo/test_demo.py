@@ -1,0 +1,119 @@
+"""The demo as people run it: a process of its own, real training, real traffic."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.timeout(180)
+
+STORY_SECONDS = 90.0
+LAST_LINE = "Serving until Ctrl-C."
+
+
+def environment(room: Path) -> dict[str, str]:
+    kept = {name: text for name, text in os.environ.items() if not name.startswith("PENSTOCK_")}
+    return {**kept, "TMPDIR": str(room), "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}
+
+
+@contextmanager
+def started(room: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-m", "penstock", "demo", *options]
+    with (room / "stderr").open("w") as errors:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment(room))
+    with process:
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.terminate()
+                process.wait(60)
+
+
+def story_of(process: subprocess.Popen[str], last: str) -> str:
+    """What the demo prints up to a line; it has to come in time."""
+    assert process.stdout is not None
+    lines, end = [], time.monotonic() + STORY_SECONDS
+    for line in process.stdout:
+        lines.append(line)
+        if line.strip() == last:
+            return "".join(lines)
+        assert time.monotonic() < end, "".join(lines)
+    raise AssertionError(f"the demo ended with {process.wait()}:\n{''.join(lines)}")
+
+
+def leftovers(room: Path) -> list[str]:
+    """Folders of the demo, and processes that were started for it."""
+    folders = [str(path) for path in room.glob("penstock-demo-*")]
+    return folders + [str(path.parent) for path in Path("/proc").glob("[0-9]*/environ") if str(room) in text_of(path)]
+
+
+def text_of(file: Path) -> str:
+    with suppress(OSError):
+        return file.read_text(errors="replace")
+    return ""
+
+
+def test_once_tells_the_whole_story_and_ends_by_itself(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "penstock", "demo", "--once"],
+        capture_output=True,
+        text=True,
+        timeout=STORY_SECONDS,
+        env=environment(tmp_path),
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    accuracies = re.findall(r"^version (\d) by (\w+): (\S+)% of 540 held-out digits right$", done.stdout, re.MULTILINE)
+    assert [found[:2] for found in accuracies] == [("1", "rest"), ("1", "grpc"), ("2", "rest"), ("2", "grpc")]
+    assert all(float(share) > 93 for _, _, share in accuracies)
+    assert done.stdout.count("equal") == 4
+    assert "DIFFERENT" not in done.stdout
+    assert "\x1b" not in done.stdout  # no colour where nobody looks
+    assert leftovers(tmp_path) == []
+
+
+def test_it_stays_up_with_commands_that_work_until_ctrl_c(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        for port in (8000, 8001, 8002):  # taken, here or by somebody else: the demo has to find others
+            held = stack.enter_context(socket.socket())
+            if held.connect_ex(("127.0.0.1", port)):
+                held.close()
+                held = stack.enter_context(socket.socket())
+                held.bind(("127.0.0.1", port))
+                held.listen()
+        process = stack.enter_context(started(tmp_path))
+        story = story_of(process, LAST_LINE)
+        commands = re.findall(r"^  (.+)$", story.partition("Where to look")[2], re.MULTILINE)
+        assert len(commands) == 6
+        for command in commands:
+            told = subprocess.run(
+                command, shell=True, capture_output=True, text=True, timeout=30, env=environment(tmp_path), check=False
+            )
+            assert told.returncode == 0, (command, told)
+            assert told.stdout.strip(), command
+            assert '"error"' not in told.stdout, (command, told)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 0, (tmp_path / "stderr").read_text()
+    assert leftovers(tmp_path) == []
+    assert "is taken; using a free one instead" in (tmp_path / "stderr").read_text()
+
+
+def test_an_interrupt_in_the_middle_stops_the_gateway_too(tmp_path: Path) -> None:
+    with started(tmp_path) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("Traffic for"):
+                break
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 1
+    assert leftovers(tmp_path) == []
+    assert "stopped before its end" in (tmp_path / "stderr").read_text()

@@ -1,0 +1,113 @@
+"""`penstock predict` and `penstock health` against a real gateway."""
+
+import io
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from penstock.cli.console import Exit
+from tests.harness import Server
+
+Run = Callable[..., Any]
+
+
+@pytest.fixture(params=["rest", "grpc"])
+def by(request: pytest.FixtureRequest, server: Server) -> list[str]:
+    """The options that choose a transport."""
+    return ["--url", server.http] if request.param == "rest" else ["--url", server.grpc, "--grpc"]
+
+
+def outputs(told: Any) -> dict[str, list[Any]]:
+    assert told.code == Exit.OK, told
+    return {output["name"]: output["data"] for output in json.loads(told.out)["outputs"]}
+
+
+@pytest.mark.parametrize(
+    ("model", "data", "expected"),
+    [
+        ("pair", [1, 2, 3], {"y": [4.0, 6.0, 8.0]}),
+        ("pair", {"x": [[1, 2, 3]]}, {"y": [4.0, 6.0, 8.0]}),
+        ("scalar", 3, {"y": [7.0]}),
+        ("concat", {"a": ["x", "ä"], "b": ["y", ""]}, {"y": ["xy", "ä"]}),
+        ("identity_bool", [[True, False]], {"y": [True, False]}),
+        ("identity_int64", [[2**53 + 1, -1]], {"y": [2**53 + 1, -1]}),
+        (
+            "mixed",
+            {"number": [[1, -1, 0]], "key": [[5, 6]]},
+            {"doubled": [2.0, -2.0, 0.0], "next": [6, 7], "positive": [True, False, False]},
+        ),
+    ],
+)
+def test_the_answer_is_the_models(penstock: Run, by: list[str], model: str, data: Any, expected: Any) -> None:
+    assert outputs(penstock("predict", model, "--data", json.dumps(data), "--json", *by)) == expected
+
+
+def test_the_version_asked_for_answers_and_is_named(penstock: Run, by: list[str]) -> None:
+    told = penstock("predict", "pair", "--data", "[0, 1, 2]", "--version", "1", *by)
+    assert told.code == Exit.OK
+    assert told.err == "pair version 1 (pinned)\n"
+    assert told.out.splitlines() == ["y FP32 [1, 3]", "1 2 3        "]
+
+
+def test_a_request_of_the_protocol_is_sent_as_it_is(penstock: Run, by: list[str], tmp_path: Path) -> None:
+    tensor = {"name": "x", "datatype": "FP32", "shape": [1, 5], "data": [1, 2, 3, 4, 5]}
+    wish = {"name": "probabilities", "parameters": {"classification": 1}}
+    file = tmp_path / "request.json"
+    file.write_text(json.dumps({"id": "abc", "inputs": [tensor], "outputs": [wish]}))
+    told = penstock("predict", "labelled", "--data", f"@{file}", "--json", *by)
+    (best,) = outputs(told)["probabilities"]
+    assert best.count(":") == 2  # value, number and label
+    assert json.loads(told.out)["id"] == "abc"
+
+
+def test_data_comes_from_stdin_when_it_is_piped(penstock: Run, by: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("[1, 2, 3]"))
+    assert outputs(penstock("predict", "pair", "--json", *by)) == {"y": [4.0, 6.0, 8.0]}
+
+
+def test_rows_of_a_batch_are_lines_of_a_table(penstock: Run, by: list[str]) -> None:
+    data = json.dumps({"number": [[1, 2, 3], [4, 5, 6]], "key": [[1, 2], [3, 4]]})
+    told = penstock("predict", "mixed", "--data", data, *by)
+    head, *lines = [line.split() for line in told.out.splitlines()]
+    assert head[:2] == ["doubled", "FP32"]
+    assert lines == [
+        ["2", "4", "6", "2", "3", "True", "True", "True"],
+        ["8", "10", "12", "4", "5", "True", "True", "True"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["nobody", "--data", "[1]"], Exit.NOT_FOUND, "unknown model 'nobody'"),
+        (["pair", "--data", "[1, 2, 3]", "--version", "9"], Exit.NOT_FOUND, "has no version '9'"),
+        (["broken", "--data", "[1]"], Exit.UNAVAILABLE, "not ready"),
+        (["pair", "--data", "[1, 2]"], Exit.FAILURE, "expected 'x' FP32 [-1, 3]"),
+        (["pair", "--data", '{"z": [1]}'], Exit.USAGE, "unknown input 'z'; the model takes x FP32 [-1, 3]"),
+        (["slow", "--data", "[1]", "--timeout", "0.05"], Exit.UNAVAILABLE, ""),
+    ],
+)
+def test_what_goes_wrong_has_its_code_and_one_line(
+    penstock: Run, by: list[str], arguments: list[str], code: Exit, words: str
+) -> None:
+    told = penstock("predict", *arguments, *by)
+    assert (told.code, told.out) == (code, ""), told
+    assert words in told.err
+    assert told.err.startswith("penstock: ")
+    assert told.err.count("\n") == 1
+
+
+def test_names_of_any_kind_reach_the_gateway(penstock: Run, by: list[str]) -> None:
+    told = penstock("predict", "a?b#c d%", "--data", "[1]", *by)
+    assert told.code == Exit.NOT_FOUND
+    assert "a?b#c d%" in told.err
+
+
+def test_health_tells_of_a_ready_gateway(penstock: Run, server: Server) -> None:
+    told = penstock("health", "--url", f"http://{server.ops}/")
+    assert (told.code, told.out, told.err) == (Exit.OK, "", "ready\n")
+    assert json.loads(penstock("health", "--url", server.ops, "--json").out)
