@@ -19,6 +19,9 @@ START_SECONDS = 30.0
 STOP_SECONDS = 15.0
 CALL_SECONDS = 20.0
 
+DRAIN_DELAY = "PENSTOCK_STOP__DRAIN_DELAY_SECONDS"
+"""How long a server goes on serving after its readiness ends; a second by default."""
+
 COMMAND = [sys.executable, "-m", "penstock"]
 
 
@@ -206,9 +209,9 @@ def launch(models: Path, room: Path, *options: str, env: Mapping[str, str] | Non
 
 
 def environment(room: Path, extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The environment of a server: this one's, without its Penstock settings, and a home in ``room``."""
+    """The environment of a server: this one's without its Penstock settings, a home in ``room``, and quick stops."""
     kept = {key: text for key, text in os.environ.items() if not key.startswith("PENSTOCK_")}
-    return {**kept, "PENSTOCK_HOME": str(room / "home"), **(extra or {})}
+    return {**kept, "PENSTOCK_HOME": str(room / "home"), DRAIN_DELAY: "0.1", **(extra or {})}
 
 
 @contextmanager

@@ -217,7 +217,7 @@ def test_a_stop_lets_running_calls_finish(folder: Path, tmp_path: Path) -> None:
 
 
 def test_readiness_ends_before_service_does(folder: Path, tmp_path: Path) -> None:
-    server = harness.launch(folder, tmp_path)
+    server = harness.launch(folder, tmp_path, env={harness.DRAIN_DELAY: "1"})
     try:
         with connected(server.http) as busy:
             for _ in range(3):
