@@ -92,7 +92,7 @@ def test_it_stays_up_with_commands_that_work_until_ctrl_c(tmp_path: Path) -> Non
                 held.listen()
         process = stack.enter_context(started(tmp_path))
         story = story_of(process, LAST_LINE)
-        commands = re.findall(r"^  (.+)$", story.partition("Where to look")[2], re.MULTILINE)
+        commands = re.findall(r"^  (.+)$", story.partition("Where to look while the gateway runs")[2], re.MULTILINE)
         assert len(commands) == 6
         for command in commands:
             told = subprocess.run(

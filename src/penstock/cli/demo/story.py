@@ -136,7 +136,9 @@ class Story:
 
     def load(self, gateway: Gateway) -> None:
         """A few seconds of traffic with live numbers."""
-        self.title(f"Traffic for {TRAFFIC_SECONDS:.0f} seconds, three callers at full speed")
+        self.title(
+            f"Traffic for {TRAFFIC_SECONDS:.0f} seconds: three callers at full speed, threads of this one process"
+        )
         one = request(self.digits.test_rows[:1])
         callers = [
             Caller("REST, no version asked", "rest", RestRoad(gateway.http, "", one), "2"),
@@ -173,7 +175,7 @@ class Story:
         """Addresses and commands that work now."""
         sample = self.room / "digit.json"
         sample.write_text(json.dumps(request(self.digits.test_rows[:1])))
-        self.title("Where to look")
+        self.title("Where to look while the gateway runs")
         for command in (
             f"curl -s http://{gateway.http}/v2/models/{MODEL}",
             f"curl -s http://{gateway.http}/v2/models/{MODEL}/versions/1/infer -d @{sample}",
