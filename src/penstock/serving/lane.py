@@ -90,7 +90,10 @@ class Lane:
             result: list[Array] | Fault = Cancelled("given up before its run")
             if not entry.abandoned:
                 result = self._run(entry)
-            loop.call_soon_threadsafe(self._settle, entry, result)
+            try:
+                loop.call_soon_threadsafe(self._settle, entry, result)
+            except RuntimeError:  # the loop has ended while an abandoned run did: nobody waits any more
+                return
 
     def _run(self, entry: Entry) -> list[Array] | Fault:
         call = entry.call

@@ -155,8 +155,10 @@ def document(version: str) -> dict[str, Any]:
         "/v2/repository/index": _post("repositoryIndex", "Every version and its state", "IndexRequest", "Index"),
     }
     for action in ("load", "unload"):
-        path = f"/v2/repository/models/{{model}}/{action}"
-        paths[path] = _post(f"model_{action}", f"{action.capitalize()} a model", "RepositoryRequest", "Empty", "model")
+        path = f"/v2/repository/models/{{model_name}}/{action}"
+        paths[path] = _post(
+            f"model_{action}", f"{action.capitalize()} a model", "RepositoryRequest", "Empty", "model_name"
+        )
     for suffix, named in (("", ("model",)), ("/versions/{version}", ("model", "version"))):
         prefix, tail = f"/v2/models/{{model}}{suffix}", "Version" if suffix else ""
         paths[prefix] = _get(f"metadata{tail}", "Inputs and outputs of a model", "ModelMetadata", *named)
