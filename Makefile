@@ -7,6 +7,9 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 ARGS ?=
 
+# The engine switches ONNX Runtime's reports to its maker off; tests and benchmarks import it also without the engine.
+export ORT_DISABLE_TELEMETRY := 1
+
 # One lock file in three sections, [run], [demo] and [dev]: each adds to the one before. A set-up is done once for
 # each content of the lock and of pyproject.toml: its stamp carries their checksum.
 LOCK := requirements.lock

@@ -1,1 +1,7 @@
 """One loaded model: its signature, warm-up, runs and unloading. The only door to ONNX Runtime."""
+
+import os
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+"""Set before the runtime is imported: its wheels otherwise keep a device id and events in the user's cache folder,
+and send them."""
