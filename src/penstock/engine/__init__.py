@@ -3,5 +3,5 @@
 import os
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-"""Set before the runtime is imported: its wheels otherwise keep a device id and events in the user's cache folder,
-and send them."""
+"""Set before the runtime is imported: its wheels otherwise put a device id and a store of usage events into the user's
+cache folder, and carry an uploader for them."""
