@@ -58,7 +58,7 @@ PROTOC := $(BIN)/python -m grpc_tools.protoc -I proto
 lock: $(BIN)/python ## fit requirements.lock to pyproject.toml (ARGS=--upgrade: newest of everything)
 	$(PIP) install --quiet uv
 	cp $(LOCK) $(VENV)/dev.txt
-	$(COMPILE) $(ARGS) --extra demo --group dev -o $(VENV)/dev.txt
+	$(COMPILE) $(ARGS) --all-extras --group dev -o $(VENV)/dev.txt
 	$(COMPILE) --extra demo --group build -c $(VENV)/dev.txt -o $(VENV)/demo.txt
 	$(COMPILE) --group build -c $(VENV)/dev.txt -o $(VENV)/run.txt
 	{ echo "# Written by \`make lock\`: every pin with the hashes of its files. Each section adds to the one before."; \

@@ -64,6 +64,24 @@ class Cancelled(Fault):
     kind = "cancelled"
 
 
+class Conflict(Fault):
+    """The change rests on something that is no longer so; look again and repeat it."""
+
+    kind = "conflict"
+
+
+class Refused(Fault):
+    """Understood, and turned down by a rule: a model that was not admitted, an alias onto a version that is not ready."""
+
+    kind = "refused"
+
+
+class Damaged(Fault):
+    """Stored bytes are not the ones their digest names, or are gone."""
+
+    kind = "damaged"
+
+
 class Internal(Fault):
     """Ours: a model that failed at run time, or a bug."""
 
@@ -79,6 +97,9 @@ KINDS: tuple[type[Fault], ...] = (
     NotReady,
     DeadlineExceeded,
     Cancelled,
+    Conflict,
+    Refused,
+    Damaged,
     Internal,
 )
 """Every fault there is; the transports' tables are tested against this list."""

@@ -40,6 +40,9 @@ HTTP_STATUS: dict[str, int] = {
     "not_ready": 503,
     "deadline": 504,
     "cancelled": 499,
+    "conflict": 409,
+    "refused": 422,
+    "damaged": 500,
     "internal": 500,
 }
 """The status REST answers each outcome with, and the ``code`` REST requests are counted under."""
@@ -54,6 +57,9 @@ GRPC_STATUS: dict[str, str] = {
     "not_ready": "UNAVAILABLE",
     "deadline": "DEADLINE_EXCEEDED",
     "cancelled": "CANCELLED",
+    "conflict": "ABORTED",
+    "refused": "FAILED_PRECONDITION",
+    "damaged": "DATA_LOSS",
     "internal": "INTERNAL",
 }
 """The name of the gRPC status of each outcome, and the ``code`` gRPC requests are counted under."""

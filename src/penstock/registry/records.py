@@ -1,0 +1,130 @@
+"""The plain values of the registry: what a version is, what admission found, and who changed what."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Literal
+
+from penstock.core.versions import VersionPolicy
+
+Document = dict[str, Any]
+"""JSON values."""
+
+
+@dataclass(frozen=True, slots=True)
+class By:
+    """Who changes something, and why; both are kept in the audit."""
+
+    actor: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FileRecord:
+    """One file of a version: its path below the version's folder (POSIX, relative), its SHA-256 (hex) and bytes."""
+
+    path: str
+    digest: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What was pushed: ``digest`` (``sha256:`` and hex) is that of the pushed bytes, whatever their form.
+
+    ``files`` lists what serving needs; ``graph`` is the path of the graph among them. A pushed graph is one file
+    named ``model.onnx``; a tar brings its own names. ``config`` is the model configuration the tar brought, in
+    protobuf JSON form ("" = none).
+    """
+
+    digest: str
+    size: int
+    form: Literal["onnx", "tar"]
+    files: tuple[FileRecord, ...]
+    graph: str = "model.onnx"
+    config: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What the admission of a content found; ``reason`` is "" where it was admitted.
+
+    ``facts`` is shown to people: ops (name to count), opset (domain to version), signature, memory_bytes, p50_us,
+    probes (inputs and output digests), runtime, took_ms.
+    """
+
+    reason: str = ""
+    facts: Document = field(default_factory=dict)
+
+    @property
+    def admitted(self) -> bool:
+        """Whether the content may serve."""
+        return not self.reason
+
+
+class Standing(StrEnum):
+    """Where a version stands in the registry."""
+
+    ADMITTED = "admitted"
+    RETIRED = "retired"
+
+
+@dataclass(frozen=True, slots=True)
+class VersionRecord:
+    """One version of a model; ``created_at`` is UTC in ISO 8601. ``metadata`` holds what ``core.lineage`` allows."""
+
+    model: str
+    version: str
+    content: Content
+    created_at: str
+    created_by: str
+    standing: Standing = Standing.ADMITTED
+    metadata: Document = field(default_factory=dict)
+    report: Report = field(default_factory=Report)
+
+
+@dataclass(frozen=True, slots=True)
+class AliasRecord:
+    """A name for a version; ``before`` holds the versions it stood for earlier, oldest first: the way back."""
+
+    alias: str
+    version: str
+    before: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSettings:
+    """How a model's versions are brought in and out of service.
+
+    ``availability`` loads the new version before the old one goes, ``resources`` unloads first and loads then.
+    ``keep_warm_s``: seconds a version stays loaded after the policy has let it go, for an instant way back.
+    """
+
+    versions: VersionPolicy = field(default_factory=VersionPolicy)
+    transition: Literal["availability", "resources"] = "availability"
+    keep_warm_s: float = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRecord:
+    """A model as the registry has it; ``revision`` grows by every change of it. Retired versions are listed too."""
+
+    name: str
+    revision: int
+    versions: Mapping[str, VersionRecord] = field(default_factory=dict)
+    aliases: Mapping[str, AliasRecord] = field(default_factory=dict)
+    settings: ModelSettings = field(default_factory=ModelSettings)
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEntry:
+    """One line of the append-only audit; ``subject`` is such as ``models/digits/aliases/champion``."""
+
+    seq: int
+    at: str
+    actor: str
+    action: str
+    subject: str
+    reason: str
+    before: Document | None
+    after: Document | None
