@@ -1,15 +1,14 @@
 """The model folder as the desk sees it: what the registry finds there, with a tag for each version's content."""
 
+import asyncio
 import hashlib
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
-from penstock.control.desire import Found
+from penstock.control.desire import Found, Placed
 from penstock.core.versions import is_version
-from penstock.registry import model_config
 from penstock.registry.folder import FolderSource, FoundModel
 
 FILES = 10_000
@@ -22,35 +21,21 @@ class FolderContents:
     def __init__(self, root: Path) -> None:
         self._source = FolderSource(root)
 
-    def scan(self) -> list[Found]:
+    async def scan(self, settled_only: bool) -> list[Found]:  # noqa: ARG002
         """Every model there is.
 
         Raises:
             InvalidInput: the folder is not there, or holds nothing that looks like a model.
         """
-        return [_found(model) for model in self._source.scan()]
-
-    def configured(self, model: Found, config: str) -> Found:
-        """The model with another configuration (JSON text) in the place of its own.
-
-        Raises:
-            InvalidInput: the configuration cannot be honoured.
-        """
-        text = model_config.parse_json(config, model.name)
-        return replace(model, config=text, policy=model_config.read(text, Path(model.folder)).version_policy)
+        return [_found(model) for model in await asyncio.to_thread(self._source.scan)]
 
 
 def _found(model: FoundModel) -> Found:
-    return Found(
-        model.name,
-        str(model.folder),
-        {version: str(path) for version, path in model.versions.items()},
-        {version: _tag(model.folder, version, path) for version, path in model.versions.items()},
-        model.broken,
-        model.config,
-        model.policy,
-        model.problem,
-    )
+    versions = {
+        version: Placed(str(path), _tag(model.folder, version, path), str(model.folder), model.config)
+        for version, path in model.versions.items()
+    }
+    return Found(model.name, versions, model.broken, model.policy, model.problem)
 
 
 def _tag(folder: Path, version: str, graph: Path) -> str:

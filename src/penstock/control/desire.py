@@ -1,14 +1,17 @@
 """From what was found and what operators asked for to the desired state: pure functions over plain values."""
 
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from penstock.core.desired import Desired, ModelSpec, VersionSpec
-from penstock.core.versions import VersionPolicy
+from penstock.core.versions import VersionPolicy, sort_key
 
 Key = tuple[str, str]
+
+AVAILABILITY = "availability"
+"""The transition that brings the new version in before the old one goes; the other one is ``resources``."""
 
 UNLOADED = "unloaded"
 NOT_CHOSEN = "the model's version policy leaves it out"
@@ -16,21 +19,41 @@ NO_VERSION = "it has no version to serve"
 
 
 @dataclass(frozen=True, slots=True)
+class Placed:
+    """One version's content where its source has laid it out.
+
+    ``path`` is the graph; ``tag`` changes with anything that would have to be loaded anew; ``folder`` is where label
+    and warm-up files lie. ``files`` are the paths below ``root`` and their SHA-256 (hex), which workers check before
+    they load; ``probes`` (JSON) is what admission saw the graph answer; ``digest`` names the content to people.
+    """
+
+    path: str
+    tag: str
+    folder: str = ""
+    config: str = ""
+    root: str = ""
+    files: tuple[tuple[str, str], ...] = ()
+    probes: str = ""
+    digest: str = ""
+    memory_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Found:
-    """One model as its source has it: each version's graph and the tag of its content.
+    """One model as its source has it.
 
     ``broken`` names versions that cannot be served, with the reason; ``problem`` says why nothing of the model can
-    ("" = it can).
+    ("" = it can). ``aliases`` are as they should be; ``transition`` and ``keep_warm_s`` as in the registry's settings.
     """
 
     name: str
-    folder: str = ""
-    paths: Mapping[str, str] = field(default_factory=dict)
-    tags: Mapping[str, str] = field(default_factory=dict)
+    versions: Mapping[str, Placed] = field(default_factory=dict)
     broken: Mapping[str, str] = field(default_factory=dict)
-    config: str = ""
     policy: VersionPolicy = field(default_factory=VersionPolicy)
     problem: str = ""
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    transition: str = AVAILABILITY
+    keep_warm_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +63,8 @@ class Ledger:
     ``blocks`` gives each version its counter block for the life of the instance; ``unloaded`` are models an operator
     took out; ``configs`` are configurations an operator put in the place of the model's own; ``attempts`` counts
     repeated attempts to load a model whose content did not change; ``quarantine`` names versions that are not to be
-    loaded, with the reason.
+    loaded, with the reason. ``serving`` is what was desired last, ``warm`` until when (seconds since the epoch) what
+    the policy has let go stays loaded, ``aliases`` where each model's aliases led last.
     """
 
     revision: int = 0
@@ -49,6 +73,19 @@ class Ledger:
     configs: Mapping[str, str] = field(default_factory=dict)
     attempts: Mapping[str, int] = field(default_factory=dict)
     quarantine: Mapping[Key, str] = field(default_factory=dict)
+    serving: frozenset[Key] = frozenset()
+    warm: Mapping[Key, float] = field(default_factory=dict)
+    aliases: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a plan depends on beside models and ledger: the time (seconds since the epoch), the versions that every
+    worker has ready, and those whose counter blocks nobody uses any more."""
+
+    now: float = 0.0
+    ready: Collection[Key] = ()
+    reusable: Collection[Key] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,17 +97,51 @@ class Plan:
     cleared: tuple[int, ...] = ()
 
 
-def plan(models: Sequence[Found], ledger: Ledger, last_block: int, reusable: Collection[Key] = ()) -> Plan:
+def plan(models: Sequence[Found], ledger: Ledger, last_block: int, seen: Seen = Seen()) -> Plan:  # noqa: B008 - frozen
     """The desired state for these models.
 
-    Blocks 1 to ``last_block`` are given out once each; when they have run out, blocks of the ``reusable`` versions
+    Blocks 1 to ``last_block`` are given out once each; when they have run out, blocks of the reusable versions
     (nobody serves or counts them any more) are cleared and given out again.
     """
-    wanted = {(model.name, version) for model in models for version in chosen(model, ledger)}
-    blocks = _Blocks(dict(ledger.blocks), last_block, [key for key in reusable if key not in wanted])
-    specs = tuple(_model(model, ledger, blocks) for model in sorted(models, key=lambda one: one.name))
+    ordered = sorted(models, key=lambda one: one.name)
+    aliases = {model.name: _aliases(model, ledger, seen) for model in ordered if model.aliases}
+    warm = {key: until for model in ordered for key, until in _warm(model, ledger, aliases, seen.now).items()}
+    wanted = {
+        model.name: (*chosen(model, ledger, aliases), *(version for name, version in warm if name == model.name))
+        for model in ordered
+    }
+    keys = frozenset((name, version) for name, versions in wanted.items() for version in versions)
+    blocks = _Blocks(dict(ledger.blocks), last_block, [key for key in seen.reusable if key not in keys])
+    specs = tuple(_model(model, wanted[model.name], ledger, aliases.get(model.name, {}), blocks) for model in ordered)
     desired = Desired(ledger.revision + 1, specs)
-    return Plan(desired, replace(ledger, revision=desired.revision, blocks=blocks.given), tuple(blocks.cleared))
+    revised = replace(
+        ledger, revision=desired.revision, blocks=blocks.given, serving=keys, warm=warm, aliases=aliases
+    )
+    return Plan(desired, revised, tuple(blocks.cleared))
+
+
+def _aliases(model: Found, ledger: Ledger, seen: Seen) -> dict[str, str]:
+    """Where each alias leads: its version, or still the one before it until every worker has the new one ready."""
+    before = ledger.aliases.get(model.name, {})
+    return {alias: _led(model, before.get(alias), version, seen) for alias, version in model.aliases.items()}
+
+
+def _led(model: Found, before: str | None, version: str, seen: Seen) -> str:
+    if before is None or before not in model.versions or model.transition != AVAILABILITY:
+        return version
+    return version if (model.name, version) in seen.ready else before
+
+
+def _warm(
+    model: Found, ledger: Ledger, aliases: Mapping[str, Mapping[str, str]], now: float
+) -> dict[Key, float]:
+    """Versions that were served until now and are not chosen any more, each with the time it may stay."""
+    if model.problem or model.name in ledger.unloaded or model.transition != AVAILABILITY:
+        return {}
+    picked = chosen(model, ledger, aliases)
+    left = [key for key in sorted(ledger.serving) if key[0] == model.name and key[1] not in picked]
+    stays = {key: ledger.warm.get(key, now + model.keep_warm_s) for key in left if key not in ledger.quarantine}
+    return {key: until for key, until in stays.items() if until > now and key[1] in model.versions}
 
 
 class _Blocks:
@@ -95,30 +166,40 @@ class _Blocks:
         return self.given[key]
 
 
-def _model(model: Found, ledger: Ledger, blocks: _Blocks) -> ModelSpec:
-    unavailable, versions = _unavailable(model, ledger), []
-    for version in chosen(model, ledger):
+def _model(
+    model: Found, wanted: Sequence[str], ledger: Ledger, aliases: Mapping[str, str], blocks: _Blocks
+) -> ModelSpec:
+    unavailable, versions = _unavailable(model, ledger, aliases), []
+    for version in sorted(wanted, key=sort_key):
         block = blocks.of((model.name, version))
         if block is None:
             unavailable[version] = "no counter block is free; serve fewer versions"
         else:
             versions.append(_spec(model, version, block, ledger))
-    return ModelSpec(model.name, tuple(versions), {}, unavailable)
+    return ModelSpec(model.name, tuple(versions), dict(aliases), unavailable, model.transition)
 
 
-def chosen(model: Found, ledger: Ledger) -> tuple[str, ...]:
-    """The versions of a model that are to be served, oldest first."""
+def chosen(
+    model: Found, ledger: Ledger, aliases: Mapping[str, Mapping[str, str]] | None = None
+) -> tuple[str, ...]:
+    """The versions of a model that are to be served, oldest first: the policy's, and those an alias leads to."""
     if model.problem or model.name in ledger.unloaded:
         return ()
-    return tuple(v for v in model.policy.choose(model.paths) if (model.name, v) not in ledger.quarantine)
+    picked = _picked(model, (aliases or {}).get(model.name, {}))
+    return tuple(version for version in picked if (model.name, version) not in ledger.quarantine)
 
 
-def _unavailable(model: Found, ledger: Ledger) -> dict[str, str]:
+def _picked(model: Found, aliases: Mapping[str, str]) -> list[str]:
+    named = {*model.aliases.values(), *aliases.values()} & model.versions.keys()
+    return sorted({*model.policy.choose(model.versions), *named}, key=sort_key)
+
+
+def _unavailable(model: Found, ledger: Ledger, aliases: Mapping[str, str]) -> dict[str, str]:
     """Every version that should be served and cannot be, with the reason; "" stands for a model without any version.
 
     What the version policy leaves out does not exist for callers.
     """
-    picked = model.policy.choose(model.paths)
+    picked = _picked(model, aliases)
     versions = (*picked, *model.broken)
     if model.problem:
         return dict.fromkeys(versions or ("",), model.problem)
@@ -126,13 +207,37 @@ def _unavailable(model: Found, ledger: Ledger) -> dict[str, str]:
         return dict.fromkeys(versions or ("",), UNLOADED)
     ill = {v: ledger.quarantine[model.name, v] for v in picked if (model.name, v) in ledger.quarantine}
     reasons = {**ill, **model.broken}
-    return reasons if picked or reasons else {"": NOT_CHOSEN if model.paths else NO_VERSION}
+    return reasons if picked or reasons else {"": NOT_CHOSEN if model.versions else NO_VERSION}
 
 
 def _spec(model: Found, version: str, block: int, ledger: Ledger) -> VersionSpec:
-    config = hashlib.sha256(model.config.encode()).hexdigest()[:12]
-    tag = f"{model.tags[version]}-{config}-{ledger.attempts.get(model.name, 0)}"
-    return VersionSpec(version, model.paths[version], model.folder, model.config, block, tag)
+    placed = model.versions[version]
+    config = hashlib.sha256(placed.config.encode()).hexdigest()[:12]
+    return VersionSpec(
+        version,
+        placed.path,
+        placed.folder,
+        placed.config,
+        block,
+        tag=f"{placed.tag}-{config}-{ledger.attempts.get(model.name, 0)}",
+        root=placed.root,
+        files=placed.files,
+        probes=placed.probes,
+    )
+
+
+def next_expiry(ledger: Ledger) -> float | None:
+    """When the first version that is only kept warm has to go (seconds since the epoch), None if there is none."""
+    return min(ledger.warm.values(), default=None)
+
+
+def pending(models: Iterable[Found], ledger: Ledger) -> bool:
+    """Whether an alias waits for its version to be ready."""
+    return any(
+        ledger.aliases.get(model.name, {}).get(alias) != version
+        for model in models
+        for alias, version in model.aliases.items()
+    )
 
 
 def ledger_out(ledger: Ledger) -> dict[str, Any]:
@@ -142,6 +247,8 @@ def ledger_out(ledger: Ledger) -> dict[str, Any]:
         "blocks": [[*key, block] for key, block in ledger.blocks.items()],
         "unloaded": sorted(ledger.unloaded),
         "quarantine": [[*key, reason] for key, reason in ledger.quarantine.items()],
+        "serving": sorted(ledger.serving),
+        "warm": [[*key, until] for key, until in ledger.warm.items()],
     }
 
 
@@ -154,4 +261,7 @@ def ledger_in(values: Mapping[str, Any]) -> Ledger:
         configs=values.get("configs", {}),
         attempts=values.get("attempts", {}),
         quarantine={(model, version): reason for model, version, reason in values.get("quarantine", [])},
+        serving=frozenset((model, version) for model, version in values.get("serving", [])),
+        warm={(model, version): until for model, version, until in values.get("warm", [])},
+        aliases=values.get("aliases", {}),
     )

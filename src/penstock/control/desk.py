@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,7 +11,8 @@ from typing import Protocol
 
 from penstock.control import view
 from penstock.control.channel import Report
-from penstock.control.desire import Found, Key, Ledger, plan
+from penstock.control.desire import Found, Key, Ledger, Placed, Plan, Seen, next_expiry, pending, plan
+from penstock.control.overrides import overridden
 from penstock.core.desired import Desired, ModelSpec, State
 from penstock.core.errors import DeadlineExceeded, InvalidInput, NotFound, Overloaded
 
@@ -24,20 +26,13 @@ FATAL_LOADS = 3
 
 
 class Source(Protocol):
-    """Where models come from; its methods may block, so while serving they are called on threads."""
+    """Where models come from."""
 
-    def scan(self) -> Sequence[Found]:
-        """Every model there is.
-
-        Raises:
-            InvalidInput: the source is not there, or holds nothing that looks like a model.
-        """
-
-    def configured(self, model: Found, config: str) -> Found:
-        """The model with another configuration (JSON text) in the place of its own.
+    async def scan(self, settled_only: bool) -> Sequence[Found]:
+        """Every model there is; ``settled_only`` leaves out what may still be on its way in.
 
         Raises:
-            InvalidInput: the configuration does not suit the model.
+            Fault: the source is away, or has nothing to offer where it had something before.
         """
 
 
@@ -66,16 +61,29 @@ class Fleet(Protocol):
 
 
 class Desk:
-    """Holds what was found and what was asked for, and publishes the desired state that follows."""
+    """Holds what was found and what was asked for, and publishes the desired state that follows.
 
-    def __init__(self, source: Source, fleet: Fleet, ledger: Ledger, last_block: int, load_s: float) -> None:
+    ``clock`` gives the time in seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        fleet: Fleet,
+        ledger: Ledger,
+        last_block: int,
+        load_s: float,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._source = source
         self._fleet = fleet
         self._ledger = ledger
         self._last_block = last_block
         self._load_s = load_s
+        self._clock = clock
         self._found: dict[str, Found] = {}
         self._turn = asyncio.Lock()
+        self._look = asyncio.Lock()
         self._waiting = 0
         self._news = asyncio.Event()
         self._fatal: Counter[tuple[str, str, str]] = Counter()
@@ -94,19 +102,33 @@ class Desk:
                 log.error("%s", _refusal(model.name, version, why))
         self._publish(self._ledger)
 
-    def _as_configured(self, model: Found) -> Found:
-        """The model with the configuration an operator gave it under an earlier control process, if any."""
-        config = self._ledger.configs.get(model.name)
-        try:
-            return model if config is None else self._source.configured(model, config)
-        except InvalidInput as fault:
-            log.warning("model %s is served with its own configuration: %s", model.name, fault)
-            return model
+    def placed(self, model: str, version: str) -> Placed | None:
+        """A version's content, None if the source has no such version."""
+        found = self._found.get(model)
+        return None if found is None else found.versions.get(version)
 
     def changed(self) -> None:
         """A worker reported something, came or went."""
         self._news.set()
         self._news = asyncio.Event()
+        self.step()
+
+    def step(self) -> None:
+        """Publish what time and the workers' progress have changed: aliases that may move on, versions that may go."""
+        expiry = next_expiry(self._ledger)
+        if pending(self._found.values(), self._ledger) or (expiry is not None and expiry <= self._clock()):
+            self._publish_if_new()
+
+    async def refresh(self) -> None:
+        """Look at the whole source again and publish what is different; what cannot be looked at stays as it is.
+
+        Raises:
+            Fault: the source is away, or has nothing to offer where it had something before.
+        """
+        async with self._look:
+            scanned = await self._source.scan(settled_only=True)
+            self._found = {model.name: self._as_configured(model) for model in scanned}
+            self._publish_if_new()
 
     async def load(self, model: str, config: str | None) -> None:
         """Look at a model's source again and serve what is there; returns when every worker does.
@@ -119,14 +141,15 @@ class Desk:
         """
         with self._queued():
             async with self._turn:
-                found = await self._find(model)
-                configs = {name: text for name, text in self._ledger.configs.items() if name != model}
-                if config is not None:
-                    found = await asyncio.to_thread(self._source.configured, found, config)
-                    configs[model] = config
-                self._refuse_problem(found)
-                self._found[model] = found
-                self._publish(self._retried(replace(self._ledger, configs=configs), model))
+                async with self._look:
+                    found = await self._find(model)
+                    configs = {name: text for name, text in self._ledger.configs.items() if name != model}
+                    if config is not None:
+                        found = await asyncio.to_thread(overridden, found, config)
+                        configs[model] = config
+                    self._refuse_problem(found)
+                    self._found[model] = found
+                    self._publish(self._retried(replace(self._ledger, configs=configs), model))
                 await self._until_loaded(model)
 
     async def unload(self, model: str) -> None:
@@ -142,7 +165,46 @@ class Desk:
                 if model not in self._found:
                     raise NotFound(f"unknown model '{model}'")
                 self._publish(replace(self._ledger, unloaded=self._ledger.unloaded | {model}))
-                await self._until(lambda: view.applied(self.desired, self._fleet.reports.values()), model)
+                await self._until(self.applied, model)
+
+    def applied(self) -> bool:
+        """Whether every connected worker has worked through the present desired state."""
+        return view.applied(self.desired, self._fleet.reports.values())
+
+    async def settled(self, model: str, version: str, seconds: float) -> bool:
+        """Wait until every worker has tried to load this version; False if that took longer."""
+        try:
+            async with asyncio.timeout(seconds):
+                while not self._settled(model, version):
+                    await self._news.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def acknowledged(self, seconds: float) -> bool:
+        """Wait until no alias waits and every worker has worked through what was published; False if it took longer."""
+        try:
+            async with asyncio.timeout(seconds):
+                while pending(self._found.values(), self._ledger) or not self.applied():
+                    await self._news.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def _settled(self, model: str, version: str) -> bool:
+        specs = [spec for spec in self.desired.models if spec.name == model]
+        for spec in (one for found in specs for one in found.versions if one.version == version):
+            return view.version_tried(model, spec, self._fleet.reports, self._fleet.workers)
+        return any(version in spec.unavailable for spec in specs) or self.placed(model, version) is not None
+
+    def _as_configured(self, model: Found) -> Found:
+        """The model with the configuration an operator gave it, if any."""
+        config = self._ledger.configs.get(model.name)
+        try:
+            return model if config is None else overridden(model, config)
+        except InvalidInput as fault:
+            log.warning("model %s is served with its own configuration: %s", model.name, fault)
+            return model
 
     def died(self, report: Report) -> None:
         """A worker ended; versions that end one worker after the other while they load are not tried again."""
@@ -182,7 +244,7 @@ class Desk:
 
     async def _find(self, model: str) -> Found:
         try:
-            scanned = await asyncio.to_thread(self._source.scan)
+            scanned = await self._source.scan(settled_only=False)
         except InvalidInput:
             scanned = []  # the folder holds no model any more
         for found in scanned:
@@ -190,13 +252,25 @@ class Desk:
                 return found
         raise NotFound(f"unknown model '{model}'")
 
+    def _publish_if_new(self) -> None:
+        if self._planned(self._ledger).desired.models != self.desired.models:
+            self._publish(self._ledger)
+
     def _publish(self, ledger: Ledger) -> None:
-        planned = plan(list(self._found.values()), ledger, self._last_block, self._fleet.reusable(ledger))
+        planned = self._planned(ledger)
         for block in planned.cleared:
             self._fleet.clear(block)
         self._ledger, self.desired = planned.ledger, planned.desired
         self._fleet.save(self._ledger)
         self._fleet.publish(self.desired)
+
+    def _planned(self, ledger: Ledger) -> Plan:
+        seen = Seen(self._clock(), self._ready(), self._fleet.reusable(ledger))
+        return plan(list(self._found.values()), ledger, self._last_block, seen)
+
+    def _ready(self) -> Collection[Key]:
+        statuses = view.statuses(self.desired, self._fleet.reports, self._fleet.workers)
+        return {(status.model, status.version) for status in statuses if status.state is State.READY}
 
     async def _until_loaded(self, model: str) -> None:
         await self._until(lambda: self._tried(model) is not None, model)

@@ -70,6 +70,12 @@ def tried(model: ModelSpec, reports: Mapping[int, Report], workers: int) -> dict
     return failed
 
 
+def version_tried(model: str, spec: VersionSpec, reports: Mapping[int, Report], workers: int) -> bool:
+    """Whether every worker has loaded this content, or found that it cannot."""
+    told = [report.versions.get((model, spec.version)) for report in reports.values()]
+    return sum(one is not None and one.tag == spec.tag and one.state is not State.LOADING for one in told) >= workers
+
+
 def applied(desired: Desired, reports: Iterable[Report]) -> bool:
     """Whether every connected worker has worked through this desired state."""
     return all(report.applied >= desired.revision for report in reports)
