@@ -1,5 +1,6 @@
 """Every setting of Penstock in one frozen tree: flags before environment before file before defaults."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -68,6 +69,45 @@ class Stop(_Section):
     """Time workers go on serving without a control process."""
 
 
+class Admission(_Section):
+    """What a model may take while it is examined, before it may serve."""
+
+    seconds: PositiveSeconds = 4.0
+    """Time for loading and trying it, on top of what its size asks for."""
+
+    memory_bytes: Annotated[int, Field(ge=256 << 20, le=1 << 44)] = 4 << 30
+    """Memory, on top of what its size asks for."""
+
+    max_bytes: Annotated[int, Field(ge=1024, le=1 << 44)] = 16 << 30
+    """Largest content that is received, packed and unpacked."""
+
+
+class Watch(_Section):
+    """How a model folder is watched."""
+
+    seconds: Seconds = 1.0
+    """Time between two looks; 0 looks only at the start and at repository load requests."""
+
+    settle_seconds: Seconds = 2.0
+    """Time a version's files must have stayed the same before it is taken."""
+
+
+class Mlflow(_Section):
+    """An MLflow tracking server whose registered models are mirrored into the registry."""
+
+    url: Annotated[str, Field(pattern=r"^https?://[^\s]+$")]
+    """Its address; credentials come from MLFLOW_TRACKING_USERNAME, _PASSWORD or _TOKEN."""
+
+    models: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """Names of the registered models to mirror; none means all of them."""
+
+    poll_seconds: PositiveSeconds = 30.0
+    """Time between two looks."""
+
+    webhook_secret_file: Path | None = None
+    """File with the secret that MLflow signs its webhooks with; without one, webhooks are refused."""
+
+
 class Settings(BaseSettings):
     """All settings; names in the environment are ``PENSTOCK_HTTP_PORT``, ``PENSTOCK_STOP__DRAIN_DELAY_SECONDS``."""
 
@@ -84,6 +124,12 @@ class Settings(BaseSettings):
 
     home: Path = Path("~/.local/share/penstock")
     """Penstock's own folder; control processes of one home take over from each other."""
+
+    registry: str = ""
+    """Where versions and aliases are kept: a folder, which is the home then, sqlite:///PATH or postgresql://HOST/NAME."""
+
+    blobs: str = ""
+    """Where contents are kept: a folder, or s3://BUCKET/PREFIX with keys from AWS_...; in the home by default."""
 
     host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
     """Address to listen on."""
@@ -108,6 +154,9 @@ class Settings(BaseSettings):
 
     limits: Limits = Limits()
     stop: Stop = Stop()
+    admission: Admission = Admission()
+    watch: Watch = Watch()
+    mlflow: Mlflow | None = None
 
     @classmethod
     def settings_customise_sources(
@@ -151,8 +200,16 @@ def schema() -> dict[str, Any]:
 
 
 def document(settings: Settings) -> dict[str, Any]:
-    """Settings as the plain values a file would hold."""
-    return settings.model_dump(mode="json")
+    """Settings as the plain values a file would hold; passwords in addresses are masked."""
+    values = settings.model_dump(mode="json")
+    values["registry"] = _masked(values["registry"])
+    if values["mlflow"]:
+        values["mlflow"]["url"] = _masked(values["mlflow"]["url"])
+    return values
+
+
+def _masked(address: str) -> str:
+    return re.sub(r"(://[^:/@]*):[^@/]*@", r"\1:***@", address)
 
 
 def _read(file: Path | None) -> tuple[dict[str, Any], list[str]]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from penstock.core.desired import Desired, ModelSpec, VersionSpec
 from penstock.core.versions import VersionPolicy, sort_key
+from penstock.registry.records import Report
 
 Key = tuple[str, str]
 
@@ -24,7 +25,8 @@ class Placed:
 
     ``path`` is the graph; ``tag`` changes with anything that would have to be loaded anew; ``folder`` is where label
     and warm-up files lie. ``files`` are the paths below ``root`` and their SHA-256 (hex), which workers check before
-    they load; ``probes`` (JSON) is what admission saw the graph answer; ``digest`` names the content to people.
+    they load; ``probes`` (JSON) is what admission saw the graph answer; ``digest`` names the content to people,
+    ``report`` is what they are told of its admission.
     """
 
     path: str
@@ -36,6 +38,7 @@ class Placed:
     probes: str = ""
     digest: str = ""
     memory_bytes: int = 0
+    report: Report | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,156 @@
+"""The registry as a source of models: what should exist there, laid out on this machine."""
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from penstock.control.desire import Found, Placed
+from penstock.core.errors import Fault
+from penstock.core.versions import sort_key
+from penstock.registry.picture import Picture
+from penstock.registry.records import Content, ModelRecord, Standing, VersionRecord
+
+log = logging.getLogger("penstock.control")
+
+FETCHING = "its content is being fetched"
+RETRY_S = 15.0
+"""A content that could not be laid out is tried again after that long."""
+
+PLACES = 2
+"""Contents that are laid out at a time."""
+
+MOMENT_S = 0.05
+
+
+class Shelf(Protocol):
+    """Lays contents out; may block."""
+
+    def place(self, content: Content) -> tuple[Path, Path]:
+        """The folder and the graph of a content on this machine."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    reason: str
+    until: float
+
+
+class RegistrySource:
+    """Offers every admitted version that is laid out, and has laid out those that are wanted; see ``desk.Source``.
+
+    ``clock`` is monotonic, in seconds.
+    """
+
+    def __init__(self, picture: Picture, shelf: Shelf, clock: Callable[[], float] = time.monotonic) -> None:
+        self._picture = picture
+        self._shelf = shelf
+        self._clock = clock
+        self._placed: dict[str, tuple[Path, Path]] = {}
+        self._failures: dict[str, _Failure] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._room = asyncio.Semaphore(PLACES)
+
+    async def scan(self, settled_only: bool) -> Sequence[Found]:
+        """Every model with a version that is not retired; contents on their way are waited for unless ``settled_only``.
+
+        Raises:
+            NotReady: the database is away, and what it said last is not known either.
+        """
+        models = await asyncio.to_thread(self._picture.models)
+        records = [record for model in models for record in _wanted(model)]
+        self._begin(records)
+        await self._wait(records, MOMENT_S if settled_only else None)
+        return [self._found(model) for model in models if _admitted(model)]
+
+    async def place(self, record: VersionRecord) -> None:
+        """Have one version laid out; why it cannot be is told by the next scan."""
+        self._failures.pop(record.content.digest, None)
+        self._begin([record])
+        await self._wait([record], None)
+
+    async def close(self) -> None:
+        """Stop laying contents out."""
+        for task in self._tasks.values():
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+    def _begin(self, records: Iterable[VersionRecord]) -> None:
+        for record in records:
+            digest = record.content.digest
+            failed = self._failures.get(digest)
+            if digest in self._placed or digest in self._tasks or (failed and failed.until > self._clock()):
+                continue
+            task = self._tasks[digest] = asyncio.create_task(self._lay_out(record.content))
+            task.add_done_callback(lambda _, digest=digest: self._tasks.pop(digest))  # type: ignore[misc]
+
+    async def _lay_out(self, content: Content) -> None:
+        async with self._room:
+            try:
+                self._placed[content.digest] = await asyncio.to_thread(self._shelf.place, content)
+                self._failures.pop(content.digest, None)
+            except Fault as fault:
+                log.warning("content %s cannot be laid out: %s", content.digest, fault)
+                self._failures[content.digest] = _Failure(str(fault), self._clock() + RETRY_S)
+            except Exception:
+                log.exception("content %s cannot be laid out", content.digest)
+                self._failures[content.digest] = _Failure("it cannot be laid out", self._clock() + RETRY_S)
+
+    async def _wait(self, records: Iterable[VersionRecord], seconds: float | None) -> None:
+        tasks = [self._tasks[record.content.digest] for record in records if record.content.digest in self._tasks]
+        if tasks:
+            await asyncio.wait(tasks, timeout=seconds)
+
+    def _found(self, model: ModelRecord) -> Found:
+        versions, broken = {}, {}
+        wanted = {record.version for record in _wanted(model)}
+        for record in _admitted(model):
+            place = self._placed.get(record.content.digest)
+            if place is not None:
+                versions[record.version] = _placed(record, *place)
+            elif record.version in wanted:
+                failed = self._failures.get(record.content.digest)
+                broken[record.version] = failed.reason if failed else FETCHING
+        return Found(
+            model.name,
+            versions,
+            broken,
+            model.settings.versions,
+            aliases={alias.alias: alias.version for alias in model.aliases.values()},
+            transition=model.settings.transition,
+            keep_warm_s=model.settings.keep_warm_s,
+        )
+
+
+def _admitted(model: ModelRecord) -> list[VersionRecord]:
+    return [record for record in model.versions.values() if record.standing is Standing.ADMITTED]
+
+
+def _wanted(model: ModelRecord) -> list[VersionRecord]:
+    """The versions that have to be on this machine: the policy's choice and those with an alias."""
+    admitted = {record.version: record for record in _admitted(model)}
+    named = {alias.version for alias in model.aliases.values()} & admitted.keys()
+    return [admitted[version] for version in sorted({*model.settings.versions.choose(admitted), *named}, key=sort_key)]
+
+
+def _placed(record: VersionRecord, folder: Path, graph: Path) -> Placed:
+    content, facts = record.content, record.report.facts
+    bare = content.form == "onnx"
+    return Placed(
+        path=str(graph),
+        tag=content.digest.removeprefix("sha256:")[:16],
+        folder=str(folder),
+        config=content.config,
+        root=str(graph.parent if bare else folder),
+        files=((graph.name, content.digest.removeprefix("sha256:")),)
+        if bare
+        else tuple((file.path, file.digest) for file in content.files),
+        probes=json.dumps(facts["probes"]) if facts.get("probes") else "",
+        digest=content.digest,
+        memory_bytes=int(facts.get("memory_bytes", 0)),
+        report=record.report,
+    )

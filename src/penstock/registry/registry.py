@@ -1,0 +1,220 @@
+"""The registry's use cases: take a content in, give it a version, check it, hand it out, clear away what nobody needs.
+
+Everything here blocks and is meant for threads; each change is durable when its method returns.
+"""
+
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from penstock.core.errors import Damaged, Fault, NotFound, NotReady
+from penstock.registry.archive import intake
+from penstock.registry.blobs import Blobs, FolderBlobs, Incoming
+from penstock.registry.collect import collect
+from penstock.registry.database import open_database
+from penstock.registry.files import beneath
+from penstock.registry.place import Place
+from penstock.registry.records import By, Content, Document, ModelRecord, Report, Standing, VersionRecord
+from penstock.registry.shelf import Shelf
+from penstock.registry.store import Condemned, Store
+
+COMMIT_TRIES = 50
+COMMIT_PAUSE_S = 0.1
+LEASE_S = 600.0
+COLLECT_GRACE_S = 3600.0
+"""Contents that belong to no version are kept that long: their push may still be under way elsewhere."""
+
+DATABASE_S = 5.0
+"""Longest wait for the database, seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A content that was received, laid out so that it can be examined."""
+
+    incoming: Incoming
+    content: Content
+    folder: Path
+    graph: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One version whose content is not what it should be."""
+
+    model: str
+    version: str
+    digest: str
+    problem: str
+
+
+class Registry:
+    """One registry, opened; ``place`` says where its parts lie."""
+
+    def __init__(self, place: Place, store: Store, blobs: Blobs, max_bytes: int) -> None:
+        self.place = place
+        self.store = store
+        self.blobs = blobs
+        self.shelf = Shelf(blobs, place.unpacked)
+        self._max_bytes = max_bytes
+
+    def receive(self) -> Incoming:
+        """A place for the bytes of a push.
+
+        Raises:
+            NotReady: there is no room, or nothing can be written.
+        """
+        return Incoming(self.place.incoming, self._max_bytes)
+
+    @contextmanager
+    def prepared(self, incoming: Incoming) -> Iterator[Prepared]:
+        """What was received, unpacked for the time of a block.
+
+        Raises:
+            Refused: it is no model, with the reason.
+        """
+        folder = incoming.path.with_name(f"{incoming.path.name}.unpacked")
+        try:
+            content = intake(incoming.path, folder)
+            yield Prepared(incoming, content, folder, beneath(folder, content.graph, "the graph"))
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def commit(
+        self, prepared: Prepared, model: str, version: str, report: Report, metadata: Document, by: By
+    ) -> VersionRecord:
+        """Make an admitted content a version of a model; the same content again gives the version there is.
+
+        Raises:
+            Conflict: the version exists with another content, or is retired.
+            NotReady: the database or the blobs cannot be written now.
+        """
+        content = prepared.content
+        record = VersionRecord(
+            model,
+            version,
+            content,
+            datetime.now(UTC).isoformat(timespec="milliseconds"),
+            by.actor,
+            metadata=metadata,
+            report=report,
+        )
+        for attempt in range(COMMIT_TRIES):
+            try:
+                return self._commit(prepared, record, by)
+            except Condemned:  # the same bytes are being cleared away at this moment
+                if attempt == COMMIT_TRIES - 1:
+                    raise
+                time.sleep(COMMIT_PAUSE_S)
+        raise AssertionError
+
+    def _commit(self, prepared: Prepared, record: VersionRecord, by: By) -> VersionRecord:
+        lease = self.store.lease(record.content.digest, LEASE_S)
+        try:
+            self.blobs.keep(prepared.incoming.path, record.content.digest)
+            return self.store.add_version(record, by)
+        finally:
+            self.store.release(lease)
+
+    def version(self, model: str, version: str) -> VersionRecord:
+        """One version.
+
+        Raises:
+            NotFound: there is none of that name.
+        """
+        found = self.store.model(model).versions.get(version)
+        if found is None:
+            raise NotFound(f"model '{model}' has no version '{version}'")
+        return found
+
+    def export(self, model: str, version: str) -> tuple[Path, VersionRecord]:
+        """A file with exactly the bytes that were pushed, checked.
+
+        Raises:
+            NotFound: no such version.
+            Damaged: its bytes are not what they were.
+        """
+        record = self.version(model, version)
+        self.blobs.check(record.content.digest)
+        return self.blobs.fetch(record.content.digest), record
+
+    def verify(self, tell: Callable[[int, int], None]) -> list[Finding]:
+        """Hash every content that a version needs; ``tell`` hears how many bytes of how many are done."""
+        needed = self.store.needed()
+        records = [one for model in self.store.models() for one in _needing(model, needed)]
+        sizes = {record.content.digest: record.content.size for record in records}
+        problems: dict[str, str] = {}
+        done = 0
+        for digest, size in sizes.items():
+            tell(done, sum(sizes.values()))
+            problems[digest] = self._problem(digest)
+            done += size
+        tell(done, done)
+        return [
+            Finding(one.model, one.version, one.content.digest, problems[one.content.digest])
+            for one in records
+            if problems[one.content.digest]
+        ]
+
+    def _problem(self, digest: str) -> str:
+        try:
+            self.blobs.check(digest)
+        except Damaged as fault:
+            return str(fault)
+        except Fault as fault:
+            return f"it cannot be checked: {fault}"
+        return ""
+
+    def collect(self) -> list[str]:
+        """Delete contents nobody needs; their digests."""
+        return collect(self.store, self.blobs, self.shelf, COLLECT_GRACE_S)
+
+
+def _needing(model: ModelRecord, needed: set[str]) -> list[VersionRecord]:
+    return [
+        one
+        for one in model.versions.values()
+        if one.content.digest in needed or one.standing is Standing.ADMITTED
+    ]
+
+
+def open_registry(place: Place, max_bytes: int) -> Registry:
+    """Open, or make, the registry at a place.
+
+    Raises:
+        NotReady: the database or the folder cannot be used now, with the reason.
+        Damaged: the database is no database.
+        InvalidInput: a library that the place needs is not installed.
+    """
+    make_private(place.home)
+    return Registry(place, open_store(place), open_blobs(place), max_bytes)
+
+
+def open_store(place: Place) -> Store:
+    """The registry's database alone; raises as ``open_registry``."""
+    return Store(open_database(place.database, timeout_s=DATABASE_S))
+
+
+def open_blobs(place: Place) -> Blobs:
+    """The registry's contents alone; raises as ``open_registry``."""
+    if not place.blobs.startswith("s3://"):
+        return FolderBlobs(Path(place.blobs))
+    from penstock.registry.bucket import BucketBlobs  # noqa: PLC0415 - an extra, and only here
+
+    return BucketBlobs(place.blobs, place.cache)
+
+
+def make_private(home: Path) -> None:
+    """Make the home folder, for this user alone, if it is not there.
+
+    Raises:
+        NotReady: it cannot be made.
+    """
+    try:
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise NotReady(f"the registry's folder cannot be made: {(error.strerror or 'error').lower()}") from None
