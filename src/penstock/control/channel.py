@@ -130,7 +130,8 @@ class Channel:
         self, slot: int, report: Report, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         outbox = Outbox()
-        _put_desired(outbox, self._desired)
+        if self._desired.revision:  # 0: nothing has been published yet
+            _put_desired(outbox, self._desired)
         self.reports[slot], self._outboxes[slot] = report, outbox
         pump = asyncio.create_task(outbox.pump(writer))
         pump.add_done_callback(lambda _: writer.transport.abort())  # ends the reading too

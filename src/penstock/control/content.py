@@ -21,7 +21,7 @@ class FolderContents:
     def __init__(self, root: Path) -> None:
         self._source = FolderSource(root)
 
-    async def scan(self, settled_only: bool) -> list[Found]:  # noqa: ARG002
+    async def scan(self, settled_only: bool) -> list[Found]:
         """Every model there is.
 
         Raises:

@@ -100,7 +100,7 @@ class Plan:
     cleared: tuple[int, ...] = ()
 
 
-def plan(models: Sequence[Found], ledger: Ledger, last_block: int, seen: Seen = Seen()) -> Plan:  # noqa: B008 - frozen
+def plan(models: Sequence[Found], ledger: Ledger, last_block: int, seen: Seen = Seen()) -> Plan:
     """The desired state for these models.
 
     Blocks 1 to ``last_block`` are given out once each; when they have run out, blocks of the reusable versions
@@ -117,9 +117,7 @@ def plan(models: Sequence[Found], ledger: Ledger, last_block: int, seen: Seen = 
     blocks = _Blocks(dict(ledger.blocks), last_block, [key for key in seen.reusable if key not in keys])
     specs = tuple(_model(model, wanted[model.name], ledger, aliases.get(model.name, {}), blocks) for model in ordered)
     desired = Desired(ledger.revision + 1, specs)
-    revised = replace(
-        ledger, revision=desired.revision, blocks=blocks.given, serving=keys, warm=warm, aliases=aliases
-    )
+    revised = replace(ledger, revision=desired.revision, blocks=blocks.given, serving=keys, warm=warm, aliases=aliases)
     return Plan(desired, revised, tuple(blocks.cleared))
 
 
@@ -135,9 +133,7 @@ def _led(model: Found, before: str | None, version: str, seen: Seen) -> str:
     return version if (model.name, version) in seen.ready else before
 
 
-def _warm(
-    model: Found, ledger: Ledger, aliases: Mapping[str, Mapping[str, str]], now: float
-) -> dict[Key, float]:
+def _warm(model: Found, ledger: Ledger, aliases: Mapping[str, Mapping[str, str]], now: float) -> dict[Key, float]:
     """Versions that were served until now and are not chosen any more, each with the time it may stay."""
     if model.problem or model.name in ledger.unloaded or model.transition != AVAILABILITY:
         return {}
@@ -182,9 +178,7 @@ def _model(
     return ModelSpec(model.name, tuple(versions), dict(aliases), unavailable, model.transition)
 
 
-def chosen(
-    model: Found, ledger: Ledger, aliases: Mapping[str, Mapping[str, str]] | None = None
-) -> tuple[str, ...]:
+def chosen(model: Found, ledger: Ledger, aliases: Mapping[str, Mapping[str, str]] | None = None) -> tuple[str, ...]:
     """The versions of a model that are to be served, oldest first: the policy's, and those an alias leads to."""
     if model.problem or model.name in ledger.unloaded:
         return ()

@@ -86,6 +86,7 @@ class Desk:
         self._look = asyncio.Lock()
         self._waiting = 0
         self._news = asyncio.Event()
+        self._problems: dict[str, str] = {}
         self._fatal: Counter[tuple[str, str, str]] = Counter()
         self.desired = Desired()
 
@@ -127,8 +128,18 @@ class Desk:
         """
         async with self._look:
             scanned = await self._source.scan(settled_only=True)
-            self._found = {model.name: self._as_configured(model) for model in scanned}
+            self._found = {model.name: self._kept(self._as_configured(model)) for model in scanned}
             self._publish_if_new()
+
+    def _kept(self, model: Found) -> Found:
+        """The model as it was before, if nothing of it can be served any more."""
+        before = self._found.get(model.name)
+        if not model.problem or before is None or before.problem:
+            return model
+        if self._problems.get(model.name) != model.problem:
+            log.warning("model %s stays as it was: %s", model.name, model.problem)
+        self._problems[model.name] = model.problem
+        return before
 
     async def load(self, model: str, config: str | None) -> None:
         """Look at a model's source again and serve what is there; returns when every worker does.

@@ -76,8 +76,12 @@ def desired_in(values: Message) -> Desired:
 
 
 def _model_in(values: Message) -> ModelSpec:
-    versions = tuple(VersionSpec(**version) for version in values["versions"])
-    return ModelSpec(values["name"], versions, values["aliases"], values["unavailable"])
+    versions = tuple(_version_in(version) for version in values["versions"])
+    return ModelSpec(values["name"], versions, values["aliases"], values["unavailable"], values["transition"])
+
+
+def _version_in(values: Message) -> VersionSpec:
+    return VersionSpec(**{**values, "files": tuple((path, digest) for path, digest in values["files"])})
 
 
 def status_out(status: VersionStatus) -> Message:

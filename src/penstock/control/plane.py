@@ -3,22 +3,21 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
 from penstock.control import readings, view
 from penstock.control.channel import Channel, Listeners, Report
-from penstock.control.desire import Found, Key, Ledger, ledger_in, ledger_out
+from penstock.control.desire import Key, Ledger, ledger_in, ledger_out
 from penstock.control.desk import Desk, Source
-from penstock.control.digests import Digests
 from penstock.control.memory import SlotFile
 from penstock.control.options import WorkerOptions
 from penstock.control.processes import WorkerProcess, adopt
 from penstock.control.runtime import Instance
 from penstock.control.supervisor import Reason, Supervisor
 from penstock.core.desired import Desired, VersionStatus
-from penstock.core.errors import NotFound
+from penstock.core.errors import Fault, NotFound
 from penstock.monitor.counters import BLOCKS, READY, STATE_NAMES, Totals
 from penstock.telemetry.metrics import Reading
 
@@ -27,6 +26,7 @@ log = logging.getLogger("penstock.control")
 STOP_MARGIN_S = 3.0
 """Time a worker gets beyond its own drain before it is ended."""
 
+STEP_S = 1.0
 LAST_WORDS_S = 0.1
 POLL_S = 0.01
 
@@ -34,43 +34,76 @@ POLL_S = 0.01
 class ControlPlane:
     """Runs the workers of one instance; ``start``, then ``stop``.
 
-    ``spawn`` starts the process of a slot's worker.
+    ``spawn`` starts the process of a slot's worker; ``look_s`` is the time between two looks at the source, 0 for
+    none beside those at the start and at repository load requests.
     """
 
     def __init__(
-        self, instance: Instance, options: WorkerOptions, source: Source, spawn: Callable[[int], WorkerProcess]
+        self,
+        instance: Instance,
+        options: WorkerOptions,
+        source: Source,
+        spawn: Callable[[int], WorkerProcess],
+        look_s: float,
     ) -> None:
         self._instance = instance
         self._options = options
+        self._source = source
         self._spawn = spawn
+        self._look_s = look_s
         self._files = [SlotFile(instance.slot(index)) for index in range(options.workers)]
         self._slots = [file.slot for file in self._files]
-        self._digests = Digests()
         self._departed: dict[int, Report] = {}
         self._draining = False
-        self._watch: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._complaint = ""
         stored = instance.read("ledger")
         self._tally = readings.tally_in(stored.get("tally", {}))
-        self._desk = Desk(source, self, ledger_in(stored.get("ledger", {})), BLOCKS - 1, options.load_s)
+        self.desk = Desk(source, self, ledger_in(stored.get("ledger", {})), BLOCKS - 1, options.load_s)
         self._supervisor = Supervisor(self._slots, self._start_worker, self._lost, time.monotonic_ns)
-        listeners = Listeners(self._desk.changed, self._loaded, self._parted)
-        self._channel = Channel(instance.socket, self._is_worker, self._desk, listeners)
+        listeners = Listeners(self.desk.changed, self._loaded, self._parted)
+        self._channel = Channel(instance.socket, self._is_worker, self.desk, listeners)
 
     # Life.
 
-    async def start(self, found: Sequence[Found]) -> None:
-        """Adopt the workers that live, start the missing ones, and have them serve what was found."""
+    async def start(self) -> None:
+        """Adopt the workers that live, start the missing ones, and have them serve what the source has.
+
+        Raises:
+            Fault: the source is away, or has nothing to offer.
+        """
         for index, file in enumerate(self._files):
             if (process := adopt(file)) is not None:
                 log.info("worker %d (pid %d) goes on under this control process", index, process.pid)
                 self._supervisor.adopt(index, self._watched(process))
-        self._desk.begin(found)
+        self._tasks.append(asyncio.create_task(self._supervisor.run()))  # new workers get up meanwhile
         await self._channel.start()
-        self._watch = asyncio.create_task(self._supervisor.run())
+        self.desk.begin(await self._source.scan(settled_only=False))
+        self._tasks.append(asyncio.create_task(self._follow()))
+
+    async def _follow(self) -> None:
+        """Look at the source again and again; let time do its part in between."""
+        while True:
+            await asyncio.sleep(self._look_s or STEP_S)
+            self.desk.step()
+            if self._look_s:
+                await self._refresh()
+
+    async def _refresh(self) -> None:
+        complaint = ""
+        try:
+            await self.desk.refresh()
+        except Fault as fault:
+            complaint = str(fault)
+        except Exception:
+            log.exception("the source of the models cannot be looked at")
+        if complaint and complaint != self._complaint:
+            log.warning("what is served stays as it is: %s", complaint)
+        self._complaint = complaint
 
     async def until_ready(self) -> None:
         """Wait until the gateway is ready and every worker, adopted ones too, serves what this process wants."""
-        await _eventually(lambda: self.readiness().ready and view.applied(self._desk.desired, self.reports.values()))
+        await _eventually(lambda: self.readiness().ready and view.applied(self.desk.desired, self.reports.values()))
 
     async def stop(self) -> None:
         """Let the workers drain, end those that do not in time, and take the instance away."""
@@ -97,12 +130,11 @@ class ControlPlane:
             if process is not None:
                 process.kill()
         await _eventually(self._deserted)
-        if self._watch is not None:
-            self._watch.cancel()
-            await asyncio.gather(self._watch, return_exceptions=True)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         self._supervisor.step()
         await self._channel.close()
-        await self._digests.close()
         self._instance.remove()
 
     # What the ops plane asks.
@@ -118,7 +150,7 @@ class ControlPlane:
 
     def statuses(self) -> list[VersionStatus]:
         """Every version of every model."""
-        return view.statuses(self._desk.desired, self.reports, self.workers)
+        return view.statuses(self.desk.desired, self.reports, self.workers)
 
     def model(self, name: str) -> list[VersionStatus]:
         """Every version of one model.
@@ -126,7 +158,7 @@ class ControlPlane:
         Raises:
             NotFound: no such model.
         """
-        for spec in self._desk.desired.models:
+        for spec in self.desk.desired.models:
             if spec.name == name:
                 return view.model_statuses(spec, self.reports, self.workers)
         raise NotFound(f"unknown model '{name}'")
@@ -134,14 +166,6 @@ class ControlPlane:
     def signature(self, model: str, version: str) -> Mapping[str, Any] | None:
         """A version's inputs and outputs, None while no worker has told."""
         return self._channel.signatures.get((model, version))
-
-    def digest(self, model: str, version: str) -> str | None:
-        """The digest of a version's graph, None while it is not known or not served."""
-        for found in self._desk.desired.models:
-            for spec in found.versions:
-                if (found.name, spec.version) == (model, version):
-                    return self._digests.of(spec)
-        return None
 
     def worker_states(self) -> list[tuple[int, str]]:
         """Process id and state in a word of each slot's worker, 0 where there is none."""
@@ -155,9 +179,9 @@ class ControlPlane:
     def readings(self) -> Iterator[Reading]:
         """Everything there is to measure, as it stands now."""
         living = [slot for slot, one in zip(self._slots, self._supervisor.processes(), strict=True) if one]
-        yield from readings.counted(self._slots, living, self._desk.ledger.blocks)
+        yield from readings.counted(self._slots, living, self.desk.ledger.blocks)
         yield from readings.states(self.statuses())
-        yield from readings.contents(self._desk.desired, self._digests.of)
+        yield from readings.contents(self.desk.desired, self.desk.placed)
         yield from readings.tallied(self._tally)
 
     # What the desk needs of the fleet.
@@ -175,7 +199,6 @@ class ControlPlane:
     def publish(self, desired: Desired) -> None:
         """Tell every worker."""
         self._channel.publish(desired)
-        self._digests.learn(desired)
 
     def save(self, ledger: Ledger) -> None:
         """Keep what must outlive this process."""
@@ -183,8 +206,8 @@ class ControlPlane:
 
     def reusable(self, ledger: Ledger) -> Collection[Key]:
         """Versions that no worker serves and that nobody is still answering for."""
-        served = {(model.name, one.version) for model in self._desk.desired.models for one in model.versions}
-        if len(ledger.blocks) < BLOCKS - 1 or not view.applied(self._desk.desired, self.reports.values()):
+        served = {(model.name, one.version) for model in self.desk.desired.models for one in model.versions}
+        if len(ledger.blocks) < BLOCKS - 1 or not view.applied(self.desk.desired, self.reports.values()):
             return ()
         idle = (key for key, block in ledger.blocks.items() if not Totals.of(self._slots, block).inflight)
         return [key for key in idle if key not in served]
@@ -219,18 +242,18 @@ class ControlPlane:
 
     def _lost(self, index: int, pid: int, reason: Reason) -> None:
         self._tally.restarts[reason] += 1
-        self.save(self._desk.ledger)
+        self.save(self.desk.ledger)
         if reason is Reason.DIED:  # its last words may still be on their way
             asyncio.get_running_loop().call_later(LAST_WORDS_S, self._inquire, index, pid)
 
     def _inquire(self, index: int, pid: int) -> None:
         for report in (self.reports.get(index), self._departed.pop(index, None)):
             if report is not None and report.pid == pid:
-                self._desk.died(report)
+                self.desk.died(report)
 
     def _loaded(self, key: Key, succeeded: bool) -> None:
         self._tally.loads[*key, "ok" if succeeded else "failed"] += 1
-        self.save(self._desk.ledger)
+        self.save(self.desk.ledger)
 
     def _deserted(self) -> bool:
         return not any(self._supervisor.processes())

@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from penstock.core.desired import Desired, State, VersionSpec, VersionStatus
+from penstock.control.desire import Placed
+from penstock.core.desired import Desired, State, VersionStatus
 from penstock.core.labels import code
 from penstock.monitor.counters import STAGES, Slot, Totals
 from penstock.telemetry import metrics
@@ -84,12 +85,15 @@ def states(statuses: Iterable[VersionStatus]) -> Iterator[Reading]:
             yield Point(metrics.MODEL_STATE, labels, status.state is state)
 
 
-def contents(desired: Desired, digest_of: Callable[[VersionSpec], str | None]) -> Iterator[Reading]:
-    """The content of every version that should be served, once its digest is known."""
+def contents(desired: Desired, placed: Callable[[str, str], Placed | None]) -> Iterator[Reading]:
+    """The content of every version that should be served, and the memory its admission measured."""
     for model in desired.models:
         for spec in model.versions:
-            if (digest := digest_of(spec)) is not None:
-                yield Point(metrics.MODEL_INFO, (model.name, spec.version, digest), 1)
+            content = placed(model.name, spec.version)
+            if content is not None and content.digest:
+                yield Point(metrics.MODEL_INFO, (model.name, spec.version, content.digest), 1)
+            if content is not None and content.memory_bytes:
+                yield Point(metrics.MODEL_MEMORY, (model.name, spec.version), content.memory_bytes)
 
 
 def tallied(tally: Tally) -> Iterator[Reading]:

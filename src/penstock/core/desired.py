@@ -19,7 +19,8 @@ class VersionSpec:
 
     ``config`` is the model configuration in protobuf JSON form ("" = derived from the graph); ``tag``
     changes when the file or the configuration does, so that a changed version is loaded anew. ``folder``
-    is the model's own folder, where label and warm-up files lie.
+    is the model's own folder, where label and warm-up files lie. ``files`` are the paths below ``root`` and
+    their SHA-256 (hex), to be checked before loading; ``probes`` (JSON) is what the graph must answer.
     """
 
     version: str
@@ -28,16 +29,24 @@ class VersionSpec:
     config: str = ""
     block: int = 0
     tag: str = ""
+    root: str = ""
+    files: tuple[tuple[str, str], ...] = ()
+    probes: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """One model: the versions to serve, its aliases, and what is known but not served (version to reason)."""
+    """One model: the versions to serve, its aliases, and what is known but not served (version to reason).
+
+    ``transition`` says what comes first when versions change: the new one (``availability``) or room for it
+    (``resources``).
+    """
 
     name: str
     versions: tuple[VersionSpec, ...] = ()
     aliases: dict[str, str] = field(default_factory=dict)
     unavailable: dict[str, str] = field(default_factory=dict)
+    transition: str = "availability"
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict
@@ -36,13 +37,14 @@ class Store(Protocol):
 
 
 class Picture:
-    """Reads a store, and remembers what it said in ``file``; blocking, for one thread at a time."""
+    """Reads a store, and remembers what it said in ``file``; blocking, for any thread."""
 
     def __init__(self, store: Store, file: Path) -> None:
         self._store = store
         self._file = file
         self._revision: int | None = None
         self._models: list[ModelRecord] | None = None
+        self._one_at_a_time = threading.Lock()
         self.problem = ""
 
     def models(self) -> list[ModelRecord]:
@@ -51,6 +53,10 @@ class Picture:
         Raises:
             NotReady: the database is away and was never read.
         """
+        with self._one_at_a_time:
+            return self._read()
+
+    def _read(self) -> list[ModelRecord]:
         try:
             revision = self._store.revision()
             if self._models is None or revision != self._revision:

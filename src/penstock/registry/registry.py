@@ -195,8 +195,8 @@ def open_registry(place: Place, max_bytes: int) -> Registry:
 
 
 def open_store(place: Place) -> Store:
-    """The registry's database alone; raises as ``open_registry``."""
-    return Store(open_database(place.database, timeout_s=DATABASE_S))
+    """The registry's database alone, opened when it is first asked; it may be away until then."""
+    return Store(LateDatabase(lambda: open_database(place.database, timeout_s=DATABASE_S)))
 
 
 def open_blobs(place: Place) -> Blobs:

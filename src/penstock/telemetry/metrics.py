@@ -60,6 +60,12 @@ DEADLINE_EXCEEDED = Metric(
 )
 BATCH_ROWS = Metric("batch_rows", Kind.HISTOGRAM, ("model", "version"), "Rows in each run of the model.", ROWS)
 MODEL_INFO = Metric("model_info", Kind.GAUGE, ("model", "version", "digest"), "1 for the content served.")
+MODEL_MEMORY = Metric(
+    "model_memory_bytes",
+    Kind.GAUGE,
+    ("model", "version"),
+    "Memory one loaded copy takes, as its admission measured it.",
+)
 MODEL_STATE = Metric(
     "model_state",
     Kind.GAUGE,
@@ -88,6 +94,7 @@ METRICS: tuple[Metric, ...] = (
     DEADLINE_EXCEEDED,
     BATCH_ROWS,
     MODEL_INFO,
+    MODEL_MEMORY,
     MODEL_STATE,
     MODEL_LOADS,
     WORKER_RESTARTS,

@@ -1,20 +1,21 @@
 """Load and unload requests against a made-up source and made-up workers that do as they are told."""
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from dataclasses import replace
 
 import pytest
 
 from penstock.control.channel import Report
-from penstock.control.desire import Found, Key, Ledger
+from penstock.control.desire import Found, Key, Ledger, Placed
 from penstock.control.desk import FATAL_LOADS, WAITING, Desk
 from penstock.core.desired import Desired, State, VersionStatus
 from penstock.core.errors import DeadlineExceeded, InvalidInput, NotFound, Overloaded
+from penstock.core.versions import VersionPolicy
 
 
-def found(name: str, *versions: str, tag: str = "a", problem: str = "") -> Found:
-    return Found(name, f"/m/{name}", {v: f"/m/{v}" for v in versions}, dict.fromkeys(versions, tag), problem=problem)
+def found(name: str, *versions: str, tag: str = "a", problem: str = "", **rest: object) -> Found:
+    return Found(name, {v: Placed(f"/m/{v}", tag) for v in versions}, problem=problem, **rest)  # type: ignore[arg-type]
 
 
 class FakeSource:
@@ -23,15 +24,10 @@ class FakeSource:
     def __init__(self, *models: Found) -> None:
         self.models = list(models)
 
-    def scan(self) -> list[Found]:
+    async def scan(self, settled_only: bool) -> list[Found]:
         if not self.models:
             raise InvalidInput("the model folder holds no model")
         return self.models
-
-    def configured(self, model: Found, config: str) -> Found:
-        if config == "bad":
-            raise InvalidInput("the configuration is bad")
-        return replace(model, config=config)
 
 
 class FakeFleet:
@@ -176,10 +172,10 @@ def test_a_model_that_became_bad_goes_on_as_it_was() -> None:
 
 def test_a_configuration_given_with_load_holds_until_the_next_load() -> None:
     async def act(desk: Desk, source: FakeSource, fleet: FakeFleet) -> None:
-        with pytest.raises(InvalidInput, match="bad"):
+        with pytest.raises(InvalidInput, match="JSON object"):
             await desk.load("a", "bad")
         await desk.load("a", '{"max_batch_size":4}')
-        assert desk.desired.models[0].versions[0].config == '{"max_batch_size":4}'
+        assert json.loads(desk.desired.models[0].versions[0].config) == {"max_batch_size": 4}
         assert fleet.saved.configs == {"a": '{"max_batch_size":4}'}
         await desk.load("a", None)
         assert desk.desired.models[0].versions[0].config == ""
@@ -211,6 +207,7 @@ def test_a_load_without_end_ends_at_its_limit() -> None:
 def test_only_so_many_requests_wait() -> None:
     async def act(desk: Desk, source: FakeSource, fleet: FakeFleet) -> None:
         fleet.answer = lambda model, version: None
+        source.models = [found("a", "1", tag="changed")]
         waiting = [asyncio.create_task(desk.load("a", None)) for _ in range(WAITING)]
         await asyncio.sleep(0)
         with pytest.raises(Overloaded):
@@ -238,3 +235,66 @@ def test_a_version_that_ends_its_workers_is_left_out_until_it_is_asked_for() -> 
         assert desk.desired.models[0].versions[0].tag != tag
 
     at_desk(act, found("a", "1"), found("b", "1"))
+
+
+def test_a_look_at_the_source_publishes_only_what_is_different() -> None:
+    async def act(desk: Desk, source: FakeSource, fleet: FakeFleet) -> None:
+        before = desk.desired
+        await desk.refresh()
+        assert desk.desired is before
+        source.models = [found("a", "1", "2"), found("b", "1")]
+        await desk.refresh()
+        assert served(desk) == {"a": ["1", "2"], "b": ["1"]}
+        source.models = [found("b", "1")]
+        await desk.refresh()
+        assert served(desk) == {"b": ["1"]}
+
+    at_desk(act, found("a", "1"))
+
+
+def test_a_failing_look_changes_nothing() -> None:
+    async def act(desk: Desk, source: FakeSource, fleet: FakeFleet) -> None:
+        source.models = []
+        with pytest.raises(InvalidInput):
+            await desk.refresh()
+        assert served(desk) == {"a": ["1"]}
+        source.models = [found("a", problem="torn")]
+        await desk.refresh()
+        assert served(desk) == {"a": ["1"]}
+
+    at_desk(act, found("a", "1"))
+
+
+def test_an_alias_moves_when_every_worker_has_its_version() -> None:
+    async def act(desk: Desk, source: FakeSource, fleet: FakeFleet) -> None:
+        fleet.answer = lambda model, version: None if version == "2" else ""
+        source.models = [found("a", "1", "2", aliases={"champion": "2"})]
+        await desk.refresh()
+        assert not await desk.acknowledged(0.01)
+        assert desk.desired.models[0].aliases == {"champion": "1"}
+        fleet.answer = lambda model, version: ""
+        fleet.publish(desk.desired)
+        assert await desk.acknowledged(5.0)
+        assert desk.desired.models[0].aliases == {"champion": "2"}
+
+    at_desk(act, found("a", "1", aliases={"champion": "1"}))
+
+
+def test_what_is_kept_warm_goes_when_its_time_has_come() -> None:
+    async def act() -> None:
+        now = 1000.0
+        latest = VersionPolicy("latest", 1)
+        source, fleet = FakeSource(found("a", "1", policy=latest, keep_warm_s=60.0)), FakeFleet()
+        fleet.desk = desk = Desk(source, fleet, Ledger(), 20, 5.0, lambda: now)
+        desk.begin(source.models)
+        source.models = [found("a", "1", "2", policy=latest, keep_warm_s=60.0)]
+        await desk.refresh()
+        assert served(desk) == {"a": ["1", "2"]}
+        now = 1059.0
+        desk.step()
+        assert served(desk) == {"a": ["1", "2"]}
+        now = 1061.0
+        desk.step()
+        assert served(desk) == {"a": ["2"]}
+
+    asyncio.run(act())

@@ -1,0 +1,394 @@
+"""What people and programs may do to the registry through a gateway: each change is stored, served and acknowledged."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from penstock.control.desire import Placed
+from penstock.control.desk import Desk
+from penstock.control.registry_source import RegistrySource
+from penstock.core.desired import State, VersionStatus
+from penstock.core.errors import InvalidInput, NotFound, Overloaded, Refused, Unsupported
+from penstock.core.versions import is_alias, is_model_name, is_version, sort_key
+from penstock.registry.picture import Picture
+from penstock.registry.records import By, Document, ModelRecord, Report, Standing, VersionRecord
+from penstock.registry.registry import Prepared, Registry
+from penstock.registry.settings import settings_in, settings_out
+from penstock.registry.store import ANY, Expected, Move, Store
+
+log = logging.getLogger("penstock.control")
+
+CHAMPION = "champion"
+THREADS = 8
+PUSHES = 8
+"""Contents that are received or examined at a time; more are turned away."""
+
+ACKNOWLEDGE_S = 10.0
+"""A change that is stored is waited for that long until every worker has it."""
+
+RETIRED = "RETIRED"
+
+T = TypeVar("T")
+
+
+class Serving(Protocol):
+    """What the gateway knows of the versions it serves."""
+
+    def statuses(self) -> list[VersionStatus]:
+        """Every version of every model."""
+
+    def signature(self, model: str, version: str) -> Mapping[str, Any] | None:
+        """A version's inputs and outputs, None while no worker has told."""
+
+
+Examine = Callable[[Path, Path, str], Awaitable[Report]]
+"""Examines a content: its folder, its graph, its configuration."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a registrar works with; ``registry`` and ``source`` are None where a folder is served."""
+
+    store: Store
+    picture: Picture
+    registry: Registry | None
+    source: RegistrySource | None
+    examine: Examine
+    load_s: float
+
+
+class Registrar:
+    """One gateway's registry; every change takes who makes it and why."""
+
+    def __init__(self, parts: Parts, desk: Desk, serving: Serving) -> None:
+        self._parts = parts
+        self._desk = desk
+        self._serving = serving
+        self._threads = ThreadPoolExecutor(THREADS, "registry")
+        self._pushes = 0
+
+    # Questions.
+
+    async def models(self) -> list[Document]:
+        """Every model, as the admin API shows it."""
+        records = {record.name: record for record in await self._records()}
+        statuses = self._statuses()
+        return [
+            self._document(name, records.get(name), statuses.get(name, {})) for name in sorted({*records, *statuses})
+        ]
+
+    async def model(self, name: str) -> Document:
+        """One model.
+
+        Raises:
+            NotFound: no such model.
+        """
+        record = next((one for one in await self._records() if one.name == name), None)
+        statuses = self._statuses().get(name)
+        if record is None and statuses is None:
+            raise NotFound(f"unknown model '{name}'")
+        return self._document(name, record, statuses or {})
+
+    async def audit(self, model: str | None, after: int, limit: int) -> list[Document]:
+        """Changes in the order they were made; the newest ``limit`` of those after sequence number ``after``."""
+        return [asdict(entry) for entry in await self._run(self._parts.store.audit, model, after, limit)]
+
+    async def identity(self) -> Document:
+        """What registry this is, and why it cannot be changed if it cannot."""
+        problem = self._parts.picture.problem
+        identity = "" if problem else await self._run(self._parts.store.identity)
+        return {
+            "id": identity,
+            "source": "folder" if self._parts.registry is None else "registry",
+            "writable": not problem,
+            "problem": problem,
+        }
+
+    # Versions.
+
+    async def push(
+        self, model: str, version: str, chunks: AsyncIterator[bytes], metadata: Document, by: By
+    ) -> tuple[Document, bool]:
+        """Take a content in, examine it, make it a version and have it loaded; the model's version, and if it is new.
+
+        Raises:
+            InvalidInput: a name that cannot be.
+            Refused: it was not admitted, with the reason.
+            Conflict: the version exists with another content.
+            TooLarge, NotReady, Overloaded, Unsupported: as they say.
+        """
+        registry = self._pushable()
+        _named(model, version)
+        if self._pushes >= PUSHES:
+            raise Overloaded(f"{PUSHES} versions are being pushed already; try again later")
+        self._pushes += 1
+        try:
+            before = {one.name: one for one in await self._records()}.get(model)
+            record = await self._received(registry, model, version, chunks, metadata, by)
+        finally:
+            self._pushes -= 1
+        if self._parts.source is not None:
+            await self._parts.source.place(record)
+        await self._desk.refresh()
+        await self._desk.settled(model, version, self._parts.load_s)
+        document = await self.model(model)
+        shown = next(one for one in document["versions"] if one["version"] == version)
+        return shown | {
+            "model": model,
+            "revision": document["revision"],
+        }, before is None or version not in before.versions
+
+    async def _received(
+        self,
+        registry: Registry,
+        model: str,
+        version: str,
+        chunks: AsyncIterator[bytes],
+        metadata: Document,
+        by: By,
+    ) -> VersionRecord:
+        with await self._run(registry.receive) as incoming:
+            async for chunk in chunks:
+                await self._run(incoming.write, chunk)
+            await self._run(incoming.close)
+            context = registry.prepared(incoming)
+            prepared: Prepared = await self._run(context.__enter__)
+            try:
+                content = prepared.content
+                report = await self._parts.examine(prepared.folder, prepared.graph, content.config)
+                if not report.admitted:
+                    raise Refused(report.reason)
+                return await self._run(registry.commit, prepared, model, version, report, metadata, by)
+            finally:
+                await self._run(context.__exit__, None, None, None)
+
+    async def retire(self, model: str, version: str, by: By) -> Document:
+        """Take a version out of service for good; its name stays taken.
+
+        Raises:
+            NotFound: no such version.
+            Conflict: an alias stands on it.
+        """
+        self._pushable()
+        await self._run(self._parts.store.retire, model, version, by)
+        await self._served()
+        return await self.model(model)
+
+    async def export(self, model: str, version: str) -> tuple[Path, VersionRecord]:
+        """A file with exactly the bytes that were pushed; raises ``NotFound`` or ``Damaged``."""
+        return await self._run(self._pushable().export, model, version)
+
+    # Aliases.
+
+    async def alias(
+        self,
+        model: str,
+        alias: str,
+        version: str,
+        by: By,
+        expected: Expected = ANY,
+        if_revision: int | None = None,
+    ) -> Document:
+        """Point an alias at a version that is ready, by compare-and-set; returns when every worker has it.
+
+        Raises:
+            InvalidInput: no alias name.
+            NotFound: no such model or version.
+            Refused: the version is not ready.
+            Conflict: the alias, or the model, is not as expected.
+        """
+        if not is_alias(alias):
+            raise InvalidInput(_ALIAS_FORM)
+        self._refuse_unready(model, version)
+        in_registry = self._parts.registry is not None
+        move = partial(
+            self._parts.store.move_alias, expected=expected, if_revision=if_revision, in_registry=in_registry
+        )
+        return await self._moved(model, alias, await self._run(move, model, alias, version, by))
+
+    async def drop_alias(self, model: str, alias: str, by: By, if_revision: int | None = None) -> Document:
+        """Take an alias away; raises ``NotFound`` or ``Conflict``."""
+        move = partial(self._parts.store.drop_alias, if_revision=if_revision)
+        return await self._moved(model, alias, await self._run(move, model, alias, by))
+
+    async def rollback(self, model: str, by: By, alias: str = CHAMPION) -> Document:
+        """Lead an alias back to the version before; without one, ``champion`` to the version before the newest.
+
+        Raises:
+            NotFound: no such model.
+            Conflict: there is nothing to go back to.
+        """
+        if not is_alias(alias):
+            raise InvalidInput(_ALIAS_FORM)
+        ready = self._ready(model)
+        fallback = ready[-2] if alias == CHAMPION and len(ready) > 1 else None
+        usable = {*ready, *await self._loadable(model)}
+        move = await self._run(self._parts.store.roll_back, model, alias, by, usable.__contains__, fallback)
+        return await self._moved(model, alias, move)
+
+    async def _moved(self, model: str, alias: str, move: Move) -> Document:
+        acknowledged = await self._served()
+        return {
+            "model": model,
+            "alias": alias,
+            "version": move.after,
+            "before": move.before,
+            "revision": move.revision,
+            "acknowledged": acknowledged,
+        }
+
+    # Settings, and the registry as a whole.
+
+    async def settings(self, model: str) -> Document:
+        """How a model's versions come and go."""
+        document = await self.model(model)
+        return {**document["settings"], "revision": document["revision"]}
+
+    async def configure(self, model: str, document: Document, by: By, if_revision: int | None = None) -> Document:
+        """Change how a model's versions come and go; what is not named stays.
+
+        Raises:
+            InvalidInput: with every fault of the document.
+            NotFound: no such model.
+            Conflict: the model is not as expected.
+        """
+        present = (await self.model(model))["settings"]
+        settings = settings_in({**present, **document})
+        change = partial(self._parts.store.configure, if_revision=if_revision)
+        await self._run(change, model, settings, by)
+        await self._served()
+        return await self.settings(model)
+
+    async def verify(self) -> AsyncIterator[Document]:
+        """Hash everything a version needs: progress (``done`` of ``total`` bytes), then ``findings`` at the end."""
+        registry = self._pushable()
+        loop = asyncio.get_running_loop()
+        told: asyncio.Queue[Document] = asyncio.Queue()
+        work = loop.run_in_executor(
+            self._threads,
+            registry.verify,
+            lambda done, total: loop.call_soon_threadsafe(told.put_nowait, {"done": done, "total": total}),
+        )
+        work.add_done_callback(lambda _: told.put_nowait({}))
+        while line := await told.get():
+            yield line
+        yield {"findings": [asdict(finding) for finding in await work]}
+
+    async def collect(self) -> list[str]:
+        """Delete contents that nobody needs; their digests."""
+        return await self._run(self._pushable().collect)
+
+    def close(self) -> None:
+        """Let the threads go; what they are doing ends by its own deadlines."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    # Means.
+
+    async def _run(self, work: Callable[..., T], *arguments: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, partial(work, *arguments))
+
+    async def _records(self) -> list[ModelRecord]:
+        return await asyncio.to_thread(self._parts.picture.models)
+
+    async def _served(self) -> bool:
+        """Bring what was stored to the workers; whether all of them have it."""
+        await self._desk.refresh()
+        return await self._desk.acknowledged(ACKNOWLEDGE_S)
+
+    def _pushable(self) -> Registry:
+        if self._parts.registry is None:
+            raise Unsupported("this gateway serves a folder; start it without one to serve what is pushed")
+        return self._parts.registry
+
+    def _statuses(self) -> dict[str, dict[str, VersionStatus]]:
+        found: dict[str, dict[str, VersionStatus]] = {}
+        for status in self._serving.statuses():
+            found.setdefault(status.model, {})[status.version] = status
+        return found
+
+    def _ready(self, model: str) -> list[str]:
+        statuses = self._statuses().get(model)
+        if statuses is None:
+            raise NotFound(f"unknown model '{model}'")
+        ready = [status.version for status in statuses.values() if status.state is State.READY]
+        return sorted(ready, key=sort_key)
+
+    async def _loadable(self, model: str) -> list[str]:
+        """Versions that are not loaded now and could be."""
+        records = [one for record in await self._records() if record.name == model for one in record.versions.values()]
+        unavailable = self._statuses().get(model, {})
+        return [one.version for one in records if one.standing is Standing.ADMITTED and one.version not in unavailable]
+
+    def _refuse_unready(self, model: str, version: str) -> None:
+        statuses = self._statuses().get(model)
+        if statuses is None:
+            raise NotFound(f"unknown model '{model}'")
+        if version not in statuses:
+            raise NotFound(f"model '{model}' serves no version '{version}'")
+        status = statuses[version]
+        if status.state is not State.READY:
+            because = status.reason or status.state.lower()
+            raise Refused(f"version '{version}' of model '{model}' is not ready: {because}")
+
+    # The admin API's form.
+
+    def _document(self, name: str, record: ModelRecord | None, statuses: Mapping[str, VersionStatus]) -> Document:
+        record = record or ModelRecord(name, 0)
+        names = sorted({*record.versions, *(version for version in statuses if version)}, key=sort_key)
+        problem = statuses[""].reason if "" in statuses else ""
+        return {
+            "name": name,
+            "revision": record.revision,
+            "aliases": {alias.alias: alias.version for alias in record.aliases.values()},
+            "settings": settings_out(record.settings),
+            "versions": [self._version(record, version, statuses.get(version)) for version in names],
+        } | ({"reason": problem} if problem else {})
+
+    def _version(self, model: ModelRecord, version: str, status: VersionStatus | None) -> Document:
+        record = model.versions.get(version)
+        placed = self._desk.placed(model.name, version)
+        retired = record is not None and record.standing is Standing.RETIRED
+        metadata = dict(record.metadata) if record else {}
+        return {
+            "version": version,
+            "state": RETIRED if retired else (status.state if status else State.UNAVAILABLE).value,
+            "reason": status.reason if status else ("" if retired else "the model's version policy leaves it out"),
+            "digest": _digest(record, placed),
+            "size": record.content.size if record else None,
+            "created_at": record.created_at if record else None,
+            "created_by": record.created_by if record else None,
+            "aliases": sorted(one.alias for one in model.aliases.values() if one.version == version),
+            "signature": self._serving.signature(model.name, version),
+            "card": metadata.pop("card", None),
+            "metadata": metadata,
+            "admission": _admission(record.report if record else placed.report if placed else None),
+        }
+
+
+_ALIAS_FORM = "an alias begins with a letter, then letters, digits and ._+-, at most 64"
+
+
+def _named(model: str, version: str) -> None:
+    if not is_model_name(model):
+        raise InvalidInput(
+            "a model name is letters, digits and ._-, begins with a letter, digit or _, and has at most 128"
+        )
+    if not is_version(version):
+        raise InvalidInput("a version begins with a digit, then letters, digits and ._+-, at most 64")
+
+
+def _digest(record: VersionRecord | None, placed: Placed | None) -> str | None:
+    if record is not None:
+        return record.content.digest
+    return (placed.digest or None) if placed is not None else None
+
+
+def _admission(report: Report | None) -> Document | None:
+    if report is None:
+        return None
+    return {"verdict": "admitted" if report.admitted else "refused", "reason": report.reason, **report.facts}

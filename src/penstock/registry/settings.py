@@ -1,0 +1,75 @@
+"""How a model's versions come and go, in the words of the admin API."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from penstock.core.errors import InvalidInput
+from penstock.core.versions import VersionPolicy, is_version
+from penstock.registry.records import Document, ModelSettings
+
+LONGEST_WARM_S = 7 * 86_400
+MOST_VERSIONS = 1000
+_POLICY_FORM = "versions: expected all, latest:N or specific:V,V"
+
+
+def settings_out(settings: ModelSettings) -> Document:
+    """Settings as JSON values."""
+    return {
+        "versions": policy_text(settings.versions),
+        "transition": settings.transition,
+        "keep_warm_seconds": settings.keep_warm_s,
+    }
+
+
+def settings_in(values: Mapping[str, Any]) -> ModelSettings:
+    """Settings from their JSON values.
+
+    Raises:
+        InvalidInput: with every fault.
+    """
+    faults = [f"{name} is no setting" for name in sorted(values.keys() - settings_out(ModelSettings()).keys())]
+    policy, transition, warm = VersionPolicy(), _transition(values.get("transition", "availability")), 0.0
+    try:
+        policy = policy_of(values.get("versions", "all"))
+    except InvalidInput as fault:
+        faults.append(str(fault))
+    if transition is None:
+        faults.append("transition: expected availability or resources")
+    stated = values.get("keep_warm_seconds", ModelSettings().keep_warm_s)
+    if isinstance(stated, bool) or not isinstance(stated, int | float) or not 0 <= stated <= LONGEST_WARM_S:
+        faults.append(f"keep_warm_seconds: expected a number from 0 to {LONGEST_WARM_S}")
+    else:
+        warm = float(stated)
+    if faults:
+        raise InvalidInput("; ".join(faults))
+    return ModelSettings(policy, transition or "availability", warm)
+
+
+def _transition(value: object) -> Literal["availability", "resources"] | None:
+    if value == "availability":
+        return "availability"
+    return "resources" if value == "resources" else None
+
+
+def policy_text(policy: VersionPolicy) -> str:
+    """A version policy as people write it: ``all``, ``latest:2``, ``specific:1,3``."""
+    if policy.kind == "latest":
+        return f"latest:{policy.latest}"
+    return f"specific:{','.join(policy.specific)}" if policy.kind == "specific" else "all"
+
+
+def policy_of(text: object) -> VersionPolicy:
+    """The version policy that a text means.
+
+    Raises:
+        InvalidInput: it means none.
+    """
+    kind, _, rest = text.partition(":") if isinstance(text, str) else ("", "", "")
+    if kind == "all" and not rest:
+        return VersionPolicy()
+    if kind == "latest" and rest.isascii() and rest.isdecimal() and 1 <= int(rest[:9]) <= MOST_VERSIONS:
+        return VersionPolicy("latest", int(rest))
+    named = tuple(part.strip() for part in rest.split(","))
+    if kind == "specific" and all(map(is_version, named)) and len(named) <= MOST_VERSIONS:
+        return VersionPolicy("specific", specific=named)
+    raise InvalidInput(_POLICY_FORM)
