@@ -269,11 +269,11 @@ class Registrar:
         registry = self._pushable()
         loop = asyncio.get_running_loop()
         told: asyncio.Queue[Document] = asyncio.Queue()
-        work = loop.run_in_executor(
-            self._threads,
-            registry.verify,
-            lambda done, total: loop.call_soon_threadsafe(told.put_nowait, {"done": done, "total": total}),
-        )
+
+        def tell(done: int, total: int) -> None:
+            loop.call_soon_threadsafe(told.put_nowait, {"done": done, "total": total})
+
+        work = loop.run_in_executor(self._threads, registry.verify, tell)
         work.add_done_callback(lambda _: told.put_nowait({}))
         while line := await told.get():
             yield line

@@ -17,6 +17,7 @@ from penstock.registry.blobs import Blobs, FolderBlobs, Incoming
 from penstock.registry.collect import collect
 from penstock.registry.database import open_database
 from penstock.registry.files import beneath
+from penstock.registry.late import LateDatabase
 from penstock.registry.place import Place
 from penstock.registry.records import By, Content, Document, ModelRecord, Report, Standing, VersionRecord
 from penstock.registry.shelf import Shelf

@@ -93,7 +93,9 @@ class Ends:
             lambda key, good: self.loads.append((key, good)),
             lambda slot, report: self.parted.append(report.pid),
         )
-        return Channel(self.path, lambda slot, pid: self.admitted and pid == os.getpid(), self, listeners)
+        channel = Channel(self.path, lambda slot, pid: self.admitted and pid == os.getpid(), self, listeners)
+        channel.publish(Desired(1))  # before that, a channel has nothing to say
+        return channel
 
     async def load(self, model: str, config: str | None) -> None:
         self.asked.append(("load", model, config or ""))

@@ -1,6 +1,7 @@
 """From found models and an operator's wishes to the desired state."""
 
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -195,7 +196,7 @@ def test_what_never_was_served_does_not_become_warm() -> None:
 )
 def test_nothing_stays_warm_where_it_must_not(change: dict[str, object]) -> None:
     first = plan([found("m", "1", policy=LATEST, keep_warm_s=60.0)], Ledger(), 5)
-    settings: dict[str, object] = {"policy": LATEST, "keep_warm_s": 60.0, **change}
+    settings: dict[str, Any] = {"policy": LATEST, "keep_warm_s": 60.0, **change}
     assert "1" not in served(plan([found("m", "1", "2", **settings)], first.ledger, 5))
 
 

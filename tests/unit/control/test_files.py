@@ -10,12 +10,8 @@ from pathlib import Path
 import pytest
 
 from penstock.control import memory, runtime
-from penstock.control.content import FolderContents
-from penstock.control.desire import Found
-from penstock.control.digests import digest
 from penstock.control.memory import SlotFile
 from penstock.control.processes import adopt
-from penstock.core.errors import InvalidInput
 from penstock.monitor.counters import SLOT_BYTES
 
 
@@ -155,49 +151,3 @@ def test_the_owner_of_a_slot_is_known_while_it_lives(tmp_path: Path) -> None:
     assert file.owner() == 0
     assert file.acquire()
     file.close()
-
-
-def place(root: Path, name: str, text: str = "graph") -> Path:
-    path = root / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-    return path
-
-
-def scanned(root: Path) -> dict[str, Found]:
-    return {model.name: model for model in FolderContents(root).scan()}
-
-
-def test_a_tag_changes_with_the_files_of_its_version_alone(tmp_path: Path) -> None:
-    place(tmp_path, "m/1/model.onnx")
-    place(tmp_path, "m/2/model.onnx")
-    place(tmp_path, "m/labels.txt")
-    place(tmp_path, "flat.onnx")
-    first = scanned(tmp_path)
-    assert scanned(tmp_path) == first
-    place(tmp_path, "m/2/weights.bin")
-    second = scanned(tmp_path)
-    assert second["m"].tags["1"] == first["m"].tags["1"]
-    assert second["m"].tags["2"] != first["m"].tags["2"]
-    place(tmp_path, "m/labels.txt", "other labels")
-    third = scanned(tmp_path)
-    assert third["m"].tags["1"] != second["m"].tags["1"]
-    assert third["flat"].tags == first["flat"].tags
-    place(tmp_path, "flat.onnx", "another graph")
-    assert scanned(tmp_path)["flat"].tags != first["flat"].tags
-
-
-def test_a_configuration_can_take_the_place_of_a_models_own(tmp_path: Path) -> None:
-    for version in "123":
-        place(tmp_path, f"m/{version}/model.onnx")
-    model = scanned(tmp_path)["m"]
-    latest = FolderContents(tmp_path).configured(model, '{"version_policy": {"latest": {"num_versions": 1}}}')
-    assert latest.policy.choose(latest.paths) == ("3",)
-    assert model.policy.choose(model.paths) == ("1", "2", "3")
-    with pytest.raises(InvalidInput):
-        FolderContents(tmp_path).configured(model, '{"backend": "tensorrt"}')
-
-
-def test_a_digest_is_that_of_the_bytes(tmp_path: Path) -> None:
-    empty = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
-    assert digest(place(tmp_path, "empty", "")) == empty

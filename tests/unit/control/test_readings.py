@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from penstock.control import readings
+from penstock.control.desire import Placed
 from penstock.control.readings import Tally, tally_in, tally_out
 from penstock.core.desired import Desired, ModelSpec, State, VersionSpec, VersionStatus
 from penstock.core.labels import OUTCOME_INDEX, PROTOCOL_NAMES, Protocol, Route
@@ -86,8 +87,10 @@ def test_states_are_one_of_each() -> None:
 
 def test_contents_are_told_once_their_digest_is_known() -> None:
     desired = Desired(1, (ModelSpec("m", (VersionSpec("1", "/a"), VersionSpec("2", "/b"))),))
-    found = list(readings.contents(desired, lambda spec: {"/a": "sha256:aa"}.get(spec.path)))
+    placed = {("m", "1"): Placed("/a", "t", digest="sha256:aa", memory_bytes=7), ("m", "2"): Placed("/b", "t")}
+    found = list(readings.contents(desired, lambda model, version: placed.get((model, version))))
     assert points(found, metrics.MODEL_INFO) == {("m", "1", "sha256:aa"): 1}
+    assert points(found, metrics.MODEL_MEMORY) == {("m", "1"): 7}
 
 
 def test_what_the_control_process_counts_survives_being_stored() -> None:
