@@ -71,7 +71,7 @@ class Conflict(Fault):
 
 
 class Refused(Fault):
-    """Understood, and turned down by a rule: a model that was not admitted, an alias onto a version that is not ready."""
+    """Understood, and turned down by a rule: a model not admitted, an alias onto a version that is not ready."""
 
     kind = "refused"
 

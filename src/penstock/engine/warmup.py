@@ -1,7 +1,7 @@
 """Warm-up: the tensors a model is run with before it counts as ready, and how long one such run takes."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from statistics import median_low
 from typing import Any
 
@@ -38,6 +38,15 @@ def sample_tensors(sample: WarmupSample, signature: Signature) -> list[Tensor]:
     rows = sample.batch_size or (1 if signature.max_batch_size else 0)
     lead = (rows,) if rows else ()
     return [Tensor(entry.name, entry.datatype, _sample_array(entry, lead + entry.dims)) for entry in sample.inputs]
+
+
+def filled_tensors(inputs: Iterable[WarmupInput]) -> list[Tensor]:
+    """Tensors of exactly the shapes that the inputs state.
+
+    Raises:
+        InvalidInput: one is too large.
+    """
+    return [Tensor(entry.name, entry.datatype, _sample_array(entry, entry.dims)) for entry in inputs]
 
 
 def _sample_array(entry: WarmupInput, shape: Shape) -> Array:

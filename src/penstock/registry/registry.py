@@ -35,11 +35,11 @@ DATABASE_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A content that was received, laid out so that it can be examined."""
+    """A content that was received, laid out so that it can be examined; a bare graph has no ``folder``."""
 
     incoming: Incoming
     content: Content
-    folder: Path
+    folder: Path | None
     graph: Path
 
 
@@ -80,8 +80,11 @@ class Registry:
         """
         folder = incoming.path.with_name(f"{incoming.path.name}.unpacked")
         try:
-            content = intake(incoming.path, folder)
-            yield Prepared(incoming, content, folder, beneath(folder, content.graph, "the graph"))
+            content = intake(incoming.path, folder, self._max_bytes)
+            if content.form == "onnx":
+                yield Prepared(incoming, content, None, incoming.path)
+            else:
+                yield Prepared(incoming, content, folder, beneath(folder, content.graph, "the graph"))
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -176,11 +179,7 @@ class Registry:
 
 
 def _needing(model: ModelRecord, needed: set[str]) -> list[VersionRecord]:
-    return [
-        one
-        for one in model.versions.values()
-        if one.content.digest in needed or one.standing is Standing.ADMITTED
-    ]
+    return [one for one in model.versions.values() if one.content.digest in needed or one.standing is Standing.ADMITTED]
 
 
 def open_registry(place: Place, max_bytes: int) -> Registry:

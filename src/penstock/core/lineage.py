@@ -1,0 +1,160 @@
+"""What a version tells of where it comes from, and its model card: which fields there are, and what they may hold."""
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from penstock.core.errors import InvalidInput
+from penstock.core.versions import is_version
+
+Document = dict[str, Any]
+
+LONGEST_TEXT = 20_000
+LONGEST_WORD = 500
+MOST_ENTRIES = 200
+
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_COMMIT = re.compile(r"[0-9a-f]{7,64}")
+_KEY = re.compile(r"[0-9A-Za-z_][0-9A-Za-z_./:@ -]{0,127}")
+
+Check = Callable[[Any], str]
+"""What a value should be instead, "" if it is that."""
+
+
+def _text(longest: int) -> Check:
+    def check(value: Any) -> str:
+        good = isinstance(value, str) and 0 < len(value) <= longest
+        return "" if good else f"a text of 1 to {longest} characters"
+
+    return check
+
+
+def _matching(pattern: re.Pattern[str], form: str) -> Check:
+    return lambda value: "" if isinstance(value, str) and pattern.fullmatch(value) else form
+
+
+def _version(value: Any) -> str:
+    return "" if isinstance(value, str) and is_version(value) else "a version"
+
+
+def _number(value: Any) -> str:
+    good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return "" if good else "a number"
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value)):
+        return ""
+    return "" if isinstance(value, str) and len(value) <= LONGEST_WORD else "a number, a flag or a short text"
+
+
+def _texts(value: Any) -> str:
+    good = isinstance(value, list) and 0 < len(value) <= MOST_ENTRIES and not any(map(_text(LONGEST_WORD), value))
+    return "" if good else "a list of short texts"
+
+
+def _mapping(inner: Check, form: str) -> Check:
+    def check(value: Any) -> str:
+        good = (
+            isinstance(value, Mapping)
+            and len(value) <= MOST_ENTRIES
+            and all(isinstance(key, str) and _KEY.fullmatch(key) for key in value)
+            and not any(map(inner, value.values()))
+        )
+        return "" if good else f"names, each with {form}"
+
+    return check
+
+
+_CARD: Mapping[str, Check] = {
+    "summary": _text(LONGEST_TEXT),
+    "intended_use": _text(LONGEST_TEXT),
+    "limitations": _text(LONGEST_TEXT),
+    "training_data": _text(LONGEST_TEXT),
+    "evaluation": _text(LONGEST_TEXT),
+    "ethics": _text(LONGEST_TEXT),
+    "owners": _texts,
+    "license": _text(LONGEST_WORD),
+    "contact": _text(LONGEST_WORD),
+    "features": _mapping(_text(LONGEST_WORD), "what it means"),
+}
+
+_METADATA: Mapping[str, Check] = {
+    "data_digest": _matching(_DIGEST, "sha256: and 64 hex digits"),
+    "code_commit": _matching(_COMMIT, "7 to 64 hex digits"),
+    "parent": _version,
+    "source": _text(LONGEST_WORD),
+    "parameters": _mapping(_plain, "a number, a flag or a short text"),
+    "metrics": _mapping(_number, "a number"),
+    "frameworks": _mapping(_text(LONGEST_WORD), "its version"),
+    "tags": _mapping(_plain, "a number, a flag or a short text"),
+    "card": lambda value: "" if isinstance(value, Mapping) else "a model card",
+}
+
+_GROUPS = ("parameters", "metrics", "frameworks", "tags")
+
+
+def metadata_of(document: Mapping[str, Any]) -> Document:
+    """A version's metadata, checked.
+
+    Raises:
+        InvalidInput: with every fault.
+    """
+    metadata = _checked(document, _METADATA, "metadata")
+    if "card" in metadata:
+        metadata["card"] = card_of(metadata["card"])
+    return metadata
+
+
+def card_of(document: Mapping[str, Any]) -> Document:
+    """A model card, checked; it needs a summary.
+
+    Raises:
+        InvalidInput: with every fault.
+    """
+    if "summary" not in document:
+        raise InvalidInput("the model card has no summary")
+    return _checked(document, _CARD, "the model card")
+
+
+def metadata_of_words(words: Mapping[str, str]) -> Document:
+    """Metadata from words such as ``parameters.depth`` = ``4``; a key that is no field of its own is a tag.
+
+    Raises:
+        InvalidInput: with every fault.
+    """
+    document: Document = {}
+    for key, word in words.items():
+        group, _, rest = key.partition(".")
+        if group in _GROUPS and rest:
+            document.setdefault(group, {})[rest] = word if group == "frameworks" else _value(word)
+        elif key in _METADATA and key not in (*_GROUPS, "card"):
+            document[key] = word
+        else:
+            document.setdefault("tags", {})[key] = _value(word)
+    return metadata_of(document)
+
+
+def _value(word: str) -> Any:
+    if word in ("true", "false"):
+        return word == "true"
+    for kind in (int, float):
+        try:
+            number = kind(word)
+        except ValueError:
+            continue
+        return number if math.isfinite(number) else word
+    return word
+
+
+def _checked(document: Mapping[str, Any], fields: Mapping[str, Check], what: str) -> Document:
+    faults = [f"{what} has no field '{name}'" for name in document if name not in fields]
+    faults += [
+        f"{name} of {what}: expected {form}"
+        for name, value in document.items()
+        if name in fields and (form := fields[name](value))
+    ]
+    if faults:
+        raise InvalidInput("; ".join(str(fault)[:200] for fault in faults[:20]))
+    return dict(document)

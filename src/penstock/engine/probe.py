@@ -1,0 +1,129 @@
+"""What a model answers to made-up inputs: written down where it is admitted, compared where it is loaded.
+
+The inputs are the same on every machine. Answers are compared bit by bit, and where that fails by samples within a
+tolerance, since another processor may round another way.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+from penstock.core.errors import Fault
+from penstock.core.options import WarmupInput, WarmupSample
+from penstock.core.signature import Bound, Signature
+from penstock.core.tensors import Array, Tensor
+from penstock.engine import warmup
+from penstock.engine.model import Model
+
+Document = dict[str, Any]
+
+FORM = 1
+"""Changes with the made-up inputs: answers to others are not comparable."""
+
+ROWS = 3
+SAMPLES = 16
+MOST_SAMPLES = 4
+RELATIVE, ABSOLUTE = 1e-3, 1e-5
+
+
+class Unanswered(Exception):
+    """The model runs on none of the made-up inputs; the text says what it said to the first."""
+
+
+def probe(model: Model, samples: Sequence[WarmupSample]) -> Document:
+    """What the model answers, as JSON values; ``samples`` are those of its configuration.
+
+    Raises:
+        Unanswered: it answers nothing.
+    """
+    cases, refusal = [], "it has no input that could be made up"
+    for name, tensors in made_up(model.signature, samples):
+        try:
+            bound = model.signature.bind(tensors)
+            first, second = _answer(model, bound), _answer(model, bound)
+        except (Fault, MemoryError) as error:
+            refusal = refusal if cases else str(error)
+            continue
+        same = [one["sha256"] for one in first] == [one["sha256"] for one in second]
+        cases.append({"inputs": name, "deterministic": same, "outputs": first})
+    if not cases:
+        raise Unanswered(refusal)
+    return {"form": FORM, "cases": cases}
+
+
+def compare(expected: Document, model: Model, samples: Sequence[WarmupSample]) -> str:
+    """How the model's answers differ from those expected, "" if they do not; what cannot be compared is passed over."""
+    if expected.get("form") != FORM:
+        return ""
+    wanted = {case["inputs"]: case for case in expected["cases"] if case["deterministic"]}
+    for name, tensors in made_up(model.signature, samples):
+        if name in wanted:
+            answers = _answer(model, model.signature.bind(tensors))
+            if difference := _difference(wanted[name]["outputs"], answers):
+                return f"for {name} it answers otherwise than when it was admitted: {difference}"
+    return ""
+
+
+def made_up(signature: Signature, samples: Sequence[WarmupSample]) -> Iterator[tuple[str, list[Tensor]]]:
+    """The made-up inputs, each with its name."""
+    yield "zeros", warmup.default_tensors(signature)
+    rows = (1, ROWS) if signature.batching and signature.max_batch_size != 1 else (1,)
+    for count in rows:
+        yield f"random numbers, rows: {count}", _random(signature, count)
+    for number, sample in enumerate(islice(samples, MOST_SAMPLES)):
+        yield f"sample {number}", warmup.sample_tensors(sample, signature)
+
+
+def _random(signature: Signature, rows: int) -> list[Tensor]:
+    lead = 1 if signature.batching else 0
+    inputs = []
+    for spec in signature.inputs:
+        if not spec.optional:
+            dims = tuple(1 if dim < 0 else dim for dim in spec.shape[lead:])
+            inputs.append(WarmupInput(spec.name, spec.datatype, (rows, *dims) if lead else dims, random=True))
+    return warmup.filled_tensors(inputs)
+
+
+def _answer(model: Model, bound: Bound) -> list[Document]:
+    specs = model.signature.outputs
+    arrays = model.run(bound.feeds, [spec.name for spec in specs])
+    return [
+        {"name": spec.name, "datatype": spec.datatype, **_told(array)}
+        for spec, array in zip(specs, arrays, strict=True)
+    ]
+
+
+def _told(array: Array) -> Document:
+    flat = array.reshape(-1)
+    if array.dtype == object:
+        words = [str(word) for word in flat.tolist()]
+        content, sample = "\0".join(words).encode(), [word[:64] for word in words[:SAMPLES]]
+    else:
+        content = np.ascontiguousarray(array).tobytes()
+        sample = [_number(value) for value in flat[:SAMPLES].tolist()]
+    return {"shape": list(array.shape), "sha256": hashlib.sha256(content).hexdigest(), "sample": sample}
+
+
+def _number(value: Any) -> Any:
+    """JSON has no infinity and no NaN."""
+    return value if not isinstance(value, float) or np.isfinite(value) else str(value)
+
+
+def _difference(expected: list[Document], answers: list[Document]) -> str:
+    if [one["name"] for one in expected] != [one["name"] for one in answers]:
+        return "its outputs have other names"
+    for wanted, got in zip(expected, answers, strict=True):
+        if (wanted["datatype"], wanted["shape"]) != (got["datatype"], got["shape"]):
+            return f"output '{got['name']}' has another type or shape"
+        if wanted["sha256"] != got["sha256"] and not _close(wanted["sample"], got["sample"]):
+            return f"output '{got['name']}' has other values"
+    return ""
+
+
+def _close(expected: list[Any], got: list[Any]) -> bool:
+    if any(isinstance(value, str) for value in (*expected, *got)):
+        return expected == got
+    return np.allclose(np.array(got, float), np.array(expected, float), rtol=RELATIVE, atol=ABSOLUTE)

@@ -1,0 +1,1 @@
+"""How a registry's database came to its present shape, one step per file of ``versions``."""

@@ -1,0 +1,89 @@
+"""The tables of the registry; ``migrations`` brings a database to this shape, and a test holds the two together."""
+
+from sqlalchemy import JSON, BigInteger, Column, Float, Integer, MetaData, String, Table, Text
+
+REVISIONS = ("0001",)
+"""Every migration there has been, oldest first; the last is the shape below."""
+
+_Long = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows by INTEGER alone
+_Json = JSON(none_as_null=True)
+
+metadata = MetaData()
+
+registry = Table(
+    "registry",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("revision", BigInteger, nullable=False),
+)
+"""One row: whose registry this is, and a number that grows by every change."""
+
+models = Table(
+    "models",
+    metadata,
+    Column("name", String(128), primary_key=True),
+    Column("revision", BigInteger, nullable=False),
+    Column("settings", _Json, nullable=False),
+)
+
+versions = Table(
+    "versions",
+    metadata,
+    Column("model", String(128), primary_key=True),
+    Column("version", String(64), primary_key=True),
+    Column("digest", String(80), nullable=False, index=True),
+    Column("size", BigInteger, nullable=False),
+    Column("form", String(8), nullable=False),
+    Column("files", _Json, nullable=False),
+    Column("graph", Text, nullable=False),
+    Column("config", Text, nullable=False),
+    Column("created_at", String(40), nullable=False),
+    Column("created_by", String(128), nullable=False),
+    Column("standing", String(16), nullable=False),
+    Column("retired_at", Float),
+    Column("metadata", _Json, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("facts", _Json, nullable=False),
+)
+
+aliases = Table(
+    "aliases",
+    metadata,
+    Column("model", String(128), primary_key=True),
+    Column("alias", String(64), primary_key=True),
+    Column("version", String(64), nullable=False),
+    Column("before", _Json, nullable=False),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("seq", _Long, primary_key=True, autoincrement=True),
+    Column("at", String(40), nullable=False),
+    Column("actor", String(128), nullable=False),
+    Column("action", String(40), nullable=False),
+    Column("model", String(128), nullable=False, index=True),
+    Column("subject", String(400), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("before", _Json),
+    Column("after", _Json),
+    sqlite_autoincrement=True,
+)
+"""Append-only: triggers refuse every update and delete."""
+
+leases = Table(
+    "leases",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("digest", String(80), nullable=False, index=True),
+    Column("until", Float, nullable=False),
+)
+"""Contents somebody is working with, each until a time (seconds since the epoch)."""
+
+condemned = Table(
+    "condemned",
+    metadata,
+    Column("digest", String(80), primary_key=True),
+    Column("since", Float, nullable=False),
+)
+"""Contents that are being deleted at this moment."""

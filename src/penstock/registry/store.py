@@ -1,0 +1,485 @@
+"""Versions, aliases and their audit in the database; each method is one transaction, and blocks.
+
+A change and its line in the audit are one: there is never the one without the other.
+"""
+
+import time
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from enum import Enum
+from typing import Any, Protocol
+
+import sqlalchemy as sa
+
+from penstock.core.errors import Conflict, InvalidInput, NotFound, Refused
+from penstock.registry import schema
+from penstock.registry.records import (
+    AliasRecord,
+    AuditEntry,
+    By,
+    Content,
+    Document,
+    FileRecord,
+    ModelRecord,
+    ModelSettings,
+    Report,
+    Standing,
+    VersionRecord,
+)
+from penstock.registry.settings import settings_in, settings_out
+
+RETIRED_KEPT_S = 7 * 86_400.0
+"""The content of a retired version is kept that long."""
+
+MOST_BEFORE = 100
+"""Steps an alias can be led back."""
+
+LONGEST_REASON = 2000
+MOST_AUDIT = 1000
+
+
+class Unstated(Enum):
+    """A compare-and-set that compares nothing."""
+
+    ANY = "any"
+
+
+ANY = Unstated.ANY
+Expected = str | None | Unstated
+"""What an alias is expected to lead to: a version, None for nothing yet, ANY for whatever it is."""
+
+
+class Condemned(Conflict):
+    """The same bytes are being deleted at this moment; try again in a moment."""
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """An alias that has moved: where it led, where it leads, and the model's revision."""
+
+    revision: int
+    before: str | None
+    after: str | None
+
+
+class Connections(Protocol):
+    """Lends connections to one database."""
+
+    def reading(self) -> AbstractContextManager[sa.Connection]:
+        """For one consistent look."""
+
+    def writing(self) -> AbstractContextManager[sa.Connection]:
+        """For one change."""
+
+
+class Store:
+    """The registry's records; ``clock`` gives seconds since the epoch.
+
+    Every method raises ``NotReady`` while the database cannot be reached or written.
+    """
+
+    def __init__(self, database: Connections, clock: Callable[[], float] = time.time) -> None:
+        self._database = database
+        self._clock = clock
+
+    # Questions.
+
+    def identity(self) -> str:
+        """Whose registry this is, the same for everybody who uses it."""
+        with self._database.reading() as connection:
+            return str(connection.execute(sa.select(schema.registry.c.id)).scalar_one())
+
+    def revision(self) -> int:
+        """A number that grows by every change of any model."""
+        with self._database.reading() as connection:
+            return int(connection.execute(sa.select(schema.registry.c.revision)).scalar_one())
+
+    def models(self) -> list[ModelRecord]:
+        """Every model, as of one moment."""
+        with self._database.reading() as connection:
+            return _models(connection)
+
+    def model(self, name: str) -> ModelRecord:
+        """One model.
+
+        Raises:
+            NotFound: no such model.
+        """
+        with self._database.reading() as connection:
+            return _model(connection, name)
+
+    def audit(self, model: str | None = None, after: int = 0, limit: int = 100) -> list[AuditEntry]:
+        """The newest ``limit`` changes after sequence number ``after``, in the order they were made."""
+        table = schema.audit
+        query = sa.select(table).where(table.c.seq > after).order_by(table.c.seq.desc()).limit(min(limit, MOST_AUDIT))
+        if model is not None:
+            query = query.where(table.c.model == model)
+        with self._database.reading() as connection:
+            rows = connection.execute(query).all()
+        return [
+            AuditEntry(row.seq, row.at, row.actor, row.action, row.subject, row.reason, row.before, row.after)
+            for row in reversed(rows)
+        ]
+
+    # Versions.
+
+    def add_version(self, record: VersionRecord, by: By) -> VersionRecord:
+        """Make a version known; the same content again changes nothing and gives the version there is.
+
+        Raises:
+            Conflict: the version exists with another content, or was retired.
+            Condemned: its content is being deleted.
+        """
+        with self._database.writing() as connection:
+            existing = _versions(connection, record.model, record.version)
+            if existing:
+                return _same(existing[0], record)
+            _refuse_condemned(connection, record.content.digest)
+            connection.execute(schema.versions.insert().values(**_version_out(record)))
+            after = {"digest": record.content.digest, "metadata": record.metadata}
+            subject = f"versions/{record.version}"
+            self._changed(connection, record.model, "version.add", subject, by, None, after)
+        return record
+
+    def retire(self, model: str, version: str, by: By) -> int:
+        """Take a version out of service for good; the model's new revision.
+
+        Raises:
+            NotFound: no such version.
+            Conflict: an alias stands on it.
+        """
+        with self._database.writing() as connection:
+            record = _model(connection, model)
+            known = record.versions.get(version)
+            if known is None:
+                raise NotFound(f"model '{model}' has no version '{version}'")
+            if known.standing is Standing.RETIRED:
+                return record.revision
+            if names := [alias.alias for alias in record.aliases.values() if alias.version == version]:
+                raise Conflict(f"alias '{names[0]}' stands on version '{version}'; move it first")
+            table = schema.versions
+            connection.execute(
+                table.update()
+                .where(table.c.model == model, table.c.version == version)
+                .values(standing=Standing.RETIRED.value, retired_at=self._clock())
+            )
+            before, after = {"standing": known.standing.value}, {"standing": Standing.RETIRED.value}
+            return self._changed(connection, model, "version.retire", f"versions/{version}", by, before, after)
+
+    def configure(self, model: str, settings: ModelSettings, by: By, if_revision: int | None = None) -> int:
+        """Change how a model's versions come and go; the model's new revision.
+
+        Raises:
+            Conflict: the model is not at ``if_revision``.
+        """
+        with self._database.writing() as connection:
+            record = _model_or_new(connection, model)
+            _compare_revision(record, if_revision)
+            before, after = settings_out(record.settings), settings_out(settings)
+            _write_settings(connection, model, after)
+            return self._changed(connection, model, "model.configure", "settings", by, before, after)
+
+    # Aliases.
+
+    def move_alias(
+        self,
+        model: str,
+        alias: str,
+        version: str,
+        by: By,
+        *,
+        expected: Expected = ANY,
+        if_revision: int | None = None,
+        in_registry: bool = True,
+    ) -> Move:
+        """Lead an alias to a version by compare-and-set; ``in_registry`` says that the version has to be known here.
+
+        Raises:
+            NotFound: no such version.
+            Refused: the version was retired.
+            Conflict: the alias leads elsewhere than expected, or the model is not at ``if_revision``.
+        """
+        with self._database.writing() as connection:
+            record = _model_or_new(connection, model)
+            _compare_revision(record, if_revision)
+            present = record.aliases.get(alias)
+            _compare_alias(alias, present, expected)
+            if in_registry:
+                _refuse_retired(record, version)
+            if present is not None and present.version == version:
+                return Move(record.revision, version, version)
+            before = (*present.before, present.version)[-MOST_BEFORE:] if present else ()
+            return self._moved(connection, model, present, AliasRecord(alias, version, before), "alias.move", by)
+
+    def roll_back(
+        self, model: str, alias: str, by: By, usable: Callable[[str], bool], fallback: str | None = None
+    ) -> Move:
+        """Lead an alias one step back, past versions that are not usable; where there is none yet, to ``fallback``.
+
+        Raises:
+            Conflict: there is nothing to go back to.
+        """
+        with self._database.writing() as connection:
+            record = _model_or_new(connection, model)
+            present = record.aliases.get(alias)
+            if present is None and fallback is not None:
+                return self._moved(connection, model, None, AliasRecord(alias, fallback), "alias.rollback", by)
+            way = list(present.before) if present else []
+            while way:
+                version = way.pop()
+                if usable(version) and present is not None and version != present.version:
+                    back = AliasRecord(alias, version, tuple(way))
+                    return self._moved(connection, model, present, back, "alias.rollback", by)
+            raise Conflict(f"alias '{alias}' of model '{model}' has no earlier version to go back to")
+
+    def drop_alias(self, model: str, alias: str, by: By, if_revision: int | None = None) -> Move:
+        """Take an alias away.
+
+        Raises:
+            NotFound: no such alias.
+            Conflict: the model is not at ``if_revision``.
+        """
+        with self._database.writing() as connection:
+            record = _model_or_new(connection, model)
+            _compare_revision(record, if_revision)
+            present = record.aliases.get(alias)
+            if present is None:
+                raise NotFound(f"model '{model}' has no alias '{alias}'")
+            table = schema.aliases
+            connection.execute(table.delete().where(table.c.model == model, table.c.alias == alias))
+            before = {"version": present.version}
+            revision = self._changed(connection, model, "alias.drop", f"aliases/{alias}", by, before, None)
+            return Move(revision, present.version, None)
+
+    # Contents.
+
+    def lease(self, digest: str, seconds: float) -> str:
+        """Keep a content from being deleted for a while; an id to give it back by.
+
+        Raises:
+            Condemned: it is being deleted.
+        """
+        lease = str(uuid.uuid4())
+        with self._database.writing() as connection:
+            _refuse_condemned(connection, digest)
+            values = {"id": lease, "digest": digest, "until": self._clock() + seconds}
+            connection.execute(schema.leases.insert().values(**values))
+        return lease
+
+    def release(self, lease: str) -> None:
+        """Give a lease back."""
+        with self._database.writing() as connection:
+            connection.execute(schema.leases.delete().where(schema.leases.c.id == lease))
+
+    def needed(self) -> set[str]:
+        """Digests of the contents that versions still need."""
+        with self._database.reading() as connection:
+            return self._needed(connection)
+
+    def condemn(self, candidates: Iterable[str]) -> list[str]:
+        """Mark those of the candidates that nobody needs as being deleted; they, and those somebody left marked."""
+        with self._database.writing() as connection:
+            now = self._clock()
+            connection.execute(schema.leases.delete().where(schema.leases.c.until <= now))
+            leased = set(connection.execute(sa.select(schema.leases.c.digest)).scalars())
+            marked = set(connection.execute(sa.select(schema.condemned.c.digest)).scalars())
+            doomed = sorted(set(candidates) - self._needed(connection) - leased - marked)
+            if doomed:
+                connection.execute(schema.condemned.insert(), [{"digest": one, "since": now} for one in doomed])
+        return sorted({*doomed, *marked})
+
+    def buried(self, digests: Iterable[str]) -> None:
+        """Say that condemned contents are gone."""
+        with self._database.writing() as connection:
+            table = schema.condemned
+            connection.execute(table.delete().where(table.c.digest.in_(list(digests))))
+
+    def _needed(self, connection: sa.Connection) -> set[str]:
+        table = schema.versions
+        since = self._clock() - RETIRED_KEPT_S
+        query = sa.select(table.c.digest).where(
+            (table.c.standing == Standing.ADMITTED.value) | (table.c.retired_at > since)
+        )
+        return set(connection.execute(query).scalars())
+
+    # Every change.
+
+    def _moved(
+        self,
+        connection: sa.Connection,
+        model: str,
+        present: AliasRecord | None,
+        alias: AliasRecord,
+        action: str,
+        by: By,
+    ) -> Move:
+        table = schema.aliases
+        values = {"version": alias.version, "before": list(alias.before)}
+        if present is None:
+            connection.execute(table.insert().values(model=model, alias=alias.alias, **values))
+        else:
+            where = (table.c.model == model, table.c.alias == alias.alias)
+            connection.execute(table.update().where(*where).values(**values))
+        before = None if present is None else present.version
+        told = None if before is None else {"version": before}
+        subject = f"aliases/{alias.alias}"
+        revision = self._changed(connection, model, action, subject, by, told, {"version": alias.version})
+        return Move(revision, before, alias.version)
+
+    def _changed(
+        self,
+        connection: sa.Connection,
+        model: str,
+        action: str,
+        subject: str,
+        by: By,
+        before: Document | None,
+        after: Document | None,
+    ) -> int:
+        """Write the audit's line and move the revisions on; the model's new revision."""
+        if len(by.reason) > LONGEST_REASON:
+            raise InvalidInput(f"the reason is longer than {LONGEST_REASON} characters")
+        connection.execute(
+            schema.audit.insert().values(
+                at=datetime.fromtimestamp(self._clock(), UTC).isoformat(timespec="milliseconds"),
+                actor=by.actor,
+                action=action,
+                model=model,
+                subject=f"models/{model}/{subject}",
+                reason=by.reason,
+                before=before,
+                after=after,
+            )
+        )
+        connection.execute(schema.registry.update().values(revision=schema.registry.c.revision + 1))
+        revision = int(connection.execute(sa.select(schema.registry.c.revision)).scalar_one())
+        table = schema.models
+        if not connection.execute(table.update().where(table.c.name == model).values(revision=revision)).rowcount:
+            settings = settings_out(ModelSettings())
+            connection.execute(table.insert().values(name=model, revision=revision, settings=settings))
+        return revision
+
+
+def _models(connection: sa.Connection) -> list[ModelRecord]:
+    found = {
+        row.name: ModelRecord(row.name, row.revision, {}, {}, settings_in(row.settings))
+        for row in connection.execute(sa.select(schema.models).order_by(schema.models.c.name))
+    }
+    versions: dict[str, dict[str, VersionRecord]] = {}
+    for record in _versions(connection):
+        versions.setdefault(record.model, {})[record.version] = record
+    aliases: dict[str, dict[str, AliasRecord]] = {}
+    for row in connection.execute(sa.select(schema.aliases)):
+        aliases.setdefault(row.model, {})[row.alias] = AliasRecord(row.alias, row.version, tuple(row.before))
+    return [
+        replace(model, versions=versions.get(name, {}), aliases=aliases.get(name, {})) for name, model in found.items()
+    ]
+
+
+def _model(connection: sa.Connection, name: str) -> ModelRecord:
+    row = connection.execute(sa.select(schema.models).where(schema.models.c.name == name)).first()
+    if row is None:
+        raise NotFound(f"unknown model '{name}'")
+    aliases = connection.execute(sa.select(schema.aliases).where(schema.aliases.c.model == name)).all()
+    return ModelRecord(
+        name,
+        row.revision,
+        {record.version: record for record in _versions(connection, name)},
+        {one.alias: AliasRecord(one.alias, one.version, tuple(one.before)) for one in aliases},
+        settings_in(row.settings),
+    )
+
+
+def _model_or_new(connection: sa.Connection, name: str) -> ModelRecord:
+    try:
+        return _model(connection, name)
+    except NotFound:
+        return ModelRecord(name, 0)
+
+
+def _versions(connection: sa.Connection, model: str | None = None, version: str | None = None) -> list[VersionRecord]:
+    table = schema.versions
+    query = sa.select(table)
+    if model is not None:
+        query = query.where(table.c.model == model)
+    if version is not None:
+        query = query.where(table.c.version == version)
+    return [_version_in(row._mapping) for row in connection.execute(query)]  # noqa: SLF001 - its public name
+
+
+def _version_out(record: VersionRecord) -> dict[str, Any]:
+    content = record.content
+    return {
+        "model": record.model,
+        "version": record.version,
+        "digest": content.digest,
+        "size": content.size,
+        "form": content.form,
+        "files": [asdict(file) for file in content.files],
+        "graph": content.graph,
+        "config": content.config,
+        "created_at": record.created_at,
+        "created_by": record.created_by,
+        "standing": record.standing.value,
+        "metadata": record.metadata,
+        "reason": record.report.reason,
+        "facts": record.report.facts,
+    }
+
+
+def _version_in(row: Mapping[Any, Any]) -> VersionRecord:
+    files = tuple(FileRecord(**file) for file in row["files"])
+    return VersionRecord(
+        row["model"],
+        row["version"],
+        Content(row["digest"], row["size"], row["form"], files, row["graph"], row["config"]),
+        row["created_at"],
+        row["created_by"],
+        Standing(row["standing"]),
+        row["metadata"],
+        Report(row["reason"], row["facts"]),
+    )
+
+
+def _same(existing: VersionRecord, record: VersionRecord) -> VersionRecord:
+    named = f"version '{record.version}' of model '{record.model}'"
+    if existing.standing is Standing.RETIRED:
+        raise Conflict(f"{named} was retired; its name stays taken")
+    if existing.content.digest != record.content.digest:
+        raise Conflict(f"{named} exists with another content; push it under a new version")
+    return existing
+
+
+def _refuse_condemned(connection: sa.Connection, digest: str) -> None:
+    table = schema.condemned
+    if connection.execute(sa.select(table.c.digest).where(table.c.digest == digest)).first() is not None:
+        raise Condemned("the same content is being cleared away at this moment; try again")
+
+
+def _refuse_retired(model: ModelRecord, version: str) -> None:
+    known = model.versions.get(version)
+    if known is None:
+        raise NotFound(f"model '{model.name}' has no version '{version}'")
+    if known.standing is Standing.RETIRED:
+        raise Refused(f"version '{version}' of model '{model.name}' was retired")
+
+
+def _compare_revision(model: ModelRecord, expected: int | None) -> None:
+    if expected is not None and expected != model.revision:
+        raise Conflict(f"model '{model.name}' is at revision {model.revision}, not {expected}; look again")
+
+
+def _compare_alias(alias: str, present: AliasRecord | None, expected: Expected) -> None:
+    leads = None if present is None else present.version
+    if not isinstance(expected, Unstated) and leads != expected:
+        raise Conflict(f"alias '{alias}' leads to {leads or 'nothing yet'}, not {expected or 'nothing'}; look again")
+
+
+def _write_settings(connection: sa.Connection, model: str, settings: Document) -> None:
+    table = schema.models
+    changed = connection.execute(table.update().where(table.c.name == model).values(settings=settings))
+    if not changed.rowcount:
+        connection.execute(table.insert().values(name=model, revision=0, settings=settings))
