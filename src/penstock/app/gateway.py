@@ -7,25 +7,28 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine
 from contextlib import suppress
+from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from penstock import __version__
 from penstock.app.logs import set_up
+from penstock.app.models import GatewayRecord, Models
 from penstock.config import Settings
 from penstock.control import ports, processes, runtime
-from penstock.control.content import FolderContents
-from penstock.control.desire import Found
 from penstock.control.opening import Opening, open_instance
 from penstock.control.options import WorkerOptions
 from penstock.control.plane import STOP_MARGIN_S, ControlPlane
 from penstock.control.ports import Address
+from penstock.control.registrar import Registrar
 from penstock.control.retire import retire
 from penstock.control.runtime import write_atomically
-from penstock.core.errors import InvalidInput
+from penstock.core.errors import Fault, InvalidInput
 from penstock.engine.threads import read_cores
+from penstock.registry.folder import FolderSource as FolderModels
+from penstock.registry.place import Place, place_of
 
 if TYPE_CHECKING:
     from penstock.api.ops.server import OpsServer
@@ -35,46 +38,66 @@ log = logging.getLogger("penstock.app")
 WORKER_MODULE = "penstock.app.worker"
 
 
-class CannotServe(Exception):
-    """The gateway cannot start; the text is one clear line. ``usage``: the options or the model folder are at fault."""
+class Code(IntEnum):
+    """Exit codes of a gateway that cannot start."""
 
-    def __init__(self, message: str, usage: bool = False) -> None:
+    FAILURE = 1
+    USAGE = 2
+    UNAVAILABLE = 7
+    INTEGRITY = 8
+
+
+class CannotServe(Exception):
+    """The gateway cannot start; the text is one clear line, ``code`` what to exit with."""
+
+    def __init__(self, message: str, code: Code = Code.FAILURE) -> None:
         super().__init__(message)
-        self.usage = usage
+        self.code = code
+
+
+_CODES = {"invalid": Code.USAGE, "not_ready": Code.UNAVAILABLE, "damaged": Code.INTEGRITY}
 
 
 def serve(settings: Settings) -> None:
     """Run the gateway until it is asked to stop.
 
     Raises:
-        CannotServe: an option, the model folder, a port or the runtime directory is of no use.
+        CannotServe: an option, the model folder, the registry, a port or the runtime directory is of no use.
     """
-    folder, source, found = _models(settings)
+    folder = _folder(settings)
     _check_ready_file(settings.ready_file)
     try:
+        place = place_of(settings.registry, settings.home, settings.blobs, folder)
         host = ports.resolve(settings.host)
-        homes = runtime.open_homes(settings.home.expanduser(), runtime.bases(os.environ, os.geteuid()))
-        opening = open_instance(homes, _worker_options(settings, host), str(folder), __version__)
+        homes = runtime.open_homes(place.home, runtime.bases(os.environ, os.geteuid()))
+        models = str(folder) if folder else f"{place.database} {place.blobs}"
+        opening = open_instance(homes, _worker_options(settings, host), models, __version__)
         with opening.given_up_on_failure():
             ops = ports.listen(Address(host, settings.ops_port), "--ops-port")
+    except InvalidInput as fault:
+        raise CannotServe(str(fault), Code.USAGE) from None
     except ports.PortUnavailable as fault:
-        raise CannotServe(str(fault), fault.usage) from None
+        raise CannotServe(str(fault), Code.USAGE if fault.usage else Code.FAILURE) from None
     except runtime.RuntimeUnavailable as fault:
         raise CannotServe(str(fault)) from None
     set_up(settings.log_level, "control")
-    with asyncio.Runner() as runner:
-        runner.run(Gateway(settings, opening, source, ops).run(found))
-
-
-def _models(settings: Settings) -> tuple[Path, FolderContents, list[Found]]:
-    if settings.models is None:
-        raise CannotServe("a model folder is needed: penstock serve DIR", usage=True)
-    folder = settings.models.expanduser().absolute()
-    source = FolderContents(folder)
     try:
-        return folder, source, source.scan()
+        with asyncio.Runner() as runner:
+            runner.run(Gateway(settings, opening, place, folder, ops).run())
+    except Fault as fault:
+        raise CannotServe(str(fault), _CODES.get(fault.kind, Code.FAILURE)) from None
+
+
+def _folder(settings: Settings) -> Path | None:
+    """The folder to serve, looked at once, so that a wrong one is told before anything starts."""
+    if settings.models is None:
+        return None
+    folder = settings.models.expanduser().absolute()
+    try:
+        FolderModels(folder).scan()
     except InvalidInput as fault:
-        raise CannotServe(f"{settings.models}: {fault}", usage=True) from None
+        raise CannotServe(f"{settings.models}: {fault}", Code.USAGE) from None
+    return folder
 
 
 def _check_ready_file(path: Path | None) -> None:
@@ -86,7 +109,8 @@ def _check_ready_file(path: Path | None) -> None:
         if not os.access(path.parent, os.W_OK):
             raise FileNotFoundError
     except OSError:
-        raise CannotServe(f"the ready file {path} cannot be written; choose another with --ready-file", True) from None
+        text = f"the ready file {path} cannot be written; choose another with --ready-file"
+        raise CannotServe(text, Code.USAGE) from None
 
 
 def _worker_options(settings: Settings, host: str) -> WorkerOptions:
@@ -125,49 +149,70 @@ class Signals:
 
 
 class Gateway:
-    """One run of the control process, from the first worker to the last."""
+    """One run of the control process, from the first worker to the last; ``folder`` is None to serve the registry."""
 
-    def __init__(self, settings: Settings, opening: Opening, source: FolderContents, ops: socket.socket) -> None:
+    def __init__(
+        self, settings: Settings, opening: Opening, place: Place, folder: Path | None, ops: socket.socket
+    ) -> None:
         self._settings = settings
         self._opening = opening
+        self._place = place
         self._ops_socket = ops
         self._http, self._grpc = (str(ports.address_of(sock)) for sock in opening.held)
         self._ops = str(ports.address_of(ops))
-        instance = opening.instance
+        self._models = Models(settings, place, folder)
         self._plane = ControlPlane(
-            instance,
+            opening.instance,
             opening.options,
-            source,
-            lambda slot: processes.start(WORKER_MODULE, [str(instance.path), str(slot)]),
+            self._models,
+            lambda slot: processes.start(WORKER_MODULE, [str(opening.instance.path), str(slot)]),
+            self._models.look_s,
         )
 
-    async def run(self, found: Sequence[Found]) -> None:
-        """Serve until asked to stop, then stop as asked."""
+    async def run(self) -> None:
+        """Serve until asked to stop, then stop as asked.
+
+        Raises:
+            Fault: there is nothing that could be served.
+        """
         signals = Signals()
-        await self._plane.start(found)
-        server = await asyncio.to_thread(self._ops_server)
+        try:
+            if not await _first(self._plane.start(), signals.first.wait()):
+                await self._plane.stop_now()
+                return
+        except Fault:
+            await self._plane.stop_now()
+            raise
+        registrar = self._models.registrar(self._plane.desk, self._plane)
+        server = await asyncio.to_thread(self._ops_server, registrar)
         server.start(self._ops_socket)
+        record = GatewayRecord(self._place.home)
+        record.write(self._ops)
         retiring: list[asyncio.Task[None]] = []
+        work = [asyncio.create_task(job) for job in self._models.background(registrar)]
         if await _first(self._plane.until_ready(), signals.first.wait()):
             self._announce()
             options = self._opening.options
             patience = options.drain_delay_s + options.drain_timeout_s + STOP_MARGIN_S
             retiring = [asyncio.create_task(retire(instance, patience)) for instance in self._opening.replaced]
         await signals.first.wait()
+        record.remove()
         log.info("stopping: no longer ready, draining; a second signal stops at once")
         if not await _first(self._plane.stop(), signals.second.wait()):
             log.warning("stopping at once")
             await self._plane.stop_now()
-        for task in retiring:
+        for task in (*retiring, *work):
             task.cancel()
         await server.stop()
+        await self._models.close()
+        registrar.close()
 
-    def _ops_server(self) -> "OpsServer":
+    def _ops_server(self, registrar: Registrar) -> "OpsServer":
         """Made on a thread: the import takes time the workers' first messages need not wait for."""
         from penstock.api.ops.page import Shown  # noqa: PLC0415 - see above
         from penstock.api.ops.server import OpsServer  # noqa: PLC0415
 
-        return OpsServer(self._plane, Shown(__version__, self._http, self._grpc))
+        return OpsServer(self._plane, registrar, Shown(__version__, self._http, self._grpc))
 
     def _announce(self) -> None:
         """Tell that the gateway is ready: the file first, so that whoever reads the line finds it."""

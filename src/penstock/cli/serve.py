@@ -14,8 +14,12 @@ def register(app: typer.Typer) -> None:
 
 
 def serve(
-    models: Annotated[Path | None, typer.Argument(metavar="[DIR]", help="Folder with the models.")] = None,
-    registry: Annotated[str | None, typer.Option(help="Penstock's own folder. [$PENSTOCK_HOME]")] = None,
+    models: Annotated[
+        Path | None, typer.Argument(metavar="[DIR]", help="Folder with the models; without it, what was pushed.")
+    ] = None,
+    registry: Annotated[
+        str | None, typer.Option(metavar="URL", help="Folder, sqlite:/// or postgresql:// URL. [$PENSTOCK_HOME]")
+    ] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on. [127.0.0.1]")] = None,
     http_port: Annotated[int | None, typer.Option(help="REST port, 0 picks a free one. [8000]")] = None,
     grpc_port: Annotated[int | None, typer.Option(help="gRPC port, 0 picks a free one. [8001]")] = None,
@@ -30,18 +34,16 @@ def serve(
     orphan_grace: Annotated[float | None, typer.Option(help="Seconds without a control process. [60]")] = None,
     log_level: Annotated[str | None, typer.Option(metavar="debug|info|warning|error", help="[info]")] = None,
 ) -> None:
-    """Run the gateway with the models of a folder: REST, gRPC, and the ops port beside them.
+    """Run the gateway with the models of a folder, or those of the registry: REST, gRPC, and the ops port beside them.
 
     Settings come from flags, then PENSTOCK_... variables, then the --config file, then the defaults in brackets.
     """
     from penstock.app.gateway import CannotServe, serve
     from penstock.config import ConfigFault, load
 
-    if registry is not None and "://" in registry:
-        fail("--registry: only a folder is possible so far, no database URL", Exit.USAGE)
     flags = {
         "models": models,
-        "home": registry,
+        "registry": registry,
         "host": host,
         "http_port": http_port,
         "grpc_port": grpc_port,
@@ -60,4 +62,4 @@ def serve(
     except ConfigFault as fault:
         fail(str(fault), Exit.USAGE)
     except CannotServe as fault:
-        fail(str(fault), Exit.USAGE if fault.usage else Exit.FAILURE)
+        fail(str(fault), Exit(fault.code))

@@ -46,7 +46,8 @@ class Found:
     """One model as its source has it.
 
     ``broken`` names versions that cannot be served, with the reason; ``problem`` says why nothing of the model can
-    ("" = it can). ``aliases`` are as they should be; ``transition`` and ``keep_warm_s`` as in the registry's settings.
+    ("" = it can). ``refused`` says of versions why their newest content is not taken, while the one before it still
+    is. ``aliases`` are as they should be; ``transition`` and ``keep_warm_s`` as in the registry's settings.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Found:
     broken: Mapping[str, str] = field(default_factory=dict)
     policy: VersionPolicy = field(default_factory=VersionPolicy)
     problem: str = ""
+    refused: Mapping[str, str] = field(default_factory=dict)
     aliases: Mapping[str, str] = field(default_factory=dict)
     transition: str = AVAILABILITY
     keep_warm_s: float = 0.0

@@ -108,6 +108,12 @@ class Desk:
         found = self._found.get(model)
         return None if found is None else found.versions.get(version)
 
+    def refused(self, model: str, version: str) -> str:
+        """Why a version's newest content is not taken, "" if it is."""
+        found = self._found.get(model)
+        why = "" if found is None else found.refused.get(version, "")
+        return f"its newest content is not taken: {why}" if why else ""
+
     def changed(self) -> None:
         """A worker reported something, came or went."""
         self._news.set()
@@ -162,6 +168,10 @@ class Desk:
                     self._found[model] = found
                     self._publish(self._retried(replace(self._ledger, configs=configs), model))
                 await self._until_loaded(model)
+                if found.refused:
+                    raise InvalidInput(
+                        "; ".join(_refusal(model, version, why) for version, why in found.refused.items())
+                    )
 
     async def unload(self, model: str) -> None:
         """Stop serving a model; returns when no worker does.

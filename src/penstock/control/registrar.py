@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -16,7 +16,7 @@ from penstock.core.desired import State, VersionStatus
 from penstock.core.errors import InvalidInput, NotFound, Overloaded, Refused, Unsupported
 from penstock.core.versions import is_alias, is_model_name, is_version, sort_key
 from penstock.registry.picture import Picture
-from penstock.registry.records import By, Document, ModelRecord, Report, Standing, VersionRecord
+from penstock.registry.records import By, Document, Examine, ModelRecord, Report, Standing, VersionRecord
 from penstock.registry.registry import Prepared, Registry
 from penstock.registry.settings import settings_in, settings_out
 from penstock.registry.store import ANY, Expected, Move, Store
@@ -46,10 +46,6 @@ class Serving(Protocol):
         """A version's inputs and outputs, None while no worker has told."""
 
 
-Examine = Callable[[Path, Path, str], Awaitable[Report]]
-"""Examines a content: its folder, its graph, its configuration."""
-
-
 @dataclass(frozen=True, slots=True)
 class Parts:
     """What a registrar works with; ``registry`` and ``source`` are None where a folder is served."""
@@ -60,6 +56,7 @@ class Parts:
     source: RegistrySource | None
     examine: Examine
     load_s: float
+    webhook: Callable[[Mapping[str, str], bytes], None] | None = None
 
 
 class Registrar:
@@ -159,8 +156,7 @@ class Registrar:
             context = registry.prepared(incoming)
             prepared: Prepared = await self._run(context.__enter__)
             try:
-                content = prepared.content
-                report = await self._parts.examine(prepared.folder, prepared.graph, content.config)
+                report = await self._parts.examine(prepared.subject)
                 if not report.admitted:
                     raise Refused(report.reason)
                 return await self._run(registry.commit, prepared, model, version, report, metadata, by)
@@ -241,6 +237,17 @@ class Registrar:
             "revision": move.revision,
             "acknowledged": acknowledged,
         }
+
+    def mlflow_called(self, headers: Mapping[str, str], body: bytes) -> None:
+        """MLflow says that something changed: look at once.
+
+        Raises:
+            Unsupported: no MLflow server is configured, or no secret to know its calls by.
+            InvalidInput: the call is not signed by it.
+        """
+        if self._parts.webhook is None:
+            raise Unsupported("no MLflow server with a webhook secret is configured")
+        self._parts.webhook(headers, body)
 
     # Settings, and the registry as a whole.
 
@@ -352,12 +359,13 @@ class Registrar:
     def _version(self, model: ModelRecord, version: str, status: VersionStatus | None) -> Document:
         record = model.versions.get(version)
         placed = self._desk.placed(model.name, version)
+        refused = self._desk.refused(model.name, version)
         retired = record is not None and record.standing is Standing.RETIRED
         metadata = dict(record.metadata) if record else {}
         return {
             "version": version,
             "state": RETIRED if retired else (status.state if status else State.UNAVAILABLE).value,
-            "reason": status.reason if status else ("" if retired else "the model's version policy leaves it out"),
+            "reason": refused or _reason(status, retired),
             "digest": _digest(record, placed),
             "size": record.content.size if record else None,
             "created_at": record.created_at if record else None,
@@ -380,6 +388,12 @@ def _named(model: str, version: str) -> None:
         )
     if not is_version(version):
         raise InvalidInput("a version begins with a digit, then letters, digits and ._+-, at most 64")
+
+
+def _reason(status: VersionStatus | None, retired: bool) -> str:
+    if status is not None:
+        return status.reason
+    return "" if retired else "the model's version policy leaves it out"
 
 
 def _digest(record: VersionRecord | None, placed: Placed | None) -> str | None:

@@ -1,6 +1,6 @@
 """One model version in memory: loaded, warmed up and measured; then run, and dropped."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from penstock.core.errors import Cancelled, Fault
@@ -72,21 +72,29 @@ def _stated_shape(array: Array, spec: TensorSpec, batching: bool) -> Array:
     return array.reshape((array.shape[0], *spec.shape[1:]) if batching else spec.shape)
 
 
-def load(path: Path, options: ModelOptions, threads: int) -> Model:
+Elsewhere = Callable[[Callable[[], "Model"]], "Model"]
+"""Does a piece of work on another thread, and waits for it."""
+
+
+def load(path: Path, options: ModelOptions, threads: int, elsewhere: Elsewhere = lambda work: work()) -> Model:
     """Load, warm up and measure the graph at ``path``; ``threads`` is the whole budget of this process.
 
     A graph whose run is long on one thread is opened again with its share of the budget, unless the
-    configuration states a thread count.
+    configuration states a thread count. A session's threads inherit the priority of the one that opens it, so
+    those of more than one thread are opened ``elsewhere``.
 
     Raises:
         LoadFailed: no graph this server can run, a configuration that contradicts it, or a failed warm-up.
     """
-    model = _load(path, options, options.session.intra_op_threads or 1)
+    stated = options.session.intra_op_threads or 1
+    if stated > 1 or options.session.parallel_execution:
+        return elsewhere(lambda: _load(path, options, stated))
+    model = _load(path, options, stated)
     share = threads // options.instances
     if options.session.intra_op_threads or share <= 1 or model.run_ns is None or model.run_ns < WIDE_BUDGET_NS:
         return model
     model.close()
-    return _load(path, options, share)
+    return elsewhere(lambda: _load(path, options, share))
 
 
 def _load(path: Path, options: ModelOptions, intra_op_threads: int) -> Model:

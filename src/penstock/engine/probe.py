@@ -39,7 +39,8 @@ def probe(model: Model, samples: Sequence[WarmupSample]) -> Document:
     Raises:
         Unanswered: it answers nothing.
     """
-    cases, refusal = [], "it has no input that could be made up"
+    cases: list[Document] = []
+    refusal = "it has no input that could be made up"
     for name, tensors in made_up(model.signature, samples):
         try:
             bound = model.signature.bind(tensors)

@@ -1,8 +1,9 @@
 """The plain values of the registry: what a version is, what admission found, and who changed what."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, Literal
 
 from penstock.core.versions import VersionPolicy
@@ -46,6 +47,20 @@ class Content:
 
 
 @dataclass(frozen=True, slots=True)
+class Subject:
+    """A content to be examined: its graph, its configuration (protobuf JSON, "" = none), and what it may read beside.
+
+    ``weights`` is the folder that may hold the graph's weights, None where it must bring them all; ``base`` the one
+    where label and warm-up files lie.
+    """
+
+    graph: Path
+    config: str = ""
+    weights: Path | None = None
+    base: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """What the admission of a content found; ``reason`` is "" where it was admitted.
 
@@ -67,6 +82,10 @@ class Standing(StrEnum):
 
     ADMITTED = "admitted"
     RETIRED = "retired"
+
+
+Examine = Callable[[Subject], Awaitable[Report]]
+"""Examines a content; raises ``NotReady`` or ``Overloaded`` when it cannot be done now."""
 
 
 @dataclass(frozen=True, slots=True)

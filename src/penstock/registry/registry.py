@@ -19,7 +19,7 @@ from penstock.registry.database import open_database
 from penstock.registry.files import beneath
 from penstock.registry.late import LateDatabase
 from penstock.registry.place import Place
-from penstock.registry.records import By, Content, Document, ModelRecord, Report, Standing, VersionRecord
+from penstock.registry.records import By, Content, Document, ModelRecord, Report, Standing, Subject, VersionRecord
 from penstock.registry.shelf import Shelf
 from penstock.registry.store import Condemned, Store
 
@@ -35,12 +35,11 @@ DATABASE_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A content that was received, laid out so that it can be examined; a bare graph has no ``folder``."""
+    """A content that was received, laid out so that it can be examined."""
 
     incoming: Incoming
     content: Content
-    folder: Path | None
-    graph: Path
+    subject: Subject
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +81,10 @@ class Registry:
         try:
             content = intake(incoming.path, folder, self._max_bytes)
             if content.form == "onnx":
-                yield Prepared(incoming, content, None, incoming.path)
+                yield Prepared(incoming, content, Subject(incoming.path))
             else:
-                yield Prepared(incoming, content, folder, beneath(folder, content.graph, "the graph"))
+                graph = beneath(folder, content.graph, "the graph")
+                yield Prepared(incoming, content, Subject(graph, content.config, folder, folder))
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 

@@ -1,7 +1,7 @@
 """The immutable picture of what a worker serves; a request reads it once, a change replaces it whole."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from penstock.core.desired import ModelSpec, State, VersionStatus
@@ -24,9 +24,11 @@ class ModelEntry:
     ready: tuple[str, ...]
     answers: Mapping[str, Answer]
     statuses: Mapping[str, VersionStatus]
+    aliases: Mapping[str, str] = field(default_factory=dict)
 
-    def refusal(self, version: str) -> Fault:
-        """Why nobody answers for this version."""
+    def refusal(self, asked: str) -> Fault:
+        """Why nobody answers for this version or alias."""
+        version = self.aliases.get(asked, asked)
         if version and version not in self.statuses:
             return NotFound(f"model '{self.name}' has no version '{shortened(version)}'")
         if version:
@@ -92,4 +94,4 @@ def model_entry(spec: ModelSpec, served: Mapping[str, Served], statuses: Mapping
         version: VersionStatus(spec.name, version, State.UNAVAILABLE, reason)
         for version, reason in spec.unavailable.items()
     }
-    return ModelEntry(spec.name, ready, answers, {**known, **statuses})
+    return ModelEntry(spec.name, ready, answers, {**known, **statuses}, spec.aliases)

@@ -2,20 +2,35 @@
 
 import asyncio
 import gc
+import json
 import logging
+import os
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 from penstock.core.desired import Desired, ModelSpec, State, VersionSpec, VersionStatus
-from penstock.core.errors import Fault
+from penstock.core.errors import Damaged, Fault
+from penstock.core.options import ModelOptions
 from penstock.engine import model as engine
+from penstock.engine.model import Model
+from penstock.engine.probe import compare
 from penstock.monitor.counters import Slot
 from penstock.registry import model_config
+from penstock.registry.blobs import hash_file
 from penstock.serving.catalogue import Catalogue, model_entry
 from penstock.serving.dataplane import DataPlane
 from penstock.serving.served import Identity, Served
 
 log = logging.getLogger("penstock.serving")
+
+RESOURCES = "resources"
+"""The transition that makes room before it loads."""
+
+QUIET = 10
+"""Niceness of the thread that loads: it takes what the others leave."""
 
 Key = tuple[str, str]
 OnStatus = Callable[[tuple[VersionStatus, ...]], None]
@@ -32,16 +47,21 @@ class Loader:
         self._served: dict[Key, Served] = {}
         self._statuses: dict[Key, VersionStatus] = {}
         self._closing: set[asyncio.Task[None]] = set()
+        self._quiet = ThreadPoolExecutor(1, "loader", give_way)
+        self._plain = ThreadPoolExecutor(1, "opener")
         self._one_at_a_time = asyncio.Lock()
 
     async def apply(self, desired: Desired) -> None:
         """Serve exactly this: new and changed versions are loaded first, then what is left over is unloaded."""
         async with self._one_at_a_time:
-            wanted = {(model.name, spec.version): spec for model in desired.models for spec in model.versions}
+            wanted = {(model.name, one.version): one for model in desired.models for one in model.versions}
             self._forget_statuses(set(wanted))
-            for (model, _), spec in wanted.items():
-                if self._needs_loading(model, spec):
-                    await self._load(desired, model, spec)
+            for spec in desired.models:
+                if spec.transition == RESOURCES:
+                    await self._make_room(desired, spec)
+            for (model, _), version in wanted.items():
+                if self._needs_loading(model, version):
+                    await self._load(desired, model, version)
             leftover = [self._served.pop(key) for key in list(self._served) if key not in wanted]
             self._publish(desired)
             for served in leftover:
@@ -59,6 +79,21 @@ class Loader:
         self._served.clear()
         if self._closing:
             await asyncio.wait(self._closing)
+        self._quiet.shutdown(wait=False)
+        self._plain.shutdown(wait=False)
+
+    async def _make_room(self, desired: Desired, model: ModelSpec) -> None:
+        """Unload what will not be served any more before anything new is loaded."""
+        specs = {spec.version: spec for spec in model.versions}
+        if not any(self._needs_loading(model.name, spec) for spec in specs.values()):
+            return
+        kept = {version for version, spec in specs.items() if not self._needs_loading(model.name, spec)}
+        going = [key for key in self._served if key[0] == model.name and key[1] not in kept]
+        leaving = [self._served.pop(key) for key in going]
+        for key in going:
+            self._statuses.pop(key, None)
+        self._publish(desired)
+        await asyncio.gather(*(served.close() for served in leaving))
 
     def _needs_loading(self, model: str, spec: VersionSpec) -> bool:
         tried = self._statuses.get((model, spec.version))
@@ -83,9 +118,21 @@ class Loader:
     async def _loaded(self, model: str, spec: VersionSpec) -> Served:
         options = model_config.read(spec.config, Path(spec.folder))
         loop = asyncio.get_running_loop()
-        loaded = await loop.run_in_executor(None, engine.load, Path(spec.path), options, self._threads)
+        loaded = await loop.run_in_executor(self._quiet, self._load_quietly, spec, options)
         config = model_config.describe(model, options, loaded.signature, spec.config)
         return Served(Identity(model, spec.version), loaded, options, config, self._slot.block(spec.block))
+
+    def _load_quietly(self, spec: VersionSpec, options: ModelOptions) -> Model:
+        """Load what was admitted, and nothing else: its files by their digests, its answers by what they were."""
+        for path, digest in spec.files:
+            if hash_file(Path(spec.root) / path) != f"sha256:{digest}":
+                raise Damaged("its content does not match its digest")
+        loaded = engine.load(Path(spec.path), options, self._threads, lambda work: self._plain.submit(work).result())
+        difference = compare(json.loads(spec.probes), loaded, options.warmup) if spec.probes else ""
+        if difference:
+            loaded.close()
+            raise Damaged(difference)
+        return loaded
 
     def _close(self, served: Served) -> None:
         task = asyncio.get_running_loop().create_task(served.close())
@@ -110,3 +157,9 @@ class Loader:
         served = {version: one for (model, version), one in self._served.items() if model == spec.name}
         statuses = {version: one for (model, version), one in self._statuses.items() if model == spec.name}
         return {version: one for version, one in served.items() if version in statuses}, statuses
+
+
+def give_way() -> None:
+    """Let the present thread run when nobody else wants to."""
+    with suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), QUIET)

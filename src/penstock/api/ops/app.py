@@ -1,18 +1,22 @@
 """The routes of the ops plane; every answer is made from what the control plane knows at that moment."""
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Protocol
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from penstock.api.ops import admin
+from penstock.api.ops.admin import Registrar
+from penstock.api.ops.incoming import is_foreign
 from penstock.api.ops.page import Shown, page
 from penstock.control.view import Readiness
 from penstock.core.desired import VersionStatus
-from penstock.core.errors import Fault
+from penstock.core.errors import Fault, Overloaded, Refused
 from penstock.core.labels import HTTP_STATUS
 from penstock.telemetry.exposition import Exposition
 from penstock.telemetry.metrics import Reading
@@ -29,15 +33,6 @@ class Control(Protocol):
     def statuses(self) -> list[VersionStatus]:
         """Every version of every model."""
 
-    def model(self, name: str) -> list[VersionStatus]:
-        """Every version of one model; raises ``NotFound``."""
-
-    def signature(self, model: str, version: str) -> Mapping[str, Any] | None:
-        """A version's inputs and outputs, if known."""
-
-    def digest(self, model: str, version: str) -> str | None:
-        """The digest of a version's graph, if known."""
-
     def worker_states(self) -> list[tuple[int, str]]:
         """Process id and state of each slot's worker."""
 
@@ -45,7 +40,7 @@ class Control(Protocol):
         """Everything there is to measure."""
 
 
-def build_app(control: Control, shown: Shown) -> Starlette:
+def build_app(control: Control, registrar: Registrar, shown: Shown) -> ASGIApp:
     """The application; ``shown`` is what the page tells beside the models."""
     exposition = Exposition(control.readings)
 
@@ -65,13 +60,6 @@ def build_app(control: Control, shown: Shown) -> Starlette:
         body, content_type = exposition.render(request.headers.get("accept", ""))
         return Response(body, headers={"content-type": content_type})
 
-    async def models(_: Request) -> Response:
-        names = dict.fromkeys(status.model for status in control.statuses())
-        return JSONResponse({"models": [_model(control, name) for name in names]})
-
-    async def model(request: Request) -> Response:
-        return JSONResponse(_model(control, request.path_params["model"]))
-
     async def console(_: Request) -> Response:
         return HTMLResponse(page(shown, control.readiness(), control.statuses(), control.worker_states()))
 
@@ -80,34 +68,30 @@ def build_app(control: Control, shown: Shown) -> Starlette:
         "/readyz": ready,
         "/metrics": metrics,
         "/": console,
-        "/admin/v1/models": models,
-        "/admin/v1/models/{model}": model,
     }
-    return Starlette(
-        routes=[Route(path, endpoint, methods=["GET"]) for path, endpoint in routes.items()],
+    app = Starlette(
+        routes=[
+            *(Route(path, endpoint, methods=["GET"]) for path, endpoint in routes.items()),
+            *admin.routes(registrar),
+        ],
         exception_handlers={HTTPException: _refused, Fault: _faulty, Exception: _broken},
     )
+    return OwnPagesOnly(app)
 
 
-def _model(control: Control, name: str) -> dict[str, Any]:
-    return {
-        "name": name,
-        "versions": [_version(control, status) for status in control.model(name) if status.version],
-    } | (_problem(control.model(name)))
+class OwnPagesOnly:
+    """Refuses what browsers send for pages of other origins: no page may change a gateway behind a person's back."""
 
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
 
-def _version(control: Control, status: VersionStatus) -> dict[str, Any]:
-    return {
-        "version": status.version,
-        "state": status.state.value,
-        "reason": status.reason,
-        "digest": control.digest(status.model, status.version),
-        "signature": control.signature(status.model, status.version),
-    }
-
-
-def _problem(statuses: list[VersionStatus]) -> dict[str, str]:
-    return next(({"reason": status.reason} for status in statuses if not status.version), {})
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] == "http" and scope["method"] not in ("GET", "HEAD") and is_foreign(Request(scope)):
+            refusal = JSONResponse({"error": "a page of another origin may change nothing here"}, 403)
+            await refusal(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
 
 
 async def _refused(_: Request, error: Exception) -> Response:
@@ -119,7 +103,9 @@ async def _refused(_: Request, error: Exception) -> Response:
 
 async def _faulty(_: Request, error: Exception) -> Response:
     kind = error.kind if isinstance(error, Fault) else "internal"
-    return JSONResponse({"error": str(error)}, HTTP_STATUS[kind])
+    body = {"error": str(error)} | ({"reason": str(error)} if isinstance(error, Refused) else {})
+    again = {"retry-after": str(max(1, round(error.retry_after_s)))} if isinstance(error, Overloaded) else None
+    return JSONResponse(body, HTTP_STATUS[kind], again)
 
 
 async def _broken(_: Request, __: Exception) -> Response:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import uvicorn
 
+from penstock.api.ops.admin import Registrar
 from penstock.api.ops.app import Control, build_app
 from penstock.api.ops.page import Shown
 
@@ -23,9 +24,9 @@ class _Server(uvicorn.Server):
 class OpsServer:
     """Serves one control plane on a listening socket; ``start``, then ``stop``."""
 
-    def __init__(self, control: Control, shown: Shown) -> None:
+    def __init__(self, control: Control, registrar: Registrar, shown: Shown) -> None:
         config = uvicorn.Config(
-            build_app(control, shown),
+            build_app(control, registrar, shown),
             http="httptools",
             loop="none",
             ws="none",

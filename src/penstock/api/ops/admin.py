@@ -1,0 +1,219 @@
+"""The admin API's calls on models and the registry: words of HTTP to calls of the registrar, and back."""
+
+import json
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from penstock.api.ops.incoming import by, chunks, document, header_json, if_revision, word
+from penstock.core.errors import InvalidInput
+from penstock.core.lineage import metadata_of
+from penstock.registry.records import By, VersionRecord
+from penstock.registry.store import ANY, Expected
+
+Document = dict[str, Any]
+
+MOST_AUDIT = 1000
+
+
+class Registrar(Protocol):
+    """What the admin API asks of the registry; every call may raise a fault."""
+
+    async def models(self) -> list[Document]:
+        """Every model."""
+
+    async def model(self, name: str) -> Document:
+        """One model."""
+
+    async def push(
+        self, model: str, version: str, chunks: AsyncIterator[bytes], metadata: Document, by: By
+    ) -> tuple[Document, bool]:
+        """A new version from its bytes; and whether it is new."""
+
+    async def retire(self, model: str, version: str, by: By) -> Document:
+        """Take a version out of service for good."""
+
+    async def export(self, model: str, version: str) -> tuple[Path, VersionRecord]:
+        """The bytes of a version."""
+
+    async def alias(
+        self, model: str, alias: str, version: str, by: By, expected: Expected = ANY, if_revision: int | None = None
+    ) -> Document:
+        """Point an alias at a version."""
+
+    async def drop_alias(self, model: str, alias: str, by: By, if_revision: int | None = None) -> Document:
+        """Take an alias away."""
+
+    async def rollback(self, model: str, by: By, alias: str = "champion") -> Document:
+        """Lead an alias back."""
+
+    async def settings(self, model: str) -> Document:
+        """How a model's versions come and go."""
+
+    async def configure(self, model: str, document: Document, by: By, if_revision: int | None = None) -> Document:
+        """Change how they do."""
+
+    def verify(self) -> AsyncIterator[Document]:
+        """Hash everything."""
+
+    async def collect(self) -> list[str]:
+        """Delete what nobody needs."""
+
+    async def audit(self, model: str | None, after: int, limit: int) -> list[Document]:
+        """Who changed what."""
+
+    async def identity(self) -> Document:
+        """Which registry this is."""
+
+    def mlflow_called(self, headers: Mapping[str, str], body: bytes) -> None:
+        """MLflow says that something changed."""
+
+
+def routes(registrar: Registrar) -> list[Route]:
+    """Every path below ``/admin/v1`` that has to do with models and the registry."""
+    calls = _Calls(registrar)
+    version, alias = "/models/{model}/versions/{version}", "/models/{model}/aliases/{alias}"
+    table = [
+        ("GET", "/models", calls.models),
+        ("GET", "/models/{model}", calls.model),
+        ("PUT", version, calls.push),
+        ("DELETE", version, calls.retire),
+        ("GET", f"{version}/content", calls.export),
+        ("PUT", alias, calls.alias),
+        ("DELETE", alias, calls.drop_alias),
+        ("POST", "/models/{model}/rollback", calls.rollback),
+        ("GET", "/models/{model}/settings", calls.settings),
+        ("PUT", "/models/{model}/settings", calls.configure),
+        ("GET", "/registry", calls.identity),
+        ("POST", "/registry/verify", calls.verify),
+        ("POST", "/registry/collect", calls.collect),
+        ("GET", "/audit", calls.audit),
+        ("POST", "/webhooks/mlflow", calls.mlflow),
+    ]
+    return _joined(table)
+
+
+def _joined(table: list[tuple[str, str, Any]]) -> list[Route]:
+    """One route for each path, so that a wrong method is told from a wrong path."""
+    paths: dict[str, dict[str, Any]] = {}
+    for method, path, call in table:
+        paths.setdefault(path, {})[method] = call
+
+    def endpoint(methods: dict[str, Any]) -> Any:
+        async def answer(request: Request) -> Response:
+            call = methods["GET" if request.method == "HEAD" else request.method]
+            response: Response = await call(request)
+            return response
+
+        return answer
+
+    return [Route(f"/admin/v1{path}", endpoint(methods), methods=list(methods)) for path, methods in paths.items()]
+
+
+class _Calls:
+    """One method for each call."""
+
+    def __init__(self, registrar: Registrar) -> None:
+        self._registrar = registrar
+
+    async def models(self, _: Request) -> Response:
+        return JSONResponse({"models": await self._registrar.models()})
+
+    async def model(self, request: Request) -> Response:
+        return _revised(await self._registrar.model(request.path_params["model"]))
+
+    async def push(self, request: Request) -> Response:
+        names = request.path_params
+        metadata = metadata_of(header_json(request, "penstock-metadata"))
+        pushed, new = await self._registrar.push(
+            names["model"], names["version"], chunks(request), metadata, by(request)
+        )
+        return _revised(pushed, 201 if new else 200)
+
+    async def retire(self, request: Request) -> Response:
+        names = request.path_params
+        return _revised(await self._registrar.retire(names["model"], names["version"], by(request)))
+
+    async def export(self, request: Request) -> Response:
+        path, record = await self._registrar.export(request.path_params["model"], request.path_params["version"])
+        kind = "application/octet-stream" if record.content.form == "onnx" else "application/x-tar"
+        return FileResponse(path, media_type=kind, headers={"penstock-digest": record.content.digest})
+
+    async def alias(self, request: Request) -> Response:
+        names = request.path_params
+        body = await document(request, "version", "expected", "reason")
+        expected: Expected = body.get("expected", ANY)
+        if not isinstance(expected, str | None) and expected is not ANY:
+            raise InvalidInput("'expected' must be a version, or null where the alias must be new")
+        moved = await self._registrar.alias(
+            names["model"],
+            names["alias"],
+            word(body, "version"),
+            by(request, body),
+            expected,
+            if_revision(request),
+        )
+        return _revised(moved)
+
+    async def drop_alias(self, request: Request) -> Response:
+        names = request.path_params
+        revision = if_revision(request)
+        return _revised(await self._registrar.drop_alias(names["model"], names["alias"], by(request), revision))
+
+    async def rollback(self, request: Request) -> Response:
+        body = await document(request, "alias", "reason")
+        alias = word(body, "alias", "champion")
+        return _revised(await self._registrar.rollback(request.path_params["model"], by(request, body), alias))
+
+    async def settings(self, request: Request) -> Response:
+        return _revised(await self._registrar.settings(request.path_params["model"]))
+
+    async def configure(self, request: Request) -> Response:
+        body = await document(request, "versions", "transition", "keep_warm_seconds", "reason")
+        changes = {name: value for name, value in body.items() if name != "reason"}
+        model, revision = request.path_params["model"], if_revision(request)
+        return _revised(await self._registrar.configure(model, changes, by(request, body), revision))
+
+    async def identity(self, _: Request) -> Response:
+        return JSONResponse(await self._registrar.identity())
+
+    async def verify(self, request: Request) -> Response:
+        await document(request)
+        lines = self._registrar.verify()
+        first = await anext(lines)  # a refusal comes before the answer begins
+        return StreamingResponse(_json_lines(first, lines), media_type="application/x-ndjson")
+
+    async def collect(self, request: Request) -> Response:
+        await document(request)
+        return JSONResponse({"deleted": await self._registrar.collect()})
+
+    async def audit(self, request: Request) -> Response:
+        query = request.query_params
+        after, limit = _whole(query.get("after", "0")), _whole(query.get("limit", "100"))
+        entries = await self._registrar.audit(query.get("model"), after, min(limit, MOST_AUDIT))
+        return JSONResponse({"entries": entries})
+
+    async def mlflow(self, request: Request) -> Response:
+        body = b"".join([chunk async for chunk in chunks(request, 1 << 20)])
+        self._registrar.mlflow_called(request.headers, body)
+        return JSONResponse({}, 202)
+
+
+async def _json_lines(first: Document, rest: AsyncIterator[Document]) -> AsyncIterator[str]:
+    yield json.dumps(first) + "\n"
+    async for line in rest:
+        yield json.dumps(line) + "\n"
+
+
+def _revised(body: Document, status: int = 200) -> Response:
+    return JSONResponse(body, status, {"etag": f'"{body["revision"]}"'} if "revision" in body else None)
+
+
+def _whole(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) < 16):
+        raise InvalidInput("'after' and 'limit' are whole numbers")
+    return int(text)

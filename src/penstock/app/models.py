@@ -1,0 +1,115 @@
+"""Where the control process gets its models from: registry, admission and sources, put together off the start's way."""
+
+import asyncio
+import json
+import logging
+import os
+from collections.abc import Coroutine, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from penstock.config import Settings
+from penstock.control.desire import Found
+from penstock.control.desk import Desk
+from penstock.control.folder_source import FolderContents
+from penstock.control.named import NamedFolder
+from penstock.control.registrar import Parts, Registrar, Serving
+from penstock.control.registry_source import RegistrySource
+from penstock.control.runtime import write_atomically
+from penstock.core.errors import Fault
+from penstock.registry.admission import AdmissionOptions, Examiner
+from penstock.registry.picture import Picture
+from penstock.registry.place import Place
+
+log = logging.getLogger("penstock.app")
+
+REGISTRY_LOOK_S = 0.5
+"""What another gateway changed in a shared registry is seen after that time at the latest."""
+
+COLLECT_S = 3600.0
+
+
+class Models:
+    """The source of models of one gateway (``desk.Source``), and the registrar that changes what it offers.
+
+    The database library is imported by the first scan, on a thread, while the workers start.
+    """
+
+    def __init__(self, settings: Settings, place: Place, folder: Path | None) -> None:
+        self._settings = settings
+        self._place = place
+        self._folder = folder
+        admission = settings.admission
+        self.examiner = Examiner(AdmissionOptions(admission.seconds, admission.memory_bytes))
+        self._parts: Parts | None = None
+        self._source: NamedFolder | RegistrySource | None = None
+        self.look_s = REGISTRY_LOOK_S if folder is None else settings.watch.seconds
+
+    async def scan(self, settled_only: bool) -> Sequence[Found]:
+        """See ``desk.Source``."""
+        if self._source is None:
+            self._source = await asyncio.to_thread(self._opened)
+        return await self._source.scan(settled_only)
+
+    def _opened(self) -> "NamedFolder | RegistrySource":
+        from penstock.registry.registry import open_registry, open_store  # noqa: PLC0415 - see above
+
+        examine = self.examiner.examine
+        if self._folder is None:
+            registry = open_registry(self._place, self._settings.admission.max_bytes)
+            picture = Picture(registry.store, self._place.picture)
+            source = RegistrySource(picture, registry.shelf)
+            self._parts = Parts(registry.store, picture, registry, source, examine, self._load_s)
+            return source
+        store = open_store(self._place)
+        picture = Picture(store, self._place.picture)
+        self._parts = Parts(store, picture, None, None, examine, self._load_s)
+        settle_s = self._settings.watch.settle_seconds
+        return NamedFolder(FolderContents(self._folder, examine, self._place.verdicts, settle_s), picture)
+
+    @property
+    def _load_s(self) -> float:
+        return self._settings.limits.load_seconds
+
+    def registrar(self, desk: Desk, serving: Serving) -> Registrar:
+        """What changes the registry; only after the first scan."""
+        if self._parts is None:
+            raise RuntimeError
+        return Registrar(self._parts, desk, serving)
+
+    def background(self, registrar: Registrar) -> list[Coroutine[Any, Any, None]]:
+        """What goes on beside serving."""
+        return [self._collect(registrar)] if self._folder is None else []
+
+    async def _collect(self, registrar: Registrar) -> None:
+        while True:
+            await asyncio.sleep(COLLECT_S)
+            try:
+                await registrar.collect()
+            except Fault as fault:
+                log.warning("nothing was cleared away: %s", fault)
+
+    async def close(self) -> None:
+        """End what examines and fetches contents."""
+        await self.examiner.close()
+        if isinstance(self._source, RegistrySource):
+            await self._source.close()
+
+
+class GatewayRecord:
+    """Tells commands on this machine which gateway runs on a home."""
+
+    def __init__(self, home: Path) -> None:
+        self._file = home / "gateway.json"
+
+    def write(self, ops: str) -> None:
+        """Say that this process is it."""
+        with suppress(OSError):
+            write_atomically(self._file, json.dumps({"ops": ops, "pid": os.getpid()}) + "\n")
+
+    def remove(self) -> None:
+        """Say so no longer, unless another one has come."""
+        with suppress(OSError, ValueError, KeyError):
+            if json.loads(self._file.read_text())["pid"] == os.getpid():
+                self._file.unlink()

@@ -1,0 +1,128 @@
+"""Looks at a graph without running it: the checker's rules, and weights in other files strictly beneath its folder."""
+
+import stat
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import onnx
+from onnx import checker
+
+from penstock.core.errors import Refused
+
+MOST_OPS = 500
+LONGEST_REASON = 400
+_CHECKED_INLINE = (2 << 30) - (64 << 20)
+"""A graph of more bytes cannot be checked from memory; the runtime cannot load one either."""
+
+
+def inspect(graph: Path, folder: Path | None) -> dict[str, Any]:
+    """What the graph says of itself; ``folder`` holds its weights, None where it must bring them all.
+
+    Raises:
+        Refused: it is no ONNX graph, breaks a rule, or reaches for files it may not have.
+    """
+    if graph.stat().st_size > _CHECKED_INLINE:
+        raise Refused("the graph is larger than 2 GiB; keep its weights in files beside it")
+    try:
+        model = onnx.load(str(graph), load_external_data=False)
+    except Exception:
+        raise Refused("it is no ONNX graph") from None
+    if not model.HasField("graph") or not model.opset_import:
+        raise Refused("it is no ONNX graph")
+    for tensor in _tensors(model):
+        if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
+            _check_external(tensor, graph, folder)
+    _check_rules(model, graph, external=folder is not None)
+    ops = Counter(_named(node) for node in _nodes(model))
+    return {
+        "ir_version": model.ir_version,
+        "producer": " ".join(f"{model.producer_name} {model.producer_version}".split())[:100],
+        "opset": {entry.domain: entry.version for entry in list(model.opset_import)[:50]},
+        "ops": dict(ops.most_common(MOST_OPS)),
+    }
+
+
+def _check_rules(model: Any, graph: Path, external: bool) -> None:
+    try:
+        checker.check_model(str(graph) if external else model)
+    except checker.ValidationError as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        text = " ".join(lines[:1] or ["no reason given"]).replace(str(graph.parent), "").replace(str(graph), "")
+        raise Refused(f"the graph breaks a rule of ONNX: {text}"[:LONGEST_REASON]) from None
+
+
+def _check_external(tensor: Any, graph: Path, folder: Path | None) -> None:
+    entries = {entry.key: entry.value for entry in tensor.external_data}
+    if folder is None:
+        raise Refused("the graph keeps weights in other files; push them with it, as a folder or a tar")
+    location = entries.get("location", "")
+    parts = PurePosixPath(location).parts
+    if not parts or location.startswith("/") or ".." in parts or "\\" in location or "\0" in location:
+        raise Refused("the graph names weights outside of its folder")
+    place = graph.parent
+    for part in parts:
+        place = place / part
+        _refuse_link(place)
+    found = place.lstat()
+    if not stat.S_ISREG(found.st_mode):
+        raise Refused("the graph names weights that are no plain file")
+    if found.st_nlink != 1:
+        raise Refused("the graph names weights that have another name elsewhere (a hard link)")
+    if not place.resolve().is_relative_to(folder.resolve()):
+        raise Refused("the graph names weights outside of its folder")
+    offset, length = _whole(entries.get("offset", "0")), _whole(entries.get("length", "0"))
+    if offset + length > found.st_size:
+        raise Refused("the graph names weights beyond the end of their file")
+
+
+def _refuse_link(place: Path) -> None:
+    try:
+        mode = place.lstat().st_mode
+    except (OSError, ValueError):
+        raise Refused("the graph names weights that are not there") from None
+    if stat.S_ISLNK(mode):
+        raise Refused("the graph names weights by a link")
+
+
+def _whole(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) < 20):
+        raise Refused("the graph names weights at a place that is no number")
+    return int(text)
+
+
+def _graphs(model: Any) -> Iterator[Any]:
+    """Every graph of the model, and every function, which have nodes alike; nested ones included."""
+    waiting = [model.graph, *model.functions, *(info.algorithm for info in model.training_info)]
+    while waiting:
+        graph = waiting.pop()
+        yield graph
+        for node in graph.node:
+            for attribute in node.attribute:
+                waiting.extend(attribute.graphs)
+                if attribute.HasField("g"):
+                    waiting.append(attribute.g)
+
+
+def _nodes(model: Any) -> Iterator[Any]:
+    return (node for graph in _graphs(model) for node in graph.node)
+
+
+def _tensors(model: Any) -> Iterator[Any]:
+    for graph in _graphs(model):
+        yield from getattr(graph, "initializer", ())
+        for sparse in getattr(graph, "sparse_initializer", ()):
+            yield from (sparse.values, sparse.indices)
+        for node in graph.node:
+            for attribute in node.attribute:
+                yield from attribute.tensors
+                if attribute.HasField("t"):
+                    yield attribute.t
+                for sparse in (*attribute.sparse_tensors, attribute.sparse_tensor):
+                    yield from (sparse.values, sparse.indices)
+
+
+def _named(node: Any) -> str:
+    name = f"{node.domain}.{node.op_type}" if node.domain not in ("", "ai.onnx") else node.op_type
+    return str(name)[:100]
