@@ -182,7 +182,7 @@ def load(file: Path | None = None, flags: Mapping[str, Any] | None = None) -> Se
     Raises:
         ConfigFault: with every fault of all sources.
     """
-    document, faults = _read(file)
+    document, faults = _read(file, "the configuration file", "lines such as 'http_port: 8000'")
     try:
         settings = Settings(flags=_tree(flags or {}), document=document)  # type: ignore[call-arg]
     except ValidationError as error:
@@ -212,19 +212,31 @@ def _masked(address: str) -> str:
     return re.sub(r"(://[^:/@]*):[^@/]*@", r"\1:***@", address)
 
 
-def _read(file: Path | None) -> tuple[dict[str, Any], list[str]]:
+def read_document(file: Path, what: str) -> dict[str, Any]:
+    """The mapping in a YAML (or JSON) file that a person wrote; ``what`` names it.
+
+    Raises:
+        ConfigFault: it cannot be read, or holds no mapping.
+    """
+    document, faults = _read(file, what, "lines such as 'name: value'")
+    if faults:
+        raise ConfigFault(faults)
+    return document
+
+
+def _read(file: Path | None, what: str, expected: str) -> tuple[dict[str, Any], list[str]]:
     if file is None:
         return {}, []
     try:
         content = yaml.safe_load(file.read_text())
     except OSError as error:
-        return {}, [f"the configuration file {file} cannot be read: {(error.strerror or 'error').lower()}"]
+        return {}, [f"{what} {file} cannot be read: {(error.strerror or 'error').lower()}"]
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        return {}, [f"the configuration file {file} is no YAML: {' '.join(str(error).split())}"]
+        return {}, [f"{what} {file} is no YAML: {' '.join(str(error).split())}"]
     if content is None:
         return {}, []
     if not isinstance(content, dict):
-        return {}, [f"the configuration file {file} holds no settings; expected lines such as 'http_port: 8000'"]
+        return {}, [f"{what} {file} holds no settings; expected {expected}"]
     return {str(key): value for key, value in content.items()}, []
 
 

@@ -18,5 +18,6 @@ def set_up(level: str, process: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(OneLine(f"%(asctime)s %(levelname)s {process} %(name)s: %(message)s"))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    logging.getLogger("uvicorn").setLevel("WARNING")  # its comings and goings are told by us
+    for told_by_us in ("uvicorn", "alembic"):
+        logging.getLogger(told_by_us).setLevel("WARNING")
     logging.raiseExceptions = False  # a closed standard error must not become an error of its own

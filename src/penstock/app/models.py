@@ -4,7 +4,8 @@ import asyncio
 import json
 import logging
 import os
-from collections.abc import Coroutine, Sequence
+import time
+from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,17 @@ from penstock.config import Settings
 from penstock.control.desire import Found
 from penstock.control.desk import Desk
 from penstock.control.folder_source import FolderContents
+from penstock.control.mirror import Mirror
 from penstock.control.named import NamedFolder
 from penstock.control.registrar import Parts, Registrar, Serving
 from penstock.control.registry_source import RegistrySource
 from penstock.control.runtime import write_atomically
-from penstock.core.errors import Fault
-from penstock.registry.admission import AdmissionOptions, Examiner
+from penstock.core.errors import Fault, InvalidInput, NotReady
+from penstock.registry.admission import AdmissionOptions, Examiner, edition
+from penstock.registry.mlflow_source import MlflowSource
 from penstock.registry.picture import Picture
 from penstock.registry.place import Place
+from penstock.registry.webhooks import verify_mlflow
 
 log = logging.getLogger("penstock.app")
 
@@ -40,6 +44,8 @@ class Models:
         self._settings = settings
         self._place = place
         self._folder = folder
+        if folder is not None and settings.mlflow is not None:
+            raise InvalidInput("mlflow: its models are mirrored into the registry; serve without a folder")
         admission = settings.admission
         self.examiner = Examiner(AdmissionOptions(admission.seconds, admission.memory_bytes))
         self._parts: Parts | None = None
@@ -66,7 +72,8 @@ class Models:
         picture = Picture(store, self._place.picture)
         self._parts = Parts(store, picture, None, None, examine, self._load_s)
         settle_s = self._settings.watch.settle_seconds
-        return NamedFolder(FolderContents(self._folder, examine, self._place.verdicts, settle_s), picture)
+        verdicts = self._place.verdicts / edition()
+        return NamedFolder(FolderContents(self._folder, examine, verdicts, settle_s), picture)
 
     @property
     def _load_s(self) -> float:
@@ -80,7 +87,16 @@ class Models:
 
     def background(self, registrar: Registrar) -> list[Coroutine[Any, Any, None]]:
         """What goes on beside serving."""
-        return [self._collect(registrar)] if self._folder is None else []
+        if self._folder is not None or self._parts is None:
+            return []
+        work = [self._collect(registrar)]
+        if (mlflow := self._settings.mlflow) is not None:
+            source = MlflowSource(mlflow.url, mlflow.models)
+            mirror = Mirror(source, registrar, self._parts.picture.models, mlflow.poll_seconds)
+            if mlflow.webhook_secret_file is not None:
+                registrar.heed_mlflow(_Webhook(mlflow.webhook_secret_file, mirror))
+            work.append(mirror.run())
+        return work
 
     async def _collect(self, registrar: Registrar) -> None:
         while True:
@@ -95,6 +111,23 @@ class Models:
         await self.examiner.close()
         if isinstance(self._source, RegistrySource):
             await self._source.close()
+
+
+class _Webhook:
+    """Wakes the mirror when MLflow calls; the secret is read anew for each call, so that it can be changed."""
+
+    def __init__(self, secret: Path, mirror: Mirror) -> None:
+        self._secret = secret
+        self._mirror = mirror
+
+    def __call__(self, headers: Mapping[str, str], body: bytes) -> None:
+        """One call of MLflow's."""
+        try:
+            secret = self._secret.read_bytes().strip()
+        except OSError:
+            raise NotReady("the webhook secret cannot be read") from None
+        verify_mlflow(headers, body, secret, time.time())
+        self._mirror.wake()
 
 
 class GatewayRecord:

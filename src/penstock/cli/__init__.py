@@ -10,6 +10,8 @@ VERBS = {
     "serve": "serve",
     "demo": "demo",
     "predict": "predict",
+    "models": "models",
+    "audit": "audit",
     "config": "config_cmd",
     "health": "health",
     "version": "version",

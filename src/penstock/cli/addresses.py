@@ -1,26 +1,77 @@
-"""Where a gateway started with the same settings on this machine is to be found."""
+"""Where a gateway on this machine is to be found: by the settings, or by the record of the home it runs on."""
 
+import json
 import os
+from contextlib import suppress
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Literal
 
 from penstock import config
 from penstock.cli.console import Exit, fail
+from penstock.core.errors import InvalidInput
+from penstock.registry.place import Place, place_of
 
 EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}
 """Hosts that mean every interface, and the one to call then."""
 
+PROBE_S = 2.0
+
+
+def settings(registry: str | None = None) -> config.Settings:
+    """The settings of the environment and of the file it names; ``registry`` is a flag.
+
+    Raises:
+        typer.Exit: they cannot be used.
+    """
+    file = os.environ.get("PENSTOCK_CONFIG")
+    try:
+        return config.load(Path(file) if file else None, {"registry": registry})
+    except config.ConfigFault as fault:
+        fail(str(fault), Exit.USAGE)
+
 
 def local_address(port: Literal["http", "grpc", "ops"]) -> str:
-    """The host:port that the settings of the environment, or of the file it names, give; else the defaults.
+    """The host:port that the settings give, the defaults otherwise.
 
     Raises:
         typer.Exit: the settings cannot be used.
     """
+    found = settings()
+    ports = {"http": found.http_port, "grpc": found.grpc_port, "ops": found.ops_port}
+    return f"{EVERYWHERE.get(found.host, found.host)}:{ports[port]}"
+
+
+def registry_place(found: config.Settings) -> Place:
+    """Where the registry lies that the settings mean.
+
+    Raises:
+        typer.Exit: it can lie nowhere.
+    """
     try:
-        file = os.environ.get("PENSTOCK_CONFIG")
-        settings = config.load(Path(file) if file else None)
-    except config.ConfigFault as fault:
+        return place_of(found.registry, found.home, found.blobs)
+    except InvalidInput as fault:
         fail(str(fault), Exit.USAGE)
-    ports = {"http": settings.http_port, "grpc": settings.grpc_port, "ops": settings.ops_port}
-    return f"{EVERYWHERE.get(settings.host, settings.host)}:{ports[port]}"
+
+
+def running_gateway(place: Place, by_settings: bool) -> str | None:
+    """The ops address of the gateway that runs on a home, or else, ``by_settings``, at the settings' own address."""
+    with suppress(OSError, ValueError, KeyError):
+        recorded = json.loads((place.home / "gateway.json").read_text())
+        if _answers(recorded["ops"]):
+            return str(recorded["ops"])
+    address = local_address("ops")
+    return address if by_settings and _answers(address) else None
+
+
+def _answers(address: str) -> bool:
+    """Whether a Penstock's ops port answers there."""
+    connection = HTTPConnection(address, timeout=PROBE_S)
+    try:
+        connection.request("GET", "/admin/v1/registry")
+        answer = connection.getresponse()
+        return answer.status == 200 and "source" in json.loads(answer.read())
+    except (OSError, HTTPException, ValueError):
+        return False
+    finally:
+        connection.close()

@@ -9,21 +9,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from penstock.control.desire import Placed
 from penstock.control.desk import Desk
 from penstock.control.registry_source import RegistrySource
 from penstock.core.desired import State, VersionStatus
-from penstock.core.errors import InvalidInput, NotFound, Overloaded, Refused, Unsupported
-from penstock.core.versions import is_alias, is_model_name, is_version, sort_key
+from penstock.core.errors import NotFound, Overloaded, Refused, Unsupported
+from penstock.core.versions import sort_key
+from penstock.registry.documents import Shown, model_document
 from penstock.registry.picture import Picture
-from penstock.registry.records import By, Document, Examine, ModelRecord, Report, Standing, VersionRecord
-from penstock.registry.registry import Prepared, Registry
-from penstock.registry.settings import settings_in, settings_out
+from penstock.registry.records import By, Document, Examine, ModelRecord, VersionRecord
+from penstock.registry.registry import CHAMPION, Prepared, Registry, check_alias, check_names, usable_versions
+from penstock.registry.settings import settings_in
 from penstock.registry.store import ANY, Expected, Move, Store
 
 log = logging.getLogger("penstock.control")
 
-CHAMPION = "champion"
 THREADS = 8
 PUSHES = 8
 """Contents that are received or examined at a time; more are turned away."""
@@ -31,9 +30,11 @@ PUSHES = 8
 ACKNOWLEDGE_S = 10.0
 """A change that is stored is waited for that long until every worker has it."""
 
-RETIRED = "RETIRED"
-
 T = TypeVar("T")
+
+
+Webhook = Callable[[Mapping[str, str], bytes], None]
+"""Takes a call of MLflow's: headers and body; raises faults."""
 
 
 class Serving(Protocol):
@@ -56,7 +57,6 @@ class Parts:
     source: RegistrySource | None
     examine: Examine
     load_s: float
-    webhook: Callable[[Mapping[str, str], bytes], None] | None = None
 
 
 class Registrar:
@@ -68,6 +68,11 @@ class Registrar:
         self._serving = serving
         self._threads = ThreadPoolExecutor(THREADS, "registry")
         self._pushes = 0
+        self._webhook: Webhook | None = None
+
+    def heed_mlflow(self, webhook: Webhook) -> None:
+        """Have MLflow's calls handed over from now on."""
+        self._webhook = webhook
 
     # Questions.
 
@@ -120,7 +125,7 @@ class Registrar:
             TooLarge, NotReady, Overloaded, Unsupported: as they say.
         """
         registry = self._pushable()
-        _named(model, version)
+        check_names(model, version)
         if self._pushes >= PUSHES:
             raise Overloaded(f"{PUSHES} versions are being pushed already; try again later")
         self._pushes += 1
@@ -157,8 +162,6 @@ class Registrar:
             prepared: Prepared = await self._run(context.__enter__)
             try:
                 report = await self._parts.examine(prepared.subject)
-                if not report.admitted:
-                    raise Refused(report.reason)
                 return await self._run(registry.commit, prepared, model, version, report, metadata, by)
             finally:
                 await self._run(context.__exit__, None, None, None)
@@ -198,8 +201,7 @@ class Registrar:
             Refused: the version is not ready.
             Conflict: the alias, or the model, is not as expected.
         """
-        if not is_alias(alias):
-            raise InvalidInput(_ALIAS_FORM)
+        check_alias(alias)
         self._refuse_unready(model, version)
         in_registry = self._parts.registry is not None
         move = partial(
@@ -219,8 +221,7 @@ class Registrar:
             NotFound: no such model.
             Conflict: there is nothing to go back to.
         """
-        if not is_alias(alias):
-            raise InvalidInput(_ALIAS_FORM)
+        check_alias(alias)
         ready = self._ready(model)
         fallback = ready[-2] if alias == CHAMPION and len(ready) > 1 else None
         usable = {*ready, *await self._loadable(model)}
@@ -245,9 +246,9 @@ class Registrar:
             Unsupported: no MLflow server is configured, or no secret to know its calls by.
             InvalidInput: the call is not signed by it.
         """
-        if self._parts.webhook is None:
+        if self._webhook is None:
             raise Unsupported("no MLflow server with a webhook secret is configured")
-        self._parts.webhook(headers, body)
+        self._webhook(headers, body)
 
     # Settings, and the registry as a whole.
 
@@ -327,9 +328,9 @@ class Registrar:
 
     async def _loadable(self, model: str) -> list[str]:
         """Versions that are not loaded now and could be."""
-        records = [one for record in await self._records() if record.name == model for one in record.versions.values()]
+        usable = [one for record in await self._records() if record.name == model for one in usable_versions(record)]
         unavailable = self._statuses().get(model, {})
-        return [one.version for one in records if one.standing is Standing.ADMITTED and one.version not in unavailable]
+        return [version for version in usable if version not in unavailable]
 
     def _refuse_unready(self, model: str, version: str) -> None:
         statuses = self._statuses().get(model)
@@ -342,67 +343,18 @@ class Registrar:
             because = status.reason or status.state.lower()
             raise Refused(f"version '{version}' of model '{model}' is not ready: {because}")
 
-    # The admin API's form.
-
     def _document(self, name: str, record: ModelRecord | None, statuses: Mapping[str, VersionStatus]) -> Document:
-        record = record or ModelRecord(name, 0)
-        names = sorted({*record.versions, *(version for version in statuses if version)}, key=sort_key)
+        shown = {version: self._shown(status) for version, status in statuses.items() if version}
         problem = statuses[""].reason if "" in statuses else ""
-        return {
-            "name": name,
-            "revision": record.revision,
-            "aliases": {alias.alias: alias.version for alias in record.aliases.values()},
-            "settings": settings_out(record.settings),
-            "versions": [self._version(record, version, statuses.get(version)) for version in names],
-        } | ({"reason": problem} if problem else {})
+        return model_document(record or ModelRecord(name, 0), shown, problem)
 
-    def _version(self, model: ModelRecord, version: str, status: VersionStatus | None) -> Document:
-        record = model.versions.get(version)
-        placed = self._desk.placed(model.name, version)
-        refused = self._desk.refused(model.name, version)
-        retired = record is not None and record.standing is Standing.RETIRED
-        metadata = dict(record.metadata) if record else {}
-        return {
-            "version": version,
-            "state": RETIRED if retired else (status.state if status else State.UNAVAILABLE).value,
-            "reason": refused or _reason(status, retired),
-            "digest": _digest(record, placed),
-            "size": record.content.size if record else None,
-            "created_at": record.created_at if record else None,
-            "created_by": record.created_by if record else None,
-            "aliases": sorted(one.alias for one in model.aliases.values() if one.version == version),
-            "signature": self._serving.signature(model.name, version),
-            "card": metadata.pop("card", None),
-            "metadata": metadata,
-            "admission": _admission(record.report if record else placed.report if placed else None),
-        }
-
-
-_ALIAS_FORM = "an alias begins with a letter, then letters, digits and ._+-, at most 64"
-
-
-def _named(model: str, version: str) -> None:
-    if not is_model_name(model):
-        raise InvalidInput(
-            "a model name is letters, digits and ._-, begins with a letter, digit or _, and has at most 128"
+    def _shown(self, status: VersionStatus) -> Shown:
+        placed = self._desk.placed(status.model, status.version)
+        signature = self._serving.signature(status.model, status.version)
+        return Shown(
+            status.state.value,
+            self._desk.refused(status.model, status.version) or status.reason,
+            dict(signature) if signature else None,
+            placed.digest if placed else "",
+            placed.report if placed else None,
         )
-    if not is_version(version):
-        raise InvalidInput("a version begins with a digit, then letters, digits and ._+-, at most 64")
-
-
-def _reason(status: VersionStatus | None, retired: bool) -> str:
-    if status is not None:
-        return status.reason
-    return "" if retired else "the model's version policy leaves it out"
-
-
-def _digest(record: VersionRecord | None, placed: Placed | None) -> str | None:
-    if record is not None:
-        return record.content.digest
-    return (placed.digest or None) if placed is not None else None
-
-
-def _admission(report: Report | None) -> Document | None:
-    if report is None:
-        return None
-    return {"verdict": "admitted" if report.admitted else "refused", "reason": report.reason, **report.facts}

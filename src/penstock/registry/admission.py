@@ -21,6 +21,9 @@ from penstock.registry.records import Report, Subject
 
 log = logging.getLogger("penstock.registry")
 
+FORM = 1
+"""Changes when verdicts would."""
+
 MODULE = "penstock.registry.sandbox"
 TOGETHER = 2
 """Contents that are examined at a time."""
@@ -155,6 +158,11 @@ def _report(answer: dict[str, Any], seconds: float) -> Report:
     if not isinstance(report, dict):
         return Report("it needs more memory than admission allows, or broke the process that examined it")
     return Report(report["reason"], {**report["facts"], "runtime": f"onnxruntime {_runtime()}"})
+
+
+def edition() -> str:
+    """Names what a verdict rests on beside the content: with another edition, it has to be found anew."""
+    return f"{FORM}-{_runtime()}"
 
 
 def _runtime() -> str:

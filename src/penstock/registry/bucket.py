@@ -85,9 +85,8 @@ class BucketBlobs:
 
     def delete(self, digest: str) -> None:
         """See ``Blobs``."""
-        with self._named_failures():
-            with suppress(self._missing):
-                self._obstore.delete(self._store, _key(digest))
+        with self._named_failures(), suppress(self._missing):
+            self._obstore.delete(self._store, _key(digest))
         self._cache.delete(digest)
 
     def stored(self) -> Iterator[tuple[str, float]]:

@@ -44,6 +44,16 @@ def inspect(graph: Path, folder: Path | None) -> dict[str, Any]:
     }
 
 
+def weight_files(graph: Path) -> list[str]:
+    """The files that hold the graph's weights, by the names it gives them; empty where it is no graph at all."""
+    try:
+        model = onnx.load(str(graph), load_external_data=False)
+    except Exception:  # admission tells why
+        return []
+    entries = (entry for tensor in _tensors(model) for entry in tensor.external_data)
+    return sorted({entry.value for entry in entries if entry.key == "location"})
+
+
 def _check_rules(model: Any, graph: Path, external: bool) -> None:
     try:
         checker.check_model(str(graph) if external else model)

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from penstock.core.errors import Damaged, Fault, NotFound, NotReady
+from penstock.core.errors import Damaged, Fault, InvalidInput, NotFound, NotReady, Refused
+from penstock.core.versions import is_alias, is_model_name, is_version, sort_key
 from penstock.registry.archive import intake
 from penstock.registry.blobs import Blobs, FolderBlobs, Incoming
 from penstock.registry.collect import collect
@@ -50,6 +51,36 @@ class Finding:
     version: str
     digest: str
     problem: str
+
+
+CHAMPION = "champion"
+"""The alias that answers where nobody asks for a version."""
+
+
+def check_names(model: str, version: str) -> None:
+    """Refuse names that cannot be.
+
+    Raises:
+        InvalidInput: either is none.
+    """
+    if not is_model_name(model):
+        raise InvalidInput(
+            "a model name is letters, digits and ._-, begins with a letter, digit or _, and has at most 128"
+        )
+    if not is_version(version):
+        raise InvalidInput("a version begins with a digit, then letters, digits and ._+-, at most 64")
+
+
+def check_alias(alias: str) -> None:
+    """Refuse a name that can be no alias; raises ``InvalidInput``."""
+    if not is_alias(alias):
+        raise InvalidInput("an alias begins with a letter, then letters, digits and ._+-, at most 64")
+
+
+def usable_versions(model: ModelRecord) -> list[str]:
+    """The versions that may serve, oldest first."""
+    admitted = [one.version for one in model.versions.values() if one.standing is Standing.ADMITTED]
+    return sorted(admitted, key=sort_key)
 
 
 class Registry:
@@ -94,10 +125,15 @@ class Registry:
         """Make an admitted content a version of a model; the same content again gives the version there is.
 
         Raises:
+            Refused: admission has refused it, which is written down.
             Conflict: the version exists with another content, or is retired.
             NotReady: the database or the blobs cannot be written now.
         """
         content = prepared.content
+        if not report.admitted:
+            told = {"digest": content.digest, "reason": report.reason, "facts": report.facts}
+            self.store.note(model, "version.refuse", f"versions/{version}", by, told)
+            raise Refused(report.reason)
         record = VersionRecord(
             model,
             version,

@@ -305,6 +305,11 @@ class Store:
         )
         return set(connection.execute(query).scalars())
 
+    def note(self, model: str, action: str, subject: str, by: By, after: Document) -> None:
+        """Write a line into the audit about something that changed nothing."""
+        with self._database.writing() as connection:
+            self._audit(connection, model, action, subject, by, None, after)
+
     # Every change.
 
     def _moved(
@@ -340,6 +345,25 @@ class Store:
         after: Document | None,
     ) -> int:
         """Write the audit's line and move the revisions on; the model's new revision."""
+        self._audit(connection, model, action, subject, by, before, after)
+        connection.execute(schema.registry.update().values(revision=schema.registry.c.revision + 1))
+        revision = int(connection.execute(sa.select(schema.registry.c.revision)).scalar_one())
+        table = schema.models
+        if not connection.execute(table.update().where(table.c.name == model).values(revision=revision)).rowcount:
+            settings = settings_out(ModelSettings())
+            connection.execute(table.insert().values(name=model, revision=revision, settings=settings))
+        return revision
+
+    def _audit(
+        self,
+        connection: sa.Connection,
+        model: str,
+        action: str,
+        subject: str,
+        by: By,
+        before: Document | None,
+        after: Document | None,
+    ) -> None:
         if len(by.reason) > LONGEST_REASON:
             raise InvalidInput(f"the reason is longer than {LONGEST_REASON} characters")
         connection.execute(
@@ -354,13 +378,6 @@ class Store:
                 after=after,
             )
         )
-        connection.execute(schema.registry.update().values(revision=schema.registry.c.revision + 1))
-        revision = int(connection.execute(sa.select(schema.registry.c.revision)).scalar_one())
-        table = schema.models
-        if not connection.execute(table.update().where(table.c.name == model).values(revision=revision)).rowcount:
-            settings = settings_out(ModelSettings())
-            connection.execute(table.insert().values(name=model, revision=revision, settings=settings))
-        return revision
 
 
 def _models(connection: sa.Connection) -> list[ModelRecord]:

@@ -104,8 +104,10 @@ async def _refused(_: Request, error: Exception) -> Response:
 async def _faulty(_: Request, error: Exception) -> Response:
     kind = error.kind if isinstance(error, Fault) else "internal"
     body = {"error": str(error)} | ({"reason": str(error)} if isinstance(error, Refused) else {})
-    again = {"retry-after": str(max(1, round(error.retry_after_s)))} if isinstance(error, Overloaded) else None
-    return JSONResponse(body, HTTP_STATUS[kind], again)
+    headers = {"penstock-fault": kind}
+    if isinstance(error, Overloaded):
+        headers["retry-after"] = str(max(1, round(error.retry_after_s)))
+    return JSONResponse(body, HTTP_STATUS[kind], headers)
 
 
 async def _broken(_: Request, __: Exception) -> Response:

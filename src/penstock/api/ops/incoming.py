@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from starlette.requests import ClientDisconnect, Request
 
@@ -35,11 +35,13 @@ def is_foreign(request: Request) -> bool:
 def by(request: Request, body: Mapping[str, Any] | None = None) -> By:
     """Who asks (header ``penstock-actor``) and why (``reason`` of the body, or header ``penstock-reason``).
 
+    Headers may be percent-encoded.
+
     Raises:
         InvalidInput: either is too long or not readable.
     """
-    actor = request.headers.get("penstock-actor", ANONYMOUS)
-    reason = (body or {}).get("reason") or request.headers.get("penstock-reason", "")
+    actor = unquote(request.headers.get("penstock-actor", ANONYMOUS))
+    reason = (body or {}).get("reason") or unquote(request.headers.get("penstock-reason", ""))
     if not actor.isprintable() or not 0 < len(actor) <= LONGEST_ACTOR:
         raise InvalidInput(f"penstock-actor must be 1 to {LONGEST_ACTOR} readable characters")
     if not isinstance(reason, str) or len(reason) > LONGEST_REASON:

@@ -1,0 +1,360 @@
+"""`penstock models`: what is in the registry, and every step of a version's life."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn, TransferSpeedColumn
+from rich.table import Table
+
+from penstock.cli.addresses import registry_place, running_gateway, settings
+from penstock.cli.client import CallFailed, Document
+from penstock.cli.console import Exit, data_console, fail, print_json, say
+from penstock.cli.registries import ByGateway, ByHand, Registry, Tell
+
+Url = Annotated[str | None, typer.Option(help="HOST:PORT of a gateway's ops port. [the one that runs on the registry]")]
+Where = Annotated[str | None, typer.Option("--registry", metavar="URL", help="The registry. [as in the settings]")]
+Reason = Annotated[str, typer.Option(help="Why, for the audit.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Name = Annotated[str, typer.Argument(help="The model.")]
+Versioned = Annotated[str, typer.Argument(metavar="NAME:V", help="The model and its version.")]
+
+COLOURS = {"READY": "green", "LOADING": "yellow", "UNLOADING": "yellow", "UNAVAILABLE": "red", "RETIRED": "dim"}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs to the command line."""
+    group = typer.Typer(no_args_is_help=True, help="Push, list, show, alias, roll back, retire, verify, export.")
+    for verb in (push, listed, show, alias, rollback, retire, verify, export, configured, collect):
+        name = {"listed": "list", "configured": "settings"}.get(verb.__name__, verb.__name__)
+        group.command(name)(verb)
+    app.add_typer(group, name="models")
+
+
+def push(
+    name: Name,
+    file: Annotated[Path, typer.Argument(help="An ONNX graph (weights beside it go with it), a folder, or a tar.")],
+    version: Annotated[str, typer.Option(help="The new version, such as 1 or 1.4.0.")],
+    card: Annotated[Path | None, typer.Option(help="Model card (YAML or JSON).")] = None,
+    meta: Annotated[
+        list[str] | None, typer.Option(metavar="K=V", help="Metadata, such as metrics.accuracy=0.97.")
+    ] = None,
+    reason: Reason = "",
+    url: Url = None,
+    registry: Where = None,
+    as_json: AsJson = False,
+) -> None:
+    """Push a version: it is examined, stored, and served once every worker has loaded it."""
+    from penstock.cli.upload import BadModel, upload
+
+    metadata = _metadata(card, meta or [])
+    try:
+        data = upload(file)
+    except BadModel as fault:
+        fail(str(fault), Exit.USAGE)
+    with _registry(url, registry) as found, _progress(f"{name}:{version}") as tell:
+        pushed = found.push(name, version, data, metadata, reason, tell)
+    if as_json:
+        print_json(pushed)
+        return
+    say(f"{name}:{version} is {pushed['state']}{_because(pushed)}")
+    typer.echo(pushed["digest"])
+
+
+def listed(url: Url = None, registry: Where = None, as_json: AsJson = False) -> None:
+    """List the models: their versions, aliases and states."""
+    with _registry(url, registry) as found:
+        models = found.models()
+    if as_json:
+        print_json({"models": models})
+        return
+    if not models:
+        say("the registry is empty; push a model with: penstock models push NAME FILE --version V")
+        return
+    table = table_of("Model", "Version", "State", "Aliases", "Size", "Pushed", "By")
+    for model in models:
+        for one in model["versions"]:
+            table.add_row(
+                model["name"],
+                one["version"],
+                _state(one["state"]),
+                ", ".join(one["aliases"]),
+                _size(one["size"]),
+                date_of(one["created_at"]),
+                one["created_by"] or "",
+            )
+    data_console().print(table)
+
+
+def show(
+    name: Annotated[str, typer.Argument(metavar="NAME[:V]", help="The model, or one version of it.")],
+    url: Url = None,
+    registry: Where = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show a model, or one version: card, metadata, signature, and what its admission found."""
+    model, _, version = name.partition(":")
+    with _registry(url, registry) as found:
+        document = found.model(model)
+    if not version:
+        print_json(document) if as_json else _show_model(document)
+        return
+    wanted = document["aliases"].get(version, version)
+    one = next((each for each in document["versions"] if each["version"] == wanted), None)
+    if one is None:
+        fail(f"model '{model}' has no version '{version}'", Exit.NOT_FOUND)
+    print_json(one) if as_json else _show_version(model, one)
+
+
+def alias(
+    name: Name,
+    alias: Annotated[str, typer.Argument(help="The alias, such as champion.")],
+    version: Annotated[str, typer.Argument(help="The version it shall lead to.")],
+    expect: Annotated[
+        str | None, typer.Option(metavar="OLD", help="Only if it leads there now; '' if it is new.")
+    ] = None,
+    reason: Reason = "",
+    url: Url = None,
+    registry: Where = None,
+    as_json: AsJson = False,
+) -> None:
+    """Point an alias at a version that is ready."""
+    with _registry(url, registry) as found:
+        _told(found.alias(name, alias, version, expect, reason), as_json)
+
+
+def rollback(
+    name: Name,
+    alias: Annotated[str, typer.Option(help="The alias to lead back.")] = "champion",
+    reason: Reason = "",
+    url: Url = None,
+    registry: Where = None,
+    as_json: AsJson = False,
+) -> None:
+    """Lead an alias back to the version before."""
+    with _registry(url, registry) as found:
+        _told(found.rollback(name, alias, reason), as_json)
+
+
+def retire(
+    name: Versioned, reason: Reason = "", url: Url = None, registry: Where = None, as_json: AsJson = False
+) -> None:
+    """Take a version out of service for good; its name stays taken."""
+    model, version = _split(name)
+    with _registry(url, registry) as found:
+        document = found.retire(model, version, reason)
+    print_json(document) if as_json else say(f"{name} is retired")
+
+
+def verify(url: Url = None, registry: Where = None, as_json: AsJson = False) -> None:
+    """Hash every stored content again; exit 8 if one is not what it was."""
+    with _registry(url, registry) as found, _progress("verifying") as tell:
+        findings = found.verify(tell)
+    if as_json:
+        print_json({"ok": not findings, "findings": findings})
+    for finding in [] if as_json else findings:
+        typer.echo(f"{finding['model']}:{finding['version']} {finding['digest']}: {finding['problem']}")
+    if findings:
+        raise typer.Exit(Exit.INTEGRITY)
+    if not as_json:
+        say("every content is what it was")
+
+
+def export(
+    name: Versioned,
+    file: Annotated[Path, typer.Argument(help="Where to write it.")],
+    url: Url = None,
+    registry: Where = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write exactly the bytes that were pushed to a file, checked by their digest."""
+    from penstock.registry.blobs import hash_file
+
+    model, version = _split(name)
+    scratch = file.with_name(f".{file.name}.part")
+    try:
+        with _registry(url, registry) as found, _progress(name) as tell:
+            digest = found.export(model, version, scratch, tell)
+        if hash_file(scratch) != digest:
+            fail(f"what arrived of {name} is not what was pushed", Exit.INTEGRITY)
+        scratch.replace(file)
+    finally:
+        scratch.unlink(missing_ok=True)
+    print_json({"file": str(file), "digest": digest}) if as_json else typer.echo(digest)
+
+
+def configured(
+    name: Name,
+    versions: Annotated[str | None, typer.Option(metavar="all|latest:N|specific:V,V", help="What to serve.")] = None,
+    transition: Annotated[str | None, typer.Option(metavar="availability|resources", help="What comes first.")] = None,
+    keep_warm: Annotated[float | None, typer.Option(help="Seconds a version that is let go stays loaded.")] = None,
+    reason: Reason = "",
+    url: Url = None,
+    registry: Where = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show or change which versions of a model are served, and how they come and go."""
+    stated = {"versions": versions, "transition": transition, "keep_warm_seconds": keep_warm}
+    with _registry(url, registry) as found:
+        document = found.configure(name, {key: value for key, value in stated.items() if value is not None}, reason)
+    if as_json:
+        print_json(document)
+        return
+    for key in stated:
+        typer.echo(f"{key}: {document[key]}")
+
+
+def collect(url: Url = None, registry: Where = None, as_json: AsJson = False) -> None:
+    """Delete stored contents that no version needs any more."""
+    with _registry(url, registry) as found:
+        deleted = found.collect()
+    print_json({"deleted": deleted}) if as_json else say(f"{len(deleted)} contents were deleted")
+
+
+@contextmanager
+def _registry(url: str | None, registry: str | None) -> Iterator[Registry]:
+    """The registry, by whichever road there is; what goes wrong ends the verb."""
+    try:
+        yield open_registry(url, registry)
+    except CallFailed as failure:
+        fail(str(failure), failure.code)
+
+
+def open_registry(url: str | None, registry: str | None) -> Registry:
+    """The gateway that was named or runs on the registry; where none does, the registry itself."""
+    if url is not None:
+        return ByGateway(url.removeprefix("http://").rstrip("/"))
+    found = settings(registry)
+    place = registry_place(found)
+    address = running_gateway(place, by_settings=registry is None)
+    return ByGateway(address) if address else ByHand(place, found)
+
+
+@contextmanager
+def _progress(what: str) -> Iterator[Tell]:
+    """A bar on stderr, where that is a terminal."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda _done, _total: None
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console) as bars:
+        task = bars.add_task(what, total=None)
+
+        def tell(done: int, total: int) -> None:
+            waiting = f"{what}: examined and loaded" if total and done == total else what
+            bars.update(task, completed=done, total=total or None, description=waiting)
+
+        yield tell
+
+
+def _metadata(card: Path | None, words: list[str]) -> Document:
+    from penstock.config import ConfigFault, read_document
+    from penstock.core.errors import InvalidInput
+    from penstock.core.lineage import card_of, metadata_of_words
+
+    pairs = dict(word.partition("=")[::2] for word in words)
+    if bad := next((word for word in words if "=" not in word), None):
+        fail(f"--meta {bad}: expected KEY=VALUE", Exit.USAGE)
+    try:
+        metadata = metadata_of_words(pairs)
+        return metadata if card is None else {**metadata, "card": card_of(read_document(card, "the model card"))}
+    except (InvalidInput, ConfigFault) as fault:
+        fail(str(fault), Exit.USAGE)
+
+
+def _split(name: str) -> tuple[str, str]:
+    model, _, version = name.partition(":")
+    if not version:
+        fail(f"'{name}' names no version; expected NAME:VERSION", Exit.USAGE)
+    return model, version
+
+
+def _told(move: Document, as_json: bool) -> None:
+    if as_json:
+        print_json(move)
+        return
+    late = "" if move.get("acknowledged", True) else "; not every worker has it yet"
+    say(f"{move['alias']} of {move['model']} leads to {move['version']}, before to {move['before'] or 'nothing'}{late}")
+
+
+def _because(one: Document) -> str:
+    return f": {one['reason']}" if one["reason"] else ""
+
+
+def _show_model(model: Document) -> None:
+    console = data_console()
+    console.print(f"{model['name']}  revision {model['revision']}")
+    for name, value in model["settings"].items():
+        console.print(f"  {name}: {value}")
+    table = table_of("Version", "State", "Aliases", "Digest", "Pushed", "Reason")
+    for one in model["versions"]:
+        digest = (one["digest"] or "")[:19]
+        aliases = ", ".join(one["aliases"])
+        table.add_row(one["version"], _state(one["state"]), aliases, digest, date_of(one["created_at"]), one["reason"])
+    console.print(table)
+
+
+def _show_version(model: str, one: Document) -> None:
+    console = data_console()
+    console.print(f"{model}:{one['version']}  {one['state']}{_because(one)}")
+    facts = {"digest": one["digest"], "size": _size(one["size"]), "pushed": date_of(one["created_at"])}
+    facts |= {"by": one["created_by"], "aliases": ", ".join(one["aliases"])}
+    for name, value in facts.items():
+        if value:
+            console.print(f"  {name}: {value}")
+    for side in ("inputs", "outputs"):
+        for spec in (one["signature"] or {}).get(side, []):
+            console.print(f"  {side[:-1]}: {spec['name']} {spec['datatype']} {spec['shape']}")
+    admission = {name: fact for name, fact in (one["admission"] or {}).items() if name != "probes" and fact != ""}
+    for title, section in (("card", one["card"]), ("metadata", one["metadata"]), ("admission", admission)):
+        if section:
+            console.print(f"{title}:")
+            for name, value in section.items():
+                console.print(f"  {name}: {_plain(value)}")
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key or 'ai.onnx'} {inner}" for key, inner in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def table_of(*heads: str) -> Table:
+    """An empty table for people."""
+    table = Table(box=None, pad_edge=False)
+    for head in heads:
+        table.add_column(head)
+    return table
+
+
+def _state(state: str) -> Any:
+    from rich.text import Text
+
+    return Text(state, style=COLOURS.get(state, ""))
+
+
+def _size(size: int | None) -> str:
+    if size is None:
+        return ""
+    amount, unit = float(size), "B"
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if amount < 1024 or unit == "GiB":
+            break
+        amount /= 1024
+    return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
+
+
+def date_of(text: str | None) -> str:
+    """A moment as people read it, in their own time zone."""
+    return datetime.fromisoformat(text).astimezone().strftime("%Y-%m-%d %H:%M:%S") if text else ""

@@ -1,0 +1,60 @@
+"""What a person names as a model, as the bytes to push: a graph, a tar, or files that are packed on the way."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+CHUNK = 1 << 20
+
+
+class BadModel(ValueError):
+    """There is no model there; the text says what was expected."""
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """Bytes to push: how many, of which kind, and the stream itself."""
+
+    size: int
+    kind: str
+    chunks: Iterator[bytes]
+
+
+def upload(path: Path) -> Upload:
+    """The bytes to push for a graph (with the weights beside it), a tar, or a folder.
+
+    Raises:
+        BadModel: there is nothing of that kind.
+    """
+    if path.is_dir():
+        files = {str(file.relative_to(path)): file for file in sorted(path.rglob("*")) if file.is_file()}
+        if not files:
+            raise BadModel(f"{path} holds no file")
+        return _packed(files)
+    if not path.is_file():
+        raise BadModel(f"{path} is no file" if path.exists() else f"{path} is not there")
+    if path.suffix == ".onnx":
+        from penstock.registry.inspection import weight_files
+
+        if weights := weight_files(path):
+            return _packed({path.name: path, **{name: _beside(path, name) for name in weights}})
+    return Upload(path.stat().st_size, "application/octet-stream", _chunks(path))
+
+
+def _beside(graph: Path, name: str) -> Path:
+    place = graph.parent / name
+    if not place.is_file() or not place.resolve().is_relative_to(graph.parent.resolve()):
+        raise BadModel(f"the graph keeps weights in '{name}', which is no file beside it")
+    return place
+
+
+def _packed(files: dict[str, Path]) -> Upload:
+    from penstock.registry.archive import pack, packed_size
+
+    return Upload(packed_size(files), "application/x-tar", pack(files))
+
+
+def _chunks(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            yield chunk

@@ -1,0 +1,71 @@
+"""Models and versions in the words of the admin API, the same whoever tells of them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from penstock.core.versions import sort_key
+from penstock.registry.records import Document, ModelRecord, Report, Standing, VersionRecord
+from penstock.registry.settings import settings_out
+
+RETIRED = "RETIRED"
+ADMITTED = "ADMITTED"
+"""State of a version where nobody serves it."""
+
+LEFT_OUT = "the model's version policy leaves it out"
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What is known of a version beside its record; ``digest`` and ``report`` count where there is no record."""
+
+    state: str
+    reason: str = ""
+    signature: Document | None = None
+    digest: str = ""
+    report: Report | None = None
+
+
+def model_document(record: ModelRecord, shown: Mapping[str, Shown], problem: str = "") -> Document:
+    """A model; ``shown`` tells of its versions, ``problem`` why nothing of it can be served ("" = it can)."""
+    names = sorted({*record.versions, *shown}, key=sort_key)
+    return {
+        "name": record.name,
+        "revision": record.revision,
+        "aliases": {alias.alias: alias.version for alias in record.aliases.values()},
+        "settings": settings_out(record.settings),
+        "versions": [_version(record, version, shown.get(version)) for version in names],
+    } | ({"reason": problem} if problem else {})
+
+
+def _version(model: ModelRecord, version: str, shown: Shown | None) -> Document:
+    record = model.versions.get(version)
+    report = record.report if record else shown.report if shown else None
+    metadata = dict(record.metadata) if record else {}
+    state, reason = _state(record, shown)
+    return {
+        "version": version,
+        "state": state,
+        "reason": reason,
+        "digest": record.content.digest if record else (shown.digest or None) if shown else None,
+        "size": record.content.size if record else None,
+        "created_at": record.created_at if record else None,
+        "created_by": record.created_by if record else None,
+        "aliases": sorted(alias.alias for alias in model.aliases.values() if alias.version == version),
+        "signature": (shown.signature if shown else None) or (report.facts.get("signature") if report else None),
+        "card": metadata.pop("card", None),
+        "metadata": metadata,
+        "admission": _admission(report),
+    }
+
+
+def _state(record: VersionRecord | None, shown: Shown | None) -> tuple[str, str]:
+    if record is not None and record.standing is Standing.RETIRED:
+        return RETIRED, ""
+    return (shown.state, shown.reason) if shown is not None else ("UNAVAILABLE", LEFT_OUT)
+
+
+def _admission(report: Report | None) -> Document | None:
+    if report is None:
+        return None
+    facts = {name: fact for name, fact in report.facts.items() if name != "signature"}
+    return {"verdict": "admitted" if report.admitted else "refused", "reason": report.reason, **facts}
