@@ -156,7 +156,9 @@ class Settings(BaseSettings):
     stop: Stop = Stop()
     admission: Admission = Admission()
     watch: Watch = Watch()
+
     mlflow: Mlflow | None = None
+    """An MLflow server to mirror; none by default."""
 
     @classmethod
     def settings_customise_sources(

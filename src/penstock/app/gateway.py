@@ -175,7 +175,12 @@ class Gateway:
         Raises:
             Fault: there is nothing that could be served.
         """
-        signals = Signals()
+        try:
+            await self._run(Signals())
+        finally:
+            await self._models.close()
+
+    async def _run(self, signals: Signals) -> None:
         try:
             if not await _first(self._plane.start(), signals.first.wait()):
                 await self._plane.stop_now()
@@ -204,7 +209,6 @@ class Gateway:
         for task in (*retiring, *work):
             task.cancel()
         await server.stop()
-        await self._models.close()
         registrar.close()
 
     def _ops_server(self, registrar: Registrar) -> "OpsServer":

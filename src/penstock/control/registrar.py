@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeVar
 from penstock.control.desk import Desk
 from penstock.control.registry_source import RegistrySource
 from penstock.core.desired import State, VersionStatus
-from penstock.core.errors import NotFound, Overloaded, Refused, Unsupported
+from penstock.core.errors import NotFound, NotReady, Overloaded, Refused, Unsupported
 from penstock.core.versions import sort_key
 from penstock.registry.documents import Shown, model_document
 from penstock.registry.picture import Picture
@@ -301,7 +301,12 @@ class Registrar:
         return await asyncio.get_running_loop().run_in_executor(self._threads, partial(work, *arguments))
 
     async def _records(self) -> list[ModelRecord]:
-        return await asyncio.to_thread(self._parts.picture.models)
+        try:
+            return await asyncio.to_thread(self._parts.picture.models)
+        except NotReady:
+            if self._parts.registry is not None:
+                raise
+            return []  # a folder's models are known without the database
 
     async def _served(self) -> bool:
         """Bring what was stored to the workers; whether all of them have it."""

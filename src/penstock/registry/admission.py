@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import stat
+import subprocess
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
@@ -67,6 +68,7 @@ class Examiner:
         self._starting = asyncio.Lock()
         self._sandbox: _Sandbox | None = None
         self._waiting = 0
+        self._closed = False
         self._idle: asyncio.TimerHandle | None = None
 
     async def examine(self, subject: Subject) -> Report:
@@ -88,6 +90,7 @@ class Examiner:
 
     async def close(self) -> None:
         """End the sandbox and whatever it is doing."""
+        self._closed = True
         if self._idle is not None:
             self._idle.cancel()
         if self._sandbox is not None:
@@ -109,6 +112,8 @@ class Examiner:
             try:
                 answer = await sandbox.ask(order, seconds + MARGIN_S)
             except _Ended:
+                if self._closed:
+                    break
                 log.warning("the process that examines models has ended; it is started again")
                 continue
             return _report(answer, seconds)
@@ -169,11 +174,33 @@ def _runtime() -> str:
     return metadata.version("onnxruntime")
 
 
+def _spawned() -> "subprocess.Popen[bytes]":
+    """A fresh interpreter with little of our environment, and one thread for each library."""
+    single = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    kept = {name: os.environ[name] for name in ("PATH", "LANG", "PYTHONPATH", "VIRTUAL_ENV") if name in os.environ}
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-m", MODULE],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={**kept, **single, "ORT_DISABLE_TELEMETRY": "1"},
+            start_new_session=True,
+            bufsize=0,
+        )
+    except OSError as error:
+        raise NotReady("no process can be started to examine models") from error
+
+
 class _Sandbox:
     """One sandbox process and the answers that are awaited of it."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(
+        self, process: "subprocess.Popen[bytes]", orders: asyncio.WriteTransport, answers: asyncio.StreamReader
+    ) -> None:
         self._process = process
+        self._orders = orders
+        self._answers = answers
         self._numbers = count(1)
         self._replies: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._reader = asyncio.create_task(self._read())
@@ -185,28 +212,17 @@ class _Sandbox:
         Raises:
             NotReady: it cannot be started.
         """
-        single = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-        kept = {name: os.environ[name] for name in ("PATH", "LANG", "PYTHONPATH", "VIRTUAL_ENV") if name in os.environ}
-        try:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                MODULE,
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.DEVNULL,
-                env={**kept, **single, "ORT_DISABLE_TELEMETRY": "1"},
-                start_new_session=True,
-                limit=LINE_BYTES,
-            )
-        except OSError as error:
-            raise NotReady("no process can be started to examine models") from error
-        return cls(process)
+        process = _spawned()
+        loop = asyncio.get_running_loop()
+        answers = asyncio.StreamReader(limit=LINE_BYTES)
+        await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(answers), process.stdout)
+        orders, _ = await loop.connect_write_pipe(asyncio.BaseProtocol, process.stdin)
+        return cls(process, orders, answers)
 
     @property
     def ended(self) -> bool:
         """Whether it takes no orders any more."""
-        return self._reader.done() or self._process.stdin is None or self._process.stdin.is_closing()
+        return self._reader.done() or self._orders.is_closing()
 
     async def ask(self, order: dict[str, Any], seconds: float) -> dict[str, Any]:
         """Its answer to an order.
@@ -214,51 +230,43 @@ class _Sandbox:
         Raises:
             _Ended: it has ended, or says nothing.
         """
+        if self.ended:
+            raise _Ended
         number = next(self._numbers)
         reply = self._replies[number] = asyncio.get_running_loop().create_future()
-        stdin = self._process.stdin
+        self._orders.write(json.dumps({**order, "number": number}).encode() + b"\n")
         try:
-            if stdin is None or self._reader.done():
-                raise _Ended
-            stdin.write(json.dumps({**order, "number": number}).encode() + b"\n")
             async with asyncio.timeout(START_S + seconds):
-                await stdin.drain()
                 answer: dict[str, Any] = await reply
                 return answer
         except TimeoutError:
-            self._kill()
-            raise _Ended from None
-        except OSError:
+            self._process.kill()
             raise _Ended from None
         finally:
             del self._replies[number]
 
     def hang_up(self) -> None:
         """Let it end."""
-        if self._process.stdin is not None:
-            self._process.stdin.close()
+        self._orders.close()
 
     async def close(self) -> None:
         """End it now."""
-        self._kill()
+        self._process.kill()
         await asyncio.gather(self._reader, return_exceptions=True)
 
-    def _kill(self) -> None:
-        with suppress(ProcessLookupError):
-            self._process.kill()
-
     async def _read(self) -> None:
-        stdout = self._process.stdout
         try:
-            while stdout is not None and (line := await stdout.readline()):
+            while line := await self._answers.readline():
                 answer: dict[str, Any] = json.loads(line)
                 reply = self._replies.get(answer["number"])
                 if reply is not None and not reply.done():
                     reply.set_result(answer)
-        except (ValueError, OSError):
-            self._kill()
+        except ValueError:
+            log.error("the process that examines models said what cannot be understood")
         finally:
-            await self._process.wait()
+            self._orders.close()
+            self._process.kill()  # it has ended by itself, or nobody listens to it any more
+            self._process.wait()
             for reply in self._replies.values():
                 if not reply.done():
                     reply.set_exception(_Ended())

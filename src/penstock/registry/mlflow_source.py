@@ -160,10 +160,9 @@ def _add(told: Document, name: str, part: Any) -> None:
 def _named_failures() -> Iterator[None]:
     """Let whatever MLflow's client raises leave the block as a fault."""
     from mlflow.exceptions import MlflowException  # noqa: PLC0415 - an extra
-    from requests.exceptions import RequestException  # noqa: PLC0415 - what it is made of
 
     try:
         yield
-    except (MlflowException, RequestException, OSError) as error:
+    except (MlflowException, OSError) as error:
         log.debug("MLflow: %s", error)
         raise NotReady("the MLflow server does not answer as it should") from None

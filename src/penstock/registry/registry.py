@@ -16,7 +16,7 @@ from penstock.core.versions import is_alias, is_model_name, is_version, sort_key
 from penstock.registry.archive import intake
 from penstock.registry.blobs import Blobs, FolderBlobs, Incoming
 from penstock.registry.collect import collect
-from penstock.registry.database import open_database
+from penstock.registry.database import Database, open_database
 from penstock.registry.files import beneath
 from penstock.registry.late import LateDatabase
 from penstock.registry.place import Place
@@ -226,13 +226,17 @@ def open_registry(place: Place, max_bytes: int) -> Registry:
         Damaged: the database is no database.
         InvalidInput: a library that the place needs is not installed.
     """
-    make_private(place.home)
     return Registry(place, open_store(place), open_blobs(place), max_bytes)
 
 
 def open_store(place: Place) -> Store:
     """The registry's database alone, opened when it is first asked; it may be away until then."""
-    return Store(LateDatabase(lambda: open_database(place.database, timeout_s=DATABASE_S)))
+
+    def opened() -> Database:
+        make_private(place.home)
+        return open_database(place.database, timeout_s=DATABASE_S)
+
+    return Store(LateDatabase(opened))
 
 
 def open_blobs(place: Place) -> Blobs:

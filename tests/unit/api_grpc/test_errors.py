@@ -55,6 +55,9 @@ def test_every_fault_can_be_told(kind: type[Fault]) -> None:
 def test_the_contracts_statuses() -> None:
     names = {kind.kind: STATUS[kind.kind].name for kind in KINDS}
     assert names == {
+        "conflict": "ABORTED",
+        "damaged": "DATA_LOSS",
+        "refused": "FAILED_PRECONDITION",
         "invalid": "INVALID_ARGUMENT",
         "not_found": "NOT_FOUND",
         "too_large": "RESOURCE_EXHAUSTED",
