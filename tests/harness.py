@@ -123,6 +123,10 @@ class Server:
         """One request to the REST port; a mapping is sent as JSON."""
         return call(self.http, method, path, _encoded(body), headers)
 
+    def push(self, model: str, version: str, content: bytes, headers: Mapping[str, str] | None = None) -> Reply:
+        """Push a version."""
+        return call(self.ops, "PUT", f"/admin/v1/models/{model}/versions/{version}", content, headers)
+
     def admin(
         self, method: str, path: str, body: Mapping[str, Any] | None = None, headers: Mapping[str, str] | None = None
     ) -> Reply:
@@ -184,13 +188,16 @@ def _encoded(body: bytes | Mapping[str, Any] | None) -> bytes | None:
     return json.dumps(body).encode() if isinstance(body, Mapping) else body
 
 
-def launch(models: Path, room: Path, *options: str, env: Mapping[str, str] | None = None) -> Server:
-    """Start a server on free ports with a home of its own in ``room``, and wait until it is ready."""
+def launch(models: Path | None, room: Path, *options: str, env: Mapping[str, str] | None = None) -> Server:
+    """Start a server on free ports with a home of its own in ``room``, and wait until it is ready.
+
+    Without ``models`` it serves its registry.
+    """
     room.mkdir(parents=True, exist_ok=True)
     ready, log = room / "ready.json", room / "stderr.log"
     ready.unlink(missing_ok=True)
     ports = ["--http-port", "0", "--grpc-port", "0", "--ops-port", "0"]
-    command = [*COMMAND, "serve", str(models), *ports, "--ready-file", str(ready), *options]
+    command = [*COMMAND, "serve", *([str(models)] if models else []), *ports, "--ready-file", str(ready), *options]
     began = time.monotonic()
     with log.open("wb") as errors:
         process = subprocess.Popen(
@@ -215,7 +222,7 @@ def environment(room: Path, extra: Mapping[str, str] | None = None) -> dict[str,
 
 
 @contextmanager
-def running(models: Path, room: Path, *options: str, env: Mapping[str, str] | None = None) -> Iterator[Server]:
+def running(models: Path | None, room: Path, *options: str, env: Mapping[str, str] | None = None) -> Iterator[Server]:
     """A server for the time of a block; afterwards it must stop by itself and leave no process behind."""
     server = launch(models, room, *options, env=env)
     try:

@@ -1,0 +1,303 @@
+"""The registry's records, one list of behaviour over SQLite and PostgreSQL."""
+
+import sqlite3
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+
+from penstock.core.errors import Conflict, Damaged, InvalidInput, NotFound, NotReady, Refused
+from penstock.core.versions import VersionPolicy
+from penstock.registry import database as databases
+from penstock.registry import schema
+from penstock.registry.database import Database, open_database
+from penstock.registry.records import By, Content, FileRecord, ModelSettings, Report, Standing, VersionRecord
+from penstock.registry.store import ANY, RETIRED_KEPT_S, Condemned, Store
+from tests.postgres import Postgres
+
+BY = By("ann", "because")
+NUMBERS = iter(range(10_000))
+
+
+class Clock:
+    """A clock that a test sets."""
+
+    def __init__(self) -> None:
+        self.now = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'registry.db'}"
+    server: Postgres = request.getfixturevalue("server")
+    return server.create(f"test{next(NUMBERS)}").replace("postgresql://", "postgresql+psycopg://")
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def database(url: str) -> Iterator[Database]:
+    opened = open_database(url, 5.0)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def store(database: Database, clock: Clock) -> Store:
+    return Store(database, clock)
+
+
+def version(name: str, model: str = "m", digest: str = "") -> VersionRecord:
+    content = Content(digest or f"sha256:{name * 8}", 3, "onnx", (FileRecord("model.onnx", "aa", 3),))
+    facts = {"ops": {"Add": 1}, "probes": {"form": 1, "cases": []}}
+    return VersionRecord(model, name, content, "2026-11-20T10:00:00.000+00:00", "ann", report=Report("", facts))
+
+
+def test_a_version_is_as_it_was_added(store: Store) -> None:
+    record = replace(version("1"), metadata={"metrics": {"accuracy": 0.9}, "card": {"summary": "s"}})
+    assert store.add_version(record, BY) == record
+    assert store.model("m").versions == {"1": record}
+    assert store.models() == [store.model("m")]
+    assert store.revision() == store.model("m").revision == 1
+    assert len(store.identity()) == 36
+
+
+def test_the_same_content_again_changes_nothing(store: Store) -> None:
+    first = store.add_version(version("1"), BY)
+    again = store.add_version(replace(version("1"), created_by="bob"), By("bob"))
+    assert again == first
+    assert store.revision() == 1
+    assert len(store.audit()) == 1
+
+
+def test_a_version_never_changes_its_content(store: Store) -> None:
+    store.add_version(version("1"), BY)
+    with pytest.raises(Conflict, match="another content"):
+        store.add_version(version("1", digest="sha256:other"), BY)
+    store.retire("m", "1", BY)
+    with pytest.raises(Conflict, match="was retired"):
+        store.add_version(version("1"), BY)
+
+
+def test_an_alias_moves_by_compare_and_set(store: Store) -> None:
+    for name in "123":
+        store.add_version(version(name), BY)
+    made = store.move_alias("m", "champion", "1", BY, expected=None)
+    assert (made.before, made.after, made.revision) == (None, "1", 4)
+    with pytest.raises(Conflict, match="leads to 1"):
+        store.move_alias("m", "champion", "2", BY, expected=None)
+    with pytest.raises(Conflict, match="not 3"):
+        store.move_alias("m", "champion", "2", BY, expected="3")
+    moved = store.move_alias("m", "champion", "2", BY, expected="1", if_revision=4)
+    assert (moved.before, moved.after) == ("1", "2")
+    with pytest.raises(Conflict, match="revision 5, not 4"):
+        store.move_alias("m", "champion", "3", BY, if_revision=4)
+    assert store.move_alias("m", "champion", "2", BY, expected=ANY).revision == 5
+    assert store.model("m").aliases["champion"].before == ("1",)
+    with pytest.raises(NotFound):
+        store.move_alias("m", "champion", "9", BY)
+    store.retire("m", "1", BY)
+    with pytest.raises(Refused, match="retired"):
+        store.move_alias("m", "champion", "1", BY)
+    assert store.move_alias("folder", "champion", "7", BY, in_registry=False).after == "7"
+
+
+def test_only_one_of_many_moves_wins(store: Store) -> None:
+    for name in "123456789":
+        store.add_version(version(name), BY)
+    store.move_alias("m", "champion", "1", BY)
+
+    def move(name: str) -> bool:
+        try:
+            store.move_alias("m", "champion", name, BY, expected="1")
+        except Conflict:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        won = list(pool.map(move, "23456789"))
+    assert won.count(True) == 1
+    assert [entry.action for entry in store.audit()].count("alias.move") == 2
+
+
+def test_a_roll_back_goes_one_step_further_each_time(store: Store) -> None:
+    for name in "1234":
+        store.add_version(version(name), BY)
+        store.move_alias("m", "champion", name, BY)
+    usable = {"1", "2", "4"}.__contains__
+    assert store.roll_back("m", "champion", BY, usable).after == "2"
+    assert store.roll_back("m", "champion", BY, usable).after == "1"
+    with pytest.raises(Conflict, match="no earlier version"):
+        store.roll_back("m", "champion", BY, usable)
+    with pytest.raises(Conflict):
+        store.roll_back("m", "other", BY, usable)
+    assert store.roll_back("m", "other", BY, usable, fallback="2").after == "2"
+
+
+def test_an_alias_can_be_taken_away(store: Store) -> None:
+    store.add_version(version("1"), BY)
+    store.move_alias("m", "champion", "1", BY)
+    with pytest.raises(Conflict, match="stands on"):
+        store.retire("m", "1", BY)
+    assert store.drop_alias("m", "champion", BY).before == "1"
+    with pytest.raises(NotFound):
+        store.drop_alias("m", "champion", BY)
+    revision = store.retire("m", "1", BY)
+    assert store.retire("m", "1", BY) == revision
+    assert store.model("m").versions["1"].standing is Standing.RETIRED
+    with pytest.raises(NotFound):
+        store.retire("m", "9", BY)
+    with pytest.raises(NotFound):
+        store.model("zzz")
+
+
+def test_settings_are_kept(store: Store) -> None:
+    settings = ModelSettings(VersionPolicy("latest", 2), "resources", 10.0)
+    revision = store.configure("m", settings, BY)
+    assert store.model("m").settings == settings
+    with pytest.raises(Conflict):
+        store.configure("m", settings, BY, if_revision=revision + 1)
+
+
+def test_every_change_is_in_the_audit_and_stays_there(store: Store, database: Database) -> None:
+    store.add_version(version("1"), BY)
+    store.add_version(version("1", "other"), By("bob"))
+    store.move_alias("m", "champion", "1", By("cid", "first"))
+    store.note("m", "version.refuse", "versions/2", BY, {"reason": "bad"})
+    last = store.audit()[2]
+    assert (last.actor, last.action, last.subject) == ("cid", "alias.move", "models/m/aliases/champion")
+    assert (last.before, last.after, last.reason) == (None, {"version": "1"}, "first")
+    assert last.at.startswith("1970-01-12T13:46:40")
+    assert [entry.seq for entry in store.audit(limit=2)] == [3, 4]
+    assert [entry.seq for entry in store.audit(model="m")] == [1, 3, 4]
+    assert [entry.seq for entry in store.audit(after=3)] == [4]
+    with pytest.raises(InvalidInput, match="reason"):
+        store.note("m", "a", "b", By("x", "y" * 3000), {})
+    for statement in ("DELETE FROM audit", "UPDATE audit SET actor = 'nobody'"):
+        with pytest.raises(sa.exc.DBAPIError, match="append-only"), database.writing() as connection:
+            connection.execute(sa.text(statement))
+    assert len(store.audit()) == 4
+
+
+def test_what_a_version_or_somebody_at_work_needs_is_never_condemned(store: Store, clock: Clock) -> None:
+    store.add_version(version("1", digest="sha256:kept"), BY)
+    lease = store.lease("sha256:leased", 60.0)
+    assert store.condemn(["sha256:kept", "sha256:leased", "sha256:free"]) == ["sha256:free"]
+    with pytest.raises(Condemned):
+        store.lease("sha256:free", 60.0)
+    with pytest.raises(Condemned):
+        store.add_version(version("2", digest="sha256:free"), BY)
+    assert store.condemn([]) == ["sha256:free"]  # somebody was interrupted: it is taken up again
+    store.buried(["sha256:free"])
+    store.lease("sha256:free", 60.0)
+    store.release(lease)
+    assert store.condemn(["sha256:leased"]) == ["sha256:leased"]
+    clock.now += 61.0
+    assert store.condemn(["sha256:free"]) == ["sha256:free", "sha256:leased"]
+
+
+def test_a_retired_content_is_kept_for_a_while(store: Store, clock: Clock) -> None:
+    store.add_version(version("1", digest="sha256:old"), BY)
+    store.retire("m", "1", BY)
+    assert store.needed() == {"sha256:old"}
+    clock.now += RETIRED_KEPT_S + 1
+    assert store.needed() == set()
+
+
+def test_two_may_open_an_empty_database_at_once(url: str) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        opened = list(pool.map(lambda _: open_database(url, 10.0), range(4)))
+    assert len({Store(one).identity() for one in opened}) == 1
+    for one in opened:
+        one.close()
+
+
+def test_the_steps_lead_to_the_tables(database: Database) -> None:
+    with database.reading() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), schema.metadata) == []
+
+
+def test_a_newer_database_is_left_alone(url: str, database: Database) -> None:
+    with database.writing() as connection:
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(InvalidInput, match="newer"):
+        open_database(url, 5.0)
+
+
+def test_a_full_database_says_so_and_keeps_what_it_has(tmp_path: Path) -> None:
+    opened = open_database(f"sqlite:///{tmp_path / 'r.db'}", 5.0)
+    store = Store(opened)
+    store.add_version(version("1"), BY)
+    with opened.reading() as connection:
+        pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
+
+    def bounded(raw: sqlite3.Connection, _: object) -> None:
+        raw.execute(f"PRAGMA max_page_count = {pages}")
+
+    sa.event.listen(opened._engine, "connect", bounded)
+    opened._engine.dispose()
+
+    def fill() -> None:
+        for number in range(1000):
+            store.add_version(replace(version(str(number + 10)), metadata={"tags": {"x": "y" * 400}}), BY)
+
+    with pytest.raises(NotReady, match="no room left"):
+        fill()
+    sa.event.remove(opened._engine, "connect", bounded)
+    opened.close()
+    again = Store(open_database(f"sqlite:///{tmp_path / 'r.db'}", 5.0))
+    names = set(again.model("m").versions)
+    assert "1" in names
+    assert len(again.audit(limit=1000)) == len(names)
+
+
+def test_a_file_that_is_no_database_is_damaged(tmp_path: Path) -> None:
+    (tmp_path / "r.db").write_bytes(b"no database" * 500)
+    with pytest.raises(Damaged, match="backup"):
+        open_database(f"sqlite:///{tmp_path / 'r.db'}", 5.0)
+
+
+def test_a_database_that_is_away_says_so(tmp_path: Path) -> None:
+    with pytest.raises(NotReady, match="cannot be reached"):
+        open_database("postgresql+psycopg://penstock:topsecret@127.0.0.1:1/none", 2.0)
+    with pytest.raises(NotReady):
+        open_database(f"sqlite:///{tmp_path / 'missing' / 'r.db'}", 2.0)
+
+
+def test_a_database_that_is_missing_says_so(server: Postgres) -> None:
+    with pytest.raises(NotReady, match=r"does not exist|cannot be reached"):
+        open_database(f"postgresql+psycopg://penstock@127.0.0.1:{server.port}/nothing", 5.0)
+
+
+@pytest.mark.parametrize(("code", "kind"), [*databases._SQLITE_FAULTS.items()])
+def test_every_sqlite_failure_has_its_fault(code: int, kind: tuple[type[Exception], str]) -> None:
+    original = sqlite3.OperationalError("/a/secret/path")
+    original.sqlite_errorcode = code | (3 << 8)  # extended codes mean the same
+    fault = databases.fault_of(sa.exc.OperationalError("SELECT", {}, original))
+    assert type(fault) is kind[0]
+    assert "secret" not in str(fault)
+
+
+def test_a_busy_database_is_waited_for_only_so_long(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'r.db'}"
+    store = Store(open_database(url, 0.2))
+    blocker = sqlite3.connect(tmp_path / "r.db", isolation_level=None)
+    blocker.execute("BEGIN IMMEDIATE")
+    with pytest.raises(NotReady, match="busy"):
+        store.add_version(version("1"), BY)
+    blocker.execute("ROLLBACK")
+    store.add_version(version("1"), BY)
+    blocker.close()

@@ -1,0 +1,96 @@
+"""A real PostgreSQL server for tests: made in a temporary folder, on loopback, ended by its process id."""
+
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+START_SECONDS = 30.0
+PLACES = ("/usr/lib/postgresql/15/bin", "/usr/lib/postgresql/16/bin", "/usr/lib/postgresql/17/bin")
+
+
+@dataclass(slots=True)
+class Postgres:
+    """A running server."""
+
+    folder: Path
+    port: int
+    process: "subprocess.Popen[bytes] | None" = None
+
+    def url(self, database: str) -> str:
+        """The address of one of its databases, as people write it."""
+        return f"postgresql://penstock@127.0.0.1:{self.port}/{database}"
+
+    def create(self, database: str) -> str:
+        """Make a database; its address."""
+        command = [program("createdb"), "-h", "127.0.0.1", "-p", str(self.port), "-U", "penstock", database]
+        subprocess.run(command, check=True, capture_output=True, timeout=30)
+        return self.url(database)
+
+    def start(self) -> None:
+        """Start, and wait until it answers."""
+        options = ["-D", str(self.folder / "data"), "-k", str(self.folder), "-h", "127.0.0.1", "-p", str(self.port)]
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [*as_somebody(), program("postgres"), *options, "-c", "fsync=off"], stdout=log, stderr=log
+            )
+        end = time.monotonic() + START_SECONDS
+        while True:
+            ready = [program("pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self.port)]
+            if subprocess.run(ready, check=False).returncode == 0:
+                return
+            assert time.monotonic() < end, (self.folder / "log").read_text()
+            time.sleep(0.05)
+
+    def stop(self) -> None:
+        """End it at once, connections and all."""
+        if self.process is not None:
+            self.process.send_signal(2)
+            try:
+                self.process.wait(10)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+            self.process = None
+
+
+def program(name: str) -> str:
+    """One of PostgreSQL's programs."""
+    for place in PLACES:
+        if (Path(place) / name).exists():
+            return str(Path(place) / name)
+    found = shutil.which(name)
+    assert found, f"{name} is missing: install Debian's postgresql"
+    return found
+
+
+def as_somebody() -> list[str]:
+    """PostgreSQL refuses to run as root."""
+    return ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"] if os.geteuid() == 0 else []
+
+
+@contextmanager
+def running() -> Iterator[Postgres]:
+    """A server for the time of a block."""
+    folder = Path(tempfile.mkdtemp(prefix="penstock-pg-"))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    if os.geteuid() == 0:
+        shutil.chown(folder, "nobody", "nogroup")
+    made = Postgres(folder, port)
+    try:
+        init = [program("initdb"), "-D", str(folder / "data"), "-U", "penstock", "-A", "trust", "-E", "UTF8", "-N"]
+        subprocess.run([*as_somebody(), *init], check=True, capture_output=True, timeout=60, cwd=folder)
+        made.start()
+        yield made
+    finally:
+        made.stop()
+        with suppress(OSError):
+            shutil.rmtree(folder)

@@ -1,0 +1,68 @@
+"""A real S3 API server for tests (moto's), as a process of its own on loopback."""
+
+import http.client
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+START_SECONDS = 30.0
+
+
+@dataclass(slots=True)
+class Bucket:
+    """A bucket, and the environment to use it with."""
+
+    port: int
+    name: str = "models"
+    process: "subprocess.Popen[bytes] | None" = None
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a client needs to know."""
+        return {
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self.port}",
+            "AWS_ACCESS_KEY_ID": "key",
+            "AWS_SECRET_ACCESS_KEY": "secret",
+            "AWS_REGION": "us-east-1",
+        }
+
+    def call(self, method: str, path: str, body: bytes | None = None) -> bytes:
+        """One plain call to the server."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        try:
+            connection.request(method, path, body, {"authorization": "AWS key:secret"})
+            answer = connection.getresponse()
+            assert answer.status < 300, (answer.status, answer.read())
+            return answer.read()
+        finally:
+            connection.close()
+
+
+@contextmanager
+def running() -> Iterator[Bucket]:
+    """A server with one bucket for the time of a block."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        bucket = Bucket(int(probe.getsockname()[1]))
+    code = f"from moto.server import main; main(['-H', '127.0.0.1', '-p', '{bucket.port}'])"
+    bucket.process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=dict(os.environ)
+    )
+    try:
+        end = time.monotonic() + START_SECONDS
+        while True:
+            try:
+                bucket.call("PUT", f"/{bucket.name}")
+                break
+            except OSError:
+                assert time.monotonic() < end, "the S3 API server did not start"
+                time.sleep(0.05)
+        yield bucket
+    finally:
+        bucket.process.kill()
+        bucket.process.wait()
