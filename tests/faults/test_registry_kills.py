@@ -1,0 +1,151 @@
+"""The registry under kill -9: whatever was acknowledged is there afterwards, nothing is torn, and it opens at once."""
+
+import json
+import os
+import random
+import signal
+import sqlite3
+import time
+from pathlib import Path
+
+import pytest
+
+from penstock.core.errors import Conflict, Fault
+from penstock.registry.blobs import FolderBlobs, Incoming, hash_file
+from penstock.registry.collect import collect
+from penstock.registry.database import open_database
+from penstock.registry.place import place_of
+from penstock.registry.records import By, Content, FileRecord, Standing, VersionRecord
+from penstock.registry.registry import Registry
+from penstock.registry.shelf import Shelf
+from penstock.registry.store import Store
+
+BY = By("killed")
+OPEN_SECONDS = 1.0
+
+
+def opened(home: Path) -> Registry:
+    place = place_of(str(home), home, "")
+    return Registry(place, Store(open_database(place.database, 5.0)), FolderBlobs(Path(place.blobs)), 1 << 20)
+
+
+def work(home: Path, seed: int, told: int) -> None:
+    """Push, move aliases and clear away without end; tell each change once it is acknowledged."""
+    rng = random.Random(seed)
+    registry = opened(home)
+    while True:
+        version, model = str(rng.randrange(1_000_000)), f"m{rng.randrange(3)}"
+        with registry.receive() as incoming:
+            incoming.write(f"{model} {version}".encode() * rng.randrange(1, 200))
+            incoming.close()
+            digest = incoming.digest
+            keep(registry, incoming, model, version)
+        os.write(told, json.dumps(["version", model, version, digest]).encode() + b"\n")
+        if rng.random() < 0.5:
+            registry.store.move_alias(model, "champion", version, BY)
+            os.write(told, json.dumps(["alias", model, version]).encode() + b"\n")
+        if rng.random() < 0.3:
+            try:
+                registry.store.retire(model, version, BY)
+                os.write(told, json.dumps(["retired", model, version]).encode() + b"\n")
+            except Conflict:
+                pass
+        if rng.random() < 0.4:
+            collect(registry.store, registry.blobs, registry.shelf, 0.0)
+
+
+def keep(registry: Registry, incoming: Incoming, model: str, version: str) -> None:
+    """What ``Registry.commit`` does, without an admission."""
+    digest = incoming.digest
+    lease = registry.store.lease(digest, 600.0)
+    registry.blobs.keep(incoming.path, digest)
+    files = (FileRecord("model.onnx", digest.removeprefix("sha256:"), incoming.size),)
+    registry.store.add_version(
+        VersionRecord(model, version, Content(digest, incoming.size, "onnx", files), "2026", "killed"), BY
+    )
+    registry.store.release(lease)
+
+
+def killed_at(home: Path, seed: int, seconds: float) -> list[list[str]]:
+    """Let a child work for a while and kill it; what it had been told was done."""
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if not pid:
+        try:
+            os.close(reading)
+            work(home, seed, writing)
+        finally:
+            os._exit(1)
+    os.close(writing)
+    time.sleep(seconds)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    with os.fdopen(reading, "rb") as pipe:
+        lines = pipe.read().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def check(home: Path, acknowledged: list[list[str]]) -> None:
+    began = time.monotonic()
+    registry = opened(home)
+    models = {model.name: model for model in registry.store.models()}
+    assert time.monotonic() - began < OPEN_SECONDS
+    versions = {(name, v): one for name, model in models.items() for v, one in model.versions.items()}
+    for kind, model, version, *rest in acknowledged:
+        record = versions[model, version]
+        if kind == "version":
+            assert record.content.digest == rest[0]
+        elif kind == "retired":
+            assert record.standing is Standing.RETIRED
+    last = {model: version for kind, model, version, *_ in acknowledged if kind == "alias"}
+    for model, version in last.items():
+        alias = models[model].aliases["champion"]
+        assert version in (alias.version, *alias.before)
+    for record in versions.values():  # nothing that a version needs is gone or torn
+        assert hash_file(registry.blobs.fetch(record.content.digest)) == record.content.digest
+    additions = [entry for entry in registry.store.audit(limit=1000) if entry.action == "version.add"]
+    assert len(additions) == len(versions) or len(versions) > 900
+    raw = sqlite3.connect(home / "registry.db")
+    assert raw.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    raw.close()
+    registry.receive().__exit__()  # which sweeps what the dead were receiving
+    assert not list(registry.place.incoming.iterdir())
+
+
+def kill_over_and_over(room: Path, points: int, seed: int) -> int:
+    rng = random.Random(seed)
+    home, acknowledged, total = room / "0", [], 0
+    for point in range(points):
+        if point % 10 == 0:  # a small registry is checked faster, and a new one is where a first start can be torn
+            home = room / str(point)
+            home.mkdir()
+            acknowledged = []
+        acknowledged += killed_at(home, rng.randrange(1 << 30), rng.random() ** 2 * 0.15)
+        check(home, acknowledged)
+        total += len(acknowledged)
+    return total
+
+
+@pytest.mark.timeout(120)
+def test_nothing_acknowledged_is_lost_at_sixty_points(tmp_path: Path) -> None:
+    assert kill_over_and_over(tmp_path, 60, seed=11) > 100
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_nothing_acknowledged_is_lost_at_a_thousand_points(tmp_path: Path) -> None:
+    assert kill_over_and_over(tmp_path, 1000, seed=20261121) > 1000
+
+
+def test_a_collector_that_died_is_succeeded(tmp_path: Path) -> None:
+    registry = opened(tmp_path)
+    with registry.receive() as incoming:
+        incoming.write(b"nobody needs this")
+        incoming.close()
+        registry.blobs.keep(incoming.path, incoming.digest)
+        digest = incoming.digest
+    assert registry.store.condemn([digest]) == [digest]  # and here it died
+    with pytest.raises(Fault):
+        registry.store.lease(digest, 1.0)
+    assert collect(registry.store, registry.blobs, Shelf(registry.blobs, tmp_path / "unpacked"), 3600.0) == [digest]
+    registry.store.lease(digest, 1.0)
