@@ -121,9 +121,12 @@ class MlflowSource:
             os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", REQUEST_S)
             os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", TRIES)
             try:
-                from mlflow.tracking import MlflowClient  # noqa: PLC0415 - an extra, slow to import
+                import mlflow  # noqa: PLC0415 - an extra, slow to import
+                from mlflow.tracking import MlflowClient  # noqa: PLC0415
             except ModuleNotFoundError:
                 raise InvalidInput("MLflow needs the extra 'mlflow': pip install 'penstock[mlflow]'") from None
+            mlflow.set_tracking_uri(self._url)  # else parts of it would start a store in the working folder
+            mlflow.set_registry_uri(self._url)
             self._client = MlflowClient(tracking_uri=self._url, registry_uri=self._url)
         return self._client
 

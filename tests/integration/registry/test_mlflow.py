@@ -1,0 +1,170 @@
+"""A real MLflow server, mirrored: its ONNX versions are served, its aliases hold, and its webhooks are heeded."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import harness, zoo
+from tests.harness import Server, wait_until
+from tests.integration.registry.test_gateway import ask
+
+START_SECONDS = 60.0
+SECRET = "a secret shared with MLflow"
+LOG_MODEL = """
+import sys, mlflow, onnx
+mlflow.set_tracking_uri(sys.argv[1])
+with mlflow.start_run():
+    mlflow.log_param("depth", 3)
+    mlflow.log_metric("accuracy", 0.75)
+    for path in sys.argv[3:]:
+        mlflow.onnx.log_model(onnx.load(path), name="net", registered_model_name=sys.argv[2])
+"""
+
+pytestmark = pytest.mark.timeout(180)
+
+
+@dataclass(slots=True)
+class Tracking:
+    """A running MLflow server."""
+
+    url: str
+    room: Path
+
+    def log(self, name: str, *versions: int) -> None:
+        """Register these versions of a model, in a process of its own, as a data scientist does."""
+        paths = []
+        for version in versions:
+            paths.append(str(self.room / f"{name}{version}.onnx"))
+            zoo.save(zoo.versioned(version), Path(paths[-1]))
+        command = [sys.executable, "-c", LOG_MODEL, self.url, name, *paths]
+        ended = subprocess.run(command, capture_output=True, timeout=60, check=False)
+        assert ended.returncode == 0, ended.stderr.decode()
+
+    def post(self, path: str, body: str, method: str = "POST") -> None:
+        """One plain call to its REST API."""
+        request = urllib.request.Request(
+            f"{self.url}/api/2.0/mlflow/{path}", body.encode(), {"content-type": "application/json"}, method=method
+        )
+        urllib.request.urlopen(request, timeout=10).read()
+
+    def delete_alias(self, name: str, alias: str) -> None:
+        """Take an alias away."""
+        self.post("registered-models/alias", f'{{"name": "{name}", "alias": "{alias}"}}', "DELETE")
+
+    def alias(self, name: str, alias: str, version: int) -> None:
+        """Set an alias."""
+        self.post("registered-models/alias", f'{{"name": "{name}", "alias": "{alias}", "version": "{version}"}}')
+
+
+@pytest.fixture(scope="module")
+def tracking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tracking]:
+    room = tmp_path_factory.mktemp("mlflow")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    stores = ["--backend-store-uri", f"sqlite:///{room / 'mlflow.db'}", "--artifacts-destination", str(room / "art")]
+    allow = {"MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS": "true", "MLFLOW_WEBHOOK_ALLOWED_SCHEMES": "http,https"}
+    allow["MLFLOW_WEBHOOK_CACHE_TTL"] = "1"
+    with (room / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [*command, *stores], stdout=log, stderr=log, env={**os.environ, **allow}, cwd=room, start_new_session=True
+        )
+    try:
+        found = Tracking(f"http://127.0.0.1:{port}", room)
+        end = time.monotonic() + START_SECONDS
+        while True:
+            try:
+                urllib.request.urlopen(f"{found.url}/health", timeout=2).read()
+                break
+            except OSError:
+                assert time.monotonic() < end, (room / "log").read_text()
+                time.sleep(0.2)
+        yield found
+    finally:
+        os.killpg(process.pid, 9)
+        process.wait()
+
+
+@pytest.fixture(scope="module")
+def gateway(tracking: Tracking) -> Iterator[Server]:
+    secret = tracking.room / "webhook.key"
+    secret.write_text(SECRET + "\n")
+    env = {
+        "PENSTOCK_MLFLOW__URL": tracking.url,
+        "PENSTOCK_MLFLOW__POLL_SECONDS": "1",
+        "PENSTOCK_MLFLOW__WEBHOOK_SECRET_FILE": str(secret),
+    }
+    with harness.running(None, tracking.room / "gateway", env=env) as running:
+        yield running
+
+
+def served(gateway: Server, model: str, version: str) -> bool:
+    return gateway.rest("GET", f"/v2/models/{model}/versions/{version}/ready").status == 200
+
+
+def shown(gateway: Server, model: str) -> Any:
+    return gateway.admin("GET", f"/admin/v1/models/{model}").json()
+
+
+def test_versions_aliases_and_lineage_come_over(tracking: Tracking, gateway: Server) -> None:
+    tracking.log("digits", 1, 2)
+    wait_until(lambda: served(gateway, "digits", "2"), 30, "both versions")
+    tracking.alias("digits", "champion", 1)
+    wait_until(lambda: ask(gateway, "digits").headers["penstock-model-version"] == "1", 15, "the alias")
+    version = shown(gateway, "digits")["versions"][0]
+    assert version["created_by"] == "mlflow"
+    assert version["metadata"]["source"] == "mlflow"
+    assert version["metadata"]["parameters"] == {"depth": "3"}
+    assert version["metadata"]["metrics"] == {"accuracy": 0.75}
+    assert version["metadata"]["tags"]["mlflow.run_id"]
+    assert version["admission"]["verdict"] == "admitted"
+    tracking.alias("digits", "champion", 2)
+    wait_until(lambda: ask(gateway, "digits").headers["penstock-model-version"] == "2", 15, "the moved alias")
+    tracking.delete_alias("digits", "champion")
+    wait_until(lambda: shown(gateway, "digits")["aliases"] == {}, 15, "the alias gone")
+
+
+def test_what_people_pushed_is_left_alone(tracking: Tracking, gateway: Server) -> None:
+    assert gateway.push("own", "1", zoo.versioned(1).SerializeToString()).status == 201
+    time.sleep(2.5)
+    assert served(gateway, "own", "1")
+
+
+def test_a_webhook_is_heeded_at_once_and_only_a_signed_one(tracking: Tracking, tmp_path: Path) -> None:
+    secret = tmp_path / "webhook.key"
+    secret.write_text(SECRET)
+    env = {
+        "PENSTOCK_MLFLOW__URL": tracking.url,
+        "PENSTOCK_MLFLOW__MODELS": '["hooked"]',
+        "PENSTOCK_MLFLOW__POLL_SECONDS": "3600",
+        "PENSTOCK_MLFLOW__WEBHOOK_SECRET_FILE": str(secret),
+    }
+    with harness.running(None, tmp_path, env=env) as gateway:
+        forged = {"x-mlflow-signature": "v1,AAAA", "x-mlflow-timestamp": "1", "x-mlflow-delivery-id": "x"}
+        assert gateway.admin("POST", "/admin/v1/webhooks/mlflow", {}, forged).status == 400
+        events = '[{"entity": "MODEL_VERSION", "action": "CREATED"}]'
+        url = f"http://{gateway.ops}/admin/v1/webhooks/mlflow"
+        body = f'{{"name": "penstock", "url": "{url}", "events": {events}, "secret": "{SECRET}", "status": "ACTIVE"}}'
+        tracking.post("webhooks", body)
+        time.sleep(1.0)  # the first look at MLflow is over by now
+        tracking.log("hooked", 5)
+        wait_until(lambda: served(gateway, "hooked", "1"), 20, "the version that the webhook told of")
+        assert {model["name"] for model in gateway.admin("GET", "/admin/v1/models").json()["models"]} == {"hooked"}
+
+
+def test_an_outage_of_mlflow_changes_nothing(tmp_path: Path) -> None:
+    env = {"PENSTOCK_MLFLOW__URL": "http://127.0.0.1:1", "PENSTOCK_MLFLOW__POLL_SECONDS": "0.5"}
+    with harness.running(None, tmp_path, env=env) as gateway:
+        assert gateway.push("own", "1", zoo.versioned(1).SerializeToString()).status == 201
+        wait_until(lambda: "MLflow is not mirrored" in gateway.log_text(), 30, "the complaint")
+        assert served(gateway, "own", "1")
