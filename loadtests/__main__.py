@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from loadtests import bench, faults, perf_analyzer
+from loadtests import bench, faults, perf_analyzer, swap
 from loadtests.graphs import repository
 from loadtests.models import MODELS
 
@@ -29,6 +29,9 @@ def main() -> int:
     kill = commands.add_parser("kill", help="kill workers under steady load", description=faults.__doc__)
     faults.add_arguments(kill)
     kill.set_defaults(run=faults.main)
+    swapping = commands.add_parser("swap", help="swap a large model under steady load", description=swap.__doc__)
+    swap.add_arguments(swapping)
+    swapping.set_defaults(run=swap.main)
     models = commands.add_parser("models", help="write the models and print their folders")
     models.set_defaults(run=_models)
     arguments = parser.parse_args()

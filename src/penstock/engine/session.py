@@ -1,7 +1,6 @@
 """ONNX Runtime sessions: opened with explicit thread counts and no spinning, read, run and interrupted."""
 
 import ctypes
-import mmap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,9 @@ Run = Callable[[Sequence[str], dict[str, Array], Any], list[Array]]
 """Runs a graph: output names, arrays by input name, and the runtime's run options or ``None``."""
 
 _FATAL = 4
+_LOOPS = (b"\x22\x04Loop", b"\x22\x04Scan")
+_SCANNED = 1 << 20
+_FEW = 1000
 _BF16 = 16  # onnx.TensorProto.BFLOAT16
 _GRAPH_LEVELS = {
     -1: ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
@@ -69,8 +71,23 @@ def holds_loop(path: Path) -> bool:
     Looks for the operator's name as the NodeProto field ``op_type`` (4) writes it; weights that happen to hold
     the same bytes make a model look slower to place, never wrong.
     """
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        return content.find(b"\x22\x04Loop") >= 0 or content.find(b"\x22\x04Scan") >= 0
+    tail = b""
+    with path.open("rb", buffering=0) as file:
+        while chunk := file.read(_SCANNED):
+            window = tail + chunk
+            if _names_loop(window):
+                return True
+            tail = window[-5:]
+    return False
+
+
+def _names_loop(window: bytes) -> bool:
+    """NumPy lets other threads run while it looks for the two bytes before a name of four; few places are left."""
+    array = np.frombuffer(window, np.uint8)
+    places = np.flatnonzero((array[:-1] == 0x22) & (array[1:] == 0x04))
+    if places.size > _FEW:
+        return any(name in window for name in _LOOPS)
+    return any(window[place : place + 6] in _LOOPS for place in places.tolist())
 
 
 def session_settings(options: SessionOptions, intra_op_threads: int) -> Any:

@@ -19,6 +19,8 @@ from penstock.core.errors import Damaged, Fault, NotReady, TooLarge
 
 PREFIX = "sha256:"
 CHUNK = 1 << 20
+_PIECE = 4 << 20
+"""Hashed in large pieces: between them the interpreter's lock is taken, which requests wait for."""
 
 GONE = "its content is gone"
 CHANGED = "its content does not match its digest"
@@ -210,8 +212,11 @@ def hash_file(path: Path) -> str:
         NotReady: it cannot be read.
     """
     try:
-        with path.open("rb") as file:
-            return PREFIX + hashlib.file_digest(file, "sha256").hexdigest()
+        with path.open("rb", buffering=0) as file:
+            hashed, piece = hashlib.sha256(), memoryview(bytearray(_PIECE))
+            while size := file.readinto(piece):
+                hashed.update(piece[:size])
+            return PREFIX + hashed.hexdigest()
     except FileNotFoundError:
         raise Damaged(GONE) from None
     except OSError as error:

@@ -55,14 +55,15 @@ class Loader:
         """Serve exactly this: new and changed versions are loaded first, then what is left over is unloaded."""
         async with self._one_at_a_time:
             wanted = {(model.name, one.version): one for model in desired.models for one in model.versions}
-            self._forget_statuses(set(wanted))
             for spec in desired.models:
                 if spec.transition == RESOURCES:
                     await self._make_room(desired, spec)
             for (model, _), version in wanted.items():
                 if self._needs_loading(model, version):
                     await self._load(desired, model, version)
-            leftover = [self._served.pop(key) for key in list(self._served) if key not in wanted]
+            leaving = [key for key in self._served if key not in wanted and not self._keeps_available(desired, key)]
+            leftover = [self._served.pop(key) for key in leaving]
+            self._forget_statuses({*wanted, *self._served})
             self._publish(desired)
             for served in leftover:
                 self._close(served)
@@ -81,6 +82,13 @@ class Loader:
             await asyncio.wait(self._closing)
         self._quiet.shutdown(wait=False)
         self._plain.shutdown(wait=False)
+
+    def _keeps_available(self, desired: Desired, key: Key) -> bool:
+        """Whether a version that should go is all that answers, because what should come cannot be loaded."""
+        spec = next((model for model in desired.models if model.name == key[0]), None)
+        if spec is None or not spec.versions or spec.transition == RESOURCES:
+            return False
+        return not any((spec.name, version.version) in self._served for version in spec.versions)
 
     async def _make_room(self, desired: Desired, model: ModelSpec) -> None:
         """Unload what will not be served any more before anything new is loaded."""
