@@ -114,7 +114,8 @@ def check(home: Path, acknowledged: list[list[str]]) -> None:
 
 def kill_over_and_over(room: Path, points: int, seed: int) -> int:
     rng = random.Random(seed)
-    home, acknowledged, total = room / "0", [], 0
+    home, total = room / "0", 0
+    acknowledged: list[list[str]] = []
     for point in range(points):
         if point % 10 == 0:  # a small registry is checked faster, and a new one is where a first start can be torn
             home = room / str(point)

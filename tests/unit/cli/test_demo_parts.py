@@ -9,6 +9,7 @@ import pytest
 
 from penstock.cli.demo import counts, pictures, training
 from penstock.cli.demo.traffic import percentile_ms
+from penstock.core.lineage import metadata_of
 
 
 @pytest.fixture(scope="module")
@@ -19,14 +20,17 @@ def digits() -> training.Digits:
 def test_the_exported_graphs_answer_as_the_trained_pipelines(tmp_path: Path, digits: training.Digits) -> None:
     seen: list[float] = []
     pipelines = {recipe.version: training.train(recipe, digits, seen.append) for recipe in training.recipes()}
-    training.write_folder(tmp_path, pipelines)
     for version, pipeline in pipelines.items():
-        session = onnxruntime.InferenceSession(tmp_path / training.MODEL / version / "model.onnx")
+        training.write_version(tmp_path / version, pipeline)
+        session = onnxruntime.InferenceSession(tmp_path / version / "model.onnx")
         labels, probabilities = session.run(["label", "probabilities"], {training.INPUT: digits.test_rows})
         assert (labels == pipeline.predict(digits.test_rows)).all()
         np.testing.assert_allclose(probabilities, pipeline.predict_proba(digits.test_rows), atol=1e-5)
         assert (labels == digits.test_labels).mean() > 0.93
     assert len(seen) == sum(recipe.epochs for recipe in training.recipes())
+    for recipe in training.recipes():
+        told = training.metadata(recipe, digits, pipelines[recipe.version])
+        assert metadata_of(told) == told
 
 
 def test_a_digit_is_drawn_in_eight_lines(digits: training.Digits) -> None:

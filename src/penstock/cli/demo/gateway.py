@@ -35,8 +35,8 @@ class Gateway:
 
 
 @contextmanager
-def running(models: Path, room: Path) -> Iterator[Gateway]:
-    """Serve ``models`` for the time of a block; ``room`` takes the gateway's own files.
+def running(room: Path) -> Iterator[Gateway]:
+    """Serve an empty registry for the time of a block; ``room`` takes the gateway's own files.
 
     It runs in a process group of its own, so that a Ctrl-C reaches the demo alone and the gateway is asked to
     stop once, in order.
@@ -45,7 +45,7 @@ def running(models: Path, room: Path) -> Iterator[Gateway]:
         GatewayFailed: it ended, or was not ready in time.
     """
     ready, log = room / "ready.json", room / "serve.log"
-    command = [sys.executable, "-m", "penstock", "serve", str(models), "--ready-file", str(ready)]
+    command = [sys.executable, "-m", "penstock", "serve", "--ready-file", str(ready)]
     for name, port in PORTS.items():
         command += [f"--{name}-port", str(_free_or_any(name, port))]
     with log.open("wb") as errors:

@@ -1,4 +1,4 @@
-"""The demo from start to end: train, serve, predict, load, count, and where to look."""
+"""The demo from start to end: train, push, predict, load, move an alias, count, and where to look."""
 
 import json
 import signal
@@ -20,8 +20,21 @@ from penstock.cli.client import CallFailed, Client, Document, RestClient
 from penstock.cli.demo import counts, pictures
 from penstock.cli.demo.gateway import Gateway, GatewayFailed, running
 from penstock.cli.demo.traffic import Caller, GrpcRoad, RestRoad, WrongAnswer, drive
-from penstock.cli.demo.training import INPUT, LABELS, MODEL, Digits, Recipe, read_digits, recipes, train, write_folder
+from penstock.cli.demo.training import (
+    INPUT,
+    LABELS,
+    MODEL,
+    Digits,
+    Recipe,
+    metadata,
+    read_digits,
+    recipes,
+    train,
+    write_version,
+)
 from penstock.cli.grpc_client import GrpcClient
+from penstock.cli.registries import ByGateway
+from penstock.cli.upload import upload
 from penstock.core.tensors import Array
 
 SAMPLES = 3
@@ -67,13 +80,14 @@ class Story:
 
     def run(self) -> None:
         """Every step; see ``tell``."""
-        models = self.room / "models"
-        write_folder(models, self.train())
-        self.title("Serving both versions")
-        with running(models, self.room) as gateway:
+        pipelines = self.train()
+        self.title("Starting a gateway with an empty registry")
+        with running(self.room) as gateway:
             self.console.print(f"REST {gateway.http} · gRPC {gateway.grpc} · ops {gateway.ops}")
+            self.push(gateway, pipelines)
             self.predict(gateway)
             self.load(gateway)
+            self.alias(gateway)
             self.count(gateway)
             self.where_to_look(gateway)
             if not self.once:
@@ -97,6 +111,44 @@ class Story:
         """Train one version, with its bar."""
         task = bars.add_task(f"version {recipe.version}: {recipe.title}", total=recipe.epochs, accuracy=0.0)
         return train(recipe, self.digits, lambda accuracy: bars.update(task, advance=1, accuracy=accuracy))
+
+    def push(self, gateway: Gateway, pipelines: dict[str, Any]) -> None:
+        """Push both versions; each is examined in a process of its own before it may serve."""
+        self.title("Pushing both versions: each is examined, stored under its digest, loaded")
+        registry = ByGateway(gateway.ops)
+        for recipe in recipes():
+            folder, pipeline = self.room / recipe.version, pipelines[recipe.version]
+            write_version(folder, pipeline)
+            lineage = metadata(recipe, self.digits, pipeline)
+            pushed = registry.push(
+                MODEL, recipe.version, upload(folder), lineage, "the demo", lambda _done, _total: None
+            )
+            admission = pushed["admission"]
+            operators = ", ".join(sorted(admission["ops"]))
+            self.console.print(
+                f"version {recipe.version} {pushed['digest'][:19]} is {pushed['state']}: "
+                f"one run takes {admission['p50_us']} µs; operators {operators}"
+            )
+
+    def alias(self, gateway: Gateway) -> None:
+        """Lead the alias that answers by default to the first version, and back."""
+        self.title("Who answers is decided by the alias champion")
+        registry = ByGateway(gateway.ops)
+        with RestClient(gateway.http, CALL_SECONDS) as client:
+            registry.alias(MODEL, "champion", "2", "", "the demo")
+            self.answered_by(client, "champion leads to 2", "2")
+            registry.alias(MODEL, "champion", "1", "2", "the demo")
+            self.answered_by(client, "champion leads to 1", "1")
+            registry.rollback(MODEL, "champion", "the demo")
+            self.answered_by(client, "rolled back", "2")
+
+    def answered_by(self, client: Client, what: str, version: str) -> None:
+        """One call that asks for no version; it has to be answered by this one."""
+        reply = client.infer(MODEL, "", request(self.digits.test_rows[:1]))
+        self.sent[version, "rest"] += 1
+        if reply.version != version:
+            raise StoryFailed(f"{what}: version {reply.version} answered")
+        self.console.print(f"{what}: version {version} answers")
 
     def predict(self, gateway: Gateway) -> None:
         """Ask both versions by both protocols about every held-out digit; show a few, and the accuracies."""
@@ -181,6 +233,9 @@ class Story:
             f"curl -s http://{gateway.http}/v2/models/{MODEL}/versions/1/infer -d @{sample}",
             f"curl -s http://{gateway.http}/v2/models/{MODEL}/stats",
             f"curl -s http://{gateway.ops}/readyz",
+            f"{own_command()} models list --url {gateway.ops}",
+            f"{own_command()} models show {MODEL}:2 --url {gateway.ops}",
+            f"{own_command()} audit --url {gateway.ops}",
             f"curl -s http://{gateway.ops}/metrics | grep penstock_requests_total",
             f"{own_command()} predict {MODEL} --data @{sample} --grpc --url {gateway.grpc}",
         ):
