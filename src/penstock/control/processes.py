@@ -51,7 +51,7 @@ class WorkerProcess:
 
 _MALLOC = "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=4194304"
 """Large allocations in huge pages, where the kernel offers them, and always in mappings of their own: weights of
-100 MiB are freed in 0.5 instead of 6 ms, which counts, since the interpreter's lock is held meanwhile (docs/adr/0009)."""
+100 MiB are freed in 0.5 instead of 6 ms, and the interpreter's lock is held meanwhile (docs/adr/0009)."""
 
 
 def start(module: str, arguments: Sequence[str]) -> WorkerProcess:
