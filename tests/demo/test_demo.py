@@ -93,7 +93,7 @@ def test_it_stays_up_with_commands_that_work_until_ctrl_c(tmp_path: Path) -> Non
         process = stack.enter_context(started(tmp_path))
         story = story_of(process, LAST_LINE)
         commands = re.findall(r"^  (.+)$", story.partition("Where to look while the gateway runs")[2], re.MULTILINE)
-        assert len(commands) == 6
+        assert len(commands) == 9
         for command in commands:
             told = subprocess.run(
                 command, shell=True, capture_output=True, text=True, timeout=30, env=environment(tmp_path), check=False

@@ -65,7 +65,7 @@ def test_a_pushed_version_answers_and_tells_of_itself(server: Server) -> None:
     assert shown.json()["versions"][0]["digest"] == document["digest"]
     assert ask(server, "told").headers["penstock-model-version"] == "1"
     metrics = server.admin("GET", "/metrics").body.decode()
-    assert f'penstock_model_info{{model="told",version="1",digest="{document["digest"]}"}} 1' in metrics
+    assert f'penstock_model_info{{digest="{document["digest"]}",model="told",version="1"}} 1.0' in metrics
     assert 'penstock_model_memory_bytes{model="told",version="1"}' in metrics
     entry = server.admin("GET", "/admin/v1/audit?model=told").json()["entries"][0]
     assert (entry["actor"], entry["action"], entry["reason"]) == ("ann", "version.add", "first one")

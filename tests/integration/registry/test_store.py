@@ -164,6 +164,22 @@ def test_an_alias_can_be_taken_away(store: Store) -> None:
         store.model("zzz")
 
 
+def test_every_change_compares_the_revision_it_is_given(store: Store) -> None:
+    first = store.add_version(version("1"), BY, if_revision=0)
+    with pytest.raises(Conflict, match="revision 1, not 0"):
+        store.add_version(version("2"), BY, if_revision=0)
+    assert store.add_version(version("1"), BY, if_revision=0) == first  # it is there already: nothing changes
+    store.add_version(version("2"), BY, if_revision=1)
+    store.move_alias("m", "champion", "1", BY, if_revision=2)
+    store.move_alias("m", "champion", "2", BY, if_revision=3)
+    with pytest.raises(Conflict):
+        store.roll_back("m", "champion", BY, lambda _: True, if_revision=3)
+    assert store.roll_back("m", "champion", BY, lambda _: True, if_revision=4).revision == 5
+    with pytest.raises(Conflict):
+        store.retire("m", "2", BY, if_revision=4)
+    assert store.retire("m", "2", BY, if_revision=5) == 6
+
+
 def test_settings_are_kept(store: Store) -> None:
     settings = ModelSettings(VersionPolicy("latest", 2), "resources", 10.0)
     revision = store.configure("m", settings, BY)
@@ -184,8 +200,13 @@ def test_every_change_is_in_the_audit_and_stays_there(store: Store, database: Da
     assert [entry.seq for entry in store.audit(limit=2)] == [3, 4]
     assert [entry.seq for entry in store.audit(model="m")] == [1, 3, 4]
     assert [entry.seq for entry in store.audit(after=3)] == [4]
+    assert [entry.seq for entry in store.audit(after=0, limit=2)] == [1, 3]  # page after page, nothing is left out
+    assert [entry.seq for entry in store.audit(after=3, limit=2)] == [4]
     with pytest.raises(InvalidInput, match="reason"):
         store.note("m", "a", "b", By("x", "y" * 3000), {})
+    for by in (By("x", "nul \x00"), By("x", "half \ud800"), By("\x1b[1m")):
+        with pytest.raises(InvalidInput, match="readable"):
+            store.note("m", "a", "b", by, {})
     for statement in ("DELETE FROM audit", "UPDATE audit SET actor = 'nobody'"):
         with pytest.raises(sa.exc.DBAPIError, match="append-only"), database.writing() as connection:
             connection.execute(sa.text(statement))

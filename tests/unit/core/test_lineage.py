@@ -63,6 +63,20 @@ def test_all_faults_are_told_at_once() -> None:
         card_of({})
 
 
+@pytest.mark.parametrize("text", ["half \ud800", "nul \x00", "red \x1b[31m"])
+def test_texts_that_no_database_or_terminal_bears_are_refused(text: str) -> None:
+    for document in ({"source": text}, {"tags": {"a": text}}, {"card": {"summary": "s", "owners": [text]}}):
+        with pytest.raises(InvalidInput):
+            metadata_of(document)
+
+
+def test_everything_together_fits_into_a_header() -> None:
+    card = {"summary": "s" * 20_000, "limitations": "l" * 20_000}
+    assert metadata_of({"card": card})["card"] == card
+    with pytest.raises(InvalidInput, match="together"):
+        metadata_of({"card": {**card, "ethics": "\u4e2d" * 2000}})
+
+
 def test_words_become_values() -> None:
     words = {
         "parameters.depth": "4",
