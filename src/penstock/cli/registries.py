@@ -336,7 +336,7 @@ class ByHand:
     def audit(self, model: str | None, limit: int) -> list[Document]:
         """See ``Registry``."""
         with _faults_named():
-            return [asdict(entry) for entry in self._registry.store.audit(model, 0, limit)]
+            return [asdict(entry) for entry in self._registry.store.audit(model, None, limit)]
 
     def _by(self, reason: str) -> Any:
         from penstock.registry.records import By

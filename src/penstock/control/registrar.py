@@ -16,7 +16,7 @@ from penstock.core.errors import NotFound, NotReady, Overloaded, Refused, Unsupp
 from penstock.core.versions import sort_key
 from penstock.registry.documents import Shown, model_document
 from penstock.registry.picture import Picture
-from penstock.registry.records import By, Document, Examine, ModelRecord, VersionRecord
+from penstock.registry.records import By, Document, Examine, ModelRecord, Report, VersionRecord
 from penstock.registry.registry import CHAMPION, Prepared, Registry, check_alias, check_names, usable_versions
 from penstock.registry.settings import settings_in
 from penstock.registry.store import ANY, Expected, Move, Store
@@ -96,8 +96,8 @@ class Registrar:
             raise NotFound(f"unknown model '{name}'")
         return self._document(name, record, statuses or {})
 
-    async def audit(self, model: str | None, after: int, limit: int) -> list[Document]:
-        """Changes in the order they were made; the newest ``limit`` of those after sequence number ``after``."""
+    async def audit(self, model: str | None, after: int | None, limit: int) -> list[Document]:
+        """At most ``limit`` changes in the order they were made: the first after a sequence number, or the newest."""
         return [asdict(entry) for entry in await self._run(self._parts.store.audit, model, after, limit)]
 
     async def identity(self) -> Document:
@@ -114,14 +114,20 @@ class Registrar:
     # Versions.
 
     async def push(
-        self, model: str, version: str, chunks: AsyncIterator[bytes], metadata: Document, by: By
+        self,
+        model: str,
+        version: str,
+        chunks: AsyncIterator[bytes],
+        metadata: Document,
+        by: By,
+        if_revision: int | None = None,
     ) -> tuple[Document, bool]:
         """Take a content in, examine it, make it a version and have it loaded; the model's version, and if it is new.
 
         Raises:
             InvalidInput: a name that cannot be.
             Refused: it was not admitted, with the reason.
-            Conflict: the version exists with another content.
+            Conflict: the version exists with another content, or the model is not as expected.
             TooLarge, NotReady, Overloaded, Unsupported: as they say.
         """
         registry = self._pushable()
@@ -131,7 +137,11 @@ class Registrar:
         self._pushes += 1
         try:
             before = {one.name: one for one in await self._records()}.get(model)
-            record = await self._received(registry, model, version, chunks, metadata, by)
+            record = await self._received(
+                registry,
+                chunks,
+                lambda prepared, report: registry.commit(prepared, model, version, report, metadata, by, if_revision),
+            )
         finally:
             self._pushes -= 1
         if self._parts.source is not None:
@@ -148,11 +158,8 @@ class Registrar:
     async def _received(
         self,
         registry: Registry,
-        model: str,
-        version: str,
         chunks: AsyncIterator[bytes],
-        metadata: Document,
-        by: By,
+        commit: Callable[[Prepared, Report], VersionRecord],
     ) -> VersionRecord:
         with await self._run(registry.receive) as incoming:
             async for chunk in chunks:
@@ -162,19 +169,19 @@ class Registrar:
             prepared: Prepared = await self._run(context.__enter__)
             try:
                 report = await self._parts.examine(prepared.subject)
-                return await self._run(registry.commit, prepared, model, version, report, metadata, by)
+                return await self._run(commit, prepared, report)
             finally:
                 await self._run(context.__exit__, None, None, None)
 
-    async def retire(self, model: str, version: str, by: By) -> Document:
+    async def retire(self, model: str, version: str, by: By, if_revision: int | None = None) -> Document:
         """Take a version out of service for good; its name stays taken.
 
         Raises:
             NotFound: no such version.
-            Conflict: an alias stands on it.
+            Conflict: an alias stands on it, or the model is not as expected.
         """
         self._pushable()
-        await self._run(self._parts.store.retire, model, version, by)
+        await self._run(self._parts.store.retire, model, version, by, if_revision)
         await self._served()
         return await self.model(model)
 
@@ -214,18 +221,19 @@ class Registrar:
         move = partial(self._parts.store.drop_alias, if_revision=if_revision)
         return await self._moved(model, alias, await self._run(move, model, alias, by))
 
-    async def rollback(self, model: str, by: By, alias: str = CHAMPION) -> Document:
+    async def rollback(self, model: str, by: By, alias: str = CHAMPION, if_revision: int | None = None) -> Document:
         """Lead an alias back to the version before; without one, ``champion`` to the version before the newest.
 
         Raises:
             NotFound: no such model.
-            Conflict: there is nothing to go back to.
+            Conflict: there is nothing to go back to, or the model is not as expected.
         """
         check_alias(alias)
         ready = self._ready(model)
         fallback = ready[-2] if alias == CHAMPION and len(ready) > 1 else None
         usable = {*ready, *await self._loadable(model)}
-        move = await self._run(self._parts.store.roll_back, model, alias, by, usable.__contains__, fallback)
+        roll_back = partial(self._parts.store.roll_back, fallback=fallback, if_revision=if_revision)
+        move = await self._run(roll_back, model, alias, by, usable.__contains__)
         return await self._moved(model, alias, move)
 
     async def _moved(self, model: str, alias: str, move: Move) -> Document:

@@ -1,11 +1,13 @@
 """What a version tells of where it comes from, and its model card: which fields there are, and what they may hold."""
 
+import json
 import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from penstock.core.errors import InvalidInput
+from penstock.core.texts import is_readable
 from penstock.core.versions import is_version
 
 Document = dict[str, Any]
@@ -13,6 +15,8 @@ Document = dict[str, Any]
 LONGEST_TEXT = 20_000
 LONGEST_WORD = 500
 MOST_ENTRIES = 200
+MOST_BYTES = 48 << 10
+"""All of a version's metadata as ASCII JSON: it travels in a header."""
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _COMMIT = re.compile(r"[0-9a-f]{7,64}")
@@ -24,8 +28,8 @@ Check = Callable[[Any], str]
 
 def _text(longest: int) -> Check:
     def check(value: Any) -> str:
-        good = isinstance(value, str) and 0 < len(value) <= longest
-        return "" if good else f"a text of 1 to {longest} characters"
+        good = isinstance(value, str) and 0 < len(value) <= longest and is_readable(value)
+        return "" if good else f"a text of 1 to {longest} readable characters"
 
     return check
 
@@ -46,7 +50,8 @@ def _number(value: Any) -> str:
 def _plain(value: Any) -> str:
     if isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value)):
         return ""
-    return "" if isinstance(value, str) and len(value) <= LONGEST_WORD else "a number, a flag or a short text"
+    good = isinstance(value, str) and len(value) <= LONGEST_WORD and is_readable(value)
+    return "" if good else "a number, a flag or a short text"
 
 
 def _texts(value: Any) -> str:
@@ -104,6 +109,8 @@ def metadata_of(document: Mapping[str, Any]) -> Document:
     metadata = _checked(document, _METADATA, "metadata")
     if "card" in metadata:
         metadata["card"] = card_of(metadata["card"])
+    if len(json.dumps(metadata)) > MOST_BYTES:
+        raise InvalidInput(f"metadata and card together are longer than {MOST_BYTES} bytes of JSON")
     return metadata
 
 

@@ -120,13 +120,20 @@ class Registry:
             shutil.rmtree(folder, ignore_errors=True)
 
     def commit(
-        self, prepared: Prepared, model: str, version: str, report: Report, metadata: Document, by: By
+        self,
+        prepared: Prepared,
+        model: str,
+        version: str,
+        report: Report,
+        metadata: Document,
+        by: By,
+        if_revision: int | None = None,
     ) -> VersionRecord:
         """Make an admitted content a version of a model; the same content again gives the version there is.
 
         Raises:
             Refused: admission has refused it, which is written down.
-            Conflict: the version exists with another content, or is retired.
+            Conflict: the version exists with another content, is retired, or the model is not at ``if_revision``.
             NotReady: the database or the blobs cannot be written now.
         """
         content = prepared.content
@@ -145,28 +152,30 @@ class Registry:
         )
         for attempt in range(COMMIT_TRIES):
             try:
-                return self._commit(prepared, record, by)
+                return self._commit(prepared, record, by, if_revision)
             except Condemned:  # the same bytes are being cleared away at this moment
                 if attempt == COMMIT_TRIES - 1:
                     raise
                 time.sleep(COMMIT_PAUSE_S)
         raise AssertionError
 
-    def _commit(self, prepared: Prepared, record: VersionRecord, by: By) -> VersionRecord:
+    def _commit(self, prepared: Prepared, record: VersionRecord, by: By, if_revision: int | None) -> VersionRecord:
         lease = self.store.lease(record.content.digest, LEASE_S)
         try:
             self.blobs.keep(prepared.incoming.path, record.content.digest)
-            return self.store.add_version(record, by)
+            return self.store.add_version(record, by, if_revision)
         finally:
             self.store.release(lease)
 
     def version(self, model: str, version: str) -> VersionRecord:
-        """One version.
+        """One version, by its name or by an alias.
 
         Raises:
             NotFound: there is none of that name.
         """
-        found = self.store.model(model).versions.get(version)
+        record = self.store.model(model)
+        alias = record.aliases.get(version)
+        found = record.versions.get(alias.version if alias else version)
         if found is None:
             raise NotFound(f"model '{model}' has no version '{version}'")
         return found

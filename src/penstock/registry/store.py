@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import sqlalchemy as sa
 
 from penstock.core.errors import Conflict, InvalidInput, NotFound, Refused
+from penstock.core.texts import is_readable
 from penstock.registry import schema
 from penstock.registry.records import (
     AliasRecord,
@@ -111,32 +112,37 @@ class Store:
         with self._database.reading() as connection:
             return _model(connection, name)
 
-    def audit(self, model: str | None = None, after: int = 0, limit: int = 100) -> list[AuditEntry]:
-        """The newest ``limit`` changes after sequence number ``after``, in the order they were made."""
+    def audit(self, model: str | None = None, after: int | None = None, limit: int = 100) -> list[AuditEntry]:
+        """At most ``limit`` changes in the order they were made: the first after a sequence number, or the newest."""
         table = schema.audit
-        query = sa.select(table).where(table.c.seq > after).order_by(table.c.seq.desc()).limit(min(limit, MOST_AUDIT))
+        query = sa.select(table).limit(min(limit, MOST_AUDIT))
+        if after is None:
+            query = query.order_by(table.c.seq.desc())
+        else:
+            query = query.where(table.c.seq > after).order_by(table.c.seq)
         if model is not None:
             query = query.where(table.c.model == model)
         with self._database.reading() as connection:
             rows = connection.execute(query).all()
         return [
             AuditEntry(row.seq, row.at, row.actor, row.action, row.subject, row.reason, row.before, row.after)
-            for row in reversed(rows)
+            for row in sorted(rows, key=lambda row: row.seq)
         ]
 
     # Versions.
 
-    def add_version(self, record: VersionRecord, by: By) -> VersionRecord:
+    def add_version(self, record: VersionRecord, by: By, if_revision: int | None = None) -> VersionRecord:
         """Make a version known; the same content again changes nothing and gives the version there is.
 
         Raises:
-            Conflict: the version exists with another content, or was retired.
+            Conflict: the version exists with another content, was retired, or the model is not at ``if_revision``.
             Condemned: its content is being deleted.
         """
         with self._database.writing() as connection:
             existing = _versions(connection, record.model, record.version)
             if existing:
                 return _same(existing[0], record)
+            _compare_revision(_model_or_new(connection, record.model), if_revision)
             _refuse_condemned(connection, record.content.digest)
             connection.execute(schema.versions.insert().values(**_version_out(record)))
             after = {"digest": record.content.digest, "metadata": record.metadata}
@@ -144,15 +150,16 @@ class Store:
             self._changed(connection, record.model, "version.add", subject, by, None, after)
         return record
 
-    def retire(self, model: str, version: str, by: By) -> int:
+    def retire(self, model: str, version: str, by: By, if_revision: int | None = None) -> int:
         """Take a version out of service for good; the model's new revision.
 
         Raises:
             NotFound: no such version.
-            Conflict: an alias stands on it.
+            Conflict: an alias stands on it, or the model is not at ``if_revision``.
         """
         with self._database.writing() as connection:
             record = _model(connection, model)
+            _compare_revision(record, if_revision)
             known = record.versions.get(version)
             if known is None:
                 raise NotFound(f"model '{model}' has no version '{version}'")
@@ -215,15 +222,22 @@ class Store:
             return self._moved(connection, model, present, AliasRecord(alias, version, before), "alias.move", by)
 
     def roll_back(
-        self, model: str, alias: str, by: By, usable: Callable[[str], bool], fallback: str | None = None
+        self,
+        model: str,
+        alias: str,
+        by: By,
+        usable: Callable[[str], bool],
+        fallback: str | None = None,
+        if_revision: int | None = None,
     ) -> Move:
         """Lead an alias one step back, past versions that are not usable; where there is none yet, to ``fallback``.
 
         Raises:
-            Conflict: there is nothing to go back to.
+            Conflict: there is nothing to go back to, or the model is not at ``if_revision``.
         """
         with self._database.writing() as connection:
             record = _model_or_new(connection, model)
+            _compare_revision(record, if_revision)
             present = record.aliases.get(alias)
             if present is None and fallback is not None:
                 return self._moved(connection, model, None, AliasRecord(alias, fallback), "alias.rollback", by)
@@ -366,6 +380,8 @@ class Store:
     ) -> None:
         if len(by.reason) > LONGEST_REASON:
             raise InvalidInput(f"the reason is longer than {LONGEST_REASON} characters")
+        if not is_readable(by.reason) or not is_readable(by.actor):
+            raise InvalidInput("who changes something, and why, must be readable characters")
         connection.execute(
             schema.audit.insert().values(
                 at=datetime.fromtimestamp(self._clock(), UTC).isoformat(timespec="milliseconds"),

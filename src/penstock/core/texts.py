@@ -1,0 +1,24 @@
+"""Texts that people write and others read: nothing in them may break an encoding or steer a terminal."""
+
+import re
+
+_CONTROLS = "\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f"
+_SURROGATES = "\ud800-\udfff"
+_OVERRIDES = "\u202a-\u202e\u2066-\u2069"
+"""Characters that turn the direction of what follows, so that it reads as something else."""
+
+_UNREADABLE = re.compile(f"[{_CONTROLS}{_SURROGATES}]")
+_ILLEGIBLE = re.compile(f"[{_CONTROLS}{_SURROGATES}{_OVERRIDES}\r]")
+
+
+def is_readable(text: str) -> bool:
+    """Whether a text can be kept and shown: it has no control characters (but tabs and line ends), no half characters.
+
+    Databases refuse NUL, UTF-8 knows no lone surrogates, and terminals obey what begins with an escape.
+    """
+    return _UNREADABLE.search(text) is None
+
+
+def legible(text: str) -> str:
+    """A text from outside, fit for a terminal: what could steer it is replaced by U+FFFD."""
+    return _ILLEGIBLE.sub("\ufffd", text)
