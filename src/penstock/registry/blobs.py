@@ -88,9 +88,7 @@ class Incoming:
         with named_failures():
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             _sweep(folder)
-            self.path = folder / f"{secrets.token_hex(8)}.part"
-            self._handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            fcntl.flock(self._handle, fcntl.LOCK_EX)
+            self.path, self._handle = _locked_file(folder)
         self._limit = limit
         self._hash = hashlib.sha256()
         self._open = True
@@ -130,6 +128,17 @@ class Incoming:
             self._open = False
             self.path.unlink(missing_ok=True)
             os.close(self._handle)
+
+
+def _locked_file(folder: Path) -> tuple[Path, int]:
+    """A new file and its descriptor, locked; one that was swept away before it could be locked is made again."""
+    while True:
+        path = folder / f"{secrets.token_hex(8)}.part"
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        if os.fstat(handle).st_nlink:
+            return path, handle
+        os.close(handle)
 
 
 def _sweep(folder: Path) -> None:

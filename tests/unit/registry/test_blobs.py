@@ -4,12 +4,13 @@ import hashlib
 import os
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from penstock.core.errors import Damaged, NotReady, TooLarge
-from penstock.registry.blobs import FolderBlobs, Incoming
+from penstock.registry.blobs import FolderBlobs, Incoming, hash_file
 from penstock.registry.collect import collect
 from penstock.registry.database import open_database
 from penstock.registry.records import By, Content, VersionRecord
@@ -76,6 +77,17 @@ def test_what_a_dead_process_was_receiving_is_swept_away(tmp_path: Path) -> None
     (tmp_path / "in" / "dead.part.unpacked").mkdir()
     with Incoming(tmp_path / "in", 10) as first, Incoming(tmp_path / "in", 10) as second:
         assert sorted((tmp_path / "in").iterdir()) == sorted([first.path, second.path])
+
+
+def test_many_may_receive_at_once(tmp_path: Path) -> None:
+    def receive(number: int) -> bool:
+        with Incoming(tmp_path / "in", 100) as incoming:
+            incoming.write(str(number).encode())
+            incoming.close()
+            return hash_file(incoming.path) == incoming.digest
+
+    with ThreadPoolExecutor(16) as pool:
+        assert all(pool.map(receive, range(3000)))
 
 
 @pytest.fixture
