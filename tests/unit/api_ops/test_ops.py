@@ -1,68 +1,10 @@
 """The ops plane's answers over a made-up control plane."""
 
-import asyncio
-from collections.abc import Iterable, Mapping
-from typing import Any
-
-import httpx
 import pytest
 
-from penstock.api.ops.app import build_app
-from penstock.api.ops.page import Shown
-from penstock.control.view import Readiness
-from penstock.core.desired import State, VersionStatus
-from penstock.telemetry.metrics import REQUESTS, Point, Reading
-
-
-class FakeControl:
-    """One good model and a bad one."""
-
-    def __init__(self) -> None:
-        self.ready = True
-
-    def readiness(self) -> Readiness:
-        return Readiness(self.ready, 2 if self.ready else 1, 2, {"READY": 1, "UNAVAILABLE": 1})
-
-    def statuses(self) -> list[VersionStatus]:
-        return [
-            VersionStatus("good", "1", State.READY),
-            VersionStatus("<bad>", "", State.UNAVAILABLE, "no <version>"),
-        ]
-
-    def worker_states(self) -> list[tuple[int, str]]:
-        return [(4711, "ready"), (0, "absent")]
-
-    def readings(self) -> Iterable[Reading]:
-        return [Point(REQUESTS, ("good", "1", "stable", "rest", "200"), 5)]
-
-
-@pytest.fixture
-def control() -> FakeControl:
-    return FakeControl()
-
-
-class Client:
-    """Calls the application without a socket."""
-
-    def __init__(self, control: FakeControl) -> None:
-        registrar: Any = None  # has tests of its own
-        self._app = build_app(control, registrar, Shown("1.2.3", "127.0.0.1:1", "127.0.0.1:2"))
-
-    def get(self, path: str, headers: Mapping[str, str] | None = None) -> httpx.Response:
-        return self.request("GET", path, headers)
-
-    def request(self, method: str, path: str, headers: Mapping[str, str] | None = None) -> httpx.Response:
-        async def call() -> httpx.Response:
-            transport = httpx.ASGITransport(self._app, raise_app_exceptions=False)
-            async with httpx.AsyncClient(transport=transport, base_url="http://ops") as client:
-                return await client.request(method, path, headers=headers)
-
-        return asyncio.run(call())
-
-
-@pytest.fixture
-def client(control: FakeControl) -> Client:
-    return Client(control)
+from penstock.core.errors import NotReady
+from tests.unit.api_ops.conftest import Client
+from tests.unit.api_ops.standin import FakeControl, MemoryRegistrar
 
 
 def test_live(client: Client) -> None:
@@ -108,11 +50,44 @@ def test_the_page_shows_what_is_served_and_escapes_it(client: Client) -> None:
         ("GET", "/nothing", 404),
         ("POST", "/metrics", 405),
         ("DELETE", "/admin/v1/models/good", 405),
-        ("GET", "/admin/v1/models", 500),  # there is no registrar here
+        ("POST", "/admin/v1/models/good/aliases/a", 405),
+        ("GET", "/admin/v1/models/good/versions", 404),
     ],
 )
 def test_errors_are_json(client: Client, method: str, path: str, status: int) -> None:
     answer = client.request(method, path)
     assert answer.status_code == status
     assert set(answer.json()) == {"error"}
-    assert status != 405 or "GET" in answer.headers["allow"]
+    assert status != 405 or answer.headers["allow"]
+
+
+def test_what_nobody_expected_is_a_500_without_a_word_about_it(client: Client, registrar: MemoryRegistrar) -> None:
+    registrar.fault = RuntimeError("a secret")
+    answer = client.get("/admin/v1/models")
+    assert answer.status_code == 500
+    assert "secret" not in answer.text
+    assert set(answer.json()) == {"error"}
+
+
+def test_the_page_tells_aliases_and_digests_as_far_as_the_registry_does(
+    client: Client, registrar: MemoryRegistrar
+) -> None:
+    digest = "sha256:" + "ab" * 32
+    registrar.revisions["good"] = 1
+    registrar.versions["good", "1"] = {"version": "1", "digest": digest}
+    registrar.aliases["good", "<champion>"] = "1"
+    shown = client.get("/").text
+    assert "&lt;champion&gt;" in shown
+    assert f'<code title="{digest}">{digest[:19]}</code>' in shown
+    registrar.fault = NotReady("the registry's database cannot be reached")
+    without = client.get("/")
+    assert without.status_code == 200
+    assert "READY" in without.text
+    assert digest not in without.text
+
+
+def test_names_that_no_encoding_knows_are_answered_all_the_same(client: Client, registrar: MemoryRegistrar) -> None:
+    registrar.revisions["good"] = 1
+    registrar.versions["good", "1"] = {"version": "1", "digest": "half \ud800"}
+    assert client.get("/admin/v1/models").json()["models"][0]["versions"][0]["digest"] == "half \ud800"
+    assert client.get("/").status_code == 200

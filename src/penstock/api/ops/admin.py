@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
+from starlette.responses import FileResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from penstock.api.ops.incoming import by, chunks, document, header_json, if_revision, word
+from penstock.api.ops.answers import Json, revised
+from penstock.api.ops.incoming import by, chunks, count, document, header_json, if_revision, word
 from penstock.core.errors import InvalidInput
 from penstock.core.lineage import metadata_of
 from penstock.registry.records import By, VersionRecord
@@ -18,6 +19,8 @@ from penstock.registry.store import ANY, Expected
 Document = dict[str, Any]
 
 MOST_AUDIT = 1000
+SOME_AUDIT = 100
+WEBHOOK_BYTES = 1 << 20
 
 
 class Registrar(Protocol):
@@ -30,11 +33,17 @@ class Registrar(Protocol):
         """One model."""
 
     async def push(
-        self, model: str, version: str, chunks: AsyncIterator[bytes], metadata: Document, by: By
+        self,
+        model: str,
+        version: str,
+        chunks: AsyncIterator[bytes],
+        metadata: Document,
+        by: By,
+        if_revision: int | None = None,
     ) -> tuple[Document, bool]:
         """A new version from its bytes; and whether it is new."""
 
-    async def retire(self, model: str, version: str, by: By) -> Document:
+    async def retire(self, model: str, version: str, by: By, if_revision: int | None = None) -> Document:
         """Take a version out of service for good."""
 
     async def export(self, model: str, version: str) -> tuple[Path, VersionRecord]:
@@ -48,7 +57,7 @@ class Registrar(Protocol):
     async def drop_alias(self, model: str, alias: str, by: By, if_revision: int | None = None) -> Document:
         """Take an alias away."""
 
-    async def rollback(self, model: str, by: By, alias: str = "champion") -> Document:
+    async def rollback(self, model: str, by: By, alias: str = "champion", if_revision: int | None = None) -> Document:
         """Lead an alias back."""
 
     async def settings(self, model: str) -> Document:
@@ -63,8 +72,8 @@ class Registrar(Protocol):
     async def collect(self) -> list[str]:
         """Delete what nobody needs."""
 
-    async def audit(self, model: str | None, after: int, limit: int) -> list[Document]:
-        """Who changed what."""
+    async def audit(self, model: str | None, after: int | None, limit: int) -> list[Document]:
+        """Who changed what: the first after a sequence number, or the newest."""
 
     async def identity(self) -> Document:
         """Which registry this is."""
@@ -121,22 +130,23 @@ class _Calls:
         self._registrar = registrar
 
     async def models(self, _: Request) -> Response:
-        return JSONResponse({"models": await self._registrar.models()})
+        return Json({"models": await self._registrar.models()})
 
     async def model(self, request: Request) -> Response:
-        return _revised(await self._registrar.model(request.path_params["model"]))
+        return revised(await self._registrar.model(request.path_params["model"]))
 
     async def push(self, request: Request) -> Response:
         names = request.path_params
         metadata = metadata_of(header_json(request, "penstock-metadata"))
         pushed, new = await self._registrar.push(
-            names["model"], names["version"], chunks(request), metadata, by(request)
+            names["model"], names["version"], chunks(request), metadata, by(request), if_revision(request)
         )
-        return _revised(pushed, 201 if new else 200)
+        return revised(pushed, 201 if new else 200)
 
     async def retire(self, request: Request) -> Response:
         names = request.path_params
-        return _revised(await self._registrar.retire(names["model"], names["version"], by(request)))
+        who = by(request, await document(request, "reason"))
+        return revised(await self._registrar.retire(names["model"], names["version"], who, if_revision(request)))
 
     async def export(self, request: Request) -> Response:
         path, record = await self._registrar.export(request.path_params["model"], request.path_params["version"])
@@ -147,7 +157,7 @@ class _Calls:
         names = request.path_params
         body = await document(request, "version", "expected", "reason")
         expected: Expected = body.get("expected", ANY)
-        if not isinstance(expected, str | None) and expected is not ANY:
+        if expected is not ANY and expected is not None and not isinstance(expected, str):
             raise InvalidInput("'expected' must be a version, or null where the alias must be new")
         moved = await self._registrar.alias(
             names["model"],
@@ -157,29 +167,29 @@ class _Calls:
             expected,
             if_revision(request),
         )
-        return _revised(moved)
+        return revised(moved)
 
     async def drop_alias(self, request: Request) -> Response:
         names = request.path_params
-        revision = if_revision(request)
-        return _revised(await self._registrar.drop_alias(names["model"], names["alias"], by(request), revision))
+        who = by(request, await document(request, "reason"))
+        return revised(await self._registrar.drop_alias(names["model"], names["alias"], who, if_revision(request)))
 
     async def rollback(self, request: Request) -> Response:
         body = await document(request, "alias", "reason")
-        alias = word(body, "alias", "champion")
-        return _revised(await self._registrar.rollback(request.path_params["model"], by(request, body), alias))
+        alias, model = word(body, "alias", "champion"), request.path_params["model"]
+        return revised(await self._registrar.rollback(model, by(request, body), alias, if_revision(request)))
 
     async def settings(self, request: Request) -> Response:
-        return _revised(await self._registrar.settings(request.path_params["model"]))
+        return revised(await self._registrar.settings(request.path_params["model"]))
 
     async def configure(self, request: Request) -> Response:
         body = await document(request, "versions", "transition", "keep_warm_seconds", "reason")
         changes = {name: value for name, value in body.items() if name != "reason"}
         model, revision = request.path_params["model"], if_revision(request)
-        return _revised(await self._registrar.configure(model, changes, by(request, body), revision))
+        return revised(await self._registrar.configure(model, changes, by(request, body), revision))
 
     async def identity(self, _: Request) -> Response:
-        return JSONResponse(await self._registrar.identity())
+        return Json(await self._registrar.identity())
 
     async def verify(self, request: Request) -> Response:
         await document(request)
@@ -189,31 +199,24 @@ class _Calls:
 
     async def collect(self, request: Request) -> Response:
         await document(request)
-        return JSONResponse({"deleted": await self._registrar.collect()})
+        return Json({"deleted": await self._registrar.collect()})
 
     async def audit(self, request: Request) -> Response:
-        query = request.query_params
-        after, limit = _whole(query.get("after", "0")), _whole(query.get("limit", "100"))
-        entries = await self._registrar.audit(query.get("model"), after, min(limit, MOST_AUDIT))
-        return JSONResponse({"entries": entries})
+        model, after, limit = (
+            request.query_params.get("model") or None,
+            count(request, "after"),
+            count(request, "limit"),
+        )
+        limit = SOME_AUDIT if limit is None else min(limit, MOST_AUDIT)
+        return Json({"entries": await self._registrar.audit(model, after, limit)})
 
     async def mlflow(self, request: Request) -> Response:
-        body = b"".join([chunk async for chunk in chunks(request, 1 << 20)])
+        body = b"".join([chunk async for chunk in chunks(request, WEBHOOK_BYTES)])
         self._registrar.mlflow_called(request.headers, body)
-        return JSONResponse({}, 202)
+        return Json({}, 202)
 
 
 async def _json_lines(first: Document, rest: AsyncIterator[Document]) -> AsyncIterator[str]:
     yield json.dumps(first) + "\n"
     async for line in rest:
         yield json.dumps(line) + "\n"
-
-
-def _revised(body: Document, status: int = 200) -> Response:
-    return JSONResponse(body, status, {"etag": f'"{body["revision"]}"'} if "revision" in body else None)
-
-
-def _whole(text: str) -> int:
-    if not (text.isascii() and text.isdecimal() and len(text) < 16):
-        raise InvalidInput("'after' and 'limit' are whole numbers")
-    return int(text)

@@ -1,27 +1,31 @@
 """The routes of the ops plane; every answer is made from what the control plane knows at that moment."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Protocol
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from penstock.api.ops import admin
-from penstock.api.ops.admin import Registrar
+from penstock.api.ops.admin import Document, Registrar
+from penstock.api.ops.answers import Json, fault_answer
 from penstock.api.ops.incoming import is_foreign
 from penstock.api.ops.page import Shown, page
 from penstock.control.view import Readiness
 from penstock.core.desired import VersionStatus
-from penstock.core.errors import Fault, Overloaded, Refused
-from penstock.core.labels import HTTP_STATUS
+from penstock.core.errors import Fault
 from penstock.telemetry.exposition import Exposition
 from penstock.telemetry.metrics import Reading
 
 Endpoint = Callable[[Request], Awaitable[Response]]
+
+PAGE_S = 2.0
+"""The page waits that long for what the registry tells, and goes without it then."""
 
 
 class Control(Protocol):
@@ -45,7 +49,7 @@ def build_app(control: Control, registrar: Registrar, shown: Shown) -> ASGIApp:
     exposition = Exposition(control.readings)
 
     async def live(_: Request) -> Response:
-        return JSONResponse({"live": True})
+        return Json({"live": True})
 
     async def ready(_: Request) -> Response:
         found = control.readiness()
@@ -54,14 +58,16 @@ def build_app(control: Control, registrar: Registrar, shown: Shown) -> ASGIApp:
             "workers": {"ready": found.workers_ready, "configured": found.workers},
             "versions": dict(found.versions),
         }
-        return JSONResponse(body, 200 if found.ready else 503)
+        return Json(body, 200 if found.ready else 503)
 
     async def metrics(request: Request) -> Response:
         body, content_type = exposition.render(request.headers.get("accept", ""))
         return Response(body, headers={"content-type": content_type})
 
     async def console(_: Request) -> Response:
-        return HTMLResponse(page(shown, control.readiness(), control.statuses(), control.worker_states()))
+        models = await _known_models(registrar)
+        text = page(shown, control.readiness(), control.statuses(), control.worker_states(), models)
+        return HTMLResponse(text.encode(errors="replace"))
 
     routes = {
         "/livez": live,
@@ -88,27 +94,30 @@ class OwnPagesOnly:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["type"] == "http" and scope["method"] not in ("GET", "HEAD") and is_foreign(Request(scope)):
-            refusal = JSONResponse({"error": "a page of another origin may change nothing here"}, 403)
+            refusal = Json({"error": "a page of another origin may change nothing here"}, 403)
             await refusal(scope, receive, send)
             return
         await self._app(scope, receive, send)
+
+
+async def _known_models(registrar: Registrar) -> list[Document]:
+    try:
+        async with asyncio.timeout(PAGE_S):
+            return await registrar.models()
+    except (Fault, TimeoutError):
+        return []
 
 
 async def _refused(_: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
     headers = error.headers if isinstance(error, HTTPException) else None
     texts = {404: "no such path", 405: "this path knows the methods in the Allow header only"}
-    return JSONResponse({"error": texts.get(status, "the request cannot be answered")}, status, headers)
+    return Json({"error": texts.get(status, "the request cannot be answered")}, status, headers)
 
 
 async def _faulty(_: Request, error: Exception) -> Response:
-    kind = error.kind if isinstance(error, Fault) else "internal"
-    body = {"error": str(error)} | ({"reason": str(error)} if isinstance(error, Refused) else {})
-    headers = {"penstock-fault": kind}
-    if isinstance(error, Overloaded):
-        headers["retry-after"] = str(max(1, round(error.retry_after_s)))
-    return JSONResponse(body, HTTP_STATUS[kind], headers)
+    return fault_answer(error)
 
 
 async def _broken(_: Request, __: Exception) -> Response:
-    return JSONResponse({"error": "the request failed"}, 500)
+    return Json({"error": "the request failed"}, 500)

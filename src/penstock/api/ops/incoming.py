@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -9,19 +10,26 @@ from urllib.parse import unquote, urlsplit
 from starlette.requests import ClientDisconnect, Request
 
 from penstock.core.errors import Cancelled, DeadlineExceeded, InvalidInput, TooLarge
+from penstock.core.lineage import MOST_BYTES
+from penstock.core.texts import is_readable
 from penstock.registry.records import By
 
 Document = dict[str, Any]
 
 BODY_BYTES = 1 << 20
-HEADER_BYTES = 48 << 10
 CHUNK_BYTES = 1 << 20
-CHUNK_S = 30.0
+SILENT_S = 30.0
 """A sender that is silent for that long is given up."""
 
+SLOWEST_BYTES_S = 16 << 10
+"""So is one that, after ``SILENT_S``, has sent less than this in a second; it would hold a place for ever."""
+
+LONGEST_WORD = 200
 LONGEST_ACTOR = 128
 LONGEST_REASON = 2000
 ANONYMOUS = "anonymous"
+
+_REVISION = re.compile(r'(?:W/)?"([0-9]{1,18})"|([0-9]{1,18})')
 
 
 def is_foreign(request: Request) -> bool:
@@ -44,8 +52,8 @@ def by(request: Request, body: Mapping[str, Any] | None = None) -> By:
     reason = (body or {}).get("reason") or unquote(request.headers.get("penstock-reason", ""))
     if not actor.isprintable() or not 0 < len(actor) <= LONGEST_ACTOR:
         raise InvalidInput(f"penstock-actor must be 1 to {LONGEST_ACTOR} readable characters")
-    if not isinstance(reason, str) or len(reason) > LONGEST_REASON:
-        raise InvalidInput(f"the reason must be a text of at most {LONGEST_REASON} characters")
+    if not isinstance(reason, str) or len(reason) > LONGEST_REASON or not is_readable(reason):
+        raise InvalidInput(f"the reason must be a text of at most {LONGEST_REASON} readable characters")
     return By(actor, reason)
 
 
@@ -60,7 +68,7 @@ async def document(request: Request, *known: str) -> Document:
     if not text:
         return {}
     try:
-        values = json.loads(text)
+        values = _parsed(text)
     except (ValueError, RecursionError):
         raise InvalidInput("the body is no JSON") from None
     if not isinstance(values, dict):
@@ -78,8 +86,8 @@ def word(body: Mapping[str, Any], name: str, default: str | None = None) -> str:
         InvalidInput: it is missing and has no default, or is no text.
     """
     value = body.get(name, default)
-    if not isinstance(value, str):
-        raise InvalidInput(f"'{name}' must be given as a text")
+    if not isinstance(value, str) or len(value) > LONGEST_WORD:
+        raise InvalidInput(f"'{name}' must be given as a text of at most {LONGEST_WORD} characters")
     return value
 
 
@@ -93,12 +101,42 @@ def header_json(request: Request, name: str) -> Document:
     if not text:
         return {}
     try:
-        values = json.loads(text) if len(text) <= HEADER_BYTES else None
+        values = _parsed(text) if len(text) <= MOST_BYTES else None
     except (ValueError, RecursionError):
         values = None
     if not isinstance(values, dict):
-        raise InvalidInput(f"{name} must be a JSON object of at most {HEADER_BYTES} bytes")
+        raise InvalidInput(f"{name} must be a JSON object of at most {MOST_BYTES} bytes")
     return values
+
+
+def _parsed(text: str | bytes) -> Any:
+    """JSON as the standard has it: no NaN, and no key twice, where readers differ in which of them counts."""
+    return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_once_each)
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(name)
+
+
+def _once_each(pairs: list[tuple[str, Any]]) -> Document:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        raise InvalidInput("a key stands twice in one JSON object")
+    return values
+
+
+def count(request: Request, name: str) -> int | None:
+    """A whole number of the query, None where it is not given.
+
+    Raises:
+        InvalidInput: it is none.
+    """
+    text = request.query_params.get(name)
+    if not text:
+        return None
+    if not (text.isascii() and text.isdecimal() and len(text) < 16):
+        raise InvalidInput(f"'{name}' must be a whole number")
+    return int(text)
 
 
 def if_revision(request: Request) -> int | None:
@@ -110,10 +148,10 @@ def if_revision(request: Request) -> int | None:
     stated = request.headers.get("if-match", "*").strip()
     if stated == "*":
         return None
-    bare = stated.removeprefix("W/").strip('"')
-    if not (bare.isascii() and bare.isdecimal() and len(bare) < 19):
+    matched = _REVISION.fullmatch(stated)
+    if matched is None:
         raise InvalidInput("If-Match must be the ETag of an earlier answer, or *")
-    return int(bare)
+    return int(matched[1] or matched[2])
 
 
 async def chunks(request: Request, limit: int | None = None) -> AsyncIterator[bytes]:
@@ -121,14 +159,16 @@ async def chunks(request: Request, limit: int | None = None) -> AsyncIterator[by
 
     Raises:
         TooLarge: it is longer.
-        DeadlineExceeded: the sender stopped sending.
+        DeadlineExceeded: the sender stopped sending, or sends too slowly.
         Cancelled: the sender is gone.
     """
     stream = request.stream().__aiter__()
-    buffer, total = bytearray(), 0
+    clock = asyncio.get_running_loop().time
+    buffer, total, waited = bytearray(), 0, 0.0
     while True:
+        began, patience = clock(), SILENT_S + total / SLOWEST_BYTES_S - waited
         try:
-            async with asyncio.timeout(CHUNK_S):
+            async with asyncio.timeout(min(SILENT_S, patience)):
                 piece = await anext(stream)
         except StopAsyncIteration:
             break
@@ -136,6 +176,7 @@ async def chunks(request: Request, limit: int | None = None) -> AsyncIterator[by
             raise Cancelled("the sender went away") from None
         except TimeoutError:
             raise DeadlineExceeded("the body stopped coming") from None
+        waited += clock() - began
         total += len(piece)
         if limit is not None and total > limit:
             raise TooLarge(f"the body is longer than {limit} bytes")

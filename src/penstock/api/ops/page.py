@@ -1,11 +1,14 @@
 """The page at the root of the ops port: what is served, by whom, and where to look; no script, nothing from outside."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from typing import Any
 
 from penstock.control.view import Readiness
 from penstock.core.desired import VersionStatus
+
+DIGEST_SHOWN = len("sha256:") + 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +32,17 @@ th { border-bottom: 1px solid #9aa7b4; font-weight: 600 } td { border-bottom: 1p
 """
 
 
-def page(shown: Shown, found: Readiness, statuses: Sequence[VersionStatus], workers: Sequence[tuple[int, str]]) -> str:
-    """The page as HTML."""
+def page(
+    shown: Shown,
+    found: Readiness,
+    statuses: Sequence[VersionStatus],
+    workers: Sequence[tuple[int, str]],
+    models: Sequence[Mapping[str, Any]],
+) -> str:
+    """The page as HTML; ``models`` is what the registry tells of them, as far as it does."""
     state = "ready" if found.ready else "not ready"
-    versions = [
-        (status.model, status.version or "-", _coloured(status.state.value), status.reason) for status in statuses
-    ]
+    told = {(model["name"], one["version"]): one for model in models for one in model["versions"]}
+    versions = [_version(status, told.get((status.model, status.version), {})) for status in statuses]
     processes = [(str(index), str(pid or "-"), _coloured(word)) for index, (pid, word) in enumerate(workers)]
     return "".join(
         (
@@ -42,11 +50,12 @@ def page(shown: Shown, found: Readiness, statuses: Sequence[VersionStatus], work
             f"<h1>Penstock {escape(shown.version)}: {state}</h1>",
             f"<p>REST <code>{escape(shown.http)}</code>, gRPC <code>{escape(shown.grpc)}</code></p>",
             "<h2>Models</h2>",
-            _table(("Model", "Version", "State", "Reason"), versions),
+            _table(("Model", "Version", "State", "Aliases", "Digest", "Reason"), versions),
             f"<h2>Workers: {found.workers_ready} of {found.workers} ready</h2>",
             _table(("Worker", "Process", "State"), processes),
             '<h2>Look closer</h2><p><a href="/readyz">readiness</a> &middot; <a href="/livez">liveness</a> &middot; ',
-            '<a href="/metrics">metrics</a> &middot; <a href="/admin/v1/models">models as JSON</a></p></body></html>\n',
+            '<a href="/metrics">metrics</a> &middot; <a href="/admin/v1/models">models as JSON</a> &middot; ',
+            '<a href="/admin/v1/audit">who changed what</a></p></body></html>\n',
         )
     )
 
@@ -55,6 +64,21 @@ class _Html(str):
     """Text that is HTML already."""
 
     __slots__ = ()
+
+
+def _version(status: VersionStatus, told: Mapping[str, Any]) -> tuple[str, ...]:
+    return (
+        status.model,
+        status.version or "-",
+        _coloured(status.state.value),
+        ", ".join(told.get("aliases") or ()),
+        _digest(told.get("digest") or ""),
+        status.reason,
+    )
+
+
+def _digest(digest: str) -> str:
+    return _Html(f'<code title="{escape(digest)}">{escape(digest[:DIGEST_SHOWN])}</code>') if digest else ""
 
 
 def _coloured(word: str) -> str:

@@ -1,0 +1,63 @@
+"""The ops plane's application over stand-ins, called without a socket."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from penstock.api.ops.app import build_app
+from penstock.api.ops.page import Shown
+from tests.unit.api_ops.standin import FakeControl, MemoryRegistrar
+
+
+class Client:
+    """Calls the application; a mapping is sent as JSON."""
+
+    def __init__(self, control: FakeControl, registrar: MemoryRegistrar) -> None:
+        self._app = build_app(control, registrar, Shown("1.2.3", "127.0.0.1:1", "127.0.0.1:2"))
+
+    def get(self, path: str, headers: Mapping[str, str] | None = None) -> httpx.Response:
+        return self.request("GET", path, headers)
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | bytes | AsyncIterator[bytes] | None = None,
+    ) -> httpx.Response:
+        async def call() -> httpx.Response:
+            transport = httpx.ASGITransport(self._app, raise_app_exceptions=False)
+            async with httpx.AsyncClient(transport=transport, base_url="http://ops") as client:
+                if isinstance(body, Mapping):
+                    return await client.request(method, path, headers=headers, json=body)
+                return await client.request(method, path, headers=headers, content=body)
+
+        return asyncio.run(call())
+
+    def admin(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | bytes | AsyncIterator[bytes] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> httpx.Response:
+        return self.request(method, f"/admin/v1{path}", headers, body)
+
+
+@pytest.fixture
+def control() -> FakeControl:
+    return FakeControl()
+
+
+@pytest.fixture
+def registrar(tmp_path: Path) -> MemoryRegistrar:
+    return MemoryRegistrar(tmp_path)
+
+
+@pytest.fixture
+def client(control: FakeControl, registrar: MemoryRegistrar) -> Client:
+    return Client(control, registrar)

@@ -1,0 +1,198 @@
+"""Stand-ins for the ops plane's neighbours: a control plane with two models, and a registry in memory."""
+
+import hashlib
+from collections.abc import AsyncIterator, Iterable, Mapping
+from pathlib import Path
+
+from penstock.api.ops.admin import Document
+from penstock.control.view import Readiness
+from penstock.core.desired import State, VersionStatus
+from penstock.core.errors import Conflict, InvalidInput, NotFound, Refused
+from penstock.registry.records import By, Content, VersionRecord
+from penstock.registry.store import ANY, Expected
+from penstock.telemetry.metrics import REQUESTS, Point, Reading
+
+BAD_BYTES = b"no graph"
+
+
+class FakeControl:
+    """One good model and a bad one."""
+
+    def __init__(self) -> None:
+        self.ready = True
+
+    def readiness(self) -> Readiness:
+        return Readiness(self.ready, 2 if self.ready else 1, 2, {"READY": 1, "UNAVAILABLE": 1})
+
+    def statuses(self) -> list[VersionStatus]:
+        return [
+            VersionStatus("good", "1", State.READY),
+            VersionStatus("<bad>", "", State.UNAVAILABLE, "no <version>"),
+        ]
+
+    def worker_states(self) -> list[tuple[int, str]]:
+        return [(4711, "ready"), (0, "absent")]
+
+    def readings(self) -> Iterable[Reading]:
+        return [Point(REQUESTS, ("good", "1", "stable", "rest", "200"), 5)]
+
+
+class MemoryRegistrar:
+    """A registry's rules without its parts: names, contents by digest, compare-and-set, and an audit."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.revisions: dict[str, int] = {}
+        self.versions: dict[tuple[str, str], Document] = {}
+        self.aliases: dict[tuple[str, str], str] = {}
+        self.kept: dict[str, Document] = {}
+        self.changes: list[Document] = []
+        self.contents: dict[str, bytes] = {}
+        self.most_held = 0
+        self.fault: Exception | None = None
+        self.calls: list[tuple[Mapping[str, str], bytes]] = []
+
+    def _look(self) -> None:
+        if self.fault is not None:
+            raise self.fault
+
+    def _compare(self, model: str, if_revision: int | None) -> None:
+        present = self.revisions.get(model, 0)
+        if if_revision is not None and if_revision != present:
+            raise Conflict(f"model '{model}' is at revision {present}, not {if_revision}; look again")
+
+    def _changed(self, model: str, action: str, subject: str, by: By) -> int:
+        entry = {"seq": len(self.changes) + 1, "action": action, "subject": subject, "model": model}
+        self.changes.append({**entry, "actor": by.actor, "reason": by.reason})
+        self.revisions[model] = len(self.changes)
+        return self.revisions[model]
+
+    async def models(self) -> list[Document]:
+        self._look()
+        return [await self.model(name) for name in sorted(self.revisions)]
+
+    async def model(self, name: str) -> Document:
+        self._look()
+        if name not in self.revisions:
+            raise NotFound(f"unknown model '{name}'")
+        return {
+            "name": name,
+            "revision": self.revisions[name],
+            "aliases": {alias: version for (model, alias), version in self.aliases.items() if model == name},
+            "settings": self.kept.get(name, {"versions": "all"}),
+            "versions": [
+                {**one, "aliases": [a for (m, a), v in self.aliases.items() if m == name and v == one["version"]]}
+                for (model, _), one in self.versions.items()
+                if model == name
+            ],
+        }
+
+    async def push(
+        self,
+        model: str,
+        version: str,
+        chunks: AsyncIterator[bytes],
+        metadata: Document,
+        by: By,
+        if_revision: int | None = None,
+    ) -> tuple[Document, bool]:
+        self._look()
+        if not version[:1].isdigit():
+            raise InvalidInput("a version begins with a digit")
+        received = bytearray()
+        async for chunk in chunks:
+            self.most_held = max(self.most_held, len(chunk))
+            received += chunk
+        if bytes(received) == BAD_BYTES:
+            raise Refused("it holds no ONNX graph")
+        digest = f"sha256:{hashlib.sha256(received).hexdigest()}"
+        present = self.versions.get((model, version))
+        if present is not None:
+            if present["digest"] != digest:
+                raise Conflict("it exists with another content")
+            return {**present, "model": model, "revision": self.revisions[model]}, False
+        self._compare(model, if_revision)
+        one = {"version": version, "state": "READY", "reason": "", "digest": digest, "metadata": metadata}
+        self.versions[model, version] = one
+        self.contents[digest] = bytes(received)
+        revision = self._changed(model, "version.add", version, by)
+        return {**one, "model": model, "revision": revision}, True
+
+    async def retire(self, model: str, version: str, by: By, if_revision: int | None = None) -> Document:
+        self._compare(model, if_revision)
+        if (model, version) not in self.versions:
+            raise NotFound(f"model '{model}' has no version '{version}'")
+        self.versions[model, version]["state"] = "RETIRED"
+        self._changed(model, "version.retire", version, by)
+        return await self.model(model)
+
+    async def export(self, model: str, version: str) -> tuple[Path, VersionRecord]:
+        self._look()
+        found = self.versions.get((model, version))
+        if found is None:
+            raise NotFound(f"model '{model}' has no version '{version}'")
+        path = self.folder / "content"
+        path.write_bytes(self.contents[found["digest"]])
+        content = Content(found["digest"], path.stat().st_size, "onnx", ())
+        return path, VersionRecord(model, version, content, "2026-11-20T10:00:00.000+00:00", "ann")
+
+    async def alias(
+        self, model: str, alias: str, version: str, by: By, expected: Expected = ANY, if_revision: int | None = None
+    ) -> Document:
+        self._compare(model, if_revision)
+        if (model, version) not in self.versions:
+            raise NotFound(f"model '{model}' serves no version '{version}'")
+        before = self.aliases.get((model, alias))
+        if expected is not ANY and before != expected:
+            raise Conflict(f"alias '{alias}' leads to {before}")
+        self.aliases[model, alias] = version
+        return self._moved(model, alias, before, self._changed(model, "alias.move", alias, by))
+
+    async def drop_alias(self, model: str, alias: str, by: By, if_revision: int | None = None) -> Document:
+        self._compare(model, if_revision)
+        if (model, alias) not in self.aliases:
+            raise NotFound(f"model '{model}' has no alias '{alias}'")
+        before = self.aliases.pop((model, alias))
+        return self._moved(model, alias, before, self._changed(model, "alias.drop", alias, by))
+
+    async def rollback(self, model: str, by: By, alias: str = "champion", if_revision: int | None = None) -> Document:
+        self._compare(model, if_revision)
+        if (model, alias) not in self.aliases:
+            raise Conflict("there is nothing to go back to")
+        return self._moved(model, alias, None, self._changed(model, "alias.rollback", alias, by))
+
+    def _moved(self, model: str, alias: str, before: str | None, revision: int) -> Document:
+        after = self.aliases.get((model, alias))
+        return {"model": model, "alias": alias, "version": after, "before": before, "revision": revision}
+
+    async def settings(self, model: str) -> Document:
+        document = await self.model(model)
+        return {**document["settings"], "revision": document["revision"]}
+
+    async def configure(self, model: str, document: Document, by: By, if_revision: int | None = None) -> Document:
+        self._compare(model, if_revision)
+        self.kept[model] = {**self.kept.get(model, {}), **document}
+        self._changed(model, "model.configure", "settings", by)
+        return await self.settings(model)
+
+    async def verify(self) -> AsyncIterator[Document]:
+        self._look()
+        yield {"done": 0, "total": 1}
+        yield {"done": 1, "total": 1}
+        yield {"findings": []}
+
+    async def collect(self) -> list[str]:
+        self._look()
+        return ["sha256:aa"]
+
+    async def audit(self, model: str | None, after: int | None, limit: int) -> list[Document]:
+        self._look()
+        found = [one for one in self.changes if model in (None, one["model"])]
+        return found[-limit:] if after is None else [one for one in found if one["seq"] > after][:limit]
+
+    async def identity(self) -> Document:
+        return {"id": "memory", "source": "registry", "writable": True, "problem": ""}
+
+    def mlflow_called(self, headers: Mapping[str, str], body: bytes) -> None:
+        self._look()
+        self.calls.append((headers, body))
