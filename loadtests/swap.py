@@ -28,9 +28,9 @@ from onnx import TensorProto, helper, numpy_helper
 from rich.console import Console
 from rich.progress import track
 
+from penstock.cli.by_gateway import ByGateway
 from penstock.cli.client import CallFailed, RestClient
 from penstock.cli.grpc_client import GrpcClient
-from penstock.cli.registries import ByGateway
 from penstock.cli.upload import upload
 
 MODEL = "table"

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from contextlib import suppress
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
@@ -16,6 +17,7 @@ EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}
 """Hosts that mean every interface, and the one to call then."""
 
 PROBE_S = 2.0
+_ADDRESS = re.compile(r"(?:http://)?((?:\[[0-9A-Fa-f:.]+\]|[^\s:/?#@\[\]]+):[0-9]{1,5})/?")
 
 
 def settings(registry: str | None = None) -> config.Settings:
@@ -42,6 +44,18 @@ def local_address(port: Literal["http", "grpc", "ops"]) -> str:
     return f"{EVERYWHERE.get(found.host, found.host)}:{ports[port]}"
 
 
+def address_of(url: str) -> str:
+    """The host:port that a person gave with --url.
+
+    Raises:
+        typer.Exit: it is none.
+    """
+    matched = _ADDRESS.fullmatch(url.strip())
+    if matched is None or int(matched[1].rpartition(":")[2]) > 65535:
+        fail(f"--url: expected HOST:PORT (got '{url}')", Exit.USAGE)
+    return matched[1]
+
+
 def registry_place(found: config.Settings) -> Place:
     """Where the registry lies that the settings mean.
 
@@ -56,12 +70,34 @@ def registry_place(found: config.Settings) -> Place:
 
 def running_gateway(place: Place, by_settings: bool) -> str | None:
     """The ops address of the gateway that runs on a home, or else, ``by_settings``, at the settings' own address."""
-    with suppress(OSError, ValueError, KeyError):
+    with suppress(OSError, ValueError, KeyError, TypeError):
         recorded = json.loads((place.home / "gateway.json").read_text())
-        if _answers(recorded["ops"]):
+        if _is_alive(recorded["pid"]) and _answers(recorded["ops"]):
             return str(recorded["ops"])
+    if not by_settings:
+        return None
     address = local_address("ops")
-    return address if by_settings and _answers(address) else None
+    return address if _answers(address) else None
+
+
+def leads_to_a_port(found: config.Settings) -> bool:
+    """Whether a gateway may be looked for at the settings' own address.
+
+    Somebody who names a home or a registry means that one, not whichever gateway has the usual port.
+    """
+    stated = found.model_fields_set
+    return "ops_port" in stated or not stated & {"home", "registry"}
+
+
+def _is_alive(pid: int) -> bool:
+    """Whether the process that left a record still runs: its port may be another gateway's by now."""
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return True
 
 
 def _answers(address: str) -> bool:

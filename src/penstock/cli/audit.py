@@ -7,7 +7,8 @@ import typer
 
 from penstock.cli.client import CallFailed
 from penstock.cli.console import data_console, fail, print_json
-from penstock.cli.models import AsJson, Url, Where, date_of, open_registry, table_of
+from penstock.cli.models import AsJson, Url, Where, date_of, table_of
+from penstock.cli.registries import open_registry
 
 
 def register(app: typer.Typer) -> None:

@@ -7,6 +7,8 @@ from typing import Any, NoReturn
 import typer
 from rich.console import Console
 
+from penstock.core.texts import escaped, legible
+
 
 class Exit(IntEnum):
     """What an exit code of `penstock` says."""
@@ -24,7 +26,7 @@ class Exit(IntEnum):
 
 def say(message: str) -> None:
     """Tell the person something, on stderr."""
-    typer.echo(message, err=True)
+    typer.echo(legible(message), err=True)
 
 
 def fail(message: str, code: Exit = Exit.FAILURE) -> NoReturn:
@@ -33,13 +35,13 @@ def fail(message: str, code: Exit = Exit.FAILURE) -> NoReturn:
     Raises:
         typer.Exit: always, with ``code``.
     """
-    typer.echo(f"penstock: {message}", err=True)
+    typer.echo(f"penstock: {legible(message)}", err=True)
     raise typer.Exit(code)
 
 
 def print_json(document: Any) -> None:
     """A document for programs, on stdout."""
-    typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
+    typer.echo(escaped(json.dumps(document, indent=2, ensure_ascii=False)))
 
 
 def data_console() -> Console:

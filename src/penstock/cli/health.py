@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from penstock.cli.addresses import local_address
+from penstock.cli.addresses import address_of, local_address
 from penstock.cli.console import Exit, print_json, say
 
 
@@ -21,7 +21,7 @@ def health(
     as_json: Annotated[bool, typer.Option("--json", help="Print what /readyz answered.")] = False,
 ) -> None:
     """Ask a running gateway whether it is ready: exit 0 if it is, 7 if it is not or does not answer."""
-    ready, facts = ask((url or local_address("ops")).removeprefix("http://").rstrip("/"), timeout)
+    ready, facts = ask(address_of(url) if url else local_address("ops"), timeout)
     if as_json:
         print_json(facts)
     else:

@@ -11,10 +11,9 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn, TransferSpeedColumn
 from rich.table import Table
 
-from penstock.cli.addresses import registry_place, running_gateway, settings
 from penstock.cli.client import CallFailed, Document
 from penstock.cli.console import Exit, data_console, fail, print_json, say
-from penstock.cli.registries import ByGateway, ByHand, Registry, Tell
+from penstock.cli.registries import Registry, Tell, open_registry
 
 Url = Annotated[str | None, typer.Option(help="HOST:PORT of a gateway's ops port. [the one that runs on the registry]")]
 Where = Annotated[str | None, typer.Option("--registry", metavar="URL", help="The registry. [as in the settings]")]
@@ -29,7 +28,7 @@ COLOURS = {"READY": "green", "LOADING": "yellow", "UNLOADING": "yellow", "UNAVAI
 def register(app: typer.Typer) -> None:
     """Add the verbs to the command line."""
     group = typer.Typer(no_args_is_help=True, help="Push, list, show, alias, roll back, retire, verify, export.")
-    for verb in (push, listed, show, alias, rollback, retire, verify, export, configured, collect):
+    for verb in (push, listed, show, alias, unalias, rollback, retire, verify, export, configured, collect):
         name = {"listed": "list", "configured": "settings"}.get(verb.__name__, verb.__name__)
         group.command(name)(verb)
     app.add_typer(group, name="models")
@@ -127,6 +126,19 @@ def alias(
         _told(found.alias(name, alias, version, expect, reason), as_json)
 
 
+def unalias(
+    name: Name,
+    alias: Annotated[str, typer.Argument(help="The alias to take away.")],
+    reason: Reason = "",
+    url: Url = None,
+    registry: Where = None,
+    as_json: AsJson = False,
+) -> None:
+    """Take an alias away."""
+    with _registry(url, registry) as found:
+        _told(found.drop_alias(name, alias, reason), as_json)
+
+
 def rollback(
     name: Name,
     alias: Annotated[str, typer.Option(help="The alias to lead back.")] = "champion",
@@ -177,8 +189,8 @@ def export(
     model, version = _split(name)
     scratch = file.with_name(f".{file.name}.part")
     try:
-        with _registry(url, registry) as found, _progress(name) as tell:
-            digest = found.export(model, version, scratch, tell)
+        with _registry(url, registry) as found, _progress(name) as tell, scratch.open("wb") as written:
+            digest = found.export(model, version, written.write, tell)
         if hash_file(scratch) != digest:
             fail(f"what arrived of {name} is not what was pushed", Exit.INTEGRITY)
         scratch.replace(file)
@@ -222,16 +234,6 @@ def _registry(url: str | None, registry: str | None) -> Iterator[Registry]:
         yield open_registry(url, registry)
     except CallFailed as failure:
         fail(str(failure), failure.code)
-
-
-def open_registry(url: str | None, registry: str | None) -> Registry:
-    """The gateway that was named or runs on the registry; where none does, the registry itself."""
-    if url is not None:
-        return ByGateway(url.removeprefix("http://").rstrip("/"))
-    found = settings(registry)
-    place = registry_place(found)
-    address = running_gateway(place, by_settings=registry is None)
-    return ByGateway(address) if address else ByHand(place, found)
 
 
 @contextmanager
@@ -285,7 +287,8 @@ def _told(move: Document, as_json: bool) -> None:
         print_json(move)
         return
     late = "" if move.get("acknowledged", True) else "; not every worker has it yet"
-    say(f"{move['alias']} of {move['model']} leads to {move['version']}, before to {move['before'] or 'nothing'}{late}")
+    now, before = (move[side] or "nothing" for side in ("version", "before"))
+    say(f"{move['alias']} of {move['model']} leads to {now}, before to {before}{late}")
 
 
 def _because(one: Document) -> str:

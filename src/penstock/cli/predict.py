@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from penstock.cli.addresses import local_address
+from penstock.cli.addresses import address_of, local_address
 from penstock.cli.client import CallFailed, Client, Document, Reply, RestClient
 from penstock.cli.console import Exit, data_console, fail, print_json, say
 from penstock.cli.requests import BadData, describe, is_request, read_data, to_request
@@ -47,7 +47,7 @@ def predict(
 
 def _client(by_grpc: bool, url: str | None, timeout_s: float) -> Client:
     if not by_grpc:
-        return RestClient((url or local_address("http")).removeprefix("http://").rstrip("/"), timeout_s)
+        return RestClient(address_of(url) if url else local_address("http"), timeout_s)
     from penstock.cli.grpc_client import GrpcClient
 
     return GrpcClient(url or local_address("grpc"), timeout_s)

@@ -28,6 +28,7 @@ def upload(path: Path) -> Upload:
     """
     if path.is_dir():
         files = {str(file.relative_to(path)): file for file in sorted(path.rglob("*")) if file.is_file()}
+        files = {name: file for name, file in files.items() if not _is_hidden(name)}
         if not files:
             raise BadModel(f"{path} holds no file")
         return _packed(files)
@@ -38,7 +39,13 @@ def upload(path: Path) -> Upload:
 
         if weights := weight_files(path):
             return _packed({path.name: path, **{name: _beside(path, name) for name in weights}})
-    return Upload(path.stat().st_size, "application/octet-stream", _chunks(path))
+    size = path.stat().st_size
+    return Upload(size, "application/octet-stream", _chunks(path, size))
+
+
+def _is_hidden(name: str) -> bool:
+    """What other tools leave in a folder: version control, caches, desktops."""
+    return any(part.startswith(".") for part in Path(name).parts)
 
 
 def _beside(graph: Path, name: str) -> Path:
@@ -54,7 +61,11 @@ def _packed(files: dict[str, Path]) -> Upload:
     return Upload(packed_size(files), "application/x-tar", pack(files))
 
 
-def _chunks(path: Path) -> Iterator[bytes]:
+def _chunks(path: Path, size: int) -> Iterator[bytes]:
     with path.open("rb") as file:
-        while chunk := file.read(CHUNK):
+        while size:
+            chunk = file.read(min(CHUNK, size))
+            if not chunk:
+                raise BadModel(f"{path} became shorter while it was read")
+            size -= len(chunk)
             yield chunk

@@ -19,6 +19,11 @@ def is_readable(text: str) -> bool:
     return _UNREADABLE.search(text) is None
 
 
+def escaped(document: str) -> str:
+    """A JSON document with everything escaped that could steer a terminal; it means the same."""
+    return _ILLEGIBLE.sub(lambda found: f"\\u{ord(found[0]):04x}", document)
+
+
 def legible(text: str) -> str:
     """A text from outside, fit for a terminal: what could steer it is replaced by U+FFFD."""
     return _ILLEGIBLE.sub("\ufffd", text)

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from penstock.cli.by_gateway import ByGateway
 from penstock.cli.client import CallFailed, Client, Document, RestClient
 from penstock.cli.demo import counts, pictures
 from penstock.cli.demo.gateway import Gateway, GatewayFailed, running
@@ -33,7 +34,6 @@ from penstock.cli.demo.training import (
     write_version,
 )
 from penstock.cli.grpc_client import GrpcClient
-from penstock.cli.registries import ByGateway
 from penstock.cli.upload import upload
 from penstock.core.tensors import Array
 

@@ -1,0 +1,167 @@
+"""The road to a registry through the admin API of a running gateway."""
+
+import json
+import select
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from http.client import HTTPConnection, HTTPException, HTTPResponse
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from penstock.cli.client import CallFailed, Document
+from penstock.cli.console import Exit
+from penstock.cli.registries import EXIT_OF, Tell, Write, actor, told
+from penstock.cli.upload import Upload
+
+CALL_S = 60.0
+CHUNK = 1 << 20
+LONG_CALL_S = 900.0
+"""Wait for a push, which ends with the version loaded, and for a check of everything."""
+
+
+class ByGateway:
+    """Through the admin API of a gateway at ``address`` (host:port of its ops port)."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+
+    def models(self) -> list[Document]:
+        """See ``Registry``."""
+        found: list[Document] = self._call("GET", "/models").get("models", [])
+        return found
+
+    def model(self, name: str) -> Document:
+        """See ``Registry``."""
+        return self._call("GET", _path(name))
+
+    def push(self, model: str, version: str, data: Upload, metadata: Document, reason: str, tell: Tell) -> Document:
+        """See ``Registry``."""
+        headers = {
+            "content-type": data.kind,
+            "content-length": str(data.size),
+            "penstock-metadata": json.dumps(metadata),
+            "penstock-reason": quote(reason),
+        }
+        return self._call("PUT", _path(model, "versions", version), told(data, tell), headers, LONG_CALL_S)
+
+    def alias(self, model: str, alias: str, version: str, expected: str | None, reason: str) -> Document:
+        """See ``Registry``."""
+        body: Document = {"version": version, "reason": reason}
+        if expected is not None:
+            body["expected"] = expected or None
+        return self._call("PUT", _path(model, "aliases", alias), body)
+
+    def drop_alias(self, model: str, alias: str, reason: str) -> Document:
+        """See ``Registry``."""
+        return self._call("DELETE", _path(model, "aliases", alias), {"reason": reason})
+
+    def rollback(self, model: str, alias: str, reason: str) -> Document:
+        """See ``Registry``."""
+        return self._call("POST", _path(model, "rollback"), {"alias": alias, "reason": reason})
+
+    def retire(self, model: str, version: str, reason: str) -> Document:
+        """See ``Registry``."""
+        return self._call("DELETE", _path(model, "versions", version), {"reason": reason})
+
+    def configure(self, model: str, changes: Document, reason: str) -> Document:
+        """See ``Registry``."""
+        path = _path(model, "settings")
+        return self._call("PUT", path, {**changes, "reason": reason}) if changes else self._call("GET", path)
+
+    def verify(self, tell: Tell) -> list[Document]:
+        """See ``Registry``."""
+        with self._answer("POST", "/registry/verify", None, {}, LONG_CALL_S) as answer:
+            for text in answer:
+                line = json.loads(text)
+                if "findings" in line:
+                    findings: list[Document] = line["findings"]
+                    return findings
+                tell(line["done"], line["total"])
+        raise CallFailed("the gateway did not finish the check", Exit.UNAVAILABLE)
+
+    def export(self, model: str, version: str, write: Write, tell: Tell) -> str:
+        """See ``Registry``."""
+        path = f"{_path(model, 'versions', version)}/content"
+        with self._answer("GET", path, None, {}, LONG_CALL_S) as answer:
+            total, done = int(answer.headers.get("content-length", 0)), 0
+            while chunk := answer.read(CHUNK):
+                write(chunk)
+                done += len(chunk)
+                tell(done, total)
+            if done < total:
+                raise CallFailed("the gateway went away before all had come", Exit.UNAVAILABLE)
+            return answer.headers["penstock-digest"] or ""
+
+    def collect(self) -> list[str]:
+        """See ``Registry``."""
+        deleted: list[str] = self._call("POST", "/registry/collect", None, {}, LONG_CALL_S).get("deleted", [])
+        return deleted
+
+    def audit(self, model: str | None, limit: int) -> list[Document]:
+        """See ``Registry``."""
+        query = urlencode({"limit": limit} | ({"model": model} if model else {}))
+        entries: list[Document] = self._call("GET", f"/audit?{query}").get("entries", [])
+        return entries
+
+    def _call(
+        self,
+        method: str,
+        path: str,
+        body: Document | Iterable[bytes] | None = None,
+        headers: Mapping[str, str] | None = None,
+        seconds: float = CALL_S,
+    ) -> Document:
+        sent: bytes | Iterable[bytes] | None = body if not isinstance(body, dict) else json.dumps(body).encode()
+        stated = {"content-type": "application/json"} if isinstance(body, dict) else {}
+        with self._answer(method, path, sent, {**stated, **(headers or {})}, seconds) as answer:
+            document = json.loads(answer.read())
+        if not isinstance(document, dict):
+            raise CallFailed(f"what answers at {self._address} is no gateway", Exit.UNAVAILABLE)
+        return document
+
+    @contextmanager
+    def _answer(
+        self, method: str, path: str, body: Any, headers: Mapping[str, str], seconds: float
+    ) -> Iterator[HTTPResponse]:
+        connection = HTTPConnection(self._address, timeout=seconds)
+        sent = body if body is None or isinstance(body, bytes) else _until_answered(connection, body)
+        stated = {"penstock-actor": quote(actor()), **headers}
+        try:
+            with _named(self._address):
+                with suppress(BrokenPipeError, ConnectionResetError):  # refused already: the answer says why
+                    connection.request(method, f"/admin/v1{path}", sent, stated)
+                answer = connection.getresponse()
+                if answer.status not in (200, 201):
+                    raise _refusal(answer)
+                yield answer
+        finally:
+            connection.close()
+
+
+def _until_answered(connection: HTTPConnection, chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """What is to be sent, until the gateway answers: it has refused then, and the rest would be for nothing."""
+    for chunk in chunks:
+        yield chunk
+        if connection.sock is None or select.select([connection.sock], [], [], 0)[0]:
+            return
+
+
+@contextmanager
+def _named(address: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, HTTPException, ValueError) as error:
+        reason = str(error) or type(error).__name__
+        raise CallFailed(f"no answer from {address}: {reason}", Exit.UNAVAILABLE) from None
+
+
+def _refusal(answer: HTTPResponse) -> CallFailed:
+    try:
+        text = str(json.loads(answer.read())["error"])
+    except (ValueError, KeyError, TypeError):
+        text = f"the gateway answered with status {answer.status}"
+    return CallFailed(text, EXIT_OF.get(answer.headers["penstock-fault"] or "", Exit.FAILURE))
+
+
+def _path(model: str, *parts: str) -> str:
+    return "/".join(["/models", *(quote(part, safe="") for part in (model, *parts))])

@@ -1,0 +1,167 @@
+"""The road to a registry by hand, in this process, for where no gateway runs; what is admitted counts as ready."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+
+from penstock.cli.client import CallFailed, Document
+from penstock.cli.console import Exit
+from penstock.cli.registries import EXIT_OF, Tell, Write, actor, told
+from penstock.cli.upload import Upload
+from penstock.config import Settings
+from penstock.core.errors import Fault
+from penstock.core.lineage import metadata_of
+from penstock.registry.admission import AdmissionOptions, Examiner
+from penstock.registry.documents import ADMITTED, Shown, model_document
+from penstock.registry.place import Place
+from penstock.registry.records import By, ModelRecord, Report, Subject
+from penstock.registry.registry import CHAMPION, check_alias, check_names, open_registry, usable_versions
+from penstock.registry.settings import settings_in, settings_out
+from penstock.registry.store import ANY, Move
+
+CHUNK = 1 << 20
+
+
+class ByHand:
+    """Directly in the registry at a place, with admission in this process; what is admitted counts as ready."""
+
+    def __init__(self, place: Place, settings: Settings) -> None:
+
+        with _faults_named():
+            self._registry = open_registry(place, settings.admission.max_bytes)
+            self._registry.store.identity()
+        self._admission = AdmissionOptions(settings.admission.seconds, settings.admission.memory_bytes)
+
+    def models(self) -> list[Document]:
+        """See ``Registry``."""
+        with _faults_named():
+            return [_document(record) for record in self._registry.store.models()]
+
+    def model(self, name: str) -> Document:
+        """See ``Registry``."""
+        with _faults_named():
+            return _document(self._registry.store.model(name))
+
+    def push(self, model: str, version: str, data: Upload, metadata: Document, reason: str, tell: Tell) -> Document:
+        """See ``Registry``."""
+        with _faults_named():
+            check_names(model, version)
+            checked = metadata_of(metadata)
+            with self._registry.receive() as incoming:
+                for chunk in told(data, tell):
+                    incoming.write(chunk)
+                incoming.close()
+                with self._registry.prepared(incoming) as prepared:
+                    report = asyncio.run(self._examine(prepared.subject))
+                    self._registry.commit(prepared, model, version, report, checked, By(actor(), reason))
+            document = _document(self._registry.store.model(model))
+        shown = next(one for one in document["versions"] if one["version"] == version)
+        return {**shown, "model": model, "revision": document["revision"]}
+
+    async def _examine(self, subject: Subject) -> Report:
+
+        examiner = Examiner(self._admission)
+        try:
+            return await examiner.examine(subject)
+        finally:
+            await examiner.close()
+
+    def alias(self, model: str, alias: str, version: str, expected: str | None, reason: str) -> Document:
+        """See ``Registry``."""
+        with _faults_named():
+            check_alias(alias)
+            self._registry.store.model(model)
+            wanted = ANY if expected is None else expected or None
+            move = self._registry.store.move_alias(model, alias, version, self._by(reason), expected=wanted)
+        return _moved(model, alias, move)
+
+    def drop_alias(self, model: str, alias: str, reason: str) -> Document:
+        """See ``Registry``."""
+        with _faults_named():
+            self._registry.store.model(model)
+            move = self._registry.store.drop_alias(model, alias, self._by(reason))
+        return _moved(model, alias, move)
+
+    def rollback(self, model: str, alias: str, reason: str) -> Document:
+        """See ``Registry``."""
+        with _faults_named():
+            check_alias(alias)
+            usable = usable_versions(self._registry.store.model(model))
+            fallback = usable[-2] if alias == CHAMPION and len(usable) > 1 else None
+            move = self._registry.store.roll_back(model, alias, self._by(reason), usable.__contains__, fallback)
+        return _moved(model, alias, move)
+
+    def retire(self, model: str, version: str, reason: str) -> Document:
+        """See ``Registry``."""
+        with _faults_named():
+            self._registry.store.retire(model, version, self._by(reason))
+        return self.model(model)
+
+    def configure(self, model: str, changes: Document, reason: str) -> Document:
+        """See ``Registry``."""
+        with _faults_named():
+            record = self._registry.store.model(model)
+            if not changes:
+                return {**settings_out(record.settings), "revision": record.revision}
+            settings = settings_in({**settings_out(record.settings), **changes})
+            revision = self._registry.store.configure(model, settings, self._by(reason))
+        return {**settings_out(settings), "revision": revision}
+
+    def verify(self, tell: Tell) -> list[Document]:
+        """See ``Registry``."""
+        with _faults_named():
+            return [asdict(finding) for finding in self._registry.verify(tell)]
+
+    def export(self, model: str, version: str, write: Write, tell: Tell) -> str:
+        """See ``Registry``."""
+        with _faults_named():
+            path, record = self._registry.export(model, version)
+            done = 0
+            with path.open("rb") as file:
+                while chunk := file.read(CHUNK):
+                    write(chunk)
+                    done += len(chunk)
+                    tell(done, record.content.size)
+        return record.content.digest
+
+    def collect(self) -> list[str]:
+        """See ``Registry``."""
+        with _faults_named():
+            return self._registry.collect()
+
+    def audit(self, model: str | None, limit: int) -> list[Document]:
+        """See ``Registry``."""
+        with _faults_named():
+            return [asdict(entry) for entry in self._registry.store.audit(model, None, limit)]
+
+    def _by(self, reason: str) -> By:
+
+        return By(actor(), reason)
+
+
+def _document(record: ModelRecord) -> Document:
+
+    return model_document(record, {version: Shown(ADMITTED) for version in record.versions})
+
+
+def _moved(model: str, alias: str, move: Move) -> Document:
+    return {
+        "model": model,
+        "alias": alias,
+        "version": move.after,
+        "before": move.before,
+        "revision": move.revision,
+        "acknowledged": False,  # nobody serves it from here
+    }
+
+
+@contextmanager
+def _faults_named() -> Iterator[None]:
+
+    try:
+        yield
+    except Fault as fault:
+        raise CallFailed(str(fault), EXIT_OF.get(fault.kind, Exit.FAILURE)) from None
+    except OSError as error:
+        raise CallFailed((error.strerror or type(error).__name__).lower(), Exit.FAILURE) from None
