@@ -92,6 +92,13 @@ class Watch(_Section):
     """Time a version's files must have stayed the same before it is taken."""
 
 
+class Prometheus(_Section):
+    """A Prometheus server."""
+
+    url: Annotated[str, Field(pattern=r"^https?://[^\s]+$")]
+    """Its address, such as http://127.0.0.1:9090."""
+
+
 class Mlflow(_Section):
     """An MLflow tracking server whose registered models are mirrored into the registry."""
 
@@ -157,6 +164,9 @@ class Settings(BaseSettings):
     admission: Admission = Admission()
     watch: Watch = Watch()
 
+    prometheus: Prometheus | None = None
+    """A Prometheus server that guards of rollouts may ask; none by default."""
+
     mlflow: Mlflow | None = None
     """An MLflow server to mirror; none by default."""
 
@@ -205,6 +215,8 @@ def document(settings: Settings) -> dict[str, Any]:
     """Settings as the plain values a file would hold; passwords in addresses are masked."""
     values = settings.model_dump(mode="json")
     values["registry"] = _masked(values["registry"])
+    if values["prometheus"]:
+        values["prometheus"]["url"] = _masked(values["prometheus"]["url"])
     if values["mlflow"]:
         values["mlflow"]["url"] = _masked(values["mlflow"]["url"])
     return values

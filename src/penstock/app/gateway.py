@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from penstock import __version__
 from penstock.app.logs import set_up
-from penstock.app.models import GatewayRecord, Models
+from penstock.app.models import GatewayRecord, Models, TrafficSides
 from penstock.config import Settings
 from penstock.control import ports, processes, runtime
 from penstock.control.opening import Opening, open_instance
@@ -189,12 +189,15 @@ class Gateway:
             await self._plane.stop_now()
             raise
         registrar = self._models.registrar(self._plane.desk, self._plane)
-        server = await asyncio.to_thread(self._ops_server, registrar)
+        sides = self._models.sides(self._plane, self._opening.instance.path.name)
+        self._plane.measure(sides.rollouts.readings)
+        server = await asyncio.to_thread(self._ops_server, registrar, sides)
         server.start(self._ops_socket)
         record = GatewayRecord(self._place.home)
         record.write(self._ops)
         retiring: list[asyncio.Task[None]] = []
-        work = [asyncio.create_task(job) for job in self._models.background(registrar)]
+        jobs = [*self._models.background(registrar), *sides.background()]
+        work = [asyncio.create_task(job) for job in jobs]
         if await _first(self._plane.until_ready(), signals.first.wait()):
             self._announce()
             options = self._opening.options
@@ -210,13 +213,16 @@ class Gateway:
             task.cancel()
         await server.stop()
         registrar.close()
+        sides.close()
 
-    def _ops_server(self, registrar: Registrar) -> "OpsServer":
+    def _ops_server(self, registrar: Registrar, sides: TrafficSides) -> "OpsServer":
         """Made on a thread: the import takes time the workers' first messages need not wait for."""
         from penstock.api.ops.page import Shown  # noqa: PLC0415 - see above
         from penstock.api.ops.server import OpsServer  # noqa: PLC0415
+        from penstock.api.ops.traffic import Sides  # noqa: PLC0415 - see above
 
-        return OpsServer(self._plane, registrar, Shown(__version__, self._http, self._grpc))
+        decides = Sides(sides.traffic, sides.rollouts, sides.experiments)
+        return OpsServer(self._plane, registrar, decides, Shown(__version__, self._http, self._grpc))
 
     def _announce(self) -> None:
         """Tell that the gateway is ready: the file first, so that whoever reads the line finds it."""

@@ -7,23 +7,30 @@ import os
 import time
 from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from penstock.config import Settings
 from penstock.control.desire import Found
 from penstock.control.desk import Desk
+from penstock.control.experiments import Experiments
 from penstock.control.folder_source import FolderContents
 from penstock.control.mirror import Mirror
 from penstock.control.named import NamedFolder
+from penstock.control.plane import ControlPlane
+from penstock.control.prometheus import Prometheus
 from penstock.control.registrar import Parts, Registrar, Serving
 from penstock.control.registry_source import RegistrySource
+from penstock.control.rollouts import Rollouts
 from penstock.control.runtime import write_atomically
+from penstock.control.traffic import Traffic
 from penstock.core.errors import Fault, InvalidInput, NotReady
 from penstock.registry.admission import AdmissionOptions, Examiner, edition
 from penstock.registry.mlflow_source import MlflowSource
 from penstock.registry.picture import Picture
 from penstock.registry.place import Place
+from penstock.registry.traffic import TrafficStore
 from penstock.registry.webhooks import verify_mlflow
 
 log = logging.getLogger("penstock.app")
@@ -32,6 +39,24 @@ REGISTRY_LOOK_S = 0.5
 """What another gateway changed in a shared registry is seen after that time at the latest."""
 
 COLLECT_S = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class TrafficSides:
+    """Routes, rollouts and experiments of one gateway."""
+
+    traffic: Traffic
+    rollouts: Rollouts
+    experiments: Experiments
+
+    def background(self) -> list[Coroutine[Any, Any, None]]:
+        """What goes on beside serving."""
+        return [self.traffic.run(), self.rollouts.run(), self.experiments.run()]
+
+    def close(self) -> None:
+        """Let their threads go."""
+        for side in (self.traffic, self.rollouts, self.experiments):
+            side.close()
 
 
 class Models:
@@ -84,6 +109,19 @@ class Models:
         if self._parts is None:
             raise RuntimeError
         return Registrar(self._parts, desk, serving)
+
+    def sides(self, plane: ControlPlane, gateway: str) -> TrafficSides:
+        """What decides the traffic; only after the first scan."""
+        if self._parts is None:
+            raise RuntimeError
+        store = TrafficStore(self._parts.store.connections)
+        prometheus = self._settings.prometheus
+        ask = None if prometheus is None else Prometheus(prometheus.url)
+        return TrafficSides(
+            Traffic(self._parts.store, store, plane),
+            Rollouts(store, plane, gateway, ask),
+            Experiments(store, plane, gateway),
+        )
 
     def background(self, registrar: Registrar) -> list[Coroutine[Any, Any, None]]:
         """What goes on beside serving."""

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,13 @@ from penstock.control.runtime import Instance
 from penstock.core.desired import Desired, State, VersionStatus
 from penstock.monitor.counters import DRAINING, READY
 from penstock.serving.dataplane import DataPlane
+from penstock.serving.feedback import Told
 from penstock.serving.loader import Loader
 
 log = logging.getLogger("penstock.worker")
 
 BEAT_S = 0.1
+SAMPLES_S = 1.0
 OWN_S = 5.0
 """A predecessor in the slot has that long to be gone."""
 
@@ -46,7 +49,8 @@ class Worker:
     def __init__(self, instance: Instance, index: int, files: list[SlotFile], options: WorkerOptions) -> None:
         self._options = options
         self._slot = files[index].slot
-        self._link = Link(instance.socket, index, self._wanted, options.load_s + COMMAND_MARGIN_S)
+        wait_s = options.load_s + COMMAND_MARGIN_S
+        self._link = Link(instance.socket, index, self._wanted, wait_s, self._join)
         slots = [file.slot for file in files]
         self._plane = DataPlane(self._slot, totals(slots), self._link, int(options.deadline_s * 1e9))
         self._loader = Loader(self._plane, self._slot, options.threads, self._reported)
@@ -63,6 +67,7 @@ class Worker:
         """Serve until asked to stop, or until no control process has been met for the grace time; then drain."""
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._asked_to_stop.set)
         beat = asyncio.create_task(self._beat())
+        telling = asyncio.create_task(self._tell_samples())
         work = [asyncio.create_task(self._apply()), asyncio.create_task(self._keep_in_touch())]
         stop = asyncio.create_task(self._asked_to_stop.wait())
         tasks: list[asyncio.Task[Any]] = [stop, *work]
@@ -73,7 +78,7 @@ class Worker:
                     task.result()
             await self._drain()
         finally:
-            for ended in (beat, *tasks):
+            for ended in (beat, telling, *tasks):
                 ended.cancel()
 
     def _wanted(self, desired: Desired) -> None:
@@ -88,6 +93,9 @@ class Worker:
             if status.state is State.READY and key not in self._told:
                 self._told.add(key)
                 self._describe(status.model, status.version)
+
+    def _join(self, model: str, told: Sequence[Told]) -> list[Told]:
+        return self._plane.recent.join(model, told)
 
     def _describe(self, model: str, version: str) -> None:
         told = self._plane.metadata(model, version)
@@ -122,8 +130,19 @@ class Worker:
 
     async def _beat(self) -> None:
         while True:
+            busy, began = time.thread_time(), time.monotonic()
             self._slot.beat(time.monotonic_ns())
             await asyncio.sleep(BEAT_S)
+            self._plane.busy = (time.thread_time() - busy) / (time.monotonic() - began)
+
+    async def _tell_samples(self) -> None:
+        """Tell now and then what the shadows disagreed on."""
+        while True:
+            await asyncio.sleep(SAMPLES_S)
+            for lane in self._loader.shadows():
+                if lane.changed:
+                    samples = [{**one.request, "badness": one.badness} for one in lane.worst()]
+                    self._link.samples(lane.identity.model, lane.identity.version, samples)
 
     async def _drain(self) -> None:
         """Not ready, a moment more of serving, no new calls, the end of those under way."""

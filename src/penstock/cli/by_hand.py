@@ -15,10 +15,10 @@ from penstock.core.lineage import metadata_of
 from penstock.registry.admission import AdmissionOptions, Examiner
 from penstock.registry.documents import ADMITTED, Shown, model_document
 from penstock.registry.place import Place
-from penstock.registry.records import By, ModelRecord, Report, Subject
+from penstock.registry.records import By, ModelRecord, Move, Report, Subject
 from penstock.registry.registry import CHAMPION, check_alias, check_names, open_registry, usable_versions
 from penstock.registry.settings import settings_in, settings_out
-from penstock.registry.store import ANY, Move
+from penstock.registry.store import ANY
 
 CHUNK = 1 << 20
 

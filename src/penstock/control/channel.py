@@ -6,6 +6,7 @@ import socket
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Protocol
 
@@ -25,6 +26,9 @@ from penstock.core.errors import Fault, Internal, Overloaded
 log = logging.getLogger("penstock.control")
 
 HELLO_S = 5.0
+SEARCH_S = 1.0
+"""Workers have that long to look for answers that were told of."""
+
 COMMANDS = 32
 """Repository requests of one worker that may wait for their answer."""
 
@@ -81,6 +85,9 @@ class Channel:
         self._conversations: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
         self.reports: dict[int, Report] = {}
         self.signatures: dict[Key, Message] = {}
+        self._searches: dict[int, asyncio.Future[int]] = {}
+        self._numbers = count(1)
+        self._samples: dict[tuple[str, str, int], list[Message]] = {}
 
     async def start(self) -> None:
         """Listen for workers; a socket file of a dead predecessor is replaced."""
@@ -98,8 +105,15 @@ class Channel:
     def publish(self, desired: Desired) -> None:
         """Tell every worker, present and to come, what to serve."""
         self._desired = desired
+        served = {(model.name, one.version) for model in desired.models for one in model.versions}
+        self._samples = {key: samples for key, samples in self._samples.items() if key[:2] in served}
         for outbox in self._outboxes.values():
             _put_desired(outbox, desired)
+
+    def samples_of(self, model: str, version: str) -> list[Message]:
+        """What any worker told of the requests a shadow disagreed on, worst first."""
+        told = [one for key, samples in self._samples.items() if key[:2] == (model, version) for one in samples]
+        return sorted(told, key=lambda one: -float(one["badness"]))
 
     async def _welcome(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -155,6 +169,12 @@ class Channel:
                 self._take_report(report, message)
             case "signature":
                 self.signatures[message["model"], message["version"]] = message["signature"]
+            case "joined":
+                waiting = self._searches.get(message["number"])
+                if waiting is not None and not waiting.done():
+                    waiting.set_result(int(message["joined"]))
+            case "samples":
+                self._samples[message["model"], message["version"], report.pid] = message["samples"]
             case "command":
                 command = asyncio.create_task(self._carry_out(message, outbox, refused=len(commands) >= COMMANDS))
                 commands.add(command)
@@ -171,10 +191,13 @@ class Channel:
 
     async def _carry_out(self, message: Message, outbox: Outbox, refused: bool) -> None:
         fault: Fault | None = None
+        joined = 0
         try:
             if refused:
                 raise Overloaded(f"{COMMANDS} repository requests are waiting already; try again later")
-            if message["verb"] == "load":
+            if message["verb"] == "feedback":
+                joined = await self._search(message, outbox)
+            elif message["verb"] == "load":
                 await self._repository.load(message["model"], message["config"])
             else:
                 await self._repository.unload(message["model"])
@@ -184,7 +207,23 @@ class Channel:
             log.exception("a repository request failed")
             fault = Internal("the repository request failed")
         number = message["number"]
-        outbox.put(f"reply {number}", {"type": "reply", "number": number, **fault_out(fault)})
+        reply = {"type": "reply", "number": number, "joined": joined, **fault_out(fault)}
+        outbox.put(f"reply {number}", reply)
+
+    async def _search(self, message: Message, asker: Outbox) -> int:
+        """Have every other worker look for the answers that were told of; how many were found in time."""
+        searches = {}
+        for outbox in self._outboxes.values():
+            if outbox is not asker:
+                number = next(self._numbers)
+                searches[number] = self._searches[number] = asyncio.get_running_loop().create_future()
+                told = {"model": message["model"], "told": message["told"]}
+                outbox.put(f"feedback {number}", {"type": "feedback", "number": number, **told})
+        if searches:
+            await asyncio.wait(searches.values(), timeout=SEARCH_S)
+        for number in searches:
+            del self._searches[number]
+        return sum(one.result() for one in searches.values() if one.done())
 
 
 def _put_desired(outbox: Outbox, desired: Desired) -> None:

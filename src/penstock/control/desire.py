@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from penstock.core.desired import Desired, ModelSpec, VersionSpec
+from penstock.core.routing import RouteSpec
 from penstock.core.versions import VersionPolicy, sort_key
 from penstock.registry.records import Report
 
@@ -47,7 +48,7 @@ class Found:
 
     ``broken`` names versions that cannot be served, with the reason; ``problem`` says why nothing of the model can
     ("" = it can). ``refused`` says of versions why their newest content is not taken, while the one before it still
-    is. ``aliases`` are as they should be; ``transition`` and ``keep_warm_s`` as in the registry's settings.
+    is. ``aliases`` and ``route`` are as they should be; ``transition`` and ``keep_warm_s`` as in the model's settings.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Found:
     aliases: Mapping[str, str] = field(default_factory=dict)
     transition: str = AVAILABILITY
     keep_warm_s: float = 0.0
+    route: RouteSpec | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,11 +179,11 @@ def _model(
             unavailable[version] = "no counter block is free; serve fewer versions"
         else:
             versions.append(_spec(model, version, block, ledger))
-    return ModelSpec(model.name, tuple(versions), dict(aliases), unavailable, model.transition)
+    return ModelSpec(model.name, tuple(versions), dict(aliases), unavailable, model.transition, model.route)
 
 
 def chosen(model: Found, ledger: Ledger, aliases: Mapping[str, Mapping[str, str]] | None = None) -> tuple[str, ...]:
-    """The versions of a model that are to be served, oldest first: the policy's, and those an alias leads to."""
+    """The versions of a model that are to be served, oldest first: the policy's, an alias's or a route's."""
     if model.problem or model.name in ledger.unloaded:
         return ()
     picked = _picked(model, (aliases or {}).get(model.name, {}))
@@ -189,7 +191,8 @@ def chosen(model: Found, ledger: Ledger, aliases: Mapping[str, Mapping[str, str]
 
 
 def _picked(model: Found, aliases: Mapping[str, str]) -> list[str]:
-    named = {*model.aliases.values(), *aliases.values()} & model.versions.keys()
+    routed = set() if model.route is None else model.route.receivers()
+    named = {*model.aliases.values(), *aliases.values(), *routed} & model.versions.keys()
     return sorted({*model.policy.choose(model.versions), *named}, key=sort_key)
 
 

@@ -1,7 +1,7 @@
 """A worker's end of the socket to the control process; it outlives control processes and waits for the next."""
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 from pathlib import Path
 
@@ -15,11 +15,17 @@ from penstock.control.messages import (
     receive,
     send,
     status_out,
+    told_in,
+    told_out,
 )
 from penstock.core.desired import Desired, VersionStatus
 from penstock.core.errors import DeadlineExceeded, NotReady
+from penstock.serving.feedback import Told
 
 RETRY_S = 0.1
+FEEDBACK_S = 2.0
+"""Wait for the other workers to look for answers."""
+
 _GONE = "the control process is away, so nothing can be loaded or unloaded now; try again later"
 
 
@@ -27,13 +33,22 @@ class Link:
     """Says who we are and how our versions are; hears what to serve. Also the data plane's ``Repository``.
 
     ``desired`` is told every desired state that arrives. ``command_s`` bounds the wait for a repository request.
+    ``join`` counts what was told of answers given here, and gives back the rest.
     """
 
-    def __init__(self, path: Path, slot: int, desired: Callable[[Desired], None], command_s: float) -> None:
+    def __init__(
+        self,
+        path: Path,
+        slot: int,
+        desired: Callable[[Desired], None],
+        command_s: float,
+        join: Callable[[str, Sequence[Told]], list[Told]],
+    ) -> None:
         self._path = path
         self._slot = slot
         self._desired = desired
         self._command_s = command_s
+        self._join = join
         self._report: Message = {"type": "report", "applied": 0, "versions": [], "counted": True}
         self._signatures: dict[str, Message] = {}
         self._outbox: Outbox | None = None
@@ -71,6 +86,11 @@ class Link:
         self._signatures[key] = {"type": "signature", "model": model, "version": version, "signature": signature}
         self._put(key, self._signatures[key])
 
+    def samples(self, model: str, version: str, samples: list[Message]) -> None:
+        """Tell the requests that a shadow disagreed on most."""
+        told = {"type": "samples", "model": model, "version": version, "samples": samples}
+        self._put(f"samples {model} {version}", told)
+
     async def load(self, model: str, config: str | None) -> None:
         """Have a model loaded by every worker; raises what the control process answers."""
         await self._command({"verb": "load", "model": model, "config": config})
@@ -78,6 +98,14 @@ class Link:
     async def unload(self, model: str) -> None:
         """Have a model unloaded by every worker; raises what the control process answers."""
         await self._command({"verb": "unload", "model": model})
+
+    async def feedback(self, model: str, told: Sequence[Told]) -> int:
+        """Have other workers look for answers; how many they found. While the control process is away, none."""
+        try:
+            reply = await self._asked({"verb": "feedback", "model": model, "told": told_out(told)}, FEEDBACK_S)
+        except (NotReady, DeadlineExceeded):
+            return 0
+        return int(reply.get("joined", 0))
 
     def _put(self, key: str, message: Message) -> None:
         if self._outbox is not None:
@@ -123,23 +151,32 @@ class Link:
     def _take(self, message: Message) -> None:
         if message["type"] == "desired":
             self._desired(desired_in(message["desired"]))
+        elif message["type"] == "feedback":
+            told = told_in(message["told"])
+            joined = len(told) - len(self._join(message["model"], told))
+            number = message["number"]
+            self._put(f"joined {number}", {"type": "joined", "number": number, "joined": joined})
         elif message["type"] == "reply":
             waiting = self._replies.get(message["number"])
             if waiting is not None and not waiting.done():
                 waiting.set_result(message)
 
     async def _command(self, command: Message) -> None:
+        fault = fault_in(await self._asked(command, self._command_s))
+        if fault is not None:
+            raise fault
+
+    async def _asked(self, command: Message, seconds: float) -> Message:
         if self._outbox is None:
             raise NotReady(_GONE)
         number = next(self._numbers)
         reply = self._replies[number] = asyncio.get_running_loop().create_future()
         self._outbox.put(f"command {number}", {"type": "command", "number": number, **command})
         try:
-            async with asyncio.timeout(self._command_s):
-                fault = fault_in(await reply)
+            async with asyncio.timeout(seconds):
+                answer: Message = await reply
         except TimeoutError:
             raise DeadlineExceeded("the model was not loaded or unloaded in time") from None
         finally:
             del self._replies[number]
-        if fault is not None:
-            raise fault
+        return answer

@@ -2,13 +2,15 @@
 
 import asyncio
 import json
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
 from penstock.core.desired import Desired, ModelSpec, State, VersionSpec, VersionStatus
 from penstock.core.errors import KINDS, Fault, Internal
+from penstock.core.routing import stored_in, stored_out
 from penstock.core.signature import TensorSpec
+from penstock.serving.feedback import Told
 
 Message = dict[str, Any]
 
@@ -67,7 +69,11 @@ async def send(writer: asyncio.StreamWriter, message: Message) -> None:
 
 def desired_out(desired: Desired) -> Message:
     """A desired state as JSON values."""
-    return asdict(desired)
+    routes = [None if model.route is None else stored_out(model.route) for model in desired.models]
+    values = asdict(replace(desired, models=tuple(replace(model, route=None) for model in desired.models)))
+    for model, route in zip(values["models"], routes, strict=True):
+        model["route"] = route
+    return values
 
 
 def desired_in(values: Message) -> Desired:
@@ -77,7 +83,8 @@ def desired_in(values: Message) -> Desired:
 
 def _model_in(values: Message) -> ModelSpec:
     versions = tuple(_version_in(version) for version in values["versions"])
-    return ModelSpec(values["name"], versions, values["aliases"], values["unavailable"], values["transition"])
+    route = None if values["route"] is None else stored_in(values["route"])
+    return ModelSpec(values["name"], versions, values["aliases"], values["unavailable"], values["transition"], route)
 
 
 def _version_in(values: Message) -> VersionSpec:
@@ -97,6 +104,16 @@ def status_in(values: Message) -> VersionStatus:
 def tensors_out(specs: tuple[TensorSpec, ...]) -> list[Message]:
     """Inputs or outputs as the admin API shows them."""
     return [{"name": spec.name, "datatype": spec.datatype, "shape": list(spec.shape)} for spec in specs]
+
+
+def told_out(told: Sequence[Told]) -> list[list[Any]]:
+    """What was told of answers, as JSON values."""
+    return [[one.id, one.label, one.reward] for one in told]
+
+
+def told_in(values: Iterable[Sequence[Any]]) -> list[Told]:
+    """What was told of answers, from its JSON values."""
+    return [Told(*one) for one in values]
 
 
 def fault_out(fault: Fault | None) -> Message:

@@ -48,4 +48,5 @@ def _named(model: Found, record: ModelRecord) -> Found:
         aliases={alias.alias: alias.version for alias in record.aliases.values()},
         transition=record.settings.transition,
         keep_warm_s=record.settings.keep_warm_s,
+        route=record.route,
     )

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -12,6 +12,7 @@ from penstock.control.channel import Channel, Listeners, Report
 from penstock.control.desire import Key, Ledger, ledger_in, ledger_out
 from penstock.control.desk import Desk, Source
 from penstock.control.memory import SlotFile
+from penstock.control.messages import Message
 from penstock.control.options import WorkerOptions
 from penstock.control.processes import WorkerProcess, adopt
 from penstock.control.runtime import Instance
@@ -27,6 +28,9 @@ STOP_MARGIN_S = 3.0
 """Time a worker gets beyond its own drain before it is ended."""
 
 STEP_S = 1.0
+ACKNOWLEDGE_S = 10.0
+"""A change that is stored is waited for that long until every worker has it."""
+
 LAST_WORDS_S = 0.1
 POLL_S = 0.01
 
@@ -57,6 +61,7 @@ class ControlPlane:
         self._draining = False
         self._tasks: list[asyncio.Task[None]] = []
         self._complaint = ""
+        self._measured: list[Callable[[], Iterable[Reading]]] = []
         stored = instance.read("ledger")
         self._tally = readings.tally_in(stored.get("tally", {}))
         self.desk = Desk(source, self, ledger_in(stored.get("ledger", {})), BLOCKS - 1, options.load_s)
@@ -167,6 +172,33 @@ class ControlPlane:
         """A version's inputs and outputs, None while no worker has told."""
         return self._channel.signatures.get((model, version))
 
+    @property
+    def desired(self) -> Desired:
+        """What the workers are to serve."""
+        return self.desk.desired
+
+    def applied(self) -> bool:
+        """Whether every worker has worked through that, none missing."""
+        return len(self.reports) == self.workers and self.desk.applied()
+
+    def totals(self, model: str, version: str) -> Totals:
+        """What a version was counted by since the instance began; nothing for one that was never served."""
+        block = self.desk.ledger.blocks.get((model, version))
+        return Totals.of(self._slots if block is not None else (), block or 0)
+
+    def outputs(self, model: str, version: str) -> int:
+        """How many outputs a version has, 0 while no worker has told."""
+        return len((self.signature(model, version) or {}).get("outputs", ()))
+
+    def samples(self, model: str, version: str) -> list[Message]:
+        """The requests that a shadow disagreed on most, worst first, over all workers."""
+        return self._channel.samples_of(model, version)
+
+    async def serve_changes(self) -> bool:
+        """Bring what was stored to the workers; whether all of them have it."""
+        await self.desk.refresh()
+        return await self.desk.acknowledged(ACKNOWLEDGE_S)
+
     def worker_states(self) -> list[tuple[int, str]]:
         """Process id and state in a word of each slot's worker, 0 where there is none."""
         return [
@@ -176,6 +208,10 @@ class ControlPlane:
             for process, slot in zip(self._supervisor.processes(), self._slots, strict=True)
         ]
 
+    def measure(self, readings: Callable[[], Iterable[Reading]]) -> None:
+        """Have further readings told from now on."""
+        self._measured.append(readings)
+
     def readings(self) -> Iterator[Reading]:
         """Everything there is to measure, as it stands now."""
         living = [slot for slot, one in zip(self._slots, self._supervisor.processes(), strict=True) if one]
@@ -183,6 +219,9 @@ class ControlPlane:
         yield from readings.states(self.statuses())
         yield from readings.contents(self.desk.desired, self.desk.placed)
         yield from readings.tallied(self._tally)
+        yield from readings.traffic(self.desk.desired, self.statuses(), self.totals)
+        for measured in self._measured:
+            yield from measured()
 
     # What the desk needs of the fleet.
 

@@ -1,13 +1,14 @@
 """From counters, states and tallies to the readings of the metric table."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from penstock.control.desire import Placed
 from penstock.core.desired import Desired, State, VersionStatus
 from penstock.core.labels import code
+from penstock.core.routing import POINTS, RouteSpec
 from penstock.monitor.counters import STAGES, Slot, Totals
 from penstock.telemetry import metrics
 from penstock.telemetry.metrics import Distribution, Point, Reading
@@ -94,6 +95,35 @@ def contents(desired: Desired, placed: Callable[[str, str], Placed | None]) -> I
                 yield Point(metrics.MODEL_INFO, (model.name, spec.version, content.digest), 1)
             if content is not None and content.memory_bytes:
                 yield Point(metrics.MODEL_MEMORY, (model.name, spec.version), content.memory_bytes)
+
+
+def traffic(
+    desired: Desired, statuses: Iterable[VersionStatus], totals: Callable[[str, str], Totals]
+) -> Iterator[Reading]:
+    """How routes divide the requests, as far as the versions can answer, and what became of mirrored ones."""
+    able = {(status.model, status.version) for status in statuses if status.state is State.READY}
+    for model in desired.models:
+        if model.route is not None:
+            for version, weight in effective(model.route, {version for name, version in able if name == model.name}):
+                yield Point(metrics.TRAFFIC_WEIGHT, (model.name, version), weight / POINTS)
+        for spec in model.versions:
+            key, shadow = (model.name, spec.version), totals(model.name, spec.version).shadow()
+            if not shadow["mirrored"]:
+                continue
+            for outcome, word in (("pair", "pairs"), ("missed", "missed"), ("dropped", "dropped")):
+                yield Point(metrics.SHADOW_REQUESTS, (*key, outcome), shadow[word])
+            yield Point(metrics.SHADOW_PAIRS, key, shadow["pairs"])
+            yield Point(metrics.SHADOW_DISAGREEMENTS, key, shadow["disagreements"])
+
+
+def effective(route: RouteSpec, able: Collection[str]) -> Iterator[tuple[str, int]]:
+    """Each version's weight once those that cannot answer have given theirs to the stable one."""
+    lost = sum(weight for version, weight in route.split.items() if version not in able)
+    for version, weight in route.split.items():
+        if version == route.stable:
+            yield version, weight + (lost if version in able else -weight)
+        else:
+            yield version, weight if version in able else 0
 
 
 def tallied(tally: Tally) -> Iterator[Reading]:

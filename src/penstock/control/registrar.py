@@ -16,19 +16,16 @@ from penstock.core.errors import NotFound, NotReady, Overloaded, Refused, Unsupp
 from penstock.core.versions import sort_key
 from penstock.registry.documents import Shown, model_document
 from penstock.registry.picture import Picture
-from penstock.registry.records import By, Document, Examine, ModelRecord, Report, VersionRecord
+from penstock.registry.records import By, Document, Examine, ModelRecord, Move, Report, VersionRecord
 from penstock.registry.registry import CHAMPION, Prepared, Registry, check_alias, check_names, usable_versions
 from penstock.registry.settings import settings_in
-from penstock.registry.store import ANY, Expected, Move, Store
+from penstock.registry.store import ANY, Expected, Store
 
 log = logging.getLogger("penstock.control")
 
 THREADS = 8
 PUSHES = 8
 """Contents that are received or examined at a time; more are turned away."""
-
-ACKNOWLEDGE_S = 10.0
-"""A change that is stored is waited for that long until every worker has it."""
 
 T = TypeVar("T")
 
@@ -45,6 +42,9 @@ class Serving(Protocol):
 
     def signature(self, model: str, version: str) -> Mapping[str, Any] | None:
         """A version's inputs and outputs, None while no worker has told."""
+
+    async def serve_changes(self) -> bool:
+        """Bring what was stored to the workers; whether all of them have it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,8 +318,7 @@ class Registrar:
 
     async def _served(self) -> bool:
         """Bring what was stored to the workers; whether all of them have it."""
-        await self._desk.refresh()
-        return await self._desk.acknowledged(ACKNOWLEDGE_S)
+        return await self._serving.serve_changes()
 
     def _pushable(self) -> Registry:
         if self._parts.registry is None:

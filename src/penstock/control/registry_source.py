@@ -123,6 +123,7 @@ class RegistrySource:
             aliases={alias.alias: alias.version for alias in model.aliases.values()},
             transition=model.settings.transition,
             keep_warm_s=model.settings.keep_warm_s,
+            route=model.route,
         )
 
 
@@ -131,9 +132,10 @@ def _admitted(model: ModelRecord) -> list[VersionRecord]:
 
 
 def _wanted(model: ModelRecord) -> list[VersionRecord]:
-    """The versions that have to be on this machine: the policy's choice and those with an alias."""
+    """The versions that have to be on this machine: the policy's choice and those an alias or the route leads to."""
     admitted = {record.version: record for record in _admitted(model)}
-    named = {alias.version for alias in model.aliases.values()} & admitted.keys()
+    routed = set() if model.route is None else model.route.receivers()
+    named = {*(alias.version for alias in model.aliases.values()), *routed} & admitted.keys()
     return [admitted[version] for version in sorted({*model.settings.versions.choose(admitted), *named}, key=sort_key)]
 
 

@@ -7,5 +7,15 @@ SMALLEST_NS = 25_000
 LATENCY_EDGES_NS: tuple[int, ...] = tuple(round(SMALLEST_NS * 2 ** (step / 2)) for step in range(42))
 """Upper edges (inclusive) in nanoseconds: 25 µs times powers of √2, up to about 37 s; one more bucket lies above."""
 
+FINE_PER_OCTAVE = 8
+FINE_EDGES_NS: tuple[int, ...] = tuple(round(SMALLEST_NS * 2 ** (step / FINE_PER_OCTAVE)) for step in range(165))
+"""Upper edges (inclusive) in nanoseconds of what rollouts compare: 25 µs times powers of the eighth root of 2.
+
+Every fourth is one of ``LATENCY_EDGES_NS``, the last of both is the same: fine bucket ``f`` lies in ``(f + 3) // 4``.
+"""
+
+COARSE_OF_FINE: tuple[int, ...] = tuple((fine + 3) // 4 for fine in range(len(FINE_EDGES_NS) + 1))
+"""The bucket of ``LATENCY_EDGES_NS`` that holds each fine one."""
+
 ROWS_EDGES: tuple[int, ...] = tuple(1 << power for power in range(13))
 """Upper edges (inclusive) of the batch size histogram: 1 to 4096 rows; one more bucket lies above."""

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from penstock.core.routing import RouteSpec
+
 
 class State(StrEnum):
     """State of one version, in the words of the protocol's repository index."""
@@ -36,7 +38,7 @@ class VersionSpec:
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """One model: the versions to serve, its aliases, and what is known but not served (version to reason).
+    """One model: the versions to serve, its aliases, what is known but not served (version to reason), and its route.
 
     ``transition`` says what comes first when versions change: the new one (``availability``) or room for it
     (``resources``).
@@ -47,6 +49,7 @@ class ModelSpec:
     aliases: dict[str, str] = field(default_factory=dict)
     unavailable: dict[str, str] = field(default_factory=dict)
     transition: str = "availability"
+    route: RouteSpec | None = None
 
 
 @dataclass(frozen=True, slots=True)

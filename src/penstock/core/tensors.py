@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import prod
+from math import isfinite, prod
 from typing import Any
 
 import numpy as np
@@ -45,6 +45,13 @@ class Tensor:
     name: str
     datatype: str
     data: Array
+
+    def described(self) -> dict[str, Any]:
+        """The tensor as JSON values for people; numbers that JSON does not have become texts."""
+        values = self.data.astype(np.float64) if self.data.dtype.kind == "f" else self.data
+        flat = [one if not isinstance(one, float) or isfinite(one) else str(one) for one in values.ravel().tolist()]
+        shape = list(self.data.shape)
+        return {"name": self.name, "datatype": self.datatype, "shape": shape, "data": flat}
 
 
 def shape_text(shape: Sequence[int]) -> str:

@@ -8,6 +8,7 @@ The gauges of the header are the exception: they describe the present worker.
 Runs on one row, the commonest, are not in the table of batch sizes: they are what is left of all runs.
 """
 
+import struct
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -16,8 +17,9 @@ from time import monotonic_ns, time_ns
 import numpy as np
 from numpy.typing import NDArray
 
-from penstock.core.buckets import LATENCY_EDGES_NS, ROWS_EDGES
-from penstock.core.labels import OK, OUTCOMES, PROTOCOL_NAMES, ROUTE_NAMES
+from penstock.core.buckets import COARSE_OF_FINE, FINE_EDGES_NS, LATENCY_EDGES_NS, ROWS_EDGES
+from penstock.core.labels import OK, OUTCOMES, PROTOCOL_NAMES, ROUTE_NAMES, Route
+from penstock.monitor.outputs import OUTPUT_BINS
 
 Words = NDArray[np.uint64]
 
@@ -26,6 +28,32 @@ SERIES = len(ROUTE_NAMES) * len(PROTOCOL_NAMES)
 LATENCY_WORDS = len(LATENCY_EDGES_NS) + 2  # buckets, the one above, the sum
 ROWS_WORDS = len(ROWS_EDGES) + 2
 BATCH_SIZES = 128  # batch sizes counted one by one for the protocol's batch statistics; 0 stands for all others
+
+SPLIT_SERIES = (Route.CANARY + 1) * len(PROTOCOL_NAMES)
+"""Series below this are of requests that the split sent to a version by chance: what a rollout may compare."""
+
+FINE_WORDS = len(FINE_EDGES_NS) + 1
+OUTPUTS = 2
+"""Outputs of a model that are counted, from the first."""
+
+SHADOW_WORDS = (
+    "mirrored",
+    "pairs",
+    "missed",
+    "dropped",
+    "disagreements",
+    "rows",
+    "flips",
+    "elements",
+    "primary_ns",
+    "shadow_ns",
+    "sum_abs_diff",
+    "max_abs_diff",
+)
+"""What a version is counted by as a shadow; the differences are the bits of non-negative float64."""
+
+LABEL_WORDS = ("right", "wrong", "rewards", "reward_sum", "reward_squares")
+"""What was told of a version's answers afterwards; sums are the bits of non-negative float64."""
 
 _REQUESTS = 0
 _DURATION = _REQUESTS + SERIES * len(OUTCOMES)
@@ -36,11 +64,24 @@ _FAIL_NS = _ROWS + ROWS_WORDS
 _LAST_MS = _FAIL_NS + 1
 _INFLIGHT = _FAIL_NS + 2
 _BATCH = _FAIL_NS + 3
-BLOCK_WORDS = _BATCH + (BATCH_SIZES + 1) * 4
+_FINE = _BATCH + (BATCH_SIZES + 1) * 4
+_OUTPUTS = _FINE + FINE_WORDS
+_SHADOW = _OUTPUTS + OUTPUTS * OUTPUT_BINS
+_LABELS = _SHADOW + len(SHADOW_WORDS)
+BLOCK_WORDS = _LABELS + len(LABEL_WORDS)
 
 HEADER_WORDS = 64
 BLOCKS = 1024
 SLOT_BYTES = 8 * (HEADER_WORDS + BLOCKS * BLOCK_WORDS)
+
+_MAX_ABS_DIFF = _SHADOW + SHADOW_WORDS.index("max_abs_diff")
+_SUMS = (
+    _SHADOW + SHADOW_WORDS.index("sum_abs_diff"),
+    _LABELS + LABEL_WORDS.index("reward_sum"),
+    _LABELS + LABEL_WORDS.index("reward_squares"),
+)
+"""Words that are sums of floats."""
+_WORD, _FLOAT = struct.Struct("=Q"), struct.Struct("=d")
 
 _PID, _HEARTBEAT, _STATE, _BUSY_UNTIL = range(4)
 
@@ -51,10 +92,11 @@ STATE_NAMES = ("starting", "ready", "draining")
 class BlockWriter:
     """The counters of one version in one worker; one call of it lies on the road of every request."""
 
-    __slots__ = ("_words",)
+    __slots__ = ("_array", "_words")
 
     def __init__(self, words: memoryview) -> None:
         self._words = words
+        self._array: Words = np.frombuffer(words, np.uint64)
 
     def answered(self, series: int, rows: int, total: int, decode: int, queue: int, run: int, encode: int) -> None:
         """Count one successful request, its durations in nanoseconds and its run on ``rows`` rows.
@@ -65,7 +107,10 @@ class BlockWriter:
         words = self._words
         words[_REQUESTS + series * len(OUTCOMES)] += 1
         base = _DURATION + series * LATENCY_WORDS
-        words[base + bisect_left(LATENCY_EDGES_NS, total)] += 1
+        fine = bisect_left(FINE_EDGES_NS, total)
+        words[base + COARSE_OF_FINE[fine]] += 1
+        if series < SPLIT_SERIES:
+            words[_FINE + fine] += 1
         words[base + LATENCY_WORDS - 1] += total
         words[_DECODE + bisect_left(LATENCY_EDGES_NS, decode)] += 1
         words[_DECODE + LATENCY_WORDS - 1] += decode
@@ -99,6 +144,36 @@ class BlockWriter:
         words[base + LATENCY_WORDS - 1] += total
         words[_FAIL_NS] += total
 
+    def outputs(self, index: int, bins: NDArray[np.intp]) -> None:
+        """Count the bins that rows of one output fell in."""
+        at = _OUTPUTS + index * OUTPUT_BINS
+        self._array[at : at + OUTPUT_BINS] += np.bincount(bins, minlength=OUTPUT_BINS).astype(np.uint64)
+
+    def mirrored(self) -> None:
+        """A request is to be run once more by this version as a shadow; ``shadow`` says in time what became of it."""
+        self._words[_SHADOW] += 1
+
+    def shadow(self, word: str, count: int = 1) -> None:
+        """Add to one of ``SHADOW_WORDS``."""
+        self._words[_SHADOW + SHADOW_WORDS.index(word)] += count
+
+    def shadow_difference(self, total: float, largest: float) -> None:
+        """Add up absolute differences, and keep the largest."""
+        words, at = self._words, _SHADOW + SHADOW_WORDS.index("sum_abs_diff")
+        words[at] = _bits(_float(words[at]) + total)
+        words[at + 1] = max(words[at + 1], _bits(largest))
+
+    def label(self, right: bool) -> None:
+        """Count one answer as right or wrong."""
+        self._words[_LABELS + (0 if right else 1)] += 1
+
+    def reward(self, value: float) -> None:
+        """Count the reward of one answer, 0 to 1."""
+        words, at = self._words, _LABELS + LABEL_WORDS.index("rewards")
+        words[at] += 1
+        words[at + 1] = _bits(_float(words[at + 1]) + value)
+        words[at + 2] = _bits(_float(words[at + 2]) + value * value)
+
     def entered(self) -> None:
         """One more request waits for a thread or runs on one."""
         self._words[_INFLIGHT] += 1
@@ -106,6 +181,17 @@ class BlockWriter:
     def left(self) -> None:
         """One request fewer waits or runs."""
         self._words[_INFLIGHT] -= 1
+
+
+def _bits(value: float) -> int:
+    """A non-negative float64 as a word; greater values are greater words."""
+    word: int = _WORD.unpack(_FLOAT.pack(value))[0]
+    return word
+
+
+def _float(word: int) -> float:
+    value: float = _FLOAT.unpack(_WORD.pack(word))[0]
+    return value
 
 
 class Slot:
@@ -133,13 +219,20 @@ class Slot:
     def take_over(self, pid: int) -> None:
         """Begin a new worker's life in this slot: its gauges start at zero, the counters go on."""
         for index in range(BLOCKS):
-            at = HEADER_WORDS + index * BLOCK_WORDS + _INFLIGHT
-            if self._words[at]:
-                self._words[at] = 0
+            at = HEADER_WORDS + index * BLOCK_WORDS
+            if self._words[at + _INFLIGHT]:
+                self._words[at + _INFLIGHT] = 0
+            if self._words[at + _SHADOW]:
+                self._settle_shadow(at + _SHADOW)
         self._words[_STATE] = STARTING
         self._words[_BUSY_UNTIL] = 0
         self._words[_PID] = pid
         self.beat(monotonic_ns())
+
+    def _settle_shadow(self, at: int) -> None:
+        """What a predecessor mirrored and did not come to is dropped."""
+        mirrored, pairs, missed, dropped = self._words[at : at + 4]
+        self._words[at + SHADOW_WORDS.index("dropped")] = dropped + mirrored - pairs - missed - dropped
 
     def clear(self, index: int) -> None:
         """Zero a block, before it is given to another version; no worker may be using it."""
@@ -196,12 +289,15 @@ class Totals:
     def of(cls, slots: Iterable[Slot], block: int) -> "Totals":
         """Add a block up over slots."""
         total = np.zeros(BLOCK_WORDS, np.uint64)
-        last = np.uint64(0)
+        last, largest, sums = np.uint64(0), np.uint64(0), [0.0] * len(_SUMS)
         for slot in slots:
             words = slot.read(block)
             total += words
             last = max(last, words[_LAST_MS])
-        total[_LAST_MS] = last
+            largest = max(largest, words[_MAX_ABS_DIFF])
+            sums = [so_far + _float(int(words[at])) for so_far, at in zip(sums, _SUMS, strict=True)]
+        total[_LAST_MS], total[_MAX_ABS_DIFF] = last, largest
+        total[list(_SUMS)] = [_bits(one) for one in sums]
         return cls(total)
 
     def requests(self) -> Iterator[tuple[str, str, str, int]]:
@@ -222,6 +318,33 @@ class Totals:
     def stage(self, name: str) -> Histogram:
         """Durations of one stage of all successful requests, nanoseconds."""
         return self._histogram(_STAGE + STAGES.index(name) * LATENCY_WORDS, LATENCY_WORDS)
+
+    def split_latency(self) -> list[int]:
+        """Durations of the successful requests that the split sent here, by fine bucket."""
+        return self._words[_FINE : _FINE + FINE_WORDS]
+
+    def split_outcomes(self) -> tuple[int, int]:
+        """Requests that the split sent here: how many failed, and how many succeeded."""
+        counts = self._words[_REQUESTS : _REQUESTS + SPLIT_SERIES * len(OUTCOMES)]
+        good = sum(counts[OK :: len(OUTCOMES)])
+        return sum(counts) - good, good
+
+    def output_bins(self, index: int) -> list[int]:
+        """Rows of one output by bin, as far as they were counted."""
+        at = _OUTPUTS + index * OUTPUT_BINS
+        return self._words[at : at + OUTPUT_BINS]
+
+    def shadow(self) -> dict[str, float]:
+        """What this version did as a shadow, by ``SHADOW_WORDS``."""
+        words = dict(zip(SHADOW_WORDS, self._words[_SHADOW:_LABELS], strict=True))
+        differences = {name: _float(words[name]) for name in ("sum_abs_diff", "max_abs_diff")}
+        return {**words, **differences}
+
+    def labels(self) -> dict[str, float]:
+        """What was told of this version's answers, by ``LABEL_WORDS``."""
+        words = dict(zip(LABEL_WORDS, self._words[_LABELS:], strict=True))
+        sums = {name: _float(words[name]) for name in ("reward_sum", "reward_squares")}
+        return {**words, **sums}
 
     def batch_rows(self) -> Histogram:
         """Rows of each run."""

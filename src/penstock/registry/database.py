@@ -4,6 +4,7 @@ SQLite runs in WAL mode with full syncs, so that what a change acknowledged surv
 """
 
 import errno
+import fcntl
 import os
 import sqlite3
 import uuid
@@ -92,6 +93,8 @@ class Database:
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
+        self._leading: sa.Connection | None = None
+        self._lead_file: int | None = None
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
@@ -113,8 +116,48 @@ class Database:
                 connection.execute(sa.select(schema.registry.c.revision).with_for_update())
             yield connection
 
+    def lead(self, key: int) -> bool:
+        """Whether this process is the one that does a certain work for all; once it is, it stays so until it ends or
+        loses the database.
+
+        PostgreSQL: an advisory lock on a connection of its own. SQLite: a lock on a file beside the database.
+        """
+        if self._engine.dialect.name == "sqlite":
+            return self._lead_here(key)
+        with named_failures():
+            if self._leading is not None:
+                try:
+                    self._leading.exec_driver_sql("SELECT 1")
+                except exc.DBAPIError:
+                    self._leading.invalidate()
+                    self._leading = None
+                else:
+                    return True
+            connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+            if connection.execute(sa.select(sa.func.pg_try_advisory_lock(key))).scalar_one():
+                self._leading = connection
+                return True
+            connection.close()
+            return False
+
+    def _lead_here(self, key: int) -> bool:
+        if self._lead_file is None:
+            path = Path(self._engine.url.database or "").with_suffix(f".lead-{key:x}")
+            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                os.close(handle)
+                return False
+            self._lead_file = handle
+        return True
+
     def close(self) -> None:
-        """Give the connections back."""
+        """Give the connections and whatever is led back."""
+        if self._lead_file is not None:
+            os.close(self._lead_file)
+        if self._leading is not None:
+            self._leading.close()
         self._engine.dispose()
 
 

@@ -21,6 +21,9 @@ class Opened(Protocol):
     def writing(self) -> AbstractContextManager[Any]:
         """A connection for one change, for the time of a block."""
 
+    def lead(self, key: int) -> bool:
+        """Whether this process leads a work."""
+
 
 class LateDatabase:
     """Opens a database on demand and stands for it; ``clock`` is monotonic, in seconds."""
@@ -39,6 +42,10 @@ class LateDatabase:
     def writing(self) -> AbstractContextManager[Any]:
         """A connection for one change; raises ``NotReady`` while the database is away."""
         return self._database().writing()
+
+    def lead(self, key: int) -> bool:
+        """Whether this process leads a work; raises ``NotReady`` while the database is away."""
+        return self._database().lead(key)
 
     def _database(self) -> Opened:
         if self._opened is None:

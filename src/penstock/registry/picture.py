@@ -6,11 +6,12 @@ import os
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from penstock.core.errors import NotReady
+from penstock.core.routing import stored_in, stored_out
 from penstock.core.versions import VersionPolicy
 from penstock.registry.records import (
     AliasRecord,
@@ -74,7 +75,7 @@ class Picture:
     def _remember(self, models: list[ModelRecord]) -> None:
         scratch = self._file.with_name(f".{self._file.name}.{os.getpid()}")
         try:
-            scratch.write_text(json.dumps([asdict(model) for model in models]))
+            scratch.write_text(json.dumps([model_out(model) for model in models]))
             scratch.replace(self._file)
         except OSError as error:
             log.warning("what the registry said cannot be remembered: %s", error.strerror)
@@ -88,8 +89,14 @@ class Picture:
             return None
 
 
+def model_out(model: ModelRecord) -> dict[str, Any]:
+    """A model as JSON values."""
+    route = None if model.route is None else stored_out(model.route)
+    return {**asdict(replace(model, route=None)), "route": route}
+
+
 def model_in(values: Mapping[str, Any]) -> ModelRecord:
-    """A model from its JSON values, as ``dataclasses.asdict`` gives them."""
+    """A model from its JSON values, as ``model_out`` gives them."""
     settings = values["settings"]
     policy = settings["versions"]
     return ModelRecord(
@@ -105,6 +112,7 @@ def model_in(values: Mapping[str, Any]) -> ModelRecord:
             settings["transition"],
             settings["keep_warm_s"],
         ),
+        None if values["route"] is None else stored_in(values["route"]),
     )
 
 

@@ -6,6 +6,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal
 
+from penstock.core.routing import RouteSpec
 from penstock.core.versions import VersionPolicy
 
 Document = dict[str, Any]
@@ -112,6 +113,15 @@ class AliasRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class Move:
+    """An alias that has moved: where it led, where it leads, and the model's revision."""
+
+    revision: int
+    before: str | None
+    after: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class ModelSettings:
     """How a model's versions are brought in and out of service.
 
@@ -133,6 +143,7 @@ class ModelRecord:
     versions: Mapping[str, VersionRecord] = field(default_factory=dict)
     aliases: Mapping[str, AliasRecord] = field(default_factory=dict)
     settings: ModelSettings = field(default_factory=ModelSettings)
+    route: RouteSpec | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
 """The tables of the registry; ``migrations`` brings a database to this shape, and a test holds the two together."""
 
-from sqlalchemy import JSON, BigInteger, Column, Float, Integer, MetaData, String, Table, Text
+from sqlalchemy import JSON, BigInteger, Boolean, Column, Float, Integer, MetaData, String, Table, Text
 
-REVISIONS = ("0001",)
+REVISIONS = ("0001", "0002")
 """Every migration there has been, oldest first; the last is the shape below."""
 
 _Long = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows by INTEGER alone
@@ -87,3 +87,48 @@ condemned = Table(
     Column("since", Float, nullable=False),
 )
 """Contents that are being deleted at this moment."""
+
+routes = Table(
+    "routes",
+    metadata,
+    Column("model", String(128), primary_key=True),
+    Column("document", _Json, nullable=False),
+)
+"""How each model's traffic is divided."""
+
+trials = Table(
+    "trials",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("model", String(128), nullable=False, index=True),
+    Column("kind", String(16), nullable=False),
+    Column("open", Boolean, nullable=False, index=True),
+    Column("revision", BigInteger, nullable=False),
+    Column("created_at", String(40), nullable=False),
+    Column("created_by", String(128), nullable=False),
+    Column("document", _Json, nullable=False),
+)
+"""Rollouts and experiments: what was asked for and how it stands; ``revision`` grows by every write of a row."""
+
+observations = Table(
+    "observations",
+    metadata,
+    Column("trial", String(36), primary_key=True),
+    Column("gateway", String(64), primary_key=True),
+    Column("document", _Json, nullable=False),
+)
+"""What each gateway has counted so far for a trial that is open."""
+
+events = Table(
+    "events",
+    metadata,
+    Column("seq", _Long, primary_key=True, autoincrement=True),
+    Column("id", String(80), nullable=False, unique=True),
+    Column("at", String(40), nullable=False),
+    Column("type", String(80), nullable=False),
+    Column("model", String(128), nullable=False, index=True),
+    Column("subject", String(400), nullable=False),
+    Column("data", _Json, nullable=False),
+    sqlite_autoincrement=True,
+)
+"""What happened, as the CloudEvents it is told as."""

@@ -5,32 +5,29 @@ A change and its line in the audit are one: there is never the one without the o
 
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 from enum import Enum
-from typing import Any, Protocol
+from typing import Protocol
 
 import sqlalchemy as sa
 
-from penstock.core.errors import Conflict, InvalidInput, NotFound, Refused
-from penstock.core.texts import is_readable
+from penstock.core.errors import Conflict, NotFound, Refused
 from penstock.registry import schema
+from penstock.registry.journal import Journal
 from penstock.registry.records import (
     AliasRecord,
     AuditEntry,
     By,
-    Content,
     Document,
-    FileRecord,
     ModelRecord,
     ModelSettings,
-    Report,
+    Move,
     Standing,
     VersionRecord,
 )
-from penstock.registry.settings import settings_in, settings_out
+from penstock.registry.rows import read_model, read_model_or_new, read_models, read_versions, version_out
+from penstock.registry.settings import settings_out
 
 RETIRED_KEPT_S = 7 * 86_400.0
 """The content of a retired version is kept that long."""
@@ -38,7 +35,6 @@ RETIRED_KEPT_S = 7 * 86_400.0
 MOST_BEFORE = 100
 """Steps an alias can be led back."""
 
-LONGEST_REASON = 2000
 MOST_AUDIT = 1000
 
 
@@ -57,15 +53,6 @@ class Condemned(Conflict):
     """The same bytes are being deleted at this moment; try again in a moment."""
 
 
-@dataclass(frozen=True, slots=True)
-class Move:
-    """An alias that has moved: where it led, where it leads, and the model's revision."""
-
-    revision: int
-    before: str | None
-    after: str | None
-
-
 class Connections(Protocol):
     """Lends connections to one database."""
 
@@ -75,6 +62,9 @@ class Connections(Protocol):
     def writing(self) -> AbstractContextManager[sa.Connection]:
         """For one change."""
 
+    def lead(self, key: int) -> bool:
+        """Whether this process does a certain work for all."""
+
 
 class Store:
     """The registry's records; ``clock`` gives seconds since the epoch.
@@ -83,8 +73,9 @@ class Store:
     """
 
     def __init__(self, database: Connections, clock: Callable[[], float] = time.time) -> None:
-        self._database = database
+        self.connections = self._database = database
         self._clock = clock
+        self._journal = Journal(clock)
 
     # Questions.
 
@@ -101,7 +92,7 @@ class Store:
     def models(self) -> list[ModelRecord]:
         """Every model, as of one moment."""
         with self._database.reading() as connection:
-            return _models(connection)
+            return read_models(connection)
 
     def model(self, name: str) -> ModelRecord:
         """One model.
@@ -110,7 +101,7 @@ class Store:
             NotFound: no such model.
         """
         with self._database.reading() as connection:
-            return _model(connection, name)
+            return read_model(connection, name)
 
     def audit(self, model: str | None = None, after: int | None = None, limit: int = 100) -> list[AuditEntry]:
         """At most ``limit`` changes in the order they were made: the first after a sequence number, or the newest."""
@@ -139,15 +130,15 @@ class Store:
             Condemned: its content is being deleted.
         """
         with self._database.writing() as connection:
-            existing = _versions(connection, record.model, record.version)
+            existing = read_versions(connection, record.model, record.version)
             if existing:
                 return _same(existing[0], record)
-            _compare_revision(_model_or_new(connection, record.model), if_revision)
+            _compare_revision(read_model_or_new(connection, record.model), if_revision)
             _refuse_condemned(connection, record.content.digest)
-            connection.execute(schema.versions.insert().values(**_version_out(record)))
+            connection.execute(schema.versions.insert().values(**version_out(record)))
             after = {"digest": record.content.digest, "metadata": record.metadata}
             subject = f"versions/{record.version}"
-            self._changed(connection, record.model, "version.add", subject, by, None, after)
+            self._journal.changed(connection, record.model, "version.add", subject, by, None, after)
         return record
 
     def retire(self, model: str, version: str, by: By, if_revision: int | None = None) -> int:
@@ -158,7 +149,7 @@ class Store:
             Conflict: an alias stands on it, or the model is not at ``if_revision``.
         """
         with self._database.writing() as connection:
-            record = _model(connection, model)
+            record = read_model(connection, model)
             _compare_revision(record, if_revision)
             known = record.versions.get(version)
             if known is None:
@@ -174,7 +165,7 @@ class Store:
                 .values(standing=Standing.RETIRED.value, retired_at=self._clock())
             )
             before, after = {"standing": known.standing.value}, {"standing": Standing.RETIRED.value}
-            return self._changed(connection, model, "version.retire", f"versions/{version}", by, before, after)
+            return self._journal.changed(connection, model, "version.retire", f"versions/{version}", by, before, after)
 
     def configure(self, model: str, settings: ModelSettings, by: By, if_revision: int | None = None) -> int:
         """Change how a model's versions come and go; the model's new revision.
@@ -183,11 +174,11 @@ class Store:
             Conflict: the model is not at ``if_revision``.
         """
         with self._database.writing() as connection:
-            record = _model_or_new(connection, model)
+            record = read_model_or_new(connection, model)
             _compare_revision(record, if_revision)
             before, after = settings_out(record.settings), settings_out(settings)
             _write_settings(connection, model, after)
-            return self._changed(connection, model, "model.configure", "settings", by, before, after)
+            return self._journal.changed(connection, model, "model.configure", "settings", by, before, after)
 
     # Aliases.
 
@@ -210,7 +201,7 @@ class Store:
             Conflict: the alias leads elsewhere than expected, or the model is not at ``if_revision``.
         """
         with self._database.writing() as connection:
-            record = _model_or_new(connection, model)
+            record = read_model_or_new(connection, model)
             _compare_revision(record, if_revision)
             present = record.aliases.get(alias)
             _compare_alias(alias, present, expected)
@@ -219,7 +210,7 @@ class Store:
             if present is not None and present.version == version:
                 return Move(record.revision, version, version)
             before = (*present.before, present.version)[-MOST_BEFORE:] if present else ()
-            return self._moved(connection, model, present, AliasRecord(alias, version, before), "alias.move", by)
+            return self._journal.lead(connection, model, present, AliasRecord(alias, version, before), "alias.move", by)
 
     def roll_back(
         self,
@@ -236,17 +227,17 @@ class Store:
             Conflict: there is nothing to go back to, or the model is not at ``if_revision``.
         """
         with self._database.writing() as connection:
-            record = _model_or_new(connection, model)
+            record = read_model_or_new(connection, model)
             _compare_revision(record, if_revision)
             present = record.aliases.get(alias)
             if present is None and fallback is not None:
-                return self._moved(connection, model, None, AliasRecord(alias, fallback), "alias.rollback", by)
+                return self._journal.lead(connection, model, None, AliasRecord(alias, fallback), "alias.rollback", by)
             way = list(present.before) if present else []
             while way:
                 version = way.pop()
                 if usable(version) and present is not None and version != present.version:
                     back = AliasRecord(alias, version, tuple(way))
-                    return self._moved(connection, model, present, back, "alias.rollback", by)
+                    return self._journal.lead(connection, model, present, back, "alias.rollback", by)
             raise Conflict(f"alias '{alias}' of model '{model}' has no earlier version to go back to")
 
     def drop_alias(self, model: str, alias: str, by: By, if_revision: int | None = None) -> Move:
@@ -257,7 +248,7 @@ class Store:
             Conflict: the model is not at ``if_revision``.
         """
         with self._database.writing() as connection:
-            record = _model_or_new(connection, model)
+            record = read_model_or_new(connection, model)
             _compare_revision(record, if_revision)
             present = record.aliases.get(alias)
             if present is None:
@@ -265,7 +256,7 @@ class Store:
             table = schema.aliases
             connection.execute(table.delete().where(table.c.model == model, table.c.alias == alias))
             before = {"version": present.version}
-            revision = self._changed(connection, model, "alias.drop", f"aliases/{alias}", by, before, None)
+            revision = self._journal.changed(connection, model, "alias.drop", f"aliases/{alias}", by, before, None)
             return Move(revision, present.version, None)
 
     # Contents.
@@ -322,159 +313,7 @@ class Store:
     def note(self, model: str, action: str, subject: str, by: By, after: Document) -> None:
         """Write a line into the audit about something that changed nothing."""
         with self._database.writing() as connection:
-            self._audit(connection, model, action, subject, by, None, after)
-
-    # Every change.
-
-    def _moved(
-        self,
-        connection: sa.Connection,
-        model: str,
-        present: AliasRecord | None,
-        alias: AliasRecord,
-        action: str,
-        by: By,
-    ) -> Move:
-        table = schema.aliases
-        values = {"version": alias.version, "before": list(alias.before)}
-        if present is None:
-            connection.execute(table.insert().values(model=model, alias=alias.alias, **values))
-        else:
-            where = (table.c.model == model, table.c.alias == alias.alias)
-            connection.execute(table.update().where(*where).values(**values))
-        before = None if present is None else present.version
-        told = None if before is None else {"version": before}
-        subject = f"aliases/{alias.alias}"
-        revision = self._changed(connection, model, action, subject, by, told, {"version": alias.version})
-        return Move(revision, before, alias.version)
-
-    def _changed(
-        self,
-        connection: sa.Connection,
-        model: str,
-        action: str,
-        subject: str,
-        by: By,
-        before: Document | None,
-        after: Document | None,
-    ) -> int:
-        """Write the audit's line and move the revisions on; the model's new revision."""
-        self._audit(connection, model, action, subject, by, before, after)
-        connection.execute(schema.registry.update().values(revision=schema.registry.c.revision + 1))
-        revision = int(connection.execute(sa.select(schema.registry.c.revision)).scalar_one())
-        table = schema.models
-        if not connection.execute(table.update().where(table.c.name == model).values(revision=revision)).rowcount:
-            settings = settings_out(ModelSettings())
-            connection.execute(table.insert().values(name=model, revision=revision, settings=settings))
-        return revision
-
-    def _audit(
-        self,
-        connection: sa.Connection,
-        model: str,
-        action: str,
-        subject: str,
-        by: By,
-        before: Document | None,
-        after: Document | None,
-    ) -> None:
-        if len(by.reason) > LONGEST_REASON:
-            raise InvalidInput(f"the reason is longer than {LONGEST_REASON} characters")
-        if not is_readable(by.reason) or not is_readable(by.actor):
-            raise InvalidInput("who changes something, and why, must be readable characters")
-        connection.execute(
-            schema.audit.insert().values(
-                at=datetime.fromtimestamp(self._clock(), UTC).isoformat(timespec="milliseconds"),
-                actor=by.actor,
-                action=action,
-                model=model,
-                subject=f"models/{model}/{subject}",
-                reason=by.reason,
-                before=before,
-                after=after,
-            )
-        )
-
-
-def _models(connection: sa.Connection) -> list[ModelRecord]:
-    found = {
-        row.name: ModelRecord(row.name, row.revision, {}, {}, settings_in(row.settings))
-        for row in connection.execute(sa.select(schema.models).order_by(schema.models.c.name))
-    }
-    versions: dict[str, dict[str, VersionRecord]] = {}
-    for record in _versions(connection):
-        versions.setdefault(record.model, {})[record.version] = record
-    aliases: dict[str, dict[str, AliasRecord]] = {}
-    for row in connection.execute(sa.select(schema.aliases)):
-        aliases.setdefault(row.model, {})[row.alias] = AliasRecord(row.alias, row.version, tuple(row.before))
-    return [
-        replace(model, versions=versions.get(name, {}), aliases=aliases.get(name, {})) for name, model in found.items()
-    ]
-
-
-def _model(connection: sa.Connection, name: str) -> ModelRecord:
-    row = connection.execute(sa.select(schema.models).where(schema.models.c.name == name)).first()
-    if row is None:
-        raise NotFound(f"unknown model '{name}'")
-    aliases = connection.execute(sa.select(schema.aliases).where(schema.aliases.c.model == name)).all()
-    return ModelRecord(
-        name,
-        row.revision,
-        {record.version: record for record in _versions(connection, name)},
-        {one.alias: AliasRecord(one.alias, one.version, tuple(one.before)) for one in aliases},
-        settings_in(row.settings),
-    )
-
-
-def _model_or_new(connection: sa.Connection, name: str) -> ModelRecord:
-    try:
-        return _model(connection, name)
-    except NotFound:
-        return ModelRecord(name, 0)
-
-
-def _versions(connection: sa.Connection, model: str | None = None, version: str | None = None) -> list[VersionRecord]:
-    table = schema.versions
-    query = sa.select(table)
-    if model is not None:
-        query = query.where(table.c.model == model)
-    if version is not None:
-        query = query.where(table.c.version == version)
-    return [_version_in(row._mapping) for row in connection.execute(query)]  # noqa: SLF001 - its public name
-
-
-def _version_out(record: VersionRecord) -> dict[str, Any]:
-    content = record.content
-    return {
-        "model": record.model,
-        "version": record.version,
-        "digest": content.digest,
-        "size": content.size,
-        "form": content.form,
-        "files": [asdict(file) for file in content.files],
-        "graph": content.graph,
-        "config": content.config,
-        "created_at": record.created_at,
-        "created_by": record.created_by,
-        "standing": record.standing.value,
-        "metadata": record.metadata,
-        "reason": record.report.reason,
-        "facts": record.report.facts,
-    }
-
-
-def _version_in(row: Mapping[Any, Any]) -> VersionRecord:
-    files = tuple(FileRecord(**file) for file in row["files"])
-    return VersionRecord(
-        row["model"],
-        row["version"],
-        Content(row["digest"], row["size"], row["form"], files, row["graph"], row["config"]),
-        row["created_at"],
-        row["created_by"],
-        Standing(row["standing"]),
-        row["metadata"],
-        Report(row["reason"], row["facts"]),
-    )
+            self._journal.audit(connection, model, action, subject, by, None, after)
 
 
 def _same(existing: VersionRecord, record: VersionRecord) -> VersionRecord:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from itertools import count
 from os import urandom
 from typing import TYPE_CHECKING
+from typing import Protocol as Interface
 
 from penstock.core.errors import Fault
 from penstock.core.labels import PROTOCOL_NAMES, Protocol, Route
@@ -23,11 +24,19 @@ class OutputWish:
     classes: int = 0
 
 
+class Follower(Interface):
+    """Somebody who is told of answered calls."""
+
+    def offer(self, call: "Call") -> None:
+        """Take a call that is about to be answered; on the event loop, quick, and never fails."""
+
+
 class Call:
     """What a transport hands in and gets back; times are ``time.monotonic_ns``.
 
     ``outputs`` is filled on success, in the order of ``wishes`` (all outputs of the model when None);
-    otherwise ``fault`` says what went wrong. ``prepared`` holds the feeds and output names of a run that waits.
+    otherwise ``fault`` says what went wrong. ``prepared`` holds the feeds and output names of a run that waits;
+    ``followers`` are told once it is answered.
     """
 
     __slots__ = (
@@ -35,6 +44,7 @@ class Call:
         "deadline_ns",
         "decoded_ns",
         "fault",
+        "followers",
         "id",
         "outputs",
         "prepared",
@@ -58,6 +68,7 @@ class Call:
         wishes: list[OutputWish] | None,
         deadline_ns: int,
         began_ns: int,
+        followers: tuple[Follower, ...] = (),
     ) -> None:
         self.served = served
         self.route = route
@@ -67,6 +78,7 @@ class Call:
         self.wishes = wishes
         self.deadline_ns = deadline_ns
         self.began_ns = began_ns
+        self.followers = followers
         self.decoded_ns = 0
         self.started_ns = 0
         self.ran_ns = 0

@@ -7,13 +7,70 @@ from types import MappingProxyType
 from penstock.core.desired import ModelSpec, State, VersionStatus
 from penstock.core.errors import Fault, NotFound, NotReady
 from penstock.core.labels import Route
+from penstock.core.routing import Points, RouteSpec
 from penstock.core.versions import sort_key
+from penstock.serving.calls import Follower
+from penstock.serving.feedback import Recent, Rememberer
+from penstock.serving.observer import Observer
 from penstock.serving.served import Served
+from penstock.serving.shadow import Load, Mirror
 
 CHAMPION = "champion"
-Answer = tuple[Served, Route]
+Answer = tuple[Served, Route, tuple[Follower, ...]]
+"""Who answers, why, and who is told of it."""
+
 Target = tuple[str, str]
 """A model and a version, an alias or ""."""
+
+Fields = Mapping[bytes, bytes]
+"""Headers or metadata: names in lower case, and their values."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What routes need beside the versions: how busy the event loop is, and the memory for labels."""
+
+    load: Load = lambda: 0.0
+    recent: Recent = field(default_factory=Recent)
+
+
+class Router:
+    """One model's route over what this worker has ready: requests without a version ask it."""
+
+    __slots__ = ("_points", "_rules", "_sticky", "default", "reads")
+
+    def __init__(
+        self, model: str, route: RouteSpec, served: Mapping[str, Served], stable: Served, around: Surroundings
+    ) -> None:
+        mirrored = {one.version: one.percent / 100 for one in route.shadow if one.percent and one.version in served}
+        mirrors = {
+            version: Mirror(served[version].as_shadow(around.load), share) for version, share in mirrored.items()
+        }
+
+        def answer(one: Served, why: Route) -> Answer:
+            others = tuple(mirror for version, mirror in mirrors.items() if served[version] is not one)
+            watching = (Observer(one),) if route.watched else ()
+            remembering = (Rememberer(around.recent),) if route.labelled else ()
+            return one, why, (*watching, *remembering, *others)
+
+        self.default = answer(stable, Route.STABLE)
+        whom = {version: answer(one, Route.CANARY) for version, one in served.items() if one is not stable}
+        self._points = Points(model, route, {version: whom.get(version, self.default) for version in route.split})
+        self._rules = tuple(
+            (rule.header.encode(), rule.equals.encode(), answer(served[rule.version], Route.RULE))
+            for rule in route.rules
+            if rule.version in served
+        )
+        self._sticky = route.sticky.encode()
+        self.reads = bool(self._rules or self._sticky)
+
+    def pick(self, fields: Fields) -> Answer:
+        """Who answers a request with these headers: the first rule that fits, else the split."""
+        for header, value, answer in self._rules:
+            if fields.get(header) == value:
+                return answer
+        picked: Answer = self._points.pick(fields.get(self._sticky) if self._sticky else None)
+        return picked
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +82,7 @@ class ModelEntry:
     answers: Mapping[str, Answer]
     statuses: Mapping[str, VersionStatus]
     aliases: Mapping[str, str] = field(default_factory=dict)
+    router: Router | None = None
 
     def refusal(self, asked: str) -> Fault:
         """Why nobody answers for this version or alias."""
@@ -42,12 +100,15 @@ class ModelEntry:
 class Catalogue:
     """Every model that is known; ``answers`` holds all models' answers, so that a request reads one dictionary."""
 
-    __slots__ = ("answers", "models")
+    __slots__ = ("answers", "models", "routers")
 
     def __init__(self, models: Mapping[str, ModelEntry] = MappingProxyType({})) -> None:
         self.models = models
         self.answers: dict[Target, Answer] = {
             (name, version): answer for name, entry in models.items() for version, answer in entry.answers.items()
+        }
+        self.routers: dict[Target, Router] = {
+            (name, ""): entry.router for name, entry in models.items() if entry.router is not None
         }
 
     def entry(self, model: str) -> ModelEntry:
@@ -62,7 +123,7 @@ class Catalogue:
         return entry
 
     def find(self, target: Target) -> Answer:
-        """Who answers a request for this model and version ("" leaves the choice to us).
+        """Who answers for this model and version ("" is whom the route calls stable, or the default).
 
         Raises:
             NotFound: no such model or version.
@@ -80,18 +141,35 @@ def shortened(text: str) -> str:
     return text if len(text) <= 128 else text[:125] + "..."
 
 
-def model_entry(spec: ModelSpec, served: Mapping[str, Served], statuses: Mapping[str, VersionStatus]) -> ModelEntry:
-    """Lay out one model's answers: by version, by alias, and the default (champion, else the newest ready one)."""
+def model_entry(
+    spec: ModelSpec,
+    served: Mapping[str, Served],
+    statuses: Mapping[str, VersionStatus],
+    around: Surroundings = Surroundings(),
+) -> ModelEntry:
+    """Lay out one model's answers: by version, alias and route, and the default (champion, else the newest ready)."""
     ready = tuple(sorted(served, key=sort_key))
-    answers: dict[str, Answer] = {version: (served[version], Route.PINNED) for version in ready}
+    answers: dict[str, Answer] = {version: (served[version], Route.PINNED, ()) for version in ready}
     for alias, version in spec.aliases.items():
         if version in served:
-            answers[alias] = (served[version], Route.PINNED)
+            answers[alias] = answers[version]
+    router = None
     if ready:
         default = answers[CHAMPION][0] if CHAMPION in answers else served[ready[-1]]
-        answers[""] = (default, Route.STABLE)
+        answers[""] = default, Route.STABLE, ()
+        if spec.route is not None:
+            router = Router(spec.name, spec.route, served, _stable(spec.route, served, default), around)
+            answers[""] = router.default
     known = {
         version: VersionStatus(spec.name, version, State.UNAVAILABLE, reason)
         for version, reason in spec.unavailable.items()
     }
-    return ModelEntry(spec.name, ready, answers, {**known, **statuses}, spec.aliases)
+    return ModelEntry(spec.name, ready, answers, {**known, **statuses}, spec.aliases, router)
+
+
+def _stable(route: RouteSpec, served: Mapping[str, Served], default: Served) -> Served:
+    """Who answers for versions that cannot: whom the route names, else the heaviest that can, else the default."""
+    if route.stable in served:
+        return served[route.stable]
+    able = [version for version in sorted(route.split, key=sort_key) if version in served and route.split[version]]
+    return served[max(able, key=lambda version: route.split[version])] if able else default

@@ -1,7 +1,7 @@
 """The one use-case object behind every transport: find, infer, count, and the protocol's cold questions."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from time import monotonic_ns
 from typing import Any, Protocol
@@ -14,7 +14,8 @@ from penstock.core.signature import TensorSpec
 from penstock.core.versions import sort_key
 from penstock.monitor.counters import ReadTotals, Slot, Totals
 from penstock.serving.calls import Call, Done
-from penstock.serving.catalogue import Answer, Catalogue, ModelEntry
+from penstock.serving.catalogue import Answer, Catalogue, Fields, ModelEntry, Target
+from penstock.serving.feedback import Recent, Told
 
 SERVER_NAME = "penstock"
 EXTENSIONS = (
@@ -50,6 +51,9 @@ class Repository(Protocol):
             NotFound: no such model.
         """
 
+    async def feedback(self, model: str, told: Sequence[Told]) -> int:
+        """Hand what was told of answers to the other workers; how many of them belong to answers of theirs."""
+
 
 @dataclass(frozen=True, slots=True)
 class ModelMetadata:
@@ -82,12 +86,17 @@ class IndexEntry:
 
 
 class DataPlane:
-    """Everything a transport may ask of a worker; lives on the worker's event loop."""
+    """Everything a transport may ask of a worker; lives on the worker's event loop.
+
+    ``busy`` is how busy that loop was lately, 0 to 1; whoever runs the loop keeps it.
+    """
 
     def __init__(self, slot: Slot, totals: ReadTotals, repository: Repository, default_timeout_ns: int) -> None:
         self.catalogue = Catalogue()
         self.default_timeout_ns = default_timeout_ns
         self.live = True
+        self.busy = 0.0
+        self.recent = Recent()
         self._complete = False
         self._draining = False
         self._unmatched = slot.block(NO_VERSION_BLOCK)
@@ -97,9 +106,15 @@ class DataPlane:
 
     # The infer road.
 
-    def find(self, model: str, version: str) -> Answer:
-        """Who answers, and why; see ``Catalogue.find``."""
-        return self.catalogue.find((model, version))
+    def choose(self, target: Target, fields: Fields) -> Answer:
+        """Who answers a request with these headers, and why.
+
+        Raises:
+            NotFound: no such model or version.
+            NotReady: known, but not able to answer.
+        """
+        router = self.catalogue.routers.get(target)
+        return self.catalogue.find(target) if router is None else router.pick(fields)
 
     def submit(self, call: Call, done: Done) -> Callable[[], None] | None:
         """Run a call and tell ``done`` on the loop; a call that waits for a thread can be given up by the result."""
@@ -135,6 +150,8 @@ class DataPlane:
         call.served.block.answered(
             call.series, call.rows, now - began, decoded - began, started - decoded, ran - started, now - ran
         )
+        for follower in call.followers:
+            follower.offer(call)
 
     def refuse(self, answer: Answer | None, transport: Transport, outcome: str, began_ns: int) -> None:
         """Count a request that was refused before it became a call; ``answer`` is None if no version was found."""
@@ -185,7 +202,7 @@ class DataPlane:
             NotFound: no such model or version.
             NotReady: it is not loaded.
         """
-        served, _ = self.catalogue.find((model, version))
+        served = self.catalogue.find((model, version))[0]
         signature = served.signature
         versions = (served.identity.version,) if version else self.catalogue.entry(model).ready
         return ModelMetadata(model, versions, PLATFORM, signature.inputs, signature.outputs)
@@ -205,7 +222,7 @@ class DataPlane:
             return [found for entry in self.catalogue.models.values() for found in self._statistics(entry)]
         if not version:
             return list(self._statistics(self.catalogue.entry(model)))
-        served, _ = self.catalogue.find((model, version))
+        served = self.catalogue.find((model, version))[0]
         return [self._statistics_of(model, served.identity.version)]
 
     def index(self, ready_only: bool = False) -> list[IndexEntry]:
@@ -220,6 +237,18 @@ class DataPlane:
     async def unload(self, model: str) -> None:
         """See ``Repository.unload``."""
         await self._repository.unload(model)
+
+    async def feedback(self, model: str, told: Sequence[Told]) -> tuple[int, int]:
+        """Count labels and rewards of answers that any worker gave: how many were accepted, and how many of those
+        belong to no answer that is remembered.
+
+        Raises:
+            NotFound: no such model.
+        """
+        self.catalogue.entry(model)
+        elsewhere = self.recent.join(model, told)
+        joined = await self._repository.feedback(model, elsewhere) if elsewhere else 0
+        return len(told), len(elsewhere) - joined
 
     def _statistics(self, entry: ModelEntry) -> Iterator[VersionStatistics]:
         for version in entry.ready:

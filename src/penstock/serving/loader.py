@@ -20,9 +20,10 @@ from penstock.engine.probe import compare
 from penstock.monitor.counters import Slot
 from penstock.registry import model_config
 from penstock.registry.blobs import hash_file
-from penstock.serving.catalogue import Catalogue, model_entry
+from penstock.serving.catalogue import Catalogue, Surroundings, model_entry
 from penstock.serving.dataplane import DataPlane
 from penstock.serving.served import Identity, Served
+from penstock.serving.shadow import ShadowLane
 
 log = logging.getLogger("penstock.serving")
 
@@ -49,6 +50,7 @@ class Loader:
         self._closing: set[asyncio.Task[None]] = set()
         self._quiet = ThreadPoolExecutor(1, "loader", give_way)
         self._plain = ThreadPoolExecutor(1, "opener")
+        self._around = Surroundings(lambda: plane.busy, plane.recent)
         self._one_at_a_time = asyncio.Lock()
 
     async def apply(self, desired: Desired) -> None:
@@ -71,6 +73,10 @@ class Loader:
                 gc.collect()
                 gc.freeze()  # what a worker starts with stays: no collection under traffic need walk it
             self._plane.complete()
+
+    def shadows(self) -> list[ShadowLane]:
+        """The lanes of versions that answer as shadows, or did."""
+        return [served.shadow for served in self._served.values() if served.shadow is not None]
 
     async def close(self) -> None:
         """Unload everything; no call may be on its way."""
@@ -156,7 +162,7 @@ class Loader:
         self._publish(desired)
 
     def _publish(self, desired: Desired) -> None:
-        models = {spec.name: model_entry(spec, *self._of(spec)) for spec in desired.models}
+        models = {spec.name: model_entry(spec, *self._of(spec), self._around) for spec in desired.models}
         blocks = {(model.name, spec.version): spec.block for model in desired.models for spec in model.versions}
         self._plane.publish(Catalogue(models), blocks)
         self._on_status(tuple(self._statuses.values()))

@@ -13,10 +13,11 @@ from penstock.core.errors import Cancelled, DeadlineExceeded, Fault, Internal
 from penstock.core.options import ModelOptions
 from penstock.core.placement import LONG_NS, PENALTY_NS, runs_inline
 from penstock.core.tensors import Array, Tensor
-from penstock.engine.model import Model
+from penstock.engine.model import Interrupt, Model
 from penstock.monitor.counters import BlockWriter
 from penstock.serving.calls import Call, Done, OutputWish
 from penstock.serving.lane import Lane
+from penstock.serving.shadow import Load, ShadowLane
 
 log = logging.getLogger("penstock.serving")
 
@@ -48,6 +49,7 @@ class Served:
         self._lane = Lane(model, max(1, options.instances), bound, options.queue.default_timeout_ns)
         self._all_outputs = [spec.name for spec in model.signature.outputs]
         self._all_datatypes = [spec.datatype for spec in model.signature.outputs]
+        self.shadow: ShadowLane | None = None
         self._off_loop_until_ns = 0
         self._active = 0
         self._idle = asyncio.Event()
@@ -98,8 +100,28 @@ class Served:
         entry.future.add_done_callback(partial(self._returned, call, done))
         return partial(self._lane.abandon, entry, Cancelled("the caller went away"))
 
+    def as_shadow(self, load: Load) -> ShadowLane:
+        """The lane in which this version answers once more what others have answered."""
+        if self.shadow is None:
+            self.shadow = ShadowLane(self, load)
+        return self.shadow
+
+    def rerun(self, call: Call, interrupt: Interrupt) -> tuple[list[Tensor], int]:
+        """This version's outputs for another one's call, and the nanoseconds its model took; on any thread.
+
+        Raises:
+            Fault: it does not take these inputs, has no such outputs, or failed.
+        """
+        bound = self.signature.bind(call.tensors)
+        names = self._all_outputs if call.wishes is None else self._names(call.wishes)
+        began = monotonic_ns()
+        arrays = self._model.run(bound.feeds, names, interrupt)
+        return self._tensors(call.wishes, arrays), monotonic_ns() - began
+
     async def close(self) -> None:
         """Wait until nobody uses the version any more, then give its memory back."""
+        if self.shadow is not None:
+            self.shadow.close()
         await self._idle.wait()
         self._lane.close()
         await asyncio.get_running_loop().run_in_executor(None, self._model.close)

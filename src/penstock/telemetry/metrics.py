@@ -78,6 +78,37 @@ MODEL_LOADS = Metric(
     ("model", "version", "result"),
     "Attempts of a worker to load a version, by result: ok or failed.",
 )
+TRAFFIC_WEIGHT = Metric(
+    "traffic_weight_ratio",
+    Kind.GAUGE,
+    ("model", "version"),
+    "Share of the requests without a version that the route sends to a version, as far as it can answer.",
+)
+SHADOW_REQUESTS = Metric(
+    "shadow_requests_total",
+    Kind.COUNTER,
+    ("model", "version", "outcome"),
+    "Requests mirrored to a shadow that came to an end, by what became of them: pair, missed or dropped.",
+)
+SHADOW_PAIRS = Metric("shadow_pairs_total", Kind.COUNTER, ("model", "version"), "Mirrored requests that were compared.")
+SHADOW_DISAGREEMENTS = Metric(
+    "shadow_disagreements_total",
+    Kind.COUNTER,
+    ("model", "version"),
+    "Compared requests that the shadow answered otherwise.",
+)
+ROLLOUT_STATE = Metric(
+    "rollout_state",
+    Kind.GAUGE,
+    ("model", "version", "state"),
+    "1 for the state the newest rollout of a version is in, 0 for the others.",
+)
+ROLLOUT_LOG_EVIDENCE = Metric(
+    "rollout_log_evidence",
+    Kind.GAUGE,
+    ("model", "version", "guard"),
+    "Natural logarithm of the e-value against the canary, by guard.",
+)
 WORKER_RESTARTS = Metric(
     "worker_restarts_total",
     Kind.COUNTER,
@@ -97,6 +128,12 @@ METRICS: tuple[Metric, ...] = (
     MODEL_MEMORY,
     MODEL_STATE,
     MODEL_LOADS,
+    TRAFFIC_WEIGHT,
+    SHADOW_REQUESTS,
+    SHADOW_PAIRS,
+    SHADOW_DISAGREEMENTS,
+    ROLLOUT_STATE,
+    ROLLOUT_LOG_EVIDENCE,
     WORKER_RESTARTS,
 )
 """Everything there is, in the order it is exposed."""

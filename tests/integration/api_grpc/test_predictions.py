@@ -222,7 +222,7 @@ def test_a_full_queue_is_refused_so_that_clients_retry(worker: Worker) -> None:
     lane_bound = 1000
     options = [("grpc.enable_retries", 1), ("grpc.service_config", RETRYING)]
     with grpc.insecure_channel(worker.address, options=options) as patient:
-        held = worker.plane.find("slow", "")[0]._lane
+        held = worker.plane.choose(("slow", ""), {})[0]._lane
         worker.call(lambda: setattr(held, "_bound", 0))
         with pytest.raises(grpc.RpcError) as raised, grpc.insecure_channel(worker.address) as channel:
             Stub(channel).ModelInfer(slow(), timeout=CALL_SECONDS)

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,7 @@ from penstock.engine import model as engine
 from penstock.monitor.counters import Slot, Totals
 from penstock.serving.catalogue import Catalogue, ModelEntry, model_entry
 from penstock.serving.dataplane import DataPlane
+from penstock.serving.feedback import Told
 from penstock.serving.served import Identity, Served
 from tests import zoo
 from tests.harness import wait_until
@@ -51,6 +52,10 @@ class Shelf:
     async def unload(self, model: str) -> None:
         """Remember it."""
         self._check("unload", model, None)
+
+    async def feedback(self, model: str, told: Sequence[Told]) -> int:
+        """Find nothing."""
+        return 0
 
     def _check(self, verb: str, model: str, config: str | None) -> None:
         if model != "pair":

@@ -10,14 +10,16 @@ import pytest
 
 from penstock.api.ops.app import build_app
 from penstock.api.ops.page import Shown
-from tests.unit.api_ops.standin import FakeControl, MemoryRegistrar
+from penstock.api.ops.traffic import Sides
+from tests.unit.api_ops.standin import FakeControl, MemoryRegistrar, MemoryTraffic, MemoryTrials
 
 
 class Client:
     """Calls the application; a mapping is sent as JSON."""
 
     def __init__(self, control: FakeControl, registrar: MemoryRegistrar) -> None:
-        self._app = build_app(control, registrar, Shown("1.2.3", "127.0.0.1:1", "127.0.0.1:2"))
+        sides = Sides(MemoryTraffic(), MemoryTrials(), MemoryTrials())
+        self._app = build_app(control, registrar, sides, Shown("1.2.3", "127.0.0.1:1", "127.0.0.1:2"))
 
     def get(self, path: str, headers: Mapping[str, str] | None = None) -> httpx.Response:
         return self.request("GET", path, headers)

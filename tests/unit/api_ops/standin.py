@@ -196,3 +196,61 @@ class MemoryRegistrar:
     def mlflow_called(self, headers: Mapping[str, str], body: bytes) -> None:
         self._look()
         self.calls.append((headers, body))
+
+
+class MemoryTraffic:
+    """Routes in a dictionary; see ``traffic.Traffic``."""
+
+    def __init__(self) -> None:
+        self.routes: dict[str, Document] = {}
+        self.revision = 1
+
+    async def route(self, model: str) -> Document:
+        if model not in self.routes:
+            raise NotFound(f"unknown model '{model}'")
+        return {**self.routes[model], "revision": self.revision}
+
+    async def set_route(self, model: str, document: Document, by: By, if_revision: int | None = None) -> Document:
+        if if_revision is not None and if_revision != self.revision:
+            raise Conflict("it has moved on")
+        self.revision += 1
+        self.routes[model] = {**document, "by": [by.actor, by.reason]}
+        return await self.route(model)
+
+    async def drop_route(self, model: str, by: By, if_revision: int | None = None) -> Document:
+        del self.routes[model]
+        return {"revision": self.revision, "by": [by.actor, by.reason]}
+
+    async def shadow(self, model: str, version: str) -> Document:
+        return {"model": model, "version": version}
+
+    async def events(self, model: str | None, after: int | None, limit: int) -> list[Document]:
+        if after is not None and after > 2:
+            raise InvalidInput("enough")  # ends the stream
+        told: list[Document] = [
+            {"sequence": number, "type": "io.penstock.test.v1", "subject": model or ""} for number in (1, 2, 3)
+        ]
+        return [one for one in told if one["sequence"] > (after or 0)][:limit]
+
+
+class MemoryTrials:
+    """Trials in a dictionary; see ``traffic.Trials``."""
+
+    def __init__(self) -> None:
+        self.trials: dict[str, Document] = {}
+
+    async def begin(self, model: str, document: Document, by: By) -> Document:
+        self.trials["t1"] = {"id": "t1", "model": model, "asked": document, "by": [by.actor, by.reason], "revision": 1}
+        return self.trials["t1"]
+
+    async def all(self, model: str) -> list[Document]:
+        return [trial for trial in self.trials.values() if trial["model"] == model]
+
+    async def one(self, model: str, trial_id: str) -> Document:
+        if trial_id not in self.trials:
+            raise NotFound("no such trial")
+        return self.trials[trial_id]
+
+    async def act(self, model: str, trial_id: str, verb: str, by: By) -> Document:
+        self.trials[trial_id] = {**await self.one(model, trial_id), "verb": verb, "by": [by.actor, by.reason]}
+        return self.trials[trial_id]

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -26,6 +26,7 @@ from penstock.control.messages import (
 )
 from penstock.core.desired import Desired, ModelSpec, State, VersionSpec, VersionStatus
 from penstock.core.errors import KINDS, Fault, InvalidInput, NotFound, NotReady
+from penstock.serving.feedback import Told
 
 texts = st.text(max_size=8)
 specs = st.builds(VersionSpec, texts, texts, texts, texts, st.integers(0, 1023), texts)
@@ -97,6 +98,9 @@ class Ends:
         channel.publish(Desired(1))  # before that, a channel has nothing to say
         return channel
 
+    def join(self, model: str, told: Sequence[Told]) -> list[Told]:
+        return [one for one in told if not one.id.startswith(model)]
+
     async def load(self, model: str, config: str | None) -> None:
         self.asked.append(("load", model, config or ""))
         if fault := self.answer(model):
@@ -108,7 +112,7 @@ class Ends:
             raise RuntimeError
 
     def link(self, slot: int = 0, grace_s: float = 60.0) -> Link:
-        self.links.append(Link(self.path, slot, self.wanted.append, command_s=2.0))
+        self.links.append(Link(self.path, slot, self.wanted.append, 2.0, self.join))
         self.tasks.append(asyncio.create_task(self.links[-1].run(grace_s)))
         return self.links[-1]
 
@@ -232,7 +236,7 @@ def test_a_request_under_way_fails_when_the_control_process_goes(tmp_path: Path)
 
 def test_a_worker_gives_up_after_its_grace_time(tmp_path: Path) -> None:
     async def run() -> None:
-        link = Link(tmp_path / "nobody.sock", 0, lambda desired: None, 1.0)
+        link = Link(tmp_path / "nobody.sock", 0, lambda desired: None, 1.0, lambda model, told: list(told))
         async with asyncio.timeout(5):
             await link.run(grace_s=0.0)
 

@@ -1,7 +1,7 @@
 """The serving room on real models: who answers, where runs take place, deadlines, bounds, loading and unloading."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from time import monotonic_ns
 
@@ -17,6 +17,7 @@ from penstock.core.tensors import Tensor
 from penstock.monitor.counters import Slot, Totals
 from penstock.serving.calls import Call, OutputWish, new_id
 from penstock.serving.dataplane import DataPlane
+from penstock.serving.feedback import Told
 from penstock.serving.loader import Loader
 
 MINUTE_NS = 60_000_000_000
@@ -82,8 +83,11 @@ class World:
     async def unload(self, model: str) -> None:
         self.asked.append((model, None))
 
+    async def feedback(self, model: str, told: Sequence[Told]) -> int:
+        return sum(one.id.startswith("elsewhere") for one in told)
+
     def call(self, model: str, tensor: Tensor, version: str = "", timeout_ns: int = MINUTE_NS) -> Call:
-        served, route = self.plane.find(model, version)
+        served, route, _ = self.plane.choose((model, version), {})
         now = monotonic_ns()
         return Call(served, route, Protocol.REST, new_id(), [tensor], None, now + timeout_ns, now)
 
@@ -117,15 +121,15 @@ def test_versions_aliases_and_the_default(tmp_path: Path) -> None:
         assert world.plane.ready()
         assert await world.ask("m", [[1, 2]]) == [[10, 20]]
         assert await world.ask("m", [[1, 2]], "1") == [[1, 2]]
-        assert world.plane.find("m", "")[1] is Route.STABLE
-        assert world.plane.find("m", "10")[1] is Route.PINNED
+        assert world.plane.choose(("m", ""), {})[1] is Route.STABLE
+        assert world.plane.choose(("m", "10"), {})[1] is Route.PINNED
         await world.loader.apply(Desired(2, (model("m", one, ten, aliases={"champion": "1"}),)))
         assert await world.ask("m", [[1, 2]]) == [[1, 2]]
         assert await world.ask("m", [[1, 2]], "champion") == [[1, 2]]
         with pytest.raises(NotFound, match="no version '7'"):
-            world.plane.find("m", "7")
+            world.plane.choose(("m", "7"), {})
         with pytest.raises(NotFound, match="unknown model 'q'"):
-            world.plane.find("q", "")
+            world.plane.choose(("q", ""), {})
         counts = {one.version: one.totals.executions for one in world.plane.statistics("m")}
         assert counts == {"1": 3, "10": 1}
 
@@ -144,10 +148,10 @@ def test_omission_unloads_and_a_new_tag_loads_anew(tmp_path: Path) -> None:
         assert await world.ask("m", [[1, 1]]) == [[3, 3]]
         await world.loader.apply(Desired(4, (ModelSpec("m", unavailable={"1": "unloaded"}),)))
         with pytest.raises(NotReady, match="unloaded"):
-            world.plane.find("m", "")
+            world.plane.choose(("m", ""), {})
         await world.loader.apply(Desired(5, ()))
         with pytest.raises(NotFound):
-            world.plane.find("m", "1")
+            world.plane.choose(("m", "1"), {})
 
     in_world(story)
 
@@ -164,7 +168,7 @@ def test_a_broken_model_does_not_stop_the_others(tmp_path: Path) -> None:
         assert await world.ask("good", [[1, 1]]) == [[2, 2]]
         assert not world.plane.model_ready("bad")
         with pytest.raises(NotReady):
-            world.plane.find("bad", "1")
+            world.plane.choose(("bad", "1"), {})
         states = {line.name: (line.state, bool(line.reason)) for line in world.plane.index()}
         assert states == {"bad": (State.UNAVAILABLE, True), "good": (State.READY, False)}
         assert [line.name for line in world.plane.index(ready_only=True)] == ["good"]

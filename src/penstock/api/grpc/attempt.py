@@ -60,7 +60,7 @@ class Attempt:
         """The version that was found and why it was, as far as that is known."""
         if self._found is None:
             return ()
-        served, route = self._found
+        served, route, _ = self._found
         return ("penstock-model-version", served.identity.version), ("penstock-route", ROUTE_NAMES[route])
 
     def facts(self) -> Metadata:
@@ -115,18 +115,33 @@ class Attempt:
         self.id = str(metadata.get(REQUEST_ID, "")) or new_id()
         request = infer_request(raw)
         self.id = request.id or self.id
-        self._found = served, route = plane.find(request.model_name, request.model_version)
+        target = request.model_name, request.model_version
+        self._found = served, route, followers = plane.choose(target, _fields(metadata))
         message = infer_message(request)
         self._typed, self.closing = message.typed, message.closing
         timeouts = (message.timeout_ns, _timeout_ns(metadata.get(TIMEOUT)), _remaining_ns(context))
         deadline = deadline_ns(self.began_ns, timeouts, plane.default_timeout_ns)
-        call = Call(served, route, Transport.GRPC, self.id, message.tensors, message.wishes, deadline, self.began_ns)
+        call = Call(
+            served,
+            route,
+            Transport.GRPC,
+            self.id,
+            message.tensors,
+            message.wishes,
+            deadline,
+            self.began_ns,
+            followers,
+        )
         self._give_up = plane.submit(call, self._settled)
         self.call = call
 
     def _settled(self, _: Call) -> None:
         if not self._done.done():
             self._done.set_result(None)
+
+
+def _fields(metadata: Mapping[str, str | bytes]) -> dict[bytes, bytes]:
+    return {name.encode(): value.encode() if isinstance(value, str) else value for name, value in metadata.items()}
 
 
 def _timeout_ns(stated_ms: str | bytes | None) -> int | None:

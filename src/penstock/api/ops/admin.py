@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from penstock.api.ops.answers import Json, revised
+from penstock.api.ops.answers import Json, joined, revised
 from penstock.api.ops.incoming import by, chunks, count, document, header_json, if_revision, word
 from penstock.core.errors import InvalidInput
 from penstock.core.lineage import metadata_of
@@ -103,24 +103,7 @@ def routes(registrar: Registrar) -> list[Route]:
         ("GET", "/audit", calls.audit),
         ("POST", "/webhooks/mlflow", calls.mlflow),
     ]
-    return _joined(table)
-
-
-def _joined(table: list[tuple[str, str, Any]]) -> list[Route]:
-    """One route for each path, so that a wrong method is told from a wrong path."""
-    paths: dict[str, dict[str, Any]] = {}
-    for method, path, call in table:
-        paths.setdefault(path, {})[method] = call
-
-    def endpoint(methods: dict[str, Any]) -> Any:
-        async def answer(request: Request) -> Response:
-            call = methods["GET" if request.method == "HEAD" else request.method]
-            response: Response = await call(request)
-            return response
-
-        return answer
-
-    return [Route(f"/admin/v1{path}", endpoint(methods), methods=list(methods)) for path, methods in paths.items()]
+    return joined(table)
 
 
 class _Calls:

@@ -1,10 +1,12 @@
-"""What the ops plane answers with: JSON that can always be written, and faults in their one form."""
+"""What the ops plane answers with: routes, JSON that can always be written, and faults in their one form."""
 
 import json
 from collections.abc import Mapping
 from typing import Any
 
-from starlette.responses import JSONResponse
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 
 from penstock.core.errors import Fault, Internal, Overloaded, Refused
 from penstock.core.labels import HTTP_STATUS
@@ -31,3 +33,20 @@ def fault_answer(fault: Exception) -> Json:
     if isinstance(fault, Overloaded):
         headers["retry-after"] = str(max(1, round(fault.retry_after_s)))
     return Json(body, HTTP_STATUS[kind], headers)
+
+
+def joined(table: list[tuple[str, str, Any]]) -> list[Route]:
+    """One route for each path, so that a wrong method is told from a wrong path."""
+    paths: dict[str, dict[str, Any]] = {}
+    for method, path, call in table:
+        paths.setdefault(path, {})[method] = call
+
+    def endpoint(methods: dict[str, Any]) -> Any:
+        async def answer(request: Request) -> Response:
+            call = methods["GET" if request.method == "HEAD" else request.method]
+            response: Response = await call(request)
+            return response
+
+        return answer
+
+    return [Route(f"/admin/v1{path}", endpoint(methods), methods=list(methods)) for path, methods in paths.items()]

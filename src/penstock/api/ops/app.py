@@ -11,11 +11,12 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from penstock.api.ops import admin
+from penstock.api.ops import admin, traffic
 from penstock.api.ops.admin import Document, Registrar
 from penstock.api.ops.answers import Json, fault_answer
 from penstock.api.ops.incoming import is_foreign
 from penstock.api.ops.page import Shown, page
+from penstock.api.ops.traffic import Sides
 from penstock.control.view import Readiness
 from penstock.core.desired import VersionStatus
 from penstock.core.errors import Fault
@@ -44,7 +45,7 @@ class Control(Protocol):
         """Everything there is to measure."""
 
 
-def build_app(control: Control, registrar: Registrar, shown: Shown) -> ASGIApp:
+def build_app(control: Control, registrar: Registrar, sides: Sides, shown: Shown) -> ASGIApp:
     """The application; ``shown`` is what the page tells beside the models."""
     exposition = Exposition(control.readings)
 
@@ -79,6 +80,7 @@ def build_app(control: Control, registrar: Registrar, shown: Shown) -> ASGIApp:
         routes=[
             *(Route(path, endpoint, methods=["GET"]) for path, endpoint in routes.items()),
             *admin.routes(registrar),
+            *traffic.routes(sides),
         ],
         exception_handlers={HTTPException: _refused, Fault: _faulty, Exception: _broken},
     )

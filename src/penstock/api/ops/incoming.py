@@ -64,6 +64,20 @@ async def document(request: Request, *known: str) -> Document:
         InvalidInput: it is no JSON object, or has other keys.
         TooLarge: it is longer than a megabyte.
     """
+    values = await anything(request)
+    if unknown := sorted(values.keys() - set(known)):
+        expected = f"; expected {', '.join(known)}" if known else ""
+        raise InvalidInput(f"the body has the unknown key '{unknown[0][:100]}'{expected}")
+    return values
+
+
+async def anything(request: Request) -> Document:
+    """The JSON object of a body, which may be missing, whatever its keys.
+
+    Raises:
+        InvalidInput: it is no JSON object.
+        TooLarge: it is longer than a megabyte.
+    """
     text = b"".join([chunk async for chunk in chunks(request, BODY_BYTES)])
     if not text:
         return {}
@@ -73,9 +87,6 @@ async def document(request: Request, *known: str) -> Document:
         raise InvalidInput("the body is no JSON") from None
     if not isinstance(values, dict):
         raise InvalidInput("the body must be a JSON object")
-    if unknown := sorted(values.keys() - set(known)):
-        expected = f"; expected {', '.join(known)}" if known else ""
-        raise InvalidInput(f"the body has the unknown key '{unknown[0][:100]}'{expected}")
     return values
 
 

@@ -10,6 +10,7 @@ import uvicorn
 from penstock.api.ops.admin import Registrar
 from penstock.api.ops.app import Control, build_app
 from penstock.api.ops.page import Shown
+from penstock.api.ops.traffic import Sides
 
 CONNECTIONS = 256
 STOP_S = 1
@@ -24,9 +25,9 @@ class _Server(uvicorn.Server):
 class OpsServer:
     """Serves one control plane on a listening socket; ``start``, then ``stop``."""
 
-    def __init__(self, control: Control, registrar: Registrar, shown: Shown) -> None:
+    def __init__(self, control: Control, registrar: Registrar, traffic: Sides, shown: Shown) -> None:
         config = uvicorn.Config(
-            build_app(control, registrar, shown),
+            build_app(control, registrar, traffic, shown),
             http="httptools",
             loop="none",
             ws="none",

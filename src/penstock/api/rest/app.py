@@ -20,6 +20,10 @@ from penstock.core.labels import HTTP_STATUS
 from penstock.core.signature import TensorSpec
 from penstock.monitor.counters import Totals
 from penstock.serving.dataplane import EXTENSIONS, SERVER_NAME, DataPlane, VersionStatistics
+from penstock.serving.feedback import Told
+
+MOST_FEEDBACK = 10_000
+"""Answers that can be told of at a time."""
 
 log = logging.getLogger("penstock.rest")
 
@@ -62,6 +66,7 @@ class Endpoints:
             get[f"/v2/models/{{model}}{suffix}"] = endpoint
             get[f"/v2/models/{{model}}/versions/{{version}}{suffix}"] = endpoint
         post: dict[str, Endpoint] = {
+            "/v2/models/{model}/feedback": self._feedback,
             "/v2/repository/index": self._index,
             "/v2/repository/{repository}/index": self._index,
             "/v2/repository/models/{model}/load": self._load,
@@ -135,6 +140,14 @@ class Endpoints:
         await self._plane.unload(request.path_params["model"])
         return _json({})
 
+    async def _feedback(self, request: Request) -> Response:
+        body = _decoded(await self._body(request), _FeedbackBody)
+        if len(body.feedback) > MOST_FEEDBACK:
+            raise InvalidInput(f"at most {MOST_FEEDBACK} answers can be told of at a time")
+        told = [_told(one) for one in body.feedback]
+        accepted, unmatched = await self._plane.feedback(request.path_params["model"], told)
+        return _json({"accepted": accepted, "unmatched": unmatched}, 202)
+
     async def _odd_infer(self, request: Request) -> Response:
         raise InvalidInput("expected an infer request of the form POST /v2/models/MODEL[/versions/VERSION]/infer")
 
@@ -179,6 +192,28 @@ _Body = TypeVar("_Body", bound=msgspec.Struct)
 
 class _IndexBody(msgspec.Struct):
     ready: bool = False
+
+
+class _Feedback(msgspec.Struct):
+    id: str
+    label: Any = None
+    reward: float | None = None
+    timestamp: str | float | None = None
+
+
+class _FeedbackBody(msgspec.Struct):
+    feedback: list[_Feedback]
+
+
+def _told(one: _Feedback) -> Told:
+    labels = one.label if isinstance(one.label, list) else [one.label]
+    if any(isinstance(label, (dict, list)) for label in labels) or len(labels) > MOST_FEEDBACK:
+        raise InvalidInput("a label is a number, a text or a truth value, or a list of them")
+    if one.reward is not None and not 0 <= one.reward <= 1:
+        raise InvalidInput("a reward is a number from 0 to 1")
+    if one.label is None and one.reward is None:
+        raise InvalidInput("feedback needs a 'label' or a 'reward'")
+    return Told(one.id, one.label, one.reward)
 
 
 class _RepositoryBody(msgspec.Struct):

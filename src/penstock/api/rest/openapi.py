@@ -131,6 +131,31 @@ _SCHEMAS: dict[str, Schema] = {
         },
     },
     "RepositoryRequest": {"type": "object", "properties": {"parameters": {"type": "object"}}},
+    "FeedbackRequest": {
+        "type": "object",
+        "required": ["feedback"],
+        "properties": {
+            "feedback": {
+                "type": "array",
+                "maxItems": 10_000,
+                "items": {
+                    "type": "object",
+                    "required": ["id"],
+                    "properties": {
+                        "id": {"type": "string"},
+                        "label": {"description": "The truth; of a batch, a list with one for each row."},
+                        "reward": {"type": "number", "minimum": 0, "maximum": 1},
+                        "timestamp": {"type": ["string", "number"]},
+                    },
+                },
+            }
+        },
+    },
+    "FeedbackResponse": {
+        "type": "object",
+        "required": ["accepted", "unmatched"],
+        "properties": {"accepted": {"type": "integer"}, "unmatched": {"type": "integer"}},
+    },
     "Empty": {"type": "object"},
 }
 
@@ -154,6 +179,11 @@ def document(version: str) -> dict[str, Any]:
         "/v2/models/stats": _get("allStatistics", "Counts of every served version", "Statistics"),
         "/v2/repository/index": _post("repositoryIndex", "Every version and its state", "IndexRequest", "Index"),
     }
+    paths["/v2/models/{model}/feedback"] = _post(
+        "feedback", "Labels or rewards of earlier answers", "FeedbackRequest", "FeedbackResponse", "model"
+    )
+    answers = paths["/v2/models/{model}/feedback"]["post"]["responses"]
+    answers["202"] = answers.pop("200")
     for action in ("load", "unload"):
         path = f"/v2/repository/models/{{model_name}}/{action}"
         paths[path] = _post(
@@ -186,7 +216,7 @@ def _get(operation: str, summary: str, answer: str, *named: str) -> Schema:
 
 def _post(operation: str, summary: str, body: str, answer: str, *named: str) -> Schema:
     described = _operation(operation, summary, answer, named)
-    described["requestBody"] = {"required": body == "InferRequest", "content": _content(body)}
+    described["requestBody"] = {"required": body in ("InferRequest", "FeedbackRequest"), "content": _content(body)}
     return {"post": described}
 
 

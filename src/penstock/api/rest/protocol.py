@@ -274,7 +274,7 @@ class InferProtocol(HttpToolsProtocol):
         """The call of a complete request, ready to run; None if it was refused."""
         found: Answer | None = None
         try:
-            found = self.shared.plane.catalogue.find(turn.target)
+            found = self.shared.plane.choose(turn.target, turn.fields)
             return self._call(turn, found)
         except Fault as fault:
             self._refused(turn, found, fault)
@@ -288,7 +288,7 @@ class InferProtocol(HttpToolsProtocol):
         turn.give_up = call.served.hand_over(call, partial(self.answered, turn))
 
     def _call(self, turn: Turn, found: Answer) -> Call:
-        served, route = found
+        served, route, followers = found
         fields, shared = turn.fields, self.shared
         raw = turn.body[0] if len(turn.body) == 1 else b"".join(turn.body)
         if b"content-encoding" in fields:
@@ -302,7 +302,9 @@ class InferProtocol(HttpToolsProtocol):
             timeouts = (body.timeout_ns, _timeout_header(fields))
             deadline = deadline_ns(turn.began_ns, timeouts, shared.plane.default_timeout_ns)
         call_id = body.id or fields.get(b"x-request-id", b"").decode("latin-1") or new_id()
-        return Call(served, route, Transport.REST, call_id, body.tensors, body.wishes, deadline, turn.began_ns)
+        return Call(
+            served, route, Transport.REST, call_id, body.tensors, body.wishes, deadline, turn.began_ns, followers
+        )
 
     def answered(self, turn: Turn, call: Call) -> None:
         """The call has its outputs or its fault: turn it into bytes, count it, write them."""

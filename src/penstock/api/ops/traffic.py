@@ -1,0 +1,172 @@
+"""The admin API's calls on traffic: routes, shadows, rollouts and events; words of HTTP to calls, and back."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+
+from penstock.api.ops.answers import Json, joined, revised
+from penstock.api.ops.incoming import anything, by, count, document, if_revision
+from penstock.core.errors import Fault, InvalidInput
+from penstock.registry.records import By
+
+Document = dict[str, Any]
+
+SOME_EVENTS = 100
+MOST_EVENTS = 1000
+POLL_S = 0.5
+KEEP_ALIVE_LOOKS = 30
+
+
+class Traffic(Protocol):
+    """What the admin API asks of routes; every call may raise a fault."""
+
+    async def route(self, model: str) -> Document:
+        """A model's route."""
+
+    async def set_route(self, model: str, document: Document, by: By, if_revision: int | None = None) -> Document:
+        """Replace it."""
+
+    async def drop_route(self, model: str, by: By, if_revision: int | None = None) -> Document:
+        """Take it away."""
+
+    async def shadow(self, model: str, version: str) -> Document:
+        """What a version did as a shadow."""
+
+    async def events(self, model: str | None, after: int | None, limit: int) -> list[Document]:
+        """What happened."""
+
+
+class Trials(Protocol):
+    """What it asks of rollouts, and of experiments."""
+
+    async def begin(self, model: str, document: Document, by: By) -> Document:
+        """Start one."""
+
+    async def all(self, model: str) -> list[Document]:
+        """All of a model."""
+
+    async def one(self, model: str, trial_id: str) -> Document:
+        """One."""
+
+    async def act(self, model: str, trial_id: str, verb: str, by: By) -> Document:
+        """Do something to one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sides:
+    """Everything that decides who answers."""
+
+    traffic: Traffic
+    rollouts: Trials
+    experiments: Trials
+
+
+def routes(sides: Sides) -> list[Route]:
+    """Every path below ``/admin/v1`` that has to do with traffic."""
+    calls, rollouts = _Calls(sides.traffic), _TrialCalls(sides.rollouts, "rollouts")
+    experiments = _TrialCalls(sides.experiments, "experiments")
+    table = [
+        ("GET", "/models/{model}/route", calls.route),
+        ("PUT", "/models/{model}/route", calls.set_route),
+        ("DELETE", "/models/{model}/route", calls.drop_route),
+        ("GET", "/models/{model}/shadow/{version}", calls.shadow),
+        *rollouts.table(),
+        *experiments.table(),
+        ("GET", "/events", calls.events),
+    ]
+    return joined(table)
+
+
+class _TrialCalls:
+    """The calls on one kind of trial."""
+
+    def __init__(self, trials: Trials, name: str) -> None:
+        self._trials = trials
+        self._name = name
+
+    def table(self) -> list[tuple[str, str, Any]]:
+        """Method, path and call."""
+        path = f"/models/{{model}}/{self._name}"
+        return [
+            ("GET", path, self.all),
+            ("POST", path, self.begin),
+            ("GET", f"{path}/{{id}}", self.one),
+            ("POST", f"{path}/{{id}}/{{verb}}", self.act),
+        ]
+
+    async def all(self, request: Request) -> Response:
+        return Json({self._name: await self._trials.all(request.path_params["model"])})
+
+    async def begin(self, request: Request) -> Response:
+        body = await anything(request)
+        return revised(await self._trials.begin(request.path_params["model"], body, by(request, body)), 201)
+
+    async def one(self, request: Request) -> Response:
+        names = request.path_params
+        return revised(await self._trials.one(names["model"], names["id"]))
+
+    async def act(self, request: Request) -> Response:
+        names = request.path_params
+        body = await document(request, "reason")
+        return revised(await self._trials.act(names["model"], names["id"], names["verb"], by(request, body)))
+
+
+class _Calls:
+    """The calls on routes and events."""
+
+    def __init__(self, traffic: Traffic) -> None:
+        self._traffic = traffic
+
+    async def route(self, request: Request) -> Response:
+        return revised(await self._traffic.route(request.path_params["model"]))
+
+    async def set_route(self, request: Request) -> Response:
+        body = await anything(request)
+        model, revision = request.path_params["model"], if_revision(request)
+        return revised(await self._traffic.set_route(model, body, by(request, body), revision))
+
+    async def drop_route(self, request: Request) -> Response:
+        who = by(request, await document(request, "reason"))
+        return revised(await self._traffic.drop_route(request.path_params["model"], who, if_revision(request)))
+
+    async def shadow(self, request: Request) -> Response:
+        names = request.path_params
+        return Json(await self._traffic.shadow(names["model"], names["version"]))
+
+    async def events(self, request: Request) -> Response:
+        model, after, limit = (
+            request.query_params.get("model") or None,
+            count(request, "after"),
+            count(request, "limit"),
+        )
+        if "text/event-stream" in request.headers.get("accept", ""):
+            if after is None and (last := request.headers.get("last-event-id", "")).isdigit():
+                after = int(last)
+            told = await self._traffic.events(model, after, SOME_EVENTS)  # a refusal comes before the stream begins
+            return StreamingResponse(self._stream(model, told, after), media_type="text/event-stream")
+        limit = SOME_EVENTS if limit is None else min(limit, MOST_EVENTS)
+        return Json({"events": await self._traffic.events(model, after, limit)})
+
+    async def _stream(self, model: str | None, told: list[Document], after: int | None) -> AsyncIterator[str]:
+        """Server-sent events as they happen, with their sequence numbers as ids, from the newest of before on."""
+        last, quiet = after or 0, 0
+        while True:
+            for event in told:
+                last = max(last, event["sequence"])
+                yield f"id: {event['sequence']}\nevent: {event['type']}\ndata: {json.dumps(event)}\n\n"
+            quiet = 0 if told else quiet + 1
+            if quiet and not quiet % KEEP_ALIVE_LOOKS:
+                yield ": nothing new\n\n"
+            await asyncio.sleep(POLL_S)
+            try:
+                told = await self._traffic.events(model, last, SOME_EVENTS)
+            except InvalidInput:
+                return
+            except Fault:
+                told = []

@@ -1,0 +1,116 @@
+"""From what gateways have counted to the next batch of a trial's evidence: pure functions over plain values."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from penstock.core.guards import Batch
+from penstock.monitor.counters import OUTPUTS, Totals
+from penstock.monitor.outputs import NOT_FINITE
+
+Document = Mapping[str, Any]
+Arm = dict[str, Any]
+
+UNSETTLED = -1
+"""The stage of a gateway whose workers do not all have the present weights yet."""
+
+
+def arm(totals: Totals, outputs: int) -> Arm:
+    """What a version did on the split's requests; ``outputs`` is how many of its outputs are counted."""
+    bad, good = totals.split_outcomes()
+    labels = totals.labels()
+    return {
+        "errors": [bad, good],
+        "latency": totals.split_latency(),
+        "outputs": [totals.output_bins(index) for index in range(min(outputs, OUTPUTS))],
+        "wrong": [labels["wrong"], labels["right"]],
+        "rewards": [labels["rewards"], labels["reward_sum"], labels["reward_squares"]],
+    }
+
+
+def pairs(totals: Totals) -> list[float]:
+    """A shadow's pairs that differ, and the others."""
+    shadow = totals.shadow()
+    return [shadow["disagreements"], shadow["pairs"] - shadow["disagreements"]]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """The difference between two looks: what canary and control did, and each one's requests."""
+
+    batch: Batch
+    requests: tuple[int, int]
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing happened that a guard could use."""
+        labelled = any(map(sum, self.batch.wrong))
+        return not any(self.requests) and not sum(self.batch.disagreements) and not labelled and not self.batch.values
+
+
+def step(before: Mapping[str, Document], now: Mapping[str, Document], stage: int) -> Step:
+    """What the gateways' workers did between two looks under the weights of ``stage``, over all gateways.
+
+    A gateway counts only where both looks are of this stage; one whose counters began anew counts from the next look.
+    """
+    differences = [
+        found
+        for gateway, later in now.items()
+        if later["stage"] == stage and (earlier := before.get(gateway)) is not None and earlier["stage"] == stage
+        if (found := _difference(earlier, later)) is not None
+    ]
+    canary = _total([one["canary"] for one in differences])
+    control = _total([one["control"] for one in differences])
+    agreed = _sums([one["pairs"] for one in differences]) or [0, 0]
+    batch = Batch(
+        errors=(canary["errors"], control["errors"]),
+        latency=(canary["latency"], control["latency"]),
+        outputs=_first(canary, control),
+        quality=(_not_finite(canary), _not_finite(control)),
+        wrong=(canary["wrong"], control["wrong"]),
+        disagreements=agreed,
+    )
+    return Step(batch, (int(sum(canary["errors"])), int(sum(control["errors"]))))
+
+
+def _first(canary: Arm, control: Arm) -> tuple[Sequence[float], Sequence[float]]:
+    if not canary["outputs"] or not control["outputs"]:
+        return (), ()
+    return canary["outputs"][0], control["outputs"][0]
+
+
+def _not_finite(one: Arm) -> tuple[float, float]:
+    """Rows of the last counted output (scores, where the first is a label) that were not finite, and the others."""
+    if not one["outputs"]:
+        return 0, 0
+    bins = one["outputs"][-1]
+    return bins[NOT_FINITE], sum(bins) - bins[NOT_FINITE]
+
+
+def _difference(before: Document, now: Document) -> dict[str, Any] | None:
+    found: dict[str, Any] = {}
+    for side in ("canary", "control"):
+        old, new = before[side], now[side]
+        numbers = {name: _minus(new[name], old[name]) for name in ("errors", "latency", "wrong")}
+        outputs = [_minus(later, earlier) for later, earlier in zip(new["outputs"], old["outputs"], strict=False)]
+        if any(value < 0 for values in (*numbers.values(), *outputs) for value in values):
+            return None
+        found[side] = {**numbers, "outputs": outputs}
+    found["pairs"] = _minus(now["pairs"], before["pairs"])
+    return None if min(found["pairs"]) < 0 else found
+
+
+def _minus(now: Sequence[float], before: Sequence[float]) -> list[float]:
+    return [later - earlier for later, earlier in zip(now, before, strict=True)]
+
+
+def _total(arms: Sequence[Arm]) -> Arm:
+    total: Arm = {name: _sums([one[name] for one in arms]) for name in ("errors", "latency", "wrong")}
+    total["errors"], total["wrong"] = total["errors"] or [0, 0], total["wrong"] or [0, 0]
+    many = min((len(one["outputs"]) for one in arms), default=0)
+    total["outputs"] = [_sums([one["outputs"][index] for one in arms]) for index in range(many)]
+    return total
+
+
+def _sums(rows: Sequence[Sequence[float]]) -> list[float]:
+    return [sum(column) for column in zip(*rows, strict=True)]

@@ -1,0 +1,171 @@
+"""Runs experiments: adds up the rewards of each arm, and lets a bandit's decision move the weights."""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+
+from penstock.control.trials import CONTROLLER, Trials, kept_route, refuse_unready
+from penstock.core import experiments
+from penstock.core.desired import VersionStatus
+from penstock.core.errors import Conflict, NotFound
+from penstock.core.experiments import Experiment, State
+from penstock.core.routing import RouteSpec, lay_out, stable_of, stored_out
+from penstock.registry.records import By, Document, ModelRecord
+from penstock.registry.traffic import CHAMPION, EXPERIMENT, Change, Event, Trial
+
+log = logging.getLogger("penstock.control")
+
+
+class Experiments(Trials):
+    """All experiments as this gateway sees them."""
+
+    kind = EXPERIMENT
+
+    def beginning(
+        self, document: Document, statuses: Mapping[str, VersionStatus], record: ModelRecord, trial_id: str
+    ) -> Change:
+        """See ``Trials``."""
+        spec = experiments.spec_in(document)
+        for version in spec.arms:
+            refuse_unready(record.name, statuses, version)
+        champion = record.aliases.get(CHAMPION)
+        stable = stable_of(spec.arms, None if champion is None else champion.version)
+        kept = _Kept(experiments.begun(spec, self.clock()), record.route, None, stable, trial_id, {})
+        kept = replace(kept, route=kept.stage_route(record.route))
+        return Change(kept.out(), route=kept.route)
+
+    def asked(self, trial: Trial, verb: str, reason: str) -> Callable[[ModelRecord], Change]:
+        """See ``Trials``: an experiment can be paused, resumed and stopped."""
+        kept = _Kept.of(trial.document)
+        present = kept.experiment.state
+        states = {"pause": State.PAUSED, "resume": State.RUNNING, "stop": State.STOPPED}
+        if verb not in states:
+            raise NotFound("an experiment can be paused, resumed or stopped")
+        if not kept.experiment.is_open:
+            raise Conflict("the experiment is over")
+        if states[verb] is present:
+            raise Conflict(f"the experiment is {present.value} already")
+        told = reason or f"{verb} by hand"
+        after = replace(kept.experiment, state=states[verb], reason=told, stage=kept.experiment.stage + 1)
+        return partial(_next, trial, after)
+
+    def weighed(self, trial: Trial) -> tuple[RouteSpec | None, int]:
+        """See ``Trials``."""
+        kept = _Kept.of(trial.document)
+        return kept.route, kept.experiment.stage
+
+    def look(self, trial: Trial) -> Document:
+        """See ``Trials``; rewards come late, so they count whatever the weights are."""
+        arms = {}
+        for version in _Kept.of(trial.document).experiment.spec.arms:
+            totals = self.fleet.totals(trial.model, version)
+            labels = totals.labels()
+            rewards = [labels[word] for word in ("rewards", "reward_sum", "reward_squares")]
+            arms[version] = [sum(totals.split_outcomes()), *rewards]
+        return {"arms": arms}
+
+    async def conduct(self, trial: Trial, looks: Mapping[str, Document], acknowledged: bool) -> None:
+        """See ``Trials``."""
+        kept = _Kept.of(trial.document)
+        before = kept.experiment
+        after = _added(before, kept.seen, looks)
+        weights = experiments.decide(after, self.clock(), trial.revision) if acknowledged else None
+        written = replace(trial, document=replace(kept, experiment=after, seen=looks).out())
+        try:
+            if weights is not None:
+                shares = ", ".join(f"{arm} {weight / 100:g} %" for arm, weight in weights.items())
+                moved = replace(
+                    after, weights=weights, stage=after.stage + 1, moved_at=self.clock(), reason=f"rewards: {shares}"
+                )
+                by = By(CONTROLLER, moved.reason)
+                await self.run_on_thread(self.store.change, written, partial(_next, written, moved), "move", by)
+                await self.fleet.serve_changes()
+            elif after != before or looks.keys() != kept.seen.keys():
+                await self.run_on_thread(self.store.keep, trial, written.document)
+        except Conflict as conflict:
+            log.info("experiment %s of %s: %s", trial.id, trial.model, conflict)
+
+    def shown(self, trial: Trial) -> Document:
+        """See ``Trials``."""
+        return {**self.heading(trial), **experiments.shown(_Kept.of(trial.document).experiment)}
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """An experiment's document: the experiment, the route before it and the present one, who answers for arms that
+    cannot, and what every gateway had counted when it was last brought up to date."""
+
+    experiment: Experiment
+    base: RouteSpec | None
+    route: RouteSpec | None
+    stable: str
+    salt: str
+    seen: Mapping[str, Document]
+
+    @classmethod
+    def of(cls, document: Document) -> "_Kept":
+        return cls(
+            experiments.experiment_in(document["experiment"]),
+            kept_route(document["base"]),
+            kept_route(document["route"]),
+            document["stable"],
+            document["salt"],
+            document["seen"],
+        )
+
+    def out(self) -> Document:
+        return {
+            "experiment": experiments.experiment_out(self.experiment),
+            "base": None if self.base is None else stored_out(self.base),
+            "route": None if self.route is None else stored_out(self.route),
+            "stable": self.stable,
+            "salt": self.salt,
+            "seen": dict(self.seen),
+            "told": experiments.shown(self.experiment),
+        }
+
+    def stage_route(self, present: RouteSpec | None) -> RouteSpec | None:
+        """The route of the present weights; the one before the experiment once that is over."""
+        if not self.experiment.is_open:
+            return self.base
+        split = dict(self.experiment.weights)
+        return RouteSpec(
+            split,
+            self.experiment.spec.sticky,
+            () if self.base is None else self.base.rules,
+            () if self.base is None else self.base.shadow,
+            self.stable,
+            lay_out(split, () if present is None else present.ranges),
+            self.salt,
+            labelled=True,
+        )
+
+
+def _added(experiment: Experiment, before: Mapping[str, Document], now: Mapping[str, Document]) -> Experiment:
+    """The experiment with what the gateways have counted since; one whose counters began anew counts from now on."""
+    rewards: dict[str, tuple[int, float, float]] = {}
+    requests: dict[str, int] = {}
+    for gateway, look in now.items():
+        earlier = before.get(gateway)
+        for arm, counts in look["arms"].items():
+            old = [0.0] * 4 if earlier is None else earlier["arms"].get(arm, [0.0] * 4)
+            gained = [later - sooner for later, sooner in zip(counts, old, strict=True)]
+            if earlier is None or min(gained[:2]) < 0:
+                continue
+            count, total, squares = rewards.get(arm, (0, 0.0, 0.0))
+            rewards[arm] = count + int(gained[1]), total + gained[2], squares + gained[3]
+            requests[arm] = requests.get(arm, 0) + int(gained[0])
+    gained_any = any(requests.values()) or any(count for count, _, _ in rewards.values())
+    return experiments.seen(experiment, rewards, requests) if gained_any else experiment
+
+
+def _next(trial: Trial, after: Experiment, record: ModelRecord) -> Change:
+    """What changes together when weights move or a person asks for something."""
+    kept = replace(_Kept.of(trial.document), experiment=after)
+    kept = replace(kept, route=kept.stage_route(record.route))
+    event = None
+    if not after.is_open:
+        subject, data = f"models/{trial.model}", {"experiment": trial.id, **experiments.shown(after)}
+        event = Event("experiment.finished.v1", subject, trial.id, data)
+    return Change(kept.out(), after.is_open, kept.route, event=event)

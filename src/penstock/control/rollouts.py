@@ -1,0 +1,257 @@
+"""Runs rollouts: adds up what gateways counted, lets the pure decision speak, and performs its one action."""
+
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
+
+from penstock.control import evidence
+from penstock.control.trials import CONTROLLER, Fleet, Trials, answering, kept_route, refuse_unready
+from penstock.core import rollouts
+from penstock.core.desired import VersionStatus
+from penstock.core.errors import Conflict, Fault, NotFound, Refused
+from penstock.core.rollouts import OPEN, Action, Kind, Rollout, Snapshot, State, decide
+from penstock.core.routing import POINTS, RouteSpec, Shadow, lay_out, stored_out
+from penstock.registry.records import By, Document, ModelRecord
+from penstock.registry.traffic import CHAMPION, ROLLOUT, Change, Event, TrafficStore, Trial
+from penstock.telemetry import metrics
+from penstock.telemetry.metrics import Point, Reading
+
+log = logging.getLogger("penstock.control")
+
+QUERY_S = 2.0
+"""Time between two questions to Prometheus."""
+
+Ask = Callable[[str], float | None]
+"""What a PromQL expression gives now; blocks, and raises ``NotReady`` when nobody answers."""
+
+
+class Rollouts(Trials):
+    """All rollouts as this gateway sees them; ``ask`` puts questions to Prometheus, None where none is configured."""
+
+    kind = ROLLOUT
+
+    def __init__(
+        self,
+        store: TrafficStore,
+        fleet: Fleet,
+        gateway: str,
+        ask: Ask | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        super().__init__(store, fleet, gateway, clock)
+        self._ask = ask
+        self._asked_at: dict[str, float] = {}
+
+    def beginning(
+        self, document: Document, statuses: Mapping[str, VersionStatus], record: ModelRecord, trial_id: str
+    ) -> Change:
+        """See ``Trials``."""
+        champion = record.aliases.get(CHAMPION)
+        leads = None if champion is None else champion.version
+        spec = rollouts.spec_in(document, answering(record, statuses, str(document.get("to"))))
+        for version in (spec.to, spec.control):
+            refuse_unready(record.name, statuses, version)
+        if any(guard.metric == "promql" for guard in spec.guards) and self._ask is None:
+            raise Refused("a guard asks Prometheus, but none is configured (prometheus.url)")
+        weighed = {} if record.route is None else {v: w for v, w in record.route.split.items() if w}
+        if others := sorted(weighed.keys() - {spec.control, spec.to}):
+            raise Refused(f"the route also weighs version '{others[0]}'; set it to one version first")
+        kept = _Kept(rollouts.begun(spec, self.clock()), record.route, record.route, leads, trial_id, {})
+        if not spec.dry_run:
+            kept = replace(kept, route=kept.stage_route(record.route))
+        return Change(kept.out(), route=kept.route, keep_route=spec.dry_run)
+
+    def asked(self, trial: Trial, verb: str, reason: str) -> Callable[[ModelRecord], Change]:
+        """See ``Trials``."""
+        return partial(_next, trial, _by_hand(_Kept.of(trial.document).rollout, verb, reason, self.clock()))
+
+    def weighed(self, trial: Trial) -> tuple[RouteSpec | None, int]:
+        """See ``Trials``."""
+        kept = _Kept.of(trial.document)
+        return kept.route, kept.rollout.stage
+
+    def look(self, trial: Trial) -> Document:
+        """See ``Trials``."""
+        kept = _Kept.of(trial.document)
+        spec, arms = kept.rollout.spec, {}
+        for side, version in (("canary", spec.to), ("control", spec.control)):
+            outputs = self.fleet.outputs(trial.model, version) if kept.watched else 0
+            arms[side] = evidence.arm(self.fleet.totals(trial.model, version), outputs)
+        return {"pairs": evidence.pairs(self.fleet.totals(trial.model, spec.to)), **arms}
+
+    async def conduct(self, trial: Trial, looks: Mapping[str, Document], acknowledged: bool) -> None:
+        """See ``Trials``."""
+        kept = _Kept.of(trial.document)
+        rollout, now = kept.rollout, self.clock()
+        step = evidence.step(kept.seen, looks, rollout.stage)
+        step = replace(step, batch=replace(step.batch, values=await self._answers(trial.id, rollout)))
+        ready = self.is_able(trial.model, rollout.spec.to)
+        after = rollouts.noted_ready(rollout, ready, now)
+        if rollout.state is State.RUNNING and not step.empty:
+            sticky = rollout.spec.dry_run or bool(kept.route and kept.route.sticky)
+            after = rollouts.seen(after, step.batch, step.requests, sticky)
+        action = decide(Snapshot(after, now, ready, acknowledged))
+        written = replace(trial, document=replace(kept, rollout=after, seen=looks).out())
+        try:
+            if action is not None:
+                await self._perform(written, after, action)
+            elif after != rollout or _stages(looks) != _stages(kept.seen):
+                self.current[trial.id] = await self.run_on_thread(self.store.keep, trial, written.document)
+        except Conflict as conflict:
+            log.info("rollout %s of %s: %s", trial.id, trial.model, conflict)
+            if action is not None and action.kind is Kind.PROMOTE:
+                await self._hold(written, after, str(conflict))
+
+    async def _answers(self, trial_id: str, rollout: Rollout) -> dict[str, float]:
+        """What Prometheus says to the guards that ask it, now and then."""
+        queries = [guard.query for guard in rollout.spec.guards if guard.query]
+        now = time.monotonic()
+        if not queries or self._ask is None or now - self._asked_at.get(trial_id, -QUERY_S) < QUERY_S:
+            return {}
+        self._asked_at = {key: at for key, at in self._asked_at.items() if key in self.current} | {trial_id: now}
+        answers = {}
+        for query in queries:
+            try:
+                value = await self.run_on_thread(self._ask, query)
+            except Fault as fault:
+                log.warning("rollout %s: %s", trial_id, fault)
+                continue
+            if value is not None and math.isfinite(value):
+                answers[query] = value
+        return answers
+
+    async def _perform(self, trial: Trial, rollout: Rollout, action: Action) -> None:
+        after = rollouts.done(rollout, action, self.clock())
+        log.warning("rollout %s of %s: %s (%s)", trial.id, trial.model, action.kind.value, action.reason)
+        by = By(CONTROLLER, action.reason)
+        self.current[trial.id] = await self.run_on_thread(
+            self.store.change, trial, partial(_next, trial, after), action.kind.value, by
+        )
+        await self.fleet.serve_changes()
+
+    async def _hold(self, trial: Trial, rollout: Rollout, reason: str) -> None:
+        """The last step could not be taken, because somebody has moved the champion: people decide."""
+        after = replace(rollout, state=State.PAUSED, reason=reason, step_at=self.clock())
+        with suppress(Conflict):
+            make = partial(_next, trial, after)
+            await self.run_on_thread(self.store.change, trial, make, "pause", By(CONTROLLER, reason))
+
+    def shown(self, trial: Trial) -> Document:
+        """See ``Trials``."""
+        return {**self.heading(trial), **rollouts.shown(_Kept.of(trial.document).rollout)}
+
+    def readings(self) -> Iterator[Reading]:
+        """The open rollouts' states and evidence, as they stood at the last step."""
+        for trial in self.current.values():
+            rollout = _Kept.of(trial.document).rollout
+            for state in State:
+                yield Point(metrics.ROLLOUT_STATE, (trial.model, rollout.spec.to, state.value), rollout.state is state)
+            for guard, one in zip(rollout.spec.guards, rollout.guards, strict=True):
+                yield Point(metrics.ROLLOUT_LOG_EVIDENCE, (trial.model, rollout.spec.to, guard.name), one.peak)
+
+
+def _next(trial: Trial, after: Rollout, record: ModelRecord) -> Change:
+    """What changes together when a rollout goes from one state to the next."""
+    kept = _Kept.of(trial.document)
+    before, kept = kept.rollout, replace(kept, rollout=after)
+    event = None if after.state in OPEN else _finished(trial, after)
+    if after.spec.dry_run or (after.state in OPEN and after.stage == before.stage):
+        return Change(kept.out(), open=after.state in OPEN, keep_route=True, event=event)
+    kept = replace(kept, route=kept.stage_route(record.route))
+    crowned = (kept.champion, after.spec.to) if after.state is State.PROMOTED else None
+    return Change(kept.out(), after.state in OPEN, kept.route, champion=crowned, event=event)
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """A rollout's document: the rollout, the route before it and the present one, the champion before it, and what
+    every gateway had counted when its evidence was last brought up to date."""
+
+    rollout: Rollout
+    base: RouteSpec | None
+    route: RouteSpec | None
+    champion: str | None
+    salt: str
+    seen: Mapping[str, Document]
+
+    @classmethod
+    def of(cls, document: Document) -> "_Kept":
+        return cls(
+            rollouts.rollout_in(document["rollout"]),
+            kept_route(document["base"]),
+            kept_route(document["route"]),
+            document["champion"],
+            document["salt"],
+            document["seen"],
+        )
+
+    def out(self) -> Document:
+        return {
+            "rollout": rollouts.rollout_out(self.rollout),
+            "base": None if self.base is None else stored_out(self.base),
+            "route": None if self.route is None else stored_out(self.route),
+            "champion": self.champion,
+            "salt": self.salt,
+            "seen": dict(self.seen),
+            "told": rollouts.shown(self.rollout),
+        }
+
+    @property
+    def watched(self) -> bool:
+        """Whether outputs have to be counted."""
+        return any(guard.metric in ("outputs", "quality") for guard in self.rollout.spec.guards)
+
+    def stage_route(self, present: RouteSpec | None) -> RouteSpec | None:
+        """The route of the rollout's present stage; None where the champion alone decides again."""
+        rollout, base = self.rollout, self.base
+        spec, weight = rollout.spec, rollout.weight
+        if rollout.state is State.PROMOTED and base is None:
+            return None
+        split = {spec.control: POINTS - weight, spec.to: weight}
+        mirrored = (Shadow(spec.to, rollout.mirrored),) if rollout.mirrored else ()
+        kept = () if base is None else tuple(one for one in base.shadow if one.version != spec.to)
+        return RouteSpec(
+            split,
+            "" if base is None else base.sticky,
+            () if base is None else base.rules,
+            (*kept, *mirrored),
+            spec.to if rollout.state is State.PROMOTED else spec.control,
+            lay_out(split, () if present is None else present.ranges),
+            self.salt,
+            watched=self.watched and rollout.state in OPEN,
+            labelled=any(guard.metric == "performance" for guard in spec.guards) and rollout.state in OPEN,
+        )
+
+
+def _by_hand(rollout: Rollout, verb: str, reason: str, now: float) -> Rollout:
+    """The rollout after what a person asked for."""
+    if rollout.state not in OPEN:
+        raise Conflict(f"the rollout is over: {rollout.state.value}")
+    told = reason or f"{verb} by hand"
+    if verb == "pause":
+        return replace(rollout, state=State.PAUSED, reason=told)
+    if verb == "resume":
+        if rollout.state is State.RUNNING:
+            raise Conflict("the rollout is running already")
+        return rollouts.advanced(replace(rollout, state=State.RUNNING), rollout.step, now, told)
+    kinds = {"promote": Kind.PROMOTE, "abort": Kind.ROLL_BACK}
+    if verb not in kinds:
+        raise NotFound("a rollout can be paused, resumed, promoted or aborted")
+    return rollouts.done(rollout, Action(kinds[verb], told), now)
+
+
+def _finished(trial: Trial, rollout: Rollout) -> Event:
+    return Event(
+        "rollout.finished.v1",
+        f"models/{trial.model}/versions/{rollout.spec.to}",
+        trial.id,
+        {"rollout": trial.id, "model": trial.model, **rollouts.shown(rollout)},
+    )
+
+
+def _stages(looks: Mapping[str, Document]) -> dict[str, int]:
+    return {gateway: look["stage"] for gateway, look in looks.items()}

@@ -1,0 +1,181 @@
+"""What people may do to a model's traffic through a gateway: its route, what its shadows disagreed on, and events."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, Protocol, TypeVar
+
+from penstock.control.trials import answering, refuse_unready
+from penstock.core.desired import Desired, State, VersionStatus
+from penstock.core.errors import NotFound
+from penstock.core.routing import POINTS, RouteSpec, route_in, route_out
+from penstock.core.versions import sort_key
+from penstock.monitor.counters import Totals
+from penstock.registry.records import By, Document, ModelRecord
+from penstock.registry.store import Store
+from penstock.registry.traffic import CHAMPION, Event, TrafficStore
+
+log = logging.getLogger("penstock.control")
+
+THREADS = 4
+LOOK_S = 0.5
+SAMPLES = 16
+T = TypeVar("T")
+
+
+class Fleet(Protocol):
+    """What is asked of this gateway's workers."""
+
+    @property
+    def desired(self) -> Desired:
+        """What they are to serve."""
+
+    def statuses(self) -> list[VersionStatus]:
+        """Every version of every model."""
+
+    def totals(self, model: str, version: str) -> Totals:
+        """What a version was counted by."""
+
+    def samples(self, model: str, version: str) -> list[Document]:
+        """The requests a shadow disagreed on most."""
+
+    async def serve_changes(self) -> bool:
+        """Bring what was stored to the workers; whether all of them have it."""
+
+
+class Traffic:
+    """One gateway's routes; every change takes who makes it and why."""
+
+    def __init__(self, registry: Store, store: TrafficStore, fleet: Fleet) -> None:
+        self._registry = registry
+        self._store = store
+        self._fleet = fleet
+        self._threads = ThreadPoolExecutor(THREADS, "traffic")
+        self._unable: set[tuple[str, str]] = set()
+
+    async def route(self, model: str) -> Document:
+        """A model's route; where none was set, what happens without one (``set`` says which).
+
+        Raises:
+            NotFound: no such model.
+        """
+        statuses = self._statuses(model)
+        try:
+            record = await self._run(self._registry.model, model)
+        except NotFound:
+            record = ModelRecord(model, 0)
+        if record.route is not None:
+            return {**route_out(record.route), "set": True, "revision": record.revision}
+        answers = answering(record, statuses, "")
+        split = {} if answers is None else {answers: POINTS}
+        return {**route_out(RouteSpec(split, stable=answers or "")), "set": False, "revision": record.revision}
+
+    async def set_route(self, model: str, document: Document, by: By, if_revision: int | None = None) -> Document:
+        """Replace a model's route; returns when every worker has it.
+
+        Raises:
+            InvalidInput: with every fault of the document; the old route stays.
+            NotFound: no such model or version.
+            Refused: a version that would get requests is not ready.
+            Conflict: the model is not as expected, or a rollout has its traffic.
+        """
+        statuses = self._statuses(model)
+
+        def make(record: ModelRecord) -> RouteSpec:
+            champion = record.aliases.get(CHAMPION)
+            route = route_in(document, record.route, None if champion is None else champion.version)
+            for version in sorted(route.receivers(), key=sort_key):
+                refuse_unready(model, statuses, version)
+            return route
+
+        revision = await self._run(self._store.set_route, model, make, by, if_revision)
+        return await self._served(model, revision)
+
+    async def drop_route(self, model: str, by: By, if_revision: int | None = None) -> Document:
+        """Take a model's route away: its champion, or its newest ready version, answers again."""
+        self._statuses(model)
+        revision = await self._run(self._store.set_route, model, lambda _: None, by, if_revision)
+        return await self._served(model, revision)
+
+    async def _served(self, model: str, revision: int) -> Document:
+        acknowledged = await self._fleet.serve_changes()
+        return {**await self.route(model), "revision": revision, "acknowledged": acknowledged}
+
+    async def shadow(self, model: str, version: str) -> Document:
+        """What a version did as a shadow here, and the requests it disagreed on most; raises ``NotFound``."""
+        if version not in self._statuses(model):
+            raise NotFound(f"model '{model}' serves no version '{version[:64]}'")
+        totals = self._fleet.totals(model, version).shadow()
+        return {
+            "model": model,
+            "version": version,
+            **_shadow_out(totals),
+            "samples": self._fleet.samples(model, version)[:SAMPLES],
+        }
+
+    async def events(self, model: str | None, after: int | None, limit: int) -> list[Document]:
+        """At most ``limit`` events in their order: the first after a sequence number, or the newest."""
+        return await self._run(self._store.events, model, after, limit)
+
+    async def run(self) -> None:
+        """Say it loudly when a version that should get requests cannot answer, and when it can again."""
+        while True:
+            for model, version in self._step():
+                data = {"model": model, "version": version, "reason": "it cannot answer; the stable version does"}
+                event = Event("route.degraded.v1", f"models/{model}/versions/{version}", f"{time.time():.0f}", data)
+                try:
+                    await self._run(self._store.tell, model, event)
+                except Exception:
+                    log.exception("an event could not be written")
+            await asyncio.sleep(LOOK_S)
+
+    def _step(self) -> list[tuple[str, str]]:
+        """Versions that have stopped to answer since the last look."""
+        states = {(one.model, one.version): one.state for one in self._fleet.statuses()}
+        unable = {
+            (model.name, version)
+            for model in self._fleet.desired.models
+            if model.route is not None
+            for version in model.route.receivers()
+            if states.get((model.name, version), State.UNAVAILABLE) is State.UNAVAILABLE
+        }
+        fresh, healed, self._unable = unable - self._unable, self._unable - unable, unable
+        for model, version in sorted(fresh):
+            log.error("model %s version %s cannot answer; the stable version gets its requests", model, version)
+        for model, version in sorted(healed):
+            log.warning("model %s version %s gets its requests again", model, version)
+        return sorted(fresh)
+
+    def close(self) -> None:
+        """Let the threads go."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _statuses(self, model: str) -> Mapping[str, VersionStatus]:
+        found = {status.version: status for status in self._fleet.statuses() if status.model == model}
+        if not found:
+            raise NotFound(f"unknown model '{model}'")
+        return found
+
+    async def _run(self, work: Callable[..., T], *arguments: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, partial(work, *arguments))
+
+
+def _shadow_out(totals: Mapping[str, float]) -> Document:
+    def each(word: str, by: str) -> float | None:
+        return totals[word] / totals[by] if totals[by] else None
+
+    return {
+        "mirrored": totals["mirrored"],
+        "pairs": totals["pairs"],
+        "missed": totals["missed"],
+        "dropped": totals["dropped"],
+        "disagreements": totals["disagreements"],
+        "flip_ratio": each("flips", "rows"),
+        "max_abs_diff": totals["max_abs_diff"],
+        "mean_abs_diff": each("sum_abs_diff", "elements"),
+        "primary_run_us": None if not totals["pairs"] else totals["primary_ns"] / totals["pairs"] / 1000,
+        "shadow_run_us": None if not totals["pairs"] else totals["shadow_ns"] / totals["pairs"] / 1000,
+    }

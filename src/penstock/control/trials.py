@@ -1,0 +1,285 @@
+"""What rollouts and experiments have in common: every gateway writes down what it counted, and the one that leads acts.
+
+All that a trial is lies in the database, so any gateway can go on where another one stopped. What is counted counts
+only while all of a gateway's workers have had the trial's present weights for a moment.
+"""
+
+import asyncio
+import logging
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar, Protocol, TypeVar
+
+from penstock.control.evidence import UNSETTLED
+from penstock.core.desired import Desired, State, VersionStatus
+from penstock.core.errors import Conflict, Fault, NotFound, Refused
+from penstock.core.routing import RouteSpec, stored_in
+from penstock.core.versions import sort_key
+from penstock.monitor.counters import Totals
+from penstock.registry.records import By, Document, ModelRecord
+from penstock.registry.traffic import CHAMPION, Change, TrafficStore, Trial
+
+log = logging.getLogger("penstock.control")
+
+STEP_S = 0.5
+SETTLE_S = 1.0
+"""What is counted in the first moment after a change of weights is left out: caches are cold, and answers under way."""
+
+SILENT_S = 10.0
+"""A gateway that wrote nothing for that long is not waited for."""
+
+TRIES = 20
+THREADS = 2
+CONTROLLER = "controller"
+T = TypeVar("T")
+
+
+class Fleet(Protocol):
+    """What is asked of this gateway's workers."""
+
+    @property
+    def desired(self) -> Desired:
+        """What they are to serve."""
+
+    def applied(self) -> bool:
+        """Whether all of them do."""
+
+    def statuses(self) -> list[VersionStatus]:
+        """Every version of every model."""
+
+    def totals(self, model: str, version: str) -> Totals:
+        """What a version was counted by."""
+
+    def outputs(self, model: str, version: str) -> int:
+        """How many outputs it has."""
+
+    async def serve_changes(self) -> bool:
+        """Bring what was stored to the workers; whether all of them have it."""
+
+
+@dataclass(slots=True)
+class _Settled:
+    """Since when this gateway's workers have the weights of a stage (monotonic seconds)."""
+
+    stage: int
+    since: float
+
+
+class Trials(ABC):
+    """All trials of one kind as this gateway sees them; ``gateway`` names its counters, ``clock`` gives seconds since
+    the epoch."""
+
+    kind: ClassVar[str]
+
+    def __init__(self, store: TrafficStore, fleet: Fleet, gateway: str, clock: Callable[[], float] = time.time) -> None:
+        self.store = store
+        self.fleet = fleet
+        self.clock = clock
+        self._gateway = gateway
+        self._threads = ThreadPoolExecutor(THREADS, self.kind)
+        self._settled: dict[str, _Settled] = {}
+        self._complaint = ""
+        self.current: dict[str, Trial] = {}
+
+    # What a kind of trial is.
+
+    @abstractmethod
+    def beginning(
+        self, document: Document, statuses: Mapping[str, VersionStatus], record: ModelRecord, trial_id: str
+    ) -> Change:
+        """What to write down when a trial begins; raises faults."""
+
+    @abstractmethod
+    def asked(self, trial: Trial, verb: str, reason: str) -> Callable[[ModelRecord], Change]:
+        """What changes when a person asks for something; raises ``Conflict`` and ``NotFound``."""
+
+    @abstractmethod
+    def look(self, trial: Trial) -> Document:
+        """What this gateway has counted for a trial; ``observation`` adds the stage to it."""
+
+    @abstractmethod
+    def weighed(self, trial: Trial) -> tuple[RouteSpec | None, int]:
+        """The route that a trial has given the model, and the stage it belongs to."""
+
+    @abstractmethod
+    async def conduct(self, trial: Trial, looks: Mapping[str, Document], acknowledged: bool) -> None:
+        """Take a trial at most one step on, from what all gateways have counted."""
+
+    @abstractmethod
+    def shown(self, trial: Trial) -> Document:
+        """A trial as the admin API shows it."""
+
+    # What people ask for.
+
+    async def begin(self, model: str, document: Document, by: By) -> Document:
+        """Start a trial.
+
+        Raises:
+            InvalidInput: with every fault of the document.
+            NotFound: no such model or version.
+            Refused: a version is not ready, or something else stands against it.
+            Conflict: another one of the model is not over.
+        """
+        statuses = of_model(self.fleet.statuses(), model)
+        if not statuses:
+            raise NotFound(f"unknown model '{model[:128]}'")
+        trial = await self.run_on_thread(
+            self.store.begin, model, self.kind, partial(self.beginning, document, statuses), by
+        )
+        await self.fleet.serve_changes()
+        return self.shown(trial)
+
+    async def all(self, model: str) -> list[Document]:
+        """A model's trials, newest first.
+
+        Raises:
+            NotFound: no such model.
+        """
+        found = await self.run_on_thread(self.store.trials, model, self.kind)
+        if not found and not of_model(self.fleet.statuses(), model):
+            raise NotFound(f"unknown model '{model[:128]}'")
+        return [self.shown(trial) for trial in found]
+
+    async def one(self, model: str, trial_id: str) -> Document:
+        """One trial; raises ``NotFound``."""
+        return self.shown(await self._find(model, trial_id))
+
+    async def act(self, model: str, trial_id: str, verb: str, by: By) -> Document:
+        """Do what a person asks for, whatever the evidence says.
+
+        Raises:
+            NotFound: no such trial, or nothing that can be asked for.
+            Conflict: it is over, or not in a state for this, or something else has moved meanwhile.
+        """
+        for _ in range(TRIES):  # the controller may be writing at the same moment
+            trial = await self._find(model, trial_id)
+            make = self.asked(trial, verb, by.reason)
+            try:
+                changed = await self.run_on_thread(self.store.change, trial, make, verb, by)
+            except Conflict:
+                if (await self._find(model, trial_id)).revision == trial.revision:
+                    raise
+                continue
+            await self.fleet.serve_changes()
+            return self.shown(changed)
+        raise Conflict(f"the {self.kind} is changing at this moment; try again")
+
+    async def _find(self, model: str, trial_id: str) -> Trial:
+        return await self.run_on_thread(self.store.trial, model, self.kind, trial_id)
+
+    # What happens by itself.
+
+    async def run(self) -> None:
+        """Look, decide and act, again and again."""
+        while True:
+            complaint = ""
+            try:
+                await self.step()
+            except Fault as fault:
+                complaint = str(fault)
+            except Exception:
+                log.exception("a step of the %ss failed", self.kind)
+            if complaint and complaint != self._complaint:
+                log.warning("%ss wait: %s", self.kind, complaint)
+            self._complaint = complaint
+            await asyncio.sleep(STEP_S)
+
+    async def step(self) -> None:
+        """Write down what was counted here, and, where this gateway leads, take each trial at most one step on."""
+        found: list[Trial] = await self.run_on_thread(self.store.open_trials)
+        trials = [trial for trial in found if trial.kind == self.kind]
+        self.current = {trial.id: trial for trial in trials}
+        self._settled = {key: one for key, one in self._settled.items() if key in self.current}
+        for trial in trials:
+            await self.run_on_thread(self.store.observe, trial.id, self._gateway, self._observation(trial))
+        if not trials:
+            return
+        leads: bool = await self.run_on_thread(self.store.lead)
+        for trial in trials if leads else ():
+            looks: dict[str, Document] = await self.run_on_thread(self.store.observations, trial.id)
+            await self.conduct(trial, looks, self._acknowledged(trial, looks.values()))
+
+    def _acknowledged(self, trial: Trial, looks: Iterable[Document]) -> bool:
+        """Whether every gateway that lives has the present weights on all its workers."""
+        stage = self.weighed(trial)[1]
+        living = [look for look in looks if self.clock() - look["at"] < SILENT_S]
+        return bool(living) and all(look["stage"] == stage for look in living)
+
+    def _observation(self, trial: Trial) -> Document:
+        return {"stage": self._stage(trial), "at": self.clock(), **self.look(trial)}
+
+    def _stage(self, trial: Trial) -> int:
+        """The stage whose weights all workers here have had for a moment."""
+        route, stage = self.weighed(trial)
+        served = next((model.route for model in self.fleet.desired.models if model.name == trial.model), None)
+        now = time.monotonic()
+        if served != route or not self.fleet.applied():
+            self._settled.pop(trial.id, None)
+            return UNSETTLED
+        known = self._settled.get(trial.id)
+        if known is None or known.stage != stage:
+            known = self._settled[trial.id] = _Settled(stage, now)
+        return stage if now - known.since >= SETTLE_S else UNSETTLED
+
+    def is_able(self, model: str, version: str) -> bool:
+        """Whether a version answers, or is on its way to."""
+        status = of_model(self.fleet.statuses(), model).get(version)
+        return status is not None and status.state is not State.UNAVAILABLE
+
+    def heading(self, trial: Trial) -> Document:
+        """What every trial shows beside what is its own."""
+        return {
+            "id": trial.id,
+            "model": trial.model,
+            "revision": trial.revision,
+            "created_at": trial.created_at,
+            "created_by": trial.created_by,
+        }
+
+    def close(self) -> None:
+        """Let the threads go."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def run_on_thread(self, work: Callable[..., T], *arguments: Any) -> T:
+        """Do something that blocks."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, partial(work, *arguments))
+
+
+def of_model(statuses: Iterable[VersionStatus], model: str) -> dict[str, VersionStatus]:
+    """A model's versions."""
+    return {status.version: status for status in statuses if status.model == model and status.version}
+
+
+def answering(record: ModelRecord, statuses: Mapping[str, VersionStatus], but: str = "") -> str | None:
+    """Who answers requests without a version now: the route's stable one, the champion, or the newest ready one."""
+    champion = record.aliases.get(CHAMPION)
+    if record.route is not None:
+        return record.route.stable
+    if champion is not None:
+        return champion.version
+    ready = [version for version, status in statuses.items() if status.state is State.READY and version != but]
+    return max(ready, key=sort_key, default=None)
+
+
+def refuse_unready(model: str, statuses: Mapping[str, VersionStatus], version: str) -> None:
+    """Refuse a version that does not answer.
+
+    Raises:
+        NotFound: the version is not known.
+        Refused: it is not ready.
+    """
+    if version not in statuses:
+        raise NotFound(f"model '{model}' serves no version '{version}'")
+    status = statuses[version]
+    if status.state is not State.READY:
+        because = status.reason or status.state.lower()
+        raise Refused(f"version '{version}' of model '{model}' is not ready: {because}")
+
+
+def kept_route(stored: Any) -> RouteSpec | None:
+    """A route out of a trial's document."""
+    return None if stored is None else stored_in(stored)

@@ -1,0 +1,257 @@
+"""Experiments: several versions side by side, a reward for each answer, and weights that stay or follow the rewards."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+
+from penstock.core.errors import InvalidInput
+from penstock.core.routing import POINTS, route_in
+from penstock.core.sequential import Mean, confidence
+from penstock.core.versions import sort_key
+
+ALPHA = 0.05
+FLOOR = 500
+EVERY_S = 10.0
+LEAST_REWARDS = 20
+"""A bandit moves no weight before each arm has so many rewards."""
+
+DRAWS = 4000
+MOST_STEP = 2000
+"""A bandit moves no weight further than that at a time."""
+
+Document = Mapping[str, Any]
+
+
+class Mode(StrEnum):
+    """Whether the weights stay as they are, or follow the rewards."""
+
+    FIXED = "fixed"
+    THOMPSON = "thompson"
+
+
+class State(StrEnum):
+    """Where an experiment stands."""
+
+    RUNNING = "running"
+    PAUSED = "paused"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True, slots=True)
+class ExperimentSpec:
+    """What was asked for: the arms' weights to begin with, the header that makes a unit, and how weights may move.
+
+    A bandit gives no arm less than ``floor`` nor more than ``ceiling`` of 10 000, and looks every ``every_s`` seconds.
+    """
+
+    arms: Mapping[str, int]
+    sticky: str = ""
+    mode: Mode = Mode.FIXED
+    floor: int = FLOOR
+    ceiling: int = POINTS
+    every_s: float = EVERY_S
+    alpha: float = ALPHA
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """An experiment as it stands; ``stage`` counts changes of weight, ``moved_at`` is in seconds since the epoch."""
+
+    spec: ExperimentSpec
+    weights: Mapping[str, int]
+    state: State = State.RUNNING
+    stage: int = 1
+    moved_at: float = 0.0
+    rewards: Mapping[str, Mean] = field(default_factory=dict)
+    requests: Mapping[str, int] = field(default_factory=dict)
+    reason: str = ""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is not over."""
+        return self.state is not State.STOPPED
+
+
+_KNOWN = {"arms", "sticky", "mode", "floor", "ceiling", "every_seconds", "alpha", "reason"}
+
+
+def spec_in(document: Document) -> ExperimentSpec:
+    """What an operator asks for.
+
+    Raises:
+        InvalidInput: with every fault of the document.
+    """
+    faults = [f"'{name}' is no part of an experiment" for name in sorted(set(document) - _KNOWN)]
+    route = None
+    try:
+        route = route_in({"split": document.get("arms"), "sticky": document.get("sticky")})
+    except InvalidInput as fault:
+        faults.append(str(fault).replace("'split'", "'arms'"))
+    arms = {} if route is None else route.split
+    if route is not None and len(arms) < 2:
+        faults.append("'arms' must name two versions or more")
+    mode = document.get("mode", Mode.FIXED.value)
+    if mode not in set(Mode):
+        faults.append(f"'mode' is one of {', '.join(Mode)}")
+    floor, ceiling = document.get("floor", FLOOR), document.get("ceiling", POINTS)
+    sound = all(type(bound) is int for bound in (floor, ceiling)) and 0 < floor <= ceiling <= POINTS
+    if not sound or floor * len(arms) > POINTS or (arms and ceiling * len(arms) < POINTS):
+        faults.append("'floor' and 'ceiling' are weights between which all arms together can have 10000")
+    every_s, alpha = document.get("every_seconds", EVERY_S), document.get("alpha", ALPHA)
+    if type(every_s) not in (int, float) or not 1 <= every_s <= 86_400:
+        faults.append("'every_seconds' is a number from 1 to 86400")
+    if type(alpha) not in (int, float) or not 0 < alpha <= 0.5:
+        faults.append("'alpha' is a number above 0, at most 0.5")
+    if faults or route is None:
+        raise InvalidInput("; ".join(faults))
+    return ExperimentSpec(arms, route.sticky, Mode(mode), floor, ceiling, float(every_s), float(alpha))
+
+
+def begun(spec: ExperimentSpec, now: float) -> Experiment:
+    """An experiment at its beginning."""
+    return Experiment(spec, dict(spec.arms), moved_at=now)
+
+
+def seen(
+    experiment: Experiment, rewards: Mapping[str, tuple[int, float, float]], requests: Mapping[str, int]
+) -> Experiment:
+    """The experiment with further rewards (how many, their sum, the sum of their squares) and requests of each arm."""
+    known, counted = dict(experiment.rewards), dict(experiment.requests)
+    for arm, added in rewards.items():
+        known[arm] = known.get(arm, Mean()).plus(*added)
+    for arm, count in requests.items():
+        counted[arm] = counted.get(arm, 0) + count
+    return replace(experiment, rewards=known, requests=counted)
+
+
+def decide(experiment: Experiment, now: float, seed: int) -> dict[str, int] | None:
+    """The weights a bandit moves to now, None to leave them; the same seed gives the same weights.
+
+    Thompson sampling: each arm's weight is the probability that its mean reward is the greatest, under the normal
+    approximation of each mean's posterior, within the floor and the ceiling.
+    """
+    spec = experiment.spec
+    if experiment.state is not State.RUNNING or spec.mode is not Mode.THOMPSON:
+        return None
+    if now - experiment.moved_at < spec.every_s:
+        return None
+    means = [experiment.rewards.get(arm, Mean()) for arm in spec.arms]
+    if any(mean.count < LEAST_REWARDS for mean in means):
+        return None
+    generator = np.random.default_rng(seed)
+    spreads = np.array([(mean.variance / (mean.count + 1)) ** 0.5 for mean in means])
+    draws = generator.standard_normal((DRAWS, len(means))) * spreads + np.array([mean.value for mean in means])
+    wins = np.bincount(draws.argmax(axis=1), minlength=len(means)) / DRAWS
+    weights = bounded(dict(zip(spec.arms, wins.tolist(), strict=True)), spec.floor, spec.ceiling)
+    weights = towards(experiment.weights, weights)
+    return weights if weights != dict(experiment.weights) else None
+
+
+def bounded(shares: Mapping[str, float], floor: int, ceiling: int) -> dict[str, int]:
+    """Whole weights that sum to 10 000, as near the shares as the bounds allow."""
+    weights = dict.fromkeys(shares, floor)
+    free = set(shares)
+    left = POINTS - floor * len(shares)
+    while left > 0 and free:
+        total = sum(shares[arm] for arm in free)
+        given = {arm: left * (shares[arm] / total if total else 1 / len(free)) for arm in free}
+        full = {arm for arm in free if weights[arm] + given[arm] >= ceiling}
+        if not full:
+            for arm, amount in given.items():
+                weights[arm] += int(amount)
+            break
+        for arm in full:
+            left -= ceiling - weights[arm]
+            weights[arm] = ceiling
+        free -= full
+    missing = POINTS - sum(weights.values())
+    for arm in sorted(shares, key=lambda one: (-shares[one], sort_key(one))):
+        added = min(missing, ceiling - weights[arm])
+        weights[arm] += added
+        missing -= added
+    return weights
+
+
+def towards(present: Mapping[str, int], wanted: Mapping[str, int]) -> dict[str, int]:
+    """The wanted weights, or those as far on the way as a step may go."""
+    furthest = max(abs(wanted[arm] - present[arm]) for arm in wanted)
+    if furthest <= MOST_STEP:
+        return dict(wanted)
+    moved = {arm: present[arm] + int((wanted[arm] - present[arm]) * MOST_STEP / furthest) for arm in wanted}
+    first = min(moved, key=sort_key)
+    moved[first] += POINTS - sum(moved.values())
+    return moved
+
+
+def shown(experiment: Experiment) -> dict[str, Any]:
+    """What people are shown: each arm with its confidence sequence, and the best arm once it is known to be.
+
+    The sequences hold for all arms and times together with probability 1 - alpha.
+    """
+    spec = experiment.spec
+    alpha = spec.alpha / len(spec.arms)
+    arms: dict[str, dict[str, Any]] = {}
+    for arm in spec.arms:
+        mean = experiment.rewards.get(arm, Mean())
+        interval = confidence(mean, alpha)
+        arms[arm] = {
+            "weight": experiment.weights[arm],
+            "requests": experiment.requests.get(arm, 0),
+            "rewards": mean.count,
+            "mean": round(mean.value, 6) if mean.count else None,
+            "low": round(interval.low, 6),
+            "high": round(interval.high, 6),
+        }
+    best = max(arms, key=lambda arm: arms[arm]["low"])
+    known = all(arms[best]["low"] > one["high"] for arm, one in arms.items() if arm != best)
+    return {
+        **spec_out(spec),
+        "state": experiment.state.value,
+        "arms": arms,
+        "best": best if known else None,
+        "reason": experiment.reason,
+    }
+
+
+def spec_out(spec: ExperimentSpec) -> dict[str, Any]:
+    """What was asked for."""
+    return {
+        "arms": dict(spec.arms),
+        "sticky": f"header:{spec.sticky}" if spec.sticky else None,
+        "mode": spec.mode.value,
+        "floor": spec.floor,
+        "ceiling": spec.ceiling,
+        "every_seconds": spec.every_s,
+        "alpha": spec.alpha,
+    }
+
+
+def experiment_out(experiment: Experiment) -> dict[str, Any]:
+    """Everything that has to be kept."""
+    return {
+        "spec": spec_out(experiment.spec),
+        "weights": dict(experiment.weights),
+        "state": experiment.state.value,
+        "stage": experiment.stage,
+        "moved_at": experiment.moved_at,
+        "rewards": {arm: asdict(mean) for arm, mean in experiment.rewards.items()},
+        "requests": dict(experiment.requests),
+        "reason": experiment.reason,
+    }
+
+
+def experiment_in(values: Document) -> Experiment:
+    """An experiment from what was kept."""
+    return Experiment(
+        spec_in(values["spec"]),
+        values["weights"],
+        State(values["state"]),
+        values["stage"],
+        values["moved_at"],
+        {arm: Mean(**mean) for arm, mean in values["rewards"].items()},
+        values["requests"],
+        values["reason"],
+    )

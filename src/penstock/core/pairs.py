@@ -1,0 +1,67 @@
+"""How far two answers to the same request are apart."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from penstock.core.tensors import Array, Tensor
+
+RELATIVE = 1e-3
+ABSOLUTE = 1e-5
+"""Numbers this close are the same answer: ``|a - b| <= ABSOLUTE + RELATIVE * |b|``."""
+
+MOST_CLASSES = 200
+"""A last axis of 2 to this many floats is scores of classes, and the greatest is the answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What was found: ``flips`` counts rows whose class or label is another; differences are of finite numbers."""
+
+    disagrees: bool = False
+    flips: int = 0
+    elements: int = 0
+    sum_abs: float = 0.0
+    max_abs: float = 0.0
+
+    def plus(self, other: "Difference") -> "Difference":
+        """Both together; of flips the greater, as a label and its scores are one answer."""
+        return Difference(
+            self.disagrees or other.disagrees,
+            max(self.flips, other.flips),
+            self.elements + other.elements,
+            self.sum_abs + other.sum_abs,
+            max(self.max_abs, other.max_abs),
+        )
+
+
+def compared(primary: Sequence[Tensor], shadow: Sequence[Tensor]) -> Difference:
+    """Compare answers output by output; answers of another form disagree."""
+    found = Difference(disagrees=len(primary) != len(shadow))
+    for one, other in zip(primary, shadow, strict=False):
+        found = found.plus(_compared(one, other))
+    return found
+
+
+def _compared(one: Tensor, other: Tensor) -> Difference:
+    if one.name != other.name or one.datatype != other.datatype or one.data.shape != other.data.shape:
+        return Difference(disagrees=True)
+    if one.data.dtype.kind != "f":
+        flips = _differing_rows(one.data != other.data)
+        return Difference(disagrees=flips > 0, flips=flips)
+    a, b = one.data.astype(np.float64), other.data.astype(np.float64)
+    finite = np.isfinite(a) & np.isfinite(b)
+    apart = np.abs(np.where(finite, a, 0.0) - np.where(finite, b, 0.0))
+    odd = ~(finite | (a == b) | (np.isnan(a) & np.isnan(b)))
+    numbers = Difference(False, 0, a.size, float(apart.sum()), float(apart.max(initial=0.0)))
+    if a.ndim > 1 and 1 < a.shape[-1] <= MOST_CLASSES:
+        flips = int((a.argmax(axis=-1) != b.argmax(axis=-1)).sum())
+        return numbers.plus(Difference(disagrees=bool(flips or odd.any()), flips=flips))
+    beyond = odd | (apart > ABSOLUTE + RELATIVE * np.abs(np.where(finite, a, 0.0)))
+    return numbers.plus(Difference(disagrees=bool(beyond.any())))
+
+
+def _differing_rows(differs: Array) -> int:
+    rows = differs.reshape(len(differs), -1) if differs.ndim else differs.reshape(1, 1)
+    return int(rows.any(axis=1).sum())

@@ -1,0 +1,273 @@
+"""Which version answers a request: routes as operators state them, and the pick; pure values and functions.
+
+A route divides the points 0 to 9 999 among versions. A request's point is a keyed hash of its sticky header, or drawn
+anew where there is none; a changed split hands over only the points it has to, so nobody else moves.
+"""
+
+import re
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from hashlib import blake2b
+from random import random
+from typing import Any
+
+from penstock.core.errors import InvalidInput
+from penstock.core.texts import is_readable
+from penstock.core.versions import is_version, sort_key
+
+POINTS = 10_000
+"""Weights are integers that sum to this."""
+
+MOST_VERSIONS = 32
+MOST_RULES = 32
+MOST_VALUE = 256
+
+_HEADER = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]{1,64}", re.ASCII)
+_PREFIX = "header:"
+
+Document = Mapping[str, Any]
+Range = tuple[int, str]
+"""Where a version's points end (exclusive), and the version."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Requests whose ``header`` is exactly ``equals`` go to ``version``, before the split is asked."""
+
+    header: str
+    equals: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Shadow:
+    """A version that answers ``percent`` of the requests once more, unseen by their callers."""
+
+    version: str
+    percent: float
+
+
+@dataclass(frozen=True, slots=True)
+class RouteSpec:
+    """One model's traffic: ``split`` weighs the versions; ``sticky`` names the header that decides ("" = none).
+
+    ``stable`` answers for versions that cannot. ``ranges`` are the split's points in order, which outlive a change of
+    weights; ``salt`` makes the hash this model's and experiment's own. ``watched`` asks for the outputs to be counted,
+    ``labelled`` for requests to be remembered until labels come.
+    """
+
+    split: Mapping[str, int]
+    sticky: str = ""
+    rules: tuple[Rule, ...] = ()
+    shadow: tuple[Shadow, ...] = ()
+    stable: str = ""
+    ranges: tuple[Range, ...] = ()
+    salt: str = ""
+    watched: bool = False
+    labelled: bool = False
+
+    def receivers(self) -> set[str]:
+        """Every version that gets requests by this route, mirrored ones included."""
+        weighted = {version for version, weight in self.split.items() if weight}
+        return weighted | {rule.version for rule in self.rules} | {one.version for one in self.shadow}
+
+
+# From and to JSON.
+
+
+def route_in(document: Document, before: RouteSpec | None = None, champion: str | None = None) -> RouteSpec:
+    """A route from an operator's document; ``before`` keeps its points where the weights allow.
+
+    Raises:
+        InvalidInput: with every fault of the document.
+    """
+    faults: list[str] = []
+    split = _split(document.get("split"), faults)
+    sticky = _header(document.get("sticky") or "", "sticky", faults) if document.get("sticky") else ""
+    rules = _rules(document.get("rules"), faults)
+    shadow = _shadows(document.get("shadow"), faults)
+    known = {"split", "sticky", "rules", "shadow", "reason", "stable", "revision", "set"}
+    faults += [f"'{name}' is no part of a route" for name in sorted(set(document) - known)]
+    stable = document.get("stable")
+    if stable is not None and stable not in split:
+        faults.append("'stable' must be a version of the split")
+    if faults:
+        raise InvalidInput("; ".join(faults))
+    salt = before.salt if before is not None else ""
+    ranges = lay_out(split, before.ranges if before is not None else ())
+    return RouteSpec(split, sticky, rules, shadow, stable or stable_of(split, champion), ranges, salt)
+
+
+def route_out(route: RouteSpec) -> dict[str, Any]:
+    """A route as operators see it."""
+    return {
+        "split": dict(route.split),
+        "sticky": f"{_PREFIX}{route.sticky}" if route.sticky else None,
+        "rules": [{"header": rule.header, "equals": rule.equals, "version": rule.version} for rule in route.rules],
+        "shadow": [{"version": one.version, "percent": one.percent} for one in route.shadow],
+        "stable": route.stable,
+    }
+
+
+def stored_out(route: RouteSpec) -> dict[str, Any]:
+    """A route with everything that has to be kept."""
+    kept = {"salt": route.salt, "watched": route.watched, "labelled": route.labelled}
+    return {**route_out(route), "ranges": [list(one) for one in route.ranges], **kept}
+
+
+def stored_in(values: Document) -> RouteSpec:
+    """A route from what was kept."""
+    return RouteSpec(
+        dict(values["split"]),
+        (values["sticky"] or "").removeprefix(_PREFIX),
+        tuple(Rule(**rule) for rule in values["rules"]),
+        tuple(Shadow(**one) for one in values["shadow"]),
+        values["stable"],
+        tuple((end, version) for end, version in values["ranges"]),
+        values["salt"],
+        values["watched"],
+        values["labelled"],
+    )
+
+
+def _split(stated: Any, faults: list[str]) -> dict[str, int]:
+    if not isinstance(stated, dict) or not stated:
+        faults.append('\'split\' must give versions their weights, such as {"1": 9500, "2": 500}')
+        return {}
+    if len(stated) > MOST_VERSIONS:
+        faults.append(f"'split' may name at most {MOST_VERSIONS} versions")
+    whole = [weight for weight in stated.values() if type(weight) is int and 0 <= weight <= POINTS]
+    if bad := [name for name in stated if not is_version(str(name))]:
+        faults.append(f"'split': '{str(bad[0])[:64]}' is no version")
+    if len(whole) < len(stated):
+        faults.append(f"'split': weights are whole numbers from 0 to {POINTS}")
+    elif sum(whole) != POINTS:
+        faults.append(f"'split': the weights must sum to {POINTS}, not {sum(whole)}")
+    return dict(stated)
+
+
+def _header(stated: Any, where: str, faults: list[str], prefix: str = _PREFIX) -> str:
+    name = stated[len(prefix) :].lower() if isinstance(stated, str) and stated.startswith(prefix) else ""
+    if not _HEADER.fullmatch(name):
+        faults.append(f"'{where}' must be a header's name, such as {prefix}x-user-id")
+    return name
+
+
+def _rules(stated: Any, faults: list[str]) -> tuple[Rule, ...]:
+    rules = []
+    for one in _list(stated, "rules", MOST_RULES, faults):
+        if not isinstance(one, dict) or set(one) != {"header", "equals", "version"}:
+            faults.append("'rules': each has 'header', 'equals' and 'version'")
+            continue
+        header = _header(one["header"], "rules", faults, prefix="")
+        equals, version = one["equals"], one["version"]
+        if not isinstance(equals, str) or len(equals) > MOST_VALUE or not is_readable(equals):
+            faults.append(f"'rules': 'equals' is a text of at most {MOST_VALUE} characters")
+        if not isinstance(version, str) or not is_version(version):
+            faults.append("'rules': 'version' must be a version")
+        rules.append(Rule(header, equals, version))
+    return tuple(rules)
+
+
+def _shadows(stated: Any, faults: list[str]) -> tuple[Shadow, ...]:
+    shadows = []
+    for one in _list(stated, "shadow", MOST_VERSIONS, faults):
+        if not isinstance(one, dict) or not {"version"} <= set(one) <= {"version", "percent"}:
+            faults.append("'shadow': each has 'version' and 'percent'")
+            continue
+        percent = one.get("percent", 100)
+        if type(percent) not in (int, float) or not 0 <= percent <= 100:
+            faults.append("'shadow': 'percent' is a number from 0 to 100")
+        if not isinstance(one["version"], str) or not is_version(one["version"]):
+            faults.append("'shadow': 'version' must be a version")
+        shadows.append(Shadow(one["version"], percent))
+    if len({str(one.version) for one in shadows}) < len(shadows):
+        faults.append("'shadow' names each version once")
+    return tuple(shadows)
+
+
+def _list(stated: Any, where: str, most: int, faults: list[str]) -> list[Any]:
+    if stated is None:
+        return []
+    if not isinstance(stated, list) or len(stated) > most:
+        faults.append(f"'{where}' is a list of at most {most}")
+        return []
+    return stated
+
+
+# The split.
+
+
+def stable_of(split: Mapping[str, int], champion: str | None) -> str:
+    """Who answers for versions that cannot: the champion if the split knows it, else the heaviest, else the oldest."""
+    if champion is not None and champion in split:
+        return champion
+    return max(sorted(split, key=sort_key), key=lambda version: split[version], default="")
+
+
+def lay_out(split: Mapping[str, int], before: Iterable[Range] = ()) -> tuple[Range, ...]:
+    """The points of each version: those it had as far as its weight allows, and the ones others have to give up.
+
+    The move from one split to the next is minimal: exactly as many points change hands as weights do. A version that
+    shrinks gives its last points up; a version that grows takes the first that are free.
+    """
+    owners = _owners(before)
+    surplus = {version: owners.count(version) - split.get(version, 0) for version in set(owners) if version}
+    for point in range(POINTS - 1, -1, -1):
+        version = owners[point]
+        if version and surplus[version] > 0:
+            owners[point] = ""
+            surplus[version] -= 1
+    lacking = [
+        version for version in sorted(split, key=sort_key) for _ in range(split[version] - owners.count(version))
+    ]
+    gaps = (point for point in range(POINTS) if not owners[point])
+    for point, version in zip(gaps, lacking, strict=True):
+        owners[point] = version
+    return _ranges(owners)
+
+
+def _owners(ranges: Iterable[Range]) -> list[str]:
+    owners: list[str] = []
+    for end, version in ranges:
+        owners += [version] * (end - len(owners))
+    return owners + [""] * (POINTS - len(owners))
+
+
+def _ranges(owners: list[str]) -> tuple[Range, ...]:
+    ends = [point + 1 for point in range(POINTS) if point + 1 == POINTS or owners[point] != owners[point + 1]]
+    return tuple((end, owners[end - 1]) for end in ends)
+
+
+def moved(before: Iterable[Range], after: Iterable[Range]) -> int:
+    """How many points changed hands."""
+    return sum(one != other for one, other in zip(_owners(before), _owners(after), strict=True))
+
+
+# The pick.
+
+
+class Points:
+    """The split as one request asks it; ``whom`` maps a version to who answers for it."""
+
+    __slots__ = ("_ends", "_key", "_last", "_whom")
+
+    def __init__(self, model: str, route: RouteSpec, whom: Mapping[str, Any]) -> None:
+        ranges = [(end, whom[version]) for end, version in route.ranges]
+        joined = [one for one, after in zip(ranges, [*ranges[1:], (0, None)], strict=True) if one[1] is not after[1]]
+        self._ends = [end for end, _ in joined[:-1]]
+        self._whom = [answer for _, answer in joined]
+        self._last = joined[-1][1]
+        self._key = blake2b(f"{model}\0{route.salt}".encode(), digest_size=16).digest()
+
+    def pick(self, sticky: bytes | None) -> Any:
+        """Who answers: always the same for the same sticky value, any for None."""
+        if not self._ends:
+            return self._last
+        point = int(random() * POINTS) if sticky is None else self.point(sticky)
+        return self._whom[bisect_right(self._ends, point)]
+
+    def point(self, sticky: bytes) -> int:
+        """The point of a sticky value: keyed by model and experiment (BLAKE2b, RFC 7693), 64 bits scaled down."""
+        return int.from_bytes(blake2b(sticky, digest_size=8, key=self._key).digest(), "big") * POINTS >> 64

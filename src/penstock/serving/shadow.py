@@ -1,0 +1,213 @@
+"""Runs a version once more on what another one has answered, compares, and counts; callers never notice.
+
+What is offered waits in a bounded queue for a thread of the shadow's own, and is dropped when there is no room. Under
+load the thread holds itself back: what it costs the event loop stays a small share of the loop's time.
+"""
+
+import asyncio
+import heapq
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import count
+from queue import SimpleQueue
+from random import random
+from typing import TYPE_CHECKING, Any
+
+from penstock.core.pairs import Difference, compared
+from penstock.engine.model import Interrupt
+from penstock.serving.calls import Call
+
+if TYPE_CHECKING:
+    from penstock.serving.served import Served
+
+log = logging.getLogger("penstock.serving")
+
+MOST_WAITING = 64
+MOST_BYTES = 32 << 20
+"""What may wait for one shadow: requests, and bytes of their tensors."""
+
+DEADLINE_NS = 2_000_000_000
+"""A shadow's run is stopped after that long, and one that would begin later than that after the answer is left out."""
+
+LOOK_S = 0.1
+SAMPLES = 16
+SAMPLE_ELEMENTS = 4096
+"""Larger inputs and outputs are not kept as samples."""
+
+BUSY = 0.25
+IDLE_SHARE = 0.25
+BUSY_SHARE = 0.01
+"""What part of the time the thread may hold the interpreter, by whether the event loop is busier than ``BUSY``."""
+
+Load = Callable[[], float]
+"""How busy the event loop is, 0 to 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A request on which the two disagreed, with both answers, as JSON values."""
+
+    badness: float
+    request: dict[str, Any]
+
+
+class Mirror:
+    """Offers a share of the answered calls to a lane; see ``calls.Follower``."""
+
+    __slots__ = ("_lane", "_share")
+
+    def __init__(self, lane: "ShadowLane", share: float) -> None:
+        self._lane = lane
+        self._share = share
+
+    def offer(self, call: Call) -> None:
+        """Take an answered call, by chance."""
+        if self._share >= 1.0 or random() < self._share:
+            self._lane.offer(call)
+
+
+class ShadowLane:
+    """One version's lane; ``offer`` is the event loop's, the rest of the work the lane's own thread's."""
+
+    def __init__(self, served: "Served", load: Load) -> None:
+        self._served = served
+        self._load = load
+        self._arrived: list[Call] = []
+        self._queue: SimpleQueue[Call | None] = SimpleQueue()
+        self._taken = self._taken_bytes = 0  # the loop's
+        self._ended = self._ended_bytes = 0  # the thread's
+        self._running: tuple[int, Interrupt] | None = None
+        self._thread: threading.Thread | None = None
+        self._watching = False
+        self._closing = False
+        self._worst: list[tuple[float, int, Sample]] = []
+        self._numbers = count()
+        self.identity = served.identity
+        self.changed = False
+
+    # The event loop's side.
+
+    def offer(self, call: Call) -> None:
+        """Take a call for a second run, or drop it; never waits and never fails."""
+        block = self._served.block
+        block.mirrored()
+        size = sum(tensor.data.nbytes for tensor in call.tensors)
+        if (
+            self._closing
+            or self._taken - self._ended >= MOST_WAITING
+            or self._taken_bytes - self._ended_bytes + size > MOST_BYTES
+        ):
+            block.shadow("dropped")
+            return
+        self._taken += 1
+        self._taken_bytes += size
+        if not self._arrived:
+            asyncio.get_running_loop().call_soon(self._hand_over)  # after the answers of this turn are written
+        self._arrived.append(call)
+
+    def close(self) -> None:
+        """Let the thread end; what still waits counts as missed."""
+        self._closing = True
+        self._hand_over()
+        if (running := self._running) is not None:
+            running[1].stop()
+        self._queue.put(None)
+
+    def worst(self) -> list[Sample]:
+        """The requests the two disagreed on most."""
+        self.changed = False
+        return [sample for _, _, sample in sorted(self._worst, reverse=True)]
+
+    def _hand_over(self) -> None:
+        arrived, self._arrived = self._arrived, []
+        if self._thread is None and arrived:
+            self._thread = threading.Thread(target=self._work, name="penstock-shadow", daemon=True)
+            self._thread.start()
+        for call in arrived:
+            self._queue.put(call)
+        if arrived and not self._watching:
+            self._watch()
+
+    def _watch(self) -> None:
+        """Stop a run that takes too long; look again while anything waits or runs."""
+        running = self._running
+        if running is not None and time.monotonic_ns() - running[0] > DEADLINE_NS:
+            running[1].stop()
+        self._watching = self._taken > self._ended and not self._closing
+        if self._watching:
+            asyncio.get_running_loop().call_later(LOOK_S, self._watch)
+
+    # The thread's side.
+
+    def _work(self) -> None:
+        while (call := self._queue.get()) is not None:
+            began, elsewhere = time.monotonic_ns(), 0
+            try:
+                elsewhere = self._pair(call, began)
+            except Exception:
+                log.exception("a shadow could not be compared")
+            self._ended += 1
+            self._ended_bytes += sum(tensor.data.nbytes for tensor in call.tensors)
+            held = time.monotonic_ns() - began - elsewhere
+            del call
+            if not self._closing:
+                share = BUSY_SHARE if self._load() > BUSY else IDLE_SHARE
+                time.sleep(held * (1 / share - 1) / 1e9)
+
+    def _pair(self, call: Call, began: int) -> int:
+        """Run and compare one call; nanoseconds of it that the model itself took."""
+        block = self._served.block
+        if self._closing or began - call.ran_ns > DEADLINE_NS:
+            block.shadow("missed")
+            return 0
+        interrupt = Interrupt()
+        self._running = began, interrupt
+        try:
+            outputs, took = self._served.rerun(call, interrupt)
+        except Exception:  # a fault, or whatever else a model does
+            block.shadow("missed")
+            return time.monotonic_ns() - began
+        finally:
+            self._running = None
+        difference = compared(call.outputs, outputs)
+        self._count(call, difference, took)
+        if difference.disagrees:
+            self._keep(call, outputs, difference)
+        return took
+
+    def _count(self, call: Call, difference: Difference, took: int) -> None:
+        block = self._served.block
+        block.shadow("primary_ns", call.ran_ns - call.started_ns)
+        block.shadow("shadow_ns", took)
+        block.shadow("rows", call.rows)
+        block.shadow("flips", difference.flips)
+        block.shadow("elements", difference.elements)
+        block.shadow_difference(difference.sum_abs, difference.max_abs)
+        if difference.disagrees:
+            block.shadow("disagreements")
+        block.shadow("pairs")
+
+    def _keep(self, call: Call, outputs: list[Any], difference: Difference) -> None:
+        badness = difference.flips + difference.max_abs
+        if len(self._worst) >= SAMPLES and badness <= self._worst[0][0]:
+            return
+        if sum(tensor.data.size for tensor in (*call.tensors, *call.outputs, *outputs)) > SAMPLE_ELEMENTS:
+            return
+        request = {
+            "id": call.id,
+            "version": call.served.identity.version,
+            "inputs": [tensor.described() for tensor in call.tensors],
+            "outputs": [tensor.described() for tensor in call.outputs],
+            "shadow_outputs": [tensor.described() for tensor in outputs],
+            "max_abs_diff": difference.max_abs,
+            "flips": difference.flips,
+        }
+        entry = badness, next(self._numbers), Sample(badness, request)
+        if len(self._worst) < SAMPLES:
+            heapq.heappush(self._worst, entry)
+        else:
+            heapq.heapreplace(self._worst, entry)
+        self.changed = True
