@@ -75,8 +75,12 @@ def test_once_tells_the_whole_story_and_ends_by_itself(tmp_path: Path) -> None:
     accuracies = re.findall(r"^version (\d) by (\w+): (\S+)% of 540 held-out digits right$", done.stdout, re.MULTILINE)
     assert [found[:2] for found in accuracies] == [("1", "rest"), ("1", "grpc"), ("2", "rest"), ("2", "grpc")]
     assert all(float(share) > 93 for _, _, share in accuracies)
-    assert done.stdout.count("equal") == 4
+    assert done.stdout.count("equal") == 5
     assert "DIFFERENT" not in done.stdout
+    assert re.search(
+        r"^promoted: errors pass after \d+, latency pass after \d+, outputs pass after \d+", done.stdout, re.MULTILINE
+    )
+    assert re.search(r"^rolled_back: .*outputs fail after \d+ canary requests$", done.stdout, re.MULTILINE)
     assert "\x1b" not in done.stdout  # no colour where nobody looks
     assert leftovers(tmp_path) == []
 
@@ -93,7 +97,7 @@ def test_it_stays_up_with_commands_that_work_until_ctrl_c(tmp_path: Path) -> Non
         process = stack.enter_context(started(tmp_path))
         story = story_of(process, LAST_LINE)
         commands = re.findall(r"^  (.+)$", story.partition("Where to look while the gateway runs")[2], re.MULTILINE)
-        assert len(commands) == 9
+        assert len(commands) == 12
         for command in commands:
             told = subprocess.run(
                 command, shell=True, capture_output=True, text=True, timeout=30, env=environment(tmp_path), check=False

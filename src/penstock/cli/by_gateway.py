@@ -97,6 +97,48 @@ class ByGateway:
         deleted: list[str] = self._call("POST", "/registry/collect", None, {}, LONG_CALL_S).get("deleted", [])
         return deleted
 
+    def route(self, model: str) -> Document:
+        """Who gets a model's requests."""
+        return self._call("GET", _path(model, "route"))
+
+    def set_route(self, model: str, route: Document, revision: int | None = None) -> Document:
+        """Replace a route; with ``revision`` only if the model is at it."""
+        headers = {} if revision is None else {"if-match": f'"{revision}"'}
+        return self._call("PUT", _path(model, "route"), route, headers)
+
+    def drop_route(self, model: str, reason: str) -> Document:
+        """Take a route away."""
+        return self._call("DELETE", _path(model, "route"), {"reason": reason})
+
+    def shadow(self, model: str, version: str) -> Document:
+        """What a version did as a shadow."""
+        return self._call("GET", _path(model, "shadow", version))
+
+    def begin(self, model: str, kind: str, asked: Document) -> Document:
+        """Start a trial; ``kind`` is "rollouts" or "experiments"."""
+        return self._call("POST", _path(model, kind), asked)
+
+    def trials(self, model: str, kind: str) -> list[Document]:
+        """A model's trials, newest first."""
+        found: list[Document] = self._call("GET", _path(model, kind)).get(kind, [])
+        return found
+
+    def trial(self, model: str, kind: str, trial_id: str) -> Document:
+        """One trial."""
+        return self._call("GET", _path(model, kind, trial_id))
+
+    def act(self, model: str, kind: str, trial_id: str, verb: str, reason: str) -> Document:
+        """Do something to a trial."""
+        return self._call("POST", _path(model, kind, trial_id, verb), {"reason": reason})
+
+    def events(self, model: str | None, after: int | None, limit: int) -> list[Document]:
+        """What happened: the first after a sequence number, or the newest."""
+        asked: dict[str, str | int] = {"limit": limit}
+        asked |= {"model": model} if model else {}
+        asked |= {} if after is None else {"after": after}
+        found: list[Document] = self._call("GET", f"/events?{urlencode(asked)}").get("events", [])
+        return found
+
     def audit(self, model: str | None, limit: int) -> list[Document]:
         """See ``Registry``."""
         query = urlencode({"limit": limit} | ({"model": model} if model else {}))

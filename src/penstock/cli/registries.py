@@ -2,13 +2,16 @@
 
 import getpass
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from penstock.cli.addresses import address_of, leads_to_a_port, registry_place, running_gateway, settings
 from penstock.cli.client import CallFailed, Document
 from penstock.cli.console import Exit
 from penstock.cli.upload import BadModel, Upload
 from penstock.core.errors import Fault
+
+if TYPE_CHECKING:
+    from penstock.cli.by_gateway import ByGateway
 
 EXIT_OF = {
     "invalid": Exit.USAGE,
@@ -114,7 +117,24 @@ def open_registry(url: str | None, registry: str | None) -> Registry:
     return ByHand(place, found)
 
 
-def _gateway(address: str) -> Registry:
+def open_gateway(url: str | None, registry: str | None) -> "ByGateway":
+    """The gateway that was named or runs on the registry, for what only a gateway can do.
+
+    Raises:
+        CallFailed: none runs.
+    """
+    if url is not None:
+        return _gateway(address_of(url))
+    found = settings(registry)
+    address = running_gateway(registry_place(found), by_settings=registry is None and leads_to_a_port(found))
+    if address is None:
+        raise CallFailed(
+            "no gateway runs here; start one with: penstock serve, or name one with --url", Exit.UNAVAILABLE
+        )
+    return _gateway(address)
+
+
+def _gateway(address: str) -> "ByGateway":
     from penstock.cli.by_gateway import ByGateway
 
     return ByGateway(address)

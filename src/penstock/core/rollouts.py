@@ -40,6 +40,9 @@ GUARDS = (GuardSpec("errors", 0.02), GuardSpec("latency", 1.2))
 """What is watched when a rollout names nothing."""
 
 MOST_STEPS = 32
+LEAST_REQUESTS = 30
+"""Canary requests that have to be seen at each step, whatever is known already."""
+
 UNREADY_S = 5.0
 """A canary that cannot answer for that long is rolled back."""
 
@@ -84,8 +87,9 @@ class RolloutSpec:
 class Rollout:
     """A rollout as it stands: ``step`` is the place in the steps, -1 while the canary is only mirrored.
 
-    ``stage`` counts the changes of weight, so that counts can be told apart by what they were made under. Times are
-    seconds since the epoch; ``unready_since`` is 0 while the canary answers.
+    ``stage`` counts the changes of weight, so that counts can be told apart by what they were made under;
+    ``requests`` are the canary's at this step. Times are seconds since the epoch; ``unready_since`` is 0 while the
+    canary answers.
     """
 
     spec: RolloutSpec
@@ -96,6 +100,7 @@ class Rollout:
     step_at: float = 0.0
     guards: tuple[GuardState, ...] = ()
     ratio: Evidence = field(default_factory=Evidence)
+    requests: int = 0
     reason: str = ""
     unready_since: float = 0.0
 
@@ -229,7 +234,8 @@ def seen(rollout: Rollout, batch: Batch, requests: tuple[int, int], sticky: bool
     ratio, weight = rollout.ratio, rollout.weight
     if 0 < weight < POINTS and not sticky:
         ratio = ratio_mismatch(ratio, *requests, weight / POINTS)
-    return replace(rollout, guards=tuple(observe(guard, state, batch) for guard, state in pairs), ratio=ratio)
+    guards = tuple(observe(guard, state, batch) for guard, state in pairs)
+    return replace(rollout, guards=guards, ratio=ratio, requests=rollout.requests + requests[0])
 
 
 def sound(rollout: Rollout) -> bool:
@@ -276,7 +282,7 @@ def decide(snapshot: Snapshot) -> Action | None:
     """The one thing to do now, None to go on watching.
 
     Harm comes first, then an unsound split, then the deadline; only then a step forward, which takes that every guard
-    passes, that the step has lasted, and that every worker has its weights.
+    passes, that the step has lasted and has seen requests, and that every worker has its weights.
     """
     rollout, now = snapshot.rollout, snapshot.now
     if rollout.state is not State.RUNNING:
@@ -292,7 +298,7 @@ def decide(snapshot: Snapshot) -> Action | None:
         return _late(rollout)
     if not snapshot.acknowledged or not snapshot.canary_ready or now - rollout.step_at < rollout.spec.min_step_s:
         return None
-    if not _passed(rollout, verdicts):
+    if not _passed(rollout, verdicts) or (rollout.step >= 0 and rollout.requests < LEAST_REQUESTS):
         return None
     if rollout.step + 1 >= len(rollout.spec.steps):
         return Action(Kind.PROMOTE, "every guard passes at the last step")
@@ -334,7 +340,14 @@ def done(rollout: Rollout, action: Action, now: float) -> Rollout:
 def advanced(rollout: Rollout, step: int, now: float, reason: str) -> Rollout:
     """The rollout at another step; the split's soundness is judged anew at each."""
     return replace(
-        rollout, step=step, stage=rollout.stage + 1, step_at=now, reason=reason, ratio=Evidence(), unready_since=0.0
+        rollout,
+        step=step,
+        stage=rollout.stage + 1,
+        step_at=now,
+        reason=reason,
+        ratio=Evidence(),
+        requests=0,
+        unready_since=0.0,
     )
 
 
@@ -408,6 +421,7 @@ def rollout_out(rollout: Rollout) -> dict[str, Any]:
         "step_at": rollout.step_at,
         "guards": [state_out(state) for state in rollout.guards],
         "ratio": asdict(rollout.ratio),
+        "requests": rollout.requests,
         "reason": rollout.reason,
         "unready_since": rollout.unready_since,
     }
@@ -425,6 +439,7 @@ def rollout_in(values: Document) -> Rollout:
         values["step_at"],
         tuple(state_in(state) for state in values["guards"]),
         Evidence(tuple(ratio["canary"]), tuple(ratio["control"]), ratio["log_e"], ratio["peak"], tuple(ratio["bets"])),
+        values["requests"],
         values["reason"],
         values["unready_since"],
     )

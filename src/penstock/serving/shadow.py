@@ -37,10 +37,10 @@ SAMPLES = 16
 SAMPLE_ELEMENTS = 4096
 """Larger inputs and outputs are not kept as samples."""
 
-BUSY = 0.25
-IDLE_SHARE = 0.25
-BUSY_SHARE = 0.01
-"""What part of the time the thread may hold the interpreter, by whether the event loop is busier than ``BUSY``."""
+IDLE_SHARE, BUSY_SHARE = 0.25, 0.01
+IDLE, BUSY = 0.25, 0.75
+"""What part of the time the thread may hold the interpreter while the event loop is less busy than ``IDLE`` or busier
+than ``BUSY``; in between, in proportion."""
 
 Load = Callable[[], float]
 """How busy the event loop is, 0 to 1."""
@@ -52,6 +52,12 @@ class Sample:
 
     badness: float
     request: dict[str, Any]
+
+
+def share_at(load: float) -> float:
+    """What part of the time a shadow's thread may hold the interpreter when the event loop is this busy."""
+    idle = min(1.0, max(0.0, (BUSY - load) / (BUSY - IDLE)))
+    return BUSY_SHARE + (IDLE_SHARE - BUSY_SHARE) * idle
 
 
 class Mirror:
@@ -154,8 +160,7 @@ class ShadowLane:
             held = time.monotonic_ns() - began - elsewhere
             del call
             if not self._closing:
-                share = BUSY_SHARE if self._load() > BUSY else IDLE_SHARE
-                time.sleep(held * (1 / share - 1) / 1e9)
+                time.sleep(held * (1 / share_at(self._load()) - 1) / 1e9)
 
     def _pair(self, call: Call, began: int) -> int:
         """Run and compare one call; nanoseconds of it that the model itself took."""

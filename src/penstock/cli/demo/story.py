@@ -1,4 +1,4 @@
-"""The demo from start to end: train, push, predict, load, move an alias, count, and where to look."""
+"""The demo from start to end: train, push, predict, load, roll a good and a bad version out, count, where to look."""
 
 import json
 import signal
@@ -22,11 +22,13 @@ from penstock.cli.demo import counts, pictures
 from penstock.cli.demo.gateway import Gateway, GatewayFailed, running
 from penstock.cli.demo.traffic import Caller, GrpcRoad, RestRoad, WrongAnswer, drive
 from penstock.cli.demo.training import (
+    CARELESS,
     INPUT,
     LABELS,
     MODEL,
     Digits,
     Recipe,
+    careless,
     metadata,
     read_digits,
     recipes,
@@ -34,12 +36,16 @@ from penstock.cli.demo.training import (
     write_version,
 )
 from penstock.cli.grpc_client import GrpcClient
+from penstock.cli.rollout import OPEN, picture
 from penstock.cli.upload import upload
 from penstock.core.tensors import Array
 
 SAMPLES = 3
 CALL_SECONDS = 10.0
 TRAFFIC_SECONDS = 5.0
+ROLLOUT_SECONDS = 40.0
+ROLLOUT_ROWS = 200
+CALLERS = 3
 SETTLE_SECONDS = 3.0
 
 
@@ -87,7 +93,8 @@ class Story:
             self.push(gateway, pipelines)
             self.predict(gateway)
             self.load(gateway)
-            self.alias(gateway)
+            self.roll_out_the_good(gateway)
+            self.roll_out_the_bad(gateway, pipelines)
             self.count(gateway)
             self.where_to_look(gateway)
             if not self.once:
@@ -130,17 +137,66 @@ class Story:
                 f"one run takes {admission['p50_us']} µs; operators {operators}"
             )
 
-    def alias(self, gateway: Gateway) -> None:
-        """Lead the alias that answers by default to the first version, and back."""
-        self.title("Who answers is decided by the alias champion")
+    def roll_out_the_good(self, gateway: Gateway) -> None:
+        """Let evidence walk the second version to all the traffic of the first."""
+        self.title("A rollout: version 2 takes over from version 1, as far as the evidence carries it")
         registry = ByGateway(gateway.ops)
+        registry.alias(MODEL, "champion", "1", "", "the demo")
         with RestClient(gateway.http, CALL_SECONDS) as client:
-            registry.alias(MODEL, "champion", "2", "", "the demo")
-            self.answered_by(client, "champion leads to 2", "2")
-            registry.alias(MODEL, "champion", "1", "2", "the demo")
             self.answered_by(client, "champion leads to 1", "1")
-            registry.rollback(MODEL, "champion", "the demo")
+            over = self.roll_out(gateway, "2", ["errors", "latency:3", "outputs"])
+            if over["state"] != "promoted":
+                raise StoryFailed(f"version 2 should have been promoted: {over['state']}, {over['reason']}")
+            self.answered_by(client, "promoted; champion leads to 2", "2")
+
+    def roll_out_the_bad(self, gateway: Gateway, pipelines: dict[str, Any]) -> None:
+        """Push a version that scales its pixels twice; the evidence takes its traffic away again."""
+        self.title(f"A careless version {CARELESS}, which scales its pixels twice, is admitted, and then found out")
+        folder, registry = self.room / CARELESS, ByGateway(gateway.ops)
+        write_version(folder, careless(pipelines["2"]))
+        lineage = {"card": {"summary": "Handwritten digits, scaled twice"}}
+        registry.push(MODEL, CARELESS, upload(folder), lineage, "the demo", lambda _done, _total: None)
+        over = self.roll_out(gateway, CARELESS, ["errors", "latency:3", "outputs"])
+        if over["state"] != "rolled_back":
+            raise StoryFailed(f"version {CARELESS} should have been rolled back: {over['state']}, {over['reason']}")
+        with RestClient(gateway.http, CALL_SECONDS) as client:
             self.answered_by(client, "rolled back", "2")
+
+    def roll_out(self, gateway: Gateway, version: str, guards: list[str]) -> Document:
+        """Start a rollout under traffic, and watch it to its end."""
+        registry = ByGateway(gateway.ops)
+        stated = [{"metric": "latency", "max_ratio": 3} if one == "latency:3" else {"metric": one} for one in guards]
+        asked = {"to": version, "steps": [1000, 5000, 10000], "min_step_seconds": 1, "guards": stated}
+        begun = registry.begin(MODEL, "rollouts", {**asked, "reason": "the demo"})
+        rows = [request(row[None]) for row in self.digits.test_rows[:ROLLOUT_ROWS]]
+        callers = [
+            Caller(f"REST {index}", "rest", RestRoad(gateway.http, "", *rows[index::CALLERS]), "")
+            for index in range(CALLERS)
+        ]
+        state = begun
+        console = self.console if self.console.is_terminal else Console(quiet=True)
+        with Live(picture(state), console=console, auto_refresh=False) as live:
+
+            def look(_: float) -> bool:
+                nonlocal state
+                after = registry.trial(MODEL, "rollouts", begun["id"])
+                if not self.console.is_terminal and (after["weight"], after["state"]) != (
+                    state["weight"],
+                    state["state"],
+                ):
+                    self.console.print(f"version {version} has {after['weight'] / 100:g} %: {after['reason']}")
+                state = after
+                live.update(picture(state), refresh=True)
+                return bool(state["state"] not in OPEN)
+
+            drive(callers, ROLLOUT_SECONDS, look)
+        for caller in callers:
+            for answered, calls in caller.versions.items():
+                self.sent[answered, caller.protocol] += calls
+        evidence = {name: (one["verdict"], one["n_canary"]) for name, one in state["evidence"].items()}
+        told = ", ".join(f"{name} {verdict} after {count}" for name, (verdict, count) in evidence.items())
+        self.console.print(f"{state['state']}: {told} canary requests", soft_wrap=True)
+        return state
 
     def answered_by(self, client: Client, what: str, version: str) -> None:
         """One call that asks for no version; it has to be answered by this one."""
@@ -235,6 +291,9 @@ class Story:
             f"curl -s http://{gateway.ops}/readyz",
             f"{own_command()} models list --url {gateway.ops}",
             f"{own_command()} models show {MODEL}:2 --url {gateway.ops}",
+            f"{own_command()} route show {MODEL} --url {gateway.ops}",
+            f"{own_command()} rollout status {MODEL} --url {gateway.ops}",
+            f"{own_command()} events --url {gateway.ops}",
             f"{own_command()} audit --url {gateway.ops}",
             f"curl -s http://{gateway.ops}/metrics | grep penstock_requests_total",
             f"{own_command()} predict {MODEL} --data @{sample} --grpc --url {gateway.grpc}",

@@ -1,0 +1,54 @@
+"""`penstock events`: what happened."""
+
+import json
+import time
+from typing import Annotated
+
+import typer
+
+from penstock.cli.client import Document
+from penstock.cli.console import data_console
+from penstock.cli.models import Url, Where, date_of, table_of
+from penstock.cli.route import gateway
+
+LOOK_S = 0.5
+SOME = 100
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb to the command line."""
+    app.command()(events)
+
+
+def events(
+    model: Annotated[str | None, typer.Option(help="Only what happened to this model.")] = None,
+    limit: Annotated[int, typer.Option(help="So many of the newest.", min=1, max=1000)] = 50,
+    follow: Annotated[bool, typer.Option("--follow", help="Stay, and print each as it happens.")] = False,
+    url: Url = None,
+    registry: Where = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print each CloudEvent as a line of JSON.")] = False,
+) -> None:
+    """Show what happened, oldest first."""
+    with gateway(url, registry) as found:
+        told = found.events(model, None, limit)
+        if not follow and not as_json:
+            table = table_of("Seq", "When", "What", "Subject", "Reason")
+            for one in told:
+                table.add_row(*_cells(one))
+            data_console().print(table)
+            return
+        last = 0
+        while True:
+            for one in told:
+                last = one["sequence"]
+                typer.echo(json.dumps(one) if as_json else "  ".join(_cells(one)))
+            if not follow:
+                return
+            time.sleep(LOOK_S)
+            told = found.events(model, last, SOME)
+
+
+def _cells(event: Document) -> tuple[str, ...]:
+    reason = str(event["data"].get("reason", ""))
+    kind = event["type"].removeprefix("io.penstock.")
+    return str(event["sequence"]), date_of(event["time"]), kind, event["subject"], reason

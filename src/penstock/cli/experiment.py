@@ -1,0 +1,84 @@
+"""`penstock experiment`: versions side by side, with a reward for each answer."""
+
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from penstock.cli.client import Document
+from penstock.cli.console import Exit, data_console, fail, print_json, say
+from penstock.cli.models import AsJson, Name, Reason, Url, Where, table_of
+from penstock.cli.route import gateway, weights
+
+KIND = "experiments"
+WIDTH = 40
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs to the command line."""
+    group = typer.Typer(no_args_is_help=True, help="Hold versions against each other by rewards.")
+    verbs: dict[str, Callable[..., None]] = {"start": start, "status": status, "stop": stop}
+    for name, verb in verbs.items():
+        group.command(name)(verb)
+    app.add_typer(group, name="experiment")
+
+
+def start(
+    name: Name,
+    arms: Annotated[str, typer.Option(metavar="V=W,V=W", help="The versions and their weights of 10000.")],
+    sticky: Annotated[str | None, typer.Option(metavar="header:NAME", help="The header that makes a unit.")] = None,
+    mode: Annotated[str, typer.Option(metavar="fixed|thompson", help="Whether weights follow the rewards.")] = "fixed",
+    floor: Annotated[int, typer.Option(help="Least weight a bandit leaves an arm.")] = 500,
+    reason: Reason = "",
+    url: Url = None,
+    registry: Where = None,
+    as_json: AsJson = False,
+) -> None:
+    """Start an experiment; rewards come by POST /v2/models/NAME/feedback."""
+    asked: Document = {"arms": weights(arms, "--arms"), "mode": mode, "floor": floor, "reason": reason}
+    if sticky:
+        asked["sticky"] = sticky
+    with gateway(url, registry) as found:
+        begun = found.begin(name, KIND, asked)
+    print_json(begun) if as_json else say(f"experiment {begun['id']} of {name} runs")
+
+
+def status(name: Name, url: Url = None, registry: Where = None, as_json: AsJson = False) -> None:
+    """Show the newest experiment: each arm's mean reward and its confidence sequence."""
+    with gateway(url, registry) as found:
+        known = found.trials(name, KIND)
+    if not known:
+        fail(f"model '{name}' has had no experiment", Exit.NOT_FOUND)
+    if as_json:
+        print_json(known[0])
+        return
+    console = data_console()
+    console.print(f"{name}  {known[0]['mode']}  {known[0]['state']}")
+    table = table_of("Arm", "Weight", "Requests", "Rewards", "Mean", "0 to 1")
+    for arm, one in known[0]["arms"].items():
+        mean = "" if one["mean"] is None else f"{one['mean']:.3f}"
+        counts = f"{one['weight'] / 100:g} %", str(one["requests"]), str(one["rewards"])
+        table.add_row(arm, *counts, mean, _interval(one["low"], one["high"], arm == known[0]["best"]))
+    console.print(table)
+    if known[0]["best"]:
+        say(f"{known[0]['best']} is the best")
+
+
+def stop(name: Name, reason: Reason = "", url: Url = None, registry: Where = None) -> None:
+    """End the newest experiment; the route from before it holds again."""
+    with gateway(url, registry) as found:
+        known = found.trials(name, KIND)
+        if not known:
+            fail(f"model '{name}' has had no experiment", Exit.NOT_FOUND)
+        after = found.act(name, KIND, known[0]["id"], "stop", reason)
+    say(f"experiment {after['id']} of {name} is {after['state']}")
+
+
+def _interval(low: float, high: float, best: bool) -> Text:
+    start_at, end_at = round(low * WIDTH), max(round(high * WIDTH), round(low * WIDTH) + 1)
+    return (
+        Text("·" * start_at, style="dim")
+        + Text("━" * (end_at - start_at), style="green" if best else "")
+        + Text("·" * (WIDTH - end_at), style="dim")
+    )

@@ -1,0 +1,240 @@
+"""`penstock rollout`: walk a version to all the traffic, by evidence, and watch it go."""
+
+import time
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from penstock.cli.by_gateway import ByGateway
+from penstock.cli.client import Document
+from penstock.cli.console import Exit, data_console, fail, print_json, say
+from penstock.cli.models import AsJson, Name, Reason, Url, Where, date_of, table_of
+from penstock.cli.route import bar, gateway
+
+KIND = "rollouts"
+OPEN = ("running", "paused")
+LOOK_S = 0.5
+WIDTH = 24
+COLOURS = {"pass": "green", "fail": "red", "undecided": "yellow"}
+STATES = {"promoted": "green", "rolled_back": "red", "paused": "yellow", "inconclusive": "yellow"}
+Which = Annotated[str | None, typer.Option("--id", help="Which rollout. [the newest]")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs to the command line."""
+    group = typer.Typer(no_args_is_help=True, help="Start, watch and steer the rollout of a version.")
+    verbs: dict[str, Callable[..., None]] = {
+        "start": start,
+        "status": status,
+        "pause": pause,
+        "resume": resume,
+        "promote": promote,
+        "abort": abort,
+    }
+    for name, verb in verbs.items():
+        group.command(name)(verb)
+    app.add_typer(group, name="rollout")
+
+
+def start(
+    name: Name,
+    to: Annotated[str, typer.Option(help="The version to bring in.")],
+    source: Annotated[str | None, typer.Option("--from", help="The version it is held against. [who answers]")] = None,
+    steps: Annotated[
+        str | None, typer.Option(metavar="W,W,…", help="Its weights of 10000. [100,500,2500,5000,10000]")
+    ] = None,
+    alpha: Annotated[float, typer.Option(help="Chance that a sound version is rolled back.")] = 0.01,
+    guard: Annotated[
+        list[str] | None,
+        typer.Option(metavar="METRIC[:LIMIT]", help="errors, latency, outputs, disagreement, quality, performance."),
+    ] = None,
+    min_step_seconds: Annotated[float, typer.Option(help="Least time at each step.")] = 30.0,
+    deadline_seconds: Annotated[float | None, typer.Option(help="Longest time of all. [none]")] = None,
+    on_inconclusive: Annotated[str, typer.Option(metavar="hold|abort", help="What the deadline does.")] = "hold",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Judge the traffic there is, and change nothing.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Watch it until it is over.")] = False,
+    reason: Reason = "",
+    url: Url = None,
+    registry: Where = None,
+    as_json: AsJson = False,
+) -> None:
+    """Start a rollout: it goes on by itself as far as the evidence carries it."""
+    asked: Document = {"to": to, "alpha": alpha, "min_step_seconds": min_step_seconds, "reason": reason}
+    asked |= {"on_inconclusive": on_inconclusive, "dry_run": dry_run}
+    if source:
+        asked["from"] = source
+    if deadline_seconds:
+        asked["deadline_seconds"] = deadline_seconds
+    if steps:
+        asked["steps"] = [_whole(one) for one in steps.split(",")]
+    if guard:
+        asked["guards"] = [_guard(one) for one in guard]
+    with gateway(url, registry) as found:
+        begun = found.begin(name, KIND, asked)
+        if watch:
+            _watch(found, name, begun["id"])
+            return
+    print_json(begun) if as_json else say(f"rollout {begun['id']} of {name}: {begun['from']} to {begun['to']}")
+
+
+def status(
+    name: Name,
+    which: Which = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Stay, and show it as it goes.")] = False,
+    url: Url = None,
+    registry: Where = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show a rollout: its weights, the evidence for and against, and how much is still needed."""
+    with gateway(url, registry) as found:
+        trial_id = _which(found, name, which)
+        if watch and not as_json:
+            _watch(found, name, trial_id)
+            return
+        document = found.trial(name, KIND, trial_id)
+    print_json(document) if as_json else data_console().print(picture(document))
+
+
+def pause(name: Name, which: Which = None, reason: Reason = "", url: Url = None, registry: Where = None) -> None:
+    """Keep the weights as they are, and decide nothing."""
+    _act("pause", name, which, reason, url, registry)
+
+
+def resume(name: Name, which: Which = None, reason: Reason = "", url: Url = None, registry: Where = None) -> None:
+    """Go on from where it was paused."""
+    _act("resume", name, which, reason, url, registry)
+
+
+def promote(name: Name, which: Which = None, reason: Reason = "", url: Url = None, registry: Where = None) -> None:
+    """Give the version all the traffic now, whatever the evidence says."""
+    _act("promote", name, which, reason, url, registry)
+
+
+def abort(name: Name, which: Which = None, reason: Reason = "", url: Url = None, registry: Where = None) -> None:
+    """Take the version's traffic away now."""
+    _act("abort", name, which, reason, url, registry)
+
+
+def _act(verb: str, name: str, which: str | None, reason: str, url: str | None, registry: str | None) -> None:
+    with gateway(url, registry) as found:
+        after = found.act(name, KIND, _which(found, name, which), verb, reason)
+    say(f"rollout {after['id']} of {name} is {after['state']}; {after['to']} has {after['weight'] / 100:g} %")
+
+
+def _which(found: ByGateway, name: str, which: str | None) -> str:
+    if which is not None:
+        return which
+    known = found.trials(name, KIND)
+    if not known:
+        fail(f"model '{name}' has had no rollout; start one with: penstock rollout start {name} --to V", Exit.NOT_FOUND)
+    return str(known[0]["id"])
+
+
+def _whole(text: str) -> int:
+    if not text.strip().isdigit():
+        fail(f"--steps: expected weights such as 100,500,10000 (got '{text}')", Exit.USAGE)
+    return int(text)
+
+
+def _guard(text: str) -> Document:
+    metric, _, limit = text.partition(":")
+    words = {"latency": "max_ratio", "outputs": "max", "disagreement": "max"}
+    if not limit:
+        return {"metric": metric}
+    try:
+        return {"metric": metric, words.get(metric, "max_increase"): float(limit)}
+    except ValueError:
+        fail(f"--guard: expected METRIC or METRIC:NUMBER (got '{text}')", Exit.USAGE)
+
+
+def _watch(found: ByGateway, name: str, trial_id: str) -> None:
+    """Show a rollout until it is over; where there is no terminal, a line for each change."""
+    console = Console()
+    document = found.trial(name, KIND, trial_id)
+    if not console.is_terminal:
+        _follow(found, name, document)
+        return
+    with Live(picture(document), console=console, auto_refresh=False) as live:
+        while document["state"] in OPEN:
+            time.sleep(LOOK_S)
+            document = found.trial(name, KIND, trial_id)
+            live.update(picture(document), refresh=True)
+
+
+def _follow(found: ByGateway, name: str, document: Document) -> None:
+    told = None
+    while True:
+        line = f"{document['state']}, {document['to']} has {document['weight'] / 100:g} %"
+        line += f": {document['reason']}" if document["reason"] else ""
+        if line != told:
+            typer.echo(line)
+        told = line
+        if document["state"] not in OPEN:
+            return
+        time.sleep(LOOK_S)
+        document = found.trial(name, KIND, document["id"])
+
+
+def picture(rollout: Document) -> Any:
+    """A rollout for people: weights, steps, and bars of evidence towards pass and fail."""
+    state = rollout["state"]
+    heading = Text(f"{rollout['model']}: {rollout['from']} to {rollout['to']}  ", style="bold")
+    heading.append(state + (" (dry run)" if rollout["dry_run"] else ""), style=STATES.get(state, ""))
+    parts: list[Any] = [heading, _weights(rollout), _steps(rollout), _evidence(rollout)]
+    ratio = rollout["sample_ratio"]
+    if ratio["verdict"] != "sound":
+        parts.append(Text("the split is not what it should be; the evidence cannot be trusted", style="red"))
+    if rollout["needed"] and state == "running":
+        parts.append(Text(f"about {rollout['needed']} more canary requests to a decision"))
+    if rollout["reason"]:
+        parts.append(Text(rollout["reason"]))
+    parts.append(
+        Text(f"{rollout['id']}, begun {date_of(rollout['created_at'])} by {rollout['created_by']}", style="dim")
+    )
+    return Group(*parts)
+
+
+def _weights(rollout: Document) -> Table:
+    table = table_of("Version", "Weight", "")
+    weight = rollout["weight"]
+    for version, part in ((rollout["from"], 10_000 - weight), (rollout["to"], weight)):
+        table.add_row(version, f"{part / 100:g} %", bar(part / 10_000))
+    return table
+
+
+def _steps(rollout: Document) -> Text:
+    text = Text("steps ")
+    if rollout["shadow"]:
+        text.append("shadow ", style="bold reverse" if rollout["step"] < 0 else "green")
+    for index, weight in enumerate(rollout["steps"]):
+        style = "bold reverse" if index == rollout["step"] else "green" if index < rollout["step"] else "dim"
+        text.append(f"{weight / 100:g} %", style=style)
+        text.append(" ")
+    return text
+
+
+def _evidence(rollout: Document) -> Table:
+    table = table_of("Guard", "Verdict", "towards fail", "towards pass", "Canary", "Control", "Effect", "Needed")
+    for name, one in rollout["evidence"].items():
+        table.add_row(
+            name,
+            Text(one["verdict"], style=COLOURS[one["verdict"]]),
+            _bar(one["log_e"], one["log_e_fail_at"], "red"),
+            _bar(one["log_e_pass"], one["log_e_pass_at"], "green"),
+            str(one["n_canary"]),
+            str(one["n_control"]),
+            "" if one["effect"] is None else f"{one['effect']:.4g}",
+            str(one["needed"]) if one["needed"] else "",
+        )
+    return table
+
+
+def _bar(value: float, target: float, colour: str) -> Text:
+    share = min(1.0, max(0.0, value / target)) if target else 0.0
+    full = round(share * WIDTH)
+    return Text("█" * full, style=colour) + Text("░" * (WIDTH - full), style="dim")

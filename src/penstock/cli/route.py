@@ -1,0 +1,155 @@
+"""`penstock route`: who gets a model's requests."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import typer
+
+from penstock.cli.by_gateway import ByGateway
+from penstock.cli.client import CallFailed, Document
+from penstock.cli.console import Exit, data_console, fail, print_json, say
+from penstock.cli.models import AsJson, Name, Reason, Url, Where, table_of
+from penstock.cli.registries import open_gateway
+
+BAR = 30
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs to the command line."""
+    group = typer.Typer(no_args_is_help=True, help="Show and set who gets a model's requests.")
+    verbs: dict[str, Callable[..., None]] = {"show": show, "set": set_, "drop": drop, "shadow": shadow}
+    for name, verb in verbs.items():
+        group.command(name)(verb)
+    app.add_typer(group, name="route")
+
+
+def show(name: Name, url: Url = None, registry: Where = None, as_json: AsJson = False) -> None:
+    """Show a model's route; where none is set, what happens without one."""
+    with gateway(url, registry) as found:
+        _told(name, found.route(name), as_json)
+
+
+def set_(
+    name: Name,
+    split: Annotated[str, typer.Option(metavar="V=W,V=W", help="Each version's weight; they sum to 10000.")],
+    shadow: Annotated[
+        list[str] | None, typer.Option(metavar="V=PCT", help="Mirror that share of the requests to a version, unseen.")
+    ] = None,
+    sticky: Annotated[
+        str | None, typer.Option(metavar="header:NAME", help="Keep each value of a header together.")
+    ] = None,
+    rule: Annotated[
+        list[str] | None, typer.Option(metavar="header:NAME=VALUE->V", help="Send such requests to a version.")
+    ] = None,
+    expect: Annotated[int | None, typer.Option(metavar="REVISION", help="Only if the model is at it.")] = None,
+    reason: Reason = "",
+    url: Url = None,
+    registry: Where = None,
+    as_json: AsJson = False,
+) -> None:
+    """Replace a model's route; it holds once every worker has it."""
+    route: Document = {"split": weights(split, "--split"), "reason": reason}
+    if sticky:
+        route["sticky"] = sticky
+    if rule:
+        route["rules"] = [_rule(one) for one in rule]
+    if shadow:
+        pairs = [_pair(one, "--shadow") for stated in shadow for one in stated.split(",")]
+        route["shadow"] = [{"version": version, "percent": _number(share)} for version, share in pairs]
+    with gateway(url, registry) as found:
+        _told(name, found.set_route(name, route, expect), as_json)
+
+
+def drop(name: Name, reason: Reason = "", url: Url = None, registry: Where = None, as_json: AsJson = False) -> None:
+    """Take a model's route away: its champion, or its newest ready version, answers again."""
+    with gateway(url, registry) as found:
+        _told(name, found.drop_route(name, reason), as_json)
+
+
+def shadow(
+    name: Annotated[str, typer.Argument(metavar="NAME:V", help="The model and its version.")],
+    url: Url = None,
+    registry: Where = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what a version did as a shadow, and how many of its answers were others (--json: which)."""
+    model, _, version = name.partition(":")
+    with gateway(url, registry) as found:
+        document = found.shadow(model, version)
+    if as_json:
+        print_json(document)
+        return
+    for key, value in document.items():
+        if key != "samples" and value is not None:
+            typer.echo(f"{key}: {value:g}" if isinstance(value, float) else f"{key}: {value}")
+    typer.echo(f"samples: {len(document['samples'])}")
+
+
+@contextmanager
+def gateway(url: str | None, registry: str | None) -> Iterator[ByGateway]:
+    """The gateway to ask; what goes wrong ends the verb."""
+    try:
+        yield open_gateway(url, registry)
+    except CallFailed as failure:
+        fail(str(failure), failure.code)
+
+
+def weights(stated: str, option: str) -> dict[str, int]:
+    """Versions and weights out of ``V=W,V=W``.
+
+    Raises:
+        typer.Exit: it is none of that form.
+    """
+    pairs = [_pair(one, option) for one in stated.split(",") if one]
+    if bad := next((weight for _, weight in pairs if not weight.isdigit()), None):
+        fail(f"{option}: a weight is a whole number (got '{bad}')", Exit.USAGE)
+    return {version: int(weight) for version, weight in pairs}
+
+
+def _pair(stated: str, option: str) -> tuple[str, str]:
+    version, equals, value = stated.strip().partition("=")
+    if not equals or not version or not value:
+        fail(f"{option}: expected VERSION=NUMBER (got '{stated}')", Exit.USAGE)
+    return version, value
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        fail(f"--shadow: a share is a number from 0 to 100 (got '{text}')", Exit.USAGE)
+
+
+def _rule(stated: str) -> Document:
+    condition, arrow, version = stated.rpartition("->")
+    header, equals, value = condition.removeprefix("header:").partition("=")
+    if not arrow or not equals or not condition.startswith("header:"):
+        fail(f"--rule: expected header:NAME=VALUE->VERSION (got '{stated}')", Exit.USAGE)
+    return {"header": header, "equals": value, "version": version}
+
+
+def _told(name: str, route: Document, as_json: bool) -> None:
+    if as_json:
+        print_json(route)
+        return
+    console = data_console()
+    table = table_of("Version", "Weight", "")
+    for version, weight in route["split"].items():
+        mark = " stable" if version == route["stable"] else ""
+        table.add_row(version, f"{weight / 100:g} %", bar(weight / 10_000) + mark)
+    console.print(table)
+    if not route["set"]:
+        say(f"no route is set for {name}; this is who answers without one")
+    for key, one in (("sticky", route["sticky"]), ("acknowledged", route.get("acknowledged"))):
+        if one not in (None, True):
+            console.print(f"{key}: {one}")
+    for rule in route["rules"]:
+        console.print(f"rule: {rule['header']} = {rule['equals']} goes to {rule['version']}", markup=False)
+    for one in route["shadow"]:
+        console.print(f"shadow: {one['version']} gets {one['percent']:g} % once more")
+
+
+def bar(share: float, width: int = BAR) -> Any:
+    """A share as a bar of blocks."""
+    return "█" * round(share * width)
