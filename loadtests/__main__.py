@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from loadtests import bench, faults, perf_analyzer, swap
+from loadtests import bench, faults, perf_analyzer, simulate, swap
 from loadtests.graphs import repository
 from loadtests.models import MODELS
 
@@ -32,6 +32,9 @@ def main() -> int:
     swapping = commands.add_parser("swap", help="swap a large model under steady load", description=swap.__doc__)
     swap.add_arguments(swapping)
     swapping.set_defaults(run=swap.main)
+    simulating = commands.add_parser("simulate", help="simulated rollouts", description=simulate.__doc__)
+    simulate.add_arguments(simulating)
+    simulating.set_defaults(run=simulate.main)
     models = commands.add_parser("models", help="write the models and print their folders")
     models.set_defaults(run=_models)
     arguments = parser.parse_args()

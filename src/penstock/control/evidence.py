@@ -10,6 +10,7 @@ from penstock.monitor.outputs import NOT_FINITE
 
 Document = Mapping[str, Any]
 Arm = dict[str, Any]
+Look = dict[str, Any]
 
 UNSETTLED = -1
 """The stage of a gateway whose workers do not all have the present weights yet."""
@@ -71,6 +72,14 @@ def step(before: Mapping[str, Document], now: Mapping[str, Document], stage: int
         disagreements=agreed,
     )
     return Step(batch, (int(sum(canary["errors"])), int(sum(control["errors"]))))
+
+
+def kept(before: Mapping[str, Look], now: Mapping[str, Look], stage: int) -> dict[str, Look]:
+    """The looks that the next step begins from: each gateway's last one of this stage.
+
+    So a gateway whose control process or worker is replaced loses nothing of what was counted meanwhile.
+    """
+    return {gateway: look for looks in (before, now) for gateway, look in looks.items() if look["stage"] == stage}
 
 
 def _first(canary: Arm, control: Arm) -> tuple[Sequence[float], Sequence[float]]:

@@ -95,11 +95,12 @@ class Rollouts(Trials):
             sticky = rollout.spec.dry_run or bool(kept.route and kept.route.sticky)
             after = rollouts.seen(after, step.batch, step.requests, sticky)
         action = decide(Snapshot(after, now, ready, acknowledged))
-        written = replace(trial, document=replace(kept, rollout=after, seen=looks).out())
+        known = evidence.kept(kept.seen, looks, rollout.stage)
+        written = replace(trial, document=replace(kept, rollout=after, seen=known).out())
         try:
             if action is not None:
                 await self._perform(written, after, action)
-            elif after != rollout or _stages(looks) != _stages(kept.seen):
+            elif after != rollout or known.keys() != kept.seen.keys():
                 self.current[trial.id] = await self.run_on_thread(self.store.keep, trial, written.document)
         except Conflict as conflict:
             log.info("rollout %s of %s: %s", trial.id, trial.model, conflict)
@@ -109,7 +110,7 @@ class Rollouts(Trials):
     async def _answers(self, trial_id: str, rollout: Rollout) -> dict[str, float]:
         """What Prometheus says to the guards that ask it, now and then."""
         queries = [guard.query for guard in rollout.spec.guards if guard.query]
-        now = time.monotonic()
+        now = self.clock()
         if not queries or self._ask is None or now - self._asked_at.get(trial_id, -QUERY_S) < QUERY_S:
             return {}
         self._asked_at = {key: at for key, at in self._asked_at.items() if key in self.current} | {trial_id: now}
@@ -251,7 +252,3 @@ def _finished(trial: Trial, rollout: Rollout) -> Event:
         trial.id,
         {"rollout": trial.id, "model": trial.model, **rollouts.shown(rollout)},
     )
-
-
-def _stages(looks: Mapping[str, Document]) -> dict[str, int]:
-    return {gateway: look["stage"] for gateway, look in looks.items()}

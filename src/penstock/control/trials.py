@@ -63,7 +63,7 @@ class Fleet(Protocol):
 
 @dataclass(slots=True)
 class _Settled:
-    """Since when this gateway's workers have the weights of a stage (monotonic seconds)."""
+    """Since when this gateway's workers have the weights of a stage (seconds since the epoch)."""
 
     stage: int
     since: float
@@ -216,13 +216,14 @@ class Trials(ABC):
         """The stage whose weights all workers here have had for a moment."""
         route, stage = self.weighed(trial)
         served = next((model.route for model in self.fleet.desired.models if model.name == trial.model), None)
-        now = time.monotonic()
+        now = self.clock()
         if served != route or not self.fleet.applied():
             self._settled.pop(trial.id, None)
             return UNSETTLED
         known = self._settled.get(trial.id)
         if known is None or known.stage != stage:
-            known = self._settled[trial.id] = _Settled(stage, now)
+            before = trial.document["seen"].get(self._gateway, {"stage": UNSETTLED})["stage"]
+            known = self._settled[trial.id] = _Settled(stage, now - SETTLE_S if before == stage else now)
         return stage if now - known.since >= SETTLE_S else UNSETTLED
 
     def is_able(self, model: str, version: str) -> bool:

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 Counts = NDArray[np.float64]
 
@@ -82,12 +82,12 @@ def estimates(evidence: Evidence, bins: int) -> tuple[Counts, Counts]:
     return theta_a, theta_b
 
 
-def differs(evidence: Evidence, a: Sequence[float], b: Sequence[float]) -> Evidence:
+def differs(evidence: Evidence, a: ArrayLike, b: ArrayLike) -> Evidence:
     """One batch for "the two have the same distribution", against any difference."""
     return _two_sample(evidence, np.asarray(a, float), np.asarray(b, float), ordered=False)
 
 
-def exceeds(evidence: Evidence, a: Sequence[float], b: Sequence[float]) -> Evidence:
+def exceeds(evidence: Evidence, a: ArrayLike, b: ArrayLike) -> Evidence:
     """One batch for "the canary is nowhere above the control" (in the order of the bins), against "it is".
 
     The estimated likelihood ratio is made monotone in the bins (isotonic regression), so the bet only ever pays for
@@ -111,6 +111,7 @@ def _two_sample(evidence: Evidence, a: Counts, b: Counts, ordered: bool) -> Evid
 
 def _moved_up(theta: Counts, bins: int) -> Counts:
     """The distribution with everything ``bins`` higher, a little of it left where it was."""
+    bins = min(bins, len(theta) - 1)
     shifted = np.concatenate([np.zeros(bins), theta[:-bins]])
     shifted[-1] += theta[-bins:].sum()
     return (1 - LEFT) * shifted + LEFT * theta
@@ -135,12 +136,12 @@ def isotonic(values: Counts, weights: Counts) -> Counts:
     return np.repeat([block[0] for block in blocks], [int(block[2]) for block in blocks])
 
 
-def rate_exceeds(evidence: Evidence, a: Sequence[float], b: Sequence[float], margin: float) -> Evidence:
+def rate_exceeds(evidence: Evidence, a: ArrayLike, b: ArrayLike, margin: float) -> Evidence:
     """One batch of (bad, other) counts for "the canary's bad rate is at most the control's plus ``margin``"."""
     return _rates(evidence, np.asarray(a, float), np.asarray(b, float), margin, above=True)
 
 
-def rate_below(evidence: Evidence, a: Sequence[float], b: Sequence[float], margin: float) -> Evidence:
+def rate_below(evidence: Evidence, a: ArrayLike, b: ArrayLike, margin: float) -> Evidence:
     """One batch of (bad, other) counts for "the canary's bad rate is at least the control's plus ``margin``"."""
     return _rates(evidence, np.asarray(a, float), np.asarray(b, float), margin, above=False)
 
@@ -173,12 +174,12 @@ def _bernoulli(counts: Counts, theta: float, null: float) -> float:
     return _log_ratio(counts, np.array([theta, 1 - theta]), np.array([null, 1 - null]))
 
 
-def share_above(evidence: Evidence, a: Sequence[float], limit: float) -> Evidence:
+def share_above(evidence: Evidence, a: ArrayLike, limit: float) -> Evidence:
     """One batch of (bad, other) counts of one sample for "the bad rate is at most ``limit``"."""
     return _share(evidence, np.asarray(a, float), limit, above=True)
 
 
-def share_below(evidence: Evidence, a: Sequence[float], limit: float) -> Evidence:
+def share_below(evidence: Evidence, a: ArrayLike, limit: float) -> Evidence:
     """One batch of (bad, other) counts of one sample for "the bad rate is at least ``limit``"."""
     return _share(evidence, np.asarray(a, float), limit, above=False)
 

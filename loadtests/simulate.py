@@ -1,0 +1,152 @@
+"""Simulated rollouts through the production decision: how often a sound canary is rolled back, how soon a bad one is.
+
+Time and traffic are made up; guards, evidence and the decision are the gateway's own.
+"""
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from penstock.core import rollouts
+from penstock.core.buckets import FINE_EDGES_NS
+from penstock.core.guards import Batch, GuardSpec
+from penstock.core.rollouts import Kind, RolloutSpec, Snapshot, decide
+
+CANARY, CONTROL = 5, 95
+"""Requests of a batch: five per cent of the traffic."""
+
+MEDIAN_NS = 500_000.0
+SPREAD = 0.5
+"""Durations are lognormal: half a millisecond, and the standard deviation of the logarithm."""
+
+Draw = Callable[[np.random.Generator, int], Iterable[Batch]]
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One question: the guard that looks, what canary and control do, and what is asked of the answer.
+
+    ``most`` bounds the canary requests of a run. A sound canary may be rolled back in ``share`` of the runs at most;
+    a bad one has to be within ``within`` canary requests on average.
+    """
+
+    name: str
+    guard: GuardSpec
+    draw: Draw
+    most: int
+    share: float | None = None
+    within: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came out of a case: the share of runs that ended in a roll-back, and the mean canary requests until then."""
+
+    rolled_back: float
+    requests: float | None
+
+    def holds(self, case: Case) -> bool:
+        """Whether that is what was asked for."""
+        if case.share is not None:
+            return self.rolled_back <= case.share
+        return self.rolled_back == 1.0 and self.requests is not None and self.requests <= (case.within or math.inf)
+
+
+def errors(canary: float, control: float, generator: np.random.Generator, batches: int) -> Iterable[Batch]:
+    """Requests that fail with these probabilities."""
+    bad_a, bad_b = generator.binomial(CANARY, canary, batches), generator.binomial(CONTROL, control, batches)
+    for a, b in zip(bad_a.tolist(), bad_b.tolist(), strict=True):
+        yield Batch(errors=((a, CANARY - a), (b, CONTROL - b)))
+
+
+def latency(ratio: float, generator: np.random.Generator, batches: int) -> Iterable[Batch]:
+    """Durations of which the canary's are longer by a ratio."""
+    bins = len(FINE_EDGES_NS) + 1
+    for _ in range(batches):
+        counts = []
+        for scale, size in ((ratio, CANARY), (1.0, CONTROL)):
+            durations = MEDIAN_NS * scale * np.exp(SPREAD * generator.standard_normal(size))
+            counts.append(np.bincount(np.searchsorted(FINE_EDGES_NS, durations), minlength=bins).tolist())
+        yield Batch(latency=(counts[0], counts[1]))
+
+
+CASES = (
+    Case("errors 0.5 % both", GuardSpec("errors", 0.02), partial(errors, 0.005, 0.005), 20_000, share=0.01),
+    Case("errors 0.5 to 2 %", GuardSpec("errors", 0.02), partial(errors, 0.02, 0.005), 20_000, within=600),
+    Case("errors 0.5 to 5 %", GuardSpec("errors", 0.02), partial(errors, 0.05, 0.005), 20_000, within=160),
+    Case("latency the same", GuardSpec("latency", 1.0), partial(latency, 1.0), 20_000, share=0.01),
+    Case("latency +20 %", GuardSpec("latency", 1.0), partial(latency, 1.2), 20_000, within=250),
+)
+"""What is asked of the rollouts; 20 000 canary requests are 400 000 in all, looked at 4 000 times."""
+
+
+def run(case: Case, seed: int, most: int | None = None) -> int | None:
+    """One rollout; after how many canary requests it was rolled back, None if it never was."""
+    generator = np.random.default_rng(seed)
+    spec = RolloutSpec("2", "1", steps=(500, 10_000), min_step_s=math.inf, alpha=0.01, guards=(case.guard,))
+    rollout = rollouts.begun(spec, 0.0)
+    batches = (most or case.most) // CANARY
+    for number, batch in enumerate(case.draw(generator, batches), 1):
+        rollout = rollouts.seen(rollout, batch, (CANARY, CONTROL), sticky=False)
+        action = decide(Snapshot(rollout, float(number)))
+        if action is not None and action.kind is Kind.ROLL_BACK:
+            return number * CANARY
+    return None
+
+
+def summary(found: list[int | None]) -> Outcome:
+    """Many runs of a case together."""
+    stops = [one for one in found if one is not None]
+    return Outcome(len(stops) / len(found), float(np.mean(stops)) if stops else None)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What can be chosen on the command line."""
+    parser.add_argument("--runs", type=int, default=1000, help="runs of each case")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--json", type=Path, help="file for the figures")
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Run every case and print what was asked and what came out; 1 if something does not hold."""
+    console, outcomes = Console(stderr=True), {}
+    with ProcessPoolExecutor(arguments.processes) as pool:
+        for index, case in enumerate(CASES):
+            seeds = range(arguments.seed + 100_000 * index, arguments.seed + 100_000 * index + arguments.runs)
+            jobs = pool.map(partial(_run, index), seeds, chunksize=5)
+            found = list(track(jobs, case.name, total=arguments.runs, console=console))
+            outcomes[case.name] = summary(found)
+    table = Table(box=None)
+    for head in ("case", "rolled back", "canary requests", "asked", "holds"):
+        table.add_column(head)
+    for case in CASES:
+        outcome = outcomes[case.name]
+        asked = f"<= {case.share:.1%} rolled back" if case.share is not None else f"<= {case.within:.0f} requests"
+        requests = "" if outcome.requests is None else f"{outcome.requests:.0f}"
+        holds = "yes" if outcome.holds(case) else "NO"
+        table.add_row(case.name, f"{outcome.rolled_back:.2%}", requests, asked, holds)
+    Console().print(table)
+    if arguments.json:
+        figures = {name: {"rolled_back": one.rolled_back, "requests": one.requests} for name, one in outcomes.items()}
+        arguments.json.write_text(json.dumps(figures, indent=1))
+    return 0 if all(outcomes[case.name].holds(case) for case in CASES) else 1
+
+
+def _run(index: int, seed: int) -> int | None:
+    return run(CASES[index], seed)
+
+
+if __name__ == "__main__":
+    sys.exit("run it as: python -m loadtests simulate")

@@ -1,0 +1,346 @@
+"""The loop that performs a rollout's decisions, over a real database and counters in memory; time is moved by hand."""
+
+import asyncio
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from penstock.control.rollouts import Rollouts
+from penstock.control.traffic import Traffic
+from penstock.control.trials import STEP_S
+from penstock.core.errors import Conflict, InvalidInput, NotFound, NotReady, Refused
+from penstock.core.routing import route_in
+from penstock.registry.records import Document
+from tests.unit.control.trials import ME, FakeFleet, World
+
+ASKED: Document = {"to": "2", "steps": [1000, 5000, 10000], "min_step_seconds": 1, "reason": "go"}
+SECONDS = 120
+
+
+class Gateway:
+    """One gateway's rollouts, stepped by hand."""
+
+    def __init__(self, world: World, name: str = "a", fleet: FakeFleet | None = None, **options: Any) -> None:
+        self.world = world
+        self.fleet = fleet or world.fleet
+        self.rollouts = Rollouts(world.traffic, self.fleet, name, clock=world.clock, **options)
+
+    def begin(self, **changes: Any) -> Document:
+        return asyncio.run(self.rollouts.begin("m", {**ASKED, **changes}, ME))
+
+    def step(self) -> None:
+        asyncio.run(self.fleet.serve_changes())
+        asyncio.run(self.rollouts.step())
+
+    def act(self, trial: Document, verb: str) -> Document:
+        return asyncio.run(self.rollouts.act("m", trial["id"], verb, ME))
+
+    def look(self, trial: Document) -> Document:
+        return asyncio.run(self.rollouts.one("m", trial["id"]))
+
+    def pass_time(self, trial: Document, until: str, bad: float = 0.0, ms: float = 1.0, **load: Any) -> Document:
+        """Traffic and steps until the rollout is in a state; half a second at a time."""
+        for _ in range(int(SECONDS / STEP_S)):
+            state = self.look(trial)
+            if state["state"] == until:
+                return state
+            traffic(self.fleet, state["weight"], bad, ms, **load)
+            self.world.clock.now += STEP_S
+            self.step()
+        raise AssertionError(self.look(trial))
+
+
+def traffic(fleet: FakeFleet, weight: int, bad: float = 0.0, ms: float = 1.0, total: int = 400) -> None:
+    canary = total * weight // 10_000
+    failed = math.ceil(canary * bad)
+    fleet.answer("2", canary - failed, failed, ms, canary=True)
+    fleet.answer("1", total - canary)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    made = World(tmp_path)
+    made.crown("1")
+    return made
+
+
+def test_a_good_version_is_walked_up_and_crowned(world: World) -> None:
+    gateway = Gateway(world)
+    trial = gateway.begin()
+    assert (trial["state"], trial["weight"], trial["from"]) == ("running", 1000, "1")
+    assert world.split() == {"1": 9000, "2": 1000}
+    over = gateway.pass_time(trial, "promoted")
+    assert over["weight"] == 10_000
+    assert world.champion() == "2"
+    assert world.split() is None  # the alias alone decides again
+    actions = [entry.action for entry in world.store.audit("m", limit=100)]
+    assert actions[-4:] == ["rollout.advance", "alias.move", "rollout.promote", "rollout.promote"]
+    told = world.traffic.events()[-1]
+    assert (told["type"], told["subject"]) == ("io.penstock.rollout.finished.v1", "models/m/versions/2")
+    assert told["data"]["state"] == "promoted"
+    assert told["data"]["evidence"]["errors"]["verdict"] == "pass"
+    assert world.traffic.open_trials() == []
+
+
+@pytest.mark.parametrize(("load", "guard"), [({"bad": 0.2}, "errors"), ({"ms": 3.0}, "latency")])
+def test_a_bad_version_loses_its_traffic_in_one_change(world: World, load: dict[str, float], guard: str) -> None:
+    gateway = Gateway(world)
+    trial = gateway.begin()
+    before = world.store.model("m").revision
+    over = gateway.pass_time(trial, "rolled_back", **load)
+    assert (over["weight"], over["step"]) == (0, 0)
+    assert over["evidence"][guard]["verdict"] == "fail"
+    assert guard in over["reason"]
+    assert world.split() == {"1": 10_000, "2": 0}
+    assert world.champion() == "1"
+    audit = [entry for entry in world.store.audit("m", limit=100) if entry.action == "rollout.roll_back"]
+    assert audit[0].actor == "controller"
+    assert audit[-1].after is not None
+    assert audit[-1].after["evidence"][guard]["log_e"] > 0
+    assert world.store.model("m").revision == before + 2  # the route and the rollout itself, in one transaction
+
+
+def test_without_requests_nothing_is_decided(world: World) -> None:
+    gateway = Gateway(world)
+    trial = gateway.begin()
+    for _ in range(200):
+        world.clock.now += STEP_S
+        gateway.step()
+    state = gateway.look(trial)
+    assert (state["state"], state["step"]) == ("running", 0)
+    assert {one["verdict"] for one in state["evidence"].values()} == {"undecided"}
+
+
+@pytest.mark.parametrize(("policy", "state", "split"), [("hold", "paused", 1000), ("abort", "inconclusive", 0)])
+def test_a_deadline_without_evidence(world: World, policy: str, state: str, split: int) -> None:
+    gateway = Gateway(world)
+    trial = gateway.begin(deadline_seconds=10, on_inconclusive=policy)
+    over = gateway.pass_time(trial, state, total=20)
+    assert "deadline" in over["reason"]
+    assert world.split() == {"1": 10_000 - split, "2": split}
+
+
+def test_nothing_counts_before_every_worker_has_the_weights(world: World) -> None:
+    gateway = Gateway(world)
+    trial = gateway.begin()
+    world.fleet.lagging = True
+    for _ in range(20):
+        traffic(world.fleet, 1000)
+        world.clock.now += STEP_S
+        gateway.step()
+    assert gateway.look(trial)["evidence"]["errors"]["n_control"] == 0
+    world.fleet.lagging = False
+    gateway.pass_time(trial, "promoted")
+
+
+def test_people_come_first(world: World) -> None:
+    gateway = Gateway(world)
+    trial = gateway.begin()
+    assert gateway.act(trial, "pause")["state"] == "paused"
+    assert world.split() == {"1": 9000, "2": 1000}
+    for _ in range(20):
+        traffic(world.fleet, 1000, bad=0.5)
+        world.clock.now += STEP_S
+        gateway.step()
+    assert gateway.look(trial)["state"] == "paused"
+    with pytest.raises(Conflict, match="running already"):
+        gateway.act(gateway.act(trial, "resume"), "resume")
+    assert gateway.act(trial, "promote")["state"] == "promoted"
+    assert world.champion() == "2"
+    for verb in ("pause", "resume", "promote", "abort"):
+        with pytest.raises(Conflict, match="over"):
+            gateway.act(trial, verb)
+    again = gateway.begin(to="3")
+    assert again["from"] == "2"
+    assert gateway.act(again, "abort")["state"] == "rolled_back"
+    assert world.split() == {"2": 10_000, "3": 0}
+    with pytest.raises(NotFound):
+        gateway.act(again | {"id": "nobody"}, "pause")
+
+
+def test_one_at_a_time_and_no_hands_on_the_route_meanwhile(world: World) -> None:
+    gateway = Gateway(world)
+    trial = gateway.begin()
+    with pytest.raises(Conflict, match="not over"):
+        gateway.begin(to="3")
+    routes = Traffic(world.store, world.traffic, world.fleet)
+    with pytest.raises(Conflict, match=trial["id"]):
+        asyncio.run(routes.set_route("m", {"split": {"1": 10_000}}, ME))
+    assert world.split() == {"1": 9000, "2": 1000}
+    gateway.act(trial, "abort")
+    assert asyncio.run(routes.set_route("m", {"split": {"1": 10_000}}, ME))["split"] == {"1": 10_000}
+
+
+def test_what_cannot_begin(world: World) -> None:
+    gateway = Gateway(world)
+    with pytest.raises(InvalidInput):
+        gateway.begin(steps=[0])
+    with pytest.raises(NotFound):
+        gateway.begin(to="9")
+    with pytest.raises(InvalidInput, match="answers already"):
+        gateway.begin(to="1")
+    world.fleet.ill = {"2"}
+    with pytest.raises(Refused, match="not ready"):
+        gateway.begin()
+    world.fleet.ill = set()
+    with pytest.raises(Refused, match=r"prometheus\.url"):
+        gateway.begin(guards=[{"metric": "promql", "query": "up", "min": 1}])
+    world.traffic.set_route("m", lambda _: route_in({"split": {"1": 5000, "3": 5000}}), ME)
+    with pytest.raises(Refused, match="'3'"):
+        gateway.begin()
+    assert world.traffic.open_trials() == []
+
+
+def test_a_canary_that_stops_to_answer_is_rolled_back(world: World) -> None:
+    gateway = Gateway(world)
+    trial = gateway.begin()
+    world.fleet.ill = {"2"}
+    assert "cannot answer" in gateway.pass_time(trial, "rolled_back")["reason"]
+
+
+def test_a_route_of_before_comes_back_with_its_rules(world: World) -> None:
+    rule = {"header": "x-a", "equals": "b", "version": "3"}
+    route = route_in({"split": {"1": 10_000}, "sticky": "header:x-user", "rules": [rule]})
+    world.traffic.set_route("m", lambda _: route, ME)
+    gateway = Gateway(world)
+    trial = gateway.begin()
+    during = world.store.model("m").route
+    assert during is not None
+    assert (during.sticky, len(during.rules)) == ("x-user", 1)
+    gateway.pass_time(trial, "promoted")
+    after = world.store.model("m").route
+    assert after is not None
+    assert (dict(after.split), after.sticky, after.stable) == ({"1": 0, "2": 10_000}, "x-user", "2")
+    assert after.rules == route.rules
+
+
+def test_the_shadow_stage_comes_first_where_a_guard_needs_it(world: World) -> None:
+    gateway = Gateway(world)
+    trial = gateway.begin(guards=[{"metric": "disagreement", "max": 0.02}, "errors"])
+    assert (trial["step"], trial["weight"]) == (-1, 0)
+    route = world.store.model("m").route
+    assert route is not None
+    assert [(one.version, one.percent) for one in route.shadow] == [("2", 100.0)]
+    for _ in range(40):
+        world.fleet.mirror("2", 50)
+        world.clock.now += STEP_S
+        gateway.step()
+    assert gateway.look(trial)["step"] == 0
+    gateway.act(trial, "abort")
+    bad = gateway.begin(to="3", guards=[{"metric": "disagreement", "max": 0.02}])
+    for _ in range(40):
+        world.fleet.mirror("3", 50, disagreements=10)
+        world.clock.now += STEP_S
+        gateway.step()
+    assert gateway.look(bad)["state"] == "rolled_back"
+
+
+def test_a_dry_run_changes_nothing(world: World) -> None:
+    world.traffic.set_route("m", lambda _: route_in({"split": {"1": 9000, "2": 1000}}), ME)
+    gateway = Gateway(world)
+    trial = gateway.begin(dry_run=True, steps=[1000])
+    over = gateway.pass_time(trial, "rolled_back", bad=0.3)
+    assert over["dry_run"]
+    assert world.split() == {"1": 9000, "2": 1000}
+    assert world.champion() == "1"
+
+
+def test_a_champion_that_moved_meanwhile_is_not_overruled(world: World) -> None:
+    gateway = Gateway(world)
+    trial = gateway.begin()
+    world.store.move_alias("m", "champion", "3", ME, in_registry=False)
+    over = gateway.pass_time(trial, "paused")
+    assert "leads to 3" in over["reason"]
+    assert world.champion() == "3"
+    with pytest.raises(Conflict, match="leads to 3"):
+        gateway.act(trial, "promote")
+
+
+def test_prometheus_has_a_say(world: World) -> None:
+    answers: list[float | None] = [None, 0.5, 0.5, 9.0, 9.0, 9.0]
+
+    def ask(query: str) -> float | None:
+        if query == "away":
+            raise NotReady("nobody")
+        return answers.pop(0) if answers else 9.0
+
+    gateway = Gateway(world, ask=ask)
+    guards = [{"metric": "promql", "query": "load", "max": 1.0}, {"metric": "promql", "query": "away", "max": 1.0}]
+    trial = gateway.begin(guards=guards)
+    over = gateway.pass_time(trial, "rolled_back")
+    assert over["evidence"]["promql:load"]["verdict"] == "fail"
+    assert over["evidence"]["promql:away"]["verdict"] == "undecided"
+
+
+@pytest.mark.parametrize("every", [4, 5, 7])
+def test_a_new_control_process_goes_on_with_the_same_verdict(world: World, every: int) -> None:
+    """Each look may be the last of its process: the next one reads everything from the database and the counters."""
+    gateway = Gateway(world)
+    trial = gateway.begin()
+    states, number = [], 0
+    while (state := gateway.look(trial))["state"] == "running":
+        number += 1
+        assert number < 200
+        if not number % every:
+            gateway = Gateway(world)
+        traffic(world.fleet, state["weight"])
+        world.clock.now += STEP_S
+        gateway.step()
+        states.append(state["evidence"]["errors"]["n_canary"])
+    assert gateway.look(trial)["state"] == "promoted"
+    assert states == sorted(states)
+
+
+def test_nothing_counted_is_lost_between_two_control_processes(world: World) -> None:
+    gateway = Gateway(world)
+    trial = gateway.begin(min_step_seconds=1000)
+
+    def move(gateway: Gateway) -> None:
+        traffic(world.fleet, 1000)
+        world.clock.now += STEP_S
+        gateway.step()
+
+    for _ in range(6):
+        move(gateway)
+    before = gateway.look(trial)["evidence"]["errors"]["n_canary"]
+    successor = Gateway(world)
+    world.fleet.lagging = True  # its workers have not reported yet
+    for _ in range(3):
+        move(successor)
+    world.fleet.lagging = False
+    move(successor)
+    assert successor.look(trial)["evidence"]["errors"]["n_canary"] == before + 4 * 40
+
+
+def test_two_gateways_count_and_one_decides(world: World, tmp_path: Path) -> None:
+    first = Gateway(world, "a")
+    second = Gateway(world, "b", FakeFleet(world.store))
+    state = trial = first.begin(min_step_seconds=20)
+    for _ in range(int(SECONDS / STEP_S)):
+        state = first.look(trial)
+        if state["state"] != "running":
+            break
+        for gateway in (first, second):
+            traffic(gateway.fleet, state["weight"])
+        world.clock.now += STEP_S
+        second.step()
+        first.step()
+    assert state["state"] == "promoted"
+    counted = sum(sum(gateway.fleet.totals("m", "2").split_outcomes()) for gateway in (first, second))
+    one = sum(first.fleet.totals("m", "2").split_outcomes())
+    assert 1.5 * one < state["evidence"]["errors"]["n_canary"] <= counted
+
+
+def test_what_is_measured(world: World) -> None:
+    gateway = Gateway(world)
+    trial = gateway.begin()
+    gateway.step()
+    told = {(point.metric.name, point.labels): point.value for point in gateway.rollouts.readings()}  # type: ignore[union-attr]
+    assert told["rollout_state", ("m", "2", "running")] == 1
+    assert told["rollout_state", ("m", "2", "paused")] == 0
+    assert told["rollout_log_evidence", ("m", "2", "errors")] == 0.0
+    gateway.act(trial, "abort")
+    gateway.step()
+    assert list(gateway.rollouts.readings()) == []

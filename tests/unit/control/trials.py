@@ -1,0 +1,118 @@
+"""A fleet without processes: counters in memory, and a route that holds as soon as it is stored."""
+
+import asyncio
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from penstock.core.desired import Desired, ModelSpec, State, VersionSpec, VersionStatus
+from penstock.core.errors import NotFound
+from penstock.core.labels import OUTCOME_INDEX, PROTOCOL_NAMES, Route
+from penstock.monitor.counters import Slot, Totals
+from penstock.registry.database import open_database
+from penstock.registry.records import By, Document
+from penstock.registry.store import Store
+from penstock.registry.traffic import TrafficStore
+
+VERSIONS = ("1", "2", "3")
+ME = By("me", "a test")
+MS = 1_000_000
+
+
+class Clock:
+    """Seconds since the epoch, moved by hand."""
+
+    def __init__(self) -> None:
+        self.now = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class FakeFleet:
+    """One gateway's workers; ``lagging`` ones do not take changes over, ``ill`` versions do not answer."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.slot = Slot.in_process()
+        self.desired = Desired(1, (self._spec(),))
+        self.lagging = False
+        self.ill: set[str] = set()
+
+    def _spec(self) -> ModelSpec:
+        route, aliases = None, {}
+        with suppress(NotFound):
+            record = self._store.model("m")
+            route, aliases = record.route, {one.alias: one.version for one in record.aliases.values()}
+        versions = tuple(VersionSpec(version, "", block=int(version)) for version in VERSIONS)
+        return ModelSpec("m", versions, aliases, route=route)
+
+    def applied(self) -> bool:
+        return not self.lagging
+
+    def statuses(self) -> list[VersionStatus]:
+        return [
+            VersionStatus("m", version, State.UNAVAILABLE if version in self.ill else State.READY)
+            for version in VERSIONS
+        ]
+
+    def totals(self, model: str, version: str) -> Totals:
+        return Totals.of([self.slot], int(version))
+
+    def outputs(self, model: str, version: str) -> int:
+        return 1
+
+    def samples(self, model: str, version: str) -> list[Document]:
+        return []
+
+    async def serve_changes(self) -> bool:
+        if not self.lagging:
+            self.desired = Desired(self.desired.revision + 1, (self._spec(),))
+        return not self.lagging
+
+    def answer(self, version: str, good: int, bad: int = 0, ms: float = 1.0, canary: bool = False) -> None:
+        """Count requests that the split sent to a version."""
+        block, series = self.slot.block(int(version)), (Route.CANARY if canary else Route.STABLE) * len(PROTOCOL_NAMES)
+        for _ in range(good):
+            block.answered(series, 1, int(ms * MS), 1000, 0, 1000, 1000)
+        for _ in range(bad):
+            block.failed(series, OUTCOME_INDEX["internal"], int(ms * MS))
+
+    def mirror(self, version: str, pairs: int, disagreements: int = 0) -> None:
+        """Count compared shadow requests."""
+        block = self.slot.block(int(version))
+        for _ in range(pairs):
+            block.mirrored()
+        block.shadow("pairs", pairs)
+        block.shadow("disagreements", disagreements)
+
+    def reward(self, version: str, values: Iterable[float]) -> None:
+        """Count rewards."""
+        for value in values:
+            self.slot.block(int(version)).reward(value)
+
+
+class World:
+    """A database, a fleet and a clock."""
+
+    def __init__(self, folder: Path) -> None:
+        self.clock = Clock()
+        self.database = open_database(f"sqlite:///{folder / 'registry.db'}", 5.0)
+        self.store = Store(self.database, self.clock)
+        self.traffic = TrafficStore(self.database, self.clock)
+        self.fleet = FakeFleet(self.store)
+
+    def champion(self) -> str | None:
+        """Where the alias leads."""
+        found = self.store.model("m").aliases.get("champion")
+        return None if found is None else found.version
+
+    def crown(self, version: str) -> None:
+        """Move the alias."""
+        self.store.move_alias("m", "champion", version, ME, in_registry=False)
+        asyncio.run(self.fleet.serve_changes())
+
+    def split(self) -> dict[str, int] | None:
+        """The route's weights."""
+        route = self.store.model("m").route
+        return None if route is None else dict(route.split)

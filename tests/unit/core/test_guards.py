@@ -1,0 +1,180 @@
+"""Guards: how batches become evidence, and evidence one of three verdicts."""
+
+import json
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from penstock.core.errors import InvalidInput
+from penstock.core.guards import (
+    Batch,
+    GuardSpec,
+    GuardState,
+    Verdict,
+    effect,
+    evidence_out,
+    guard_in,
+    guard_out,
+    needed,
+    observe,
+    state_in,
+    state_out,
+    verdict,
+)
+
+ALPHA = 0.005
+BINS = 60
+
+
+def after(guard: GuardSpec, batches: list[Batch]) -> GuardState:
+    state = GuardState()
+    for batch in batches:
+        state = observe(guard, state, batch)
+    return state
+
+
+def rates(field: str, canary: float, control: float, batches: int = 60, seed: int = 0) -> list[Batch]:
+    generator = np.random.default_rng(seed)
+    found = []
+    for _ in range(batches):
+        a, b = int(generator.binomial(20, canary)), int(generator.binomial(180, control))
+        found.append(Batch(**{field: ((a, 20 - a), (b, 180 - b))}))  # type: ignore[arg-type]
+    return found
+
+
+def histograms(field: str, canary: float, control: float, spread: float, batches: int = 60) -> list[Batch]:
+    """Counts over bins, normal around two middles."""
+    generator = np.random.default_rng(1)
+
+    def counts(middle: float, size: int) -> list[int]:
+        drawn = np.clip(generator.normal(middle, spread, size).round(), 0, BINS - 1).astype(int)
+        return [int(one) for one in np.bincount(drawn, minlength=BINS)]
+
+    return [Batch(**{field: (counts(canary, 20), counts(control, 180))}) for _ in range(batches)]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("guard", "batches", "expected"),
+    [
+        (GuardSpec("errors", 0.02), rates("errors", 0.005, 0.005), Verdict.PASS),
+        (GuardSpec("errors", 0.02), rates("errors", 0.0, 0.0), Verdict.PASS),
+        (GuardSpec("errors", 0.02), rates("errors", 0.2, 0.005), Verdict.FAIL),
+        (GuardSpec("errors", 0.02), rates("errors", 0.0, 0.2), Verdict.PASS),
+        (GuardSpec("errors", 0.02), rates("errors", 0.5, 0.5, batches=2), Verdict.UNDECIDED),
+        (GuardSpec("errors", 0.02), [], Verdict.UNDECIDED),
+        (GuardSpec("quality", 0.01), rates("quality", 0.3, 0.0), Verdict.FAIL),
+        (GuardSpec("quality", 0.01), rates("quality", 0.0, 0.0), Verdict.PASS),
+        (GuardSpec("performance", 0.05), rates("wrong", 0.3, 0.1), Verdict.FAIL),
+        (GuardSpec("performance", 0.05), rates("wrong", 0.1, 0.1, batches=200), Verdict.PASS),
+        (GuardSpec("latency", 1.2), histograms("latency", 30, 30, 4), Verdict.PASS),
+        (GuardSpec("latency", 1.2), histograms("latency", 25, 30, 4), Verdict.PASS),
+        (GuardSpec("latency", 1.2), histograms("latency", 40, 30, 4), Verdict.FAIL),
+        (GuardSpec("latency", 2.0), histograms("latency", 34, 30, 4), Verdict.PASS),
+        (GuardSpec("latency", 1.0), histograms("latency", 33, 30, 4), Verdict.FAIL),
+        (GuardSpec("outputs", 0.1), histograms("outputs", 30, 30, 4), Verdict.PASS),
+        (GuardSpec("outputs", 0.1), histograms("outputs", 24, 30, 4), Verdict.FAIL),
+        (GuardSpec("outputs", 0.5), histograms("outputs", 31, 30, 4), Verdict.PASS),
+        (GuardSpec("disagreement", 0.02), [Batch(disagreements=(0, 20))] * 20, Verdict.PASS),
+        (GuardSpec("disagreement", 0.02), [Batch(disagreements=(4, 16))] * 20, Verdict.FAIL),
+        (GuardSpec("disagreement", 0.02), [Batch(disagreements=(0, 20))], Verdict.UNDECIDED),
+        (GuardSpec("promql", query="q", most=1.0), [Batch(values={"q": 0.5})] * 3, Verdict.PASS),
+        (GuardSpec("promql", query="q", most=1.0), [Batch(values={"q": 2.0})] * 3, Verdict.FAIL),
+        (GuardSpec("promql", query="q", most=1.0), [Batch(values={"q": 0.5})] * 2, Verdict.UNDECIDED),
+        (
+            GuardSpec("promql", query="q", least=1.0),
+            [Batch(values={"q": value}) for value in (0.5, 0.5, 2.0, 0.5)],
+            Verdict.UNDECIDED,
+        ),
+        (GuardSpec("promql", query="q", least=1.0), [Batch(values={"q": math.nan})] * 5, Verdict.UNDECIDED),
+    ],
+)
+def test_verdicts(guard: GuardSpec, batches: list[Batch], expected: Verdict) -> None:
+    assert verdict(guard, after(guard, batches), ALPHA) is expected
+
+
+def test_what_failed_once_has_failed() -> None:
+    guard = GuardSpec("errors", 0.02)
+    state = after(guard, rates("errors", 0.3, 0.0, batches=40) + rates("errors", 0.0, 0.3, batches=400))
+    assert verdict(guard, state, ALPHA) is Verdict.FAIL
+
+
+def test_effects_are_in_the_unit_of_the_limit() -> None:
+    assert effect(GuardSpec("errors", 0.02), after(GuardSpec("errors", 0.02), rates("errors", 0.1, 0.0))) == (
+        pytest.approx(0.1, abs=0.03)
+    )
+    slower = GuardSpec("latency", 1.2)
+    assert effect(slower, after(slower, histograms("latency", 38, 30, 3))) == pytest.approx(2.0, rel=0.1)
+    moved = GuardSpec("outputs", 0.1)
+    assert effect(moved, after(moved, histograms("outputs", 10, 40, 3))) == pytest.approx(1.0, abs=0.01)
+    assert effect(moved, GuardState()) is None
+    pairs = GuardSpec("disagreement", 0.5)
+    assert effect(pairs, after(pairs, [Batch(disagreements=(1, 3))])) == 0.25
+
+
+def test_how_many_more_requests_are_needed_shrinks_to_none() -> None:
+    guard = GuardSpec("errors", 0.02)
+    state, left = GuardState(), []
+    for batch in rates("errors", 0.0, 0.0, batches=30):
+        state = observe(guard, state, batch)
+        left.append(needed(guard, state, ALPHA))
+    assert left[-1] == 0
+    assert verdict(guard, state, ALPHA) is Verdict.PASS
+    told = [one for one in left if one]
+    assert told
+    assert told[-1] <= told[0]
+    assert needed(guard, GuardState(), ALPHA) is None
+
+
+@pytest.mark.parametrize(
+    "stated",
+    [
+        {"metric": "errors"},
+        {"metric": "errors", "max_increase": 0.5},
+        {"metric": "latency", "max_ratio": 1.5},
+        {"metric": "outputs", "max": 0.3},
+        {"metric": "disagreement", "max": 0.05},
+        {"metric": "promql", "query": "up", "min": 1.0},
+        {"metric": "promql", "query": "up", "min": 1.0, "max": 2.0},
+    ],
+)
+def test_guards_come_back_as_they_were_stated(stated: dict[str, Any]) -> None:
+    assert stated.items() <= guard_out(guard_in(stated)).items()
+    assert guard_in(guard_out(guard_in(stated))) == guard_in(stated)
+
+
+@pytest.mark.parametrize(
+    "stated",
+    [
+        {},
+        7,
+        {"metric": "speed"},
+        {"metric": "errors", "max": 1},
+        {"metric": "errors", "max_increase": "much"},
+        {"metric": "errors", "max_increase": True},
+        {"metric": "latency", "max_ratio": 0.5},
+        {"metric": "disagreement", "max": 2},
+        {"metric": "promql"},
+        {"metric": "promql", "query": "up"},
+        {"metric": "promql", "query": "", "max": 1},
+        {"metric": "promql", "query": "up", "max": "1"},
+        {"metric": "promql", "query": "up", "max": 1, "more": 1},
+    ],
+)
+def test_what_is_no_guard_is_refused(stated: Any) -> None:
+    with pytest.raises(InvalidInput, match="guard"):
+        guard_in(stated)
+
+
+@given(st.sampled_from([GuardSpec("latency", 1.2), GuardSpec("outputs", 0.1)]), st.integers(1, 30))
+def test_evidence_goes_on_after_a_restart_as_if_there_had_been_none(guard: GuardSpec, cut: int) -> None:
+    batches = histograms(guard.metric, 33, 30, 4, batches=30)
+    state = after(guard, batches[:cut])
+    restored = state_in(json.loads(json.dumps(state_out(state))))
+    for batch in batches[cut:]:
+        state, restored = observe(guard, state, batch), observe(guard, restored, batch)
+    assert restored == state
+    assert evidence_out(guard, restored, ALPHA) == evidence_out(guard, state, ALPHA)

@@ -1,0 +1,62 @@
+"""How far two answers are apart."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from penstock.core.pairs import Difference, compared
+from penstock.core.tensors import Tensor
+
+
+def tensor(values: Any, datatype: str = "FP32", name: str = "y") -> Tensor:
+    kinds = {"FP32": np.float32, "INT64": np.int64, "BOOL": np.bool_, "BYTES": object}
+    return Tensor(name, datatype, np.array(values, kinds[datatype]))
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [
+        (tensor([[1.0]]), tensor([[1.0]]), Difference(False, 0, 1, 0.0, 0.0)),
+        (tensor([[1.0]]), tensor([[1.0005]]), Difference(False, 0, 1, 0.0005, 0.0005)),
+        (tensor([[1.0]]), tensor([[1.5]]), Difference(True, 0, 1, 0.5, 0.5)),
+        (tensor([[1.0], [2.0]]), tensor([[1.0], [4.0]]), Difference(True, 0, 2, 2.0, 2.0)),
+        (tensor([[np.nan]]), tensor([[np.nan]]), Difference(False, 0, 1, 0.0, 0.0)),
+        (tensor([[np.inf]]), tensor([[np.inf]]), Difference(False, 0, 1, 0.0, 0.0)),
+        (tensor([[np.inf]]), tensor([[-np.inf]]), Difference(True, 0, 1, 0.0, 0.0)),
+        (tensor([[1.0]]), tensor([[np.nan]]), Difference(True, 0, 1, 0.0, 0.0)),
+        (tensor([[0.75, 0.25]]), tensor([[0.5, 0.25]]), Difference(False, 0, 2, 0.25, 0.25)),
+        (tensor([[0.75, 0.25]]), tensor([[0.25, 0.75]]), Difference(True, 1, 2, 1.0, 0.5)),
+        (
+            tensor([[0.75, 0.25], [1.0, 0.0]]),
+            tensor([[0.25, 0.75], [0.0, 1.0]]),
+            Difference(True, 2, 4, 3.0, 1.0),
+        ),
+        (tensor([[0.75, 0.25]]), tensor([[0.75, np.nan]]), Difference(True, 1, 2, 0.0, 0.0)),
+        (tensor([3, 4], "INT64"), tensor([3, 5], "INT64"), Difference(True, 1, 0, 0.0, 0.0)),
+        (tensor(3, "INT64"), tensor(3, "INT64"), Difference()),
+        (tensor([[True]], "BOOL"), tensor([[False]], "BOOL"), Difference(True, 1, 0, 0.0, 0.0)),
+        (tensor(["a", "b"], "BYTES"), tensor(["a", "c"], "BYTES"), Difference(True, 1, 0, 0.0, 0.0)),
+        (tensor(["a"], "BYTES"), tensor(["a"], "BYTES"), Difference()),
+        (tensor([[1.0]]), tensor([[1.0, 2.0]]), Difference(disagrees=True)),
+        (tensor([[1.0]]), tensor([[1]], "INT64"), Difference(disagrees=True)),
+        (tensor([[1.0]]), tensor([[1.0]], name="z"), Difference(disagrees=True)),
+        (tensor(np.zeros((0, 3))), tensor(np.zeros((0, 3))), Difference()),
+    ],
+)
+def test_one_output(one: Tensor, other: Tensor, expected: Difference) -> None:
+    found = compared([one], [other])
+    assert (found.disagrees, found.flips, found.elements) == (expected.disagrees, expected.flips, expected.elements)
+    assert found.sum_abs == pytest.approx(expected.sum_abs, rel=1e-3)
+    assert found.max_abs == pytest.approx(expected.max_abs, rel=1e-3)
+
+
+def test_a_label_and_its_scores_are_one_flip() -> None:
+    one = [tensor([0], "INT64", "label"), tensor([[0.75, 0.25]], name="scores")]
+    other = [tensor([1], "INT64", "label"), tensor([[0.25, 0.75]], name="scores")]
+    found = compared(one, other)
+    assert (found.disagrees, found.flips, found.max_abs) == (True, 1, 0.5)
+
+
+def test_another_number_of_outputs_disagrees() -> None:
+    assert compared([tensor([1.0])], []).disagrees

@@ -1,0 +1,247 @@
+"""Rollouts: the decision as a table, what keeps over a restart, and simulated ones through the same code."""
+
+import json
+import math
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from loadtests.simulate import CASES, Case, run, summary
+from penstock.core import rollouts
+from penstock.core.errors import InvalidInput
+from penstock.core.guards import Batch, GuardSpec, GuardState
+from penstock.core.rollouts import (
+    Action,
+    Kind,
+    Rollout,
+    RolloutSpec,
+    Snapshot,
+    State,
+    begun,
+    decide,
+    done,
+    rollout_in,
+    rollout_out,
+    seen,
+    shown,
+    sound,
+    spec_in,
+    spec_out,
+)
+from penstock.core.sequential import Evidence
+
+ERRORS = GuardSpec("errors", 0.02)
+SPEC = RolloutSpec("2", "1", steps=(500, 5000, 10000), min_step_s=10.0, guards=(ERRORS,))
+PASSED = GuardState(health=Evidence(peak=10.0))
+FAILED = GuardState(peak=10.0)
+OPEN_QUESTION = GuardState()
+READY = replace(begun(SPEC, 0.0), requests=100)
+
+
+def at(step: int = 0, guard: GuardState = PASSED, **changes: Any) -> Rollout:
+    return replace(READY, step=step, guards=(guard,), **changes)
+
+
+@pytest.mark.parametrize(
+    ("snapshot", "kind", "reason"),
+    [
+        (Snapshot(at(), 10.0), Kind.ADVANCE, "50 %"),
+        (Snapshot(at(1), 10.0), Kind.ADVANCE, "100 %"),
+        (Snapshot(at(2), 10.0), Kind.PROMOTE, "last step"),
+        (Snapshot(at(), 9.9), None, ""),
+        (Snapshot(at(), 10.0, acknowledged=False), None, ""),
+        (Snapshot(at(), 10.0, canary_ready=False), None, ""),
+        (Snapshot(at(requests=29), 10.0), None, ""),
+        (Snapshot(at(guard=OPEN_QUESTION), 1000.0), None, ""),
+        (Snapshot(at(guard=FAILED), 0.0), Kind.ROLL_BACK, "errors"),
+        (Snapshot(at(guard=FAILED), 0.0, acknowledged=False), Kind.ROLL_BACK, "errors"),
+        (Snapshot(at(2, FAILED), 99.0), Kind.ROLL_BACK, "errors"),
+        (Snapshot(at(state=State.PAUSED, guard=FAILED), 99.0), None, ""),
+        (Snapshot(at(state=State.PROMOTED, guard=FAILED), 99.0), None, ""),
+        (Snapshot(at(unready_since=5.0), 9.0), None, ""),
+        (Snapshot(at(unready_since=5.0), 10.0), Kind.ROLL_BACK, "cannot answer"),
+        (Snapshot(at(ratio=Evidence((900.0,), (100.0,), 9.0, 9.0)), 0.0), Kind.PAUSE, "share"),
+        (Snapshot(at(ratio=Evidence((500.0,), (9500.0,), 9.0, 9.0)), 10.0), Kind.ADVANCE, "50 %"),
+        (Snapshot(at(spec=replace(SPEC, deadline_s=60.0), guard=OPEN_QUESTION), 60.0), Kind.PAUSE, "deadline"),
+        (
+            Snapshot(at(spec=replace(SPEC, deadline_s=60.0, on_inconclusive="abort"), guard=OPEN_QUESTION), 60.0),
+            Kind.GIVE_UP,
+            "deadline",
+        ),
+    ],
+)
+def test_the_decision(snapshot: Snapshot, kind: Kind | None, reason: str) -> None:
+    action = decide(snapshot)
+    if kind is None:
+        assert action is None
+    else:
+        assert action is not None
+        assert action.kind is kind
+        assert reason in action.reason
+
+
+def test_harm_comes_before_everything_else() -> None:
+    spec = replace(SPEC, deadline_s=1.0)
+    worst = at(spec=spec, guard=FAILED, ratio=Evidence((900.0,), (100.0,), 9.0, 9.0))
+    action = decide(Snapshot(worst, 100.0))
+    assert action is not None
+    assert action.kind is Kind.ROLL_BACK
+
+
+def test_the_shadow_stage_waits_only_for_what_can_be_said_without_callers() -> None:
+    guards = (GuardSpec("disagreement", 0.02), ERRORS)
+    spec = replace(SPEC, guards=guards, shadow=100.0)
+    rollout = replace(begun(spec, 0.0), guards=(PASSED, OPEN_QUESTION))
+    assert (rollout.step, rollout.weight, rollout.mirrored) == (-1, 0, 100.0)
+    action = decide(Snapshot(rollout, 10.0))
+    assert action is not None
+    assert action.kind is Kind.ADVANCE
+    after = done(rollout, action, 10.0)
+    assert (after.step, after.weight, after.mirrored, after.stage) == (0, 500, 0.0, 2)
+    assert decide(Snapshot(replace(rollout, guards=(OPEN_QUESTION, PASSED)), 10.0)) is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "state", "weight"),
+    [
+        (Kind.ADVANCE, State.RUNNING, 5000),
+        (Kind.PROMOTE, State.PROMOTED, 10000),
+        (Kind.ROLL_BACK, State.ROLLED_BACK, 0),
+        (Kind.GIVE_UP, State.INCONCLUSIVE, 0),
+        (Kind.PAUSE, State.PAUSED, 500),
+    ],
+)
+def test_what_an_action_does(kind: Kind, state: State, weight: int) -> None:
+    after = done(at(), Action(kind, "because"), 42.0)
+    assert (after.state, after.weight, after.reason, after.step_at, after.stage) == (state, weight, "because", 42.0, 2)
+
+
+def test_batches_are_judged_and_counted() -> None:
+    rollout = begun(SPEC, 0.0)
+    for _ in range(5):
+        rollout = seen(rollout, Batch(errors=((0, 5), (0, 95))), (5, 95), sticky=False)
+    assert rollout.requests == 25
+    assert (rollout.ratio.n_canary, rollout.ratio.n_control) == (25, 475)
+    assert rollout.guards[0].harm.n_control == 475
+    by_user = seen(rollout, Batch(errors=((0, 50), (0, 50))), (50, 50), sticky=True)
+    assert by_user.ratio == rollout.ratio
+    unsound = begun(SPEC, 0.0)
+    for _ in range(40):
+        unsound = seen(unsound, Batch(errors=((0, 50), (0, 50))), (50, 50), sticky=False)
+    assert sound(rollout)
+    assert not sound(unsound)
+
+
+def test_a_wrong_split_is_forgiven_while_it_is_hardly_wrong() -> None:
+    assert sound(at(ratio=Evidence((510.0,), (9490.0,), 50.0, 50.0)))
+    assert not sound(at(ratio=Evidence((600.0,), (9400.0,), 50.0, 50.0)))
+
+
+ASKED = {
+    "to": "2",
+    "from": "1",
+    "steps": [100, 10000],
+    "min_step_seconds": 5,
+    "alpha": 0.05,
+    "guards": ["errors", {"metric": "latency", "max_ratio": 1.5}],
+    "on_inconclusive": "abort",
+    "deadline_seconds": 600,
+    "shadow": 10,
+    "dry_run": True,
+    "reason": "why not",
+}
+
+
+def test_what_is_asked_for_comes_back() -> None:
+    spec = spec_in(ASKED, None)
+    assert spec_in(spec_out(spec), None) == spec
+    assert (spec.to, spec.control, spec.steps, spec.shadow, spec.dry_run) == ("2", "1", (100, 10000), 10.0, True)
+    usual = spec_in({"to": "2"}, "1")
+    assert usual.steps == (100, 500, 2500, 5000, 10000)
+    assert [guard.metric for guard in usual.guards] == ["errors", "latency"]
+    assert spec_in({"to": "2", "guards": [{"metric": "disagreement"}]}, "1").shadow == 100.0
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"to": None}, "'to'"),
+        ({"to": "champion"}, "'to'"),
+        ({"to": "1"}, "answers already"),
+        ({"from": 3}, "'from'"),
+        ({"steps": []}, "'steps'"),
+        ({"steps": [500, 100]}, "'steps'"),
+        ({"steps": [0, 100]}, "'steps'"),
+        ({"steps": [100, 10001]}, "'steps'"),
+        ({"steps": [100.5]}, "'steps'"),
+        ({"steps": "100"}, "'steps'"),
+        ({"min_step_seconds": -1}, "'min_step_seconds'"),
+        ({"min_step_seconds": "1"}, "'min_step_seconds'"),
+        ({"alpha": 0}, "'alpha'"),
+        ({"alpha": 1}, "'alpha'"),
+        ({"alpha": math.nan}, "'alpha'"),
+        ({"guards": []}, "'guards'"),
+        ({"guards": ["errors", "errors"]}, "once"),
+        ({"guards": ["speed"]}, "metric"),
+        ({"on_inconclusive": "shrug"}, "'on_inconclusive'"),
+        ({"deadline_seconds": -4}, "'deadline_seconds'"),
+        ({"shadow": 101}, "'shadow'"),
+        ({"guards": ["disagreement"], "shadow": 0}, "'shadow'"),
+        ({"dry_run": "yes"}, "'dry_run'"),
+        ({"speed": 1}, "'speed'"),
+    ],
+)
+def test_what_cannot_be_asked_for_is_refused(change: dict[str, Any], fault: str) -> None:
+    with pytest.raises(InvalidInput, match=fault):
+        spec_in({**ASKED, **change}, None)
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 5), st.integers(0, 95)), min_size=2, max_size=40),
+    st.integers(0, 39),
+)
+def test_a_restart_changes_no_verdict(bad: list[tuple[int, int]], cut: int) -> None:
+    straight = interrupted = begun(SPEC, 0.0)
+    for index, (a, b) in enumerate(bad):
+        batch = Batch(errors=((a, 5 - a), (b, 95 - b)))
+        straight = seen(straight, batch, (5, 95), sticky=False)
+        if index == cut:
+            interrupted = rollout_in(json.loads(json.dumps(rollout_out(interrupted))))
+        interrupted = seen(interrupted, batch, (5, 95), sticky=False)
+        assert decide(Snapshot(interrupted, 20.0)) == decide(Snapshot(straight, 20.0))
+    assert rollout_in(json.loads(json.dumps(rollout_out(interrupted)))) == straight
+    assert shown(interrupted) == shown(straight)
+
+
+def test_what_is_shown_says_what_is_missing() -> None:
+    rollout = begun(SPEC, 0.0)
+    for _ in range(6):
+        rollout = seen(rollout, Batch(errors=((0, 5), (0, 95))), (5, 95), sticky=False)
+    told = shown(rollout)
+    assert told["state"] == "running"
+    assert told["weight"] == 500
+    assert told["needed"] > 0
+    evidence = told["evidence"]["errors"]
+    assert {"verdict", "log_e", "n_canary", "n_control", "effect"} <= evidence.keys()
+    assert (evidence["verdict"], evidence["n_canary"], evidence["n_control"]) == ("undecided", 30, 570)
+    json.dumps(told, allow_nan=False)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_simulated_rollouts_end_as_they_should(case: Case) -> None:
+    """A quick look; `python -m loadtests simulate` runs each case a thousand times."""
+    sound_case = case.share is not None
+    runs, most = (20, 1000) if sound_case else (40, 8000)
+    outcome = summary([run(case, seed, most) for seed in range(runs)])
+    if sound_case:
+        assert outcome.rolled_back <= 0.05
+    else:
+        assert outcome.rolled_back == 1.0
+        assert outcome.requests is not None
+        assert case.within is not None
+        assert outcome.requests <= 1.3 * case.within  # 40 runs: the standard error is about a tenth
+    assert rollouts.ALPHA == 0.01
