@@ -1,10 +1,11 @@
 """Runs experiments: adds up the rewards of each arm, and lets a bandit's decision move the weights."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
+from penstock.control.evidence import UNSETTLED
 from penstock.control.trials import CONTROLLER, Trials, kept_route, refuse_unready
 from penstock.core import experiments
 from penstock.core.desired import VersionStatus
@@ -31,7 +32,9 @@ class Experiments(Trials):
             refuse_unready(record.name, statuses, version)
         champion = record.aliases.get(CHAMPION)
         stable = stable_of(spec.arms, None if champion is None else champion.version)
-        kept = _Kept(experiments.begun(spec, self.clock()), record.route, None, stable, trial_id, {})
+        first = {"stage": UNSETTLED, "at": self.clock(), **self._counted(record.name, spec.arms)}
+        seen = {self.gateway: first}  # what was counted before does not belong to it
+        kept = _Kept(experiments.begun(spec, self.clock()), record.route, None, stable, trial_id, seen)
         kept = replace(kept, route=kept.stage_route(record.route))
         return Change(kept.out(), route=kept.route)
 
@@ -57,9 +60,12 @@ class Experiments(Trials):
 
     def look(self, trial: Trial) -> Document:
         """See ``Trials``; rewards come late, so they count whatever the weights are."""
+        return self._counted(trial.model, _Kept.of(trial.document).experiment.spec.arms)
+
+    def _counted(self, model: str, versions: Iterable[str]) -> Document:
         arms = {}
-        for version in _Kept.of(trial.document).experiment.spec.arms:
-            totals = self.fleet.totals(trial.model, version)
+        for version in versions:
+            totals = self.fleet.totals(model, version)
             labels = totals.labels()
             rewards = [labels[word] for word in ("rewards", "reward_sum", "reward_squares")]
             arms[version] = [sum(totals.split_outcomes()), *rewards]

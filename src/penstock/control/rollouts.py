@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from penstock.control import evidence
-from penstock.control.trials import CONTROLLER, Fleet, Trials, answering, kept_route, refuse_unready
+from penstock.control.trials import CONTROLLER, SILENT_S, Fleet, Trials, answering, kept_route, refuse_unready
 from penstock.core import rollouts
 from penstock.core.desired import VersionStatus
 from penstock.core.errors import Conflict, Fault, NotFound, Refused
@@ -101,7 +101,7 @@ class Rollouts(Trials):
             if action is not None:
                 await self._perform(written, after, action)
             elif after != rollout or known.keys() != kept.seen.keys():
-                self.current[trial.id] = await self.run_on_thread(self.store.keep, trial, written.document)
+                self.newest[trial.model] = await self.run_on_thread(self.store.keep, trial, written.document)
         except Conflict as conflict:
             log.info("rollout %s of %s: %s", trial.id, trial.model, conflict)
             if action is not None and action.kind is Kind.PROMOTE:
@@ -113,7 +113,7 @@ class Rollouts(Trials):
         now = self.clock()
         if not queries or self._ask is None or now - self._asked_at.get(trial_id, -QUERY_S) < QUERY_S:
             return {}
-        self._asked_at = {key: at for key, at in self._asked_at.items() if key in self.current} | {trial_id: now}
+        self._asked_at = {key: at for key, at in self._asked_at.items() if now - at < SILENT_S} | {trial_id: now}
         answers = {}
         for query in queries:
             try:
@@ -129,7 +129,7 @@ class Rollouts(Trials):
         after = rollouts.done(rollout, action, self.clock())
         log.warning("rollout %s of %s: %s (%s)", trial.id, trial.model, action.kind.value, action.reason)
         by = By(CONTROLLER, action.reason)
-        self.current[trial.id] = await self.run_on_thread(
+        self.newest[trial.model] = await self.run_on_thread(
             self.store.change, trial, partial(_next, trial, after), action.kind.value, by
         )
         await self.fleet.serve_changes()
@@ -146,8 +146,8 @@ class Rollouts(Trials):
         return {**self.heading(trial), **rollouts.shown(_Kept.of(trial.document).rollout)}
 
     def readings(self) -> Iterator[Reading]:
-        """The open rollouts' states and evidence, as they stood at the last step."""
-        for trial in self.current.values():
+        """The state and the evidence of each model's newest rollout since this process began, as of the last step."""
+        for trial in self.newest.values():
             rollout = _Kept.of(trial.document).rollout
             for state in State:
                 yield Point(metrics.ROLLOUT_STATE, (trial.model, rollout.spec.to, state.value), rollout.state is state)

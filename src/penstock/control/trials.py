@@ -79,11 +79,11 @@ class Trials(ABC):
         self.store = store
         self.fleet = fleet
         self.clock = clock
-        self._gateway = gateway
+        self.gateway = gateway
         self._threads = ThreadPoolExecutor(THREADS, self.kind)
         self._settled: dict[str, _Settled] = {}
         self._complaint = ""
-        self.current: dict[str, Trial] = {}
+        self.newest: dict[str, Trial] = {}
 
     # What a kind of trial is.
 
@@ -164,6 +164,7 @@ class Trials(ABC):
                 if (await self._find(model, trial_id)).revision == trial.revision:
                     raise
                 continue
+            self.newest[model] = changed
             await self.fleet.serve_changes()
             return self.shown(changed)
         raise Conflict(f"the {self.kind} is changing at this moment; try again")
@@ -192,10 +193,10 @@ class Trials(ABC):
         """Write down what was counted here, and, where this gateway leads, take each trial at most one step on."""
         found: list[Trial] = await self.run_on_thread(self.store.open_trials)
         trials = [trial for trial in found if trial.kind == self.kind]
-        self.current = {trial.id: trial for trial in trials}
-        self._settled = {key: one for key, one in self._settled.items() if key in self.current}
+        self.newest |= {trial.model: trial for trial in trials}
+        self._settled = {trial.id: self._settled[trial.id] for trial in trials if trial.id in self._settled}
         for trial in trials:
-            await self.run_on_thread(self.store.observe, trial.id, self._gateway, self._observation(trial))
+            await self.run_on_thread(self.store.observe, trial.id, self.gateway, self._observation(trial))
         if not trials:
             return
         leads: bool = await self.run_on_thread(self.store.lead)
@@ -222,7 +223,7 @@ class Trials(ABC):
             return UNSETTLED
         known = self._settled.get(trial.id)
         if known is None or known.stage != stage:
-            before = trial.document["seen"].get(self._gateway, {"stage": UNSETTLED})["stage"]
+            before = trial.document["seen"].get(self.gateway, {"stage": UNSETTLED})["stage"]
             known = self._settled[trial.id] = _Settled(stage, now - SETTLE_S if before == stage else now)
         return stage if now - known.since >= SETTLE_S else UNSETTLED
 

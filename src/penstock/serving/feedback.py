@@ -31,6 +31,9 @@ class Recent:
     def __init__(self) -> None:
         self._answers: OrderedDict[tuple[str, str], tuple[BlockWriter, list[Any]]] = OrderedDict()
 
+    def __len__(self) -> int:
+        return len(self._answers)
+
     def keep(self, call: Call) -> None:
         """Remember an answer."""
         identity = call.served.identity

@@ -343,4 +343,6 @@ def test_what_is_measured(world: World) -> None:
     assert told["rollout_log_evidence", ("m", "2", "errors")] == 0.0
     gateway.act(trial, "abort")
     gateway.step()
-    assert list(gateway.rollouts.readings()) == []
+    told = {(point.metric.name, point.labels): point.value for point in gateway.rollouts.readings()}  # type: ignore[union-attr]
+    assert told["rollout_state", ("m", "2", "running")] == 0
+    assert told["rollout_state", ("m", "2", "rolled_back")] == 1

@@ -1,0 +1,199 @@
+"""Versions to roll out, and callers that say who answered them."""
+
+import json
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import helper
+
+from tests import zoo
+from tests.harness import Server, wait_until
+
+FEATURES = 4
+SECONDS = 60.0
+
+
+def scorer(sign: float = 1.0, work: int = 0, breaks: bool = False) -> onnx.ModelProto:
+    """Softmax over three classes; -1 as ``sign`` turns the classes round, ``work`` makes a run long by idle products.
+
+    With ``breaks`` a row whose first feature is above one is looked up beyond the end of a table.
+    """
+    nodes = [helper.make_node("MatMul", ["x", "weight"], ["score"])]
+    numbers = [zoo.constant("weight", sign * zoo.weights(FEATURES, 3, scale=2.0))]
+    last = "score"
+    if work:
+        numbers += [
+            zoo.constant("wide", np.zeros((FEATURES, work), np.float32)),
+            zoo.constant("square", np.full((work, work), 1 / work, np.float32)),
+            zoo.constant("narrow", np.zeros((work, 3), np.float32)),
+        ]
+        nodes.append(helper.make_node("MatMul", ["x", "wide"], ["w0"]))
+        nodes += [helper.make_node("MatMul", [f"w{turn}", "square"], [f"w{turn + 1}"]) for turn in range(8)]
+        nodes += [
+            helper.make_node("MatMul", ["w8", "narrow"], ["idle"]),
+            helper.make_node("Add", [last, "idle"], ["s"]),
+        ]
+        last = "s"
+    if breaks:
+        numbers += [zoo.constant("table", np.zeros(2, np.float32)), zoo.constant("first", np.array([0], np.int64))]
+        nodes += [
+            helper.make_node("Gather", ["x", "first"], ["column"], axis=1),
+            helper.make_node("Relu", ["column"], ["positive"]),
+            helper.make_node("Cast", ["positive"], ["place"], to=onnx.TensorProto.INT64),
+            helper.make_node("Mul", ["place", "far"], ["beyond"]),
+            helper.make_node("Gather", ["table", "beyond"], ["nothing"]),
+            helper.make_node("Add", [last, "nothing"], ["t"]),
+        ]
+        numbers.append(zoo.constant("far", np.array(100, np.int64)))
+        last = "t"
+    nodes.append(helper.make_node("Softmax", [last], ["y"], axis=1))
+    inputs, outputs = [zoo.value("x", "FP32", ("n", FEATURES))], [zoo.value("y", "FP32", ("n", 3))]
+    return zoo.model(nodes, inputs, outputs, numbers)
+
+
+GOOD, SAME, SLOW, TURNED, BREAKING = "1", "2", "3", "4", "5"
+
+
+def models(root: Path) -> Path:
+    """A folder with one model: two sound versions, a slow one, one that answers otherwise, one that breaks."""
+    versions = {
+        GOOD: scorer(),
+        SAME: scorer(),
+        SLOW: scorer(work=600),
+        TURNED: scorer(sign=-1.0),
+        BREAKING: scorer(breaks=True),
+    }
+    zoo.place(root, "m", versions)
+    return root
+
+
+class Asker:
+    """One connection; asks with made-up rows and remembers who answered: (version, route, status)."""
+
+    def __init__(self, server: Server, seed: int = 0) -> None:
+        self._connection = HTTPConnection(server.http, timeout=20)
+        self._random = random.Random(seed)
+        self.seen: Counter[tuple[str, str, int]] = Counter()
+        self.ids: list[tuple[str, str]] = []
+
+    def ask(self, headers: Mapping[str, str] | None = None, version: str = "") -> tuple[str, str, int]:
+        path = "/v2/models/m" + (f"/versions/{version}" if version else "") + "/infer"
+        row = [round(self._random.gauss(0, 1), 3) for _ in range(FEATURES)]
+        body = {"inputs": [{"name": "x", "shape": [1, FEATURES], "datatype": "FP32", "data": row}]}
+        self._connection.request("POST", path, json.dumps(body), dict(headers or {}))
+        answer = self._connection.getresponse()
+        answer.read()
+        told = answer.headers["penstock-model-version"], answer.headers["penstock-route"], answer.status
+        self.seen[told] += 1
+        self.ids.append((answer.headers["x-request-id"], told[0]))
+        return told
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+def ask_many(
+    server: Server, count: int, threads: int = 4, headers: Callable[[int], Mapping[str, str]] | None = None
+) -> Counter[tuple[str, str, int]]:
+    """So many requests on several connections; who answered."""
+    askers = [Asker(server, seed) for seed in range(threads)]
+
+    def work(asker: Asker, first: int) -> None:
+        for number in range(first, count, threads):
+            asker.ask(headers(number) if headers else None)
+        asker.close()
+
+    running = [threading.Thread(target=work, args=(asker, index)) for index, asker in enumerate(askers)]
+    for thread in running:
+        thread.start()
+    for thread in running:
+        thread.join(SECONDS)
+    return sum((asker.seen for asker in askers), Counter())
+
+
+@contextmanager
+def traffic(*servers: Server, threads: int = 3) -> Iterator[list[Asker]]:
+    """Callers that ask without pause, for the time of a block."""
+    askers, over = [Asker(server, seed) for server in servers for seed in range(threads)], threading.Event()
+
+    def work(asker: Asker) -> None:
+        while not over.is_set():
+            asker.ask()
+        asker.close()
+
+    running = [threading.Thread(target=work, args=(asker,), daemon=True) for asker in askers]
+    for thread in running:
+        thread.start()
+    try:
+        yield askers
+    finally:
+        over.set()
+        for thread in running:
+            thread.join(20)
+
+
+def set_route(server: Server, **route: Any) -> dict[str, Any]:
+    """Set the model's route; what is answered."""
+    reply = server.admin("PUT", "/admin/v1/models/m/route", route)
+    assert reply.status == 200, reply
+    found: dict[str, Any] = reply.json()
+    assert found["acknowledged"]
+    return found
+
+
+def begin(server: Server, **asked: Any) -> dict[str, Any]:
+    """Start a rollout with quick steps."""
+    usual = {"steps": [1000, 5000, 10000], "min_step_seconds": 0.5}
+    reply = server.admin("POST", "/admin/v1/models/m/rollouts", {**usual, **asked})
+    assert reply.status == 201, reply
+    found: dict[str, Any] = reply.json()
+    return found
+
+
+def look(server: Server, trial: Mapping[str, Any], kind: str = "rollouts") -> dict[str, Any]:
+    """How a trial stands."""
+    reply = server.admin("GET", f"/admin/v1/models/m/{kind}/{trial['id']}")
+    assert reply.status == 200, reply
+    found: dict[str, Any] = reply.json()
+    return found
+
+
+def until(server: Server, trial: Mapping[str, Any], *states: str, seconds: float = SECONDS) -> dict[str, Any]:
+    """Wait until a rollout is in one of these states."""
+    last: dict[str, Any] = {}
+
+    def there() -> bool:
+        last.update(look(server, trial))
+        return last["state"] in states
+
+    try:
+        wait_until(there, seconds, f"a rollout that is {' or '.join(states)}")
+    except AssertionError as late:
+        raise AssertionError(f"{late}: {json.dumps(last)}") from None
+    return last
+
+
+def crown(server: Server, version: str) -> None:
+    """Lead the champion somewhere."""
+    reply = server.admin("PUT", "/admin/v1/models/m/aliases/champion", {"version": version})
+    assert reply.status == 200, reply
+
+
+def champion(server: Server) -> str:
+    """Where the champion leads."""
+    versions = server.admin("GET", "/admin/v1/models/m").json()["versions"]
+    return next((str(one["version"]) for one in versions if "champion" in one["aliases"]), "")
+
+
+def pause() -> None:
+    """Give a loop of another process a moment."""
+    time.sleep(0.05)

@@ -1,0 +1,104 @@
+"""Two gateways on one PostgreSQL: a route of one holds at the other, and a rollout outlives the gateway that led it."""
+
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests import harness, postgres
+from tests.harness import Server, wait_until
+from tests.integration.traffic.drive import GOOD, SAME, SLOW, Asker, ask_many, begin, champion, crown, look, scorer
+from tests.integration.traffic.drive import traffic as calling
+from tests.postgres import Postgres
+
+pytestmark = pytest.mark.timeout(180)
+
+NUMBERS = iter(range(1000))
+WITHIN_S = 2.0
+
+
+@pytest.fixture(scope="module")
+def database() -> Iterator[Postgres]:
+    with postgres.running() as running:
+        yield running
+
+
+@pytest.fixture
+def fleet(database: Postgres, tmp_path: Path) -> Iterator[list[Server]]:
+    url = database.create(f"traffic{next(NUMBERS)}")
+    blobs = {"PENSTOCK_BLOBS": str(tmp_path / "blobs")}
+    with ExitStack() as stack:
+        servers = []
+        for name in "ab":
+            server = harness.launch(None, tmp_path / name, "--registry", url, "--workers", "1", env=blobs)
+            stack.callback(server.kill)
+            servers.append(server)
+        for version, graph in ((GOOD, scorer()), (SAME, scorer()), (SLOW, scorer(work=600))):
+            assert servers[0].push("m", version, graph.SerializeToString()).status == 201
+            if version == GOOD:
+                crown(servers[0], GOOD)
+        for server in servers:
+            wait_until(lambda server=server: answering(server, SLOW), 5, "the versions")  # type: ignore[misc]
+        yield servers
+
+
+def answering(server: Server, version: str) -> bool:
+    return server.rest("GET", f"/v2/models/m/versions/{version}/ready").status == 200
+
+
+def test_a_route_of_one_holds_at_the_other(fleet: list[Server]) -> None:
+    first, second = fleet
+    reply = first.admin("PUT", "/admin/v1/models/m/route", {"split": {SAME: 10_000}})
+    assert reply.status == 200, reply
+    asker = Asker(second)
+    wait_until(lambda: asker.ask()[0] == SAME, WITHIN_S, "the route at the other gateway")
+    sticky = {"split": {GOOD: 5000, SAME: 5000}, "sticky": "header:x-user"}
+    revision = second.admin("PUT", "/admin/v1/models/m/route", sticky).json()["revision"]
+    users = [{"x-user": f"user {number}"} for number in range(30)]
+    there = [asker.ask(user)[0] for user in users]
+    here = Asker(first)
+    wait_until(lambda: [here.ask(user)[0] for user in users] == there, WITHIN_S, "the same users at the same versions")
+    stale = first.admin("PUT", "/admin/v1/models/m/route", sticky, {"if-match": f'"{revision - 1}"'})
+    assert stale.status == 409
+    for one in (asker, here):
+        one.close()
+
+
+def test_a_rollout_counts_at_both_and_outlives_its_leader(fleet: list[Server]) -> None:
+    first, second = fleet
+    trial = begin(first, to=SAME, guards=["errors"], min_step_seconds=2)
+    with calling(first, second, threads=2):
+        wait_until(lambda: look(second, trial)["evidence"]["errors"]["n_canary"] > 100, 30, "evidence")
+        states = [look(server, trial) for server in fleet]
+        assert states[0]["weight"] == states[1]["weight"]
+    ask_many(second, 50)
+    first.kill()
+    with calling(second, threads=2):
+        wait_until(lambda: look(second, trial)["state"] == "promoted", 60, json.dumps(look(second, trial)))
+    assert champion(second) == SAME
+    asker = Asker(second)
+    assert {asker.ask()[0] for _ in range(20)} == {SAME}
+    asker.close()
+
+
+def test_an_outage_of_the_database_holds_a_rollout_and_no_prediction(fleet: list[Server], database: Postgres) -> None:
+    first, second = fleet
+    trial = begin(first, to=SLOW, guards=["errors", {"metric": "latency", "max_ratio": 2.0}], min_step_seconds=1)
+    database.stop()
+    try:
+        for server in fleet:
+            assert {status for _, _, status in ask_many(server, 200)} == {200}
+        refused = first.admin("POST", f"/admin/v1/models/m/rollouts/{trial['id']}/abort", {"reason": "no"})
+        assert refused.status == 503
+        route = second.admin("PUT", "/admin/v1/models/m/route", {"split": {GOOD: 10_000}})
+        assert route.status == 503
+    finally:
+        database.start()
+    wait_until(
+        lambda: first.admin("GET", f"/admin/v1/models/m/rollouts/{trial['id']}").status == 200, 20, "the database"
+    )
+    with calling(first, second, threads=2):
+        wait_until(lambda: look(second, trial)["state"] == "rolled_back", 60, json.dumps(look(first, trial)))
+    assert champion(first) == GOOD

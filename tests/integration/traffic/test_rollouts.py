@@ -1,0 +1,231 @@
+"""Rollouts through the whole server, decided by real traffic: good versions, bad ones, and killed processes."""
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import harness
+from tests.harness import Server, is_alive, wait_until
+from tests.integration.control.watch import free_port, metric
+from tests.integration.traffic.drive import (
+    BREAKING,
+    GOOD,
+    SAME,
+    SLOW,
+    TURNED,
+    Asker,
+    begin,
+    champion,
+    crown,
+    look,
+    models,
+    traffic,
+    until,
+)
+
+pytestmark = pytest.mark.timeout(180)
+
+OPTIONS = ("--workers", "2")
+ROUTE = "/admin/v1/models/m/route"
+LATENCY = {"metric": "latency", "max_ratio": 2.0}
+"""Tests share their machine with others: a wide bound keeps noise from being a verdict."""
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    with harness.running(models(tmp_path / "models"), tmp_path, *OPTIONS) as running:
+        crown(running, GOOD)
+        yield running
+
+
+def test_a_good_version_is_promoted_by_itself(server: Server) -> None:
+    with traffic(server) as askers:
+        trial = begin(server, to=SAME, guards=["errors", LATENCY, "outputs", "quality"], reason="a better one")
+        weights = set()
+        while (state := look(server, trial))["state"] == "running":
+            weights.add(state["weight"])
+        assert state["state"] == "promoted", json.dumps(state)
+        assert weights <= {1000, 5000, 10_000}
+        assert champion(server) == SAME
+    assert {status for asker in askers for _, _, status in asker.seen} == {200}
+    assert server.admin("GET", ROUTE).json()["split"] == {SAME: 10_000}
+    evidence = state["evidence"]
+    assert {one["verdict"] for one in evidence.values()} == {"pass"}
+    assert evidence["errors"]["n_canary"] > 0
+    [event] = [one for one in server.admin("GET", "/admin/v1/events").json()["events"] if trial["id"] in str(one)]
+    assert event["type"] == "io.penstock.rollout.finished.v1"
+    assert event["subject"] == f"models/m/versions/{SAME}"
+    assert event["specversion"] == "1.0"
+
+
+@pytest.mark.parametrize(
+    ("version", "guards", "guilty"),
+    [
+        (SLOW, ["errors", LATENCY], "latency"),
+        (BREAKING, ["errors", LATENCY], "errors"),
+        (TURNED, ["errors", {"metric": "disagreement", "max": 0.05}], "disagreement"),
+    ],
+)
+def test_a_bad_version_is_rolled_back_by_itself(
+    server: Server, version: str, guards: list[object], guilty: str
+) -> None:
+    with traffic(server):
+        trial = begin(server, to=version, guards=guards)
+        state = until(server, trial, "rolled_back", "promoted", "inconclusive")
+    assert state["state"] == "rolled_back", json.dumps(state)
+    assert state["evidence"][guilty]["verdict"] == "fail"
+    assert champion(server) == GOOD
+    assert server.admin("GET", ROUTE).json()["split"] == {GOOD: 10_000, version: 0}
+    asker = Asker(server)
+    assert {asker.ask()[0] for _ in range(30)} == {GOOD}
+    asker.close()
+    entries = server.admin("GET", "/admin/v1/audit?model=m").json()["entries"]
+    told = next(
+        entry for entry in entries if entry["action"] == "rollout.roll_back" and "rollouts/" in entry["subject"]
+    )
+    assert told["after"]["evidence"][guilty]["verdict"] == "fail"
+
+
+def kill_control(server: Server) -> None:
+    server.process.send_signal(signal.SIGKILL)
+    server.process.wait(5)
+
+
+@pytest.mark.parametrize("stage", ["first step", "paused", "second step", "rolled back", "promoted"])
+def test_a_killed_control_process_leaves_the_rollout_where_it_was(tmp_path: Path, stage: str) -> None:
+    folder = models(tmp_path / "models")
+    first = harness.launch(folder, tmp_path, *OPTIONS, "--drain-delay", "0.1")
+    second: Server | None = None
+    try:
+        crown(first, GOOD)
+        trial = begin(first, to=SAME, min_step_seconds=300 if stage in ("first step", "paused") else 0.5)
+        path = f"/admin/v1/models/m/rollouts/{trial['id']}"
+        if stage == "paused":
+            first.admin("POST", f"{path}/pause", {"reason": "a look"})
+        if stage == "rolled back":
+            first.admin("POST", f"{path}/abort", {"reason": "no"})
+        if stage == "promoted":
+            first.admin("POST", f"{path}/promote", {"reason": "yes"})
+        if stage in ("first step", "second step"):
+            wanted = {"first step": 1000, "second step": 5000}[stage]
+            with traffic(first):
+                wait_until(
+                    lambda: (
+                        (found := look(first, trial))["weight"] == wanted
+                        and found["evidence"]["errors"]["n_canary"] > 100
+                    ),
+                    30,
+                    "the step",
+                )
+        before, split = look(first, trial), first.admin("GET", ROUTE).json()["split"]
+        kill_control(first)
+        asker = Asker(first)
+        assert {asker.ask()[2] for _ in range(20)} == {200}  # the workers go on
+        asker.close()
+        second = harness.launch(folder, tmp_path, *OPTIONS, "--drain-delay", "0.1")
+        after = look(second, trial)
+        assert second.admin("GET", ROUTE).json()["split"] == split
+        assert (after["state"], after["weight"], after["step"]) == (before["state"], before["weight"], before["step"])
+        counted = [found["evidence"]["errors"]["n_canary"] for found in (before, after)]
+        assert counted[1] >= counted[0]  # what the last look had not written down yet is still in the counters
+        if stage == "second step":
+            with traffic(second):
+                assert until(second, trial, "promoted")["state"] == "promoted"
+    finally:
+        for server in (first, second):
+            if server is not None:
+                server.kill()
+
+
+def test_a_killed_worker_neither_promotes_nor_rolls_back(server: Server) -> None:
+    trial = begin(server, to=SAME, min_step_seconds=300)
+    os.kill(server.workers[0], signal.SIGKILL)
+    wait_until(lambda: not is_alive(server.workers[0]), 5, "the worker's end")
+    wait_until(server.is_ready, 10, "a new worker")
+    assert look(server, trial)["state"] == "running"
+    assert server.admin("GET", ROUTE).json()["split"] == {GOOD: 9000, SAME: 1000}
+
+
+def test_what_cannot_be_started_says_why(server: Server) -> None:
+    path = "/admin/v1/models/m/rollouts"
+    for body, status in (
+        ({}, 400),
+        ({"to": "99"}, 404),
+        ({"to": GOOD}, 400),
+        ({"to": SAME, "steps": [5000, 100]}, 400),
+        ({"to": SAME, "guards": [{"metric": "speed"}]}, 400),
+        ({"to": SAME, "guards": [{"metric": "promql", "query": "up", "min": 1}]}, 422),
+    ):
+        reply = server.admin("POST", path, body)
+        assert reply.status == status, (body, reply)
+    assert server.admin("POST", "/admin/v1/models/nobody/rollouts", {"to": "1"}).status == 404
+    assert server.admin("GET", f"{path}/nobody").status == 404
+    trial = begin(server, to=SAME)
+    assert server.admin("POST", path, {"to": SLOW}).status == 409
+    assert server.admin("PUT", ROUTE, {"split": {GOOD: 10_000}}).status == 409
+    assert server.admin("POST", f"{path}/{trial['id']}/dance", {}).status == 404
+    assert server.admin("POST", f"{path}/{trial['id']}/abort", {"reason": "enough"}).json()["state"] == "rolled_back"
+    assert server.admin("POST", f"{path}/{trial['id']}/resume", {}).status == 409
+    assert [one["id"] for one in server.admin("GET", path).json()["rollouts"]] == [trial["id"]]
+
+
+def test_the_commands(server: Server, tmp_path: Path) -> None:
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return harness.run_command(*arguments, "--url", server.ops, room=tmp_path)
+
+    assert run("route", "set", "m", "--split", f"{GOOD}=9000,{SAME}=1000", "--reason", "x").returncode == 0
+    shown = run("route", "show", "m", "--json")
+    assert json.loads(shown.stdout)["split"] == {GOOD: 9000, SAME: 1000}
+    wrong = run("route", "set", "m", "--split", f"{GOOD}=9000")
+    assert (wrong.returncode, "sum to 10000" in wrong.stderr) == (2, True)
+    assert run("route", "drop", "m").returncode == 0
+    assert run("rollout", "status", "m").returncode == 3
+    assert run("rollout", "start", "m", "--to", SAME, "--steps", "1000,10000", "--guard", "errors").returncode == 0
+    status = run("rollout", "status", "m")
+    assert "towards pass" in status.stdout
+    assert json.loads(run("rollout", "status", "m", "--json").stdout)["weight"] == 1000
+    assert run("rollout", "pause", "m", "--reason", "lunch").returncode == 0
+    assert run("rollout", "pause", "nobody").returncode == 3
+    assert run("rollout", "resume", "m").returncode == 0
+    assert run("rollout", "abort", "m", "--reason", "no").returncode == 0
+    watched = run("rollout", "status", "m", "--watch")
+    assert (watched.returncode, "rolled_back" in watched.stdout) == (0, True)
+    events = run("events", "--json")
+    assert json.loads(events.stdout.splitlines()[-1])["type"] == "io.penstock.rollout.finished.v1"
+    assert run("experiment", "status", "m").returncode == 3
+    assert run("experiment", "start", "m", "--arms", f"{GOOD}=5000,{SAME}=5000").returncode == 0
+    assert "Rewards" in run("experiment", "status", "m").stdout
+    assert run("experiment", "stop", "m").returncode == 0
+    assert run("route", "shadow", f"m:{SAME}").returncode == 0
+
+
+def test_a_real_prometheus_has_a_say(tmp_path: Path) -> None:
+    port = free_port()
+    with harness.running(
+        models(tmp_path / "models"), tmp_path, *OPTIONS, env={"PENSTOCK_PROMETHEUS__URL": f"http://127.0.0.1:{port}"}
+    ) as server:
+        crown(server, GOOD)
+        config = tmp_path / "prometheus.yml"
+        config.write_text(
+            "global: {scrape_interval: 1s}\n"
+            f"scrape_configs: [{{job_name: penstock, static_configs: [{{targets: ['{server.ops}']}}]}}]\n"
+        )
+        command = ["prometheus", f"--config.file={config}", f"--storage.tsdb.path={tmp_path / 'tsdb'}"]
+        with (tmp_path / "prometheus.log").open("wb") as log:
+            prometheus = subprocess.Popen([*command, f"--web.listen-address=127.0.0.1:{port}"], stderr=log)
+        try:
+            query = 'sum(penstock_requests_total{model="m",code="200"})'
+            with traffic(server):
+                good = begin(server, to=SAME, guards=[{"metric": "promql", "query": query, "min": 1}])
+                assert until(server, good, "promoted")["evidence"][f"promql:{query}"]["effect"] >= 1
+                bad = begin(server, to=SLOW, guards=[{"metric": "promql", "query": query, "max": 0}])
+                assert until(server, bad, "rolled_back")["state"] == "rolled_back"
+            assert metric(server, "penstock_rollout_state", state="rolled_back", version=SLOW) == 1
+        finally:
+            prometheus.terminate()
+            prometheus.wait(20)

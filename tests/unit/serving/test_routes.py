@@ -1,0 +1,356 @@
+"""Routes in a worker, on real models: who answers, shadows beside it, what is counted, and labels that come later."""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from penstock.core.desired import Desired, ModelSpec, VersionSpec
+from penstock.core.errors import NotFound
+from penstock.core.labels import ROUTE_NAMES, Protocol
+from penstock.core.routing import RouteSpec, route_in
+from penstock.core.tensors import Tensor
+from penstock.monitor.counters import SHADOW_WORDS, Slot, Totals
+from penstock.serving import shadow
+from penstock.serving.calls import Call
+from penstock.serving.feedback import MOST_KEPT, Recent, Told, predicted
+from penstock.serving.shadow import share_at
+from tests.unit.serving.test_serving import MINUTE_NS, World, counting, scaled
+
+BLOCKS = {"1": 1, "2": 2, "3": 3}
+
+
+class Traffic(World):
+    """A world with three versions of one model: y = x, 2x and 3x."""
+
+    revision = 0
+
+    async def serve(self, folder: Path, route: RouteSpec | None, *versions: str, **specs: VersionSpec) -> None:
+        self.revision += 1
+        found = [
+            specs.get(f"v{version}")
+            or VersionSpec(version, scaled(folder / f"{version}.onnx", int(version)), block=BLOCKS[version], tag="a")
+            for version in versions or ("1", "2", "3")
+        ]
+        await self.loader.apply(Desired(self.revision, (ModelSpec("m", tuple(found), {}, route=route),)))
+
+    async def request(
+        self, fields: Mapping[bytes, bytes] | None = None, call_id: str = "x", value: float = 1.0
+    ) -> Call:
+        served, why, followers = self.plane.choose(("m", ""), fields or {})
+        tensors = [Tensor("x", "FP32", np.array([[value, value + 1]], "<f4"))]
+        now = time.monotonic_ns()
+        call = Call(served, why, Protocol.REST, call_id, tensors, None, now + MINUTE_NS, now, followers)
+        await self.plane.infer(call)
+        self.plane.finish(call, "ok")
+        return call
+
+    async def many(self, count: int, fields: Mapping[bytes, bytes] | None = None) -> Counter[tuple[str, str]]:
+        calls = [await self.request(fields, f"r{number}") for number in range(count)]
+        return Counter((call.served.identity.version, ROUTE_NAMES[call.route]) for call in calls)
+
+    def shadow(self, version: str) -> dict[str, float]:
+        return Totals.of([self.slot], BLOCKS[version]).shadow()
+
+    async def settled(self, version: str) -> dict[str, float]:
+        """The shadow's counts once nothing of it is under way."""
+        async with asyncio.timeout(10):
+            while True:
+                words = self.shadow(version)
+                if words["mirrored"] == words["pairs"] + words["missed"] + words["dropped"]:
+                    return words
+                await asyncio.sleep(0.01)
+
+
+def in_traffic(story: Any) -> None:
+    async def run() -> None:
+        world = Traffic()
+        await story(world)
+        await world.loader.close()
+
+    asyncio.run(run())
+
+
+def route(**stated: Any) -> RouteSpec:
+    return route_in({"split": {"1": 10_000}, **stated})
+
+
+def test_the_split_the_rules_and_the_pinned(tmp_path: Path) -> None:
+    rule = {"header": "x-canary", "equals": "always", "version": "3"}
+
+    async def story(world: Traffic) -> None:
+        await world.serve(tmp_path, route(split={"1": 5000, "2": 5000}, rules=[rule]))
+        found = await world.many(400)
+        assert set(found) == {("1", "stable"), ("2", "canary")}
+        assert min(found.values()) > 120
+        assert await world.many(5, {b"x-canary": b"always"}) == {("3", "rule"): 5}
+        assert set(await world.many(50, {b"x-canary": b"never"})) <= {("1", "stable"), ("2", "canary")}
+        served, why, followers = world.plane.choose(("m", "2"), {b"x-canary": b"always"})
+        assert (served.identity.version, ROUTE_NAMES[why], followers) == ("2", "pinned", ())
+        assert world.plane.metadata("m").name == "m"
+        assert world.plane.model_ready("m")
+        with pytest.raises(NotFound):
+            world.plane.choose(("m", "9"), {})
+        await world.serve(tmp_path, None)
+        assert await world.many(5) == {("3", "stable"): 5}
+
+    in_traffic(story)
+
+
+def test_sticky_callers_stay(tmp_path: Path) -> None:
+    async def story(world: Traffic) -> None:
+        await world.serve(tmp_path, route(split={"1": 5000, "2": 5000}, sticky="header:x-user"))
+        for user in (b"ann", b"bob", b"cleo", b"dan"):
+            assert len(await world.many(20, {b"x-user": user})) == 1
+        assert len(await world.many(100)) == 2  # without the header, each request by itself
+
+    in_traffic(story)
+
+
+def test_versions_that_cannot_answer_give_their_requests_to_the_stable_one(tmp_path: Path) -> None:
+    torn = tmp_path / "torn.onnx"
+    torn.write_bytes(b"no graph")
+    bad = VersionSpec("2", str(torn), block=2, tag="a")
+
+    async def story(world: Traffic) -> None:
+        split = {"1": 2000, "2": 8000}
+        spec = route(split=split, rules=[{"header": "x", "equals": "y", "version": "2"}], stable="1")
+        await world.serve(tmp_path, spec, "1", "2", v2=bad)
+        assert await world.many(30) == {("1", "stable"): 30}
+        assert await world.many(5, {b"x": b"y"}) == {("1", "stable"): 5}
+        await world.serve(tmp_path, replace(spec, stable="2"), "1", "2", v2=bad)
+        assert await world.many(10) == {("1", "stable"): 10}  # the stable one itself cannot: whoever has weight
+
+    in_traffic(story)
+
+
+def test_a_weight_of_zero_is_never(tmp_path: Path) -> None:
+    async def story(world: Traffic) -> None:
+        await world.serve(tmp_path, route(split={"1": 10_000, "2": 0}))
+        assert await world.many(300) == {("1", "stable"): 300}
+
+    in_traffic(story)
+
+
+def test_shadows_are_paired_counted_and_sampled(tmp_path: Path) -> None:
+    async def story(world: Traffic) -> None:
+        shadows = [{"version": "2", "percent": 100}, {"version": "3", "percent": 0}, {"version": "1", "percent": 100}]
+        turned = VersionSpec("2", scaled(tmp_path / "turned.onnx", -2), block=2, tag="a")
+        await world.serve(tmp_path, route(shadow=shadows), "1", "2", "3", v2=turned)
+        for number in range(40):
+            await world.request(call_id=f"r{number}", value=float(number))
+            await asyncio.sleep(0.002)
+        words = await world.settled("2")
+        assert words["mirrored"] == 40
+        assert words["pairs"] + words["missed"] + words["dropped"] == 40
+        assert words["pairs"] > 0
+        assert words["missed"] == 0
+        assert words["shadow_ns"] > 0
+        assert world.shadow("3") == world.shadow("1") == dict.fromkeys(SHADOW_WORDS, 0)  # not asked; not beside itself
+        lane = next(one for one in world.loader.shadows() if one.identity.version == "2")
+        assert lane.changed
+        worst = lane.worst()
+        assert not lane.changed
+        assert 0 < len(worst) <= shadow.SAMPLES
+        assert worst[0].badness == max(one.badness for one in worst) == 1 + words["max_abs_diff"]
+        assert worst[0].request["version"] == "1"
+        assert worst[0].request["shadow_outputs"][0]["data"] == [
+            -2 * one for one in worst[0].request["outputs"][0]["data"]
+        ]
+
+    in_traffic(story)
+
+
+def test_a_part_of_the_requests_is_mirrored(tmp_path: Path) -> None:
+    async def story(world: Traffic) -> None:
+        await world.serve(tmp_path, route(shadow=[{"version": "2", "percent": 30}]))
+        await world.many(600)
+        words = await world.settled("2")
+        assert 110 < words["mirrored"] < 250
+
+    in_traffic(story)
+
+
+def test_a_shadow_that_does_not_take_the_inputs_is_missed_and_nobody_notices(tmp_path: Path) -> None:
+    async def story(world: Traffic) -> None:
+        other = VersionSpec("2", counting(tmp_path / "other.onnx"), block=2, tag="a")
+        await world.serve(tmp_path, route(shadow=[{"version": "2", "percent": 100}]), "1", "2", v2=other)
+        assert await world.many(20) == {("1", "stable"): 20}
+        words = await world.settled("2")
+        assert words["pairs"] == 0
+        assert words["missed"] > 0
+
+    in_traffic(story)
+
+
+def test_a_shadow_that_hangs_is_stopped_and_the_rest_is_dropped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shadow, "DEADLINE_NS", 50_000_000)
+    endless = tmp_path / "endless.onnx"
+    _endless(endless)
+
+    async def story(world: Traffic) -> None:
+        hanging = VersionSpec("2", str(endless), block=2, tag="a")
+        await world.serve(tmp_path, route(shadow=[{"version": "2", "percent": 100}]), "1", "2", v2=hanging)
+        began = time.monotonic()
+        assert await world.many(200) == {("1", "stable"): 200}
+        assert time.monotonic() - began < 5
+        words = await world.settled("2")
+        assert words["pairs"] == 0
+        assert words["missed"] > 0
+        assert words["dropped"] >= 200 - shadow.MOST_WAITING - 5
+
+    in_traffic(story)
+
+
+def _endless(path: Path) -> None:
+    """y = x, after more turns than anybody waits for; with the input of the scaled models."""
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["go"], ["go_on"]), helper.make_node("Identity", ["v"], ["v_out"])],
+        "body",
+        [
+            helper.make_tensor_value_info("turn", TensorProto.INT64, []),
+            helper.make_tensor_value_info("go", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("v", TensorProto.FLOAT, ["N", 2]),
+        ],
+        [
+            helper.make_tensor_value_info("go_on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("v_out", TensorProto.FLOAT, ["N", 2]),
+        ],
+    )
+    graph = helper.make_graph(
+        [
+            helper.make_node("ReduceSum", ["x", "axes"], ["sum"], keepdims=0),
+            helper.make_node("Cast", ["sum"], ["turns0"], to=TensorProto.INT64),
+            helper.make_node("Mul", ["turns0", "many"], ["turns1"]),
+            helper.make_node("Squeeze", ["turns1"], ["turns"]),
+            helper.make_node("Loop", ["turns", "yes", "x"], ["y"], body=body),
+        ],
+        "endless",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 2])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 2])],
+        [
+            helper.make_tensor("yes", TensorProto.BOOL, [], [1]),
+            helper.make_tensor("many", TensorProto.INT64, [1], [1 << 40]),
+            helper.make_tensor("axes", TensorProto.INT64, [2], [0, 1]),
+        ],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
+
+
+def test_a_version_that_is_unloaded_leaves_its_shadow_in_order(tmp_path: Path) -> None:
+    async def story(world: Traffic) -> None:
+        await world.serve(tmp_path, route(shadow=[{"version": "2", "percent": 100}]))
+        await world.many(30)
+        await world.serve(tmp_path, route(), "1")
+        words = await world.settled("2")
+        assert words["mirrored"] == 30
+
+    in_traffic(story)
+
+
+def test_a_successor_settles_what_its_predecessor_had_not_come_to() -> None:
+    slot = Slot.in_process()
+    block = slot.block(1)
+    for _ in range(10):
+        block.mirrored()
+    block.shadow("pairs", 4)
+    block.shadow("dropped", 1)
+    slot.take_over(7)
+    words = Totals.of([slot], 1).shadow()
+    assert (words["mirrored"], words["pairs"], words["dropped"]) == (10, 4, 6)
+
+
+@pytest.mark.parametrize(("load", "share"), [(0.0, 0.25), (0.25, 0.25), (0.5, 0.13), (0.75, 0.01), (1.0, 0.01)])
+def test_a_shadow_holds_itself_back_under_load(load: float, share: float) -> None:
+    assert share_at(load) == pytest.approx(share)
+
+
+def test_outputs_are_counted_where_a_route_asks_for_it(tmp_path: Path) -> None:
+    async def story(world: Traffic) -> None:
+        spec = route(split={"1": 5000, "2": 5000})
+        await world.serve(tmp_path, spec)
+        await world.many(20)
+        await world.serve(tmp_path, replace(spec, watched=True))
+        found = await world.many(60)
+        await asyncio.sleep(0)
+        for version, why in (("1", "stable"), ("2", "canary")):
+            assert sum(Totals.of([world.slot], BLOCKS[version]).output_bins(0)) == found[version, why]
+
+    in_traffic(story)
+
+
+def test_labels_and_rewards_find_their_answers(tmp_path: Path) -> None:
+    async def story(world: Traffic) -> None:
+        await world.serve(tmp_path, replace(route(split={"1": 10_000}), labelled=True))
+        for number in range(4):
+            await world.request(call_id=f"r{number}")
+        told = [
+            Told("r0", label=1),  # the second score is the greater
+            Told("r1", label=0),
+            Told("r2", reward=0.5),
+            Told("unknown", label=1),
+            Told("elsewhere", label=1),
+            Told("r0", label=0),  # told of already
+        ]
+        assert await world.plane.feedback("m", told) == (6, 2)
+        labels = Totals.of([world.slot], 1).labels()
+        assert (labels["right"], labels["wrong"], labels["rewards"], labels["reward_sum"]) == (1, 1, 1, 0.5)
+        with pytest.raises(NotFound):
+            await world.plane.feedback("nobody", told)
+
+    in_traffic(story)
+
+
+def test_without_a_reason_nothing_is_remembered(tmp_path: Path) -> None:
+    async def story(world: Traffic) -> None:
+        await world.serve(tmp_path, route())
+        await world.request(call_id="r0")
+        assert await world.plane.feedback("m", [Told("r0", label=0)]) == (1, 1)
+
+    in_traffic(story)
+
+
+def test_the_memory_is_bounded() -> None:
+    class Answered:
+        """As much of a call as is looked at."""
+
+        def __init__(self, number: int) -> None:
+            self.id = str(number)
+            self.served = self
+            self.identity = self
+            self.model = "m"
+            self.block = Slot.in_process().block(1) if not number else None
+            self.outputs: list[Tensor] = []
+
+    recent = Recent()
+    first = Answered(0)
+    for number in range(MOST_KEPT + 5):
+        one = first if not number else Answered(number)
+        recent.keep(one)  # type: ignore[arg-type]
+    assert len(recent) == MOST_KEPT
+
+
+@pytest.mark.parametrize(
+    ("outputs", "expected"),
+    [
+        ([Tensor("label", "INT64", np.array([2, 0])), Tensor("p", "FP32", np.zeros((2, 3), "<f4"))], [2, 0]),
+        ([Tensor("p", "FP32", np.array([[0.1, 0.9], [0.8, 0.2]], "<f4"))], [1, 0]),
+        ([Tensor("t", "BYTES", np.array([["cat"], ["dog"]], object))], ["cat", "dog"]),
+        ([Tensor("y", "FP32", np.array([[1.5], [2.5]], "<f4"))], [1.5, 2.5]),
+        ([Tensor("n", "INT64", np.array(4))], [4]),
+        ([Tensor("e", "FP32", np.zeros((0, 2), "<f4"))], []),
+        ([], []),
+    ],
+)
+def test_what_was_predicted(outputs: list[Tensor], expected: list[Any]) -> None:
+    assert predicted(outputs) == expected
