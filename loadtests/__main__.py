@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from loadtests import bench, faults, perf_analyzer, simulate, swap
+from loadtests import bench, faults, perf_analyzer, simulate, swap, traffic
 from loadtests.graphs import repository
 from loadtests.models import MODELS
 
@@ -35,6 +35,9 @@ def main() -> int:
     simulating = commands.add_parser("simulate", help="simulated rollouts", description=simulate.__doc__)
     simulate.add_arguments(simulating)
     simulating.set_defaults(run=simulate.main)
+    routing = commands.add_parser("traffic", help="what routes and shadows cost", description=traffic.__doc__)
+    traffic.add_arguments(routing)
+    routing.set_defaults(run=traffic.main)
     models = commands.add_parser("models", help="write the models and print their folders")
     models.set_defaults(run=_models)
     arguments = parser.parse_args()

@@ -1,0 +1,72 @@
+"""What the verbs of traffic make of their words, and how a rollout is drawn."""
+
+import io
+import json
+from typing import Any
+
+import pytest
+import typer
+from rich.console import Console
+
+from penstock.cli.rollout import _guard, _whole, picture
+from penstock.cli.route import _rule, bar, weights
+from penstock.core.guards import GuardSpec
+from penstock.core.rollouts import RolloutSpec, begun, shown
+
+
+def test_weights() -> None:
+    assert weights("1=9500, 2=500", "--split") == {"1": 9500, "2": 500}
+    for wrong in ("1", "1=", "=3", "1=x", "1=1.5", "1=-3"):
+        with pytest.raises(typer.Exit) as ended:
+            weights(wrong, "--split")
+        assert ended.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("stated", "rule"),
+    [
+        ("header:x-canary=always->2", {"header": "x-canary", "equals": "always", "version": "2"}),
+        ("header:x=a=b->c->1.0", {"header": "x", "equals": "a=b->c", "version": "1.0"}),
+    ],
+)
+def test_rules(stated: str, rule: dict[str, str]) -> None:
+    assert _rule(stated) == rule
+
+
+@pytest.mark.parametrize("stated", ["x=1->2", "header:x->2", "header:x=1", ""])
+def test_what_is_no_rule(stated: str) -> None:
+    with pytest.raises(typer.Exit) as ended:
+        _rule(stated)
+    assert ended.value.exit_code == 2
+
+
+def test_guards_and_steps() -> None:
+    assert _guard("errors") == {"metric": "errors"}
+    assert _guard("latency:1.5") == {"metric": "latency", "max_ratio": 1.5}
+    assert _guard("outputs:0.2") == {"metric": "outputs", "max": 0.2}
+    assert _guard("quality:0.2") == {"metric": "quality", "max_increase": 0.2}
+    assert _whole(" 500") == 500
+    for call in (lambda: _guard("latency:much"), lambda: _whole("5 %")):
+        with pytest.raises(typer.Exit):
+            call()
+
+
+def test_bars() -> None:
+    assert bar(0.0, 10) == ""
+    assert bar(0.5, 10) == "█" * 5
+    assert bar(1.0, 10) == "█" * 10
+
+
+@pytest.mark.parametrize("width", [80, 140])
+def test_a_rollout_is_drawn_with_its_weights_evidence_and_what_is_missing(width: int) -> None:
+    spec = RolloutSpec("2", "1", guards=(GuardSpec("errors", 0.02), GuardSpec("disagreement", 0.02)), shadow=50.0)
+    document: dict[str, Any] = json.loads(json.dumps(shown(begun(spec, 0.0))))
+    document |= {"id": "abc", "model": "m", "created_at": "2026-11-21T08:00:00+00:00", "created_by": "ann"}
+    document["needed"] = 321
+    document["evidence"]["errors"] |= {"verdict": "pass", "log_e_pass": 9.0}
+    document["evidence"]["disagreement"] |= {"verdict": "fail", "log_e": 9.0, "effect": 0.25}
+    console = Console(width=width, record=True, file=io.StringIO())
+    console.print(picture(document))
+    text = console.export_text()
+    for word in ("1 to 2", "running", "shadow", "100 %", "errors", "pass", "fail", "0.25", "321 more canary requests"):
+        assert word in text

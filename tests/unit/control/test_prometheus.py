@@ -1,0 +1,65 @@
+"""Questions to Prometheus, answered by a server in this process with what the real one sends."""
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from penstock.control.prometheus import Prometheus
+from penstock.core.errors import NotReady
+
+ANSWERS: dict[str, tuple[int, Any]] = {
+    "vector": (200, {"data": {"resultType": "vector", "result": [{"metric": {}, "value": [1.0, "0.25"]}]}}),
+    "scalar": (200, {"data": {"resultType": "scalar", "result": [1.0, "3"]}}),
+    "empty": (200, {"data": {"resultType": "vector", "result": []}}),
+    "nan": (200, {"data": {"resultType": "scalar", "result": [1.0, "NaN"]}}),
+    "text": (200, {"data": {"resultType": "vector", "result": [{"value": [1.0, "much"]}]}}),
+    "odd": (200, ["odd"]),
+    "bad": (400, {"status": "error"}),
+}
+
+
+class Answering(BaseHTTPRequestHandler):
+    """Answers the query that is a key of ``ANSWERS``."""
+
+    def do_GET(self) -> None:
+        parts = urlsplit(self.path)
+        assert parts.path == "/api/v1/query"
+        status, document = ANSWERS[parse_qs(parts.query)["query"][0]]
+        self.send_response(status)
+        self.end_headers()
+        self.wfile.write(json.dumps(document).encode())
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture(scope="module")
+def ask() -> Iterator[Prometheus]:
+    server = HTTPServer(("127.0.0.1", 0), Answering)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield Prometheus(f"http://127.0.0.1:{server.server_port}/")
+    server.shutdown()
+    thread.join(5)
+    server.server_close()
+
+
+@pytest.mark.parametrize(("query", "value"), [("vector", 0.25), ("scalar", 3.0), ("empty", None), ("nan", None)])
+def test_answers(ask: Prometheus, query: str, value: float | None) -> None:
+    assert ask(query) == value
+
+
+@pytest.mark.parametrize("query", ["text", "odd", "bad"])
+def test_what_is_no_answer(ask: Prometheus, query: str) -> None:
+    with pytest.raises(NotReady, match="Prometheus"):
+        ask(query)
+
+
+def test_nobody_there() -> None:
+    with pytest.raises(NotReady, match="does not answer"):
+        Prometheus("http://127.0.0.1:9")("up")

@@ -1,0 +1,128 @@
+"""Routes as people set them, over a real database and versions that come and go."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from penstock.control.readings import effective
+from penstock.control.traffic import Traffic
+from penstock.core.errors import Conflict, InvalidInput, NotFound, Refused
+from penstock.core.routing import lay_out, moved, route_in
+from penstock.registry.records import Document
+from penstock.registry.traffic import Event
+from tests.unit.control.trials import ME, World
+
+
+class Desk:
+    """One gateway's routes."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.traffic = Traffic(world.store, world.traffic, world.fleet)
+
+    def set(self, route: Document, revision: int | None = None) -> Document:
+        return asyncio.run(self.traffic.set_route("m", route, ME, revision))
+
+    def show(self) -> Document:
+        return asyncio.run(self.traffic.route("m"))
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    return Desk(World(tmp_path))
+
+
+def test_what_holds_without_a_route(desk: Desk) -> None:
+    assert (desk.show()["split"], desk.show()["set"], desk.show()["revision"]) == ({"3": 10_000}, False, 0)
+    desk.world.crown("1")
+    assert desk.show()["split"] == {"1": 10_000}
+    with pytest.raises(NotFound):
+        asyncio.run(desk.traffic.route("nobody"))
+
+
+def test_the_champion_is_the_stable_one(desk: Desk) -> None:
+    desk.world.crown("2")
+    assert desk.set({"split": {"1": 9000, "2": 1000}})["stable"] == "2"
+    assert desk.set({"split": {"1": 9000, "3": 1000}})["stable"] == "1"
+
+
+def test_weights_change_hands_only_as_far_as_they_have_to(desk: Desk) -> None:
+    desk.set({"split": {"1": 8000, "2": 2000}})
+    before = desk.world.store.model("m").route
+    desk.set({"split": {"1": 5000, "2": 3000, "3": 2000}})
+    after = desk.world.store.model("m").route
+    assert before is not None
+    assert after is not None
+    assert moved(before.ranges, after.ranges) == 3000
+
+
+def test_a_refused_route_leaves_the_old_one(desk: Desk) -> None:
+    revision = desk.set({"split": {"1": 10_000}})["revision"]
+    desk.world.fleet.ill = {"2"}
+    for route, fault in (
+        ({"split": {"1": 1}}, InvalidInput),
+        ({"split": {"1": 5000, "2": 5000}}, Refused),
+        ({"split": {"1": 10_000}, "shadow": [{"version": "2", "percent": 1}]}, Refused),
+        ({"split": {"1": 5000, "9": 5000}}, NotFound),
+    ):
+        with pytest.raises(fault):
+            desk.set(route)
+    with pytest.raises(Conflict):
+        desk.set({"split": {"1": 10_000}}, revision - 1)
+    assert (desk.show()["split"], desk.show()["revision"]) == ({"1": 10_000}, revision)
+    assert desk.set({"split": {"1": 10_000, "2": 0}}, revision)["split"] == {"1": 10_000, "2": 0}  # zero needs nobody
+
+
+def test_a_route_goes_and_says_so(desk: Desk) -> None:
+    desk.set({"split": {"1": 10_000}})
+    assert asyncio.run(desk.traffic.drop_route("m", ME))["set"] is False
+    assert desk.world.store.audit("m")[-1].after is None
+
+
+def test_a_version_that_stops_to_answer_is_told_once(desk: Desk) -> None:
+    desk.set({"split": {"1": 5000, "2": 5000}})
+    assert desk.traffic._step() == []
+    desk.world.fleet.ill = {"2", "3"}
+    assert desk.traffic._step() == [("m", "2")]
+    assert desk.traffic._step() == []
+    desk.world.fleet.ill = set()
+    assert desk.traffic._step() == []
+    desk.world.fleet.ill = {"2"}
+    assert desk.traffic._step() == [("m", "2")]
+
+
+@pytest.mark.parametrize(
+    ("able", "weights"),
+    [
+        ({"1", "2", "3"}, {"1": 5000, "2": 3000, "3": 2000}),
+        ({"1", "3"}, {"1": 8000, "2": 0, "3": 2000}),
+        ({"1"}, {"1": 10_000, "2": 0, "3": 0}),
+        ({"2"}, {"1": 0, "2": 3000, "3": 0}),
+    ],
+)
+def test_the_weights_that_are_measured_are_those_that_hold(able: set[str], weights: dict[str, int]) -> None:
+    split = {"1": 5000, "2": 3000, "3": 2000}
+    route = route_in({"split": split, "stable": "1"})
+    assert route.ranges == lay_out(split)
+    assert dict(effective(route, able)) == weights
+
+
+def test_what_a_shadow_did(desk: Desk) -> None:
+    desk.world.fleet.mirror("2", 10, disagreements=4)
+    told = asyncio.run(desk.traffic.shadow("m", "2"))
+    assert (told["mirrored"], told["pairs"], told["disagreements"], told["samples"]) == (10, 10, 4, [])
+    assert told["flip_ratio"] is None
+    with pytest.raises(NotFound):
+        asyncio.run(desk.traffic.shadow("m", "9"))
+
+
+def test_events_are_kept_once_each_and_read_page_by_page(desk: Desk) -> None:
+    for key in ("a", "a", "b", "c"):
+        desk.world.traffic.tell("m", Event("test.v1", "models/m", key, {"key": key}))
+    told = asyncio.run(desk.traffic.events("m", None, 2))
+    assert [one["data"]["key"] for one in told] == ["b", "c"]
+    later = asyncio.run(desk.traffic.events(None, told[0]["sequence"], 10))
+    assert [one["data"]["key"] for one in later] == ["c"]
+    assert asyncio.run(desk.traffic.events("nobody", None, 10)) == []
+    assert len({one["id"] for one in asyncio.run(desk.traffic.events("m", None, 10))}) == 3
