@@ -156,8 +156,10 @@ class Database:
         """Give the connections and whatever is led back."""
         if self._lead_file is not None:
             os.close(self._lead_file)
+            self._lead_file = None
         if self._leading is not None:
             self._leading.close()
+            self._leading = None
         self._engine.dispose()
 
 

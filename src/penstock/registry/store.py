@@ -146,7 +146,7 @@ class Store:
 
         Raises:
             NotFound: no such version.
-            Conflict: an alias stands on it, or the model is not at ``if_revision``.
+            Conflict: an alias stands on it, the route needs it, or the model is not at ``if_revision``.
         """
         with self._database.writing() as connection:
             record = read_model(connection, model)
@@ -158,6 +158,8 @@ class Store:
                 return record.revision
             if names := [alias.alias for alias in record.aliases.values() if alias.version == version]:
                 raise Conflict(f"alias '{names[0]}' stands on version '{version}'; move it first")
+            if record.route is not None and version in {*record.route.receivers(), record.route.stable}:
+                raise Conflict(f"the route of '{model}' sends requests to version '{version}'; change it first")
             table = schema.versions
             connection.execute(
                 table.update()

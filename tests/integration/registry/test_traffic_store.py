@@ -1,0 +1,151 @@
+"""The records of traffic, one list of behaviour over SQLite and PostgreSQL."""
+
+import threading
+from dataclasses import replace
+
+import pytest
+
+from penstock.core.errors import Conflict, NotFound
+from penstock.core.routing import RouteSpec, route_in
+from penstock.registry.database import Database, open_database
+from penstock.registry.picture import model_in, model_out
+from penstock.registry.records import ModelRecord
+from penstock.registry.store import Store
+from penstock.registry.traffic import EXPERIMENT, ROLLOUT, Change, Event, TrafficStore
+from tests.integration.registry.test_store import BY, Clock, clock, database, store, url, version
+
+__all__ = ["clock", "database", "store", "url"]
+
+SPLIT = route_in({"split": {"1": 9000, "2": 1000}, "sticky": "header:x-user", "shadow": [{"version": "3"}]})
+EVENT = Event("test.v1", "models/m", "once", {"reason": "why"})
+
+
+@pytest.fixture
+def traffic(database: Database, clock: Clock, store: Store) -> TrafficStore:
+    for name in ("1", "2", "3"):
+        store.add_version(version(name), BY)
+    return TrafficStore(database, clock)
+
+
+def given(route: RouteSpec | None, **changes: object) -> Change:
+    return replace(Change({"told": {"state": "running"}}, route=route), **changes)  # type: ignore[arg-type]
+
+
+def test_a_route_is_kept_as_it_was_set(traffic: TrafficStore, store: Store) -> None:
+    revision = traffic.set_route("m", lambda _: SPLIT, BY)
+    record = store.model("m")
+    assert (record.route, record.revision, store.revision()) == (SPLIT, revision, revision)
+    assert store.models() == [record]
+    assert model_in(model_out(record)) == record
+    with pytest.raises(Conflict, match="revision"):
+        traffic.set_route("m", lambda _: None, BY, revision - 1)
+    with pytest.raises(Conflict, match="route of 'm'"):
+        store.retire("m", "3", BY)
+    assert traffic.set_route("m", lambda _: None, BY, revision) == revision + 1
+    assert store.model("m").route is None
+    last = store.audit("m")[-1]
+    assert (last.action, last.after, last.before and last.before["split"]) == (
+        "route.set",
+        None,
+        {"1": 9000, "2": 1000},
+    )
+
+
+def test_a_trial_begins_goes_on_and_ends_whole(traffic: TrafficStore, store: Store) -> None:
+    trial = traffic.begin("m", ROLLOUT, lambda _, __: given(SPLIT), BY)
+    assert store.model("m").route == SPLIT
+    assert traffic.open_trials() == [trial]
+    assert traffic.trial("m", ROLLOUT, trial.id) == trial
+    kept = traffic.keep(trial, {"seen": 1})
+    assert (kept.document, kept.revision) == ({"seen": 1}, trial.revision + 1)
+    with pytest.raises(Conflict, match="moved on"):
+        traffic.keep(trial, {})
+    with pytest.raises(Conflict, match="moved on"):
+        traffic.change(trial, lambda _: given(None), "step", BY)
+    ended = traffic.change(kept, lambda _: given(None, open=False, champion=(None, "2"), event=EVENT), "promote", BY)
+    assert not ended.open
+    assert traffic.open_trials() == []
+    record = store.model("m")
+    assert (record.route, record.aliases["champion"].version) == (None, "2")
+    assert [one["data"] for one in traffic.events()] == [{"reason": "why"}]
+    assert traffic.trials("m", ROLLOUT) == [ended]
+    with pytest.raises(NotFound):
+        traffic.trial("m", EXPERIMENT, trial.id)
+
+
+def test_a_step_that_cannot_be_taken_leaves_nothing_behind(traffic: TrafficStore, store: Store) -> None:
+    store.move_alias("m", "champion", "1", BY)
+    trial = traffic.begin("m", ROLLOUT, lambda _, __: given(SPLIT), BY)
+    before = store.model("m"), store.audit("m"), traffic.trial("m", ROLLOUT, trial.id)
+    with pytest.raises(Conflict, match="leads to 1"):
+        traffic.change(trial, lambda _: given(None, open=False, champion=("3", "2"), event=EVENT), "promote", BY)
+    assert (store.model("m"), store.audit("m"), traffic.trial("m", ROLLOUT, trial.id)) == before
+    assert traffic.events() == []
+
+
+def test_a_model_has_one_open_trial_whatever_its_kind(traffic: TrafficStore) -> None:
+    trial = traffic.begin("m", ROLLOUT, lambda _, __: given(SPLIT), BY)
+    for kind in (ROLLOUT, EXPERIMENT):
+        with pytest.raises(Conflict, match=trial.id):
+            traffic.begin("m", kind, lambda _, __: given(SPLIT), BY)
+    with pytest.raises(Conflict, match=trial.id):
+        traffic.set_route("m", lambda _: None, BY)
+    other = traffic.begin("n", EXPERIMENT, lambda _, __: given(SPLIT), BY)
+    assert {one.id for one in traffic.open_trials()} == {trial.id, other.id}
+
+
+def test_racing_steps_have_one_winner(traffic: TrafficStore) -> None:
+    trial = traffic.begin("m", ROLLOUT, lambda _, __: given(SPLIT), BY)
+    won: list[str] = []
+
+    def race(name: str) -> None:
+        def make(_: ModelRecord) -> Change:
+            return given(SPLIT)
+
+        try:
+            traffic.change(trial, make, name, BY)
+        except Conflict:
+            return
+        won.append(name)
+
+    threads = [threading.Thread(target=race, args=(f"step {number}",)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert len(won) == 1
+
+
+def test_what_gateways_counted_goes_with_the_trial(traffic: TrafficStore) -> None:
+    trial = traffic.begin("m", ROLLOUT, lambda _, __: given(SPLIT), BY)
+    traffic.observe(trial.id, "a", {"count": 1})
+    traffic.observe(trial.id, "b", {"count": 2})
+    traffic.observe(trial.id, "a", {"count": 3})
+    assert traffic.observations(trial.id) == {"a": {"count": 3}, "b": {"count": 2}}
+    traffic.change(trial, lambda _: given(None, open=False), "abort", BY)
+    assert traffic.observations(trial.id) == {}
+
+
+def test_the_same_event_twice_is_one(traffic: TrafficStore) -> None:
+    for _ in range(2):
+        traffic.tell("m", EVENT)
+    traffic.tell("n", replace(EVENT, subject="models/n"))
+    told = traffic.events()
+    assert [one["sequence"] for one in told] == sorted(one["sequence"] for one in told)
+    assert [one["subject"] for one in told] == ["models/m", "models/n"]
+    assert told[0]["type"] == "io.penstock.test.v1"
+    assert [one["subject"] for one in traffic.events("n")] == ["models/n"]
+    assert traffic.events(None, told[0]["sequence"]) == told[1:]
+
+
+def test_one_leads_until_it_goes(url: str) -> None:
+    first, second = open_database(url, 5.0), open_database(url, 5.0)
+    try:
+        assert first.lead(7)
+        assert first.lead(7)
+        assert not second.lead(7)
+        first.close()
+        assert second.lead(7)
+    finally:
+        first.close()
+        second.close()
