@@ -190,7 +190,9 @@ def picture(rollout: Document) -> Any:
     if ratio["verdict"] != "sound":
         parts.append(Text("the split is not what it should be; the evidence cannot be trusted", style="red"))
     if rollout["needed"] and state == "running":
-        parts.append(Text(f"about {rollout['needed']} more canary requests to a decision"))
+        seconds = rollout["needed_seconds"]
+        at_this_rate = "" if seconds is None else f", {seconds:.0f} s at this rate"
+        parts.append(Text(f"about {rollout['needed']} more canary requests to a decision{at_this_rate}"))
     if rollout["reason"]:
         parts.append(Text(rollout["reason"]))
     parts.append(

@@ -143,7 +143,10 @@ class Rollouts(Trials):
 
     def shown(self, trial: Trial) -> Document:
         """See ``Trials``."""
-        return {**self.heading(trial), **rollouts.shown(_Kept.of(trial.document).rollout)}
+        rollout = _Kept.of(trial.document).rollout
+        seconds = rollouts.seconds_needed(rollout, self.clock()) if rollout.state is State.RUNNING else None
+        needed = None if seconds is None else round(seconds, 1)
+        return {**self.heading(trial), **rollouts.shown(rollout), "needed_seconds": needed}
 
     def readings(self) -> Iterator[Reading]:
         """The state and the evidence of each model's newest rollout since this process began, as of the last step."""

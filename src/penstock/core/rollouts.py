@@ -371,6 +371,14 @@ def more_needed(rollout: Rollout) -> int | None:
     return max((one for one in found if one is not None), default=None)
 
 
+def seconds_needed(rollout: Rollout, now: float) -> float | None:
+    """How long those will take at the rate at which they came at this step, None if nobody can say."""
+    missing, lasted = more_needed(rollout), now - rollout.step_at
+    if missing is None or rollout.requests == 0 or lasted <= 0:
+        return None
+    return missing / (rollout.requests / lasted)
+
+
 # As JSON.
 
 

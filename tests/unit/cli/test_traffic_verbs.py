@@ -62,11 +62,21 @@ def test_a_rollout_is_drawn_with_its_weights_evidence_and_what_is_missing(width:
     spec = RolloutSpec("2", "1", guards=(GuardSpec("errors", 0.02), GuardSpec("disagreement", 0.02)), shadow=50.0)
     document: dict[str, Any] = json.loads(json.dumps(shown(begun(spec, 0.0))))
     document |= {"id": "abc", "model": "m", "created_at": "2026-11-21T08:00:00+00:00", "created_by": "ann"}
-    document["needed"] = 321
+    document |= {"needed": 321, "needed_seconds": 12.4}
     document["evidence"]["errors"] |= {"verdict": "pass", "log_e_pass": 9.0}
     document["evidence"]["disagreement"] |= {"verdict": "fail", "log_e": 9.0, "effect": 0.25}
     console = Console(width=width, record=True, file=io.StringIO())
     console.print(picture(document))
     text = console.export_text()
-    for word in ("1 to 2", "running", "shadow", "100 %", "errors", "pass", "fail", "0.25", "321 more canary requests"):
+    for word in (
+        "1 to 2",
+        "running",
+        "shadow",
+        "100 %",
+        "errors",
+        "pass",
+        "fail",
+        "0.25",
+        "321 more canary requests to a decision, 12 s",
+    ):
         assert word in text

@@ -229,6 +229,8 @@ def test_what_is_shown_says_what_is_missing() -> None:
     assert {"verdict", "log_e", "n_canary", "n_control", "effect"} <= evidence.keys()
     assert (evidence["verdict"], evidence["n_canary"], evidence["n_control"]) == ("undecided", 30, 570)
     json.dumps(told, allow_nan=False)
+    assert rollouts.seconds_needed(rollout, 10.0) == pytest.approx(told["needed"] / 3)
+    assert rollouts.seconds_needed(begun(SPEC, 0.0), 10.0) is None
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
