@@ -203,7 +203,7 @@ def microseconds(number: int = 200_000) -> dict[str, float]:
     router = Router("m", route, served, served[SMALL], around)
     fields = {b"host": b"x", b"content-type": b"application/json", b"x-user-id": b"somebody 12345"}
     lane: Any = ShadowLane(served[OTHER], lambda: 0.0)
-    lane._taken = MOST_WAITING  # noqa: SLF001 - full, as under load
+    lane.taken = MOST_WAITING  # full, as under load
     mirror, call = Mirror(lane, 1.0), _Answered()
     offered: Any = call
     return {

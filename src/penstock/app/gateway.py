@@ -189,8 +189,13 @@ class Gateway:
             await self._plane.stop_now()
             raise
         registrar = self._models.registrar(self._plane.desk, self._plane)
-        sides = self._models.sides(self._plane, self._opening.instance.path.name)
+        sides = self._models.sides(self._plane, self._opening.instance.path)
         self._plane.measure(sides.rollouts.readings)
+        self._plane.measure(sides.monitoring.readings)
+        self._plane.gather(sides.monitoring.gathered)
+        await sides.monitoring.start()
+        self._plane.desk.decorate = sides.monitoring.decorate
+        self._plane.renew()
         server = await asyncio.to_thread(self._ops_server, registrar, sides)
         server.start(self._ops_socket)
         record = GatewayRecord(self._place.home)
@@ -221,7 +226,7 @@ class Gateway:
         from penstock.api.ops.server import OpsServer  # noqa: PLC0415
         from penstock.api.ops.traffic import Sides  # noqa: PLC0415 - see above
 
-        decides = Sides(sides.traffic, sides.rollouts, sides.experiments)
+        decides = Sides(sides.traffic, sides.rollouts, sides.experiments, sides.monitoring)
         return OpsServer(self._plane, registrar, decides, Shown(__version__, self._http, self._grpc))
 
     def _announce(self) -> None:

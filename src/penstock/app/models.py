@@ -17,6 +17,7 @@ from penstock.control.desk import Desk
 from penstock.control.experiments import Experiments
 from penstock.control.folder_source import FolderContents
 from penstock.control.mirror import Mirror
+from penstock.control.monitoring import Monitoring
 from penstock.control.named import NamedFolder
 from penstock.control.plane import ControlPlane
 from penstock.control.prometheus import Prometheus
@@ -28,6 +29,7 @@ from penstock.control.traffic import Traffic
 from penstock.core.errors import Fault, InvalidInput, NotReady
 from penstock.registry.admission import AdmissionOptions, Examiner, edition
 from penstock.registry.mlflow_source import MlflowSource
+from penstock.registry.monitored import MonitorStore
 from penstock.registry.picture import Picture
 from penstock.registry.place import Place
 from penstock.registry.traffic import TrafficStore
@@ -43,19 +45,20 @@ COLLECT_S = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class TrafficSides:
-    """Routes, rollouts and experiments of one gateway."""
+    """Routes, rollouts, experiments and the monitor of one gateway."""
 
     traffic: Traffic
     rollouts: Rollouts
     experiments: Experiments
+    monitoring: Monitoring
 
     def background(self) -> list[Coroutine[Any, Any, None]]:
         """What goes on beside serving."""
-        return [self.traffic.run(), self.rollouts.run(), self.experiments.run()]
+        return [self.traffic.run(), self.rollouts.run(), self.experiments.run(), self.monitoring.run()]
 
     def close(self) -> None:
         """Let their threads go."""
-        for side in (self.traffic, self.rollouts, self.experiments):
+        for side in (self.traffic, self.rollouts, self.experiments, self.monitoring):
             side.close()
 
 
@@ -110,17 +113,19 @@ class Models:
             raise RuntimeError
         return Registrar(self._parts, desk, serving)
 
-    def sides(self, plane: ControlPlane, gateway: str) -> TrafficSides:
-        """What decides the traffic; only after the first scan."""
+    def sides(self, plane: ControlPlane, instance: Path) -> TrafficSides:
+        """What decides the traffic, and what watches it; only after the first scan."""
         if self._parts is None:
             raise RuntimeError
         store = TrafficStore(self._parts.store.connections)
+        gateway, state = instance.name, instance / "monitor.json"
         prometheus = self._settings.prometheus
         ask = None if prometheus is None else Prometheus(prometheus.url)
         return TrafficSides(
             Traffic(self._parts.store, store, plane),
             Rollouts(store, plane, gateway, ask),
             Experiments(store, plane, gateway),
+            Monitoring(MonitorStore(self._parts.store.connections), store, plane, self._place.home, state),
         )
 
     def background(self, registrar: Registrar) -> list[Coroutine[Any, Any, None]]:

@@ -53,7 +53,7 @@ class Worker:
         self._link = Link(instance.socket, index, self._wanted, wait_s, self._join)
         slots = [file.slot for file in files]
         self._plane = DataPlane(self._slot, totals(slots), self._link, int(options.deadline_s * 1e9))
-        self._loader = Loader(self._plane, self._slot, options.threads, self._reported)
+        self._loader = Loader(self._plane, self._slot, options.threads, self._reported, self._link.rows)
         limits = Limits(max_body_bytes=options.max_body_bytes)
         self._rest = RestServer(self._plane, __version__, limits)
         self._grpc = GrpcServer(self._plane, GrpcOptions(max_message_bytes=options.max_body_bytes))

@@ -131,6 +131,25 @@ class ByGateway:
         """Do something to a trial."""
         return self._call("POST", _path(model, kind, trial_id, verb), {"reason": reason})
 
+    def monitor(self, model: str, version: str | None = None) -> Document:
+        """What the monitor says."""
+        query = f"?{urlencode({'version': version})}" if version else ""
+        return self._call("GET", f"{_path(model, 'monitor')}{query}")
+
+    def policy(self, model: str) -> Document:
+        """What is watched of a model."""
+        return self._call("GET", _path(model, "policy"))
+
+    def set_policy(self, model: str, document: Document) -> Document:
+        """Change what is watched of a model."""
+        return self._call("PUT", _path(model, "policy"), document)
+
+    def set_reference(self, model: str, version: str, data: Upload, tell: Tell) -> Document:
+        """Give a version its training data to be measured by."""
+        headers = {"content-type": data.kind, "content-length": str(data.size)}
+        path = _path(model, "versions", version, "reference")
+        return self._call("PUT", path, told(data, tell), headers, LONG_CALL_S)
+
     def events(self, model: str | None, after: int | None, limit: int) -> list[Document]:
         """What happened: the first after a sequence number, or the newest."""
         asked: dict[str, str | int] = {"limit": limit}

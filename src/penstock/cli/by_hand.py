@@ -1,19 +1,24 @@
 """The road to a registry by hand, in this process, for where no gateway runs; what is admitted counts as ready."""
 
 import asyncio
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
 
 from penstock.cli.client import CallFailed, Document
 from penstock.cli.console import Exit
 from penstock.cli.registries import EXIT_OF, Tell, Write, actor, told
 from penstock.cli.upload import Upload
 from penstock.config import Settings
+from penstock.control.profiling import profiled
 from penstock.core.errors import Fault
 from penstock.core.lineage import metadata_of
+from penstock.monitor.reference import reference_in
 from penstock.registry.admission import AdmissionOptions, Examiner
 from penstock.registry.documents import ADMITTED, Shown, model_document
+from penstock.registry.monitored import MonitorStore, ReferenceRecord
 from penstock.registry.place import Place
 from penstock.registry.records import By, ModelRecord, Move, Report, Subject
 from penstock.registry.registry import CHAMPION, check_alias, check_names, open_registry, usable_versions
@@ -107,6 +112,21 @@ class ByHand:
             settings = settings_in({**settings_out(record.settings), **changes})
             revision = self._registry.store.configure(model, settings, self._by(reason))
         return {**settings_out(settings), "revision": revision}
+
+    def set_reference(self, model: str, version: str, data: Upload, tell: Tell) -> Document:
+        """See ``Registry``."""
+        with _faults_named(), tempfile.NamedTemporaryFile(prefix="penstock-") as file:
+            for chunk in told(data, tell):
+                file.write(chunk)
+            file.flush()
+            content = self._registry.store.model(model).versions[version].content
+            _, graph = self._registry.shelf.place(content)
+            document = profiled(Path(file.name), graph, content.config)
+            reference = reference_in(document)
+            record = ReferenceRecord(model, version, reference.digest, reference.source)
+            store = MonitorStore(self._registry.store.connections)
+            revision = store.set_reference(record, document, self._by(""))
+        return {"digest": reference.digest, "rows": reference.rows, "source": reference.source, "revision": revision}
 
     def verify(self, tell: Tell) -> list[Document]:
         """See ``Registry``."""

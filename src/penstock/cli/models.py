@@ -38,6 +38,9 @@ def push(
     name: Name,
     file: Annotated[Path, typer.Argument(help="An ONNX graph (weights beside it go with it), a folder, or a tar.")],
     version: Annotated[str, typer.Option(help="The new version, such as 1 or 1.4.0.")],
+    reference: Annotated[
+        Path | None, typer.Option(help="Training data (CSV, Parquet, npz), for the monitor to measure by.")
+    ] = None,
     card: Annotated[Path | None, typer.Option(help="Model card (YAML or JSON).")] = None,
     meta: Annotated[
         list[str] | None, typer.Option(metavar="K=V", help="Metadata, such as metrics.accuracy=0.97.")
@@ -53,10 +56,13 @@ def push(
     metadata = _metadata(card, meta or [])
     try:
         data = upload(file)
-    except BadModel as fault:
+        training = None if reference is None else upload(reference)
+    except (BadModel, OSError) as fault:
         fail(str(fault), Exit.USAGE)
-    with _registry(url, registry) as found, _progress(f"{name}:{version}") as tell:
+    with _registry(url, registry) as found, progress(f"{name}:{version}") as tell:
         pushed = found.push(name, version, data, metadata, reason, tell)
+        if training is not None:
+            pushed["reference"] = found.set_reference(name, version, training, tell)
     if as_json:
         print_json(pushed)
         return
@@ -164,7 +170,7 @@ def retire(
 
 def verify(url: Url = None, registry: Where = None, as_json: AsJson = False) -> None:
     """Hash every stored content again; exit 8 if one is not what it was."""
-    with _registry(url, registry) as found, _progress("verifying") as tell:
+    with _registry(url, registry) as found, progress("verifying") as tell:
         findings = found.verify(tell)
     if as_json:
         print_json({"ok": not findings, "findings": findings})
@@ -189,7 +195,7 @@ def export(
     model, version = _split(name)
     scratch = file.with_name(f".{file.name}.part")
     try:
-        with _registry(url, registry) as found, _progress(name) as tell, scratch.open("wb") as written:
+        with _registry(url, registry) as found, progress(name) as tell, scratch.open("wb") as written:
             digest = found.export(model, version, written.write, tell)
         if hash_file(scratch) != digest:
             fail(f"what arrived of {name} is not what was pushed", Exit.INTEGRITY)
@@ -237,7 +243,7 @@ def _registry(url: str | None, registry: str | None) -> Iterator[Registry]:
 
 
 @contextmanager
-def _progress(what: str) -> Iterator[Tell]:
+def progress(what: str) -> Iterator[Tell]:
     """A bar on stderr, where that is a terminal."""
     console = Console(stderr=True)
     if not console.is_terminal:

@@ -60,6 +60,9 @@ class Registry(Protocol):
     def configure(self, model: str, changes: Document, reason: str) -> Document:
         """Change how versions come and go; without changes, tell how they do."""
 
+    def set_reference(self, model: str, version: str, data: Upload, tell: Tell) -> Document:
+        """Give a version its training data to be measured by."""
+
     def verify(self, tell: Tell) -> list[Document]:
         """Hash everything; what is not as it should be."""
 

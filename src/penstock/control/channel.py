@@ -58,11 +58,12 @@ class Report:
 @dataclass(frozen=True, slots=True)
 class Listeners:
     """Whom the channel tells: a change of any report, the end of each attempt to load (did it succeed?), and what
-    the worker of a slot had said last when its connection ended."""
+    the worker of a slot had said last when its connection ended; and rows that were gathered to learn from."""
 
     changed: Callable[[], None]
     loaded: Callable[[Key, bool], None]
     parted: Callable[[int, Report], None]
+    gathered: Callable[[Message], None] = lambda _: None
 
 
 class Channel:
@@ -173,6 +174,8 @@ class Channel:
                 waiting = self._searches.get(message["number"])
                 if waiting is not None and not waiting.done():
                     waiting.set_result(int(message["joined"]))
+            case "rows":
+                self._listeners.gathered(message)
             case "samples":
                 self._samples[message["model"], message["version"], report.pid] = message["samples"]
             case "command":

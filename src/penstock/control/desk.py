@@ -63,6 +63,8 @@ class Fleet(Protocol):
 class Desk:
     """Holds what was found and what was asked for, and publishes the desired state that follows.
 
+    ``decorate`` adds to it how versions are watched.
+
     ``clock`` gives the time in seconds since the epoch.
     """
 
@@ -88,6 +90,7 @@ class Desk:
         self._news = asyncio.Event()
         self._problems: dict[str, str] = {}
         self._fatal: Counter[tuple[str, str, str]] = Counter()
+        self.decorate: Callable[[Desired], Desired] = lambda desired: desired
         self.desired = Desired()
 
     @property
@@ -212,6 +215,11 @@ class Desk:
             return False
         return True
 
+    def renew(self) -> None:
+        """Publish what is different, as something besides the source has changed."""
+        if self.desired.revision:
+            self._publish_if_new()
+
     def _settled(self, model: str, version: str) -> bool:
         specs = [spec for spec in self.desired.models if spec.name == model]
         for spec in (one for found in specs for one in found.versions if one.version == version):
@@ -287,7 +295,8 @@ class Desk:
 
     def _planned(self, ledger: Ledger) -> Plan:
         seen = Seen(self._clock(), self._ready(), self._fleet.reusable(ledger))
-        return plan(list(self._found.values()), ledger, self._last_block, seen)
+        planned = plan(list(self._found.values()), ledger, self._last_block, seen)
+        return replace(planned, desired=self.decorate(planned.desired))
 
     def _ready(self) -> Collection[Key]:
         statuses = view.statuses(self.desired, self._fleet.reports, self._fleet.workers)

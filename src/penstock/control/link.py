@@ -13,6 +13,7 @@ from penstock.control.messages import (
     desired_in,
     fault_in,
     receive,
+    rows_out,
     send,
     status_out,
     told_in,
@@ -20,6 +21,7 @@ from penstock.control.messages import (
 )
 from penstock.core.desired import Desired, VersionStatus
 from penstock.core.errors import DeadlineExceeded, NotReady
+from penstock.monitor.columns import Rows
 from penstock.serving.feedback import Told
 
 RETRY_S = 0.1
@@ -90,6 +92,11 @@ class Link:
         """Tell the requests that a shadow disagreed on most."""
         told = {"type": "samples", "model": model, "version": version, "samples": samples}
         self._put(f"samples {model} {version}", told)
+
+    def rows(self, model: str, version: str, names: list[list[str]], inputs: list[Rows], outputs: list[Rows]) -> None:
+        """Hand over rows that were gathered to learn from."""
+        told = {"type": "rows", "model": model, "version": version, "names": names}
+        self._put(f"rows {model} {version}", {**told, "inputs": rows_out(inputs), "outputs": rows_out(outputs)})
 
     async def load(self, model: str, config: str | None) -> None:
         """Have a model loaded by every worker; raises what the control process answers."""

@@ -2,14 +2,18 @@
 
 import asyncio
 import json
+from base64 import b64decode, b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from penstock.core.desired import Desired, ModelSpec, State, VersionSpec, VersionStatus
+import numpy as np
+
+from penstock.core.desired import Desired, ModelSpec, State, VersionSpec, VersionStatus, WatchSpec
 from penstock.core.errors import KINDS, Fault, Internal
 from penstock.core.routing import stored_in, stored_out
 from penstock.core.signature import TensorSpec
+from penstock.monitor.columns import Rows
 from penstock.serving.feedback import Told
 
 Message = dict[str, Any]
@@ -88,7 +92,9 @@ def _model_in(values: Message) -> ModelSpec:
 
 
 def _version_in(values: Message) -> VersionSpec:
-    return VersionSpec(**{**values, "files": tuple((path, digest) for path, digest in values["files"])})
+    files = tuple((path, digest) for path, digest in values["files"])
+    watch = WatchSpec(**{**values["watch"], "names": tuple(values["watch"]["names"])})
+    return VersionSpec(**{**values, "files": files, "watch": watch})
 
 
 def status_out(status: VersionStatus) -> Message:
@@ -114,6 +120,19 @@ def told_out(told: Sequence[Told]) -> list[list[Any]]:
 def told_in(values: Iterable[Sequence[Any]]) -> list[Told]:
     """What was told of answers, from its JSON values."""
     return [Told(*one) for one in values]
+
+
+def rows_out(rows: Sequence[Rows]) -> Message:
+    """Rows that were gathered, one below the other, as JSON values."""
+    numbers = np.concatenate([one.numbers for one in rows]).astype("<f8")
+    labels = [[str(value) for one in rows for value in one.labels[index]] for index in range(len(rows[0].labels))]
+    return {"rows": len(numbers), "numbers": b64encode(numbers.tobytes()).decode(), "labels": labels}
+
+
+def rows_in(values: Message) -> Rows:
+    """Rows that were gathered, from their JSON values."""
+    numbers = np.frombuffer(b64decode(values["numbers"]), "<f8").reshape(values["rows"], -1)
+    return Rows(numbers, tuple(values["labels"]))
 
 
 def fault_out(fault: Fault | None) -> Message:

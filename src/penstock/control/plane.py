@@ -3,8 +3,9 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from penstock.control import readings, view
@@ -19,7 +20,7 @@ from penstock.control.runtime import Instance
 from penstock.control.supervisor import Reason, Supervisor
 from penstock.core.desired import Desired, VersionStatus
 from penstock.core.errors import Fault, NotFound
-from penstock.monitor.counters import BLOCKS, READY, STATE_NAMES, Totals
+from penstock.monitor.counters import BLOCKS, READY, STATE_NAMES, Totals, Words
 from penstock.telemetry.metrics import Reading
 
 log = logging.getLogger("penstock.control")
@@ -61,12 +62,13 @@ class ControlPlane:
         self._draining = False
         self._tasks: list[asyncio.Task[None]] = []
         self._complaint = ""
+        self._gathered: Callable[[Message], None] = lambda _: None
         self._measured: list[Callable[[], Iterable[Reading]]] = []
         stored = instance.read("ledger")
         self._tally = readings.tally_in(stored.get("tally", {}))
         self.desk = Desk(source, self, ledger_in(stored.get("ledger", {})), BLOCKS - 1, options.load_s)
         self._supervisor = Supervisor(self._slots, self._start_worker, self._lost, time.monotonic_ns)
-        listeners = Listeners(self.desk.changed, self._loaded, self._parted)
+        listeners = Listeners(self.desk.changed, self._loaded, self._parted, self._take_rows)
         self._channel = Channel(instance.socket, self._is_worker, self.desk, listeners)
 
     # Life.
@@ -207,6 +209,37 @@ class ControlPlane:
             else (0, "absent")
             for process, slot in zip(self._supervisor.processes(), self._slots, strict=True)
         ]
+
+    def gather(self, gathered: Callable[[Message], None]) -> None:
+        """Have rows that workers gathered handed over from now on."""
+        self._gathered = gathered
+
+    def _take_rows(self, told: Message) -> None:
+        self._gathered(told)
+
+    def feature_names(self, model: str, version: str) -> Sequence[str]:
+        """What a version's graph calls its features, if it says."""
+        placed = self.desk.placed(model, version)
+        facts = {} if placed is None or placed.report is None else placed.report.facts
+        return facts.get("feature_names") or ()
+
+    def graph(self, model: str, version: str) -> tuple[Path, str] | None:
+        """A version's graph on this machine, and its configuration."""
+        placed = self.desk.placed(model, version)
+        return None if placed is None else (Path(placed.path), placed.config)
+
+    def renew(self) -> None:
+        """Tell the workers what is different now."""
+        self.desk.renew()
+
+    def regions(self, offset: int, size: int) -> list[Words]:
+        """A region of every worker's words."""
+        return [slot.region(offset, size) for slot in self._slots]
+
+    def clear_region(self, offset: int, size: int) -> None:
+        """Zero a region in every slot, before it is given to another reference."""
+        for slot in self._slots:
+            slot.region(offset, size)[:] = 0
 
     def measure(self, readings: Callable[[], Iterable[Reading]]) -> None:
         """Have further readings told from now on."""

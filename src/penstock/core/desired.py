@@ -16,13 +16,28 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class WatchSpec:
+    """How a version's rows are watched: against the reference in the file at ``path``, counted in the words from
+    ``offset`` on; or, without one (""), gathered until there are ``learn`` of them. ``sample`` is the share counted."""
+
+    path: str = ""
+    digest: str = ""
+    offset: int = 0
+    size: int = 0
+    sample: float = 1.0
+    learn: int = 0
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class VersionSpec:
     """One version to serve: where its graph lies, how to serve it, and the counter block that is its own.
 
     ``config`` is the model configuration in protobuf JSON form ("" = derived from the graph); ``tag``
     changes when the file or the configuration does, so that a changed version is loaded anew. ``folder``
     is the model's own folder, where label and warm-up files lie. ``files`` are the paths below ``root`` and
-    their SHA-256 (hex), to be checked before loading; ``probes`` (JSON) is what the graph must answer.
+    their SHA-256 (hex), to be checked before loading; ``probes`` (JSON) is what the graph must answer; ``watch`` is how
+    its rows are watched, which can change while it serves.
     """
 
     version: str
@@ -34,6 +49,7 @@ class VersionSpec:
     root: str = ""
     files: tuple[tuple[str, str], ...] = ()
     probes: str = ""
+    watch: WatchSpec = WatchSpec()
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,8 +72,13 @@ BLOCK_WORDS = _LABELS + len(LABEL_WORDS)
 
 HEADER_WORDS = 64
 BLOCKS = 1024
-SLOT_BYTES = 8 * (HEADER_WORDS + BLOCKS * BLOCK_WORDS)
+REGION_WORDS = 1 << 19
+"""Words for the columns of rows, given out version by version; see ``monitor.rows``."""
 
+REGION_START = HEADER_WORDS + BLOCKS * BLOCK_WORDS
+SLOT_BYTES = 8 * (REGION_START + REGION_WORDS)
+
+_DROPPED = _SHADOW + SHADOW_WORDS.index("dropped")
 _MAX_ABS_DIFF = _SHADOW + SHADOW_WORDS.index("max_abs_diff")
 _SUMS = (
     _SHADOW + SHADOW_WORDS.index("sum_abs_diff"),
@@ -153,6 +158,12 @@ class BlockWriter:
         """A request is to be run once more by this version as a shadow; ``shadow`` says in time what became of it."""
         self._words[_SHADOW] += 1
 
+    def mirrored_in_vain(self) -> None:
+        """The same, where there is no room for it."""
+        words = self._words
+        words[_SHADOW] += 1
+        words[_DROPPED] += 1
+
     def shadow(self, word: str, count: int = 1) -> None:
         """Add to one of ``SHADOW_WORDS``."""
         self._words[_SHADOW + SHADOW_WORDS.index(word)] += count
@@ -215,6 +226,10 @@ class Slot:
         """The words of a block, as they stand now (a view)."""
         start = HEADER_WORDS + index * BLOCK_WORDS
         return self._array[start : start + BLOCK_WORDS]
+
+    def region(self, offset: int, size: int) -> Words:
+        """A part of the words for columns (a view); only the slot's worker may write to it."""
+        return self._array[REGION_START + offset : REGION_START + offset + size]
 
     def take_over(self, pid: int) -> None:
         """Begin a new worker's life in this slot: its gauges start at zero, the counters go on."""
@@ -315,6 +330,15 @@ class Totals:
             if histogram.count:
                 yield route, protocol, histogram
 
+    def quantiles_ms(self) -> dict[str, float | int]:
+        """Durations of all requests, milliseconds: quantiles between bucket edges, evenly on a logarithmic scale."""
+        buckets = [sum(column) for column in zip(*(one.buckets for _, _, one in self.durations()), strict=True)]
+        total = sum(buckets)
+        found: dict[str, float | int] = {"count": total}
+        for name, share in (("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p999", 0.999)):
+            found[name] = round(_quantile_ns(buckets, share * total) / 1e6, 4) if total else 0.0
+        return found
+
     def stage(self, name: str) -> Histogram:
         """Durations of one stage of all successful requests, nanoseconds."""
         return self._histogram(_STAGE + STAGES.index(name) * LATENCY_WORDS, LATENCY_WORDS)
@@ -396,6 +420,17 @@ class Totals:
 
     def _histogram(self, base: int, words: int) -> Histogram:
         return Histogram(tuple(self._words[base : base + words - 1]), self._words[base + words - 1])
+
+
+def _quantile_ns(buckets: list[int], rank: float) -> float:
+    seen = 0
+    for index, count in enumerate(buckets):
+        if count and seen + count >= rank:
+            high = LATENCY_EDGES_NS[min(index, len(LATENCY_EDGES_NS) - 1)]
+            low = LATENCY_EDGES_NS[index - 1] if 0 < index < len(LATENCY_EDGES_NS) else high / 2
+            return float(low * (high / low) ** ((rank - seen) / count))
+        seen += count
+    return float(LATENCY_EDGES_NS[-1])
 
 
 def _series() -> Iterator[tuple[str, str]]:

@@ -1,5 +1,6 @@
 """Looks at a graph without running it: the checker's rules, and weights in other files strictly beneath its folder."""
 
+import json
 import stat
 from collections import Counter
 from collections.abc import Iterator
@@ -10,9 +11,12 @@ import onnx
 from onnx import checker
 
 from penstock.core.errors import Refused
+from penstock.core.texts import is_readable
 
 MOST_OPS = 500
 LONGEST_REASON = 400
+LONGEST_NAME = 100
+MOST_METADATA = 64 << 10
 _CHECKED_INLINE = (2 << 30) - (64 << 20)
 """A graph of more bytes cannot be checked from memory; the runtime cannot load one either."""
 
@@ -41,7 +45,27 @@ def inspect(graph: Path, folder: Path | None) -> dict[str, Any]:
         "producer": " ".join(f"{model.producer_name} {model.producer_version}".split())[:100],
         "opset": {entry.domain: entry.version for entry in list(model.opset_import)[:50]},
         "ops": dict(ops.most_common(MOST_OPS)),
+        **_feature_names(model),
     }
+
+
+def feature_names(graph: Path) -> list[str]:
+    """What a graph calls its features, empty if it does not say."""
+    try:
+        return _feature_names(onnx.load(str(graph), load_external_data=False)).get("feature_names", [])
+    except Exception:  # it is no graph: whoever loads it says so
+        return []
+
+
+def _feature_names(model: Any) -> dict[str, list[str]]:
+    """What the graph's metadata calls the features: a JSON list under ``feature_names``."""
+    text = next((entry.value for entry in model.metadata_props if entry.key == "feature_names"), "")
+    try:
+        names = json.loads(text) if 0 < len(text) <= MOST_METADATA else []
+    except (ValueError, RecursionError):
+        return {}
+    sound = isinstance(names, list) and all(isinstance(one, str) and is_readable(one) for one in names)
+    return {"feature_names": [name[:LONGEST_NAME] for name in names]} if sound and names else {}
 
 
 def weight_files(graph: Path) -> list[str]:

@@ -2,7 +2,7 @@
 
 from sqlalchemy import JSON, BigInteger, Boolean, Column, Float, Integer, MetaData, String, Table, Text
 
-REVISIONS = ("0001", "0002")
+REVISIONS = ("0001", "0002", "0003")
 """Every migration there has been, oldest first; the last is the shape below."""
 
 _Long = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows by INTEGER alone
@@ -132,3 +132,22 @@ events = Table(
     sqlite_autoincrement=True,
 )
 """What happened, as the CloudEvents it is told as."""
+
+references = Table(
+    "references",
+    metadata,
+    Column("model", String(128), primary_key=True),
+    Column("version", String(64), primary_key=True),
+    Column("digest", String(80), nullable=False),
+    Column("source", String(16), nullable=False),
+    Column("document", _Json, nullable=False),
+)
+"""What each version's data looked like."""
+
+policies = Table(
+    "policies",
+    metadata,
+    Column("model", String(128), primary_key=True),
+    Column("document", _Json, nullable=False),
+)
+"""What is to be watched of each model."""

@@ -152,6 +152,8 @@ class DataPlane:
         )
         for follower in call.followers:
             follower.offer(call)
+        if call.served.watch is not None:
+            call.served.watch.offer(call)
 
     def refuse(self, answer: Answer | None, transport: Transport, outcome: str, began_ns: int) -> None:
         """Count a request that was refused before it became a call; ``answer`` is None if no version was found."""

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from penstock.core.desired import Desired, ModelSpec, State, VersionSpec, VersionStatus
@@ -17,13 +18,17 @@ from penstock.core.options import ModelOptions
 from penstock.engine import model as engine
 from penstock.engine.model import Model
 from penstock.engine.probe import compare
+from penstock.monitor.columns import Rows, input_columns, output_columns
 from penstock.monitor.counters import Slot
+from penstock.monitor.reference import reference_in
+from penstock.monitor.rows import RowCounter
 from penstock.registry import model_config
 from penstock.registry.blobs import hash_file
 from penstock.serving.catalogue import Catalogue, Surroundings, model_entry
 from penstock.serving.dataplane import DataPlane
 from penstock.serving.served import Identity, Served
 from penstock.serving.shadow import ShadowLane
+from penstock.serving.watch import Learner, RowWatch
 
 log = logging.getLogger("penstock.serving")
 
@@ -35,16 +40,26 @@ QUIET = 10
 
 Key = tuple[str, str]
 OnStatus = Callable[[tuple[VersionStatus, ...]], None]
+OnRows = Callable[[str, str, list[list[str]], list[Rows], list[Rows]], None]
+"""Takes a model, a version, the names of its columns, and the rows that were gathered of its inputs and outputs."""
 
 
 class Loader:
     """Holds the loaded versions of one worker and works through desired states, one after the other."""
 
-    def __init__(self, plane: DataPlane, slot: Slot, threads: int, on_status: OnStatus) -> None:
+    def __init__(
+        self,
+        plane: DataPlane,
+        slot: Slot,
+        threads: int,
+        on_status: OnStatus,
+        on_rows: OnRows = lambda *_: None,
+    ) -> None:
         self._plane = plane
         self._slot = slot
         self._threads = threads
         self._on_status = on_status
+        self._on_rows = on_rows
         self._served: dict[Key, Served] = {}
         self._statuses: dict[Key, VersionStatus] = {}
         self._closing: set[asyncio.Task[None]] = set()
@@ -65,6 +80,8 @@ class Loader:
                     await self._load(desired, model, version)
             leaving = [key for key in self._served if key not in wanted and not self._keeps_available(desired, key)]
             leftover = [self._served.pop(key) for key in leaving]
+            for key, version in wanted.items():
+                self._watch(key, version)
             self._forget_statuses({*wanted, *self._served})
             self._publish(desired)
             for served in leftover:
@@ -135,6 +152,30 @@ class Loader:
         loaded = await loop.run_in_executor(self._quiet, self._load_quietly, spec, options)
         config = model_config.describe(model, options, loaded.signature, spec.config)
         return Served(Identity(model, spec.version), loaded, options, config, self._slot.block(spec.block))
+
+    def _watch(self, key: Key, spec: VersionSpec) -> None:
+        """Have a version's rows counted as it is wanted now."""
+        served = self._served.get(key)
+        if served is None or served.watched_as == (spec.watch, spec.block):
+            return
+        served.watched_as = spec.watch, spec.block
+        served.watch = None
+        signature, wanted = served.signature, spec.watch
+        columns = (
+            input_columns(signature.inputs, signature.batching, wanted.names),
+            output_columns(signature.outputs, signature.batching),
+        )
+        try:
+            if wanted.path:
+                reference = reference_in(json.loads(Path(wanted.path).read_text()))
+                region = self._slot.region(wanted.offset, wanted.size)
+                served.watch = RowWatch(RowCounter(reference, region, columns, wanted.sample))
+            elif wanted.learn:
+                names = [[*side.numbers, *side.labels] for side in columns]
+                learned = partial(self._on_rows, *key, names)
+                served.watch = RowWatch(Learner(columns, wanted.learn, learned))
+        except (OSError, ValueError, KeyError):
+            log.exception("model %s version %s is not watched: its reference cannot be read", *key)
 
     def _load_quietly(self, spec: VersionSpec, options: ModelOptions) -> Model:
         """Load what was admitted, and nothing else: its files by their digests, its answers by what they were."""

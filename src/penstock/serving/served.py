@@ -9,6 +9,7 @@ from time import monotonic_ns
 from typing import Any
 
 from penstock.core.classification import top_classes
+from penstock.core.desired import WatchSpec
 from penstock.core.errors import Cancelled, DeadlineExceeded, Fault, Internal
 from penstock.core.options import ModelOptions
 from penstock.core.placement import LONG_NS, PENALTY_NS, runs_inline
@@ -18,6 +19,7 @@ from penstock.monitor.counters import BlockWriter
 from penstock.serving.calls import Call, Done, OutputWish
 from penstock.serving.lane import Lane
 from penstock.serving.shadow import Load, ShadowLane
+from penstock.serving.watch import RowWatch
 
 log = logging.getLogger("penstock.serving")
 
@@ -50,6 +52,8 @@ class Served:
         self._all_outputs = [spec.name for spec in model.signature.outputs]
         self._all_datatypes = [spec.datatype for spec in model.signature.outputs]
         self.shadow: ShadowLane | None = None
+        self.watch: RowWatch | None = None
+        self.watched_as: tuple[WatchSpec, int] | None = None
         self._off_loop_until_ns = 0
         self._active = 0
         self._idle = asyncio.Event()

@@ -37,10 +37,15 @@ SAMPLES = 16
 SAMPLE_ELEMENTS = 4096
 """Larger inputs and outputs are not kept as samples."""
 
-IDLE_SHARE, BUSY_SHARE = 0.25, 0.01
+IDLE_SHARE, BUSY_SHARE = 0.25, 0.005
 IDLE, BUSY = 0.25, 0.75
 """What part of the time the thread may hold the interpreter while the event loop is less busy than ``IDLE`` or busier
 than ``BUSY``; in between, in proportion."""
+
+HANDOVER_NS = 300_000
+"""What the thread costs a busy event loop each time besides: the interpreter goes there and back twice."""
+
+LONGEST_REST_S = 1.0
 
 Load = Callable[[], float]
 """How busy the event loop is, 0 to 1."""
@@ -70,9 +75,14 @@ class Mirror:
         self._share = share
 
     def offer(self, call: Call) -> None:
-        """Take an answered call, by chance."""
-        if self._share >= 1.0 or random() < self._share:
-            self._lane.offer(call)
+        """Take an answered call, by chance; where there is no room, which is when the loop has most to do, at once."""
+        if self._share < 1.0 and random() >= self._share:
+            return
+        lane = self._lane
+        if lane.taken - lane.ended >= MOST_WAITING:
+            lane.refuse()
+        else:
+            lane.offer(call)
 
 
 class ShadowLane:
@@ -83,8 +93,9 @@ class ShadowLane:
         self._load = load
         self._arrived: list[Call] = []
         self._queue: SimpleQueue[Call | None] = SimpleQueue()
-        self._taken = self._taken_bytes = 0  # the loop's
-        self._ended = self._ended_bytes = 0  # the thread's
+        self.taken = self._taken_bytes = 0  # the loop's
+        self.ended = self._ended_bytes = 0  # the thread's
+        self.refuse = served.block.mirrored_in_vain
         self._running: tuple[int, Interrupt] | None = None
         self._thread: threading.Thread | None = None
         self._watching = False
@@ -98,17 +109,12 @@ class ShadowLane:
 
     def offer(self, call: Call) -> None:
         """Take a call for a second run, or drop it; never waits and never fails."""
-        block = self._served.block
-        block.mirrored()
         size = sum(tensor.data.nbytes for tensor in call.tensors)
-        if (
-            self._closing
-            or self._taken - self._ended >= MOST_WAITING
-            or self._taken_bytes - self._ended_bytes + size > MOST_BYTES
-        ):
-            block.shadow("dropped")
+        if self._closing or self._taken_bytes - self._ended_bytes + size > MOST_BYTES:
+            self.refuse()
             return
-        self._taken += 1
+        self._served.block.mirrored()
+        self.taken += 1
         self._taken_bytes += size
         if not self._arrived:
             asyncio.get_running_loop().call_soon(self._hand_over)  # after the answers of this turn are written
@@ -142,7 +148,7 @@ class ShadowLane:
         running = self._running
         if running is not None and time.monotonic_ns() - running[0] > DEADLINE_NS:
             running[1].stop()
-        self._watching = self._taken > self._ended and not self._closing
+        self._watching = self.taken > self.ended and not self._closing
         if self._watching:
             asyncio.get_running_loop().call_later(LOOK_S, self._watch)
 
@@ -155,15 +161,17 @@ class ShadowLane:
                 elsewhere = self._pair(call, began)
             except Exception:
                 log.exception("a shadow could not be compared")
-            self._ended += 1
+            self.ended += 1
             self._ended_bytes += sum(tensor.data.nbytes for tensor in call.tensors)
             held = time.monotonic_ns() - began - elsewhere
             del call
             if not self._closing:
-                time.sleep(held * (1 / share_at(self._load()) - 1) / 1e9)
+                load = self._load()
+                cost = held + HANDOVER_NS * load
+                time.sleep(min(LONGEST_REST_S, cost * (1 / share_at(load) - 1) / 1e9))
 
     def _pair(self, call: Call, began: int) -> int:
-        """Run and compare one call; nanoseconds of it that the model itself took."""
+        """Run and compare one call; nanoseconds of it in which the interpreter was free, 0 if that is not known."""
         block = self._served.block
         if self._closing or began - call.ran_ns > DEADLINE_NS:
             block.shadow("missed")
@@ -174,7 +182,7 @@ class ShadowLane:
             outputs, took = self._served.rerun(call, interrupt)
         except Exception:  # a fault, or whatever else a model does
             block.shadow("missed")
-            return time.monotonic_ns() - began
+            return 0
         finally:
             self._running = None
         difference = compared(call.outputs, outputs)

@@ -109,6 +109,51 @@ ROLLOUT_LOG_EVIDENCE = Metric(
     ("model", "version", "guard"),
     "Natural logarithm of the e-value against the canary, by guard.",
 )
+FEATURE_BINS = Metric(
+    "feature_bin_total", Kind.COUNTER, ("model", "version", "feature", "bin"), "Rows counted in each bin of an input."
+)
+FEATURE_REFERENCE = Metric(
+    "feature_reference_ratio",
+    Kind.GAUGE,
+    ("model", "version", "feature", "bin"),
+    "Share of the reference's rows in each bin of an input.",
+)
+OUTPUT_BINS = Metric(
+    "output_bin_total", Kind.COUNTER, ("model", "version", "output", "bin"), "Rows counted in each bin of an output."
+)
+OUTPUT_REFERENCE = Metric(
+    "output_reference_ratio",
+    Kind.GAUGE,
+    ("model", "version", "output", "bin"),
+    "Share of the reference's rows in each bin of an output.",
+)
+DRIFT_LOG_EVIDENCE = Metric(
+    "drift_log_evidence",
+    Kind.GAUGE,
+    ("model", "version", "feature"),
+    "Natural logarithm of the evidence that an input or output has changed, since the last alarm.",
+)
+DRIFT_SCORE = Metric(
+    "drift_score",
+    Kind.GAUGE,
+    ("model", "version", "feature", "statistic"),
+    "How far the window lies from the reference, by statistic: psi or js.",
+)
+DRIFT_STATE = Metric("drift_state", Kind.GAUGE, ("model", "version", "feature"), "1 while an input or output drifts.")
+DRIFT_ALARMS = Metric("drift_alarms_total", Kind.COUNTER, ("model", "version"), "Alarms since the monitor began.")
+QUALITY_VIOLATIONS = Metric(
+    "quality_violations_total",
+    Kind.COUNTER,
+    ("model", "version", "feature", "kind"),
+    "Values that were not sound, by kind: missing, non_finite, out_of_range or unseen.",
+)
+MONITOR_ROWS = Metric("monitor_rows_total", Kind.COUNTER, ("model", "version"), "Rows that the monitor counted.")
+MONITOR_DROPPED = Metric(
+    "monitor_dropped_total",
+    Kind.COUNTER,
+    ("model", "version", "reason"),
+    "Rows that the monitor had no room for.",
+)
 WORKER_RESTARTS = Metric(
     "worker_restarts_total",
     Kind.COUNTER,
@@ -134,6 +179,17 @@ METRICS: tuple[Metric, ...] = (
     SHADOW_DISAGREEMENTS,
     ROLLOUT_STATE,
     ROLLOUT_LOG_EVIDENCE,
+    FEATURE_BINS,
+    FEATURE_REFERENCE,
+    OUTPUT_BINS,
+    OUTPUT_REFERENCE,
+    DRIFT_LOG_EVIDENCE,
+    DRIFT_SCORE,
+    DRIFT_STATE,
+    DRIFT_ALARMS,
+    QUALITY_VIOLATIONS,
+    MONITOR_ROWS,
+    MONITOR_DROPPED,
     WORKER_RESTARTS,
 )
 """Everything there is, in the order it is exposed."""

@@ -254,3 +254,22 @@ class MemoryTrials:
     async def act(self, model: str, trial_id: str, verb: str, by: By) -> Document:
         self.trials[trial_id] = {**await self.one(model, trial_id), "verb": verb, "by": [by.actor, by.reason]}
         return self.trials[trial_id]
+
+
+class MemoryMonitor:
+    """A monitor that says what it was asked; see ``traffic.Monitor``."""
+
+    async def document(self, model: str, version: str | None) -> Document:
+        return {"model": model, "version": version}
+
+    async def policy(self, model: str) -> Document:
+        return {"monitor": {"sample": 1.0}}
+
+    async def set_policy(self, model: str, document: Document, by: By, if_revision: int | None = None) -> Document:
+        return {**document, "by": [by.actor, by.reason], "revision": (if_revision or 0) + 1}
+
+    async def learn(self, model: str, version: str, chunks: AsyncIterator[bytes], by: By) -> Document:
+        content = b"".join([chunk async for chunk in chunks])
+        if not content:
+            raise InvalidInput("no data")
+        return {"digest": hashlib.sha256(content).hexdigest(), "revision": 3}

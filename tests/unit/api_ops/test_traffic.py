@@ -55,3 +55,15 @@ def test_events_as_a_stream_from_the_last_one_heard(client: Client) -> None:
     assert [block[0] for block in blocks] == ["id: 2", "id: 3"]
     assert blocks[0][1] == "event: io.penstock.test.v1"
     assert json.loads(blocks[0][2].removeprefix("data: "))["sequence"] == 2
+
+
+def test_the_monitor_is_asked_and_told(client: Client) -> None:
+    assert client.get("/admin/v1/models/m/monitor").json() == {"model": "m", "version": None}
+    assert client.get("/admin/v1/models/m/monitor?version=2").json()["version"] == "2"
+    assert client.get("/admin/v1/models/m/policy").json() == {"monitor": {"sample": 1.0}}
+    policy = {"monitor": {"sample": 0.5}, "reason": "less"}
+    answer = client.request("PUT", "/admin/v1/models/m/policy", {"if-match": '"4"'}, policy)
+    assert (answer.status_code, answer.headers["etag"], answer.json()["by"]) == (200, '"5"', ["anonymous", "less"])
+    made = client.request("PUT", "/admin/v1/models/m/versions/1/reference", body=b"a,b")
+    assert (made.status_code, made.headers["etag"]) == (201, '"3"')
+    assert client.request("PUT", "/admin/v1/models/m/versions/1/reference", body=b"").status_code == 400

@@ -1,4 +1,4 @@
-"""The admin API's calls on traffic: routes, shadows, rollouts and events; words of HTTP to calls, and back."""
+"""The admin API's calls on traffic and its monitor: routes, trials, references, events; words of HTTP to calls."""
 
 import asyncio
 import json
@@ -11,7 +11,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from penstock.api.ops.answers import Json, joined, revised
-from penstock.api.ops.incoming import anything, by, count, document, if_revision
+from penstock.api.ops.incoming import anything, by, chunks, count, document, if_revision
 from penstock.core.errors import Fault, InvalidInput
 from penstock.registry.records import By
 
@@ -58,13 +58,30 @@ class Trials(Protocol):
         """Do something to one."""
 
 
+class Monitor(Protocol):
+    """What it asks of the monitor."""
+
+    async def document(self, model: str, version: str | None) -> Document:
+        """What is said of a version, or of each."""
+
+    async def policy(self, model: str) -> Document:
+        """What is watched of a model."""
+
+    async def set_policy(self, model: str, document: Document, by: By, if_revision: int | None = None) -> Document:
+        """Change it."""
+
+    async def learn(self, model: str, version: str, chunks: AsyncIterator[bytes], by: By) -> Document:
+        """Make a version's reference of training data."""
+
+
 @dataclass(frozen=True, slots=True)
 class Sides:
-    """Everything that decides who answers."""
+    """Everything that decides who answers, and what watches the answers."""
 
     traffic: Traffic
     rollouts: Trials
     experiments: Trials
+    monitor: Monitor
 
 
 def routes(sides: Sides) -> list[Route]:
@@ -78,6 +95,7 @@ def routes(sides: Sides) -> list[Route]:
         ("GET", "/models/{model}/shadow/{version}", calls.shadow),
         *rollouts.table(),
         *experiments.table(),
+        *_MonitorCalls(sides.monitor).table(),
         ("GET", "/events", calls.events),
     ]
     return joined(table)
@@ -115,6 +133,38 @@ class _TrialCalls:
         names = request.path_params
         body = await document(request, "reason")
         return revised(await self._trials.act(names["model"], names["id"], names["verb"], by(request, body)))
+
+
+class _MonitorCalls:
+    """The calls on the monitor."""
+
+    def __init__(self, monitor: Monitor) -> None:
+        self._monitor = monitor
+
+    def table(self) -> list[tuple[str, str, Any]]:
+        """Method, path and call."""
+        return [
+            ("GET", "/models/{model}/monitor", self.document),
+            ("GET", "/models/{model}/policy", self.policy),
+            ("PUT", "/models/{model}/policy", self.set_policy),
+            ("PUT", "/models/{model}/versions/{version}/reference", self.learn),
+        ]
+
+    async def document(self, request: Request) -> Response:
+        version = request.query_params.get("version") or None
+        return Json(await self._monitor.document(request.path_params["model"], version))
+
+    async def policy(self, request: Request) -> Response:
+        return Json(await self._monitor.policy(request.path_params["model"]))
+
+    async def set_policy(self, request: Request) -> Response:
+        body = await anything(request)
+        model, revision = request.path_params["model"], if_revision(request)
+        return revised(await self._monitor.set_policy(model, body, by(request, body), revision))
+
+    async def learn(self, request: Request) -> Response:
+        names = request.path_params
+        return revised(await self._monitor.learn(names["model"], names["version"], chunks(request), by(request)), 201)
 
 
 class _Calls:

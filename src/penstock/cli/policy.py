@@ -1,0 +1,66 @@
+"""`penstock policy`: what is to be watched of a model."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from penstock.cli.client import Document
+from penstock.cli.console import Exit, fail, print_json, say
+from penstock.cli.models import AsJson, Name, Reason, Url, Where
+from penstock.cli.route import gateway
+
+File = Annotated[Path, typer.Argument(help="The policy, as YAML or JSON.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs to the command line."""
+    group = typer.Typer(no_args_is_help=True, help="Show, set and check what is watched of a model.")
+    group.command("show")(show)
+    group.command("set")(set_)
+    group.command("check")(check)
+    app.add_typer(group, name="policy")
+
+
+def show(name: Name, url: Url = None, registry: Where = None, as_json: AsJson = False) -> None:
+    """Show a model's policy."""
+    with gateway(url, registry) as found:
+        document = found.policy(name)
+    _told(document, as_json)
+
+
+def set_(
+    name: Name, file: File, reason: Reason = "", url: Url = None, registry: Where = None, as_json: AsJson = False
+) -> None:
+    """Replace a model's policy."""
+    document = _read(file)
+    with gateway(url, registry) as found:
+        after = found.set_policy(name, {**document, "reason": reason})
+    _told(after, as_json)
+
+
+def check(file: File) -> None:
+    """Say whether a file is a policy; exit 2 if it is not."""
+    _read(file)
+    say(f"{file} is a policy")
+
+
+def _read(file: Path) -> Document:
+    from penstock.config import ConfigFault, read_document
+    from penstock.core.errors import InvalidInput
+    from penstock.core.policies import policy_in
+
+    try:
+        document = read_document(file, "the policy")
+        policy_in(document)
+    except (ConfigFault, InvalidInput) as fault:
+        fail(str(fault), Exit.USAGE)
+    return document
+
+
+def _told(document: Document, as_json: bool) -> None:
+    if as_json:
+        print_json(document)
+        return
+    for word, value in document["monitor"].items():
+        typer.echo(f"{word}: {value:g}")

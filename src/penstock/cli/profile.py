@@ -1,0 +1,53 @@
+"""`penstock profile`: make a reference of training data, for the monitor to measure by."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from penstock.cli.console import Exit, fail, print_json, say
+from penstock.cli.models import AsJson, progress
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb to the command line."""
+    app.command()(profile)
+
+
+def profile(
+    data: Annotated[Path, typer.Argument(help="Training data: CSV, Parquet or npz.")],
+    model: Annotated[Path, typer.Option(help="The ONNX graph that was trained on it.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Where to write the reference.")],
+    config: Annotated[Path | None, typer.Option(help="The model's configuration (config.pbtxt).")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run the model over its training data, and keep bins and counts, but no row of it."""
+    from penstock.core.errors import Fault
+    from penstock.engine import model as engine
+    from penstock.monitor.profile import profile as made
+    from penstock.monitor.reference import reference_out
+    from penstock.monitor.tables import read_table
+    from penstock.registry import inspection, model_config
+
+    try:
+        stated = "" if config is None else config.read_text()
+        text = model_config.parse_json(stated) if stated.lstrip().startswith("{") else model_config.parse_text(stated)
+        options = model_config.read(text, (config or model).parent)
+        names = inspection.feature_names(model)
+        table = read_table(data)
+        loaded = engine.load(model, options, threads=1)
+        with progress(data.name) as tell:
+            reference = made(table, loaded, names, tell)
+        output.write_text(json.dumps(reference_out(reference)) + "\n")
+    except Fault as fault:
+        fail(str(fault), Exit.USAGE)
+    except OSError as error:
+        fail(f"{error.filename}: {(error.strerror or 'error').lower()}", Exit.USAGE)
+    if as_json:
+        print_json({"digest": reference.digest, "rows": reference.rows, "file": str(output)})
+        return
+    say(f"{reference.rows} rows, {len(reference.inputs)} inputs, {len(reference.outputs)} outputs")
+    if reference.is_small:
+        say("that is few: its own noise widens every threshold; 10000 rows or more are better")
+    typer.echo(reference.digest)

@@ -1,0 +1,458 @@
+"""Watches every version's rows: gives each its reference and its words, and says what was counted means.
+
+References and policies lie in the registry's database; what is known of them is kept beside it, so that watching goes
+on while the database is away. A version without a reference learns one from its first rows.
+"""
+
+import asyncio
+import json
+import logging
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from penstock.control.messages import Message, rows_in
+from penstock.control.profiling import profiled
+from penstock.control.runtime import write_atomically
+from penstock.core.desired import Desired, VersionSpec, VersionStatus, WatchSpec
+from penstock.core.drift import State
+from penstock.core.errors import Fault, InvalidInput, NotFound, NotReady
+from penstock.core.policies import MonitorPolicy, policy_in, policy_out
+from penstock.monitor.columns import Rows
+from penstock.monitor.counters import REGION_WORDS, Totals, Words
+from penstock.monitor.profile import joined
+from penstock.monitor.reference import LIVE, Reference, build, reference_in, reference_out
+from penstock.monitor.rows import Counted, Layout
+from penstock.monitor.verdicts import Turn, VersionMonitor, violations
+from penstock.registry.monitored import MonitorStore, ReferenceRecord
+from penstock.registry.records import By, Document
+from penstock.registry.traffic import Event, TrafficStore
+from penstock.telemetry import metrics
+from penstock.telemetry.metrics import Point, Reading
+
+log = logging.getLogger("penstock.control")
+
+LOOK_S = 1.0
+LEARNING_S = 30.0
+"""Rows of some workers are waited for that long after the first worker's."""
+
+THREADS = 2
+MONITOR = "monitor"
+T = TypeVar("T")
+Key = tuple[str, str]
+Names = tuple[Sequence[str], Sequence[str]]
+"""Of the inputs' and the outputs' columns, numbers first."""
+
+
+class Fleet(Protocol):
+    """What is asked of this gateway's workers."""
+
+    @property
+    def workers(self) -> int:
+        """How many there should be."""
+
+    @property
+    def desired(self) -> Desired:
+        """What they are to serve."""
+
+    def statuses(self) -> list[VersionStatus]:
+        """Every version of every model."""
+
+    def feature_names(self, model: str, version: str) -> Sequence[str]:
+        """What a version's graph calls its features."""
+
+    def graph(self, model: str, version: str) -> tuple[Path, str] | None:
+        """A version's graph, and its configuration (protobuf JSON)."""
+
+    def regions(self, offset: int, size: int) -> list[Words]:
+        """A region of every worker's words."""
+
+    def clear_region(self, offset: int, size: int) -> None:
+        """Zero a region."""
+
+    def totals(self, model: str, version: str) -> Totals:
+        """What a version was counted by."""
+
+    def renew(self) -> None:
+        """Tell the workers what is different now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """Words that were given to a version's reference."""
+
+    digest: str
+    offset: int
+    size: int
+
+
+class Monitoring:
+    """One gateway's monitor; ``home`` keeps what is known of references, ``clock`` gives seconds since the epoch."""
+
+    def __init__(
+        self,
+        store: MonitorStore,
+        events: TrafficStore,
+        fleet: Fleet,
+        home: Path,
+        state: Path,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._store = store
+        self._events = events
+        self._fleet = fleet
+        self._home = home / "references"
+        self._state = state
+        self._clock = clock
+        self._threads = ThreadPoolExecutor(THREADS, "monitor")
+        self._references: dict[Key, Reference] = {}
+        self._digests: dict[Key, str] = {}
+        self._policies: dict[str, MonitorPolicy] = {}
+        self._regions: dict[Key, Region] = self._read_regions()
+        self._monitors: dict[Key, VersionMonitor] = {}
+        self._gathered: dict[Key, tuple[float, Names, list[tuple[Rows, Rows]]]] = {}
+        self._complaint = ""
+
+    # How versions are to be watched.
+
+    def decorate(self, desired: Desired) -> Desired:
+        """The desired state with how each version is watched."""
+        models = tuple(
+            replace(model, versions=tuple(self._watched(model.name, spec) for spec in model.versions))
+            for model in desired.models
+        )
+        return replace(desired, models=models)
+
+    def _watched(self, model: str, spec: VersionSpec) -> VersionSpec:
+        key, policy = (model, spec.version), self._policy(model)
+        names = tuple(self._fleet.feature_names(*key))
+        if key not in self._references:
+            quota = -(-policy.live_rows // max(1, self._fleet.workers))
+            return replace(spec, watch=WatchSpec(learn=quota, names=names))
+        region = self._region(key)
+        if region is None:
+            return spec
+        file = self._file(region.digest)
+        watch = WatchSpec(str(file), region.digest, region.offset, region.size, policy.sample, names=names)
+        return replace(spec, watch=watch)
+
+    def _region(self, key: Key) -> Region | None:
+        """The words of a version's reference; None when they have run out."""
+        known, digest = self._regions.get(key), self._digests[key]
+        if known is not None and known.digest == digest:
+            return known
+        size = Layout.of(self._references[key]).size
+        served = {(model.name, one.version) for model in self._fleet.desired.models for one in model.versions}
+        kept = {one: region for one, region in self._regions.items() if one != key and (one in served or not served)}
+        offset = _gap(kept.values(), size)
+        if offset is None:
+            log.error("model %s version %s is not watched: no room for its counts", *key)
+            return None
+        region = Region(digest, offset, size)
+        self._fleet.clear_region(offset, size)
+        self._regions = {**kept, key: region}
+        self._write_regions()
+        return region
+
+    def _policy(self, model: str) -> MonitorPolicy:
+        return self._policies.get(model, MonitorPolicy())
+
+    # What people ask for.
+
+    async def document(self, model: str, version: str | None) -> Document:
+        """What the monitor says of a version, or of each of a model's versions.
+
+        Raises:
+            NotFound: no such model or version.
+        """
+        served = [status.version for status in self._fleet.statuses() if status.model == model and status.version]
+        if not served:
+            raise NotFound(f"unknown model '{model[:128]}'")
+        if version is None:
+            return {"model": model, "versions": {one: self._document(model, one) for one in served}}
+        if version not in served:
+            raise NotFound(f"model '{model}' serves no version '{version[:64]}'")
+        return {"model": model, "version": version, **self._document(model, version)}
+
+    def _document(self, model: str, version: str) -> Document:
+        monitor, totals = self._monitors.get((model, version)), self._fleet.totals(model, version)
+        shadow = totals.shadow()
+        told = monitor.document() if monitor is not None else {"reference": None, "features": [], "outputs": []}
+        labels = totals.labels()
+        answered = labels["right"] + labels["wrong"]
+        return {
+            **told,
+            "latency": totals.quantiles_ms(),
+            "performance": {
+                "labels": int(answered),
+                "accuracy": labels["right"] / answered if answered else None,
+            },
+            "shadow": {
+                "pairs": int(shadow["pairs"]),
+                "disagreements": int(shadow["disagreements"]),
+                "max_abs_diff": shadow["max_abs_diff"],
+            },
+        }
+
+    async def policy(self, model: str) -> Document:
+        """What is to be watched of a model."""
+        return policy_out(self._policy(model))
+
+    async def set_policy(self, model: str, document: Document, by: By, if_revision: int | None = None) -> Document:
+        """Change what is to be watched of a model; raises ``InvalidInput`` and ``Conflict``."""
+        policy = policy_in(document)
+        if not any(status.model == model for status in self._fleet.statuses()):
+            raise NotFound(f"unknown model '{model[:128]}'")
+        revision = await self._run(self._store.set_policy, model, policy_out(policy), by, if_revision)
+        self._policies[model] = policy
+        for (name, _), monitor in self._monitors.items():
+            if name == model:
+                monitor.policy = policy
+        self._fleet.renew()
+        return {**policy_out(policy), "revision": revision}
+
+    async def set_reference(self, model: str, version: str, document: Document, by: By) -> Document:
+        """Give a version the reference in a document of ``profile``.
+
+        Raises:
+            InvalidInput: it is none.
+            NotFound: no such version.
+        """
+        if not any((one.model, one.version) == (model, version) for one in self._fleet.statuses()):
+            raise NotFound(f"model '{model}' serves no version '{version[:64]}'")
+        try:
+            reference = reference_in(document)
+        except (KeyError, TypeError, ValueError):
+            raise InvalidInput("the document is no reference; make one with: penstock profile") from None
+        revision = await self._set(model, version, reference, by)
+        return {"digest": reference.digest, "rows": reference.rows, "source": reference.source, "revision": revision}
+
+    async def learn(self, model: str, version: str, chunks: AsyncIterator[bytes], by: By) -> Document:
+        """Make a version's reference of training data (CSV, Parquet or npz).
+
+        Raises:
+            InvalidInput: the data does not fit the model.
+            NotFound: no such version.
+        """
+        graph = self._fleet.graph(model, version)
+        if graph is None:
+            raise NotFound(f"model '{model}' serves no version '{version[:64]}'")
+        await self._run(partial(self._home.mkdir, mode=0o700, parents=True, exist_ok=True))
+        with tempfile.NamedTemporaryFile(dir=self._home, prefix=".data-") as file:
+            async for chunk in chunks:
+                await self._run(file.write, chunk)
+            await self._run(file.flush)
+            document = await self._run(profiled, Path(file.name), *graph)
+        return await self.set_reference(model, version, document, by)
+
+    async def _set(self, model: str, version: str, reference: Reference, by: By) -> int:
+        record = ReferenceRecord(model, version, reference.digest, reference.source)
+        revision = await self._run(self._store.set_reference, record, reference_out(reference), by)
+        await self._refresh()
+        return revision
+
+    # What happens by itself.
+
+    def gathered(self, message: Message) -> None:
+        """Rows that a worker gathered of a version without a reference."""
+        key = message["model"], message["version"]
+        _, _, rows = self._gathered.setdefault(key, (self._clock(), message["names"], []))
+        rows.append((rows_in(message["inputs"]), rows_in(message["outputs"])))
+
+    async def run(self) -> None:
+        """Look again and again."""
+        while True:
+            complaint = ""
+            try:
+                await self._refresh()
+                await self._learn()
+            except Fault as fault:
+                complaint = str(fault)
+            except Exception:
+                log.exception("the monitor failed")
+            if complaint and complaint != self._complaint:
+                log.warning("the monitor goes on with what it knows: %s", complaint)
+            self._complaint = complaint
+            for key, turn in self.look():
+                await self._tell(key, turn)
+            await asyncio.sleep(LOOK_S)
+
+    async def start(self) -> None:
+        """Read what is known, so that the first desired state already says how versions are watched."""
+        with suppress(Fault):
+            await self._refresh()
+
+    async def _refresh(self) -> None:
+        """Take over what the database says, and what it said last while it is away."""
+        try:
+            records = await self._run(self._store.references)
+            policies = await self._run(self._store.policies)
+            index = [[one.model, one.version, one.digest] for one in records]
+            known: Document = {"references": index, "policies": policies}
+            await self._run(self._keep_index, known)
+        except NotReady:
+            if self._digests:
+                raise
+            known = await self._run(self._recalled)
+        changed = False
+        for model, version, digest in known["references"]:
+            if self._digests.get((model, version)) != digest:
+                await self._take((model, version), digest)
+                changed = True
+        found = {model: policy_in(document) for model, document in known["policies"].items()}
+        changed = changed or found != self._policies
+        self._policies = found
+        if changed:
+            self._fleet.renew()
+
+    async def _take(self, key: Key, digest: str) -> None:
+        document = await self._run(self._recall, digest)
+        if document is None:
+            document = await self._run(self._store.reference, *key)
+            if document is None:
+                return
+            await self._run(self._remember, digest, document)
+        self._references[key], self._digests[key] = reference_in(document), digest
+        self._monitors.pop(key, None)
+
+    async def _learn(self) -> None:
+        for key, (since, names, rows) in list(self._gathered.items()):
+            total = sum(len(inputs) for inputs, _ in rows)
+            enough = self._policy(key[0]).live_rows
+            if total < enough and self._clock() - since < LEARNING_S:
+                continue
+            del self._gathered[key]
+            if key in self._references:
+                continue
+            reference = await self._run(_learned, rows, names)
+            log.info("model %s version %s: a reference was learned from %d rows", *key, total)
+            await self._set(*key, reference, By(MONITOR, f"learned from {total} rows"))
+
+    def look(self) -> list[tuple[Key, Turn]]:
+        """Take what the workers have counted since the last look; what has changed by it."""
+        turns: list[tuple[Key, Turn]] = []
+        now = self._clock()
+        for key, region in list(self._regions.items()):
+            reference = self._references.get(key)
+            if reference is None or self._digests[key] != region.digest:
+                continue
+            counted = Counted.of(reference, self._fleet.regions(region.offset, region.size))
+            monitor = self._monitors.get(key)
+            if monitor is None:
+                self._monitors[key] = VersionMonitor(reference, self._policy(key[0]), counted, now)
+                continue
+            monitor.policy = self._policy(key[0])
+            turns += [(key, turn) for turn in monitor.look(counted, now)]
+        return turns
+
+    async def _tell(self, key: Key, turn: Turn) -> None:
+        model, version = key
+        kind = "drift.detected.v1" if turn.drifts else "drift.cleared.v1"
+        log.warning("model %s version %s: %s %s", model, version, turn.feature, "drifts" if turn.drifts else "is calm")
+        data = {"model": model, "version": version, "reference": self._digests.get(key), **turn.evidence}
+        event = Event(kind, f"models/{model}/versions/{version}", f"{turn.feature} {self._clock():.0f}", data)
+        try:
+            await self._run(self._events.tell, model, event)
+        except Fault as fault:
+            log.warning("an event could not be written: %s", fault)
+
+    # What is measured.
+
+    def readings(self) -> Iterator[Reading]:
+        """Counts, shares of the reference, evidence and states of every feature that is watched."""
+        for key, monitor in self._monitors.items():
+            inputs = {id(feature) for feature in monitor.reference.inputs}
+            for feature, counts, standing, found, log_m in monitor.totals():
+                name = feature.bins.name
+                mine = id(feature) in inputs
+                totals = metrics.FEATURE_BINS if mine else metrics.OUTPUT_BINS
+                shares = metrics.FEATURE_REFERENCE if mine else metrics.OUTPUT_REFERENCE
+                for place, label in enumerate(feature.bins.public_labels()):
+                    yield Point(totals, (*key, name, label), counts[place])
+                    yield Point(shares, (*key, name, label), feature.counts[place] / max(1, feature.rows))
+                yield Point(metrics.DRIFT_LOG_EVIDENCE, (*key, name), log_m)
+                yield Point(metrics.DRIFT_SCORE, (*key, name, "psi"), found.psi)
+                yield Point(metrics.DRIFT_SCORE, (*key, name, "js"), found.js)
+                yield Point(metrics.DRIFT_STATE, (*key, name), standing.state is State.DRIFT)
+                if mine:
+                    for kind, number in violations(feature, counts).items():
+                        yield Point(metrics.QUALITY_VIOLATIONS, (*key, name, kind), number)
+            yield Point(metrics.DRIFT_ALARMS, key, monitor.alarms)
+            yield Point(metrics.MONITOR_ROWS, key, monitor.head["counted"])
+            yield Point(metrics.MONITOR_DROPPED, (*key, "full"), monitor.head["dropped"])
+
+    def close(self) -> None:
+        """Let the threads go."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    # Files.
+
+    def _file(self, digest: str) -> Path:
+        return self._home / f"{digest.removeprefix('sha256:')}.json"
+
+    def _remember(self, digest: str, document: Document) -> None:
+        self._home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_atomically(self._file(digest), json.dumps(document))
+
+    def _recall(self, digest: str) -> Document | None:
+        try:
+            document: Document = json.loads(self._file(digest).read_text())
+        except (OSError, ValueError):
+            return None
+        return document
+
+    def _keep_index(self, known: Document) -> None:
+        with suppress(OSError):
+            self._home.mkdir(mode=0o700, parents=True, exist_ok=True)
+            file, text = self._home / "index.json", json.dumps(known)
+            if not file.exists() or file.read_text() != text:
+                write_atomically(file, text)
+
+    def _recalled(self) -> Document:
+        with suppress(OSError, ValueError):
+            document: Document = json.loads((self._home / "index.json").read_text())
+            return document
+        return {"references": [], "policies": {}}
+
+    def _read_regions(self) -> dict[Key, Region]:
+        try:
+            values = json.loads(self._state.read_text())
+            return {(one["model"], one["version"]): Region(**one["region"]) for one in values}
+        except (OSError, ValueError, KeyError, TypeError):
+            return {}
+
+    def _write_regions(self) -> None:
+        values: list[Any] = [
+            {
+                "model": model,
+                "version": version,
+                "region": {"digest": one.digest, "offset": one.offset, "size": one.size},
+            }
+            for (model, version), one in self._regions.items()
+        ]
+        with suppress(OSError):
+            write_atomically(self._state, json.dumps(values))
+
+    async def _run(self, work: Callable[..., T], *arguments: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, partial(work, *arguments))
+
+
+def _gap(regions: Iterable[Region], size: int) -> int | None:
+    """The first place with room for so many words."""
+    at = 0
+    for region in sorted(regions, key=lambda one: one.offset):
+        if region.offset - at >= size:
+            return at
+        at = max(at, region.offset + region.size)
+    return at if REGION_WORDS - at >= size else None
+
+
+def _learned(rows: list[tuple[Rows, Rows]], names: Names) -> Reference:
+    inputs, outputs = joined([one for one, _ in rows]), joined([one for _, one in rows])
+    return build((names[0], names[1]), inputs, outputs, LIVE)

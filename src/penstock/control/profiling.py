@@ -1,0 +1,51 @@
+"""Has training data profiled by a process of its own: the data is foreign, and running a model over it takes time."""
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from penstock.core.errors import DeadlineExceeded, InvalidInput
+from penstock.registry.records import Document
+
+SECONDS = 300.0
+MOST_COMPLAINT = 400
+
+
+def profiled(data: Path, graph: Path, config: str) -> Document:
+    """The reference of a version's training data, as JSON values; ``config`` is its configuration (protobuf JSON).
+
+    Blocks.
+
+    Raises:
+        InvalidInput: the data does not fit the model, with the reason.
+        DeadlineExceeded: it took too long.
+    """
+    with tempfile.TemporaryDirectory(dir=data.parent, prefix=".profile-") as folder:
+        output, options = Path(folder, "reference.json"), Path(folder, "config.json")
+        options.write_text(config or "{}")
+        command = [sys.executable, "-m", "penstock", "profile", str(data), "--model", str(graph), "-o", str(output)]
+        try:
+            done = subprocess.run(
+                [*command, "--config", str(options)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                timeout=SECONDS,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise DeadlineExceeded(f"the data was not profiled within {SECONDS:g} s") from None
+        if done.returncode:
+            raise InvalidInput(_complaint(done.stderr, data.parent))
+        document: Document = json.loads(output.read_text())
+        return document
+
+
+def _complaint(told: bytes, home: Path) -> str:
+    """The reason on the last line, without a path of this machine."""
+    lines = [line for line in told.decode(errors="replace").splitlines() if line.startswith("penstock: ")]
+    if not lines or str(home) in lines[-1]:
+        return "the data cannot be profiled"
+    return lines[-1].removeprefix("penstock: ")[:MOST_COMPLAINT]

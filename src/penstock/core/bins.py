@@ -1,0 +1,165 @@
+"""Fixed bins for what goes into a model and comes out of it: made once from a reference, the same ever after.
+
+Numbers fall into bins of about equal probability, with bins of their own for what lies below or above everything the
+reference had, for both infinities and for what is missing. Texts and other labels have a bin for each frequent value,
+one for the rest of what the reference had, one for what it did not have, and one for what is missing.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Places = NDArray[np.intp]
+
+BINS = 10
+"""Bins of equal probability."""
+
+MOST_DISCRETE = 16
+"""Numbers of at most so many kinds get a bin for each kind."""
+
+MOST_VALUES = 20
+"""Values of a text that have a bin each."""
+
+MOST_LISTED = 2000
+"""Infrequent values that are known by name; more make the rest and the unseen one bin."""
+
+
+class Kind(StrEnum):
+    """What a feature holds."""
+
+    NUMERIC = "numeric"
+    CATEGORICAL = "categorical"
+
+
+@dataclass(frozen=True, slots=True)
+class Bins:
+    """One feature's bins.
+
+    Numeric: ``edges`` ascend; the places are below the first, then one between each two, above the last, minus
+    infinity, plus infinity, missing. Categorical: ``values`` have a place each, then come the rest (``known`` by name),
+    the unseen, the missing.
+    """
+
+    name: str
+    kind: Kind
+    edges: tuple[float, ...] = ()
+    values: tuple[str, ...] = ()
+    known: tuple[str, ...] = ()
+
+    @property
+    def width(self) -> int:
+        """How many places there are."""
+        return len(self.edges) + 4 if self.kind is Kind.NUMERIC else len(self.values) + 3
+
+    @property
+    def inner(self) -> slice:
+        """The places where what the reference had lies."""
+        return slice(1, len(self.edges)) if self.kind is Kind.NUMERIC else slice(0, len(self.values) + 1)
+
+    @property
+    def missing(self) -> int:
+        """The place of what is missing."""
+        return self.width - 1
+
+    @property
+    def out_of_range(self) -> tuple[int, ...]:
+        """The places of numbers beyond everything the reference had, infinities apart."""
+        return (0, len(self.edges)) if self.kind is Kind.NUMERIC else ()
+
+    @property
+    def infinite(self) -> tuple[int, ...]:
+        """The places of infinities."""
+        return (len(self.edges) + 1, len(self.edges) + 2) if self.kind is Kind.NUMERIC else ()
+
+    @property
+    def unseen(self) -> tuple[int, ...]:
+        """The place of values that the reference did not have."""
+        return () if self.kind is Kind.NUMERIC else (len(self.values) + 1,)
+
+    def labels(self) -> list[str]:
+        """Each place in words, for people."""
+        if self.kind is Kind.CATEGORICAL:
+            return [*self.values, "(rest)", "(unseen)", "(missing)"]
+        between = [f"{low:.6g}..{high:.6g}" for low, high in zip(self.edges, self.edges[1:], strict=False)]
+        return ["(below)", *between, "(above)", "-inf", "+inf", "(missing)"]
+
+    def public_labels(self) -> list[str]:
+        """The same without values, which may be a caller's words."""
+        if self.kind is Kind.NUMERIC:
+            return self.labels()
+        return [f"value {place}" for place in range(len(self.values))] + self.labels()[-3:]
+
+
+def numeric_bins(name: str, values: Floats, most: int = BINS) -> Bins:
+    """Bins for numbers like these; infinite and missing ones do not count."""
+    finite = np.sort(values[np.isfinite(values)])
+    if not len(finite):
+        return Bins(name, Kind.NUMERIC, (0.0, 1.0))
+    kinds = np.unique(finite)
+    if len(kinds) <= MOST_DISCRETE:
+        middles = kinds[:-1] / 2 + kinds[1:] / 2
+        edges = [kinds[0], *middles, np.nextafter(kinds[-1], np.inf)]
+    else:
+        inner = np.quantile(finite, np.linspace(0, 1, most + 1)[1:-1])
+        edges = [finite[0], *inner, np.nextafter(finite[-1], np.inf)]
+    return Bins(name, Kind.NUMERIC, tuple(float(edge) for edge in np.unique(edges) if np.isfinite(edge)))
+
+
+def categorical_bins(name: str, values: Iterable[Any]) -> Bins:
+    """Bins for labels like these."""
+    counts = Counter(text for value in values if (text := label(value)) is not None)
+    frequent = [value for value, _ in counts.most_common(MOST_VALUES)]
+    rest = sorted(counts.keys() - set(frequent))
+    return Bins(name, Kind.CATEGORICAL, values=tuple(frequent), known=tuple(rest[:MOST_LISTED]))
+
+
+def label(value: Any) -> str | None:
+    """A label as text, None if it is missing."""
+    if isinstance(value, bytes):
+        value = value.decode(errors="replace")
+    text = str(value)
+    return None if value is None or text in ("", "nan", "NaN", "None") else text
+
+
+class NumericPlaces:
+    """Places of many numeric features at once: rows [n, features] to places [n, features]."""
+
+    def __init__(self, features: Sequence[Bins]) -> None:
+        longest = max((len(one.edges) for one in features), default=0)
+        self._edges = np.full((longest, len(features)), np.inf)
+        for index, one in enumerate(features):
+            self._edges[: len(one.edges), index] = one.edges
+        self._ends = np.array([len(one.edges) for one in features], np.intp)
+
+    def __call__(self, rows: Floats) -> Places:
+        """The place of every number."""
+        places: Places = (rows[None, :, :] >= self._edges[:, None, :]).sum(axis=0, dtype=np.intp)
+        if not np.isfinite(rows).all():
+            ends = np.broadcast_to(self._ends, rows.shape)
+            for test, offset in ((np.isneginf(rows), 1), (np.isposinf(rows), 2), (np.isnan(rows), 3)):
+                places[test] = ends[test] + offset
+        return places
+
+
+class CategoricalPlaces:
+    """Places of one categorical feature."""
+
+    def __init__(self, bins: Bins) -> None:
+        rest, self._unseen = len(bins.values), len(bins.values) + 1
+        self._missing = bins.missing
+        self._places: Mapping[str, int] = {
+            **dict.fromkeys(bins.known, rest),
+            **{value: place for place, value in enumerate(bins.values)},
+        }
+
+    def __call__(self, values: Iterable[Any]) -> Places:
+        """The place of every value."""
+        labels = (label(value) for value in values)
+        found = [self._missing if one is None else self._places.get(one, self._unseen) for one in labels]
+        return np.array(found, np.intp)

@@ -1,0 +1,166 @@
+"""From tensors to the columns that are watched: numbers and labels, one value a row, each with its name.
+
+Inputs of up to 256 numbers a row are watched number by number; wider ones (images, sequences, embeddings) by five
+summaries of each row. Outputs of several scores are watched as the class with the greatest, and that score.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+
+from penstock.core.bins import Floats
+from penstock.core.signature import TensorSpec
+from penstock.core.tensors import Array, Tensor
+
+WIDEST = 256
+"""Numbers a row that are watched one by one."""
+
+MOST_LABELS = 32
+"""Columns of labels of one tensor that are watched."""
+
+MOST_SUMMED = 4096
+"""Numbers of a wide row that go into its summaries, evenly spread over it."""
+
+SUMMARIES = ("mean", "std", "min", "max", "zeros")
+WHOLE = ("INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64", "BOOL")
+NOT_WATCHED = ("BF16",)
+
+
+class Form(StrEnum):
+    """How a tensor becomes columns."""
+
+    NUMBERS = "numbers"
+    LABELS = "labels"
+    SCORES = "scores"
+    SUMMARY = "summary"
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One tensor's part: which tensor, how it is taken apart, and the names of its numbers and labels."""
+
+    tensor: str
+    form: Form
+    numbers: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Columns of several rows: ``numbers`` [rows, columns], and each column of labels."""
+
+    numbers: Floats
+    labels: tuple[Sequence[Any], ...]
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+
+class Columns:
+    """What is watched of a set of tensors; ``batching`` says that the first axis is rows."""
+
+    def __init__(self, columns: Sequence[Column], batching: bool) -> None:
+        self._columns = columns
+        self.batching = batching
+        self.numbers = [name for column in columns for name in column.numbers]
+        self.labels = [name for column in columns for name in column.labels]
+
+    def __call__(self, tensors: Sequence[Tensor]) -> Rows | None:
+        """The rows of a request or an answer; None where a tensor is missing, or is not of the form expected."""
+        found = {tensor.name: tensor.data for tensor in tensors}
+        numbers: list[Floats] = []
+        labels: list[Sequence[Any]] = []
+        for column in self._columns:
+            data = found.get(column.tensor)
+            if data is None:
+                return None
+            rows = data.reshape(len(data), -1) if self.batching and data.ndim else data.reshape(1, -1)
+            if not _take(column, rows, numbers, labels):
+                return None
+        if not numbers:
+            return Rows(np.zeros((len(labels[0]) if labels else 0, 0)), tuple(labels))
+        return Rows(numbers[0] if len(numbers) == 1 else np.concatenate(numbers, axis=1), tuple(labels))
+
+
+def _take(column: Column, rows: Array, numbers: list[Floats], labels: list[Sequence[Any]]) -> bool:
+    width = rows.shape[1]
+    match column.form:
+        case Form.NUMBERS:
+            if width != len(column.numbers):
+                return False
+            numbers.append(rows.astype(np.float64))
+        case Form.LABELS:
+            if width < len(column.labels):
+                return False
+            labels += [rows[:, index].tolist() for index in range(len(column.labels))]
+        case Form.SCORES:
+            if not width:
+                return False
+            labels.append(rows.argmax(axis=1).tolist())
+            numbers.append(rows.max(axis=1).astype(np.float64)[:, None])
+        case Form.SUMMARY:
+            step = -(-width // MOST_SUMMED) if width else 1
+            numbers.append(_summaries(rows[:, ::step].astype(np.float64)))
+    return True
+
+
+def _summaries(rows: Floats) -> Floats:
+    if not rows.shape[1]:
+        return np.full((len(rows), len(SUMMARIES)), np.nan)
+    zeros = (rows == 0).mean(axis=1)
+    return np.stack([rows.mean(axis=1), rows.std(axis=1), rows.min(axis=1), rows.max(axis=1), zeros], axis=1)
+
+
+def input_columns(specs: Sequence[TensorSpec], batching: bool, names: Sequence[str] = ()) -> Columns:
+    """What is watched of a model's inputs; ``names`` are those of its features, where it brings any."""
+    return Columns([_input(spec, batching, names if len(specs) == 1 else ()) for spec in _watched(specs)], batching)
+
+
+def output_columns(specs: Sequence[TensorSpec], batching: bool) -> Columns:
+    """What is watched of a model's outputs."""
+    return Columns([_output(spec, batching) for spec in _watched(specs)], batching)
+
+
+def _watched(specs: Sequence[TensorSpec]) -> list[TensorSpec]:
+    return [spec for spec in specs if spec.datatype not in NOT_WATCHED]
+
+
+def _width(spec: TensorSpec, batching: bool) -> int | None:
+    """Numbers a row, None where it is not fixed."""
+    dims = spec.shape[1:] if batching else spec.shape
+    return None if any(dim < 0 for dim in dims) else int(np.prod(dims, dtype=np.int64))
+
+
+def _input(spec: TensorSpec, batching: bool, names: Sequence[str]) -> Column:
+    width = _width(spec, batching)
+    if spec.datatype == "BYTES":
+        many = min(width or 1, MOST_LABELS)
+        return Column(spec.name, Form.LABELS, labels=_names(spec.name, many, names))
+    if width is None or not 0 < width <= WIDEST:
+        return _summary(spec)
+    return Column(spec.name, Form.NUMBERS, _names(spec.name, width, names))
+
+
+def _output(spec: TensorSpec, batching: bool) -> Column:
+    width = _width(spec, batching)
+    if spec.datatype == "BYTES" or spec.datatype in WHOLE:
+        many = min(width or 1, MOST_LABELS)
+        return Column(spec.name, Form.LABELS, labels=_names(spec.name, many, ()))
+    if width == 1:
+        return Column(spec.name, Form.NUMBERS, (spec.name,))
+    if width is not None and 1 < width <= WIDEST:
+        return Column(spec.name, Form.SCORES, (f"{spec.name}.top",), (spec.name,))
+    return _summary(spec)
+
+
+def _summary(spec: TensorSpec) -> Column:
+    return Column(spec.name, Form.SUMMARY, tuple(f"{spec.name}.{one}" for one in SUMMARIES))
+
+
+def _names(tensor: str, width: int, names: Sequence[str]) -> tuple[str, ...]:
+    if len(names) == width:
+        return tuple(names)
+    return (tensor,) if width == 1 else tuple(f"{tensor}[{index}]" for index in range(width))

@@ -1,0 +1,174 @@
+"""The monitor through the whole server: references learned and pushed, drift seen and told, counts that add up."""
+
+import json
+import threading
+from collections.abc import Iterator
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests import harness
+from tests.harness import Server, call, wait_until
+from tests.integration.control.watch import metric
+from tests.integration.traffic.drive import FEATURES, GOOD, SAME, models
+
+MONITOR = "/admin/v1/models/m/monitor"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    room = tmp_path_factory.mktemp("monitor")
+    with harness.running(models(room / "models"), room, "--workers", "2") as running:
+        policy = {"monitor": {"live_reference_rows": 1000, "window_seconds": 20}}
+        reply = running.admin("PUT", "/admin/v1/models/m/policy", policy)
+        assert reply.status == 200, reply
+        yield running
+
+
+def send(server: Server, version: str, rows: int, shift: float = 0.0, threads: int = 4) -> None:
+    """Rows from several connections, ten in a request."""
+
+    def work(seed: int) -> None:
+        generator = np.random.default_rng(seed)
+        connection = HTTPConnection(server.http, timeout=20)
+        for _ in range(rows // threads // 10):
+            numbers = generator.normal(size=(10, FEATURES))
+            numbers[:, 0] += shift
+            tensor = {"name": "x", "shape": [10, FEATURES], "datatype": "FP32", "data": numbers.ravel().tolist()}
+            connection.request("POST", f"/v2/models/m/versions/{version}/infer", json.dumps({"inputs": [tensor]}))
+            answer = connection.getresponse()
+            assert answer.status == 200, answer.read()
+            answer.read()
+        connection.close()
+
+    running = [threading.Thread(target=work, args=(seed,)) for seed in range(threads)]
+    for thread in running:
+        thread.start()
+    for thread in running:
+        thread.join(30)
+
+
+def show(server: Server, version: str) -> dict[str, Any]:
+    reply = server.admin("GET", f"{MONITOR}?version={version}")
+    assert reply.status == 200, reply
+    found: dict[str, Any] = reply.json()
+    return found
+
+
+def states(server: Server, version: str) -> dict[str, str]:
+    document = show(server, version)
+    return {one["name"]: one["state"] for one in (*document["features"], *document["outputs"])}
+
+
+def csv(rows: int = 12_000) -> bytes:
+    numbers = np.random.default_rng(9).normal(size=(rows, FEATURES))
+    lines = [",".join(f"f{index}" for index in range(FEATURES))]
+    return "\n".join([*lines, *(",".join(f"{value:.5f}" for value in row) for row in numbers)]).encode()
+
+
+def test_a_pushed_reference_measures_from_then_on(server: Server) -> None:
+    assert show(server, GOOD)["reference"] is None
+    path = f"/admin/v1/models/m/versions/{GOOD}/reference"
+    made = call(server.ops, "PUT", path, csv(), {"penstock-actor": "ann"})
+    assert made.status == 201, made
+    assert (made.json()["rows"], made.json()["source"]) == (12_000, "training")
+    wait_until(lambda: show(server, GOOD)["reference"] is not None, 10, "the reference in use")
+    assert show(server, GOOD)["reference"] == {
+        "source": "training",
+        "digest": made.json()["digest"],
+        "rows": 12_000,
+        "small": False,
+    }
+    send(server, GOOD, 2000)
+    wait_until(lambda: set(states(server, GOOD).values()) == {"ok"}, 10, "enough rows")
+    before = show(server, GOOD)
+    assert before["rows"]["seen"] == before["rows"]["counted"]
+    assert all(sum(one["counts"]) == one["rows"] for one in before["features"])
+    assert metric(server, "penstock_monitor_rows_total", version=GOOD) == before["rows"]["counted"]
+    assert metric(server, "penstock_feature_bin_total", version=GOOD, feature="x[0]") == metric(
+        server, "penstock_monitor_rows_total", version=GOOD
+    )
+    send(server, GOOD, 1200, shift=1.0)
+    wait_until(lambda: states(server, GOOD)["x[0]"] == "drift", 10, "the drift")
+    document = show(server, GOOD)
+    assert [one["state"] for one in document["features"]][1:] == ["ok"] * (FEATURES - 1)
+    assert metric(server, "penstock_drift_state", version=GOOD, feature="x[0]") == 1
+    assert metric(server, "penstock_drift_alarms_total", version=GOOD) >= 1
+    events = server.admin("GET", "/admin/v1/events").json()["events"]
+    told = next(one for one in events if one["type"] == "io.penstock.drift.detected.v1")
+    assert (told["subject"], told["data"]["name"]) == (f"models/m/versions/{GOOD}", "x[0]")
+    assert told["data"]["moved"]
+    assert document["latency"]["count"] > 0
+    assert 0 < document["latency"]["p50"] <= document["latency"]["p99"] <= document["latency"]["p999"]
+
+
+def test_without_a_reference_one_is_learned(server: Server) -> None:
+    send(server, SAME, 2400)
+    wait_until(lambda: show(server, SAME)["reference"] is not None, 45, "a learned reference")
+    assert show(server, SAME)["reference"]["source"] == "live"
+    assert show(server, SAME)["reference"]["small"]
+    send(server, SAME, 1200)
+    wait_until(lambda: set(states(server, SAME).values()) == {"ok"}, 10, "enough rows")
+
+
+@pytest.mark.parametrize(
+    ("data", "word"), [(b"", "CSV"), (b"a,b\n1,2\n", "columns"), (b"PK\x03\x04nothing", "arrays"), (b"\xff\xff", "CSV")]
+)
+def test_data_that_does_not_fit_is_refused_with_a_reason(server: Server, data: bytes, word: str) -> None:
+    reply = call(server.ops, "PUT", f"/admin/v1/models/m/versions/{GOOD}/reference", data)
+    assert reply.status == 400, reply
+    assert word in reply.error()
+    assert "/" not in reply.error()
+
+
+def test_what_is_not_there(server: Server) -> None:
+    assert server.admin("GET", "/admin/v1/models/nobody/monitor").status == 404
+    assert server.admin("GET", f"{MONITOR}?version=99").status == 404
+    assert call(server.ops, "PUT", "/admin/v1/models/m/versions/99/reference", csv(100)).status == 404
+    assert server.admin("PUT", "/admin/v1/models/m/policy", {"monitor": {"sample": 2}}).status == 400
+    assert set(server.admin("GET", MONITOR).json()["versions"]) == {"1", "2", "3", "4", "5"}
+
+
+def test_the_commands(server: Server, tmp_path: Path) -> None:
+    def run(*arguments: str) -> Any:
+        return harness.run_command(*arguments, room=tmp_path)
+
+    (tmp_path / "train.csv").write_bytes(csv(500))
+    models(tmp_path / "models")
+    graph = tmp_path / "models" / "m" / GOOD / "model.onnx"
+    made = run("profile", str(tmp_path / "train.csv"), "--model", str(graph), "-o", str(tmp_path / "ref.json"))
+    assert made.returncode == 0, made.stderr
+    assert "that is few" in made.stderr
+    assert json.loads((tmp_path / "ref.json").read_text())["rows"] == 500
+    wrong = run("profile", str(graph), "--model", str(graph), "-o", str(tmp_path / "no.json"))
+    assert wrong.returncode == 2
+    shown = run("monitor", "m", "--version", GOOD, "--url", server.ops)
+    assert "training reference of 12000 rows" in shown.stdout
+    assert json.loads(run("monitor", "m", "--json", "--url", server.ops).stdout)["versions"][GOOD]["features"]
+    assert "window_seconds: 20" in run("policy", "show", "m", "--url", server.ops).stdout
+    (tmp_path / "policy.yaml").write_text("monitor: {window_seconds: 30}\n")
+    assert run("policy", "check", str(tmp_path / "policy.yaml")).returncode == 0
+    assert run("policy", "set", "m", str(tmp_path / "policy.yaml"), "--url", server.ops).returncode == 0
+    (tmp_path / "policy.yaml").write_text("monitor: {windows: 30}\n")
+    assert run("policy", "check", str(tmp_path / "policy.yaml")).returncode == 2
+
+
+def test_a_push_brings_its_training_data(tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_bytes(csv(400))
+    models(tmp_path / "models")
+    graph = tmp_path / "models" / "m" / GOOD / "model.onnx"
+    push = ("models", "push", "m", str(graph), "--version", "1", "--reference", str(tmp_path / "train.csv"), "--json")
+    by_hand = harness.run_command(*push, room=tmp_path)
+    assert by_hand.returncode == 0, by_hand.stderr
+    digest = json.loads(by_hand.stdout)["reference"]["digest"]
+    with harness.running(None, tmp_path, "--workers", "1") as running:
+        wait_until(lambda: show(running, "1")["reference"] is not None, 10, "the reference in use")
+        assert show(running, "1")["reference"]["digest"] == digest
+        again = harness.run_command(
+            *push[:4], "--version", "2", *push[6:], "--url", running.ops, room=tmp_path, seconds=60
+        )
+        assert again.returncode == 0, again.stderr
+        assert json.loads(again.stdout)["reference"]["rows"] == 400

@@ -1,0 +1,295 @@
+"""The monitor's loop over a real database and words in memory: references, learning, drift, policies, restarts."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from penstock.control.messages import rows_out
+from penstock.control.monitoring import LEARNING_S, Monitoring
+from penstock.core.desired import Desired, ModelSpec, VersionSpec, WatchSpec
+from penstock.core.errors import InvalidInput, NotFound, NotReady
+from penstock.core.signature import TensorSpec
+from penstock.core.tensors import Tensor
+from penstock.monitor.columns import input_columns, output_columns
+from penstock.monitor.counters import REGION_WORDS, Words
+from penstock.monitor.profile import joined
+from penstock.monitor.reference import Reference, build, reference_in, reference_out
+from penstock.monitor.rows import RowCounter
+from penstock.registry.monitored import MonitorStore
+from penstock.registry.records import Document
+from tests.unit.control.trials import ME, FakeFleet, World
+
+COLUMNS = (
+    input_columns([TensorSpec("x", "FP32", (-1, 3))], True),
+    output_columns([TensorSpec("y", "FP32", (-1, 2))], True),
+)
+NAMES = [[*side.numbers, *side.labels] for side in COLUMNS]
+POLICY = {"monitor": {"live_reference_rows": 1000, "window_seconds": 60}}
+
+
+def exchange(generator: np.random.Generator, rows: int, shift: float = 0.0) -> tuple[list[Tensor], list[Tensor]]:
+    x = generator.normal(size=(rows, 3)) + np.array([shift, 0, 0])
+    return [Tensor("x", "FP32", x.astype("<f4"))], [
+        Tensor("y", "FP32", generator.uniform(size=(rows, 2)).astype("<f4"))
+    ]
+
+
+def trained(seed: int = 0, rows: int = 20_000) -> Reference:
+    inputs, outputs = exchange(np.random.default_rng(seed), rows)
+    given, answered = COLUMNS[0](inputs), COLUMNS[1](outputs)
+    assert given is not None
+    return build((NAMES[0], NAMES[1]), given, answered, "training")
+
+
+class WatchedFleet(FakeFleet):
+    """Two workers whose words are counted into by hand."""
+
+    workers = 2
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world.store)
+        self.words = [np.zeros(REGION_WORDS, np.uint64) for _ in range(2)]
+        self.monitoring: Monitoring | None = None
+        self.renewed = 0
+
+    def regions(self, offset: int, size: int) -> list[Words]:
+        return [words[offset : offset + size] for words in self.words]
+
+    def clear_region(self, offset: int, size: int) -> None:
+        for words in self.regions(offset, size):
+            words[:] = 0
+
+    def feature_names(self, model: str, version: str) -> tuple[str, ...]:
+        return ()
+
+    def graph(self, model: str, version: str) -> None:
+        return None
+
+    def renew(self) -> None:
+        self.renewed += 1
+
+
+class Watcher:
+    """One gateway's monitor, looked with by hand."""
+
+    def __init__(self, world: World, folder: Path) -> None:
+        self.world = world
+        self.folder = folder
+        self.fleet = WatchedFleet(world)
+        self.generator = np.random.default_rng(1)
+        self.open()
+
+    def open(self) -> None:
+        """As a new control process does."""
+        store = MonitorStore(self.world.database, self.world.clock)
+        self.monitoring = Monitoring(
+            store, self.world.traffic, self.fleet, self.folder, self.folder / "state.json", self.world.clock
+        )
+        asyncio.run(self.monitoring.start())
+
+    def watch(self, version: str = "1") -> WatchSpec:
+        plain = Desired(1, (ModelSpec("m", tuple(VersionSpec(one, "") for one in ("1", "2", "3"))),))
+        decorated = self.monitoring.decorate(plain).models[0].versions
+        return next(one.watch for one in decorated if one.version == version)
+
+    def give(self, reference: Reference, version: str = "1") -> Document:
+        return asyncio.run(self.monitoring.set_reference("m", version, reference_out(reference), ME))
+
+    def send(self, reference: Reference, rows: int, shift: float = 0.0) -> list[tuple[str, bool]]:
+        """Rows at both workers, a second, and a look."""
+        watch = self.watch()
+        for words in self.fleet.regions(watch.offset, watch.size):
+            RowCounter(reference, words, COLUMNS, 1.0).count([exchange(self.generator, rows // 2, shift)])
+        self.world.clock.now += 1
+        return [(turn.feature, turn.drifts) for _, turn in self.monitoring.look()]
+
+    def show(self, version: str | None = "1") -> Document:
+        return asyncio.run(self.monitoring.document("m", version))
+
+
+@pytest.fixture
+def watcher(tmp_path: Path) -> Watcher:
+    return Watcher(World(tmp_path), tmp_path)
+
+
+def test_a_reference_is_kept_and_given_words(watcher: Watcher) -> None:
+    reference = trained()
+    assert watcher.watch() == WatchSpec(learn=5000)
+    told = watcher.give(reference)
+    assert (told["digest"], told["rows"], told["source"]) == (reference.digest, 20_000, "training")
+    watch = watcher.watch()
+    assert (watch.digest, watch.learn, watch.offset) == (reference.digest, 0, 0)
+    assert reference_in(_json(Path(watch.path))) == reference
+    other = trained(seed=5)
+    watcher.give(other, "2")
+    second = watcher.watch("2")
+    assert second.offset >= watch.size
+    assert watcher.watch() == watch
+    watcher.open()  # another control process finds everything where it was
+    assert (watcher.watch(), watcher.watch("2")) == (watch, second)
+    assert watcher.fleet.renewed > 0
+
+
+def _json(file: Path) -> Any:
+    import json
+
+    return json.loads(file.read_text())
+
+
+def test_a_change_is_found_named_and_over_again(watcher: Watcher) -> None:
+    reference = trained()
+    watcher.give(reference)
+    asyncio.run(watcher.monitoring.set_policy("m", POLICY, ME))
+    assert watcher.send(reference, 40) == []  # the first look is where counting begins
+    for _ in range(20):
+        assert watcher.send(reference, 40) == []
+    calm = watcher.show()
+    assert {one["state"] for one in (*calm["features"], *calm["outputs"])} == {"ok"}
+    assert calm["reference"] == {"source": "training", "digest": reference.digest, "rows": 20_000, "small": False}
+    turns: list[tuple[str, bool]] = []
+    for _ in range(12):
+        turns += watcher.send(reference, 40, shift=1.0)
+    assert turns[0] == ("x[0]", True)
+    drifting = watcher.show()
+    assert drifting["features"][0]["state"] == "drift"
+    assert drifting["features"][0]["since"] is not None
+    assert drifting["features"][0]["psi"] > drifting["features"][1]["psi"]
+    assert drifting["alarms"] >= 1
+    for _ in range(200):
+        turns += watcher.send(reference, 40)
+    assert ("x[0]", False) in turns
+    assert watcher.show()["features"][0]["state"] == "ok"
+
+
+def test_too_few_rows_say_nothing(watcher: Watcher) -> None:
+    reference = trained()
+    watcher.give(reference)
+    watcher.send(reference, 2)
+    watcher.send(reference, 50)
+    assert watcher.show()["features"][0]["state"] == "insufficient_data"
+
+
+def test_odd_values_are_violations(watcher: Watcher) -> None:
+    reference = trained()
+    watcher.give(reference)
+    watcher.send(reference, 2)
+    watch = watcher.watch()
+    rows = np.array([[np.nan, np.inf, 99.0], [np.nan, 0.0, 0.0]], "<f4")
+    odd = [([Tensor("x", "FP32", rows)], [Tensor("y", "FP32", np.zeros((2, 2), "<f4"))])]
+    RowCounter(reference, watcher.fleet.regions(watch.offset, watch.size)[0], COLUMNS, 1.0).count(odd)
+    watcher.world.clock.now += 1
+    watcher.monitoring.look()
+    quality = watcher.show()["quality"]
+    assert quality["violations"] == {"missing": 2, "non_finite": 1, "out_of_range": 1, "unseen": 0}
+    told = {(one.metric.name, one.labels): one.value for one in watcher.monitoring.readings()}  # type: ignore[union-attr]
+    assert told["quality_violations_total", ("m", "1", "x[0]", "missing")] == 2
+    assert told["feature_bin_total", ("m", "1", "x[2]", "(above)")] == 1
+    assert told["monitor_rows_total", ("m", "1")] == 4
+    assert sum(
+        value for (name, labels), value in told.items() if name == "feature_reference_ratio" and labels[2] == "x[0]"
+    ) == pytest.approx(1)
+    assert any(name == "output_bin_total" and labels[2] == "y.top" for name, labels in told)
+
+
+def gathered(watcher: Watcher, rows: int, version: str = "2") -> None:
+    inputs, outputs = exchange(watcher.generator, rows)
+    given, answered = COLUMNS[0](inputs), COLUMNS[1](outputs)
+    assert given is not None
+    assert answered is not None
+    told = {"model": "m", "version": version, "names": NAMES}
+    watcher.monitoring.gathered({**told, "inputs": rows_out([given]), "outputs": rows_out([joined([answered])])})
+
+
+def test_without_a_reference_one_is_learned_and_a_pushed_one_takes_its_place(watcher: Watcher) -> None:
+    asyncio.run(watcher.monitoring.set_policy("m", POLICY, ME))
+    assert watcher.watch("2").learn == 500
+    gathered(watcher, 600)
+    asyncio.run(watcher.monitoring._learn())
+    assert watcher.watch("2").path == ""  # the other worker may still be gathering
+    gathered(watcher, 500)
+    asyncio.run(watcher.monitoring._learn())
+    live = watcher.watch("2")
+    assert live.path
+    watcher.monitoring.look()
+    assert watcher.show("2")["reference"] | {"digest": ""} == {
+        "source": "live",
+        "digest": "",
+        "rows": 1100,
+        "small": True,
+    }
+    gathered(watcher, 5000)  # too late: nobody waits for it
+    asyncio.run(watcher.monitoring._learn())
+    assert watcher.watch("2") == live
+    pushed = trained()
+    watcher.give(pushed, "2")
+    assert watcher.watch("2").digest == pushed.digest
+
+
+def test_what_one_worker_gathered_is_enough_after_a_while(watcher: Watcher) -> None:
+    gathered(watcher, 300)
+    asyncio.run(watcher.monitoring._learn())
+    assert watcher.watch("2").path == ""
+    watcher.world.clock.now += LEARNING_S
+    asyncio.run(watcher.monitoring._learn())
+    assert watcher.watch("2").path
+
+
+def test_while_the_database_is_away_it_goes_on_with_what_it_knows(
+    watcher: Watcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reference = trained()
+    watcher.give(reference)
+    watch = watcher.watch()
+
+    def away(_: object) -> None:
+        raise NotReady("away")
+
+    monkeypatch.setattr(MonitorStore, "references", away)
+    watcher.open()
+    assert watcher.watch() == watch
+    assert watcher.send(reference, 10) == []
+
+
+@pytest.mark.parametrize(
+    ("document", "fault"),
+    [
+        ({"monitor": {"sample": 0}}, "'monitor.sample'"),
+        ({"monitor": {"sample": "all"}}, "'monitor.sample'"),
+        ({"monitor": {"window_seconds": 1}}, "'monitor.window_seconds'"),
+        ({"monitor": {"live_reference_rows": 10.5}}, "'monitor.live_reference_rows'"),
+        ({"monitor": {"speed": 1}}, "'monitor.speed'"),
+        ({"monitor": 3}, "'monitor'"),
+        ({"rest": {}}, "'rest'"),
+    ],
+)
+def test_a_faulty_policy_is_refused(watcher: Watcher, document: Document, fault: str) -> None:
+    with pytest.raises(InvalidInput, match=fault):
+        asyncio.run(watcher.monitoring.set_policy("m", document, ME))
+
+
+def test_a_policy_holds_and_is_kept(watcher: Watcher) -> None:
+    told = asyncio.run(watcher.monitoring.set_policy("m", {"monitor": {"sample": 0.5}}, ME))
+    assert told["monitor"]["sample"] == 0.5
+    watcher.give(trained())
+    assert watcher.watch().sample == 0.5
+    watcher.open()
+    assert asyncio.run(watcher.monitoring.policy("m"))["monitor"]["sample"] == 0.5
+    assert watcher.world.store.audit("m")[0].action == "policy.set"
+
+
+def test_what_is_not_there(watcher: Watcher) -> None:
+    with pytest.raises(NotFound):
+        watcher.show("9")
+    with pytest.raises(NotFound):
+        asyncio.run(watcher.monitoring.document("nobody", None))
+    with pytest.raises(InvalidInput, match="no reference"):
+        asyncio.run(watcher.monitoring.set_reference("m", "1", {"rows": 3}, ME))
+    with pytest.raises(NotFound):
+        watcher.give(trained(rows=200), "9")
+    every = watcher.show(None)["versions"]
+    assert set(every) == {"1", "2", "3"}
+    assert every["1"]["reference"] is None
+    assert every["1"]["latency"]["count"] == 0

@@ -1,0 +1,113 @@
+"""Training data: read from every form, fitted to the model's inputs, and made into a reference."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from penstock.core.errors import InvalidInput
+from penstock.core.options import ModelOptions
+from penstock.core.signature import Signature, TensorSpec
+from penstock.engine import model as engine
+from penstock.monitor.profile import profile
+from penstock.monitor.tables import Table, read_table, tensors_of
+from tests import zoo
+
+NUMBERS = {"a": [1.0, 2.5, np.nan], "b": [4.0, 5.0, 6.0]}
+
+
+def csv(folder: Path) -> Path:
+    file = folder / "data.csv"
+    file.write_text("a,b,name\n1,4,x\n2.5,5,y\n,6,z\n")
+    return file
+
+
+def npz(folder: Path) -> Path:
+    file = folder / "data.npz"
+    np.savez(file, a=np.array(NUMBERS["a"]), b=np.array(NUMBERS["b"]))
+    return file
+
+
+def columnar(folder: Path) -> Path:
+    file = folder / "data.parquet"
+    parquet.write_table(pa.table(NUMBERS), file)
+    return file
+
+
+@pytest.mark.parametrize("write", [csv, npz, columnar])
+def test_every_form_is_read_by_what_it_is(tmp_path: Path, write: Any) -> None:
+    table = read_table(write(tmp_path).rename(tmp_path / "no name tells"))
+    assert table["b"].tolist() == [4, 5, 6]
+    assert table["a"][:2].tolist() == [1, 2.5]
+    assert np.isnan(table["a"][2])
+    if write is csv:
+        assert table["name"].tolist() == ["x", "y", "z"]
+
+
+@pytest.mark.parametrize("content", [b"", b"a,b\n", b"a,b\n1\n", b"\xff\xfe\x00", b"PK\x03\x04 no archive", b"a\n\n"])
+def test_what_is_no_table_is_refused(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "data"
+    file.write_bytes(content)
+    with pytest.raises(InvalidInput):
+        read_table(file)
+
+
+def test_pickles_are_never_opened(tmp_path: Path) -> None:
+    file = tmp_path / "data.npz"
+    np.savez(file, a=np.array([{"an": "object"}], object))
+    with pytest.raises(InvalidInput, match="plain arrays"):
+        read_table(file)
+
+
+def signature(*specs: TensorSpec) -> Signature:
+    return Signature(specs, (), batching=True)
+
+
+def table() -> Table:
+    return {"b": np.array([4.0, 5.0]), "a": np.array([1.0, 2.0]), "t": np.array(["x", "y"], object)}
+
+
+@pytest.mark.parametrize(
+    ("spec", "names", "expected"),
+    [
+        (TensorSpec("x", "FP32", (-1, 2)), ["a", "b"], [[1, 4], [2, 5]]),
+        (TensorSpec("x", "FP32", (-1, 2)), [], [[4, 1], [5, 2]]),
+        (TensorSpec("a", "FP64", (-1,)), [], [1, 2]),
+        (TensorSpec("t", "BYTES", (-1,)), [], ["x", "y"]),
+    ],
+)
+def test_inputs_are_made_of_columns(spec: TensorSpec, names: list[str], expected: Any) -> None:
+    [tensor] = tensors_of(table(), signature(spec), names)
+    assert (tensor.name, tensor.datatype, tensor.data.tolist()) == (spec.name, spec.datatype, expected)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [TensorSpec("x", "FP32", (-1, 7)), TensorSpec("x", "FP32", (-1, 3, 8, 8)), TensorSpec("x", "FP32", (-1, 3))],
+    ids=["too wide", "an image", "a text among numbers"],
+)
+def test_data_that_does_not_fit_is_refused(spec: TensorSpec) -> None:
+    with pytest.raises(InvalidInput, match="'x'"):
+        tensors_of(table(), signature(spec), [])
+
+
+def test_a_model_is_run_over_its_data(tmp_path: Path) -> None:
+    zoo.save(zoo.classifier(), tmp_path / "m.onnx")
+    loaded = engine.load(tmp_path / "m.onnx", ModelOptions(), threads=1)
+    rows = np.random.default_rng(0).normal(size=(2500, 5))
+    told: list[int] = []
+    made = profile(
+        {f"f{index}": rows[:, index] for index in range(5)},
+        loaded,
+        [f"f{index}" for index in range(5)],
+        lambda done, _: told.append(done),
+    )
+    loaded.close()
+    assert told == [1024, 2048, 2500]
+    assert (made.source, made.rows) == ("training", 2500)
+    assert [one.bins.name for one in made.inputs] == ["f0", "f1", "f2", "f3", "f4"]
+    assert all(one.rows == 2500 for one in made.features)
+    assert made.outputs

@@ -1,0 +1,208 @@
+"""References, columns and the counting of rows: what is made of tensors, and that everything adds up."""
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from penstock.core.signature import TensorSpec
+from penstock.core.tensors import Tensor
+from penstock.monitor.columns import Form, Rows, input_columns, output_columns
+from penstock.monitor.counters import Words
+from penstock.monitor.reference import JOINT, LIVE, TRAINING, Reference, build, distance, reference_in, reference_out
+from penstock.monitor.rows import Counted, Layout, RowCounter, correlations
+
+FEATURES = 4
+INPUTS = (TensorSpec("x", "FP32", (-1, FEATURES)), TensorSpec("colour", "BYTES", (-1, 1)))
+OUTPUTS = (TensorSpec("label", "INT64", (-1,)), TensorSpec("scores", "FP32", (-1, 3)))
+COLUMNS = input_columns(INPUTS, batching=True), output_columns(OUTPUTS, batching=True)
+
+
+def exchange(generator: np.random.Generator, rows: int = 1, shift: float = 0.0) -> tuple[list[Tensor], list[Tensor]]:
+    scores = generator.uniform(size=(rows, 3)).astype("<f4")
+    return (
+        [
+            Tensor("x", "FP32", (generator.normal(size=(rows, FEATURES)) + shift).astype("<f4")),
+            Tensor("colour", "BYTES", generator.choice(np.array(["red", "blue"], object), (rows, 1))),
+        ],
+        [Tensor("label", "INT64", scores.argmax(axis=1)), Tensor("scores", "FP32", scores)],
+    )
+
+
+def reference(rows: int = 2000, source: str = TRAINING) -> Reference:
+    inputs, outputs = exchange(np.random.default_rng(0), rows)
+    names = [*COLUMNS[0].numbers, *COLUMNS[0].labels], [*COLUMNS[1].numbers, *COLUMNS[1].labels]
+    given_rows, answered = COLUMNS[0](inputs), COLUMNS[1](outputs)
+    assert given_rows is not None
+    return build(names, given_rows, answered, source)
+
+
+def words(size: int) -> Words:
+    return np.zeros(size, np.uint64)
+
+
+def test_a_reference_names_every_column_and_keeps_no_row() -> None:
+    found = reference()
+    assert [one.bins.name for one in found.inputs] == ["x[0]", "x[1]", "x[2]", "x[3]", "colour"]
+    assert [one.bins.name for one in found.outputs] == ["scores.top", "label", "scores"]
+    assert found.joint is not None
+    assert found.joint.feature.bins.name == JOINT
+    assert {one.rows for one in found.features} == {2000}
+    assert (found.rows, found.source, found.is_small) == (2000, TRAINING, True)
+    assert found.inputs[0].mean == pytest.approx(0, abs=0.1)
+    assert found.inputs[0].std == pytest.approx(1, abs=0.1)
+    restored = reference_in(json.loads(json.dumps(reference_out(found))))
+    assert (restored, restored.digest) == (found, found.digest)
+    assert reference(source=LIVE).digest != found.digest
+
+
+def test_the_joint_distance_sees_what_belongs_together() -> None:
+    generator = np.random.default_rng(1)
+    base = generator.normal(size=(4000, 1))
+    rows = np.hstack([base, base + 0.2 * generator.normal(size=(4000, 1)), generator.normal(size=(4000, 3))])
+    found = build((list("abcde"), []), Rows(rows, ()), None, TRAINING).joint
+    assert found is not None
+    middle, directions = np.array(found.middle), np.array(found.directions)
+    flipped = rows * np.array([1, -1, 1, 1, 1])
+    assert distance(rows, middle, directions).mean() == pytest.approx(1, abs=0.1)
+    assert distance(flipped, middle, directions).mean() > 5
+    odd = rows[:3].copy()
+    odd[0, 0], odd[1, 1] = np.nan, np.inf
+    assert np.isfinite(distance(odd, middle, directions)).all()
+
+
+@pytest.mark.parametrize("wide", [1, 300])
+def test_wide_references_project_first(wide: int) -> None:
+    rows = np.random.default_rng(2).normal(size=(4000, wide))
+    joint = build(([str(number) for number in range(wide)], []), Rows(rows, ()), None, TRAINING).joint
+    if wide == 1:
+        assert joint is None
+    else:
+        assert joint is not None
+        assert len(joint.directions[0]) == 32
+
+
+@given(st.lists(st.integers(1, 5), min_size=1, max_size=12), st.integers(1, 4), st.integers(0, 1000))
+def test_workers_add_up_to_one_exactly(sizes: list[int], workers: int, seed: int) -> None:
+    found = reference(200)
+    generator = np.random.default_rng(seed)
+    exchanges = [exchange(generator, size) for size in sizes]
+    size = Layout.of(found).size
+    alone, shared = words(size), [words(size) for _ in range(workers)]
+    RowCounter(found, alone, COLUMNS, 1.0).count(exchanges)
+    counters = [RowCounter(found, one, COLUMNS, 1.0) for one in shared]
+    for index, one in enumerate(exchanges):
+        counters[index % workers].count([one])
+    together, single = Counted.of(found, shared), Counted.of(found, [alone])
+    assert together.counts == single.counts
+    assert together.head["counted"] == single.head["counted"] == single.head["seen"] == sum(sizes)
+    assert all(sum(counts) == sum(sizes) for counts in single.counts)
+
+
+def test_requests_that_are_not_as_expected_are_told_apart() -> None:
+    found = reference(200)
+    region = words(Layout.of(found).size)
+    counter = RowCounter(found, region, COLUMNS, 1.0)
+    generator = np.random.default_rng(3)
+    good = exchange(generator)
+    lacking = ([good[0][0]], good[1])
+    other = ([Tensor("x", "FP32", np.zeros((1, 2), "<f4")), good[0][1]], good[1])
+    counter.count([good, lacking, other, (good[0], [])])
+    head = Counted.of(found, [region]).head
+    assert (head["seen"], head["counted"], head["odd"]) == (4, 2, 2)
+    counter.drop(7)
+    head = Counted.of(found, [region]).head
+    assert (head["seen"], head["dropped"]) == (11, 7)
+
+
+def test_a_sample_is_without_a_bias() -> None:
+    found = reference(200)
+    region = words(Layout.of(found).size)
+    counter = RowCounter(found, region, COLUMNS, 0.25)
+    generator = np.random.default_rng(4)
+    for _ in range(100):
+        counter.count([exchange(generator) for _ in range(20)])
+    head = Counted.of(found, [region]).head
+    assert head["seen"] == 2000
+    assert 400 < head["counted"] < 600
+
+
+@pytest.mark.parametrize("alike", [0.0, 0.8])
+def test_how_alike_neighbours_are(alike: float) -> None:
+    found = reference(2000)
+    region = words(Layout.of(found).size)
+    counter = RowCounter(found, region, COLUMNS, 1.0)
+    generator = np.random.default_rng(5)
+    before = Counted.of(found, [region])
+    last = np.zeros(FEATURES)
+    for _ in range(200):
+        rows = []
+        for _ in range(50):
+            last = alike * last + np.sqrt(1 - alike**2) * generator.normal(size=FEATURES)
+            rows.append(last)
+        inputs, outputs = exchange(generator, 50)
+        inputs[0] = Tensor("x", "FP32", np.array(rows, "<f4"))
+        counter.count([(inputs, outputs)])
+    assert correlations(before, Counted.of(found, [region])) == pytest.approx([alike] * FEATURES, abs=0.1)
+    assert correlations(before, before).tolist() == [0.0] * FEATURES
+
+
+@pytest.mark.parametrize(
+    ("spec", "form", "numbers", "labels"),
+    [
+        (TensorSpec("x", "FP32", (-1, 2)), Form.NUMBERS, ["x[0]", "x[1]"], []),
+        (TensorSpec("x", "INT64", (-1,)), Form.NUMBERS, ["x"], []),
+        (TensorSpec("x", "BYTES", (-1, 2)), Form.LABELS, [], ["x[0]", "x[1]"]),
+        (TensorSpec("x", "FP32", (-1, 3, 64, 64)), Form.SUMMARY, ["x.mean", "x.std", "x.min", "x.max", "x.zeros"], []),
+        (TensorSpec("x", "FP32", (-1, -1)), Form.SUMMARY, ["x.mean", "x.std", "x.min", "x.max", "x.zeros"], []),
+    ],
+)
+def test_inputs_become_columns(spec: TensorSpec, form: Form, numbers: list[str], labels: list[str]) -> None:
+    columns = input_columns([spec], batching=True)
+    assert (columns.numbers, columns.labels) == (numbers, labels)
+    assert columns._columns[0].form is form
+
+
+@pytest.mark.parametrize(
+    ("spec", "data", "numbers", "labels"),
+    [
+        (TensorSpec("y", "FP32", (-1, 1)), np.array([[0.5]], "<f4"), [[0.5]], []),
+        (TensorSpec("y", "FP32", (-1, 2)), np.array([[0.25, 0.75]], "<f4"), [[0.75]], [[1]]),
+        (TensorSpec("y", "INT64", (-1,)), np.array([7]), [[]], [[7]]),
+        (TensorSpec("y", "BOOL", (-1,)), np.array([True]), [[]], [[True]]),
+        (TensorSpec("y", "BYTES", (-1, 1)), np.array([["a"]], object), [[]], [["a"]]),
+    ],
+)
+def test_outputs_become_columns(spec: TensorSpec, data: Any, numbers: Any, labels: Any) -> None:
+    rows = output_columns([spec], batching=True)([Tensor("y", spec.datatype, data)])
+    assert rows is not None
+    assert rows.numbers.tolist() == numbers
+    assert [list(one) for one in rows.labels] == labels
+
+
+def test_features_are_named_as_the_model_names_them() -> None:
+    assert input_columns(INPUTS[:1], True, ["a", "b", "c", "d"]).numbers == ["a", "b", "c", "d"]
+    assert input_columns(INPUTS[:1], True, ["a", "b"]).numbers == ["x[0]", "x[1]", "x[2]", "x[3]"]
+    one_row = input_columns([TensorSpec("x", "FP32", (3,))], batching=False)
+    rows = one_row([Tensor("x", "FP32", np.array([1, 2, 3], "<f4"))])
+    assert rows is not None
+    assert rows.numbers.tolist() == [[1, 2, 3]]
+    assert one_row([Tensor("z", "FP32", np.zeros(3))]) is None
+
+
+def test_a_large_bunch_is_thinned_without_a_bias() -> None:
+    found = reference(200)
+    region = words(Layout.of(found).size)
+    counter = RowCounter(found, region, COLUMNS, 1.0)
+    generator = np.random.default_rng(6)
+    for _ in range(4):
+        counter.count([exchange(generator, 10_000) for _ in range(5)])  # 250,000 numbers: two and a half times too many
+    counted = Counted.of(found, [region])
+    assert counted.head["seen"] == 200_000
+    assert counted.head["counted"] + counted.head["dropped"] == 200_000
+    assert 70_000 < counted.head["counted"] < 90_000
+    below_zero = sum(counted.counts[0][:6])
+    assert below_zero / counted.head["counted"] == pytest.approx(0.5, abs=0.06)
