@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -303,6 +304,9 @@ class ControlPlane:
             self._supervisor.wake()
 
         loop.add_reader(handle, ended)
+        # The supervisor may see the end before the loop does: a reader that outlived its descriptor would leave the
+        # next connection that is given the same number without an answer.
+        process.before_close = partial(loop.remove_reader, handle)
         return process
 
     def _is_worker(self, slot: int, pid: int) -> bool:

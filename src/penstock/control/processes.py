@@ -5,7 +5,7 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from penstock.control.memory import SlotFile
@@ -15,11 +15,12 @@ _THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS")
 
 
 class WorkerProcess:
-    """One worker's process."""
+    """One worker's process; ``before_close`` is called while its descriptor is still its own."""
 
     def __init__(self, pid: int, child: "subprocess.Popen[bytes] | None" = None) -> None:
         self.pid = pid
         self._child = child
+        self.before_close: Callable[[], object] = lambda: None
         self.pidfd = os.pidfd_open(pid)
         self._poll = select.poll()
         self._poll.register(self.pidfd, select.POLLIN)
@@ -38,6 +39,7 @@ class WorkerProcess:
 
     def close(self) -> str:
         """Let go of a process that has ended; a few words on how it ended."""
+        self.before_close()
         os.close(self.pidfd)
         if self._child is None:
             return "adopted"

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 
@@ -63,5 +64,5 @@ def _compared(one: Tensor, other: Tensor) -> Difference:
 
 
 def _differing_rows(differs: Array) -> int:
-    rows = differs.reshape(len(differs), -1) if differs.ndim else differs.reshape(1, 1)
+    rows = differs.reshape(len(differs), prod(differs.shape[1:])) if differs.ndim else differs.reshape(1, 1)
     return int(rows.any(axis=1).sum())

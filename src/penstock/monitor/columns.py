@@ -7,6 +7,7 @@ summaries of each row. Outputs of several scores are watched as the class with t
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -77,7 +78,7 @@ class Columns:
             data = found.get(column.tensor)
             if data is None:
                 return None
-            rows = data.reshape(len(data), -1) if self.batching and data.ndim else data.reshape(1, -1)
+            rows = data.reshape(len(data), prod(data.shape[1:])) if self.batching and data.ndim else data.reshape(1, -1)
             if not _take(column, rows, numbers, labels):
                 return None
         if not numbers:

@@ -180,12 +180,12 @@ class ShadowLane:
         self._running = began, interrupt
         try:
             outputs, took = self._served.rerun(call, interrupt)
+            difference = compared(call.outputs, outputs)
         except Exception:  # a fault, or whatever else a model does
             block.shadow("missed")
             return 0
         finally:
             self._running = None
-        difference = compared(call.outputs, outputs)
         self._count(call, difference, took)
         if difference.disagrees:
             self._keep(call, outputs, difference)

@@ -42,6 +42,8 @@ def tensor(values: Any, datatype: str = "FP32", name: str = "y") -> Tensor:
         (tensor([[1.0]]), tensor([[1]], "INT64"), Difference(disagrees=True)),
         (tensor([[1.0]]), tensor([[1.0]], name="z"), Difference(disagrees=True)),
         (tensor(np.zeros((0, 3))), tensor(np.zeros((0, 3))), Difference()),
+        (tensor(np.zeros((0, 3)), "INT64"), tensor(np.zeros((0, 3)), "INT64"), Difference()),
+        (tensor(np.zeros((2, 0))), tensor(np.zeros((2, 0))), Difference()),
     ],
 )
 def test_one_output(one: Tensor, other: Tensor, expected: Difference) -> None:

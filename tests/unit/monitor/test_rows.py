@@ -206,3 +206,15 @@ def test_a_large_bunch_is_thinned_without_a_bias() -> None:
     assert 70_000 < counted.head["counted"] < 90_000
     below_zero = sum(counted.counts[0][:6])
     assert below_zero / counted.head["counted"] == pytest.approx(0.5, abs=0.06)
+
+
+def test_requests_without_rows_are_no_rows() -> None:
+    found = reference(200)
+    region = words(Layout.of(found).size)
+    generator = np.random.default_rng(7)
+    RowCounter(found, region, COLUMNS, 1.0).count(
+        [exchange(generator, 0), exchange(generator, 2), exchange(generator, 0)]
+    )
+    RowCounter(found, region, COLUMNS, 1.0).count([exchange(generator, 0)])
+    head = Counted.of(found, [region]).head
+    assert (head["seen"], head["counted"], head["odd"]) == (2, 2, 0)

@@ -1,0 +1,18 @@
+"""Worker processes: their end is seen, told once, and their descriptor outlives whoever watches it."""
+
+import os
+import subprocess
+import sys
+
+from penstock.control.processes import WorkerProcess
+from tests.harness import wait_until
+
+
+def test_whoever_watches_the_descriptor_is_told_before_it_goes() -> None:
+    child = subprocess.Popen([sys.executable, "-c", "raise SystemExit(3)"])
+    process = WorkerProcess(child.pid, child)
+    told: list[int] = []
+    process.before_close = lambda: told.append(os.fstat(process.pidfd).st_size)  # fails once it is closed
+    wait_until(process.ended, 10, "the end of the process")
+    assert process.close() == "exit 3"
+    assert len(told) == 1
