@@ -42,6 +42,9 @@ LOOK_S = 1.0
 LEARNING_S = 30.0
 """Rows of some workers are waited for that long after the first worker's."""
 
+MOST_MEASURED = 64
+"""Columns of a version that metrics tell of, outputs first; all of them are in the admin API."""
+
 THREADS = 2
 MONITOR = "monitor"
 T = TypeVar("T")
@@ -368,7 +371,7 @@ class Monitoring:
         """Counts, shares of the reference, evidence and states of every feature that is watched."""
         for key, monitor in self._monitors.items():
             inputs = {id(feature) for feature in monitor.reference.inputs}
-            for feature, counts, standing, found, log_m in monitor.totals():
+            for feature, counts, standing, found, log_m in monitor.totals(MOST_MEASURED):
                 name = feature.bins.name
                 mine = id(feature) in inputs
                 totals = metrics.FEATURE_BINS if mine else metrics.OUTPUT_BINS

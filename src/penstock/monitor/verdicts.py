@@ -28,6 +28,7 @@ from penstock.monitor.rows import Counted, correlations
 LOOKS = 60
 """Looks that a window is made of."""
 
+UNSCORED = Scores(0, 0.0, float("inf"), 0.0, 0.0, 0.0, 0.0)
 ALIKE_KEPT = 0.9
 """How much of the measured likeness of neighbours is kept from one look to the next."""
 
@@ -54,7 +55,6 @@ class VersionMonitor:
         self._forgiven = [allowance(feature.counts) for feature in self._features]
         self._detectors = [Detector() for _ in self._features]
         self._standings = [Standing() for _ in self._features]
-        self._scores = [Scores(0, 0.0, float("inf"), 0.0, 0.0, 0.0, 0.0) for _ in self._features]
         self._alike = np.zeros(first.sums.shape[1])
         self._start = self._last = first
         self._window: deque[tuple[float, Counted]] = deque([(now, first)])
@@ -93,18 +93,22 @@ class VersionMonitor:
 
     def _judge(self, alarmed: set[int], since: Sequence[float], evidence: Sequence[float]) -> list[Turn]:
         turns = []
-        base = self._window[0][1]
         for index, feature in enumerate(self._features):
-            window = np.subtract(self._last.counts[index], base.counts[index])
-            self._scores[index] = scores(feature.counts, window.tolist(), feature.bins.edges, feature.std)
             before = self._standings[index]
+            drifts = before.state is State.DRIFT and index not in alarmed
+            found = self._score(index) if drifts else UNSCORED  # only the end of a drift depends on it
             total = sum(self._last.counts[index]) - sum(self._start.counts[index])
-            after = judged(before, total, self._scores[index], index in alarmed, since[index])
+            after = judged(before, total, found, index in alarmed, since[index])
             self._standings[index] = after
             if (before.state is State.DRIFT) != (after.state is State.DRIFT):
                 told = {**self._shown(index), "log_e": round(evidence[index], 3)}
                 turns.append(Turn(feature.bins.name, after.state is State.DRIFT, told))
         return turns
+
+    def _score(self, index: int) -> Scores:
+        feature = self._features[index]
+        window = np.subtract(self._last.counts[index], self._window[0][1].counts[index])
+        return scores(feature.counts, window.tolist(), feature.bins.edges, feature.std)
 
     def document(self) -> Document:
         """The version's monitor as the admin API shows it; outputs first in what people read."""
@@ -133,7 +137,7 @@ class VersionMonitor:
         }
 
     def _shown(self, index: int) -> Document:
-        feature, found, standing = self._features[index], self._scores[index], self._standings[index]
+        feature, found, standing = self._features[index], self._score(index), self._standings[index]
         counts = np.subtract(self._last.counts[index], self._window[0][1].counts[index]).tolist()
         bins, labels = feature.bins, feature.bins.labels()
         log_m = self._detectors[index].log_m
@@ -173,13 +177,19 @@ class VersionMonitor:
             rows = max(rows, sum(counts) - sum(before))
         return {"rows": rows, "violations": wrong, "odd_requests": self._last.head["odd"] - base.head["odd"]}
 
-    def totals(self) -> list[tuple[Feature, tuple[int, ...], Standing, Scores, float]]:
-        """Each feature with all that was counted of it, for metrics."""
+    def totals(self, most: int) -> list[tuple[Feature, tuple[int, ...], Standing, Scores, float]]:
+        """Each feature with all that was counted of it, for metrics: outputs first, so many at most."""
+        inputs = len(self.reference.inputs)
+        order = [*range(inputs, len(self._features)), *range(inputs)][:most]
         return [
-            (feature, counts, standing, found, max(0.0, one.log_m) if np.isfinite(one.log_m) else 0.0)
-            for feature, counts, standing, found, one in zip(
-                self._features, self._last.counts, self._standings, self._scores, self._detectors, strict=True
+            (
+                self._features[index],
+                self._last.counts[index],
+                self._standings[index],
+                self._score(index),
+                max(0.0, self._detectors[index].log_m),
             )
+            for index in order
         ]
 
     @property
