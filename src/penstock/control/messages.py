@@ -13,7 +13,7 @@ from penstock.core.desired import Desired, ModelSpec, State, VersionSpec, Versio
 from penstock.core.errors import KINDS, Fault, Internal
 from penstock.core.routing import stored_in, stored_out
 from penstock.core.signature import TensorSpec
-from penstock.monitor.columns import Rows
+from penstock.monitor.columns import Rows, joined
 from penstock.serving.feedback import Told
 
 Message = dict[str, Any]
@@ -124,9 +124,10 @@ def told_in(values: Iterable[Sequence[Any]]) -> list[Told]:
 
 def rows_out(rows: Sequence[Rows]) -> Message:
     """Rows that were gathered, one below the other, as JSON values."""
-    numbers = np.concatenate([one.numbers for one in rows]).astype("<f8")
-    labels = [[str(value) for one in rows for value in one.labels[index]] for index in range(len(rows[0].labels))]
-    return {"rows": len(numbers), "numbers": b64encode(numbers.tobytes()).decode(), "labels": labels}
+    whole = joined(rows)
+    labels = [[str(value) for value in column] for column in whole.labels]
+    numbers = b64encode(whole.numbers.astype("<f8").tobytes()).decode()
+    return {"rows": len(whole), "numbers": numbers, "labels": labels}
 
 
 def rows_in(values: Message) -> Rows:

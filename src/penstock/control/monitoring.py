@@ -24,9 +24,8 @@ from penstock.core.desired import Desired, VersionSpec, VersionStatus, WatchSpec
 from penstock.core.drift import State
 from penstock.core.errors import Fault, InvalidInput, NotFound, NotReady
 from penstock.core.policies import MonitorPolicy, policy_in, policy_out
-from penstock.monitor.columns import Rows
+from penstock.monitor.columns import Rows, joined
 from penstock.monitor.counters import REGION_WORDS, Totals, Words
-from penstock.monitor.profile import joined
 from penstock.monitor.reference import LIVE, Reference, build, reference_in, reference_out
 from penstock.monitor.rows import Counted, Layout
 from penstock.monitor.verdicts import Turn, VersionMonitor, violations
@@ -153,7 +152,10 @@ class Monitoring:
         size = Layout.of(self._references[key]).size
         served = {(model.name, one.version) for model in self._fleet.desired.models for one in model.versions}
         kept = {one: region for one, region in self._regions.items() if one != key and (one in served or not served)}
-        offset = _gap(kept.values(), size)
+        # Words that were in use until now are the last to be given out: workers write to them until they hear of it.
+        offset = _gap(self._regions.values(), size)
+        if offset is None:
+            offset = _gap(kept.values(), size)
         if offset is None:
             log.error("model %s version %s is not watched: no room for its counts", *key)
             return None
@@ -204,14 +206,14 @@ class Monitoring:
         }
 
     async def policy(self, model: str) -> Document:
-        """What is to be watched of a model."""
+        """What is to be watched of a model; raises ``NotFound``."""
+        self._refuse_unknown(model)
         return policy_out(self._policy(model))
 
     async def set_policy(self, model: str, document: Document, by: By, if_revision: int | None = None) -> Document:
-        """Change what is to be watched of a model; raises ``InvalidInput`` and ``Conflict``."""
+        """Change what is to be watched of a model; raises ``InvalidInput``, ``NotFound`` and ``Conflict``."""
         policy = policy_in(document)
-        if not any(status.model == model for status in self._fleet.statuses()):
-            raise NotFound(f"unknown model '{model[:128]}'")
+        self._refuse_unknown(model)
         revision = await self._run(self._store.set_policy, model, policy_out(policy), by, if_revision)
         self._policies[model] = policy
         for (name, _), monitor in self._monitors.items():
@@ -219,6 +221,10 @@ class Monitoring:
                 monitor.policy = policy
         self._fleet.renew()
         return {**policy_out(policy), "revision": revision}
+
+    def _refuse_unknown(self, model: str) -> None:
+        if not any(status.model == model for status in self._fleet.statuses()):
+            raise NotFound(f"unknown model '{model[:128]}'")
 
     async def set_reference(self, model: str, version: str, document: Document, by: By) -> Document:
         """Give a version the reference in a document of ``profile``.

@@ -60,6 +60,12 @@ class Rows:
         return len(self.numbers)
 
 
+def joined(parts: Sequence[Rows]) -> Rows:
+    """Rows one below the other."""
+    labels = tuple([value for one in parts for value in one.labels[index]] for index in range(len(parts[0].labels)))
+    return Rows(np.concatenate([one.numbers for one in parts]), labels)
+
+
 class Columns:
     """What is watched of a set of tensors; ``batching`` says that the first axis is rows."""
 

@@ -3,12 +3,10 @@
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-import numpy as np
-
 from penstock.core.errors import InvalidInput
 from penstock.core.signature import Signature
 from penstock.core.tensors import Array, Tensor
-from penstock.monitor.columns import Rows, input_columns, output_columns
+from penstock.monitor.columns import Rows, input_columns, joined, output_columns
 from penstock.monitor.reference import TRAINING, Reference, build
 from penstock.monitor.tables import Table, tensors_of
 
@@ -55,9 +53,3 @@ def profile(table: Table, model: Model, names: Sequence[str], tell: Tell = lambd
         tell(min(start + BATCH, total), total)
     labels = [*inputs.numbers, *inputs.labels], [*outputs.numbers, *outputs.labels]
     return build(labels, joined(given), joined(answered), TRAINING)
-
-
-def joined(parts: Sequence[Rows]) -> Rows:
-    """Rows one below the other."""
-    labels = tuple([value for one in parts for value in one.labels[index]] for index in range(len(parts[0].labels)))
-    return Rows(np.concatenate([one.numbers for one in parts]), labels)

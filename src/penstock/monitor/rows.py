@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from penstock.core.bins import CategoricalPlaces, Floats, Kind, NumericPlaces
 from penstock.core.tensors import Tensor
-from penstock.monitor.columns import Columns, Rows
+from penstock.monitor.columns import Columns, Rows, joined
 from penstock.monitor.counters import Words
 from penstock.monitor.reference import Feature, Reference, distance
 
@@ -167,7 +167,7 @@ def _columns(columns: Columns, requests: Sequence[Sequence[Tensor]]) -> tuple[Ro
         rows = columns(merged)
         return rows, 0 if rows is not None else len(requests)
     found = [rows for one in requests if (rows := columns(one)) is not None]
-    return (_joined(found) if found else None), len(requests) - len(found)
+    return (joined(found) if found else None), len(requests) - len(found)
 
 
 def _merged(requests: Sequence[Sequence[Tensor]]) -> Sequence[Tensor] | None:
@@ -183,11 +183,6 @@ def _merged(requests: Sequence[Sequence[Tensor]]) -> Sequence[Tensor] | None:
     except ValueError:
         return None
     return [Tensor(tensor.name, tensor.datatype, data) for tensor, data in zip(first, stacked, strict=True)]
-
-
-def _joined(rows: Sequence[Rows]) -> Rows:
-    labels = tuple([value for one in rows for value in one.labels[index]] for index in range(len(rows[0].labels)))
-    return Rows(np.concatenate([one.numbers for one in rows]), labels)
 
 
 def _rows_of(tensors: Sequence[Tensor]) -> int:

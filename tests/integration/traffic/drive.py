@@ -3,7 +3,6 @@
 import json
 import random
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -192,8 +191,3 @@ def champion(server: Server) -> str:
     """Where the champion leads."""
     versions = server.admin("GET", "/admin/v1/models/m").json()["versions"]
     return next((str(one["version"]) for one in versions if "champion" in one["aliases"]), "")
-
-
-def pause() -> None:
-    """Give a loop of another process a moment."""
-    time.sleep(0.05)

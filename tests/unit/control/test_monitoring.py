@@ -13,9 +13,8 @@ from penstock.core.desired import Desired, ModelSpec, VersionSpec, WatchSpec
 from penstock.core.errors import InvalidInput, NotFound, NotReady
 from penstock.core.signature import TensorSpec
 from penstock.core.tensors import Tensor
-from penstock.monitor.columns import input_columns, output_columns
+from penstock.monitor.columns import input_columns, joined, output_columns
 from penstock.monitor.counters import REGION_WORDS, Words
-from penstock.monitor.profile import joined
 from penstock.monitor.reference import Reference, build, reference_in, reference_out
 from penstock.monitor.rows import RowCounter
 from penstock.registry.monitored import MonitorStore
@@ -128,6 +127,10 @@ def test_a_reference_is_kept_and_given_words(watcher: Watcher) -> None:
     second = watcher.watch("2")
     assert second.offset >= watch.size
     assert watcher.watch() == watch
+    watcher.give(trained(seed=6))  # the words of before are not given out while workers may still write to them
+    assert watcher.watch().offset >= second.offset + second.size
+    watcher.give(reference)
+    watch = watcher.watch()
     watcher.open()  # another control process finds everything where it was
     assert (watcher.watch(), watcher.watch("2")) == (watch, second)
     assert watcher.fleet.renewed > 0
@@ -285,6 +288,8 @@ def test_what_is_not_there(watcher: Watcher) -> None:
         watcher.show("9")
     with pytest.raises(NotFound):
         asyncio.run(watcher.monitoring.document("nobody", None))
+    with pytest.raises(NotFound):
+        asyncio.run(watcher.monitoring.policy("nobody"))
     with pytest.raises(InvalidInput, match="no reference"):
         asyncio.run(watcher.monitoring.set_reference("m", "1", {"rows": 3}, ME))
     with pytest.raises(NotFound):

@@ -246,4 +246,3 @@ def test_simulated_rollouts_end_as_they_should(case: Case) -> None:
         assert outcome.requests is not None
         assert case.within is not None
         assert outcome.requests <= 1.3 * case.within  # 40 runs: the standard error is about a tenth
-    assert rollouts.ALPHA == 0.01
