@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from loadtests import bench, faults, perf_analyzer, simulate, swap, traffic
+from loadtests import bench, drift, faults, perf_analyzer, simulate, swap, traffic
 from loadtests.graphs import repository
 from loadtests.models import MODELS
 
@@ -35,6 +35,9 @@ def main() -> int:
     simulating = commands.add_parser("simulate", help="simulated rollouts", description=simulate.__doc__)
     simulate.add_arguments(simulating)
     simulating.set_defaults(run=simulate.main)
+    drifting = commands.add_parser("drift", help="simulated drift", description=drift.__doc__)
+    drift.add_arguments(drifting)
+    drifting.set_defaults(run=drift.main)
     routing = commands.add_parser("traffic", help="what routes and shadows cost", description=traffic.__doc__)
     traffic.add_arguments(routing)
     routing.set_defaults(run=traffic.main)

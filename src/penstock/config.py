@@ -272,3 +272,9 @@ def _sentence(error: Mapping[str, Any]) -> str:
         return f"{name} is no setting"
     wanted = str(error["msg"]).removeprefix("Value error, ")
     return f"{name}: {wanted[0].lower()}{wanted[1:]} (got {error['input']!r})"
+
+
+def written(document: dict[str, Any]) -> str:
+    """A document as people write it in a file."""
+    text: str = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
+    return text

@@ -193,6 +193,7 @@ class Gateway:
         self._plane.measure(sides.rollouts.readings)
         self._plane.measure(sides.monitoring.readings)
         self._plane.gather(sides.monitoring.gathered)
+        self._plane.label_by(sides.monitoring.labels)
         await sides.monitoring.start()
         self._plane.desk.decorate = sides.monitoring.decorate
         self._plane.renew()

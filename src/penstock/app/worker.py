@@ -6,7 +6,6 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,6 @@ from penstock.control.runtime import Instance
 from penstock.core.desired import Desired, State, VersionStatus
 from penstock.monitor.counters import DRAINING, READY
 from penstock.serving.dataplane import DataPlane
-from penstock.serving.feedback import Told
 from penstock.serving.loader import Loader
 
 log = logging.getLogger("penstock.worker")
@@ -50,7 +48,7 @@ class Worker:
         self._options = options
         self._slot = files[index].slot
         wait_s = options.load_s + COMMAND_MARGIN_S
-        self._link = Link(instance.socket, index, self._wanted, wait_s, self._join)
+        self._link = Link(instance.socket, index, self._wanted, wait_s)
         slots = [file.slot for file in files]
         self._plane = DataPlane(self._slot, totals(slots), self._link, int(options.deadline_s * 1e9))
         self._loader = Loader(self._plane, self._slot, options.threads, self._reported, self._link.rows)
@@ -93,9 +91,6 @@ class Worker:
             if status.state is State.READY and key not in self._told:
                 self._told.add(key)
                 self._describe(status.model, status.version)
-
-    def _join(self, model: str, told: Sequence[Told]) -> list[Told]:
-        return self._plane.recent.join(model, told)
 
     def _describe(self, model: str, version: str) -> None:
         told = self._plane.metadata(model, version)

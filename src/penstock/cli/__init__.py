@@ -18,6 +18,7 @@ VERBS = {
     "monitor": "monitor",
     "policy": "policy",
     "profile": "profile",
+    "capture": "capture",
     "audit": "audit",
     "config": "config_cmd",
     "health": "health",

@@ -2,15 +2,17 @@
 
 import math
 import time
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console, Group
 from rich.live import Live
+from rich.progress import Progress
 from rich.text import Text
 
 from penstock.cli.client import Document
-from penstock.cli.console import data_console, print_json
+from penstock.cli.console import Exit, data_console, fail, print_json
 from penstock.cli.models import AsJson, Url, Where, table_of
 from penstock.cli.route import gateway
 
@@ -26,14 +28,22 @@ def register(app: typer.Typer) -> None:
 
 
 def monitor(
-    name: Annotated[str, typer.Argument(help="The model.")],
+    name: Annotated[str, typer.Argument(help="The model.")] = "",
     version: Annotated[str | None, typer.Option(help="Only this version.")] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Stay, and show it as it goes.")] = False,
+    self_test: Annotated[
+        bool, typer.Option("--self-test", help="Try the monitor on known changes, and on none; no gateway is needed.")
+    ] = False,
+    streams: Annotated[int, typer.Option(min=1, help="Streams of each case of the self-test.")] = 5,
     url: Url = None,
     registry: Where = None,
     as_json: AsJson = False,
 ) -> None:
     """Show drift, quality, latency and performance of a model's versions."""
+    if self_test:
+        raise typer.Exit(_self_test(streams, as_json))
+    if not name:
+        fail("name a model, or try the monitor itself with --self-test", Exit.USAGE)
     with gateway(url, registry) as found:
 
         def look() -> dict[str, Document]:
@@ -53,6 +63,33 @@ def monitor(
                 live.update(picture(name, look()), refresh=True)
 
 
+def _self_test(streams: int, as_json: bool) -> int:
+    """Say how soon changes are found and how often there are alarms without one; 1 if it is not as it should be."""
+    from penstock.monitor.selftest import CASES, finding, rows_of, run
+
+    found = []
+    with Progress(*Progress.get_default_columns(), console=Console(stderr=True), transient=True) as bars:
+        task = bars.add_task("streams", total=len(CASES) * streams)
+        for case in CASES:
+            outcomes = []
+            for seed in range(streams):
+                outcomes.append(run(case, seed, calm_rows=rows_of(case)))
+                bars.advance(task)
+            found.append(finding(case, outcomes))
+    if as_json:
+        print_json([{**asdict(one), "case": one.case.name, "holds": one.holds} for one in found])
+    else:
+        table = table_of("Case", "Streams", "False alarms", "in rows", "Found", "after rows", "asked", "Holds")
+        for one in found:
+            asked = f"<= {one.case.within}" if one.case.within else f"<= 1 in {one.budget:.0f}"
+            delay = "" if one.mean_delay is None else f"{one.mean_delay:.0f}"
+            hits = "" if one.case.within is None else f"{one.found} of {one.streams}"
+            alarms = (str(one.streams), str(one.false_alarms), str(one.calm_rows))
+            table.add_row(one.case.name, *alarms, hits, delay, asked, "yes" if one.holds else "NO")
+        data_console().print(table)
+    return Exit.OK if all(one.holds for one in found) else Exit.FAILURE
+
+
 def picture(model: str, versions: dict[str, Document]) -> Any:
     """Every version: its reference and latency, then outputs and inputs with their histograms and evidence."""
     parts: list[Any] = []
@@ -63,6 +100,7 @@ def picture(model: str, versions: dict[str, Document]) -> Any:
         latency = one["latency"]
         parts.append(Text(f"{model}:{version}  {told}", style="bold"))
         parts.append(Text(f"p50 {latency['p50']:.3g} ms, p99 {latency['p99']:.3g} ms, {latency['count']} requests"))
+        parts += _performance(one["performance"])
         if reference is None:
             continue
         table = table_of("", "State", "reference", "now", "evidence", "PSI", "KS", "Rows", "Missing", "Out of range")
@@ -71,7 +109,32 @@ def picture(model: str, versions: dict[str, Document]) -> Any:
             for feature in features:
                 table.add_row(*_row(side, feature, one["rows_between_false_alarms"]))
         parts.append(table)
+        parts += [Text(line, style="red") for line in _troubles(one)]
     return Group(*parts)
+
+
+def _performance(told: Document) -> list[Text]:
+    """What labels say, and what the model's own probabilities let expect, as far as there is something to say."""
+    parts = []
+    estimated = told.get("estimated")
+    if estimated:
+        sure = "calibrated" if estimated["calibrated"] else "as the model says"
+        band = f"{estimated['low']:.3f} to {estimated['high']:.3f}"
+        parts.append(f"estimated accuracy {estimated['accuracy']:.3f} ({band}, {sure})")
+    if told.get("windowed"):
+        shown = [f"{name} {value:.3f}" for name, value in told["windowed"].items() if value is not None]
+        parts.append(f"{told['labels']} labels: {', '.join(shown)}")
+        parts += [f"{word}: {told[word]['state']}" for word in ("concept", "gap")]
+    return [Text(", ".join(parts))] if parts else []
+
+
+def _troubles(one: Document) -> list[str]:
+    """What else is wrong: values that are not sound, and slices that drift."""
+    lines = [f"{bad['name']}: {bad['kind']} {bad['rates'][bad['kind']]:.2%}" for bad in one["quality"]["violated"]]
+    for key, values in one["slices"].items():
+        for value, told in values.items():
+            lines += [f"where {key} is {value}: {column['name']} drifts" for column in told["drifting"]]
+    return lines
 
 
 def _row(side: str, feature: Document, budget: float) -> tuple[Any, ...]:

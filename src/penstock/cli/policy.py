@@ -62,5 +62,6 @@ def _told(document: Document, as_json: bool) -> None:
     if as_json:
         print_json(document)
         return
-    for word, value in document["monitor"].items():
-        typer.echo(f"{word}: {value:g}")
+    from penstock.config import written
+
+    typer.echo(written({name: part for name, part in document.items() if name != "revision"}), nl=False)

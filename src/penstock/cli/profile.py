@@ -20,6 +20,7 @@ def profile(
     model: Annotated[Path, typer.Option(help="The ONNX graph that was trained on it.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Where to write the reference.")],
     config: Annotated[Path | None, typer.Option(help="The model's configuration (config.pbtxt).")] = None,
+    label: Annotated[str, typer.Option(help="The column of what the model should have answered.")] = "",
     as_json: AsJson = False,
 ) -> None:
     """Run the model over its training data, and keep bins and counts, but no row of it."""
@@ -38,7 +39,7 @@ def profile(
         table = read_table(data)
         loaded = engine.load(model, options, threads=1)
         with progress(data.name) as tell:
-            reference = made(table, loaded, names, tell)
+            reference = made(table, loaded, names, tell, label)
         output.write_text(json.dumps(reference_out(reference)) + "\n")
     except Fault as fault:
         fail(str(fault), Exit.USAGE)
@@ -48,6 +49,9 @@ def profile(
         print_json({"digest": reference.digest, "rows": reference.rows, "file": str(output)})
         return
     say(f"{reference.rows} rows, {len(reference.inputs)} inputs, {len(reference.outputs)} outputs")
+    if reference.errors is not None:
+        wrong, right = reference.errors
+        say(f"{right / (wrong + right):.1%} of its answers were right")
     if reference.is_small:
         say("that is few: its own noise widens every threshold; 10000 rows or more are better")
     typer.echo(reference.digest)

@@ -4,9 +4,8 @@ import asyncio
 import logging
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from itertools import count
 from pathlib import Path
 from typing import Protocol
 
@@ -19,16 +18,15 @@ from penstock.control.messages import (
     fault_out,
     receive,
     status_in,
+    told_in,
 )
 from penstock.core.desired import Desired, State, VersionStatus
-from penstock.core.errors import Fault, Internal, Overloaded
+from penstock.core.errors import Fault, Internal, NotReady, Overloaded
+from penstock.monitor.answers import Told
 
 log = logging.getLogger("penstock.control")
 
 HELLO_S = 5.0
-SEARCH_S = 1.0
-"""Workers have that long to look for answers that were told of."""
-
 COMMANDS = 32
 """Repository requests of one worker that may wait for their answer."""
 
@@ -58,12 +56,14 @@ class Report:
 @dataclass(frozen=True, slots=True)
 class Listeners:
     """Whom the channel tells: a change of any report, the end of each attempt to load (did it succeed?), and what
-    the worker of a slot had said last when its connection ended; and rows that were gathered to learn from."""
+    the worker of a slot had said last when its connection ended; and rows that were gathered to learn from.
+    ``feedback`` joins what was told of a model's answers, and says how many belong to none."""
 
     changed: Callable[[], None]
     loaded: Callable[[Key, bool], None]
     parted: Callable[[int, Report], None]
     gathered: Callable[[Message], None] = lambda _: None
+    feedback: Callable[[str, list[Told]], Awaitable[int]] | None = None
 
 
 class Channel:
@@ -86,8 +86,6 @@ class Channel:
         self._conversations: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
         self.reports: dict[int, Report] = {}
         self.signatures: dict[Key, Message] = {}
-        self._searches: dict[int, asyncio.Future[int]] = {}
-        self._numbers = count(1)
         self._samples: dict[tuple[str, str, int], list[Message]] = {}
 
     async def start(self) -> None:
@@ -170,10 +168,6 @@ class Channel:
                 self._take_report(report, message)
             case "signature":
                 self.signatures[message["model"], message["version"]] = message["signature"]
-            case "joined":
-                waiting = self._searches.get(message["number"])
-                if waiting is not None and not waiting.done():
-                    waiting.set_result(int(message["joined"]))
             case "rows":
                 self._listeners.gathered(message)
             case "samples":
@@ -194,12 +188,12 @@ class Channel:
 
     async def _carry_out(self, message: Message, outbox: Outbox, refused: bool) -> None:
         fault: Fault | None = None
-        joined = 0
+        unmatched = 0
         try:
             if refused:
                 raise Overloaded(f"{COMMANDS} repository requests are waiting already; try again later")
             if message["verb"] == "feedback":
-                joined = await self._search(message, outbox)
+                unmatched = await self._feedback(message)
             elif message["verb"] == "load":
                 await self._repository.load(message["model"], message["config"])
             else:
@@ -210,23 +204,13 @@ class Channel:
             log.exception("a repository request failed")
             fault = Internal("the repository request failed")
         number = message["number"]
-        reply = {"type": "reply", "number": number, "joined": joined, **fault_out(fault)}
+        reply = {"type": "reply", "number": number, "unmatched": unmatched, **fault_out(fault)}
         outbox.put(f"reply {number}", reply)
 
-    async def _search(self, message: Message, asker: Outbox) -> int:
-        """Have every other worker look for the answers that were told of; how many were found in time."""
-        searches = {}
-        for outbox in self._outboxes.values():
-            if outbox is not asker:
-                number = next(self._numbers)
-                searches[number] = self._searches[number] = asyncio.get_running_loop().create_future()
-                told = {"model": message["model"], "told": message["told"]}
-                outbox.put(f"feedback {number}", {"type": "feedback", "number": number, **told})
-        if searches:
-            await asyncio.wait(searches.values(), timeout=SEARCH_S)
-        for number in searches:
-            del self._searches[number]
-        return sum(one.result() for one in searches.values() if one.done())
+    async def _feedback(self, message: Message) -> int:
+        if self._listeners.feedback is None:
+            raise NotReady("labels cannot be taken yet; try again later")
+        return await self._listeners.feedback(message["model"], told_in(message["told"]))
 
 
 def _put_desired(outbox: Outbox, desired: Desired) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from penstock.control.labels import LabelCounts
 from penstock.core.guards import Batch
 from penstock.monitor.counters import OUTPUTS, Totals
 from penstock.monitor.outputs import NOT_FINITE
@@ -16,16 +17,15 @@ UNSETTLED = -1
 """The stage of a gateway whose workers do not all have the present weights yet."""
 
 
-def arm(totals: Totals, outputs: int) -> Arm:
+def arm(totals: Totals, labels: LabelCounts, outputs: int) -> Arm:
     """What a version did on the split's requests; ``outputs`` is how many of its outputs are counted."""
     bad, good = totals.split_outcomes()
-    labels = totals.labels()
     return {
         "errors": [bad, good],
         "latency": totals.split_latency(),
         "outputs": [totals.output_bins(index) for index in range(min(outputs, OUTPUTS))],
-        "wrong": [labels["wrong"], labels["right"]],
-        "rewards": [labels["rewards"], labels["reward_sum"], labels["reward_squares"]],
+        "wrong": [labels.wrong, labels.right],
+        "rewards": [labels.rewards, labels.reward_sum, labels.reward_squares],
     }
 
 

@@ -65,9 +65,8 @@ class Experiments(Trials):
     def _counted(self, model: str, versions: Iterable[str]) -> Document:
         arms = {}
         for version in versions:
-            totals = self.fleet.totals(model, version)
-            labels = totals.labels()
-            rewards = [labels[word] for word in ("rewards", "reward_sum", "reward_squares")]
+            totals, labels = self.fleet.totals(model, version), self.fleet.labels(model, version)
+            rewards = [labels.rewards, labels.reward_sum, labels.reward_squares]
             arms[version] = [sum(totals.split_outcomes()), *rewards]
         return {"arms": arms}
 
@@ -144,7 +143,6 @@ class _Kept:
             self.stable,
             lay_out(split, () if present is None else present.ranges),
             self.salt,
-            labelled=True,
         )
 
 

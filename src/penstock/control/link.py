@@ -16,26 +16,24 @@ from penstock.control.messages import (
     rows_out,
     send,
     status_out,
-    told_in,
     told_out,
 )
 from penstock.core.desired import Desired, VersionStatus
 from penstock.core.errors import DeadlineExceeded, NotReady
+from penstock.monitor.answers import Told
 from penstock.monitor.columns import Rows
-from penstock.serving.feedback import Told
 
 RETRY_S = 0.1
-FEEDBACK_S = 2.0
-"""Wait for the other workers to look for answers."""
+FEEDBACK_S = 5.0
+"""Wait for the control process to join what was told."""
 
-_GONE = "the control process is away, so nothing can be loaded or unloaded now; try again later"
+_GONE = "the control process is away for a moment; try again later"
 
 
 class Link:
     """Says who we are and how our versions are; hears what to serve. Also the data plane's ``Repository``.
 
     ``desired`` is told every desired state that arrives. ``command_s`` bounds the wait for a repository request.
-    ``join`` counts what was told of answers given here, and gives back the rest.
     """
 
     def __init__(
@@ -44,13 +42,11 @@ class Link:
         slot: int,
         desired: Callable[[Desired], None],
         command_s: float,
-        join: Callable[[str, Sequence[Told]], list[Told]],
     ) -> None:
         self._path = path
         self._slot = slot
         self._desired = desired
         self._command_s = command_s
-        self._join = join
         self._report: Message = {"type": "report", "applied": 0, "versions": [], "counted": True}
         self._signatures: dict[str, Message] = {}
         self._outbox: Outbox | None = None
@@ -107,12 +103,12 @@ class Link:
         await self._command({"verb": "unload", "model": model})
 
     async def feedback(self, model: str, told: Sequence[Told]) -> int:
-        """Have other workers look for answers; how many they found. While the control process is away, none."""
-        try:
-            reply = await self._asked({"verb": "feedback", "model": model, "told": told_out(told)}, FEEDBACK_S)
-        except (NotReady, DeadlineExceeded):
-            return 0
-        return int(reply.get("joined", 0))
+        """Have what was told joined; how many belong to no answer. Raises what the control process answers."""
+        reply = await self._asked({"verb": "feedback", "model": model, "told": told_out(told)}, FEEDBACK_S)
+        fault = fault_in(reply)
+        if fault is not None:
+            raise fault
+        return int(reply["unmatched"])
 
     def _put(self, key: str, message: Message) -> None:
         if self._outbox is not None:
@@ -158,11 +154,6 @@ class Link:
     def _take(self, message: Message) -> None:
         if message["type"] == "desired":
             self._desired(desired_in(message["desired"]))
-        elif message["type"] == "feedback":
-            told = told_in(message["told"])
-            joined = len(told) - len(self._join(message["model"], told))
-            number = message["number"]
-            self._put(f"joined {number}", {"type": "joined", "number": number, "joined": joined})
         elif message["type"] == "reply":
             waiting = self._replies.get(message["number"])
             if waiting is not None and not waiting.done():
@@ -183,7 +174,7 @@ class Link:
             async with asyncio.timeout(seconds):
                 answer: Message = await reply
         except TimeoutError:
-            raise DeadlineExceeded("the model was not loaded or unloaded in time") from None
+            raise DeadlineExceeded("the control process did not answer in time") from None
         finally:
             del self._replies[number]
         return answer

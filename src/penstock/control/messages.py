@@ -13,8 +13,8 @@ from penstock.core.desired import Desired, ModelSpec, State, VersionSpec, Versio
 from penstock.core.errors import KINDS, Fault, Internal
 from penstock.core.routing import stored_in, stored_out
 from penstock.core.signature import TensorSpec
+from penstock.monitor.answers import Told
 from penstock.monitor.columns import Rows, joined
-from penstock.serving.feedback import Told
 
 Message = dict[str, Any]
 
@@ -93,8 +93,8 @@ def _model_in(values: Message) -> ModelSpec:
 
 def _version_in(values: Message) -> VersionSpec:
     files = tuple((path, digest) for path, digest in values["files"])
-    watch = WatchSpec(**{**values["watch"], "names": tuple(values["watch"]["names"])})
-    return VersionSpec(**{**values, "files": files, "watch": watch})
+    watch: dict[str, Any] = {key: tuple(one) if isinstance(one, list) else one for key, one in values["watch"].items()}
+    return VersionSpec(**{**values, "files": files, "watch": WatchSpec(**watch)})
 
 
 def status_out(status: VersionStatus) -> Message:
@@ -114,7 +114,7 @@ def tensors_out(specs: tuple[TensorSpec, ...]) -> list[Message]:
 
 def told_out(told: Sequence[Told]) -> list[list[Any]]:
     """What was told of answers, as JSON values."""
-    return [[one.id, one.label, one.reward] for one in told]
+    return [[one.id, one.label, one.reward, one.at] for one in told]
 
 
 def told_in(values: Iterable[Sequence[Any]]) -> list[Told]:

@@ -12,11 +12,12 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from penstock.control.labels import Labels
 from penstock.control.messages import Message, rows_in
 from penstock.control.profiling import profiled
 from penstock.control.runtime import write_atomically
@@ -26,9 +27,11 @@ from penstock.core.errors import Fault, InvalidInput, NotFound, NotReady
 from penstock.core.policies import MonitorPolicy, policy_in, policy_out
 from penstock.monitor.columns import Rows, joined
 from penstock.monitor.counters import REGION_WORDS, Totals, Words
+from penstock.monitor.performance import Fall, estimate_out
+from penstock.monitor.quality import violations
 from penstock.monitor.reference import LIVE, Reference, build, reference_in, reference_out
 from penstock.monitor.rows import Counted, Layout
-from penstock.monitor.verdicts import Turn, VersionMonitor, violations
+from penstock.monitor.verdicts import DRIFT, QUALITY, SLICE, Turn, VersionMonitor
 from penstock.registry.monitored import MonitorStore, ReferenceRecord
 from penstock.registry.records import By, Document
 from penstock.registry.traffic import Event, TrafficStore
@@ -38,6 +41,9 @@ from penstock.telemetry.metrics import Point, Reading
 log = logging.getLogger("penstock.control")
 
 LOOK_S = 1.0
+KEEP_S = 10.0
+"""Evidence is written down that often, and at every turn."""
+
 LEARNING_S = 30.0
 """Rows of some workers are waited for that long after the first worker's."""
 
@@ -46,6 +52,16 @@ MOST_MEASURED = 64
 
 THREADS = 2
 MONITOR = "monitor"
+_WORDS = {
+    (DRIFT, True): ("drift.detected.v1", "drifts"),
+    (DRIFT, False): ("drift.cleared.v1", "is calm"),
+    (SLICE, True): ("drift.detected.v1", "drifts"),
+    (SLICE, False): ("drift.cleared.v1", "is calm"),
+    (QUALITY, True): ("quality.violated.v1", "is not sound"),
+    (QUALITY, False): ("quality.restored.v1", "is sound again"),
+}
+"""Types of events, and words for the log."""
+
 T = TypeVar("T")
 Key = tuple[str, str]
 Names = tuple[Sequence[str], Sequence[str]]
@@ -87,11 +103,12 @@ class Fleet(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """Words that were given to a version's reference."""
+    """Words that were given to a version's reference, and the keys that its rows are sliced by."""
 
     digest: str
     offset: int
     size: int
+    keys: tuple[str, ...] = ()
 
 
 class Monitoring:
@@ -120,6 +137,13 @@ class Monitoring:
         self._monitors: dict[Key, VersionMonitor] = {}
         self._gathered: dict[Key, tuple[float, Names, list[tuple[Rows, Rows]]]] = {}
         self._complaint = ""
+        self._kept_at = 0.0
+        self._kept = self._read_kept()
+        told = state.with_name("labels.json")
+        self.labels = Labels(home, told, self._terms, self._tell_fall, clock)
+
+    def _terms(self, key: Key) -> tuple[Reference | None, MonitorPolicy]:
+        return self._references.get(key), self._policy(key[0])
 
     # How versions are to be watched.
 
@@ -133,23 +157,29 @@ class Monitoring:
 
     def _watched(self, model: str, spec: VersionSpec) -> VersionSpec:
         key, policy = (model, spec.version), self._policy(model)
-        names = tuple(self._fleet.feature_names(*key))
+        watch = WatchSpec(
+            sample=policy.sample,
+            names=tuple(self._fleet.feature_names(*key)),
+            keys=policy.slices,
+            home=str(self._home.parent),
+            capture=policy.capture,
+            masked=policy.masked,
+        )
         if key not in self._references:
             quota = -(-policy.live_rows // max(1, self._fleet.workers))
-            return replace(spec, watch=WatchSpec(learn=quota, names=names))
+            return replace(spec, watch=replace(watch, learn=quota))
         region = self._region(key)
-        if region is None:
-            return spec
-        file = self._file(region.digest)
-        watch = WatchSpec(str(file), region.digest, region.offset, region.size, policy.sample, names=names)
+        if region is not None:
+            file = str(self._file(region.digest))
+            watch = replace(watch, path=file, digest=region.digest, offset=region.offset, size=region.size)
         return replace(spec, watch=watch)
 
     def _region(self, key: Key) -> Region | None:
         """The words of a version's reference; None when they have run out."""
-        known, digest = self._regions.get(key), self._digests[key]
-        if known is not None and known.digest == digest:
+        known, digest, keys = self._regions.get(key), self._digests[key], self._policy(key[0]).slices
+        if known is not None and (known.digest, known.keys) == (digest, keys):
             return known
-        size = Layout.of(self._references[key]).size
+        size = Layout.of(self._references[key], keys).size
         served = {(model.name, one.version) for model in self._fleet.desired.models for one in model.versions}
         kept = {one: region for one, region in self._regions.items() if one != key and (one in served or not served)}
         # Words that were in use until now are the last to be given out: workers write to them until they hear of it.
@@ -159,7 +189,8 @@ class Monitoring:
         if offset is None:
             log.error("model %s version %s is not watched: no room for its counts", *key)
             return None
-        region = Region(digest, offset, size)
+        region = Region(digest, offset, size, keys)
+        self._monitors.pop(key, None)
         self._fleet.clear_region(offset, size)
         self._regions = {**kept, key: region}
         self._write_regions()
@@ -189,15 +220,12 @@ class Monitoring:
         monitor, totals = self._monitors.get((model, version)), self._fleet.totals(model, version)
         shadow = totals.shadow()
         told = monitor.document() if monitor is not None else {"reference": None, "features": [], "outputs": []}
-        labels = totals.labels()
-        answered = labels["right"] + labels["wrong"]
+        estimated = None if monitor is None else estimate_out(monitor.estimated())
         return {
             **told,
             "latency": totals.quantiles_ms(),
-            "performance": {
-                "labels": int(answered),
-                "accuracy": labels["right"] / answered if answered else None,
-            },
+            "performance": {**self.labels.document((model, version)), "estimated": estimated},
+            "capture": totals.capture(),
             "shadow": {
                 "pairs": int(shadow["pairs"]),
                 "disagreements": int(shadow["disagreements"]),
@@ -276,6 +304,20 @@ class Monitoring:
 
     async def run(self) -> None:
         """Look again and again."""
+        labels = asyncio.create_task(self.labels.run(self._served, self._capture_room))
+        try:
+            await self._watch()
+        finally:
+            labels.cancel()
+
+    def _served(self) -> list[Key]:
+        return [(model.name, one.version) for model in self._fleet.desired.models for one in model.versions]
+
+    def _capture_room(self) -> int:
+        wanted = [self._policy(model.name).capture_bytes for model in self._fleet.desired.models]
+        return max(wanted, default=MonitorPolicy().capture_bytes)
+
+    async def _watch(self) -> None:
         while True:
             complaint = ""
             try:
@@ -329,6 +371,7 @@ class Monitoring:
             await self._run(self._remember, digest, document)
         self._references[key], self._digests[key] = reference_in(document), digest
         self._monitors.pop(key, None)
+        self.labels.forget(key)
 
     async def _learn(self) -> None:
         for key, (since, names, rows) in list(self._gathered.items()):
@@ -351,21 +394,43 @@ class Monitoring:
             reference = self._references.get(key)
             if reference is None or self._digests[key] != region.digest:
                 continue
-            counted = Counted.of(reference, self._fleet.regions(region.offset, region.size))
+            policy = self._policy(key[0])
+            counted = Counted.of(reference, self._fleet.regions(region.offset, region.size), region.keys)
             monitor = self._monitors.get(key)
             if monitor is None:
-                self._monitors[key] = VersionMonitor(reference, self._policy(key[0]), counted, now)
+                self._monitors[key] = self._monitor(key, replace(policy, slices=region.keys), counted, now)
                 continue
-            monitor.policy = self._policy(key[0])
+            monitor.policy = replace(policy, slices=region.keys)
             turns += [(key, turn) for turn in monitor.look(counted, now)]
+        if turns or now - self._kept_at >= KEEP_S:
+            self._kept_at = now
+            self._keep()
         return turns
 
+    def _monitor(self, key: Key, policy: MonitorPolicy, counted: Counted, now: float) -> VersionMonitor:
+        """A version's monitor, which goes on where this process's predecessor was."""
+        monitor = VersionMonitor(self._references[key], policy, counted, now)
+        kept = self._kept.pop(key, None)
+        if kept is not None and kept["digest"] == self._digests[key]:
+            monitor.take_up(kept["evidence"])
+        return monitor
+
     async def _tell(self, key: Key, turn: Turn) -> None:
+        kind, words = _WORDS[turn.about, turn.begins]
+        log.warning("model %s version %s: %s %s", *key, turn.feature, words)
+        about = {"reference": self._digests.get(key), "rows_between_false_alarms": self._policy(key[0]).budget}
+        await self._write(key, kind, turn.feature, {**about, **turn.evidence})
+
+    async def _tell_fall(self, key: Key, fall: Fall) -> None:
+        kind = "performance.degraded.v1" if fall.begins else "performance.recovered.v1"
+        log.warning("model %s version %s: %s %s", *key, fall.what, "changed" if fall.begins else "as before")
+        about = {"what": fall.what, "labels_between_false_alarms": self._policy(key[0]).budget}
+        await self._write(key, kind, fall.what, {**about, **fall.evidence})
+
+    async def _write(self, key: Key, kind: str, name: str, told: Document) -> None:
         model, version = key
-        kind = "drift.detected.v1" if turn.drifts else "drift.cleared.v1"
-        log.warning("model %s version %s: %s %s", model, version, turn.feature, "drifts" if turn.drifts else "is calm")
-        data = {"model": model, "version": version, "reference": self._digests.get(key), **turn.evidence}
-        event = Event(kind, f"models/{model}/versions/{version}", f"{turn.feature} {self._clock():.0f}", data)
+        data = {"model": model, "version": version, **told}
+        event = Event(kind, f"models/{model}/versions/{version}", f"{name} {self._clock():.0f}", data)
         try:
             await self._run(self._events.tell, model, event)
         except Fault as fault:
@@ -392,12 +457,25 @@ class Monitoring:
                 if mine:
                     for kind, number in violations(feature, counts).items():
                         yield Point(metrics.QUALITY_VIOLATIONS, (*key, name, kind), number)
+            if (estimated := monitor.estimated()) is not None:
+                yield Point(metrics.PERFORMANCE, (*key, "estimated_accuracy"), estimated.accuracy)
             yield Point(metrics.DRIFT_ALARMS, key, monitor.alarms)
             yield Point(metrics.MONITOR_ROWS, key, monitor.head["counted"])
             yield Point(metrics.MONITOR_DROPPED, (*key, "full"), monitor.head["dropped"])
 
+        for model in self._fleet.desired.models:
+            for one in model.versions:
+                kept = self._fleet.totals(model.name, one.version).capture()
+                if any(kept.values()):
+                    yield Point(metrics.CAPTURED, (model.name, one.version), kept["captured"])
+                    yield Point(metrics.CAPTURED_BYTES, (model.name, one.version), kept["bytes"])
+                    yield Point(metrics.CAPTURE_DROPPED, (model.name, one.version), kept["dropped"])
+        yield from self.labels.readings()
+
     def close(self) -> None:
         """Let the threads go."""
+        self.labels.close()
+        self._keep()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     # Files.
@@ -429,10 +507,29 @@ class Monitoring:
             return document
         return {"references": [], "policies": {}}
 
+    def _keep(self) -> None:
+        """Write the evidence down, so that a successor of this process goes on with it."""
+        values = [
+            {"model": model, "version": version, "digest": self._digests.get((model, version)), "evidence": one.kept()}
+            for (model, version), one in self._monitors.items()
+        ]
+        with suppress(OSError):
+            write_atomically(self._state.with_name("evidence.json"), json.dumps(values))
+
+    def _read_kept(self) -> dict[Key, Document]:
+        try:
+            values = json.loads(self._state.with_name("evidence.json").read_text())
+            return {(one["model"], one["version"]): one for one in values}
+        except (OSError, ValueError, KeyError, TypeError):
+            return {}
+
     def _read_regions(self) -> dict[Key, Region]:
         try:
             values = json.loads(self._state.read_text())
-            return {(one["model"], one["version"]): Region(**one["region"]) for one in values}
+            return {
+                (one["model"], one["version"]): Region(**{**one["region"], "keys": tuple(one["region"]["keys"])})
+                for one in values
+            }
         except (OSError, ValueError, KeyError, TypeError):
             return {}
 
@@ -441,7 +538,7 @@ class Monitoring:
             {
                 "model": model,
                 "version": version,
-                "region": {"digest": one.digest, "offset": one.offset, "size": one.size},
+                "region": asdict(one),
             }
             for (model, version), one in self._regions.items()
         ]

@@ -13,6 +13,7 @@ from penstock.control import readings, view
 from penstock.control.channel import Channel, Listeners, Report
 from penstock.control.desire import Key, Ledger, ledger_in, ledger_out
 from penstock.control.desk import Desk, Source
+from penstock.control.labels import LabelCounts, Labels
 from penstock.control.memory import SlotFile
 from penstock.control.messages import Message
 from penstock.control.options import WorkerOptions
@@ -20,7 +21,8 @@ from penstock.control.processes import WorkerProcess, adopt
 from penstock.control.runtime import Instance
 from penstock.control.supervisor import Reason, Supervisor
 from penstock.core.desired import Desired, VersionStatus
-from penstock.core.errors import Fault, NotFound
+from penstock.core.errors import Fault, NotFound, NotReady
+from penstock.monitor.answers import Told
 from penstock.monitor.counters import BLOCKS, READY, STATE_NAMES, Totals, Words
 from penstock.telemetry.metrics import Reading
 
@@ -64,12 +66,13 @@ class ControlPlane:
         self._tasks: list[asyncio.Task[None]] = []
         self._complaint = ""
         self._gathered: Callable[[Message], None] = lambda _: None
+        self._labels: Labels | None = None
         self._measured: list[Callable[[], Iterable[Reading]]] = []
         stored = instance.read("ledger")
         self._tally = readings.tally_in(stored.get("tally", {}))
         self.desk = Desk(source, self, ledger_in(stored.get("ledger", {})), BLOCKS - 1, options.load_s)
         self._supervisor = Supervisor(self._slots, self._start_worker, self._lost, time.monotonic_ns)
-        listeners = Listeners(self.desk.changed, self._loaded, self._parted, self._take_rows)
+        listeners = Listeners(self.desk.changed, self._loaded, self._parted, self._take_rows, self._take_labels)
         self._channel = Channel(instance.socket, self._is_worker, self.desk, listeners)
 
     # Life.
@@ -217,6 +220,19 @@ class ControlPlane:
 
     def _take_rows(self, told: Message) -> None:
         self._gathered(told)
+
+    def label_by(self, labels: Labels) -> None:
+        """Have labels joined by these from now on."""
+        self._labels = labels
+
+    async def _take_labels(self, model: str, told: list[Told]) -> int:
+        if self._labels is None:
+            raise NotReady("labels cannot be taken yet; try again later")
+        return await self._labels.take(model, told)
+
+    def labels(self, model: str, version: str) -> LabelCounts:
+        """What was told of a version's answers."""
+        return LabelCounts() if self._labels is None else self._labels.counts(model, version)
 
     def feature_names(self, model: str, version: str) -> Sequence[str]:
         """What a version's graph calls its features, if it says."""

@@ -80,7 +80,8 @@ class Rollouts(Trials):
         spec, arms = kept.rollout.spec, {}
         for side, version in (("canary", spec.to), ("control", spec.control)):
             outputs = self.fleet.outputs(trial.model, version) if kept.watched else 0
-            arms[side] = evidence.arm(self.fleet.totals(trial.model, version), outputs)
+            labels = self.fleet.labels(trial.model, version)
+            arms[side] = evidence.arm(self.fleet.totals(trial.model, version), labels, outputs)
         return {"pairs": evidence.pairs(self.fleet.totals(trial.model, spec.to)), **arms}
 
     async def conduct(self, trial: Trial, looks: Mapping[str, Document], acknowledged: bool) -> None:
@@ -227,7 +228,6 @@ class _Kept:
             lay_out(split, () if present is None else present.ranges),
             self.salt,
             watched=self.watched and rollout.state in OPEN,
-            labelled=any(guard.metric == "performance" for guard in spec.guards) and rollout.state in OPEN,
         )
 
 

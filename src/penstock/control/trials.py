@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from penstock.control.evidence import UNSETTLED
+from penstock.control.labels import LabelCounts
 from penstock.core.desired import Desired, State, VersionStatus
 from penstock.core.errors import Conflict, Fault, NotFound, Refused
 from penstock.core.routing import RouteSpec, stored_in
@@ -53,6 +54,9 @@ class Fleet(Protocol):
 
     def totals(self, model: str, version: str) -> Totals:
         """What a version was counted by."""
+
+    def labels(self, model: str, version: str) -> LabelCounts:
+        """What was told of a version's answers."""
 
     def outputs(self, model: str, version: str) -> int:
         """How many outputs it has."""

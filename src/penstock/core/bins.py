@@ -1,8 +1,9 @@
 """Fixed bins for what goes into a model and comes out of it: made once from a reference, the same ever after.
 
-Numbers fall into bins of about equal probability, with bins of their own for what lies below or above everything the
-reference had, for both infinities and for what is missing. Texts and other labels have a bin for each frequent value,
-one for the rest of what the reference had, one for what it did not have, and one for what is missing.
+Numbers fall into bins of about equal probability, with bins of their own for values that come again and again (zero, a
+default), for what lies below or above everything the reference had, for both infinities and for what is missing. Texts
+and other labels have a bin for each frequent value, one for the rest of what the reference had, one for what it did not
+have, and one for what is missing.
 """
 
 from collections import Counter
@@ -28,6 +29,10 @@ MOST_VALUES = 20
 
 MOST_LISTED = 2000
 """Infrequent values that are known by name; more make the rest and the unseen one bin."""
+
+
+SMALL_NUMBERS = 1024
+"""Whole numbers below this are looked up without being written out."""
 
 
 class Kind(StrEnum):
@@ -78,6 +83,16 @@ class Bins:
         return (len(self.edges) + 1, len(self.edges) + 2) if self.kind is Kind.NUMERIC else ()
 
     @property
+    def constants(self) -> tuple[int, ...]:
+        """The places of single values that come again and again among others."""
+        single = self._single()
+        return () if all(single) else tuple(place + 1 for place, one in enumerate(single) if one)
+
+    def _single(self) -> list[bool]:
+        pairs = zip(self.edges, self.edges[1:], strict=False)
+        return [high == float(np.nextafter(low, np.inf)) for low, high in pairs]
+
+    @property
     def unseen(self) -> tuple[int, ...]:
         """The place of values that the reference did not have."""
         return () if self.kind is Kind.NUMERIC else (len(self.values) + 1,)
@@ -86,7 +101,8 @@ class Bins:
         """Each place in words, for people."""
         if self.kind is Kind.CATEGORICAL:
             return [*self.values, "(rest)", "(unseen)", "(missing)"]
-        between = [f"{low:.6g}..{high:.6g}" for low, high in zip(self.edges, self.edges[1:], strict=False)]
+        pairs = zip(self.edges, self.edges[1:], self._single(), strict=False)
+        between = [f"{low:.6g}" if single else f"{low:.6g}..{high:.6g}" for low, high, single in pairs]
         return ["(below)", *between, "(above)", "-inf", "+inf", "(missing)"]
 
     def public_labels(self) -> list[str]:
@@ -108,7 +124,15 @@ def numeric_bins(name: str, values: Floats, most: int = BINS) -> Bins:
     else:
         inner = np.quantile(finite, np.linspace(0, 1, most + 1)[1:-1])
         edges = [finite[0], *inner, np.nextafter(finite[-1], np.inf)]
+        for often in _often(finite, most):
+            edges += [often, np.nextafter(often, np.inf)]
     return Bins(name, Kind.NUMERIC, tuple(float(edge) for edge in np.unique(edges) if np.isfinite(edge)))
+
+
+def _often(ordered: Floats, most: int) -> list[float]:
+    """Values that make up a bin's share or more, each by itself."""
+    values, counts = np.unique(ordered, return_counts=True)
+    return [float(value) for value in values[counts >= len(ordered) / most]]
 
 
 def categorical_bins(name: str, values: Iterable[Any]) -> Bins:
@@ -135,12 +159,16 @@ class NumericPlaces:
         self._edges = np.full((longest, len(features)), np.inf)
         for index, one in enumerate(features):
             self._edges[: len(one.edges), index] = one.edges
+        self._edges = self._edges[:, None, :]
         self._ends = np.array([len(one.edges) for one in features], np.intp)
 
-    def __call__(self, rows: Floats) -> Places:
-        """The place of every number."""
-        places: Places = (rows[None, :, :] >= self._edges[:, None, :]).sum(axis=0, dtype=np.intp)
-        if not np.isfinite(rows).all():
+    def __call__(self, rows: Floats, finite: bool | None = None) -> Places:
+        """The place of every number; ``finite`` where it is known whether all are."""
+        if rows.shape[1] == 1:
+            places: Places = np.searchsorted(self._edges[:, 0, 0], rows, side="right")
+        else:
+            places = np.add.reduce((rows >= self._edges).view(np.uint8), axis=0, dtype=np.uint8).astype(np.intp)
+        if not (np.isfinite(rows).all() if finite is None else finite):
             ends = np.broadcast_to(self._ends, rows.shape)
             for test, offset in ((np.isneginf(rows), 1), (np.isposinf(rows), 2), (np.isnan(rows), 3)):
                 places[test] = ends[test] + offset
@@ -157,9 +185,17 @@ class CategoricalPlaces:
             **dict.fromkeys(bins.known, rest),
             **{value: place for place, value in enumerate(bins.values)},
         }
+        small = [self._places.get(str(number), self._unseen) for number in range(SMALL_NUMBERS)]
+        self._small = np.array(small, np.intp)
 
     def __call__(self, values: Iterable[Any]) -> Places:
         """The place of every value."""
+        if isinstance(values, np.ndarray) and values.dtype.kind in "iu":
+            if len(values) and values.min() >= 0 and values.max() < SMALL_NUMBERS:
+                found: Places = self._small[values]
+                return found
+            values = values.tolist()
         labels = (label(value) for value in values)
-        found = [self._missing if one is None else self._places.get(one, self._unseen) for one in labels]
-        return np.array(found, np.intp)
+        return np.array(
+            [self._missing if one is None else self._places.get(one, self._unseen) for one in labels], np.intp
+        )

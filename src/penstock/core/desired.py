@@ -18,7 +18,9 @@ class State(StrEnum):
 @dataclass(frozen=True, slots=True)
 class WatchSpec:
     """How a version's rows are watched: against the reference in the file at ``path``, counted in the words from
-    ``offset`` on; or, without one (""), gathered until there are ``learn`` of them. ``sample`` is the share counted."""
+    ``offset`` on and sliced by ``keys``; or, without one (""), gathered until there are ``learn`` of them. ``sample``
+    is the share counted. ``home`` is where answers are remembered ("" for nowhere) and the share ``capture`` of the
+    requests is kept as they were but for what is ``masked``."""
 
     path: str = ""
     digest: str = ""
@@ -27,6 +29,10 @@ class WatchSpec:
     sample: float = 1.0
     learn: int = 0
     names: tuple[str, ...] = ()
+    keys: tuple[str, ...] = ()
+    home: str = ""
+    capture: float = 0.0
+    masked: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,10 @@ of one batch teach about each other, in whatever order they came.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -57,40 +58,110 @@ def allowance(counts: ArrayLike) -> float:
     return FLOOR + 2.0 * max(0, used - 1) / rows
 
 
-@dataclass(frozen=True, slots=True)
-class Detector:
-    """One feature's evidence: the logarithm of the e-SR statistic, what rows lately looked like, and since when the
-    statistic has been growing (a time of the caller's)."""
+class Panel:
+    """Detectors of several features that are watched together.
 
-    log_m: float = -math.inf
-    recent: tuple[float, ...] = ()
-    since: float = 0.0
-
-
-def watch(
-    detector: Detector, reference: Counts, forgiven: float, batch: Counts, thinning: float, now: float
-) -> Detector:
-    """The evidence after one more batch of counts.
-
-    ``thinning`` >= 1 says how many rows are worth one: rows that follow each other are alike where the data is a time
-    series.
+    ``references`` are each feature's probabilities, ``forgiven`` each one's nats a row that are no evidence. ``log_m``
+    [features] are the logarithms of the e-SR statistics, ``recent`` [features, places] what rows lately looked like,
+    ``since`` [features] the time (the caller's) since when each statistic has been growing.
     """
-    rows = float(batch.sum())
-    if not rows:
-        return detector
-    recent = np.asarray(detector.recent) if detector.recent else np.zeros(len(reference))
-    expected = PRIOR * reference + recent
-    worth, weight = batch / thinning, rows / thinning
-    likelihood = _log_beta(expected + worth) - _log_beta(expected)  # of the rows, one after the other
-    gain = likelihood - float(worth @ np.log(reference)) - forgiven * weight
-    log_m = float(np.logaddexp(detector.log_m, math.log(rows))) + gain
-    after = recent * DECAY**weight + worth * (1 - DECAY**weight) / ((1 - DECAY) * weight)
-    fresh = log_m <= math.log(rows)  # as if it began with this batch
-    return Detector(log_m, tuple(after.tolist()), now if fresh or not detector.recent else detector.since)
+
+    def __init__(self, references: Sequence[Counts], forgiven: Sequence[float]) -> None:
+        width = max((len(one) for one in references), default=1)
+        self._used = np.array([len(one) for one in references], np.intp)[:, None] > np.arange(width)
+        self._shares = np.ones((len(references), width))
+        for row, one in zip(self._shares, references, strict=True):
+            row[: len(one)] = one
+        self._logs = np.log(self._shares)
+        self._forgiven = np.asarray(forgiven, float)
+        self._prior = PRIOR * self._shares * self._used
+        self.restart()
+
+    def __len__(self) -> int:
+        return len(self._shares)
+
+    def restart(self) -> None:
+        """Forget all evidence."""
+        self.log_m = np.full(len(self._shares), -math.inf)
+        self.recent = np.zeros(self._shares.shape)
+        self.since = np.zeros(len(self._shares))
+
+    def batch(self, counts: Sequence[ArrayLike]) -> Counts:
+        """Each feature's counts as the matrix that ``watch`` takes."""
+        found = np.zeros(self._shares.shape)
+        for row, one in zip(found, counts, strict=True):
+            filled = np.asarray(one, float)
+            row[: len(filled)] = filled
+        return found
+
+    def watch(self, batch: Counts, thinning: float, now: float) -> None:
+        """Take one more batch of counts [features, places].
+
+        ``thinning`` >= 1 says how many rows are worth one: rows that follow each other are alike where the data is a
+        time series.
+        """
+        rows = batch.sum(axis=1)
+        seen = rows > 0
+        if not seen.any():
+            return
+        expected = self._prior + self.recent
+        worth, weight = batch / thinning, rows / thinning
+        cells = np.where(self._used, log_gamma_ratio(np.where(self._used, expected, 1.0), worth), 0.0)
+        likelihood = cells.sum(axis=1) - log_gamma_ratio(expected.sum(axis=1), weight)  # of the rows, one by one
+        gain = likelihood - (worth * self._logs).sum(axis=1) - self._forgiven * weight
+        log_rows = np.log(np.maximum(rows, 1.0))
+        log_m = np.logaddexp(self.log_m, log_rows) + gain
+        fresh = seen & ((log_m <= log_rows) | np.isneginf(self.log_m))  # as if it began with this batch
+        kept = DECAY**weight
+        share = (1 - kept) / ((1 - DECAY) * np.maximum(weight, 1e-9))
+        self.recent = self.recent * kept[:, None] + worth * share[:, None]
+        self.log_m = np.where(seen, log_m, self.log_m)
+        self.since = np.where(fresh, now, self.since)
+
+    def alarm(self, budget: float) -> list[int]:
+        """Which features an alarm is about, none while there is none.
+
+        The mean of the statistics is held against the budget (rows between false alarms of all features together),
+        which is valid however they depend on each other.
+        """
+        top = float(self.log_m.max(initial=-math.inf))
+        if not math.isfinite(top):
+            return []
+        mean = top + math.log(float(np.exp(self.log_m - top).sum()) / len(self))
+        if mean < math.log(budget):
+            return []
+        return [index for index, one in enumerate(self.log_m.tolist()) if one >= math.log(budget)]
+
+    def kept(self) -> dict[str, list[Any]]:
+        """The evidence as JSON values."""
+        finite = np.where(np.isfinite(self.log_m), self.log_m, -1e9)
+        return {"log_m": finite.tolist(), "recent": self.recent.tolist(), "since": self.since.tolist()}
+
+    def take_up(self, kept: Mapping[str, Any]) -> None:
+        """Go on with the evidence of ``kept``, if it is of as many features and places."""
+        log_m, recent = np.asarray(kept["log_m"], float), np.asarray(kept["recent"], float)
+        if log_m.shape == self.log_m.shape and recent.shape == self.recent.shape:
+            self.log_m = np.where(log_m <= -1e8, -math.inf, log_m)
+            self.recent, self.since = recent, np.asarray(kept["since"], float)
 
 
-def _log_beta(alpha: Counts) -> float:
-    return sum(map(math.lgamma, alpha.tolist())) - math.lgamma(float(alpha.sum()))
+_STIRLING = (1 / 12, -1 / 360, 1 / 1260)
+_RAISED = 8
+
+
+def log_gamma_ratio(base: Counts, more: Counts) -> Counts:
+    """``ln Gamma(base + more) - ln Gamma(base)``, element by element, for ``base`` > 0: Stirling's series at arguments
+    that the recurrence has raised by eight; good to 1e-9."""
+    return np.asarray(_log_gamma(base + more) - _log_gamma(base), float)
+
+
+def _log_gamma(x: Counts) -> Counts:
+    low = x.copy()
+    for step in range(1, _RAISED):
+        low = low * (x + step)
+    raised = x + _RAISED
+    series = sum(weight / raised ** (2 * power + 1) for power, weight in enumerate(_STIRLING))
+    return np.asarray((raised - 0.5) * np.log(raised) - raised + series - np.log(low), float)
 
 
 def thinning_of(correlation: float) -> float:
@@ -100,24 +171,6 @@ def thinning_of(correlation: float) -> float:
     """
     bounded = min(0.98, max(0.0, correlation))
     return (1 + bounded) / (1 - bounded)
-
-
-def alarm(detectors: Sequence[Detector], budget: float) -> list[int]:
-    """Which features an alarm is about, none while there is none.
-
-    The mean of the statistics is held against the budget (rows between false alarms of all features together), which
-    is valid however they depend on each other.
-    """
-    if not detectors:
-        return []
-    logs = np.array([one.log_m for one in detectors])
-    top = float(logs.max())
-    if not math.isfinite(top):
-        return []
-    mean = top + math.log(float(np.exp(logs - top).sum()) / len(logs))
-    if mean < math.log(budget):
-        return []
-    return [index for index, one in enumerate(logs.tolist()) if one >= math.log(budget)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +184,9 @@ class Scores:
     hellinger: float
     ks: float
     wasserstein: float
+    ks_threshold: float = math.inf
+    chi_square: float = 0.0
+    chi_square_threshold: float = 0.0
     moved: tuple[tuple[int, float], ...] = field(default=())
 
     @property
@@ -147,7 +203,9 @@ def scores(
     PSI, Jensen-Shannon distance (natural logarithm, root), Hellinger distance, the Kolmogorov-Smirnov statistic over
     the places in order, and the Wasserstein distance of the finite numbers in standard deviations of the reference.
     ``psi_threshold`` is the 0.99 quantile without a difference, from both sample sizes and the places in use
-    (``PSI ~ (1/n + 1/m) chi^2``), and what does not matter besides. ``moved`` are the places whose shares changed most.
+    (``PSI ~ (1/n + 1/m) chi^2``), and what does not matter besides; it serves Jensen-Shannon and Hellinger too, whose
+    squares are an eighth of PSI nearby. The thresholds of Kolmogorov-Smirnov and of chi-square (of two samples) are
+    their 0.99 quantiles. ``moved`` are the places whose shares changed most.
     """
     counted = np.asarray(window, float)
     rows, m = float(counted.sum()), float(sum(reference))
@@ -170,7 +228,20 @@ def scores(
         math.sqrt(max(0.0, 1 - float(np.sqrt(p * r).sum()))),
         float(np.abs(np.cumsum(change)[: len(edges) + 1] if len(edges) else np.cumsum(change)).max()),
         _wasserstein(np.asarray(reference, float), counted, edges, std),
+        math.sqrt(-math.log(0.005) / 2 * (1 / rows + 1 / m)),
+        _chi_square(np.asarray(reference, float), counted),
+        chi_square_quantile(max(1, used - 1)),
         tuple((int(place), float(change[place])) for place in order),
+    )
+
+
+def _chi_square(reference: Counts, window: Counts) -> float:
+    """Pearson's statistic of two samples over the places that either has."""
+    used = (reference + window) > 0
+    m, n = float(reference.sum()), float(window.sum())
+    both = (reference + window)[used] / (m + n)
+    return float(
+        ((reference[used] - m * both) ** 2 / (m * both)).sum() + ((window[used] - n * both) ** 2 / (n * both)).sum()
     )
 
 

@@ -1,4 +1,4 @@
-"""What an operator wants watched of a model: the policy's monitor section, as it is stated and as it is used."""
+"""What an operator wants watched of a model, and kept of its requests: the policy as it is stated and as it is used."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,13 +15,25 @@ class MonitorPolicy:
 
     ``sample``: share of rows counted. ``window_s``: what effect sizes look back on. ``budget``: rows between false
     alarms, of all features together. ``live_rows``: rows that a reference is learned from where none was pushed.
+    ``horizon_s``: labels may come so long after their answer. ``slices``: features by whose values rows are watched
+    apart as well. ``capture``: share of requests kept as they were, but for what is ``masked``, in ``capture_bytes`` of
+    files on each gateway.
     """
 
     sample: float = 1.0
     window_s: float = 300.0
     budget: float = 100_000.0
     live_rows: int = 10_000
+    horizon_s: float = 7 * 86_400.0
+    slices: tuple[str, ...] = ()
+    capture: float = 0.0
+    capture_bytes: int = 256 << 20
+    masked: tuple[str, ...] = ()
 
+
+MOST_SLICES = 4
+MOST_MASKED = 256
+MOST_CAPTURE_BYTES = 1 << 40
 
 _FIELDS = {
     # word: field, least, most, whole
@@ -29,6 +41,12 @@ _FIELDS = {
     "window_seconds": ("window_s", 5, 7 * 86_400, False),
     "rows_between_false_alarms": ("budget", 100, 1e12, False),
     "live_reference_rows": ("live_rows", 100, 100_000, True),
+    "label_horizon_seconds": ("horizon_s", 1, 90 * 86_400, False),
+}
+
+_CAPTURE = {
+    "sample": ("capture", 0.0, 1.0, False),
+    "max_bytes": ("capture_bytes", 16 << 20, MOST_CAPTURE_BYTES, True),
 }
 
 
@@ -38,26 +56,61 @@ def policy_in(document: Document) -> MonitorPolicy:
     Raises:
         InvalidInput: with every fault of the document.
     """
-    faults = [f"'{name}' is no part of a policy" for name in sorted(set(document) - {"monitor", "reason"})]
-    stated = document.get("monitor", {})
-    if not isinstance(stated, dict):
-        raise InvalidInput("; ".join([*faults, "'monitor' is an object"]))
-    faults += [f"'monitor.{name}' is no setting" for name in sorted(set(stated) - _FIELDS.keys())]
+    faults = [f"'{name}' is no part of a policy" for name in sorted(set(document) - {"monitor", "capture", "reason"})]
     values: dict[str, Any] = {}
-    for word, (field, least, most, whole) in _FIELDS.items():
-        if word not in stated:
-            continue
-        value = stated[word]
-        sound = type(value) is int if whole else type(value) in (int, float)
-        if not sound or not least <= value <= most:
-            faults.append(f"'monitor.{word}' is a {'whole ' if whole else ''}number from {least:g} to {most:g}")
-        else:
-            values[field] = value
+    monitor = _section(document, "monitor", {*_FIELDS, "slices"}, faults)
+    _numbers(monitor, "monitor", _FIELDS, values, faults)
+    _names(monitor, "monitor.slices", MOST_SLICES, values, "slices", faults)
+    capture = _section(document, "capture", {*_CAPTURE, "mask"}, faults)
+    _numbers(capture, "capture", _CAPTURE, values, faults)
+    _names(capture, "capture.mask", MOST_MASKED, values, "masked", faults)
     if faults:
         raise InvalidInput("; ".join(faults))
     return MonitorPolicy(**values)
 
 
+def _section(document: Document, name: str, words: set[str], faults: list[str]) -> Document:
+    stated = document.get(name, {})
+    if not isinstance(stated, dict):
+        faults.append(f"'{name}' is an object")
+        return {}
+    faults += [f"'{name}.{word}' is no setting" for word in sorted(set(stated) - words)]
+    return stated
+
+
+def _numbers(
+    stated: Document,
+    section: str,
+    fields: Mapping[str, tuple[str, float, float, bool]],
+    values: dict[str, Any],
+    faults: list[str],
+) -> None:
+    for word, (field, least, most, whole) in fields.items():
+        if word not in stated:
+            continue
+        value = stated[word]
+        sound = type(value) is int if whole else type(value) in (int, float)
+        if not sound or not least <= value <= most:
+            faults.append(f"'{section}.{word}' is a {'whole ' if whole else ''}number from {least:g} to {most:g}")
+        else:
+            values[field] = value
+
+
+def _names(stated: Document, path: str, most: int, values: dict[str, Any], field: str, faults: list[str]) -> None:
+    names = stated.get(path.rpartition(".")[2], [])
+    if not isinstance(names, list) or len(names) > most or not all(isinstance(one, str) and one for one in names):
+        faults.append(f"'{path}' is a list of at most {most} names")
+    elif len(set(names)) < len(names):
+        faults.append(f"'{path}' names something twice")
+    else:
+        values[field] = tuple(names)
+
+
 def policy_out(policy: MonitorPolicy) -> dict[str, Any]:
     """A policy as operators see it."""
-    return {"monitor": {word: getattr(policy, field) for word, (field, *_) in _FIELDS.items()}}
+    monitor = {word: getattr(policy, field) for word, (field, *_) in _FIELDS.items()}
+    capture = {word: getattr(policy, field) for word, (field, *_) in _CAPTURE.items()}
+    return {
+        "monitor": {**monitor, "slices": list(policy.slices)},
+        "capture": {**capture, "mask": list(policy.masked)},
+    }

@@ -53,8 +53,7 @@ class RouteSpec:
     """One model's traffic: ``split`` weighs the versions; ``sticky`` names the header that decides ("" = none).
 
     ``stable`` answers for versions that cannot. ``ranges`` are the split's points in order, which outlive a change of
-    weights; ``salt`` makes the hash this model's and experiment's own. ``watched`` asks for the outputs to be counted,
-    ``labelled`` for requests to be remembered until labels come.
+    weights; ``salt`` makes the hash this model's and experiment's own. ``watched`` asks for the outputs to be counted.
     """
 
     split: Mapping[str, int]
@@ -65,7 +64,6 @@ class RouteSpec:
     ranges: tuple[Range, ...] = ()
     salt: str = ""
     watched: bool = False
-    labelled: bool = False
 
     def receivers(self) -> set[str]:
         """Every version that gets requests by this route, mirrored ones included."""
@@ -112,7 +110,7 @@ def route_out(route: RouteSpec) -> dict[str, Any]:
 
 def stored_out(route: RouteSpec) -> dict[str, Any]:
     """A route with everything that has to be kept."""
-    kept = {"salt": route.salt, "watched": route.watched, "labelled": route.labelled}
+    kept = {"salt": route.salt, "watched": route.watched}
     return {**route_out(route), "ranges": [list(one) for one in route.ranges], **kept}
 
 
@@ -127,7 +125,6 @@ def stored_in(values: Document) -> RouteSpec:
         tuple((end, version) for end, version in values["ranges"]),
         values["salt"],
         values["watched"],
-        values["labelled"],
     )
 
 

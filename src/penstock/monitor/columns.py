@@ -54,7 +54,7 @@ class Rows:
     """Columns of several rows: ``numbers`` [rows, columns], and each column of labels."""
 
     numbers: Floats
-    labels: tuple[Sequence[Any], ...]
+    labels: tuple[Array | Sequence[Any], ...]
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -79,20 +79,39 @@ class Columns:
         """The rows of a request or an answer; None where a tensor is missing, or is not of the form expected."""
         found = {tensor.name: tensor.data for tensor in tensors}
         numbers: list[Floats] = []
-        labels: list[Sequence[Any]] = []
+        labels: list[Array | Sequence[Any]] = []
         for column in self._columns:
             data = found.get(column.tensor)
             if data is None:
                 return None
-            rows = data.reshape(len(data), prod(data.shape[1:])) if self.batching and data.ndim else data.reshape(1, -1)
+            if data.ndim == 2 and self.batching:
+                rows = data
+            else:
+                wide = self.batching and data.ndim
+                rows = data.reshape(len(data), prod(data.shape[1:])) if wide else data.reshape(1, -1)
             if not _take(column, rows, numbers, labels):
                 return None
         if not numbers:
             return Rows(np.zeros((len(labels[0]) if labels else 0, 0)), tuple(labels))
         return Rows(numbers[0] if len(numbers) == 1 else np.concatenate(numbers, axis=1), tuple(labels))
 
+    def tensors(self) -> dict[str, tuple[str, ...]]:
+        """The names of each tensor's columns that are watched one by one."""
+        one_by_one = (Form.NUMBERS, Form.LABELS)
+        return {one.tensor: one.numbers or one.labels for one in self._columns if one.form in one_by_one}
 
-def _take(column: Column, rows: Array, numbers: list[Floats], labels: list[Sequence[Any]]) -> bool:
+    def scores(self, tensors: Sequence[Tensor]) -> Floats | None:
+        """The scores of each row's classes [rows, classes], of the first tensor that has some; else the first single
+        numbers [rows, 1]."""
+        for form in (Form.SCORES, Form.NUMBERS):
+            name = next((one.tensor for one in self._columns if one.form is form), None)
+            data = next((tensor.data for tensor in tensors if tensor.name == name), None)
+            if data is not None and self.batching and data.ndim and len(data):
+                return data.reshape(len(data), -1).astype(np.float64)
+        return None
+
+
+def _take(column: Column, rows: Array, numbers: list[Floats], labels: list[Array | Sequence[Any]]) -> bool:
     width = rows.shape[1]
     match column.form:
         case Form.NUMBERS:
@@ -102,12 +121,12 @@ def _take(column: Column, rows: Array, numbers: list[Floats], labels: list[Seque
         case Form.LABELS:
             if width < len(column.labels):
                 return False
-            labels += [rows[:, index].tolist() for index in range(len(column.labels))]
+            labels += [rows[:, index] for index in range(len(column.labels))]
         case Form.SCORES:
             if not width:
                 return False
-            labels.append(rows.argmax(axis=1).tolist())
-            numbers.append(rows.max(axis=1).astype(np.float64)[:, None])
+            labels.append(rows.argmax(axis=1))
+            numbers.append(rows.max(axis=1)[:, None].astype(np.float64))
         case Form.SUMMARY:
             step = -(-width // MOST_SUMMED) if width else 1
             numbers.append(_summaries(rows[:, ::step].astype(np.float64)))

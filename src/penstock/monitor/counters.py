@@ -52,8 +52,8 @@ SHADOW_WORDS = (
 )
 """What a version is counted by as a shadow; the differences are the bits of non-negative float64."""
 
-LABEL_WORDS = ("right", "wrong", "rewards", "reward_sum", "reward_squares")
-"""What was told of a version's answers afterwards; sums are the bits of non-negative float64."""
+CAPTURE_WORDS = ("captured", "bytes", "dropped")
+"""Requests that were kept as they were, their bytes, and requests that should have been kept and were not."""
 
 _REQUESTS = 0
 _DURATION = _REQUESTS + SERIES * len(OUTCOMES)
@@ -67,8 +67,8 @@ _BATCH = _FAIL_NS + 3
 _FINE = _BATCH + (BATCH_SIZES + 1) * 4
 _OUTPUTS = _FINE + FINE_WORDS
 _SHADOW = _OUTPUTS + OUTPUTS * OUTPUT_BINS
-_LABELS = _SHADOW + len(SHADOW_WORDS)
-BLOCK_WORDS = _LABELS + len(LABEL_WORDS)
+_CAPTURE = _SHADOW + len(SHADOW_WORDS)
+BLOCK_WORDS = _CAPTURE + len(CAPTURE_WORDS)
 
 HEADER_WORDS = 64
 BLOCKS = 1024
@@ -80,12 +80,7 @@ SLOT_BYTES = 8 * (REGION_START + REGION_WORDS)
 
 _DROPPED = _SHADOW + SHADOW_WORDS.index("dropped")
 _MAX_ABS_DIFF = _SHADOW + SHADOW_WORDS.index("max_abs_diff")
-_SUMS = (
-    _SHADOW + SHADOW_WORDS.index("sum_abs_diff"),
-    _LABELS + LABEL_WORDS.index("reward_sum"),
-    _LABELS + LABEL_WORDS.index("reward_squares"),
-)
-"""Words that are sums of floats."""
+_SUM_ABS_DIFF = _SHADOW + SHADOW_WORDS.index("sum_abs_diff")
 _WORD, _FLOAT = struct.Struct("=Q"), struct.Struct("=d")
 
 _PID, _HEARTBEAT, _STATE, _BUSY_UNTIL = range(4)
@@ -174,16 +169,14 @@ class BlockWriter:
         words[at] = _bits(_float(words[at]) + total)
         words[at + 1] = max(words[at + 1], _bits(largest))
 
-    def label(self, right: bool) -> None:
-        """Count one answer as right or wrong."""
-        self._words[_LABELS + (0 if right else 1)] += 1
+    def captured(self, size: int) -> None:
+        """One request was kept as it was, in so many bytes."""
+        self._words[_CAPTURE] += 1
+        self._words[_CAPTURE + 1] += size
 
-    def reward(self, value: float) -> None:
-        """Count the reward of one answer, 0 to 1."""
-        words, at = self._words, _LABELS + LABEL_WORDS.index("rewards")
-        words[at] += 1
-        words[at + 1] = _bits(_float(words[at + 1]) + value)
-        words[at + 2] = _bits(_float(words[at + 2]) + value * value)
+    def not_captured(self) -> None:
+        """One request that should have been kept was not."""
+        self._words[_CAPTURE + 2] += 1
 
     def entered(self) -> None:
         """One more request waits for a thread or runs on one."""
@@ -304,15 +297,15 @@ class Totals:
     def of(cls, slots: Iterable[Slot], block: int) -> "Totals":
         """Add a block up over slots."""
         total = np.zeros(BLOCK_WORDS, np.uint64)
-        last, largest, sums = np.uint64(0), np.uint64(0), [0.0] * len(_SUMS)
+        last, largest, apart = np.uint64(0), np.uint64(0), 0.0
         for slot in slots:
             words = slot.read(block)
             total += words
             last = max(last, words[_LAST_MS])
             largest = max(largest, words[_MAX_ABS_DIFF])
-            sums = [so_far + _float(int(words[at])) for so_far, at in zip(sums, _SUMS, strict=True)]
+            apart += _float(int(words[_SUM_ABS_DIFF]))
         total[_LAST_MS], total[_MAX_ABS_DIFF] = last, largest
-        total[list(_SUMS)] = [_bits(one) for one in sums]
+        total[_SUM_ABS_DIFF] = _bits(apart)
         return cls(total)
 
     def requests(self) -> Iterator[tuple[str, str, str, int]]:
@@ -360,15 +353,13 @@ class Totals:
 
     def shadow(self) -> dict[str, float]:
         """What this version did as a shadow, by ``SHADOW_WORDS``."""
-        words = dict(zip(SHADOW_WORDS, self._words[_SHADOW:_LABELS], strict=True))
+        words = dict(zip(SHADOW_WORDS, self._words[_SHADOW:_CAPTURE], strict=True))
         differences = {name: _float(words[name]) for name in ("sum_abs_diff", "max_abs_diff")}
         return {**words, **differences}
 
-    def labels(self) -> dict[str, float]:
-        """What was told of this version's answers, by ``LABEL_WORDS``."""
-        words = dict(zip(LABEL_WORDS, self._words[_LABELS:], strict=True))
-        sums = {name: _float(words[name]) for name in ("reward_sum", "reward_squares")}
-        return {**words, **sums}
+    def capture(self) -> dict[str, int]:
+        """What was kept of requests, by ``CAPTURE_WORDS``."""
+        return dict(zip(CAPTURE_WORDS, self._words[_CAPTURE:], strict=True))
 
     def batch_rows(self) -> Histogram:
         """Rows of each run."""

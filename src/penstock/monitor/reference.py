@@ -1,30 +1,33 @@
 """What a version's data looked like when it was trained, or when it was first met: the measure for everything after.
 
-A reference holds no rows: bins and their counts, means and spreads, and a matrix that turns a row's numbers into one
-distance from the middle of them all, by which a change of how they belong together shows.
+A reference holds no rows: bins and their counts, means and spreads, a matrix that turns a row's numbers into one
+distance from the middle of them all, by which a change of how they belong together shows, how sure the model was and
+how often it was right, and the same counts for each value of some categorical features.
 """
 
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from penstock.core.bins import (
+    MOST_DISCRETE,
     Bins,
     CategoricalPlaces,
     Floats,
     Kind,
     NumericPlaces,
+    Places,
     categorical_bins,
     numeric_bins,
 )
 from penstock.monitor.columns import Rows
 
 TRAINING, LIVE = "training", "live"
-VERSION = 1
+VERSION = 2
 """Changes when the same data would give other bins."""
 
 JOINT = "(joint)"
@@ -53,6 +56,35 @@ class Feature:
         return sum(self.counts)
 
 
+SCORE_BINS = 50
+"""Bins of a probability, evenly from 0 to 1."""
+
+MOST_KEYS = 8
+"""Categorical features that rows can be sliced by."""
+
+MOST_SLICE_WORDS = 100_000
+"""Counts of all slices together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sureness:
+    """How sure the model was: ``counts`` [SCORE_BINS] of the probability of the second class of two, or of the class
+    with the greatest of more (``classes``); ``right`` says how many of those came true (the second class did; the
+    answer was right), where the data had labels."""
+
+    classes: int
+    counts: tuple[int, ...]
+    right: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """One categorical feature's values apart: for each place of it, the counts of all columns one after the other."""
+
+    key: str
+    counts: tuple[tuple[int, ...], ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Joint:
     """How a row's numbers belong together: ``middle`` [numbers] and ``directions`` [numbers, k] give the distance
@@ -65,13 +97,19 @@ class Joint:
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A whole reference; the order of features is numbers first, then labels, of inputs and of outputs."""
+    """A whole reference; the order of features is numbers first, then labels, of inputs and of outputs.
+
+    ``errors`` are the wrong and the right answers to the data, where it had labels.
+    """
 
     source: str
     rows: int
     inputs: tuple[Feature, ...]
     outputs: tuple[Feature, ...]
     joint: Joint | None = None
+    sureness: Sureness | None = None
+    slices: tuple[Slice, ...] = ()
+    errors: tuple[int, int] | None = None
 
     @property
     def digest(self) -> str:
@@ -92,15 +130,17 @@ class Reference:
 
 def build(names: tuple[Sequence[str], Sequence[str]], inputs: Rows, outputs: Rows | None, source: str) -> Reference:
     """The reference of these rows; ``names`` are those of the input's and the output's columns, numbers first."""
-    features = _features(names[0], inputs)
-    answered = () if outputs is None else _features(names[1], outputs)
-    return Reference(source, len(inputs), features, answered, _joint(inputs.numbers))
+    features, places = _features(names[0], inputs)
+    answered, told = ((), []) if outputs is None else _features(names[1], outputs)
+    slices = _slices(features, (*features, *answered), [*places, *told])
+    return Reference(source, len(inputs), features, answered, _joint(inputs.numbers), slices=slices)
 
 
-def _features(names: Sequence[str], rows: Rows) -> tuple[Feature, ...]:
+def _features(names: Sequence[str], rows: Rows) -> tuple[tuple[Feature, ...], list[Places]]:
+    """The columns of these rows, and the places of each one's values."""
     width = rows.numbers.shape[1]
     numeric = [numeric_bins(name, rows.numbers[:, index]) for index, name in enumerate(names[:width])]
-    features = []
+    features, found = [], []
     if numeric:
         places = NumericPlaces(numeric)(rows.numbers)
         for index, bins in enumerate(numeric):
@@ -108,10 +148,52 @@ def _features(names: Sequence[str], rows: Rows) -> tuple[Feature, ...]:
             finite = column[np.isfinite(column)]
             moments = (float(finite.mean()), float(finite.std())) if len(finite) else (0.0, 0.0)
             features.append(Feature(bins, _counts(places[:, index], bins), *moments))
+            found.append(places[:, index])
     for name, values in zip(names[width:], rows.labels, strict=True):
         bins = categorical_bins(name, values)
-        features.append(Feature(bins, _counts(CategoricalPlaces(bins)(values), bins)))
-    return tuple(features)
+        found.append(CategoricalPlaces(bins)(values))
+        features.append(Feature(bins, _counts(found[-1], bins)))
+    return tuple(features), found
+
+
+def _slices(inputs: Sequence[Feature], features: Sequence[Feature], places: Sequence[Places]) -> tuple[Slice, ...]:
+    """The counts of all columns for each value of each input that has few of them."""
+    total = sum(feature.bins.width for feature in features)
+    found: list[Slice] = []
+    words = 0
+    for feature, own in zip(inputs, places, strict=False):
+        width = feature.bins.width
+        if not is_key(feature.bins) or len(found) >= MOST_KEYS or words + width * total > MOST_SLICE_WORDS:
+            continue
+        words += width * total
+        chosen = [own == place for place in range(width)]
+        counts = [
+            tuple(count for one, at in zip(features, places, strict=True) for count in _counts(at[rows], one.bins))
+            for rows in chosen
+        ]
+        found.append(Slice(feature.bins.name, tuple(counts)))
+    return tuple(found)
+
+
+def is_key(bins: Bins) -> bool:
+    """Whether a feature has few enough values that rows can be sliced by it."""
+    return bins.kind is Kind.CATEGORICAL or (len(bins.edges) - 1 <= MOST_DISCRETE and not bins.constants)
+
+
+def sure_of(scores: Floats) -> Floats | None:
+    """The probability that is counted: of the second class of two, of the greatest of more; None where the scores are
+    no probabilities."""
+    if not ((scores >= 0) & (scores <= 1)).all():
+        return None
+    if scores.shape[1] > 1 and (np.abs(scores.sum(axis=1) - 1) > 1e-3).any():
+        return None
+    found: Floats = scores[:, -1] if scores.shape[1] <= 2 else scores.max(axis=1)
+    return found
+
+
+def score_bins(sure: Floats) -> Places:
+    """The bin of each probability."""
+    return np.minimum((sure * SCORE_BINS).astype(np.intp), SCORE_BINS - 1)
 
 
 def _counts(places: Any, bins: Bins) -> tuple[int, ...]:
@@ -167,6 +249,9 @@ def reference_out(reference: Reference) -> Document:
             "directions": [list(row) for row in joint.directions],
             "feature": _feature_out(joint.feature),
         },
+        "sureness": None if reference.sureness is None else asdict(reference.sureness),
+        "slices": [asdict(one) for one in reference.slices],
+        "errors": reference.errors,
     }
 
 
@@ -183,7 +268,14 @@ def reference_in(values: Mapping[str, Any]) -> Reference:
         else Joint(
             tuple(joint["middle"]), tuple(tuple(row) for row in joint["directions"]), _feature_in(joint["feature"])
         ),
+        _sureness_in(values.get("sureness")),
+        tuple(Slice(one["key"], tuple(map(tuple, one["counts"]))) for one in values.get("slices", [])),
+        None if values.get("errors") is None else (values["errors"][0], values["errors"][1]),
     )
+
+
+def _sureness_in(values: Mapping[str, Any] | None) -> Sureness | None:
+    return None if values is None else Sureness(values["classes"], tuple(values["counts"]), tuple(values["right"]))
 
 
 def _feature_out(feature: Feature) -> Document:

@@ -1,8 +1,9 @@
 """Counts rows of inputs and outputs into fixed bins, in shared memory: in bunches, after the answers are written.
 
 A version's region holds five words (rows seen, counted, dropped, requests not as expected, rows in the sums), then each
-feature's places, then sums of floats by which neighbouring rows can be told alike: for each number its sum, its
-square's, and its product with the number of the row before. Everything adds up over workers and gateways.
+feature's places, how sure the model was, the places once more for each value of the keys that rows are sliced by, and
+sums of floats by which neighbouring rows can be told alike: for each number its sum, its square's, and its product with
+the number of the row before. Everything adds up over workers and gateways.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,15 +13,15 @@ from random import random
 import numpy as np
 from numpy.typing import NDArray
 
-from penstock.core.bins import CategoricalPlaces, Floats, Kind, NumericPlaces
+from penstock.core.bins import CategoricalPlaces, Floats, Kind, NumericPlaces, Places
 from penstock.core.tensors import Tensor
-from penstock.monitor.columns import Columns, Rows, joined
+from penstock.monitor.columns import Columns, Rows
 from penstock.monitor.counters import Words
-from penstock.monitor.reference import Feature, Reference, distance
+from penstock.monitor.reference import SCORE_BINS, Feature, Reference, score_bins, sure_of
 
 HEAD = ("seen", "counted", "dropped", "odd", "paired")
-SUMMED = 8
-"""One bunch of so many goes into the sums: they are wanted roughly and cost most."""
+SUMMED = ((64, 8), (0, 2))
+"""Of bunches of at least so many rows one of so many goes into the sums: they are wanted roughly and cost most."""
 
 SUMS = 3
 CLIPPED = 5.0
@@ -32,81 +33,163 @@ MOST_CELLS = 100_000
 Exchange = tuple[Sequence[Tensor], Sequence[Tensor]]
 """What a request brought, and what was answered."""
 
+Signed = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One key that rows are sliced by: its feature's place among the columns, its values, and its first word."""
+
+    column: int
+    values: int
+    at: int
+
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Where a reference's words lie in its region: the first place of each feature, where the sums begin, the size."""
+    """Where a reference's words lie in its region: the first place of each feature, of the probabilities, of the
+    slices, of the sums; and the size. ``columns`` are the words of all inputs and outputs together."""
 
     places: tuple[int, ...]
+    columns: int
+    sure: int
+    slices: tuple[Part, ...]
     sums: int
     numbers: int
     size: int
 
     @classmethod
-    def of(cls, reference: Reference) -> "Layout":
-        """The layout for a reference."""
+    def of(cls, reference: Reference, keys: Sequence[str] = ()) -> "Layout":
+        """The layout for a reference, where rows are sliced by these of its keys."""
         at, places = len(HEAD), []
         for feature in reference.features:
             places.append(at)
             at += feature.bins.width
+        columns = sum(feature.bins.width for feature in (*reference.inputs, *reference.outputs))
+        sure, slices = at, []
+        at += 0 if reference.sureness is None else SCORE_BINS
+        names = [feature.bins.name for feature in reference.inputs]
+        for one in reference.slices:
+            if one.key in keys:
+                slices.append(Part(names.index(one.key), len(one.counts), at))
+                at += len(one.counts) * columns
         numbers = sum(feature.bins.kind is Kind.NUMERIC for feature in reference.inputs)
-        return cls(tuple(places), at, numbers, at + SUMS * numbers)
+        return cls(tuple(places), columns, sure, tuple(slices), at, numbers, at + SUMS * numbers)
 
 
 class RowCounter:
     """One worker's counter of one version; ``words`` is the version's region in its slot."""
 
-    def __init__(self, reference: Reference, words: Words, columns: tuple[Columns, Columns], sample: float) -> None:
-        layout = Layout.of(reference)
-        self._words = words
-        self._layout = layout
+    def __init__(
+        self,
+        reference: Reference,
+        words: Words,
+        columns: tuple[Columns, Columns],
+        sample: float,
+        keys: Sequence[str] = (),
+    ) -> None:
+        layout = Layout.of(reference, keys)
+        self._words: Signed = words.view(np.int64)
         self._sums: NDArray[np.float64] = (
             words[layout.sums : layout.size].view(np.float64).reshape(SUMS, layout.numbers)
         )
         self._sample = sample
+        self._layout = layout
         self._inputs, self._outputs = columns
         offsets = iter(layout.places)
         self._sides = [_Side(reference.inputs, offsets), _Side(reference.outputs, offsets)]
+        self._sure = reference.sureness is not None
         self._joint = reference.joint
         if self._joint is not None:
-            self._middle, self._directions = np.array(self._joint.middle), np.array(self._joint.directions)
-            self._distance = NumericPlaces([self._joint.feature.bins])
+            directions = np.array(self._joint.directions)
+            self._directions, self._centre = directions, np.array(self._joint.middle) @ directions
+            self._joint_edges = np.array(self._joint.feature.bins.edges) * directions.shape[1]
             self._joint_at = next(offsets)
         numeric = [feature for feature in reference.inputs if feature.bins.kind is Kind.NUMERIC]
         self._means = np.array([feature.mean for feature in numeric])
         self._scales = np.array([1 / feature.std if feature.std > 0 else 0.0 for feature in numeric])
+        self._before: Floats = np.zeros((0, len(numeric)))
 
     def count(self, bunch: Sequence[Exchange]) -> None:
         """Count the rows of some requests and their answers."""
-        words = self._words
-        words[0] += sum(_rows_of(inputs) for inputs, _ in bunch)
-        chosen = bunch if self._sample >= 1 else [one for one in bunch if random() < self._sample]
-        if self._inputs.batching:
-            chosen, dropped = _thinned(chosen)
-            words[2] += dropped
-        inputs, odd = _columns(self._inputs, [one for one, _ in chosen])
-        words[3] += odd
-        if inputs is None or not len(inputs):
-            return
-        words[1] += len(inputs)
-        self._sides[0].count(inputs, words)
-        outputs, _ = _columns(self._outputs, [one for _, one in chosen])
-        if outputs is not None:
-            self._sides[1].count(outputs, words)
-        if inputs.numbers.shape[1]:
-            self._count_together(inputs.numbers)
+        cells = sum([tensor.data.size for inputs, _ in bunch for tensor in inputs])
+        share = self._sample if cells <= MOST_CELLS else min(self._sample, MOST_CELLS / cells)
+        for inputs, outputs in bunch:
+            self._count(inputs, outputs, share)
 
     def drop(self, rows: int) -> None:
         """Rows that there was no room for."""
         self._words[0] += rows
         self._words[2] += rows
 
-    def _count_together(self, numbers: Floats) -> None:
-        if self._joint is not None:
-            distances = distance(numbers, self._middle, self._directions)
-            _add(self._words, self._joint_at, self._distance(distances[:, None])[:, 0])
-        if random() * SUMMED >= 1 or len(numbers) < 2:
+    def _count(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], share: float) -> None:
+        words, seen = self._words, rows_of(inputs)
+        words[0] += seen
+        if share < 1:
+            chosen = np.flatnonzero(np.random.default_rng().random(seen) < share)
+            words[2] += seen - len(chosen) if share < self._sample else 0
+            if not len(chosen):
+                return
+            if self._inputs.batching:
+                inputs, outputs = _taken(inputs, chosen, seen), _taken(outputs, chosen, seen)
+        rows = self._inputs(inputs)
+        if rows is None:
+            words[3] += 1
             return
+        counted = len(rows)
+        words[1] += counted
+        if counted:
+            self._count_rows(rows, outputs)
+
+    def _count_rows(self, rows: Rows, outputs: Sequence[Tensor]) -> None:
+        answered = self._outputs(outputs)
+        if answered is not None and len(answered) != len(rows):
+            answered = None
+        finite = bool(np.isfinite(rows.numbers).all())
+        given = self._sides[0].places(rows, finite)
+        told = [] if answered is None else self._sides[1].places(answered)
+        self._add(0, [*given, *told])
+        if self._sure and answered is not None:
+            self._count_sure(outputs)
+        for part in self._layout.slices:
+            self._count_slices(part, given, told)
+        if rows.numbers.shape[1]:
+            self._count_together(rows.numbers, finite)
+
+    def _add(self, at: int, places: Sequence[Places]) -> None:
+        """Add ones at all these places of columns [rows] or of many columns [rows, columns]."""
+        if not places:
+            return
+        whole = places[0].ravel() if len(places) == 1 else np.concatenate([one.ravel() for one in places])
+        counts = np.bincount(whole)
+        part = self._words[at : at + len(counts)]
+        np.add(part, counts, out=part)
+
+    def _count_sure(self, outputs: Sequence[Tensor]) -> None:
+        scores = self._outputs.scores(outputs)
+        sure = None if scores is None else sure_of(scores)
+        if sure is not None:
+            self._add(self._layout.sure, [score_bins(sure)])
+
+    def _count_slices(self, part: Part, given: Sequence[Places], told: Sequence[Places]) -> None:
+        own = self._sides[0].place_of(part.column, given)
+        moved = own * self._layout.columns
+        shifted = [one + (moved if one.ndim == 1 else moved[:, None]) for one in (*given, *told)]
+        self._add(part.at - len(HEAD), shifted)
+
+    def _count_together(self, numbers: Floats, finite: bool) -> None:
+        if self._joint is not None:
+            whole = numbers if finite else np.where(np.isfinite(numbers), numbers, self._joint.middle)
+            seen = whole @ self._directions - self._centre
+            distances = np.einsum("ij,ij->i", seen, seen)
+            self._add(self._joint_at, [self._joint_edges.searchsorted(distances, side="right")])
+        before, self._before = self._before, numbers[-1:]
+        share = next(one for least, one in SUMMED if len(numbers) >= least)
+        if random() * share >= 1:
+            return
+        self._count_neighbours(np.concatenate([before, numbers]))
+
+    def _count_neighbours(self, numbers: Floats) -> None:
         with np.errstate(invalid="ignore", over="ignore"):
             z = np.nan_to_num(np.clip((numbers - self._means) * self._scales, -CLIPPED, CLIPPED))
         self._words[4] += len(z) - 1
@@ -126,98 +209,88 @@ class _Side:
         labels = [feature.bins for feature in features if feature.bins.kind is Kind.CATEGORICAL]
         self._labels = [(CategoricalPlaces(bins), next(offsets)) for bins in labels]
 
-    def count(self, rows: Rows, words: Words) -> None:
+    def places(self, rows: Rows, finite: bool | None = None) -> list[Places]:
+        """The words of every value: of the numbers [rows, columns], and of each column of labels [rows]."""
+        found = []
         if self._width and rows.numbers.shape[1] == self._width:
-            _add(words, 0, (self._numbers(rows.numbers) + self._offsets).ravel())
+            found.append(self._numbers(rows.numbers, finite) + self._offsets)
         for (places, at), values in zip(self._labels, rows.labels, strict=False):
-            _add(words, at, places(values))
+            found.append(places(values) + at)
+        return found
+
+    def place_of(self, column: int, found: Sequence[Places]) -> Places:
+        """Each row's place in one column, of what ``places`` found."""
+        index = column - self._width
+        if index < 0:
+            words: Places = found[0][:, column]
+            return words - int(self._offsets[column])
+        return found[index + (1 if self._width else 0)] - self._labels[index][1]
 
 
-def _add(words: Words, at: int, places: NDArray[np.intp]) -> None:
-    if not len(places):
-        return
-    counts = np.bincount(places)
-    words[at : at + len(counts)] += counts.astype(np.uint64)
+def _taken(tensors: Sequence[Tensor], chosen: NDArray[np.intp], rows: int) -> list[Tensor]:
+    fitting = (tensor for tensor in tensors if tensor.data.ndim and len(tensor.data) == rows)
+    return [Tensor(tensor.name, tensor.datatype, tensor.data[chosen]) for tensor in fitting]
 
 
-def _thinned(bunch: Sequence[Exchange]) -> tuple[Sequence[Exchange], int]:
-    """As many rows of a bunch, by chance, as can be counted without holding the loop up; how many were left out."""
-    cells = sum(tensor.data.size for inputs, _ in bunch for tensor in inputs)
-    if cells <= MOST_CELLS:
-        return bunch, 0
-    share, dropped, kept = MOST_CELLS / cells, 0, []
-    for inputs, outputs in bunch:
-        rows = _rows_of(inputs)
-        chosen = np.flatnonzero(np.random.default_rng().random(rows) < share)
-        dropped += rows - len(chosen)
-        if len(chosen) and all(tensor.data.ndim and len(tensor.data) == rows for tensor in (*inputs, *outputs)):
-            kept.append((_taken(inputs, chosen), _taken(outputs, chosen)))
-    return kept, dropped
-
-
-def _taken(tensors: Sequence[Tensor], rows: NDArray[np.intp]) -> list[Tensor]:
-    return [Tensor(tensor.name, tensor.datatype, tensor.data[rows]) for tensor in tensors]
-
-
-def _columns(columns: Columns, requests: Sequence[Sequence[Tensor]]) -> tuple[Rows | None, int]:
-    """The rows of several requests, and how many requests were not as expected; alike ones are taken together."""
-    if not requests:
-        return None, 0
-    if columns.batching and (merged := _merged(requests)) is not None:
-        rows = columns(merged)
-        return rows, 0 if rows is not None else len(requests)
-    found = [rows for one in requests if (rows := columns(one)) is not None]
-    return (joined(found) if found else None), len(requests) - len(found)
-
-
-def _merged(requests: Sequence[Sequence[Tensor]]) -> Sequence[Tensor] | None:
-    """The same tensors of all requests one below the other; None where they are not the same."""
-    first = requests[0]
-    if len(requests) == 1:
-        return first
-    names = [tensor.name for tensor in first]
-    if any([tensor.name for tensor in one] != names for one in requests):
-        return None
-    try:
-        stacked = [np.concatenate([one[index].data for one in requests]) for index in range(len(names))]
-    except ValueError:
-        return None
-    return [Tensor(tensor.name, tensor.datatype, data) for tensor, data in zip(first, stacked, strict=True)]
-
-
-def _rows_of(tensors: Sequence[Tensor]) -> int:
+def rows_of(tensors: Sequence[Tensor]) -> int:
+    """How many rows a request's tensors have, where the first axis is rows."""
     return len(tensors[0].data) if tensors and tensors[0].data.ndim else 1
 
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """A region's words added up over workers: rows by ``HEAD``, each feature's counts, and the sums [3, numbers]."""
+    """A region's words added up over workers: rows by ``HEAD``, each feature's counts, the probabilities [SCORE_BINS],
+    the slices' counts (key after key, value after value, each [columns]), the sums [3, numbers], and how many workers
+    counted."""
 
     head: Mapping[str, int]
     counts: tuple[tuple[int, ...], ...]
     sums: Floats
+    sure: Signed
+    slices: tuple[Signed, ...]
+    workers: int = 1
 
     @classmethod
-    def of(cls, reference: Reference, regions: Sequence[Words]) -> "Counted":
+    def of(cls, reference: Reference, regions: Sequence[Words], keys: Sequence[str] = ()) -> "Counted":
         """Add regions up."""
-        layout = Layout.of(reference)
-        total = np.zeros(layout.sums, np.uint64)
+        layout = Layout.of(reference, keys)
+        total = np.zeros(layout.sums, np.int64)
         sums = np.zeros((SUMS, layout.numbers))
         for words in regions:
-            total += words[: layout.sums]
+            total += words[: layout.sums].view(np.int64)
             sums += words[layout.sums : layout.size].view(np.float64).reshape(SUMS, layout.numbers)
-        values: list[int] = total.tolist()
+        values: list[int] = total[: layout.sure].tolist()
         widths = [feature.bins.width for feature in reference.features]
         counts = tuple(tuple(values[at : at + width]) for at, width in zip(layout.places, widths, strict=True))
-        return cls(dict(zip(HEAD, values, strict=False)), counts, sums)
+        sure = total[layout.sure :][: SCORE_BINS if reference.sureness is not None else 0]
+        slices = tuple(
+            total[part.at : part.at + part.values * layout.columns].reshape(part.values, layout.columns)
+            for part in layout.slices
+        )
+        workers = sum(bool(words[1]) for words in regions)
+        return cls(dict(zip(HEAD, values, strict=False)), counts, sums, sure, slices, max(1, workers))
 
 
-def correlations(before: Counted, now: Counted) -> Floats:
-    """How alike neighbouring rows were between two looks, for each number: the first autocorrelation, 0 for too few."""
+PAIRED = 300
+"""Neighbours that have to be compared before anything is said of their likeness."""
+
+NOISE = 2.5
+"""Standard errors of a correlation below which it is taken for none."""
+
+
+def correlations(before: Counted, now: Counted, workers: int) -> Floats | None:
+    """How alike neighbouring rows were between two looks, for each number: the first autocorrelation of the whole
+    stream; None for too few.
+
+    A worker sees some of the rows only, so that its neighbours lie further apart: of a first-order autoregression with
+    ``r`` spread evenly over ``w`` workers each sees ``(r/w) / (1 - r(1 - 1/w))``, which is turned round here.
+    """
     rows = now.head["paired"] - before.head["paired"]
-    if rows < 30:
-        return np.zeros(now.sums.shape[1])
+    if rows < PAIRED:
+        return None
     total, squares, products = (now.sums - before.sums) / rows
     variance = squares - total * total
     found: Floats = np.divide(products - total * total, variance, out=np.zeros_like(variance), where=variance > 1e-9)
-    return np.clip(found, -1, 1)
+    seen = np.where(found > NOISE / np.sqrt(rows), np.minimum(found, 1.0), 0.0)
+    whole: Floats = seen / (1 / workers + seen * (1 - 1 / workers))
+    return whole

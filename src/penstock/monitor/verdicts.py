@@ -1,46 +1,61 @@
 """One version's monitor: what was counted, the detectors' evidence, the window, and what is said of it."""
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from penstock.core.bins import Kind
 from penstock.core.drift import (
-    Detector,
+    LEAST_ROWS,
+    Panel,
     Scores,
     Standing,
     State,
-    alarm,
     allowance,
     judged,
     scores,
     shares,
     thinning_of,
-    watch,
 )
+from penstock.core.estimates import Estimate, chances_of, estimate
 from penstock.core.policies import MonitorPolicy
-from penstock.monitor.reference import Feature, Reference
+from penstock.monitor.quality import KINDS, rates, sorted_out, violations
+from penstock.monitor.reference import Feature, Reference, Slice
 from penstock.monitor.rows import Counted, correlations
 
 LOOKS = 60
 """Looks that a window is made of."""
 
 UNSCORED = Scores(0, 0.0, float("inf"), 0.0, 0.0, 0.0, 0.0)
-ALIKE_KEPT = 0.9
-"""How much of the measured likeness of neighbours is kept from one look to the next."""
+ALIKE_KEPT = 0.7
+"""How much of the measured likeness of neighbours is kept from one time to the next."""
+
+ALIKE_AT_FIRST = 0.6
+"""What is taken for it until enough neighbours were compared."""
+
+DRIFT_SHARE, QUALITY_SHARE, SLICES_SHARE = 0.85, 0.05, 0.1
+"""The parts of the budget of false alarms: what is not sound shows at once, so its alarms need little of it."""
+
+LEAST_IN_SLICE = 100
+"""Rows of the reference with fewer of which a value's slice is not watched."""
 
 Document = dict[str, Any]
+
+DRIFT, QUALITY, SLICE = "drift", "quality", "slice"
+
+BROKEN_FEED, CHANGED_WORLD = "broken feed", "changed world"
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """Something that has changed: a feature that began to drift, or is over it."""
+    """Something that has changed: ``about`` says in which regard, ``begins`` whether it began or is over."""
 
+    about: str
     feature: str
-    drifts: bool
+    begins: bool
     evidence: Document
 
 
@@ -51,11 +66,20 @@ class VersionMonitor:
         self.reference = reference
         self.policy = policy
         self._features = reference.features
-        self._shares = [shares(feature.counts) for feature in self._features]
-        self._forgiven = [allowance(feature.counts) for feature in self._features]
-        self._detectors = [Detector() for _ in self._features]
+        self._drift = Panel(
+            [shares(feature.counts) for feature in self._features],
+            [allowance(feature.counts) for feature in self._features],
+        )
         self._standings = [Standing() for _ in self._features]
-        self._alike = np.zeros(first.sums.shape[1])
+        usual = [sorted_out(feature, feature.counts) for feature in reference.inputs]
+        self._quality = Panel([shares(one) for one in usual], [allowance(one) for one in usual])
+        self._soundness = [Standing() for _ in usual]
+        self._kinds: list[str] = ["" for _ in usual]
+        self._slices = _Slices(reference, policy.slices)
+        sureness = reference.sureness
+        self._chances = None if sureness is None else chances_of(sureness.counts, sureness.right)
+        self._alike: float | None = None
+        self._paired = first
         self._start = self._last = first
         self._window: deque[tuple[float, Counted]] = deque([(now, first)])
         self.alarms = 0
@@ -67,22 +91,35 @@ class VersionMonitor:
         self._slide(counted, now)
         if rows <= 0:
             return []
-        thinning = thinning_of(float(self._alike.max(initial=0.0)))  # from earlier looks only
-        found = correlations(last, counted)
-        self._alike = ALIKE_KEPT * self._alike + (1 - ALIKE_KEPT) * np.maximum(found, 0.0)
-        self._detectors = [
-            watch(one, share, forgiven, np.subtract(after, before).astype(float), thinning, now)
-            for one, share, forgiven, after, before in zip(
-                self._detectors, self._shares, self._forgiven, counted.counts, last.counts, strict=True
-            )
+        thinning = self.thinning  # from earlier looks only
+        self._compare(counted)
+        fresh = [
+            np.subtract(after, before).astype(float) for after, before in zip(counted.counts, last.counts, strict=True)
         ]
-        alarmed = set(alarm(self._detectors, self.policy.budget))
-        since = [one.since for one in self._detectors]
-        evidence = [one.log_m for one in self._detectors]
-        if alarmed:
-            self.alarms += 1
-            self._detectors = [Detector() for _ in self._detectors]
-        return self._judge(alarmed, since, evidence)
+        self._drift.watch(self._drift.batch(fresh), thinning, now)
+        sorted_ = [sorted_out(one, counts) for one, counts in zip(self.reference.inputs, fresh, strict=False)]
+        self._quality.watch(self._quality.batch(sorted_), thinning, now)
+        budget = self.policy.budget
+        turns = self._judge(budget / DRIFT_SHARE) + self._judge_quality(budget / QUALITY_SHARE)
+        if len(self._slices):
+            more = self._slices.look(counted, last, thinning, now, budget / SLICES_SHARE)
+            self.alarms += any(turn.begins for turn in more)
+            turns += more
+        return turns
+
+    @property
+    def thinning(self) -> float:
+        """How many rows are worth one."""
+        return thinning_of(ALIKE_AT_FIRST if self._alike is None else self._alike)
+
+    def _compare(self, counted: Counted) -> None:
+        """How alike neighbours are, once enough of them were compared since the last time."""
+        found = correlations(self._paired, counted, counted.workers)
+        if found is None:
+            return
+        self._paired = counted
+        alike = float(found.max(initial=0.0))
+        self._alike = alike if self._alike is None else ALIKE_KEPT * self._alike + (1 - ALIKE_KEPT) * alike
 
     def _slide(self, counted: Counted, now: float) -> None:
         span = self.policy.window_s
@@ -91,24 +128,116 @@ class VersionMonitor:
         while len(self._window) > 1 and self._window[1][0] <= now - span:
             self._window.popleft()
 
-    def _judge(self, alarmed: set[int], since: Sequence[float], evidence: Sequence[float]) -> list[Turn]:
+    def _judge(self, budget: float) -> list[Turn]:
+        panel = self._drift
+        alarmed, log_m, since = set(panel.alarm(budget)), panel.log_m.copy(), panel.since.copy()
+        if alarmed:
+            self.alarms += 1
+            panel.restart()
         turns = []
         for index, feature in enumerate(self._features):
             before = self._standings[index]
             drifts = before.state is State.DRIFT and index not in alarmed
             found = self._score(index) if drifts else UNSCORED  # only the end of a drift depends on it
             total = sum(self._last.counts[index]) - sum(self._start.counts[index])
-            after = judged(before, total, found, index in alarmed, since[index])
+            after = judged(before, total, found, index in alarmed, float(since[index]))
             self._standings[index] = after
             if (before.state is State.DRIFT) != (after.state is State.DRIFT):
-                told = {**self._shown(index), "log_e": round(evidence[index], 3)}
-                turns.append(Turn(feature.bins.name, after.state is State.DRIFT, told))
+                told = {**self._shown(index), "log_e": round(float(log_m[index]), 3)}
+                if after.state is State.DRIFT:
+                    told["cause"] = self._cause(index, after.since)
+                turns.append(Turn(DRIFT, feature.bins.name, after.state is State.DRIFT, told))
         return turns
+
+    def _judge_quality(self, budget: float) -> list[Turn]:
+        panel = self._quality
+        alarmed, log_m, since = set(panel.alarm(budget)), panel.log_m.copy(), panel.since.copy()
+        if alarmed:
+            self.alarms += 1
+            panel.restart()
+        turns = []
+        for index, feature in enumerate(self.reference.inputs):
+            before = self._soundness[index]
+            usual = sorted_out(feature, feature.counts)
+            recent = sorted_out(feature, self._between(index, float(since[index])))
+            worst = _risen(usual, recent)
+            wrong = index in alarmed and worst > 0
+            violated = before.state is State.DRIFT and not wrong
+            found = _compared(usual, sorted_out(feature, self._counts(index))) if violated else UNSCORED
+            total = sum(self._last.counts[index]) - sum(self._start.counts[index])
+            after = judged(before, total, found, wrong, float(since[index]))
+            self._soundness[index] = after
+            if wrong:
+                self._kinds[index] = KINDS[worst - 1]
+            if (before.state is State.DRIFT) != (after.state is State.DRIFT):
+                told = {
+                    "name": feature.bins.name,
+                    "kind": self._kinds[index],
+                    "since": float(since[index]) if wrong else None,
+                    "log_e": round(float(log_m[index]), 3),
+                    "rates": rates(recent if wrong else sorted_out(feature, self._counts(index))),
+                    "reference_rates": rates(usual),
+                    "rows": int(sum(recent)),
+                    "rows_between_false_alarms": self.policy.budget,
+                }
+                turns.append(Turn(QUALITY, feature.bins.name, after.state is State.DRIFT, told))
+        return turns
+
+    def _cause(self, index: int, since: float) -> str:
+        """Whether a drift lies in values that are not sound alone: then a feed is broken, and the world as it was."""
+        feature = self._features[index]
+        if index >= len(self.reference.inputs):
+            return CHANGED_WORLD
+        counts = self._between(index, since)
+        if not _risen(sorted_out(feature, feature.counts), sorted_out(feature, counts)):
+            return CHANGED_WORLD
+        inner = np.zeros(feature.bins.width, bool)
+        inner[feature.bins.inner] = True
+        sound = np.where(inner, counts, 0)
+        found = scores(np.where(inner, feature.counts, 0).tolist(), sound.tolist())
+        return BROKEN_FEED if found.rows < LEAST_ROWS or found.calm else CHANGED_WORLD
+
+    def _between(self, index: int, since: float) -> list[int]:
+        """What was counted of a feature since about then."""
+        earlier = [counted for at, counted in self._window if at <= since]
+        base = earlier[-1] if earlier else self._window[0][1]
+        counts: list[int] = np.subtract(self._last.counts[index], base.counts[index]).tolist()
+        return counts if sum(counts) else self._counts(index)
+
+    def _counts(self, index: int) -> list[int]:
+        counts: list[int] = np.subtract(self._last.counts[index], self._window[0][1].counts[index]).tolist()
+        return counts
 
     def _score(self, index: int) -> Scores:
         feature = self._features[index]
-        window = np.subtract(self._last.counts[index], self._window[0][1].counts[index])
-        return scores(feature.counts, window.tolist(), feature.bins.edges, feature.std)
+        return scores(feature.counts, self._counts(index), feature.bins.edges, feature.std)
+
+    # What outlives the process that watches.
+
+    def kept(self) -> Document:
+        """The evidence and what was counted so far, as JSON values."""
+        return {
+            "drift": self._drift.kept(),
+            "quality": self._quality.kept(),
+            "standings": [_standing_out(one) for one in self._standings],
+            "soundness": [_standing_out(one) for one in self._soundness],
+            "kinds": self._kinds,
+            "alike": self._alike,
+            "alarms": self.alarms,
+        }
+
+    def take_up(self, kept: Mapping[str, Any]) -> None:
+        """Go on where ``kept`` was written."""
+        self._drift.take_up(kept["drift"])
+        self._quality.take_up(kept["quality"])
+        if len(kept["standings"]) == len(self._standings) and len(kept["soundness"]) == len(self._soundness):
+            self._standings = [_standing_in(one) for one in kept["standings"]]
+            self._soundness = [_standing_in(one) for one in kept["soundness"]]
+            self._kinds = [str(one) for one in kept["kinds"]]
+            self.alarms = int(kept["alarms"])
+        self._alike = kept["alike"]
+
+    # What is said.
 
     def document(self) -> Document:
         """The version's monitor as the admin API shows it; outputs first in what people read."""
@@ -129,30 +258,41 @@ class VersionMonitor:
             "outputs": shown[inputs : inputs + outputs],
             "features": shown[:inputs],
             "joint": shown[inputs + outputs] if len(shown) > inputs + outputs else None,
+            "slices": self._slices.document(self._last, self._window[0][1]),
             "rows": dict(head),
             "rows_between_false_alarms": self.policy.budget,
-            "thinning": round(thinning_of(float(self._alike.max(initial=0.0))), 3),
+            "thinning": round(self.thinning, 3),
             "alarms": self.alarms,
-            "quality": self._quality(),
+            "quality": self._quality_document(),
         }
+
+    def estimated(self) -> Estimate | None:
+        """How good the window's answers were by their own probabilities, None where there are none."""
+        sureness = self.reference.sureness
+        if sureness is None or self._chances is None:
+            return None
+        return estimate(sureness.classes, self._last.sure - self._window[0][1].sure, self._chances)
 
     def _shown(self, index: int) -> Document:
         feature, found, standing = self._features[index], self._score(index), self._standings[index]
-        counts = np.subtract(self._last.counts[index], self._window[0][1].counts[index]).tolist()
+        counts = self._counts(index)
         bins, labels = feature.bins, feature.bins.labels()
-        log_m = self._detectors[index].log_m
+        log_m = float(self._drift.log_m[index])
         return {
             "name": bins.name,
             "kind": bins.kind.value,
             "state": standing.state.value,
             "since": standing.since or None,
             "log_e": round(max(0.0, log_m), 3),
-            "psi": round(found.psi, 6),
+            "psi": round(found.psi, 9),
             "psi_threshold": round(found.psi_threshold, 6) if np.isfinite(found.psi_threshold) else None,
             "js": round(found.js, 6),
             "hellinger": round(found.hellinger, 6),
             "ks": round(found.ks, 6),
+            "ks_threshold": round(found.ks_threshold, 6) if np.isfinite(found.ks_threshold) else None,
             "wasserstein": round(found.wasserstein, 6),
+            "chi_square": round(found.chi_square, 4),
+            "chi_square_threshold": round(found.chi_square_threshold, 4),
             "rows": int(sum(counts)),
             "missing": int(counts[bins.missing]),
             "out_of_range": int(sum(counts[place] for place in bins.out_of_range)),
@@ -164,18 +304,27 @@ class VersionMonitor:
             "reference_counts": list(feature.counts),
         }
 
-    def _quality(self) -> Document:
-        """Rows of the window that were not sound, by what was wrong with them."""
+    def _quality_document(self) -> Document:
+        """Rows of the window that were not sound, by what was wrong with them, and features that are not as usual."""
         base = self._window[0][1]
-        wrong = {"missing": 0, "non_finite": 0, "out_of_range": 0, "unseen": 0}
-        rows = 0
-        for feature, counts, before in zip(self._features, self._last.counts, base.counts, strict=True):
-            if feature not in self.reference.inputs:
-                continue
-            for kind, number in violations(feature, np.subtract(counts, before).tolist()).items():
+        wrong = dict.fromkeys(KINDS, 0)
+        rows, features = 0, []
+        for index, feature in enumerate(self.reference.inputs):
+            counts = self._counts(index)
+            for kind, number in violations(feature, counts).items():
                 wrong[kind] += number
-            rows = max(rows, sum(counts) - sum(before))
-        return {"rows": rows, "violations": wrong, "odd_requests": self._last.head["odd"] - base.head["odd"]}
+            rows = max(rows, sum(counts))
+            standing = self._soundness[index]
+            if standing.state is State.DRIFT:
+                told = {"name": feature.bins.name, "kind": self._kinds[index], "since": standing.since}
+                features.append({**told, "rates": rates(sorted_out(feature, counts))})
+        return {
+            "state": "violated" if features else "ok" if rows else State.INSUFFICIENT_DATA.value,
+            "rows": rows,
+            "violations": wrong,
+            "violated": features,
+            "odd_requests": self._last.head["odd"] - base.head["odd"],
+        }
 
     def totals(self, most: int) -> list[tuple[Feature, tuple[int, ...], Standing, Scores, float]]:
         """Each feature with all that was counted of it, for metrics: outputs first, so many at most."""
@@ -187,7 +336,7 @@ class VersionMonitor:
                 self._last.counts[index],
                 self._standings[index],
                 self._score(index),
-                max(0.0, self._detectors[index].log_m),
+                max(0.0, float(self._drift.log_m[index])),
             )
             for index in order
         ]
@@ -198,12 +347,123 @@ class VersionMonitor:
         return dict(self._last.head)
 
 
-def violations(feature: Feature, counts: Sequence[int]) -> dict[str, int]:
-    """How many values of a feature were not sound, by what was wrong with them."""
-    bins = feature.bins
-    return {
-        "missing": counts[bins.missing],
-        "non_finite": sum(counts[place] for place in bins.infinite),
-        "out_of_range": sum(counts[place] for place in bins.out_of_range),
-        "unseen": sum(counts[place] for place in bins.unseen) if bins.kind is Kind.CATEGORICAL else 0,
-    }
+class _Slices:
+    """The same for each value of the keys that rows are sliced by, as far as the reference has rows of it."""
+
+    def __init__(self, reference: Reference, keys: Sequence[str]) -> None:
+        features = (*reference.inputs, *reference.outputs)
+        self._widths = [feature.bins.width for feature in features]
+        self._names = [feature.bins.name for feature in features]
+        self._labels = {feature.bins.name: feature.bins.labels() for feature in reference.inputs}
+        self._keys: list[Slice] = [one for one in reference.slices if one.key in keys]
+        self._starts = np.concatenate([[0], np.cumsum(self._widths)]).tolist()
+        self._cells: list[tuple[int, int]] = [
+            (key, value)
+            for key, one in enumerate(self._keys)
+            for value, counts in enumerate(one.counts)
+            if sum(counts[: self._widths[0]]) >= LEAST_IN_SLICE
+        ]
+        usual = [column for key, value in self._cells for column in self._columns(self._keys[key].counts[value])]
+        self._panel = Panel([shares(one) for one in usual], [allowance(one) for one in usual])
+        self._drifting: dict[int, Standing] = {}
+        self._usual = usual
+
+    def __len__(self) -> int:
+        return len(self._cells)
+
+    def _columns(self, counts: Any) -> list[Any]:
+        return [counts[start:end] for start, end in zip(self._starts, self._starts[1:], strict=False)]
+
+    def _counts(self, now: Counted, base: Counted) -> list[Any]:
+        difference = [after - before for after, before in zip(now.slices, base.slices, strict=True)]
+        return [column for key, value in self._cells for column in self._columns(difference[key][value])]
+
+    def look(self, counted: Counted, last: Counted, thinning: float, now: float, budget: float) -> list[Turn]:
+        """Take what has been counted so far; what has changed by it."""
+        fresh = self._counts(counted, last)
+        self._panel.watch(self._panel.batch(fresh), thinning, now)
+        alarmed, since, log_m = self._panel.alarm(budget), self._panel.since.copy(), self._panel.log_m.copy()
+        turns = []
+        for index in alarmed:
+            if index not in self._drifting:
+                told = {
+                    "slice": self._told(index),
+                    "since": float(since[index]),
+                    "log_e": round(float(log_m[index]), 3),
+                }
+                turns.append(Turn(SLICE, self._name(index), True, told))
+            self._drifting[index] = Standing(State.DRIFT, 0, float(since[index]))
+        if alarmed:
+            self._panel.restart()
+        for index in [one for one in self._drifting if one not in alarmed]:
+            found = scores(self._usual[index], fresh[index].tolist())
+            after = judged(self._drifting[index], found.rows, found, False, 0.0)
+            self._drifting[index] = after
+            if after.state is not State.DRIFT:
+                del self._drifting[index]
+                turns.append(Turn(SLICE, self._name(index), False, {"slice": self._told(index)}))
+        return turns
+
+    def _told(self, index: int) -> dict[str, str]:
+        key, value = self._cells[index // len(self._widths)]
+        name = self._keys[key].key
+        return {name: self._labels[name][value]}
+
+    def _name(self, index: int) -> str:
+        key, value = next(iter(self._told(index).items()))
+        return f"{self._names[index % len(self._widths)]} where {key} is {value}"
+
+    def document(self, now: Counted, base: Counted) -> Document:
+        """Each watched value of each key: its rows in the window, and the columns that drift there."""
+        found: Document = {}
+        if not self._cells:
+            return found
+        counts = self._counts(now, base)
+        many = len(self._widths)
+        for cell, (key, value) in enumerate(self._cells):
+            columns = range(cell * many, (cell + 1) * many)
+            drifting = [
+                {
+                    "name": self._names[index - columns.start],
+                    "since": self._drifting[index].since,
+                    "psi": round(scores(self._usual[index], counts[index].tolist()).psi, 6),
+                }
+                for index in columns
+                if index in self._drifting
+            ]
+            name = self._keys[key].key
+            found.setdefault(name, {})[self._labels[name][value]] = {
+                "rows": int(counts[columns.start].sum()),
+                "state": State.DRIFT.value if drifting else State.OK.value,
+                "log_e": round(max(0.0, float(self._panel.log_m[columns.start : columns.stop].max())), 3),
+                "drifting": drifting,
+            }
+        return found
+
+
+def _risen(usual: NDArray[np.float64], recent: NDArray[np.float64]) -> int:
+    """Which kind of violation (its place) is most more frequent than usual by more than chance; 0 for none."""
+    rows = float(recent.sum())
+    if not rows:
+        return 0
+    expected = shares(usual) * rows
+    above = (recent - expected) / np.sqrt(np.maximum(expected, 1.0))
+    above[0] = 0.0
+    worst = int(above.argmax())
+    return worst if above[worst] > RISEN else 0
+
+
+RISEN = 4.0
+"""Standard deviations that a rate has to be above its usual one to be called risen."""
+
+
+def _compared(usual: NDArray[np.float64], window: NDArray[np.float64]) -> Scores:
+    return scores(usual.tolist(), window.tolist())
+
+
+def _standing_out(standing: Standing) -> list[Any]:
+    return [standing.state.value, standing.calm, standing.since]
+
+
+def _standing_in(values: Sequence[Any]) -> Standing:
+    return Standing(State(values[0]), int(values[1]), float(values[2]))

@@ -10,7 +10,6 @@ from penstock.core.labels import Route
 from penstock.core.routing import Points, RouteSpec
 from penstock.core.versions import sort_key
 from penstock.serving.calls import Follower
-from penstock.serving.feedback import Recent, Rememberer
 from penstock.serving.observer import Observer
 from penstock.serving.served import Served
 from penstock.serving.shadow import Load, Mirror
@@ -28,10 +27,9 @@ Fields = Mapping[bytes, bytes]
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What routes need beside the versions: how busy the event loop is, and the memory for labels."""
+    """What routes need beside the versions: how busy the event loop is."""
 
     load: Load = lambda: 0.0
-    recent: Recent = field(default_factory=Recent)
 
 
 class Router:
@@ -50,8 +48,7 @@ class Router:
         def answer(one: Served, why: Route) -> Answer:
             others = tuple(mirror for version, mirror in mirrors.items() if served[version] is not one)
             watching = (Observer(one),) if route.watched else ()
-            remembering = (Rememberer(around.recent),) if route.labelled else ()
-            return one, why, (*watching, *remembering, *others)
+            return one, why, (*watching, *others)
 
         self.default = answer(stable, Route.STABLE)
         whom = {version: answer(one, Route.CANARY) for version, one in served.items() if one is not stable}

@@ -12,10 +12,10 @@ from penstock.core.labels import OK, OUTCOME_INDEX, OUTCOMES, PROTOCOL_NAMES, Ro
 from penstock.core.labels import Protocol as Transport
 from penstock.core.signature import TensorSpec
 from penstock.core.versions import sort_key
+from penstock.monitor.answers import Told
 from penstock.monitor.counters import ReadTotals, Slot, Totals
 from penstock.serving.calls import Call, Done
 from penstock.serving.catalogue import Answer, Catalogue, Fields, ModelEntry, Target
-from penstock.serving.feedback import Recent, Told
 
 SERVER_NAME = "penstock"
 EXTENSIONS = (
@@ -52,7 +52,7 @@ class Repository(Protocol):
         """
 
     async def feedback(self, model: str, told: Sequence[Told]) -> int:
-        """Hand what was told of answers to the other workers; how many of them belong to answers of theirs."""
+        """Join what was told to the answers that are remembered; how many belong to none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,6 @@ class DataPlane:
         self.default_timeout_ns = default_timeout_ns
         self.live = True
         self.busy = 0.0
-        self.recent = Recent()
         self._complete = False
         self._draining = False
         self._unmatched = slot.block(NO_VERSION_BLOCK)
@@ -241,16 +240,19 @@ class DataPlane:
         await self._repository.unload(model)
 
     async def feedback(self, model: str, told: Sequence[Told]) -> tuple[int, int]:
-        """Count labels and rewards of answers that any worker gave: how many were accepted, and how many of those
+        """Join labels and rewards to answers that any worker gave: how many were accepted, and how many of those
         belong to no answer that is remembered.
 
         Raises:
             NotFound: no such model.
+            NotReady: the process that remembers answers is away.
         """
-        self.catalogue.entry(model)
-        elsewhere = self.recent.join(model, told)
-        joined = await self._repository.feedback(model, elsewhere) if elsewhere else 0
-        return len(told), len(elsewhere) - joined
+        entry = self.catalogue.entry(model)
+        for version in entry.ready:
+            watch = self.catalogue.find((model, version))[0].watch
+            if watch is not None:
+                watch.flush()  # an answer may be told of at once
+        return len(told), await self._repository.feedback(model, told) if told else 0
 
     def _statistics(self, entry: ModelEntry) -> Iterator[VersionStatistics]:
         for version in entry.ready:

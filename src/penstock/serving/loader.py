@@ -12,13 +12,15 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from penstock.core.desired import Desired, ModelSpec, State, VersionSpec, VersionStatus
+from penstock.core.desired import Desired, ModelSpec, State, VersionSpec, VersionStatus, WatchSpec
 from penstock.core.errors import Damaged, Fault
 from penstock.core.options import ModelOptions
 from penstock.engine import model as engine
 from penstock.engine.model import Model
 from penstock.engine.probe import compare
-from penstock.monitor.columns import Rows, input_columns, output_columns
+from penstock.monitor.answers import ANSWERS, AnswerWriter
+from penstock.monitor.capture import CAPTURES, CaptureWriter
+from penstock.monitor.columns import Columns, Rows, input_columns, output_columns
 from penstock.monitor.counters import Slot
 from penstock.monitor.reference import reference_in
 from penstock.monitor.rows import RowCounter
@@ -28,7 +30,7 @@ from penstock.serving.catalogue import Catalogue, Surroundings, model_entry
 from penstock.serving.dataplane import DataPlane
 from penstock.serving.served import Identity, Served
 from penstock.serving.shadow import ShadowLane
-from penstock.serving.watch import Learner, RowWatch
+from penstock.serving.watch import Capture, Counter, Learner, RowWatch, Uncounted
 
 log = logging.getLogger("penstock.serving")
 
@@ -65,7 +67,7 @@ class Loader:
         self._closing: set[asyncio.Task[None]] = set()
         self._quiet = ThreadPoolExecutor(1, "loader", give_way)
         self._plain = ThreadPoolExecutor(1, "opener")
-        self._around = Surroundings(lambda: plane.busy, plane.recent)
+        self._around = Surroundings(lambda: plane.busy)
         self._one_at_a_time = asyncio.Lock()
 
     async def apply(self, desired: Desired) -> None:
@@ -159,23 +161,36 @@ class Loader:
         if served is None or served.watched_as == (spec.watch, spec.block):
             return
         served.watched_as = spec.watch, spec.block
+        if served.watch is not None:
+            served.watch.close()
         served.watch = None
         signature, wanted = served.signature, spec.watch
         columns = (
             input_columns(signature.inputs, signature.batching, wanted.names),
             output_columns(signature.outputs, signature.batching),
         )
+        answers = capture = None
+        if wanted.home:
+            answers = AnswerWriter(Path(wanted.home, ANSWERS), *key)
+        if wanted.home and wanted.capture:
+            writer = CaptureWriter(Path(wanted.home, CAPTURES), key, columns, wanted.masked)
+            capture = Capture(writer, wanted.capture, served.block)
+        counter = self._counter(key, wanted, columns)
+        if wanted.home or not isinstance(counter, Uncounted):
+            served.watch = RowWatch(counter, signature.batching, answers, capture)
+
+    def _counter(self, key: Key, wanted: WatchSpec, columns: tuple[Columns, Columns]) -> Counter:
         try:
             if wanted.path:
                 reference = reference_in(json.loads(Path(wanted.path).read_text()))
                 region = self._slot.region(wanted.offset, wanted.size)
-                served.watch = RowWatch(RowCounter(reference, region, columns, wanted.sample))
-            elif wanted.learn:
-                names = [[*side.numbers, *side.labels] for side in columns]
-                learned = partial(self._on_rows, *key, names)
-                served.watch = RowWatch(Learner(columns, wanted.learn, learned))
+                return RowCounter(reference, region, columns, wanted.sample, wanted.keys)
         except (OSError, ValueError, KeyError):
             log.exception("model %s version %s is not watched: its reference cannot be read", *key)
+        if wanted.learn:
+            names = [[*side.numbers, *side.labels] for side in columns]
+            return Learner(columns, wanted.learn, partial(self._on_rows, *key, names))
+        return Uncounted()
 
     def _load_quietly(self, spec: VersionSpec, options: ModelOptions) -> Model:
         """Load what was admitted, and nothing else: its files by their digests, its answers by what they were."""

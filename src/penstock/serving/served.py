@@ -127,6 +127,8 @@ class Served:
         if self.shadow is not None:
             self.shadow.close()
         await self._idle.wait()
+        if self.watch is not None:
+            self.watch.close()
         self._lane.close()
         await asyncio.get_running_loop().run_in_executor(None, self._model.close)
 

@@ -154,6 +154,26 @@ MONITOR_DROPPED = Metric(
     ("model", "version", "reason"),
     "Rows that the monitor had no room for.",
 )
+PERFORMANCE = Metric(
+    "performance_ratio",
+    Kind.GAUGE,
+    ("model", "version", "metric"),
+    "How good the last 1000 labelled answers were, by metric; estimated_accuracy needs no labels.",
+)
+LABELS = Metric(
+    "labels_total",
+    Kind.COUNTER,
+    ("model", "version", "outcome"),
+    "Labels that came, by what became of them: joined, late, doubled, unusable or unknown.",
+)
+CAPTURED = Metric("captured_requests_total", Kind.COUNTER, ("model", "version"), "Requests kept as they were.")
+CAPTURED_BYTES = Metric("captured_bytes_total", Kind.COUNTER, ("model", "version"), "Bytes of requests that were kept.")
+CAPTURE_DROPPED = Metric(
+    "capture_dropped_total",
+    Kind.COUNTER,
+    ("model", "version"),
+    "Requests that should have been kept and were too many, too large or could not be written.",
+)
 WORKER_RESTARTS = Metric(
     "worker_restarts_total",
     Kind.COUNTER,
@@ -190,6 +210,11 @@ METRICS: tuple[Metric, ...] = (
     QUALITY_VIOLATIONS,
     MONITOR_ROWS,
     MONITOR_DROPPED,
+    PERFORMANCE,
+    LABELS,
+    CAPTURED,
+    CAPTURED_BYTES,
+    CAPTURE_DROPPED,
     WORKER_RESTARTS,
 )
 """Everything there is, in the order it is exposed."""

@@ -16,10 +16,10 @@ from penstock.core.desired import ModelSpec, State, VersionStatus
 from penstock.core.errors import NotFound
 from penstock.core.options import ModelOptions
 from penstock.engine import model as engine
+from penstock.monitor.answers import Told
 from penstock.monitor.counters import Slot, Totals
 from penstock.serving.catalogue import Catalogue, ModelEntry, model_entry
 from penstock.serving.dataplane import DataPlane
-from penstock.serving.feedback import Told
 from penstock.serving.served import Identity, Served
 from tests import zoo
 from tests.harness import wait_until

@@ -26,7 +26,7 @@ from penstock.control.messages import (
 )
 from penstock.core.desired import Desired, ModelSpec, State, VersionSpec, VersionStatus
 from penstock.core.errors import KINDS, Fault, InvalidInput, NotFound, NotReady
-from penstock.serving.feedback import Told
+from penstock.monitor.answers import Told
 
 texts = st.text(max_size=8)
 specs = st.builds(VersionSpec, texts, texts, texts, texts, st.integers(0, 1023), texts)
@@ -93,13 +93,17 @@ class Ends:
             self.changes.set,
             lambda key, good: self.loads.append((key, good)),
             lambda slot, report: self.parted.append(report.pid),
+            feedback=self.feedback,
         )
         channel = Channel(self.path, lambda slot, pid: self.admitted and pid == os.getpid(), self, listeners)
         channel.publish(Desired(1))  # before that, a channel has nothing to say
         return channel
 
-    def join(self, model: str, told: Sequence[Told]) -> list[Told]:
-        return [one for one in told if not one.id.startswith(model)]
+    async def feedback(self, model: str, told: Sequence[Told]) -> int:
+        self.asked.append(("feedback", model, ",".join(one.id for one in told)))
+        if fault := self.answer(model):
+            raise fault
+        return sum(not one.id.startswith(model) for one in told)
 
     async def load(self, model: str, config: str | None) -> None:
         self.asked.append(("load", model, config or ""))
@@ -112,7 +116,7 @@ class Ends:
             raise RuntimeError
 
     def link(self, slot: int = 0, grace_s: float = 60.0) -> Link:
-        self.links.append(Link(self.path, slot, self.wanted.append, 2.0, self.join))
+        self.links.append(Link(self.path, slot, self.wanted.append, 2.0))
         self.tasks.append(asyncio.create_task(self.links[-1].run(grace_s)))
         return self.links[-1]
 
@@ -234,9 +238,24 @@ def test_a_request_under_way_fails_when_the_control_process_goes(tmp_path: Path)
     between(tmp_path, act)
 
 
+def test_feedback_is_joined_by_the_control_process(tmp_path: Path) -> None:
+    async def act(ends: Ends) -> None:
+        link = ends.link()
+        with pytest.raises(NotReady):
+            await link.feedback("a", [Told("a1")])
+        await ends.until(lambda: bool(ends.wanted))
+        assert await link.feedback("a", [Told("a1", 1), Told("b1", reward=0.5, at=3.0)]) == 1
+        assert ends.asked == [("feedback", "a", "a1,b1")]
+        ends.answer = lambda _: NotReady("later")
+        with pytest.raises(NotReady, match="later"):
+            await link.feedback("a", [Told("a1", 1)])
+
+    between(tmp_path, act)
+
+
 def test_a_worker_gives_up_after_its_grace_time(tmp_path: Path) -> None:
     async def run() -> None:
-        link = Link(tmp_path / "nobody.sock", 0, lambda desired: None, 1.0, lambda model, told: list(told))
+        link = Link(tmp_path / "nobody.sock", 0, lambda desired: None, 1.0)
         async with asyncio.timeout(5):
             await link.run(grace_s=0.0)
 

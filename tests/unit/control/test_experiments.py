@@ -53,7 +53,7 @@ def test_rewards_are_counted_by_arm_and_the_route_comes_back(bench: Bench) -> No
     trial = bench.begin()
     route = world.store.model("m").route
     assert route is not None
-    assert (dict(route.split), route.sticky, route.stable, route.labelled) == (ASKED["arms"], "x-user", "1", True)
+    assert (dict(route.split), route.sticky, route.stable) == (ASKED["arms"], "x-user", "1")
     world.fleet.answer("1", 40)
     world.fleet.answer("2", 20, canary=True)
     world.fleet.reward("1", [0.0, 1.0])

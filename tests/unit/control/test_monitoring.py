@@ -103,7 +103,7 @@ class Watcher:
         for words in self.fleet.regions(watch.offset, watch.size):
             RowCounter(reference, words, COLUMNS, 1.0).count([exchange(self.generator, rows // 2, shift)])
         self.world.clock.now += 1
-        return [(turn.feature, turn.drifts) for _, turn in self.monitoring.look()]
+        return [(turn.feature, turn.begins) for _, turn in self.monitoring.look()]
 
     def show(self, version: str | None = "1") -> Document:
         return asyncio.run(self.monitoring.document("m", version))
@@ -116,7 +116,7 @@ def watcher(tmp_path: Path) -> Watcher:
 
 def test_a_reference_is_kept_and_given_words(watcher: Watcher) -> None:
     reference = trained()
-    assert watcher.watch() == WatchSpec(learn=5000)
+    assert watcher.watch() == WatchSpec(learn=5000, home=str(watcher.folder))
     told = watcher.give(reference)
     assert (told["digest"], told["rows"], told["source"]) == (reference.digest, 20_000, "training")
     watch = watcher.watch()
@@ -186,7 +186,13 @@ def test_odd_values_are_violations(watcher: Watcher) -> None:
     watcher.world.clock.now += 1
     watcher.monitoring.look()
     quality = watcher.show()["quality"]
-    assert quality["violations"] == {"missing": 2, "non_finite": 1, "out_of_range": 1, "unseen": 0}
+    assert quality["violations"] == {
+        "missing": 2,
+        "non_finite": 1,
+        "out_of_range": 1,
+        "unseen": 0,
+        "constant": 0,
+    }
     told = {(one.metric.name, one.labels): one.value for one in watcher.monitoring.readings()}  # type: ignore[union-attr]
     assert told["quality_violations_total", ("m", "1", "x[0]", "missing")] == 2
     assert told["feature_bin_total", ("m", "1", "x[2]", "(above)")] == 1

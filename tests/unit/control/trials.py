@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from penstock.control.labels import LabelCounts
 from penstock.core.desired import Desired, ModelSpec, State, VersionSpec, VersionStatus
 from penstock.core.errors import NotFound
 from penstock.core.labels import OUTCOME_INDEX, PROTOCOL_NAMES, Route
@@ -38,6 +39,7 @@ class FakeFleet:
         self.desired = Desired(1, (self._spec(),))
         self.lagging = False
         self.ill: set[str] = set()
+        self.told: dict[str, LabelCounts] = {}
 
     def _spec(self) -> ModelSpec:
         route, aliases = None, {}
@@ -86,10 +88,16 @@ class FakeFleet:
         block.shadow("pairs", pairs)
         block.shadow("disagreements", disagreements)
 
+    def labels(self, model: str, version: str) -> LabelCounts:
+        return self.told.setdefault(version, LabelCounts())
+
     def reward(self, version: str, values: Iterable[float]) -> None:
         """Count rewards."""
+        counts = self.labels("m", version)
         for value in values:
-            self.slot.block(int(version)).reward(value)
+            counts.rewards += 1
+            counts.reward_sum += value
+            counts.reward_squares += value * value
 
 
 class World:

@@ -1,14 +1,17 @@
 """The drift detector: how often it is wrong, how soon it is right, and what the effect sizes say."""
 
+import json
 import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from penstock.core import drift
 from penstock.core.bins import NumericPlaces, numeric_bins
-from penstock.core.drift import Detector, Scores, Standing, State, alarm, allowance, judged, scores, shares, watch
+from penstock.core.drift import Panel, Scores, Standing, State, allowance, judged, log_gamma_ratio, scores, shares
 
 BUDGET = 100_000
 BATCH = 10
@@ -23,9 +26,7 @@ class Watched:
         self.bins = [numeric_bins(str(index), numbers[:, index]) for index in range(features)]
         self.places = NumericPlaces(self.bins)
         counts = [self.counts(numbers)[index] for index in range(features)]
-        self.reference = [shares(one) for one in counts]
-        self.forgiven = [allowance(one) for one in counts]
-        self.detectors = [Detector() for _ in range(features)]
+        self.panel = Panel([shares(one) for one in counts], [allowance(one) for one in counts])
 
     def counts(self, numbers: NDArray[np.float64]) -> list[NDArray[np.float64]]:
         places = self.places(numbers)
@@ -34,14 +35,8 @@ class Watched:
         ]
 
     def see(self, numbers: NDArray[np.float64], thinning: float = 1.0) -> list[int]:
-        batch = self.counts(numbers)
-        self.detectors = [
-            watch(one, reference, forgiven, counts, thinning, 0.0)
-            for one, reference, forgiven, counts in zip(
-                self.detectors, self.reference, self.forgiven, batch, strict=True
-            )
-        ]
-        return alarm(self.detectors, BUDGET)
+        self.panel.watch(self.panel.batch(self.counts(numbers)), thinning, 0.0)
+        return self.panel.alarm(BUDGET)
 
 
 def delay(features: int, change: str, seed: int) -> int:
@@ -75,7 +70,7 @@ def test_without_a_change_there_are_fewer_false_alarms_than_allowed() -> None:
             rows += 20
             if watched.see(watched.generator.standard_normal((20, 5))):
                 alarms += 1
-                watched.detectors = [Detector() for _ in watched.detectors]
+                watched.panel.restart()
     assert rows == 120_000
     assert alarms <= 4  # one is expected at most; four or more have a probability below two per cent
 
@@ -97,7 +92,7 @@ def test_neighbours_that_are_alike_are_worth_less() -> None:
                     series.append(last)
                 if watched.see(np.array(series)[:, None], thinning):
                     found += 1
-                    watched.detectors = [Detector()]
+                    watched.panel.restart()
         return found
 
     assert alarms(1.0) > 5
@@ -107,12 +102,46 @@ def test_neighbours_that_are_alike_are_worth_less() -> None:
 def test_the_statistic_grows_by_one_a_row_on_average() -> None:
     """Its defining property, summed out for one row of two places after a batch."""
     reference = shares([70, 30])
-    before = watch(Detector(), reference, 0.0, np.array([3.0, 4.0]), 1.0, 0.0)
-    mean = sum(
-        share * math.exp(watch(before, reference, 0.0, row, 1.0, 0.0).log_m)
-        for share, row in zip(reference, np.eye(2), strict=True)
-    )
-    assert mean == pytest.approx(math.exp(before.log_m) + 1)
+
+    def after(row: NDArray[np.float64] | None) -> float:
+        panel = Panel([reference], [0.0])
+        panel.watch(np.array([[3.0, 4.0]]), 1.0, 0.0)
+        if row is not None:
+            panel.watch(row[None, :], 1.0, 0.0)
+        return math.exp(panel.log_m[0])
+
+    mean = sum(share * after(row) for share, row in zip(reference, np.eye(2), strict=True))
+    assert mean == pytest.approx(after(None) + 1)
+
+
+def test_features_of_unlike_widths_do_not_touch_each_other() -> None:
+    references = [shares([70, 30]), shares([5, 4, 3, 2, 1])]
+    together = Panel(references, [0.01, 0.01])
+    alone = [Panel([one], [0.01]) for one in references]
+    generator = np.random.default_rng(3)
+    for now in range(20):
+        rows = [generator.multinomial(7, one) for one in references]
+        together.watch(together.batch(rows), 1.0, float(now))
+        for panel, row in zip(alone, rows, strict=True):
+            panel.watch(panel.batch([row]), 1.0, float(now))
+    assert together.log_m.tolist() == pytest.approx([one.log_m[0] for one in alone])
+    assert together.since.tolist() == [one.since[0] for one in alone]
+    kept = json.loads(json.dumps(together.kept()))
+    successor = Panel(references, [0.01, 0.01])
+    successor.take_up(kept)
+    last = together.batch([[1, 2], [1, 1, 1, 1, 1]])
+    for panel in (together, successor):
+        panel.watch(last, 1.0, 99.0)
+    assert successor.log_m.tolist() == together.log_m.tolist()
+    other = Panel(references[:1], [0.01])
+    other.take_up(kept)  # of another shape: nothing is taken over
+    assert other.log_m.tolist() == [-math.inf]
+
+
+@given(st.floats(1e-3, 1e6), st.floats(0, 1e6))
+def test_ratios_of_gamma_functions(base: float, more: float) -> None:
+    expected = math.lgamma(base + more) - math.lgamma(base)
+    assert log_gamma_ratio(np.array([base]), np.array([more]))[0] == pytest.approx(expected, rel=1e-9, abs=1e-8)
 
 
 def test_a_small_reference_is_forgiven_more() -> None:
@@ -121,15 +150,16 @@ def test_a_small_reference_is_forgiven_more() -> None:
 
 
 def test_it_remembers_since_when() -> None:
-    reference = shares([50, 50])
-    detector = Detector()
+    panel = Panel([shares([50, 50])], [0.01])
     for now in range(10):
-        detector = watch(detector, reference, 0.01, np.array([5.0, 5.0]), 1.0, float(now))
-    calm = detector.since
+        panel.watch(np.array([[5.0, 5.0]]), 1.0, float(now))
+    calm = panel.since[0]
     for now in range(10, 20):
-        detector = watch(detector, reference, 0.01, np.array([10.0, 0.0]), 1.0, float(now))
-    assert calm <= detector.since <= 13
-    assert watch(detector, reference, 0.01, np.zeros(2), 1.0, 99.0) == detector
+        panel.watch(np.array([[10.0, 0.0]]), 1.0, float(now))
+    assert calm <= panel.since[0] <= 13
+    before = panel.kept()
+    panel.watch(np.zeros((1, 2)), 1.0, 99.0)
+    assert panel.kept() == before
 
 
 def test_effect_sizes() -> None:
@@ -184,4 +214,4 @@ def test_what_is_said() -> None:
 
 
 def test_no_features_no_alarm() -> None:
-    assert alarm([], BUDGET) == alarm([Detector()], BUDGET) == []
+    assert Panel([], []).alarm(BUDGET) == Panel([shares([1, 1])], [0.0]).alarm(BUDGET) == []

@@ -146,8 +146,27 @@ def test_how_alike_neighbours_are(alike: float) -> None:
         inputs, outputs = exchange(generator, 50)
         inputs[0] = Tensor("x", "FP32", np.array(rows, "<f4"))
         counter.count([(inputs, outputs)])
-    assert correlations(before, Counted.of(found, [region])) == pytest.approx([alike] * FEATURES, abs=0.1)
-    assert correlations(before, before).tolist() == [0.0] * FEATURES
+    after = Counted.of(found, [region])
+    assert correlations(before, after, 1) == pytest.approx([alike] * FEATURES, abs=0.1)
+    assert correlations(after, after, 1) is None  # too few neighbours to say anything
+
+
+@pytest.mark.parametrize("alike", [0.0, 0.6])
+def test_rows_that_are_spread_over_workers_are_no_less_alike(alike: float) -> None:
+    """One row at a time, to whichever worker."""
+    found = reference(2000)
+    regions = [words(Layout.of(found).size) for _ in range(3)]
+    counters = [RowCounter(found, one, COLUMNS, 1.0) for one in regions]
+    generator = np.random.default_rng(8)
+    before, last = Counted.of(found, regions), np.zeros(FEATURES)
+    for _ in range(9000):
+        last = alike * last + np.sqrt(1 - alike**2) * generator.normal(size=FEATURES)
+        inputs, outputs = exchange(generator)
+        inputs[0] = Tensor("x", "FP32", last[None, :].astype("<f4"))
+        counters[generator.integers(3)].count([(inputs, outputs)])
+    after = Counted.of(found, regions)
+    assert after.workers == 3
+    assert correlations(before, after, after.workers) == pytest.approx([alike] * FEATURES, abs=0.12)
 
 
 @pytest.mark.parametrize(

@@ -13,15 +13,15 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from penstock.core.desired import Desired, ModelSpec, VersionSpec
+from penstock.core.desired import Desired, ModelSpec, VersionSpec, WatchSpec
 from penstock.core.errors import NotFound
 from penstock.core.labels import ROUTE_NAMES, Protocol
 from penstock.core.routing import RouteSpec, route_in
 from penstock.core.tensors import Tensor
+from penstock.monitor.answers import ANSWERS, AnswerStore, Told
 from penstock.monitor.counters import SHADOW_WORDS, Slot, Totals
 from penstock.serving import shadow
 from penstock.serving.calls import Call
-from penstock.serving.feedback import MOST_KEPT, Recent, Told, predicted
 from penstock.serving.shadow import share_at
 from tests.unit.serving.test_serving import MINUTE_NS, World, counting, scaled
 
@@ -289,68 +289,18 @@ def test_outputs_are_counted_where_a_route_asks_for_it(tmp_path: Path) -> None:
     in_traffic(story)
 
 
-def test_labels_and_rewards_find_their_answers(tmp_path: Path) -> None:
+def test_answers_are_remembered_for_labels(tmp_path: Path) -> None:
     async def story(world: Traffic) -> None:
-        await world.serve(tmp_path, replace(route(split={"1": 10_000}), labelled=True))
+        spec = VersionSpec("1", scaled(tmp_path / "1.onnx", 1), block=1, tag="a", watch=WatchSpec(home=str(tmp_path)))
+        await world.serve(tmp_path, route(), "1", v1=spec)
         for number in range(4):
             await world.request(call_id=f"r{number}")
-        told = [
-            Told("r0", label=1),  # the second score is the greater
-            Told("r1", label=0),
-            Told("r2", reward=0.5),
-            Told("unknown", label=1),
-            Told("elsewhere", label=1),
-            Told("r0", label=0),  # told of already
-        ]
-        assert await world.plane.feedback("m", told) == (6, 2)
-        labels = Totals.of([world.slot], 1).labels()
-        assert (labels["right"], labels["wrong"], labels["rewards"], labels["reward_sum"]) == (1, 1, 1, 0.5)
+        told = [Told("r0", label=1), Told("unknown", label=1)]
+        assert await world.plane.feedback("m", told) == (2, 1)  # as whoever joins says; what waited is written down
+        taken = AnswerStore(tmp_path / ANSWERS).take("m", told, time.time(), 60.0)
+        assert [(one.version, one.answer, one.label) for one in taken.joined] == [("1", 1.0, 1.0)]
+        assert [one.id for one in taken.unknown] == ["unknown"]
         with pytest.raises(NotFound):
             await world.plane.feedback("nobody", told)
 
     in_traffic(story)
-
-
-def test_without_a_reason_nothing_is_remembered(tmp_path: Path) -> None:
-    async def story(world: Traffic) -> None:
-        await world.serve(tmp_path, route())
-        await world.request(call_id="r0")
-        assert await world.plane.feedback("m", [Told("r0", label=0)]) == (1, 1)
-
-    in_traffic(story)
-
-
-def test_the_memory_is_bounded() -> None:
-    class Answered:
-        """As much of a call as is looked at."""
-
-        def __init__(self, number: int) -> None:
-            self.id = str(number)
-            self.served = self
-            self.identity = self
-            self.model = "m"
-            self.block = Slot.in_process().block(1) if not number else None
-            self.outputs: list[Tensor] = []
-
-    recent = Recent()
-    first = Answered(0)
-    for number in range(MOST_KEPT + 5):
-        one = first if not number else Answered(number)
-        recent.keep(one)  # type: ignore[arg-type]
-    assert len(recent) == MOST_KEPT
-
-
-@pytest.mark.parametrize(
-    ("outputs", "expected"),
-    [
-        ([Tensor("label", "INT64", np.array([2, 0])), Tensor("p", "FP32", np.zeros((2, 3), "<f4"))], [2, 0]),
-        ([Tensor("p", "FP32", np.array([[0.1, 0.9], [0.8, 0.2]], "<f4"))], [1, 0]),
-        ([Tensor("t", "BYTES", np.array([["cat"], ["dog"]], object))], ["cat", "dog"]),
-        ([Tensor("y", "FP32", np.array([[1.5], [2.5]], "<f4"))], [1.5, 2.5]),
-        ([Tensor("n", "INT64", np.array(4))], [4]),
-        ([Tensor("e", "FP32", np.zeros((0, 2), "<f4"))], []),
-        ([], []),
-    ],
-)
-def test_what_was_predicted(outputs: list[Tensor], expected: list[Any]) -> None:
-    assert predicted(outputs) == expected

@@ -14,10 +14,10 @@ from penstock.core.desired import Desired, ModelSpec, State, VersionSpec, Versio
 from penstock.core.errors import DeadlineExceeded, Fault, InvalidInput, NotFound, NotReady, Overloaded
 from penstock.core.labels import Protocol, Route
 from penstock.core.tensors import Tensor
+from penstock.monitor.answers import Told
 from penstock.monitor.counters import Slot, Totals
 from penstock.serving.calls import Call, OutputWish, new_id
 from penstock.serving.dataplane import DataPlane
-from penstock.serving.feedback import Told
 from penstock.serving.loader import Loader
 
 MINUTE_NS = 60_000_000_000
@@ -84,7 +84,7 @@ class World:
         self.asked.append((model, None))
 
     async def feedback(self, model: str, told: Sequence[Told]) -> int:
-        return sum(one.id.startswith("elsewhere") for one in told)
+        return sum(one.id.startswith("unknown") for one in told)
 
     def call(self, model: str, tensor: Tensor, version: str = "", timeout_ns: int = MINUTE_NS) -> Call:
         served, route, _ = self.plane.choose((model, version), {})

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import msgspec
@@ -18,9 +19,9 @@ from penstock.api.rest.openapi import DOCS_PAGE, document
 from penstock.core.errors import Fault, InvalidInput, TooLarge, Unsupported
 from penstock.core.labels import HTTP_STATUS
 from penstock.core.signature import TensorSpec
+from penstock.monitor.answers import Told
 from penstock.monitor.counters import Totals
 from penstock.serving.dataplane import EXTENSIONS, SERVER_NAME, DataPlane, VersionStatistics
-from penstock.serving.feedback import Told
 
 MOST_FEEDBACK = 10_000
 """Answers that can be told of at a time."""
@@ -213,7 +214,18 @@ def _told(one: _Feedback) -> Told:
         raise InvalidInput("a reward is a number from 0 to 1")
     if one.label is None and one.reward is None:
         raise InvalidInput("feedback needs a 'label' or a 'reward'")
-    return Told(one.id, one.label, one.reward)
+    return Told(one.id, one.label, one.reward, _seconds(one.timestamp))
+
+
+def _seconds(timestamp: str | float | None) -> float:
+    """A time in seconds since the epoch or as ISO 8601, 0 for none."""
+    if not isinstance(timestamp, str):
+        return float(timestamp or 0.0)
+    try:
+        found = datetime.fromisoformat(timestamp)
+    except ValueError:
+        raise InvalidInput("a timestamp is an ISO 8601 time, or seconds since 1970") from None
+    return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
 
 
 class _RepositoryBody(msgspec.Struct):

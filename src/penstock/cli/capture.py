@@ -1,0 +1,43 @@
+"""`penstock capture`: the requests that a policy has kept, as a table for retraining and replay."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from penstock.cli.addresses import registry_place, settings
+from penstock.cli.console import Exit, fail, print_json, say
+from penstock.cli.models import AsJson, Where
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb to the command line."""
+    app.command()(capture)
+
+
+def capture(
+    target: Annotated[str, typer.Argument(metavar="NAME:VERSION", help="Whose requests.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The Parquet file to write.")],
+    registry: Where = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write what the gateway on this machine has kept of a version's requests, with their labels, as Parquet."""
+    from penstock.core.errors import Fault
+    from penstock.monitor.answers import ANSWERS, AnswerStore
+    from penstock.monitor.capture import CAPTURES, export
+
+    name, colon, version = target.rpartition(":")
+    if not colon or not name or not version:
+        fail(f"{target} names no version; write NAME:VERSION", Exit.USAGE)
+    home = registry_place(settings(registry)).home
+    try:
+        rows = export(home / CAPTURES, AnswerStore(home / ANSWERS), (name, version), output)
+    except Fault as fault:
+        fail(str(fault), Exit.NOT_FOUND if fault.kind == "not_found" else Exit.FAILURE)
+    except OSError as error:
+        fail(f"{error.filename}: {(error.strerror or 'error').lower()}", Exit.USAGE)
+    if as_json:
+        print_json({"rows": rows, "file": str(output)})
+    else:
+        say(f"{rows} rows")
+        typer.echo(str(output))

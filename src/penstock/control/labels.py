@@ -1,0 +1,221 @@
+"""Joins labels and rewards to what versions answered, and knows how good each version has been."""
+
+import asyncio
+import json
+import logging
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from penstock.control.runtime import write_atomically
+from penstock.core.policies import MonitorPolicy
+from penstock.monitor.answers import ANSWERS, AnswerStore, Taken, Told
+from penstock.monitor.capture import CAPTURES, sweep
+from penstock.monitor.performance import Fall, Performance
+from penstock.monitor.reference import Reference
+from penstock.registry.records import Document
+from penstock.telemetry import metrics
+from penstock.telemetry.metrics import Point, Reading
+
+log = logging.getLogger("penstock.control")
+
+AGAIN_S = (0.02, 0.1)
+"""What is not found is looked for again after these times: another worker may be about to write it down."""
+
+REPLAYED = 10_000
+"""Labels of a version that a successor of this process learns anew from."""
+
+SWEEP_S = 30.0
+NOBODY = ""
+"""The version of labels that belong to no answer."""
+
+T = TypeVar("T")
+Key = tuple[str, str]
+Watched = Callable[[Key], tuple[Reference | None, MonitorPolicy]]
+"""A version's reference and its model's policy."""
+
+Tell = Callable[[Key, Fall], Awaitable[None]]
+
+
+@dataclass(slots=True)
+class LabelCounts:
+    """What was told of a version's answers: rows right and wrong, and rewards with their sum and squares."""
+
+    right: int = 0
+    wrong: int = 0
+    rewards: int = 0
+    reward_sum: float = 0.0
+    reward_squares: float = 0.0
+
+
+@dataclass(slots=True)
+class _Version:
+    """What is known of one version; ``performance`` is None until somebody has labelled it."""
+
+    counts: LabelCounts = field(default_factory=LabelCounts)
+    performance: Performance | None = None
+    digest: str = ""
+
+
+class Labels:
+    """One gateway's; ``state`` is a file that outlives the control process, ``clock`` gives seconds since the epoch."""
+
+    def __init__(
+        self, home: Path, state: Path, watched: Watched, tell: Tell, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._home = home
+        self._store = AnswerStore(home / ANSWERS)
+        self._state = state
+        self._watched = watched
+        self._tell = tell
+        self._clock = clock
+        self._thread = ThreadPoolExecutor(1, "labels")  # one: the store and river are nobody else's
+        self._versions: dict[Key, _Version] = {}
+        self._outcomes: Counter[tuple[str, str, str]] = Counter()
+        self._captured_bytes = 0
+        self._read()
+
+    async def take(self, model: str, told: Sequence[Told]) -> int:
+        """Join what was told; how many belong to no answer that is remembered, or to one that is too old."""
+        taken = await self._run(self._join, model, told)
+        for pause in AGAIN_S:
+            if not taken.unknown:
+                break
+            await asyncio.sleep(pause)
+            again = await self._run(self._join, model, taken.unknown)
+            taken.unknown = again.unknown
+            taken.late += again.late
+        self._outcomes[model, NOBODY, "unknown"] += len(taken.unknown)
+        await self._run(self._write)
+        return len(taken.unknown) + len(taken.late)
+
+    def counts(self, model: str, version: str) -> LabelCounts:
+        """What was told of a version's answers."""
+        known = self._versions.get((model, version))
+        return LabelCounts() if known is None else known.counts
+
+    def document(self, key: Key) -> Document:
+        """What labels say of a version."""
+        known = self._versions.get(key)
+        outcomes = {
+            outcome: count
+            for (model, version, outcome), count in list(self._outcomes.items())
+            if (model, version) == key
+        }
+        if known is None or known.performance is None:
+            return {"labels": 0, "accuracy": None, "outcomes": outcomes}
+        return {**known.performance.document(), "outcomes": outcomes}
+
+    def forget(self, key: Key) -> None:
+        """A version has another reference: what its labels say is to be learned anew."""
+        known = self._versions.get(key)
+        if known is not None:
+            known.performance = None
+
+    async def run(self, versions: Callable[[], Sequence[Key]], room: Callable[[], int]) -> None:
+        """Take up what was labelled before, then keep the files within their room."""
+        await asyncio.sleep(0)
+        for key in versions():
+            await self._run(self._performance, key)
+        while True:
+            await self._run(self._sweep, versions(), room())
+            await asyncio.sleep(SWEEP_S)
+
+    def readings(self) -> Iterator[Reading]:
+        """Metrics of performance, and what became of labels."""
+        for (model, version, outcome), count in list(self._outcomes.items()):
+            yield Point(metrics.LABELS, (model, version, outcome), count)
+        for key, known in list(self._versions.items()):  # the thread may add to them
+            for name, value in ({} if known.performance is None else known.performance.values()).items():
+                yield Point(metrics.PERFORMANCE, (*key, name), value)
+
+    def close(self) -> None:
+        """Let the thread go."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    # On the thread.
+
+    def _join(self, model: str, told: Sequence[Told]) -> Taken:
+        horizon = self._watched((model, NOBODY))[1].horizon_s
+        for key in [key for key in self._versions if key[0] == model]:
+            self._performance(key)  # before the new labels are written down, lest they count twice
+        fresh = {one for one in self._store.versions(model) if (model, one) not in self._versions}
+        for version in fresh:
+            self._performance((model, version))
+        taken = self._store.take(model, told, self._clock(), horizon)
+        by_version: dict[str, list[Any]] = {}
+        for row in taken.joined:
+            by_version.setdefault(row.version, []).append(row)
+        for version, rows in by_version.items():
+            known = self._versions.setdefault((model, version), _Version())
+            right = sum(row.right for row in rows)
+            known.counts.right += right
+            known.counts.wrong += len(rows) - right
+            if known.performance is None:
+                known.performance = Performance(*self._terms((model, version)))
+            self._outcomes[model, version, "joined"] += len(rows)
+            self._report((model, version), known.performance.learn(rows))
+        for version, reward in taken.rewards:
+            counts = self._versions.setdefault((model, version), _Version()).counts
+            counts.rewards += 1
+            counts.reward_sum += reward
+            counts.reward_squares += reward * reward
+        for outcome, versions in (("late", taken.late), ("doubled", taken.doubled), ("unusable", taken.unusable)):
+            for version in versions:
+                self._outcomes[model, version, outcome] += 1
+        return taken
+
+    def _terms(self, key: Key) -> tuple[Reference | None, float]:
+        reference, policy = self._watched(key)
+        return reference, policy.budget
+
+    def _performance(self, key: Key) -> None:
+        """Take up what was labelled before this process began, or before the version had its reference."""
+        known = self._versions.setdefault(key, _Version())
+        if known.performance is not None:
+            return
+        rows = self._store.labelled(*key, REPLAYED)
+        if rows:
+            known.performance = Performance(*self._terms(key))
+            known.performance.learn(rows)
+
+    def _report(self, key: Key, falls: Sequence[Fall]) -> None:
+        for fall in falls:
+            asyncio.run_coroutine_threadsafe(_told(self._tell, key, fall), self._loop)
+
+    def _sweep(self, versions: Sequence[Key], room: int) -> None:
+        horizons = [self._watched(key)[1].horizon_s for key in versions]
+        self._store.sweep(self._clock(), max(horizons, default=MonitorPolicy().horizon_s))
+        self._captured_bytes = sweep(self._home / CAPTURES, room)
+
+    def _write(self) -> None:
+        values = {
+            "counts": [[*key, asdict(one.counts)] for key, one in self._versions.items()],
+            "outcomes": [[*key, count] for key, count in self._outcomes.items()],
+        }
+        try:
+            write_atomically(self._state, json.dumps(values))
+        except OSError as error:
+            log.warning("counts of labels could not be kept: %s", error.strerror)
+
+    def _read(self) -> None:
+        try:
+            values = json.loads(self._state.read_text())
+            for model, version, counts in values["counts"]:
+                self._versions[model, version] = _Version(LabelCounts(**counts))
+            self._outcomes.update({(model, version, one): count for model, version, one, count in values["outcomes"]})
+        except (OSError, ValueError, KeyError, TypeError):
+            return
+
+    async def _run(self, work: Callable[..., T], *arguments: Any) -> T:
+        self._loop = asyncio.get_running_loop()
+        return await self._loop.run_in_executor(self._thread, partial(work, *arguments))
+
+
+async def _told(tell: Tell, key: Key, fall: Fall) -> None:
+    await tell(key, fall)

@@ -1,0 +1,386 @@
+"""What labels say of a version: metrics, whether its errors have changed, and whether it is as good as it says.
+
+The one door to river, which is imported when the first label comes: it takes a second and a hundred megabytes. Its
+detectors are fed finite errors only (one NaN blinds them for ever) and read before their next update (which forgets).
+"""
+
+import math
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from penstock.core.drift import Panel, State, allowance, scores, shares
+from penstock.core.estimates import Estimate, Gap, calibration_error, chances_of
+from penstock.monitor.answers import NUMBER, Joined
+from penstock.monitor.reference import SCORE_BINS, Reference
+
+WINDOW = 1000
+"""Labels that windowed metrics look back on."""
+
+BASELINE = 300
+"""Labels that say what errors are usual, where the reference does not."""
+
+LEAST = 100
+"""Labels before which nothing is said of errors."""
+
+CALM = 500
+"""Labels in a row, without an alarm among them, that have to look usual before a change is over."""
+
+BATCH = 50
+"""Labels that are weighed together at most."""
+
+ERROR_BINS = 10
+THRESHOLDS = 50
+"""Points of the ROC curve that the prequential area is made of."""
+
+Document = dict[str, Any]
+
+CLASSIFICATION, REGRESSION = "classification", "regression"
+
+
+@dataclass(frozen=True, slots=True)
+class Fall:
+    """A change of how good a version is: ``what`` is ``errors`` or ``gap``; ``begins`` False says that it is over."""
+
+    what: str
+    begins: bool
+    evidence: Document
+
+
+class Performance:
+    """One version's; ``learn`` takes rows in the order in which their labels came."""
+
+    def __init__(self, reference: Reference | None, budget: float) -> None:
+        self._budget = budget
+        sureness = None if reference is None else reference.sureness
+        self._chances = (
+            chances_of((0,) * SCORE_BINS) if sureness is None else chances_of(sureness.counts, sureness.right)
+        )
+        self._metrics: _Metrics | None = None
+        self._columns: dict[int, float] = {}
+        self._calibration: deque[tuple[float, bool]] = deque(maxlen=WINDOW)
+        self._gap = Gap()
+        self._gap_state = State.INSUFFICIENT_DATA
+        self._since_gap = 0
+        self._errors = _Errors(None if reference is None else reference.errors, budget)
+        self.labels = 0
+        self.right = 0
+
+    def learn(self, rows: Sequence[Joined]) -> list[Fall]:
+        """Take what was told; what has changed by it."""
+        falls: list[Fall] = []
+        errors: list[float] = []
+        for row in rows:
+            if not math.isfinite(row.answer):
+                continue
+            self.labels += 1
+            self.right += row.right
+            if self._metrics is None or self._metrics.task != _task(row):
+                self._metrics = _Metrics(_task(row))
+            self._learn_columns(row)
+            chances = self._chances_of(row)
+            self._metrics.update(row, chances)
+            errors.append(_error(row))
+            if chances:
+                falls += self._see_gap(row, chances)
+        for start in range(0, len(errors), BATCH):
+            falls += self._errors.see(errors[start : start + BATCH])
+        return falls
+
+    def _learn_columns(self, row: Joined) -> None:
+        """Which class each score is of, by the answers themselves."""
+        known = [one for one in row.scores if math.isfinite(one)]
+        if len(known) > 1:
+            self._columns[int(np.argmax(known))] = row.answer
+
+    def _chances_of(self, row: Joined) -> dict[float, float]:
+        """Probabilities by class, as far as they are known: none where scores are no probabilities."""
+        if row.is_chance:
+            return {1.0: row.answer, 0.0: 1 - row.answer}
+        known = [one for one in row.scores if math.isfinite(one)]
+        if row.form == NUMBER or not known or not all(0 <= one <= 1 for one in known):
+            return {}
+        if len(known) == 1:
+            return {row.answer: known[0]}
+        if abs(sum(known) - 1) > 1e-3:
+            return {}
+        columns = {**{index: float(index) for index in range(len(known))}, **self._columns}
+        return {columns[index]: one for index, one in enumerate(known)}
+
+    def _see_gap(self, row: Joined, chances: dict[float, float]) -> list[Fall]:
+        answer = float(row.answer >= 0.5) if row.is_chance else row.answer
+        chance = self._calibrated(row, chances, answer)
+        self._calibration.append((chance, row.right))
+        self._gap.see(chance, row.right)
+        self._since_gap += 1
+        if self._gap.log_e >= math.log(self._budget):
+            self._gap.restart()
+            self._since_gap = 0
+            if self._gap_state is not State.DRIFT:
+                self._gap_state = State.DRIFT
+                return [Fall("gap", True, self.gap())]
+        elif self._gap_state is State.DRIFT and self._since_gap >= CALM and self._gap_is_calm():
+            self._gap_state = State.OK
+            return [Fall("gap", False, self.gap())]
+        elif self._gap_state is State.INSUFFICIENT_DATA and len(self._calibration) >= LEAST:
+            self._gap_state = State.OK
+        return []
+
+    def _calibrated(self, row: Joined, chances: dict[float, float], answer: float) -> float:
+        """The chance to be right that the reference's labels give an answer that is so sure."""
+        sure = chances.get(answer, 0.5)
+        two = len(chances) == 2
+        if not self._chances.calibrated:
+            return sure
+        second = self._columns.get(1, 1.0)
+        place = min(SCORE_BINS - 1, int((chances.get(second, 0.5) if two else sure) * SCORE_BINS))
+        chance = float(self._chances.chances[place])
+        return chance if not two or answer == second else 1 - chance
+
+    def _gap_is_calm(self) -> bool:
+        """Whether the last labels are as good as their probabilities say, to within two standard errors."""
+        last = list(self._calibration)[-CALM:]
+        spread = math.sqrt(sum(chance * (1 - chance) for chance, _ in last)) or 1.0
+        return abs(sum(right - chance for chance, right in last)) <= 2 * spread
+
+    def gap(self) -> Document:
+        """What probabilities let expect of the last labelled answers, and what came true."""
+        rows = len(self._calibration)
+        expected = sum(chance for chance, _ in self._calibration) / rows if rows else None
+        realised = sum(right for _, right in self._calibration) / rows if rows else None
+        return {
+            "state": self._gap_state.value,
+            "rows": rows,
+            "estimated": _rounded(expected),
+            "realised": _rounded(realised),
+            "log_e": round(max(0.0, self._gap.log_e), 3),
+            "calibrated": self._chances.calibrated,
+        }
+
+    def values(self) -> dict[str, float]:
+        """The windowed metrics by name, as far as they are known."""
+        return {} if self._metrics is None else self._metrics.windowed()
+
+    def document(self) -> Document:
+        """Everything labels say, as the admin API shows it."""
+        metrics = self._metrics
+        chances = [chance for chance, _ in self._calibration]
+        error = calibration_error(chances, [right for _, right in self._calibration])
+        windowed = {} if metrics is None else {**metrics.windowed(), "calibration_error": error}
+        return {
+            "labels": self.labels,
+            "accuracy": self.right / self.labels if metrics is not None and metrics.task == CLASSIFICATION else None,
+            "task": None if metrics is None else metrics.task,
+            "windowed": {name: _rounded(value) for name, value in windowed.items()},
+            "prequential": {} if metrics is None else {k: _rounded(v) for k, v in metrics.prequential().items()},
+            "gap": self.gap(),
+            "concept": self._errors.document(),
+        }
+
+
+def estimate_out(found: Estimate | None) -> Document | None:
+    """An estimate as JSON values."""
+    if found is None:
+        return None
+    return {name: _rounded(value) if isinstance(value, float) else value for name, value in asdict(found).items()}
+
+
+def _task(row: Joined) -> str:
+    return REGRESSION if row.form == NUMBER and not row.is_chance else CLASSIFICATION
+
+
+def _error(row: Joined) -> float:
+    """1 for a wrong class, else how far a number is off."""
+    return abs(row.label - row.answer) if _task(row) == REGRESSION else float(not row.right)
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None or not math.isfinite(value) else round(value, 6)
+
+
+def _river() -> Any:
+    """The library, imported when it is needed; it says nothing of its types."""
+    import river.drift.binary  # noqa: PLC0415 - see above
+    import river.metrics  # noqa: PLC0415 - see above
+    import river.utils  # noqa: PLC0415 - see above
+
+    return river
+
+
+class _Metrics:
+    """River's metrics of one task, over all labels and over the last ones."""
+
+    def __init__(self, task: str) -> None:
+        metrics, utils = _river().metrics, _river().utils
+        self.task = task
+        self._windows: dict[str, Any] = {}
+        self._all: dict[str, Any] = {}
+        made = {"mae": metrics.MAE, "rmse": metrics.RMSE, "r2": metrics.R2}
+        if task == CLASSIFICATION:
+            made = {"accuracy": metrics.Accuracy, "macro_f1": metrics.MacroF1, "log_loss": metrics.CrossEntropy}
+        for name, make in made.items():
+            self._all[name] = make()
+            self._windows[name] = utils.Rolling(make(), window_size=WINDOW)
+        if task == CLASSIFICATION:
+            self._all["f1"] = metrics.F1(pos_val=1.0)
+            self._windows["f1"] = utils.Rolling(metrics.F1(pos_val=1.0), window_size=WINDOW)
+            self._all["roc_auc"] = metrics.ROCAUC(n_thresholds=THRESHOLDS)
+            self._windows["roc_auc"] = metrics.RollingROCAUC(window_size=WINDOW)
+        self._classes: set[float] = set()
+        self._scored = 0
+        self._before: float | None = None
+        self._same = self._told = 0
+
+    def update(self, row: Joined, chances: dict[float, float]) -> None:
+        """One more label."""
+        self._told += 1
+        self._same += self._before == row.label
+        self._before = row.label
+        for side in (self._all, self._windows):
+            if self.task == REGRESSION:
+                for metric in side.values():
+                    metric.update(row.label, row.answer)
+            else:
+                self._update_classes(side, row, chances)
+
+    def _update_classes(self, side: dict[str, Any], row: Joined, chances: dict[float, float]) -> None:
+        answer = float(row.answer >= 0.5) if row.is_chance else row.answer
+        self._classes |= {row.label, answer}
+        for name in ("accuracy", "macro_f1", "f1"):
+            side[name].update(row.label, answer)
+        if len(chances) > 1 and row.label in chances:
+            self._scored += 1
+            side["log_loss"].update(row.label, {one: min(1.0, max(1e-15, p)) for one, p in chances.items()})
+            if 1.0 in chances and len(chances) == 2:
+                side["roc_auc"].update(row.label == 1.0, chances[1.0])
+
+    def windowed(self) -> dict[str, float]:
+        return self._read(self._windows)
+
+    def prequential(self) -> dict[str, float]:
+        found = self._read(self._all)
+        if self.task == CLASSIFICATION and self._told > 1:
+            # how much better than answering with the label before (Zliobaite et al. 2015): streams repeat themselves
+            usual = self._same / (self._told - 1)
+            found["last_label_accuracy"] = usual
+            if usual < 1:
+                found["kappa_temporal"] = (found["accuracy"] - usual) / (1 - usual)
+        return found
+
+    def _read(self, side: dict[str, Any]) -> dict[str, float]:
+        two = self._classes <= {0.0, 1.0}
+        left_out = set() if two else {"f1", "roc_auc"}
+        if not self._scored:
+            left_out |= {"log_loss", "roc_auc"}
+        found = {name: float(metric.get()) for name, metric in side.items() if name not in left_out}
+        if self.task == CLASSIFICATION:
+            found["error_rate"] = 1 - found["accuracy"]
+        return found
+
+
+class _Errors:
+    """Whether a version's errors are as they were: by the e-SR procedure with its stated budget, and by river's ADWIN
+    and HDDM beside it, for people who know them."""
+
+    def __init__(self, usual: tuple[int, int] | None, budget: float) -> None:
+        self._budget = budget
+        self._edges: list[float] = [0.5]
+        self._usual: list[float] = [] if usual is None else [float(usual[1]), float(usual[0])]
+        self._gathered: list[float] = []
+        self._panel: Panel | None = None
+        self._last: deque[int] = deque(maxlen=WINDOW)
+        self._since_alarm = 0
+        self._seen = 0
+        self.state = State.INSUFFICIENT_DATA
+        self.alarms = 0
+        self._others: dict[str, tuple[Any, Document]] = {}
+
+    def see(self, errors: Sequence[float]) -> list[Fall]:
+        """Some more errors."""
+        finite = [one for one in errors if math.isfinite(one)]
+        for error in finite:
+            self._seen += 1
+            self._see_others(error)
+        if not self._usual:
+            self._gathered += finite
+            if len(self._gathered) >= BASELINE:
+                self._settle()
+            return []
+        places = np.searchsorted(self._edges, finite, side="right")
+        self._last.extend(places.tolist())
+        return self._watch(np.bincount(places, minlength=len(self._usual)).astype(float))
+
+    def _settle(self) -> None:
+        """What was gathered is what is usual."""
+        errors = np.array(self._gathered)
+        if len(np.unique(errors)) > 2:
+            self._edges = np.unique(np.quantile(errors, np.linspace(0, 1, ERROR_BINS + 1)[1:-1])).tolist()
+        places = np.searchsorted(self._edges, errors, side="right")
+        self._usual = np.bincount(places, minlength=len(self._edges) + 1).astype(float).tolist()
+        self._gathered = []
+
+    def _watch(self, counts: NDArray[np.float64]) -> list[Fall]:
+        if self._panel is None:
+            self._panel = Panel([shares(self._usual)], [allowance(self._usual)])
+        self._panel.watch(counts[None, :], 1.0, float(self._seen))
+        self._since_alarm += int(counts.sum())
+        if self._panel.alarm(self._budget):
+            self.alarms += 1
+            evidence = {**self.document(), "since_label": int(self._panel.since[0])}
+            self._panel.restart()
+            self._since_alarm = 0
+            if self.state is not State.DRIFT:
+                self.state = State.DRIFT
+                worse = self._mean(self._recent()) > self._mean(self._usual)
+                return [Fall("errors", True, {**evidence, "state": self.state.value, "worse": worse})]
+        elif self.state is State.DRIFT and self._since_alarm >= CALM and self._is_usual():
+            self.state = State.OK
+            return [Fall("errors", False, self.document())]
+        elif self.state is State.INSUFFICIENT_DATA and len(self._last) >= LEAST:
+            self.state = State.OK
+        return []
+
+    def _recent(self) -> list[float]:
+        last = list(self._last)[-CALM:]
+        return np.bincount(last, minlength=len(self._usual)).astype(float).tolist() if last else []
+
+    def _is_usual(self) -> bool:
+        return scores(self._usual, self._recent()).calm
+
+    def _mean(self, counts: Sequence[float]) -> float:
+        """The mean place, which for right and wrong is the share of errors."""
+        total = sum(counts)
+        return sum(place * count for place, count in enumerate(counts)) / total if total else 0.0
+
+    def _see_others(self, error: float) -> None:
+        if not self._others:
+            drift = _river().drift
+            made = {"adwin": drift.ADWIN(), "hddm_a": drift.binary.HDDMA(), "hddm_w": drift.binary.HDDMW()}
+            self._others = {name: (one, {"alarms": 0, "at_label": None}) for name, one in made.items()}
+        for name, (detector, told) in self._others.items():
+            if name != "adwin" and error not in (0.0, 1.0):
+                continue  # these are for right and wrong only
+            detector.update(error)
+            if detector.drift_detected:
+                told["alarms"] += 1
+                told["at_label"] = self._seen
+                if name == "adwin":
+                    told["estimate"], told["width"] = _rounded(float(detector.estimation)), int(detector.width)
+
+    def document(self) -> Document:
+        """As the admin API shows it."""
+        usual, recent = sum(self._usual), self._recent()
+        panel = self._panel
+        return {
+            "state": self.state.value,
+            "log_e": round(max(0.0, float(panel.log_m[0])), 3) if panel is not None else 0.0,
+            "alarms": self.alarms,
+            "baseline_rows": int(usual),
+            "baseline_error": _rounded(self._mean(self._usual)) if usual and len(self._usual) == 2 else None,
+            "recent_error": _rounded(self._mean(recent)) if recent and len(self._usual) == 2 else None,
+            "others": {name: dict(told) for name, (_, told) in self._others.items()},
+        }

@@ -1,0 +1,47 @@
+"""What is wrong with values, by kind: what is missing, not finite, out of the reference's range, of an unseen category,
+or the same constant more often than it was."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from penstock.monitor.reference import Feature
+
+KINDS = ("missing", "non_finite", "out_of_range", "unseen", "constant")
+
+_SOUND = 0
+
+
+def kinds_of(feature: Feature) -> NDArray[np.intp]:
+    """For each place of a feature 0 where its values are sound, else one more than the kind's place in ``KINDS``."""
+    bins = feature.bins
+    found = np.full(bins.width, _SOUND, np.intp)
+    found[bins.missing] = 1
+    for kind, places in ((2, bins.infinite), (3, bins.out_of_range), (4, bins.unseen), (5, bins.constants)):
+        found[list(places)] = kind
+    return found
+
+
+def sorted_out(feature: Feature, counts: ArrayLike) -> NDArray[np.float64]:
+    """A feature's counts by soundness: the sound, then each of ``KINDS``."""
+    return np.asarray(np.bincount(kinds_of(feature), np.asarray(counts, float), len(KINDS) + 1), float)
+
+
+def rates(sorted_counts: NDArray[np.float64]) -> dict[str, float]:
+    """The share of each kind among the rows."""
+    rows = float(sorted_counts.sum())
+    return {
+        kind: round(float(count) / rows, 6) if rows else 0.0
+        for kind, count in zip(KINDS, sorted_counts[1:], strict=True)
+    }
+
+
+def violations(feature: Feature, counts: Sequence[int]) -> dict[str, int]:
+    """How many values of a feature were not sound, by what was wrong with them; of a constant, how many more there were
+    than the reference lets expect."""
+    found = sorted_out(feature, counts)
+    usual = sorted_out(feature, feature.counts)
+    expected = usual[5] / max(1.0, float(usual.sum())) * float(found.sum())
+    told = {kind: int(count) for kind, count in zip(KINDS, found[1:], strict=True)}
+    return {**told, "constant": max(0, int(found[5] - expected))}

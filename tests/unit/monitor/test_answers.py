@@ -1,0 +1,174 @@
+"""The memory for labels: what is remembered of answers, and what becomes of what is told."""
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from penstock.core.tensors import Tensor
+from penstock.monitor import answers
+from penstock.monitor.answers import (
+    CLASS,
+    NUMBER,
+    TEXT,
+    AnswerStore,
+    AnswerWriter,
+    Told,
+    answers_of,
+    keys_of,
+    text_token,
+)
+
+NOW = 2_000_000_000.0
+HORIZON = 3600.0
+
+
+def scores(*rows: list[float]) -> Tensor:
+    return Tensor("p", "FP32", np.array(rows, "<f4"))
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "time", lambda: NOW)
+
+
+def remember(writer: AnswerWriter, ids: list[str], *rows: list[float]) -> None:
+    found = answers_of([scores(*rows)])
+    assert found is not None
+    writer.add(ids, [len(rows) // len(ids)] * len(ids), found)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "form", "values"),
+    [
+        ([Tensor("label", "INT64", np.array([2, 0])), scores([0, 0, 1], [1, 0, 0])], CLASS, [2, 0]),
+        ([scores([0.1, 0.9], [0.8, 0.2])], CLASS, [1, 0]),
+        ([Tensor("t", "BYTES", np.array([["cat"], [b"dog"]], object))], TEXT, [text_token("cat"), text_token("dog")]),
+        ([Tensor("y", "FP32", np.array([[1.5], [2.5]], "<f4"))], NUMBER, [1.5, 2.5]),
+        ([Tensor("n", "INT64", np.array(4))], CLASS, [4]),
+        ([Tensor("b", "BOOL", np.array([True, False]))], CLASS, [1, 0]),
+    ],
+)
+def test_what_was_predicted(outputs: list[Tensor], form: int, values: list[float]) -> None:
+    found = answers_of(outputs)
+    assert found is not None
+    assert (found.form, found.values.tolist()) == (form, values)
+
+
+def test_a_model_without_rows_answers_one() -> None:
+    found = answers_of([Tensor("p", "FP32", np.array([0.2, 0.7, 0.1], "<f4"))], batching=False)
+    assert found is not None
+    assert found.values.tolist() == [1.0]
+    assert found.scores[0, :3].tolist() == pytest.approx([0.2, 0.7, 0.1])
+    assert answers_of([]) is None
+    assert answers_of([Tensor("e", "FP32", np.zeros((0, 2), "<f4"))]) is None
+
+
+def test_of_many_classes_the_greatest_score_is_kept() -> None:
+    found = answers_of([scores([0.1, 0.1, 0.1, 0.1, 0.6])])
+    assert found is not None
+    assert found.scores[0, 0] == pytest.approx(0.6)
+    assert np.isnan(found.scores[0, 1:]).all()
+
+
+@given(st.lists(st.text(max_size=60), unique=True, min_size=1, max_size=50), st.lists(st.text(max_size=60), max_size=5))
+def test_the_hash_of_an_id_is_its_own_whatever_is_beside_it(ids: list[str], others: list[str]) -> None:
+    ids = list(dict.fromkeys(one.encode(errors="replace").decode().rstrip("\0") for one in ids))
+    others = [one.encode(errors="replace").decode() for one in others]
+    found = keys_of("m", ids)
+    assert len(set(found.tolist())) == len(ids)
+    assert keys_of("m", [*others, *ids])[len(others) :].tolist() == found.tolist()
+    assert not set(found.tolist()) & set(keys_of("other", ids).tolist())
+
+
+@pytest.mark.usefixtures("clock")
+def test_labels_find_their_answers_once(tmp_path: Path) -> None:
+    writer, store = AnswerWriter(tmp_path, "m", "1"), AnswerStore(tmp_path)
+    remember(writer, ["a", "b"], [0.2, 0.8], [0.9, 0.1])
+    told = [Told("a", 1), Told("b", "1"), Told("c", 1), Told("a", 0), Told("b", reward=0.5), Told("b", reward=0.1)]
+    taken = store.take("m", told, NOW + 10, HORIZON)
+    assert [(row.answer, row.label, row.right, row.at) for row in taken.joined] == [
+        (1.0, 1.0, True, NOW + 10),
+        (0.0, 1.0, False, NOW + 10),
+    ]
+    assert taken.joined[0].scores[:2] == pytest.approx((0.2, 0.8))
+    assert (taken.rewards, taken.doubled, [one.id for one in taken.unknown]) == ([("1", 0.5)], ["1", "1"], ["c"])
+    assert AnswerStore(tmp_path).take("m", [Told("a", 1)], NOW, HORIZON).doubled == ["1"]  # also after a restart
+    assert [row.label for row in AnswerStore(tmp_path).labelled("m", "1", 10)] == [1.0, 1.0]
+    assert store.take("other", [Told("a", 1)], NOW, HORIZON).unknown == [Told("a", 1)]
+
+
+@pytest.mark.usefixtures("clock")
+def test_rows_of_a_batch_have_labels_each(tmp_path: Path) -> None:
+    writer, store = AnswerWriter(tmp_path, "m", "1"), AnswerStore(tmp_path)
+    remember(writer, ["a", "b"], [0.2, 0.8], [0.9, 0.1], [0.3, 0.7], [0.6, 0.4])
+    taken = store.take("m", [Told("b", [1, None]), Told("a", [1, 1, 1])], NOW, HORIZON)
+    assert [(row.answer, row.label) for row in taken.joined] == [(1.0, 1.0), (1.0, 1.0), (0.0, 1.0)]
+    assert store.take("m", [Told("b", [0, 0])], NOW, HORIZON).doubled == ["1"]
+    assert store.labels("m", "1", ["a", "b", "c"]) == {"a": [1.0, 1.0], "b": [1.0, 0.0]}
+
+
+@pytest.mark.usefixtures("clock")
+def test_what_is_too_late_or_no_label_is_told_apart(tmp_path: Path) -> None:
+    writer, store = AnswerWriter(tmp_path, "m", "1"), AnswerStore(tmp_path)
+    remember(writer, ["a", "b"], [0.2, 0.8], [0.9, 0.1])
+    taken = store.take("m", [Told("a", 1)], NOW + HORIZON + 1, HORIZON)
+    assert (taken.late, taken.joined) == (["1"], [])
+    taken = store.take("m", [Told("a", 1, at=NOW + 5)], NOW + 2 * HORIZON, HORIZON)  # it was known in time
+    assert [row.at for row in taken.joined] == [NOW + 5]
+    assert store.take("m", [Told("b", "cat")], NOW, HORIZON).unusable == ["1"]
+    assert store.take("m", [Told("b", float("nan"))], NOW, HORIZON).unusable == ["1"]
+
+
+@pytest.mark.usefixtures("clock")
+def test_an_id_that_is_used_again_means_the_last_answer(tmp_path: Path) -> None:
+    writer, store = AnswerWriter(tmp_path, "m", "1"), AnswerStore(tmp_path)
+    remember(writer, ["a"], [0.2, 0.8])
+    remember(writer, ["a"], [0.9, 0.1])
+    assert [row.answer for row in store.take("m", [Told("a", 1)], NOW, HORIZON).joined] == [0.0]
+
+
+@pytest.mark.usefixtures("clock")
+def test_full_segments_are_found_by_their_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answers, "CAPACITY", 64)
+    writer, store = AnswerWriter(tmp_path, "m", "1"), AnswerStore(tmp_path)
+    for number in range(0, 400, 8):
+        remember(writer, [f"r{number + one}" for one in range(8)], *[[0.2, 0.8]] * 8)
+    for wanted in (range(400), range(3)):  # many at a time are looked for in another way
+        taken = store.take("m", [Told(f"r{number}", 1) for number in wanted], NOW, HORIZON)
+        assert len(taken.joined) + len(taken.doubled) == len(wanted)
+    files = {one.suffix for one in tmp_path.iterdir()}
+    assert files == {".answers", ".index"}
+    assert len(AnswerStore(tmp_path).labelled("m", "1", 1000)) == 400
+    assert AnswerStore(tmp_path).take("m", [Told("r0", 1), Told("r399", 1)], NOW, HORIZON).doubled == ["1", "1"]
+
+
+@pytest.mark.usefixtures("clock")
+def test_files_are_bounded_by_room_and_age(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answers, "CAPACITY", 64)
+    writer, store = AnswerWriter(tmp_path, "m", "1"), AnswerStore(tmp_path, most_bytes=3 * 4096)
+    for number in range(640):
+        remember(writer, [f"r{number}"], [0.2, 0.8])
+    store.sweep(NOW, HORIZON)
+    assert len(list(tmp_path.glob("*.answers"))) == 3
+    assert store.take("m", [Told("r0", 1), Told("r639", 1)], NOW, HORIZON).unknown == [Told("r0", 1)]
+    store.sweep(NOW + 2 * HORIZON + 1, HORIZON)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_is_full_loses_rows_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer = AnswerWriter(tmp_path, "m", "1")
+    remember(writer, ["a"], [0.2, 0.8])
+
+    def full(*_: Any) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    remember(writer, ["b"], [0.2, 0.8])
+    assert writer.lost == 1
+    writer.close()
