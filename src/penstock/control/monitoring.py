@@ -21,14 +21,13 @@ from penstock.control.labels import Labels
 from penstock.control.messages import Message, rows_in
 from penstock.control.profiling import profiled
 from penstock.control.runtime import write_atomically
+from penstock.control.told import Told
 from penstock.core.desired import Desired, VersionSpec, VersionStatus, WatchSpec
-from penstock.core.drift import State
 from penstock.core.errors import Fault, InvalidInput, NotFound, NotReady
 from penstock.core.policies import MonitorPolicy, policy_in, policy_out
 from penstock.monitor.columns import Rows, joined
 from penstock.monitor.counters import REGION_WORDS, Totals, Words
 from penstock.monitor.performance import Fall, estimate_out
-from penstock.monitor.quality import violations
 from penstock.monitor.reference import LIVE, Reference, build, reference_in, reference_out
 from penstock.monitor.rows import Counted, Layout
 from penstock.monitor.verdicts import DRIFT, QUALITY, SLICE, Turn, VersionMonitor
@@ -46,9 +45,6 @@ KEEP_S = 10.0
 
 LEARNING_S = 30.0
 """Rows of some workers are waited for that long after the first worker's."""
-
-MOST_MEASURED = 64
-"""Columns of a version that metrics tell of, outputs first; all of them are in the admin API."""
 
 THREADS = 2
 MONITOR = "monitor"
@@ -137,6 +133,7 @@ class Monitoring:
         self._monitors: dict[Key, VersionMonitor] = {}
         self._gathered: dict[Key, tuple[float, Names, list[tuple[Rows, Rows]]]] = {}
         self._complaint = ""
+        self._told: dict[Key, Told] = {}
         self._kept_at = 0.0
         self._kept = self._read_kept()
         told = state.with_name("labels.json")
@@ -441,28 +438,11 @@ class Monitoring:
     def readings(self) -> Iterator[Reading]:
         """Counts, shares of the reference, evidence and states of every feature that is watched."""
         for key, monitor in self._monitors.items():
-            inputs = {id(feature) for feature in monitor.reference.inputs}
-            for feature, counts, standing, found, log_m in monitor.totals(MOST_MEASURED):
-                name = feature.bins.name
-                mine = id(feature) in inputs
-                totals = metrics.FEATURE_BINS if mine else metrics.OUTPUT_BINS
-                shares = metrics.FEATURE_REFERENCE if mine else metrics.OUTPUT_REFERENCE
-                for place, label in enumerate(feature.bins.public_labels()):
-                    yield Point(totals, (*key, name, label), counts[place])
-                    yield Point(shares, (*key, name, label), feature.counts[place] / max(1, feature.rows))
-                yield Point(metrics.DRIFT_LOG_EVIDENCE, (*key, name), log_m)
-                yield Point(metrics.DRIFT_SCORE, (*key, name, "psi"), found.psi)
-                yield Point(metrics.DRIFT_SCORE, (*key, name, "js"), found.js)
-                yield Point(metrics.DRIFT_STATE, (*key, name), standing.state is State.DRIFT)
-                if mine:
-                    for kind, number in violations(feature, counts).items():
-                        yield Point(metrics.QUALITY_VIOLATIONS, (*key, name, kind), number)
-            if (estimated := monitor.estimated()) is not None:
-                yield Point(metrics.PERFORMANCE, (*key, "estimated_accuracy"), estimated.accuracy)
-            yield Point(metrics.DRIFT_ALARMS, key, monitor.alarms)
-            yield Point(metrics.MONITOR_ROWS, key, monitor.head["counted"])
-            yield Point(metrics.MONITOR_DROPPED, (*key, "full"), monitor.head["dropped"])
-
+            told = self._told.get(key)
+            if told is None or told.monitor is not monitor:
+                told = self._told[key] = Told(key, monitor)
+            yield from told.readings()
+        self._told = {key: one for key, one in self._told.items() if key in self._monitors}
         for model in self._fleet.desired.models:
             for one in model.versions:
                 kept = self._fleet.totals(model.name, one.version).capture()

@@ -132,6 +132,18 @@ class Panel:
             return []
         return [index for index, one in enumerate(self.log_m.tolist()) if one >= math.log(budget)]
 
+    def distances(self, windows: Counts) -> tuple[list[float], list[float]]:
+        """PSI and Jensen-Shannon distance of each feature's window [features, places], as ``scores`` has them."""
+        rows = windows.sum(axis=1)
+        smooth = np.where(self._used, windows + SMOOTHING, 1.0)
+        p = np.where(self._used, smooth / (rows + SMOOTHING * self._used.sum(axis=1))[:, None], 1.0)
+        r = self._shares
+        psi = ((p - r) * np.log(p / r)).sum(axis=1)
+        middle = (p + r) / 2
+        js = (p * np.log(p / middle) + r * np.log(r / middle)).sum(axis=1) / 2
+        some = rows > 0
+        return np.where(some, psi, 0.0).tolist(), np.where(some, np.sqrt(np.maximum(js, 0.0)), 0.0).tolist()
+
     def kept(self) -> dict[str, list[Any]]:
         """The evidence as JSON values."""
         finite = np.where(np.isfinite(self.log_m), self.log_m, -1e9)

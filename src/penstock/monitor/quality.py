@@ -37,11 +37,27 @@ def rates(sorted_counts: NDArray[np.float64]) -> dict[str, float]:
     }
 
 
+class Violations:
+    """How many values of each of some features were not sound, by what was wrong with them; of a constant, how many
+    more there were than the reference lets expect."""
+
+    def __init__(self, features: Sequence[Feature]) -> None:
+        kinds = len(KINDS) + 1
+        places = [kinds_of(one) + kinds * index for index, one in enumerate(features)]
+        self._places = np.concatenate(places) if places else np.zeros(0, np.intp)
+        self._shape = len(features), kinds
+        usual = [sorted_out(one, one.counts) for one in features]
+        self._constant = np.array([one[-1] / max(1.0, float(one.sum())) for one in usual])
+
+    def __call__(self, counts: Sequence[int]) -> list[int]:
+        """From the features' counts, one feature after the other, to each feature's violations by ``KINDS``."""
+        found = np.bincount(self._places, np.asarray(counts, float), self._shape[0] * self._shape[1])
+        found = found.reshape(self._shape)
+        found[:, -1] = np.maximum(found[:, -1] - self._constant * found.sum(axis=1), 0.0)
+        told: list[int] = found[:, 1:].astype(np.int64).ravel().tolist()
+        return told
+
+
 def violations(feature: Feature, counts: Sequence[int]) -> dict[str, int]:
-    """How many values of a feature were not sound, by what was wrong with them; of a constant, how many more there were
-    than the reference lets expect."""
-    found = sorted_out(feature, counts)
-    usual = sorted_out(feature, feature.counts)
-    expected = usual[5] / max(1.0, float(usual.sum())) * float(found.sum())
-    told = {kind: int(count) for kind, count in zip(KINDS, found[1:], strict=True)}
-    return {**told, "constant": max(0, int(found[5] - expected))}
+    """The same of one feature, by the words for what was wrong."""
+    return dict(zip(KINDS, Violations([feature])(counts), strict=True))

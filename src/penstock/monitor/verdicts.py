@@ -23,7 +23,7 @@ from penstock.core.drift import (
 from penstock.core.estimates import Estimate, chances_of, estimate
 from penstock.core.policies import MonitorPolicy
 from penstock.monitor.quality import KINDS, rates, sorted_out, violations
-from penstock.monitor.reference import Feature, Reference, Slice
+from penstock.monitor.reference import Reference, Slice
 from penstock.monitor.rows import Counted, correlations
 
 LOOKS = 60
@@ -326,20 +326,26 @@ class VersionMonitor:
             "odd_requests": self._last.head["odd"] - base.head["odd"],
         }
 
-    def totals(self, most: int) -> list[tuple[Feature, tuple[int, ...], Standing, Scores, float]]:
-        """Each feature with all that was counted of it, for metrics: outputs first, so many at most."""
-        inputs = len(self.reference.inputs)
-        order = [*range(inputs, len(self._features)), *range(inputs)][:most]
-        return [
-            (
-                self._features[index],
-                self._last.counts[index],
-                self._standings[index],
-                self._score(index),
-                max(0.0, float(self._drift.log_m[index])),
-            )
-            for index in order
-        ]
+    def counted(self, index: int) -> tuple[int, ...]:
+        """All that was counted of a column so far."""
+        return self._last.counts[index]
+
+    def states(self) -> list[State]:
+        """What is said of each column."""
+        return [standing.state for standing in self._standings]
+
+    def evidence(self) -> list[float]:
+        """The logarithm of the evidence that each column has changed, since the last alarm."""
+        found: list[float] = np.maximum(self._drift.log_m, 0.0).tolist()
+        return found
+
+    def distances(self) -> tuple[list[float], list[float]]:
+        """PSI and Jensen-Shannon distance of each column's window, as ``scores`` has them, all at a time."""
+        base = self._window[0][1]
+        windows = self._drift.batch(
+            [np.subtract(now, then) for now, then in zip(self._last.counts, base.counts, strict=True)]
+        )
+        return self._drift.distances(windows)
 
     @property
     def head(self) -> dict[str, int]:

@@ -1,72 +1,118 @@
-"""Readings in, Prometheus text or OpenMetrics out; the one door to prometheus_client."""
+"""Readings in, Prometheus text or OpenMetrics out; the one door to prometheus_client, which decides which of the two.
+
+Names and labels of a series are written once and kept while it is told of: a scrape of some thousand series is little
+more than joining texts.
+"""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate
+from math import isfinite
 
-from prometheus_client import CollectorRegistry
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
-from prometheus_client.registry import Collector
 
-from penstock.telemetry.metrics import METRICS, PREFIX, Distribution, Kind, Point, Reading
-from penstock.telemetry.metrics import Metric as Row
+from penstock.telemetry.metrics import METRICS, PREFIX, Bulk, Distribution, Kind, Metric, Point, Reading
 
 Read = Callable[[], Iterable[Reading]]
 
-_FAMILIES: dict[Kind, Callable[[str, str, Sequence[str]], Metric]] = {
-    Kind.COUNTER: lambda name, text, labels: CounterMetricFamily(name, text, labels=labels),
-    Kind.GAUGE: lambda name, text, labels: GaugeMetricFamily(name, text, labels=labels),
-    Kind.HISTOGRAM: lambda name, text, labels: HistogramMetricFamily(name, text, labels=labels),
-}
+OPENMETRICS = "application/openmetrics-text"
+
 _EDGE_TEXTS = {metric.edges: (*(repr(edge) for edge in metric.edges), "+Inf") for metric in METRICS}
+_ESCAPED = str.maketrans({"\\": r"\\", "\n": r"\n", '"': r"\""})
+
+Heads = tuple[str, ...]
+"""What stands before the values of a reading's samples."""
 
 
 class Exposition:
-    """Renders what ``read`` gives at each scrape; nothing is kept between two scrapes."""
+    """Renders what ``read`` gives at each scrape; nothing but texts is kept between two scrapes."""
 
     def __init__(self, read: Read) -> None:
-        self._registry = CollectorRegistry()
-        self._registry.register(_Readings(read))
+        self._read = read
+        self._heads: dict[object, tuple[object, Heads]] = {}
 
     def render(self, accept: str = "") -> tuple[bytes, str]:
         """The body and its content type, in the form the ``Accept`` header asks for."""
-        encode, content_type = choose_encoder(accept)
-        return encode(self._registry), content_type
-
-
-class _Readings(Collector):
-    def __init__(self, read: Read) -> None:
-        self._read = read
-
-    def describe(self) -> Iterator[Metric]:
-        """Nothing: names are known to be unique, so registering needs no scrape."""
-        return iter(())
-
-    def collect(self) -> Iterator[Metric]:
-        """Every family of the table that has a series, with its samples."""
-        families: dict[Row, Metric] = {}
+        _, content_type = choose_encoder(accept)
+        openmetrics = content_type.startswith(OPENMETRICS)
+        families: dict[str, list[str]] = {}
+        used: dict[object, tuple[object, Heads]] = {}
         for reading in self._read():
-            family = families.get(reading.metric)
-            if family is None:
-                row = reading.metric
-                family = families[row] = _FAMILIES[row.kind](PREFIX + row.name, row.help, row.labels)
-            _add(family, reading)
-        return (families[row] for row in METRICS if row in families)
+            lines = families.setdefault(reading.metric.name, [])
+            key = _key(reading)
+            kept = self._heads.get(key) or _kept(reading)
+            used[key] = kept
+            lines += kept[1] if _is_constant(reading) else map(str.__add__, kept[1], _values(reading))
+        self._heads = used
+        parts = [
+            text
+            for metric in METRICS
+            if metric.name in families
+            for text in (_head_lines(metric, openmetrics), *families[metric.name])
+        ]
+        ending = "# EOF\n" if openmetrics else ""
+        return ("\n".join([*parts, ending]) if parts else ending).encode(), content_type
 
 
-def _add(family: Metric, reading: Reading) -> None:
+def _is_constant(reading: Reading) -> bool:
+    """Whether its values are the same at every scrape, as a tuple's are."""
+    return isinstance(reading, Bulk) and isinstance(reading.values, tuple)
+
+
+def _kept(reading: Reading) -> tuple[object, Heads]:
+    """What is kept of a reading, beside the labels that name it, lest others come to lie at their place."""
+    heads = _heads(reading)
+    return reading.labels, tuple(map(str.__add__, heads, _values(reading)) if _is_constant(reading) else heads)
+
+
+def _key(reading: Reading) -> object:
+    """Names a reading's series: many at a time by the very list of their labels, which is the same at every scrape."""
     match reading:
-        case Point(metric=metric, labels=labels, value=value):
-            family.add_sample(PREFIX + metric.name, dict(zip(metric.labels, labels, strict=True)), value)
-        case Distribution():
-            _add_distribution(family, reading)
+        case Bulk(metric=metric, labels=labels):
+            return metric.name, id(labels)
+        case _:
+            return reading.metric.name, reading.labels
 
 
-def _add_distribution(family: Metric, reading: Distribution) -> None:
-    name = PREFIX + reading.metric.name
-    labels = dict(zip(reading.metric.labels, reading.labels, strict=True))
-    count = 0
-    for edge, count in zip(_EDGE_TEXTS[reading.metric.edges], accumulate(reading.buckets), strict=True):
-        family.add_sample(name + "_bucket", {**labels, "le": edge}, count)
-    family.add_sample(name + "_count", labels, count)
-    family.add_sample(name + "_sum", labels, reading.total)
+def _heads(reading: Reading) -> Iterator[str]:
+    metric = reading.metric
+    name = PREFIX + metric.name
+    match reading:
+        case Point(labels=labels):
+            yield f"{name}{_labels(metric, labels)} "
+        case Bulk(labels=many):
+            for labels in many:
+                yield f"{name}{_labels(metric, labels)} "
+        case Distribution(labels=labels):
+            for edge in _EDGE_TEXTS[metric.edges]:
+                yield f"{name}_bucket{_labels(metric, labels, edge)} "
+            yield f"{name}_count{_labels(metric, labels)} "
+            yield f"{name}_sum{_labels(metric, labels)} "
+
+
+def _labels(metric: Metric, labels: Sequence[str], edge: str = "") -> str:
+    pairs = [f'{name}="{value.translate(_ESCAPED)}"' for name, value in zip(metric.labels, labels, strict=True)]
+    told = ",".join([*pairs, f'le="{edge}"'] if edge else pairs)
+    return f"{{{told}}}" if told else ""
+
+
+def _values(reading: Reading) -> Iterable[str]:
+    match reading:
+        case Point(value=value):
+            return (_number(value),)
+        case Bulk(values=values):
+            return map(repr if all(map(isfinite, values)) else _number, values)
+        case Distribution(buckets=buckets, total=total):
+            counts = list(map(str, accumulate(buckets)))
+            return (*counts, counts[-1], _number(total))
+
+
+def _number(value: float) -> str:
+    text = repr(float(value))
+    return {"inf": "+Inf", "-inf": "-Inf", "nan": "NaN"}.get(text, text)
+
+
+def _head_lines(metric: Metric, openmetrics: bool) -> str:
+    name = PREFIX + metric.name
+    if openmetrics and metric.kind is Kind.COUNTER:
+        name = name.removesuffix("_total")
+    return f"# HELP {name} {metric.help.translate(_ESCAPED)}\n# TYPE {name} {metric.kind}"

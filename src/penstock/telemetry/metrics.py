@@ -1,5 +1,6 @@
 """The table of metrics: every name, type, label and meaning Penstock exposes stands here and nowhere else."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -116,7 +117,7 @@ FEATURE_REFERENCE = Metric(
     "feature_reference_ratio",
     Kind.GAUGE,
     ("model", "version", "feature", "bin"),
-    "Share of the reference's rows in each bin of an input.",
+    "Share of the reference's rows in each bin of an input, no bin without a share.",
 )
 OUTPUT_BINS = Metric(
     "output_bin_total", Kind.COUNTER, ("model", "version", "output", "bin"), "Rows counted in each bin of an output."
@@ -125,7 +126,31 @@ OUTPUT_REFERENCE = Metric(
     "output_reference_ratio",
     Kind.GAUGE,
     ("model", "version", "output", "bin"),
-    "Share of the reference's rows in each bin of an output.",
+    "Share of the reference's rows in each bin of an output, no bin without a share.",
+)
+FEATURE_BELOW = Metric(
+    "feature_below_total",
+    Kind.COUNTER,
+    ("model", "version", "feature", "bin"),
+    "Rows counted in each bin of an input or in one before it.",
+)
+FEATURE_BELOW_REFERENCE = Metric(
+    "feature_below_reference_ratio",
+    Kind.GAUGE,
+    ("model", "version", "feature", "bin"),
+    "Share of the reference's rows in each bin of an input or in one before it.",
+)
+OUTPUT_BELOW = Metric(
+    "output_below_total",
+    Kind.COUNTER,
+    ("model", "version", "output", "bin"),
+    "Rows counted in each bin of an output or in one before it.",
+)
+OUTPUT_BELOW_REFERENCE = Metric(
+    "output_below_reference_ratio",
+    Kind.GAUGE,
+    ("model", "version", "output", "bin"),
+    "Share of the reference's rows in each bin of an output or in one before it.",
 )
 DRIFT_LOG_EVIDENCE = Metric(
     "drift_log_evidence",
@@ -203,6 +228,10 @@ METRICS: tuple[Metric, ...] = (
     FEATURE_REFERENCE,
     OUTPUT_BINS,
     OUTPUT_REFERENCE,
+    FEATURE_BELOW,
+    FEATURE_BELOW_REFERENCE,
+    OUTPUT_BELOW,
+    OUTPUT_BELOW_REFERENCE,
     DRIFT_LOG_EVIDENCE,
     DRIFT_SCORE,
     DRIFT_STATE,
@@ -242,4 +271,14 @@ class Distribution:
     total: float
 
 
-Reading = Point | Distribution
+@dataclass(frozen=True, slots=True)
+class Bulk:
+    """Many values of a counter or gauge. ``labels`` is the same tuple at every scrape, so that its texts are kept;
+    ``values`` is a tuple if they are too."""
+
+    metric: Metric
+    labels: tuple[tuple[str, ...], ...]
+    values: Sequence[float]
+
+
+Reading = Point | Bulk | Distribution

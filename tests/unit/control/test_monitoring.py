@@ -19,6 +19,7 @@ from penstock.monitor.reference import Reference, build, reference_in, reference
 from penstock.monitor.rows import RowCounter
 from penstock.registry.monitored import MonitorStore
 from penstock.registry.records import Document
+from penstock.telemetry.metrics import Bulk, Point
 from tests.unit.control.trials import ME, FakeFleet, World
 
 COLUMNS = (
@@ -193,7 +194,12 @@ def test_odd_values_are_violations(watcher: Watcher) -> None:
         "unseen": 0,
         "constant": 0,
     }
-    told = {(one.metric.name, one.labels): one.value for one in watcher.monitoring.readings()}  # type: ignore[union-attr]
+    told: dict[tuple[str, tuple[str, ...]], float] = {}
+    for one in watcher.monitoring.readings():
+        if isinstance(one, Bulk):
+            told |= {(one.metric.name, labels): value for labels, value in zip(one.labels, one.values, strict=True)}
+        elif isinstance(one, Point):
+            told[one.metric.name, one.labels] = one.value
     assert told["quality_violations_total", ("m", "1", "x[0]", "missing")] == 2
     assert told["feature_bin_total", ("m", "1", "x[2]", "(above)")] == 1
     assert told["monitor_rows_total", ("m", "1")] == 4

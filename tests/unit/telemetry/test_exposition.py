@@ -15,6 +15,7 @@ from penstock.telemetry.metrics import (
     MODEL_STATE,
     REQUESTS,
     STAGE_DURATION,
+    Bulk,
     Distribution,
     Kind,
     Point,
@@ -70,6 +71,24 @@ def test_openmetrics_is_spoken_on_request() -> None:
     families = {family.name: family for family in parse_openmetrics(body.decode())}  # type: ignore[no-untyped-call]
     assert families["penstock_requests"].type == "counter"
     assert families["penstock_stage_duration_seconds"].type == "histogram"
+
+
+def test_many_at_a_time_are_as_one_by_one() -> None:
+    labels = (("m", "1", 'a"b\\c\nd'), ("m", "1", "b"))
+    exposition = Exposition(lambda: [Bulk(MODEL_STATE, labels, next(values))])
+    values = iter([[1.0, 0.0], [float("inf"), float("nan")]])
+    one_by_one = [Point(MODEL_STATE, one, 0.0) for one in labels]
+    body = b""
+    for _ in range(2):
+        body, _ = exposition.render()
+        assert set(text_samples(one_by_one)) == {
+            (sample.name, frozenset(sample.labels.items()))
+            for family in parse_text(body.decode())
+            for sample in family.samples
+        }
+    assert b" +Inf\n" in body
+    assert b" NaN\n" in body
+    assert next(iter(text_samples(one_by_one)))[0] == "penstock_model_state"
 
 
 def test_nothing_is_kept_between_scrapes() -> None:

@@ -1,0 +1,125 @@
+"""A real Prometheus over two gateways: from their sums the rules compute what one gateway with all the rows says."""
+
+import json
+import subprocess
+import time
+import urllib.parse
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests import harness
+from tests.harness import Server, call, wait_until
+from tests.integration.control.watch import free_port
+from tests.integration.traffic.drive import FEATURES, GOOD, models
+from tests.integration.traffic.test_monitor import csv
+
+RULES = Path(__file__).parents[3] / "deploy" / "prometheus"
+
+
+@contextmanager
+def prometheus(folder: Path, servers: list[Server]) -> Iterator[str]:
+    """The Debian package's, with the rules of this repository at a pace for tests."""
+    rules = folder / "rules.yml"
+    rules.write_text((RULES / "rules.yml").read_text().replace("interval: 15s", "interval: 1s"))
+    config, port = folder / "prometheus.yml", free_port()
+    targets = ", ".join(f"'{server.ops}'" for server in servers)
+    config.write_text(
+        f"global: {{scrape_interval: 1s}}\nrule_files: ['{rules}']\n"
+        f"scrape_configs: [{{job_name: penstock, static_configs: [{{targets: [{targets}]}}]}}]\n"
+    )
+    address = f"127.0.0.1:{port}"
+    command = ["prometheus", f"--config.file={config}", f"--storage.tsdb.path={folder / 'tsdb'}"]
+    with (folder / "prometheus.log").open("wb") as log:
+        process = subprocess.Popen([*command, f"--web.listen-address={address}"], stderr=log)
+    try:
+        yield address
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def asked(address: str, query: str) -> dict[tuple[str, ...], float]:
+    """What a query gives, by model, version and feature or output."""
+    path = "/api/v1/query?" + urllib.parse.urlencode({"query": query})
+    try:
+        answer = call(address, "GET", path)
+    except OSError:
+        return {}
+    if answer.status != 200:
+        return {}
+    found: dict[tuple[str, ...], float] = {}
+    for one in answer.json()["data"]["result"]:
+        labels = one["metric"]
+        name = labels.get("feature", labels.get("output", ""))
+        found[labels.get("model", ""), labels.get("version", ""), name] = float(one["value"][1])
+    return found
+
+
+def send(server: Server, numbers: Any) -> None:
+    connection = HTTPConnection(server.http, timeout=20)
+    for start in range(0, len(numbers), 50):
+        part = numbers[start : start + 50]
+        tensor = {"name": "x", "shape": list(part.shape), "datatype": "FP32", "data": part.ravel().tolist()}
+        connection.request("POST", f"/v2/models/m/versions/{GOOD}/infer", json.dumps({"inputs": [tensor]}))
+        assert connection.getresponse().read()
+    connection.close()
+
+
+def watched(server: Server) -> dict[str, Any]:
+    found: dict[str, Any] = server.admin("GET", f"/admin/v1/models/m/monitor?version={GOOD}").json()
+    return found
+
+
+def test_the_rules_compute_of_two_gateways_what_one_says(tmp_path: Path) -> None:
+    generator = np.random.default_rng(4)
+    first, second = generator.normal(size=(1500, FEATURES)), generator.normal(0.4, 1.3, size=(900, FEATURES))
+    with ExitStack() as stack:
+        servers = []
+        for number in range(3):
+            room = tmp_path / str(number)
+            room.mkdir()
+            one = stack.enter_context(harness.running(models(room / "models"), room, "--workers", "1"))
+            made = call(one.ops, "PUT", f"/admin/v1/models/m/versions/{GOOD}/reference", csv())
+            assert made.status == 201, made
+            servers.append(one)
+        wait_until(lambda: all(watched(one)["reference"] for one in servers), 10, "the references")
+        address = stack.enter_context(prometheus(tmp_path, servers[:2]))
+        wait_until(lambda: bool(asked(address, "penstock:feature:rows5m")), 30, "the first scrape")
+        send(servers[0], first)
+        send(servers[1], second)
+        send(servers[2], np.concatenate([first, second]))
+        wait_until(lambda: watched(servers[2])["rows"]["counted"] == 2400, 10, "all rows")
+        rows = "penstock:feature:rows5m"
+        wait_until(lambda: asked(address, rows).get(("m", GOOD, "x[0]")) == 2400, 20, "all rows in Prometheus")
+        time.sleep(2.5)  # every rule has run once more
+        document = watched(servers[2])
+        for kind, side in (("feature", document["features"]), ("output", document["outputs"])):
+            psi, ks = asked(address, f"penstock:{kind}:psi5m"), asked(address, f"penstock:{kind}:ks5m")
+            tvd, hellinger = asked(address, f"penstock:{kind}:tvd5m"), asked(address, f"penstock:{kind}:hellinger5m")
+            for one in side:
+                key = ("m", GOOD, one["name"])
+                assert psi[key] == pytest.approx(one["psi"], abs=1e-6), one["name"]
+                assert hellinger[key] == pytest.approx(one["hellinger"], abs=2e-6)
+                assert ks[key] == pytest.approx(one["ks"], abs=0.01)  # the gateway's is smoothed
+                assert 0 < tvd[key] < 1
+        send(servers[0], first[:100])  # a rate needs a counter that was there before
+
+        def p99() -> float:
+            return asked(address, "penstock:request_duration_seconds:p99_5m").get(("m", GOOD, ""), 0.0)
+
+        wait_until(lambda: p99() > 0, 20, "quantiles")
+        assert p99() < 10
+
+
+def test_the_rules_are_sound() -> None:
+    done = subprocess.run(
+        ["promtool", "check", "config", str(RULES / "prometheus.yml")], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "22 rules found" in done.stdout
