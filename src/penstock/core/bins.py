@@ -130,9 +130,9 @@ def numeric_bins(name: str, values: Floats, most: int = BINS) -> Bins:
 
 
 def _often(ordered: Floats, most: int) -> list[float]:
-    """Values that make up a bin's share or more, each by itself."""
+    """Values that make up half a bin's share or more, each by itself."""
     values, counts = np.unique(ordered, return_counts=True)
-    return [float(value) for value in values[counts >= len(ordered) / most]]
+    return [float(value) for value in values[counts >= len(ordered) / most / 2]]
 
 
 def categorical_bins(name: str, values: Iterable[Any]) -> Bins:

@@ -24,8 +24,11 @@ PRIOR = 20.0
 DECAY = 0.99
 """What is left of a row's part in the recent picture after one more row."""
 
-FLOOR = 0.01
+FLOOR = 0.004
 """Differences of less than this (in nats a row) are none that matter."""
+
+NEGLIGIBLE_PSI = 0.02
+"""A PSI that would not matter if it were known exactly."""
 
 SMOOTHING = 0.5
 """Rows that every place of the reference is given, so that nothing is impossible."""
@@ -63,7 +66,8 @@ class Panel:
 
     ``references`` are each feature's probabilities, ``forgiven`` each one's nats a row that are no evidence. ``log_m``
     [features] are the logarithms of the e-SR statistics, ``recent`` [features, places] what rows lately looked like,
-    ``since`` [features] the time (the caller's) since when each statistic has been growing.
+    ``since`` [features] the time (the caller's) since when evidence has been gathering: the last at which its running
+    sum (CUSUM) was not above nothing.
     """
 
     def __init__(self, references: Sequence[Counts], forgiven: Sequence[float]) -> None:
@@ -85,6 +89,7 @@ class Panel:
         self.log_m = np.full(len(self._shares), -math.inf)
         self.recent = np.zeros(self._shares.shape)
         self.since = np.zeros(len(self._shares))
+        self._risen = np.zeros(len(self._shares))
 
     def batch(self, counts: Sequence[ArrayLike]) -> Counts:
         """Each feature's counts as the matrix that ``watch`` takes."""
@@ -111,7 +116,8 @@ class Panel:
         gain = likelihood - (worth * self._logs).sum(axis=1) - self._forgiven * weight
         log_rows = np.log(np.maximum(rows, 1.0))
         log_m = np.logaddexp(self.log_m, log_rows) + gain
-        fresh = seen & ((log_m <= log_rows) | np.isneginf(self.log_m))  # as if it began with this batch
+        fresh = seen & (self._risen <= 0)
+        self._risen = np.where(seen, np.maximum(self._risen + gain, 0.0), self._risen)
         kept = DECAY**weight
         share = (1 - kept) / ((1 - DECAY) * np.maximum(weight, 1e-9))
         self.recent = self.recent * kept[:, None] + worth * share[:, None]
@@ -147,7 +153,12 @@ class Panel:
     def kept(self) -> dict[str, list[Any]]:
         """The evidence as JSON values."""
         finite = np.where(np.isfinite(self.log_m), self.log_m, -1e9)
-        return {"log_m": finite.tolist(), "recent": self.recent.tolist(), "since": self.since.tolist()}
+        return {
+            "log_m": finite.tolist(),
+            "recent": self.recent.tolist(),
+            "since": self.since.tolist(),
+            "risen": self._risen.tolist(),
+        }
 
     def take_up(self, kept: Mapping[str, Any]) -> None:
         """Go on with the evidence of ``kept``, if it is of as many features and places."""
@@ -155,6 +166,7 @@ class Panel:
         if log_m.shape == self.log_m.shape and recent.shape == self.recent.shape:
             self.log_m = np.where(log_m <= -1e8, -math.inf, log_m)
             self.recent, self.since = recent, np.asarray(kept["since"], float)
+            self._risen = np.asarray(kept["risen"], float)
 
 
 _STIRLING = (1 / 12, -1 / 360, 1 / 1260)
@@ -229,7 +241,7 @@ def scores(
     middle = (p + r) / 2
     js = float((p * np.log(p / middle)).sum() + (r * np.log(r / middle)).sum()) / 2
     used = int(((counted > 0) | (np.asarray(reference) > 0)).sum())
-    threshold = chi_square_quantile(max(1, used - 1)) * (1 / rows + 1 / m) + 2 * FLOOR
+    threshold = chi_square_quantile(max(1, used - 1)) * (1 / rows + 1 / m) + NEGLIGIBLE_PSI
     change = p - r
     order = np.argsort(-np.abs(change))[:3]
     return Scores(

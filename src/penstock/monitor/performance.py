@@ -224,10 +224,10 @@ class _Metrics:
             made = {"accuracy": metrics.Accuracy, "macro_f1": metrics.MacroF1, "log_loss": metrics.CrossEntropy}
         for name, make in made.items():
             self._all[name] = make()
-            self._windows[name] = utils.Rolling(make(), window_size=WINDOW)
+            self._windows[name] = utils.Rolling(make, window_size=WINDOW)
         if task == CLASSIFICATION:
             self._all["f1"] = metrics.F1(pos_val=1.0)
-            self._windows["f1"] = utils.Rolling(metrics.F1(pos_val=1.0), window_size=WINDOW)
+            self._windows["f1"] = utils.Rolling(metrics.F1, window_size=WINDOW, pos_val=1.0)
             self._all["roc_auc"] = metrics.ROCAUC(n_thresholds=THRESHOLDS)
             self._windows["roc_auc"] = metrics.RollingROCAUC(window_size=WINDOW)
         self._classes: set[float] = set()

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penstock.core.drift import (
-    LEAST_ROWS,
     Panel,
     Scores,
     Standing,
@@ -102,7 +101,7 @@ class VersionMonitor:
         budget = self.policy.budget
         turns = self._judge(budget / DRIFT_SHARE) + self._judge_quality(budget / QUALITY_SHARE)
         if len(self._slices):
-            more = self._slices.look(counted, last, thinning, now, budget / SLICES_SHARE)
+            more = self._slices.look((counted, last, self._window[0][1]), thinning, now, budget / SLICES_SHARE)
             self.alarms += any(turn.begins for turn in more)
             turns += more
         return turns
@@ -130,7 +129,7 @@ class VersionMonitor:
 
     def _judge(self, budget: float) -> list[Turn]:
         panel = self._drift
-        alarmed, log_m, since = set(panel.alarm(budget)), panel.log_m.copy(), panel.since.copy()
+        alarmed, log_m, since, recent = set(panel.alarm(budget)), panel.log_m, panel.since, panel.recent
         if alarmed:
             self.alarms += 1
             panel.restart()
@@ -145,13 +144,13 @@ class VersionMonitor:
             if (before.state is State.DRIFT) != (after.state is State.DRIFT):
                 told = {**self._shown(index), "log_e": round(float(log_m[index]), 3)}
                 if after.state is State.DRIFT:
-                    told["cause"] = self._cause(index, after.since)
+                    told["cause"] = self._cause(index, recent[index])
                 turns.append(Turn(DRIFT, feature.bins.name, after.state is State.DRIFT, told))
         return turns
 
     def _judge_quality(self, budget: float) -> list[Turn]:
         panel = self._quality
-        alarmed, log_m, since = set(panel.alarm(budget)), panel.log_m.copy(), panel.since.copy()
+        alarmed, log_m, since, lately = set(panel.alarm(budget)), panel.log_m, panel.since, panel.recent
         if alarmed:
             self.alarms += 1
             panel.restart()
@@ -159,7 +158,7 @@ class VersionMonitor:
         for index, feature in enumerate(self.reference.inputs):
             before = self._soundness[index]
             usual = sorted_out(feature, feature.counts)
-            recent = sorted_out(feature, self._between(index, float(since[index])))
+            recent = lately[index]
             worst = _risen(usual, recent)
             wrong = index in alarmed and worst > 0
             violated = before.state is State.DRIFT and not wrong
@@ -177,32 +176,26 @@ class VersionMonitor:
                     "log_e": round(float(log_m[index]), 3),
                     "rates": rates(recent if wrong else sorted_out(feature, self._counts(index))),
                     "reference_rates": rates(usual),
-                    "rows": int(sum(recent)),
+                    "rows": round(float(recent.sum())),
                     "rows_between_false_alarms": self.policy.budget,
                 }
                 turns.append(Turn(QUALITY, feature.bins.name, after.state is State.DRIFT, told))
         return turns
 
-    def _cause(self, index: int, since: float) -> str:
-        """Whether a drift lies in values that are not sound alone: then a feed is broken, and the world as it was."""
+    def _cause(self, index: int, recent: NDArray[np.float64]) -> str:
+        """Whether a drift lies in values that are not sound alone, by what rows lately looked like: then a feed is
+        broken, and the world as it was."""
         feature = self._features[index]
         if index >= len(self.reference.inputs):
             return CHANGED_WORLD
-        counts = self._between(index, since)
+        counts = recent[: feature.bins.width]
         if not _risen(sorted_out(feature, feature.counts), sorted_out(feature, counts)):
             return CHANGED_WORLD
         inner = np.zeros(feature.bins.width, bool)
         inner[feature.bins.inner] = True
         sound = np.where(inner, counts, 0)
         found = scores(np.where(inner, feature.counts, 0).tolist(), sound.tolist())
-        return BROKEN_FEED if found.rows < LEAST_ROWS or found.calm else CHANGED_WORLD
-
-    def _between(self, index: int, since: float) -> list[int]:
-        """What was counted of a feature since about then."""
-        earlier = [counted for at, counted in self._window if at <= since]
-        base = earlier[-1] if earlier else self._window[0][1]
-        counts: list[int] = np.subtract(self._last.counts[index], base.counts[index]).tolist()
-        return counts if sum(counts) else self._counts(index)
+        return BROKEN_FEED if found.rows < FEW_SOUND or found.calm else CHANGED_WORLD
 
     def _counts(self, index: int) -> list[int]:
         counts: list[int] = np.subtract(self._last.counts[index], self._window[0][1].counts[index]).tolist()
@@ -384,11 +377,12 @@ class _Slices:
         difference = [after - before for after, before in zip(now.slices, base.slices, strict=True)]
         return [column for key, value in self._cells for column in self._columns(difference[key][value])]
 
-    def look(self, counted: Counted, last: Counted, thinning: float, now: float, budget: float) -> list[Turn]:
-        """Take what has been counted so far; what has changed by it."""
-        fresh = self._counts(counted, last)
+    def look(self, counted: tuple[Counted, Counted, Counted], thinning: float, now: float, budget: float) -> list[Turn]:
+        """Take what has been counted so far, until the last look, and where the window begins; what has changed."""
+        after, last, base = counted
+        fresh = self._counts(after, last)
         self._panel.watch(self._panel.batch(fresh), thinning, now)
-        alarmed, since, log_m = self._panel.alarm(budget), self._panel.since.copy(), self._panel.log_m.copy()
+        alarmed, since, log_m = self._panel.alarm(budget), self._panel.since, self._panel.log_m
         turns = []
         for index in alarmed:
             if index not in self._drifting:
@@ -401,11 +395,12 @@ class _Slices:
             self._drifting[index] = Standing(State.DRIFT, 0, float(since[index]))
         if alarmed:
             self._panel.restart()
-        for index in [one for one in self._drifting if one not in alarmed]:
-            found = scores(self._usual[index], fresh[index].tolist())
-            after = judged(self._drifting[index], found.rows, found, False, 0.0)
-            self._drifting[index] = after
-            if after.state is not State.DRIFT:
+        calming = [one for one in self._drifting if one not in alarmed]
+        window = self._counts(after, base) if calming else []
+        for index in calming:
+            found = scores(self._usual[index], window[index].tolist())
+            standing = self._drifting[index] = judged(self._drifting[index], found.rows, found, False, 0.0)
+            if standing.state is not State.DRIFT:
                 del self._drifting[index]
                 turns.append(Turn(SLICE, self._name(index), False, {"slice": self._told(index)}))
         return turns
@@ -458,6 +453,9 @@ def _risen(usual: NDArray[np.float64], recent: NDArray[np.float64]) -> int:
     worst = int(above.argmax())
     return worst if above[worst] > RISEN else 0
 
+
+FEW_SOUND = 10
+"""Sound rows among the recent ones below which nothing can be said of them."""
 
 RISEN = 4.0
 """Standard deviations that a rate has to be above its usual one to be called risen."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pyarrow import parquet
 
 from tests import harness
 from tests.harness import Server, call, wait_until
@@ -172,3 +173,87 @@ def test_a_push_brings_its_training_data(tmp_path: Path) -> None:
         )
         assert again.returncode == 0, again.stderr
         assert json.loads(again.stdout)["reference"]["rows"] == 400
+
+
+def feedback(server: Server, *told: dict[str, Any]) -> tuple[int, int]:
+    reply = server.rest("POST", "/v2/models/m/feedback", {"feedback": list(told)})
+    assert reply.status == 202, reply
+    found = reply.json()
+    return found["accepted"], found["unmatched"]
+
+
+def answer(server: Server, call_id: str, rows: int = 1) -> int:
+    """The class of the first row of a request with this id."""
+    numbers = np.random.default_rng(len(call_id)).normal(size=(rows, FEATURES))
+    tensor = {"name": "x", "shape": [rows, FEATURES], "datatype": "FP32", "data": numbers.ravel().tolist()}
+    path = f"/v2/models/m/versions/{GOOD}/infer"
+    reply = server.rest("POST", path, {"id": call_id, "inputs": [tensor]})
+    assert reply.status == 200, reply
+    data = reply.json()["outputs"][0]["data"]
+    return int(np.argmax(data[: len(data) // rows]))
+
+
+def test_labels_outlive_every_process(tmp_path: Path) -> None:
+    folder = models(tmp_path / "models")
+    first = harness.launch(folder, tmp_path, "--workers", "2")
+    try:
+        truth = {f"r{number}": answer(first, f"r{number}") for number in range(40)}
+        told = [{"id": one, "label": label} for one, label in truth.items()]
+        assert feedback(first, *told[:20], {"id": "nobody", "label": 1}) == (21, 1)
+        assert feedback(first, told[0]) == (1, 0)
+        assert show(first, GOOD)["performance"]["outcomes"] == {"joined": 20, "doubled": 1}
+        answer(first, "batch", rows=3)
+        assert feedback(first, {"id": "batch", "label": [0, None, 1]}) == (1, 0)
+        assert metric(first, "penstock_labels_total", version=GOOD, outcome="joined") == 22
+    finally:
+        first.kill()
+    with harness.running(folder, tmp_path, "--workers", "1") as second:
+        wrong = {"id": "r39", "label": 1 - truth["r39"], "timestamp": "2999-01-01T00:00:00Z"}
+        assert feedback(second, *told[20:39], {"id": "batch", "label": [0, 1]}, told[0], wrong) == (22, 1)
+        performance = show(second, GOOD)["performance"]
+        assert performance["labels"] == 22 + 19 + 1
+        assert performance["outcomes"] == {"joined": 20, "doubled": 2, "late": 1}
+        assert performance["task"] == "classification"
+        assert performance["windowed"]["accuracy"] > 0.9
+
+
+def test_bad_feedback_is_refused(server: Server) -> None:
+    for one in ({"id": "a"}, {"id": "a", "label": {}}, {"id": "a", "label": 1, "timestamp": "soon"}, {"label": 1}):
+        assert server.rest("POST", "/v2/models/m/feedback", {"feedback": [one]}).status == 400
+
+
+def test_requests_are_captured_where_a_policy_asks_for_it(tmp_path: Path) -> None:
+    policy = {"capture": {"sample": 1.0, "mask": ["x[1]"]}}
+    with harness.running(models(tmp_path / "models"), tmp_path, "--workers", "1") as running:
+        answer(running, "before")
+        assert running.admin("PUT", "/admin/v1/models/m/policy", policy).status == 200
+        ids = (f"after {number}" for number in range(1000))
+
+        def captured() -> int:
+            answer(running, next(ids))
+            return int(show(running, GOOD)["capture"]["captured"])
+
+        wait_until(lambda: captured() > 1, 10, "the first captured requests")
+        last = f"{next(ids)}"
+        answer(running, last)
+        assert feedback(running, {"id": last, "label": 1}) == (1, 0)
+        table = tmp_path / "rows.parquet"
+        done = harness.run_command("capture", f"m:{GOOD}", "-o", str(table), room=tmp_path)
+        assert done.returncode == 0, done.stderr
+        rows = parquet.read_table(table).to_pylist()
+        assert rows[-1]["id"] == last
+        assert "before" not in {one["id"] for one in rows}
+        assert all(len(one["x"]) == FEATURES and np.isnan(one["x"][1]) for one in rows)
+        assert [one["label"] for one in rows].count(1.0) == 1
+        assert metric(running, "penstock_captured_requests_total", version=GOOD) == len(rows)
+        missing = harness.run_command("capture", "m:99", "-o", str(table), room=tmp_path)
+        assert missing.returncode == 3
+        assert harness.run_command("capture", "m", "-o", str(table), room=tmp_path).returncode == 2
+
+
+def test_the_monitor_tests_itself(tmp_path: Path) -> None:
+    done = harness.run_command("monitor", "--self-test", "--streams", "2", "--json", room=tmp_path, seconds=120)
+    assert done.returncode == 0, done.stdout
+    found = json.loads(done.stdout)
+    assert [one["holds"] for one in found] == [True] * 6
+    assert harness.run_command("monitor", room=tmp_path).returncode == 2

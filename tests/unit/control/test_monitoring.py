@@ -1,22 +1,26 @@
 """The monitor's loop over a real database and words in memory: references, learning, drift, policies, restarts."""
 
 import asyncio
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from penstock.control.labels import LabelCounts
 from penstock.control.messages import rows_out
 from penstock.control.monitoring import LEARNING_S, Monitoring
 from penstock.core.desired import Desired, ModelSpec, VersionSpec, WatchSpec
 from penstock.core.errors import InvalidInput, NotFound, NotReady
 from penstock.core.signature import TensorSpec
 from penstock.core.tensors import Tensor
+from penstock.monitor.answers import ANSWERS, AnswerWriter, Told, answers_of
 from penstock.monitor.columns import input_columns, joined, output_columns
 from penstock.monitor.counters import REGION_WORDS, Words
 from penstock.monitor.reference import Reference, build, reference_in, reference_out
-from penstock.monitor.rows import RowCounter
+from penstock.monitor.rows import Layout, RowCounter
+from penstock.monitor.verdicts import Turn
 from penstock.registry.monitored import MonitorStore
 from penstock.registry.records import Document
 from penstock.telemetry.metrics import Bulk, Point
@@ -310,3 +314,221 @@ def test_what_is_not_there(watcher: Watcher) -> None:
     assert set(every) == {"1", "2", "3"}
     assert every["1"]["reference"] is None
     assert every["1"]["latency"]["count"] == 0
+
+
+# Quality, slices, evidence that outlives its process.
+
+MIXED = (
+    input_columns([TensorSpec("x", "FP32", (-1, 2)), TensorSpec("shop", "BYTES", (-1, 1))], True),
+    output_columns([TensorSpec("y", "FP32", (-1, 2))], True),
+)
+MIXED_NAMES = [[*side.numbers, *side.labels] for side in MIXED]
+
+
+def mixed(
+    generator: np.random.Generator, rows: int, shift: float = 0.0, missing: float = 0.0, stuck: float = 0.0
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Rows of two shops; a tenth of the second number is zero; in the second shop the first number may shift."""
+    x = generator.normal(size=(rows, 2))
+    x[generator.random(rows) < 0.1 + stuck, 1] = 0.0
+    shops = generator.choice(np.array(["north", "south"], object), (rows, 1), p=[0.8, 0.2])
+    x[shops[:, 0] == "south", 0] += shift
+    x[generator.random(rows) < missing, 0] = np.nan
+    p = generator.uniform(size=rows)
+    return [Tensor("x", "FP32", x.astype("<f4")), Tensor("shop", "BYTES", shops)], [
+        Tensor("y", "FP32", np.stack([1 - p, p], axis=1).astype("<f4"))
+    ]
+
+
+class Shops:
+    """A watcher of such rows."""
+
+    def __init__(self, watcher: Watcher, slices: tuple[str, ...] = ()) -> None:
+        self.watcher = watcher
+        self.generator = np.random.default_rng(7)
+        inputs, outputs = mixed(self.generator, 20_000)
+        given, answered = MIXED[0](inputs), MIXED[1](outputs)
+        assert given is not None
+        self.reference = build((MIXED_NAMES[0], MIXED_NAMES[1]), given, answered, "training")
+        policy = {"monitor": {"window_seconds": 60, "slices": list(slices)}}
+        asyncio.run(watcher.monitoring.set_policy("m", policy, ME))
+        watcher.give(self.reference)
+        self.send(100)
+
+    def send(self, rows: int, **odd: float) -> list[Turn]:
+        watch = self.watcher.watch()
+        for words in self.watcher.fleet.regions(watch.offset, watch.size):
+            counter = RowCounter(self.reference, words, MIXED, 1.0, watch.keys)
+            counter.count([mixed(self.generator, rows // 2, **odd)])
+        self.watcher.world.clock.now += 1
+        return [turn for _, turn in self.watcher.monitoring.look()]
+
+    def until(self, wanted: tuple[str, str, bool], looks: int, **odd: float) -> Turn:
+        for _ in range(looks):
+            for turn in self.send(40, **odd):
+                if (turn.about, turn.feature, turn.begins) == wanted:
+                    return turn
+        raise AssertionError(wanted)
+
+
+def test_a_broken_feed_is_told_from_a_changed_world(watcher: Watcher) -> None:
+    shops = Shops(watcher)
+    for _ in range(20):
+        assert shops.send(40) == []
+    found: dict[tuple[str, str], Turn] = {}
+    for _ in range(12):
+        found |= {(turn.about, turn.feature): turn for turn in shops.send(40, missing=0.4)}
+    broken = found["quality", "x[0]"].evidence
+    assert broken["kind"] == "missing"
+    assert broken["rates"]["missing"] > 0.05  # of the last hundred rows or so, most of them sound yet
+    assert broken["reference_rates"]["missing"] == 0
+    assert found["drift", "x[0]"].evidence["cause"] == "broken feed"
+    quality = watcher.show()["quality"]
+    assert (quality["state"], [one["name"] for one in quality["violated"]]) == ("violated", ["x[0]"])
+    shops.until(("quality", "x[0]", False), 300)
+    assert watcher.show()["quality"]["state"] == "ok"
+
+
+def test_a_changed_world_is_told_as_such(watcher: Watcher) -> None:
+    reference = trained()
+    watcher.give(reference)
+    for _ in range(20):
+        watcher.send(reference, 40)
+    turns = []
+    watch = watcher.watch()
+    for _ in range(12):
+        for words in watcher.fleet.regions(watch.offset, watch.size):
+            RowCounter(reference, words, COLUMNS, 1.0).count([exchange(watcher.generator, 20, 1.5)])
+        watcher.world.clock.now += 1
+        turns += [turn for _, turn in watcher.monitoring.look() if turn.about == "drift"]
+    assert next(turn for turn in turns if turn.feature == "x[0]").evidence["cause"] == "changed world"
+
+
+def test_a_constant_at_a_wrong_rate_is_a_violation(watcher: Watcher) -> None:
+    shops = Shops(watcher)
+    turn = shops.until(("quality", "x[1]", True), 30, stuck=0.5)
+    assert turn.evidence["kind"] == "constant"
+    assert turn.evidence["reference_rates"]["constant"] == pytest.approx(0.1, abs=0.02)
+    assert watcher.show()["quality"]["violations"]["constant"] > 0
+
+
+def test_a_drift_in_one_slice_is_found_there(watcher: Watcher) -> None:
+    shops = Shops(watcher, ("shop",))
+    assert watcher.watch().keys == ("shop",)
+    for _ in range(20):
+        assert shops.send(40) == []
+    turn = shops.until(("slice", "x[0] where shop is south", True), 40, shift=2.0)
+    assert turn.evidence["slice"] == {"shop": "south"}
+    slices = watcher.show()["slices"]["shop"]
+    assert (slices["south"]["state"], slices["north"]["state"]) == ("drift", "ok")
+    assert [one["name"] for one in slices["south"]["drifting"]] == ["x[0]"]
+    assert slices["north"]["rows"] > 2 * slices["south"]["rows"]
+    shops.until(("slice", "x[0] where shop is south", False), 400)
+
+
+def test_the_words_of_a_version_change_with_its_slices(watcher: Watcher) -> None:
+    shops = Shops(watcher)
+    plain = watcher.watch()
+    asyncio.run(watcher.monitoring.set_policy("m", {"monitor": {"slices": ["shop", "nothing"]}}, ME))
+    sliced = watcher.watch()
+    assert sliced.size > plain.size
+    assert sliced.offset >= plain.offset + plain.size
+    watcher.open()
+    assert watcher.watch() == sliced
+    assert Layout.of(shops.reference, sliced.keys).size == sliced.size
+
+
+def test_evidence_outlives_the_process_that_has_it(watcher: Watcher) -> None:
+    reference = trained()
+    watcher.give(reference)
+    watcher.send(reference, 40)
+    for _ in range(12):
+        watcher.send(reference, 40, shift=1.0)
+    before = watcher.show()
+    watcher.monitoring.close()
+    watcher.open()
+    watcher.monitoring.look()
+    after = watcher.show()
+    assert after["alarms"] == before["alarms"] >= 1
+    assert [one["state"] for one in after["features"]] == [one["state"] for one in before["features"]]
+    assert [one["log_e"] for one in after["features"]] == [one["log_e"] for one in before["features"]]
+
+
+# Labels.
+
+
+def remember(watcher: Watcher, ids: list[str], chances: list[float], version: str = "1") -> None:
+    p = np.array(chances, "<f4")
+    found = answers_of([Tensor("y", "FP32", np.stack([1 - p, p], axis=1))])
+    assert found is not None
+    AnswerWriter(watcher.folder / ANSWERS, "m", version).add(ids, [1] * len(ids), found)
+
+
+def take(watcher: Watcher, *told: Told) -> int:
+    return asyncio.run(watcher.monitoring.labels.take("m", told))
+
+
+def test_labels_are_joined_counted_and_known_after_a_restart(watcher: Watcher) -> None:
+    watcher.world.clock.now = time.time()
+    remember(watcher, ["a", "b", "c"], [0.9, 0.8, 0.1])
+    assert take(watcher, Told("a", 1), Told("b", 0), Told("nobody", 1), Told("c", reward=0.5)) == 1
+    assert take(watcher, Told("a", 1)) == 0
+    labels = watcher.monitoring.labels
+    assert labels.counts("m", "1") == LabelCounts(1, 1, 1, 0.5, 0.25)
+    told = watcher.show()["performance"]
+    assert (told["labels"], told["accuracy"], told["outcomes"]) == (2, 0.5, {"joined": 2, "doubled": 1})
+    readings = {(one.metric.name, one.labels): one.value for one in labels.readings() if isinstance(one, Point)}
+    assert readings["labels_total", ("m", "", "unknown")] == 1
+    assert readings["performance_ratio", ("m", "1", "accuracy")] == 0.5
+    watcher.monitoring.close()
+    watcher.open()
+    assert watcher.monitoring.labels.counts("m", "1") == LabelCounts(1, 1, 1, 0.5, 0.25)
+    assert take(watcher, Told("c", 0)) == 0
+    told = watcher.show()["performance"]
+    assert (told["labels"], told["accuracy"]) == (3, pytest.approx(2 / 3))
+
+
+def test_labels_that_come_too_late_are_told_apart(watcher: Watcher) -> None:
+    remember(watcher, ["a"], [0.9])
+    asyncio.run(watcher.monitoring.set_policy("m", {"monitor": {"label_horizon_seconds": 60}}, ME))
+    watcher.world.clock.now = time.time() + 61
+    assert take(watcher, Told("a", 1)) == 1
+    assert watcher.show()["performance"]["outcomes"] == {"late": 1}
+
+
+def test_an_answer_that_is_about_to_be_written_down_is_waited_for(watcher: Watcher) -> None:
+    async def both() -> int:
+        asyncio.get_running_loop().call_later(0.01, remember, watcher, ["a"], [0.9])
+        return await watcher.monitoring.labels.take("m", [Told("a", 1)])
+
+    watcher.world.clock.now = time.time()
+    assert asyncio.run(both()) == 0
+
+
+def test_a_fall_of_performance_is_told(watcher: Watcher) -> None:
+    watcher.world.clock.now = time.time()
+    generator = np.random.default_rng(3)
+
+    def send(start: int, rows: int, flipped: float) -> None:
+        chances = generator.beta(1.2, 1.2, rows)
+        came = (generator.random(rows) < chances) ^ (generator.random(rows) < flipped)
+        ids = [f"r{start + index}" for index in range(rows)]
+        remember(watcher, ids, chances.tolist())
+        told = [Told(one, bool(label)) for one, label in zip(ids, came, strict=True)]
+        assert asyncio.run(_taken(watcher, told)) == 0
+
+    send(0, 1000, 0.0)
+    send(1000, 600, 0.5)
+    events = watcher.world.traffic.events("m", None, 100)
+    kinds = [one["type"].removeprefix("io.penstock.") for one in events]
+    assert kinds.count("performance.degraded.v1") == 2
+    fallen = next(one for one in events if one["data"].get("what") == "errors")
+    assert fallen["subject"] == "models/m/versions/1"
+    assert fallen["data"]["recent_error"] > fallen["data"]["baseline_error"]
+
+
+async def _taken(watcher: Watcher, told: list[Told]) -> int:
+    unknown = await watcher.monitoring.labels.take("m", told)
+    for _ in range(20):
+        await asyncio.sleep(0.01)  # events are written on a thread
+    return unknown

@@ -1,0 +1,109 @@
+"""Performance without labels: right where probabilities are calibrated, and evidence where they are not."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from penstock.core.estimates import Gap, calibration_error, chances_of, estimate
+
+BINS = 50
+
+
+def binary(rows: int, seed: int, worth: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities of the second class, and what came true: probabilities are ``worth`` of their logit."""
+    generator = np.random.default_rng(seed)
+    p = generator.beta(1.5, 2.0, rows)
+    true = 1 / (1 + np.exp(-worth * np.log(p / (1 - p))))
+    return p, generator.random(rows) < true
+
+
+def counted(p: np.ndarray) -> list[int]:
+    counts: list[int] = np.bincount((p * BINS).astype(int).clip(max=BINS - 1), minlength=BINS).tolist()
+    return counts
+
+
+def test_calibrated_probabilities_tell_accuracy_f1_and_area() -> None:
+    p, came = binary(200_000, 1)
+    found = estimate(2, counted(p), chances_of(counted(p)))
+    assert found is not None
+    right = (p >= 0.5) == came
+    assert found.accuracy == pytest.approx(right.mean(), abs=0.005)
+    assert found.low < right.mean() < found.high
+    hits = ((p >= 0.5) & came).sum()
+    assert found.precision == pytest.approx(hits / (p >= 0.5).sum(), abs=0.01)
+    assert found.recall == pytest.approx(hits / came.sum(), abs=0.01)
+    order = p.argsort().argsort()
+    area = (order[came].sum() - came.sum() * (came.sum() - 1) / 2) / (came.sum() * (~came).sum())
+    assert found.roc_auc == pytest.approx(area, abs=0.005)
+    assert not found.calibrated
+
+
+def test_labels_of_the_reference_put_overconfident_probabilities_right() -> None:
+    p, came = binary(100_000, 2, worth=0.4)
+    bins = (p * BINS).astype(int)
+    came_true = np.bincount(bins, came, BINS).astype(int).tolist()
+    live, truth = binary(20_000, 3, worth=0.4)
+    naive, known = (
+        estimate(2, counted(live), chances) for chances in (chances_of(counted(p)), chances_of(counted(p), came_true))
+    )
+    assert naive is not None
+    assert known is not None
+    realised = ((live >= 0.5) == truth).mean()
+    assert known.calibrated
+    assert known.low < realised < known.high
+    assert naive.accuracy > realised + 0.03
+
+
+def test_of_many_classes_accuracy_is_told() -> None:
+    counts = [0] * BINS
+    counts[-1], counts[25] = 300, 100
+    found = estimate(5, counts, chances_of(counts))
+    assert found is not None
+    assert found.accuracy == pytest.approx((300 * 0.99 + 100 * 0.51) / 400)
+    assert (found.f1, found.roc_auc) == (None, None)
+    assert estimate(5, [0] * BINS, chances_of(counts)) is None
+
+
+@given(st.lists(st.integers(0, 1000), min_size=BINS, max_size=BINS), st.sampled_from([2, 3]))
+def test_estimates_stay_in_their_bounds(counts: list[int], classes: int) -> None:
+    found = estimate(classes, counts, chances_of(counts))
+    if found is None:
+        assert not any(counts)
+        return
+    assert 0 <= found.low <= found.accuracy <= found.high <= 1
+    for value in (found.f1, found.precision, found.recall, found.roc_auc):
+        assert value is None or 0 <= value <= 1
+
+
+def rows_until(worth: float, seed: int, budget: float, most: int) -> int | None:
+    p, came = binary(most, seed, worth)
+    gap = Gap()
+    for number, (chance, second) in enumerate(zip(p, came, strict=True), 1):
+        gap.see(max(chance, 1 - chance), bool((chance >= 0.5) == second))
+        if gap.log_e >= math.log(budget):
+            return number
+    return None
+
+
+def test_a_gap_is_found_where_there_is_one_and_seldom_where_not() -> None:
+    assert all((rows_until(0.2, seed, 1000, 5000) or 9999) < 2000 for seed in range(10))
+    assert sum(rows_until(1.0, seed, 10_000, 1000) is not None for seed in range(40)) <= 10  # four are allowed for
+
+
+def test_the_gap_can_be_restarted() -> None:
+    gap = Gap()
+    assert gap.log_e == -math.inf
+    gap.see(0.9, True)
+    assert math.isfinite(gap.log_e)
+    gap.restart()
+    assert gap.log_e == -math.inf
+
+
+def test_the_calibration_error() -> None:
+    assert calibration_error([], []) is None
+    assert calibration_error([0.9] * 10, [True] * 9 + [False]) == pytest.approx(0.0)
+    assert calibration_error([0.9] * 10, [True] * 5 + [False] * 5) == pytest.approx(0.4)
+    assert calibration_error([1.0, 0.0], [False, True]) == pytest.approx(1.0)

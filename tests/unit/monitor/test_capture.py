@@ -1,0 +1,131 @@
+"""Capture: what is kept is what was there, nothing masked reaches a file, and files stay within their room."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pyarrow import parquet
+
+from penstock.core.errors import NotFound
+from penstock.core.signature import TensorSpec
+from penstock.core.tensors import Tensor
+from penstock.monitor import capture
+from penstock.monitor.answers import AnswerStore, AnswerWriter, Told, answers_of
+from penstock.monitor.capture import CaptureWriter, Seen, captured, export, segments, sweep
+from penstock.monitor.columns import input_columns, output_columns
+
+INPUTS = [TensorSpec("x", "FP32", (-1, 3)), TensorSpec("word", "BYTES", (-1, 1))]
+OUTPUTS = [TensorSpec("p", "FP32", (-1, 2))]
+COLUMNS = input_columns(INPUTS, True), output_columns(OUTPUTS, True)
+TARGET = ("m", "1")
+
+
+class Tally:
+    def __init__(self) -> None:
+        self.sizes: list[int] = []
+        self.lost = 0
+
+    def captured(self, size: int) -> None:
+        self.sizes.append(size)
+
+    def not_captured(self) -> None:
+        self.lost += 1
+
+
+def seen(call_id: str, rows: int = 1, start: float = 0.0) -> Seen:
+    x = (np.arange(rows * 3, dtype="<f4") + start).reshape(rows, 3)
+    word = np.array([[f"w{row}"] for row in range(rows)], object)
+    p = np.tile(np.array([[0.25, 0.75]], "<f4"), (rows, 1))
+    return Seen(call_id, "canary", [Tensor("x", "FP32", x), Tensor("word", "BYTES", word)], [Tensor("p", "FP32", p)])
+
+
+def test_what_is_kept_is_what_was_there(tmp_path: Path) -> None:
+    writer, tally = CaptureWriter(tmp_path, TARGET, COLUMNS, ()), Tally()
+    writer.write([seen("a", 2), seen("b", 1, 100.0)], tally)
+    [path] = segments(tmp_path, *TARGET)
+    assert path.stat().st_size == sum(tally.sizes)
+    first, second = captured(path)
+    assert (first["id"], first["route"], second["id"]) == ("a", "canary", "b")
+    assert first["inputs"]["x"].tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert first["inputs"]["word"].tolist() == [["w0"], ["w1"]]
+    assert first["outputs"]["p"].dtype == np.float32
+    assert second["inputs"]["x"].tolist() == [[100, 101, 102]]
+    with path.open("r+b") as file:
+        file.truncate(path.stat().st_size - 3)  # as while it is being written
+    assert [one["id"] for one in captured(path)] == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("masked", "x", "word"),
+    [
+        (("x[1]",), [0, None, 2], ["w0"]),
+        (("word",), [0, 1, 2], None),
+        (("x", "p"), None, ["w0"]),
+    ],
+)
+def test_what_is_masked_never_reaches_the_file(tmp_path: Path, masked: tuple[str, ...], x: Any, word: Any) -> None:
+    CaptureWriter(tmp_path, TARGET, COLUMNS, masked).write([seen("a")], Tally())
+    [path] = segments(tmp_path, *TARGET)
+    [found] = captured(path)
+    values = found["inputs"].get("x")
+    if x is None:
+        assert values is None
+        assert "p" not in found["outputs"]
+    else:
+        assert [None if np.isnan(one) else one for one in values[0]] == x
+    if word is None:
+        assert b"w0" not in path.read_bytes()
+    else:
+        assert found["inputs"]["word"].tolist() == [word]
+
+
+def test_a_table_of_rows_with_their_labels(tmp_path: Path) -> None:
+    writer, answers = CaptureWriter(tmp_path, TARGET, COLUMNS, ()), AnswerWriter(tmp_path, *TARGET)
+    for call_id, rows in (("a", 2), ("b", 1)):
+        one = seen(call_id, rows)
+        writer.write([one], Tally())
+        told = answers_of(one.outputs)
+        assert told is not None
+        answers.add([call_id], [rows], told)
+    store = AnswerStore(tmp_path)
+    store.take("m", [Told("a", [1, 0])], 0.0, 1e12)
+    assert export(tmp_path, store, TARGET, tmp_path / "rows.parquet") == 3
+    table = parquet.read_table(tmp_path / "rows.parquet").to_pylist()
+    assert [(one["id"], one["row"], one["label"], one["x"], one["word"]) for one in table] == [
+        ("a", 0, 1.0, [0, 1, 2], ["w0"]),
+        ("a", 1, 0.0, [3, 4, 5], ["w1"]),
+        ("b", 0, None, [0, 1, 2], ["w0"]),
+    ]
+    assert table[0]["output:p"] == [0.25, 0.75]
+    with pytest.raises(NotFound):
+        export(tmp_path, store, ("m", "2"), tmp_path / "none.parquet")
+
+
+def test_it_is_bounded_in_every_direction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(capture, "SEGMENT_BYTES", 4096)
+    writer, tally = CaptureWriter(tmp_path, TARGET, COLUMNS, ()), Tally()
+    writer.write([seen(str(number)) for number in range(100)], tally)
+    assert (len(tally.sizes), tally.lost) == (capture.MOST_OF_A_BUNCH, 100 - capture.MOST_OF_A_BUNCH)
+    assert all(path.stat().st_size <= 4096 for path in segments(tmp_path, *TARGET))
+    monkeypatch.setattr(capture, "MOST_BYTES_OF_ONE", 500)
+    writer.write([seen("large", 100)], tally)
+    assert tally.lost == 100 - capture.MOST_OF_A_BUNCH + 1
+    newest = segments(tmp_path, *TARGET)[-1]
+    assert sweep(tmp_path, 9000) <= 9000
+    assert segments(tmp_path, *TARGET)[-1] == newest
+    assert sweep(tmp_path, 0) == 0
+    assert segments(tmp_path, *TARGET) == []
+
+
+def test_a_disk_that_is_full_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer, tally = CaptureWriter(tmp_path, TARGET, COLUMNS, ()), Tally()
+
+    def full(*_: Any) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "write", full)
+    writer.write([seen("a")], tally)
+    assert (tally.sizes, tally.lost) == ([], 1)
+    writer.close()

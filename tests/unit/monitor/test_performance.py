@@ -1,0 +1,134 @@
+"""What labels say of a version: metrics against their definitions, and changes that are found and over again."""
+
+import math
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn import metrics as oracle
+
+from penstock.monitor.answers import CLASS, NUMBER, TEXT, Joined, text_token
+from penstock.monitor.performance import WINDOW, Fall, Performance
+from penstock.monitor.reference import TRAINING, Reference, Sureness
+
+BUDGET = 100_000.0
+NAN = math.nan
+
+
+def binary(rows: int, seed: int, flipped: float = 0.0) -> list[Joined]:
+    """A calibrated model of two classes; a part of the labels is turned round."""
+    generator = np.random.default_rng(seed)
+    p = generator.beta(1.2, 1.2, rows)
+    label = (generator.random(rows) < p) ^ (generator.random(rows) < flipped)
+    return [
+        Joined("1", CLASS, float(one >= 0.5), (1 - one, one, NAN, NAN), float(true), 0.0)
+        for one, true in zip(p.tolist(), label.tolist(), strict=True)
+    ]
+
+
+def taught(rows: list[Joined], reference: Reference | None = None) -> tuple[Performance, list[Fall]]:
+    performance = Performance(reference, BUDGET)
+    return performance, performance.learn(rows)
+
+
+def test_the_metrics_of_two_classes_are_those_of_their_definitions() -> None:
+    rows = binary(3000, 1)
+    document = taught(rows)[0].document()
+    for part, told in ((rows, document["prequential"]), (rows[-WINDOW:], document["windowed"])):
+        truth, answers = [one.label for one in part], [one.answer for one in part]
+        chances = [one.scores[1] for one in part]
+        assert told["accuracy"] == pytest.approx(oracle.accuracy_score(truth, answers))
+        assert told["f1"] == pytest.approx(oracle.f1_score(truth, answers))
+        assert told["macro_f1"] == pytest.approx(oracle.f1_score(truth, answers, average="macro"))
+        assert told["log_loss"] == pytest.approx(oracle.log_loss(truth, chances), rel=1e-3)
+        assert told["roc_auc"] == pytest.approx(oracle.roc_auc_score(truth, chances), abs=0.005)
+    same = np.mean([one.label == other.label for one, other in pairwise(rows)])
+    assert document["prequential"]["last_label_accuracy"] == pytest.approx(same, abs=1e-6)
+    assert document["windowed"]["calibration_error"] < 0.05
+    assert (document["task"], document["labels"]) == ("classification", 3000)
+
+
+def test_the_metrics_of_numbers_are_those_of_their_definitions() -> None:
+    generator = np.random.default_rng(2)
+    truth = generator.normal(3, 2, 2500)
+    answers = truth + generator.normal(0.1, 0.5, 2500)
+    rows = [Joined("1", NUMBER, answer, (NAN,) * 4, label, 0.0) for answer, label in zip(answers, truth, strict=True)]
+    document = taught(rows)[0].document()
+    told = document["windowed"]
+    assert told["mae"] == pytest.approx(oracle.mean_absolute_error(truth[-WINDOW:], answers[-WINDOW:]), abs=1e-5)
+    assert told["rmse"] == pytest.approx(oracle.root_mean_squared_error(truth[-WINDOW:], answers[-WINDOW:]), abs=1e-5)
+    assert told["r2"] == pytest.approx(oracle.r2_score(truth[-WINDOW:], answers[-WINDOW:]), abs=1e-4)
+    assert (document["task"], document["accuracy"]) == ("regression", None)
+    assert document["concept"]["baseline_error"] is None
+
+
+def test_texts_and_their_scores_belong_together() -> None:
+    cat, dog, owl = map(text_token, ("cat", "dog", "owl"))
+    rows = []
+    generator = np.random.default_rng(3)
+    for _ in range(600):
+        scores = generator.dirichlet([1, 1, 1])
+        answer = (cat, dog, owl)[int(scores.argmax())]
+        label = (cat, dog, owl)[generator.choice(3, p=scores)]
+        rows.append(Joined("1", TEXT, answer, (*scores.tolist(), NAN), label, 0.0))
+    told = taught(rows)[0].document()["windowed"]
+    assert 0.6 < told["accuracy"] < 0.75
+    assert 0.5 < told["log_loss"] < 0.9
+    assert "roc_auc" not in told
+    assert told["calibration_error"] < 0.08
+
+
+def test_a_single_probability_is_a_class() -> None:
+    rows = [Joined("1", NUMBER, p, (NAN,) * 4, label, 0.0) for p, label in ((0.9, 1.0), (0.2, 0.0), (0.7, 0.0))]
+    document = taught(rows)[0].document()
+    assert document["task"] == "classification"
+    assert document["windowed"]["accuracy"] == pytest.approx(2 / 3)
+
+
+def events(falls: list[Fall]) -> list[tuple[str, bool]]:
+    return [(fall.what, fall.begins) for fall in falls]
+
+
+def test_a_changed_world_is_found_and_over_again() -> None:
+    performance, falls = taught(binary(3000, 4))
+    assert falls == []
+    falls = performance.learn(binary(500, 5, flipped=0.4))
+    assert set(events(falls)) == {("errors", True), ("gap", True)}
+    errors = next(fall for fall in falls if fall.what == "errors")
+    assert errors.evidence["worse"] is True
+    assert 2900 <= errors.evidence["since_label"] < 3300
+    document = performance.document()
+    assert (document["concept"]["state"], document["gap"]["state"]) == ("drift", "drift")
+    assert document["concept"]["others"]["adwin"]["alarms"] >= 1
+    falls = performance.learn(binary(4000, 6))
+    assert {("errors", False), ("gap", False)} <= set(events(falls))
+    assert performance.document()["concept"]["state"] == "ok"
+
+
+def test_the_references_errors_are_the_measure_where_it_has_some() -> None:
+    performance = taught(binary(400, 7), Reference(TRAINING, 10_000, (), (), errors=(500, 9500)))[0]
+    concept = performance.document()["concept"]
+    assert (concept["state"], concept["baseline_rows"], concept["baseline_error"]) == ("drift", 10_000, 0.05)
+
+
+def test_the_references_calibration_is_the_measure_where_it_has_some() -> None:
+    rows = [Joined("1", CLASS, 1.0, (0.05, 0.95, NAN, NAN), float(number % 2), 0.0) for number in range(400)]
+    assert ("gap", True) in events(taught(rows)[1])  # sure, and wrong half of the time
+    counts = [0] * 50
+    counts[47] = 10_000
+    came = [count // 2 for count in counts]
+    known = Reference(TRAINING, 10_000, (), (), sureness=Sureness(2, tuple(counts), tuple(came)), errors=(5000, 5000))
+    performance, falls = taught(rows, known)
+    assert falls == []  # which is what the training data had shown
+    assert performance.document()["gap"]["estimated"] == pytest.approx(0.5, abs=0.01)
+
+
+@pytest.mark.parametrize("answer", [NAN, math.inf])
+def test_one_bad_number_blinds_nothing(answer: float) -> None:
+    rows: list[Any] = binary(1500, 8)
+    bad = Joined("1", NUMBER, answer, (NAN,) * 4, 1.0, 0.0)
+    performance, _ = taught([*rows[:1000], bad, *rows[1000:]])
+    assert performance.document()["labels"] == 1500
+    assert math.isfinite(performance.values()["accuracy"])
+    assert events(performance.learn(binary(400, 9, flipped=0.5)))
