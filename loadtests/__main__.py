@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from loadtests import bench, drift, faults, perf_analyzer, simulate, swap, traffic
+from loadtests import bench, drift, faults, monitor, perf_analyzer, simulate, streams, swap, traffic
 from loadtests.graphs import repository
 from loadtests.models import MODELS
 
@@ -38,6 +38,12 @@ def main() -> int:
     drifting = commands.add_parser("drift", help="simulated drift", description=drift.__doc__)
     drift.add_arguments(drifting)
     drifting.set_defaults(run=drift.main)
+    watching = commands.add_parser("monitor", help="what the monitor costs", description=monitor.__doc__)
+    monitor.add_arguments(watching)
+    watching.set_defaults(run=monitor.main)
+    reading = commands.add_parser("streams", help="the monitor on real streams", description=streams.__doc__)
+    streams.add_arguments(reading)
+    reading.set_defaults(run=streams.main)
     routing = commands.add_parser("traffic", help="what routes and shadows cost", description=traffic.__doc__)
     traffic.add_arguments(routing)
     routing.set_defaults(run=traffic.main)

@@ -24,7 +24,7 @@ from penstock.telemetry.metrics import Point, Reading
 
 log = logging.getLogger("penstock.control")
 
-AGAIN_S = (0.02, 0.1)
+AGAIN_S = (0.02, 0.2)
 """What is not found is looked for again after these times: another worker may be about to write it down."""
 
 REPLAYED = 10_000

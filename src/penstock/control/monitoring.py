@@ -25,6 +25,8 @@ from penstock.control.told import Told
 from penstock.core.desired import Desired, VersionSpec, VersionStatus, WatchSpec
 from penstock.core.errors import Fault, InvalidInput, NotFound, NotReady
 from penstock.core.policies import MonitorPolicy, policy_in, policy_out
+from penstock.monitor.answers import ANSWERS
+from penstock.monitor.capture import CAPTURES
 from penstock.monitor.columns import Rows, joined
 from penstock.monitor.counters import REGION_WORDS, Totals, Words
 from penstock.monitor.performance import Fall, estimate_out
@@ -158,10 +160,13 @@ class Monitoring:
             sample=policy.sample,
             names=tuple(self._fleet.feature_names(*key)),
             keys=policy.slices,
-            home=str(self._home.parent),
+            answers=str(self._home.parent / ANSWERS) if policy.horizon_s else "",
+            captures=str(self._home.parent / CAPTURES) if policy.capture else "",
             capture=policy.capture,
             masked=policy.masked,
         )
+        if not policy.sample:
+            return replace(spec, watch=watch)
         if key not in self._references:
             quota = -(-policy.live_rows // max(1, self._fleet.workers))
             return replace(spec, watch=replace(watch, learn=quota))

@@ -19,8 +19,8 @@ class State(StrEnum):
 class WatchSpec:
     """How a version's rows are watched: against the reference in the file at ``path``, counted in the words from
     ``offset`` on and sliced by ``keys``; or, without one (""), gathered until there are ``learn`` of them. ``sample``
-    is the share counted. ``home`` is where answers are remembered ("" for nowhere) and the share ``capture`` of the
-    requests is kept as they were but for what is ``masked``."""
+    is the share counted. ``answers`` is the folder where answers are remembered ("" for nowhere), ``captures`` the one
+    where the share ``capture`` of the requests is kept as they were but for what is ``masked``."""
 
     path: str = ""
     digest: str = ""
@@ -30,7 +30,8 @@ class WatchSpec:
     learn: int = 0
     names: tuple[str, ...] = ()
     keys: tuple[str, ...] = ()
-    home: str = ""
+    answers: str = ""
+    captures: str = ""
     capture: float = 0.0
     masked: tuple[str, ...] = ()
 

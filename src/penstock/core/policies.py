@@ -13,11 +13,11 @@ Document = Mapping[str, Any]
 class MonitorPolicy:
     """How a model's rows are watched.
 
-    ``sample``: share of rows counted. ``window_s``: what effect sizes look back on. ``budget``: rows between false
-    alarms, of all features together. ``live_rows``: rows that a reference is learned from where none was pushed.
-    ``horizon_s``: labels may come so long after their answer. ``slices``: features by whose values rows are watched
-    apart as well. ``capture``: share of requests kept as they were, but for what is ``masked``, in ``capture_bytes`` of
-    files on each gateway.
+    ``sample``: share of rows counted, 0 for none. ``window_s``: what effect sizes look back on. ``budget``: rows
+    between false alarms, of all features together. ``live_rows``: rows that a reference is learned from where none was
+    pushed. ``horizon_s``: labels may come so long after their answer; 0 remembers none. ``slices``: features by whose
+    values rows are watched apart as well. ``capture``: share of requests kept as they were, but for what is ``masked``,
+    in ``capture_bytes`` of files on each gateway.
     """
 
     sample: float = 1.0
@@ -37,11 +37,11 @@ MOST_CAPTURE_BYTES = 1 << 40
 
 _FIELDS = {
     # word: field, least, most, whole
-    "sample": ("sample", 0.0001, 1.0, False),
+    "sample": ("sample", 0, 1.0, False),
     "window_seconds": ("window_s", 5, 7 * 86_400, False),
     "rows_between_false_alarms": ("budget", 100, 1e12, False),
     "live_reference_rows": ("live_rows", 100, 100_000, True),
-    "label_horizon_seconds": ("horizon_s", 1, 90 * 86_400, False),
+    "label_horizon_seconds": ("horizon_s", 0, 90 * 86_400, False),
 }
 
 _CAPTURE = {

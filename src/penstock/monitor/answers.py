@@ -358,7 +358,7 @@ class AnswerStore:
         for segment in self._newest_first(model):
             if segment.version == version:
                 for index, places in segment.places(keys).items():
-                    records = segment.records[places]
+                    records = segment.records[_last(segment, places)]
                     values = np.where((records["told"] & LABELLED) > 0, records["label"], np.nan)
                     found.setdefault(ids[index], values.tolist())
         return found
@@ -395,12 +395,15 @@ class AnswerStore:
                 self._segments[name] = Segment(path)
 
 
+def _last(segment: Segment, places: NDArray[np.intp]) -> NDArray[np.intp]:
+    """The places of the last answer among those of an id that was used again."""
+    starts = np.flatnonzero(segment.records["row"][places] == 0)
+    return places[starts[-1] :] if len(starts) else places
+
+
 def _join(segment: Segment, places: NDArray[np.intp], told: Told, now: float, horizon_s: float, taken: Taken) -> None:
     """Write down what was told of one request; of an id that was used again, the last time counts."""
-    rows = segment.records["row"][places]
-    starts = np.flatnonzero(rows == 0)
-    if len(starts):
-        places = places[starts[-1] :]
+    places = _last(segment, places)
     records, known = segment.records, told.at or now
     if known - float(records["at"][places[0]]) > horizon_s:
         taken.late.append(segment.version)

@@ -18,8 +18,8 @@ from penstock.core.options import ModelOptions
 from penstock.engine import model as engine
 from penstock.engine.model import Model
 from penstock.engine.probe import compare
-from penstock.monitor.answers import ANSWERS, AnswerWriter
-from penstock.monitor.capture import CAPTURES, CaptureWriter
+from penstock.monitor.answers import AnswerWriter
+from penstock.monitor.capture import CaptureWriter
 from penstock.monitor.columns import Columns, Rows, input_columns, output_columns
 from penstock.monitor.counters import Slot
 from penstock.monitor.reference import reference_in
@@ -169,14 +169,13 @@ class Loader:
             input_columns(signature.inputs, signature.batching, wanted.names),
             output_columns(signature.outputs, signature.batching),
         )
-        answers = capture = None
-        if wanted.home:
-            answers = AnswerWriter(Path(wanted.home, ANSWERS), *key)
-        if wanted.home and wanted.capture:
-            writer = CaptureWriter(Path(wanted.home, CAPTURES), key, columns, wanted.masked)
+        answers = AnswerWriter(Path(wanted.answers), *key) if wanted.answers else None
+        capture = None
+        if wanted.capture:
+            writer = CaptureWriter(Path(wanted.captures), key, columns, wanted.masked)
             capture = Capture(writer, wanted.capture, served.block)
         counter = self._counter(key, wanted, columns)
-        if wanted.home or not isinstance(counter, Uncounted):
+        if answers or capture or not isinstance(counter, Uncounted):
             served.watch = RowWatch(counter, signature.batching, answers, capture)
 
     def _counter(self, key: Key, wanted: WatchSpec, columns: tuple[Columns, Columns]) -> Counter:

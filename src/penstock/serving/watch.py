@@ -1,14 +1,17 @@
 """Hands what went into a version and came out of it to whoever counts or remembers it: in bunches, some milliseconds
 later.
 
-Nothing here is on a caller's road: a bunch has a bound, and what is beyond it is dropped and counted.
+Nothing here is on a caller's road: a bunch holds so many calls at most; of more, each has the same chance to be in it,
+and the others are counted as dropped. While there are more, bunches are made less often. So a busy worker pays little,
+and what it counts has no bias.
 """
 
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from random import random
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -22,9 +25,14 @@ from penstock.serving.calls import Call
 
 log = logging.getLogger("penstock.serving")
 
-BUNCH_S = 0.01
+BUNCH_S, LONGEST_S = 0.01, 0.16
+"""Times between two bunches: the usual one, and that of a worker with no time to spare."""
+
+MOST_CALLS = 64
+"""Calls of a bunch: all of them up to some thousands a second."""
+
 MOST_ROWS = 2048
-"""Rows that wait to be counted at most."""
+"""Rows of a bunch, beyond which it takes no further calls."""
 
 
 class Counter(Protocol):
@@ -82,31 +90,30 @@ class RowWatch:
         self._answers = answers
         self._capture = capture
         self._bunch: list[Call] = []
+        self._offered = 0
         self._rows = 0
+        self._pause = BUNCH_S
+        self._left: list[Callable[[], None]] = []
 
     def offer(self, call: Call) -> None:
         """Take an answered call; quick, and never fails."""
-        if not self._rows:
-            asyncio.get_running_loop().call_later(BUNCH_S, self.flush)
-        if self._rows >= MOST_ROWS:
-            self._counter.drop(call.rows)
-            return
+        if not self._offered:
+            asyncio.get_running_loop().call_later(self._pause, self._begin)
+        self._offered += 1
         self._rows += call.rows
-        self._bunch.append(call)
+        if self._offered <= MOST_CALLS:
+            if self._rows <= MOST_ROWS or not self._bunch:
+                self._bunch.append(call)
+            return
+        place = int(random() * self._offered)
+        if place < len(self._bunch):
+            self._bunch[place] = call
 
     def flush(self) -> None:
-        """Count and remember what waits."""
-        bunch, self._bunch, self._rows = self._bunch, [], 0
-        if not bunch:
-            return
-        try:
-            for calls, inputs, outputs in self._alike(bunch):
-                self._counter.count([(inputs, outputs)])
-                self._remember(calls, outputs)
-            if self._capture is not None:
-                self._capture.take(bunch)
-        except Exception:  # a bug here must not be felt by anybody
-            log.exception("rows could not be counted")
+        """Count and remember at once what waits."""
+        self._divide()
+        while self._left:
+            self._left.pop(0)()
 
     def close(self) -> None:
         """Take nothing more, once what waits is counted."""
@@ -114,6 +121,36 @@ class RowWatch:
         for end in (self._answers, self._capture):
             if end is not None:
                 end.close()
+
+    def _begin(self) -> None:
+        if self._offered > MOST_CALLS:
+            self._pause = min(LONGEST_S, 2 * self._pause)
+        elif self._offered < MOST_CALLS // 2:
+            self._pause = max(BUNCH_S, self._pause / 2)
+        self._divide()
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Do one piece of the work in each turn of the loop, so that no caller waits for all of it."""
+        if self._left:
+            self._left.pop(0)()
+        if self._left:
+            asyncio.get_running_loop().call_soon(self._go_on)
+
+    def _divide(self) -> None:
+        """Make pieces of work of what was offered."""
+        bunch, rows, self._bunch, self._offered, self._rows = self._bunch, self._rows, [], 0, 0
+        if not bunch:
+            return
+        dropped = rows - sum([call.rows for call in bunch])
+        if dropped:
+            self._counter.drop(dropped)
+        for calls, inputs, outputs in self._alike(bunch):
+            self._left.append(partial(_safely, self._counter.count, [(inputs, outputs)]))
+            if self._answers is not None:
+                self._left.append(partial(_safely, self._remember, calls, outputs))
+        if self._capture is not None:
+            self._left.append(partial(_safely, self._capture.take, bunch))
 
     def _remember(self, calls: Sequence[Call], outputs: Sequence[Tensor]) -> None:
         if self._answers is None or not outputs:
@@ -131,6 +168,13 @@ class RowWatch:
             if inputs is not None and outputs is not None:
                 return [(bunch, inputs, outputs)]
         return [([call], call.tensors, _outputs(call)) for call in bunch]
+
+
+def _safely(work: Callable[..., None], *arguments: Any) -> None:
+    try:
+        work(*arguments)
+    except Exception:  # a bug here must not be felt by anybody
+        log.exception("rows could not be counted")
 
 
 def _outputs(call: Call) -> list[Tensor]:

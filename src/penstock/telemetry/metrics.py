@@ -170,7 +170,7 @@ QUALITY_VIOLATIONS = Metric(
     "quality_violations_total",
     Kind.COUNTER,
     ("model", "version", "feature", "kind"),
-    "Values that were not sound, by kind: missing, non_finite, out_of_range or unseen.",
+    "Values that were not sound, by kind: missing, non_finite, out_of_range, unseen or constant.",
 )
 MONITOR_ROWS = Metric("monitor_rows_total", Kind.COUNTER, ("model", "version"), "Rows that the monitor counted.")
 MONITOR_DROPPED = Metric(

@@ -18,7 +18,7 @@ from penstock.core.errors import NotFound
 from penstock.core.labels import ROUTE_NAMES, Protocol
 from penstock.core.routing import RouteSpec, route_in
 from penstock.core.tensors import Tensor
-from penstock.monitor.answers import ANSWERS, AnswerStore, Told
+from penstock.monitor.answers import AnswerStore, Told
 from penstock.monitor.counters import SHADOW_WORDS, Slot, Totals
 from penstock.serving import shadow
 from penstock.serving.calls import Call
@@ -291,13 +291,15 @@ def test_outputs_are_counted_where_a_route_asks_for_it(tmp_path: Path) -> None:
 
 def test_answers_are_remembered_for_labels(tmp_path: Path) -> None:
     async def story(world: Traffic) -> None:
-        spec = VersionSpec("1", scaled(tmp_path / "1.onnx", 1), block=1, tag="a", watch=WatchSpec(home=str(tmp_path)))
+        spec = VersionSpec(
+            "1", scaled(tmp_path / "1.onnx", 1), block=1, tag="a", watch=WatchSpec(answers=str(tmp_path))
+        )
         await world.serve(tmp_path, route(), "1", v1=spec)
         for number in range(4):
             await world.request(call_id=f"r{number}")
         told = [Told("r0", label=1), Told("unknown", label=1)]
         assert await world.plane.feedback("m", told) == (2, 1)  # as whoever joins says; what waited is written down
-        taken = AnswerStore(tmp_path / ANSWERS).take("m", told, time.time(), 60.0)
+        taken = AnswerStore(tmp_path).take("m", told, time.time(), 60.0)
         assert [(one.version, one.answer, one.label) for one in taken.joined] == [("1", 1.0, 1.0)]
         assert [one.id for one in taken.unknown] == ["unknown"]
         with pytest.raises(NotFound):

@@ -1,0 +1,255 @@
+"""What the monitor says of two real streams, and when, beside the detectors and thresholds people use.
+
+A classifier is trained on the first fifth of each stream; the rest goes through the monitor that serves, row by row in
+their order, every label right after its answer.
+"""
+
+import argparse
+import csv
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+
+from penstock.core.bins import Floats
+from penstock.core.drift import scores
+from penstock.core.options import ModelOptions
+from penstock.core.policies import MonitorPolicy
+from penstock.core.tensors import Tensor
+from penstock.engine import model as engine
+from penstock.monitor.answers import CLASS, Joined
+from penstock.monitor.columns import input_columns, output_columns
+from penstock.monitor.performance import Performance
+from penstock.monitor.profile import profile
+from penstock.monitor.rows import Counted, Layout, RowCounter
+from penstock.monitor.verdicts import VersionMonitor
+
+LOOK_ROWS = 24
+WINDOW = 500
+"""Rows of a tumbling window of the tests beside the monitor."""
+
+ROWS_A_SECOND = 24.0
+
+
+@dataclass(slots=True)
+class Alarms:
+    """Rows at which somebody raised an alarm."""
+
+    name: str
+    rows: list[int] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Report:
+    """One stream: its rows, what the model got right by tenths of it, the estimate for each, and who said what when."""
+
+    name: str
+    rows: int
+    trained: float
+    accuracy: list[float]
+    estimated: list[tuple[float, float, float]]
+    repeat: float
+    thinning: float
+    monitor: list[tuple[int, str]]
+    alarms: list[Alarms]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What can be chosen on the command line."""
+    parser.add_argument("data", type=Path, nargs="+", help="CSV files whose last column is the class")
+    parser.add_argument("-o", "--output", type=Path, help="the report, as Markdown")
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Report on each stream."""
+    text = "\n".join([HEAD, *(told(report(path)) for path in arguments.data)])
+    if arguments.output:
+        arguments.output.write_text(text)
+    else:
+        Console().print(text, markup=False)
+    return 0
+
+
+def report(path: Path) -> Report:
+    """Everything that is said of one stream."""
+    names, x, y = _read(path)
+    first = len(x) // 5
+    with TemporaryDirectory() as folder:
+        graph = Path(folder, "model.onnx")
+        _train(x[:first], y[:first], graph)
+        model = engine.load(graph, ModelOptions(), threads=1)
+        signature = model.signature
+        table = {**{name: x[:first, index] for index, name in enumerate(names)}, "label": y[:first]}
+        reference = profile(table, model, names)
+        sides = input_columns(signature.inputs, True, names), output_columns(signature.outputs, True)
+        words = np.zeros(Layout.of(reference).size, np.uint64)
+        counter = RowCounter(reference, words, sides, 1.0)
+        policy = MonitorPolicy(window_s=1000 / ROWS_A_SECOND)
+        monitor = VersionMonitor(reference, policy, Counted.of(reference, [words]), 0.0)
+        performance = Performance(reference, policy.budget)
+        others = _Others(names, x[:first])
+        told: list[tuple[int, str]] = []
+        estimates: list[tuple[float, float, float]] = []
+        right: list[bool] = []
+        wanted = [spec.name for spec in signature.outputs]
+        starts = range(first, len(x), LOOK_ROWS)
+        for number, start in enumerate(track(starts, path.stem, console=Console(stderr=True))):
+            rows = x[start : start + LOOK_ROWS].astype(np.float32)
+            given = [Tensor(signature.inputs[0].name, "FP32", rows)]
+            arrays = model.run(signature.bind(given).feeds, wanted)
+            answered = [Tensor(s.name, s.datatype, a) for s, a in zip(signature.outputs, arrays, strict=True)]
+            counter.count([(given, answered)])
+            at = start + len(rows)
+            turns = monitor.look(Counted.of(reference, [words]), number * LOOK_ROWS / ROWS_A_SECOND)
+            told += [(at, f"{one.about}: {one.feature} {'begins' if one.begins else 'ends'}") for one in turns]
+            joined = _joined(answered, y[start : start + LOOK_ROWS])
+            falls = performance.learn(joined)
+            told += [(at, f"performance: {one.what} {'begins' if one.begins else 'ends'}") for one in falls]
+            right += [one.right for one in joined]
+            others.see(rows.astype(np.float64), [one.right for one in joined], at)
+            if number % max(1, len(starts) // 10) == len(starts) // 10 - 1 and (found := monitor.estimated()):
+                estimates.append((found.accuracy, found.low, found.high))
+        document = performance.document()
+    tenth = len(right) // 10
+    wrong, correct = reference.errors or (0, 1)
+    return Report(
+        path.stem,
+        len(x) - first,
+        correct / (wrong + correct),
+        [float(np.mean(right[index * tenth : (index + 1) * tenth])) for index in range(10)],
+        estimates[:10],
+        float(document["prequential"]["last_label_accuracy"]),
+        monitor.thinning,
+        told,
+        others.alarms(),
+    )
+
+
+class _Others:
+    """ADWIN and DDM on the errors; tumbling windows of Kolmogorov-Smirnov tests and PSI on every column."""
+
+    def __init__(self, names: Sequence[str], training: Floats) -> None:
+        drift: Any = import_module("river.drift")  # which says nothing of its types
+        made: dict[str, Any] = {"ADWIN on errors": drift.ADWIN(), "DDM on errors": drift.binary.DDM()}
+        self._detectors = [(Alarms(name), detector) for name, detector in made.items()]
+        self._names = names
+        self._training = training
+        self._edges = [np.unique(np.quantile(column, np.linspace(0, 1, 11)[1:-1])) for column in training.T]
+        self._window: list[Floats] = []
+        self._ks = Alarms(f"KS p < 0.05 on windows of {WINDOW}")
+        self._psi = Alarms(f"PSI > 0.25 on windows of {WINDOW}")
+        self._windows = 0
+
+    def see(self, rows: Floats, right: Sequence[bool], at: int) -> None:
+        for alarms, detector in self._detectors:
+            for one in right:
+                detector.update(int(not one))
+                if detector.drift_detected:
+                    alarms.rows.append(at)
+        self._window.append(rows)
+        if sum(map(len, self._window)) >= WINDOW:
+            self._test(np.concatenate(self._window), at)
+            self._window = []
+
+    def _test(self, window: Floats, at: int) -> None:
+        self._windows += 1
+        for index, edges in enumerate(self._edges):
+            if _apart(self._training[:, index], window[:, index]):
+                self._ks.rows.append(at)
+            counts = [
+                np.bincount(np.searchsorted(edges, part[:, index], side="right"), minlength=len(edges) + 1).tolist()
+                for part in (self._training, window)
+            ]
+            if scores(counts[0], counts[1]).psi > 0.25:
+                self._psi.rows.append(at)
+
+    def alarms(self) -> list[Alarms]:
+        """Each with its rows; the tests also say of how many."""
+        looks = self._windows * len(self._names)
+        for one in (self._ks, self._psi):
+            one.name = f"{one.name} ({looks} tests)"
+        return [*(alarms for alarms, _ in self._detectors), self._ks, self._psi]
+
+
+def _apart(one: Floats, other: Floats) -> bool:
+    """The two-sample Kolmogorov-Smirnov test at five per cent, by its large-sample threshold."""
+    points = np.concatenate([one, other])
+    shares = [np.searchsorted(np.sort(part), points, side="right") / len(part) for part in (one, other)]
+    threshold = math.sqrt(-math.log(0.025) / 2 * (1 / len(one) + 1 / len(other)))
+    return bool(np.abs(shares[0] - shares[1]).max() > threshold)
+
+
+def _read(path: Path) -> tuple[list[str], Floats, np.ndarray]:
+    with path.open(newline="") as file:
+        lines = list(csv.reader(file))
+    keep = [index for index, name in enumerate(lines[0][:-1]) if name]  # a nameless column is a row number
+    data = np.array(lines[1:], float)
+    return [lines[0][index] for index in keep], data[:, keep], data[:, -1].astype(np.int64)
+
+
+def _train(x: Floats, y: np.ndarray, graph: Path) -> None:
+    from skl2onnx import to_onnx  # noqa: PLC0415 - slow to import
+    from sklearn.linear_model import LogisticRegression  # noqa: PLC0415 - slow to import
+    from sklearn.pipeline import make_pipeline  # noqa: PLC0415 - slow to import
+    from sklearn.preprocessing import StandardScaler  # noqa: PLC0415 - slow to import
+
+    fitted = make_pipeline(StandardScaler(), LogisticRegression()).fit(x, y)
+    exported = to_onnx(fitted, x[:1].astype(np.float32), options={id(fitted): {"zipmap": False}}, target_opset=17)
+    graph.write_bytes(exported.SerializeToString())
+
+
+def _joined(answered: Sequence[Tensor], labels: np.ndarray) -> list[Joined]:
+    classes, chances = answered[0].data.tolist(), answered[1].data.tolist()
+    nothing = float("nan")
+    return [
+        Joined("1", CLASS, float(answer), (*both, nothing, nothing), float(label), 0.0)
+        for answer, both, label in zip(classes, chances, labels.tolist(), strict=True)
+    ]
+
+
+HEAD = """# The monitor on two real streams
+
+Written by `python -m loadtests streams electricity.csv rainfall.csv -o docs/drift-on-real-streams.md`. A logistic
+regression is trained on the first fifth of each stream (electricity prices of New South Wales; weather of Bellevue,
+Nebraska) and serves the rest; every label comes right after its answer. The monitor looks every 24 rows, at its usual
+budget of 100,000 rows between false alarms; the others are at their usual thresholds.
+
+Both streams are seasonal and follow themselves: neighbouring rows are alike, days and years come round. So there is no
+moment before which nothing changes, and no list of true alarms to count against. Read this as what each would have told
+somebody, and how often. The thinning says how many rows were taken for one because of their likeness; it follows direct
+neighbours only, so a season still counts as a change.
+"""
+
+
+def told(found: Report) -> str:
+    """A report as Markdown."""
+    lines = [f"## {found.name}", "", f"{found.rows} rows; accuracy on the training data {found.trained:.3f}."]
+    lines += [f"Repeating the last label is right {found.repeat:.3f} of the time; thinning {found.thinning:.1f}.", ""]
+    lines += ["| tenth | " + " | ".join(str(number + 1) for number in range(10)) + " |", "|---" * 11 + "|"]
+    lines += ["| realised accuracy | " + " | ".join(f"{one:.3f}" for one in found.accuracy) + " |"]
+    shown = [f"{one:.3f}" for one, _, _ in found.estimated] + [""] * (10 - len(found.estimated))
+    lines += ["| estimated at its end, last 1000 rows | " + " | ".join(shown) + " |", ""]
+    lines += ["| who | alarms | at rows (of the stream, the first ones) |", "|---|---|---|"]
+    for about in ("drift", "quality", "performance: errors", "performance: gap"):
+        begins = [(at, what) for at, what in found.monitor if what.startswith(about) and what.endswith("begins")]
+        first = ", ".join(f"{at} ({_short(what)})" for at, what in begins[:5])
+        lines.append(f"| monitor, {about} | {len(begins)} | {first} |")
+    for one in found.alarms:
+        lines.append(f"| {one.name} | {len(one.rows)} | {', '.join(map(str, one.rows[:5]))} |")
+    return "\n".join([*lines, ""])
+
+
+def _short(what: str) -> str:
+    return what.split(": ", 1)[1].removesuffix(" begins")
+
+
+if __name__ == "__main__":
+    sys.exit("run it as: python -m loadtests streams")
