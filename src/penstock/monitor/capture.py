@@ -91,6 +91,9 @@ class CaptureWriter:
         self._handle, self._size = os.open(path, flags, 0o600), 0
 
     def _record(self, one: Seen) -> bytes:
+        """A request's bytes, none for one that is too large."""
+        if sum(tensor.data.nbytes for tensor in (*one.inputs, *one.outputs)) > MOST_BYTES_OF_ONE:
+            return b""
         head: dict[str, Any] = {"id": one.id, "at": time.time(), "route": one.route, "tensors": []}
         parts = []
         for side, mask, tensors in zip(("inputs", "outputs"), self._masks, (one.inputs, one.outputs), strict=True):

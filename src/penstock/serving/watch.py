@@ -17,7 +17,7 @@ import numpy as np
 
 from penstock.core.labels import ROUTE_NAMES
 from penstock.core.tensors import Tensor
-from penstock.monitor.answers import AnswerWriter, answers_of
+from penstock.monitor.answers import MOST_ROWS, AnswerWriter, answers_of
 from penstock.monitor.capture import CaptureWriter, Seen, Tally
 from penstock.monitor.columns import Columns, Rows
 from penstock.monitor.rows import Exchange
@@ -31,8 +31,8 @@ BUNCH_S, LONGEST_S = 0.01, 0.16
 MOST_CALLS = 64
 """Calls of a bunch: all of them up to some thousands a second."""
 
-MOST_ROWS = 2048
-"""Rows of a bunch, beyond which it takes no further calls."""
+MOST_CELLS = 100_000
+"""Numbers of a bunch's inputs, beyond which it keeps one call: what is counted of that is a sample of its rows."""
 
 
 class Counter(Protocol):
@@ -102,11 +102,10 @@ class RowWatch:
         self._offered += 1
         self._rows += call.rows
         if self._offered <= MOST_CALLS:
-            if self._rows <= MOST_ROWS or not self._bunch:
-                self._bunch.append(call)
+            self._bunch.append(call)
             return
         place = int(random() * self._offered)
-        if place < len(self._bunch):
+        if place < MOST_CALLS:
             self._bunch[place] = call
 
     def flush(self) -> None:
@@ -142,6 +141,7 @@ class RowWatch:
         bunch, rows, self._bunch, self._offered, self._rows = self._bunch, self._rows, [], 0, 0
         if not bunch:
             return
+        bunch = _affordable(bunch)
         dropped = rows - sum([call.rows for call in bunch])
         if dropped:
             self._counter.drop(dropped)
@@ -155,8 +155,11 @@ class RowWatch:
     def _remember(self, calls: Sequence[Call], outputs: Sequence[Tensor]) -> None:
         if self._answers is None or not outputs:
             return
-        found = answers_of(outputs, self._batching)
         sizes = [call.rows for call in calls]
+        if len(calls) == 1 and sizes[0] > MOST_ROWS and self._batching:
+            sizes = [MOST_ROWS]
+            outputs = [Tensor(one.name, one.datatype, one.data[:MOST_ROWS]) for one in outputs]
+        found = answers_of(outputs, self._batching)
         if found is not None and len(found.values) == sum(sizes):
             self._answers.add([call.id for call in calls], sizes, found)
 
@@ -168,6 +171,17 @@ class RowWatch:
             if inputs is not None and outputs is not None:
                 return [(bunch, inputs, outputs)]
         return [([call], call.tensors, _outputs(call)) for call in bunch]
+
+
+def _affordable(bunch: list[Call]) -> list[Call]:
+    """As many calls as can be counted without holding the loop up, and always the first."""
+    kept, cells = bunch[:1], sum([tensor.data.size for tensor in bunch[0].tensors])
+    for call in bunch[1:]:
+        size = sum([tensor.data.size for tensor in call.tensors])
+        if cells + size <= MOST_CELLS:
+            kept.append(call)
+            cells += size
+    return kept
 
 
 def _safely(work: Callable[..., None], *arguments: Any) -> None:

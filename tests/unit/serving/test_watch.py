@@ -1,0 +1,113 @@
+"""What waits to be counted: bounded in calls and in numbers, without a bias, and every row accounted for."""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from penstock.core.tensors import Tensor
+from penstock.monitor.answers import MOST_ROWS, AnswerStore, AnswerWriter, Told
+from penstock.monitor.rows import Exchange, rows_of
+from penstock.serving import watch
+from penstock.serving.watch import MOST_CALLS, RowWatch
+
+
+class Answered:
+    """As much of a call as is looked at."""
+
+    def __init__(self, number: int, rows: int = 1, width: int = 2) -> None:
+        x = np.full((rows, width), number, "<f4")
+        p = np.tile(np.array([[0.25, 0.75]], "<f4"), (rows, 1))
+        self.id, self.rows, self.route, self.wishes = f"r{number}", rows, 0, None
+        self.tensors = [Tensor("x", "FP32", x)]
+        self.outputs = [Tensor("p", "FP32", p)]
+
+
+class Counter:
+    """Counts by hand."""
+
+    def __init__(self) -> None:
+        self.bunches: list[list[float]] = []
+        self.rows = self.dropped = 0
+
+    def count(self, bunch: Sequence[Exchange]) -> None:
+        for inputs, _ in bunch:
+            self.rows += rows_of(inputs)
+            self.bunches.append(np.unique(inputs[0].data).tolist())
+
+    def drop(self, rows: int) -> None:
+        self.dropped += rows
+
+
+def offered(*calls: Any, answers: AnswerWriter | None = None) -> Counter:
+    counter = Counter()
+
+    async def run() -> None:
+        watching = RowWatch(counter, True, answers)
+        for call in calls:
+            watching.offer(call)
+        watching.flush()
+
+    asyncio.run(run())
+    return counter
+
+
+def test_calls_that_are_alike_are_counted_together() -> None:
+    found = offered(*(Answered(number, rows=1 + number % 3) for number in range(20)))
+    assert len(found.bunches) == 1
+    assert (found.rows, found.dropped) == (sum(1 + number % 3 for number in range(20)), 0)
+    apart = offered(Answered(1), Answered(2, width=3))
+    assert (len(apart.bunches), apart.rows) == (2, 2)
+
+
+def test_of_too_many_calls_each_has_the_same_chance() -> None:
+    hits = np.zeros(4 * MOST_CALLS)
+    for _ in range(300):
+        found = offered(*(Answered(number) for number in range(len(hits))))
+        assert (found.rows, found.dropped) == (MOST_CALLS, 3 * MOST_CALLS)
+        hits[[int(one) for one in found.bunches[0]]] += 1
+    assert hits.mean() == pytest.approx(75)
+    assert hits.std() < 12  # 7.5 by chance
+    assert hits[:MOST_CALLS].mean() == pytest.approx(hits[-MOST_CALLS:].mean(), rel=0.1)
+
+
+def test_large_calls_are_few_at_a_time(tmp_path: Path) -> None:
+    rows = watch.MOST_CELLS  # twice as many numbers as a bunch may have
+    writer = AnswerWriter(tmp_path, "m", "1")
+    found = offered(*(Answered(number, rows) for number in range(5)), answers=writer)
+    assert (found.rows, found.dropped) == (rows, 4 * rows)
+    taken = AnswerStore(tmp_path).take("m", [Told("r0", [1] * (MOST_ROWS + 5))], 0.0, 1e12)
+    assert len(taken.joined) == MOST_ROWS
+
+
+def test_a_fault_in_counting_is_felt_by_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    class Broken(Counter):
+        def count(self, bunch: Sequence[Exchange]) -> None:
+            raise ZeroDivisionError
+
+    async def run() -> None:
+        watching = RowWatch(Broken())
+        watching.offer(Answered(1))  # type: ignore[arg-type]
+        watching.close()
+
+    asyncio.run(run())
+    assert "rows could not be counted" in caplog.text
+
+
+def test_a_busy_worker_makes_bunches_less_often() -> None:
+    async def run() -> None:
+        watching = RowWatch(Counter())
+        for pause in (0.02, 0.04, 0.08, 0.16, 0.16):
+            for number in range(2 * MOST_CALLS):
+                watching.offer(Answered(number))  # type: ignore[arg-type]
+            watching._begin()
+            assert watching._pause == pytest.approx(pause)
+        for pause in (0.08, 0.04, 0.02, 0.01, 0.01):
+            watching.offer(Answered(1))  # type: ignore[arg-type]
+            watching._begin()
+            assert watching._pause == pytest.approx(pause)
+
+    asyncio.run(run())
