@@ -192,6 +192,7 @@ class Gateway:
         sides = self._models.sides(self._plane, self._opening.instance.path)
         self._plane.measure(sides.rollouts.readings)
         self._plane.measure(sides.monitoring.readings)
+        self._plane.measure(sides.retraining.readings)
         self._plane.gather(sides.monitoring.gathered)
         self._plane.label_by(sides.monitoring.labels)
         await sides.monitoring.start()
@@ -227,7 +228,7 @@ class Gateway:
         from penstock.api.ops.server import OpsServer  # noqa: PLC0415
         from penstock.api.ops.traffic import Sides  # noqa: PLC0415 - see above
 
-        decides = Sides(sides.traffic, sides.rollouts, sides.experiments, sides.monitoring)
+        decides = Sides(sides.traffic, sides.rollouts, sides.experiments, sides.monitoring, sides.retraining)
         return OpsServer(self._plane, registrar, decides, Shown(__version__, self._http, self._grpc))
 
     def _announce(self) -> None:

@@ -20,9 +20,11 @@ from penstock.control.mirror import Mirror
 from penstock.control.monitoring import Monitoring
 from penstock.control.named import NamedFolder
 from penstock.control.plane import ControlPlane
+from penstock.control.ports import is_loopback
 from penstock.control.prometheus import Prometheus
 from penstock.control.registrar import Parts, Registrar, Serving
 from penstock.control.registry_source import RegistrySource
+from penstock.control.retraining import Retraining
 from penstock.control.rollouts import Rollouts
 from penstock.control.runtime import write_atomically
 from penstock.control.traffic import Traffic
@@ -30,6 +32,7 @@ from penstock.core.errors import Fault, InvalidInput, NotReady
 from penstock.registry.admission import AdmissionOptions, Examiner, edition
 from penstock.registry.mlflow_source import MlflowSource
 from penstock.registry.monitored import MonitorStore
+from penstock.registry.outbox import Outbox
 from penstock.registry.picture import Picture
 from penstock.registry.place import Place
 from penstock.registry.traffic import TrafficStore
@@ -45,20 +48,22 @@ COLLECT_S = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class TrafficSides:
-    """Routes, rollouts, experiments and the monitor of one gateway."""
+    """Routes, rollouts, experiments, the monitor and the retraining rules of one gateway."""
 
     traffic: Traffic
     rollouts: Rollouts
     experiments: Experiments
     monitoring: Monitoring
+    retraining: Retraining
 
     def background(self) -> list[Coroutine[Any, Any, None]]:
         """What goes on beside serving."""
-        return [self.traffic.run(), self.rollouts.run(), self.experiments.run(), self.monitoring.run()]
+        sides = (self.traffic, self.rollouts, self.experiments, self.monitoring, self.retraining)
+        return [side.run() for side in sides]
 
     def close(self) -> None:
         """Let their threads go."""
-        for side in (self.traffic, self.rollouts, self.experiments, self.monitoring):
+        for side in (self.traffic, self.rollouts, self.experiments, self.monitoring, self.retraining):
             side.close()
 
 
@@ -121,11 +126,15 @@ class Models:
         gateway, state = instance.name, instance / "monitor.json"
         prometheus = self._settings.prometheus
         ask = None if prometheus is None else Prometheus(prometheus.url)
+        home, records = self._place.home, self._parts.store
+        monitoring = Monitoring(MonitorStore(records.connections), store, plane, home, state)
+        outbox, alone = Outbox(records.connections, store), is_loopback(self._settings.host)
         return TrafficSides(
-            Traffic(self._parts.store, store, plane),
+            Traffic(records, store, plane),
             Rollouts(store, plane, gateway, ask),
             Experiments(store, plane, gateway),
-            Monitoring(MonitorStore(self._parts.store.connections), store, plane, self._place.home, state),
+            monitoring,
+            Retraining(outbox, records.model, plane, monitoring, home, alone),
         )
 
     def background(self, registrar: Registrar) -> list[Coroutine[Any, Any, None]]:

@@ -19,6 +19,7 @@ VERBS = {
     "policy": "policy",
     "profile": "profile",
     "capture": "capture",
+    "retrain": "retrain",
     "audit": "audit",
     "config": "config_cmd",
     "health": "health",

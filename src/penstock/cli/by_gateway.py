@@ -150,6 +150,19 @@ class ByGateway:
         path = _path(model, "versions", version, "reference")
         return self._call("PUT", path, told(data, tell), headers, LONG_CALL_S)
 
+    def retrain(self, model: str, version: str | None, reason: str) -> Document:
+        """Ask for retraining."""
+        body = {"reason": reason} | ({"version": version} if version else {})
+        return self._call("POST", _path(model, "retrain"), body)
+
+    def deliveries(self, model: str) -> Document:
+        """What became of a model's events on their way to sinks."""
+        return self._call("GET", _path(model, "outbox"))
+
+    def replay(self, model: str, reason: str) -> Document:
+        """Try again what was given up."""
+        return self._call("POST", _path(model, "outbox", "replay"), {"reason": reason})
+
     def events(self, model: str | None, after: int | None, limit: int) -> list[Document]:
         """What happened: the first after a sequence number, or the newest."""
         asked: dict[str, str | int] = {"limit": limit}

@@ -198,6 +198,14 @@ class Monitoring:
         self._write_regions()
         return region
 
+    def policy_of(self, model: str) -> MonitorPolicy:
+        """A model's policy."""
+        return self._policy(model)
+
+    def told(self, model: str, version: str) -> Document:
+        """What is said of a version."""
+        return self._document(model, version)
+
     def _policy(self, model: str) -> MonitorPolicy:
         return self._policies.get(model, MonitorPolicy())
 

@@ -1,6 +1,7 @@
 """Addresses and their reservation: the control process holds the ports, workers listen on them together."""
 
 import errno
+import ipaddress
 import socket
 from dataclasses import dataclass
 
@@ -116,3 +117,11 @@ def _bound(address: Address, *options: int) -> socket.socket:
         sock.close()
         raise
     return sock
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches a host."""
+    try:
+        return ipaddress.ip_address(resolve(host)).is_loopback
+    except (ValueError, PortUnavailable):
+        return False

@@ -1,10 +1,12 @@
 """What an operator wants watched of a model, and kept of its requests: the policy as it is stated and as it is used."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from penstock.core.errors import InvalidInput
+from penstock.core.sinks import SinkSpec, sinks_in
+from penstock.core.triggers import Limits, Trigger, limits_in, triggers_in
 
 Document = Mapping[str, Any]
 
@@ -17,7 +19,8 @@ class MonitorPolicy:
     between false alarms, of all features together. ``live_rows``: rows that a reference is learned from where none was
     pushed. ``horizon_s``: labels may come so long after their answer; 0 remembers none. ``slices``: features by whose
     values rows are watched apart as well. ``capture``: share of requests kept as they were, but for what is ``masked``,
-    in ``capture_bytes`` of files on each gateway.
+    in ``capture_bytes`` of files on each gateway. ``triggers``: when to ask for training, within ``limits``; ``sinks``:
+    where that is sent. ``rules`` are those parts as they were written.
     """
 
     sample: float = 1.0
@@ -29,7 +32,16 @@ class MonitorPolicy:
     capture: float = 0.0
     capture_bytes: int = 256 << 20
     masked: tuple[str, ...] = ()
+    triggers: tuple[Trigger, ...] = ()
+    limits: Limits = field(default_factory=Limits)
+    sinks: Mapping[str, SinkSpec] = field(default_factory=dict)
+    rules: Mapping[str, Any] = field(default_factory=dict)
 
+
+RULES = ("slo", "triggers", "retraining", "sinks")
+"""Parts of a policy that are shown as they were written."""
+
+_SLO = {"latency_p99_ms": 86_400_000.0, "error_ratio": 1.0}
 
 MOST_SLICES = 4
 MOST_MASKED = 256
@@ -56,7 +68,9 @@ def policy_in(document: Document) -> MonitorPolicy:
     Raises:
         InvalidInput: with every fault of the document.
     """
-    faults = [f"'{name}' is no part of a policy" for name in sorted(set(document) - {"monitor", "capture", "reason"})]
+    faults = [
+        f"'{name}' is no part of a policy" for name in sorted(set(document) - {"monitor", "capture", *RULES, "reason"})
+    ]
     values: dict[str, Any] = {}
     monitor = _section(document, "monitor", {*_FIELDS, "slices"}, faults)
     _numbers(monitor, "monitor", _FIELDS, values, faults)
@@ -64,9 +78,15 @@ def policy_in(document: Document) -> MonitorPolicy:
     capture = _section(document, "capture", {*_CAPTURE, "mask"}, faults)
     _numbers(capture, "capture", _CAPTURE, values, faults)
     _names(capture, "capture.mask", MOST_MASKED, values, "masked", faults)
+    values["sinks"] = sinks_in(document.get("sinks", {}), faults)
+    values["triggers"] = triggers_in(document.get("triggers", []), list(document.get("sinks") or ()), faults)
+    values["limits"] = limits_in(document.get("retraining", {}), faults)
+    for word, value in _section(document, "slo", set(_SLO), faults).items():
+        if word in _SLO and (type(value) not in (int, float) or not 0 < value <= _SLO[word]):
+            faults.append(f"'slo.{word}' is a number above 0, and {_SLO[word]:g} at most")
     if faults:
         raise InvalidInput("; ".join(faults))
-    return MonitorPolicy(**values)
+    return MonitorPolicy(**values, rules={word: document[word] for word in RULES if document.get(word)})
 
 
 def _section(document: Document, name: str, words: set[str], faults: list[str]) -> Document:
@@ -85,7 +105,7 @@ def _numbers(
     values: dict[str, Any],
     faults: list[str],
 ) -> None:
-    for word, (field, least, most, whole) in fields.items():
+    for word, (name, least, most, whole) in fields.items():
         if word not in stated:
             continue
         value = stated[word]
@@ -93,24 +113,25 @@ def _numbers(
         if not sound or not least <= value <= most:
             faults.append(f"'{section}.{word}' is a {'whole ' if whole else ''}number from {least:g} to {most:g}")
         else:
-            values[field] = value
+            values[name] = value
 
 
-def _names(stated: Document, path: str, most: int, values: dict[str, Any], field: str, faults: list[str]) -> None:
+def _names(stated: Document, path: str, most: int, values: dict[str, Any], name: str, faults: list[str]) -> None:
     names = stated.get(path.rpartition(".")[2], [])
     if not isinstance(names, list) or len(names) > most or not all(isinstance(one, str) and one for one in names):
         faults.append(f"'{path}' is a list of at most {most} names")
     elif len(set(names)) < len(names):
         faults.append(f"'{path}' names something twice")
     else:
-        values[field] = tuple(names)
+        values[name] = tuple(names)
 
 
 def policy_out(policy: MonitorPolicy) -> dict[str, Any]:
     """A policy as operators see it."""
-    monitor = {word: getattr(policy, field) for word, (field, *_) in _FIELDS.items()}
-    capture = {word: getattr(policy, field) for word, (field, *_) in _CAPTURE.items()}
+    monitor = {word: getattr(policy, name) for word, (name, *_) in _FIELDS.items()}
+    capture = {word: getattr(policy, name) for word, (name, *_) in _CAPTURE.items()}
     return {
         "monitor": {**monitor, "slices": list(policy.slices)},
         "capture": {**capture, "mask": list(policy.masked)},
+        **policy.rules,
     }

@@ -91,8 +91,8 @@ class Trigger:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What holds for all of a model's rules together: requests a day, how long one may be under way, whether unsound data
-    forbids them, and after how many of a rule that did not help a person is asked."""
+    """What holds for all of a model's rules together: requests a day, how long one may be under way, whether unsound
+    data forbids them, and after how many of a rule that did not help a person is asked."""
 
     budget_per_day: int = 24
     timeout_s: float = DAY_S
@@ -394,6 +394,11 @@ def _best(trigger: Trigger, memory: Memory, snapshot: Snapshot) -> dict[str, flo
             if known is not None and enough:
                 best[name] = max(best.get(name, known), known)
     return best
+
+
+def without_looks(standing: Standing) -> Standing:
+    """The same, but for when its rules looked last."""
+    return replace(standing, rules={name: replace(one, looked=0.0) for name, one in standing.rules.items()})
 
 
 def standing_out(standing: Standing) -> dict[str, Any]:

@@ -1,8 +1,20 @@
 """The tables of the registry; ``migrations`` brings a database to this shape, and a test holds the two together."""
 
-from sqlalchemy import JSON, BigInteger, Boolean, Column, Float, Integer, MetaData, String, Table, Text
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
 
-REVISIONS = ("0001", "0002", "0003")
+REVISIONS = ("0001", "0002", "0003", "0004")
 """Every migration there has been, oldest first; the last is the shape below."""
 
 _Long = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows by INTEGER alone
@@ -151,3 +163,29 @@ policies = Table(
     Column("document", _Json, nullable=False),
 )
 """What is to be watched of each model."""
+
+standings = Table(
+    "standings",
+    metadata,
+    Column("model", String(128), primary_key=True),
+    Column("revision", BigInteger, nullable=False),
+    Column("document", _Json, nullable=False),
+)
+"""What each model's retraining rules remember; ``revision`` grows by every write of a row."""
+
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("seq", _Long, primary_key=True, autoincrement=True),
+    Column("event", String(80), nullable=False),
+    Column("model", String(128), nullable=False),
+    Column("sink", String(64), nullable=False),
+    Column("state", String(16), nullable=False, index=True),
+    Column("attempts", Integer, nullable=False),
+    Column("created", Float, nullable=False),
+    Column("due", Float, nullable=False),
+    Column("error", Text, nullable=False),
+    UniqueConstraint("event", "sink"),
+    sqlite_autoincrement=True,
+)
+"""Events on their way to sinks: ``pending``, ``sent`` or ``dead``."""

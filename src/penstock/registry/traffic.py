@@ -239,7 +239,7 @@ class TrafficStore:
 
     def emit(self, connection: sa.Connection, model: str, event: Event) -> None:
         """Write an event down within a change; the same one twice is one."""
-        digest = hashlib.sha256("\0".join((SOURCE, event.subject, event.type, event.key)).encode()).hexdigest()
+        digest = event_id(event)
         table = schema.events
         if connection.execute(sa.select(table.c.seq).where(table.c.id == digest)).first() is None:
             values = {"id": digest, "at": self._now(), "type": event.type, "model": model}
@@ -264,10 +264,15 @@ class TrafficStore:
             query = query.where(table.c.model == model)
         with self._database.reading() as connection:
             rows = sorted(connection.execute(query).all(), key=lambda row: row.seq)
-        return [_cloud_event(row) for row in rows]
+        return [cloud_event(row, row.seq) for row in rows]
 
     def _now(self) -> str:
         return datetime.fromtimestamp(self._clock(), UTC).isoformat(timespec="milliseconds")
+
+
+def event_id(event: Event) -> str:
+    """Names an event by what it is about, so that telling it again is recognisable."""
+    return hashlib.sha256("\0".join((SOURCE, event.subject, event.type, event.key)).encode()).hexdigest()
 
 
 def _at(record: ModelRecord, revision: int | None) -> ModelRecord:
@@ -307,7 +312,8 @@ def _told(document: Mapping[str, Any]) -> Document:
     return dict(told) if isinstance(told, Mapping) else {}
 
 
-def _cloud_event(row: Any) -> Document:
+def cloud_event(row: Any, sequence: int) -> Document:
+    """A row of the events as a CloudEvent."""
     return {
         "specversion": "1.0",
         "id": row.id,
@@ -316,6 +322,6 @@ def _cloud_event(row: Any) -> Document:
         "subject": row.subject,
         "time": row.at,
         "datacontenttype": "application/json",
-        "sequence": row.seq,
+        "sequence": sequence,
         "data": row.data,
     }

@@ -90,8 +90,8 @@ def _heads(reading: Reading) -> Iterator[str]:
 
 
 def _labels(metric: Metric, labels: Sequence[str], edge: str = "") -> str:
-    pairs = [f'{name}="{value.translate(_ESCAPED)}"' for name, value in zip(metric.labels, labels, strict=True)]
-    told = ",".join([*pairs, f'le="{edge}"'] if edge else pairs)
+    named = [*zip(metric.labels, labels, strict=True), *([("le", edge)] if edge else [])]
+    told = ",".join(f'{name}="{value.translate(_ESCAPED)}"' for name, value in sorted(named))
     return f"{{{told}}}" if told else ""
 
 

@@ -199,6 +199,14 @@ CAPTURE_DROPPED = Metric(
     ("model", "version"),
     "Requests that should have been kept and were too many, too large or could not be written.",
 )
+RETRAINING_REQUESTS = Metric(
+    "retraining_requests_total",
+    Kind.COUNTER,
+    ("model", "rule", "outcome"),
+    "What became of rules that would ask for retraining, or tell of unsound data.",
+)
+OUTBOX_PENDING = Metric("outbox_pending", Kind.GAUGE, ("model",), "Events that sinks do not have yet.")
+OUTBOX_AGE = Metric("outbox_oldest_age_seconds", Kind.GAUGE, ("model",), "How long ago the oldest of them was decided.")
 WORKER_RESTARTS = Metric(
     "worker_restarts_total",
     Kind.COUNTER,
@@ -244,6 +252,9 @@ METRICS: tuple[Metric, ...] = (
     CAPTURED,
     CAPTURED_BYTES,
     CAPTURE_DROPPED,
+    RETRAINING_REQUESTS,
+    OUTBOX_PENDING,
+    OUTBOX_AGE,
     WORKER_RESTARTS,
 )
 """Everything there is, in the order it is exposed."""

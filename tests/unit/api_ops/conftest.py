@@ -11,14 +11,21 @@ import pytest
 from penstock.api.ops.app import build_app
 from penstock.api.ops.page import Shown
 from penstock.api.ops.traffic import Sides
-from tests.unit.api_ops.standin import FakeControl, MemoryMonitor, MemoryRegistrar, MemoryTraffic, MemoryTrials
+from tests.unit.api_ops.standin import (
+    FakeControl,
+    MemoryMonitor,
+    MemoryRegistrar,
+    MemoryRetraining,
+    MemoryTraffic,
+    MemoryTrials,
+)
 
 
 class Client:
     """Calls the application; a mapping is sent as JSON."""
 
     def __init__(self, control: FakeControl, registrar: MemoryRegistrar) -> None:
-        sides = Sides(MemoryTraffic(), MemoryTrials(), MemoryTrials(), MemoryMonitor())
+        sides = Sides(MemoryTraffic(), MemoryTrials(), MemoryTrials(), MemoryMonitor(), MemoryRetraining())
         self._app = build_app(control, registrar, sides, Shown("1.2.3", "127.0.0.1:1", "127.0.0.1:2"))
 
     def get(self, path: str, headers: Mapping[str, str] | None = None) -> httpx.Response:

@@ -273,3 +273,16 @@ class MemoryMonitor:
         if not content:
             raise InvalidInput("no data")
         return {"digest": hashlib.sha256(content).hexdigest(), "revision": 3}
+
+
+class MemoryRetraining:
+    """Retraining that says what it was asked; see ``traffic.Retraining``."""
+
+    async def ask(self, model: str, document: Document, by: By) -> Document:
+        return {"model": model, **document, "by": [by.actor, by.reason]}
+
+    async def deliveries(self, model: str) -> Document:
+        return {"deliveries": [{"event": model}]}
+
+    async def replay(self, model: str, by: By) -> Document:
+        return {"deliveries": 1, "by": [by.actor, by.reason]}

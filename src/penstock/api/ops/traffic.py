@@ -74,6 +74,19 @@ class Monitor(Protocol):
         """Make a version's reference of training data."""
 
 
+class Retraining(Protocol):
+    """What it asks of the retraining rules."""
+
+    async def ask(self, model: str, document: Document, by: By) -> Document:
+        """Ask for retraining."""
+
+    async def deliveries(self, model: str) -> Document:
+        """What became of events on their way to sinks."""
+
+    async def replay(self, model: str, by: By) -> Document:
+        """Try again what was given up."""
+
+
 @dataclass(frozen=True, slots=True)
 class Sides:
     """Everything that decides who answers, and what watches the answers."""
@@ -82,6 +95,7 @@ class Sides:
     rollouts: Trials
     experiments: Trials
     monitor: Monitor
+    retraining: Retraining
 
 
 def routes(sides: Sides) -> list[Route]:
@@ -96,6 +110,7 @@ def routes(sides: Sides) -> list[Route]:
         *rollouts.table(),
         *experiments.table(),
         *_MonitorCalls(sides.monitor).table(),
+        *_RetrainingCalls(sides.retraining).table(),
         ("GET", "/events", calls.events),
     ]
     return joined(table)
@@ -165,6 +180,32 @@ class _MonitorCalls:
     async def learn(self, request: Request) -> Response:
         names = request.path_params
         return revised(await self._monitor.learn(names["model"], names["version"], chunks(request), by(request)), 201)
+
+
+class _RetrainingCalls:
+    """The calls on retraining."""
+
+    def __init__(self, retraining: Retraining) -> None:
+        self._retraining = retraining
+
+    def table(self) -> list[tuple[str, str, Any]]:
+        """Method, path and call."""
+        return [
+            ("POST", "/models/{model}/retrain", self.ask),
+            ("GET", "/models/{model}/outbox", self.deliveries),
+            ("POST", "/models/{model}/outbox/replay", self.replay),
+        ]
+
+    async def ask(self, request: Request) -> Response:
+        body = await anything(request)
+        return Json(await self._retraining.ask(request.path_params["model"], body, by(request, body)), 201)
+
+    async def deliveries(self, request: Request) -> Response:
+        return Json(await self._retraining.deliveries(request.path_params["model"]))
+
+    async def replay(self, request: Request) -> Response:
+        body = await document(request, "reason")
+        return Json(await self._retraining.replay(request.path_params["model"], by(request, body)))
 
 
 class _Calls:

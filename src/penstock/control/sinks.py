@@ -1,0 +1,215 @@
+"""Sends events to sinks: each kind is one small function that returns once the other side has it, and blocks.
+
+Addresses, tokens and commands come from a model's policy. Files lie below the gateway's home unless the gateway only
+listens to this machine, whose user then decides; the same holds for commands.
+"""
+
+import hashlib
+import hmac
+import http.client
+import json
+import os
+import signal
+import subprocess
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from penstock.core.sinks import SinkSpec
+from penstock.registry.records import Document
+
+WAIT_S = 10.0
+COMMAND_S = 600.0
+MOST_TOLD = 2000
+STRUCTURED = "application/cloudevents+json; charset=utf-8"
+GONE = 410
+TELLS_LATER = (429, 503)
+
+
+class SinkFault(Exception):
+    """A sink does not have an event; ``after_s`` is when it wants to be asked again, ``final`` that it never does."""
+
+    def __init__(self, reason: str, after_s: float = 0.0, final: bool = False) -> None:
+        super().__init__(reason[:MOST_TOLD])
+        self.after_s = after_s
+        self.final = final
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What sinks need of the gateway: its home, whether paths and commands of a policy are its own user's, and the rows
+    that were captured of an event's version, as a Parquet file (None without)."""
+
+    home: Path
+    trusted: bool
+    rows: Callable[[Document, Path], Path | None] = lambda _event, _folder: None
+
+
+def send(spec: SinkSpec, event: Document, around: Surroundings) -> None:
+    """Send one event.
+
+    Raises:
+        SinkFault: it did not arrive, or nobody knows whether it did.
+    """
+    _SENDERS[spec.kind](spec.values, event, around)
+
+
+def _webhook(values: Mapping[str, Any], event: Document, around: Surroundings) -> None:
+    headers = {"content-type": STRUCTURED}
+    body = _json(event)
+    if values.get("mode") == "binary":
+        body = _json(event["data"])
+        told = {key: value for key, value in event.items() if key not in ("data", "datacontenttype")}
+        headers = {f"ce-{key}": quote(str(value), safe=" :/.+-_") for key, value in told.items()}
+        headers["content-type"] = "application/json"
+    if "secret_file" in values:
+        secret = _read(values["secret_file"], around)
+        headers["penstock-signature"] = f"sha256={hmac.new(secret, body, hashlib.sha256).hexdigest()}"
+    _post(values["url"], body, headers)
+
+
+def _file(values: Mapping[str, Any], event: Document, around: Surroundings) -> None:
+    path = _path(values["path"], around)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab") as file:
+            file.write(_json(event) + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise SinkFault(f"the file cannot be written: {error.strerror}") from None
+
+
+def _command(values: Mapping[str, Any], event: Document, around: Surroundings) -> None:
+    if not around.trusted:
+        raise SinkFault("commands are run only where the gateway listens to its own machine alone", final=True)
+    folder = around.home / "retraining" / str(event["id"])
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    told = folder / "event.json"
+    told.write_bytes(_json(event))
+    rows = around.rows(event, folder)
+    environment = {**os.environ, "PENSTOCK_EVENT": str(told), "PENSTOCK_MODEL": str(event["data"].get("model", ""))}
+    if rows is not None:
+        environment["PENSTOCK_ROWS"] = str(rows)
+    try:
+        process = subprocess.Popen(
+            list(values["argv"]),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            cwd=folder,
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise SinkFault(f"the command cannot be started: {error.strerror}") from None
+    try:
+        output, _ = process.communicate(_json(event), timeout=float(values.get("timeout_seconds", COMMAND_S)))
+    except subprocess.TimeoutExpired:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        output, _ = process.communicate()
+        (folder / "output.txt").write_bytes(output)
+        raise SinkFault("the command took too long and was ended") from None
+    (folder / "output.txt").write_bytes(output)
+    if process.returncode:
+        last = output.decode(errors="replace").strip().splitlines()[-1:]
+        raise SinkFault(f"the command ended with {process.returncode}: {''.join(last)}")
+
+
+def _airflow(values: Mapping[str, Any], event: Document, around: Surroundings) -> None:
+    """Triggers a DAG run of Airflow's REST API; its id is the event's, so that 409 means it is there already."""
+    body: dict[str, Any] = {"dag_run_id": f"penstock-{event['id'][:32]}", "conf": event}
+    newer = values.get("api", "v2") == "v2"
+    if newer:
+        body["logical_date"] = None  # required, though it may be null
+    path = f"/api/{'v2' if newer else 'v1'}/dags/{quote(values['dag'], safe='')}/dagRuns"
+    _post(values["url"].rstrip("/") + path, _json(body), _bearer(values, around), done=(409,))
+
+
+def _prefect(values: Mapping[str, Any], event: Document, around: Surroundings) -> None:
+    body = {"parameters": {"event": event}, "idempotency_key": event["id"]}
+    path = f"/deployments/{quote(values['deployment'], safe='')}/create_flow_run"
+    _post(values["url"].rstrip("/") + path, _json(body), _bearer(values, around))
+
+
+def _github(values: Mapping[str, Any], event: Document, around: Surroundings) -> None:
+    """A repository_dispatch event; its payload has one top-level key of the ten that are allowed."""
+    body = {"event_type": str(event["type"])[:100], "client_payload": {"event": event}}
+    owner, name = values["repository"].split("/")
+    url = values.get("url", "https://api.github.com").rstrip("/")
+    headers = {**_bearer(values, around), "accept": "application/vnd.github+json"}
+    _post(f"{url}/repos/{quote(owner, safe='')}/{quote(name, safe='')}/dispatches", _json(body), headers)
+
+
+def _alertmanager(values: Mapping[str, Any], event: Document, around: Surroundings) -> None:
+    """One alert of Alertmanager's API v2, named by the event's type; the same labels are the same alert."""
+    data = event["data"]
+    labels = {"alertname": str(event["type"]), "model": str(data.get("model", "")), "rule": str(data.get("rule", ""))}
+    labels |= {"version": str(data.get("version", "")), "event": str(event["id"])}
+    alert = {"labels": labels, "annotations": {"evidence": json.dumps(data)[:8000]}, "startsAt": event["time"]}
+    _post(values["url"].rstrip("/") + "/api/v2/alerts", _json([alert]), _bearer(values, around))
+
+
+_SENDERS: dict[str, Callable[[Mapping[str, Any], Document, Surroundings], None]] = {
+    "webhook": _webhook,
+    "file": _file,
+    "command": _command,
+    "airflow": _airflow,
+    "prefect": _prefect,
+    "github": _github,
+    "alertmanager": _alertmanager,
+}
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """An event goes where the policy says and nowhere else."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
+def _post(url: str, body: bytes, headers: Mapping[str, str], done: tuple[int, ...] = ()) -> None:
+    stated = {"content-type": "application/json", "user-agent": "penstock", **headers}
+    request = urllib.request.Request(url, body, stated, method="POST")  # noqa: S310 - http or https by the policy's check
+    try:
+        with urllib.request.build_opener(_NoRedirect).open(request, timeout=WAIT_S):
+            return
+    except urllib.error.HTTPError as error:
+        if error.code in done:
+            return
+        after = error.headers.get("retry-after", "") if error.code in TELLS_LATER else ""
+        raise SinkFault(
+            f"it answered {error.code}", float(after) if after.isdecimal() else 0.0, error.code == GONE
+        ) from None
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise SinkFault(f"it does not answer: {getattr(error, 'reason', None) or type(error).__name__}") from None
+
+
+def _bearer(values: Mapping[str, Any], around: Surroundings) -> dict[str, str]:
+    if "token_file" not in values:
+        return {}
+    return {"authorization": f"Bearer {_read(values['token_file'], around).decode(errors='replace')}"}
+
+
+def _read(stated: str, around: Surroundings) -> bytes:
+    try:
+        return _path(stated, around).read_bytes().strip()
+    except OSError as error:
+        raise SinkFault(f"the secret cannot be read: {error.strerror}") from None
+
+
+def _path(stated: str, around: Surroundings) -> Path:
+    path = (around.home / stated).resolve()
+    if not around.trusted and not path.is_relative_to(around.home.resolve()):
+        raise SinkFault("the path leads out of the gateway's home", final=True)
+    return path
+
+
+def _json(document: Any) -> bytes:
+    return json.dumps(document, separators=(",", ":")).encode()

@@ -1,0 +1,221 @@
+"""Retraining through the whole server: rules, an outbox that outlives it, and sinks of every kind that take events."""
+
+import hashlib
+import hmac
+import json
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import harness
+from tests.harness import Server, call, wait_until
+from tests.integration.control.watch import metric
+from tests.integration.traffic.drive import GOOD, SAME, crown, models
+from tests.integration.traffic.test_monitor import csv, send, show
+
+SECRET = b"not for everybody"
+
+
+class Receiver:
+    """A server that takes what it is sent; ``answers`` are the next statuses and headers, 200 after them."""
+
+    def __init__(self) -> None:
+        self.got: list[tuple[str, dict[str, str], bytes]] = []
+        self.answers: list[tuple[int, dict[str, str]]] = []
+        receiver = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["content-length"]))
+                status, headers = receiver.answers.pop(0) if receiver.answers else (200, {})
+                if status == 200:
+                    receiver.got.append((self.path, {k.lower(): v for k, v in self.headers.items()}, body))
+                self.send_response(status)
+                for name, value in {**headers, "content-length": "0"}.items():
+                    self.send_header(name, value)
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                """Say nothing."""
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
+
+    def events(self) -> list[dict[str, Any]]:
+        return [json.loads(body) for _, _, body in self.got]
+
+
+@contextmanager
+def receiving() -> Iterator[Receiver]:
+    receiver = Receiver()
+    thread = threading.Thread(target=receiver.server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield receiver
+    finally:
+        receiver.server.shutdown()
+        receiver.server.server_close()
+        thread.join(5)
+
+
+def set_policy(server: Server, **policy: Any) -> None:
+    reply = server.admin("PUT", "/admin/v1/models/m/policy", policy)
+    assert reply.status == 200, reply
+
+
+def give_reference(server: Server) -> None:
+    made = call(server.ops, "PUT", f"/admin/v1/models/m/versions/{GOOD}/reference", csv())
+    assert made.status == 201, made
+    crown(server, GOOD)
+    wait_until(lambda: show(server, GOOD)["reference"] is not None, 10, "the reference")
+
+
+def test_a_drift_asks_for_retraining_and_every_sink_hears_of_it(tmp_path: Path) -> None:
+    train = tmp_path / "train.py"
+    train.write_text(
+        "import json, os, shutil, sys\n"
+        "event = json.load(sys.stdin)\n"
+        "assert event == json.load(open(os.environ['PENSTOCK_EVENT']))\n"
+        f"json.dump(event, open({str(tmp_path / 'trained.json')!r}, 'w'))\n"
+        f"shutil.copy(os.environ['PENSTOCK_ROWS'], {str(tmp_path / 'rows.parquet')!r})\n"
+        "print('trained')\n"
+    )
+    with receiving() as hook, harness.running(models(tmp_path / "models"), tmp_path, "--workers", "2") as server:
+        home = tmp_path / "home"
+        (home / "hook.key").write_bytes(SECRET + b"\n")
+        give_reference(server)
+        hook.answers = [(503, {"retry-after": "1"}), (500, {})]
+        set_policy(
+            server,
+            monitor={"window_seconds": 20},
+            capture={"sample": 0.2},
+            triggers=[
+                {
+                    "name": "drifted",
+                    "when": {"drift": {"scope": "features"}},
+                    "for_seconds": 1,
+                    "send": ["hook", "log"],
+                },
+                {"name": "learn", "when": {"drift": {}}, "send": ["train"], "dry_run": True},
+            ],
+            sinks={
+                "hook": {"webhook": {"url": f"{hook.url}/retrain", "secret_file": "hook.key"}},
+                "log": {"file": {"path": "events.jsonl"}},
+                "train": {"command": {"argv": [sys.executable, str(train)], "timeout_seconds": 30}},
+            },
+        )
+        send(server, GOOD, 1200, shift=1.5)
+        wait_until(lambda: bool(hook.got), 30, "the webhook")
+        path, headers, body = hook.got[0]
+        event = json.loads(body)
+        assert path == "/retrain"
+        assert headers["content-type"].startswith("application/cloudevents+json")
+        assert headers["penstock-signature"] == f"sha256={hmac.new(SECRET, body, hashlib.sha256).hexdigest()}"
+        assert (event["specversion"], event["type"]) == ("1.0", "io.penstock.retraining.requested.v1")
+        assert event["subject"] == f"models/m/versions/{GOOD}"
+        assert event["data"]["rule"] == "drifted"
+        [condition] = event["data"]["conditions"]
+        assert condition["features"][0]["name"] == "x[0]"
+        assert condition["rows_between_false_alarms"] == 100_000
+        log = home / "events.jsonl"
+        wait_until(log.exists, 10, "the file")
+        assert [json.loads(line)["id"] for line in log.read_text().splitlines()] == [event["id"]]
+        told = server.admin("GET", "/admin/v1/events?model=m").json()["events"]
+        assert event["id"] in {one["id"] for one in told}
+        assert metric(server, "penstock_retraining_requests_total", rule="drifted", outcome="requested") == 1
+        wait_until(lambda: metric(server, "penstock_outbox_pending", model="m") == 0, 10, "an empty outbox")
+
+        asked = harness.run_command("retrain", "m", "--reason", "because", "--url", server.ops, "--json", room=tmp_path)
+        assert asked.returncode == 0, asked.stderr
+        by_hand = json.loads(asked.stdout)
+        assert set(by_hand["sinks"]) == {"hook", "log", "train"}
+        wait_until((tmp_path / "rows.parquet").exists, 30, "the command's work")
+        wait_until((tmp_path / "trained.json").exists, 10, "the command's work")
+        trained = json.loads((tmp_path / "trained.json").read_text())
+        assert (trained["id"], trained["data"]["reason"]) == (by_hand["event"], "because")
+        wait_until(lambda: len(hook.got) == 2, 10, "the second event")
+        deliveries = server.admin("GET", "/admin/v1/models/m/outbox").json()["deliveries"]
+        wait_until(
+            lambda: (
+                {one["state"] for one in server.admin("GET", "/admin/v1/models/m/outbox").json()["deliveries"]}
+                == {"sent"}
+            ),
+            10,
+            "everything sent",
+        )
+        assert {one["sink"] for one in deliveries} == {"hook", "log", "train"}
+        audit = server.admin("GET", "/admin/v1/audit?model=m").json()["entries"]
+        assert sum(one["action"] == "retraining.request" for one in audit) == 2
+
+
+def test_what_was_decided_is_delivered_after_a_crash(tmp_path: Path) -> None:
+    folder = models(tmp_path / "models")
+    with receiving() as hook:
+        policy = {
+            "triggers": [{"name": "often", "when": {"age": {"days": 0}}, "send": ["hook"]}],
+            "sinks": {"hook": {"webhook": {"url": hook.url, "mode": "binary"}}},
+        }
+        hook.answers = [(500, {})] * 3
+        first = harness.launch(folder, tmp_path, "--workers", "1")
+        try:
+            set_policy(first, **policy)
+            wait_until(lambda: len(hook.answers) < 3, 20, "a first attempt")
+        finally:
+            first.kill()
+        with harness.running(folder, tmp_path, "--workers", "1") as second:
+            wait_until(lambda: bool(hook.got), 30, "the delivery")
+            time.sleep(2)
+            ids = [headers["ce-id"] for _, headers, _ in hook.got]
+            assert len(set(ids)) == 1
+            headers = hook.got[0][1]
+            assert headers["ce-type"] == "io.penstock.retraining.requested.v1"
+            assert headers["content-type"] == "application/json"
+            assert json.loads(hook.got[0][2])["rule"] == "often"
+            standing = second.admin("GET", "/admin/v1/models/m/outbox").json()["deliveries"]
+            assert [one["state"] for one in standing] == ["sent"]
+
+
+def test_what_a_sink_refuses_for_good_can_be_replayed(tmp_path: Path) -> None:
+    with receiving() as hook, harness.running(models(tmp_path / "models"), tmp_path, "--workers", "1") as server:
+        hook.answers = [(410, {})]
+        set_policy(server, sinks={"hook": {"webhook": {"url": hook.url}}})
+        assert server.admin("POST", "/admin/v1/models/m/outbox/replay", {}).status == 404
+        assert server.admin("POST", "/admin/v1/models/m/retrain", {"version": SAME}).status == 201
+
+        def state() -> list[str]:
+            found = server.admin("GET", "/admin/v1/models/m/outbox").json()["deliveries"]
+            return [one["state"] for one in found]
+
+        wait_until(lambda: state() == ["dead"], 20, "the dead letter")
+        shown = harness.run_command("retrain", "m", "--deliveries", "--url", server.ops, room=tmp_path)
+        assert "it answered 410" in shown.stdout
+        assert harness.run_command("retrain", "m", "--replay", "--url", server.ops, room=tmp_path).returncode == 0
+        wait_until(lambda: state() == ["sent"], 20, "the replay")
+        assert [one["subject"] for one in hook.events()] == [f"models/m/versions/{SAME}"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status"),
+    [
+        ("/admin/v1/models/nobody/retrain", {}, 404),
+        ("/admin/v1/models/m/retrain", {"version": "99"}, 404),
+        ("/admin/v1/models/m/retrain", {"when": "now"}, 400),
+        ("/admin/v1/models/nobody/outbox/replay", {}, 404),
+    ],
+)
+def test_what_cannot_be_asked(plain: Server, path: str, body: dict[str, Any], status: int) -> None:
+    assert plain.admin("POST", path, body).status == status
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    room = tmp_path_factory.mktemp("retraining")
+    with harness.running(models(room / "models"), room, "--workers", "1") as running:
+        yield running

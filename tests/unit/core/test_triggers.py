@@ -1,0 +1,326 @@
+"""Retraining rules as tables: conditions, states, and everything that holds a request back."""
+
+import json
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from penstock.core.cron import cron_in
+from penstock.core.errors import InvalidInput
+from penstock.core.policies import MonitorPolicy, policy_in, policy_out
+from penstock.core.triggers import (
+    DAY_S,
+    Action,
+    Limits,
+    Memory,
+    Outcome,
+    Snapshot,
+    Standing,
+    State,
+    Trigger,
+    condition_in,
+    decide,
+    evaluate,
+    standing_in,
+    standing_out,
+)
+
+COLUMN = {
+    "name": "x",
+    "state": "ok",
+    "psi": 0.1,
+    "rows": 1000,
+    "missing": 0,
+    "infinite": 0,
+    "out_of_range": 0,
+    "unseen": 0,
+}
+DRIFTING = {**COLUMN, "state": "drift", "psi": 0.5, "since": 5.0, "moved": []}
+HOUR = 3600.0
+
+
+def monitor(**changes: Any) -> dict[str, Any]:
+    plain: dict[str, Any] = {
+        "features": [COLUMN],
+        "outputs": [COLUMN],
+        "joint": None,
+        "slices": {},
+        "quality": {"violated": []},
+        "performance": {"labels": 0, "windowed": {}, "estimated": None},
+        "rows_between_false_alarms": 100_000,
+    }
+    return {**plain, **changes}
+
+
+DRIFTED = monitor(features=[DRIFTING, COLUMN])
+BROKEN = monitor(features=[DRIFTING], quality={"violated": [{"name": "x", "kind": "missing"}]})
+
+
+def labelled(labels: int = 500, estimated: float | None = None, **windowed: float) -> dict[str, Any]:
+    told = None if estimated is None else {"accuracy": estimated}
+    return monitor(
+        performance={"labels": labels, "windowed": windowed, "estimated": told, "concept": {"state": "drift"}}
+    )
+
+
+def holds(when: dict[str, Any], document: dict[str, Any], memory: Memory | None = None, age_s: float = 0.0) -> bool:
+    faults: list[str] = []
+    condition = condition_in(when, "when", faults)
+    assert condition is not None, faults
+    return evaluate(condition, Snapshot("m", "1", 1000.0, document, age_s), memory or Memory()).holds
+
+
+@pytest.mark.parametrize(
+    ("when", "document", "expected"),
+    [
+        ({"drift": {}}, DRIFTED, True),
+        ({"drift": {"scope": "features", "at_least": 2}}, DRIFTED, False),
+        ({"drift": {"scope": "outputs"}}, DRIFTED, False),
+        ({"drift": {"scope": "any"}}, DRIFTED, True),
+        ({"drift": {"min_psi": 0.6}}, DRIFTED, False),
+        ({"drift": {"scope": "joint"}}, monitor(joint=DRIFTING), True),
+        (
+            {"drift": {"scope": "slices"}},
+            monitor(slices={"shop": {"north": {"drifting": [{"name": "x", "psi": 1.0, "since": 1.0}]}}}),
+            True,
+        ),
+        ({"performance": {"metric": "accuracy", "below": 0.9}}, labelled(accuracy=0.8), True),
+        ({"performance": {"metric": "accuracy", "below": 0.9, "min_labels": 501}}, labelled(accuracy=0.8), False),
+        ({"performance": {"metric": "accuracy", "below": 0.7}}, labelled(accuracy=0.8), False),
+        ({"performance": {"metric": "mae", "above": 0.7}}, labelled(mae=0.8), True),
+        ({"performance": {"metric": "f1", "below": 0.7}}, labelled(accuracy=0.1), False),
+        ({"performance": {"metric": "accuracy", "below": 0.9, "source": "estimated"}}, labelled(0, 0.8), True),
+        ({"concept": {}}, labelled(), True),
+        ({"concept": {"on": "gap"}}, labelled(), False),
+        ({"quality": {"missing_ratio_above": 0.05}}, monitor(features=[{**COLUMN, "missing": 51}]), True),
+        ({"quality": {"missing_ratio_above": 0.05}}, monitor(features=[{**COLUMN, "missing": 49}]), False),
+        ({"quality": {"missing_ratio_above": 0.0}}, monitor(features=[{**COLUMN, "rows": 99, "missing": 9}]), False),
+        ({"quality": {"violated": True}}, BROKEN, True),
+        ({"all": [{"drift": {}}, {"quality": {"violated": True}}]}, BROKEN, True),
+        ({"all": [{"drift": {}}, {"quality": {"violated": True}}]}, DRIFTED, False),
+        ({"any": [{"concept": {}}, {"drift": {}}]}, DRIFTED, True),
+        ({"not": {"drift": {}}}, DRIFTED, False),
+        ({"labels": {"new_at_least": 500}}, labelled(500), True),
+    ],
+)
+def test_conditions(when: dict[str, Any], document: dict[str, Any], expected: bool) -> None:
+    assert holds(when, document) is expected
+
+
+def test_conditions_that_remember() -> None:
+    fallen = {"performance": {"metric": "accuracy", "fallen_by": 0.1}}
+    assert holds(fallen, labelled(accuracy=0.8), Memory(best={"accuracy": 0.95}))
+    assert not holds(fallen, labelled(accuracy=0.9), Memory(best={"accuracy": 0.95}))
+    assert not holds({"labels": {"new_at_least": 100}}, labelled(500), Memory(labels=450))
+    assert holds({"age": {"days": 30}}, monitor(), age_s=31 * DAY_S)
+    assert not holds({"age": {"days": 30}}, monitor(), age_s=29 * DAY_S)
+
+
+@pytest.mark.parametrize(
+    ("text", "after", "until", "due"),
+    [
+        ("0 3 * * 1", "2026-11-23 02:59:30", "2026-11-23 03:00:01", True),  # a Monday
+        ("0 3 * * 1", "2026-11-24 02:59:30", "2026-11-24 03:00:01", False),
+        ("0 3 * * 1", "2026-11-23 03:00:01", "2026-11-23 03:00:59", False),
+        ("*/15 * * * *", "2026-11-21 10:14:59", "2026-11-21 10:15:00", True),
+        ("*/15 * * * *", "2026-11-21 10:15:30", "2026-11-21 10:29:59", False),
+        ("5-10,30 4 1 1 *", "2027-01-01 04:29:00", "2027-01-01 04:31:00", True),
+        ("0 0 13 * 5", "2026-11-13 23:00:00", "2026-11-14 00:30:00", False),
+        ("0 0 13 * 5", "2026-11-19 23:00:00", "2026-11-20 00:30:00", True),  # a Friday, if not the 13th
+        ("0 0 * * 7", "2026-11-21 23:00:00", "2026-11-22 00:30:00", True),  # Sunday is 0 and 7
+        ("0 3 * * *", "2026-11-01 00:00:00", "2026-11-21 02:00:00", True),  # missed while nobody looked
+    ],
+)
+def test_schedules(text: str, after: str, until: str, due: bool) -> None:
+    from datetime import UTC, datetime
+
+    seconds = [datetime.fromisoformat(one).replace(tzinfo=UTC).timestamp() for one in (after, until)]
+    assert cron_in(text).due(*seconds) is due
+
+
+@pytest.mark.parametrize(
+    "text", ["", "* * * *", "60 * * * *", "* 24 * * *", "5-1 * * * *", "a * * * *", "*/0 * * * *", "0 0 0 * *"]
+)
+def test_what_is_no_schedule(text: str) -> None:
+    with pytest.raises(InvalidInput):
+        cron_in(text)
+
+
+def rule(**changes: Any) -> Trigger:
+    stated = {"name": "r", "when": {"drift": {}}, "send": ["log"], **changes}
+    [found] = policy_in({"triggers": [stated], "sinks": {"log": {"file": {"path": "e"}}}}).triggers
+    return found
+
+
+class Watched:
+    """Rules over time."""
+
+    def __init__(self, *triggers: Trigger, limits: Limits | None = None) -> None:
+        self.triggers, self.limits, self.standing, self.now = triggers, limits or Limits(), Standing(), 10_000.0
+
+    def state(self) -> State:
+        return self.standing.rules["r"].state
+
+    def at(self, seconds: float, document: dict[str, Any], version: str = "1") -> Outcome | None:
+        self.now += seconds
+        snapshot = Snapshot("m", version, self.now, document)
+        self.standing, action = decide(self.triggers, self.limits, self.standing, snapshot)
+        self.standing = standing_in(json.loads(json.dumps(standing_out(self.standing))))
+        self.action: Action | None = action
+        return None if action is None else action.outcome
+
+
+def test_a_rule_waits_asks_once_and_is_over() -> None:
+    watched = Watched(rule(for_seconds=60))
+    assert watched.at(1, monitor()) is None
+    assert watched.at(1, DRIFTED) is None
+    assert watched.state() is State.PENDING
+    assert watched.at(59, DRIFTED) is None
+    assert watched.at(1, DRIFTED) is Outcome.REQUESTED
+    assert watched.action is not None
+    assert watched.action.started == 10_002.0
+    assert watched.at(1, DRIFTED) is None
+    assert watched.at(1, monitor()) is None
+    assert watched.state() is State.OK
+    watched.at(1, DRIFTED)
+    assert watched.at(30, monitor()) is None  # not long enough: as if nothing had been
+    assert watched.state() is State.OK
+
+
+def test_one_request_is_under_way_until_its_version_answers() -> None:
+    watched = Watched(rule(cooldown_seconds=10))
+    assert watched.at(1, DRIFTED) is Outcome.REQUESTED
+    watched.at(1, monitor())
+    assert watched.at(60, DRIFTED) is Outcome.IN_FLIGHT
+    assert watched.at(60, DRIFTED) is None  # told once
+    assert watched.at(1, DRIFTED, version="2") is Outcome.REQUESTED
+    assert watched.at(2 * DAY_S, DRIFTED, version="2") is Outcome.REQUESTED  # its time has run out
+
+
+def test_cooldown_budget_and_dry_run() -> None:
+    watched = Watched(rule(cooldown_seconds=HOUR), limits=Limits(timeout_s=1))
+    assert watched.at(1, DRIFTED) is Outcome.REQUESTED
+    watched.at(10, monitor())
+    assert watched.at(10, DRIFTED) is Outcome.COOLDOWN
+    assert watched.at(HOUR, DRIFTED) is Outcome.REQUESTED
+    spent = Watched(rule(cooldown_seconds=0), limits=Limits(budget_per_day=2, timeout_s=1, escalate_after=99))
+    found = [spent.at(10, document) for _ in range(5) for document in (DRIFTED, monitor())]
+    assert [one for one in found if one] == [Outcome.REQUESTED] * 2 + [Outcome.BUDGET] * 3
+    assert spent.at(DAY_S, DRIFTED) is Outcome.REQUESTED
+    assert Watched(rule(dry_run=True)).at(1, DRIFTED) is Outcome.DRY_RUN
+
+
+def test_unsound_data_asks_for_no_training() -> None:
+    quality = rule(name="q", when={"quality": {"violated": True}})
+    watched = Watched(rule(), quality)
+    assert watched.at(1, BROKEN) is Outcome.QUALITY
+    assert watched.at(1, BROKEN) is Outcome.REQUESTED
+    assert watched.action is not None
+    assert (watched.action.trigger.name, watched.action.trigger.kind.value) == ("q", "quality.violated.v1")
+    assert watched.standing.in_flight is None
+    assert all(watched.at(60, BROKEN) is None for _ in range(100))
+    assert Watched(rule(), limits=Limits(quality_veto=False)).at(1, BROKEN) is Outcome.REQUESTED
+
+
+def test_what_does_not_help_is_a_persons_affair() -> None:
+    watched = Watched(rule(cooldown_seconds=60), limits=Limits(timeout_s=1, escalate_after=3))
+    found = [watched.at(61, DRIFTED) for _ in range(8)]
+    assert [one for one in found if one] == [Outcome.REQUESTED] * 3 + [Outcome.ESCALATED]
+    assert watched.at(60, monitor()) is None
+    assert watched.at(61, DRIFTED) is Outcome.REQUESTED  # another cause
+
+
+def test_a_threshold_of_its_own_for_the_end() -> None:
+    stated = {"until": {"not": {"drift": {"min_psi": 0.2}}}, "when": {"drift": {"min_psi": 0.4}}, "cooldown_seconds": 0}
+    watched = Watched(rule(**stated), limits=Limits(timeout_s=1, escalate_after=1))
+    between = monitor(features=[{**DRIFTING, "psi": 0.3}])
+    assert watched.at(1, between) is None
+    assert watched.at(1, DRIFTED) is Outcome.REQUESTED
+    assert watched.at(1, between) is None
+    assert watched.state() is State.FIRING
+    watched.at(1, monitor())
+    assert watched.state() is State.OK
+
+
+def test_a_flapping_day_asks_no_more_than_it_may() -> None:
+    watched = Watched(rule(cooldown_seconds=HOUR), limits=Limits(budget_per_day=5, timeout_s=1, escalate_after=99))
+    found = [watched.at(60, DRIFTED if minute % 2 else monitor()) for minute in range(24 * 60)]
+    assert found.count(Outcome.REQUESTED) == 5
+    hourly = Watched(rule(cooldown_seconds=HOUR), limits=Limits(budget_per_day=999, timeout_s=1, escalate_after=99))
+    found = [hourly.at(60, DRIFTED if minute % 2 else monitor()) for minute in range(24 * 60)]
+    assert 20 <= found.count(Outcome.REQUESTED) <= 24
+
+
+@given(
+    st.lists(st.tuples(st.floats(1, 5000), st.booleans(), st.sampled_from(["1", "2"])), max_size=60),
+    st.floats(0, 4000),
+    st.integers(0, 4),
+)
+def test_never_more_than_allowed(steps: list[tuple[float, bool, str]], cooldown: float, budget: int) -> None:
+    watched = Watched(rule(cooldown_seconds=cooldown), limits=Limits(budget_per_day=budget, timeout_s=600))
+    asked: list[float] = []
+    for seconds, drifts, version in steps:
+        if watched.at(seconds, DRIFTED if drifts else monitor(), version) is Outcome.REQUESTED:
+            assert not asked or watched.now - asked[-1] >= cooldown - 1e-6
+            asked.append(watched.now)
+            assert sum(watched.now - one < DAY_S for one in asked) <= budget
+
+
+@pytest.mark.parametrize(
+    ("document", "fault"),
+    [
+        ({"triggers": {}}, "'triggers' is a list"),
+        ({"triggers": [{"name": "a"}]}, "'triggers[0].when' is an object with one of"),
+        (
+            {"triggers": [{"name": "a", "when": {"drift": {"scope": "all"}}}]},
+            "'triggers[0].when.drift.scope' is one of",
+        ),
+        ({"triggers": [{"name": "a", "when": {"drift": {}}, "send": ["x"]}]}, "names no sink of this policy: 'x'"),
+        ({"triggers": [{"name": "a", "when": {"schedule": "soon"}}]}, "five fields"),
+        ({"triggers": [{"name": "a", "when": {"performance": {"metric": "f1"}}}]}, "needs below, above or fallen_by"),
+        ({"triggers": [{"name": "a", "when": {"performance": {"below": 1}}}]}, "names a metric"),
+        ({"triggers": [{"name": "a", "when": {"quality": {}}}]}, "needs one of"),
+        (
+            {"triggers": [{"name": "a", "when": {"any": [{"moon": 1}]}}]},
+            "'triggers[0].when.any[0].moon' is no condition",
+        ),
+        ({"triggers": [{"name": "a", "when": {"drift": {}}, "cooldown_seconds": -1}]}, "cooldown_seconds"),
+        ({"triggers": [{"name": "a", "when": {"drift": {}}}] * 2}, "two triggers are called 'a'"),
+        ({"retraining": {"budget_per_day": "many"}}, "'retraining.budget_per_day' is a number"),
+        ({"sinks": {"a": {"carrier-pigeon": {}}}}, "'sinks.a' is an object with one of"),
+        ({"sinks": {"a": {"webhook": {"url": "ftp://x"}}}}, "an http or https address"),
+        ({"sinks": {"a": {"webhook": {"url": "http://u:p@x/"}}}}, "without a user in it"),
+        ({"sinks": {"a": {"command": {"argv": "rm"}}}}, "a list of texts"),
+        ({"sinks": {"a b": {"file": {"path": "x"}}}}, "no name for a sink"),
+        ({"sinks": {"a": {"file": {}}}}, "'sinks.a.file.path' is missing"),
+        ({"slo": {"latency_p99_ms": 0}}, "'slo.latency_p99_ms'"),
+    ],
+)
+def test_a_faulty_policy_names_its_faults(document: dict[str, Any], fault: str) -> None:
+    with pytest.raises(InvalidInput) as told:
+        policy_in(document)
+    assert fault in str(told.value)
+
+
+def test_the_policy_of_the_manual_is_kept_as_it_was_written() -> None:
+    document = {
+        "slo": {"latency_p99_ms": 20, "error_ratio": 0.001},
+        "triggers": [
+            {"name": "inputs-drifted", "when": {"drift": {"scope": "features", "at_least": 1}}, "send": ["hook"]},
+            {"name": "weekly", "when": {"schedule": "0 3 * * 1"}, "send": ["hook"]},
+        ],
+        "sinks": {
+            "hook": {"webhook": {"url": "http://127.0.0.1:9000/retrain", "secret_file": "hook.key"}},
+            "log": {"file": {"path": "events.jsonl"}},
+            "train": {"command": {"argv": ["python", "train.py"], "timeout_seconds": 600}},
+        },
+    }
+    policy = policy_in(document)
+    shown = policy_out(policy)
+    assert {name: shown[name] for name in document} == document
+    assert policy_in(shown) == policy
+    assert policy_out(MonitorPolicy()).keys() == {"monitor", "capture"}
+    assert math.isinf(Memory().asked)
