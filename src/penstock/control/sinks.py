@@ -181,6 +181,7 @@ def _post(url: str, body: bytes, headers: Mapping[str, str], done: tuple[int, ..
         with urllib.request.build_opener(_NoRedirect).open(request, timeout=WAIT_S):
             return
     except urllib.error.HTTPError as error:
+        error.close()
         if error.code in done:
             return
         after = error.headers.get("retry-after", "") if error.code in TELLS_LATER else ""

@@ -1,0 +1,131 @@
+"""The outbox under kill -9 between verdict and delivery: whatever was decided arrives, and repeats tell themselves."""
+
+import asyncio
+import json
+import os
+import random
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from penstock.control.retraining import Retraining
+from penstock.core.desired import Desired, ModelSpec, State, VersionSpec, VersionStatus
+from penstock.core.policies import MonitorPolicy, policy_in
+from penstock.registry.database import open_database
+from penstock.registry.outbox import Outbox
+from penstock.registry.records import ModelRecord
+from penstock.registry.traffic import TrafficStore
+
+DRIFTING = {"name": "x", "state": "drift", "psi": 1.0, "since": 1.0, "psi_threshold": 0.1, "rows": 9, "moved": []}
+CALM = {**DRIFTING, "state": "ok"}
+POLICY = policy_in(
+    {
+        "triggers": [{"name": "r", "when": {"drift": {}}, "send": ["log"], "cooldown_seconds": 0}],
+        "sinks": {"log": {"file": {"path": "events.jsonl"}}},
+        "retraining": {"timeout_seconds": 1, "budget_per_day": 1000, "escalate_after": 1000},
+    }
+)
+
+
+class World:
+    """A model whose monitor says by turns that it drifts and that it is calm; time runs a hundred times as fast."""
+
+    desired = Desired(1, (ModelSpec("m", (VersionSpec("1", ""),)),))
+
+    def __init__(self, home: Path) -> None:
+        self.began = time.time()
+        self.turn = 0
+        database = open_database(f"sqlite:///{home / 'registry.db'}", 5.0)
+        self.outbox = Outbox(database, TrafficStore(database, self.clock), self.clock)
+        self.rules = Retraining(self.outbox, self.record, self, self, home, True, self.clock)
+
+    def clock(self) -> float:
+        return self.began + (time.time() - self.began) * 100
+
+    def record(self, model: str) -> ModelRecord:
+        return ModelRecord(model, 0)
+
+    def statuses(self) -> list[VersionStatus]:
+        return [VersionStatus("m", "1", State.READY)]
+
+    def policy_of(self, model: str) -> MonitorPolicy:
+        return POLICY
+
+    def told(self, model: str, version: str) -> dict[str, Any]:
+        self.turn += 1
+        return {"features": [DRIFTING if self.turn % 2 else CALM], "outputs": [], "slices": {}, "quality": {}}
+
+
+def work(home: Path) -> None:
+    """Decide and send without end."""
+
+    async def on() -> None:
+        world = World(home)
+        while True:
+            await world.rules.step()
+            await asyncio.sleep(0.001)
+
+    asyncio.run(on())
+
+
+def killed(home: Path, seconds: float) -> None:
+    pid = os.fork()
+    if not pid:
+        try:
+            work(home)
+        finally:
+            os._exit(1)
+    time.sleep(seconds)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+
+
+def kill_over_and_over(room: Path, points: int, seed: int) -> tuple[int, int]:
+    """How many events were decided, and how many lines the sink got beyond one for each."""
+    rng = random.Random(seed)
+    for _ in range(points):
+        killed(room, 0.05 + rng.random() ** 2 * 0.25)
+    world = World(room)
+    decided = {one["id"] for one in _all(world)}
+
+    async def rest() -> None:
+        until = time.monotonic() + 20
+        while (await asyncio.to_thread(world.outbox.pending)) and time.monotonic() < until:
+            world.turn = 1  # calm from now on: only what was decided is sent
+            await world.rules.step()
+            await asyncio.sleep(0.01)
+
+    asyncio.run(rest())
+    decided |= {one["id"] for one in _all(world)}
+    lines = (room / "events.jsonl").read_text().splitlines()
+    got = [json.loads(line)["id"] for line in lines if line.endswith("}")]
+    assert set(got) == decided  # a receiver that knows ids sees each exactly once
+    order = [json.loads(line)["sequence"] for line in lines if line.endswith("}")]
+    first = [one for index, one in enumerate(order) if one not in order[:index]]
+    assert first == sorted(first)
+    return len(decided), len(got) - len(decided)
+
+
+def _all(world: World) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    after = 0
+    while part := world.outbox._traffic.events("m", after, 1000):
+        found += part
+        after = part[-1]["sequence"]
+    return found
+
+
+@pytest.mark.timeout(120)
+def test_nothing_decided_is_lost_at_thirty_points(tmp_path: Path) -> None:
+    decided, _ = kill_over_and_over(tmp_path, 30, seed=5)
+    assert decided > 3
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_nothing_decided_is_lost_at_a_thousand_points(tmp_path: Path) -> None:
+    decided, _ = kill_over_and_over(tmp_path, 1000, seed=20261121)
+    assert decided > 200

@@ -1,0 +1,83 @@
+"""The outbox, one list of behaviour over SQLite and PostgreSQL: decided and addressed at once, in order, told apart."""
+
+import pytest
+
+from penstock.core.errors import Conflict, NotFound
+from penstock.registry.database import Database
+from penstock.registry.outbox import KEPT_S, Outbox
+from penstock.registry.store import Store
+from penstock.registry.traffic import Event, TrafficStore
+from tests.integration.registry.test_store import BY, Clock, clock, database, store, url
+
+__all__ = ["clock", "database", "store", "url"]
+
+
+@pytest.fixture
+def outbox(database: Database, clock: Clock) -> Outbox:
+    return Outbox(database, TrafficStore(database, clock), clock)
+
+
+def event(key: str, model: str = "m") -> Event:
+    return Event("retraining.requested.v1", f"models/{model}/versions/1", key, {"model": model, "key": key})
+
+
+def test_a_decision_and_what_is_sent_are_one(outbox: Outbox, store: Store) -> None:
+    assert outbox.standing("m") == ({}, 0)
+    assert outbox.commit("m", 0, {"rules": 1}, event("a"), ["hook", "log"], BY) == 1
+    assert outbox.standing("m") == ({"rules": 1}, 1)
+    found = outbox.due()
+    assert [(one.sink, one.attempts, one.event["data"]["key"]) for one in found] == [("hook", 0, "a"), ("log", 0, "a")]
+    assert found[0].event["type"] == "io.penstock.retraining.requested.v1"
+    assert found[0].event["sequence"] == 1
+    assert store.audit("m")[0].action == "retraining.request"
+    for revision in (0, 2):
+        with pytest.raises(Conflict):
+            outbox.commit("m", revision, {"rules": 2}, event("b"), ["hook"])
+    assert len(outbox.due()) == 2  # nothing of what was refused is there
+    assert outbox.commit("m", 1, {"rules": 2}) == 2
+
+
+def test_the_same_event_is_sent_once(outbox: Outbox) -> None:
+    outbox.commit("m", 0, {}, event("a"), ["hook"])
+    outbox.commit("m", 1, {}, event("a"), ["hook", "log"])
+    assert [one.sink for one in outbox.due()] == ["hook", "log"]
+
+
+def test_each_sink_gets_a_models_events_in_order(outbox: Outbox, clock: Clock) -> None:
+    outbox.commit("m", 0, {}, event("a"), ["hook", "log"])
+    outbox.commit("m", 1, {}, event("b"), ["hook", "log"])
+    outbox.commit("n", 0, {}, event("c", "n"), ["hook"])
+
+    def due() -> list[tuple[str, str, str]]:
+        return [(one.model, one.sink, one.event["data"]["key"]) for one in outbox.due()]
+
+    assert due() == [("m", "hook", "a"), ("m", "log", "a"), ("n", "hook", "c")]
+    first, log, _ = outbox.due()
+    outbox.failed(first, clock.now + 10, "it answered 500")
+    outbox.sent(log)
+    assert due() == [("m", "log", "b"), ("n", "hook", "c")]  # what comes after waits for what is before it
+    assert outbox.pending()["m"] == (3, clock.now)
+    clock.now += 10
+    assert due()[0] == ("m", "hook", "a")
+    assert outbox.due()[0].attempts == 1
+
+
+def test_what_was_given_up_can_be_replayed(outbox: Outbox, store: Store) -> None:
+    outbox.commit("m", 0, {}, event("a"), ["hook"])
+    outbox.buried(outbox.due()[0], "it answered 410")
+    assert outbox.due() == []
+    assert outbox.pending() == {}
+    assert [(one["state"], one["error"]) for one in outbox.deliveries("m")] == [("dead", "it answered 410")]
+    assert outbox.replay("m", BY) == 1
+    assert [one.attempts for one in outbox.due()] == [0]
+    assert store.audit("m")[0].action == "outbox.replay"
+    with pytest.raises(NotFound):
+        outbox.replay("m", BY)
+
+
+def test_what_is_over_is_forgotten_in_time(outbox: Outbox, clock: Clock) -> None:
+    outbox.commit("m", 0, {}, event("a"), ["hook", "log"])
+    outbox.sent(outbox.due()[0])
+    clock.now += KEPT_S + 1
+    outbox.clear()
+    assert [(one["sink"], one["state"]) for one in outbox.deliveries("m")] == [("log", "pending")]
