@@ -16,7 +16,7 @@ from penstock.core.desired import Desired, ModelSpec, State, VersionSpec, Versio
 from penstock.core.policies import MonitorPolicy, policy_in
 from penstock.registry.database import open_database
 from penstock.registry.outbox import Outbox
-from penstock.registry.records import ModelRecord
+from penstock.registry.records import By, ModelRecord
 from penstock.registry.traffic import TrafficStore
 
 DRIFTING = {"name": "x", "state": "drift", "psi": 1.0, "since": 1.0, "psi_threshold": 0.1, "rows": 9, "moved": []}
@@ -40,7 +40,13 @@ class World:
         self.turn = 0
         database = open_database(f"sqlite:///{home / 'registry.db'}", 5.0)
         self.outbox = Outbox(database, TrafficStore(database, self.clock), self.clock)
-        self.rules = Retraining(self.outbox, self.record, self, self, home, True, self.clock)
+        self.rules = Retraining(self.outbox, self.record, self, self, self, (home, True), self.clock)
+
+    async def begin(self, model: str, document: dict[str, Any], by: By) -> dict[str, Any]:
+        raise AssertionError
+
+    async def all(self, model: str) -> list[dict[str, Any]]:
+        return []
 
     def clock(self) -> float:
         return self.began + (time.time() - self.began) * 100

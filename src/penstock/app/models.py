@@ -129,12 +129,13 @@ class Models:
         home, records = self._place.home, self._parts.store
         monitoring = Monitoring(MonitorStore(records.connections), store, plane, home, state)
         outbox, alone = Outbox(records.connections, store), is_loopback(self._settings.host)
+        rollouts = Rollouts(store, plane, gateway, ask)
         return TrafficSides(
             Traffic(records, store, plane),
-            Rollouts(store, plane, gateway, ask),
+            rollouts,
             Experiments(store, plane, gateway),
             monitoring,
-            Retraining(outbox, records.model, plane, monitoring, home, alone),
+            Retraining(outbox, records.model, plane, monitoring, rollouts, (home, alone)),
         )
 
     def background(self, registrar: Registrar) -> list[Coroutine[Any, Any, None]]:

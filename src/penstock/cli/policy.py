@@ -46,16 +46,26 @@ def check(file: File) -> None:
 
 
 def _read(file: Path) -> Document:
-    from penstock.config import ConfigFault, read_document
+    from penstock.config import ConfigFault, lines_of, read_document
     from penstock.core.errors import InvalidInput
     from penstock.core.policies import policy_in
 
     try:
         document = read_document(file, "the policy")
         policy_in(document)
-    except (ConfigFault, InvalidInput) as fault:
+    except ConfigFault as fault:
         fail(str(fault), Exit.USAGE)
+    except InvalidInput as fault:
+        fail("; ".join(_placed(one, lines_of(file)) for one in str(fault).split("; ")), Exit.USAGE)
     return document
+
+
+def _placed(fault: str, lines: dict[str, int]) -> str:
+    """A fault with the line of the file that it is about, or of what holds it."""
+    path = fault.split("'")[1] if fault.count("'") > 1 else ""
+    while path and path not in lines:
+        path = path[: max(path.rfind("."), path.rfind("["), 0)]
+    return f"line {lines[path]}: {fault}" if path else fault
 
 
 def _told(document: Document, as_json: bool) -> None:

@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -26,6 +26,7 @@ from penstock.core.triggers import (
     Outcome,
     Snapshot,
     Standing,
+    came_of,
     decide,
     standing_in,
     standing_out,
@@ -77,12 +78,23 @@ class Monitor(Protocol):
         """What it says of a version."""
 
 
+class Rollouts(Protocol):
+    """What is asked of rollouts."""
+
+    async def begin(self, model: str, document: Document, by: By) -> Document:
+        """Start one."""
+
+    async def all(self, model: str) -> list[Document]:
+        """All of a model."""
+
+
 Record = Callable[[str], ModelRecord]
 """A model as the registry has it; raises ``NotFound``."""
 
 
 class Retraining:
-    """One gateway's; ``clock`` gives seconds since the epoch."""
+    """One gateway's; ``place`` is its home, and whether a policy's paths and commands are its own user's; ``clock``
+    gives seconds since the epoch."""
 
     def __init__(
         self,
@@ -90,8 +102,8 @@ class Retraining:
         record: Record,
         fleet: Fleet,
         monitor: Monitor,
-        home: Path,
-        trusted: bool,
+        rollouts: Rollouts,
+        place: tuple[Path, bool],
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._outbox = outbox
@@ -99,8 +111,9 @@ class Retraining:
         self._fleet = fleet
         self._monitor = monitor
         self._clock = clock
-        self._home = home
-        self._around = Surroundings(home, trusted, self._rows)
+        self._rollouts = rollouts
+        self._home = place[0]
+        self._around = Surroundings(*place, self._rows)
         self._threads = ThreadPoolExecutor(THREADS, "retraining")
         self._senders = ThreadPoolExecutor(THREADS, "sinks")
         self._sending: dict[tuple[str, str], asyncio.Task[None]] = {}
@@ -181,6 +194,7 @@ class Retraining:
             return
         for spec in ruled:
             await self.judge(spec)
+            await self._roll_out(spec)
         for delivery in await self._run(self._outbox.due):
             key = (delivery.model, delivery.sink)
             if key not in self._sending:
@@ -216,6 +230,32 @@ class Retraining:
             self._outcomes[spec.name, action.trigger.name, action.outcome] += 1
             log.warning("model %s version %s: rule %s: %s", spec.name, version, action.trigger.name, action.outcome)
         return action
+
+    async def _roll_out(self, spec: ModelSpec) -> None:
+        """Begin the rollout of the version that came of a request, where the policy wants that."""
+        wanted = self._monitor.policy_of(spec.name).limits.auto_rollout
+        answering = self._answering(spec)
+        standing = standing_in((await self._run(self._outbox.standing, spec.name))[0])
+        if wanted is None or answering is None or standing.in_flight is None:
+            return
+        ready = {one.version for one in self._fleet.statuses() if one.model == spec.name and one.state is State.READY}
+        try:
+            versions = (await self._run(self._record, spec.name)).versions
+        except NotFound:
+            return
+        pushed = {
+            name: datetime.fromisoformat(one.created_at).timestamp() for name, one in versions.items() if name in ready
+        }
+        tried = {one["to"] for one in await self._rollouts.all(spec.name)} if pushed.keys() - {answering} else set()
+        version = came_of(standing, answering, pushed, tried)
+        if version is not None:
+            by = By(RULES, f"it came of the request of {datetime.fromtimestamp(standing.in_flight.at, UTC):%F %T}")
+            try:
+                await self._rollouts.begin(spec.name, {**wanted, "to": version, "from": answering}, by)
+            except Fault as fault:
+                if str(fault) != self._complaint:
+                    log.warning("model %s version %s is not rolled out: %s", spec.name, version, fault)
+                self._complaint = str(fault)
 
     async def _age(self, model: str, version: str, now: float) -> float:
         try:

@@ -4,7 +4,7 @@ Everything here is a function of plain values: a snapshot of what is known, the 
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
@@ -92,12 +92,24 @@ class Trigger:
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What holds for all of a model's rules together: requests a day, how long one may be under way, whether unsound
-    data forbids them, and after how many of a rule that did not help a person is asked."""
+    data forbids them, after how many of a rule that did not help a person is asked; and what a rollout of the version
+    that comes of a request is begun with (None: a person begins it)."""
 
     budget_per_day: int = 24
     timeout_s: float = DAY_S
     quality_veto: bool = True
     escalate_after: int = 3
+    auto_rollout: Mapping[str, Any] | None = None
+
+
+def came_of(standing: "Standing", answering: str, ready: Mapping[str, float], tried: Collection[str]) -> str | None:
+    """The version that came of the request under way: the newest that is ready, was pushed after it (``ready`` has the
+    times), does not answer yet and was not rolled out before; None while there is none."""
+    flight = standing.in_flight
+    if flight is None:
+        return None
+    fresh = {one: at for one, at in ready.items() if at >= flight.at and one != answering and one not in tried}
+    return max(fresh, key=lambda one: (fresh[one], one), default=None)
 
 
 # Conditions.
@@ -582,6 +594,8 @@ _LIMITS = {
     "quality_veto": ("quality_veto", None, None, None),
     "escalate_after": ("escalate_after", 1, 1000, True),
 }
+_ROLLOUT = {"to", "from"}
+"""What a rollout is told by the rules themselves."""
 
 
 def limits_in(stated: Any, faults: list[str]) -> Limits:
@@ -589,8 +603,13 @@ def limits_in(stated: Any, faults: list[str]) -> Limits:
     if not isinstance(stated, dict):
         faults.append("'retraining' is an object")
         return Limits()
-    faults += [f"'retraining.{word}' is no setting" for word in sorted(set(stated) - set(_LIMITS))]
+    faults += [f"'retraining.{word}' is no setting" for word in sorted(set(stated) - {*_LIMITS, "auto_rollout"})]
     values: dict[str, Any] = {}
+    rollout = stated.get("auto_rollout", False)
+    if not isinstance(rollout, dict | bool) or (isinstance(rollout, dict) and set(rollout) & _ROLLOUT):
+        faults.append("'retraining.auto_rollout' is true, false or a rollout's settings without 'to' and 'from'")
+    elif rollout is not False:
+        values["auto_rollout"] = {} if rollout is True else dict(rollout)
     for word, (name, least, most, whole) in _LIMITS.items():
         if word not in stated:
             continue

@@ -17,7 +17,7 @@ import pytest
 from tests import harness
 from tests.harness import Server, call, wait_until
 from tests.integration.control.watch import metric
-from tests.integration.traffic.drive import GOOD, SAME, crown, models
+from tests.integration.traffic.drive import GOOD, SAME, champion, crown, models, traffic
 from tests.integration.traffic.test_monitor import csv, send, show
 
 SECRET = b"not for everybody"
@@ -219,3 +219,43 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     room = tmp_path_factory.mktemp("retraining")
     with harness.running(models(room / "models"), room, "--workers", "1") as running:
         yield running
+
+
+def test_the_loop_closes_by_itself(tmp_path: Path) -> None:
+    """A drift, a command that trains and pushes, a rollout, and another version that answers: nobody was asked."""
+    graphs = models(tmp_path / "models")
+    first, second = (graphs / "m" / version / "model.onnx" for version in (GOOD, SAME))
+    train = tmp_path / "train.py"
+    train.write_text(
+        "import json, os, subprocess, sys\n"
+        "event = json.load(sys.stdin)\n"
+        "assert os.path.getsize(os.environ['PENSTOCK_ROWS'])\n"
+        "push = ['models', 'push', event['data']['model'], sys.argv[1], '--version', '2']\n"
+        "subprocess.run([sys.executable, '-m', 'penstock', *push], check=True)\n"
+    )
+    (tmp_path / "train.csv").write_bytes(csv())
+    push = ("models", "push", "m", str(first), "--version", "1", "--reference", str(tmp_path / "train.csv"))
+    assert harness.run_command(*push, room=tmp_path).returncode == 0
+    with harness.running(None, tmp_path, "--workers", "1") as server:
+        crown(server, "1")
+        wait_until(lambda: show(server, "1")["reference"] is not None, 10, "the reference")
+        set_policy(
+            server,
+            capture={"sample": 0.5},
+            triggers=[{"name": "drifted", "when": {"drift": {}}, "send": ["train"]}],
+            retraining={
+                "auto_rollout": {"steps": [5000, 10_000], "min_step_seconds": 1, "guards": [{"metric": "errors"}]}
+            },
+            sinks={"train": {"command": {"argv": [sys.executable, str(train), str(second)], "timeout_seconds": 60}}},
+        )
+        send(server, "1", 1200, shift=1.5)
+        rollouts = "/admin/v1/models/m/rollouts"
+        wait_until(lambda: bool(server.admin("GET", rollouts).json()["rollouts"]), 60, "a rollout")
+        [begun] = server.admin("GET", rollouts).json()["rollouts"]
+        assert (begun["to"], begun["created_by"]) == ("2", "rules")
+        with traffic(server):
+            wait_until(lambda: champion(server) == "2", 60, "the promotion")
+        told = [one["type"] for one in server.admin("GET", "/admin/v1/events?model=m").json()["events"]]
+        wanted = ["drift.detected.v1", "retraining.requested.v1", "rollout.finished.v1"]
+        places = [told.index(f"io.penstock.{one}") for one in wanted]
+        assert places == sorted(places)

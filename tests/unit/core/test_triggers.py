@@ -14,6 +14,7 @@ from penstock.core.policies import MonitorPolicy, policy_in, policy_out
 from penstock.core.triggers import (
     DAY_S,
     Action,
+    InFlight,
     Limits,
     Memory,
     Outcome,
@@ -21,6 +22,7 @@ from penstock.core.triggers import (
     Standing,
     State,
     Trigger,
+    came_of,
     condition_in,
     decide,
     evaluate,
@@ -254,6 +256,23 @@ def test_a_flapping_day_asks_no_more_than_it_may() -> None:
     assert 20 <= found.count(Outcome.REQUESTED) <= 24
 
 
+@pytest.mark.parametrize(
+    ("ready", "tried", "expected"),
+    [
+        ({"1": 0.0}, (), None),
+        ({"1": 0.0, "2": 50.0}, (), None),  # it was there before
+        ({"1": 0.0, "2": 150.0}, (), "2"),
+        ({"1": 0.0, "2": 150.0, "3": 160.0}, (), "3"),
+        ({"1": 0.0, "2": 150.0}, ("2",), None),
+        ({"1": 150.0}, (), None),
+    ],
+)
+def test_the_version_that_came_of_a_request(ready: dict[str, float], tried: tuple[str, ...], expected: str) -> None:
+    asked = Standing(in_flight=InFlight("1", 100.0))
+    assert came_of(asked, "1", ready, tried) == expected
+    assert came_of(Standing(), "1", ready, tried) is None
+
+
 @given(
     st.lists(st.tuples(st.floats(1, 5000), st.booleans(), st.sampled_from(["1", "2"])), max_size=60),
     st.floats(0, 4000),
@@ -289,6 +308,7 @@ def test_never_more_than_allowed(steps: list[tuple[float, bool, str]], cooldown:
         ),
         ({"triggers": [{"name": "a", "when": {"drift": {}}, "cooldown_seconds": -1}]}, "cooldown_seconds"),
         ({"triggers": [{"name": "a", "when": {"drift": {}}}] * 2}, "two triggers are called 'a'"),
+        ({"retraining": {"auto_rollout": {"to": "2"}}}, "'retraining.auto_rollout'"),
         ({"retraining": {"budget_per_day": "many"}}, "'retraining.budget_per_day' is a number"),
         ({"sinks": {"a": {"carrier-pigeon": {}}}}, "'sinks.a' is an object with one of"),
         ({"sinks": {"a": {"webhook": {"url": "ftp://x"}}}}, "an http or https address"),

@@ -1,0 +1,58 @@
+"""`penstock policy check`: a policy is taken or refused whole, every fault with its line."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.unit.cli.conftest import Told
+
+FAULTY = """\
+monitor:
+  sample: 2
+triggers:
+  - name: a
+    when: {drift: {scope: nowhere}}
+    send: [nobody]
+  - name: b
+    when:
+      performance:
+        metric: accuracy
+sinks:
+  hook: {webhook: {url: "ftp://x"}}
+moon: 1
+"""
+
+
+def test_every_fault_is_named_by_its_line(penstock: Callable[..., Told], tmp_path: Path) -> None:
+    file = tmp_path / "policy.yaml"
+    file.write_text(FAULTY)
+    told = penstock("policy", "check", str(file))
+    assert told.code == 2
+    for line, word in (
+        (2, "monitor.sample"),
+        (5, "triggers[0].when.drift.scope"),
+        (6, "'nobody'"),
+        (9, "needs below, above or fallen_by"),
+        (12, "sinks.hook.webhook.url"),
+        (13, "'moon'"),
+    ):
+        assert any(
+            one.strip().removeprefix("penstock: ").startswith(f"line {line}: ") and word in one
+            for one in told.err.split("; ")
+        ), (line, word)
+
+
+@pytest.mark.parametrize("text", ["triggers: [", "- a\n- b\n", "\t:"])
+def test_what_is_no_document_is_refused(penstock: Callable[..., Told], tmp_path: Path, text: str) -> None:
+    file = tmp_path / "policy.yaml"
+    file.write_text(text)
+    assert penstock("policy", "check", str(file)).code == 2
+
+
+def test_the_policy_of_the_manual_is_one(penstock: Callable[..., Told], tmp_path: Path) -> None:
+    manual = (Path(__file__).parents[3] / "docs" / "retraining.md").read_text()
+    file = tmp_path / "policy.yaml"
+    file.write_text(manual.split("```yaml\n")[1].split("```")[0])
+    told = penstock("policy", "check", str(file))
+    assert told.code == 0, told.err
