@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
 from itertools import count
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from penstock.core.desired import Desired, VersionStatus
 from penstock.core.errors import DeadlineExceeded, NotReady
 from penstock.monitor.answers import Told
 from penstock.monitor.columns import Rows
+from penstock.monitor.reference import Sureness
 
 RETRY_S = 0.1
 FEEDBACK_S = 5.0
@@ -89,9 +91,18 @@ class Link:
         told = {"type": "samples", "model": model, "version": version, "samples": samples}
         self._put(f"samples {model} {version}", told)
 
-    def rows(self, model: str, version: str, names: list[list[str]], inputs: list[Rows], outputs: list[Rows]) -> None:
+    def rows(
+        self,
+        model: str,
+        version: str,
+        names: list[list[str]],
+        inputs: list[Rows],
+        outputs: list[Rows],
+        sureness: Sureness | None = None,
+    ) -> None:
         """Hand over rows that were gathered to learn from."""
-        told = {"type": "rows", "model": model, "version": version, "names": names}
+        sure = None if sureness is None else asdict(sureness)
+        told = {"type": "rows", "model": model, "version": version, "names": names, "sureness": sure}
         self._put(f"rows {model} {version}", {**told, "inputs": rows_out(inputs), "outputs": rows_out(outputs)})
 
     async def load(self, model: str, config: str | None) -> None:

@@ -30,7 +30,7 @@ from penstock.monitor.capture import CAPTURES
 from penstock.monitor.columns import Rows, joined
 from penstock.monitor.counters import REGION_WORDS, Totals, Words
 from penstock.monitor.performance import Fall, estimate_out
-from penstock.monitor.reference import LIVE, Reference, build, reference_in, reference_out
+from penstock.monitor.reference import LIVE, Reference, Sureness, build, reference_in, reference_out, sureness_in
 from penstock.monitor.rows import Counted, Layout
 from penstock.monitor.verdicts import DRIFT, QUALITY, SLICE, Turn, VersionMonitor
 from penstock.registry.monitored import MonitorStore, ReferenceRecord
@@ -62,6 +62,9 @@ _WORDS = {
 
 T = TypeVar("T")
 Key = tuple[str, str]
+Gathered = tuple[Rows, Rows, Sureness | None]
+"""Rows of inputs and of outputs, and how sure the answers were."""
+
 Names = tuple[Sequence[str], Sequence[str]]
 """Of the inputs' and the outputs' columns, numbers first."""
 
@@ -133,7 +136,7 @@ class Monitoring:
         self._policies: dict[str, MonitorPolicy] = {}
         self._regions: dict[Key, Region] = self._read_regions()
         self._monitors: dict[Key, VersionMonitor] = {}
-        self._gathered: dict[Key, tuple[float, Names, list[tuple[Rows, Rows]]]] = {}
+        self._gathered: dict[Key, tuple[float, Names, list[Gathered]]] = {}
         self._complaint = ""
         self._told: dict[Key, Told] = {}
         self._kept_at = 0.0
@@ -309,8 +312,9 @@ class Monitoring:
     def gathered(self, message: Message) -> None:
         """Rows that a worker gathered of a version without a reference."""
         key = message["model"], message["version"]
-        _, _, rows = self._gathered.setdefault(key, (self._clock(), message["names"], []))
-        rows.append((rows_in(message["inputs"]), rows_in(message["outputs"])))
+        _, _, gathered = self._gathered.setdefault(key, (self._clock(), message["names"], []))
+        rows = rows_in(message["inputs"]), rows_in(message["outputs"])
+        gathered.append((*rows, sureness_in(message.get("sureness"))))
 
     async def run(self) -> None:
         """Look again and again."""
@@ -385,7 +389,7 @@ class Monitoring:
 
     async def _learn(self) -> None:
         for key, (since, names, rows) in list(self._gathered.items()):
-            total = sum(len(inputs) for inputs, _ in rows)
+            total = sum(len(inputs) for inputs, _, _ in rows)
             enough = self._policy(key[0]).live_rows
             if total < enough and self._clock() - since < LEARNING_S:
                 continue
@@ -552,6 +556,11 @@ def _gap(regions: Iterable[Region], size: int) -> int | None:
     return at if REGION_WORDS - at >= size else None
 
 
-def _learned(rows: list[tuple[Rows, Rows]], names: Names) -> Reference:
-    inputs, outputs = joined([one for one, _ in rows]), joined([one for _, one in rows])
-    return build((names[0], names[1]), inputs, outputs, LIVE)
+def _learned(rows: list[Gathered], names: Names) -> Reference:
+    inputs, outputs = joined([one for one, _, _ in rows]), joined([one for _, one, _ in rows])
+    sure = [one for _, _, one in rows if one is not None]
+    found = build((names[0], names[1]), inputs, outputs, LIVE)
+    if len(sure) < len(rows):
+        return found
+    counts = tuple(sum(column) for column in zip(*(one.counts for one in sure), strict=True))
+    return replace(found, sureness=Sureness(sure[0].classes, counts))

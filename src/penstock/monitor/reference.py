@@ -268,13 +268,14 @@ def reference_in(values: Mapping[str, Any]) -> Reference:
         else Joint(
             tuple(joint["middle"]), tuple(tuple(row) for row in joint["directions"]), _feature_in(joint["feature"])
         ),
-        _sureness_in(values.get("sureness")),
+        sureness_in(values.get("sureness")),
         tuple(Slice(one["key"], tuple(map(tuple, one["counts"]))) for one in values.get("slices", [])),
         None if values.get("errors") is None else (values["errors"][0], values["errors"][1]),
     )
 
 
-def _sureness_in(values: Mapping[str, Any] | None) -> Sureness | None:
+def sureness_in(values: Mapping[str, Any] | None) -> Sureness | None:
+    """How sure a model was, from its JSON values."""
     return None if values is None else Sureness(values["classes"], tuple(values["counts"]), tuple(values["right"]))
 
 

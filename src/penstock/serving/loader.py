@@ -22,7 +22,7 @@ from penstock.monitor.answers import AnswerWriter
 from penstock.monitor.capture import CaptureWriter
 from penstock.monitor.columns import Columns, Rows, input_columns, output_columns
 from penstock.monitor.counters import Slot
-from penstock.monitor.reference import reference_in
+from penstock.monitor.reference import Sureness, reference_in
 from penstock.monitor.rows import RowCounter
 from penstock.registry import model_config
 from penstock.registry.blobs import hash_file
@@ -42,8 +42,9 @@ QUIET = 10
 
 Key = tuple[str, str]
 OnStatus = Callable[[tuple[VersionStatus, ...]], None]
-OnRows = Callable[[str, str, list[list[str]], list[Rows], list[Rows]], None]
-"""Takes a model, a version, the names of its columns, and the rows that were gathered of its inputs and outputs."""
+OnRows = Callable[[str, str, list[list[str]], list[Rows], list[Rows], Sureness | None], None]
+"""Takes a model, a version, the names of its columns, the rows that were gathered of its inputs and outputs, and how
+sure it was."""
 
 
 class Loader:

@@ -20,6 +20,7 @@ from penstock.core.tensors import Tensor
 from penstock.monitor.answers import MOST_ROWS, AnswerWriter, answers_of
 from penstock.monitor.capture import CaptureWriter, Seen, Tally
 from penstock.monitor.columns import Columns, Rows
+from penstock.monitor.reference import SCORE_BINS, Sureness, score_bins, sure_of
 from penstock.monitor.rows import Exchange
 from penstock.serving.calls import Call
 
@@ -210,8 +211,8 @@ def _stacked(requests: Sequence[Sequence[Tensor]]) -> Sequence[Tensor] | None:
     return [Tensor(tensor.name, tensor.datatype, data) for tensor, data in zip(first, stacked, strict=True)]
 
 
-Learned = Callable[[list[Rows], list[Rows]], None]
-"""Takes the rows of requests and of answers that were gathered."""
+Learned = Callable[[list[Rows], list[Rows], Sureness | None], None]
+"""Takes the rows of requests and of answers that were gathered, and how sure the answers were."""
 
 MOST_GATHERED_BYTES = 4 << 20
 
@@ -225,6 +226,8 @@ class Learner:
         self._learned = learned
         self._gathered: tuple[list[Rows], list[Rows]] = [], []
         self._rows = 0
+        self._classes = 0
+        self._sure = np.zeros(SCORE_BINS, np.intp)
         self._done = False
 
     def count(self, bunch: Sequence[Exchange]) -> None:
@@ -233,7 +236,7 @@ class Learner:
             self._take(inputs, outputs)
             if self._rows >= self._enough or self._rows * self._width >= MOST_GATHERED_BYTES:
                 self._done = True
-                self._learned(*self._gathered)
+                self._learned(*self._gathered, self._sureness())
                 self._gathered = [], []
                 return
 
@@ -250,3 +253,16 @@ class Learner:
             self._gathered[0].append(given)
             self._gathered[1].append(answered)
             self._rows += len(given)
+            self._take_scores(outputs)
+
+    def _take_scores(self, outputs: Sequence[Tensor]) -> None:
+        scores = self._outputs.scores(outputs)
+        sure = None if scores is None or scores.shape[1] < 2 else sure_of(scores)
+        if scores is None or sure is None:
+            self._classes = -1  # no probabilities, once and for all
+        elif self._classes >= 0:
+            self._classes = scores.shape[1]
+            self._sure += np.bincount(score_bins(sure), minlength=SCORE_BINS)
+
+    def _sureness(self) -> Sureness | None:
+        return Sureness(self._classes, tuple(self._sure.tolist())) if self._classes > 0 else None

@@ -1,7 +1,9 @@
 """The monitor's loop over a real database and words in memory: references, learning, drift, policies, restarts."""
 
 import asyncio
+import json
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +18,14 @@ from penstock.core.errors import InvalidInput, NotFound, NotReady
 from penstock.core.signature import TensorSpec
 from penstock.core.tensors import Tensor
 from penstock.monitor.answers import ANSWERS, AnswerWriter, Told, answers_of
-from penstock.monitor.columns import input_columns, joined, output_columns
+from penstock.monitor.columns import Rows, input_columns, joined, output_columns
 from penstock.monitor.counters import REGION_WORDS, Words
-from penstock.monitor.reference import Reference, build, reference_in, reference_out
+from penstock.monitor.reference import Reference, Sureness, build, reference_in, reference_out
 from penstock.monitor.rows import Layout, RowCounter
 from penstock.monitor.verdicts import Turn
 from penstock.registry.monitored import MonitorStore
 from penstock.registry.records import Document
+from penstock.serving.watch import Learner
 from penstock.telemetry.metrics import Bulk, Point
 from tests.unit.control.trials import ME, FakeFleet, World
 
@@ -142,8 +145,6 @@ def test_a_reference_is_kept_and_given_words(watcher: Watcher) -> None:
 
 
 def _json(file: Path) -> Any:
-    import json
-
     return json.loads(file.read_text())
 
 
@@ -245,6 +246,37 @@ def test_without_a_reference_one_is_learned_and_a_pushed_one_takes_its_place(wat
     pushed = trained()
     watcher.give(pushed, "2")
     assert watcher.watch("2").digest == pushed.digest
+
+
+def test_a_learned_reference_takes_probabilities_at_their_word(watcher: Watcher) -> None:
+    columns = COLUMNS[0], output_columns([TensorSpec("p", "FP32", (-1, 2))], True)
+    generator = np.random.default_rng(5)
+
+    def answered(rows: int) -> tuple[list[Tensor], list[Tensor]]:
+        p = generator.uniform(0.5, 1.0, rows).astype("<f4")
+        return exchange(generator, rows)[0], [Tensor("p", "FP32", np.stack([1 - p, p], axis=1))]
+
+    def learned(inputs: list[Rows], outputs: list[Rows], sureness: Sureness | None) -> None:
+        names = [[*side.numbers, *side.labels] for side in columns]
+        told = {"model": "m", "version": "2", "names": names, "inputs": rows_out(inputs), "outputs": rows_out(outputs)}
+        sure = None if sureness is None else asdict(sureness)
+        watcher.monitoring.gathered(json.loads(json.dumps({**told, "sureness": sure})))
+
+    asyncio.run(watcher.monitoring.set_policy("m", {"monitor": {"live_reference_rows": 600}}, ME))
+    Learner(columns, 600, learned).count([answered(300), answered(300)])
+    asyncio.run(watcher.monitoring._learn())
+    watch = watcher.watch("2")
+    reference = reference_in(_json(Path(watch.path)))
+    assert reference.sureness is not None
+    assert (reference.sureness.classes, sum(reference.sureness.counts)) == (2, 600)
+    watcher.monitoring.look()
+    for words in watcher.fleet.regions(watch.offset, watch.size):
+        RowCounter(reference, words, columns, 1.0).count([answered(400)])
+    watcher.world.clock.now += 1
+    watcher.monitoring.look()
+    estimated = watcher.show("2")["performance"]["estimated"]
+    assert (estimated["rows"], estimated["calibrated"]) == (800, False)
+    assert estimated["accuracy"] == pytest.approx(0.75, abs=0.02)
 
 
 def test_what_one_worker_gathered_is_enough_after_a_while(watcher: Watcher) -> None:
