@@ -4,6 +4,7 @@ Addresses, tokens and commands come from a model's policy. Files lie below the g
 listens to this machine, whose user then decides; the same holds for commands.
 """
 
+import asyncio
 import hashlib
 import hmac
 import http.client
@@ -147,6 +148,28 @@ def _github(values: Mapping[str, Any], event: Document, around: Surroundings) ->
     _post(f"{url}/repos/{quote(owner, safe='')}/{quote(name, safe='')}/dispatches", _json(body), headers)
 
 
+def _nats(values: Mapping[str, Any], event: Document, around: Surroundings) -> None:
+    """A message of a JetStream stream, acknowledged by it; the event's id as message id lets it drop repeats."""
+    try:
+        import nats  # noqa: PLC0415 - an extra
+    except ModuleNotFoundError:
+        raise SinkFault("NATS needs the extra 'nats': pip install 'penstock[nats]'", final=True) from None
+    token = _read(values["token_file"], around).decode(errors="replace") if "token_file" in values else None
+
+    async def publish() -> None:
+        client = await nats.connect(values["url"], token=token, connect_timeout=WAIT_S, allow_reconnect=False)
+        try:
+            headers = {"Nats-Msg-Id": str(event["id"]), "content-type": STRUCTURED}
+            await client.jetstream(timeout=WAIT_S).publish(values["subject"], _json(event), headers=headers)
+        finally:
+            await client.close()
+
+    try:
+        asyncio.run(publish())
+    except (nats.errors.Error, OSError, TimeoutError) as error:
+        raise SinkFault(f"it does not take the event: {type(error).__name__}") from None
+
+
 def _alertmanager(values: Mapping[str, Any], event: Document, around: Surroundings) -> None:
     """One alert of Alertmanager's API v2, named by the event's type; the same labels are the same alert."""
     data = event["data"]
@@ -163,6 +186,7 @@ _SENDERS: dict[str, Callable[[Mapping[str, Any], Document, Surroundings], None]]
     "airflow": _airflow,
     "prefect": _prefect,
     "github": _github,
+    "nats": _nats,
     "alertmanager": _alertmanager,
 }
 

@@ -20,6 +20,7 @@ FIELDS: dict[str, dict[str, tuple[type, bool]]] = {
     "airflow": {"url": (str, REQUIRED), "dag": (str, REQUIRED), "api": (str, OPTIONAL), "token_file": (str, OPTIONAL)},
     "prefect": {"url": (str, REQUIRED), "deployment": (str, REQUIRED), "token_file": (str, OPTIONAL)},
     "github": {"repository": (str, REQUIRED), "token_file": (str, REQUIRED), "url": (str, OPTIONAL)},
+    "nats": {"url": (str, REQUIRED), "subject": (str, REQUIRED), "token_file": (str, OPTIONAL)},
     "alertmanager": {"url": (str, REQUIRED), "token_file": (str, OPTIONAL)},
 }
 """Each kind's settings: their type, and whether they must be there."""
@@ -81,7 +82,8 @@ def _sound(kind: str, word: str, value: Any, wanted: type) -> bool:
         return value in _CHOICES[kind, word]
     if word == "url":
         parts = urlsplit(value)
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and not parts.username
+        schemes = ("nats", "tls") if kind == "nats" else ("http", "https")
+        return parts.scheme in schemes and bool(parts.hostname) and not parts.username
     return not (kind == "github" and word == "repository" and value.count("/") != 1)
 
 
@@ -89,7 +91,9 @@ def _wanted(kind: str, word: str) -> str:
     if (kind, word) in _CHOICES:
         return "one of " + ", ".join(_CHOICES[kind, word])
     if word == "url":
-        return "an http or https address without a user in it"
+        return (
+            "a nats address without a user in it" if kind == "nats" else "an http or https address without a user in it"
+        )
     return {"argv": "a list of texts", "timeout_seconds": "seconds up to a day"}.get(word, "a text")
 
 

@@ -1,0 +1,110 @@
+"""Events at the real things: Debian's Alertmanager and NATS server, and the official CloudEvents SDK."""
+
+import asyncio
+import json
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import nats
+from cloudevents.http import from_http
+
+from penstock.control.sinks import Surroundings, send
+from penstock.core.sinks import SinkSpec
+from tests.harness import call, wait_until
+from tests.integration.control.watch import free_port
+from tests.integration.traffic.test_retraining import receiving
+
+EVENT: dict[str, Any] = {
+    "specversion": "1.0",
+    "id": "cd" * 32,
+    "source": "penstock",
+    "type": "io.penstock.retraining.requested.v1",
+    "subject": "models/m/versions/1",
+    "time": "2026-11-21T10:00:00.000+00:00",
+    "datacontenttype": "application/json",
+    "sequence": 7,
+    "data": {"model": "m", "version": "1", "rule": "r"},
+}
+
+
+@contextmanager
+def process(folder: Path, *command: str) -> Iterator[None]:
+    with (folder / "log").open("wb") as log:
+        running = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder)
+    try:
+        yield
+    finally:
+        running.terminate()
+        running.wait(20)
+
+
+def reachable(address: str, path: str) -> bool:
+    try:
+        return call(address, "GET", path).status == 200
+    except OSError:
+        return False
+
+
+def test_alertmanager_takes_an_event_as_an_alert(tmp_path: Path) -> None:
+    (tmp_path / "config.yml").write_text("route: {receiver: nobody}\nreceivers: [{name: nobody}]\n")
+    address = f"127.0.0.1:{free_port()}"
+    options = (f"--web.listen-address={address}", "--cluster.listen-address=", f"--storage.path={tmp_path / 'data'}")
+    with process(tmp_path, "prometheus-alertmanager", f"--config.file={tmp_path / 'config.yml'}", *options):
+        wait_until(lambda: reachable(address, "/-/ready"), 30, "Alertmanager")
+        for _ in range(2):
+            send(SinkSpec("alertmanager", {"url": f"http://{address}"}), EVENT, Surroundings(tmp_path, trusted=True))
+        wait_until(lambda: bool(call(address, "GET", "/api/v2/alerts").json()), 10, "the alert")
+        [alert] = call(address, "GET", "/api/v2/alerts").json()  # the same alert twice is one
+        assert alert["labels"]["alertname"] == EVENT["type"]
+        assert (alert["labels"]["model"], alert["labels"]["rule"]) == ("m", "r")
+
+
+def test_a_stream_of_nats_keeps_an_event_once(tmp_path: Path) -> None:
+    port = free_port()
+    url = f"nats://127.0.0.1:{port}"
+    spec, around = SinkSpec("nats", {"url": url, "subject": "penstock.m"}), Surroundings(tmp_path, trusted=True)
+
+    async def stream() -> None:
+        client = await nats.connect(url, connect_timeout=5)
+        await client.jetstream().add_stream(name="events", subjects=["penstock.*"])
+        await client.close()
+
+    async def kept() -> list[bytes]:
+        client = await nats.connect(url, connect_timeout=5)
+        found = await client.jetstream().subscribe("penstock.*", stream="events", ordered_consumer=True)
+        messages = [await found.next_msg(timeout=5)]
+        with suppress(TimeoutError):
+            messages.append(await found.next_msg(timeout=0.5))
+        await client.close()
+        return [one.data for one in messages]
+
+    command = ("nats-server", "-js", "-a", "127.0.0.1", "-p", str(port), "-sd", str(tmp_path / "jetstream"))
+    with process(tmp_path, *command):
+
+        def up() -> bool:
+            try:
+                asyncio.run(stream())
+            except (nats.errors.Error, OSError):
+                return False
+            return True
+
+        wait_until(up, 20, "NATS")
+        for _ in range(2):
+            send(spec, EVENT, around)
+        [message] = asyncio.run(kept())
+        assert json.loads(message) == EVENT
+
+
+def test_the_official_sdk_reads_both_forms(tmp_path: Path) -> None:
+    with receiving() as hook:
+        for mode in ("structured", "binary"):
+            spec = SinkSpec("webhook", {"url": hook.url, "mode": mode})
+            send(spec, EVENT, Surroundings(tmp_path, trusted=True))
+        for _, headers, body in hook.got:
+            read = from_http(headers, body)
+            assert read.get_data() == EVENT["data"]
+            for name in ("id", "source", "type", "subject", "time", "specversion"):
+                assert read[name] == EVENT[name]
