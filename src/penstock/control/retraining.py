@@ -18,6 +18,7 @@ from typing import Any, Protocol, TypeVar
 from penstock.control.sinks import SinkFault, Surroundings, send
 from penstock.core.desired import Desired, ModelSpec, State, VersionStatus
 from penstock.core.errors import Conflict, Fault, InvalidInput, NotFound
+from penstock.core.gates import Candidate, judge
 from penstock.core.policies import MonitorPolicy
 from penstock.core.triggers import (
     Action,
@@ -36,7 +37,7 @@ from penstock.core.versions import sort_key
 from penstock.monitor.answers import ANSWERS, AnswerStore
 from penstock.monitor.capture import CAPTURES, export
 from penstock.registry.outbox import Delivery, Outbox
-from penstock.registry.records import By, Document, ModelRecord
+from penstock.registry.records import By, Document, ModelRecord, VersionRecord
 from penstock.registry.traffic import CHAMPION, Event, event_id
 from penstock.telemetry import metrics
 from penstock.telemetry.metrics import Point, Reading
@@ -121,6 +122,7 @@ class Retraining:
         self._last: dict[str, tuple[int, Standing]] = {}
         self._pending: dict[str, tuple[int, float]] = {}
         self._complaint = ""
+        self._refused: set[tuple[str, str]] = set()
         self._cleared = 0.0
 
     # What people ask for.
@@ -248,7 +250,7 @@ class Retraining:
         }
         tried = {one["to"] for one in await self._rollouts.all(spec.name)} if pushed.keys() - {answering} else set()
         version = came_of(standing, answering, pushed, tried)
-        if version is not None:
+        if version is not None and await self._passes(spec.name, versions, version, answering):
             by = By(RULES, f"it came of the request of {datetime.fromtimestamp(standing.in_flight.at, UTC):%F %T}")
             try:
                 await self._rollouts.begin(spec.name, {**wanted, "to": version, "from": answering}, by)
@@ -256,6 +258,19 @@ class Retraining:
                 if str(fault) != self._complaint:
                     log.warning("model %s version %s is not rolled out: %s", spec.name, version, fault)
                 self._complaint = str(fault)
+
+    async def _passes(self, model: str, versions: Mapping[str, VersionRecord], version: str, champion: str) -> bool:
+        """Whether a version passes the gates; why it does not is told once."""
+        present = versions.get(champion)
+        limits = self._monitor.policy_of(model).limits
+        reasons = judge(limits.gates, _candidate(versions[version]), None if present is None else _candidate(present))
+        if reasons and (model, version) not in self._refused:
+            self._refused.add((model, version))
+            log.warning("model %s version %s is not rolled out: %s", model, version, "; ".join(reasons))
+            data = {"model": model, "version": version, "against": champion, "reasons": reasons}
+            event = Event("candidate.refused.v1", f"models/{model}/versions/{version}", "gates", data)
+            await self._run(self._outbox.tell, model, event)
+        return not reasons
 
     async def _age(self, model: str, version: str, now: float) -> float:
         try:
@@ -325,6 +340,10 @@ class Retraining:
 
     async def _run(self, work: Callable[..., T], *arguments: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, partial(work, *arguments))
+
+
+def _candidate(record: VersionRecord) -> Candidate:
+    return Candidate(record.content.size, record.metadata, record.report.facts)
 
 
 def pause(attempts: int, chance: float) -> float:

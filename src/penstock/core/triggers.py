@@ -11,6 +11,7 @@ from typing import Any
 
 from penstock.core.cron import Cron, cron_in
 from penstock.core.errors import InvalidInput
+from penstock.core.gates import Gates, gates_in
 
 Document = Mapping[str, Any]
 
@@ -93,13 +94,14 @@ class Trigger:
 class Limits:
     """What holds for all of a model's rules together: requests a day, how long one may be under way, whether unsound
     data forbids them, after how many of a rule that did not help a person is asked; and what a rollout of the version
-    that comes of a request is begun with (None: a person begins it)."""
+    that comes of a request is begun with (None: a person begins it), once it has passed the ``gates``."""
 
     budget_per_day: int = 24
     timeout_s: float = DAY_S
     quality_veto: bool = True
     escalate_after: int = 3
     auto_rollout: Mapping[str, Any] | None = None
+    gates: Gates = field(default_factory=Gates)
 
 
 def came_of(standing: "Standing", answering: str, ready: Mapping[str, float], tried: Collection[str]) -> str | None:
@@ -603,8 +605,11 @@ def limits_in(stated: Any, faults: list[str]) -> Limits:
     if not isinstance(stated, dict):
         faults.append("'retraining' is an object")
         return Limits()
-    faults += [f"'retraining.{word}' is no setting" for word in sorted(set(stated) - {*_LIMITS, "auto_rollout"})]
+    faults += [
+        f"'retraining.{word}' is no setting" for word in sorted(set(stated) - {*_LIMITS, "auto_rollout", "gates"})
+    ]
     values: dict[str, Any] = {}
+    values["gates"] = gates_in(stated.get("gates", {}), "retraining.gates", faults)
     rollout = stated.get("auto_rollout", False)
     if not isinstance(rollout, dict | bool) or (isinstance(rollout, dict) and set(rollout) & _ROLLOUT):
         faults.append("'retraining.auto_rollout' is true, false or a rollout's settings without 'to' and 'from'")

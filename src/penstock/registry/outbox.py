@@ -92,6 +92,10 @@ class Outbox:
                 values = {"event": event, "model": model, "sink": sink, "state": PENDING}
                 connection.execute(table.insert().values(**values, attempts=0, created=now, due=now, error=""))
 
+    def tell(self, model: str, event: Event) -> None:
+        """Write down an event that no decision made; the same one twice is one."""
+        self._traffic.tell(model, event)
+
     def due(self) -> list[Delivery]:
         """What is to be sent now: of each model and sink the oldest, once its time has come."""
         table, events = schema.outbox, schema.events
