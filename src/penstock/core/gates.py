@@ -26,8 +26,8 @@ class Candidate:
 @dataclass(frozen=True, slots=True)
 class Gates:
     """What is asked: the champion's signature; at most so many bytes, bytes of memory, microseconds a run, and times
-    the champion's microseconds; fields of the model card; and a metric (pushed with both) better than the champion's by a
-    margin, where ``lower`` says that less is better."""
+    the champion's microseconds; fields of the model card; and a metric (pushed with both) better than the champion's by
+    a margin, where ``lower`` says that less is better."""
 
     same_signature: bool = True
     max_bytes: float | None = None
