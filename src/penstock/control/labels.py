@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from penstock.control.runtime import write_atomically
 from penstock.core.policies import MonitorPolicy
-from penstock.monitor.answers import ANSWERS, AnswerStore, Taken, Told
+from penstock.monitor.answers import ANSWERS, AnswerStore, Joined, Taken, Told
 from penstock.monitor.capture import CAPTURES, sweep
 from penstock.monitor.performance import Fall, Performance
 from penstock.monitor.reference import Reference
@@ -55,11 +55,23 @@ class LabelCounts:
 
 @dataclass(slots=True)
 class _Version:
-    """What is known of one version; ``performance`` is None until somebody has labelled it."""
+    """What is known of one version; ``performance`` is None until somebody has labelled it, and only the thread touches
+    it: ``told`` and ``values`` are what it said last, for everybody else. ``replayed``: earlier labels were looked for.
+    """
 
     counts: LabelCounts = field(default_factory=LabelCounts)
     performance: Performance | None = None
-    digest: str = ""
+    replayed: bool = False
+    told: Document = field(default_factory=dict)
+    values: dict[str, float] = field(default_factory=dict)
+
+    def learn(self, rows: Sequence[Joined]) -> list[Fall]:
+        """Take rows in; what has changed by it."""
+        if self.performance is None:
+            raise RuntimeError
+        falls = self.performance.learn(rows)
+        self.told, self.values = self.performance.document(), self.performance.values()
+        return falls
 
 
 class Labels:
@@ -77,19 +89,21 @@ class Labels:
         self._thread = ThreadPoolExecutor(1, "labels")  # one: the store and river are nobody else's
         self._versions: dict[Key, _Version] = {}
         self._outcomes: Counter[tuple[str, str, str]] = Counter()
-        self._captured_bytes = 0
         self._read()
 
     async def take(self, model: str, told: Sequence[Told]) -> int:
         """Join what was told; how many belong to no answer that is remembered, or to one that is too old."""
-        taken = await self._run(self._join, model, told)
+        taken, falls = await self._run(self._join, model, told)
         for pause in AGAIN_S:
             if not taken.unknown:
                 break
             await asyncio.sleep(pause)
-            again = await self._run(self._join, model, taken.unknown)
+            again, more = await self._run(self._join, model, taken.unknown)
             taken.unknown = again.unknown
             taken.late += again.late
+            falls += more
+        for key, fall in falls:
+            await self._tell(key, fall)
         self._outcomes[model, NOBODY, "unknown"] += len(taken.unknown)
         await self._run(self._write)
         return len(taken.unknown) + len(taken.late)
@@ -107,22 +121,20 @@ class Labels:
             for (model, version, outcome), count in list(self._outcomes.items())
             if (model, version) == key
         }
-        if known is None or known.performance is None:
-            return {"labels": 0, "accuracy": None, "outcomes": outcomes}
-        return {**known.performance.document(), "outcomes": outcomes}
+        told = known.told if known is not None and known.told else {"labels": 0, "accuracy": None}
+        return {**told, "outcomes": outcomes}
 
     def forget(self, key: Key) -> None:
         """A version has another reference: what its labels say is to be learned anew."""
         known = self._versions.get(key)
         if known is not None:
-            known.performance = None
+            known.performance, known.replayed = None, False
 
     async def run(self, versions: Callable[[], Sequence[Key]], room: Callable[[], int]) -> None:
         """Take up what was labelled before, then keep the files within their room."""
-        await asyncio.sleep(0)
-        for key in versions():
-            await self._run(self._performance, key)
         while True:
+            for key in versions():
+                await self._run(self._performance, key)
             await self._run(self._sweep, versions(), room())
             await asyncio.sleep(SWEEP_S)
 
@@ -131,7 +143,7 @@ class Labels:
         for (model, version, outcome), count in list(self._outcomes.items()):
             yield Point(metrics.LABELS, (model, version, outcome), count)
         for key, known in list(self._versions.items()):  # the thread may add to them
-            for name, value in ({} if known.performance is None else known.performance.values()).items():
+            for name, value in known.values.items():
                 yield Point(metrics.PERFORMANCE, (*key, name), value)
 
     def close(self) -> None:
@@ -140,15 +152,13 @@ class Labels:
 
     # On the thread.
 
-    def _join(self, model: str, told: Sequence[Told]) -> Taken:
+    def _join(self, model: str, told: Sequence[Told]) -> tuple[Taken, list[tuple[Key, Fall]]]:
         horizon = self._watched((model, NOBODY))[1].horizon_s
-        for key in [key for key in self._versions if key[0] == model]:
-            self._performance(key)  # before the new labels are written down, lest they count twice
-        fresh = {one for one in self._store.versions(model) if (model, one) not in self._versions}
-        for version in fresh:
-            self._performance((model, version))
+        falls: list[tuple[Key, Fall]] = []
+        for version in self._store.versions(model):
+            self._performance((model, version))  # before the new labels are written down, lest they count twice
         taken = self._store.take(model, told, self._clock(), horizon)
-        by_version: dict[str, list[Any]] = {}
+        by_version: dict[str, list[Joined]] = {}
         for row in taken.joined:
             by_version.setdefault(row.version, []).append(row)
         for version, rows in by_version.items():
@@ -159,7 +169,7 @@ class Labels:
             if known.performance is None:
                 known.performance = Performance(*self._terms((model, version)))
             self._outcomes[model, version, "joined"] += len(rows)
-            self._report((model, version), known.performance.learn(rows))
+            falls += [((model, version), fall) for fall in known.learn(rows)]
         for version, reward in taken.rewards:
             counts = self._versions.setdefault((model, version), _Version()).counts
             counts.rewards += 1
@@ -168,7 +178,7 @@ class Labels:
         for outcome, versions in (("late", taken.late), ("doubled", taken.doubled), ("unusable", taken.unusable)):
             for version in versions:
                 self._outcomes[model, version, outcome] += 1
-        return taken
+        return taken, falls
 
     def _terms(self, key: Key) -> tuple[Reference | None, float]:
         reference, policy = self._watched(key)
@@ -177,26 +187,23 @@ class Labels:
     def _performance(self, key: Key) -> None:
         """Take up what was labelled before this process began, or before the version had its reference."""
         known = self._versions.setdefault(key, _Version())
-        if known.performance is not None:
+        if known.replayed:
             return
+        known.replayed = True
         rows = self._store.labelled(*key, REPLAYED)
         if rows:
             known.performance = Performance(*self._terms(key))
-            known.performance.learn(rows)
-
-    def _report(self, key: Key, falls: Sequence[Fall]) -> None:
-        for fall in falls:
-            asyncio.run_coroutine_threadsafe(_told(self._tell, key, fall), self._loop)
+            known.learn(rows)
 
     def _sweep(self, versions: Sequence[Key], room: int) -> None:
         horizons = [self._watched(key)[1].horizon_s for key in versions]
         self._store.sweep(self._clock(), max(horizons, default=MonitorPolicy().horizon_s))
-        self._captured_bytes = sweep(self._home / CAPTURES, room)
+        sweep(self._home / CAPTURES, room)
 
     def _write(self) -> None:
         values = {
             "counts": [[*key, asdict(one.counts)] for key, one in self._versions.items()],
-            "outcomes": [[*key, count] for key, count in self._outcomes.items()],
+            "outcomes": [[*key, count] for key, count in list(self._outcomes.items())],
         }
         try:
             write_atomically(self._state, json.dumps(values))
@@ -213,9 +220,4 @@ class Labels:
             return
 
     async def _run(self, work: Callable[..., T], *arguments: Any) -> T:
-        self._loop = asyncio.get_running_loop()
-        return await self._loop.run_in_executor(self._thread, partial(work, *arguments))
-
-
-async def _told(tell: Tell, key: Key, fall: Fall) -> None:
-    await tell(key, fall)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, partial(work, *arguments))

@@ -145,7 +145,7 @@ class Monitoring:
         self.labels = Labels(home, told, self._terms, self._tell_fall, clock)
 
     def _terms(self, key: Key) -> tuple[Reference | None, MonitorPolicy]:
-        return self._references.get(key), self._policy(key[0])
+        return self._references.get(key), self.policy_of(key[0])
 
     # How versions are to be watched.
 
@@ -158,7 +158,7 @@ class Monitoring:
         return replace(desired, models=models)
 
     def _watched(self, model: str, spec: VersionSpec) -> VersionSpec:
-        key, policy = (model, spec.version), self._policy(model)
+        key, policy = (model, spec.version), self.policy_of(model)
         watch = WatchSpec(
             sample=policy.sample,
             names=tuple(self._fleet.feature_names(*key)),
@@ -181,7 +181,7 @@ class Monitoring:
 
     def _region(self, key: Key) -> Region | None:
         """The words of a version's reference; None when they have run out."""
-        known, digest, keys = self._regions.get(key), self._digests[key], self._policy(key[0]).slices
+        known, digest, keys = self._regions.get(key), self._digests[key], self.policy_of(key[0]).slices
         if known is not None and (known.digest, known.keys) == (digest, keys):
             return known
         size = Layout.of(self._references[key], keys).size
@@ -202,14 +202,7 @@ class Monitoring:
         return region
 
     def policy_of(self, model: str) -> MonitorPolicy:
-        """A model's policy."""
-        return self._policy(model)
-
-    def told(self, model: str, version: str) -> Document:
-        """What is said of a version."""
-        return self._document(model, version)
-
-    def _policy(self, model: str) -> MonitorPolicy:
+        """A model's policy, the usual one where none was set."""
         return self._policies.get(model, MonitorPolicy())
 
     # What people ask for.
@@ -224,12 +217,13 @@ class Monitoring:
         if not served:
             raise NotFound(f"unknown model '{model[:128]}'")
         if version is None:
-            return {"model": model, "versions": {one: self._document(model, one) for one in served}}
+            return {"model": model, "versions": {one: self.told(model, one) for one in served}}
         if version not in served:
             raise NotFound(f"model '{model}' serves no version '{version[:64]}'")
-        return {"model": model, "version": version, **self._document(model, version)}
+        return {"model": model, "version": version, **self.told(model, version)}
 
-    def _document(self, model: str, version: str) -> Document:
+    def told(self, model: str, version: str) -> Document:
+        """What is said of a version, little where nothing is known of it."""
         monitor, totals = self._monitors.get((model, version)), self._fleet.totals(model, version)
         shadow = totals.shadow()
         told = monitor.document() if monitor is not None else {"reference": None, "features": [], "outputs": []}
@@ -249,7 +243,7 @@ class Monitoring:
     async def policy(self, model: str) -> Document:
         """What is to be watched of a model; raises ``NotFound``."""
         self._refuse_unknown(model)
-        return policy_out(self._policy(model))
+        return policy_out(self.policy_of(model))
 
     async def set_policy(self, model: str, document: Document, by: By, if_revision: int | None = None) -> Document:
         """Change what is to be watched of a model; raises ``InvalidInput``, ``NotFound`` and ``Conflict``."""
@@ -328,7 +322,7 @@ class Monitoring:
         return [(model.name, one.version) for model in self._fleet.desired.models for one in model.versions]
 
     def _capture_room(self) -> int:
-        wanted = [self._policy(model.name).capture_bytes for model in self._fleet.desired.models]
+        wanted = [self.policy_of(model.name).capture_bytes for model in self._fleet.desired.models]
         return max(wanted, default=MonitorPolicy().capture_bytes)
 
     async def _watch(self) -> None:
@@ -344,8 +338,11 @@ class Monitoring:
             if complaint and complaint != self._complaint:
                 log.warning("the monitor goes on with what it knows: %s", complaint)
             self._complaint = complaint
-            for key, turn in self.look():
-                await self._tell(key, turn)
+            try:
+                for key, turn in self.look():
+                    await self._tell(key, turn)
+            except Exception:
+                log.exception("a look of the monitor failed")
             await asyncio.sleep(LOOK_S)
 
     async def start(self) -> None:
@@ -390,7 +387,7 @@ class Monitoring:
     async def _learn(self) -> None:
         for key, (since, names, rows) in list(self._gathered.items()):
             total = sum(len(inputs) for inputs, _, _ in rows)
-            enough = self._policy(key[0]).live_rows
+            enough = self.policy_of(key[0]).live_rows
             if total < enough and self._clock() - since < LEARNING_S:
                 continue
             del self._gathered[key]
@@ -408,7 +405,7 @@ class Monitoring:
             reference = self._references.get(key)
             if reference is None or self._digests[key] != region.digest:
                 continue
-            policy = self._policy(key[0])
+            policy = self.policy_of(key[0])
             counted = Counted.of(reference, self._fleet.regions(region.offset, region.size), region.keys)
             monitor = self._monitors.get(key)
             if monitor is None:
@@ -432,13 +429,13 @@ class Monitoring:
     async def _tell(self, key: Key, turn: Turn) -> None:
         kind, words = _WORDS[turn.about, turn.begins]
         log.warning("model %s version %s: %s %s", *key, turn.feature, words)
-        about = {"reference": self._digests.get(key), "rows_between_false_alarms": self._policy(key[0]).budget}
+        about = {"reference": self._digests.get(key), "rows_between_false_alarms": self.policy_of(key[0]).budget}
         await self._write(key, kind, turn.feature, {**about, **turn.evidence})
 
     async def _tell_fall(self, key: Key, fall: Fall) -> None:
         kind = "performance.degraded.v1" if fall.begins else "performance.recovered.v1"
         log.warning("model %s version %s: %s %s", *key, fall.what, "changed" if fall.begins else "as before")
-        about = {"what": fall.what, "labels_between_false_alarms": self._policy(key[0]).budget}
+        about = {"what": fall.what, "labels_between_false_alarms": self.policy_of(key[0]).budget}
         await self._write(key, kind, fall.what, {**about, **fall.evidence})
 
     async def _write(self, key: Key, kind: str, name: str, told: Document) -> None:

@@ -46,6 +46,9 @@ log = logging.getLogger("penstock.control")
 
 LOOK_S = 1.0
 THREADS = 4
+SENDERS = 16
+"""Sinks that are sent to at a time; one that is slow or runs a command holds one of these places."""
+
 FIRST_S, LONGEST_S = 1.0, 300.0
 MOST_ATTEMPTS = 16
 """Attempts after which a delivery is given up: some forty minutes."""
@@ -116,13 +119,13 @@ class Retraining:
         self._home = place[0]
         self._around = Surroundings(*place, self._rows)
         self._threads = ThreadPoolExecutor(THREADS, "retraining")
-        self._senders = ThreadPoolExecutor(THREADS, "sinks")
+        self._senders = ThreadPoolExecutor(SENDERS, "sinks")
         self._sending: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._outcomes: Counter[tuple[str, str, str]] = Counter()
         self._last: dict[str, tuple[int, Standing]] = {}
         self._pending: dict[str, tuple[int, float]] = {}
         self._complaint = ""
-        self._refused: set[tuple[str, str]] = set()
+        self._held: dict[tuple[str, str], str] = {}
         self._cleared = 0.0
 
     # What people ask for.
@@ -190,7 +193,12 @@ class Retraining:
 
     async def step(self) -> None:
         """Decide for each model at most one thing, and begin to send what is due, where this gateway leads."""
-        ruled = [one for one in self._fleet.desired.models if self._monitor.policy_of(one.name).triggers]
+        policies = {one.name: self._monitor.policy_of(one.name) for one in self._fleet.desired.models}
+        ruled = [
+            one
+            for one in self._fleet.desired.models
+            if policies[one.name].triggers or policies[one.name].limits.auto_rollout is not None
+        ]
         self._pending = await self._run(self._outbox.pending)
         if not (ruled or self._pending) or not await self._run(self._outbox.lead):
             return
@@ -255,18 +263,22 @@ class Retraining:
             try:
                 await self._rollouts.begin(spec.name, {**wanted, "to": version, "from": answering}, by)
             except Fault as fault:
-                if str(fault) != self._complaint:
-                    log.warning("model %s version %s is not rolled out: %s", spec.name, version, fault)
-                self._complaint = str(fault)
+                self._held_back(spec.name, version, str(fault))
+
+    def _held_back(self, model: str, version: str, reason: str) -> bool:
+        """Say why a version is not rolled out, once; whether it was said now."""
+        fresh = self._held.get((model, version)) != reason
+        if fresh:
+            log.warning("model %s version %s is not rolled out: %s", model, version, reason)
+        self._held[model, version] = reason
+        return fresh
 
     async def _passes(self, model: str, versions: Mapping[str, VersionRecord], version: str, champion: str) -> bool:
         """Whether a version passes the gates; why it does not is told once."""
         present = versions.get(champion)
         limits = self._monitor.policy_of(model).limits
         reasons = judge(limits.gates, _candidate(versions[version]), None if present is None else _candidate(present))
-        if reasons and (model, version) not in self._refused:
-            self._refused.add((model, version))
-            log.warning("model %s version %s is not rolled out: %s", model, version, "; ".join(reasons))
+        if reasons and self._held_back(model, version, "; ".join(reasons)):
             data = {"model": model, "version": version, "against": champion, "reasons": reasons}
             event = Event("candidate.refused.v1", f"models/{model}/versions/{version}", "gates", data)
             await self._run(self._outbox.tell, model, event)
@@ -336,6 +348,7 @@ class Retraining:
     def close(self) -> None:
         """Let the threads go."""
         self._threads.shutdown(wait=False, cancel_futures=True)
+        self._around.commands.end()  # else the process would wait for them
         self._senders.shutdown(wait=False, cancel_futures=True)
 
     async def _run(self, work: Callable[..., T], *arguments: Any) -> T:

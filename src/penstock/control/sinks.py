@@ -12,11 +12,12 @@ import json
 import os
 import signal
 import subprocess
+import threading
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -41,14 +42,50 @@ class SinkFault(Exception):
         self.final = final
 
 
+class Commands:
+    """The commands that run now, so that they end with the gateway."""
+
+    def __init__(self) -> None:
+        self._running: set[int] = set()
+        self._lock = threading.Lock()
+        self._over = False
+
+    @contextmanager
+    def running(self, process: "subprocess.Popen[bytes]") -> Iterator[None]:
+        """While this one runs."""
+        with self._lock:
+            self._running.add(process.pid)
+            over = self._over
+        if over:
+            _kill(process.pid)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._running.discard(process.pid)
+
+    def end(self) -> None:
+        """End them all, and those that would still begin."""
+        with self._lock:
+            self._over = True
+            for pid in self._running:
+                _kill(pid)
+
+
+def _kill(pid: int) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)
+
+
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """What sinks need of the gateway: its home, whether paths and commands of a policy are its own user's, and the rows
-    that were captured of an event's version, as a Parquet file (None without)."""
+    that were captured of an event's version, as a Parquet file (None without); and the commands that run."""
 
     home: Path
     trusted: bool
     rows: Callable[[Document, Path], Path | None] = lambda _event, _folder: None
+    commands: Commands = field(default_factory=Commands)
 
 
 def send(spec: SinkSpec, event: Document, around: Surroundings) -> None:
@@ -110,10 +147,10 @@ def _command(values: Mapping[str, Any], event: Document, around: Surroundings) -
     except OSError as error:
         raise SinkFault(f"the command cannot be started: {error.strerror}") from None
     try:
-        output, _ = process.communicate(_json(event), timeout=float(values.get("timeout_seconds", COMMAND_S)))
+        with around.commands.running(process):
+            output, _ = process.communicate(_json(event), timeout=float(values.get("timeout_seconds", COMMAND_S)))
     except subprocess.TimeoutExpired:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+        _kill(process.pid)
         output, _ = process.communicate()
         (folder / "output.txt").write_bytes(output)
         raise SinkFault("the command took too long and was ended") from None

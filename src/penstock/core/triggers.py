@@ -347,12 +347,17 @@ def _step(
 ) -> tuple[Memory, Action | None]:
     found = evaluate(trigger.when, snapshot, memory)
     over = not found.holds if trigger.until is None else evaluate(trigger.until, snapshot, memory).holds
-    memory = replace(memory, looked=snapshot.now, best=_best(trigger, memory, snapshot))
+    memory = replace(
+        memory,
+        looked=snapshot.now,
+        labels=min(memory.labels, snapshot.labels),  # a successor has learned of fewer anew
+        best=_best(trigger, memory, snapshot),
+    )
     if memory.state is State.OK:
         if not found.holds:
             return memory, None
         memory = replace(memory, state=State.PENDING, since=snapshot.now, times=0, told="")
-    elif over and not (memory.state is State.PENDING and found.holds):
+    elif not found.holds if memory.state is State.PENDING else over and not found.holds:
         return replace(memory, state=State.OK, since=0.0, times=0, told=""), None
     if memory.state is State.PENDING and snapshot.now - memory.since >= trigger.for_s:
         memory = replace(memory, state=State.FIRING)

@@ -6,6 +6,7 @@ remembered over the end of any process, and is told of once. Full segments get a
 """
 
 import os
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -74,7 +75,7 @@ _HALF, _THIRD = np.uint64(29), np.uint64(32)
 
 def keys_of(model: str, ids: Sequence[str]) -> Keys:
     """A hash of each id, never zero: a sum of mixed words of eight bytes, so that the ids of a bunch take one pass."""
-    raw = np.array([one.encode()[:LONGEST_ID] for one in ids], "S")
+    raw = np.array([one.encode(errors="replace")[:LONGEST_ID] for one in ids], "S")
     width = max(1, -(-raw.itemsize // 8))
     words = raw.astype(f"S{8 * width}").view("<u8").reshape(len(raw), width)
     mixed = words * _MIX[0, :width]
@@ -251,7 +252,7 @@ class Segment:
             index = np.zeros(CAPACITY, INDEX)
             index["place"] = np.argsort(self._keys, kind="stable")
             index["key"] = self._keys[index["place"]]
-            scratch = path.with_name(f".{path.name}")
+            scratch = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")  # others may make it too
             index.tofile(scratch)
             scratch.replace(path)
         self._index = np.memmap(path, INDEX, "r", shape=(CAPACITY,))

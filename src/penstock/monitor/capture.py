@@ -202,8 +202,10 @@ def export(folder: Path, answers: AnswerStore, target: tuple[str, str], output: 
             lines = _lines(list(captured(path)), answers, target)
             if not lines:
                 continue
-            table = pa.Table.from_pylist(lines) if writer is None else pa.Table.from_pylist(lines, writer.schema)
+            table = pa.Table.from_pylist(lines, None if writer is None else writer.schema)
             if writer is None:
+                place = table.schema.get_field_index("label")  # labels may come with a later segment only
+                table = table.cast(table.schema.set(place, pa.field("label", pa.float64())))
                 writer = parquet.ParquetWriter(scratch, table.schema)
             writer.write_table(table)
             total += len(lines)

@@ -208,7 +208,7 @@ class VersionMonitor:
     # What outlives the process that watches.
 
     def kept(self) -> Document:
-        """The evidence and what was counted so far, as JSON values."""
+        """The evidence of drift and quality as JSON values; that of slices begins anew."""
         return {
             "drift": self._drift.kept(),
             "quality": self._quality.kept(),

@@ -3,7 +3,7 @@ later.
 
 Nothing here is on a caller's road: a bunch holds so many calls at most; of more, each has the same chance to be in it,
 and the others are counted as dropped. While there are more, bunches are made less often. So a busy worker pays little,
-and what it counts has no bias.
+and what it counts of calls of one size has no bias; of calls too large to be counted together the first is.
 """
 
 import asyncio

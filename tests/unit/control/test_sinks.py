@@ -4,6 +4,7 @@ import hashlib
 import hmac
 import json
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -149,6 +150,13 @@ def test_a_command_gets_the_event_and_its_output_is_kept(around: Surroundings) -
         sent("command", around, argv=[sys.executable, "-c", "import time; time.sleep(60)"], timeout_seconds=0.3)
     with pytest.raises(SinkFault, match="cannot be started"):
         sent("command", around, argv=["/nothing/here"])
+
+
+def test_commands_end_with_the_gateway(around: Surroundings) -> None:
+    threading.Timer(0.3, around.commands.end).start()
+    for _ in range(2):  # the second begins when all is over already
+        with pytest.raises(SinkFault, match="ended with -9"):
+            sent("command", around, argv=[sys.executable, "-c", "import time; time.sleep(60)"])
 
 
 def test_pauses_grow_and_differ() -> None:

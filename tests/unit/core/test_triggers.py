@@ -247,6 +247,25 @@ def test_a_threshold_of_its_own_for_the_end() -> None:
     assert watched.state() is State.OK
 
 
+def test_a_cause_that_does_not_last_asks_nothing_whatever_its_end_is() -> None:
+    stated = {"until": {"not": {"drift": {}}}, "when": {"drift": {"min_psi": 0.4}}, "for_seconds": 60}
+    watched = Watched(rule(**stated))
+    between = monitor(features=[{**DRIFTING, "psi": 0.3}])
+    watched.at(1, DRIFTED)
+    assert watched.at(30, between) is None
+    assert watched.state() is State.OK
+    assert watched.at(40, DRIFTED) is None  # its time begins anew
+    assert watched.at(60, DRIFTED) is Outcome.REQUESTED
+
+
+def test_labels_are_counted_on_where_a_successor_knows_of_fewer() -> None:
+    watched = Watched(rule(when={"labels": {"new_at_least": 100}}, cooldown_seconds=0), limits=Limits(timeout_s=1))
+    assert watched.at(10, labelled(500)) is Outcome.REQUESTED
+    assert watched.at(10, labelled(20)) is None
+    assert watched.at(10, labelled(119)) is None
+    assert watched.at(10, labelled(121)) is Outcome.REQUESTED
+
+
 def test_a_flapping_day_asks_no_more_than_it_may() -> None:
     watched = Watched(rule(cooldown_seconds=HOUR), limits=Limits(budget_per_day=5, timeout_s=1, escalate_after=99))
     found = [watched.at(60, DRIFTED if minute % 2 else monitor()) for minute in range(24 * 60)]

@@ -103,6 +103,22 @@ def test_a_table_of_rows_with_their_labels(tmp_path: Path) -> None:
         export(tmp_path, store, ("m", "2"), tmp_path / "none.parquet")
 
 
+def test_labels_that_come_with_a_later_segment_are_in_the_table(tmp_path: Path) -> None:
+    answers = AnswerWriter(tmp_path, *TARGET)
+    for call_id in ("a", "b"):
+        writer = CaptureWriter(tmp_path, TARGET, COLUMNS, ())
+        one = seen(call_id)
+        writer.write([one], Tally())
+        writer.close()  # the next one begins another segment
+        told = answers_of(one.outputs)
+        assert told is not None
+        answers.add([call_id], [1], told)
+    store = AnswerStore(tmp_path)
+    store.take("m", [Told("b", 1)], 0.0, 1e12)
+    assert export(tmp_path, store, TARGET, tmp_path / "rows.parquet") == 2
+    assert parquet.read_table(tmp_path / "rows.parquet").column("label").to_pylist() == [None, 1.0]
+
+
 def test_it_is_bounded_in_every_direction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(capture, "SEGMENT_BYTES", 4096)
     writer, tally = CaptureWriter(tmp_path, TARGET, COLUMNS, ()), Tally()
