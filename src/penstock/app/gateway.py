@@ -25,6 +25,7 @@ from penstock.control.ports import Address
 from penstock.control.registrar import Registrar
 from penstock.control.retire import retire
 from penstock.control.runtime import write_atomically
+from penstock.control.sinks import load_others
 from penstock.core.errors import Fault, InvalidInput
 from penstock.engine.threads import read_cores
 from penstock.registry.folder import FolderSource as FolderModels
@@ -81,6 +82,7 @@ def serve(settings: Settings) -> None:
     except runtime.RuntimeUnavailable as fault:
         raise CannotServe(str(fault)) from None
     set_up(settings.log_level, "control")
+    load_others()
     try:
         with asyncio.Runner() as runner:
             runner.run(Gateway(settings, opening, place, folder, ops).run())

@@ -155,6 +155,14 @@ class ByGateway:
         body = {"reason": reason} | ({"version": version} if version else {})
         return self._call("POST", _path(model, "retrain"), body)
 
+    def candidates(self, model: str) -> Document:
+        """The request under way, and the versions that came of one."""
+        return self._call("GET", _path(model, "candidates"))
+
+    def approve(self, model: str, version: str, reason: str) -> Document:
+        """Let a version be rolled out."""
+        return self._call("POST", _path(model, "candidates", version, "approve"), {"reason": reason})
+
     def deliveries(self, model: str) -> Document:
         """What became of a model's events on their way to sinks."""
         return self._call("GET", _path(model, "outbox"))

@@ -10,15 +10,16 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from penstock.control.candidates import RULES, Candidates, Record, Rollouts
 from penstock.control.sinks import SinkFault, Surroundings, send
 from penstock.core.desired import Desired, ModelSpec, State, VersionStatus
 from penstock.core.errors import Conflict, Fault, InvalidInput, NotFound
-from penstock.core.gates import Candidate, judge
 from penstock.core.policies import MonitorPolicy
 from penstock.core.triggers import (
     Action,
@@ -27,7 +28,6 @@ from penstock.core.triggers import (
     Outcome,
     Snapshot,
     Standing,
-    came_of,
     decide,
     standing_in,
     standing_out,
@@ -37,7 +37,7 @@ from penstock.core.versions import sort_key
 from penstock.monitor.answers import ANSWERS, AnswerStore
 from penstock.monitor.capture import CAPTURES, export
 from penstock.registry.outbox import Delivery, Outbox
-from penstock.registry.records import By, Document, ModelRecord, VersionRecord
+from penstock.registry.records import By, Document
 from penstock.registry.traffic import CHAMPION, Event, event_id
 from penstock.telemetry import metrics
 from penstock.telemetry.metrics import Point, Reading
@@ -55,7 +55,6 @@ MOST_ATTEMPTS = 16
 
 CLEAR_S = 3600.0
 MANUAL = "(by hand)"
-RULES = "rules"
 MOST_FEATURES = 5
 
 T = TypeVar("T")
@@ -82,20 +81,6 @@ class Monitor(Protocol):
         """What it says of a version."""
 
 
-class Rollouts(Protocol):
-    """What is asked of rollouts."""
-
-    async def begin(self, model: str, document: Document, by: By) -> Document:
-        """Start one."""
-
-    async def all(self, model: str) -> list[Document]:
-        """All of a model."""
-
-
-Record = Callable[[str], ModelRecord]
-"""A model as the registry has it; raises ``NotFound``."""
-
-
 class Retraining:
     """One gateway's; ``place`` is its home, and whether a policy's paths and commands are its own user's; ``clock``
     gives seconds since the epoch."""
@@ -115,7 +100,7 @@ class Retraining:
         self._fleet = fleet
         self._monitor = monitor
         self._clock = clock
-        self._rollouts = rollouts
+        self.candidates = Candidates(outbox, record, fleet, monitor, rollouts, place[0], clock)
         self._home = place[0]
         self._around = Surroundings(*place, self._rows)
         self._threads = ThreadPoolExecutor(THREADS, "retraining")
@@ -125,7 +110,6 @@ class Retraining:
         self._last: dict[str, tuple[int, Standing]] = {}
         self._pending: dict[str, tuple[int, float]] = {}
         self._complaint = ""
-        self._held: dict[tuple[str, str], str] = {}
         self._cleared = 0.0
 
     # What people ask for.
@@ -155,7 +139,8 @@ class Retraining:
         for _ in range(3):  # the rules may be written at the same moment
             kept, revision = await self._run(self._outbox.standing, model)
             standing = standing_in(kept)
-            after = standing_out(Standing(standing.rules, (*standing.requests, now), InFlight(version, now)))
+            flight = InFlight(version, now)
+            after = standing_out(replace(standing, requests=(*standing.requests, now), in_flight=flight))
             try:
                 await self._run(self._outbox.commit, model, revision, after, event, sinks, by)
             except Conflict:
@@ -204,7 +189,7 @@ class Retraining:
             return
         for spec in ruled:
             await self.judge(spec)
-            await self._roll_out(spec)
+            await self.candidates.step(spec, self._answering(spec))
         for delivery in await self._run(self._outbox.due):
             key = (delivery.model, delivery.sink)
             if key not in self._sending:
@@ -240,49 +225,6 @@ class Retraining:
             self._outcomes[spec.name, action.trigger.name, action.outcome] += 1
             log.warning("model %s version %s: rule %s: %s", spec.name, version, action.trigger.name, action.outcome)
         return action
-
-    async def _roll_out(self, spec: ModelSpec) -> None:
-        """Begin the rollout of the version that came of a request, where the policy wants that."""
-        wanted = self._monitor.policy_of(spec.name).limits.auto_rollout
-        answering = self._answering(spec)
-        standing = standing_in((await self._run(self._outbox.standing, spec.name))[0])
-        if wanted is None or answering is None or standing.in_flight is None:
-            return
-        ready = {one.version for one in self._fleet.statuses() if one.model == spec.name and one.state is State.READY}
-        try:
-            versions = (await self._run(self._record, spec.name)).versions
-        except NotFound:
-            return
-        pushed = {
-            name: datetime.fromisoformat(one.created_at).timestamp() for name, one in versions.items() if name in ready
-        }
-        tried = {one["to"] for one in await self._rollouts.all(spec.name)} if pushed.keys() - {answering} else set()
-        version = came_of(standing, answering, pushed, tried)
-        if version is not None and await self._passes(spec.name, versions, version, answering):
-            by = By(RULES, f"it came of the request of {datetime.fromtimestamp(standing.in_flight.at, UTC):%F %T}")
-            try:
-                await self._rollouts.begin(spec.name, {**wanted, "to": version, "from": answering}, by)
-            except Fault as fault:
-                self._held_back(spec.name, version, str(fault))
-
-    def _held_back(self, model: str, version: str, reason: str) -> bool:
-        """Say why a version is not rolled out, once; whether it was said now."""
-        fresh = self._held.get((model, version)) != reason
-        if fresh:
-            log.warning("model %s version %s is not rolled out: %s", model, version, reason)
-        self._held[model, version] = reason
-        return fresh
-
-    async def _passes(self, model: str, versions: Mapping[str, VersionRecord], version: str, champion: str) -> bool:
-        """Whether a version passes the gates; why it does not is told once."""
-        present = versions.get(champion)
-        limits = self._monitor.policy_of(model).limits
-        reasons = judge(limits.gates, _candidate(versions[version]), None if present is None else _candidate(present))
-        if reasons and self._held_back(model, version, "; ".join(reasons)):
-            data = {"model": model, "version": version, "against": champion, "reasons": reasons}
-            event = Event("candidate.refused.v1", f"models/{model}/versions/{version}", "gates", data)
-            await self._run(self._outbox.tell, model, event)
-        return not reasons
 
     async def _age(self, model: str, version: str, now: float) -> float:
         try:
@@ -327,10 +269,12 @@ class Retraining:
             log.warning("the end of a delivery could not be written: %s", fault)
 
     def _rows(self, event: Document, folder: Path) -> Path | None:
-        """The rows captured of an event's version, as Parquet, with their labels."""
+        """The rows captured of an event's version, as Parquet, with their labels; without those held out for exams."""
         target = (str(event["data"].get("model", "")), str(event["data"].get("version", "")))
+        held_out = self._monitor.policy_of(target[0]).limits.gates.held_out
+        without = 0.0 if held_out is None else held_out.share
         try:
-            export(self._home / CAPTURES, AnswerStore(self._home / ANSWERS), target, folder / "rows.parquet")
+            export(self._home / CAPTURES, AnswerStore(self._home / ANSWERS), target, folder / "rows.parquet", without)
         except Fault:
             return None
         return folder / "rows.parquet"
@@ -347,16 +291,13 @@ class Retraining:
 
     def close(self) -> None:
         """Let the threads go."""
+        self.candidates.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._around.commands.end()  # else the process would wait for them
         self._senders.shutdown(wait=False, cancel_futures=True)
 
     async def _run(self, work: Callable[..., T], *arguments: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, partial(work, *arguments))
-
-
-def _candidate(record: VersionRecord) -> Candidate:
-    return Candidate(record.content.size, record.metadata, record.report.facts)
 
 
 def pause(attempts: int, chance: float) -> float:

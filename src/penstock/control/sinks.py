@@ -9,6 +9,7 @@ import hashlib
 import hmac
 import http.client
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -18,12 +19,18 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import quote
 
-from penstock.core.sinks import SinkSpec
+from penstock.core.sinks import FIELDS, SinkSpec
 from penstock.registry.records import Document
+
+log = logging.getLogger("penstock.control")
+
+GROUP = "penstock.sinks"
+"""The entry points that other packages bring sinks by."""
 
 WAIT_S = 10.0
 COMMAND_S = 600.0
@@ -185,6 +192,26 @@ def _github(values: Mapping[str, Any], event: Document, around: Surroundings) ->
     _post(f"{url}/repos/{quote(owner, safe='')}/{quote(name, safe='')}/dispatches", _json(body), headers)
 
 
+def _argo(values: Mapping[str, Any], event: Document, around: Surroundings) -> None:
+    """A call of a webhook event source of Argo Events, whose body a sensor's triggers take apart."""
+    _post(values["url"], _json(event), _bearer(values, around))
+
+
+def _kubeflow(values: Mapping[str, Any], event: Document, around: Surroundings) -> None:
+    """A run of a Kubeflow pipeline (API v2beta1), which has no key against repeats: its name holds the event's id."""
+    reference = {"pipeline_id": values["pipeline"]}
+    if "version" in values:
+        reference["pipeline_version_id"] = values["version"]
+    body: dict[str, Any] = {
+        "display_name": f"penstock-{event['id'][:32]}",
+        "pipeline_version_reference": reference,
+        "runtime_config": {"parameters": {"event": json.dumps(event)}},
+    }
+    if "experiment" in values:
+        body["experiment_id"] = values["experiment"]
+    _post(values["url"].rstrip("/") + "/apis/v2beta1/runs", _json(body), _bearer(values, around))
+
+
 def _nats(values: Mapping[str, Any], event: Document, around: Surroundings) -> None:
     """A message of a JetStream stream, acknowledged by it; the event's id as message id lets it drop repeats."""
     try:
@@ -216,6 +243,31 @@ def _alertmanager(values: Mapping[str, Any], event: Document, around: Surroundin
     _post(values["url"].rstrip("/") + "/api/v2/alerts", _json([alert]), _bearer(values, around))
 
 
+class Sink(Protocol):
+    """A sink of another package, named as its entry point in the group ``penstock.sinks``."""
+
+    fields: Mapping[str, tuple[type, bool]]
+    """Its settings, as ``core.sinks.FIELDS`` has them."""
+
+    def send(self, values: Mapping[str, Any], event: Document, around: Surroundings) -> None:
+        """Send one event, and return once the other side has it; raises ``SinkFault``. Any thread may call it."""
+
+
+def load_others() -> None:
+    """Make the sinks of other packages known; what cannot be loaded is told in the log and left out."""
+    for entry in metadata.entry_points(group=GROUP):
+        if entry.name in _SENDERS:
+            continue  # a package cannot take the place of what is here
+        try:
+            found: Sink = entry.load()()
+            fields, send_it = dict(found.fields), found.send
+        except Exception:
+            log.exception("the sink '%s' cannot be loaded", entry.name)
+            continue
+        FIELDS[entry.name] = fields
+        _SENDERS[entry.name] = send_it
+
+
 _SENDERS: dict[str, Callable[[Mapping[str, Any], Document, Surroundings], None]] = {
     "webhook": _webhook,
     "file": _file,
@@ -223,6 +275,8 @@ _SENDERS: dict[str, Callable[[Mapping[str, Any], Document, Surroundings], None]]
     "airflow": _airflow,
     "prefect": _prefect,
     "github": _github,
+    "argo": _argo,
+    "kubeflow": _kubeflow,
     "nats": _nats,
     "alertmanager": _alertmanager,
 }

@@ -1,8 +1,9 @@
 """What a version that came of retraining has to show before it is rolled out: pure checks of what is known of it, each
 with its reason."""
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 Document = Mapping[str, Any]
@@ -23,13 +24,70 @@ class Candidate:
         return found if isinstance(found, Mapping) else {}
 
 
+LESS_IS_BETTER = frozenset({"mae", "rmse", "log_loss", "error_rate"})
+"""Metrics of the monitor's that are the better the less they are."""
+
+METRICS = frozenset({"accuracy", "macro_f1", "f1", "roc_auc", "r2"}) | LESS_IS_BETTER
+"""Metrics that can be had of labelled rows."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """What an exam on labelled rows asks, rows that no training command was given.
+
+    ``share`` of the captured requests are held out, and at least ``least`` labelled rows are asked for. There the
+    ``metric`` has to be better than the champion's by ``by``. For each value of the ``columns`` with ``slice_least``
+    rows or more it has to reach ``floor``, and to fall behind the champion's by ``slice_by`` at most. With noise of
+    ``noise`` standard deviations on every number it may get worse by ``noise_by`` at most.
+    """
+
+    metric: str
+    by: float = 0.0
+    least: int = 100
+    share: float = 0.2
+    columns: tuple[str, ...] = ()
+    slice_least: int = 30
+    floor: float | None = None
+    slice_by: float | None = None
+    noise: float = 0.0
+    noise_by: float = 0.0
+
+    @property
+    def sign(self) -> int:
+        """1 where more is better, -1 where less is."""
+        return -1 if self.metric in LESS_IS_BETTER else 1
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """The metric of both versions over the same rows; None where it is not known."""
+
+    rows: int
+    candidate: float | None
+    champion: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Exam:
+    """How both versions answered the held-out rows: over all of them, by slices, and the candidate with noise on its
+    inputs (None without); ``broken`` counts rows that the candidate answers with what is no number and the champion
+    does not."""
+
+    whole: Marks
+    slices: Mapping[str, Marks] = field(default_factory=dict)
+    noised: float | None = None
+    broken: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Gates:
-    """What is asked: the champion's signature; at most so many bytes, bytes of memory, microseconds a run, and times
-    the champion's microseconds; fields of the model card; and a metric (pushed with both) better than the champion's by
-    a margin, where ``lower`` says that less is better."""
+    """What is asked: the champion's signature; sane answers to the made-up inputs of the admission; at most so many
+    bytes, bytes of memory, microseconds a run, and times the champion's microseconds; fields of the model card; a
+    metric (pushed with both) better than the champion's by a margin, where ``lower`` says that less is better; and an
+    exam on rows that were held out."""
 
     same_signature: bool = True
+    sane: bool = True
     max_bytes: float | None = None
     max_memory_bytes: float | None = None
     max_run_us: float | None = None
@@ -38,6 +96,7 @@ class Gates:
     metric: str = ""
     by: float = 0.0
     lower: bool = False
+    held_out: HeldOut | None = None
 
 
 def judge(gates: Gates, candidate: Candidate, champion: Candidate | None) -> list[str]:
@@ -51,6 +110,8 @@ def judge(gates: Gates, candidate: Candidate, champion: Candidate | None) -> lis
     card = candidate.metadata.get("card")
     told = card if isinstance(card, Mapping) else {}
     reasons += [f"its card says nothing of '{name}'" for name in gates.card if not told.get(name)]
+    if gates.sane:
+        reasons += _insane(candidate, champion)
     if champion is not None:
         reasons += _compared(gates, candidate, champion)
     elif gates.metric and gates.metric not in candidate.metrics:
@@ -89,6 +150,85 @@ def _above(what: str, value: Any, limit: float | None, unit: str) -> str:
     )
 
 
+def _insane(candidate: Candidate, champion: Candidate | None) -> list[str]:
+    """What is odd of the answers to the admission's made-up inputs: no numbers, no probabilities, another shape, where
+    the champion has them."""
+    other = {} if champion is None else {(case, name): one for case, name, one in _answers(champion)}
+    reasons = []
+    for case, name, mine in _answers(candidate):
+        theirs = other.get((case, name))
+        known = theirs is not None
+        if any(isinstance(one, str) for one in mine["sample"]) and not (known and _odd(theirs)) and _numeric(mine):
+            reasons.append(f"for {case} its output '{name}' holds what is no number")
+        elif known and theirs is not None and mine["shape"] != theirs["shape"]:
+            reasons.append(f"for {case} its output '{name}' has the shape {mine['shape']}, not {theirs['shape']}")
+        elif known and theirs is not None and _chances(theirs) and not _chances(mine):
+            reasons.append(f"for {case} its output '{name}' is no probability, as the answering version's is")
+    return reasons[:3]
+
+
+def _answers(version: Candidate) -> list[tuple[str, str, Document]]:
+    probes = version.facts.get("probes") or {}
+    return [(case["inputs"], one["name"], one) for case in probes.get("cases", ()) for one in case["outputs"]]
+
+
+def _numeric(told: Document) -> bool:
+    return bool(told["datatype"] != "BYTES")
+
+
+def _odd(told: Document | None) -> bool:
+    return told is not None and any(isinstance(one, str) for one in told["sample"])
+
+
+def _chances(told: Document) -> bool:
+    """Whether an output looks like probabilities of classes: rows of several numbers from 0 to 1 that add up to 1; of a
+    long answer only the first numbers are known."""
+    shape, sample = told["shape"], told["sample"]
+    if len(shape) != 2 or not 2 <= shape[1] <= len(sample) or _odd(told) or not told["datatype"].startswith("FP"):
+        return False
+    first = [float(one) for one in sample[: shape[1]]]
+    return all(-1e-6 <= one <= 1 + 1e-6 for one in first) and abs(sum(first) - 1) < 1e-3
+
+
+def mark(asked: HeldOut, exam: Exam) -> list[str]:
+    """Why a version does not pass its exam, nothing if it does."""
+    whole, rows = exam.whole, exam.whole.rows
+    if whole.candidate is None:
+        return [f"its {asked.metric} cannot be told of {rows} held-out rows"]
+    reasons = []
+    if exam.broken:
+        reasons.append(f"it answers {exam.broken} of {rows} held-out rows with what is no number")
+    if whole.champion is not None and not _ahead(asked, whole.candidate, whole.champion, asked.by):
+        reasons.append(
+            f"its {asked.metric} on {rows} held-out rows is {whole.candidate:.4g}, the answering version's "
+            f"{whole.champion:.4g}; a margin of {asked.by:g} is asked"
+        )
+    for name, marks in exam.slices.items():
+        reasons += _slice_reasons(asked, name, marks)
+    if exam.noised is not None and not _ahead(asked, exam.noised, whole.candidate, -asked.noise_by):
+        reasons.append(
+            f"with noise of {asked.noise:g} standard deviations its {asked.metric} goes from {whole.candidate:.4g} to "
+            f"{exam.noised:.4g}; {asked.noise_by:g} may be lost"
+        )
+    return reasons
+
+
+def _slice_reasons(asked: HeldOut, name: str, marks: Marks) -> list[str]:
+    if marks.rows < asked.slice_least or marks.candidate is None:
+        return []
+    where = f"where {name} ({marks.rows} held-out rows) its {asked.metric} is {marks.candidate:.4g}"
+    if asked.floor is not None and not _ahead(asked, marks.candidate, asked.floor, 0.0):
+        return [f"{where}; {asked.floor:g} is asked"]
+    behind = asked.slice_by is not None and marks.champion is not None
+    if behind and not _ahead(asked, marks.candidate, marks.champion or 0.0, -(asked.slice_by or 0.0)):
+        return [f"{where}, the answering version's {marks.champion:.4g}; {asked.slice_by:g} may be lost"]
+    return []
+
+
+def _ahead(asked: HeldOut, mine: float, other: float, by: float) -> bool:
+    return asked.sign * (mine - other) >= by - 1e-12
+
+
 _NUMBERS = ("max_bytes", "max_memory_bytes", "max_run_us", "max_slower")
 
 
@@ -97,18 +237,15 @@ def gates_in(stated: Any, path: str, faults: list[str]) -> Gates:
     if not isinstance(stated, dict):
         faults.append(f"'{path}' is an object")
         return Gates()
-    faults += [
-        f"'{path}.{word}' is no gate" for word in sorted(set(stated) - {*_NUMBERS, "same_signature", "card", "beats"})
-    ]
+    faults += [f"'{path}.{word}' is no gate" for word in sorted(set(stated) - {*_NUMBERS, *_OTHERS})]
     values: dict[str, Any] = {}
     for word in _NUMBERS:
         if word in stated:
             values[word] = stated[word]
             if type(stated[word]) not in (int, float) or stated[word] <= 0:
                 faults.append(f"'{path}.{word}' is a number above 0")
-    same, card = stated.get("same_signature", True), stated.get("card", [])
-    if type(same) is not bool:
-        faults.append(f"'{path}.same_signature' is true or false")
+    flags, card = {word: stated.get(word, True) for word in _FLAGS}, stated.get("card", [])
+    faults += [f"'{path}.{word}' is true or false" for word, value in flags.items() if type(value) is not bool]
     if not isinstance(card, list) or not all(isinstance(one, str) for one in card):
         faults.append(f"'{path}.card' is a list of fields of the model card")
         card = []
@@ -116,7 +253,64 @@ def gates_in(stated: Any, path: str, faults: list[str]) -> Gates:
     if not isinstance(beats, dict) or set(beats) - {"metric", "by", "lower"} or (beats and not _sound(beats)):
         faults.append(f"'{path}.beats' has a metric, a margin (by), and lower: true where less is better")
         beats = {}
-    return Gates(**values, same_signature=bool(same), card=tuple(card), **beats)
+    exam = _held_out_in(stated["held_out"], f"{path}.held_out", faults) if "held_out" in stated else None
+    return Gates(**values, **flags, card=tuple(card), **beats, held_out=exam)
+
+
+_FLAGS = ("same_signature", "sane")
+_OTHERS = (*_FLAGS, "card", "beats", "held_out")
+_EXAM = {"by": ("by", -math.inf, math.inf), "min_rows": ("least", 10, 100_000), "share": ("share", 0.01, 0.9)}
+_SLICES = {
+    "floor": ("floor", -math.inf, math.inf),
+    "fall_by": ("slice_by", 0, math.inf),
+    "min_rows": ("slice_least", 10, 100_000),
+}
+_NOISE = {"sd": ("noise", 0, 10), "fall_by": ("noise_by", 0, math.inf)}
+MOST_COLUMNS = 8
+
+
+def _held_out_in(stated: Any, path: str, faults: list[str]) -> HeldOut | None:
+    if not isinstance(stated, dict) or stated.get("metric") not in METRICS:
+        faults.append(f"'{path}' is an object whose metric is one of {', '.join(sorted(METRICS))}")
+        return None
+    before, values = len(faults), dict[str, Any]()
+    _numbers_in(stated, path, _EXAM, {"metric", "slices", "noise"}, values, faults)
+    slices, noise = stated.get("slices", {}), stated.get("noise", {})
+    if not isinstance(slices, dict) or not isinstance(noise, dict):
+        faults.append(f"'{path}.slices' and '{path}.noise' are objects")
+        return None
+    _numbers_in(slices, f"{path}.slices", _SLICES, {"columns"}, values, faults)
+    _numbers_in(noise, f"{path}.noise", _NOISE, set(), values, faults)
+    columns = slices.get("columns", [])
+    if not _names(columns) or bool(columns) != bool(slices):
+        faults.append(f"'{path}.slices.columns' is a list of 1 to {MOST_COLUMNS} names of inputs or features")
+    if len(faults) > before:
+        return None
+    return HeldOut(stated["metric"], columns=tuple(columns), **values)
+
+
+def _names(columns: Any) -> bool:
+    return isinstance(columns, list) and len(columns) <= MOST_COLUMNS and all(isinstance(one, str) for one in columns)
+
+
+def _numbers_in(
+    stated: Document,
+    path: str,
+    fields: Mapping[str, tuple[str, float, float]],
+    others: set[str],
+    values: dict[str, Any],
+    faults: list[str],
+) -> None:
+    faults += [f"'{path}.{word}' is no setting" for word in sorted(set(stated) - {*fields, *others})]
+    for word, (name, least, most) in fields.items():
+        if word not in stated:
+            continue
+        value = stated[word]
+        sound = type(value) is int if word == "min_rows" else type(value) in (int, float) and math.isfinite(value)
+        if not sound or not least <= value <= most:
+            limits = f" from {least:g} to {most:g}" if math.isfinite(most) else ""
+            faults.append(f"'{path}.{word}' is a number{limits}")
+        values[name] = value
 
 
 def _sound(beats: Document) -> bool:

@@ -20,10 +20,19 @@ FIELDS: dict[str, dict[str, tuple[type, bool]]] = {
     "airflow": {"url": (str, REQUIRED), "dag": (str, REQUIRED), "api": (str, OPTIONAL), "token_file": (str, OPTIONAL)},
     "prefect": {"url": (str, REQUIRED), "deployment": (str, REQUIRED), "token_file": (str, OPTIONAL)},
     "github": {"repository": (str, REQUIRED), "token_file": (str, REQUIRED), "url": (str, OPTIONAL)},
+    "argo": {"url": (str, REQUIRED), "token_file": (str, OPTIONAL)},
+    "kubeflow": {
+        "url": (str, REQUIRED),
+        "pipeline": (str, REQUIRED),
+        "version": (str, OPTIONAL),
+        "experiment": (str, OPTIONAL),
+        "token_file": (str, OPTIONAL),
+    },
     "nats": {"url": (str, REQUIRED), "subject": (str, REQUIRED), "token_file": (str, OPTIONAL)},
     "alertmanager": {"url": (str, REQUIRED), "token_file": (str, OPTIONAL)},
 }
-"""Each kind's settings: their type, and whether they must be there."""
+"""Each kind's settings: their type (``str``, ``float`` for seconds, ``list`` of texts), and whether they must be there;
+sinks of other packages join it (``control.sinks.load_others``)."""
 
 _CHOICES = {("webhook", "mode"): ("structured", "binary"), ("airflow", "api"): ("v2", "v1")}
 

@@ -94,13 +94,15 @@ class Trigger:
 class Limits:
     """What holds for all of a model's rules together: requests a day, how long one may be under way, whether unsound
     data forbids them, after how many of a rule that did not help a person is asked; and what a rollout of the version
-    that comes of a request is begun with (None: a person begins it), once it has passed the ``gates``."""
+    that comes of a request is begun with (None: a person begins it), once it has passed the ``gates`` and, where
+    ``approval`` is asked for, a person has agreed."""
 
     budget_per_day: int = 24
     timeout_s: float = DAY_S
     quality_veto: bool = True
     escalate_after: int = 3
     auto_rollout: Mapping[str, Any] | None = None
+    approval: bool = False
     gates: Gates = field(default_factory=Gates)
 
 
@@ -288,11 +290,13 @@ class InFlight:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What is remembered of a model: each rule's memory, when requests were made, and the one that is under way."""
+    """What is remembered of a model: each rule's memory, when requests were made, the one that is under way, and the
+    versions that a person has approved of meanwhile."""
 
     rules: Mapping[str, Memory] = field(default_factory=dict)
     requests: tuple[float, ...] = ()
     in_flight: InFlight | None = None
+    approved: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,7 +343,7 @@ def _landed(standing: Standing, limits: Limits, snapshot: Snapshot) -> Standing:
     if flight is None:
         return standing
     over = flight.version != snapshot.version or snapshot.now - flight.at >= limits.timeout_s
-    return replace(standing, in_flight=None) if over else standing
+    return replace(standing, in_flight=None, approved=()) if over else standing
 
 
 def _step(
@@ -439,6 +443,7 @@ def standing_out(standing: Standing) -> dict[str, Any]:
         },
         "requests": list(standing.requests),
         "in_flight": None if flight is None else [flight.version, flight.at],
+        "approved": list(standing.approved),
     }
 
 
@@ -449,7 +454,8 @@ def standing_in(values: Document) -> Standing:
         for name, one in values.get("rules", {}).items()
     }
     flight = values.get("in_flight")
-    return Standing(rules, tuple(values.get("requests", ())), None if flight is None else InFlight(*flight))
+    requests, approved = tuple(values.get("requests", ())), tuple(values.get("approved", ()))
+    return Standing(rules, requests, None if flight is None else InFlight(*flight), approved)
 
 
 # What people write.
@@ -599,6 +605,7 @@ _LIMITS = {
     "budget_per_day": ("budget_per_day", 0, 1000, True),
     "timeout_seconds": ("timeout_s", 1, 90 * DAY_S, False),
     "quality_veto": ("quality_veto", None, None, None),
+    "approval": ("approval", None, None, None),
     "escalate_after": ("escalate_after", 1, 1000, True),
 }
 _ROLLOUT = {"to", "from"}

@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
+from penstock.core.bins import Floats
 from penstock.core.errors import NotFound, Unsupported
 from penstock.core.tensors import NUMPY_TYPES, Array, Tensor
-from penstock.monitor.answers import AnswerStore, prefix_of
+from penstock.monitor.answers import AnswerStore, keys_of, prefix_of
 from penstock.monitor.columns import Columns
 
 CAPTURES = "captures"
@@ -184,8 +186,56 @@ def _arrays(told: Sequence[Mapping[str, Any]], body: bytes) -> dict[str, dict[st
     return found
 
 
-def export(folder: Path, answers: AnswerStore, target: tuple[str, str], output: Path) -> int:
-    """Write a version's captured rows as Parquet, one line a row, with the labels that came; how many rows.
+def held_out(model: str, ids: Sequence[str], share: float) -> NDArray[np.bool_]:
+    """Which requests are kept from training, for exams: about this share of them, by a hash of their ids."""
+    return keys_of(model, ids) % np.uint64(10_000) < round(share * 10_000) if ids else np.zeros(0, np.bool_)
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """Rows that labels came for: the inputs by name [rows, ...], and what should have been answered [rows]."""
+
+    inputs: Sequence[Tensor]
+    labels: Floats
+
+
+def labelled(folder: Path, answers: AnswerStore, target: tuple[str, str], share: float, most: int) -> Labelled | None:
+    """The newest held-out rows of a version that labels came for, at most so many; None without any."""
+    parts: list[tuple[Mapping[str, Array], list[float]]] = []
+    told: dict[str, str] = {}
+    total = 0
+    for path in reversed(segments(folder, *target)):
+        records = list(captured(path))
+        records = [one for one, held in zip(records, _held(target[0], records, share), strict=True) if held]
+        known = answers.labels(*target, [one["id"] for one in records]) if records else {}
+        for one in reversed(records):
+            labels, inputs = known.get(one["id"], []), one["inputs"]
+            if labels and _alike(inputs, parts[0][0] if parts else inputs, len(labels)) and total < most:
+                told = told or {part["name"]: part["datatype"] for part in one["tensors"] if part["side"] == "inputs"}
+                parts.append((inputs, labels))
+                total += len(labels)
+    if not parts:
+        return None
+    truth = np.concatenate([np.asarray(one, np.float64) for _, one in parts])
+    sound = np.isfinite(truth)
+    tensors = [Tensor(name, told[name], np.concatenate([one[name] for one, _ in parts])[sound]) for name in parts[0][0]]
+    return Labelled(tensors, truth[sound]) if sound.any() else None
+
+
+def _held(model: str, records: Sequence[Mapping[str, Any]], share: float) -> NDArray[np.bool_]:
+    return held_out(model, [one["id"] for one in records], share)
+
+
+def _alike(inputs: Mapping[str, Array], first: Mapping[str, Array], rows: int) -> bool:
+    """Whether these inputs are so many rows, and of the same form as others."""
+    return inputs.keys() == first.keys() and all(
+        data.ndim > 0 and len(data) == rows and data.shape[1:] == first[name].shape[1:] for name, data in inputs.items()
+    )
+
+
+def export(folder: Path, answers: AnswerStore, target: tuple[str, str], output: Path, without: float = 0.0) -> int:
+    """Write a version's captured rows as Parquet, one line a row, with the labels that came, ``without`` the share that
+    is held out for exams; how many rows.
 
     Raises:
         NotFound: nothing was captured.
@@ -199,7 +249,9 @@ def export(folder: Path, answers: AnswerStore, target: tuple[str, str], output: 
     total, writer, scratch = 0, None, output.with_name(f".{output.name}")
     try:
         for path in segments(folder, *target):
-            lines = _lines(list(captured(path)), answers, target)
+            records = list(captured(path))
+            held = _held(target[0], records, without)
+            lines = _lines([one for one, out in zip(records, held, strict=True) if not out], answers, target)
             if not lines:
                 continue
             table = pa.Table.from_pylist(lines, None if writer is None else writer.schema)

@@ -165,6 +165,10 @@ class Performance:
         """The windowed metrics by name, as far as they are known."""
         return {} if self._metrics is None else self._metrics.windowed()
 
+    def overall(self) -> dict[str, float]:
+        """The metrics over all labels by name, as far as they are known."""
+        return {} if self._metrics is None else self._metrics.prequential()
+
     def document(self) -> Document:
         """Everything labels say, as the admin API shows it."""
         metrics = self._metrics
@@ -176,10 +180,17 @@ class Performance:
             "accuracy": self.right / self.labels if metrics is not None and metrics.task == CLASSIFICATION else None,
             "task": None if metrics is None else metrics.task,
             "windowed": {name: _rounded(value) for name, value in windowed.items()},
-            "prequential": {} if metrics is None else {k: _rounded(v) for k, v in metrics.prequential().items()},
+            "prequential": {name: _rounded(value) for name, value in self.overall().items()},
             "gap": self.gap(),
             "concept": self._errors.document(),
         }
+
+
+def metrics_of(rows: Sequence[Joined]) -> dict[str, float]:
+    """The metrics of some rows, all together, as the monitor names them."""
+    performance = Performance(None, math.inf)
+    performance.learn(rows)
+    return performance.overall()
 
 
 def estimate_out(found: Estimate | None) -> Document | None:

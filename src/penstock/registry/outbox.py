@@ -59,8 +59,10 @@ class Outbox:
         event: Event | None = None,
         sinks: Sequence[str] = (),
         by: By | None = None,
+        action: str = "retraining.request",
     ) -> int:
-        """Write down what the rules remember now, and with it an event for some sinks; the new revision.
+        """Write down what the rules remember now, and with it an event for some sinks; the new revision. With ``by`` it
+        is an ``action`` of the audit.
 
         Raises:
             Conflict: somebody else has decided meanwhile.
@@ -81,7 +83,7 @@ class Outbox:
                 self._address(connection, model, event_id(event), sinks)
                 if by is not None:
                     after = {"event": event_id(event), "type": event.type}
-                    self._journal.changed(connection, model, "retraining.request", "retraining", by, None, after)
+                    self._journal.changed(connection, model, action, "retraining", by, None, after)
         return revision + 1
 
     def _address(self, connection: sa.Connection, model: str, event: str, sinks: Sequence[str]) -> None:

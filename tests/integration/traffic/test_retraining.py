@@ -12,12 +12,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests import harness
 from tests.harness import Server, call, wait_until
 from tests.integration.control.watch import metric
-from tests.integration.traffic.drive import GOOD, SAME, champion, crown, models, traffic
+from tests.integration.traffic.drive import FEATURES, GOOD, SAME, TURNED, champion, crown, models, traffic
 from tests.integration.traffic.test_monitor import csv, send, show
 
 SECRET = b"not for everybody"
@@ -259,3 +260,90 @@ def test_the_loop_closes_by_itself(tmp_path: Path) -> None:
         wanted = ["drift.detected.v1", "retraining.requested.v1", "rollout.finished.v1"]
         places = [told.index(f"io.penstock.{one}") for one in wanted]
         assert places == sorted(places)
+
+
+def answer_and_label(server: Server, rows: int) -> None:
+    """Rows that the version in charge answers, each told to be right."""
+    generator = np.random.default_rng(8)
+    for number in range(rows // 20):
+        data = generator.normal(size=(20, FEATURES))
+        tensor = {"name": "x", "shape": [20, FEATURES], "datatype": "FP32", "data": data.ravel().tolist()}
+        reply = server.rest("POST", "/v2/models/m/infer", {"id": f"r{number}", "inputs": [tensor]})
+        [scores] = [one["data"] for one in reply.json()["outputs"] if one["name"] == "y"]
+        labels = np.array(scores).reshape(20, 3).argmax(axis=1).tolist()
+        told = {"feedback": [{"id": f"r{number}", "label": labels}]}
+        wait_until(
+            lambda told=told: server.rest("POST", "/v2/models/m/feedback", told).json().get("unmatched") == 0,  # type: ignore[misc]
+            10,
+            "the label to be joined",
+        )
+
+
+def test_a_candidate_is_examined_on_held_out_rows_and_waits_for_a_person(tmp_path: Path) -> None:
+    graphs = models(tmp_path / "models")
+
+    def push(version: str, graph: str) -> None:
+        file = str(graphs / "m" / graph / "model.onnx")
+        done = harness.run_command("models", "push", "m", file, "--version", version, room=tmp_path)
+        assert done.returncode == 0, done.stderr
+
+    def candidates() -> dict[str, Any]:
+        found = server.admin("GET", "/admin/v1/models/m/candidates").json()
+        return {one["version"]: one for one in found["candidates"]}
+
+    push("1", GOOD)
+    with harness.running(None, tmp_path, "--workers", "1") as server:
+        crown(server, "1")
+        exam = {
+            "metric": "accuracy",
+            "min_rows": 60,
+            "share": 0.4,
+            "slices": {"columns": ["x[0]"], "floor": 0.5},
+            "noise": {"sd": 0.01, "fall_by": 0.1},
+        }
+        set_policy(
+            server,
+            capture={"sample": 1.0},
+            retraining={
+                "gates": {"held_out": exam},
+                "approval": True,
+                "auto_rollout": {"steps": [5000, 10_000], "min_step_seconds": 1, "guards": [{"metric": "errors"}]},
+            },
+        )
+        path = "/admin/v1/models/m/candidates"
+        assert server.admin("POST", f"{path}/1/approve", {}).status == 409  # nothing is under way
+        assert server.admin("POST", f"{path}/99/approve", {}).status == 404
+        assert server.admin("POST", "/admin/v1/models/m/retrain", {"reason": "try"}).status == 201
+        push("2", TURNED)
+        wait_until(lambda: candidates().get("2", {}).get("state") == "waiting", 30, "an exam without labels")
+        assert "60 are asked" in candidates()["2"]["reasons"][0]
+        answer_and_label(server, 400)
+        wait_until(lambda: candidates()["2"]["state"] == "refused", 60, "the exam")
+        refused = candidates()["2"]
+        assert refused["exam"]["whole"]["candidate"] < refused["exam"]["whole"]["champion"] == 1.0
+        assert refused["exam"]["whole"]["rows"] >= 60
+        assert any("a margin of 0 is asked" in one for one in refused["reasons"])
+        push("3", SAME)
+        wait_until(lambda: candidates().get("3", {}).get("state") == "waits_for_approval", 60, "the second exam")
+        assert not server.admin("GET", "/admin/v1/models/m/rollouts").json()["rollouts"]
+        done = harness.run_command(
+            "retrain", "m", "--approve", "3", "--reason", "looks well", "--url", server.ops, room=tmp_path
+        )
+        assert done.returncode == 0, done.stderr
+        assert "passed" in done.stdout
+        with traffic(server):
+            wait_until(lambda: champion(server) == "3", 60, "the promotion")
+        told = [one["type"].removeprefix("io.penstock.") for one in events(server)]
+        assert [one for one in told if one.startswith("candidate.")] == [
+            "candidate.refused.v1",
+            "candidate.passed.v1",
+            "candidate.approved.v1",
+        ]
+        audit = server.admin("GET", "/admin/v1/audit?model=m").json()["entries"]
+        [entry] = [one for one in audit if one["action"] == "candidate.approve"]
+        assert entry["reason"] == "looks well"
+
+
+def events(server: Server) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = server.admin("GET", "/admin/v1/events?model=m").json()["events"]
+    return found

@@ -275,8 +275,20 @@ class MemoryMonitor:
         return {"digest": hashlib.sha256(content).hexdigest(), "revision": 3}
 
 
+class MemoryCandidates:
+    """Candidates that say what was asked of them; see ``traffic.Candidates``."""
+
+    async def shown(self, model: str) -> Document:
+        return {"model": model, "candidates": []}
+
+    async def approve(self, model: str, version: str, by: By) -> Document:
+        return {"model": model, "approved": version, "by": [by.actor, by.reason]}
+
+
 class MemoryRetraining:
     """Retraining that says what it was asked; see ``traffic.Retraining``."""
+
+    candidates = MemoryCandidates()
 
     async def ask(self, model: str, document: Document, by: By) -> Document:
         return {"model": model, **document, "by": [by.actor, by.reason]}

@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
+from penstock.control import sinks
 from penstock.control.retraining import LONGEST_S, pause
-from penstock.control.sinks import SinkFault, Surroundings, send
-from penstock.core.sinks import SinkSpec
+from penstock.control.sinks import SinkFault, Surroundings, load_others, send
+from penstock.core.sinks import FIELDS, SinkSpec
 from tests.integration.traffic.test_retraining import Receiver, receiving
 
 EVENT: dict[str, Any] = {
@@ -163,3 +164,52 @@ def test_pauses_grow_and_differ() -> None:
     assert [pause(attempts, 0.0) for attempts in (0, 1, 2, 5)] == [1, 2, 4, 32]
     assert pause(3, 1.0) == 4.0
     assert pause(1000, 0.0) == LONGEST_S
+
+
+def test_argo_and_kubeflow_are_asked_in_their_words(hook: Receiver, around: Surroundings) -> None:
+    sent("argo", around, url=f"{hook.url}/retrain", token_file="token")
+    sent("kubeflow", around, url=f"{hook.url}/pipeline", pipeline="p1", version="v2", experiment="e3")
+    argo, kubeflow = hook.got
+    assert (argo[0], json.loads(argo[2])) == ("/retrain", EVENT)
+    assert argo[1]["authorization"] == "Bearer t0ken"
+    assert kubeflow[0] == "/pipeline/apis/v2beta1/runs"
+    run = json.loads(kubeflow[2])
+    assert run["display_name"] == f"penstock-{'ab' * 16}"
+    assert run["pipeline_version_reference"] == {"pipeline_id": "p1", "pipeline_version_id": "v2"}
+    assert (run["experiment_id"], json.loads(run["runtime_config"]["parameters"]["event"])) == ("e3", EVENT)
+
+
+FOREIGN = """
+from penstock.control.sinks import SinkFault
+
+class Carrier:
+    fields = {"loft": (str, True)}
+    def send(self, values, event, around):
+        if values["loft"] == "empty":
+            raise SinkFault("no pigeon", after_s=5.0)
+        with open(around.home / values["loft"], "a") as file:
+            file.write(event["id"])
+"""
+
+
+def test_other_packages_bring_sinks_by_an_entry_point(
+    around: Surroundings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = tmp_path / "packages" / "carrier-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: carrier\nVersion: 1.0\n")
+    entries = "carrier = carrier_sink:Carrier\nbroken = nowhere:Nothing\nwebhook = carrier_sink:Carrier\n"
+    (info / "entry_points.txt").write_text(f"[penstock.sinks]\n{entries}")
+    (info.parent / "carrier_sink.py").write_text(FOREIGN)
+    monkeypatch.syspath_prepend(str(info.parent))
+    monkeypatch.setattr(sinks, "FIELDS", fields := dict(FIELDS))
+    monkeypatch.setattr(sinks, "_SENDERS", dict(sinks._SENDERS))
+    before = fields["webhook"]
+    load_others()
+    assert fields["carrier"] == {"loft": (str, True)}
+    assert "broken" not in fields
+    assert fields["webhook"] == before  # what is here cannot be replaced
+    sent("carrier", around, loft="told")
+    assert (around.home / "told").read_text() == EVENT["id"]
+    with pytest.raises(SinkFault, match="no pigeon"):
+        sent("carrier", around, loft="empty")

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from penstock.core.errors import InvalidInput
-from penstock.core.gates import Candidate, Gates, judge
+from penstock.core.gates import Candidate, Exam, Gates, Marks, judge, mark
 from penstock.core.policies import policy_in
 
 SIGNATURE = {"inputs": [{"name": "x"}]}
@@ -62,3 +62,97 @@ def test_without_a_champion_nothing_is_compared() -> None:
 def test_faulty_gates_are_refused(stated: Any) -> None:
     with pytest.raises(InvalidInput, match=r"retraining\.gates"):
         policy_in({"retraining": {"gates": stated}})
+
+
+def probed(*outputs: dict[str, Any]) -> dict[str, Any]:
+    return {"probes": {"form": 1, "cases": [{"inputs": "zeros", "deterministic": True, "outputs": list(outputs)}]}}
+
+
+def output(sample: list[Any], shape: list[int], datatype: str = "FP32") -> dict[str, Any]:
+    return {"name": "y", "datatype": datatype, "shape": shape, "sha256": "", "sample": sample}
+
+
+CHANCES = probed(output([0.2, 0.8], [1, 2]))
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs", "reason"),
+    [
+        (probed(output([0.3, 0.7], [1, 2])), CHANCES, ""),
+        (probed(output(["nan", 0.7], [1, 2])), CHANCES, "holds what is no number"),
+        (probed(output(["nan", 0.7], [1, 2])), probed(output(["inf", 0.7], [1, 2])), ""),
+        (probed(output(["nan"], [1, 1], "BYTES")), {}, ""),
+        (probed(output(["nan"], [1, 1])), {}, "holds what is no number"),
+        (probed(output([0.3], [1, 1])), CHANCES, "has the shape [1, 1], not [1, 2]"),
+        (probed(output([0.3, 0.9], [1, 2])), CHANCES, "is no probability"),
+        (probed(output([3.0, -2.0], [1, 2])), probed(output([2.0, 1.0], [1, 2])), ""),
+        ({}, CHANCES, ""),
+    ],
+)
+def test_answers_to_made_up_inputs_have_to_be_sane(mine: dict[str, Any], theirs: dict[str, Any], reason: str) -> None:
+    found = judge(gates(), version(**mine), version(**theirs))
+    assert (reason in "; ".join(found)) if reason else found == []
+    assert judge(gates(sane=False), version(**mine), version(**theirs)) == []
+
+
+EXAM = Exam(Marks(200, 0.9, 0.8))
+
+
+@pytest.mark.parametrize(
+    ("asked", "exam", "reason"),
+    [
+        ({}, EXAM, ""),
+        ({"by": 0.1}, EXAM, ""),
+        ({"by": 0.11}, EXAM, "is 0.9, the answering version's 0.8; a margin of 0.11"),
+        ({"by": -0.05}, Exam(Marks(200, 0.8, 0.84)), ""),
+        ({}, Exam(Marks(200, None, 0.8)), "cannot be told"),
+        ({"by": 0.5}, Exam(Marks(200, 0.9, None)), ""),
+        ({"metric": "mae", "by": 0.1}, Exam(Marks(200, 0.7, 0.8)), ""),
+        ({"metric": "mae"}, EXAM, "mae on 200 held-out rows"),
+        ({}, Exam(Marks(200, 0.9, 0.8), broken=3), "3 of 200 held-out rows with what is no number"),
+        (
+            {"slices": {"columns": ["site"], "floor": 0.7}},
+            Exam(EXAM.whole, {"site is 1": Marks(40, 0.6, 0.5)}),
+            "where site is 1 (40 held-out rows)",
+        ),
+        (
+            {"slices": {"columns": ["site"], "floor": 0.7}},
+            Exam(EXAM.whole, {"site is 1": Marks(29, 0.1, 0.5)}),
+            "",
+        ),
+        (
+            {"slices": {"columns": ["site"], "fall_by": 0.1}},
+            Exam(EXAM.whole, {"site is 1": Marks(40, 0.6, 0.8)}),
+            "the answering version's 0.8; 0.1 may be lost",
+        ),
+        ({"noise": {"sd": 0.1, "fall_by": 0.05}}, Exam(EXAM.whole, noised=0.86), ""),
+        ({"noise": {"sd": 0.1, "fall_by": 0.05}}, Exam(EXAM.whole, noised=0.8), "with noise of 0.1"),
+        ({"metric": "mae", "noise": {"sd": 0.1, "fall_by": 0.05}}, Exam(Marks(9, 0.1, 0.2), noised=0.2), "with noise"),
+    ],
+)
+def test_exams_are_marked(asked: dict[str, Any], exam: Exam, reason: str) -> None:
+    held_out = gates(held_out={"metric": "accuracy", **asked}).held_out
+    assert held_out is not None
+    found = mark(held_out, exam)
+    assert (reason in "; ".join(found)) if reason else found == []
+
+
+@pytest.mark.parametrize(
+    "stated",
+    [
+        3,
+        {},
+        {"metric": "luck"},
+        {"metric": "accuracy", "moon": 1},
+        {"metric": "accuracy", "by": "much"},
+        {"metric": "accuracy", "share": 1.0},
+        {"metric": "accuracy", "min_rows": 50.5},
+        {"metric": "accuracy", "slices": {"floor": 0.5}},
+        {"metric": "accuracy", "slices": {"columns": "site"}},
+        {"metric": "accuracy", "slices": 3},
+        {"metric": "accuracy", "noise": {"sd": 11}},
+    ],
+)
+def test_faulty_exams_are_refused(stated: Any) -> None:
+    with pytest.raises(InvalidInput, match=r"retraining\.gates\.held_out"):
+        policy_in({"retraining": {"gates": {"held_out": stated}}})

@@ -13,7 +13,7 @@ from penstock.core.signature import TensorSpec
 from penstock.core.tensors import Tensor
 from penstock.monitor import capture
 from penstock.monitor.answers import AnswerStore, AnswerWriter, Told, answers_of
-from penstock.monitor.capture import CaptureWriter, Seen, captured, export, segments, sweep
+from penstock.monitor.capture import CaptureWriter, Seen, captured, export, held_out, labelled, segments, sweep
 from penstock.monitor.columns import input_columns, output_columns
 
 INPUTS = [TensorSpec("x", "FP32", (-1, 3)), TensorSpec("word", "BYTES", (-1, 1))]
@@ -145,3 +145,33 @@ def test_a_disk_that_is_full_is_counted(tmp_path: Path, monkeypatch: pytest.Monk
     writer.write([seen("a")], tally)
     assert (tally.sizes, tally.lost) == ([], 1)
     writer.close()
+
+
+def test_what_is_held_out_for_exams_is_in_no_training_file(tmp_path: Path) -> None:
+    writer = CaptureWriter(tmp_path, TARGET, COLUMNS, ())
+    answers = AnswerWriter(tmp_path / "answers", *TARGET)
+    ids = [f"r{index}" for index in range(40)]
+    for index, one in enumerate(ids):
+        request = seen(one, 2, float(index))
+        writer.write([request], Tally())
+        told = answers_of(request.outputs)
+        assert told is not None
+        answers.add([one], [2], told)
+    store = AnswerStore(tmp_path / "answers")
+    store.take("m", [Told(one, [1, None if one == "r3" else 0]) for one in ids], 1e9, 1e9)
+    out = held_out("m", ids, 0.3)
+    assert 0 < out.sum() < len(ids)
+    rows = export(tmp_path, store, TARGET, tmp_path / "rows.parquet", 0.3)
+    trained = set(parquet.read_table(tmp_path / "rows.parquet").column("id").to_pylist())
+    assert rows == 2 * len(trained)
+    assert trained == {one for one, held in zip(ids, out, strict=True) if not held}
+    kept = labelled(tmp_path, store, TARGET, 0.3, 1000)
+    assert kept is not None
+    firsts = {float(row[0]) for row in kept.inputs[0].data}
+    expected = {float(index + three) for index, held in enumerate(out.tolist()) if held for three in (0, 3)}
+    assert firsts == expected - ({6.0} if out[3] and not out[6] else set())
+    assert len(kept.labels) == 2 * out.sum() - int(out[3])
+    few = labelled(tmp_path, store, TARGET, 0.3, 4)
+    assert few is not None
+    assert len(few.labels) == 4
+    assert labelled(tmp_path, store, ("m", "2"), 0.3, 4) is None

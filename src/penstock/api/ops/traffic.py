@@ -74,8 +74,22 @@ class Monitor(Protocol):
         """Make a version's reference of training data."""
 
 
+class Candidates(Protocol):
+    """What it asks of whoever takes new versions through their gates."""
+
+    async def shown(self, model: str) -> Document:
+        """The request under way, and the versions that came of one."""
+
+    async def approve(self, model: str, version: str, by: By) -> Document:
+        """Let a version be rolled out."""
+
+
 class Retraining(Protocol):
     """What it asks of the retraining rules."""
+
+    @property
+    def candidates(self) -> Candidates:
+        """Versions that came of requests."""
 
     async def ask(self, model: str, document: Document, by: By) -> Document:
         """Ask for retraining."""
@@ -192,6 +206,8 @@ class _RetrainingCalls:
         """Method, path and call."""
         return [
             ("POST", "/models/{model}/retrain", self.ask),
+            ("GET", "/models/{model}/candidates", self.candidates),
+            ("POST", "/models/{model}/candidates/{version}/approve", self.approve),
             ("GET", "/models/{model}/outbox", self.deliveries),
             ("POST", "/models/{model}/outbox/replay", self.replay),
         ]
@@ -199,6 +215,13 @@ class _RetrainingCalls:
     async def ask(self, request: Request) -> Response:
         body = await anything(request)
         return Json(await self._retraining.ask(request.path_params["model"], body, by(request, body)), 201)
+
+    async def candidates(self, request: Request) -> Response:
+        return Json(await self._retraining.candidates.shown(request.path_params["model"]))
+
+    async def approve(self, request: Request) -> Response:
+        names, who = request.path_params, by(request, await document(request, "reason"))
+        return Json(await self._retraining.candidates.approve(names["model"], names["version"], who))
 
     async def deliveries(self, request: Request) -> Response:
         return Json(await self._retraining.deliveries(request.path_params["model"]))
