@@ -75,12 +75,21 @@ def test_once_tells_the_whole_story_and_ends_by_itself(tmp_path: Path) -> None:
     accuracies = re.findall(r"^version (\d) by (\w+): (\S+)% of 540 held-out digits right$", done.stdout, re.MULTILINE)
     assert [found[:2] for found in accuracies] == [("1", "rest"), ("1", "grpc"), ("2", "rest"), ("2", "grpc")]
     assert all(float(share) > 93 for _, _, share in accuracies)
-    assert done.stdout.count("equal") == 5
+    assert done.stdout.count("equal") == 6
     assert "DIFFERENT" not in done.stdout
     assert re.search(
         r"^promoted: errors pass after \d+, latency pass after \d+, outputs pass after \d+", done.stdout, re.MULTILINE
     )
     assert re.search(r"^rolled_back: .*outputs fail after \d+ canary requests$", done.stdout, re.MULTILINE)
+    steps = (
+        r"drift: row",
+        r"rule digits-drifted asks for retraining: e-SR \d+ .at least 1., new labels \d+ .at least 1200.",
+        r"version 4 on \d+ held-out rows: 9\d\.\d% against [3-5]\d\.\d%; it may be rolled out",
+        r"rollout of version 4: promoted",
+    )
+    places = [re.search(rf"^ *[\d.]+ s  {step}", done.stdout, re.MULTILINE) for step in steps]
+    assert all(places), done.stdout
+    assert [one.start() for one in places if one] == sorted(one.start() for one in places if one)
     assert "\x1b" not in done.stdout  # no colour where nobody looks
     assert leftovers(tmp_path) == []
 

@@ -120,8 +120,8 @@ class ByHand:
                 file.write(chunk)
             file.flush()
             content = self._registry.store.model(model).versions[version].content
-            _, graph = self._registry.shelf.place(content)
-            document = profiled(Path(file.name), graph, content.config)
+            folder, graph = self._registry.shelf.place(content)
+            document = profiled(Path(file.name), graph, content.config, folder)
             reference = reference_in(document)
             record = ReferenceRecord(model, version, reference.digest, reference.source)
             store = MonitorStore(self._registry.store.connections)

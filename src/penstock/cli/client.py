@@ -70,6 +70,11 @@ class RestClient:
         """See ``Client``."""
         return self._call("POST", model_path(model, version) + "/infer", json.dumps(request).encode())
 
+    def feedback(self, model: str, told: list[Document]) -> Document:
+        """Say what answers should have been."""
+        body = json.dumps({"feedback": told}).encode()
+        return self._call("POST", model_path(model, "") + "/feedback", body).document
+
     def _call(self, method: str, path: str, body: bytes | None = None) -> Reply:
         headers = {"content-type": "application/json"} if body is not None else {}
         try:
@@ -78,7 +83,7 @@ class RestClient:
             document = json.loads(answer.read())
         except (OSError, HTTPException, ValueError) as error:
             raise CallFailed(f"no answer from {self._address}: {_reason(error)}", Exit.UNAVAILABLE) from None
-        if answer.status != 200:
+        if answer.status not in (200, 202):
             raise CallFailed(_error_text(document, answer.status), EXITS.get(answer.status, Exit.FAILURE))
         return Reply(document, answer.headers["penstock-model-version"] or "", answer.headers["penstock-route"] or "")
 

@@ -20,6 +20,9 @@ def profile(
     model: Annotated[Path, typer.Option(help="The ONNX graph that was trained on it.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Where to write the reference.")],
     config: Annotated[Path | None, typer.Option(help="The model's configuration (config.pbtxt).")] = None,
+    files: Annotated[
+        Path | None, typer.Option(help="Where its label files lie; else beside the configuration.")
+    ] = None,
     label: Annotated[str, typer.Option(help="The column of what the model should have answered.")] = "",
     as_json: AsJson = False,
 ) -> None:
@@ -34,7 +37,7 @@ def profile(
     try:
         stated = "" if config is None else config.read_text()
         text = model_config.parse_json(stated) if stated.lstrip().startswith("{") else model_config.parse_text(stated)
-        options = model_config.read(text, (config or model).parent)
+        options = model_config.read(text, files or (config or model).parent)
         names = inspection.feature_names(model)
         table = read_table(data)
         loaded = engine.load(model, options, threads=1)

@@ -86,8 +86,8 @@ class Fleet(Protocol):
     def feature_names(self, model: str, version: str) -> Sequence[str]:
         """What a version's graph calls its features."""
 
-    def graph(self, model: str, version: str) -> tuple[Path, str] | None:
-        """A version's graph, and its configuration (protobuf JSON)."""
+    def graph(self, model: str, version: str) -> tuple[Path, str, Path] | None:
+        """A version's graph, its configuration (protobuf JSON), and where the files lie that this names."""
 
     def regions(self, offset: int, size: int) -> list[Words]:
         """A region of every worker's words."""

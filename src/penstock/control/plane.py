@@ -240,10 +240,10 @@ class ControlPlane:
         facts = {} if placed is None or placed.report is None else placed.report.facts
         return facts.get("feature_names") or ()
 
-    def graph(self, model: str, version: str) -> tuple[Path, str] | None:
-        """A version's graph on this machine, and its configuration."""
+    def graph(self, model: str, version: str) -> tuple[Path, str, Path] | None:
+        """A version's graph on this machine, its configuration, and where the files lie that this names."""
         placed = self.desk.placed(model, version)
-        return None if placed is None else (Path(placed.path), placed.config)
+        return None if placed is None else (Path(placed.path), placed.config, Path(placed.folder))
 
     def renew(self) -> None:
         """Tell the workers what is different now."""

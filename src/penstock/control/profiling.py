@@ -13,8 +13,9 @@ SECONDS = 300.0
 MOST_COMPLAINT = 400
 
 
-def profiled(data: Path, graph: Path, config: str) -> Document:
-    """The reference of a version's training data, as JSON values; ``config`` is its configuration (protobuf JSON).
+def profiled(data: Path, graph: Path, config: str, files: Path) -> Document:
+    """The reference of a version's training data, as JSON values; ``config`` is its configuration (protobuf JSON), and
+    ``files`` is where the files lie that this names.
 
     Blocks.
 
@@ -28,7 +29,7 @@ def profiled(data: Path, graph: Path, config: str) -> Document:
         command = [sys.executable, "-m", "penstock", "profile", str(data), "--model", str(graph), "-o", str(output)]
         try:
             done = subprocess.run(
-                [*command, "--config", str(options)],
+                [*command, "--config", str(options), "--files", str(files)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,

@@ -7,7 +7,7 @@ import typer
 
 from penstock.cli.console import Exit, fail
 
-EXTRAS = ("onnx", "skl2onnx", "sklearn")
+EXTRAS = ("onnx", "pyarrow", "skl2onnx", "sklearn")
 
 
 def register(app: typer.Typer) -> None:

@@ -20,6 +20,7 @@ from penstock.cli.by_gateway import ByGateway
 from penstock.cli.client import CallFailed, Client, Document, RestClient
 from penstock.cli.demo import counts, pictures
 from penstock.cli.demo.gateway import Gateway, GatewayFailed, running
+from penstock.cli.demo.loop import Loop
 from penstock.cli.demo.traffic import Caller, GrpcRoad, RestRoad, WrongAnswer, drive
 from penstock.cli.demo.training import (
     CARELESS,
@@ -95,6 +96,7 @@ class Story:
             self.load(gateway)
             self.roll_out_the_good(gateway)
             self.roll_out_the_bad(gateway, pipelines)
+            self.close_the_loop(gateway)
             self.count(gateway)
             self.where_to_look(gateway)
             if not self.once:
@@ -161,6 +163,13 @@ class Story:
             raise StoryFailed(f"version {CARELESS} should have been rolled back: {over['state']}, {over['reason']}")
         with RestClient(gateway.http, CALL_SECONDS) as client:
             self.answered_by(client, "rolled back", "2")
+
+    def close_the_loop(self, gateway: Gateway) -> None:
+        """Let the digits change, and watch the gateway help itself."""
+        self.title("The scanner slips: the gateway has a new version trained, and nobody asks for it")
+        if not Loop(self.console, gateway, self.digits, self.sent, request).run(self.room):
+            raise StoryFailed("the version that was trained again should answer now, and does not")
+        self.console.print("the version that was trained again answers")
 
     def roll_out(self, gateway: Gateway, version: str, guards: list[str]) -> Document:
         """Start a rollout under traffic, and watch it to its end."""
