@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from loadtests import bench, drift, faults, monitor, perf_analyzer, simulate, streams, swap, traffic
+from loadtests import bench, drift, faults, monitor, outage, perf_analyzer, simulate, streams, swap, traffic
 from loadtests.graphs import repository
 from loadtests.models import MODELS
 
@@ -47,6 +47,9 @@ def main() -> int:
     routing = commands.add_parser("traffic", help="what routes and shadows cost", description=traffic.__doc__)
     traffic.add_arguments(routing)
     routing.set_defaults(run=traffic.main)
+    failing = commands.add_parser("outage", help="a sink that is down or slow under load", description=outage.__doc__)
+    outage.add_arguments(failing)
+    failing.set_defaults(run=outage.main)
     models = commands.add_parser("models", help="write the models and print their folders")
     models.set_defaults(run=_models)
     arguments = parser.parse_args()

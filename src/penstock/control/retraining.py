@@ -22,6 +22,7 @@ from penstock.core.desired import Desired, ModelSpec, State, VersionStatus
 from penstock.core.errors import Conflict, Fault, InvalidInput, NotFound
 from penstock.core.policies import MonitorPolicy
 from penstock.core.triggers import (
+    DAY_S,
     Action,
     InFlight,
     Kind,
@@ -140,7 +141,8 @@ class Retraining:
             kept, revision = await self._run(self._outbox.standing, model)
             standing = standing_in(kept)
             flight = InFlight(version, now)
-            after = standing_out(replace(standing, requests=(*standing.requests, now), in_flight=flight))
+            recent = tuple(at for at in standing.requests if now - at < DAY_S)
+            after = standing_out(replace(standing, requests=(*recent, now), in_flight=flight))
             try:
                 await self._run(self._outbox.commit, model, revision, after, event, sinks, by)
             except Conflict:
@@ -240,6 +242,16 @@ class Retraining:
         return next((one for one in (stable, champion) if one in ready), max(ready, key=sort_key, default=None))
 
     async def _deliver(self, delivery: Delivery) -> None:
+        """Send one event, and whatever waits behind it."""
+        waiting = [delivery]
+        while waiting and await self._sent(waiting[0]):
+            try:
+                waiting = await self._run(self._outbox.due, waiting[0])
+            except Fault:
+                return  # the next step looks again
+
+    async def _sent(self, delivery: Delivery) -> bool:
+        """Whether a sink has an event now, and it is written down."""
         spec = self._monitor.policy_of(delivery.model).sinks.get(delivery.sink)
         loop = asyncio.get_running_loop()
         try:
@@ -248,11 +260,12 @@ class Retraining:
             await loop.run_in_executor(self._senders, send, spec, delivery.event, self._around)
         except SinkFault as fault:
             await self._not_delivered(delivery, fault)
+            return False
         except Exception:
             log.exception("sink %s of model %s failed", delivery.sink, delivery.model)
             await self._not_delivered(delivery, SinkFault("the sink failed"))
-        else:
-            await self._settled(partial(self._outbox.sent, delivery))
+            return False
+        return await self._settled(partial(self._outbox.sent, delivery))
 
     async def _not_delivered(self, delivery: Delivery, fault: SinkFault) -> None:
         log.warning("sink %s of model %s does not have an event: %s", delivery.sink, delivery.model, fault)
@@ -262,11 +275,14 @@ class Retraining:
         due = self._clock() + max(fault.after_s, pause(delivery.attempts, random.random()))
         await self._settled(partial(self._outbox.failed, delivery, due, str(fault)))
 
-    async def _settled(self, write: Callable[[], None]) -> None:
+    async def _settled(self, write: Callable[[], None]) -> bool:
+        """Whether the end of a delivery is written down."""
         try:
             await self._run(write)
         except Fault as fault:  # it will be sent again, which its id tells
             log.warning("the end of a delivery could not be written: %s", fault)
+            return False
+        return True
 
     def _rows(self, event: Document, folder: Path) -> Path | None:
         """The rows captured of an event's version, as Parquet, with their labels; without those held out for exams."""

@@ -98,12 +98,14 @@ class Outbox:
         """Write down an event that no decision made; the same one twice is one."""
         self._traffic.tell(model, event)
 
-    def due(self) -> list[Delivery]:
-        """What is to be sent now: of each model and sink the oldest, once its time has come."""
+    def due(self, after: Delivery | None = None) -> list[Delivery]:
+        """What is to be sent now: of each model and sink the oldest, once its time has come; or only of those of the
+        one that it comes ``after``."""
         table, events = schema.outbox, schema.events
+        same = () if after is None else (table.c.model == after.model, table.c.sink == after.sink)
         first = (
             sa.select(sa.func.min(table.c.seq))
-            .where(table.c.state == PENDING)
+            .where(table.c.state == PENDING, *same)
             .group_by(table.c.model, table.c.sink)
             .scalar_subquery()
         )
