@@ -153,6 +153,9 @@ class Settings(BaseSettings):
     workers: Workers = 1
     """Worker processes; auto is one for each core."""
 
+    grpc_server: Literal["penstock", "grpcio"] = "penstock"
+    """What carries gRPC: our own HTTP/2, or grpcio."""
+
     ready_file: Path | None = None
     """File to write when ready."""
 

@@ -123,6 +123,7 @@ def _worker_options(settings: Settings, host: str) -> WorkerOptions:
         http_port=settings.http_port,
         grpc_port=settings.grpc_port,
         workers=workers,
+        grpc_server=settings.grpc_server,
         threads=max(1, cores // workers),
         max_body_bytes=settings.limits.max_body_bytes,
         deadline_s=settings.limits.deadline_seconds,

@@ -12,7 +12,9 @@ from typing import Any
 import uvloop
 
 from penstock import __version__
-from penstock.api.grpc.server import GrpcOptions, GrpcServer
+from penstock.api.grpc.http2.server import Http2Server
+from penstock.api.grpc.server import GrpcServer
+from penstock.api.grpc.services import GrpcOptions
 from penstock.api.rest.protocol import Limits
 from penstock.api.rest.server import RestServer
 from penstock.app.logs import set_up
@@ -54,7 +56,8 @@ class Worker:
         self._loader = Loader(self._plane, self._slot, options.threads, self._reported, self._link.rows)
         limits = Limits(max_body_bytes=options.max_body_bytes)
         self._rest = RestServer(self._plane, __version__, limits)
-        self._grpc = GrpcServer(self._plane, GrpcOptions(max_message_bytes=options.max_body_bytes))
+        carrier = GrpcServer if options.grpc_server == "grpcio" else Http2Server
+        self._grpc = carrier(self._plane, GrpcOptions(max_message_bytes=options.max_body_bytes))
         self._desired = Desired()
         self._news = asyncio.Event()
         self._asked_to_stop = asyncio.Event()

@@ -12,13 +12,15 @@ class WorkerOptions:
     """Everything a worker needs to know beside the desired state.
 
     ``threads`` is this worker's share of the cores. ``deadline_s`` bounds a request that states no limit itself,
-    ``orphan_grace_s`` the time without a control process, ``load_s`` a repository request.
+    ``orphan_grace_s`` the time without a control process, ``load_s`` a repository request. ``grpc_server`` is
+    ``penstock`` or ``grpcio``.
     """
 
     host: str
     http_port: int
     grpc_port: int
     workers: int = 1
+    grpc_server: str = "penstock"
     threads: int = 1
     max_body_bytes: int = 64 << 20
     deadline_s: float = 60.0

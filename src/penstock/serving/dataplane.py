@@ -16,6 +16,7 @@ from penstock.monitor.answers import Told
 from penstock.monitor.counters import ReadTotals, Slot, Totals
 from penstock.serving.calls import Call, Done
 from penstock.serving.catalogue import Answer, Catalogue, Fields, ModelEntry, Target
+from penstock.serving.ticks import Ticks
 
 SERVER_NAME = "penstock"
 EXTENSIONS = (
@@ -95,6 +96,7 @@ class DataPlane:
         self.catalogue = Catalogue()
         self.default_timeout_ns = default_timeout_ns
         self.live = True
+        self.ticks = Ticks()
         self.busy = 0.0
         self._complete = False
         self._draining = False

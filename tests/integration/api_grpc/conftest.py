@@ -6,9 +6,11 @@ from pathlib import Path
 import grpc
 import pytest
 
+from penstock.api.grpc.http2.server import Http2Server
+from penstock.api.grpc.server import GrpcServer
 from penstock.proto.grpc_service_pb2_grpc import GRPCInferenceServiceStub
 from tests.integration.api_grpc import worker as workers
-from tests.integration.api_grpc.worker import Worker
+from tests.integration.api_grpc.worker import Kind, Worker
 
 
 @pytest.fixture(scope="session")
@@ -17,10 +19,17 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return workers.build(tmp_path_factory.mktemp("models"))
 
 
+@pytest.fixture(scope="session", params=[Http2Server, GrpcServer], ids=["penstock", "grpcio"])
+def carrier(request: pytest.FixtureRequest) -> Kind:
+    """The server's two implementations; everything here holds for both."""
+    found: Kind = request.param
+    return found
+
+
 @pytest.fixture(scope="session")
-def worker(models: Path) -> Iterator[Worker]:
+def worker(models: Path, carrier: Kind) -> Iterator[Worker]:
     """A worker that no test may stop."""
-    with workers.running(models) as running:
+    with workers.running(models, kind=carrier) as running:
         yield running
 
 

@@ -9,20 +9,20 @@ from pathlib import Path
 import grpc
 import pytest
 
-from penstock.api.grpc.server import GrpcOptions, GrpcServer
+from penstock.api.grpc.services import GrpcOptions
 from penstock.proto.grpc_service_pb2_grpc import GRPCInferenceServiceStub
 from tests.harness import wait_until
 from tests.integration.api_grpc import worker as workers
 from tests.integration.api_grpc.requests import floats, pair, slow
-from tests.integration.api_grpc.worker import CALL_SECONDS, Worker
+from tests.integration.api_grpc.worker import CALL_SECONDS, Kind, Worker
 
 Stub = GRPCInferenceServiceStub
 
 
 @pytest.fixture
-def mortal(models: Path) -> Iterator[Worker]:
+def mortal(models: Path, carrier: Kind) -> Iterator[Worker]:
     """A worker the test may stop."""
-    with workers.running(models) as running:
+    with workers.running(models, kind=carrier) as running:
         yield running
 
 
@@ -53,13 +53,13 @@ def test_a_stop_waits_no_longer_than_it_may(mortal: Worker) -> None:
 def test_stopping_twice_or_without_a_start_is_no_error(mortal: Worker) -> None:
     mortal.run(mortal.server.stop(1))
     mortal.run(mortal.server.stop(1))
-    other = GrpcServer(mortal.plane, GrpcOptions())
+    other = mortal.kind(mortal.plane, GrpcOptions())
     mortal.call(other.drain)
     mortal.run(other.stop(1))
 
 
 def test_two_servers_share_a_port(mortal: Worker) -> None:
-    twin = GrpcServer(mortal.plane, GrpcOptions())
+    twin = mortal.kind(mortal.plane, GrpcOptions())
     port = int(mortal.address.rpartition(":")[2])
     assert mortal.run(twin.start("127.0.0.1", port)) == port
     for _ in range(8):
@@ -71,8 +71,8 @@ def test_two_servers_share_a_port(mortal: Worker) -> None:
     mortal.run(twin.stop(1))
 
 
-def test_old_connections_move_on_without_a_loss(models: Path) -> None:
-    with workers.running(models, GrpcOptions(max_connection_age_s=0.2)) as young:
+def test_old_connections_move_on_without_a_loss(models: Path, carrier: Kind) -> None:
+    with workers.running(models, GrpcOptions(max_connection_age_s=0.2), carrier) as young:
         with grpc.insecure_channel(young.address) as channel:
             stub, began, answered = Stub(channel), time.monotonic(), 0
             while time.monotonic() - began < 1.5:
@@ -86,12 +86,12 @@ def test_a_port_that_is_taken(worker: Worker) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         with pytest.raises(OSError, match="cannot listen on"):
-            worker.run(GrpcServer(worker.plane, GrpcOptions()).start("127.0.0.1", taken.getsockname()[1]))
+            worker.run(worker.kind(worker.plane, GrpcOptions()).start("127.0.0.1", taken.getsockname()[1]))
 
 
 def test_ipv6(worker: Worker) -> None:
     async def asked() -> list[float]:
-        server = GrpcServer(worker.plane, GrpcOptions())
+        server = worker.kind(worker.plane, GrpcOptions())
         port = await server.start("::1", 0)
         async with grpc.aio.insecure_channel(f"[::1]:{port}") as channel:
             answer = await Stub(channel).ModelInfer(pair(1, 1, 1), timeout=CALL_SECONDS)

@@ -8,7 +8,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from penstock.api.grpc.server import GrpcOptions
+from penstock.api.grpc.services import GrpcOptions
 from penstock.proto import grpc_service_pb2 as pb
 from penstock.proto.grpc_service_pb2_grpc import GRPCInferenceServiceStub
 from tests.harness import wait_until

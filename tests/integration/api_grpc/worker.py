@@ -11,7 +11,9 @@ from typing import Any, TypeVar
 import onnx
 import uvloop
 
-from penstock.api.grpc.server import GrpcOptions, GrpcServer
+from penstock.api.grpc.http2.server import Http2Server
+from penstock.api.grpc.server import GrpcServer
+from penstock.api.grpc.services import GrpcOptions
 from penstock.core.desired import ModelSpec, State, VersionStatus
 from penstock.core.errors import NotFound
 from penstock.core.options import ModelOptions
@@ -25,6 +27,7 @@ from tests import zoo
 from tests.harness import wait_until
 
 Result = TypeVar("Result")
+Kind = type[GrpcServer] | type[Http2Server]
 CALL_SECONDS = 20.0
 
 MODELS: dict[str, dict[str, Callable[[], onnx.ModelProto]]] = {
@@ -66,7 +69,8 @@ class Shelf:
 class Worker:
     """What tests may ask of the running worker; ``address`` is where it listens."""
 
-    def __init__(self, folder: Path, options: GrpcOptions) -> None:
+    def __init__(self, folder: Path, options: GrpcOptions, kind: Kind) -> None:
+        self.kind = kind
         self.slot = Slot.in_process()
         self.shelf = Shelf()
         self.address = ""
@@ -85,7 +89,7 @@ class Worker:
         self.plane = DataPlane(self.slot, lambda block: Totals.of([self.slot], block), self.shelf, 30_000_000_000)
         self.plane.publish(Catalogue({name: self._entry(name) for name in MODELS} | _LOADING), self._blocks)
         self.plane.complete()
-        self.server = GrpcServer(self.plane, self._options)
+        self.server = self.kind(self.plane, self._options)
         self.address = f"127.0.0.1:{await self.server.start('127.0.0.1', 0)}"
 
     async def _stop(self) -> None:
@@ -162,9 +166,9 @@ def build(folder: Path) -> Path:
 
 
 @contextmanager
-def running(folder: Path, options: GrpcOptions | None = None) -> Iterator[Worker]:
+def running(folder: Path, options: GrpcOptions | None = None, kind: Kind = Http2Server) -> Iterator[Worker]:
     """A worker, stopped at the end."""
-    worker = Worker(folder, options or GrpcOptions())
+    worker = Worker(folder, options or GrpcOptions(), kind)
     try:
         yield worker
     finally:

@@ -65,7 +65,7 @@ class Attempt:
 
     def facts(self) -> Metadata:
         """Who answers, and the request id."""
-        call_id = _header_text(self.id)
+        call_id = header_text(self.id)
         return self.answered_by() if len(call_id) > MAX_ID_METADATA else (*self.answered_by(), (REQUEST_ID, call_id))
 
     def submit(self, raw: bytes, context: Context) -> None:
@@ -119,7 +119,7 @@ class Attempt:
         self._found = served, route, followers = plane.choose(target, _fields(metadata))
         message = infer_message(request)
         self._typed, self.closing = message.typed, message.closing
-        timeouts = (message.timeout_ns, _timeout_ns(metadata.get(TIMEOUT)), _remaining_ns(context))
+        timeouts = (message.timeout_ns, stated_timeout_ns(metadata.get(TIMEOUT)), _remaining_ns(context))
         deadline = deadline_ns(self.began_ns, timeouts, plane.default_timeout_ns)
         call = Call(
             served,
@@ -144,7 +144,8 @@ def _fields(metadata: Mapping[str, str | bytes]) -> dict[bytes, bytes]:
     return {name.encode(): value.encode() if isinstance(value, str) else value for name, value in metadata.items()}
 
 
-def _timeout_ns(stated_ms: str | bytes | None) -> int | None:
+def stated_timeout_ns(stated_ms: str | bytes | None) -> int | None:
+    """Nanoseconds of a limit in milliseconds; raises ``InvalidInput``."""
     if stated_ms is None:
         return None
     text = str(stated_ms)
@@ -158,6 +159,6 @@ def _remaining_ns(context: Context) -> int | None:
     return None if seconds is None else int(seconds * 1e9)
 
 
-def _header_text(text: str) -> str:
+def header_text(text: str) -> str:
     """A request id as metadata: what metadata cannot carry is percent-encoded."""
     return text if text.isascii() and text.isprintable() else quote(text, safe=" !#$&'()*+,/:;=?@[]~")

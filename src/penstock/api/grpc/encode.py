@@ -8,6 +8,8 @@ from penstock.proto import grpc_service_pb2 as pb
 from penstock.serving.calls import Call
 
 FINAL = "triton_final_response"
+MOST_SHAPES = 256
+"""Shapes of outputs whose description is remembered."""
 
 
 def infer_response(call: Call, typed: bool) -> pb.ModelInferResponse:
@@ -26,6 +28,49 @@ def infer_response(call: Call, typed: bool) -> pb.ModelInferResponse:
         else:
             response.raw_output_contents.append(to_raw(tensor.datatype, tensor.data))
     return response
+
+
+class AnswerTemplate:
+    """Serialised answers of one version, made of parts that repeat: names, and what outputs of a shape are called."""
+
+    def __init__(self, model: str, version: str) -> None:
+        self._begin = pb.ModelInferResponse(model_name=model, model_version=version).SerializeToString()
+        self._outputs: dict[tuple[tuple[str, tuple[int, ...]], ...], bytes] = {}
+
+    def answer(self, call: Call, typed: bool) -> bytes:
+        """The answer to a call that has its outputs; see ``infer_response``."""
+        if typed:
+            return infer_response(call, typed).SerializeToString()
+        key = tuple([(tensor.name, tensor.data.shape) for tensor in call.outputs])
+        described = self._outputs.get(key) or self._described(call, key)
+        call_id = call.id.encode()
+        parts = [self._begin, b"\x1a", varint(len(call_id)), call_id, described]
+        for tensor in call.outputs:
+            raw = to_raw(tensor.datatype, tensor.data)
+            parts += (b"\x32", varint(len(raw)), raw)
+        return b"".join(parts)
+
+    def _described(self, call: Call, key: tuple[tuple[str, tuple[int, ...]], ...]) -> bytes:
+        """The outputs of an answer without their values."""
+        response = pb.ModelInferResponse()
+        for tensor in call.outputs:
+            response.outputs.add(name=tensor.name, datatype=tensor.datatype, shape=tensor.data.shape)
+        if len(self._outputs) >= MOST_SHAPES:
+            self._outputs.clear()
+        found = self._outputs[key] = response.SerializeToString()
+        return found
+
+
+def varint(number: int) -> bytes:
+    """A length as protobuf writes it."""
+    if number < 128:
+        return bytes((number,))
+    parts = bytearray()
+    while number >= 128:
+        parts.append(number & 127 | 128)
+        number >>= 7
+    parts.append(number)
+    return bytes(parts)
 
 
 def stream_answers(response: pb.ModelInferResponse, facts: Metadata, closing: bool) -> list[bytes]:

@@ -15,6 +15,9 @@ Metadata = tuple[tuple[str, str], ...]
 
 STATUS: dict[str, grpc.StatusCode] = {kind: grpc.StatusCode[name] for kind, name in GRPC_STATUS.items()}
 
+GRPC_CODES: dict[str, int] = {kind: status.value[0] for kind, status in STATUS.items()}
+"""The statuses' numbers on the wire."""
+
 RETRYABLE = frozenset({"overloaded", "not_ready"})
 """Refusals another attempt may get past.
 

@@ -1,50 +1,24 @@
-"""The gRPC server of one worker process: grpc.aio on the worker's loop, on a port shared with its siblings."""
+"""The gRPC server of one worker process on grpc.aio, on the worker's loop and a port shared with its siblings."""
 
 import asyncio
 import errno
-from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
 
 import grpc
 from grpc import aio
 
-from penstock.api.grpc.health import HEALTH_SERVICE, INFERENCE_SERVICE, Health
+from penstock.api.grpc.health import Health
 from penstock.api.grpc.infer import Inference
-from penstock.api.grpc.methods import RawMethod
-from penstock.api.grpc.questions import Questions
-from penstock.api.grpc.reflection import METHOD as REFLECTION_METHOD
-from penstock.api.grpc.reflection import REFLECTION_SERVICES, reflection_method
+from penstock.api.grpc.services import GrpcOptions, services
 from penstock.serving.dataplane import DataPlane
 
 DRAIN_LIMIT_S = 86_400.0
 """A drain without ``stop`` ends here; the owner's grace time comes long before."""
-
-Handlers: TypeAlias = "dict[str, grpc.RpcMethodHandler[Any, Any]]"
 
 _COMPRESSION = {
     "none": None,
     "gzip": grpc.Compression.Gzip,
     "deflate": grpc.Compression.Deflate,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class GrpcOptions:
-    """Bounds and habits of the server.
-
-    Requests may be compressed in any way gRPC knows, and are counted against ``max_message_bytes`` while they are
-    inflated. gRPC does not show a server how a request was compressed, so answers follow ``response_compression``.
-    """
-
-    max_message_bytes: int = 64 << 20
-    max_concurrent_streams: int = 1024  # calls under way on one connection
-    stream_window: int = 64  # requests under way in one ModelStreamInfer
-    response_compression: Literal["none", "gzip", "deflate"] = "none"
-    max_connection_age_s: float = 300.0  # then its client is sent away, without a loss, to spread over all processes
-    keepalive_s: float = 60.0  # silence after which a connection is asked whether it is still there
-    keepalive_timeout_s: float = 20.0  # and closed if it does not answer within
-    min_ping_s: float = 10.0  # clients that ping more often, without calls, are disconnected
-    health_poll_s: float = 0.25
 
 
 class GrpcServer:
@@ -65,8 +39,9 @@ class GrpcServer:
             OSError: the address cannot be listened on.
         """
         options = self._options
+        offered = services(self._plane, self._inference, self._health)
         server = aio.server(
-            handlers=self._services(),
+            handlers=[grpc.method_handlers_generic_handler(*one) for one in offered.items()],
             options=_channel_options(options),
             compression=_COMPRESSION[options.response_compression],
         )
@@ -96,21 +71,6 @@ class GrpcServer:
         if self._server is not None and self._stopping is not None:
             await self._server.stop(grace_s)
             await self._stopping
-
-    def _services(self) -> list[grpc.GenericRpcHandler]:
-        inference = _unary(Questions(self._plane).methods())
-        inference["ModelInfer"] = grpc.unary_unary_rpc_method_handler(self._inference.infer)
-        inference["ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(self._inference.stream)
-        health = _unary(self._health.methods())
-        health["Watch"] = grpc.unary_stream_rpc_method_handler(self._health.watch)
-        reflection = {REFLECTION_METHOD: reflection_method()}
-        named = {INFERENCE_SERVICE: inference, HEALTH_SERVICE: health} | dict.fromkeys(REFLECTION_SERVICES, reflection)
-        # gRPC asks them one after the other, so the service that matters comes first.
-        return [grpc.method_handlers_generic_handler(name, handlers) for name, handlers in named.items()]
-
-
-def _unary(methods: dict[str, RawMethod]) -> Handlers:
-    return {name: grpc.unary_unary_rpc_method_handler(method) for name, method in methods.items()}
 
 
 def _channel_options(options: GrpcOptions) -> list[tuple[str, int]]:

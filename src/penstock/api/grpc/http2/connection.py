@@ -1,0 +1,623 @@
+"""One HTTP/2 connection of a gRPC client: frames in and out, windows both ways, and limits on everything."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from time import monotonic_ns
+from typing import Any, ClassVar, Protocol
+
+from penstock.api.grpc.http2 import frames
+from penstock.api.grpc.http2.frames import Broken, Code, frame
+from penstock.api.grpc.http2.heads import Head, Heads, Malformed
+from penstock.api.grpc.http2.stream import Stream
+from penstock.serving.calls import Call
+
+CONNECTION_WINDOW = 16 << 20
+STREAM_WINDOW = 1 << 20
+FRAME_BYTES = 1 << 20
+"""Bytes of the largest frame a client may send."""
+
+HEADER_BYTES = 32 << 10
+TOLLS = 1000.0
+"""Frames without use that a connection may send at once; each answered call, and time, give some back."""
+
+TOLLS_A_SECOND = 100.0
+TOLLS_A_CALL = 4.0
+UNSENT_BYTES = 64 << 20
+"""Answers of one connection that may wait for its client to read; beyond them it is ended."""
+
+PREFACE_NS = 10_000_000_000
+REQUEST_NS = 60_000_000_000
+"""A request that has begun has to be whole by then, and an answer to be taken."""
+
+_RETIRING = b"retiring"
+_ALIVE = b"penstock"
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a connection has seen of its client's habits."""
+
+    tolls: float = TOLLS
+    refilled_ns: int = 0
+
+    def pay(self, price: float, now_ns: int) -> None:
+        """A frame without use.
+
+        Raises:
+            Broken: there were too many of them.
+        """
+        self.tolls = min(TOLLS, self.tolls + (now_ns - self.refilled_ns) * TOLLS_A_SECOND / 1e9) - price
+        self.refilled_ns = now_ns
+        if self.tolls < 0:
+            raise Broken(Code.ENHANCE_YOUR_CALM, "too many frames that do nothing")
+
+
+class Home(Protocol):
+    """Where connections belong."""
+
+    def open(self, connection: "Connection", number: int, head: Head, window: int) -> Stream:
+        """What becomes of a call that has begun; ``window`` is its client's, in bytes."""
+
+    def met(self, connection: "Connection") -> None:
+        """A client has come."""
+
+    def lost(self, connection: "Connection") -> None:
+        """It has gone."""
+
+
+class Connection(asyncio.Protocol):
+    """One client's, for ``age_ns`` nanoseconds."""
+
+    def __init__(self, home: Home, most_streams: int, age_ns: int) -> None:
+        self._home = home
+        self._most_streams = most_streams
+        self.until_ns = monotonic_ns() + age_ns
+        self._heads = Heads(HEADER_BYTES)
+        self.streams: dict[int, Stream] = {}
+        self._transport: asyncio.Transport | None = None
+        self._parts: list[bytes] = []
+        self._missing = 0
+        self._greeted = False
+        self._gathering: tuple[int, int, list[bytes]] | None = None
+        self._gathered = 0
+        self._last = 0
+        self._lost = False
+        self._deaf = False  # whatever still comes is not read
+        self._retiring = 0  # 1: told so, 2: no new calls
+        self.tally = Tally(refilled_ns=monotonic_ns())
+        self.heard_ns = self.began_ns = monotonic_ns()
+        self.asked_ns = 0  # a PING of ours is under way since
+        self.buffered = 0  # bytes of incomplete messages
+        # windows
+        self._may_receive = CONNECTION_WINDOW
+        self._credit = 0
+        self._may_send = frames.FIRST_WINDOW
+        self._stream_window = frames.FIRST_WINDOW
+        self._frame_bytes = frames.FIRST_FRAME
+        self._blocked: dict[int, Stream] = {}
+        self._unsent = 0
+        self._out: list[bytes] = []
+        self._writable = asyncio.Event()
+        self._writable.set()
+        self._loop = asyncio.get_running_loop()
+
+    # The connection's life.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Say what we accept."""
+        self._transport = transport  # type: ignore[assignment]  # uvloop's is one in all but name
+        self._home.met(self)
+        values = {
+            frames.MAX_CONCURRENT_STREAMS: self._most_streams,
+            frames.INITIAL_WINDOW_SIZE: STREAM_WINDOW,
+            frames.MAX_FRAME_SIZE: FRAME_BYTES,
+            frames.MAX_HEADER_LIST_SIZE: HEADER_BYTES,
+        }
+        more = frames.window_update(0, CONNECTION_WINDOW - frames.FIRST_WINDOW)
+        self.send(frames.settings(values) + more)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Whatever is under way is given up."""
+        self._lost = self._deaf = True
+        self._writable.set()
+        self._drop_streams()
+        self._home.lost(self)
+
+    def abort(self) -> None:
+        """End at once."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def pause_writing(self) -> None:
+        """The client does not read: neither do we, until it does."""
+        self._writable.clear()
+        if self._transport is not None and not self._lost:
+            self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        """It reads again."""
+        self._writable.set()
+        if self._transport is not None and not self._lost:
+            self._transport.resume_reading()
+
+    def retire(self) -> None:
+        """Send the client away without a loss: calls that are on the wire when it hears of it are still taken."""
+        if not self._retiring and not self._deaf:
+            self._retiring = 1
+            self.send(frames.goaway(frames.STREAM_MASK, Code.NO_ERROR) + frame(frames.PING, 0, 0, _RETIRING))
+            self._loop.call_later(1.0, self._retired)
+
+    def _retired(self) -> None:
+        if self._retiring == 1 and not self._deaf:
+            self._retiring = 2
+            self.send(frames.goaway(self._last, Code.NO_ERROR))
+            self._close_if_done()
+
+    def _close_if_done(self) -> None:
+        if self._retiring == 2 and not self.streams and self._transport is not None:
+            self._flush()
+            self._transport.close()
+
+    def sweep(self, now_ns: int, keepalive_ns: int, timeout_ns: int) -> None:
+        """See whether anything waits for too long; called about once a second."""
+        if not self._greeted:
+            if now_ns - self.began_ns > PREFACE_NS:
+                self.abort()
+        elif self._overdue(now_ns) or (self.asked_ns and now_ns - self.asked_ns > timeout_ns):
+            self.abort()
+        elif now_ns > self.until_ns:
+            self.retire()
+        elif not self.asked_ns and now_ns - self.heard_ns > keepalive_ns:
+            self.asked_ns = now_ns
+            self.send(frame(frames.PING, 0, 0, _ALIVE))
+
+    def _overdue(self, now_ns: int) -> bool:
+        waits = [one.waits_since_ns for one in self._blocked.values()]
+        if waits and now_ns - min(waits) > REQUEST_NS:
+            return True
+        for stream in [one for one in self.streams.values() if one.chunks and not one.ended]:
+            if now_ns - stream.began_ns > REQUEST_NS:
+                self.cancel(stream, Code.CANCEL)
+        return self._gathering is not None and now_ns - self.heard_ns > REQUEST_NS
+
+    # Reading.
+
+    def data_received(self, data: bytes) -> None:
+        """Take frames apart; what is incomplete waits for the rest."""
+        if self._deaf:
+            return
+        self.heard_ns = monotonic_ns()
+        if self._missing:
+            self._parts.append(data)
+            self._missing -= len(data)
+            if self._missing > 0:
+                return
+            data = b"".join(self._parts)
+            self._parts.clear()
+            self._missing = 0
+        try:
+            at = self._greeting(data) if not self._greeted else 0
+            at = self._frames(data, at)
+        except Broken as broken:
+            self._end(broken.code, str(broken))
+            return
+        if at < len(data):
+            self._parts.append(data[at:])
+
+    def _greeting(self, data: bytes) -> int:
+        """Where frames begin.
+
+        Raises:
+            Broken: the client speaks something else.
+        """
+        size = len(frames.PREFACE)
+        if data[:size] == frames.PREFACE:
+            self._greeted = True
+            return size
+        if not frames.PREFACE.startswith(data):
+            raise Broken(Code.PROTOCOL_ERROR, "this port speaks HTTP/2 with prior knowledge")
+        self._missing = size - len(data)
+        return 0
+
+    def _frames(self, data: bytes, at: int) -> int:
+        """Work on every whole frame from a place on; where the rest begins."""
+        end, unpack = len(data), frames.HEAD.unpack_from
+        if not self._greeted:
+            return at
+        while True:
+            start = at + frames.HEAD_BYTES
+            if start > end:
+                self._missing = start - end
+                return at
+            word, flags, number = unpack(data, at)
+            stop = start + (word >> 8)
+            if stop - start > FRAME_BYTES:
+                raise Broken(Code.FRAME_SIZE_ERROR, "a frame is larger than was agreed")
+            if stop > end:
+                self._missing = stop - end
+                return at
+            self._frame(word & 0xFF, flags, number & frames.STREAM_MASK, data[start:stop])
+            if self._deaf:
+                return end
+            at = stop
+
+    def _frame(self, kind: int, flags: int, number: int, payload: bytes) -> None:
+        if self._gathering is not None and kind != frames.CONTINUATION:
+            raise Broken(Code.PROTOCOL_ERROR, "a header block was interrupted")
+        if kind == frames.DATA:
+            self._data(flags, number, payload)
+        elif kind == frames.HEADERS:
+            self._headers(flags, number, frames.unpadded(flags, payload, prioritised=True))
+        else:
+            self._OTHERS.get(kind, Connection._unknown)(self, flags, number, payload)
+
+    def _data(self, flags: int, number: int, payload: bytes) -> None:
+        stream, size = self.streams.get(number), len(payload)
+        self._received(size)
+        if stream is None or stream.ended:
+            if number > self._last or not number & 1:
+                raise Broken(Code.PROTOCOL_ERROR, "data came for a call that has not begun")
+            self.tally.pay(1, self.heard_ns)  # of a call that is over
+            return
+        ends = flags & frames.END_STREAM
+        if flags & frames.PADDED:
+            payload = frames.unpadded(flags, payload)
+        if not payload and not ends:
+            self.tally.pay(1, self.heard_ns)
+        stream.credit += size
+        if stream.credit > STREAM_WINDOW:
+            raise Broken(Code.FLOW_CONTROL_ERROR, "more came than the call's window")
+        if payload:
+            stream.arrived(payload)
+        if ends:
+            stream.ended = True
+            if not stream.over:
+                stream.complete()
+
+    def _received(self, size: int) -> None:
+        """Count against the connection's window, and open it again; what calls hold back is bounded by their own."""
+        self._may_receive -= size
+        if self._may_receive < 0:
+            raise Broken(Code.FLOW_CONTROL_ERROR, "more came than the connection's window")
+        self._credit += size
+        if self._credit >= CONNECTION_WINDOW // 4:
+            self.send(frames.window_update(0, self._credit))
+            self._may_receive += self._credit
+            self._credit = 0
+
+    def take_more(self, stream: Stream) -> None:
+        """Let the client send as much of a call again as has been taken."""
+        if stream.credit >= STREAM_WINDOW // 2 and not stream.ended and not stream.over:
+            self.send(frames.window_update(stream.id, stream.credit))
+            stream.credit = 0
+
+    def _headers(self, flags: int, number: int, block: bytes) -> None:
+        if not flags & frames.END_HEADERS:
+            self._gathering, self._gathered = (number, flags, [block]), len(block)
+            return
+        self._head(number, flags, block)
+
+    def _continuation(self, flags: int, number: int, payload: bytes) -> None:
+        if self._gathering is None or self._gathering[0] != number:
+            raise Broken(Code.PROTOCOL_ERROR, "a header block is continued that has not begun")
+        self.tally.pay(1, self.heard_ns)
+        _, first, parts = self._gathering
+        parts.append(payload)
+        self._gathered += len(payload)
+        if self._gathered > HEADER_BYTES:
+            raise Broken(Code.ENHANCE_YOUR_CALM, "the header fields are too large")
+        if flags & frames.END_HEADERS:
+            self._gathering = None
+            self._head(number, first, b"".join(parts))
+
+    def _head(self, number: int, flags: int, block: bytes) -> None:
+        if len(block) > HEADER_BYTES:
+            raise Broken(Code.ENHANCE_YOUR_CALM, "the header fields are too large")
+        if number <= self._last:
+            self._trailers(number, flags, block)
+            return
+        if not number & 1:
+            raise Broken(Code.PROTOCOL_ERROR, "calls of clients have odd numbers")
+        self._last = number
+        try:
+            head = self._heads.read(block)
+        except Malformed:
+            self._refuse(number, Code.PROTOCOL_ERROR)
+            return
+        if self._retiring == 2 or len(self.streams) >= self._most_streams:
+            self._refuse(number, Code.REFUSED_STREAM)
+            return
+        stream = self.streams[number] = self._home.open(self, number, head, self._stream_window)
+        if flags & frames.END_STREAM:
+            stream.ended = True
+            stream.complete()
+
+    def _trailers(self, number: int, flags: int, block: bytes) -> None:
+        """Fields after a request's messages mean nothing to us, but change the table."""
+        self._heads.fields(block)
+        stream = self.streams.get(number)
+        if stream is None or stream.ended:
+            self.tally.pay(1, self.heard_ns)
+            return
+        if not flags & frames.END_STREAM:
+            raise Broken(Code.PROTOCOL_ERROR, "a call has two heads")
+        stream.ended = True
+        if not stream.over:
+            stream.complete()
+
+    def _refuse(self, number: int, code: Code) -> None:
+        self.tally.pay(1, self.heard_ns)
+        self.send(frames.reset(number, code))
+
+    def _reset(self, _: int, number: int, payload: bytes) -> None:
+        if len(payload) != 4:
+            raise Broken(Code.FRAME_SIZE_ERROR, "RST_STREAM has four bytes")
+        if number > self._last or not number:
+            raise Broken(Code.PROTOCOL_ERROR, "a call is ended that has not begun")
+        self.tally.pay(1, self.heard_ns)
+        stream = self.streams.get(number)
+        if stream is not None:
+            self._forget(stream)
+            if not stream.over:
+                stream.over = True
+                stream.broken_off()
+
+    def _settings(self, flags: int, number: int, payload: bytes) -> None:
+        if number:
+            raise Broken(Code.PROTOCOL_ERROR, "settings are the connection's")
+        if flags & frames.ACK:
+            return
+        if len(payload) % 6:
+            raise Broken(Code.FRAME_SIZE_ERROR, "a setting has six bytes")
+        self.tally.pay(1 + len(payload) // 60, self.heard_ns)
+        for at in range(0, len(payload), 6):
+            self._setting(int.from_bytes(payload[at : at + 2]), int.from_bytes(payload[at + 2 : at + 6]))
+        self.send(frame(frames.SETTINGS, frames.ACK, 0))
+        self._send_what_waits()
+
+    def _setting(self, key: int, value: int) -> None:
+        if key == frames.INITIAL_WINDOW_SIZE:
+            if value > frames.LARGEST_WINDOW:
+                raise Broken(Code.FLOW_CONTROL_ERROR, "a window is too large")
+            change, self._stream_window = value - self._stream_window, value
+            for stream in self.streams.values():
+                stream.window += change
+                if stream.window > frames.LARGEST_WINDOW:
+                    raise Broken(Code.FLOW_CONTROL_ERROR, "a window is too large")
+        elif key == frames.MAX_FRAME_SIZE:
+            if not frames.FIRST_FRAME <= value <= frames.LARGEST_FRAME:
+                raise Broken(Code.PROTOCOL_ERROR, "no frame can be so large")
+            self._frame_bytes = value
+        elif key == frames.ENABLE_PUSH and value > 1:
+            raise Broken(Code.PROTOCOL_ERROR, "ENABLE_PUSH is 0 or 1")
+
+    def _ping(self, flags: int, number: int, payload: bytes) -> None:
+        if number:
+            raise Broken(Code.PROTOCOL_ERROR, "a ping is the connection's")
+        if len(payload) != 8:
+            raise Broken(Code.FRAME_SIZE_ERROR, "a ping has eight bytes")
+        if not flags & frames.ACK:
+            self.tally.pay(1, self.heard_ns)
+            self.send(frame(frames.PING, frames.ACK, 0, payload))
+        elif payload == _RETIRING:
+            self._retired()
+        else:
+            self.asked_ns = 0
+
+    def _window_update(self, _: int, number: int, payload: bytes) -> None:
+        if len(payload) != 4:
+            raise Broken(Code.FRAME_SIZE_ERROR, "WINDOW_UPDATE has four bytes")
+        more = int.from_bytes(payload) & frames.STREAM_MASK
+        self.tally.pay(0.1, self.heard_ns)
+        if not number:
+            self._may_send += more
+            if not more or self._may_send > frames.LARGEST_WINDOW:
+                raise Broken(Code.FLOW_CONTROL_ERROR if more else Code.PROTOCOL_ERROR, "no such window")
+        elif number > self._last:
+            raise Broken(Code.PROTOCOL_ERROR, "a window is opened of a call that has not begun")
+        else:
+            stream = self.streams.get(number)
+            if stream is None:
+                return
+            stream.window += more
+            if not more or stream.window > frames.LARGEST_WINDOW:
+                self.cancel(stream, Code.FLOW_CONTROL_ERROR if more else Code.PROTOCOL_ERROR)
+                return
+        if self._blocked:
+            self._send_what_waits()
+
+    def _goaway(self, _flags: int, _number: int, _payload: bytes) -> None:
+        """The client begins no more calls."""
+        self.tally.pay(1, self.heard_ns)
+
+    def _priority(self, _: int, number: int, payload: bytes) -> None:
+        if len(payload) != 5 or not number:
+            raise Broken(Code.FRAME_SIZE_ERROR, "a priority has five bytes and a call")
+        self.tally.pay(1, self.heard_ns)
+
+    def _push(self, _flags: int, _number: int, _payload: bytes) -> None:
+        raise Broken(Code.PROTOCOL_ERROR, "clients do not push")
+
+    def _unknown(self, _flags: int, _number: int, _payload: bytes) -> None:
+        self.tally.pay(1, self.heard_ns)
+
+    _OTHERS: ClassVar[dict[int, Callable[["Connection", int, int, bytes], None]]] = {
+        frames.PRIORITY: _priority,
+        frames.RST_STREAM: _reset,
+        frames.SETTINGS: _settings,
+        frames.PUSH_PROMISE: _push,
+        frames.PING: _ping,
+        frames.GOAWAY: _goaway,
+        frames.WINDOW_UPDATE: _window_update,
+        frames.CONTINUATION: _continuation,
+    }
+
+    # One unary call, at the end of the turn of the loop that brought it; see ``serving.ticks.Connection``.
+
+    def decoded(self, turn: Any) -> Call | None:
+        """The call of a complete request, ready to run."""
+        found: Call | None = turn.decoded()
+        return found
+
+    def hand_over(self, turn: Any, call: Call) -> None:
+        """Have a call run on a thread."""
+        turn.hand_over(call)
+
+    def answered(self, turn: Any, call: Call) -> None:
+        """The call has its outputs or its fault."""
+        turn.answered(call)
+
+    # Writing.
+
+    def send(self, data: bytes) -> None:
+        """Write at the end of this turn of the loop, together with whatever else there is."""
+        if not self._out:
+            self._loop.call_soon(self._flush)
+        self._out.append(data)
+
+    def _flush(self) -> None:
+        if self._out and self._transport is not None:
+            if not self._lost:
+                self._transport.write(self._out[0] if len(self._out) == 1 else b"".join(self._out))
+            self._out.clear()
+
+    def reply(self, stream: Stream, head: bytes, message: bytes, trailers: bytes) -> None:
+        """The whole answer to a call: two header blocks, and what lies between them."""
+        size, number = len(message), stream.id
+        whole = (
+            b"".join(
+                (
+                    frames.HEAD.pack(len(head) << 8 | frames.HEADERS, frames.END_HEADERS, number),
+                    head,
+                    frames.HEAD.pack(size << 8 | frames.DATA, 0, number),
+                    message,
+                    frames.HEAD.pack(
+                        len(trailers) << 8 | frames.HEADERS, frames.END_HEADERS | frames.END_STREAM, number
+                    ),
+                    trailers,
+                )
+            )
+            if size <= self._frame_bytes
+            else b""
+        )
+        if whole and size <= self._may_send and size <= stream.window and not stream.unsent:
+            self._may_send -= size
+            self.send(whole)
+            self.done(stream)
+            return
+        self.head(stream, head)
+        self.message(stream, message)
+        self.trailers(stream, trailers)
+
+    def head(self, stream: Stream, block: bytes) -> None:
+        """The first header block of an answer."""
+        self.send(frame(frames.HEADERS, frames.END_HEADERS, stream.id, block))
+
+    def message(self, stream: Stream, data: bytes) -> None:
+        """A message with its prefix, as soon as windows allow."""
+        self._wait(stream, data, is_data=True)
+
+    def trailers(self, stream: Stream, block: bytes) -> None:
+        """The last header block of an answer, after all of its messages; the call is over then."""
+        flags = frames.END_HEADERS | frames.END_STREAM
+        self._wait(stream, frame(frames.HEADERS, flags, stream.id, block), is_data=False)
+
+    def _wait(self, stream: Stream, part: bytes, is_data: bool) -> None:
+        stream.unsent.append((part, is_data))
+        self._unsent += len(part)
+        if stream.id not in self._blocked:
+            stream.waits_since_ns = monotonic_ns()
+            self._blocked[stream.id] = stream
+        self._send_some(stream)
+        if self._unsent > UNSENT_BYTES:
+            self._end(Code.ENHANCE_YOUR_CALM, "answers are not read")
+
+    def _send_what_waits(self) -> None:
+        for stream in list(self._blocked.values()):
+            self._send_some(stream)
+
+    def _send_some(self, stream: Stream) -> None:
+        """Send what the windows allow of a call's answer."""
+        unsent = stream.unsent
+        while unsent:
+            part, is_data = unsent[0]
+            if not is_data:
+                unsent.popleft()
+                self._unsent -= len(part)
+                self.send(part)
+                self._blocked.pop(stream.id, None)
+                self.done(stream)
+                return
+            room = min(self._may_send, stream.window, self._frame_bytes, len(part))
+            if room <= 0 and part:
+                return
+            self.send(frame(frames.DATA, 0, stream.id, part[:room]))
+            self._may_send -= room
+            stream.window -= room
+            self._unsent -= room
+            stream.waits_since_ns = monotonic_ns()
+            if room == len(part):
+                unsent.popleft()
+            else:
+                unsent[0] = (part[room:], True)
+        self._blocked.pop(stream.id, None)
+        if stream.let_out is not None:
+            stream.let_out.set()
+
+    async def room(self, stream: Stream) -> None:
+        """Wait until the windows have let all of a call's messages out, and the socket takes more."""
+        if stream.unsent and not stream.over and not self._lost:
+            stream.let_out = asyncio.Event()
+            await stream.let_out.wait()
+        await self._writable.wait()
+
+    def done(self, stream: Stream) -> None:
+        """A call's answer is on its way as a whole."""
+        stream.over = True
+        if not stream.ended:
+            self.send(frames.reset(stream.id, Code.NO_ERROR))  # the rest of its request is of no use
+        self.tally.tolls = min(TOLLS, self.tally.tolls + TOLLS_A_CALL)
+        self._forget(stream)
+
+    def cancel(self, stream: Stream, code: Code) -> None:
+        """End a call without an answer."""
+        self._forget(stream)
+        self.send(frames.reset(stream.id, code))
+        if not stream.over:
+            stream.over = True
+            stream.broken_off()
+
+    def _forget(self, stream: Stream) -> None:
+        self.streams.pop(stream.id, None)
+        self._blocked.pop(stream.id, None)
+        self._unsent -= sum(len(part) for part, _ in stream.unsent)
+        stream.unsent.clear()
+        if stream.let_out is not None:
+            stream.let_out.set()
+        self.buffered -= stream.size
+        stream.size = 0
+        stream.chunks = []
+        if self._retiring == 2 and not self.streams:
+            self._loop.call_soon(self._close_if_done)
+
+    def _end(self, code: Code, reason: str) -> None:
+        """The client has broken the rules: say so, and close."""
+        self._deaf = True
+        self.send(frames.goaway(self._last, code, reason))
+        self._flush()
+        self._drop_streams()
+        if self._transport is not None:
+            self._transport.close()
+            self._loop.call_later(2.0, self.abort)  # it may not read what is still to be written
+
+    def _drop_streams(self) -> None:
+        streams: Sequence[Stream] = list(self.streams.values())
+        self.streams.clear()
+        self._blocked.clear()
+        for stream in streams:
+            if stream.let_out is not None:
+                stream.let_out.set()
+            if not stream.over:
+                stream.over = True
+                stream.broken_off()

@@ -1,0 +1,97 @@
+"""HTTP/2 frames (RFC 9113): the wire's numbers, and frames as bytes."""
+
+from enum import IntEnum
+from struct import Struct
+
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+HEAD = Struct(">IBI")
+"""Length (3 bytes) and kind (1), flags (1), stream (4) of a frame."""
+
+HEAD_BYTES = HEAD.size
+STREAM_MASK = 0x7FFFFFFF
+LARGEST_WINDOW = 0x7FFFFFFF
+FIRST_WINDOW = 65_535
+"""Bytes that may be sent on a connection, and on a stream, before anything is agreed."""
+
+FIRST_FRAME = 16_384
+"""Bytes of the largest frame, before anything is agreed."""
+
+LARGEST_FRAME = (1 << 24) - 1
+
+DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)
+
+END_STREAM = ACK = 0x1
+END_HEADERS = 0x4
+PADDED = 0x8
+PRIORITISED = 0x20
+
+ENABLE_PUSH = 0x2
+MAX_CONCURRENT_STREAMS = 0x3
+INITIAL_WINDOW_SIZE = 0x4
+MAX_FRAME_SIZE = 0x5
+MAX_HEADER_LIST_SIZE = 0x6
+
+
+class Code(IntEnum):
+    """Error codes of RFC 9113 section 7, as far as they are used here."""
+
+    NO_ERROR = 0x0
+    PROTOCOL_ERROR = 0x1
+    INTERNAL_ERROR = 0x2
+    FLOW_CONTROL_ERROR = 0x3
+    STREAM_CLOSED = 0x5
+    FRAME_SIZE_ERROR = 0x6
+    REFUSED_STREAM = 0x7
+    CANCEL = 0x8
+    COMPRESSION_ERROR = 0x9
+    ENHANCE_YOUR_CALM = 0xB
+
+
+class Broken(Exception):
+    """The peer has broken the rules in a way that ends the connection."""
+
+    def __init__(self, code: Code, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+
+
+def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
+    """One frame."""
+    return HEAD.pack(len(payload) << 8 | kind, flags, stream) + payload
+
+
+def settings(values: dict[int, int]) -> bytes:
+    """A SETTINGS frame."""
+    return frame(SETTINGS, 0, 0, b"".join(key.to_bytes(2) + value.to_bytes(4) for key, value in values.items()))
+
+
+def window_update(stream: int, more: int) -> bytes:
+    """A WINDOW_UPDATE frame."""
+    return frame(WINDOW_UPDATE, 0, stream, more.to_bytes(4))
+
+
+def reset(stream: int, code: Code) -> bytes:
+    """A RST_STREAM frame."""
+    return frame(RST_STREAM, 0, stream, code.to_bytes(4))
+
+
+def goaway(last: int, code: Code, reason: str = "") -> bytes:
+    """A GOAWAY frame."""
+    return frame(GOAWAY, 0, 0, last.to_bytes(4) + code.to_bytes(4) + reason.encode())
+
+
+def unpadded(flags: int, payload: bytes, prioritised: bool = False) -> bytes:
+    """What a DATA or HEADERS frame holds without its padding and priority.
+
+    Raises:
+        Broken: the padding is longer than the frame.
+    """
+    start, stop = 0, len(payload)
+    if flags & PADDED:
+        start = 1
+        stop -= payload[0] if payload else 0
+    if prioritised and flags & PRIORITISED:
+        start += 5
+    if start > stop:
+        raise Broken(Code.PROTOCOL_ERROR, "a frame's padding is longer than the frame")
+    return payload[start:stop]

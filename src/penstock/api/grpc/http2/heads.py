@@ -1,0 +1,221 @@
+"""Header blocks (HPACK, RFC 7541): what a request's says, and the blocks of answers.
+
+A client's blocks repeat: one that leaves the table as it is means the same the next time, until the table changes.
+"""
+
+from base64 import b64decode
+from binascii import Error as NotBase64
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import hpack
+from hpack.table import HeaderTable
+
+from penstock.api.grpc.http2.frames import Broken, Code
+from penstock.core.errors import Fault, Internal, Unsupported
+
+MOST_BLOCKS = 256
+"""Blocks of one connection that are remembered."""
+
+LONGEST_BLOCK = 4096
+"""Bytes of a block that is remembered."""
+
+_STATUS_OK = b"\x88"  # :status 200 of the static table
+_UNITS = {72: 3_600_000_000_000, 77: 60_000_000_000, 83: 1_000_000_000, 109: 1_000_000, 117: 1000, 110: 1}
+"""Nanoseconds of the units of grpc-timeout: H, M, S, m, u, n."""
+
+MOST_TIMEOUT_DIGITS = 8
+_CONNECTION = frozenset({b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade"})
+_RESERVED = (b":", b"grpc-")
+
+Fields = dict[bytes, bytes]
+Encoding = Literal["identity", "gzip", "deflate"]
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What a request's header block says: the method's path, the fields by name (of a name given twice, the last), all
+    of them in order, the time limit, how messages are compressed, whether the answer may be; and why the call cannot be
+    taken, as a status of HTTP or a fault."""
+
+    path: str
+    fields: Fields
+    listed: tuple[tuple[bytes, bytes], ...]
+    timeout_ns: int | None = None
+    encoding: str = "identity"
+    accepts: frozenset[str] = frozenset()
+    http_status: int = 0
+    fault: Fault | None = None
+
+    def metadata(self) -> tuple[tuple[str, str | bytes], ...]:
+        """The call's metadata as gRPC has it; values of names in ``-bin`` are bytes."""
+        told = [(name, value) for name, value in self.listed if not name.startswith(_RESERVED)]
+        return tuple((name.decode("ascii", "replace"), _value(name, value)) for name, value in told)
+
+
+class Malformed(Exception):
+    """A request that RFC 9113 section 8.1.1 calls malformed; it ends its stream."""
+
+
+class _Table(HeaderTable):
+    """A header table that counts its changes."""
+
+    changes = 0
+
+    def add(self, name: bytes, value: bytes) -> None:
+        self.changes += 1
+        super().add(name, value)
+
+    @property
+    def maxsize(self) -> int:
+        return self._maxsize
+
+    @maxsize.setter
+    def maxsize(self, newmax: int) -> None:
+        self.changes += 1
+        HeaderTable.maxsize.fset(self, newmax)  # type: ignore[attr-defined]
+
+
+class Heads:
+    """The reader of one connection's header blocks."""
+
+    def __init__(self, most_bytes: int) -> None:
+        self._decoder = hpack.Decoder(most_bytes)
+        self._decoder.header_table = self._table = _Table()
+        self._known: dict[bytes, Head] = {}
+
+    def read(self, block: bytes) -> Head:
+        """What a block says.
+
+        Raises:
+            Broken: it is no header block, or too large a one.
+            Malformed: it is no request.
+        """
+        found = self._known.get(block)
+        if found is not None:
+            return found
+        changes = self._table.changes
+        head = _head(self.fields(block))
+        if self._table.changes == changes and len(block) <= LONGEST_BLOCK:
+            if len(self._known) >= MOST_BLOCKS:
+                self._known.clear()
+            self._known[block] = head
+        return head
+
+    def fields(self, block: bytes) -> list[tuple[bytes, bytes]]:
+        """The fields of a block, which also changes the table as it says; raises ``Broken``."""
+        changes = self._table.changes
+        try:
+            fields = [(name, value) for name, value in self._decoder.decode(block, raw=True)]
+        except hpack.OversizedHeaderListError:
+            raise Broken(Code.ENHANCE_YOUR_CALM, "the header fields are too large") from None
+        except (hpack.HPACKError, IndexError, ValueError):
+            raise Broken(Code.COMPRESSION_ERROR, "this is no header block") from None
+        if self._table.changes != changes:
+            self._known.clear()
+        return fields
+
+
+def _head(fields: list[tuple[bytes, bytes]]) -> Head:
+    pseudo: Fields = {}
+    plain: list[tuple[bytes, bytes]] = []
+    for name, value in fields:
+        if name[:1] == b":":
+            if plain or name in pseudo:
+                raise Malformed(f"{name!r} is out of place")
+            pseudo[name] = value
+        elif name in _CONNECTION or not name or name != name.lower():
+            raise Malformed(f"{name!r} has no place in HTTP/2")
+        else:
+            plain.append((name, value))
+    path = pseudo.get(b":path", b"")
+    if pseudo.keys() - {b":method", b":path", b":scheme", b":authority"} or not path or b":scheme" not in pseudo:
+        raise Malformed("a request has a method, a scheme and a path")
+    return _grpc_head(path.decode("latin-1"), pseudo.get(b":method", b""), tuple(plain))
+
+
+def _grpc_head(path: str, method: bytes, listed: tuple[tuple[bytes, bytes], ...]) -> Head:
+    values: dict[str, Any] = {"path": path, "fields": dict(listed), "listed": listed}
+    fields: Fields = values["fields"]
+    if method != b"POST":
+        return Head(**values, http_status=405)
+    if not fields.get(b"content-type", b"").startswith(b"application/grpc"):
+        return Head(**values, http_status=415)
+    accepts = fields.get(b"grpc-accept-encoding", b"").decode("latin-1").replace(" ", "").split(",")
+    values["accepts"] = frozenset(accepts)
+    encoding = fields.get(b"grpc-encoding", b"identity").decode("latin-1")
+    if encoding not in ("identity", "gzip", "deflate"):
+        return Head(**values, fault=Unsupported(f"the compression '{encoding[:32]}' is unknown here"))
+    try:
+        timeout = timeout_ns(fields[b"grpc-timeout"]) if b"grpc-timeout" in fields else None
+    except ValueError:
+        return Head(**values, fault=Internal("grpc-timeout is at most eight digits and a unit"))
+    return Head(**values, encoding=encoding, timeout_ns=timeout)
+
+
+def timeout_ns(text: bytes) -> int:
+    """Nanoseconds of a grpc-timeout; raises ``ValueError``."""
+    digits = text[:-1]
+    if not digits.isdigit() or len(digits) > MOST_TIMEOUT_DIGITS or text[-1] not in _UNITS:
+        raise ValueError
+    return int(digits) * _UNITS[text[-1]]
+
+
+def _value(name: bytes, value: bytes) -> str | bytes:
+    if not name.endswith(b"-bin"):
+        return value.decode("latin-1")
+    try:
+        return b64decode(value + b"=" * (-len(value) % 4))
+    except NotBase64:
+        return b""
+
+
+# Answers: literals without indexing, so that no answer depends on another one.
+
+
+def literal(name: bytes, value: bytes) -> bytes:
+    """One field."""
+    return b"\x00" + _text(name) + _text(value)
+
+
+def _text(text: bytes) -> bytes:
+    size = len(text)
+    if size < 127:
+        return bytes((size,)) + text
+    rest, parts = size - 127, bytearray((127,))
+    while rest >= 128:
+        parts.append(rest & 127 | 128)
+        rest >>= 7
+    parts.append(rest)
+    return bytes(parts) + text
+
+
+GRPC = _STATUS_OK + literal(b"content-type", b"application/grpc")
+"""What every answer's header block begins with."""
+
+ACCEPTS = literal(b"grpc-accept-encoding", b"identity,gzip,deflate")
+OK = literal(b"grpc-status", b"0")
+"""The trailers of a call that went well."""
+
+
+def http_status(status: int) -> bytes:
+    """The header block of an answer that is none of gRPC's."""
+    return literal(b":status", str(status).encode())
+
+
+def failed(status: int, message: str) -> bytes:
+    """The trailers of a call that did not go well."""
+    return literal(b"grpc-status", str(status).encode()) + literal(b"grpc-message", percent(message))
+
+
+def percent(text: str) -> bytes:
+    """A text as gRPC's status messages are written: what is not printable ASCII, and per cent signs, encoded."""
+    raw = text.encode("utf-8", "replace")
+    if raw.isascii() and raw.decode().isprintable() and b"%" not in raw:
+        return raw
+    return b"".join(bytes((one,)) if 32 <= one < 127 and one != 37 else b"%%%02X" % one for one in raw)
+
+
+def metadata(pairs: Any) -> bytes:
+    """Metadata of an answer; what is no text is of a name in ``-bin``, which nobody here sends."""
+    return b"".join(literal(name.encode("ascii"), str(value).encode("latin-1", "replace")) for name, value in pairs)

@@ -1,0 +1,123 @@
+"""The gRPC server of one worker on our own HTTP/2: the connections, who answers which method, drain and stop."""
+
+import asyncio
+import random
+from contextlib import suppress
+from time import monotonic_ns
+
+from penstock.api.grpc.health import Health
+from penstock.api.grpc.http2 import heads
+from penstock.api.grpc.http2.calls import GenericCall, NotGrpc
+from penstock.api.grpc.http2.connection import Connection
+from penstock.api.grpc.http2.heads import Head
+from penstock.api.grpc.http2.stream import Stream
+from penstock.api.grpc.http2.unary import Shared
+from penstock.api.grpc.infer import Inference
+from penstock.api.grpc.services import INFER, GrpcOptions, services
+from penstock.serving.dataplane import DataPlane
+
+SWEEP_S = 1.0
+BACKLOG = 1024
+JITTER = 0.1
+"""Ages of connections differ by so much, that not all clients come back at once."""
+
+
+class Http2Server:
+    """Serves one data plane on one port; ``start``, then ``drain``, then ``stop``, all on the plane's loop."""
+
+    def __init__(self, plane: DataPlane, options: GrpcOptions) -> None:
+        self._options = options
+        self._inference = Inference(plane, options.stream_window)
+        self._health = Health(plane, options.health_poll_s)
+        self._handlers = {
+            f"/{service}/{name}": handler
+            for service, methods in services(plane, self._inference, self._health).items()
+            for name, handler in methods.items()
+        }
+        self._unary = Shared(plane, options.max_message_bytes)
+        self._connections: set[Connection] = set()
+        self._server: asyncio.AbstractServer | None = None
+        self._sweeping: asyncio.Task[None] | None = None
+        self._draining = False
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    async def start(self, host: str, port: int) -> int:
+        """Listen, sharing the port with other processes that do the same; returns the port (0 picks a free one).
+
+        Raises:
+            OSError: the address cannot be listened on.
+        """
+        loop = asyncio.get_running_loop()
+        try:
+            server = await loop.create_server(self._accepted, host, port, reuse_port=True, backlog=BACKLOG)
+        except OSError as error:
+            raise OSError(error.errno, f"cannot listen on {host}:{port}") from None
+        self._server = server
+        self._sweeping = loop.create_task(self._sweep())
+        bound: int = server.sockets[0].getsockname()[1]
+        return bound
+
+    def drain(self) -> None:
+        """Take no new connections, and send every client away; what is under way, and on the wire, is answered."""
+        self._draining = True
+        self._health.drain()
+        self._inference.drain()
+        if self._server is not None:
+            self._server.close()
+        for connection in list(self._connections):
+            connection.retire()
+
+    async def stop(self, grace_s: float) -> None:
+        """Drain, wait for calls under way, at most ``grace_s`` seconds, then cancel what is left."""
+        self.drain()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(grace_s):
+                await self._empty.wait()
+        for connection in list(self._connections):
+            connection.abort()
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+            await asyncio.gather(self._sweeping, return_exceptions=True)
+        await self._empty.wait()
+
+    def _accepted(self) -> Connection:
+        options = self._options
+        age_s = options.max_connection_age_s * random.uniform(1 - JITTER, 1 + JITTER)
+        return Connection(self, options.max_concurrent_streams, int(age_s * 1e9))
+
+    def met(self, connection: Connection) -> None:
+        """See ``Home``."""
+        self._connections.add(connection)
+        self._empty.clear()
+        if self._draining:
+            connection.abort()  # it came while the door was being closed; its client goes elsewhere
+
+    def lost(self, connection: Connection) -> None:
+        """See ``Home``."""
+        self._connections.discard(connection)
+        if not self._connections:
+            self._empty.set()
+
+    def open(self, connection: Connection, number: int, head: Head, window: int) -> Stream:
+        """See ``Home``."""
+        if head.path == INFER and not head.http_status:
+            return self._unary.open(connection, number, head, window)
+        if head.http_status:
+            stream = NotGrpc(connection, number, head, window, monotonic_ns())
+            asyncio.get_running_loop().call_soon(self._turn_away, stream)
+            return stream
+        handler = self._handlers.get(head.path)
+        return GenericCall(handler, self._options.max_message_bytes, connection, number, head, window)
+
+    def _turn_away(self, stream: Stream) -> None:
+        if not stream.over:
+            stream.connection.trailers(stream, heads.http_status(stream.head.http_status))
+
+    async def _sweep(self) -> None:
+        keepalive, timeout = int(self._options.keepalive_s * 1e9), int(self._options.keepalive_timeout_s * 1e9)
+        while True:
+            await asyncio.sleep(min(SWEEP_S, self._options.max_connection_age_s / 2))
+            now = monotonic_ns()
+            for connection in list(self._connections):
+                connection.sweep(now, keepalive, timeout)

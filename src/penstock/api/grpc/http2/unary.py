@@ -1,0 +1,235 @@
+"""ModelInfer on our own HTTP/2: from a whole message to a call of the data plane, and from its outputs to frames."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from gzip import compress as gzipped
+from time import monotonic_ns
+from typing import TYPE_CHECKING
+from zlib import compress as deflated
+
+from penstock.api.grpc.attempt import REQUEST_ID, TIMEOUT, header_text, stated_timeout_ns
+from penstock.api.grpc.decode import infer_message, infer_request
+from penstock.api.grpc.encode import AnswerTemplate
+from penstock.api.grpc.errors import GRPC_CODES, RETRYABLE, Metadata, retry_hints, sentence
+from penstock.api.grpc.http2 import heads
+from penstock.api.grpc.http2.heads import Head, literal
+from penstock.api.grpc.http2.stream import PREFIX, Stream, message_of, too_large, too_much
+from penstock.core.deadlines import deadline_ns
+from penstock.core.errors import Fault, Internal
+from penstock.core.labels import ROUTE_NAMES
+from penstock.core.labels import Protocol as Transport
+from penstock.serving.calls import Call, new_id
+from penstock.serving.catalogue import Answer
+from penstock.serving.dataplane import DataPlane
+from penstock.serving.served import Served
+
+if TYPE_CHECKING:
+    from penstock.api.grpc.http2.connection import Connection
+
+log = logging.getLogger(__name__)
+
+MAX_ID_METADATA = 1024
+_ID, _TIMEOUT = REQUEST_ID.encode(), TIMEOUT.encode()
+_COMPRESSORS: dict[str, Callable[[bytes], bytes]] = {"gzip": partial(gzipped, compresslevel=1), "deflate": deflated}
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """What is the same in every answer of one version: its messages' parts, and a header block for each route."""
+
+    template: AnswerTemplate
+    blocks: tuple[bytes, ...]
+
+
+class Shared:
+    """What the unary calls of all connections have in common."""
+
+    def __init__(self, plane: DataPlane, max_message_bytes: int) -> None:
+        self.plane = plane
+        self.most = max_message_bytes
+        self._ready: dict[Served, Ready] = {}
+
+    def open(self, connection: "Connection", number: int, head: Head, window: int) -> "Unary":
+        """A call that has begun."""
+        return Unary(self, connection, number, head, window, monotonic_ns())
+
+    def ready(self, served: Served) -> Ready:
+        """The ready-made bytes of a version; those of versions no longer served are forgotten on the way."""
+        found = self._ready.get(served)
+        if found is None:
+            current = {answer[0] for entry in self.plane.catalogue.models.values() for answer in entry.answers.values()}
+            self._ready = {one: kept for one, kept in self._ready.items() if one in current}
+            version = literal(b"penstock-model-version", served.identity.version.encode())
+            blocks = tuple(heads.GRPC + version + literal(b"penstock-route", name.encode()) for name in ROUTE_NAMES)
+            found = self._ready[served] = Ready(AnswerTemplate(served.identity.model, served.identity.version), blocks)
+        return found
+
+
+class Unary(Stream):
+    """One ModelInfer call."""
+
+    __slots__ = ("_call_id", "_found", "_give_up", "_shared", "_submitted", "_typed")
+
+    def __init__(
+        self, shared: Shared, connection: "Connection", number: int, head: Head, window: int, began_ns: int
+    ) -> None:
+        super().__init__(connection, number, head, window, began_ns)
+        self._shared = shared
+        self._call_id = ""
+        self._found: Answer | None = None
+        self._give_up: Callable[[], None] | None = None
+        self._submitted: Call | None = None
+        self._typed = False
+
+    # What arrives.
+
+    def arrived(self, data: bytes) -> None:
+        """See ``Stream``."""
+        if self.over:
+            return
+        self.chunks.append(data)
+        self.size += len(data)
+        self.connection.buffered += len(data)
+        if self.size > self._shared.most + PREFIX:
+            self._refuse(too_large(self._shared.most))
+        elif self.connection.buffered > 2 * (self._shared.most + PREFIX):
+            self._refuse(too_much())
+        else:
+            self.connection.take_more(self)
+
+    def complete(self) -> None:
+        """See ``Stream``."""
+        self._shared.plane.ticks.enqueue(self.connection, self)
+
+    def broken_off(self) -> None:
+        """See ``Stream``."""
+        if self._submitted is None:
+            self._shared.plane.refuse(self._found, Transport.GRPC, "cancelled", self.began_ns)
+            return
+        if self._give_up is not None:
+            self._give_up()
+        self._shared.plane.finish(self._submitted, "cancelled")
+
+    # What becomes of it.
+
+    def decoded(self) -> Call | None:
+        """The call, ready to run; None if it was refused, or nobody waits any more."""
+        if self.over:
+            return None
+        try:
+            self._submitted = call = self._call()
+        except Fault as fault:
+            self._refuse(fault)
+        except Exception as error:  # a bug must not take the connection down
+            log.exception("an inference request could not be read", exc_info=error)
+            self._refuse(Internal("the request failed"))
+        else:
+            return call
+        return None
+
+    def hand_over(self, call: Call) -> None:
+        """Have it run on a thread."""
+        self._give_up = call.served.hand_over(call, self.answered)
+
+    def answered(self, call: Call) -> None:
+        """It has its outputs or its fault."""
+        if self.over:
+            return
+        fault, message = call.fault, b""
+        ready = self._shared.ready(call.served)
+        if fault is None:
+            try:
+                message = self._framed(ready.template.answer(call, self._typed))
+            except Exception as error:  # a bug must not take the connection down
+                log.exception("an answer could not be written", exc_info=error)
+                fault = Internal("the answer could not be written")
+        if fault is not None:
+            self._shared.plane.finish(call, fault.kind)
+            self._fail(fault)
+            return
+        self._shared.plane.finish(call, "ok")
+        self.over = True  # it is counted, whatever becomes of its answer
+        block = ready.blocks[call.route] + _id_field(call.id)
+        if message[0]:
+            block += literal(b"grpc-encoding", self.head.encoding.encode())
+        self.connection.reply(self, block, message, heads.OK)
+
+    def _call(self) -> Call:
+        head, plane, chunks = self.head, self._shared.plane, self.chunks
+        stated = head.fields.get(_ID)
+        self._call_id = stated.decode("latin-1") if stated else ""
+        if head.fault is not None:
+            raise head.fault
+        raw = message_of(chunks[0] if len(chunks) == 1 else b"".join(chunks), head.encoding, self._shared.most)
+        self.connection.buffered -= self.size
+        self.size = 0
+        self.chunks = []
+        request = infer_request(raw)
+        self._call_id = request.id or self._call_id or new_id()
+        self._found = served, route, followers = plane.choose((request.model_name, request.model_version), head.fields)
+        message = infer_message(request)
+        self._typed = message.typed
+        if message.timeout_ns is None and head.timeout_ns is None and _TIMEOUT not in head.fields:
+            deadline = self.began_ns + plane.default_timeout_ns
+        else:
+            by_field = stated_timeout_ns(head.fields[_TIMEOUT].decode("latin-1")) if _TIMEOUT in head.fields else None
+            timeouts = (message.timeout_ns, by_field, head.timeout_ns)
+            deadline = deadline_ns(self.began_ns, timeouts, plane.default_timeout_ns)
+        return Call(
+            served,
+            route,
+            Transport.GRPC,
+            self._call_id,
+            message.tensors,
+            message.wishes,
+            deadline,
+            self.began_ns,
+            followers,
+        )
+
+    def _framed(self, message: bytes) -> bytes:
+        """A message with its prefix, compressed as the request was if its caller takes that."""
+        encoding = self.head.encoding
+        if encoding != "identity" and encoding in self.head.accepts:
+            small = _COMPRESSORS[encoding](message)
+            return b"\x01" + len(small).to_bytes(4) + small
+        return b"\x00" + len(message).to_bytes(4) + message
+
+    def _refuse(self, fault: Fault) -> None:
+        """It never became a call."""
+        self._shared.plane.refuse(self._found, Transport.GRPC, fault.kind, self.began_ns)
+        self._fail(fault)
+
+    def _fail(self, fault: Fault) -> None:
+        self.over = True
+        facts = self._facts()
+        trailing = retry_hints(fault)
+        told = b""
+        if fault.kind in RETRYABLE:
+            trailing = (*facts, *trailing)
+        else:
+            told = heads.metadata(facts)
+        block = heads.failed(GRPC_CODES[fault.kind], sentence(fault)) + heads.metadata(trailing)
+        if fault.kind == "unsupported" and self.head.fault is fault:
+            told += heads.ACCEPTS
+        if told:
+            self.connection.head(self, heads.GRPC + told)
+            self.connection.trailers(self, block)
+        else:
+            self.connection.trailers(self, heads.GRPC + block)
+
+    def _facts(self) -> Metadata:
+        """Who answers, as far as that is known, and the request id."""
+        found = self._found
+        told: Metadata = ()
+        if found is not None:
+            told = (("penstock-model-version", found[0].identity.version), ("penstock-route", ROUTE_NAMES[found[1]]))
+        call_id = header_text(self._call_id or new_id())
+        return told if len(call_id) > MAX_ID_METADATA else (*told, (REQUEST_ID, call_id))
+
+
+def _id_field(call_id: str) -> bytes:
+    text = header_text(call_id)
+    return b"" if len(text) > MAX_ID_METADATA else literal(_ID, text.encode())

@@ -1,0 +1,150 @@
+"""A client of HTTP/2 that can also break its rules: frames written by hand over a socket, and read back."""
+
+import socket
+import time
+from dataclasses import dataclass, field
+
+import hpack
+
+from penstock.api.grpc.http2 import frames
+from penstock.api.grpc.http2.frames import frame
+from penstock.proto import grpc_service_pb2 as pb
+
+INFER = "/inference.GRPCInferenceService/ModelInfer"
+HEALTH = "/grpc.health.v1.Health/Check"
+SECONDS = 10.0
+
+
+@dataclass
+class Frame:
+    """One frame that came."""
+
+    kind: int
+    flags: int
+    stream: int
+    payload: bytes
+
+    @property
+    def ends(self) -> bool:
+        return bool(self.flags & frames.END_STREAM)
+
+
+@dataclass
+class Answer:
+    """What came of one call: fields, then data, then trailers; how it was reset, if it was."""
+
+    fields: dict[str, str] = field(default_factory=dict)
+    data: bytes = b""
+    over: bool = False
+    reset: int | None = None
+
+    @property
+    def status(self) -> int:
+        return int(self.fields["grpc-status"])
+
+    def message(self) -> pb.ModelInferResponse:
+        return pb.ModelInferResponse.FromString(self.data[5:])
+
+
+class Raw:
+    """One connection."""
+
+    def __init__(self, address: str, settings: dict[int, int] | None = None, greet: bool = True) -> None:
+        host, port = address.split(":")
+        self.socket = socket.create_connection((host, int(port)), SECONDS)
+        self.socket.settimeout(SECONDS)
+        self.encoder, self.decoder = hpack.Encoder(), hpack.Decoder()
+        self.answers: dict[int, Answer] = {}
+        self.other: list[Frame] = []
+        self.closed = False
+        self.next = 1
+        self._rest = b""
+        if greet:
+            self.write(frames.PREFACE + frames.settings(settings or {}))
+
+    def write(self, data: bytes) -> None:
+        """Send bytes; a connection that the server has ended is no error."""
+        try:
+            self.socket.sendall(data)
+        except OSError:
+            self.closed = True
+
+    def head(self, path: str = INFER, method: str = "POST", **more: str) -> bytes:
+        """A header block."""
+        fields = [(":method", method), (":scheme", "http"), (":path", path), (":authority", "x")]
+        fields += [("content-type", "application/grpc"), ("te", "trailers")]
+        block: bytes = self.encoder.encode([*fields, *((key.replace("_", "-"), value) for key, value in more.items())])
+        return block
+
+    def call(self, message: bytes, path: str = INFER, **more: str) -> int:
+        """Begin and complete a call; its number."""
+        number, self.next = self.next, self.next + 2
+        body = b"\0" + len(message).to_bytes(4) + message
+        first = frame(frames.HEADERS, frames.END_HEADERS, number, self.head(path, **more))
+        self.write(first + frame(frames.DATA, frames.END_STREAM, number, body))
+        return number
+
+    def answer(self, number: int, seconds: float = SECONDS) -> Answer:
+        """What came of a call; everything else that comes is kept."""
+        until = time.monotonic() + seconds
+        while not self.answers.setdefault(number, Answer()).over and not self.closed:
+            assert time.monotonic() < until, "no answer in time"
+            self.read()
+        return self.answers[number]
+
+    def frames_until(self, kind: int, seconds: float = SECONDS) -> Frame:
+        """The next frame of a kind."""
+        until = time.monotonic() + seconds
+        while True:
+            for index, one in enumerate(self.other):
+                if one.kind == kind and not (kind == frames.SETTINGS and one.flags & frames.ACK):
+                    return self.other.pop(index)
+            assert time.monotonic() < until and not self.closed, "it did not come"
+            self.read()
+
+    def until_closed(self, seconds: float = SECONDS) -> int | None:
+        """Wait until the server closes; the code of its GOAWAY, None without one."""
+        until = time.monotonic() + seconds
+        while not self.closed:
+            assert time.monotonic() < until, "it is still open"
+            self.read()
+        codes = [int.from_bytes(one.payload[4:8]) for one in self.other if one.kind == frames.GOAWAY]
+        return codes[-1] if codes else None
+
+    def read(self) -> None:
+        """Take in what has come."""
+        try:
+            data = self.socket.recv(1 << 20)
+        except (ConnectionError, TimeoutError):
+            data = b""
+        if not data:
+            self.closed = True
+            return
+        data = self._rest + data
+        at = 0
+        while len(data) - at >= frames.HEAD_BYTES:
+            word, flags, stream = frames.HEAD.unpack_from(data, at)
+            stop = at + frames.HEAD_BYTES + (word >> 8)
+            if stop > len(data):
+                break
+            self._take(Frame(word & 0xFF, flags, stream, data[at + frames.HEAD_BYTES : stop]))
+            at = stop
+        self._rest = data[at:]
+
+    def _take(self, one: Frame) -> None:
+        if one.kind == frames.HEADERS:
+            answer = self.answers.setdefault(one.stream, Answer())
+            answer.fields |= {str(name): str(value) for name, value in self.decoder.decode(one.payload)}
+            answer.over |= one.ends
+        elif one.kind == frames.DATA:
+            answer = self.answers.setdefault(one.stream, Answer())
+            answer.data += one.payload
+            answer.over |= one.ends
+        elif one.kind == frames.RST_STREAM:
+            answer = self.answers.setdefault(one.stream, Answer())
+            answer.reset, answer.over = int.from_bytes(one.payload), True
+        else:
+            self.other.append(one)
+
+    def close(self) -> None:
+        self.socket.close()

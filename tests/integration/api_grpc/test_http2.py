@@ -1,0 +1,430 @@
+"""Our own HTTP/2: what the rules allow works in every form, and whoever breaks or bends them ends alone."""
+
+import asyncio
+import gzip
+import random
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import grpc
+import pytest
+
+from penstock.api.grpc.http2 import frames
+from penstock.api.grpc.http2.frames import Code, frame
+from penstock.api.grpc.services import GrpcOptions
+from penstock.proto import grpc_service_pb2 as pb
+from penstock.proto.grpc_service_pb2_grpc import GRPCInferenceServiceStub
+from tests.harness import wait_until
+from tests.integration.api_grpc import worker as workers
+from tests.integration.api_grpc.raw import HEALTH, INFER, Raw
+from tests.integration.api_grpc.requests import floats, pair, slow
+from tests.integration.api_grpc.worker import Worker
+
+PAIR = pair(1, 1, 1).SerializeToString()
+
+
+@pytest.fixture(scope="module")
+def own(models: Path) -> Iterator[Worker]:
+    """A worker on our own HTTP/2."""
+    with workers.running(models) as running:
+        yield running
+
+
+@pytest.fixture
+def raw(own: Worker) -> Iterator[Raw]:
+    with closing(Raw(own.address)) as opened:
+        yield opened
+
+
+def whole(number: int, block: bytes, body: bytes) -> bytes:
+    return frame(frames.HEADERS, frames.END_HEADERS, number, block) + frame(
+        frames.DATA, frames.END_STREAM, number, body
+    )
+
+
+BODY = b"\0" + len(PAIR).to_bytes(4) + PAIR
+
+
+# What the rules allow.
+
+
+def test_a_call_and_what_it_says(raw: Raw) -> None:
+    answer = raw.answer(raw.call(PAIR, x_request_id="mine"))
+    assert (answer.fields[":status"], answer.status, answer.reset) == ("200", 0, None)
+    assert answer.fields["content-type"] == "application/grpc"
+    assert answer.fields["x-request-id"] == "mine"
+    assert answer.fields["penstock-model-version"] == "2"
+    assert answer.fields["penstock-route"] == "stable"
+    assert floats(answer.message()) == [4, 4, 4]
+
+
+def test_a_call_in_many_small_pieces(raw: Raw) -> None:
+    block = raw.head()
+    parts = [frame(frames.HEADERS, 0, 1, block[:3])]
+    parts += [frame(frames.CONTINUATION, 0, 1, block[at : at + 9]) for at in range(3, len(block), 9)]
+    parts.append(frame(frames.CONTINUATION, frames.END_HEADERS, 1))
+    parts += [frame(frames.DATA, 0, 1, BODY[at : at + 7]) for at in range(0, len(BODY), 7)]
+    parts.append(frame(frames.DATA, frames.END_STREAM, 1))
+    stream = b"".join(parts)
+    for at in range(0, len(stream), 11):
+        raw.write(stream[at : at + 11])
+        time.sleep(0)
+    assert floats(raw.answer(1).message()) == [4, 4, 4]
+
+
+def test_padding_priority_and_trailers(raw: Raw) -> None:
+    block = bytes((3,)) + b"\0\0\0\0\x10" + raw.head() + b"\0\0\0"
+    raw.write(frame(frames.HEADERS, frames.END_HEADERS | frames.PADDED | frames.PRIORITISED, 1, block))
+    raw.write(frame(frames.PRIORITY, 0, 1, b"\0\0\0\0\x20"))
+    raw.write(frame(frames.DATA, frames.PADDED, 1, bytes((5,)) + BODY + b"\0" * 5))
+    raw.write(frame(frames.HEADERS, frames.END_HEADERS | frames.END_STREAM, 1, raw.encoder.encode([("a", "b")])))
+    assert floats(raw.answer(1).message()) == [4, 4, 4]
+
+
+def test_many_calls_at_once_and_blocks_that_repeat(raw: Raw) -> None:
+    numbers = [raw.call(PAIR, x_request_id="same") for _ in range(300)]
+    assert all(floats(raw.answer(one).message()) == [4, 4, 4] for one in numbers)
+    numbers = [raw.call(PAIR, x_request_id=f"r{index % 7}", grpc_timeout=f"{1000 + index}m") for index in range(60)]
+    for index, number in enumerate(numbers):
+        assert raw.answer(number).fields["x-request-id"] == f"r{index % 7}"
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
+def test_compressed_as_it_was_asked(raw: Raw, encoding: str) -> None:
+    small = gzip.compress(PAIR) if encoding == "gzip" else zlib.compress(PAIR)
+    head = raw.head(grpc_encoding=encoding, grpc_accept_encoding="identity,gzip,deflate")
+    raw.write(whole(1, head, b"\x01" + len(small).to_bytes(4) + small))
+    answer = raw.answer(1)
+    assert (answer.fields["grpc-encoding"], answer.data[0]) == (encoding, 1)
+    plain = gzip.decompress(answer.data[5:]) if encoding == "gzip" else zlib.decompress(answer.data[5:])
+    assert floats(pb.ModelInferResponse.FromString(plain)) == [4, 4, 4]
+
+
+@pytest.mark.parametrize(
+    ("head", "body", "status"),
+    [
+        ({"grpc_encoding": "br"}, BODY, grpc.StatusCode.UNIMPLEMENTED),
+        ({"grpc_encoding": "gzip"}, b"\x01\0\0\0\x03abc", grpc.StatusCode.INTERNAL),
+        ({}, b"\x01\0\0\0\x03abc", grpc.StatusCode.INTERNAL),
+        ({}, b"", grpc.StatusCode.INTERNAL),
+        ({}, BODY + BODY, grpc.StatusCode.INTERNAL),
+        ({}, BODY[:-1], grpc.StatusCode.INTERNAL),
+        ({"grpc_timeout": "1"}, BODY, grpc.StatusCode.INTERNAL),
+        ({"grpc_timeout": "123456789S"}, BODY, grpc.StatusCode.INTERNAL),
+        ({"grpc_timeout": "0n"}, BODY, grpc.StatusCode.DEADLINE_EXCEEDED),
+        ({"penstock_timeout_ms": "soon"}, BODY, grpc.StatusCode.INVALID_ARGUMENT),
+    ],
+)
+def test_calls_that_cannot_be(raw: Raw, head: dict[str, str], body: bytes, status: grpc.StatusCode) -> None:
+    raw.write(whole(1, raw.head(**head), body))
+    assert raw.answer(1).status == status.value[0]
+    raw.next = 3
+    assert raw.answer(raw.call(PAIR)).status == 0  # the connection lives on
+
+
+@pytest.mark.parametrize(
+    ("path", "method", "kind", "status", "code"),
+    [
+        ("/nothing", "POST", "application/grpc", "200", 12),
+        (INFER, "GET", "application/grpc", "405", None),
+        (INFER, "POST", "text/html", "415", None),
+        (HEALTH, "POST", "application/grpc+proto", "200", 0),
+    ],
+)
+def test_what_is_no_call(raw: Raw, path: str, method: str, kind: str, status: str, code: int | None) -> None:
+    fields = [(":method", method), (":scheme", "http"), (":path", path), ("content-type", kind)]
+    raw.write(whole(1, raw.encoder.encode(fields), b"\0\0\0\0\0"))
+    answer = raw.answer(1)
+    assert answer.fields[":status"] == status
+    assert answer.fields.get("grpc-status") == (None if code is None else str(code))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        [(":method", "POST"), (":path", INFER)],
+        [(":method", "POST"), (":scheme", "http"), (":path", INFER), ("Content-Type", "application/grpc")],
+        [(":method", "POST"), (":scheme", "http"), (":path", INFER), ("connection", "close")],
+        [("a", "b"), (":method", "POST"), (":scheme", "http"), (":path", INFER)],
+        [(":method", "POST"), (":method", "POST"), (":scheme", "http"), (":path", INFER)],
+        [(":method", "POST"), (":scheme", "http"), (":path", INFER), (":moon", "1")],
+    ],
+)
+def test_malformed_requests_end_their_own_call(raw: Raw, fields: list[tuple[str, str]]) -> None:
+    raw.write(whole(1, raw.encoder.encode(fields), BODY))
+    assert raw.answer(1).reset == Code.PROTOCOL_ERROR
+    raw.next = 3
+    assert raw.answer(raw.call(PAIR)).status == 0
+
+
+# Windows.
+
+
+def test_an_answer_waits_for_windows(own: Worker) -> None:
+    """A stream window of ten bytes, and no more than ten at a time."""
+    with closing(Raw(own.address, {frames.INITIAL_WINDOW_SIZE: 10})) as raw:
+        number = raw.call(PAIR)
+        raw.frames_until(frames.SETTINGS)
+        time.sleep(0.2)
+        raw.write(frame(frames.PING, 0, 0, b"12345678"))
+        raw.frames_until(frames.PING)
+        assert len(raw.answers[number].data) == 10
+        while not raw.answers[number].over:
+            raw.write(frames.window_update(number, 10))
+            raw.read()
+        assert floats(raw.answers[number].message()) == [4, 4, 4]
+
+
+def test_a_changed_first_window_holds_for_calls_under_way(own: Worker) -> None:
+    with closing(Raw(own.address, {frames.INITIAL_WINDOW_SIZE: 0})) as raw:
+        number = raw.call(PAIR)
+        raw.write(frame(frames.PING, 0, 0, b"12345678"))
+        raw.frames_until(frames.PING)
+        while number not in raw.answers:
+            raw.read()
+        assert raw.answers[number].data == b""
+        raw.write(frames.settings({frames.INITIAL_WINDOW_SIZE: 1000}))
+        assert floats(raw.answer(number).message()) == [4, 4, 4]
+
+
+def test_large_messages_both_ways(own: Worker) -> None:
+    options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+    numbers = [float(index % 251) for index in range(2_000_000)]
+    with grpc.insecure_channel(own.address, options=options) as channel:
+        request = pair(*numbers)
+        request.model_name, request.model_version = "identity_fp32", ""
+        request.inputs[0].name = "x"
+        request.inputs[0].shape[:] = [1000, 2000]
+        answer = GRPCInferenceServiceStub(channel).ModelInfer(request, timeout=20)
+        assert floats(answer) == numbers
+
+
+def test_a_message_over_the_limit(models: Path) -> None:
+    with workers.running(models, GrpcOptions(max_message_bytes=1000)) as small, closing(Raw(small.address)) as raw:
+        raw.write(frame(frames.HEADERS, frames.END_HEADERS, 1, raw.head()))
+        raw.write(frame(frames.DATA, 0, 1, b"\0\0\0\x10\0" + bytes(2000)))
+        answer = raw.answer(1)
+        assert answer.status == grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]
+        bomb = gzip.compress(bytes(100_000))
+        raw.write(whole(3, raw.head(grpc_encoding="gzip"), b"\x01" + len(bomb).to_bytes(4) + bomb))
+        assert raw.answer(3).status == grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]
+
+
+# A call's and a connection's end.
+
+
+def test_a_reset_gives_a_run_up(own: Worker) -> None:
+    before = own.outcomes("slow")
+    with closing(Raw(own.address)) as raw:
+        number = raw.call(slow().SerializeToString())
+        wait_until(lambda: own.totals("slow").inflight == 1, 10, "the run")
+        raw.write(frames.reset(number, Code.CANCEL))
+        own.awaits({"cancelled": 1}, "slow", since=before)
+        own.settles("slow", 2.0)
+        assert raw.answer(raw.call(PAIR)).status == 0
+
+
+def test_a_connection_that_breaks_gives_all_its_runs_up(own: Worker) -> None:
+    before = own.outcomes("slow")
+    with closing(Raw(own.address)) as raw:
+        for _ in range(5):
+            raw.call(slow().SerializeToString())
+        wait_until(lambda: own.totals("slow").inflight == 5, 10, "the runs")
+    own.awaits({"cancelled": 5}, "slow", since=before)
+    own.settles("slow", 2.0)
+
+
+def test_a_deadline_ends_a_run(own: Worker) -> None:
+    with closing(Raw(own.address)) as raw:
+        began = time.monotonic()
+        answer = raw.answer(raw.call(slow().SerializeToString(), grpc_timeout="50m"))
+        assert answer.status == grpc.StatusCode.DEADLINE_EXCEEDED.value[0]
+        assert time.monotonic() - began < 1.0
+        own.settles("slow", 2.0)
+
+
+def test_a_drain_loses_no_call(models: Path) -> None:
+    """Clients that call without pause while servers drain one after the other: each call is answered."""
+    with workers.running(models) as first:
+        port = int(first.address.rpartition(":")[2])
+        stop, problems, answered = threading.Event(), [], [0]
+
+        def call() -> None:
+            with grpc.insecure_channel(first.address, options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
+                stub = GRPCInferenceServiceStub(channel)
+                while not stop.is_set():
+                    try:
+                        assert floats(stub.ModelInfer(pair(1, 1, 1), timeout=10, wait_for_ready=True)) == [4, 4, 4]
+                        answered[0] += 1
+                    except grpc.RpcError as error:
+                        problems.append(str(error))
+
+        threads = [threading.Thread(target=call) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        server = first.server
+        for _ in range(5):
+            time.sleep(0.3)
+            twin = first.kind(first.plane, GrpcOptions())
+            first.run(twin.start("127.0.0.1", port))
+            first.run(server.stop(5))
+            server = twin
+        stop.set()
+        for thread in threads:
+            thread.join(20)
+        first.server = server
+        assert problems == []
+        assert answered[0] > 100
+
+
+def test_no_more_calls_after_the_last_goaway(models: Path) -> None:
+    with workers.running(models) as mortal, closing(Raw(mortal.address)) as raw:
+        assert raw.answer(raw.call(PAIR)).status == 0
+        waiting = raw.call(slow().SerializeToString())
+        wait_until(lambda: mortal.totals("slow").inflight == 1, 10, "the run")
+        mortal.call(mortal.server.drain)
+        assert int.from_bytes(raw.frames_until(frames.GOAWAY).payload[:4]) == frames.STREAM_MASK
+        late = raw.call(PAIR)  # it was on its way
+        assert raw.answer(late).status == 0
+        ping = raw.frames_until(frames.PING)
+        raw.write(frame(frames.PING, frames.ACK, 0, ping.payload))
+        assert int.from_bytes(raw.frames_until(frames.GOAWAY).payload[:4]) == late
+        assert raw.answer(raw.call(PAIR)).reset == Code.REFUSED_STREAM
+        assert raw.answer(waiting).status == 0
+        assert raw.until_closed() is None
+
+
+# Rules broken: the connection ends with the right code.
+
+
+@pytest.mark.parametrize(
+    ("build", "code"),
+    [
+        (lambda raw: frame(frames.DATA, 0, 1, b"x"), Code.PROTOCOL_ERROR),
+        (lambda raw: frame(frames.HEADERS, frames.END_HEADERS, 2, raw.head()), Code.PROTOCOL_ERROR),
+        (lambda raw: frame(frames.HEADERS, frames.END_HEADERS, 1, b"\xff\xff\xff"), Code.COMPRESSION_ERROR),
+        (lambda raw: frame(frames.HEADERS, frames.END_HEADERS, 1, b"\xbf\x00"), Code.COMPRESSION_ERROR),
+        (lambda raw: frame(frames.HEADERS, 0, 1, raw.head()) + frame(frames.PING, 0, 0, bytes(8)), Code.PROTOCOL_ERROR),
+        (lambda raw: frame(frames.CONTINUATION, frames.END_HEADERS, 1, b""), Code.PROTOCOL_ERROR),
+        (
+            lambda raw: frame(frames.HEADERS, frames.END_HEADERS | frames.PADDED, 1, b"\xff" + raw.head()),
+            Code.PROTOCOL_ERROR,
+        ),
+        (lambda raw: frame(frames.SETTINGS, 0, 0, b"12345"), Code.FRAME_SIZE_ERROR),
+        (lambda raw: frame(frames.SETTINGS, 0, 1), Code.PROTOCOL_ERROR),
+        (lambda raw: frames.settings({frames.INITIAL_WINDOW_SIZE: 1 << 31}), Code.FLOW_CONTROL_ERROR),
+        (lambda raw: frames.settings({frames.MAX_FRAME_SIZE: 5}), Code.PROTOCOL_ERROR),
+        (lambda raw: frames.settings({frames.ENABLE_PUSH: 2}), Code.PROTOCOL_ERROR),
+        (lambda raw: frame(frames.PING, 0, 0, b"123"), Code.FRAME_SIZE_ERROR),
+        (lambda raw: frame(frames.PING, 0, 1, bytes(8)), Code.PROTOCOL_ERROR),
+        (lambda raw: frames.window_update(0, 0), Code.PROTOCOL_ERROR),
+        (lambda raw: frames.window_update(0, 0x7FFFFFFF), Code.FLOW_CONTROL_ERROR),
+        (lambda raw: frames.window_update(9, 1), Code.PROTOCOL_ERROR),
+        (lambda raw: frames.reset(9, Code.CANCEL), Code.PROTOCOL_ERROR),
+        (lambda raw: frame(frames.RST_STREAM, 0, 1, b"1"), Code.FRAME_SIZE_ERROR),
+        (lambda raw: frame(frames.PRIORITY, 0, 1, b"1"), Code.FRAME_SIZE_ERROR),
+        (lambda raw: frame(frames.PUSH_PROMISE, 0, 1, b"1234"), Code.PROTOCOL_ERROR),
+        (lambda raw: frames.HEAD.pack((1 << 21) << 8 | frames.DATA, 0, 1), Code.FRAME_SIZE_ERROR),
+        (lambda raw: frame(frames.HEADERS, frames.END_HEADERS, 1, raw.head(big="x" * 40_000)), Code.ENHANCE_YOUR_CALM),
+        (
+            lambda raw: (
+                frame(frames.HEADERS, frames.END_HEADERS, 1, raw.head(path=HEALTH))
+                + b"".join(frame(frames.DATA, 0, 1, bytes(1 << 20)) for _ in range(3))
+            ),
+            Code.FLOW_CONTROL_ERROR,
+        ),
+    ],
+)
+def test_rules_broken(raw: Raw, own: Worker, build: Callable[[Raw], bytes], code: Code) -> None:
+    raw.write(build(raw))
+    assert raw.until_closed() == code
+    with closing(Raw(own.address)) as other:
+        assert other.answer(other.call(PAIR)).status == 0
+
+
+def test_what_is_no_http2(own: Worker) -> None:
+    with closing(Raw(own.address, greet=False)) as raw:
+        raw.write(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert raw.until_closed() == Code.PROTOCOL_ERROR
+
+
+# Rules bent: floods end whoever makes them, and nobody else.
+
+
+def rapid_resets(raw: Raw) -> bytes:
+    number, raw.next = raw.next, raw.next + 2
+    return frame(frames.HEADERS, frames.END_HEADERS, number, raw.head()) + frames.reset(number, Code.CANCEL)
+
+
+def continuations(raw: Raw) -> bytes:
+    first = b"" if raw.next > 1 else frame(frames.HEADERS, 0, 1, b"")
+    raw.next = 3
+    return first + frame(frames.CONTINUATION, 0, 1, b"") * 10
+
+
+def empties(raw: Raw) -> bytes:
+    first = b"" if raw.next > 1 else frame(frames.HEADERS, frames.END_HEADERS, 1, raw.head())
+    raw.next = 3
+    return first + frame(frames.DATA, 0, 1, b"") * 10
+
+
+@pytest.mark.parametrize(
+    "flood",
+    [
+        rapid_resets,
+        continuations,
+        empties,
+        lambda raw: frame(frames.PING, 0, 0, b"12345678") * 10,
+        lambda raw: frames.settings({frames.INITIAL_WINDOW_SIZE: 1000}) * 10,
+        lambda raw: frame(99, 0, 0, b"unknown") * 10,
+        lambda raw: frames.window_update(0, 1) * 100,
+        lambda raw: frame(frames.PRIORITY, 0, 1, b"\0\0\0\0\x20") * 10,
+    ],
+    ids=["resets", "continuations", "empty", "pings", "settings", "unknown", "windows", "priorities"],
+)
+def test_floods_end_whoever_makes_them(own: Worker, flood: Callable[[Raw], bytes]) -> None:
+    with closing(Raw(own.address)) as bad, closing(Raw(own.address)) as good:
+        for _ in range(3000):
+            if bad.closed:
+                break
+            bad.write(flood(bad))
+            if len(bad.other) > 1000:
+                bad.other.clear()
+        assert bad.until_closed() in (Code.ENHANCE_YOUR_CALM, None)  # its last words may be lost to a full socket
+        assert floats(good.answer(good.call(PAIR)).message()) == [4, 4, 4]
+
+
+def test_more_calls_than_agreed_are_refused_and_may_come_again(models: Path) -> None:
+    with workers.running(models, GrpcOptions(max_concurrent_streams=3)) as few, closing(Raw(few.address)) as raw:
+        numbers = [raw.call(slow().SerializeToString()) for _ in range(5)]
+        assert [raw.answer(one).reset for one in numbers[3:]] == [Code.REFUSED_STREAM] * 2
+        for one in numbers[:3]:
+            raw.write(frames.reset(one, Code.CANCEL))
+        wait_until(lambda: few.totals("slow").inflight == 0, 10, "room")
+        assert raw.answer(raw.call(PAIR)).status == 0
+
+
+def test_noise_ends_its_connection_and_nothing_else(own: Worker) -> None:
+    draw = random.Random(20_261_121)
+    for _ in range(300):
+        with closing(Raw(own.address)) as raw:
+            data = bytearray(whole(1, raw.head(), BODY))
+            for _ in range(draw.randrange(1, 6)):
+                data[draw.randrange(len(data))] = draw.randrange(256)
+            raw.write(bytes(data) + draw.randbytes(draw.randrange(64)))
+    with closing(Raw(own.address)) as raw:
+        assert floats(raw.answer(raw.call(PAIR)).message()) == [4, 4, 4]
+
+
+def test_grpc_aio_and_many_streams(own: Worker) -> None:
+    async def calls() -> int:
+        async with grpc.aio.insecure_channel(own.address) as channel:
+            stub = GRPCInferenceServiceStub(channel)
+            answers = await asyncio.gather(*[stub.ModelInfer(pair(1, 1, index), timeout=20) for index in range(500)])
+            return sum(floats(answer)[2] == 2 * index + 2 for index, answer in enumerate(answers))
+
+    assert asyncio.run(calls()) == 500
