@@ -45,6 +45,7 @@ def contenders(model: BenchModel) -> list[Contender]:
         _against("penstock binary", "penstock", BINARY, "binary"),
         _against("tick binary", "tick binary", BINARY, "binary"),
         _against("penstock grpc", "penstock", GRPC, "binary"),
+        _against("grpcio grpc", "grpcio", GRPC, "binary"),
     ]
 
 
@@ -70,12 +71,17 @@ def _penstock(model: BenchModel, cores: int) -> list[str]:
     return penstock(model.folder, "--workers", "1")
 
 
+def _grpcio(model: BenchModel, cores: int) -> list[str]:
+    return penstock(model.folder, "--workers", "1", "--grpc-server", "grpcio")
+
+
 _COMMANDS: dict[str, Command] = {
     "inline json": _ceiling("json"),
     "tick json": _ceiling("json", "--tick"),
     "inline binary": _ceiling("binary"),
     "tick binary": _ceiling("binary", "--tick"),
     "penstock": _penstock,
+    "grpcio": _grpcio,
     "fastapi": _fastapi,
 }
 

@@ -3,9 +3,12 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
+
+from penstock.core.batching import Cost, fitted
 from penstock.core.errors import Cancelled, Fault
 from penstock.core.options import ModelOptions, WarmupSample
-from penstock.core.placement import WIDE_BUDGET_NS
+from penstock.core.placement import INLINE_BUDGET_NS, WIDE_BUDGET_NS
 from penstock.core.signature import Bound, Feeds, Signature, TensorSpec
 from penstock.core.tensors import Array
 from penstock.engine import warmup
@@ -22,6 +25,12 @@ from penstock.engine.session import (
     trim_memory,
 )
 
+JOINT_ROWS = 8
+"""Rows that are answered together and apart, to see whether they may be joined."""
+
+JOINT_RELATIVE, JOINT_ABSOLUTE = 1e-3, 1e-5
+"""Matrix products of several rows add up in another order than those of one."""
+
 __all__ = ["Interrupt", "LoadFailed", "Model", "load"]
 
 
@@ -30,13 +39,15 @@ class Model:
 
     ``run_ns`` is the measured time of one run (nanoseconds, ``None`` where the model could not be run with
     made-up inputs, or where a loop in the graph makes its time a matter of the data) over
-    ``measured_elements`` input elements.
+    ``measured_elements`` input elements. ``joint`` is what a run of several rows takes, ``None`` where rows of
+    different callers must not share one: the answer to a row depends on the others, or nobody could tell.
     """
 
     def __init__(self, run: Run, signature: Signature) -> None:
         self.signature = signature
         self.run_ns: int | None = None
         self.measured_elements = 1
+        self.joint: Cost | None = None
         self._run = run
         self._reshaped = {spec.name: spec for spec in signature.outputs if spec.graph_shape is not None}
 
@@ -117,6 +128,8 @@ def _load(path: Path, options: ModelOptions, intra_op_threads: int) -> Model:
     except Fault:
         return model  # fails now and then: served all the same, but never on the event loop
     model.measured_elements = max(bound.elements, 1)
+    if signature.batching and signature.max_batch_size != 1 and model.run_ns <= INLINE_BUDGET_NS:
+        model.joint = _joint_cost(run, names, signature)
     return model
 
 
@@ -159,6 +172,30 @@ def _follows_rows(run: Run, names: list[str], bound: Bound, results: list[Array]
     return all(array.shape[:1] == (rows,) for array in results) and all(
         array.shape[:1] == (2 * rows,) for array in twice
     )
+
+
+def _joint_cost(run: Run, names: list[str], signature: Signature) -> Cost | None:
+    """What runs of several rows take, None unless each of random rows is answered as it is alone."""
+    rows = min(JOINT_ROWS, signature.max_batch_size or JOINT_ROWS)
+    try:
+        feeds = signature.bind(warmup.random_tensors(signature, rows)).feeds
+        alone = [{name: array[row : row + 1] for name, array in feeds.items()} for row in range(rows)]
+        together, apart = _attempt(run, names, feeds), [_attempt(run, names, one) for one in alone]
+        for index, whole in enumerate(together):
+            if not _same(whole, np.concatenate([one[index] for one in apart])):
+                return None
+        one_ns = warmup.median_run_ns(lambda: _attempt(run, names, alone[0]))
+        return fitted(rows, one_ns, warmup.median_run_ns(lambda: _attempt(run, names, feeds)))
+    except (Fault, MemoryError, ValueError):
+        return None  # rows that cannot be made up cannot be compared
+
+
+def _same(whole: Array, parts: Array) -> bool:
+    if whole.shape != parts.shape:
+        return False
+    if whole.dtype.kind in "fc":
+        return np.allclose(whole, parts, rtol=JOINT_RELATIVE, atol=JOINT_ABSOLUTE, equal_nan=True)
+    return bool((whole == parts).all())
 
 
 def _attempt(run: Run, names: list[str], feeds: Feeds) -> list[Array]:

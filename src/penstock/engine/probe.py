@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from penstock.core.errors import Fault
-from penstock.core.options import WarmupInput, WarmupSample
+from penstock.core.options import WarmupSample
 from penstock.core.signature import Bound, Signature
 from penstock.core.tensors import Array, Tensor
 from penstock.engine import warmup
@@ -76,19 +76,9 @@ def made_up(signature: Signature, samples: Sequence[WarmupSample]) -> Iterator[t
     yield "zeros", warmup.default_tensors(signature)
     rows = (1, ROWS) if signature.batching and signature.max_batch_size != 1 else (1,)
     for count in rows:
-        yield f"random numbers, rows: {count}", _random(signature, count)
+        yield f"random numbers, rows: {count}", warmup.random_tensors(signature, count)
     for number, sample in enumerate(islice(samples, MOST_SAMPLES)):
         yield f"sample {number}", warmup.sample_tensors(sample, signature)
-
-
-def _random(signature: Signature, rows: int) -> list[Tensor]:
-    lead = 1 if signature.batching else 0
-    inputs = []
-    for spec in signature.inputs:
-        if not spec.optional:
-            dims = tuple(1 if dim < 0 else dim for dim in spec.shape[lead:])
-            inputs.append(WarmupInput(spec.name, spec.datatype, (rows, *dims) if lead else dims, random=True))
-    return warmup.filled_tensors(inputs)
 
 
 def _answer(model: Model, bound: Bound) -> list[Document]:

@@ -40,6 +40,17 @@ def sample_tensors(sample: WarmupSample, signature: Signature) -> list[Tensor]:
     return [Tensor(entry.name, entry.datatype, _sample_array(entry, lead + entry.dims)) for entry in sample.inputs]
 
 
+def random_tensors(signature: Signature, rows: int) -> list[Tensor]:
+    """Made-up numbers for so many rows (one request without them, where the model does not batch); see ``_random``."""
+    lead = 1 if signature.batching else 0
+    inputs = []
+    for spec in signature.inputs:
+        if not spec.optional:
+            dims = tuple(1 if dim < 0 else dim for dim in spec.shape[lead:])
+            inputs.append(WarmupInput(spec.name, spec.datatype, (rows, *dims) if lead else dims, random=True))
+    return filled_tensors(inputs)
+
+
 def filled_tensors(inputs: Iterable[WarmupInput]) -> list[Tensor]:
     """Tensors of exactly the shapes that the inputs state.
 

@@ -29,6 +29,9 @@ LATENCY_WORDS = len(LATENCY_EDGES_NS) + 2  # buckets, the one above, the sum
 ROWS_WORDS = len(ROWS_EDGES) + 2
 BATCH_SIZES = 128  # batch sizes counted one by one for the protocol's batch statistics; 0 stands for all others
 
+NOT_COUNTED = -1
+"""Rows of a run that another request stands for."""
+
 SPLIT_SERIES = (Route.CANARY + 1) * len(PROTOCOL_NAMES)
 """Series below this are of requests that the split sent to a version by chance: what a rollout may compare."""
 
@@ -98,8 +101,9 @@ class BlockWriter:
         self._words = words
         self._array: Words = np.frombuffer(words, np.uint64)
 
-    def answered(self, series: int, rows: int, total: int, decode: int, queue: int, run: int, encode: int) -> None:
-        """Count one successful request, its durations in nanoseconds and its run on ``rows`` rows.
+    def answered(self, series: int, run_rows: int, total: int, decode: int, queue: int, run: int, encode: int) -> None:
+        """Count one successful request, its durations in nanoseconds, and the ``run_rows`` rows of the run that it
+        stands for (``NOT_COUNTED``: another request stands for it).
 
         ``series`` is ``route * len(PROTOCOL_NAMES) + protocol``; ``total`` runs from the first byte read to the
         answer's write.
@@ -121,16 +125,17 @@ class BlockWriter:
         words[_RUN + LATENCY_WORDS - 1] += run
         words[_ENCODE + bisect_left(LATENCY_EDGES_NS, encode)] += 1
         words[_ENCODE + LATENCY_WORDS - 1] += encode
-        words[_ROWS + bisect_left(ROWS_EDGES, rows)] += 1
-        words[_ROWS + ROWS_WORDS - 1] += rows
+        if run_rows != NOT_COUNTED:
+            words[_ROWS + bisect_left(ROWS_EDGES, run_rows)] += 1
+            words[_ROWS + ROWS_WORDS - 1] += run_rows
         words[_LAST_MS] = time_ns() // 1_000_000
-        if rows != 1:
-            self._batch(rows, decode, run, encode)
+        if run_rows != 1:
+            self._batch(run_rows, decode, run, encode)
 
     def _batch(self, rows: int, decode: int, run: int, encode: int) -> None:
         words = self._words
         base = _BATCH + (rows if 1 < rows <= BATCH_SIZES else 0) * 4
-        words[base] += 1
+        words[base] += rows != NOT_COUNTED
         words[base + 1] += decode
         words[base + 2] += run
         words[base + 3] += encode

@@ -36,7 +36,8 @@ class Call:
 
     ``outputs`` is filled on success, in the order of ``wishes`` (all outputs of the model when None);
     otherwise ``fault`` says what went wrong. ``prepared`` holds the feeds and output names of a run that waits;
-    ``followers`` are told once it is answered.
+    ``followers`` are told once it is answered. ``rows`` are its own, ``run_rows`` those of the run that it stands for
+    in the counts: of calls that were run together, the first has them all, and the others none.
     """
 
     __slots__ = (
@@ -51,6 +52,7 @@ class Call:
         "ran_ns",
         "route",
         "rows",
+        "run_rows",
         "series",
         "served",
         "started_ns",
@@ -82,7 +84,7 @@ class Call:
         self.decoded_ns = 0
         self.started_ns = 0
         self.ran_ns = 0
-        self.rows = 0
+        self.rows = self.run_rows = 0
         self.outputs: list[Tensor] = []
         self.prepared: tuple[Feeds, list[str]] = _UNPREPARED
         self.fault: Fault | None = None

@@ -149,7 +149,7 @@ class DataPlane:
             return
         began, decoded, started, ran = call.began_ns, call.decoded_ns, call.started_ns, call.ran_ns
         call.served.block.answered(
-            call.series, call.rows, now - began, decoded - began, started - decoded, ran - started, now - ran
+            call.series, call.run_rows, now - began, decoded - began, started - decoded, ran - started, now - ran
         )
         for follower in call.followers:
             follower.offer(call)

@@ -2,20 +2,23 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from time import monotonic_ns
 from typing import Any
 
+import numpy as np
+
+from penstock.core.batching import MOST_ROWS, plan
 from penstock.core.classification import top_classes
 from penstock.core.desired import WatchSpec
 from penstock.core.errors import Cancelled, DeadlineExceeded, Fault, Internal
 from penstock.core.options import ModelOptions
-from penstock.core.placement import LONG_NS, PENALTY_NS, runs_inline
+from penstock.core.placement import INLINE_BUDGET_NS, LONG_NS, PENALTY_NS, runs_inline
 from penstock.core.tensors import Array, Tensor
 from penstock.engine.model import Interrupt, Model
-from penstock.monitor.counters import BlockWriter
+from penstock.monitor.counters import NOT_COUNTED, BlockWriter
 from penstock.serving.calls import Call, Done, OutputWish
 from penstock.serving.lane import Lane
 from penstock.serving.shadow import Load, ShadowLane
@@ -64,31 +67,87 @@ class Served:
 
         Never raises: whatever goes wrong is the call's fault.
         """
+        if self.here(call):
+            self._run_alone(call)
+            return True
+        return call.fault is not None
+
+    def here(self, call: Call) -> bool:
+        """Make a call ready to run; whether its run belongs here and now. One that has a fault is over."""
         try:
             bound = self.signature.bind(call.tensors)
-            call.rows = bound.rows
+            call.rows = call.run_rows = bound.rows
             names = self._all_outputs if call.wishes is None else self._names(call.wishes)
             call.decoded_ns = call.started_ns = monotonic_ns()
             if call.started_ns >= call.deadline_ns:
                 raise DeadlineExceeded("the deadline passed before the run began")
             model = self._model
-            if call.started_ns < self._off_loop_until_ns or not runs_inline(
+            call.prepared = bound.feeds, names
+            return call.started_ns >= self._off_loop_until_ns and runs_inline(
                 model.run_ns, bound.elements, model.measured_elements
-            ):
-                call.prepared = bound.feeds, names
-                return False
-            arrays = model.run(bound.feeds, names)
-            call.ran_ns = monotonic_ns()
-            if call.ran_ns - call.started_ns > LONG_NS:
-                # its time lies in its data, which no warm-up foresees: threads take it for a while
-                self._off_loop_until_ns = call.ran_ns + PENALTY_NS
+            )
+        except Fault as fault:
+            call.fault = fault
+        except Exception as error:  # a bug must not take the connection down
+            log.exception("a request failed", exc_info=error)
+            call.fault = Internal("the request failed")
+        return False
+
+    def run_here(self, calls: Sequence[Call]) -> None:
+        """Run calls that belong here, together where rows of different callers may share a run."""
+        joint = self._model.joint
+        if joint is None or len(calls) == 1:
+            for call in calls:
+                self._run_alone(call)
+            return
+        most = min(joint.most_rows(INLINE_BUDGET_NS), self.signature.max_batch_size or MOST_ROWS)
+        for run in plan([_likeness(call) for call in calls], [call.rows for call in calls], most):
+            if len(run) == 1:
+                self._run_alone(calls[run[0]])
+            else:
+                self._run_together([calls[place] for place in run])
+
+    def _run_alone(self, call: Call) -> None:
+        try:
+            call.started_ns = monotonic_ns()
+            arrays = self._model.run(*call.prepared)
+            self._ran([call])
             call.outputs = self._tensors(call.wishes, arrays)
         except Fault as fault:
             call.fault = fault
         except Exception as error:  # a bug must not take the connection down
             log.exception("a request failed", exc_info=error)
             call.fault = Internal("the request failed")
-        return True
+
+    def _run_together(self, calls: Sequence[Call]) -> None:
+        """One run for several calls, each of which gets its rows; if it fails, they are run one by one."""
+        began = monotonic_ns()
+        first, names = calls[0].prepared
+        try:
+            feeds = {name: np.concatenate([call.prepared[0][name] for call in calls]) for name in first}
+            arrays = self._model.run(feeds, names)
+        except Fault:  # of one of them, and the others must not suffer for it
+            for call in calls:
+                self._run_alone(call)
+            return
+        for call in calls:
+            call.started_ns, call.run_rows = began, NOT_COUNTED
+        calls[0].run_rows = sum([call.rows for call in calls])
+        self._ran(calls)
+        start = 0
+        for call in calls:
+            stop = start + call.rows
+            call.outputs = self._tensors(call.wishes, [array[start:stop] for array in arrays])
+            start = stop
+
+    def _ran(self, calls: Sequence[Call]) -> None:
+        """Note when runs have ended; a long one's time lies in its data, which no warm-up foresees: threads take the
+        version's calls for a while."""
+        now = monotonic_ns()
+        for call in calls:
+            call.ran_ns = now
+        if now - calls[0].started_ns > LONG_NS:
+            self._off_loop_until_ns = now + PENALTY_NS
 
     def hand_over(self, call: Call, done: Done) -> Callable[[], None]:
         """Queue a call that ``attempt`` declined; ``done`` is told on the loop. The result gives the call up."""
@@ -157,6 +216,12 @@ class Served:
         except Fault as fault:
             call.fault = fault
         done(call)
+
+
+def _likeness(call: Call) -> Hashable:
+    """What calls must have in common to share a run: the outputs asked for, and the shape of a row of each input."""
+    feeds, names = call.prepared
+    return (tuple(names), *[(name, array.shape[1:]) for name, array in feeds.items()])
 
 
 def _nothing() -> None:
