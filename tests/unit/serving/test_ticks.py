@@ -1,0 +1,182 @@
+"""Calls that share runs, over real models: each gets exactly its rows, whatever the others are and become."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from time import monotonic_ns
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from onnx import helper
+
+from penstock.core.labels import Protocol, Route
+from penstock.core.options import ModelOptions
+from penstock.core.tensors import Tensor
+from penstock.engine import model as engine
+from penstock.monitor.counters import Slot, Totals
+from penstock.serving.calls import Call
+from penstock.serving.served import Identity, Served
+from penstock.serving.ticks import Ticks
+from tests import zoo
+
+EXAMPLES, LEAST_CALLS, MOST_CALLS = 1000, 20, 60
+"""Together at least twenty thousand calls."""
+
+
+def mixing(operator: str, **attributes: Any) -> onnx.ModelProto:
+    """A model whose answer to a row depends on the rows beside it, though its shapes do not say so."""
+    nodes = [helper.make_node(operator, ["x"], ["y"], **attributes)]
+    return zoo.model(nodes, [zoo.value("x", "FP32", ("n", 3))], [zoo.value("y", "FP32", ("n", 3))], [])
+
+
+MODELS: dict[str, Callable[[], onnx.ModelProto]] = {
+    "affine": partial(zoo.affine, 2.0, 1.0, ("n", 3)),
+    "wide": partial(zoo.affine, -1.0, 0.5, ("n", "m")),
+    "words": partial(zoo.identity, "BYTES"),
+    "gather": zoo.gather,
+    "softmax": partial(mixing, "Softmax", axis=0),
+}
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Served]:
+    folder, slot = tmp_path_factory.mktemp("models"), Slot.in_process()
+    found = {}
+    for index, (name, make) in enumerate(MODELS.items()):
+        path = Path(folder, f"{name}.onnx")
+        zoo.save(make(), path)
+        model = engine.load(path, ModelOptions(), 1)
+        found[name] = Served(Identity(name, "1"), model, ModelOptions(), {}, slot.block(index + 1))
+    return found
+
+
+@pytest.fixture(scope="module")
+def loop() -> Iterator[asyncio.AbstractEventLoop]:
+    made = asyncio.new_event_loop()
+    yield made
+    made.close()
+
+
+class Caller:
+    """A connection that asks for several things in one turn of the loop, and keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.told: dict[int, Call] = {}
+
+    def decoded(self, turn: tuple[int, Call, bool]) -> Call | None:
+        return None if turn[2] else turn[1]  # who has gone is not asked for
+
+    def hand_over(self, turn: tuple[int, Call, bool], call: Call) -> None:
+        assert not call.served.attempt(call), "a short run was sent away"
+
+    def answered(self, turn: tuple[int, Call, bool], call: Call) -> None:
+        assert turn[0] not in self.told
+        self.told[turn[0]] = call
+
+    def abort(self) -> None:
+        raise AssertionError
+
+
+def call_of(one: Served, tensors: list[Tensor], late: bool) -> Call:
+    now = monotonic_ns()
+    deadline = now - 1 if late else now + 10**10
+    return Call(one, Route.STABLE, Protocol.REST, "id", tensors, None, deadline, now)
+
+
+WISHES = st.lists(
+    st.tuples(
+        st.sampled_from(["affine", "wide", "words", "gather", "softmax"]),
+        st.integers(0, 5),  # rows
+        st.integers(1, 3),  # columns, where they are free
+        st.integers(0, 9),  # what is in it; of gather from 4 on a fault
+        st.sampled_from(["sound"] * 6 + ["late", "gone", "misfit"]),
+    ),
+    min_size=LEAST_CALLS,
+    max_size=MOST_CALLS,
+)
+
+
+def tensors_of(name: str, rows: int, columns: int, value: int) -> list[Tensor]:
+    if name == "words":
+        return [Tensor("x", "BYTES", np.full((rows, columns), f"w{value}", object))]
+    if name == "gather":
+        return [Tensor("index", "INT64", np.array([value], np.int64))]
+    width = columns if name == "wide" else 3
+    data = np.arange(rows * width, dtype=np.float32).reshape(rows, width) + np.float32(value) / 3
+    return [Tensor("x", "FP32", data)]
+
+
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(WISHES)
+def test_each_gets_exactly_its_rows(
+    served: dict[str, Served], loop: asyncio.AbstractEventLoop, wishes: list[tuple[str, int, int, int, str]]
+) -> None:
+    ticks, caller = Ticks(), Caller()
+    calls: list[Call] = []
+
+    async def ask() -> None:
+        for index, (name, rows, columns, value, fate) in enumerate(wishes):
+            tensors = tensors_of(name, rows, columns, value)
+            if fate == "misfit":
+                tensors = [Tensor("nobody", "FP32", np.zeros((1, 1), np.float32))]
+            calls.append(call_of(served[name], tensors, late=fate == "late"))
+            ticks.enqueue(caller, (index, calls[-1], fate == "gone"))
+        await asyncio.sleep(0)
+
+    loop.run_until_complete(ask())
+    for index, (name, _, _, value, fate) in enumerate(wishes):
+        if fate == "gone":
+            assert index not in caller.told
+            continue
+        call = caller.told[index]
+        alone = call_of(served[name], calls[index].tensors, late=fate == "late")
+        assert served[name].attempt(alone)
+        assert (call.fault is None) == (alone.fault is None) == (fate == "sound" and (name != "gather" or value < 4))
+        if call.fault is not None:
+            assert (call.fault.kind, str(call.fault)) == (alone.fault.kind, str(alone.fault))  # type: ignore[union-attr]
+            continue
+        assert [one.name for one in call.outputs] == [one.name for one in alone.outputs]
+        for mine, other in zip(call.outputs, alone.outputs, strict=True):
+            assert mine.data.shape == other.data.shape
+            assert (mine.data == other.data).all()  # bit for bit: these models add nothing up over columns
+            assert mine.data.dtype == other.data.dtype
+
+
+@pytest.mark.parametrize(
+    ("name", "joins"), [("affine", True), ("wide", True), ("words", True), ("softmax", False), ("gather", True)]
+)
+def test_whose_rows_may_share_a_run(served: dict[str, Served], name: str, joins: bool) -> None:
+    assert (served[name]._model.joint is not None) == joins
+
+
+@pytest.mark.parametrize(
+    "graph",
+    [
+        partial(mixing, "Softmax", axis=0),
+        partial(mixing, "LpNormalization", axis=0),
+        partial(mixing, "Hardmax", axis=0),
+    ],
+)
+def test_rows_that_depend_on_each_other_never_share_a_run(tmp_path: Path, graph: Any) -> None:
+    zoo.save(graph(), tmp_path / "model.onnx")
+    assert engine.load(tmp_path / "model.onnx", ModelOptions(), 1).joint is None
+
+
+def test_a_run_that_is_shared_is_counted_once(tmp_path: Path) -> None:
+    zoo.save(zoo.affine(2.0, 1.0, ("n", 3)), tmp_path / "model.onnx")
+    slot = Slot.in_process()
+    model = engine.load(tmp_path / "model.onnx", ModelOptions(), 1)
+    one = Served(Identity("m", "1"), model, ModelOptions(), {}, slot.block(1))
+    calls = [call_of(one, tensors_of("affine", rows, 3, 1), late=False) for rows in (2, 1, 3)]
+    assert all(one.here(call) for call in calls)
+    one.run_here(calls)
+    for call in calls:
+        one.block.answered(call.series, call.run_rows, 5, 1, 0, 2, 1)
+    totals = Totals.of([slot], 1)
+    assert (totals.inferences, totals.executions) == (6, 1)
+    assert [(size, count) for size, count, *_ in totals.batches()] == [(6, 1)]
