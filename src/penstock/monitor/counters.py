@@ -10,7 +10,7 @@ Runs on one row, the commonest, are not in the table of batch sizes: they are wh
 
 import struct
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from time import monotonic_ns, time_ns
 
@@ -108,29 +108,43 @@ class BlockWriter:
         ``series`` is ``route * len(PROTOCOL_NAMES) + protocol``; ``total`` runs from the first byte read to the
         answer's write.
         """
-        words = self._words
-        words[_REQUESTS + series * len(OUTCOMES)] += 1
+        rows = () if run_rows == NOT_COUNTED else (run_rows,)
+        self.answered_together(series, rows, ((total, decode, queue),), run, encode)
+
+    def answered_together(
+        self, series: int, run_rows: Sequence[int], durations: Sequence[tuple[int, int, int]], run: int, encode: int
+    ) -> None:
+        """Count requests of one series that were run and encoded together: the rows of each run that they stand for,
+        and of each ``total``, ``decode`` and ``queue``; see ``answered``."""
+        words, number = self._words, len(durations)
+        words[_REQUESTS + series * len(OUTCOMES)] += number
         base = _DURATION + series * LATENCY_WORDS
-        fine = bisect_left(FINE_EDGES_NS, total)
-        words[base + COARSE_OF_FINE[fine]] += 1
-        if series < SPLIT_SERIES:
-            words[_FINE + fine] += 1
-        words[base + LATENCY_WORDS - 1] += total
-        words[_DECODE + bisect_left(LATENCY_EDGES_NS, decode)] += 1
-        words[_DECODE + LATENCY_WORDS - 1] += decode
-        words[_QUEUE + bisect_left(LATENCY_EDGES_NS, queue)] += 1
-        if queue:
-            words[_QUEUE + LATENCY_WORDS - 1] += queue
-        words[_RUN + bisect_left(LATENCY_EDGES_NS, run)] += 1
-        words[_RUN + LATENCY_WORDS - 1] += run
-        words[_ENCODE + bisect_left(LATENCY_EDGES_NS, encode)] += 1
-        words[_ENCODE + LATENCY_WORDS - 1] += encode
-        if run_rows != NOT_COUNTED:
-            words[_ROWS + bisect_left(ROWS_EDGES, run_rows)] += 1
-            words[_ROWS + ROWS_WORDS - 1] += run_rows
+        all_total = all_decode = all_queue = 0
+        split = series < SPLIT_SERIES
+        for total, decode, queue in durations:
+            fine = bisect_left(FINE_EDGES_NS, total)
+            words[base + COARSE_OF_FINE[fine]] += 1
+            if split:
+                words[_FINE + fine] += 1
+            words[_DECODE + bisect_left(LATENCY_EDGES_NS, decode)] += 1
+            words[_QUEUE + bisect_left(LATENCY_EDGES_NS, queue)] += 1
+            all_total += total
+            all_decode += decode
+            all_queue += queue
+        words[base + LATENCY_WORDS - 1] += all_total
+        words[_DECODE + LATENCY_WORDS - 1] += all_decode
+        words[_QUEUE + LATENCY_WORDS - 1] += all_queue
+        words[_RUN + bisect_left(LATENCY_EDGES_NS, run)] += number
+        words[_RUN + LATENCY_WORDS - 1] += run * number
+        words[_ENCODE + bisect_left(LATENCY_EDGES_NS, encode)] += number
+        words[_ENCODE + LATENCY_WORDS - 1] += encode * number
+        for rows in run_rows:
+            words[_ROWS + bisect_left(ROWS_EDGES, rows)] += 1
+            words[_ROWS + ROWS_WORDS - 1] += rows
         words[_LAST_MS] = time_ns() // 1_000_000
-        if run_rows != 1:
-            self._batch(run_rows, decode, run, encode)
+        first = run_rows[0] if run_rows else NOT_COUNTED
+        if first != 1:
+            self._batch(first, all_decode, run * number, encode * number)
 
     def _batch(self, rows: int, decode: int, run: int, encode: int) -> None:
         words = self._words

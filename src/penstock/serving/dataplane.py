@@ -13,9 +13,10 @@ from penstock.core.labels import Protocol as Transport
 from penstock.core.signature import TensorSpec
 from penstock.core.versions import sort_key
 from penstock.monitor.answers import Told
-from penstock.monitor.counters import ReadTotals, Slot, Totals
+from penstock.monitor.counters import NOT_COUNTED, ReadTotals, Slot, Totals
 from penstock.serving.calls import Call, Done
 from penstock.serving.catalogue import Answer, Catalogue, Fields, ModelEntry, Target
+from penstock.serving.served import Served
 from penstock.serving.ticks import Ticks
 
 SERVER_NAME = "penstock"
@@ -96,7 +97,7 @@ class DataPlane:
         self.catalogue = Catalogue()
         self.default_timeout_ns = default_timeout_ns
         self.live = True
-        self.ticks = Ticks()
+        self.ticks = Ticks(self.finish_all)
         self.busy = 0.0
         self._complete = False
         self._draining = False
@@ -155,6 +156,28 @@ class DataPlane:
             follower.offer(call)
         if call.served.watch is not None:
             call.served.watch.offer(call)
+
+    def finish_all(self, calls: Sequence[Call]) -> None:
+        """Count calls that have their outputs or their faults, just before they are answered; those of one run
+        together."""
+        now = monotonic_ns()
+        runs: dict[tuple[Served, int, int], list[Call]] = {}
+        for call in calls:
+            if call.fault is not None:
+                outcome = OUTCOME_INDEX[call.fault.kind]
+                call.served.block.failed(call.series, outcome, now - call.began_ns)
+                continue
+            runs.setdefault((call.served, call.series, call.ran_ns), []).append(call)
+            for follower in call.followers:
+                follower.offer(call)
+            if call.served.watch is not None:
+                call.served.watch.offer(call)
+        for (served, series, ran), some in runs.items():
+            durations = [
+                (now - one.began_ns, one.decoded_ns - one.began_ns, one.started_ns - one.decoded_ns) for one in some
+            ]
+            rows = [one.run_rows for one in some if one.run_rows != NOT_COUNTED]
+            served.block.answered_together(series, rows, durations, ran - some[0].started_ns, now - ran)
 
     def refuse(self, answer: Answer | None, transport: Transport, outcome: str, began_ns: int) -> None:
         """Count a request that was refused before it became a call; ``answer`` is None if no version was found."""

@@ -7,6 +7,7 @@ nothing waits for that, and a single caller sees no difference.
 
 import asyncio
 import logging
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from penstock.serving.calls import Call
@@ -24,17 +25,22 @@ class Connection(Protocol):
     def hand_over(self, turn: Any, call: Call) -> None:
         """Have a call run on a thread."""
 
-    def answered(self, turn: Any, call: Call) -> None:
-        """The call has its outputs or its fault."""
+    def encoded(self, turn: Any, call: Call) -> Any:
+        """The answer to a call that has its outputs or its fault; one that cannot be written becomes a fault. Never
+        raises."""
+
+    def write(self, turn: Any, call: Call, answer: Any) -> None:
+        """Send an answer, now or when it is its turn; it is counted already."""
 
     def abort(self) -> None:
         """End at once: what was to be answered failed in a way nobody expected."""
 
 
 class Ticks:
-    """One worker's; lives on its event loop."""
+    """One worker's; lives on its event loop. ``count`` counts calls that are about to be answered."""
 
-    def __init__(self) -> None:
+    def __init__(self, count: Callable[[Sequence[Call]], None]) -> None:
+        self._count = count
         self._complete: list[tuple[Connection, Any]] = []
 
     def enqueue(self, connection: Connection, turn: Any) -> None:
@@ -59,9 +65,19 @@ class Ticks:
             over.append((connection, turn, call))
         for served, calls in runs.items():
             served.run_here(calls)
-        for connection, turn, call in over:
+        self._answer(over)
+
+    def answer(self, connection: Connection, turn: Any, call: Call) -> None:
+        """Answer a call that came back from a thread."""
+        self._answer([(connection, turn, call)])
+
+    def _answer(self, over: "Sequence[tuple[Connection, Any, Call]]") -> None:
+        """Encode, count and write: whoever has read an answer finds it counted."""
+        answers = [connection.encoded(turn, call) for connection, turn, call in over]
+        self._count([call for _, _, call in over])
+        for (connection, turn, call), answer in zip(over, answers, strict=True):
             try:
-                connection.answered(turn, call)
+                connection.write(turn, call, answer)
             except Exception as error:  # a bug in one connection must not leave the others without answers
                 log.exception("a connection failed and is ended", exc_info=error)
                 connection.abort()

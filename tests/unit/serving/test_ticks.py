@@ -1,7 +1,7 @@
 """Calls that share runs, over real models: each gets exactly its rows, whatever the others are and become."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from time import monotonic_ns
@@ -67,6 +67,7 @@ class Caller:
 
     def __init__(self) -> None:
         self.told: dict[int, Call] = {}
+        self.counted: set[Call] = set()
 
     def decoded(self, turn: tuple[int, Call, bool]) -> Call | None:
         return None if turn[2] else turn[1]  # who has gone is not asked for
@@ -74,9 +75,17 @@ class Caller:
     def hand_over(self, turn: tuple[int, Call, bool], call: Call) -> None:
         assert not call.served.attempt(call), "a short run was sent away"
 
-    def answered(self, turn: tuple[int, Call, bool], call: Call) -> None:
+    def encoded(self, turn: tuple[int, Call, bool], call: Call) -> int:
+        return turn[0]
+
+    def write(self, turn: tuple[int, Call, bool], call: Call, answer: int) -> None:
+        assert answer == turn[0]
         assert turn[0] not in self.told
+        assert call in self.counted
         self.told[turn[0]] = call
+
+    def count(self, calls: Sequence[Call]) -> None:
+        self.counted |= set(calls)
 
     def abort(self) -> None:
         raise AssertionError
@@ -116,7 +125,8 @@ def tensors_of(name: str, rows: int, columns: int, value: int) -> list[Tensor]:
 def test_each_gets_exactly_its_rows(
     served: dict[str, Served], loop: asyncio.AbstractEventLoop, wishes: list[tuple[str, int, int, int, str]]
 ) -> None:
-    ticks, caller = Ticks(), Caller()
+    caller = Caller()
+    ticks = Ticks(caller.count)
     calls: list[Call] = []
 
     async def ask() -> None:

@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from google.protobuf.message import DecodeError
 
 from penstock.api.grpc.contents import array_of
 from penstock.core.errors import InvalidInput, Unsupported
-from penstock.core.tensors import Tensor, from_raw, shape_text
+from penstock.core.tensors import NUMPY_TYPES, Tensor, from_raw, shape_text
 from penstock.proto import grpc_service_pb2 as pb
 from penstock.serving.calls import OutputWish
 
@@ -118,3 +119,85 @@ def _parameters(parameters: Parameters) -> tuple[int | None, bool]:
         raise InvalidInput("the parameter 'timeout' must be a whole number of microseconds")
     closing = CLOSING in parameters and value_of(parameters[CLOSING]) is True
     return timeout * 1000 or None, closing
+
+
+MOST_LAYOUTS = 256
+"""Layouts that are remembered; clients choose them, so their number is bounded."""
+
+_PLAIN = frozenset({"FP16", "FP32", "FP64", *(f"{sign}INT{bits}" for sign in ("", "U") for bits in (8, 16, 32, 64))})
+"""Datatypes whose raw bytes are good whatever they are."""
+
+_RAW_CONTENTS = b"\x3a"
+"""The tag of ``raw_input_contents``, the last field of a request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What requests have in common that differ in the values of their tensors only: everything up to the first value,
+    ``heads`` between the values by their places, and what all of it says."""
+
+    start: bytes
+    heads: tuple[tuple[int, int, bytes], ...]
+    inputs: tuple[tuple[str, str, np.dtype[Any], int, int, tuple[int, ...]], ...]
+    target: tuple[str, str]
+    wishes: list[OutputWish] | None
+    timeout_ns: int | None
+
+    def tensors(self, raw: bytes) -> list[Tensor]:
+        """The tensors of a request that is laid out so."""
+        return [
+            Tensor(name, datatype, np.frombuffer(raw, dtype, count, offset).reshape(shape))
+            for name, datatype, dtype, count, offset, shape in self.inputs
+        ]
+
+
+class Layouts:
+    """Remembers how requests without an id were laid out, so that the next of the kind need not be parsed."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, Layout] = {}
+
+    def find(self, raw: bytes) -> Layout | None:
+        """The layout of a request, None if it is another one than its likes before it."""
+        found = self._known.get(len(raw))
+        if found is None or not raw.startswith(found.start):
+            return None
+        for begin, end, head in found.heads:
+            if raw[begin:end] != head:
+                return None
+        return found
+
+    def learn(self, raw: bytes, request: pb.ModelInferRequest, message: InferMessage) -> None:
+        """Remember how a request was laid out, if its values come last and may be anything."""
+        if request.id or message.typed or message.closing or not request.raw_input_contents:
+            return
+        if not all(tensor.datatype in _PLAIN for tensor in message.tensors):
+            return
+        at, heads, inputs = len(raw), [], []
+        for tensor, content in reversed(list(zip(message.tensors, request.raw_input_contents, strict=True))):
+            head = _RAW_CONTENTS + varint(len(content))
+            at -= len(content)
+            dtype = NUMPY_TYPES[tensor.datatype]
+            inputs.append((tensor.name, tensor.datatype, dtype, tensor.data.size, at, tensor.data.shape))
+            heads.append((at - len(head), at, head))
+            at -= len(head)
+            if at < 0 or raw[at : at + len(head)] != head:
+                return  # written in another order
+        if len(self._known) >= MOST_LAYOUTS:
+            self._known.clear()
+        target = request.model_name, request.model_version
+        self._known[len(raw)] = Layout(
+            raw[:at], tuple(heads), tuple(reversed(inputs)), target, message.wishes, message.timeout_ns
+        )
+
+
+def varint(number: int) -> bytes:
+    """A length as protobuf writes it."""
+    if number < 128:
+        return bytes((number,))
+    parts = bytearray()
+    while number >= 128:
+        parts.append(number & 127 | 128)
+        number >>= 7
+    parts.append(number)
+    return bytes(parts)

@@ -1,6 +1,7 @@
 """Tensors to the answers of the V2 gRPC protocol, unary and streamed."""
 
 from penstock.api.grpc.contents import FIELDS, fill
+from penstock.api.grpc.decode import varint
 from penstock.api.grpc.errors import Metadata, sentence
 from penstock.core.errors import Fault
 from penstock.core.tensors import to_raw
@@ -59,18 +60,6 @@ class AnswerTemplate:
             self._outputs.clear()
         found = self._outputs[key] = response.SerializeToString()
         return found
-
-
-def varint(number: int) -> bytes:
-    """A length as protobuf writes it."""
-    if number < 128:
-        return bytes((number,))
-    parts = bytearray()
-    while number >= 128:
-        parts.append(number & 127 | 128)
-        number >>= 7
-    parts.append(number)
-    return bytes(parts)
 
 
 def stream_answers(response: pb.ModelInferResponse, facts: Metadata, closing: bool) -> list[bytes]:

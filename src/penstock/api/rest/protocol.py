@@ -75,7 +75,7 @@ class Turn:
         self.size = 0
         self.binary: list[bool] | bool = False
         self.give_up: Callable[[], None] | None = None
-        self.answer: tuple[bytes, Callable[[], None]] | None = None
+        self.answer: bytes | None = None
 
 
 class Ready:
@@ -254,7 +254,7 @@ class InferProtocol(HttpToolsProtocol):
 
     def hand_over(self, turn: Turn, call: Call) -> None:
         """Have a call run on a thread; it is answered when it comes back."""
-        turn.give_up = call.served.hand_over(call, partial(self.answered, turn))
+        turn.give_up = call.served.hand_over(call, partial(self.shared.plane.ticks.answer, self, turn))
 
     def _call(self, turn: Turn, found: Answer) -> Call:
         served, route, followers = found
@@ -275,22 +275,23 @@ class InferProtocol(HttpToolsProtocol):
             served, route, Transport.REST, call_id, body.tensors, body.wishes, deadline, turn.began_ns, followers
         )
 
-    def answered(self, turn: Turn, call: Call) -> None:
-        """The call has its outputs or its fault: turn it into bytes, count it, write them."""
+    def encoded(self, turn: Turn, call: Call) -> bytes:
+        """The answer to a call that has its outputs or its fault."""
         if call.fault is None:
             try:
-                answer = self._success(turn, call)
+                return self._success(turn, call)
             except Fault as fault:
                 call.fault = fault
             except Exception as error:  # a bug must not take the connection down
                 self.logger.exception("an answer could not be written", exc_info=error)
                 call.fault = Internal("the answer could not be written")
-            else:
-                self._settle(turn, answer, self.shared.plane.finish, call, "ok")
-                return
         ready = self.shared.ready_for(call.served)
         extra = b"%b%b\r\n" % (ready.heads[call.route], _header_safe(call.id))
-        self._settle(turn, self._failure(turn, call.fault, extra), self.shared.plane.finish, call, call.fault.kind)
+        return self._failure(turn, call.fault, extra)
+
+    def write(self, turn: Turn, _: Call, answer: bytes) -> None:
+        """Write an answer if it is its turn."""
+        self._settle(turn, answer)
 
     def _refused(self, turn: Turn, found: Answer | None, fault: Fault) -> None:
         """A request that never became a call."""
@@ -298,8 +299,8 @@ class InferProtocol(HttpToolsProtocol):
         if found is not None:
             asked_id = turn.fields.get(b"x-request-id", b"").decode("latin-1")
             extra = b"%b%b\r\n" % (self.shared.ready_for(found[0]).heads[found[1]], _header_safe(asked_id or new_id()))
-        refuse = self.shared.plane.refuse
-        self._settle(turn, self._failure(turn, fault, extra), refuse, found, Transport.REST, fault.kind, turn.began_ns)
+        self.shared.plane.refuse(found, Transport.REST, fault.kind, turn.began_ns)
+        self._settle(turn, self._failure(turn, fault, extra))
 
     def _success(self, turn: Turn, call: Call) -> bytes:
         shared, fields = self.shared, turn.fields
@@ -334,21 +335,17 @@ class InferProtocol(HttpToolsProtocol):
 
     # Answering in order.
 
-    def _settle(self, turn: Turn, answer: bytes, count: Callable[..., None], *counted: Any) -> None:
-        """The answer is there: write it if it is its turn.
-
-        ``count(*counted)`` comes just before the write: whoever has read an answer finds it counted.
-        """
+    def _settle(self, turn: Turn, answer: bytes) -> None:
+        """The answer is there, and counted: write it if it is its turn."""
         if self._lost:
-            count(*counted)
-        elif self._line[0] is turn and not self._asgi_busy():
+            return
+        if self._line[0] is turn and not self._asgi_busy():
             self._line.popleft()
-            count(*counted)
             self._write(turn, answer)
             if self._line or self.flow.read_paused:
                 self._advance()
         else:
-            turn.answer = (answer, partial(count, *counted))
+            turn.answer = answer
 
     def _stand_in_line(self, turn: Turn) -> None:
         self._line.append(turn)
@@ -363,9 +360,7 @@ class InferProtocol(HttpToolsProtocol):
                 if first.answer is None:
                     return
                 self._line.popleft()
-                answer, count = first.answer
-                count()
-                self._write(first, answer)
+                self._write(first, first.answer)
             elif isinstance(first, bytes):
                 self._line.popleft()
                 self._end(first)
@@ -477,9 +472,7 @@ class InferProtocol(HttpToolsProtocol):
                 cycle.message_event.set()
 
     def _abandon(self, turn: Turn) -> None:
-        if turn.answer is not None:
-            turn.answer[1]()
-        elif turn.give_up is not None:
+        if turn.answer is None and turn.give_up is not None:
             turn.give_up()
 
     def shutdown(self) -> None:

@@ -464,9 +464,13 @@ class Connection(asyncio.Protocol):
         """Have a call run on a thread."""
         turn.hand_over(call)
 
-    def answered(self, turn: Any, call: Call) -> None:
-        """The call has its outputs or its fault."""
-        turn.answered(call)
+    def encoded(self, turn: Any, call: Call) -> Any:
+        """The answer to a call that has its outputs or its fault."""
+        return turn.encoded(call)
+
+    def write(self, turn: Any, call: Call, answer: Any) -> None:
+        """Send it."""
+        turn.write(call, answer)
 
     # Writing.
 

@@ -9,8 +9,8 @@ from time import monotonic_ns
 from typing import TYPE_CHECKING
 from zlib import compress as deflated
 
-from penstock.api.grpc.attempt import REQUEST_ID, TIMEOUT, header_text, stated_timeout_ns
-from penstock.api.grpc.decode import infer_message, infer_request
+from penstock.api.grpc.attempt import EARLY_NS, REQUEST_ID, TIMEOUT, header_text, stated_timeout_ns
+from penstock.api.grpc.decode import Layouts, infer_message, infer_request
 from penstock.api.grpc.encode import AnswerTemplate
 from penstock.api.grpc.errors import GRPC_CODES, RETRYABLE, Metadata, retry_hints, sentence
 from penstock.api.grpc.http2 import heads
@@ -20,7 +20,8 @@ from penstock.core.deadlines import deadline_ns
 from penstock.core.errors import Fault, Internal
 from penstock.core.labels import ROUTE_NAMES
 from penstock.core.labels import Protocol as Transport
-from penstock.serving.calls import Call, new_id
+from penstock.core.tensors import Tensor
+from penstock.serving.calls import Call, OutputWish, new_id
 from penstock.serving.catalogue import Answer
 from penstock.serving.dataplane import DataPlane
 from penstock.serving.served import Served
@@ -49,6 +50,7 @@ class Shared:
     def __init__(self, plane: DataPlane, max_message_bytes: int) -> None:
         self.plane = plane
         self.most = max_message_bytes
+        self.layouts = Layouts()
         self._ready: dict[Served, Ready] = {}
 
     def open(self, connection: "Connection", number: int, head: Head, window: int) -> "Unary":
@@ -108,9 +110,8 @@ class Unary(Stream):
         if self._submitted is None:
             self._shared.plane.refuse(self._found, Transport.GRPC, "cancelled", self.began_ns)
             return
-        if self._give_up is not None:
-            self._give_up()
-        self._shared.plane.finish(self._submitted, "cancelled")
+        if self._give_up is not None and monotonic_ns() + EARLY_NS < self._submitted.deadline_ns:
+            self._give_up()  # it comes back as cancelled, and is counted so; else its own deadline ends it now
 
     # What becomes of it.
 
@@ -131,27 +132,28 @@ class Unary(Stream):
 
     def hand_over(self, call: Call) -> None:
         """Have it run on a thread."""
-        self._give_up = call.served.hand_over(call, self.answered)
+        ticks = self._shared.plane.ticks
+        self._give_up = call.served.hand_over(call, partial(ticks.answer, self.connection, self))
 
-    def answered(self, call: Call) -> None:
-        """It has its outputs or its fault."""
-        if self.over:
-            return
-        fault, message = call.fault, b""
-        ready = self._shared.ready(call.served)
-        if fault is None:
+    def encoded(self, call: Call) -> bytes:
+        """The message of the answer to a call that has its outputs, none where it has a fault."""
+        if call.fault is None:
             try:
-                message = self._framed(ready.template.answer(call, self._typed))
+                return self._framed(self._shared.ready(call.served).template.answer(call, self._typed))
             except Exception as error:  # a bug must not take the connection down
                 log.exception("an answer could not be written", exc_info=error)
-                fault = Internal("the answer could not be written")
-        if fault is not None:
-            self._shared.plane.finish(call, fault.kind)
-            self._fail(fault)
+                call.fault = Internal("the answer could not be written")
+        return b""
+
+    def write(self, call: Call, message: bytes) -> None:
+        """Send the answer; it is counted."""
+        if self.over:
             return
-        self._shared.plane.finish(call, "ok")
-        self.over = True  # it is counted, whatever becomes of its answer
-        block = ready.blocks[call.route] + _id_field(call.id)
+        if call.fault is not None:
+            self._fail(call.fault)
+            return
+        self.over = True  # whatever becomes of its answer
+        block = self._shared.ready(call.served).blocks[call.route] + _id_field(call.id)
         if message[0]:
             block += literal(b"grpc-encoding", self.head.encoding.encode())
         self.connection.reply(self, block, message, heads.OK)
@@ -166,28 +168,31 @@ class Unary(Stream):
         self.connection.buffered -= self.size
         self.size = 0
         self.chunks = []
+        layouts = self._shared.layouts
+        layout = layouts.find(raw)
+        if layout is not None:
+            self._call_id = self._call_id or new_id()
+            self._found = plane.choose(layout.target, head.fields)
+            return self._made(self._found, layout.tensors(raw), layout.wishes, layout.timeout_ns)
         request = infer_request(raw)
         self._call_id = request.id or self._call_id or new_id()
-        self._found = served, route, followers = plane.choose((request.model_name, request.model_version), head.fields)
+        self._found = plane.choose((request.model_name, request.model_version), head.fields)
         message = infer_message(request)
         self._typed = message.typed
-        if message.timeout_ns is None and head.timeout_ns is None and _TIMEOUT not in head.fields:
-            deadline = self.began_ns + plane.default_timeout_ns
+        layouts.learn(raw, request, message)
+        return self._made(self._found, message.tensors, message.wishes, message.timeout_ns)
+
+    def _made(
+        self, found: Answer, tensors: list[Tensor], wishes: list[OutputWish] | None, timeout_ns: int | None
+    ) -> Call:
+        head, default_ns = self.head, self._shared.plane.default_timeout_ns
+        if timeout_ns is None and head.timeout_ns is None and _TIMEOUT not in head.fields:
+            deadline = self.began_ns + default_ns
         else:
             by_field = stated_timeout_ns(head.fields[_TIMEOUT].decode("latin-1")) if _TIMEOUT in head.fields else None
-            timeouts = (message.timeout_ns, by_field, head.timeout_ns)
-            deadline = deadline_ns(self.began_ns, timeouts, plane.default_timeout_ns)
-        return Call(
-            served,
-            route,
-            Transport.GRPC,
-            self._call_id,
-            message.tensors,
-            message.wishes,
-            deadline,
-            self.began_ns,
-            followers,
-        )
+            deadline = deadline_ns(self.began_ns, (timeout_ns, by_field, head.timeout_ns), default_ns)
+        served, route, followers = found
+        return Call(served, route, Transport.GRPC, self._call_id, tensors, wishes, deadline, self.began_ns, followers)
 
     def _framed(self, message: bytes) -> bytes:
         """A message with its prefix, compressed as the request was if its caller takes that."""
