@@ -7,6 +7,7 @@ from queue import SimpleQueue
 from time import monotonic_ns
 
 from penstock.core.errors import Cancelled, DeadlineExceeded, Fault, Internal, Overloaded
+from penstock.core.queueing import comes_too_late, expected_wait_ns, smoothed
 from penstock.core.tensors import Array
 from penstock.engine.model import Interrupt, Model
 from penstock.serving.calls import Call
@@ -37,22 +38,28 @@ class Lane:
         self._bound = bound
         self._max_wait_ns = max_wait_ns
         self._queue: SimpleQueue[Entry | None] = SimpleQueue()
-        self._waiting = 0
+        self._waiting = self._dead = 0  # those that were given up are no longer waited for
+        self._run_ns = float(model.run_ns or 0)  # what a run is expected to take
         self._started = False
 
     def enter(self, call: Call) -> Entry:
         """Queue a run; its ``future`` gets the outputs or a fault, at the deadline at the latest.
 
         Raises:
-            Overloaded: the queue is full.
+            Overloaded: the queue is full, or longer than the call can wait.
         """
+        left_ns = max(0, call.deadline_ns - monotonic_ns())
         if self._waiting >= self._bound:
             raise Overloaded(f"the queue of this model is full ({self._bound} waiting); try again later")
+        before = self._waiting - self._dead
+        if comes_too_late(before, self._threads, self._run_ns, left_ns):
+            wait_s = expected_wait_ns(before, self._threads, self._run_ns) / 1e9
+            raise Overloaded(f"the queue of this model is {wait_s:.3g} s long, and the call has less time", wait_s)
         if not self._started:
             self._start()
         loop = asyncio.get_running_loop()
         entry = Entry(call, loop.create_future())
-        left_s = max(0, call.deadline_ns - monotonic_ns()) / 1e9
+        left_s = left_ns / 1e9
         expired = DeadlineExceeded("the deadline passed before an answer was ready")
         timers = [loop.call_later(left_s, self.abandon, entry, expired)]
         if self._max_wait_ns:
@@ -65,7 +72,9 @@ class Lane:
 
     def abandon(self, entry: Entry, fault: Fault) -> None:
         """Answer a caller now and stop its run, whether it waits or runs."""
-        entry.abandoned = True
+        if not entry.abandoned:
+            entry.abandoned = True
+            self._dead += 1
         entry.interrupt.stop()
         if not entry.future.done():
             entry.future.set_exception(fault)
@@ -112,6 +121,9 @@ class Lane:
 
     def _settle(self, entry: Entry, result: list[Array] | Fault) -> None:
         self._waiting -= 1
+        self._dead -= entry.abandoned
+        if not isinstance(result, Fault):
+            self._run_ns = smoothed(self._run_ns, entry.call.ran_ns - entry.call.started_ns)
         if entry.future.done():
             return
         if isinstance(result, Fault):

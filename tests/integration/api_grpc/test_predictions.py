@@ -233,3 +233,18 @@ def test_a_full_queue_is_refused_so_that_clients_retry(worker: Worker) -> None:
         assert told["penstock-model-version"] == "1"
         threading.Timer(0.5, lambda: worker.call(lambda: setattr(held, "_bound", lane_bound))).start()
         assert Stub(patient).ModelInfer(slow(), timeout=CALL_SECONDS).model_name == "slow"
+
+
+def test_who_would_wait_too_long_is_told_at_once(worker: Worker, stub: GRPCInferenceServiceStub) -> None:
+    before = [stub.ModelInfer.future(slow(), timeout=CALL_SECONDS) for _ in range(12)]
+    wait_until(lambda: worker.totals("slow").inflight == 12, CALL_SECONDS, "the queue")
+    began = time.monotonic()
+    with pytest.raises(grpc.RpcError) as refused:
+        stub.ModelInfer(slow(), timeout=0.4)
+    assert time.monotonic() - began < 0.2
+    assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert "s long, and the call has less time" in (refused.value.details() or "")
+    assert int(workers.facts(refused.value.trailing_metadata())["grpc-retry-pushback-ms"]) >= 1
+    for call in before:
+        call.cancel()
+    worker.settles("slow")

@@ -1,0 +1,95 @@
+"""Remembered layouts of requests: what is found by one is what parsing finds, and nothing else is ever found."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from penstock.api.grpc.decode import Layouts, infer_message, infer_request
+from penstock.core.errors import Fault
+from penstock.proto import grpc_service_pb2 as pb
+
+TYPES = {"FP32": "<f4", "FP64": "<f8", "INT64": "<i8", "UINT8": "u1", "FP16": "<f2"}
+
+
+@st.composite
+def requests(draw: st.DrawFn) -> pb.ModelInferRequest:
+    found = pb.ModelInferRequest(model_name=draw(st.text(max_size=5)), model_version=draw(st.sampled_from(["", "1"])))
+    for index in range(draw(st.integers(1, 3))):
+        datatype = draw(st.sampled_from(list(TYPES)))
+        shape = draw(st.lists(st.integers(0, 60), max_size=3))
+        found.inputs.add(name=f"x{index}", datatype=datatype, shape=shape)
+        size = int(np.prod(shape, dtype=int)) * np.dtype(TYPES[datatype]).itemsize
+        found.raw_input_contents.append(bytes(size))
+    if draw(st.booleans()):
+        found.outputs.add(name="y")
+    if draw(st.booleans()):
+        found.parameters["timeout"].int64_param = 5000
+    return found
+
+
+def learnt(request: pb.ModelInferRequest) -> Layouts:
+    layouts, raw = Layouts(), request.SerializeToString()
+    layouts.learn(raw, request, infer_message(infer_request(raw)))
+    return layouts
+
+
+def told(layouts: Layouts, raw: bytes) -> Any:
+    found = layouts.find(raw)
+    if found is None:
+        return None
+    tensors = [(one.name, one.datatype, one.data.shape, one.data.tobytes()) for one in found.tensors(raw)]
+    return found.target, tensors, found.wishes, found.timeout_ns
+
+
+def parsed(raw: bytes) -> Any:
+    request = infer_request(raw)
+    message = infer_message(request)
+    tensors = [(one.name, one.datatype, one.data.shape, one.data.tobytes()) for one in message.tensors]
+    return (request.model_name, request.model_version), tensors, message.wishes, message.timeout_ns
+
+
+@settings(deadline=None)
+@given(requests(), st.randoms(use_true_random=False))
+def test_the_next_of_the_kind_is_found_as_it_is(request: pb.ModelInferRequest, draw: Any) -> None:
+    layouts = learnt(request)
+    for index, content in enumerate(request.raw_input_contents):
+        request.raw_input_contents[index] = draw.randbytes(len(content))
+    raw = request.SerializeToString()
+    assert told(layouts, raw) == parsed(raw)
+
+
+@settings(deadline=None, max_examples=300)
+@given(requests(), st.data())
+def test_any_other_is_parsed_or_says_the_same(request: pb.ModelInferRequest, data: st.DataObject) -> None:
+    layouts, raw = learnt(request), bytearray(request.SerializeToString())
+    for _ in range(data.draw(st.integers(1, 3))):
+        if raw:
+            raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
+    found = told(layouts, bytes(raw))
+    if found is not None:
+        try:
+            assert found == parsed(bytes(raw))
+        except Fault:
+            pytest.fail("what cannot be parsed was found")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"id": "mine"},
+        {"parameters": True},
+        {"datatype": "BOOL"},
+        {"datatype": "BYTES"},
+    ],
+)
+def test_what_is_not_remembered(change: dict[str, Any]) -> None:
+    datatype = change.get("datatype", "FP32")
+    request = pb.ModelInferRequest(model_name="m", id=change.get("id", ""))
+    request.inputs.add(name="x", datatype=datatype, shape=[1])
+    request.raw_input_contents.append({"BOOL": b"\1", "BYTES": b"\1\0\0\0a"}.get(datatype, bytes(4)))
+    if "parameters" in change:
+        request.parameters["triton_enable_empty_final_response"].bool_param = True
+    assert told(learnt(request), request.SerializeToString()) is None
