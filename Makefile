@@ -28,8 +28,16 @@ install: $(USE) ## only the set-up: .venv with penstock in it
 demo: $(USE) ## train, serve and predict on real data (ARGS=--once ends by itself)
 	@$(BIN)/penstock demo $(ARGS)
 
+# Tests that bear company run in two processes; those that kill, wait or measure run alone. With ARGS all run in one.
+TOGETHER := tests/unit tests/conformance tests/clients tests/fuzz tests/integration/api_grpc
+
 test: $(DEV) ## the whole fast test suite
+ifeq ($(ARGS),)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(TOGETHER)
+	$(BIN)/python -m pytest $(addprefix --ignore=,$(TOGETHER))
+else
 	$(BIN)/python -m pytest $(ARGS)
+endif
 
 test-slow: $(DEV) ## also the tests that take minutes
 	$(BIN)/python -m pytest -m "slow or not slow" $(ARGS)

@@ -12,7 +12,7 @@ import pytest
 from penstock.proto import grpc_service_pb2 as messages
 from tests import harness, zoo
 from tests.conformance.wire import Ask, Grpc, GrpcRaw, Input, Refused, RestJson, Transport
-from tests.harness import Server
+from tests.harness import Server, wait_until
 
 ROWS = Input.of("x", "FP32", [[1, 2, 3]])
 
@@ -165,7 +165,9 @@ def test_unknown_models_cannot_be_changed(own: Server) -> None:
 
 
 def test_the_named_repository_is_the_same_one(own: Server) -> None:
-    assert own.rest("POST", "/v2/repository/mine/index", b"").json() == index(own)
+    wait_until(  # one worker may hear of an unload a moment after the other
+        lambda: own.rest("POST", "/v2/repository/mine/index", b"").json() == index(own), 5, "the same index"
+    )
     assert own.rest("POST", "/v2/repository/mine/models/pair/unload", b"").status == 200
     assert own.rest("POST", "/v2/repository/mine/models/pair/load", b"").status == 200
     assert version_of(own) == "2"

@@ -80,9 +80,12 @@ def test_who_is_turned_away_is_told_when_to_come_back(server: Server) -> None:
 
 
 def test_waiting_ends_with_the_deadline(transport: Transport) -> None:
-    asks = [Ask("slow", [ONE], parameters={"timeout": 400_000})] * 8
+    asks = [Ask("slow", [ONE], parameters={"timeout": 900_000})] * 16
     ended = outcomes(transport, asks)
-    assert {code for code, _ in ended} == {200, 504}
+    codes = {code for code, _ in ended}
+    assert 200 in codes
+    assert codes & {429, 504}  # told at once that it would be too late, or when it was
+    assert codes <= {200, 429, 504}
     assert max(seconds for _, seconds in ended) < 2
 
 

@@ -17,7 +17,7 @@ def test_round_trip(body: bytes, coding: bytes) -> None:
 
 
 def test_members_of_gzip_follow_each_other() -> None:
-    assert inflate(gzip.compress(b"ab") + gzip.compress(b"cd"), b"gzip", 4) == b"abcd"
+    assert inflate(gzip.compress(b"ab", mtime=0) + gzip.compress(b"cd", mtime=0), b"gzip", 4) == b"abcd"
 
 
 @pytest.mark.parametrize("coding", [b"", b"identity", b" Identity "])
@@ -32,7 +32,7 @@ def test_a_bomb_is_stopped_while_it_unfolds() -> None:
         inflate(gzip.compress(b"x" * 600) * 2, b"gzip", 1000)
 
 
-@pytest.mark.parametrize("body", [b"no gzip", gzip.compress(b"abc")[:-3], zlib.compress(b"abc")])
+@pytest.mark.parametrize("body", [b"no gzip", gzip.compress(b"abc", mtime=0)[:-3], zlib.compress(b"abc")])
 def test_broken_bodies(body: bytes) -> None:
     with pytest.raises(InvalidInput):
         inflate(body, b"gzip", 1000)

@@ -9,14 +9,14 @@ import msgspec
 import orjson
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from penstock.api.rest.compression import inflate
 from penstock.api.rest.errors import error_body, extra_headers
 from penstock.api.rest.openapi import DOCS_PAGE, document
-from penstock.core.errors import Fault, InvalidInput, TooLarge, Unsupported
+from penstock.core.errors import Cancelled, Fault, InvalidInput, TooLarge, Unsupported
 from penstock.core.labels import HTTP_STATUS
 from penstock.core.signature import TensorSpec
 from penstock.monitor.answers import Told
@@ -163,11 +163,14 @@ class Endpoints:
 
     async def _body(self, request: Request) -> bytes:
         parts, size = [], 0
-        async for part in request.stream():
-            size += len(part)
-            if size > self._limit:
-                raise TooLarge(f"the body is over the limit of {self._limit} bytes")
-            parts.append(part)
+        try:
+            async for part in request.stream():
+                size += len(part)
+                if size > self._limit:
+                    raise TooLarge(f"the body is over the limit of {self._limit} bytes")
+                parts.append(part)
+        except ClientDisconnect:
+            raise Cancelled("the caller went away") from None
         coding = request.headers.get("content-encoding", "").encode("latin-1")
         return inflate(b"".join(parts), coding, self._limit)
 
