@@ -144,7 +144,9 @@ class BlockWriter:
         words[_LAST_MS] = time_ns() // 1_000_000
         first = run_rows[0] if run_rows else NOT_COUNTED
         if first != 1:
-            self._batch(first, all_decode, run * number, encode * number)
+            self._batch(first, all_decode, run, encode)
+            words[_BATCH + 2] += run * (number - 1)  # times of requests, not of runs
+            words[_BATCH + 3] += encode * (number - 1)
 
     def _batch(self, rows: int, decode: int, run: int, encode: int) -> None:
         words = self._words

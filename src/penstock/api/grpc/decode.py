@@ -127,21 +127,31 @@ MOST_LAYOUTS = 256
 _PLAIN = frozenset({"FP16", "FP32", "FP64", *(f"{sign}INT{bits}" for sign in ("", "U") for bits in (8, 16, 32, 64))})
 """Datatypes whose raw bytes are good whatever they are."""
 
+_ID = b"\x1a"
+"""The tag of ``id``, the third field."""
+
 _RAW_CONTENTS = b"\x3a"
 """The tag of ``raw_input_contents``, the last field of a request."""
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """What requests have in common that differ in the values of their tensors only: everything up to the first value,
-    ``heads`` between the values by their places, and what all of it says."""
+    """What requests have in common that differ in their ids and the values of their tensors only: everything up to the
+    id, which ends at ``id_stop``, from there to the first value, ``heads`` between the values by their places, and what
+    all of it says."""
 
     start: bytes
+    id_stop: int
+    middle: bytes
     heads: tuple[tuple[int, int, bytes], ...]
     inputs: tuple[tuple[str, str, np.dtype[Any], int, int, tuple[int, ...]], ...]
     target: tuple[str, str]
     wishes: list[OutputWish] | None
     timeout_ns: int | None
+
+    def id(self, raw: bytes) -> str:
+        """The id of a request that is laid out so, "" without one."""
+        return raw[len(self.start) : self.id_stop].decode()
 
     def tensors(self, raw: bytes) -> list[Tensor]:
         """The tensors of a request that is laid out so."""
@@ -152,7 +162,7 @@ class Layout:
 
 
 class Layouts:
-    """Remembers how requests without an id were laid out, so that the next of the kind need not be parsed."""
+    """Remembers how requests were laid out, so that the next of the kind need not be parsed."""
 
     def __init__(self) -> None:
         self._known: dict[int, Layout] = {}
@@ -160,8 +170,10 @@ class Layouts:
     def find(self, raw: bytes) -> Layout | None:
         """The layout of a request, None if it is another one than its likes before it."""
         found = self._known.get(len(raw))
-        if found is None or not raw.startswith(found.start):
+        if found is None or not raw.startswith(found.start) or not raw.startswith(found.middle, found.id_stop):
             return None
+        if found.id_stop > len(found.start) and not raw[len(found.start) : found.id_stop].isascii():
+            return None  # it may be no text
         for begin, end, head in found.heads:
             if raw[begin:end] != head:
                 return None
@@ -169,7 +181,7 @@ class Layouts:
 
     def learn(self, raw: bytes, request: pb.ModelInferRequest, message: InferMessage) -> None:
         """Remember how a request was laid out, if its values come last and may be anything."""
-        if request.id or message.typed or message.closing or not request.raw_input_contents:
+        if message.typed or message.closing or not request.raw_input_contents:
             return
         if not all(tensor.datatype in _PLAIN for tensor in message.tensors):
             return
@@ -183,11 +195,25 @@ class Layouts:
             at -= len(head)
             if at < 0 or raw[at : at + len(head)] != head:
                 return  # written in another order
+        target = request.model_name, request.model_version
+        start = pb.ModelInferRequest(model_name=target[0], model_version=target[1]).SerializeToString()
+        call_id = request.id.encode()
+        if call_id:
+            start += _ID + varint(len(call_id))
+        id_stop = len(start) + len(call_id)
+        if raw[:id_stop] != start + call_id or id_stop > at:
+            return
         if len(self._known) >= MOST_LAYOUTS:
             self._known.clear()
-        target = request.model_name, request.model_version
         self._known[len(raw)] = Layout(
-            raw[:at], tuple(heads), tuple(reversed(inputs)), target, message.wishes, message.timeout_ns
+            start,
+            id_stop,
+            raw[id_stop:at],
+            tuple(heads),
+            tuple(reversed(inputs)),
+            target,
+            message.wishes,
+            message.timeout_ns,
         )
 
 

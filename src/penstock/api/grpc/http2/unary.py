@@ -171,7 +171,7 @@ class Unary(Stream):
         layouts = self._shared.layouts
         layout = layouts.find(raw)
         if layout is not None:
-            self._call_id = self._call_id or new_id()
+            self._call_id = layout.id(raw) or self._call_id or new_id()
             self._found = plane.choose(layout.target, head.fields)
             return self._made(self._found, layout.tensors(raw), layout.wishes, layout.timeout_ns)
         request = infer_request(raw)
