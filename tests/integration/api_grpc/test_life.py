@@ -31,7 +31,8 @@ def test_calls_under_way_outlive_a_drain(mortal: Worker) -> None:
         call = Stub(channel).ModelInfer.future(slow(), timeout=CALL_SECONDS)
         wait_until(lambda: mortal.totals("slow").inflight == 1, CALL_SECONDS, "the call is under way")
         mortal.call(mortal.server.drain)
-        with pytest.raises(grpc.RpcError), grpc.insecure_channel(mortal.address) as late:
+        own = [("grpc.use_local_subchannel_pool", 1)]  # else it may still share the first one's connection
+        with pytest.raises(grpc.RpcError), grpc.insecure_channel(mortal.address, options=own) as late:
             Stub(late).ModelInfer(pair(), timeout=CALL_SECONDS)
         assert call.result(timeout=CALL_SECONDS).model_name == "slow"
         began = time.monotonic()

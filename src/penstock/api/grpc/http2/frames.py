@@ -55,7 +55,7 @@ class Broken(Exception):
         self.code = code
 
 
-def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
+def frame(kind: int, flags: int, stream: int, payload: bytes | memoryview = b"") -> bytes:
     """One frame."""
     return HEAD.pack(len(payload) << 8 | kind, flags, stream) + payload
 
