@@ -100,6 +100,12 @@ def picture(model: str, versions: dict[str, Document]) -> Any:
         latency = one["latency"]
         parts.append(Text(f"{model}:{version}  {told}", style="bold"))
         parts.append(Text(f"p50 {latency['p50']:.3g} ms, p99 {latency['p99']:.3g} ms, {latency['count']} requests"))
+        for name, promise in one.get("slo", {}).items():
+            word = {None: "nothing seen yet", True: "kept", False: "not kept"}[promise["met"]]
+            shown = "" if promise["value"] is None else f"{promise['value']:.4g} of "
+            parts.append(
+                Text(f"{name} {shown}{promise['objective']:g}: {word}", style="red" * (promise["met"] is False))
+            )
         parts += _performance(one["performance"])
         if reference is None:
             continue

@@ -9,6 +9,7 @@ import json
 import logging
 import tempfile
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -24,6 +25,7 @@ from penstock.control.runtime import write_atomically
 from penstock.control.told import Told
 from penstock.core.desired import Desired, VersionSpec, VersionStatus, WatchSpec
 from penstock.core.errors import Fault, InvalidInput, NotFound, NotReady
+from penstock.core.objectives import kept
 from penstock.core.policies import MonitorPolicy, policy_in, policy_out
 from penstock.monitor.answers import ANSWERS
 from penstock.monitor.capture import CAPTURES
@@ -228,9 +230,13 @@ class Monitoring:
         shadow = totals.shadow()
         told = monitor.document() if monitor is not None else {"reference": None, "features": [], "outputs": []}
         estimated = None if monitor is None else estimate_out(monitor.estimated())
+        latency, outcomes = totals.quantiles_ms(), Counter[str]()
+        for _, _, outcome, count in totals.requests():
+            outcomes[outcome] += count
         return {
             **told,
-            "latency": totals.quantiles_ms(),
+            "latency": latency,
+            "slo": kept(self.policy_of(model).rules.get("slo", {}), latency["p99"], outcomes),
             "performance": {**self.labels.document((model, version)), "estimated": estimated},
             "capture": totals.capture(),
             "shadow": {

@@ -16,9 +16,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from penstock.control.candidates import RULES, Candidates, Record, Rollouts
+from penstock.control.candidates import RULES, Candidates, Fleet, Record, Rollouts
 from penstock.control.sinks import SinkFault, Surroundings, send
-from penstock.core.desired import Desired, ModelSpec, State, VersionStatus
+from penstock.core.desired import ModelSpec, State
 from penstock.core.errors import Conflict, Fault, InvalidInput, NotFound
 from penstock.core.policies import MonitorPolicy
 from penstock.core.triggers import (
@@ -59,17 +59,6 @@ MANUAL = "(by hand)"
 MOST_FEATURES = 5
 
 T = TypeVar("T")
-
-
-class Fleet(Protocol):
-    """What is asked of this gateway's workers."""
-
-    @property
-    def desired(self) -> Desired:
-        """What they are to serve."""
-
-    def statuses(self) -> list[VersionStatus]:
-        """Every version of every model."""
 
 
 class Monitor(Protocol):

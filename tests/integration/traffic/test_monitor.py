@@ -257,3 +257,18 @@ def test_the_monitor_tests_itself(tmp_path: Path) -> None:
     found = json.loads(done.stdout)
     assert [one["holds"] for one in found] == [True] * 6
     assert harness.run_command("monitor", room=tmp_path).returncode == 2
+
+
+def test_promises_are_held_against_what_was_counted(server: Server, tmp_path: Path) -> None:
+    send(server, GOOD, 40)
+    before = server.admin("GET", "/admin/v1/models/m/policy").json()
+    policy = {name: part for name, part in before.items() if name in ("monitor", "capture")}
+    slo = {"latency_p99_ms": 0.001, "error_ratio": 0.5}
+    assert server.admin("PUT", "/admin/v1/models/m/policy", {**policy, "slo": slo}).status == 200
+    told = show(server, GOOD)["slo"]
+    assert (told["latency_p99_ms"]["met"], told["error_ratio"]["met"]) == (False, True)
+    assert told["error_ratio"] == {"objective": 0.5, "value": 0.0, "met": True}
+    shown = harness.run_command("monitor", "m", "--url", server.ops, room=tmp_path)
+    assert "latency_p99_ms" in shown.stdout
+    assert "not kept" in shown.stdout
+    assert server.admin("PUT", "/admin/v1/models/m/policy", policy).status == 200

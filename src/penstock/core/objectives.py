@@ -1,0 +1,23 @@
+"""Whether a version keeps what its policy promises: latency and errors, from what was counted."""
+
+from collections.abc import Mapping
+from typing import Any
+
+OURS = frozenset({"internal", "damaged", "not_ready", "overloaded", "deadline"})
+"""Outcomes that are no caller's mistake."""
+
+
+def kept(promised: Mapping[str, float], p99_ms: float | None, outcomes: Mapping[str, int]) -> dict[str, Any]:
+    """Each promise (``latency_p99_ms``, ``error_ratio``) with what was seen (None without requests), and whether it is
+    kept; ``outcomes`` counts requests by how they ended, of which callers' mistakes are left out."""
+    failed = sum(outcomes.get(one, 0) for one in OURS)
+    answered = outcomes.get("ok", 0) + failed
+    seen = {
+        "latency_p99_ms": p99_ms if answered else None,
+        "error_ratio": round(failed / answered, 6) if answered else None,
+    }
+    told = {}
+    for name, objective in promised.items():
+        value = seen.get(name)
+        told[name] = {"objective": objective, "value": value, "met": None if value is None else value <= objective}
+    return told

@@ -1,0 +1,35 @@
+"""Promises of a policy against what was counted."""
+
+from typing import Any
+
+import pytest
+
+from penstock.core.errors import KINDS
+from penstock.core.objectives import OURS, kept
+
+PROMISED = {"latency_p99_ms": 20, "error_ratio": 0.01}
+
+
+@pytest.mark.parametrize(
+    ("p99", "outcomes", "met"),
+    [
+        (5.0, {"ok": 1000}, (True, True)),
+        (20.0, {"ok": 990, "internal": 10}, (True, True)),
+        (20.1, {"ok": 989, "internal": 6, "deadline": 5}, (False, False)),
+        (5.0, {"ok": 100, "invalid": 900}, (True, True)),  # callers' mistakes break no promise
+        (None, {}, (None, None)),
+        (5.0, {"invalid": 3}, (None, None)),
+    ],
+)
+def test_what_is_kept(p99: float | None, outcomes: dict[str, int], met: tuple[Any, Any]) -> None:
+    told = kept(PROMISED, p99, outcomes)
+    assert (told["latency_p99_ms"]["met"], told["error_ratio"]["met"]) == met
+    assert told["latency_p99_ms"]["objective"] == 20
+
+
+def test_nothing_promised_is_nothing_told() -> None:
+    assert kept({}, 5.0, {"ok": 1}) == {}
+
+
+def test_whose_fault_an_outcome_is() -> None:
+    assert {one.kind for one in KINDS} > OURS
