@@ -84,6 +84,7 @@ def test_any_other_is_parsed_or_says_the_same(request: pb.ModelInferRequest, dat
     [
         {"parameters": True},
         {"datatype": "BOOL"},
+        {"name": 5000},
         {"datatype": "BYTES"},
     ],
 )
@@ -92,6 +93,7 @@ def test_what_is_not_remembered(change: dict[str, Any]) -> None:
     request = pb.ModelInferRequest(model_name="m", id=change.get("id", ""))
     request.inputs.add(name="x", datatype=datatype, shape=[1])
     request.raw_input_contents.append({"BOOL": b"\1", "BYTES": b"\1\0\0\0a"}.get(datatype, bytes(4)))
+    request.model_name += "m" * change.get("name", 0)
     if "parameters" in change:
         request.parameters["triton_enable_empty_final_response"].bool_param = True
     assert told(learnt(request), request.SerializeToString()) is None

@@ -124,6 +124,9 @@ def _parameters(parameters: Parameters) -> tuple[int | None, bool]:
 MOST_LAYOUTS = 256
 """Layouts that are remembered; clients choose them, so their number is bounded."""
 
+LONGEST_LAYOUT = 4096
+"""Bytes before the first value of a request that is remembered."""
+
 _PLAIN = frozenset({"FP16", "FP32", "FP64", *(f"{sign}INT{bits}" for sign in ("", "U") for bits in (8, 16, 32, 64))})
 """Datatypes whose raw bytes are good whatever they are."""
 
@@ -201,7 +204,7 @@ class Layouts:
         if call_id:
             start += _ID + varint(len(call_id))
         id_stop = len(start) + len(call_id)
-        if raw[:id_stop] != start + call_id or id_stop > at:
+        if raw[:id_stop] != start + call_id or id_stop > at or at > LONGEST_LAYOUT:
             return
         if len(self._known) >= MOST_LAYOUTS:
             self._known.clear()

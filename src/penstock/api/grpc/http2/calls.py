@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 from grpc import aio
 
+from penstock.api.grpc.errors import STATUS
 from penstock.api.grpc.http2 import heads
 from penstock.api.grpc.http2.heads import Head
 from penstock.api.grpc.http2.stream import PREFIX, Stream, inflated, too_large, too_much
@@ -28,7 +29,6 @@ Pairs = Any
 
 _OK = grpc.StatusCode.OK
 _NOT_THERE = (grpc.StatusCode.UNIMPLEMENTED, "this server has no such method")
-_STATUS_OF = {"too_large": grpc.StatusCode.RESOURCE_EXHAUSTED, "overloaded": grpc.StatusCode.RESOURCE_EXHAUSTED}
 WAITING = 16
 """Messages of a call that are taken before anybody has asked for them."""
 
@@ -80,7 +80,7 @@ class GenericCall(Stream):
             if self.connection.buffered > 2 * (self._most + PREFIX):
                 raise too_much()
         except Fault as fault:
-            self._finish(_STATUS_OF.get(fault.kind, grpc.StatusCode.INTERNAL), str(fault))
+            self._finish(STATUS[fault.kind], str(fault))
             self._stop()
             return
         self._wake.set()
@@ -161,7 +161,7 @@ class GenericCall(Stream):
     async def _handled(self) -> None:
         handler = self._handler
         if self.head.fault is not None:
-            await self.abort(grpc.StatusCode.UNIMPLEMENTED, str(self.head.fault))
+            await self.abort(STATUS[self.head.fault.kind], str(self.head.fault))
         if handler is None:
             await self.abort(*_NOT_THERE)
             return

@@ -14,7 +14,7 @@ from hpack.table import HeaderTable
 from penstock.api.grpc.http2.frames import Broken, Code
 from penstock.core.errors import Fault, Internal, Unsupported
 
-MOST_BLOCKS = 256
+MOST_BLOCKS = 32
 """Blocks of one connection that are remembered."""
 
 LONGEST_BLOCK = 4096
