@@ -28,8 +28,8 @@ install: $(USE) ## only the set-up: .venv with penstock in it
 demo: $(USE) ## train, serve and predict on real data (ARGS=--once ends by itself)
 	@$(BIN)/penstock demo $(ARGS)
 
-# Tests that bear company run in two processes; those that kill, wait or measure run alone. With ARGS all run in one.
-TOGETHER := tests/unit tests/conformance tests/clients tests/fuzz tests/integration/api_grpc
+# Tests that bear company run in two processes; those that kill and race run alone. With ARGS all run in one.
+TOGETHER := tests/unit tests/conformance tests/clients tests/fuzz tests/loadtests $(addprefix tests/integration/,api_grpc registry traffic)
 
 test: $(DEV) ## the whole fast test suite
 ifeq ($(ARGS),)
