@@ -144,18 +144,10 @@ class DataPlane:
 
     def finish(self, call: Call, outcome: str) -> None:
         """Count a submitted call just before its answer is written (or when nobody is left to write it to)."""
-        now = monotonic_ns()
-        if outcome != OUTCOMES[OK]:
-            call.served.block.failed(call.series, OUTCOME_INDEX[outcome], now - call.began_ns)
-            return
-        began, decoded, started, ran = call.began_ns, call.decoded_ns, call.started_ns, call.ran_ns
-        call.served.block.answered(
-            call.series, call.run_rows, now - began, decoded - began, started - decoded, ran - started, now - ran
-        )
-        for follower in call.followers:
-            follower.offer(call)
-        if call.served.watch is not None:
-            call.served.watch.offer(call)
+        if outcome == OUTCOMES[OK]:
+            self.finish_all([call])
+        else:
+            call.served.block.failed(call.series, OUTCOME_INDEX[outcome], monotonic_ns() - call.began_ns)
 
     def finish_all(self, calls: Sequence[Call]) -> None:
         """Count calls that have their outputs or their faults, just before they are answered; those of one run

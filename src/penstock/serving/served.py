@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Hashable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from time import monotonic_ns
@@ -112,32 +113,45 @@ class Served:
             call.started_ns = monotonic_ns()
             arrays = self._model.run(*call.prepared)
             self._ran([call])
-            call.outputs = self._tensors(call.wishes, arrays)
         except Fault as fault:
             call.fault = fault
         except Exception as error:  # a bug must not take the connection down
             log.exception("a request failed", exc_info=error)
             call.fault = Internal("the request failed")
+        else:
+            self._grant(call, arrays)
+
+    def _grant(self, call: Call, arrays: list[Array]) -> None:
+        """Give a call the outputs it asked for; one that cannot be as it was asked for is the call's fault alone."""
+        try:
+            call.outputs = self._tensors(call.wishes, arrays)
+        except Fault as fault:
+            call.fault = fault
+        except Exception as error:  # a bug must not take the others of a run down
+            log.exception("a request failed", exc_info=error)
+            call.fault = Internal("the request failed")
 
     def _run_together(self, calls: Sequence[Call]) -> None:
-        """One run for several calls, each of which gets its rows; if it fails, they are run one by one."""
-        began = monotonic_ns()
+        """One run for several calls, each of which gets its rows; if it fails, or answers with other rows than it was
+        given, they are run one by one."""
+        began, rows = monotonic_ns(), sum([call.rows for call in calls])
         first, names = calls[0].prepared
-        try:
+        arrays: list[Array] = []
+        with suppress(Fault, ValueError, MemoryError):  # of one of them, and the others must not suffer for it
             feeds = {name: np.concatenate([call.prepared[0][name] for call in calls]) for name in first}
             arrays = self._model.run(feeds, names)
-        except Fault:  # of one of them, and the others must not suffer for it
+        if not arrays or any(len(array) != rows for array in arrays):
             for call in calls:
                 self._run_alone(call)
             return
         for call in calls:
             call.started_ns, call.run_rows = began, NOT_COUNTED
-        calls[0].run_rows = sum([call.rows for call in calls])
+        calls[0].run_rows = rows
         self._ran(calls)
         start = 0
         for call in calls:
             stop = start + call.rows
-            call.outputs = self._tensors(call.wishes, [array[start:stop] for array in arrays])
+            self._grant(call, [array[start:stop] for array in arrays])
             start = stop
 
     def _ran(self, calls: Sequence[Call]) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from penstock.api.grpc.http2 import frames
+from penstock.api.grpc.http2 import connection, frames
 from penstock.api.grpc.http2.frames import Code, frame
 from penstock.api.grpc.services import GrpcOptions
 from penstock.proto import grpc_service_pb2 as pb
@@ -428,3 +428,13 @@ def test_grpc_aio_and_many_streams(own: Worker) -> None:
             return sum(floats(answer)[2] == 2 * index + 2 for index, answer in enumerate(answers))
 
     assert asyncio.run(calls()) == 500
+
+
+@pytest.mark.parametrize("path", [INFER, HEALTH])
+def test_a_request_that_never_becomes_whole_is_ended(own: Worker, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    monkeypatch.setattr(connection, "REQUEST_NS", 200_000_000)
+    with closing(Raw(own.address)) as raw:
+        raw.write(frame(frames.HEADERS, frames.END_HEADERS, 1, raw.head(path)))
+        assert raw.answer(1).reset == Code.CANCEL
+        raw.next = 3
+        assert raw.answer(raw.call(PAIR)).status == 0

@@ -19,7 +19,7 @@ from penstock.core.options import ModelOptions
 from penstock.core.tensors import Tensor
 from penstock.engine import model as engine
 from penstock.monitor.counters import Slot, Totals
-from penstock.serving.calls import Call
+from penstock.serving.calls import Call, OutputWish
 from penstock.serving.served import Identity, Served
 from penstock.serving.ticks import Ticks
 from tests import zoo
@@ -193,3 +193,36 @@ def test_a_run_that_is_shared_is_counted_once(tmp_path: Path) -> None:
     totals = Totals.of([slot], 1)
     assert (totals.inferences, totals.executions) == (6, 1)
     assert [(size, count) for size, count, *_ in totals.batches()] == [(6, 1)]
+
+
+def test_a_wish_that_cannot_be_granted_is_its_callers_alone(tmp_path: Path) -> None:
+    zoo.save(zoo.identity("BYTES"), tmp_path / "model.onnx")
+    model = engine.load(tmp_path / "model.onnx", ModelOptions(), 1)
+    one = Served(Identity("m", "1"), model, ModelOptions(), {}, Slot.in_process().block(1))
+    calls = [call_of(one, tensors_of("words", 1, 2, value), late=False) for value in range(3)]
+    for call, classes in zip(calls, (0, 2, 0), strict=True):
+        call.wishes = [OutputWish("y", classes)]  # classes of texts cannot be
+    assert all(one.here(call) for call in calls)
+    one.run_here(calls)
+    assert [call.fault is None for call in calls] == [True, False, True]
+    assert calls[2].outputs[0].data.tolist() == [["w2", "w2"]]
+
+
+def test_a_run_that_gives_other_rows_than_it_got_is_not_divided(tmp_path: Path) -> None:
+    """Rows whose first number is not above zero are left out: random rows do not show it, as they all are."""
+    nodes = [
+        helper.make_node("Gather", ["x", "first"], ["column"], axis=1),
+        helper.make_node("Greater", ["column", "zero"], ["kept"]),
+        helper.make_node("Compress", ["x", "kept"], ["y"], axis=0),
+    ]
+    numbers = [zoo.constant("first", np.array(0, np.int64)), zoo.constant("zero", np.array(-1, np.float32))]
+    graph = zoo.model(nodes, [zoo.value("x", "FP32", ("n", 3))], [zoo.value("y", "FP32", ("n", 3))], numbers)
+    zoo.save(graph, tmp_path / "model.onnx")
+    model = engine.load(tmp_path / "model.onnx", ModelOptions(), 1)
+    assert model.joint is not None
+    one = Served(Identity("m", "1"), model, ModelOptions(), {}, Slot.in_process().block(1))
+    rows = [[1.0, 2.0, 3.0], [-5.0, 2.0, 3.0], [7.0, 2.0, 3.0]]
+    calls = [call_of(one, [Tensor("x", "FP32", np.array([row], np.float32))], late=False) for row in rows]
+    assert all(one.here(call) for call in calls)
+    one.run_here(calls)
+    assert [call.outputs[0].data.tolist() for call in calls] == [[rows[0]], [], [rows[2]]]

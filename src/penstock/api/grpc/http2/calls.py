@@ -29,8 +29,11 @@ Pairs = Any
 
 _OK = grpc.StatusCode.OK
 _NOT_THERE = (grpc.StatusCode.UNIMPLEMENTED, "this server has no such method")
-WAITING = 16
-"""Messages of a call that are taken before anybody has asked for them."""
+WAITING_BYTES = 1 << 20
+"""Bytes of messages that nobody has asked for yet, beyond which a client may send no more of a call."""
+
+MESSAGE_BYTES = 64
+"""What a message takes beside what is in it, so that empty ones count too."""
 
 
 class Aborted(Exception):
@@ -40,16 +43,18 @@ class Aborted(Exception):
 class GenericCall(Stream):
     """One call of any method; ``handler`` None refuses it."""
 
-    __slots__ = ("_handler", "_messages", "_most", "_raw", "_task", "_told", "_wake")
+    __slots__ = ("_handler", "_messages", "_most", "_raw", "_task", "_told", "_waiting", "_wake")
 
     def __init__(
         self, handler: Handler | None, most: int, connection: "Connection", number: int, head: Head, window: int
     ) -> None:
         super().__init__(connection, number, head, window, monotonic_ns())
         self._handler = handler
+        self.patient = handler is not None and handler.request_streaming
         self._most = most
         self._raw = bytearray()
         self._messages: deque[bytes] = deque()
+        self._waiting = 0  # bytes in them
         self._wake = asyncio.Event()
         self._told = False
         self._task: asyncio.Task[None] | None = asyncio.get_running_loop().create_task(self._run())
@@ -77,6 +82,7 @@ class GenericCall(Stream):
                 self.connection.buffered -= PREFIX + size
                 self.size -= PREFIX + size
                 self._messages.append(message)
+                self._waiting += len(message) + MESSAGE_BYTES
             if self.connection.buffered > 2 * (self._most + PREFIX):
                 raise too_much()
         except Fault as fault:
@@ -84,7 +90,7 @@ class GenericCall(Stream):
             self._stop()
             return
         self._wake.set()
-        if len(self._messages) < WAITING:
+        if self._waiting < WAITING_BYTES:
             self.connection.take_more(self)
 
     def complete(self) -> None:
@@ -125,7 +131,9 @@ class GenericCall(Stream):
             self._wake.clear()
             await self._wake.wait()
         message = self._messages.popleft()
-        self.connection.take_more(self)
+        self._waiting -= len(message) + MESSAGE_BYTES
+        if self._waiting < WAITING_BYTES:
+            self.connection.take_more(self)
         return message
 
     async def write(self, message: bytes) -> None:

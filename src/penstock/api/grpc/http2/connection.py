@@ -176,7 +176,7 @@ class Connection(asyncio.Protocol):
         waits = [one.waits_since_ns for one in self._blocked.values()]
         if waits and now_ns - min(waits) > REQUEST_NS:
             return True
-        for stream in [one for one in self.streams.values() if one.chunks and not one.ended]:
+        for stream in [one for one in self.streams.values() if not one.ended and not one.patient]:
             if now_ns - stream.began_ns > REQUEST_NS:
                 self.cancel(stream, Code.CANCEL)
         return self._gathering is not None and now_ns - self.heard_ns > REQUEST_NS

@@ -30,6 +30,7 @@ class Stream:
         "id",
         "let_out",
         "over",
+        "patient",
         "size",
         "unsent",
         "waits_since_ns",
@@ -47,9 +48,9 @@ class Stream:
         self.credit = 0  # bytes that came and that the peer may send anew
         self.ended = False  # the peer has said all
         self.over = False  # nobody is to hear anything more
-        self.unsent: deque[tuple[bytes | memoryview, bool]] = (
-            deque()
-        )  # parts that wait for room, and whether each is data
+        self.patient = False  # its request may take as long as it likes to be whole
+        # parts that wait for room, and whether each is data
+        self.unsent: deque[tuple[bytes | memoryview, bool]] = deque()
         self.waits_since_ns = 0
         self.let_out: asyncio.Event | None = None  # set once nothing waits any more
 

@@ -9,7 +9,7 @@ from time import monotonic_ns
 from typing import TYPE_CHECKING
 from zlib import compress as deflated
 
-from penstock.api.grpc.attempt import EARLY_NS, REQUEST_ID, TIMEOUT, header_text, stated_timeout_ns
+from penstock.api.grpc.attempt import EARLY_NS, MAX_ID_METADATA, REQUEST_ID, TIMEOUT, header_text, stated_timeout_ns
 from penstock.api.grpc.decode import Layouts, infer_message, infer_request
 from penstock.api.grpc.encode import AnswerTemplate
 from penstock.api.grpc.errors import GRPC_CODES, RETRYABLE, Metadata, retry_hints, sentence
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-MAX_ID_METADATA = 1024
 _ID, _TIMEOUT = REQUEST_ID.encode(), TIMEOUT.encode()
 _COMPRESSORS: dict[str, Callable[[bytes], bytes]] = {"gzip": partial(gzipped, compresslevel=1), "deflate": deflated}
 
