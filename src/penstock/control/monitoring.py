@@ -161,6 +161,7 @@ class Monitoring:
 
     def _watched(self, model: str, spec: VersionSpec) -> VersionSpec:
         key, policy = (model, spec.version), self.policy_of(model)
+        spec = replace(spec, latency_ns=int(policy.rules.get("slo", {}).get("latency_p99_ms", 0) * 1e6))
         watch = WatchSpec(
             sample=policy.sample,
             names=tuple(self._fleet.feature_names(*key)),

@@ -7,7 +7,7 @@ from typing import Any
 
 from penstock.control.desire import Placed
 from penstock.core.desired import Desired, State, VersionStatus
-from penstock.core.labels import code
+from penstock.core.labels import SHED_REASONS, code
 from penstock.core.routing import POINTS, RouteSpec
 from penstock.monitor.counters import STAGES, Slot, Totals
 from penstock.telemetry import metrics
@@ -40,20 +40,26 @@ def tally_in(values: Mapping[str, Any]) -> Tally:
 
 def counted(slots: Sequence[Slot], living: Sequence[Slot], blocks: Mapping[Key, int]) -> Iterator[Reading]:
     """What the workers counted; ``living`` are the slots whose worker lives, the only ones whose gauges hold."""
-    shed: Counter[str] = Counter()
+    shed: Counter[tuple[str, str]] = Counter()
+    limit: Counter[str] = Counter()
     late: Counter[str] = Counter()
     inflight: Counter[str] = Counter()
     for key, block in {UNKNOWN: 0, **blocks}.items():
         totals = Totals.of(slots, block)
         yield from _requests(key, totals)
         yield from _stages(key, totals)
-        inflight[key[0]] += Totals.of(living, block).inflight
+        present = Totals.of(living, block)
+        inflight[key[0]] += present.inflight
+        limit[key[0]] += present.concurrency_limit
+        for reason, count in totals.shed.items():
+            shed[key[0], reason] += count
         for _, _, outcome, count in totals.requests():
-            shed[key[0]] += count if outcome == "overloaded" else 0
             late[key[0]] += count if outcome == "deadline" else 0
     for model in inflight:
         yield Point(metrics.INFLIGHT, (model,), inflight[model])
-        yield Point(metrics.SHED, (model, "queue_full"), shed[model])
+        yield Point(metrics.CONCURRENCY_LIMIT, (model,), limit[model])
+        for reason in SHED_REASONS:
+            yield Point(metrics.SHED, (model, reason), shed[model, reason])
         yield Point(metrics.DEADLINE_EXCEEDED, (model, "request"), late[model])
 
 

@@ -1,10 +1,17 @@
-"""Which of the calls that wait together are run together: a pure plan, and what a run of so many rows takes."""
+"""Which of the calls that wait together are run together: pure plans, and what a run of so many rows takes."""
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from math import ceil
 
 MOST_ROWS = 64
 """Rows of one run made of several calls; beyond that a run gains little and its callers wait."""
+
+WORTHWHILE = 0.1
+"""A run takes on rows until what it costs by itself is this part of what they cost."""
+
+OBJECTIVE_SHARE = 0.5
+"""A call may have to wait for one run before its own: each may take half of what is promised."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,11 +21,21 @@ class Cost:
     base_ns: float
     row_ns: float
 
+    def run_ns(self, rows: int) -> float:
+        """What a run of so many rows takes."""
+        return self.base_ns + rows * self.row_ns
+
     def most_rows(self, budget_ns: float) -> int:
         """The most rows of a run that stays within a budget, at least 1."""
         if self.row_ns <= 0:
             return MOST_ROWS
         return max(1, min(MOST_ROWS, int((budget_ns - self.base_ns) / self.row_ns)))
+
+    def worthwhile_rows(self) -> int:
+        """The rows beyond which a run gains little, at least 1."""
+        if self.base_ns >= WORTHWHILE * self.row_ns * MOST_ROWS:
+            return MOST_ROWS
+        return max(1, ceil(self.base_ns / (WORTHWHILE * self.row_ns)))
 
 
 def fitted(rows: int, one_ns: int, all_ns: int) -> Cost:
@@ -43,3 +60,60 @@ def plan(keys: Sequence[Hashable], rows: Sequence[int], most_rows: int) -> list[
         if number:
             filling[key] = run, number
     return runs
+
+
+@dataclass(frozen=True, slots=True)
+class BatchRules:
+    """What runs on threads may be made of: ``most_rows`` of several calls (1: every call runs alone), ``preferred``
+    numbers of rows in ascending order, and for how many nanoseconds the first may be made to wait for others."""
+
+    most_rows: int = 1
+    preferred: tuple[int, ...] = ()
+    delay_ns: int = 0
+
+
+def rules(
+    cost: Cost | None, stated: int, preferred: tuple[int, ...] = (), delay_ns: int = 0, promised_ns: int = 0
+) -> BatchRules:
+    """What a model's runs may be made of: nothing joins without a ``cost`` (nobody can tell whether rows stand alone).
+
+    ``stated`` is the configuration's ``max_batch_size`` (0 = none). Where it asks for sizes or a delay, that bounds a
+    run; else what is worthwhile does. In any case a run stays within its share of ``promised_ns`` (0 = no promise), as
+    far as the cost foresees.
+    """
+    if cost is None:
+        return BatchRules()
+    most = stated or MOST_ROWS
+    if not preferred and not delay_ns:
+        most = min(most, cost.worthwhile_rows())
+    if promised_ns and cost.run_ns(most) > OBJECTIVE_SHARE * promised_ns:
+        most = min(most, cost.most_rows(OBJECTIVE_SHARE * promised_ns))
+    return BatchRules(most, tuple(size for size in preferred if size <= most), delay_ns)
+
+
+def next_run(
+    keys: Sequence[Hashable], rows: Sequence[int], waits_since_ns: int, of: BatchRules, now_ns: int
+) -> tuple[list[int], int]:
+    """What a free thread does about a queue that is not empty: the places of the calls it runs; or none, and until when
+    it waits for more. ``waits_since_ns`` is since when the first waits.
+
+    The first is always among them, others only if they have its key and there is room. Nothing waits unless a delay is
+    stated; then a run goes as soon as it is full or of a preferred size, and when the first has waited that long.
+    """
+    taken, total = [0], rows[0]
+    best = 1 if total in of.preferred else 0
+    if total:
+        for place in range(1, len(keys)):
+            if total >= of.most_rows:
+                break
+            if rows[place] and keys[place] == keys[0] and total + rows[place] <= of.most_rows:
+                taken.append(place)
+                total += rows[place]
+                if total in of.preferred:
+                    best = len(taken)
+    if best:
+        return taken[:best], 0
+    until_ns = waits_since_ns + of.delay_ns
+    if total and total < of.most_rows and now_ns < until_ns:
+        return [], until_ns
+    return taken, 0

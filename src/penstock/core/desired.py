@@ -44,7 +44,8 @@ class VersionSpec:
     changes when the file or the configuration does, so that a changed version is loaded anew. ``folder``
     is the model's own folder, where label and warm-up files lie. ``files`` are the paths below ``root`` and
     their SHA-256 (hex), to be checked before loading; ``probes`` (JSON) is what the graph must answer; ``watch`` is how
-    its rows are watched, which can change while it serves.
+    its rows are watched and ``latency_ns`` what is promised of its latency (nanoseconds, 0 = nothing), which both can
+    change while it serves.
     """
 
     version: str
@@ -57,6 +58,7 @@ class VersionSpec:
     files: tuple[tuple[str, str], ...] = ()
     probes: str = ""
     watch: WatchSpec = WatchSpec()
+    latency_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,7 @@ class TooLarge(Fault):
 
 
 class Overloaded(Fault):
-    """A bounded queue is full; ``retry_after_s`` says when to try again (seconds)."""
+    """There is no capacity for it now; ``retry_after_s`` says when to try again (seconds)."""
 
     kind = "overloaded"
 

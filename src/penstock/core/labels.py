@@ -14,6 +14,18 @@ class Route(IntEnum):
     RULE = 3
 
 
+class Priority(IntEnum):
+    """What a caller says of a request's urgency (``penstock-class``): the first is served first and refused last."""
+
+    CRITICAL = 0
+    DEFAULT = 1
+    BATCH = 2
+
+
+PRIORITIES: dict[bytes, Priority] = {one.name.lower().encode(): one for one in Priority}
+"""Classes by their names on the wire."""
+
+
 class Protocol(IntEnum):
     """The transport a request came by."""
 
@@ -26,6 +38,9 @@ PROTOCOL_NAMES: tuple[str, ...] = tuple(protocol.name.lower() for protocol in Pr
 
 OUTCOMES: tuple[str, ...] = ("ok", *(kind.kind for kind in KINDS))
 """Every way a request can end, in counting order."""
+
+SHED_REASONS = ("queue_full", "too_late", "gave_way")
+"""Why a call was refused for want of capacity: no room, too little time left, or room made for a more urgent one."""
 
 OUTCOME_INDEX: dict[str, int] = {name: index for index, name in enumerate(OUTCOMES)}
 OK = 0

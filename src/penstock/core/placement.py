@@ -14,7 +14,20 @@ WIDE_BUDGET_NS = 2_000_000
 """A run at least this long on one thread is worth several intra-op threads."""
 
 
-def runs_inline(run_ns: int | None, elements: int, measured_elements: int, budget_ns: int = INLINE_BUDGET_NS) -> bool:
+NOTED = 16
+"""Of so many runs on the loop, the time of one is noted."""
+
+NUDGE = 1.05
+"""What is thought of a run's time moves by that factor towards each one noted: it follows the median, and a run that
+had to wait for a processor says no more than any other."""
+
+
+def nudged(thought_ns: float, seen_ns: float) -> float:
+    """What is thought of a run's time after one more was seen."""
+    return thought_ns * NUDGE if seen_ns > thought_ns else thought_ns / NUDGE
+
+
+def runs_inline(run_ns: float | None, elements: int, measured_elements: int, budget_ns: int = INLINE_BUDGET_NS) -> bool:
     """Whether a request of ``elements`` input elements may run on the loop.
 
     ``run_ns`` is the warm-up's run time (None = not measured: never inline) at ``measured_elements``; the

@@ -1,20 +1,77 @@
-"""Whether a call may still join a queue: a pure rule over how long those before it will take."""
+"""Who may join a queue, and how many may be in it: pure rules over how long those before will take."""
+
+from dataclasses import dataclass, replace
+
+from penstock.core.labels import Priority
 
 SMOOTHING = 0.2
 """The weight of the newest run in what a run is expected to take."""
 
+SHARES = {Priority.CRITICAL: 1.0, Priority.DEFAULT: 1.0, Priority.BATCH: 0.5}
+"""The part of the limit up to which each class may fill a queue."""
 
-def smoothed(expected_ns: float, ran_ns: int) -> float:
+WINDOW_NS = 50_000_000
+"""How often a limit is thought over."""
+
+TOLERATED_RUNS, TOLERATED_TURNS, TOLERATED_NS = 8, 3, 5_000_000
+"""What a call may take under overload: its share of a run so many times, so many whole runs, or that long, whatever is
+longest. At four fifths of its capacity a queue with even runs makes one call in a hundred wait for about seven."""
+
+GROWTH = 1.1
+"""The factor by which a limit grows back in a window in which nobody was refused."""
+
+RISING, WINDOWS_RISING = 1.1, 2
+"""A queue that is longer by that factor after each of so many windows only grows."""
+
+
+def smoothed(expected_ns: float, ran_ns: float) -> float:
     """What a run is expected to take after one more that took ``ran_ns``; without any before, what that one took."""
     return float(ran_ns) if expected_ns <= 0 else expected_ns + SMOOTHING * (ran_ns - expected_ns)
 
 
-def expected_wait_ns(before: int, threads: int, run_ns: float) -> float:
-    """How long a call waits that ``before`` others wait or run before: nothing while a thread is free."""
-    return before // threads * run_ns
+def expected_wait_ns(before: int, threads: int, call_ns: float) -> float:
+    """How long a call waits that ``before`` others wait or run before, each a thread's for ``call_ns``: nothing while a
+    thread is free."""
+    return before // threads * call_ns
 
 
-def comes_too_late(before: int, threads: int, run_ns: float, left_ns: int) -> bool:
-    """Whether a call would wait beyond the time it has left, and had better be told now; one that finds a free thread
-    never does, so that a rule built on one long run is tried again."""
-    return before >= threads and expected_wait_ns(before, threads, run_ns) + run_ns > left_ns
+def comes_too_late(before: int, threads: int, call_ns: float, run_ns: float, left_ns: int) -> bool:
+    """Whether a call would have its answer after the time it has left, and had better be told now; one that finds a
+    free thread never does, so that a rule built on one long run is tried again."""
+    return before >= threads and expected_wait_ns(before, threads, call_ns) + run_ns > left_ns
+
+
+def finds_room(inside: int, limit: float, priority: Priority) -> bool:
+    """Whether a class may fill a queue further that holds ``inside`` calls."""
+    return inside < max(1.0, limit * SHARES[priority])
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """How many calls may wait and run at once, between ``least`` and ``most``; how many did after the last window, and
+    for how many windows that has been rising."""
+
+    value: float
+    least: float
+    most: float
+    inside: int = 0
+    rising: int = 0
+
+
+def tolerated_ns(call_ns: float, run_ns: float) -> float:
+    """What a call may take under overload, where its share of a run takes ``call_ns`` and a run ``run_ns``."""
+    return max(TOLERATED_NS, TOLERATED_RUNS * call_ns, TOLERATED_TURNS * run_ns)
+
+
+def next_limit(before: Limit, inside: int, refused: int, tolerated: float) -> Limit:
+    """The limit after one more window, at whose end ``inside`` calls wait or run, and in which ``refused`` were turned
+    away; ``tolerated`` are the calls that are answered in what a call may take.
+
+    A queue that stands, however long, belongs to callers who wait for their answers, and is theirs. One that only
+    grows, or turns callers away, is cut to what is tolerated; once nobody is refused the limit grows back.
+    """
+    rising = before.rising + 1 if inside > RISING * before.inside and before.inside else 0
+    value = min(before.most, before.value * GROWTH)
+    if refused or (rising >= WINDOWS_RISING and inside > tolerated):
+        value = min(before.most, max(before.least, tolerated))
+    return replace(before, value=value, inside=inside, rising=rising)

@@ -1,6 +1,7 @@
 """One model version in memory: loaded, warmed up and measured; then run, and dropped."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,8 +26,11 @@ from penstock.engine.session import (
     trim_memory,
 )
 
-JOINT_ROWS = 8
-"""Rows that are answered together and apart, to see whether they may be joined."""
+JOINT_ROWS, FEW_JOINT_ROWS = 8, 4
+"""Rows that are answered together and apart, to see whether they may be joined; fewer where a run is long."""
+
+JOINT_BUDGET_NS = 250_000_000
+"""A run longer than this is not tried together with others: it would gain nothing, and a load would take long."""
 
 JOINT_RELATIVE, JOINT_ABSOLUTE = 1e-3, 1e-5
 """Matrix products of several rows add up in another order than those of one."""
@@ -128,8 +132,10 @@ def _load(path: Path, options: ModelOptions, intra_op_threads: int) -> Model:
     except Fault:
         return model  # fails now and then: served all the same, but never on the event loop
     model.measured_elements = max(bound.elements, 1)
-    if signature.batching and signature.max_batch_size != 1 and model.run_ns <= INLINE_BUDGET_NS:
-        model.joint = _joint_cost(run, names, signature)
+    if signature.batching and signature.max_batch_size != 1 and model.run_ns <= JOINT_BUDGET_NS:
+        model.joint = _joint_cost(
+            run, names, signature, JOINT_ROWS if model.run_ns <= INLINE_BUDGET_NS else FEW_JOINT_ROWS
+        )
     return model
 
 
@@ -174,9 +180,9 @@ def _follows_rows(run: Run, names: list[str], bound: Bound, results: list[Array]
     )
 
 
-def _joint_cost(run: Run, names: list[str], signature: Signature) -> Cost | None:
+def _joint_cost(run: Run, names: list[str], signature: Signature, rows: int) -> Cost | None:
     """What runs of several rows take, None unless each of random rows is answered as it is alone."""
-    rows = min(JOINT_ROWS, signature.max_batch_size or JOINT_ROWS)
+    rows = min(rows, signature.max_batch_size or rows)
     try:
         feeds = signature.bind(warmup.random_tensors(signature, rows)).feeds
         alone = [{name: array[row : row + 1] for name, array in feeds.items()} for row in range(rows)]
@@ -184,8 +190,10 @@ def _joint_cost(run: Run, names: list[str], signature: Signature) -> Cost | None
         for index, whole in enumerate(together):
             if not _same(whole, np.concatenate([one[index] for one in apart])):
                 return None
-        one_ns = warmup.median_run_ns(lambda: _attempt(run, names, alone[0]))
-        return fitted(rows, one_ns, warmup.median_run_ns(lambda: _attempt(run, names, feeds)))
+        one_ns, all_ns = (
+            warmup.median_run_ns(partial(_attempt, run, names, some), JOINT_BUDGET_NS) for some in (alone[0], feeds)
+        )
+        return fitted(rows, one_ns, all_ns)
     except (Fault, MemoryError, ValueError):
         return None  # rows that cannot be made up cannot be compared
 

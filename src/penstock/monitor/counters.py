@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penstock.core.buckets import COARSE_OF_FINE, FINE_EDGES_NS, LATENCY_EDGES_NS, ROWS_EDGES
-from penstock.core.labels import OK, OUTCOMES, PROTOCOL_NAMES, ROUTE_NAMES, Route
+from penstock.core.labels import OK, OUTCOMES, PROTOCOL_NAMES, ROUTE_NAMES, SHED_REASONS, Route
 from penstock.monitor.outputs import OUTPUT_BINS
 
 Words = NDArray[np.uint64]
@@ -66,7 +66,9 @@ _ROWS = _STAGE + len(STAGES) * LATENCY_WORDS
 _FAIL_NS = _ROWS + ROWS_WORDS
 _LAST_MS = _FAIL_NS + 1
 _INFLIGHT = _FAIL_NS + 2
-_BATCH = _FAIL_NS + 3
+_LIMIT = _FAIL_NS + 3
+_SHED = _FAIL_NS + 4
+_BATCH = _SHED + len(SHED_REASONS)
 _FINE = _BATCH + (BATCH_SIZES + 1) * 4
 _OUTPUTS = _FINE + FINE_WORDS
 _SHADOW = _OUTPUTS + OUTPUTS * OUTPUT_BINS
@@ -207,6 +209,14 @@ class BlockWriter:
         """One request fewer waits or runs."""
         self._words[_INFLIGHT] -= 1
 
+    def limited(self, limit: int) -> None:
+        """So many requests may wait for a thread or run on one from now on."""
+        self._words[_LIMIT] = limit
+
+    def shed(self, reason: int) -> None:
+        """One request was refused for want of capacity; ``reason`` is its place in ``SHED_REASONS``."""
+        self._words[_SHED + reason] += 1
+
 
 def _bits(value: float) -> int:
     """A non-negative float64 as a word; greater values are greater words."""
@@ -251,6 +261,8 @@ class Slot:
             at = HEADER_WORDS + index * BLOCK_WORDS
             if self._words[at + _INFLIGHT]:
                 self._words[at + _INFLIGHT] = 0
+            if self._words[at + _LIMIT]:
+                self._words[at + _LIMIT] = 0
             if self._words[at + _SHADOW]:
                 self._settle_shadow(at + _SHADOW)
         self._words[_STATE] = STARTING
@@ -429,6 +441,16 @@ class Totals:
     def inflight(self) -> int:
         """Requests that wait for a thread or run on one."""
         return self._words[_INFLIGHT]
+
+    @property
+    def concurrency_limit(self) -> int:
+        """Requests that may wait for a thread or run on one."""
+        return self._words[_LIMIT]
+
+    @property
+    def shed(self) -> dict[str, int]:
+        """Requests refused for want of capacity, by ``SHED_REASONS``."""
+        return dict(zip(SHED_REASONS, self._words[_SHED : _SHED + len(SHED_REASONS)], strict=True))
 
     def _histogram(self, base: int, words: int) -> Histogram:
         return Histogram(tuple(self._words[base : base + words - 1]), self._words[base + words - 1])

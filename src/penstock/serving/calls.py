@@ -1,14 +1,14 @@
 """One prediction on its way through a worker."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import count
 from os import urandom
 from typing import TYPE_CHECKING
 from typing import Protocol as Interface
 
-from penstock.core.errors import Fault
-from penstock.core.labels import PROTOCOL_NAMES, Protocol, Route
+from penstock.core.errors import Fault, InvalidInput
+from penstock.core.labels import PRIORITIES, PROTOCOL_NAMES, Priority, Protocol, Route
 from penstock.core.signature import Feeds
 from penstock.core.tensors import Tensor
 
@@ -49,6 +49,7 @@ class Call:
         "id",
         "outputs",
         "prepared",
+        "priority",
         "ran_ns",
         "route",
         "rows",
@@ -71,6 +72,7 @@ class Call:
         deadline_ns: int,
         began_ns: int,
         followers: tuple[Follower, ...] = (),
+        priority: Priority = Priority.DEFAULT,
     ) -> None:
         self.served = served
         self.route = route
@@ -81,6 +83,7 @@ class Call:
         self.deadline_ns = deadline_ns
         self.began_ns = began_ns
         self.followers = followers
+        self.priority = priority
         self.decoded_ns = 0
         self.started_ns = 0
         self.ran_ns = 0
@@ -88,6 +91,25 @@ class Call:
         self.outputs: list[Tensor] = []
         self.prepared: tuple[Feeds, list[str]] = _UNPREPARED
         self.fault: Fault | None = None
+
+
+CLASS = b"penstock-class"
+"""The header, and metadata key, with a request's class."""
+
+
+def priority_of(fields: Mapping[bytes, bytes]) -> Priority:
+    """The class that a request's headers state.
+
+    Raises:
+        InvalidInput: there is no such class.
+    """
+    stated = fields.get(CLASS)
+    if stated is None:
+        return Priority.DEFAULT
+    try:
+        return PRIORITIES[stated]
+    except KeyError:
+        raise InvalidInput(f"{CLASS.decode()} must be one of critical, default and batch") from None
 
 
 _UNPREPARED: tuple[Feeds, list[str]] = ({}, [])

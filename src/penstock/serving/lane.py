@@ -1,92 +1,215 @@
-"""First-in-first-out threads for runs too long for the event loop, with a bounded queue and real deadlines."""
+"""Threads for runs too long for the event loop: a bounded queue, calls that share runs, and real deadlines."""
 
 import asyncio
 import threading
-from functools import partial
-from queue import SimpleQueue
+from collections import deque
+from collections.abc import Callable, Hashable
+from itertools import islice
 from time import monotonic_ns
 
-from penstock.core.errors import Cancelled, DeadlineExceeded, Fault, Internal, Overloaded
-from penstock.core.queueing import comes_too_late, expected_wait_ns, smoothed
-from penstock.core.tensors import Array
+from penstock.core.batching import BatchRules, next_run
+from penstock.core.errors import Cancelled, DeadlineExceeded, Fault, Overloaded
+from penstock.core.labels import SHED_REASONS, Priority
+from penstock.core.queueing import (
+    WINDOW_NS,
+    Limit,
+    comes_too_late,
+    expected_wait_ns,
+    finds_room,
+    next_limit,
+    smoothed,
+    tolerated_ns,
+)
 from penstock.engine.model import Interrupt, Model
+from penstock.monitor.counters import BlockWriter
+from penstock.serving import runs
 from penstock.serving.calls import Call
+from penstock.serving.runs import Outcome
+
+QUEUE_FULL, TOO_LATE, GAVE_WAY = range(len(SHED_REASONS))
+
+TEXTS = {
+    QUEUE_FULL: "the queue of this model is full; try again later",
+    GAVE_WAY: "a more urgent call took its place in the queue of this model; try again later",
+}
+
+LOOKED_AT = 256
+"""Calls of a queue that are looked at for one run."""
+
+PER_THREAD = 256
+"""Calls that may wait for each thread as long as the queue does not only grow."""
+
+MOST_WINDOWS = 50
+"""Windows without calls after which a limit has grown back as far as it can."""
+
+SETTLE_NS = 2_000_000_000
+"""How long shadows are left out after a call was refused."""
+
+Told = Callable[[Call, Outcome], None]
+"""Hears on the loop, once, what became of a call."""
+
+
+class Group:
+    """The calls of one run, and how many of them somebody still waits for."""
+
+    __slots__ = ("awaited", "entries", "interrupt")
+
+    def __init__(self, entries: "list[Entry]") -> None:
+        self.entries = entries
+        self.awaited = len(entries)
+        self.interrupt = Interrupt()
 
 
 class Entry:
-    """A run that waits for a thread; ``abandoned`` is set when its caller has been answered already."""
+    """A call that waits for a thread or runs on one; ``over`` once its caller has been told."""
 
-    __slots__ = ("abandoned", "call", "future", "interrupt", "running")
+    __slots__ = ("call", "entered_ns", "group", "key", "over", "timers", "told")
 
-    def __init__(self, call: Call, future: "asyncio.Future[list[Array]]") -> None:
+    def __init__(self, call: Call, told: Told, key: Hashable, entered_ns: int) -> None:
         self.call = call
-        self.future = future
-        self.interrupt = Interrupt()
-        self.abandoned = False
-        self.running = False
+        self.told = told
+        self.key = key
+        self.entered_ns = entered_ns
+        self.group: Group | None = None
+        self.over = False
+        self.timers: list[asyncio.TimerHandle] = []
 
 
 class Lane:
-    """Threads that run one model's calls in order of arrival; all methods but the threads' are the loop's.
+    """Threads that run one version's calls, by class and in order of arrival; all methods but the threads' are the
+    loop's.
 
-    At most ``bound`` calls wait or run, and none waits longer than ``max_wait_ns`` (0 = to its deadline).
+    At most ``bound`` calls are inside, and fewer while more come than can be answered in time; none waits longer than
+    ``max_wait_ns`` (0 = to its deadline).
     """
 
-    def __init__(self, model: Model, threads: int, bound: int, max_wait_ns: int = 0) -> None:
+    def __init__(
+        self, model: Model, threads: int, bound: int, block: BlockWriter, rules: BatchRules, max_wait_ns: int = 0
+    ) -> None:
         self._model = model
         self._threads = threads
-        self._bound = bound
+        self._block = block
         self._max_wait_ns = max_wait_ns
-        self._queue: SimpleQueue[Entry | None] = SimpleQueue()
-        self._waiting = self._dead = 0  # those that were given up are no longer waited for
-        self._run_ns = float(model.run_ns or 0)  # what a run is expected to take
-        self._started = False
+        self._changed = threading.Condition()
+        self._queues: tuple[deque[Entry], ...] = tuple(deque() for _ in Priority)
+        self._closing = self._started = False
+        self._inside = 0
+        self._run_ns = self._call_ns = float(
+            model.run_ns or 0
+        )  # what a run, and its share for one call, is thought to take
+        self.busy_until_ns = 0
+        self._refused = 0
+        self._window_ends_ns = 0
+        self._bound = bound
+        self.follow(rules)
 
-    def enter(self, call: Call) -> Entry:
-        """Queue a run; its ``future`` gets the outputs or a fault, at the deadline at the latest.
+    def follow(self, rules: BatchRules) -> None:
+        """Make runs by these rules from now on."""
+        least = float(self._threads * (1 + 2 * rules.most_rows))
+        most = float(min(self._bound, max(self._threads * PER_THREAD, 4 * least)))
+        self._rules = rules
+        self._limit = Limit(most, min(least, most), most)
+        self._block.limited(int(most))
+
+    def enter(self, call: Call, told: Told) -> Entry:
+        """Queue a call; ``told`` hears what became of it, at its deadline at the latest.
 
         Raises:
-            Overloaded: the queue is full, or longer than the call can wait.
+            Overloaded: there is no room, or the queue is longer than the call can wait.
         """
-        left_ns = max(0, call.deadline_ns - monotonic_ns())
-        if self._waiting >= self._bound:
-            raise Overloaded(f"the queue of this model is full ({self._bound} waiting); try again later")
-        before = self._waiting - self._dead
-        if comes_too_late(before, self._threads, self._run_ns, left_ns):
-            wait_s = expected_wait_ns(before, self._threads, self._run_ns) / 1e9
-            raise Overloaded(f"the queue of this model is {wait_s:.3g} s long, and the call has less time", wait_s)
+        now = monotonic_ns()
+        self._think(now)
+        left_ns = max(0, call.deadline_ns - now)
+        if not finds_room(self._inside, self._limit.value, call.priority) and not self._turn_away(
+            call.priority, GAVE_WAY
+        ):
+            raise self._refusal(QUEUE_FULL, TEXTS[QUEUE_FULL], now)
+        before = self._inside - sum(map(len, self._queues[call.priority + 1 :]))
+        if comes_too_late(before, self._threads, self._call_ns, self._run_ns, left_ns):
+            wait_s = expected_wait_ns(before, self._threads, self._call_ns) / 1e9
+            text = f"the queue of this model is {wait_s:.3g} s long, and the call has less time"
+            raise self._refusal(TOO_LATE, text, now, wait_s)
         if not self._started:
             self._start()
-        loop = asyncio.get_running_loop()
-        entry = Entry(call, loop.create_future())
-        left_s = left_ns / 1e9
-        expired = DeadlineExceeded("the deadline passed before an answer was ready")
-        timers = [loop.call_later(left_s, self.abandon, entry, expired)]
+        entry = Entry(call, told, runs.likeness(call) if self._rules.most_rows > 1 else None, now)
+        call_later = asyncio.get_running_loop().call_later
+        entry.timers.append(call_later(left_ns / 1e9, self._expire, entry))
         if self._max_wait_ns:
-            timers.append(loop.call_later(self._max_wait_ns / 1e9, self._expire, entry))
-        for timer in timers:
-            entry.future.add_done_callback(partial(_cancel, timer))
-        self._waiting += 1
-        self._queue.put(entry)
+            entry.timers.append(call_later(self._max_wait_ns / 1e9, self._waited, entry))
+        self._inside += 1
+        with self._changed:
+            self._queues[call.priority].append(entry)
+            self._changed.notify()
         return entry
 
-    def abandon(self, entry: Entry, fault: Fault) -> None:
-        """Answer a caller now and stop its run, whether it waits or runs."""
-        if not entry.abandoned:
-            entry.abandoned = True
-            self._dead += 1
-        entry.interrupt.stop()
-        if not entry.future.done():
-            entry.future.set_exception(fault)
-
-    def _expire(self, entry: Entry) -> None:
-        if not entry.running:
-            self.abandon(entry, DeadlineExceeded("the model's queue timeout passed while waiting"))
+    def give_up(self, entry: Entry) -> None:
+        """Nobody waits for a call any more: stop its run, unless others share it."""
+        self._end(entry, Cancelled("the caller went away"))
 
     def close(self) -> None:
         """Let the threads end once the queue is empty."""
-        for _ in range(self._threads if self._started else 0):
-            self._queue.put(None)
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+
+    # Ends before the run's own.
+
+    def _expire(self, entry: Entry) -> None:
+        self._end(entry, DeadlineExceeded("the deadline passed before an answer was ready"))
+
+    def _waited(self, entry: Entry) -> None:
+        if entry.group is None:
+            self._end(entry, DeadlineExceeded("the model's queue timeout passed while waiting"))
+
+    def _end(self, entry: Entry, fault: Fault) -> None:
+        if entry.over:
+            return
+        with self._changed:
+            if entry.group is None:
+                self._queues[entry.call.priority].remove(entry)
+                self._inside -= 1
+            else:
+                entry.group.awaited -= 1
+                if not entry.group.awaited:
+                    entry.group.interrupt.stop()
+        self._tell(entry, fault)
+
+    def _tell(self, entry: Entry, outcome: Outcome) -> None:
+        entry.over = True
+        for timer in entry.timers:
+            timer.cancel()
+        entry.told(entry.call, outcome)
+
+    def _turn_away(self, priority: int, reason: int) -> bool:
+        """Refuse the newest waiting call of the least urgent class, if that is less urgent; whether there was one."""
+        for queue in reversed(self._queues[priority + 1 :]):
+            if queue:
+                self._end(queue[-1], self._refusal(reason, TEXTS[reason], monotonic_ns()))
+                return True
+        return False
+
+    def _refusal(self, reason: int, text: str, now: int, retry_after_s: float = 1.0) -> Overloaded:
+        self._refused += 1
+        self.busy_until_ns = now + SETTLE_NS
+        self._block.shed(reason)
+        return Overloaded(text, retry_after_s)
+
+    def _think(self, now: int) -> None:
+        """Once a window, fit the limit to what was seen; what waits beyond a limit that was cut is turned away."""
+        if now < self._window_ends_ns:
+            return
+        past = min(MOST_WINDOWS, 1 + (now - self._window_ends_ns) // WINDOW_NS)
+        tolerated = self._threads * tolerated_ns(self._call_ns, self._run_ns) / max(1.0, self._call_ns)
+        self._limit = next_limit(self._limit, self._inside, self._refused, tolerated)
+        for _ in range(past - 1):  # in which nobody came
+            self._limit = next_limit(self._limit, self._inside, 0, tolerated)
+        self._refused = 0
+        self._window_ends_ns = now + WINDOW_NS
+        self._block.limited(int(self._limit.value))
+        while self._inside > self._limit.value and self._turn_away(Priority.CRITICAL - 1, QUEUE_FULL):
+            pass
+
+    # The threads.
 
     def _start(self) -> None:
         self._started = True
@@ -95,42 +218,44 @@ class Lane:
             threading.Thread(target=self._work, args=(loop,), name="penstock-run", daemon=True).start()
 
     def _work(self, loop: asyncio.AbstractEventLoop) -> None:
-        while (entry := self._queue.get()) is not None:
-            result: list[Array] | Fault = Cancelled("given up before its run")
-            if not entry.abandoned:
-                result = self._run(entry)
+        while (group := self._next()) is not None:
+            outcomes = runs.run(self._model, [entry.call for entry in group.entries], group.interrupt)
             try:
-                loop.call_soon_threadsafe(self._settle, entry, result)
-            except RuntimeError:  # the loop has ended while an abandoned run did: nobody waits any more
+                loop.call_soon_threadsafe(self._settle, group, outcomes)
+            except RuntimeError:  # the loop has ended while a run did that nobody waits for
                 return
 
-    def _run(self, entry: Entry) -> list[Array] | Fault:
-        call = entry.call
-        entry.running = True
-        call.started_ns = monotonic_ns()
-        if call.started_ns >= call.deadline_ns:
-            return DeadlineExceeded("the deadline passed while waiting")
-        try:
-            outputs = self._model.run(*call.prepared, entry.interrupt)
-        except Fault as fault:
-            return fault
-        except Exception as error:  # a thread must outlive any run
-            return Internal(f"the model failed: {type(error).__name__}")
-        call.ran_ns = monotonic_ns()
-        return outputs
+    def _next(self) -> Group | None:
+        """The calls of this thread's next run, once there is one; None when the lane is closed."""
+        with self._changed:
+            while True:
+                queue = next(filter(None, self._queues), None)
+                if queue is None:
+                    if self._closing:
+                        return None
+                    self._changed.wait()
+                    continue
+                now = monotonic_ns()
+                entries = list(islice(queue, LOOKED_AT))
+                keys, rows = [entry.key for entry in entries], [entry.call.rows for entry in entries]
+                places, until_ns = next_run(keys, rows, entries[0].entered_ns, self._rules, now)
+                if not places:
+                    self._changed.wait((until_ns - now) / 1e9)
+                    continue
+                group = Group([entries[place] for place in places])
+                for entry in group.entries:
+                    entry.group = group
+                    queue.remove(entry)
+                return group
 
-    def _settle(self, entry: Entry, result: list[Array] | Fault) -> None:
-        self._waiting -= 1
-        self._dead -= entry.abandoned
-        if not isinstance(result, Fault):
-            self._run_ns = smoothed(self._run_ns, entry.call.ran_ns - entry.call.started_ns)
-        if entry.future.done():
-            return
-        if isinstance(result, Fault):
-            entry.future.set_exception(result)
-        else:
-            entry.future.set_result(result)
-
-
-def _cancel(timer: asyncio.TimerHandle, _: object) -> None:
-    timer.cancel()
+    def _settle(self, group: Group, outcomes: list[Outcome]) -> None:
+        """Tell whoever waits; the calls of a run are told one after the other in one turn of the loop."""
+        self._inside -= len(group.entries)
+        first = group.entries[0].call
+        if not isinstance(outcomes[0], Fault):
+            ran_ns = first.ran_ns - first.started_ns
+            self._run_ns = smoothed(self._run_ns, ran_ns)
+            self._call_ns = smoothed(self._call_ns, ran_ns / len(group.entries))
+        for entry, outcome in zip(group.entries, outcomes, strict=True):
+            if not entry.over:
+                self._tell(entry, outcome)

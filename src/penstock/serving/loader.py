@@ -159,6 +159,8 @@ class Loader:
     def _watch(self, key: Key, spec: VersionSpec) -> None:
         """Have a version's rows counted as it is wanted now."""
         served = self._served.get(key)
+        if served is not None:
+            served.promise(spec.latency_ns)
         if served is None or served.watched_as == (spec.watch, spec.block):
             return
         served.watched_as = spec.watch, spec.block

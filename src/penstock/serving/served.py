@@ -2,33 +2,34 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Hashable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from time import monotonic_ns
 from typing import Any
 
-import numpy as np
-
-from penstock.core.batching import MOST_ROWS, plan
+from penstock.core.batching import MOST_ROWS, BatchRules, plan, rules
 from penstock.core.classification import top_classes
 from penstock.core.desired import WatchSpec
-from penstock.core.errors import Cancelled, DeadlineExceeded, Fault, Internal
+from penstock.core.errors import DeadlineExceeded, Fault, Internal
 from penstock.core.options import ModelOptions
-from penstock.core.placement import INLINE_BUDGET_NS, LONG_NS, PENALTY_NS, runs_inline
+from penstock.core.placement import INLINE_BUDGET_NS, LONG_NS, NOTED, PENALTY_NS, nudged, runs_inline
 from penstock.core.tensors import Array, Tensor
 from penstock.engine.model import Interrupt, Model
-from penstock.monitor.counters import NOT_COUNTED, BlockWriter
+from penstock.monitor.counters import BlockWriter
+from penstock.serving import runs
 from penstock.serving.calls import Call, Done, OutputWish
 from penstock.serving.lane import Lane
+from penstock.serving.runs import Outcome
 from penstock.serving.shadow import Load, ShadowLane
 from penstock.serving.watch import RowWatch
 
 log = logging.getLogger("penstock.serving")
 
 QUEUE_BOUND = 1000
-"""Runs that may wait for a thread when the model's configuration states no bound."""
+"""Calls that may wait for a thread when the model's configuration states no bound."""
+
+NEVER_NS = 1 << 63
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +53,13 @@ class Served:
         self.block = block
         self._model = model
         bound = options.queue.max_queue_size or QUEUE_BOUND
-        self._lane = Lane(model, max(1, options.instances), bound, options.queue.default_timeout_ns)
         self._all_outputs = [spec.name for spec in model.signature.outputs]
         self._all_datatypes = [spec.datatype for spec in model.signature.outputs]
+        self._run_ns = model.run_ns if model.run_ns is None else float(model.run_ns)
+        self._runs = self._promised_ns = 0
+        self._gathers = model.joint is not None and options.max_queue_delay_ns > 0  # the configuration has calls wait
+        threads = max(1, options.instances)
+        self._lane = Lane(model, threads, bound, block, self._rules(), options.queue.default_timeout_ns)
         self.shadow: ShadowLane | None = None
         self.watch: RowWatch | None = None
         self.watched_as: tuple[WatchSpec, int] | None = None
@@ -63,13 +68,30 @@ class Served:
         self._idle = asyncio.Event()
         self._idle.set()
 
+    def promise(self, latency_ns: int) -> None:
+        """Keep joint runs on threads short enough for a promised latency (0 = none)."""
+        if latency_ns != self._promised_ns:
+            self._promised_ns = latency_ns
+            self._lane.follow(self._rules())
+
+    def _rules(self) -> BatchRules:
+        options, stated = self.options, self.signature.max_batch_size
+        return rules(
+            self._model.joint, stated, options.preferred_batch_sizes, options.max_queue_delay_ns, self._promised_ns
+        )
+
+    @property
+    def sheds(self) -> bool:
+        """Whether calls had to be refused lately, so that nothing should be done that can be left undone."""
+        return monotonic_ns() < self._lane.busy_until_ns
+
     def attempt(self, call: Call) -> bool:
         """Run a call here and now if its run is short; True when it has its outputs or its fault, else ``hand_over``.
 
         Never raises: whatever goes wrong is the call's fault.
         """
         if self.here(call):
-            self._run_alone(call)
+            self.run_here([call])
             return True
         return call.fault is not None
 
@@ -82,10 +104,11 @@ class Served:
             call.decoded_ns = call.started_ns = monotonic_ns()
             if call.started_ns >= call.deadline_ns:
                 raise DeadlineExceeded("the deadline passed before the run began")
-            model = self._model
             call.prepared = bound.feeds, names
-            return call.started_ns >= self._off_loop_until_ns and runs_inline(
-                model.run_ns, bound.elements, model.measured_elements
+            return (
+                call.started_ns >= self._off_loop_until_ns
+                and not self._gathers
+                and runs_inline(self._run_ns, bound.elements, self._model.measured_elements)
             )
         except Fault as fault:
             call.fault = fault
@@ -94,79 +117,62 @@ class Served:
             call.fault = Internal("the request failed")
         return False
 
-    def run_here(self, calls: Sequence[Call]) -> None:
-        """Run calls that belong here, together where rows of different callers may share a run."""
+    def run_here(self, calls: Sequence[Call], until_ns: int = NEVER_NS) -> Sequence[Call]:
+        """Run calls that belong here, together where rows of different callers may share a run; those that are left
+        when ``until_ns`` (``time.monotonic_ns``) has passed, and none or more of them have run."""
         joint = self._model.joint
         if joint is None or len(calls) == 1:
-            for call in calls:
-                self._run_alone(call)
-            return
+            for place, call in enumerate(calls, 1):
+                self._run([call])
+                if call.ran_ns > until_ns:
+                    return calls[place:]
+            return ()
         most = min(joint.most_rows(INLINE_BUDGET_NS), self.signature.max_batch_size or MOST_ROWS)
-        for run in plan([_likeness(call) for call in calls], [call.rows for call in calls], most):
-            if len(run) == 1:
-                self._run_alone(calls[run[0]])
-            else:
-                self._run_together([calls[place] for place in run])
+        some = plan([runs.likeness(call) for call in calls], [call.rows for call in calls], most)
+        for number, places in enumerate(some, 1):
+            self._run([calls[place] for place in places])
+            if calls[places[0]].ran_ns > until_ns:
+                return [calls[place] for places in some[number:] for place in places]
+        return ()
 
-    def _run_alone(self, call: Call) -> None:
-        try:
-            call.started_ns = monotonic_ns()
-            arrays = self._model.run(*call.prepared)
-            self._ran([call])
-        except Fault as fault:
-            call.fault = fault
-        except Exception as error:  # a bug must not take the connection down
-            log.exception("a request failed", exc_info=error)
-            call.fault = Internal("the request failed")
-        else:
-            self._grant(call, arrays)
+    def _run(self, calls: Sequence[Call]) -> None:
+        """Run calls on the loop, and give each what it asked for."""
+        for call, outcome in zip(calls, runs.run(self._model, calls), strict=True):
+            self._give(call, outcome)
+        first = calls[0]
+        took_ns = first.ran_ns - first.started_ns
+        if (
+            took_ns > LONG_NS
+        ):  # its time lies in its data, which no warm-up foresees: threads take its calls for a while
+            self._off_loop_until_ns = first.ran_ns + PENALTY_NS
+        self._runs += 1
+        if not self._runs % NOTED and len(calls) == 1 and first.fault is None:
+            self._note(first, took_ns)
 
-    def _grant(self, call: Call, arrays: list[Array]) -> None:
+    def _note(self, call: Call, took_ns: int) -> None:
+        """Follow what a run takes, in proportion to what the warm-up had measured."""
+        elements = sum(array.size for array in call.prepared[0].values())
+        measured = self._model.measured_elements
+        if self._run_ns is not None and took_ns > 0:
+            self._run_ns = nudged(self._run_ns, took_ns * measured / max(elements, measured))
+
+    def _give(self, call: Call, outcome: Outcome) -> None:
         """Give a call the outputs it asked for; one that cannot be as it was asked for is the call's fault alone."""
+        if isinstance(outcome, Fault):
+            call.fault = outcome
+            return
         try:
-            call.outputs = self._tensors(call.wishes, arrays)
+            call.outputs = self._tensors(call.wishes, outcome)
         except Fault as fault:
             call.fault = fault
         except Exception as error:  # a bug must not take the others of a run down
             log.exception("a request failed", exc_info=error)
             call.fault = Internal("the request failed")
 
-    def _run_together(self, calls: Sequence[Call]) -> None:
-        """One run for several calls, each of which gets its rows; if it fails, or answers with other rows than it was
-        given, they are run one by one."""
-        began, rows = monotonic_ns(), sum([call.rows for call in calls])
-        first, names = calls[0].prepared
-        arrays: list[Array] = []
-        with suppress(Fault, ValueError, MemoryError):  # of one of them, and the others must not suffer for it
-            feeds = {name: np.concatenate([call.prepared[0][name] for call in calls]) for name in first}
-            arrays = self._model.run(feeds, names)
-        if not arrays or any(len(array) != rows for array in arrays):
-            for call in calls:
-                self._run_alone(call)
-            return
-        for call in calls:
-            call.started_ns, call.run_rows = began, NOT_COUNTED
-        calls[0].run_rows = rows
-        self._ran(calls)
-        start = 0
-        for call in calls:
-            stop = start + call.rows
-            self._grant(call, [array[start:stop] for array in arrays])
-            start = stop
-
-    def _ran(self, calls: Sequence[Call]) -> None:
-        """Note when runs have ended; a long one's time lies in its data, which no warm-up foresees: threads take the
-        version's calls for a while."""
-        now = monotonic_ns()
-        for call in calls:
-            call.ran_ns = now
-        if now - calls[0].started_ns > LONG_NS:
-            self._off_loop_until_ns = now + PENALTY_NS
-
     def hand_over(self, call: Call, done: Done) -> Callable[[], None]:
         """Queue a call that ``attempt`` declined; ``done`` is told on the loop. The result gives the call up."""
         try:
-            entry = self._lane.enter(call)
+            entry = self._lane.enter(call, partial(self._returned, done))
         except Fault as fault:
             call.fault = fault
             asyncio.get_running_loop().call_soon(done, call)
@@ -174,8 +180,7 @@ class Served:
         self.block.entered()
         self._active += 1
         self._idle.clear()
-        entry.future.add_done_callback(partial(self._returned, call, done))
-        return partial(self._lane.abandon, entry, Cancelled("the caller went away"))
+        return partial(self._lane.give_up, entry)
 
     def as_shadow(self, load: Load) -> ShadowLane:
         """The lane in which this version answers once more what others have answered."""
@@ -220,22 +225,21 @@ class Served:
         tensor = Tensor(wish.name, spec.datatype, array)
         return top_classes(tensor, wish.classes, spec.labels, self.signature.batching) if wish.classes else tensor
 
-    def _returned(self, call: Call, done: Done, future: "asyncio.Future[list[Array]]") -> None:
+    def _returned(self, done: Done, call: Call, outcome: Outcome) -> None:
         self.block.left()
         self._active -= 1
         if not self._active:
             self._idle.set()
-        try:
-            call.outputs = self._tensors(call.wishes, future.result())
-        except Fault as fault:
-            call.fault = fault
+        self._give(call, outcome)
+        if call.fault is None:
+            self._noted_there(call)
         done(call)
 
-
-def _likeness(call: Call) -> Hashable:
-    """What calls must have in common to share a run: the outputs asked for, and the shape of a row of each input."""
-    feeds, names = call.prepared
-    return (tuple(names), *[(name, array.shape[1:]) for name, array in feeds.items()])
+    def _noted_there(self, call: Call) -> None:
+        """A run on a thread tells too whether the version belongs there."""
+        self._runs += 1
+        if not self._runs % NOTED and call.run_rows == call.rows:
+            self._note(call, call.ran_ns - call.started_ns)
 
 
 def _nothing() -> None:

@@ -75,11 +75,11 @@ class Mirror:
         self._share = share
 
     def offer(self, call: Call) -> None:
-        """Take an answered call, by chance; where there is no room, which is when the loop has most to do, at once."""
+        """Take an answered call, by chance; where there is no room, or callers are being refused, it is dropped."""
         if self._share < 1.0 and random() >= self._share:
             return
         lane = self._lane
-        if lane.taken - lane.ended >= MOST_WAITING:
+        if lane.taken - lane.ended >= MOST_WAITING or call.served.sheds:
             lane.refuse()
         else:
             lane.offer(call)

@@ -8,12 +8,16 @@ nothing waits for that, and a single caller sees no difference.
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from time import monotonic_ns
 from typing import Any, Protocol
 
 from penstock.serving.calls import Call
 from penstock.serving.served import Served
 
 log = logging.getLogger("penstock.serving")
+
+SLICE_NS = 2_000_000
+"""What the calls of one version may take of a turn of the loop."""
 
 
 class Connection(Protocol):
@@ -36,42 +40,84 @@ class Connection(Protocol):
         """End at once: what was to be answered failed in a way nobody expected."""
 
 
+Entry = tuple[Connection, Any, Call]
+
+
 class Ticks:
-    """One worker's; lives on its event loop. ``count`` counts calls that are about to be answered."""
+    """One worker's; lives on its event loop. ``count`` counts calls that are about to be answered.
+
+    A version whose calls take longer than ``SLICE_NS`` goes on in the next turn, so that those of others, and what has
+    come meanwhile, need not wait for all of them.
+    """
 
     def __init__(self, count: Callable[[Sequence[Call]], None]) -> None:
         self._count = count
         self._complete: list[tuple[Connection, Any]] = []
+        self._back: list[Entry] = []
+        self._waiting: dict[Served, list[Entry]] = {}
+        self._awaited = False
 
     def enqueue(self, connection: Connection, turn: Any) -> None:
         """Have a complete request worked on at the end of this turn of the loop."""
-        if not self._complete:
-            asyncio.get_running_loop().call_soon(self._work)
         self._complete.append((connection, turn))
+        if not self._awaited:
+            self._await_end()
+
+    def answer(self, connection: Connection, turn: Any, call: Call) -> None:
+        """Answer a call that came back from a thread, with the others that did in this turn."""
+        self._back.append((connection, turn, call))
+        if not self._awaited:
+            self._await_end()
+
+    def _await_end(self) -> None:
+        self._awaited = True
+        asyncio.get_running_loop().call_soon(self._work)
 
     def _work(self) -> None:
+        self._awaited = False
+        back, self._back = self._back, []
+        if self._complete:
+            back += self._decode()
+        if back:
+            self._answer(back)
+        if self._waiting:
+            self._run()
+            if self._waiting and not self._awaited:
+                self._await_end()
+
+    def _decode(self) -> list[Entry]:
+        """Make calls of what has come; those that are over already."""
         turns, self._complete = self._complete, []
-        over: list[tuple[Connection, Any, Call]] = []
-        runs: dict[Served, list[Call]] = {}
-        for connection, turn, call in [(one, turn, one.decoded(turn)) for one, turn in turns]:
+        over: list[Entry] = []
+        waiting = self._waiting
+        for connection, turn in turns:
+            call = connection.decoded(turn)
             if call is None:
                 continue
             served = call.served
             if served.here(call):
-                runs.setdefault(served, []).append(call)
+                waiting.setdefault(served, []).append((connection, turn, call))
             elif call.fault is None:
                 connection.hand_over(turn, call)
-                continue
-            over.append((connection, turn, call))
-        for served, calls in runs.items():
-            served.run_here(calls)
-        self._answer(over)
+            else:
+                over.append((connection, turn, call))
+        return over
 
-    def answer(self, connection: Connection, turn: Any, call: Call) -> None:
-        """Answer a call that came back from a thread."""
-        self._answer([(connection, turn, call)])
+    def _run(self) -> None:
+        """Run what belongs here, versions with few calls first."""
+        waiting, self._waiting = self._waiting, {}
+        some = list(waiting.items())
+        if len(some) > 1:
+            some.sort(key=lambda item: len(item[1]))
+        for served, entries in some:
+            left = served.run_here([call for _, _, call in entries], monotonic_ns() + SLICE_NS)
+            if left:
+                later = set(left)
+                self._waiting[served] = [entry for entry in entries if entry[2] in later]
+                entries = [entry for entry in entries if entry[2] not in later]  # noqa: PLW2901 - the others
+            self._answer(entries)
 
-    def _answer(self, over: "Sequence[tuple[Connection, Any, Call]]") -> None:
+    def _answer(self, over: Sequence[Entry]) -> None:
         """Encode, count and write: whoever has read an answer finds it counted."""
         answers = [connection.encoded(turn, call) for connection, turn, call in over]
         self._count([call for _, _, call in over])

@@ -52,7 +52,13 @@ STAGE_DURATION = Metric(
     LATENCY_EDGES_S,
 )
 INFLIGHT = Metric("inflight_requests", Kind.GAUGE, ("model",), "Requests being worked on now.")
-SHED = Metric("shed_total", Kind.COUNTER, ("model", "reason"), "Requests refused because a bound was reached.")
+CONCURRENCY_LIMIT = Metric(
+    "concurrency_limit",
+    Kind.GAUGE,
+    ("model",),
+    "Requests that may wait for a thread or run on one now, over all versions and workers.",
+)
+SHED = Metric("shed_total", Kind.COUNTER, ("model", "reason"), "Requests refused for want of capacity, by reason.")
 DEADLINE_EXCEEDED = Metric(
     "deadline_exceeded_total",
     Kind.COUNTER,
@@ -219,6 +225,7 @@ METRICS: tuple[Metric, ...] = (
     REQUEST_DURATION,
     STAGE_DURATION,
     INFLIGHT,
+    CONCURRENCY_LIMIT,
     SHED,
     DEADLINE_EXCEEDED,
     BATCH_ROWS,

@@ -7,7 +7,7 @@ from penstock.control import readings
 from penstock.control.desire import Placed
 from penstock.control.readings import Tally, tally_in, tally_out
 from penstock.core.desired import Desired, ModelSpec, State, VersionSpec, VersionStatus
-from penstock.core.labels import OUTCOME_INDEX, PROTOCOL_NAMES, Protocol, Route
+from penstock.core.labels import OUTCOME_INDEX, PROTOCOL_NAMES, SHED_REASONS, Protocol, Route
 from penstock.monitor.counters import Slot
 from penstock.telemetry import metrics
 from penstock.telemetry.metrics import Distribution, Metric, Point, Reading
@@ -64,18 +64,22 @@ def test_a_successor_in_the_slot_continues_its_counters_and_not_its_gauges() -> 
 def test_gauges_of_dead_workers_do_not_count() -> None:
     living, dead = Slot.in_process(), Slot.in_process()
     for slot in (living, dead):
-        slot.block(1).entered()
-        slot.block(2).entered()
+        for block in (1, 2):
+            slot.block(block).entered()
+            slot.block(block).limited(30)
     found = list(readings.counted([living, dead], [living], BLOCKS))
+    assert points(found, metrics.CONCURRENCY_LIMIT)["m",] == 60
     assert points(found, metrics.INFLIGHT) == {("_unknown",): 0, ("m",): 2}
 
 
 def test_refusals_for_lack_of_room_or_time_count_by_model() -> None:
     slot = Slot.in_process()
-    for block, outcome in ((1, "overloaded"), (2, "overloaded"), (2, "deadline")):
-        finish(slot, block, outcome)
+    for block, reason in ((1, "queue_full"), (2, "queue_full"), (2, "too_late")):
+        slot.block(block).shed(SHED_REASONS.index(reason))
+    finish(slot, 2, "deadline")
     found = list(readings.counted([slot], [slot], BLOCKS))
-    assert points(found, metrics.SHED)["m", "queue_full"] == 2
+    shed = points(found, metrics.SHED)
+    assert (shed["m", "queue_full"], shed["m", "too_late"], shed["m", "gave_way"]) == (2, 1, 0)
     assert points(found, metrics.DEADLINE_EXCEEDED)["m", "request"] == 1
 
 

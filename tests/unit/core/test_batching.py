@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.core.batching import MOST_ROWS, Cost, fitted, plan
+from penstock.core.batching import MOST_ROWS, BatchRules, Cost, fitted, next_run, plan, rules
 
 CALLS = st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 70)), max_size=60)
 
@@ -47,3 +47,76 @@ def test_a_cost_is_fitted_to_two_runs() -> None:
     found = fitted(8, 20_000, 55_000)
     assert found.base_ns + found.row_ns == pytest.approx(20_000)
     assert found.base_ns + 8 * found.row_ns == pytest.approx(55_000)
+
+
+CHEAP, EVEN = Cost(100_000.0, 1_000.0), Cost(1_000.0, 100_000.0)
+
+
+@pytest.mark.parametrize(
+    ("cost", "stated", "preferred", "delay_ns", "promised_ns", "made"),
+    [
+        (None, 8, (4,), 10, 0, BatchRules()),  # nobody can tell whether its rows stand alone
+        (CHEAP, 0, (), 0, 0, BatchRules(MOST_ROWS)),
+        (CHEAP, 8, (), 0, 0, BatchRules(8)),
+        (Cost(100_000.0, 100_000.0), 0, (), 0, 0, BatchRules(10)),
+        (EVEN, 0, (), 0, 0, BatchRules(1)),  # a row costs what it costs
+        (EVEN, 8, (4,), 0, 0, BatchRules(8, (4,))),  # asked for all the same
+        (EVEN, 8, (), 500, 0, BatchRules(8, (), 500)),
+        (EVEN, 8, (4, 8), 0, 900_000, BatchRules(4, (4,))),  # eight rows would take more than half of what is promised
+        (CHEAP, 128, (128,), 0, 1_000_000, BatchRules(128, (128,))),
+    ],
+)
+def test_what_runs_are_made_of(
+    cost: Cost | None, stated: int, preferred: tuple[int, ...], delay_ns: int, promised_ns: int, made: BatchRules
+) -> None:
+    assert rules(cost, stated, preferred, delay_ns, promised_ns) == made
+
+
+@pytest.mark.parametrize(
+    ("queue", "of", "now", "does"),
+    [
+        ("a1", BatchRules(8), 10, ([0], 0)),
+        ("a1 a1 a1", BatchRules(8), 10, ([0, 1, 2], 0)),
+        ("a1 a1 a1", BatchRules(2), 10, ([0, 1], 0)),
+        ("a1 b1 a1", BatchRules(8), 10, ([0, 2], 0)),
+        ("a3 a6 a1", BatchRules(8), 10, ([0, 2], 0)),  # who does not fit waits for the next run
+        ("a9 a1", BatchRules(8), 10, ([0], 0)),
+        ("a0 a1", BatchRules(8), 10, ([0], 0)),
+        ("a1 a1", BatchRules(1), 10, ([0], 0)),
+        ("a1 a1 a1 a1 a1", BatchRules(8, (2, 4)), 10, ([0, 1, 2, 3], 0)),
+        ("a1 a1 a1", BatchRules(8, (4,)), 10, ([0, 1, 2], 0)),  # not to be had, and nothing waits
+        ("a1 a1 a1", BatchRules(8, (4,), 100), 50, ([], 110)),
+        ("a1 a1 a1", BatchRules(8, (4,), 100), 110, ([0, 1, 2], 0)),
+        ("a1 a1 a1 a1", BatchRules(8, (4,), 100), 50, ([0, 1, 2, 3], 0)),
+        ("a1 a1", BatchRules(8, (), 100), 50, ([], 110)),
+        ("a4 a4", BatchRules(8, (), 100), 50, ([0, 1], 0)),  # full
+        ("a9", BatchRules(8, (), 100), 50, ([0], 0)),  # nobody could join it
+        ("a0", BatchRules(8, (), 100), 50, ([0], 0)),
+        ("a4", BatchRules(8, (4,), 100), 50, ([0], 0)),
+    ],
+)
+def test_what_a_free_thread_does(queue: str, of: BatchRules, now: int, does: tuple[list[int], int]) -> None:
+    calls = queue.split()
+    assert next_run([call[0] for call in calls], [int(call[1:]) for call in calls], 10, of, now) == does
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 20)), min_size=1, max_size=40),
+    st.integers(1, 16),
+    st.sets(st.integers(1, 16), max_size=3),
+    st.integers(0, 5),
+    st.integers(0, 10),
+)
+def test_a_run_has_the_first_and_only_its_likes_and_stays_in_bounds(
+    queue: list[tuple[str, int]], most: int, preferred: set[int], delay: int, now: int
+) -> None:
+    keys, rows = [key for key, _ in queue], [number for _, number in queue]
+    of = BatchRules(most, tuple(sorted(size for size in preferred if size <= most)), delay)
+    places, until = next_run(keys, rows, 3, of, now)
+    if not places:
+        assert now < until == 3 + delay
+        return
+    assert places[0] == 0
+    assert places == sorted(set(places))
+    assert {keys[place] for place in places} == {keys[0]}
+    assert len(places) == 1 or sum(rows[place] for place in places) <= most

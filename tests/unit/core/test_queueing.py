@@ -4,28 +4,40 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.core.queueing import comes_too_late, expected_wait_ns, smoothed
+from penstock.core.labels import Priority
+from penstock.core.queueing import (
+    Limit,
+    comes_too_late,
+    expected_wait_ns,
+    finds_room,
+    next_limit,
+    smoothed,
+    tolerated_ns,
+)
 
 
 @pytest.mark.parametrize(
-    ("before", "threads", "run_ns", "left_ns", "late"),
+    ("before", "threads", "call_ns", "run_ns", "left_ns", "late"),
     [
-        (0, 1, 1e9, 1, False),  # a thread is free
-        (1, 2, 1e9, 1, False),
-        (1, 1, 10.0, 20, False),
-        (1, 1, 10.0, 19, True),
-        (4, 2, 10.0, 30, False),
-        (5, 2, 10.0, 29, True),
-        (100, 1, 0.0, 1, False),  # nothing is known of its runs
+        (0, 1, 1e9, 1e9, 1, False),  # a thread is free
+        (1, 2, 1e9, 1e9, 1, False),
+        (1, 1, 10.0, 10.0, 20, False),
+        (1, 1, 10.0, 10.0, 19, True),
+        (4, 2, 10.0, 10.0, 30, False),
+        (5, 2, 10.0, 10.0, 29, True),
+        (8, 1, 10.0, 80.0, 160, False),  # eight calls share a run
+        (8, 1, 10.0, 80.0, 159, True),
+        (100, 1, 0.0, 0.0, 1, False),  # nothing is known of its runs
     ],
 )
-def test_who_comes_too_late(before: int, threads: int, run_ns: float, left_ns: int, late: bool) -> None:
-    assert comes_too_late(before, threads, run_ns, left_ns) == late
+def test_who_comes_too_late(before: int, threads: int, call_ns: float, run_ns: float, left_ns: int, late: bool) -> None:
+    assert comes_too_late(before, threads, call_ns, run_ns, left_ns) == late
 
 
 @given(st.integers(0, 1000), st.integers(1, 16), st.floats(0, 1e9), st.integers(0, 10**12))
 def test_a_longer_queue_is_never_easier_to_join(before: int, threads: int, run_ns: float, left_ns: int) -> None:
-    assert comes_too_late(before + 1, threads, run_ns, left_ns) >= comes_too_late(before, threads, run_ns, left_ns)
+    sooner, later = (comes_too_late(one, threads, run_ns, run_ns, left_ns) for one in (before, before + 1))
+    assert later >= sooner
     assert expected_wait_ns(before + 1, threads, run_ns) >= expected_wait_ns(before, threads, run_ns)
 
 
@@ -42,3 +54,69 @@ def test_it_follows_a_change() -> None:
     for _ in range(30):
         expected = smoothed(expected, 5_000)
     assert expected == pytest.approx(5_000, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("inside", "limit", "priority", "room"),
+    [
+        (7, 8.0, Priority.CRITICAL, True),
+        (8, 8.0, Priority.CRITICAL, False),
+        (7, 8.0, Priority.DEFAULT, True),
+        (3, 8.0, Priority.BATCH, True),
+        (4, 8.0, Priority.BATCH, False),
+        (0, 1.0, Priority.BATCH, True),  # an empty queue takes anybody
+    ],
+)
+def test_who_finds_room(inside: int, limit: float, priority: Priority, room: bool) -> None:
+    assert finds_room(inside, limit, priority) == room
+
+
+def test_what_is_tolerated() -> None:
+    assert tolerated_ns(10.0, 10.0) == 5_000_000
+    assert tolerated_ns(1e7, 1e7) == 8e7
+    assert tolerated_ns(1e6, 3.2e7) == 9.6e7  # joint runs
+
+
+FULL = Limit(256.0, 3.0, 256.0)
+
+
+def test_a_queue_that_stands_is_left_alone() -> None:
+    limit = FULL
+    for inside in [32] * 20:
+        limit = next_limit(limit, inside, 0, tolerated=8.0)
+    assert limit.value == FULL.value
+
+
+def test_a_queue_that_only_grows_is_cut_to_what_is_tolerated() -> None:
+    limit = FULL
+    for inside in (10, 20, 30, 40):
+        limit = next_limit(limit, inside, 0, tolerated=8.0)
+    assert limit.value == 8.0
+
+
+def test_callers_who_arrive_together_are_no_growth() -> None:
+    limit = FULL
+    for inside in (0, 32, 32, 31, 32):
+        limit = next_limit(limit, inside, 0, tolerated=8.0)
+    assert limit.value == FULL.value
+
+
+def test_refusals_cut_at_once_and_their_end_lets_it_grow_back() -> None:
+    limit = next_limit(FULL, 256, 3, tolerated=8.0)
+    assert limit.value == 8.0
+    windows = 0
+    while limit.value < FULL.value:
+        limit, windows = next_limit(limit, 2, 0, tolerated=8.0), windows + 1
+    assert windows * 0.05 < 2.0  # seconds
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 500), st.integers(0, 50), st.floats(0.1, 1000.0)), max_size=50),
+    st.floats(1.0, 50.0),
+    st.floats(50.0, 500.0),
+)
+def test_a_limit_stays_in_its_bounds(windows: list[tuple[int, int, float]], least: float, most: float) -> None:
+    limit = Limit(most, least, most)
+    for inside, refused, tolerated in windows:
+        limit = next_limit(limit, inside, refused, tolerated)
+        assert least <= limit.value <= most

@@ -318,7 +318,7 @@ def test_long_runs_get_their_share_of_the_threads(
         return session.open_session(path, settings, intra_op_threads)
 
     monkeypatch.setattr(engine, "open_session", recorded)
-    monkeypatch.setattr(warmup, "median_run_ns", lambda _run: run_ns)
+    monkeypatch.setattr(warmup, "median_run_ns", lambda _run, *_: run_ns)
     assert load(graphs.identity(tmp_path), options, threads).run_ns == run_ns
     assert seen == opened
 

@@ -77,10 +77,10 @@ def test_the_median_of_seven_runs() -> None:
         now, begun = (now + next(durations), False) if begun else (now, True)
         return now
 
-    assert warmup.median_run_ns(lambda: None, clock) == 5
+    assert warmup.median_run_ns(lambda: None, clock=clock) == 5
     assert next(durations, None) is None
 
 
 def test_long_runs_are_measured_once() -> None:
     times = iter([0, 3_000_000_000])
-    assert warmup.median_run_ns(lambda: None, lambda: next(times)) == 3_000_000_000
+    assert warmup.median_run_ns(lambda: None, clock=lambda: next(times)) == 3_000_000_000

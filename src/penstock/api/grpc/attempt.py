@@ -14,7 +14,7 @@ from penstock.core.errors import Fault, Internal, InvalidInput
 from penstock.core.labels import ROUTE_NAMES
 from penstock.core.labels import Protocol as Transport
 from penstock.proto import grpc_service_pb2 as pb
-from penstock.serving.calls import Call, new_id
+from penstock.serving.calls import Call, new_id, priority_of
 from penstock.serving.catalogue import Answer
 from penstock.serving.dataplane import DataPlane
 
@@ -112,11 +112,12 @@ class Attempt:
 
     def _submit(self, raw: bytes, context: Context) -> None:
         plane, metadata = self._plane, stated(context)
+        fields = _fields(metadata)
         self.id = str(metadata.get(REQUEST_ID, "")) or new_id()
         request = infer_request(raw)
         self.id = request.id or self.id
         target = request.model_name, request.model_version
-        self._found = served, route, followers = plane.choose(target, _fields(metadata))
+        self._found = served, route, followers = plane.choose(target, fields)
         message = infer_message(request)
         self._typed, self.closing = message.typed, message.closing
         timeouts = (message.timeout_ns, stated_timeout_ns(metadata.get(TIMEOUT)), _remaining_ns(context))
@@ -131,6 +132,7 @@ class Attempt:
             deadline,
             self.began_ns,
             followers,
+            priority_of(fields),
         )
         self._give_up = plane.submit(call, self._settled)
         self.call = call

@@ -24,9 +24,9 @@ from penstock.api.rest.encode import AnswerTemplate
 from penstock.api.rest.errors import error_body, extra_headers
 from penstock.core.deadlines import deadline_ns
 from penstock.core.errors import Fault, Internal, InvalidInput, TooLarge
-from penstock.core.labels import HTTP_STATUS, ROUTE_NAMES
+from penstock.core.labels import HTTP_STATUS, ROUTE_NAMES, Priority
 from penstock.core.labels import Protocol as Transport
-from penstock.serving.calls import Call, new_id
+from penstock.serving.calls import CLASS, Call, new_id, priority_of
 from penstock.serving.catalogue import Answer, Target
 from penstock.serving.dataplane import DataPlane
 from penstock.serving.served import Served
@@ -271,9 +271,9 @@ class InferProtocol(HttpToolsProtocol):
             timeouts = (body.timeout_ns, _timeout_header(fields))
             deadline = deadline_ns(turn.began_ns, timeouts, shared.plane.default_timeout_ns)
         call_id = body.id or fields.get(b"x-request-id", b"").decode("latin-1") or new_id()
-        return Call(
-            served, route, Transport.REST, call_id, body.tensors, body.wishes, deadline, turn.began_ns, followers
-        )
+        priority = priority_of(fields) if CLASS in fields else Priority.DEFAULT
+        began_ns, tensors, wishes = turn.began_ns, body.tensors, body.wishes
+        return Call(served, route, Transport.REST, call_id, tensors, wishes, deadline, began_ns, followers, priority)
 
     def encoded(self, turn: Turn, call: Call) -> bytes:
         """The answer to a call that has its outputs or its fault."""

@@ -18,10 +18,10 @@ from penstock.api.grpc.http2.heads import Head, literal
 from penstock.api.grpc.http2.stream import PREFIX, Stream, message_of, too_large, too_much
 from penstock.core.deadlines import deadline_ns
 from penstock.core.errors import Fault, Internal
-from penstock.core.labels import ROUTE_NAMES
+from penstock.core.labels import ROUTE_NAMES, Priority
 from penstock.core.labels import Protocol as Transport
 from penstock.core.tensors import Tensor
-from penstock.serving.calls import Call, OutputWish, new_id
+from penstock.serving.calls import CLASS, Call, OutputWish, new_id, priority_of
 from penstock.serving.catalogue import Answer
 from penstock.serving.dataplane import DataPlane
 from penstock.serving.served import Served
@@ -191,7 +191,9 @@ class Unary(Stream):
             by_field = stated_timeout_ns(head.fields[_TIMEOUT].decode("latin-1")) if _TIMEOUT in head.fields else None
             deadline = deadline_ns(self.began_ns, (timeout_ns, by_field, head.timeout_ns), default_ns)
         served, route, followers = found
-        return Call(served, route, Transport.GRPC, self._call_id, tensors, wishes, deadline, self.began_ns, followers)
+        priority = priority_of(head.fields) if CLASS in head.fields else Priority.DEFAULT
+        call_id, began_ns = self._call_id, self.began_ns
+        return Call(served, route, Transport.GRPC, call_id, tensors, wishes, deadline, began_ns, followers, priority)
 
     def _framed(self, message: bytes) -> bytes:
         """A message with its prefix, compressed as the request was if its caller takes that."""

@@ -1,0 +1,78 @@
+"""Runs of one or several calls on a model: each call gets exactly its rows, or a fault that is its own."""
+
+import logging
+from collections.abc import Hashable, Sequence
+from time import monotonic_ns
+
+import numpy as np
+
+from penstock.core.errors import Cancelled, DeadlineExceeded, Fault, Internal
+from penstock.core.tensors import Array
+from penstock.engine.model import Interrupt, Model
+from penstock.monitor.counters import NOT_COUNTED
+from penstock.serving.calls import Call
+
+log = logging.getLogger("penstock.serving")
+
+Outcome = list[Array] | Fault
+"""What a call's run gave: the arrays of its outputs, or why there are none."""
+
+
+def likeness(call: Call) -> Hashable:
+    """What calls must have in common to share a run: the outputs asked for, and the shape of a row of each input."""
+    feeds, names = call.prepared
+    if len(feeds) == 1:
+        for name, array in feeds.items():
+            return (name, array.shape[1:], *names)
+    return (tuple(names), *[(name, array.shape[1:]) for name, array in feeds.items()])
+
+
+def run(model: Model, calls: Sequence[Call], interrupt: Interrupt | None = None) -> list[Outcome]:
+    """Run calls of one likeness, in one run if they are several; if that fails, or answers with other rows than it was
+    given, they are run one by one. None begins after its deadline. Any thread; never raises."""
+    if len(calls) > 1:
+        now = monotonic_ns()
+        found = _together(model, calls, interrupt) if all(now < call.deadline_ns for call in calls) else None
+        if found is not None:
+            return found
+    return [_alone(model, call, interrupt) for call in calls]
+
+
+def _alone(model: Model, call: Call, interrupt: Interrupt | None) -> Outcome:
+    call.started_ns = monotonic_ns()
+    if call.started_ns >= call.deadline_ns:
+        return DeadlineExceeded("the deadline passed while waiting")
+    try:
+        arrays = model.run(*call.prepared, interrupt)
+    except Fault as fault:
+        return fault
+    except Exception as error:  # a bug must not take the connection down, nor end a thread
+        log.exception("a request failed", exc_info=error)
+        return Internal("the request failed")
+    call.ran_ns = monotonic_ns()
+    return arrays
+
+
+def _together(model: Model, calls: Sequence[Call], interrupt: Interrupt | None) -> list[Outcome] | None:
+    """One run for several calls; None if it cannot be."""
+    began, rows = monotonic_ns(), sum([call.rows for call in calls])
+    first, names = calls[0].prepared
+    try:
+        feeds = {name: np.concatenate([call.prepared[0][name] for call in calls]) for name in first}
+        arrays = model.run(feeds, names, interrupt)
+    except Cancelled as fault:
+        return [fault for _ in calls]  # nobody waits for any of them
+    except (Fault, ValueError, MemoryError):  # of one of them, and the others must not suffer for it
+        return None
+    if any(len(array) != rows for array in arrays):
+        return None
+    ended = monotonic_ns()
+    start = 0
+    found: list[Outcome] = []
+    for call in calls:
+        call.started_ns, call.ran_ns, call.run_rows = began, ended, NOT_COUNTED
+        stop = start + call.rows
+        found.append([array[start:stop] for array in arrays])
+        start = stop
+    calls[0].run_rows = rows
+    return found

@@ -1,0 +1,317 @@
+"""Calls on threads, over real models: runs they share, room they find, and ends of every kind."""
+
+import asyncio
+import json
+import threading
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from time import monotonic_ns
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from penstock.core.batching import BatchRules, Cost
+from penstock.core.errors import Cancelled, DeadlineExceeded, Fault, Overloaded
+from penstock.core.labels import SHED_REASONS, Priority, Protocol, Route
+from penstock.core.options import ModelOptions
+from penstock.core.tensors import Array, Tensor
+from penstock.engine import model as engine
+from penstock.engine.model import Interrupt, Model
+from penstock.monitor.counters import Slot, Totals
+from penstock.registry import model_config
+from penstock.serving.calls import Call
+from penstock.serving.lane import Entry, Lane
+from penstock.serving.runs import Outcome
+from penstock.serving.served import Identity, Served
+from tests import zoo
+
+MINUTE_NS = 60_000_000_000
+EXAMPLES, LEAST_CALLS, MOST_CALLS = 300, 20, 60
+"""Together at least six thousand calls."""
+
+CALLS = st.lists(
+    st.tuples(
+        st.integers(1, 5),  # rows
+        st.integers(1, 2),  # columns
+        st.sampled_from(list(Priority)),
+        st.sampled_from(["sound"] * 6 + ["late", "gone"]),
+    ),
+    min_size=LEAST_CALLS,
+    max_size=MOST_CALLS,
+)
+
+
+class Gated:
+    """A model whose runs wait until they are let through."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self.run_ns, self.joint = model.run_ns, model.joint
+        self.runs: list[int] = []
+        self.gate = threading.Event()
+
+    def run(self, feeds: dict[str, Array], names: list[str], interrupt: Interrupt | None = None) -> list[Array]:
+        self.runs.append(len(feeds["x"]))
+        assert self.gate.wait(10)
+        return self.model.run(feeds, names, interrupt)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    path = tmp_path_factory.mktemp("model") / "model.onnx"
+    zoo.save(zoo.affine(2.0, 1.0, ("n", "m")), path)
+    return engine.load(path, ModelOptions(), 1)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    for _ in range(5000):
+        if condition():
+            return
+        await asyncio.sleep(0.001)
+    raise AssertionError
+
+
+class World:
+    """A lane, the calls it was given, and what they were told."""
+
+    def __init__(self, model: Model, rules: BatchRules, threads: int = 1, bound: int = 100) -> None:
+        self.slot = Slot.in_process()
+        block = self.slot.block(1)
+        self.served = Served(Identity("m", "1"), model, ModelOptions(), {}, block)
+        self.gated = Gated(model)
+        self.lane = Lane(self.gated, threads, bound, block, rules)  # type: ignore[arg-type]
+        self.told: dict[Call, Outcome] = {}
+
+    def call(self, rows: int = 1, columns: int = 1, value: float = 0.0, timeout_ns: int = MINUTE_NS) -> Call:
+        now = monotonic_ns()
+        data = np.full((rows, columns), value, np.float32)
+        tensors = [Tensor("x", "FP32", data)]
+        call = Call(self.served, Route.STABLE, Protocol.REST, "id", tensors, None, now + timeout_ns, now)
+        self.served.here(call)
+        return call
+
+    def enter(self, call: Call, priority: Priority = Priority.DEFAULT) -> Entry:
+        call.priority = priority
+        return self.lane.enter(call, self._hear)
+
+    def _hear(self, call: Call, outcome: Outcome) -> None:
+        assert call not in self.told
+        self.told[call] = outcome
+
+    async def all_told(self, number: int) -> None:
+        await until(lambda: len(self.told) >= number)
+
+    async def running(self, number: int) -> None:
+        await until(lambda: len(self.gated.runs) >= number)
+
+    def kind(self, call: Call) -> str:
+        outcome = self.told[call]
+        return outcome.kind if isinstance(outcome, Fault) else "ok"
+
+
+def story(world: World, told: Callable[[World], Awaitable[None]]) -> None:
+    async def run() -> None:
+        try:
+            await told(world)
+        finally:
+            world.gated.gate.set()
+            world.lane.close()
+
+    asyncio.run(run())
+
+
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(
+    CALLS, st.integers(1, 2), st.sampled_from([BatchRules(), BatchRules(8), BatchRules(8, (4,)), BatchRules(8, (), 10)])
+)
+def test_each_gets_exactly_its_rows(
+    model: Model, wishes: list[tuple[int, int, Priority, str]], threads: int, rules: BatchRules
+) -> None:
+    world = World(model, rules, threads)
+
+    async def told(world: World) -> None:
+        world.gated.gate.set()
+        calls = []
+        for index, (rows, columns, priority, fate) in enumerate(wishes):
+            call = world.call(rows, columns, float(index))
+            if fate == "late":
+                call.deadline_ns = monotonic_ns() - 1
+            calls.append(call)
+            try:
+                entry = world.enter(call, priority)
+            except Overloaded as fault:
+                world.told[call] = fault
+                continue
+            if fate == "gone":
+                world.lane.give_up(entry)
+        await world.all_told(len(calls))
+        for index, (call, (rows, columns, _, fate)) in enumerate(zip(calls, wishes, strict=True)):
+            outcome = world.told[call]
+            if fate == "sound":
+                assert not isinstance(outcome, Fault)
+                (array,) = outcome
+                assert array.tolist() == [[2.0 * index + 1.0] * columns] * rows
+            else:
+                assert isinstance(outcome, Cancelled if fate == "gone" else (DeadlineExceeded, Overloaded))
+
+    story(world, told)
+    assert world.lane._inside == 0
+
+
+def test_what_queues_while_a_run_goes_on_shares_the_next(model: Model) -> None:
+    async def told(world: World) -> None:
+        calls = [world.call()]
+        world.enter(calls[0])
+        await world.running(1)
+        for _ in range(5):
+            calls.append(world.call())
+            world.enter(calls[-1])
+        world.gated.gate.set()
+        await world.all_told(6)
+        assert world.gated.runs == [1, 4, 1]
+        assert [call.run_rows for call in calls] == [1, 4, -1, -1, -1, 1]
+
+    story(World(model, BatchRules(4)), told)
+
+
+def test_more_urgent_calls_run_first(model: Model) -> None:
+    async def told(world: World) -> None:
+        world.enter(world.call())
+        await world.running(1)
+        calls = [(priority, world.call()) for priority in (Priority.BATCH, Priority.DEFAULT, Priority.CRITICAL)]
+        for priority, call in calls:
+            world.enter(call, priority)
+        world.gated.gate.set()
+        await world.all_told(4)
+        assert [priority for priority, _ in sorted(calls, key=lambda one: one[1].started_ns)] == sorted(Priority)
+
+    story(World(model, BatchRules()), told)
+
+
+def test_the_least_urgent_give_way_when_there_is_no_room(model: Model) -> None:
+    async def told(world: World) -> None:
+        first = world.call()
+        world.enter(first)
+        await world.running(1)
+        batch, usual, urgent = world.call(), [world.call(), world.call()], [world.call() for _ in range(4)]
+        world.enter(batch, Priority.BATCH)
+        with pytest.raises(Overloaded):  # they may fill half of it only
+            world.enter(world.call(), Priority.BATCH)
+        for call in usual:
+            world.enter(call)
+        with pytest.raises(Overloaded):
+            world.enter(world.call(), Priority.BATCH)
+        for call in urgent[:3]:
+            world.enter(call, Priority.CRITICAL)
+        assert [world.kind(call) for call in (batch, *usual)] == ["overloaded"] * 3
+        with pytest.raises(Overloaded):  # only urgent ones are left
+            world.enter(urgent[3], Priority.CRITICAL)
+        world.gated.gate.set()
+        await world.all_told(7 - 1)
+        assert [world.kind(call) for call in (first, *urgent[:3])] == ["ok"] * 4
+        counted = Totals.of([world.slot], 1)
+        assert counted.shed == dict(zip(SHED_REASONS, (3, 0, 3), strict=True))
+        assert counted.concurrency_limit == 4
+
+    story(World(model, BatchRules(), bound=4), told)
+
+
+def test_a_run_is_stopped_once_nobody_waits_for_it(model: Model) -> None:
+    async def told(world: World) -> None:
+        world.enter(world.call())
+        await world.running(1)
+        entries = [world.enter(world.call()) for _ in range(3)]
+        world.gated.gate.set()
+        world.gated.gate.clear()
+        await world.running(2)
+        group = entries[0].group
+        assert group is not None
+        for entry in entries[:2]:
+            world.lane.give_up(entry)
+        assert not group.interrupt.stopped
+        world.lane.give_up(entries[2])
+        assert group.interrupt.stopped
+
+    story(World(model, BatchRules(8)), told)
+
+
+def test_a_queue_that_only_grows_is_cut(model: Model) -> None:
+    async def told(world: World) -> None:
+        world.lane._call_ns = world.lane._run_ns = 5e6
+        calls = []
+        for _ in range(5):
+            for _ in range(10):
+                calls.append(world.call())
+                try:
+                    world.enter(calls[-1])
+                except Overloaded as fault:
+                    world.told[calls[-1]] = fault
+            await asyncio.sleep(0.06)
+        refused = [call for call in calls if call in world.told]
+        assert len(refused) == 50 - 8
+        assert all(world.kind(call) == "overloaded" for call in refused)
+        assert not set(calls[:8]) & set(refused)  # who came first stays
+        assert world.served.sheds is False  # this is another lane's
+        assert Totals.of([world.slot], 1).concurrency_limit == 8
+        world.gated.gate.set()
+        await world.all_told(50)
+
+    story(World(model, BatchRules(), bound=1000), told)
+
+
+@pytest.mark.parametrize(
+    ("stated", "asked", "runs"),
+    [
+        ({"preferred_batch_size": [4], "max_queue_delay_microseconds": 5_000_000}, 4, [4]),
+        ({"max_queue_delay_microseconds": 100_000}, 3, [3]),
+    ],
+)
+def test_a_configured_delay_gathers_calls(
+    tmp_path: Path, stated: dict[str, object], asked: int, runs: list[int]
+) -> None:
+    zoo.save(zoo.affine(2.0, 1.0, ("n", 3)), tmp_path / "model.onnx")
+    config = json.dumps({"max_batch_size": 8, "dynamic_batching": stated})
+    options = model_config.read(config, tmp_path)
+    slot = Slot.in_process()
+    served = Served(Identity("m", "1"), engine.load(tmp_path / "model.onnx", options, 1), options, {}, slot.block(1))
+
+    async def told() -> None:
+        now = monotonic_ns()
+        calls = [
+            Call(
+                served,
+                Route.STABLE,
+                Protocol.REST,
+                str(value),
+                [Tensor("x", "FP32", np.full((1, 3), value, np.float32))],
+                None,
+                now + MINUTE_NS,
+                now,
+            )
+            for value in range(asked)
+        ]
+        ended: list[Call] = []
+        for call in calls:
+            assert not served.attempt(call)
+            served.hand_over(call, ended.append)
+        await until(lambda: len(ended) == asked)
+        for value, call in enumerate(calls):
+            assert call.outputs[0].data.tolist() == [[2.0 * value + 1] * 3]
+        assert [call.run_rows for call in calls if call.run_rows > 0] == runs
+        await served.close()
+
+    asyncio.run(told())
+
+
+def test_a_promise_bounds_joint_runs(tmp_path: Path) -> None:
+    zoo.save(zoo.affine(2.0, 1.0, ("n", 3)), tmp_path / "model.onnx")
+    loaded = engine.load(tmp_path / "model.onnx", ModelOptions(), 1)
+    loaded.joint = Cost(100_000.0, 1_000.0)
+    served = Served(Identity("m", "1"), loaded, ModelOptions(), {}, Slot.in_process().block(1))
+    before = served._lane._rules
+    served.promise(240_000)
+    assert served._lane._rules.most_rows == 20 < before.most_rows
+    served.promise(0)
+    assert served._lane._rules == before
