@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from loadtests import bench, drift, faults, monitor, outage, perf_analyzer, simulate, streams, swap, traffic
+from loadtests import bench, drift, faults, monitor, outage, overload, perf_analyzer, simulate, streams, swap, traffic
 from loadtests.graphs import repository
 from loadtests.models import MODELS
 
@@ -50,6 +50,9 @@ def main() -> int:
     failing = commands.add_parser("outage", help="a sink that is down or slow under load", description=outage.__doc__)
     outage.add_arguments(failing)
     failing.set_defaults(run=outage.main)
+    crowding = commands.add_parser("overload", help="more than the server can do", description=overload.__doc__)
+    overload.add_arguments(crowding)
+    crowding.set_defaults(run=overload.main)
     models = commands.add_parser("models", help="write the models and print their folders")
     models.set_defaults(run=_models)
     arguments = parser.parse_args()

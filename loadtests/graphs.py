@@ -23,11 +23,14 @@ def repository(model: BenchModel) -> Path:
     return model.folder
 
 
+_OPSETS = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)]
+
+
 class _Graph:
     """Collects nodes and seeded weights; every method returns the name of what it made."""
 
     def __init__(self, seed: int) -> None:
-        self._random = np.random.default_rng([SEED, seed])
+        self.random = np.random.default_rng([SEED, seed])
         self.nodes: list[onnx.NodeProto] = []
         self.weights: list[onnx.TensorProto] = []
 
@@ -42,10 +45,10 @@ class _Graph:
         return name
 
     def normal(self, *shape: int, scale: float) -> str:
-        return self.constant((self._random.normal(size=shape) * scale).astype(np.float32))
+        return self.constant((self.random.normal(size=shape) * scale).astype(np.float32))
 
     def uniform(self, *shape: int, low: float, high: float) -> str:
-        return self.constant(self._random.uniform(low, high, size=shape).astype(np.float32))
+        return self.constant(self.random.uniform(low, high, size=shape).astype(np.float32))
 
     def dense(self, x: str, wide: int, out: int, name: str = "") -> str:
         weight = self.normal(wide, out, scale=(2.0 / wide) ** 0.5)
@@ -61,7 +64,7 @@ class _Graph:
     def model(self, name: str, x: tuple[str, tuple[int, ...]], *outputs: onnx.ValueInfoProto) -> onnx.ModelProto:
         inputs = [helper.make_tensor_value_info(x[0], TensorProto.FLOAT, ["N", *x[1]])]
         graph = helper.make_graph(self.nodes, name, inputs, list(outputs), self.weights)
-        made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+        made = helper.make_model(graph, opset_imports=_OPSETS, ir_version=8)
         onnx.checker.check_model(made)
         return made
 
@@ -89,6 +92,86 @@ def _mlp() -> onnx.ModelProto:
     return graph.model("mlp", ("x", (128,)), helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", 10]))
 
 
+def _gbm() -> onnx.ModelProto:
+    """100 trees of depth 6 over 30 features, two classes."""
+    graph, trees, depth = _Graph(4), 100, 6
+    splits = 2**depth - 1
+    nodes = [(tree, node) for tree in range(trees) for node in range(2 * splits + 1)]
+    leaves = [(tree, node) for tree, node in nodes if node >= splits]
+    features, values, weights = (graph.random.integers(0, 30, len(nodes)), *graph.random.normal(size=(2, len(nodes))))
+    graph.nodes.append(
+        helper.make_node(
+            "TreeEnsembleClassifier",
+            ["features"],
+            ["label", "probabilities"],
+            domain="ai.onnx.ml",
+            classlabels_int64s=[0, 1],
+            post_transform="SOFTMAX",
+            nodes_treeids=[tree for tree, _ in nodes],
+            nodes_nodeids=[node for _, node in nodes],
+            nodes_modes=["LEAF" if node >= splits else "BRANCH_LT" for _, node in nodes],
+            nodes_featureids=[0 if node >= splits else int(features[at]) for at, (_, node) in enumerate(nodes)],
+            nodes_values=[0.0 if node >= splits else float(values[at]) for at, (_, node) in enumerate(nodes)],
+            nodes_truenodeids=[0 if node >= splits else 2 * node + 1 for _, node in nodes],
+            nodes_falsenodeids=[0 if node >= splits else 2 * node + 2 for _, node in nodes],
+            class_treeids=[tree for tree, _ in leaves],
+            class_nodeids=[node for _, node in leaves],
+            class_ids=[(tree + node) % 2 for tree, node in leaves],
+            class_weights=[float(abs(weights[at])) / trees for at in range(len(leaves))],
+        )
+    )
+    return graph.model(
+        "gbm",
+        ("features", (30,)),
+        helper.make_tensor_value_info("label", TensorProto.INT64, ["N"]),
+        helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["N", 2]),
+    )
+
+
+def _transformer() -> onnx.ModelProto:
+    """An encoder of MiniLM's shape, two of its six layers, over 32 tokens of a small vocabulary."""
+    graph, wide, words = _Graph(5), 384, 1000
+    whole = graph.op("Cast", graph.op("Mul", graph.op("Abs", "tokens"), _number(graph, 100.0)), to=TensorProto.INT64)
+    ids = graph.op("Mod", whole, graph.constant(np.array(words, np.int64)))
+    x = graph.op("Gather", graph.normal(words, wide, scale=1.0), ids)
+    for _ in range(2):
+        x = _encoder_layer(graph, x, wide, 12)
+    graph.op("ReduceMean", x, name="embedding", axes=[1], keepdims=0)
+    shape = helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["N", wide])
+    return graph.model("transformer", ("tokens", (32,)), shape)
+
+
+def _encoder_layer(graph: _Graph, x: str, wide: int, heads: int) -> str:
+    query, key, value = (_split(graph, _product(graph, x, wide, wide), wide, heads, order) for order in _ORDERS)
+    scores = graph.op("Mul", graph.op("MatMul", query, key), _number(graph, (wide / heads) ** -0.5))
+    mixed = graph.op("Transpose", graph.op("MatMul", graph.op("Softmax", scores, axis=-1), value), perm=[0, 2, 1, 3])
+    joined = graph.op("Reshape", mixed, graph.constant(np.array([0, 0, wide], np.int64)))
+    x = _norm(graph, graph.op("Add", x, _product(graph, joined, wide, wide)), wide)
+    inner = graph.op("Relu", _product(graph, x, wide, 4 * wide))
+    return _norm(graph, graph.op("Add", x, _product(graph, inner, 4 * wide, wide)), wide)
+
+
+_ORDERS = ([0, 2, 1, 3], [0, 2, 3, 1], [0, 2, 1, 3])
+
+
+def _product(graph: _Graph, x: str, wide: int, out: int) -> str:
+    return graph.op("MatMul", x, graph.normal(wide, out, scale=wide**-0.5))
+
+
+def _split(graph: _Graph, x: str, wide: int, heads: int, order: list[int]) -> str:
+    parts = graph.op("Reshape", x, graph.constant(np.array([0, 0, heads, wide // heads], np.int64)))
+    return graph.op("Transpose", parts, perm=order)
+
+
+def _norm(graph: _Graph, x: str, wide: int) -> str:
+    scale, shift = (graph.constant(np.full(wide, value, np.float32)) for value in (1.0, 0.0))
+    return graph.op("LayerNormalization", x, scale, shift, axis=-1)
+
+
+def _number(graph: _Graph, value: float) -> str:
+    return graph.constant(np.array(value, np.float32))
+
+
 def _cnn() -> onnx.ModelProto:
     """ResNet-18 as it stands after its normalisation layers are folded into the convolutions."""
     graph = _Graph(3)
@@ -111,4 +194,4 @@ def _block(graph: _Graph, x: str, wide: int, out: int, stride: int) -> str:
     return graph.op("Relu", graph.op("Mul", graph.op("Add", body, short), half))
 
 
-_BUILDERS = {"tiny": _tiny, "mlp": _mlp, "cnn": _cnn}
+_BUILDERS = {"tiny": _tiny, "mlp": _mlp, "gbm": _gbm, "transformer": _transformer, "cnn": _cnn}

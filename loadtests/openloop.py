@@ -42,16 +42,27 @@ class OpenWindow(Window):
     """``rate`` is what was answered a second until the last answer; ``asked`` what was meant to arrive.
 
     ``lag_p99_ms`` says how late the client itself was in sending what a free connection could have carried.
+    ``accepted`` and ``refused`` are durations from when a request was sent, of those answered well and the others.
     """
 
     asked: float
     lag_p99_ms: float
+    accepted: Latencies
+    refused: Latencies
 
 
 def open_loop(
-    road: Road, call: Call, address: str, *, rate: float, seconds: float, cores: Sequence[int], answer_bytes: int
+    road: Road,
+    call: Call,
+    address: str,
+    *,
+    rate: float,
+    seconds: float,
+    cores: Sequence[int],
+    answer_bytes: int,
+    connections: int = _CONNECTIONS,
 ) -> OpenWindow:
-    """Send at ``rate`` a second for that long, from one process on each core."""
+    """Send at ``rate`` a second for that long, from one process on each core with that many connections."""
     with TemporaryDirectory(prefix="penstock-loadtests-") as folder, ExitStack() as stack:
         data = Path(folder, "body")
         data.write_bytes(call.body)
@@ -64,6 +75,7 @@ def open_loop(
             "rate": rate / len(cores),
             "seconds": seconds,
             "answer_bytes": answer_bytes,
+            "connections": connections,
         }
         parts = []
         for core in cores:
@@ -85,7 +97,9 @@ def _join(parts: Sequence[dict[str, NDArray[np.int64]]], asked: float) -> OpenWi
     took = max(float(part["took"]) for part in parts)
     lag = float(np.percentile(lags, 99)) / 1000 if len(lags) else 0.0
     latencies = Latencies.of(durations)
-    return OpenWindow(len(durations) + errors, errors, len(durations) / took, latencies, asked, lag)
+    accepted, refused = (Latencies.of(np.concatenate([part[key] for part in parts])) for key in ("accepted", "refused"))
+    done = len(durations) + errors
+    return OpenWindow(done, errors, len(durations) / took, latencies, asked, lag, accepted, refused)
 
 
 class Client:
@@ -100,12 +114,15 @@ class Client:
         self._free: deque[Wire] = deque()
         self._due: list[float] = due.tolist()
         self._began: dict[Wire, float] = {}
+        self._sent: dict[Wire, float] = {}
         self._waiting: deque[float] = deque()
         self._epoll = select.epoll()
         for _ in range(connections):
             self._open()
         self.durations: list[float] = []
         self.lags: list[float] = []
+        self.accepted: list[float] = []
+        self.refused: list[float] = []
         self.errors = 0
 
     def _open(self) -> None:
@@ -144,6 +161,7 @@ class Client:
     def _send(self, due: float, now: float) -> None:
         wire = self._free.popleft()
         self._began[wire] = due
+        self._sent[wire] = now
         self.lags.append((now - max(due, wire.freed)) * 1e6)
         try:
             wire.send()
@@ -173,10 +191,12 @@ class Client:
         self._watch(wire)
 
     def _finish(self, wire: Wire) -> None:
-        due = self._began.pop(wire)
+        due, took = self._began.pop(wire), (wire.freed - self._sent.pop(wire)) * 1e6
         if wire.good:
             self.durations.append((wire.freed - due) * 1e6)
+            self.accepted.append(took)
         else:
+            self.refused.append(took)
             self.errors += 1
         self._free.append(wire)
 
@@ -200,7 +220,7 @@ def main() -> None:
         return kind(spec["address"], spec["path"], spec["headers"], body, spec["answer_bytes"])
 
     try:
-        client = Client(connect, _CONNECTIONS, _arrivals(spec["rate"], spec["seconds"], spec["seed"]))
+        client = Client(connect, spec["connections"], _arrivals(spec["rate"], spec["seconds"], spec["seed"]))
         gc.disable()  # a collection would be charged to the server
         took = client.run()
     except OSError as failure:
@@ -209,6 +229,8 @@ def main() -> None:
         spec["result"],
         durations=np.array(client.durations).astype(np.int64),
         lags=np.array(client.lags).astype(np.int64),
+        accepted=np.array(client.accepted).astype(np.int64),
+        refused=np.array(client.refused).astype(np.int64),
         errors=client.errors,
         took=took,
     )
