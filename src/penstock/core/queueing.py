@@ -10,18 +10,19 @@ SMOOTHING = 0.2
 SHARES = {Priority.CRITICAL: 1.0, Priority.DEFAULT: 1.0, Priority.BATCH: 0.5}
 """The part of the limit up to which each class may fill a queue."""
 
-WINDOW_NS = 50_000_000
+WINDOW_NS = 25_000_000
 """How often a limit is thought over."""
 
-TOLERATED_RUNS, TOLERATED_TURNS, TOLERATED_NS = 8, 3, 5_000_000
+TOLERATED_RUNS, TOLERATED_TURNS, TOLERATED_NS = 16, 4, 5_000_000
 """What a call may take under overload: its share of a run so many times, so many whole runs, or that long, whatever is
 longest. At four fifths of its capacity a queue with even runs makes one call in a hundred wait for about seven."""
 
-GROWTH = 1.1
+GROWTH = 1.05
 """The factor by which a limit grows back in a window in which nobody was refused."""
 
-RISING, WINDOWS_RISING = 1.1, 2
-"""A queue that is longer by that factor after each of so many windows only grows."""
+RISING, WINDOWS_RISING, PATIENT = 1.1, 2, 64
+"""A queue that is longer by that factor after each of so many windows only grows, if it is longer than what patient
+callers who come at the same time would make it for each thread."""
 
 
 def smoothed(expected_ns: float, ran_ns: float) -> float:
@@ -63,7 +64,7 @@ def tolerated_ns(call_ns: float, run_ns: float) -> float:
     return max(TOLERATED_NS, TOLERATED_RUNS * call_ns, TOLERATED_TURNS * run_ns)
 
 
-def next_limit(before: Limit, inside: int, refused: int, tolerated: float) -> Limit:
+def next_limit(before: Limit, inside: int, refused: int, tolerated: float, threads: int = 1) -> Limit:
     """The limit after one more window, at whose end ``inside`` calls wait or run, and in which ``refused`` were turned
     away; ``tolerated`` are the calls that are answered in what a call may take.
 
@@ -72,6 +73,6 @@ def next_limit(before: Limit, inside: int, refused: int, tolerated: float) -> Li
     """
     rising = before.rising + 1 if inside > RISING * before.inside and before.inside else 0
     value = min(before.most, before.value * GROWTH)
-    if refused or (rising >= WINDOWS_RISING and inside > tolerated):
+    if refused or (rising >= WINDOWS_RISING and inside > max(tolerated, PATIENT * threads)):
         value = min(before.most, max(before.least, tolerated))
     return replace(before, value=value, inside=inside, rising=rising)

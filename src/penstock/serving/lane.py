@@ -39,7 +39,7 @@ LOOKED_AT = 256
 PER_THREAD = 256
 """Calls that may wait for each thread as long as the queue does not only grow."""
 
-MOST_WINDOWS = 50
+MOST_WINDOWS = 100
 """Windows without calls after which a limit has grown back as far as it can."""
 
 SETTLE_NS = 2_000_000_000
@@ -110,6 +110,14 @@ class Lane:
         self._rules = rules
         self._limit = Limit(most, min(least, most), most)
         self._block.limited(int(most))
+
+    def refuse(self, priority: Priority) -> Overloaded | None:
+        """Why a call of a class need not even be decoded, None if it may ``enter``."""
+        if finds_room(self._inside, self._limit.value, priority) or any(self._queues[priority + 1 :]):
+            return None
+        now = monotonic_ns()
+        self._think(now)
+        return self._refusal(QUEUE_FULL, TEXTS[QUEUE_FULL], now)
 
     def enter(self, call: Call, told: Told) -> Entry:
         """Queue a call; ``told`` hears what became of it, at its deadline at the latest.
@@ -200,7 +208,7 @@ class Lane:
             return
         past = min(MOST_WINDOWS, 1 + (now - self._window_ends_ns) // WINDOW_NS)
         tolerated = self._threads * tolerated_ns(self._call_ns, self._run_ns) / max(1.0, self._call_ns)
-        self._limit = next_limit(self._limit, self._inside, self._refused, tolerated)
+        self._limit = next_limit(self._limit, self._inside, self._refused, tolerated, self._threads)
         for _ in range(past - 1):  # in which nobody came
             self._limit = next_limit(self._limit, self._inside, 0, tolerated)
         self._refused = 0

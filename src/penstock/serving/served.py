@@ -60,6 +60,7 @@ class Served:
         self._gathers = model.joint is not None and options.max_queue_delay_ns > 0  # the configuration has calls wait
         threads = max(1, options.instances)
         self._lane = Lane(model, threads, bound, block, self._rules(), options.queue.default_timeout_ns)
+        self.refuse = self._lane.refuse
         self.shadow: ShadowLane | None = None
         self.watch: RowWatch | None = None
         self.watched_as: tuple[WatchSpec, int] | None = None

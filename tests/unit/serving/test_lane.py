@@ -242,21 +242,21 @@ def test_a_queue_that_only_grows_is_cut(model: Model) -> None:
         world.lane._call_ns = world.lane._run_ns = 5e6
         calls = []
         for _ in range(5):
-            for _ in range(10):
+            for _ in range(30):
                 calls.append(world.call())
                 try:
                     world.enter(calls[-1])
                 except Overloaded as fault:
                     world.told[calls[-1]] = fault
-            await asyncio.sleep(0.06)
+            await asyncio.sleep(0.03)
         refused = [call for call in calls if call in world.told]
-        assert len(refused) == 50 - 8
+        assert len(refused) == 150 - 16
         assert all(world.kind(call) == "overloaded" for call in refused)
-        assert not set(calls[:8]) & set(refused)  # who came first stays
+        assert not set(calls[:16]) & set(refused)  # who came first stays
         assert world.served.sheds is False  # this is another lane's
-        assert Totals.of([world.slot], 1).concurrency_limit == 8
+        assert Totals.of([world.slot], 1).concurrency_limit == 16
         world.gated.gate.set()
-        await world.all_told(50)
+        await world.all_told(150)
 
     story(World(model, BatchRules(), bound=1000), told)
 

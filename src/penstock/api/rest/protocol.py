@@ -259,6 +259,9 @@ class InferProtocol(HttpToolsProtocol):
     def _call(self, turn: Turn, found: Answer) -> Call:
         served, route, followers = found
         fields, shared = turn.fields, self.shared
+        priority = priority_of(fields) if CLASS in fields else Priority.DEFAULT
+        if (fault := served.refuse(priority)) is not None:
+            raise fault
         raw = turn.body[0] if len(turn.body) == 1 else b"".join(turn.body)
         if b"content-encoding" in fields:
             raw = inflate(raw, fields[b"content-encoding"], shared.limits.max_body_bytes)
@@ -271,7 +274,6 @@ class InferProtocol(HttpToolsProtocol):
             timeouts = (body.timeout_ns, _timeout_header(fields))
             deadline = deadline_ns(turn.began_ns, timeouts, shared.plane.default_timeout_ns)
         call_id = body.id or fields.get(b"x-request-id", b"").decode("latin-1") or new_id()
-        priority = priority_of(fields) if CLASS in fields else Priority.DEFAULT
         began_ns, tensors, wishes = turn.began_ns, body.tensors, body.wishes
         return Call(served, route, Transport.REST, call_id, tensors, wishes, deadline, began_ns, followers, priority)
 

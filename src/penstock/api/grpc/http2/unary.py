@@ -22,7 +22,7 @@ from penstock.core.labels import ROUTE_NAMES, Priority
 from penstock.core.labels import Protocol as Transport
 from penstock.core.tensors import Tensor
 from penstock.serving.calls import CLASS, Call, OutputWish, new_id, priority_of
-from penstock.serving.catalogue import Answer
+from penstock.serving.catalogue import Answer, Target
 from penstock.serving.dataplane import DataPlane
 from penstock.serving.served import Served
 
@@ -158,7 +158,7 @@ class Unary(Stream):
         self.connection.reply(self, block, message, heads.OK)
 
     def _call(self) -> Call:
-        head, plane, chunks = self.head, self._shared.plane, self.chunks
+        head, chunks = self.head, self.chunks
         stated = head.fields.get(_ID)
         self._call_id = stated.decode("latin-1") if stated else ""
         if head.fault is not None:
@@ -171,18 +171,27 @@ class Unary(Stream):
         layout = layouts.find(raw)
         if layout is not None:
             self._call_id = layout.id(raw) or self._call_id or new_id()
-            self._found = plane.choose(layout.target, head.fields)
-            return self._made(self._found, layout.tensors(raw), layout.wishes, layout.timeout_ns)
+            priority = self._admit(layout.target)
+            return self._made(priority, layout.tensors(raw), layout.wishes, layout.timeout_ns)
         request = infer_request(raw)
         self._call_id = request.id or self._call_id or new_id()
-        self._found = plane.choose((request.model_name, request.model_version), head.fields)
+        priority = self._admit((request.model_name, request.model_version))
         message = infer_message(request)
         self._typed = message.typed
         layouts.learn(raw, request, message)
-        return self._made(self._found, message.tensors, message.wishes, message.timeout_ns)
+        return self._made(priority, message.tensors, message.wishes, message.timeout_ns)
+
+    def _admit(self, target: Target) -> Priority:
+        """Find who answers, unless there is no room for more of the call's class."""
+        fields = self.head.fields
+        self._found = self._shared.plane.choose(target, fields)
+        priority = priority_of(fields) if CLASS in fields else Priority.DEFAULT
+        if (fault := self._found[0].refuse(priority)) is not None:
+            raise fault
+        return priority
 
     def _made(
-        self, found: Answer, tensors: list[Tensor], wishes: list[OutputWish] | None, timeout_ns: int | None
+        self, priority: Priority, tensors: list[Tensor], wishes: list[OutputWish] | None, timeout_ns: int | None
     ) -> Call:
         head, default_ns = self.head, self._shared.plane.default_timeout_ns
         if timeout_ns is None and head.timeout_ns is None and _TIMEOUT not in head.fields:
@@ -190,8 +199,7 @@ class Unary(Stream):
         else:
             by_field = stated_timeout_ns(head.fields[_TIMEOUT].decode("latin-1")) if _TIMEOUT in head.fields else None
             deadline = deadline_ns(self.began_ns, (timeout_ns, by_field, head.timeout_ns), default_ns)
-        served, route, followers = found
-        priority = priority_of(head.fields) if CLASS in head.fields else Priority.DEFAULT
+        served, route, followers = self._found  # type: ignore[misc]
         call_id, began_ns = self._call_id, self.began_ns
         return Call(served, route, Transport.GRPC, call_id, tensors, wishes, deadline, began_ns, followers, priority)
 
