@@ -4,13 +4,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import count
 from os import urandom
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from typing import Protocol as Interface
 
 from penstock.core.errors import Fault, InvalidInput
 from penstock.core.labels import PRIORITIES, PROTOCOL_NAMES, Priority, Protocol, Route
 from penstock.core.signature import Feeds
-from penstock.core.tensors import Tensor
+from penstock.core.tensors import Array, Tensor
 
 if TYPE_CHECKING:
     from penstock.serving.served import Served
@@ -31,23 +31,37 @@ class Follower(Interface):
         """Take a call that is about to be answered; on the event loop, quick, and never fails."""
 
 
+class Joint:
+    """A run of several calls, each of one row, that ask for all outputs: ``arrays`` are the outputs of all, and
+    ``memo`` is what encoders have made of them, so that it is made once."""
+
+    __slots__ = ("arrays", "memo")
+
+    def __init__(self, arrays: list[Array]) -> None:
+        self.arrays = arrays
+        self.memo: dict[Any, Any] = {}
+
+
 class Call:
     """What a transport hands in and gets back; times are ``time.monotonic_ns``.
 
-    ``outputs`` is filled on success, in the order of ``wishes`` (all outputs of the model when None);
-    otherwise ``fault`` says what went wrong. ``prepared`` holds the feeds and output names of a run that waits;
-    ``followers`` are told once it is answered. ``rows`` are its own, ``run_rows`` those of the run that it stands for
-    in the counts: of calls that were run together, the first has them all, and the others none.
+    ``outputs`` is there on success, in the order of ``wishes`` (all outputs of the model when None); otherwise
+    ``fault`` says what went wrong. Of a ``joint`` run it is the row at ``place``, and cut out when it is asked for.
+    ``prepared`` holds the feeds and output names of a run that waits; ``followers`` are told once it is answered.
+    ``rows`` are its own, ``run_rows`` those of the run that it stands for in the counts: of calls that were run
+    together, the first has them all, and the others none.
     """
 
     __slots__ = (
+        "_outputs",
         "began_ns",
         "deadline_ns",
         "decoded_ns",
         "fault",
         "followers",
         "id",
-        "outputs",
+        "joint",
+        "place",
         "prepared",
         "priority",
         "ran_ns",
@@ -88,9 +102,25 @@ class Call:
         self.started_ns = 0
         self.ran_ns = 0
         self.rows = self.run_rows = 0
-        self.outputs: list[Tensor] = []
+        self._outputs: list[Tensor] | None = None
+        self.joint: Joint | None = None
+        self.place = 0
         self.prepared: tuple[Feeds, list[str]] = _UNPREPARED
         self.fault: Fault | None = None
+
+    @property
+    def outputs(self) -> list[Tensor]:
+        """What was answered."""
+        if self._outputs is None:
+            if self.joint is None:
+                return []
+            place = self.place
+            self._outputs = self.served.tensors([array[place : place + 1] for array in self.joint.arrays])
+        return self._outputs
+
+    @outputs.setter
+    def outputs(self, tensors: list[Tensor]) -> None:
+        self._outputs = tensors
 
 
 CLASS = b"penstock-class"

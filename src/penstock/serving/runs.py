@@ -10,12 +10,12 @@ from penstock.core.errors import Cancelled, DeadlineExceeded, Fault, Internal
 from penstock.core.tensors import Array
 from penstock.engine.model import Interrupt, Model
 from penstock.monitor.counters import NOT_COUNTED
-from penstock.serving.calls import Call
+from penstock.serving.calls import Call, Joint
 
 log = logging.getLogger("penstock.serving")
 
-Outcome = list[Array] | Fault
-"""What a call's run gave: the arrays of its outputs, or why there are none."""
+Outcome = list[Array] | Joint | Fault
+"""What a call's run gave: the arrays of its outputs, the run of which its are a part, or why there are none."""
 
 
 def likeness(call: Call) -> Hashable:
@@ -23,8 +23,8 @@ def likeness(call: Call) -> Hashable:
     feeds, names = call.prepared
     if len(feeds) == 1:
         for name, array in feeds.items():
-            return (name, array.shape[1:], *names)
-    return (tuple(names), *[(name, array.shape[1:]) for name, array in feeds.items()])
+            return (call.wishes is None, name, array.shape[1:], *names)
+    return (call.wishes is None, tuple(names), *[(name, array.shape[1:]) for name, array in feeds.items()])
 
 
 def run(model: Model, calls: Sequence[Call], interrupt: Interrupt | None = None) -> list[Outcome]:
@@ -67,12 +67,18 @@ def _together(model: Model, calls: Sequence[Call], interrupt: Interrupt | None) 
     if any(len(array) != rows for array in arrays):
         return None
     ended = monotonic_ns()
+    for call in calls:
+        call.started_ns, call.ran_ns, call.run_rows = began, ended, NOT_COUNTED
+    calls[0].run_rows = rows
+    if rows == len(calls) and calls[0].wishes is None:
+        joint = Joint(arrays)
+        for place, call in enumerate(calls):
+            call.joint, call.place = joint, place
+        return [joint] * rows
     start = 0
     found: list[Outcome] = []
     for call in calls:
-        call.started_ns, call.ran_ns, call.run_rows = began, ended, NOT_COUNTED
         stop = start + call.rows
         found.append([array[start:stop] for array in arrays])
         start = stop
-    calls[0].run_rows = rows
     return found

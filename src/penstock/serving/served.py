@@ -18,7 +18,7 @@ from penstock.core.tensors import Array, Tensor
 from penstock.engine.model import Interrupt, Model
 from penstock.monitor.counters import BlockWriter
 from penstock.serving import runs
-from penstock.serving.calls import Call, Done, OutputWish
+from penstock.serving.calls import Call, Done, Joint, OutputWish
 from penstock.serving.lane import Lane
 from penstock.serving.runs import Outcome
 from penstock.serving.shadow import Load, ShadowLane
@@ -159,6 +159,8 @@ class Served:
 
     def _give(self, call: Call, outcome: Outcome) -> None:
         """Give a call the outputs it asked for; one that cannot be as it was asked for is the call's fault alone."""
+        if isinstance(outcome, Joint):
+            return
         if isinstance(outcome, Fault):
             call.fault = outcome
             return
@@ -216,9 +218,13 @@ class Served:
             self.signature.output(wish.name)
         return [wish.name for wish in wishes]
 
+    def tensors(self, arrays: list[Array]) -> list[Tensor]:
+        """All outputs with their names."""
+        return list(map(Tensor, self._all_outputs, self._all_datatypes, arrays))
+
     def _tensors(self, wishes: list[OutputWish] | None, arrays: list[Array]) -> list[Tensor]:
         if wishes is None:
-            return list(map(Tensor, self._all_outputs, self._all_datatypes, arrays))
+            return self.tensors(arrays)
         return [self._granted(wish, array) for wish, array in zip(wishes, arrays, strict=True)]
 
     def _granted(self, wish: OutputWish, array: Array) -> Tensor:

@@ -6,7 +6,7 @@ from penstock.api.grpc.errors import Metadata, sentence
 from penstock.core.errors import Fault
 from penstock.core.tensors import to_raw
 from penstock.proto import grpc_service_pb2 as pb
-from penstock.serving.calls import Call
+from penstock.serving.calls import Call, Joint
 
 FINAL = "triton_final_response"
 MOST_SHAPES = 256
@@ -42,14 +42,34 @@ class AnswerTemplate:
         """The answer to a call that has its outputs; see ``infer_response``."""
         if typed:
             return infer_response(call, typed).SerializeToString()
+        call_id = call.id.encode()
+        joint = call.joint
+        if joint is not None:
+            rows = joint.memo.get(AnswerTemplate)
+            if rows is None:
+                rows = joint.memo[AnswerTemplate] = self._rows(call, joint)
+            if rows:
+                return b"".join((self._begin, b"\x1a", varint(len(call_id)), call_id, rows[call.place]))
         key = tuple([(tensor.name, tensor.data.shape) for tensor in call.outputs])
         described = self._outputs.get(key) or self._described(call, key)
-        call_id = call.id.encode()
         parts = [self._begin, b"\x1a", varint(len(call_id)), call_id, described]
         for tensor in call.outputs:
             raw = to_raw(tensor.datatype, tensor.data)
             parts += (b"\x32", varint(len(raw)), raw)
         return b"".join(parts)
+
+    def _rows(self, call: Call, joint: Joint) -> list[bytes]:
+        """What follows the id in the answers of a joint run, row by row; nothing where rows differ in size."""
+        columns = []
+        for spec, array in zip(call.served.signature.outputs, joint.arrays, strict=True):
+            if spec.datatype == "BYTES":
+                return []
+            raw, size = to_raw(spec.datatype, array), array.nbytes // len(array)
+            head = b"\x32" + varint(size)
+            columns.append([head + raw[at : at + size] for at in range(0, len(raw), size)] or [head] * len(array))
+        key = tuple([(tensor.name, tensor.data.shape) for tensor in call.outputs])
+        described = self._outputs.get(key) or self._described(call, key)
+        return [b"".join((described, *row)) for row in zip(*columns, strict=True)]
 
     def _described(self, call: Call, key: tuple[tuple[str, tuple[int, ...]], ...]) -> bytes:
         """The outputs of an answer without their values."""

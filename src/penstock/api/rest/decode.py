@@ -43,7 +43,7 @@ _JSON_ITEM: dict[str, type] = {
 Parameters = dict[str, Any]
 
 
-class _Input(msgspec.Struct):
+class _Input(msgspec.Struct, gc=False):
     name: str
     shape: list[int]
     datatype: str
@@ -51,29 +51,29 @@ class _Input(msgspec.Struct):
     data: msgspec.Raw = _NO_DATA
 
 
-class _Output(msgspec.Struct):
+class _Output(msgspec.Struct, gc=False):
     name: str
     parameters: Parameters | None = None
 
 
-class _Frame(msgspec.Struct, kw_only=True):
+class _Frame(msgspec.Struct, kw_only=True, gc=False):
     outputs: list[_Output] | None = None
     id: str | None = None
     parameters: Parameters | None = None
 
 
-class _Request(_Frame):
+class _Request(_Frame, gc=False):
     inputs: list[_Input]
 
 
-class _FlatFloats(msgspec.Struct, forbid_unknown_fields=True):
+class _FlatFloats(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     name: str
     shape: Annotated[list[Annotated[int, msgspec.Meta(ge=0, le=MAX_ELEMENTS)]], msgspec.Meta(max_length=MAX_RANK)]
     datatype: str
     data: list[float]
 
 
-class _FlatRequest(_Frame):
+class _FlatRequest(_Frame, gc=False):
     inputs: list[_FlatFloats]
 
 
@@ -106,8 +106,62 @@ def infer_body(body: bytes, header_length: int | None, signature: Signature) -> 
         return InferBody("", [raw_tensor(body, signature)], None, True, None)
     if not 0 < header_length <= len(body):
         raise InvalidInput(f"inference-header-content-length is {header_length}, but the body has {len(body)} bytes")
+    header = body[:header_length]
+    known = _known.get(header)
+    if known is not None and len(body) == header_length + known.size:
+        return known.body(body, header_length)
     view = memoryview(body)
-    return _decoded(view[:header_length], view[header_length:])
+    found = _decoded(header, view[header_length:])
+    _learn(header, found, len(body) - header_length)
+    return found
+
+
+MOST_HEADERS = 256
+"""JSON parts of binary requests that are remembered; clients choose them, so their number is bounded."""
+
+LONGEST_HEADER = 4096
+
+_PLAIN = frozenset({"FP16", "FP32", "FP64", *(f"{sign}INT{bits}" for sign in ("", "U") for bits in (8, 16, 32, 64))})
+"""Datatypes whose raw bytes are good whatever they are."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Header:
+    """What the JSON part of a binary request says; the next one with the same need not be parsed."""
+
+    size: int
+    inputs: tuple[tuple[str, str, np.dtype[Any], int, int, tuple[int, ...]], ...]
+    wishes: list[OutputWish] | None
+    binary: list[bool] | bool
+    timeout_ns: int | None
+
+    def body(self, raw: bytes, header_length: int) -> InferBody:
+        """A request with this header."""
+        tensors = [
+            Tensor(name, datatype, np.frombuffer(raw, dtype, count, header_length + offset).reshape(shape))
+            for name, datatype, dtype, count, offset, shape in self.inputs
+        ]
+        return InferBody("", tensors, self.wishes, self.binary, self.timeout_ns)
+
+
+_known: dict[bytes, _Header] = {}
+
+
+def _learn(header: bytes, found: InferBody, size: int) -> None:
+    """Remember a header if all its tensors are binary and of datatypes that need no look at their values."""
+    tensors = found.tensors
+    if found.id or len(header) > LONGEST_HEADER or sum([tensor.data.nbytes for tensor in tensors]) != size:
+        return
+    if not all(tensor.datatype in _PLAIN for tensor in tensors) or b'"data"' in header:
+        return
+    inputs, offset = [], 0
+    for tensor in tensors:
+        data = tensor.data
+        inputs.append((tensor.name, tensor.datatype, NUMPY_TYPES[tensor.datatype], data.size, offset, data.shape))
+        offset += data.nbytes
+    if len(_known) >= MOST_HEADERS:
+        _known.clear()
+    _known[header] = _Header(size, tuple(inputs), found.wishes, found.binary, found.timeout_ns)
 
 
 def _flat_floats(body: bytes) -> InferBody | None:

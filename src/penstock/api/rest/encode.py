@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import orjson
 
 from penstock.core.errors import InvalidInput
 from penstock.core.signature import TensorSpec
 from penstock.core.tensors import RAW_ONLY, Shape, Tensor, to_raw
-from penstock.serving.calls import Call
+from penstock.serving.calls import Call, Joint
 
 MAX_SHAPES = 256
 """Shapes whose text a template keeps; clients choose shapes, so their number is bounded."""
@@ -47,6 +48,21 @@ class AnswerTemplate:
         Raises:
             InvalidInput: an output has no JSON form (16-bit floats, NaN, infinity) and was not asked for as binary.
         """
+        joint = call.joint
+        if joint is not None and binary is False:
+            texts: list[bytes] | None = joint.memo.get("json")
+            if texts is None:
+                texts = joint.memo["json"] = self._json_rows(call, joint)
+            if texts:
+                return b"%b%b%b" % (self._prefix, json_string(call.id), texts[call.place]), None
+        elif joint is not None and binary is True:
+            parts_of: tuple[bytes, list[bytes]] | None = joint.memo.get("raw")
+            if parts_of is None:
+                parts_of = joint.memo["raw"] = self._raw_rows(call, joint)
+            text, rows = parts_of
+            if rows:
+                header = b"%b%b%b" % (self._prefix, json_string(call.id), text)
+                return header + rows[call.place], len(header)
         parts, tail = [self._prefix, json_string(call.id)], []
         before = b',"outputs":['
         for index, tensor in enumerate(call.outputs):
@@ -69,6 +85,37 @@ class AnswerTemplate:
         if not tail:
             return header, None
         return b"".join((header, *tail)), len(header)
+
+    def _json_rows(self, call: Call, joint: Joint) -> list[bytes]:
+        """What follows the id in the JSON answers of a joint run, row by row; none where rows have to be written one
+        by one: because one of them may have no JSON form, or their shape has more than two dimensions."""
+        between, columns = b',"outputs":[', []
+        for spec, array in zip(call.served.signature.outputs, joint.arrays, strict=True):
+            if array.ndim > 2 or not array.size or spec.datatype in RAW_ONLY or spec.datatype == "BYTES":
+                return []
+            text = orjson.dumps(np.ascontiguousarray(array), option=_NUMPY)
+            if b"null" in text:
+                return []
+            row = (1, *array.shape[1:])
+            shape = self._shapes.get(row) or self._shape(row)
+            between += self._heads[spec.name, spec.datatype].replace(b"%", b"%%") + shape + b'],"data":[%b]}'
+            columns.append(text[1:-1].split(b",") if array.ndim == 1 else text[2:-2].split(b"],["))
+            between += b","
+        form = between[:-1] + b"]}"
+        return [form % row for row in zip(*columns, strict=True)]
+
+    def _raw_rows(self, call: Call, joint: Joint) -> tuple[bytes, list[bytes]]:
+        """What follows the id in the JSON part of every answer of a joint run, and the raw outputs row by row."""
+        text, rows = b',"outputs":[', []
+        for spec, array in zip(call.served.signature.outputs, joint.arrays, strict=True):
+            if spec.datatype == "BYTES":
+                return b"", []
+            shape = (1, *array.shape[1:])
+            raw, size = to_raw(spec.datatype, array), array.nbytes // len(array)
+            text += self._heads[spec.name, spec.datatype] + (self._shapes.get(shape) or self._shape(shape))
+            text += b'],"parameters":{"binary_data_size":%d}},' % size
+            rows.append([raw[at : at + size] for at in range(0, len(raw), size)] if size else [b""] * len(array))
+        return text[:-1] + b"]}", [b"".join(row) for row in zip(*rows, strict=True)]
 
     def _shape(self, shape: Shape) -> bytes:
         text = ",".join(map(str, shape)).encode()
