@@ -1,10 +1,15 @@
 """What a model takes and gives, and the one place where a request's tensors are held against it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from math import prod
+from struct import Struct
+from typing import Any
+
+import numpy as np
 
 from penstock.core.errors import InvalidInput
-from penstock.core.tensors import Array, Shape, Tensor, shape_text
+from penstock.core.tensors import NUMPY_TYPES, PLAIN, Array, Shape, Tensor, shape_text
 
 Feeds = dict[str, Array]
 
@@ -29,6 +34,43 @@ class TensorSpec:
         return f"'{self.name}' {self.datatype} {shape_text(self.shape)}"
 
 
+LARGEST_ROW = 4096
+"""Bytes of a row that is carried as they are; larger ones are not copied."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowForm:
+    """The commonest request: one row of a model's only input, in so many raw bytes; ``pack`` makes them of numbers."""
+
+    name: str
+    datatype: str
+    dtype: np.dtype[Any]
+    shape: Shape
+    dims: list[int]
+    elements: int
+    pack: Callable[..., bytes]
+
+    def feeds(self, rows: Sequence[bytes]) -> Feeds:
+        """What a run of these rows takes."""
+        raw = rows[0] if len(rows) == 1 else b"".join(rows)
+        return {self.name: np.frombuffer(raw, self.dtype).reshape((len(rows), *self.shape[1:]))}
+
+    def tensor(self, row: bytes) -> Tensor:
+        """One row as the tensor it is."""
+        return Tensor(self.name, self.datatype, np.frombuffer(row, self.dtype).reshape(self.shape))
+
+
+def _row_form(inputs: Sequence[TensorSpec], batching: bool) -> RowForm | None:
+    if not batching or len(inputs) != 1 or inputs[0].graph_shape is not None or inputs[0].datatype not in PLAIN:
+        return None
+    name, datatype, shape = inputs[0].name, inputs[0].datatype, (1, *inputs[0].shape[1:])
+    elements, dtype = prod(shape), NUMPY_TYPES[datatype]
+    if min(shape) < 1 or elements * dtype.itemsize > LARGEST_ROW:
+        return None
+    code = {"l": "q", "L": "Q"}.get(dtype.char, dtype.char)  # of eight bytes, wherever we are
+    return RowForm(name, datatype, dtype, shape, list(shape), elements, Struct(f"<{elements}{code}").pack)
+
+
 @dataclass(slots=True)
 class Bound:
     """A request's arrays as the graph takes them: its rows (1 for a model that does not batch) and its elements."""
@@ -42,7 +84,8 @@ class Signature:
     """Inputs and outputs of one version.
 
     ``batching`` says that every first dimension is a free batch dimension; ``max_batch_size`` bounds it
-    (rows, 0 = no bound stated); ``all_floats`` that every input is FP32 or FP64.
+    (rows, 0 = no bound stated); ``all_floats`` that every input is FP32 or FP64; ``row`` is how the
+    commonest request looks, if it has so simple a form.
     """
 
     def __init__(
@@ -56,6 +99,7 @@ class Signature:
         self.outputs = tuple(outputs)
         self.batching = batching
         self.max_batch_size = max_batch_size
+        self.row = _row_form(self.inputs, batching)
         self.all_floats = all(spec.datatype in ("FP32", "FP64") for spec in inputs)
         self._inputs = {spec.name: (spec, spec.datatype, len(spec.shape), _fixed(spec.shape)) for spec in inputs}
         self._outputs = {spec.name: spec for spec in outputs}

@@ -34,6 +34,9 @@ NUMPY_TYPES: dict[str, np.dtype[Any]] = {
 }
 """Datatype name to the NumPy type that carries it; BF16 travels as its 16 bits, BYTES as ``str`` objects."""
 
+PLAIN = frozenset({"FP16", "FP32", "FP64", *(f"{sign}INT{bits}" for sign in ("", "U") for bits in (8, 16, 32, 64))})
+"""Datatypes whose raw bytes are good whatever they are."""
+
 RAW_ONLY = frozenset({"FP16", "BF16"})
 """Datatypes that have no JSON and no typed gRPC form."""
 

@@ -47,13 +47,15 @@ class Call:
 
     ``outputs`` is there on success, in the order of ``wishes`` (all outputs of the model when None); otherwise
     ``fault`` says what went wrong. Of a ``joint`` run it is the row at ``place``, and cut out when it is asked for.
-    ``prepared`` holds the feeds and output names of a run that waits; ``followers`` are told once it is answered.
-    ``rows`` are its own, ``run_rows`` those of the run that it stands for in the counts: of calls that were run
-    together, the first has them all, and the others none.
+    What is given may be the raw bytes of one row (``packed``, see ``Signature.row``), and a tensor when that is asked
+    for. ``prepared`` holds the feeds (none of a packed row) and output names of a run that waits; ``followers`` are
+    told once it is answered. ``rows`` are its own, ``run_rows`` those of the run that it stands for in the counts: of
+    calls that were run together, the first has them all, and the others none.
     """
 
     __slots__ = (
         "_outputs",
+        "_tensors",
         "began_ns",
         "deadline_ns",
         "decoded_ns",
@@ -61,6 +63,7 @@ class Call:
         "followers",
         "id",
         "joint",
+        "packed",
         "place",
         "prepared",
         "priority",
@@ -71,7 +74,6 @@ class Call:
         "series",
         "served",
         "started_ns",
-        "tensors",
         "wishes",
     )
 
@@ -81,7 +83,7 @@ class Call:
         route: Route,
         protocol: Protocol,
         call_id: str,
-        tensors: list[Tensor],
+        given: list[Tensor] | bytes,
         wishes: list[OutputWish] | None,
         deadline_ns: int,
         began_ns: int,
@@ -92,7 +94,12 @@ class Call:
         self.route = route
         self.series = route * len(PROTOCOL_NAMES) + protocol
         self.id = call_id
-        self.tensors = tensors
+        if type(given) is bytes:
+            self.packed: bytes | None = given
+            self._tensors: list[Tensor] | None = None
+        else:
+            self.packed = None
+            self._tensors = given  # type: ignore[assignment]  # it is a list, then
         self.wishes = wishes
         self.deadline_ns = deadline_ns
         self.began_ns = began_ns
@@ -107,6 +114,14 @@ class Call:
         self.place = 0
         self.prepared: tuple[Feeds, list[str]] = _UNPREPARED
         self.fault: Fault | None = None
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """What was given."""
+        if self._tensors is None:
+            row = self.served.signature.row
+            self._tensors = [row.tensor(self.packed)]  # type: ignore[union-attr, arg-type]  # or it would not be packed
+        return self._tensors
 
     @property
     def outputs(self) -> list[Tensor]:

@@ -113,7 +113,8 @@ class Lane:
 
     def refuse(self, priority: Priority) -> Overloaded | None:
         """Why a call of a class need not even be decoded, None if it may ``enter``."""
-        if finds_room(self._inside, self._limit.value, priority) or any(self._queues[priority + 1 :]):
+        inside = self._inside
+        if not inside or finds_room(inside, self._limit.value, priority) or any(self._queues[priority + 1 :]):
             return None
         now = monotonic_ns()
         self._think(now)

@@ -7,6 +7,7 @@ from time import monotonic_ns
 import numpy as np
 
 from penstock.core.errors import Cancelled, DeadlineExceeded, Fault, Internal
+from penstock.core.signature import Feeds
 from penstock.core.tensors import Array
 from penstock.engine.model import Interrupt, Model
 from penstock.monitor.counters import NOT_COUNTED
@@ -21,6 +22,8 @@ Outcome = list[Array] | Joint | Fault
 def likeness(call: Call) -> Hashable:
     """What calls must have in common to share a run: the outputs asked for, and the shape of a row of each input."""
     feeds, names = call.prepared
+    if call.packed is not None:
+        return None if call.wishes is None else tuple(names)
     if len(feeds) == 1:
         for name, array in feeds.items():
             return (call.wishes is None, name, array.shape[1:], *names)
@@ -43,7 +46,7 @@ def _alone(model: Model, call: Call, interrupt: Interrupt | None) -> Outcome:
     if call.started_ns >= call.deadline_ns:
         return DeadlineExceeded("the deadline passed while waiting")
     try:
-        arrays = model.run(*call.prepared, interrupt)
+        arrays = model.run(_feeds([call]), call.prepared[1], interrupt)
     except Fault as fault:
         return fault
     except Exception as error:  # a bug must not take the connection down, nor end a thread
@@ -53,13 +56,22 @@ def _alone(model: Model, call: Call, interrupt: Interrupt | None) -> Outcome:
     return arrays
 
 
+def _feeds(calls: Sequence[Call]) -> Feeds:
+    """What a run of calls of one likeness takes."""
+    first = calls[0]
+    if first.packed is not None:
+        row = first.served.signature.row
+        return row.feeds([call.packed for call in calls])  # type: ignore[union-attr, misc]  # or they would not be packed
+    if len(calls) == 1:
+        return first.prepared[0]
+    return {name: np.concatenate([call.prepared[0][name] for call in calls]) for name in first.prepared[0]}
+
+
 def _together(model: Model, calls: Sequence[Call], interrupt: Interrupt | None) -> list[Outcome] | None:
     """One run for several calls; None if it cannot be."""
     began, rows = monotonic_ns(), sum([call.rows for call in calls])
-    first, names = calls[0].prepared
     try:
-        feeds = {name: np.concatenate([call.prepared[0][name] for call in calls]) for name in first}
-        arrays = model.run(feeds, names, interrupt)
+        arrays = model.run(_feeds(calls), calls[0].prepared[1], interrupt)
     except Cancelled as fault:
         return [fault for _ in calls]  # nobody waits for any of them
     except (Fault, ValueError, MemoryError):  # of one of them, and the others must not suffer for it

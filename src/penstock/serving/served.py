@@ -14,6 +14,7 @@ from penstock.core.desired import WatchSpec
 from penstock.core.errors import DeadlineExceeded, Fault, Internal
 from penstock.core.options import ModelOptions
 from penstock.core.placement import INLINE_BUDGET_NS, LONG_NS, NOTED, PENALTY_NS, nudged, runs_inline
+from penstock.core.signature import Feeds
 from penstock.core.tensors import Array, Tensor
 from penstock.engine.model import Interrupt, Model
 from penstock.monitor.counters import BlockWriter
@@ -30,6 +31,7 @@ QUEUE_BOUND = 1000
 """Calls that may wait for a thread when the model's configuration states no bound."""
 
 NEVER_NS = 1 << 63
+_NO_FEEDS: Feeds = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,7 @@ class Served:
         self._model = model
         bound = options.queue.max_queue_size or QUEUE_BOUND
         self._all_outputs = [spec.name for spec in model.signature.outputs]
+        self._row_elements = 0 if model.signature.row is None else model.signature.row.elements
         self._all_datatypes = [spec.datatype for spec in model.signature.outputs]
         self._run_ns = model.run_ns if model.run_ns is None else float(model.run_ns)
         self._runs = self._promised_ns = 0
@@ -99,17 +102,20 @@ class Served:
     def here(self, call: Call) -> bool:
         """Make a call ready to run; whether its run belongs here and now. One that has a fault is over."""
         try:
-            bound = self.signature.bind(call.tensors)
-            call.rows = call.run_rows = bound.rows
+            if call.packed is None:
+                bound = self.signature.bind(call.tensors)
+                feeds, elements, call.rows, call.run_rows = bound.feeds, bound.elements, bound.rows, bound.rows
+            else:
+                feeds, elements, call.rows, call.run_rows = _NO_FEEDS, self._row_elements, 1, 1
             names = self._all_outputs if call.wishes is None else self._names(call.wishes)
             call.decoded_ns = call.started_ns = monotonic_ns()
             if call.started_ns >= call.deadline_ns:
                 raise DeadlineExceeded("the deadline passed before the run began")
-            call.prepared = bound.feeds, names
+            call.prepared = feeds, names
             return (
                 call.started_ns >= self._off_loop_until_ns
                 and not self._gathers
-                and runs_inline(self._run_ns, bound.elements, self._model.measured_elements)
+                and runs_inline(self._run_ns, elements, self._model.measured_elements)
             )
         except Fault as fault:
             call.fault = fault
@@ -152,7 +158,7 @@ class Served:
 
     def _note(self, call: Call, took_ns: int) -> None:
         """Follow what a run takes, in proportion to what the warm-up had measured."""
-        elements = sum(array.size for array in call.prepared[0].values())
+        elements = sum(tensor.data.size for tensor in call.tensors)
         measured = self._model.measured_elements
         if self._run_ns is not None and took_ns > 0:
             self._run_ns = nudged(self._run_ns, took_ns * measured / max(elements, measured))

@@ -41,7 +41,9 @@ def told(layouts: Layouts, raw: bytes) -> Any:
     found = layouts.find(raw)
     if found is None:
         return None
-    tensors = [(one.name, one.datatype, one.data.shape, one.data.tobytes()) for one in found.tensors(raw)]
+    given = found.given(raw, None)
+    assert isinstance(given, list)
+    tensors = [(one.name, one.datatype, one.data.shape, one.data.tobytes()) for one in given]
     return found.target, found.id(raw), tensors, found.wishes, found.timeout_ns
 
 

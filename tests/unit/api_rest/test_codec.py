@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from penstock.api.rest.decode import infer_body
+from penstock.api.rest.decode import InferBody, infer_body
 from penstock.api.rest.encode import json_data, json_string
 from penstock.core.errors import InvalidInput, Unsupported
 from penstock.core.signature import Signature, TensorSpec
@@ -32,7 +32,15 @@ def request(**fields: Any) -> bytes:
 
 
 def decoded(body: bytes, header_length: int | None = None) -> Tensor:
-    return infer_body(body, header_length, ONE).tensors[0]
+    return tensors_of(infer_body(body, header_length, ONE), ONE)[0]
+
+
+def tensors_of(body: InferBody, signature: Signature) -> list[Tensor]:
+    """What a request brought, be it the bytes of a row or tensors."""
+    if isinstance(body.given, list):
+        return body.given
+    assert signature.row is not None
+    return [signature.row.tensor(body.given)]
 
 
 @given(st.data(), st.sampled_from(JSON_TYPES), SHAPES, st.booleans())
@@ -84,7 +92,7 @@ def test_binary_and_json_inputs_mix() -> None:
         }
     ).encode()
     body = infer_body(header + b"\1\2" + b"\2\0\0\0hi", len(header), ONE)
-    assert [tensor.data.tolist() for tensor in body.tensors] == [[1, 2], [5], ["hi"]]
+    assert [tensor.data.tolist() for tensor in tensors_of(body, ONE)] == [[1, 2], [5], ["hi"]]
 
 
 @pytest.mark.parametrize(
@@ -144,10 +152,10 @@ def test_wrong_binary_framing_is_said() -> None:
 
 def test_a_raw_request_takes_its_shape_from_the_model() -> None:
     body = infer_body(np.arange(3, dtype="<f4").tobytes(), 0, ONE)
-    assert body.tensors[0].data.tolist() == [[0, 1, 2]]
+    assert tensors_of(body, ONE)[0].data.tolist() == [[0, 1, 2]]
     assert body.binary is True
-    assert infer_body(b"hello", 0, TEXT).tensors[0].data.tolist() == ["hello"]
-    assert infer_body(np.arange(6, dtype="<f4").tobytes(), 0, ONE).tensors[0].data.shape == (2, 3)
+    assert tensors_of(infer_body(b"hello", 0, TEXT), TEXT)[0].data.tolist() == ["hello"]
+    assert tensors_of(infer_body(np.arange(6, dtype="<f4").tobytes(), 0, ONE), ONE)[0].data.shape == (2, 3)
     with pytest.raises(InvalidInput, match="needs 12 bytes, got 15"):
         infer_body(b"x" * 15, 0, ONE)
 

@@ -9,7 +9,8 @@ from google.protobuf.message import DecodeError
 
 from penstock.api.grpc.contents import array_of
 from penstock.core.errors import InvalidInput, Unsupported
-from penstock.core.tensors import NUMPY_TYPES, Tensor, from_raw, shape_text
+from penstock.core.signature import RowForm
+from penstock.core.tensors import NUMPY_TYPES, PLAIN, Tensor, from_raw, shape_text
 from penstock.proto import grpc_service_pb2 as pb
 from penstock.serving.calls import OutputWish
 
@@ -127,9 +128,6 @@ MOST_LAYOUTS = 256
 LONGEST_LAYOUT = 4096
 """Bytes before the first value of a request that is remembered."""
 
-_PLAIN = frozenset({"FP16", "FP32", "FP64", *(f"{sign}INT{bits}" for sign in ("", "U") for bits in (8, 16, 32, 64))})
-"""Datatypes whose raw bytes are good whatever they are."""
-
 _ID = b"\x1a"
 """The tag of ``id``, the third field."""
 
@@ -156,8 +154,12 @@ class Layout:
         """The id of a request that is laid out so, "" without one."""
         return raw[len(self.start) : self.id_stop].decode()
 
-    def tensors(self, raw: bytes) -> list[Tensor]:
-        """The tensors of a request that is laid out so."""
+    def given(self, raw: bytes, row: RowForm | None) -> list[Tensor] | bytes:
+        """The tensors of a request that is laid out so, or the bytes of its one row (see ``Signature.row``)."""
+        if row is not None and len(self.inputs) == 1:
+            name, datatype, _, _, offset, shape = self.inputs[0]
+            if shape == row.shape and name == row.name and datatype == row.datatype:
+                return raw[offset:]
         return [
             Tensor(name, datatype, np.frombuffer(raw, dtype, count, offset).reshape(shape))
             for name, datatype, dtype, count, offset, shape in self.inputs
@@ -186,7 +188,7 @@ class Layouts:
         """Remember how a request was laid out, if its values come last and may be anything."""
         if message.typed or message.closing or not request.raw_input_contents:
             return
-        if not all(tensor.datatype in _PLAIN for tensor in message.tensors):
+        if not all(tensor.datatype in PLAIN for tensor in message.tensors):
             return
         at, heads, inputs = len(raw), [], []
         for tensor, content in reversed(list(zip(message.tensors, request.raw_input_contents, strict=True))):

@@ -4,16 +4,18 @@ from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
 from struct import Struct
+from struct import error as WrongCount  # noqa: N812 - what it means here
 from typing import Annotated, Any
 
 import msgspec
 import numpy as np
 
 from penstock.core.errors import InvalidInput, Unsupported
-from penstock.core.signature import Signature
+from penstock.core.signature import RowForm, Signature
 from penstock.core.tensors import (
     MAX_ELEMENTS,
     NUMPY_TYPES,
+    PLAIN,
     RAW_ONLY,
     Array,
     Shape,
@@ -84,10 +86,11 @@ _decode_flat = msgspec.json.Decoder(_FlatRequest).decode
 
 @dataclass(slots=True)
 class InferBody:
-    """A decoded request: ``binary`` says of each output (or of all, when ``wishes`` is None) how it travels back."""
+    """A decoded request: ``given`` are its tensors, or the bytes of one row (see ``Signature.row``); ``binary`` says of
+    each output (or of all, when ``wishes`` is None) how it travels back."""
 
     id: str
-    tensors: list[Tensor]
+    given: list[Tensor] | bytes
     wishes: list[OutputWish] | None
     binary: list[bool] | bool
     timeout_ns: int | None
@@ -101,7 +104,7 @@ def infer_body(body: bytes, header_length: int | None, signature: Signature) -> 
         Unsupported: it asks for shared memory.
     """
     if header_length is None:
-        return (_flat_floats(body) if signature.all_floats else None) or _decoded(body, b"")
+        return (_flat_floats(body, signature.row) if signature.all_floats else None) or _decoded(body, b"")
     if header_length == 0:
         return InferBody("", [raw_tensor(body, signature)], None, True, None)
     if not 0 < header_length <= len(body):
@@ -109,7 +112,7 @@ def infer_body(body: bytes, header_length: int | None, signature: Signature) -> 
     header = body[:header_length]
     known = _known.get(header)
     if known is not None and len(body) == header_length + known.size:
-        return known.body(body, header_length)
+        return known.body(body, header_length, signature.row)
     view = memoryview(body)
     found = _decoded(header, view[header_length:])
     _learn(header, found, len(body) - header_length)
@@ -120,9 +123,6 @@ MOST_HEADERS = 256
 """JSON parts of binary requests that are remembered; clients choose them, so their number is bounded."""
 
 LONGEST_HEADER = 4096
-
-_PLAIN = frozenset({"FP16", "FP32", "FP64", *(f"{sign}INT{bits}" for sign in ("", "U") for bits in (8, 16, 32, 64))})
-"""Datatypes whose raw bytes are good whatever they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +135,12 @@ class _Header:
     binary: list[bool] | bool
     timeout_ns: int | None
 
-    def body(self, raw: bytes, header_length: int) -> InferBody:
+    def body(self, raw: bytes, header_length: int, row: RowForm | None) -> InferBody:
         """A request with this header."""
+        if row is not None and len(self.inputs) == 1:
+            name, datatype, _, _, _, shape = self.inputs[0]
+            if shape == row.shape and name == row.name and datatype == row.datatype:
+                return InferBody("", raw[header_length:], self.wishes, self.binary, self.timeout_ns)
         tensors = [
             Tensor(name, datatype, np.frombuffer(raw, dtype, count, header_length + offset).reshape(shape))
             for name, datatype, dtype, count, offset, shape in self.inputs
@@ -149,10 +153,15 @@ _known: dict[bytes, _Header] = {}
 
 def _learn(header: bytes, found: InferBody, size: int) -> None:
     """Remember a header if all its tensors are binary and of datatypes that need no look at their values."""
-    tensors = found.tensors
-    if found.id or len(header) > LONGEST_HEADER or sum([tensor.data.nbytes for tensor in tensors]) != size:
+    tensors = found.given
+    if (
+        isinstance(tensors, bytes)
+        or found.id
+        or len(header) > LONGEST_HEADER
+        or sum([tensor.data.nbytes for tensor in tensors]) != size
+    ):
         return
-    if not all(tensor.datatype in _PLAIN for tensor in tensors) or b'"data"' in header:
+    if not all(tensor.datatype in PLAIN for tensor in tensors) or b'"data"' in header:
         return
     inputs, offset = [], 0
     for tensor in tensors:
@@ -164,15 +173,20 @@ def _learn(header: bytes, found: InferBody, size: int) -> None:
     _known[header] = _Header(size, tuple(inputs), found.wishes, found.binary, found.timeout_ns)
 
 
-def _flat_floats(body: bytes) -> InferBody | None:
+def _flat_floats(body: bytes, row: RowForm | None) -> InferBody | None:
     """The commonest request in one pass: flat lists of FP32 or FP64. None for any other, faulty ones included."""
     try:
         request = _decode_flat(body)
+        inputs = request.inputs
+        if row is not None and len(inputs) == 1:
+            item = inputs[0]
+            if item.shape == row.dims and item.name == row.name and item.datatype == row.datatype:
+                return _framed(request, row.pack(*item.data))
         tensors = [
             Tensor(item.name, item.datatype, np.frombuffer(_packed(item), _FLOATS[item.datatype]).reshape(item.shape))
-            for item in request.inputs
+            for item in inputs
         ]
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, KeyError, ValueError, OverflowError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, KeyError, ValueError, OverflowError, WrongCount):
         return None  # the general way names what is wrong
     return _framed(request, tensors)
 
@@ -236,7 +250,7 @@ def _decoded(header: bytes | memoryview, binary: bytes | memoryview) -> InferBod
     return _framed(request, tensors)
 
 
-def _framed(request: _Frame, tensors: list[Tensor]) -> InferBody:
+def _framed(request: _Frame, given: list[Tensor] | bytes) -> InferBody:
     parameters = request.parameters
     if not parameters:
         all_binary, timeout_ns = False, None
@@ -244,7 +258,7 @@ def _framed(request: _Frame, tensors: list[Tensor]) -> InferBody:
         all_binary = _flag(parameters, "binary_data_output", "the request") or False
         timeout_ns = timeout_parameter(parameters)
     wishes, binary = _wishes(request.outputs, all_binary) if request.outputs else (None, all_binary)
-    return InferBody(request.id or "", tensors, wishes, binary, timeout_ns)
+    return InferBody(request.id or "", given, wishes, binary, timeout_ns)
 
 
 def _binary_tensor(item: _Input, raw: bytes | memoryview) -> Tensor:

@@ -37,6 +37,12 @@ MAX_PIPELINED = 64
 MAX_TARGETS = 4096
 """Infer paths whose model and version are remembered."""
 
+MOST_HEADS, LONGEST_HEAD = 1024, 2048
+"""Heads of infer requests that are remembered, and bytes of the longest; clients choose them."""
+
+_PECULIAR = frozenset({b"transfer-encoding", b"expect", b"upgrade", b"x-request-id", b"traceparent"})
+"""Fields of heads that have to be parsed, or that differ from request to request."""
+
 _INFER = re.compile(rb"/v2/models/([^/?#]+)(?:/versions/([^/?#]+))?/infer(?:\?[^#]*)?")
 MAX_ID_HEADER = 1024
 """Characters of a request id that come back in a header."""
@@ -93,6 +99,15 @@ class Ready:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The head of a request that the parser has found good: what it asks for, its fields, and its body's length."""
+
+    target: Target
+    fields: Fields
+    length: int
+
+
 class Shared:
     """What all connections of a server have in common."""
 
@@ -101,6 +116,7 @@ class Shared:
         self.limits = limits
         self.draining = False
         self.targets: dict[bytes, Target] = {}
+        self.heads: dict[bytes, Head] = {}
         self.ready: dict[Served, Ready] = {}
         self._common: tuple[Headers, bytes] = ([], b"")
 
@@ -118,6 +134,19 @@ class Shared:
         if self._common[0] is not headers:
             self._common = (headers, b"".join(b"%b: %b\r\n" % header for header in headers))
         return self._common[1]
+
+    def learn(self, data: bytes, turn: Turn) -> None:
+        """Remember the head of an infer request that came whole and alone: the next one like it, to the byte, means the
+        same. Heads that hardly come twice are not."""
+        fields = turn.fields
+        if not turn.keep_alive or not _PECULIAR.isdisjoint(fields) or b"content-length" not in fields:
+            return
+        end = data.find(b"\r\n\r\n") + 4
+        if end > LONGEST_HEAD or len(data) != end + turn.size:
+            return
+        if len(self.heads) >= MOST_HEADS:
+            self.heads.clear()
+        self.heads[data[:end]] = Head(turn.target, fields, turn.size)
 
     def target(self, url: bytes) -> Target | None:
         """The model and version an infer URL names, None for any other URL."""
@@ -159,7 +188,7 @@ class InferProtocol(HttpToolsProtocol):
         self._turn: Turn | None = None
         self._asgi: RequestResponseCycle | None = None
         self._received_ns = self._began_ns = monotonic_ns()
-        self._head_bytes = 0
+        self._head_bytes = self._messages = 0
         self._in_message = False
         self._discarding = False
         self._lost = False
@@ -170,6 +199,27 @@ class InferProtocol(HttpToolsProtocol):
         self._received_ns = monotonic_ns()
         if self._discarding:
             return
+        between = not self._in_message
+        if between:
+            end = data.find(b"\r\n\r\n") + 4
+            known = self.shared.heads.get(data[:end])
+            if known is not None and len(data) == end + known.length:
+                self._whole(known, data[end:])
+                return
+        self._messages = 0
+        self._parse(data)
+        if between and self._messages == 1 and not self._in_message and self._turn is not None:
+            self.shared.learn(data, self._turn)
+
+    def _whole(self, head: Head, body: bytes) -> None:
+        """A request whose head is known byte for byte needs no parser."""
+        turn = Turn(head.target, head.fields, True, self._received_ns)
+        turn.body.append(body)
+        turn.size = head.length
+        self._stand_in_line(turn)
+        self.shared.plane.ticks.enqueue(self, turn)
+
+    def _parse(self, data: bytes) -> None:
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -221,6 +271,7 @@ class InferProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         self._in_message = False
+        self._messages += 1
         turn = self._turn
         if turn is None:
             super().on_message_complete()
@@ -274,8 +325,8 @@ class InferProtocol(HttpToolsProtocol):
             timeouts = (body.timeout_ns, _timeout_header(fields))
             deadline = deadline_ns(turn.began_ns, timeouts, shared.plane.default_timeout_ns)
         call_id = body.id or fields.get(b"x-request-id", b"").decode("latin-1") or new_id()
-        began_ns, tensors, wishes = turn.began_ns, body.tensors, body.wishes
-        return Call(served, route, Transport.REST, call_id, tensors, wishes, deadline, began_ns, followers, priority)
+        began_ns, given, wishes = turn.began_ns, body.given, body.wishes
+        return Call(served, route, Transport.REST, call_id, given, wishes, deadline, began_ns, followers, priority)
 
     def encoded(self, turn: Turn, call: Call) -> bytes:
         """The answer to a call that has its outputs or its fault."""

@@ -172,7 +172,8 @@ class Unary(Stream):
         if layout is not None:
             self._call_id = layout.id(raw) or self._call_id or new_id()
             priority = self._admit(layout.target)
-            return self._made(priority, layout.tensors(raw), layout.wishes, layout.timeout_ns)
+            given = layout.given(raw, self._found[0].signature.row)  # type: ignore[index]  # it was just found
+            return self._made(priority, given, layout.wishes, layout.timeout_ns)
         request = infer_request(raw)
         self._call_id = request.id or self._call_id or new_id()
         priority = self._admit((request.model_name, request.model_version))
@@ -191,7 +192,7 @@ class Unary(Stream):
         return priority
 
     def _made(
-        self, priority: Priority, tensors: list[Tensor], wishes: list[OutputWish] | None, timeout_ns: int | None
+        self, priority: Priority, given: list[Tensor] | bytes, wishes: list[OutputWish] | None, timeout_ns: int | None
     ) -> Call:
         head, default_ns = self.head, self._shared.plane.default_timeout_ns
         if timeout_ns is None and head.timeout_ns is None and _TIMEOUT not in head.fields:
@@ -201,7 +202,7 @@ class Unary(Stream):
             deadline = deadline_ns(self.began_ns, (timeout_ns, by_field, head.timeout_ns), default_ns)
         served, route, followers = self._found  # type: ignore[misc]
         call_id, began_ns = self._call_id, self.began_ns
-        return Call(served, route, Transport.GRPC, call_id, tensors, wishes, deadline, began_ns, followers, priority)
+        return Call(served, route, Transport.GRPC, call_id, given, wishes, deadline, began_ns, followers, priority)
 
     def _framed(self, message: bytes) -> bytes:
         """A message with its prefix, compressed as the request was if its caller takes that."""
