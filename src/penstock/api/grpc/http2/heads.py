@@ -77,12 +77,12 @@ class _Table(HeaderTable):
 
 
 class Heads:
-    """The reader of one connection's header blocks."""
+    """The reader of one connection's header blocks; ``known`` are those that mean what they meant, by their bytes."""
 
     def __init__(self, most_bytes: int) -> None:
         self._decoder = hpack.Decoder(most_bytes)
         self._decoder.header_table = self._table = _Table()
-        self._known: dict[bytes, Head] = {}
+        self.known: dict[bytes, Head] = {}
 
     def read(self, block: bytes) -> Head:
         """What a block says.
@@ -91,15 +91,15 @@ class Heads:
             Broken: it is no header block, or too large a one.
             Malformed: it is no request.
         """
-        found = self._known.get(block)
+        found = self.known.get(block)
         if found is not None:
             return found
         changes = self._table.changes
         head = _head(self.fields(block))
         if self._table.changes == changes and len(block) <= LONGEST_BLOCK:
-            if len(self._known) >= MOST_BLOCKS:
-                self._known.clear()
-            self._known[block] = head
+            if len(self.known) >= MOST_BLOCKS:
+                self.known.clear()
+            self.known[block] = head
         return head
 
     def fields(self, block: bytes) -> list[tuple[bytes, bytes]]:
@@ -112,7 +112,7 @@ class Heads:
         except (hpack.HPACKError, IndexError, ValueError):
             raise Broken(Code.COMPRESSION_ERROR, "this is no header block") from None
         if self._table.changes != changes:
-            self._known.clear()
+            self.known.clear()
         return fields
 
 

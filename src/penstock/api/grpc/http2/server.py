@@ -36,6 +36,7 @@ class Http2Server:
         }
         self._unary = Shared(plane, options.max_message_bytes)
         self._connections: set[Connection] = set()
+        self._unwritten: list[Connection] = []
         self._server: asyncio.AbstractServer | None = None
         self._sweeping: asyncio.Task[None] | None = None
         self._draining = False
@@ -98,6 +99,17 @@ class Http2Server:
         self._connections.discard(connection)
         if not self._connections:
             self._empty.set()
+
+    def flush_soon(self, connection: Connection) -> None:
+        """See ``Home``."""
+        if not self._unwritten:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._unwritten.append(connection)
+
+    def _flush(self) -> None:
+        unwritten, self._unwritten = self._unwritten, []
+        for connection in unwritten:
+            connection.flush()
 
     def open(self, connection: Connection, number: int, head: Head, window: int) -> Stream:
         """See ``Home``."""

@@ -102,7 +102,7 @@ class Unary(Stream):
 
     def complete(self) -> None:
         """See ``Stream``."""
-        self._shared.plane.ticks.enqueue(self.connection, self)
+        self._shared.plane.ticks.enqueue(self, None)
 
     def broken_off(self) -> None:
         """See ``Stream``."""
@@ -112,9 +112,9 @@ class Unary(Stream):
         if self._give_up is not None and monotonic_ns() + EARLY_NS < self._submitted.deadline_ns:
             self._give_up()  # it comes back as cancelled, and is counted so; else its own deadline ends it now
 
-    # What becomes of it.
+    # What becomes of it; see ``serving.ticks.Connection``: a call is its own, with one turn.
 
-    def decoded(self) -> Call | None:
+    def decoded(self, _: None) -> Call | None:
         """The call, ready to run; None if it was refused, or nobody waits any more."""
         if self.over:
             return None
@@ -129,12 +129,15 @@ class Unary(Stream):
             return call
         return None
 
-    def hand_over(self, call: Call) -> None:
+    def hand_over(self, _: None, call: Call) -> None:
         """Have it run on a thread."""
-        ticks = self._shared.plane.ticks
-        self._give_up = call.served.hand_over(call, partial(ticks.answer, self.connection, self))
+        self._give_up = call.served.hand_over(call, partial(self._shared.plane.ticks.answer, self, None))
 
-    def encoded(self, call: Call) -> bytes:
+    def abort(self) -> None:
+        """A bug: its connection ends with it."""
+        self.connection.abort()
+
+    def encoded(self, _: None, call: Call) -> bytes:
         """The message of the answer to a call that has its outputs, none where it has a fault."""
         if call.fault is None:
             try:
@@ -144,7 +147,7 @@ class Unary(Stream):
                 call.fault = Internal("the answer could not be written")
         return b""
 
-    def write(self, call: Call, message: bytes) -> None:
+    def write(self, _: None, call: Call, message: bytes) -> None:
         """Send the answer; it is counted."""
         if self.over:
             return
@@ -245,6 +248,11 @@ class Unary(Stream):
         return told if len(call_id) > MAX_ID_METADATA else (*told, (REQUEST_ID, call_id))
 
 
+_ID_NAME = literal(_ID, b"")[:-1]
+
+
 def _id_field(call_id: str) -> bytes:
+    if len(call_id) < 127 and call_id.isascii() and call_id.isprintable():
+        return b"%b%c%b" % (_ID_NAME, len(call_id), call_id.encode())
     text = header_text(call_id)
     return b"" if len(text) > MAX_ID_METADATA else literal(_ID, text.encode())
