@@ -17,8 +17,7 @@ Command = Callable[[BenchModel, int], list[str]]
 class Contender:
     """A server on one road.
 
-    ``inline`` and ``tick`` name the ceilings it is held against (gRPC, until it has a ceiling of its own, against
-    V2 binary over HTTP/1.1, whose payload is the same bytes).
+    ``inline`` and ``tick`` name the ceilings it is held against.
     """
 
     name: str
@@ -44,8 +43,10 @@ def contenders(model: BenchModel) -> list[Contender]:
         _against("inline binary", "inline binary", BINARY, "binary"),
         _against("penstock binary", "penstock", BINARY, "binary"),
         _against("tick binary", "tick binary", BINARY, "binary"),
-        _against("penstock grpc", "penstock", GRPC, "binary"),
-        _against("grpcio grpc", "grpcio", GRPC, "binary"),
+        _against("inline grpc", "inline grpc", GRPC, "grpc"),
+        _against("penstock grpc", "penstock", GRPC, "grpc"),
+        _against("tick grpc", "tick grpc", GRPC, "grpc"),
+        _against("grpcio grpc", "grpcio", GRPC, "grpc"),
     ]
 
 
@@ -80,6 +81,8 @@ _COMMANDS: dict[str, Command] = {
     "tick json": _ceiling("json", "--tick"),
     "inline binary": _ceiling("binary"),
     "tick binary": _ceiling("binary", "--tick"),
+    "inline grpc": _ceiling("grpc"),
+    "tick grpc": _ceiling("grpc", "--tick"),
     "penstock": _penstock,
     "grpcio": _grpcio,
     "fastapi": _fastapi,

@@ -118,7 +118,8 @@ def penstock(folder: Path, *options: str) -> list[str]:
 def write_ready(path: str, port: int) -> None:
     """Say where a server of ours listens, in the form of Penstock's ready file."""
     part = Path(path + ".part")
-    part.write_text(json.dumps({"http": f"127.0.0.1:{port}", "pid": os.getpid()}))
+    address = f"127.0.0.1:{port}"
+    part.write_text(json.dumps({"http": address, "grpc": address, "pid": os.getpid()}))
     part.replace(path)
 
 

@@ -19,7 +19,7 @@ from loadtests.measurements import Load, Measurement, Results
 from loadtests.models import MODELS
 from loadtests.openloop import open_loop
 from loadtests.processes import Server, running
-from loadtests.roads import BINARY, IMAGE, JSON, ROWS, Call, Questions, Road, WrongAnswer
+from loadtests.roads import BINARY, GRPC, IMAGE, JSON, ROWS, Call, Questions, Road, WrongAnswer, ask
 
 TINY = MODELS["tiny"]
 SERVERS = {
@@ -27,6 +27,8 @@ SERVERS = {
     "tick json": (["loadtests.ceiling", "tiny", "--codec", "json", "--tick"], [JSON]),
     "inline binary": (["loadtests.ceiling", "tiny", "--codec", "binary"], [BINARY]),
     "tick binary": (["loadtests.ceiling", "tiny", "--codec", "binary", "--tick"], [BINARY]),
+    "inline grpc": (["loadtests.ceiling", "tiny", "--codec", "grpc"], [GRPC]),
+    "tick grpc": (["loadtests.ceiling", "tiny", "--codec", "grpc", "--tick"], [GRPC]),
     "fastapi": (["loadtests.peers.fastapi_app", "tiny"], [ROWS, IMAGE]),
 }
 KILL = Kill(at=10.0, rest_ports=frozenset({500}), grpc_ports=frozenset({600}), noticed_s=0.05, back_s=0.5)
@@ -46,7 +48,8 @@ def test_comparisons_answer_as_onnx_runtime(name: str) -> None:
 def _every_open_loop_request_is_answered(road: Road, server: Server, cores: list[int]) -> None:
     call = road.write(TINY, TINY.rows(1))
     address = server.addresses["http"]
-    window = open_loop(road, call, address, rate=500, seconds=0.2, cores=cores[:1], answer_bytes=0)
+    size = len(ask(road, address, call)[1]) + 5 if road.grpc else 0
+    window = open_loop(road, call, address, rate=500, seconds=0.2, cores=cores[:1], answer_bytes=size)
     assert window.errors == 0
     assert window.done == window.latencies.count > 50
 
