@@ -3,7 +3,20 @@
 import argparse
 import sys
 
-from loadtests import bench, drift, faults, monitor, outage, overload, perf_analyzer, simulate, streams, swap, traffic
+from loadtests import (
+    bench,
+    drift,
+    faults,
+    monitor,
+    outage,
+    overload,
+    page,
+    perf_analyzer,
+    simulate,
+    streams,
+    swap,
+    traffic,
+)
 from loadtests.graphs import repository
 from loadtests.models import MODELS
 
@@ -53,6 +66,9 @@ def main() -> int:
     crowding = commands.add_parser("overload", help="more than the server can do", description=overload.__doc__)
     overload.add_arguments(crowding)
     crowding.set_defaults(run=overload.main)
+    writing = commands.add_parser("page", help="the page of a benchmark report", description=page.__doc__)
+    page.add_arguments(writing)
+    writing.set_defaults(run=page.main)
     models = commands.add_parser("models", help="write the models and print their folders")
     models.set_defaults(run=_models)
     arguments = parser.parse_args()

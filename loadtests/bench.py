@@ -6,6 +6,8 @@ what callers feel who do not wait for each other.
 """
 
 import argparse
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,12 +16,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from loadtests import h2load, report
-from loadtests.contenders import Contender, all_running, contenders
+from loadtests.contenders import Contender, all_running, contenders, peers
 from loadtests.graphs import repository
 from loadtests.h2load import Window, closed_loop
 from loadtests.measurements import Load, Measurement, Results, ServerFacts
 from loadtests.models import MODELS, BenchModel
 from loadtests.openloop import open_loop
+from loadtests.peers.environments import python_of
+from loadtests.peers.launch import PEERS
 from loadtests.processes import Server, halves, steal_s
 from loadtests.roads import Questions, WrongAnswer
 
@@ -40,16 +44,18 @@ Step = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to measure: models, windows, rounds, and the servers left out."""
+    """What to measure: models, windows, rounds, the servers left out, and those of others that can be had."""
 
     models: tuple[BenchModel, ...]
     loads: tuple[Load, ...]
     rounds: int
     without: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
 
     def contenders(self, model: BenchModel, number: int = 0) -> list[Contender]:
         """Who takes part, in the order of that round: every second one goes backwards."""
-        some = [one for one in contenders(model) if one.server not in self.without]
+        all_of = [*contenders(model), *(one for one in peers() if one.server in self.beside)]
+        some = [one for one in all_of if one.server not in self.without]
         return some[::-1] if number % 2 else some
 
     def steps(self) -> int:
@@ -122,6 +128,7 @@ def run(plan: Plan, step: Step) -> tuple[list[Measurement], list[ServerFacts]]:
         for model in plan.models:
             some = plan.contenders(model, number)
             with all_running(some, model, halves()[0]) as servers:
+                some = [one for one in some if one.server in servers]
                 bout = Bout(number, model, servers)
                 for contender in some:
                     bout.warm_up(contender)
@@ -155,18 +162,34 @@ def _with_progress(plan: Plan, console: Console) -> tuple[list[Measurement], lis
 
 def _plan(arguments: argparse.Namespace) -> Plan:
     names = arguments.models or (["tiny"] if arguments.quick else list(MODELS))
-    scale = _QUICK if arguments.quick else 1.0
+    scale = arguments.scale * (_QUICK if arguments.quick else 1.0)
     return Plan(
         models=tuple(MODELS[name] for name in names),
         loads=tuple(replace(load, seconds=load.seconds * scale) for load in LOADS),
         rounds=arguments.rounds,
         without=tuple(arguments.without),
+        beside=_peers_at_hand() if arguments.peers else (),
     )
+
+
+def _peers_at_hand() -> tuple[str, ...]:
+    """Servers of others whose environments are filled, or can be."""
+    found = []
+    for peer in PEERS:
+        try:
+            python_of(peer)
+        except (RuntimeError, OSError, subprocess.CalledProcessError) as failure:
+            print(f"{peer} is left out: {failure}", file=sys.stderr)
+        else:
+            found.append(peer)
+    return tuple(found)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of the benchmark."""
     parser.add_argument("--quick", action="store_true", help="short windows and the tiny model alone: some minutes")
+    parser.add_argument("--scale", type=float, default=1.0, help="factor of the windows' lengths (default 1)")
+    parser.add_argument("--no-peers", dest="peers", action="store_false", help="leave the servers of others out")
     parser.add_argument("--rounds", type=int, default=3, help="how often everything is measured (default 3)")
     parser.add_argument("--models", nargs="+", choices=MODELS, help="which models (default all; tiny with --quick)")
     parser.add_argument("--without", nargs="+", default=[], metavar="SERVER", help="servers to leave out")

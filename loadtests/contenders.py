@@ -6,6 +6,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from loadtests.models import BenchModel
+from loadtests.peers.launch import PEERS
 from loadtests.processes import Server, penstock, running
 from loadtests.roads import BINARY, GRPC, IMAGE, JSON, ROWS, Road
 
@@ -47,6 +48,24 @@ def contenders(model: BenchModel) -> list[Contender]:
         _against("penstock grpc", "penstock", GRPC, "grpc"),
         _against("tick grpc", "tick grpc", GRPC, "grpc"),
         _against("grpcio grpc", "grpcio", GRPC, "grpc"),
+        _against("2 workers json", "2 workers", JSON, "json"),
+        _against("2 workers binary", "2 workers", BINARY, "binary"),
+        _against("2 workers grpc", "2 workers", GRPC, "grpc"),
+    ]
+
+
+def peers() -> list[Contender]:
+    """Servers that others have made, each on the roads it has."""
+    return [
+        _against("litserve json", "litserve", ROWS, "json"),
+        _against("bentoml json", "bentoml", ROWS, "json"),
+        _against("kserve json", "kserve", JSON, "json"),
+        _against("kserve grpc", "kserve", GRPC, "grpc"),
+        _against("mlserver json", "mlserver", JSON, "json"),
+        _against("mlserver grpc", "mlserver", GRPC, "grpc"),
+        _against("triton json", "triton", JSON, "json"),
+        _against("triton binary", "triton", BINARY, "binary"),
+        _against("triton grpc", "triton", GRPC, "grpc"),
     ]
 
 
@@ -72,8 +91,20 @@ def _penstock(model: BenchModel, cores: int) -> list[str]:
     return penstock(model.folder, "--workers", "1")
 
 
+def _two_workers(model: BenchModel, cores: int) -> list[str]:
+    return penstock(model.folder, "--workers", "2")
+
+
 def _grpcio(model: BenchModel, cores: int) -> list[str]:
     return penstock(model.folder, "--workers", "1", "--grpc-server", "grpcio")
+
+
+def _peer(name: str) -> Command:
+    def command(model: BenchModel, cores: int) -> list[str]:
+        threads = str(model.threads(cores))
+        return [sys.executable, "-m", "loadtests.peers.launch", name, model.name, "--threads", threads]
+
+    return command
 
 
 _COMMANDS: dict[str, Command] = {
@@ -84,15 +115,24 @@ _COMMANDS: dict[str, Command] = {
     "inline grpc": _ceiling("grpc"),
     "tick grpc": _ceiling("grpc", "--tick"),
     "penstock": _penstock,
+    "2 workers": _two_workers,
     "grpcio": _grpcio,
     "fastapi": _fastapi,
+    **{name: _peer(name) for name in PEERS},
 }
 
 
 @contextmanager
 def all_running(some: Sequence[Contender], model: BenchModel, cores: Sequence[int]) -> Iterator[dict[str, Server]]:
-    """Start the servers of these contenders beside each other: one that is not asked anything costs nothing."""
+    """Start the servers of these contenders beside each other: one that is not asked anything costs nothing. Servers of
+    others that do not start are left out, with a word."""
     with ExitStack() as stack:
-        names = dict.fromkeys(contender.server for contender in some)
-        commands = {name: _COMMANDS[name](model, len(cores)) for name in names}
-        yield {name: stack.enter_context(running(command, cores)) for name, command in commands.items()}
+        servers: dict[str, Server] = {}
+        for name in dict.fromkeys(contender.server for contender in some):
+            try:
+                servers[name] = stack.enter_context(running(_COMMANDS[name](model, len(cores)), cores))
+            except RuntimeError as failure:
+                if name not in PEERS:
+                    raise
+                print(f"{name} does not start and is left out: {str(failure)[-300:]}", file=sys.stderr)
+        yield servers

@@ -166,8 +166,16 @@ def _write_grpc(model: BenchModel, rows: Floats) -> Call:
 
 def _read_grpc(_: BenchModel, headers: Mapping[str, str], body: bytes) -> Arrays:
     answer = pb.ModelInferResponse.FromString(body)
+    if not answer.raw_output_contents:
+        return {output.name: _typed_contents(output) for output in answer.outputs}
     pairs = zip(answer.outputs, answer.raw_output_contents, strict=True)
     return {output.name: _raw(output.datatype, list(output.shape), data) for output, data in pairs}
+
+
+def _typed_contents(output: pb.ModelInferResponse.InferOutputTensor) -> NDArray[Any]:
+    contents = output.contents
+    values = contents.fp32_contents if output.datatype == "FP32" else contents.int64_contents
+    return np.array(values, _NUMPY[output.datatype]).reshape(output.shape)
 
 
 def framed(message: bytes) -> bytes:

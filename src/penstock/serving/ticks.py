@@ -56,6 +56,7 @@ class Ticks:
         self._back: list[Entry] = []
         self._waiting: dict[Served, list[Entry]] = {}
         self._awaited = False
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def enqueue(self, connection: Connection, turn: Any) -> None:
         """Have a complete request worked on at the end of this turn of the loop."""
@@ -71,7 +72,9 @@ class Ticks:
 
     def _await_end(self) -> None:
         self._awaited = True
-        asyncio.get_running_loop().call_soon(self._work)
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()  # asked once: each question is a system call
+        self._loop.call_soon(self._work)
 
     def _work(self) -> None:
         self._awaited = False

@@ -102,7 +102,7 @@ class Connection(asyncio.Protocol):
         self._out: list[bytes] = []
         self._writable = asyncio.Event()
         self._writable.set()
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
 
     # The connection's life.
 
@@ -148,7 +148,7 @@ class Connection(asyncio.Protocol):
         if not self._retiring and not self._deaf:
             self._retiring = 1
             self.send(frames.goaway(frames.STREAM_MASK, Code.NO_ERROR) + frame(frames.PING, 0, 0, _RETIRING))
-            self._loop.call_later(1.0, self._retired)
+            self.loop.call_later(1.0, self._retired)
 
     def _retired(self) -> None:
         if self._retiring == 1 and not self._deaf:
@@ -613,7 +613,7 @@ class Connection(asyncio.Protocol):
         stream.size = 0
         stream.chunks = []
         if self._retiring == 2 and not self.streams:
-            self._loop.call_soon(self._close_if_done)
+            self.loop.call_soon(self._close_if_done)
 
     def _end(self, code: Code, reason: str) -> None:
         """The client has broken the rules: say so, and close."""
@@ -623,7 +623,7 @@ class Connection(asyncio.Protocol):
         self._drop_streams()
         if self._transport is not None:
             self._transport.close()
-            self._loop.call_later(2.0, self.abort)  # it may not read what is still to be written
+            self.loop.call_later(2.0, self.abort)  # it may not read what is still to be written
 
     def _drop_streams(self) -> None:
         streams: Sequence[Stream] = list(self.streams.values())

@@ -103,7 +103,7 @@ class Http2Server:
     def flush_soon(self, connection: Connection) -> None:
         """See ``Home``."""
         if not self._unwritten:
-            asyncio.get_running_loop().call_soon(self._flush)
+            connection.loop.call_soon(self._flush)
         self._unwritten.append(connection)
 
     def _flush(self) -> None:

@@ -1,0 +1,126 @@
+"""Writes the benchmark's page: tables in Markdown and pictures in SVG, from a report of ``make bench``."""
+
+import argparse
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+Row = Mapping[str, Any]
+
+_WIDTH, _LABEL, _BAR, _GAP = 760, 150, 16, 5
+_OURS, _CEILING, _OTHERS = "#1f6feb", "#8b949e", "#d29922"
+PEAK, ONE = "32 connections", "1 connection"
+
+_INTRODUCTION = """# Benchmarks
+
+Everybody on the same cores of one machine in the same run, in turn, round after round: Penstock with routes, counters
+and monitor on; the bare protocols it is held against (`inline` runs each request alone, `tick` joins what one turn of
+the event loop brings); and the servers of others, each with the same model and ONNX Runtime inside, set up as its
+documentation says. Absolute numbers belong to the machine and the day; the ratios to the ceiling of the same round are
+what to compare.
+"""
+
+
+def picture(title: str, bars: Sequence[tuple[str, float]]) -> str:
+    """Bars as SVG, the longest as wide as there is room; the value stands behind each."""
+    height = 34 + len(bars) * (_BAR + _GAP)
+    room, most = _WIDTH - _LABEL - 90, max(value for _, value in bars)
+    size = f'width="{_WIDTH}" height="{height}"'
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="sans-serif" font-size="12">',
+        f'<rect width="100%" height="100%" fill="white"/><text x="8" y="18" font-size="14">{escape(title)}</text>',
+    ]
+    for place, (name, value) in enumerate(bars):
+        y = 30 + place * (_BAR + _GAP)
+        width = max(1, round(room * value / most))
+        parts.append(
+            f'<text x="{_LABEL - 6}" y="{y + 12}" text-anchor="end">{escape(name)}</text>'
+            f'<rect x="{_LABEL}" y="{y}" width="{width}" height="{_BAR}" fill="{_colour(name)}"/>'
+            f'<text x="{_LABEL + width + 5}" y="{y + 12}">{value:,.0f}</text>'
+        )
+    return "".join(parts) + "</svg>\n"
+
+
+def _colour(name: str) -> str:
+    if name.startswith(("penstock", "2 workers", "grpcio")):
+        return _OURS
+    return _CEILING if name.startswith(("tick", "inline")) else _OTHERS
+
+
+def page(report: Mapping[str, Any], pictures: Iterable[tuple[str, str]]) -> str:
+    """The page; ``pictures`` are their titles and file names."""
+    machine, versions, plan = report["machine"], report["versions"], report["plan"]
+    cores = f"server on cores {_list(machine['server_cores'])}, client on {_list(machine['client_cores'])}"
+    windows = ", ".join(f"{load['seconds']:g} s ({load['name']})" for load in plan["loads"])
+    lines = [
+        _INTRODUCTION,
+        f"- machine: {machine['cpu']}, {machine['cores']} cores, kernel {machine['kernel']}; {cores}",
+        f"- versions: {', '.join(f'{name} {value}' for name, value in versions.items() if value)}",
+        f"- at {report['at']}, commit {report['commit']}; rounds: {plan['rounds']}; windows of {windows}",
+        "- made by `make bench` and `python -m loadtests page bench-results/REPORT.json`",
+        "",
+        *[f"![{title}](pictures/{file})" for title, file in pictures],
+        "",
+    ]
+    for model, some in groupby(report["medians"], key=lambda row: row["model"]):
+        lines += [f"## {model}", ""]
+        for load, rows in groupby(list(some), key=lambda row: row["load"]):
+            lines += _table(load, list(rows))
+    lines += ["## Starts and memory", "", "| server | model | start s | RSS MiB |", "|---|---|---|---|"]
+    ordered = sorted(report["servers"], key=lambda one: (one["model"], one["server"]))
+    for (model, server), some in groupby(ordered, key=lambda one: (one["model"], one["server"])):
+        last = list(some)[-1]
+        lines.append(f"| {server} | {model} | {last['start_s']:.2f} | {last['rss_bytes'] / 2**20:,.0f} |")
+    return "\n".join(lines) + "\n"
+
+
+def _table(load: str, rows: Sequence[Row]) -> list[str]:
+    what = "p50" if load == ONE else "req/s"
+    ratios = any(row["to_tick"] is not None for row in rows)
+    heads = ["", "req/s", "p50 ms", "p99 ms", "p99.9 ms", "CPU µs", "errors"]
+    heads += [f"{what} / inline", f"{what} / tick"] if ratios else []
+    lines = [f"### {load}", "", f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    for row in rows:
+        cells = [
+            row["contender"],
+            _number(row["rate"]),
+            *(_number(row[key]) for key in ("p50", "p99", "p999", "cpu_us")),
+        ]
+        cells.append(str(row["errors"]))
+        if ratios:
+            cells += ["" if row[key] is None else f"{row[key]:.2f}" for key in ("to_inline", "to_tick")]
+        lines.append(f"| {' | '.join(cells)} |")
+    return [*lines, ""]
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def _list(cores: Sequence[int]) -> str:
+    return " and ".join(map(str, cores))
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("report", type=Path, help="a report of make bench")
+    parser.add_argument("--docs", type=Path, default=Path("docs"), help="folder of the page (default docs)")
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Write the page and its pictures."""
+    report = json.loads(arguments.report.read_text())
+    folder = arguments.docs / "pictures"
+    folder.mkdir(parents=True, exist_ok=True)
+    pictures = []
+    for model, some in groupby(report["medians"], key=lambda row: row["model"]):
+        bars = [(row["contender"], row["rate"]) for row in some if row["load"] == PEAK]
+        title, file = f"{model}: answers a second, 32 connections", f"bench-{model}.svg"
+        (folder / file).write_text(picture(title, sorted(bars, key=lambda bar: -bar[1])))
+        pictures.append((title, file))
+    (arguments.docs / "benchmarks.md").write_text(page(report, pictures))
+    print(arguments.docs / "benchmarks.md")
+    return 0

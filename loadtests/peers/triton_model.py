@@ -1,0 +1,30 @@
+"""A model of Triton's Python backend; runs in the interpreter that the server's binary starts."""
+
+from typing import Any
+
+import numpy as np
+import triton_python_backend_utils as pb_utils  # type: ignore[import-not-found]  # the server brings it
+
+from loadtests.peers.model import Held
+
+
+class TritonPythonModel:
+    """Runs of all requests that the server has joined."""
+
+    def initialize(self, _: dict[str, Any]) -> None:
+        """Load."""
+        self.held = Held()
+
+    def execute(self, requests: list[Any]) -> list[Any]:
+        """One run, and each request its rows."""
+        model = self.held.model
+        rows = [pb_utils.get_input_tensor_by_name(one, model.input).as_numpy() for one in requests]
+        outputs, start, found = self.held.run(np.concatenate(rows)), 0, []
+        for one in rows:
+            stop = start + len(one)
+            tensors = [
+                pb_utils.Tensor(name, values[start:stop].reshape(len(one), -1)) for name, values in outputs.items()
+            ]
+            found.append(pb_utils.InferenceResponse(output_tensors=tensors))
+            start = stop
+        return found
