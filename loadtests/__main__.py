@@ -4,9 +4,11 @@ import argparse
 import sys
 
 from loadtests import (
+    abuse,
     bench,
     drift,
     faults,
+    guard,
     monitor,
     outage,
     overload,
@@ -69,6 +71,12 @@ def main() -> int:
     writing = commands.add_parser("page", help="the page of a benchmark report", description=page.__doc__)
     page.add_arguments(writing)
     writing.set_defaults(run=page.main)
+    guarding = commands.add_parser("guard", help="whether it has become slower", description=guard.__doc__)
+    guard.add_arguments(guarding)
+    guarding.set_defaults(run=guard.main)
+    abusing = commands.add_parser("abuse", help="clients that misuse the server", description=abuse.__doc__)
+    abuse.add_arguments(abusing)
+    abusing.set_defaults(run=abuse.main)
     models = commands.add_parser("models", help="write the models and print their folders")
     models.set_defaults(run=_models)
     arguments = parser.parse_args()

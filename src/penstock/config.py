@@ -115,6 +115,16 @@ class Mlflow(_Section):
     """File with the secret that MLflow signs its webhooks with; without one, webhooks are refused."""
 
 
+class Tls(_Section):
+    """TLS on the data plane's two ports."""
+
+    certificate_file: Path
+    """File with the certificate and those that vouch for it, PEM."""
+
+    key_file: Path
+    """File with its key, PEM, without a password."""
+
+
 class Settings(BaseSettings):
     """All settings; names in the environment are ``PENSTOCK_HTTP_PORT``, ``PENSTOCK_STOP__DRAIN_DELAY_SECONDS``."""
 
@@ -156,11 +166,17 @@ class Settings(BaseSettings):
     grpc_server: Literal["penstock", "grpcio"] = "penstock"
     """What carries gRPC: our own HTTP/2, or grpcio."""
 
+    shared_memory: tuple[Annotated[str, Field(pattern=r"^/?[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}$")], ...] = ()
+    """Names of the shared memory segments that clients may use for tensors; none by default."""
+
     ready_file: Path | None = None
     """File to write when ready."""
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least level of the lines on standard error."""
+
+    tls: Tls | None = None
+    """TLS on the REST and gRPC ports; none by default."""
 
     limits: Limits = Limits()
     stop: Stop = Stop()

@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import socket
+import ssl
 import sys
 from collections.abc import Coroutine
 from contextlib import suppress
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from penstock import __version__
 from penstock.app.logs import set_up
 from penstock.app.models import GatewayRecord, Models, TrafficSides
-from penstock.config import Settings
+from penstock.config import Settings, Tls
 from penstock.control import ports, processes, runtime
 from penstock.control.opening import Opening, open_instance
 from penstock.control.options import WorkerOptions
@@ -132,7 +133,22 @@ def _worker_options(settings: Settings, host: str) -> WorkerOptions:
         orphan_grace_s=settings.stop.orphan_grace_seconds,
         load_s=settings.limits.load_seconds,
         log_level=settings.log_level,
+        shared_memory=settings.shared_memory,
+        certificate=_certificate(settings.tls),
     )
+
+
+def _certificate(tls: Tls | None) -> tuple[str, str] | None:
+    """The files for TLS, known to belong together before any worker needs them."""
+    if tls is None:
+        return None
+    files = str(tls.certificate_file.expanduser().resolve()), str(tls.key_file.expanduser().resolve())
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(*files)
+    except (OSError, ssl.SSLError) as error:
+        text = f"tls: the certificate and its key cannot be used: {error.strerror or error}"
+        raise CannotServe(text, Code.USAGE) from None
+    return files
 
 
 class Signals:

@@ -28,6 +28,7 @@ from penstock.core.desired import Desired, State, VersionStatus
 from penstock.monitor.counters import DRAINING, READY
 from penstock.serving.dataplane import DataPlane
 from penstock.serving.loader import Loader
+from penstock.serving.regions import Regions
 
 log = logging.getLogger("penstock.worker")
 
@@ -52,12 +53,15 @@ class Worker:
         wait_s = options.load_s + COMMAND_MARGIN_S
         self._link = Link(instance.socket, index, self._wanted, wait_s)
         slots = [file.slot for file in files]
-        self._plane = DataPlane(self._slot, totals(slots), self._link, int(options.deadline_s * 1e9))
+        regions = Regions(options.shared_memory, instance.path / "regions.json")
+        self._plane = DataPlane(self._slot, totals(slots), self._link, int(options.deadline_s * 1e9), regions)
         self._loader = Loader(self._plane, self._slot, options.threads, self._reported, self._link.rows)
         limits = Limits(max_body_bytes=options.max_body_bytes)
-        self._rest = RestServer(self._plane, __version__, limits)
+        self._rest = RestServer(self._plane, __version__, limits, options.certificate)
         carrier = GrpcServer if options.grpc_server == "grpcio" else Http2Server
-        self._grpc = carrier(self._plane, GrpcOptions(max_message_bytes=options.max_body_bytes))
+        self._grpc = carrier(
+            self._plane, GrpcOptions(max_message_bytes=options.max_body_bytes, certificate=options.certificate)
+        )
         self._desired = Desired()
         self._news = asyncio.Event()
         self._asked_to_stop = asyncio.Event()

@@ -13,7 +13,8 @@ class WorkerOptions:
 
     ``threads`` is this worker's share of the cores. ``deadline_s`` bounds a request that states no limit itself,
     ``orphan_grace_s`` the time without a control process, ``load_s`` a repository request. ``grpc_server`` is
-    ``penstock`` or ``grpcio``.
+    ``penstock`` or ``grpcio``; ``shared_memory`` names the segments that clients may use, and
+    ``certificate`` the files of a chain and its key, for TLS.
     """
 
     host: str
@@ -29,6 +30,8 @@ class WorkerOptions:
     orphan_grace_s: float = 60.0
     load_s: float = 300.0
     log_level: str = "info"
+    shared_memory: tuple[str, ...] = ()
+    certificate: tuple[str, str] | None = None
 
 
 def options_out(options: WorkerOptions) -> dict[str, Any]:
@@ -38,7 +41,9 @@ def options_out(options: WorkerOptions) -> dict[str, Any]:
 
 def options_in(values: Mapping[str, Any]) -> WorkerOptions:
     """Options from their JSON values."""
-    return WorkerOptions(**values)
+    certificate = values.get("certificate")
+    listed = {"shared_memory": tuple(values.get("shared_memory", ()))}
+    return WorkerOptions(**{**values, **listed, "certificate": tuple(certificate) if certificate else None})
 
 
 def fingerprint(options: WorkerOptions, models: str, version: str) -> str:

@@ -16,6 +16,7 @@ from penstock.monitor.answers import Told
 from penstock.monitor.counters import NOT_COUNTED, ReadTotals, Slot, Totals
 from penstock.serving.calls import Call, Done
 from penstock.serving.catalogue import Answer, Catalogue, Fields, ModelEntry, Target
+from penstock.serving.regions import Regions
 from penstock.serving.served import Served
 from penstock.serving.ticks import Ticks
 
@@ -28,7 +29,7 @@ EXTENSIONS = (
     "parameters",
     "statistics",
 )
-"""Protocol extensions that work here, on both transports; tools switch features on by this list."""
+"""Protocol extensions that always work here."""
 
 PLATFORM = "onnxruntime_onnx"
 NO_VERSION_BLOCK = 0
@@ -93,7 +94,15 @@ class DataPlane:
     ``busy`` is how busy that loop was lately, 0 to 1; whoever runs the loop keeps it.
     """
 
-    def __init__(self, slot: Slot, totals: ReadTotals, repository: Repository, default_timeout_ns: int) -> None:
+    def __init__(
+        self,
+        slot: Slot,
+        totals: ReadTotals,
+        repository: Repository,
+        default_timeout_ns: int,
+        regions: Regions | None = None,
+    ) -> None:
+        self.regions = regions or Regions()
         self.catalogue = Catalogue()
         self.default_timeout_ns = default_timeout_ns
         self.live = True
@@ -196,6 +205,11 @@ class DataPlane:
         self._draining = True
 
     # The protocol's cold questions.
+
+    @property
+    def extensions(self) -> tuple[str, ...]:
+        """Extensions of the protocol that work here, on both transports; tools switch features on by this list."""
+        return (*EXTENSIONS, "system_shared_memory") if self.regions.offered else EXTENSIONS
 
     def ready(self) -> bool:
         """Whether the server as a whole takes requests."""

@@ -92,6 +92,8 @@ class Attempt:
             raise call.fault
         try:
             return infer_response(call, self._typed)
+        except Fault:
+            raise
         except Exception:
             log.exception("an answer could not be written")
             raise Internal("the answer could not be written") from None
@@ -118,7 +120,7 @@ class Attempt:
         self.id = request.id or self.id
         target = request.model_name, request.model_version
         self._found = served, route, followers = plane.choose(target, fields)
-        message = infer_message(request)
+        message = infer_message(request, plane.regions)
         self._typed, self.closing = message.typed, message.closing
         timeouts = (message.timeout_ns, stated_timeout_ns(metadata.get(TIMEOUT)), _remaining_ns(context))
         deadline = deadline_ns(self.began_ns, timeouts, plane.default_timeout_ns)

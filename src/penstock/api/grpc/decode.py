@@ -8,16 +8,19 @@ import numpy as np
 from google.protobuf.message import DecodeError
 
 from penstock.api.grpc.contents import array_of
-from penstock.core.errors import InvalidInput, Unsupported
+from penstock.core.errors import InvalidInput
 from penstock.core.signature import RowForm
 from penstock.core.tensors import NUMPY_TYPES, PLAIN, Tensor, from_raw, shape_text
 from penstock.proto import grpc_service_pb2 as pb
-from penstock.serving.calls import OutputWish
+from penstock.serving.calls import Into, OutputWish
+from penstock.serving.regions import Regions
 
 CLOSING = "triton_enable_empty_final_response"
 """The one request parameter with the reserved prefix that callers may send; it matters to streams only."""
 
 Parameters = Mapping[str, pb.InferParameter]
+NO_REGIONS = Regions()
+"""Shared memory that is off."""
 Inputs = pb.ModelInferRequest.InferInputTensor
 
 
@@ -44,18 +47,18 @@ def infer_request(raw: bytes) -> pb.ModelInferRequest:
         raise InvalidInput("the message is not a valid ModelInferRequest") from None
 
 
-def infer_message(request: pb.ModelInferRequest) -> InferMessage:
+def infer_message(request: pb.ModelInferRequest, regions: Regions = NO_REGIONS) -> InferMessage:
     """Tensors, wishes and parameters of a parsed request.
 
     Raises:
         InvalidInput: anything about the request contradicts the protocol.
-        Unsupported: it asks for shared memory.
+        Unsupported: it asks for shared memory where that is off.
     """
     timeout_ns, closing = _parameters(request.parameters) if request.parameters else (None, False)
-    wishes = _wishes(request) if request.outputs else None
+    wishes = _wishes(request, regions) if request.outputs else None
     if request.raw_input_contents:
-        return InferMessage(_raw_tensors(request), wishes, timeout_ns, typed=False, closing=closing)
-    tensors = [_tensor(item, None) for item in request.inputs]
+        return InferMessage(_raw_tensors(request, regions), wishes, timeout_ns, typed=False, closing=closing)
+    tensors = [_tensor(item, _memory(item, regions)) for item in request.inputs]
     typed = any(item.HasField("contents") for item in request.inputs)
     return InferMessage(tensors, wishes, timeout_ns, typed, closing)
 
@@ -66,17 +69,39 @@ def value_of(parameter: pb.InferParameter | pb.ModelRepositoryParameter) -> Any:
     return None if choice is None else getattr(parameter, choice)
 
 
-def _raw_tensors(request: pb.ModelInferRequest) -> list[Tensor]:
+def _raw_tensors(request: pb.ModelInferRequest, regions: Regions) -> list[Tensor]:
+    """Each input takes the next of the raw contents, but for those in shared memory."""
     raws, inputs = request.raw_input_contents, request.inputs
-    if len(raws) != len(inputs):
-        raise InvalidInput(f"raw_input_contents has {len(raws)} entries for {len(inputs)} inputs; expected one each")
-    return [_tensor(item, raw) for item, raw in zip(inputs, raws, strict=True)]
+    memories = [_memory(item, regions) for item in inputs]
+    carried = memories.count(None)
+    if len(raws) != carried:
+        raise InvalidInput(f"raw_input_contents has {len(raws)} entries for {carried} inputs; expected one each")
+    contents = iter(raws)
+    return [
+        _tensor(item, next(contents) if memory is None else memory)
+        for item, memory in zip(inputs, memories, strict=True)
+    ]
 
 
-def _tensor(item: Inputs, raw: bytes | None) -> Tensor:
+def _memory(item: Inputs | pb.ModelInferRequest.InferRequestedOutputTensor, regions: Regions) -> memoryview | None:
+    """The shared memory that a tensor's parameters name, None for none."""
+    parameters = item.parameters
+    if not parameters or "shared_memory_region" not in parameters:
+        return None
+    regions.require()
+    region, size = value_of(parameters["shared_memory_region"]), _whole(parameters, "shared_memory_byte_size", -1)
+    if not isinstance(region, str) or size < 0 or ("classification" in parameters):
+        raise InvalidInput(f"the shared memory of '{item.name}' needs a region and a number of bytes, and nothing else")
+    return regions.view(region, _whole(parameters, "shared_memory_offset", 0), size)
+
+
+def _whole(parameters: Parameters, key: str, default: int) -> int:
+    value = value_of(parameters[key]) if key in parameters else default
+    return value if type(value) is int else -1
+
+
+def _tensor(item: Inputs, raw: bytes | memoryview | None) -> Tensor:
     name, datatype = item.name, item.datatype
-    if item.parameters and "shared_memory_region" in item.parameters:
-        raise Unsupported(f"input '{name}' lies in shared memory, which this server does not offer")
     try:
         if raw is None:
             return Tensor(name, datatype, array_of(item))
@@ -87,15 +112,18 @@ def _tensor(item: Inputs, raw: bytes | None) -> Tensor:
         raise InvalidInput(f"tensor '{name}' has the impossible shape {shape_text(item.shape)}") from None
 
 
-def _wishes(request: pb.ModelInferRequest) -> list[OutputWish]:
+def _wishes(request: pb.ModelInferRequest, regions: Regions) -> list[OutputWish]:
     wishes: dict[str, OutputWish] = {}
     for output in request.outputs:
         name, parameters = output.name, output.parameters
         if name in wishes:
             raise InvalidInput(f"output '{name}' is asked for twice")
-        if parameters and "shared_memory_region" in parameters:
-            raise Unsupported(f"output '{name}' is wanted in shared memory, which this server does not offer")
-        wishes[name] = OutputWish(name, _classes(name, parameters) if parameters else 0)
+        view = _memory(output, regions)
+        into = None
+        if view is not None:
+            region = value_of(parameters["shared_memory_region"])
+            into = Into(region, _whole(parameters, "shared_memory_offset", 0), view)
+        wishes[name] = OutputWish(name, _classes(name, parameters) if parameters else 0, into)
     return list(wishes.values())
 
 
@@ -188,6 +216,10 @@ class Layouts:
         """Remember how a request was laid out, if its values come last and may be anything."""
         if message.typed or message.closing or not request.raw_input_contents:
             return
+        if len(request.raw_input_contents) != len(request.inputs) or any(
+            wish.into is not None for wish in message.wishes or ()
+        ):
+            return  # what is in shared memory may be elsewhere the next time
         if not all(tensor.datatype in PLAIN for tensor in message.tensors):
             return
         at, heads, inputs = len(raw), [], []

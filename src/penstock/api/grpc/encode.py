@@ -22,9 +22,19 @@ def infer_response(call: Call, typed: bool) -> pb.ModelInferResponse:
     identity = call.served.identity
     response = pb.ModelInferResponse(model_name=identity.model, model_version=identity.version, id=call.id)
     typed = typed and all(tensor.datatype in FIELDS for tensor in call.outputs)
-    for tensor in call.outputs:
+    for index, tensor in enumerate(call.outputs):
         output = response.outputs.add(name=tensor.name, datatype=tensor.datatype, shape=tensor.data.shape)
-        if typed:
+        into = None if call.wishes is None else call.wishes[index].into
+        if into is not None:
+            raw = to_raw(tensor.datatype, tensor.data)
+            into.put(tensor.name, raw)
+            output.parameters["shared_memory_region"].string_param = into.region
+            output.parameters["shared_memory_byte_size"].int64_param = len(raw)
+            if into.offset:
+                output.parameters["shared_memory_offset"].int64_param = into.offset
+            if not typed:
+                response.raw_output_contents.append(b"")  # clients pair them by their places
+        elif typed:
             fill(output.contents, tensor)
         else:
             response.raw_output_contents.append(to_raw(tensor.datatype, tensor.data))
@@ -40,7 +50,7 @@ class AnswerTemplate:
 
     def answer(self, call: Call, typed: bool) -> bytes:
         """The answer to a call that has its outputs; see ``infer_response``."""
-        if typed:
+        if typed or (call.wishes is not None and any(wish.into is not None for wish in call.wishes)):
             return infer_response(call, typed).SerializeToString()
         call_id = call.id.encode()
         joint = call.joint

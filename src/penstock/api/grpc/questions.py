@@ -13,13 +13,11 @@ from penstock.core.signature import TensorSpec
 from penstock.monitor.counters import Histogram, Totals
 from penstock.proto import grpc_service_pb2 as pb
 from penstock.proto.model_config_pb2 import ModelConfig
-from penstock.serving.dataplane import EXTENSIONS, SERVER_NAME, DataPlane, VersionStatistics
+from penstock.serving.dataplane import SERVER_NAME, DataPlane, VersionStatistics
+from penstock.serving.regions import Region
 
-SHARED_MEMORY = "shared memory is not offered; send tensor data in the request"
+SHARED_MEMORY = "the shared memory of accelerators is not offered; send tensor data in the request"
 NOT_OFFERED: dict[type[Message], str] = {
-    pb.SystemSharedMemoryStatusRequest: SHARED_MEMORY,
-    pb.SystemSharedMemoryRegisterRequest: SHARED_MEMORY,
-    pb.SystemSharedMemoryUnregisterRequest: SHARED_MEMORY,
     pb.CudaSharedMemoryStatusRequest: SHARED_MEMORY,
     pb.CudaSharedMemoryRegisterRequest: SHARED_MEMORY,
     pb.CudaSharedMemoryUnregisterRequest: SHARED_MEMORY,
@@ -48,6 +46,9 @@ class Questions:
             "RepositoryIndex": unary(pb.RepositoryIndexRequest, self._index),
             "RepositoryModelLoad": unary(pb.RepositoryModelLoadRequest, self._load),
             "RepositoryModelUnload": unary(pb.RepositoryModelUnloadRequest, self._unload),
+            "SystemSharedMemoryStatus": unary(pb.SystemSharedMemoryStatusRequest, self._regions),
+            "SystemSharedMemoryRegister": unary(pb.SystemSharedMemoryRegisterRequest, self._register),
+            "SystemSharedMemoryUnregister": unary(pb.SystemSharedMemoryUnregisterRequest, self._unregister),
             **{kind.DESCRIPTOR.name.removesuffix("Request"): unary(kind, _not_offered) for kind in NOT_OFFERED},
         }
 
@@ -61,7 +62,7 @@ class Questions:
         return pb.ModelReadyResponse(ready=self._plane.model_ready(request.name, request.version))
 
     def _server_metadata(self, _: pb.ServerMetadataRequest) -> pb.ServerMetadataResponse:
-        return pb.ServerMetadataResponse(name=SERVER_NAME, version=__version__, extensions=EXTENSIONS)
+        return pb.ServerMetadataResponse(name=SERVER_NAME, version=__version__, extensions=self._plane.extensions)
 
     def _model_metadata(self, request: pb.ModelMetadataRequest) -> pb.ModelMetadataResponse:
         known = self._plane.metadata(request.name, request.version)
@@ -88,6 +89,22 @@ class Questions:
         return pb.RepositoryIndexResponse(
             models=[line(name=one.name, version=one.version, state=one.state, reason=one.reason) for one in lines]
         )
+
+    def _regions(self, request: pb.SystemSharedMemoryStatusRequest) -> pb.SystemSharedMemoryStatusResponse:
+        told = pb.SystemSharedMemoryStatusResponse()
+        for one in self._plane.regions.status(request.name):
+            region = told.regions[one.name]
+            region.name, region.key, region.offset, region.byte_size = one.name, one.key, one.offset, one.byte_size
+        return told
+
+    def _register(self, request: pb.SystemSharedMemoryRegisterRequest) -> pb.SystemSharedMemoryRegisterResponse:
+        region = Region(request.name, request.key, request.offset, request.byte_size)
+        self._plane.regions.register(region)
+        return pb.SystemSharedMemoryRegisterResponse()
+
+    def _unregister(self, request: pb.SystemSharedMemoryUnregisterRequest) -> pb.SystemSharedMemoryUnregisterResponse:
+        self._plane.regions.unregister(request.name)
+        return pb.SystemSharedMemoryUnregisterResponse()
 
     async def _load(self, request: pb.RepositoryModelLoadRequest) -> pb.RepositoryModelLoadResponse:
         name = _model_name(request)

@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+from pathlib import Path
 
 import grpc
 from grpc import aio
@@ -47,7 +48,7 @@ class GrpcServer:
         )
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         try:
-            bound = server.add_insecure_port(address)
+            bound = _add_port(server, address, options.certificate)
         except RuntimeError:
             raise OSError(errno.EADDRINUSE, f"cannot listen on {address}") from None
         await server.start()
@@ -85,3 +86,10 @@ def _channel_options(options: GrpcOptions) -> list[tuple[str, int]]:
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.min_ping_interval_without_data_ms", int(options.min_ping_s * 1000)),
     ]
+
+
+def _add_port(server: aio.Server, address: str, certificate: tuple[str, str] | None) -> int:
+    if certificate is None:
+        return server.add_insecure_port(address)
+    chain, key = (Path(file).read_bytes() for file in certificate)
+    return server.add_secure_port(address, grpc.ssl_server_credentials([(key, chain)]))

@@ -36,6 +36,7 @@ class GrpcOptions:
     keepalive_timeout_s: float = 20.0  # and closed if it does not answer within
     min_ping_s: float = 10.0  # clients that ping more often, without calls, are disconnected
     health_poll_s: float = 0.25
+    certificate: tuple[str, str] | None = None  # files of the certificate chain and its key, for TLS
 
 
 def services(plane: DataPlane, inference: Inference, health: Health) -> dict[str, Handlers]:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -21,7 +22,8 @@ from penstock.core.labels import HTTP_STATUS
 from penstock.core.signature import TensorSpec
 from penstock.monitor.answers import Told
 from penstock.monitor.counters import Totals
-from penstock.serving.dataplane import EXTENSIONS, SERVER_NAME, DataPlane, VersionStatistics
+from penstock.serving.dataplane import SERVER_NAME, DataPlane, VersionStatistics
+from penstock.serving.regions import Region
 
 MOST_FEEDBACK = 10_000
 """Answers that can be told of at a time."""
@@ -58,6 +60,8 @@ class Endpoints:
             "/openapi.json": self._openapi,
             "/docs": self._docs,
         }
+        for path in ("/v2/systemsharedmemory", "/v2/systemsharedmemory/region/{region}"):
+            get[f"{path}/status"] = self._regions
         for suffix, endpoint in {
             "": self._model_metadata,
             "/ready": self._model_ready,
@@ -68,6 +72,9 @@ class Endpoints:
             get[f"/v2/models/{{model}}/versions/{{version}}{suffix}"] = endpoint
         post: dict[str, Endpoint] = {
             "/v2/models/{model}/feedback": self._feedback,
+            "/v2/systemsharedmemory/region/{region}/register": self._register,
+            "/v2/systemsharedmemory/region/{region}/unregister": self._unregister,
+            "/v2/systemsharedmemory/unregister": self._unregister,
             "/v2/repository/index": self._index,
             "/v2/repository/{repository}/index": self._index,
             "/v2/repository/models/{model}/load": self._load,
@@ -90,7 +97,7 @@ class Endpoints:
         return _json({"ready": ready}, 200 if ready else 503)
 
     async def _server_metadata(self, _: Request) -> Response:
-        return _json({"name": SERVER_NAME, "version": self._version, "extensions": EXTENSIONS})
+        return _json({"name": SERVER_NAME, "version": self._version, "extensions": self._plane.extensions})
 
     async def _models(self, _: Request) -> Response:
         return _json({"models": list(self._plane.catalogue.models)})
@@ -141,6 +148,20 @@ class Endpoints:
         await self._plane.unload(request.path_params["model"])
         return _json({})
 
+    async def _regions(self, request: Request) -> Response:
+        found = self._plane.regions.status(request.path_params.get("region", ""))
+        return _json([asdict(one) for one in found])
+
+    async def _register(self, request: Request) -> Response:
+        self._plane.regions.require()
+        body = _decoded(await self._body(request), _RegionBody)
+        self._plane.regions.register(Region(request.path_params["region"], body.key, body.offset, body.byte_size))
+        return _json({})
+
+    async def _unregister(self, request: Request) -> Response:
+        self._plane.regions.unregister(request.path_params.get("region", ""))
+        return _json({})
+
     async def _feedback(self, request: Request) -> Response:
         body = _decoded(await self._body(request), _FeedbackBody)
         if len(body.feedback) > MOST_FEEDBACK:
@@ -184,8 +205,7 @@ _NOT_OFFERED = (
     "/v2/trace/setting",
     "/v2/logging",
     *(
-        f"/v2/{kind}sharedmemory{rest}"
-        for kind in ("system", "cuda")
+        f"/v2/cudasharedmemory{rest}"
         for rest in ("/status", "/unregister", "/region/{r}/status", "/region/{r}/register", "/region/{r}/unregister")
     ),
 )
@@ -229,6 +249,12 @@ def _seconds(timestamp: str | float | None) -> float:
     except ValueError:
         raise InvalidInput("a timestamp is an ISO 8601 time, or seconds since 1970") from None
     return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+
+
+class _RegionBody(msgspec.Struct):
+    key: str
+    byte_size: int
+    offset: int = 0
 
 
 class _RepositoryBody(msgspec.Struct):

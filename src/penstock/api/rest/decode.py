@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import msgspec
 import numpy as np
 
-from penstock.core.errors import InvalidInput, Unsupported
+from penstock.core.errors import InvalidInput
 from penstock.core.signature import RowForm, Signature
 from penstock.core.tensors import (
     MAX_ELEMENTS,
@@ -25,7 +25,8 @@ from penstock.core.tensors import (
     numpy_type,
     shape_text,
 )
-from penstock.serving.calls import OutputWish
+from penstock.serving.calls import Into, OutputWish
+from penstock.serving.regions import Regions
 
 MAX_RANK = 32
 MAX_PACKED = 4096
@@ -43,6 +44,8 @@ _JSON_ITEM: dict[str, type] = {
 }
 
 Parameters = dict[str, Any]
+NO_REGIONS = Regions()
+"""Shared memory that is off."""
 
 
 class _Input(msgspec.Struct, gc=False):
@@ -96,15 +99,19 @@ class InferBody:
     timeout_ns: int | None
 
 
-def infer_body(body: bytes, header_length: int | None, signature: Signature) -> InferBody:
+def infer_body(
+    body: bytes, header_length: int | None, signature: Signature, regions: Regions = NO_REGIONS
+) -> InferBody:
     """Decode one body; ``header_length`` is the Inference-Header-Content-Length header, None if absent.
 
     Raises:
         InvalidInput: anything about the body contradicts the protocol.
-        Unsupported: it asks for shared memory.
+        Unsupported: it asks for shared memory where that is off.
     """
     if header_length is None:
-        return (_flat_floats(body, signature.row) if signature.all_floats else None) or _decoded(body, b"")
+        return (_flat_floats(body, signature.row, regions) if signature.all_floats else None) or _decoded(
+            body, b"", regions
+        )
     if header_length == 0:
         return InferBody("", [raw_tensor(body, signature)], None, True, None)
     if not 0 < header_length <= len(body):
@@ -114,7 +121,7 @@ def infer_body(body: bytes, header_length: int | None, signature: Signature) -> 
     if known is not None and len(body) == header_length + known.size:
         return known.body(body, header_length, signature.row)
     view = memoryview(body)
-    found = _decoded(header, view[header_length:])
+    found = _decoded(header, view[header_length:], regions)
     _learn(header, found, len(body) - header_length)
     return found
 
@@ -161,7 +168,7 @@ def _learn(header: bytes, found: InferBody, size: int) -> None:
         or sum([tensor.data.nbytes for tensor in tensors]) != size
     ):
         return
-    if not all(tensor.datatype in PLAIN for tensor in tensors) or b'"data"' in header:
+    if not all(tensor.datatype in PLAIN for tensor in tensors) or b'"data"' in header or b"shared_memory" in header:
         return
     inputs, offset = [], 0
     for tensor in tensors:
@@ -173,7 +180,7 @@ def _learn(header: bytes, found: InferBody, size: int) -> None:
     _known[header] = _Header(size, tuple(inputs), found.wishes, found.binary, found.timeout_ns)
 
 
-def _flat_floats(body: bytes, row: RowForm | None) -> InferBody | None:
+def _flat_floats(body: bytes, row: RowForm | None, regions: Regions) -> InferBody | None:
     """The commonest request in one pass: flat lists of FP32 or FP64. None for any other, faulty ones included."""
     try:
         request = _decode_flat(body)
@@ -181,14 +188,14 @@ def _flat_floats(body: bytes, row: RowForm | None) -> InferBody | None:
         if row is not None and len(inputs) == 1:
             item = inputs[0]
             if item.shape == row.dims and item.name == row.name and item.datatype == row.datatype:
-                return _framed(request, row.pack(*item.data))
+                return _framed(request, row.pack(*item.data), regions)
         tensors = [
             Tensor(item.name, item.datatype, np.frombuffer(_packed(item), _FLOATS[item.datatype]).reshape(item.shape))
             for item in inputs
         ]
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, KeyError, ValueError, OverflowError, WrongCount):
         return None  # the general way names what is wrong
-    return _framed(request, tensors)
+    return _framed(request, tensors, regions)
 
 
 def _packed(item: _FlatFloats) -> bytes:
@@ -230,7 +237,7 @@ def _determined(shape: Shape, count: int, batching: bool, described: str) -> Sha
     return tuple(dims)
 
 
-def _decoded(header: bytes | memoryview, binary: bytes | memoryview) -> InferBody:
+def _decoded(header: bytes | memoryview, binary: bytes | memoryview, regions: Regions) -> InferBody:
     try:
         request = _decode(header)
     except RecursionError:
@@ -240,24 +247,26 @@ def _decoded(header: bytes | memoryview, binary: bytes | memoryview) -> InferBod
     tensors, offset = [], 0
     for item in request.inputs:
         size = _binary_size(item, len(binary) - offset)
-        if size is None:
+        if item.parameters and "shared_memory_region" in item.parameters:
+            tensors.append(_binary_tensor(item, _region(item.name, item.parameters, regions)))
+        elif size is None:
             tensors.append(_json_tensor(item))
         else:
             tensors.append(_binary_tensor(item, binary[offset : offset + size]))
             offset += size
     if offset != len(binary):
         raise InvalidInput(f"{len(binary) - offset} bytes are left over after the last binary input")
-    return _framed(request, tensors)
+    return _framed(request, tensors, regions)
 
 
-def _framed(request: _Frame, given: list[Tensor] | bytes) -> InferBody:
+def _framed(request: _Frame, given: list[Tensor] | bytes, regions: Regions) -> InferBody:
     parameters = request.parameters
     if not parameters:
         all_binary, timeout_ns = False, None
     else:
         all_binary = _flag(parameters, "binary_data_output", "the request") or False
         timeout_ns = timeout_parameter(parameters)
-    wishes, binary = _wishes(request.outputs, all_binary) if request.outputs else (None, all_binary)
+    wishes, binary = _wishes(request.outputs, all_binary, regions) if request.outputs else (None, all_binary)
     return InferBody(request.id or "", given, wishes, binary, timeout_ns)
 
 
@@ -271,8 +280,6 @@ def _binary_size(item: _Input, left: int) -> int | None:
     parameters = item.parameters
     if not parameters:
         return None
-    if "shared_memory_region" in parameters:
-        raise Unsupported(f"input '{item.name}' lies in shared memory, which this server does not offer")
     size = parameters.get("binary_data_size")
     if size is None:
         return None
@@ -342,16 +349,33 @@ def _decoder(datatype: str, depth: int) -> Any:
     return msgspec.json.Decoder(shape).decode
 
 
-def _wishes(outputs: list[_Output], all_binary: bool) -> tuple[list[OutputWish], list[bool]]:
+def _region(name: str, parameters: Parameters, regions: Regions) -> memoryview:
+    """The memory that a tensor's parameters name."""
+    regions.require()
+    region, offset = parameters["shared_memory_region"], parameters.get("shared_memory_offset", 0)
+    size = parameters.get("shared_memory_byte_size")
+    if type(region) is not str or type(offset) is not int or type(size) is not int:
+        raise InvalidInput(f"the shared memory of '{name}' needs a region and a number of bytes")
+    if "binary_data_size" in parameters or parameters.get("classification"):
+        raise InvalidInput(f"'{name}' is asked for in shared memory and in another way; expected one of them")
+    return regions.view(region, offset, size)
+
+
+def _into(output: _Output, parameters: Parameters, regions: Regions) -> Into | None:
+    if "shared_memory_region" not in parameters:
+        return None
+    view = _region(output.name, parameters, regions)
+    return Into(parameters["shared_memory_region"], parameters.get("shared_memory_offset", 0), view)
+
+
+def _wishes(outputs: list[_Output], all_binary: bool, regions: Regions) -> tuple[list[OutputWish], list[bool]]:
     wishes, binary, seen = [], [], set()
     for output in outputs:
         parameters = output.parameters or {}
         if output.name in seen:
             raise InvalidInput(f"output '{output.name}' is asked for twice")
-        if "shared_memory_region" in parameters:
-            raise Unsupported(f"output '{output.name}' is wanted in shared memory, which this server does not offer")
         seen.add(output.name)
-        wishes.append(OutputWish(output.name, _classes(output.name, parameters)))
+        wishes.append(OutputWish(output.name, _classes(output.name, parameters), _into(output, parameters, regions)))
         flag = _flag(parameters, "binary_data", f"output '{output.name}'")
         binary.append(all_binary if flag is None else flag)
     return wishes, binary

@@ -8,7 +8,7 @@ import orjson
 from penstock.core.errors import InvalidInput
 from penstock.core.signature import TensorSpec
 from penstock.core.tensors import RAW_ONLY, Shape, Tensor, to_raw
-from penstock.serving.calls import Call, Joint
+from penstock.serving.calls import Call, Into, Joint
 
 MAX_SHAPES = 256
 """Shapes whose text a template keeps; clients choose shapes, so their number is bounded."""
@@ -48,32 +48,44 @@ class AnswerTemplate:
         Raises:
             InvalidInput: an output has no JSON form (16-bit floats, NaN, infinity) and was not asked for as binary.
         """
-        joint = call.joint
-        if joint is not None and binary is False:
+        if call.joint is not None and (binary is True or binary is False):
+            found = self._joint_answer(call, call.joint, binary)
+            if found is not None:
+                return found
+        return self._own_answer(call, binary)
+
+    def _joint_answer(self, call: Call, joint: Joint, binary: bool) -> tuple[bytes, int | None] | None:
+        """A row of what was written for all calls of a run; None where each has to be written by itself."""
+        if not binary:
             texts: list[bytes] | None = joint.memo.get("json")
             if texts is None:
                 texts = joint.memo["json"] = self._json_rows(call, joint)
-            if texts:
-                return b"%b%b%b" % (self._prefix, json_string(call.id), texts[call.place]), None
-        elif joint is not None and binary is True:
-            parts_of: tuple[bytes, list[bytes]] | None = joint.memo.get("raw")
-            if parts_of is None:
-                parts_of = joint.memo["raw"] = self._raw_rows(call, joint)
-            text, rows = parts_of
-            if rows:
-                header = b"%b%b%b" % (self._prefix, json_string(call.id), text)
-                return header + rows[call.place], len(header)
+            if not texts:
+                return None
+            return b"%b%b%b" % (self._prefix, json_string(call.id), texts[call.place]), None
+        parts: tuple[bytes, list[bytes]] | None = joint.memo.get("raw")
+        if parts is None:
+            parts = joint.memo["raw"] = self._raw_rows(call, joint)
+        text, rows = parts
+        if not rows:
+            return None
+        header = b"%b%b%b" % (self._prefix, json_string(call.id), text)
+        return header + rows[call.place], len(header)
+
+    def _own_answer(self, call: Call, binary: list[bool] | bool) -> tuple[bytes, int | None]:
         parts, tail = [self._prefix, json_string(call.id)], []
         before = b',"outputs":['
         for index, tensor in enumerate(call.outputs):
             data = tensor.data
             key = (tensor.name, tensor.datatype)
-            parts += (
-                before,
-                self._heads.get(key) or _head(*key),
-                self._shapes.get(data.shape) or self._shape(data.shape),
-            )
-            if binary if binary is True or binary is False else binary[index]:
+            shape = self._shapes.get(data.shape) or self._shape(data.shape)
+            parts += (before, self._heads.get(key) or _head(*key), shape)
+            into = None if call.wishes is None else call.wishes[index].into
+            if into is not None:
+                raw = to_raw(tensor.datatype, data)
+                into.put(tensor.name, raw)
+                parts.append(b'],"parameters":%b}' % orjson.dumps(_placed(into, len(raw))))
+            elif binary if binary is True or binary is False else binary[index]:
                 raw = to_raw(tensor.datatype, data)
                 tail.append(raw)
                 parts.append(b'],"parameters":{"binary_data_size":%d}}' % len(raw))
@@ -122,6 +134,12 @@ class AnswerTemplate:
         if len(self._shapes) < MAX_SHAPES:
             self._shapes[shape] = text
         return text
+
+
+def _placed(into: Into, size: int) -> dict[str, str | int]:
+    """The parameters of an output in shared memory."""
+    told: dict[str, str | int] = {"shared_memory_region": into.region, "shared_memory_byte_size": size}
+    return told | ({"shared_memory_offset": into.offset} if into.offset else {})
 
 
 def _head(name: str, datatype: str) -> bytes:

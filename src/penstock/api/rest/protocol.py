@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from random import uniform
 from time import monotonic_ns
 from typing import Any, ClassVar
 from urllib.parse import quote, unquote_to_bytes
@@ -47,6 +48,9 @@ _INFER = re.compile(rb"/v2/models/([^/?#]+)(?:/versions/([^/?#]+))?/infer(?:\?[^
 MAX_ID_HEADER = 1024
 """Characters of a request id that come back in a header."""
 
+JITTER = 0.1
+"""Ages of connections differ by so much, that not all clients come back at once."""
+
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _JSON = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
 _BINARY = b"HTTP/1.1 200 OK\r\ncontent-type: application/octet-stream\r\ninference-header-content-length: %d\r\n"
@@ -65,6 +69,7 @@ class Limits:
     max_header_bytes: int = 64 << 10
     keep_alive_s: float = 75.0
     request_s: float = 60.0
+    connection_s: float = 300.0  # then a client is sent away with its answer, to spread over all processes
 
 
 class Turn:
@@ -192,6 +197,9 @@ class InferProtocol(HttpToolsProtocol):
         self._in_message = False
         self._discarding = False
         self._lost = False
+        self._old = False
+        age_s = self.shared.limits.connection_s * uniform(1 - JITTER, 1 + JITTER)
+        self._until_ns = self._began_ns + int(age_s * 1e9)
 
     # Reading.
 
@@ -317,7 +325,7 @@ class InferProtocol(HttpToolsProtocol):
         if b"content-encoding" in fields:
             raw = inflate(raw, fields[b"content-encoding"], shared.limits.max_body_bytes)
         header_length = _header_length(fields) if b"inference-header-content-length" in fields else None
-        body = infer_body(raw, header_length, served.signature)
+        body = infer_body(raw, header_length, served.signature, shared.plane.regions)
         turn.binary = body.binary
         if body.timeout_ns is None and b"penstock-timeout-ms" not in fields:
             deadline = turn.began_ns + shared.plane.default_timeout_ns
@@ -382,6 +390,8 @@ class InferProtocol(HttpToolsProtocol):
 
     def _common(self, turn: Turn | None) -> bytes:
         lines = self.shared.common(self.server_state.default_headers)
+        if self._old and turn is not None and self._line and self._line[-1] is turn:
+            turn.keep_alive = False
         if turn is None or not turn.keep_alive or self.shared.draining:
             return lines + b"connection: close\r\n"
         return lines
@@ -536,7 +546,9 @@ class InferProtocol(HttpToolsProtocol):
             super().shutdown()
 
     def sweep(self, now_ns: int) -> None:
-        """Close a connection that has been silent for too long; called about once a second."""
+        """Close a connection that has been silent for too long, and let one that is old end with its next answer;
+        called about once a second."""
+        self._old = now_ns > self._until_ns
         if self._line or self._asgi_busy() or self.transport.is_closing():
             return
         limits = self.shared.limits

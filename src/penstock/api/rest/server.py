@@ -24,9 +24,12 @@ class _Server(uvicorn.Server):
 
 
 class RestServer:
-    """Serves one data plane on one listening socket; ``start``, then ``drain``, then ``stop``."""
+    """Serves one data plane on one listening socket, with TLS if there is a ``certificate`` (files of chain and key);
+    ``start``, then ``drain``, then ``stop``."""
 
-    def __init__(self, plane: DataPlane, version: str, limits: Limits) -> None:
+    def __init__(
+        self, plane: DataPlane, version: str, limits: Limits, certificate: tuple[str, str] | None = None
+    ) -> None:
         self._shared = shared = Shared(plane, limits)
 
         class Protocol(InferProtocol):
@@ -43,6 +46,8 @@ class RestServer:
             access_log=False,
             server_header=False,
             proxy_headers=False,
+            ssl_certfile=certificate[0] if certificate else None,
+            ssl_keyfile=certificate[1] if certificate else None,
         )
         self._server = _Server(self._config)
         self._tasks: list[asyncio.Task[None]] = []
@@ -50,6 +55,8 @@ class RestServer:
     async def start(self, sock: socket.socket) -> None:
         """Listen on a bound socket; returns once connections are accepted."""
         self._config.load()
+        if self._config.ssl is not None:
+            self._config.ssl.set_alpn_protocols(["http/1.1"])
         self._server.lifespan = self._config.lifespan_class(self._config)
         await self._server.startup(sockets=[sock])
         self._sockets = [sock]

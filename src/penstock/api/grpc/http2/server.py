@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import ssl
 from contextlib import suppress
 from time import monotonic_ns
 
@@ -51,13 +52,24 @@ class Http2Server:
         """
         loop = asyncio.get_running_loop()
         try:
-            server = await loop.create_server(self._accepted, host, port, reuse_port=True, backlog=BACKLOG)
+            server = await loop.create_server(
+                self._accepted, host, port, reuse_port=True, backlog=BACKLOG, ssl=self._tls()
+            )
         except OSError as error:
             raise OSError(error.errno, f"cannot listen on {host}:{port}") from None
         self._server = server
         self._sweeping = loop.create_task(self._sweep())
         bound: int = server.sockets[0].getsockname()[1]
         return bound
+
+    def _tls(self) -> ssl.SSLContext | None:
+        """TLS as RFC 9113 section 9.2 wants it: at least 1.2, with h2 agreed on."""
+        if self._options.certificate is None:
+            return None
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(*self._options.certificate)
+        context.set_alpn_protocols(["h2"])
+        return context
 
     def drain(self) -> None:
         """Take no new connections, and send every client away; what is under way, and on the wire, is answered."""

@@ -142,6 +142,8 @@ class Unary(Stream):
         if call.fault is None:
             try:
                 return self._framed(self._shared.ready(call.served).template.answer(call, self._typed))
+            except Fault as fault:
+                call.fault = fault
             except Exception as error:  # a bug must not take the connection down
                 log.exception("an answer could not be written", exc_info=error)
                 call.fault = Internal("the answer could not be written")
@@ -180,7 +182,7 @@ class Unary(Stream):
         request = infer_request(raw)
         self._call_id = request.id or self._call_id or new_id()
         priority = self._admit((request.model_name, request.model_version))
-        message = infer_message(request)
+        message = infer_message(request, self._shared.plane.regions)
         self._typed = message.typed
         layouts.learn(raw, request, message)
         return self._made(priority, message.tensors, message.wishes, message.timeout_ns)

@@ -1,0 +1,110 @@
+"""Fails when Penstock has become slower against the bare protocol than it was: ratios of throughput, in one run.
+
+What is kept in ``guard.json`` are medians of a quiet machine. A ratio may fall by a tenth before it is a failure; as
+the machine may have been disturbed, what seems to have fallen is measured once more.
+"""
+
+import argparse
+import json
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from loadtests import h2load
+from loadtests.contenders import Contender, all_running, contenders
+from loadtests.graphs import repository
+from loadtests.h2load import closed_loop
+from loadtests.models import MODELS, BenchModel
+from loadtests.processes import halves
+from loadtests.roads import Questions
+
+KEPT = Path(__file__).with_name("guard.json")
+GUARDED = ("tiny", "mlp")
+ROADS = ("json", "binary", "grpc")
+MAY_FALL = 0.1
+_CONNECTIONS = 32
+_GRPC_PREFIX = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Fallen:
+    """A ratio that is lower than it may be."""
+
+    name: str
+    kept: float
+    seen: float
+
+
+def fallen(kept: Mapping[str, float], seen: Mapping[str, float]) -> list[Fallen]:
+    """Ratios that have fallen by more than they may; one that is not kept cannot fall."""
+    return [
+        Fallen(name, kept[name], ratio)
+        for name, ratio in seen.items()
+        if name in kept and ratio < kept[name] * (1 - MAY_FALL)
+    ]
+
+
+def ratios(model: BenchModel, rounds: int, seconds: float) -> dict[str, float]:
+    """Throughput on each road as a part of the tick-batching ceiling's: medians over the rounds."""
+    repository(model)
+    questions, found = Questions(model), dict[str, list[float]]()
+    names = {f"{server} {road}" for server in ("penstock", "tick") for road in ROADS}
+    some = {one.name: one for one in contenders(model) if one.name in names}
+    with all_running(list(some.values()), model, halves()[0]) as servers:
+
+        def rate(one: Contender) -> float:
+            address = one.address(servers[one.server])
+            return closed_loop(
+                one.road,
+                one.road.write(model, model.rows(1)),
+                address,
+                connections=_CONNECTIONS,
+                seconds=seconds,
+                cores=halves()[1],
+                answer_bytes=questions.check(one.road, address) + _GRPC_PREFIX,
+            ).rate
+
+        for number in range(rounds + 1):
+            for road in ROADS:
+                pair = (some[f"tick {road}"], some[f"penstock {road}"])
+                rates = {one.server: rate(one) for one in (pair if number % 2 else pair[::-1])}
+                if number:  # the first round warms up
+                    found.setdefault(f"{model.name} {road}", []).append(rates["penstock"] / rates[f"tick {road}"])
+    return {name: statistics.median(some_of) for name, some_of in found.items()}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("--rounds", type=int, default=5, help="how often everything is measured (default 5)")
+    parser.add_argument("--seconds", type=float, default=1.5, help="length of a window (default 1.5)")
+    parser.add_argument("--keep", action="store_true", help="write what is seen to guard.json")
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Measure and compare; 1 where a ratio has fallen."""
+    h2load.require()
+    kept = json.loads(KEPT.read_text()) if KEPT.exists() else {}
+    seen: dict[str, float] = {}
+    for name in GUARDED:
+        found = ratios(MODELS[name], arguments.rounds, arguments.seconds)
+        if fallen(kept, found) and not arguments.keep:
+            again = ratios(MODELS[name], arguments.rounds, arguments.seconds)
+            found = {road: max(ratio, again[road]) for road, ratio in found.items()}
+        seen |= found
+    console, table = Console(), Table(box=SIMPLE_HEAD)
+    for head in ("", "of the ceiling", "was"):
+        table.add_column(head)
+    for name, ratio in seen.items():
+        table.add_row(name, f"{ratio:.2f}", f"{kept[name]:.2f}" if name in kept else "")
+    console.print(table)
+    if arguments.keep:
+        KEPT.write_text(json.dumps({name: round(ratio, 3) for name, ratio in seen.items()}, indent=1) + "\n")
+        return 0
+    for one in fallen(kept, seen):
+        console.print(f"{one.name} has fallen from {one.kept:.2f} to {one.seen:.2f} of the ceiling", style="red")
+    return 1 if fallen(kept, seen) else 0

@@ -1,0 +1,279 @@
+"""What is fuzzed with guidance: both protocols and their codecs, each a function of bytes that must not raise.
+
+A target finds a bug where anything but a named refusal leaves it, where an error is logged, or where a connection is
+left hanging: after each input the peer goes away, and nothing of it may be left.
+"""
+
+import asyncio
+import logging
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from penstock import __version__
+from penstock.api.grpc.decode import Layouts, infer_message, infer_request
+from penstock.api.grpc.http2.frames import PREFACE, Broken
+from penstock.api.grpc.http2.heads import Heads, Malformed
+from penstock.api.grpc.http2.server import Http2Server
+from penstock.api.grpc.services import GrpcOptions
+from penstock.api.rest.decode import infer_body
+from penstock.api.rest.protocol import InferProtocol, Limits
+from penstock.api.rest.server import RestServer
+from penstock.core.desired import Desired, ModelSpec, VersionSpec
+from penstock.core.errors import Fault
+from penstock.core.signature import Signature, TensorSpec
+from penstock.core.tensors import Tensor
+from penstock.monitor.answers import Told
+from penstock.monitor.counters import Slot, Totals
+from penstock.serving.dataplane import DataPlane
+from penstock.serving.loader import Loader
+from tests import zoo
+
+BODY_BYTES = 64 << 10
+TURNS = 6
+"""Turns of the loop after each piece of input: what a request sets off is done by then."""
+
+ROW = Signature([TensorSpec("x", "FP32", (-1, 3))], [TensorSpec("y", "FP32", (-1, 3))], batching=True)
+MIXED = Signature(
+    [TensorSpec("x", "INT64", (-1, 2)), TensorSpec("s", "BYTES", (-1, 1)), TensorSpec("b", "BOOL", (-1, 1))],
+    [TensorSpec("y", "FP32", (-1, 3))],
+    batching=True,
+)
+
+
+class Found(Exception):
+    """A bug."""
+
+
+class _Listener(logging.Handler):
+    """Errors that were logged are bugs that somebody has caught."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Say so."""
+        text = record.getMessage()
+        raise Found(text) from (record.exc_info[1] if record.exc_info else None)
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        """Do not swallow it."""
+        raise Found(record.getMessage())
+
+
+class Wire(asyncio.Transport):
+    """A client that takes whatever it is sent."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.closed = False
+        self.written = bytearray()
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Taken."""
+        self.written += data
+
+    def write_eof(self) -> None:
+        """Our side has ended."""
+
+    def close(self) -> None:
+        """Ended."""
+        self.closed = True
+
+    abort = close
+
+    def is_closing(self) -> bool:
+        """Whether it has ended."""
+        return self.closed
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """Nothing is known."""
+        return default
+
+    def pause_reading(self) -> None:
+        """Whoever feeds it does not stop."""
+
+    def resume_reading(self) -> None:
+        """It goes on."""
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """There is no buffer."""
+
+
+class _Nobody:
+    """Loads nothing."""
+
+    async def load(self, model: str, config: str | None) -> None:
+        """Nothing."""
+
+    async def unload(self, model: str) -> None:
+        """Nothing."""
+
+    async def feedback(self, model: str, told: Sequence[Told]) -> int:
+        """None belongs to anything."""
+        return len(told)
+
+
+class World:
+    """A worker's data plane with both fronts and no sockets, on a loop that is turned by hand."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self.loop.set_exception_handler(self._failed)
+        self._failures: list[BaseException] = []
+        listener = _Listener(logging.ERROR)
+        for name in ("penstock", "uvicorn", "asyncio"):
+            logging.getLogger(name).addHandler(listener)
+        self.loop.run_until_complete(self._start())
+
+    async def _start(self) -> None:
+        folder = Path(tempfile.mkdtemp(prefix="penstock-fuzz-"))
+        specs = []
+        for block, (name, graph) in enumerate(
+            (("row", zoo.affine(2.0, 1.0, ("n", 3))), ("words", zoo.identity("BYTES"))), 1
+        ):
+            zoo.save(graph, folder / f"{name}.onnx")
+            specs.append(ModelSpec(name, (VersionSpec("1", str(folder / f"{name}.onnx"), block=block, tag="a"),)))
+        slot = Slot.in_process()
+        self.plane = DataPlane(slot, lambda block: Totals.of([slot], block), _Nobody(), 10**10)
+        await Loader(self.plane, slot, 1, lambda _: None).apply(Desired(1, tuple(specs)))
+        self.grpc = Http2Server(self.plane, GrpcOptions(max_message_bytes=BODY_BYTES))
+        self.rest = RestServer(self.plane, __version__, Limits(max_body_bytes=BODY_BYTES))
+        self.rest._config.load()
+
+    def _failed(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        self._failures.append(context.get("exception") or Found(context["message"]))
+
+    def feed(self, protocol: asyncio.Protocol, data: bytes, size: int) -> None:
+        """Let a client say this, in pieces of ``size`` bytes, and go away."""
+
+        async def told() -> None:
+            wire = Wire()
+            protocol.connection_made(wire)
+            for at in range(0, len(data), size):
+                if wire.closed:
+                    break
+                protocol.data_received(data[at : at + size])
+                for _ in range(TURNS):
+                    await asyncio.sleep(0)
+            protocol.connection_lost(None)
+            for _ in range(TURNS):
+                await asyncio.sleep(0)
+
+        self.loop.run_until_complete(told())
+        if self._failures:
+            failure = self._failures.pop()
+            self._failures.clear()
+            raise Found(str(failure)) from failure
+
+    def http(self) -> InferProtocol:
+        """A connection of the REST front."""
+        server = self.rest._server
+        kind: Any = self.rest._config.http_protocol_class
+        made: InferProtocol = kind(
+            config=self.rest._config, server_state=server.server_state, app_state={}, _loop=self.loop
+        )
+        return made
+
+
+_worlds: list[World] = []
+
+
+def _world() -> World:
+    if not _worlds:
+        _worlds.append(World())
+    return _worlds[0]
+
+
+def _pieces(data: bytes) -> tuple[bytes, int]:
+    """What is said, and in pieces of which size: the first byte decides, and most inputs come whole."""
+    size = data[0] if data else 0
+    return data[1:], size if 0 < size < 128 else max(1, len(data))
+
+
+def rest(data: bytes) -> None:
+    """HTTP/1.1."""
+    said, size = _pieces(data)
+    _world().feed(_world().http(), said, size)
+    if _world().rest._server.server_state.connections:
+        raise Found("a connection is left")
+
+
+def grpc(data: bytes) -> None:
+    """HTTP/2, after its preface."""
+    said, size = _pieces(data)
+    world = _world()
+
+    async def made() -> asyncio.Protocol:
+        return world.grpc._accepted()
+
+    world.feed(world.loop.run_until_complete(made()), PREFACE + said, size)
+    if world.grpc._connections:
+        raise Found("a connection is left")
+
+
+def json(data: bytes) -> None:
+    """Bodies in JSON."""
+    for signature in (ROW, MIXED):
+        with suppress(Fault):
+            _given(infer_body(data, None, signature).given, signature)
+
+
+def binary(data: bytes) -> None:
+    """Bodies with binary tensors; the first two bytes say where the JSON ends."""
+    header, body = int.from_bytes(data[:2], "little"), data[2:]
+    for signature in (ROW, MIXED):
+        with suppress(Fault):
+            first = _given(infer_body(body, header, signature).given, signature)
+            if first != _given(infer_body(body, header, signature).given, signature):
+                raise Found("a header that is known says something else")
+
+
+def _given(given: list[Tensor] | bytes, signature: Signature) -> list[tuple[Any, ...]]:
+    if isinstance(given, bytes):
+        if signature.row is None:
+            raise Found("a row for a model that has none")
+        given = [signature.row.tensor(given)]
+    signature.bind(given)
+    return [(one.name, one.datatype, one.data.shape, one.data.tobytes()) for one in given]
+
+
+def message(data: bytes) -> None:
+    """ModelInferRequest; one whose layout is known must say what it says when it is parsed."""
+    layouts = Layouts()
+    with suppress(Fault):
+        request = infer_request(data)
+        parsed = infer_message(request)
+        layouts.learn(data, request, parsed)
+        known = layouts.find(data)
+        if known is None:
+            return
+        found = [(one.name, one.data.tobytes()) for one in known.given(data, None) if not isinstance(one, int)]
+        if found != [(one.name, one.data.tobytes()) for one in parsed.tensors] or known.id(data) != request.id:
+            raise Found("a layout says something else than its request")
+
+
+def heads(data: bytes) -> None:
+    """Header blocks, one after the other; the first byte of each is its length."""
+    reader, at = Heads(4096), 0
+    while at < len(data):
+        stop = at + 1 + data[at]
+        block, at = data[at + 1 : stop], stop
+        try:
+            first = reader.read(block)
+            if block in reader.known and reader.read(block) is not first:
+                raise Found("a block that is known says something else")
+        except Malformed:
+            continue
+        except Broken:
+            return
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    "rest": rest,
+    "grpc": grpc,
+    "json": json,
+    "binary": binary,
+    "message": message,
+    "heads": heads,
+}
+"""Everything that is fuzzed, by name."""

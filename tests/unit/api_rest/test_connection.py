@@ -1,0 +1,114 @@
+"""One connection of the REST front without a socket: heads that are known, and connections that have become old."""
+
+import asyncio
+import json
+import re
+from time import monotonic_ns
+
+import pytest
+
+from tests.conformance.rawhttp import request
+from tests.fuzz.targets import TURNS, Wire, World
+
+PATH = "/v2/models/row/infer"
+
+
+def body(*values: float) -> bytes:
+    return json.dumps({"inputs": [{"name": "x", "shape": [1, 3], "datatype": "FP32", "data": values}]}).encode()
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    return World()
+
+
+class Client:
+    """Says things on one connection, and hears what is answered."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.protocol = world.http()
+        self.wire = Wire()
+        self.protocol.connection_made(self.wire)
+
+    def say(self, *pieces: bytes) -> list[tuple[int, bytes]]:
+        """Statuses and bodies of what is answered to this."""
+
+        async def said() -> None:
+            for piece in pieces:
+                self.protocol.data_received(piece)
+                for _ in range(TURNS):
+                    await asyncio.sleep(0)
+
+        self.wire.written.clear()
+        self._world.loop.run_until_complete(said())
+        found, data = [], bytes(self.wire.written).removeprefix(b"HTTP/1.1 100 Continue\r\n\r\n")
+        while data:
+            head, _, rest = data.partition(b"\r\n\r\n")
+            size = int(re.findall(rb"content-length: (\d+)", head)[0])
+            found.append((int(head.split()[1]), rest[:size]))
+            data = rest[size:]
+        return found
+
+
+def values(answer: tuple[int, bytes]) -> list[float]:
+    assert answer[0] == 200, answer
+    found: list[float] = json.loads(answer[1])["outputs"][0]["data"]
+    return found
+
+
+def test_a_head_that_is_known_means_the_same(world: World) -> None:
+    client = Client(world)
+    first, second, third = (request("POST", PATH, body(*some)) for some in ([1, 2, 3], [4, 5, 6], [7, 8, 9]))
+    world.rest._shared.heads.clear()
+    assert values(*client.say(first)) == [3, 5, 7]
+    assert len(world.rest._shared.heads) == 1
+    assert values(*client.say(second)) == [9, 11, 13]
+    assert [values(one) for one in client.say(second + third)] == [[9, 11, 13], [15, 17, 19]]
+    for end in range(1, len(third)):
+        assert values(*client.say(third[:end], third[end:])) == [15, 17, 19]
+    assert values(*Client(world).say(third)) == [15, 17, 19]
+
+
+def test_what_is_wrong_behind_a_known_head_is_refused_as_ever(world: World) -> None:
+    client = Client(world)
+    good = request("POST", PATH, body(1, 2, 3))
+    head = good.partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
+    client.say(good)
+    size = len(good) - len(head)
+    ((status, _),) = client.say(head + b"{" * size)
+    assert status == 400
+    assert values(*client.say(good)) == [3, 5, 7]
+    assert client.say(head + b"x" * (size - 1)) == []  # not whole yet
+    ((status, _),) = client.say(b"x")
+    assert status == 400
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [("x-request-id: a",), ("connection: close",), ("expect: 100-continue",), ("traceparent: 00-1-2-01",)],
+)
+def test_heads_that_are_not_remembered(world: World, fields: tuple[str, ...]) -> None:
+    world.rest._shared.heads.clear()
+    Client(world).say(request("POST", PATH, body(1, 2, 3), *fields, f"content-length: {len(body(1, 2, 3))}"))
+    assert not world.rest._shared.heads
+
+
+def test_memory_of_heads_is_bounded(world: World) -> None:
+    client = Client(world)
+    for number in range(1100):
+        client.say(request("POST", PATH, body(1, 2, 3), f"x-{number}: a", f"content-length: {len(body(1, 2, 3))}"))
+    assert 0 < len(world.rest._shared.heads) <= 1024
+
+
+def test_an_old_connection_ends_with_its_next_answer(world: World) -> None:
+    client = Client(world)
+    client.protocol.sweep(monotonic_ns())
+    assert values(*client.say(request("POST", PATH, body(1, 2, 3)))) == [3, 5, 7]
+    assert not client.wire.closed
+    client.protocol._until_ns = 0
+    client.protocol.sweep(monotonic_ns())
+    two = request("POST", PATH, body(1, 2, 3)) * 2
+    assert [values(one) for one in client.say(two)] == [[3, 5, 7]] * 2
+    assert client.wire.closed
+    assert bytes(client.wire.written).count(b"connection: close") == 1
