@@ -62,7 +62,8 @@ def open_loop(
     answer_bytes: int,
     connections: int = _CONNECTIONS,
 ) -> OpenWindow:
-    """Send at ``rate`` a second for that long, from one process on each core with that many connections."""
+    """Send at ``rate`` a second for that long, from one process on each core with that many connections; nothing at a
+    rate of 0."""
     with TemporaryDirectory(prefix="penstock-loadtests-") as folder, ExitStack() as stack:
         data = Path(folder, "body")
         data.write_bytes(call.body)
@@ -203,6 +204,8 @@ class Client:
 
 def _arrivals(rate: float, seconds: float, seed: int) -> NDArray[np.float64]:
     """Moments of a Poisson process, in seconds."""
+    if not rate:
+        return np.zeros(0)
     random = np.random.default_rng(seed)
     moments = np.cumsum(random.exponential(1 / rate, int(rate * seconds * 1.5) + 50))
     return moments[moments < seconds]

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -168,8 +169,12 @@ def main() -> int:
         start = _STARTS[arguments.peer](model, place)
         paths = os.pathsep.join([str(place.bin), os.environ["PATH"]])
         given = {"PYTHONPATH": str(Path.cwd()), "PATH": paths, **_facts(model, arguments.threads), **start.environment}
-        process = subprocess.Popen(start.command, env={**os.environ, **given})
-        return _accompany(process, start, place, Path(arguments.ready_file))
+        process = subprocess.Popen(start.command, env={**os.environ, **given}, start_new_session=True)
+        try:
+            return _accompany(process, start, place, Path(arguments.ready_file))
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # some leave processes behind
 
 
 def _facts(model: BenchModel, threads: int) -> dict[str, str]:

@@ -60,6 +60,9 @@ class _Listener(logging.Handler):
         raise Found(record.getMessage())
 
 
+_LISTENED = ("penstock", "uvicorn", "asyncio")
+
+
 class Wire(asyncio.Transport):
     """A client that takes whatever it is sent."""
 
@@ -120,10 +123,16 @@ class World:
         self.loop = asyncio.new_event_loop()
         self.loop.set_exception_handler(self._failed)
         self._failures: list[BaseException] = []
-        listener = _Listener(logging.ERROR)
-        for name in ("penstock", "uvicorn", "asyncio"):
-            logging.getLogger(name).addHandler(listener)
+        self._listener = _Listener(logging.ERROR)
+        for name in _LISTENED:
+            logging.getLogger(name).addHandler(self._listener)
         self.loop.run_until_complete(self._start())
+
+    def close(self) -> None:
+        """Listen no more."""
+        for name in _LISTENED:
+            logging.getLogger(name).removeHandler(self._listener)
+        self.loop.close()
 
     async def _start(self) -> None:
         folder = Path(tempfile.mkdtemp(prefix="penstock-fuzz-"))
@@ -176,6 +185,12 @@ class World:
 
 
 _worlds: list[World] = []
+
+
+def forget() -> None:
+    """Begin anew."""
+    while _worlds:
+        _worlds.pop().close()
 
 
 def _world() -> World:

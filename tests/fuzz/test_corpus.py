@@ -1,11 +1,19 @@
 """What guided fuzzing has kept is replayed: no input of it may find a bug again."""
 
+from collections.abc import Iterator
+
 import pytest
 
 from tests.fuzz.seeds import CORPUS, seeds
-from tests.fuzz.targets import TARGETS, Found
+from tests.fuzz.targets import TARGETS, Found, forget
 
 MOST_BYTES = 512 << 10
+
+
+@pytest.fixture(autouse=True)
+def _alone() -> Iterator[None]:
+    yield
+    forget()
 
 
 @pytest.mark.parametrize("name", TARGETS)

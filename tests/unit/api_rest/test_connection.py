@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+from collections.abc import Iterator
 from time import monotonic_ns
 
 import pytest
@@ -18,8 +19,10 @@ def body(*values: float) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def world() -> World:
-    return World()
+def world() -> Iterator[World]:
+    made = World()
+    yield made
+    made.close()
 
 
 class Client:
