@@ -141,6 +141,15 @@ def _transformer() -> onnx.ModelProto:
     return graph.model("transformer", ("tokens", (32,)), shape)
 
 
+def _large() -> onnx.ModelProto:
+    """Hardly any arithmetic on a MiB in and a MiB out."""
+    graph = _Graph(6)
+    graph.op("Mul", "x", _number(graph, 2.0), name="y")
+    return graph.model(
+        "large", ("x", (1 << 18,)), helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 1 << 18])
+    )
+
+
 def _encoder_layer(graph: _Graph, x: str, wide: int, heads: int) -> str:
     query, key, value = (_split(graph, _product(graph, x, wide, wide), wide, heads, order) for order in _ORDERS)
     scores = graph.op("Mul", graph.op("MatMul", query, key), _number(graph, (wide / heads) ** -0.5))
@@ -194,4 +203,4 @@ def _block(graph: _Graph, x: str, wide: int, out: int, stride: int) -> str:
     return graph.op("Relu", graph.op("Mul", graph.op("Add", body, short), half))
 
 
-_BUILDERS = {"tiny": _tiny, "mlp": _mlp, "gbm": _gbm, "transformer": _transformer, "cnn": _cnn}
+_BUILDERS = {"tiny": _tiny, "mlp": _mlp, "gbm": _gbm, "large": _large, "transformer": _transformer, "cnn": _cnn}

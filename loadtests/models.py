@@ -14,7 +14,7 @@ Floats = NDArray[np.float32]
 Arrays = dict[str, NDArray[Any]]
 
 SEED = 20261121
-_FORMAT = "2"  # part of the cache folder's name: a change of any model needs a new one
+_FORMAT = "3"  # part of the cache folder's name: a change of any model needs a new one
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +79,7 @@ MODELS = {
         BenchModel("tiny", "features", (30,), ("label", "probabilities")),
         BenchModel("mlp", "x", (128,), ("logits",)),
         BenchModel("gbm", "features", (30,), ("label", "probabilities")),
+        BenchModel("large", "x", (1 << 18,), ("y",), max_join=4),
         BenchModel("transformer", "tokens", (32,), ("embedding",), max_join=16, longer=2.0),
         BenchModel("cnn", "image", (3, 224, 224), ("logits",), many_threads=True, max_join=8, longer=2.0),
     )

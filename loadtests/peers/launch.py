@@ -110,7 +110,7 @@ def _triton(model: BenchModel, place: Place) -> Start:
 
 def _triton_config(model: BenchModel) -> str:
     types = {"label": ("TYPE_INT64", "1"), "probabilities": ("TYPE_FP32", "2"), "logits": ("TYPE_FP32", "-1")}
-    types["embedding"] = ("TYPE_FP32", "-1")
+    types |= dict.fromkeys(("embedding", "y"), ("TYPE_FP32", "-1"))
     outputs = [f'{{ name: "{name}" data_type: {types[name][0]} dims: [ {types[name][1]} ] }}' for name in model.outputs]
     dims = ", ".join(map(str, model.row))
     return dedent(

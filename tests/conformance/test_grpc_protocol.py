@@ -373,6 +373,18 @@ def test_the_timeout_metadata_counts_too(wire: Grpc) -> None:
     assert refused(failure.value).code in (504, 429)  # the latter where a run of another test is still under way
 
 
+@pytest.mark.parametrize("stated", ["critical", "default", "batch"])
+def test_a_call_may_state_its_class(wire: Grpc, stated: str) -> None:
+    wire.stub.ModelInfer(wire.message(VECTOR), timeout=5, metadata=(("penstock-class", stated),))
+
+
+def test_a_wrong_class_is_refused(wire: Grpc) -> None:
+    with pytest.raises(grpc.RpcError) as failure:
+        wire.stub.ModelInfer(wire.message(VECTOR), timeout=5, metadata=(("penstock-class", "urgent"),))
+    assert failure.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert "critical, default and batch" in (failure.value.details() or "")
+
+
 @pytest.mark.parametrize("text", ["soon", "-1", "1e3", "1.5"])
 def test_a_wrong_timeout_in_metadata_is_refused(wire: Grpc, text: str) -> None:
     with pytest.raises(grpc.RpcError) as failure:

@@ -548,6 +548,17 @@ def test_a_half_closed_connection_is_still_answered(server: Server) -> None:
         assert answers(wire, 1) == [ANSWER]
 
 
+# Classes of requests.
+
+
+@pytest.mark.parametrize(("stated", "status"), [("critical", 200), ("default", 200), ("batch", 200), ("urgent", 400)])
+def test_a_request_may_state_its_class(server: Server, stated: str, status: int) -> None:
+    with connected(server.http) as wire:
+        wire.send(request("POST", VECTOR, TEXT, f"penstock-class: {stated}", f"Content-Length: {len(TEXT)}"))
+        wire.finish_sending()
+        assert wire.reply().status == status
+
+
 # Features that are not offered say so.
 
 

@@ -1,21 +1,28 @@
 """The load tests' own parts: the servers they compare with answer right, and their judgements find what is wrong."""
 
+import argparse
 import contextlib
+import json
 import os
 import socket
 import sys
 import threading
 from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
+from loadtests import page
 from loadtests.callers import Ended, Hanging, Lost
 from loadtests.contenders import contenders
 from loadtests.faults import Kill, miscounted, misplaced, slow
 from loadtests.graphs import repository
+from loadtests.guard import fallen
 from loadtests.h2load import Window
 from loadtests.latencies import Latencies
-from loadtests.measurements import Load, Measurement, Results
+from loadtests.measurements import Load, Measurement, Results, ServerFacts
 from loadtests.models import MODELS
 from loadtests.openloop import open_loop
 from loadtests.processes import Server, running
@@ -149,3 +156,49 @@ def _one_answer(connection: socket.socket, answer: bytes) -> None:
     with connection:
         if connection.recv(65536):
             connection.sendall(answer)
+
+
+@pytest.mark.parametrize(
+    ("kept", "seen", "names"),
+    [
+        ({"a": 0.7}, {"a": 0.64}, []),
+        ({"a": 0.7}, {"a": 0.62}, ["a"]),
+        ({"a": 0.7, "b": 0.5}, {"a": 0.9, "b": 0.4, "c": 0.1}, ["b"]),
+        ({}, {"a": 0.1}, []),
+    ],
+)
+def test_a_ratio_falls_when_it_is_a_tenth_lower(
+    kept: dict[str, float], seen: dict[str, float], names: list[str]
+) -> None:
+    assert [one.name for one in fallen(kept, seen)] == names
+
+
+def test_a_report_becomes_a_page(tmp_path: Path) -> None:
+    load = Load("32 connections", 1.0, connections=32)
+    measured = [_measured(0, name, rate) for name, rate in (("tick json", 100.0), ("penstock json", 80.0))]
+    some = [one for one in contenders(TINY) if one.name in ("tick json", "penstock json")]
+    rows = [Results(measured).row("tiny", load, one) for one in some]
+    report = {
+        "at": "2026-11-21",
+        "commit": "c",
+        "machine": {"cpu": "x", "cores": 4, "kernel": "6", "server_cores": [0, 1], "client_cores": [2, 3]},
+        "versions": {"python": "3"},
+        "plan": {"rounds": 1, "loads": [asdict(load)]},
+        "medians": [asdict(row) for row in rows if row is not None],
+        "servers": [asdict(ServerFacts(0, "tiny", "penstock", 0.5, 1 << 20))],
+    }
+    (tmp_path / "report.json").write_text(json.dumps(report))
+    page.main(argparse.Namespace(report=tmp_path / "report.json", docs=tmp_path))
+    text = (tmp_path / "benchmarks.md").read_text()
+    assert "| penstock json | 80 |" in text
+    assert "| 0.80 |" in text
+    picture = ElementTree.parse(tmp_path / "pictures" / "bench-tiny.svg").getroot()
+    assert "80" in [one.text for one in picture.iter() if one.tag.endswith("text")]
+
+
+def test_nothing_is_asked_at_a_rate_of_nothing() -> None:
+    cores = sorted(os.sched_getaffinity(0))[:1]
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        window = open_loop(JSON, Call("/", b"", {}), address, rate=0, seconds=0.2, cores=cores, answer_bytes=0)
+    assert (window.done, window.errors) == (0, 0)

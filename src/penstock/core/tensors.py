@@ -114,6 +114,17 @@ def to_raw(datatype: str, array: Array) -> bytes:
     return np.ascontiguousarray(array, NUMPY_TYPES[datatype]).tobytes()
 
 
+LARGE = 1 << 16
+"""Bytes from which on a view is worth its trouble."""
+
+
+def raw_of(datatype: str, array: Array) -> bytes | memoryview:
+    """As ``to_raw``, but a view of the array itself where that is large and lies as it should."""
+    if array.nbytes < LARGE or datatype == "BYTES":
+        return to_raw(datatype, array)
+    return np.ascontiguousarray(array, NUMPY_TYPES[datatype]).data.cast("B")
+
+
 def bytes_from_raw(name: str, count: int, raw: bytes | memoryview) -> Array:
     """BYTES elements from their wire form: each a 4-byte little-endian length, then UTF-8 text.
 

@@ -16,6 +16,7 @@ from penstock.core.batching import BatchRules, Cost
 from penstock.core.errors import Cancelled, DeadlineExceeded, Fault, Overloaded
 from penstock.core.labels import SHED_REASONS, Priority, Protocol, Route
 from penstock.core.options import ModelOptions
+from penstock.core.placement import INLINE_BUDGET_NS, NOTED
 from penstock.core.tensors import Array, Tensor
 from penstock.engine import model as engine
 from penstock.engine.model import Interrupt, Model
@@ -315,3 +316,43 @@ def test_a_promise_bounds_joint_runs(tmp_path: Path) -> None:
     assert served._lane._rules.most_rows == 20 < before.most_rows
     served.promise(0)
     assert served._lane._rules == before
+
+
+def test_a_version_comes_back_to_the_loop_when_its_runs_are_short(tmp_path: Path) -> None:
+    """What the warm-up measured is not the last word: one of sixteen runs is noted, wherever it takes place."""
+    zoo.save(zoo.affine(2.0, 1.0, ("n", 3)), tmp_path / "model.onnx")
+    loaded = engine.load(tmp_path / "model.onnx", ModelOptions(), 1)
+    served = Served(Identity("m", "1"), loaded, ModelOptions(), {}, Slot.in_process().block(1))
+    served._run_ns = 1.2 * INLINE_BUDGET_NS
+    row = np.ones((1, 3), np.float32).tobytes()
+
+    def call() -> Call:
+        now = monotonic_ns()
+        return Call(served, Route.STABLE, Protocol.REST, "id", row, None, now + MINUTE_NS, now)
+
+    async def asked() -> int:
+        for number in range(200):
+            one = call()
+            if served.here(one):
+                return number
+            ended: list[Call] = []
+            served.hand_over(one, ended.append)
+            await until(lambda ended=ended: bool(ended))  # type: ignore[misc]  # each its own
+            assert ended[0].outputs[0].data.tolist() == [[3.0] * 3]
+        raise AssertionError
+
+    assert NOTED <= asyncio.run(asked()) < 200
+    served._run_ns = 0.9 * INLINE_BUDGET_NS
+    for _ in range(4):
+        served._note(call(), 2 * INLINE_BUDGET_NS)
+    assert not served.here(call())
+
+
+def test_refusals_leave_shadows_out_for_a_while(model: Model) -> None:
+    async def told(world: World) -> None:
+        assert not world.served.sheds
+        world.served._lane._inside = 10_000
+        assert world.served.refuse(Priority.CRITICAL) is not None
+        assert world.served.sheds
+
+    story(World(model, BatchRules()), told)

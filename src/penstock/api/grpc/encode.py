@@ -4,7 +4,7 @@ from penstock.api.grpc.contents import FIELDS, fill
 from penstock.api.grpc.decode import varint
 from penstock.api.grpc.errors import Metadata, sentence
 from penstock.core.errors import Fault
-from penstock.core.tensors import to_raw
+from penstock.core.tensors import raw_of, to_raw
 from penstock.proto import grpc_service_pb2 as pb
 from penstock.serving.calls import Call, Joint
 
@@ -41,6 +41,11 @@ def infer_response(call: Call, typed: bool) -> pb.ModelInferResponse:
     return response
 
 
+def framed(message: bytes) -> bytes:
+    """A message with its prefix: not compressed, and so long."""
+    return b"\x00" + len(message).to_bytes(4) + message
+
+
 class AnswerTemplate:
     """Serialised answers of one version, made of parts that repeat: names, and what outputs of a shape are called."""
 
@@ -49,9 +54,9 @@ class AnswerTemplate:
         self._outputs: dict[tuple[tuple[str, tuple[int, ...]], ...], bytes] = {}
 
     def answer(self, call: Call, typed: bool) -> bytes:
-        """The answer to a call that has its outputs; see ``infer_response``."""
+        """The answer to a call that has its outputs, with the prefix it has on the wire; see ``infer_response``."""
         if typed or (call.wishes is not None and any(wish.into is not None for wish in call.wishes)):
-            return infer_response(call, typed).SerializeToString()
+            return framed(infer_response(call, typed).SerializeToString())
         call_id = call.id.encode()
         joint = call.joint
         if joint is not None:
@@ -59,13 +64,14 @@ class AnswerTemplate:
             if rows is None:
                 rows = joint.memo[AnswerTemplate] = self._rows(call, joint)
             if rows:
-                return b"".join((self._begin, b"\x1a", varint(len(call_id)), call_id, rows[call.place]))
+                return framed(b"".join((self._begin, b"\x1a", varint(len(call_id)), call_id, rows[call.place])))
         key = tuple([(tensor.name, tensor.data.shape) for tensor in call.outputs])
         described = self._outputs.get(key) or self._described(call, key)
-        parts = [self._begin, b"\x1a", varint(len(call_id)), call_id, described]
+        parts: list[bytes | memoryview] = [b"", self._begin, b"\x1a", varint(len(call_id)), call_id, described]
         for tensor in call.outputs:
-            raw = to_raw(tensor.datatype, tensor.data)
+            raw = raw_of(tensor.datatype, tensor.data)
             parts += (b"\x32", varint(len(raw)), raw)
+        parts[0] = b"\x00" + sum(map(len, parts)).to_bytes(4)
         return b"".join(parts)
 
     def _rows(self, call: Call, joint: Joint) -> list[bytes]:

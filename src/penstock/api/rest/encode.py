@@ -7,7 +7,7 @@ import orjson
 
 from penstock.core.errors import InvalidInput
 from penstock.core.signature import TensorSpec
-from penstock.core.tensors import RAW_ONLY, Shape, Tensor, to_raw
+from penstock.core.tensors import RAW_ONLY, Shape, Tensor, raw_of, to_raw
 from penstock.serving.calls import Call, Into, Joint
 
 MAX_SHAPES = 256
@@ -15,6 +15,9 @@ MAX_SHAPES = 256
 
 _NUMPY = orjson.OPT_SERIALIZE_NUMPY
 _FLOATS = frozenset({"FP32", "FP64"})
+
+
+Tail = Sequence[bytes | memoryview]
 
 
 def json_string(text: str) -> bytes:
@@ -42,8 +45,9 @@ class AnswerTemplate:
         self._heads = {(spec.name, spec.datatype): _head(spec.name, spec.datatype) for spec in outputs}
         self._shapes: dict[Shape, bytes] = {}
 
-    def answer(self, call: Call, binary: list[bool] | bool) -> tuple[bytes, int | None]:
-        """The body of an answer, and the length of its JSON part if binary tensors follow it.
+    def answer(self, call: Call, binary: list[bool] | bool) -> tuple[bytes, int | None, Tail]:
+        """The body of an answer, the length of its JSON part if binary tensors follow it, and what follows the body
+        where tensors are too large to be copied for it.
 
         Raises:
             InvalidInput: an output has no JSON form (16-bit floats, NaN, infinity) and was not asked for as binary.
@@ -54,7 +58,7 @@ class AnswerTemplate:
                 return found
         return self._own_answer(call, binary)
 
-    def _joint_answer(self, call: Call, joint: Joint, binary: bool) -> tuple[bytes, int | None] | None:
+    def _joint_answer(self, call: Call, joint: Joint, binary: bool) -> tuple[bytes, int | None, Tail] | None:
         """A row of what was written for all calls of a run; None where each has to be written by itself."""
         if not binary:
             texts: list[bytes] | None = joint.memo.get("json")
@@ -62,7 +66,7 @@ class AnswerTemplate:
                 texts = joint.memo["json"] = self._json_rows(call, joint)
             if not texts:
                 return None
-            return b"%b%b%b" % (self._prefix, json_string(call.id), texts[call.place]), None
+            return b"%b%b%b" % (self._prefix, json_string(call.id), texts[call.place]), None, ()
         parts: tuple[bytes, list[bytes]] | None = joint.memo.get("raw")
         if parts is None:
             parts = joint.memo["raw"] = self._raw_rows(call, joint)
@@ -70,10 +74,12 @@ class AnswerTemplate:
         if not rows:
             return None
         header = b"%b%b%b" % (self._prefix, json_string(call.id), text)
-        return header + rows[call.place], len(header)
+        return header + rows[call.place], len(header), ()
 
-    def _own_answer(self, call: Call, binary: list[bool] | bool) -> tuple[bytes, int | None]:
-        parts, tail = [self._prefix, json_string(call.id)], []
+    def _own_answer(self, call: Call, binary: list[bool] | bool) -> tuple[bytes, int | None, Tail]:
+        parts: list[bytes] = [self._prefix, json_string(call.id)]
+        tail: list[bytes | memoryview] = []
+        large = False
         before = b',"outputs":['
         for index, tensor in enumerate(call.outputs):
             data = tensor.data
@@ -86,17 +92,20 @@ class AnswerTemplate:
                 into.put(tensor.name, raw)
                 parts.append(b'],"parameters":%b}' % orjson.dumps(_placed(into, len(raw))))
             elif binary if binary is True or binary is False else binary[index]:
-                raw = to_raw(tensor.datatype, data)
-                tail.append(raw)
-                parts.append(b'],"parameters":{"binary_data_size":%d}}' % len(raw))
+                content = raw_of(tensor.datatype, data)
+                large |= type(content) is memoryview
+                tail.append(content)
+                parts.append(b'],"parameters":{"binary_data_size":%d}}' % len(content))
             else:
                 parts += (b'],"data":', json_data(tensor), b"}")
             before = b","
         parts.append(b"]}")
         header = b"".join(parts)
+        if large:
+            return header, len(header), tail
         if not tail:
-            return header, None
-        return b"".join((header, *tail)), len(header)
+            return header, None, ()
+        return b"".join((header, *tail)), len(header), ()
 
     def _json_rows(self, call: Call, joint: Joint) -> list[bytes]:
         """What follows the id in the JSON answers of a joint run, row by row; none where rows have to be written one

@@ -59,6 +59,8 @@ _LINGER_S = 2.0
 
 Headers = list[tuple[bytes, bytes]]
 Fields = dict[bytes, bytes]
+Written = bytes | list[bytes | memoryview]
+"""An answer, in pieces where some are too large to be copied."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +88,7 @@ class Turn:
         self.size = 0
         self.binary: list[bool] | bool = False
         self.give_up: Callable[[], None] | None = None
-        self.answer: bytes | None = None
+        self.answer: Written | None = None
 
 
 class Ready:
@@ -336,7 +338,7 @@ class InferProtocol(HttpToolsProtocol):
         began_ns, given, wishes = turn.began_ns, body.given, body.wishes
         return Call(served, route, Transport.REST, call_id, given, wishes, deadline, began_ns, followers, priority)
 
-    def encoded(self, turn: Turn, call: Call) -> bytes:
+    def encoded(self, turn: Turn, call: Call) -> Written:
         """The answer to a call that has its outputs or its fault."""
         if call.fault is None:
             try:
@@ -350,7 +352,7 @@ class InferProtocol(HttpToolsProtocol):
         extra = b"%b%b\r\n" % (ready.heads[call.route], _header_safe(call.id))
         return self._failure(turn, call.fault, extra)
 
-    def write(self, turn: Turn, _: Call, answer: bytes) -> None:
+    def write(self, turn: Turn, _: Call, answer: Written) -> None:
         """Write an answer if it is its turn."""
         self._settle(turn, answer)
 
@@ -363,16 +365,18 @@ class InferProtocol(HttpToolsProtocol):
         self.shared.plane.refuse(found, Transport.REST, fault.kind, turn.began_ns)
         self._settle(turn, self._failure(turn, fault, extra))
 
-    def _success(self, turn: Turn, call: Call) -> bytes:
+    def _success(self, turn: Turn, call: Call) -> Written:
         shared, fields = self.shared, turn.fields
         ready = shared.ready.get(call.served) or shared.ready_for(call.served)
-        content, json_length = ready.template.answer(call, turn.binary)
+        content, json_length, tail = ready.template.answer(call, turn.binary)
         kind = _JSON if json_length is None else _BINARY % json_length
         if b"accept-encoding" in fields and (coding := preferred(fields[b"accept-encoding"])):
-            content = deflated(content, coding)
+            content, tail = deflated(b"".join((content, *tail)), coding), ()
             kind += b"content-encoding: %b\r\n" % coding
-        size = b"\r\n%bcontent-length: %d\r\n\r\n" % (self._common(turn), len(content))
-        return b"".join((kind, ready.heads[call.route], _header_safe(call.id), size, content))
+        size = len(content) + (sum(map(len, tail)) if tail else 0)
+        lines = b"\r\n%bcontent-length: %d\r\n\r\n" % (self._common(turn), size)
+        whole = b"".join((kind, ready.heads[call.route], _header_safe(call.id), lines, content))
+        return [whole, *tail] if tail else whole
 
     def _failure(self, turn: Turn, fault: Fault, extra: bytes) -> bytes:
         extra += b"".join(b"%b: %b\r\n" % header for header in extra_headers(fault))
@@ -398,7 +402,7 @@ class InferProtocol(HttpToolsProtocol):
 
     # Answering in order.
 
-    def _settle(self, turn: Turn, answer: bytes) -> None:
+    def _settle(self, turn: Turn, answer: Written) -> None:
         """The answer is there, and counted: write it if it is its turn."""
         if self._lost:
             return
@@ -433,10 +437,13 @@ class InferProtocol(HttpToolsProtocol):
         if len(self._line) < MAX_PIPELINED and not self.flow.write_paused:
             self.flow.resume_reading()
 
-    def _write(self, turn: Turn, answer: bytes) -> None:
+    def _write(self, turn: Turn, answer: Written) -> None:
         transport = self.transport
         if not transport.is_closing():
-            transport.write(answer)
+            if type(answer) is list:
+                transport.writelines(answer)
+            else:
+                transport.write(answer)  # type: ignore[arg-type]  # it is no list
             if not turn.keep_alive or (self.shared.draining and not self._line):
                 transport.close()
 

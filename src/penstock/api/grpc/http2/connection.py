@@ -99,7 +99,7 @@ class Connection(asyncio.Protocol):
         self._frame_bytes = frames.FIRST_FRAME
         self._blocked: dict[int, Stream] = {}
         self._unsent = 0
-        self._out: list[bytes] = []
+        self._out: list[bytes | memoryview] = []
         self._writable = asyncio.Event()
         self._writable.set()
         self.loop = asyncio.get_running_loop()
@@ -491,7 +491,7 @@ class Connection(asyncio.Protocol):
 
     # Writing.
 
-    def send(self, data: bytes) -> None:
+    def send(self, data: bytes | memoryview) -> None:
         """Write at the end of this turn of the loop, together with whatever else there is."""
         if not self._out:
             self._home.flush_soon(self)
@@ -501,8 +501,11 @@ class Connection(asyncio.Protocol):
         """Write now."""
         if self._out and self._transport is not None:
             if not self._lost:
-                self._transport.write(self._out[0] if len(self._out) == 1 else b"".join(self._out))
-            self._out.clear()
+                if len(self._out) == 1:
+                    self._transport.write(self._out[0])
+                else:
+                    self._transport.writelines(self._out)
+            self._out = []
 
     def reply(self, stream: Stream, head: bytes, message: bytes, trailers: bytes) -> None:
         """The whole answer to a call: two header blocks, and what lies between them."""
@@ -534,7 +537,7 @@ class Connection(asyncio.Protocol):
         self._wait(stream, frame(frames.HEADERS, flags, stream.id, block), is_data=False)
 
     def _wait(self, stream: Stream, part: bytes, is_data: bool) -> None:
-        stream.unsent.append((part, is_data))
+        stream.unsent.append((memoryview(part) if is_data else part, is_data))
         self._unsent += len(part)
         if stream.id not in self._blocked:
             stream.waits_since_ns = monotonic_ns()
@@ -562,7 +565,8 @@ class Connection(asyncio.Protocol):
             room = min(self._may_send, stream.window, self._frame_bytes, len(part))
             if room <= 0 and part:
                 return
-            self.send(frame(frames.DATA, 0, stream.id, part[:room]))
+            self.send(frames.HEAD.pack(room << 8 | frames.DATA, 0, stream.id))
+            self.send(part if room == len(part) else part[:room])
             self._may_send -= room
             stream.window -= room
             self._unsent -= room

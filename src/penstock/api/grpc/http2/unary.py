@@ -210,12 +210,12 @@ class Unary(Stream):
         return Call(served, route, Transport.GRPC, call_id, given, wishes, deadline, began_ns, followers, priority)
 
     def _framed(self, message: bytes) -> bytes:
-        """A message with its prefix, compressed as the request was if its caller takes that."""
+        """A message, compressed as the request was if its caller takes that."""
         encoding = self.head.encoding
         if encoding != "identity" and encoding in self.head.accepts:
-            small = _COMPRESSORS[encoding](message)
+            small = _COMPRESSORS[encoding](message[PREFIX:])
             return b"\x01" + len(small).to_bytes(4) + small
-        return b"\x00" + len(message).to_bytes(4) + message
+        return message
 
     def _refuse(self, fault: Fault) -> None:
         """It never became a call."""
