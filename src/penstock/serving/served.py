@@ -187,9 +187,19 @@ class Served:
             asyncio.get_running_loop().call_soon(done, call)
             return _nothing
         self.block.entered()
+        self.hold()
+        return partial(self._lane.give_up, entry)
+
+    def hold(self) -> None:
+        """Somebody uses the version: it must not be closed."""
         self._active += 1
         self._idle.clear()
-        return partial(self._lane.give_up, entry)
+
+    def release(self) -> None:
+        """Whoever held it does not use it any more."""
+        self._active -= 1
+        if not self._active:
+            self._idle.set()
 
     def as_shadow(self, load: Load) -> ShadowLane:
         """The lane in which this version answers once more what others have answered."""
@@ -240,9 +250,7 @@ class Served:
 
     def _returned(self, done: Done, call: Call, outcome: Outcome) -> None:
         self.block.left()
-        self._active -= 1
-        if not self._active:
-            self._idle.set()
+        self.release()
         self._give(call, outcome)
         if call.fault is None:
             self._noted_there(call)

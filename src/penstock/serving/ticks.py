@@ -55,6 +55,7 @@ class Ticks:
         self._complete: list[tuple[Connection, Any]] = []
         self._back: list[Entry] = []
         self._waiting: dict[Served, list[Entry]] = {}
+        self._held: set[Served] = set()  # versions with calls that wait for another turn
         self._awaited = False
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -116,8 +117,14 @@ class Ticks:
             left = served.run_here([call for _, _, call in entries], monotonic_ns() + SLICE_NS)
             if left:
                 later = set(left)
+                if served not in self._held:
+                    self._held.add(served)
+                    served.hold()
                 self._waiting[served] = [entry for entry in entries if entry[2] in later]
                 entries = [entry for entry in entries if entry[2] not in later]  # noqa: PLW2901 - the others
+            elif served in self._held:
+                self._held.remove(served)
+                served.release()
             self._answer(entries)
 
     def _answer(self, over: Sequence[Entry]) -> None:

@@ -130,7 +130,7 @@ def story(world: World, told: Callable[[World], Awaitable[None]]) -> None:
 def test_each_gets_exactly_its_rows(
     model: Model, wishes: list[tuple[int, int, Priority, str]], threads: int, rules: BatchRules
 ) -> None:
-    world = World(model, rules, threads)
+    world = World(model, rules, threads, bound=1000)
 
     async def told(world: World) -> None:
         world.gated.gate.set()

@@ -226,3 +226,59 @@ def test_a_run_that_gives_other_rows_than_it_got_is_not_divided(tmp_path: Path) 
     assert all(one.here(call) for call in calls)
     one.run_here(calls)
     assert [call.outputs[0].data.tolist() for call in calls] == [[rows[0]], [], [rows[2]]]
+
+
+class Slow:
+    """A model whose runs take some of the clock's time, and none of ours."""
+
+    def __init__(self, model: engine.Model, now: list[int], takes_ns: int) -> None:
+        self._model, self._now, self._takes_ns = model, now, takes_ns
+        self.signature, self.joint = model.signature, None
+        self.run_ns, self.measured_elements = 1000, 1000
+        self.ran: list[int] = []
+
+    def run(self, *arguments: Any) -> Any:
+        self._now[0] += self._takes_ns
+        self.ran.append(self._now[0])
+        return self._model.run(*arguments)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def test_a_busy_version_lets_the_others_have_their_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its calls go on in later turns, in their order, and it cannot be closed before."""
+    zoo.save(zoo.affine(2.0, 1.0, ("n", 3)), tmp_path / "model.onnx")
+    loaded, slot, now = engine.load(tmp_path / "model.onnx", ModelOptions(), 1), Slot.in_process(), [monotonic_ns()]
+    for module in ("ticks", "served", "runs"):
+        monkeypatch.setattr(f"penstock.serving.{module}.monotonic_ns", lambda: now[0])
+    models = [Slow(loaded, now, takes_ns) for takes_ns in (400_000, 100_000)]
+    busy, other = (
+        Served(Identity(f"m{index}", "1"), model, ModelOptions(), {}, slot.block(index + 1))  # type: ignore[arg-type]
+        for index, model in enumerate(models)
+    )
+    caller = Caller()
+    ticks = Ticks(caller.count)
+
+    async def ask() -> None:
+        calls = [call_of(busy, tensors_of("affine", 1, 3, value), late=False) for value in range(20)]
+        for index, call in enumerate(calls):
+            ticks.enqueue(caller, (index, call, False))
+        await asyncio.sleep(0)
+        assert len(caller.told) == 6  # as many as there is room for in two milliseconds
+        closing = asyncio.create_task(busy.close())
+        ticks.enqueue(caller, (100, call_of(other, tensors_of("affine", 1, 3, 1), late=False), False))
+        await asyncio.sleep(0)
+        assert 100 in caller.told
+        assert len(caller.told) == 13
+        assert models[1].ran[0] < models[0].ran[-1]
+        for _ in range(2):
+            assert not closing.done()
+            await asyncio.sleep(0)
+        assert len(caller.told) == 21
+        await closing
+        assert [caller.told[index].outputs[0].data[0, 0] for index in range(20)] == pytest.approx(
+            [2 * value / 3 + 1 for value in range(20)]
+        )
+
+    asyncio.run(ask())
