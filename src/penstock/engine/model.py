@@ -1,7 +1,6 @@
 """One model version in memory: loaded, warmed up and measured; then run, and dropped."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -190,12 +189,16 @@ def _joint_cost(run: Run, names: list[str], signature: Signature, rows: int) -> 
         for index, whole in enumerate(together):
             if not _same(whole, np.concatenate([one[index] for one in apart])):
                 return None
-        one_ns, all_ns = (
-            warmup.median_run_ns(partial(_attempt, run, names, some), JOINT_BUDGET_NS) for some in (alone[0], feeds)
-        )
+        one_ns = warmup.median_run_ns(lambda: _attempt(run, names, alone[0]), JOINT_BUDGET_NS)
+        all_ns = warmup.median_run_ns(lambda: _attempt(run, names, _joined(alone)), JOINT_BUDGET_NS)
         return fitted(rows, one_ns, all_ns)
     except (Fault, MemoryError, ValueError):
         return None  # rows that cannot be made up cannot be compared
+
+
+def _joined(apart: Sequence[Feeds]) -> Feeds:
+    """The rows of several in one; with large rows that costs more than the run."""
+    return {name: np.concatenate([one[name] for one in apart]) for name in apart[0]}
 
 
 def _same(whole: Array, parts: Array) -> bool:

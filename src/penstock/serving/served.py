@@ -129,17 +129,23 @@ class Served:
         when ``until_ns`` (``time.monotonic_ns``) has passed, and none or more of them have run."""
         joint = self._model.joint
         if joint is None or len(calls) == 1:
-            for place, call in enumerate(calls, 1):
-                self._run([call])
-                if call.ran_ns > until_ns:
-                    return calls[place:]
-            return ()
-        most = min(joint.most_rows(INLINE_BUDGET_NS), self.signature.max_batch_size or MOST_ROWS)
+            return self._run_each(calls, until_ns)
+        most = min(joint.most_rows(INLINE_BUDGET_NS), joint.worthwhile_rows())
+        if most == 1:
+            return self._run_each(calls, until_ns)
+        most = min(most, self.signature.max_batch_size or MOST_ROWS)
         some = plan([runs.likeness(call) for call in calls], [call.rows for call in calls], most)
         for number, places in enumerate(some, 1):
             self._run([calls[place] for place in places])
             if calls[places[0]].ran_ns > until_ns:
                 return [calls[place] for places in some[number:] for place in places]
+        return ()
+
+    def _run_each(self, calls: Sequence[Call], until_ns: int) -> Sequence[Call]:
+        for place, call in enumerate(calls, 1):
+            self._run([call])
+            if call.ran_ns > until_ns:
+                return calls[place:]
         return ()
 
     def _run(self, calls: Sequence[Call]) -> None:

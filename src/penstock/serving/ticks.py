@@ -16,6 +16,9 @@ from penstock.serving.served import Served
 
 log = logging.getLogger("penstock.serving")
 
+HEAVY = 1 << 19
+"""Bytes of tensors that go through the stages together; what is more is worked on in the next turn."""
+
 SLICE_NS = 2_000_000
 """What the calls of one version may take of a turn of the loop."""
 
@@ -86,18 +89,25 @@ class Ticks:
             self._answer(back)
         if self._waiting:
             self._run()
-            if self._waiting and not self._awaited:
-                self._await_end()
+        if (self._waiting or self._complete) and not self._awaited:
+            self._await_end()
 
     def _decode(self) -> list[Entry]:
-        """Make calls of what has come; those that are over already."""
+        """Make calls of what has come, as far as their tensors stay in the processor's caches together; those that are
+        over already."""
         turns, self._complete = self._complete, []
         over: list[Entry] = []
         waiting = self._waiting
-        for connection, turn in turns:
+        weight = 0
+        for place, (connection, turn) in enumerate(turns):
+            if weight > HEAVY:
+                self._complete = turns[place:]
+                break
             call = connection.decoded(turn)
             if call is None:
                 continue
+            if call.packed is None:
+                weight += sum([tensor.data.nbytes for tensor in call.tensors])
             served = call.served
             if served.here(call):
                 waiting.setdefault(served, []).append((connection, turn, call))
