@@ -119,6 +119,7 @@ def test_what_is_registered_is_told_and_forgotten(module: Any, client: Any, segm
         (KEYS[0], ROWS.nbytes, 1, "would end beyond"),
         (KEYS[0], 0, 0, "at least one byte"),
     ],
+    ids=["a path", "a path upwards", "another segment", "beyond the end", "nothing"],
 )
 def test_what_cannot_be_registered(
     client: Any, segments: list[Any], key: str, size: int, offset: int, why: str

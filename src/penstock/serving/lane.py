@@ -93,7 +93,7 @@ class Lane:
         self._changed = threading.Condition()
         self._queues: tuple[deque[Entry], ...] = tuple(deque() for _ in Priority)
         self._closing = self._started = False
-        self._inside = 0
+        self._inside = self._leaving = 0  # those that leave are stopped, and no longer waited for
         self._run_ns = self._call_ns = float(
             model.run_ns or 0
         )  # what a run, and its share for one call, is thought to take
@@ -133,7 +133,7 @@ class Lane:
             call.priority, GAVE_WAY
         ):
             raise self._refusal(QUEUE_FULL, TEXTS[QUEUE_FULL], now)
-        before = self._inside - sum(map(len, self._queues[call.priority + 1 :]))
+        before = self._inside - self._leaving - sum(map(len, self._queues[call.priority + 1 :]))
         if comes_too_late(before, self._threads, self._call_ns, self._run_ns, left_ns):
             wait_s = expected_wait_ns(before, self._threads, self._call_ns) / 1e9
             text = f"the queue of this model is {wait_s:.3g} s long, and the call has less time"
@@ -178,6 +178,7 @@ class Lane:
                 self._queues[entry.call.priority].remove(entry)
                 self._inside -= 1
             else:
+                self._leaving += 1
                 entry.group.awaited -= 1
                 if not entry.group.awaited:
                     entry.group.interrupt.stop()
@@ -266,5 +267,7 @@ class Lane:
             self._run_ns = smoothed(self._run_ns, ran_ns)
             self._call_ns = smoothed(self._call_ns, ran_ns / len(group.entries))
         for entry, outcome in zip(group.entries, outcomes, strict=True):
-            if not entry.over:
+            if entry.over:
+                self._leaving -= 1
+            else:
                 self._tell(entry, outcome)

@@ -8,6 +8,7 @@ from time import monotonic_ns
 
 import pytest
 
+from penstock.api.rest.protocol import MAX_PIPELINED, PIECE
 from tests.conformance.rawhttp import request
 from tests.fuzz.targets import TURNS, Wire, World
 
@@ -115,3 +116,28 @@ def test_an_old_connection_ends_with_its_next_answer(world: World) -> None:
     assert [values(one) for one in client.say(two)] == [[3, 5, 7]] * 2
     assert client.wire.closed
     assert bytes(client.wire.written).count(b"connection: close") == 1
+
+
+MANY = 3000
+
+
+@pytest.mark.parametrize("one", [request("GET", "/v2/health/live"), request("POST", PATH, body(1, 2, 3))])
+def test_thousands_of_requests_in_one_read_are_taken_as_there_is_room(world: World, one: bytes) -> None:
+    client = Client(world)
+    protocol = client.protocol
+
+    async def ask(turns: int) -> None:
+        for _ in range(turns):
+            await asyncio.sleep(0)
+            assert len(protocol._line) < 2 * MAX_PIPELINED + PIECE // len(one)
+
+    protocol.data_received(one * MANY)
+    protocol.data_received(one)  # it was on its way
+    protocol.pause_writing()  # nobody reads answers
+    world.loop.run_until_complete(ask(200))
+    answered = client.wire.written.count(b"HTTP/1.1 200")
+    assert answered < 2 * MAX_PIPELINED + PIECE // len(one)
+    assert protocol.eof_received() is True
+    protocol.resume_writing()
+    world.loop.run_until_complete(ask(20 * MANY))
+    assert client.wire.written.count(b"HTTP/1.1 200") == MANY + 1

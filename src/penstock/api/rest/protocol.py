@@ -35,6 +35,9 @@ from penstock.serving.served import Served
 MAX_PIPELINED = 64
 """Turns one connection may have waiting before its socket is no longer read."""
 
+PIECE = 4096
+"""Bytes that are parsed at a time where they may hold many requests."""
+
 MAX_TARGETS = 4096
 """Infer paths whose model and version are remembered."""
 
@@ -198,8 +201,9 @@ class InferProtocol(HttpToolsProtocol):
         self._head_bytes = self._messages = 0
         self._in_message = False
         self._discarding = False
-        self._lost = False
-        self._old = False
+        self._lost = self._old = False
+        self._rest = b""  # what has come and waits for room
+        self._going_on = self._ended = False
         age_s = self.shared.limits.connection_s * uniform(1 - JITTER, 1 + JITTER)
         self._until_ns = self._began_ns + int(age_s * 1e9)
 
@@ -209,6 +213,9 @@ class InferProtocol(HttpToolsProtocol):
         self._received_ns = monotonic_ns()
         if self._discarding:
             return
+        if self._rest:
+            self._rest += data
+            return
         between = not self._in_message
         if between:
             end = data.find(b"\r\n\r\n") + 4
@@ -217,9 +224,53 @@ class InferProtocol(HttpToolsProtocol):
                 self._whole(known, data[end:])
                 return
         self._messages = 0
-        self._parse(data)
+        self._take(data)
         if between and self._messages == 1 and not self._in_message and self._turn is not None:
             self.shared.learn(data, self._turn)
+
+    def _take(self, data: bytes) -> None:
+        """Parse piece by piece, and no further than there is room for requests: one read may bring thousands, and
+        whoever does not read answers must not have us make more."""
+        if len(data) <= PIECE:
+            self._parse(data)
+            return
+        at = 0
+        while at < len(data) and not self._discarding:
+            if len(self._line) >= MAX_PIPELINED or self.flow.write_paused:
+                self._rest = data[at:]
+                self.flow.pause_reading()
+                return
+            stop = at + max(PIECE, self._missing())
+            self._parse(data[at:stop])
+            at = stop
+
+    def _missing(self) -> int:
+        """Bytes of a body that are still to come, where that is known."""
+        turn = self._turn
+        if turn is None or not self._in_message or self._head_bytes or b"content-length" not in turn.fields:
+            return 0
+        return int(turn.fields[b"content-length"]) - turn.size
+
+    def _read_on(self) -> None:
+        """Read more, once there is room: first what has come already."""
+        if len(self._line) >= MAX_PIPELINED or self.flow.write_paused:
+            return
+        if not self._rest:
+            self.flow.resume_reading()
+        elif not self._going_on:
+            self._going_on = True
+            self.loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        self._going_on = False
+        rest, self._rest = self._rest, b""
+        if self._lost or self._discarding or self.transport.is_closing():
+            return
+        self._take(rest)
+        if not self._rest:
+            if self._ended and not self.eof_received():
+                self.transport.close()
+            self._read_on()
 
     def _whole(self, head: Head, body: bytes) -> None:
         """A request whose head is known byte for byte needs no parser."""
@@ -434,8 +485,9 @@ class InferProtocol(HttpToolsProtocol):
             else:
                 self._line.popleft()
                 self._start_now(*first)
-        if len(self._line) < MAX_PIPELINED and not self.flow.write_paused:
-            self.flow.resume_reading()
+        if self._ended and not self._line and not self._rest and not self._asgi_busy():
+            self.transport.close()
+        self._read_on()
 
     def _write(self, turn: Turn, answer: Written) -> None:
         transport = self.transport
@@ -453,6 +505,8 @@ class InferProtocol(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         if self._line or self._asgi_busy():
             self._line.append((cycle, app))
+            if len(self._line) >= MAX_PIPELINED:
+                self.flow.pause_reading()
         else:
             self._start_now(cycle, app)
 
@@ -519,15 +573,19 @@ class InferProtocol(HttpToolsProtocol):
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        if len(self._line) < MAX_PIPELINED:
-            self.flow.resume_reading()
+        if len(self._line) >= MAX_PIPELINED:
+            self.flow.pause_reading()
+        else:
+            self._read_on()
 
     def eof_received(self) -> bool | None:  # type: ignore[override]  # asyncio allows it, uvicorn narrows it
         """The caller has said all: what is under way is still answered, then the connection ends."""
-        waiting = [turn for turn in self._line if isinstance(turn, Turn)]
-        if waiting:
-            waiting[-1].keep_alive = False
-        return bool(waiting)
+        self._ended = True
+        if self._rest:
+            return True
+        if self._line and isinstance(self._line[-1], Turn):
+            self._line[-1].keep_alive = False
+        return bool(self._line or self._asgi_busy())
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
