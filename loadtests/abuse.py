@@ -7,11 +7,12 @@ the server gives everybody, so how long they live is told and not judged.
 """
 
 import argparse
+import os
 import socket
 import struct
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -134,9 +135,9 @@ class Offenders:
         return False
 
 
-def _good(server: Server, seconds: float) -> OpenWindow:
+def _good(server: Server, seconds: float, cores: Sequence[int]) -> OpenWindow:
     call = BINARY.write(_MODEL, _MODEL.rows(1))
-    address, cores = server.addresses["http"], halves()[1]
+    address = server.addresses["http"]
     return open_loop(BINARY, call, address, rate=RATE, seconds=seconds, cores=cores[:1], answer_bytes=0)
 
 
@@ -164,8 +165,10 @@ def main(arguments: argparse.Namespace) -> int:
         table.add_column(head, justify="right", no_wrap=True)
     failed = 0
     with running(penstock(_MODEL.folder, "--workers", "1"), halves()[0]) as server:
-        _good(server, 1.0)
-        quiet, memory = _good(server, arguments.seconds), server.rss_bytes()
+        cores = halves()[1]
+        os.sched_setaffinity(0, cores[1:] or cores)  # offenders take nothing from the server's cores
+        _good(server, 1.0, cores)
+        quiet, memory = _good(server, arguments.seconds, cores), server.rss_bytes()
         table.add_row("none", f"{quiet.latencies.p50:.2f}", f"{quiet.latencies.p99:.2f}", "1.00", str(quiet.errors))
         for name, piece in {**HTTP2, **HTTP1}.items():
             http2 = name in HTTP2
@@ -173,7 +176,7 @@ def main(arguments: argparse.Namespace) -> int:
                 server.addresses["grpc" if http2 else "http"], _PREFACE if http2 else b"", piece, name != "slow readers"
             )
             threads = some.run(arguments.seconds)
-            window = _good(server, arguments.seconds)
+            window = _good(server, arguments.seconds, cores)
             grown = (server.rss_bytes() - memory) / 2**20
             for one in threads:
                 one.join()

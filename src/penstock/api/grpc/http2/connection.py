@@ -17,11 +17,18 @@ FRAME_BYTES = 1 << 20
 """Bytes of the largest frame a client may send."""
 
 HEADER_BYTES = 32 << 10
-TOLLS = 1000.0
+TOLLS = 300.0
 """Frames without use that a connection may send at once; each answered call, and time, give some back."""
 
 TOLLS_A_SECOND = 100.0
 TOLLS_A_CALL = 4.0
+YOUNG_NS, YOUNG_TOLL, OLD_TOLL = 5_000_000, 5.0, 0.5
+"""What it costs to begin a call and give it up at once, and to give one up later: whole crowds of calls may reach their
+deadlines together."""
+
+FRAMES_A_TURN = 128
+"""Frames of a connection that are worked on before others have their turn."""
+
 UNSENT_BYTES = 64 << 20
 """Answers of one connection that may wait for its client to read; beyond them it is ended."""
 
@@ -79,6 +86,7 @@ class Connection(asyncio.Protocol):
         self.streams: dict[int, Stream] = {}
         self._transport: asyncio.Transport | None = None
         self._parts: list[bytes] = []
+        self._rest = b""  # what has come and waits for its turn
         self._missing = 0
         self._greeted = False
         self._gathering: tuple[int, int, list[bytes]] | None = None
@@ -140,7 +148,7 @@ class Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         """It reads again."""
         self._writable.set()
-        if self._transport is not None and not self._lost:
+        if self._transport is not None and not self._lost and not self._rest:
             self._transport.resume_reading()
 
     def retire(self) -> None:
@@ -190,6 +198,21 @@ class Connection(asyncio.Protocol):
         if self._deaf:
             return
         self.heard_ns = monotonic_ns()
+        if self._rest:
+            self._rest += data
+            return
+        self._take(data)
+
+    def _go_on(self) -> None:
+        """Work on what was left when others had their turn."""
+        rest, self._rest = self._rest, b""
+        if self._lost or self._deaf or self._transport is None:
+            return
+        if self._writable.is_set():
+            self._transport.resume_reading()
+        self._take(rest)
+
+    def _take(self, data: bytes) -> None:
         if self._missing:
             self._parts.append(data)
             self._missing -= len(data)
@@ -204,8 +227,14 @@ class Connection(asyncio.Protocol):
         except Broken as broken:
             self._end(broken.code, str(broken))
             return
-        if at < len(data):
+        if at == len(data):
+            return
+        if self._missing:
             self._parts.append(data[at:])
+        elif not self._deaf and self._transport is not None:
+            self._rest = data[at:]
+            self._transport.pause_reading()
+            self.loop.call_soon(self._go_on)
 
     def _greeting(self, data: bytes) -> int:
         """Where frames begin.
@@ -223,11 +252,11 @@ class Connection(asyncio.Protocol):
         return 0
 
     def _frames(self, data: bytes, at: int) -> int:
-        """Work on every whole frame from a place on; where the rest begins."""
+        """Work on whole frames from a place on, as many as one turn allows; where the rest begins."""
         end, unpack = len(data), frames.HEAD.unpack_from
         if not self._greeted:
             return at
-        while True:
+        for _ in range(FRAMES_A_TURN):
             start = at + frames.HEAD_BYTES
             if start > end:
                 self._missing = start - end
@@ -248,6 +277,7 @@ class Connection(asyncio.Protocol):
             if self._deaf:
                 return end
             at = stop
+        return at
 
     def _whole_call(self, data: bytes, start: int, stop: int, number: int) -> int:
         """Take a call whose header block is known and whose only message is the next frame, without looking twice;
@@ -391,8 +421,9 @@ class Connection(asyncio.Protocol):
             raise Broken(Code.FRAME_SIZE_ERROR, "RST_STREAM has four bytes")
         if number > self._last or not number:
             raise Broken(Code.PROTOCOL_ERROR, "a call is ended that has not begun")
-        self.tally.pay(1, self.heard_ns)
         stream = self.streams.get(number)
+        young = stream is not None and self.heard_ns - stream.began_ns < YOUNG_NS
+        self.tally.pay(YOUNG_TOLL if young else OLD_TOLL, self.heard_ns)
         if stream is not None:
             self._forget(stream)
             if not stream.over:
