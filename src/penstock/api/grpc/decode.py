@@ -230,8 +230,12 @@ class Layouts:
             inputs.append((tensor.name, tensor.datatype, dtype, tensor.data.size, at, tensor.data.shape))
             heads.append((at - len(head), at, head))
             at -= len(head)
-            if at < 0 or raw[at : at + len(head)] != head:
-                return  # written in another order
+            if (
+                at < 0
+                or raw[at : at + len(head)] != head
+                or raw[at + len(head) : at + len(head) + len(content)] != content
+            ):
+                return  # written in another order, or something follows
         target = request.model_name, request.model_version
         start = pb.ModelInferRequest(model_name=target[0], model_version=target[1]).SerializeToString()
         call_id = request.id.encode()
