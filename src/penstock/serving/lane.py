@@ -94,9 +94,7 @@ class Lane:
         self._queues: tuple[deque[Entry], ...] = tuple(deque() for _ in Priority)
         self._closing = self._started = False
         self._inside = self._leaving = 0  # those that leave are stopped, and no longer waited for
-        self._run_ns = self._call_ns = float(
-            model.run_ns or 0
-        )  # what a run, and its share for one call, is thought to take
+        self._run_ns = self._call_ns = float(model.run_ns or 0)  # what a run is thought to take, and a call's share
         self.busy_until_ns = 0
         self._refused = 0
         self._window_ends_ns = 0
@@ -192,11 +190,14 @@ class Lane:
 
     def _turn_away(self, priority: int, reason: int) -> bool:
         """Refuse the newest waiting call of the least urgent class, if that is less urgent; whether there was one."""
-        for queue in reversed(self._queues[priority + 1 :]):
-            if queue:
-                self._end(queue[-1], self._refusal(reason, TEXTS[reason], monotonic_ns()))
-                return True
-        return False
+        with self._changed:  # a thread may be taking it
+            queue = next(filter(None, reversed(self._queues[priority + 1 :])), None)
+            if queue is None:
+                return False
+            entry = queue.pop()
+        self._inside -= 1
+        self._tell(entry, self._refusal(reason, TEXTS[reason], monotonic_ns()))
+        return True
 
     def _refusal(self, reason: int, text: str, now: int, retry_after_s: float = 1.0) -> Overloaded:
         self._refused += 1

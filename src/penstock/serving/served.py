@@ -188,8 +188,10 @@ class Served:
         """Queue a call that ``attempt`` declined; ``done`` is told on the loop. The result gives the call up."""
         try:
             entry = self._lane.enter(call, partial(self._returned, done))
-        except Fault as fault:
-            call.fault = fault
+        except Exception as error:  # a refusal, or a bug that must not take the connection down
+            if not isinstance(error, Fault):
+                log.exception("a request failed", exc_info=error)
+            call.fault = error if isinstance(error, Fault) else Internal("the request failed")
             asyncio.get_running_loop().call_soon(done, call)
             return _nothing
         self.block.entered()

@@ -101,7 +101,7 @@ class Ticks:
         weight = 0
         for place, (connection, turn) in enumerate(turns):
             if weight > HEAVY:
-                self._complete = turns[place:]
+                self._complete = turns[place:] + self._complete
                 break
             call = connection.decoded(turn)
             if call is None:

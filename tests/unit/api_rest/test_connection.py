@@ -141,3 +141,19 @@ def test_thousands_of_requests_in_one_read_are_taken_as_there_is_room(world: Wor
     protocol.resume_writing()
     world.loop.run_until_complete(ask(20 * MANY))
     assert client.wire.written.count(b"HTTP/1.1 200") == MANY + 1
+
+
+def test_who_does_not_read_answers_is_hung_up_on(world: World) -> None:
+    client = Client(world)
+    protocol, now = client.protocol, monotonic_ns()
+    protocol.pause_writing()
+    protocol.sweep(now)
+    assert not client.wire.closed
+    protocol.resume_writing()
+    protocol.sweep(now + 61_000_000_000)
+    assert not client.wire.closed
+    other = Client(world)
+    other.protocol.data_received(request("POST", PATH, body(1, 2, 3)) * 2)
+    other.protocol.pause_writing()
+    other.protocol.sweep(now + 70_000_000_000)
+    assert other.wire.closed

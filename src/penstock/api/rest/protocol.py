@@ -202,6 +202,7 @@ class InferProtocol(HttpToolsProtocol):
         self._in_message = False
         self._discarding = False
         self._lost = self._old = False
+        self._blocked_ns = 0  # since when answers wait for their reader
         self._rest = b""  # what has come and waits for room
         self._going_on = self._ended = False
         age_s = self.shared.limits.connection_s * uniform(1 - JITTER, 1 + JITTER)
@@ -569,10 +570,12 @@ class InferProtocol(HttpToolsProtocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
+        self._blocked_ns = monotonic_ns()
         self.flow.pause_reading()  # who does not read answers gets no more questions read
 
     def resume_writing(self) -> None:
         super().resume_writing()
+        self._blocked_ns = 0
         if len(self._line) >= MAX_PIPELINED:
             self.flow.pause_reading()
         else:
@@ -614,6 +617,9 @@ class InferProtocol(HttpToolsProtocol):
         """Close a connection that has been silent for too long, and let one that is old end with its next answer;
         called about once a second."""
         self._old = now_ns > self._until_ns
+        if self._blocked_ns and now_ns - self._blocked_ns > self.shared.limits.request_s * 1e9:
+            self.transport.abort()  # nobody reads the answers
+            return
         if self._line or self._asgi_busy() or self.transport.is_closing():
             return
         limits = self.shared.limits
