@@ -1,5 +1,6 @@
 """Remembered layouts of requests: what is found by one is what parsing finds, and nothing else is ever found."""
 
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -55,9 +56,9 @@ def parsed(raw: bytes) -> Any:
 
 
 @settings(deadline=None)
-@given(requests(), st.randoms(use_true_random=False))
-def test_the_next_of_the_kind_is_found_as_it_is(request: pb.ModelInferRequest, draw: Any) -> None:
-    layouts = learnt(request)
+@given(requests(), st.integers(0, 1 << 32))
+def test_the_next_of_the_kind_is_found_as_it_is(request: pb.ModelInferRequest, seed: int) -> None:
+    layouts, draw = learnt(request), Random(seed)
     request.id = "".join(draw.choice("xyz") for _ in request.id) if request.id.isascii() else request.id
     for index, content in enumerate(request.raw_input_contents):
         request.raw_input_contents[index] = draw.randbytes(len(content))
