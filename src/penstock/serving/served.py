@@ -154,9 +154,7 @@ class Served:
             self._give(call, outcome)
         first = calls[0]
         took_ns = first.ran_ns - first.started_ns
-        if (
-            took_ns > LONG_NS
-        ):  # its time lies in its data, which no warm-up foresees: threads take its calls for a while
+        if took_ns > LONG_NS:  # its time lies in its data, which no warm-up foresees: threads take over for a while
             self._off_loop_until_ns = first.ran_ns + PENALTY_NS
         self._runs += 1
         if not self._runs % NOTED and len(calls) == 1 and first.fault is None:

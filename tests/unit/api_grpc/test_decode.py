@@ -1,5 +1,7 @@
 """Infer requests to tensors, wishes and parameters: both forms, unmodified clients' bytes, and all that is refused."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,10 +13,13 @@ from tritonclient.grpc._utils import _get_inference_request
 
 from penstock.api.grpc.contents import FIELDS
 from penstock.api.grpc.decode import InferMessage, infer_message, infer_request
+from penstock.api.rest.decode import infer_body
 from penstock.core.errors import Fault, InvalidInput, Unsupported
+from penstock.core.signature import Signature
 from penstock.core.tensors import NUMPY_TYPES, Tensor
 from penstock.proto import grpc_service_pb2 as pb
 from penstock.serving.calls import OutputWish
+from penstock.serving.regions import Regions
 from tests.unit.api_grpc.messages import TYPED, numbers, raw_request, same, tensors, typed_request
 
 
@@ -198,3 +203,31 @@ def test_reserved_and_unknown_parameters() -> None:
     assert not decoded(with_parameter("triton_enable_empty_final_response", bool_param=False)).closing
     for name in ("sequence_id", "sequence_start", "priority", "headers", "binary_data_output", "my_own"):
         assert not decoded(with_parameter(name, string_param="x")).closing
+
+
+def test_what_lay_in_shared_memory_stays_as_it_was() -> None:
+    """Its caller may write the next request there as soon as it has the answer; others look at this one later."""
+
+    class Memory(Regions):
+        held = bytearray(np.array([1, 2], "<f4").tobytes())
+
+        def require(self) -> Path:
+            return Path()
+
+        def view(self, name: str, offset: int, size: int) -> memoryview:
+            return memoryview(self.held)[offset : offset + size]
+
+    regions, request = Memory(), pb.ModelInferRequest()
+    item = request.inputs.add(name="x", datatype="FP32", shape=[2])
+    item.parameters["shared_memory_region"].string_param = "r"
+    item.parameters["shared_memory_byte_size"].int64_param = 8
+    (tensor,) = infer_message(request, regions).tensors
+    regions.held[:] = bytes(8)
+    assert tensor.data.tolist() == [1, 2]
+    parameters = {"shared_memory_region": "r", "shared_memory_byte_size": 4, "shared_memory_offset": 4}
+    body = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1], "parameters": parameters}]}
+    regions.held[4:] = np.array([7], "<f4").tobytes()
+    found = infer_body(json.dumps(body).encode(), None, Signature([], []), regions).given
+    regions.held[:] = bytes(8)
+    assert isinstance(found, list)
+    assert found[0].data.tolist() == [7]

@@ -58,7 +58,7 @@ def infer_message(request: pb.ModelInferRequest, regions: Regions = NO_REGIONS) 
     wishes = _wishes(request, regions) if request.outputs else None
     if request.raw_input_contents:
         return InferMessage(_raw_tensors(request, regions), wishes, timeout_ns, typed=False, closing=closing)
-    tensors = [_tensor(item, _memory(item, regions)) for item in request.inputs]
+    tensors = [_tensor(item, _copied(item, regions)) for item in request.inputs]
     typed = any(item.HasField("contents") for item in request.inputs)
     return InferMessage(tensors, wishes, timeout_ns, typed, closing)
 
@@ -72,7 +72,7 @@ def value_of(parameter: pb.InferParameter | pb.ModelRepositoryParameter) -> Any:
 def _raw_tensors(request: pb.ModelInferRequest, regions: Regions) -> list[Tensor]:
     """Each input takes the next of the raw contents, but for those in shared memory."""
     raws, inputs = request.raw_input_contents, request.inputs
-    memories = [_memory(item, regions) for item in inputs]
+    memories = [_copied(item, regions) for item in inputs]
     carried = memories.count(None)
     if len(raws) != carried:
         raise InvalidInput(f"raw_input_contents has {len(raws)} entries for {carried} inputs; expected one each")
@@ -81,6 +81,13 @@ def _raw_tensors(request: pb.ModelInferRequest, regions: Regions) -> list[Tensor
         _tensor(item, next(contents) if memory is None else memory)
         for item, memory in zip(inputs, memories, strict=True)
     ]
+
+
+def _copied(item: Inputs, regions: Regions) -> bytes | None:
+    """What lies in shared memory for an input, None for none. It is copied: the monitor and shadows look at it after
+    the answer, when its caller may write the next one there."""
+    memory = _memory(item, regions)
+    return None if memory is None else bytes(memory)
 
 
 def _memory(item: Inputs | pb.ModelInferRequest.InferRequestedOutputTensor, regions: Regions) -> memoryview | None:
@@ -100,7 +107,7 @@ def _whole(parameters: Parameters, key: str, default: int) -> int:
     return value if type(value) is int else -1
 
 
-def _tensor(item: Inputs, raw: bytes | memoryview | None) -> Tensor:
+def _tensor(item: Inputs, raw: bytes | None) -> Tensor:
     name, datatype = item.name, item.datatype
     try:
         if raw is None:

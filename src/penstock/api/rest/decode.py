@@ -248,7 +248,8 @@ def _decoded(header: bytes | memoryview, binary: bytes | memoryview, regions: Re
     for item in request.inputs:
         size = _binary_size(item, len(binary) - offset)
         if item.parameters and "shared_memory_region" in item.parameters:
-            tensors.append(_binary_tensor(item, _region(item.name, item.parameters, regions)))
+            # copied: the monitor and shadows look at it after the answer, when its caller may write the next one there
+            tensors.append(_binary_tensor(item, bytes(_region(item.name, item.parameters, regions))))
         elif size is None:
             tensors.append(_json_tensor(item))
         else:
