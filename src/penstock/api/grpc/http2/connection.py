@@ -22,9 +22,9 @@ TOLLS = 300.0
 
 TOLLS_A_SECOND = 100.0
 TOLLS_A_CALL = 4.0
-YOUNG_NS, YOUNG_TOLL, OLD_TOLL = 5_000_000, 5.0, 0.5
+YOUNG_NS, YOUNG_TOLL, OLD_TOLL = 1_000_000, 5.0, 0.5
 """What it costs to begin a call and give it up at once, and to give one up later: whole crowds of calls may reach their
-deadlines together."""
+deadlines together, and deadlines may be of a few milliseconds."""
 
 FRAMES_A_TURN = 128
 """Frames of a connection that are worked on before others have their turn."""
