@@ -83,7 +83,7 @@ HTTP1: dict[str, Piece] = {
 @dataclass
 class Offenders:
     """Some clients that do the same, over and over, for as long as they are let; ``lived`` are seconds of connections
-    that were closed, ``refused`` says whether those still open at the end have only waited."""
+    that were closed, ``open`` counts those that were not."""
 
     address: str
     first: bytes
