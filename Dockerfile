@@ -9,14 +9,18 @@ ARG PYTHON=3.13-slim-bookworm
 
 FROM python:${PYTHON} AS build
 WORKDIR /build
+# A C compiler, for the modules that pyproject.toml has compiled; it stays out of the image that is shipped.
+RUN apt-get update && apt-get install --yes --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*
 RUN python -m venv /opt/penstock
 COPY requirements.lock ./
 # Only the section [run]: neither the demo's libraries nor the tests' belong into an image.
 RUN sed '/^# \[demo\]/,$d' requirements.lock > run.txt \
     && /opt/penstock/bin/pip install --no-cache-dir --require-hashes --only-binary :all: -r run.txt
 COPY pyproject.toml README.md LICENSE ./
+COPY deploy/backend.py deploy/
 COPY src src
-RUN /opt/penstock/bin/pip install --no-cache-dir --no-deps --no-build-isolation .
+RUN /opt/penstock/bin/pip install --no-cache-dir --no-deps --no-build-isolation . \
+    && /opt/penstock/bin/pip uninstall --yes librt mypy mypy_extensions pathspec setuptools
 
 FROM python:${PYTHON}
 COPY --from=build /opt/penstock /opt/penstock

@@ -11,9 +11,11 @@ ARGS ?=
 export ORT_DISABLE_TELEMETRY := 1
 
 # One lock file in three sections, [run], [demo] and [dev]: each adds to the one before. A set-up is done once for
-# each content of the lock and of pyproject.toml: its stamp carries their checksum.
+# each content of the lock, of pyproject.toml and of the modules that are compiled: its stamp carries their checksum.
 LOCK := requirements.lock
-SUM := $(shell cat $(LOCK) pyproject.toml | cksum | cut -d' ' -f1)
+ROAD := $(shell awk '/^compiled = \[/ {on = 1; next} /^\]/ {on = 0} on {gsub(/[", ]/, ""); gsub(/\./, "/"); print "src/" $$0 ".py"}' \
+	pyproject.toml)
+SUM := $(shell cat $(LOCK) pyproject.toml deploy/backend.py $(ROAD) | cksum | cut -d' ' -f1)
 USE := $(VENV)/demo-$(SUM)
 DEV := $(VENV)/dev-$(SUM)
 
@@ -79,6 +81,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --onl
 beyond = awk 'NR == FNR { seen[$$0]; next } /^[^ ]/ { new = !($$0 in seen) } new' $(VENV)/$(1).txt $(VENV)/$(2).txt
 
 clean: ## take everything away that was made here
+	find src -name '*.so' -delete
 	rm -rf $(VENV) build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 $(BIN)/python:
@@ -97,5 +100,6 @@ define fill
 @echo "setting up $(VENV) ..."
 @$(PIP) install --quiet --require-hashes --only-binary :all: -r $(VENV)/$(1).txt
 @$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+@$(BIN)/penstock version
 @touch $@
 endef

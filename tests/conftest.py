@@ -8,6 +8,16 @@ import pytest
 from tests import harness, zoo
 from tests.harness import Server
 
+SOURCE = Path(__file__).parents[1] / "src"
+
+
+def pytest_configure() -> None:
+    """Test what is written, not what was built from something older."""
+    for path in SOURCE.rglob("*.so"):
+        written = path.with_name(f"{path.name.partition('.')[0]}.py")
+        if written.exists() and written.stat().st_mtime > path.stat().st_mtime:
+            pytest.exit(f"{written} has changed since it was compiled; run: make install")
+
 
 @pytest.fixture(scope="session")
 def zoo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:

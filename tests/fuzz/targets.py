@@ -152,7 +152,7 @@ class World:
     def _failed(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         self._failures.append(context.get("exception") or Found(context["message"]))
 
-    def feed(self, protocol: asyncio.Protocol, data: bytes, size: int) -> None:
+    def feed(self, protocol: Any, data: bytes, size: int) -> None:
         """Let a client say this, in pieces of ``size`` bytes, and go away."""
 
         async def told() -> None:
@@ -218,7 +218,7 @@ def grpc(data: bytes) -> None:
     said, size = _pieces(data)
     world = _world()
 
-    async def made() -> asyncio.Protocol:
+    async def made() -> Any:
         return world.grpc._accepted()
 
     world.feed(world.loop.run_until_complete(made()), PREFACE + said, size)

@@ -2,6 +2,7 @@
 
 import platform
 from importlib import metadata
+from importlib.util import find_spec
 from typing import Annotated
 
 import typer
@@ -18,8 +19,14 @@ def register(app: typer.Typer) -> None:
 
 
 def version(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """Print the version of Penstock, of the engine and of Python."""
-    facts = {"penstock": __version__, ENGINE: metadata.version(ENGINE), "python": platform.python_version()}
+    """Print the version of Penstock, of the engine and of Python, and whether the infer road is compiled."""
+    road = find_spec("penstock.serving.ticks")
+    facts = {
+        "penstock": __version__,
+        ENGINE: metadata.version(ENGINE),
+        "python": platform.python_version(),
+        "road": "compiled" if road is not None and str(road.origin).endswith(".so") else "interpreted",
+    }
     if as_json:
         print_json(facts)
         return

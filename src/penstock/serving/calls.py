@@ -1,7 +1,6 @@
 """One prediction on its way through a worker."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from itertools import count
 from os import urandom
 from typing import TYPE_CHECKING, Any
@@ -11,37 +10,10 @@ from penstock.core.errors import Fault, InvalidInput
 from penstock.core.labels import PRIORITIES, PROTOCOL_NAMES, Priority, Protocol, Route
 from penstock.core.signature import Feeds
 from penstock.core.tensors import Array, Tensor
+from penstock.serving.wishes import OutputWish
 
 if TYPE_CHECKING:
     from penstock.serving.served import Served
-
-
-@dataclass(frozen=True, slots=True)
-class Into:
-    """Where in shared memory an output is to be put: the region's name, the offset in it, and the memory itself."""
-
-    region: str
-    offset: int
-    view: memoryview
-
-    def put(self, name: str, raw: bytes) -> None:
-        """Put an output's raw bytes there.
-
-        Raises:
-            InvalidInput: there is too little room.
-        """
-        if len(raw) > len(self.view):
-            raise InvalidInput(f"output '{name}' has {len(raw)} bytes; its shared memory has {len(self.view)}")
-        self.view[: len(raw)] = raw
-
-
-@dataclass(frozen=True, slots=True)
-class OutputWish:
-    """An output the caller asked for; ``classes`` > 0 asks for the classification extension's strings."""
-
-    name: str
-    classes: int = 0
-    into: Into | None = None
 
 
 class Follower(Interface):

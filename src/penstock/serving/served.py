@@ -19,11 +19,12 @@ from penstock.core.tensors import Array, Tensor
 from penstock.engine.model import Interrupt, Model
 from penstock.monitor.counters import BlockWriter
 from penstock.serving import runs
-from penstock.serving.calls import Call, Done, Joint, OutputWish
+from penstock.serving.calls import Call, Done, Joint
 from penstock.serving.lane import Lane
 from penstock.serving.runs import Outcome
 from penstock.serving.shadow import Load, ShadowLane
 from penstock.serving.watch import RowWatch
+from penstock.serving.wishes import OutputWish
 
 log = logging.getLogger("penstock.serving")
 

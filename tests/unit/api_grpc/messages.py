@@ -1,31 +1,21 @@
-"""Requests in both forms, and calls that have their outputs, for the tests of the codec."""
+"""Requests in both forms, for the tests of the codec."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from penstock.api.grpc.contents import FIELDS
-from penstock.core.labels import Protocol as Transport
-from penstock.core.labels import Route
 from penstock.core.tensors import NUMPY_TYPES, Array, Tensor, to_raw
 from penstock.proto import grpc_service_pb2 as pb
-from penstock.serving.calls import Call
-from penstock.serving.served import Identity, Served
 
 SHAPES = npst.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=3)
 DATATYPES = st.sampled_from(list(NUMPY_TYPES))
 TYPED = st.sampled_from(list(FIELDS))
 
 Parameters = Mapping[str, Mapping[str, Any]]
-
-
-class Answering:
-    """The part of a served version an answer reads."""
-
-    identity = Identity("m", "3")
 
 
 def arrays(datatype: str, shape: tuple[int, ...]) -> st.SearchStrategy[Array]:
@@ -62,14 +52,6 @@ def typed_request(items: Sequence[Tensor]) -> pb.ModelInferRequest:
         added.contents.SetInParent()
         getattr(added.contents, FIELDS[item.datatype]).extend(values)
     return request
-
-
-def answered(outputs: list[Tensor], call_id: str = "7") -> Call:
-    """A call that has its outputs."""
-    served = cast("Served", Answering())
-    call = Call(served, Route.STABLE, Transport.GRPC, call_id, [], None, deadline_ns=0, began_ns=0)
-    call.outputs = outputs
-    return call
 
 
 def same(one: Tensor, other: Tensor) -> bool:

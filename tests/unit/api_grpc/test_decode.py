@@ -18,8 +18,8 @@ from penstock.core.errors import Fault, InvalidInput, Unsupported
 from penstock.core.signature import Signature
 from penstock.core.tensors import NUMPY_TYPES, Tensor
 from penstock.proto import grpc_service_pb2 as pb
-from penstock.serving.calls import OutputWish
 from penstock.serving.regions import Regions
+from penstock.serving.wishes import OutputWish
 from tests.unit.api_grpc.messages import TYPED, numbers, raw_request, same, tensors, typed_request
 
 

@@ -12,7 +12,8 @@ from penstock.api.grpc.errors import MAX_DETAILS
 from penstock.core.errors import InvalidInput
 from penstock.core.tensors import Tensor, from_raw, to_raw
 from penstock.proto import grpc_service_pb2 as pb
-from tests.unit.api_grpc.messages import TYPED, answered, numbers, same, tensors
+from tests.calls import answered
+from tests.unit.api_grpc.messages import TYPED, numbers, same, tensors
 
 
 def copied(response: pb.ModelInferResponse) -> pb.ModelInferResponse:

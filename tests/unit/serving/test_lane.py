@@ -3,9 +3,10 @@
 import asyncio
 import json
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from time import monotonic_ns
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,9 +18,10 @@ from penstock.core.errors import Cancelled, DeadlineExceeded, Fault, Overloaded
 from penstock.core.labels import SHED_REASONS, Priority, Protocol, Route
 from penstock.core.options import ModelOptions
 from penstock.core.placement import INLINE_BUDGET_NS, NOTED
+from penstock.core.signature import Feeds
 from penstock.core.tensors import Array, Tensor
 from penstock.engine import model as engine
-from penstock.engine.model import Interrupt, Model
+from penstock.engine.model import Model
 from penstock.monitor.counters import Slot, Totals
 from penstock.registry import model_config
 from penstock.serving.calls import Call, Joint
@@ -48,15 +50,16 @@ class Gated:
     """A model whose runs wait until they are let through."""
 
     def __init__(self, model: Model) -> None:
-        self.model = model
-        self.run_ns, self.joint = model.run_ns, model.joint
+        self._inner = model
+        self.model = Model(self._run, model.signature)
+        self.model.run_ns, self.model.joint = model.run_ns, model.joint
         self.runs: list[int] = []
         self.gate = threading.Event()
 
-    def run(self, feeds: dict[str, Array], names: list[str], interrupt: Interrupt | None = None) -> list[Array]:
+    def _run(self, outputs: Sequence[str], feeds: Feeds, options: Any) -> list[Array]:
         self.runs.append(len(feeds["x"]))
         assert self.gate.wait(10)
-        return self.model.run(feeds, names, interrupt)
+        return self._inner._run(outputs, feeds, options)
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +85,7 @@ class World:
         block = self.slot.block(1)
         self.served = Served(Identity("m", "1"), model, ModelOptions(), {}, block)
         self.gated = Gated(model)
-        self.lane = Lane(self.gated, threads, bound, block, rules)  # type: ignore[arg-type]
+        self.lane = Lane(self.gated.model, threads, bound, block, rules)
         self.told: dict[Call, Outcome] = {}
 
     def call(self, rows: int = 1, columns: int = 1, value: float = 0.0, timeout_ns: int = MINUTE_NS) -> Call:

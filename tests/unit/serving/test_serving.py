@@ -16,9 +16,10 @@ from penstock.core.labels import Protocol, Route
 from penstock.core.tensors import Tensor
 from penstock.monitor.answers import Told
 from penstock.monitor.counters import Slot, Totals
-from penstock.serving.calls import Call, OutputWish, new_id
+from penstock.serving.calls import Call, new_id
 from penstock.serving.dataplane import DataPlane
 from penstock.serving.loader import Loader
+from penstock.serving.wishes import OutputWish
 
 MINUTE_NS = 60_000_000_000
 

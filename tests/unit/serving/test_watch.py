@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,18 +11,15 @@ from penstock.core.tensors import Tensor
 from penstock.monitor.answers import MOST_ROWS, AnswerStore, AnswerWriter, Told
 from penstock.monitor.rows import Exchange, rows_of
 from penstock.serving import watch
+from penstock.serving.calls import Call
 from penstock.serving.watch import MOST_CALLS, RowWatch
+from tests.calls import answered
 
 
-class Answered:
-    """As much of a call as is looked at."""
-
-    def __init__(self, number: int, rows: int = 1, width: int = 2) -> None:
-        x = np.full((rows, width), number, "<f4")
-        p = np.tile(np.array([[0.25, 0.75]], "<f4"), (rows, 1))
-        self.id, self.rows, self.route, self.wishes = f"r{number}", rows, 0, None
-        self.tensors = [Tensor("x", "FP32", x)]
-        self.outputs = [Tensor("p", "FP32", p)]
+def call(number: int, rows: int = 1, width: int = 2) -> Call:
+    x = np.full((rows, width), number, "<f4")
+    p = np.tile(np.array([[0.25, 0.75]], "<f4"), (rows, 1))
+    return answered([Tensor("p", "FP32", p)], f"r{number}", [Tensor("x", "FP32", x)], rows)
 
 
 class Counter:
@@ -42,13 +38,13 @@ class Counter:
         self.dropped += rows
 
 
-def offered(*calls: Any, answers: AnswerWriter | None = None) -> Counter:
+def offered(*calls: Call, answers: AnswerWriter | None = None) -> Counter:
     counter = Counter()
 
     async def run() -> None:
         watching = RowWatch(counter, True, answers)
-        for call in calls:
-            watching.offer(call)
+        for one in calls:
+            watching.offer(one)
         watching.flush()
 
     asyncio.run(run())
@@ -56,17 +52,17 @@ def offered(*calls: Any, answers: AnswerWriter | None = None) -> Counter:
 
 
 def test_calls_that_are_alike_are_counted_together() -> None:
-    found = offered(*(Answered(number, rows=1 + number % 3) for number in range(20)))
+    found = offered(*(call(number, rows=1 + number % 3) for number in range(20)))
     assert len(found.bunches) == 1
     assert (found.rows, found.dropped) == (sum(1 + number % 3 for number in range(20)), 0)
-    apart = offered(Answered(1), Answered(2, width=3))
+    apart = offered(call(1), call(2, width=3))
     assert (len(apart.bunches), apart.rows) == (2, 2)
 
 
 def test_of_too_many_calls_each_has_the_same_chance() -> None:
     hits = np.zeros(4 * MOST_CALLS)
     for _ in range(300):
-        found = offered(*(Answered(number) for number in range(len(hits))))
+        found = offered(*(call(number) for number in range(len(hits))))
         assert (found.rows, found.dropped) == (MOST_CALLS, 3 * MOST_CALLS)
         hits[[int(one) for one in found.bunches[0]]] += 1
     assert hits.mean() == pytest.approx(75)
@@ -77,7 +73,7 @@ def test_of_too_many_calls_each_has_the_same_chance() -> None:
 def test_large_calls_are_few_at_a_time(tmp_path: Path) -> None:
     rows = watch.MOST_CELLS  # twice as many numbers as a bunch may have
     writer = AnswerWriter(tmp_path, "m", "1")
-    found = offered(*(Answered(number, rows) for number in range(5)), answers=writer)
+    found = offered(*(call(number, rows) for number in range(5)), answers=writer)
     assert (found.rows, found.dropped) == (rows, 4 * rows)
     taken = AnswerStore(tmp_path).take("m", [Told("r0", [1] * (MOST_ROWS + 5))], 0.0, 1e12)
     assert len(taken.joined) == MOST_ROWS
@@ -90,7 +86,7 @@ def test_a_fault_in_counting_is_felt_by_nobody(caplog: pytest.LogCaptureFixture)
 
     async def run() -> None:
         watching = RowWatch(Broken())
-        watching.offer(Answered(1))  # type: ignore[arg-type]
+        watching.offer(call(1))
         watching.close()
 
     asyncio.run(run())
@@ -102,11 +98,11 @@ def test_a_busy_worker_makes_bunches_less_often() -> None:
         watching = RowWatch(Counter())
         for pause in (0.02, 0.04, 0.08, 0.16, 0.16):
             for number in range(2 * MOST_CALLS):
-                watching.offer(Answered(number))  # type: ignore[arg-type]
+                watching.offer(call(number))
             watching._begin()
             assert watching._pause == pytest.approx(pause)
         for pause in (0.08, 0.04, 0.02, 0.01, 0.01):
-            watching.offer(Answered(1))  # type: ignore[arg-type]
+            watching.offer(call(1))
             watching._begin()
             assert watching._pause == pytest.approx(pause)
 

@@ -12,8 +12,8 @@ from penstock.core.errors import InvalidInput
 from penstock.core.signature import RowForm
 from penstock.core.tensors import NUMPY_TYPES, PLAIN, Tensor, from_raw, shape_text
 from penstock.proto import grpc_service_pb2 as pb
-from penstock.serving.calls import Into, OutputWish
 from penstock.serving.regions import Regions
+from penstock.serving.wishes import Into, OutputWish
 
 CLOSING = "triton_enable_empty_final_response"
 """The one request parameter with the reserved prefix that callers may send; it matters to streams only."""

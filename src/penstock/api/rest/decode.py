@@ -5,15 +5,25 @@ from functools import lru_cache
 from math import prod
 from struct import Struct
 from struct import error as WrongCount  # noqa: N812 - what it means here
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 import numpy as np
 
+from penstock.api.rest.messages import (
+    MAX_RANK,
+    NO_DATA,
+    FlatFloats,
+    FlatRequest,
+    Frame,
+    Input,
+    Output,
+    Parameters,
+    Request,
+)
 from penstock.core.errors import InvalidInput
 from penstock.core.signature import RowForm, Signature
 from penstock.core.tensors import (
-    MAX_ELEMENTS,
     NUMPY_TYPES,
     PLAIN,
     RAW_ONLY,
@@ -25,14 +35,12 @@ from penstock.core.tensors import (
     numpy_type,
     shape_text,
 )
-from penstock.serving.calls import Into, OutputWish
 from penstock.serving.regions import Regions
+from penstock.serving.wishes import Into, OutputWish
 
-MAX_RANK = 32
 MAX_PACKED = 4096
 """Longer lists go through NumPy, which needs no argument for each element."""
 
-_NO_DATA = msgspec.Raw(b"")
 _CODES = {"FP32": "f", "FP64": "d"}
 _FLOATS = {name: NUMPY_TYPES[name] for name in ("FP32", "FP64")}
 _JSON_ITEM: dict[str, type] = {
@@ -43,48 +51,13 @@ _JSON_ITEM: dict[str, type] = {
     **{f"{sign}INT{bits}": int for sign in ("", "U") for bits in (8, 16, 32, 64)},
 }
 
-Parameters = dict[str, Any]
 NO_REGIONS = Regions()
 """Shared memory that is off."""
 
 
-class _Input(msgspec.Struct, gc=False):
-    name: str
-    shape: list[int]
-    datatype: str
-    parameters: Parameters | None = None
-    data: msgspec.Raw = _NO_DATA
-
-
-class _Output(msgspec.Struct, gc=False):
-    name: str
-    parameters: Parameters | None = None
-
-
-class _Frame(msgspec.Struct, kw_only=True, gc=False):
-    outputs: list[_Output] | None = None
-    id: str | None = None
-    parameters: Parameters | None = None
-
-
-class _Request(_Frame, gc=False):
-    inputs: list[_Input]
-
-
-class _FlatFloats(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    name: str
-    shape: Annotated[list[Annotated[int, msgspec.Meta(ge=0, le=MAX_ELEMENTS)]], msgspec.Meta(max_length=MAX_RANK)]
-    datatype: str
-    data: list[float]
-
-
-class _FlatRequest(_Frame, gc=False):
-    inputs: list[_FlatFloats]
-
-
 _packer = lru_cache(maxsize=256)(Struct)
-_decode = msgspec.json.Decoder(_Request).decode
-_decode_flat = msgspec.json.Decoder(_FlatRequest).decode
+_decode = msgspec.json.Decoder(Request).decode
+_decode_flat = msgspec.json.Decoder(FlatRequest).decode
 
 
 @dataclass(slots=True)
@@ -198,7 +171,7 @@ def _flat_floats(body: bytes, row: RowForm | None, regions: Regions) -> InferBod
     return _framed(request, tensors, regions)
 
 
-def _packed(item: _FlatFloats) -> bytes:
+def _packed(item: FlatFloats) -> bytes:
     """The list as raw little-endian floats; unlike a NumPy cast, packing refuses what FP32 cannot hold."""
     count = len(item.data)
     if count > MAX_PACKED:
@@ -260,7 +233,7 @@ def _decoded(header: bytes | memoryview, binary: bytes | memoryview, regions: Re
     return _framed(request, tensors, regions)
 
 
-def _framed(request: _Frame, given: list[Tensor] | bytes, regions: Regions) -> InferBody:
+def _framed(request: Frame, given: list[Tensor] | bytes, regions: Regions) -> InferBody:
     parameters = request.parameters
     if not parameters:
         all_binary, timeout_ns = False, None
@@ -271,13 +244,13 @@ def _framed(request: _Frame, given: list[Tensor] | bytes, regions: Regions) -> I
     return InferBody(request.id or "", given, wishes, binary, timeout_ns)
 
 
-def _binary_tensor(item: _Input, raw: bytes | memoryview) -> Tensor:
+def _binary_tensor(item: Input, raw: bytes | memoryview) -> Tensor:
     if len(item.shape) > MAX_RANK:
         raise InvalidInput(f"input '{item.name}' has rank {len(item.shape)}; at most {MAX_RANK} is possible")
     return Tensor(item.name, item.datatype, from_raw(item.name, item.datatype, item.shape, raw))
 
 
-def _binary_size(item: _Input, left: int) -> int | None:
+def _binary_size(item: Input, left: int) -> int | None:
     parameters = item.parameters
     if not parameters:
         return None
@@ -286,19 +259,19 @@ def _binary_size(item: _Input, left: int) -> int | None:
         return None
     if type(size) is not int or size < 0:
         raise InvalidInput(f"binary_data_size of input '{item.name}' must be a whole number of bytes")
-    if item.data is not _NO_DATA:
+    if item.data is not NO_DATA:
         raise InvalidInput(f"input '{item.name}' has both data and binary_data_size; expected one of them")
     if size > left:
         raise InvalidInput(f"input '{item.name}' announces {size} binary bytes, but only {left} are left in the body")
     return size
 
 
-def _json_tensor(item: _Input) -> Tensor:
+def _json_tensor(item: Input) -> Tensor:
     name, datatype, shape = item.name, item.datatype, item.shape
     dtype = numpy_type(name, datatype)
     if datatype in RAW_ONLY:
         raise InvalidInput(f"input '{name}' is {datatype}, which has no JSON form; send it as binary data")
-    if item.data is _NO_DATA:
+    if item.data is NO_DATA:
         raise InvalidInput(f"input '{name}' has no data")
     count = element_count(name, shape)
     if len(shape) > MAX_RANK:
@@ -309,7 +282,7 @@ def _json_tensor(item: _Input) -> Tensor:
     return Tensor(name, datatype, array.reshape(shape))
 
 
-def _array(item: _Input, dtype: np.dtype[Any], depth: int) -> Array:
+def _array(item: Input, dtype: np.dtype[Any], depth: int) -> Array:
     """Flat or nested data; nested data must have the stated shape itself."""
     name, datatype = item.name, item.datatype
     try:
@@ -362,14 +335,14 @@ def _region(name: str, parameters: Parameters, regions: Regions) -> memoryview:
     return regions.view(region, offset, size)
 
 
-def _into(output: _Output, parameters: Parameters, regions: Regions) -> Into | None:
+def _into(output: Output, parameters: Parameters, regions: Regions) -> Into | None:
     if "shared_memory_region" not in parameters:
         return None
     view = _region(output.name, parameters, regions)
     return Into(parameters["shared_memory_region"], parameters.get("shared_memory_offset", 0), view)
 
 
-def _wishes(outputs: list[_Output], all_binary: bool, regions: Regions) -> tuple[list[OutputWish], list[bool]]:
+def _wishes(outputs: list[Output], all_binary: bool, regions: Regions) -> tuple[list[OutputWish], list[bool]]:
     wishes, binary, seen = [], [], set()
     for output in outputs:
         parameters = output.parameters or {}

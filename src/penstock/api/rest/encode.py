@@ -8,7 +8,8 @@ import orjson
 from penstock.core.errors import InvalidInput
 from penstock.core.signature import TensorSpec
 from penstock.core.tensors import RAW_ONLY, Shape, Tensor, raw_of, to_raw
-from penstock.serving.calls import Call, Into, Joint
+from penstock.serving.calls import Call, Joint
+from penstock.serving.wishes import Into
 
 MAX_SHAPES = 256
 """Shapes whose text a template keeps; clients choose shapes, so their number is bounded."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from random import uniform
 from time import monotonic_ns
-from typing import Any, ClassVar
+from typing import Any
 from urllib.parse import quote, unquote_to_bytes
 
 import httptools
@@ -182,18 +182,18 @@ def _target(url: bytes) -> Target | None:
 
 
 class InferProtocol(HttpToolsProtocol):
-    """One connection. Subclassed with ``shared`` set by the server that owns it."""
-
-    shared: ClassVar[Shared]
+    """One connection of the server that owns what is ``shared``."""
 
     def __init__(
         self,
+        shared: Shared,
         config: Config,
         server_state: ServerState,
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
+        self.shared = shared
         self._line: deque[Turn | tuple[RequestResponseCycle, Any] | bytes] = deque()  # bytes are the last words
         self._turn: Turn | None = None
         self._asgi: RequestResponseCycle | None = None

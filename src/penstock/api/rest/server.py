@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Iterator
+from functools import partial
 from time import monotonic_ns
 
 import uvicorn
@@ -31,15 +32,10 @@ class RestServer:
         self, plane: DataPlane, version: str, limits: Limits, certificate: tuple[str, str] | None = None
     ) -> None:
         self._shared = shared = Shared(plane, limits)
-
-        class Protocol(InferProtocol):
-            pass
-
-        Protocol.shared = shared
         app = build_app(plane, version, limits.max_body_bytes)
         self._config = uvicorn.Config(
             app,
-            http=Protocol,
+            http=partial(InferProtocol, shared),  # type: ignore[arg-type]  # uvicorn only calls it
             ws="none",
             lifespan="off",
             log_config=None,

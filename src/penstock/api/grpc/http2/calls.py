@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import Callable
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any
 
@@ -174,7 +174,7 @@ class GenericCall(Stream):
             await self.abort(*_NOT_THERE)
             return
         if handler.request_streaming:
-            await self._answers(handler.stream_stream(self._requests(handler), self), handler)
+            await self._answers(handler.stream_stream(Requests(self, handler.request_deserializer), self), handler)
         else:
             message = await self.read()
             if message is aio.EOF:
@@ -184,10 +184,6 @@ class GenericCall(Stream):
             else:
                 await self.write(await handler.unary_unary(message, self))
         self._finish(_OK, "")
-
-    async def _requests(self, handler: Handler) -> AsyncIterator[Any]:
-        while (message := await self.read()) is not aio.EOF:
-            yield handler.request_deserializer(message) if handler.request_deserializer else message
 
     async def _answers(self, found: Any, handler: Handler) -> None:
         """What a handler gives: answers one by one, or nothing where it writes them itself."""
@@ -205,6 +201,23 @@ class GenericCall(Stream):
         block += heads.metadata(trailing or ())
         self.over = True  # nobody adds anything
         self.connection.trailers(self, block if self._told else heads.GRPC + block)
+
+
+class Requests:
+    """The requests of a call, one after the other, for ``async for``."""
+
+    def __init__(self, call: GenericCall, deserialised: Callable[[bytes], Any] | None) -> None:
+        self._call = call
+        self._deserialised = deserialised
+
+    def __aiter__(self) -> "Requests":
+        return self
+
+    async def __anext__(self) -> Any:
+        message = await self._call.read()
+        if message is aio.EOF:
+            raise StopAsyncIteration
+        return message if self._deserialised is None else self._deserialised(message)
 
 
 class NotGrpc(Stream):

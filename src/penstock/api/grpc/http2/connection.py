@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import monotonic_ns
-from typing import ClassVar, Protocol
+from typing import Protocol
 
 from penstock.api.grpc.http2 import frames
 from penstock.api.grpc.http2.frames import Broken, Code, frame
@@ -75,8 +75,9 @@ class Home(Protocol):
         """Have it write at the end of this turn of the loop."""
 
 
-class Connection(asyncio.Protocol):
-    """One client's, for ``age_ns`` nanoseconds."""
+class Connection:
+    """One client's, for ``age_ns`` nanoseconds: an ``asyncio.Protocol`` in all but name, as compiled classes have none
+    of the interpreter's above them."""
 
     def __init__(self, home: Home, most_streams: int, age_ns: int) -> None:
         self._home = home
@@ -316,7 +317,7 @@ class Connection(asyncio.Protocol):
         elif kind == frames.HEADERS:
             self._headers(flags, number, frames.unpadded(flags, payload, prioritised=True))
         else:
-            self._OTHERS.get(kind, Connection._unknown)(self, flags, number, payload)
+            _OTHERS.get(kind, Connection._unknown)(self, flags, number, payload)
 
     def _data(self, flags: int, number: int, payload: bytes) -> None:
         stream, size = self.streams.get(number), len(payload)
@@ -509,16 +510,19 @@ class Connection(asyncio.Protocol):
     def _unknown(self, _flags: int, _number: int, _payload: bytes) -> None:
         self.tally.pay(1, self.heard_ns)
 
-    _OTHERS: ClassVar[dict[int, Callable[["Connection", int, int, bytes], None]]] = {
-        frames.PRIORITY: _priority,
-        frames.RST_STREAM: _reset,
-        frames.SETTINGS: _settings,
-        frames.PUSH_PROMISE: _push,
-        frames.PING: _ping,
-        frames.GOAWAY: _goaway,
-        frames.WINDOW_UPDATE: _window_update,
-        frames.CONTINUATION: _continuation,
-    }
+    @staticmethod
+    def by_kind() -> "dict[int, Callable[[Connection, int, int, bytes], None]]":
+        """Who takes the frames that do not come with every call."""
+        return {
+            frames.PRIORITY: Connection._priority,
+            frames.RST_STREAM: Connection._reset,
+            frames.SETTINGS: Connection._settings,
+            frames.PUSH_PROMISE: Connection._push,
+            frames.PING: Connection._ping,
+            frames.GOAWAY: Connection._goaway,
+            frames.WINDOW_UPDATE: Connection._window_update,
+            frames.CONTINUATION: Connection._continuation,
+        }
 
     # Writing.
 
@@ -670,3 +674,6 @@ class Connection(asyncio.Protocol):
             if not stream.over:
                 stream.over = True
                 stream.broken_off()
+
+
+_OTHERS = Connection.by_kind()

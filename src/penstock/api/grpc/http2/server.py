@@ -53,7 +53,12 @@ class Http2Server:
         loop = asyncio.get_running_loop()
         try:
             server = await loop.create_server(
-                self._accepted, host, port, reuse_port=True, backlog=BACKLOG, ssl=self._tls()
+                self._accepted,  # type: ignore[arg-type]  # a protocol in all but name
+                host,
+                port,
+                reuse_port=True,
+                backlog=BACKLOG,
+                ssl=self._tls(),
             )
         except OSError as error:
             raise OSError(error.errno, f"cannot listen on {host}:{port}") from None

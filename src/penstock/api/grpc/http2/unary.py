@@ -21,10 +21,11 @@ from penstock.core.errors import Fault, Internal
 from penstock.core.labels import ROUTE_NAMES, Priority
 from penstock.core.labels import Protocol as Transport
 from penstock.core.tensors import Tensor
-from penstock.serving.calls import CLASS, Call, OutputWish, new_id, priority_of
+from penstock.serving.calls import CLASS, Call, new_id, priority_of
 from penstock.serving.catalogue import Answer, Target
 from penstock.serving.dataplane import DataPlane
 from penstock.serving.served import Served
+from penstock.serving.wishes import OutputWish
 
 if TYPE_CHECKING:
     from penstock.api.grpc.http2.connection import Connection

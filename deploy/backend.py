@@ -1,0 +1,77 @@
+"""The build back end: setuptools', with the infer road compiled by mypyc where a C compiler is at hand.
+
+``[tool.penstock] compiled`` in ``pyproject.toml`` names the modules. Without a compiler or Python's headers, or with
+``PENSTOCK_PURE`` in the environment, they stay Python: the same source, slower.
+"""
+
+import os
+import shutil
+import sys
+import sysconfig
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from setuptools import build_meta, setup
+from setuptools.command.sdist import sdist
+
+HERE = Path("deploy/backend.py")
+LENIENT = ("--config-file=", "--ignore-missing-imports", "--follow-imports=silent", "--explicit-package-bases")
+"""How mypy reads the sources for a build: where types of others are missing, values are anything."""
+
+
+def possible() -> str:
+    """Why the road cannot be compiled, empty if it can."""
+    if os.environ.get("PENSTOCK_PURE"):
+        return "PENSTOCK_PURE is set"
+    compiler = (os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc").split()[0]
+    if shutil.which(compiler) is None:
+        return f"there is no C compiler ({compiler})"
+    if not Path(sysconfig.get_path("include"), "Python.h").exists():
+        return "Python's headers are not installed"
+    return ""
+
+
+def extensions() -> Sequence[Any]:
+    """The compiled modules, none where that is not possible."""
+    because = possible()
+    if because:
+        print(f"penstock stays plain Python: {because}", file=sys.stderr)  # noqa: T201 - what a builder reads
+        return []
+    from mypyc.build import mypycify  # noqa: PLC0415 - metadata and plain builds do without
+
+    os.environ["MYPYPATH"] = "src"
+    modules = tomllib.loads(Path("pyproject.toml").read_text())["tool"]["penstock"]["compiled"]
+    paths = [f"src/{module.replace('.', '/')}.py" for module in modules]
+    return mypycify([*LENIENT, "--cache-dir=build/mypy", *paths], opt_level="1", debug_level="0")
+
+
+class _Sdist(sdist):
+    """The sources with this file, which nothing else of them leads to."""
+
+    def make_distribution(self) -> None:
+        self.filelist.append(str(HERE))
+        super().make_distribution()
+
+
+class _Backend(build_meta._BuildMetaBackend):  # noqa: SLF001 - what setuptools has for back ends that add to it
+    def run_setup(self, setup_script: str = "setup.py") -> None:
+        """See setuptools; only what makes a wheel needs the compiled modules."""
+        wheel = not {"bdist_wheel", "editable_wheel"}.isdisjoint(sys.argv)
+        commands: dict[str, Any] = {"sdist": _Sdist}
+        if "editable_wheel" in sys.argv:
+            for stale in Path("src").rglob("*.so"):  # of another build: they would take the place of the sources
+                stale.unlink()
+        setup(ext_modules=extensions() if wheel else [], cmdclass=commands)
+
+
+_backend = _Backend()
+build_wheel = _backend.build_wheel
+build_sdist = _backend.build_sdist
+build_editable = _backend.build_editable
+get_requires_for_build_wheel = _backend.get_requires_for_build_wheel
+get_requires_for_build_sdist = _backend.get_requires_for_build_sdist
+get_requires_for_build_editable = _backend.get_requires_for_build_editable
+prepare_metadata_for_build_wheel = _backend.prepare_metadata_for_build_wheel
+prepare_metadata_for_build_editable = _backend.prepare_metadata_for_build_editable
