@@ -3,14 +3,15 @@
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from math import ceil
+from typing import Final
 
-MOST_ROWS = 64
+MOST_ROWS: Final = 64
 """Rows of one run made of several calls; beyond that a run gains little and its callers wait."""
 
-WORTHWHILE = 0.1
+WORTHWHILE: Final = 0.1
 """A run takes on rows until what it costs by itself is this part of what they cost."""
 
-OBJECTIVE_SHARE = 0.5
+OBJECTIVE_SHARE: Final = 0.5
 """A call may have to wait for one run before its own: each may take half of what is promised."""
 
 

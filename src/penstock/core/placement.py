@@ -1,23 +1,25 @@
 """Where a run takes place: on the event loop, or on a thread of its own. A pure function of measured times."""
 
-INLINE_BUDGET_NS = 500_000
+from typing import Final
+
+INLINE_BUDGET_NS: Final = 500_000
 """A run expected to take longer than this leaves the loop; a thread hop costs about 75 µs."""
 
-LONG_NS = 50_000_000
+LONG_NS: Final = 50_000_000
 """A run on the loop that took this long was placed wrongly, whatever the warm-up had measured. Far above the budget,
 as a busy machine makes short runs wait for a processor too."""
 
-PENALTY_NS = 5_000_000_000
+PENALTY_NS: Final = 5_000_000_000
 """For how long a version that held the loop up stays off it."""
 
-WIDE_BUDGET_NS = 2_000_000
+WIDE_BUDGET_NS: Final = 2_000_000
 """A run at least this long on one thread is worth several intra-op threads."""
 
 
-NOTED = 16
+NOTED: Final = 16
 """Of so many runs on the loop, the time of one is noted."""
 
-NUDGE = 1.05
+NUDGE: Final = 1.05
 """What is thought of a run's time moves by that factor towards each one noted: it follows the median, and a run that
 had to wait for a processor says no more than any other."""
 

@@ -1,23 +1,24 @@
 """Who may join a queue, and how many may be in it: pure rules over how long those before will take."""
 
 from dataclasses import dataclass, replace
+from typing import Final
 
 from penstock.core.labels import Priority
 
-SMOOTHING = 0.2
+SMOOTHING: Final = 0.2
 """The weight of the newest run in what a run is expected to take."""
 
-SHARES = {Priority.CRITICAL: 1.0, Priority.DEFAULT: 1.0, Priority.BATCH: 0.5}
+SHARES: Final = {Priority.CRITICAL: 1.0, Priority.DEFAULT: 1.0, Priority.BATCH: 0.5}
 """The part of the limit up to which each class may fill a queue."""
 
-WINDOW_NS = 25_000_000
+WINDOW_NS: Final = 25_000_000
 """How often a limit is thought over."""
 
 TOLERATED_RUNS, TOLERATED_TURNS, TOLERATED_NS = 16, 4, 5_000_000
 """What a call may take under overload: its share of a run so many times, so many whole runs, or that long, whatever is
 longest. At four fifths of its capacity a queue with even runs makes one call in a hundred wait for about seven."""
 
-GROWTH = 1.05
+GROWTH: Final = 1.05
 """The factor by which a limit grows back in a window in which nobody was refused."""
 
 RISING, WINDOWS_RISING, PATIENT = 1.1, 2, 64

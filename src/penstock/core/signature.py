@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from math import prod
 from struct import Struct
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -34,7 +34,7 @@ class TensorSpec:
         return f"'{self.name}' {self.datatype} {shape_text(self.shape)}"
 
 
-LARGEST_ROW = 4096
+LARGEST_ROW: Final = 4096
 """Bytes of a row that is carried as they are; larger ones are not copied."""
 
 

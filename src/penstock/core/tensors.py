@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite, prod
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +13,10 @@ from penstock.core.errors import InvalidInput
 Array = NDArray[Any]
 Shape = tuple[int, ...]
 
-MAX_ELEMENTS = 1 << 40
+MAX_ELEMENTS: Final = 1 << 40
 """No shape may promise more elements than this, so that a product of dimensions cannot run away."""
 
-NUMPY_TYPES: dict[str, np.dtype[Any]] = {
+NUMPY_TYPES: Final[dict[str, np.dtype[Any]]] = {
     "BOOL": np.dtype(np.bool_),
     "UINT8": np.dtype("u1"),
     "UINT16": np.dtype("<u2"),
@@ -34,10 +34,12 @@ NUMPY_TYPES: dict[str, np.dtype[Any]] = {
 }
 """Datatype name to the NumPy type that carries it; BF16 travels as its 16 bits, BYTES as ``str`` objects."""
 
-PLAIN = frozenset({"FP16", "FP32", "FP64", *(f"{sign}INT{bits}" for sign in ("", "U") for bits in (8, 16, 32, 64))})
+PLAIN: Final = frozenset(
+    {"FP16", "FP32", "FP64", *(f"{sign}INT{bits}" for sign in ("", "U") for bits in (8, 16, 32, 64))}
+)
 """Datatypes whose raw bytes are good whatever they are."""
 
-RAW_ONLY = frozenset({"FP16", "BF16"})
+RAW_ONLY: Final = frozenset({"FP16", "BF16"})
 """Datatypes that have no JSON and no typed gRPC form."""
 
 
@@ -114,7 +116,7 @@ def to_raw(datatype: str, array: Array) -> bytes:
     return np.ascontiguousarray(array, NUMPY_TYPES[datatype]).tobytes()
 
 
-LARGE = 1 << 16
+LARGE: Final = 1 << 16
 """Bytes from which on a view is worth its trouble."""
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 
@@ -28,7 +29,7 @@ from penstock.engine.session import (
 JOINT_ROWS, FEW_JOINT_ROWS = 8, 4
 """Rows that are answered together and apart, to see whether they may be joined; fewer where a run is long."""
 
-JOINT_BUDGET_NS = 250_000_000
+JOINT_BUDGET_NS: Final = 250_000_000
 """A run longer than this is not tried together with others: it would gain nothing, and a load would take long."""
 
 JOINT_RELATIVE, JOINT_ABSOLUTE = 1e-3, 1e-5

@@ -13,6 +13,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from time import monotonic_ns, time_ns
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,23 +24,23 @@ from penstock.monitor.outputs import OUTPUT_BINS
 
 Words = NDArray[np.uint64]
 
-STAGES = ("decode", "queue", "run", "encode")
-SERIES = len(ROUTE_NAMES) * len(PROTOCOL_NAMES)
-LATENCY_WORDS = len(LATENCY_EDGES_NS) + 2  # buckets, the one above, the sum
-ROWS_WORDS = len(ROWS_EDGES) + 2
-BATCH_SIZES = 128  # batch sizes counted one by one for the protocol's batch statistics; 0 stands for all others
+STAGES: Final = ("decode", "queue", "run", "encode")
+SERIES: Final = len(ROUTE_NAMES) * len(PROTOCOL_NAMES)
+LATENCY_WORDS: Final = len(LATENCY_EDGES_NS) + 2  # buckets, the one above, the sum
+ROWS_WORDS: Final = len(ROWS_EDGES) + 2
+BATCH_SIZES: Final = 128  # batch sizes counted one by one for the protocol's batch statistics; 0 stands for all others
 
-NOT_COUNTED = -1
+NOT_COUNTED: Final = -1
 """Rows of a run that another request stands for."""
 
-SPLIT_SERIES = (Route.CANARY + 1) * len(PROTOCOL_NAMES)
+SPLIT_SERIES: Final = (Route.CANARY + 1) * len(PROTOCOL_NAMES)
 """Series below this are of requests that the split sent to a version by chance: what a rollout may compare."""
 
-FINE_WORDS = len(FINE_EDGES_NS) + 1
-OUTPUTS = 2
+FINE_WORDS: Final = len(FINE_EDGES_NS) + 1
+OUTPUTS: Final = 2
 """Outputs of a model that are counted, from the first."""
 
-SHADOW_WORDS = (
+SHADOW_WORDS: Final = (
     "mirrored",
     "pairs",
     "missed",
@@ -55,43 +56,43 @@ SHADOW_WORDS = (
 )
 """What a version is counted by as a shadow; the differences are the bits of non-negative float64."""
 
-CAPTURE_WORDS = ("captured", "bytes", "dropped")
+CAPTURE_WORDS: Final = ("captured", "bytes", "dropped")
 """Requests that were kept as they were, their bytes, and requests that should have been kept and were not."""
 
-_REQUESTS = 0
-_DURATION = _REQUESTS + SERIES * len(OUTCOMES)
-_STAGE = _DURATION + SERIES * LATENCY_WORDS
+_REQUESTS: Final = 0
+_DURATION: Final = _REQUESTS + SERIES * len(OUTCOMES)
+_STAGE: Final = _DURATION + SERIES * LATENCY_WORDS
 _DECODE, _QUEUE, _RUN, _ENCODE = (_STAGE + index * LATENCY_WORDS for index in range(len(STAGES)))
-_ROWS = _STAGE + len(STAGES) * LATENCY_WORDS
-_FAIL_NS = _ROWS + ROWS_WORDS
-_LAST_MS = _FAIL_NS + 1
-_INFLIGHT = _FAIL_NS + 2
-_LIMIT = _FAIL_NS + 3
-_SHED = _FAIL_NS + 4
-_BATCH = _SHED + len(SHED_REASONS)
-_FINE = _BATCH + (BATCH_SIZES + 1) * 4
-_OUTPUTS = _FINE + FINE_WORDS
-_SHADOW = _OUTPUTS + OUTPUTS * OUTPUT_BINS
-_CAPTURE = _SHADOW + len(SHADOW_WORDS)
-BLOCK_WORDS = _CAPTURE + len(CAPTURE_WORDS)
+_ROWS: Final = _STAGE + len(STAGES) * LATENCY_WORDS
+_FAIL_NS: Final = _ROWS + ROWS_WORDS
+_LAST_MS: Final = _FAIL_NS + 1
+_INFLIGHT: Final = _FAIL_NS + 2
+_LIMIT: Final = _FAIL_NS + 3
+_SHED: Final = _FAIL_NS + 4
+_BATCH: Final = _SHED + len(SHED_REASONS)
+_FINE: Final = _BATCH + (BATCH_SIZES + 1) * 4
+_OUTPUTS: Final = _FINE + FINE_WORDS
+_SHADOW: Final = _OUTPUTS + OUTPUTS * OUTPUT_BINS
+_CAPTURE: Final = _SHADOW + len(SHADOW_WORDS)
+BLOCK_WORDS: Final = _CAPTURE + len(CAPTURE_WORDS)
 
-HEADER_WORDS = 64
-BLOCKS = 1024
-REGION_WORDS = 1 << 19
+HEADER_WORDS: Final = 64
+BLOCKS: Final = 1024
+REGION_WORDS: Final = 1 << 19
 """Words for the columns of rows, given out version by version; see ``monitor.rows``."""
 
-REGION_START = HEADER_WORDS + BLOCKS * BLOCK_WORDS
-SLOT_BYTES = 8 * (REGION_START + REGION_WORDS)
+REGION_START: Final = HEADER_WORDS + BLOCKS * BLOCK_WORDS
+SLOT_BYTES: Final = 8 * (REGION_START + REGION_WORDS)
 
-_DROPPED = _SHADOW + SHADOW_WORDS.index("dropped")
-_MAX_ABS_DIFF = _SHADOW + SHADOW_WORDS.index("max_abs_diff")
-_SUM_ABS_DIFF = _SHADOW + SHADOW_WORDS.index("sum_abs_diff")
+_DROPPED: Final = _SHADOW + SHADOW_WORDS.index("dropped")
+_MAX_ABS_DIFF: Final = _SHADOW + SHADOW_WORDS.index("max_abs_diff")
+_SUM_ABS_DIFF: Final = _SHADOW + SHADOW_WORDS.index("sum_abs_diff")
 _WORD, _FLOAT = struct.Struct("=Q"), struct.Struct("=d")
 
 _PID, _HEARTBEAT, _STATE, _BUSY_UNTIL = range(4)
 
 STARTING, READY, DRAINING = range(3)
-STATE_NAMES = ("starting", "ready", "draining")
+STATE_NAMES: Final = ("starting", "ready", "draining")
 
 
 class BlockWriter:

@@ -9,6 +9,7 @@ the number of the row before. Everything adds up over workers and gateways.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from random import random
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,15 +20,15 @@ from penstock.monitor.columns import Columns, Rows
 from penstock.monitor.counters import Words
 from penstock.monitor.reference import SCORE_BINS, Feature, Reference, score_bins, sure_of
 
-HEAD = ("seen", "counted", "dropped", "odd", "paired")
-SUMMED = ((64, 8), (0, 2))
+HEAD: Final = ("seen", "counted", "dropped", "odd", "paired")
+SUMMED: Final = ((64, 8), (0, 2))
 """Of bunches of at least so many rows one of so many goes into the sums: they are wanted roughly and cost most."""
 
-SUMS = 3
-CLIPPED = 5.0
+SUMS: Final = 3
+CLIPPED: Final = 5.0
 """Standard deviations from the mean beyond which a number counts no further in the sums."""
 
-MOST_CELLS = 100_000
+MOST_CELLS: Final = 100_000
 """Numbers of one bunch that are looked at; of more, a part of the rows is taken by chance."""
 
 Exchange = tuple[Sequence[Tensor], Sequence[Tensor]]
@@ -271,10 +272,10 @@ class Counted:
         return cls(dict(zip(HEAD, values, strict=False)), counts, sums, sure, slices, max(1, workers))
 
 
-PAIRED = 300
+PAIRED: Final = 300
 """Neighbours that have to be compared before anything is said of their likeness."""
 
-NOISE = 2.5
+NOISE: Final = 2.5
 """Standard errors of a correlation below which it is taken for none."""
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from itertools import count
 from os import urandom
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 from typing import Protocol as Interface
 
 from penstock.core.errors import Fault, InvalidInput
@@ -130,7 +130,7 @@ class Call:
         self._outputs = tensors
 
 
-CLASS = b"penstock-class"
+CLASS: Final = b"penstock-class"
 """The header, and metadata key, with a request's class."""
 
 
@@ -149,14 +149,14 @@ def priority_of(fields: Mapping[bytes, bytes]) -> Priority:
         raise InvalidInput(f"{CLASS.decode()} must be one of critical, default and batch") from None
 
 
-_UNPREPARED: tuple[Feeds, list[str]] = ({}, [])
+_UNPREPARED: Final[tuple[Feeds, list[str]]] = ({}, [])
 
 Done = Callable[[Call], None]
 """Told once, on the event loop, when a call has its outputs or its fault."""
 
 
-_PREFIX = urandom(6).hex()
-_NEXT = count(1)
+_PREFIX: Final = urandom(6).hex()
+_NEXT: Final = count(1)
 
 
 def new_id() -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Final
 
 from penstock.core.desired import ModelSpec, State, VersionStatus
 from penstock.core.errors import Fault, NotFound, NotReady
@@ -14,7 +15,7 @@ from penstock.serving.observer import Observer
 from penstock.serving.served import Served
 from penstock.serving.shadow import Load, Mirror
 
-CHAMPION = "champion"
+CHAMPION: Final = "champion"
 Answer = tuple[Served, Route, tuple[Follower, ...]]
 """Who answers, why, and who is told of it."""
 

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from time import monotonic_ns
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from penstock.core.desired import State
 from penstock.core.errors import NotReady
@@ -20,8 +20,8 @@ from penstock.serving.regions import Regions
 from penstock.serving.served import Served
 from penstock.serving.ticks import Ticks
 
-SERVER_NAME = "penstock"
-EXTENSIONS = (
+SERVER_NAME: Final = "penstock"
+EXTENSIONS: Final = (
     "binary_tensor_data",
     "classification",
     "model_configuration",
@@ -31,8 +31,8 @@ EXTENSIONS = (
 )
 """Protocol extensions that always work here."""
 
-PLATFORM = "onnxruntime_onnx"
-NO_VERSION_BLOCK = 0
+PLATFORM: Final = "onnxruntime_onnx"
+NO_VERSION_BLOCK: Final = 0
 """Counters of requests that reached no version."""
 
 

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Hashable
 from itertools import islice
 from time import monotonic_ns
+from typing import Final
 
 from penstock.core.batching import BatchRules, next_run
 from penstock.core.errors import Cancelled, DeadlineExceeded, Fault, Overloaded
@@ -28,21 +29,21 @@ from penstock.serving.runs import Outcome
 
 QUEUE_FULL, TOO_LATE, GAVE_WAY = range(len(SHED_REASONS))
 
-TEXTS = {
+TEXTS: Final = {
     QUEUE_FULL: "the queue of this model is full; try again later",
     GAVE_WAY: "a more urgent call took its place in the queue of this model; try again later",
 }
 
-LOOKED_AT = 256
+LOOKED_AT: Final = 256
 """Calls of a queue that are looked at for one run."""
 
-PER_THREAD = 256
+PER_THREAD: Final = 256
 """Calls that may wait for each thread as long as the queue does not only grow."""
 
-MOST_WINDOWS = 100
+MOST_WINDOWS: Final = 100
 """Windows without calls after which a limit has grown back as far as it can."""
 
-SETTLE_NS = 2_000_000_000
+SETTLE_NS: Final = 2_000_000_000
 """How long shadows are left out after a call was refused."""
 
 Told = Callable[[Call, Outcome], None]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from time import monotonic_ns
-from typing import Any
+from typing import Any, Final
 
 from penstock.core.batching import MOST_ROWS, BatchRules, plan, rules
 from penstock.core.classification import top_classes
@@ -28,11 +28,11 @@ from penstock.serving.wishes import OutputWish
 
 log = logging.getLogger("penstock.serving")
 
-QUEUE_BOUND = 1000
+QUEUE_BOUND: Final = 1000
 """Calls that may wait for a thread when the model's configuration states no bound."""
 
-NEVER_NS = 1 << 63
-_NO_FEEDS: Feeds = {}
+NEVER_NS: Final = 1 << 63
+_NO_FEEDS: Final[Feeds] = {}
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,17 +9,17 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from time import monotonic_ns
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from penstock.serving.calls import Call
 from penstock.serving.served import Served
 
 log = logging.getLogger("penstock.serving")
 
-HEAVY = 1 << 19
+HEAVY: Final = 1 << 19
 """Bytes of tensors that go through the stages together; what is more is worked on in the next turn."""
 
-SLICE_NS = 2_000_000
+SLICE_NS: Final = 2_000_000
 """What the calls of one version may take of a turn of the loop."""
 
 

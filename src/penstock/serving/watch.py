@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 from random import random
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 
@@ -29,10 +29,10 @@ log = logging.getLogger("penstock.serving")
 BUNCH_S, LONGEST_S = 0.01, 0.16
 """Times between two bunches: the usual one, and that of a worker with no time to spare."""
 
-MOST_CALLS = 64
+MOST_CALLS: Final = 64
 """Calls of a bunch: all of them up to some thousands a second."""
 
-MOST_CELLS = 100_000
+MOST_CELLS: Final = 100_000
 """Numbers of a bunch's inputs, beyond which it keeps one call: what is counted of that is a sample of its rows."""
 
 
@@ -214,7 +214,7 @@ def _stacked(requests: Sequence[Sequence[Tensor]]) -> Sequence[Tensor] | None:
 Learned = Callable[[list[Rows], list[Rows], Sureness | None], None]
 """Takes the rows of requests and of answers that were gathered, and how sure the answers were."""
 
-MOST_GATHERED_BYTES = 4 << 20
+MOST_GATHERED_BYTES: Final = 4 << 20
 
 
 class Learner:

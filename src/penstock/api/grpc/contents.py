@@ -1,6 +1,6 @@
 """The typed form of tensors (InferTensorContents): which field carries which datatype, in and out."""
 
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from penstock.core.tensors import (
 )
 from penstock.proto import grpc_service_pb2 as pb
 
-FIELDS: dict[str, str] = {
+FIELDS: Final[dict[str, str]] = {
     "BOOL": "bool_contents",
     "INT8": "int_contents",
     "INT16": "int_contents",

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from google.protobuf.message import DecodeError
@@ -15,11 +15,11 @@ from penstock.proto import grpc_service_pb2 as pb
 from penstock.serving.regions import Regions
 from penstock.serving.wishes import Into, OutputWish
 
-CLOSING = "triton_enable_empty_final_response"
+CLOSING: Final = "triton_enable_empty_final_response"
 """The one request parameter with the reserved prefix that callers may send; it matters to streams only."""
 
 Parameters = Mapping[str, pb.InferParameter]
-NO_REGIONS = Regions()
+NO_REGIONS: Final = Regions()
 """Shared memory that is off."""
 Inputs = pb.ModelInferRequest.InferInputTensor
 
@@ -157,16 +157,16 @@ def _parameters(parameters: Parameters) -> tuple[int | None, bool]:
     return timeout * 1000 or None, closing
 
 
-MOST_LAYOUTS = 256
+MOST_LAYOUTS: Final = 256
 """Layouts that are remembered; clients choose them, so their number is bounded."""
 
-LONGEST_LAYOUT = 4096
+LONGEST_LAYOUT: Final = 4096
 """Bytes before the first value of a request that is remembered."""
 
-_ID = b"\x1a"
+_ID: Final = b"\x1a"
 """The tag of ``id``, the third field."""
 
-_RAW_CONTENTS = b"\x3a"
+_RAW_CONTENTS: Final = b"\x3a"
 """The tag of ``raw_input_contents``, the last field of a request."""
 
 

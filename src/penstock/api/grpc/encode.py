@@ -1,5 +1,7 @@
 """Tensors to the answers of the V2 gRPC protocol, unary and streamed."""
 
+from typing import Final
+
 from penstock.api.grpc.contents import FIELDS, fill
 from penstock.api.grpc.decode import varint
 from penstock.api.grpc.errors import Metadata, sentence
@@ -8,8 +10,8 @@ from penstock.core.tensors import raw_of, to_raw
 from penstock.proto import grpc_service_pb2 as pb
 from penstock.serving.calls import Call, Joint
 
-FINAL = "triton_final_response"
-MOST_SHAPES = 256
+FINAL: Final = "triton_final_response"
+MOST_SHAPES: Final = 256
 """Shapes of outputs whose description is remembered."""
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from asyncio import CancelledError, Queue, Semaphore
+from typing import Final
 
 from grpc import aio
 
@@ -11,7 +12,7 @@ from penstock.api.grpc.errors import Context, refuse
 from penstock.core.errors import Fault, NotReady
 from penstock.serving.dataplane import DataPlane
 
-STATUS_WANTED = "triton_grpc_error"
+STATUS_WANTED: Final = "triton_grpc_error"
 """Call metadata that, when "true", asks a stream to end with a real status at its first error."""
 
 Line = Queue[Attempt | None]

@@ -5,7 +5,7 @@ from functools import lru_cache
 from math import prod
 from struct import Struct
 from struct import error as WrongCount  # noqa: N812 - what it means here
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import numpy as np
@@ -38,12 +38,12 @@ from penstock.core.tensors import (
 from penstock.serving.regions import Regions
 from penstock.serving.wishes import Into, OutputWish
 
-MAX_PACKED = 4096
+MAX_PACKED: Final = 4096
 """Longer lists go through NumPy, which needs no argument for each element."""
 
-_CODES = {"FP32": "f", "FP64": "d"}
-_FLOATS = {name: NUMPY_TYPES[name] for name in ("FP32", "FP64")}
-_JSON_ITEM: dict[str, type] = {
+_CODES: Final = {"FP32": "f", "FP64": "d"}
+_FLOATS: Final = {name: NUMPY_TYPES[name] for name in ("FP32", "FP64")}
+_JSON_ITEM: Final[dict[str, type]] = {
     "BOOL": bool,
     "FP32": float,
     "FP64": float,
@@ -51,7 +51,7 @@ _JSON_ITEM: dict[str, type] = {
     **{f"{sign}INT{bits}": int for sign in ("", "U") for bits in (8, 16, 32, 64)},
 }
 
-NO_REGIONS = Regions()
+NO_REGIONS: Final = Regions()
 """Shared memory that is off."""
 
 
@@ -99,10 +99,10 @@ def infer_body(
     return found
 
 
-MOST_HEADERS = 256
+MOST_HEADERS: Final = 256
 """JSON parts of binary requests that are remembered; clients choose them, so their number is bounded."""
 
-LONGEST_HEADER = 4096
+LONGEST_HEADER: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)

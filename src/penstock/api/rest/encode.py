@@ -1,6 +1,7 @@
 """Tensors to the answer of the V2 REST protocol: JSON, or JSON followed by binary tensors."""
 
 from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 import orjson
@@ -11,11 +12,11 @@ from penstock.core.tensors import RAW_ONLY, Shape, Tensor, raw_of, to_raw
 from penstock.serving.calls import Call, Joint
 from penstock.serving.wishes import Into
 
-MAX_SHAPES = 256
+MAX_SHAPES: Final = 256
 """Shapes whose text a template keeps; clients choose shapes, so their number is bounded."""
 
-_NUMPY = orjson.OPT_SERIALIZE_NUMPY
-_FLOATS = frozenset({"FP32", "FP64"})
+_NUMPY: Final = orjson.OPT_SERIALIZE_NUMPY
+_FLOATS: Final = frozenset({"FP32", "FP64"})
 
 
 Tail = Sequence[bytes | memoryview]

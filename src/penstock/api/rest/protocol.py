@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from random import uniform
 from time import monotonic_ns
-from typing import Any
+from typing import Any, Final
 from urllib.parse import quote, unquote_to_bytes
 
 import httptools
@@ -32,32 +32,32 @@ from penstock.serving.catalogue import Answer, Target
 from penstock.serving.dataplane import DataPlane
 from penstock.serving.served import Served
 
-MAX_PIPELINED = 64
+MAX_PIPELINED: Final = 64
 """Turns one connection may have waiting before its socket is no longer read."""
 
-PIECE = 4096
+PIECE: Final = 4096
 """Bytes that are parsed at a time where they may hold many requests."""
 
-MAX_TARGETS = 4096
+MAX_TARGETS: Final = 4096
 """Infer paths whose model and version are remembered."""
 
 MOST_HEADS, LONGEST_HEAD = 1024, 2048
 """Heads of infer requests that are remembered, and bytes of the longest; clients choose them."""
 
-_PECULIAR = frozenset({b"transfer-encoding", b"expect", b"upgrade", b"x-request-id", b"traceparent"})
+_PECULIAR: Final = frozenset({b"transfer-encoding", b"expect", b"upgrade", b"x-request-id", b"traceparent"})
 """Fields of heads that have to be parsed, or that differ from request to request."""
 
-_INFER = re.compile(rb"/v2/models/([^/?#]+)(?:/versions/([^/?#]+))?/infer(?:\?[^#]*)?")
-MAX_ID_HEADER = 1024
+_INFER: Final = re.compile(rb"/v2/models/([^/?#]+)(?:/versions/([^/?#]+))?/infer(?:\?[^#]*)?")
+MAX_ID_HEADER: Final = 1024
 """Characters of a request id that come back in a header."""
 
-JITTER = 0.1
+JITTER: Final = 0.1
 """Ages of connections differ by so much, that not all clients come back at once."""
 
-_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-_JSON = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
-_BINARY = b"HTTP/1.1 200 OK\r\ncontent-type: application/octet-stream\r\ninference-header-content-length: %d\r\n"
-_LINGER_S = 2.0
+_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+_JSON: Final = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
+_BINARY: Final = b"HTTP/1.1 200 OK\r\ncontent-type: application/octet-stream\r\ninference-header-content-length: %d\r\n"
+_LINGER_S: Final = 2.0
 """How long a refused body may still arrive before the connection is closed, so that the answer can be read."""
 
 Headers = list[tuple[bytes, bytes]]

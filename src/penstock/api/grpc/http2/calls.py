@@ -5,7 +5,7 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from time import monotonic_ns
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import grpc
 from grpc import aio
@@ -27,12 +27,12 @@ Handler = Any
 Pairs = Any
 """Metadata as grpc.aio takes it: pairs of names and values."""
 
-_OK = grpc.StatusCode.OK
-_NOT_THERE = (grpc.StatusCode.UNIMPLEMENTED, "this server has no such method")
-WAITING_BYTES = 1 << 20
+_OK: Final = grpc.StatusCode.OK
+_NOT_THERE: Final = (grpc.StatusCode.UNIMPLEMENTED, "this server has no such method")
+WAITING_BYTES: Final = 1 << 20
 """Bytes of messages that nobody has asked for yet, beyond which a client may send no more of a call."""
 
-MESSAGE_BYTES = 64
+MESSAGE_BYTES: Final = 64
 """What a message takes beside what is in it, so that empty ones count too."""
 
 

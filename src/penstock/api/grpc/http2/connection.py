@@ -4,40 +4,42 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import monotonic_ns
-from typing import Protocol
+from typing import Final, Protocol
 
 from penstock.api.grpc.http2 import frames
 from penstock.api.grpc.http2.frames import Broken, Code, frame
 from penstock.api.grpc.http2.heads import Head, Heads, Malformed
 from penstock.api.grpc.http2.stream import Stream
 
-CONNECTION_WINDOW = 16 << 20
-STREAM_WINDOW = 1 << 20
-FRAME_BYTES = 1 << 20
+CONNECTION_WINDOW: Final = 16 << 20
+STREAM_WINDOW: Final = 1 << 20
+FRAME_BYTES: Final = 1 << 20
 """Bytes of the largest frame a client may send."""
 
-HEADER_BYTES = 32 << 10
-TOLLS = 300.0
+HEADER_BYTES: Final = 32 << 10
+TOLLS: Final = 300.0
 """Frames without use that a connection may send at once; each answered call, and time, give some back."""
 
-TOLLS_A_SECOND = 100.0
-TOLLS_A_CALL = 4.0
-YOUNG_NS, YOUNG_TOLL, OLD_TOLL = 1_000_000, 5.0, 0.5
+TOLLS_A_SECOND: Final = 100.0
+TOLLS_A_CALL: Final = 4.0
+YOUNG_NS: Final = 1_000_000
+YOUNG_TOLL: Final = 5.0
+OLD_TOLL: Final = 0.5
 """What it costs to begin a call and give it up at once, and to give one up later: whole crowds of calls may reach their
 deadlines together, and deadlines may be of a few milliseconds."""
 
-FRAMES_A_TURN = 128
+FRAMES_A_TURN: Final = 128
 """Frames of a connection that are worked on before others have their turn."""
 
-UNSENT_BYTES = 64 << 20
+UNSENT_BYTES: Final = 64 << 20
 """Answers of one connection that may wait for its client to read; beyond them it is ended."""
 
-PREFACE_NS = 10_000_000_000
+PREFACE_NS: Final = 10_000_000_000
 REQUEST_NS = 60_000_000_000
 """A request that has begun has to be whole by then, and an answer to be taken."""
 
-_RETIRING = b"retiring"
-_ALIVE = b"penstock"
+_RETIRING: Final = b"retiring"
+_ALIVE: Final = b"penstock"
 
 
 @dataclass(slots=True)
@@ -676,4 +678,4 @@ class Connection:
                 stream.broken_off()
 
 
-_OTHERS = Connection.by_kind()
+_OTHERS: Final = Connection.by_kind()

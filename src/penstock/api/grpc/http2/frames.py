@@ -2,34 +2,45 @@
 
 from enum import IntEnum
 from struct import Struct
+from typing import Final
 
-PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-HEAD = Struct(">IBI")
+PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+HEAD: Final = Struct(">IBI")
 """Length (3 bytes) and kind (1), flags (1), stream (4) of a frame."""
 
-HEAD_BYTES = HEAD.size
-STREAM_MASK = 0x7FFFFFFF
-LARGEST_WINDOW = 0x7FFFFFFF
-FIRST_WINDOW = 65_535
+HEAD_BYTES: Final = HEAD.size
+STREAM_MASK: Final = 0x7FFFFFFF
+LARGEST_WINDOW: Final = 0x7FFFFFFF
+FIRST_WINDOW: Final = 65_535
 """Bytes that may be sent on a connection, and on a stream, before anything is agreed."""
 
-FIRST_FRAME = 16_384
+FIRST_FRAME: Final = 16_384
 """Bytes of the largest frame, before anything is agreed."""
 
-LARGEST_FRAME = (1 << 24) - 1
+LARGEST_FRAME: Final = (1 << 24) - 1
 
-DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)
+DATA: Final = 0x0
+HEADERS: Final = 0x1
+PRIORITY: Final = 0x2
+RST_STREAM: Final = 0x3
+SETTINGS: Final = 0x4
+PUSH_PROMISE: Final = 0x5
+PING: Final = 0x6
+GOAWAY: Final = 0x7
+WINDOW_UPDATE: Final = 0x8
+CONTINUATION: Final = 0x9
 
-END_STREAM = ACK = 0x1
-END_HEADERS = 0x4
-PADDED = 0x8
-PRIORITISED = 0x20
+END_STREAM: Final = 0x1
+ACK: Final = 0x1
+END_HEADERS: Final = 0x4
+PADDED: Final = 0x8
+PRIORITISED: Final = 0x20
 
-ENABLE_PUSH = 0x2
-MAX_CONCURRENT_STREAMS = 0x3
-INITIAL_WINDOW_SIZE = 0x4
-MAX_FRAME_SIZE = 0x5
-MAX_HEADER_LIST_SIZE = 0x6
+ENABLE_PUSH: Final = 0x2
+MAX_CONCURRENT_STREAMS: Final = 0x3
+INITIAL_WINDOW_SIZE: Final = 0x4
+MAX_FRAME_SIZE: Final = 0x5
+MAX_HEADER_LIST_SIZE: Final = 0x6
 
 
 class Code(IntEnum):

@@ -6,7 +6,7 @@ A client's blocks repeat: one that leaves the table as it is means the same the 
 from base64 import b64decode
 from binascii import Error as NotBase64
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import hpack
 from hpack.table import HeaderTable
@@ -14,19 +14,19 @@ from hpack.table import HeaderTable
 from penstock.api.grpc.http2.frames import Broken, Code
 from penstock.core.errors import Fault, Internal, Unsupported
 
-MOST_BLOCKS = 32
+MOST_BLOCKS: Final = 32
 """Blocks of one connection that are remembered."""
 
-LONGEST_BLOCK = 4096
+LONGEST_BLOCK: Final = 4096
 """Bytes of a block that is remembered."""
 
-_STATUS_OK = b"\x88"  # :status 200 of the static table
-_UNITS = {72: 3_600_000_000_000, 77: 60_000_000_000, 83: 1_000_000_000, 109: 1_000_000, 117: 1000, 110: 1}
+_STATUS_OK: Final = b"\x88"  # :status 200 of the static table
+_UNITS: Final = {72: 3_600_000_000_000, 77: 60_000_000_000, 83: 1_000_000_000, 109: 1_000_000, 117: 1000, 110: 1}
 """Nanoseconds of the units of grpc-timeout: H, M, S, m, u, n."""
 
-MOST_TIMEOUT_DIGITS = 8
-_CONNECTION = frozenset({b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade"})
-_RESERVED = (b":", b"grpc-")
+MOST_TIMEOUT_DIGITS: Final = 8
+_CONNECTION: Final = frozenset({b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade"})
+_RESERVED: Final = (b":", b"grpc-")
 
 Fields = dict[bytes, bytes]
 Encoding = Literal["identity", "gzip", "deflate"]
@@ -190,11 +190,11 @@ def _text(text: bytes) -> bytes:
     return bytes(parts) + text
 
 
-GRPC = _STATUS_OK + literal(b"content-type", b"application/grpc")
+GRPC: Final = _STATUS_OK + literal(b"content-type", b"application/grpc")
 """What every answer's header block begins with."""
 
-ACCEPTS = literal(b"grpc-accept-encoding", b"identity,gzip,deflate")
-OK = literal(b"grpc-status", b"0")
+ACCEPTS: Final = literal(b"grpc-accept-encoding", b"identity,gzip,deflate")
+OK: Final = literal(b"grpc-status", b"0")
 """The trailers of a call that went well."""
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from zlib import MAX_WBITS, decompressobj, error
 
 from penstock.api.grpc.http2.heads import Head
@@ -11,10 +11,10 @@ from penstock.core.errors import Internal, Overloaded, TooLarge
 if TYPE_CHECKING:
     from penstock.api.grpc.http2.connection import Connection
 
-PREFIX = 5
+PREFIX: Final = 5
 """Bytes before each message: whether it is compressed, and its length."""
 
-_WBITS = {"gzip": 16 + MAX_WBITS, "deflate": MAX_WBITS}
+_WBITS: Final = {"gzip": 16 + MAX_WBITS, "deflate": MAX_WBITS}
 
 
 class Stream:

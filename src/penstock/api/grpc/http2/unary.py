@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from gzip import compress as gzipped
 from time import monotonic_ns
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from zlib import compress as deflated
 
 from penstock.api.grpc.attempt import EARLY_NS, MAX_ID_METADATA, REQUEST_ID, TIMEOUT, header_text, stated_timeout_ns
@@ -32,8 +32,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_ID, _TIMEOUT = REQUEST_ID.encode(), TIMEOUT.encode()
-_COMPRESSORS: dict[str, Callable[[bytes], bytes]] = {"gzip": partial(gzipped, compresslevel=1), "deflate": deflated}
+_ID: Final = REQUEST_ID.encode()
+_TIMEOUT: Final = TIMEOUT.encode()
+_COMPRESSORS: Final[dict[str, Callable[[bytes], bytes]]] = {
+    "gzip": partial(gzipped, compresslevel=1),
+    "deflate": deflated,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,7 +255,7 @@ class Unary(Stream):
         return told if len(call_id) > MAX_ID_METADATA else (*told, (REQUEST_ID, call_id))
 
 
-_ID_NAME = literal(_ID, b"")[:-1]
+_ID_NAME: Final = literal(_ID, b"")[:-1]
 
 
 def _id_field(call_id: str) -> bytes:
