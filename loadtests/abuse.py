@@ -44,9 +44,10 @@ def _head(stream: int, flags: int = 4) -> bytes:
         ":method": "POST",
         ":scheme": "http",
         ":path": "/inference.GRPCInferenceService/ModelInfer",
+        ":authority": "a",
         "te": "trailers",
+        "content-type": "application/grpc",
     }
-    fields |= {":authority": "a", "content-type": "application/grpc"}
     block = b"".join(b"\0%c%b%c%b" % (len(k), k.encode(), len(v), v.encode()) for k, v in fields.items())
     return _frame(1, flags, stream, block)
 

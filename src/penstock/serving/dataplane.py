@@ -7,7 +7,7 @@ from time import monotonic_ns
 from typing import Any, Final, Protocol
 
 from penstock.core.desired import State
-from penstock.core.errors import NotReady
+from penstock.core.errors import NotReady, Overloaded
 from penstock.core.labels import OK, OUTCOME_INDEX, OUTCOMES, PROTOCOL_NAMES, Route
 from penstock.core.labels import Protocol as Transport
 from penstock.core.signature import TensorSpec
@@ -188,6 +188,8 @@ class DataPlane:
             block, route = answer[0].block, answer[1]
         series = route * len(PROTOCOL_NAMES) + transport
         block.failed(series, OUTCOME_INDEX[outcome], monotonic_ns() - began_ns)
+        if outcome == Overloaded.kind:
+            self.ticks.refused()
 
     # What changes the picture.
 

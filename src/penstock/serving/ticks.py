@@ -8,7 +8,7 @@ nothing waits for that, and a single caller sees no difference.
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from time import monotonic_ns
+from time import monotonic_ns, sleep
 from typing import Any, Final, Protocol
 
 from penstock.serving.calls import Call
@@ -21,6 +21,12 @@ HEAVY: Final = 1 << 19
 
 SLICE_NS: Final = 2_000_000
 """What the calls of one version may take of a turn of the loop."""
+
+
+REST_S: Final = 0.0005
+NEAR_NS: Final = 1_000_000
+"""While calls are refused, and one soon after the other, the loop rests after each turn: refusals come in bunches then,
+which costs the runs that share the cores half as much."""
 
 
 class Connection(Protocol):
@@ -60,6 +66,8 @@ class Ticks:
         self._waiting: dict[Served, list[Entry]] = {}
         self._held: set[Served] = set()  # versions with calls that wait for another turn
         self._awaited = False
+        self._refused = 0
+        self._refused_ns = 0
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def enqueue(self, connection: Connection, turn: Any) -> None:
@@ -91,6 +99,20 @@ class Ticks:
             self._run()
         if (self._waiting or self._complete) and not self._awaited:
             self._await_end()
+        elif self._refused:
+            self._rest()
+
+    def refused(self) -> None:
+        """A call was refused because there are too many."""
+        self._refused += 1
+
+    def _rest(self) -> None:
+        """Leave the processor to runs for a moment if calls are refused one after the other."""
+        self._refused = 0
+        now = monotonic_ns()
+        if now - self._refused_ns < NEAR_NS:
+            sleep(REST_S)
+        self._refused_ns = now
 
     def _decode(self) -> list[Entry]:
         """Make calls of what has come, as far as their tensors stay in the processor's caches together; those that are

@@ -48,6 +48,7 @@ class Endpoints:
         self._plane = plane
         self._version = version
         self._limit = max_body_bytes
+        self._described: Response | None = None
 
     def routes(self) -> list[Route]:
         """Every path with its method; other methods on these paths are answered with 405."""
@@ -177,7 +178,9 @@ class Endpoints:
         raise Unsupported("this extension of the protocol is not offered here")
 
     async def _openapi(self, _: Request) -> Response:
-        return _json(document(self._version))
+        if self._described is None:
+            self._described = _json(document(self._version))  # one answer for all: it is long, and always the same
+        return self._described
 
     async def _docs(self, _: Request) -> Response:
         return Response(DOCS_PAGE, media_type="text/html")

@@ -1,7 +1,7 @@
 """One HTTP/2 connection of a gRPC client: frames in and out, windows both ways, and limits on everything."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic_ns
 from typing import Final, Protocol
@@ -25,11 +25,14 @@ TOLLS_A_CALL: Final = 4.0
 YOUNG_NS: Final = 1_000_000
 YOUNG_TOLL: Final = 5.0
 OLD_TOLL: Final = 0.5
-"""What it costs to begin a call and give it up at once, and to give one up later: whole crowds of calls may reach their
-deadlines together, and deadlines may be of a few milliseconds."""
+"""What it costs to begin a call and give it up at once, or one that is none, and to give one up later: whole crowds of
+calls may reach their deadlines together, and deadlines may be of a few milliseconds."""
 
 FRAMES_A_TURN: Final = 128
 """Frames of a connection that are worked on before others have their turn."""
+
+DROPPED_A_TURN: Final = 32
+"""Calls that are let go of at once when their connection ends."""
 
 UNSENT_BYTES: Final = 64 << 20
 """Answers of one connection that may wait for its client to read; beyond them it is ended."""
@@ -392,7 +395,7 @@ class Connection:
         try:
             head = self._heads.read(block)
         except Malformed:
-            self._refuse(number, Code.PROTOCOL_ERROR)
+            self._refuse(number, Code.PROTOCOL_ERROR, YOUNG_TOLL)
             return
         if self._retiring == 2 or len(self.streams) >= self._most_streams:
             self._refuse(number, Code.REFUSED_STREAM)
@@ -415,8 +418,8 @@ class Connection:
         if not stream.over:
             stream.complete()
 
-    def _refuse(self, number: int, code: Code) -> None:
-        self.tally.pay(1, self.heard_ns)
+    def _refuse(self, number: int, code: Code, toll: float = 1.0) -> None:
+        self.tally.pay(toll, self.heard_ns)
         self.send(frames.reset(number, code))
 
     def _reset(self, _: int, number: int, payload: bytes) -> None:
@@ -593,7 +596,7 @@ class Connection:
         while unsent:
             part, is_data = unsent[0]
             if not is_data:
-                unsent.popleft()
+                unsent.pop(0)
                 self._unsent -= len(part)
                 self.send(bytes(part))
                 self._blocked.pop(stream.id, None)
@@ -609,7 +612,7 @@ class Connection:
             self._unsent -= room
             stream.waits_since_ns = monotonic_ns()
             if room == len(part):
-                unsent.popleft()
+                unsent.pop(0)
             else:
                 unsent[0] = (memoryview(part)[room:], True)
         self._blocked.pop(stream.id, None)
@@ -667,15 +670,22 @@ class Connection:
             self.loop.call_later(2.0, self.abort)  # it may not read what is still to be written
 
     def _drop_streams(self) -> None:
-        streams: Sequence[Stream] = list(self.streams.values())
+        streams = list(self.streams.values())
         self.streams.clear()
         self._blocked.clear()
-        for stream in streams:
+        self._drop(streams)
+
+    def _drop(self, streams: list[Stream]) -> None:
+        """Let go of some of these, and of the others in later turns: there may be a thousand."""
+        for _ in range(min(DROPPED_A_TURN, len(streams))):
+            stream = streams.pop()
             if stream.let_out is not None:
                 stream.let_out.set()
             if not stream.over:
                 stream.over = True
                 stream.broken_off()
+        if streams:
+            self.loop.call_soon(self._drop, streams)
 
 
 _OTHERS: Final = Connection.by_kind()

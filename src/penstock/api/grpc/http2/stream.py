@@ -1,7 +1,6 @@
 """One call on an HTTP/2 connection: what arrives of it, and what is still to be sent, as far as windows allow."""
 
 import asyncio
-from collections import deque
 from typing import TYPE_CHECKING, Final
 from zlib import MAX_WBITS, decompressobj, error
 
@@ -50,7 +49,7 @@ class Stream:
         self.over = False  # nobody is to hear anything more
         self.patient = False  # its request may take as long as it likes to be whole
         # parts that wait for room, and whether each is data
-        self.unsent: deque[tuple[bytes | memoryview, bool]] = deque()
+        self.unsent: list[tuple[bytes | memoryview, bool]] = []
         self.waits_since_ns = 0
         self.let_out: asyncio.Event | None = None  # set once nothing waits any more
 
