@@ -14,6 +14,7 @@ import grpc
 import pytest
 
 from penstock.api.grpc.http2 import connection, frames
+from penstock.api.grpc.http2.connection import DROPPED_A_TURN, MOST_UNREAD, UNREAD_NS
 from penstock.api.grpc.http2.frames import Code, frame
 from penstock.api.grpc.services import GrpcOptions
 from penstock.proto import grpc_service_pb2 as pb
@@ -231,10 +232,10 @@ def test_a_reset_gives_a_run_up(own: Worker) -> None:
 def test_a_connection_that_breaks_gives_all_its_runs_up(own: Worker) -> None:
     before = own.outcomes("slow")
     with closing(Raw(own.address)) as raw:
-        for _ in range(5):
+        for _ in range(DROPPED_A_TURN + 5):
             raw.call(slow().SerializeToString())
-        wait_until(lambda: own.totals("slow").inflight == 5, 10, "the runs")
-    own.awaits({"cancelled": 5}, "slow", since=before)
+        wait_until(lambda: own.totals("slow").inflight == DROPPED_A_TURN + 5, 10, "the runs")
+    own.awaits({"cancelled": DROPPED_A_TURN + 5}, "slow", since=before)
     own.settles("slow", 2.0)
 
 
@@ -405,6 +406,18 @@ def test_more_calls_than_agreed_are_refused_and_may_come_again(models: Path) -> 
         for one in numbers[:3]:
             raw.write(frames.reset(one, Code.CANCEL))
         wait_until(lambda: few.totals("slow").inflight == 0, 10, "room")
+        assert raw.answer(raw.call(PAIR)).status == 0
+
+
+def test_who_opens_no_window_is_refused_after_a_while(own: Worker) -> None:
+    with closing(Raw(own.address, {frames.INITIAL_WINDOW_SIZE: 0})) as raw:
+        numbers = [raw.call(PAIR) for _ in range(MOST_UNREAD)]
+        while len(raw.answers) < MOST_UNREAD:  # the first header blocks
+            raw.read()
+        time.sleep(UNREAD_NS / 1e9)
+        assert raw.answer(raw.call(PAIR)).reset == Code.REFUSED_STREAM
+        raw.write(frames.settings({frames.INITIAL_WINDOW_SIZE: 1000}))
+        assert all(floats(raw.answer(one).message()) == [4, 4, 4] for one in numbers)
         assert raw.answer(raw.call(PAIR)).status == 0
 
 

@@ -130,6 +130,7 @@ def test_thousands_of_requests_in_one_read_are_taken_as_there_is_room(world: Wor
         for _ in range(turns):
             await asyncio.sleep(0)
             assert len(protocol._line) < 2 * MAX_PIPELINED + PIECE // len(one)
+            assert protocol.flow.read_paused or not protocol._rest  # nothing comes to what waits
 
     protocol.data_received(one * MANY)
     protocol.data_received(one)  # it was on its way
@@ -141,6 +142,23 @@ def test_thousands_of_requests_in_one_read_are_taken_as_there_is_room(world: Wor
     protocol.resume_writing()
     world.loop.run_until_complete(ask(20 * MANY))
     assert client.wire.written.count(b"HTTP/1.1 200") == MANY + 1
+
+
+def test_of_what_is_no_prediction_one_begins_in_each_turn(world: World) -> None:
+    clients = [Client(world) for _ in range(8)]
+    shared = world.rest._shared
+
+    async def ask() -> None:
+        for client in clients:
+            client.protocol.data_received(request("GET", "/v2/health/live"))
+        for left in range(len(clients), 0, -1):
+            assert len(shared._cold) == left
+            await asyncio.sleep(0)
+        for _ in range(TURNS):
+            await asyncio.sleep(0)
+
+    world.loop.run_until_complete(ask())
+    assert all(client.wire.written.startswith(b"HTTP/1.1 200") for client in clients)
 
 
 def test_who_does_not_read_answers_is_hung_up_on(world: World) -> None:

@@ -21,7 +21,7 @@ from penstock.engine import model as engine
 from penstock.monitor.counters import Slot, Totals
 from penstock.serving.calls import Call
 from penstock.serving.served import Identity, Served
-from penstock.serving.ticks import Ticks
+from penstock.serving.ticks import NEAR_NS, REST_S, Ticks
 from penstock.serving.wishes import OutputWish
 from tests import zoo
 
@@ -243,6 +243,34 @@ class Slow:
         self._now[0] += self._takes_ns
         self.ran.append(self._now[0])
         return self._inner._run(*arguments)
+
+
+def test_many_refusals_come_in_bunches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loop rests after a turn with refusals that came soon after others, and after no other turn."""
+    now, rests = [monotonic_ns()], list[float]()
+    monkeypatch.setattr("penstock.serving.ticks.monotonic_ns", lambda: now[0])
+    monkeypatch.setattr("penstock.serving.ticks.sleep", rests.append)
+    caller = Caller()
+    ticks = Ticks(caller.count)
+
+    async def turn(after_ns: int, refusals: int) -> int:
+        now[0] += after_ns
+        ticks.enqueue(caller, (0, None, True))
+        for _ in range(refusals):
+            ticks.refused()
+        before = len(rests)
+        await asyncio.sleep(0)
+        return len(rests) - before
+
+    async def ask() -> None:
+        assert await turn(10**9, 1) == 0
+        assert await turn(2 * NEAR_NS, 3) == 0
+        assert await turn(NEAR_NS // 2, 1) == 1
+        assert await turn(NEAR_NS // 2, 0) == 0
+        assert await turn(NEAR_NS // 4, 2) == 1
+
+    asyncio.run(ask())
+    assert set(rests) == {REST_S}
 
 
 def test_a_busy_version_lets_the_others_have_their_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

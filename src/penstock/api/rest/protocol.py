@@ -129,6 +129,20 @@ class Shared:
         self.heads: dict[bytes, Head] = {}
         self.ready: dict[Served, Ready] = {}
         self._common: tuple[Headers, bytes] = ([], b"")
+        self._cold: deque[Callable[[], None]] = deque()
+
+    def begin(self, loop: asyncio.AbstractEventLoop, cold: Callable[[], None]) -> None:
+        """Begin a request that is none of the infer road: one in each turn of the loop, that predictions need not wait
+        for whoever asks much else. Each connection has one under way at most."""
+        if not self._cold:
+            loop.call_soon(self._begin_next, loop)
+        self._cold.append(cold)
+
+    def _begin_next(self, loop: asyncio.AbstractEventLoop) -> None:
+        begin = self._cold.popleft()
+        if self._cold:
+            loop.call_soon(self._begin_next, loop)
+        begin()
 
     def ready_for(self, served: Served) -> Ready:
         """The ready-made bytes of a version; those of versions no longer served are forgotten on the way."""
@@ -513,10 +527,12 @@ class InferProtocol(HttpToolsProtocol):
 
     def _start_now(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._asgi = cycle
-        super()._start_asgi_task(cycle, app)
+        self.shared.begin(self.loop, partial(super()._start_asgi_task, cycle, app))
 
     def on_response_complete(self) -> None:
-        super().on_response_complete()
+        super().on_response_complete()  # it goes on reading, whatever waits
+        if self._rest or len(self._line) >= MAX_PIPELINED or self.flow.write_paused:
+            self.flow.pause_reading()
         self._unset_keepalive_if_required()  # the server's sweep closes silent connections
         if not self.transport.is_closing():
             self._advance()

@@ -37,6 +37,10 @@ DROPPED_A_TURN: Final = 32
 UNSENT_BYTES: Final = 64 << 20
 """Answers of one connection that may wait for its client to read; beyond them it is ended."""
 
+MOST_UNREAD: Final = 128
+UNREAD_NS: Final = 250_000_000
+"""Answers that may wait for their client, which has opened no window for so long, before its calls are refused."""
+
 PREFACE_NS: Final = 10_000_000_000
 REQUEST_NS = 60_000_000_000
 """A request that has begun has to be whole by then, and an answer to be taken."""
@@ -112,6 +116,7 @@ class Connection:
         self._stream_window = frames.FIRST_WINDOW
         self._frame_bytes = frames.FIRST_FRAME
         self._blocked: dict[int, Stream] = {}
+        self._opened_ns = monotonic_ns()
         self._unsent = 0
         self._out: list[bytes | memoryview] = []
         self._writable = asyncio.Event()
@@ -302,7 +307,7 @@ class Connection:
             or not number & 1
             or self._gathering is not None
             or self._retiring == 2
-            or len(self.streams) >= self._most_streams
+            or self._crowded()
         ):
             return 0
         self._last = number
@@ -397,13 +402,19 @@ class Connection:
         except Malformed:
             self._refuse(number, Code.PROTOCOL_ERROR, YOUNG_TOLL)
             return
-        if self._retiring == 2 or len(self.streams) >= self._most_streams:
-            self._refuse(number, Code.REFUSED_STREAM)
+        if self._retiring == 2 or self._crowded():
+            self._refuse(number, Code.REFUSED_STREAM, 1.0 if len(self._blocked) < MOST_UNREAD else YOUNG_TOLL)
             return
         stream = self.streams[number] = self._home.open(self, number, head, self._stream_window)
         if flags & frames.END_STREAM:
             stream.ended = True
             stream.complete()
+
+    def _crowded(self) -> bool:
+        """Whether there are too many calls, or too many answers for a client that opens no window for them."""
+        if len(self.streams) >= self._most_streams:
+            return True
+        return len(self._blocked) >= MOST_UNREAD and self.heard_ns - self._opened_ns > UNREAD_NS
 
     def _trailers(self, number: int, flags: int, block: bytes) -> None:
         """Fields after a request's messages mean nothing to us, but change the table."""
@@ -454,6 +465,7 @@ class Connection:
             if value > frames.LARGEST_WINDOW:
                 raise Broken(Code.FLOW_CONTROL_ERROR, "a window is too large")
             change, self._stream_window = value - self._stream_window, value
+            self._opened_ns = self.heard_ns
             for stream in self.streams.values():
                 stream.window += change
                 if stream.window > frames.LARGEST_WINDOW:
@@ -482,7 +494,8 @@ class Connection:
         if len(payload) != 4:
             raise Broken(Code.FRAME_SIZE_ERROR, "WINDOW_UPDATE has four bytes")
         more = int.from_bytes(payload) & frames.STREAM_MASK
-        self.tally.pay(0.1, self.heard_ns)
+        self.tally.pay(0.2, self.heard_ns)
+        self._opened_ns = self.heard_ns
         if not number:
             self._may_send += more
             if not more or self._may_send > frames.LARGEST_WINDOW:
