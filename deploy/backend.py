@@ -1,7 +1,7 @@
 """The build back end: setuptools', with the infer road compiled by mypyc where a C compiler is at hand.
 
-``[tool.penstock] compiled`` in ``pyproject.toml`` names the modules. Without a compiler or Python's headers, or with
-``PENSTOCK_PURE`` in the environment, they stay Python: the same source, slower.
+``[tool.penstock] compiled`` in ``pyproject.toml`` names the modules. Without a compiler or Python's headers, where they
+fail, or with ``PENSTOCK_PURE`` in the environment, they stay Python: the same source, slower.
 """
 
 import os
@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from setuptools import build_meta, setup
+from setuptools.command.build_ext import build_ext
 from setuptools.command.sdist import sdist
+from setuptools.errors import CCompilerError, ExecError, PlatformError
 
 HERE = Path("deploy/backend.py")
 LENIENT = ("--config-file=", "--ignore-missing-imports", "--follow-imports=silent", "--explicit-package-bases")
@@ -37,14 +39,39 @@ def extensions() -> Sequence[Any]:
     """The compiled modules, none where that is not possible."""
     because = possible()
     if because:
-        print(f"penstock stays plain Python: {because}", file=sys.stderr)  # noqa: T201 - what a builder reads
+        _plain(because)
         return []
-    from mypyc.build import mypycify  # noqa: PLC0415 - metadata and plain builds do without
-
     os.environ["MYPYPATH"] = "src"
     modules = tomllib.loads(Path("pyproject.toml").read_text())["tool"]["penstock"]["compiled"]
     paths = [f"src/{module.replace('.', '/')}.py" for module in modules]
+    try:
+        return _translated(paths)
+    except SystemExit:  # its complaint has been printed
+        _plain("mypyc refused the sources")
+        return []
+
+
+def _translated(paths: Sequence[str]) -> Sequence[Any]:
+    from mypyc.build import mypycify  # noqa: PLC0415 - metadata and plain builds do without
+
     return mypycify([*LENIENT, "--cache-dir=build/mypy", *paths], opt_level="1", debug_level="0")
+
+
+def _plain(because: str) -> None:
+    print(f"penstock stays plain Python: {because}", file=sys.stderr)  # noqa: T201 - what a builder reads
+
+
+class _BuildExt(build_ext):
+    """Leaves no half of the modules compiled."""
+
+    def build_extensions(self) -> None:
+        try:
+            super().build_extensions()
+        except (CCompilerError, ExecError, PlatformError, OSError) as error:
+            _plain(str(error))
+            self.extensions = []
+            for made in Path(self.build_lib).rglob("*.so"):
+                made.unlink()
 
 
 class _Sdist(sdist):
@@ -59,7 +86,7 @@ class _Backend(build_meta._BuildMetaBackend):  # noqa: SLF001 - what setuptools 
     def run_setup(self, setup_script: str = "setup.py") -> None:
         """See setuptools; only what makes a wheel needs the compiled modules."""
         wheel = not {"bdist_wheel", "editable_wheel"}.isdisjoint(sys.argv)
-        commands: dict[str, Any] = {"sdist": _Sdist}
+        commands: dict[str, Any] = {"build_ext": _BuildExt, "sdist": _Sdist}
         if "editable_wheel" in sys.argv:
             for stale in Path("src").rglob("*.so"):  # of another build: they would take the place of the sources
                 stale.unlink()

@@ -1,6 +1,7 @@
 """Coverage-guided fuzzing: ``python -m tests.fuzz.guided TARGET [FOLDER] [options of libFuzzer]``.
 
-Needs atheris, which is not part of the set-up (``pip install atheris``). The seeds of a target are its folder of
+Needs atheris, which is not part of the set-up (``pip install atheris``), and the package as plain Python
+(``PENSTOCK_PURE=1 pip install --no-deps --no-build-isolation --editable .``): into compiled modules it cannot see. The seeds of a target are its folder of
 ``corpus``; what is found goes to FOLDER, and what is worth keeping from there, with ``-merge=1``, to the corpus, which
 ``test_corpus`` replays without atheris.
 """
@@ -12,11 +13,14 @@ from typing import Any
 atheris: Any = import_module("atheris")
 
 with atheris.instrument_imports(include=["penstock.api", "penstock.core", "penstock.serving", "hpack"]):
+    from penstock.serving import ticks
     from tests.fuzz.targets import TARGETS
 
 
 def main() -> None:
     """Fuzz until told to stop, or until a bug is found."""
+    if not str(ticks.__file__).endswith(".py"):
+        sys.exit("the infer road is compiled, and atheris cannot see into it; see the first lines of this file")
     name, *rest = sys.argv[1:]
     atheris.Setup([sys.argv[0], *rest], TARGETS[name])
     atheris.Fuzz()

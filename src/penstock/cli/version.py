@@ -20,14 +20,19 @@ def register(app: typer.Typer) -> None:
 
 def version(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """Print the version of Penstock, of the engine and of Python, and whether the infer road is compiled."""
-    road = find_spec("penstock.serving.ticks")
     facts = {
         "penstock": __version__,
         ENGINE: metadata.version(ENGINE),
         "python": platform.python_version(),
-        "road": "compiled" if road is not None and str(road.origin).endswith(".so") else "interpreted",
+        "road": road(),
     }
     if as_json:
         print_json(facts)
         return
     typer.echo(" · ".join(f"{name} {number}" for name, number in facts.items()))
+
+
+def road() -> str:
+    """Whether the modules that every request passes are compiled here; see deploy/backend.py."""
+    found = find_spec("penstock.serving.ticks")
+    return "compiled" if found is not None and str(found.origin).endswith(".so") else "interpreted"
