@@ -1,9 +1,9 @@
 """Coverage-guided fuzzing: ``python -m tests.fuzz.guided TARGET [FOLDER] [options of libFuzzer]``.
 
 Needs atheris, which is not part of the set-up (``pip install atheris``), and the package as plain Python
-(``PENSTOCK_PURE=1 pip install --no-deps --no-build-isolation --editable .``): into compiled modules it cannot see. The seeds of a target are its folder of
-``corpus``; what is found goes to FOLDER, and what is worth keeping from there, with ``-merge=1``, to the corpus, which
-``test_corpus`` replays without atheris.
+(``PENSTOCK_PURE=1 pip install --no-deps --no-build-isolation --editable .``): into compiled modules it cannot see. The
+seeds of a target are its folder of ``corpus``; what is found goes to FOLDER, and what is worth keeping from there, with
+``-merge=1``, to the corpus, which ``test_corpus`` replays without atheris.
 """
 
 import sys
