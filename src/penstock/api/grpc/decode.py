@@ -230,7 +230,8 @@ class Layouts:
         if not all(tensor.datatype in PLAIN for tensor in message.tensors):
             return
         at, heads, inputs = len(raw), [], []
-        for tensor, content in reversed(list(zip(message.tensors, request.raw_input_contents, strict=True))):
+        contents: list[bytes] = list(request.raw_input_contents)
+        for tensor, content in zip(reversed(message.tensors), reversed(contents), strict=True):
             head = _RAW_CONTENTS + varint(len(content))
             at -= len(content)
             dtype = NUMPY_TYPES[tensor.datatype]
