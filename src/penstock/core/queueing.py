@@ -14,16 +14,19 @@ SHARES: Final = {Priority.CRITICAL: 1.0, Priority.DEFAULT: 1.0, Priority.BATCH: 
 WINDOW_NS: Final = 25_000_000
 """How often a limit is thought over."""
 
-TOLERATED_RUNS, TOLERATED_TURNS, TOLERATED_NS = 16, 4, 5_000_000
-"""What a call may take under overload: its share of a run so many times, so many whole runs, or that long, whatever is
-longest. At four fifths of its capacity a queue with even runs makes one call in a hundred wait for about seven."""
+USUAL_RUNS: Final = 7
+"""At four fifths of what one thread can do, with even runs, one call in a hundred waits for about so many; where more
+threads serve the queue, for as many times fewer."""
+
+TOLERATED_TURNS, TOLERATED_NS = 4, 5_000_000
+"""What a call may take under overload: twice what is usual, so many whole runs, or that long, whatever is longest."""
 
 GROWTH: Final = 1.05
 """The factor by which a limit grows back in a window in which nobody was refused."""
 
 RISING, WINDOWS_RISING, PATIENT = 1.1, 2, 64
 """A queue that is longer by that factor after each of so many windows only grows, if it is longer than what patient
-callers who come at the same time would make it for each thread."""
+callers who come at the same time would make it."""
 
 
 def smoothed(expected_ns: float, ran_ns: float) -> float:
@@ -60,12 +63,12 @@ class Limit:
     rising: int = 0
 
 
-def tolerated_ns(call_ns: float, run_ns: float) -> float:
+def tolerated_ns(call_ns: float, run_ns: float, threads: int) -> float:
     """What a call may take under overload, where its share of a run takes ``call_ns`` and a run ``run_ns``."""
-    return max(TOLERATED_NS, TOLERATED_RUNS * call_ns, TOLERATED_TURNS * run_ns)
+    return max(TOLERATED_NS, 2 * (1 + USUAL_RUNS / threads) * call_ns, TOLERATED_TURNS * run_ns)
 
 
-def next_limit(before: Limit, inside: int, refused: int, tolerated: float, threads: int = 1) -> Limit:
+def next_limit(before: Limit, inside: int, refused: int, tolerated: float) -> Limit:
     """The limit after one more window, at whose end ``inside`` calls wait or run, and in which ``refused`` were turned
     away; ``tolerated`` are the calls that are answered in what a call may take.
 
@@ -74,6 +77,6 @@ def next_limit(before: Limit, inside: int, refused: int, tolerated: float, threa
     """
     rising = before.rising + 1 if inside > RISING * before.inside and before.inside else 0
     value = min(before.most, before.value * GROWTH)
-    if refused or (rising >= WINDOWS_RISING and inside > max(tolerated, PATIENT * threads)):
+    if refused or (rising >= WINDOWS_RISING and inside > max(tolerated, PATIENT)):
         value = min(before.most, max(before.least, tolerated))
     return replace(before, value=value, inside=inside, rising=rising)

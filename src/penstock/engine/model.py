@@ -32,6 +32,9 @@ JOINT_ROWS, FEW_JOINT_ROWS = 8, 4
 JOINT_BUDGET_NS: Final = 250_000_000
 """A run longer than this is not tried together with others: it would gain nothing, and a load would take long."""
 
+TWICE_BYTES: Final = 256 << 20
+"""The largest model that is held twice in memory, for runs on one core and for such that are spread over several."""
+
 JOINT_RELATIVE, JOINT_ABSOLUTE = 1e-3, 1e-5
 """Matrix products of several rows add up in another order than those of one."""
 
@@ -45,6 +48,9 @@ class Model:
     made-up inputs, or where a loop in the graph makes its time a matter of the data) over
     ``measured_elements`` input elements. ``joint`` is what a run of several rows takes, ``None`` where rows of
     different callers must not share one: the answer to a row depends on the others, or nobody could tell.
+
+    Where a run is spread over several cores, ``narrow`` runs the same graph on one: ``abreast`` runs of it side by side
+    do more in the same time than one spread run after the other. ``None`` where there is nothing to choose from.
     """
 
     def __init__(self, run: Run, signature: Signature) -> None:
@@ -52,6 +58,8 @@ class Model:
         self.run_ns: int | None = None
         self.measured_elements = 1
         self.joint: Cost | None = None
+        self.narrow: Model | None = None
+        self.abreast = 1
         self._run = run
         self._reshaped = {spec.name: spec for spec in signature.outputs if spec.graph_shape is not None}
 
@@ -80,6 +88,8 @@ class Model:
     def close(self) -> None:
         """Drop the session and give its memory back; runs under way end first, later ones fail."""
         self._run = closed_run
+        if self.narrow is not None:
+            self.narrow.close()
         trim_memory()
 
 
@@ -95,8 +105,9 @@ def load(path: Path, options: ModelOptions, threads: int, elsewhere: Elsewhere =
     """Load, warm up and measure the graph at ``path``; ``threads`` is the whole budget of this process.
 
     A graph whose run is long on one thread is opened again with its share of the budget, unless the
-    configuration states a thread count. A session's threads inherit the priority of the one that opens it, so
-    those of more than one thread are opened ``elsewhere``.
+    configuration states a thread count; the first session stays beside it unless the model is large, as each holds the
+    weights. A session's threads inherit the priority of the one that opens it, so those of more than one thread are
+    opened ``elsewhere``.
 
     Raises:
         LoadFailed: no graph this server can run, a configuration that contradicts it, or a failed warm-up.
@@ -108,8 +119,18 @@ def load(path: Path, options: ModelOptions, threads: int, elsewhere: Elsewhere =
     share = threads // options.instances
     if options.session.intra_op_threads or share <= 1 or model.run_ns is None or model.run_ns < WIDE_BUDGET_NS:
         return model
-    model.close()
-    return elsewhere(lambda: _load(path, options, share))
+    beside = options.instances == 1 and _size(path.parent) <= TWICE_BYTES
+    if not beside:
+        model.close()
+    wide = elsewhere(lambda: _load(path, options, share))
+    if beside:
+        wide.narrow, wide.abreast = model, share
+    return wide
+
+
+def _size(folder: Path) -> int:
+    """Bytes of all files of a version: weights may lie beside the graph."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def _load(path: Path, options: ModelOptions, intra_op_threads: int) -> Model:

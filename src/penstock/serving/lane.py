@@ -11,6 +11,7 @@ from typing import Final
 from penstock.core.batching import BatchRules, next_run
 from penstock.core.errors import Cancelled, DeadlineExceeded, Fault, Overloaded
 from penstock.core.labels import SHED_REASONS, Priority
+from penstock.core.placement import Breadth, breadth
 from penstock.core.queueing import (
     WINDOW_NS,
     Limit,
@@ -51,12 +52,13 @@ Told = Callable[[Call, Outcome], None]
 
 
 class Group:
-    """The calls of one run, and how many of them somebody still waits for."""
+    """The calls of one run, how it goes, and how many of them somebody still waits for."""
 
-    __slots__ = ("awaited", "entries", "interrupt")
+    __slots__ = ("awaited", "breadth", "entries", "interrupt")
 
-    def __init__(self, entries: "list[Entry]") -> None:
+    def __init__(self, entries: "list[Entry]", breadth: Breadth) -> None:
         self.entries = entries
+        self.breadth = breadth
         self.awaited = len(entries)
         self.interrupt = Interrupt()
 
@@ -88,6 +90,8 @@ class Lane:
         self, model: Model, threads: int, bound: int, block: BlockWriter, rules: BatchRules, max_wait_ns: int = 0
     ) -> None:
         self._model = model
+        self._narrow = model if model.narrow is None else model.narrow
+        self._wide_runs = self._narrow_runs = 0
         self._threads = threads
         self._block = block
         self._max_wait_ns = max_wait_ns
@@ -147,7 +151,8 @@ class Lane:
         self._inside += 1
         with self._changed:
             self._queues[call.priority].append(entry)
-            self._changed.notify()
+            if self._breadth() is not None:
+                self._changed.notify()
         return entry
 
     def give_up(self, entry: Entry) -> None:
@@ -211,8 +216,8 @@ class Lane:
         if now < self._window_ends_ns:
             return
         past = min(MOST_WINDOWS, 1 + (now - self._window_ends_ns) // WINDOW_NS)
-        tolerated = self._threads * tolerated_ns(self._call_ns, self._run_ns) / max(1.0, self._call_ns)
-        self._limit = next_limit(self._limit, self._inside, self._refused, tolerated, self._threads)
+        tolerated = self._threads * tolerated_ns(self._call_ns, self._run_ns, self._threads) / max(1.0, self._call_ns)
+        self._limit = next_limit(self._limit, self._inside, self._refused, tolerated)
         for _ in range(past - 1):  # in which nobody came
             self._limit = next_limit(self._limit, self._inside, 0, tolerated)
         self._refused = 0
@@ -230,21 +235,37 @@ class Lane:
             threading.Thread(target=self._work, args=(loop,), name="penstock-run", daemon=True).start()
 
     def _work(self, loop: asyncio.AbstractEventLoop) -> None:
-        while (group := self._next()) is not None:
-            outcomes = runs.run(self._model, [entry.call for entry in group.entries], group.interrupt)
+        group: Group | None = None
+        while (group := self._next(group)) is not None:
+            model = self._model if group.breadth is Breadth.WIDE else self._narrow
+            outcomes = runs.run(model, [entry.call for entry in group.entries], group.interrupt)
             try:
                 loop.call_soon_threadsafe(self._settle, group, outcomes)
             except RuntimeError:  # the loop has ended while a run did that nobody waits for
                 return
 
-    def _next(self) -> Group | None:
+    def _breadth(self) -> Breadth | None:
+        """How the next run would go that what waits can make; None if there is none, or not yet."""
+        waiting = sum(map(len, self._queues))
+        if not waiting:
+            return None
+        if self._narrow is self._model:
+            return Breadth.NARROW
+        runs_waiting = -(-waiting // self._rules.most_rows)
+        return breadth(runs_waiting, self._wide_runs, self._narrow_runs, self._threads)
+
+    def _next(self, ended: Group | None) -> Group | None:
         """The calls of this thread's next run, once there is one; None when the lane is closed."""
         with self._changed:
+            if ended is not None:
+                self._count(ended.breadth, -1)
             while True:
+                chosen = self._breadth()
                 queue = next(filter(None, self._queues), None)
-                if queue is None:
-                    if self._closing:
-                        return None
+                if queue is None and self._closing:
+                    self._changed.notify_all()  # those that let this one go first
+                    return None
+                if queue is None or chosen is None:
                     self._changed.wait()
                     continue
                 now = monotonic_ns()
@@ -254,11 +275,20 @@ class Lane:
                 if not places:
                     self._changed.wait((until_ns - now) / 1e9)
                     continue
-                group = Group([entries[place] for place in places])
+                group = Group([entries[place] for place in places], chosen)
                 for entry in group.entries:
                     entry.group = group
                     queue.remove(entry)
+                self._count(chosen, 1)
+                if self._breadth() is not None:
+                    self._changed.notify()
                 return group
+
+    def _count(self, chosen: Breadth, change: int) -> None:
+        if chosen is Breadth.WIDE:
+            self._wide_runs += change
+        else:
+            self._narrow_runs += change
 
     def _settle(self, group: Group, outcomes: list[Outcome]) -> None:
         """Tell whoever waits; the calls of a run are told one after the other in one turn of the loop."""

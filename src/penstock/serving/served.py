@@ -62,7 +62,7 @@ class Served:
         self._run_ns = model.run_ns if model.run_ns is None else float(model.run_ns)
         self._runs = self._promised_ns = 0
         self._gathers = model.joint is not None and options.max_queue_delay_ns > 0  # the configuration has calls wait
-        threads = max(1, options.instances)
+        threads = max(1, options.instances) if model.narrow is None else model.abreast
         self._lane = Lane(model, threads, bound, block, self._rules(), options.queue.default_timeout_ns)
         self.refuse = self._lane.refuse
         self.shadow: ShadowLane | None = None
@@ -81,9 +81,8 @@ class Served:
 
     def _rules(self) -> BatchRules:
         options, stated = self.options, self.signature.max_batch_size
-        return rules(
-            self._model.joint, stated, options.preferred_batch_sizes, options.max_queue_delay_ns, self._promised_ns
-        )
+        busy = self._model.narrow or self._model  # what runs where calls queue
+        return rules(busy.joint, stated, options.preferred_batch_sizes, options.max_queue_delay_ns, self._promised_ns)
 
     @property
     def sheds(self) -> bool:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from time import monotonic_ns, sleep
 from typing import Any, Final, Protocol
 
+from penstock.core.errors import Overloaded
 from penstock.serving.calls import Call
 from penstock.serving.served import Served
 
@@ -23,7 +24,7 @@ SLICE_NS: Final = 2_000_000
 """What the calls of one version may take of a turn of the loop."""
 
 
-REST_S: Final = 0.0005
+REST_S: Final = 0.00025
 NEAR_NS: Final = 1_000_000
 """While calls are refused, and one soon after the other, the loop rests after each turn: refusals come in bunches then,
 which costs the runs that share the cores half as much."""
@@ -99,8 +100,8 @@ class Ticks:
             self._run()
         if (self._waiting or self._complete) and not self._awaited:
             self._await_end()
-        elif self._refused:
-            self._rest()
+        elif self._refused and self._loop is not None:
+            self._loop.call_soon(self._rest)  # once what was answered in this turn is written
 
     def refused(self) -> None:
         """A call was refused because there are too many."""
@@ -108,6 +109,8 @@ class Ticks:
 
     def _rest(self) -> None:
         """Leave the processor to runs for a moment if calls are refused one after the other."""
+        if not self._refused:
+            return
         self._refused = 0
         now = monotonic_ns()
         if now - self._refused_ns < NEAR_NS:
@@ -164,6 +167,8 @@ class Ticks:
         answers = [connection.encoded(turn, call) for connection, turn, call in over]
         self._count([call for _, _, call in over])
         for (connection, turn, call), answer in zip(over, answers, strict=True):
+            if call.fault is not None and call.fault.kind == Overloaded.kind:
+                self._refused += 1
             try:
                 connection.write(turn, call, answer)
             except Exception as error:  # a bug in one connection must not leave the others without answers

@@ -73,9 +73,10 @@ def test_who_finds_room(inside: int, limit: float, priority: Priority, room: boo
 
 
 def test_what_is_tolerated() -> None:
-    assert tolerated_ns(10.0, 10.0) == 5_000_000
-    assert tolerated_ns(1e7, 1e7) == 1.6e8
-    assert tolerated_ns(1e6, 3.2e7) == 1.28e8  # joint runs
+    assert tolerated_ns(10.0, 10.0, 1) == 5_000_000
+    assert tolerated_ns(1e7, 1e7, 1) == 1.6e8
+    assert tolerated_ns(1e7, 1e7, 2) == 9e7
+    assert tolerated_ns(1e6, 3.2e7, 1) == 1.28e8  # joint runs
 
 
 FULL = Limit(256.0, 3.0, 256.0)

@@ -2,12 +2,14 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from penstock.core.classification import top_classes
 from penstock.core.deadlines import deadline_ns
 from penstock.core.errors import KINDS, Fault, InvalidInput
 from penstock.core.labels import GRPC_STATUS, HTTP_STATUS, OUTCOMES
-from penstock.core.placement import runs_inline
+from penstock.core.placement import Breadth, breadth, runs_inline
 from penstock.core.tensors import Tensor
 
 
@@ -32,6 +34,43 @@ def test_the_smallest_stated_limit_wins(timeouts: list[int | None], expected: in
 )
 def test_short_runs_stay_on_the_loop(run_ns: int | None, elements: int, measured: int, inline: bool) -> None:
     assert runs_inline(run_ns, elements, measured, budget_ns=500_000) is inline
+
+
+@pytest.mark.parametrize(
+    ("waiting", "wide", "narrow", "cores", "expected"),
+    [
+        (1, 0, 0, 4, Breadth.WIDE),
+        (3, 0, 0, 4, Breadth.WIDE),
+        (4, 0, 0, 4, Breadth.NARROW),
+        (9, 1, 0, 4, None),
+        (1, 0, 3, 4, Breadth.NARROW),
+        (1, 0, 2, 4, None),
+        (2, 0, 2, 4, Breadth.NARROW),
+        (1, 0, 0, 2, Breadth.WIDE),
+        (1, 0, 1, 2, Breadth.NARROW),
+    ],
+)
+def test_runs_stay_on_a_core_each_once_there_are_enough(
+    waiting: int, wide: int, narrow: int, cores: int, expected: Breadth | None
+) -> None:
+    assert breadth(waiting, wide, narrow, cores) is expected
+
+
+@given(st.integers(2, 8), st.lists(st.integers(0, 3), min_size=1, max_size=200))
+def test_no_run_waits_for_ever_and_none_runs_beside_a_wide_one(cores: int, steps: list[int]) -> None:
+    """``steps``: 0 and 1 let a run come, 2 one end, 3 two come."""
+    waiting = wide = narrow = 0
+    for step in [*steps, *[2] * (2 * len(steps) + cores)]:
+        waiting += (1, 1, 0, 2)[step]
+        if step == 2:
+            wide, narrow = (0, narrow) if wide else (0, max(0, narrow - 1))
+        while waiting and (found := breadth(waiting, wide, narrow, cores)) is not None:
+            waiting -= 1
+            wide, narrow = (wide + 1, narrow) if found is Breadth.WIDE else (wide, narrow + 1)
+            assert wide + narrow <= cores
+            assert not wide or wide + narrow == 1
+        assert not waiting or wide or narrow
+    assert not waiting
 
 
 def test_every_fault_has_a_place_in_both_tables() -> None:

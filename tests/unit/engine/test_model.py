@@ -15,7 +15,7 @@ from penstock.core.signature import Feeds
 from penstock.core.tensors import NUMPY_TYPES, Tensor
 from penstock.engine import model as engine
 from penstock.engine import session, warmup
-from penstock.engine.model import Interrupt, LoadFailed, load
+from penstock.engine.model import TWICE_BYTES, Interrupt, LoadFailed, load
 from tests.unit.engine import graphs
 
 
@@ -319,8 +319,25 @@ def test_long_runs_get_their_share_of_the_threads(
 
     monkeypatch.setattr(engine, "open_session", recorded)
     monkeypatch.setattr(warmup, "median_run_ns", lambda _run, *_: run_ns)
-    assert load(graphs.identity(tmp_path), options, threads).run_ns == run_ns
+    model = load(graphs.identity(tmp_path), options, threads)
+    assert model.run_ns == run_ns
     assert seen == opened
+    beside = opened == [1, 4]
+    assert (model.narrow is not None, model.abreast) == (beside, 4 if beside else 1)
+    if model.narrow is not None:
+        model.narrow.run({"x": np.zeros((1, 3), np.float32)}, ["y"])
+        narrow = model.narrow
+        model.close()
+        with pytest.raises(Internal, match="unloaded"):
+            narrow.run({"x": np.zeros((1, 3), np.float32)}, ["y"])
+
+
+def test_a_large_model_is_held_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(warmup, "median_run_ns", lambda _run, *_: WIDE_BUDGET_NS)
+    path = graphs.identity(tmp_path)
+    with (path.parent / "weights.bin").open("wb") as file:
+        file.truncate(TWICE_BYTES)
+    assert load(path, ModelOptions(), 4).narrow is None
 
 
 def test_session_settings_are_explicit() -> None:

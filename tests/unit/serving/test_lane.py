@@ -80,11 +80,15 @@ async def until(condition: Callable[[], bool]) -> None:
 class World:
     """A lane, the calls it was given, and what they were told."""
 
-    def __init__(self, model: Model, rules: BatchRules, threads: int = 1, bound: int = 100) -> None:
+    def __init__(
+        self, model: Model, rules: BatchRules, threads: int = 1, bound: int = 100, *, narrow: bool = False
+    ) -> None:
         self.slot = Slot.in_process()
         block = self.slot.block(1)
         self.served = Served(Identity("m", "1"), model, ModelOptions(), {}, block)
-        self.gated = Gated(model)
+        self.gated, self.narrow = Gated(model), Gated(model)
+        if narrow:
+            self.gated.model.narrow, self.gated.model.abreast = self.narrow.model, threads
         self.lane = Lane(self.gated.model, threads, bound, block, rules)
         self.told: dict[Call, Outcome] = {}
 
@@ -121,6 +125,7 @@ def story(world: World, told: Callable[[World], Awaitable[None]]) -> None:
             await told(world)
         finally:
             world.gated.gate.set()
+            world.narrow.gate.set()
             world.lane.close()
 
     asyncio.run(run())
@@ -128,12 +133,16 @@ def story(world: World, told: Callable[[World], Awaitable[None]]) -> None:
 
 @settings(max_examples=EXAMPLES, deadline=None)
 @given(
-    CALLS, st.integers(1, 2), st.sampled_from([BatchRules(), BatchRules(8), BatchRules(8, (4,)), BatchRules(8, (), 10)])
+    CALLS,
+    st.integers(1, 2),
+    st.sampled_from([BatchRules(), BatchRules(8), BatchRules(8, (4,)), BatchRules(8, (), 10)]),
+    st.booleans(),
 )
 def test_each_gets_exactly_its_rows(
-    model: Model, wishes: list[tuple[int, int, Priority, str]], threads: int, rules: BatchRules
+    model: Model, wishes: list[tuple[int, int, Priority, str]], threads: int, rules: BatchRules, narrow: bool
 ) -> None:
-    world = World(model, rules, threads, bound=1000)
+    world = World(model, rules, threads, bound=1000, narrow=narrow)
+    world.narrow.gate.set()
 
     async def told(world: World) -> None:
         world.gated.gate.set()
@@ -178,6 +187,25 @@ def test_what_queues_while_a_run_goes_on_shares_the_next(model: Model) -> None:
         assert [call.run_rows for call in calls] == [1, 4, -1, -1, -1, 1]
 
     story(World(model, BatchRules(4)), told)
+
+
+def test_a_run_has_all_cores_while_it_is_alone_and_one_when_there_are_more(model: Model) -> None:
+    async def told(world: World) -> None:
+        wide, narrow = world.gated, world.narrow
+        for _ in range(4):
+            world.enter(world.call())
+            await world.running(1)
+        assert narrow.runs == []  # nothing beside the one that is spread
+        wide.gate.set()
+        await until(lambda: len(narrow.runs) == 2)
+        assert (wide.runs, world.lane._narrow_runs) == ([1], 2)
+        narrow.gate.set()
+        await world.all_told(4)
+        world.enter(world.call())
+        await world.all_told(5)
+        assert (len(wide.runs), len(narrow.runs)) in {(2, 3), (3, 2)}  # whether the fourth found itself alone
+
+    story(World(model, BatchRules(), threads=2, narrow=True), told)
 
 
 def test_more_urgent_calls_run_first(model: Model) -> None:

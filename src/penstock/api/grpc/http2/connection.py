@@ -586,8 +586,12 @@ class Connection:
 
     def trailers(self, stream: Stream, block: bytes) -> None:
         """The last header block of an answer, after all of its messages; the call is over then."""
-        flags = frames.END_HEADERS | frames.END_STREAM
-        self._wait(stream, frame(frames.HEADERS, flags, stream.id, block), is_data=False)
+        last = frame(frames.HEADERS, frames.END_HEADERS | frames.END_STREAM, stream.id, block)
+        if stream.unsent:
+            self._wait(stream, last, is_data=False)
+        else:
+            self.send(last)
+            self.done(stream)
 
     def _wait(self, stream: Stream, part: bytes, is_data: bool) -> None:
         stream.unsent.append((memoryview(part) if is_data else part, is_data))

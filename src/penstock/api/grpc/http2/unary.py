@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from gzip import compress as gzipped
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Final
@@ -42,9 +42,10 @@ _COMPRESSORS: Final[dict[str, Callable[[bytes], bytes]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """What is the same in every answer of one version: its messages' parts, and a header block for each route."""
+    """What is the same in every answer of one version: its messages' parts; by route who answers, as header fields."""
 
     template: AnswerTemplate
+    facts: tuple[bytes, ...]
     blocks: tuple[bytes, ...]
 
 
@@ -68,8 +69,10 @@ class Shared:
             current = {answer[0] for entry in self.plane.catalogue.models.values() for answer in entry.answers.values()}
             self._ready = {one: kept for one, kept in self._ready.items() if one in current}
             version = literal(b"penstock-model-version", served.identity.version.encode())
-            blocks = tuple(heads.GRPC + version + literal(b"penstock-route", name.encode()) for name in ROUTE_NAMES)
-            found = self._ready[served] = Ready(AnswerTemplate(served.identity.model, served.identity.version), blocks)
+            facts = tuple(version + literal(b"penstock-route", name.encode()) for name in ROUTE_NAMES)
+            template = AnswerTemplate(served.identity.model, served.identity.version)
+            found = Ready(template, facts, tuple(heads.GRPC + told for told in facts))
+            self._ready[served] = found
         return found
 
 
@@ -229,15 +232,10 @@ class Unary(Stream):
 
     def _fail(self, fault: Fault) -> None:
         self.over = True
-        facts = self._facts()
-        trailing = retry_hints(fault)
-        told = b""
+        told, block = self._facts(), _failed(fault.kind, sentence(fault), retry_hints(fault))
         if fault.kind in RETRYABLE:
-            trailing = (*facts, *trailing)
-        else:
-            told = heads.metadata(facts)
-        block = heads.failed(GRPC_CODES[fault.kind], sentence(fault)) + heads.metadata(trailing)
-        if fault.kind == "unsupported" and self.head.fault is fault:
+            told, block = b"", block + told
+        elif fault.kind == "unsupported" and self.head.fault is fault:
             told += heads.ACCEPTS
         if told:
             self.connection.head(self, heads.GRPC + told)
@@ -245,14 +243,17 @@ class Unary(Stream):
         else:
             self.connection.trailers(self, heads.GRPC + block)
 
-    def _facts(self) -> Metadata:
+    def _facts(self) -> bytes:
         """Who answers, as far as that is known, and the request id."""
         found = self._found
-        told: Metadata = ()
-        if found is not None:
-            told = (("penstock-model-version", found[0].identity.version), ("penstock-route", ROUTE_NAMES[found[1]]))
-        call_id = header_text(self._call_id or new_id())
-        return told if len(call_id) > MAX_ID_METADATA else (*told, (REQUEST_ID, call_id))
+        told = b"" if found is None else self._shared.ready(found[0]).facts[found[1]]
+        return told + _id_field(self._call_id or new_id())
+
+
+@lru_cache(maxsize=256)
+def _failed(kind: str, text: str, hints: Metadata) -> bytes:
+    """The trailers of a call that did not go well; under overload they are the same many thousand times."""
+    return heads.failed(GRPC_CODES[kind], text) + heads.metadata(hints)
 
 
 _ID_NAME: Final = literal(_ID, b"")[:-1]
