@@ -5,6 +5,7 @@ the segments, finds rows by a hash of the request's id, and writes into the reco
 remembered over the end of any process, and is told of once. Full segments get an index of sorted hashes beside them.
 """
 
+import mmap
 import os
 import threading
 import time
@@ -47,6 +48,9 @@ LABELLED, REWARDED = 1, 2
 
 CAPACITY = 1 << 16
 """Records of a segment."""
+
+AHEAD = 1024
+"""Records that are looked at together for new ones."""
 
 MOST_ROWS = 1024
 """Rows of one answer that are remembered."""
@@ -208,7 +212,9 @@ class Segment:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.model, self.version, self.began = path.name.removesuffix(SUFFIX).split("@")
-        self.records: Records = np.memmap(path, RECORD, "r+", shape=(CAPACITY,))
+        with path.open("r+b") as file:
+            self._pages = mmap.mmap(file.fileno(), CAPACITY * RECORD.itemsize)
+        self.records: Records = np.frombuffer(self._pages, RECORD)
         self.filled = 0
         self._keys = np.zeros(0, np.uint64)
         self._index: Records | None = None
@@ -217,14 +223,21 @@ class Segment:
         """See what has been appended since."""
         if self.filled == CAPACITY:
             return
-        ahead = np.asarray(self.records["key"][self.filled :])
-        empty = np.flatnonzero(ahead == 0)
-        more = ahead[: int(empty[0]) if len(empty) else len(ahead)]
-        if len(more):
-            self._keys = np.concatenate([self._keys, more])
+        keys, found = self.records["key"], [self._keys]
+        while self.filled < CAPACITY:
+            ahead = keys[self.filled : self.filled + AHEAD]  # a part at a time: what is looked at takes memory
+            more = ahead[: int(np.argmin(ahead != 0))] if (ahead == 0).any() else ahead
+            found.append(more.copy())
             self.filled += len(more)
+            if len(more) < len(ahead):
+                break
+        self._keys = np.concatenate(found)
         if self.filled == CAPACITY:
             self._sort()
+
+    def let_go(self) -> None:
+        """Keep in memory only what is looked at again; what was written stays written."""
+        self._pages.madvise(mmap.MADV_DONTNEED)
 
     def places(self, keys: Keys) -> dict[int, NDArray[np.intp]]:
         """The places of the records of each key that is here, by its index."""
@@ -375,6 +388,8 @@ class AnswerStore:
             if total > self._most_bytes or now - last > 2 * horizon_s:
                 segment.remove()
                 del self._segments[segment.path.name]
+            else:
+                segment.let_go()
 
     def _newest_first(self, model: str) -> Iterator[Segment]:
         self._look()

@@ -161,6 +161,30 @@ def test_files_are_bounded_by_room_and_age(tmp_path: Path, monkeypatch: pytest.M
     assert list(tmp_path.iterdir()) == []
 
 
+def test_memory_is_taken_by_what_is_written_not_by_what_there_is_room_for(tmp_path: Path, clock: None) -> None:
+    writer, store = AnswerWriter(tmp_path, "m", "1"), AnswerStore(tmp_path)
+    rows = 3000
+    for start in range(0, rows, 500):
+        remember(writer, [f"r{start + one}" for one in range(500)], *[[0.2, 0.8]] * 500)
+    taken = store.take("m", [Told("r2999", 1)], NOW, HORIZON)
+    assert len(taken.joined) == 1
+    assert resident_kib(tmp_path) <= 64 * (rows + 2 * answers.AHEAD) // 1024 + 128  # and what the kernel reads ahead
+    store.sweep(NOW, HORIZON)
+    assert resident_kib(tmp_path) == 0
+    assert store.take("m", [Told("r2999", 1)], NOW, HORIZON).doubled == ["1"]  # nothing is forgotten
+
+
+def resident_kib(folder: Path) -> int:
+    """What of the files of a folder is mapped and in memory."""
+    total, ours = 0, False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if line.split(" ", 1)[0].count("-") == 1 and not line.startswith("VmFlags"):
+            ours = str(folder) in line
+        elif ours and line.startswith("Rss:"):
+            total += int(line.split()[1])
+    return total
+
+
 def test_a_disk_that_is_full_loses_rows_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     writer = AnswerWriter(tmp_path, "m", "1")
     remember(writer, ["a"], [0.2, 0.8])
