@@ -6,6 +6,7 @@ import sys
 from loadtests import (
     abuse,
     bench,
+    cut,
     drift,
     faults,
     guard,
@@ -14,6 +15,7 @@ from loadtests import (
     overload,
     page,
     perf_analyzer,
+    scale,
     simulate,
     streams,
     swap,
@@ -77,6 +79,12 @@ def main() -> int:
     abusing = commands.add_parser("abuse", help="clients that misuse the server", description=abuse.__doc__)
     abuse.add_arguments(abusing)
     abusing.set_defaults(run=abuse.main)
+    scaling = commands.add_parser("scale", help="two workers against one", description=scale.__doc__)
+    scale.add_arguments(scaling)
+    scaling.set_defaults(run=scale.main)
+    cutting = commands.add_parser("cut", help="runs whose callers have no more time", description=cut.__doc__)
+    cut.add_arguments(cutting)
+    cutting.set_defaults(run=cut.main)
     models = commands.add_parser("models", help="write the models and print their folders")
     models.set_defaults(run=_models)
     arguments = parser.parse_args()

@@ -15,7 +15,7 @@ from typing import Any
 from penstock import __version__
 from penstock.api.grpc.decode import Layouts, infer_message, infer_request
 from penstock.api.grpc.http2.frames import PREFACE, Broken
-from penstock.api.grpc.http2.heads import Heads, Malformed
+from penstock.api.grpc.http2.heads import Beginnings, Head, Heads, Malformed
 from penstock.api.grpc.http2.server import Http2Server
 from penstock.api.grpc.services import GrpcOptions
 from penstock.api.rest.decode import infer_body
@@ -267,20 +267,30 @@ def message(data: bytes) -> None:
             raise Found("a layout says something else than its request")
 
 
+_BEGINNINGS = Beginnings()
+
+
 def heads(data: bytes) -> None:
-    """Header blocks, one after the other; the first byte of each is its length."""
-    reader, at = Heads(4096), 0
+    """Header blocks, one after the other; the first byte of each is its length. Whoever knows how others began must
+    read what one reads who knows nothing."""
+    knowing, alone, at = Heads(4096, _BEGINNINGS), Heads(4096, Beginnings()), 0
     while at < len(data):
         stop = at + 1 + data[at]
         block, at = data[at + 1 : stop], stop
-        try:
-            first = reader.read(block)
-            if block in reader.known and reader.read(block) is not first:
-                raise Found("a block that is known says something else")
-        except Malformed:
-            continue
-        except Broken:
+        found = _said(knowing, block)
+        if found != _said(alone, block):
+            raise Found("how others began changes what a block says")
+        if block in knowing.known and _said(knowing, block) != found:
+            raise Found("a block that is known says something else")
+        if found is Broken:
             return
+
+
+def _said(reader: Heads, block: bytes) -> Head | type[Exception]:
+    try:
+        return reader.read(block)
+    except (Broken, Malformed) as error:
+        return type(error)
 
 
 TARGETS: dict[str, Callable[[bytes], None]] = {

@@ -8,7 +8,7 @@ from typing import Final, Protocol
 
 from penstock.api.grpc.http2 import frames
 from penstock.api.grpc.http2.frames import Broken, Code, frame
-from penstock.api.grpc.http2.heads import Head, Heads, Malformed
+from penstock.api.grpc.http2.heads import Beginnings, Head, Heads, Malformed
 from penstock.api.grpc.http2.stream import Stream
 
 CONNECTION_WINDOW: Final = 16 << 20
@@ -69,7 +69,9 @@ class Tally:
 
 
 class Home(Protocol):
-    """Where connections belong."""
+    """Where connections belong; ``beginnings`` is what is known of how they begin."""
+
+    beginnings: Beginnings
 
     def open(self, connection: "Connection", number: int, head: Head, window: int) -> Stream:
         """What becomes of a call that has begun; ``window`` is its client's, in bytes."""
@@ -92,7 +94,7 @@ class Connection:
         self._home = home
         self._most_streams = most_streams
         self.until_ns = monotonic_ns() + age_ns
-        self._heads = Heads(HEADER_BYTES)
+        self._heads = Heads(HEADER_BYTES, home.beginnings)
         self.streams: dict[int, Stream] = {}
         self._transport: asyncio.Transport | None = None
         self._parts: list[bytes] = []

@@ -1,6 +1,7 @@
 """Header blocks (HPACK, RFC 7541): what a request's says, and the blocks of answers.
 
-A client's blocks repeat: one that leaves the table as it is means the same the next time, until the table changes.
+A client's blocks repeat: one that leaves the table as it is means the same the next time, until the table changes. And
+clients are alike: what a connection's first blocks mean is known from those before it.
 """
 
 from base64 import b64decode
@@ -19,6 +20,9 @@ MOST_BLOCKS: Final = 32
 
 LONGEST_BLOCK: Final = 4096
 """Bytes of a block that is remembered."""
+
+DEEPEST, MOST_BYTES = 3, 1 << 20
+"""Blocks that change the table with which a connection begins like others, and bytes of all that is known of those."""
 
 _STATUS_OK: Final = b"\x88"  # :status 200 of the static table
 _UNITS: Final = {72: 3_600_000_000_000, 77: 60_000_000_000, 83: 1_000_000_000, 109: 1_000_000, 117: 1000, 110: 1}
@@ -76,13 +80,63 @@ class _Table(HeaderTable):
         HeaderTable.maxsize.fset(self, newmax)  # type: ignore[attr-defined]
 
 
-class Heads:
-    """The reader of one connection's header blocks; ``known`` are those that mean what they meant, by their bytes."""
+class Beginning:
+    """Blocks that connections have begun with: what those mean that leave the table as it is now, and those that change
+    it, with where they lead to."""
 
-    def __init__(self, most_bytes: int) -> None:
+    __slots__ = ("after", "age", "bytes", "depth", "known")
+
+    def __init__(self, age: int, depth: int) -> None:
+        self.age = age
+        self.depth = depth
+        self.bytes = 0
+        self.known: dict[bytes, Head] = {}
+        self.after: dict[bytes, tuple[Head, Beginning]] = {}
+
+
+class Beginnings:
+    """How connections begin, known to all of them: clients of a kind send the same first blocks, and to read those
+    costs more than to answer. When they take too much memory they are forgotten, and new ones take their place."""
+
+    def __init__(self) -> None:
+        self.first = Beginning(0, 0)
+        self._bytes = 0
+
+    def keep(self, at: Beginning, block: bytes, head: Head, moves: bool) -> Beginning | None:
+        """Remember what a block means that came after others, and where it leads to; None if that is not remembered."""
+        size = len(block) + sum([len(name) + len(value) for name, value in head.listed])
+        if at.age != self.first.age or size > LONGEST_BLOCK or (moves and at.depth >= DEEPEST):
+            return None
+        if self._bytes + size > MOST_BYTES:
+            self.first, self._bytes = Beginning(at.age + 1, 0), 0
+            return None
+        if not moves and len(at.known) >= MOST_BLOCKS:
+            self._bytes -= at.bytes
+            at.bytes = 0
+            at.known.clear()
+        self._bytes += size
+        if not moves:
+            at.bytes += size
+            at.known[block] = head
+            return at
+        after = Beginning(at.age, at.depth + 1)
+        at.after[block] = head, after
+        return after
+
+
+class Heads:
+    """The reader of one connection's header blocks; ``known`` are those that mean what they meant, by their bytes.
+
+    As long as it sends what others have sent it needs no table: its blocks are kept, and read when one is not known.
+    """
+
+    def __init__(self, most_bytes: int, beginnings: Beginnings) -> None:
         self._decoder = hpack.Decoder(most_bytes)
         self._decoder.header_table = self._table = _Table()
-        self.known: dict[bytes, Head] = {}
+        self._beginnings = beginnings
+        self._at: Beginning | None = beginnings.first
+        self._unread: list[bytes] = []
+        self.known: dict[bytes, Head] = beginnings.first.known
 
     def read(self, block: bytes) -> Head:
         """What a block says.
@@ -94,26 +148,58 @@ class Heads:
         found = self.known.get(block)
         if found is not None:
             return found
-        changes = self._table.changes
-        head = _head(self.fields(block))
-        if self._table.changes == changes and len(block) <= LONGEST_BLOCK:
+        step = None if self._at is None else self._at.after.get(block)
+        if step is None:
+            return self._read(block)
+        self._unread.append(block)
+        self._stand(step[1])
+        return step[0]
+
+    def fields(self, block: bytes) -> list[tuple[bytes, bytes]]:
+        """The fields of a block, which also changes the table as it says; raises ``Broken``."""
+        fields, moves = self._decode(block)
+        if moves:
+            self._leave()
+        return fields
+
+    def _read(self, block: bytes) -> Head:
+        at = self._at
+        fields, moves = self._decode(block)
+        if moves:
+            self._leave()
+        head = _head(fields)
+        kept = None if at is None else self._beginnings.keep(at, block, head, moves)
+        if kept is not None:
+            self._stand(kept)
+            return head
+        if at is not None:
+            self._leave()
+        if not moves and len(block) <= LONGEST_BLOCK:
             if len(self.known) >= MOST_BLOCKS:
                 self.known.clear()
             self.known[block] = head
         return head
 
-    def fields(self, block: bytes) -> list[tuple[bytes, bytes]]:
-        """The fields of a block, which also changes the table as it says; raises ``Broken``."""
-        changes = self._table.changes
+    def _stand(self, at: Beginning) -> None:
+        self._at, self.known = at, at.known
+
+    def _leave(self) -> None:
+        """Be on its own: with a table that is unlike any other's, or more to remember than all need know."""
+        self._at, self.known = None, {}
+
+    def _decode(self, block: bytes) -> tuple[list[tuple[bytes, bytes]], bool]:
+        """The fields of a block, and whether it changed the table."""
+        unread, self._unread = self._unread, []
         try:
+            for one in unread:
+                self._decoder.decode(one, raw=True)
+            changes = self._table.changes
             fields = [(name, value) for name, value in self._decoder.decode(block, raw=True)]
         except hpack.OversizedHeaderListError:
             raise Broken(Code.ENHANCE_YOUR_CALM, "the header fields are too large") from None
         except (hpack.HPACKError, IndexError, ValueError):
             raise Broken(Code.COMPRESSION_ERROR, "this is no header block") from None
-        if self._table.changes != changes:
-            self.known.clear()
-        return fields
+        return fields, self._table.changes != changes
 
 
 def _head(fields: list[tuple[bytes, bytes]]) -> Head:

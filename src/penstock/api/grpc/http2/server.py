@@ -10,7 +10,7 @@ from penstock.api.grpc.health import Health
 from penstock.api.grpc.http2 import heads
 from penstock.api.grpc.http2.calls import GenericCall, NotGrpc
 from penstock.api.grpc.http2.connection import Connection
-from penstock.api.grpc.http2.heads import Head
+from penstock.api.grpc.http2.heads import Beginnings, Head
 from penstock.api.grpc.http2.stream import Stream
 from penstock.api.grpc.http2.unary import Shared
 from penstock.api.grpc.infer import Inference
@@ -37,6 +37,7 @@ class Http2Server:
         }
         self._unary = Shared(plane, options.max_message_bytes)
         self._connections: set[Connection] = set()
+        self.beginnings = Beginnings()
         self._unwritten: list[Connection] = []
         self._server: asyncio.AbstractServer | None = None
         self._sweeping: asyncio.Task[None] | None = None
