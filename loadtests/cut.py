@@ -7,24 +7,27 @@ import argparse
 import select
 import statistics
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 from onnx import TensorProto, helper, numpy_helper
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
 from loadtests.models import BenchModel
-from loadtests.processes import halves, penstock, pinned, running, tree
+from loadtests.processes import Server, halves, penstock, running, tree
 from loadtests.roads import BINARY, GRPC, Road
 from loadtests.wires import Http1Wire, Http2Wire, Wire
 
-_WIDE = 512
+_WIDE, _ROWS = 512, 64
+_TRIED = 500  # steps, to see what one takes; enough for the cores to be shared
+_AT_MOST_S = 5.0
 _SAMPLE_S = 0.002
 _BUSY = 0.5  # of a core
 _QUIET_S = 0.05  # how long the worker must have been idle to count as done
@@ -39,22 +42,6 @@ def chain(steps: int) -> onnx.ModelProto:
     x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", _WIDE]) for name in ("x", "y"))
     graph = helper.make_graph(nodes, "chain", [x], [y], [numpy_helper.from_array(weights, "w")])
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-
-
-def steps_for(seconds: float, rows: int, cores: list[int]) -> int:
-    """Steps that take so long on these cores."""
-    steps = 50
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = len(cores)
-    with pinned(cores):
-        session = ort.InferenceSession(chain(steps).SerializeToString(), options, providers=["CPUExecutionProvider"])
-        feeds = {"x": np.ones((rows, _WIDE), np.float32)}
-        took = []
-        for _ in range(5):
-            began = time.perf_counter()
-            session.run(None, feeds)
-            took.append(time.perf_counter() - began)
-    return max(1, round(seconds / (statistics.median(took) / steps)))
 
 
 def computed_s(pids: list[int]) -> float:
@@ -90,38 +77,51 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Measure and print."""
-    rows, server_cores = 64, halves()[0]
     table = Table(title=f"{arguments.takes_ms:g} ms runs, {arguments.timeout_ms} ms to answer", box=SIMPLE_HEAD)
     for head in ("", "whole run ms", "answered ms", "at most", "computing until ms", "at most"):
         table.add_column(head, justify="right", no_wrap=True)
-    with TemporaryDirectory(prefix="penstock-loadtests-") as folder:
-        place = Path(folder, "chain", "1")
-        place.mkdir(parents=True)
-        onnx.save(chain(steps_for(arguments.takes_ms / 1000, rows, server_cores)), place / "model.onnx")
-        with running(penstock(Path(folder), "--workers", "1"), server_cores) as server:
-            for road in (BINARY, GRPC):
-                found = _calls(
-                    road, server.addresses["grpc" if road.grpc else "http"], tree(server.pid), rows, arguments
-                )
-                whole, answered, computing = (sorted(one) for one in found)
-                cells = [f"{statistics.median(whole) * 1000:.0f}"]
-                for some in (answered, computing):
-                    cells += [f"{statistics.median(some) * 1000:.1f}", f"{some[-1] * 1000:.1f}"]
-                table.add_row(road.name, *cells)
+    with _serving(_TRIED) as served:
+        steps = max(1, round(_TRIED * arguments.takes_ms / 1000 / served.whole_s(BINARY)))
+    with _serving(steps) as served:
+        for road in (BINARY, GRPC):
+            whole_s, found = served.whole_s(road), served.cut(road, arguments.timeout_ms, arguments.calls)
+            cells = [f"{whole_s * 1000:.0f}"]
+            for some in zip(*found, strict=True):
+                cells += [f"{statistics.median(some) * 1000:.1f}", f"{max(some) * 1000:.1f}"]
+            table.add_row(road.name, *cells)
     Console(width=100).print(table)
     return 0
 
 
-def _calls(
-    road: Road, address: str, pids: list[int], rows: int, arguments: argparse.Namespace
-) -> tuple[list[float], list[float], list[float]]:
-    call = road.write(_CHAIN, np.ones((rows, _WIDE), np.float32))
-    kind = Http2Wire if road.grpc else Http1Wire
-    patient = kind(address, call.path, call.headers, call.body, 1)
-    whole = [cut(patient, pids, 5.0)[0] for _ in range(3)]
-    patient.close()
-    limited = {**call.headers, "penstock-timeout-ms": str(arguments.timeout_ms)}
-    wire = kind(address, call.path, limited, call.body, 1)
-    some = [cut(wire, pids, 5.0) for _ in range(arguments.calls)]
-    wire.close()
-    return whole, [one for one, _ in some], [one for _, one in some]
+class _Served:
+    """A server of a chain."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._workers = [pid for pid in tree(server.pid) if pid != server.pid]
+
+    def whole_s(self, road: Road) -> float:
+        """What a call takes that has all the time it wants."""
+        return statistics.median(answered for answered, _ in self._ask(road, {}, 5))
+
+    def cut(self, road: Road, timeout_ms: int, calls: int) -> list[tuple[float, float]]:
+        """Of each call that has so long, when it was answered and until when the worker computed."""
+        return self._ask(road, {"penstock-timeout-ms": str(timeout_ms)}, calls)
+
+    def _ask(self, road: Road, headers: dict[str, str], calls: int) -> list[tuple[float, float]]:
+        call = road.write(_CHAIN, np.ones((_ROWS, _WIDE), np.float32))
+        address, kind = self._server.addresses["grpc" if road.grpc else "http"], Http2Wire if road.grpc else Http1Wire
+        wire = kind(address, call.path, {**call.headers, **headers}, call.body, 1)
+        found = [cut(wire, self._workers, _AT_MOST_S) for _ in range(calls)]
+        wire.close()
+        return found
+
+
+@contextmanager
+def _serving(steps: int) -> Iterator[_Served]:
+    with TemporaryDirectory(prefix="penstock-loadtests-") as folder:
+        place = Path(folder, "chain", "1")
+        place.mkdir(parents=True)
+        onnx.save(chain(steps), place / "model.onnx")
+        with running(penstock(Path(folder), "--workers", "1"), halves()[0]) as server:
+            yield _Served(server)
