@@ -14,12 +14,13 @@ import grpc
 import pytest
 
 from penstock.api.grpc.http2 import connection, frames
-from penstock.api.grpc.http2.connection import DROPPED_A_TURN, MOST_UNREAD, UNREAD_NS
+from penstock.api.grpc.http2.connection import DROPPED_A_TURN, FEW_UNREAD, MOST_UNREAD, SMALL_WINDOW, UNREAD_NS
 from penstock.api.grpc.http2.frames import Code, frame
 from penstock.api.grpc.services import GrpcOptions
 from penstock.proto import grpc_service_pb2 as pb
 from penstock.proto.grpc_service_pb2_grpc import GRPCInferenceServiceStub
 from tests.harness import wait_until
+from tests.integration.api_grpc import requests
 from tests.integration.api_grpc import worker as workers
 from tests.integration.api_grpc.raw import HEALTH, INFER, Raw
 from tests.integration.api_grpc.requests import floats, pair, slow
@@ -409,15 +410,20 @@ def test_more_calls_than_agreed_are_refused_and_may_come_again(models: Path) -> 
         assert raw.answer(raw.call(PAIR)).status == 0
 
 
-def test_who_opens_no_window_is_refused_after_a_while(own: Worker) -> None:
-    with closing(Raw(own.address, {frames.INITIAL_WINDOW_SIZE: 0})) as raw:
-        numbers = [raw.call(PAIR) for _ in range(MOST_UNREAD)]
-        while len(raw.answers) < MOST_UNREAD:  # the first header blocks
+@pytest.mark.parametrize(
+    ("window", "most", "after_s"), [(SMALL_WINDOW, MOST_UNREAD, UNREAD_NS / 1e9), (SMALL_WINDOW - 1, FEW_UNREAD, 0)]
+)
+def test_who_opens_no_window_is_refused(own: Worker, window: int, most: int, after_s: float) -> None:
+    rows = [[1, 1, index] for index in range(100)]  # more than the window takes
+    large = requests.raw("pair", "x", "FP32", rows).SerializeToString()
+    with closing(Raw(own.address, {frames.INITIAL_WINDOW_SIZE: window})) as raw:
+        numbers = [raw.call(large) for _ in range(most)]
+        while len(raw.answers) < most:  # the first header blocks
             raw.read()
-        time.sleep(UNREAD_NS / 1e9)
+        time.sleep(after_s)
         assert raw.answer(raw.call(PAIR)).reset == Code.REFUSED_STREAM
-        raw.write(frames.settings({frames.INITIAL_WINDOW_SIZE: 1000}))
-        assert all(floats(raw.answer(one).message()) == [4, 4, 4] for one in numbers)
+        raw.write(frames.settings({frames.INITIAL_WINDOW_SIZE: 10_000}) + frames.window_update(0, 1 << 20))
+        assert all(floats(raw.answer(one).message())[-3:] == [4, 4, 200] for one in numbers)
         assert raw.answer(raw.call(PAIR)).status == 0
 
 

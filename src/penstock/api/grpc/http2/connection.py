@@ -28,8 +28,15 @@ OLD_TOLL: Final = 0.5
 """What it costs to begin a call and give it up at once, or one that is none, and to give one up later: whole crowds of
 calls may reach their deadlines together, and deadlines may be of a few milliseconds."""
 
-FRAMES_A_TURN: Final = 128
-"""Frames of a connection that are worked on before others have their turn."""
+WORK_A_TURN: Final = 128
+"""What is done for a connection before others have their turn, where a known call or a part of a message is one."""
+
+HEAD_WORK, FRAME_WORK, SLOW_WORK = 16, 4, 64
+"""What a header block that has to be read is of that, any other frame, and a call of a client that takes answers in
+small pieces."""
+
+SMALL_WINDOW: Final = 1024
+"""Bytes; clients that begin with less are slow on purpose."""
 
 DROPPED_A_TURN: Final = 32
 """Calls that are let go of at once when their connection ends."""
@@ -41,10 +48,14 @@ MOST_UNREAD: Final = 128
 UNREAD_NS: Final = 250_000_000
 """Answers that may wait for their client, which has opened no window for so long, before its calls are refused."""
 
+FEW_UNREAD: Final = 16
+"""The same of a client whose windows begin small, at once."""
+
 PREFACE_NS: Final = 10_000_000_000
 REQUEST_NS = 60_000_000_000
 """A request that has begun has to be whole by then, and an answer to be taken."""
 
+_WORK: Final = {frames.DATA: 1, frames.HEADERS: HEAD_WORK, frames.CONTINUATION: HEAD_WORK}
 _RETIRING: Final = b"retiring"
 _ALIVE: Final = b"penstock"
 
@@ -269,7 +280,8 @@ class Connection:
         end, unpack = len(data), frames.HEAD.unpack_from
         if not self._greeted:
             return at
-        for _ in range(FRAMES_A_TURN):
+        left = WORK_A_TURN
+        while left > 0:
             start = at + frames.HEAD_BYTES
             if start > end:
                 self._missing = start - end
@@ -280,6 +292,7 @@ class Connection:
                 after = self._whole_call(data, start, stop, number)
                 if after:
                     at = after
+                    left -= 1 if self._stream_window >= SMALL_WINDOW else SLOW_WORK
                     continue
             if stop - start > FRAME_BYTES:
                 raise Broken(Code.FRAME_SIZE_ERROR, "a frame is larger than was agreed")
@@ -290,6 +303,7 @@ class Connection:
             if self._deaf:
                 return end
             at = stop
+            left -= _WORK.get(word & 0xFF, FRAME_WORK)
         return at
 
     def _whole_call(self, data: bytes, start: int, stop: int, number: int) -> int:
@@ -405,7 +419,8 @@ class Connection:
             self._refuse(number, Code.PROTOCOL_ERROR, YOUNG_TOLL)
             return
         if self._retiring == 2 or self._crowded():
-            self._refuse(number, Code.REFUSED_STREAM, 1.0 if len(self._blocked) < MOST_UNREAD else YOUNG_TOLL)
+            unread = self._stream_window < SMALL_WINDOW or len(self._blocked) >= MOST_UNREAD
+            self._refuse(number, Code.REFUSED_STREAM, YOUNG_TOLL if unread else 1.0)
             return
         stream = self.streams[number] = self._home.open(self, number, head, self._stream_window)
         if flags & frames.END_STREAM:
@@ -416,7 +431,10 @@ class Connection:
         """Whether there are too many calls, or too many answers for a client that opens no window for them."""
         if len(self.streams) >= self._most_streams:
             return True
-        return len(self._blocked) >= MOST_UNREAD and self.heard_ns - self._opened_ns > UNREAD_NS
+        unread = len(self._blocked)
+        if self._stream_window < SMALL_WINDOW:
+            return unread >= FEW_UNREAD
+        return unread >= MOST_UNREAD and self.heard_ns - self._opened_ns > UNREAD_NS
 
     def _trailers(self, number: int, flags: int, block: bytes) -> None:
         """Fields after a request's messages mean nothing to us, but change the table."""
