@@ -40,6 +40,7 @@ def test_questions(server: Server) -> None:
     [
         [],
         ["--http1.0"],
+        ["--http2"],  # which offers to upgrade, and sends its body all the same
         ["--header", "Expect: 100-continue"],
         ["--header", "Transfer-Encoding: chunked"],
         ["--compressed"],

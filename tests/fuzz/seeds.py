@@ -4,6 +4,7 @@ import json
 import struct
 from pathlib import Path
 
+import hpack
 import numpy as np
 
 from penstock.api.grpc.http2 import frames
@@ -76,6 +77,8 @@ def seeds() -> dict[str, list[bytes]]:
             WHOLE + request("POST", path, _json(), "penstock-timeout-ms: 5", "penstock-class: batch"),
             WHOLE + request("GET", "/v2/health/ready"),
             WHOLE + request("POST", "/v2/models/nobody/infer", _json()) + sound,
+            WHOLE + request("POST", path, _json(), "connection: upgrade", "upgrade: h2c") + sound,
+            WHOLE + request("CONNECT", "a:1") + sound,
         ],
         "grpc": [
             WHOLE + settings + _call(1, _message()) + _call(3, _message(id="second")),
@@ -87,8 +90,18 @@ def seeds() -> dict[str, list[bytes]]:
         "json": [_json(), _json(data=[[1, 2, 3]]), _json(datatype="BYTES", data=["a", "b", "c"]), _json(shape=[0, 3])],
         "binary": [len(one).to_bytes(2, "little") + one + raw for one, raw in (_binary(ROW.tobytes()), (b"", data))],
         "message": [_message(), _message(id="one"), _typed()],
-        "heads": [bytes((len(block),)) + block for block in (_block(INFER), _block("/", (b"x-b-bin", b"AA==")))],
+        "heads": [
+            *(bytes((len(block),)) + block for block in (_block(INFER), _block("/", (b"x-b-bin", b"AA==")))),
+            b"".join(bytes((len(block),)) + block for block in _indexed()),
+        ],
     }
+
+
+def _indexed() -> list[bytes]:
+    """Blocks of one client, as they are usually sent: the first fill its table, the others refer to it."""
+    encoder, fields = hpack.Encoder(), [(":method", "POST"), (":scheme", "http"), (":path", INFER), ("te", "trailers")]
+    usual = [*fields, ("content-type", "application/grpc")]
+    return [encoder.encode(some) for some in (usual, usual, [*usual, ("x", "1")], [*usual, ("x", "1")], usual)]
 
 
 def main() -> None:

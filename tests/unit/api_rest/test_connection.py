@@ -98,6 +98,45 @@ def test_heads_that_are_not_remembered(world: World, fields: tuple[str, ...]) ->
     assert not world.rest._shared.heads
 
 
+OFFER = ("connection: Upgrade, HTTP2-Settings", "upgrade: h2c", "http2-settings: AAMAAABkAAQCAAAAAAIAAAAA")
+"""What curl --http2 and Java's client begin every connection with."""
+
+
+def chunked(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n%x\r\n%b\r\n0\r\n\r\n" % (7, data[:7], len(data) - 7, data[7:])
+
+
+@pytest.mark.parametrize(
+    "offered",
+    [
+        request("POST", PATH, body(4, 5, 6), *OFFER),
+        request("POST", PATH, b"", *OFFER, "transfer-encoding: chunked") + chunked(body(4, 5, 6)),
+        request("POST", PATH, body(4, 5, 6), "connection: upgrade", "upgrade: websocket"),
+    ],
+)
+def test_an_offer_to_speak_another_protocol_is_declined(world: World, offered: bytes) -> None:
+    client, plain = Client(world), request("POST", PATH, body(1, 2, 3))
+    for _ in range(2):
+        assert values(*client.say(offered)) == [9, 11, 13]
+        assert [values(one) for one in client.say(plain + offered + offered + plain)] == [
+            [3, 5, 7],
+            [9, 11, 13],
+            [9, 11, 13],
+            [3, 5, 7],
+        ]
+    for end in range(1, len(offered)):
+        assert values(*client.say(offered[:end], offered[end:])) == [9, 11, 13]
+    asked = request("GET", "/v2", b"", *OFFER)
+    assert [status for status, _ in client.say(asked + plain + asked)] == [200, 200, 200]
+
+
+@pytest.mark.parametrize("target", [b"a:1", b"/v2"])
+def test_who_asks_for_a_tunnel_is_told_no_and_nothing_of_it_is_read(world: World, target: bytes) -> None:
+    client = Client(world)
+    ((status, _),) = client.say(b"CONNECT %b HTTP/1.1\r\nhost: a\r\n\r\n" % target + b"GET /v2 HTTP/1.1\r\n" * 3)
+    assert status in {400, 404, 405}
+
+
 def test_memory_of_heads_is_bounded(world: World) -> None:
     client = Client(world)
     for number in range(1100):

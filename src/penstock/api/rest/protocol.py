@@ -44,6 +44,7 @@ MAX_TARGETS: Final = 4096
 MOST_HEADS, LONGEST_HEAD = 1024, 2048
 """Heads of infer requests that are remembered, and bytes of the longest; clients choose them."""
 
+_NOTHING: Final = memoryview(b"")
 _PECULIAR: Final = frozenset({b"transfer-encoding", b"expect", b"upgrade", b"x-request-id", b"traceparent"})
 """Fields of heads that have to be parsed, or that differ from request to request."""
 
@@ -218,6 +219,7 @@ class InferProtocol(HttpToolsProtocol):
         self._lost = self._old = False
         self._blocked_ns = 0  # since when answers wait for their reader
         self._rest = b""  # what has come and waits for room
+        self._offered = False  # the head that was just read offers to speak another protocol
         self._going_on = self._ended = False
         age_s = self.shared.limits.connection_s * uniform(1 - JITTER, 1 + JITTER)
         self._until_ns = self._began_ns + int(age_s * 1e9)
@@ -296,14 +298,32 @@ class InferProtocol(HttpToolsProtocol):
         self.shared.plane.ticks.enqueue(self, turn)
 
     def _parse(self, data: bytes) -> None:
-        try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            return  # an offer to speak another protocol, declined by going on
-        except httptools.HttpParserError:
-            self._refuse_connection(400, "this is not a valid HTTP/1.1 request")
+        left = memoryview(data)
+        while left:
+            left = self._fed(left)
         if self._head_bytes and not self._discarding:
             self._count_head(len(data))
+
+    def _fed(self, data: memoryview) -> memoryview:
+        """Parse up to an offer to speak another protocol, which is declined; what comes after it."""
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as offer:
+            if not self._offered:
+                return _NOTHING  # CONNECT: what follows is no request
+            self._offered = False
+            self._fed(memoryview(self._head_without_offer()))
+            return _NOTHING if self._discarding else data[offer.args[0] :]
+        except httptools.HttpParserError:
+            self._refuse_connection(400, "this is not a valid HTTP/1.1 request")
+        return _NOTHING
+
+    def _head_without_offer(self) -> bytes:
+        """The head once more, as from a client that offers nothing: the parser takes no body of one that does, and
+        clients such as curl and Java's begin every connection so."""
+        parser, fields = self.parser, [pair for pair in self.headers if pair[0] != b"upgrade"]
+        lines = b"".join([b"%b: %b\r\n" % pair for pair in fields])
+        return b"%b %b HTTP/%b\r\n%b\r\n" % (parser.get_method(), self.url, parser.get_http_version().encode(), lines)
 
     def on_message_begin(self) -> None:
         self.url = b""
@@ -324,6 +344,9 @@ class InferProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._head_bytes = 0
         parser, shared = self.parser, self.shared
+        if parser.should_upgrade() and parser.get_method() != b"CONNECT":
+            self._offered = True
+            return
         target = (shared.targets.get(self.url) or shared.target(self.url)) if parser.get_method() == b"POST" else None
         if target is None:
             self._fall_through()
@@ -346,6 +369,8 @@ class InferProtocol(HttpToolsProtocol):
                 self._refuse_body(turn)
 
     def on_message_complete(self) -> None:
+        if self._offered:
+            return
         self._in_message = False
         self._messages += 1
         turn = self._turn
@@ -562,6 +587,8 @@ class InferProtocol(HttpToolsProtocol):
     def _drop_half_given(self) -> None:
         """Let go of a request that the application has, but whose body will never be whole."""
         if not self._in_message or self._head_bytes or self._turn is not None:
+            return
+        if self.cycle is None:  # its head was never understood
             return
         self.cycle.disconnected = True
         self.cycle.message_event.set()
