@@ -87,7 +87,16 @@ def killed_at(home: Path, seed: int, seconds: float) -> list[list[str]]:
 
 def check(home: Path, acknowledged: list[list[str]]) -> None:
     began = time.monotonic()
-    registry = opened(home)
+    place = place_of(str(home), home, "")
+    database = open_database(place.database, 5.0)
+    try:
+        registry = Registry(place, Store(database), FolderBlobs(Path(place.blobs)), 1 << 20)
+        check_what_is_there(registry, home, acknowledged, began)
+    finally:
+        database.close()  # a child must not inherit connections: SQLite's locks are a process's own
+
+
+def check_what_is_there(registry: Registry, home: Path, acknowledged: list[list[str]], began: float) -> None:
     models = {model.name: model for model in registry.store.models()}
     assert time.monotonic() - began < OPEN_SECONDS
     versions = {(name, v): one for name, model in models.items() for v, one in model.versions.items()}

@@ -184,7 +184,9 @@ def open_database(url: str, timeout_s: float) -> Database:
 def _sqlite(url: str, timeout_s: float) -> sa.Engine:
     path = Path(url.removeprefix(SQLITE))
     try:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    except FileExistsError:
+        pass  # to open and close it would let go of every lock that this process has on it
     except OSError as error:
         raise NotReady(_OS_FAULTS.get(error.errno or 0, UNREADABLE)) from None
     engine = sa.create_engine(
