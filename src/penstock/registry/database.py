@@ -7,6 +7,7 @@ import errno
 import fcntl
 import os
 import sqlite3
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,6 +32,9 @@ BUSY = "the registry's database was busy for too long; try again"
 UNREADABLE = "the registry's files cannot be read or written"
 BROKEN = "the registry's database is damaged; restore it from a backup"
 NEWER = "the registry's database was made by a newer Penstock; use that one"
+
+_AGAIN_S = 0.01
+_PRIMARY = 0xFF  # of an extended result code
 
 _OS_FAULTS = {errno.ENOSPC: NO_ROOM, errno.EDQUOT: NO_ROOM, errno.EROFS: READ_ONLY, errno.EACCES: READ_ONLY}
 
@@ -66,7 +70,7 @@ def fault_of(error: exc.SQLAlchemyError) -> Fault | None:
         return NotReady(BUSY)
     original = error.orig if isinstance(error, exc.DBAPIError) else None
     if isinstance(original, sqlite3.DatabaseError):
-        known = _SQLITE_FAULTS.get(getattr(original, "sqlite_errorcode", 0) & 0xFF)
+        known = _SQLITE_FAULTS.get(getattr(original, "sqlite_errorcode", 0) & _PRIMARY)
     elif original is not None:
         known = _POSTGRES_FAULTS.get(getattr(original, "sqlstate", None) or "")
         if known is None and isinstance(error, exc.OperationalError | exc.InterfaceError):
@@ -196,7 +200,8 @@ def _sqlite(url: str, timeout_s: float) -> sa.Engine:
     @sa.event.listens_for(engine, "connect")
     def prepare(connection: Any, _record: Any) -> None:
         connection.isolation_level = None  # transactions begin where we say so, below
-        for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+        _keep_a_log(connection, time.monotonic() + timeout_s)
+        for pragma in ("synchronous = FULL", "foreign_keys = ON"):
             connection.execute(f"PRAGMA {pragma}")
 
     @sa.event.listens_for(engine, "begin")
@@ -205,6 +210,19 @@ def _sqlite(url: str, timeout_s: float) -> sa.Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
 
     return engine
+
+
+def _keep_a_log(connection: sqlite3.Connection, until: float) -> None:
+    """Write ahead into a log: the one thing that SQLite does not wait for while others open the same new database."""
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & _PRIMARY != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise
+            time.sleep(_AGAIN_S)
+        else:
+            return
 
 
 def _postgres(url: str, timeout_s: float) -> sa.Engine:

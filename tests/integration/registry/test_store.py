@@ -246,6 +246,14 @@ def test_two_may_open_an_empty_database_at_once(url: str) -> None:
         one.close()
 
 
+def test_many_empty_files_are_opened_by_two_at_once(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        for number in range(30):  # SQLite itself does not wait for the first who begins a log
+            file = f"sqlite:///{tmp_path}/{number}.db"
+            for one in list(pool.map(lambda _, file=file: open_database(file, 10.0), range(4))):
+                one.close()
+
+
 def test_the_steps_lead_to_the_tables(database: Database) -> None:
     with database.reading() as connection:
         assert compare_metadata(MigrationContext.configure(connection), schema.metadata) == []
