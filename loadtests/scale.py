@@ -1,7 +1,7 @@
 """How much more two workers do than one: the same load on one core and on two, each round one after the other.
 
 There are so many connections that either has enough of them: what one worker joins in a turn of its loop, two have to
-share, and with few connections that costs more than the second core brings.
+share, and with few connections that takes a part of what the second core brings.
 """
 
 import argparse

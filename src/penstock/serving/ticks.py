@@ -23,7 +23,6 @@ HEAVY: Final = 1 << 19
 SLICE_NS: Final = 2_000_000
 """What the calls of one version may take of a turn of the loop."""
 
-
 REST_S: Final = 0.00025
 NEAR_NS: Final = 1_000_000
 """While calls are refused, and one soon after the other, the loop rests after each turn: refusals come in bunches then,

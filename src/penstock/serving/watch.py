@@ -29,9 +29,6 @@ log = logging.getLogger("penstock.serving")
 BUNCH_S, LONGEST_S = 0.01, 0.16
 """Times between two bunches: the usual one, and that of a worker with no time to spare."""
 
-FEW_CALLS, LINGERS = 32, 4
-"""A bunch of fewer calls waits for more, so many times the usual pause: a bunch costs about as much as 30 calls."""
-
 MOST_CALLS: Final = 64
 """Calls of a bunch: all of them up to some thousands a second."""
 
@@ -97,7 +94,6 @@ class RowWatch:
         self._offered = 0
         self._rows = 0
         self._pause = BUNCH_S
-        self._lingered = 0
         self._left: list[Callable[[], None]] = []
 
     def offer(self, call: Call) -> None:
@@ -129,13 +125,8 @@ class RowWatch:
     def _begin(self) -> None:
         if self._offered > MOST_CALLS:
             self._pause = min(LONGEST_S, 2 * self._pause)
-        elif self._offered < FEW_CALLS:
-            if self._pause <= BUNCH_S and self._lingered < LINGERS:
-                self._lingered += 1
-                asyncio.get_running_loop().call_later(self._pause, self._begin)
-                return
+        elif self._offered < MOST_CALLS // 2:
             self._pause = max(BUNCH_S, self._pause / 2)
-        self._lingered = 0
         self._divide()
         self._go_on()
 

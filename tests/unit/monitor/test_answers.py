@@ -178,7 +178,7 @@ def resident_kib(folder: Path) -> int:
     """What of the files of a folder is mapped and in memory."""
     total, ours = 0, False
     for line in Path("/proc/self/smaps").read_text().splitlines():
-        if line.split(" ", 1)[0].count("-") == 1 and not line.startswith("VmFlags"):
+        if line.split(" ", 1)[0].count("-") == 1:
             ours = str(folder) in line
         elif ours and line.startswith("Rss:"):
             total += int(line.split()[1])

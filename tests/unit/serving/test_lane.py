@@ -241,7 +241,7 @@ def test_the_least_urgent_give_way_when_there_is_no_room(model: Model) -> None:
         with pytest.raises(Overloaded):  # only urgent ones are left
             world.enter(urgent[3], Priority.CRITICAL)
         world.gated.gate.set()
-        await world.all_told(7 - 1)
+        await world.all_told(7)
         assert [world.kind(call) for call in (first, *urgent[:3])] == ["ok"] * 4
         counted = Totals.of([world.slot], 1)
         assert counted.shed == dict(zip(SHED_REASONS, (3, 0, 3), strict=True))

@@ -24,6 +24,9 @@ LONGEST_BLOCK: Final = 4096
 DEEPEST, MOST_BYTES = 3, 1 << 20
 """Blocks that change the table with which a connection begins like others, and bytes of all that is known of those."""
 
+OF_ONE: Final = 1024
+"""Bytes that each block takes which is known of those, beside its text."""
+
 _STATUS_OK: Final = b"\x88"  # :status 200 of the static table
 _UNITS: Final = {72: 3_600_000_000_000, 77: 60_000_000_000, 83: 1_000_000_000, 109: 1_000_000, 117: 1000, 110: 1}
 """Nanoseconds of the units of grpc-timeout: H, M, S, m, u, n."""
@@ -104,8 +107,8 @@ class Beginnings:
 
     def keep(self, at: Beginning, block: bytes, head: Head, moves: bool) -> Beginning | None:
         """Remember what a block means that came after others, and where it leads to; None if that is not remembered."""
-        size = len(block) + sum([len(name) + len(value) for name, value in head.listed])
-        if at.age != self.first.age or size > LONGEST_BLOCK or (moves and at.depth >= DEEPEST):
+        size = len(block) + sum([len(name) + len(value) for name, value in head.listed]) + OF_ONE
+        if at.age != self.first.age or size > LONGEST_BLOCK + OF_ONE or (moves and at.depth >= DEEPEST):
             return None
         if self._bytes + size > MOST_BYTES:
             self.first, self._bytes = Beginning(at.age + 1, 0), 0
