@@ -150,7 +150,7 @@ def inline(run: Run, encode: Encode) -> Accept:
     return accept
 
 
-class Ticks:
+class LoopBatcher:
     """Runs the session once for all requests that became ready in one turn of the loop, up to ``most`` rows."""
 
     def __init__(self, run: Run, encode: Encode, most: int, loop: asyncio.AbstractEventLoop) -> None:
@@ -351,7 +351,7 @@ async def _serve(arguments: argparse.Namespace) -> None:
     run = _runner(model, arguments.threads)
     encode, decode = encoder(model), decoder()
     run(model.rows(1))
-    accept = Ticks(run, encode, model.max_join, loop).accept if arguments.tick else inline(run, encode)
+    accept = LoopBatcher(run, encode, model.max_join, loop).accept if arguments.tick else inline(run, encode)
     server = await loop.create_server(lambda: protocol(decode, accept), "127.0.0.1", 0, backlog=1024)
     gc.freeze()
     write_ready(arguments.ready_file, server.sockets[0].getsockname()[1])

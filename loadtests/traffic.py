@@ -30,8 +30,8 @@ from penstock.core.labels import Protocol
 from penstock.core.routing import route_in
 from penstock.core.tensors import Tensor
 from penstock.monitor.counters import Slot
-from penstock.serving.catalogue import Router
-from penstock.serving.shadow import MOST_WAITING, Mirror, ShadowLane
+from penstock.serving.observers.shadow import MOST_WAITING, ShadowExecutor, ShadowSampler
+from penstock.serving.routing_table import Router
 
 FEATURES = 30
 SMALL, OTHER, SLOW, HANGING, RAISING = "1", "2", "3", "4", "5"
@@ -183,8 +183,8 @@ class _Stand:
         self.block = Slot.in_process().block(1)
         self.identity = self
 
-    def as_shadow(self, _: object) -> ShadowLane:
-        return ShadowLane(self, lambda: 0.0)  # type: ignore[arg-type]
+    def as_shadow(self, _: object) -> ShadowExecutor:
+        return ShadowExecutor(self, lambda: 0.0)  # type: ignore[arg-type]
 
 
 class _Answered:
@@ -198,13 +198,13 @@ def microseconds(number: int = 200_000) -> dict[str, float]:
     """A request's share: the pick by a sticky header, and the offer to a shadow that has no room, which is the one
     that has to be cheap."""
     route = route_in({"split": {SMALL: 9000, OTHER: 1000}, "sticky": "header:x-user-id"})
-    served: Any = {version: _Stand() for version in (SMALL, OTHER)}
+    loaded: Any = {version: _Stand() for version in (SMALL, OTHER)}
     around: Any = None
-    router = Router("m", route, served, served[SMALL], around)
+    router = Router("m", route, loaded, loaded[SMALL], around)
     fields = {b"host": b"x", b"content-type": b"application/json", b"x-user-id": b"somebody 12345"}
-    lane: Any = ShadowLane(served[OTHER], lambda: 0.0)
+    lane: Any = ShadowExecutor(loaded[OTHER], lambda: 0.0)
     lane.taken = MOST_WAITING  # full, as under load
-    mirror, call = Mirror(lane, 1.0), _Answered()
+    mirror, call = ShadowSampler(lane, 1.0), _Answered()
     offered: Any = call
     return {
         "pick": min(timeit.repeat(lambda: router.pick(fields), number=number, repeat=5)) / number * 1e6,

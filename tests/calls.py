@@ -10,20 +10,20 @@ from penstock.core.tensors import Tensor
 from penstock.engine.model import Model
 from penstock.engine.session import closed_run
 from penstock.monitor.counters import Slot
-from penstock.serving.calls import Call
-from penstock.serving.served import Identity, Served
+from penstock.serving.infer_call import InferCall
+from penstock.serving.loaded_version import Identity, LoadedVersion
 
 
 @cache
-def nobody() -> Served:
+def nobody() -> LoadedVersion:
     """A version whose model is closed."""
     model = Model(closed_run, Signature([], []))
-    return Served(Identity("m", "3"), model, ModelOptions(), {}, Slot.in_process().block(1))
+    return LoadedVersion(Identity("m", "3"), model, ModelOptions(), {}, Slot.in_process().block(1))
 
 
-def answered(outputs: Sequence[Tensor], call_id: str = "7", inputs: Sequence[Tensor] = (), rows: int = 1) -> Call:
+def answered(outputs: Sequence[Tensor], call_id: str = "7", inputs: Sequence[Tensor] = (), rows: int = 1) -> InferCall:
     """A call that has its outputs."""
-    call = Call(nobody(), Route.STABLE, Protocol.GRPC, call_id, list(inputs), None, deadline_ns=0, began_ns=0)
+    call = InferCall(nobody(), Route.STABLE, Protocol.GRPC, call_id, list(inputs), None, deadline_ns=0, began_ns=0)
     call.outputs = list(outputs)
     call.rows = rows
     return call

@@ -13,13 +13,13 @@ from typing import Any
 atheris: Any = import_module("atheris")
 
 with atheris.instrument_imports(include=["penstock.api", "penstock.core", "penstock.serving", "hpack"]):
-    from penstock.serving import ticks
+    from penstock.serving import loop_batcher
     from tests.fuzz.targets import TARGETS
 
 
 def main() -> None:
     """Fuzz until told to stop, or until a bug is found."""
-    if not str(ticks.__file__).endswith(".py"):
+    if not str(loop_batcher.__file__).endswith(".py"):
         sys.exit("the infer road is compiled, and atheris cannot see into it; see the first lines of this file")
     name, *rest = sys.argv[1:]
     atheris.Setup([sys.argv[0], *rest], TARGETS[name])

@@ -8,7 +8,7 @@ import hpack
 import numpy as np
 
 from penstock.api.grpc.http2 import frames
-from penstock.api.grpc.http2.heads import literal
+from penstock.api.grpc.http2.header_cache import literal
 from penstock.api.grpc.services import INFER
 from penstock.proto import grpc_service_pb2 as pb
 from tests.conformance.rawhttp import request

@@ -15,11 +15,11 @@ from typing import Any
 from penstock import __version__
 from penstock.api.grpc.decode import Layouts, infer_message, infer_request
 from penstock.api.grpc.http2.frames import PREFACE, Broken
-from penstock.api.grpc.http2.heads import Beginnings, Head, Heads, Malformed
+from penstock.api.grpc.http2.header_cache import Beginnings, Head, Heads, Malformed
 from penstock.api.grpc.http2.server import Http2Server
 from penstock.api.grpc.services import GrpcOptions
 from penstock.api.rest.decode import infer_body
-from penstock.api.rest.protocol import InferProtocol, Limits
+from penstock.api.rest.http1_connection import InferProtocol, Limits
 from penstock.api.rest.server import RestServer
 from penstock.core.desired import Desired, ModelSpec, VersionSpec
 from penstock.core.errors import Fault
@@ -27,8 +27,8 @@ from penstock.core.signature import Signature, TensorSpec
 from penstock.core.tensors import Tensor
 from penstock.monitor.answers import Told
 from penstock.monitor.counters import Slot, Totals
-from penstock.serving.dataplane import DataPlane
-from penstock.serving.loader import Loader
+from penstock.serving.data_plane import DataPlane
+from penstock.serving.model_loader import ModelLoader
 from tests import zoo
 
 BODY_BYTES = 64 << 10
@@ -144,7 +144,7 @@ class World:
             specs.append(ModelSpec(name, (VersionSpec("1", str(folder / f"{name}.onnx"), block=block, tag="a"),)))
         slot = Slot.in_process()
         self.plane = DataPlane(slot, lambda block: Totals.of([slot], block), _Nobody(), 10**10)
-        await Loader(self.plane, slot, 1, lambda _: None).apply(Desired(1, tuple(specs)))
+        await ModelLoader(self.plane, slot, 1, lambda _: None).apply(Desired(1, tuple(specs)))
         self.grpc = Http2Server(self.plane, GrpcOptions(max_message_bytes=BODY_BYTES))
         self.rest = RestServer(self.plane, __version__, Limits(max_body_bytes=BODY_BYTES))
         self.rest._config.load()

@@ -37,6 +37,6 @@ def test_a_bug_would_be_found(name: str, monkeypatch: pytest.MonkeyPatch) -> Non
 
     data = (CORPUS / name / "seed-0").read_bytes()
     TARGETS[name](data)
-    monkeypatch.setattr("penstock.serving.served.monotonic_ns", broken)
+    monkeypatch.setattr("penstock.serving.loaded_version.monotonic_ns", broken)
     with pytest.raises(Found):
         TARGETS[name](data)

@@ -33,7 +33,7 @@ from penstock.registry.folder import FolderSource as FolderModels
 from penstock.registry.place import Place, place_of
 
 if TYPE_CHECKING:
-    from penstock.api.ops.server import OpsServer
+    from penstock.api.admin.server import OpsServer
 
 log = logging.getLogger("penstock.app")
 
@@ -243,9 +243,9 @@ class Gateway:
 
     def _ops_server(self, registrar: Registrar, sides: TrafficSides) -> "OpsServer":
         """Made on a thread: the import takes time the workers' first messages need not wait for."""
-        from penstock.api.ops.page import Shown  # noqa: PLC0415 - see above
-        from penstock.api.ops.server import OpsServer  # noqa: PLC0415
-        from penstock.api.ops.traffic import Sides  # noqa: PLC0415 - see above
+        from penstock.api.admin.page import Shown  # noqa: PLC0415 - see above
+        from penstock.api.admin.server import OpsServer  # noqa: PLC0415
+        from penstock.api.admin.traffic import Sides  # noqa: PLC0415 - see above
 
         decides = Sides(sides.traffic, sides.rollouts, sides.experiments, sides.monitoring, sides.retraining)
         return OpsServer(self._plane, registrar, decides, Shown(__version__, self._http, self._grpc))

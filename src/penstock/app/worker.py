@@ -15,7 +15,7 @@ from penstock import __version__
 from penstock.api.grpc.http2.server import Http2Server
 from penstock.api.grpc.server import GrpcServer
 from penstock.api.grpc.services import GrpcOptions
-from penstock.api.rest.protocol import Limits
+from penstock.api.rest.http1_connection import Limits
 from penstock.api.rest.server import RestServer
 from penstock.app.logs import set_up
 from penstock.control.link import Link
@@ -26,9 +26,9 @@ from penstock.control.ports import Address, share
 from penstock.control.runtime import Instance
 from penstock.core.desired import Desired, State, VersionStatus
 from penstock.monitor.counters import DRAINING, READY
-from penstock.serving.dataplane import DataPlane
-from penstock.serving.loader import Loader
-from penstock.serving.regions import Regions
+from penstock.serving.data_plane import DataPlane
+from penstock.serving.model_loader import ModelLoader
+from penstock.serving.shared_memory import Regions
 
 log = logging.getLogger("penstock.worker")
 
@@ -55,7 +55,7 @@ class Worker:
         slots = [file.slot for file in files]
         regions = Regions(options.shared_memory, instance.path / "regions.json")
         self._plane = DataPlane(self._slot, totals(slots), self._link, int(options.deadline_s * 1e9), regions)
-        self._loader = Loader(self._plane, self._slot, options.threads, self._reported, self._link.rows)
+        self._loader = ModelLoader(self._plane, self._slot, options.threads, self._reported, self._link.rows)
         limits = Limits(max_body_bytes=options.max_body_bytes)
         self._rest = RestServer(self._plane, __version__, limits, options.certificate)
         carrier = GrpcServer if options.grpc_server == "grpcio" else Http2Server

@@ -34,5 +34,5 @@ def version(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 def road() -> str:
     """Whether the modules that every request passes are compiled here; see deploy/backend.py."""
-    found = find_spec("penstock.serving.ticks")
+    found = find_spec("penstock.serving.loop_batcher")
     return "compiled" if found is not None and str(found.origin).endswith(".so") else "interpreted"

@@ -12,10 +12,10 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 
 from penstock import __version__
 from penstock.api.grpc.health import INFERENCE_SERVICE
-from penstock.api.grpc.questions import NOT_OFFERED
+from penstock.api.grpc.servicer import NOT_OFFERED
 from penstock.proto import grpc_service_pb2 as pb
 from penstock.proto.grpc_service_pb2_grpc import GRPCInferenceServiceStub
-from penstock.serving.dataplane import EXTENSIONS
+from penstock.serving.data_plane import EXTENSIONS
 from tests.integration.api_grpc import worker as workers
 from tests.integration.api_grpc.requests import pair
 from tests.integration.api_grpc.worker import CALL_SECONDS, CONFIG, MODELS, Worker

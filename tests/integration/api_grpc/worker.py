@@ -20,9 +20,9 @@ from penstock.core.options import ModelOptions
 from penstock.engine import model as engine
 from penstock.monitor.answers import Told
 from penstock.monitor.counters import Slot, Totals
-from penstock.serving.catalogue import Catalogue, ModelEntry, model_entry
-from penstock.serving.dataplane import DataPlane
-from penstock.serving.served import Identity, Served
+from penstock.serving.data_plane import DataPlane
+from penstock.serving.loaded_version import Identity, LoadedVersion
+from penstock.serving.routing_table import ModelEntry, RoutingTable, model_entry
 from tests import zoo
 from tests.harness import wait_until
 
@@ -87,15 +87,15 @@ class Worker:
 
     async def _start(self) -> None:
         self.plane = DataPlane(self.slot, lambda block: Totals.of([self.slot], block), self.shelf, 30_000_000_000)
-        self.plane.publish(Catalogue({name: self._entry(name) for name in MODELS} | _LOADING), self._blocks)
+        self.plane.publish(RoutingTable({name: self._entry(name) for name in MODELS} | _LOADING), self._blocks)
         self.plane.complete()
         self.server = self.kind(self.plane, self._options)
         self.address = f"127.0.0.1:{await self.server.start('127.0.0.1', 0)}"
 
     async def _stop(self) -> None:
         await self.server.stop(0)
-        served = {answer[0] for entry in self.plane.catalogue.models.values() for answer in entry.answers.values()}
-        self.plane.publish(Catalogue(), {})
+        served = {answer[0] for entry in self.plane.routing_table.models.values() for answer in entry.answers.values()}
+        self.plane.publish(RoutingTable(), {})
         await asyncio.gather(*[one.close() for one in served])
 
     def _entry(self, name: str) -> ModelEntry:
@@ -103,7 +103,7 @@ class Worker:
         for version in MODELS[name]:
             model = engine.load(self._folder / name / version / "model.onnx", ModelOptions(), 1)
             block = self.slot.block(self._blocks[name, version])
-            served[version] = Served(Identity(name, version), model, ModelOptions(), CONFIG, block)
+            served[version] = LoadedVersion(Identity(name, version), model, ModelOptions(), CONFIG, block)
             statuses[version] = VersionStatus(name, version, State.READY)
         return model_entry(ModelSpec(name), served, statuses)
 

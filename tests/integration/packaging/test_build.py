@@ -108,4 +108,4 @@ def test_a_compiler_that_fails_leaves_nothing_compiled(build: Callable[[str, Map
 def test_the_source_archive_holds_its_back_end(build: Callable[[str], Path]) -> None:
     with tarfile.open(build("build_sdist")) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    assert {"deploy/backend.py", "pyproject.toml", "src/penstock/serving/ticks.py"} <= names
+    assert {"deploy/backend.py", "pyproject.toml", "src/penstock/serving/loop_batcher.py"} <= names

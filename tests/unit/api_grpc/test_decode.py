@@ -18,8 +18,8 @@ from penstock.core.errors import Fault, InvalidInput, Unsupported
 from penstock.core.signature import Signature
 from penstock.core.tensors import NUMPY_TYPES, Tensor
 from penstock.proto import grpc_service_pb2 as pb
-from penstock.serving.regions import Regions
-from penstock.serving.wishes import OutputWish
+from penstock.serving.requested_outputs import RequestedOutput
+from penstock.serving.shared_memory import Regions
 from tests.unit.api_grpc.messages import TYPED, numbers, raw_request, same, tensors, typed_request
 
 
@@ -80,7 +80,7 @@ def test_what_tritonclient_sends_is_understood(item: Tensor) -> None:
     )
     message = infer_message(infer_request(sent.SerializeToString()))
     assert same(message.tensors[0], item)
-    assert message.wishes == [OutputWish("y", 2)]
+    assert message.requested == [RequestedOutput("y", 2)]
     assert message.timeout_ns == 250_000
 
 
@@ -165,10 +165,10 @@ def test_shared_memory_is_not_offered() -> None:
 
 def test_wishes() -> None:
     request = raw_request([numbers("FP32", 1)])
-    assert decoded(request).wishes is None
+    assert decoded(request).requested is None
     request.outputs.add(name="b")
     request.outputs.add(name="a").parameters["classification"].int64_param = 3
-    assert decoded(request).wishes == [OutputWish("b"), OutputWish("a", 3)]
+    assert decoded(request).requested == [RequestedOutput("b"), RequestedOutput("a", 3)]
     request.outputs.add(name="b")
     assert refusal(request) == "output 'b' is asked for twice"
 

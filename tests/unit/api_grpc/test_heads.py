@@ -4,7 +4,7 @@ import hpack
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.api.grpc.http2.heads import DEEPEST, MOST_BLOCKS, MOST_BYTES, Beginnings, Head, Heads, Malformed
+from penstock.api.grpc.http2.header_cache import DEEPEST, MOST_BLOCKS, MOST_BYTES, Beginnings, Head, Heads, Malformed
 
 Fields = list[tuple[str, str]]
 

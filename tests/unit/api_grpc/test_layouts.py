@@ -45,14 +45,14 @@ def told(layouts: Layouts, raw: bytes) -> Any:
     given = found.given(raw, None)
     assert isinstance(given, list)
     tensors = [(one.name, one.datatype, one.data.shape, one.data.tobytes()) for one in given]
-    return found.target, found.id(raw), tensors, found.wishes, found.timeout_ns
+    return found.target, found.id(raw), tensors, found.requested, found.timeout_ns
 
 
 def parsed(raw: bytes) -> Any:
     request = infer_request(raw)
     message = infer_message(request)
     tensors = [(one.name, one.datatype, one.data.shape, one.data.tobytes()) for one in message.tensors]
-    return (request.model_name, request.model_version), request.id, tensors, message.wishes, message.timeout_ns
+    return (request.model_name, request.model_version), request.id, tensors, message.requested, message.timeout_ns
 
 
 @settings(deadline=None)

@@ -8,7 +8,7 @@ from time import monotonic_ns
 
 import pytest
 
-from penstock.api.rest.protocol import MAX_PIPELINED, PIECE
+from penstock.api.rest.http1_connection import MAX_PIPELINED, PIECE
 from tests.conformance.rawhttp import request
 from tests.fuzz.targets import TURNS, Wire, World
 

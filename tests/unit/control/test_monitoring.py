@@ -25,7 +25,7 @@ from penstock.monitor.rows import Layout, RowCounter
 from penstock.monitor.verdicts import Turn
 from penstock.registry.monitored import MonitorStore
 from penstock.registry.records import Document
-from penstock.serving.watch import Learner
+from penstock.serving.observers.row_sampler import BaselineCollector
 from penstock.telemetry.metrics import Bulk, Point
 from tests.unit.control.trials import ME, FakeFleet, World
 
@@ -263,7 +263,7 @@ def test_a_learned_reference_takes_probabilities_at_their_word(watcher: Watcher)
         watcher.monitoring.gathered(json.loads(json.dumps({**told, "sureness": sure})))
 
     asyncio.run(watcher.monitoring.set_policy("m", {"monitor": {"live_reference_rows": 600}}, ME))
-    Learner(columns, 600, learned).count([answered(300), answered(300)])
+    BaselineCollector(columns, 600, learned).count([answered(300), answered(300)])
     asyncio.run(watcher.monitoring._learn())
     watch = watcher.watch("2")
     reference = reference_in(_json(Path(watch.path)))

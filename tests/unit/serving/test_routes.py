@@ -20,9 +20,9 @@ from penstock.core.routing import RouteSpec, route_in
 from penstock.core.tensors import Tensor
 from penstock.monitor.answers import AnswerStore, Told
 from penstock.monitor.counters import SHADOW_WORDS, Slot, Totals
-from penstock.serving import shadow
-from penstock.serving.calls import Call
-from penstock.serving.shadow import share_at
+from penstock.serving.infer_call import InferCall
+from penstock.serving.observers import shadow
+from penstock.serving.observers.shadow import share_at
 from tests.unit.serving.test_serving import MINUTE_NS, World, counting, scaled
 
 BLOCKS = {"1": 1, "2": 2, "3": 3}
@@ -44,18 +44,18 @@ class Traffic(World):
 
     async def request(
         self, fields: Mapping[bytes, bytes] | None = None, call_id: str = "x", value: float = 1.0
-    ) -> Call:
-        served, why, followers = self.plane.choose(("m", ""), fields or {})
+    ) -> InferCall:
+        loaded, why, observers = self.plane.choose(("m", ""), fields or {})
         tensors = [Tensor("x", "FP32", np.array([[value, value + 1]], "<f4"))]
         now = time.monotonic_ns()
-        call = Call(served, why, Protocol.REST, call_id, tensors, None, now + MINUTE_NS, now, followers)
+        call = InferCall(loaded, why, Protocol.REST, call_id, tensors, None, now + MINUTE_NS, now, observers)
         await self.plane.infer(call)
         self.plane.finish(call, "ok")
         return call
 
     async def many(self, count: int, fields: Mapping[bytes, bytes] | None = None) -> Counter[tuple[str, str]]:
         calls = [await self.request(fields, f"r{number}") for number in range(count)]
-        return Counter((call.served.identity.version, ROUTE_NAMES[call.route]) for call in calls)
+        return Counter((call.loaded.identity.version, ROUTE_NAMES[call.route]) for call in calls)
 
     def shadow(self, version: str) -> dict[str, float]:
         return Totals.of([self.slot], BLOCKS[version]).shadow()
@@ -93,8 +93,8 @@ def test_the_split_the_rules_and_the_pinned(tmp_path: Path) -> None:
         assert min(found.values()) > 120
         assert await world.many(5, {b"x-canary": b"always"}) == {("3", "rule"): 5}
         assert set(await world.many(50, {b"x-canary": b"never"})) <= {("1", "stable"), ("2", "canary")}
-        served, why, followers = world.plane.choose(("m", "2"), {b"x-canary": b"always"})
-        assert (served.identity.version, ROUTE_NAMES[why], followers) == ("2", "pinned", ())
+        loaded, why, observers = world.plane.choose(("m", "2"), {b"x-canary": b"always"})
+        assert (loaded.identity.version, ROUTE_NAMES[why], observers) == ("2", "pinned", ())
         assert world.plane.metadata("m").name == "m"
         assert world.plane.model_ready("m")
         with pytest.raises(NotFound):

@@ -16,10 +16,10 @@ from penstock.core.labels import Protocol, Route
 from penstock.core.tensors import Tensor
 from penstock.monitor.answers import Told
 from penstock.monitor.counters import Slot, Totals
-from penstock.serving.calls import Call, new_id
-from penstock.serving.dataplane import DataPlane
-from penstock.serving.loader import Loader
-from penstock.serving.wishes import OutputWish
+from penstock.serving.data_plane import DataPlane
+from penstock.serving.infer_call import InferCall, new_id
+from penstock.serving.model_loader import ModelLoader
+from penstock.serving.requested_outputs import RequestedOutput
 
 MINUTE_NS = 60_000_000_000
 
@@ -75,7 +75,7 @@ class World:
         self.slot = Slot.in_process()
         self.plane = DataPlane(self.slot, lambda block: Totals.of([self.slot], block), self, MINUTE_NS)
         self.reports: list[tuple[VersionStatus, ...]] = []
-        self.loader = Loader(self.plane, self.slot, threads=2, on_status=self.reports.append)
+        self.loader = ModelLoader(self.plane, self.slot, threads=2, on_status=self.reports.append)
         self.asked: list[tuple[str, str | None]] = []
 
     async def load(self, model: str, config: str | None) -> None:
@@ -87,10 +87,10 @@ class World:
     async def feedback(self, model: str, told: Sequence[Told]) -> int:
         return sum(one.id.startswith("unknown") for one in told)
 
-    def call(self, model: str, tensor: Tensor, version: str = "", timeout_ns: int = MINUTE_NS) -> Call:
-        served, route, _ = self.plane.choose((model, version), {})
+    def call(self, model: str, tensor: Tensor, version: str = "", timeout_ns: int = MINUTE_NS) -> InferCall:
+        loaded, route, _ = self.plane.choose((model, version), {})
         now = monotonic_ns()
-        return Call(served, route, Protocol.REST, new_id(), [tensor], None, now + timeout_ns, now)
+        return InferCall(loaded, route, Protocol.REST, new_id(), [tensor], None, now + timeout_ns, now)
 
     async def ask(self, model: str, values: list[list[float]], version: str = "") -> list[list[float]]:
         call = self.call(model, Tensor("x", "FP32", np.array(values, "<f4")), version)
@@ -250,18 +250,18 @@ def test_a_caller_who_goes_away_frees_the_thread(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wishes", "timeout_ns", "fault"),
-    [([OutputWish("q")], MINUTE_NS, InvalidInput), (None, 0, DeadlineExceeded)],
+    ("requested", "timeout_ns", "fault"),
+    [([RequestedOutput("q")], MINUTE_NS, InvalidInput), (None, 0, DeadlineExceeded)],
 )
 def test_faults_are_the_calls_own(
-    tmp_path: Path, wishes: list[OutputWish] | None, timeout_ns: int, fault: type[Fault]
+    tmp_path: Path, requested: list[RequestedOutput] | None, timeout_ns: int, fault: type[Fault]
 ) -> None:
     spec = VersionSpec("1", scaled(tmp_path / "m.onnx", 1), block=1, tag="a")
 
     async def story(world: World) -> None:
         await world.loader.apply(Desired(1, (model("m", spec),)))
         call = world.call("m", Tensor("x", "FP32", np.zeros((1, 2), "<f4")), timeout_ns=timeout_ns)
-        call.wishes = wishes
+        call.requested = requested
         with pytest.raises(fault):
             await world.plane.infer(call)
         world.plane.finish(call, fault.kind)

@@ -10,13 +10,13 @@ import pytest
 from penstock.core.tensors import Tensor
 from penstock.monitor.answers import MOST_ROWS, AnswerStore, AnswerWriter, Told
 from penstock.monitor.rows import Exchange, rows_of
-from penstock.serving import watch
-from penstock.serving.calls import Call
-from penstock.serving.watch import MOST_CALLS, RowWatch
+from penstock.serving.infer_call import InferCall
+from penstock.serving.observers import row_sampler
+from penstock.serving.observers.row_sampler import MOST_CALLS, RowSampler
 from tests.calls import answered
 
 
-def call(number: int, rows: int = 1, width: int = 2) -> Call:
+def call(number: int, rows: int = 1, width: int = 2) -> InferCall:
     x = np.full((rows, width), number, "<f4")
     p = np.tile(np.array([[0.25, 0.75]], "<f4"), (rows, 1))
     return answered([Tensor("p", "FP32", p)], f"r{number}", [Tensor("x", "FP32", x)], rows)
@@ -38,11 +38,11 @@ class Counter:
         self.dropped += rows
 
 
-def offered(*calls: Call, answers: AnswerWriter | None = None) -> Counter:
+def offered(*calls: InferCall, answers: AnswerWriter | None = None) -> Counter:
     counter = Counter()
 
     async def run() -> None:
-        watching = RowWatch(counter, True, answers)
+        watching = RowSampler(counter, True, answers)
         for one in calls:
             watching.offer(one)
         watching.flush()
@@ -71,7 +71,7 @@ def test_of_too_many_calls_each_has_the_same_chance() -> None:
 
 
 def test_large_calls_are_few_at_a_time(tmp_path: Path) -> None:
-    rows = watch.MOST_CELLS  # twice as many numbers as a bunch may have
+    rows = row_sampler.MOST_CELLS  # twice as many numbers as a bunch may have
     writer = AnswerWriter(tmp_path, "m", "1")
     found = offered(*(call(number, rows) for number in range(5)), answers=writer)
     assert (found.rows, found.dropped) == (rows, 4 * rows)
@@ -85,7 +85,7 @@ def test_a_fault_in_counting_is_felt_by_nobody(caplog: pytest.LogCaptureFixture)
             raise ZeroDivisionError
 
     async def run() -> None:
-        watching = RowWatch(Broken())
+        watching = RowSampler(Broken())
         watching.offer(call(1))
         watching.close()
 
@@ -95,7 +95,7 @@ def test_a_fault_in_counting_is_felt_by_nobody(caplog: pytest.LogCaptureFixture)
 
 def test_a_busy_worker_makes_bunches_less_often() -> None:
     async def run() -> None:
-        watching = RowWatch(Counter())
+        watching = RowSampler(Counter())
         for pause in (0.02, 0.04, 0.08, 0.16, 0.16):
             for number in range(2 * MOST_CALLS):
                 watching.offer(call(number))

@@ -12,8 +12,8 @@ from penstock.core.errors import InvalidInput
 from penstock.core.signature import RowForm
 from penstock.core.tensors import NUMPY_TYPES, PLAIN, Tensor, from_raw, shape_text
 from penstock.proto import grpc_service_pb2 as pb
-from penstock.serving.regions import Regions
-from penstock.serving.wishes import Into, OutputWish
+from penstock.serving.requested_outputs import RequestedOutput, ShmTarget
+from penstock.serving.shared_memory import Regions
 
 CLOSING: Final = "triton_enable_empty_final_response"
 """The one request parameter with the reserved prefix that callers may send; it matters to streams only."""
@@ -29,7 +29,7 @@ class InferMessage:
     """A decoded request; ``typed`` says that it used typed contents, ``closing`` that it wants an empty last answer."""
 
     tensors: list[Tensor]
-    wishes: list[OutputWish] | None
+    requested: list[RequestedOutput] | None
     timeout_ns: int | None
     typed: bool
     closing: bool
@@ -55,12 +55,12 @@ def infer_message(request: pb.ModelInferRequest, regions: Regions = NO_REGIONS) 
         Unsupported: it asks for shared memory where that is off.
     """
     timeout_ns, closing = _parameters(request.parameters) if request.parameters else (None, False)
-    wishes = _wishes(request, regions) if request.outputs else None
+    requested = _wishes(request, regions) if request.outputs else None
     if request.raw_input_contents:
-        return InferMessage(_raw_tensors(request, regions), wishes, timeout_ns, typed=False, closing=closing)
+        return InferMessage(_raw_tensors(request, regions), requested, timeout_ns, typed=False, closing=closing)
     tensors = [_tensor(item, _copied(item, regions)) for item in request.inputs]
     typed = any(item.HasField("contents") for item in request.inputs)
-    return InferMessage(tensors, wishes, timeout_ns, typed, closing)
+    return InferMessage(tensors, requested, timeout_ns, typed, closing)
 
 
 def value_of(parameter: pb.InferParameter | pb.ModelRepositoryParameter) -> Any:
@@ -119,19 +119,19 @@ def _tensor(item: Inputs, raw: bytes | None) -> Tensor:
         raise InvalidInput(f"tensor '{name}' has the impossible shape {shape_text(item.shape)}") from None
 
 
-def _wishes(request: pb.ModelInferRequest, regions: Regions) -> list[OutputWish]:
-    wishes: dict[str, OutputWish] = {}
+def _wishes(request: pb.ModelInferRequest, regions: Regions) -> list[RequestedOutput]:
+    requested: dict[str, RequestedOutput] = {}
     for output in request.outputs:
         name, parameters = output.name, output.parameters
-        if name in wishes:
+        if name in requested:
             raise InvalidInput(f"output '{name}' is asked for twice")
         view = _memory(output, regions)
         into = None
         if view is not None:
             region = value_of(parameters["shared_memory_region"])
-            into = Into(region, _whole(parameters, "shared_memory_offset", 0), view)
-        wishes[name] = OutputWish(name, _classes(name, parameters) if parameters else 0, into)
-    return list(wishes.values())
+            into = ShmTarget(region, _whole(parameters, "shared_memory_offset", 0), view)
+        requested[name] = RequestedOutput(name, _classes(name, parameters) if parameters else 0, into)
+    return list(requested.values())
 
 
 def _classes(name: str, parameters: Parameters) -> int:
@@ -182,7 +182,7 @@ class Layout:
     heads: tuple[tuple[int, int, bytes], ...]
     inputs: tuple[tuple[str, str, np.dtype[Any], int, int, tuple[int, ...]], ...]
     target: tuple[str, str]
-    wishes: list[OutputWish] | None
+    requested: list[RequestedOutput] | None
     timeout_ns: int | None
 
     def id(self, raw: bytes) -> str:
@@ -224,7 +224,7 @@ class Layouts:
         if message.typed or message.closing or not request.raw_input_contents:
             return
         if len(request.raw_input_contents) != len(request.inputs) or any(
-            wish.into is not None for wish in message.wishes or ()
+            requested_output.into is not None for requested_output in message.requested or ()
         ):
             return  # what is in shared memory may be elsewhere the next time
         if not all(tensor.datatype in PLAIN for tensor in message.tensors):
@@ -261,7 +261,7 @@ class Layouts:
             tuple(heads),
             tuple(reversed(inputs)),
             target,
-            message.wishes,
+            message.requested,
             message.timeout_ns,
         )
 

@@ -8,25 +8,25 @@ from penstock.api.grpc.errors import Metadata, sentence
 from penstock.core.errors import Fault
 from penstock.core.tensors import raw_of, to_raw
 from penstock.proto import grpc_service_pb2 as pb
-from penstock.serving.calls import Call, Joint
+from penstock.serving.infer_call import BatchResult, InferCall
 
 FINAL: Final = "triton_final_response"
 MOST_SHAPES: Final = 256
 """Shapes of outputs whose description is remembered."""
 
 
-def infer_response(call: Call, typed: bool) -> pb.ModelInferResponse:
+def infer_response(call: InferCall, typed: bool) -> pb.ModelInferResponse:
     """The answer to a call that has its outputs.
 
     Raw, unless ``typed`` asks for the other form and every output has it: an answer has one form only, so a
     single FP16 or BF16 output makes all of it raw.
     """
-    identity = call.served.identity
+    identity = call.loaded.identity
     response = pb.ModelInferResponse(model_name=identity.model, model_version=identity.version, id=call.id)
     typed = typed and all(tensor.datatype in FIELDS for tensor in call.outputs)
     for index, tensor in enumerate(call.outputs):
         output = response.outputs.add(name=tensor.name, datatype=tensor.datatype, shape=tensor.data.shape)
-        into = None if call.wishes is None else call.wishes[index].into
+        into = None if call.requested is None else call.requested[index].into
         if into is not None:
             raw = to_raw(tensor.datatype, tensor.data)
             into.put(tensor.name, raw)
@@ -55,9 +55,11 @@ class AnswerTemplate:
         self._begin = pb.ModelInferResponse(model_name=model, model_version=version).SerializeToString()
         self._outputs: dict[tuple[tuple[str, tuple[int, ...]], ...], bytes] = {}
 
-    def answer(self, call: Call, typed: bool) -> bytes:
+    def answer(self, call: InferCall, typed: bool) -> bytes:
         """The answer to a call that has its outputs, with the prefix it has on the wire; see ``infer_response``."""
-        if typed or (call.wishes is not None and any(wish.into is not None for wish in call.wishes)):
+        if typed or (
+            call.requested is not None and any(requested_output.into is not None for requested_output in call.requested)
+        ):
             return framed(infer_response(call, typed).SerializeToString())
         call_id = call.id.encode()
         joint = call.joint
@@ -76,10 +78,10 @@ class AnswerTemplate:
         parts[0] = b"\x00" + sum(map(len, parts)).to_bytes(4)
         return b"".join(parts)
 
-    def _rows(self, call: Call, joint: Joint) -> list[bytes]:
+    def _rows(self, call: InferCall, joint: BatchResult) -> list[bytes]:
         """What follows the id in the answers of a joint run, row by row; nothing where rows differ in size."""
         columns = []
-        for spec, array in zip(call.served.signature.outputs, joint.arrays, strict=True):
+        for spec, array in zip(call.loaded.signature.outputs, joint.arrays, strict=True):
             if spec.datatype == "BYTES":
                 return []
             raw, size = to_raw(spec.datatype, array), array.nbytes // len(array)
@@ -89,7 +91,7 @@ class AnswerTemplate:
         described = self._outputs.get(key) or self._described(call, key)
         return [b"".join((described, *row)) for row in zip(*columns, strict=True)]
 
-    def _described(self, call: Call, key: tuple[tuple[str, tuple[int, ...]], ...]) -> bytes:
+    def _described(self, call: InferCall, key: tuple[tuple[str, tuple[int, ...]], ...]) -> bytes:
         """The outputs of an answer without their values."""
         response = pb.ModelInferResponse()
         for tensor in call.outputs:

@@ -8,7 +8,7 @@ from grpc_health.v1 import health_pb2
 from penstock.api.grpc.errors import Context, refuse
 from penstock.api.grpc.methods import RawMethod, parsed, unary
 from penstock.core.errors import Fault, NotFound
-from penstock.serving.dataplane import DataPlane
+from penstock.serving.data_plane import DataPlane
 
 INFERENCE_SERVICE = "inference.GRPCInferenceService"
 HEALTH_SERVICE = "grpc.health.v1.Health"

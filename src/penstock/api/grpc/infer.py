@@ -6,16 +6,16 @@ from typing import Final
 
 from grpc import aio
 
-from penstock.api.grpc.attempt import Attempt, stated
 from penstock.api.grpc.encode import stream_answers, stream_refusal
 from penstock.api.grpc.errors import Context, refuse
+from penstock.api.grpc.streamed_infer import StreamedInfer, stated
 from penstock.core.errors import Fault, NotReady
-from penstock.serving.dataplane import DataPlane
+from penstock.serving.data_plane import DataPlane
 
 STATUS_WANTED: Final = "triton_grpc_error"
 """Call metadata that, when "true", asks a stream to end with a real status at its first error."""
 
-Line = Queue[Attempt | None]
+Line = Queue[StreamedInfer | None]
 """Requests of a stream in their order; None says that no more will come."""
 
 
@@ -29,7 +29,7 @@ class Inference:
 
     async def infer(self, raw: bytes, context: Context) -> bytes:
         """Answer one unary call."""
-        attempt, outcome, told = Attempt(self._plane), "internal", False
+        attempt, outcome, told = StreamedInfer(self._plane), "internal", False
         attempt.submit(raw, context)
         try:
             if not attempt.refused:
@@ -90,14 +90,14 @@ class Inference:
                 raw = await context.read()
                 if raw is aio.EOF:
                     return
-                attempt = Attempt(self._plane)
+                attempt = StreamedInfer(self._plane)
                 attempt.submit(raw, context)
                 line.put_nowait(attempt)
         finally:
             line.put_nowait(None)
 
 
-async def _answer(attempt: Attempt, context: Context, wants_status: bool) -> None:
+async def _answer(attempt: StreamedInfer, context: Context, wants_status: bool) -> None:
     """Wait for one request of a stream and write what it became.
 
     Raises:

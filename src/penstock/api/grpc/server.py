@@ -10,7 +10,7 @@ from grpc import aio
 from penstock.api.grpc.health import Health
 from penstock.api.grpc.infer import Inference
 from penstock.api.grpc.services import GrpcOptions, services
-from penstock.serving.dataplane import DataPlane
+from penstock.serving.data_plane import DataPlane
 
 DRAIN_LIMIT_S = 86_400.0
 """A drain without ``stop`` ends here; the owner's grace time comes long before."""

@@ -8,10 +8,10 @@ import grpc
 from penstock.api.grpc.health import HEALTH_SERVICE, INFERENCE_SERVICE, Health
 from penstock.api.grpc.infer import Inference
 from penstock.api.grpc.methods import RawMethod
-from penstock.api.grpc.questions import Questions
 from penstock.api.grpc.reflection import METHOD as REFLECTION_METHOD
 from penstock.api.grpc.reflection import REFLECTION_SERVICES, reflection_method
-from penstock.serving.dataplane import DataPlane
+from penstock.api.grpc.servicer import InferenceServicer
+from penstock.serving.data_plane import DataPlane
 
 INFER = f"/{INFERENCE_SERVICE}/ModelInfer"
 
@@ -41,7 +41,7 @@ class GrpcOptions:
 
 def services(plane: DataPlane, inference: Inference, health: Health) -> dict[str, Handlers]:
     """Every service's methods over raw messages; gRPC asks them one after the other, so what matters comes first."""
-    methods = _unary(Questions(plane).methods())
+    methods = _unary(InferenceServicer(plane).methods())
     methods["ModelInfer"] = grpc.unary_unary_rpc_method_handler(inference.infer)
     methods["ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(inference.stream)
     checks = _unary(health.methods())

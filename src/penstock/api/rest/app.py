@@ -22,8 +22,8 @@ from penstock.core.labels import HTTP_STATUS
 from penstock.core.signature import TensorSpec
 from penstock.monitor.answers import Told
 from penstock.monitor.counters import Totals
-from penstock.serving.dataplane import SERVER_NAME, DataPlane, VersionStatistics
-from penstock.serving.regions import Region
+from penstock.serving.data_plane import SERVER_NAME, DataPlane, VersionStatistics
+from penstock.serving.shared_memory import Region
 
 MOST_FEEDBACK = 10_000
 """Answers that can be told of at a time."""
@@ -101,7 +101,7 @@ class Endpoints:
         return _json({"name": SERVER_NAME, "version": self._version, "extensions": self._plane.extensions})
 
     async def _models(self, _: Request) -> Response:
-        return _json({"models": list(self._plane.catalogue.models)})
+        return _json({"models": list(self._plane.routing_table.models)})
 
     async def _model_metadata(self, request: Request) -> Response:
         found = self._plane.metadata(*_target(request))

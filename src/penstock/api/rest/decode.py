@@ -35,8 +35,8 @@ from penstock.core.tensors import (
     numpy_type,
     shape_text,
 )
-from penstock.serving.regions import Regions
-from penstock.serving.wishes import Into, OutputWish
+from penstock.serving.requested_outputs import RequestedOutput, ShmTarget
+from penstock.serving.shared_memory import Regions
 
 MAX_PACKED: Final = 4096
 """Longer lists go through NumPy, which needs no argument for each element."""
@@ -63,11 +63,11 @@ _decode_flat = msgspec.json.Decoder(FlatRequest).decode
 @dataclass(slots=True)
 class InferBody:
     """A decoded request: ``given`` are its tensors, or the bytes of one row (see ``Signature.row``); ``binary`` says of
-    each output (or of all, when ``wishes`` is None) how it travels back."""
+    each output (or of all, when ``requested`` is None) how it travels back."""
 
     id: str
     given: list[Tensor] | bytes
-    wishes: list[OutputWish] | None
+    requested: list[RequestedOutput] | None
     binary: list[bool] | bool
     timeout_ns: int | None
 
@@ -111,7 +111,7 @@ class _Header:
 
     size: int
     inputs: tuple[tuple[str, str, np.dtype[Any], int, int, tuple[int, ...]], ...]
-    wishes: list[OutputWish] | None
+    requested: list[RequestedOutput] | None
     binary: list[bool] | bool
     timeout_ns: int | None
 
@@ -120,12 +120,12 @@ class _Header:
         if row is not None and len(self.inputs) == 1:
             name, datatype, _, _, _, shape = self.inputs[0]
             if shape == row.shape and name == row.name and datatype == row.datatype:
-                return InferBody("", raw[header_length:], self.wishes, self.binary, self.timeout_ns)
+                return InferBody("", raw[header_length:], self.requested, self.binary, self.timeout_ns)
         tensors = [
             Tensor(name, datatype, np.frombuffer(raw, dtype, count, header_length + offset).reshape(shape))
             for name, datatype, dtype, count, offset, shape in self.inputs
         ]
-        return InferBody("", tensors, self.wishes, self.binary, self.timeout_ns)
+        return InferBody("", tensors, self.requested, self.binary, self.timeout_ns)
 
 
 _known: dict[bytes, _Header] = {}
@@ -150,7 +150,7 @@ def _learn(header: bytes, found: InferBody, size: int) -> None:
         offset += data.nbytes
     if len(_known) >= MOST_HEADERS:
         _known.clear()
-    _known[header] = _Header(size, tuple(inputs), found.wishes, found.binary, found.timeout_ns)
+    _known[header] = _Header(size, tuple(inputs), found.requested, found.binary, found.timeout_ns)
 
 
 def _flat_floats(body: bytes, row: RowForm | None, regions: Regions) -> InferBody | None:
@@ -240,8 +240,8 @@ def _framed(request: Frame, given: list[Tensor] | bytes, regions: Regions) -> In
     else:
         all_binary = _flag(parameters, "binary_data_output", "the request") or False
         timeout_ns = timeout_parameter(parameters)
-    wishes, binary = _wishes(request.outputs, all_binary, regions) if request.outputs else (None, all_binary)
-    return InferBody(request.id or "", given, wishes, binary, timeout_ns)
+    requested, binary = _wishes(request.outputs, all_binary, regions) if request.outputs else (None, all_binary)
+    return InferBody(request.id or "", given, requested, binary, timeout_ns)
 
 
 def _binary_tensor(item: Input, raw: bytes | memoryview) -> Tensor:
@@ -335,24 +335,26 @@ def _region(name: str, parameters: Parameters, regions: Regions) -> memoryview:
     return regions.view(region, offset, size)
 
 
-def _into(output: Output, parameters: Parameters, regions: Regions) -> Into | None:
+def _into(output: Output, parameters: Parameters, regions: Regions) -> ShmTarget | None:
     if "shared_memory_region" not in parameters:
         return None
     view = _region(output.name, parameters, regions)
-    return Into(parameters["shared_memory_region"], parameters.get("shared_memory_offset", 0), view)
+    return ShmTarget(parameters["shared_memory_region"], parameters.get("shared_memory_offset", 0), view)
 
 
-def _wishes(outputs: list[Output], all_binary: bool, regions: Regions) -> tuple[list[OutputWish], list[bool]]:
-    wishes, binary, seen = [], [], set()
+def _wishes(outputs: list[Output], all_binary: bool, regions: Regions) -> tuple[list[RequestedOutput], list[bool]]:
+    requested, binary, seen = [], [], set()
     for output in outputs:
         parameters = output.parameters or {}
         if output.name in seen:
             raise InvalidInput(f"output '{output.name}' is asked for twice")
         seen.add(output.name)
-        wishes.append(OutputWish(output.name, _classes(output.name, parameters), _into(output, parameters, regions)))
+        requested.append(
+            RequestedOutput(output.name, _classes(output.name, parameters), _into(output, parameters, regions))
+        )
         flag = _flag(parameters, "binary_data", f"output '{output.name}'")
         binary.append(all_binary if flag is None else flag)
-    return wishes, binary
+    return requested, binary
 
 
 def _classes(name: str, parameters: Parameters) -> int:

@@ -9,8 +9,8 @@ import orjson
 from penstock.core.errors import InvalidInput
 from penstock.core.signature import TensorSpec
 from penstock.core.tensors import RAW_ONLY, Shape, Tensor, raw_of, to_raw
-from penstock.serving.calls import Call, Joint
-from penstock.serving.wishes import Into
+from penstock.serving.infer_call import BatchResult, InferCall
+from penstock.serving.requested_outputs import ShmTarget
 
 MAX_SHAPES: Final = 256
 """Shapes whose text a template keeps; clients choose shapes, so their number is bounded."""
@@ -47,7 +47,7 @@ class AnswerTemplate:
         self._heads = {(spec.name, spec.datatype): _head(spec.name, spec.datatype) for spec in outputs}
         self._shapes: dict[Shape, bytes] = {}
 
-    def answer(self, call: Call, binary: list[bool] | bool) -> tuple[bytes, int | None, Tail]:
+    def answer(self, call: InferCall, binary: list[bool] | bool) -> tuple[bytes, int | None, Tail]:
         """The body of an answer, the length of its JSON part if binary tensors follow it, and what follows the body
         where tensors are too large to be copied for it.
 
@@ -60,7 +60,7 @@ class AnswerTemplate:
                 return found
         return self._own_answer(call, binary)
 
-    def _joint_answer(self, call: Call, joint: Joint, binary: bool) -> tuple[bytes, int | None, Tail] | None:
+    def _joint_answer(self, call: InferCall, joint: BatchResult, binary: bool) -> tuple[bytes, int | None, Tail] | None:
         """A row of what was written for all calls of a run; None where each has to be written by itself."""
         if not binary:
             texts: list[bytes] | None = joint.memo.get("json")
@@ -78,7 +78,7 @@ class AnswerTemplate:
         header = b"%b%b%b" % (self._prefix, json_string(call.id), text)
         return header + rows[call.place], len(header), ()
 
-    def _own_answer(self, call: Call, binary: list[bool] | bool) -> tuple[bytes, int | None, Tail]:
+    def _own_answer(self, call: InferCall, binary: list[bool] | bool) -> tuple[bytes, int | None, Tail]:
         parts: list[bytes] = [self._prefix, json_string(call.id)]
         tail: list[bytes | memoryview] = []
         large = False
@@ -88,7 +88,7 @@ class AnswerTemplate:
             key = (tensor.name, tensor.datatype)
             shape = self._shapes.get(data.shape) or self._shape(data.shape)
             parts += (before, self._heads.get(key) or _head(*key), shape)
-            into = None if call.wishes is None else call.wishes[index].into
+            into = None if call.requested is None else call.requested[index].into
             if into is not None:
                 raw = to_raw(tensor.datatype, data)
                 into.put(tensor.name, raw)
@@ -109,11 +109,11 @@ class AnswerTemplate:
             return header, None, ()
         return b"".join((header, *tail)), len(header), ()
 
-    def _json_rows(self, call: Call, joint: Joint) -> list[bytes]:
+    def _json_rows(self, call: InferCall, joint: BatchResult) -> list[bytes]:
         """What follows the id in the JSON answers of a joint run, row by row; none where rows have to be written one
         by one: because one of them may have no JSON form, or their shape has more than two dimensions."""
         between, columns = b',"outputs":[', []
-        for spec, array in zip(call.served.signature.outputs, joint.arrays, strict=True):
+        for spec, array in zip(call.loaded.signature.outputs, joint.arrays, strict=True):
             if array.ndim > 2 or not array.size or spec.datatype in RAW_ONLY or spec.datatype == "BYTES":
                 return []
             text = orjson.dumps(np.ascontiguousarray(array), option=_NUMPY)
@@ -127,10 +127,10 @@ class AnswerTemplate:
         form = between[:-1] + b"]}"
         return [form % row for row in zip(*columns, strict=True)]
 
-    def _raw_rows(self, call: Call, joint: Joint) -> tuple[bytes, list[bytes]]:
+    def _raw_rows(self, call: InferCall, joint: BatchResult) -> tuple[bytes, list[bytes]]:
         """What follows the id in the JSON part of every answer of a joint run, and the raw outputs row by row."""
         text, rows = b',"outputs":[', []
-        for spec, array in zip(call.served.signature.outputs, joint.arrays, strict=True):
+        for spec, array in zip(call.loaded.signature.outputs, joint.arrays, strict=True):
             if spec.datatype == "BYTES":
                 return b"", []
             shape = (1, *array.shape[1:])
@@ -147,7 +147,7 @@ class AnswerTemplate:
         return text
 
 
-def _placed(into: Into, size: int) -> dict[str, str | int]:
+def _placed(into: ShmTarget, size: int) -> dict[str, str | int]:
     """The parameters of an output in shared memory."""
     told: dict[str, str | int] = {"shared_memory_region": into.region, "shared_memory_byte_size": size}
     return told | ({"shared_memory_offset": into.offset} if into.offset else {})

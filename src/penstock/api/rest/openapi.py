@@ -255,7 +255,7 @@ fetch("/openapi.json").then(r=>r.json()).then(doc=>{
   s.append(text("b",method.toUpperCase()+" ",method),text("code",path),text("span"," "+op.summary));d.append(s);
   if(op.requestBody)d.append(text("h4","Body"),text("pre",JSON.stringify(schema(op.requestBody.content),null,1)));
   for(const [code,answer] of Object.entries(op.responses))if(code==="200")
-   d.append(text("h4","Answer"),text("pre",JSON.stringify(schema(answer.content),null,1)));
+   d.append(text("h4","RouteDecision"),text("pre",JSON.stringify(schema(answer.content),null,1)));
    else d.append(text("div",code+" "+answer.description));
   box.append(d)}
 }).catch(()=>{document.getElementById("paths").textContent="The description could not be read."});

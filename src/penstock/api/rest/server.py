@@ -10,8 +10,8 @@ from time import monotonic_ns
 import uvicorn
 
 from penstock.api.rest.app import build_app
-from penstock.api.rest.protocol import InferProtocol, Limits, Shared
-from penstock.serving.dataplane import DataPlane
+from penstock.api.rest.http1_connection import InferProtocol, Limits, Shared
+from penstock.serving.data_plane import DataPlane
 
 SWEEP_S = 1.0
 

@@ -8,7 +8,7 @@ from typing import Final, Protocol
 
 from penstock.api.grpc.http2 import frames
 from penstock.api.grpc.http2.frames import Broken, Code, frame
-from penstock.api.grpc.http2.heads import Beginnings, Head, Heads, Malformed
+from penstock.api.grpc.http2.header_cache import Beginnings, Head, Heads, Malformed
 from penstock.api.grpc.http2.stream import Stream
 
 CONNECTION_WINDOW: Final = 16 << 20

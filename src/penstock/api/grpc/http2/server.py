@@ -6,16 +6,16 @@ import ssl
 from contextlib import suppress
 from time import monotonic_ns
 
+from penstock.api.grpc.handler_call import HandlerCall, HttpErrorStream
 from penstock.api.grpc.health import Health
-from penstock.api.grpc.http2 import heads
-from penstock.api.grpc.http2.calls import GenericCall, NotGrpc
+from penstock.api.grpc.http2 import header_cache
 from penstock.api.grpc.http2.connection import Connection
-from penstock.api.grpc.http2.heads import Beginnings, Head
+from penstock.api.grpc.http2.header_cache import Beginnings, Head
 from penstock.api.grpc.http2.stream import Stream
-from penstock.api.grpc.http2.unary import Shared
 from penstock.api.grpc.infer import Inference
+from penstock.api.grpc.infer_unary import Shared
 from penstock.api.grpc.services import INFER, GrpcOptions, services
-from penstock.serving.dataplane import DataPlane
+from penstock.serving.data_plane import DataPlane
 
 SWEEP_S = 1.0
 BACKLOG = 1024
@@ -134,15 +134,15 @@ class Http2Server:
         if head.path == INFER and not head.http_status:
             return self._unary.open(connection, number, head, window)
         if head.http_status:
-            stream = NotGrpc(connection, number, head, window, monotonic_ns())
+            stream = HttpErrorStream(connection, number, head, window, monotonic_ns())
             asyncio.get_running_loop().call_soon(self._turn_away, stream)
             return stream
         handler = self._handlers.get(head.path)
-        return GenericCall(handler, self._options.max_message_bytes, connection, number, head, window)
+        return HandlerCall(handler, self._options.max_message_bytes, connection, number, head, window)
 
     def _turn_away(self, stream: Stream) -> None:
         if not stream.over:
-            stream.connection.trailers(stream, heads.http_status(stream.head.http_status))
+            stream.connection.trailers(stream, header_cache.http_status(stream.head.http_status))
 
     async def _sweep(self) -> None:
         keepalive, timeout = int(self._options.keepalive_s * 1e9), int(self._options.keepalive_timeout_s * 1e9)

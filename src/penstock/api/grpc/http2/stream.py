@@ -4,7 +4,7 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 from zlib import MAX_WBITS, decompressobj, error
 
-from penstock.api.grpc.http2.heads import Head
+from penstock.api.grpc.http2.header_cache import Head
 from penstock.core.errors import Internal, Overloaded, TooLarge
 
 if TYPE_CHECKING:

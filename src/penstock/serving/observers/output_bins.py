@@ -7,28 +7,30 @@ import numpy as np
 from penstock.core.tensors import Tensor
 from penstock.monitor.counters import OUTPUTS
 from penstock.monitor.outputs import bins_of
-from penstock.serving.calls import Call
-from penstock.serving.served import Served
+from penstock.serving.infer_call import InferCall
+from penstock.serving.loaded_version import LoadedVersion
 
 BUNCH = 256
 """Calls that are held back for counting at most; one turn of the loop does not bring more."""
 
 
-class Observer:
+class OutputBinCounter:
     """One version's; see ``calls.Follower``."""
 
     __slots__ = ("_bunch", "_names", "_served")
 
-    def __init__(self, served: Served) -> None:
-        self._served = served
-        self._names = {spec.name: index for index, spec in enumerate(served.signature.outputs[:OUTPUTS])}
+    def __init__(self, loaded: LoadedVersion) -> None:
+        self._served = loaded
+        self._names = {spec.name: index for index, spec in enumerate(loaded.signature.outputs[:OUTPUTS])}
         self._bunch: list[list[Tensor]] = []
 
-    def offer(self, call: Call) -> None:
+    def offer(self, call: InferCall) -> None:
         """Count the outputs of a call soon; classes that the protocol has already turned into texts are left out."""
         if not self._bunch:
             asyncio.get_running_loop().call_soon(self._count)
-        if len(self._bunch) < BUNCH and (call.wishes is None or not any(wish.classes for wish in call.wishes)):
+        if len(self._bunch) < BUNCH and (
+            call.requested is None or not any(requested_output.classes for requested_output in call.requested)
+        ):
             self._bunch.append(call.outputs)
 
     def _count(self) -> None:

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 import uvicorn
 
-from penstock.api.ops.admin import Registrar
-from penstock.api.ops.app import Control, build_app
-from penstock.api.ops.page import Shown
-from penstock.api.ops.traffic import Sides
+from penstock.api.admin.admin import Registrar
+from penstock.api.admin.app import Control, build_app
+from penstock.api.admin.page import Shown
+from penstock.api.admin.traffic import Sides
 
 CONNECTIONS = 256
 STOP_S = 1

@@ -6,7 +6,7 @@ from penstock.core.errors import InvalidInput
 
 
 @dataclass(frozen=True, slots=True)
-class Into:
+class ShmTarget:
     """Where in shared memory an output is to be put: the region's name, the offset in it, and the memory itself."""
 
     region: str
@@ -25,9 +25,9 @@ class Into:
 
 
 @dataclass(frozen=True, slots=True)
-class OutputWish:
+class RequestedOutput:
     """An output the caller asked for; ``classes`` > 0 asks for the classification extension's strings."""
 
     name: str
     classes: int = 0
-    into: Into | None = None
+    into: ShmTarget | None = None

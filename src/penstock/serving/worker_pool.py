@@ -24,9 +24,9 @@ from penstock.core.queueing import (
 )
 from penstock.engine.model import Interrupt, Model
 from penstock.monitor.counters import BlockWriter
-from penstock.serving import runs
-from penstock.serving.calls import Call
-from penstock.serving.runs import Outcome
+from penstock.serving import batch_run
+from penstock.serving.batch_run import Outcome
+from penstock.serving.infer_call import InferCall
 
 QUEUE_FULL, TOO_LATE, GAVE_WAY = range(len(SHED_REASONS))
 
@@ -47,38 +47,38 @@ MOST_WINDOWS: Final = 100
 SETTLE_NS: Final = 2_000_000_000
 """How long shadows are left out after a call was refused."""
 
-Told = Callable[[Call, Outcome], None]
+Told = Callable[[InferCall, Outcome], None]
 """Hears on the loop, once, what became of a call."""
 
 
-class Group:
+class Batch:
     """The calls of one run, how it goes, and how many of them somebody still waits for."""
 
     __slots__ = ("awaited", "breadth", "entries", "interrupt")
 
-    def __init__(self, entries: "list[Entry]", breadth: Breadth) -> None:
+    def __init__(self, entries: "list[QueuedCall]", breadth: Breadth) -> None:
         self.entries = entries
         self.breadth = breadth
         self.awaited = len(entries)
         self.interrupt = Interrupt()
 
 
-class Entry:
+class QueuedCall:
     """A call that waits for a thread or runs on one; ``over`` once its caller has been told."""
 
     __slots__ = ("call", "entered_ns", "group", "key", "over", "timers", "told")
 
-    def __init__(self, call: Call, told: Told, key: Hashable, entered_ns: int) -> None:
+    def __init__(self, call: InferCall, told: Told, key: Hashable, entered_ns: int) -> None:
         self.call = call
         self.told = told
         self.key = key
         self.entered_ns = entered_ns
-        self.group: Group | None = None
+        self.group: Batch | None = None
         self.over = False
         self.timers: list[asyncio.TimerHandle] = []
 
 
-class Lane:
+class WorkerPool:
     """Threads that run one version's calls, by class and in order of arrival; all methods but the threads' are the
     loop's.
 
@@ -96,7 +96,7 @@ class Lane:
         self._block = block
         self._max_wait_ns = max_wait_ns
         self._changed = threading.Condition()
-        self._queues: tuple[deque[Entry], ...] = tuple(deque() for _ in Priority)
+        self._queues: tuple[deque[QueuedCall], ...] = tuple(deque() for _ in Priority)
         self._closing = self._started = False
         self._inside = self._leaving = 0  # those that leave are stopped, and no longer waited for
         self._run_ns = self._call_ns = float(model.run_ns or 0)  # what a run is thought to take, and a call's share
@@ -123,7 +123,7 @@ class Lane:
         self._think(now)
         return self._refusal(QUEUE_FULL, TEXTS[QUEUE_FULL], now)
 
-    def enter(self, call: Call, told: Told) -> Entry:
+    def enter(self, call: InferCall, told: Told) -> QueuedCall:
         """Queue a call; ``told`` hears what became of it, at its deadline at the latest.
 
         Raises:
@@ -143,7 +143,7 @@ class Lane:
             raise self._refusal(TOO_LATE, text, now, wait_s)
         if not self._started:
             self._start()
-        entry = Entry(call, told, runs.likeness(call) if self._rules.most_rows > 1 else None, now)
+        entry = QueuedCall(call, told, batch_run.batch_key(call) if self._rules.most_rows > 1 else None, now)
         call_later = asyncio.get_running_loop().call_later
         entry.timers.append(call_later(left_ns / 1e9, self._expire, entry))
         if self._max_wait_ns:
@@ -155,7 +155,7 @@ class Lane:
                 self._changed.notify()
         return entry
 
-    def give_up(self, entry: Entry) -> None:
+    def cancel(self, entry: QueuedCall) -> None:
         """Nobody waits for a call any more: stop its run, unless others share it."""
         self._end(entry, Cancelled("the caller went away"))
 
@@ -167,14 +167,14 @@ class Lane:
 
     # Ends before the run's own.
 
-    def _expire(self, entry: Entry) -> None:
+    def _expire(self, entry: QueuedCall) -> None:
         self._end(entry, DeadlineExceeded("the deadline passed before an answer was ready"))
 
-    def _waited(self, entry: Entry) -> None:
+    def _waited(self, entry: QueuedCall) -> None:
         if entry.group is None:
             self._end(entry, DeadlineExceeded("the model's queue timeout passed while waiting"))
 
-    def _end(self, entry: Entry, fault: Fault) -> None:
+    def _end(self, entry: QueuedCall, fault: Fault) -> None:
         if entry.over:
             return
         with self._changed:
@@ -188,7 +188,7 @@ class Lane:
                     entry.group.interrupt.stop()
         self._tell(entry, fault)
 
-    def _tell(self, entry: Entry, outcome: Outcome) -> None:
+    def _tell(self, entry: QueuedCall, outcome: Outcome) -> None:
         entry.over = True
         for timer in entry.timers:
             timer.cancel()
@@ -235,10 +235,10 @@ class Lane:
             threading.Thread(target=self._work, args=(loop,), name="penstock-run", daemon=True).start()
 
     def _work(self, loop: asyncio.AbstractEventLoop) -> None:
-        group: Group | None = None
+        group: Batch | None = None
         while (group := self._next(group)) is not None:
             model = self._model if group.breadth is Breadth.WIDE else self._narrow
-            outcomes = runs.run(model, [entry.call for entry in group.entries], group.interrupt)
+            outcomes = batch_run.run(model, [entry.call for entry in group.entries], group.interrupt)
             try:
                 loop.call_soon_threadsafe(self._settle, group, outcomes)
             except RuntimeError:  # the loop has ended while a run did that nobody waits for
@@ -254,7 +254,7 @@ class Lane:
         runs_waiting = -(-waiting // self._rules.most_rows)
         return breadth(runs_waiting, self._wide_runs, self._narrow_runs, self._threads)
 
-    def _next(self, ended: Group | None) -> Group | None:
+    def _next(self, ended: Batch | None) -> Batch | None:
         """The calls of this thread's next run, once there is one; None when the lane is closed."""
         with self._changed:
             if ended is not None:
@@ -275,7 +275,7 @@ class Lane:
                 if not places:
                     self._changed.wait((until_ns - now) / 1e9)
                     continue
-                group = Group([entries[place] for place in places], chosen)
+                group = Batch([entries[place] for place in places], chosen)
                 for entry in group.entries:
                     entry.group = group
                     queue.remove(entry)
@@ -290,7 +290,7 @@ class Lane:
         else:
             self._narrow_runs += change
 
-    def _settle(self, group: Group, outcomes: list[Outcome]) -> None:
+    def _settle(self, group: Batch, outcomes: list[Outcome]) -> None:
         """Tell whoever waits; the calls of a run are told one after the other in one turn of the loop."""
         self._inside -= len(group.entries)
         first = group.entries[0].call

@@ -14,11 +14,11 @@ from penstock.core.signature import TensorSpec
 from penstock.core.versions import sort_key
 from penstock.monitor.answers import Told
 from penstock.monitor.counters import NOT_COUNTED, ReadTotals, Slot, Totals
-from penstock.serving.calls import Call, Done
-from penstock.serving.catalogue import Answer, Catalogue, Fields, ModelEntry, Target
-from penstock.serving.regions import Regions
-from penstock.serving.served import Served
-from penstock.serving.ticks import Ticks
+from penstock.serving.infer_call import Done, InferCall
+from penstock.serving.loaded_version import LoadedVersion
+from penstock.serving.loop_batcher import LoopBatcher
+from penstock.serving.routing_table import Fields, ModelEntry, RouteDecision, RoutingTable, Target
+from penstock.serving.shared_memory import Regions
 
 SERVER_NAME: Final = "penstock"
 EXTENSIONS: Final = (
@@ -103,10 +103,10 @@ class DataPlane:
         regions: Regions | None = None,
     ) -> None:
         self.regions = regions or Regions()
-        self.catalogue = Catalogue()
+        self.routing_table = RoutingTable()
         self.default_timeout_ns = default_timeout_ns
         self.live = True
-        self.ticks = Ticks(self.finish_all)
+        self.batcher = LoopBatcher(self.finish_all)
         self.busy = 0.0
         self._complete = False
         self._draining = False
@@ -117,70 +117,70 @@ class DataPlane:
 
     # The infer road.
 
-    def choose(self, target: Target, fields: Fields) -> Answer:
+    def choose(self, target: Target, fields: Fields) -> RouteDecision:
         """Who answers a request with these headers, and why.
 
         Raises:
             NotFound: no such model or version.
             NotReady: known, but not able to answer.
         """
-        router = self.catalogue.routers.get(target)
-        return self.catalogue.find(target) if router is None else router.pick(fields)
+        router = self.routing_table.routers.get(target)
+        return self.routing_table.find(target) if router is None else router.pick(fields)
 
-    def submit(self, call: Call, done: Done) -> Callable[[], None] | None:
+    def submit(self, call: InferCall, done: Done) -> Callable[[], None] | None:
         """Run a call and tell ``done`` on the loop; a call that waits for a thread can be given up by the result."""
-        if call.served.attempt(call):
+        if call.loaded.attempt(call):
             done(call)
             return None
-        return call.served.hand_over(call, done)
+        return call.loaded.hand_over(call, done)
 
-    async def infer(self, call: Call) -> None:
+    async def infer(self, call: InferCall) -> None:
         """Run a call and wait for it; cancelling the wait gives the call up.
 
         Raises:
             Fault: whatever the call ended with.
         """
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        give_up = self.submit(call, lambda _: None if future.done() else future.set_result(None))
+        cancel = self.submit(call, lambda _: None if future.done() else future.set_result(None))
         try:
             await future
         except asyncio.CancelledError:
-            if give_up is not None:
-                give_up()
+            if cancel is not None:
+                cancel()
             raise
         if call.fault is not None:
             raise call.fault
 
-    def finish(self, call: Call, outcome: str) -> None:
+    def finish(self, call: InferCall, outcome: str) -> None:
         """Count a submitted call just before its answer is written (or when nobody is left to write it to)."""
         if outcome == OUTCOMES[OK]:
             self.finish_all([call])
         else:
-            call.served.block.failed(call.series, OUTCOME_INDEX[outcome], monotonic_ns() - call.began_ns)
+            call.loaded.block.failed(call.series, OUTCOME_INDEX[outcome], monotonic_ns() - call.began_ns)
 
-    def finish_all(self, calls: Sequence[Call]) -> None:
+    def finish_all(self, calls: Sequence[InferCall]) -> None:
         """Count calls that have their outputs or their faults, just before they are answered; those of one run
         together."""
         now = monotonic_ns()
-        runs: dict[tuple[Served, int, int], list[Call]] = {}
+        runs: dict[tuple[LoadedVersion, int, int], list[InferCall]] = {}
         for call in calls:
             if call.fault is not None:
                 outcome = OUTCOME_INDEX[call.fault.kind]
-                call.served.block.failed(call.series, outcome, now - call.began_ns)
+                call.loaded.block.failed(call.series, outcome, now - call.began_ns)
                 continue
-            runs.setdefault((call.served, call.series, call.ran_ns), []).append(call)
-            for follower in call.followers:
+            runs.setdefault((call.loaded, call.series, call.ran_ns), []).append(call)
+            for follower in call.observers:
                 follower.offer(call)
-            if call.served.watch is not None:
-                call.served.watch.offer(call)
-        for (served, series, ran), some in runs.items():
+            if call.loaded.watch is not None:
+                call.loaded.watch.offer(call)
+        for (loaded, series, ran), some in runs.items():
             durations = [
                 (now - one.began_ns, one.decoded_ns - one.began_ns, one.started_ns - one.decoded_ns) for one in some
             ]
             rows = [one.run_rows for one in some if one.run_rows != NOT_COUNTED]
-            served.block.answered_together(series, rows, durations, ran - some[0].started_ns, now - ran)
+            loaded.block.answered_together(series, rows, durations, ran - some[0].started_ns, now - ran)
 
-    def refuse(self, answer: Answer | None, transport: Transport, outcome: str, began_ns: int) -> None:
+    def refuse(self, answer: RouteDecision | None, transport: Transport, outcome: str, began_ns: int) -> None:
         """Count a request that was refused before it became a call; ``answer`` is None if no version was found."""
         if answer is None:
             block, route = self._unmatched, Route.STABLE
@@ -189,14 +189,14 @@ class DataPlane:
         series = route * len(PROTOCOL_NAMES) + transport
         block.failed(series, OUTCOME_INDEX[outcome], monotonic_ns() - began_ns)
         if outcome == Overloaded.kind:
-            self.ticks.refused()
+            self.batcher.refused()
 
     # What changes the picture.
 
-    def publish(self, catalogue: Catalogue, blocks: dict[tuple[str, str], int]) -> None:
+    def publish(self, routing_table: RoutingTable, blocks: dict[tuple[str, str], int]) -> None:
         """Replace the picture of what is served; ``blocks`` are the versions' counter blocks."""
         self._blocks = blocks
-        self.catalogue = catalogue
+        self.routing_table = routing_table
 
     def complete(self) -> None:
         """The first desired state has been worked through: ready from now on."""
@@ -224,7 +224,7 @@ class DataPlane:
             NotFound: no such model or version.
         """
         try:
-            self.catalogue.find((model, version))
+            self.routing_table.find((model, version))
         except NotReady:
             return False
         return True
@@ -236,14 +236,14 @@ class DataPlane:
             NotFound: no such model or version.
             NotReady: it is not loaded.
         """
-        served = self.catalogue.find((model, version))[0]
-        signature = served.signature
-        versions = (served.identity.version,) if version else self.catalogue.entry(model).ready
+        loaded = self.routing_table.find((model, version))[0]
+        signature = loaded.signature
+        versions = (loaded.identity.version,) if version else self.routing_table.entry(model).ready
         return ModelMetadata(model, versions, PLATFORM, signature.inputs, signature.outputs)
 
     def config(self, model: str, version: str = "") -> dict[str, Any]:
         """The model's configuration in protobuf JSON form; raises as ``metadata`` does."""
-        return self.catalogue.find((model, version))[0].config
+        return self.routing_table.find((model, version))[0].config
 
     def statistics(self, model: str = "", version: str = "") -> list[VersionStatistics]:
         """Counts of every served version, or of one model, or of one version, over all workers.
@@ -253,15 +253,15 @@ class DataPlane:
             NotReady: the version is not loaded.
         """
         if not model:
-            return [found for entry in self.catalogue.models.values() for found in self._statistics(entry)]
+            return [found for entry in self.routing_table.models.values() for found in self._statistics(entry)]
         if not version:
-            return list(self._statistics(self.catalogue.entry(model)))
-        served = self.catalogue.find((model, version))[0]
-        return [self._statistics_of(model, served.identity.version)]
+            return list(self._statistics(self.routing_table.entry(model)))
+        loaded = self.routing_table.find((model, version))[0]
+        return [self._statistics_of(model, loaded.identity.version)]
 
     def index(self, ready_only: bool = False) -> list[IndexEntry]:
         """Every known model and version with its state."""
-        lines = [line for entry in self.catalogue.models.values() for line in _index_lines(entry)]
+        lines = [line for entry in self.routing_table.models.values() for line in _index_lines(entry)]
         return [line for line in lines if line.state == State.READY] if ready_only else lines
 
     async def load(self, model: str, config: str | None = None) -> None:
@@ -280,9 +280,9 @@ class DataPlane:
             NotFound: no such model.
             NotReady: the process that remembers answers is away.
         """
-        entry = self.catalogue.entry(model)
+        entry = self.routing_table.entry(model)
         for version in entry.ready:
-            watch = self.catalogue.find((model, version))[0].watch
+            watch = self.routing_table.find((model, version))[0].watch
             if watch is not None:
                 watch.flush()  # an answer may be told of at once
         return len(told), await self._repository.feedback(model, told) if told else 0

@@ -19,10 +19,10 @@ from penstock.core.options import ModelOptions
 from penstock.core.tensors import Tensor
 from penstock.engine import model as engine
 from penstock.monitor.counters import Slot, Totals
-from penstock.serving.calls import Call
-from penstock.serving.served import Identity, Served
-from penstock.serving.ticks import NEAR_NS, REST_S, Ticks
-from penstock.serving.wishes import OutputWish
+from penstock.serving.infer_call import InferCall
+from penstock.serving.loaded_version import Identity, LoadedVersion
+from penstock.serving.loop_batcher import NEAR_NS, REST_S, LoopBatcher
+from penstock.serving.requested_outputs import RequestedOutput
 from tests import zoo
 
 EXAMPLES, LEAST_CALLS, MOST_CALLS = 1000, 20, 60
@@ -45,14 +45,14 @@ MODELS: dict[str, Callable[[], onnx.ModelProto]] = {
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Served]:
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, LoadedVersion]:
     folder, slot = tmp_path_factory.mktemp("models"), Slot.in_process()
     found = {}
     for index, (name, make) in enumerate(MODELS.items()):
         path = Path(folder, f"{name}.onnx")
         zoo.save(make(), path)
         model = engine.load(path, ModelOptions(), 1)
-        found[name] = Served(Identity(name, "1"), model, ModelOptions(), {}, slot.block(index + 1))
+        found[name] = LoadedVersion(Identity(name, "1"), model, ModelOptions(), {}, slot.block(index + 1))
     return found
 
 
@@ -67,36 +67,36 @@ class Caller:
     """A connection that asks for several things in one turn of the loop, and keeps what it is told."""
 
     def __init__(self) -> None:
-        self.told: dict[int, Call] = {}
-        self.counted: set[Call] = set()
+        self.told: dict[int, InferCall] = {}
+        self.counted: set[InferCall] = set()
 
-    def decoded(self, turn: tuple[int, Call, bool]) -> Call | None:
+    def decoded(self, turn: tuple[int, InferCall, bool]) -> InferCall | None:
         return None if turn[2] else turn[1]  # who has gone is not asked for
 
-    def hand_over(self, turn: tuple[int, Call, bool], call: Call) -> None:
-        call.served.run_here([call])  # a busy machine made a run long, and the version is kept off the loop
+    def hand_over(self, turn: tuple[int, InferCall, bool], call: InferCall) -> None:
+        call.loaded.run_inline([call])  # a busy machine made a run long, and the version is kept off the loop
         self.told[turn[0]] = call
 
-    def encoded(self, turn: tuple[int, Call, bool], call: Call) -> int:
+    def encoded(self, turn: tuple[int, InferCall, bool], call: InferCall) -> int:
         return turn[0]
 
-    def write(self, turn: tuple[int, Call, bool], call: Call, answer: int) -> None:
+    def write(self, turn: tuple[int, InferCall, bool], call: InferCall, answer: int) -> None:
         assert answer == turn[0]
         assert turn[0] not in self.told
         assert call in self.counted
         self.told[turn[0]] = call
 
-    def count(self, calls: Sequence[Call]) -> None:
+    def count(self, calls: Sequence[InferCall]) -> None:
         self.counted |= set(calls)
 
     def abort(self) -> None:
         raise AssertionError
 
 
-def call_of(one: Served, tensors: list[Tensor], late: bool) -> Call:
+def call_of(one: LoadedVersion, tensors: list[Tensor], late: bool) -> InferCall:
     now = monotonic_ns()
     deadline = now - 1 if late else now + 10**10
-    return Call(one, Route.STABLE, Protocol.REST, "id", tensors, None, deadline, now)
+    return InferCall(one, Route.STABLE, Protocol.REST, "id", tensors, None, deadline, now)
 
 
 WISHES = st.lists(
@@ -125,32 +125,32 @@ def tensors_of(name: str, rows: int, columns: int, value: int) -> list[Tensor]:
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(WISHES)
 def test_each_gets_exactly_its_rows(
-    served: dict[str, Served], loop: asyncio.AbstractEventLoop, wishes: list[tuple[str, int, int, int, str]]
+    loaded: dict[str, LoadedVersion], loop: asyncio.AbstractEventLoop, requested: list[tuple[str, int, int, int, str]]
 ) -> None:
     caller = Caller()
-    ticks = Ticks(caller.count)
-    calls: list[Call] = []
+    batcher = LoopBatcher(caller.count)
+    calls: list[InferCall] = []
 
     async def ask() -> None:
-        for index, (name, rows, columns, value, fate) in enumerate(wishes):
+        for index, (name, rows, columns, value, fate) in enumerate(requested):
             tensors = tensors_of(name, rows, columns, value)
             if fate == "misfit":
                 tensors = [Tensor("nobody", "FP32", np.zeros((1, 1), np.float32))]
-            calls.append(call_of(served[name], tensors, late=fate == "late"))
-            ticks.enqueue(caller, (index, calls[-1], fate == "gone"))
-        for _ in range(len(wishes)):  # as many turns as a slow machine may need
+            calls.append(call_of(loaded[name], tensors, late=fate == "late"))
+            batcher.enqueue(caller, (index, calls[-1], fate == "gone"))
+        for _ in range(len(requested)):  # as many turns as a slow machine may need
             await asyncio.sleep(0)
 
     loop.run_until_complete(ask())
-    for index, (name, _, _, value, fate) in enumerate(wishes):
+    for index, (name, _, _, value, fate) in enumerate(requested):
         if fate == "gone":
             assert index not in caller.told
             continue
         call = caller.told[index]
-        alone = call_of(served[name], calls[index].tensors, late=fate == "late")
-        served[name].here(alone)
+        alone = call_of(loaded[name], calls[index].tensors, late=fate == "late")
+        loaded[name].here(alone)
         if alone.fault is None:
-            served[name].run_here([alone])
+            loaded[name].run_inline([alone])
         assert (call.fault is None) == (alone.fault is None) == (fate == "sound" and (name != "gather" or value < 4))
         if call.fault is not None:
             assert (call.fault.kind, str(call.fault)) == (alone.fault.kind, str(alone.fault))  # type: ignore[union-attr]
@@ -165,8 +165,8 @@ def test_each_gets_exactly_its_rows(
 @pytest.mark.parametrize(
     ("name", "joins"), [("affine", True), ("wide", True), ("words", True), ("softmax", False), ("gather", True)]
 )
-def test_whose_rows_may_share_a_run(served: dict[str, Served], name: str, joins: bool) -> None:
-    assert (served[name]._model.joint is not None) == joins
+def test_whose_rows_may_share_a_run(loaded: dict[str, LoadedVersion], name: str, joins: bool) -> None:
+    assert (loaded[name]._model.joint is not None) == joins
 
 
 @pytest.mark.parametrize(
@@ -186,10 +186,10 @@ def test_a_run_that_is_shared_is_counted_once(tmp_path: Path) -> None:
     zoo.save(zoo.affine(2.0, 1.0, ("n", 3)), tmp_path / "model.onnx")
     slot = Slot.in_process()
     model = engine.load(tmp_path / "model.onnx", ModelOptions(), 1)
-    one = Served(Identity("m", "1"), model, ModelOptions(), {}, slot.block(1))
+    one = LoadedVersion(Identity("m", "1"), model, ModelOptions(), {}, slot.block(1))
     calls = [call_of(one, tensors_of("affine", rows, 3, 1), late=False) for rows in (2, 1, 3)]
     assert all(one.here(call) for call in calls)
-    one.run_here(calls)
+    one.run_inline(calls)
     for call in calls:
         one.block.answered(call.series, call.run_rows, 5, 1, 0, 2, 1)
     totals = Totals.of([slot], 1)
@@ -200,12 +200,12 @@ def test_a_run_that_is_shared_is_counted_once(tmp_path: Path) -> None:
 def test_a_wish_that_cannot_be_granted_is_its_callers_alone(tmp_path: Path) -> None:
     zoo.save(zoo.identity("BYTES"), tmp_path / "model.onnx")
     model = engine.load(tmp_path / "model.onnx", ModelOptions(), 1)
-    one = Served(Identity("m", "1"), model, ModelOptions(), {}, Slot.in_process().block(1))
+    one = LoadedVersion(Identity("m", "1"), model, ModelOptions(), {}, Slot.in_process().block(1))
     calls = [call_of(one, tensors_of("words", 1, 2, value), late=False) for value in range(3)]
     for call, classes in zip(calls, (0, 2, 0), strict=True):
-        call.wishes = [OutputWish("y", classes)]  # classes of texts cannot be
+        call.requested = [RequestedOutput("y", classes)]  # classes of texts cannot be
     assert all(one.here(call) for call in calls)
-    one.run_here(calls)
+    one.run_inline(calls)
     assert [call.fault is None for call in calls] == [True, False, True]
     assert calls[2].outputs[0].data.tolist() == [["w2", "w2"]]
 
@@ -222,11 +222,11 @@ def test_a_run_that_gives_other_rows_than_it_got_is_not_divided(tmp_path: Path) 
     zoo.save(graph, tmp_path / "model.onnx")
     model = engine.load(tmp_path / "model.onnx", ModelOptions(), 1)
     assert model.joint is not None
-    one = Served(Identity("m", "1"), model, ModelOptions(), {}, Slot.in_process().block(1))
+    one = LoadedVersion(Identity("m", "1"), model, ModelOptions(), {}, Slot.in_process().block(1))
     rows = [[1.0, 2.0, 3.0], [-5.0, 2.0, 3.0], [7.0, 2.0, 3.0]]
     calls = [call_of(one, [Tensor("x", "FP32", np.array([row], np.float32))], late=False) for row in rows]
     assert all(one.here(call) for call in calls)
-    one.run_here(calls)
+    one.run_inline(calls)
     assert [call.outputs[0].data.tolist() for call in calls] == [[rows[0]], [], [rows[2]]]
 
 
@@ -248,16 +248,16 @@ class Slow:
 def test_many_refusals_come_in_bunches(monkeypatch: pytest.MonkeyPatch) -> None:
     """The loop rests after a turn with refusals that came soon after others, and after no other turn."""
     now, rests = [monotonic_ns()], list[float]()
-    monkeypatch.setattr("penstock.serving.ticks.monotonic_ns", lambda: now[0])
-    monkeypatch.setattr("penstock.serving.ticks.sleep", rests.append)
+    monkeypatch.setattr("penstock.serving.loop_batcher.monotonic_ns", lambda: now[0])
+    monkeypatch.setattr("penstock.serving.loop_batcher.sleep", rests.append)
     caller = Caller()
-    ticks = Ticks(caller.count)
+    batcher = LoopBatcher(caller.count)
 
     async def turn(after_ns: int, refusals: int) -> int:
         now[0] += after_ns
-        ticks.enqueue(caller, (0, None, True))
+        batcher.enqueue(caller, (0, None, True))
         for _ in range(refusals):
-            ticks.refused()
+            batcher.refused()
         before = len(rests)
         await asyncio.sleep(0)
         assert len(rests) == before  # what was answered is written first
@@ -279,24 +279,24 @@ def test_a_busy_version_lets_the_others_have_their_turn(tmp_path: Path, monkeypa
     """Its calls go on in later turns, in their order, and it cannot be closed before."""
     zoo.save(zoo.affine(2.0, 1.0, ("n", 3)), tmp_path / "model.onnx")
     loaded, slot, now = engine.load(tmp_path / "model.onnx", ModelOptions(), 1), Slot.in_process(), [monotonic_ns()]
-    for module in ("ticks", "served", "runs"):
+    for module in ("loop_batcher", "loaded_version", "batch_run"):
         monkeypatch.setattr(f"penstock.serving.{module}.monotonic_ns", lambda: now[0])
     models = [Slow(loaded, now, takes_ns) for takes_ns in (400_000, 100_000)]
     busy, other = (
-        Served(Identity(f"m{index}", "1"), slow.model, ModelOptions(), {}, slot.block(index + 1))
+        LoadedVersion(Identity(f"m{index}", "1"), slow.model, ModelOptions(), {}, slot.block(index + 1))
         for index, slow in enumerate(models)
     )
     caller = Caller()
-    ticks = Ticks(caller.count)
+    batcher = LoopBatcher(caller.count)
 
     async def ask() -> None:
         calls = [call_of(busy, tensors_of("affine", 1, 3, value), late=False) for value in range(20)]
         for index, call in enumerate(calls):
-            ticks.enqueue(caller, (index, call, False))
+            batcher.enqueue(caller, (index, call, False))
         await asyncio.sleep(0)
         assert len(caller.told) == 6  # as many as there is room for in two milliseconds
         closing = asyncio.create_task(busy.close())
-        ticks.enqueue(caller, (100, call_of(other, tensors_of("affine", 1, 3, 1), late=False), False))
+        batcher.enqueue(caller, (100, call_of(other, tensors_of("affine", 1, 3, 1), late=False), False))
         await asyncio.sleep(0)
         assert 100 in caller.told
         assert len(caller.told) == 13

@@ -27,10 +27,10 @@ from penstock.core.deadlines import deadline_ns
 from penstock.core.errors import Fault, Internal, InvalidInput, TooLarge
 from penstock.core.labels import HTTP_STATUS, ROUTE_NAMES, Priority
 from penstock.core.labels import Protocol as Transport
-from penstock.serving.calls import CLASS, Call, new_id, priority_of
-from penstock.serving.catalogue import Answer, Target
-from penstock.serving.dataplane import DataPlane
-from penstock.serving.served import Served
+from penstock.serving.data_plane import DataPlane
+from penstock.serving.infer_call import CLASS, InferCall, new_id, priority_of
+from penstock.serving.loaded_version import LoadedVersion
+from penstock.serving.routing_table import RouteDecision, Target
 
 MAX_PIPELINED: Final = 64
 """Turns one connection may have waiting before its socket is no longer read."""
@@ -78,10 +78,10 @@ class Limits:
     connection_s: float = 300.0  # then a client is sent away with its answer, to spread over all processes
 
 
-class Turn:
+class PendingRequest:
     """One infer request of a connection and, when it is there, its answer."""
 
-    __slots__ = ("answer", "began_ns", "binary", "body", "fields", "give_up", "keep_alive", "size", "target")
+    __slots__ = ("answer", "began_ns", "binary", "body", "cancel", "fields", "keep_alive", "size", "target")
 
     def __init__(self, target: Target, fields: Fields, keep_alive: bool, began_ns: int) -> None:
         self.target = target
@@ -91,7 +91,7 @@ class Turn:
         self.body: list[bytes] = []
         self.size = 0
         self.binary: list[bool] | bool = False
-        self.give_up: Callable[[], None] | None = None
+        self.cancel: Callable[[], None] | None = None
         self.answer: Written | None = None
 
 
@@ -100,9 +100,9 @@ class Ready:
 
     __slots__ = ("heads", "template")
 
-    def __init__(self, served: Served) -> None:
-        identity = served.identity
-        self.template = AnswerTemplate(identity.model, identity.version, served.signature.outputs)
+    def __init__(self, loaded: LoadedVersion) -> None:
+        identity = loaded.identity
+        self.template = AnswerTemplate(identity.model, identity.version, loaded.signature.outputs)
         self.heads = tuple(
             b"penstock-model-version: %b\r\npenstock-route: %b\r\nx-request-id: "
             % (identity.version.encode(), name.encode())
@@ -128,7 +128,7 @@ class Shared:
         self.draining = False
         self.targets: dict[bytes, Target] = {}
         self.heads: dict[bytes, Head] = {}
-        self.ready: dict[Served, Ready] = {}
+        self.ready: dict[LoadedVersion, Ready] = {}
         self._common: tuple[Headers, bytes] = ([], b"")
         self._cold: deque[Callable[[], None]] = deque()
 
@@ -145,13 +145,15 @@ class Shared:
             loop.call_soon(self._begin_next, loop)
         begin()
 
-    def ready_for(self, served: Served) -> Ready:
+    def ready_for(self, loaded: LoadedVersion) -> Ready:
         """The ready-made bytes of a version; those of versions no longer served are forgotten on the way."""
-        found = self.ready.get(served)
+        found = self.ready.get(loaded)
         if found is None:
-            current = {answer[0] for entry in self.plane.catalogue.models.values() for answer in entry.answers.values()}
+            current = {
+                answer[0] for entry in self.plane.routing_table.models.values() for answer in entry.answers.values()
+            }
             self.ready = {one: kept for one, kept in self.ready.items() if one in current}
-            found = self.ready[served] = Ready(served)
+            found = self.ready[loaded] = Ready(loaded)
         return found
 
     def common(self, headers: Headers) -> bytes:
@@ -160,7 +162,7 @@ class Shared:
             self._common = (headers, b"".join(b"%b: %b\r\n" % header for header in headers))
         return self._common[1]
 
-    def learn(self, data: bytes, turn: Turn) -> None:
+    def learn(self, data: bytes, turn: PendingRequest) -> None:
         """Remember the head of an infer request that came whole and alone: the next one like it, to the byte, means the
         same. Heads that hardly come twice are not."""
         fields = turn.fields
@@ -178,7 +180,7 @@ class Shared:
         found = self.targets.get(url)
         if found is None:
             found = _target(url)
-            if found in self.plane.catalogue.answers and b"?" not in url and len(self.targets) < MAX_TARGETS:
+            if found in self.plane.routing_table.answers and b"?" not in url and len(self.targets) < MAX_TARGETS:
                 self.targets[url] = found
         return found
 
@@ -209,8 +211,10 @@ class InferProtocol(HttpToolsProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self.shared = shared
-        self._line: deque[Turn | tuple[RequestResponseCycle, Any] | bytes] = deque()  # bytes are the last words
-        self._turn: Turn | None = None
+        self._line: deque[PendingRequest | tuple[RequestResponseCycle, Any] | bytes] = (
+            deque()
+        )  # bytes are the last words
+        self._turn: PendingRequest | None = None
         self._asgi: RequestResponseCycle | None = None
         self._received_ns = self._began_ns = monotonic_ns()
         self._head_bytes = self._messages = 0
@@ -291,11 +295,11 @@ class InferProtocol(HttpToolsProtocol):
 
     def _whole(self, head: Head, body: bytes) -> None:
         """A request whose head is known byte for byte needs no parser."""
-        turn = Turn(head.target, head.fields, True, self._received_ns)
+        turn = PendingRequest(head.target, head.fields, True, self._received_ns)
         turn.body.append(body)
         turn.size = head.length
         self._stand_in_line(turn)
-        self.shared.plane.ticks.enqueue(self, turn)
+        self.shared.plane.batcher.enqueue(self, turn)
 
     def _parse(self, data: bytes) -> None:
         left = memoryview(data)
@@ -352,7 +356,7 @@ class InferProtocol(HttpToolsProtocol):
             self._fall_through()
             return
         fields = dict(self.headers)
-        self._turn = turn = Turn(target, fields, parser.should_keep_alive(), self._began_ns)
+        self._turn = turn = PendingRequest(target, fields, parser.should_keep_alive(), self._began_ns)
         if int(fields.get(b"content-length", 0)) > shared.limits.max_body_bytes:  # the parser allows digits only
             self._refuse_body(turn)
         elif b"expect" in fields and fields[b"expect"].lower() == b"100-continue":
@@ -378,7 +382,7 @@ class InferProtocol(HttpToolsProtocol):
             super().on_message_complete()
         elif not self._discarding:
             self._stand_in_line(turn)
-            self.shared.plane.ticks.enqueue(self, turn)
+            self.shared.plane.batcher.enqueue(self, turn)
 
     def _fall_through(self) -> None:
         url, headers = self.url, self.headers
@@ -391,9 +395,9 @@ class InferProtocol(HttpToolsProtocol):
 
     # One infer request.
 
-    def decoded(self, turn: Turn) -> Call | None:
+    def decoded(self, turn: PendingRequest) -> InferCall | None:
         """The call of a complete request, ready to run; None if it was refused."""
-        found: Answer | None = None
+        found: RouteDecision | None = None
         try:
             found = self.shared.plane.choose(turn.target, turn.fields)
             return self._call(turn, found)
@@ -404,21 +408,21 @@ class InferProtocol(HttpToolsProtocol):
             self._refused(turn, found, Internal("the request failed"))
         return None
 
-    def hand_over(self, turn: Turn, call: Call) -> None:
+    def hand_over(self, turn: PendingRequest, call: InferCall) -> None:
         """Have a call run on a thread; it is answered when it comes back."""
-        turn.give_up = call.served.hand_over(call, partial(self.shared.plane.ticks.answer, self, turn))
+        turn.cancel = call.loaded.hand_over(call, partial(self.shared.plane.batcher.answer, self, turn))
 
-    def _call(self, turn: Turn, found: Answer) -> Call:
-        served, route, followers = found
+    def _call(self, turn: PendingRequest, found: RouteDecision) -> InferCall:
+        loaded, route, observers = found
         fields, shared = turn.fields, self.shared
         priority = priority_of(fields) if CLASS in fields else Priority.DEFAULT
-        if (fault := served.refuse(priority)) is not None:
+        if (fault := loaded.refuse(priority)) is not None:
             raise fault
         raw = turn.body[0] if len(turn.body) == 1 else b"".join(turn.body)
         if b"content-encoding" in fields:
             raw = inflate(raw, fields[b"content-encoding"], shared.limits.max_body_bytes)
         header_length = _header_length(fields) if b"inference-header-content-length" in fields else None
-        body = infer_body(raw, header_length, served.signature, shared.plane.regions)
+        body = infer_body(raw, header_length, loaded.signature, shared.plane.regions)
         turn.binary = body.binary
         if body.timeout_ns is None and b"penstock-timeout-ms" not in fields:
             deadline = turn.began_ns + shared.plane.default_timeout_ns
@@ -426,10 +430,12 @@ class InferProtocol(HttpToolsProtocol):
             timeouts = (body.timeout_ns, _timeout_header(fields))
             deadline = deadline_ns(turn.began_ns, timeouts, shared.plane.default_timeout_ns)
         call_id = body.id or fields.get(b"x-request-id", b"").decode("latin-1") or new_id()
-        began_ns, given, wishes = turn.began_ns, body.given, body.wishes
-        return Call(served, route, Transport.REST, call_id, given, wishes, deadline, began_ns, followers, priority)
+        began_ns, given, requested = turn.began_ns, body.given, body.requested
+        return InferCall(
+            loaded, route, Transport.REST, call_id, given, requested, deadline, began_ns, observers, priority
+        )
 
-    def encoded(self, turn: Turn, call: Call) -> Written:
+    def encoded(self, turn: PendingRequest, call: InferCall) -> Written:
         """The answer to a call that has its outputs or its fault."""
         if call.fault is None:
             try:
@@ -439,15 +445,15 @@ class InferProtocol(HttpToolsProtocol):
             except Exception as error:  # a bug must not take the connection down
                 self.logger.exception("an answer could not be written", exc_info=error)
                 call.fault = Internal("the answer could not be written")
-        ready = self.shared.ready_for(call.served)
+        ready = self.shared.ready_for(call.loaded)
         extra = b"%b%b\r\n" % (ready.heads[call.route], _header_safe(call.id))
         return self._failure(turn, call.fault, extra)
 
-    def write(self, turn: Turn, _: Call, answer: Written) -> None:
+    def write(self, turn: PendingRequest, _: InferCall, answer: Written) -> None:
         """Write an answer if it is its turn."""
         self._settle(turn, answer)
 
-    def _refused(self, turn: Turn, found: Answer | None, fault: Fault) -> None:
+    def _refused(self, turn: PendingRequest, found: RouteDecision | None, fault: Fault) -> None:
         """A request that never became a call."""
         extra = b""
         if found is not None:
@@ -456,9 +462,9 @@ class InferProtocol(HttpToolsProtocol):
         self.shared.plane.refuse(found, Transport.REST, fault.kind, turn.began_ns)
         self._settle(turn, self._failure(turn, fault, extra))
 
-    def _success(self, turn: Turn, call: Call) -> Written:
+    def _success(self, turn: PendingRequest, call: InferCall) -> Written:
         shared, fields = self.shared, turn.fields
-        ready = shared.ready.get(call.served) or shared.ready_for(call.served)
+        ready = shared.ready.get(call.loaded) or shared.ready_for(call.loaded)
         content, json_length, tail = ready.template.answer(call, turn.binary)
         kind = _JSON if json_length is None else _BINARY % json_length
         if b"accept-encoding" in fields and (coding := preferred(fields[b"accept-encoding"])):
@@ -469,11 +475,11 @@ class InferProtocol(HttpToolsProtocol):
         whole = b"".join((kind, ready.heads[call.route], _header_safe(call.id), lines, content))
         return [whole, *tail] if tail else whole
 
-    def _failure(self, turn: Turn, fault: Fault, extra: bytes) -> bytes:
+    def _failure(self, turn: PendingRequest, fault: Fault, extra: bytes) -> bytes:
         extra += b"".join(b"%b: %b\r\n" % header for header in extra_headers(fault))
         return self._error(turn, HTTP_STATUS[fault.kind], str(fault), extra)
 
-    def _error(self, turn: Turn | None, status: int, message: str, extra: bytes = b"") -> bytes:
+    def _error(self, turn: PendingRequest | None, status: int, message: str, extra: bytes = b"") -> bytes:
         content = error_body(message)
         return b"%bcontent-type: application/json\r\n%b%bcontent-length: %d\r\n\r\n%b" % (
             STATUS_LINE.get(status) or b"HTTP/1.1 %d \r\n" % status,
@@ -483,7 +489,7 @@ class InferProtocol(HttpToolsProtocol):
             content,
         )
 
-    def _common(self, turn: Turn | None) -> bytes:
+    def _common(self, turn: PendingRequest | None) -> bytes:
         lines = self.shared.common(self.server_state.default_headers)
         if self._old and turn is not None and self._line and self._line[-1] is turn:
             turn.keep_alive = False
@@ -493,7 +499,7 @@ class InferProtocol(HttpToolsProtocol):
 
     # Answering in order.
 
-    def _settle(self, turn: Turn, answer: Written) -> None:
+    def _settle(self, turn: PendingRequest, answer: Written) -> None:
         """The answer is there, and counted: write it if it is its turn."""
         if self._lost:
             return
@@ -505,7 +511,7 @@ class InferProtocol(HttpToolsProtocol):
         else:
             turn.answer = answer
 
-    def _stand_in_line(self, turn: Turn) -> None:
+    def _stand_in_line(self, turn: PendingRequest) -> None:
         self._line.append(turn)
         if len(self._line) >= MAX_PIPELINED:
             self.flow.pause_reading()
@@ -514,7 +520,7 @@ class InferProtocol(HttpToolsProtocol):
         """Answer or start whoever is first in line, for as long as that is possible."""
         while self._line and not self._asgi_busy():
             first = self._line[0]
-            if isinstance(first, Turn):
+            if isinstance(first, PendingRequest):
                 if first.answer is None:
                     return
                 self._line.popleft()
@@ -529,7 +535,7 @@ class InferProtocol(HttpToolsProtocol):
             self.transport.close()
         self._read_on()
 
-    def _write(self, turn: Turn, answer: Written) -> None:
+    def _write(self, turn: PendingRequest, answer: Written) -> None:
         transport = self.transport
         if not transport.is_closing():
             if type(answer) is list:
@@ -567,7 +573,7 @@ class InferProtocol(HttpToolsProtocol):
     def _refuse_connection(self, status: int, message: str) -> None:
         self._last_words(self._error(None, status, message))
 
-    def _refuse_body(self, turn: Turn) -> None:
+    def _refuse_body(self, turn: PendingRequest) -> None:
         turn.keep_alive = False
         turn.body.clear()
         fault = TooLarge(f"the body is over the limit of {self.shared.limits.max_body_bytes} bytes")
@@ -629,7 +635,7 @@ class InferProtocol(HttpToolsProtocol):
         self._ended = True
         if self._rest:
             return True
-        if self._line and isinstance(self._line[-1], Turn):
+        if self._line and isinstance(self._line[-1], PendingRequest):
             self._line[-1].keep_alive = False
         return bool(self._line or self._asgi_busy())
 
@@ -638,16 +644,16 @@ class InferProtocol(HttpToolsProtocol):
         self._lost = True
         line, self._line = self._line, deque()
         for waiting in line:
-            if isinstance(waiting, Turn):
+            if isinstance(waiting, PendingRequest):
                 self._abandon(waiting)
         for cycle in (self._asgi, *(waiting[0] for waiting in line if isinstance(waiting, tuple))):
             if cycle is not None:
                 cycle.disconnected = True
                 cycle.message_event.set()
 
-    def _abandon(self, turn: Turn) -> None:
-        if turn.answer is None and turn.give_up is not None:
-            turn.give_up()
+    def _abandon(self, turn: PendingRequest) -> None:
+        if turn.answer is None and turn.cancel is not None:
+            turn.cancel()
 
     def shutdown(self) -> None:
         """Close as soon as nothing is under way; whatever is still answered says ``connection: close``."""

@@ -9,8 +9,8 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from penstock.api.ops.answers import Json, joined, revised
-from penstock.api.ops.incoming import by, chunks, count, document, header_json, if_revision, word
+from penstock.api.admin.answers import Json, joined, revised
+from penstock.api.admin.incoming import by, chunks, count, document, header_json, if_revision, word
 from penstock.core.errors import InvalidInput
 from penstock.core.lineage import metadata_of
 from penstock.registry.records import By, VersionRecord

@@ -14,9 +14,9 @@ from penstock.core.errors import Fault, Internal, InvalidInput
 from penstock.core.labels import ROUTE_NAMES
 from penstock.core.labels import Protocol as Transport
 from penstock.proto import grpc_service_pb2 as pb
-from penstock.serving.calls import Call, new_id, priority_of
-from penstock.serving.catalogue import Answer
-from penstock.serving.dataplane import DataPlane
+from penstock.serving.data_plane import DataPlane
+from penstock.serving.infer_call import InferCall, new_id, priority_of
+from penstock.serving.routing_table import RouteDecision
 
 REQUEST_ID = "x-request-id"
 TIMEOUT = "penstock-timeout-ms"
@@ -34,18 +34,18 @@ def stated(context: Context) -> Mapping[str, str | bytes]:
     return dict(context.invocation_metadata() or ())
 
 
-class Attempt:
+class StreamedInfer:
     """What is known of one request so far; ``call`` is set once the data plane has it."""
 
     __slots__ = ("_done", "_fault", "_found", "_give_up", "_plane", "_typed", "began_ns", "call", "closing", "id")
 
     def __init__(self, plane: DataPlane) -> None:
         self.began_ns = monotonic_ns()
-        self.call: Call | None = None
+        self.call: InferCall | None = None
         self.id = ""
         self.closing = False  # the caller wants an empty last answer (streams only)
         self._plane = plane
-        self._found: Answer | None = None
+        self._found: RouteDecision | None = None
         self._fault: Fault = Internal("the request failed")  # why there is no call
         self._typed = False
         self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -60,8 +60,8 @@ class Attempt:
         """The version that was found and why it was, as far as that is known."""
         if self._found is None:
             return ()
-        served, route, _ = self._found
-        return ("penstock-model-version", served.identity.version), ("penstock-route", ROUTE_NAMES[route])
+        loaded, route, _ = self._found
+        return ("penstock-model-version", loaded.identity.version), ("penstock-route", ROUTE_NAMES[route])
 
     def facts(self) -> Metadata:
         """Who answers, and the request id."""
@@ -119,27 +119,27 @@ class Attempt:
         request = infer_request(raw)
         self.id = request.id or self.id
         target = request.model_name, request.model_version
-        self._found = served, route, followers = plane.choose(target, fields)
+        self._found = loaded, route, observers = plane.choose(target, fields)
         message = infer_message(request, plane.regions)
         self._typed, self.closing = message.typed, message.closing
         timeouts = (message.timeout_ns, stated_timeout_ns(metadata.get(TIMEOUT)), _remaining_ns(context))
         deadline = deadline_ns(self.began_ns, timeouts, plane.default_timeout_ns)
-        call = Call(
-            served,
+        call = InferCall(
+            loaded,
             route,
             Transport.GRPC,
             self.id,
             message.tensors,
-            message.wishes,
+            message.requested,
             deadline,
             self.began_ns,
-            followers,
+            observers,
             priority_of(fields),
         )
         self._give_up = plane.submit(call, self._settled)
         self.call = call
 
-    def _settled(self, _: Call) -> None:
+    def _settled(self, _: InferCall) -> None:
         if not self._done.done():
             self._done.set_result(None)
 

@@ -13,8 +13,8 @@ from penstock.core.signature import TensorSpec
 from penstock.monitor.counters import Histogram, Totals
 from penstock.proto import grpc_service_pb2 as pb
 from penstock.proto.model_config_pb2 import ModelConfig
-from penstock.serving.dataplane import SERVER_NAME, DataPlane, VersionStatistics
-from penstock.serving.regions import Region
+from penstock.serving.data_plane import SERVER_NAME, DataPlane, VersionStatistics
+from penstock.serving.shared_memory import Region
 
 SHARED_MEMORY = "the shared memory of accelerators is not offered; send tensor data in the request"
 NOT_OFFERED: dict[type[Message], str] = {
@@ -27,7 +27,7 @@ NOT_OFFERED: dict[type[Message], str] = {
 """Calls of the protocol this server refuses, and the sentence it refuses them with."""
 
 
-class Questions:
+class InferenceServicer:
     """Answers every unary call but ModelInfer from what the data plane knows."""
 
     def __init__(self, plane: DataPlane) -> None:

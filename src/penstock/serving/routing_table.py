@@ -10,13 +10,13 @@ from penstock.core.errors import Fault, NotFound, NotReady
 from penstock.core.labels import Route
 from penstock.core.routing import Points, RouteSpec
 from penstock.core.versions import sort_key
-from penstock.serving.calls import Follower
-from penstock.serving.observer import Observer
-from penstock.serving.served import Served
-from penstock.serving.shadow import Load, Mirror
+from penstock.serving.infer_call import CallObserver
+from penstock.serving.loaded_version import LoadedVersion
+from penstock.serving.observers.output_bins import OutputBinCounter
+from penstock.serving.observers.shadow import Load, ShadowSampler
 
 CHAMPION: Final = "champion"
-Answer = tuple[Served, Route, tuple[Follower, ...]]
+RouteDecision = tuple[LoadedVersion, Route, tuple[CallObserver, ...]]
 """Who answers, why, and who is told of it."""
 
 Target = tuple[str, str]
@@ -27,7 +27,7 @@ Fields = Mapping[bytes, bytes]
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class LoopLoad:
     """What routes need beside the versions: how busy the event loop is."""
 
     load: Load = lambda: 0.0
@@ -39,35 +39,35 @@ class Router:
     __slots__ = ("_points", "_rules", "_sticky", "default", "reads")
 
     def __init__(
-        self, model: str, route: RouteSpec, served: Mapping[str, Served], stable: Served, around: Surroundings
+        self, model: str, route: RouteSpec, loaded: Mapping[str, LoadedVersion], stable: LoadedVersion, around: LoopLoad
     ) -> None:
-        mirrored = {one.version: one.percent / 100 for one in route.shadow if one.percent and one.version in served}
+        mirrored = {one.version: one.percent / 100 for one in route.shadow if one.percent and one.version in loaded}
         mirrors = {
-            version: Mirror(served[version].as_shadow(around.load), share) for version, share in mirrored.items()
+            version: ShadowSampler(loaded[version].as_shadow(around.load), share) for version, share in mirrored.items()
         }
 
-        def answer(one: Served, why: Route) -> Answer:
-            others = tuple(mirror for version, mirror in mirrors.items() if served[version] is not one)
-            watching = (Observer(one),) if route.watched else ()
+        def answer(one: LoadedVersion, why: Route) -> RouteDecision:
+            others = tuple(mirror for version, mirror in mirrors.items() if loaded[version] is not one)
+            watching = (OutputBinCounter(one),) if route.watched else ()
             return one, why, (*watching, *others)
 
         self.default = answer(stable, Route.STABLE)
-        whom = {version: answer(one, Route.CANARY) for version, one in served.items() if one is not stable}
+        whom = {version: answer(one, Route.CANARY) for version, one in loaded.items() if one is not stable}
         self._points = Points(model, route, {version: whom.get(version, self.default) for version in route.split})
         self._rules = tuple(
-            (rule.header.encode(), rule.equals.encode(), answer(served[rule.version], Route.RULE))
+            (rule.header.encode(), rule.equals.encode(), answer(loaded[rule.version], Route.RULE))
             for rule in route.rules
-            if rule.version in served
+            if rule.version in loaded
         )
         self._sticky = route.sticky.encode()
         self.reads = bool(self._rules or self._sticky)
 
-    def pick(self, fields: Fields) -> Answer:
+    def pick(self, fields: Fields) -> RouteDecision:
         """Who answers a request with these headers: the first rule that fits, else the split."""
         for header, value, answer in self._rules:
             if fields.get(header) == value:
                 return answer
-        picked: Answer = self._points.pick(fields.get(self._sticky) if self._sticky else None)
+        picked: RouteDecision = self._points.pick(fields.get(self._sticky) if self._sticky else None)
         return picked
 
 
@@ -77,7 +77,7 @@ class ModelEntry:
 
     name: str
     ready: tuple[str, ...]
-    answers: Mapping[str, Answer]
+    answers: Mapping[str, RouteDecision]
     statuses: Mapping[str, VersionStatus]
     aliases: Mapping[str, str] = field(default_factory=dict)
     router: Router | None = None
@@ -95,14 +95,14 @@ class ModelEntry:
         return NotReady(f"model '{self.name}' is not ready: {'; '.join(reasons) or 'no version is served'}")
 
 
-class Catalogue:
+class RoutingTable:
     """Every model that is known; ``answers`` holds all models' answers, so that a request reads one dictionary."""
 
     __slots__ = ("answers", "models", "routers")
 
     def __init__(self, models: Mapping[str, ModelEntry] = MappingProxyType({})) -> None:
         self.models = models
-        self.answers: dict[Target, Answer] = {
+        self.answers: dict[Target, RouteDecision] = {
             (name, version): answer for name, entry in models.items() for version, answer in entry.answers.items()
         }
         self.routers: dict[Target, Router] = {
@@ -120,7 +120,7 @@ class Catalogue:
             raise NotFound(f"unknown model '{shortened(model)}'")
         return entry
 
-    def find(self, target: Target) -> Answer:
+    def find(self, target: Target) -> RouteDecision:
         """Who answers for this model and version ("" is whom the route calls stable, or the default).
 
         Raises:
@@ -141,22 +141,22 @@ def shortened(text: str) -> str:
 
 def model_entry(
     spec: ModelSpec,
-    served: Mapping[str, Served],
+    loaded: Mapping[str, LoadedVersion],
     statuses: Mapping[str, VersionStatus],
-    around: Surroundings = Surroundings(),
+    around: LoopLoad = LoopLoad(),
 ) -> ModelEntry:
     """Lay out one model's answers: by version, alias and route, and the default (champion, else the newest ready)."""
-    ready = tuple(sorted(served, key=sort_key))
-    answers: dict[str, Answer] = {version: (served[version], Route.PINNED, ()) for version in ready}
+    ready = tuple(sorted(loaded, key=sort_key))
+    answers: dict[str, RouteDecision] = {version: (loaded[version], Route.PINNED, ()) for version in ready}
     for alias, version in spec.aliases.items():
-        if version in served:
+        if version in loaded:
             answers[alias] = answers[version]
     router = None
     if ready:
-        default = answers[CHAMPION][0] if CHAMPION in answers else served[ready[-1]]
+        default = answers[CHAMPION][0] if CHAMPION in answers else loaded[ready[-1]]
         answers[""] = default, Route.STABLE, ()
         if spec.route is not None:
-            router = Router(spec.name, spec.route, served, _stable(spec.route, served, default), around)
+            router = Router(spec.name, spec.route, loaded, _stable(spec.route, loaded, default), around)
             answers[""] = router.default
     known = {
         version: VersionStatus(spec.name, version, State.UNAVAILABLE, reason)
@@ -165,9 +165,9 @@ def model_entry(
     return ModelEntry(spec.name, ready, answers, {**known, **statuses}, spec.aliases, router)
 
 
-def _stable(route: RouteSpec, served: Mapping[str, Served], default: Served) -> Served:
+def _stable(route: RouteSpec, loaded: Mapping[str, LoadedVersion], default: LoadedVersion) -> LoadedVersion:
     """Who answers for versions that cannot: whom the route names, else the heaviest that can, else the default."""
-    if route.stable in served:
-        return served[route.stable]
-    able = [version for version in sorted(route.split, key=sort_key) if version in served and route.split[version]]
-    return served[max(able, key=lambda version: route.split[version])] if able else default
+    if route.stable in loaded:
+        return loaded[route.stable]
+    able = [version for version in sorted(route.split, key=sort_key) if version in loaded and route.split[version]]
+    return loaded[max(able, key=lambda version: route.split[version])] if able else default

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.core.pairs import Difference, compared
 from penstock.engine.model import Interrupt
-from penstock.serving.calls import Call
+from penstock.serving.infer_call import InferCall
 
 if TYPE_CHECKING:
-    from penstock.serving.served import Served
+    from penstock.serving.loaded_version import LoadedVersion
 
 log = logging.getLogger("penstock.serving")
 
@@ -65,49 +65,49 @@ def share_at(load: float) -> float:
     return BUSY_SHARE + (IDLE_SHARE - BUSY_SHARE) * idle
 
 
-class Mirror:
+class ShadowSampler:
     """Offers a share of the answered calls to a lane; see ``calls.Follower``."""
 
     __slots__ = ("_lane", "_share")
 
-    def __init__(self, lane: "ShadowLane", share: float) -> None:
+    def __init__(self, lane: "ShadowExecutor", share: float) -> None:
         self._lane = lane
         self._share = share
 
-    def offer(self, call: Call) -> None:
+    def offer(self, call: InferCall) -> None:
         """Take an answered call, by chance; where there is no room, or callers are being refused, it is dropped."""
         if self._share < 1.0 and random() >= self._share:
             return
         lane = self._lane
-        if lane.taken - lane.ended >= MOST_WAITING or call.served.sheds:
+        if lane.taken - lane.ended >= MOST_WAITING or call.loaded.sheds:
             lane.refuse()
         else:
             lane.offer(call)
 
 
-class ShadowLane:
+class ShadowExecutor:
     """One version's lane; ``offer`` is the event loop's, the rest of the work the lane's own thread's."""
 
-    def __init__(self, served: "Served", load: Load) -> None:
-        self._served = served
+    def __init__(self, loaded: "LoadedVersion", load: Load) -> None:
+        self._served = loaded
         self._load = load
-        self._arrived: list[Call] = []
-        self._queue: SimpleQueue[Call | None] = SimpleQueue()
+        self._arrived: list[InferCall] = []
+        self._queue: SimpleQueue[InferCall | None] = SimpleQueue()
         self.taken = self._taken_bytes = 0  # the loop's
         self.ended = self._ended_bytes = 0  # the thread's
-        self.refuse = served.block.mirrored_in_vain
+        self.refuse = loaded.block.mirrored_in_vain
         self._running: tuple[int, Interrupt] | None = None
         self._thread: threading.Thread | None = None
         self._watching = False
         self._closing = False
         self._worst: list[tuple[float, int, Sample]] = []
         self._numbers = count()
-        self.identity = served.identity
+        self.identity = loaded.identity
         self.changed = False
 
     # The event loop's side.
 
-    def offer(self, call: Call) -> None:
+    def offer(self, call: InferCall) -> None:
         """Take a call for a second run, or drop it; never waits and never fails."""
         size = sum(tensor.data.nbytes for tensor in call.tensors)
         if self._closing or self._taken_bytes - self._ended_bytes + size > MOST_BYTES:
@@ -170,7 +170,7 @@ class ShadowLane:
                 cost = held + HANDOVER_NS * load
                 time.sleep(min(LONGEST_REST_S, cost * (1 / share_at(load) - 1) / 1e9))
 
-    def _pair(self, call: Call, began: int) -> int:
+    def _pair(self, call: InferCall, began: int) -> int:
         """Run and compare one call; nanoseconds of it in which the interpreter was free, 0 if that is not known."""
         block = self._served.block
         if self._closing or began - call.ran_ns > DEADLINE_NS:
@@ -191,7 +191,7 @@ class ShadowLane:
             self._keep(call, outputs, difference)
         return took
 
-    def _count(self, call: Call, difference: Difference, took: int) -> None:
+    def _count(self, call: InferCall, difference: Difference, took: int) -> None:
         block = self._served.block
         block.shadow("primary_ns", call.ran_ns - call.started_ns)
         block.shadow("shadow_ns", took)
@@ -203,7 +203,7 @@ class ShadowLane:
             block.shadow("disagreements")
         block.shadow("pairs")
 
-    def _keep(self, call: Call, outputs: list[Any], difference: Difference) -> None:
+    def _keep(self, call: InferCall, outputs: list[Any], difference: Difference) -> None:
         badness = difference.flips + difference.max_abs
         if len(self._worst) >= SAMPLES and badness <= self._worst[0][0]:
             return
@@ -211,7 +211,7 @@ class ShadowLane:
             return
         request = {
             "id": call.id,
-            "version": call.served.identity.version,
+            "version": call.loaded.identity.version,
             "inputs": [tensor.described() for tensor in call.tensors],
             "outputs": [tensor.described() for tensor in call.outputs],
             "shadow_outputs": [tensor.described() for tensor in outputs],

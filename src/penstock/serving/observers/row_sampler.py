@@ -22,7 +22,7 @@ from penstock.monitor.capture import CaptureWriter, Seen, Tally
 from penstock.monitor.columns import Columns, Rows
 from penstock.monitor.reference import SCORE_BINS, Sureness, score_bins, sure_of
 from penstock.monitor.rows import Exchange
-from penstock.serving.calls import Call
+from penstock.serving.infer_call import InferCall
 
 log = logging.getLogger("penstock.serving")
 
@@ -64,7 +64,7 @@ class Capture:
         self._share = share
         self._tally = tally
 
-    def take(self, calls: Sequence[Call]) -> None:
+    def take(self, calls: Sequence[InferCall]) -> None:
         """Keep some of these."""
         chosen = [call for call in calls if random() < self._share]
         if chosen:
@@ -76,7 +76,7 @@ class Capture:
         self._writer.close()
 
 
-class RowWatch:
+class RowSampler:
     """One version's; lives on the event loop. ``batching`` says that the first axis of its tensors is rows."""
 
     def __init__(
@@ -90,13 +90,13 @@ class RowWatch:
         self._batching = batching
         self._answers = answers
         self._capture = capture
-        self._bunch: list[Call] = []
+        self._bunch: list[InferCall] = []
         self._offered = 0
         self._rows = 0
         self._pause = BUNCH_S
         self._left: list[Callable[[], None]] = []
 
-    def offer(self, call: Call) -> None:
+    def offer(self, call: InferCall) -> None:
         """Take an answered call; quick, and never fails."""
         if not self._offered:
             asyncio.get_running_loop().call_later(self._pause, self._begin)
@@ -153,7 +153,7 @@ class RowWatch:
         if self._capture is not None:
             self._left.append(partial(_safely, self._capture.take, bunch))
 
-    def _remember(self, calls: Sequence[Call], outputs: Sequence[Tensor]) -> None:
+    def _remember(self, calls: Sequence[InferCall], outputs: Sequence[Tensor]) -> None:
         if self._answers is None or not outputs:
             return
         sizes = [call.rows for call in calls]
@@ -164,7 +164,9 @@ class RowWatch:
         if found is not None and len(found.values) == sum(sizes):
             self._answers.add([call.id for call in calls], sizes, found)
 
-    def _alike(self, bunch: Sequence[Call]) -> Sequence[tuple[Sequence[Call], Sequence[Tensor], Sequence[Tensor]]]:
+    def _alike(
+        self, bunch: Sequence[InferCall]
+    ) -> Sequence[tuple[Sequence[InferCall], Sequence[Tensor], Sequence[Tensor]]]:
         """Calls whose tensors lie one below the other; each by itself where they are not alike."""
         if len(bunch) > 1 and self._batching:
             inputs = _stacked([call.tensors for call in bunch])
@@ -174,7 +176,7 @@ class RowWatch:
         return [([call], call.tensors, _outputs(call)) for call in bunch]
 
 
-def _affordable(bunch: list[Call]) -> list[Call]:
+def _affordable(bunch: list[InferCall]) -> list[InferCall]:
     """As many calls as can be counted without holding the loop up, and always the first."""
     kept, cells = bunch[:1], sum([tensor.data.size for tensor in bunch[0].tensors])
     for call in bunch[1:]:
@@ -192,9 +194,9 @@ def _safely(work: Callable[..., None], *arguments: Any) -> None:
         log.exception("rows could not be counted")
 
 
-def _outputs(call: Call) -> list[Tensor]:
+def _outputs(call: InferCall) -> list[Tensor]:
     """What was answered; classes that the protocol has turned into texts are left out."""
-    texts = call.wishes is not None and any(wish.classes for wish in call.wishes)
+    texts = call.requested is not None and any(requested_output.classes for requested_output in call.requested)
     return [] if texts else call.outputs
 
 
@@ -217,7 +219,7 @@ Learned = Callable[[list[Rows], list[Rows], Sureness | None], None]
 MOST_GATHERED_BYTES: Final = 4 << 20
 
 
-class Learner:
+class BaselineCollector:
     """Gathers the first rows of a version that has no reference, and hands them over once there are enough."""
 
     def __init__(self, columns: tuple[Columns, Columns], enough: int, learned: Learned) -> None:

@@ -10,20 +10,20 @@ from penstock.core.errors import Fault, InvalidInput
 from penstock.core.labels import PRIORITIES, PROTOCOL_NAMES, Priority, Protocol, Route
 from penstock.core.signature import Feeds
 from penstock.core.tensors import Array, Tensor
-from penstock.serving.wishes import OutputWish
+from penstock.serving.requested_outputs import RequestedOutput
 
 if TYPE_CHECKING:
-    from penstock.serving.served import Served
+    from penstock.serving.loaded_version import LoadedVersion
 
 
-class Follower(Interface):
+class CallObserver(Interface):
     """Somebody who is told of answered calls."""
 
-    def offer(self, call: "Call") -> None:
+    def offer(self, call: "InferCall") -> None:
         """Take a call that is about to be answered; on the event loop, quick, and never fails."""
 
 
-class Joint:
+class BatchResult:
     """A run of several calls, each of one row, that ask for all outputs: ``arrays`` are the outputs of all, and
     ``memo`` is what encoders have made of them, so that it is made once."""
 
@@ -34,13 +34,13 @@ class Joint:
         self.memo: dict[Any, Any] = {}
 
 
-class Call:
+class InferCall:
     """What a transport hands in and gets back; times are ``time.monotonic_ns``.
 
-    ``outputs`` is there on success, in the order of ``wishes`` (all outputs of the model when None); otherwise
+    ``outputs`` is there on success, in the order of ``requested`` (all outputs of the model when None); otherwise
     ``fault`` says what went wrong. Of a ``joint`` run it is the row at ``place``, and cut out when it is asked for.
     What is given may be the raw bytes of one row (``packed``, see ``Signature.row``), and a tensor when that is asked
-    for. ``prepared`` holds the feeds (none of a packed row) and output names of a run that waits; ``followers`` are
+    for. ``prepared`` holds the feeds (none of a packed row) and output names of a run that waits; ``observers`` are
     told once it is answered. ``rows`` are its own, ``run_rows`` those of the run that it stands for in the counts: of
     calls that were run together, the first has them all, and the others none.
     """
@@ -52,37 +52,37 @@ class Call:
         "deadline_ns",
         "decoded_ns",
         "fault",
-        "followers",
         "id",
         "joint",
+        "loaded",
+        "observers",
         "packed",
         "place",
         "prepared",
         "priority",
         "ran_ns",
+        "requested",
         "route",
         "rows",
         "run_rows",
         "series",
-        "served",
         "started_ns",
-        "wishes",
     )
 
     def __init__(
         self,
-        served: "Served",
+        loaded: "LoadedVersion",
         route: Route,
         protocol: Protocol,
         call_id: str,
         given: list[Tensor] | bytes,
-        wishes: list[OutputWish] | None,
+        requested: list[RequestedOutput] | None,
         deadline_ns: int,
         began_ns: int,
-        followers: tuple[Follower, ...] = (),
+        observers: tuple[CallObserver, ...] = (),
         priority: Priority = Priority.DEFAULT,
     ) -> None:
-        self.served = served
+        self.loaded = loaded
         self.route = route
         self.series = route * len(PROTOCOL_NAMES) + protocol
         self.id = call_id
@@ -92,17 +92,17 @@ class Call:
         else:
             self.packed = None
             self._tensors = given  # type: ignore[assignment]  # it is a list, then
-        self.wishes = wishes
+        self.requested = requested
         self.deadline_ns = deadline_ns
         self.began_ns = began_ns
-        self.followers = followers
+        self.observers = observers
         self.priority = priority
         self.decoded_ns = 0
         self.started_ns = 0
         self.ran_ns = 0
         self.rows = self.run_rows = 0
         self._outputs: list[Tensor] | None = None
-        self.joint: Joint | None = None
+        self.joint: BatchResult | None = None
         self.place = 0
         self.prepared: tuple[Feeds, list[str]] = _UNPREPARED
         self.fault: Fault | None = None
@@ -111,7 +111,7 @@ class Call:
     def tensors(self) -> list[Tensor]:
         """What was given."""
         if self._tensors is None:
-            row = self.served.signature.row
+            row = self.loaded.signature.row
             self._tensors = [row.tensor(self.packed)]  # type: ignore[union-attr, arg-type]  # or it would not be packed
         return self._tensors
 
@@ -122,7 +122,7 @@ class Call:
             if self.joint is None:
                 return []
             place = self.place
-            self._outputs = self.served.tensors([array[place : place + 1] for array in self.joint.arrays])
+            self._outputs = self.loaded.tensors([array[place : place + 1] for array in self.joint.arrays])
         return self._outputs
 
     @outputs.setter
@@ -151,7 +151,7 @@ def priority_of(fields: Mapping[bytes, bytes]) -> Priority:
 
 _UNPREPARED: Final[tuple[Feeds, list[str]]] = ({}, [])
 
-Done = Callable[[Call], None]
+Done = Callable[[InferCall], None]
 """Told once, on the event loop, when a call has its outputs or its fault."""
 
 

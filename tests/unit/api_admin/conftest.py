@@ -8,10 +8,10 @@ from typing import Any
 import httpx
 import pytest
 
-from penstock.api.ops.app import build_app
-from penstock.api.ops.page import Shown
-from penstock.api.ops.traffic import Sides
-from tests.unit.api_ops.standin import (
+from penstock.api.admin.app import build_app
+from penstock.api.admin.page import Shown
+from penstock.api.admin.traffic import Sides
+from tests.unit.api_admin.standin import (
     FakeControl,
     MemoryMonitor,
     MemoryRegistrar,

@@ -11,12 +11,12 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from penstock.api.ops import admin, traffic
-from penstock.api.ops.admin import Document, Registrar
-from penstock.api.ops.answers import Json, fault_answer
-from penstock.api.ops.incoming import is_foreign
-from penstock.api.ops.page import Shown, page
-from penstock.api.ops.traffic import Sides
+from penstock.api.admin import admin, traffic
+from penstock.api.admin.admin import Document, Registrar
+from penstock.api.admin.answers import Json, fault_answer
+from penstock.api.admin.incoming import is_foreign
+from penstock.api.admin.page import Shown, page
+from penstock.api.admin.traffic import Sides
 from penstock.control.view import Readiness
 from penstock.core.desired import VersionStatus
 from penstock.core.errors import Fault

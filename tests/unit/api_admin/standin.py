@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import AsyncIterator, Iterable, Mapping
 from pathlib import Path
 
-from penstock.api.ops.admin import Document
+from penstock.api.admin.admin import Document
 from penstock.control.view import Readiness
 from penstock.core.desired import State, VersionStatus
 from penstock.core.errors import Conflict, InvalidInput, NotFound, Refused

@@ -24,10 +24,10 @@ from penstock.engine import model as engine
 from penstock.engine.model import Model
 from penstock.monitor.counters import Slot, Totals
 from penstock.registry import model_config
-from penstock.serving.calls import Call, Joint
-from penstock.serving.lane import Entry, Lane
-from penstock.serving.runs import Outcome
-from penstock.serving.served import Identity, Served
+from penstock.serving.batch_run import Outcome
+from penstock.serving.infer_call import BatchResult, InferCall
+from penstock.serving.loaded_version import Identity, LoadedVersion
+from penstock.serving.worker_pool import QueuedCall, WorkerPool
 from tests import zoo
 
 MINUTE_NS = 60_000_000_000
@@ -85,26 +85,26 @@ class World:
     ) -> None:
         self.slot = Slot.in_process()
         block = self.slot.block(1)
-        self.served = Served(Identity("m", "1"), model, ModelOptions(), {}, block)
+        self.loaded = LoadedVersion(Identity("m", "1"), model, ModelOptions(), {}, block)
         self.gated, self.narrow = Gated(model), Gated(model)
         if narrow:
             self.gated.model.narrow, self.gated.model.abreast = self.narrow.model, threads
-        self.lane = Lane(self.gated.model, threads, bound, block, rules)
-        self.told: dict[Call, Outcome] = {}
+        self.lane = WorkerPool(self.gated.model, threads, bound, block, rules)
+        self.told: dict[InferCall, Outcome] = {}
 
-    def call(self, rows: int = 1, columns: int = 1, value: float = 0.0, timeout_ns: int = MINUTE_NS) -> Call:
+    def call(self, rows: int = 1, columns: int = 1, value: float = 0.0, timeout_ns: int = MINUTE_NS) -> InferCall:
         now = monotonic_ns()
         data = np.full((rows, columns), value, np.float32)
         tensors = [Tensor("x", "FP32", data)]
-        call = Call(self.served, Route.STABLE, Protocol.REST, "id", tensors, None, now + timeout_ns, now)
-        self.served.here(call)
+        call = InferCall(self.loaded, Route.STABLE, Protocol.REST, "id", tensors, None, now + timeout_ns, now)
+        self.loaded.here(call)
         return call
 
-    def enter(self, call: Call, priority: Priority = Priority.DEFAULT) -> Entry:
+    def enter(self, call: InferCall, priority: Priority = Priority.DEFAULT) -> QueuedCall:
         call.priority = priority
         return self.lane.enter(call, self._hear)
 
-    def _hear(self, call: Call, outcome: Outcome) -> None:
+    def _hear(self, call: InferCall, outcome: Outcome) -> None:
         assert call not in self.told
         self.told[call] = outcome
 
@@ -114,7 +114,7 @@ class World:
     async def running(self, number: int) -> None:
         await until(lambda: len(self.gated.runs) >= number)
 
-    def kind(self, call: Call) -> str:
+    def kind(self, call: InferCall) -> str:
         outcome = self.told[call]
         return outcome.kind if isinstance(outcome, Fault) else "ok"
 
@@ -139,7 +139,7 @@ def story(world: World, told: Callable[[World], Awaitable[None]]) -> None:
     st.booleans(),
 )
 def test_each_gets_exactly_its_rows(
-    model: Model, wishes: list[tuple[int, int, Priority, str]], threads: int, rules: BatchRules, narrow: bool
+    model: Model, requested: list[tuple[int, int, Priority, str]], threads: int, rules: BatchRules, narrow: bool
 ) -> None:
     world = World(model, rules, threads, bound=1000, narrow=narrow)
     world.narrow.gate.set()
@@ -147,7 +147,7 @@ def test_each_gets_exactly_its_rows(
     async def told(world: World) -> None:
         world.gated.gate.set()
         calls = []
-        for index, (rows, columns, priority, fate) in enumerate(wishes):
+        for index, (rows, columns, priority, fate) in enumerate(requested):
             call = world.call(rows, columns, float(index))
             if fate == "late":
                 call.deadline_ns = monotonic_ns() - 1
@@ -158,13 +158,13 @@ def test_each_gets_exactly_its_rows(
                 world.told[call] = fault
                 continue
             if fate == "gone":
-                world.lane.give_up(entry)
+                world.lane.cancel(entry)
         await world.all_told(len(calls))
-        for index, (call, (rows, columns, _, fate)) in enumerate(zip(calls, wishes, strict=True)):
+        for index, (call, (rows, columns, _, fate)) in enumerate(zip(calls, requested, strict=True)):
             outcome = world.told[call]
             if fate == "sound":
                 assert not isinstance(outcome, Fault)
-                array = call.outputs[0].data if isinstance(outcome, Joint) else outcome[0]
+                array = call.outputs[0].data if isinstance(outcome, BatchResult) else outcome[0]
                 assert array.tolist() == [[2.0 * index + 1.0] * columns] * rows
             else:
                 assert isinstance(outcome, Cancelled if fate == "gone" else (DeadlineExceeded, Overloaded))
@@ -261,9 +261,9 @@ def test_a_run_is_stopped_once_nobody_waits_for_it(model: Model) -> None:
         group = entries[0].group
         assert group is not None
         for entry in entries[:2]:
-            world.lane.give_up(entry)
+            world.lane.cancel(entry)
         assert not group.interrupt.stopped
-        world.lane.give_up(entries[2])
+        world.lane.cancel(entries[2])
         assert group.interrupt.stopped
 
     story(World(model, BatchRules(8)), told)
@@ -285,7 +285,7 @@ def test_a_queue_that_only_grows_is_cut(model: Model) -> None:
         assert len(refused) == 150 - 16
         assert all(world.kind(call) == "overloaded" for call in refused)
         assert not set(calls[:16]) & set(refused)  # who came first stays
-        assert world.served.sheds is False  # this is another lane's
+        assert world.loaded.sheds is False  # this is another lane's
         assert Totals.of([world.slot], 1).concurrency_limit == 16
         world.gated.gate.set()
         await world.all_told(150)
@@ -307,13 +307,15 @@ def test_a_configured_delay_gathers_calls(
     config = json.dumps({"max_batch_size": 8, "dynamic_batching": stated})
     options = model_config.read(config, tmp_path)
     slot = Slot.in_process()
-    served = Served(Identity("m", "1"), engine.load(tmp_path / "model.onnx", options, 1), options, {}, slot.block(1))
+    loaded = LoadedVersion(
+        Identity("m", "1"), engine.load(tmp_path / "model.onnx", options, 1), options, {}, slot.block(1)
+    )
 
     async def told() -> None:
         now = monotonic_ns()
         calls = [
-            Call(
-                served,
+            InferCall(
+                loaded,
                 Route.STABLE,
                 Protocol.REST,
                 str(value),
@@ -324,66 +326,66 @@ def test_a_configured_delay_gathers_calls(
             )
             for value in range(asked)
         ]
-        ended: list[Call] = []
+        ended: list[InferCall] = []
         for call in calls:
-            assert not served.attempt(call)
-            served.hand_over(call, ended.append)
+            assert not loaded.attempt(call)
+            loaded.hand_over(call, ended.append)
         await until(lambda: len(ended) == asked)
         for value, call in enumerate(calls):
             assert call.outputs[0].data.tolist() == [[2.0 * value + 1] * 3]
         assert [call.run_rows for call in calls if call.run_rows > 0] == runs
-        await served.close()
+        await loaded.close()
 
     asyncio.run(told())
 
 
 def test_a_promise_bounds_joint_runs(tmp_path: Path) -> None:
     zoo.save(zoo.affine(2.0, 1.0, ("n", 3)), tmp_path / "model.onnx")
-    loaded = engine.load(tmp_path / "model.onnx", ModelOptions(), 1)
-    loaded.joint = Cost(100_000.0, 1_000.0)
-    served = Served(Identity("m", "1"), loaded, ModelOptions(), {}, Slot.in_process().block(1))
-    before = served._lane._rules
-    served.promise(240_000)
-    assert served._lane._rules.most_rows == 20 < before.most_rows
-    served.promise(0)
-    assert served._lane._rules == before
+    model = engine.load(tmp_path / "model.onnx", ModelOptions(), 1)
+    model.joint = Cost(100_000.0, 1_000.0)
+    loaded = LoadedVersion(Identity("m", "1"), model, ModelOptions(), {}, Slot.in_process().block(1))
+    before = loaded._lane._rules
+    loaded.promise(240_000)
+    assert loaded._lane._rules.most_rows == 20 < before.most_rows
+    loaded.promise(0)
+    assert loaded._lane._rules == before
 
 
 def test_a_version_comes_back_to_the_loop_when_its_runs_are_short(tmp_path: Path) -> None:
     """What the warm-up measured is not the last word: one of sixteen runs is noted, wherever it takes place."""
     zoo.save(zoo.affine(2.0, 1.0, ("n", 3)), tmp_path / "model.onnx")
-    loaded = engine.load(tmp_path / "model.onnx", ModelOptions(), 1)
-    served = Served(Identity("m", "1"), loaded, ModelOptions(), {}, Slot.in_process().block(1))
-    served._run_ns = 1.2 * INLINE_BUDGET_NS
+    model = engine.load(tmp_path / "model.onnx", ModelOptions(), 1)
+    loaded = LoadedVersion(Identity("m", "1"), model, ModelOptions(), {}, Slot.in_process().block(1))
+    loaded._run_ns = 1.2 * INLINE_BUDGET_NS
     row = np.ones((1, 3), np.float32).tobytes()
 
-    def call() -> Call:
+    def call() -> InferCall:
         now = monotonic_ns()
-        return Call(served, Route.STABLE, Protocol.REST, "id", row, None, now + MINUTE_NS, now)
+        return InferCall(loaded, Route.STABLE, Protocol.REST, "id", row, None, now + MINUTE_NS, now)
 
     async def asked() -> int:
         for number in range(200):
             one = call()
-            if served.here(one):
+            if loaded.here(one):
                 return number
-            ended: list[Call] = []
-            served.hand_over(one, ended.append)
+            ended: list[InferCall] = []
+            loaded.hand_over(one, ended.append)
             await until(lambda ended=ended: bool(ended))  # type: ignore[misc]  # each its own
             assert ended[0].outputs[0].data.tolist() == [[3.0] * 3]
         raise AssertionError
 
     assert NOTED <= asyncio.run(asked()) < 200
-    served._run_ns = 0.9 * INLINE_BUDGET_NS
+    loaded._run_ns = 0.9 * INLINE_BUDGET_NS
     for _ in range(4):
-        served._note(call(), 2 * INLINE_BUDGET_NS)
-    assert not served.here(call())
+        loaded._note(call(), 2 * INLINE_BUDGET_NS)
+    assert not loaded.here(call())
 
 
 def test_refusals_leave_shadows_out_for_a_while(model: Model) -> None:
     async def told(world: World) -> None:
-        assert not world.served.sheds
-        world.served._lane._inside = 10_000
-        assert world.served.refuse(Priority.CRITICAL) is not None
-        assert world.served.sheds
+        assert not world.loaded.sheds
+        world.loaded._lane._inside = 10_000
+        assert world.loaded.refuse(Priority.CRITICAL) is not None
+        assert world.loaded.sheds
 
     story(World(model, BatchRules()), told)

@@ -11,8 +11,8 @@ import grpc
 from grpc import aio
 
 from penstock.api.grpc.errors import STATUS
-from penstock.api.grpc.http2 import heads
-from penstock.api.grpc.http2.heads import Head
+from penstock.api.grpc.http2 import header_cache
+from penstock.api.grpc.http2.header_cache import Head
 from penstock.api.grpc.http2.stream import PREFIX, Stream, inflated, too_large, too_much
 from penstock.core.errors import Fault
 
@@ -40,7 +40,7 @@ class Aborted(Exception):
     """A handler has ended its call with a status."""
 
 
-class GenericCall(Stream):
+class HandlerCall(Stream):
     """One call of any method; ``handler`` None refuses it."""
 
     __slots__ = ("_handler", "_messages", "_most", "_raw", "_task", "_told", "_waiting", "_wake")
@@ -121,7 +121,7 @@ class GenericCall(Stream):
         """Tell who answers."""
         if not self._told and not self.over:
             self._told = True
-            self.connection.head(self, heads.GRPC + heads.metadata(pairs))
+            self.connection.head(self, header_cache.GRPC + header_cache.metadata(pairs))
 
     async def read(self) -> Any:
         """The next message, or ``aio.EOF``."""
@@ -197,16 +197,16 @@ class GenericCall(Stream):
         if self.over:
             return
         number = code.value[0]
-        block = heads.OK if code is _OK else heads.failed(number, details)
-        block += heads.metadata(trailing or ())
+        block = header_cache.OK if code is _OK else header_cache.failed(number, details)
+        block += header_cache.metadata(trailing or ())
         self.over = True  # nobody adds anything
-        self.connection.trailers(self, block if self._told else heads.GRPC + block)
+        self.connection.trailers(self, block if self._told else header_cache.GRPC + block)
 
 
 class Requests:
     """The requests of a call, one after the other, for ``async for``."""
 
-    def __init__(self, call: GenericCall, deserialised: Callable[[bytes], Any] | None) -> None:
+    def __init__(self, call: HandlerCall, deserialised: Callable[[bytes], Any] | None) -> None:
         self._call = call
         self._deserialised = deserialised
 
@@ -220,7 +220,7 @@ class Requests:
         return message if self._deserialised is None else self._deserialised(message)
 
 
-class NotGrpc(Stream):
+class HttpErrorStream(Stream):
     """A request of HTTP/2 that is no call of gRPC's."""
 
     __slots__ = ()

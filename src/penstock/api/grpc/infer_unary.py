@@ -9,23 +9,30 @@ from time import monotonic_ns
 from typing import TYPE_CHECKING, Final
 from zlib import compress as deflated
 
-from penstock.api.grpc.attempt import EARLY_NS, MAX_ID_METADATA, REQUEST_ID, TIMEOUT, header_text, stated_timeout_ns
 from penstock.api.grpc.decode import Layouts, infer_message, infer_request
 from penstock.api.grpc.encode import AnswerTemplate
 from penstock.api.grpc.errors import GRPC_CODES, RETRYABLE, Metadata, retry_hints, sentence
-from penstock.api.grpc.http2 import heads
-from penstock.api.grpc.http2.heads import Head, literal
+from penstock.api.grpc.http2 import header_cache
+from penstock.api.grpc.http2.header_cache import Head, literal
 from penstock.api.grpc.http2.stream import PREFIX, Stream, message_of, too_large, too_much
+from penstock.api.grpc.streamed_infer import (
+    EARLY_NS,
+    MAX_ID_METADATA,
+    REQUEST_ID,
+    TIMEOUT,
+    header_text,
+    stated_timeout_ns,
+)
 from penstock.core.deadlines import deadline_ns
 from penstock.core.errors import Fault, Internal
 from penstock.core.labels import ROUTE_NAMES, Priority
 from penstock.core.labels import Protocol as Transport
 from penstock.core.tensors import Tensor
-from penstock.serving.calls import CLASS, Call, new_id, priority_of
-from penstock.serving.catalogue import Answer, Target
-from penstock.serving.dataplane import DataPlane
-from penstock.serving.served import Served
-from penstock.serving.wishes import OutputWish
+from penstock.serving.data_plane import DataPlane
+from penstock.serving.infer_call import CLASS, InferCall, new_id, priority_of
+from penstock.serving.loaded_version import LoadedVersion
+from penstock.serving.requested_outputs import RequestedOutput
+from penstock.serving.routing_table import RouteDecision, Target
 
 if TYPE_CHECKING:
     from penstock.api.grpc.http2.connection import Connection
@@ -56,27 +63,29 @@ class Shared:
         self.plane = plane
         self.most = max_message_bytes
         self.layouts = Layouts()
-        self._ready: dict[Served, Ready] = {}
+        self._ready: dict[LoadedVersion, Ready] = {}
 
-    def open(self, connection: "Connection", number: int, head: Head, window: int) -> "Unary":
+    def open(self, connection: "Connection", number: int, head: Head, window: int) -> "UnaryInferStream":
         """A call that has begun."""
-        return Unary(self, connection, number, head, window, monotonic_ns())
+        return UnaryInferStream(self, connection, number, head, window, monotonic_ns())
 
-    def ready(self, served: Served) -> Ready:
+    def ready(self, loaded: LoadedVersion) -> Ready:
         """The ready-made bytes of a version; those of versions no longer served are forgotten on the way."""
-        found = self._ready.get(served)
+        found = self._ready.get(loaded)
         if found is None:
-            current = {answer[0] for entry in self.plane.catalogue.models.values() for answer in entry.answers.values()}
+            current = {
+                answer[0] for entry in self.plane.routing_table.models.values() for answer in entry.answers.values()
+            }
             self._ready = {one: kept for one, kept in self._ready.items() if one in current}
-            version = literal(b"penstock-model-version", served.identity.version.encode())
+            version = literal(b"penstock-model-version", loaded.identity.version.encode())
             facts = tuple(version + literal(b"penstock-route", name.encode()) for name in ROUTE_NAMES)
-            template = AnswerTemplate(served.identity.model, served.identity.version)
-            found = Ready(template, facts, tuple(heads.GRPC + told for told in facts))
-            self._ready[served] = found
+            template = AnswerTemplate(loaded.identity.model, loaded.identity.version)
+            found = Ready(template, facts, tuple(header_cache.GRPC + told for told in facts))
+            self._ready[loaded] = found
         return found
 
 
-class Unary(Stream):
+class UnaryInferStream(Stream):
     """One ModelInfer call."""
 
     __slots__ = ("_call_id", "_found", "_give_up", "_shared", "_submitted", "_typed")
@@ -87,9 +96,9 @@ class Unary(Stream):
         super().__init__(connection, number, head, window, began_ns)
         self._shared = shared
         self._call_id = ""
-        self._found: Answer | None = None
+        self._found: RouteDecision | None = None
         self._give_up: Callable[[], None] | None = None
-        self._submitted: Call | None = None
+        self._submitted: InferCall | None = None
         self._typed = False
 
     # What arrives.
@@ -110,7 +119,7 @@ class Unary(Stream):
 
     def complete(self) -> None:
         """See ``Stream``."""
-        self._shared.plane.ticks.enqueue(self, None)
+        self._shared.plane.batcher.enqueue(self, None)
 
     def broken_off(self) -> None:
         """See ``Stream``."""
@@ -122,7 +131,7 @@ class Unary(Stream):
 
     # What becomes of it; see ``serving.ticks.Connection``: a call is its own, with one turn.
 
-    def decoded(self, _: None) -> Call | None:
+    def decoded(self, _: None) -> InferCall | None:
         """The call, ready to run; None if it was refused, or nobody waits any more."""
         if self.over:
             return None
@@ -137,19 +146,19 @@ class Unary(Stream):
             return call
         return None
 
-    def hand_over(self, _: None, call: Call) -> None:
+    def hand_over(self, _: None, call: InferCall) -> None:
         """Have it run on a thread."""
-        self._give_up = call.served.hand_over(call, partial(self._shared.plane.ticks.answer, self, None))
+        self._give_up = call.loaded.hand_over(call, partial(self._shared.plane.batcher.answer, self, None))
 
     def abort(self) -> None:
         """A bug: its connection ends with it."""
         self.connection.abort()
 
-    def encoded(self, _: None, call: Call) -> bytes:
+    def encoded(self, _: None, call: InferCall) -> bytes:
         """The message of the answer to a call that has its outputs, none where it has a fault."""
         if call.fault is None:
             try:
-                return self._framed(self._shared.ready(call.served).template.answer(call, self._typed))
+                return self._framed(self._shared.ready(call.loaded).template.answer(call, self._typed))
             except Fault as fault:
                 call.fault = fault
             except Exception as error:  # a bug must not take the connection down
@@ -157,7 +166,7 @@ class Unary(Stream):
                 call.fault = Internal("the answer could not be written")
         return b""
 
-    def write(self, _: None, call: Call, message: bytes) -> None:
+    def write(self, _: None, call: InferCall, message: bytes) -> None:
         """Send the answer; it is counted."""
         if self.over:
             return
@@ -165,12 +174,12 @@ class Unary(Stream):
             self._fail(call.fault)
             return
         self.over = True  # whatever becomes of its answer
-        block = self._shared.ready(call.served).blocks[call.route] + _id_field(call.id)
+        block = self._shared.ready(call.loaded).blocks[call.route] + _id_field(call.id)
         if message[0]:
             block += literal(b"grpc-encoding", self.head.encoding.encode())
-        self.connection.reply(self, block, message, heads.OK)
+        self.connection.reply(self, block, message, header_cache.OK)
 
-    def _call(self) -> Call:
+    def _call(self) -> InferCall:
         head, chunks = self.head, self.chunks
         stated = head.fields.get(_ID)
         self._call_id = stated.decode("latin-1") if stated else ""
@@ -186,14 +195,14 @@ class Unary(Stream):
             self._call_id = layout.id(raw) or self._call_id or new_id()
             priority = self._admit(layout.target)
             given = layout.given(raw, self._found[0].signature.row)  # type: ignore[index]  # it was just found
-            return self._made(priority, given, layout.wishes, layout.timeout_ns)
+            return self._made(priority, given, layout.requested, layout.timeout_ns)
         request = infer_request(raw)
         self._call_id = request.id or self._call_id or new_id()
         priority = self._admit((request.model_name, request.model_version))
         message = infer_message(request, self._shared.plane.regions)
         self._typed = message.typed
         layouts.learn(raw, request, message)
-        return self._made(priority, message.tensors, message.wishes, message.timeout_ns)
+        return self._made(priority, message.tensors, message.requested, message.timeout_ns)
 
     def _admit(self, target: Target) -> Priority:
         """Find who answers, unless there is no room for more of the call's class."""
@@ -205,17 +214,23 @@ class Unary(Stream):
         return priority
 
     def _made(
-        self, priority: Priority, given: list[Tensor] | bytes, wishes: list[OutputWish] | None, timeout_ns: int | None
-    ) -> Call:
+        self,
+        priority: Priority,
+        given: list[Tensor] | bytes,
+        requested: list[RequestedOutput] | None,
+        timeout_ns: int | None,
+    ) -> InferCall:
         head, default_ns = self.head, self._shared.plane.default_timeout_ns
         if timeout_ns is None and head.timeout_ns is None and _TIMEOUT not in head.fields:
             deadline = self.began_ns + default_ns
         else:
             by_field = stated_timeout_ns(head.fields[_TIMEOUT].decode("latin-1")) if _TIMEOUT in head.fields else None
             deadline = deadline_ns(self.began_ns, (timeout_ns, by_field, head.timeout_ns), default_ns)
-        served, route, followers = self._found  # type: ignore[misc]
+        loaded, route, observers = self._found  # type: ignore[misc]
         call_id, began_ns = self._call_id, self.began_ns
-        return Call(served, route, Transport.GRPC, call_id, given, wishes, deadline, began_ns, followers, priority)
+        return InferCall(
+            loaded, route, Transport.GRPC, call_id, given, requested, deadline, began_ns, observers, priority
+        )
 
     def _framed(self, message: bytes) -> bytes:
         """A message, compressed as the request was if its caller takes that."""
@@ -236,12 +251,12 @@ class Unary(Stream):
         if fault.kind in RETRYABLE:
             told, block = b"", block + told
         elif fault.kind == "unsupported" and self.head.fault is fault:
-            told += heads.ACCEPTS
+            told += header_cache.ACCEPTS
         if told:
-            self.connection.head(self, heads.GRPC + told)
+            self.connection.head(self, header_cache.GRPC + told)
             self.connection.trailers(self, block)
         else:
-            self.connection.trailers(self, heads.GRPC + block)
+            self.connection.trailers(self, header_cache.GRPC + block)
 
     def _facts(self) -> bytes:
         """Who answers, as far as that is known, and the request id."""
@@ -253,7 +268,7 @@ class Unary(Stream):
 @lru_cache(maxsize=256)
 def _failed(kind: str, text: str, hints: Metadata) -> bytes:
     """The trailers of a call that did not go well; under overload they are the same many thousand times."""
-    return heads.failed(GRPC_CODES[kind], text) + heads.metadata(hints)
+    return header_cache.failed(GRPC_CODES[kind], text) + header_cache.metadata(hints)
 
 
 _ID_NAME: Final = literal(_ID, b"")[:-1]

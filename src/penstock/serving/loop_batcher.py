@@ -12,8 +12,8 @@ from time import monotonic_ns, sleep
 from typing import Any, Final, Protocol
 
 from penstock.core.errors import Overloaded
-from penstock.serving.calls import Call
-from penstock.serving.served import Served
+from penstock.serving.infer_call import InferCall
+from penstock.serving.loaded_version import LoadedVersion
 
 log = logging.getLogger("penstock.serving")
 
@@ -32,39 +32,39 @@ which costs the runs that share the cores half as much."""
 class Connection(Protocol):
     """Where requests come from; ``turn`` is what it knows of one of them."""
 
-    def decoded(self, turn: Any) -> Call | None:
+    def decoded(self, turn: Any) -> InferCall | None:
         """The call of a complete request, ready to run; None if it was refused. Never raises."""
 
-    def hand_over(self, turn: Any, call: Call) -> None:
+    def hand_over(self, turn: Any, call: InferCall) -> None:
         """Have a call run on a thread."""
 
-    def encoded(self, turn: Any, call: Call) -> Any:
+    def encoded(self, turn: Any, call: InferCall) -> Any:
         """The answer to a call that has its outputs or its fault; one that cannot be written becomes a fault. Never
         raises."""
 
-    def write(self, turn: Any, call: Call, answer: Any) -> None:
+    def write(self, turn: Any, call: InferCall, answer: Any) -> None:
         """Send an answer, now or when it is its turn; it is counted already."""
 
     def abort(self) -> None:
         """End at once: what was to be answered failed in a way nobody expected."""
 
 
-Entry = tuple[Connection, Any, Call]
+Entry = tuple[Connection, Any, InferCall]
 
 
-class Ticks:
+class LoopBatcher:
     """One worker's; lives on its event loop. ``count`` counts calls that are about to be answered.
 
     A version whose calls take longer than ``SLICE_NS`` goes on in the next turn, so that those of others, and what has
     come meanwhile, need not wait for all of them.
     """
 
-    def __init__(self, count: Callable[[Sequence[Call]], None]) -> None:
+    def __init__(self, count: Callable[[Sequence[InferCall]], None]) -> None:
         self._count = count
         self._complete: list[tuple[Connection, Any]] = []
         self._back: list[Entry] = []
-        self._waiting: dict[Served, list[Entry]] = {}
-        self._held: set[Served] = set()  # versions with calls that wait for another turn
+        self._waiting: dict[LoadedVersion, list[Entry]] = {}
+        self._held: set[LoadedVersion] = set()  # versions with calls that wait for another turn
         self._awaited = False
         self._refused = 0
         self._refused_ns = 0
@@ -76,7 +76,7 @@ class Ticks:
         if not self._awaited:
             self._await_end()
 
-    def answer(self, connection: Connection, turn: Any, call: Call) -> None:
+    def answer(self, connection: Connection, turn: Any, call: InferCall) -> None:
         """Answer a call that came back from a thread, with the others that did in this turn."""
         self._back.append((connection, turn, call))
         if not self._awaited:
@@ -132,9 +132,9 @@ class Ticks:
                 continue
             if call.packed is None:
                 weight += sum([tensor.data.nbytes for tensor in call.tensors])
-            served = call.served
-            if served.here(call):
-                waiting.setdefault(served, []).append((connection, turn, call))
+            loaded = call.loaded
+            if loaded.here(call):
+                waiting.setdefault(loaded, []).append((connection, turn, call))
             elif call.fault is None:
                 connection.hand_over(turn, call)
             else:
@@ -147,18 +147,18 @@ class Ticks:
         some = list(waiting.items())
         if len(some) > 1:
             some.sort(key=lambda item: len(item[1]))
-        for served, entries in some:
-            left = served.run_here([call for _, _, call in entries], monotonic_ns() + SLICE_NS)
+        for loaded, entries in some:
+            left = loaded.run_inline([call for _, _, call in entries], monotonic_ns() + SLICE_NS)
             if left:
                 later = set(left)
-                if served not in self._held:
-                    self._held.add(served)
-                    served.hold()
-                self._waiting[served] = [entry for entry in entries if entry[2] in later]
+                if loaded not in self._held:
+                    self._held.add(loaded)
+                    loaded.hold()
+                self._waiting[loaded] = [entry for entry in entries if entry[2] in later]
                 entries = [entry for entry in entries if entry[2] not in later]  # noqa: PLW2901 - the others
-            elif served in self._held:
-                self._held.remove(served)
-                served.release()
+            elif loaded in self._held:
+                self._held.remove(loaded)
+                loaded.release()
             self._answer(entries)
 
     def _answer(self, over: Sequence[Entry]) -> None:

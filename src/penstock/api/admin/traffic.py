@@ -10,8 +10,8 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from penstock.api.ops.answers import Json, joined, revised
-from penstock.api.ops.incoming import anything, by, chunks, count, document, if_revision
+from penstock.api.admin.answers import Json, joined, revised
+from penstock.api.admin.incoming import anything, by, chunks, count, document, if_revision
 from penstock.core.errors import Fault, InvalidInput
 from penstock.registry.records import By
 

@@ -26,11 +26,11 @@ from penstock.monitor.reference import Sureness, reference_in
 from penstock.monitor.rows import RowCounter
 from penstock.registry import model_config
 from penstock.registry.blobs import hash_file
-from penstock.serving.catalogue import Catalogue, Surroundings, model_entry
-from penstock.serving.dataplane import DataPlane
-from penstock.serving.served import Identity, Served
-from penstock.serving.shadow import ShadowLane
-from penstock.serving.watch import Capture, Counter, Learner, RowWatch, Uncounted
+from penstock.serving.data_plane import DataPlane
+from penstock.serving.loaded_version import Identity, LoadedVersion
+from penstock.serving.observers.row_sampler import BaselineCollector, Capture, Counter, RowSampler, Uncounted
+from penstock.serving.observers.shadow import ShadowExecutor
+from penstock.serving.routing_table import LoopLoad, RoutingTable, model_entry
 
 log = logging.getLogger("penstock.serving")
 
@@ -47,7 +47,7 @@ OnRows = Callable[[str, str, list[list[str]], list[Rows], list[Rows], Sureness |
 sure it was."""
 
 
-class Loader:
+class ModelLoader:
     """Holds the loaded versions of one worker and works through desired states, one after the other."""
 
     def __init__(
@@ -63,12 +63,12 @@ class Loader:
         self._threads = threads
         self._on_status = on_status
         self._on_rows = on_rows
-        self._served: dict[Key, Served] = {}
+        self._served: dict[Key, LoadedVersion] = {}
         self._statuses: dict[Key, VersionStatus] = {}
         self._closing: set[asyncio.Task[None]] = set()
         self._quiet = ThreadPoolExecutor(1, "loader", give_way)
         self._plain = ThreadPoolExecutor(1, "opener")
-        self._around = Surroundings(lambda: plane.busy)
+        self._around = LoopLoad(lambda: plane.busy)
         self._one_at_a_time = asyncio.Lock()
 
     async def apply(self, desired: Desired) -> None:
@@ -87,22 +87,22 @@ class Loader:
                 self._watch(key, version)
             self._forget_statuses({*wanted, *self._served})
             self._publish(desired)
-            for served in leftover:
-                self._close(served)
+            for loaded in leftover:
+                self._close(loaded)
             if not self._plane.ready():
                 gc.collect()
                 gc.freeze()  # what a worker starts with stays: no collection under traffic need walk it
             self._plane.complete()
 
-    def shadows(self) -> list[ShadowLane]:
+    def shadows(self) -> list[ShadowExecutor]:
         """The lanes of versions that answer as shadows, or did."""
-        return [served.shadow for served in self._served.values() if served.shadow is not None]
+        return [loaded.shadow for loaded in self._served.values() if loaded.shadow is not None]
 
     async def close(self) -> None:
         """Unload everything; no call may be on its way."""
-        self._plane.publish(Catalogue(), {})
-        for served in self._served.values():
-            self._close(served)
+        self._plane.publish(RoutingTable(), {})
+        for loaded in self._served.values():
+            self._close(loaded)
         self._served.clear()
         if self._closing:
             await asyncio.wait(self._closing)
@@ -127,7 +127,7 @@ class Loader:
         for key in going:
             self._statuses.pop(key, None)
         self._publish(desired)
-        await asyncio.gather(*(served.close() for served in leaving))
+        await asyncio.gather(*(loaded.close() for loaded in leaving))
 
     def _needs_loading(self, model: str, spec: VersionSpec) -> bool:
         tried = self._statuses.get((model, spec.version))
@@ -149,25 +149,25 @@ class Loader:
             if old is not None:
                 self._close(old)
 
-    async def _loaded(self, model: str, spec: VersionSpec) -> Served:
+    async def _loaded(self, model: str, spec: VersionSpec) -> LoadedVersion:
         options = model_config.read(spec.config, Path(spec.folder))
         loop = asyncio.get_running_loop()
         loaded = await loop.run_in_executor(self._quiet, self._load_quietly, spec, options)
         config = model_config.describe(model, options, loaded.signature, spec.config)
-        return Served(Identity(model, spec.version), loaded, options, config, self._slot.block(spec.block))
+        return LoadedVersion(Identity(model, spec.version), loaded, options, config, self._slot.block(spec.block))
 
     def _watch(self, key: Key, spec: VersionSpec) -> None:
         """Have a version's rows counted as it is wanted now."""
-        served = self._served.get(key)
-        if served is not None:
-            served.promise(spec.latency_ns)
-        if served is None or served.watched_as == (spec.watch, spec.block):
+        loaded = self._served.get(key)
+        if loaded is not None:
+            loaded.promise(spec.latency_ns)
+        if loaded is None or loaded.watched_as == (spec.watch, spec.block):
             return
-        served.watched_as = spec.watch, spec.block
-        if served.watch is not None:
-            served.watch.close()
-        served.watch = None
-        signature, wanted = served.signature, spec.watch
+        loaded.watched_as = spec.watch, spec.block
+        if loaded.watch is not None:
+            loaded.watch.close()
+        loaded.watch = None
+        signature, wanted = loaded.signature, spec.watch
         columns = (
             input_columns(signature.inputs, signature.batching, wanted.names),
             output_columns(signature.outputs, signature.batching),
@@ -176,10 +176,10 @@ class Loader:
         capture = None
         if wanted.capture:
             writer = CaptureWriter(Path(wanted.captures), key, columns, wanted.masked)
-            capture = Capture(writer, wanted.capture, served.block)
+            capture = Capture(writer, wanted.capture, loaded.block)
         counter = self._counter(key, wanted, columns)
         if answers or capture or not isinstance(counter, Uncounted):
-            served.watch = RowWatch(counter, signature.batching, answers, capture)
+            loaded.watch = RowSampler(counter, signature.batching, answers, capture)
 
     def _counter(self, key: Key, wanted: WatchSpec, columns: tuple[Columns, Columns]) -> Counter:
         try:
@@ -191,7 +191,7 @@ class Loader:
             log.exception("model %s version %s is not watched: its reference cannot be read", *key)
         if wanted.learn:
             names = [[*side.numbers, *side.labels] for side in columns]
-            return Learner(columns, wanted.learn, partial(self._on_rows, *key, names))
+            return BaselineCollector(columns, wanted.learn, partial(self._on_rows, *key, names))
         return Uncounted()
 
     def _load_quietly(self, spec: VersionSpec, options: ModelOptions) -> Model:
@@ -206,8 +206,8 @@ class Loader:
             raise Damaged(difference)
         return loaded
 
-    def _close(self, served: Served) -> None:
-        task = asyncio.get_running_loop().create_task(served.close())
+    def _close(self, loaded: LoadedVersion) -> None:
+        task = asyncio.get_running_loop().create_task(loaded.close())
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
 
@@ -222,13 +222,13 @@ class Loader:
     def _publish(self, desired: Desired) -> None:
         models = {spec.name: model_entry(spec, *self._of(spec), self._around) for spec in desired.models}
         blocks = {(model.name, spec.version): spec.block for model in desired.models for spec in model.versions}
-        self._plane.publish(Catalogue(models), blocks)
+        self._plane.publish(RoutingTable(models), blocks)
         self._on_status(tuple(self._statuses.values()))
 
-    def _of(self, spec: ModelSpec) -> tuple[dict[str, Served], dict[str, VersionStatus]]:
-        served = {version: one for (model, version), one in self._served.items() if model == spec.name}
+    def _of(self, spec: ModelSpec) -> tuple[dict[str, LoadedVersion], dict[str, VersionStatus]]:
+        loaded = {version: one for (model, version), one in self._served.items() if model == spec.name}
         statuses = {version: one for (model, version), one in self._statuses.items() if model == spec.name}
-        return {version: one for version, one in served.items() if version in statuses}, statuses
+        return {version: one for version, one in loaded.items() if version in statuses}, statuses
 
 
 def give_way() -> None:

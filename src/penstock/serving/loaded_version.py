@@ -18,13 +18,13 @@ from penstock.core.signature import Feeds
 from penstock.core.tensors import Array, Tensor
 from penstock.engine.model import Interrupt, Model
 from penstock.monitor.counters import BlockWriter
-from penstock.serving import runs
-from penstock.serving.calls import Call, Done, Joint
-from penstock.serving.lane import Lane
-from penstock.serving.runs import Outcome
-from penstock.serving.shadow import Load, ShadowLane
-from penstock.serving.watch import RowWatch
-from penstock.serving.wishes import OutputWish
+from penstock.serving import batch_run
+from penstock.serving.batch_run import Outcome
+from penstock.serving.infer_call import BatchResult, Done, InferCall
+from penstock.serving.observers.row_sampler import RowSampler
+from penstock.serving.observers.shadow import Load, ShadowExecutor
+from penstock.serving.requested_outputs import RequestedOutput
+from penstock.serving.worker_pool import WorkerPool
 
 log = logging.getLogger("penstock.serving")
 
@@ -43,7 +43,7 @@ class Identity:
     version: str
 
 
-class Served:
+class LoadedVersion:
     """One loaded version."""
 
     def __init__(
@@ -63,10 +63,10 @@ class Served:
         self._runs = self._promised_ns = 0
         self._gathers = model.joint is not None and options.max_queue_delay_ns > 0  # the configuration has calls wait
         threads = max(1, options.instances) if model.narrow is None else model.abreast
-        self._lane = Lane(model, threads, bound, block, self._rules(), options.queue.default_timeout_ns)
+        self._lane = WorkerPool(model, threads, bound, block, self._rules(), options.queue.default_timeout_ns)
         self.refuse = self._lane.refuse
-        self.shadow: ShadowLane | None = None
-        self.watch: RowWatch | None = None
+        self.shadow: ShadowExecutor | None = None
+        self.watch: RowSampler | None = None
         self.watched_as: tuple[WatchSpec, int] | None = None
         self._off_loop_until_ns = 0
         self._active = 0
@@ -89,17 +89,17 @@ class Served:
         """Whether calls had to be refused lately, so that nothing should be done that can be left undone."""
         return monotonic_ns() < self._lane.busy_until_ns
 
-    def attempt(self, call: Call) -> bool:
+    def attempt(self, call: InferCall) -> bool:
         """Run a call here and now if its run is short; True when it has its outputs or its fault, else ``hand_over``.
 
         Never raises: whatever goes wrong is the call's fault.
         """
         if self.here(call):
-            self.run_here([call])
+            self.run_inline([call])
             return True
         return call.fault is not None
 
-    def here(self, call: Call) -> bool:
+    def here(self, call: InferCall) -> bool:
         """Make a call ready to run; whether its run belongs here and now. One that has a fault is over."""
         try:
             if call.packed is None:
@@ -107,7 +107,7 @@ class Served:
                 feeds, elements, call.rows, call.run_rows = bound.feeds, bound.elements, bound.rows, bound.rows
             else:
                 feeds, elements, call.rows, call.run_rows = _NO_FEEDS, self._row_elements, 1, 1
-            names = self._all_outputs if call.wishes is None else self._names(call.wishes)
+            names = self._all_outputs if call.requested is None else self._names(call.requested)
             call.decoded_ns = call.started_ns = monotonic_ns()
             if call.started_ns >= call.deadline_ns:
                 raise DeadlineExceeded("the deadline passed before the run began")
@@ -124,7 +124,7 @@ class Served:
             call.fault = Internal("the request failed")
         return False
 
-    def run_here(self, calls: Sequence[Call], until_ns: int = NEVER_NS) -> Sequence[Call]:
+    def run_inline(self, calls: Sequence[InferCall], until_ns: int = NEVER_NS) -> Sequence[InferCall]:
         """Run calls that belong here, together where rows of different callers may share a run; those that are left
         when ``until_ns`` (``time.monotonic_ns``) has passed, and none or more of them have run."""
         joint = self._model.joint
@@ -134,23 +134,23 @@ class Served:
         if most == 1:
             return self._run_each(calls, until_ns)
         most = min(most, self.signature.max_batch_size or MOST_ROWS)
-        some = plan([runs.likeness(call) for call in calls], [call.rows for call in calls], most)
+        some = plan([batch_run.batch_key(call) for call in calls], [call.rows for call in calls], most)
         for number, places in enumerate(some, 1):
             self._run([calls[place] for place in places])
             if calls[places[0]].ran_ns > until_ns:
                 return [calls[place] for places in some[number:] for place in places]
         return ()
 
-    def _run_each(self, calls: Sequence[Call], until_ns: int) -> Sequence[Call]:
+    def _run_each(self, calls: Sequence[InferCall], until_ns: int) -> Sequence[InferCall]:
         for place, call in enumerate(calls, 1):
             self._run([call])
             if call.ran_ns > until_ns:
                 return calls[place:]
         return ()
 
-    def _run(self, calls: Sequence[Call]) -> None:
+    def _run(self, calls: Sequence[InferCall]) -> None:
         """Run calls on the loop, and give each what it asked for."""
-        for call, outcome in zip(calls, runs.run(self._model, calls), strict=True):
+        for call, outcome in zip(calls, batch_run.run(self._model, calls), strict=True):
             self._give(call, outcome)
         first = calls[0]
         took_ns = first.ran_ns - first.started_ns
@@ -160,29 +160,29 @@ class Served:
         if not self._runs % NOTED and len(calls) == 1 and first.fault is None:
             self._note(first, took_ns)
 
-    def _note(self, call: Call, took_ns: int) -> None:
+    def _note(self, call: InferCall, took_ns: int) -> None:
         """Follow what a run takes, in proportion to what the warm-up had measured."""
         elements = sum(tensor.data.size for tensor in call.tensors)
         measured = self._model.measured_elements
         if self._run_ns is not None and took_ns > 0:
             self._run_ns = nudged(self._run_ns, took_ns * measured / max(elements, measured))
 
-    def _give(self, call: Call, outcome: Outcome) -> None:
+    def _give(self, call: InferCall, outcome: Outcome) -> None:
         """Give a call the outputs it asked for; one that cannot be as it was asked for is the call's fault alone."""
-        if isinstance(outcome, Joint):
+        if isinstance(outcome, BatchResult):
             return
         if isinstance(outcome, Fault):
             call.fault = outcome
             return
         try:
-            call.outputs = self._tensors(call.wishes, outcome)
+            call.outputs = self._tensors(call.requested, outcome)
         except Fault as fault:
             call.fault = fault
         except Exception as error:  # a bug must not take the others of a run down
             log.exception("a request failed", exc_info=error)
             call.fault = Internal("the request failed")
 
-    def hand_over(self, call: Call, done: Done) -> Callable[[], None]:
+    def hand_over(self, call: InferCall, done: Done) -> Callable[[], None]:
         """Queue a call that ``attempt`` declined; ``done`` is told on the loop. The result gives the call up."""
         try:
             entry = self._lane.enter(call, partial(self._returned, done))
@@ -194,7 +194,7 @@ class Served:
             return _nothing
         self.block.entered()
         self.hold()
-        return partial(self._lane.give_up, entry)
+        return partial(self._lane.cancel, entry)
 
     def hold(self) -> None:
         """Somebody uses the version: it must not be closed."""
@@ -207,23 +207,23 @@ class Served:
         if not self._active:
             self._idle.set()
 
-    def as_shadow(self, load: Load) -> ShadowLane:
+    def as_shadow(self, load: Load) -> ShadowExecutor:
         """The lane in which this version answers once more what others have answered."""
         if self.shadow is None:
-            self.shadow = ShadowLane(self, load)
+            self.shadow = ShadowExecutor(self, load)
         return self.shadow
 
-    def rerun(self, call: Call, interrupt: Interrupt) -> tuple[list[Tensor], int]:
+    def rerun(self, call: InferCall, interrupt: Interrupt) -> tuple[list[Tensor], int]:
         """This version's outputs for another one's call, and the nanoseconds its model took; on any thread.
 
         Raises:
             Fault: it does not take these inputs, has no such outputs, or failed.
         """
         bound = self.signature.bind(call.tensors)
-        names = self._all_outputs if call.wishes is None else self._names(call.wishes)
+        names = self._all_outputs if call.requested is None else self._names(call.requested)
         began = monotonic_ns()
         arrays = self._model.run(bound.feeds, names, interrupt)
-        return self._tensors(call.wishes, arrays), monotonic_ns() - began
+        return self._tensors(call.requested, arrays), monotonic_ns() - began
 
     async def close(self) -> None:
         """Wait until nobody uses the version any more, then give its memory back."""
@@ -235,26 +235,32 @@ class Served:
         self._lane.close()
         await asyncio.get_running_loop().run_in_executor(None, self._model.close)
 
-    def _names(self, wishes: list[OutputWish]) -> list[str]:
-        for wish in wishes:
-            self.signature.output(wish.name)
-        return [wish.name for wish in wishes]
+    def _names(self, requested: list[RequestedOutput]) -> list[str]:
+        for requested_output in requested:
+            self.signature.output(requested_output.name)
+        return [requested_output.name for requested_output in requested]
 
     def tensors(self, arrays: list[Array]) -> list[Tensor]:
         """All outputs with their names."""
         return list(map(Tensor, self._all_outputs, self._all_datatypes, arrays))
 
-    def _tensors(self, wishes: list[OutputWish] | None, arrays: list[Array]) -> list[Tensor]:
-        if wishes is None:
+    def _tensors(self, requested: list[RequestedOutput] | None, arrays: list[Array]) -> list[Tensor]:
+        if requested is None:
             return self.tensors(arrays)
-        return [self._granted(wish, array) for wish, array in zip(wishes, arrays, strict=True)]
+        return [
+            self._granted(requested_output, array) for requested_output, array in zip(requested, arrays, strict=True)
+        ]
 
-    def _granted(self, wish: OutputWish, array: Array) -> Tensor:
-        spec = self.signature.output(wish.name)
-        tensor = Tensor(wish.name, spec.datatype, array)
-        return top_classes(tensor, wish.classes, spec.labels, self.signature.batching) if wish.classes else tensor
+    def _granted(self, requested_output: RequestedOutput, array: Array) -> Tensor:
+        spec = self.signature.output(requested_output.name)
+        tensor = Tensor(requested_output.name, spec.datatype, array)
+        return (
+            top_classes(tensor, requested_output.classes, spec.labels, self.signature.batching)
+            if requested_output.classes
+            else tensor
+        )
 
-    def _returned(self, done: Done, call: Call, outcome: Outcome) -> None:
+    def _returned(self, done: Done, call: InferCall, outcome: Outcome) -> None:
         self.block.left()
         self.release()
         self._give(call, outcome)
@@ -262,7 +268,7 @@ class Served:
             self._noted_there(call)
         done(call)
 
-    def _noted_there(self, call: Call) -> None:
+    def _noted_there(self, call: InferCall) -> None:
         """A run on a thread tells too whether the version belongs there."""
         self._runs += 1
         if not self._runs % NOTED and call.run_rows == call.rows:

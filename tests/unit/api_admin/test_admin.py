@@ -11,12 +11,12 @@ import pytest
 from starlette.requests import Request
 from starlette.types import Message
 
-from penstock.api.ops import incoming
-from penstock.api.ops.incoming import chunks
+from penstock.api.admin import incoming
+from penstock.api.admin.incoming import chunks
 from penstock.core.errors import KINDS, Cancelled, DeadlineExceeded, Fault, Overloaded, TooLarge
 from penstock.core.labels import HTTP_STATUS
-from tests.unit.api_ops.conftest import Client
-from tests.unit.api_ops.standin import BAD_BYTES, MemoryRegistrar
+from tests.unit.api_admin.conftest import Client
+from tests.unit.api_admin.standin import BAD_BYTES, MemoryRegistrar
 
 GRAPH = b"graph one"
 

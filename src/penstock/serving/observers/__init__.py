@@ -1,0 +1,1 @@
+"""Who is told of answered calls: samplers, counters, shadows."""
