@@ -86,6 +86,12 @@ def weights(*shape: int, seed: int = 7, scale: float = 0.5) -> Array:
     return (np.random.default_rng(seed).standard_normal(shape) * scale).astype(np.float32)
 
 
+def rotation(size: int, seed: int = 7) -> Array:
+    """Seeded FP32 weights that keep the length of what they are multiplied with: it neither fades nor grows."""
+    normal: Array = np.random.default_rng(seed).standard_normal((size, size))
+    return np.linalg.qr(normal)[0].astype(np.float32)
+
+
 def identity(datatype: str, dims: Dims = ("n", "m")) -> onnx.ModelProto:
     """``y = x`` for one datatype."""
     node = helper.make_node("Identity", ["x"], ["y"])
@@ -197,14 +203,17 @@ def _loop_body(size: int) -> onnx.GraphProto:
 
 
 def looping(steps: int | None, size: int = 512) -> onnx.ModelProto:
-    """Multiplies matrices ``steps`` times; with None the caller says how often, in the INT64 scalar ``steps``."""
+    """Multiplies matrices ``steps`` times; with None the caller says how often, in the INT64 scalar ``steps``.
+
+    The values stay normal numbers: some processors take a hundred times as long for denormal ones.
+    """
     nodes = [
         helper.make_node("Add", ["square", "x"], ["first"]),
         helper.make_node("Loop", ["steps", "", "first"], ["last"], body=_loop_body(size)),
         helper.make_node("ReduceMean", ["last"], ["mean"], keepdims=0),
         helper.make_node("Add", ["mean", "x"], ["y"]),
     ]
-    numbers = [constant("square", weights(size, size, scale=0.01))]
+    numbers = [constant("square", rotation(size))]
     inputs = [value("x", "FP32", (1,))]
     if steps is None:
         inputs.append(value("steps", "INT64", ()))

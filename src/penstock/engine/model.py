@@ -13,11 +13,11 @@ from penstock.core.placement import INLINE_BUDGET_NS, WIDE_BUDGET_NS
 from penstock.core.signature import Bound, Feeds, Signature, TensorSpec
 from penstock.core.tensors import Array
 from penstock.engine import warmup
+from penstock.engine.denormals import Run
 from penstock.engine.faults import LoadFailed, run_fault
 from penstock.engine.graph import signature_of
 from penstock.engine.session import (
     Interrupt,
-    Run,
     closed_run,
     holds_loop,
     open_session,
@@ -135,7 +135,7 @@ def _size(folder: Path) -> int:
 
 def _load(path: Path, options: ModelOptions, intra_op_threads: int) -> Model:
     session = open_session(path, options.session, intra_op_threads)
-    graph, run = read_graph(session), runner(session)
+    graph, run = read_graph(session), runner(session, options.session)
     signature = signature_of(graph, options)
     names = [spec.name for spec in signature.outputs]
     try:

@@ -1,7 +1,7 @@
 """ONNX Runtime sessions: opened with explicit thread counts and no spinning, read, run and interrupted."""
 
 import ctypes
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,10 @@ import onnxruntime as ort
 from penstock.core.errors import Internal
 from penstock.core.options import SessionOptions
 from penstock.core.tensors import Array
+from penstock.engine import denormals
+from penstock.engine.denormals import Run
 from penstock.engine.faults import LoadFailed, load_fault
 from penstock.engine.graph import Graph, GraphTensor
-
-Run = Callable[[Sequence[str], dict[str, Array], Any], list[Array]]
-"""Runs a graph: output names, arrays by input name, and the runtime's run options or ``None``."""
 
 _FATAL = 4
 _LOOPS = (b"\x22\x04Loop", b"\x22\x04Scan")
@@ -53,14 +52,17 @@ def open_session(path: Path, options: SessionOptions, intra_op_threads: int) -> 
     """A session on the graph at ``path``, on the processor only, with this many threads inside one operator.
 
     Raises:
-        LoadFailed: the file is missing, no ONNX graph, or holds what this runtime does not know.
+        LoadFailed: the file is missing, no ONNX graph, or holds what this runtime or machine does not know.
     """
     if not path.exists():
         raise LoadFailed("the model file is missing")
     settings = session_settings(options, intra_op_threads)
     try:
-        # by path: the runtime maps the file and lets other threads run while it loads
-        return ort.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
+        with denormals.opening(options):
+            # by path: the runtime maps the file and lets other threads run while it loads
+            return ort.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
+    except LoadFailed:
+        raise
     except Exception as error:
         raise load_fault(error) from error
 
@@ -123,12 +125,16 @@ def _tensors(nodes: Sequence[Any]) -> tuple[GraphTensor, ...]:
     return tuple(GraphTensor(node.name, node.type, tuple(node.shape)) for node in nodes)
 
 
-def runner(session: Any) -> Run:
-    """The shortest way to run the session.
+def runner(session: Any, options: SessionOptions) -> Run:
+    """The shortest way to run the session as its options ask.
 
     Raises:
         LoadFailed: the graph mixes BYTES inputs with BF16 outputs, which the runtime's Python form cannot run.
     """
+    return denormals.as_asked(_plain_runner(session), options)
+
+
+def _plain_runner(session: Any) -> Run:
     graph = read_graph(session)
     wide_inputs = {tensor.name for tensor in graph.inputs + graph.overridable if tensor.type == "tensor(bfloat16)"}
     wide_outputs = {tensor.name for tensor in graph.outputs if tensor.type == "tensor(bfloat16)"}
