@@ -8,7 +8,7 @@ import hpack
 import numpy as np
 
 from penstock.api.grpc.http2 import frames
-from penstock.api.grpc.http2.header_cache import literal
+from penstock.api.grpc.http2.header_encoding import literal
 from penstock.api.grpc.services import INFER
 from penstock.proto import grpc_service_pb2 as pb
 from tests.conformance.rawhttp import request
@@ -85,7 +85,7 @@ def seeds() -> dict[str, list[bytes]]:
             b"\x11" + settings + more_window + _call(1, _typed()),
             WHOLE + settings + ping + _call(1, _message(), INFER, (b"grpc-timeout", b"5m"), (b"x-request-id", b"a")),
             WHOLE + settings + _call(1, b"", "/inference.GRPCInferenceService/ServerLive"),
-            WHOLE + settings + _call(1, _message()) + frames.reset(1, frames.Code.CANCEL),
+            WHOLE + settings + _call(1, _message()) + frames.reset(1, frames.ErrorCode.CANCEL),
         ],
         "json": [_json(), _json(data=[[1, 2, 3]]), _json(datatype="BYTES", data=["a", "b", "c"]), _json(shape=[0, 3])],
         "binary": [len(one).to_bytes(2, "little") + one + raw for one, raw in (_binary(ROW.tobytes()), (b"", data))],

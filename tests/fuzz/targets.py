@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from penstock import __version__
+from penstock.api.grpc.call_head import CallHead, call_head
 from penstock.api.grpc.decode import Layouts, infer_message, infer_request
-from penstock.api.grpc.http2.frames import PREFACE, Broken
-from penstock.api.grpc.http2.header_cache import Beginnings, Head, Heads, Malformed
-from penstock.api.grpc.http2.server import Http2Server
+from penstock.api.grpc.http2.frames import PREFACE, Http2ConnectionError, Http2StreamError
+from penstock.api.grpc.http2.header_cache import HeaderDecoder
+from penstock.api.grpc.http2_server import Http2Server
 from penstock.api.grpc.services import GrpcOptions
 from penstock.api.rest.decode import infer_body
 from penstock.api.rest.http1_connection import InferProtocol, Limits
@@ -267,30 +268,28 @@ def message(data: bytes) -> None:
             raise Found("a layout says something else than its request")
 
 
-_BEGINNINGS = Beginnings()
-
-
 def heads(data: bytes) -> None:
-    """Header blocks, one after the other; the first byte of each is its length. Whoever knows how others began must
-    read what one reads who knows nothing."""
-    knowing, alone, at = Heads(4096, _BEGINNINGS), Heads(4096, Beginnings()), 0
+    """Header blocks of one connection, one after the other; the first byte of each is its length. A remembered block
+    must say what a decoder says that remembers nothing."""
+    remembering, plain, at = HeaderDecoder(4096, call_head), HeaderDecoder(4096, call_head), 0
     while at < len(data):
         stop = at + 1 + data[at]
         block, at = data[at + 1 : stop], stop
-        found = _said(knowing, block)
-        if found != _said(alone, block):
-            raise Found("how others began changes what a block says")
-        if block in knowing.known and _said(knowing, block) != found:
-            raise Found("a block that is known says something else")
-        if found is Broken:
+        plain.known = {}
+        found = _read(remembering, block)
+        if found != _read(plain, block):
+            raise Found("a remembered block says something else")
+        if found is Http2ConnectionError:
             return
 
 
-def _said(reader: Heads, block: bytes) -> Head | type[Exception]:
+def _read(decoder: HeaderDecoder, block: bytes) -> object:
     try:
-        return reader.read(block)
-    except (Broken, Malformed) as error:
+        head = decoder.request(block)
+    except (Http2ConnectionError, Http2StreamError) as error:
         return type(error)
+    assert isinstance(head, CallHead)
+    return head.method, head.path, head.field_list, head.timeout_ns, head.encoding, head.http_status
 
 
 TARGETS: dict[str, Callable[[bytes], None]] = {

@@ -12,7 +12,7 @@ from typing import Any
 import uvloop
 
 from penstock import __version__
-from penstock.api.grpc.http2.server import Http2Server
+from penstock.api.grpc.http2_server import Http2Server
 from penstock.api.grpc.server import GrpcServer
 from penstock.api.grpc.services import GrpcOptions
 from penstock.api.rest.http1_connection import Limits

@@ -6,7 +6,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from penstock.api.grpc.http2.server import Http2Server
+from penstock.api.grpc.http2_server import Http2Server
 from penstock.api.grpc.server import GrpcServer
 from penstock.proto.grpc_service_pb2_grpc import GRPCInferenceServiceStub
 from tests.integration.api_grpc import worker as workers

@@ -15,7 +15,7 @@ import pytest
 
 from penstock.api.grpc.http2 import connection, frames
 from penstock.api.grpc.http2.connection import DROPPED_A_TURN, FEW_UNREAD, MOST_UNREAD, SMALL_WINDOW, UNREAD_NS
-from penstock.api.grpc.http2.frames import Code, frame
+from penstock.api.grpc.http2.frames import ErrorCode, frame
 from penstock.api.grpc.services import GrpcOptions
 from penstock.proto import grpc_service_pb2 as pb
 from penstock.proto.grpc_service_pb2_grpc import GRPCInferenceServiceStub
@@ -158,7 +158,7 @@ def test_what_is_no_call(raw: Raw, path: str, method: str, kind: str, status: st
 )
 def test_malformed_requests_end_their_own_call(raw: Raw, fields: list[tuple[str, str]]) -> None:
     raw.write(whole(1, raw.encoder.encode(fields), BODY))
-    assert raw.answer(1).reset == Code.PROTOCOL_ERROR
+    assert raw.answer(1).reset == ErrorCode.PROTOCOL_ERROR
     raw.next = 3
     assert raw.answer(raw.call(PAIR)).status == 0
 
@@ -224,7 +224,7 @@ def test_a_reset_gives_a_run_up(own: Worker) -> None:
     with closing(Raw(own.address)) as raw:
         number = raw.call(slow().SerializeToString())
         wait_until(lambda: own.totals("slow").inflight == 1, 10, "the run")
-        raw.write(frames.reset(number, Code.CANCEL))
+        raw.write(frames.reset(number, ErrorCode.CANCEL))
         own.awaits({"cancelled": 1}, "slow", since=before)
         own.settles("slow", 2.0)
         assert raw.answer(raw.call(PAIR)).status == 0
@@ -295,7 +295,7 @@ def test_no_more_calls_after_the_last_goaway(models: Path) -> None:
         ping = raw.frames_until(frames.PING)
         raw.write(frame(frames.PING, frames.ACK, 0, ping.payload))
         assert int.from_bytes(raw.frames_until(frames.GOAWAY).payload[:4]) == late
-        assert raw.answer(raw.call(PAIR)).reset == Code.REFUSED_STREAM
+        assert raw.answer(raw.call(PAIR)).reset == ErrorCode.REFUSED_STREAM
         assert raw.answer(waiting).status == 0
         assert raw.until_closed() is None
 
@@ -306,42 +306,48 @@ def test_no_more_calls_after_the_last_goaway(models: Path) -> None:
 @pytest.mark.parametrize(
     ("build", "code"),
     [
-        (lambda raw: frame(frames.DATA, 0, 1, b"x"), Code.PROTOCOL_ERROR),
-        (lambda raw: frame(frames.HEADERS, frames.END_HEADERS, 2, raw.head()), Code.PROTOCOL_ERROR),
-        (lambda raw: frame(frames.HEADERS, frames.END_HEADERS, 1, b"\xff\xff\xff"), Code.COMPRESSION_ERROR),
-        (lambda raw: frame(frames.HEADERS, frames.END_HEADERS, 1, b"\xbf\x00"), Code.COMPRESSION_ERROR),
-        (lambda raw: frame(frames.HEADERS, 0, 1, raw.head()) + frame(frames.PING, 0, 0, bytes(8)), Code.PROTOCOL_ERROR),
-        (lambda raw: frame(frames.CONTINUATION, frames.END_HEADERS, 1, b""), Code.PROTOCOL_ERROR),
+        (lambda raw: frame(frames.DATA, 0, 1, b"x"), ErrorCode.PROTOCOL_ERROR),
+        (lambda raw: frame(frames.HEADERS, frames.END_HEADERS, 2, raw.head()), ErrorCode.PROTOCOL_ERROR),
+        (lambda raw: frame(frames.HEADERS, frames.END_HEADERS, 1, b"\xff\xff\xff"), ErrorCode.COMPRESSION_ERROR),
+        (lambda raw: frame(frames.HEADERS, frames.END_HEADERS, 1, b"\xbf\x00"), ErrorCode.COMPRESSION_ERROR),
+        (
+            lambda raw: frame(frames.HEADERS, 0, 1, raw.head()) + frame(frames.PING, 0, 0, bytes(8)),
+            ErrorCode.PROTOCOL_ERROR,
+        ),
+        (lambda raw: frame(frames.CONTINUATION, frames.END_HEADERS, 1, b""), ErrorCode.PROTOCOL_ERROR),
         (
             lambda raw: frame(frames.HEADERS, frames.END_HEADERS | frames.PADDED, 1, b"\xff" + raw.head()),
-            Code.PROTOCOL_ERROR,
+            ErrorCode.PROTOCOL_ERROR,
         ),
-        (lambda raw: frame(frames.SETTINGS, 0, 0, b"12345"), Code.FRAME_SIZE_ERROR),
-        (lambda raw: frame(frames.SETTINGS, 0, 1), Code.PROTOCOL_ERROR),
-        (lambda raw: frames.settings({frames.INITIAL_WINDOW_SIZE: 1 << 31}), Code.FLOW_CONTROL_ERROR),
-        (lambda raw: frames.settings({frames.MAX_FRAME_SIZE: 5}), Code.PROTOCOL_ERROR),
-        (lambda raw: frames.settings({frames.ENABLE_PUSH: 2}), Code.PROTOCOL_ERROR),
-        (lambda raw: frame(frames.PING, 0, 0, b"123"), Code.FRAME_SIZE_ERROR),
-        (lambda raw: frame(frames.PING, 0, 1, bytes(8)), Code.PROTOCOL_ERROR),
-        (lambda raw: frames.window_update(0, 0), Code.PROTOCOL_ERROR),
-        (lambda raw: frames.window_update(0, 0x7FFFFFFF), Code.FLOW_CONTROL_ERROR),
-        (lambda raw: frames.window_update(9, 1), Code.PROTOCOL_ERROR),
-        (lambda raw: frames.reset(9, Code.CANCEL), Code.PROTOCOL_ERROR),
-        (lambda raw: frame(frames.RST_STREAM, 0, 1, b"1"), Code.FRAME_SIZE_ERROR),
-        (lambda raw: frame(frames.PRIORITY, 0, 1, b"1"), Code.FRAME_SIZE_ERROR),
-        (lambda raw: frame(frames.PUSH_PROMISE, 0, 1, b"1234"), Code.PROTOCOL_ERROR),
-        (lambda raw: frames.HEAD.pack((1 << 21) << 8 | frames.DATA, 0, 1), Code.FRAME_SIZE_ERROR),
-        (lambda raw: frame(frames.HEADERS, frames.END_HEADERS, 1, raw.head(big="x" * 40_000)), Code.ENHANCE_YOUR_CALM),
+        (lambda raw: frame(frames.SETTINGS, 0, 0, b"12345"), ErrorCode.FRAME_SIZE_ERROR),
+        (lambda raw: frame(frames.SETTINGS, 0, 1), ErrorCode.PROTOCOL_ERROR),
+        (lambda raw: frames.settings({frames.INITIAL_WINDOW_SIZE: 1 << 31}), ErrorCode.FLOW_CONTROL_ERROR),
+        (lambda raw: frames.settings({frames.MAX_FRAME_SIZE: 5}), ErrorCode.PROTOCOL_ERROR),
+        (lambda raw: frames.settings({frames.ENABLE_PUSH: 2}), ErrorCode.PROTOCOL_ERROR),
+        (lambda raw: frame(frames.PING, 0, 0, b"123"), ErrorCode.FRAME_SIZE_ERROR),
+        (lambda raw: frame(frames.PING, 0, 1, bytes(8)), ErrorCode.PROTOCOL_ERROR),
+        (lambda raw: frames.window_update(0, 0), ErrorCode.PROTOCOL_ERROR),
+        (lambda raw: frames.window_update(0, 0x7FFFFFFF), ErrorCode.FLOW_CONTROL_ERROR),
+        (lambda raw: frames.window_update(9, 1), ErrorCode.PROTOCOL_ERROR),
+        (lambda raw: frames.reset(9, ErrorCode.CANCEL), ErrorCode.PROTOCOL_ERROR),
+        (lambda raw: frame(frames.RST_STREAM, 0, 1, b"1"), ErrorCode.FRAME_SIZE_ERROR),
+        (lambda raw: frame(frames.PRIORITY, 0, 1, b"1"), ErrorCode.FRAME_SIZE_ERROR),
+        (lambda raw: frame(frames.PUSH_PROMISE, 0, 1, b"1234"), ErrorCode.PROTOCOL_ERROR),
+        (lambda raw: frames.HEAD.pack((1 << 21) << 8 | frames.DATA, 0, 1), ErrorCode.FRAME_SIZE_ERROR),
+        (
+            lambda raw: frame(frames.HEADERS, frames.END_HEADERS, 1, raw.head(big="x" * 40_000)),
+            ErrorCode.ENHANCE_YOUR_CALM,
+        ),
         (
             lambda raw: (
                 frame(frames.HEADERS, frames.END_HEADERS, 1, raw.head(path=HEALTH))
                 + b"".join(frame(frames.DATA, 0, 1, bytes(1 << 20)) for _ in range(3))
             ),
-            Code.FLOW_CONTROL_ERROR,
+            ErrorCode.FLOW_CONTROL_ERROR,
         ),
     ],
 )
-def test_rules_broken(raw: Raw, own: Worker, build: Callable[[Raw], bytes], code: Code) -> None:
+def test_rules_broken(raw: Raw, own: Worker, build: Callable[[Raw], bytes], code: ErrorCode) -> None:
     raw.write(build(raw))
     assert raw.until_closed() == code
     with closing(Raw(own.address)) as other:
@@ -351,7 +357,7 @@ def test_rules_broken(raw: Raw, own: Worker, build: Callable[[Raw], bytes], code
 def test_what_is_no_http2(own: Worker) -> None:
     with closing(Raw(own.address, greet=False)) as raw:
         raw.write(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
-        assert raw.until_closed() == Code.PROTOCOL_ERROR
+        assert raw.until_closed() == ErrorCode.PROTOCOL_ERROR
 
 
 # Rules bent: floods end whoever makes them, and nobody else.
@@ -359,7 +365,7 @@ def test_what_is_no_http2(own: Worker) -> None:
 
 def rapid_resets(raw: Raw) -> bytes:
     number, raw.next = raw.next, raw.next + 2
-    return frame(frames.HEADERS, frames.END_HEADERS, number, raw.head()) + frames.reset(number, Code.CANCEL)
+    return frame(frames.HEADERS, frames.END_HEADERS, number, raw.head()) + frames.reset(number, ErrorCode.CANCEL)
 
 
 def continuations(raw: Raw) -> bytes:
@@ -396,16 +402,16 @@ def test_floods_end_whoever_makes_them(own: Worker, flood: Callable[[Raw], bytes
             bad.write(flood(bad))
             if len(bad.other) > 1000:
                 bad.other.clear()
-        assert bad.until_closed() in (Code.ENHANCE_YOUR_CALM, None)  # its last words may be lost to a full socket
+        assert bad.until_closed() in (ErrorCode.ENHANCE_YOUR_CALM, None)  # its last words may be lost to a full socket
         assert floats(good.answer(good.call(PAIR)).message()) == [4, 4, 4]
 
 
 def test_more_calls_than_agreed_are_refused_and_may_come_again(models: Path) -> None:
     with workers.running(models, GrpcOptions(max_concurrent_streams=3)) as few, closing(Raw(few.address)) as raw:
         numbers = [raw.call(slow().SerializeToString()) for _ in range(5)]
-        assert [raw.answer(one).reset for one in numbers[3:]] == [Code.REFUSED_STREAM] * 2
+        assert [raw.answer(one).reset for one in numbers[3:]] == [ErrorCode.REFUSED_STREAM] * 2
         for one in numbers[:3]:
-            raw.write(frames.reset(one, Code.CANCEL))
+            raw.write(frames.reset(one, ErrorCode.CANCEL))
         wait_until(lambda: few.totals("slow").inflight == 0, 10, "room")
         assert raw.answer(raw.call(PAIR)).status == 0
 
@@ -421,7 +427,7 @@ def test_who_opens_no_window_is_refused(own: Worker, window: int, most: int, aft
         while len(raw.answers) < most:  # the first header blocks
             raw.read()
         time.sleep(after_s)
-        assert raw.answer(raw.call(PAIR)).reset == Code.REFUSED_STREAM
+        assert raw.answer(raw.call(PAIR)).reset == ErrorCode.REFUSED_STREAM
         raw.write(frames.settings({frames.INITIAL_WINDOW_SIZE: 10_000}) + frames.window_update(0, 1 << 20))
         assert all(floats(raw.answer(one).message())[-3:] == [4, 4, 200] for one in numbers)
         assert raw.answer(raw.call(PAIR)).status == 0
@@ -454,6 +460,6 @@ def test_a_request_that_never_becomes_whole_is_ended(own: Worker, monkeypatch: p
     monkeypatch.setattr(connection, "REQUEST_NS", 200_000_000)
     with closing(Raw(own.address)) as raw:
         raw.write(frame(frames.HEADERS, frames.END_HEADERS, 1, raw.head(path)))
-        assert raw.answer(1).reset == Code.CANCEL
+        assert raw.answer(1).reset == ErrorCode.CANCEL
         raw.next = 3
         assert raw.answer(raw.call(PAIR)).status == 0

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import onnx
 import uvloop
 
-from penstock.api.grpc.http2.server import Http2Server
+from penstock.api.grpc.http2_server import Http2Server
 from penstock.api.grpc.server import GrpcServer
 from penstock.api.grpc.services import GrpcOptions
 from penstock.core.desired import ModelSpec, State, VersionStatus

@@ -5,19 +5,17 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from time import monotonic_ns
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import grpc
 from grpc import aio
 
+from penstock.api.grpc import response_blocks
+from penstock.api.grpc.call_head import CallHead
 from penstock.api.grpc.errors import STATUS
-from penstock.api.grpc.http2 import header_cache
-from penstock.api.grpc.http2.header_cache import Head
-from penstock.api.grpc.http2.stream import PREFIX, Stream, inflated, too_large, too_much
+from penstock.api.grpc.framing import PREFIX, framed, inflated, too_large, too_much
+from penstock.api.grpc.http2.stream import Stream, StreamIo
 from penstock.core.errors import Fault
-
-if TYPE_CHECKING:
-    from penstock.api.grpc.http2.connection import Connection
 
 log = logging.getLogger(__name__)
 
@@ -43,14 +41,15 @@ class Aborted(Exception):
 class HandlerCall(Stream):
     """One call of any method; ``handler`` None refuses it."""
 
-    __slots__ = ("_handler", "_messages", "_most", "_raw", "_task", "_told", "_waiting", "_wake")
+    __slots__ = ("_call", "_handler", "_messages", "_most", "_raw", "_task", "_told", "_waiting", "_wake")
 
     def __init__(
-        self, handler: Handler | None, most: int, connection: "Connection", number: int, head: Head, window: int
+        self, handler: Handler | None, most: int, io: StreamIo, stream_id: int, head: CallHead, send_window: int
     ) -> None:
-        super().__init__(connection, number, head, window, monotonic_ns())
+        super().__init__(io, stream_id, head, send_window, monotonic_ns())
+        self._call = head
         self._handler = handler
-        self.patient = handler is not None and handler.request_streaming
+        self.streams_request = handler is not None and handler.request_streaming
         self._most = most
         self._raw = bytearray()
         self._messages: deque[bytes] = deque()
@@ -61,13 +60,12 @@ class HandlerCall(Stream):
 
     # What arrives.
 
-    def arrived(self, data: bytes) -> None:
+    def on_data(self, data: bytes) -> None:
         """Take messages apart."""
-        if self.over:
+        if self.local_closed:
             return
         self._raw += data
-        self.connection.buffered += len(data)
-        self.size += len(data)
+        has_room = self.io.hold(self, len(data))
         try:
             while len(self._raw) >= PREFIX:
                 size = int.from_bytes(self._raw[1:PREFIX])
@@ -77,13 +75,12 @@ class HandlerCall(Stream):
                     break
                 message = bytes(self._raw[PREFIX : PREFIX + size])
                 if self._raw[0]:
-                    message = inflated(message, self.head.encoding, self._most)
+                    message = inflated(message, self._call.encoding, self._most)
                 del self._raw[: PREFIX + size]
-                self.connection.buffered -= PREFIX + size
-                self.size -= PREFIX + size
+                self.io.let_go(self, PREFIX + size)
                 self._messages.append(message)
                 self._waiting += len(message) + MESSAGE_BYTES
-            if self.connection.buffered > 2 * (self._most + PREFIX):
+            if not has_room and self.held_bytes:
                 raise too_much()
         except Fault as fault:
             self._finish(STATUS[fault.kind], str(fault))
@@ -91,13 +88,13 @@ class HandlerCall(Stream):
             return
         self._wake.set()
         if self._waiting < WAITING_BYTES:
-            self.connection.take_more(self)
+            self.io.replenish(self)
 
-    def complete(self) -> None:
+    def on_end(self) -> None:
         """The caller has said all."""
         self._wake.set()
 
-    def broken_off(self) -> None:
+    def on_reset(self) -> None:
         """The caller is gone."""
         self._stop()
 
@@ -109,39 +106,39 @@ class HandlerCall(Stream):
 
     def invocation_metadata(self) -> tuple[tuple[str, str | bytes], ...]:
         """The call's metadata."""
-        return self.head.metadata()
+        return self._call.metadata()
 
     def time_remaining(self) -> float | None:
         """Seconds until the deadline, None without one."""
-        if self.head.timeout_ns is None:
+        if self._call.timeout_ns is None:
             return None
-        return max(0.0, (self.began_ns + self.head.timeout_ns - monotonic_ns()) / 1e9)
+        return max(0.0, (self.began_ns + self._call.timeout_ns - monotonic_ns()) / 1e9)
 
     async def send_initial_metadata(self, pairs: Pairs) -> None:
         """Tell who answers."""
-        if not self._told and not self.over:
+        if not self._told and not self.local_closed:
             self._told = True
-            self.connection.head(self, header_cache.GRPC + header_cache.metadata(pairs))
+            self.io.send_head(self, response_blocks.GRPC + response_blocks.metadata(pairs))
 
     async def read(self) -> Any:
         """The next message, or ``aio.EOF``."""
         while not self._messages:
-            if self.ended or self.over:
+            if self.remote_closed or self.local_closed:
                 return aio.EOF
             self._wake.clear()
             await self._wake.wait()
         message = self._messages.popleft()
         self._waiting -= len(message) + MESSAGE_BYTES
         if self._waiting < WAITING_BYTES:
-            self.connection.take_more(self)
+            self.io.replenish(self)
         return message
 
     async def write(self, message: bytes) -> None:
         """Send a message, and wait until there is room for another."""
         await self.send_initial_metadata(())
-        if not self.over:
-            self.connection.message(self, b"\x00" + len(message).to_bytes(4) + message)
-            await self.connection.room(self)
+        if not self.local_closed:
+            self.io.send_data(self, framed(message))
+            await self.io.wait_sent(self)
 
     async def abort(self, code: grpc.StatusCode, details: str = "", trailing_metadata: Pairs = ()) -> None:
         """End the call with a status; raises ``Aborted``."""
@@ -160,7 +157,7 @@ class HandlerCall(Stream):
         except Aborted:
             pass
         except asyncio.CancelledError:
-            if not self.over:
+            if not self.local_closed:
                 self._finish(grpc.StatusCode.UNAVAILABLE, "the server is stopping")
         except Exception as error:  # a bug must not take the connection down
             log.exception("a call failed", exc_info=error)
@@ -168,8 +165,8 @@ class HandlerCall(Stream):
 
     async def _handled(self) -> None:
         handler = self._handler
-        if self.head.fault is not None:
-            await self.abort(STATUS[self.head.fault.kind], str(self.head.fault))
+        if self._call.fault is not None:
+            await self.abort(STATUS[self._call.fault.kind], str(self._call.fault))
         if handler is None:
             await self.abort(*_NOT_THERE)
             return
@@ -194,13 +191,13 @@ class HandlerCall(Stream):
             await self.write(handler.response_serializer(one) if handler.response_serializer else one)
 
     def _finish(self, code: grpc.StatusCode, details: str, trailing: Pairs = ()) -> None:
-        if self.over:
+        if self.local_closed:
             return
         number = code.value[0]
-        block = header_cache.OK if code is _OK else header_cache.failed(number, details)
-        block += header_cache.metadata(trailing or ())
-        self.over = True  # nobody adds anything
-        self.connection.trailers(self, block if self._told else header_cache.GRPC + block)
+        block = response_blocks.OK if code is _OK else response_blocks.failed(number, details)
+        block += response_blocks.metadata(trailing or ())
+        self.local_closed = True  # nobody adds anything
+        self.io.send_trailers(self, block if self._told else response_blocks.GRPC + block)
 
 
 class Requests:
@@ -225,11 +222,11 @@ class HttpErrorStream(Stream):
 
     __slots__ = ()
 
-    def arrived(self, data: bytes) -> None:
+    def on_data(self, data: bytes) -> None:
         """Nobody reads it."""
 
-    def complete(self) -> None:
+    def on_end(self) -> None:
         """Its answer is on its way already."""
 
-    def broken_off(self) -> None:
+    def on_reset(self) -> None:
         """Nothing is under way."""

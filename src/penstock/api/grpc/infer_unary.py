@@ -4,17 +4,17 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from gzip import compress as gzipped
 from time import monotonic_ns
-from typing import TYPE_CHECKING, Final
-from zlib import compress as deflated
+from typing import Final
 
+from penstock.api.grpc import response_blocks
+from penstock.api.grpc.call_head import CallHead
 from penstock.api.grpc.decode import Layouts, infer_message, infer_request
 from penstock.api.grpc.encode import AnswerTemplate
 from penstock.api.grpc.errors import GRPC_CODES, RETRYABLE, Metadata, retry_hints, sentence
-from penstock.api.grpc.http2 import header_cache
-from penstock.api.grpc.http2.header_cache import Head, literal
-from penstock.api.grpc.http2.stream import PREFIX, Stream, message_of, too_large, too_much
+from penstock.api.grpc.framing import PREFIX, compressed, too_large, too_much, unary_message
+from penstock.api.grpc.http2.header_encoding import literal
+from penstock.api.grpc.http2.stream import Stream, StreamIo
 from penstock.api.grpc.streamed_infer import (
     EARLY_NS,
     MAX_ID_METADATA,
@@ -34,17 +34,10 @@ from penstock.serving.loaded_version import LoadedVersion
 from penstock.serving.requested_outputs import RequestedOutput
 from penstock.serving.routing_table import RouteDecision, Target
 
-if TYPE_CHECKING:
-    from penstock.api.grpc.http2.connection import Connection
-
 log = logging.getLogger(__name__)
 
 _ID: Final = REQUEST_ID.encode()
 _TIMEOUT: Final = TIMEOUT.encode()
-_COMPRESSORS: Final[dict[str, Callable[[bytes], bytes]]] = {
-    "gzip": partial(gzipped, compresslevel=1),
-    "deflate": deflated,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +58,9 @@ class Shared:
         self.layouts = Layouts()
         self._ready: dict[LoadedVersion, Ready] = {}
 
-    def open(self, connection: "Connection", number: int, head: Head, window: int) -> "UnaryInferStream":
+    def open(self, io: StreamIo, stream_id: int, head: CallHead, send_window: int) -> "UnaryInferStream":
         """A call that has begun."""
-        return UnaryInferStream(self, connection, number, head, window, monotonic_ns())
+        return UnaryInferStream(self, io, stream_id, head, send_window, monotonic_ns())
 
     def ready(self, loaded: LoadedVersion) -> Ready:
         """The ready-made bytes of a version; those of versions no longer served are forgotten on the way."""
@@ -80,7 +73,7 @@ class Shared:
             version = literal(b"penstock-model-version", loaded.identity.version.encode())
             facts = tuple(version + literal(b"penstock-route", name.encode()) for name in ROUTE_NAMES)
             template = AnswerTemplate(loaded.identity.model, loaded.identity.version)
-            found = Ready(template, facts, tuple(header_cache.GRPC + told for told in facts))
+            found = Ready(template, facts, tuple(response_blocks.GRPC + told for told in facts))
             self._ready[loaded] = found
         return found
 
@@ -88,13 +81,15 @@ class Shared:
 class UnaryInferStream(Stream):
     """One ModelInfer call."""
 
-    __slots__ = ("_call_id", "_found", "_give_up", "_shared", "_submitted", "_typed")
+    __slots__ = ("_call_head", "_call_id", "_chunks", "_found", "_give_up", "_shared", "_submitted", "_typed")
 
     def __init__(
-        self, shared: Shared, connection: "Connection", number: int, head: Head, window: int, began_ns: int
+        self, shared: Shared, io: StreamIo, stream_id: int, head: CallHead, send_window: int, began_ns: int
     ) -> None:
-        super().__init__(connection, number, head, window, began_ns)
+        super().__init__(io, stream_id, head, send_window, began_ns)
         self._shared = shared
+        self._call_head = head
+        self._chunks: list[bytes] = []
         self._call_id = ""
         self._found: RouteDecision | None = None
         self._give_up: Callable[[], None] | None = None
@@ -103,25 +98,24 @@ class UnaryInferStream(Stream):
 
     # What arrives.
 
-    def arrived(self, data: bytes) -> None:
+    def on_data(self, data: bytes) -> None:
         """See ``Stream``."""
-        if self.over:
+        if self.local_closed:
             return
-        self.chunks.append(data)
-        self.size += len(data)
-        self.connection.buffered += len(data)
-        if self.size > self._shared.most + PREFIX:
+        self._chunks.append(data)
+        has_room = self.io.hold(self, len(data))
+        if self.held_bytes > self._shared.most + PREFIX:
             self._refuse(too_large(self._shared.most))
-        elif self.connection.buffered > 2 * (self._shared.most + PREFIX):
+        elif not has_room:
             self._refuse(too_much())
         else:
-            self.connection.take_more(self)
+            self.io.replenish(self)
 
-    def complete(self) -> None:
+    def on_end(self) -> None:
         """See ``Stream``."""
         self._shared.plane.batcher.enqueue(self, None)
 
-    def broken_off(self) -> None:
+    def on_reset(self) -> None:
         """See ``Stream``."""
         if self._submitted is None:
             self._shared.plane.refuse(self._found, Transport.GRPC, "cancelled", self.began_ns)
@@ -133,7 +127,7 @@ class UnaryInferStream(Stream):
 
     def decoded(self, _: None) -> InferCall | None:
         """The call, ready to run; None if it was refused, or nobody waits any more."""
-        if self.over:
+        if self.local_closed:
             return None
         try:
             self._submitted = call = self._call()
@@ -152,7 +146,7 @@ class UnaryInferStream(Stream):
 
     def abort(self) -> None:
         """A bug: its connection ends with it."""
-        self.connection.abort()
+        self.io.abort()
 
     def encoded(self, _: None, call: InferCall) -> bytes:
         """The message of the answer to a call that has its outputs, none where it has a fault."""
@@ -168,27 +162,26 @@ class UnaryInferStream(Stream):
 
     def write(self, _: None, call: InferCall, message: bytes) -> None:
         """Send the answer; it is counted."""
-        if self.over:
+        if self.local_closed:
             return
         if call.fault is not None:
             self._fail(call.fault)
             return
-        self.over = True  # whatever becomes of its answer
+        self.local_closed = True  # whatever becomes of its answer
         block = self._shared.ready(call.loaded).blocks[call.route] + _id_field(call.id)
         if message[0]:
-            block += literal(b"grpc-encoding", self.head.encoding.encode())
-        self.connection.reply(self, block, message, header_cache.OK)
+            block += literal(b"grpc-encoding", self._call_head.encoding.encode())
+        self.io.respond(self, block, message, response_blocks.OK)
 
     def _call(self) -> InferCall:
-        head, chunks = self.head, self.chunks
+        head, chunks = self._call_head, self._chunks
         stated = head.fields.get(_ID)
         self._call_id = stated.decode("latin-1") if stated else ""
         if head.fault is not None:
             raise head.fault
-        raw = message_of(chunks[0] if len(chunks) == 1 else b"".join(chunks), head.encoding, self._shared.most)
-        self.connection.buffered -= self.size
-        self.size = 0
-        self.chunks = []
+        raw = unary_message(chunks[0] if len(chunks) == 1 else b"".join(chunks), head.encoding, self._shared.most)
+        self.io.let_go(self, self.held_bytes)
+        self._chunks = []
         layouts = self._shared.layouts
         layout = layouts.find(raw)
         if layout is not None:
@@ -220,7 +213,7 @@ class UnaryInferStream(Stream):
         requested: list[RequestedOutput] | None,
         timeout_ns: int | None,
     ) -> InferCall:
-        head, default_ns = self.head, self._shared.plane.default_timeout_ns
+        head, default_ns = self._call_head, self._shared.plane.default_timeout_ns
         if timeout_ns is None and head.timeout_ns is None and _TIMEOUT not in head.fields:
             deadline = self.began_ns + default_ns
         else:
@@ -234,10 +227,9 @@ class UnaryInferStream(Stream):
 
     def _framed(self, message: bytes) -> bytes:
         """A message, compressed as the request was if its caller takes that."""
-        encoding = self.head.encoding
-        if encoding != "identity" and encoding in self.head.accepts:
-            small = _COMPRESSORS[encoding](message[PREFIX:])
-            return b"\x01" + len(small).to_bytes(4) + small
+        encoding = self._call_head.encoding
+        if encoding != "identity" and encoding in self._call_head.accepts:
+            return compressed(message, encoding)
         return message
 
     def _refuse(self, fault: Fault) -> None:
@@ -246,17 +238,17 @@ class UnaryInferStream(Stream):
         self._fail(fault)
 
     def _fail(self, fault: Fault) -> None:
-        self.over = True
+        self.local_closed = True
         told, block = self._facts(), _failed(fault.kind, sentence(fault), retry_hints(fault))
         if fault.kind in RETRYABLE:
             told, block = b"", block + told
-        elif fault.kind == "unsupported" and self.head.fault is fault:
-            told += header_cache.ACCEPTS
+        elif fault.kind == "unsupported" and self._call_head.fault is fault:
+            told += response_blocks.ACCEPTS
         if told:
-            self.connection.head(self, header_cache.GRPC + told)
-            self.connection.trailers(self, block)
+            self.io.send_head(self, response_blocks.GRPC + told)
+            self.io.send_trailers(self, block)
         else:
-            self.connection.trailers(self, header_cache.GRPC + block)
+            self.io.send_trailers(self, response_blocks.GRPC + block)
 
     def _facts(self) -> bytes:
         """Who answers, as far as that is known, and the request id."""
@@ -268,7 +260,7 @@ class UnaryInferStream(Stream):
 @lru_cache(maxsize=256)
 def _failed(kind: str, text: str, hints: Metadata) -> bytes:
     """The trailers of a call that did not go well; under overload they are the same many thousand times."""
-    return header_cache.failed(GRPC_CODES[kind], text) + header_cache.metadata(hints)
+    return response_blocks.failed(GRPC_CODES[kind], text) + response_blocks.metadata(hints)
 
 
 _ID_NAME: Final = literal(_ID, b"")[:-1]

@@ -7,9 +7,10 @@ from time import monotonic_ns
 from typing import Final, Protocol
 
 from penstock.api.grpc.http2 import frames
-from penstock.api.grpc.http2.frames import Broken, Code, frame
-from penstock.api.grpc.http2.header_cache import Beginnings, Head, Heads, Malformed
-from penstock.api.grpc.http2.stream import Stream
+from penstock.api.grpc.http2.frames import ErrorCode, Http2ConnectionError, Http2StreamError, frame
+from penstock.api.grpc.http2.header_cache import HeaderDecoder
+from penstock.api.grpc.http2.request_head import RequestHead
+from penstock.api.grpc.http2.stream import Stream, StreamIo
 
 CONNECTION_WINDOW: Final = 16 << 20
 STREAM_WINDOW: Final = 1 << 20
@@ -71,41 +72,42 @@ class Tally:
         """A frame without use.
 
         Raises:
-            Broken: there were too many of them.
+            Http2ConnectionError: there were too many of them.
         """
         self.tolls = min(TOLLS, self.tolls + (now_ns - self.refilled_ns) * TOLLS_A_SECOND / 1e9) - price
         self.refilled_ns = now_ns
         if self.tolls < 0:
-            raise Broken(Code.ENHANCE_YOUR_CALM, "too many frames that do nothing")
+            raise Http2ConnectionError(ErrorCode.ENHANCE_YOUR_CALM, "too many frames that do nothing")
 
 
-class Home(Protocol):
-    """Where connections belong; ``beginnings`` is what is known of how they begin."""
+class ConnectionOwner(Protocol):
+    """The server that connections belong to."""
 
-    beginnings: Beginnings
+    def interpret(self, head: RequestHead) -> RequestHead:
+        """The application's head of a request: ``RequestHead``, or a subclass made of it."""
 
-    def open(self, connection: "Connection", number: int, head: Head, window: int) -> Stream:
-        """What becomes of a call that has begun; ``window`` is its client's, in bytes."""
+    def open_stream(self, io: StreamIo, stream_id: int, head: RequestHead, send_window: int) -> Stream:
+        """What becomes of a request that has begun; ``send_window`` is its peer's first one, in bytes."""
 
-    def met(self, connection: "Connection") -> None:
+    def connection_opened(self, connection: "Connection") -> None:
         """A client has come."""
 
-    def lost(self, connection: "Connection") -> None:
+    def connection_closed(self, connection: "Connection") -> None:
         """It has gone."""
 
     def flush_soon(self, connection: "Connection") -> None:
         """Have it write at the end of this turn of the loop."""
 
 
-class Connection:
+class Connection(StreamIo):
     """One client's, for ``age_ns`` nanoseconds: an ``asyncio.Protocol`` in all but name, as compiled classes have none
     of the interpreter's above them."""
 
-    def __init__(self, home: Home, most_streams: int, age_ns: int) -> None:
-        self._home = home
+    def __init__(self, owner: ConnectionOwner, most_streams: int, max_held_bytes: int, age_ns: int) -> None:
+        self._owner = owner
         self._most_streams = most_streams
         self.until_ns = monotonic_ns() + age_ns
-        self._heads = Heads(HEADER_BYTES, home.beginnings)
+        self._headers = HeaderDecoder(HEADER_BYTES, owner.interpret)
         self.streams: dict[int, Stream] = {}
         self._transport: asyncio.Transport | None = None
         self._parts: list[bytes] = []
@@ -121,7 +123,8 @@ class Connection:
         self.tally = Tally(refilled_ns=monotonic_ns())
         self.heard_ns = self.began_ns = monotonic_ns()
         self.asked_ns = 0  # a PING of ours is under way since
-        self.buffered = 0  # bytes of incomplete messages
+        self._max_held_bytes = max_held_bytes
+        self._held_bytes = 0  # of unfinished requests
         # windows
         self._may_receive = CONNECTION_WINDOW
         self._credit = 0
@@ -141,7 +144,7 @@ class Connection:
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Say what we accept."""
         self._transport = transport  # type: ignore[assignment]  # uvloop's is one in all but name
-        self._home.met(self)
+        self._owner.connection_opened(self)
         values = {
             frames.MAX_CONCURRENT_STREAMS: self._most_streams,
             frames.INITIAL_WINDOW_SIZE: STREAM_WINDOW,
@@ -156,7 +159,7 @@ class Connection:
         self._lost = self._deaf = True
         self._writable.set()
         self._drop_streams()
-        self._home.lost(self)
+        self._owner.connection_closed(self)
 
     def abort(self) -> None:
         """End at once."""
@@ -179,13 +182,13 @@ class Connection:
         """Send the client away without a loss: calls that are on the wire when it hears of it are still taken."""
         if not self._retiring and not self._deaf:
             self._retiring = 1
-            self.send(frames.goaway(frames.STREAM_MASK, Code.NO_ERROR) + frame(frames.PING, 0, 0, _RETIRING))
+            self.send(frames.goaway(frames.STREAM_MASK, ErrorCode.NO_ERROR) + frame(frames.PING, 0, 0, _RETIRING))
             self.loop.call_later(1.0, self._retired)
 
     def _retired(self) -> None:
         if self._retiring == 1 and not self._deaf:
             self._retiring = 2
-            self.send(frames.goaway(self._last, Code.NO_ERROR))
+            self.send(frames.goaway(self._last, ErrorCode.NO_ERROR))
             self._close_if_done()
 
     def _close_if_done(self) -> None:
@@ -210,9 +213,9 @@ class Connection:
         waits = [one.waits_since_ns for one in self._blocked.values()]
         if waits and now_ns - min(waits) > REQUEST_NS:
             return True
-        for stream in [one for one in self.streams.values() if not one.ended and not one.patient]:
+        for stream in [one for one in self.streams.values() if not one.remote_closed and not one.streams_request]:
             if now_ns - stream.began_ns > REQUEST_NS:
-                self.cancel(stream, Code.CANCEL)
+                self.reset(stream, ErrorCode.CANCEL)
         return self._gathering is not None and now_ns - self.heard_ns > REQUEST_NS
 
     # Reading.
@@ -248,7 +251,7 @@ class Connection:
         try:
             at = self._greeting(data) if not self._greeted else 0
             at = self._frames(data, at)
-        except Broken as broken:
+        except Http2ConnectionError as broken:
             self._end(broken.code, str(broken))
             return
         if at == len(data):
@@ -264,14 +267,14 @@ class Connection:
         """Where frames begin.
 
         Raises:
-            Broken: the client speaks something else.
+            Http2ConnectionError: the client speaks something else.
         """
         size = len(frames.PREFACE)
         if data[:size] == frames.PREFACE:
             self._greeted = True
             return size
         if not frames.PREFACE.startswith(data):
-            raise Broken(Code.PROTOCOL_ERROR, "this port speaks HTTP/2 with prior knowledge")
+            raise Http2ConnectionError(ErrorCode.PROTOCOL_ERROR, "this port speaks HTTP/2 with prior knowledge")
         self._missing = size - len(data)
         return 0
 
@@ -295,7 +298,7 @@ class Connection:
                     left -= 1 if self._stream_window >= SMALL_WINDOW else SLOW_WORK
                     continue
             if stop - start > FRAME_BYTES:
-                raise Broken(Code.FRAME_SIZE_ERROR, "a frame is larger than was agreed")
+                raise Http2ConnectionError(ErrorCode.FRAME_SIZE_ERROR, "a frame is larger than was agreed")
             if stop > end:
                 self._missing = stop - end
                 return at
@@ -309,7 +312,7 @@ class Connection:
     def _whole_call(self, data: bytes, start: int, stop: int, number: int) -> int:
         """Take a call whose header block is known and whose only message is the next frame, without looking twice;
         where the rest begins, or 0 if it is not that."""
-        head = self._heads.known.get(data[start:stop])
+        head = self._headers.known.get(data[start:stop])
         word, flags, same = frames.HEAD.unpack_from(data, stop)
         begin, size = stop + frames.HEAD_BYTES, int(word) >> 8
         if (
@@ -328,29 +331,29 @@ class Connection:
             return 0
         self._last = number
         self._received(size)
-        stream = self.streams[number] = self._home.open(self, number, head, self._stream_window)
-        stream.arrived(data[begin : begin + size])
-        stream.ended = True
-        if not stream.over:
-            stream.complete()
+        stream = self.streams[number] = self._owner.open_stream(self, number, head, self._stream_window)
+        stream.on_data(data[begin : begin + size])
+        stream.remote_closed = True
+        if not stream.local_closed:
+            stream.on_end()
         return begin + size
 
     def _frame(self, kind: int, flags: int, number: int, payload: bytes) -> None:
         if self._gathering is not None and kind != frames.CONTINUATION:
-            raise Broken(Code.PROTOCOL_ERROR, "a header block was interrupted")
+            raise Http2ConnectionError(ErrorCode.PROTOCOL_ERROR, "a header block was interrupted")
         if kind == frames.DATA:
             self._data(flags, number, payload)
         elif kind == frames.HEADERS:
-            self._headers(flags, number, frames.unpadded(flags, payload, prioritised=True))
+            self._headers_frame(flags, number, frames.unpadded(flags, payload, prioritised=True))
         else:
             _OTHERS.get(kind, Connection._unknown)(self, flags, number, payload)
 
     def _data(self, flags: int, number: int, payload: bytes) -> None:
         stream, size = self.streams.get(number), len(payload)
         self._received(size)
-        if stream is None or stream.ended:
+        if stream is None or stream.remote_closed:
             if number > self._last or not number & 1:
-                raise Broken(Code.PROTOCOL_ERROR, "data came for a call that has not begun")
+                raise Http2ConnectionError(ErrorCode.PROTOCOL_ERROR, "data came for a call that has not begun")
             self.tally.pay(1, self.heard_ns)  # of a call that is over
             return
         ends = flags & frames.END_STREAM
@@ -358,34 +361,45 @@ class Connection:
             payload = frames.unpadded(flags, payload)
         if not payload and not ends:
             self.tally.pay(1, self.heard_ns)
-        stream.credit += size
-        if stream.credit > STREAM_WINDOW:
-            raise Broken(Code.FLOW_CONTROL_ERROR, "more came than the call's window")
+        stream.unacked_bytes += size
+        if stream.unacked_bytes > STREAM_WINDOW:
+            raise Http2ConnectionError(ErrorCode.FLOW_CONTROL_ERROR, "more came than the call's window")
         if payload:
-            stream.arrived(payload)
+            stream.on_data(payload)
         if ends:
-            stream.ended = True
-            if not stream.over:
-                stream.complete()
+            stream.remote_closed = True
+            if not stream.local_closed:
+                stream.on_end()
 
     def _received(self, size: int) -> None:
         """Count against the connection's window, and open it again; what calls hold back is bounded by their own."""
         self._may_receive -= size
         if self._may_receive < 0:
-            raise Broken(Code.FLOW_CONTROL_ERROR, "more came than the connection's window")
+            raise Http2ConnectionError(ErrorCode.FLOW_CONTROL_ERROR, "more came than the connection's window")
         self._credit += size
         if self._credit >= CONNECTION_WINDOW // 4:
             self.send(frames.window_update(0, self._credit))
             self._may_receive += self._credit
             self._credit = 0
 
-    def take_more(self, stream: Stream) -> None:
+    def replenish(self, stream: Stream) -> None:
         """Let the client send as much of a call again as has been taken."""
-        if stream.credit >= STREAM_WINDOW // 2 and not stream.ended and not stream.over:
-            self.send(frames.window_update(stream.id, stream.credit))
-            stream.credit = 0
+        if stream.unacked_bytes >= STREAM_WINDOW // 2 and not stream.remote_closed and not stream.local_closed:
+            self.send(frames.window_update(stream.id, stream.unacked_bytes))
+            stream.unacked_bytes = 0
 
-    def _headers(self, flags: int, number: int, block: bytes) -> None:
+    def hold(self, stream: Stream, size: int) -> bool:
+        """Count bytes of an unfinished request."""
+        stream.held_bytes += size
+        self._held_bytes += size
+        return self._held_bytes <= self._max_held_bytes
+
+    def let_go(self, stream: Stream, size: int) -> None:
+        """Count bytes of a request that is taken, or of no use any more."""
+        stream.held_bytes -= size
+        self._held_bytes -= size
+
+    def _headers_frame(self, flags: int, number: int, block: bytes) -> None:
         if not flags & frames.END_HEADERS:
             self._gathering, self._gathered = (number, flags, [block]), len(block)
             return
@@ -393,39 +407,39 @@ class Connection:
 
     def _continuation(self, flags: int, number: int, payload: bytes) -> None:
         if self._gathering is None or self._gathering[0] != number:
-            raise Broken(Code.PROTOCOL_ERROR, "a header block is continued that has not begun")
+            raise Http2ConnectionError(ErrorCode.PROTOCOL_ERROR, "a header block is continued that has not begun")
         self.tally.pay(1, self.heard_ns)
         _, first, parts = self._gathering
         parts.append(payload)
         self._gathered += len(payload)
         if self._gathered > HEADER_BYTES:
-            raise Broken(Code.ENHANCE_YOUR_CALM, "the header fields are too large")
+            raise Http2ConnectionError(ErrorCode.ENHANCE_YOUR_CALM, "the header fields are too large")
         if flags & frames.END_HEADERS:
             self._gathering = None
             self._head(number, first, b"".join(parts))
 
     def _head(self, number: int, flags: int, block: bytes) -> None:
         if len(block) > HEADER_BYTES:
-            raise Broken(Code.ENHANCE_YOUR_CALM, "the header fields are too large")
+            raise Http2ConnectionError(ErrorCode.ENHANCE_YOUR_CALM, "the header fields are too large")
         if number <= self._last:
             self._trailers(number, flags, block)
             return
         if not number & 1:
-            raise Broken(Code.PROTOCOL_ERROR, "calls of clients have odd numbers")
+            raise Http2ConnectionError(ErrorCode.PROTOCOL_ERROR, "calls of clients have odd numbers")
         self._last = number
         try:
-            head = self._heads.read(block)
-        except Malformed:
-            self._refuse(number, Code.PROTOCOL_ERROR, YOUNG_TOLL)
+            head = self._headers.request(block)
+        except Http2StreamError as error:
+            self._refuse(number, error.code, YOUNG_TOLL)
             return
         if self._retiring == 2 or self._crowded():
             unread = self._stream_window < SMALL_WINDOW or len(self._blocked) >= MOST_UNREAD
-            self._refuse(number, Code.REFUSED_STREAM, YOUNG_TOLL if unread else 1.0)
+            self._refuse(number, ErrorCode.REFUSED_STREAM, YOUNG_TOLL if unread else 1.0)
             return
-        stream = self.streams[number] = self._home.open(self, number, head, self._stream_window)
+        stream = self.streams[number] = self._owner.open_stream(self, number, head, self._stream_window)
         if flags & frames.END_STREAM:
-            stream.ended = True
-            stream.complete()
+            stream.remote_closed = True
+            stream.on_end()
 
     def _crowded(self) -> bool:
         """Whether there are too many calls, or too many answers for a client that opens no window for them."""
@@ -438,42 +452,42 @@ class Connection:
 
     def _trailers(self, number: int, flags: int, block: bytes) -> None:
         """Fields after a request's messages mean nothing to us, but change the table."""
-        self._heads.fields(block)
+        self._headers.fields(block)
         stream = self.streams.get(number)
-        if stream is None or stream.ended:
+        if stream is None or stream.remote_closed:
             self.tally.pay(1, self.heard_ns)
             return
         if not flags & frames.END_STREAM:
-            raise Broken(Code.PROTOCOL_ERROR, "a call has two heads")
-        stream.ended = True
-        if not stream.over:
-            stream.complete()
+            raise Http2ConnectionError(ErrorCode.PROTOCOL_ERROR, "a call has two heads")
+        stream.remote_closed = True
+        if not stream.local_closed:
+            stream.on_end()
 
-    def _refuse(self, number: int, code: Code, toll: float = 1.0) -> None:
+    def _refuse(self, number: int, code: ErrorCode, toll: float = 1.0) -> None:
         self.tally.pay(toll, self.heard_ns)
         self.send(frames.reset(number, code))
 
     def _reset(self, _: int, number: int, payload: bytes) -> None:
         if len(payload) != 4:
-            raise Broken(Code.FRAME_SIZE_ERROR, "RST_STREAM has four bytes")
+            raise Http2ConnectionError(ErrorCode.FRAME_SIZE_ERROR, "RST_STREAM has four bytes")
         if number > self._last or not number:
-            raise Broken(Code.PROTOCOL_ERROR, "a call is ended that has not begun")
+            raise Http2ConnectionError(ErrorCode.PROTOCOL_ERROR, "a call is ended that has not begun")
         stream = self.streams.get(number)
         young = stream is not None and self.heard_ns - stream.began_ns < YOUNG_NS
         self.tally.pay(YOUNG_TOLL if young else OLD_TOLL, self.heard_ns)
         if stream is not None:
             self._forget(stream)
-            if not stream.over:
-                stream.over = True
-                stream.broken_off()
+            if not stream.local_closed:
+                stream.local_closed = True
+                stream.on_reset()
 
     def _settings(self, flags: int, number: int, payload: bytes) -> None:
         if number:
-            raise Broken(Code.PROTOCOL_ERROR, "settings are the connection's")
+            raise Http2ConnectionError(ErrorCode.PROTOCOL_ERROR, "settings are the connection's")
         if flags & frames.ACK:
             return
         if len(payload) % 6:
-            raise Broken(Code.FRAME_SIZE_ERROR, "a setting has six bytes")
+            raise Http2ConnectionError(ErrorCode.FRAME_SIZE_ERROR, "a setting has six bytes")
         self.tally.pay(1 + len(payload) // 60, self.heard_ns)
         for at in range(0, len(payload), 6):
             self._setting(int.from_bytes(payload[at : at + 2]), int.from_bytes(payload[at + 2 : at + 6]))
@@ -483,25 +497,25 @@ class Connection:
     def _setting(self, key: int, value: int) -> None:
         if key == frames.INITIAL_WINDOW_SIZE:
             if value > frames.LARGEST_WINDOW:
-                raise Broken(Code.FLOW_CONTROL_ERROR, "a window is too large")
+                raise Http2ConnectionError(ErrorCode.FLOW_CONTROL_ERROR, "a window is too large")
             change, self._stream_window = value - self._stream_window, value
             self._opened_ns = self.heard_ns
             for stream in self.streams.values():
-                stream.window += change
-                if stream.window > frames.LARGEST_WINDOW:
-                    raise Broken(Code.FLOW_CONTROL_ERROR, "a window is too large")
+                stream.send_window += change
+                if stream.send_window > frames.LARGEST_WINDOW:
+                    raise Http2ConnectionError(ErrorCode.FLOW_CONTROL_ERROR, "a window is too large")
         elif key == frames.MAX_FRAME_SIZE:
             if not frames.FIRST_FRAME <= value <= frames.LARGEST_FRAME:
-                raise Broken(Code.PROTOCOL_ERROR, "no frame can be so large")
+                raise Http2ConnectionError(ErrorCode.PROTOCOL_ERROR, "no frame can be so large")
             self._frame_bytes = value
         elif key == frames.ENABLE_PUSH and value > 1:
-            raise Broken(Code.PROTOCOL_ERROR, "ENABLE_PUSH is 0 or 1")
+            raise Http2ConnectionError(ErrorCode.PROTOCOL_ERROR, "ENABLE_PUSH is 0 or 1")
 
     def _ping(self, flags: int, number: int, payload: bytes) -> None:
         if number:
-            raise Broken(Code.PROTOCOL_ERROR, "a ping is the connection's")
+            raise Http2ConnectionError(ErrorCode.PROTOCOL_ERROR, "a ping is the connection's")
         if len(payload) != 8:
-            raise Broken(Code.FRAME_SIZE_ERROR, "a ping has eight bytes")
+            raise Http2ConnectionError(ErrorCode.FRAME_SIZE_ERROR, "a ping has eight bytes")
         if not flags & frames.ACK:
             self.tally.pay(1, self.heard_ns)
             self.send(frame(frames.PING, frames.ACK, 0, payload))
@@ -512,23 +526,24 @@ class Connection:
 
     def _window_update(self, _: int, number: int, payload: bytes) -> None:
         if len(payload) != 4:
-            raise Broken(Code.FRAME_SIZE_ERROR, "WINDOW_UPDATE has four bytes")
+            raise Http2ConnectionError(ErrorCode.FRAME_SIZE_ERROR, "WINDOW_UPDATE has four bytes")
         more = int.from_bytes(payload) & frames.STREAM_MASK
         self.tally.pay(0.2, self.heard_ns)
         self._opened_ns = self.heard_ns
         if not number:
             self._may_send += more
             if not more or self._may_send > frames.LARGEST_WINDOW:
-                raise Broken(Code.FLOW_CONTROL_ERROR if more else Code.PROTOCOL_ERROR, "no such window")
+                code = ErrorCode.FLOW_CONTROL_ERROR if more else ErrorCode.PROTOCOL_ERROR
+                raise Http2ConnectionError(code, "no such window")
         elif number > self._last:
-            raise Broken(Code.PROTOCOL_ERROR, "a window is opened of a call that has not begun")
+            raise Http2ConnectionError(ErrorCode.PROTOCOL_ERROR, "a window is opened of a call that has not begun")
         else:
             stream = self.streams.get(number)
             if stream is None:
                 return
-            stream.window += more
-            if not more or stream.window > frames.LARGEST_WINDOW:
-                self.cancel(stream, Code.FLOW_CONTROL_ERROR if more else Code.PROTOCOL_ERROR)
+            stream.send_window += more
+            if not more or stream.send_window > frames.LARGEST_WINDOW:
+                self.reset(stream, ErrorCode.FLOW_CONTROL_ERROR if more else ErrorCode.PROTOCOL_ERROR)
                 return
         if self._blocked:
             self._send_what_waits()
@@ -539,11 +554,11 @@ class Connection:
 
     def _priority(self, _: int, number: int, payload: bytes) -> None:
         if len(payload) != 5 or not number:
-            raise Broken(Code.FRAME_SIZE_ERROR, "a priority has five bytes and a call")
+            raise Http2ConnectionError(ErrorCode.FRAME_SIZE_ERROR, "a priority has five bytes and a call")
         self.tally.pay(1, self.heard_ns)
 
     def _push(self, _flags: int, _number: int, _payload: bytes) -> None:
-        raise Broken(Code.PROTOCOL_ERROR, "clients do not push")
+        raise Http2ConnectionError(ErrorCode.PROTOCOL_ERROR, "clients do not push")
 
     def _unknown(self, _flags: int, _number: int, _payload: bytes) -> None:
         self.tally.pay(1, self.heard_ns)
@@ -567,7 +582,7 @@ class Connection:
     def send(self, data: bytes | memoryview) -> None:
         """Write at the end of this turn of the loop, together with whatever else there is."""
         if not self._out:
-            self._home.flush_soon(self)
+            self._owner.flush_soon(self)
         self._out.append(data)
 
     def flush(self) -> None:
@@ -580,10 +595,10 @@ class Connection:
                     self._transport.writelines(self._out)
             self._out = []
 
-    def reply(self, stream: Stream, head: bytes, message: bytes, trailers: bytes) -> None:
+    def respond(self, stream: Stream, head: bytes, message: bytes, trailers: bytes) -> None:
         """The whole answer to a call: two header blocks, and what lies between them."""
         size, number = len(message), stream.id
-        if size <= self._frame_bytes and size <= self._may_send and size <= stream.window and not stream.unsent:
+        if size <= self._frame_bytes and size <= self._may_send and size <= stream.send_window and not stream.unsent:
             pack, last = frames.HEAD.pack, frames.END_HEADERS | frames.END_STREAM
             self._may_send -= size
             first = pack(len(head) << 8 | frames.HEADERS, frames.END_HEADERS, number)
@@ -592,19 +607,19 @@ class Connection:
             self.send(b"".join((first, head, between, message, end, trailers)))
             self.done(stream)
             return
-        self.head(stream, head)
-        self.message(stream, message)
-        self.trailers(stream, trailers)
+        self.send_head(stream, head)
+        self.send_data(stream, message)
+        self.send_trailers(stream, trailers)
 
-    def head(self, stream: Stream, block: bytes) -> None:
+    def send_head(self, stream: Stream, block: bytes) -> None:
         """The first header block of an answer."""
         self.send(frame(frames.HEADERS, frames.END_HEADERS, stream.id, block))
 
-    def message(self, stream: Stream, data: bytes) -> None:
+    def send_data(self, stream: Stream, data: bytes) -> None:
         """A message with its prefix, as soon as windows allow."""
         self._wait(stream, data, is_data=True)
 
-    def trailers(self, stream: Stream, block: bytes) -> None:
+    def send_trailers(self, stream: Stream, block: bytes) -> None:
         """The last header block of an answer, after all of its messages; the call is over then."""
         last = frame(frames.HEADERS, frames.END_HEADERS | frames.END_STREAM, stream.id, block)
         if stream.unsent:
@@ -621,7 +636,7 @@ class Connection:
             self._blocked[stream.id] = stream
         self._send_some(stream)
         if self._unsent > UNSENT_BYTES and len(self._blocked) > 1:  # a single answer may be as large as it is
-            self._end(Code.ENHANCE_YOUR_CALM, "answers are not read")
+            self._end(ErrorCode.ENHANCE_YOUR_CALM, "answers are not read")
 
     def _send_what_waits(self) -> None:
         for stream in list(self._blocked.values()):
@@ -639,13 +654,13 @@ class Connection:
                 self._blocked.pop(stream.id, None)
                 self.done(stream)
                 return
-            room = min(self._may_send, stream.window, self._frame_bytes, len(part))
+            room = min(self._may_send, stream.send_window, self._frame_bytes, len(part))
             if room <= 0 and part:
                 return
             self.send(frames.HEAD.pack(room << 8 | frames.DATA, 0, stream.id))
             self.send(part if room == len(part) else part[:room])
             self._may_send -= room
-            stream.window -= room
+            stream.send_window -= room
             self._unsent -= room
             stream.waits_since_ns = monotonic_ns()
             if room == len(part):
@@ -653,33 +668,33 @@ class Connection:
             else:
                 unsent[0] = (memoryview(part)[room:], True)
         self._blocked.pop(stream.id, None)
-        if stream.let_out is not None:
-            stream.let_out.set()
+        if stream.drained is not None:
+            stream.drained.set()
 
-    async def room(self, stream: Stream) -> None:
+    async def wait_sent(self, stream: Stream) -> None:
         """Wait until the windows have let all of a call's messages out, and the socket takes more."""
-        if stream.unsent and not stream.over and not self._lost:
-            stream.let_out = asyncio.Event()
-            await stream.let_out.wait()
+        if stream.unsent and not stream.local_closed and not self._lost:
+            stream.drained = asyncio.Event()
+            await stream.drained.wait()
         await self._writable.wait()
 
     def done(self, stream: Stream) -> None:
         """A call's answer is on its way as a whole."""
-        stream.over = True
-        if not stream.ended:
-            self.send(frames.reset(stream.id, Code.NO_ERROR))  # the rest of its request is of no use
+        stream.local_closed = True
+        if not stream.remote_closed:
+            self.send(frames.reset(stream.id, ErrorCode.NO_ERROR))  # the rest of its request is of no use
         tally = self.tally
         if tally.tolls < TOLLS:
             tally.tolls = min(TOLLS, tally.tolls + TOLLS_A_CALL)
         self._forget(stream)
 
-    def cancel(self, stream: Stream, code: Code) -> None:
+    def reset(self, stream: Stream, code: ErrorCode) -> None:
         """End a call without an answer."""
         self._forget(stream)
         self.send(frames.reset(stream.id, code))
-        if not stream.over:
-            stream.over = True
-            stream.broken_off()
+        if not stream.local_closed:
+            stream.local_closed = True
+            stream.on_reset()
 
     def _forget(self, stream: Stream) -> None:
         self.streams.pop(stream.id, None)
@@ -688,15 +703,13 @@ class Connection:
         if stream.unsent:
             self._unsent -= sum(len(part) for part, _ in stream.unsent)
             stream.unsent.clear()
-        if stream.let_out is not None:
-            stream.let_out.set()
-        self.buffered -= stream.size
-        stream.size = 0
-        stream.chunks = []
+        if stream.drained is not None:
+            stream.drained.set()
+        self.let_go(stream, stream.held_bytes)
         if self._retiring == 2 and not self.streams:
             self.loop.call_soon(self._close_if_done)
 
-    def _end(self, code: Code, reason: str) -> None:
+    def _end(self, code: ErrorCode, reason: str) -> None:
         """The client has broken the rules: say so, and close."""
         self._deaf = True
         self.send(frames.goaway(self._last, code, reason))
@@ -716,11 +729,11 @@ class Connection:
         """Let go of some of these, and of the others in later turns: there may be a thousand."""
         for _ in range(min(DROPPED_A_TURN, len(streams))):
             stream = streams.pop()
-            if stream.let_out is not None:
-                stream.let_out.set()
-            if not stream.over:
-                stream.over = True
-                stream.broken_off()
+            if stream.drained is not None:
+                stream.drained.set()
+            if not stream.local_closed:
+                stream.local_closed = True
+                stream.on_reset()
         if streams:
             self.loop.call_soon(self._drop, streams)
 

@@ -43,7 +43,7 @@ MAX_FRAME_SIZE: Final = 0x5
 MAX_HEADER_LIST_SIZE: Final = 0x6
 
 
-class Code(IntEnum):
+class ErrorCode(IntEnum):
     """Error codes of RFC 9113 section 7, as far as they are used here."""
 
     NO_ERROR = 0x0
@@ -58,10 +58,18 @@ class Code(IntEnum):
     ENHANCE_YOUR_CALM = 0xB
 
 
-class Broken(Exception):
-    """The peer has broken the rules in a way that ends the connection."""
+class Http2ConnectionError(Exception):
+    """The peer has broken a rule in a way that ends the connection (RFC 9113 section 5.4.1)."""
 
-    def __init__(self, code: Code, reason: str) -> None:
+    def __init__(self, code: ErrorCode, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+
+
+class Http2StreamError(Exception):
+    """The peer has broken a rule in a way that ends one stream (RFC 9113 section 5.4.2)."""
+
+    def __init__(self, code: ErrorCode, reason: str) -> None:
         super().__init__(reason)
         self.code = code
 
@@ -81,12 +89,12 @@ def window_update(stream: int, more: int) -> bytes:
     return frame(WINDOW_UPDATE, 0, stream, more.to_bytes(4))
 
 
-def reset(stream: int, code: Code) -> bytes:
+def reset(stream: int, code: ErrorCode) -> bytes:
     """A RST_STREAM frame."""
     return frame(RST_STREAM, 0, stream, code.to_bytes(4))
 
 
-def goaway(last: int, code: Code, reason: str = "") -> bytes:
+def goaway(last: int, code: ErrorCode, reason: str = "") -> bytes:
     """A GOAWAY frame."""
     return frame(GOAWAY, 0, 0, last.to_bytes(4) + code.to_bytes(4) + reason.encode())
 
@@ -95,7 +103,7 @@ def unpadded(flags: int, payload: bytes, prioritised: bool = False) -> bytes:
     """What a DATA or HEADERS frame holds without its padding and priority.
 
     Raises:
-        Broken: the padding is longer than the frame.
+        Http2ConnectionError: the padding is longer than the frame.
     """
     start, stop = 0, len(payload)
     if flags & PADDED:
@@ -104,5 +112,5 @@ def unpadded(flags: int, payload: bytes, prioritised: bool = False) -> bytes:
     if prioritised and flags & PRIORITISED:
         start += 5
     if start > stop:
-        raise Broken(Code.PROTOCOL_ERROR, "a frame's padding is longer than the frame")
+        raise Http2ConnectionError(ErrorCode.PROTOCOL_ERROR, "a frame's padding is longer than the frame")
     return payload[start:stop]

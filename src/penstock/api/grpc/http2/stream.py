@@ -1,104 +1,102 @@
-"""One call on an HTTP/2 connection: what arrives of it, and what is still to be sent, as far as windows allow."""
+"""One stream of a connection, as the application sees it: what comes of a request, and what may be sent in answer."""
 
 import asyncio
-from typing import TYPE_CHECKING, Final
-from zlib import MAX_WBITS, decompressobj, error
 
-from penstock.api.grpc.http2.header_cache import Head
-from penstock.core.errors import Internal, Overloaded, TooLarge
+from penstock.api.grpc.http2.frames import ErrorCode
+from penstock.api.grpc.http2.request_head import RequestHead
 
-if TYPE_CHECKING:
-    from penstock.api.grpc.http2.connection import Connection
 
-PREFIX: Final = 5
-"""Bytes before each message: whether it is compressed, and its length."""
+class StreamIo:
+    """What a stream may ask of its connection; all of it on the connection's event loop."""
 
-_WBITS: Final = {"gzip": 16 + MAX_WBITS, "deflate": MAX_WBITS}
+    def respond(self, stream: "Stream", head: bytes, message: bytes, trailers: bytes) -> None:
+        """Send a whole answer: two header blocks, and the data between them."""
+        raise NotImplementedError
+
+    def send_head(self, stream: "Stream", block: bytes) -> None:
+        """Send the first header block of an answer."""
+        raise NotImplementedError
+
+    def send_data(self, stream: "Stream", data: bytes) -> None:
+        """Send data as soon as flow control allows."""
+        raise NotImplementedError
+
+    def send_trailers(self, stream: "Stream", block: bytes) -> None:
+        """Send the last header block of an answer after all of its data; the stream is closed then."""
+        raise NotImplementedError
+
+    def reset(self, stream: "Stream", code: ErrorCode) -> None:
+        """End a stream without an answer."""
+        raise NotImplementedError
+
+    async def wait_sent(self, stream: "Stream") -> None:
+        """Wait until all data of a stream is sent and the transport takes more, or the stream is closed."""
+        raise NotImplementedError
+
+    def hold(self, stream: "Stream", size: int) -> bool:
+        """Count ``size`` more bytes of an unfinished request; False if there is no room for them."""
+        raise NotImplementedError
+
+    def let_go(self, stream: "Stream", size: int) -> None:
+        """Count ``size`` bytes less of an unfinished request."""
+        raise NotImplementedError
+
+    def replenish(self, stream: "Stream") -> None:
+        """Let the peer send as many bytes again as have been taken from the stream."""
+        raise NotImplementedError
+
+    def abort(self) -> None:
+        """End the whole connection at once, after an error of our own."""
+        raise NotImplementedError
 
 
 class Stream:
-    """One call; a kind of call says what becomes of its messages. Times are ``time.monotonic_ns``."""
+    """A request and its answer; subclasses say what becomes of it. Times are of ``time.monotonic_ns``.
+
+    No method of a subclass may raise. ``on_data`` and ``on_end`` may still be called once ``local_closed`` is set, as
+    the peer may go on sending.
+    """
 
     __slots__ = (
         "began_ns",
-        "chunks",
-        "connection",
-        "credit",
-        "ended",
+        "drained",
         "head",
+        "held_bytes",
         "id",
-        "let_out",
-        "over",
-        "patient",
-        "size",
+        "io",
+        "local_closed",
+        "remote_closed",
+        "send_window",
+        "streams_request",
+        "unacked_bytes",
         "unsent",
         "waits_since_ns",
-        "window",
     )
 
-    def __init__(self, connection: "Connection", number: int, head: Head, window: int, began_ns: int) -> None:
-        self.connection = connection
-        self.id = number
+    def __init__(self, io: StreamIo, stream_id: int, head: RequestHead, send_window: int, began_ns: int) -> None:
+        self.io = io
+        self.id = stream_id
         self.head = head
-        self.window = window
+        self.send_window = send_window
         self.began_ns = began_ns
-        self.chunks: list[bytes] = []
-        self.size = 0  # bytes in ``chunks``
-        self.credit = 0  # bytes that came and that the peer may send anew
-        self.ended = False  # the peer has said all
-        self.over = False  # nobody is to hear anything more
-        self.patient = False  # its request may take as long as it likes to be whole
-        # parts that wait for room, and whether each is data
+        self.held_bytes = 0  # of the unfinished request
+        self.unacked_bytes = 0  # received, and not yet given back to the peer's window
+        self.remote_closed = False  # the peer has sent END_STREAM
+        self.local_closed = False  # nothing more is to be sent, or the stream was reset
+        self.streams_request = False  # its request may take as long as it likes to be whole
+        # parts that wait for flow control, and whether each is data
         self.unsent: list[tuple[bytes | memoryview, bool]] = []
         self.waits_since_ns = 0
-        self.let_out: asyncio.Event | None = None  # set once nothing waits any more
+        self.drained: asyncio.Event | None = None  # set once nothing waits any more
 
-    def arrived(self, data: bytes) -> None:
-        """Some more of the request."""
+    def on_data(self, data: bytes) -> None:
+        """Some more of the request's data, never empty."""
         raise NotImplementedError
 
-    def complete(self) -> None:
+    def on_end(self) -> None:
         """The request is whole."""
         raise NotImplementedError
 
-    def broken_off(self) -> None:
-        """The peer has gone or given up: stop, and count."""
+    def on_reset(self) -> None:
+        """The stream was closed before its answer was sent: stop, and count it. Called at most once."""
         raise NotImplementedError
-
-
-def message_of(raw: bytes, encoding: str, most: int) -> bytes:
-    """The one message of a unary call.
-
-    Raises:
-        Internal: there is none, or more than one, or it is not as it says.
-        TooLarge: it is longer than ``most`` bytes when inflated.
-    """
-    if len(raw) < PREFIX or int.from_bytes(raw[1:PREFIX]) != len(raw) - PREFIX or raw[0] > 1:
-        raise Internal("the call does not bring exactly one message")
-    return inflated(raw[PREFIX:], encoding, most) if raw[0] else raw[PREFIX:]
-
-
-def inflated(data: bytes, encoding: str, most: int) -> bytes:
-    """A compressed message; raises as ``message_of`` does."""
-    if encoding not in _WBITS:
-        raise Internal("the message is compressed, and the call does not say how")
-    inflater = decompressobj(_WBITS[encoding])
-    try:
-        plain = inflater.decompress(data, most + 1)
-    except error:
-        raise Internal(f"the message is no {encoding} data") from None
-    if len(plain) > most:
-        raise TooLarge(f"the message is over the limit of {most} bytes")
-    if not inflater.eof or inflater.unused_data:
-        raise Internal(f"the message is no {encoding} data")
-    return plain
-
-
-def too_large(most: int) -> TooLarge:
-    """A message is longer than it may be."""
-    return TooLarge(f"the message is over the limit of {most} bytes")
-
-
-def too_much() -> Overloaded:
-    """All messages of a connection together are longer than they may be."""
-    return Overloaded("too many large messages are under way on this connection; send fewer at a time")

@@ -5,13 +5,16 @@ import random
 import ssl
 from contextlib import suppress
 from time import monotonic_ns
+from typing import cast
 
+from penstock.api.grpc.call_head import CallHead, call_head
+from penstock.api.grpc.framing import PREFIX
 from penstock.api.grpc.handler_call import HandlerCall, HttpErrorStream
 from penstock.api.grpc.health import Health
-from penstock.api.grpc.http2 import header_cache
 from penstock.api.grpc.http2.connection import Connection
-from penstock.api.grpc.http2.header_cache import Beginnings, Head
-from penstock.api.grpc.http2.stream import Stream
+from penstock.api.grpc.http2.header_encoding import status
+from penstock.api.grpc.http2.request_head import RequestHead
+from penstock.api.grpc.http2.stream import Stream, StreamIo
 from penstock.api.grpc.infer import Inference
 from penstock.api.grpc.infer_unary import Shared
 from penstock.api.grpc.services import INFER, GrpcOptions, services
@@ -37,7 +40,6 @@ class Http2Server:
         }
         self._unary = Shared(plane, options.max_message_bytes)
         self._connections: set[Connection] = set()
-        self.beginnings = Beginnings()
         self._unwritten: list[Connection] = []
         self._server: asyncio.AbstractServer | None = None
         self._sweeping: asyncio.Task[None] | None = None
@@ -103,23 +105,25 @@ class Http2Server:
     def _accepted(self) -> Connection:
         options = self._options
         age_s = options.max_connection_age_s * random.uniform(1 - JITTER, 1 + JITTER)
-        return Connection(self, options.max_concurrent_streams, int(age_s * 1e9))
+        return Connection(
+            self, options.max_concurrent_streams, 2 * (options.max_message_bytes + PREFIX), int(age_s * 1e9)
+        )
 
-    def met(self, connection: Connection) -> None:
-        """See ``Home``."""
+    def connection_opened(self, connection: Connection) -> None:
+        """See ``ConnectionOwner``."""
         self._connections.add(connection)
         self._empty.clear()
         if self._draining:
-            connection.abort()  # it came while the door was being closed; its client goes elsewhere
+            connection.abort()  # it was accepted just before the server stopped listening; its client goes elsewhere
 
-    def lost(self, connection: Connection) -> None:
-        """See ``Home``."""
+    def connection_closed(self, connection: Connection) -> None:
+        """See ``ConnectionOwner``."""
         self._connections.discard(connection)
         if not self._connections:
             self._empty.set()
 
     def flush_soon(self, connection: Connection) -> None:
-        """See ``Home``."""
+        """See ``ConnectionOwner``."""
         if not self._unwritten:
             connection.loop.call_soon(self._flush)
         self._unwritten.append(connection)
@@ -129,20 +133,25 @@ class Http2Server:
         for connection in unwritten:
             connection.flush()
 
-    def open(self, connection: Connection, number: int, head: Head, window: int) -> Stream:
-        """See ``Home``."""
-        if head.path == INFER and not head.http_status:
-            return self._unary.open(connection, number, head, window)
-        if head.http_status:
-            stream = HttpErrorStream(connection, number, head, window, monotonic_ns())
-            asyncio.get_running_loop().call_soon(self._turn_away, stream)
-            return stream
-        handler = self._handlers.get(head.path)
-        return HandlerCall(handler, self._options.max_message_bytes, connection, number, head, window)
+    def interpret(self, head: RequestHead) -> RequestHead:
+        """See ``ConnectionOwner``."""
+        return call_head(head)
 
-    def _turn_away(self, stream: Stream) -> None:
-        if not stream.over:
-            stream.connection.trailers(stream, header_cache.http_status(stream.head.http_status))
+    def open_stream(self, io: StreamIo, stream_id: int, head: RequestHead, send_window: int) -> Stream:
+        """See ``ConnectionOwner``."""
+        call = cast(CallHead, head)  # as ``interpret`` made it
+        if call.path == INFER and not call.http_status:
+            return self._unary.open(io, stream_id, call, send_window)
+        if call.http_status:
+            stream = HttpErrorStream(io, stream_id, call, send_window, monotonic_ns())
+            asyncio.get_running_loop().call_soon(self._answer_no_call, stream, call.http_status)
+            return stream
+        handler = self._handlers.get(call.path)
+        return HandlerCall(handler, self._options.max_message_bytes, io, stream_id, call, send_window)
+
+    def _answer_no_call(self, stream: Stream, http_status: int) -> None:
+        if not stream.local_closed:
+            stream.io.send_trailers(stream, status(http_status))
 
     async def _sweep(self) -> None:
         keepalive, timeout = int(self._options.keepalive_s * 1e9), int(self._options.keepalive_timeout_s * 1e9)

@@ -1,0 +1,93 @@
+"""What the header block of a gRPC call says: its deadline, its compression, and why it may have to be refused."""
+
+from base64 import b64decode
+from binascii import Error as NotBase64
+from typing import Final
+
+from penstock.api.grpc.http2.request_head import RequestHead
+from penstock.core.errors import Fault, Internal, Unsupported
+
+MAX_TIMEOUT_DIGITS: Final = 8
+_UNITS: Final = {72: 3_600_000_000_000, 77: 60_000_000_000, 83: 1_000_000_000, 109: 1_000_000, 117: 1000, 110: 1}
+"""Nanoseconds of the units of grpc-timeout: H, M, S, m, u, n."""
+
+_ENCODINGS: Final = ("identity", "gzip", "deflate")
+_RESERVED: Final = (b":", b"grpc-")
+
+
+class CallHead(RequestHead):
+    """A call: its time limit, how its messages are compressed, and which compressions its caller takes.
+
+    One that cannot be taken has an ``http_status`` (it is no gRPC) or a ``fault``.
+    """
+
+    __slots__ = ("accepts", "encoding", "fault", "http_status", "timeout_ns")
+
+    def __init__(self, head: RequestHead) -> None:
+        super().__init__(head.method, head.path, head.field_list)
+        self.timeout_ns: int | None = None
+        self.encoding = "identity"
+        self.accepts = frozenset(_text(self.fields, b"grpc-accept-encoding").replace(" ", "").split(","))
+        self.http_status = _http_status(head)
+        self.fault: Fault | None = None
+
+    def metadata(self) -> tuple[tuple[str, str | bytes], ...]:
+        """The call's metadata as gRPC has it; values of names in ``-bin`` are bytes."""
+        custom = [(name, value) for name, value in self.field_list if not name.startswith(_RESERVED)]
+        return tuple((name.decode("ascii", "replace"), _value(name, value)) for name, value in custom)
+
+
+def call_head(head: RequestHead) -> RequestHead:
+    """The call that a request is."""
+    call = CallHead(head)
+    if call.http_status:
+        return call
+    try:
+        call.encoding = _encoding(call)
+        call.timeout_ns = timeout_ns(call.fields[b"grpc-timeout"]) if b"grpc-timeout" in call.fields else None
+    except Fault as fault:
+        call.fault = fault
+    except ValueError:
+        call.fault = Internal("grpc-timeout is at most eight digits and a unit")
+    return call
+
+
+def _http_status(head: RequestHead) -> int:
+    """What is answered to a request that is no gRPC; 0 for a call."""
+    if head.method != b"POST":
+        return 405
+    return 0 if is_grpc(head.fields.get(b"content-type", b"")) else 415
+
+
+def is_grpc(content_type: bytes) -> bool:
+    """Whether a content type is gRPC's, in whatever format its messages are; gRPC-Web is another protocol."""
+    kind = content_type.partition(b";")[0].strip()
+    return kind == b"application/grpc" or kind.startswith(b"application/grpc+")
+
+
+def _encoding(head: RequestHead) -> str:
+    encoding = _text(head.fields, b"grpc-encoding") or "identity"
+    if encoding not in _ENCODINGS:
+        raise Unsupported(f"the compression '{encoding[:32]}' is unknown here")
+    return encoding
+
+
+def timeout_ns(text: bytes) -> int:
+    """Nanoseconds of a grpc-timeout; raises ``ValueError``."""
+    digits = text[:-1]
+    if not digits.isdigit() or len(digits) > MAX_TIMEOUT_DIGITS or text[-1] not in _UNITS:
+        raise ValueError
+    return int(digits) * _UNITS[text[-1]]
+
+
+def _text(fields: dict[bytes, bytes], name: bytes) -> str:
+    return fields.get(name, b"").decode("latin-1")
+
+
+def _value(name: bytes, value: bytes) -> str | bytes:
+    if not name.endswith(b"-bin"):
+        return value.decode("latin-1")
+    try:
+        return b64decode(value + b"=" * (-len(value) % 4))
+    except NotBase64:
+        return b""

@@ -1,0 +1,68 @@
+"""What a call's header block says to gRPC."""
+
+import pytest
+
+from penstock.api.grpc.call_head import CallHead, call_head, is_grpc, timeout_ns
+from penstock.api.grpc.http2.request_head import RequestHead
+
+
+def head(*fields: tuple[bytes, bytes], method: bytes = b"POST") -> CallHead:
+    made = call_head(RequestHead(method, "/s/m", ((b"content-type", b"application/grpc"), *fields)))
+    assert isinstance(made, CallHead)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("content_type", "grpc"),
+    [
+        (b"application/grpc", True),
+        (b"application/grpc+proto", True),
+        (b"application/grpc+json", True),
+        (b"application/grpc; charset=utf-8", True),
+        (b"application/grpc ;a=b", True),
+        (b"application/grpc-web", False),
+        (b"application/grpc-web+proto", False),
+        (b"application/grpc-web-text", False),
+        (b"application/grpcx", False),
+        (b"application/json", False),
+        (b"", False),
+    ],
+)
+def test_which_content_types_are_grpc(content_type: bytes, grpc: bool) -> None:
+    assert is_grpc(content_type) == grpc
+
+
+@pytest.mark.parametrize(
+    ("text", "ns"), [(b"1n", 1), (b"20u", 20_000), (b"3m", 3_000_000), (b"99999999H", 99999999 * 3_600_000_000_000)]
+)
+def test_timeouts(text: bytes, ns: int) -> None:
+    assert timeout_ns(text) == ns
+
+
+@pytest.mark.parametrize("text", [b"", b"1", b"S", b"1.5S", b"-1S", b"123456789S", b"1x", b" 1S", b"\xd9\xa1S"])
+def test_what_is_no_timeout(text: bytes) -> None:
+    with pytest.raises(ValueError):
+        timeout_ns(text)
+    assert head((b"grpc-timeout", text)).fault is not None
+
+
+def test_a_call_says_how_it_is_compressed_and_what_it_takes() -> None:
+    call = head((b"grpc-encoding", b"gzip"), (b"grpc-accept-encoding", b"gzip, deflate"), (b"grpc-timeout", b"2S"))
+    assert (call.encoding, sorted(call.accepts), call.timeout_ns) == ("gzip", ["deflate", "gzip"], 2_000_000_000)
+    assert (call.fault, call.http_status) == (None, 0)
+    assert head((b"grpc-encoding", b"br")).fault is not None
+
+
+def test_metadata_leaves_out_what_is_grpcs_own_and_decodes_binary_values() -> None:
+    call = head((b"grpc-timeout", b"1S"), (b"a", b"b"), (b"c-bin", b"AQI"), (b"d-bin", b"*"))
+    assert call.metadata() == (
+        ("content-type", "application/grpc"),
+        ("a", "b"),
+        ("c-bin", b"\x01\x02"),
+        ("d-bin", b""),
+    )
+
+
+def test_what_is_no_call() -> None:
+    assert head(method=b"GET").http_status == 405
+    assert call_head(RequestHead(b"POST", "/", ())).http_status == 415  # type: ignore[attr-defined]
