@@ -25,8 +25,10 @@ from penstock.control.options import WorkerOptions, options_in
 from penstock.control.ports import Address, share
 from penstock.control.runtime import Instance
 from penstock.core.desired import Desired, State, VersionStatus
+from penstock.engine.memory import read_memory
 from penstock.monitor.counters import DRAINING, READY
 from penstock.serving.data_plane import DataPlane
+from penstock.serving.memory_budget import MemoryBudget
 from penstock.serving.model_loader import ModelLoader
 from penstock.serving.shared_memory import Regions
 
@@ -39,6 +41,9 @@ OWN_S = 5.0
 
 BUSY_NS = 60_000_000_000
 """While versions are loaded, each may hold the loop up for that long before the worker counts as frozen."""
+
+MEMORY_SHARE = 4
+"""All workers together may hold this part of the memory there is for their callers, unless a setting says otherwise."""
 
 COMMAND_MARGIN_S = 5.0
 """A worker waits that much longer for the answer to a repository request than the control process works on it."""
@@ -54,7 +59,10 @@ class Worker:
         self._link = Link(instance.socket, index, self._wanted, wait_s)
         slots = [file.slot for file in files]
         regions = Regions(options.shared_memory, instance.path / "regions.json")
-        self._plane = DataPlane(self._slot, totals(slots), self._link, int(options.deadline_s * 1e9), regions)
+        self._memory = MemoryBudget(read_memory() // MEMORY_SHARE // options.workers)
+        self._plane = DataPlane(
+            self._slot, totals(slots), self._link, int(options.deadline_s * 1e9), regions, self._memory
+        )
         self._loader = ModelLoader(self._plane, self._slot, options.threads, self._reported, self._link.rows)
         limits = Limits(max_body_bytes=options.max_body_bytes)
         self._rest = RestServer(self._plane, __version__, limits, options.certificate)
@@ -134,6 +142,7 @@ class Worker:
         while True:
             busy, began = time.thread_time(), time.monotonic()
             self._slot.beat(time.monotonic_ns())
+            self._slot.set_memory(self._memory.limit, self._memory.used)
             await asyncio.sleep(BEAT_S)
             self._plane.busy = (time.thread_time() - busy) / (time.monotonic() - began)
 

@@ -266,6 +266,7 @@ class ControlPlane:
         """Everything there is to measure, as it stands now."""
         living = [slot for slot, one in zip(self._slots, self._supervisor.processes(), strict=True) if one]
         yield from readings.counted(self._slots, living, self.desk.ledger.blocks)
+        yield from readings.workers(self._slots, living)
         yield from readings.states(self.statuses())
         yield from readings.contents(self.desk.desired, self.desk.placed)
         yield from readings.tallied(self._tally)

@@ -63,6 +63,17 @@ def counted(slots: Sequence[Slot], living: Sequence[Slot], blocks: Mapping[Key, 
         yield Point(metrics.DEADLINE_EXCEEDED, (model, "request"), late[model])
 
 
+def workers(slots: Sequence[Slot], living: Sequence[Slot]) -> Iterator[Reading]:
+    """What describes each worker as a process: its memory budget, and how long its event loop answered nobody."""
+    for index, slot in enumerate(slots):
+        if slot in living:
+            limit, used = slot.memory
+            yield Point(metrics.MEMORY_BUDGET, (str(index),), limit)
+            yield Point(metrics.MEMORY_USED, (str(index),), used)
+        stalls = slot.stalls
+        yield Distribution(metrics.EVENT_LOOP_STALL, (str(index),), stalls.buckets, stalls.total / 1e9)
+
+
 def _requests(key: Key, totals: Totals) -> Iterator[Reading]:
     counts: Counter[tuple[str, str, str]] = Counter()
     for route, protocol, outcome, count in totals.requests():

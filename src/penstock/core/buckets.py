@@ -19,3 +19,6 @@ COARSE_OF_FINE: tuple[int, ...] = tuple((fine + 3) // 4 for fine in range(len(FI
 
 ROWS_EDGES: tuple[int, ...] = tuple(1 << power for power in range(13))
 """Upper edges (inclusive) of the batch size histogram: 1 to 4096 rows; one more bucket lies above."""
+
+STALL_EDGES_NS: tuple[int, ...] = tuple(step * 10**power for power in (6, 7, 8, 9) for step in (1, 2, 5))
+"""Upper edges (inclusive) in nanoseconds of event-loop stalls: 1 ms to 5 s, in steps of 1, 2 and 5."""

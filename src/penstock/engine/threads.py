@@ -24,14 +24,17 @@ def cores(affinity: int, quotas: Iterable[float]) -> int:
 def read_quotas(root: Path) -> list[float]:
     """The quotas (cores) of this process's control groups and all groups above them."""
     found: list[float | None] = []
-    for folder in quota_folders(_text(root / "proc/self/cgroup")):
-        found.append(quota_v2(_text(root / folder / "cpu.max")))
-        found.append(quota_v1(_text(root / folder / "cpu.cfs_quota_us"), _text(root / folder / "cpu.cfs_period_us")))
+    for folder in group_folders(text_of(root / "proc/self/cgroup"), "cpu"):
+        found.append(quota_v2(text_of(root / folder / "cpu.max")))
+        found.append(
+            quota_v1(text_of(root / folder / "cpu.cfs_quota_us"), text_of(root / folder / "cpu.cfs_period_us"))
+        )
     return [quota for quota in found if quota is not None]
 
 
-def quota_folders(groups: str) -> list[PurePosixPath]:
-    """Folders that may hold a processor quota, for the text of ``/proc/self/cgroup``; innermost first.
+def group_folders(groups: str, controller: str) -> list[PurePosixPath]:
+    """Folders that may hold limits of a ``controller`` (``cpu``, ``memory``), for the text of ``/proc/self/cgroup``;
+    innermost first.
 
     A container often sees its own group as the mount itself, so every path ends there.
     """
@@ -41,8 +44,8 @@ def quota_folders(groups: str) -> list[PurePosixPath]:
         controllers, _, path = rest.partition(":")
         if hierarchy == "0" and not controllers:
             mounts = [_MOUNT, _MOUNT / "unified"]
-        elif "cpu" in controllers.split(","):
-            mounts = [_MOUNT / controllers, _MOUNT / "cpu"]
+        elif controller in controllers.split(","):
+            mounts = [_MOUNT / controllers, _MOUNT / controller]
         else:
             continue
         inner = PurePosixPath(path.strip().lstrip("/"))
@@ -67,7 +70,8 @@ def _ratio(quota: str, period: str) -> float | None:
     return int(quota) / int(period)
 
 
-def _text(path: Path) -> str:
+def text_of(path: Path) -> str:
+    """The text of a small file, empty where it cannot be read."""
     try:
         return path.read_text("ascii", "replace")
     except OSError:

@@ -3,7 +3,7 @@
 A slot is one worker's memory: a header, then one block for each served version (block 0 counts requests that
 reached no version). Every word is an unsigned 64-bit integer with a single writer, the slot's worker; words
 only grow, so blocks of several slots add up word by word and a successor in the same slot continues them.
-The gauges of the header are the exception: they describe the present worker.
+The header's gauges (all its words but the stalls') are the exception: they describe the present worker.
 
 Runs on one row, the commonest, are not in the table of batch sizes: they are what is left of all runs.
 """
@@ -18,7 +18,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from penstock.core.buckets import COARSE_OF_FINE, FINE_EDGES_NS, LATENCY_EDGES_NS, ROWS_EDGES
+from penstock.core.buckets import COARSE_OF_FINE, FINE_EDGES_NS, LATENCY_EDGES_NS, ROWS_EDGES, STALL_EDGES_NS
 from penstock.core.labels import OK, OUTCOMES, PROTOCOL_NAMES, ROUTE_NAMES, SHED_REASONS, Route
 from penstock.monitor.outputs import OUTPUT_BINS
 
@@ -89,7 +89,8 @@ _MAX_ABS_DIFF: Final = _SHADOW + SHADOW_WORDS.index("max_abs_diff")
 _SUM_ABS_DIFF: Final = _SHADOW + SHADOW_WORDS.index("sum_abs_diff")
 _WORD, _FLOAT = struct.Struct("=Q"), struct.Struct("=d")
 
-_PID, _HEARTBEAT, _STATE, _BUSY_UNTIL = range(4)
+_PID, _HEARTBEAT, _STATE, _BUSY_UNTIL, _MEMORY_LIMIT, _MEMORY_USED, _STALLS = range(7)
+STALL_WORDS: Final = len(STALL_EDGES_NS) + 2  # buckets, the one above, the sum
 
 STARTING, READY, DRAINING = range(3)
 STATE_NAMES: Final = ("starting", "ready", "draining")
@@ -268,6 +269,7 @@ class Slot:
                 self._settle_shadow(at + _SHADOW)
         self._words[_STATE] = STARTING
         self._words[_BUSY_UNTIL] = 0
+        self.set_memory(0, 0)
         self._words[_PID] = pid
         self.beat(monotonic_ns())
 
@@ -292,6 +294,16 @@ class Slot:
         """One of STARTING, READY, DRAINING."""
         self._words[_STATE] = state
 
+    def set_memory(self, limit: int, used: int) -> None:
+        """State the worker's memory budget and what is taken of it, in bytes."""
+        self._words[_MEMORY_LIMIT] = limit
+        self._words[_MEMORY_USED] = used
+
+    def stalled(self, duration_ns: int) -> None:
+        """Count a time in which the event loop answered nobody."""
+        self._words[_STALLS + bisect_left(STALL_EDGES_NS, duration_ns)] += 1
+        self._words[_STALLS + STALL_WORDS - 1] += duration_ns
+
     @property
     def pid(self) -> int:
         """Process id of the worker that owns the slot, 0 before the first."""
@@ -306,6 +318,17 @@ class Slot:
     def state(self) -> int:
         """One of STARTING, READY, DRAINING."""
         return self._words[_STATE]
+
+    @property
+    def memory(self) -> tuple[int, int]:
+        """The worker's memory budget, and what is taken of it, in bytes."""
+        return self._words[_MEMORY_LIMIT], self._words[_MEMORY_USED]
+
+    @property
+    def stalls(self) -> "Histogram":
+        """Times in which the event loop answered nobody, nanoseconds; of all workers the slot has had."""
+        words = self._words[_STALLS : _STALLS + STALL_WORDS].tolist()
+        return Histogram(tuple(words[:-1]), words[-1])
 
 
 @dataclass(frozen=True, slots=True)

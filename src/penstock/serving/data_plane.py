@@ -17,6 +17,7 @@ from penstock.monitor.counters import NOT_COUNTED, ReadTotals, Slot, Totals
 from penstock.serving.infer_call import Done, InferCall
 from penstock.serving.loaded_version import LoadedVersion
 from penstock.serving.loop_batcher import LoopBatcher
+from penstock.serving.memory_budget import MemoryBudget
 from penstock.serving.routing_table import Fields, ModelEntry, RouteDecision, RoutingTable, Target
 from penstock.serving.shared_memory import Regions
 
@@ -32,6 +33,9 @@ EXTENSIONS: Final = (
 """Protocol extensions that always work here."""
 
 PLATFORM: Final = "onnxruntime_onnx"
+DEFAULT_MEMORY_BYTES: Final = 1 << 30
+"""The memory budget of a plane that is given none."""
+
 NO_VERSION_BLOCK: Final = 0
 """Counters of requests that reached no version."""
 
@@ -91,7 +95,8 @@ class IndexEntry:
 class DataPlane:
     """Everything a transport may ask of a worker; lives on the worker's event loop.
 
-    ``busy`` is how busy that loop was lately, 0 to 1; whoever runs the loop keeps it.
+    ``busy`` is how busy that loop was lately, 0 to 1; whoever runs the loop keeps it. ``memory`` is what the worker may
+    hold for its callers.
     """
 
     def __init__(
@@ -101,8 +106,10 @@ class DataPlane:
         repository: Repository,
         default_timeout_ns: int,
         regions: Regions | None = None,
+        memory: MemoryBudget | None = None,
     ) -> None:
         self.regions = regions or Regions()
+        self.memory = memory or MemoryBudget(DEFAULT_MEMORY_BYTES)
         self.routing_table = RoutingTable()
         self.default_timeout_ns = default_timeout_ns
         self.live = True

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from penstock.core.buckets import LATENCY_EDGES_NS, ROWS_EDGES
+from penstock.core.buckets import LATENCY_EDGES_NS, ROWS_EDGES, STALL_EDGES_NS
 
 PREFIX = "penstock_"
 
@@ -219,6 +219,20 @@ WORKER_RESTARTS = Metric(
     ("reason",),
     "Workers that had to be replaced: died, frozen, or never started (stuck).",
 )
+MEMORY_BUDGET = Metric(
+    "memory_budget_bytes",
+    Kind.GAUGE,
+    ("worker",),
+    "Bytes a worker may hold for its callers: unfinished bodies, queued answers and mirrored calls.",
+)
+MEMORY_USED = Metric("memory_used_bytes", Kind.GAUGE, ("worker",), "Bytes taken of a worker's memory budget.")
+EVENT_LOOP_STALL = Metric(
+    "event_loop_stall_seconds",
+    Kind.HISTOGRAM,
+    ("worker",),
+    "Times of a millisecond or more in which a worker's event loop answered nobody.",
+    tuple(edge / 1e9 for edge in STALL_EDGES_NS),
+)
 
 METRICS: tuple[Metric, ...] = (
     REQUESTS,
@@ -263,6 +277,9 @@ METRICS: tuple[Metric, ...] = (
     OUTBOX_PENDING,
     OUTBOX_AGE,
     WORKER_RESTARTS,
+    MEMORY_BUDGET,
+    MEMORY_USED,
+    EVENT_LOOP_STALL,
 )
 """Everything there is, in the order it is exposed."""
 

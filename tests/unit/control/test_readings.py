@@ -104,3 +104,21 @@ def test_what_the_control_process_counts_survives_being_stored() -> None:
     found = list(readings.tallied(tally))
     assert points(found, metrics.WORKER_RESTARTS) == {("died",): 2, ("frozen",): 0, ("stuck",): 0}
     assert points(found, metrics.MODEL_LOADS) == {("m", "1", "ok"): 3}
+
+
+def test_each_worker_tells_its_memory_while_it_lives_and_its_stalls_for_good() -> None:
+    slots = [Slot.in_process(), Slot.in_process()]
+    for slot in slots:
+        slot.set_memory(1000, 10)
+        slot.stalled(3_000_000)
+    slots[1].stalled(10_000_000_000)
+    slots[1].take_over(99)
+    found = list(readings.workers(slots, slots[:1]))
+    assert points(found, metrics.MEMORY_BUDGET) == {("0",): 1000}
+    assert points(found, metrics.MEMORY_USED) == {("0",): 10}
+    stalls = distributions(found, metrics.EVENT_LOOP_STALL)
+    assert stalls["0",].total == 0.003
+    assert stalls["0",].buckets[:4] == (0, 0, 1, 0)  # up to 1, 2, 5 and 10 ms
+    assert stalls["1",].buckets[-1] == 1  # beyond the last edge
+    assert stalls["1",].total == 10.003
+    assert slots[1].memory == (0, 0)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.engine.threads import cores, quota_folders, quota_v1, quota_v2, read_cores, read_quotas
+from penstock.engine.threads import cores, group_folders, quota_v1, quota_v2, read_cores, read_quotas
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_quota_v1(quota: str, period: str, expected: float | None) -> None:
 
 
 def test_every_group_above_is_looked_at() -> None:
-    found = [str(folder) for folder in quota_folders("0::/system.slice/app.service\n")]
+    found = [str(folder) for folder in group_folders("0::/system.slice/app.service\n", "cpu")]
     assert found[:3] == [
         "sys/fs/cgroup/system.slice/app.service",
         "sys/fs/cgroup/system.slice",
@@ -50,7 +50,7 @@ def test_every_group_above_is_looked_at() -> None:
 
 def test_version_one_uses_the_hierarchy_of_the_cpu_controller() -> None:
     text = "12:memory:/docker/x\n4:cpu,cpuacct:/docker/x\n1:name=systemd:/docker/x\n"
-    found = [str(folder) for folder in quota_folders(text)]
+    found = [str(folder) for folder in group_folders(text, "cpu")]
     assert found[0] == "sys/fs/cgroup/cpu,cpuacct/docker/x"
     assert "sys/fs/cgroup/cpu" in found
     assert not any("memory" in folder for folder in found)
@@ -58,7 +58,7 @@ def test_version_one_uses_the_hierarchy_of_the_cpu_controller() -> None:
 
 @given(st.text())
 def test_any_text_of_groups_and_quotas_is_borne(text: str) -> None:
-    quota_folders(text)
+    group_folders(text, "cpu")
     quota_v2(text)
     quota_v1(text, text)
 

@@ -1,0 +1,42 @@
+"""A worker's memory budget: what is taken fits, what is given back can be taken again, and trims have a reason."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from penstock.serving.memory_budget import TRIM_BYTES, MemoryBudget
+
+
+def test_what_does_not_fit_is_refused_and_changes_nothing() -> None:
+    budget = MemoryBudget(100)
+    assert budget.take(60)
+    assert not budget.take(41)
+    assert (budget.used, budget.limit) == (60, 100)
+    assert budget.take(40)
+    assert budget.take(0)
+    assert not budget.take(1)
+    budget.give_back(100)
+    assert budget.used == 0
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 50))))
+def test_the_limit_is_never_exceeded_and_used_is_what_is_held(steps: list[tuple[bool, int]]) -> None:
+    budget, held = MemoryBudget(100), [0]
+    for taking, size in steps:
+        if not taking:
+            budget.give_back(held.pop() if len(held) > 1 else 0)
+        elif budget.take(size):
+            held.append(size)
+        else:
+            assert sum(held) + size > 100
+        assert budget.used == sum(held) <= 100
+
+
+def test_a_trim_is_due_once_for_every_large_amount_that_was_freed() -> None:
+    budget = MemoryBudget(1 << 30)
+    budget.take(TRIM_BYTES)
+    assert not budget.trim_due()
+    budget.give_back(TRIM_BYTES - 1)
+    assert not budget.trim_due()
+    budget.released(1)
+    assert budget.trim_due()
+    assert not budget.trim_due()
