@@ -39,6 +39,17 @@ class Cost:
         return max(1, ceil(self.base_ns / (WORTHWHILE * self.row_ns)))
 
 
+@dataclass(frozen=True, slots=True)
+class RowProof:
+    """Whether a graph proves that the answer to a row depends on that row alone; ``reason`` says why it does not ("" =
+    it does), ``node`` and ``operator`` where the proof ended ("" = at no operator)."""
+
+    independent: bool
+    reason: str = ""
+    node: str = ""
+    operator: str = ""
+
+
 def fitted(rows: int, one_ns: int, all_ns: int) -> Cost:
     """The cost of a model whose run took ``one_ns`` for one row and ``all_ns`` for ``rows`` (more than one)."""
     row_ns = max(0.0, (all_ns - one_ns) / (rows - 1))

@@ -1,0 +1,71 @@
+"""ai.onnx.ml: trees, linear models and what prepares their features; a matrix has a line for each row."""
+
+from penstock.engine.row_independence.broadcasting import same_shape
+from penstock.engine.row_independence.operation import Operation, Rule, rows_at
+from penstock.engine.row_independence.selection import feature_vector, looked_up_along_last
+from penstock.engine.row_independence.sizes import Size
+from penstock.engine.row_independence.values import NotProven, RowAxis, Value, laid_out
+
+
+def lines(op: Operation) -> tuple[Size, RowAxis | None]:
+    """The first dimension of a matrix, along which the rows lie; a vector would be one line made of all rows."""
+    value = op.tensor(0)
+    if value.rank != 2:
+        raise NotProven("takes a value that is no matrix, as one line")
+    return value.shape[0], rows_at(value, 0)
+
+
+def same_lines(op: Operation) -> list[Value]:
+    """Operators that change each line of a matrix by itself, and keep its length."""
+    lines(op)
+    return same_shape(op)
+
+
+def classifier(op: Operation) -> list[Value]:
+    """A label and scores for each line."""
+    number, rows = lines(op)
+    return [laid_out([number], rows), laid_out([number, op.fresh()], rows)]
+
+
+def regressor(op: Operation) -> list[Value]:
+    """Numbers for each line."""
+    number, rows = lines(op)
+    return [laid_out([number, _targets(op)], rows)]
+
+
+def _targets(op: Operation) -> Size:
+    stated = op.node.attributes.get("n_targets", op.node.attributes.get("targets"))
+    return Size(stated) if isinstance(stated, int) else op.fresh()
+
+
+def counted_terms(op: Operation) -> list[Value]:
+    """TfIdfVectorizer of ai.onnx: how often terms occur in each line."""
+    number, rows = lines(op)
+    return [laid_out([number, op.fresh()], rows)]
+
+
+def categories(op: Operation) -> list[Value]:
+    """OneHotEncoder: a new last axis with a place for each category."""
+    value = op.tensor(0)
+    return [laid_out([*value.shape, op.fresh()], value.rows)]
+
+
+RULES: dict[str, Rule] = {
+    "ArrayFeatureExtractor": looked_up_along_last,
+    "Binarizer": same_shape,
+    "CategoryMapper": same_shape,
+    "FeatureVectorizer": feature_vector,
+    "Imputer": same_lines,
+    "LabelEncoder": same_shape,
+    "LinearClassifier": classifier,
+    "LinearRegressor": regressor,
+    "Normalizer": same_lines,
+    "OneHotEncoder": categories,
+    "SVMClassifier": classifier,
+    "SVMRegressor": regressor,
+    "Scaler": same_lines,
+    "TreeEnsemble": regressor,
+    "TreeEnsembleClassifier": classifier,
+    "TreeEnsembleRegressor": regressor,
+}
+"""The operators of ai.onnx.ml."""

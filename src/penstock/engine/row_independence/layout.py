@@ -1,0 +1,217 @@
+"""Operators that only move, repeat or regroup places: where the rows lie afterwards, and that none is cut."""
+
+from collections.abc import Sequence
+
+from penstock.engine.row_independence.graph import Constant
+from penstock.engine.row_independence.operation import Operation
+from penstock.engine.row_independence.sizes import ONE, ROWS, Size, product
+from penstock.engine.row_independence.values import (
+    UNKNOWN,
+    NotProven,
+    RowAxis,
+    Value,
+    axis_in,
+    fixed,
+    laid_out,
+)
+
+
+def constant(op: Operation) -> list[Value]:
+    """Constant."""
+    return [UNKNOWN if op.node.constant is None else constant_value(op.node.constant)]
+
+
+def constant_value(tensor: Constant) -> Value:
+    """A tensor of the file."""
+    dims = tuple(map(Size, tensor.dims))
+    elements = None if tensor.elements is None or len(dims) > 1 else tuple(map(Size, tensor.elements))
+    return Value(dims, None, elements, tensor.decimals if len(dims) == 1 else None)
+
+
+def transpose(op: Operation) -> list[Value]:
+    """Transpose."""
+    value = op.tensor(0)
+    order = [axis_in(axis, value.rank) for axis in op.integers("perm") or range(value.rank - 1, -1, -1)]
+    if sorted(order) != list(range(value.rank)):
+        raise NotProven("has an order of axes that does not fit its input")
+    rows = None if value.rows is None else value.rows.at(order.index(value.rows.axis))
+    return [laid_out([value.shape[axis] for axis in order], rows)]
+
+
+def reshape(op: Operation) -> list[Value]:
+    """Reshape: rows stay whole, and are not mixed with what lies before them."""
+    value, target = op.tensor(0), op.shape_input(1)
+    if value.rows is None and (target.elements is None or None in target.elements):
+        return [_of_unknown_shape(op, target)]
+    wanted = [_stated(op, value, place, size) for place, size in enumerate(op.sizes(1))]
+    return [regrouped(value, wanted, op.fresh())]
+
+
+def _of_unknown_shape(op: Operation, target: Value) -> Value:
+    """A fixed value whose shape is a vector of known length."""
+    if target.counts_rows or target.shape[0].number is None:
+        raise NotProven("gives a constant a shape that counts the rows, or is not known")
+    return fixed([op.fresh() for _ in range(target.shape[0].number)])
+
+
+def _stated(op: Operation, value: Value, place: int, size: Size | None) -> Size | None:
+    """One dimension of the target; None for the one that follows from the others."""
+    if size is None or (size.names and size.factor < 0):
+        raise NotProven("has a target shape of which a dimension is not known")
+    if size.number == 0 and not op.integer("allowzero", 0):
+        return value.shape[place] if place < value.rank else _beyond()
+    return None if size.number == -1 else size
+
+
+def _beyond() -> Size:
+    raise NotProven("copies a dimension that its input does not have")
+
+
+def regrouped(value: Value, wanted: Sequence[Size | None], spare: Size) -> Value:
+    """The same elements in the same order in other dimensions; None stands for the one that follows from the others.
+
+    Raises:
+        NotProven: the rows would not stay whole, or nobody can tell.
+    """
+    known = product([size for size in wanted if size is not None])
+    free = product(value.shape).divided_by(known)
+    if value.rows is None:
+        if known.counts_rows:
+            raise NotProven("gives a constant a shape that counts the rows")
+        return fixed([size or free or spare for size in wanted])
+    dims = [size or free or spare for size in wanted]
+    if None in wanted and free is None and not known.counts_rows:
+        raise NotProven("may cut a row: its size is not a multiple of what the target shape holds")
+    places = [place for place, size in enumerate(dims) if size.counts_rows]
+    if len(places) != 1:
+        raise NotProven("has a target shape that fixes the number of rows")
+    rows = _regrouped_rows(value, value.rows, dims, places[0])
+    return laid_out(dims, rows)
+
+
+def _regrouped_rows(value: Value, rows: RowAxis, dims: Sequence[Size], place: int) -> RowAxis:
+    before = product(list(value.shape[: rows.axis])) * rows.outer
+    outer = before.divided_by(product(list(dims[:place])))
+    width = dims[place].divided_by(ROWS)
+    inner = None if outer is None or width is None else width.divided_by(outer)
+    if outer is None or inner is None:
+        raise NotProven("cuts rows, or mixes them with what lies before them")
+    return RowAxis(place, outer, inner)
+
+
+def flatten(op: Operation) -> list[Value]:
+    """Flatten to a matrix."""
+    value = op.tensor(0)
+    axis = op.integer("axis", 1)
+    axis = axis if axis == value.rank else axis_in(axis, value.rank)
+    return [regrouped(value, [product(list(value.shape[:axis])), product(list(value.shape[axis:]))], ONE)]
+
+
+def squeeze(op: Operation) -> list[Value]:
+    """Squeeze; without stated axes a single row would lose its dimension."""
+    value, axes = op.tensor(0), _stated_axes(op)
+    if axes is None:
+        return [_squeezed_ones(value)]
+    gone = {axis_in(axis, value.rank) for axis in axes}
+    if value.rows is not None and value.rows.axis in gone:
+        raise NotProven("drops the dimension of the rows")
+    kept = [axis for axis in range(value.rank) if axis not in gone]
+    rows = None if value.rows is None else value.rows.at(kept.index(value.rows.axis))
+    return [laid_out([value.shape[axis] for axis in kept], rows)]
+
+
+def _squeezed_ones(value: Value) -> Value:
+    if value.rows is not None or any(size.number is None for size in value.shape):
+        raise NotProven("drops every dimension of 1, and so that of a single row")
+    return fixed([size for size in value.shape if size != ONE])
+
+
+def _stated_axes(op: Operation) -> tuple[int, ...] | None:
+    if op.version >= 13:
+        return op.numbers(1) if op.has(1) else None
+    return op.integers("axes")
+
+
+def unsqueeze(op: Operation) -> list[Value]:
+    """Unsqueeze."""
+    value, axes = op.tensor(0), _stated_axes(op)
+    if axes is None:
+        raise NotProven("states no axes")
+    rank = value.rank + len(axes)
+    added = {axis_in(axis, rank) for axis in axes}
+    kept = [axis for axis in range(rank) if axis not in added]
+    dims = [ONE] * rank
+    for place, size in zip(kept, value.shape, strict=True):
+        dims[place] = size
+    return [laid_out(dims, None if value.rows is None else value.rows.at(kept[value.rows.axis]))]
+
+
+def expand(op: Operation) -> list[Value]:
+    """Expand: a constant that is repeated for each row is one for each row."""
+    value = op.tensor(0)
+    wanted = [size or op.fresh() for size in op.sizes(1)]
+    rank = max(value.rank, len(wanted))
+    have = [ONE] * (rank - value.rank) + list(value.shape)
+    want = [ONE] * (rank - len(wanted)) + wanted
+    rows = _expanded_rows(value, have, want)
+    return [laid_out([_larger(one, other, op) for one, other in zip(have, want, strict=True)], rows)]
+
+
+def _expanded_rows(value: Value, have: Sequence[Size], want: Sequence[Size]) -> RowAxis | None:
+    counting = [axis for axis, size in enumerate(want) if size.counts_rows]
+    if value.rows is not None:
+        axis = value.rows.axis + len(have) - value.rank
+        if set(counting) - {axis} or want[axis] not in (ONE, value.rows.size):
+            raise NotProven("is expanded along the rows, or to their number elsewhere")
+        return value.rows.at(axis)
+    if not counting:
+        return None
+    width = want[counting[0]].divided_by(ROWS)
+    if len(counting) > 1 or have[counting[0]] != ONE or width is None:
+        raise NotProven("gives each row a place of its own in a constant")
+    return RowAxis(counting[0], ONE, width)
+
+
+def _larger(one: Size, other: Size, op: Operation) -> Size:
+    if ONE in (one, other) or one == other:
+        return one if other == ONE else other
+    return one if one.number is not None else other if other.number is not None else op.fresh()
+
+
+def tile(op: Operation) -> list[Value]:
+    """Tile; rows are not repeated, and a constant that is repeated for each row is one for each row."""
+    value, times = op.tensor(0), op.sizes(1)
+    if len(times) != value.rank or (value.rows is not None and times[value.rows.axis] != ONE):
+        raise NotProven("repeats the rows")
+    counting = [axis for axis, size in enumerate(times) if size is not None and size.counts_rows]
+    if not counting:
+        return [laid_out(_tiled(op, value, times), value.rows)]
+    axis = counting[0]
+    if value.rows is not None or counting[1:] or times[axis] != ROWS:
+        raise NotProven("repeats a value as often as there are rows, along several axes")
+    return [laid_out(_tiled(op, value, times), RowAxis(axis, ONE, value.shape[axis]))]
+
+
+def _tiled(op: Operation, value: Value, times: Sequence[Size | None]) -> list[Size]:
+    return [op.fresh() if one is None else size * one for size, one in zip(value.shape, times, strict=True)]
+
+
+def filled(op: Operation) -> list[Value]:
+    """ConstantOfShape: the same number everywhere, perhaps for each row."""
+    target = op.shape_input(0)
+    if target.elements is None:
+        return [_of_unknown_shape(op, target)]
+    counting = [axis for axis, size in enumerate(target.elements) if size is not None and size.counts_rows]
+    dims = [size or op.fresh() for size in target.elements]
+    if not counting:
+        return [fixed(dims)]
+    width = dims[counting[0]].divided_by(ROWS)
+    if len(counting) > 1 or width is None:
+        raise NotProven("makes a constant whose shape counts the rows twice")
+    return [laid_out(dims, RowAxis(counting[0], ONE, width))]
+
+
+def number_range(op: Operation) -> list[Value]:
+    """Range: numbers that are the same for all rows; as long as there are rows, each row would get its place."""
+    op.all_fixed(0, 1, 2)
+    return [fixed([op.fresh()])]

@@ -1,0 +1,194 @@
+"""One operator and the values it takes, as rules see it: a rule says which of them may depend on rows or count them."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from penstock.engine.row_independence.graph import Node
+from penstock.engine.row_independence.sizes import ONE, Size
+from penstock.engine.row_independence.values import NotProven, RowAxis, Value, axis_in
+
+
+class Operation:
+    """A node whose inputs are known.
+
+    Every accessor but ``shape_input`` and ``anything`` refuses a value that counts the rows, and every one but
+    ``tensor`` and ``anything`` a value that depends on them; both raise ``NotProven``.
+    """
+
+    def __init__(self, node: Node, version: int, values: Sequence[Value | None]) -> None:
+        self.node = node
+        self.version = version
+        self.values = values
+        self._fresh = 0
+        self._looked_at: set[int] = set()
+
+    @property
+    def overlooked(self) -> bool:
+        """Whether there is an input that the rule has not looked at."""
+        return any(self.has(index) and index not in self._looked_at for index in range(len(self.values)))
+
+    def has(self, index: int) -> bool:
+        """Whether an input is there."""
+        return index < len(self.values) and self.values[index] is not None
+
+    def gives(self, index: int) -> bool:
+        """Whether an output is asked for."""
+        return index < len(self.node.outputs) and bool(self.node.outputs[index])
+
+    def tensor(self, index: int) -> Value:
+        """An input whose elements are used as values."""
+        value = self._present(index)
+        if value.counts_rows:
+            raise NotProven("uses the number of rows as a value")
+        return value
+
+    def anything(self, index: int) -> Value:
+        """An input of which only the shape is looked at."""
+        return self._present(index)
+
+    def tensors(self) -> list[Value]:
+        """All inputs, as ``tensor`` gives them."""
+        return [self.tensor(index) for index in range(len(self.values)) if self.has(index)]
+
+    def fixed(self, index: int) -> Value:
+        """An input that must be the same for all rows."""
+        value = self.tensor(index)
+        if value.rows is not None:
+            raise NotProven(f"takes an input ({index}) from the rows that must be the same for all of them")
+        return value
+
+    def all_fixed(self, *indices: int) -> None:
+        """Refuse if one of these inputs is there and depends on the rows."""
+        for index in indices:
+            if self.has(index):
+                self.fixed(index)
+
+    def absent(self, *indices: int) -> None:
+        """Refuse if one of these inputs is there."""
+        for index in indices:
+            if self.has(index):
+                raise NotProven(f"has the optional input {index}, for which there is no rule")
+
+    def single(self, *indices: int) -> None:
+        """Refuse unless these inputs, where they are there, are fixed and have one element."""
+        for index in indices:
+            if self.has(index) and not self.fixed(index).is_single:
+                raise NotProven(f"has an input ({index}) of several elements that may lie along the rows")
+
+    def shape_input(self, index: int) -> Value:
+        """An input that states a shape or part of one; it may count the rows."""
+        value = self._present(index)
+        if value.rows is not None:
+            raise NotProven("has a result whose shape depends on the data")
+        return value
+
+    def sizes(self, index: int) -> tuple[Size | None, ...]:
+        """The elements of a shape input."""
+        elements = self.shape_input(index).elements
+        if elements is None:
+            raise NotProven(f"has a shape input ({index}) whose value is not known")
+        return elements
+
+    def numbers(self, index: int) -> tuple[int, ...]:
+        """The elements of a fixed input that must be numbers."""
+        numbers = self.fixed(index).numbers
+        if numbers is None:
+            raise NotProven(f"has an input ({index}) whose value is not known")
+        return numbers
+
+    def integer(self, name: str, default: int) -> int:
+        """A whole-number attribute."""
+        value = self.node.attributes.get(name, default)
+        if not isinstance(value, int):
+            raise NotProven(f"has an attribute {name} that is no whole number")
+        return value
+
+    def integers(self, name: str) -> tuple[int, ...] | None:
+        """An attribute with a list of whole numbers, None if it is not there."""
+        if name not in self.node.attributes:
+            return None
+        value = self.node.attributes[name]
+        numbers = tuple(one for one in value if isinstance(one, int)) if isinstance(value, tuple) else None
+        if numbers is None or numbers != value:
+            raise NotProven(f"has an attribute {name} that is no list of whole numbers")
+        return numbers
+
+    def text(self, name: str, default: str) -> str:
+        """A text attribute."""
+        value = self.node.attributes.get(name, default)
+        if not isinstance(value, str):
+            raise NotProven(f"has an attribute {name} that is no text")
+        return value
+
+    def fresh(self) -> Size:
+        """A size of which nothing is known but that it is the same for all rows."""
+        self._fresh += 1
+        return Size(1, (f"{next(filter(None, self.node.outputs))}#{self._fresh}",))
+
+    def _present(self, index: int) -> Value:
+        value = self.values[index] if index < len(self.values) else None
+        if value is None:
+            raise NotProven(f"lacks its input {index}")
+        self._looked_at.add(index)
+        return value
+
+
+Rule = Callable[[Operation], Sequence[Value]]
+"""What an operator gives for what it takes: one value for each output it may have, in order.
+
+Raises:
+    NotProven: a row's results would depend on other rows, on their number, or nobody can tell.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """What a Slice keeps along one axis; None for bounds that are not known."""
+
+    axis: int
+    start: Size | None
+    end: Size | None
+    step: Size | None
+
+
+def cuts_of(op: Operation) -> list[Cut]:
+    """What a Slice keeps of its first input, along each axis that it names."""
+    starts, ends, axes, steps = _stated_cuts(op)
+    rank = op.anything(0).rank
+    return [
+        Cut(axis_in(axis, rank), start, end, step)
+        for axis, start, end, step in zip(axes, starts, ends, steps, strict=True)
+    ]
+
+
+_Bounds = Sequence[Size | None]
+
+
+def _stated_cuts(op: Operation) -> tuple[_Bounds, _Bounds, Sequence[int], _Bounds]:
+    if op.version < 10:
+        starts, ends = ([Size(one) for one in op.integers(name) or ()] for name in ("starts", "ends"))
+        return starts, ends, op.integers("axes") or range(len(starts)), [ONE] * len(starts)
+    first = op.sizes(1)
+    axes = op.numbers(3) if op.has(3) else range(len(first))
+    return first, op.sizes(2), axes, op.sizes(4) if op.has(4) else [ONE] * len(first)
+
+
+def rows_at(value: Value, axis: int) -> RowAxis | None:
+    """The rows of a value that may lie along one axis only.
+
+    Raises:
+        NotProven: they lie along another.
+    """
+    if value.rows is not None and value.rows.axis != axis:
+        raise NotProven(f"takes its rows along the axis {value.rows.axis} instead of {axis}")
+    return value.rows
+
+
+def crosses(value: Value, axes: Sequence[int], what: str) -> None:
+    """Refuse an operator that works along the axis of the rows.
+
+    Raises:
+        NotProven: one of ``axes`` is theirs.
+    """
+    if value.rows is not None and value.rows.axis in axes:
+        raise NotProven(f"{what} the rows (axis {value.rows.axis})")

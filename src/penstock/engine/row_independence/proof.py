@@ -1,0 +1,160 @@
+"""Follows the rows from the inputs of a graph to its outputs."""
+
+from collections.abc import Iterator, Mapping
+
+from penstock.core.batching import RowProof
+from penstock.engine.row_independence.graph import GraphInput, Node, PlainGraph
+from penstock.engine.row_independence.layout import constant_value
+from penstock.engine.row_independence.operation import Operation
+from penstock.engine.row_independence.operators import ATTRIBUTES, OPERATOR_SETS, RANDOM, REASONS, RULES
+from penstock.engine.row_independence.shape_arithmetic import computed, is_followed
+from penstock.engine.row_independence.sizes import ROWS, Size
+from penstock.engine.row_independence.values import UNKNOWN, NotProven, RowAxis, Value
+
+LONGEST_NAME = 80
+STANDARD = ("", "ai.onnx.ml")
+"""Domains whose operators are functions of their inputs, but for the random ones."""
+
+
+class _Broken:
+    """What comes of a value once an operator on its way could not be passed."""
+
+    def __init__(self, proof: RowProof) -> None:
+        self.proof = proof
+
+
+Known = dict[str, Value | _Broken]
+
+
+def prove(graph: PlainGraph) -> RowProof:
+    """Whether every row of every output depends on the same row of the inputs alone, and not on how many there are.
+
+    Holds for runs whose inputs agree in the shapes of their rows. Otherwise the proof names an operator that could not
+    be passed: rows may be independent all the same.
+    """
+    known: Known = dict(_constants(graph))
+    for one in graph.inputs:
+        known[one.name] = _entered(one)
+    for node in graph.nodes:
+        known |= _followed(node, graph, known)
+    for name in graph.outputs:
+        found = known.get(name)
+        if isinstance(found, _Broken):
+            return found.proof
+        if found is None or not _has_row_for_row(found):
+            return RowProof(False, f"output '{_short(name)}' does not have one row for each row of the inputs")
+    return RowProof(True, "")
+
+
+def _constants(graph: PlainGraph) -> Iterator[tuple[str, Value]]:
+    return ((name, constant_value(tensor)) for name, tensor in graph.constants.items())
+
+
+def _entered(one: GraphInput) -> Value | _Broken:
+    """What is known of an input: its first axis holds the rows."""
+    if not one.dims:
+        return _Broken(RowProof(False, f"input '{_short(one.name)}' does not state a shape with rows"))
+    if one.dims[0] is not None:
+        return _Broken(RowProof(False, f"input '{_short(one.name)}' has a fixed number of rows"))
+    inner = [_own(one.name, axis, dim) for axis, dim in enumerate(one.dims[1:], 1)]
+    return Value((ROWS, *inner), RowAxis(0))
+
+
+def _own(name: str, axis: int, dim: int | None) -> Size:
+    return Size(1, (f"{name}@{axis}",)) if dim is None else Size(dim)
+
+
+def _has_row_for_row(value: Value) -> bool:
+    return value.rows == RowAxis(0)
+
+
+def _followed(node: Node, graph: PlainGraph, known: Known) -> Known:
+    """What an operator gives for what is known of its inputs."""
+    values: list[Value | None] = []
+    for name in node.inputs:
+        value = known.get(name) if name else None
+        if isinstance(value, _Broken):
+            return dict.fromkeys(filter(None, node.outputs), value)
+        if name and value is None:
+            return _broken(node, "takes a value that no rule has seen")
+        values.append(value)
+    try:
+        return _ruled(node, graph, values)
+    except NotProven as error:
+        return _broken(node, str(error))
+    except (ValueError, IndexError, TypeError, ArithmeticError):  # a graph that the runtime would not take either
+        return _broken(node, "has inputs or attributes that do not fit together")
+
+
+def _ruled(node: Node, graph: PlainGraph, values: list[Value | None]) -> Known:
+    """
+    Raises:
+        NotProven: the operator cannot be passed.
+    """
+    _check_known(node, graph.functions)
+    op = Operation(node, _version(node, graph.opsets), values)
+    try:
+        results = _results(op)
+    except NotProven:
+        if node.domain not in STANDARD or not all(value is None or _is_constant(value) for value in values):
+            raise
+        results = []
+    given = dict(zip(node.outputs, results, strict=False))
+    spare = UNKNOWN if all(value is None or _is_constant(value) for value in values) else _no_rule(node)
+    return {name: given.get(name, spare) for name in node.outputs if name}
+
+
+def _no_rule(node: Node) -> _Broken:
+    return _Broken(_reason(node, "has a result for which there is no rule"))
+
+
+def _is_constant(value: Value) -> bool:
+    return value.rows is None and not value.counts_rows
+
+
+def _results(op: Operation) -> list[Value]:
+    node = op.node
+    if not node.domain and is_followed(op.values) and (found := computed(op)) is not None:
+        return found
+    rule = RULES.get((node.domain, node.op_type))
+    if rule is None:
+        raise NotProven(REASONS.get((node.domain, node.op_type), "is not known to answer each row by itself"))
+    results = list(rule(op))
+    if op.overlooked:
+        raise NotProven("has an input for which there is no rule")
+    return results
+
+
+def _check_known(node: Node, functions: frozenset[tuple[str, str]]) -> None:
+    """Refuse what can be no plain function of its inputs."""
+    if node.has_subgraph:
+        raise NotProven(REASONS["", "Loop"])
+    if (node.domain, node.op_type) in functions:
+        raise NotProven("is a function that the file itself defines")
+    if not node.domain and node.op_type in RANDOM:
+        raise NotProven("draws random numbers")
+    allowed = ATTRIBUTES.get((node.domain, node.op_type))
+    if allowed is not None and not node.attributes.keys() <= allowed:
+        raise NotProven("has an attribute for which there is no rule")
+
+
+def _version(node: Node, opsets: Mapping[str, int]) -> int:
+    first, last = OPERATOR_SETS.get(node.domain, (1, 0))
+    version = opsets.get(node.domain, 0)
+    if not first <= version <= last:
+        raise NotProven(f"is of an operator set ({node.domain or 'ai.onnx'} {version}) for which there are no rules")
+    return version
+
+
+def _broken(node: Node, reason: str) -> Known:
+    return dict.fromkeys(filter(None, node.outputs), _Broken(_reason(node, reason)))
+
+
+def _reason(node: Node, reason: str) -> RowProof:
+    operator = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
+    name = node.name or next(filter(None, node.outputs), "")
+    return RowProof(False, f"operator {operator} '{_short(name)}' {reason}", name, operator)
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}..."

@@ -1,0 +1,44 @@
+"""RNN, GRU and LSTM: with their usual layout the rows lie along the second axis."""
+
+from penstock.engine.row_independence.operation import Operation, Rule, rows_at
+from penstock.engine.row_independence.sizes import Size
+from penstock.engine.row_independence.values import NotProven, RowAxis, Value, laid_out
+
+_ROWS_AXIS = 1
+
+
+def recurrent(cell_state: bool) -> Rule:
+    """RNN and GRU, or LSTM, which has a state more: X, W, R, bias, lengths, initial state(s), peepholes."""
+
+    def rule(op: Operation) -> list[Value]:
+        value = op.tensor(0)
+        if op.integer("layout", 0):
+            raise NotProven("has a layout for which there is no rule")
+        rows = rows_at(value, _ROWS_AXIS)
+        op.all_fixed(1, 2, 3, 7)
+        _check_lengths(op, rows)
+        for index in (5, 6) if cell_state else (5,):
+            _check_state(op, index, rows)
+        return _results(op, value, rows, 2 if cell_state else 1)
+
+    return rule
+
+
+def _check_lengths(op: Operation, rows: RowAxis | None) -> None:
+    lengths = op.tensor(4).rows if op.has(4) else rows
+    if rows != (None if lengths is None else lengths.at(_ROWS_AXIS)):
+        raise NotProven("has lengths that are not those of the rows")
+
+
+def _check_state(op: Operation, index: int, rows: RowAxis | None) -> None:
+    if op.has(index) and op.tensor(index).rows != rows:
+        raise NotProven("begins with a state that is not that of the rows")
+
+
+def _results(op: Operation, value: Value, rows: RowAxis | None, states: int) -> list[Value]:
+    directions = Size(2 if op.text("direction", "forward") == "bidirectional" else 1)
+    hidden = Size(op.integer("hidden_size", 0)) if "hidden_size" in op.node.attributes else op.fresh()
+    steps, batch = value.shape[:2]
+    moved = None if rows is None else rows.at(2)
+    state = laid_out([directions, batch, hidden], rows)
+    return [laid_out([steps, directions, batch, hidden], moved), *[state] * states]

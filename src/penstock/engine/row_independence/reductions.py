@@ -1,0 +1,136 @@
+"""Operators that work along axes of a value: none of them may be that of the rows."""
+
+from penstock.engine.row_independence.operation import Operation, Rule, crosses, rows_at
+from penstock.engine.row_independence.sizes import ONE, Size
+from penstock.engine.row_independence.values import NotProven, Value, axis_in, laid_out
+
+MODERN_SOFTMAX = 13
+"""The operator set since which Softmax works along one axis, not along all from that one on."""
+
+
+def reduction(axes_are_input: int) -> Rule:
+    """Reduce...; its axes are an input since the operator set ``axes_are_input``."""
+
+    def rule(op: Operation) -> list[Value]:
+        value = op.tensor(0)
+        axes = _axes(op, axes_are_input)
+        if not axes and op.integer("noop_with_empty_axes", 0):
+            return [Value(value.dims, value.rows)]
+        gone = sorted({axis_in(axis, value.rank) for axis in axes or range(value.rank)})
+        crosses(value, gone, "reduces over")
+        return [without(value, gone, keep=bool(op.integer("keepdims", 1)))]
+
+    return rule
+
+
+def _axes(op: Operation, axes_are_input: int) -> tuple[int, ...] | None:
+    if op.version < axes_are_input:
+        return op.integers("axes")
+    return op.numbers(1) if op.has(1) else None
+
+
+def without(value: Value, axes: list[int], keep: bool) -> Value:
+    """A value reduced along axes that are not those of the rows, which are kept as 1 or dropped."""
+    if keep:
+        return laid_out([ONE if axis in axes else size for axis, size in enumerate(value.shape)], value.rows)
+    kept = [axis for axis in range(value.rank) if axis not in axes]
+    rows = None if value.rows is None else value.rows.at(kept.index(value.rows.axis))
+    return laid_out([value.shape[axis] for axis in kept], rows)
+
+
+def arg_extreme(op: Operation) -> list[Value]:
+    """ArgMax and ArgMin."""
+    value = op.tensor(0)
+    axis = axis_in(op.integer("axis", 0), value.rank)
+    crosses(value, [axis], "looks for the largest or smallest of")
+    return [without(value, [axis], keep=bool(op.integer("keepdims", 1)))]
+
+
+def softmax(op: Operation) -> list[Value]:
+    """Softmax, LogSoftmax and Hardmax; before operator set 13 they flattened all axes from the stated one on."""
+    value = op.tensor(0)
+    modern = op.version >= MODERN_SOFTMAX
+    axis = axis_in(op.integer("axis", -1 if modern else 1), value.rank)
+    crosses(value, [axis] if modern else range(axis, value.rank), "normalises over")
+    return [Value(value.dims, value.rows)]
+
+
+def along_axis_attribute(default: int) -> Rule:
+    """Operators of one input that keep its shape and work along the axis of an attribute."""
+
+    def rule(op: Operation) -> list[Value]:
+        value = op.tensor(0)
+        crosses(value, [axis_in(op.integer("axis", default), value.rank)], "works along")
+        return [Value(value.dims, value.rows)]
+
+    return rule
+
+
+def cumulative(op: Operation) -> list[Value]:
+    """CumSum and CumProd."""
+    value = op.tensor(0)
+    crosses(value, [axis_in(axis, value.rank) for axis in op.numbers(1)], "adds up along")
+    return [Value(value.dims, value.rows)]
+
+
+def top_k(op: Operation) -> list[Value]:
+    """TopK: the largest of each row, and where they are in it."""
+    value = op.tensor(0)
+    axis = axis_in(op.integer("axis", -1), value.rank)
+    crosses(value, [axis], "chooses among")
+    dims = list(value.shape)
+    dims[axis] = _chosen(op)
+    return [laid_out(dims, value.rows)] * 2
+
+
+def _chosen(op: Operation) -> Size:
+    if op.version < 10:
+        return Size(op.integer("k", 1))
+    numbers = op.fixed(1).numbers
+    return Size(numbers[0]) if numbers else op.fresh()
+
+
+def layer_normalization(op: Operation) -> list[Value]:
+    """LayerNormalization and RMSNormalization: over all axes from the stated one on; mean and deviation on request."""
+    value = op.tensor(0)
+    axis = axis_in(op.integer("axis", -1), value.rank)
+    crosses(value, range(axis, value.rank), "normalises over")
+    for index in (1, 2):
+        if op.has(index) and op.fixed(index).rank > value.rank - axis:
+            raise NotProven("scales by a value of more dimensions than it normalises over")
+    statistics = without(value, list(range(axis, value.rank)), keep=True)
+    return [Value(value.dims, value.rows), statistics, statistics]
+
+
+def mean_variance(op: Operation) -> list[Value]:
+    """MeanVarianceNormalization; by default over the first axis too."""
+    value = op.tensor(0)
+    axes = op.integers("axes")
+    crosses(value, [axis_in(axis, value.rank) for axis in (axes or (0, 2, 3))], "normalises over")
+    return [Value(value.dims, value.rows)]
+
+
+def batch_normalization(op: Operation) -> list[Value]:
+    """BatchNormalization as it is when it is not trained: with the statistics of the file."""
+    value = op.tensor(0)
+    if op.integer("training_mode", 0) or any(op.gives(index) for index in range(1, len(op.node.outputs))):
+        raise NotProven("normalises by the statistics of all rows (training mode)")
+    op.all_fixed(1, 2, 3, 4)
+    rows_at(value, 0)
+    return [Value(value.dims, value.rows)]
+
+
+def per_row_normalization(op: Operation) -> list[Value]:
+    """InstanceNormalization, GroupNormalization and LRN: each entry of the first axis by itself."""
+    value = op.tensor(0)
+    op.all_fixed(1, 2)
+    rows_at(value, 0)
+    return [Value(value.dims, value.rows)]
+
+
+def upper_triangle(op: Operation) -> list[Value]:
+    """Trilu: what lies on one side of a diagonal of the last two axes."""
+    value = op.tensor(0)
+    op.all_fixed(1)
+    crosses(value, [value.rank - 2, value.rank - 1], "cuts a triangle out of")
+    return [Value(value.dims, value.rows)]

@@ -1,0 +1,198 @@
+"""Operators that take parts of values, or put values together: every row is treated alike, whatever its place."""
+
+from collections.abc import Sequence
+
+from penstock.engine.row_independence.operation import Cut, Operation, crosses, cuts_of, rows_at
+from penstock.engine.row_independence.sizes import ONE, Size, product
+from penstock.engine.row_independence.values import NotProven, RowAxis, Value, axis_in, fixed, laid_out
+
+TO_THE_END = (1 << 31) - 1
+"""A Slice that ends here or later goes to the end."""
+
+_CHOOSES = "chooses among"
+
+
+def gather(op: Operation) -> list[Value]:
+    """Gather: the same places of each row, or what the rows name from a constant."""
+    data, indices = op.tensor(0), op.tensor(1)
+    axis = axis_in(op.integer("axis", 0), data.rank)
+    dims = [*data.shape[:axis], *indices.shape, *data.shape[axis + 1 :]]
+    if data.rows is None:
+        rows = indices.rows
+        return [laid_out(dims, None if rows is None else rows.at(rows.axis + axis))]
+    op.fixed(1)
+    crosses(data, [axis], _CHOOSES)
+    moved = data.rows.axis if data.rows.axis < axis else data.rows.axis + indices.rank - 1
+    return [laid_out(dims, data.rows.at(moved))]
+
+
+def gather_elements(op: Operation) -> list[Value]:
+    """GatherElements, with an index for each place of the rows."""
+    data, indices = op.tensor(0), op.tensor(1)
+    if data.rows != indices.rows:
+        raise NotProven("looks the rows up by their places")
+    crosses(data, [axis_in(op.integer("axis", 0), data.rank)], _CHOOSES)
+    return [Value(indices.dims, indices.rows)]
+
+
+def gather_nd(op: Operation) -> list[Value]:
+    """GatherND: what the rows name, from a constant or, where the first axes go together, from the rows themselves."""
+    data, indices = op.tensor(0), op.tensor(1)
+    together, depth = op.integer("batch_dims", 0), indices.shape[-1].number
+    crosses(indices, [indices.rank - 1], "looks up by")
+    if depth is None:
+        raise NotProven("looks up by indices of unknown depth")
+    if data.rows is not None and (data.rows != indices.rows or data.rows.axis >= together):
+        raise NotProven("looks the rows up by their places")
+    if indices.rows is not None and data.rows is None and indices.rows.axis < together:
+        raise NotProven("looks the rows up by their places")
+    return [laid_out([*indices.shape[:-1], *data.shape[together + depth :]], indices.rows)]
+
+
+def scatter_elements(op: Operation) -> list[Value]:
+    """ScatterElements, where data, indices and updates are of the same rows."""
+    data, indices, updates = (op.tensor(index) for index in range(3))
+    if not data.rows == indices.rows == updates.rows:
+        raise NotProven("writes rows by their places")
+    crosses(data, [axis_in(op.integer("axis", 0), data.rank)], "writes along")
+    return [Value(data.dims, data.rows)]
+
+
+def sliced(op: Operation) -> list[Value]:
+    """Slice: the same part of each row."""
+    value = op.tensor(0)
+    op.all_fixed(3, 4)
+    dims = list(value.shape)
+    for cut in cuts_of(op):
+        if value.rows is not None and cut.axis == value.rows.axis:
+            _check_whole(cut, value.rows)
+        elif any(bound is not None and bound.counts_rows for bound in (cut.start, cut.end, cut.step)):
+            raise NotProven("takes as much of a row as there are rows")
+        else:
+            dims[cut.axis] = _length(cut, dims[cut.axis]) or op.fresh()
+    return [laid_out(dims, value.rows)]
+
+
+def _check_whole(cut: Cut, rows: RowAxis) -> None:
+    reaches = cut.end == rows.size or (
+        cut.end is not None and cut.end.number is not None and cut.end.number >= TO_THE_END
+    )
+    if cut.start != Size(0) or cut.step != ONE or not reaches:
+        raise NotProven("takes some of the rows by their places")
+
+
+def _length(cut: Cut, size: Size) -> Size | None:
+    """How much is left of an axis, None where that is not known."""
+    numbers = [None if one is None else one.number for one in (cut.start, cut.end, cut.step, size)]
+    start, end, step, length = numbers
+    if start is None or end is None or not step or length is None:
+        return None
+    return Size(len(range(length)[slice(start, end if step > 0 or end >= -length else None, step)]))
+
+
+def split(op: Operation) -> list[Value]:
+    """Split: parts of each row."""
+    value = op.tensor(0)
+    op.all_fixed(1)
+    axis = axis_in(op.integer("axis", 0), value.rank)
+    crosses(value, [axis], "takes apart")
+    parts = _parts(op, value.shape[axis])
+    return [laid_out([*value.shape[:axis], part, *value.shape[axis + 1 :]], value.rows) for part in parts]
+
+
+def _parts(op: Operation, size: Size) -> list[Size]:
+    number = len(op.node.outputs)
+    stated = op.integers("split") if op.version < 13 else op.fixed(1).numbers if op.has(1) else None
+    if stated is not None:
+        return [Size(one) for one in stated]
+    each = size.divided_by(Size(number))
+    if op.has(1) or each is None:
+        return [op.fresh() for _ in range(number)]
+    return [each] * number
+
+
+def concatenated(op: Operation) -> list[Value]:
+    """Concat along another axis than that of the rows."""
+    values = op.tensors()
+    rank = values[0].rank
+    axis = axis_in(op.integer("axis", 1 if op.version < 4 else 0), rank)
+    if len({value.rows for value in values}) > 1 or any(value.rank != rank for value in values):
+        raise NotProven("puts rows beside what does not belong to them")
+    crosses(values[0], [axis], "puts values one after the other along")
+    dims = list(values[0].shape)
+    dims[axis] = _sum([value.shape[axis] for value in values]) or op.fresh()
+    return [laid_out(dims, values[0].rows)]
+
+
+def _sum(sizes: Sequence[Size]) -> Size | None:
+    numbers = [size.number for size in sizes]
+    known = [number for number in numbers if number is not None]
+    return Size(sum(known)) if len(known) == len(numbers) else None
+
+
+def padded(op: Operation) -> list[Value]:
+    """Pad: nothing is added before the first row or after the last."""
+    value = op.tensor(0)
+    amounts = op.integers("pads") or () if op.version < 11 else op.numbers(1)
+    op.single(2)
+    axes = [axis_in(axis, value.rank) for axis in (op.numbers(3) if op.has(3) else range(value.rank))]
+    dims = list(value.shape)
+    for place, axis in enumerate(axes):
+        added = amounts[place] + amounts[place + len(axes)]
+        if value.rows is not None and axis == value.rows.axis:
+            _check_unpadded(amounts[place], amounts[place + len(axes)])
+        elif added:
+            number = dims[axis].number
+            dims[axis] = op.fresh() if number is None else Size(number + added)
+    return [laid_out(dims, value.rows)]
+
+
+def _check_unpadded(before: int, after: int) -> None:
+    if before or after:
+        raise NotProven("adds to the rows, or takes some away")
+
+
+def one_hot(op: Operation) -> list[Value]:
+    """OneHot: a new axis for each index."""
+    indices = op.tensor(0)
+    op.all_fixed(1, 2)
+    axis = axis_in(op.integer("axis", -1), indices.rank + 1)
+    depth = op.fixed(1).numbers
+    size = Size(depth[0]) if depth else op.fresh()
+    rows = indices.rows
+    if rows is not None and rows.axis >= axis:
+        rows = rows.at(rows.axis + 1)
+    return [laid_out([*indices.shape[:axis], size, *indices.shape[axis:]], rows)]
+
+
+def reversed_sequences(op: Operation) -> list[Value]:
+    """ReverseSequence, with a length for each row."""
+    value, lengths = op.tensor(0), op.tensor(1)
+    axis = axis_in(op.integer("batch_axis", 1), value.rank)
+    if rows_at(value, axis) is None or lengths.rows is None or lengths.rows.at(axis) != value.rows:
+        raise NotProven("reverses sequences that are not those of the rows")
+    return [Value(value.dims, value.rows)]
+
+
+def feature_vector(op: Operation) -> list[Value]:
+    """FeatureVectorizer: matrices with a line for each row, side by side."""
+    values = op.tensors()
+    if any(value.rank != 2 for value in values) or len({rows_at(value, 0) for value in values}) > 1:
+        raise NotProven("puts rows beside what does not belong to them")
+    return [laid_out([values[0].shape[0], op.fresh()], values[0].rows)]
+
+
+def looked_up_along_last(op: Operation) -> list[Value]:
+    """ArrayFeatureExtractor: the same places of each row, or what the rows name from a constant."""
+    data, indices = op.tensor(0), op.tensor(1)
+    leading = list(data.shape[:-1]) or [ONE]
+    count = product(indices.shape)
+    if data.rows is not None:
+        op.fixed(1)
+        crosses(data, [data.rank - 1], _CHOOSES)
+        return [laid_out([*leading, count], data.rows)]
+    rows = indices.rows
+    if rows is None:
+        return [fixed([*leading, count])]
+    before, after = product(indices.shape[: rows.axis]), product(indices.shape[rows.axis + 1 :])
+    return [laid_out([*leading, count], RowAxis(len(leading), before * rows.outer, rows.inner * after))]

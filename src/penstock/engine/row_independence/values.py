@@ -1,0 +1,110 @@
+"""What is known of one value of a graph: its dimensions, where the rows lie in it, and small whole numbers."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from penstock.engine.row_independence.sizes import ONE, ROWS, Size
+
+
+class NotProven(Exception):
+    """An operator that the proof cannot pass; the text says why, as the rest of a sentence that begins with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowAxis:
+    """The axis along which a value holds its rows: ``outer`` blocks one after the other, each with all rows in order,
+    each row ``inner`` places wide. The axis is ``outer * rows * inner`` long."""
+
+    axis: int
+    outer: Size = ONE
+    inner: Size = ONE
+
+    @property
+    def size(self) -> Size:
+        """The length of the axis."""
+        return self.outer * ROWS * self.inner
+
+    def at(self, axis: int) -> "RowAxis":
+        """The same rows along another axis."""
+        return replace(self, axis=axis)
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """One value. What lies at the places of a row depends on that row of the inputs alone; without ``rows`` the value
+    is *fixed*: the same in every run whose inputs have rows of the same shapes.
+
+    ``dims`` is None where not even the rank of a fixed value is known. ``elements`` are those of a whole-number or
+    boolean tensor of rank 0 or 1, as far as they are known (None = not); they may count the rows. ``decimals`` are
+    those of a vector of floating-point numbers in the file.
+    """
+
+    dims: tuple[Size, ...] | None
+    rows: RowAxis | None = None
+    elements: tuple[Size | None, ...] | None = None
+    decimals: tuple[float, ...] | None = None
+
+    @property
+    def shape(self) -> tuple[Size, ...]:
+        """The dimensions.
+
+        Raises:
+            NotProven: the rank is not known.
+        """
+        if self.dims is None:
+            raise NotProven("takes a value whose rank is not known")
+        return self.dims
+
+    @property
+    def rank(self) -> int:
+        """The number of dimensions; raises as ``shape``."""
+        return len(self.shape)
+
+    @property
+    def counts_rows(self) -> bool:
+        """Whether an element tells how many rows the run has."""
+        return self.elements is not None and any(one is not None and one.counts_rows for one in self.elements)
+
+    @property
+    def numbers(self) -> tuple[int, ...] | None:
+        """The elements, None unless all of them are numbers."""
+        found = [None if one is None else one.number for one in self.elements or ()]
+        known = [one for one in found if one is not None]
+        return tuple(known) if self.elements is not None and len(known) == len(found) else None
+
+    @property
+    def is_single(self) -> bool:
+        """Whether it is a scalar or a vector of one element."""
+        return self.dims is not None and self.dims in ((), (ONE,))
+
+
+UNKNOWN = Value(None)
+"""A fixed value of which nothing is known."""
+
+
+def fixed(dims: Sequence[Size]) -> Value:
+    """A fixed value of these dimensions."""
+    return Value(tuple(dims))
+
+
+def whole_numbers(elements: Sequence[Size | None], scalar: bool = False) -> Value:
+    """A vector, or a scalar, of these elements."""
+    return Value(() if scalar else (Size(len(elements)),), None, tuple(elements))
+
+
+def laid_out(dims: Sequence[Size], rows: RowAxis | None) -> Value:
+    """A value with its rows along one axis; the length of that axis follows from them."""
+    if rows is None:
+        return Value(tuple(dims))
+    return Value((*dims[: rows.axis], rows.size, *dims[rows.axis + 1 :]), rows)
+
+
+def axis_in(axis: int, rank: int) -> int:
+    """An axis counted from the front.
+
+    Raises:
+        NotProven: there is no such axis.
+    """
+    if not -rank <= axis < rank:
+        raise NotProven(f"names the axis {axis} of a value of rank {rank}")
+    return axis % rank

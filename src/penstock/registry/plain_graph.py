@@ -1,0 +1,119 @@
+"""Reads an ONNX graph into the plain form that the proof of row independence looks at."""
+
+from typing import Any
+
+import onnx
+from onnx import numpy_helper
+
+from penstock.engine.row_independence.graph import Attribute, Constant, GraphInput, Node, PlainGraph
+
+MAX_ELEMENTS = 64
+"""Elements of a constant that are read; longer ones state no shape."""
+
+MAX_BYTES = 8 * MAX_ELEMENTS
+_WHOLE = frozenset({
+    onnx.TensorProto.INT8,
+    onnx.TensorProto.INT16,
+    onnx.TensorProto.INT32,
+    onnx.TensorProto.INT64,
+    onnx.TensorProto.UINT8,
+    onnx.TensorProto.UINT16,
+    onnx.TensorProto.UINT32,
+    onnx.TensorProto.UINT64,
+    onnx.TensorProto.BOOL,
+})  # fmt: skip
+_DECIMAL = frozenset({onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16})
+_ATTRIBUTE = onnx.AttributeProto
+
+
+def read_plain(model: onnx.ModelProto) -> PlainGraph:
+    """The graph of a model; weights in other files are not read."""
+    graph = model.graph
+    constants = {tensor.name: _constant(tensor) for tensor in graph.initializer}
+    sparse = {tensor.values.name: Constant(tuple(tensor.dims)) for tensor in graph.sparse_initializer}
+    defaults = constants.keys() | sparse.keys()
+    return PlainGraph(
+        inputs=[_input(one) for one in graph.input if one.name not in defaults],
+        outputs=[one.name for one in graph.output],
+        nodes=[_node(node) for node in graph.node],
+        constants={**constants, **sparse},
+        opsets={_domain(entry.domain): entry.version for entry in model.opset_import},
+        functions=frozenset((_domain(one.domain), one.name) for one in model.functions),
+    )
+
+
+def _domain(name: str) -> str:
+    return "" if name == "ai.onnx" else name
+
+
+def _input(one: onnx.ValueInfoProto) -> GraphInput:
+    if not one.type.HasField("tensor_type") or not one.type.tensor_type.HasField("shape"):
+        return GraphInput(one.name, None)
+    dims = one.type.tensor_type.shape.dim
+    return GraphInput(one.name, tuple(dim.dim_value if dim.HasField("dim_value") else None for dim in dims))
+
+
+def _node(node: onnx.NodeProto) -> Node:
+    kinds = {attribute.type for attribute in node.attribute}
+    return Node(
+        node.name,
+        _domain(node.domain),
+        node.op_type,
+        tuple(node.input),
+        tuple(node.output),
+        {attribute.name: _attribute(attribute) for attribute in node.attribute},
+        _stated_constant(node),
+        bool(kinds & {_ATTRIBUTE.GRAPH, _ATTRIBUTE.GRAPHS}),
+    )
+
+
+def _attribute(attribute: onnx.AttributeProto) -> Attribute:
+    """The value of an attribute; texts that are not UTF-8 are no texts that a rule reads."""
+    if attribute.ref_attr_name:
+        return None
+    readers: dict[int, Any] = {
+        _ATTRIBUTE.INT: lambda: attribute.i,
+        _ATTRIBUTE.FLOAT: lambda: attribute.f,
+        _ATTRIBUTE.STRING: lambda: attribute.s.decode("utf-8", "replace"),
+        _ATTRIBUTE.INTS: lambda: tuple(attribute.ints),
+    }
+    value: Attribute = readers.get(attribute.type, lambda: None)()
+    return value
+
+
+_STATED = ("value", "value_int", "value_ints", "value_float", "value_floats", "value_string", "value_strings")
+
+
+def _stated_constant(node: onnx.NodeProto) -> Constant | None:
+    """What a Constant states, or what a ConstantOfShape fills with."""
+    if node.op_type not in ("Constant", "ConstantOfShape"):
+        return None
+    for attribute in node.attribute:
+        if attribute.name in _STATED:
+            return _constant_attribute(attribute)
+    return Constant((1,), None, (0.0,)) if node.op_type == "ConstantOfShape" else None
+
+
+def _constant_attribute(attribute: onnx.AttributeProto) -> Constant:
+    if attribute.type == _ATTRIBUTE.TENSOR:
+        return _constant(attribute.t)
+    if attribute.type == _ATTRIBUTE.INT:
+        return Constant((), (attribute.i,))
+    number = len(attribute.ints) + len(attribute.floats) + len(attribute.strings)
+    if attribute.type == _ATTRIBUTE.INTS:
+        return Constant((number,), tuple(attribute.ints) if number <= MAX_ELEMENTS else None)
+    return Constant((number,)) if attribute.type in (_ATTRIBUTE.FLOATS, _ATTRIBUTE.STRINGS) else Constant(())
+
+
+def _constant(tensor: onnx.TensorProto) -> Constant:
+    dims = tuple(tensor.dims)
+    size = 1
+    for dim in dims:
+        size *= dim
+    external = tensor.data_location == onnx.TensorProto.EXTERNAL
+    if external or len(dims) > 1 or size > MAX_ELEMENTS or tensor.data_type not in _WHOLE | _DECIMAL:
+        return Constant(dims)
+    values = numpy_helper.to_array(tensor).reshape(-1).tolist()
+    if tensor.data_type in _DECIMAL:
+        return Constant(dims, None, tuple(values))
+    return Constant(dims, tuple(map(int, values)))
