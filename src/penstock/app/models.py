@@ -12,22 +12,22 @@ from pathlib import Path
 from typing import Any
 
 from penstock.config import Settings
+from penstock.control.delivery.experiments import Experiments
+from penstock.control.delivery.prometheus import Prometheus
+from penstock.control.delivery.rollouts import Rollouts
+from penstock.control.delivery.routes import Traffic
 from penstock.control.desire import Found
 from penstock.control.desk import Desk
-from penstock.control.experiments import Experiments
 from penstock.control.folder_source import FolderContents
 from penstock.control.mirror import Mirror
 from penstock.control.monitoring import Monitoring
 from penstock.control.named import NamedFolder
 from penstock.control.plane import ControlPlane
 from penstock.control.ports import is_loopback
-from penstock.control.prometheus import Prometheus
 from penstock.control.registrar import Parts, Registrar, Serving
 from penstock.control.registry_source import RegistrySource
 from penstock.control.retraining import Retraining
-from penstock.control.rollouts import Rollouts
 from penstock.control.runtime import write_atomically
-from penstock.control.traffic import Traffic
 from penstock.core.errors import Fault, InvalidInput, NotReady
 from penstock.registry.admission import AdmissionOptions, Examiner, edition
 from penstock.registry.mlflow_source import MlflowSource

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from penstock.control.experiments import Experiments
-from penstock.control.trials import STEP_S
+from penstock.control.delivery.experiments import Experiments
+from penstock.control.delivery.trial import STEP_S
 from penstock.core.errors import Conflict, NotFound, Refused
 from penstock.core.routing import route_in
 from penstock.registry.records import Document

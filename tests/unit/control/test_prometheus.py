@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from penstock.control.prometheus import Prometheus
+from penstock.control.delivery.prometheus import Prometheus
 from penstock.core.errors import NotReady
 
 ANSWERS: dict[str, tuple[int, Any]] = {

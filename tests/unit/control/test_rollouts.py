@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from penstock.control.rollouts import Rollouts
-from penstock.control.traffic import Traffic
-from penstock.control.trials import STEP_S
+from penstock.control.delivery.rollouts import Rollouts
+from penstock.control.delivery.routes import Traffic
+from penstock.control.delivery.trial import STEP_S
 from penstock.core.errors import Conflict, InvalidInput, NotFound, NotReady, Refused
 from penstock.core.routing import route_in
 from penstock.registry.records import Document

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from penstock.control.delivery.routes import Traffic
 from penstock.control.readings import effective
-from penstock.control.traffic import Traffic
 from penstock.core.errors import Conflict, InvalidInput, NotFound, Refused
 from penstock.core.routing import lay_out, moved, route_in
 from penstock.registry.records import Document

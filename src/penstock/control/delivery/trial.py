@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, Protocol, TypeVar
 
-from penstock.control.evidence import UNSETTLED
+from penstock.control.delivery.observations import UNSETTLED
 from penstock.control.labels import LabelCounts
 from penstock.core.desired import Desired, State, VersionStatus
 from penstock.core.errors import Conflict, Fault, NotFound, Refused

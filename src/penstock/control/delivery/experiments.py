@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
-from penstock.control.evidence import UNSETTLED
-from penstock.control.trials import CONTROLLER, Trials, kept_route, refuse_unready
+from penstock.control.delivery.observations import UNSETTLED
+from penstock.control.delivery.trial import CONTROLLER, Trials, kept_route, refuse_unready
 from penstock.core import experiments
 from penstock.core.desired import VersionStatus
 from penstock.core.errors import Conflict, NotFound

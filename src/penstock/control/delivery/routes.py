@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
-from penstock.control.trials import answering, refuse_unready
+from penstock.control.delivery.trial import answering, refuse_unready
 from penstock.core.desired import Desired, State, VersionStatus
 from penstock.core.errors import NotFound
 from penstock.core.routing import POINTS, RouteSpec, route_in, route_out

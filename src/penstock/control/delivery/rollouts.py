@@ -8,8 +8,8 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
-from penstock.control import evidence
-from penstock.control.trials import CONTROLLER, SILENT_S, Fleet, Trials, answering, kept_route, refuse_unready
+from penstock.control.delivery import observations
+from penstock.control.delivery.trial import CONTROLLER, SILENT_S, Fleet, Trials, answering, kept_route, refuse_unready
 from penstock.core import rollouts
 from penstock.core.desired import VersionStatus
 from penstock.core.errors import Conflict, Fault, NotFound, Refused
@@ -81,14 +81,14 @@ class Rollouts(Trials):
         for side, version in (("canary", spec.to), ("control", spec.control)):
             outputs = self.fleet.outputs(trial.model, version) if kept.watched else 0
             labels = self.fleet.labels(trial.model, version)
-            arms[side] = evidence.arm(self.fleet.totals(trial.model, version), labels, outputs)
-        return {"pairs": evidence.pairs(self.fleet.totals(trial.model, spec.to)), **arms}
+            arms[side] = observations.arm(self.fleet.totals(trial.model, version), labels, outputs)
+        return {"pairs": observations.pairs(self.fleet.totals(trial.model, spec.to)), **arms}
 
     async def conduct(self, trial: Trial, looks: Mapping[str, Document], acknowledged: bool) -> None:
         """See ``Trials``."""
         kept = _Kept.of(trial.document)
         rollout, now = kept.rollout, self.clock()
-        step = evidence.step(kept.seen, looks, rollout.stage)
+        step = observations.step(kept.seen, looks, rollout.stage)
         step = replace(step, batch=replace(step.batch, values=await self._answers(trial.id, rollout)))
         ready = self.is_able(trial.model, rollout.spec.to)
         after = rollouts.noted_ready(rollout, ready, now)
@@ -96,7 +96,7 @@ class Rollouts(Trials):
             sticky = rollout.spec.dry_run or bool(kept.route and kept.route.sticky)
             after = rollouts.seen(after, step.batch, step.requests, sticky)
         action = decide(Snapshot(after, now, ready, acknowledged))
-        known = evidence.kept(kept.seen, looks, rollout.stage)
+        known = observations.kept(kept.seen, looks, rollout.stage)
         written = replace(trial, document=replace(kept, rollout=after, seen=known).out())
         try:
             if action is not None:
