@@ -18,10 +18,11 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from penstock.core import rollouts
 from penstock.core.buckets import FINE_EDGES_NS
 from penstock.core.guards import Batch, GuardSpec
-from penstock.core.rollouts import Kind, RolloutSpec, Snapshot, decide
+from penstock.core.rollouts.decision import Kind, Snapshot, decide
+from penstock.core.rollouts.rollout import begun, seen
+from penstock.core.rollouts.spec import RolloutSpec
 
 CANARY, CONTROL = 5, 95
 """Requests of a batch: five per cent of the traffic."""
@@ -95,10 +96,10 @@ def run(case: Case, seed: int, most: int | None = None) -> int | None:
     """One rollout; after how many canary requests it was rolled back, None if it never was."""
     generator = np.random.default_rng(seed)
     spec = RolloutSpec("2", "1", steps=(500, 10_000), min_step_s=math.inf, alpha=0.01, guards=(case.guard,))
-    rollout = rollouts.begun(spec, 0.0)
+    rollout = begun(spec, 0.0)
     batches = (most or case.most) // CANARY
     for number, batch in enumerate(case.draw(generator, batches), 1):
-        rollout = rollouts.seen(rollout, batch, (CANARY, CONTROL), sticky=False)
+        rollout = seen(rollout, batch, (CANARY, CONTROL), sticky=False)
         action = decide(Snapshot(rollout, float(number)))
         if action is not None and action.kind is Kind.ROLL_BACK:
             return number * CANARY

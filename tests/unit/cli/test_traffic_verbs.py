@@ -11,7 +11,9 @@ from rich.console import Console
 from penstock.cli.rollout import _guard, _whole, picture
 from penstock.cli.route import _rule, bar, weights
 from penstock.core.guards import GuardSpec
-from penstock.core.rollouts import RolloutSpec, begun, shown
+from penstock.core.rollouts.documents import shown
+from penstock.core.rollouts.rollout import begun
+from penstock.core.rollouts.spec import RolloutSpec
 
 
 def test_weights() -> None:

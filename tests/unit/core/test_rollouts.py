@@ -10,27 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loadtests.simulate import CASES, Case, run, summary
-from penstock.core import rollouts
 from penstock.core.errors import InvalidInput
 from penstock.core.guards import Batch, GuardSpec, GuardState
-from penstock.core.rollouts import (
-    Action,
-    Kind,
-    Rollout,
-    RolloutSpec,
-    Snapshot,
-    State,
-    begun,
-    decide,
-    done,
-    rollout_in,
-    rollout_out,
-    seen,
-    shown,
-    sound,
-    spec_in,
-    spec_out,
-)
+from penstock.core.rollouts.decision import Action, Kind, Snapshot, decide, done
+from penstock.core.rollouts.documents import rollout_in, rollout_out, shown
+from penstock.core.rollouts.rollout import Rollout, State, begun, resumed, seconds_needed, seen, sound
+from penstock.core.rollouts.spec import RolloutSpec, spec_in, spec_out
 from penstock.core.sequential import Evidence
 
 ERRORS = GuardSpec("errors", 0.02)
@@ -49,7 +34,7 @@ def at(step: int = 0, guard: GuardState = PASSED, **changes: Any) -> Rollout:
     ("snapshot", "kind", "reason"),
     [
         (Snapshot(at(), 10.0), Kind.ADVANCE, "50 %"),
-        (Snapshot(at(1), 10.0), Kind.ADVANCE, "100 %"),
+        (Snapshot(at(1), 10.0), Kind.ADVANCE, "95 %"),
         (Snapshot(at(2), 10.0), Kind.PROMOTE, "last step"),
         (Snapshot(at(), 9.9), None, ""),
         (Snapshot(at(), 10.0, acknowledged=False), None, ""),
@@ -59,7 +44,10 @@ def at(step: int = 0, guard: GuardState = PASSED, **changes: Any) -> Rollout:
         (Snapshot(at(guard=FAILED), 0.0), Kind.ROLL_BACK, "errors"),
         (Snapshot(at(guard=FAILED), 0.0, acknowledged=False), Kind.ROLL_BACK, "errors"),
         (Snapshot(at(2, FAILED), 99.0), Kind.ROLL_BACK, "errors"),
-        (Snapshot(at(state=State.PAUSED, guard=FAILED), 99.0), None, ""),
+        (Snapshot(at(state=State.PAUSED, guard=FAILED), 99.0), Kind.ROLL_BACK, "errors"),
+        (Snapshot(at(state=State.PAUSED, unready_since=5.0), 10.0), Kind.ROLL_BACK, "cannot answer"),
+        (Snapshot(at(state=State.PAUSED), 99.0), None, ""),
+        (Snapshot(at(state=State.PAUSED, spec=replace(SPEC, deadline_s=60.0)), 99.0), None, ""),
         (Snapshot(at(state=State.PROMOTED, guard=FAILED), 99.0), None, ""),
         (Snapshot(at(unready_since=5.0), 9.0), None, ""),
         (Snapshot(at(unready_since=5.0), 10.0), Kind.ROLL_BACK, "cannot answer"),
@@ -229,8 +217,8 @@ def test_what_is_shown_says_what_is_missing() -> None:
     assert {"verdict", "log_e", "n_canary", "n_control", "effect"} <= evidence.keys()
     assert (evidence["verdict"], evidence["n_canary"], evidence["n_control"]) == ("undecided", 30, 570)
     json.dumps(told, allow_nan=False)
-    assert rollouts.seconds_needed(rollout, 10.0) == pytest.approx(told["needed"] / 3)
-    assert rollouts.seconds_needed(begun(SPEC, 0.0), 10.0) is None
+    assert seconds_needed(rollout, 10.0) == pytest.approx(told["needed"] / 3)
+    assert seconds_needed(begun(SPEC, 0.0), 10.0) is None
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -246,3 +234,43 @@ def test_simulated_rollouts_end_as_they_should(case: Case) -> None:
         assert outcome.requests is not None
         assert case.within is not None
         assert outcome.requests <= 1.3 * case.within  # 40 runs: the standard error is about a tenth
+
+
+@given(
+    state=st.sampled_from([State.RUNNING, State.PAUSED]),
+    step=st.integers(-1, 2),
+    acknowledged=st.booleans(),
+    ready=st.booleans(),
+    now=st.floats(0, 1e6),
+    mismatch=st.booleans(),
+    deadline_s=st.sampled_from([0.0, 1.0]),
+)
+def test_harm_rolls_back_in_every_open_state(
+    state: State, step: int, acknowledged: bool, ready: bool, now: float, mismatch: bool, deadline_s: float
+) -> None:
+    ratio = Evidence((900.0,), (100.0,), 9.0, 9.0) if mismatch else Evidence()
+    spec = replace(SPEC, deadline_s=deadline_s)
+    rollout = at(step, FAILED, state=state, ratio=ratio, spec=spec)
+    action = decide(Snapshot(rollout, now, ready, acknowledged))
+    assert action is not None
+    assert action.kind is Kind.ROLL_BACK
+
+
+@given(
+    steps=st.lists(st.integers(1, 10_000), min_size=1, max_size=5, unique=True).map(sorted), held=st.integers(0, 5000)
+)
+def test_the_control_keeps_its_hold_back_until_promotion(steps: list[int], held: int) -> None:
+    rollout = begun(spec_in({"to": "2", "steps": steps, "hold_back": held}, "1"), 0.0)
+    for step, stated in enumerate(steps):
+        assert replace(rollout, step=step).weight == min(stated, 10_000 - held)
+    assert replace(rollout, state=State.PROMOTED).weight == 10_000
+
+
+def test_a_held_rollout_is_resumed_with_a_deadline_of_its_full_length() -> None:
+    held = at(spec=replace(SPEC, deadline_s=60.0), guard=OPEN_QUESTION, state=State.PAUSED)
+    again = resumed(held, 100.0, "go on")
+    assert decide(Snapshot(again, 159.0)) is None
+    action = decide(Snapshot(again, 160.0))
+    assert action is not None
+    assert action.kind is Kind.PAUSE
+    assert rollout_in(json.loads(json.dumps(rollout_out(again)))) == again

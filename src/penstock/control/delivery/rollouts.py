@@ -10,10 +10,12 @@ from functools import partial
 
 from penstock.control.delivery import observations
 from penstock.control.delivery.trial import CONTROLLER, SILENT_S, Fleet, Trials, answering, kept_route, refuse_unready
-from penstock.core import rollouts
 from penstock.core.desired import VersionStatus
 from penstock.core.errors import Conflict, Fault, NotFound, Refused
-from penstock.core.rollouts import OPEN, Action, Kind, Rollout, Snapshot, State, decide
+from penstock.core.rollouts.decision import Action, Kind, Snapshot, decide, done
+from penstock.core.rollouts.documents import rollout_in, rollout_out, shown
+from penstock.core.rollouts.rollout import OPEN, Rollout, State, begun, noted_ready, resumed, seconds_needed, seen
+from penstock.core.rollouts.spec import spec_in
 from penstock.core.routing import POINTS, RouteSpec, Shadow, lay_out, stored_out
 from penstock.registry.records import By, Document, ModelRecord
 from penstock.registry.traffic import CHAMPION, ROLLOUT, Change, Event, TrafficStore, Trial
@@ -52,7 +54,7 @@ class Rollouts(Trials):
         """See ``Trials``."""
         champion = record.aliases.get(CHAMPION)
         leads = None if champion is None else champion.version
-        spec = rollouts.spec_in(document, answering(record, statuses, str(document.get("to"))))
+        spec = spec_in(document, answering(record, statuses, str(document.get("to"))))
         for version in (spec.to, spec.control):
             refuse_unready(record.name, statuses, version)
         if any(guard.metric == "promql" for guard in spec.guards) and self._ask is None:
@@ -60,7 +62,7 @@ class Rollouts(Trials):
         weighed = {} if record.route is None else {v: w for v, w in record.route.split.items() if w}
         if others := sorted(weighed.keys() - {spec.control, spec.to}):
             raise Refused(f"the route also weighs version '{others[0]}'; set it to one version first")
-        kept = _Kept(rollouts.begun(spec, self.clock()), record.route, record.route, leads, trial_id, {})
+        kept = _Kept(begun(spec, self.clock()), record.route, record.route, leads, trial_id, {})
         if not spec.dry_run:
             kept = replace(kept, route=kept.stage_route(record.route))
         return Change(kept.out(), route=kept.route, keep_route=spec.dry_run)
@@ -91,10 +93,10 @@ class Rollouts(Trials):
         step = observations.step(kept.seen, looks, rollout.stage)
         step = replace(step, batch=replace(step.batch, values=await self._answers(trial.id, rollout)))
         ready = self.is_able(trial.model, rollout.spec.to)
-        after = rollouts.noted_ready(rollout, ready, now)
-        if rollout.state is State.RUNNING and not step.empty:
+        after = noted_ready(rollout, ready, now)
+        if not step.empty:
             sticky = rollout.spec.dry_run or bool(kept.route and kept.route.sticky)
-            after = rollouts.seen(after, step.batch, step.requests, sticky)
+            after = seen(after, step.batch, step.requests, sticky)
         action = decide(Snapshot(after, now, ready, acknowledged))
         known = observations.kept(kept.seen, looks, rollout.stage)
         written = replace(trial, document=replace(kept, rollout=after, seen=known).out())
@@ -127,7 +129,7 @@ class Rollouts(Trials):
         return answers
 
     async def _perform(self, trial: Trial, rollout: Rollout, action: Action) -> None:
-        after = rollouts.done(rollout, action, self.clock())
+        after = done(rollout, action, self.clock())
         log.warning("rollout %s of %s: %s (%s)", trial.id, trial.model, action.kind.value, action.reason)
         by = By(CONTROLLER, action.reason)
         self.newest[trial.model] = await self.run_on_thread(
@@ -145,9 +147,9 @@ class Rollouts(Trials):
     def shown(self, trial: Trial) -> Document:
         """See ``Trials``."""
         rollout = _Kept.of(trial.document).rollout
-        seconds = rollouts.seconds_needed(rollout, self.clock()) if rollout.state is State.RUNNING else None
+        seconds = seconds_needed(rollout, self.clock()) if rollout.state is State.RUNNING else None
         needed = None if seconds is None else round(seconds, 1)
-        return {**self.heading(trial), **rollouts.shown(rollout), "needed_seconds": needed}
+        return {**self.heading(trial), **shown(rollout), "needed_seconds": needed}
 
     def readings(self) -> Iterator[Reading]:
         """The state and the evidence of each model's newest rollout since this process began, as of the last step."""
@@ -186,7 +188,7 @@ class _Kept:
     @classmethod
     def of(cls, document: Document) -> "_Kept":
         return cls(
-            rollouts.rollout_in(document["rollout"]),
+            rollout_in(document["rollout"]),
             kept_route(document["base"]),
             kept_route(document["route"]),
             document["champion"],
@@ -196,13 +198,13 @@ class _Kept:
 
     def out(self) -> Document:
         return {
-            "rollout": rollouts.rollout_out(self.rollout),
+            "rollout": rollout_out(self.rollout),
             "base": None if self.base is None else stored_out(self.base),
             "route": None if self.route is None else stored_out(self.route),
             "champion": self.champion,
             "salt": self.salt,
             "seen": dict(self.seen),
-            "told": rollouts.shown(self.rollout),
+            "told": shown(self.rollout),
         }
 
     @property
@@ -214,8 +216,10 @@ class _Kept:
         """The route of the rollout's present stage; None where the champion alone decides again."""
         rollout, base = self.rollout, self.base
         spec, weight = rollout.spec, rollout.weight
-        if rollout.state is State.PROMOTED and base is None:
-            return None
+        if rollout.ended_without_promotion:
+            return base
+        if rollout.state is State.PROMOTED:
+            return None if base is None else _handed_over(base, spec.to, present)
         split = {spec.control: POINTS - weight, spec.to: weight}
         mirrored = (Shadow(spec.to, rollout.mirrored),) if rollout.mirrored else ()
         kept = () if base is None else tuple(one for one in base.shadow if one.version != spec.to)
@@ -224,11 +228,19 @@ class _Kept:
             "" if base is None else base.sticky,
             () if base is None else base.rules,
             (*kept, *mirrored),
-            spec.to if rollout.state is State.PROMOTED else spec.control,
+            spec.control,
             lay_out(split, () if present is None else present.ranges),
             self.salt,
-            watched=self.watched and rollout.state in OPEN,
+            watched=self.watched,
         )
+
+
+def _handed_over(base: RouteSpec, to: str, present: RouteSpec | None) -> RouteSpec:
+    """The route of before with the promoted version in the control's place."""
+    split = {to: POINTS}
+    shadow = tuple(one for one in base.shadow if one.version != to)
+    ranges = lay_out(split, () if present is None else present.ranges)
+    return replace(base, split=split, shadow=shadow, stable=to, ranges=ranges)
 
 
 def _by_hand(rollout: Rollout, verb: str, reason: str, now: float) -> Rollout:
@@ -241,11 +253,11 @@ def _by_hand(rollout: Rollout, verb: str, reason: str, now: float) -> Rollout:
     if verb == "resume":
         if rollout.state is State.RUNNING:
             raise Conflict("the rollout is running already")
-        return rollouts.advanced(replace(rollout, state=State.RUNNING), rollout.step, now, told)
+        return resumed(rollout, now, told)
     kinds = {"promote": Kind.PROMOTE, "abort": Kind.ROLL_BACK}
     if verb not in kinds:
         raise NotFound("a rollout can be paused, resumed, promoted or aborted")
-    return rollouts.done(rollout, Action(kinds[verb], told), now)
+    return done(rollout, Action(kinds[verb], told), now)
 
 
 def _finished(trial: Trial, rollout: Rollout) -> Event:
@@ -253,5 +265,5 @@ def _finished(trial: Trial, rollout: Rollout) -> Event:
         "rollout.finished.v1",
         f"models/{trial.model}/versions/{rollout.spec.to}",
         trial.id,
-        {"rollout": trial.id, "model": trial.model, **rollouts.shown(rollout)},
+        {"rollout": trial.id, "model": trial.model, **shown(rollout)},
     )

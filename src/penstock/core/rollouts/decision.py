@@ -1,0 +1,116 @@
+"""The decision: from a snapshot of a rollout to at most one action. Only here is it decided when a canary gets more or
+loses its traffic."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from penstock.core.guards import Verdict
+from penstock.core.rollouts.rollout import OPEN, Rollout, State, advanced, guard_verdicts, more_needed, sound
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What a decision depends on: the rollout, the time, whether the canary answers, and since when the workers have
+    the present weights (None: not all of them)."""
+
+    rollout: Rollout
+    now: float
+    canary_ready: bool = True
+    acknowledged: bool = True
+
+
+class Kind(StrEnum):
+    """What is to be done."""
+
+    ADVANCE = "advance"
+    PROMOTE = "promote"
+    ROLL_BACK = "roll_back"
+    GIVE_UP = "give_up"
+    PAUSE = "pause"
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One thing to do, and why."""
+
+    kind: Kind
+    reason: str
+
+
+UNREADY_S = 5.0
+"""A canary that cannot answer for that long is rolled back."""
+
+LEAST_REQUESTS = 30
+"""Canary requests that have to be seen at each step, whatever is known already."""
+
+
+def decide(snapshot: Snapshot) -> Action | None:
+    """The one thing to do now, None to go on watching.
+
+    Harm comes first, and is acted on as long as the rollout is open: paused, held at its deadline or in conflict, the
+    canary still has its weight. Then comes an unsound split, then the deadline; only then a step forward, which takes
+    that every guard passes, that the step has lasted and has seen requests, and that every worker has its weights.
+    """
+    rollout = snapshot.rollout
+    if rollout.state not in OPEN:
+        return None
+    verdicts = guard_verdicts(rollout)
+    harm = _harm(rollout, verdicts, snapshot.now)
+    if harm is not None or rollout.state is State.PAUSED:
+        return harm
+    return _hold(rollout, snapshot.now) or _forward(snapshot, verdicts)
+
+
+def _harm(rollout: Rollout, verdicts: Mapping[str, Verdict], now: float) -> Action | None:
+    if rollout.unready_since and now - rollout.unready_since >= UNREADY_S:
+        return Action(Kind.ROLL_BACK, f"version '{rollout.spec.to}' cannot answer")
+    if failed := [name for name, said in verdicts.items() if said is Verdict.FAIL]:
+        return Action(Kind.ROLL_BACK, f"the canary is worse than allowed: {', '.join(failed)}")
+    return None
+
+
+def _hold(rollout: Rollout, now: float) -> Action | None:
+    if not sound(rollout):
+        return Action(Kind.PAUSE, "the canary does not get the share it should; nothing can be concluded from that")
+    if rollout.spec.deadline_s and now - rollout.deadline_from >= rollout.spec.deadline_s:
+        return _late(rollout)
+    return None
+
+
+def _forward(snapshot: Snapshot, verdicts: Mapping[str, Verdict]) -> Action | None:
+    rollout, spec = snapshot.rollout, snapshot.rollout.spec
+    if not snapshot.acknowledged or not snapshot.canary_ready or snapshot.now - rollout.step_at < spec.min_step_s:
+        return None
+    if not _passed(rollout, verdicts) or (rollout.step >= 0 and rollout.requests < LEAST_REQUESTS):
+        return None
+    if rollout.step + 1 >= len(spec.steps):
+        return Action(Kind.PROMOTE, "every guard passes at the last step")
+    return Action(Kind.ADVANCE, f"every guard passes; {spec.weight_at(rollout.step + 1) / 100:g} % begins")
+
+
+def _passed(rollout: Rollout, verdicts: Mapping[str, Verdict]) -> bool:
+    """In the shadow stage only what can be said without callers has to pass."""
+    early = {"disagreement"}
+    asked = early & verdicts.keys() if rollout.step < 0 else verdicts.keys()
+    return all(verdicts[name] is Verdict.PASS for name in asked)
+
+
+def _late(rollout: Rollout) -> Action:
+    missing = more_needed(rollout)
+    how_many = f"; about {missing} more canary requests are needed" if missing else ""
+    kind = Kind.GIVE_UP if rollout.spec.on_inconclusive == "abort" else Kind.PAUSE
+    return Action(kind, f"not enough evidence at the deadline{how_many}")
+
+
+def done(rollout: Rollout, action: Action, now: float) -> Rollout:
+    """The rollout after an action."""
+    if action.kind is Kind.ADVANCE:
+        return advanced(rollout, rollout.step + 1, now, action.reason)
+    state = {
+        Kind.PROMOTE: State.PROMOTED,
+        Kind.ROLL_BACK: State.ROLLED_BACK,
+        Kind.GIVE_UP: State.INCONCLUSIVE,
+        Kind.PAUSE: State.PAUSED,
+    }[action.kind]
+    return replace(rollout, state=state, reason=action.reason, stage=rollout.stage + 1, step_at=now)

@@ -1,0 +1,153 @@
+"""How a rollout stands, and what becomes of it by evidence and by actions; every function returns a new value."""
+
+import math
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+
+from penstock.core.guards import Batch, GuardState, Verdict, needed, observe, verdict
+from penstock.core.rollouts.spec import RolloutSpec
+from penstock.core.routing import POINTS
+from penstock.core.sequential import Evidence, ratio_mismatch
+
+RATIO_ALPHA = 0.001
+"""The probability that a sound split is called unsound."""
+
+RATIO_SLACK = 0.002
+"""A canary's share may be off by that much before the split is called unsound."""
+
+
+class State(StrEnum):
+    """Where a rollout stands."""
+
+    RUNNING = "running"
+    PAUSED = "paused"
+    PROMOTED = "promoted"
+    ROLLED_BACK = "rolled_back"
+    INCONCLUSIVE = "inconclusive"
+
+
+OPEN = (State.RUNNING, State.PAUSED)
+"""States that are not the end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """A rollout as it stands: ``step`` is the place in the steps, -1 while the canary is only mirrored.
+
+    ``stage`` counts the changes of weight, so that counts can be told apart by what they were made under;
+    ``requests`` are the canary's at this step. Times are seconds since the epoch; ``unready_since`` is 0 while the
+    canary answers, and the deadline counts from ``deadline_from``: the beginning, or the last time it was resumed.
+    """
+
+    spec: RolloutSpec
+    state: State = State.RUNNING
+    step: int = 0
+    stage: int = 1
+    began_at: float = 0.0
+    step_at: float = 0.0
+    guards: tuple[GuardState, ...] = ()
+    ratio: Evidence = field(default_factory=Evidence)
+    requests: int = 0
+    reason: str = ""
+    unready_since: float = 0.0
+    deadline_from: float = 0.0
+
+    @property
+    def weight(self) -> int:
+        """The canary's weight of 10 000; until promotion, the control keeps its hold-back."""
+        if self.state is State.PROMOTED:
+            return POINTS
+        if self.state not in OPEN or self.step < 0:
+            return 0
+        return self.spec.weight_at(self.step)
+
+    @property
+    def ended_without_promotion(self) -> bool:
+        """Whether the traffic has to be what it was before the rollout began."""
+        return self.state in (State.ROLLED_BACK, State.INCONCLUSIVE)
+
+    @property
+    def mirrored(self) -> float:
+        """How much of the control's traffic is mirrored to the canary now, per cent."""
+        return self.spec.shadow if self.step < 0 and self.state in OPEN else 0.0
+
+    @property
+    def guard_alpha(self) -> float:
+        """One guard's part of the budget."""
+        return self.spec.alpha / max(1, len(self.spec.guards))
+
+
+def begun(spec: RolloutSpec, now: float) -> Rollout:
+    """A rollout at its beginning."""
+    step = -1 if spec.shadow else 0
+    return Rollout(
+        spec, step=step, began_at=now, step_at=now, guards=tuple(GuardState() for _ in spec.guards), deadline_from=now
+    )
+
+
+def seen(rollout: Rollout, batch: Batch, requests: tuple[int, int], sticky: bool) -> Rollout:
+    """The rollout with one more batch of evidence; ``requests`` are the canary's and the control's of this batch.
+
+    A sticky split is by user, not by request, so requests do not tell whether it is sound.
+    """
+    pairs = zip(rollout.spec.guards, rollout.guards, strict=True)
+    ratio, weight = rollout.ratio, rollout.weight
+    if 0 < weight < POINTS and not sticky:
+        ratio = ratio_mismatch(ratio, *requests, weight / POINTS)
+    guards = tuple(observe(guard, state, batch) for guard, state in pairs)
+    return replace(rollout, guards=guards, ratio=ratio, requests=rollout.requests + requests[0])
+
+
+def sound(rollout: Rollout) -> bool:
+    """Whether the split was what it should have been, as far as the evidence goes."""
+    if rollout.ratio.peak < math.log(1 / RATIO_ALPHA):
+        return True
+    canary, control = rollout.ratio.n_canary, rollout.ratio.n_control
+    return abs(canary / (canary + control) - rollout.weight / POINTS) <= RATIO_SLACK
+
+
+def advanced(rollout: Rollout, step: int, now: float, reason: str) -> Rollout:
+    """The rollout at another step; at each, the soundness of the split is tested anew."""
+    return replace(
+        rollout,
+        step=step,
+        stage=rollout.stage + 1,
+        step_at=now,
+        reason=reason,
+        ratio=Evidence(),
+        requests=0,
+        unready_since=0.0,
+    )
+
+
+def resumed(rollout: Rollout, now: float, reason: str) -> Rollout:
+    """A paused rollout that goes on at its step, with a deadline of its full length from now."""
+    return replace(advanced(replace(rollout, state=State.RUNNING), rollout.step, now, reason), deadline_from=now)
+
+
+def noted_ready(rollout: Rollout, ready: bool, now: float) -> Rollout:
+    """The rollout with what is known of whether its canary answers."""
+    if ready:
+        return replace(rollout, unready_since=0.0) if rollout.unready_since else rollout
+    return rollout if rollout.unready_since else replace(rollout, unready_since=now)
+
+
+def guard_verdicts(rollout: Rollout) -> dict[str, Verdict]:
+    """Each guard's verdict, by its name."""
+    pairs = zip(rollout.spec.guards, rollout.guards, strict=True)
+    return {guard.name: verdict(guard, state, rollout.guard_alpha) for guard, state in pairs}
+
+
+def more_needed(rollout: Rollout) -> int | None:
+    """How many more canary requests the slowest guard will take, None if nobody can say."""
+    pairs = zip(rollout.spec.guards, rollout.guards, strict=True)
+    found = [needed(guard, state, rollout.guard_alpha) for guard, state in pairs]
+    return max((one for one in found if one is not None), default=None)
+
+
+def seconds_needed(rollout: Rollout, now: float) -> float | None:
+    """How long those will take at the rate at which they came at this step, None if nobody can say."""
+    missing, lasted = more_needed(rollout), now - rollout.step_at
+    if missing is None or rollout.requests == 0 or lasted <= 0:
+        return None
+    return missing / (rollout.requests / lasted)

@@ -1,0 +1,171 @@
+"""What a rollout is asked to do: versions, weights, guards and limits; read from JSON with every fault named."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from penstock.core.errors import InvalidInput
+from penstock.core.guards import MOST_GUARDS, GuardSpec, guard_in, guard_out
+from penstock.core.routing import POINTS
+from penstock.core.versions import is_version
+
+STEPS = (100, 500, 2500, 5000, 10000)
+MIN_STEP_S = 30.0
+ALPHA = 0.01
+HOLD_BACK = 500
+"""Points of the traffic that stay with the control until promotion, so that the last step can still be compared."""
+
+MOST_HOLD_BACK = 5000
+GUARDS = (GuardSpec("errors", 0.02), GuardSpec("latency", 1.2))
+"""The guards of a rollout that names none."""
+
+MOST_STEPS = 32
+
+Document = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutSpec:
+    """What was asked for: the versions, the canary's weights step by step, and what has to hold on the way.
+
+    ``shadow`` > 0 mirrors that share (per cent) of the control's requests to the canary before the first step.
+    ``deadline_s`` 0 is none. ``hold_back`` points stay with the control until promotion.
+    """
+
+    to: str
+    control: str
+    steps: tuple[int, ...] = STEPS
+    min_step_s: float = MIN_STEP_S
+    alpha: float = ALPHA
+    guards: tuple[GuardSpec, ...] = GUARDS
+    on_inconclusive: str = "hold"
+    deadline_s: float = 0.0
+    shadow: float = 0.0
+    dry_run: bool = False
+    hold_back: int = HOLD_BACK
+
+    def weight_at(self, step: int) -> int:
+        """The canary's weight at a step, of 10 000: the stated one, less what is held back for the control."""
+        return min(self.steps[step], POINTS - self.hold_back)
+
+
+_KNOWN = {
+    "to",
+    "from",
+    "steps",
+    "min_step_seconds",
+    "alpha",
+    "guards",
+    "on_inconclusive",
+    "deadline_seconds",
+    "shadow",
+    "dry_run",
+    "hold_back",
+    "reason",
+}
+
+
+def spec_in(document: Document, control: str | None) -> RolloutSpec:
+    """What an operator asks for; ``control`` is who answers now and stands in for 'from'.
+
+    Raises:
+        InvalidInput: with every fault of the document.
+    """
+    faults = [f"'{name}' is no part of a rollout" for name in sorted(set(document) - _KNOWN)]
+    to, source = document.get("to"), document.get("from") or control
+    if not isinstance(to, str) or not is_version(to):
+        faults.append("'to' must be a version")
+    if not isinstance(source, str) or not is_version(source):
+        faults.append("'from' must be a version")
+    elif source == to:
+        faults.append(f"version '{to}' answers already")
+    steps = _steps(document.get("steps", list(STEPS)), faults)
+    min_step_s = _number(document, "min_step_seconds", MIN_STEP_S, 0, 30 * 86_400, faults)
+    alpha = _number(document, "alpha", ALPHA, 1e-9, 0.5, faults)
+    deadline_s = _number(document, "deadline_seconds", 0.0, 0, 365 * 86_400, faults)
+    guards = _guards(document.get("guards"), faults)
+    usual = 100.0 if any(guard.metric == "disagreement" for guard in guards) else 0.0
+    shadow = _number(document, "shadow", usual, 0, 100, faults)
+    if usual and not shadow:
+        faults.append("'shadow': the guard 'disagreement' needs mirrored requests")
+    hold_back = document.get("hold_back", HOLD_BACK)
+    if type(hold_back) is not int or not 0 <= hold_back <= MOST_HOLD_BACK:
+        faults.append(f"'hold_back' is a whole number from 0 to {MOST_HOLD_BACK}")
+    policy, dry_run = document.get("on_inconclusive", "hold"), document.get("dry_run", False)
+    if policy not in ("hold", "abort"):
+        faults.append("'on_inconclusive' is 'hold' or 'abort'")
+    if not isinstance(dry_run, bool):
+        faults.append("'dry_run' is true or false")
+    if faults:
+        raise InvalidInput("; ".join(faults))
+    return RolloutSpec(
+        str(to),
+        str(source),
+        steps,
+        min_step_s,
+        alpha,
+        guards,
+        str(policy),
+        deadline_s,
+        shadow,
+        bool(dry_run),
+        hold_back,
+    )
+
+
+def _steps(stated: Any, faults: list[str]) -> tuple[int, ...]:
+    sound = (
+        isinstance(stated, list)
+        and 0 < len(stated) <= MOST_STEPS
+        and all(type(step) is int and 0 < step <= POINTS for step in stated)
+        and all(one < other for one, other in pairwise(stated))
+    )
+    if not sound:
+        faults.append(f"'steps' are growing weights from 1 to {POINTS}")
+        return ()
+    return tuple(stated)
+
+
+def _number(document: Document, name: str, usual: float, least: float, most: float, faults: list[str]) -> float:
+    value = document.get(name, usual)
+    if value is None:
+        value = usual
+    if type(value) not in (int, float) or not least <= value <= most:
+        faults.append(f"'{name}' is a number from {least:g} to {most:g}")
+        return usual
+    return float(value)
+
+
+def _guards(stated: Any, faults: list[str]) -> tuple[GuardSpec, ...]:
+    if stated is None:
+        return GUARDS
+    if not isinstance(stated, list) or not 0 < len(stated) <= MOST_GUARDS:
+        faults.append(f"'guards' is a list of 1 to {MOST_GUARDS}")
+        return ()
+    guards = []
+    for one in stated:
+        try:
+            guards.append(guard_in(one))
+        except InvalidInput as fault:
+            faults.append(str(fault))
+    if len({guard.name for guard in guards}) < len(guards):
+        faults.append("'guards' names each metric once")
+    return tuple(guards)
+
+
+def spec_out(spec: RolloutSpec) -> dict[str, Any]:
+    """What was asked for."""
+    return {
+        "to": spec.to,
+        "from": spec.control,
+        "steps": list(spec.steps),
+        "min_step_seconds": spec.min_step_s,
+        "alpha": spec.alpha,
+        "guards": [guard_out(guard) for guard in spec.guards],
+        "on_inconclusive": spec.on_inconclusive,
+        "deadline_seconds": spec.deadline_s or None,
+        "shadow": spec.shadow,
+        "dry_run": spec.dry_run,
+        "hold_back": spec.hold_back,
+    }
