@@ -44,9 +44,11 @@ class ByGateway:
         }
         return self._call("PUT", _path(model, "versions", version), told(data, tell), headers, LONG_CALL_S)
 
-    def alias(self, model: str, alias: str, version: str, expected: str | None, reason: str) -> Document:
+    def alias(
+        self, model: str, alias: str, version: str, expected: str | None, reason: str, force: bool = False
+    ) -> Document:
         """See ``Registry``."""
-        body: Document = {"version": version, "reason": reason}
+        body: Document = {"version": version, "reason": reason, **({"force": True} if force else {})}
         if expected is not None:
             body["expected"] = expected or None
         return self._call("PUT", _path(model, "aliases", alias), body)
@@ -55,9 +57,10 @@ class ByGateway:
         """See ``Registry``."""
         return self._call("DELETE", _path(model, "aliases", alias), {"reason": reason})
 
-    def rollback(self, model: str, alias: str, reason: str) -> Document:
+    def rollback(self, model: str, alias: str, reason: str, force: bool = False) -> Document:
         """See ``Registry``."""
-        return self._call("POST", _path(model, "rollback"), {"alias": alias, "reason": reason})
+        body: Document = {"alias": alias, "reason": reason, **({"force": True} if force else {})}
+        return self._call("POST", _path(model, "rollback"), body)
 
     def retire(self, model: str, version: str, reason: str) -> Document:
         """See ``Registry``."""

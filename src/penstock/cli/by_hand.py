@@ -15,13 +15,14 @@ from penstock.config import Settings
 from penstock.control.profiling import profiled
 from penstock.core.errors import Fault
 from penstock.core.lineage import metadata_of
+from penstock.core.versions import CHAMPION
 from penstock.monitor.reference import reference_in
 from penstock.registry.admission import AdmissionOptions, Examiner
 from penstock.registry.documents import ADMITTED, Shown, model_document
 from penstock.registry.monitored import MonitorStore, ReferenceRecord
 from penstock.registry.place import Place
 from penstock.registry.records import By, ModelRecord, Move, Report, Subject
-from penstock.registry.registry import CHAMPION, check_alias, check_names, open_registry, usable_versions
+from penstock.registry.registry import check_alias, check_names, open_registry, usable_versions
 from penstock.registry.settings import settings_in, settings_out
 from penstock.registry.store import ANY
 
@@ -72,13 +73,16 @@ class ByHand:
         finally:
             await examiner.close()
 
-    def alias(self, model: str, alias: str, version: str, expected: str | None, reason: str) -> Document:
+    def alias(
+        self, model: str, alias: str, version: str, expected: str | None, reason: str, force: bool = False
+    ) -> Document:
         """See ``Registry``."""
         with _faults_named():
             check_alias(alias)
             self._registry.store.model(model)
             wanted = ANY if expected is None else expected or None
-            move = self._registry.store.move_alias(model, alias, version, self._by(reason), expected=wanted)
+            store, by = self._registry.store, self._by(reason)
+            move = store.move_alias(model, alias, version, by, expected=wanted, force=force)
         return _moved(model, alias, move)
 
     def drop_alias(self, model: str, alias: str, reason: str) -> Document:
@@ -88,13 +92,14 @@ class ByHand:
             move = self._registry.store.drop_alias(model, alias, self._by(reason))
         return _moved(model, alias, move)
 
-    def rollback(self, model: str, alias: str, reason: str) -> Document:
+    def rollback(self, model: str, alias: str, reason: str, force: bool = False) -> Document:
         """See ``Registry``."""
         with _faults_named():
             check_alias(alias)
             usable = usable_versions(self._registry.store.model(model))
             fallback = usable[-2] if alias == CHAMPION and len(usable) > 1 else None
-            move = self._registry.store.roll_back(model, alias, self._by(reason), usable.__contains__, fallback)
+            store, by = self._registry.store, self._by(reason)
+            move = store.roll_back(model, alias, by, usable.__contains__, fallback, force=force)
         return _moved(model, alias, move)
 
     def retire(self, model: str, version: str, reason: str) -> Document:

@@ -18,6 +18,7 @@ from penstock.cli.registries import Registry, Tell, open_registry
 Url = Annotated[str | None, typer.Option(help="HOST:PORT of a gateway's ops port. [the one that runs on the registry]")]
 Where = Annotated[str | None, typer.Option("--registry", metavar="URL", help="The registry. [as in the settings]")]
 Reason = Annotated[str, typer.Option(help="Why, for the audit.")]
+Force = Annotated[bool, typer.Option("--force", help="Move it although a route decides who answers.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Name = Annotated[str, typer.Argument(help="The model.")]
 Versioned = Annotated[str, typer.Argument(metavar="NAME:V", help="The model and its version.")]
@@ -122,6 +123,7 @@ def alias(
     expect: Annotated[
         str | None, typer.Option(metavar="OLD", help="Only if it leads there now; '' if it is new.")
     ] = None,
+    force: Force = False,
     reason: Reason = "",
     url: Url = None,
     registry: Where = None,
@@ -129,7 +131,7 @@ def alias(
 ) -> None:
     """Point an alias at a version that is ready."""
     with _registry(url, registry) as found:
-        _told(found.alias(name, alias, version, expect, reason), as_json)
+        _told(found.alias(name, alias, version, expect, reason, force), as_json)
 
 
 def unalias(
@@ -148,6 +150,7 @@ def unalias(
 def rollback(
     name: Name,
     alias: Annotated[str, typer.Option(help="The alias to lead back.")] = "champion",
+    force: Force = False,
     reason: Reason = "",
     url: Url = None,
     registry: Where = None,
@@ -155,7 +158,7 @@ def rollback(
 ) -> None:
     """Lead an alias back to the version before."""
     with _registry(url, registry) as found:
-        _told(found.rollback(name, alias, reason), as_json)
+        _told(found.rollback(name, alias, reason, force), as_json)
 
 
 def retire(
@@ -295,6 +298,8 @@ def _told(move: Document, as_json: bool) -> None:
     late = "" if move.get("acknowledged", True) else "; not every worker has it yet"
     now, before = (move[side] or "nothing" for side in ("version", "before"))
     say(f"{move['alias']} of {move['model']} leads to {now}, before to {before}{late}")
+    if note := move.get("note"):
+        say(note)
 
 
 def _because(one: Document) -> str:

@@ -45,14 +45,17 @@ class Registry(Protocol):
     def push(self, model: str, version: str, data: Upload, metadata: Document, reason: str, tell: Tell) -> Document:
         """A new version."""
 
-    def alias(self, model: str, alias: str, version: str, expected: str | None, reason: str) -> Document:
-        """Move an alias; ``expected`` None compares nothing, "" means that it must be new."""
+    def alias(
+        self, model: str, alias: str, version: str, expected: str | None, reason: str, force: bool = False
+    ) -> Document:
+        """Move an alias; ``expected`` None compares nothing, "" means that it must be new; ``force`` moves the champion
+        also where a route decides who answers."""
 
     def drop_alias(self, model: str, alias: str, reason: str) -> Document:
         """Take an alias away."""
 
-    def rollback(self, model: str, alias: str, reason: str) -> Document:
-        """Lead an alias back."""
+    def rollback(self, model: str, alias: str, reason: str, force: bool = False) -> Document:
+        """Lead an alias back; ``force`` as for ``alias``."""
 
     def retire(self, model: str, version: str, reason: str) -> Document:
         """Take a version out of service."""

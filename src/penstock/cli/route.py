@@ -139,8 +139,7 @@ def _told(name: str, route: Document, as_json: bool) -> None:
         mark = " stable" if version == route["stable"] else ""
         table.add_row(version, f"{weight / 100:g} %", bar(weight / 10_000) + mark)
     console.print(table)
-    if not route["set"]:
-        say(f"no route is set for {name}; this is who answers without one")
+    say(f"{name}: {route['answers']}")
     for key, one in (("sticky", route["sticky"]), ("acknowledged", route.get("acknowledged"))):
         if one not in (None, True):
             console.print(f"{key}: {one}")

@@ -13,11 +13,11 @@ from penstock.control.desk import Desk
 from penstock.control.registry_source import RegistrySource
 from penstock.core.desired import State, VersionStatus
 from penstock.core.errors import NotFound, NotReady, Overloaded, Refused, Unsupported
-from penstock.core.versions import sort_key
+from penstock.core.versions import CHAMPION, sort_key
 from penstock.registry.documents import Shown, model_document
 from penstock.registry.picture import Picture
 from penstock.registry.records import By, Document, Examine, ModelRecord, Move, Report, VersionRecord
-from penstock.registry.registry import CHAMPION, Prepared, Registry, check_alias, check_names, usable_versions
+from penstock.registry.registry import Prepared, Registry, check_alias, check_names, usable_versions
 from penstock.registry.settings import settings_in
 from penstock.registry.store import ANY, Expected, Store
 
@@ -199,20 +199,25 @@ class Registrar:
         by: By,
         expected: Expected = ANY,
         if_revision: int | None = None,
+        force: bool = False,
     ) -> Document:
         """Point an alias at a version that is ready, by compare-and-set; returns when every worker has it.
 
         Raises:
             InvalidInput: no alias name.
             NotFound: no such model or version.
-            Refused: the version is not ready.
+            Refused: the version is not ready; or a route decides who answers, and the move is not ``force``d.
             Conflict: the alias, or the model, is not as expected.
         """
         check_alias(alias)
         self._refuse_unready(model, version)
         in_registry = self._parts.registry is not None
         move = partial(
-            self._parts.store.move_alias, expected=expected, if_revision=if_revision, in_registry=in_registry
+            self._parts.store.move_alias,
+            expected=expected,
+            if_revision=if_revision,
+            in_registry=in_registry,
+            force=force,
         )
         return await self._moved(model, alias, await self._run(move, model, alias, version, by))
 
@@ -221,23 +226,28 @@ class Registrar:
         move = partial(self._parts.store.drop_alias, if_revision=if_revision)
         return await self._moved(model, alias, await self._run(move, model, alias, by))
 
-    async def rollback(self, model: str, by: By, alias: str = CHAMPION, if_revision: int | None = None) -> Document:
+    async def rollback(
+        self, model: str, by: By, alias: str = CHAMPION, if_revision: int | None = None, force: bool = False
+    ) -> Document:
         """Lead an alias back to the version before; without one, ``champion`` to the version before the newest.
 
         Raises:
             NotFound: no such model.
+            Refused: a route decides who answers, and the move is not ``force``d.
             Conflict: there is nothing to go back to, or the model is not as expected.
         """
         check_alias(alias)
         ready = self._ready(model)
         fallback = ready[-2] if alias == CHAMPION and len(ready) > 1 else None
         usable = {*ready, *await self._loadable(model)}
-        roll_back = partial(self._parts.store.roll_back, fallback=fallback, if_revision=if_revision)
+        roll_back = partial(self._parts.store.roll_back, fallback=fallback, if_revision=if_revision, force=force)
         move = await self._run(roll_back, model, alias, by, usable.__contains__)
         return await self._moved(model, alias, move)
 
     async def _moved(self, model: str, alias: str, move: Move) -> Document:
         acknowledged = await self._served()
+        routed = alias == CHAMPION and any(one.name == model and one.route for one in await self._records())
+        note = {"note": "a route decides who answers; the alias takes effect when the route is dropped"}
         return {
             "model": model,
             "alias": alias,
@@ -245,6 +255,7 @@ class Registrar:
             "before": move.before,
             "revision": move.revision,
             "acknowledged": acknowledged,
+            **(note if routed else {}),
         }
 
     def mlflow_called(self, headers: Mapping[str, str], body: bytes) -> None:

@@ -34,12 +34,12 @@ from penstock.core.triggers import (
     standing_out,
     without_looks,
 )
-from penstock.core.versions import sort_key
+from penstock.core.versions import CHAMPION, sort_key
 from penstock.monitor.answers import ANSWERS, AnswerStore
 from penstock.monitor.capture import CAPTURES, export
 from penstock.registry.outbox import Delivery, Outbox
 from penstock.registry.records import By, Document
-from penstock.registry.traffic import CHAMPION, Event, event_id
+from penstock.registry.traffic import Event, event_id
 from penstock.telemetry import metrics
 from penstock.telemetry.metrics import Point, Reading
 

@@ -85,7 +85,7 @@ def route_in(document: Document, before: RouteSpec | None = None, champion: str 
     sticky = _header(document.get("sticky") or "", "sticky", faults) if document.get("sticky") else ""
     rules = _rules(document.get("rules"), faults)
     shadow = _shadows(document.get("shadow"), faults)
-    known = {"split", "sticky", "rules", "shadow", "reason", "stable", "revision", "set"}
+    known = {"split", "sticky", "rules", "shadow", "reason", "stable", "revision", "set", "answers"}
     faults += [f"'{name}' is no part of a route" for name in sorted(set(document) - known)]
     stable = document.get("stable")
     if stable is not None and stable not in split:

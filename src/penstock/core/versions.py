@@ -10,6 +10,9 @@ _ALIAS = re.compile(r"[A-Za-z][0-9A-Za-z._+-]{0,63}", re.ASCII)
 _MODEL = re.compile(r"[0-9A-Za-z_][0-9A-Za-z._-]{0,127}", re.ASCII)
 _PARTS = re.compile(r"[0-9]+|[A-Za-z]+")
 
+CHAMPION = "champion"
+"""The alias whose version answers where nobody asks for one and no route decides."""
+
 SortKey = tuple[tuple[tuple[int, int, str], ...], bool, tuple[tuple[int, int, str], ...], str]
 
 

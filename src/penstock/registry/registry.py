@@ -53,10 +53,6 @@ class Finding:
     problem: str
 
 
-CHAMPION = "champion"
-"""The alias that answers where nobody asks for a version."""
-
-
 def check_names(model: str, version: str) -> None:
     """Refuse names that cannot be.
 

@@ -13,6 +13,7 @@ from typing import Protocol
 import sqlalchemy as sa
 
 from penstock.core.errors import Conflict, NotFound, Refused
+from penstock.core.versions import CHAMPION
 from penstock.registry import schema
 from penstock.registry.journal import Journal
 from penstock.registry.records import (
@@ -194,12 +195,13 @@ class Store:
         expected: Expected = ANY,
         if_revision: int | None = None,
         in_registry: bool = True,
+        force: bool = False,
     ) -> Move:
         """Lead an alias to a version by compare-and-set; ``in_registry`` says that the version has to be known here.
 
         Raises:
             NotFound: no such version.
-            Refused: the version was retired.
+            Refused: the version was retired; or a route decides who answers, and the move is not ``force``d.
             Conflict: the alias leads elsewhere than expected, or the model is not at ``if_revision``.
         """
         with self._database.writing() as connection:
@@ -207,6 +209,7 @@ class Store:
             _compare_revision(record, if_revision)
             present = record.aliases.get(alias)
             _compare_alias(alias, present, expected)
+            _refuse_overridden(record, alias, force)
             if in_registry:
                 _refuse_retired(record, version)
             if present is not None and present.version == version:
@@ -222,16 +225,19 @@ class Store:
         usable: Callable[[str], bool],
         fallback: str | None = None,
         if_revision: int | None = None,
+        force: bool = False,
     ) -> Move:
         """Lead an alias one step back, past versions that are not usable; where there is none yet, to ``fallback``.
 
         Raises:
+            Refused: a route decides who answers, and the move is not ``force``d.
             Conflict: there is nothing to go back to, or the model is not at ``if_revision``.
         """
         with self._database.writing() as connection:
             record = read_model_or_new(connection, model)
             _compare_revision(record, if_revision)
             present = record.aliases.get(alias)
+            _refuse_overridden(record, alias, force)
             if present is None and fallback is not None:
                 return self._journal.lead(connection, model, None, AliasRecord(alias, fallback), "alias.rollback", by)
             way = list(present.before) if present else []
@@ -344,6 +350,15 @@ def _refuse_retired(model: ModelRecord, version: str) -> None:
 def _compare_revision(model: ModelRecord, expected: int | None) -> None:
     if expected is not None and expected != model.revision:
         raise Conflict(f"model '{model.name}' is at revision {model.revision}, not {expected}; look again")
+
+
+def _refuse_overridden(record: ModelRecord, alias: str, force: bool) -> None:
+    """Refuse a move of the champion that would change nothing, because a route decides who answers."""
+    if alias == CHAMPION and record.route is not None and not force:
+        raise Refused(
+            f"the route of '{record.name}' decides who answers, so moving '{CHAMPION}' would change nothing; "
+            "drop or change the route first, or force the move"
+        )
 
 
 def _compare_alias(alias: str, present: AliasRecord | None, expected: Expected) -> None:

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 
 from penstock.core.errors import Conflict, NotFound
 from penstock.core.routing import RouteSpec, route_out, stored_out
+from penstock.core.versions import CHAMPION
 from penstock.registry import schema
 from penstock.registry.journal import Journal
 from penstock.registry.records import AliasRecord, By, Document, ModelRecord
@@ -23,7 +24,6 @@ from penstock.registry.store import MOST_BEFORE, Connections
 
 ROLLOUT = "rollout"
 EXPERIMENT = "experiment"
-CHAMPION = "champion"
 MOST_EVENTS = 1000
 LEAD = 0x70656E74
 """Key of the advisory lock of the one gateway that decides rollouts and experiments."""
@@ -148,6 +148,11 @@ class TrafficStore:
         """Every trial that is not over."""
         with self._database.reading() as connection:
             return [_trial(row) for row in connection.execute(sa.select(schema.trials).where(schema.trials.c.open))]
+
+    def open_trial(self, model: str) -> Trial | None:
+        """A model's trial that is not over."""
+        with self._database.reading() as connection:
+            return _open_trial(connection, model)
 
     def keep(self, trial: Trial, document: Document) -> Trial:
         """Write down what a trial has seen, which changes nothing else.

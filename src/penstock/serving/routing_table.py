@@ -3,19 +3,17 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Final
 
 from penstock.core.desired import ModelSpec, State, VersionStatus
 from penstock.core.errors import Fault, NotFound, NotReady
 from penstock.core.labels import Route
 from penstock.core.routing import Points, RouteSpec
-from penstock.core.versions import sort_key
+from penstock.core.versions import CHAMPION, sort_key
 from penstock.serving.infer_call import CallObserver
 from penstock.serving.loaded_version import LoadedVersion
 from penstock.serving.observers.output_bins import OutputBinCounter
 from penstock.serving.observers.shadow import Load, ShadowSampler
 
-CHAMPION: Final = "champion"
 RouteDecision = tuple[LoadedVersion, Route, tuple[CallObserver, ...]]
 """Who answers, why, and who is told of it."""
 

@@ -137,7 +137,14 @@ class MemoryRegistrar:
         return path, VersionRecord(model, version, content, "2026-11-20T10:00:00.000+00:00", "ann")
 
     async def alias(
-        self, model: str, alias: str, version: str, by: By, expected: Expected = ANY, if_revision: int | None = None
+        self,
+        model: str,
+        alias: str,
+        version: str,
+        by: By,
+        expected: Expected = ANY,
+        if_revision: int | None = None,
+        force: bool = False,
     ) -> Document:
         self._compare(model, if_revision)
         if (model, version) not in self.versions:
@@ -155,7 +162,9 @@ class MemoryRegistrar:
         before = self.aliases.pop((model, alias))
         return self._moved(model, alias, before, self._changed(model, "alias.drop", alias, by))
 
-    async def rollback(self, model: str, by: By, alias: str = "champion", if_revision: int | None = None) -> Document:
+    async def rollback(
+        self, model: str, by: By, alias: str = "champion", if_revision: int | None = None, force: bool = False
+    ) -> Document:
         self._compare(model, if_revision)
         if (model, alias) not in self.aliases:
             raise Conflict("there is nothing to go back to")

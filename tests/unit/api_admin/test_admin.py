@@ -150,7 +150,10 @@ def test_who_and_why_are_short_and_readable(client: Client, headers: dict[str, s
         (b'{"version": "1", "version": "2"}', "stands twice"),
         (b"[]", "JSON object"),
         (b'"1"', "JSON object"),
-        (b'{"version": "1", "weight": 1, "colour": 2}', "unknown key 'colour'; expected version, expected, reason"),
+        (
+            b'{"version": "1", "weight": 1, "colour": 2}',
+            "unknown key 'colour'; expected version, expected, force, reason",
+        ),
         (b'{"version": 1}', "'version' must be given as a text"),
         (b'{"version": "' + b"1" * 201 + b'"}', "'version' must be given as a text"),
         (b'{"version": "1", "expected": 1}', "'expected' must be"),

@@ -13,6 +13,7 @@ from penstock.control.delivery.trial import STEP_S
 from penstock.core.errors import Conflict, InvalidInput, NotFound, NotReady, Refused
 from penstock.core.routing import route_in
 from penstock.registry.records import Document
+from penstock.registry.traffic import Change
 from tests.unit.control.trials import ME, FakeFleet, World
 
 ASKED: Document = {"to": "2", "steps": [1000, 5000, 10000], "min_step_seconds": 1, "reason": "go"}
@@ -259,7 +260,7 @@ def test_a_paused_canary_is_guarded(world: World, held: str) -> None:
     if held == "by hand":
         gateway.act(trial, "pause")
     elif held == "conflict":
-        world.store.move_alias("m", "champion", "3", ME, in_registry=False)
+        world.store.move_alias("m", "champion", "3", ME, in_registry=False, force=True)
     gateway.pass_time(trial, "paused")
     assert gateway.look(trial)["weight"] > 0
     over = gateway.pass_time(trial, "rolled_back", bad=0.5)
@@ -320,7 +321,7 @@ def test_a_dry_run_changes_nothing(world: World) -> None:
 def test_a_champion_that_moved_meanwhile_is_not_overruled(world: World) -> None:
     gateway = Gateway(world)
     trial = gateway.begin()
-    world.store.move_alias("m", "champion", "3", ME, in_registry=False)
+    world.store.move_alias("m", "champion", "3", ME, in_registry=False, force=True)
     over = gateway.pass_time(trial, "paused")
     assert "leads to 3" in over["reason"]
     assert world.champion() == "3"
@@ -416,3 +417,59 @@ def test_what_is_measured(world: World) -> None:
     told = {(point.metric.name, point.labels): point.value for point in gateway.rollouts.readings()}  # type: ignore[union-attr]
     assert told["rollout_state", ("m", "2", "running")] == 0
     assert told["rollout_state", ("m", "2", "rolled_back")] == 1
+
+
+def test_a_move_of_the_champion_that_a_route_overrides_is_refused(world: World) -> None:
+    world.traffic.set_route("m", lambda _: route_in({"split": {"1": 10_000}}), ME)
+    with pytest.raises(Refused, match="would change nothing"):
+        world.store.move_alias("m", "champion", "3", ME, in_registry=False)
+    with pytest.raises(Refused, match="would change nothing"):
+        world.store.roll_back("m", "champion", ME, lambda _: True, fallback="3")
+    assert world.champion() == "1"
+    assert world.store.move_alias("m", "challenger", "3", ME, in_registry=False).after == "3"
+    world.store.move_alias("m", "champion", "3", ME, in_registry=False, force=True)
+    assert world.champion() == "3"
+
+
+def test_after_a_rollback_the_champion_decides_again(world: World) -> None:
+    gateway = Gateway(world)
+    gateway.pass_time(gateway.begin(), "rolled_back", bad=0.5)
+    world.crown("3")
+    routes = Traffic(world.store, world.traffic, world.fleet)
+    assert asyncio.run(routes.route("m"))["answers"] == "version 3 answers: alias 'champion'"
+
+
+def test_a_route_says_who_answers_and_why(world: World) -> None:
+    routes = Traffic(world.store, world.traffic, world.fleet)
+    trial = Gateway(world).begin()
+    told = asyncio.run(routes.route("m"))["answers"]
+    assert told == f"version 1 90 %, version 2 10 %: rollout {trial['id']} decides"
+    Gateway(world).act(trial, "abort")
+    asyncio.run(routes.set_route("m", {"split": {"2": 10_000}}, ME))
+    told = asyncio.run(routes.route("m"))["answers"]
+    assert told == "version 2 100 %: the route decides; alias 'champion' (version 1) has no effect meanwhile"
+
+
+@pytest.mark.parametrize("broken", [{}, {"rollout": {"spec": {"to": "2", "guards": ["a new one"]}}}, {"rollout": 7}])
+def test_a_rollout_of_another_form_does_not_stop_the_others(world: World, broken: Document) -> None:
+    def alien(_: Any, __: str) -> Change:
+        return Change(broken, keep_route=True)
+
+    world.traffic.begin("another", "rollout", alien, ME)
+    gateway = Gateway(world)
+    over = gateway.pass_time(gateway.begin(), "rolled_back", bad=0.5)
+    assert "errors" in over["reason"]
+    assert {point.labels[0] for point in gateway.rollouts.readings()} == {"m"}
+
+
+def test_every_gateway_measures_the_same_state(world: World) -> None:
+    first, second = Gateway(world, "a"), Gateway(world, "b", FakeFleet(world.store))
+    trial = first.begin()
+    for gateway in (first, second):
+        gateway.step()
+    first.act(trial, "abort")
+    for gateway in (first, second):
+        gateway.step()
+        told = {(point.metric.name, point.labels): point.value for point in gateway.rollouts.readings()}  # type: ignore[union-attr]
+        assert told["rollout_state", ("m", "2", "running")] == 0
+        assert told["rollout_state", ("m", "2", "rolled_back")] == 1

@@ -50,14 +50,23 @@ class Registrar(Protocol):
         """The bytes of a version."""
 
     async def alias(
-        self, model: str, alias: str, version: str, by: By, expected: Expected = ANY, if_revision: int | None = None
+        self,
+        model: str,
+        alias: str,
+        version: str,
+        by: By,
+        expected: Expected = ANY,
+        if_revision: int | None = None,
+        force: bool = False,
     ) -> Document:
         """Point an alias at a version."""
 
     async def drop_alias(self, model: str, alias: str, by: By, if_revision: int | None = None) -> Document:
         """Take an alias away."""
 
-    async def rollback(self, model: str, by: By, alias: str = "champion", if_revision: int | None = None) -> Document:
+    async def rollback(
+        self, model: str, by: By, alias: str = "champion", if_revision: int | None = None, force: bool = False
+    ) -> Document:
         """Lead an alias back."""
 
     async def settings(self, model: str) -> Document:
@@ -138,7 +147,7 @@ class _Calls:
 
     async def alias(self, request: Request) -> Response:
         names = request.path_params
-        body = await document(request, "version", "expected", "reason")
+        body = await document(request, "version", "expected", "force", "reason")
         expected: Expected = body.get("expected", ANY)
         if expected is not ANY and expected is not None and not isinstance(expected, str):
             raise InvalidInput("'expected' must be a version, or null where the alias must be new")
@@ -149,6 +158,7 @@ class _Calls:
             by(request, body),
             expected,
             if_revision(request),
+            _forced(body),
         )
         return revised(moved)
 
@@ -158,9 +168,10 @@ class _Calls:
         return revised(await self._registrar.drop_alias(names["model"], names["alias"], who, if_revision(request)))
 
     async def rollback(self, request: Request) -> Response:
-        body = await document(request, "alias", "reason")
+        body = await document(request, "alias", "force", "reason")
         alias, model = word(body, "alias", "champion"), request.path_params["model"]
-        return revised(await self._registrar.rollback(model, by(request, body), alias, if_revision(request)))
+        who, revision = by(request, body), if_revision(request)
+        return revised(await self._registrar.rollback(model, who, alias, revision, _forced(body)))
 
     async def settings(self, request: Request) -> Response:
         return revised(await self._registrar.settings(request.path_params["model"]))
@@ -197,6 +208,14 @@ class _Calls:
         body = b"".join([chunk async for chunk in chunks(request, WEBHOOK_BYTES)])
         self._registrar.mlflow_called(request.headers, body)
         return Json({}, 202)
+
+
+def _forced(body: Document) -> bool:
+    """Whether a change is to be made although it has no effect now."""
+    force = body.get("force", False)
+    if not isinstance(force, bool):
+        raise InvalidInput("'force' is true or false")
+    return force
 
 
 async def _json_lines(first: Document, rest: AsyncIterator[Document]) -> AsyncIterator[str]:

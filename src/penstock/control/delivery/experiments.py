@@ -12,8 +12,9 @@ from penstock.core.desired import VersionStatus
 from penstock.core.errors import Conflict, NotFound
 from penstock.core.experiments import Experiment, State
 from penstock.core.routing import RouteSpec, lay_out, stable_of, stored_out
+from penstock.core.versions import CHAMPION
 from penstock.registry.records import By, Document, ModelRecord
-from penstock.registry.traffic import CHAMPION, EXPERIMENT, Change, Event, Trial
+from penstock.registry.traffic import EXPERIMENT, Change, Event, Trial
 
 log = logging.getLogger("penstock.control")
 

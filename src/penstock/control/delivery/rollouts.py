@@ -17,8 +17,9 @@ from penstock.core.rollouts.documents import rollout_in, rollout_out, shown
 from penstock.core.rollouts.rollout import OPEN, Rollout, State, begun, noted_ready, resumed, seconds_needed, seen
 from penstock.core.rollouts.spec import spec_in
 from penstock.core.routing import POINTS, RouteSpec, Shadow, lay_out, stored_out
+from penstock.core.versions import CHAMPION
 from penstock.registry.records import By, Document, ModelRecord
-from penstock.registry.traffic import CHAMPION, ROLLOUT, Change, Event, TrafficStore, Trial
+from penstock.registry.traffic import ROLLOUT, Change, Event, TrafficStore, Trial
 from penstock.telemetry import metrics
 from penstock.telemetry.metrics import Point, Reading
 
@@ -154,6 +155,8 @@ class Rollouts(Trials):
     def readings(self) -> Iterator[Reading]:
         """The state and the evidence of each model's newest rollout since this process began, as of the last step."""
         for trial in self.newest.values():
+            if trial.id in self._failing:
+                continue
             rollout = _Kept.of(trial.document).rollout
             for state in State:
                 yield Point(metrics.ROLLOUT_STATE, (trial.model, rollout.spec.to, state.value), rollout.state is state)

@@ -12,11 +12,11 @@ from penstock.control.delivery.trial import answering, refuse_unready
 from penstock.core.desired import Desired, State, VersionStatus
 from penstock.core.errors import NotFound
 from penstock.core.routing import POINTS, RouteSpec, route_in, route_out
-from penstock.core.versions import sort_key
+from penstock.core.versions import CHAMPION, sort_key
 from penstock.monitor.counters import Totals
 from penstock.registry.records import By, Document, ModelRecord
 from penstock.registry.store import Store
-from penstock.registry.traffic import CHAMPION, Event, TrafficStore
+from penstock.registry.traffic import Event, TrafficStore, Trial
 
 log = logging.getLogger("penstock.control")
 
@@ -67,11 +67,13 @@ class Traffic:
             record = await self._run(self._registry.model, model)
         except NotFound:
             record = ModelRecord(model, 0)
+        running = await self._run(self._store.open_trial, model)
+        who = {"answers": _who_answers(record, statuses, running), "revision": record.revision}
         if record.route is not None:
-            return {**route_out(record.route), "set": True, "revision": record.revision}
+            return {**route_out(record.route), "set": True, **who}
         answers = answering(record, statuses, "")
         split = {} if answers is None else {answers: POINTS}
-        return {**route_out(RouteSpec(split, stable=answers or "")), "set": False, "revision": record.revision}
+        return {**route_out(RouteSpec(split, stable=answers or "")), "set": False, **who}
 
     async def set_route(self, model: str, document: Document, by: By, if_revision: int | None = None) -> Document:
         """Replace a model's route; returns when every worker has it.
@@ -161,6 +163,22 @@ class Traffic:
 
     async def _run(self, work: Callable[..., T], *arguments: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, partial(work, *arguments))
+
+
+def _who_answers(record: ModelRecord, statuses: Mapping[str, VersionStatus], running: Trial | None) -> str:
+    """Who answers requests without a version, and why, in one sentence."""
+    if record.route is None:
+        version = answering(record, statuses, "")
+        if version is None:
+            return "nobody answers: no version is ready"
+        why = f"alias '{CHAMPION}'" if CHAMPION in record.aliases else "it is the newest ready version"
+        return f"version {version} answers: {why}"
+    shares = [f"version {version} {weight / 100:g} %" for version, weight in record.route.split.items() if weight]
+    why = "the route" if running is None else f"{running.kind} {running.id}"
+    champion = record.aliases.get(CHAMPION)
+    ignored = champion is not None and champion.version not in record.route.receivers()
+    but = f"; alias '{CHAMPION}' (version {champion.version}) has no effect meanwhile" if champion and ignored else ""
+    return f"{', '.join(shares)}: {why} decides{but}"
 
 
 def _shadow_out(totals: Mapping[str, float]) -> Document:

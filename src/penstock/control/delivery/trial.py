@@ -8,7 +8,7 @@ import asyncio
 import logging
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -17,12 +17,12 @@ from typing import Any, ClassVar, Protocol, TypeVar
 from penstock.control.delivery.observations import UNSETTLED
 from penstock.control.labels import LabelCounts
 from penstock.core.desired import Desired, State, VersionStatus
-from penstock.core.errors import Conflict, Fault, NotFound, Refused
+from penstock.core.errors import Conflict, Fault, NotFound, NotReady, Refused
 from penstock.core.routing import RouteSpec, stored_in
-from penstock.core.versions import sort_key
+from penstock.core.versions import CHAMPION, sort_key
 from penstock.monitor.counters import Totals
 from penstock.registry.records import By, Document, ModelRecord
-from penstock.registry.traffic import CHAMPION, Change, TrafficStore, Trial
+from penstock.registry.traffic import Change, TrafficStore, Trial
 
 log = logging.getLogger("penstock.control")
 
@@ -87,6 +87,7 @@ class Trials(ABC):
         self._threads = ThreadPoolExecutor(THREADS, self.kind)
         self._settled: dict[str, _Settled] = {}
         self._complaint = ""
+        self._failing: dict[str, str] = {}
         self.newest: dict[str, Trial] = {}
 
     # What a kind of trial is.
@@ -197,16 +198,46 @@ class Trials(ABC):
         """Write down what was counted here, and, where this gateway leads, take each trial at most one step on."""
         found: list[Trial] = await self.run_on_thread(self.store.open_trials)
         trials = [trial for trial in found if trial.kind == self.kind]
+        await self._note_closed({trial.id for trial in trials})
         self.newest |= {trial.model: trial for trial in trials}
         self._settled = {trial.id: self._settled[trial.id] for trial in trials if trial.id in self._settled}
+        self._failing = {trial.id: self._failing[trial.id] for trial in trials if trial.id in self._failing}
         for trial in trials:
-            await self.run_on_thread(self.store.observe, trial.id, self.gateway, self._observation(trial))
+            await self._isolated(trial, self._observe)
         if not trials:
             return
         leads: bool = await self.run_on_thread(self.store.lead)
         for trial in trials if leads else ():
-            looks: dict[str, Document] = await self.run_on_thread(self.store.observations, trial.id)
-            await self.conduct(trial, looks, self._acknowledged(trial, looks.values()))
+            await self._isolated(trial, self._lead)
+
+    async def _observe(self, trial: Trial) -> None:
+        await self.run_on_thread(self.store.observe, trial.id, self.gateway, self._observation(trial))
+
+    async def _lead(self, trial: Trial) -> None:
+        looks: dict[str, Document] = await self.run_on_thread(self.store.observations, trial.id)
+        await self.conduct(trial, looks, self._acknowledged(trial, looks.values()))
+
+    async def _isolated(self, trial: Trial, work: Callable[[Trial], Awaitable[None]]) -> None:
+        """Do something for one trial; one that cannot be read or decided never stops the others.
+
+        A fault of the database is everybody's and is raised.
+        """
+        try:
+            await work(trial)
+        except NotReady:
+            raise
+        except Exception as error:
+            if self._failing.get(trial.id) != str(error):
+                log.exception("%s %s of model '%s' cannot go on", self.kind, trial.id, trial.model)
+            self._failing[trial.id] = str(error)
+        else:
+            self._failing.pop(trial.id, None)
+
+    async def _note_closed(self, open_ids: set[str]) -> None:
+        """Bring up to date what this gateway shows of trials that another gateway has ended."""
+        for trial in list(self.newest.values()):
+            if trial.open and trial.id not in open_ids:
+                self.newest[trial.model] = await self._find(trial.model, trial.id)
 
     def _acknowledged(self, trial: Trial, looks: Iterable[Document]) -> bool:
         """Whether every gateway that lives has the present weights on all its workers."""
