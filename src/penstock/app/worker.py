@@ -144,7 +144,7 @@ class Worker:
             self._slot.beat(time.monotonic_ns())
             self._slot.set_memory(self._memory.limit, self._memory.used)
             await asyncio.sleep(BEAT_S)
-            self._plane.busy = (time.thread_time() - busy) / (time.monotonic() - began)
+            self._plane.loop_utilisation = (time.thread_time() - busy) / (time.monotonic() - began)
 
     async def _tell_samples(self) -> None:
         """Tell now and then what the shadows disagreed on."""

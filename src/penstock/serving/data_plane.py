@@ -14,7 +14,7 @@ from penstock.core.signature import TensorSpec
 from penstock.core.versions import sort_key
 from penstock.monitor.answers import Told
 from penstock.monitor.counters import NOT_COUNTED, ReadTotals, Slot, Totals
-from penstock.serving.infer_call import Done, InferCall
+from penstock.serving.infer_call import InferCall, OnDone
 from penstock.serving.loaded_version import LoadedVersion
 from penstock.serving.loop_batcher import LoopBatcher
 from penstock.serving.memory_budget import MemoryBudget
@@ -95,8 +95,8 @@ class IndexEntry:
 class DataPlane:
     """Everything a transport may ask of a worker; lives on the worker's event loop.
 
-    ``busy`` is how busy that loop was lately, 0 to 1; whoever runs the loop keeps it. ``memory`` is what the worker may
-    hold for its callers.
+    ``loop_utilisation`` is how busy that loop was lately, 0 to 1; whoever runs the loop keeps it. ``memory`` is what
+    the worker may hold for its callers.
     """
 
     def __init__(
@@ -113,8 +113,8 @@ class DataPlane:
         self.routing_table = RoutingTable()
         self.default_timeout_ns = default_timeout_ns
         self.live = True
-        self.batcher = LoopBatcher(self.finish_all)
-        self.busy = 0.0
+        self.batcher = LoopBatcher(self.record_answered)
+        self.loop_utilisation = 0.0
         self._complete = False
         self._draining = False
         self._unmatched = slot.block(NO_VERSION_BLOCK)
@@ -124,7 +124,7 @@ class DataPlane:
 
     # The infer road.
 
-    def choose(self, target: Target, fields: Fields) -> RouteDecision:
+    def route(self, target: Target, fields: Fields) -> RouteDecision:
         """Who answers a request with these headers, and why.
 
         Raises:
@@ -134,12 +134,12 @@ class DataPlane:
         router = self.routing_table.routers.get(target)
         return self.routing_table.find(target) if router is None else router.pick(fields)
 
-    def submit(self, call: InferCall, done: Done) -> Callable[[], None] | None:
+    def submit(self, call: InferCall, done: OnDone) -> Callable[[], None] | None:
         """Run a call and tell ``done`` on the loop; a call that waits for a thread can be given up by the result."""
-        if call.loaded.attempt(call):
+        if call.loaded.try_inline(call):
             done(call)
             return None
-        return call.loaded.hand_over(call, done)
+        return call.loaded.enqueue(call, done)
 
     async def infer(self, call: InferCall) -> None:
         """Run a call and wait for it; cancelling the wait gives the call up.
@@ -158,14 +158,14 @@ class DataPlane:
         if call.fault is not None:
             raise call.fault
 
-    def finish(self, call: InferCall, outcome: str) -> None:
+    def record_outcome(self, call: InferCall, outcome: str) -> None:
         """Count a submitted call just before its answer is written (or when nobody is left to write it to)."""
         if outcome == OUTCOMES[OK]:
-            self.finish_all([call])
+            self.record_answered([call])
         else:
             call.loaded.block.failed(call.series, OUTCOME_INDEX[outcome], monotonic_ns() - call.began_ns)
 
-    def finish_all(self, calls: Sequence[InferCall]) -> None:
+    def record_answered(self, calls: Sequence[InferCall]) -> None:
         """Count calls that have their outputs or their faults, just before they are answered; those of one run
         together."""
         now = monotonic_ns()
@@ -187,7 +187,7 @@ class DataPlane:
             rows = [one.run_rows for one in some if one.run_rows != NOT_COUNTED]
             loaded.block.answered_together(series, rows, durations, ran - some[0].started_ns, now - ran)
 
-    def refuse(self, answer: RouteDecision | None, transport: Transport, outcome: str, began_ns: int) -> None:
+    def record_rejected(self, answer: RouteDecision | None, transport: Transport, outcome: str, began_ns: int) -> None:
         """Count a request that was refused before it became a call; ``answer`` is None if no version was found."""
         if answer is None:
             block, route = self._unmatched, Route.STABLE
@@ -205,7 +205,7 @@ class DataPlane:
         self._blocks = blocks
         self.routing_table = routing_table
 
-    def complete(self) -> None:
+    def mark_ready(self) -> None:
         """The first desired state has been worked through: ready from now on."""
         self._complete = True
 

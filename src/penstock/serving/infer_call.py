@@ -151,7 +151,7 @@ def priority_of(fields: Mapping[bytes, bytes]) -> Priority:
 
 _UNPREPARED: Final[tuple[Feeds, list[str]]] = ({}, [])
 
-Done = Callable[[InferCall], None]
+OnDone = Callable[[InferCall], None]
 """Told once, on the event loop, when a call has its outputs or its fault."""
 
 

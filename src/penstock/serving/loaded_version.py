@@ -20,7 +20,7 @@ from penstock.engine.model import Interrupt, Model
 from penstock.monitor.counters import BlockWriter
 from penstock.serving import batch_run
 from penstock.serving.batch_run import Outcome
-from penstock.serving.infer_call import BatchResult, Done, InferCall
+from penstock.serving.infer_call import BatchResult, InferCall, OnDone
 from penstock.serving.observers.row_sampler import RowSampler
 from penstock.serving.observers.shadow import Load, ShadowExecutor
 from penstock.serving.requested_outputs import RequestedOutput
@@ -63,8 +63,8 @@ class LoadedVersion:
         self._runs = self._promised_ns = 0
         self._gathers = model.joint is not None and options.max_queue_delay_ns > 0  # the configuration has calls wait
         threads = max(1, options.instances) if model.narrow is None else model.abreast
-        self._lane = WorkerPool(model, threads, bound, block, self._rules(), options.queue.default_timeout_ns)
-        self.refuse = self._lane.refuse
+        self._pool = WorkerPool(model, threads, bound, block, self._rules(), options.queue.default_timeout_ns)
+        self.admission_error = self._pool.admission_error
         self.shadow: ShadowExecutor | None = None
         self.watch: RowSampler | None = None
         self.watched_as: tuple[WatchSpec, int] | None = None
@@ -73,11 +73,11 @@ class LoadedVersion:
         self._idle = asyncio.Event()
         self._idle.set()
 
-    def promise(self, latency_ns: int) -> None:
+    def set_latency_slo(self, latency_ns: int) -> None:
         """Keep joint runs on threads short enough for a promised latency (0 = none)."""
         if latency_ns != self._promised_ns:
             self._promised_ns = latency_ns
-            self._lane.follow(self._rules())
+            self._pool.set_batch_rules(self._rules())
 
     def _rules(self) -> BatchRules:
         options, stated = self.options, self.signature.max_batch_size
@@ -87,19 +87,19 @@ class LoadedVersion:
     @property
     def sheds(self) -> bool:
         """Whether calls had to be refused lately, so that nothing should be done that can be left undone."""
-        return monotonic_ns() < self._lane.busy_until_ns
+        return monotonic_ns() < self._pool.busy_until_ns
 
-    def attempt(self, call: InferCall) -> bool:
-        """Run a call here and now if its run is short; True when it has its outputs or its fault, else ``hand_over``.
+    def try_inline(self, call: InferCall) -> bool:
+        """Run a call here and now if its run is short; True when it has its outputs or its fault, else ``enqueue``.
 
         Never raises: whatever goes wrong is the call's fault.
         """
-        if self.here(call):
+        if self.prepare_inline(call):
             self.run_inline([call])
             return True
         return call.fault is not None
 
-    def here(self, call: InferCall) -> bool:
+    def prepare_inline(self, call: InferCall) -> bool:
         """Make a call ready to run; whether its run belongs here and now. One that has a fault is over."""
         try:
             if call.packed is None:
@@ -182,10 +182,10 @@ class LoadedVersion:
             log.exception("a request failed", exc_info=error)
             call.fault = Internal("the request failed")
 
-    def hand_over(self, call: InferCall, done: Done) -> Callable[[], None]:
-        """Queue a call that ``attempt`` declined; ``done`` is told on the loop. The result gives the call up."""
+    def enqueue(self, call: InferCall, done: OnDone) -> Callable[[], None]:
+        """Queue a call that ``try_inline`` declined; ``done`` is told on the loop. The result gives the call up."""
         try:
-            entry = self._lane.enter(call, partial(self._returned, done))
+            entry = self._pool.enqueue(call, partial(self._returned, done))
         except Exception as error:  # a refusal, or a bug that must not take the connection down
             if not isinstance(error, Fault):
                 log.exception("a request failed", exc_info=error)
@@ -194,7 +194,7 @@ class LoadedVersion:
             return _nothing
         self.block.entered()
         self.hold()
-        return partial(self._lane.cancel, entry)
+        return partial(self._pool.cancel, entry)
 
     def hold(self) -> None:
         """Somebody uses the version: it must not be closed."""
@@ -232,7 +232,7 @@ class LoadedVersion:
         await self._idle.wait()
         if self.watch is not None:
             self.watch.close()
-        self._lane.close()
+        self._pool.close()
         await asyncio.get_running_loop().run_in_executor(None, self._model.close)
 
     def _names(self, requested: list[RequestedOutput]) -> list[str]:
@@ -260,7 +260,7 @@ class LoadedVersion:
             else tensor
         )
 
-    def _returned(self, done: Done, call: InferCall, outcome: Outcome) -> None:
+    def _returned(self, done: OnDone, call: InferCall, outcome: Outcome) -> None:
         self.block.left()
         self.release()
         self._give(call, outcome)

@@ -32,13 +32,13 @@ which costs the runs that share the cores half as much."""
 class Connection(Protocol):
     """Where requests come from; ``turn`` is what it knows of one of them."""
 
-    def decoded(self, turn: Any) -> InferCall | None:
+    def decode(self, turn: Any) -> InferCall | None:
         """The call of a complete request, ready to run; None if it was refused. Never raises."""
 
-    def hand_over(self, turn: Any, call: InferCall) -> None:
+    def enqueue(self, turn: Any, call: InferCall) -> None:
         """Have a call run on a thread."""
 
-    def encoded(self, turn: Any, call: InferCall) -> Any:
+    def encode(self, turn: Any, call: InferCall) -> Any:
         """The answer to a call that has its outputs or its fault; one that cannot be written becomes a fault. Never
         raises."""
 
@@ -76,7 +76,7 @@ class LoopBatcher:
         if not self._awaited:
             self._await_end()
 
-    def answer(self, connection: Connection, turn: Any, call: InferCall) -> None:
+    def finish(self, connection: Connection, turn: Any, call: InferCall) -> None:
         """Answer a call that came back from a thread, with the others that did in this turn."""
         self._back.append((connection, turn, call))
         if not self._awaited:
@@ -127,16 +127,16 @@ class LoopBatcher:
             if weight > HEAVY:
                 self._complete = turns[place:] + self._complete
                 break
-            call = connection.decoded(turn)
+            call = connection.decode(turn)
             if call is None:
                 continue
             if call.packed is None:
                 weight += sum([tensor.data.nbytes for tensor in call.tensors])
             loaded = call.loaded
-            if loaded.here(call):
+            if loaded.prepare_inline(call):
                 waiting.setdefault(loaded, []).append((connection, turn, call))
             elif call.fault is None:
-                connection.hand_over(turn, call)
+                connection.enqueue(turn, call)
             else:
                 over.append((connection, turn, call))
         return over
@@ -163,7 +163,7 @@ class LoopBatcher:
 
     def _answer(self, over: Sequence[Entry]) -> None:
         """Encode, count and write: whoever has read an answer finds it counted."""
-        answers = [connection.encoded(turn, call) for connection, turn, call in over]
+        answers = [connection.encode(turn, call) for connection, turn, call in over]
         self._count([call for _, _, call in over])
         for (connection, turn, call), answer in zip(over, answers, strict=True):
             if call.fault is not None and call.fault.kind == Overloaded.kind:

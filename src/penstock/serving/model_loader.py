@@ -68,7 +68,7 @@ class ModelLoader:
         self._closing: set[asyncio.Task[None]] = set()
         self._quiet = ThreadPoolExecutor(1, "loader", give_way)
         self._plain = ThreadPoolExecutor(1, "opener")
-        self._around = LoopLoad(lambda: plane.busy)
+        self._around = LoopLoad(lambda: plane.loop_utilisation)
         self._one_at_a_time = asyncio.Lock()
 
     async def apply(self, desired: Desired) -> None:
@@ -92,7 +92,7 @@ class ModelLoader:
             if not self._plane.ready():
                 gc.collect()
                 gc.freeze()  # what a worker starts with stays: no collection under traffic need walk it
-            self._plane.complete()
+            self._plane.mark_ready()
 
     def shadows(self) -> list[ShadowExecutor]:
         """The lanes of versions that answer as shadows, or did."""
@@ -160,7 +160,7 @@ class ModelLoader:
         """Have a version's rows counted as it is wanted now."""
         loaded = self._served.get(key)
         if loaded is not None:
-            loaded.promise(spec.latency_ns)
+            loaded.set_latency_slo(spec.latency_ns)
         if loaded is None or loaded.watched_as == (spec.watch, spec.block):
             return
         loaded.watched_as = spec.watch, spec.block

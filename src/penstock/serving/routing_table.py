@@ -1,4 +1,4 @@
-"""The immutable picture of what a worker serves; a request reads it once, a change replaces it whole."""
+"""The immutable table of what a worker serves; a request reads it once, a change replaces it whole."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ from penstock.serving.observers.output_bins import OutputBinCounter
 from penstock.serving.observers.shadow import Load, ShadowSampler
 
 RouteDecision = tuple[LoadedVersion, Route, tuple[CallObserver, ...]]
-"""Who answers, why, and who is told of it."""
+"""The version that answers, the reason why it does, and the observers of its answers."""
 
 Target = tuple[str, str]
 """A model and a version, an alias or ""."""
@@ -26,7 +26,7 @@ Fields = Mapping[bytes, bytes]
 
 @dataclass(frozen=True, slots=True)
 class LoopLoad:
-    """What routes need beside the versions: how busy the event loop is."""
+    """How busy the event loop is, 0 to 1; shadows hold themselves back by it."""
 
     load: Load = lambda: 0.0
 
@@ -37,23 +37,23 @@ class Router:
     __slots__ = ("_points", "_rules", "_sticky", "default", "reads")
 
     def __init__(
-        self, model: str, route: RouteSpec, loaded: Mapping[str, LoadedVersion], stable: LoadedVersion, around: LoopLoad
+        self, model: str, route: RouteSpec, loaded: Mapping[str, LoadedVersion], stable: LoadedVersion, loop: LoopLoad
     ) -> None:
         mirrored = {one.version: one.percent / 100 for one in route.shadow if one.percent and one.version in loaded}
         mirrors = {
-            version: ShadowSampler(loaded[version].as_shadow(around.load), share) for version, share in mirrored.items()
+            version: ShadowSampler(loaded[version].as_shadow(loop.load), share) for version, share in mirrored.items()
         }
 
-        def answer(one: LoadedVersion, why: Route) -> RouteDecision:
-            others = tuple(mirror for version, mirror in mirrors.items() if loaded[version] is not one)
-            watching = (OutputBinCounter(one),) if route.watched else ()
-            return one, why, (*watching, *others)
+        def decision(target: LoadedVersion, reason: Route) -> RouteDecision:
+            others = tuple(mirror for version, mirror in mirrors.items() if loaded[version] is not target)
+            counters = (OutputBinCounter(target),) if route.watched else ()
+            return target, reason, (*counters, *others)
 
-        self.default = answer(stable, Route.STABLE)
-        whom = {version: answer(one, Route.CANARY) for version, one in loaded.items() if one is not stable}
-        self._points = Points(model, route, {version: whom.get(version, self.default) for version in route.split})
+        self.default = decision(stable, Route.STABLE)
+        canaries = {version: decision(one, Route.CANARY) for version, one in loaded.items() if one is not stable}
+        self._points = Points(model, route, {version: canaries.get(version, self.default) for version in route.split})
         self._rules = tuple(
-            (rule.header.encode(), rule.equals.encode(), answer(loaded[rule.version], Route.RULE))
+            (rule.header.encode(), rule.equals.encode(), decision(loaded[rule.version], Route.RULE))
             for rule in route.rules
             if rule.version in loaded
         )
@@ -61,27 +61,27 @@ class Router:
         self.reads = bool(self._rules or self._sticky)
 
     def pick(self, fields: Fields) -> RouteDecision:
-        """Who answers a request with these headers: the first rule that fits, else the split."""
-        for header, value, answer in self._rules:
+        """Decide for a request with these headers: the first rule that matches, else the split."""
+        for header, value, decision in self._rules:
             if fields.get(header) == value:
-                return answer
+                return decision
         picked: RouteDecision = self._points.pick(fields.get(self._sticky) if self._sticky else None)
         return picked
 
 
 @dataclass(frozen=True, slots=True)
 class ModelEntry:
-    """One model: ``answers`` maps everything a request may say for a version, "" included, to who answers."""
+    """One model: ``routes`` maps every version and alias that a request may name, and "" for none, to its decision."""
 
     name: str
     ready: tuple[str, ...]
-    answers: Mapping[str, RouteDecision]
+    routes: Mapping[str, RouteDecision]
     statuses: Mapping[str, VersionStatus]
     aliases: Mapping[str, str] = field(default_factory=dict)
     router: Router | None = None
 
     def refusal(self, asked: str) -> Fault:
-        """Why nobody answers for this version or alias."""
+        """The fault of a request for this version or alias, which has no route."""
         version = self.aliases.get(asked, asked)
         if version and version not in self.statuses:
             return NotFound(f"model '{self.name}' has no version '{shortened(version)}'")
@@ -94,14 +94,14 @@ class ModelEntry:
 
 
 class RoutingTable:
-    """Every model that is known; ``answers`` holds all models' answers, so that a request reads one dictionary."""
+    """Every known model; ``routes`` holds the routes of all models, so that a request looks in one dictionary."""
 
-    __slots__ = ("answers", "models", "routers")
+    __slots__ = ("models", "routers", "routes")
 
     def __init__(self, models: Mapping[str, ModelEntry] = MappingProxyType({})) -> None:
         self.models = models
-        self.answers: dict[Target, RouteDecision] = {
-            (name, version): answer for name, entry in models.items() for version, answer in entry.answers.items()
+        self.routes: dict[Target, RouteDecision] = {
+            (name, version): decision for name, entry in models.items() for version, decision in entry.routes.items()
         }
         self.routers: dict[Target, Router] = {
             (name, ""): entry.router for name, entry in models.items() if entry.router is not None
@@ -119,21 +119,21 @@ class RoutingTable:
         return entry
 
     def find(self, target: Target) -> RouteDecision:
-        """Who answers for this model and version ("" is whom the route calls stable, or the default).
+        """The decision for this model and version; "" is the stable version of the route, or the default.
 
         Raises:
             NotFound: no such model or version.
             NotReady: known, but not able to answer.
         """
-        answer = self.answers.get(target)
-        if answer is None:
+        decision = self.routes.get(target)
+        if decision is None:
             model, version = target
             raise self.entry(model).refusal(version)
-        return answer
+        return decision
 
 
 def shortened(text: str) -> str:
-    """A caller's word as an error may repeat it."""
+    """A caller's text, cut to the length that an error message may repeat."""
     return text if len(text) <= 128 else text[:125] + "..."
 
 
@@ -141,30 +141,30 @@ def model_entry(
     spec: ModelSpec,
     loaded: Mapping[str, LoadedVersion],
     statuses: Mapping[str, VersionStatus],
-    around: LoopLoad = LoopLoad(),
+    loop: LoopLoad = LoopLoad(),
 ) -> ModelEntry:
-    """Lay out one model's answers: by version, alias and route, and the default (champion, else the newest ready)."""
+    """Build one model's routes: by version, by alias, and the default (the route's, the champion, the newest ready)."""
     ready = tuple(sorted(loaded, key=sort_key))
-    answers: dict[str, RouteDecision] = {version: (loaded[version], Route.PINNED, ()) for version in ready}
+    routes: dict[str, RouteDecision] = {version: (loaded[version], Route.PINNED, ()) for version in ready}
     for alias, version in spec.aliases.items():
         if version in loaded:
-            answers[alias] = answers[version]
+            routes[alias] = routes[version]
     router = None
     if ready:
-        default = answers[CHAMPION][0] if CHAMPION in answers else loaded[ready[-1]]
-        answers[""] = default, Route.STABLE, ()
+        default = routes[CHAMPION][0] if CHAMPION in routes else loaded[ready[-1]]
+        routes[""] = default, Route.STABLE, ()
         if spec.route is not None:
-            router = Router(spec.name, spec.route, loaded, _stable(spec.route, loaded, default), around)
-            answers[""] = router.default
+            router = Router(spec.name, spec.route, loaded, _stable(spec.route, loaded, default), loop)
+            routes[""] = router.default
     known = {
         version: VersionStatus(spec.name, version, State.UNAVAILABLE, reason)
         for version, reason in spec.unavailable.items()
     }
-    return ModelEntry(spec.name, ready, answers, {**known, **statuses}, spec.aliases, router)
+    return ModelEntry(spec.name, ready, routes, {**known, **statuses}, spec.aliases, router)
 
 
 def _stable(route: RouteSpec, loaded: Mapping[str, LoadedVersion], default: LoadedVersion) -> LoadedVersion:
-    """Who answers for versions that cannot: whom the route names, else the heaviest that can, else the default."""
+    """The version that stands in for those that are not loaded: the stable one, else the heaviest, else the default."""
     if route.stable in loaded:
         return loaded[route.stable]
     able = [version for version in sorted(route.split, key=sort_key) if version in loaded and route.split[version]]

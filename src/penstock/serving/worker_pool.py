@@ -104,9 +104,9 @@ class WorkerPool:
         self._refused = 0
         self._window_ends_ns = 0
         self._bound = bound
-        self.follow(rules)
+        self.set_batch_rules(rules)
 
-    def follow(self, rules: BatchRules) -> None:
+    def set_batch_rules(self, rules: BatchRules) -> None:
         """Make runs by these rules from now on."""
         least = float(self._threads * (1 + 2 * rules.most_rows))
         most = float(min(self._bound, max(self._threads * PER_THREAD, 4 * least)))
@@ -114,8 +114,8 @@ class WorkerPool:
         self._limit = Limit(most, min(least, most), most)
         self._block.limited(int(most))
 
-    def refuse(self, priority: Priority) -> Overloaded | None:
-        """Why a call of a class need not even be decoded, None if it may ``enter``."""
+    def admission_error(self, priority: Priority) -> Overloaded | None:
+        """Why a call of a class need not even be decoded, None if it may ``enqueue``."""
         inside = self._inside
         if not inside or finds_room(inside, self._limit.value, priority) or any(self._queues[priority + 1 :]):
             return None
@@ -123,7 +123,7 @@ class WorkerPool:
         self._think(now)
         return self._refusal(QUEUE_FULL, TEXTS[QUEUE_FULL], now)
 
-    def enter(self, call: InferCall, told: Told) -> QueuedCall:
+    def enqueue(self, call: InferCall, told: Told) -> QueuedCall:
         """Queue a call; ``told`` hears what became of it, at its deadline at the latest.
 
         Raises:

@@ -222,7 +222,7 @@ def test_a_full_queue_is_refused_so_that_clients_retry(worker: Worker) -> None:
     crowded = 10_000
     options = [("grpc.enable_retries", 1), ("grpc.service_config", RETRYING)]
     with grpc.insecure_channel(worker.address, options=options) as patient:
-        held = worker.plane.choose(("slow", ""), {})[0]._lane
+        held = worker.plane.route(("slow", ""), {})[0]._pool
         worker.call(lambda: setattr(held, "_inside", crowded))
         with pytest.raises(grpc.RpcError) as raised, grpc.insecure_channel(worker.address) as channel:
             Stub(channel).ModelInfer(slow(), timeout=CALL_SECONDS)

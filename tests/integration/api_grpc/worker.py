@@ -88,13 +88,13 @@ class Worker:
     async def _start(self) -> None:
         self.plane = DataPlane(self.slot, lambda block: Totals.of([self.slot], block), self.shelf, 30_000_000_000)
         self.plane.publish(RoutingTable({name: self._entry(name) for name in MODELS} | _LOADING), self._blocks)
-        self.plane.complete()
+        self.plane.mark_ready()
         self.server = self.kind(self.plane, self._options)
         self.address = f"127.0.0.1:{await self.server.start('127.0.0.1', 0)}"
 
     async def _stop(self) -> None:
         await self.server.stop(0)
-        served = {answer[0] for entry in self.plane.routing_table.models.values() for answer in entry.answers.values()}
+        served = {answer[0] for entry in self.plane.routing_table.models.values() for answer in entry.routes.values()}
         self.plane.publish(RoutingTable(), {})
         await asyncio.gather(*[one.close() for one in served])
 

@@ -70,14 +70,14 @@ class Caller:
         self.told: dict[int, InferCall] = {}
         self.counted: set[InferCall] = set()
 
-    def decoded(self, turn: tuple[int, InferCall, bool]) -> InferCall | None:
+    def decode(self, turn: tuple[int, InferCall, bool]) -> InferCall | None:
         return None if turn[2] else turn[1]  # who has gone is not asked for
 
-    def hand_over(self, turn: tuple[int, InferCall, bool], call: InferCall) -> None:
+    def enqueue(self, turn: tuple[int, InferCall, bool], call: InferCall) -> None:
         call.loaded.run_inline([call])  # a busy machine made a run long, and the version is kept off the loop
         self.told[turn[0]] = call
 
-    def encoded(self, turn: tuple[int, InferCall, bool], call: InferCall) -> int:
+    def encode(self, turn: tuple[int, InferCall, bool], call: InferCall) -> int:
         return turn[0]
 
     def write(self, turn: tuple[int, InferCall, bool], call: InferCall, answer: int) -> None:
@@ -148,7 +148,7 @@ def test_each_gets_exactly_its_rows(
             continue
         call = caller.told[index]
         alone = call_of(loaded[name], calls[index].tensors, late=fate == "late")
-        loaded[name].here(alone)
+        loaded[name].prepare_inline(alone)
         if alone.fault is None:
             loaded[name].run_inline([alone])
         assert (call.fault is None) == (alone.fault is None) == (fate == "sound" and (name != "gather" or value < 4))
@@ -188,7 +188,7 @@ def test_a_run_that_is_shared_is_counted_once(tmp_path: Path) -> None:
     model = engine.load(tmp_path / "model.onnx", ModelOptions(), 1)
     one = LoadedVersion(Identity("m", "1"), model, ModelOptions(), {}, slot.block(1))
     calls = [call_of(one, tensors_of("affine", rows, 3, 1), late=False) for rows in (2, 1, 3)]
-    assert all(one.here(call) for call in calls)
+    assert all(one.prepare_inline(call) for call in calls)
     one.run_inline(calls)
     for call in calls:
         one.block.answered(call.series, call.run_rows, 5, 1, 0, 2, 1)
@@ -204,7 +204,7 @@ def test_a_wish_that_cannot_be_granted_is_its_callers_alone(tmp_path: Path) -> N
     calls = [call_of(one, tensors_of("words", 1, 2, value), late=False) for value in range(3)]
     for call, classes in zip(calls, (0, 2, 0), strict=True):
         call.requested = [RequestedOutput("y", classes)]  # classes of texts cannot be
-    assert all(one.here(call) for call in calls)
+    assert all(one.prepare_inline(call) for call in calls)
     one.run_inline(calls)
     assert [call.fault is None for call in calls] == [True, False, True]
     assert calls[2].outputs[0].data.tolist() == [["w2", "w2"]]
@@ -225,7 +225,7 @@ def test_a_run_that_gives_other_rows_than_it_got_is_not_divided(tmp_path: Path) 
     one = LoadedVersion(Identity("m", "1"), model, ModelOptions(), {}, Slot.in_process().block(1))
     rows = [[1.0, 2.0, 3.0], [-5.0, 2.0, 3.0], [7.0, 2.0, 3.0]]
     calls = [call_of(one, [Tensor("x", "FP32", np.array([row], np.float32))], late=False) for row in rows]
-    assert all(one.here(call) for call in calls)
+    assert all(one.prepare_inline(call) for call in calls)
     one.run_inline(calls)
     assert [call.outputs[0].data.tolist() for call in calls] == [[rows[0]], [], [rows[2]]]
 

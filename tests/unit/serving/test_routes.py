@@ -45,12 +45,12 @@ class Traffic(World):
     async def request(
         self, fields: Mapping[bytes, bytes] | None = None, call_id: str = "x", value: float = 1.0
     ) -> InferCall:
-        loaded, why, observers = self.plane.choose(("m", ""), fields or {})
+        loaded, why, observers = self.plane.route(("m", ""), fields or {})
         tensors = [Tensor("x", "FP32", np.array([[value, value + 1]], "<f4"))]
         now = time.monotonic_ns()
         call = InferCall(loaded, why, Protocol.REST, call_id, tensors, None, now + MINUTE_NS, now, observers)
         await self.plane.infer(call)
-        self.plane.finish(call, "ok")
+        self.plane.record_outcome(call, "ok")
         return call
 
     async def many(self, count: int, fields: Mapping[bytes, bytes] | None = None) -> Counter[tuple[str, str]]:
@@ -93,12 +93,12 @@ def test_the_split_the_rules_and_the_pinned(tmp_path: Path) -> None:
         assert min(found.values()) > 120
         assert await world.many(5, {b"x-canary": b"always"}) == {("3", "rule"): 5}
         assert set(await world.many(50, {b"x-canary": b"never"})) <= {("1", "stable"), ("2", "canary")}
-        loaded, why, observers = world.plane.choose(("m", "2"), {b"x-canary": b"always"})
+        loaded, why, observers = world.plane.route(("m", "2"), {b"x-canary": b"always"})
         assert (loaded.identity.version, ROUTE_NAMES[why], observers) == ("2", "pinned", ())
         assert world.plane.metadata("m").name == "m"
         assert world.plane.model_ready("m")
         with pytest.raises(NotFound):
-            world.plane.choose(("m", "9"), {})
+            world.plane.route(("m", "9"), {})
         await world.serve(tmp_path, None)
         assert await world.many(5) == {("3", "stable"): 5}
 

@@ -88,14 +88,14 @@ class World:
         return sum(one.id.startswith("unknown") for one in told)
 
     def call(self, model: str, tensor: Tensor, version: str = "", timeout_ns: int = MINUTE_NS) -> InferCall:
-        loaded, route, _ = self.plane.choose((model, version), {})
+        loaded, route, _ = self.plane.route((model, version), {})
         now = monotonic_ns()
         return InferCall(loaded, route, Protocol.REST, new_id(), [tensor], None, now + timeout_ns, now)
 
     async def ask(self, model: str, values: list[list[float]], version: str = "") -> list[list[float]]:
         call = self.call(model, Tensor("x", "FP32", np.array(values, "<f4")), version)
         await self.plane.infer(call)
-        self.plane.finish(call, "ok")
+        self.plane.record_outcome(call, "ok")
         answer: list[list[float]] = call.outputs[0].data.tolist()
         return answer
 
@@ -122,15 +122,15 @@ def test_versions_aliases_and_the_default(tmp_path: Path) -> None:
         assert world.plane.ready()
         assert await world.ask("m", [[1, 2]]) == [[10, 20]]
         assert await world.ask("m", [[1, 2]], "1") == [[1, 2]]
-        assert world.plane.choose(("m", ""), {})[1] is Route.STABLE
-        assert world.plane.choose(("m", "10"), {})[1] is Route.PINNED
+        assert world.plane.route(("m", ""), {})[1] is Route.STABLE
+        assert world.plane.route(("m", "10"), {})[1] is Route.PINNED
         await world.loader.apply(Desired(2, (model("m", one, ten, aliases={"champion": "1"}),)))
         assert await world.ask("m", [[1, 2]]) == [[1, 2]]
         assert await world.ask("m", [[1, 2]], "champion") == [[1, 2]]
         with pytest.raises(NotFound, match="no version '7'"):
-            world.plane.choose(("m", "7"), {})
+            world.plane.route(("m", "7"), {})
         with pytest.raises(NotFound, match="unknown model 'q'"):
-            world.plane.choose(("q", ""), {})
+            world.plane.route(("q", ""), {})
         counts = {one.version: one.totals.executions for one in world.plane.statistics("m")}
         assert counts == {"1": 3, "10": 1}
 
@@ -149,10 +149,10 @@ def test_omission_unloads_and_a_new_tag_loads_anew(tmp_path: Path) -> None:
         assert await world.ask("m", [[1, 1]]) == [[3, 3]]
         await world.loader.apply(Desired(4, (ModelSpec("m", unavailable={"1": "unloaded"}),)))
         with pytest.raises(NotReady, match="unloaded"):
-            world.plane.choose(("m", ""), {})
+            world.plane.route(("m", ""), {})
         await world.loader.apply(Desired(5, ()))
         with pytest.raises(NotFound):
-            world.plane.choose(("m", "1"), {})
+            world.plane.route(("m", "1"), {})
 
     in_world(story)
 
@@ -169,7 +169,7 @@ def test_a_broken_model_does_not_stop_the_others(tmp_path: Path) -> None:
         assert await world.ask("good", [[1, 1]]) == [[2, 2]]
         assert not world.plane.model_ready("bad")
         with pytest.raises(NotReady):
-            world.plane.choose(("bad", "1"), {})
+            world.plane.route(("bad", "1"), {})
         states = {line.name: (line.state, bool(line.reason)) for line in world.plane.index()}
         assert states == {"bad": (State.UNAVAILABLE, True), "good": (State.READY, False)}
         assert [line.name for line in world.plane.index(ready_only=True)] == ["good"]
@@ -264,7 +264,7 @@ def test_faults_are_the_calls_own(
         call.requested = requested
         with pytest.raises(fault):
             await world.plane.infer(call)
-        world.plane.finish(call, fault.kind)
+        world.plane.record_outcome(call, fault.kind)
         assert Totals.of([world.slot], 1).outcome_count(succeeded=False) == 1
 
     in_world(story)
@@ -272,7 +272,7 @@ def test_faults_are_the_calls_own(
 
 def test_what_reached_no_version_is_counted_too() -> None:
     async def story(world: World) -> None:
-        world.plane.refuse(None, Protocol.GRPC, "not_found", monotonic_ns())
+        world.plane.record_rejected(None, Protocol.GRPC, "not_found", monotonic_ns())
         assert list(Totals.of([world.slot], 0).requests()) == [("stable", "grpc", "not_found", 1)]
 
     in_world(story)

@@ -97,12 +97,12 @@ class World:
         data = np.full((rows, columns), value, np.float32)
         tensors = [Tensor("x", "FP32", data)]
         call = InferCall(self.loaded, Route.STABLE, Protocol.REST, "id", tensors, None, now + timeout_ns, now)
-        self.loaded.here(call)
+        self.loaded.prepare_inline(call)
         return call
 
     def enter(self, call: InferCall, priority: Priority = Priority.DEFAULT) -> QueuedCall:
         call.priority = priority
-        return self.lane.enter(call, self._hear)
+        return self.lane.enqueue(call, self._hear)
 
     def _hear(self, call: InferCall, outcome: Outcome) -> None:
         assert call not in self.told
@@ -328,8 +328,8 @@ def test_a_configured_delay_gathers_calls(
         ]
         ended: list[InferCall] = []
         for call in calls:
-            assert not loaded.attempt(call)
-            loaded.hand_over(call, ended.append)
+            assert not loaded.try_inline(call)
+            loaded.enqueue(call, ended.append)
         await until(lambda: len(ended) == asked)
         for value, call in enumerate(calls):
             assert call.outputs[0].data.tolist() == [[2.0 * value + 1] * 3]
@@ -344,11 +344,11 @@ def test_a_promise_bounds_joint_runs(tmp_path: Path) -> None:
     model = engine.load(tmp_path / "model.onnx", ModelOptions(), 1)
     model.joint = Cost(100_000.0, 1_000.0)
     loaded = LoadedVersion(Identity("m", "1"), model, ModelOptions(), {}, Slot.in_process().block(1))
-    before = loaded._lane._rules
-    loaded.promise(240_000)
-    assert loaded._lane._rules.most_rows == 20 < before.most_rows
-    loaded.promise(0)
-    assert loaded._lane._rules == before
+    before = loaded._pool._rules
+    loaded.set_latency_slo(240_000)
+    assert loaded._pool._rules.most_rows == 20 < before.most_rows
+    loaded.set_latency_slo(0)
+    assert loaded._pool._rules == before
 
 
 def test_a_version_comes_back_to_the_loop_when_its_runs_are_short(tmp_path: Path) -> None:
@@ -366,10 +366,10 @@ def test_a_version_comes_back_to_the_loop_when_its_runs_are_short(tmp_path: Path
     async def asked() -> int:
         for number in range(200):
             one = call()
-            if loaded.here(one):
+            if loaded.prepare_inline(one):
                 return number
             ended: list[InferCall] = []
-            loaded.hand_over(one, ended.append)
+            loaded.enqueue(one, ended.append)
             await until(lambda ended=ended: bool(ended))  # type: ignore[misc]  # each its own
             assert ended[0].outputs[0].data.tolist() == [[3.0] * 3]
         raise AssertionError
@@ -378,14 +378,14 @@ def test_a_version_comes_back_to_the_loop_when_its_runs_are_short(tmp_path: Path
     loaded._run_ns = 0.9 * INLINE_BUDGET_NS
     for _ in range(4):
         loaded._note(call(), 2 * INLINE_BUDGET_NS)
-    assert not loaded.here(call())
+    assert not loaded.prepare_inline(call())
 
 
 def test_refusals_leave_shadows_out_for_a_while(model: Model) -> None:
     async def told(world: World) -> None:
         assert not world.loaded.sheds
-        world.loaded._lane._inside = 10_000
-        assert world.loaded.refuse(Priority.CRITICAL) is not None
+        world.loaded._pool._inside = 10_000
+        assert world.loaded.admission_error(Priority.CRITICAL) is not None
         assert world.loaded.sheds
 
     story(World(model, BatchRules()), told)

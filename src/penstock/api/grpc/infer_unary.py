@@ -67,7 +67,7 @@ class Shared:
         found = self._ready.get(loaded)
         if found is None:
             current = {
-                answer[0] for entry in self.plane.routing_table.models.values() for answer in entry.answers.values()
+                answer[0] for entry in self.plane.routing_table.models.values() for answer in entry.routes.values()
             }
             self._ready = {one: kept for one, kept in self._ready.items() if one in current}
             version = literal(b"penstock-model-version", loaded.identity.version.encode())
@@ -118,14 +118,14 @@ class UnaryInferStream(Stream):
     def on_reset(self) -> None:
         """See ``Stream``."""
         if self._submitted is None:
-            self._shared.plane.refuse(self._found, Transport.GRPC, "cancelled", self.began_ns)
+            self._shared.plane.record_rejected(self._found, Transport.GRPC, "cancelled", self.began_ns)
             return
         if self._give_up is not None and monotonic_ns() + EARLY_NS < self._submitted.deadline_ns:
             self._give_up()  # it comes back as cancelled, and is counted so; else its own deadline ends it now
 
     # What becomes of it; see ``serving.ticks.Connection``: a call is its own, with one turn.
 
-    def decoded(self, _: None) -> InferCall | None:
+    def decode(self, _: None) -> InferCall | None:
         """The call, ready to run; None if it was refused, or nobody waits any more."""
         if self.local_closed:
             return None
@@ -140,15 +140,15 @@ class UnaryInferStream(Stream):
             return call
         return None
 
-    def hand_over(self, _: None, call: InferCall) -> None:
+    def enqueue(self, _: None, call: InferCall) -> None:
         """Have it run on a thread."""
-        self._give_up = call.loaded.hand_over(call, partial(self._shared.plane.batcher.answer, self, None))
+        self._give_up = call.loaded.enqueue(call, partial(self._shared.plane.batcher.finish, self, None))
 
     def abort(self) -> None:
         """A bug: its connection ends with it."""
         self.io.abort()
 
-    def encoded(self, _: None, call: InferCall) -> bytes:
+    def encode(self, _: None, call: InferCall) -> bytes:
         """The message of the answer to a call that has its outputs, none where it has a fault."""
         if call.fault is None:
             try:
@@ -200,9 +200,9 @@ class UnaryInferStream(Stream):
     def _admit(self, target: Target) -> Priority:
         """Find who answers, unless there is no room for more of the call's class."""
         fields = self.head.fields
-        self._found = self._shared.plane.choose(target, fields)
+        self._found = self._shared.plane.route(target, fields)
         priority = priority_of(fields) if CLASS in fields else Priority.DEFAULT
-        if (fault := self._found[0].refuse(priority)) is not None:
+        if (fault := self._found[0].admission_error(priority)) is not None:
             raise fault
         return priority
 
@@ -234,7 +234,7 @@ class UnaryInferStream(Stream):
 
     def _refuse(self, fault: Fault) -> None:
         """It never became a call."""
-        self._shared.plane.refuse(self._found, Transport.GRPC, fault.kind, self.began_ns)
+        self._shared.plane.record_rejected(self._found, Transport.GRPC, fault.kind, self.began_ns)
         self._fail(fault)
 
     def _fail(self, fault: Fault) -> None:

@@ -101,11 +101,11 @@ class StreamedInfer:
     def close(self, outcome: str) -> None:
         """Count it; one that is still under way is given up."""
         if self.call is None:
-            self._plane.refuse(self._found, Transport.GRPC, outcome, self.began_ns)
+            self._plane.record_rejected(self._found, Transport.GRPC, outcome, self.began_ns)
             return
         if self._give_up is not None and (self._done.cancelled() or not self._done.done()):
             self._give_up()  # whoever stopped waiting has cancelled the future with it
-        self._plane.finish(self.call, outcome)
+        self._plane.record_outcome(self.call, outcome)
 
     def broken_off(self) -> str:
         """The outcome of a call that gRPC cancelled: its deadline has passed, or its caller went away."""
@@ -119,7 +119,7 @@ class StreamedInfer:
         request = infer_request(raw)
         self.id = request.id or self.id
         target = request.model_name, request.model_version
-        self._found = loaded, route, observers = plane.choose(target, fields)
+        self._found = loaded, route, observers = plane.route(target, fields)
         message = infer_message(request, plane.regions)
         self._typed, self.closing = message.typed, message.closing
         timeouts = (message.timeout_ns, stated_timeout_ns(metadata.get(TIMEOUT)), _remaining_ns(context))

@@ -150,7 +150,7 @@ class Shared:
         found = self.ready.get(loaded)
         if found is None:
             current = {
-                answer[0] for entry in self.plane.routing_table.models.values() for answer in entry.answers.values()
+                answer[0] for entry in self.plane.routing_table.models.values() for answer in entry.routes.values()
             }
             self.ready = {one: kept for one, kept in self.ready.items() if one in current}
             found = self.ready[loaded] = Ready(loaded)
@@ -180,7 +180,7 @@ class Shared:
         found = self.targets.get(url)
         if found is None:
             found = _target(url)
-            if found in self.plane.routing_table.answers and b"?" not in url and len(self.targets) < MAX_TARGETS:
+            if found in self.plane.routing_table.routes and b"?" not in url and len(self.targets) < MAX_TARGETS:
                 self.targets[url] = found
         return found
 
@@ -395,11 +395,11 @@ class InferProtocol(HttpToolsProtocol):
 
     # One infer request.
 
-    def decoded(self, turn: PendingRequest) -> InferCall | None:
+    def decode(self, turn: PendingRequest) -> InferCall | None:
         """The call of a complete request, ready to run; None if it was refused."""
         found: RouteDecision | None = None
         try:
-            found = self.shared.plane.choose(turn.target, turn.fields)
+            found = self.shared.plane.route(turn.target, turn.fields)
             return self._call(turn, found)
         except Fault as fault:
             self._refused(turn, found, fault)
@@ -408,15 +408,15 @@ class InferProtocol(HttpToolsProtocol):
             self._refused(turn, found, Internal("the request failed"))
         return None
 
-    def hand_over(self, turn: PendingRequest, call: InferCall) -> None:
+    def enqueue(self, turn: PendingRequest, call: InferCall) -> None:
         """Have a call run on a thread; it is answered when it comes back."""
-        turn.cancel = call.loaded.hand_over(call, partial(self.shared.plane.batcher.answer, self, turn))
+        turn.cancel = call.loaded.enqueue(call, partial(self.shared.plane.batcher.finish, self, turn))
 
     def _call(self, turn: PendingRequest, found: RouteDecision) -> InferCall:
         loaded, route, observers = found
         fields, shared = turn.fields, self.shared
         priority = priority_of(fields) if CLASS in fields else Priority.DEFAULT
-        if (fault := loaded.refuse(priority)) is not None:
+        if (fault := loaded.admission_error(priority)) is not None:
             raise fault
         raw = turn.body[0] if len(turn.body) == 1 else b"".join(turn.body)
         if b"content-encoding" in fields:
@@ -435,7 +435,7 @@ class InferProtocol(HttpToolsProtocol):
             loaded, route, Transport.REST, call_id, given, requested, deadline, began_ns, observers, priority
         )
 
-    def encoded(self, turn: PendingRequest, call: InferCall) -> Written:
+    def encode(self, turn: PendingRequest, call: InferCall) -> Written:
         """The answer to a call that has its outputs or its fault."""
         if call.fault is None:
             try:
@@ -459,7 +459,7 @@ class InferProtocol(HttpToolsProtocol):
         if found is not None:
             asked_id = turn.fields.get(b"x-request-id", b"").decode("latin-1")
             extra = b"%b%b\r\n" % (self.shared.ready_for(found[0]).heads[found[1]], _header_safe(asked_id or new_id()))
-        self.shared.plane.refuse(found, Transport.REST, fault.kind, turn.began_ns)
+        self.shared.plane.record_rejected(found, Transport.REST, fault.kind, turn.began_ns)
         self._settle(turn, self._failure(turn, fault, extra))
 
     def _success(self, turn: PendingRequest, call: InferCall) -> Written:
@@ -577,7 +577,7 @@ class InferProtocol(HttpToolsProtocol):
         turn.keep_alive = False
         turn.body.clear()
         fault = TooLarge(f"the body is over the limit of {self.shared.limits.max_body_bytes} bytes")
-        self.shared.plane.refuse(None, Transport.REST, fault.kind, turn.began_ns)
+        self.shared.plane.record_rejected(None, Transport.REST, fault.kind, turn.began_ns)
         self._last_words(self._failure(turn, fault, b""))
 
     def _last_words(self, answer: bytes) -> None:
