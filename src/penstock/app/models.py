@@ -129,7 +129,9 @@ class Models:
         home, records = self._place.home, self._parts.store
         monitoring = Monitoring(MonitorStore(records.connections), store, plane, home, state)
         outbox, alone = Outbox(records.connections, store), is_loopback(self._settings.host)
-        rollouts = Rollouts(store, plane, gateway, ask)
+        rollouts = Rollouts(
+            store, plane, gateway, ask, slo=lambda model: monitoring.policy_of(model).rules.get("slo", {})
+        )
         return TrafficSides(
             Traffic(records, store, plane),
             rollouts,

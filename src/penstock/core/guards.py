@@ -5,13 +5,14 @@ canary fails. ``health`` has the null hypothesis that it is worse than allowed: 
 """
 
 import math
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
 from penstock.core import sequential
-from penstock.core.buckets import FINE_PER_OCTAVE
+from penstock.core.buckets import FINE_EDGES_NS, FINE_PER_OCTAVE
 from penstock.core.errors import InvalidInput
 from penstock.core.sequential import Evidence
 
@@ -59,7 +60,8 @@ class Batch:
 class GuardSpec:
     """One guard: ``limit`` is how much worse the canary may be, in the metric's own unit.
 
-    errors, quality, performance: a rate's rise; latency: a ratio; outputs: total variation; disagreement: a share.
+    errors, quality, performance: a rate's rise; latency: a ratio; outputs: total variation; disagreement: a share;
+    error_ratio: the canary's own share of errors; latency_p99: milliseconds that 99 % of its answers may take.
     A ``promql`` guard keeps ``query`` between ``least`` and ``most``.
     """
 
@@ -99,7 +101,12 @@ _LIMITS = {
     "disagreement": ("max", 0.02, 0.0001, 1.0),
     "quality": ("max_increase", 0.01, 0.0001, 1.0),
     "performance": ("max_increase", 0.05, 0.0001, 1.0),
+    "error_ratio": ("max", 0.01, 0.00001, 1.0),
+    "latency_p99": ("max_ms", 100.0, 0.01, 3_600_000.0),
 }
+ABSOLUTE = ("error_ratio", "latency_p99")
+"""Guards that hold the canary alone against a limit: they find harm without a control, and hold up no step."""
+
 NAMES = (*_LIMITS, "promql")
 
 
@@ -266,6 +273,21 @@ def _disagreement(guard: GuardSpec, state: GuardState, batch: Batch) -> GuardSta
     )
 
 
+def _error_ratio(guard: GuardSpec, state: GuardState, batch: Batch) -> GuardState:
+    return replace(state, harm=sequential.share_above(state.harm, batch.errors[0], guard.limit))
+
+
+def _latency_p99(guard: GuardSpec, state: GuardState, batch: Batch) -> GuardState:
+    """For "at most a hundredth of the canary's answers takes longer than the limit"; a bucket counts as longer only if
+    all of it is."""
+    counts = batch.latency[0]
+    if not counts:
+        return state
+    first = bisect_left(FINE_EDGES_NS, guard.limit * 1e6) + 1
+    longer = float(sum(counts[first:]))
+    return replace(state, harm=sequential.share_above(state.harm, (longer, sum(counts) - longer), TAIL))
+
+
 def _promql(guard: GuardSpec, state: GuardState, batch: Batch) -> GuardState:
     value = batch.values.get(guard.query)
     if value is None or math.isnan(value):
@@ -282,6 +304,8 @@ _OBSERVE: Mapping[str, Callable[[GuardSpec, GuardState, Batch], GuardState]] = {
     "disagreement": _disagreement,
     "quality": _rates("quality"),
     "performance": _rates("wrong"),
+    "error_ratio": _error_ratio,
+    "latency_p99": _latency_p99,
     "promql": _promql,
 }
 
@@ -302,7 +326,7 @@ def effect(guard: GuardSpec, state: GuardState) -> float | None:
     harm = state.harm
     if guard.metric == "promql":
         return state.value
-    if guard.metric == "disagreement":
+    if guard.metric == "disagreement" or guard.metric in ABSOLUTE:
         return harm.canary[0] / harm.n_canary if harm.n_canary else None
     if not harm.n_canary or not harm.n_control:
         return None
@@ -321,8 +345,10 @@ def _mean_bin(counts: Sequence[float]) -> float:
 
 def needed(guard: GuardSpec, state: GuardState, alpha: float) -> int | None:
     """How many more canary requests the verdict will take if the evidence grows as it has; None if nobody can say."""
-    if verdict(guard, state, alpha) is not Verdict.UNDECIDED or guard.metric == "promql":
-        return 0 if guard.metric != "promql" else None
+    if guard.metric == "promql" or guard.metric in ABSOLUTE:
+        return None
+    if verdict(guard, state, alpha) is not Verdict.UNDECIDED:
+        return 0
     seen = max(state.harm.n_canary, state.health.n_canary)
     ways = [(state.peak, math.log(1 / alpha)), (state.health.log_e, math.log(1 / HEALTH_ALPHA))]
     left = [math.ceil(seen * (target - log_e) / log_e) for log_e, target in ways if log_e > 0 and seen]

@@ -473,3 +473,19 @@ def test_every_gateway_measures_the_same_state(world: World) -> None:
         told = {(point.metric.name, point.labels): point.value for point in gateway.rollouts.readings()}  # type: ignore[union-attr]
         assert told["rollout_state", ("m", "2", "running")] == 0
         assert told["rollout_state", ("m", "2", "rolled_back")] == 1
+
+
+@pytest.mark.parametrize(("load", "guard"), [({"bad": 0.2}, "error_ratio"), ({"ms": 50.0}, "latency_p99")])
+def test_absolute_limits_hold_without_a_control(world: World, load: dict[str, float], guard: str) -> None:
+    slo = {"error_ratio": 0.001, "latency_p99_ms": 20.0}
+    gateway = Gateway(world, slo=lambda _: slo)
+    trial = gateway.begin(steps=[10_000], hold_back=0, min_step_seconds=30)
+    assert trial["weight"] == 10_000
+    over = gateway.pass_time(trial, "rolled_back", **load)
+    assert (over["evidence"][guard]["verdict"], over["evidence"]["errors"]["n_control"]) == ("fail", 0)
+
+
+def test_absolute_limits_hold_up_no_good_version(world: World) -> None:
+    gateway = Gateway(world, slo=lambda _: {"error_ratio": 0.001, "latency_p99_ms": 20.0})
+    over = gateway.pass_time(gateway.begin(), "promoted")
+    assert over["evidence"]["error_ratio"]["verdict"] == "undecided"

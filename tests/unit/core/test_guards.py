@@ -2,6 +2,7 @@
 
 import json
 import math
+from bisect import bisect_left
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from penstock.core.buckets import FINE_EDGES_NS
 from penstock.core.errors import InvalidInput
 from penstock.core.guards import (
     Batch,
@@ -178,3 +180,28 @@ def test_evidence_goes_on_after_a_restart_as_if_there_had_been_none(guard: Guard
         state, restored = observe(guard, state, batch), observe(guard, restored, batch)
     assert restored == state
     assert evidence_out(guard, restored, ALPHA) == evidence_out(guard, state, ALPHA)
+
+
+@pytest.mark.parametrize(("share", "fails"), [(0.001, False), (0.0005, False), (0.01, True), (1.0, True)])
+def test_an_absolute_limit_on_errors_needs_no_control(share: float, fails: bool) -> None:
+    guard = GuardSpec("error_ratio", 0.001)
+    generator = np.random.default_rng(3)
+    bad = [int(generator.binomial(100, share)) for _ in range(300)]
+    state = after(guard, [Batch(errors=((one, 100 - one), (0, 0))) for one in bad])
+    assert (verdict(guard, state, ALPHA) is Verdict.FAIL) is fails
+    assert guard_in(guard_out(guard)) == guard
+    assert needed(guard, state, ALPHA) is None
+    assert effect(guard, state) == pytest.approx(sum(bad) / 30_000)
+
+
+@pytest.mark.parametrize(("slow", "fails"), [(0.0, False), (0.008, False), (0.05, True)])
+def test_an_absolute_limit_on_latency_counts_what_is_longer_for_certain(slow: float, fails: bool) -> None:
+    guard = GuardSpec("latency_p99", 20.0)
+    at_limit, longer = bisect_left(FINE_EDGES_NS, 20e6), bisect_left(FINE_EDGES_NS, 40e6)
+    generator = np.random.default_rng(4)
+    batches = []
+    for _ in range(300):
+        counts, late = [0] * (len(FINE_EDGES_NS) + 1), int(generator.binomial(100, slow))
+        counts[at_limit], counts[longer] = 100 - late, late
+        batches.append(Batch(latency=(counts, ())))
+    assert (verdict(guard, after(guard, batches), ALPHA) is Verdict.FAIL) is fails

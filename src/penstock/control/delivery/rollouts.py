@@ -15,7 +15,7 @@ from penstock.core.errors import Conflict, Fault, NotFound, Refused
 from penstock.core.rollouts.decision import Action, Kind, Snapshot, decide, done
 from penstock.core.rollouts.documents import rollout_in, rollout_out, shown
 from penstock.core.rollouts.rollout import OPEN, Rollout, State, begun, noted_ready, resumed, seconds_needed, seen
-from penstock.core.rollouts.spec import spec_in
+from penstock.core.rollouts.spec import spec_in, with_objectives
 from penstock.core.routing import POINTS, RouteSpec, Shadow, lay_out, stored_out
 from penstock.core.versions import CHAMPION
 from penstock.registry.records import By, Document, ModelRecord
@@ -33,7 +33,8 @@ Ask = Callable[[str], float | None]
 
 
 class Rollouts(Trials):
-    """All rollouts as this gateway sees them; ``ask`` puts questions to Prometheus, None where none is configured."""
+    """All rollouts as this gateway sees them; ``ask`` puts questions to Prometheus, None where none is configured;
+    ``slo`` gives a model's service-level objectives."""
 
     kind = ROLLOUT
 
@@ -44,8 +45,10 @@ class Rollouts(Trials):
         gateway: str,
         ask: Ask | None = None,
         clock: Callable[[], float] = time.time,
+        slo: Callable[[str], Mapping[str, float]] = lambda _: {},
     ) -> None:
         super().__init__(store, fleet, gateway, clock)
+        self._slo = slo
         self._ask = ask
         self._asked_at: dict[str, float] = {}
 
@@ -55,7 +58,8 @@ class Rollouts(Trials):
         """See ``Trials``."""
         champion = record.aliases.get(CHAMPION)
         leads = None if champion is None else champion.version
-        spec = spec_in(document, answering(record, statuses, str(document.get("to"))))
+        asked = spec_in(document, answering(record, statuses, str(document.get("to"))))
+        spec = with_objectives(asked, self._slo(record.name))
         for version in (spec.to, spec.control):
             refuse_unready(record.name, statuses, version)
         if any(guard.metric == "promql" for guard in spec.guards) and self._ask is None:

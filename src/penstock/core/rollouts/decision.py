@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from penstock.core.guards import Verdict
+from penstock.core.guards import ABSOLUTE, Verdict
 from penstock.core.rollouts.rollout import OPEN, Rollout, State, advanced, guard_verdicts, more_needed, sound
 
 
@@ -90,9 +90,9 @@ def _forward(snapshot: Snapshot, verdicts: Mapping[str, Verdict]) -> Action | No
 
 
 def _passed(rollout: Rollout, verdicts: Mapping[str, Verdict]) -> bool:
-    """In the shadow stage only what can be said without callers has to pass."""
+    """In the shadow stage only what can be said without callers has to pass; absolute limits only find harm."""
     early = {"disagreement"}
-    asked = early & verdicts.keys() if rollout.step < 0 else verdicts.keys()
+    asked = early & verdicts.keys() if rollout.step < 0 else verdicts.keys() - set(ABSOLUTE)
     return all(verdicts[name] is Verdict.PASS for name in asked)
 
 

@@ -1,7 +1,7 @@
 """What a rollout is asked to do: versions, weights, guards and limits; read from JSON with every fault named."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -112,6 +112,17 @@ def spec_in(document: Document, control: str | None) -> RolloutSpec:
         bool(dry_run),
         hold_back,
     )
+
+
+def with_objectives(spec: RolloutSpec, slo: Mapping[str, float]) -> RolloutSpec:
+    """What was asked for, and besides the absolute limits that the model's service-level objectives set.
+
+    ``slo`` is the policy's: ``error_ratio`` (0 to 1) and ``latency_p99_ms``. A guard that was asked for stays as it is.
+    """
+    stated = {guard.metric for guard in spec.guards}
+    limits = {"error_ratio": slo.get("error_ratio"), "latency_p99": slo.get("latency_p99_ms")}
+    added = [GuardSpec(metric, limit) for metric, limit in limits.items() if limit and metric not in stated]
+    return replace(spec, guards=(*spec.guards, *added))
 
 
 def _steps(stated: Any, faults: list[str]) -> tuple[int, ...]:
