@@ -166,8 +166,8 @@ class Settings(BaseSettings):
     grpc_server: Literal["penstock", "grpcio"] = "penstock"
     """What carries gRPC: our own HTTP/2, or grpcio."""
 
-    shared_memory: tuple[Annotated[str, Field(pattern=r"^/?[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}$")], ...] = ()
-    """Names of the shared memory segments that clients may use for tensors; none by default."""
+    shared_memory: tuple[Annotated[str, Field(pattern=r"^/?[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}\*?$")], ...] = ()
+    """Names of the shared memory segments that clients may use for tensors; "/images-*" allows all that begin so."""
 
     ready_file: Path | None = None
     """File to write when ready."""

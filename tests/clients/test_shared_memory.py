@@ -10,6 +10,7 @@ import tritonclient.grpc as triton_grpc
 import tritonclient.http as triton_http
 from tritonclient.utils import InferenceServerException, shared_memory
 
+from penstock.serving.shared_memory import SEGMENTS
 from tests import harness, zoo
 from tests.harness import Server
 
@@ -17,15 +18,14 @@ KEYS = tuple(f"/penstock-test-{os.getpid()}-{side}" for side in ("in", "out"))
 ROWS = np.arange(300_000, dtype=np.float32).reshape(-1, 3)
 
 
-@pytest.fixture(scope="module", params=["penstock", "grpcio"])
-def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Two workers that allow two segments."""
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Two workers that allow the segments of these tests."""
     models = tmp_path_factory.mktemp("models")
     zoo.save(zoo.affine(2.0, 1.0, ("n", 3)), models / "m" / "1" / "model.onnx")
     zoo.save(zoo.identity("BYTES"), models / "words" / "1" / "model.onnx")
-    allowed = {"PENSTOCK_SHARED_MEMORY": f'["{KEYS[0]}", "{KEYS[1]}"]'}
-    options = ("--workers", "2", "--grpc-server", request.param)
-    with harness.running(models, tmp_path_factory.mktemp("room"), *options, env=allowed) as server:
+    allowed = {"PENSTOCK_SHARED_MEMORY": f'["/penstock-test-{os.getpid()}-*"]'}
+    with harness.running(models, tmp_path_factory.mktemp("room"), "--workers", "2", env=allowed) as server:
         yield server
 
 
@@ -103,8 +103,9 @@ def test_what_is_registered_is_told_and_forgotten(module: Any, client: Any, segm
     values = found if isinstance(found, dict) else {"name": found.name, "key": found.key, "offset": found.offset}
     assert (values["name"], values["key"], values["offset"]) == ("i", KEYS[0], 4)
     assert "system_shared_memory" in str(client.get_server_metadata())
-    with pytest.raises(InferenceServerException, match="already"):
+    with pytest.raises(InferenceServerException, match="already") as raised:
         client.register_system_shared_memory("i", KEYS[0], 100)
+    assert raised.value.status() in ("400", "StatusCode.ALREADY_EXISTS")
     client.unregister_system_shared_memory("i")
     with pytest.raises(InferenceServerException, match="unknown shared memory region 'i'"):
         client.get_system_shared_memory_status("i")
@@ -150,3 +151,34 @@ def test_what_does_not_fit(module: Any, client: Any, segments: list[Any]) -> Non
     wanted.set_shared_memory("o", 20)
     with pytest.raises(InferenceServerException, match="has 24 bytes"):
         client.infer("m", [given], outputs=[wanted])
+
+
+def test_a_segment_that_is_truncated_is_its_callers_fault(
+    shared: Server, module: Any, client: Any, segments: list[Any]
+) -> None:
+    for side, key in zip("io", KEYS, strict=True):
+        client.register_system_shared_memory(side, key, ROWS.nbytes)
+    given = module.InferInput("x", list(ROWS.shape), "FP32")
+    given.set_shared_memory("i", ROWS.nbytes)
+    wanted = module.InferRequestedOutput("y")
+    wanted.set_shared_memory("o", ROWS.nbytes)
+    for side, outputs in ((0, None), (1, [wanted])):
+        segment = SEGMENTS / KEYS[side].lstrip("/")
+        os.truncate(segment, 100)
+        for _ in range(4):  # some by either worker
+            with pytest.raises(InferenceServerException, match="smaller than when it was registered") as raised:
+                client.infer("m", [given], outputs=outputs)
+            assert raised.value.status() in ("400", "StatusCode.INVALID_ARGUMENT")
+        os.truncate(segment, ROWS.nbytes)
+    assert client.infer("m", [given], outputs=[wanted])
+    assert all(harness.is_alive(pid) for pid in shared.workers)
+
+
+def test_accelerators_have_no_regions(client: Any) -> None:
+    """Clients let go of all there may be before they begin."""
+    client.unregister_cuda_shared_memory()
+    client.unregister_cuda_shared_memory("r")
+    told = client.get_cuda_shared_memory_status()
+    assert not (told if isinstance(told, list) else told.regions)
+    with pytest.raises(InferenceServerException, match="accelerators"):
+        client.register_cuda_shared_memory("r", b"cmF3", 0, 4)

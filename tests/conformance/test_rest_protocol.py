@@ -565,10 +565,8 @@ def test_a_request_may_state_its_class(server: Server, stated: str, status: int)
 @pytest.mark.parametrize(
     ("method", "path"),
     [
-        ("GET", "/v2/systemsharedmemory/status"),
         ("POST", "/v2/systemsharedmemory/region/r/register"),
-        ("POST", "/v2/systemsharedmemory/unregister"),
-        ("GET", "/v2/cudasharedmemory/status"),
+        ("POST", "/v2/cudasharedmemory/region/r/register"),
         ("GET", "/v2/trace/setting"),
         ("GET", "/v2/logging"),
         ("POST", "/v2/logging"),
@@ -580,6 +578,46 @@ def test_what_is_not_offered_says_so(server: Server, method: str, path: str) -> 
     reply = server.rest(method, path, b"{}" if method == "POST" else None)
     assert reply.status == 501
     assert reply.error()
+    assert "accept-encoding" not in reply.headers  # which says that the body's encoding was the trouble
+
+
+def test_an_unknown_encoding_is_answered_with_those_that_are_known(server: Server) -> None:
+    reply = server.rest("POST", "/v2/repository/index", b"{}", {"content-encoding": "br"})
+    assert reply.status in (415, 501)
+    assert "gzip" in reply.headers["accept-encoding"]
+
+
+@pytest.mark.parametrize("kind", ["system", "cuda"])
+def test_shared_memory_that_is_not_there_can_be_asked_for_and_let_go(server: Server, kind: str) -> None:
+    base = f"/v2/{kind}sharedmemory"
+    assert server.rest("GET", f"{base}/status").json() == []
+    assert server.rest("POST", f"{base}/unregister", b"").status == 200
+    assert server.rest("POST", f"{base}/region/r/unregister", b"").status == 200
+    assert server.rest("GET", f"{base}/region/r/status").status == 404
+
+
+# Paths as clients write them.
+
+
+@pytest.mark.parametrize("path", ["/v2", "/v2/health/live", "/v2/health/ready", "/v2/models", "/v2/models/vector"])
+def test_a_trailing_slash_changes_nothing(server: Server, path: str) -> None:
+    plain, slashed = server.rest("GET", path), server.rest("GET", f"{path}/")
+    assert (slashed.status, slashed.json()) == (200, plain.json())
+
+
+def test_a_trailing_slash_after_infer_changes_nothing(server: Server) -> None:
+    assert data_of(server.rest("POST", f"{VECTOR}/", BODY)) == ANSWER
+    assert data_of(server.rest("POST", f"{VECTOR}/?trace=1", BODY)) == ANSWER
+
+
+def test_the_root_has_no_path_without_a_slash(server: Server) -> None:
+    assert server.rest("GET", "/").status == server.rest("GET", "/nobody/").status == 404
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b'{"ready":null}', b'{"ready":false}'])
+def test_the_index_takes_null_as_nothing_stated(server: Server, body: bytes) -> None:
+    lines = server.rest("POST", "/v2/repository/index", body).json()
+    assert any(line.get("state") == "UNAVAILABLE" for line in lines)
 
 
 # Its own description.

@@ -58,7 +58,7 @@ class Worker:
         wait_s = options.load_s + COMMAND_MARGIN_S
         self._link = Link(instance.socket, index, self._wanted, wait_s)
         slots = [file.slot for file in files]
-        regions = Regions(options.shared_memory, instance.path / "regions.json")
+        regions = Regions(options.shared_memory, instance.path / "regions.json", options.max_body_bytes)
         self._memory = MemoryBudget(read_memory() // MEMORY_SHARE // options.workers)
         self._plane = DataPlane(
             self._slot, totals(slots), self._link, int(options.deadline_s * 1e9), regions, self._memory

@@ -46,6 +46,10 @@ class Unsupported(Fault):
     kind = "unsupported"
 
 
+class UnsupportedEncoding(Unsupported):
+    """A compression this server does not know; the answer lists those it knows."""
+
+
 class NotReady(Fault):
     """Known, but not able to answer now: loading, failed or unloaded."""
 
@@ -68,6 +72,12 @@ class Conflict(Fault):
     """The change rests on something that is no longer so; look again and repeat it."""
 
     kind = "conflict"
+
+
+class AlreadyExists(Fault):
+    """The name is taken; another one, or its end, makes room."""
+
+    kind = "already_exists"
 
 
 class Refused(Fault):
@@ -98,6 +108,7 @@ KINDS: tuple[type[Fault], ...] = (
     DeadlineExceeded,
     Cancelled,
     Conflict,
+    AlreadyExists,
     Refused,
     Damaged,
     Internal,

@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic_ns
 from typing import Any, Final, Protocol
 
 from penstock.core.desired import State
-from penstock.core.errors import NotReady, Overloaded
+from penstock.core.errors import InvalidInput, NotFound, NotReady, Overloaded, Refused
 from penstock.core.labels import OK, OUTCOME_INDEX, OUTCOMES, PROTOCOL_NAMES, Route
 from penstock.core.labels import Protocol as Transport
 from penstock.core.signature import TensorSpec
@@ -18,7 +19,7 @@ from penstock.serving.infer_call import InferCall, OnDone
 from penstock.serving.loaded_version import LoadedVersion
 from penstock.serving.loop_batcher import LoopBatcher
 from penstock.serving.memory_budget import MemoryBudget
-from penstock.serving.routing_table import Fields, ModelEntry, RouteDecision, RoutingTable, Target
+from penstock.serving.routing_table import Fields, ModelEntry, RouteDecision, RoutingTable, Target, shortened
 from penstock.serving.shared_memory import Regions
 
 SERVER_NAME: Final = "penstock"
@@ -272,12 +273,16 @@ class DataPlane:
         return [line for line in lines if line.state == State.READY] if ready_only else lines
 
     async def load(self, model: str, config: str | None = None) -> None:
-        """See ``Repository.load``."""
-        await self._repository.load(model, config)
+        """See ``Repository.load``; the sentence of a refusal begins as clients of Triton expect."""
+        try:
+            await self._repository.load(model, config)
+        except (InvalidInput, NotFound, Refused) as fault:
+            raise type(fault)(f"failed to load '{shortened(model)}': {fault}") from None
 
     async def unload(self, model: str) -> None:
-        """See ``Repository.unload``."""
-        await self._repository.unload(model)
+        """See ``Repository.unload``; a model that is not known is unloaded already."""
+        with suppress(NotFound):
+            await self._repository.unload(model)
 
     async def feedback(self, model: str, told: Sequence[Told]) -> tuple[int, int]:
         """Join labels and rewards to answers that any worker gave: how many were accepted, and how many of those

@@ -115,7 +115,7 @@ class RoutingTable:
         """
         entry = self.models.get(model)
         if entry is None:
-            raise NotFound(f"unknown model '{shortened(model)}'")
+            raise NotFound(f"Request for unknown model '{shortened(model)}'")
         return entry
 
     def find(self, target: Target) -> RouteDecision:

@@ -1,30 +1,38 @@
-"""System shared memory that clients have registered: named parts of segments that the operator allows by name.
+"""System shared memory that clients have registered: named regions of the segments that the operator allows.
 
-A client says by which of the allowed names a segment goes; no name of a client's ever reaches the file system. What one
-worker is told all of them find in a file of the gateway's own. Clients that shrink a segment while it is in use end the
-worker that touches it, so this is for clients one trusts; without allowed names it is off.
+A client's key is held against the setting's names; nothing else is opened. Workers share what is registered through a
+file of the running instance. Segments are read and written through file descriptors and never mapped: a client that
+truncates a segment while it is in use gets an error, where touching mapped memory would end the worker.
 """
 
 import fcntl
 import json
-import mmap
 import os
+import re
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Final
 
-from penstock.core.errors import Conflict, InvalidInput, NotFound, Unsupported
+from penstock.core.errors import AlreadyExists, Fault, InvalidInput, NotFound, TooLarge, Unsupported
 
-SEGMENTS = Path("/dev/shm")  # noqa: S108 - where the system keeps shared memory; names in it are the operator's
-MOST_REGIONS = 1024
-LONGEST_NAME = 256
+SEGMENTS: Final = Path("/dev/shm")  # noqa: S108 - where the system keeps shared memory
+MAX_REGIONS: Final = 1024
+MAX_NAME: Final = 256
+"""Characters of a region's name."""
+
+MAX_TENSOR_BYTES: Final = 64 << 20
+"""Bytes of one tensor in shared memory, unless ``Regions`` is told otherwise."""
+
+_KEY: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
+_SEGMENT_FLAGS: Final = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # a pipe of that name must not hold the loop up
 
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """A part of a segment, as a client has registered it; bytes."""
+    """A part of a segment, as a client has registered it; ``offset`` and ``byte_size`` in bytes."""
 
     name: str
     key: str
@@ -32,42 +40,110 @@ class Region:
     byte_size: int
 
 
-class Regions:
-    """Those of one worker; ``allowed`` are the segments' names, and in ``file`` all workers keep what is registered."""
+@dataclass(frozen=True, slots=True)
+class RegionSpan:
+    """The ``size`` bytes from ``offset`` on in a registered region: where a tensor lies, or is to be put.
 
-    def __init__(self, allowed: Sequence[str] = (), file: Path | None = None) -> None:
-        self._paths = {name: SEGMENTS / name.lstrip("/") for name in allowed}
-        self._file = file
+    The segment is opened anew for each use. All workers therefore see the segment that has the name now.
+    """
+
+    region: Region
+    offset: int
+    size: int
+
+    def read(self) -> bytes:
+        """A copy of the bytes: monitor and shadows look at inputs after the answer, when the caller writes the next.
+
+        Raises:
+            InvalidInput: the segment is gone, or has become smaller.
+        """
+        handle = self._opened(os.O_RDONLY)
+        try:
+            found = os.pread(handle, self.size, self.region.offset + self.offset)
+        finally:
+            os.close(handle)
+        if len(found) < self.size:
+            raise self._truncated()
+        return found
+
+    def put(self, output: str, raw: bytes) -> None:
+        """Write an output's raw bytes to the beginning of the span.
+
+        Raises:
+            InvalidInput: there is too little room, or the segment is gone, full, read only or smaller than it was.
+        """
+        if len(raw) > self.size:
+            raise InvalidInput(f"output '{output}' has {len(raw)} bytes; its shared memory has {self.size}")
+        start = self.region.offset + self.offset
+        handle = self._opened(os.O_WRONLY)
+        try:
+            if start + len(raw) > os.fstat(handle).st_size:  # writing would make it longer
+                raise self._truncated()
+            if os.pwrite(handle, raw, start) < len(raw):
+                raise self._unusable()
+        except OSError:
+            raise self._unusable() from None
+        finally:
+            os.close(handle)
+
+    def _opened(self, mode: int) -> int:
+        try:
+            return _open(self.region.key, mode)
+        except OSError:
+            raise self._unusable() from None
+
+    def _truncated(self) -> Fault:
+        return InvalidInput(
+            f"the segment of shared memory region '{self.region.name}' is smaller than when it was registered"
+        )
+
+    def _unusable(self) -> Fault:
+        return InvalidInput(f"the segment of shared memory region '{self.region.name}' cannot be used; create it anew")
+
+
+class Regions:
+    """The regions one worker knows; ``allowed`` are segments' names, of which those that end in ``*`` allow every name
+    that begins so, and ``file`` is where all workers keep what is registered. Both are needed, or it is off."""
+
+    def __init__(
+        self, allowed: Sequence[str] = (), file: Path | None = None, max_tensor_bytes: int = MAX_TENSOR_BYTES
+    ) -> None:
+        names = [name.removeprefix("/") for name in allowed]
+        self._names = frozenset(name for name in names if not name.endswith("*"))
+        self._prefixes = tuple(name[:-1] for name in names if name.endswith("*"))
+        self._file = file if names else None
+        self._max_tensor_bytes = max_tensor_bytes
         self._read: tuple[int, int] | None = None
         self._regions: dict[str, Region] = {}
-        self._views: dict[Region, memoryview] = {}
 
     @property
     def offered(self) -> bool:
         """Whether any segment is allowed."""
-        return bool(self._paths) and self._file is not None
+        return self._file is not None
 
     def register(self, region: Region) -> None:
         """Have a region known by its name.
 
         Raises:
             Unsupported: shared memory is off.
-            InvalidInput: its segment is not allowed, not there or too small.
-            Conflict: the name is taken.
+            InvalidInput: its segment is not allowed, not there or too small, or there are too many regions.
+            AlreadyExists: the name is taken.
         """
-        self._look()
-        if not 0 < len(region.name) <= LONGEST_NAME:
-            raise InvalidInput(f"a region's name has 1 to {LONGEST_NAME} characters")
-        self._mapped(region)
+        self.require()
+        if not 0 < len(region.name) <= MAX_NAME:
+            raise InvalidInput(f"a region's name has 1 to {MAX_NAME} characters")
+        self._check(region)
         with self._changing():
             if region.name in self._regions:
-                raise Conflict(f"there is a shared memory region '{region.name}' already")
-            if len(self._regions) >= MOST_REGIONS:
-                raise InvalidInput(f"there are {MOST_REGIONS} shared memory regions already")
+                raise AlreadyExists(f"shared memory region '{region.name}' is registered already; unregister it first")
+            if len(self._regions) >= MAX_REGIONS:
+                raise InvalidInput(f"there are {MAX_REGIONS} shared memory regions already; unregister some first")
             self._regions[region.name] = region
 
     def unregister(self, name: str = "") -> None:
-        """Forget a region, or all of them; one that is not there is forgotten already. Raises ``Unsupported``."""
+        """Forget a region, or all of them; it is no error if there is none."""
+        if self._file is None:
+            return
         with self._changing():
             if name:
                 self._regions.pop(name, None)
@@ -75,66 +151,60 @@ class Regions:
                 self._regions.clear()
 
     def status(self, name: str = "") -> list[Region]:
-        """What is registered.
-
-        Raises:
-            Unsupported: shared memory is off.
-            NotFound: nothing by that name.
-        """
-        self._look()
+        """What is registered: one region, or all; raises ``NotFound`` if there is none of that name."""
+        if self._file is not None:
+            self._refresh(self._file)
         if name and name not in self._regions:
             raise NotFound(f"unknown shared memory region '{name}'")
         return [self._regions[name]] if name else list(self._regions.values())
 
-    def view(self, name: str, offset: int, size: int) -> memoryview:
+    def span(self, name: str, offset: int, size: int) -> RegionSpan:
         """So many bytes of a region.
 
         Raises:
             Unsupported: shared memory is off.
             InvalidInput: there is no such region, or it is smaller.
+            TooLarge: no tensor may have so many bytes.
         """
-        self._look()
+        self._refresh(self.require())
         region = self._regions.get(name)
         if region is None:
             raise InvalidInput(f"unknown shared memory region '{name}'; register it first")
         if not 0 <= offset <= region.byte_size or not 0 <= size <= region.byte_size - offset:
-            whole_size = f"the shared memory region '{name}' of {region.byte_size} bytes"
-            raise InvalidInput(f"{size} bytes from {offset} on are not inside {whole_size}")
-        whole = self._views.get(region)
-        if whole is None:
-            whole = self._views[region] = self._mapped(region)
-        return whole[offset : offset + size]
-
-    def _mapped(self, region: Region) -> memoryview:
-        path = self._paths.get(region.key)
-        if path is None:
-            raise InvalidInput("this shared memory key is not allowed; the setting shared_memory names those that are")
-        try:
-            handle = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
-        except OSError:
-            raise InvalidInput("there is no shared memory with this key") from None
-        try:
-            found = os.fstat(handle)
-            if not stat.S_ISREG(found.st_mode) or region.byte_size < 1 or region.offset < 0:
-                raise InvalidInput("a shared memory region has an offset of at least 0 and at least one byte")
-            if region.offset + region.byte_size > found.st_size:
-                raise InvalidInput(f"the shared memory has {found.st_size} bytes; the region would end beyond them")
-            whole = memoryview(mmap.mmap(handle, region.offset + region.byte_size))
-        finally:
-            os.close(handle)
-        return whole[region.offset :]
-
-    # What all workers know.
+            whole = f"the shared memory region '{name}' of {region.byte_size} bytes"
+            raise InvalidInput(f"{size} bytes from {offset} on are not inside {whole}")
+        if size > self._max_tensor_bytes:
+            raise TooLarge(f"{size} bytes of shared memory are over the limit of {self._max_tensor_bytes} bytes")
+        return RegionSpan(region, offset, size)
 
     def require(self) -> Path:
-        """Where workers keep what is registered. Raises ``Unsupported``: shared memory is off."""
-        if self._file is None or not self._paths:
+        """Where workers keep what is registered; raises ``Unsupported`` if shared memory is off."""
+        if self._file is None:
             raise Unsupported("shared memory is not offered here; send tensor data in the request")
         return self._file
 
-    def _look(self) -> None:
+    def _check(self, region: Region) -> None:
+        if not self._allows(region.key):
+            raise InvalidInput("this shared memory key is not allowed; the setting shared_memory names those that are")
+        if region.byte_size < 1 or region.offset < 0:
+            raise InvalidInput("a shared memory region has an offset of at least 0 and at least one byte")
+        try:
+            handle = _open(region.key, os.O_RDONLY)
+        except OSError:
+            raise InvalidInput("there is no shared memory with this key") from None
+        size = os.fstat(handle).st_size
+        os.close(handle)
+        if region.offset + region.byte_size > size:
+            raise InvalidInput(f"the shared memory has {size} bytes; the region would end beyond them")
+
+    def _allows(self, key: str) -> bool:
+        name = key.removeprefix("/")
+        return _KEY.fullmatch(name) is not None and (name in self._names or name.startswith(self._prefixes))
+
+    # What all workers know.
+
+    def _refresh(self, file: Path) -> None:
         """Read again what another worker has changed."""
-        file = self.require()
         try:
             found = file.stat()
         except FileNotFoundError:
@@ -142,7 +212,6 @@ class Regions:
         read = found.st_mtime_ns, found.st_ino
         if read != self._read:
             self._regions = {one["name"]: Region(**one) for one in json.loads(file.read_text())}
-            self._views = {one: view for one, view in self._views.items() if self._regions.get(one.name) == one}
             self._read = read
 
     @contextmanager
@@ -151,7 +220,7 @@ class Regions:
         file = self.require()
         with file.with_suffix(".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            self._look()
+            self._refresh(file)
             before = dict(self._regions)
             try:
                 yield
@@ -162,4 +231,13 @@ class Regions:
             part.write_text(json.dumps([asdict(one) for one in self._regions.values()]))
             part.replace(file)
             self._read = None
-            self._look()
+            self._refresh(file)
+
+
+def _open(key: str, mode: int) -> int:
+    """A descriptor of a segment; raises ``OSError`` if there is none, or if it is no plain memory."""
+    handle = os.open(SEGMENTS / key.removeprefix("/"), mode | _SEGMENT_FLAGS)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(key)
+    return handle

@@ -33,9 +33,27 @@ def test_the_server_lives_and_is_ready(stub: Stub) -> None:
 def test_models_are_ready_or_not(stub: Stub) -> None:
     assert stub.ModelReady(pb.ModelReadyRequest(name="pair", version="1")).ready
     assert not stub.ModelReady(pb.ModelReadyRequest(name="loading")).ready
+    assert not stub.ModelReady(pb.ModelReadyRequest(name="nobody")).ready
+    assert not stub.ModelReady(pb.ModelReadyRequest(name="pair", version="9")).ready
+
+
+@pytest.mark.parametrize("kind", ["System", "Cuda"])
+def test_shared_memory_that_is_not_there_can_be_asked_for_and_let_go(stub: Stub, kind: str) -> None:
+    ask = f"{kind}SharedMemory"
+    assert not getattr(stub, f"{ask}Status")(getattr(pb, f"{ask}StatusRequest")()).regions
+    for name in ("", "r"):
+        getattr(stub, f"{ask}Unregister")(getattr(pb, f"{ask}UnregisterRequest")(name=name))
     with pytest.raises(grpc.RpcError) as raised:
-        stub.ModelReady(pb.ModelReadyRequest(name="nobody"))
+        getattr(stub, f"{ask}Status")(getattr(pb, f"{ask}StatusRequest")(name="r"))
     assert raised.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+def test_what_is_unknown_is_unloaded_and_fails_to_load(stub: Stub) -> None:
+    stub.RepositoryModelUnload(pb.RepositoryModelUnloadRequest(model_name="nobody"))
+    with pytest.raises(grpc.RpcError) as raised:
+        stub.RepositoryModelLoad(pb.RepositoryModelLoadRequest(model_name="nobody"))
+    assert raised.value.code() is grpc.StatusCode.NOT_FOUND
+    assert str(raised.value.details()).startswith("failed to load 'nobody'")
 
 
 def test_server_metadata(stub: Stub) -> None:

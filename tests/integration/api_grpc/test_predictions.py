@@ -103,7 +103,7 @@ def test_errors_say_who_refused(stub: Stub) -> None:
     expected = {"penstock-model-version": "2", "penstock-route": "stable", "x-request-id": "7"}
     assert facts(error.initial_metadata()) == expected
     error = refusal(stub, raw("nobody", "x", "FP32", [[1, 2]], id="7"))
-    assert (error.code(), error.details()) == (grpc.StatusCode.NOT_FOUND, "unknown model 'nobody'")
+    assert (error.code(), error.details()) == (grpc.StatusCode.NOT_FOUND, "Request for unknown model 'nobody'")
     assert facts(error.initial_metadata()) == {"x-request-id": "7"}
 
 

@@ -64,7 +64,7 @@ def test_an_error_leaves_the_stream_open(stub: Stub, worker: Worker) -> None:
     assert [bool(answer.error_message) for answer in answers] == [False, True, True, False]
     assert answers[1].error_message == "input 'x' got shape [1, 2]; expected 'x' FP32 [-1, 3]"
     assert answers[1].infer_response.id == "wrong"
-    assert answers[2].error_message == "unknown model 'nobody'"
+    assert answers[2].error_message == "Request for unknown model 'nobody'"
     worker.awaits({"ok": 2, "invalid": 1}, "pair", "2", since=known)
     worker.awaits({"not_found": 1}, since=unknown)
 
@@ -86,7 +86,7 @@ def test_an_error_is_a_status_for_those_who_want_one(stub: Stub) -> None:
     with pytest.raises(grpc.RpcError) as raised:
         next(answers)
     assert raised.value.code() is grpc.StatusCode.NOT_FOUND
-    assert raised.value.details() == "unknown model 'nobody'"
+    assert raised.value.details() == "Request for unknown model 'nobody'"
 
 
 def test_a_closing_answer_for_those_who_want_one(stub: Stub) -> None:

@@ -1,6 +1,7 @@
 """Infer requests to tensors, wishes and parameters: both forms, unmodified clients' bytes, and all that is refused."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,10 @@ from penstock.core.signature import Signature
 from penstock.core.tensors import NUMPY_TYPES, Tensor
 from penstock.proto import grpc_service_pb2 as pb
 from penstock.serving.requested_outputs import RequestedOutput
-from penstock.serving.shared_memory import Regions
+from penstock.serving.shared_memory import SEGMENTS, Region, Regions
 from tests.unit.api_grpc.messages import TYPED, numbers, raw_request, same, tensors, typed_request
+
+PLACE = {"shared_memory_region": "r", "shared_memory_byte_size": 4, "shared_memory_offset": 4}
 
 
 def decoded(request: pb.ModelInferRequest) -> InferMessage:
@@ -205,29 +208,22 @@ def test_reserved_and_unknown_parameters() -> None:
         assert not decoded(with_parameter(name, string_param="x")).closing
 
 
-def test_what_lay_in_shared_memory_stays_as_it_was() -> None:
+def test_what_lay_in_shared_memory_stays_as_it_was(tmp_path: Path) -> None:
     """Its caller may write the next request there as soon as it has the answer; others look at this one later."""
-
-    class Memory(Regions):
-        held = bytearray(np.array([1, 2], "<f4").tobytes())
-
-        def require(self) -> Path:
-            return Path()
-
-        def view(self, name: str, offset: int, size: int) -> memoryview:
-            return memoryview(self.held)[offset : offset + size]
-
-    regions, request = Memory(), pb.ModelInferRequest()
-    item = request.inputs.add(name="x", datatype="FP32", shape=[2])
-    item.parameters["shared_memory_region"].string_param = "r"
-    item.parameters["shared_memory_byte_size"].int64_param = 8
-    (tensor,) = infer_message(request, regions).tensors
-    regions.held[:] = bytes(8)
-    assert tensor.data.tolist() == [1, 2]
-    parameters = {"shared_memory_region": "r", "shared_memory_byte_size": 4, "shared_memory_offset": 4}
-    body = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1], "parameters": parameters}]}
-    regions.held[4:] = np.array([7], "<f4").tobytes()
-    found = infer_body(json.dumps(body).encode(), None, Signature([], []), regions).given
-    regions.held[:] = bytes(8)
+    segment = SEGMENTS / f"penstock-decode-{os.getpid()}"
+    segment.write_bytes(np.array([1, 2], "<f4").tobytes())
+    regions, request = Regions([segment.name], tmp_path / "regions.json"), pb.ModelInferRequest()
+    regions.register(Region("r", segment.name, 0, 8))
+    item = request.inputs.add(name="x", datatype="FP32", shape=[1])
+    for name, value in PLACE.items():
+        field = "string_param" if isinstance(value, str) else "int64_param"
+        setattr(item.parameters[name], field, value)
+    body = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1], "parameters": PLACE}]}
+    try:
+        (tensor,) = infer_message(request, regions).tensors
+        found = infer_body(json.dumps(body).encode(), None, Signature([], []), regions).given
+    finally:
+        segment.write_bytes(bytes(8))
+        segment.unlink()
     assert isinstance(found, list)
-    assert found[0].data.tolist() == [7]
+    assert tensor.data.tolist() == found[0].data.tolist() == [2]

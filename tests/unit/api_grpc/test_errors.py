@@ -56,6 +56,7 @@ def test_the_contracts_statuses() -> None:
     names = {kind.kind: STATUS[kind.kind].name for kind in KINDS}
     assert names == {
         "conflict": "ABORTED",
+        "already_exists": "ALREADY_EXISTS",
         "damaged": "DATA_LOSS",
         "refused": "FAILED_PRECONDITION",
         "invalid": "INVALID_ARGUMENT",

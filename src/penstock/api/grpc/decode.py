@@ -12,8 +12,8 @@ from penstock.core.errors import InvalidInput
 from penstock.core.signature import RowForm
 from penstock.core.tensors import NUMPY_TYPES, PLAIN, Tensor, from_raw, shape_text
 from penstock.proto import grpc_service_pb2 as pb
-from penstock.serving.requested_outputs import RequestedOutput, ShmTarget
-from penstock.serving.shared_memory import Regions
+from penstock.serving.requested_outputs import RequestedOutput
+from penstock.serving.shared_memory import Regions, RegionSpan
 
 CLOSING: Final = "triton_enable_empty_final_response"
 """The one request parameter with the reserved prefix that callers may send; it matters to streams only."""
@@ -84,13 +84,12 @@ def _raw_tensors(request: pb.ModelInferRequest, regions: Regions) -> list[Tensor
 
 
 def _copied(item: Inputs, regions: Regions) -> bytes | None:
-    """What lies in shared memory for an input, None for none. It is copied: the monitor and shadows look at it after
-    the answer, when its caller may write the next one there."""
-    memory = _memory(item, regions)
-    return None if memory is None else bytes(memory)
+    """What lies in shared memory for an input, None for none."""
+    span = _span(item, regions)
+    return None if span is None else span.read()
 
 
-def _memory(item: Inputs | pb.ModelInferRequest.InferRequestedOutputTensor, regions: Regions) -> memoryview | None:
+def _span(item: Inputs | pb.ModelInferRequest.InferRequestedOutputTensor, regions: Regions) -> RegionSpan | None:
     """The shared memory that a tensor's parameters name, None for none."""
     parameters = item.parameters
     if not parameters or "shared_memory_region" not in parameters:
@@ -99,7 +98,7 @@ def _memory(item: Inputs | pb.ModelInferRequest.InferRequestedOutputTensor, regi
     region, size = value_of(parameters["shared_memory_region"]), _whole(parameters, "shared_memory_byte_size", -1)
     if not isinstance(region, str) or size < 0 or ("classification" in parameters):
         raise InvalidInput(f"the shared memory of '{item.name}' needs a region and a number of bytes, and nothing else")
-    return regions.view(region, _whole(parameters, "shared_memory_offset", 0), size)
+    return regions.span(region, _whole(parameters, "shared_memory_offset", 0), size)
 
 
 def _whole(parameters: Parameters, key: str, default: int) -> int:
@@ -125,12 +124,8 @@ def _wishes(request: pb.ModelInferRequest, regions: Regions) -> list[RequestedOu
         name, parameters = output.name, output.parameters
         if name in requested:
             raise InvalidInput(f"output '{name}' is asked for twice")
-        view = _memory(output, regions)
-        into = None
-        if view is not None:
-            region = value_of(parameters["shared_memory_region"])
-            into = ShmTarget(region, _whole(parameters, "shared_memory_offset", 0), view)
-        requested[name] = RequestedOutput(name, _classes(name, parameters) if parameters else 0, into)
+        classes = _classes(name, parameters) if parameters else 0
+        requested[name] = RequestedOutput(name, classes, _span(output, regions))
     return list(requested.values())
 
 

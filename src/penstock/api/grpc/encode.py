@@ -30,7 +30,7 @@ def infer_response(call: InferCall, typed: bool) -> pb.ModelInferResponse:
         if into is not None:
             raw = to_raw(tensor.datatype, tensor.data)
             into.put(tensor.name, raw)
-            output.parameters["shared_memory_region"].string_param = into.region
+            output.parameters["shared_memory_region"].string_param = into.region.name
             output.parameters["shared_memory_byte_size"].int64_param = len(raw)
             if into.offset:
                 output.parameters["shared_memory_offset"].int64_param = into.offset

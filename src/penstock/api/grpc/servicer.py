@@ -8,7 +8,7 @@ from google.protobuf.message import Message
 from penstock import __version__
 from penstock.api.grpc.decode import value_of
 from penstock.api.grpc.methods import RawMethod, unary
-from penstock.core.errors import InvalidInput, Unsupported
+from penstock.core.errors import InvalidInput, NotFound, Unsupported
 from penstock.core.signature import TensorSpec
 from penstock.monitor.counters import Histogram, Totals
 from penstock.proto import grpc_service_pb2 as pb
@@ -16,11 +16,9 @@ from penstock.proto.model_config_pb2 import ModelConfig
 from penstock.serving.data_plane import SERVER_NAME, DataPlane, VersionStatistics
 from penstock.serving.shared_memory import Region
 
-SHARED_MEMORY = "the shared memory of accelerators is not offered; send tensor data in the request"
+CUDA = "the shared memory of accelerators is not offered; send tensor data in the request"
 NOT_OFFERED: dict[type[Message], str] = {
-    pb.CudaSharedMemoryStatusRequest: SHARED_MEMORY,
-    pb.CudaSharedMemoryRegisterRequest: SHARED_MEMORY,
-    pb.CudaSharedMemoryUnregisterRequest: SHARED_MEMORY,
+    pb.CudaSharedMemoryRegisterRequest: CUDA,
     pb.TraceSettingRequest: "trace settings are not offered over the protocol",
     pb.LogSettingsRequest: "log settings are not offered over the protocol",
 }
@@ -49,6 +47,8 @@ class InferenceServicer:
             "SystemSharedMemoryStatus": unary(pb.SystemSharedMemoryStatusRequest, self._regions),
             "SystemSharedMemoryRegister": unary(pb.SystemSharedMemoryRegisterRequest, self._register),
             "SystemSharedMemoryUnregister": unary(pb.SystemSharedMemoryUnregisterRequest, self._unregister),
+            "CudaSharedMemoryStatus": unary(pb.CudaSharedMemoryStatusRequest, _cuda_regions),
+            "CudaSharedMemoryUnregister": unary(pb.CudaSharedMemoryUnregisterRequest, _cuda_unregister),
             **{kind.DESCRIPTOR.name.removesuffix("Request"): unary(kind, _not_offered) for kind in NOT_OFFERED},
         }
 
@@ -59,7 +59,12 @@ class InferenceServicer:
         return pb.ServerReadyResponse(ready=self._plane.ready())
 
     def _model_ready(self, request: pb.ModelReadyRequest) -> pb.ModelReadyResponse:
-        return pb.ModelReadyResponse(ready=self._plane.model_ready(request.name, request.version))
+        """An unknown model is not ready; clients poll this while they wait for one to appear."""
+        try:
+            ready = self._plane.model_ready(request.name, request.version)
+        except NotFound:
+            ready = False
+        return pb.ModelReadyResponse(ready=ready)
 
     def _server_metadata(self, _: pb.ServerMetadataRequest) -> pb.ServerMetadataResponse:
         return pb.ServerMetadataResponse(name=SERVER_NAME, version=__version__, extensions=self._plane.extensions)
@@ -115,6 +120,17 @@ class InferenceServicer:
         name = _model_name(request)
         await self._plane.unload(name)
         return pb.RepositoryModelUnloadResponse(model_name=name, isUnloaded=True)
+
+
+def _cuda_regions(request: pb.CudaSharedMemoryStatusRequest) -> pb.CudaSharedMemoryStatusResponse:
+    if request.name:
+        raise NotFound(f"unknown shared memory region '{request.name}'")
+    return pb.CudaSharedMemoryStatusResponse()
+
+
+def _cuda_unregister(_: pb.CudaSharedMemoryUnregisterRequest) -> pb.CudaSharedMemoryUnregisterResponse:
+    """There is never a region to forget; clients ask for it before they register theirs."""
+    return pb.CudaSharedMemoryUnregisterResponse()
 
 
 def _not_offered(request: Message) -> Message:

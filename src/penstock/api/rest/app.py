@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -13,16 +14,17 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from penstock.api.rest.compression import inflate
 from penstock.api.rest.errors import error_body, extra_headers
 from penstock.api.rest.openapi import DOCS_PAGE, document
-from penstock.core.errors import Cancelled, Fault, InvalidInput, TooLarge, Unsupported
+from penstock.core.errors import Cancelled, Fault, InvalidInput, NotFound, NotReady, TooLarge, Unsupported
 from penstock.core.labels import HTTP_STATUS
 from penstock.core.signature import TensorSpec
 from penstock.monitor.answers import Told
 from penstock.monitor.counters import Totals
-from penstock.serving.data_plane import SERVER_NAME, DataPlane, VersionStatistics
+from penstock.serving.data_plane import SERVER_NAME, DataPlane, ModelMetadata, VersionStatistics
 from penstock.serving.shared_memory import Region
 
 MOST_FEEDBACK = 10_000
@@ -33,12 +35,25 @@ log = logging.getLogger("penstock.rest")
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-def build_app(plane: DataPlane, version: str, max_body_bytes: int) -> Starlette:
-    """The ASGI application for all paths that the infer road does not answer itself."""
+def build_app(plane: DataPlane, version: str, max_body_bytes: int) -> ASGIApp:
+    """The ASGI application for all paths but ``infer``."""
     endpoints = Endpoints(plane, version, max_body_bytes)
     app = Starlette(routes=endpoints.routes(), exception_handlers=_HANDLERS)
     app.router.redirect_slashes = False  # a redirect would repeat the caller's Host header
-    return app
+    return IgnoresTrailingSlash(app)
+
+
+class IgnoresTrailingSlash:
+    """Answers ``/v2/`` as ``/v2``: the protocol's OpenAPI description and some clients write paths so."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] == "http" and scope["path"].endswith("/"):
+            scope["path"] = scope["path"][:-1] or "/"
+        await self._app(scope, receive, send)
 
 
 class Endpoints:
@@ -60,6 +75,8 @@ class Endpoints:
             "/v2/models/stats": self._all_statistics,
             "/openapi.json": self._openapi,
             "/docs": self._docs,
+            "/v2/cudasharedmemory/status": self._cuda_regions,
+            "/v2/cudasharedmemory/region/{region}/status": self._cuda_regions,
         }
         for path in ("/v2/systemsharedmemory", "/v2/systemsharedmemory/region/{region}"):
             get[f"{path}/status"] = self._regions
@@ -76,6 +93,8 @@ class Endpoints:
             "/v2/systemsharedmemory/region/{region}/register": self._register,
             "/v2/systemsharedmemory/region/{region}/unregister": self._unregister,
             "/v2/systemsharedmemory/unregister": self._unregister,
+            "/v2/cudasharedmemory/region/{region}/unregister": self._cuda_unregister,
+            "/v2/cudasharedmemory/unregister": self._cuda_unregister,
             "/v2/repository/index": self._index,
             "/v2/repository/{repository}/index": self._index,
             "/v2/repository/models/{model}/load": self._load,
@@ -104,16 +123,7 @@ class Endpoints:
         return _json({"models": list(self._plane.routing_table.models)})
 
     async def _model_metadata(self, request: Request) -> Response:
-        found = self._plane.metadata(*_target(request))
-        return _json(
-            {
-                "name": found.name,
-                "versions": found.versions,
-                "platform": found.platform,
-                "inputs": [_described(spec) for spec in found.inputs],
-                "outputs": [_described(spec) for spec in found.outputs],
-            }
-        )
+        return _json(_metadata(self._plane.metadata(*_target(request))))
 
     async def _model_ready(self, request: Request) -> Response:
         model, version = _target(request)
@@ -127,11 +137,15 @@ class Endpoints:
         return _json({"model_stats": [_statistics(one) for one in self._plane.statistics(*_target(request))]})
 
     async def _all_statistics(self, _: Request) -> Response:
-        return _json({"model_stats": [_statistics(one) for one in self._plane.statistics()]})
+        """All statistics, and the metadata of a model called "stats", which has the same path."""
+        found = {"model_stats": [_statistics(one) for one in self._plane.statistics()]}
+        with suppress(NotFound, NotReady):
+            found |= _metadata(self._plane.metadata("stats"))
+        return _json(found)
 
     async def _index(self, request: Request) -> Response:
         body = _decoded(await self._body(request), _IndexBody)
-        lines = self._plane.index(body.ready)
+        lines = self._plane.index(bool(body.ready))
         return _json([{key: value for key, value in _index_line(line).items() if value} for line in lines])
 
     async def _load(self, request: Request) -> Response:
@@ -156,11 +170,20 @@ class Endpoints:
     async def _register(self, request: Request) -> Response:
         self._plane.regions.require()
         body = _decoded(await self._body(request), _RegionBody)
-        self._plane.regions.register(Region(request.path_params["region"], body.key, body.offset, body.byte_size))
+        self._plane.regions.register(Region(request.path_params["region"], body.key, body.offset or 0, body.byte_size))
         return _json({})
 
     async def _unregister(self, request: Request) -> Response:
         self._plane.regions.unregister(request.path_params.get("region", ""))
+        return _json({})
+
+    async def _cuda_regions(self, request: Request) -> Response:
+        if region := request.path_params.get("region"):
+            raise NotFound(f"unknown shared memory region '{region}'")
+        return _json([])
+
+    async def _cuda_unregister(self, _: Request) -> Response:
+        """There is never a region to forget; clients ask for it before they register theirs."""
         return _json({})
 
     async def _feedback(self, request: Request) -> Response:
@@ -207,10 +230,7 @@ _NOT_OFFERED = (
     "/v2/models/{model}/trace/setting",
     "/v2/trace/setting",
     "/v2/logging",
-    *(
-        f"/v2/cudasharedmemory{rest}"
-        for rest in ("/status", "/unregister", "/region/{r}/status", "/region/{r}/register", "/region/{r}/unregister")
-    ),
+    "/v2/cudasharedmemory/region/{region}/register",
 )
 
 
@@ -218,7 +238,7 @@ _Body = TypeVar("_Body", bound=msgspec.Struct)
 
 
 class _IndexBody(msgspec.Struct):
-    ready: bool = False
+    ready: bool | None = None
 
 
 class _Feedback(msgspec.Struct):
@@ -257,7 +277,7 @@ def _seconds(timestamp: str | float | None) -> float:
 class _RegionBody(msgspec.Struct):
     key: str
     byte_size: int
-    offset: int = 0
+    offset: int | None = None
 
 
 class _RepositoryBody(msgspec.Struct):
@@ -275,6 +295,16 @@ def _decoded(body: bytes, kind: type[_Body]) -> _Body:
 
 def _target(request: Request) -> tuple[str, str]:
     return request.path_params["model"], request.path_params.get("version", "")
+
+
+def _metadata(found: ModelMetadata) -> dict[str, Any]:
+    return {
+        "name": found.name,
+        "versions": found.versions,
+        "platform": found.platform,
+        "inputs": [_described(spec) for spec in found.inputs],
+        "outputs": [_described(spec) for spec in found.outputs],
+    }
 
 
 def _described(spec: TensorSpec) -> dict[str, Any]:

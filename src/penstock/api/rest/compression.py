@@ -2,7 +2,7 @@
 
 import zlib
 
-from penstock.core.errors import InvalidInput, TooLarge, Unsupported
+from penstock.core.errors import InvalidInput, TooLarge, UnsupportedEncoding
 
 _WINDOW = {b"gzip": 31, b"deflate": 15}
 LEVEL = 1
@@ -12,7 +12,7 @@ def inflate(body: bytes, coding: bytes, limit: int) -> bytes:
     """The plain body; counted while inflating, so that a bomb never unfolds beyond ``limit`` bytes.
 
     Raises:
-        Unsupported: the coding is neither gzip nor deflate.
+        UnsupportedEncoding: the coding is neither gzip nor deflate.
         InvalidInput: the body is not what the coding says, or ends early.
         TooLarge: it unfolds to more than the limit.
     """
@@ -20,7 +20,7 @@ def inflate(body: bytes, coding: bytes, limit: int) -> bytes:
     if coding in (b"", b"identity"):
         return body
     if coding not in _WINDOW:
-        raise Unsupported("this content encoding is not supported; send gzip, deflate or no encoding")
+        raise UnsupportedEncoding("this content encoding is not supported; send gzip, deflate or no encoding")
     parts: list[bytes] = []
     size = 0
     while body:

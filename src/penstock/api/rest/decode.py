@@ -35,8 +35,8 @@ from penstock.core.tensors import (
     numpy_type,
     shape_text,
 )
-from penstock.serving.requested_outputs import RequestedOutput, ShmTarget
-from penstock.serving.shared_memory import Regions
+from penstock.serving.requested_outputs import RequestedOutput
+from penstock.serving.shared_memory import Regions, RegionSpan
 
 MAX_PACKED: Final = 4096
 """Longer lists go through NumPy, which needs no argument for each element."""
@@ -221,8 +221,7 @@ def _decoded(header: bytes | memoryview, binary: bytes | memoryview, regions: Re
     for item in request.inputs:
         size = _binary_size(item, len(binary) - offset)
         if item.parameters and "shared_memory_region" in item.parameters:
-            # copied: the monitor and shadows look at it after the answer, when its caller may write the next one there
-            tensors.append(_binary_tensor(item, bytes(_region(item.name, item.parameters, regions))))
+            tensors.append(_binary_tensor(item, _span(item.name, item.parameters, regions).read()))
         elif size is None:
             tensors.append(_json_tensor(item))
         else:
@@ -323,8 +322,8 @@ def _decoder(datatype: str, depth: int) -> Any:
     return msgspec.json.Decoder(shape).decode
 
 
-def _region(name: str, parameters: Parameters, regions: Regions) -> memoryview:
-    """The memory that a tensor's parameters name."""
+def _span(name: str, parameters: Parameters, regions: Regions) -> RegionSpan:
+    """The shared memory that a tensor's parameters name."""
     regions.require()
     region, offset = parameters["shared_memory_region"], parameters.get("shared_memory_offset", 0)
     size = parameters.get("shared_memory_byte_size")
@@ -332,14 +331,11 @@ def _region(name: str, parameters: Parameters, regions: Regions) -> memoryview:
         raise InvalidInput(f"the shared memory of '{name}' needs a region and a number of bytes")
     if "binary_data_size" in parameters or parameters.get("classification"):
         raise InvalidInput(f"'{name}' is asked for in shared memory and in another way; expected one of them")
-    return regions.view(region, offset, size)
+    return regions.span(region, offset, size)
 
 
-def _into(output: Output, parameters: Parameters, regions: Regions) -> ShmTarget | None:
-    if "shared_memory_region" not in parameters:
-        return None
-    view = _region(output.name, parameters, regions)
-    return ShmTarget(parameters["shared_memory_region"], parameters.get("shared_memory_offset", 0), view)
+def _into(output: Output, parameters: Parameters, regions: Regions) -> RegionSpan | None:
+    return _span(output.name, parameters, regions) if "shared_memory_region" in parameters else None
 
 
 def _wishes(outputs: list[Output], all_binary: bool, regions: Regions) -> tuple[list[RequestedOutput], list[bool]]:

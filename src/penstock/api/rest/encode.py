@@ -10,7 +10,7 @@ from penstock.core.errors import InvalidInput
 from penstock.core.signature import TensorSpec
 from penstock.core.tensors import RAW_ONLY, Shape, Tensor, raw_of, to_raw
 from penstock.serving.infer_call import BatchResult, InferCall
-from penstock.serving.requested_outputs import ShmTarget
+from penstock.serving.shared_memory import RegionSpan
 
 MAX_SHAPES: Final = 256
 """Shapes whose text a template keeps; clients choose shapes, so their number is bounded."""
@@ -147,9 +147,9 @@ class AnswerTemplate:
         return text
 
 
-def _placed(into: ShmTarget, size: int) -> dict[str, str | int]:
+def _placed(into: RegionSpan, size: int) -> dict[str, str | int]:
     """The parameters of an output in shared memory."""
-    told: dict[str, str | int] = {"shared_memory_region": into.region, "shared_memory_byte_size": size}
+    told: dict[str, str | int] = {"shared_memory_region": into.region.name, "shared_memory_byte_size": size}
     return told | ({"shared_memory_offset": into.offset} if into.offset else {})
 
 

@@ -2,7 +2,7 @@
 
 import orjson
 
-from penstock.core.errors import Fault, Overloaded
+from penstock.core.errors import Fault, Overloaded, UnsupportedEncoding
 
 
 def error_body(message: str) -> bytes:
@@ -14,6 +14,6 @@ def extra_headers(fault: Fault) -> list[tuple[bytes, bytes]]:
     """Headers a fault adds to its answer."""
     if isinstance(fault, Overloaded):
         return [(b"retry-after", str(max(1, round(fault.retry_after_s))).encode())]
-    if fault.kind == "unsupported":
+    if isinstance(fault, UnsupportedEncoding):
         return [(b"accept-encoding", b"gzip, deflate")]
     return []

@@ -48,7 +48,7 @@ _NOTHING: Final = memoryview(b"")
 _PECULIAR: Final = frozenset({b"transfer-encoding", b"expect", b"upgrade", b"x-request-id", b"traceparent"})
 """Fields of heads that have to be parsed, or that differ from request to request."""
 
-_INFER: Final = re.compile(rb"/v2/models/([^/?#]+)(?:/versions/([^/?#]+))?/infer(?:\?[^#]*)?")
+_INFER: Final = re.compile(rb"/v2/models/([^/?#]+)(?:/versions/([^/?#]+))?/infer/?(?:\?[^#]*)?")
 MAX_ID_HEADER: Final = 1024
 """Characters of a request id that come back in a header."""
 
