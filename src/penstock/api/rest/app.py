@@ -107,7 +107,7 @@ class Endpoints:
         }
         offered = [Route(path, endpoint, methods=["GET"]) for path, endpoint in get.items()]
         offered += [Route(path, endpoint, methods=["POST"]) for path, endpoint in post.items()]
-        return offered + [Route(path, self._unsupported, methods=["GET", "POST"]) for path in _NOT_OFFERED]
+        return offered + [Route(path, _refused(why), methods=["GET", "POST"]) for path, why in _NOT_OFFERED.items()]
 
     async def _live(self, _: Request) -> Response:
         return _json({"live": self._plane.live}, 200 if self._plane.live else 503)
@@ -197,9 +197,6 @@ class Endpoints:
     async def _odd_infer(self, request: Request) -> Response:
         raise InvalidInput("expected an infer request of the form POST /v2/models/MODEL[/versions/VERSION]/infer")
 
-    async def _unsupported(self, request: Request) -> Response:
-        raise Unsupported("this extension of the protocol is not offered here")
-
     async def _openapi(self, _: Request) -> Response:
         if self._described is None:
             self._described = _json(document(self._version))  # one answer for all: it is long, and always the same
@@ -222,16 +219,26 @@ class Endpoints:
         return inflate(b"".join(parts), coding, self._limit)
 
 
-_NOT_OFFERED = (
-    "/v2/models/{model}/generate",
-    "/v2/models/{model}/generate_stream",
-    "/v2/models/{model}/versions/{version}/generate",
-    "/v2/models/{model}/versions/{version}/generate_stream",
-    "/v2/models/{model}/trace/setting",
-    "/v2/trace/setting",
-    "/v2/logging",
-    "/v2/cudasharedmemory/region/{region}/register",
-)
+_NOT_OFFERED = {
+    "/v2/models/{model}/generate": "generate is not offered; send an infer request",
+    "/v2/models/{model}/generate_stream": "generate_stream is not offered; send infer requests",
+    "/v2/models/{model}/versions/{version}/generate": "generate is not offered; send an infer request",
+    "/v2/models/{model}/versions/{version}/generate_stream": "generate_stream is not offered; send infer requests",
+    "/v2/models/{model}/trace/setting": "trace settings are not offered over the protocol",
+    "/v2/trace/setting": "trace settings are not offered over the protocol",
+    "/v2/logging": "log settings are not offered over the protocol",
+    "/v2/cudasharedmemory/region/{region}/register": (
+        "the shared memory of accelerators is not offered; send tensor data in the request"
+    ),
+}
+"""Paths of the protocol that are refused, and the sentence they are refused with."""
+
+
+def _refused(why: str) -> Endpoint:
+    async def endpoint(_: Request) -> Response:
+        raise Unsupported(why)
+
+    return endpoint
 
 
 _Body = TypeVar("_Body", bound=msgspec.Struct)
