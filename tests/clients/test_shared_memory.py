@@ -162,8 +162,8 @@ def test_a_segment_that_is_truncated_is_its_callers_fault(
     given.set_shared_memory("i", ROWS.nbytes)
     wanted = module.InferRequestedOutput("y")
     wanted.set_shared_memory("o", ROWS.nbytes)
-    for side, outputs in ((0, None), (1, [wanted])):
-        segment = SEGMENTS / KEYS[side].lstrip("/")
+    for place, outputs in ((0, None), (1, [wanted])):
+        segment = SEGMENTS / KEYS[place].lstrip("/")
         os.truncate(segment, 100)
         for _ in range(4):  # some by either worker
             with pytest.raises(InferenceServerException, match="smaller than when it was registered") as raised:
