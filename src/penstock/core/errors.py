@@ -40,6 +40,12 @@ class Overloaded(Fault):
         self.retry_after_s = retry_after_s
 
 
+class OverBudget(Overloaded):
+    """The worker holds as many bytes for its callers as its memory budget allows; another worker may have room."""
+
+    kind = "over_budget"
+
+
 class Unsupported(Fault):
     """A feature of the protocol that this server does not offer."""
 
@@ -103,6 +109,7 @@ KINDS: tuple[type[Fault], ...] = (
     NotFound,
     TooLarge,
     Overloaded,
+    OverBudget,
     Unsupported,
     NotReady,
     DeadlineExceeded,

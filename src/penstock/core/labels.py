@@ -39,8 +39,9 @@ PROTOCOL_NAMES: tuple[str, ...] = tuple(protocol.name.lower() for protocol in Pr
 OUTCOMES: tuple[str, ...] = ("ok", *(kind.kind for kind in KINDS))
 """Every way a request can end, in counting order."""
 
-SHED_REASONS = ("queue_full", "too_late", "gave_way")
-"""Why a call was refused for want of capacity: no room, too little time left, or room made for a more urgent one."""
+SHED_REASONS = ("queue_full", "too_late", "gave_way", "memory")
+"""Why a call was refused for want of capacity: no room in the queue, too little time left, room made for a more urgent
+one, or no room in the memory budget."""
 
 OUTCOME_INDEX: dict[str, int] = {name: index for index, name in enumerate(OUTCOMES)}
 OK = 0
@@ -51,6 +52,7 @@ HTTP_STATUS: dict[str, int] = {
     "not_found": 404,
     "too_large": 413,
     "overloaded": 429,
+    "over_budget": 503,
     "unsupported": 501,
     "not_ready": 503,
     "deadline": 504,
@@ -69,6 +71,7 @@ GRPC_STATUS: dict[str, str] = {
     "not_found": "NOT_FOUND",
     "too_large": "RESOURCE_EXHAUSTED",
     "overloaded": "RESOURCE_EXHAUSTED",
+    "over_budget": "RESOURCE_EXHAUSTED",
     "unsupported": "UNIMPLEMENTED",
     "not_ready": "UNAVAILABLE",
     "deadline": "DEADLINE_EXCEEDED",

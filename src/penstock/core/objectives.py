@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-OURS = frozenset({"internal", "damaged", "not_ready", "overloaded", "deadline"})
+OURS = frozenset({"internal", "damaged", "not_ready", "overloaded", "over_budget", "deadline"})
 """Outcomes that are no caller's mistake."""
 
 

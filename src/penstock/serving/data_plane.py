@@ -8,8 +8,8 @@ from time import monotonic_ns
 from typing import Any, Final, Protocol
 
 from penstock.core.desired import State
-from penstock.core.errors import InvalidInput, NotFound, NotReady, Overloaded, Refused
-from penstock.core.labels import OK, OUTCOME_INDEX, OUTCOMES, PROTOCOL_NAMES, Route
+from penstock.core.errors import InvalidInput, NotFound, NotReady, OverBudget, Overloaded, Refused
+from penstock.core.labels import OK, OUTCOME_INDEX, OUTCOMES, PROTOCOL_NAMES, SHED_REASONS, Route
 from penstock.core.labels import Protocol as Transport
 from penstock.core.signature import TensorSpec
 from penstock.core.versions import sort_key
@@ -198,6 +198,8 @@ class DataPlane:
         block.failed(series, OUTCOME_INDEX[outcome], monotonic_ns() - began_ns)
         if outcome == Overloaded.kind:
             self.batcher.refused()
+        elif outcome == OverBudget.kind:
+            block.shed(SHED_REASONS.index("memory"))
 
     # What changes the picture.
 

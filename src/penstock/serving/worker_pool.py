@@ -28,11 +28,11 @@ from penstock.serving import batch_run
 from penstock.serving.batch_run import Outcome
 from penstock.serving.infer_call import InferCall
 
-QUEUE_FULL, TOO_LATE, GAVE_WAY = range(len(SHED_REASONS))
+QUEUE_FULL, TOO_LATE, PREEMPTED, MEMORY = range(len(SHED_REASONS))
 
 TEXTS: Final = {
     QUEUE_FULL: "the queue of this model is full; try again later",
-    GAVE_WAY: "a more urgent call took its place in the queue of this model; try again later",
+    PREEMPTED: "a more urgent call took its place in the queue of this model; try again later",
 }
 
 LOOKED_AT: Final = 256
@@ -133,7 +133,7 @@ class WorkerPool:
         self._think(now)
         left_ns = max(0, call.deadline_ns - now)
         if not finds_room(self._inside, self._limit.value, call.priority) and not self._turn_away(
-            call.priority, GAVE_WAY
+            call.priority, PREEMPTED
         ):
             raise self._refusal(QUEUE_FULL, TEXTS[QUEUE_FULL], now)
         before = self._inside - self._leaving - sum(map(len, self._queues[call.priority + 1 :]))

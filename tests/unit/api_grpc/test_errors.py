@@ -63,6 +63,7 @@ def test_the_contracts_statuses() -> None:
         "not_found": "NOT_FOUND",
         "too_large": "RESOURCE_EXHAUSTED",
         "overloaded": "RESOURCE_EXHAUSTED",
+        "over_budget": "RESOURCE_EXHAUSTED",
         "unsupported": "UNIMPLEMENTED",
         "not_ready": "UNAVAILABLE",
         "deadline": "DEADLINE_EXCEEDED",

@@ -244,7 +244,7 @@ def test_the_least_urgent_give_way_when_there_is_no_room(model: Model) -> None:
         await world.all_told(7)
         assert [world.kind(call) for call in (first, *urgent[:3])] == ["ok"] * 4
         counted = Totals.of([world.slot], 1)
-        assert counted.shed == dict(zip(SHED_REASONS, (3, 0, 3), strict=True))
+        assert counted.shed == dict(zip(SHED_REASONS, (3, 0, 3, 0), strict=True))
         assert counted.concurrency_limit == 4
 
     story(World(model, BatchRules(), bound=4), told)

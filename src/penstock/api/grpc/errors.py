@@ -18,7 +18,7 @@ STATUS: dict[str, grpc.StatusCode] = {kind: grpc.StatusCode[name] for kind, name
 GRPC_CODES: dict[str, int] = {kind: status.value[0] for kind, status in STATUS.items()}
 """The statuses' numbers on the wire."""
 
-RETRYABLE = frozenset({"overloaded", "not_ready"})
+RETRYABLE = frozenset({"overloaded", "over_budget", "not_ready"})
 """Refusals another attempt may get past.
 
 They travel as trailers only: a gRPC client no longer retries by itself once it has seen initial metadata.
