@@ -20,15 +20,25 @@ Seconds = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
 PositiveSeconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 
 
-def _plainly(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+def _one_sentence(sentence: str) -> WrapValidator:
     """One sentence for a union, where pydantic has one for each member."""
-    try:
-        return validate(value)
-    except ValidationError:
-        raise ValueError("expected a number from 1 to 256, or auto") from None
+
+    def check(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+        try:
+            return validate(value)
+        except ValidationError:
+            raise ValueError(sentence) from None
+
+    return WrapValidator(check)
 
 
-Workers = Annotated[Annotated[int, Field(ge=1, le=256)] | Literal["auto"], WrapValidator(_plainly)]
+Workers = Annotated[
+    Annotated[int, Field(ge=1, le=256)] | Literal["auto"], _one_sentence("expected a number from 1 to 256, or auto")
+]
+MemoryBytes = Annotated[
+    Annotated[int, Field(ge=1 << 20, le=1 << 44)] | Literal["auto"],
+    _one_sentence("expected a number of bytes from 1048576, or auto"),
+]
 
 
 class ConfigFault(Exception):
@@ -43,11 +53,35 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
-class Limits(_Section):
-    """Bounds on single requests."""
+MessageBytes = Annotated[int, Field(ge=1024, le=2**31 - 1)]
 
-    max_body_bytes: Annotated[int, Field(ge=1024, le=2**31 - 1)] = 64 << 20
+
+class Limits(_Section):
+    """Bounds on requests and their answers, on connections, and on what a worker holds for its callers."""
+
+    max_body_bytes: MessageBytes = 64 << 20
     """Largest message, plain and inflated, on both transports."""
+
+    max_json_bytes: MessageBytes = 8 << 20
+    """Largest JSON of a request, plain and inflated; binary tensors behind it do not count."""
+
+    max_output_bytes: MessageBytes = 256 << 20
+    """Largest encoded answer, on both transports."""
+
+    max_elements: Annotated[int, Field(ge=1, le=1 << 30)] = 1 << 22
+    """Most numbers in typed contents of a gRPC request or answer; raw contents are not counted."""
+
+    max_text_elements: Annotated[int, Field(ge=1, le=1 << 30)] = 1 << 18
+    """Most elements of BYTES tensors in a request or an answer."""
+
+    memory_bytes: MemoryBytes = "auto"
+    """Memory each worker may hold for its callers; auto is a quarter of the machine's, shared by all workers."""
+
+    max_connections: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
+    """Most connections of a worker on each of its ports."""
+
+    freeze_seconds: Annotated[float, Field(ge=0.5, le=3600, allow_inf_nan=False)] = 1.2
+    """Silence of a worker's event loop after which it counts as frozen and is replaced."""
 
     deadline_seconds: PositiveSeconds = 60.0
     """Deadline of a request that states none."""

@@ -25,6 +25,7 @@ from penstock.control.options import WorkerOptions, options_in
 from penstock.control.ports import Address, share
 from penstock.control.runtime import Instance
 from penstock.core.desired import Desired, State, VersionStatus
+from penstock.core.limits import RequestLimits
 from penstock.engine.memory import read_memory
 from penstock.monitor.counters import DRAINING, READY
 from penstock.serving.data_plane import DataPlane
@@ -59,9 +60,15 @@ class Worker:
         self._link = Link(instance.socket, index, self._wanted, wait_s)
         slots = [file.slot for file in files]
         regions = Regions(options.shared_memory, instance.path / "regions.json", options.max_body_bytes)
-        self._memory = MemoryBudget(read_memory() // MEMORY_SHARE // options.workers)
+        self._memory = MemoryBudget(options.memory_bytes or read_memory() // MEMORY_SHARE // options.workers)
         self._plane = DataPlane(
-            self._slot, totals(slots), self._link, int(options.deadline_s * 1e9), regions, self._memory
+            self._slot,
+            totals(slots),
+            self._link,
+            int(options.deadline_s * 1e9),
+            regions,
+            self._memory,
+            _request_limits(options),
         )
         self._loader = ModelLoader(self._plane, self._slot, options.threads, self._reported, self._link.rows)
         limits = Limits(max_body_bytes=options.max_body_bytes)
@@ -165,6 +172,17 @@ class Worker:
         timeout = self._options.drain_timeout_s
         self._grpc.drain()
         await asyncio.gather(self._rest.stop(timeout), self._grpc.stop(timeout))
+        self._plane.offload.close()
+
+
+def _request_limits(options: WorkerOptions) -> RequestLimits:
+    return RequestLimits(
+        max_body_bytes=options.max_body_bytes,
+        max_json_bytes=options.max_json_bytes,
+        max_output_bytes=options.max_output_bytes,
+        max_elements=options.max_elements,
+        max_text_elements=options.max_text_elements,
+    )
 
 
 def main(arguments: list[str]) -> int:

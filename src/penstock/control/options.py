@@ -11,10 +11,11 @@ from typing import Any
 class WorkerOptions:
     """Everything a worker needs to know beside the desired state.
 
-    ``threads`` is this worker's share of the cores. ``deadline_s`` bounds a request that states no limit itself,
-    ``orphan_grace_s`` the time without a control process, ``load_s`` a repository request. ``grpc_server`` is
-    ``penstock`` or ``grpcio``; ``shared_memory`` names the segments that clients may use, and
-    ``certificate`` the files of a chain and its key, for TLS.
+    ``threads`` is this worker's share of the cores. ``memory_bytes`` bounds what it holds for its callers (None: a
+    share of the machine's memory), ``max_connections`` the connections of each of its ports. ``deadline_s`` bounds a
+    request that states no limit itself, ``orphan_grace_s`` the time without a control process, ``load_s`` a repository
+    request. ``grpc_server`` is ``penstock`` or ``grpcio``; ``shared_memory`` names the segments that clients may use,
+    and ``certificate`` the files of a chain and its key, for TLS.
     """
 
     host: str
@@ -24,6 +25,12 @@ class WorkerOptions:
     grpc_server: str = "penstock"
     threads: int = 1
     max_body_bytes: int = 64 << 20
+    max_json_bytes: int = 8 << 20
+    max_output_bytes: int = 256 << 20
+    max_elements: int = 1 << 22
+    max_text_elements: int = 1 << 18
+    memory_bytes: int | None = None
+    max_connections: int = 10_000
     deadline_s: float = 60.0
     drain_delay_s: float = 1.0
     drain_timeout_s: float = 25.0

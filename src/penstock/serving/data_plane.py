@@ -11,6 +11,7 @@ from penstock.core.desired import State
 from penstock.core.errors import InvalidInput, NotFound, NotReady, OverBudget, Overloaded, Refused
 from penstock.core.labels import OK, OUTCOME_INDEX, OUTCOMES, PROTOCOL_NAMES, SHED_REASONS, Route
 from penstock.core.labels import Protocol as Transport
+from penstock.core.limits import RequestLimits
 from penstock.core.signature import TensorSpec
 from penstock.core.versions import sort_key
 from penstock.monitor.answers import Told
@@ -19,6 +20,7 @@ from penstock.serving.infer_call import InferCall, OnDone
 from penstock.serving.loaded_version import LoadedVersion
 from penstock.serving.loop_batcher import LoopBatcher
 from penstock.serving.memory_budget import MemoryBudget
+from penstock.serving.offload import Offload
 from penstock.serving.routing_table import Fields, ModelEntry, RouteDecision, RoutingTable, Target, shortened
 from penstock.serving.shared_memory import Regions
 
@@ -36,6 +38,9 @@ EXTENSIONS: Final = (
 PLATFORM: Final = "onnxruntime_onnx"
 DEFAULT_MEMORY_BYTES: Final = 1 << 30
 """The memory budget of a plane that is given none."""
+
+OFFLOAD_BODIES: Final = 4
+"""Bodies of the largest size that may wait for the threads of ``offload`` together."""
 
 NO_VERSION_BLOCK: Final = 0
 """Counters of requests that reached no version."""
@@ -97,7 +102,8 @@ class DataPlane:
     """Everything a transport may ask of a worker; lives on the worker's event loop.
 
     ``loop_utilisation`` is how busy that loop was lately, 0 to 1; whoever runs the loop keeps it. ``memory`` is what
-    the worker may hold for its callers.
+    the worker may hold for its callers, ``limits`` what one request may ask for, and ``offload`` does what would hold
+    the loop.
     """
 
     def __init__(
@@ -108,8 +114,11 @@ class DataPlane:
         default_timeout_ns: int,
         regions: Regions | None = None,
         memory: MemoryBudget | None = None,
+        limits: RequestLimits | None = None,
     ) -> None:
         self.regions = regions or Regions()
+        self.limits = limits or RequestLimits()
+        self.offload = Offload(OFFLOAD_BODIES * self.limits.max_body_bytes)
         self.memory = memory or MemoryBudget(DEFAULT_MEMORY_BYTES)
         self.routing_table = RoutingTable()
         self.default_timeout_ns = default_timeout_ns

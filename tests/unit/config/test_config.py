@@ -1,11 +1,14 @@
 """Where settings come from, which of them wins, and how faults are told."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from penstock import config
 from penstock.config import ConfigFault
+from penstock.control.options import WorkerOptions
+from penstock.core.limits import RequestLimits
 
 
 @pytest.fixture(autouse=True)
@@ -26,6 +29,24 @@ def test_defaults_are_those_of_the_contract() -> None:
     assert settings.workers == 1
     assert settings.limits.max_body_bytes == 64 << 20
     assert settings.limits.deadline_seconds == 60
+    assert settings.limits.max_json_bytes == 8 << 20
+
+
+def test_limits_of_one_request_are_the_same_wherever_they_are_stated() -> None:
+    limits, worker = config.Limits(), WorkerOptions("127.0.0.1", 0, 0)
+    for name, value in asdict(RequestLimits()).items():
+        assert (getattr(limits, name), getattr(worker, name)) == (value, value)
+    assert limits.max_connections == worker.max_connections
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("max_json_bytes", 10), ("max_output_bytes", 2**31), ("max_elements", 0), ("max_text_elements", -1),
+     ("memory_bytes", 1024), ("max_connections", 0), ("freeze_seconds", 0.1), ("freeze_seconds", float("nan"))],
+)  # fmt: skip
+def test_a_limit_that_nothing_could_pass_is_a_fault(name: str, value: float) -> None:
+    with pytest.raises(ConfigFault, match=f"limits.{name}"):
+        config.load(flags={f"limits.{name}": value})
 
 
 def test_flag_before_environment_before_file_before_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,138 @@
+"""Threads for the work of requests that would hold the event loop: large decoding, encoding, inflating, deflating.
+
+Work that holds the GIL has to come in slices with pauses between (see ``core.slices``); what releases it, such as zlib,
+need not. Short work goes first, but no work is overtaken for ever: a job stands in the queue as if it had come later by
+the time that its bytes ask for.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from heapq import heappop, heappush
+from threading import Condition, Thread
+from time import monotonic_ns
+from typing import Any, Final
+
+from penstock.core.errors import Overloaded
+
+THREADS: Final = 2
+"""One for work that holds the GIL, as two such would only wait for each other, and one beside it for zlib."""
+
+NS_PER_BYTE: Final = 50
+"""What a byte of work is taken to cost; only the order of jobs rests on it."""
+
+Work = Callable[[], Any]
+Done = Callable[[Any, Exception | None], None]
+"""Told on the event loop: the result of the work and None, or None and what it raised."""
+
+log = logging.getLogger("penstock.serving")
+
+
+class Job:
+    """Work that was submitted; its methods belong to the event loop."""
+
+    __slots__ = ("_done", "_work", "loop", "size")
+
+    def __init__(self, work: Work, done: Done, size: int, loop: asyncio.AbstractEventLoop) -> None:
+        self._work: Work | None = work
+        self._done: Done | None = done
+        self.size = size
+        self.loop = loop
+
+    def cancel(self) -> None:
+        """Nobody waits for it any more: it is not begun if it waits, and ``done`` is not told."""
+        self._work = self._done = None
+
+    def run(self) -> tuple[Any, Exception | None]:
+        """Do the work; on any thread, never raises."""
+        work = self._work
+        if work is None:
+            return None, None
+        try:
+            return work(), None
+        except Exception as error:
+            return None, error
+
+    def finish(self, result: Any, error: Exception | None) -> None:
+        """Tell whoever waits."""
+        done, self._work, self._done = self._done, None, None
+        if done is not None:
+            done(result, error)
+
+
+class Offload:
+    """A queue of work bounded in bytes, and the threads that do it; ``submit`` and ``close`` belong to the event loop.
+
+    ``waiting_bytes`` is the work that was submitted and has not come back, ``refused`` the number of jobs turned away.
+    """
+
+    def __init__(self, max_bytes: int, threads: int = THREADS, clock: Callable[[], int] = monotonic_ns) -> None:
+        self.waiting_bytes = 0
+        self.refused = 0
+        self._max_bytes = max_bytes
+        self._most_threads = threads
+        self._clock = clock
+        self._threads: list[Thread] = []
+        self._jobs: list[tuple[int, int, Job]] = []
+        self._changed = Condition()
+        self._number = 0
+        self._idle = 0
+        self._closed = False
+
+    def submit(self, work: Work, done: Done, size: int) -> Job:
+        """Have ``work`` done on a thread and ``done`` told of its result on this loop; ``size`` is the bytes it goes
+        through. A job larger than all the room is taken while nothing else waits.
+
+        Raises:
+            Overloaded: more waits already than there is room for, or the threads have been stopped.
+        """
+        if self._closed or (self.waiting_bytes and self.waiting_bytes + size > self._max_bytes):
+            self.refused += 1
+            raise Overloaded("too much large work is waiting; try again later")
+        job = Job(work, done, size, asyncio.get_running_loop())
+        self.waiting_bytes += size
+        with self._changed:
+            self._number += 1
+            heappush(self._jobs, (self._clock() + size * NS_PER_BYTE, self._number, job))
+            if self._idle < len(self._jobs) and len(self._threads) < self._most_threads:
+                self._start()
+            self._changed.notify()
+        return job
+
+    def close(self) -> None:
+        """Stop the threads, each after the job it works on; waiting jobs end with ``Overloaded``."""
+        with self._changed:
+            self._closed = True
+            left, self._jobs = self._jobs, []
+            self._changed.notify_all()
+        for _, _, job in left:
+            self._returned(job, None, Overloaded("the server is stopping; try again later"))
+
+    def _start(self) -> None:
+        thread = Thread(target=self._run, name=f"offload-{len(self._threads)}", daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _run(self) -> None:
+        while (job := self._next()) is not None:
+            result, error = job.run()
+            try:
+                job.loop.call_soon_threadsafe(self._returned, job, result, error)
+            except RuntimeError:  # the loop has been closed, and with it everybody who waited
+                return
+            del job, result, error  # an idle thread must not keep what it worked on
+
+    def _next(self) -> Job | None:
+        with self._changed:
+            self._idle += 1
+            while not self._jobs and not self._closed:
+                self._changed.wait()
+            self._idle -= 1
+            return heappop(self._jobs)[2] if self._jobs else None
+
+    def _returned(self, job: Job, result: Any, error: Exception | None) -> None:
+        self.waiting_bytes -= job.size
+        try:
+            job.finish(result, error)
+        except Exception as bug:  # of one connection; the others go on
+            log.exception("what was to follow work on a thread failed", exc_info=bug)

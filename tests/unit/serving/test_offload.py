@@ -1,0 +1,202 @@
+"""Work on threads beside the event loop: bounded, in a fair order, answered on the loop, gone with a stop."""
+
+import asyncio
+import gc
+import logging
+import threading
+import weakref
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any
+
+import pytest
+
+from penstock.core.errors import InvalidInput, Overloaded
+from penstock.serving.offload import NS_PER_BYTE, Offload
+
+
+def run(test: Callable[[], Awaitable[None]]) -> None:
+    asyncio.run(asyncio.wait_for(test(), 30))
+
+
+class Results:
+    """Collects what was told, with the thread it was told on."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[Any, Exception | None]] = []
+        self.threads: set[threading.Thread] = set()
+        self._changed = asyncio.Event()
+
+    def done(self, result: Any, error: Exception | None) -> None:
+        self.told.append((result, error))
+        self.threads.add(threading.current_thread())
+        self._changed.set()
+
+    async def wait(self, count: int) -> None:
+        while len(self.told) < count:
+            self._changed.clear()
+            await self._changed.wait()
+
+
+def test_results_and_errors_come_back_on_the_loop() -> None:
+    async def scene() -> None:
+        offload, results, where = Offload(100), Results(), []
+
+        def work() -> int:
+            where.append(threading.current_thread())
+            return 7
+
+        def fails() -> None:
+            raise InvalidInput("no")
+
+        offload.submit(work, results.done, 10)
+        offload.submit(fails, results.done, 10)
+        await results.wait(2)
+        assert (7, None) in results.told
+        assert any(isinstance(error, InvalidInput) for _, error in results.told)
+        assert results.threads == {threading.current_thread()}
+        assert where[0] is not threading.current_thread()
+        assert offload.waiting_bytes == 0
+        offload.close()
+
+    run(scene)
+
+
+def test_work_over_the_bytes_is_refused_and_counted_and_what_came_back_makes_room() -> None:
+    async def scene() -> None:
+        offload, results, gate = Offload(100, threads=1), Results(), threading.Event()
+        offload.submit(gate.wait, results.done, 60)
+        offload.submit(int, results.done, 40)
+        for size in (1, 1000):
+            with pytest.raises(Overloaded, match="try again later"):
+                offload.submit(int, results.done, size)
+        assert offload.refused == 2
+        gate.set()
+        await results.wait(2)
+        offload.submit(int, results.done, 1000)  # larger than the room, but alone
+        await results.wait(3)
+        assert (offload.waiting_bytes, offload.refused) == (0, 2)
+        offload.close()
+
+    run(scene)
+
+
+def test_short_work_goes_first_but_overtakes_no_work_that_came_long_before() -> None:
+    async def scene() -> None:
+        now = [0]
+        offload, results, gate = Offload(10_000, threads=1, clock=lambda: now[0]), Results(), threading.Event()
+        began = threading.Event()
+
+        def first() -> str:
+            began.set()
+            gate.wait()
+            return "first"
+
+        offload.submit(first, results.done, 1)
+        began.wait()
+        offload.submit(lambda: "large", results.done, 1000)
+        offload.submit(lambda: "small", results.done, 10)
+        now[0] = 1000 * NS_PER_BYTE
+        offload.submit(lambda: "late", results.done, 10)
+        gate.set()
+        await results.wait(4)
+        assert [result for result, _ in results.told] == ["first", "small", "large", "late"]
+        offload.close()
+
+    run(scene)
+
+
+def test_cancelled_work_is_not_begun_and_nobody_is_told() -> None:
+    async def scene() -> None:
+        offload, results, gate, begun = Offload(100, threads=1), Results(), threading.Event(), []
+        running = offload.submit(gate.wait, results.done, 1)
+        waiting = offload.submit(lambda: begun.append(1), results.done, 1)
+        running.cancel()
+        waiting.cancel()
+        offload.submit(lambda: "last", results.done, 1)
+        gate.set()
+        await results.wait(1)
+        assert results.told == [("last", None)]
+        assert not begun
+        assert offload.waiting_bytes == 0
+        offload.close()
+
+    run(scene)
+
+
+def test_no_more_threads_than_allowed_and_none_before_there_is_work() -> None:
+    async def scene() -> None:
+        before = threading.active_count()
+        offload, results, gate = Offload(100, threads=2), Results(), threading.Event()
+        assert threading.active_count() == before
+        for _ in range(5):
+            offload.submit(gate.wait, results.done, 1)
+        assert threading.active_count() == before + 2
+        gate.set()
+        await results.wait(5)
+        offload.close()
+
+    run(scene)
+
+
+def test_a_stop_ends_what_waits_and_refuses_what_comes() -> None:
+    async def scene() -> None:
+        offload, results, gate, began = Offload(100, threads=1), Results(), threading.Event(), threading.Event()
+
+        def work() -> str:
+            began.set()
+            gate.wait()
+            return "done"
+
+        offload.submit(work, results.done, 1)
+        offload.submit(int, results.done, 1)
+        began.wait()
+        offload.close()
+        assert isinstance(results.told[0][1], Overloaded)
+        with pytest.raises(Overloaded):
+            offload.submit(int, results.done, 1)
+        gate.set()
+        await results.wait(2)
+        assert results.told[1] == ("done", None)
+
+    run(scene)
+
+
+def test_a_failure_in_what_follows_is_logged_and_harms_nobody_else(caplog: pytest.LogCaptureFixture) -> None:
+    async def scene() -> None:
+        offload, results = Offload(100, threads=1), Results()
+
+        def broken(_result: Any, _error: Exception | None) -> None:
+            raise ValueError("a bug")
+
+        offload.submit(int, broken, 1)
+        offload.submit(int, results.done, 1)
+        await results.wait(1)
+        assert offload.waiting_bytes == 0
+        offload.close()
+
+    with caplog.at_level(logging.ERROR, "penstock.serving"):
+        run(scene)
+    assert "a bug" in caplog.text
+
+
+def test_nothing_of_a_job_is_kept_once_it_is_answered() -> None:
+    class Large:
+        pass
+
+    async def scene() -> None:
+        offload, results, large = Offload(100, threads=1), Results(), Large()
+        gone = weakref.ref(large)
+        offload.submit(partial(id, large), results.done, 1)
+        del large
+        await results.wait(1)
+        offload.submit(int, results.done, 1)  # the thread is past the first
+        await results.wait(2)
+        assert gone() is None
+        offload.close()
+
+    gc.disable()
+    try:
+        run(scene)
+    finally:
+        gc.enable()
