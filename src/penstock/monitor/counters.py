@@ -74,7 +74,8 @@ _FINE: Final = _BATCH + (BATCH_SIZES + 1) * 4
 _OUTPUTS: Final = _FINE + FINE_WORDS
 _SHADOW: Final = _OUTPUTS + OUTPUTS * OUTPUT_BINS
 _CAPTURE: Final = _SHADOW + len(SHADOW_WORDS)
-BLOCK_WORDS: Final = _CAPTURE + len(CAPTURE_WORDS)
+_BLAMED: Final = _CAPTURE + len(CAPTURE_WORDS)
+BLOCK_WORDS: Final = _BLAMED + 1
 
 HEADER_WORDS: Final = 64
 BLOCKS: Final = 1024
@@ -160,9 +161,12 @@ class BlockWriter:
         words[base + 2] += run
         words[base + 3] += encode
 
-    def failed(self, series: int, outcome: int, total: int) -> None:
-        """Count one request that did not succeed; ``outcome`` is its place in ``OUTCOMES``."""
+    def failed(self, series: int, outcome: int, total: int, blamed: bool) -> None:
+        """Count one request that did not succeed; ``outcome`` is its place in ``OUTCOMES``, ``total`` its time in
+        nanoseconds, and ``blamed`` says that the version is responsible for it (see ``core.labels.is_blamed``)."""
         words = self._words
+        if blamed and series < SPLIT_SERIES:
+            words[_BLAMED] += 1
         words[_REQUESTS + series * len(OUTCOMES) + outcome] += 1
         base = _DURATION + series * LATENCY_WORDS
         words[base + bisect_left(LATENCY_EDGES_NS, total)] += 1
@@ -398,10 +402,12 @@ class Totals:
         return self._words[_FINE : _FINE + FINE_WORDS]
 
     def split_outcomes(self) -> tuple[int, int]:
-        """Requests that the split sent here: how many failed, and how many succeeded."""
+        """Requests that the split sent here: how many failed by the version's doing, and how many succeeded.
+
+        What callers did wrong, what was refused for want of capacity and what expired in the queue is in neither.
+        """
         counts = self._words[_REQUESTS : _REQUESTS + SPLIT_SERIES * len(OUTCOMES)]
-        good = sum(counts[OK :: len(OUTCOMES)])
-        return sum(counts) - good, good
+        return self._words[_BLAMED], sum(counts[OK :: len(OUTCOMES)])
 
     def output_bins(self, index: int) -> list[int]:
         """Rows of one output by bin, as far as they were counted."""
@@ -416,7 +422,7 @@ class Totals:
 
     def capture(self) -> dict[str, int]:
         """What was kept of requests, by ``CAPTURE_WORDS``."""
-        return dict(zip(CAPTURE_WORDS, self._words[_CAPTURE:], strict=True))
+        return dict(zip(CAPTURE_WORDS, self._words[_CAPTURE:_BLAMED], strict=True))
 
     def batch_rows(self) -> Histogram:
         """Rows of each run."""

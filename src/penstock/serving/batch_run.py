@@ -45,6 +45,7 @@ def _alone(model: Model, call: InferCall, interrupt: Interrupt | None) -> Outcom
     call.started_ns = monotonic_ns()
     if call.started_ns >= call.deadline_ns:
         return DeadlineExceeded("the deadline passed while waiting")
+    call.run_began = True
     try:
         arrays = model.run(_feeds([call]), call.prepared[1], interrupt)
     except Fault as fault:
@@ -70,6 +71,8 @@ def _feeds(calls: Sequence[InferCall]) -> Feeds:
 def _together(model: Model, calls: Sequence[InferCall], interrupt: Interrupt | None) -> list[Outcome] | None:
     """One run for several calls; None if it cannot be."""
     began, rows = monotonic_ns(), sum([call.rows for call in calls])
+    for call in calls:
+        call.run_began = True
     try:
         arrays = model.run(_feeds(calls), calls[0].prepared[1], interrupt)
     except Cancelled as fault:

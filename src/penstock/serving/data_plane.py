@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol
 
 from penstock.core.desired import State
 from penstock.core.errors import InvalidInput, NotFound, NotReady, OverBudget, Overloaded, Refused
-from penstock.core.labels import OK, OUTCOME_INDEX, OUTCOMES, PROTOCOL_NAMES, SHED_REASONS, Route
+from penstock.core.labels import OK, OUTCOME_INDEX, OUTCOMES, PROTOCOL_NAMES, SHED_REASONS, Route, is_blamed
 from penstock.core.labels import Protocol as Transport
 from penstock.core.limits import RequestLimits
 from penstock.core.signature import TensorSpec
@@ -173,7 +173,11 @@ class DataPlane:
         if outcome == OUTCOMES[OK]:
             self.record_answered([call])
         else:
-            call.loaded.block.failed(call.series, OUTCOME_INDEX[outcome], monotonic_ns() - call.began_ns)
+            self._record_failed(call, outcome, monotonic_ns())
+
+    def _record_failed(self, call: InferCall, outcome: str, now: int) -> None:
+        blamed = is_blamed(outcome, call.run_began)
+        call.loaded.block.failed(call.series, OUTCOME_INDEX[outcome], now - call.began_ns, blamed)
 
     def record_answered(self, calls: Sequence[InferCall]) -> None:
         """Count calls that have their outputs or their faults, just before they are answered; those of one run
@@ -182,8 +186,7 @@ class DataPlane:
         runs: dict[tuple[LoadedVersion, int, int], list[InferCall]] = {}
         for call in calls:
             if call.fault is not None:
-                outcome = OUTCOME_INDEX[call.fault.kind]
-                call.loaded.block.failed(call.series, outcome, now - call.began_ns)
+                self._record_failed(call, call.fault.kind, now)
                 continue
             runs.setdefault((call.loaded, call.series, call.ran_ns), []).append(call)
             for follower in call.observers:
@@ -204,7 +207,8 @@ class DataPlane:
         else:
             block, route = answer[0].block, answer[1]
         series = route * len(PROTOCOL_NAMES) + transport
-        block.failed(series, OUTCOME_INDEX[outcome], monotonic_ns() - began_ns)
+        blamed = is_blamed(outcome, run_began=False)
+        block.failed(series, OUTCOME_INDEX[outcome], monotonic_ns() - began_ns, blamed)
         if outcome == Overloaded.kind:
             self.batcher.refused()
         elif outcome == OverBudget.kind:

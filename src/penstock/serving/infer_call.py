@@ -42,7 +42,8 @@ class InferCall:
     What is given may be the raw bytes of one row (``packed``, see ``Signature.row``), and a tensor when that is asked
     for. ``prepared`` holds the feeds (none of a packed row) and output names of a run that waits; ``observers`` are
     told once it is answered. ``rows`` are its own, ``run_rows`` those of the run that it stands for in the counts: of
-    calls that were run together, the first has them all, and the others none.
+    calls that were run together, the first has them all, and the others none. ``run_began`` says that its run has
+    begun, so that what goes wrong from then on is the version's doing.
     """
 
     __slots__ = (
@@ -64,6 +65,7 @@ class InferCall:
         "requested",
         "route",
         "rows",
+        "run_began",
         "run_rows",
         "series",
         "started_ns",
@@ -101,6 +103,7 @@ class InferCall:
         self.started_ns = 0
         self.ran_ns = 0
         self.rows = self.run_rows = 0
+        self.run_began = False
         self._outputs: list[Tensor] | None = None
         self.joint: BatchResult | None = None
         self.place = 0

@@ -78,7 +78,7 @@ class FakeFleet:
         for _ in range(good):
             block.answered(series, 1, int(ms * MS), 1000, 0, 1000, 1000)
         for _ in range(bad):
-            block.failed(series, OUTCOME_INDEX["internal"], int(ms * MS))
+            block.failed(series, OUTCOME_INDEX["internal"], int(ms * MS), blamed=True)
 
     def mirror(self, version: str, pairs: int, disagreements: int = 0) -> None:
         """Count compared shadow requests."""

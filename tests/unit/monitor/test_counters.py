@@ -9,7 +9,7 @@ def test_a_request_is_counted_under_its_series() -> None:
     slot = Slot.in_process()
     block = slot.block(5)
     block.answered(5, run_rows=3, total=40_000, decode=1_000, queue=2_000, run=30_000, encode=4_000)
-    block.failed(series=0, outcome=OUTCOME_INDEX["invalid"], total=10_000)
+    block.failed(series=0, outcome=OUTCOME_INDEX["invalid"], total=10_000, blamed=False)
     totals = Totals.of([slot], 5)
     assert sorted(totals.requests()) == [("pinned", "grpc", "ok", 1), ("stable", "rest", "invalid", 1)]
     assert (totals.success_ns, totals.fail_ns) == (40_000, 10_000)
