@@ -80,6 +80,18 @@ def test_a_good_model_is_described(tmp_path: Path) -> None:
     ]
     assert all(case["deterministic"] for case in facts["probes"]["cases"])
     assert facts["runtime"].startswith("onnxruntime ")
+    assert facts["independent_rows"] == {"proven": True, "reason": "", "operator": "", "node": ""}
+
+
+def test_where_a_proof_ended_is_told_whatever_the_graph_calls_it(tmp_path: Path) -> None:
+    nonzero = zoo.nonzero()
+    nonzero.graph.node[0].name = "/a\x1b[2J/" + "long" * 1000
+    (report,) = examined(Subject(saved(tmp_path / "m.onnx", nonzero)))
+    found = report.facts["independent_rows"]
+    assert not found["proven"]
+    assert found["reason"] == "operator NonZero has a result whose shape depends on the data"
+    assert found["node"].startswith("/a\ufffd[2J/long")
+    assert len(found["node"]) < 100
 
 
 @pytest.mark.parametrize("build", [zoo.mixed, zoo.gather, zoo.classifier, zoo.nonzero, lambda: zoo.looping(None)])

@@ -23,6 +23,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Name = Annotated[str, typer.Argument(help="The model.")]
 Versioned = Annotated[str, typer.Argument(metavar="NAME:V", help="The model and its version.")]
 
+ROWS = "independent_rows"
 COLOURS = {"READY": "green", "LOADING": "yellow", "UNLOADING": "yellow", "UNAVAILABLE": "red", "RETIRED": "dim"}
 
 
@@ -331,11 +332,21 @@ def _show_version(model: str, one: Document) -> None:
         for spec in (one["signature"] or {}).get(side, []):
             console.print(f"  {side[:-1]}: {spec['name']} {spec['datatype']} {spec['shape']}")
     admission = {name: fact for name, fact in (one["admission"] or {}).items() if name != "probes" and fact != ""}
+    if isinstance(proof := admission.get(ROWS), dict):
+        admission[ROWS] = _proof_text(proof)
     for title, section in (("card", one["card"]), ("metadata", one["metadata"]), ("admission", admission)):
         if section:
             console.print(f"{title}:")
             for name, value in section.items():
                 console.print(f"  {name}: {_plain(value)}")
+
+
+def _proof_text(proof: Document) -> str:
+    """Whether requests may share runs of a version by its graph, and where the proof ended."""
+    if proof["proven"]:
+        return "proven from the graph"
+    node = f" (node {proof['node']})" if proof["node"] else ""
+    return f"not proven: {proof['reason']}{node}"
 
 
 def _plain(value: Any) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from penstock.core.batching import NOT_EXAMINED, RowProof
 from penstock.core.desired import Desired, ModelSpec, VersionSpec
 from penstock.core.routing import RouteSpec
 from penstock.core.versions import VersionPolicy, sort_key
@@ -26,7 +27,8 @@ class Placed:
 
     ``path`` is the graph; ``tag`` changes with anything that would have to be loaded anew; ``folder`` is where label
     and warm-up files lie. ``files`` are the paths below ``root`` and their SHA-256 (hex), which workers check before
-    they load; ``probes`` (JSON) is what admission saw the graph answer; ``digest`` names the content to people,
+    they load; ``probes`` (JSON) is what admission saw the graph answer, ``rows`` whether it found that rows are
+    independent; ``digest`` names the content to people,
     ``report`` is what they are told of its admission.
     """
 
@@ -37,6 +39,7 @@ class Placed:
     root: str = ""
     files: tuple[tuple[str, str], ...] = ()
     probes: str = ""
+    rows: RowProof = NOT_EXAMINED
     digest: str = ""
     memory_bytes: int = 0
     report: Report | None = None
@@ -225,6 +228,7 @@ def _spec(model: Found, version: str, block: int, ledger: Ledger) -> VersionSpec
         root=placed.root,
         files=placed.files,
         probes=placed.probes,
+        rows=placed.rows,
     )
 
 

@@ -23,6 +23,7 @@ from penstock.core.versions import is_version
 from penstock.registry.blobs import PREFIX, hash_file
 from penstock.registry.folder import FolderSource, FoundModel
 from penstock.registry.records import Examine, Report, Subject
+from penstock.registry.row_proof import proof_in
 
 log = logging.getLogger("penstock.control")
 
@@ -236,6 +237,7 @@ def _placed(version: _Version, verdict: Verdict) -> Placed:
         root=str(version.root),
         files=verdict.files,
         probes=json.dumps(facts["probes"]) if facts.get("probes") else "",
+        rows=proof_in(facts),
         digest=verdict.digest,
         memory_bytes=int(facts.get("memory_bytes", 0)),
         report=verdict.report,

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from penstock.core.batching import RowProof
 from penstock.core.desired import Desired, ModelSpec, State, VersionSpec, VersionStatus, WatchSpec
 from penstock.core.errors import KINDS, Fault, Internal
 from penstock.core.routing import stored_in, stored_out
@@ -94,7 +95,7 @@ def _model_in(values: Message) -> ModelSpec:
 def _version_in(values: Message) -> VersionSpec:
     files = tuple((path, digest) for path, digest in values["files"])
     watch: dict[str, Any] = {key: tuple(one) if isinstance(one, list) else one for key, one in values["watch"].items()}
-    return VersionSpec(**{**values, "files": files, "watch": WatchSpec(**watch)})
+    return VersionSpec(**{**values, "files": files, "watch": WatchSpec(**watch), "rows": RowProof(**values["rows"])})
 
 
 def status_out(status: VersionStatus) -> Message:

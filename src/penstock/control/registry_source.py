@@ -14,6 +14,7 @@ from penstock.core.errors import Fault
 from penstock.core.versions import sort_key
 from penstock.registry.picture import Picture
 from penstock.registry.records import Content, ModelRecord, Standing, VersionRecord
+from penstock.registry.row_proof import proof_in
 
 log = logging.getLogger("penstock.control")
 
@@ -152,6 +153,7 @@ def _placed(record: VersionRecord, folder: Path, graph: Path) -> Placed:
         if bare
         else tuple((file.path, file.digest) for file in content.files),
         probes=json.dumps(facts["probes"]) if facts.get("probes") else "",
+        rows=proof_in(facts),
         digest=content.digest,
         memory_bytes=int(facts.get("memory_bytes", 0)),
         report=record.report,

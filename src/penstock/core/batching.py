@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Final
 
+BATCHING: Final = "batching"
+"""The parameter of a described configuration, and property of a model's metadata, that tells of ``Sharing``."""
+
 MOST_ROWS: Final = 64
 """Rows of one run made of several calls; beyond that a run gains little and its callers wait."""
 
@@ -42,12 +45,30 @@ class Cost:
 @dataclass(frozen=True, slots=True)
 class RowProof:
     """Whether a graph proves that the answer to a row depends on that row alone; ``reason`` says why it does not ("" =
-    it does), ``node`` and ``operator`` where the proof ended ("" = at no operator)."""
+    it does), ``node`` and ``operator`` where the proof ended ("" = at no operator). Callers may read the reason, but
+    not the names of nodes."""
 
     independent: bool
     reason: str = ""
     node: str = ""
     operator: str = ""
+
+
+NOT_EXAMINED: Final = RowProof(False, "its graph has not been examined")
+"""What is known of a graph that nobody has tried to prove anything of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sharing:
+    """Whether calls of several callers share runs of a version; ``reason`` says why, or why not."""
+
+    shared: bool
+    reason: str
+
+    @property
+    def text(self) -> str:
+        """Both in one sentence, for people."""
+        return f"{'requests share runs' if self.shared else 'every request runs alone'}: {self.reason}"
 
 
 def fitted(rows: int, one_ns: int, all_ns: int) -> Cost:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from penstock.core.batching import NOT_EXAMINED, RowProof
 from penstock.core.routing import RouteSpec
 
 
@@ -43,9 +44,9 @@ class VersionSpec:
     ``config`` is the model configuration in protobuf JSON form ("" = derived from the graph); ``tag``
     changes when the file or the configuration does, so that a changed version is loaded anew. ``folder``
     is the model's own folder, where label and warm-up files lie. ``files`` are the paths below ``root`` and
-    their SHA-256 (hex), to be checked before loading; ``probes`` (JSON) is what the graph must answer; ``watch`` is how
-    its rows are watched and ``latency_ns`` what is promised of its latency (nanoseconds, 0 = nothing), which both can
-    change while it serves.
+    their SHA-256 (hex), to be checked before loading; ``probes`` (JSON) is what the graph must answer; ``rows`` says
+    whether the graph proves that rows are independent; ``watch`` is how its rows are watched and ``latency_ns`` what is
+    promised of its latency (nanoseconds, 0 = nothing), which both can change while it serves.
     """
 
     version: str
@@ -57,6 +58,7 @@ class VersionSpec:
     root: str = ""
     files: tuple[tuple[str, str], ...] = ()
     probes: str = ""
+    rows: RowProof = NOT_EXAMINED
     watch: WatchSpec = WatchSpec()
     latency_ns: int = 0
 

@@ -65,7 +65,8 @@ class ModelOptions:
     """Everything a ``config.pbtxt`` may decide about a model; the defaults serve a bare ONNX file.
 
     ``max_batch_size`` None means: derived from the graph. ``config`` is the stated configuration in
-    protobuf JSON form, as the protocol's config endpoints show it back.
+    protobuf JSON form, as the protocol's config endpoints show it back. ``asks_for_batching`` says that it has calls
+    of several callers share runs, ``independent_rows`` that its owner answers for their right answers.
     """
 
     max_batch_size: int | None = None
@@ -76,6 +77,8 @@ class ModelOptions:
     instances: int = 1
     session: SessionOptions = field(default_factory=SessionOptions)
     queue: QueuePolicy = field(default_factory=QueuePolicy)
+    asks_for_batching: bool = False
+    independent_rows: bool = False
     preferred_batch_sizes: tuple[int, ...] = ()
     max_queue_delay_ns: int = 0
     warmup: tuple[WarmupSample, ...] = ()

@@ -4,15 +4,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-import numpy as np
-
-from penstock.core.batching import Cost, fitted
+from penstock.core.batching import NOT_EXAMINED, Cost, RowProof, Sharing
 from penstock.core.errors import Cancelled, Fault
 from penstock.core.options import ModelOptions, WarmupSample
 from penstock.core.placement import INLINE_BUDGET_NS, WIDE_BUDGET_NS
 from penstock.core.signature import Bound, Feeds, Signature, TensorSpec
 from penstock.core.tensors import Array
-from penstock.engine import warmup
+from penstock.engine import joint_runs, warmup
 from penstock.engine.denormals import Run
 from penstock.engine.faults import LoadFailed, run_fault
 from penstock.engine.graph import signature_of
@@ -35,9 +33,6 @@ JOINT_BUDGET_NS: Final = 250_000_000
 TWICE_BYTES: Final = 256 << 20
 """The largest model that is held twice in memory, for runs on one core and for such that are spread over several."""
 
-JOINT_RELATIVE, JOINT_ABSOLUTE = 1e-3, 1e-5
-"""Matrix products of several rows add up in another order than those of one."""
-
 __all__ = ["Interrupt", "LoadFailed", "Model", "load"]
 
 
@@ -47,7 +42,7 @@ class Model:
     ``run_ns`` is the measured time of one run (nanoseconds, ``None`` where the model could not be run with
     made-up inputs, or where a loop in the graph makes its time a matter of the data) over
     ``measured_elements`` input elements. ``joint`` is what a run of several rows takes, ``None`` where rows of
-    different callers must not share one: the answer to a row depends on the others, or nobody could tell.
+    different callers must not share one; ``sharing`` says why.
 
     Where a run is spread over several cores, ``narrow`` runs the same graph on one: ``abreast`` runs of it side by side
     do more in the same time than one spread run after the other. ``None`` where there is nothing to choose from.
@@ -58,6 +53,7 @@ class Model:
         self.run_ns: int | None = None
         self.measured_elements = 1
         self.joint: Cost | None = None
+        self.sharing = Sharing(False, "it could not be run with made-up inputs")
         self.narrow: Model | None = None
         self.abreast = 1
         self._run = run
@@ -101,8 +97,15 @@ Elsewhere = Callable[[Callable[[], "Model"]], "Model"]
 """Does a piece of work on another thread, and waits for it."""
 
 
-def load(path: Path, options: ModelOptions, threads: int, elsewhere: Elsewhere = lambda work: work()) -> Model:
-    """Load, warm up and measure the graph at ``path``; ``threads`` is the whole budget of this process.
+def load(
+    path: Path,
+    options: ModelOptions,
+    threads: int,
+    proof: RowProof = NOT_EXAMINED,
+    elsewhere: Elsewhere = lambda work: work(),
+) -> Model:
+    """Load, warm up and measure the graph at ``path``; ``threads`` is the whole budget of this process, and ``proof``
+    what is known of the independence of rows in exactly this file.
 
     A graph whose run is long on one thread is opened again with its share of the budget, unless the
     configuration states a thread count; the first session stays beside it unless the model is large, as each holds the
@@ -114,15 +117,15 @@ def load(path: Path, options: ModelOptions, threads: int, elsewhere: Elsewhere =
     """
     stated = options.session.intra_op_threads or 1
     if stated > 1 or options.session.parallel_execution:
-        return elsewhere(lambda: _load(path, options, stated))
-    model = _load(path, options, stated)
+        return elsewhere(lambda: _load(path, options, stated, proof))
+    model = _load(path, options, stated, proof)
     share = threads // options.instances
     if options.session.intra_op_threads or share <= 1 or model.run_ns is None or model.run_ns < WIDE_BUDGET_NS:
         return model
     beside = options.instances == 1 and _size(path.parent) <= TWICE_BYTES
     if not beside:
         model.close()
-    wide = elsewhere(lambda: _load(path, options, share))
+    wide = elsewhere(lambda: _load(path, options, share, proof))
     if beside:
         wide.narrow, wide.abreast = model, share
     return wide
@@ -133,7 +136,7 @@ def _size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def _load(path: Path, options: ModelOptions, intra_op_threads: int) -> Model:
+def _load(path: Path, options: ModelOptions, intra_op_threads: int, proof: RowProof) -> Model:
     session = open_session(path, options.session, intra_op_threads)
     graph, run = read_graph(session), runner(session, options.session)
     signature = signature_of(graph, options)
@@ -146,18 +149,39 @@ def _load(path: Path, options: ModelOptions, intra_op_threads: int) -> Model:
     if signature.batching and options.max_batch_size is None and not _follows_rows(run, names, bound, results):
         signature = Signature(signature.inputs, signature.outputs)
     model = Model(run, signature)
-    if holds_loop(path):
-        return model
-    try:
-        model.run_ns = warmup.median_run_ns(lambda: _attempt(run, names, bound.feeds))
-    except Fault:
-        return model  # fails now and then: served all the same, but never on the event loop
-    model.measured_elements = max(bound.elements, 1)
-    if signature.batching and signature.max_batch_size != 1 and model.run_ns <= JOINT_BUDGET_NS:
-        model.joint = _joint_cost(
-            run, names, signature, JOINT_ROWS if model.run_ns <= INLINE_BUDGET_NS else FEW_JOINT_ROWS
-        )
+    refusal = joint_runs.refusal(graph, signature, options, proof)
+    loops = holds_loop(path)
+    if refusal or loops:
+        model.sharing = Sharing(False, refusal or "a loop in its graph makes the time of a run a matter of the data")
+    if not loops:
+        _measure(model, lambda feeds: _attempt(run, names, feeds), bound, None if refusal else proof)
     return model
+
+
+def _measure(model: Model, attempt: joint_runs.Attempt, bound: Bound, proof: RowProof | None) -> None:
+    """Find out what a run takes, and one of several rows unless ``proof`` is None."""
+    try:
+        model.run_ns = warmup.median_run_ns(lambda: attempt(bound.feeds))
+    except Fault:
+        return  # fails now and then: served all the same, but never on the event loop
+    model.measured_elements = max(bound.elements, 1)
+    if proof is not None:
+        _try_sharing(model, attempt, proof)
+
+
+def _try_sharing(model: Model, attempt: joint_runs.Attempt, proof: RowProof) -> None:
+    """See whether rows are answered together as they are alone, and what that takes."""
+    if model.run_ns is None or model.run_ns > JOINT_BUDGET_NS:
+        model.sharing = Sharing(False, "a run is so long that nothing would be gained")
+        return
+    try:
+        rows = JOINT_ROWS if model.run_ns <= INLINE_BUDGET_NS else FEW_JOINT_ROWS
+        model.joint = joint_runs.tried(attempt, model.signature, rows)
+    except joint_runs.RowsDiffer as error:
+        model.sharing = Sharing(False, f"in a trial {error}")
+        return
+    says = "its graph proves" if proof.independent else "its configuration says"
+    model.sharing = Sharing(True, f"{says} that rows are independent, and a trial agreed")
 
 
 class _Untried(Exception):
@@ -199,36 +223,6 @@ def _follows_rows(run: Run, names: list[str], bound: Bound, results: list[Array]
     return all(array.shape[:1] == (rows,) for array in results) and all(
         array.shape[:1] == (2 * rows,) for array in twice
     )
-
-
-def _joint_cost(run: Run, names: list[str], signature: Signature, rows: int) -> Cost | None:
-    """What runs of several rows take, None unless each of random rows is answered as it is alone."""
-    rows = min(rows, signature.max_batch_size or rows)
-    try:
-        feeds = signature.bind(warmup.random_tensors(signature, rows)).feeds
-        alone = [{name: array[row : row + 1] for name, array in feeds.items()} for row in range(rows)]
-        together, apart = _attempt(run, names, feeds), [_attempt(run, names, one) for one in alone]
-        for index, whole in enumerate(together):
-            if not _same(whole, np.concatenate([one[index] for one in apart])):
-                return None
-        one_ns = warmup.median_run_ns(lambda: _attempt(run, names, alone[0]), JOINT_BUDGET_NS)
-        all_ns = warmup.median_run_ns(lambda: _attempt(run, names, _joined(alone)), JOINT_BUDGET_NS)
-        return fitted(rows, one_ns, all_ns)
-    except (Fault, MemoryError, ValueError):
-        return None  # rows that cannot be made up cannot be compared
-
-
-def _joined(apart: Sequence[Feeds]) -> Feeds:
-    """The rows of several in one; with large rows that costs more than the run."""
-    return {name: np.concatenate([one[name] for one in apart]) for name in apart[0]}
-
-
-def _same(whole: Array, parts: Array) -> bool:
-    if whole.shape != parts.shape:
-        return False
-    if whole.dtype.kind in "fc":
-        return np.allclose(whole, parts, rtol=JOINT_RELATIVE, atol=JOINT_ABSOLUTE, equal_nan=True)
-    return bool((whole == parts).all())
 
 
 def _attempt(run: Run, names: list[str], feeds: Feeds) -> list[Array]:

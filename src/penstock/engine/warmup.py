@@ -1,7 +1,7 @@
 """Warm-up: the tensors a model is run with before it counts as ready, and how long one such run takes."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from statistics import median_low
 from typing import Any
 
@@ -42,13 +42,60 @@ def sample_tensors(sample: WarmupSample, signature: Signature) -> list[Tensor]:
 
 def random_tensors(signature: Signature, rows: int) -> list[Tensor]:
     """Made-up numbers for so many rows (one request without them, where the model does not batch); see ``_random``."""
+    return filled_tensors(_required(signature, rows, 1))
+
+
+def _required(signature: Signature, rows: int, free: int) -> list[WarmupInput]:
+    """What every request has to bring, with so many rows, and ``free`` places along other free dimensions."""
     lead = 1 if signature.batching else 0
-    inputs = []
-    for spec in signature.inputs:
-        if not spec.optional:
-            dims = tuple(1 if dim < 0 else dim for dim in spec.shape[lead:])
-            inputs.append(WarmupInput(spec.name, spec.datatype, (rows, *dims) if lead else dims, random=True))
-    return filled_tensors(inputs)
+    return [
+        WarmupInput(spec.name, spec.datatype, ((rows,) if lead else ()) + _filled_in(spec.shape[lead:], free), True)
+        for spec in signature.inputs
+        if not spec.optional
+    ]
+
+
+def _filled_in(dims: Shape, free: int) -> Shape:
+    return tuple(free if dim < 0 else dim for dim in dims)
+
+
+SIZES = (1e-3, 1.0, 1e3)
+FREE = 3
+WORDS = ("", "a", "A word", "two  words, and more", "7")
+
+
+def varied_tensors(signature: Signature, rows: int) -> Iterator[tuple[str, list[Tensor]]]:
+    """Rows of numbers around zero, each kind with its name: of another size in every row, with longer rows where a
+    dimension is free, all small, all large. A model need not take all of them.
+
+    Raises:
+        InvalidInput: one is too large.
+    """
+    short = _required(signature, rows, 1)
+    long = _required(signature, rows, FREE)
+    mixed = [SIZES[row % len(SIZES)] for row in range(rows)]
+    yield "numbers of mixed sizes", [_varied(entry, mixed) for entry in short]
+    if long != short:
+        yield "longer rows", [_varied(entry, [1.0] * rows) for entry in long]
+    yield "small numbers", [_varied(entry, SIZES[:1] * rows) for entry in short]
+    yield "large numbers", [_varied(entry, SIZES[-1:] * rows) for entry in short]
+
+
+def _varied(entry: WarmupInput, sizes: Sequence[float]) -> Tensor:
+    """Numbers whose size is that of their row; whole ones below 2, 10 and 1000."""
+    dtype = numpy_type(entry.name, entry.datatype)
+    shape = _bounded(entry.name, entry.dims)
+    generator = np.random.default_rng(1)
+    scale = np.array(sizes).reshape(-1, *[1] * (len(shape) - 1))
+    if entry.datatype == "BYTES":
+        return Tensor(entry.name, entry.datatype, np.array(WORDS, object)[generator.integers(0, len(WORDS), shape)])
+    if entry.datatype == "BF16":
+        numbers = (generator.standard_normal(shape) * scale).astype(np.float32)
+        return Tensor(entry.name, entry.datatype, (numbers.view(np.uint32) >> 16).astype(dtype))
+    if dtype.kind == "f":
+        return Tensor(entry.name, entry.datatype, (generator.standard_normal(shape) * scale).astype(dtype))
+    limit = np.minimum(np.clip(scale * 10, 2, 1000), 2 if dtype.kind == "b" else np.iinfo(dtype).max)
+    return Tensor(entry.name, entry.datatype, (generator.random(shape) * limit).astype(dtype))
 
 
 def filled_tensors(inputs: Iterable[WarmupInput]) -> list[Tensor]:

@@ -7,6 +7,7 @@ that is not there are left aside.
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from penstock.core.batching import BATCHING
 from penstock.core.errors import InvalidInput
 from penstock.core.options import (
     ModelOptions,
@@ -31,6 +32,9 @@ DATATYPES: dict[int, str] = {
     if number != pb.TYPE_INVALID
 }
 """Numbers of the configuration's data types, and the protocol's names for them."""
+
+INDEPENDENT_ROWS = "independent_rows"
+"""The parameter by which an owner says that a row's answer depends on that row alone."""
 
 MAX_THREADS = 1024
 MAX_INSTANCES = 1024
@@ -79,6 +83,8 @@ def options_of(config: pb.ModelConfig, folder: Path) -> ModelOptions:
         instances=_instances(config.instance_group),
         session=_session(config),
         queue=_queue(batching),
+        asks_for_batching=config.HasField("dynamic_batching") or config.max_batch_size > 1,
+        independent_rows=_truth(config, INDEPENDENT_ROWS),
         preferred_batch_sizes=_preferred(config),
         max_queue_delay_ns=batching.max_queue_delay_microseconds * 1000,
         warmup=tuple(_sample(entry, folder) for entry in config.model_warmup),
@@ -240,7 +246,8 @@ def _session(config: pb.ModelConfig) -> SessionOptions:
     level = config.optimization.graph.level
     if level not in (-1, 0, 1, 2):
         raise InvalidInput(f"optimization.graph.level is {level}; expected -1, 0, 1 or 2")
-    stated = {key: parameter.string_value for key, parameter in config.parameters.items()}
+    told = (INDEPENDENT_ROWS, BATCHING)  # the latter is of a description that was stated again
+    stated = {key: parameter.string_value for key, parameter in config.parameters.items() if key not in told}
     options = SessionOptions(
         intra_op_threads=_whole("intra_op_thread_count", stated.pop("intra_op_thread_count", "0"), MAX_THREADS) or None,
         inter_op_threads=_whole("inter_op_thread_count", stated.pop("inter_op_thread_count", "0"), MAX_THREADS) or None,
@@ -253,6 +260,13 @@ def _session(config: pb.ModelConfig) -> SessionOptions:
     for key in sorted(stated.keys() - _SESSION_ENTRIES):
         raise InvalidInput(f"the parameter '{key}' is not known to this server; leave it out of the configuration")
     return options
+
+
+def _truth(config: pb.ModelConfig, key: str) -> bool:
+    text = config.parameters[key].string_value if key in config.parameters else "false"
+    if text not in ("true", "false"):
+        raise InvalidInput(f"the parameter '{key}' is '{text}'; expected true or false")
+    return text == "true"
 
 
 def _whole(key: str, text: str, largest: int) -> int:

@@ -12,6 +12,9 @@ from onnx import checker
 
 from penstock.core.errors import Refused
 from penstock.core.texts import is_readable
+from penstock.engine.row_independence.proof import prove
+from penstock.registry.plain_graph import read_plain
+from penstock.registry.row_proof import FACT, proof_out
 
 MOST_OPS = 500
 LONGEST_REASON = 400
@@ -45,6 +48,7 @@ def inspect(graph: Path, folder: Path | None) -> dict[str, Any]:
         "producer": " ".join(f"{model.producer_name} {model.producer_version}".split())[:100],
         "opset": {entry.domain: entry.version for entry in list(model.opset_import)[:50]},
         "ops": dict(ops.most_common(MOST_OPS)),
+        FACT: proof_out(prove(read_plain(model))),
         **_feature_names(model),
     }
 

@@ -10,6 +10,7 @@ from typing import Any
 from google.protobuf import json_format, text_format
 from google.protobuf.message import Message
 
+from penstock.core.batching import BATCHING, Sharing
 from penstock.core.errors import InvalidInput
 from penstock.core.options import ModelOptions
 from penstock.core.signature import Signature, TensorSpec
@@ -69,8 +70,13 @@ def read(config_json: str, folder: Path) -> ModelOptions:
         raise InvalidInput(" ".join(str(fault).split())[:LONGEST_LINE]) from None
 
 
-def describe(name: str, options: ModelOptions, signature: Signature, config_json: str) -> dict[str, Any]:
-    """The whole configuration as JSON values: what was stated, and what was derived from the graph."""
+def describe(
+    name: str, options: ModelOptions, signature: Signature, sharing: Sharing, config_json: str
+) -> dict[str, Any]:
+    """The whole configuration as JSON values: what was stated, and what was derived from the graph.
+
+    The parameter ``batching`` says whether calls share runs, and why.
+    """
     config = _from_json(config_json) if config_json else pb.ModelConfig()
     config.name, config.platform, config.backend = name, PLATFORM, BACKEND
     config.max_batch_size = signature.max_batch_size or (DERIVED_MAX_BATCH_SIZE if signature.batching else 0)
@@ -80,8 +86,9 @@ def describe(name: str, options: ModelOptions, signature: Signature, config_json
     config.default_model_filename = options.filename
     if not config.instance_group:
         config.instance_group.add(name=name, count=options.instances, kind=pb.ModelInstanceGroup.KIND_CPU)
-    if signature.batching:
+    if sharing.shared:
         config.dynamic_batching.SetInParent()
+    config.parameters[BATCHING].string_value = sharing.text
     return _plain(config)
 
 

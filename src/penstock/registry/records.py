@@ -66,7 +66,7 @@ class Report:
     """What the admission of a content found; ``reason`` is "" where it was admitted.
 
     ``facts`` is shown to people: ops (name to count), opset (domain to version), signature, memory_bytes, p50_us,
-    probes (inputs and output digests), runtime, took_ms.
+    independent_rows (whether the graph proves it, and where not), probes (inputs and output digests), runtime, took_ms.
     """
 
     reason: str = ""

@@ -23,6 +23,7 @@ from penstock.core.options import SessionOptions
 from penstock.engine import model as engine
 from penstock.engine.probe import Unanswered, probe
 from penstock.registry import confinement, inspection, model_config
+from penstock.registry.row_proof import proof_in
 
 Document = dict[str, Any]
 
@@ -53,7 +54,7 @@ def examine(order: Document, memory: Callable[[], int]) -> Document:
         options = model_config.read(order["config"], Path(order["base"] or graph.parent))
         before = memory()
         began = time.perf_counter()
-        model = engine.load(graph, replace(options, session=_single(options.session)), threads=1)
+        model = engine.load(graph, replace(options, session=_single(options.session)), 1, proof_in(facts))
         facts["load_ms"] = round((time.perf_counter() - began) * 1000, 1)
         facts["p50_us"] = None if model.run_ns is None else round(model.run_ns / 1000, 1)
         facts["probes"] = probe(model, options.warmup)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from time import monotonic_ns
 from typing import Any, Final, Protocol
 
+from penstock.core.batching import BATCHING
 from penstock.core.desired import State
 from penstock.core.errors import InvalidInput, NotFound, NotReady, OverBudget, Overloaded, Refused
 from penstock.core.labels import OK, OUTCOME_INDEX, OUTCOMES, PROTOCOL_NAMES, SHED_REASONS, Route, is_blamed
@@ -77,6 +78,7 @@ class ModelMetadata:
     platform: str
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    properties: dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,7 +264,9 @@ class DataPlane:
         loaded = self.routing_table.find((model, version))[0]
         signature = loaded.signature
         versions = (loaded.identity.version,) if version else self.routing_table.entry(model).ready
-        return ModelMetadata(model, versions, PLATFORM, signature.inputs, signature.outputs)
+        refused = loaded.options.asks_for_batching and not loaded.sharing.shared
+        properties = {BATCHING: loaded.sharing.text} if refused else {}
+        return ModelMetadata(model, versions, PLATFORM, signature.inputs, signature.outputs, properties)
 
     def config(self, model: str, version: str = "") -> dict[str, Any]:
         """The model's configuration in protobuf JSON form; raises as ``metadata`` does."""

@@ -51,6 +51,7 @@ class LoadedVersion:
     ) -> None:
         self.identity = identity
         self.signature = model.signature
+        self.sharing = model.sharing
         self.options = options
         self.config = config
         self.block = block

@@ -153,7 +153,8 @@ class ModelLoader:
         options = model_config.read(spec.config, Path(spec.folder))
         loop = asyncio.get_running_loop()
         loaded = await loop.run_in_executor(self._quiet, self._load_quietly, spec, options)
-        config = model_config.describe(model, options, loaded.signature, spec.config)
+        _tell_refused_batching(model, spec, options, loaded)
+        config = model_config.describe(model, options, loaded.signature, loaded.sharing, spec.config)
         return LoadedVersion(Identity(model, spec.version), loaded, options, config, self._slot.block(spec.block))
 
     def _watch(self, key: Key, spec: VersionSpec) -> None:
@@ -199,7 +200,10 @@ class ModelLoader:
         for path, digest in spec.files:
             if hash_file(Path(spec.root) / path) != f"sha256:{digest}":
                 raise Damaged("its content does not match its digest")
-        loaded = engine.load(Path(spec.path), options, self._threads, lambda work: self._plain.submit(work).result())
+        opener = self._plain
+        loaded = engine.load(
+            Path(spec.path), options, self._threads, spec.rows, lambda work: opener.submit(work).result()
+        )
         difference = compare(json.loads(spec.probes), loaded, options.warmup) if spec.probes else ""
         if difference:
             loaded.close()
@@ -229,6 +233,13 @@ class ModelLoader:
         loaded = {version: one for (model, version), one in self._served.items() if model == spec.name}
         statuses = {version: one for (model, version), one in self._statuses.items() if model == spec.name}
         return {version: one for version, one in loaded.items() if version in statuses}, statuses
+
+
+def _tell_refused_batching(model: str, spec: VersionSpec, options: ModelOptions, loaded: Model) -> None:
+    """Say why a version does not get the batching that its configuration asks for, and where its proof ended."""
+    if options.asks_for_batching and not loaded.sharing.shared:
+        node = f" (node '{spec.rows.node}')" if spec.rows.node and spec.rows.reason in loaded.sharing.reason else ""
+        log.warning("model %s version %s asks for batching, but %s%s", model, spec.version, loaded.sharing.text, node)
 
 
 def give_way() -> None:

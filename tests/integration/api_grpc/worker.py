@@ -25,6 +25,7 @@ from penstock.serving.loaded_version import Identity, LoadedVersion
 from penstock.serving.routing_table import ModelEntry, RoutingTable, model_entry
 from tests import zoo
 from tests.harness import wait_until
+from tests.proofs import proof_of
 
 Result = TypeVar("Result")
 Kind = type[GrpcServer] | type[Http2Server]
@@ -101,7 +102,8 @@ class Worker:
     def _entry(self, name: str) -> ModelEntry:
         served, statuses = {}, {}
         for version in MODELS[name]:
-            model = engine.load(self._folder / name / version / "model.onnx", ModelOptions(), 1)
+            path = self._folder / name / version / "model.onnx"
+            model = engine.load(path, ModelOptions(), 1, proof_of(path))
             block = self.slot.block(self._blocks[name, version])
             served[version] = LoadedVersion(Identity(name, version), model, ModelOptions(), CONFIG, block)
             statuses[version] = VersionStatus(name, version, State.READY)

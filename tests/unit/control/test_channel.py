@@ -24,12 +24,14 @@ from penstock.control.messages import (
     status_in,
     status_out,
 )
+from penstock.core.batching import RowProof
 from penstock.core.desired import Desired, ModelSpec, State, VersionSpec, VersionStatus
 from penstock.core.errors import KINDS, Fault, InvalidInput, NotFound, NotReady
 from penstock.monitor.answers import Told
 
 texts = st.text(max_size=8)
-specs = st.builds(VersionSpec, texts, texts, texts, texts, st.integers(0, 1023), texts)
+proofs = st.builds(RowProof, st.booleans(), texts, texts, texts)
+specs = st.builds(VersionSpec, texts, texts, texts, texts, st.integers(0, 1023), texts, rows=proofs)
 models = st.builds(
     ModelSpec,
     texts,

@@ -8,6 +8,7 @@ from google.protobuf import json_format
 from hypothesis import given
 from hypothesis import strategies as st
 
+from penstock.core.batching import Sharing
 from penstock.core.errors import InvalidInput
 from penstock.core.options import (
     ModelOptions,
@@ -21,6 +22,9 @@ from penstock.core.signature import Signature, TensorSpec
 from penstock.core.versions import VersionPolicy
 from penstock.proto import model_config_pb2 as pb
 from penstock.registry.model_config import MAX_CONFIG_CHARACTERS, describe, parse_json, parse_text, read
+
+SHARED = Sharing(True, "its graph proves that rows are independent")
+ALONE = Sharing(False, "operator NonZero")
 
 
 def options(text: str, folder: Path = Path("/nonexistent")) -> ModelOptions:
@@ -205,6 +209,7 @@ def test_everything_that_is_honoured(tmp_path: Path) -> None:
         instances=3,
         session=SessionOptions(3, 2, True, False, False, -1, (("session.set_denormal_as_zero", "1"),)),
         queue=QueuePolicy(7, 5000),
+        asks_for_batching=True,
         preferred_batch_sizes=(4, 8),
         max_queue_delay_ns=100_000,
         warmup=(
@@ -311,7 +316,7 @@ def test_a_full_description_of_a_stated_model() -> None:
         (TensorSpec("x", "FP32", (-1, 2, 3), graph_shape=(-1, 6)),), (TensorSpec("y", "BYTES", (-1, 4)),), True, 8
     )
     asked = ModelOptions(max_batch_size=8, instances=3, version_policy=VersionPolicy("latest", 1))
-    config = describe("m", asked, signature, stated)
+    config = describe("m", asked, signature, SHARED, stated)
     assert (config["name"], config["platform"], config["backend"]) == ("m", "onnxruntime_onnx", "onnxruntime")
     assert config["max_batch_size"] == 8
     assert config["input"] == [
@@ -331,15 +336,19 @@ def test_a_full_description_of_a_stated_model() -> None:
     assert config["output"][0]["label_filename"] == "labels.txt"
     assert config["instance_group"][0]["count"] == 3
     assert config["version_policy"] == {"latest": {"num_versions": 1}}
-    assert config["parameters"] == {"execution_mode": {"string_value": "0"}}
+    assert config["parameters"] == {
+        "batching": {"string_value": "requests share runs: its graph proves that rows are independent"},
+        "execution_mode": {"string_value": "0"},
+    }
     assert "dynamic_batching" in config
     assert "sequence_batching" not in config
 
 
 def test_derived_batching_is_described_with_a_bound() -> None:
     signature = Signature((TensorSpec("x", "FP32", (-1, 30)),), (TensorSpec("y", "INT64", (-1,)),), True)
-    config = describe("m", ModelOptions(), signature, "")
+    config = describe("m", ModelOptions(), signature, SHARED, "")
     assert config["max_batch_size"] == 1024
+    assert "dynamic_batching" in config
     assert (config["input"][0]["dims"], "reshape" in config["input"][0]) == ([30], False)
     assert (config["output"][0]["dims"], config["output"][0]["reshape"]) == ([1], {"shape": []})
     assert config["version_policy"] == {"all": {}}
@@ -349,18 +358,37 @@ def test_derived_batching_is_described_with_a_bound() -> None:
 
 def test_a_model_that_does_not_batch_is_described_with_full_shapes() -> None:
     signature = Signature((TensorSpec("x", "FP32", (-1, 30)),), (TensorSpec("y", "FP64", ()),))
-    config = describe("m", ModelOptions(), signature, "")
+    config = describe("m", ModelOptions(), signature, ALONE, "")
     assert config["max_batch_size"] == 0
     assert config["input"][0]["dims"] == [-1, 30]
     assert (config["output"][0]["dims"], config["output"][0]["reshape"]) == ([1], {"shape": []})
     assert "dynamic_batching" not in config
+    assert config["parameters"] == {"batching": {"string_value": "every request runs alone: operator NonZero"}}
+
+
+def test_an_owner_says_that_rows_are_independent() -> None:
+    stated = 'parameters { key: "independent_rows" value: { string_value: "true" } }'
+    assert options(stated).independent_rows
+    assert options(stated).session == ModelOptions().session
+    assert not options(stated.replace("true", "false")).independent_rows
+    assert not options("max_batch_size: 8").independent_rows
+    with pytest.raises(InvalidInput, match="the parameter 'independent_rows' is 'yes'; expected true or false"):
+        options(stated.replace("true", "yes"))
+
+
+@pytest.mark.parametrize(
+    ("stated", "asks"),
+    [("", False), ("max_batch_size: 1", False), ("max_batch_size: 2", True), ("dynamic_batching { }", True)],
+)
+def test_what_asks_for_batching(stated: str, asks: bool) -> None:
+    assert options(stated).asks_for_batching is asks
 
 
 @given(st.booleans(), st.lists(st.sampled_from([-1, 1, 7]), max_size=3))
 def test_a_description_is_json_and_a_configuration_again(batching: bool, inner: list[int]) -> None:
     shape = ((-1,) if batching else ()) + tuple(inner)
     signature = Signature((TensorSpec("x", "BF16", shape),), (TensorSpec("y", "UINT8", shape),), batching)
-    config = describe("m", ModelOptions(), signature, "")
+    config = describe("m", ModelOptions(), signature, ALONE, "")
     parsed = json_format.ParseDict(json.loads(json.dumps(config)), pb.ModelConfig())
     assert parsed.input[0].dims == (inner or [1])
     read(parse_json(json.dumps(config), "m"), Path("/nonexistent"))

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import helper
 
+from penstock.core.batching import RowProof
 from penstock.core.labels import Protocol, Route
 from penstock.core.options import ModelOptions
 from penstock.core.tensors import Tensor
@@ -24,6 +25,7 @@ from penstock.serving.loaded_version import Identity, LoadedVersion
 from penstock.serving.loop_batcher import NEAR_NS, REST_S, LoopBatcher
 from penstock.serving.requested_outputs import RequestedOutput
 from tests import zoo
+from tests.proofs import proof_of
 
 EXAMPLES, LEAST_CALLS, MOST_CALLS = 1000, 20, 60
 """Together at least twenty thousand calls."""
@@ -51,7 +53,7 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, LoadedVersion]
     for index, (name, make) in enumerate(MODELS.items()):
         path = Path(folder, f"{name}.onnx")
         zoo.save(make(), path)
-        model = engine.load(path, ModelOptions(), 1)
+        model = engine.load(path, ModelOptions(), 1, proof_of(path))
         found[name] = LoadedVersion(Identity(name, "1"), model, ModelOptions(), {}, slot.block(index + 1))
     return found
 
@@ -179,13 +181,16 @@ def test_whose_rows_may_share_a_run(loaded: dict[str, LoadedVersion], name: str,
 )
 def test_rows_that_depend_on_each_other_never_share_a_run(tmp_path: Path, graph: Any) -> None:
     zoo.save(graph(), tmp_path / "model.onnx")
-    assert engine.load(tmp_path / "model.onnx", ModelOptions(), 1).joint is None
+    path = tmp_path / "model.onnx"
+    assert not proof_of(path).independent
+    for owner_says_so in (False, True):
+        assert engine.load(path, ModelOptions(independent_rows=owner_says_so), 1, proof_of(path)).joint is None
 
 
 def test_a_run_that_is_shared_is_counted_once(tmp_path: Path) -> None:
     zoo.save(zoo.affine(2.0, 1.0, ("n", 3)), tmp_path / "model.onnx")
     slot = Slot.in_process()
-    model = engine.load(tmp_path / "model.onnx", ModelOptions(), 1)
+    model = engine.load(tmp_path / "model.onnx", ModelOptions(), 1, RowProof(True))
     one = LoadedVersion(Identity("m", "1"), model, ModelOptions(), {}, slot.block(1))
     calls = [call_of(one, tensors_of("affine", rows, 3, 1), late=False) for rows in (2, 1, 3)]
     assert all(one.prepare_inline(call) for call in calls)
@@ -211,19 +216,20 @@ def test_a_wish_that_cannot_be_granted_is_its_callers_alone(tmp_path: Path) -> N
 
 
 def test_a_run_that_gives_other_rows_than_it_got_is_not_divided(tmp_path: Path) -> None:
-    """Rows whose first number is not above zero are left out: random rows do not show it, as they all are."""
+    """Rows with a very small first number are left out: the owner says that rows are independent, and made-up rows do
+    not show that they are not."""
     nodes = [
         helper.make_node("Gather", ["x", "first"], ["column"], axis=1),
-        helper.make_node("Greater", ["column", "zero"], ["kept"]),
+        helper.make_node("Greater", ["column", "least"], ["kept"]),
         helper.make_node("Compress", ["x", "kept"], ["y"], axis=0),
     ]
-    numbers = [zoo.constant("first", np.array(0, np.int64)), zoo.constant("zero", np.array(-1, np.float32))]
+    numbers = [zoo.constant("first", np.array(0, np.int64)), zoo.constant("least", np.array(-1e6, np.float32))]
     graph = zoo.model(nodes, [zoo.value("x", "FP32", ("n", 3))], [zoo.value("y", "FP32", ("n", 3))], numbers)
     zoo.save(graph, tmp_path / "model.onnx")
-    model = engine.load(tmp_path / "model.onnx", ModelOptions(), 1)
+    model = engine.load(tmp_path / "model.onnx", ModelOptions(independent_rows=True), 1)
     assert model.joint is not None
     one = LoadedVersion(Identity("m", "1"), model, ModelOptions(), {}, Slot.in_process().block(1))
-    rows = [[1.0, 2.0, 3.0], [-5.0, 2.0, 3.0], [7.0, 2.0, 3.0]]
+    rows = [[1.0, 2.0, 3.0], [-5e6, 2.0, 3.0], [7.0, 2.0, 3.0]]
     calls = [call_of(one, [Tensor("x", "FP32", np.array([row], np.float32))], late=False) for row in rows]
     assert all(one.prepare_inline(call) for call in calls)
     one.run_inline(calls)

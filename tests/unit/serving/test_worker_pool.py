@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock.core.batching import BatchRules, Cost
+from penstock.core.batching import BatchRules, Cost, RowProof
 from penstock.core.errors import Cancelled, DeadlineExceeded, Fault, Overloaded
 from penstock.core.labels import SHED_REASONS, Priority, Protocol, Route
 from penstock.core.options import ModelOptions
@@ -66,7 +66,7 @@ class Gated:
 def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
     path = tmp_path_factory.mktemp("model") / "model.onnx"
     zoo.save(zoo.affine(2.0, 1.0, ("n", "m")), path)
-    return engine.load(path, ModelOptions(), 1)
+    return engine.load(path, ModelOptions(), 1, RowProof(True))
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -308,7 +308,11 @@ def test_a_configured_delay_gathers_calls(
     options = model_config.read(config, tmp_path)
     slot = Slot.in_process()
     loaded = LoadedVersion(
-        Identity("m", "1"), engine.load(tmp_path / "model.onnx", options, 1), options, {}, slot.block(1)
+        Identity("m", "1"),
+        engine.load(tmp_path / "model.onnx", options, 1, RowProof(True)),
+        options,
+        {},
+        slot.block(1),
     )
 
     async def told() -> None:

@@ -77,6 +77,7 @@ class InferenceServicer:
             platform=known.platform,
             inputs=map(_tensor_metadata, known.inputs),
             outputs=map(_tensor_metadata, known.outputs),
+            properties=known.properties,
         )
 
     def _model_config(self, request: pb.ModelConfigRequest) -> pb.ModelConfigResponse:

@@ -311,6 +311,7 @@ def _metadata(found: ModelMetadata) -> dict[str, Any]:
         "platform": found.platform,
         "inputs": [_described(spec) for spec in found.inputs],
         "outputs": [_described(spec) for spec in found.outputs],
+        **({"properties": found.properties} if found.properties else {}),
     }
 
 

@@ -153,7 +153,7 @@ def _broken(node: Node, reason: str) -> Known:
 def _reason(node: Node, reason: str) -> RowProof:
     operator = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
     name = node.name or next(filter(None, node.outputs), "")
-    return RowProof(False, f"operator {operator} '{_short(name)}' {reason}", name, operator)
+    return RowProof(False, f"operator {operator} {reason}", _short(name), operator)
 
 
 def _short(name: str) -> str:

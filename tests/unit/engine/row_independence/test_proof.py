@@ -23,7 +23,7 @@ def test_the_models_of_the_load_tests_are_proven(name: str) -> None:
 
 def test_a_proof_that_fails_names_the_first_operator_on_the_way_to_an_output() -> None:
     proof = proof_of("(float[N, 3] x) => (float[N, 3] y) { a = Relu(x) b = Softmax<axis = 0>(a) y = CumSum(b, b) }")
-    reason = "operator Softmax 'b' normalises over the rows (axis 0)"
+    reason = "operator Softmax normalises over the rows (axis 0)"
     assert proof == RowProof(False, reason, "b", "Softmax")
 
 
@@ -31,9 +31,8 @@ def test_a_named_node_is_named() -> None:
     model = Case("", "(float[N, 3] x) => (float[N, 3] y) { y = Softmax<axis = 0>(x) }").model()
     model.graph.node[0].name = "/encoder/" + "very long " * 20
     proof = prove(read_plain(model))
-    assert proof.node == model.graph.node[0].name
-    assert "'/encoder/very long" in proof.reason
-    assert len(proof.reason) < 200
+    assert proof.node == "/encoder/" + ("very long " * 20)[:71] + "..."
+    assert "/" not in proof.reason
 
 
 def test_operators_that_reach_no_output_do_not_matter() -> None:
@@ -46,7 +45,7 @@ def test_what_depends_on_no_row_may_be_computed_by_any_operator() -> None:
     }"""
     proof = proof_of(graph.replace("y = Mul(x, f)", "to = Shape(x) y = Relu(x)"))
     assert proof.independent
-    assert proof_of(graph).reason == "operator Mul 'y' takes a value whose rank is not known"
+    assert proof_of(graph).reason == "operator Mul takes a value whose rank is not known"
 
 
 def test_chance_is_not_the_same_for_all_rows_though_it_takes_none() -> None:
@@ -69,9 +68,7 @@ def test_a_function_in_the_name_of_a_known_operator_is_not_that_operator() -> No
     assert prove(read_plain(model)).independent
     made = onnx.helper.make_function("com.microsoft", "Gelu", ["a"], ["b"], [], [onnx.helper.make_opsetid("", 18)])
     model.functions.append(made)
-    assert (
-        prove(read_plain(model)).reason == "operator com.microsoft.Gelu 'y' is a function that the file itself defines"
-    )
+    assert prove(read_plain(model)).reason == "operator com.microsoft.Gelu is a function that the file itself defines"
 
 
 def test_shapes_that_are_not_stated_prove_nothing() -> None:

@@ -1,0 +1,148 @@
+"""Whether calls of several callers may share a run of a model, and what such a run takes.
+
+The graph proves it, or the model's owner says so; a trial with made-up rows is a second check, never the proof.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate
+
+import numpy as np
+
+from penstock.core.batching import Cost, RowProof, fitted
+from penstock.core.errors import Fault
+from penstock.core.options import ModelOptions
+from penstock.core.signature import Feeds, Signature
+from penstock.core.tensors import Array
+from penstock.engine import warmup
+from penstock.engine.graph import Graph
+
+RELATIVE, ABSOLUTE = 1e-3, 1e-5
+"""Matrix products of several rows add up in another order than those of one."""
+
+ROUGH = 1e-2
+"""Of the largest number of a row: with inputs of any size, what is left of large numbers may be that far off."""
+
+TRIAL_BUDGET_NS = 500_000_000
+"""No further trial begins once they have taken that long."""
+
+MEASURING_BUDGET_NS = 250_000_000
+
+HOW_TO_ALLOW = (
+    'if its rows are independent, say so in its configuration: parameters { key: "independent_rows" '
+    'value: { string_value: "true" } }'
+)
+
+Attempt = Callable[[Feeds], list[Array]]
+"""Runs a graph for all its outputs."""
+
+
+class RowsDiffer(Exception):
+    """A trial in which rows were answered otherwise together than alone; the text says how, after "in a trial"."""
+
+
+def refusal(graph: Graph, signature: Signature, options: ModelOptions, proof: RowProof) -> str:
+    """Why no trial can make runs of several calls of a model right, "" if one can."""
+    if not signature.batching:
+        return "its inputs and outputs do not all have a free first dimension for the rows"
+    if signature.max_batch_size == 1:
+        return "its configuration states max_batch_size 1"
+    replaced = {tensor.name for tensor in graph.overridable} & {spec.name for spec in signature.inputs}
+    if options.independent_rows:
+        return ""
+    if proof.independent and replaced:
+        return f"input '{min(replaced)}' takes the place of a constant; {HOW_TO_ALLOW}"
+    return "" if proof.independent else f"{proof.reason}; {HOW_TO_ALLOW}"
+
+
+def tried(attempt: Attempt, signature: Signature, rows: int) -> Cost:
+    """What runs of several rows take.
+
+    Raises:
+        RowsDiffer: rows were answered otherwise together than alone, or not one by one, or none could be made up.
+    """
+    rows = min(rows, signature.max_batch_size or rows)
+    try:
+        feeds = signature.bind(warmup.random_tensors(signature, rows)).feeds
+        alone = _apart(feeds, rows)
+        difference = answered_otherwise(attempt(feeds), [attempt(one) for one in alone], [1] * rows)
+    except (Fault, MemoryError, ValueError):
+        raise RowsDiffer("no rows that could be made up were answered together") from None
+    if difference:
+        raise RowsDiffer(difference)
+    _try_variants(attempt, signature, rows)
+    one_ns = warmup.median_run_ns(lambda: attempt(alone[0]), MEASURING_BUDGET_NS)
+    all_ns = warmup.median_run_ns(lambda: attempt(_joined(alone)), MEASURING_BUDGET_NS)
+    return fitted(rows, one_ns, all_ns)
+
+
+def _try_variants(attempt: Attempt, signature: Signature, rows: int) -> None:
+    """Numbers of other sizes and other free dimensions, as far as there is time; those it does not take tell nothing.
+
+    Raises:
+        RowsDiffer: as ``tried``.
+    """
+    until_ns = time.perf_counter_ns() + TRIAL_BUDGET_NS
+    for name, feeds in _variants(signature, rows):
+        if time.perf_counter_ns() > until_ns:
+            return
+        try:
+            parts = [attempt(one) for one in _apart(feeds, rows)]
+        except (Fault, MemoryError, ValueError):
+            continue
+        if difference := _variant_difference(attempt, feeds, parts):
+            raise RowsDiffer(f"{difference} ({name})")
+
+
+def _variant_difference(attempt: Attempt, feeds: Feeds, parts: list[list[Array]]) -> str:
+    try:
+        return answered_otherwise(attempt(feeds), parts, [1] * len(parts), rough=True)
+    except (Fault, MemoryError, ValueError):
+        return "rows that were answered alone failed together"
+
+
+def _variants(signature: Signature, rows: int) -> Iterator[tuple[str, Feeds]]:
+    for name, tensors in warmup.varied_tensors(signature, rows):
+        try:
+            yield name, signature.bind(tensors).feeds
+        except Fault:  # too large, or of a shape that the configuration's reshape cannot take
+            continue
+
+
+def _apart(feeds: Feeds, rows: int) -> list[Feeds]:
+    return [{name: array[row : row + 1] for name, array in feeds.items()} for row in range(rows)]
+
+
+def _joined(apart: Sequence[Feeds]) -> Feeds:
+    """The rows of several in one; with large rows that costs more than the run."""
+    return {name: np.concatenate([one[name] for one in apart]) for name in apart[0]}
+
+
+def answered_otherwise(
+    together: Sequence[Array], apart: Sequence[Sequence[Array]], rows: Sequence[int], rough: bool = False
+) -> str:
+    """How the outputs of a run differ from those of the runs of its parts, which had so many ``rows`` each and come in
+    their order; "" if they do not. ``rough`` measures the differences of a part's numbers by its largest number."""
+    for index, whole in enumerate(together):
+        parts = [outputs[index] for outputs in apart]
+        if not _has_rows(whole, sum(rows), whole) or not all(map(_has_rows, parts, rows, [whole] * len(rows))):
+            return "an output had not one row for each row of the inputs"
+        ends = list(accumulate(rows))
+        if not all(
+            _same(whole[end - number : end], part, rough) for part, number, end in zip(parts, rows, ends, strict=True)
+        ):
+            return "rows were answered otherwise together than alone"
+    return ""
+
+
+def _has_rows(array: Array, number: int, like: Array) -> bool:
+    return array.shape[:1] == (number,) and array.shape[1:] == like.shape[1:]
+
+
+def _same(rows: Array, alone: Array, rough: bool) -> bool:
+    if alone.dtype.kind not in "fc":
+        return bool((rows == alone).all())
+    largest = float(np.max(np.abs(alone), initial=0, where=np.isfinite(alone))) if rough else 0.0
+    relative = ROUGH if rough else RELATIVE
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.allclose(rows, alone, rtol=relative, atol=max(ABSOLUTE, ROUGH * largest), equal_nan=True)

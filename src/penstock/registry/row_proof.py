@@ -1,0 +1,28 @@
+"""The proof of row independence as the admission report keeps it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from penstock.core.batching import NOT_EXAMINED, RowProof
+from penstock.core.texts import legible
+
+FACT = "independent_rows"
+"""The name of the proof among the facts of an admission report."""
+
+
+def proof_out(proof: RowProof) -> dict[str, Any]:
+    """A proof as JSON values: whether it succeeded, and else the operator it ended at and why."""
+    return {
+        "proven": proof.independent,
+        "reason": legible(proof.reason),
+        "operator": legible(proof.operator),
+        "node": legible(proof.node),
+    }
+
+
+def proof_in(facts: Mapping[str, Any]) -> RowProof:
+    """The proof among the facts of a report; reports of before it was looked for have none."""
+    values = facts.get(FACT)
+    if not isinstance(values, Mapping):
+        return NOT_EXAMINED
+    return RowProof(values["proven"] is True, values["reason"], values["node"], values["operator"])
