@@ -86,6 +86,7 @@ _SCHEMAS: dict[str, Schema] = {
             "platform": {"type": "string"},
             "inputs": {"type": "array", "items": {"$ref": "#/components/schemas/TensorMetadata"}},
             "outputs": {"type": "array", "items": {"$ref": "#/components/schemas/TensorMetadata"}},
+            "properties": {"type": "object", "additionalProperties": {"type": "string"}},
         },
     },
     "Live": {"type": "object", "required": ["live"], "properties": {"live": {"type": "boolean"}}},
