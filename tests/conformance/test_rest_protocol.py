@@ -184,7 +184,7 @@ def test_an_id_cannot_smuggle_header_fields(server: Server) -> None:
 def test_an_id_that_fills_no_header_line_comes_back_in_the_body(server: Server) -> None:
     reply = server.rest("POST", VECTOR, {**BODY, "id": "😀" * 40_000})
     assert reply.json()["id"] == "😀" * 40_000
-    assert len(reply.headers["x-request-id"]) < 8192
+    assert "x-request-id" not in reply.headers
 
 
 def test_every_answer_says_who_answered(server: Server) -> None:

@@ -19,8 +19,9 @@ from penstock.api.grpc.http2.frames import PREFACE, Http2ConnectionError, Http2S
 from penstock.api.grpc.http2.header_cache import HeaderDecoder
 from penstock.api.grpc.http2_server import Http2Server
 from penstock.api.grpc.services import GrpcOptions
+from penstock.api.http1.connection import Connection
+from penstock.api.http1.limits import Limits
 from penstock.api.rest.decode import infer_body
-from penstock.api.rest.http1_connection import InferProtocol, Limits
 from penstock.api.rest.server import RestServer
 from penstock.core.desired import Desired, ModelSpec, VersionSpec
 from penstock.core.errors import Fault
@@ -61,7 +62,7 @@ class _Listener(logging.Handler):
         raise Found(record.getMessage())
 
 
-_LISTENED = ("penstock", "uvicorn", "asyncio")
+_LISTENED = ("penstock", "asyncio")
 
 
 class Wire(asyncio.Transport):
@@ -75,6 +76,14 @@ class Wire(asyncio.Transport):
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Taken."""
         self.written += data
+
+    def can_write_eof(self) -> bool:
+        """As TCP can."""
+        return True
+
+    def get_write_buffer_size(self) -> int:
+        """Everything is taken at once."""
+        return 0
 
     def write_eof(self) -> None:
         """Our side has ended."""
@@ -148,7 +157,6 @@ class World:
         await ModelLoader(self.plane, slot, 1, lambda _: None).apply(Desired(1, tuple(specs)))
         self.grpc = Http2Server(self.plane, GrpcOptions(max_message_bytes=BODY_BYTES))
         self.rest = RestServer(self.plane, __version__, Limits(max_body_bytes=BODY_BYTES))
-        self.rest._config.load()
 
     def _failed(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         self._failures.append(context.get("exception") or Found(context["message"]))
@@ -175,14 +183,9 @@ class World:
             self._failures.clear()
             raise Found(str(failure)) from failure
 
-    def http(self) -> InferProtocol:
+    def http(self) -> Connection:
         """A connection of the REST front."""
-        server = self.rest._server
-        kind: Any = self.rest._config.http_protocol_class
-        made: InferProtocol = kind(
-            config=self.rest._config, server_state=server.server_state, app_state={}, _loop=self.loop
-        )
-        return made
+        return self.rest.http.connection()
 
 
 _worlds: list[World] = []
@@ -210,7 +213,7 @@ def rest(data: bytes) -> None:
     """HTTP/1.1."""
     said, size = _pieces(data)
     _world().feed(_world().http(), said, size)
-    if _world().rest._server.server_state.connections:
+    if len(_world().rest.http.table):
         raise Found("a connection is left")
 
 

@@ -18,6 +18,5 @@ def set_up(level: str, process: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(OneLine(f"%(asctime)s %(levelname)s {process} %(name)s: %(message)s"))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    for told_by_us in ("uvicorn", "alembic"):
-        logging.getLogger(told_by_us).setLevel("WARNING")
+    logging.getLogger("alembic").setLevel("WARNING")  # its steps are told by us
     logging.raiseExceptions = False  # a closed standard error must not become an error of its own

@@ -15,7 +15,7 @@ from penstock import __version__
 from penstock.api.grpc.http2_server import Http2Server
 from penstock.api.grpc.server import GrpcServer
 from penstock.api.grpc.services import GrpcOptions
-from penstock.api.rest.http1_connection import Limits
+from penstock.api.http1.limits import Limits
 from penstock.api.rest.server import RestServer
 from penstock.app.logs import set_up
 from penstock.control.link import Link
@@ -71,7 +71,11 @@ class Worker:
             _request_limits(options),
         )
         self._loader = ModelLoader(self._plane, self._slot, options.threads, self._reported, self._link.rows)
-        limits = Limits(max_body_bytes=options.max_body_bytes)
+        limits = Limits(
+            max_body_bytes=options.max_body_bytes,
+            max_connections=options.max_connections,
+            request_s=options.deadline_s,
+        )
         self._rest = RestServer(self._plane, __version__, limits, options.certificate)
         carrier = GrpcServer if options.grpc_server == "grpcio" else Http2Server
         self._grpc = carrier(

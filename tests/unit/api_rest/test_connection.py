@@ -8,7 +8,7 @@ from time import monotonic_ns
 
 import pytest
 
-from penstock.api.rest.http1_connection import MAX_PIPELINED, PIECE
+from penstock.api.http1.limits import MAX_PIPELINED
 from tests.conformance.rawhttp import request
 from tests.fuzz.targets import TURNS, Wire, World
 
@@ -64,9 +64,9 @@ def values(answer: tuple[int, bytes]) -> list[float]:
 def test_a_head_that_is_known_means_the_same(world: World) -> None:
     client = Client(world)
     first, second, third = (request("POST", PATH, body(*some)) for some in ([1, 2, 3], [4, 5, 6], [7, 8, 9]))
-    world.rest._shared.heads.clear()
+    world.rest.http.table.heads.clear()
     assert values(*client.say(first)) == [3, 5, 7]
-    assert len(world.rest._shared.heads) == 1
+    assert len(world.rest.http.table.heads) == 1
     assert values(*client.say(second)) == [9, 11, 13]
     assert [values(one) for one in client.say(second + third)] == [[9, 11, 13], [15, 17, 19]]
     for end in range(1, len(third)):
@@ -93,9 +93,9 @@ def test_what_is_wrong_behind_a_known_head_is_refused_as_ever(world: World) -> N
     [("x-request-id: a",), ("connection: close",), ("expect: 100-continue",), ("traceparent: 00-1-2-01",)],
 )
 def test_heads_that_are_not_remembered(world: World, fields: tuple[str, ...]) -> None:
-    world.rest._shared.heads.clear()
+    world.rest.http.table.heads.clear()
     Client(world).say(request("POST", PATH, body(1, 2, 3), *fields, f"content-length: {len(body(1, 2, 3))}"))
-    assert not world.rest._shared.heads
+    assert not world.rest.http.table.heads
 
 
 OFFER = ("connection: Upgrade, HTTP2-Settings", "upgrade: h2c", "http2-settings: AAMAAABkAAQCAAAAAAIAAAAA")
@@ -141,7 +141,7 @@ def test_memory_of_heads_is_bounded(world: World) -> None:
     client = Client(world)
     for number in range(1100):
         client.say(request("POST", PATH, body(1, 2, 3), f"x-{number}: a", f"content-length: {len(body(1, 2, 3))}"))
-    assert 0 < len(world.rest._shared.heads) <= 1024
+    assert 0 < len(world.rest.http.table.heads) <= 1024
 
 
 def test_an_old_connection_ends_with_its_next_answer(world: World) -> None:
@@ -168,49 +168,36 @@ def test_thousands_of_requests_in_one_read_are_taken_as_there_is_room(world: Wor
     async def ask(turns: int) -> None:
         for _ in range(turns):
             await asyncio.sleep(0)
-            assert len(protocol._line) < 2 * MAX_PIPELINED + PIECE // len(one)
-            assert protocol.flow.read_paused or not protocol._rest  # nothing comes to what waits
+            assert len(protocol._pipeline) <= MAX_PIPELINED
+            assert protocol._transport.is_reading_paused or not protocol._reader.unparsed  # nothing comes to what waits
 
-    protocol.data_received(one * MANY)
-    protocol.data_received(one)  # it was on its way
-    protocol.pause_writing()  # nobody reads answers
+    async def begin() -> None:
+        protocol.data_received(one * MANY)
+        protocol.data_received(one)  # it was on its way
+        protocol.pause_writing()  # nobody reads answers
+
+    world.loop.run_until_complete(begin())
     world.loop.run_until_complete(ask(200))
     answered = client.wire.written.count(b"HTTP/1.1 200")
-    assert answered < 2 * MAX_PIPELINED + PIECE // len(one)
+    assert answered < 2 * MAX_PIPELINED
     assert protocol.eof_received() is True
-    protocol.resume_writing()
+    world.loop.call_soon(protocol.resume_writing)
     world.loop.run_until_complete(ask(20 * MANY))
     assert client.wire.written.count(b"HTTP/1.1 200") == MANY + 1
 
 
 def test_of_what_is_no_prediction_one_begins_in_each_turn(world: World) -> None:
     clients = [Client(world) for _ in range(8)]
-    shared = world.rest._shared
+    waiting = world.rest._application._asgi._waiting
 
     async def ask() -> None:
         for client in clients:
             client.protocol.data_received(request("GET", "/v2/health/live"))
         for left in range(len(clients), 0, -1):
-            assert len(shared._cold) == left
+            assert len(waiting) == left
             await asyncio.sleep(0)
         for _ in range(TURNS):
             await asyncio.sleep(0)
 
     world.loop.run_until_complete(ask())
     assert all(client.wire.written.startswith(b"HTTP/1.1 200") for client in clients)
-
-
-def test_who_does_not_read_answers_is_hung_up_on(world: World) -> None:
-    client = Client(world)
-    protocol, now = client.protocol, monotonic_ns()
-    protocol.pause_writing()
-    protocol.sweep(now)
-    assert not client.wire.closed
-    protocol.resume_writing()
-    protocol.sweep(now + 61_000_000_000)
-    assert not client.wire.closed
-    other = Client(world)
-    other.protocol.data_received(request("POST", PATH, body(1, 2, 3)) * 2)
-    other.protocol.pause_writing()
-    other.protocol.sweep(now + 70_000_000_000)
-    assert other.wire.closed

@@ -68,7 +68,7 @@ def test_the_image_holds_what_serving_needs_and_nothing_of_the_demo() -> None:
     lock = (ROOT / "requirements.lock").read_text()
     run, _, beyond = lock.partition("\n# [demo]")
     demo, _, dev = beyond.partition("\n# [dev]")
-    assert all(f"\n{name}==" in run for name in ("onnxruntime", "grpcio", "uvicorn", "setuptools"))
+    assert all(f"\n{name}==" in run for name in ("onnxruntime", "grpcio", "httptools", "setuptools"))
     assert "\nscikit-learn==" in demo
     assert "\npytest==" in dev
     assert not re.search(r"https?://", lock)

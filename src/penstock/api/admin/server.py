@@ -1,53 +1,46 @@
-"""The ops plane's server: uvicorn on a socket of the control process, without a say in signals."""
+"""The ops plane's server: its application on an HTTP/1.1 listener of the control process."""
 
 import asyncio
-import contextlib
 import socket
-from collections.abc import Iterator
-
-import uvicorn
+from typing import Final
 
 from penstock.api.admin.admin import Registrar
 from penstock.api.admin.app import Control, build_app
 from penstock.api.admin.page import Shown
 from penstock.api.admin.traffic import Sides
+from penstock.api.http1.asgi import AsgiApplication
+from penstock.api.http1.limits import Limits
+from penstock.api.http1.server import Http1Server
+from penstock.serving.memory_budget import MemoryBudget
 
-CONNECTIONS = 256
-STOP_S = 1
+STOP_S: Final = 1
+MEMORY_BYTES: Final = 64 << 20
+"""Bytes of requests that are not whole and of answers that wait, of all connections together."""
 
-
-class _Server(uvicorn.Server):
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
+LIMITS: Final = Limits(
+    max_connections=256, reserved_connections=32, head_s=10.0, body_bytes_per_s=16 << 10, connection_s=86_400.0
+)
+PROBES: Final = frozenset({b"/livez", b"/readyz", b"/metrics"})
+"""Paths that are answered even while all connections are in use."""
 
 
 class OpsServer:
     """Serves one control plane on a listening socket; ``start``, then ``stop``."""
 
     def __init__(self, control: Control, registrar: Registrar, traffic: Sides, shown: Shown) -> None:
-        config = uvicorn.Config(
-            build_app(control, registrar, traffic, shown),
-            http="httptools",
-            loop="none",
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            limit_concurrency=CONNECTIONS,
-            timeout_graceful_shutdown=STOP_S,
+        self._application = AsgiApplication(
+            build_app(control, registrar, traffic, shown), streams=True, essential=PROBES
         )
-        self._server = _Server(config)
-        self._task: asyncio.Task[None] | None = None
+        self.http = Http1Server(self._application, LIMITS, MemoryBudget(MEMORY_BYTES))
+        self._starting: asyncio.Task[None] | None = None
 
     def start(self, sock: socket.socket) -> None:
         """Begin to serve."""
-        self._task = asyncio.create_task(self._server.serve([sock]))
+        self._starting = asyncio.create_task(self.http.start(sock))
 
     async def stop(self) -> None:
         """Finish what is under way, within a moment."""
-        self._server.should_exit = True
-        if self._task is not None:
-            await asyncio.wait([self._task], timeout=STOP_S + 1)
+        if self._starting is not None:
+            await self._starting
+        await self.http.stop(STOP_S)
+        self._application.stop()

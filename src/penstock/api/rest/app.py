@@ -16,8 +16,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from penstock.api.http1.answers import error_body, fault_fields
 from penstock.api.rest.compression import inflate
-from penstock.api.rest.errors import error_body, extra_headers
 from penstock.api.rest.openapi import DOCS_PAGE, document
 from penstock.core.errors import Cancelled, Fault, InvalidInput, NotFound, NotReady, TooLarge, Unsupported
 from penstock.core.labels import HTTP_STATUS
@@ -371,7 +371,7 @@ def _json(content: Any, status: int = 200) -> Response:
 
 async def _fault(_: Request, fault: Fault) -> Response:
     response = Response(error_body(str(fault)), HTTP_STATUS[fault.kind], media_type="application/json")
-    for name, value in extra_headers(fault):
+    for name, value in fault_fields(fault):
         response.headers[name.decode()] = value.decode()
     return response
 

@@ -4,7 +4,7 @@ import zlib
 
 from penstock.core.errors import InvalidInput, TooLarge, UnsupportedEncoding
 
-_WINDOW = {b"gzip": 31, b"deflate": 15}
+_WINDOW = {b"gzip": 31, b"x-gzip": 31, b"deflate": 15}
 LEVEL = 1
 
 

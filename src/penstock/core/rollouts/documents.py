@@ -47,7 +47,6 @@ def rollout_out(rollout: Rollout) -> dict[str, Any]:
         "reason": rollout.reason,
         "unready_since": rollout.unready_since,
         "deadline_from": rollout.deadline_from,
-        "approved_step": rollout.approved_step,
     }
 
 
@@ -67,5 +66,4 @@ def rollout_in(values: Document) -> Rollout:
         values["reason"],
         values["unready_since"],
         values.get("deadline_from", values["began_at"]),
-        values.get("approved_step"),
     )

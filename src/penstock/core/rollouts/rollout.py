@@ -36,8 +36,7 @@ class Rollout:
 
     ``stage`` counts the changes of weight, so that counts can be told apart by what they were made under;
     ``requests`` are the canary's at this step. Times are seconds since the epoch; ``unready_since`` is 0 while the
-    canary answers. The deadline counts from ``deadline_from``: the beginning, or the last time it was resumed.
-    ``approved_step`` is the step that a person has approved to leave.
+    canary answers, and the deadline counts from ``deadline_from``: the beginning, or the last time it was resumed.
     """
 
     spec: RolloutSpec
@@ -52,7 +51,6 @@ class Rollout:
     reason: str = ""
     unready_since: float = 0.0
     deadline_from: float = 0.0
-    approved_step: int | None = None
 
     @property
     def weight(self) -> int:

@@ -1,0 +1,269 @@
+"""ASGI applications behind an HTTP/1.1 connection: one task for each exchange, one of which begins in each turn."""
+
+import asyncio
+import logging
+import re
+from collections import deque
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, Final
+from urllib.parse import unquote
+
+from penstock.api.http1.answers import STATUS_LINES, error_answer
+from penstock.api.http1.exchange import Application, ConnectionIo, Exchange
+from penstock.api.http1.request_head import RequestHead
+
+log = logging.getLogger("penstock.http")
+
+Message = MutableMapping[str, Any]
+App = Callable[
+    [MutableMapping[str, Any], Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Awaitable[None]
+]
+"""An ASGI 3 application."""
+
+HELD_BYTES: Final = 64 << 10
+"""Bytes of a streamed body that may wait for the application before reading stops."""
+
+_NO_NAME: Final = re.compile(rb"[^!#$%&'*+.^_`|~0-9a-z-]")
+_NO_VALUE: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+_BODILESS: Final = frozenset({204, 304})
+
+
+class AsgiRunner:
+    """Runs the exchanges of one application.
+
+    One of them begins in each turn of the loop, so that whoever asks much does not hold up predictions. Where the
+    application ``streams``, an exchange begins with its head, and its body is handed over as it comes.
+    """
+
+    def __init__(self, app: App, *, streams: bool) -> None:
+        self.app = app
+        self.streams = streams
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._waiting: deque[AsgiExchange] = deque()
+
+    def start(self, exchange: "AsgiExchange") -> None:
+        """Have an exchange worked on soon."""
+        if not self._waiting:
+            asyncio.get_running_loop().call_soon(self._start_next)
+        self._waiting.append(exchange)
+
+    def _start_next(self) -> None:
+        loop = asyncio.get_running_loop()
+        exchange = self._waiting.popleft()
+        if self._waiting:
+            loop.call_soon(self._start_next)
+        task = loop.create_task(exchange.run())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def cancel(self) -> None:
+        """End what is still worked on."""
+        for task in self._tasks:
+            task.cancel()
+
+
+class AsgiApplication(Application):
+    """One ASGI application as all that a listener answers; requests for the ``essential`` paths, without a body, are
+    answered even while it is full of connections."""
+
+    def __init__(self, app: App, *, streams: bool, essential: frozenset[bytes] = frozenset()) -> None:
+        self._runner = AsgiRunner(app, streams=streams)
+        self._essential = essential
+
+    def route(self, head: RequestHead) -> bool:
+        """No head is remembered."""
+        return False
+
+    def open(self, connection: ConnectionIo, head: RequestHead, began_ns: int) -> Exchange:
+        """The exchange that a request begins."""
+        return AsgiExchange(connection, head, began_ns, self._runner)
+
+    def is_essential(self, head: RequestHead) -> bool:
+        """Whether a request is answered even by a server that is full of connections."""
+        return head.path in self._essential and head.length == 0
+
+    def stop(self) -> None:
+        """End what is still worked on."""
+        self._runner.cancel()
+
+
+class AsgiExchange(Exchange):
+    """A request that an ASGI application answers; ``lines`` are fields of the answer beside the application's."""
+
+    def __init__(
+        self, connection: ConnectionIo, head: RequestHead, began_ns: int, runner: AsgiRunner, lines: bytes = b""
+    ) -> None:
+        super().__init__(connection, head, began_ns)
+        self.streams = runner.streams
+        self._runner = runner
+        self._lines = lines
+        self._event = asyncio.Event()
+        self._arrived = bytearray()
+        self._body_told = False
+        self._is_gone = False
+        self._is_complete = False
+        self._head = b""
+        self._missing = 0
+        self._is_chunked = False
+
+    # The connection's side.
+
+    def begin(self) -> None:
+        """Have the application work on it."""
+        self._runner.start(self)
+
+    def receive(self, part: memoryview) -> None:
+        """Take a part of the body."""
+        if not self.streams:
+            super().receive(part)
+            return
+        self._arrived += part
+        self._event.set()
+        if len(self._arrived) > HELD_BYTES:
+            self.connection.hold_reading()
+
+    def end_body(self) -> None:
+        """All of the body is there."""
+        super().end_body()
+        self._event.set()
+
+    def abandon(self) -> None:
+        """Nobody waits for the answer any more."""
+        self._is_gone = True
+        self._event.set()
+
+    # The application's side.
+
+    async def run(self) -> None:
+        """Call the application; whatever it leaves undone is made an error."""
+        if self._is_gone:
+            return
+        try:
+            await self._runner.app(self._scope(), self._receive, self._send)
+            if not self._is_complete and not self._is_gone:
+                log.error("an application ended without a whole answer")
+                self._fail()
+        except asyncio.CancelledError:
+            self._fail()
+            raise
+        except Exception as error:  # a bug must not take the connection down
+            if not self._is_gone:
+                log.exception("a request failed", exc_info=error)
+                self._fail()
+
+    def _fail(self) -> None:
+        if self._is_complete or self._is_gone:
+            return
+        self._is_complete = True
+        if self.is_answering:
+            self.connection.abort()
+        else:
+            self.keep_alive = False
+            self.connection.answer(self, error_answer(500, "the request failed", self.connection.last_fields(self)))
+
+    def _scope(self) -> dict[str, Any]:
+        head = self.head
+        path = head.path.decode("ascii")
+        return {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": "2.3"},
+            "http_version": "1.0" if head.http10 else "1.1",
+            "scheme": "http" if self.connection.info("sslcontext") is None else "https",
+            "method": head.method.decode("ascii"),
+            "path": unquote(path) if "%" in path else path,
+            "raw_path": head.path,
+            "query_string": head.query,
+            "root_path": "",
+            "headers": list(head.pairs),
+            "server": _address(self.connection.info("sockname")),
+            "client": _address(self.connection.info("peername")),
+            "state": {},
+        }
+
+    async def _receive(self) -> Message:
+        while True:
+            if self._is_gone or self._is_complete:
+                return {"type": "http.disconnect"}
+            part = self._next_part()
+            if part is not None:
+                return {"type": "http.request", "body": part, "more_body": not self.is_whole}
+            self._event.clear()
+            await self._event.wait()
+
+    def _next_part(self) -> bytes | None:
+        """What has come of the body since it was last asked for; None while that is nothing, or once all was told."""
+        if self._body_told or not (self._arrived or self.is_whole):
+            return None
+        self._body_told = self.is_whole
+        if not self.streams:
+            part, self.body = self.body, b""
+            return part
+        part = bytes(self._arrived)
+        self._arrived.clear()
+        self.connection.go_on_reading()
+        return part
+
+    async def _send(self, message: Message) -> None:
+        if not self._is_gone:
+            await self.connection.writable()
+        if self._is_gone:
+            return
+        kind = message["type"]
+        if kind == "http.response.start" and not self._head and not self.is_answering:
+            self._head = self._answer_head(message["status"], list(message.get("headers", ())))
+        elif kind == "http.response.body" and (self._head or self.is_answering) and not self._is_complete:
+            self._write(message.get("body", b""), bool(message.get("more_body", False)))
+        else:
+            raise RuntimeError(f"the message {kind} is not expected now")
+
+    def _answer_head(self, status: int, fields: list[tuple[bytes, bytes]]) -> bytes:
+        """The head of the answer; it is written with the first part of its body."""
+        lines = [STATUS_LINES[status]]
+        stated = self.head.method == b"HEAD" or status in _BODILESS
+        for name, value in fields:
+            name = name.lower()  # noqa: PLW2901 - the same name
+            if _NO_NAME.search(name) or _NO_VALUE.search(value):
+                raise RuntimeError("a field of the answer is not valid")
+            if name == b"content-length" and not stated:
+                self._missing = int(value)
+                stated = True
+            if name == b"connection" and b"close" in value.lower():
+                self.keep_alive = False
+            elif name != b"transfer-encoding":
+                lines.append(b"%b: %b\r\n" % (name, value))
+        if not stated:
+            if self.head.http10:
+                self.keep_alive = False  # the end of the connection is the end of the body
+            else:
+                lines.append(b"transfer-encoding: chunked\r\n")
+            self._is_chunked = not self.head.http10
+            self._missing = -1
+        return b"%b%b%b\r\n" % (b"".join(lines), self._lines, self.connection.last_fields(self))
+
+    def _write(self, body: bytes, more: bool) -> None:
+        parts = [self._head]
+        self._head = b""
+        if self._missing >= 0:
+            self._count(len(body), more)
+        if self.head.method != b"HEAD" and body:
+            parts += (b"%x\r\n" % len(body), body, b"\r\n") if self._is_chunked else (body,)
+        if self._is_chunked and not more:
+            parts.append(b"0\r\n\r\n")
+        self.is_answering = True
+        self.connection.write(b"".join(parts))
+        if not more:
+            self._is_complete = True
+            self._event.set()
+            self.connection.finish(self)
+
+    def _count(self, size: int, more: bool) -> None:
+        """Hold a part of the body against the stated length."""
+        if self.head.method == b"HEAD":
+            return
+        self._missing -= size
+        if self._missing < 0 or (self._missing and not more):
+            raise RuntimeError("the answer has another length than it states")
+
+
+def _address(found: object) -> tuple[str, int] | None:
+    return (str(found[0]), int(found[1])) if isinstance(found, tuple) else None

@@ -1,0 +1,124 @@
+"""The chunked transfer coding of RFC 9112 section 7.1, read strictly and with bounds on all that is not data."""
+
+import re
+from typing import Final
+
+from penstock.api.http1.request_head import HeadError
+from penstock.core.errors import TooLarge
+
+MAX_CHUNKS_A_CALL: Final = 2048
+"""Chunks and trailer fields that are read at a time; what is more waits for the next turn of the loop."""
+
+MAX_LINE: Final = 4096
+"""Bytes of one line that frames a chunk, its extensions included."""
+
+_SIZE_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,16})(;[\t\x20-\x7e\x80-\xff]*)?\r\n")
+_TRAILER: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e\x80-\xff]*\r\n")
+
+# What is read next.
+_SIZE: Final = 0
+_DATA: Final = 1
+_DATA_END: Final = 2
+_TRAILERS: Final = 3
+_DONE: Final = 4
+
+
+class ChunkedBody:
+    """Reads one body: ``max_bytes`` bound its data, ``max_overhead`` its extensions and trailer fields together.
+
+    Trailer fields are checked and dropped: none that is known here may come so late (RFC 9110 section 6.5.1).
+    """
+
+    __slots__ = ("_left", "_max_bytes", "_next", "_overhead", "_size")
+
+    def __init__(self, max_bytes: int, max_overhead: int) -> None:
+        self._max_bytes = max_bytes
+        self._overhead = max_overhead
+        self._next = _SIZE
+        self._left = 0
+        self._size = 0
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the body is there to its end."""
+        return self._next == _DONE
+
+    def read(self, data: bytes, at: int, parts: list[memoryview]) -> int:
+        """Read what is in ``data`` from ``at`` on, append the body's data to ``parts``; where it stopped.
+
+        It stops at the end of the body, where ``data`` ends within a line, and after ``MAX_CHUNKS_A_CALL``.
+
+        Raises:
+            HeadError: this is not the coding, or its lines are too long.
+            TooLarge: the data is, or will be, over the limit.
+        """
+        view = memoryview(data)
+        for _ in range(MAX_CHUNKS_A_CALL):
+            stop = self._step(data, at, view, parts)
+            if stop == at:
+                break
+            at = stop
+            if self._next == _DONE:
+                break
+        return at
+
+    def _step(self, data: bytes, at: int, view: memoryview, parts: list[memoryview]) -> int:
+        if self._next == _SIZE:
+            return self._read_size(data, at)
+        if self._next == _DATA:
+            stop = min(at + self._left, len(data))
+            if stop > at:
+                parts.append(view[at:stop])
+                self._left -= stop - at
+            if not self._left:
+                self._next = _DATA_END
+                return self._read_data_end(data, stop)
+            return stop
+        if self._next == _DATA_END:
+            return self._read_data_end(data, at)
+        return self._read_trailer(data, at)
+
+    def _read_size(self, data: bytes, at: int) -> int:
+        line = _SIZE_LINE.match(data, at)
+        if line is None:
+            return self._unfinished(data, at)
+        self._pay(len(line[2] or b""))
+        self._left = int(line[1], 16)
+        self._size += self._left
+        if self._size > self._max_bytes:
+            raise TooLarge(f"the body is over the limit of {self._max_bytes} bytes")
+        self._next = _DATA if self._left else _TRAILERS
+        return line.end()
+
+    def _read_data_end(self, data: bytes, at: int) -> int:
+        end = data[at : at + 2]
+        if end == b"\r\n":
+            self._next = _SIZE
+            return at + 2
+        if end not in (b"", b"\r"):
+            raise HeadError(400, "a chunk is longer than its size says")
+        return at
+
+    def _read_trailer(self, data: bytes, at: int) -> int:
+        if data.startswith(b"\r\n", at):
+            self._next = _DONE
+            return at + 2
+        line = _TRAILER.match(data, at)
+        if line is None:
+            return self._unfinished(data, at)
+        self._pay(line.end() - at)
+        return line.end()
+
+    def _unfinished(self, data: bytes, at: int) -> int:
+        """A line whose end has not come; one that has an end, and still is none, is refused."""
+        if data.find(b"\n", at) >= 0:
+            raise HeadError(400, "the chunks of the body cannot be read")
+        size = len(data) - at
+        if size > MAX_LINE or size > self._overhead + 32:
+            raise HeadError(431, "the request's header fields are too large")
+        return at
+
+    def _pay(self, size: int) -> None:
+        self._overhead -= size
+        if self._overhead < 0 or size > MAX_LINE:
+            raise HeadError(431, "the request's header fields are too large")

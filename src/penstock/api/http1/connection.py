@@ -1,0 +1,495 @@
+"""One HTTP/1.1 connection: requests in, answers out in the order of their requests, with bounds on bytes and time.
+
+A request joins ``_pipeline`` when its head is whole and leaves it when its answer is written.
+"""
+
+import asyncio
+from collections import deque
+from typing import Final
+
+from penstock.api.http1.answers import CONTINUE, error_answer
+from penstock.api.http1.client_transport import ClientTransport
+from penstock.api.http1.connection_table import REFUSED, RESERVED, ConnectionTable
+from penstock.api.http1.exchange import ANSWERED, RECEIVING, RUNNING, WAITING, Answer, Exchange, answer_size
+from penstock.api.http1.limits import MAX_PIPELINED
+from penstock.api.http1.request_head import HeadError, RequestHead
+from penstock.api.http1.request_reader import HEAD, NO_MEMORY, NOTHING, RequestReader, RequestSink
+from penstock.core.errors import DeadlineExceeded, Fault, OverBudget
+
+UNCOUNTED_BYTES: Final = 16 << 10
+"""Bodies and answers up to this size are not counted where they pass in one turn of the loop."""
+
+_END_OF_HEAD: Final = b"\r\n\r\n"
+_NO_HEAD: Final = RequestHead(b"GET", b"/", True, [], 0)
+_CLOSE: Final = b"connection: close\r\n"
+_KEEP_ALIVE: Final = b"connection: keep-alive\r\n"
+_NO_ROOM: Final = "the server has too many connections; try again"
+
+
+class _Refusal(Exchange):
+    """The answer to what could not be read as a request."""
+
+    def begin(self) -> None:
+        """It has its answer."""
+
+
+class Connection(RequestSink):
+    """One client's: an ``asyncio.Protocol`` in all but name, as compiled classes have none of the interpreter's above
+    them."""
+
+    def __init__(self, table: ConnectionTable) -> None:
+        self._table = table
+        self._limits = table.limits
+        self._transport = ClientTransport()
+        self._reader = RequestReader(self, table.limits)
+        self._pipeline: deque[Exchange] = deque()
+        self.is_lost = False
+        self._input_ended = False
+        self._will_read = False
+        self._is_unfinished = False
+        self._is_headless = True
+        self._is_reserved = False
+        self._working = 0  # bytes of bodies that are worked on
+        self._stored = 0  # bytes of answers that wait for their turn
+        self._kept = 0  # bytes that are taken from the budget
+        self._active_ns = table.clock_ns()
+        self._until_ns = table.age_limit_ns()
+        self._is_old = False
+
+    # Requests.
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes have come."""
+        reader = self._reader
+        now_ns = self._table.clock_ns()
+        if not reader.unparsed:
+            reader.began_ns = now_ns
+            if reader.mode == HEAD and not self._transport.is_reading_paused and not self._is_reserved:
+                end = data.find(_END_OF_HEAD) + 4
+                head = self._table.heads.get(data[:end])
+                if head is not None and len(data) == end + head.length:
+                    self._receive_whole(head, data[end:], now_ns)
+                    return
+        if reader.mode != NOTHING:
+            reader.unparsed += data
+            if not self._will_read:
+                self._read()
+
+    def _receive_whole(self, head: RequestHead, body: bytes, now_ns: int) -> None:
+        """A request that has come in one piece, and whose head is known byte for byte."""
+        if self._is_headless:
+            self._note_head(True)
+        self._active_ns = now_ns
+        exchange = self._table.application.open(self, head, now_ns)
+        self._pipeline.append(exchange)
+        exchange.body = body
+        exchange.size = head.length
+        self._reader.end(exchange)
+
+    def _read(self) -> None:
+        """Read what has come, then go on reading or wait: for room, for the application, or for more bytes."""
+        reader = self._reader
+        reads_on = reader.read(self._table.clock_ns())
+        waits_for_us = reader.waits_for_us()
+        if reads_on:
+            self._read_soon()
+        if waits_for_us or self._will_read:
+            self._transport.pause_reading()
+        else:
+            self._transport.resume_reading()
+        self._note_unfinished(reader.is_midway() and not waits_for_us)
+        self._note_head(reader.mode != HEAD or reader.unparsed == b"" or waits_for_us)
+        if not self._recount():
+            self._refuse_for_memory()
+        if self._input_ended and not waits_for_us and not self._will_read:
+            self._end_input()
+
+    def _read_soon(self) -> None:
+        if not self._will_read:
+            self._will_read = True
+            asyncio.get_running_loop().call_soon(self._read_next)
+
+    def _read_next(self) -> None:
+        self._will_read = False
+        if not self.is_lost and self._reader.mode != NOTHING:
+            self._read()
+
+    def _stop_reading(self) -> None:
+        self._reader.stop()
+        self._note_unfinished(False)
+
+    def _note_unfinished(self, is_unfinished: bool) -> None:
+        if is_unfinished != self._is_unfinished:
+            self._is_unfinished = is_unfinished
+            self._table.note_unfinished(self, is_unfinished=is_unfinished)
+
+    def _note_head(self, is_whole: bool) -> None:
+        if is_whole == self._is_headless:
+            self._is_headless = not is_whole
+            self._table.note_head(self, is_whole=is_whole)
+
+    # What the reader asks.
+
+    def has_room(self) -> bool:
+        """Whether another request may be read."""
+        return len(self._pipeline) < MAX_PIPELINED and not self._transport.is_writing_paused
+
+    def find_head(self, data: bytes) -> RequestHead:
+        """The head that these bytes are."""
+        return self._table.head(data)
+
+    def begin_request(self, head: RequestHead, began_ns: int) -> Exchange:
+        """A head is whole: the exchange that it begins."""
+        if self._is_reserved and not self._table.application.is_essential(head):
+            raise HeadError(503, _NO_ROOM)
+        self._active_ns = self._table.clock_ns()
+        exchange = self._table.application.open(self, head, began_ns)
+        self._pipeline.append(exchange)
+        return exchange
+
+    def keep(self, size: int) -> bool:
+        """Count bytes of a body that are kept; False if they may not be."""
+        if not self._table.memory.take(size):
+            return False
+        self._kept += size
+        return True
+
+    def await_body(self, exchange: Exchange) -> None:
+        """The body of a request is still to come."""
+        timeout_ns = exchange.timeout_ns(int(self._limits.request_s * 1e9))
+        exchange.deadline_ns = exchange.began_ns + timeout_ns
+        self._begin_first()
+
+    def end_request(self, exchange: Exchange) -> None:
+        """A request is whole: work on it, or have it wait."""
+        if exchange.state == ANSWERED:
+            self._leave(exchange)
+            return
+        exchange.awaits_continue = False
+        if exchange.size > UNCOUNTED_BYTES and not exchange.streams and not self._keep_body(exchange):
+            return
+        if exchange.is_concurrent:
+            exchange.state = RUNNING
+            exchange.begin()
+            return
+        if exchange.state == RECEIVING:
+            exchange.state = WAITING
+        self._begin_first()
+
+    def _keep_body(self, exchange: Exchange) -> bool:
+        """Count the body until it is answered."""
+        self._working += exchange.size
+        if self._recount():
+            return True
+        self._working -= exchange.size
+        self._reader.exchange = exchange
+        self._refuse_for_memory()
+        return False
+
+    def _begin_first(self) -> None:
+        """Work on the first request where it waited for that, or tell its client to send its body."""
+        if self._transport.is_writing_paused or not self._pipeline:
+            return
+        first = self._pipeline[0]
+        if first.awaits_continue:
+            first.awaits_continue = False
+            self.write(CONTINUE)
+        if first.state == WAITING or (first.streams and first.state == RECEIVING):
+            first.state = RUNNING
+            first.begin()
+
+    # Answers.
+
+    def answer(self, exchange: Exchange, answer: Answer) -> None:
+        """Write a whole answer, now or when those before it are written."""
+        if self.is_lost or exchange.state == ANSWERED:
+            return
+        exchange.state = ANSWERED
+        size = answer_size(answer)
+        if self._working:
+            self._release_body(exchange)
+        if size > UNCOUNTED_BYTES and not self.keep(size):
+            answer = exchange.refusal(OverBudget(NO_MEMORY))
+            size = len(answer)
+        if self._pipeline[0] is exchange and not self._transport.is_writing_paused:
+            self._pipeline.popleft()
+            self._send(exchange, answer, size)
+            if self._pipeline or self._transport.is_reading_paused or self._input_ended:
+                self._advance()
+        else:
+            exchange.answer = answer
+            self._stored += size
+            self._recount()
+        if self._kept:
+            self._recount()
+
+    def _send(self, exchange: Exchange, answer: Answer, size: int) -> None:
+        self._transport.send(answer, size)
+        if not exchange.keep_alive:
+            self._end(exchange)
+
+    def _advance(self) -> None:
+        """Write the answers that are there, and begin who is first; then read on if there is room."""
+        pipeline = self._pipeline
+        while pipeline and not self._transport.is_writing_paused:
+            first = pipeline[0]
+            answer = first.answer
+            if answer is None:
+                self._begin_first()
+                break
+            pipeline.popleft()
+            size = answer_size(answer)
+            self._stored -= size
+            self._send(first, answer, size)
+        self._read_on()
+
+    def _read_on(self) -> None:
+        reader = self._reader
+        if reader.mode == NOTHING:
+            if self._input_ended and not self._pipeline:
+                self.close()
+        elif not reader.waits_for_us():
+            if reader.unparsed:
+                self._read_soon()
+            elif self._input_ended:
+                self._end_input()
+            else:
+                self._transport.resume_reading()
+
+    def last_fields(self, exchange: Exchange) -> bytes:
+        """The lines that every answer has: its date, and whether the connection goes on after it."""
+        table = self._table
+        if (table.is_draining or self._is_old) and exchange.keep_alive and self._is_last(exchange):
+            exchange.keep_alive = False
+            self._stop_reading()
+        if not exchange.keep_alive:
+            return table.date_line + _CLOSE
+        return table.date_line + _KEEP_ALIVE if exchange.head.http10 else table.date_line
+
+    def _is_last(self, exchange: Exchange) -> bool:
+        return self._pipeline[-1] is exchange and not self._reader.unparsed and exchange.is_whole
+
+    def _end(self, exchange: Exchange) -> None:
+        """The last answer is written."""
+        self._stop_reading()
+        self._transport.end(lingers=not exchange.is_whole)
+
+    # Answers in parts.
+
+    def write(self, data: bytes) -> None:
+        """Write a part of the answer of the exchange that is first."""
+        self._transport.send(data, len(data))
+
+    async def writable(self) -> None:
+        """Wait until the client has taken enough of what was written."""
+        await self._transport.writable()
+
+    def finish(self, exchange: Exchange) -> None:
+        """The answer of the exchange that is first is written; what is left of its body is read and dropped."""
+        if self.is_lost or exchange.state == ANSWERED:
+            return
+        exchange.state = ANSWERED
+        self._reader.is_held = False
+        if self._working:
+            self._release_body(exchange)
+            self._recount()
+        if exchange.is_whole or not exchange.keep_alive:
+            self._leave(exchange)
+        else:
+            self._read_on()
+
+    def _leave(self, exchange: Exchange) -> None:
+        """It is answered in parts, and whole."""
+        if self._pipeline and self._pipeline[0] is exchange:
+            self._pipeline.popleft()
+        if exchange.keep_alive:
+            self._advance()
+        else:
+            self._end(exchange)
+
+    def hold_reading(self) -> None:
+        """Read no more until ``go_on_reading``: nobody takes what has come."""
+        self._reader.is_held = True
+
+    def go_on_reading(self) -> None:
+        """What had come is taken."""
+        if self._reader.is_held:
+            self._reader.is_held = False
+            self._read_on()
+
+    # Refusals that end the connection.
+
+    def refuse(self, status: int, message: str) -> None:
+        """Answer what is no request once all that came before is answered, and end our side."""
+        if self._reader.exchange is not None and not self._drop_unfinished():
+            self.close()
+            return
+        exchange = _Refusal(self, _NO_HEAD, self._active_ns)
+        self._pipeline.append(exchange)
+        self._end_with(exchange, error_answer(status, message, self.last_fields(exchange)))
+
+    def refuse_request(self, fault: Fault) -> None:
+        """Answer a request that will not be whole, and end our side after that."""
+        exchange = self._reader.exchange
+        if exchange is None or exchange.state == ANSWERED or exchange.is_answering:
+            self.close()
+            return
+        if exchange.state == RUNNING:
+            exchange.abandon()
+        exchange.drop_body()
+        exchange.keep_alive = False
+        self._end_with(exchange, exchange.refusal(fault))
+
+    def _end_with(self, exchange: Exchange, answer: bytes) -> None:
+        exchange.state = ANSWERED
+        exchange.answer = answer
+        self._stored += len(answer)
+        self._stop_reading()
+        self._advance()
+
+    def _refuse_for_memory(self) -> None:
+        if self._reader.exchange is not None:
+            self.refuse_request(OverBudget(NO_MEMORY))
+        else:
+            self.refuse(503, NO_MEMORY)
+
+    def _drop_unfinished(self) -> bool:
+        """Let go of a request that will never be whole; False where its answer has begun."""
+        exchange = self._reader.exchange
+        if exchange is None:
+            return True
+        if exchange.state == ANSWERED or exchange.is_answering:
+            return False
+        self._pipeline.pop()
+        exchange.abandon()
+        return True
+
+    # The connection's life.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A client has connected."""
+        self._transport.attach(transport)
+        verdict = self._table.add(self)
+        self._is_reserved = verdict == RESERVED
+        if verdict == REFUSED:
+            self.write(error_answer(503, _NO_ROOM, self._table.date_line + _CLOSE))
+            self.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone."""
+        self.is_lost = True
+        self._stop_reading()
+        self._table.remove(self)
+        self._transport.detach()
+        pipeline, self._pipeline = self._pipeline, deque()
+        for exchange in pipeline:
+            if exchange.state != ANSWERED:
+                exchange.abandon()
+        self._table.memory.give_back(self._kept)
+        self._kept = 0
+
+    def eof_received(self) -> bool:
+        """The client has said all: what is under way is still answered, then the connection ends."""
+        self._input_ended = True
+        if self.info("sslcontext") is not None:
+            return False  # TLS has no half of a connection
+        if self._reader.unparsed and (self._will_read or self._reader.waits_for_us()):
+            return True
+        self._end_input()
+        return bool(self._pipeline)
+
+    def _end_input(self) -> None:
+        """No more comes, and all that can be read is."""
+        if self._reader.mode != NOTHING:
+            if not self._drop_unfinished():
+                self.abort()
+            self._stop_reading()
+            if self._pipeline:
+                self._pipeline[-1].keep_alive = False
+        if not self._pipeline:
+            self.close()
+
+    def pause_writing(self) -> None:
+        """More is written than the client takes; who does not read answers gets no more questions read."""
+        self._transport.pause_writing()
+        if self._reader.mode == HEAD:
+            self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        """The client has taken most of it."""
+        self._transport.resume_writing()
+        self._recount()
+        self._advance()
+
+    def abort(self) -> None:
+        """End at once."""
+        self._stop_reading()
+        self._transport.abort()
+
+    def close(self) -> None:
+        """End once what is written has left."""
+        self._stop_reading()
+        self._transport.close()
+
+    def close_idle(self) -> None:
+        """Close it if no request is under way."""
+        if self.is_idle():
+            self.close()
+
+    def is_idle(self) -> bool:
+        """Whether no request is under way."""
+        return not self._pipeline and not self._reader.is_midway()
+
+    def info(self, name: str) -> object:
+        """What the transport knows of the connection, None where it does not."""
+        return self._transport.info(name)
+
+    # Time.
+
+    def check_deadline(self, now_ns: int) -> None:
+        """Refuse a request that has not come to its end in time."""
+        limits, exchange = self._limits, self._reader.exchange
+        if exchange is None:
+            if now_ns > self._reader.began_ns + int(min(limits.head_s, limits.request_s) * 1e9):
+                self.refuse(408, "the head of the request did not come in time")
+            return
+        rate = limits.body_bytes_per_s
+        earned_ns = exchange.size * 1_000_000_000 // rate if rate else 0
+        if now_ns > exchange.deadline_ns + earned_ns:
+            self.refuse_request(DeadlineExceeded("the deadline passed before the request was whole"))
+
+    def sweep(self, now_ns: int) -> None:
+        """Close a connection that nobody uses, or whose client takes no answers; called about once a second."""
+        limits = self._limits
+        self._is_old = now_ns > self._until_ns
+        if self._transport.is_stalled(now_ns, int(limits.stalled_s * 1e9)):
+            self.abort()
+        elif self.is_idle() and now_ns - self._active_ns > limits.keep_alive_s * 1e9:
+            self.close()
+        elif self._kept:
+            self._recount()
+
+    # Bytes that are kept.
+
+    def _release_body(self, exchange: Exchange) -> None:
+        """The body of an answered exchange is not needed any more."""
+        if exchange.size > UNCOUNTED_BYTES and not exchange.streams:
+            self._working -= exchange.size
+
+    def _recount(self) -> bool:
+        """Take from the budget what is kept now; False, with nothing more taken, where it does not hold that."""
+        if self.is_lost:
+            return True
+        reader = self._reader
+        kept = self._working + self._stored + self._transport.unsent_bytes()
+        if len(reader.unparsed) > UNCOUNTED_BYTES:
+            kept += len(reader.unparsed)
+        if reader.exchange is not None and not reader.exchange.streams:
+            kept += reader.exchange.size
+        more = kept - self._kept
+        if more > 0 and not self._table.memory.take(more):
+            return False
+        if more < 0:
+            self._table.memory.give_back(-more)
+        self._kept = kept
+        return True
