@@ -280,10 +280,8 @@ def test_a_wrong_method_is_refused_by_name(server: Server, path: str, right: str
     [
         "/",
         "/v1",
-        "/v2/",
         "/v2/nothing",
         "/v2/models/vector/nothing",
-        "/v2/models/vector/infer/",
         "/v2/models//infer",
         "/v2/models/vector/versions//infer",
         "/v2/models/vector/versions/1/versions/1",
