@@ -5,12 +5,15 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Final, Protocol
 
 log = logging.getLogger("penstock.control")
 
 PERIOD_NS = 100_000_000
 """Between two looks at the slots; as long as between two beats of a worker."""
+
+AT_WORK: Final = 10
+"""Silence of a worker that uses the processor counts a tenth: it holds its loop, but it will come back."""
 
 _SECOND = 1_000_000_000
 
@@ -27,7 +30,8 @@ class Reason(StrEnum):
 class Limits:
     """Patience, in nanoseconds.
 
-    ``freeze`` is the silence after which a loop counts as frozen, ``start`` the time a new process has to take its
+    ``freeze`` is the silence after which the loop of an idle process counts as frozen (of one that uses the processor,
+    ``AT_WORK`` times as much), ``start`` the time a new process has to take its
     slot over. A worker that ends within ``quick`` of its start makes the next one wait: ``first_delay``, doubling
     up to ``longest_delay``.
     """
@@ -44,7 +48,8 @@ class Seen:
     """What is known of one slot at one moment.
 
     ``occupied``: a worker was put there and has not been buried. ``alive``: its process has not ended. ``settled``:
-    it has taken the slot over. ``silent_ns``: for how long its beat stood still while it was watched.
+    it has taken the slot over. ``silent_ns``: for how long its beat stood still while it was watched; ``frozen_ns``:
+    the same, with the time in which it used the processor counted a tenth.
     """
 
     index: int
@@ -53,6 +58,7 @@ class Seen:
     settled: bool = False
     spawned_ns: int = 0
     silent_ns: int = 0
+    frozen_ns: int = 0
     retry_ns: int = 0
     doomed: bool = False
 
@@ -103,7 +109,7 @@ def decide(slots: Sequence[Seen], now_ns: int, limits: Limits, spawning: bool = 
 def _useless(slot: Seen, now_ns: int, limits: Limits) -> Reason | None:
     if not slot.settled:
         return Reason.STUCK if now_ns - slot.spawned_ns >= limits.start else None
-    return Reason.FROZEN if slot.silent_ns >= limits.freeze else None
+    return Reason.FROZEN if slot.frozen_ns >= limits.freeze else None
 
 
 def delay_ns(quick_deaths: int, limits: Limits) -> int:
@@ -115,21 +121,27 @@ def delay_ns(quick_deaths: int, limits: Limits) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Pulse:
-    """A worker's last beat as we saw it, and for how long it has not changed."""
+    """A worker's last beat as we saw it, for how long it has not changed (see ``Seen``), and the processor time that
+    its process had used by then."""
 
     beat_ns: int = 0
     silent_ns: int = 0
+    frozen_ns: int = 0
+    processor_ns: int = 0
 
 
-def feel(before: Pulse, beat_ns: int, now_ns: int, since_ns: int) -> Pulse:
-    """The pulse after another look, ``since_ns`` after the one before.
+def feel(before: Pulse, beat_ns: int, now_ns: int, since_ns: int, processor_ns: int = 0) -> Pulse:
+    """The pulse after another look, ``since_ns`` after the one before; ``processor_ns`` is what the process has used.
 
     A look that comes late proves nothing about the worker, which may have been as short of time as we were: at most
-    two periods count. A beat in the future announces work during which silence is no fault.
+    two periods count. A beat in the future announces work during which silence is no fault. A worker that uses the
+    processor is busy with something that ends, or a bug: it gets ``AT_WORK`` times the patience.
     """
     if beat_ns != before.beat_ns or beat_ns > now_ns:
-        return Pulse(beat_ns)
-    return Pulse(beat_ns, before.silent_ns + min(since_ns, 2 * PERIOD_NS))
+        return Pulse(beat_ns, processor_ns=processor_ns)
+    silence = min(since_ns, 2 * PERIOD_NS)
+    frozen = silence // AT_WORK if processor_ns > before.processor_ns else silence
+    return Pulse(beat_ns, before.silent_ns + silence, before.frozen_ns + frozen, processor_ns)
 
 
 class Process(Protocol):
@@ -141,6 +153,9 @@ class Process(Protocol):
 
     def ended(self) -> bool:
         """Whether it has ended; never waits."""
+
+    def processor_ns(self) -> int:
+        """The processor time that it has used, nanoseconds; 0 where nobody can tell."""
 
     def kill(self) -> None:
         """End it at once; without effect if it has ended."""
@@ -184,6 +199,7 @@ class _Place:
             settled=self.post.pid == self.process.pid,
             spawned_ns=self.spawned_ns,
             silent_ns=self.pulse.silent_ns,
+            frozen_ns=self.pulse.frozen_ns,
             doomed=self.reason is not None,
         )
 
@@ -252,7 +268,8 @@ class Supervisor:
         """Look once and do all there is to do."""
         now = self._clock()
         for place in self._places:
-            place.pulse = feel(place.pulse, place.post.heartbeat_ns, now, now - self._looked_ns)
+            used = 0 if place.process is None else place.process.processor_ns()
+            place.pulse = feel(place.pulse, place.post.heartbeat_ns, now, now - self._looked_ns, used)
         self._looked_ns = now
         while action := decide(self._seen(), now, self._limits, self._spawning):
             self._perform(action, now)

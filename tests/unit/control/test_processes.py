@@ -16,3 +16,13 @@ def test_whoever_watches_the_descriptor_is_told_before_it_goes() -> None:
     wait_until(process.ended, 10, "the end of the process")
     assert process.close() == "exit 3"
     assert len(told) == 1
+
+
+def test_a_process_tells_the_processor_time_that_it_has_used() -> None:
+    busy = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    process = WorkerProcess(busy.pid, busy)
+    wait_until(lambda: process.processor_ns() > 50_000_000, 30, "processor time")
+    process.kill()
+    wait_until(process.ended, 10, "the end of the process")
+    process.close()
+    assert process.processor_ns() == 0

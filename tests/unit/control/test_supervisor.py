@@ -31,8 +31,8 @@ NOW = 1000 * SECOND
 VACANT = Seen(0)
 RESTING = Seen(0, retry_ns=NOW + 1)
 NEW = Seen(0, occupied=True, alive=True, spawned_ns=NOW)
-HEALTHY = Seen(0, occupied=True, alive=True, settled=True, spawned_ns=0, silent_ns=LIMITS.freeze - 1)
-FROZEN = replace(HEALTHY, silent_ns=LIMITS.freeze)
+HEALTHY = Seen(0, occupied=True, alive=True, settled=True, spawned_ns=0, frozen_ns=LIMITS.freeze - 1)
+FROZEN = replace(HEALTHY, frozen_ns=LIMITS.freeze)
 STUCK = replace(NEW, spawned_ns=NOW - LIMITS.start)
 DEAD = replace(HEALTHY, alive=False)
 
@@ -44,14 +44,14 @@ DEAD = replace(HEALTHY, alive=False)
         (replace(RESTING, retry_ns=NOW), Spawn(0)),
         (RESTING, None),
         (NEW, None),
-        (replace(NEW, silent_ns=LIMITS.freeze), None),  # silence counts only once the slot is taken over
+        (replace(NEW, frozen_ns=LIMITS.freeze), None),  # silence counts only once the slot is taken over
         (STUCK, Kill(0, Reason.STUCK)),
         (replace(STUCK, settled=True), None),
         (HEALTHY, None),
         (FROZEN, Kill(0, Reason.FROZEN)),
         (replace(FROZEN, doomed=True), None),  # killed already, its end is awaited
         (DEAD, Bury(0)),
-        (replace(DEAD, silent_ns=LIMITS.freeze), Bury(0)),
+        (replace(DEAD, frozen_ns=LIMITS.freeze), Bury(0)),
         (replace(DEAD, doomed=True), Bury(0)),
     ],
 )
@@ -134,8 +134,15 @@ def test_a_pulse_counts_silence_while_we_watch() -> None:
     pulse = feel(Pulse(), 5, 10, PERIOD_NS)
     assert pulse == Pulse(5, 0)
     pulse = feel(pulse, 5, 20, PERIOD_NS)
-    assert pulse == Pulse(5, PERIOD_NS)
+    assert pulse == Pulse(5, PERIOD_NS, PERIOD_NS)
     assert feel(pulse, 6, 30, PERIOD_NS) == Pulse(6, 0)
+
+
+def test_silence_of_a_worker_that_uses_the_processor_counts_a_tenth() -> None:
+    pulse = Pulse(5, processor_ns=100)
+    for used in (110, 120, 120):
+        pulse = feel(pulse, 5, 10, PERIOD_NS, used)
+    assert pulse == Pulse(5, 3 * PERIOD_NS, PERIOD_NS + 2 * PERIOD_NS // 10, 120)
 
 
 def test_a_late_look_proves_little() -> None:
@@ -161,9 +168,13 @@ class FakeProcess:
         self.pid = pid
         self.over = False
         self.closed = False
+        self.used_ns = 0
 
     def ended(self) -> bool:
         return self.over
+
+    def processor_ns(self) -> int:
+        return self.used_ns
 
     def kill(self) -> None:
         self.over = True
@@ -237,6 +248,21 @@ def test_a_frozen_worker_is_ended_and_replaced_within_its_patience() -> None:
     stage.pass_time(0.2, beating=False)
     assert stage.lost == [(0, Reason.FROZEN)]
     assert len(stage.born) == 2
+
+
+def test_a_worker_that_is_at_work_gets_ten_times_the_patience() -> None:
+    stage = Stage()
+    stage.supervisor.step()
+    stage.settle()
+    for _ in range(115):  # 11.5 s
+        stage.born[0].used_ns += 10_000_000
+        stage.pass_time(0.1, beating=False)
+    assert stage.lost == []
+    assert not stage.supervisor.responsive(0)
+    for _ in range(10):
+        stage.born[0].used_ns += 10_000_000
+        stage.pass_time(0.1, beating=False)
+    assert stage.lost == [(0, Reason.FROZEN)]
 
 
 def test_a_worker_is_not_blamed_for_our_own_absence() -> None:
