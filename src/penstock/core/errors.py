@@ -6,10 +6,17 @@ from typing import ClassVar
 class Fault(Exception):
     """A failure a caller is told about: one sentence that says what was expected.
 
-    The text reaches callers as it is, so it never holds a path, a file name or a trace.
+    The text reaches callers as it is, so it never holds a path, a file name or a trace. ``detail`` is the whole reason
+    for operators, where the text leaves something out ("" = it does not).
     """
 
     kind: ClassVar[str] = "internal"
+    detail: str = ""
+
+    @property
+    def whole(self) -> str:
+        """The whole reason, for logs and operators."""
+        return self.detail or str(self)
 
 
 class InvalidInput(Fault):

@@ -1,21 +1,53 @@
-"""What ONNX Runtime's errors become: one sentence each, without paths or the runtime's own code places."""
+"""What ONNX Runtime's errors become: one sentence for callers, the whole text for operators, and whose fault it is."""
 
 import re
+from pathlib import Path
+from typing import TypeVar
+
+from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 
 from penstock.core.errors import Fault, Internal, InvalidInput
 
 LONGEST_TEXT = 300
-"""Characters of a runtime's text that are passed on."""
+"""Characters of a runtime's text that callers are told."""
 
-_PREFIXES = (
-    re.compile(r"\[ONNXRuntimeError\] : \d+ : \w+ : "),
-    re.compile(r"Load model from .* failed:", re.DOTALL),
-    re.compile(r".*Status Message: ", re.DOTALL),
-    # where in the runtime's source the check stands: file:line, function signature, condition
-    re.compile(r"\w+\.(?:cc|h):\d+ \w+ "),
-    re.compile(r"/\S+:\d+ [^()]*\([^()]*\)(?: const)?(?: \[with [^\]]*\])? (?:.*? was false\. )?"),
+LONGEST_DETAIL = 4000
+"""Characters of a runtime's text that operators are told."""
+
+CUT = "..."
+"""Stands where something was left out."""
+
+_CODE = re.compile(r"\[ONNXRuntimeError\] : \d+ : \w+ : ")
+_LOADING = re.compile(r"Load model from .*? failed:\s*", re.DOTALL)
+_RUNNING = re.compile(r"Non-zero status code returned while running (\w+) node\. Name:'[^']*' Status Message: ")
+_SOURCE = re.compile(
+    # where in the runtime's source a check stands: /file:line, the function with its arguments, the broken condition
+    r"(?<!\S)/\S+\.(?:cc|h|cpp|hpp):\d+ [^()]*\([^()]*\)(?:::<lambda\(\)>)?(?: const)?(?: \[with [^\]]*\])? "
+    r"(?:[^.]*? was false\. )?"
+    # or file:line and the function's name alone
+    r"|\b\w+\.(?:cc|h|cpp|hpp):\d+ \w+ "
 )
-_INNARDS = re.compile(r"(?:^|[\s'\"(:=])[~.]{0,2}/\w|\w:\\|onnxruntime::|\.(?:cc|h|onnx):?\d*\b")
+_FILE_TYPES = "cc|h|cpp|hpp|py|so|onnx|onnx_data|ort|pb|bin|data|dat|txt|pbtxt|json"
+_PATH = re.compile(
+    r"(?<![\w.])(?:[A-Za-z]:|~|\.{1,2})?[\\/][^\s'\"(),;:]*"  # absolute, or from here
+    r"|(?<![\w.~-])[\w.~-]+[\\/][\w.~-]+(?:[\\/][^\s'\"(),;:]*|\.\w+)"  # folders before a file
+    rf"|(?<![\w.-])(?!ai\.onnx\b)[\w-][\w.-]*\.(?:{_FILE_TYPES})\b(?:\.\w+)?(?::\d+)?"
+)
+_INNER_NAME = re.compile(r"[^\s'\"]*::[^\s'\"]*")
+_CUTS = re.compile(rf"(?:{re.escape(CUT)}[\s:]*)+{re.escape(CUT)}")
+
+_NOT_A_NUMBER = re.compile(r"Status Message: sto(?:f|d|ld|i|l|ll|ul|ull)$")
+_BAD_VALUES = (
+    "Out of range value in index tensor",  # GatherElements
+    "Unknown Category and zeros = 0",  # OneHotEncoder
+)
+"""What kernels say of a caller's values without calling it an invalid argument."""
+
+_NEW_OPSET = re.compile(r"Opset (\d+) is under development.* for domain (\S+) is till opset (\d+)", re.DOTALL)
+_NO_LOCALE = re.compile(r"construct locale with name:\s*([\w.@-]+?)(?=[:\s]|$)")
+
+
+AnyFault = TypeVar("AnyFault", bound=Fault)
 
 
 class LoadFailed(Fault):
@@ -24,14 +56,27 @@ class LoadFailed(Fault):
     kind = "invalid"
 
 
-def load_fault(error: Exception) -> LoadFailed:
-    """The fault for an error met while a graph was opened."""
-    text = plain_text(error)
-    return LoadFailed(f"the graph cannot be loaded: {text}" if text else "the graph cannot be loaded by ONNX Runtime")
+def load_fault(error: Exception, path: Path | None = None) -> LoadFailed:
+    """The fault for an error met while the graph at ``path`` was opened."""
+    text = _advice(str(error)) or plain_text(error, path)
+    fault = LoadFailed(f"the graph cannot be loaded: {text}" if text else "the graph cannot be loaded by ONNX Runtime")
+    return _detailed(fault, error)
+
+
+def _advice(text: str) -> str:
+    """What to do about a failure that is known, "" for others."""
+    if (missing := _NO_LOCALE.search(text)) is not None:
+        return (
+            f"its texts need the locale {missing[1]}, which this machine lacks; install it (Debian: locales, localedef)"
+        )
+    if (newer := _NEW_OPSET.search(text)) is not None:
+        stated, domain, known = newer.groups()
+        return f"opset {stated} of {domain} is newer than this ONNX Runtime, which knows {known}; export an older one"
+    return ""
 
 
 def run_fault(error: Exception) -> Fault:
-    """The fault for an error met in a run: ours, since names, types and shapes were checked before it began."""
+    """The fault for an error met in a run: the caller's where the runtime found its values invalid, else ours."""
     if isinstance(error, Fault):
         return error
     if isinstance(error, UnicodeDecodeError):
@@ -39,14 +84,41 @@ def run_fault(error: Exception) -> Fault:
     if isinstance(error, UnicodeEncodeError):
         return InvalidInput("a BYTES element holds a lone surrogate, which is no Unicode text")
     text = plain_text(error)
-    return Internal(f"the model failed at run time: {text}" if text else "the model failed at run time")
+    if _NOT_A_NUMBER.search(str(error).strip()):
+        return _detailed(InvalidInput("a BYTES element is text that is no number, where the model needs one"), error)
+    if isinstance(error, InvalidArgument) or any(known in text for known in _BAD_VALUES):
+        return _detailed(InvalidInput(f"the model cannot take these values: {text or 'invalid argument'}"), error)
+    fault = Internal(f"the model failed at run time: {text}" if text else "the model failed at run time")
+    return _detailed(fault, error)
 
 
-def plain_text(error: Exception) -> str:
-    """The error's own sentence, or "" where it cannot be told without paths or the runtime's innards."""
-    text = str(error)
-    for prefix in _PREFIXES:
-        found = prefix.match(text)
-        text = text[found.end() :] if found else text
-    text = " ".join(text.split())[:LONGEST_TEXT]
-    return "" if _INNARDS.search(text) else text
+def _detailed(fault: AnyFault, error: Exception) -> AnyFault:
+    fault.detail = f"{fault} ({whole_text(error)})" if whole_text(error) else ""
+    return fault
+
+
+def whole_text(error: Exception) -> str:
+    """All that an error says, on one line and of bounded length."""
+    return " ".join(str(error).split())[:LONGEST_DETAIL]
+
+
+def plain_text(error: Exception, path: Path | None = None) -> str:
+    """What an error says without paths, file names or the runtime's own code places; "" if nothing is left.
+
+    ``path`` is a file whose folder the error may name; it may hold spaces, which end any other path.
+    """
+    text = whole_text(error)
+    if path is not None:
+        text = text.replace(f"{path.parent}/", "/")
+    for pattern, instead in (
+        (_CODE, ""),
+        (_LOADING, ""),
+        (_RUNNING, r"\1: "),
+        (_SOURCE, ""),
+        (_PATH, CUT),
+        (_INNER_NAME, CUT),
+        (_CUTS, CUT),
+    ):
+        text = pattern.sub(instead, text)
+    text = " ".join(text.split())
+    return "" if not re.search(r"\w", text) else text[:LONGEST_TEXT]

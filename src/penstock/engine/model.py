@@ -63,8 +63,8 @@ class Model:
         """The named outputs, in order, for arrays as ``Signature.bind`` gives them. Blocks; any thread may call it.
 
         Raises:
-            InvalidInput: a BYTES element is no Unicode text.
-            Internal: the graph failed on these values, or the model is closed.
+            InvalidInput: a BYTES element is no Unicode text, or the graph cannot take these values.
+            Internal: the graph failed, or the model is closed.
             Cancelled: the interrupt ended the run.
         """
         try:

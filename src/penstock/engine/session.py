@@ -64,7 +64,7 @@ def open_session(path: Path, options: SessionOptions, intra_op_threads: int) -> 
     except LoadFailed:
         raise
     except Exception as error:
-        raise load_fault(error) from error
+        raise load_fault(error, path) from error
 
 
 def holds_loop(path: Path) -> bool:

@@ -13,7 +13,7 @@ Array = NDArray[np.generic]
 
 def raw(model: str, name: str, datatype: str, values: object, **fields: object) -> pb.ModelInferRequest:
     """One raw input."""
-    array = np.array(values, {"FP32": np.float32, "INT64": np.int64, "BYTES": object}[datatype])
+    array = np.array(values, {"FP32": np.float32, "INT32": np.int32, "INT64": np.int64, "BYTES": object}[datatype])
     request = pb.ModelInferRequest(model_name=model, **fields)  # type: ignore[arg-type]
     request.inputs.add(name=name, datatype=datatype, shape=array.shape)
     request.raw_input_contents.append(to_raw(datatype, array))
@@ -33,6 +33,20 @@ def slow(x: float = 2.0) -> pb.ModelInferRequest:
 def gather(index: int) -> pb.ModelInferRequest:
     """A request that fails at run time for an index over 3."""
     return raw("gather", "index", "INT64", [index])
+
+
+def divide(dividend: int, divisor: int) -> pb.ModelInferRequest:
+    """A request that fails at run time where the divisor is 0."""
+    request = raw("divide", "a", "INT32", [dividend])
+    other = raw("divide", "b", "INT32", [divisor])
+    request.inputs.extend(other.inputs)
+    request.raw_input_contents.extend(other.raw_input_contents)
+    return request
+
+
+def integers(response: pb.ModelInferResponse) -> Sequence[int]:
+    """The INT32 values of the first output, raw."""
+    return np.frombuffer(response.raw_output_contents[0], np.int32).tolist()  # type: ignore[no-any-return]
 
 
 def floats(response: pb.ModelInferResponse, output: int = 0) -> Sequence[float]:

@@ -14,7 +14,7 @@ from penstock.proto import grpc_service_pb2 as pb
 from penstock.proto.grpc_service_pb2_grpc import GRPCInferenceServiceStub
 from tests.harness import wait_until
 from tests.integration.api_grpc import worker as workers
-from tests.integration.api_grpc.requests import floats, gather, pair, raw, slow
+from tests.integration.api_grpc.requests import divide, floats, gather, integers, pair, raw, slow
 from tests.integration.api_grpc.worker import CALL_SECONDS, Worker, facts
 
 Stub = GRPCInferenceServiceStub
@@ -115,12 +115,21 @@ def test_a_model_that_is_not_ready_is_refused_in_trailers(stub: Stub) -> None:
 
 
 def test_a_failing_run_is_an_answer(stub: Stub, worker: Worker) -> None:
-    before = worker.outcomes("gather")
-    error = refusal(stub, gather(9))
+    before = worker.outcomes("divide")
+    error = refusal(stub, divide(8, 0))
     assert error.code() is grpc.StatusCode.INTERNAL
     assert "onnx" not in (error.details() or "").lower()
+    assert integers(stub.ModelInfer(divide(8, 2))) == [4]
+    worker.awaits({"ok": 1, "internal": 1}, "divide", since=before)
+
+
+def test_values_that_the_graph_cannot_take_are_the_callers(stub: Stub, worker: Worker) -> None:
+    before = worker.outcomes("gather")
+    error = refusal(stub, gather(9))
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert "idx=9 must be within" in (error.details() or "")
     assert floats(stub.ModelInfer(gather(3))) == [40]
-    worker.awaits({"ok": 1, "internal": 1}, "gather", since=before)
+    worker.awaits({"ok": 1, "invalid": 1}, "gather", since=before)
 
 
 def test_bytes_that_are_no_message(channel: grpc.Channel, worker: Worker) -> None:

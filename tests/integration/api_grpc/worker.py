@@ -34,6 +34,7 @@ CALL_SECONDS = 20.0
 MODELS: dict[str, dict[str, Callable[[], onnx.ModelProto]]] = {
     **{f"identity_{name.lower()}": {"1": partial(zoo.identity, name)} for name in zoo.ONNX_TYPES},
     "classifier": {"1": zoo.classifier},
+    "divide": {"1": partial(zoo.binary, "Div", "INT32")},
     "gather": {"1": zoo.gather},
     "mixed": {"1": zoo.mixed},
     "pair": {"1": partial(zoo.versioned, 1), "2": partial(zoo.versioned, 2)},

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 
-from penstock.core.errors import Internal
+from penstock.core.errors import InvalidInput
 from penstock.core.options import ModelOptions, SessionOptions
 from penstock.engine import denormals
 from penstock.engine.model import LoadFailed, load
@@ -21,7 +21,7 @@ SCRIPT = """
 import json, sys, threading
 from pathlib import Path
 import numpy as np
-from penstock.core.errors import Internal
+from penstock.core.errors import InvalidInput
 from penstock.core.options import ModelOptions, SessionOptions
 from penstock.engine import model
 
@@ -65,7 +65,7 @@ def test_each_model_of_a_process_has_its_own_setting(tmp_path: Path, flags: str,
 
 def test_a_failing_run_leaves_the_thread_as_it_was(tmp_path: Path) -> None:
     model = load(graphs.gather(tmp_path), FLUSHING, 1)
-    with pytest.raises(Internal):
+    with pytest.raises(InvalidInput):
         model.run({"x": np.array([9], np.int64)}, ["y"])
     assert np.float64(2.3e-308) / 4 > 0
 

@@ -175,7 +175,9 @@ def sample(value: int, count: int = 1) -> WarmupSample:
 def test_configured_warm_up_runs_and_decides(tmp_path: Path) -> None:
     path = graphs.gather(tmp_path)
     assert load(path, ModelOptions(warmup=(sample(2, 3), sample(1))), 1).run_ns is not None
-    with pytest.raises(LoadFailed, match=r"warm-up 'probe' failed: the model failed at run time: indices"):
+    with pytest.raises(
+        LoadFailed, match=r"warm-up 'probe' failed: the model cannot take these values: Gather: indices"
+    ):
         load(path, ModelOptions(warmup=(sample(2), sample(9))), 1)
     wrong = WarmupSample("wrong", (WarmupInput("z", "FP32", (1,)),))
     with pytest.raises(LoadFailed, match=r"warm-up 'wrong' failed: unknown input 'z'"):
@@ -184,7 +186,7 @@ def test_configured_warm_up_runs_and_decides(tmp_path: Path) -> None:
 
 def test_faults_of_a_run(tmp_path: Path) -> None:
     model = load(graphs.gather(tmp_path), ModelOptions(), 1)
-    with pytest.raises(Internal, match="indices element out of data bounds"):
+    with pytest.raises(InvalidInput, match="indices element out of data bounds"):
         model.run({"x": np.array([9])}, ["y"])
     assert model.run({"x": np.array([0])}, ["y"])[0].tolist() == [1.0]
 

@@ -1,0 +1,114 @@
+"""What real graphs say of values they cannot take, and whose fault it is."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper
+
+from penstock.core.errors import Fault, Internal, InvalidInput
+from penstock.core.options import SessionOptions
+from penstock.engine.faults import run_fault
+from penstock.engine.session import open_session
+from tests.unit.engine.graphs import constant, save, tensor
+
+TABLE = constant("table", np.ones((16, 4), np.float32))
+ONES = np.ones((1, 3), np.float32)
+Case = tuple[list[Any], list[Any], list[Any], Mapping[str, Any], str]
+
+
+def case(
+    op_type: str, inputs: Mapping[str, tuple[Any, str]], said: str, constants: list[Any] | None = None, **more: Any
+) -> Case:
+    """One operator over the inputs (value and datatype by name) and constants, in the order they are given."""
+    constants = constants or []
+    order = more.pop("order", None) or [*(one.name for one in constants), *inputs]
+    node = helper.make_node(op_type, order, ["y"], **more)
+    specs = [tensor(name, [None] * np.ndim(value), datatype) for name, (value, datatype) in inputs.items()]
+    return [node], specs, constants, {name: np.asarray(value) for name, (value, _) in inputs.items()}, said
+
+
+def indices(shape: list[Any]) -> dict[str, tuple[Any, str]]:
+    return {"at": (np.array(shape, np.int64), "INT64")}
+
+
+def words(*values: str) -> dict[str, tuple[Any, str]]:
+    return {"words": (np.array(values, object), "BYTES")}
+
+
+PAIR = {"a": (ONES, "FP32"), "b": (np.ones((1, 4), np.float32), "FP32")}
+
+THE_CALLERS = {
+    "Gather": case("Gather", indices([99]), "idx=99 must be within", [TABLE]),
+    "GatherND": case("GatherND", indices([[99]]), "index = 99", [TABLE]),
+    "GatherElements": case("GatherElements", indices([[99]]), "Out of range value", [TABLE]),
+    "ScatterND": case(
+        "ScatterND",
+        indices([[99]]),
+        "indice = 99",
+        [TABLE, constant("new", np.ones((1, 4), np.float32))],
+        order=["table", "at", "new"],
+    ),
+    "ArrayFeatureExtractor": case(
+        "ArrayFeatureExtractor", indices([99]), "index is out of range", [TABLE], domain="ai.onnx.ml"
+    ),
+    "Expand": case("Expand", {"a": (ONES, "FP32"), **indices([2, 5])}, "invalid expand shape"),
+    "Tile": case("Tile", {"a": (ONES, "FP32"), **indices([-1, 7])}, "must be non-negative"),
+    "Einsum": case("Einsum", PAIR, "could not be broadcast", equation="ij,ij->i"),
+    "a word as FP32": case("Cast", words("abc"), "no number", to=TensorProto.FLOAT),
+    "a word as FP64": case("Cast", words("1", "x"), "no number", to=TensorProto.DOUBLE),
+    "a word as INT64": case("Cast", words("abc"), "no number", to=TensorProto.INT64),
+    "nothing as a number": case("Cast", words(""), "no number", to=TensorProto.UINT64),
+    "an unknown category": case(
+        "OneHotEncoder", words("q"), "Unknown Category", domain="ai.onnx.ml", cats_strings=["a"], zeros=0
+    ),
+}
+OURS = {
+    "division": case("Div", {"a": ([1], "INT64"), "b": ([0], "INT64")}, "Integer division by zero"),
+    "a fixed shape": case("Reshape", {"a": (ONES, "FP32")}, "reshaped", [constant("to", [2, 2])], order=["a", "to"]),
+    "sizes": case("Add", PAIR, "broadcast an axis"),
+    "memory": case("ConstantOfShape", indices([1 << 40]), "Failed to allocate memory"),
+}  # fmt: skip
+
+
+def fault_of(folder: Path, one: Case) -> Fault:
+    nodes, specs, constants, feeds, _ = one
+    datatype = {"Cast": {1: "FP32", 11: "FP64", 7: "INT64", 13: "UINT64"}}.get(nodes[0].op_type)
+    result = "FP32" if datatype is None else datatype[nodes[0].attribute[0].i]
+    if nodes[0].op_type == "Div":
+        result = "INT64"
+    path = save(folder, nodes, specs, [tensor("y", None, result)], constants)
+    session = open_session(path, SessionOptions(), 1)
+    with pytest.raises(Exception, match="") as caught:
+        session.run(None, feeds)
+    return run_fault(caught.value)
+
+
+@pytest.mark.parametrize("name", THE_CALLERS)
+def test_values_that_the_model_cannot_take(tmp_path: Path, name: str) -> None:
+    fault = fault_of(tmp_path, THE_CALLERS[name])
+    assert isinstance(fault, InvalidInput)
+    assert THE_CALLERS[name][-1] in str(fault)
+    assert "ONNXRuntimeError" in fault.whole
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_failures_of_the_model(tmp_path: Path, name: str) -> None:
+    fault = fault_of(tmp_path, OURS[name])
+    assert isinstance(fault, Internal)
+    assert OURS[name][-1] in str(fault)
+    assert "onnxruntime" not in str(fault)
+
+
+def test_a_value_inside_a_branch(tmp_path: Path) -> None:
+    def branch(name: str) -> Any:
+        return helper.make_graph([helper.make_node("Gather", ["table", "at"], [name])], name, [], [tensor(name, None)])
+
+    node = helper.make_node("If", ["go"], ["y"], then_branch=branch("then"), else_branch=branch("else"))
+    inputs = [tensor("go", [], "BOOL"), tensor("at", ["N"], "INT64")]
+    feeds = {"go": np.array(True), "at": np.array([99])}
+    fault = fault_of(tmp_path, ([node], inputs, [TABLE], feeds, ""))
+    assert isinstance(fault, InvalidInput)
+    assert str(fault).startswith("the model cannot take these values: If: Gather: indices element out of")
