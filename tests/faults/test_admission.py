@@ -1,6 +1,7 @@
 """Foreign models: whatever one does to the process that examines it, there is a verdict with a reason, and soon."""
 
 import asyncio
+import json
 import os
 import socket
 import time
@@ -98,6 +99,43 @@ def test_where_a_proof_ended_is_told_whatever_the_graph_calls_it(tmp_path: Path)
 def test_models_of_every_kind_are_admitted(tmp_path: Path, build: Callable[[], onnx.ModelProto]) -> None:
     (report,) = examined(Subject(saved(tmp_path / "m.onnx", build())))
     assert report.admitted, report.reason
+
+
+def shapeless(nodes: list[onnx.NodeProto]) -> onnx.ModelProto:
+    """A graph that states neither the shape of ``x`` nor that of ``y``."""
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in "xy"]
+    graph = helper.make_graph(nodes, "g", values[:1], values[1:])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+@pytest.mark.parametrize(
+    ("dims", "reshape", "shape"),
+    [([-1, 4], None, [-1, 4]), ([1], [], [1]), ([2, 2], [4], [2, 2])],
+)
+def test_shapes_that_only_the_configuration_states(
+    tmp_path: Path, dims: list[int], reshape: list[int] | None, shape: list[int]
+) -> None:
+    stated = {"name": "x", "data_type": "TYPE_FP32", "dims": dims}
+    if reshape is not None:
+        stated["reshape"] = {"shape": reshape}
+    config = json.dumps({"input": [stated], "output": [{**stated, "name": "y"}]})
+    graph = saved(tmp_path / "m.onnx", shapeless([helper.make_node("Relu", ["x"], ["y"])]))
+    alone, stated_so = examined(Subject(graph), Subject(graph, config))
+    assert "no shape for input 'x'" in alone.reason
+    assert stated_so.admitted, stated_so.reason
+    assert [one["shape"] for side in stated_so.facts["signature"].values() for one in side] == [shape, shape]
+
+
+def test_a_shape_that_nobody_states_is_the_answers(tmp_path: Path) -> None:
+    values = [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 4])]
+    result = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+    custom = helper.make_node("Compress", ["x", "all"], ["y"])  # of one axis, as no axis is stated
+    keep = numpy_helper.from_array(np.array([True, False, True]), "all")
+    graph = helper.make_graph([custom], "g", values, [result], [keep])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    (report,) = examined(Subject(saved(tmp_path / "m.onnx", model)))
+    assert report.admitted, report.reason
+    assert report.facts["signature"]["outputs"] == [{"name": "y", "datatype": "FP32", "shape": [-1]}]
 
 
 def test_no_model_is_no_outage(tmp_path: Path) -> None:

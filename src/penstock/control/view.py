@@ -49,12 +49,13 @@ def version_status(model: str, spec: VersionSpec, reports: Mapping[int, Report],
     """One version over all workers: as good as with the worker where it stands worst."""
     told = [report.versions.get((model, spec.version)) for report in reports.values()]
     said = [status for status in told if status is not None]
-    reason = next((status.reason for status in said if status.reason), "")
+    reason, detail = next(((status.reason, status.detail) for status in said if status.reason), ("", ""))
+    state = State.READY
     if any(status.state is State.UNAVAILABLE for status in said):
-        return VersionStatus(model, spec.version, State.UNAVAILABLE, reason, spec.tag)
-    if len(said) < workers or any(status.state is not State.READY for status in said):
-        return VersionStatus(model, spec.version, State.LOADING, reason, spec.tag)
-    return VersionStatus(model, spec.version, State.READY, reason, spec.tag)
+        state = State.UNAVAILABLE
+    elif len(said) < workers or any(status.state is not State.READY for status in said):
+        state = State.LOADING
+    return VersionStatus(model, spec.version, state, reason, spec.tag, detail)
 
 
 def tried(model: ModelSpec, reports: Mapping[int, Report], workers: int) -> dict[str, str] | None:

@@ -91,6 +91,7 @@ class Desired:
 class VersionStatus:
     """What a worker reports of one version; ``tag`` is the content it last tried to load.
 
+    ``reason`` is a sentence for callers, ``detail`` the whole of it for operators, where that leaves something out.
     READY with a reason means that loading this content failed and the one before it still answers.
     """
 
@@ -99,3 +100,4 @@ class VersionStatus:
     state: State
     reason: str = ""
     tag: str = ""
+    detail: str = ""

@@ -11,7 +11,10 @@ class Fault(Exception):
     """
 
     kind: ClassVar[str] = "internal"
-    detail: str = ""
+
+    def __init__(self, message: str = "", detail: str = "") -> None:
+        super().__init__(message)
+        self.detail = detail
 
     @property
     def whole(self) -> str:

@@ -11,6 +11,26 @@ _UNREADABLE = re.compile(f"[{_CONTROLS}{_SURROGATES}]")
 _ILLEGIBLE = re.compile(f"[{_CONTROLS}{_SURROGATES}{_OVERRIDES}\r]")
 
 
+CUT = "..."
+"""Stands where something was left out."""
+
+_FILE_TYPES = "cc|h|cpp|hpp|py|so|onnx|onnx_data|ort|pb|bin|data|dat|txt|pbtxt|json"
+_PATH = re.compile(
+    r"(?<![\w.])(?:[A-Za-z]:|~|\.{1,2})?[\\/][^\s'\"(),;:]*"  # absolute, or from here
+    r"|(?<![\w.~-])[\w.~-]+[\\/][\w.~-]+(?:[\\/][^\s'\"(),;:]*|\.\w+)"  # folders before a file
+    rf"|(?<![\w.-])(?!ai\.onnx\b)[\w-][\w.-]*\.(?:{_FILE_TYPES})\b(?:\.\w+)?(?::\d+)?"
+    r"|[^\s'\"]*::[^\s'\"]*"  # names inside a library
+)
+_CUTS = re.compile(rf"(?:{re.escape(CUT)}[\s:]*)+{re.escape(CUT)}")
+
+
+def without_paths(text: str) -> str:
+    """A text from inside, fit for callers: paths, file names and a library's inner names are cut out of it, and nothing
+    else; "" if nothing is left."""
+    text = " ".join(_CUTS.sub(CUT, _PATH.sub(CUT, text)).split())
+    return text if re.search(r"\w", text) else ""
+
+
 def is_readable(text: str) -> bool:
     """Whether a text can be kept and shown: it has no control characters (but tabs and line ends), no half characters.
 

@@ -2,11 +2,11 @@
 
 import re
 from pathlib import Path
-from typing import TypeVar
 
 from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 
 from penstock.core.errors import Fault, Internal, InvalidInput
+from penstock.core.texts import without_paths
 
 LONGEST_TEXT = 300
 """Characters of a runtime's text that callers are told."""
@@ -14,12 +14,10 @@ LONGEST_TEXT = 300
 LONGEST_DETAIL = 4000
 """Characters of a runtime's text that operators are told."""
 
-CUT = "..."
-"""Stands where something was left out."""
-
 _CODE = re.compile(r"\[ONNXRuntimeError\] : \d+ : \w+ : ")
 _LOADING = re.compile(r"Load model from .*? failed:\s*", re.DOTALL)
-_RUNNING = re.compile(r"Non-zero status code returned while running (\w+) node\. Name:'[^']*' Status Message: ")
+_RUNNING = re.compile(r"Non-zero status code returned while running (\w+) node\. Name:'[^']*' (?=Status Message: )")
+_STATUS = re.compile(r"Status Message: ")
 _SOURCE = re.compile(
     # where in the runtime's source a check stands: /file:line, the function with its arguments, the broken condition
     r"(?<!\S)/\S+\.(?:cc|h|cpp|hpp):\d+ [^()]*\([^()]*\)(?:::<lambda\(\)>)?(?: const)?(?: \[with [^\]]*\])? "
@@ -27,15 +25,6 @@ _SOURCE = re.compile(
     # or file:line and the function's name alone
     r"|\b\w+\.(?:cc|h|cpp|hpp):\d+ \w+ "
 )
-_FILE_TYPES = "cc|h|cpp|hpp|py|so|onnx|onnx_data|ort|pb|bin|data|dat|txt|pbtxt|json"
-_PATH = re.compile(
-    r"(?<![\w.])(?:[A-Za-z]:|~|\.{1,2})?[\\/][^\s'\"(),;:]*"  # absolute, or from here
-    r"|(?<![\w.~-])[\w.~-]+[\\/][\w.~-]+(?:[\\/][^\s'\"(),;:]*|\.\w+)"  # folders before a file
-    rf"|(?<![\w.-])(?!ai\.onnx\b)[\w-][\w.-]*\.(?:{_FILE_TYPES})\b(?:\.\w+)?(?::\d+)?"
-)
-_INNER_NAME = re.compile(r"[^\s'\"]*::[^\s'\"]*")
-_CUTS = re.compile(rf"(?:{re.escape(CUT)}[\s:]*)+{re.escape(CUT)}")
-
 _NOT_A_NUMBER = re.compile(r"Status Message: sto(?:f|d|ld|i|l|ll|ul|ull)$")
 _BAD_VALUES = (
     "Out of range value in index tensor",  # GatherElements
@@ -47,9 +36,6 @@ _NEW_OPSET = re.compile(r"Opset (\d+) is under development.* for domain (\S+) is
 _NO_LOCALE = re.compile(r"construct locale with name:\s*([\w.@-]+?)(?=[:\s]|$)")
 
 
-AnyFault = TypeVar("AnyFault", bound=Fault)
-
-
 class LoadFailed(Fault):
     """A model file that cannot be served; the text says why, in words for the model's owner."""
 
@@ -59,8 +45,8 @@ class LoadFailed(Fault):
 def load_fault(error: Exception, path: Path | None = None) -> LoadFailed:
     """The fault for an error met while the graph at ``path`` was opened."""
     text = _advice(str(error)) or plain_text(error, path)
-    fault = LoadFailed(f"the graph cannot be loaded: {text}" if text else "the graph cannot be loaded by ONNX Runtime")
-    return _detailed(fault, error)
+    sentence = f"the graph cannot be loaded: {text}" if text else "the graph cannot be loaded by ONNX Runtime"
+    return LoadFailed(sentence, _detail(sentence, error))
 
 
 def _advice(text: str) -> str:
@@ -85,16 +71,19 @@ def run_fault(error: Exception) -> Fault:
         return InvalidInput("a BYTES element holds a lone surrogate, which is no Unicode text")
     text = plain_text(error)
     if _NOT_A_NUMBER.search(str(error).strip()):
-        return _detailed(InvalidInput("a BYTES element is text that is no number, where the model needs one"), error)
+        sentence = "a BYTES element is text that is no number, where the model needs one"
+        return InvalidInput(sentence, _detail(sentence, error))
     if isinstance(error, InvalidArgument) or any(known in text for known in _BAD_VALUES):
-        return _detailed(InvalidInput(f"the model cannot take these values: {text or 'invalid argument'}"), error)
-    fault = Internal(f"the model failed at run time: {text}" if text else "the model failed at run time")
-    return _detailed(fault, error)
+        sentence = f"the model cannot take these values: {text or 'invalid argument'}"
+        return InvalidInput(sentence, _detail(sentence, error))
+    sentence = f"the model failed at run time: {text}" if text else "the model failed at run time"
+    return Internal(sentence, _detail(sentence, error))
 
 
-def _detailed(fault: AnyFault, error: Exception) -> AnyFault:
-    fault.detail = f"{fault} ({whole_text(error)})" if whole_text(error) else ""
-    return fault
+def _detail(sentence: str, error: Exception) -> str:
+    """The sentence with all that the error says, where it says more."""
+    text = whole_text(error)
+    return f"{sentence} ({text})" if text and text not in sentence else ""
 
 
 def whole_text(error: Exception) -> str:
@@ -114,11 +103,8 @@ def plain_text(error: Exception, path: Path | None = None) -> str:
         (_CODE, ""),
         (_LOADING, ""),
         (_RUNNING, r"\1: "),
+        (_STATUS, ""),
         (_SOURCE, ""),
-        (_PATH, CUT),
-        (_INNER_NAME, CUT),
-        (_CUTS, CUT),
     ):
         text = pattern.sub(instead, text)
-    text = " ".join(text.split())
-    return "" if not re.search(r"\w", text) else text[:LONGEST_TEXT]
+    return without_paths(text)[:LONGEST_TEXT]

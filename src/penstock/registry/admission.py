@@ -162,7 +162,8 @@ def _report(answer: dict[str, Any], seconds: float) -> Report:
     report = answer.get("report")
     if not isinstance(report, dict):
         return Report("it needs more memory than admission allows, or broke the process that examined it")
-    return Report(report["reason"], {**report["facts"], "runtime": f"onnxruntime {_runtime()}"})
+    facts = {**report["facts"], "runtime": f"onnxruntime {_runtime()}"}
+    return Report(report["reason"], facts, report["detail"])
 
 
 def edition() -> str:

@@ -3,7 +3,8 @@
 import json
 import stat
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -11,7 +12,7 @@ import onnx
 from onnx import checker
 
 from penstock.core.errors import Refused
-from penstock.core.texts import is_readable
+from penstock.core.texts import is_readable, without_paths
 from penstock.engine.row_independence.proof import prove
 from penstock.registry.plain_graph import read_plain
 from penstock.registry.row_proof import FACT, proof_out
@@ -24,11 +25,14 @@ _CHECKED_INLINE = (2 << 30) - (64 << 20)
 """A graph of more bytes cannot be checked from memory; the runtime cannot load one either."""
 
 
-def inspect(graph: Path, folder: Path | None) -> dict[str, Any]:
+def inspect(graph: Path, folder: Path | None, stated: Collection[str] = ()) -> dict[str, Any]:
     """What the graph says of itself; ``folder`` holds its weights, None where it must bring them all.
 
+    ``stated`` names the inputs whose shape the configuration states.
+
     Raises:
-        Refused: it is no ONNX graph, breaks a rule, or reaches for files it may not have.
+        Refused: it is no ONNX graph, breaks a rule, leaves the shape of an input open, or reaches for files it may not
+            have.
     """
     if graph.stat().st_size > _CHECKED_INLINE:
         raise Refused("the graph is larger than 2 GiB; keep its weights in files beside it")
@@ -38,10 +42,10 @@ def inspect(graph: Path, folder: Path | None) -> dict[str, Any]:
         raise Refused("it is no ONNX graph") from None
     if not model.HasField("graph") or not model.opset_import:
         raise Refused("it is no ONNX graph")
-    for tensor in _tensors(model):
-        if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
-            _check_external(tensor, graph, folder)
-    _check_rules(model, graph, external=folder is not None)
+    for tensor in _external(model):
+        _check_external(tensor, graph, folder)
+    _check_rules(model)
+    _check_shapes(model, stated)
     ops = Counter(_named(node) for node in _nodes(model))
     return {
         "ir_version": model.ir_version,
@@ -82,13 +86,59 @@ def weight_files(graph: Path) -> list[str]:
     return sorted({entry.value for entry in entries if entry.key == "location"})
 
 
-def _check_rules(model: Any, graph: Path, external: bool) -> None:
+def _check_rules(model: Any) -> None:
     try:
-        checker.check_model(str(graph) if external else model)
+        with _checkable(model):
+            checker.check_model(model)
     except checker.ValidationError as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        text = " ".join(lines[:1] or ["no reason given"]).replace(str(graph.parent), "").replace(str(graph), "")
-        raise Refused(f"the graph breaks a rule of ONNX: {text}"[:LONGEST_REASON]) from None
+        text, broken = " ".join(str(error).split()), "the graph breaks a rule of ONNX"
+        sentence = f"{broken}: {without_paths(text) or 'no reason given'}"[:LONGEST_REASON]
+        raise Refused(sentence, f"{broken}: {text}") from None
+
+
+@contextmanager
+def _checkable(model: Any) -> Iterator[None]:
+    """The model as the checker takes it, for the time of a block.
+
+    A value without a shape, whose rank is unknown, stands there as a scalar: ONNX and the runtime allow it, the checker
+    does not. Weights in other files, which were looked at before, stand there as empty.
+    """
+    shapeless = [value.type.tensor_type for value in (*model.graph.input, *model.graph.output) if _has_no_shape(value)]
+    outside = [(tensor, onnx.TensorProto.FromString(tensor.SerializeToString())) for tensor in _external(model)]
+    try:
+        for kind in shapeless:
+            kind.shape.SetInParent()
+        for tensor, _ in outside:
+            tensor.ClearField("data_location")
+            tensor.ClearField("external_data")
+            tensor.dims[:] = [0]
+        yield
+    finally:
+        for kind in shapeless:
+            kind.ClearField("shape")
+        for tensor, before in outside:
+            tensor.CopyFrom(before)
+
+
+def _check_shapes(model: Any, stated: Collection[str]) -> None:
+    """The runtime tells an input of unknown rank as a scalar, so that nobody could check what callers send."""
+    constants = {tensor.name for tensor in model.graph.initializer}
+    for value in model.graph.input:
+        if _has_no_shape(value) and value.name not in stated and value.name not in constants:
+            name = value.name[:LONGEST_NAME]
+            raise Refused(
+                f"the graph states no shape for input '{name}'; state it in config.pbtxt, as in "
+                f'input [{{ name: "{name}" data_type: TYPE_FP32 dims: [ -1, 4 ] }}]'
+            )
+
+
+def _has_no_shape(value: Any) -> bool:
+    return value.type.HasField("tensor_type") and not value.type.tensor_type.HasField("shape")
+
+
+def _external(model: Any) -> list[Any]:
+    """The tensors whose values lie in other files."""
+    return [one for one in _tensors(model) if one.data_location == onnx.TensorProto.EXTERNAL or one.external_data]
 
 
 def _check_external(tensor: Any, graph: Path, folder: Path | None) -> None:
@@ -96,32 +146,40 @@ def _check_external(tensor: Any, graph: Path, folder: Path | None) -> None:
     if folder is None:
         raise Refused("the graph keeps weights in other files; push them with it, as a folder or a tar")
     location = entries.get("location", "")
-    parts = PurePosixPath(location).parts
+    parts, named = PurePosixPath(location).parts, _named_file(location)
     if not parts or location.startswith("/") or ".." in parts or "\\" in location or "\0" in location:
-        raise Refused("the graph names weights outside of its folder")
+        raise Refused(
+            "the graph names weights outside of its folder", f"the weights lie at {location[:LONGEST_REASON]!r}"
+        )
     place = graph.parent
     for part in parts:
         place = place / part
-        _refuse_link(place)
+        _refuse_link(place, named)
     found = place.lstat()
     if not stat.S_ISREG(found.st_mode):
-        raise Refused("the graph names weights that are no plain file")
+        raise Refused(f"the graph names weights that are no plain file: {named}")
     if found.st_nlink != 1:
-        raise Refused("the graph names weights that have another name elsewhere (a hard link)")
+        raise Refused(f"the graph names weights that have another name elsewhere (a hard link): {named}")
     if not place.resolve().is_relative_to(folder.resolve()):
-        raise Refused("the graph names weights outside of its folder")
+        raise Refused(f"the graph names weights outside of its folder: {named}")
     offset, length = _whole(entries.get("offset", "0")), _whole(entries.get("length", "0"))
     if offset + length > found.st_size:
-        raise Refused("the graph names weights beyond the end of their file")
+        raise Refused(f"the graph names weights beyond the end of their file: {named}")
 
 
-def _refuse_link(place: Path) -> None:
+def _named_file(location: str) -> str:
+    """The name of a file of weights as the graph states it, without its folders."""
+    name = PurePosixPath(location).name
+    return repr(name[:LONGEST_NAME]) if is_readable(name) else "its name is not readable"
+
+
+def _refuse_link(place: Path, named: str) -> None:
     try:
         mode = place.lstat().st_mode
     except (OSError, ValueError):
-        raise Refused("the graph names weights that are not there") from None
+        raise Refused(f"the graph names weights that are not there: {named}") from None
     if stat.S_ISLNK(mode):
-        raise Refused("the graph names weights by a link")
+        raise Refused(f"the graph names weights by a link: {named}")
 
 
 def _whole(text: str) -> int:

@@ -63,19 +63,26 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What the admission of a content found; ``reason`` is "" where it was admitted.
+    """What the admission of a content found; ``reason`` is "" where it was admitted, else a sentence for callers.
 
-    ``facts`` is shown to people: ops (name to count), opset (domain to version), signature, memory_bytes, p50_us,
-    independent_rows (whether the graph proves it, and where not), probes (inputs and output digests), runtime, took_ms.
+    ``detail`` is the whole reason, for operators, where that sentence leaves something out. ``facts`` is shown to
+    people: ops (name to count), opset (domain to version), signature, memory_bytes, p50_us, independent_rows (whether
+    the graph proves it, and where not), probes (inputs and output digests), runtime, took_ms.
     """
 
     reason: str = ""
     facts: Document = field(default_factory=dict)
+    detail: str = ""
 
     @property
     def admitted(self) -> bool:
         """Whether the content may serve."""
         return not self.reason
+
+    @property
+    def whole(self) -> str:
+        """The whole reason, for logs and operators."""
+        return self.detail or self.reason
 
 
 class Standing(StrEnum):

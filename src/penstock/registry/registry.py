@@ -134,9 +134,9 @@ class Registry:
         """
         content = prepared.content
         if not report.admitted:
-            told = {"digest": content.digest, "reason": report.reason, "facts": report.facts}
+            told = {"digest": content.digest, "reason": report.whole, "facts": report.facts}
             self.store.note(model, "version.refuse", f"versions/{version}", by, told)
-            raise Refused(report.reason)
+            raise Refused(report.reason, report.detail)
         record = VersionRecord(
             model,
             version,

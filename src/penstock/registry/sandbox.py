@@ -29,6 +29,7 @@ Document = dict[str, Any]
 
 REPORT_BYTES = 4 << 20
 LONGEST_REASON = 400
+LONGEST_DETAIL = 4000
 
 
 @dataclass(slots=True)
@@ -50,8 +51,8 @@ def examine(order: Document, memory: Callable[[], int]) -> Document:
     graph, weights = Path(order["graph"]), Path(order["weights"]) if order["weights"] else None
     facts: Document = {}
     try:
-        facts |= inspection.inspect(graph, weights)
         options = model_config.read(order["config"], Path(order["base"] or graph.parent))
+        facts |= inspection.inspect(graph, weights, {entry.name for entry in options.inputs})
         before = memory()
         began = time.perf_counter()
         model = engine.load(graph, replace(options, session=_single(options.session)), 1, proof_in(facts))
@@ -66,7 +67,7 @@ def examine(order: Document, memory: Callable[[], int]) -> Document:
             facts,
         )
     except Fault as fault:
-        return _refused(str(fault), facts)
+        return _refused(str(fault), facts, fault.detail)
     except MemoryError:
         return _refused("it needs more memory than admission allows", facts)
     signature = {"inputs": model.signature.inputs, "outputs": model.signature.outputs}
@@ -74,7 +75,7 @@ def examine(order: Document, memory: Callable[[], int]) -> Document:
         side: [{"name": spec.name, "datatype": spec.datatype, "shape": list(spec.shape)} for spec in specs]
         for side, specs in signature.items()
     }
-    return {"reason": "", "facts": facts}
+    return {"reason": "", "detail": "", "facts": facts}
 
 
 def _single(session: SessionOptions) -> SessionOptions:
@@ -82,8 +83,12 @@ def _single(session: SessionOptions) -> SessionOptions:
     return replace(session, intra_op_threads=None, inter_op_threads=None, parallel_execution=False)
 
 
-def _refused(reason: str, facts: Document) -> Document:
-    return {"reason": " ".join(reason.split())[:LONGEST_REASON], "facts": facts}
+def _refused(reason: str, facts: Document, detail: str = "") -> Document:
+    return {
+        "reason": " ".join(reason.split())[:LONGEST_REASON],
+        "detail": " ".join(detail.split())[:LONGEST_DETAIL],
+        "facts": facts,
+    }
 
 
 def own_memory() -> Callable[[], int]:

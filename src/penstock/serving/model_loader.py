@@ -141,9 +141,9 @@ class ModelLoader:
         try:
             self._served[key] = await self._loaded(model, spec)
         except Fault as fault:
-            log.warning("model %s version %s cannot be loaded: %s", model, spec.version, fault)
+            log.warning("model %s version %s cannot be loaded: %s", model, spec.version, fault.whole)
             state = State.UNAVAILABLE if old is None else State.READY
-            self._report(desired, VersionStatus(model, spec.version, state, str(fault), spec.tag))
+            self._report(desired, VersionStatus(model, spec.version, state, str(fault), spec.tag, fault.detail))
         else:
             self._report(desired, VersionStatus(model, spec.version, State.READY, tag=spec.tag))
             if old is not None:

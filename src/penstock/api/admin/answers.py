@@ -28,7 +28,7 @@ def revised(body: Mapping[str, Any], status: int = 200) -> Json:
 def fault_answer(fault: Exception) -> Json:
     """The answer for a fault; ``penstock-fault`` names its kind."""
     kind = fault.kind if isinstance(fault, Fault) else Internal.kind
-    body = {"error": str(fault)} | ({"reason": str(fault)} if isinstance(fault, Refused) else {})
+    body = {"error": str(fault)} | ({"reason": fault.whole} if isinstance(fault, Refused) else {})
     headers = {"penstock-fault": kind}
     if isinstance(fault, Overloaded):
         headers["retry-after"] = str(max(1, round(fault.retry_after_s)))
