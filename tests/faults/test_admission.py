@@ -115,7 +115,7 @@ def shapeless(nodes: list[onnx.NodeProto]) -> onnx.ModelProto:
 def test_shapes_that_only_the_configuration_states(
     tmp_path: Path, dims: list[int], reshape: list[int] | None, shape: list[int]
 ) -> None:
-    stated = {"name": "x", "data_type": "TYPE_FP32", "dims": dims}
+    stated: dict[str, object] = {"name": "x", "data_type": "TYPE_FP32", "dims": dims}
     if reshape is not None:
         stated["reshape"] = {"shape": reshape}
     config = json.dumps({"input": [stated], "output": [{**stated, "name": "y"}]})

@@ -1,9 +1,10 @@
 """What a model takes and gives, and the one place where a request's tensors are held against it."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from struct import Struct
+from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
@@ -12,6 +13,8 @@ from penstock.core.errors import InvalidInput
 from penstock.core.tensors import NUMPY_TYPES, PLAIN, Array, Shape, Tensor, shape_text
 
 Feeds = dict[str, Array]
+Place = tuple[str, int]
+"""An input's name and one of its axes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +88,8 @@ class Signature:
 
     ``batching`` says that every first dimension is a free batch dimension; ``max_batch_size`` bounds it
     (rows, 0 = no bound stated); ``all_floats`` that every input is FP32 or FP64; ``row`` is how the
-    commonest request looks, if it has so simple a form.
+    commonest request looks, if it has so simple a form. ``named_dims`` are the places (input and axis) of each name
+    that the graph gives to several free dimensions of its inputs: they must be of one size.
     """
 
     def __init__(
@@ -94,6 +98,7 @@ class Signature:
         outputs: Sequence[TensorSpec],
         batching: bool = False,
         max_batch_size: int = 0,
+        named_dims: Mapping[str, Sequence[Place]] = MappingProxyType({}),
     ) -> None:
         self.inputs = tuple(inputs)
         self.outputs = tuple(outputs)
@@ -104,7 +109,9 @@ class Signature:
         self._inputs = {spec.name: (spec, spec.datatype, len(spec.shape), _fixed(spec.shape)) for spec in inputs}
         self._outputs = {spec.name: spec for spec in outputs}
         self._reshaped = [(spec.name, spec.graph_shape) for spec in inputs if spec.graph_shape is not None]
-        self._adapts = bool(max_batch_size or self._reshaped)
+        self.named_dims = named_dims
+        self._equal_dims = _to_compare(named_dims, batching)
+        self._adapts = bool(max_batch_size or self._reshaped or self._equal_dims)
 
     def output(self, name: str) -> TensorSpec:
         """The output of that name.
@@ -122,7 +129,7 @@ class Signature:
 
         Raises:
             InvalidInput: an input is unknown, doubled, missing, or of the wrong datatype, rank or dimension;
-                the inputs disagree on the batch size, or it is over the bound.
+                the inputs disagree on the batch size or another dimension of one name, or it is over the bound.
         """
         feeds: Feeds = {}
         known = self._inputs
@@ -155,6 +162,8 @@ class Signature:
     def _adapt(self, feeds: Feeds, rows: int) -> None:
         if self.max_batch_size and rows > self.max_batch_size:
             raise InvalidInput(f"a batch of {rows} rows is over the model's limit of {self.max_batch_size}")
+        for dim, places in self._equal_dims:
+            _check_equal(dim, places, feeds)
         for name, graph_shape in self._reshaped:
             if name in feeds:
                 feeds[name] = _reshaped(feeds[name], graph_shape, self.batching)
@@ -167,6 +176,28 @@ class Signature:
         for spec in self.inputs:
             if spec.name not in given and not spec.optional:
                 raise InvalidInput(f"missing input {spec.describe()}")
+
+
+def _to_compare(named: Mapping[str, Sequence[Place]], batching: bool) -> list[tuple[str, list[Place]]]:
+    """The places to compare for each name; those of the batch dimension are compared anyway."""
+    first = 1 if batching else 0
+    kept = [(dim, [place for place in places if place[1] >= first]) for dim, places in named.items()]
+    return [(dim, places) for dim, places in kept if len(places) > 1]
+
+
+def _check_equal(dim: str, places: Sequence[Place], feeds: Feeds) -> None:
+    size, where = -1, ""
+    for name, axis in places:
+        array = feeds.get(name)
+        if array is None:  # an optional input
+            continue
+        if size < 0:
+            size, where = array.shape[axis], name
+        elif array.shape[axis] != size:
+            raise InvalidInput(
+                f"the dimension '{dim}' is {size} in input '{where}' and {array.shape[axis]} in input '{name}'; "
+                "the model takes one size"
+            )
 
 
 def _fixed(shape: Shape) -> tuple[tuple[int, int], ...]:

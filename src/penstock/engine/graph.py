@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from math import prod
 
 from penstock.core.options import ModelOptions, TensorOptions
-from penstock.core.signature import Signature, TensorSpec
+from penstock.core.signature import Place, Signature, TensorSpec
 from penstock.core.tensors import Shape, shape_text
 from penstock.engine.faults import LoadFailed
 
@@ -29,6 +29,9 @@ DATATYPES: dict[str, str] = {
     "tensor(string)": "BYTES",
 }
 """ONNX Runtime's type names that the protocol can carry."""
+
+_NAMELESS = frozenset({"", "?", "*", "-1", "None"})
+"""What exporters write for a dimension of any size; two of them need not be equal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +88,19 @@ def signature_of(graph: Graph, options: ModelOptions) -> Signature:
     if batched:
         _require_batch_dimension(graph, options, input_specs)
     derived = options.max_batch_size is None and _promises_batching(graph, (*input_specs, *output_specs))
-    return Signature(input_specs, output_specs, batched or derived, options.max_batch_size or 0)
+    named = _named_dims(inputs, input_specs)
+    return Signature(input_specs, output_specs, batched or derived, options.max_batch_size or 0, named)
+
+
+def _named_dims(tensors: Sequence[GraphTensor], specs: Sequence[TensorSpec]) -> dict[str, list[Place]]:
+    """The places of each name that the graph gives to more than one free dimension of its inputs."""
+    named: dict[str, list[Place]] = {}
+    for tensor, spec in zip(tensors, specs, strict=True):
+        if spec.graph_shape is None and len(spec.shape) == len(tensor.shape):
+            for axis, dim in enumerate(tensor.shape):
+                if isinstance(dim, str) and dim not in _NAMELESS:
+                    named.setdefault(dim, []).append((tensor.name, axis))
+    return {dim: places for dim, places in named.items() if len(places) > 1}
 
 
 def _specs(

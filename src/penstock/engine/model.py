@@ -147,7 +147,7 @@ def _load(path: Path, options: ModelOptions, intra_op_threads: int, proof: RowPr
         return Model(run, signature)
     signature = signature_of(graph.seen([array.ndim for array in results]), options)
     if signature.batching and options.max_batch_size is None and not _follows_rows(run, names, bound, results):
-        signature = Signature(signature.inputs, signature.outputs)
+        signature = Signature(signature.inputs, signature.outputs, named_dims=signature.named_dims)
     model = Model(run, signature)
     refusal = joint_runs.refusal(graph, signature, options, proof)
     loops = holds_loop(path)

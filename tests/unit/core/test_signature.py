@@ -68,3 +68,31 @@ def test_a_stated_reshape_is_done_for_the_graph() -> None:
 def test_a_scalar_input_is_one_row() -> None:
     signature = Signature((TensorSpec("x", "FP32", ()),), ())
     assert signature.bind([x()]).rows == 1
+
+
+IDS = TensorSpec("ids", "INT64", (-1, -1))
+MASK = TensorSpec("mask", "INT64", (-1, -1), optional=True)
+NAMED = {"batch": [("ids", 0), ("mask", 0)], "seq": [("ids", 1), ("mask", 1)]}
+
+
+def tokens(name: str, *shape: int) -> Tensor:
+    return tensor(name, "INT64", *shape)
+
+
+@pytest.mark.parametrize("batching", [True, False])
+def test_dimensions_of_one_name_are_of_one_size(batching: bool) -> None:
+    signature = Signature((IDS, MASK), (), batching, named_dims=NAMED)
+    assert signature.bind([tokens("ids", 2, 7), tokens("mask", 2, 7)]).elements == 28
+    assert signature.bind([tokens("ids", 2, 7)]).elements == 14
+    for length in (1, 6, 8):  # 1 would be repeated by the runtime, and answered wrongly
+        with pytest.raises(InvalidInput, match=rf"dimension 'seq' is 7 in input 'ids' and {length} in input 'mask'"):
+            signature.bind([tokens("mask", 2, length), tokens("ids", 2, 7)])
+    with pytest.raises(InvalidInput, match="batch"):
+        signature.bind([tokens("ids", 2, 7), tokens("mask", 3, 7)])
+
+
+def test_one_input_may_name_a_dimension_twice() -> None:
+    signature = Signature((IDS,), (), named_dims={"n": [("ids", 0), ("ids", 1)]})
+    assert signature.bind([tokens("ids", 3, 3)])
+    with pytest.raises(InvalidInput, match="dimension 'n' is 3 in input 'ids' and 4"):
+        signature.bind([tokens("ids", 3, 4)])

@@ -161,3 +161,25 @@ def test_what_is_no_tensor_of_the_protocol_is_refused(kind: str, text: str) -> N
     graph = Graph((GraphTensor("x", "tensor(float)", ("N",)),), (GraphTensor("p", kind, ()),))
     with pytest.raises(LoadFailed, match=text):
         signature_of(graph, ModelOptions())
+
+
+@pytest.mark.parametrize(
+    ("graph", "named"),
+    [
+        (graph_of(("batch", "seq"), ("batch", "seq")), {"batch": [0, 0], "seq": [1, 1]}),
+        (graph_of(("N", 3), ("N", 4)), {"N": [0, 0]}),
+        (graph_of(("N", "M"), ("N", "L")), {"N": [0, 0]}),
+        (graph_of(("N", "N")), {"N": [0, 1]}),
+        (graph_of(("N", 3)), {}),
+        (graph_of((None, None), (None, None)), {}),
+        (graph_of(("?", "None"), ("?", "None"), ("", -1)), {}),
+    ],
+)
+def test_names_of_several_dimensions_are_kept(graph: Graph, named: dict[str, list[int]]) -> None:
+    found = signature_of(graph, ModelOptions()).named_dims
+    assert {dim: [axis for _, axis in places] for dim, places in found.items()} == named
+
+
+def test_what_the_configuration_reshapes_has_no_names() -> None:
+    options = ModelOptions(inputs=(stated("x0", -1, reshape=(-1, 1)),))
+    assert signature_of(graph_of(("N", "M"), ("N", "M")), options).named_dims == {}
