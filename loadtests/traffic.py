@@ -30,8 +30,10 @@ from penstock.core.labels import Protocol
 from penstock.core.routing import route_in
 from penstock.core.tensors import Tensor
 from penstock.monitor.counters import Slot
-from penstock.serving.observers.shadow import MOST_WAITING, ShadowExecutor, ShadowSampler
+from penstock.serving.memory_budget import MemoryBudget
+from penstock.serving.observers.shadow import MAX_WAITING, ShadowExecutor, ShadowSampler
 from penstock.serving.routing_table import Router
+from penstock.serving.version_info import Identity
 
 FEATURES = 30
 SMALL, OTHER, SLOW, HANGING, RAISING = "1", "2", "3", "4", "5"
@@ -184,7 +186,11 @@ class _Stand:
         self.identity = self
 
     def as_shadow(self, _: object) -> ShadowExecutor:
-        return ShadowExecutor(self, lambda: 0.0)  # type: ignore[arg-type]
+        never: Any = None
+        return ShadowExecutor(Identity("m", OTHER), self.block, never, MemoryBudget(0), lambda: 0.0)
+
+    def sheds(self) -> bool:
+        return False
 
 
 class _Answered:
@@ -202,9 +208,9 @@ def microseconds(number: int = 200_000) -> dict[str, float]:
     around: Any = None
     router = Router("m", route, loaded, loaded[SMALL], around)
     fields = {b"host": b"x", b"content-type": b"application/json", b"x-user-id": b"somebody 12345"}
-    lane: Any = ShadowExecutor(loaded[OTHER], lambda: 0.0)
-    lane.taken = MOST_WAITING  # full, as under load
-    mirror, call = ShadowSampler(lane, 1.0), _Answered()
+    executor = loaded[OTHER].as_shadow(None)
+    executor.taken = MAX_WAITING  # full, as under load
+    mirror, call = ShadowSampler(executor, 1.0, loaded[OTHER].sheds), _Answered()
     offered: Any = call
     return {
         "pick": min(timeit.repeat(lambda: router.pick(fields), number=number, repeat=5)) / number * 1e6,

@@ -1,5 +1,6 @@
 """Calls that have their outputs already, for tests of what is done with them."""
 
+import asyncio
 from collections.abc import Sequence
 from functools import cache
 
@@ -10,8 +11,10 @@ from penstock.core.tensors import Tensor
 from penstock.engine.model import Model
 from penstock.engine.session import closed_run
 from penstock.monitor.counters import Slot
+from penstock.serving.data_plane import DataPlane
 from penstock.serving.infer_call import InferCall
-from penstock.serving.loaded_version import Identity, LoadedVersion
+from penstock.serving.loaded_version import LoadedVersion
+from penstock.serving.version_info import Identity
 
 
 @cache
@@ -19,6 +22,24 @@ def nobody() -> LoadedVersion:
     """A version whose model is closed."""
     model = Model(closed_run, Signature([], []))
     return LoadedVersion(Identity("m", "3"), model, ModelOptions(), {}, Slot.in_process().block(1))
+
+
+async def infer(plane: DataPlane, call: InferCall) -> None:
+    """Run a call and wait for it; cancelling the wait cancels the call.
+
+    Raises:
+        Fault: whatever the call ended with.
+    """
+    future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    cancel = plane.submit(call, lambda _: None if future.done() else future.set_result(None))
+    try:
+        await future
+    except asyncio.CancelledError:
+        if cancel is not None:
+            cancel()
+        raise
+    if call.fault is not None:
+        raise call.fault
 
 
 def answered(outputs: Sequence[Tensor], call_id: str = "7", inputs: Sequence[Tensor] = (), rows: int = 1) -> InferCall:

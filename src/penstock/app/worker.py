@@ -119,7 +119,7 @@ class Worker:
                 self._describe(status.model, status.version)
 
     def _describe(self, model: str, version: str) -> None:
-        told = self._plane.metadata(model, version)
+        told = self._plane.queries.metadata(model, version)
         signature = {"inputs": tensors_out(told.inputs), "outputs": tensors_out(told.outputs)}
         self._link.describe(model, version, signature)
 

@@ -131,22 +131,47 @@ def next_run(
     it waits for more. ``waits_since_ns`` is since when the first waits.
 
     The first is always among them, others only if they have its key and there is room. Nothing waits unless a delay is
-    stated; then a run goes as soon as it is full or of a preferred size, and when the first has waited that long.
+    stated. Then, as Triton documents it, calls run as soon as they make up a preferred size, at least the largest one,
+    or all that can join them; and when the first has waited that long.
     """
-    taken, total = [0], rows[0]
-    best = 1 if total in of.preferred else 0
-    if total:
-        for place in range(1, len(keys)):
-            if total >= of.most_rows:
-                break
-            if rows[place] and keys[place] == keys[0] and total + rows[place] <= of.most_rows:
-                taken.append(place)
-                total += rows[place]
-                if total in of.preferred:
-                    best = len(taken)
-    if best:
-        return taken[:best], 0
+    if not rows[0] or of.most_rows == 1:
+        return [0], 0
+    gathered = _gather(keys, rows, of)
     until_ns = waits_since_ns + of.delay_ns
-    if total and total < of.most_rows and now_ns < until_ns:
-        return [], until_ns
-    return taken, 0
+    exceeded = of.delay_ns > 0 and now_ns >= until_ns
+    if gathered.preferred and not exceeded:
+        return gathered.places[: gathered.preferred], 0
+    if gathered.closed or exceeded or not of.delay_ns:
+        return gathered.places, 0
+    return [], until_ns
+
+
+@dataclass(slots=True)
+class _Gathered:
+    """The calls at ``places`` that may share a run: the first ``preferred`` of them make up a size to run at (0: none
+    do); ``closed`` says that no call which comes later could make their run any larger."""
+
+    places: list[int]
+    preferred: int
+    closed: bool
+
+
+def _gather(keys: Sequence[Hashable], rows: Sequence[int], of: BatchRules) -> _Gathered:
+    largest = of.preferred[-1] if of.preferred else of.most_rows
+    total = rows[0]
+    found = _Gathered([0], 1 if total in of.preferred else 0, total >= largest)
+    for place in range(1, len(keys)):
+        if total >= of.most_rows:
+            break
+        longer = total + rows[place]
+        if not rows[place] or keys[place] != keys[0] or longer > of.most_rows:
+            found.closed = True  # one waits behind them that cannot join
+            continue
+        if longer > largest and not found.preferred:
+            found.preferred = len(found.places)
+        found.places.append(place)
+        total = longer
+        found.closed = found.closed or total >= largest
+        if total in of.preferred:
+            found.preferred = len(found.places)
+    return found

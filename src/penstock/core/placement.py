@@ -19,35 +19,35 @@ WIDE_BUDGET_NS: Final = 2_000_000
 NOTED: Final = 16
 """Of so many runs on the loop, the time of one is noted."""
 
-NUDGE: Final = 1.05
-"""What is thought of a run's time moves by that factor towards each one noted: it follows the median, and a run that
-had to wait for a processor says no more than any other."""
+STEP: Final = 1.05
+"""The expected time of a run moves by that factor towards each one noted: it follows the median, and a run that had to
+wait for a processor says no more than any other."""
 
 
-class Breadth(Enum):
+class Parallelism(Enum):
     """Whether a run is spread over all cores or stays on one."""
 
-    WIDE = 1
-    NARROW = 2
+    MULTI_THREADED = 1
+    SINGLE_THREADED = 2
 
 
-def breadth(waiting: int, wide: int, narrow: int, cores: int) -> Breadth | None:
-    """How the first of ``waiting`` runs goes on so many cores while ``wide`` and ``narrow`` ones are under way; None:
-    not before one of those has ended.
+def parallelism(waiting: int, multi_threaded: int, single_threaded: int, cores: int) -> Parallelism | None:
+    """How the first of ``waiting`` runs goes on so many cores while so many multi-threaded and single-threaded runs are
+    under way; None: not before one of those has ended.
 
     A run that is alone has all cores. As soon as there is one for each core they stay on theirs: nobody waits for the
     slowest part of a spread run, and what else disturbs a core holds up one run instead of all.
     """
-    if wide or narrow >= cores:
+    if multi_threaded or single_threaded >= cores:
         return None
-    if narrow + waiting >= cores:
-        return Breadth.NARROW
-    return None if narrow else Breadth.WIDE
+    if single_threaded + waiting >= cores:
+        return Parallelism.SINGLE_THREADED
+    return None if single_threaded else Parallelism.MULTI_THREADED
 
 
-def nudged(thought_ns: float, seen_ns: float) -> float:
-    """What is thought of a run's time after one more was seen."""
-    return thought_ns * NUDGE if seen_ns > thought_ns else thought_ns / NUDGE
+def step_towards(expected_ns: float, seen_ns: float) -> float:
+    """The expected time of a run after one more was seen."""
+    return expected_ns * STEP if seen_ns > expected_ns else expected_ns / STEP
 
 
 def runs_inline(run_ns: float | None, elements: int, measured_elements: int, budget_ns: int = INLINE_BUDGET_NS) -> bool:

@@ -24,9 +24,12 @@ TOLERATED_TURNS, TOLERATED_NS = 4, 5_000_000
 GROWTH: Final = 1.05
 """The factor by which a limit grows back in a window in which nobody was refused."""
 
-RISING, WINDOWS_RISING, PATIENT = 1.1, 2, 64
-"""A queue that is longer by that factor after each of so many windows only grows, if it is longer than what patient
-callers who come at the same time would make it."""
+RISING, WINDOWS_RISING = 1.1, 2
+"""A queue that is longer by that factor in each of so many windows only grows, unless patient callers who came at the
+same time could have made it so long."""
+
+PATIENT, PATIENT_OF_SHORT = 64, 512
+"""So many callers may come at the same time and wait patiently: in general, and where runs are short."""
 
 
 def smoothed(expected_ns: float, ran_ns: float) -> float:
@@ -46,21 +49,22 @@ def comes_too_late(before: int, threads: int, call_ns: float, run_ns: float, lef
     return before >= threads and expected_wait_ns(before, threads, call_ns) + run_ns > left_ns
 
 
-def finds_room(inside: int, limit: float, priority: Priority) -> bool:
-    """Whether a class may fill a queue further that holds ``inside`` calls."""
-    return inside < max(1.0, limit * SHARES[priority])
+def rooms(limit: float) -> list[float]:
+    """By class, the number of calls in the system below which one more may enter; at least one always may."""
+    return [max(1.0, limit * SHARES[priority]) for priority in Priority]
 
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """How many calls may wait and run at once, between ``least`` and ``most``; how many did after the last window, and
-    for how many windows that has been rising."""
+    """How many calls may wait and run at once, between ``least`` and ``most``; how many did at most in the last window,
+    and for how many windows that has been rising. ``patient`` callers are taken to wait for their answers."""
 
     value: float
     least: float
     most: float
     inside: int = 0
     rising: int = 0
+    patient: int = PATIENT
 
 
 def tolerated_ns(call_ns: float, run_ns: float, threads: int) -> float:
@@ -69,7 +73,7 @@ def tolerated_ns(call_ns: float, run_ns: float, threads: int) -> float:
 
 
 def next_limit(before: Limit, inside: int, refused: int, tolerated: float) -> Limit:
-    """The limit after one more window, at whose end ``inside`` calls wait or run, and in which ``refused`` were turned
+    """The limit after one more window, in which at most ``inside`` calls waited and ran, and ``refused`` were turned
     away; ``tolerated`` are the calls that are answered in what a call may take.
 
     A queue that stands, however long, belongs to callers who wait for their answers, and is theirs. One that only
@@ -77,6 +81,6 @@ def next_limit(before: Limit, inside: int, refused: int, tolerated: float) -> Li
     """
     rising = before.rising + 1 if inside > RISING * before.inside and before.inside else 0
     value = min(before.most, before.value * GROWTH)
-    if refused or (rising >= WINDOWS_RISING and inside > max(tolerated, PATIENT)):
+    if refused or (rising >= WINDOWS_RISING and inside > max(tolerated, before.patient)):
         value = min(before.most, max(before.least, tolerated))
     return replace(before, value=value, inside=inside, rising=rising)

@@ -207,16 +207,12 @@ class BlockWriter:
         """One request that should have been kept was not."""
         self._words[_CAPTURE + 2] += 1
 
-    def entered(self) -> None:
-        """One more request waits for a thread or runs on one."""
-        self._words[_INFLIGHT] += 1
-
-    def left(self) -> None:
-        """One request fewer waits or runs."""
-        self._words[_INFLIGHT] -= 1
+    def in_flight(self, calls: int) -> None:
+        """So many requests wait or run now."""
+        self._words[_INFLIGHT] = calls
 
     def limited(self, limit: int) -> None:
-        """So many requests may wait for a thread or run on one from now on."""
+        """So many requests may wait and run from now on."""
         self._words[_LIMIT] = limit
 
     def shed(self, reason: int) -> None:
@@ -469,12 +465,12 @@ class Totals:
 
     @property
     def inflight(self) -> int:
-        """Requests that wait for a thread or run on one."""
+        """Requests that wait or run now."""
         return self._words[_INFLIGHT]
 
     @property
     def concurrency_limit(self) -> int:
-        """Requests that may wait for a thread or run on one."""
+        """Requests that may wait and run at a time."""
         return self._words[_LIMIT]
 
     @property

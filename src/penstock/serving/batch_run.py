@@ -1,64 +1,73 @@
-"""Runs of one or several calls on a model: each call gets exactly its rows, or a fault that is its own."""
+"""Runs of one or several calls on a model: each call gets exactly its rows of the outputs it asked for, or a fault.
 
-import logging
+Calls share a run only if they have the same batch key, which is made of their inputs alone. The run asks for every
+output that one of them wants, and each call takes its own by name.
+"""
+
 from collections.abc import Hashable, Sequence
 from time import monotonic_ns
+from typing import Final
 
 import numpy as np
 
-from penstock.core.errors import Cancelled, DeadlineExceeded, Fault, Internal
+from penstock.core.errors import Cancelled, DeadlineExceeded, Fault, TooLarge
 from penstock.core.signature import Feeds
-from penstock.core.tensors import Array
+from penstock.core.tensors import Array, Tensor
 from penstock.engine.model import Interrupt, Model
 from penstock.monitor.counters import NOT_COUNTED
-from penstock.serving.infer_call import BatchResult, InferCall
+from penstock.serving.infer_call import BatchResult, InferCall, fault_of
+from penstock.serving.version_info import VersionInfo
 
-log = logging.getLogger("penstock.serving")
+Outcome = list[Tensor] | BatchResult | Fault
+"""What became of a call: the outputs it asked for, the run of which its outputs are a row, or why there are none."""
 
-Outcome = list[Array] | BatchResult | Fault
-"""What a call's run gave: the arrays of its outputs, the run of which its are a part, or why there are none."""
+PACKED: Final = "packed row"
+"""The batch key of calls whose input is one packed row: the signature fixes all the rest."""
 
 
 def batch_key(call: InferCall) -> Hashable:
-    """What calls must have in common to share a run: the outputs asked for, and the shape of a row of each input."""
-    feeds, names = call.prepared
+    """What calls must have in common to share a run: of each input, its name, its datatype, and the shape of a row."""
     if call.packed is not None:
-        return None if call.requested is None else tuple(names)
+        return PACKED
+    feeds = call.prepared[0]
     if len(feeds) == 1:
         for name, array in feeds.items():
-            return (call.requested is None, name, array.shape[1:], *names)
-    return (call.requested is None, tuple(names), *[(name, array.shape[1:]) for name, array in feeds.items()])
+            return name, array.dtype.char, array.shape[1:]
+    return tuple([(name, feeds[name].dtype.char, feeds[name].shape[1:]) for name in sorted(feeds)])
 
 
 def run(model: Model, calls: Sequence[InferCall], interrupt: Interrupt | None = None) -> list[Outcome]:
-    """Run calls of one likeness, in one run if they are several; if that fails, or answers with other rows than it was
-    given, they are run one by one. None begins after its deadline. Any thread; never raises."""
+    """Run calls of one version and one batch key, in one run if they are several.
+
+    If that run fails, or does not answer with as many rows as it was given, they run one by one. None begins after its
+    deadline or once it is abandoned. Any thread; never raises.
+    """
     if len(calls) > 1:
         now = monotonic_ns()
-        found = _together(model, calls, interrupt) if all(now < call.deadline_ns for call in calls) else None
-        if found is not None:
-            return found
+        if all(now < call.deadline_ns and not call.abandoned for call in calls):
+            found = _together(model, calls, interrupt)
+            if found is not None:
+                return found
     return [_alone(model, call, interrupt) for call in calls]
 
 
 def _alone(model: Model, call: InferCall, interrupt: Interrupt | None) -> Outcome:
     call.started_ns = monotonic_ns()
+    if call.abandoned:
+        return Cancelled("the caller went away")
     if call.started_ns >= call.deadline_ns:
         return DeadlineExceeded("the deadline passed while waiting")
     call.run_began = True
     try:
         arrays = model.run(_feeds([call]), call.prepared[1], interrupt)
-    except Fault as fault:
-        return fault
+        call.ran_ns = monotonic_ns()
+        return _granted(call, arrays)
     except Exception as error:  # a bug must not take the connection down, nor end a thread
-        log.exception("a request failed", exc_info=error)
-        return Internal("the request failed")
-    call.ran_ns = monotonic_ns()
-    return arrays
+        return fault_of(error)
 
 
 def _feeds(calls: Sequence[InferCall]) -> Feeds:
-    """What a run of calls of one likeness takes."""
+    """The feeds of a run of calls of one batch key."""
     first = calls[0]
     if first.packed is not None:
         row = first.loaded.signature.row
@@ -69,31 +78,84 @@ def _feeds(calls: Sequence[InferCall]) -> Feeds:
 
 
 def _together(model: Model, calls: Sequence[InferCall], interrupt: Interrupt | None) -> list[Outcome] | None:
-    """One run for several calls; None if it cannot be."""
+    """One run for several calls; None if it cannot be, and each has to run by itself."""
     began, rows = monotonic_ns(), sum([call.rows for call in calls])
+    names = _union(calls)
     for call in calls:
         call.run_began = True
     try:
-        arrays = model.run(_feeds(calls), calls[0].prepared[1], interrupt)
+        arrays = model.run(_feeds(calls), names, interrupt)
     except Cancelled as fault:
-        return [fault for _ in calls]  # nobody waits for any of them
-    except (Fault, ValueError, MemoryError):  # of one of them, and the others must not suffer for it
+        return [fault_of(fault)] * len(calls)  # nobody waits for any of them
+    except (Fault, ValueError, MemoryError):  # the fault of one of them, from which the others must not suffer
         return None
-    if any(len(array) != rows for array in arrays):
+    if any(array.shape[:1] != (rows,) for array in arrays):
         return None
     ended = monotonic_ns()
     for call in calls:
         call.started_ns, call.ran_ns, call.run_rows = began, ended, NOT_COUNTED
     calls[0].run_rows = rows
-    if rows == len(calls) and calls[0].requested is None:
-        joint = BatchResult(arrays)
-        for place, call in enumerate(calls):
-            call.joint, call.place = joint, place
-        return [joint] * rows
-    start = 0
+    if rows == len(calls) and all(call.requested is None for call in calls):
+        return _joint(calls, arrays)
+    return _divided(calls, names, arrays)
+
+
+def _union(calls: Sequence[InferCall]) -> list[str]:
+    """The outputs that at least one of the calls asks for, each once."""
+    first = calls[0].prepared[1]
+    if all(call.prepared[1] is first for call in calls):
+        return first
+    return list(dict.fromkeys([name for call in calls for name in call.prepared[1]]))
+
+
+def _joint(calls: Sequence[InferCall], arrays: list[Array]) -> list[Outcome]:
+    """The outcome of calls of one row each that ask for all outputs: they are cut out of the run only where needed."""
+    size = sum([array.nbytes for array in arrays]) // len(calls)
+    fault = _too_large(calls[0].loaded, size)
+    if fault is not None:
+        return [fault] * len(calls)
+    joint = BatchResult(arrays)
+    for place, call in enumerate(calls):
+        call.joint, call.place, call.output_bytes = joint, place, size
+    return [joint] * len(calls)
+
+
+def _divided(calls: Sequence[InferCall], names: list[str], arrays: list[Array]) -> list[Outcome]:
+    """The rows of each call, of the outputs that it asks for."""
+    whole = dict(zip(names, arrays, strict=True))
     found: list[Outcome] = []
+    start = 0
     for call in calls:
         stop = start + call.rows
-        found.append([array[start:stop] for array in arrays])
+        try:
+            found.append(_granted(call, [whole[name][start:stop] for name in call.prepared[1]]))
+        except Exception as error:  # of this call alone
+            found.append(fault_of(error))
         start = stop
     return found
+
+
+def _granted(call: InferCall, arrays: list[Array]) -> list[Tensor]:
+    """The outputs as the call asked for them.
+
+    Raises:
+        TooLarge: they are larger than an answer may be.
+        InvalidInput: the classes of an output were asked for that has none.
+    """
+    call.output_bytes = sum([array.nbytes for array in arrays])
+    fault = _too_large(call.loaded, call.output_bytes)
+    if fault is not None:
+        raise fault
+    return call.loaded.granted(call.requested, arrays)
+
+
+def _too_large(info: VersionInfo, size: int) -> TooLarge | None:
+    return None if size <= info.max_output_bytes else too_large(size, info.max_output_bytes)
+
+
+def too_large(size: int, limit: int) -> TooLarge:
+    """The fault of a call whose outputs are larger than an answer may be, in bytes."""
+    return TooLarge(
+        f"the outputs are {size} bytes, over the limit of {limit}; ask for fewer rows or outputs, "
+        "or raise limits.max_output_bytes"
+    )

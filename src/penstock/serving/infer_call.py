@@ -1,54 +1,118 @@
-"""One prediction on its way through a worker."""
+"""One prediction on its way through a worker, and what it needs of the version that answers it."""
 
-from collections.abc import Callable, Mapping
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 from os import urandom
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from typing import Protocol as Interface
 
-from penstock.core.errors import Fault, InvalidInput
+from penstock.core.errors import Fault, Internal, InvalidInput, Overloaded
 from penstock.core.labels import PRIORITIES, PROTOCOL_NAMES, Priority, Protocol, Route
 from penstock.core.signature import Feeds
 from penstock.core.tensors import Array, Tensor
+from penstock.serving.admission import ConcurrencyLimiter
 from penstock.serving.requested_outputs import RequestedOutput
+from penstock.serving.version_info import VersionInfo
 
-if TYPE_CHECKING:
-    from penstock.serving.loaded_version import LoadedVersion
+log = logging.getLogger("penstock.serving")
+
+NEVER_NS: Final = 1 << 62
 
 
 class CallObserver(Interface):
-    """Somebody who is told of answered calls."""
+    """Somebody who sees the calls that were answered."""
 
     def offer(self, call: "InferCall") -> None:
         """Take a call that is about to be answered; on the event loop, quick, and never fails."""
 
 
-class BatchResult:
-    """A run of several calls, each of one row, that ask for all outputs: ``arrays`` are the outputs of all, and
-    ``memo`` is what encoders have made of them, so that it is made once."""
+class Sampler(CallObserver, Interface):
+    """The observer of all calls of a version, which works on them in batches."""
 
-    __slots__ = ("arrays", "memo")
+    def flush(self) -> None:
+        """Work on what waits, at once."""
+
+    def close(self) -> None:
+        """Take nothing more, once what waits is worked on."""
+
+
+class Servable(VersionInfo, ABC):
+    """A version that runs calls, as the calls themselves, transports and the loop batcher see it.
+
+    All methods belong to the event loop. ``limiter`` counts the calls in the system, ``sampler`` sees every call that
+    was answered.
+    """
+
+    limiter: ConcurrencyLimiter
+    sampler: Sampler | None = None
+
+    def admission_error(self, priority: Priority) -> Overloaded | None:
+        """Why a call of a class is not worth decoding; None if there is room for it."""
+        return self.limiter.admission_error(priority)
+
+    @abstractmethod
+    def prepare_inline(self, call: "InferCall") -> bool:
+        """Bind a call to the signature; whether it may run on the event loop. One that has a fault then is over.
+
+        A call that may not is for ``enqueue``. Never raises.
+        """
+
+    @abstractmethod
+    def run_inline(self, calls: Sequence["InferCall"], until_ns: int = NEVER_NS) -> Sequence["InferCall"]:
+        """Run calls that ``prepare_inline`` allowed, in runs of several where the model allows that.
+
+        Returns:
+            The calls that are left once ``until_ns`` (``time.monotonic_ns``) has passed or their outputs are large;
+            some calls have run by then.
+        """
+
+    @abstractmethod
+    def enqueue(self, call: "InferCall", on_done: "OnDone") -> Callable[[], None]:
+        """Queue a call for a thread; ``on_done`` hears of its outputs or its fault. The result cancels it."""
+
+    @abstractmethod
+    def hold(self, calls: int = 1) -> None:
+        """Count calls that are under way, which keep the version loaded."""
+
+    @abstractmethod
+    def release(self, calls: int = 1) -> None:
+        """Count calls that are under way no more."""
+
+
+class BatchResult:
+    """A run of several calls, each of one row, that ask for all outputs.
+
+    ``arrays`` are the outputs of all calls (rows x ..., in the order of ``signature.outputs``); ``encoded_cache`` is
+    what encoders have made of them, so that it is made once.
+    """
+
+    __slots__ = ("arrays", "encoded_cache")
 
     def __init__(self, arrays: list[Array]) -> None:
         self.arrays = arrays
-        self.memo: dict[Any, Any] = {}
+        self.encoded_cache: dict[Any, Any] = {}
 
 
 class InferCall:
     """What a transport hands in and gets back; times are ``time.monotonic_ns``.
 
     ``outputs`` is there on success, in the order of ``requested`` (all outputs of the model when None); otherwise
-    ``fault`` says what went wrong. Of a ``joint`` run it is the row at ``place``, and cut out when it is asked for.
-    What is given may be the raw bytes of one row (``packed``, see ``Signature.row``), and a tensor when that is asked
-    for. ``prepared`` holds the feeds (none of a packed row) and output names of a run that waits; ``observers`` are
-    told once it is answered. ``rows`` are its own, ``run_rows`` those of the run that it stands for in the counts: of
-    calls that were run together, the first has them all, and the others none. ``run_began`` says that its run has
-    begun, so that what goes wrong from then on is the version's doing.
+    ``fault`` says what went wrong. Of a run of several one-row calls (``joint``) the outputs are the row ``place``,
+    cut out when they are asked for. The input may be given as the raw bytes of one row (``packed``, see
+    ``Signature.row``); it becomes a tensor when that is asked for. ``prepared`` holds the feeds (none of a packed row)
+    and the output names of a call that waits. ``rows`` are its own, ``run_rows`` those of the run that it stands for
+    in the counts: of calls that ran together, the first has them all and the others ``NOT_COUNTED``. ``output_bytes``
+    is the size of its outputs. ``run_began`` says that its run has begun, so that what goes wrong from then on is the
+    version's doing. Whoever learns that nobody waits for the answer sets ``abandoned``: a call that has not
+    begun to run then ends as cancelled.
     """
 
     __slots__ = (
         "_outputs",
         "_tensors",
+        "abandoned",
         "began_ns",
         "deadline_ns",
         "decoded_ns",
@@ -57,6 +121,7 @@ class InferCall:
         "joint",
         "loaded",
         "observers",
+        "output_bytes",
         "packed",
         "place",
         "prepared",
@@ -73,7 +138,7 @@ class InferCall:
 
     def __init__(
         self,
-        loaded: "LoadedVersion",
+        loaded: Servable,
         route: Route,
         protocol: Protocol,
         call_id: str,
@@ -98,17 +163,17 @@ class InferCall:
         self.deadline_ns = deadline_ns
         self.began_ns = began_ns
         self.observers = observers
-        self.priority = priority
+        self.priority: int = priority
         self.decoded_ns = 0
         self.started_ns = 0
         self.ran_ns = 0
-        self.rows = self.run_rows = 0
-        self.run_began = False
+        self.rows = self.run_rows = self.output_bytes = 0
         self._outputs: list[Tensor] | None = None
         self.joint: BatchResult | None = None
         self.place = 0
         self.prepared: tuple[Feeds, list[str]] = _UNPREPARED
         self.fault: Fault | None = None
+        self.abandoned = self.run_began = False
 
     @property
     def tensors(self) -> list[Tensor]:
@@ -131,6 +196,29 @@ class InferCall:
     @outputs.setter
     def outputs(self, tensors: list[Tensor]) -> None:
         self._outputs = tensors
+
+    @property
+    def input_bytes(self) -> int:
+        """The size of what was given."""
+        packed = self.packed
+        return len(packed) if packed is not None else sum([tensor.data.nbytes for tensor in self.tensors])
+
+    def fail(self, error: Exception) -> None:
+        """End with a fault; an exception that is no fault is a bug, which is logged and answered as ``Internal``."""
+        self.fault = fault_of(error)
+
+
+def fault_of(error: Exception) -> Fault:
+    """What a caller hears of an exception, without the frames that it was raised in.
+
+    A traceback refers to every frame it went through, and those to the tensors of the request: kept in a call it would
+    make a reference cycle, and the tensors would live until the garbage collector runs.
+    """
+    if not isinstance(error, Fault):
+        log.error("a request failed", exc_info=error)
+        return Internal("the request failed")
+    error.__traceback__ = error.__cause__ = error.__context__ = None
+    return error
 
 
 CLASS: Final = b"penstock-class"
@@ -155,7 +243,7 @@ def priority_of(fields: Mapping[bytes, bytes]) -> Priority:
 _UNPREPARED: Final[tuple[Feeds, list[str]]] = ({}, [])
 
 OnDone = Callable[[InferCall], None]
-"""Told once, on the event loop, when a call has its outputs or its fault."""
+"""Called once, on the event loop, when a call has its outputs or its fault."""
 
 
 _PREFIX: Final = urandom(6).hex()

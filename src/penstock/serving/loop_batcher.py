@@ -1,175 +1,301 @@
 """The requests that one turn of the event loop brings, worked on together at its end.
 
 They go through each stage together, which costs a fifth less than one after the other: the processor's caches keep
-the stage, and no socket is read or written in between. Calls of one version share a run where its rows stand alone;
+the stage, and no socket is read or written in between. Calls of one version share a run where its rows are independent;
 nothing waits for that, and a single caller sees no difference.
+
+A turn is bounded in bytes and time. What is left goes on in the next one, after what has come meanwhile.
 """
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable, Sequence
-from time import monotonic_ns, sleep
+from time import monotonic_ns
 from typing import Any, Final, Protocol
 
-from penstock.core.errors import Overloaded
-from penstock.serving.infer_call import InferCall
-from penstock.serving.loaded_version import LoadedVersion
+from penstock.core.errors import Cancelled
+from penstock.core.labels import Priority
+from penstock.serving.admission import PREEMPTED, QUEUE_FULL
+from penstock.serving.infer_call import InferCall, Servable
 
 log = logging.getLogger("penstock.serving")
 
-HEAVY: Final = 1 << 19
-"""Bytes of tensors that go through the stages together; what is more is worked on in the next turn."""
+MAX_BYTES: Final = 1 << 19
+"""Bytes of inputs that are decoded in one turn, and bytes of outputs that are encoded."""
 
-SLICE_NS: Final = 2_000_000
-"""What the calls of one version may take of a turn of the loop."""
+DECODE_NS: Final = 4_000_000
+ENCODE_NS: Final = 4_000_000
+"""What decoding and encoding may take of a turn."""
 
-REST_S: Final = 0.00025
-NEAR_NS: Final = 1_000_000
-"""While calls are refused, and one soon after the other, the loop rests after each turn: refusals come in bunches then,
-which costs the runs that share the cores half as much."""
+RUN_NS, ALL_RUNS_NS = 2_000_000, 10_000_000
+"""What the runs of one version, and those of all, may take of a turn."""
+
+CROWD: Final = 16
+"""Calls in the system from which on a call may come too late for its deadline."""
+
+REJECT_S: Final = 0.001
+"""Rejections within that time are answered together: each by itself costs the runs beside it twice as much."""
 
 
-class Connection(Protocol):
-    """Where requests come from; ``turn`` is what it knows of one of them."""
+class RequestSource(Protocol):
+    """Where requests come from, usually a connection; ``pending`` is what it knows of one of them."""
 
-    def decode(self, turn: Any) -> InferCall | None:
-        """The call of a complete request, ready to run; None if it was refused. Never raises."""
+    def decode(self, pending: Any) -> InferCall | None:
+        """The call of a complete request; None if it was refused or is decoded elsewhere. Never raises."""
 
-    def enqueue(self, turn: Any, call: InferCall) -> None:
-        """Have a call run on a thread."""
+    def enqueue(self, pending: Any, call: InferCall) -> None:
+        """Have a call run on a thread; ``LoopBatcher.finish`` is for its return."""
 
-    def encode(self, turn: Any, call: InferCall) -> Any:
-        """The answer to a call that has its outputs or its fault; one that cannot be written becomes a fault. Never
-        raises."""
+    def encode(self, pending: Any, call: InferCall) -> Any:
+        """The answer to a call that has its outputs or its fault; one that cannot be written becomes a fault.
 
-    def write(self, turn: Any, call: InferCall, answer: Any) -> None:
-        """Send an answer, now or when it is its turn; it is counted already."""
+        None if it is encoded elsewhere; ``LoopBatcher.deliver`` is for that. Never raises.
+        """
+
+    def write(self, pending: Any, call: InferCall, answer: Any) -> None:
+        """Send an answer, now or when those before it are sent; it is counted already."""
 
     def abort(self) -> None:
         """End at once: what was to be answered failed in a way nobody expected."""
 
 
-Entry = tuple[Connection, Any, InferCall]
+Entry = tuple[RequestSource, Any, InferCall]
 
 
 class LoopBatcher:
-    """One worker's; lives on its event loop. ``count`` counts calls that are about to be answered.
+    """One worker's; lives on its event loop. ``record`` counts calls that are about to be answered."""
 
-    A version whose calls take longer than ``SLICE_NS`` goes on in the next turn, so that those of others, and what has
-    come meanwhile, need not wait for all of them.
-    """
-
-    def __init__(self, count: Callable[[Sequence[InferCall]], None]) -> None:
-        self._count = count
-        self._complete: list[tuple[Connection, Any]] = []
-        self._back: list[Entry] = []
-        self._waiting: dict[LoadedVersion, list[Entry]] = {}
-        self._held: set[LoadedVersion] = set()  # versions with calls that wait for another turn
-        self._awaited = False
-        self._refused = 0
-        self._refused_ns = 0
+    def __init__(self, record: Callable[[Sequence[InferCall]], None]) -> None:
+        self._record = record
+        self._received: deque[tuple[RequestSource, Any]] = deque()
+        self._finished: deque[Entry] = deque()
+        self._waiting: dict[Servable, list[Entry]] = {}
+        self._overdue: set[Servable] = set()  # versions that the last turn had no time for
+        self._rejections: list[Callable[[], None]] = []
+        self._scheduled = False
+        self._decode_ns = 0  # what decoding took for each call of the turn
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    def enqueue(self, connection: Connection, turn: Any) -> None:
-        """Have a complete request worked on at the end of this turn of the loop."""
-        self._complete.append((connection, turn))
-        if not self._awaited:
-            self._await_end()
+    def enqueue(self, source: RequestSource, pending: Any) -> None:
+        """Have a complete request worked on at the end of this turn."""
+        self._received.append((source, pending))
+        if not self._scheduled:
+            self._schedule()
 
-    def finish(self, connection: Connection, turn: Any, call: InferCall) -> None:
-        """Answer a call that came back from a thread, with the others that did in this turn."""
-        self._back.append((connection, turn, call))
-        if not self._awaited:
-            self._await_end()
+    def submit(self, source: RequestSource, pending: Any, call: InferCall) -> None:
+        """Go on with a call that was decoded elsewhere."""
+        self._admit(source, pending, call)
+        if not self._scheduled:
+            self._schedule()
 
-    def _await_end(self) -> None:
-        self._awaited = True
+    def finish(self, source: RequestSource, pending: Any, call: InferCall) -> None:
+        """Answer a call that has its outputs or its fault, with the others of this turn."""
+        self._finished.append((source, pending, call))
+        if not self._scheduled:
+            self._schedule()
+
+    def deliver(self, source: RequestSource, pending: Any, call: InferCall, answer: Any) -> None:
+        """Count and write an answer that was encoded elsewhere."""
+        self._record([call])
+        self._write(source, pending, call, answer)
+
+    def reject_later(self, rejection: Callable[[], None]) -> None:
+        """Answer a request that was turned away for want of capacity, together with others that come soon."""
+        self._rejections.append(rejection)
+        if len(self._rejections) == 1:
+            self._own_loop().call_later(REJECT_S, self._reject)
+
+    def _own_loop(self) -> asyncio.AbstractEventLoop:
         if self._loop is None:
             self._loop = asyncio.get_running_loop()  # asked once: each question is a system call
-        self._loop.call_soon(self._work)
+        return self._loop
 
-    def _work(self) -> None:
-        self._awaited = False
-        back, self._back = self._back, []
-        if self._complete:
-            back += self._decode()
-        if back:
-            self._answer(back)
+    def _schedule(self) -> None:
+        self._scheduled = True
+        self._own_loop().call_soon(self._turn)
+
+    def _reject(self) -> None:
+        rejections, self._rejections = self._rejections, []
+        for rejection in rejections:
+            rejection()
+
+    def _turn(self) -> None:
+        self._scheduled = False
+        if self._received:
+            self._decode()
+        if self._finished:
+            self._answer()
         if self._waiting:
             self._run()
-        if (self._waiting or self._complete) and not self._awaited:
-            self._await_end()
-        elif self._refused and self._loop is not None:
-            self._loop.call_soon(self._rest)  # once what was answered in this turn is written
+        if (self._waiting or self._received or self._finished) and not self._scheduled:
+            self._schedule()
 
-    def refused(self) -> None:
-        """A call was refused because there are too many."""
-        self._refused += 1
+    # Decoding.
 
-    def _rest(self) -> None:
-        """Leave the processor to runs for a moment if calls are refused one after the other."""
-        if not self._refused:
-            return
-        self._refused = 0
-        now = monotonic_ns()
-        if now - self._refused_ns < NEAR_NS:
-            sleep(REST_S)
-        self._refused_ns = now
-
-    def _decode(self) -> list[Entry]:
-        """Make calls of what has come, as far as their tensors stay in the processor's caches together; those that are
-        over already."""
-        turns, self._complete = self._complete, []
-        over: list[Entry] = []
-        waiting = self._waiting
-        weight = 0
-        for place, (connection, turn) in enumerate(turns):
-            if weight > HEAVY:
-                self._complete = turns[place:] + self._complete
-                break
-            call = connection.decode(turn)
+    def _decode(self) -> None:
+        """Make calls of what has come, as far as their tensors stay in the processor's caches together."""
+        received, began = self._received, monotonic_ns()
+        size = decoded = 0
+        latest = began
+        while received:
+            source, pending = received.popleft()
+            call = source.decode(pending)
             if call is None:
                 continue
-            if call.packed is None:
-                weight += sum([tensor.data.nbytes for tensor in call.tensors])
-            loaded = call.loaded
-            if loaded.prepare_inline(call):
-                waiting.setdefault(loaded, []).append((connection, turn, call))
-            elif call.fault is None:
-                connection.enqueue(turn, call)
-            else:
-                over.append((connection, turn, call))
-        return over
+            decoded += 1
+            size += call.input_bytes
+            self._admit(source, pending, call)
+            latest = call.decoded_ns or latest
+            if size > MAX_BYTES or latest - began > DECODE_NS:
+                break
+        if decoded:
+            self._decode_ns = (latest - began) // decoded
+
+    def _admit(self, source: RequestSource, pending: Any, call: InferCall) -> None:
+        """Have a call run in this turn, or on a thread, or answered at once if it has a fault."""
+        loaded = call.loaded
+        if loaded.prepare_inline(call):
+            if loaded.limiter.in_system and not self._makes_room(call):
+                self._finished.append((source, pending, call))
+                return
+            self._enter(source, pending, call)
+        elif call.fault is None:
+            source.enqueue(pending, call)
+        else:
+            self._finished.append((source, pending, call))
+
+    def _enter(self, source: RequestSource, pending: Any, call: InferCall) -> None:
+        loaded, entry = call.loaded, (source, pending, call)
+        loaded.limiter.enter()
+        loaded.limiter.waiting[call.priority] += 1
+        waiting = self._waiting.get(loaded)
+        if waiting is None:
+            self._waiting[loaded] = [entry]
+            loaded.hold()
+        else:
+            waiting.append(entry)
+
+    def _makes_room(self, call: InferCall) -> bool:
+        """Whether a call may wait for its run, if need be in the place of a less urgent one; else it has a fault."""
+        limiter, now = call.loaded.limiter, call.decoded_ns
+        limiter.update(now)
+        if not limiter.has_room(call.priority) and not self._evict(call.loaded, call.priority):
+            call.fault = limiter.rejection(QUEUE_FULL, now)
+            return False
+        if limiter.in_system >= CROWD:
+            call.fault = limiter.lateness(call.priority, call.deadline_ns, now)
+        return call.fault is None
+
+    def _evict(self, loaded: Servable, priority: int) -> bool:
+        """Reject the newest waiting call of the least urgent class, if that is less urgent; whether there was one."""
+        limiter = loaded.limiter
+        for least in reversed(Priority):
+            if least > priority and limiter.waiting[least]:
+                entries = self._waiting[loaded]
+                place = max([place for place, entry in enumerate(entries) if entry[2].priority == least])
+                entry = entries.pop(place)
+                entry[2].fault = limiter.rejection(PREEMPTED, monotonic_ns())
+                self._leave(entry[2])
+                self._finished.append(entry)
+                return True
+        return False
+
+    def _leave(self, call: InferCall) -> None:
+        limiter = call.loaded.limiter
+        limiter.waiting[call.priority] -= 1
+        limiter.in_system -= 1
+
+    # Running.
 
     def _run(self) -> None:
-        """Run what belongs here, versions with few calls first."""
-        waiting, self._waiting = self._waiting, {}
-        some = list(waiting.items())
-        if len(some) > 1:
-            some.sort(key=lambda item: len(item[1]))
-        for loaded, entries in some:
-            left = loaded.run_inline([call for _, _, call in entries], monotonic_ns() + SLICE_NS)
+        """Run what belongs on the loop, versions with few calls first, but for those that were left out before."""
+        waiting, began = list(self._waiting.items()), monotonic_ns()
+        if len(waiting) > 1:
+            waiting.sort(key=self._precedence)
+        self._overdue.clear()
+        for loaded, entries in waiting:
+            if self._finished or (len(waiting) > 1 and monotonic_ns() - began > ALL_RUNS_NS):
+                self._overdue.add(loaded)
+                continue
+            loaded.limiter.publish()
+            left = self._run_some(loaded, entries)
             if left:
-                later = set(left)
-                if loaded not in self._held:
-                    self._held.add(loaded)
-                    loaded.hold()
-                self._waiting[loaded] = [entry for entry in entries if entry[2] in later]
-                entries = [entry for entry in entries if entry[2] not in later]  # noqa: PLW2901 - the others
-            elif loaded in self._held:
-                self._held.remove(loaded)
+                self._waiting[loaded] = left
+            else:
+                del self._waiting[loaded]
                 loaded.release()
-            self._answer(entries)
+            loaded.limiter.publish()
 
-    def _answer(self, over: Sequence[Entry]) -> None:
-        """Encode, count and write: whoever has read an answer finds it counted."""
-        answers = [connection.encode(turn, call) for connection, turn, call in over]
-        self._count([call for _, _, call in over])
-        for (connection, turn, call), answer in zip(over, answers, strict=True):
-            if call.fault is not None and call.fault.kind == Overloaded.kind:
-                self._refused += 1
-            try:
-                connection.write(turn, call, answer)
-            except Exception as error:  # a bug in one connection must not leave the others without answers
-                log.exception("a connection failed and is ended", exc_info=error)
-                connection.abort()
+    def _run_some(self, loaded: Servable, entries: list[Entry]) -> list[Entry]:
+        """Run calls of one version for its share of the turn, and answer them; those that are left."""
+        began = monotonic_ns()
+        limiter = loaded.limiter
+        if limiter.waiting[Priority.DEFAULT] != len(entries):
+            entries.sort(key=_urgency)
+        if any(entry[2].abandoned for entry in entries):
+            entries = self._without_abandoned(entries)
+        left = loaded.run_inline([entry[2] for entry in entries], began + RUN_NS) if entries else ()
+        remaining: list[Entry] = []
+        if left:
+            later = set(left)
+            remaining = [entry for entry in entries if entry[2] in later]
+            entries = [entry for entry in entries if entry[2] not in later]
+        for _, _, call in entries:
+            self._leave(call)
+        self._finished.extend(entries)
+        self._answer()
+        now = monotonic_ns()
+        if entries:
+            limiter.note_run(now - began + self._decode_ns * len(entries), len(entries))
+        limiter.update(now)
+        return remaining
+
+    def _precedence(self, waiting: tuple[Servable, list[Entry]]) -> tuple[bool, int]:
+        return waiting[0] not in self._overdue, len(waiting[1])
+
+    def _without_abandoned(self, entries: list[Entry]) -> list[Entry]:
+        """The calls that somebody waits for; the others end here."""
+        for entry in entries:
+            if entry[2].abandoned:
+                entry[2].fault = Cancelled("the caller went away")
+                self._leave(entry[2])
+                self._finished.append(entry)
+        return [entry for entry in entries if not entry[2].abandoned]
+
+    # Answering.
+
+    def _answer(self) -> None:
+        """Encode, count and write what is finished: whoever has read an answer finds it counted."""
+        finished, began = self._finished, monotonic_ns()
+        entries: list[Entry] = []
+        answers: list[Any] = []
+        size = 0
+        while finished and size <= MAX_BYTES:
+            entry = finished.popleft()
+            answer = entry[0].encode(entry[1], entry[2])
+            if answer is None:
+                continue
+            entries.append(entry)
+            answers.append(answer)
+            size += entry[2].output_bytes
+            if not len(entries) % LOOKS and monotonic_ns() - began > ENCODE_NS:
+                break
+        self._record([call for _, _, call in entries])
+        for (source, pending, call), answer in zip(entries, answers, strict=True):
+            self._write(source, pending, call, answer)
+
+    def _write(self, source: RequestSource, pending: Any, call: InferCall, answer: Any) -> None:
+        try:
+            source.write(pending, call, answer)
+        except Exception as error:  # a bug in one connection must not leave the others without answers
+            log.exception("a connection failed and is ended", exc_info=error)
+            source.abort()
+
+
+LOOKS: Final = 8
+"""After so many answers the time is looked at."""
+
+
+def _urgency(entry: Entry) -> int:
+    return entry[2].priority

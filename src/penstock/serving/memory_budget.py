@@ -2,6 +2,9 @@
 
 from typing import Final
 
+DEFAULT_MEMORY_BYTES: Final = 1 << 30
+"""The budget of what is given none."""
+
 TRIM_BYTES: Final = 16 << 20
 """Bytes given back since the last trim that make another one worth its time."""
 

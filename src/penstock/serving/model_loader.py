@@ -27,17 +27,20 @@ from penstock.monitor.rows import RowCounter
 from penstock.registry import model_config
 from penstock.registry.blobs import hash_file
 from penstock.serving.data_plane import DataPlane
-from penstock.serving.loaded_version import Identity, LoadedVersion
-from penstock.serving.observers.row_sampler import BaselineCollector, Capture, Counter, RowSampler, Uncounted
+from penstock.serving.loaded_version import LoadedVersion
+from penstock.serving.observers.baseline_collector import BaselineCollector
+from penstock.serving.observers.capture import Capture
+from penstock.serving.observers.row_sampler import Counter, RowSampler, Uncounted
 from penstock.serving.observers.shadow import ShadowExecutor
 from penstock.serving.routing_table import LoopLoad, RoutingTable, model_entry
+from penstock.serving.version_info import Identity
 
 log = logging.getLogger("penstock.serving")
 
 RESOURCES = "resources"
 """The transition that makes room before it loads."""
 
-QUIET = 10
+NICENESS = 10
 """Niceness of the thread that loads: it takes what the others leave."""
 
 Key = tuple[str, str]
@@ -63,12 +66,12 @@ class ModelLoader:
         self._threads = threads
         self._on_status = on_status
         self._on_rows = on_rows
-        self._served: dict[Key, LoadedVersion] = {}
+        self._loaded: dict[Key, LoadedVersion] = {}
         self._statuses: dict[Key, VersionStatus] = {}
         self._closing: set[asyncio.Task[None]] = set()
-        self._quiet = ThreadPoolExecutor(1, "loader", give_way)
-        self._plain = ThreadPoolExecutor(1, "opener")
-        self._around = LoopLoad(lambda: plane.loop_utilisation)
+        self._low_priority_pool = ThreadPoolExecutor(1, "loader", lower_priority)
+        self._normal_pool = ThreadPoolExecutor(1, "opener")
+        self._loop_load = LoopLoad(lambda: plane.loop_utilisation)
         self._one_at_a_time = asyncio.Lock()
 
     async def apply(self, desired: Desired) -> None:
@@ -81,11 +84,11 @@ class ModelLoader:
             for (model, _), version in wanted.items():
                 if self._needs_loading(model, version):
                     await self._load(desired, model, version)
-            leaving = [key for key in self._served if key not in wanted and not self._keeps_available(desired, key)]
-            leftover = [self._served.pop(key) for key in leaving]
+            leaving = [key for key in self._loaded if key not in wanted and not self._keeps_available(desired, key)]
+            leftover = [self._loaded.pop(key) for key in leaving]
             for key, version in wanted.items():
-                self._watch(key, version)
-            self._forget_statuses({*wanted, *self._served})
+                self._sample(key, version)
+            self._forget_statuses({*wanted, *self._loaded})
             self._publish(desired)
             for loaded in leftover:
                 self._close(loaded)
@@ -95,26 +98,26 @@ class ModelLoader:
             self._plane.mark_ready()
 
     def shadows(self) -> list[ShadowExecutor]:
-        """The lanes of versions that answer as shadows, or did."""
-        return [loaded.shadow for loaded in self._served.values() if loaded.shadow is not None]
+        """The executors of versions that answer as shadows, or did."""
+        return [loaded.shadow for loaded in self._loaded.values() if loaded.shadow is not None]
 
     async def close(self) -> None:
         """Unload everything; no call may be on its way."""
         self._plane.publish(RoutingTable(), {})
-        for loaded in self._served.values():
+        for loaded in self._loaded.values():
             self._close(loaded)
-        self._served.clear()
+        self._loaded.clear()
         if self._closing:
             await asyncio.wait(self._closing)
-        self._quiet.shutdown(wait=False)
-        self._plain.shutdown(wait=False)
+        self._low_priority_pool.shutdown(wait=False)
+        self._normal_pool.shutdown(wait=False)
 
     def _keeps_available(self, desired: Desired, key: Key) -> bool:
         """Whether a version that should go is all that answers, because what should come cannot be loaded."""
         spec = next((model for model in desired.models if model.name == key[0]), None)
         if spec is None or not spec.versions or spec.transition == RESOURCES:
             return False
-        return not any((spec.name, version.version) in self._served for version in spec.versions)
+        return not any((spec.name, version.version) in self._loaded for version in spec.versions)
 
     async def _make_room(self, desired: Desired, model: ModelSpec) -> None:
         """Unload what will not be served any more before anything new is loaded."""
@@ -122,8 +125,8 @@ class ModelLoader:
         if not any(self._needs_loading(model.name, spec) for spec in specs.values()):
             return
         kept = {version for version, spec in specs.items() if not self._needs_loading(model.name, spec)}
-        going = [key for key in self._served if key[0] == model.name and key[1] not in kept]
-        leaving = [self._served.pop(key) for key in going]
+        going = [key for key in self._loaded if key[0] == model.name and key[1] not in kept]
+        leaving = [self._loaded.pop(key) for key in going]
         for key in going:
             self._statuses.pop(key, None)
         self._publish(desired)
@@ -135,11 +138,11 @@ class ModelLoader:
 
     async def _load(self, desired: Desired, model: str, spec: VersionSpec) -> None:
         key = (model, spec.version)
-        old = self._served.get(key)
+        old = self._loaded.get(key)
         if old is None:
             self._report(desired, VersionStatus(model, spec.version, State.LOADING, tag=spec.tag))
         try:
-            self._served[key] = await self._loaded(model, spec)
+            self._loaded[key] = await self._open(model, spec)
         except Fault as fault:
             log.warning("model %s version %s cannot be loaded: %s", model, spec.version, fault.whole)
             state = State.UNAVAILABLE if old is None else State.READY
@@ -149,25 +152,26 @@ class ModelLoader:
             if old is not None:
                 self._close(old)
 
-    async def _loaded(self, model: str, spec: VersionSpec) -> LoadedVersion:
+    async def _open(self, model: str, spec: VersionSpec) -> LoadedVersion:
         options = model_config.read(spec.config, Path(spec.folder))
         loop = asyncio.get_running_loop()
-        loaded = await loop.run_in_executor(self._quiet, self._load_quietly, spec, options)
+        loaded = await loop.run_in_executor(self._low_priority_pool, self._load_admitted, spec, options)
         _tell_refused_batching(model, spec, options, loaded)
         config = model_config.describe(model, options, loaded.signature, loaded.sharing, spec.config)
-        return LoadedVersion(Identity(model, spec.version), loaded, options, config, self._slot.block(spec.block))
+        identity, block = Identity(model, spec.version), self._slot.block(spec.block)
+        return LoadedVersion(identity, loaded, options, config, block, self._plane.memory, self._plane.limits)
 
-    def _watch(self, key: Key, spec: VersionSpec) -> None:
+    def _sample(self, key: Key, spec: VersionSpec) -> None:
         """Have a version's rows counted as it is wanted now."""
-        loaded = self._served.get(key)
+        loaded = self._loaded.get(key)
         if loaded is not None:
             loaded.set_latency_slo(spec.latency_ns)
-        if loaded is None or loaded.watched_as == (spec.watch, spec.block):
+        if loaded is None or loaded.sampled_as == (spec.watch, spec.block):
             return
-        loaded.watched_as = spec.watch, spec.block
-        if loaded.watch is not None:
-            loaded.watch.close()
-        loaded.watch = None
+        loaded.sampled_as = spec.watch, spec.block
+        if loaded.sampler is not None:
+            loaded.sampler.close()
+        loaded.sampler = None
         signature, wanted = loaded.signature, spec.watch
         columns = (
             input_columns(signature.inputs, signature.batching, wanted.names),
@@ -180,7 +184,7 @@ class ModelLoader:
             capture = Capture(writer, wanted.capture, loaded.block)
         counter = self._counter(key, wanted, columns)
         if answers or capture or not isinstance(counter, Uncounted):
-            loaded.watch = RowSampler(counter, signature.batching, answers, capture)
+            loaded.sampler = RowSampler(counter, signature.batching, answers, capture, self._plane.memory)
 
     def _counter(self, key: Key, wanted: WatchSpec, columns: tuple[Columns, Columns]) -> Counter:
         try:
@@ -195,12 +199,12 @@ class ModelLoader:
             return BaselineCollector(columns, wanted.learn, partial(self._on_rows, *key, names))
         return Uncounted()
 
-    def _load_quietly(self, spec: VersionSpec, options: ModelOptions) -> Model:
+    def _load_admitted(self, spec: VersionSpec, options: ModelOptions) -> Model:
         """Load what was admitted, and nothing else: its files by their digests, its answers by what they were."""
         for path, digest in spec.files:
             if hash_file(Path(spec.root) / path) != f"sha256:{digest}":
                 raise Damaged("its content does not match its digest")
-        opener = self._plain
+        opener = self._normal_pool
         loaded = engine.load(
             Path(spec.path), options, self._threads, spec.rows, lambda work: opener.submit(work).result()
         )
@@ -224,13 +228,13 @@ class ModelLoader:
         self._publish(desired)
 
     def _publish(self, desired: Desired) -> None:
-        models = {spec.name: model_entry(spec, *self._of(spec), self._around) for spec in desired.models}
+        models = {spec.name: model_entry(spec, *self._of(spec), self._loop_load) for spec in desired.models}
         blocks = {(model.name, spec.version): spec.block for model in desired.models for spec in model.versions}
         self._plane.publish(RoutingTable(models), blocks)
         self._on_status(tuple(self._statuses.values()))
 
     def _of(self, spec: ModelSpec) -> tuple[dict[str, LoadedVersion], dict[str, VersionStatus]]:
-        loaded = {version: one for (model, version), one in self._served.items() if model == spec.name}
+        loaded = {version: one for (model, version), one in self._loaded.items() if model == spec.name}
         statuses = {version: one for (model, version), one in self._statuses.items() if model == spec.name}
         return {version: one for version, one in loaded.items() if version in statuses}, statuses
 
@@ -242,7 +246,7 @@ def _tell_refused_batching(model: str, spec: VersionSpec, options: ModelOptions,
         log.warning("model %s version %s asks for batching, but %s%s", model, spec.version, loaded.sharing.text, node)
 
 
-def give_way() -> None:
+def lower_priority() -> None:
     """Let the present thread run when nobody else wants to."""
     with suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), QUIET)
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)

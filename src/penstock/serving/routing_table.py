@@ -12,7 +12,7 @@ from penstock.core.versions import CHAMPION, sort_key
 from penstock.serving.infer_call import CallObserver
 from penstock.serving.loaded_version import LoadedVersion
 from penstock.serving.observers.output_bins import OutputBinCounter
-from penstock.serving.observers.shadow import Load, ShadowSampler
+from penstock.serving.observers.shadow import LoadOf, ShadowSampler
 
 RouteDecision = tuple[LoadedVersion, Route, tuple[CallObserver, ...]]
 """The version that answers, the reason why it does, and the observers of its answers."""
@@ -28,7 +28,7 @@ Fields = Mapping[bytes, bytes]
 class LoopLoad:
     """How busy the event loop is, 0 to 1; shadows hold themselves back by it."""
 
-    load: Load = lambda: 0.0
+    load: LoadOf = lambda: 0.0
 
 
 class Router:
@@ -39,15 +39,18 @@ class Router:
     def __init__(
         self, model: str, route: RouteSpec, loaded: Mapping[str, LoadedVersion], stable: LoadedVersion, loop: LoopLoad
     ) -> None:
-        mirrored = {one.version: one.percent / 100 for one in route.shadow if one.percent and one.version in loaded}
-        mirrors = {
-            version: ShadowSampler(loaded[version].as_shadow(loop.load), share) for version, share in mirrored.items()
-        }
+        shadows = [
+            (loaded[one.version], one.percent / 100) for one in route.shadow if one.percent and one.version in loaded
+        ]
 
         def decision(target: LoadedVersion, reason: Route) -> RouteDecision:
-            others = tuple(mirror for version, mirror in mirrors.items() if loaded[version] is not target)
+            mirrors = [
+                ShadowSampler(shadow.as_shadow(loop.load), share, target.sheds)
+                for shadow, share in shadows
+                if shadow is not target
+            ]
             counters = (OutputBinCounter(target),) if route.watched else ()
-            return target, reason, (*counters, *others)
+            return target, reason, (*counters, *mirrors)
 
         self.default = decision(stable, Route.STABLE)
         canaries = {version: decision(one, Route.CANARY) for version, one in loaded.items() if one is not stable}

@@ -1,4 +1,4 @@
-"""Threads for runs too long for the event loop: a bounded queue, calls that share runs, and real deadlines."""
+"""Threads for runs too long for the event loop: queues by class, calls that share runs, deadlines that are kept."""
 
 import asyncio
 import threading
@@ -9,150 +9,125 @@ from time import monotonic_ns
 from typing import Final
 
 from penstock.core.batching import BatchRules, next_run
-from penstock.core.errors import Cancelled, DeadlineExceeded, Fault, Overloaded
-from penstock.core.labels import SHED_REASONS, Priority
-from penstock.core.placement import Breadth, breadth
-from penstock.core.queueing import (
-    WINDOW_NS,
-    Limit,
-    comes_too_late,
-    expected_wait_ns,
-    finds_room,
-    next_limit,
-    smoothed,
-    tolerated_ns,
-)
+from penstock.core.errors import Cancelled, DeadlineExceeded, Fault, OverBudget
+from penstock.core.labels import Priority
+from penstock.core.placement import Parallelism, parallelism
 from penstock.engine.model import Interrupt, Model
-from penstock.monitor.counters import BlockWriter
 from penstock.serving import batch_run
+from penstock.serving.admission import MEMORY, PREEMPTED, QUEUE_FULL, ConcurrencyLimiter
 from penstock.serving.batch_run import Outcome
 from penstock.serving.infer_call import InferCall
+from penstock.serving.memory_budget import MemoryBudget
 
-QUEUE_FULL, TOO_LATE, PREEMPTED, MEMORY = range(len(SHED_REASONS))
-
-TEXTS: Final = {
-    QUEUE_FULL: "the queue of this model is full; try again later",
-    PREEMPTED: "a more urgent call took its place in the queue of this model; try again later",
-}
-
-LOOKED_AT: Final = 256
+SCANNED: Final = 256
 """Calls of a queue that are looked at for one run."""
 
-PER_THREAD: Final = 256
-"""Calls that may wait for each thread as long as the queue does not only grow."""
-
-MOST_WINDOWS: Final = 100
-"""Windows without calls after which a limit has grown back as far as it can."""
-
-SETTLE_NS: Final = 2_000_000_000
-"""How long shadows are left out after a call was refused."""
-
-Told = Callable[[InferCall, Outcome], None]
-"""Hears on the loop, once, what became of a call."""
+OnOutcome = Callable[[InferCall, Outcome], None]
+"""Called once, on the event loop, with what became of a call."""
 
 
 class Batch:
-    """The calls of one run, how it goes, and how many of them somebody still waits for."""
+    """The calls of one run, how it runs, and how many of them somebody still waits for."""
 
-    __slots__ = ("awaited", "breadth", "entries", "interrupt")
+    __slots__ = ("awaited", "entries", "interrupt", "parallelism")
 
-    def __init__(self, entries: "list[QueuedCall]", breadth: Breadth) -> None:
+    def __init__(self, entries: "list[QueuedCall]", parallelism: Parallelism) -> None:
         self.entries = entries
-        self.breadth = breadth
+        self.parallelism = parallelism
         self.awaited = len(entries)
         self.interrupt = Interrupt()
 
 
 class QueuedCall:
-    """A call that waits for a thread or runs on one; ``over`` once its caller has been told."""
+    """A call that waits for a thread or runs on one, in ``batch``; ``over`` once its caller has its outcome.
 
-    __slots__ = ("call", "entered_ns", "group", "key", "over", "timers", "told")
+    Then it lets go of whatever refers back to it, so that no cycle keeps the tensors of an answered request.
+    """
 
-    def __init__(self, call: InferCall, told: Told, key: Hashable, entered_ns: int) -> None:
+    __slots__ = ("batch", "call", "enqueued_ns", "key", "on_outcome", "over", "priority", "rows", "size", "timers")
+
+    def __init__(self, call: InferCall, on_outcome: OnOutcome, size: int, enqueued_ns: int) -> None:
         self.call = call
-        self.told = told
-        self.key = key
-        self.entered_ns = entered_ns
-        self.group: Batch | None = None
+        self.on_outcome: OnOutcome | None = on_outcome
+        self.key: Hashable = batch_run.batch_key(call)
+        self.rows = call.rows
+        self.priority = call.priority
+        self.size = size
+        self.enqueued_ns = enqueued_ns
+        self.batch: Batch | None = None
         self.over = False
         self.timers: list[asyncio.TimerHandle] = []
 
+    def complete(self, outcome: Outcome) -> None:
+        """Hand the outcome to whoever waits; on the event loop."""
+        for timer in self.timers:
+            timer.cancel()
+        on_outcome = self.on_outcome
+        self.over = True
+        self.timers, self.on_outcome, self.batch = [], None, None
+        if on_outcome is not None:
+            on_outcome(self.call, outcome)
+
 
 class WorkerPool:
-    """Threads that run one version's calls, by class and in order of arrival; all methods but the threads' are the
-    loop's.
+    """Threads that run one version's calls, by class and in order of arrival.
 
-    At most ``bound`` calls are inside, and fewer while more come than can be answered in time; none waits longer than
-    ``max_wait_ns`` (0 = to its deadline).
+    All methods but those of the threads belong to the event loop. A call waits at most ``max_wait_ns`` (0 = to its
+    deadline), and its input counts in the worker's memory budget until its run has ended.
     """
 
     def __init__(
-        self, model: Model, threads: int, bound: int, block: BlockWriter, rules: BatchRules, max_wait_ns: int = 0
+        self,
+        model: Model,
+        threads: int,
+        limiter: ConcurrencyLimiter,
+        memory: MemoryBudget,
+        rules: BatchRules,
+        max_wait_ns: int = 0,
     ) -> None:
         self._model = model
-        self._narrow = model if model.narrow is None else model.narrow
-        self._wide_runs = self._narrow_runs = 0
+        self._single_threaded = model if model.narrow is None else model.narrow
+        self._multi_threaded_runs = self._single_threaded_runs = 0
         self._threads = threads
-        self._block = block
+        self._limiter = limiter
+        self._memory = memory
         self._max_wait_ns = max_wait_ns
         self._changed = threading.Condition()
         self._queues: tuple[deque[QueuedCall], ...] = tuple(deque() for _ in Priority)
         self._closing = self._started = False
-        self._inside = self._leaving = 0  # those that leave are stopped, and no longer waited for
-        self._run_ns = self._call_ns = float(model.run_ns or 0)  # what a run is thought to take, and a call's share
-        self.busy_until_ns = 0
-        self._refused = 0
-        self._window_ends_ns = 0
-        self._bound = bound
-        self.set_batch_rules(rules)
+        self.rules = rules
+        limiter.queues = self._queues
 
-    def set_batch_rules(self, rules: BatchRules) -> None:
-        """Make runs by these rules from now on."""
-        least = float(self._threads * (1 + 2 * rules.most_rows))
-        most = float(min(self._bound, max(self._threads * PER_THREAD, 4 * least)))
-        self._rules = rules
-        self._limit = Limit(most, min(least, most), most)
-        self._block.limited(int(most))
-
-    def admission_error(self, priority: Priority) -> Overloaded | None:
-        """Why a call of a class need not even be decoded, None if it may ``enqueue``."""
-        inside = self._inside
-        if not inside or finds_room(inside, self._limit.value, priority) or any(self._queues[priority + 1 :]):
-            return None
-        now = monotonic_ns()
-        self._think(now)
-        return self._refusal(QUEUE_FULL, TEXTS[QUEUE_FULL], now)
-
-    def enqueue(self, call: InferCall, told: Told) -> QueuedCall:
-        """Queue a call; ``told`` hears what became of it, at its deadline at the latest.
+    def enqueue(self, call: InferCall, on_outcome: OnOutcome) -> QueuedCall:
+        """Queue a call; ``on_outcome`` hears what became of it, at its deadline at the latest.
 
         Raises:
             Overloaded: there is no room, or the queue is longer than the call can wait.
+            OverBudget: the memory budget has no room for its input.
         """
         now = monotonic_ns()
-        self._think(now)
-        left_ns = max(0, call.deadline_ns - now)
-        if not finds_room(self._inside, self._limit.value, call.priority) and not self._turn_away(
-            call.priority, PREEMPTED
-        ):
-            raise self._refusal(QUEUE_FULL, TEXTS[QUEUE_FULL], now)
-        before = self._inside - self._leaving - sum(map(len, self._queues[call.priority + 1 :]))
-        if comes_too_late(before, self._threads, self._call_ns, self._run_ns, left_ns):
-            wait_s = expected_wait_ns(before, self._threads, self._call_ns) / 1e9
-            text = f"the queue of this model is {wait_s:.3g} s long, and the call has less time"
-            raise self._refusal(TOO_LATE, text, now, wait_s)
+        limiter, priority = self._limiter, call.priority
+        limiter.update(now)
+        self._evict_excess()
+        if not limiter.has_room(priority) and not self._evict_newest(priority, PREEMPTED):
+            raise limiter.rejection(QUEUE_FULL, now)
+        late = limiter.lateness(priority, call.deadline_ns, now)
+        if late is not None:
+            raise late
+        size = call.input_bytes
+        if not self._memory.take(size):
+            call.loaded.block.shed(MEMORY)
+            raise OverBudget("the server holds as much for its callers as it may; try again later")
         if not self._started:
             self._start()
-        entry = QueuedCall(call, told, batch_run.batch_key(call) if self._rules.most_rows > 1 else None, now)
-        call_later = asyncio.get_running_loop().call_later
-        entry.timers.append(call_later(left_ns / 1e9, self._expire, entry))
-        if self._max_wait_ns:
-            entry.timers.append(call_later(self._max_wait_ns / 1e9, self._waited, entry))
-        self._inside += 1
+        entry = QueuedCall(call, on_outcome, size, now)
+        self._set_timers(entry, call.deadline_ns - now)
+        limiter.enter()
         with self._changed:
-            self._queues[call.priority].append(entry)
-            if self._breadth() is not None:
+            self._queues[priority].append(entry)
+            if self._next_parallelism() is not None:
                 self._changed.notify()
+        limiter.publish()
         return entry
 
     def cancel(self, entry: QueuedCall) -> None:
@@ -167,63 +142,55 @@ class WorkerPool:
 
     # Ends before the run's own.
 
+    def _set_timers(self, entry: QueuedCall, left_ns: int) -> None:
+        call_later = asyncio.get_running_loop().call_later
+        entry.timers.append(call_later(max(0, left_ns) / 1e9, self._expire, entry))
+        if self._max_wait_ns:
+            entry.timers.append(call_later(self._max_wait_ns / 1e9, self._expire_waiting, entry))
+
     def _expire(self, entry: QueuedCall) -> None:
         self._end(entry, DeadlineExceeded("the deadline passed before an answer was ready"))
 
-    def _waited(self, entry: QueuedCall) -> None:
-        if entry.group is None:
+    def _expire_waiting(self, entry: QueuedCall) -> None:
+        if entry.batch is None:
             self._end(entry, DeadlineExceeded("the model's queue timeout passed while waiting"))
 
     def _end(self, entry: QueuedCall, fault: Fault) -> None:
         if entry.over:
             return
         with self._changed:
-            if entry.group is None:
-                self._queues[entry.call.priority].remove(entry)
-                self._inside -= 1
+            batch = entry.batch
+            if batch is None:
+                self._queues[entry.priority].remove(entry)
             else:
-                self._leaving += 1
-                entry.group.awaited -= 1
-                if not entry.group.awaited:
-                    entry.group.interrupt.stop()
-        self._tell(entry, fault)
+                self._limiter.cancelled_running += 1
+                batch.awaited -= 1
+                if not batch.awaited:
+                    batch.interrupt.stop()
+        if batch is None:
+            self._leave(entry)
+        entry.complete(fault)
 
-    def _tell(self, entry: QueuedCall, outcome: Outcome) -> None:
-        entry.over = True
-        for timer in entry.timers:
-            timer.cancel()
-        entry.told(entry.call, outcome)
+    def _leave(self, entry: QueuedCall) -> None:
+        """A call has left the system: it was never begun, or its run has ended."""
+        self._limiter.in_system -= 1
+        self._limiter.publish()
+        self._memory.give_back(entry.size)
 
-    def _turn_away(self, priority: int, reason: int) -> bool:
-        """Refuse the newest waiting call of the least urgent class, if that is less urgent; whether there was one."""
+    def _evict_newest(self, priority: int, reason: int) -> bool:
+        """Reject the newest waiting call of the least urgent class, if that is less urgent; whether there was one."""
         with self._changed:  # a thread may be taking it
             queue = next(filter(None, reversed(self._queues[priority + 1 :])), None)
             if queue is None:
                 return False
             entry = queue.pop()
-        self._inside -= 1
-        self._tell(entry, self._refusal(reason, TEXTS[reason], monotonic_ns()))
+        self._leave(entry)
+        entry.complete(self._limiter.rejection(reason, monotonic_ns()))
         return True
 
-    def _refusal(self, reason: int, text: str, now: int, retry_after_s: float = 1.0) -> Overloaded:
-        self._refused += 1
-        self.busy_until_ns = now + SETTLE_NS
-        self._block.shed(reason)
-        return Overloaded(text, retry_after_s)
-
-    def _think(self, now: int) -> None:
-        """Once a window, fit the limit to what was seen; what waits beyond a limit that was cut is turned away."""
-        if now < self._window_ends_ns:
-            return
-        past = min(MOST_WINDOWS, 1 + (now - self._window_ends_ns) // WINDOW_NS)
-        tolerated = self._threads * tolerated_ns(self._call_ns, self._run_ns, self._threads) / max(1.0, self._call_ns)
-        self._limit = next_limit(self._limit, self._inside, self._refused, tolerated)
-        for _ in range(past - 1):  # in which nobody came
-            self._limit = next_limit(self._limit, self._inside, 0, tolerated)
-        self._refused = 0
-        self._window_ends_ns = now + WINDOW_NS
-        self._block.limited(int(self._limit.value))
-        while self._inside > self._limit.value and self._turn_away(Priority.CRITICAL - 1, QUEUE_FULL):
+    def _evict_excess(self) -> None:
+        """Reject what waits beyond a limit that was cut."""
+        while self._limiter.excess() and self._evict_newest(Priority.CRITICAL - 1, QUEUE_FULL):
             pass
 
     # The threads.
@@ -235,32 +202,42 @@ class WorkerPool:
             threading.Thread(target=self._work, args=(loop,), name="penstock-run", daemon=True).start()
 
     def _work(self, loop: asyncio.AbstractEventLoop) -> None:
-        group: Batch | None = None
-        while (group := self._next(group)) is not None:
-            model = self._model if group.breadth is Breadth.WIDE else self._narrow
-            outcomes = batch_run.run(model, [entry.call for entry in group.entries], group.interrupt)
-            try:
-                loop.call_soon_threadsafe(self._settle, group, outcomes)
-            except RuntimeError:  # the loop has ended while a run did that nobody waits for
+        ended: Parallelism | None = None
+        while True:
+            batch = self._next(ended)
+            if batch is None or not self._run(loop, batch):
                 return
+            ended = batch.parallelism
+            batch = None  # an idle thread must not keep what it ran
 
-    def _breadth(self) -> Breadth | None:
-        """How the next run would go that what waits can make; None if there is none, or not yet."""
+    def _run(self, loop: asyncio.AbstractEventLoop, batch: Batch) -> bool:
+        """Run a batch and have its calls told; whether the loop still lives."""
+        model = self._model if batch.parallelism is Parallelism.MULTI_THREADED else self._single_threaded
+        calls = [entry.call for entry in batch.entries]
+        outcomes = batch_run.run(model, calls, batch.interrupt)
+        try:
+            loop.call_soon_threadsafe(self._settle, batch, calls, outcomes)
+        except RuntimeError:  # the loop has ended while a run did that nobody waits for
+            return False
+        return True
+
+    def _next_parallelism(self) -> Parallelism | None:
+        """How the next run goes that the waiting calls can make; None if there is none, or not yet."""
         waiting = sum(map(len, self._queues))
         if not waiting:
             return None
-        if self._narrow is self._model:
-            return Breadth.NARROW
-        runs_waiting = -(-waiting // self._rules.most_rows)
-        return breadth(runs_waiting, self._wide_runs, self._narrow_runs, self._threads)
+        if self._single_threaded is self._model:
+            return Parallelism.SINGLE_THREADED
+        runs_waiting = -(-waiting // self.rules.most_rows)
+        return parallelism(runs_waiting, self._multi_threaded_runs, self._single_threaded_runs, self._threads)
 
-    def _next(self, ended: Batch | None) -> Batch | None:
-        """The calls of this thread's next run, once there is one; None when the lane is closed."""
+    def _next(self, ended: Parallelism | None) -> Batch | None:
+        """This thread's next batch, once there is one; None when the pool is closed and nothing waits."""
         with self._changed:
             if ended is not None:
-                self._count(ended.breadth, -1)
+                self._count(ended, -1)
             while True:
-                chosen = self._breadth()
+                chosen = self._next_parallelism()
                 queue = next(filter(None, self._queues), None)
                 if queue is None and self._closing:
                     self._changed.notify_all()  # those that let this one go first
@@ -268,38 +245,44 @@ class WorkerPool:
                 if queue is None or chosen is None:
                     self._changed.wait()
                     continue
-                now = monotonic_ns()
-                entries = list(islice(queue, LOOKED_AT))
-                keys, rows = [entry.key for entry in entries], [entry.call.rows for entry in entries]
-                places, until_ns = next_run(keys, rows, entries[0].entered_ns, self._rules, now)
-                if not places:
-                    self._changed.wait((until_ns - now) / 1e9)
-                    continue
-                group = Batch([entries[place] for place in places], chosen)
-                for entry in group.entries:
-                    entry.group = group
-                    queue.remove(entry)
-                self._count(chosen, 1)
-                if self._breadth() is not None:
-                    self._changed.notify()
-                return group
+                batch = self._take(queue, chosen)
+                if batch is not None:
+                    return batch
 
-    def _count(self, chosen: Breadth, change: int) -> None:
-        if chosen is Breadth.WIDE:
-            self._wide_runs += change
+    def _take(self, queue: "deque[QueuedCall]", chosen: Parallelism) -> Batch | None:
+        """Take the calls of the next run from their queue; None after a wait for calls that may join them."""
+        now = monotonic_ns()
+        entries = list(islice(queue, SCANNED))
+        keys, rows = [entry.key for entry in entries], [entry.rows for entry in entries]
+        places, until_ns = next_run(keys, rows, entries[0].enqueued_ns, self.rules, now)
+        if not places:
+            entries.clear()  # not kept while this thread waits
+            self._changed.wait((until_ns - now) / 1e9)
+            return None
+        batch = Batch([entries[place] for place in places], chosen)
+        for entry in batch.entries:
+            entry.batch = batch
+            queue.remove(entry)
+        self._count(chosen, 1)
+        if self._next_parallelism() is not None:
+            self._changed.notify()
+        return batch
+
+    def _count(self, chosen: Parallelism, change: int) -> None:
+        if chosen is Parallelism.MULTI_THREADED:
+            self._multi_threaded_runs += change
         else:
-            self._narrow_runs += change
+            self._single_threaded_runs += change
 
-    def _settle(self, group: Batch, outcomes: list[Outcome]) -> None:
-        """Tell whoever waits; the calls of a run are told one after the other in one turn of the loop."""
-        self._inside -= len(group.entries)
-        first = group.entries[0].call
+    def _settle(self, batch: Batch, calls: list[InferCall], outcomes: list[Outcome]) -> None:
+        """Complete the calls of a run, one after the other in one turn of the loop."""
+        entries, batch.entries = batch.entries, []
+        first = calls[0]
         if not isinstance(outcomes[0], Fault):
-            ran_ns = first.ran_ns - first.started_ns
-            self._run_ns = smoothed(self._run_ns, ran_ns)
-            self._call_ns = smoothed(self._call_ns, ran_ns / len(group.entries))
-        for entry, outcome in zip(group.entries, outcomes, strict=True):
+            self._limiter.note_run(first.ran_ns - first.started_ns, len(entries))
+        for entry, outcome in zip(entries, outcomes, strict=True):
+            self._leave(entry)
             if entry.over:
-                self._leaving -= 1
+                self._limiter.cancelled_running -= 1
             else:
-                self._tell(entry, outcome)
+                entry.complete(outcome)

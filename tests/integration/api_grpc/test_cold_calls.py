@@ -15,7 +15,7 @@ from penstock.api.grpc.health import INFERENCE_SERVICE
 from penstock.api.grpc.servicer import NOT_OFFERED
 from penstock.proto import grpc_service_pb2 as pb
 from penstock.proto.grpc_service_pb2_grpc import GRPCInferenceServiceStub
-from penstock.serving.data_plane import EXTENSIONS
+from penstock.serving.server_queries import EXTENSIONS
 from tests.integration.api_grpc import worker as workers
 from tests.integration.api_grpc.requests import pair
 from tests.integration.api_grpc.worker import CALL_SECONDS, CONFIG, MODELS, Worker

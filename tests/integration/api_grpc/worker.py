@@ -21,8 +21,9 @@ from penstock.engine import model as engine
 from penstock.monitor.answers import Told
 from penstock.monitor.counters import Slot, Totals
 from penstock.serving.data_plane import DataPlane
-from penstock.serving.loaded_version import Identity, LoadedVersion
+from penstock.serving.loaded_version import LoadedVersion
 from penstock.serving.routing_table import ModelEntry, RoutingTable, model_entry
+from penstock.serving.version_info import Identity
 from tests import zoo
 from tests.harness import wait_until
 from tests.proofs import proof_of

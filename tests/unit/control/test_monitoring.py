@@ -25,7 +25,7 @@ from penstock.monitor.rows import Layout, RowCounter
 from penstock.monitor.verdicts import Turn
 from penstock.registry.monitored import MonitorStore
 from penstock.registry.records import Document
-from penstock.serving.observers.row_sampler import BaselineCollector
+from penstock.serving.observers.baseline_collector import BaselineCollector
 from penstock.telemetry.metrics import Bulk, Point
 from tests.unit.control.trials import ME, FakeFleet, World
 

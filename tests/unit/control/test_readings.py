@@ -53,7 +53,7 @@ def test_requests_add_up_over_workers_with_the_code_of_their_transport() -> None
 def test_a_successor_in_the_slot_continues_its_counters_and_not_its_gauges() -> None:
     slot = Slot.in_process()
     finish(slot, 1, "invalid")
-    slot.block(1).entered()
+    slot.block(1).in_flight(1)
     slot.take_over(99)
     finish(slot, 1, "invalid")
     found = list(readings.counted([slot], [slot], BLOCKS))
@@ -65,7 +65,7 @@ def test_gauges_of_dead_workers_do_not_count() -> None:
     living, dead = Slot.in_process(), Slot.in_process()
     for slot in (living, dead):
         for block in (1, 2):
-            slot.block(block).entered()
+            slot.block(block).in_flight(1)
             slot.block(block).limited(30)
     found = list(readings.counted([living, dead], [living], BLOCKS))
     assert points(found, metrics.CONCURRENCY_LIMIT)["m",] == 60

@@ -93,6 +93,25 @@ def test_what_runs_are_made_of(
         ("a9", BatchRules(8, (), 100), 50, ([0], 0)),  # nobody could join it
         ("a0", BatchRules(8, (), 100), 50, ([0], 0)),
         ("a4", BatchRules(8, (4,), 100), 50, ([0], 0)),
+        # as Triton documents it: at least the largest preferred size runs at once
+        ("a7", BatchRules(8, (2, 6), 100), 50, ([0], 0)),
+        ("a6", BatchRules(8, (2, 6), 100), 50, ([0], 0)),
+        ("a8", BatchRules(8, (2, 6), 100), 50, ([0], 0)),
+        ("a5", BatchRules(8, (2, 6), 100), 50, ([], 110)),
+        ("a9", BatchRules(8, (2, 6), 100), 50, ([0], 0)),
+        # what is queued runs when the next would not fit the largest preferred size
+        ("a3 a7", BatchRules(8, (2, 6), 100), 50, ([0], 0)),
+        ("a3 a4", BatchRules(8, (2, 6), 100), 50, ([0], 0)),
+        ("a1 a3 a3", BatchRules(8, (6,), 100), 50, ([0, 1], 0)),
+        ("a3 a2", BatchRules(8, (2, 6), 100), 50, ([], 110)),
+        ("a3 a3", BatchRules(8, (2, 6), 100), 50, ([0, 1], 0)),
+        ("a1 a1 a4 a5", BatchRules(8, (2, 6), 100), 50, ([0, 1, 2], 0)),
+        ("a1 a1 a5", BatchRules(8, (2, 6), 100), 50, ([0, 1], 0)),
+        ("a3 b1", BatchRules(8, (2, 6), 100), 50, ([0], 0)),  # the next cannot join at all
+        ("a6 a6", BatchRules(8, (), 100), 50, ([0], 0)),  # nor here, without preferred sizes
+        # who has waited long enough takes all that fit
+        ("a1 a1 a1", BatchRules(8, (2, 6), 100), 110, ([0, 1, 2], 0)),
+        ("a3 a4", BatchRules(8, (2, 6), 100), 110, ([0, 1], 0)),
     ],
 )
 def test_what_a_free_thread_does(queue: str, of: BatchRules, now: int, does: tuple[list[int], int]) -> None:

@@ -6,12 +6,14 @@ from hypothesis import strategies as st
 
 from penstock.core.labels import Priority
 from penstock.core.queueing import (
+    PATIENT,
+    PATIENT_OF_SHORT,
     WINDOW_NS,
     Limit,
     comes_too_late,
     expected_wait_ns,
-    finds_room,
     next_limit,
+    rooms,
     smoothed,
     tolerated_ns,
 )
@@ -58,7 +60,7 @@ def test_it_follows_a_change() -> None:
 
 
 @pytest.mark.parametrize(
-    ("inside", "limit", "priority", "room"),
+    ("in_system", "limit", "priority", "room"),
     [
         (7, 8.0, Priority.CRITICAL, True),
         (8, 8.0, Priority.CRITICAL, False),
@@ -68,8 +70,8 @@ def test_it_follows_a_change() -> None:
         (0, 1.0, Priority.BATCH, True),  # an empty queue takes anybody
     ],
 )
-def test_who_finds_room(inside: int, limit: float, priority: Priority, room: bool) -> None:
-    assert finds_room(inside, limit, priority) == room
+def test_who_finds_room(in_system: int, limit: float, priority: Priority, room: bool) -> None:
+    assert (in_system < rooms(limit)[priority]) == room
 
 
 def test_what_is_tolerated() -> None:
@@ -101,6 +103,16 @@ def test_callers_who_arrive_together_are_no_growth() -> None:
     for inside in (0, 16, 32, 50, 60, 60):
         limit = next_limit(limit, inside, 0, tolerated=8.0)
     assert limit.value == FULL.value
+
+
+def test_callers_of_short_runs_may_be_many_and_patient() -> None:
+    ways = {}
+    for patient in (PATIENT, PATIENT_OF_SHORT):
+        limit = Limit(1000.0, 3.0, 1000.0, patient=patient)
+        for inside in (100, 200, 400):
+            limit = next_limit(limit, inside, 0, tolerated=8.0)
+        ways[patient] = limit.value
+    assert ways == {PATIENT: 8.0, PATIENT_OF_SHORT: 1000.0}
 
 
 def test_refusals_cut_at_once_and_their_end_lets_it_grow_back() -> None:

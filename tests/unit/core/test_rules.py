@@ -9,7 +9,7 @@ from penstock.core.classification import top_classes
 from penstock.core.deadlines import deadline_ns
 from penstock.core.errors import KINDS, Fault, InvalidInput
 from penstock.core.labels import GRPC_STATUS, HTTP_STATUS, OUTCOMES
-from penstock.core.placement import Breadth, breadth, runs_inline
+from penstock.core.placement import Parallelism, parallelism, runs_inline
 from penstock.core.tensors import Tensor
 
 
@@ -39,21 +39,21 @@ def test_short_runs_stay_on_the_loop(run_ns: int | None, elements: int, measured
 @pytest.mark.parametrize(
     ("waiting", "wide", "narrow", "cores", "expected"),
     [
-        (1, 0, 0, 4, Breadth.WIDE),
-        (3, 0, 0, 4, Breadth.WIDE),
-        (4, 0, 0, 4, Breadth.NARROW),
+        (1, 0, 0, 4, Parallelism.MULTI_THREADED),
+        (3, 0, 0, 4, Parallelism.MULTI_THREADED),
+        (4, 0, 0, 4, Parallelism.SINGLE_THREADED),
         (9, 1, 0, 4, None),
-        (1, 0, 3, 4, Breadth.NARROW),
+        (1, 0, 3, 4, Parallelism.SINGLE_THREADED),
         (1, 0, 2, 4, None),
-        (2, 0, 2, 4, Breadth.NARROW),
-        (1, 0, 0, 2, Breadth.WIDE),
-        (1, 0, 1, 2, Breadth.NARROW),
+        (2, 0, 2, 4, Parallelism.SINGLE_THREADED),
+        (1, 0, 0, 2, Parallelism.MULTI_THREADED),
+        (1, 0, 1, 2, Parallelism.SINGLE_THREADED),
     ],
 )
 def test_runs_stay_on_a_core_each_once_there_are_enough(
-    waiting: int, wide: int, narrow: int, cores: int, expected: Breadth | None
+    waiting: int, wide: int, narrow: int, cores: int, expected: Parallelism | None
 ) -> None:
-    assert breadth(waiting, wide, narrow, cores) is expected
+    assert parallelism(waiting, wide, narrow, cores) is expected
 
 
 @given(st.integers(2, 8), st.lists(st.integers(0, 3), min_size=1, max_size=200))
@@ -64,9 +64,9 @@ def test_no_run_waits_for_ever_and_none_runs_beside_a_wide_one(cores: int, steps
         waiting += (1, 1, 0, 2)[step]
         if step == 2:
             wide, narrow = (0, narrow) if wide else (0, max(0, narrow - 1))
-        while waiting and (found := breadth(waiting, wide, narrow, cores)) is not None:
+        while waiting and (found := parallelism(waiting, wide, narrow, cores)) is not None:
             waiting -= 1
-            wide, narrow = (wide + 1, narrow) if found is Breadth.WIDE else (wide, narrow + 1)
+            wide, narrow = (wide + 1, narrow) if found is Parallelism.MULTI_THREADED else (wide, narrow + 1)
             assert wide + narrow <= cores
             assert not wide or wide + narrow == 1
         assert not waiting or wide or narrow

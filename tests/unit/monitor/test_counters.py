@@ -35,7 +35,7 @@ def test_slots_add_up_exactly_and_the_last_run_is_the_latest() -> None:
 def test_a_successor_continues_the_counters_but_not_the_gauges() -> None:
     slot = Slot.in_process()
     block = slot.block(2)
-    block.entered()
+    block.in_flight(1)
     block.answered(0, 1, 1, 0, 0, 0, 0)
     slot.take_over(pid=4242)
     totals = Totals.of([slot], 2)

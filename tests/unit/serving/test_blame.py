@@ -13,6 +13,7 @@ from penstock.core.labels import OUTCOMES, Protocol, is_blamed
 from penstock.core.tensors import Tensor
 from penstock.monitor.counters import Totals
 from penstock.serving.infer_call import InferCall
+from tests.calls import infer
 from tests.unit.serving.test_serving import MINUTE_NS, World, counting, in_world, model, turns
 
 
@@ -37,7 +38,7 @@ def word(*indices: int) -> Tensor:
 async def counted(world: World, call: InferCall) -> tuple[int, int]:
     """What the split's evidence has after one more call: errors, and successes."""
     try:
-        await world.plane.infer(call)
+        await infer(world.plane, call)
         outcome = "ok"
     except Fault as fault:
         outcome = fault.kind

@@ -21,9 +21,10 @@ from penstock.core.tensors import Tensor
 from penstock.engine import model as engine
 from penstock.monitor.counters import Slot, Totals
 from penstock.serving.infer_call import InferCall
-from penstock.serving.loaded_version import Identity, LoadedVersion
-from penstock.serving.loop_batcher import NEAR_NS, REST_S, LoopBatcher
+from penstock.serving.loaded_version import LoadedVersion
+from penstock.serving.loop_batcher import LoopBatcher
 from penstock.serving.requested_outputs import RequestedOutput
+from penstock.serving.version_info import Identity
 from tests import zoo
 from tests.proofs import proof_of
 
@@ -209,7 +210,7 @@ def test_a_wish_that_cannot_be_granted_is_its_callers_alone(tmp_path: Path) -> N
     calls = [call_of(one, tensors_of("words", 1, 2, value), late=False) for value in range(3)]
     for call, classes in zip(calls, (0, 2, 0), strict=True):
         call.requested = [RequestedOutput("y", classes)]  # classes of texts cannot be
-    assert all(one.prepare_inline(call) for call in calls)
+        one.prepare_inline(call)
     one.run_inline(calls)
     assert [call.fault is None for call in calls] == [True, False, True]
     assert calls[2].outputs[0].data.tolist() == [["w2", "w2"]]
@@ -251,41 +252,30 @@ class Slow:
         return self._inner._run(*arguments)
 
 
-def test_many_refusals_come_in_bunches(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The loop rests after a turn with refusals that came soon after others, and after no other turn."""
-    now, rests = [monotonic_ns()], list[float]()
-    monkeypatch.setattr("penstock.serving.loop_batcher.monotonic_ns", lambda: now[0])
-    monkeypatch.setattr("penstock.serving.loop_batcher.sleep", rests.append)
+def test_rejections_are_answered_together_and_hold_nobody_up() -> None:
     caller = Caller()
     batcher = LoopBatcher(caller.count)
-
-    async def turn(after_ns: int, refusals: int) -> int:
-        now[0] += after_ns
-        batcher.enqueue(caller, (0, None, True))
-        for _ in range(refusals):
-            batcher.refused()
-        before = len(rests)
-        await asyncio.sleep(0)
-        assert len(rests) == before  # what was answered is written first
-        await asyncio.sleep(0)
-        return len(rests) - before
+    answered: list[int] = []
 
     async def ask() -> None:
-        assert await turn(10**9, 1) == 0
-        assert await turn(2 * NEAR_NS, 3) == 0
-        assert await turn(NEAR_NS // 2, 1) == 1
-        assert await turn(NEAR_NS // 2, 0) == 0
-        assert await turn(NEAR_NS // 4, 2) == 1
+        for numbers in ([0, 1, 2], [3]):
+            last = asyncio.Event()
+            for number in numbers:
+                batcher.reject_later(partial(answered.append, number))
+                await asyncio.sleep(0)  # the loop goes on meanwhile
+                assert number not in answered
+            batcher.reject_later(last.set)
+            await last.wait()
+            assert answered == list(range(numbers[-1] + 1))
 
     asyncio.run(ask())
-    assert set(rests) == {REST_S}
 
 
 def test_a_busy_version_lets_the_others_have_their_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its calls go on in later turns, in their order, and it cannot be closed before."""
     zoo.save(zoo.affine(2.0, 1.0, ("n", 3)), tmp_path / "model.onnx")
     loaded, slot, now = engine.load(tmp_path / "model.onnx", ModelOptions(), 1), Slot.in_process(), [monotonic_ns()]
-    for module in ("loop_batcher", "loaded_version", "batch_run"):
+    for module in ("loop_batcher", "loaded_version", "batch_run", "admission"):
         monkeypatch.setattr(f"penstock.serving.{module}.monotonic_ns", lambda: now[0])
     models = [Slow(loaded, now, takes_ns) for takes_ns in (400_000, 100_000)]
     busy, other = (

@@ -23,6 +23,7 @@ from penstock.monitor.counters import SHADOW_WORDS, Slot, Totals
 from penstock.serving.infer_call import InferCall
 from penstock.serving.observers import shadow
 from penstock.serving.observers.shadow import share_at
+from tests.calls import infer
 from tests.unit.serving.test_serving import MINUTE_NS, World, counting, scaled
 
 BLOCKS = {"1": 1, "2": 2, "3": 3}
@@ -49,7 +50,7 @@ class Traffic(World):
         tensors = [Tensor("x", "FP32", np.array([[value, value + 1]], "<f4"))]
         now = time.monotonic_ns()
         call = InferCall(loaded, why, Protocol.REST, call_id, tensors, None, now + MINUTE_NS, now, observers)
-        await self.plane.infer(call)
+        await infer(self.plane, call)
         self.plane.record_outcome(call, "ok")
         return call
 
@@ -95,8 +96,8 @@ def test_the_split_the_rules_and_the_pinned(tmp_path: Path) -> None:
         assert set(await world.many(50, {b"x-canary": b"never"})) <= {("1", "stable"), ("2", "canary")}
         loaded, why, observers = world.plane.route(("m", "2"), {b"x-canary": b"always"})
         assert (loaded.identity.version, ROUTE_NAMES[why], observers) == ("2", "pinned", ())
-        assert world.plane.metadata("m").name == "m"
-        assert world.plane.model_ready("m")
+        assert world.plane.queries.metadata("m").name == "m"
+        assert world.plane.queries.model_ready("m")
         with pytest.raises(NotFound):
             world.plane.route(("m", "9"), {})
         await world.serve(tmp_path, None)
@@ -207,7 +208,7 @@ def test_a_shadow_that_hangs_is_stopped_and_the_rest_is_dropped(
         words = await world.settled("2")
         assert words["pairs"] == 0
         assert words["missed"] > 0
-        assert words["dropped"] >= 200 - shadow.MOST_WAITING - 5
+        assert words["dropped"] >= 200 - shadow.MAX_WAITING - 5
 
     in_traffic(story)
 
@@ -298,11 +299,14 @@ def test_answers_are_remembered_for_labels(tmp_path: Path) -> None:
         for number in range(4):
             await world.request(call_id=f"r{number}")
         told = [Told("r0", label=1), Told("unknown", label=1)]
-        assert await world.plane.feedback("m", told) == (2, 1)  # as whoever joins says; what waited is written down
+        assert await world.plane.queries.feedback("m", told) == (
+            2,
+            1,
+        )  # as whoever joins says; what waited is written down
         taken = AnswerStore(tmp_path).take("m", told, time.time(), 60.0)
         assert [(one.version, one.answer, one.label) for one in taken.joined] == [("1", 1.0, 1.0)]
         assert [one.id for one in taken.unknown] == ["unknown"]
         with pytest.raises(NotFound):
-            await world.plane.feedback("nobody", told)
+            await world.plane.queries.feedback("nobody", told)
 
     in_traffic(story)

@@ -20,6 +20,7 @@ from penstock.serving.data_plane import DataPlane
 from penstock.serving.infer_call import InferCall, new_id
 from penstock.serving.model_loader import ModelLoader
 from penstock.serving.requested_outputs import RequestedOutput
+from tests.calls import infer
 
 MINUTE_NS = 60_000_000_000
 
@@ -94,7 +95,7 @@ class World:
 
     async def ask(self, model: str, values: list[list[float]], version: str = "") -> list[list[float]]:
         call = self.call(model, Tensor("x", "FP32", np.array(values, "<f4")), version)
-        await self.plane.infer(call)
+        await infer(self.plane, call)
         self.plane.record_outcome(call, "ok")
         answer: list[list[float]] = call.outputs[0].data.tolist()
         return answer
@@ -131,7 +132,7 @@ def test_versions_aliases_and_the_default(tmp_path: Path) -> None:
             world.plane.route(("m", "7"), {})
         with pytest.raises(NotFound, match="unknown model 'q'"):
             world.plane.route(("q", ""), {})
-        counts = {one.version: one.totals.executions for one in world.plane.statistics("m")}
+        counts = {one.version: one.totals.executions for one in world.plane.queries.statistics("m")}
         assert counts == {"1": 3, "10": 1}
 
     in_world(story)
@@ -167,12 +168,12 @@ def test_a_broken_model_does_not_stop_the_others(tmp_path: Path) -> None:
         await world.loader.apply(Desired(1, (model("bad", broken), model("good", good))))
         assert world.plane.ready()
         assert await world.ask("good", [[1, 1]]) == [[2, 2]]
-        assert not world.plane.model_ready("bad")
+        assert not world.plane.queries.model_ready("bad")
         with pytest.raises(NotReady):
             world.plane.route(("bad", "1"), {})
-        states = {line.name: (line.state, bool(line.reason)) for line in world.plane.index()}
+        states = {line.name: (line.state, bool(line.reason)) for line in world.plane.queries.index()}
         assert states == {"bad": (State.UNAVAILABLE, True), "good": (State.READY, False)}
-        assert [line.name for line in world.plane.index(ready_only=True)] == ["good"]
+        assert [line.name for line in world.plane.queries.index(ready_only=True)] == ["good"]
 
     in_world(story)
 
@@ -201,15 +202,15 @@ def test_long_runs_leave_the_loop_free_and_end_at_their_deadline(tmp_path: Path)
     async def story(world: World) -> None:
         await world.loader.apply(Desired(1, (model("m", spec),)))
         quick = world.call("m", turns(5))
-        await world.plane.infer(quick)
+        await infer(world.plane, quick)
         assert quick.outputs[0].data.tolist() == 5
         endless = world.call("m", turns(1 << 40), timeout_ns=50_000_000)
         beats = asyncio.create_task(asyncio.sleep(0))
         with pytest.raises(DeadlineExceeded):
-            await world.plane.infer(endless)
+            await infer(world.plane, endless)
         assert beats.done()
         after = world.call("m", turns(7))
-        await world.plane.infer(after)  # the thread is free again: the endless run was stopped
+        await infer(world.plane, after)  # the thread is free again: the endless run was stopped
         assert after.outputs[0].data.tolist() == 7
         assert Totals.of([world.slot], 1).inflight == 0
 
@@ -225,7 +226,7 @@ def test_the_queue_is_bounded_and_waiting_is_too(tmp_path: Path) -> None:
     async def story(world: World) -> None:
         await world.loader.apply(Desired(1, (model("m", spec),)))
         calls = [world.call("m", turns(1 << 40), timeout_ns=300_000_000) for _ in range(3)]
-        ends = await asyncio.gather(*map(world.plane.infer, calls), return_exceptions=True)
+        ends = await asyncio.gather(*(infer(world.plane, call) for call in calls), return_exceptions=True)
         texts = [str(end) for end in ends]
         assert isinstance(ends[2], Overloaded)
         assert "an answer was ready" in texts[0]
@@ -239,11 +240,11 @@ def test_a_caller_who_goes_away_frees_the_thread(tmp_path: Path) -> None:
 
     async def story(world: World) -> None:
         await world.loader.apply(Desired(1, (model("m", spec),)))
-        gone = asyncio.create_task(world.plane.infer(world.call("m", turns(1 << 40))))
+        gone = asyncio.create_task(infer(world.plane, world.call("m", turns(1 << 40))))
         await asyncio.sleep(0)
         gone.cancel()
         next_one = world.call("m", turns(3))
-        await world.plane.infer(next_one)
+        await infer(world.plane, next_one)
         assert next_one.outputs[0].data.tolist() == 3
 
     in_world(story)
@@ -263,7 +264,7 @@ def test_faults_are_the_calls_own(
         call = world.call("m", Tensor("x", "FP32", np.zeros((1, 2), "<f4")), timeout_ns=timeout_ns)
         call.requested = requested
         with pytest.raises(fault):
-            await world.plane.infer(call)
+            await infer(world.plane, call)
         world.plane.record_outcome(call, fault.kind)
         assert Totals.of([world.slot], 1).outcome_count(succeeded=False) == 1
 
@@ -280,8 +281,8 @@ def test_what_reached_no_version_is_counted_too() -> None:
 
 def test_loading_on_request_is_the_repositorys_work() -> None:
     async def story(world: World) -> None:
-        await world.plane.load("m", "{}")
-        await world.plane.unload("m")
+        await world.plane.queries.load("m", "{}")
+        await world.plane.queries.unload("m")
         assert world.asked == [("m", "{}"), ("m", None)]
 
     in_world(story)

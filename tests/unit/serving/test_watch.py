@@ -12,7 +12,7 @@ from penstock.monitor.answers import MOST_ROWS, AnswerStore, AnswerWriter, Told
 from penstock.monitor.rows import Exchange, rows_of
 from penstock.serving.infer_call import InferCall
 from penstock.serving.observers import row_sampler
-from penstock.serving.observers.row_sampler import MOST_CALLS, RowSampler
+from penstock.serving.observers.row_sampler import MAX_CALLS, RowSampler
 from tests.calls import answered
 
 
@@ -60,18 +60,18 @@ def test_calls_that_are_alike_are_counted_together() -> None:
 
 
 def test_of_too_many_calls_each_has_the_same_chance() -> None:
-    hits = np.zeros(4 * MOST_CALLS)
+    hits = np.zeros(4 * MAX_CALLS)
     for _ in range(300):
         found = offered(*(call(number) for number in range(len(hits))))
-        assert (found.rows, found.dropped) == (MOST_CALLS, 3 * MOST_CALLS)
+        assert (found.rows, found.dropped) == (MAX_CALLS, 3 * MAX_CALLS)
         hits[[int(one) for one in found.bunches[0]]] += 1
     assert hits.mean() == pytest.approx(75)
     assert hits.std() < 12  # 7.5 by chance
-    assert hits[:MOST_CALLS].mean() == pytest.approx(hits[-MOST_CALLS:].mean(), rel=0.1)
+    assert hits[:MAX_CALLS].mean() == pytest.approx(hits[-MAX_CALLS:].mean(), rel=0.1)
 
 
 def test_large_calls_are_few_at_a_time(tmp_path: Path) -> None:
-    rows = row_sampler.MOST_CELLS  # twice as many numbers as a bunch may have
+    rows = row_sampler.MAX_CELLS  # twice as many numbers as a batch may have
     writer = AnswerWriter(tmp_path, "m", "1")
     found = offered(*(call(number, rows) for number in range(5)), answers=writer)
     assert (found.rows, found.dropped) == (rows, 4 * rows)
@@ -97,7 +97,7 @@ def test_a_busy_worker_makes_bunches_less_often() -> None:
     async def run() -> None:
         watching = RowSampler(Counter())
         for pause in (0.02, 0.04, 0.08, 0.16, 0.16):
-            for number in range(2 * MOST_CALLS):
+            for number in range(2 * MAX_CALLS):
                 watching.offer(call(number))
             watching._begin()
             assert watching._pause == pytest.approx(pause)

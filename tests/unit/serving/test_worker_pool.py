@@ -2,11 +2,9 @@
 
 import asyncio
 import json
-import threading
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from time import monotonic_ns
-from typing import Any
 
 import numpy as np
 import pytest
@@ -18,17 +16,20 @@ from penstock.core.errors import Cancelled, DeadlineExceeded, Fault, Overloaded
 from penstock.core.labels import SHED_REASONS, Priority, Protocol, Route
 from penstock.core.options import ModelOptions
 from penstock.core.placement import INLINE_BUDGET_NS, NOTED
-from penstock.core.signature import Feeds
-from penstock.core.tensors import Array, Tensor
+from penstock.core.tensors import Tensor
 from penstock.engine import model as engine
 from penstock.engine.model import Model
 from penstock.monitor.counters import Slot, Totals
 from penstock.registry import model_config
+from penstock.serving.admission import ConcurrencyLimiter
 from penstock.serving.batch_run import Outcome
 from penstock.serving.infer_call import BatchResult, InferCall
-from penstock.serving.loaded_version import Identity, LoadedVersion
+from penstock.serving.loaded_version import PER_THREAD, LoadedVersion
+from penstock.serving.memory_budget import MemoryBudget
+from penstock.serving.version_info import Identity
 from penstock.serving.worker_pool import QueuedCall, WorkerPool
 from tests import zoo
+from tests.unit.serving.gated import Gated
 
 MINUTE_NS = 60_000_000_000
 EXAMPLES, LEAST_CALLS, MOST_CALLS = 300, 20, 60
@@ -46,22 +47,6 @@ CALLS = st.lists(
 )
 
 
-class Gated:
-    """A model whose runs wait until they are let through."""
-
-    def __init__(self, model: Model) -> None:
-        self._inner = model
-        self.model = Model(self._run, model.signature)
-        self.model.run_ns, self.model.joint = model.run_ns, model.joint
-        self.runs: list[int] = []
-        self.gate = threading.Event()
-
-    def _run(self, outputs: Sequence[str], feeds: Feeds, options: Any) -> list[Array]:
-        self.runs.append(len(feeds["x"]))
-        assert self.gate.wait(10)
-        return self._inner._run(outputs, feeds, options)
-
-
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
     path = tmp_path_factory.mktemp("model") / "model.onnx"
@@ -77,8 +62,13 @@ async def until(condition: Callable[[], bool]) -> None:
     raise AssertionError
 
 
+def bounds(threads: int, bound: int, rules: BatchRules) -> tuple[float, float]:
+    least = float(threads * (1 + 2 * rules.most_rows))
+    return least, float(min(bound, max(threads * PER_THREAD, 4 * least)))
+
+
 class World:
-    """A lane, the calls it was given, and what they were told."""
+    """A pool, the calls it was given, and what they were told."""
 
     def __init__(
         self, model: Model, rules: BatchRules, threads: int = 1, bound: int = 100, *, narrow: bool = False
@@ -89,7 +79,9 @@ class World:
         self.gated, self.narrow = Gated(model), Gated(model)
         if narrow:
             self.gated.model.narrow, self.gated.model.abreast = self.narrow.model, threads
-        self.lane = WorkerPool(self.gated.model, threads, bound, block, rules)
+        self.limiter = ConcurrencyLimiter(threads, bounds(threads, bound, rules), block, float(model.run_ns or 0))
+        self.memory = MemoryBudget(1 << 30)
+        self.pool = WorkerPool(self.gated.model, threads, self.limiter, self.memory, rules)
         self.told: dict[InferCall, Outcome] = {}
 
     def call(self, rows: int = 1, columns: int = 1, value: float = 0.0, timeout_ns: int = MINUTE_NS) -> InferCall:
@@ -102,7 +94,7 @@ class World:
 
     def enter(self, call: InferCall, priority: Priority = Priority.DEFAULT) -> QueuedCall:
         call.priority = priority
-        return self.lane.enqueue(call, self._hear)
+        return self.pool.enqueue(call, self._hear)
 
     def _hear(self, call: InferCall, outcome: Outcome) -> None:
         assert call not in self.told
@@ -126,7 +118,7 @@ def story(world: World, told: Callable[[World], Awaitable[None]]) -> None:
         finally:
             world.gated.gate.set()
             world.narrow.gate.set()
-            world.lane.close()
+            world.pool.close()
 
     asyncio.run(run())
 
@@ -158,19 +150,19 @@ def test_each_gets_exactly_its_rows(
                 world.told[call] = fault
                 continue
             if fate == "gone":
-                world.lane.cancel(entry)
+                world.pool.cancel(entry)
         await world.all_told(len(calls))
         for index, (call, (rows, columns, _, fate)) in enumerate(zip(calls, requested, strict=True)):
             outcome = world.told[call]
             if fate == "sound":
                 assert not isinstance(outcome, Fault)
-                array = call.outputs[0].data if isinstance(outcome, BatchResult) else outcome[0]
-                assert array.tolist() == [[2.0 * index + 1.0] * columns] * rows
+                array = call.outputs[0] if isinstance(outcome, BatchResult) else outcome[0]
+                assert array.data.tolist() == [[2.0 * index + 1.0] * columns] * rows
             else:
                 assert isinstance(outcome, Cancelled if fate == "gone" else (DeadlineExceeded, Overloaded))
 
     story(world, told)
-    assert world.lane._inside == 0
+    assert (world.limiter.in_system, world.limiter.cancelled_running, world.memory.used) == (0, 0, 0)
 
 
 def test_what_queues_while_a_run_goes_on_shares_the_next(model: Model) -> None:
@@ -198,7 +190,7 @@ def test_a_run_has_all_cores_while_it_is_alone_and_one_when_there_are_more(model
         assert narrow.runs == []  # nothing beside the one that is spread
         wide.gate.set()
         await until(lambda: len(narrow.runs) == 2)
-        assert (wide.runs, world.lane._narrow_runs) == ([1], 2)
+        assert (wide.runs, world.pool._single_threaded_runs) == ([1], 2)
         narrow.gate.set()
         await world.all_told(4)
         world.enter(world.call())
@@ -258,20 +250,20 @@ def test_a_run_is_stopped_once_nobody_waits_for_it(model: Model) -> None:
         world.gated.gate.set()
         world.gated.gate.clear()
         await world.running(2)
-        group = entries[0].group
-        assert group is not None
+        batch = entries[0].batch
+        assert batch is not None
         for entry in entries[:2]:
-            world.lane.cancel(entry)
-        assert not group.interrupt.stopped
-        world.lane.cancel(entries[2])
-        assert group.interrupt.stopped
+            world.pool.cancel(entry)
+        assert not batch.interrupt.stopped
+        world.pool.cancel(entries[2])
+        assert batch.interrupt.stopped
 
     story(World(model, BatchRules(8)), told)
 
 
 def test_a_queue_that_only_grows_is_cut(model: Model) -> None:
     async def told(world: World) -> None:
-        world.lane._call_ns = world.lane._run_ns = 5e6
+        world.limiter._call_ns = world.limiter._run_ns = 5e6
         calls = []
         for _ in range(5):
             for _ in range(30):
@@ -285,7 +277,7 @@ def test_a_queue_that_only_grows_is_cut(model: Model) -> None:
         assert len(refused) == 150 - 16
         assert all(world.kind(call) == "overloaded" for call in refused)
         assert not set(calls[:16]) & set(refused)  # who came first stays
-        assert world.loaded.sheds is False  # this is another lane's
+        assert not world.loaded.sheds()  # that is another limiter's
         assert Totals.of([world.slot], 1).concurrency_limit == 16
         world.gated.gate.set()
         await world.all_told(150)
@@ -332,7 +324,7 @@ def test_a_configured_delay_gathers_calls(
         ]
         ended: list[InferCall] = []
         for call in calls:
-            assert not loaded.try_inline(call)
+            assert not loaded.prepare_inline(call)
             loaded.enqueue(call, ended.append)
         await until(lambda: len(ended) == asked)
         for value, call in enumerate(calls):
@@ -348,11 +340,11 @@ def test_a_promise_bounds_joint_runs(tmp_path: Path) -> None:
     model = engine.load(tmp_path / "model.onnx", ModelOptions(), 1)
     model.joint = Cost(100_000.0, 1_000.0)
     loaded = LoadedVersion(Identity("m", "1"), model, ModelOptions(), {}, Slot.in_process().block(1))
-    before = loaded._pool._rules
+    before = loaded._pool.rules
     loaded.set_latency_slo(240_000)
-    assert loaded._pool._rules.most_rows == 20 < before.most_rows
+    assert loaded._pool.rules.most_rows == 20 < before.most_rows
     loaded.set_latency_slo(0)
-    assert loaded._pool._rules == before
+    assert loaded._pool.rules == before
 
 
 def test_a_version_comes_back_to_the_loop_when_its_runs_are_short(tmp_path: Path) -> None:
@@ -360,7 +352,7 @@ def test_a_version_comes_back_to_the_loop_when_its_runs_are_short(tmp_path: Path
     zoo.save(zoo.affine(2.0, 1.0, ("n", 3)), tmp_path / "model.onnx")
     model = engine.load(tmp_path / "model.onnx", ModelOptions(), 1)
     loaded = LoadedVersion(Identity("m", "1"), model, ModelOptions(), {}, Slot.in_process().block(1))
-    loaded._run_ns = 1.2 * INLINE_BUDGET_NS
+    loaded._inline._run_ns = 1.2 * INLINE_BUDGET_NS
     row = np.ones((1, 3), np.float32).tobytes()
 
     def call() -> InferCall:
@@ -379,17 +371,20 @@ def test_a_version_comes_back_to_the_loop_when_its_runs_are_short(tmp_path: Path
         raise AssertionError
 
     assert NOTED <= asyncio.run(asked()) < 200
-    loaded._run_ns = 0.9 * INLINE_BUDGET_NS
-    for _ in range(4):
-        loaded._note(call(), 2 * INLINE_BUDGET_NS)
+    loaded._inline._run_ns = 0.9 * INLINE_BUDGET_NS
+    one = call()
+    one.rows = one.run_rows = 1
+    one.ran_ns = 2 * INLINE_BUDGET_NS
+    for _ in range(4 * NOTED):
+        loaded._inline.note_run(one)
     assert not loaded.prepare_inline(call())
 
 
 def test_refusals_leave_shadows_out_for_a_while(model: Model) -> None:
     async def told(world: World) -> None:
-        assert not world.loaded.sheds
-        world.loaded._pool._inside = 10_000
+        assert not world.loaded.sheds()
+        world.loaded.limiter.in_system = 10_000
         assert world.loaded.admission_error(Priority.CRITICAL) is not None
-        assert world.loaded.sheds
+        assert world.loaded.sheds()
 
     story(World(model, BatchRules()), told)

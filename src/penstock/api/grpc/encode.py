@@ -64,9 +64,9 @@ class AnswerTemplate:
         call_id = call.id.encode()
         joint = call.joint
         if joint is not None:
-            rows = joint.memo.get(AnswerTemplate)
+            rows = joint.encoded_cache.get(AnswerTemplate)
             if rows is None:
-                rows = joint.memo[AnswerTemplate] = self._rows(call, joint)
+                rows = joint.encoded_cache[AnswerTemplate] = self._rows(call, joint)
             if rows:
                 return framed(b"".join((self._begin, b"\x1a", varint(len(call_id)), call_id, rows[call.place])))
         key = tuple([(tensor.name, tensor.data.shape) for tensor in call.outputs])

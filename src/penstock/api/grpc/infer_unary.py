@@ -24,13 +24,12 @@ from penstock.api.grpc.streamed_infer import (
     stated_timeout_ns,
 )
 from penstock.core.deadlines import deadline_ns
-from penstock.core.errors import Fault, Internal
+from penstock.core.errors import Fault, Internal, Overloaded
 from penstock.core.labels import ROUTE_NAMES, Priority
 from penstock.core.labels import Protocol as Transport
 from penstock.core.tensors import Tensor
 from penstock.serving.data_plane import DataPlane
-from penstock.serving.infer_call import CLASS, InferCall, new_id, priority_of
-from penstock.serving.loaded_version import LoadedVersion
+from penstock.serving.infer_call import CLASS, InferCall, Servable, fault_of, new_id, priority_of
 from penstock.serving.requested_outputs import RequestedOutput
 from penstock.serving.routing_table import RouteDecision, Target
 
@@ -56,13 +55,13 @@ class Shared:
         self.plane = plane
         self.most = max_message_bytes
         self.layouts = Layouts()
-        self._ready: dict[LoadedVersion, Ready] = {}
+        self._ready: dict[Servable, Ready] = {}
 
     def open(self, io: StreamIo, stream_id: int, head: CallHead, send_window: int) -> "UnaryInferStream":
         """A call that has begun."""
         return UnaryInferStream(self, io, stream_id, head, send_window, monotonic_ns())
 
-    def ready(self, loaded: LoadedVersion) -> Ready:
+    def ready(self, loaded: Servable) -> Ready:
         """The ready-made bytes of a version; those of versions no longer served are forgotten on the way."""
         found = self._ready.get(loaded)
         if found is None:
@@ -81,7 +80,7 @@ class Shared:
 class UnaryInferStream(Stream):
     """One ModelInfer call."""
 
-    __slots__ = ("_call_head", "_call_id", "_chunks", "_found", "_give_up", "_shared", "_submitted", "_typed")
+    __slots__ = ("_call_head", "_call_id", "_cancel", "_chunks", "_found", "_shared", "_submitted", "_typed")
 
     def __init__(
         self, shared: Shared, io: StreamIo, stream_id: int, head: CallHead, send_window: int, began_ns: int
@@ -92,7 +91,7 @@ class UnaryInferStream(Stream):
         self._chunks: list[bytes] = []
         self._call_id = ""
         self._found: RouteDecision | None = None
-        self._give_up: Callable[[], None] | None = None
+        self._cancel: Callable[[], None] | None = None
         self._submitted: InferCall | None = None
         self._typed = False
 
@@ -105,9 +104,9 @@ class UnaryInferStream(Stream):
         self._chunks.append(data)
         has_room = self.io.hold(self, len(data))
         if self.held_bytes > self._shared.most + PREFIX:
-            self._refuse(too_large(self._shared.most))
+            self._tell_refusal(too_large(self._shared.most))
         elif not has_room:
-            self._refuse(too_much())
+            self._tell_refusal(too_much())
         else:
             self.io.replenish(self)
 
@@ -120,10 +119,12 @@ class UnaryInferStream(Stream):
         if self._submitted is None:
             self._shared.plane.record_rejected(self._found, Transport.GRPC, "cancelled", self.began_ns)
             return
-        if self._give_up is not None and monotonic_ns() + EARLY_NS < self._submitted.deadline_ns:
-            self._give_up()  # it comes back as cancelled, and is counted so; else its own deadline ends it now
+        if monotonic_ns() + EARLY_NS < self._submitted.deadline_ns:  # else its own deadline ends it now
+            self._submitted.abandoned = True
+            if self._cancel is not None:
+                self._cancel()  # it comes back as cancelled, and is counted so
 
-    # What becomes of it; see ``serving.ticks.Connection``: a call is its own, with one turn.
+    # What becomes of it; see ``serving.loop_batcher.RequestSource``: a stream is one request.
 
     def decode(self, _: None) -> InferCall | None:
         """The call, ready to run; None if it was refused, or nobody waits any more."""
@@ -142,7 +143,7 @@ class UnaryInferStream(Stream):
 
     def enqueue(self, _: None, call: InferCall) -> None:
         """Have it run on a thread."""
-        self._give_up = call.loaded.enqueue(call, partial(self._shared.plane.batcher.finish, self, None))
+        self._cancel = call.loaded.enqueue(call, partial(self._shared.plane.batcher.finish, self, None))
 
     def abort(self) -> None:
         """A bug: its connection ends with it."""
@@ -150,14 +151,12 @@ class UnaryInferStream(Stream):
 
     def encode(self, _: None, call: InferCall) -> bytes:
         """The message of the answer to a call that has its outputs, none where it has a fault."""
+        self._submitted = self._cancel = None  # nothing of the call is kept while its answer is sent
         if call.fault is None:
             try:
                 return self._framed(self._shared.ready(call.loaded).template.answer(call, self._typed))
-            except Fault as fault:
-                call.fault = fault
             except Exception as error:  # a bug must not take the connection down
-                log.exception("an answer could not be written", exc_info=error)
-                call.fault = Internal("the answer could not be written")
+                call.fail(error)
         return b""
 
     def write(self, _: None, call: InferCall, message: bytes) -> None:
@@ -234,6 +233,14 @@ class UnaryInferStream(Stream):
 
     def _refuse(self, fault: Fault) -> None:
         """It never became a call."""
+        if fault.kind == Overloaded.kind:
+            self._shared.plane.batcher.reject_later(partial(self._tell_refusal, fault_of(fault)))
+        else:
+            self._tell_refusal(fault)
+
+    def _tell_refusal(self, fault: Fault) -> None:
+        if self.local_closed:  # it was reset meanwhile, and is counted
+            return
         self._shared.plane.record_rejected(self._found, Transport.GRPC, fault.kind, self.began_ns)
         self._fail(fault)
 

@@ -13,7 +13,8 @@ from penstock.core.signature import TensorSpec
 from penstock.monitor.counters import Histogram, Totals
 from penstock.proto import grpc_service_pb2 as pb
 from penstock.proto.model_config_pb2 import ModelConfig
-from penstock.serving.data_plane import SERVER_NAME, DataPlane, VersionStatistics
+from penstock.serving.data_plane import DataPlane
+from penstock.serving.server_queries import SERVER_NAME, VersionStatistics
 from penstock.serving.shared_memory import Region
 
 CUDA = "the shared memory of accelerators is not offered; send tensor data in the request"
@@ -61,16 +62,18 @@ class InferenceServicer:
     def _model_ready(self, request: pb.ModelReadyRequest) -> pb.ModelReadyResponse:
         """An unknown model is not ready; clients poll this while they wait for one to appear."""
         try:
-            ready = self._plane.model_ready(request.name, request.version)
+            ready = self._plane.queries.model_ready(request.name, request.version)
         except NotFound:
             ready = False
         return pb.ModelReadyResponse(ready=ready)
 
     def _server_metadata(self, _: pb.ServerMetadataRequest) -> pb.ServerMetadataResponse:
-        return pb.ServerMetadataResponse(name=SERVER_NAME, version=__version__, extensions=self._plane.extensions)
+        return pb.ServerMetadataResponse(
+            name=SERVER_NAME, version=__version__, extensions=self._plane.queries.extensions
+        )
 
     def _model_metadata(self, request: pb.ModelMetadataRequest) -> pb.ModelMetadataResponse:
-        known = self._plane.metadata(request.name, request.version)
+        known = self._plane.queries.metadata(request.name, request.version)
         return pb.ModelMetadataResponse(
             name=known.name,
             versions=known.versions,
@@ -81,16 +84,16 @@ class InferenceServicer:
         )
 
     def _model_config(self, request: pb.ModelConfigRequest) -> pb.ModelConfigResponse:
-        config = self._plane.config(request.name, request.version)
+        config = self._plane.queries.config(request.name, request.version)
         return pb.ModelConfigResponse(config=ParseDict(config, ModelConfig()))
 
     def _model_statistics(self, request: pb.ModelStatisticsRequest) -> pb.ModelStatisticsResponse:
         return pb.ModelStatisticsResponse(
-            model_stats=map(_statistics, self._plane.statistics(request.name, request.version))
+            model_stats=map(_statistics, self._plane.queries.statistics(request.name, request.version))
         )
 
     def _index(self, request: pb.RepositoryIndexRequest) -> pb.RepositoryIndexResponse:
-        lines = self._plane.index(request.ready)
+        lines = self._plane.queries.index(request.ready)
         line = pb.RepositoryIndexResponse.ModelIndex
         return pb.RepositoryIndexResponse(
             models=[line(name=one.name, version=one.version, state=one.state, reason=one.reason) for one in lines]
@@ -114,12 +117,12 @@ class InferenceServicer:
 
     async def _load(self, request: pb.RepositoryModelLoadRequest) -> pb.RepositoryModelLoadResponse:
         name = _model_name(request)
-        await self._plane.load(name, _stated_config(request))
+        await self._plane.queries.load(name, _stated_config(request))
         return pb.RepositoryModelLoadResponse(model_name=name, isLoaded=True)
 
     async def _unload(self, request: pb.RepositoryModelUnloadRequest) -> pb.RepositoryModelUnloadResponse:
         name = _model_name(request)
-        await self._plane.unload(name)
+        await self._plane.queries.unload(name)
         return pb.RepositoryModelUnloadResponse(model_name=name, isUnloaded=True)
 
 

@@ -24,7 +24,8 @@ from penstock.core.labels import HTTP_STATUS
 from penstock.core.signature import TensorSpec
 from penstock.monitor.answers import Told
 from penstock.monitor.counters import Totals
-from penstock.serving.data_plane import SERVER_NAME, DataPlane, ModelMetadata, VersionStatistics
+from penstock.serving.data_plane import DataPlane
+from penstock.serving.server_queries import SERVER_NAME, ModelMetadata, VersionStatistics
 from penstock.serving.shared_memory import Region
 
 MOST_FEEDBACK = 10_000
@@ -117,35 +118,35 @@ class Endpoints:
         return _json({"ready": ready}, 200 if ready else 503)
 
     async def _server_metadata(self, _: Request) -> Response:
-        return _json({"name": SERVER_NAME, "version": self._version, "extensions": self._plane.extensions})
+        return _json({"name": SERVER_NAME, "version": self._version, "extensions": self._plane.queries.extensions})
 
     async def _models(self, _: Request) -> Response:
         return _json({"models": list(self._plane.routing_table.models)})
 
     async def _model_metadata(self, request: Request) -> Response:
-        return _json(_metadata(self._plane.metadata(*_target(request))))
+        return _json(_metadata(self._plane.queries.metadata(*_target(request))))
 
     async def _model_ready(self, request: Request) -> Response:
         model, version = _target(request)
-        ready = self._plane.model_ready(model, version)
+        ready = self._plane.queries.model_ready(model, version)
         return _json({"name": model, "ready": ready}, 200 if ready else 503)
 
     async def _config(self, request: Request) -> Response:
-        return _json(self._plane.config(*_target(request)))
+        return _json(self._plane.queries.config(*_target(request)))
 
     async def _statistics(self, request: Request) -> Response:
-        return _json({"model_stats": [_statistics(one) for one in self._plane.statistics(*_target(request))]})
+        return _json({"model_stats": [_statistics(one) for one in self._plane.queries.statistics(*_target(request))]})
 
     async def _all_statistics(self, _: Request) -> Response:
         """All statistics, and the metadata of a model called "stats", which has the same path."""
-        found = {"model_stats": [_statistics(one) for one in self._plane.statistics()]}
+        found = {"model_stats": [_statistics(one) for one in self._plane.queries.statistics()]}
         with suppress(NotFound, NotReady):
-            found |= _metadata(self._plane.metadata("stats"))
+            found |= _metadata(self._plane.queries.metadata("stats"))
         return _json(found)
 
     async def _index(self, request: Request) -> Response:
         body = _decoded(await self._body(request), _IndexBody)
-        lines = self._plane.index(bool(body.ready))
+        lines = self._plane.queries.index(bool(body.ready))
         return _json([{key: value for key, value in _index_line(line).items() if value} for line in lines])
 
     async def _load(self, request: Request) -> Response:
@@ -155,12 +156,12 @@ class Endpoints:
         config = parameters.get("config")
         if config is not None and not isinstance(config, str):
             raise InvalidInput("the load parameter 'config' must be a string that holds a JSON object")
-        await self._plane.load(request.path_params["model"], config)
+        await self._plane.queries.load(request.path_params["model"], config)
         return _json({})
 
     async def _unload(self, request: Request) -> Response:
         _decoded(await self._body(request), _RepositoryBody)
-        await self._plane.unload(request.path_params["model"])
+        await self._plane.queries.unload(request.path_params["model"])
         return _json({})
 
     async def _regions(self, request: Request) -> Response:
@@ -191,7 +192,7 @@ class Endpoints:
         if len(body.feedback) > MOST_FEEDBACK:
             raise InvalidInput(f"at most {MOST_FEEDBACK} answers can be told of at a time")
         told = [_told(one) for one in body.feedback]
-        accepted, unmatched = await self._plane.feedback(request.path_params["model"], told)
+        accepted, unmatched = await self._plane.queries.feedback(request.path_params["model"], told)
         return _json({"accepted": accepted, "unmatched": unmatched}, 202)
 
     async def _odd_infer(self, request: Request) -> Response:

@@ -63,15 +63,15 @@ class AnswerTemplate:
     def _joint_answer(self, call: InferCall, joint: BatchResult, binary: bool) -> tuple[bytes, int | None, Tail] | None:
         """A row of what was written for all calls of a run; None where each has to be written by itself."""
         if not binary:
-            texts: list[bytes] | None = joint.memo.get("json")
+            texts: list[bytes] | None = joint.encoded_cache.get("json")
             if texts is None:
-                texts = joint.memo["json"] = self._json_rows(call, joint)
+                texts = joint.encoded_cache["json"] = self._json_rows(call, joint)
             if not texts:
                 return None
             return b"%b%b%b" % (self._prefix, json_string(call.id), texts[call.place]), None, ()
-        parts: tuple[bytes, list[bytes]] | None = joint.memo.get("raw")
+        parts: tuple[bytes, list[bytes]] | None = joint.encoded_cache.get("raw")
         if parts is None:
-            parts = joint.memo["raw"] = self._raw_rows(call, joint)
+            parts = joint.encoded_cache["raw"] = self._raw_rows(call, joint)
         text, rows = parts
         if not rows:
             return None

@@ -15,12 +15,11 @@ from penstock.api.rest.cors import Cors
 from penstock.api.rest.decode import infer_body
 from penstock.api.rest.encode import AnswerTemplate
 from penstock.core.deadlines import deadline_ns
-from penstock.core.errors import Cancelled, Fault, Internal, InvalidInput
+from penstock.core.errors import Cancelled, Fault, Internal, InvalidInput, Overloaded
 from penstock.core.labels import HTTP_STATUS, ROUTE_NAMES, Priority
 from penstock.core.labels import Protocol as Transport
 from penstock.serving.data_plane import DataPlane
-from penstock.serving.infer_call import CLASS, InferCall, new_id, priority_of
-from penstock.serving.loaded_version import LoadedVersion
+from penstock.serving.infer_call import CLASS, InferCall, Servable, fault_of, new_id, priority_of
 from penstock.serving.routing_table import RouteDecision, Target
 
 log = logging.getLogger("penstock.rest")
@@ -52,6 +51,7 @@ class InferExchange(Exchange):
         self.is_concurrent = True
         self.target = target
         self.binary: list[bool] | bool = False
+        self.call: InferCall | None = None
         self.cancel: Callable[[], None] | None = None
         self._handler = handler
 
@@ -73,6 +73,8 @@ class InferExchange(Exchange):
 
     def abandon(self) -> None:
         """Nobody waits for the answer any more."""
+        if self.call is not None:
+            self.call.abandoned = True
         if self.cancel is not None:
             self.cancel()
             self.cancel = None
@@ -81,7 +83,8 @@ class InferExchange(Exchange):
 
     def decode(self, _: object) -> InferCall | None:
         """The call of a complete request, None if it was refused."""
-        return self._handler.decode(self)
+        self.call = self._handler.decode(self)
+        return self.call
 
     def enqueue(self, _: object, call: InferCall) -> None:
         """Have the call run on a thread; it is answered when it comes back."""
@@ -89,7 +92,7 @@ class InferExchange(Exchange):
 
     def encode(self, _: object, call: InferCall) -> Answer:
         """The answer to a call that has its outputs or its fault."""
-        self.cancel = None
+        self.call = self.cancel = None
         return self._handler.encode(self, call)
 
     def write(self, _: object, __: InferCall, answer: Answer) -> None:
@@ -106,7 +109,7 @@ class ResponseParts:
 
     __slots__ = ("fields", "template")
 
-    def __init__(self, loaded: LoadedVersion) -> None:
+    def __init__(self, loaded: Servable) -> None:
         identity = loaded.identity
         self.template = AnswerTemplate(identity.model, identity.version, loaded.signature.outputs)
         self.fields = tuple(
@@ -123,7 +126,7 @@ class InferHandler:
         self.plane = plane
         self._max_body_bytes = max_body_bytes
         self._cors = cors
-        self._parts: dict[LoadedVersion, ResponseParts] = {}
+        self._parts: dict[Servable, ResponseParts] = {}
 
     def decode(self, exchange: InferExchange) -> InferCall | None:
         """The call of a complete request, ready to run; None if it was refused, or nobody waits for it."""
@@ -166,13 +169,10 @@ class InferHandler:
         if call.fault is None:
             try:
                 return self._success(exchange, call)
-            except Fault as fault:
-                call.fault = fault
             except Exception as error:  # a bug must not take the connection down
-                log.exception("an answer could not be written", exc_info=error)
-                call.fault = Internal("the answer could not be written")
+                call.fail(error)
         lines = self._response_parts(call.loaded).fields[call.route] + _id_line(call.id)
-        return self._failure(exchange, call.fault, lines)
+        return self._failure(exchange, call.fault or Internal("the request failed"), lines)
 
     def refusal(self, exchange: InferExchange, found: RouteDecision | None, fault: Fault) -> bytes:
         """The answer to a request that never became a call, counted."""
@@ -184,6 +184,12 @@ class InferHandler:
         return self._failure(exchange, fault, lines)
 
     def _refuse(self, exchange: InferExchange, found: RouteDecision | None, fault: Fault) -> None:
+        if fault.kind == Overloaded.kind:
+            self.plane.batcher.reject_later(partial(self._tell_refusal, exchange, found, fault_of(fault)))
+        else:
+            self._tell_refusal(exchange, found, fault)
+
+    def _tell_refusal(self, exchange: InferExchange, found: RouteDecision | None, fault: Fault) -> None:
         if exchange.connection.is_lost:
             self.plane.record_rejected(found, Transport.REST, fault.kind, exchange.began_ns)
         else:
@@ -210,7 +216,7 @@ class InferHandler:
         lines += exchange.connection.last_fields(exchange)
         return error_answer(HTTP_STATUS[fault.kind], str(fault), lines)
 
-    def _response_parts(self, loaded: LoadedVersion) -> ResponseParts:
+    def _response_parts(self, loaded: Servable) -> ResponseParts:
         """The ready-made bytes of a version; those of versions no longer served are dropped on the way."""
         found = self._parts.get(loaded)
         if found is None:

@@ -14,20 +14,21 @@ from dataclasses import dataclass
 from itertools import count
 from queue import SimpleQueue
 from random import random
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from penstock.core.pairs import Difference, compared
+from penstock.core.tensors import Tensor
 from penstock.engine.model import Interrupt
+from penstock.monitor.counters import BlockWriter
 from penstock.serving.infer_call import InferCall
-
-if TYPE_CHECKING:
-    from penstock.serving.loaded_version import LoadedVersion
+from penstock.serving.memory_budget import MemoryBudget
+from penstock.serving.version_info import Identity
 
 log = logging.getLogger("penstock.serving")
 
-MOST_WAITING = 64
-MOST_BYTES = 32 << 20
-"""What may wait for one shadow: requests, and bytes of their tensors."""
+MAX_WAITING = 64
+MAX_BYTES = 32 << 20
+"""What may wait for one shadow: requests, and bytes of their inputs and outputs."""
 
 DEADLINE_NS = 2_000_000_000
 """A shadow's run is stopped after that long, and one that would begin later than that after the answer is left out."""
@@ -47,8 +48,11 @@ HANDOVER_NS = 300_000
 
 LONGEST_REST_S = 1.0
 
-Load = Callable[[], float]
+LoadOf = Callable[[], float]
 """How busy the event loop is, 0 to 1."""
+
+Rerun = Callable[[InferCall, Interrupt], tuple[list[Tensor], int]]
+"""The outputs of this version for another one's call, and the nanoseconds its model took."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,54 +70,66 @@ def share_at(load: float) -> float:
 
 
 class ShadowSampler:
-    """Offers a share of the answered calls to a lane; see ``calls.Follower``."""
+    """Offers a share of the calls that one version answered to the shadow; a ``CallObserver``.
 
-    __slots__ = ("_lane", "_share")
+    ``sheds`` tells whether that version had to reject callers lately.
+    """
 
-    def __init__(self, lane: "ShadowExecutor", share: float) -> None:
-        self._lane = lane
+    __slots__ = ("_executor", "_share", "_sheds")
+
+    def __init__(self, executor: "ShadowExecutor", share: float, sheds: Callable[[], bool]) -> None:
+        self._executor = executor
         self._share = share
+        self._sheds = sheds
 
     def offer(self, call: InferCall) -> None:
-        """Take an answered call, by chance; where there is no room, or callers are being refused, it is dropped."""
+        """Take a call by chance; it is dropped where there is no room, or callers are being rejected."""
         if self._share < 1.0 and random() >= self._share:
             return
-        lane = self._lane
-        if lane.taken - lane.ended >= MOST_WAITING or call.loaded.sheds:
-            lane.refuse()
+        executor = self._executor
+        if executor.taken - executor.ended >= MAX_WAITING or self._sheds():
+            executor.drop()
         else:
-            lane.offer(call)
+            executor.offer(call)
 
 
 class ShadowExecutor:
-    """One version's lane; ``offer`` is the event loop's, the rest of the work the lane's own thread's."""
+    """One version's; ``offer`` belongs to the event loop, the rest of the work to a thread of its own.
 
-    def __init__(self, loaded: "LoadedVersion", load: Load) -> None:
-        self._served = loaded
+    What waits for the thread counts in the worker's memory budget, inputs and outputs.
+    """
+
+    def __init__(
+        self, identity: Identity, block: BlockWriter, rerun: Rerun, memory: MemoryBudget, load: LoadOf
+    ) -> None:
+        self.identity = identity
+        self.changed = False
+        self.drop = block.mirrored_in_vain
+        self.taken = self._taken_bytes = self._returned_bytes = 0  # the loop's
+        self.ended = self._ended_bytes = 0  # the thread's
+        self._block = block
+        self._rerun = rerun
+        self._memory = memory
         self._load = load
         self._arrived: list[InferCall] = []
         self._queue: SimpleQueue[InferCall | None] = SimpleQueue()
-        self.taken = self._taken_bytes = 0  # the loop's
-        self.ended = self._ended_bytes = 0  # the thread's
-        self.refuse = loaded.block.mirrored_in_vain
         self._running: tuple[int, Interrupt] | None = None
         self._thread: threading.Thread | None = None
         self._watching = False
         self._closing = False
         self._worst: list[tuple[float, int, Sample]] = []
         self._numbers = count()
-        self.identity = loaded.identity
-        self.changed = False
 
     # The event loop's side.
 
     def offer(self, call: InferCall) -> None:
         """Take a call for a second run, or drop it; never waits and never fails."""
-        size = sum(tensor.data.nbytes for tensor in call.tensors)
-        if self._closing or self._taken_bytes - self._ended_bytes + size > MOST_BYTES:
-            self.refuse()
+        self._return_memory()
+        size = _size(call)
+        if self._closing or self._taken_bytes - self._ended_bytes + size > MAX_BYTES or not self._memory.take(size):
+            self.drop()
             return
-        self._served.block.mirrored()
+        self._block.mirrored()
         self.taken += 1
         self._taken_bytes += size
         if not self._arrived:
@@ -144,13 +160,20 @@ class ShadowExecutor:
             self._watch()
 
     def _watch(self) -> None:
-        """Stop a run that takes too long; look again while anything waits or runs."""
+        """Stop a run that takes too long, and give back the memory of what has ended; again while anything is left."""
+        self._return_memory()
         running = self._running
         if running is not None and time.monotonic_ns() - running[0] > DEADLINE_NS:
             running[1].stop()
-        self._watching = self.taken > self.ended and not self._closing
+        self._watching = self._returned_bytes < self._taken_bytes
         if self._watching:
             asyncio.get_running_loop().call_later(LOOK_S, self._watch)
+
+    def _return_memory(self) -> None:
+        ended = self._ended_bytes
+        if ended != self._returned_bytes:
+            self._memory.give_back(ended - self._returned_bytes)
+            self._returned_bytes = ended
 
     # The thread's side.
 
@@ -161,8 +184,8 @@ class ShadowExecutor:
                 elsewhere = self._pair(call, began)
             except Exception:
                 log.exception("a shadow could not be compared")
+            self._ended_bytes += _size(call)
             self.ended += 1
-            self._ended_bytes += sum(tensor.data.nbytes for tensor in call.tensors)
             held = time.monotonic_ns() - began - elsewhere
             del call
             if not self._closing:
@@ -172,14 +195,14 @@ class ShadowExecutor:
 
     def _pair(self, call: InferCall, began: int) -> int:
         """Run and compare one call; nanoseconds of it in which the interpreter was free, 0 if that is not known."""
-        block = self._served.block
+        block = self._block
         if self._closing or began - call.ran_ns > DEADLINE_NS:
             block.shadow("missed")
             return 0
         interrupt = Interrupt()
         self._running = began, interrupt
         try:
-            outputs, took = self._served.rerun(call, interrupt)
+            outputs, took = self._rerun(call, interrupt)
             difference = compared(call.outputs, outputs)
         except Exception:  # a fault, or whatever else a model does
             block.shadow("missed")
@@ -192,7 +215,7 @@ class ShadowExecutor:
         return took
 
     def _count(self, call: InferCall, difference: Difference, took: int) -> None:
-        block = self._served.block
+        block = self._block
         block.shadow("primary_ns", call.ran_ns - call.started_ns)
         block.shadow("shadow_ns", took)
         block.shadow("rows", call.rows)
@@ -224,3 +247,7 @@ class ShadowExecutor:
         else:
             heapq.heapreplace(self._worst, entry)
         self.changed = True
+
+
+def _size(call: InferCall) -> int:
+    return call.input_bytes + call.output_bytes

@@ -1,0 +1,155 @@
+"""How many calls of one version may be in the system, by class, and what those are told that may not enter."""
+
+from collections.abc import Sized
+from time import monotonic_ns
+from typing import Final
+
+from penstock.core.errors import Overloaded
+from penstock.core.labels import SHED_REASONS, Priority
+from penstock.core.queueing import (
+    PATIENT,
+    WINDOW_NS,
+    Limit,
+    comes_too_late,
+    expected_wait_ns,
+    next_limit,
+    rooms,
+    smoothed,
+    tolerated_ns,
+)
+from penstock.monitor.counters import BlockWriter
+
+QUEUE_FULL, TOO_LATE, PREEMPTED, MEMORY = range(len(SHED_REASONS))
+
+TEXTS: Final = {
+    QUEUE_FULL: "the queue of this model is full; try again later",
+    PREEMPTED: "a more urgent call took its place in the queue of this model; try again later",
+}
+
+SETTLE_NS: Final = 2_000_000_000
+"""How long mirrored calls are left out after a call was rejected."""
+
+MAX_WINDOWS: Final = 100
+"""Windows without calls after which a limit has grown back as far as it can."""
+
+
+class ConcurrencyLimiter:
+    """The calls of one version in one worker, on the event loop and on threads together; lives on the event loop.
+
+    ``in_system`` calls wait or run. Those that have not begun are counted by class: ``waiting`` for their turn of the
+    loop, ``queues`` for a thread. ``servers`` is the number of runs that go on at a time. The limit lies between
+    ``least`` and ``most`` calls; see ``core.queueing.next_limit``.
+    """
+
+    __slots__ = (
+        "_block",
+        "_call_ns",
+        "_limit",
+        "_patient",
+        "_peak",
+        "_rejected",
+        "_rooms",
+        "_run_ns",
+        "_servers",
+        "_window_ends_ns",
+        "busy_until_ns",
+        "cancelled_running",
+        "in_system",
+        "queues",
+        "waiting",
+    )
+
+    def __init__(
+        self, servers: int, bounds: tuple[float, float], block: BlockWriter, run_ns: float = 0.0, patient: int = PATIENT
+    ) -> None:
+        self._servers = servers
+        self._block = block
+        self._run_ns = self._call_ns = run_ns  # what a run is expected to take, and a call's share of it
+        self._rejected = 0
+        self._window_ends_ns = 0
+        self._patient = patient
+        self._peak = 0  # the most calls in the system in this window
+        self.in_system = 0
+        self.cancelled_running = 0  # in the system, and no longer waited for
+        self.waiting = [0] * len(Priority)
+        self.queues: tuple[Sized, ...] = ()
+        self.busy_until_ns = 0
+        self.set_bounds(*bounds)
+
+    @property
+    def limit(self) -> float:
+        """How many calls may be in the system now."""
+        return self._limit.value
+
+    def set_bounds(self, least: float, most: float) -> None:
+        """Keep the limit between these from now on."""
+        self._follow(Limit(most, min(least, most), most, patient=self._patient))
+
+    def enter(self) -> None:
+        """One more call is in the system."""
+        self.in_system += 1
+        self._peak = max(self._peak, self.in_system)
+
+    def has_room(self, priority: int) -> bool:
+        """Whether one more call of a class may enter."""
+        return self.in_system < self._rooms[priority]
+
+    def admission_error(self, priority: int) -> Overloaded | None:
+        """Why a call of a class need not even be decoded; None if it has room, or may take the place of another."""
+        if self.in_system < self._rooms[priority] or self._behind(priority):
+            return None
+        now = monotonic_ns()
+        self.update(now)
+        return self.rejection(QUEUE_FULL, now)
+
+    def lateness(self, priority: int, deadline_ns: int, now_ns: int) -> Overloaded | None:
+        """Why a call would have its answer too late, behind those that go before it."""
+        ahead = self.in_system - self.cancelled_running - self._behind(priority)
+        if not comes_too_late(ahead, self._servers, self._call_ns, self._run_ns, max(0, deadline_ns - now_ns)):
+            return None
+        wait_s = expected_wait_ns(ahead, self._servers, self._call_ns) / 1e9
+        text = f"the queue of this model is {wait_s:.3g} s long, and the call has less time"
+        return self.rejection(TOO_LATE, now_ns, text, wait_s)
+
+    def rejection(self, reason: int, now_ns: int, text: str = "", retry_after_s: float = 1.0) -> Overloaded:
+        """The fault of a call that is turned away; it is counted."""
+        self._rejected += 1
+        self.busy_until_ns = now_ns + SETTLE_NS
+        self._block.shed(reason)
+        return Overloaded(text or TEXTS[reason], retry_after_s)
+
+    def note_run(self, run_ns: float, calls: int) -> None:
+        """Learn from a run that so many calls shared."""
+        self._run_ns = smoothed(self._run_ns, run_ns)
+        self._call_ns = smoothed(self._call_ns, run_ns / calls)
+
+    def publish(self) -> None:
+        """Show how many calls are in the system."""
+        self._block.in_flight(self.in_system)
+
+    def update(self, now_ns: int) -> None:
+        """Once a window, fit the limit to what was seen in it."""
+        if now_ns < self._window_ends_ns:
+            return
+        windows = min(MAX_WINDOWS, 1 + (now_ns - self._window_ends_ns) // WINDOW_NS)
+        wait_ns = tolerated_ns(self._call_ns, self._run_ns, self._servers)
+        tolerated = self._servers * wait_ns / max(1.0, self._call_ns)
+        limit = next_limit(self._limit, self._peak, self._rejected, tolerated)
+        for _ in range(windows - 1):  # in which nobody came
+            limit = next_limit(limit, self.in_system, 0, tolerated)
+        self._rejected, self._peak = 0, self.in_system
+        self._window_ends_ns = now_ns + WINDOW_NS
+        self._follow(limit)
+
+    def _follow(self, limit: Limit) -> None:
+        self._limit = limit
+        self._rooms = rooms(limit.value)
+        self._block.limited(int(limit.value))
+
+    def _behind(self, priority: int) -> int:
+        """How many calls of less urgent classes wait."""
+        return sum(self.waiting[priority + 1 :]) + sum(map(len, self.queues[priority + 1 :]))
+
+    def excess(self) -> bool:
+        """Whether more calls are in the system than the limit, so that waiting ones have to go."""
+        return self.in_system > self._limit.value

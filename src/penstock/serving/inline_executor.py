@@ -1,0 +1,112 @@
+"""Runs of one version on the event loop: which calls may run there, what shares a run, and for how long."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from penstock.core.batching import MOST_ROWS, plan
+from penstock.core.errors import Fault
+from penstock.core.placement import INLINE_BUDGET_NS, LONG_NS, NOTED, PENALTY_NS, runs_inline, step_towards
+from penstock.engine.model import Model
+from penstock.serving import batch_run
+from penstock.serving.batch_run import Outcome
+from penstock.serving.infer_call import NEVER_NS, BatchResult, InferCall
+from penstock.serving.version_info import VersionInfo
+
+OUTPUT_BYTES: Final = 1 << 20
+"""Outputs of one version that a turn of the loop makes before it lets others go first."""
+
+INLINE_CLASSES: Final = 4096
+"""Elements of an output whose classes may be found on the event loop."""
+
+
+class InlineExecutor:
+    """One version's; lives on the event loop. ``gathers``: the configuration has calls wait for others on threads."""
+
+    def __init__(self, model: Model, info: VersionInfo, gathers: bool) -> None:
+        self._model = model
+        self._info = info
+        self._gathers = gathers
+        self._run_ns = None if model.run_ns is None else float(model.run_ns)
+        self._runs = 0
+        self._off_loop_until_ns = 0
+
+    def allows(self, call: InferCall, elements: int, now_ns: int) -> bool:
+        """Whether a call of so many input elements may run on the loop now."""
+        return (
+            now_ns >= self._off_loop_until_ns
+            and not self._gathers
+            and runs_inline(self._run_ns, elements, self._model.measured_elements)
+            and (call.requested is None or self._classes_are_few(call))
+        )
+
+    def run(self, calls: Sequence[InferCall], until_ns: int = NEVER_NS) -> Sequence[InferCall]:
+        """Run calls, together where the model's rows are independent.
+
+        Returns:
+            The calls that are left when ``until_ns`` (``time.monotonic_ns``) has passed or their outputs are many
+            bytes; at least one run is made.
+        """
+        joint = self._model.joint
+        if joint is None or len(calls) == 1:
+            return self._run_each(calls, until_ns)
+        most = min(joint.most_rows(INLINE_BUDGET_NS), joint.worthwhile_rows())
+        if most == 1:
+            return self._run_each(calls, until_ns)
+        most = min(most, self._info.signature.max_batch_size or MOST_ROWS)
+        runs = plan([batch_run.batch_key(call) for call in calls], [call.rows for call in calls], most)
+        made = 0
+        for number, places in enumerate(runs, 1):
+            first = calls[places[0]]
+            made += self._run([calls[place] for place in places])
+            if first.ran_ns > until_ns or made > OUTPUT_BYTES:
+                return [calls[place] for places in runs[number:] for place in places]
+        return ()
+
+    def note_run(self, call: InferCall) -> None:
+        """Learn now and then from a run of one call, on the loop or on a thread, whether the version belongs here."""
+        self._runs += 1
+        if self._runs % NOTED or call.run_rows != call.rows or call.fault is not None:
+            return
+        took_ns = call.ran_ns - call.started_ns
+        elements = sum([tensor.data.size for tensor in call.tensors])
+        measured = self._model.measured_elements
+        if self._run_ns is not None and took_ns > 0:
+            self._run_ns = step_towards(self._run_ns, took_ns * measured / max(elements, measured))
+
+    def _classes_are_few(self, call: InferCall) -> bool:
+        """Whether finding the classes that a call asks for, if any, is short work."""
+        for one in call.requested or ():
+            if one.classes and self._info.elements(one.name, call.rows) > INLINE_CLASSES:
+                return False
+        return True
+
+    def _run_each(self, calls: Sequence[InferCall], until_ns: int) -> Sequence[InferCall]:
+        made = 0
+        for place, call in enumerate(calls, 1):
+            made += self._run([call])
+            if call.ran_ns > until_ns or made > OUTPUT_BYTES:
+                return calls[place:]
+        return ()
+
+    def _run(self, calls: Sequence[InferCall]) -> int:
+        """Run calls and give each its outcome; the bytes of their outputs."""
+        made = 0
+        for call, outcome in zip(calls, batch_run.run(self._model, calls), strict=True):
+            give(call, outcome)
+            made += call.output_bytes
+        first = calls[0]
+        if first.fault is None:
+            if (
+                first.ran_ns - first.started_ns > LONG_NS
+            ):  # its time lies in its data, which no warm-up foresees: threads take over for a while
+                self._off_loop_until_ns = first.ran_ns + PENALTY_NS
+            self.note_run(first)
+        return made
+
+
+def give(call: InferCall, outcome: Outcome) -> None:
+    """Give a call what became of it; outputs of a joint run it has already."""
+    if isinstance(outcome, Fault):
+        call.fault = outcome
+    elif not isinstance(outcome, BatchResult):
+        call.outputs = outcome

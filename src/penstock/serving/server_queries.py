@@ -1,0 +1,194 @@
+"""The protocol's other questions: metadata, configuration, statistics, the index, loading and unloading, labels."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from penstock.core.batching import BATCHING
+from penstock.core.desired import State
+from penstock.core.errors import InvalidInput, NotFound, NotReady, Refused
+from penstock.core.signature import TensorSpec
+from penstock.core.versions import sort_key
+from penstock.monitor.answers import Told
+from penstock.monitor.counters import ReadTotals, Totals
+from penstock.serving.routing_table import ModelEntry, RoutingTable, shortened
+from penstock.serving.shared_memory import Regions
+
+SERVER_NAME: Final = "penstock"
+EXTENSIONS: Final = (
+    "binary_tensor_data",
+    "classification",
+    "model_configuration",
+    "model_repository",
+    "parameters",
+    "statistics",
+)
+"""Protocol extensions that always work here."""
+
+PLATFORM: Final = "onnxruntime_onnx"
+
+
+class Repository(Protocol):
+    """Who loads and unloads models; the control plane does it for all workers."""
+
+    async def load(self, model: str, config: str | None) -> None:
+        """Load a model, or load it anew; ``config`` is a model configuration in JSON that replaces its own.
+
+        Raises:
+            NotFound: no such model.
+            InvalidInput: it cannot be loaded, with the reason.
+        """
+
+    async def unload(self, model: str) -> None:
+        """Stop serving a model.
+
+        Raises:
+            NotFound: no such model.
+        """
+
+    async def feedback(self, model: str, told: Sequence[Told]) -> int:
+        """Join what was told to the answers that are remembered; how many belong to none."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelMetadata:
+    """What the protocol's metadata call tells of a model."""
+
+    name: str
+    versions: tuple[str, ...]
+    platform: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    properties: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class VersionStatistics:
+    """One version's counts over all workers."""
+
+    model: str
+    version: str
+    totals: Totals
+
+
+@dataclass(frozen=True, slots=True)
+class IndexEntry:
+    """One line of the repository index; ``version`` and ``state`` are empty for a model without versions."""
+
+    name: str
+    version: str
+    state: str
+    reason: str
+
+
+class ServerQueries:
+    """Answers from the routing table of now, the counters of all workers, and the control plane."""
+
+    def __init__(self, totals: ReadTotals, repository: Repository, regions: Regions) -> None:
+        self._totals = totals
+        self._repository = repository
+        self._regions = regions
+        self._routing_table = RoutingTable()
+        self._blocks: dict[tuple[str, str], int] = {}
+
+    def publish(self, routing_table: RoutingTable, blocks: dict[tuple[str, str], int]) -> None:
+        """Answer from this table from now on; ``blocks`` are the versions' counter blocks."""
+        self._routing_table = routing_table
+        self._blocks = blocks
+
+    @property
+    def extensions(self) -> tuple[str, ...]:
+        """Extensions of the protocol that work here, on both transports; tools switch features on by this list."""
+        return (*EXTENSIONS, "system_shared_memory") if self._regions.offered else EXTENSIONS
+
+    def model_ready(self, model: str, version: str = "") -> bool:
+        """Whether this model (and version) answers now.
+
+        Raises:
+            NotFound: no such model or version.
+        """
+        try:
+            self._routing_table.find((model, version))
+        except NotReady:
+            return False
+        return True
+
+    def metadata(self, model: str, version: str = "") -> ModelMetadata:
+        """Names, shapes and datatypes of a model.
+
+        Raises:
+            NotFound: no such model or version.
+            NotReady: it is not loaded.
+        """
+        loaded = self._routing_table.find((model, version))[0]
+        signature = loaded.signature
+        versions = (loaded.identity.version,) if version else self._routing_table.entry(model).ready
+        refused = loaded.options.asks_for_batching and not loaded.sharing.shared
+        properties = {BATCHING: loaded.sharing.text} if refused else {}
+        return ModelMetadata(model, versions, PLATFORM, signature.inputs, signature.outputs, properties)
+
+    def config(self, model: str, version: str = "") -> dict[str, Any]:
+        """The model's configuration in protobuf JSON form; raises as ``metadata`` does."""
+        return self._routing_table.find((model, version))[0].config
+
+    def statistics(self, model: str = "", version: str = "") -> list[VersionStatistics]:
+        """Counts of every served version, or of one model, or of one version, over all workers.
+
+        Raises:
+            NotFound: no such model or version.
+            NotReady: the version is not loaded.
+        """
+        if not model:
+            return [found for entry in self._routing_table.models.values() for found in self._statistics(entry)]
+        if not version:
+            return list(self._statistics(self._routing_table.entry(model)))
+        loaded = self._routing_table.find((model, version))[0]
+        return [self._statistics_of(model, loaded.identity.version)]
+
+    def index(self, ready_only: bool = False) -> list[IndexEntry]:
+        """Every known model and version with its state."""
+        lines = [line for entry in self._routing_table.models.values() for line in _index_lines(entry)]
+        return [line for line in lines if line.state == State.READY] if ready_only else lines
+
+    async def load(self, model: str, config: str | None = None) -> None:
+        """See ``Repository.load``; the sentence of a refusal begins as clients of Triton expect."""
+        try:
+            await self._repository.load(model, config)
+        except (InvalidInput, NotFound, Refused) as fault:
+            raise type(fault)(f"failed to load '{shortened(model)}': {fault}") from None
+
+    async def unload(self, model: str) -> None:
+        """See ``Repository.unload``; a model that is not known is unloaded already."""
+        with suppress(NotFound):
+            await self._repository.unload(model)
+
+    async def feedback(self, model: str, told: Sequence[Told]) -> tuple[int, int]:
+        """Join labels and rewards to answers that any worker gave: how many were accepted, and how many of those
+        belong to no answer that is remembered.
+
+        Raises:
+            NotFound: no such model.
+            NotReady: the process that remembers answers is away.
+        """
+        entry = self._routing_table.entry(model)
+        for version in entry.ready:
+            watch = self._routing_table.find((model, version))[0].sampler
+            if watch is not None:
+                watch.flush()  # an answer may be told of at once
+        return len(told), await self._repository.feedback(model, told) if told else 0
+
+    def _statistics(self, entry: ModelEntry) -> Iterator[VersionStatistics]:
+        for version in entry.ready:
+            yield self._statistics_of(entry.name, version)
+
+    def _statistics_of(self, model: str, version: str) -> VersionStatistics:
+        return VersionStatistics(model, version, self._totals(self._blocks[model, version]))
+
+
+def _index_lines(entry: ModelEntry) -> Iterator[IndexEntry]:
+    if not entry.statuses:
+        yield IndexEntry(entry.name, "", "", "")
+    for version in sorted(entry.statuses, key=sort_key):
+        status = entry.statuses[version]
+        yield IndexEntry(entry.name, version, status.state, status.reason)

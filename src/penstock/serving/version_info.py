@@ -1,0 +1,101 @@
+"""The facts of a loaded version that calls, encoders and observers need; they do not change while it is loaded."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Final
+
+from penstock.core.classification import top_classes
+from penstock.core.limits import RequestLimits
+from penstock.core.signature import Signature, TensorSpec
+from penstock.core.tensors import NUMPY_TYPES, Array, Tensor
+from penstock.monitor.counters import BlockWriter
+from penstock.serving.requested_outputs import RequestedOutput
+
+NO_BOUND: Final = 1 << 62
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Names a loaded version."""
+
+    model: str
+    version: str
+
+
+class VersionInfo:
+    """One version: its names, its signature, the block of its counters, and how outputs get their names.
+
+    ``most_rows`` is the largest number of rows whose outputs all fit into an answer, as far as the signature fixes
+    their size.
+    """
+
+    def __init__(
+        self, identity: Identity, signature: Signature, block: BlockWriter, limits: RequestLimits | None = None
+    ) -> None:
+        self.identity = identity
+        self.signature = signature
+        self.block = block
+        self.max_output_bytes = (limits or RequestLimits()).max_output_bytes
+        self.output_names = [spec.name for spec in signature.outputs]
+        self.row_elements = 0 if signature.row is None else signature.row.elements
+        self.row_bytes = _row_bytes(signature.outputs, signature.batching)
+        self.most_rows = self.max_output_bytes // self.row_bytes if self.row_bytes else NO_BOUND
+        self._datatypes = [spec.datatype for spec in signature.outputs]
+
+    def names(self, requested: Sequence[RequestedOutput] | None) -> list[str]:
+        """The names of the outputs that were asked for, each once; all of them for None.
+
+        Raises:
+            InvalidInput: the model has no such output.
+        """
+        if requested is None:
+            return self.output_names
+        for one in requested:
+            self.signature.output(one.name)
+        return [one.name for one in requested]
+
+    def output_bytes(self, rows: int, requested: Sequence[RequestedOutput] | None) -> int:
+        """What the outputs of so many rows take at least: those whose size the signature fixes, in bytes."""
+        if requested is None:
+            return rows * self.row_bytes
+        specs = [self.signature.output(one.name) for one in requested]
+        return rows * _row_bytes(specs, self.signature.batching)
+
+    def elements(self, name: str, rows: int) -> int:
+        """How many elements an output of so many rows has; ``NO_BOUND`` where a dimension of free size decides that."""
+        shape = self.signature.output(name).shape
+        dims = shape[1:] if self.signature.batching else shape
+        return NO_BOUND if any(dim < 0 for dim in dims) else rows * prod(dims)
+
+    def tensors(self, arrays: Sequence[Array]) -> list[Tensor]:
+        """All outputs with their names and datatypes."""
+        return list(map(Tensor, self.output_names, self._datatypes, arrays))
+
+    def granted(self, requested: Sequence[RequestedOutput] | None, arrays: Sequence[Array]) -> list[Tensor]:
+        """The outputs as they were asked for, of ``arrays`` in the order of ``names``.
+
+        Raises:
+            InvalidInput: the classes of an output were asked for that has none.
+        """
+        if requested is None:
+            return self.tensors(arrays)
+        return [self._granted(one, array) for one, array in zip(requested, arrays, strict=True)]
+
+    def _granted(self, requested: RequestedOutput, array: Array) -> Tensor:
+        spec = self.signature.output(requested.name)
+        tensor = Tensor(requested.name, spec.datatype, array)
+        if not requested.classes:
+            return tensor
+        return top_classes(tensor, requested.classes, spec.labels, self.signature.batching)
+
+
+def _row_bytes(specs: Sequence[TensorSpec], batching: bool) -> int:
+    """What one row of these outputs takes; those of free size and of texts are left out."""
+    total = 0
+    for spec in specs:
+        size = 0 if spec.datatype == "BYTES" else NUMPY_TYPES[spec.datatype].itemsize
+        for dim in spec.shape[1:] if batching else spec.shape:
+            size *= max(dim, 0)
+        total += size
+    return total
