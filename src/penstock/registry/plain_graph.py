@@ -50,11 +50,15 @@ def _input(one: onnx.ValueInfoProto) -> GraphInput:
     if not one.type.HasField("tensor_type") or not one.type.tensor_type.HasField("shape"):
         return GraphInput(one.name, None)
     dims = one.type.tensor_type.shape.dim
-    return GraphInput(one.name, tuple(dim.dim_value if dim.HasField("dim_value") else None for dim in dims))
+    return GraphInput(one.name, tuple(_stated_dimension(dim) for dim in dims))
+
+
+def _stated_dimension(dim: onnx.TensorShapeProto.Dimension) -> int | None:
+    """A number, None for a free dimension; some exporters state -1 for those."""
+    return dim.dim_value if dim.HasField("dim_value") and dim.dim_value >= 0 else None
 
 
 def _node(node: onnx.NodeProto) -> Node:
-    kinds = {attribute.type for attribute in node.attribute}
     return Node(
         node.name,
         _domain(node.domain),
@@ -63,7 +67,7 @@ def _node(node: onnx.NodeProto) -> Node:
         tuple(node.output),
         {attribute.name: _attribute(attribute) for attribute in node.attribute},
         _stated_constant(node),
-        bool(kinds & {_ATTRIBUTE.GRAPH, _ATTRIBUTE.GRAPHS}),
+        any(attribute.HasField("g") or attribute.graphs for attribute in node.attribute),
     )
 
 
@@ -113,7 +117,10 @@ def _constant(tensor: onnx.TensorProto) -> Constant:
     external = tensor.data_location == onnx.TensorProto.EXTERNAL
     if external or len(dims) > 1 or size > MAX_ELEMENTS or tensor.data_type not in _WHOLE | _DECIMAL:
         return Constant(dims)
-    values = numpy_helper.to_array(tensor).reshape(-1).tolist()
+    try:
+        values = numpy_helper.to_array(tensor).reshape(-1).tolist()
+    except ValueError:  # a shape that its data does not have; the runtime tells what it thinks of it
+        return Constant(dims)
     if tensor.data_type in _DECIMAL:
         return Constant(dims, None, tuple(values))
     return Constant(dims, tuple(map(int, values)))

@@ -119,6 +119,7 @@ def resized(op: Operation) -> list[Value]:
     value = op.tensor(0)
     if op.version < 11:
         return _scaled(op, value, 1)
+    op.all_fixed(1, 2)
     if op.text("coordinate_transformation_mode", "half_pixel") == "tf_crop_and_resize":
         raise NotProven("resizes a region that may cross the rows")
     if op.text("keep_aspect_ratio_policy", "stretch") != "stretch":

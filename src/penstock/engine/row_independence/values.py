@@ -19,6 +19,10 @@ class RowAxis:
     outer: Size = ONE
     inner: Size = ONE
 
+    def __post_init__(self) -> None:
+        if self.outer.counts_rows or self.inner.counts_rows:
+            raise NotProven("has a dimension that counts the rows twice")
+
     @property
     def size(self) -> Size:
         """The length of the axis."""

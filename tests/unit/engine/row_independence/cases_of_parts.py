@@ -131,6 +131,15 @@ IMAGE_OPERATORS = [
     Case("Resize", IMAGES + "<float[4] s = {1, 1, 2, 2}> { y = Resize(x, , s) }"),
     Case("Resize", IMAGES + '<float[4] s = {1, 1, 1.5, 2}> { y = Resize<mode = "linear">(x, , s) }', 13),
     Case("Resize", IMAGES + "<float[4] s = {1, 1, 2, 2}> { y = Resize(x, s) }", 10),
+    Case("Resize", IMAGES + "<float[0] none = {}, float[4] s = {1, 1, 2, 2}> { y = Resize(x, none, s) }", 11),
+    Case(
+        "Resize",
+        IMAGES
+        + """<float[0] none = {}, int64[1] a = {0}, int64[1] b = {2}, int64[2] s = {9, 9}> {
+            shape = Shape(x) front = Slice(shape, a, b) to = Concat<axis = 0>(front, s) y = Resize(x, none, none, to)
+        }""",
+        11,
+    ),
     Case("Resize", IMAGES + "<int64[2] s = {9, 3}> { y = Resize<axes = [2, 3]>(x, , , s) }"),
     Case(
         "Resize",
