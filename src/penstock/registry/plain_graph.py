@@ -80,6 +80,7 @@ def _attribute(attribute: onnx.AttributeProto) -> Attribute:
         _ATTRIBUTE.FLOAT: lambda: attribute.f,
         _ATTRIBUTE.STRING: lambda: attribute.s.decode("utf-8", "replace"),
         _ATTRIBUTE.INTS: lambda: tuple(attribute.ints),
+        _ATTRIBUTE.STRINGS: lambda: tuple(text.decode("utf-8", "replace") for text in attribute.strings),
     }
     value: Attribute = readers.get(attribute.type, lambda: None)()
     return value

@@ -27,6 +27,19 @@ def classifier(op: Operation) -> list[Value]:
     return [laid_out([number], rows), laid_out([number, op.fresh()], rows)]
 
 
+def tree_classifier(op: Operation) -> list[Value]:
+    """A label for each line, and a score for each label."""
+    number, rows = lines(op)
+    return [laid_out([number], rows), laid_out([number, _listed(op, "classlabels")], rows)]
+
+
+def _listed(op: Operation, name: str) -> Size:
+    """How many texts or whole numbers an attribute lists; nothing is known of a single one."""
+    lists = [op.node.attributes.get(f"{name}_{kind}") for kind in ("strings", "int64s")]
+    count = max(len(one) if isinstance(one, tuple) else 0 for one in lists)
+    return Size(count) if count > 1 else op.fresh()
+
+
 def regressor(op: Operation) -> list[Value]:
     """Numbers for each line."""
     number, rows = lines(op)
@@ -47,7 +60,7 @@ def counted_terms(op: Operation) -> list[Value]:
 def categories(op: Operation) -> list[Value]:
     """OneHotEncoder: a new last axis with a place for each category."""
     value = op.tensor(0)
-    return [laid_out([*value.shape, op.fresh()], value.rows)]
+    return [laid_out([*value.shape, _listed(op, "cats")], value.rows)]
 
 
 RULES: dict[str, Rule] = {
@@ -65,7 +78,7 @@ RULES: dict[str, Rule] = {
     "SVMRegressor": regressor,
     "Scaler": same_lines,
     "TreeEnsemble": regressor,
-    "TreeEnsembleClassifier": classifier,
+    "TreeEnsembleClassifier": tree_classifier,
     "TreeEnsembleRegressor": regressor,
 }
 """The operators of ai.onnx.ml."""

@@ -6,8 +6,8 @@ from penstock.engine.row_independence.operation import Cut, Operation, crosses, 
 from penstock.engine.row_independence.sizes import ONE, Size, product
 from penstock.engine.row_independence.values import NotProven, RowAxis, Value, axis_in, fixed, laid_out
 
-TO_THE_END = (1 << 31) - 1
-"""A Slice that ends here or later goes to the end."""
+TO_THE_END = 1_000_000_000
+"""A Slice that ends here or later goes to the end: exporters state this or the largest number there is."""
 
 _CHOOSES = "chooses among"
 

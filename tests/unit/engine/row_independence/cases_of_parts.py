@@ -37,7 +37,7 @@ SELECTION = [
     ),
     Case(
         "Slice",
-        """(float[N, 5] x) => (float[N, 2] y) <int64[2] a = {0, 0}, int64[2] b = {9223372036854775807, 2}>
+        """(float[N, 5] x) => (float[N, 2] y) <int64[2] a = {0, 0}, int64[2] b = {1000000000, 2}>
         { y = Slice(x, a, b) }""",
     ),
     Case(
