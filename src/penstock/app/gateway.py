@@ -128,6 +128,7 @@ def _worker_options(settings: Settings, host: str) -> WorkerOptions:
         threads=max(1, cores // workers),
         max_body_bytes=settings.limits.max_body_bytes,
         max_json_bytes=settings.limits.max_json_bytes,
+        freeze_s=settings.limits.freeze_seconds,
         max_output_bytes=settings.limits.max_output_bytes,
         max_elements=settings.limits.max_elements,
         max_text_elements=settings.limits.max_text_elements,

@@ -27,6 +27,7 @@ from penstock.control.runtime import Instance
 from penstock.core.desired import Desired, State, VersionStatus
 from penstock.core.limits import RequestLimits
 from penstock.engine.memory import read_memory
+from penstock.engine.session import trim_memory
 from penstock.monitor.counters import DRAINING, READY
 from penstock.serving.data_plane import DataPlane
 from penstock.serving.memory_budget import MemoryBudget
@@ -36,7 +37,7 @@ from penstock.serving.shared_memory import Regions
 log = logging.getLogger("penstock.worker")
 
 BEAT_S = 0.1
-SAMPLES_S = 1.0
+HOUSE_S = 1.0
 OWN_S = 5.0
 """A predecessor in the slot has that long to be gone."""
 
@@ -45,6 +46,9 @@ BUSY_NS = 60_000_000_000
 
 MEMORY_SHARE = 4
 """All workers together may hold this part of the memory there is for their callers, unless a setting says otherwise."""
+
+CLOSE_S = 2.0
+"""After the last answer, what is left to do may take that long; shorter than the margin the control process gives."""
 
 COMMAND_MARGIN_S = 5.0
 """A worker waits that much longer for the answer to a repository request than the control process works on it."""
@@ -90,8 +94,7 @@ class Worker:
     async def run(self) -> None:
         """Serve until asked to stop, or until no control process has been met for the grace time; then drain."""
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._asked_to_stop.set)
-        beat = asyncio.create_task(self._beat())
-        telling = asyncio.create_task(self._tell_samples())
+        background = [asyncio.create_task(work) for work in (self._beat(), self._keep_house(), self._watch_stalls())]
         work = [asyncio.create_task(self._apply()), asyncio.create_task(self._keep_in_touch())]
         stop = asyncio.create_task(self._asked_to_stop.wait())
         tasks: list[asyncio.Task[Any]] = [stop, *work]
@@ -102,7 +105,7 @@ class Worker:
                     task.result()
             await self._drain()
         finally:
-            for ended in (beat, telling, *tasks):
+            for ended in (*background, *tasks):
                 ended.cancel()
 
     def _wanted(self, desired: Desired) -> None:
@@ -157,14 +160,28 @@ class Worker:
             await asyncio.sleep(BEAT_S)
             self._plane.loop_utilisation = (time.thread_time() - busy) / (time.monotonic() - began)
 
-    async def _tell_samples(self) -> None:
-        """Tell now and then what the shadows disagreed on."""
+    async def _watch_stalls(self) -> None:
+        """Look again and again how late the loop comes to a timer."""
+        stalls = self._plane.stalls
+        wait_s = stalls.start()
         while True:
-            await asyncio.sleep(SAMPLES_S)
-            for lane in self._loader.shadows():
-                if lane.changed:
-                    samples = [{**one.request, "badness": one.badness} for one in lane.worst()]
-                    self._link.samples(lane.identity.model, lane.identity.version, samples)
+            await asyncio.sleep(wait_s)
+            wait_s = stalls.tick()
+
+    async def _keep_house(self) -> None:
+        """Tell now and then what the shadows disagreed on, and give freed memory back to the system."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(HOUSE_S)
+            self._tell_samples()
+            if self._memory.trim_due():
+                await loop.run_in_executor(None, trim_memory)
+
+    def _tell_samples(self) -> None:
+        for shadow in self._loader.shadows():
+            if shadow.changed:
+                samples = [{**one.request, "badness": one.badness} for one in shadow.worst()]
+                self._link.samples(shadow.identity.model, shadow.identity.version, samples)
 
     async def _drain(self) -> None:
         """Not ready, a moment more of serving, no new calls, the end of those under way."""
@@ -177,6 +194,19 @@ class Worker:
         self._grpc.drain()
         await asyncio.gather(self._rest.stop(timeout), self._grpc.stop(timeout))
         self._plane.offload.close()
+        await self._close()
+
+    async def _close(self) -> None:
+        """Tell what the last answers were counted as, and unload the models; a run without end is not waited for."""
+        try:
+            async with asyncio.timeout(CLOSE_S):
+                self._tell_samples()
+                await self._loader.close()
+                await self._link.flush()
+        except TimeoutError:
+            log.warning(
+                "a model was still running %g s after the last request was answered; it ends unfinished", CLOSE_S
+            )
 
 
 def _request_limits(options: WorkerOptions) -> RequestLimits:

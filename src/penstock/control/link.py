@@ -121,6 +121,11 @@ class Link:
             raise fault
         return int(reply["unmatched"])
 
+    async def flush(self) -> None:
+        """Wait until the control process, if there is one, has been sent all that it was told."""
+        if self._outbox is not None:
+            await self._outbox.flush()
+
     def _put(self, key: str, message: Message) -> None:
         if self._outbox is not None:
             self._outbox.put(key, message)

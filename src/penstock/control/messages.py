@@ -158,11 +158,18 @@ class Outbox:
     def __init__(self) -> None:
         self._waiting: dict[str, Message] = {}
         self._filled = asyncio.Event()
+        self._emptied = asyncio.Event()
+        self._emptied.set()
 
     def put(self, key: str, message: Message) -> None:
         """Send this as soon as the peer has room."""
         self._waiting[key] = message
+        self._emptied.clear()
         self._filled.set()
+
+    async def flush(self) -> None:
+        """Wait until all that was put is sent; for ever, if nothing pumps."""
+        await self._emptied.wait()
 
     async def pump(self, writer: asyncio.StreamWriter) -> None:
         """Send whatever is put, until cancelled.
@@ -175,3 +182,4 @@ class Outbox:
             while self._waiting:
                 await send(writer, self._waiting.pop(next(iter(self._waiting))))
             self._filled.clear()
+            self._emptied.set()

@@ -26,6 +26,7 @@ class WorkerOptions:
     threads: int = 1
     max_body_bytes: int = 64 << 20
     max_json_bytes: int = 8 << 20
+    freeze_s: float = 1.2
     max_output_bytes: int = 256 << 20
     max_elements: int = 1 << 22
     max_text_elements: int = 1 << 18

@@ -19,7 +19,7 @@ from penstock.control.messages import Message
 from penstock.control.options import WorkerOptions
 from penstock.control.processes import WorkerProcess, adopt
 from penstock.control.runtime import Instance
-from penstock.control.supervisor import Reason, Supervisor
+from penstock.control.supervisor import Limits, Reason, Supervisor
 from penstock.core.desired import Desired, VersionStatus
 from penstock.core.errors import Fault, NotFound, NotReady
 from penstock.monitor.answers import Told
@@ -71,7 +71,8 @@ class ControlPlane:
         stored = instance.read("ledger")
         self._tally = readings.tally_in(stored.get("tally", {}))
         self.desk = Desk(source, self, ledger_in(stored.get("ledger", {})), BLOCKS - 1, options.load_s)
-        self._supervisor = Supervisor(self._slots, self._start_worker, self._lost, time.monotonic_ns)
+        limits = Limits(freeze=int(options.freeze_s * 1e9))
+        self._supervisor = Supervisor(self._slots, self._start_worker, self._lost, time.monotonic_ns, limits)
         listeners = Listeners(self.desk.changed, self._loaded, self._parted, self._take_rows, self._take_labels)
         self._channel = Channel(instance.socket, self._is_worker, self.desk, listeners)
 

@@ -12,6 +12,7 @@ from penstock.monitor.counters import NOT_COUNTED, ReadTotals, Slot
 from penstock.serving.admission import MEMORY
 from penstock.serving.infer_call import InferCall, OnDone, Servable
 from penstock.serving.loop_batcher import LoopBatcher
+from penstock.serving.loop_stalls import LoopStalls
 from penstock.serving.memory_budget import DEFAULT_MEMORY_BYTES, MemoryBudget
 from penstock.serving.offload import Offload
 from penstock.serving.routing_table import Fields, RouteDecision, RoutingTable, Target
@@ -30,7 +31,7 @@ class DataPlane:
 
     ``loop_utilisation`` is how busy that loop was lately, 0 to 1; whoever runs the loop keeps it. ``memory`` is what
     the worker may hold for its callers, ``limits`` what one request may ask for, and ``offload`` does what would hold
-    the loop.
+    the loop; ``stalls`` knows how long it was held all the same.
     """
 
     def __init__(
@@ -51,7 +52,8 @@ class DataPlane:
         self.routing_table = RoutingTable()
         self.default_timeout_ns = default_timeout_ns
         self.live = True
-        self.batcher = LoopBatcher(self.record_answered)
+        self.stalls = LoopStalls(slot.stalled)
+        self.batcher = LoopBatcher(self.record_answered, self.memory, self.stalls.turn)
         self.loop_utilisation = 0.0
         self._complete = False
         self._draining = False

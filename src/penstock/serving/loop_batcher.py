@@ -18,6 +18,8 @@ from penstock.core.errors import Cancelled
 from penstock.core.labels import Priority
 from penstock.serving.admission import PREEMPTED, QUEUE_FULL
 from penstock.serving.infer_call import InferCall, Servable
+from penstock.serving.loop_stalls import STALL_NS
+from penstock.serving.memory_budget import DEFAULT_MEMORY_BYTES, MemoryBudget
 
 log = logging.getLogger("penstock.serving")
 
@@ -61,13 +63,26 @@ class RequestSource(Protocol):
 
 
 Entry = tuple[RequestSource, Any, InferCall]
+Stalls = Callable[[int], None]
+"""Hears how long (nanoseconds) a turn has held the loop, of a millisecond or more."""
+
+
+def _ignored(_: int) -> None:
+    """Nobody wants to know."""
 
 
 class LoopBatcher:
     """One worker's; lives on its event loop. ``record`` counts calls that are about to be answered."""
 
-    def __init__(self, record: Callable[[Sequence[InferCall]], None]) -> None:
+    def __init__(
+        self,
+        record: Callable[[Sequence[InferCall]], None],
+        memory: MemoryBudget | None = None,
+        stalls: Stalls = _ignored,
+    ) -> None:
         self._record = record
+        self._memory = memory or MemoryBudget(DEFAULT_MEMORY_BYTES)
+        self._stalls = stalls
         self._received: deque[tuple[RequestSource, Any]] = deque()
         self._finished: deque[Entry] = deque()
         self._waiting: dict[Servable, list[Entry]] = {}
@@ -121,6 +136,7 @@ class LoopBatcher:
             rejection()
 
     def _turn(self) -> None:
+        began = monotonic_ns()
         self._scheduled = False
         if self._received:
             self._decode()
@@ -130,6 +146,9 @@ class LoopBatcher:
             self._run()
         if (self._waiting or self._received or self._finished) and not self._scheduled:
             self._schedule()
+        took = monotonic_ns() - began
+        if took >= STALL_NS:
+            self._stalls(took)
 
     # Decoding.
 
@@ -284,6 +303,8 @@ class LoopBatcher:
         self._record([call for _, _, call in entries])
         for (source, pending, call), answer in zip(entries, answers, strict=True):
             self._write(source, pending, call, answer)
+        if size > MAX_BYTES:
+            self._memory.released(size)
 
     def _write(self, source: RequestSource, pending: Any, call: InferCall, answer: Any) -> None:
         try:

@@ -5,8 +5,11 @@ from typing import Final
 DEFAULT_MEMORY_BYTES: Final = 1 << 30
 """The budget of what is given none."""
 
-TRIM_BYTES: Final = 16 << 20
-"""Bytes given back since the last trim that make another one worth its time."""
+TRIM_BYTES, CALM_BYTES = 16 << 20, 1 << 20
+"""Bytes freed since the last trim that make another one worth its time, and between two looks that make no burst."""
+
+MAX_LOOKS: Final = 4
+"""Looks after which a burst that goes on is trimmed all the same."""
 
 
 class MemoryBudget:
@@ -15,12 +18,12 @@ class MemoryBudget:
     Whoever keeps bytes for a caller takes them before it keeps them and gives them back, once, when it lets go of them.
     """
 
-    __slots__ = ("_untrimmed", "limit", "used")
+    __slots__ = ("_freed", "_looks", "_seen", "limit", "used")
 
     def __init__(self, limit_bytes: int) -> None:
         self.limit = limit_bytes
         self.used = 0
-        self._untrimmed = 0
+        self._freed = self._seen = self._looks = 0  # bytes since the last trim, those at the last look, looks since due
 
     def take(self, size: int) -> bool:
         """Reserve ``size`` bytes (0 or more); False, with nothing reserved, where they do not fit."""
@@ -33,15 +36,22 @@ class MemoryBudget:
     def give_back(self, size: int) -> None:
         """Return ``size`` bytes that ``take`` has reserved."""
         self.used -= size
-        self._untrimmed += size
+        self._freed += size
 
     def released(self, size: int) -> None:
         """Note ``size`` bytes that were freed and never reserved here, such as the tensors of an answered call."""
-        self._untrimmed += size
+        self._freed += size
 
     def trim_due(self) -> bool:
-        """Whether so much was freed since the last time this was true that the heap should be trimmed now."""
-        if self._untrimmed < TRIM_BYTES:
+        """Whether the heap should be trimmed now; a look about once a second.
+
+        So it is once much was freed, as soon as the burst is over: what is trimmed in the midst of one is wanted again.
+        """
+        lately, self._seen = self._freed - self._seen, self._freed
+        if self._freed < TRIM_BYTES:
             return False
-        self._untrimmed = 0
+        self._looks += 1
+        if lately > CALM_BYTES and self._looks < MAX_LOOKS:
+            return False
+        self._freed = self._seen = self._looks = 0
         return True

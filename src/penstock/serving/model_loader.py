@@ -102,11 +102,15 @@ class ModelLoader:
         return [loaded.shadow for loaded in self._loaded.values() if loaded.shadow is not None]
 
     async def close(self) -> None:
-        """Unload everything; no call may be on its way."""
-        self._plane.publish(RoutingTable(), {})
+        """Count the rows of the last answers, then unload everything: each version once its last call has ended."""
         for loaded in self._loaded.values():
-            self._close(loaded)
-        self._loaded.clear()
+            if loaded.sampler is not None:
+                loaded.sampler.flush()
+        async with self._one_at_a_time:
+            self._plane.publish(RoutingTable(), {})
+            for loaded in self._loaded.values():
+                self._close(loaded)
+            self._loaded.clear()
         if self._closing:
             await asyncio.wait(self._closing)
         self._low_priority_pool.shutdown(wait=False)

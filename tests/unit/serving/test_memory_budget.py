@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.serving.memory_budget import TRIM_BYTES, MemoryBudget
+from penstock.serving.memory_budget import CALM_BYTES, MAX_LOOKS, TRIM_BYTES, MemoryBudget
 
 
 def test_what_does_not_fit_is_refused_and_changes_nothing() -> None:
@@ -31,7 +31,7 @@ def test_the_limit_is_never_exceeded_and_used_is_what_is_held(steps: list[tuple[
         assert budget.used == sum(held) <= 100
 
 
-def test_a_trim_is_due_once_for_every_large_amount_that_was_freed() -> None:
+def test_a_trim_is_due_once_a_burst_is_over() -> None:
     budget = MemoryBudget(1 << 30)
     budget.take(TRIM_BYTES)
     assert not budget.trim_due()
@@ -40,3 +40,16 @@ def test_a_trim_is_due_once_for_every_large_amount_that_was_freed() -> None:
     budget.released(1)
     assert budget.trim_due()
     assert not budget.trim_due()
+    budget.released(TRIM_BYTES)
+    assert not budget.trim_due()  # it has only begun
+    budget.released(CALM_BYTES)
+    assert budget.trim_due()
+
+
+def test_a_burst_without_end_is_trimmed_now_and_then() -> None:
+    budget = MemoryBudget(1 << 30)
+    due = []
+    for _ in range(3 * MAX_LOOKS):
+        budget.released(TRIM_BYTES)
+        due.append(budget.trim_due())
+    assert due == [*[False] * (MAX_LOOKS - 1), True] * 3
