@@ -288,7 +288,10 @@ def heads(data: bytes) -> None:
 
 def _read(decoder: HeaderDecoder, block: bytes) -> object:
     try:
-        head = decoder.request(block)
+        decoder.begin(block)
+        while not decoder.is_done:
+            decoder.step()
+        head = decoder.known.get(block) or decoder.request()
     except (Http2ConnectionError, Http2StreamError) as error:
         return type(error)
     assert isinstance(head, CallHead)

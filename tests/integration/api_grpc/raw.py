@@ -122,12 +122,12 @@ class Raw:
             return
         data = self._rest + data
         at = 0
-        while len(data) - at >= frames.HEAD_BYTES:
-            word, flags, stream = frames.HEAD.unpack_from(data, at)
-            stop = at + frames.HEAD_BYTES + (word >> 8)
+        while len(data) - at >= frames.FRAME_HEADER_BYTES:
+            word, flags, stream = frames.FRAME_HEADER.unpack_from(data, at)
+            stop = at + frames.FRAME_HEADER_BYTES + (word >> 8)
             if stop > len(data):
                 break
-            self._take(Frame(word & 0xFF, flags, stream, data[at + frames.HEAD_BYTES : stop]))
+            self._take(Frame(word & 0xFF, flags, stream, data[at + frames.FRAME_HEADER_BYTES : stop]))
             at = stop
         self._rest = data[at:]
 

@@ -14,7 +14,7 @@ import grpc
 import pytest
 
 from penstock.api.grpc.http2 import connection, frames
-from penstock.api.grpc.http2.connection import DROPPED_A_TURN, FEW_UNREAD, MOST_UNREAD, SMALL_WINDOW, UNREAD_NS
+from penstock.api.grpc.http2.connection import DROPPED_PER_TURN, MAX_UNREAD, MAX_UNREAD_SMALL, SMALL_WINDOW, UNREAD_NS
 from penstock.api.grpc.http2.frames import ErrorCode, frame
 from penstock.api.grpc.services import GrpcOptions
 from penstock.proto import grpc_service_pb2 as pb
@@ -80,7 +80,7 @@ def test_a_call_in_many_small_pieces(raw: Raw) -> None:
 
 def test_padding_priority_and_trailers(raw: Raw) -> None:
     block = bytes((3,)) + b"\0\0\0\0\x10" + raw.head() + b"\0\0\0"
-    raw.write(frame(frames.HEADERS, frames.END_HEADERS | frames.PADDED | frames.PRIORITISED, 1, block))
+    raw.write(frame(frames.HEADERS, frames.END_HEADERS | frames.PADDED | frames.HAS_PRIORITY, 1, block))
     raw.write(frame(frames.PRIORITY, 0, 1, b"\0\0\0\0\x20"))
     raw.write(frame(frames.DATA, frames.PADDED, 1, bytes((5,)) + BODY + b"\0" * 5))
     raw.write(frame(frames.HEADERS, frames.END_HEADERS | frames.END_STREAM, 1, raw.encoder.encode([("a", "b")])))
@@ -233,10 +233,10 @@ def test_a_reset_gives_a_run_up(own: Worker) -> None:
 def test_a_connection_that_breaks_gives_all_its_runs_up(own: Worker) -> None:
     before = own.outcomes("slow")
     with closing(Raw(own.address)) as raw:
-        for _ in range(DROPPED_A_TURN + 5):
+        for _ in range(DROPPED_PER_TURN + 5):
             raw.call(slow().SerializeToString())
-        wait_until(lambda: own.totals("slow").inflight == DROPPED_A_TURN + 5, 10, "the runs")
-    own.awaits({"cancelled": DROPPED_A_TURN + 5}, "slow", since=before)
+        wait_until(lambda: own.totals("slow").inflight == DROPPED_PER_TURN + 5, 10, "the runs")
+    own.awaits({"cancelled": DROPPED_PER_TURN + 5}, "slow", since=before)
     own.settles("slow", 2.0)
 
 
@@ -333,18 +333,18 @@ def test_no_more_calls_after_the_last_goaway(models: Path) -> None:
         (lambda raw: frame(frames.RST_STREAM, 0, 1, b"1"), ErrorCode.FRAME_SIZE_ERROR),
         (lambda raw: frame(frames.PRIORITY, 0, 1, b"1"), ErrorCode.FRAME_SIZE_ERROR),
         (lambda raw: frame(frames.PUSH_PROMISE, 0, 1, b"1234"), ErrorCode.PROTOCOL_ERROR),
-        (lambda raw: frames.HEAD.pack((1 << 21) << 8 | frames.DATA, 0, 1), ErrorCode.FRAME_SIZE_ERROR),
+        (lambda raw: frames.FRAME_HEADER.pack((1 << 21) << 8 | frames.DATA, 0, 1), ErrorCode.FRAME_SIZE_ERROR),
         (
-            lambda raw: frame(frames.HEADERS, frames.END_HEADERS, 1, raw.head(big="x" * 40_000)),
+            lambda raw: frame(frames.HEADERS, frames.END_HEADERS, 1, bytes(300 << 10)),
             ErrorCode.ENHANCE_YOUR_CALM,
         ),
-        (
-            lambda raw: (
-                frame(frames.HEADERS, frames.END_HEADERS, 1, raw.head(path=HEALTH))
-                + b"".join(frame(frames.DATA, 0, 1, bytes(1 << 20)) for _ in range(3))
-            ),
-            ErrorCode.FLOW_CONTROL_ERROR,
-        ),
+        (lambda raw: frame(frames.SETTINGS, frames.ACK, 0, b"123456"), ErrorCode.FRAME_SIZE_ERROR),
+        (lambda raw: frame(frames.GOAWAY, 0, 1, bytes(8)), ErrorCode.PROTOCOL_ERROR),
+        (lambda raw: frame(frames.HEADERS, frames.END_HEADERS, 0, raw.head()), ErrorCode.PROTOCOL_ERROR),
+        (lambda raw: whole(3, raw.head(), BODY) + whole(1, raw.head(), BODY), ErrorCode.PROTOCOL_ERROR),
+        (lambda raw: whole(2, raw.head(), BODY), ErrorCode.PROTOCOL_ERROR),
+        (lambda raw: frame(frames.WINDOW_UPDATE, 0, 0, b"123"), ErrorCode.FRAME_SIZE_ERROR),
+        (lambda raw: frame(frames.PRIORITY, 0, 0, bytes(5)), ErrorCode.PROTOCOL_ERROR),
     ],
 )
 def test_rules_broken(raw: Raw, own: Worker, build: Callable[[Raw], bytes], code: ErrorCode) -> None:
@@ -352,6 +352,94 @@ def test_rules_broken(raw: Raw, own: Worker, build: Callable[[Raw], bytes], code
     assert raw.until_closed() == code
     with closing(Raw(own.address)) as other:
         assert other.answer(other.call(PAIR)).status == 0
+
+
+@pytest.mark.parametrize(
+    ("build", "code"),
+    [
+        (
+            lambda raw: (
+                frame(frames.HEADERS, frames.END_HEADERS, 1, raw.head(path=HEALTH))
+                + b"".join(frame(frames.DATA, 0, 1, bytes(1 << 20)) for _ in range(3))
+            ),
+            ErrorCode.FLOW_CONTROL_ERROR,
+        ),
+        (
+            lambda raw: frame(frames.HEADERS, frames.END_HEADERS, 1, raw.head()) + frames.window_update(1, 0),
+            ErrorCode.PROTOCOL_ERROR,
+        ),
+        (
+            lambda raw: frame(frames.HEADERS, frames.END_HEADERS, 1, raw.head()) + frames.window_update(1, 0x7FFFFFFF),
+            ErrorCode.FLOW_CONTROL_ERROR,
+        ),
+        (lambda raw: whole(1, raw.head(te="gzip"), BODY), ErrorCode.PROTOCOL_ERROR),
+        (lambda raw: whole(1, raw.head(content_length="1"), BODY), ErrorCode.PROTOCOL_ERROR),
+        (lambda raw: whole(1, raw.head(content_length="9999"), BODY), ErrorCode.PROTOCOL_ERROR),
+        (lambda raw: whole(1, raw.head(content_length="soon"), BODY), ErrorCode.PROTOCOL_ERROR),
+        (lambda raw: whole(1, raw.head(x="a\r\nb"), BODY), ErrorCode.PROTOCOL_ERROR),
+        (lambda raw: whole(1, raw.head(x="a\0b"), BODY), ErrorCode.PROTOCOL_ERROR),
+        (lambda raw: whole(1, raw.head(**{"a b": "c"}), BODY), ErrorCode.PROTOCOL_ERROR),
+        (lambda raw: whole(1, raw.head(transfer_encoding="chunked"), BODY), ErrorCode.PROTOCOL_ERROR),
+        (
+            lambda raw: (
+                frame(frames.HEADERS, frames.END_HEADERS, 1, raw.head())
+                + frame(frames.HEADERS, frames.END_HEADERS | frames.END_STREAM, 1, raw.encoder.encode([(":path", "/")]))
+            ),
+            ErrorCode.PROTOCOL_ERROR,
+        ),
+        (
+            lambda raw: (
+                frame(frames.HEADERS, frames.END_HEADERS, 1, raw.head())
+                + frame(frames.HEADERS, frames.END_HEADERS, 1, raw.encoder.encode([("a", "b")]))
+            ),
+            ErrorCode.PROTOCOL_ERROR,
+        ),
+        (
+            lambda raw: whole(1, raw.head(), slow_body()) + frame(frames.DATA, 0, 1, b"more"),
+            ErrorCode.STREAM_CLOSED,
+        ),
+    ],
+)
+def test_a_fault_of_a_stream_ends_that_stream_alone(raw: Raw, build: Callable[[Raw], bytes], code: ErrorCode) -> None:
+    raw.write(build(raw))
+    assert raw.answer(1).reset == code
+    raw.next = 3
+    assert raw.answer(raw.call(PAIR)).status == 0
+    assert not raw.closed
+
+
+def slow_body() -> bytes:
+    message = slow().SerializeToString()
+    return b"\0" + len(message).to_bytes(4) + message
+
+
+@pytest.mark.parametrize("pieces", [1, 3])
+def test_too_many_header_fields_end_their_own_call(raw: Raw, pieces: int) -> None:
+    """What they add to the dynamic table holds for the calls after it."""
+    block = raw.head(big="x" * 40_000, mark="kept")
+    size = -(-len(block) // pieces)
+    for at in range(0, len(block), size):
+        kind = frames.CONTINUATION if at else frames.HEADERS
+        raw.write(frame(kind, frames.END_HEADERS if at + size >= len(block) else 0, 1, block[at : at + size]))
+    raw.write(frame(frames.DATA, frames.END_STREAM, 1, BODY))
+    answer = raw.answer(1)
+    assert (answer.fields[":status"], answer.status) == ("200", grpc.StatusCode.RESOURCE_EXHAUSTED.value[0])
+    raw.next = 3
+    assert raw.answer(raw.call(PAIR, mark="kept")).status == 0
+
+
+def test_data_that_was_on_its_way_when_its_call_was_refused_harms_nobody(raw: Raw) -> None:
+    raw.write(whole(1, raw.head(path="/nothing"), b"")[: -frames.FRAME_HEADER_BYTES])
+    assert raw.answer(1).status == grpc.StatusCode.UNIMPLEMENTED.value[0]
+    raw.write(b"".join(frame(frames.DATA, 0, 1, bytes(1 << 14)) for _ in range(400)))
+    raw.next = 3
+    assert raw.answer(raw.call(PAIR)).status == 0
+
+
+def test_the_first_frame_has_to_be_settings(own: Worker) -> None:
+    with closing(Raw(own.address, greet=False)) as raw:
+        raw.write(frames.PREFACE + frame(frames.PING, 0, 0, bytes(8)))
+        assert raw.until_closed() == ErrorCode.PROTOCOL_ERROR
 
 
 def test_what_is_no_http2(own: Worker) -> None:
@@ -417,7 +505,8 @@ def test_more_calls_than_agreed_are_refused_and_may_come_again(models: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("window", "most", "after_s"), [(SMALL_WINDOW, MOST_UNREAD, UNREAD_NS / 1e9), (SMALL_WINDOW - 1, FEW_UNREAD, 0)]
+    ("window", "most", "after_s"),
+    [(SMALL_WINDOW, MAX_UNREAD, UNREAD_NS / 1e9), (SMALL_WINDOW - 1, MAX_UNREAD_SMALL, 0)],
 )
 def test_who_opens_no_window_is_refused(own: Worker, window: int, most: int, after_s: float) -> None:
     rows = [[1, 1, index] for index in range(100)]  # more than the window takes

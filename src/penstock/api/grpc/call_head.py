@@ -5,7 +5,7 @@ from binascii import Error as NotBase64
 from typing import Final
 
 from penstock.api.grpc.http2.request_head import RequestHead
-from penstock.core.errors import Fault, Internal, Unsupported
+from penstock.core.errors import Fault, Internal, TooLarge, Unsupported
 
 MAX_TIMEOUT_DIGITS: Final = 8
 _UNITS: Final = {72: 3_600_000_000_000, 77: 60_000_000_000, 83: 1_000_000_000, 109: 1_000_000, 117: 1000, 110: 1}
@@ -24,7 +24,7 @@ class CallHead(RequestHead):
     __slots__ = ("accepts", "encoding", "fault", "http_status", "timeout_ns")
 
     def __init__(self, head: RequestHead) -> None:
-        super().__init__(head.method, head.path, head.field_list)
+        super().__init__(head.method, head.path, head.field_list, head.content_length, head.too_large)
         self.timeout_ns: int | None = None
         self.encoding = "identity"
         self.accepts = frozenset(_text(self.fields, b"grpc-accept-encoding").replace(" ", "").split(","))
@@ -42,6 +42,9 @@ def call_head(head: RequestHead) -> RequestHead:
     call = CallHead(head)
     if call.http_status:
         return call
+    if head.too_large:
+        call.fault = TooLarge("the metadata is over the limit of 32 KiB; send less")
+        return call
     try:
         call.encoding = _encoding(call)
         call.timeout_ns = timeout_ns(call.fields[b"grpc-timeout"]) if b"grpc-timeout" in call.fields else None
@@ -54,6 +57,8 @@ def call_head(head: RequestHead) -> RequestHead:
 
 def _http_status(head: RequestHead) -> int:
     """What is answered to a request that is no gRPC; 0 for a call."""
+    if head.too_large and not is_grpc(head.fields.get(b"content-type", b"")):
+        return 431
     if head.method != b"POST":
         return 405
     return 0 if is_grpc(head.fields.get(b"content-type", b"")) else 415

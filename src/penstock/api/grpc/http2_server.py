@@ -38,6 +38,7 @@ class Http2Server:
             for service, methods in services(plane, self._inference, self._health).items()
             for name, handler in methods.items()
         }
+        self._memory = plane.memory
         self._unary = Shared(plane, options.max_message_bytes)
         self._connections: set[Connection] = set()
         self._unwritten: list[Connection] = []
@@ -105,9 +106,8 @@ class Http2Server:
     def _accepted(self) -> Connection:
         options = self._options
         age_s = options.max_connection_age_s * random.uniform(1 - JITTER, 1 + JITTER)
-        return Connection(
-            self, options.max_concurrent_streams, 2 * (options.max_message_bytes + PREFIX), int(age_s * 1e9)
-        )
+        held_bytes = 2 * (options.max_message_bytes + PREFIX)
+        return Connection(self, options.max_concurrent_streams, held_bytes, int(age_s * 1e9), self._memory)
 
     def connection_opened(self, connection: Connection) -> None:
         """See ``ConnectionOwner``."""

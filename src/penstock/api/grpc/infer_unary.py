@@ -24,7 +24,7 @@ from penstock.api.grpc.streamed_infer import (
     stated_timeout_ns,
 )
 from penstock.core.deadlines import deadline_ns
-from penstock.core.errors import Fault, Internal, Overloaded
+from penstock.core.errors import Fault, Internal, OverBudget, Overloaded
 from penstock.core.labels import ROUTE_NAMES, Priority
 from penstock.core.labels import Protocol as Transport
 from penstock.core.tensors import Tensor
@@ -170,7 +170,9 @@ class UnaryInferStream(Stream):
         block = self._shared.ready(call.loaded).blocks[call.route] + _id_field(call.id)
         if message[0]:
             block += literal(b"grpc-encoding", self._call_head.encoding.encode())
-        self.io.respond(self, block, message, response_blocks.OK)
+        if not self.io.respond(self, block, message, response_blocks.OK):
+            self.local_closed = False
+            self._fail(OverBudget("there is no memory to keep the answer until its client takes it; try again later"))
 
     def _call(self) -> InferCall:
         head, chunks = self._call_head, self._chunks

@@ -1,23 +1,23 @@
-"""HTTP/2 frames (RFC 9113): the wire's numbers, and frames as bytes."""
+"""HTTP/2 frames (RFC 9113 section 6): the numbers of the wire, frames as bytes, and the two kinds of errors."""
 
 from enum import IntEnum
 from struct import Struct
 from typing import Final
 
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-HEAD: Final = Struct(">IBI")
+FRAME_HEADER: Final = Struct(">IBI")
 """Length (3 bytes) and kind (1), flags (1), stream (4) of a frame."""
 
-HEAD_BYTES: Final = HEAD.size
+FRAME_HEADER_BYTES: Final = FRAME_HEADER.size
 STREAM_MASK: Final = 0x7FFFFFFF
-LARGEST_WINDOW: Final = 0x7FFFFFFF
-FIRST_WINDOW: Final = 65_535
-"""Bytes that may be sent on a connection, and on a stream, before anything is agreed."""
+MAX_WINDOW: Final = 0x7FFFFFFF
+DEFAULT_WINDOW: Final = 65_535
+"""Bytes that may be sent on a connection, and on a stream, before the peer states anything else."""
 
-FIRST_FRAME: Final = 16_384
-"""Bytes of the largest frame, before anything is agreed."""
+DEFAULT_FRAME_BYTES: Final = 16_384
+"""Payload of the largest frame, before the peer states anything else."""
 
-LARGEST_FRAME: Final = (1 << 24) - 1
+MAX_FRAME_BYTES: Final = (1 << 24) - 1
 
 DATA: Final = 0x0
 HEADERS: Final = 0x1
@@ -34,7 +34,7 @@ END_STREAM: Final = 0x1
 ACK: Final = 0x1
 END_HEADERS: Final = 0x4
 PADDED: Final = 0x8
-PRIORITISED: Final = 0x20
+HAS_PRIORITY: Final = 0x20
 
 ENABLE_PUSH: Final = 0x2
 MAX_CONCURRENT_STREAMS: Final = 0x3
@@ -44,7 +44,7 @@ MAX_HEADER_LIST_SIZE: Final = 0x6
 
 
 class ErrorCode(IntEnum):
-    """Error codes of RFC 9113 section 7, as far as they are used here."""
+    """The error codes of RFC 9113 section 7 that are used here."""
 
     NO_ERROR = 0x0
     PROTOCOL_ERROR = 0x1
@@ -76,7 +76,7 @@ class Http2StreamError(Exception):
 
 def frame(kind: int, flags: int, stream: int, payload: bytes | memoryview = b"") -> bytes:
     """One frame."""
-    return HEAD.pack(len(payload) << 8 | kind, flags, stream) + payload
+    return FRAME_HEADER.pack(len(payload) << 8 | kind, flags, stream) + payload
 
 
 def settings(values: dict[int, int]) -> bytes:
@@ -99,18 +99,20 @@ def goaway(last: int, code: ErrorCode, reason: str = "") -> bytes:
     return frame(GOAWAY, 0, 0, last.to_bytes(4) + code.to_bytes(4) + reason.encode())
 
 
-def unpadded(flags: int, payload: bytes, prioritised: bool = False) -> bytes:
-    """What a DATA or HEADERS frame holds without its padding and priority.
+def unpadded(flags: int, payload: bytes, has_priority: bool = False) -> bytes:
+    """The content of a DATA or HEADERS frame, without padding and priority; ``has_priority`` says it may have one.
 
     Raises:
-        Http2ConnectionError: the padding is longer than the frame.
+        Http2ConnectionError: the padding is longer than the frame, or the frame too short for its fields.
     """
     start, stop = 0, len(payload)
     if flags & PADDED:
         start = 1
         stop -= payload[0] if payload else 0
-    if prioritised and flags & PRIORITISED:
+    if has_priority and flags & HAS_PRIORITY:
         start += 5
+    if start > len(payload):
+        raise Http2ConnectionError(ErrorCode.FRAME_SIZE_ERROR, "a frame is too short for its fields")
     if start > stop:
         raise Http2ConnectionError(ErrorCode.PROTOCOL_ERROR, "a frame's padding is longer than the frame")
     return payload[start:stop]

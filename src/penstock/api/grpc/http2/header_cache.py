@@ -1,4 +1,4 @@
-"""Header blocks of requests: decoded by HPACK (RFC 7541), and remembered by their bytes where that is sound.
+"""Header blocks of one connection: decoded by HPACK (RFC 7541), and remembered by their bytes where that is sound.
 
 The blocks of one client repeat. A block that leaves the dynamic table as it is means the same the next time, until the
 table changes. What one connection sends is never used for another.
@@ -10,14 +10,21 @@ from typing import Final
 import hpack
 from hpack.table import HeaderTable
 
-from penstock.api.grpc.http2.frames import ErrorCode, Http2ConnectionError
-from penstock.api.grpc.http2.request_head import RequestHead, request_head
+from penstock.api.grpc.http2.header_block import HeaderBlock, no_header_block
+from penstock.api.grpc.http2.request_head import Field, RequestHead, request_head
 
 MAX_BLOCKS: Final = 32
-"""Blocks of one connection that are remembered."""
+"""Blocks that are remembered."""
 
 MAX_BLOCK_BYTES: Final = 4096
 """Size of the largest block that is remembered."""
+
+FIELD_OVERHEAD: Final = 32
+"""What a field counts beside its bytes (RFC 9113 section 6.5.2)."""
+
+_UNLIMITED: Final = 1 << 31
+_KEPT: Final = (b":method", b":path", b":scheme", b":authority", b"content-type")
+"""What is kept of a field list that is too large, so that it can be answered."""
 
 
 class _CountingTable(HeaderTable):
@@ -42,43 +49,81 @@ class _CountingTable(HeaderTable):
 class HeaderDecoder:
     """Decodes the header blocks of one connection, in the order in which they came.
 
-    ``known`` maps blocks to the requests they describe as long as the dynamic table stays as it is. ``interpret`` makes
-    the application's own head of a request's.
+    ``known`` maps blocks to the requests they describe as long as the dynamic table stays as it is. Any other block is
+    begun, decoded step by step, each of a bounded time, and then taken as ``request`` or ``trailers``. Of a field list
+    over ``max_list_bytes`` only a few fields are kept, but the table follows to its end. ``interpret`` makes the
+    application's own head of a request's.
     """
 
     def __init__(self, max_list_bytes: int, interpret: Callable[[RequestHead], RequestHead]) -> None:
-        self._decoder = hpack.Decoder(max_list_bytes)
-        self._decoder.header_table = self._table = _CountingTable()
+        self._max_list_bytes = max_list_bytes
         self._interpret = interpret
+        self._decoder = hpack.Decoder(_UNLIMITED)
+        self._decoder.header_table = self._table = _CountingTable()
+        self._bytes = b""
+        self._block = HeaderBlock(b"", max_list_bytes)
+        self._changes = 0
+        self._list_bytes = 0
+        self._fields: list[Field] = []
         self.known: dict[bytes, RequestHead] = {}
+        self.too_large = False
 
-    def request(self, block: bytes) -> RequestHead:
-        """The request that a block describes.
+    def begin(self, block: bytes) -> None:
+        """Go on with the next block; the one before it is done."""
+        self._bytes = block
+        self._block = HeaderBlock(block, self._max_list_bytes)
+        self._changes = self._table.changes
+        self._list_bytes = 0
+        self._fields = []
+        self.too_large = False
+
+    def step(self) -> int:
+        """Decode some fields of the block, and say how many.
 
         Raises:
-            Http2ConnectionError: the block cannot be decoded, or its field list is too large.
+            Http2ConnectionError: it is no header block.
+        """
+        try:
+            piece = self._block.slice(self._table.maxsize)
+            for name, value in self._decoder.decode(piece, raw=True):
+                self._add(name, value)
+        except (hpack.HPACKError, IndexError, ValueError):
+            raise no_header_block() from None
+        if self._block.has_huge and not self.too_large:
+            self._drop()
+        if self._table.changes != self._changes:
+            self.known = {}
+        return self._block.fields
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the block is decoded."""
+        return self._block.is_done
+
+    def request(self) -> RequestHead:
+        """The request that the block describes.
+
+        Raises:
             Http2StreamError: the request is malformed.
         """
-        found = self.known.get(block)
-        if found is not None:
-            return found
-        changes = self._table.changes
-        head = self._interpret(request_head(self.fields(block)))
-        if self._table.changes == changes and len(block) <= MAX_BLOCK_BYTES:
+        head = self._interpret(request_head(self._fields, self.too_large))
+        if self._table.changes == self._changes and len(self._bytes) <= MAX_BLOCK_BYTES and not self.too_large:
             if len(self.known) >= MAX_BLOCKS:
                 self.known.clear()
-            self.known[block] = head
+            self.known[self._bytes] = head
         return head
 
-    def fields(self, block: bytes) -> list[tuple[bytes, bytes]]:
-        """The fields of a block of any kind; raises ``Http2ConnectionError`` as ``request`` does."""
-        changes = self._table.changes
-        try:
-            fields = [(name, value) for name, value in self._decoder.decode(block, raw=True)]
-        except hpack.OversizedHeaderListError:
-            raise Http2ConnectionError(ErrorCode.ENHANCE_YOUR_CALM, "the header fields are too large") from None
-        except (hpack.HPACKError, IndexError, ValueError):
-            raise Http2ConnectionError(ErrorCode.COMPRESSION_ERROR, "this is no header block") from None
-        if self._table.changes != changes:
-            self.known = {}
-        return fields
+    def fields(self) -> list[Field]:
+        """The fields of the block, not all of them if it is ``too_large``."""
+        return self._fields
+
+    def _add(self, name: bytes, value: bytes) -> None:
+        self._list_bytes += len(name) + len(value) + FIELD_OVERHEAD
+        if self._list_bytes > self._max_list_bytes and not self.too_large:
+            self._drop()
+        if not self.too_large or (name in _KEPT and len(self._fields) < len(_KEPT)):
+            self._fields.append((name, value))
+
+    def _drop(self) -> None:
+        self.too_large = True
+        self._fields = [field for field in self._fields if field[0] in _KEPT][: len(_KEPT)]

@@ -1,56 +1,117 @@
 """What the header block of a request says (RFC 9113 section 8.3), and which field lists are no request at all."""
 
+import re
 from typing import Final
 
 from penstock.api.grpc.http2.frames import ErrorCode, Http2StreamError
 
 Fields = dict[bytes, bytes]
-FieldList = tuple[tuple[bytes, bytes], ...]
+Field = tuple[bytes, bytes]
+FieldList = tuple[Field, ...]
 
+NO_LENGTH: Final = -1
+"""The ``content_length`` of a request that states none."""
+
+MAX_LENGTH_DIGITS: Final = 18
 _PSEUDO: Final = frozenset({b":method", b":path", b":scheme", b":authority"})
 _CONNECTION_SPECIFIC: Final = frozenset(
     {b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade"}
 )
+_NAME: Final = re.compile(rb"[!-9;-@\[-~]+")
+"""Visible ASCII without capitals and colons (RFC 9113 section 8.2.1)."""
+
+_BAD_VALUE: Final = re.compile(rb"[\0\r\n]")
 
 
 class RequestHead:
     """A valid request: its method and path, its other fields in order, and by name (of a repeated name, the last).
 
+    ``content_length`` is in bytes, ``NO_LENGTH`` if none is stated. Of a request whose field list is over the limit,
+    ``too_large`` is set, and only the pseudo-header fields and the content type are kept.
+
     Immutable, as one object stands for every request with the same header block. An application may extend it with
     what it reads in the fields, so that this too is read once.
     """
 
-    __slots__ = ("field_list", "fields", "method", "path")
+    __slots__ = ("content_length", "field_list", "fields", "method", "path", "too_large")
 
-    def __init__(self, method: bytes, path: str, field_list: FieldList) -> None:
+    def __init__(
+        self, method: bytes, path: str, field_list: FieldList, content_length: int = NO_LENGTH, too_large: bool = False
+    ) -> None:
         self.method = method
         self.path = path
         self.field_list = field_list
         self.fields: Fields = dict(field_list)
+        self.content_length = content_length
+        self.too_large = too_large
 
 
-def request_head(fields: list[tuple[bytes, bytes]]) -> RequestHead:
+def request_head(fields: list[Field], too_large: bool = False) -> RequestHead:
     """The request that a decoded header block describes.
 
     Raises:
         Http2StreamError: the request is malformed (RFC 9113 section 8.1.1).
     """
+    pseudo, plain = _split(fields)
+    method, path = pseudo.get(b":method", b""), pseudo.get(b":path", b"")
+    if pseudo.keys() - _PSEUDO or (not too_large and not _has_target(method, pseudo)):
+        raise malformed("a request has a method, a scheme and a path")
+    head = RequestHead(method, path.decode("latin-1"), tuple(plain), _content_length(plain), too_large)
+    host = head.fields.get(b"host")
+    if host is not None and host != pseudo.get(b":authority", host):
+        raise malformed("the fields :authority and host differ")
+    return head
+
+
+def _has_target(method: bytes, pseudo: Fields) -> bool:
+    if method == b"CONNECT":  # a tunnel has no scheme and no path
+        return b":authority" in pseudo and b":path" not in pseudo and b":scheme" not in pseudo
+    return method != b"" and b":scheme" in pseudo and pseudo.get(b":path", b"") != b""
+
+
+def check_trailers(fields: list[Field]) -> None:
+    """Raise ``Http2StreamError`` if these cannot be the trailers of a request."""
+    pseudo, _ = _split(fields)
+    if pseudo:
+        raise malformed("there are pseudo-header fields in the trailers")
+
+
+def _split(fields: list[Field]) -> tuple[Fields, list[Field]]:
+    """The pseudo-header fields, and the others with their values trimmed."""
     pseudo: Fields = {}
-    plain: list[tuple[bytes, bytes]] = []
+    plain: list[Field] = []
     for name, value in fields:
+        if _BAD_VALUE.search(value):
+            raise malformed(f"the value of {name!r} has a character that no value may have")
         if name[:1] == b":":
             if plain or name in pseudo:
-                raise _malformed(f"{name!r} is out of place")
+                raise malformed(f"{name!r} is out of place")
             pseudo[name] = value
-        elif name in _CONNECTION_SPECIFIC or not name or name != name.lower():
-            raise _malformed(f"{name!r} has no place in HTTP/2")
         else:
-            plain.append((name, value))
-    path = pseudo.get(b":path", b"")
-    if pseudo.keys() - _PSEUDO or not path or b":scheme" not in pseudo:
-        raise _malformed("a request has a method, a scheme and a path")
-    return RequestHead(pseudo.get(b":method", b""), path.decode("latin-1"), tuple(plain))
+            plain.append((name, _checked(name, value)))
+    return pseudo, plain
 
 
-def _malformed(reason: str) -> Http2StreamError:
+def _checked(name: bytes, value: bytes) -> bytes:
+    """The value of a field, without the white space around it, which gRPC lets servers strip."""
+    if not _NAME.fullmatch(name):
+        raise malformed(f"{name!r} is no field name")
+    value = value.strip(b" \t")
+    if name in _CONNECTION_SPECIFIC or (name == b"te" and value.lower() != b"trailers"):
+        raise malformed(f"{name!r} has no place in HTTP/2")
+    return value
+
+
+def _content_length(fields: list[Field]) -> int:
+    stated = {value for name, value in fields if name == b"content-length"}
+    if not stated:
+        return NO_LENGTH
+    value = stated.pop()
+    if stated or not value.isdigit() or len(value) > MAX_LENGTH_DIGITS:
+        raise malformed("the content length is no number")
+    return int(value)
+
+
+def malformed(reason: str) -> Http2StreamError:
+    """A request breaks a rule of HTTP (RFC 9113 section 8.1.1)."""
     return Http2StreamError(ErrorCode.PROTOCOL_ERROR, reason)

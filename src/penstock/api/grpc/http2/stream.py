@@ -2,15 +2,18 @@
 
 import asyncio
 
+from penstock.api.grpc.http2.flow_control import ReceiveWindow, SendWindow
 from penstock.api.grpc.http2.frames import ErrorCode
 from penstock.api.grpc.http2.request_head import RequestHead
+from penstock.api.grpc.http2.stream_state import StreamState, is_remote_closed
 
 
 class StreamIo:
     """What a stream may ask of its connection; all of it on the connection's event loop."""
 
-    def respond(self, stream: "Stream", head: bytes, message: bytes, trailers: bytes) -> None:
-        """Send a whole answer: two header blocks, and the data between them."""
+    def respond(self, stream: "Stream", head: bytes, message: bytes, trailers: bytes) -> bool:
+        """Send a whole answer: two header blocks, and the data between them; False, with nothing sent, where there is
+        no memory to keep it until the peer takes it."""
         raise NotImplementedError
 
     def send_head(self, stream: "Stream", block: bytes) -> None:
@@ -30,19 +33,19 @@ class StreamIo:
         raise NotImplementedError
 
     async def wait_sent(self, stream: "Stream") -> None:
-        """Wait until all data of a stream is sent and the transport takes more, or the stream is closed."""
+        """Wait until all data of a stream is on its way, or the stream is closed."""
         raise NotImplementedError
 
     def hold(self, stream: "Stream", size: int) -> bool:
-        """Count ``size`` more bytes of an unfinished request; False if there is no room for them."""
+        """Take memory for ``size`` more bytes of an unfinished request; False if there is none left."""
         raise NotImplementedError
 
     def let_go(self, stream: "Stream", size: int) -> None:
-        """Count ``size`` bytes less of an unfinished request."""
+        """Give back memory of ``hold``; what a stream still has is given back when it is closed."""
         raise NotImplementedError
 
     def replenish(self, stream: "Stream") -> None:
-        """Let the peer send as many bytes again as have been taken from the stream."""
+        """Let the peer send as many bytes again as have come on the stream."""
         raise NotImplementedError
 
     def abort(self) -> None:
@@ -54,22 +57,26 @@ class Stream:
     """A request and its answer; subclasses say what becomes of it. Times are of ``time.monotonic_ns``.
 
     No method of a subclass may raise. ``on_data`` and ``on_end`` may still be called once ``local_closed`` is set, as
-    the peer may go on sending.
+    the peer may go on sending. The attributes below the line are the connection's own.
     """
 
     __slots__ = (
         "began_ns",
         "drained",
+        "end_frame",
         "head",
         "held_bytes",
         "id",
         "io",
         "local_closed",
-        "remote_closed",
+        "receive_window",
+        "received_bytes",
+        "reserved_bytes",
         "send_window",
+        "state",
         "streams_request",
-        "unacked_bytes",
         "unsent",
+        "unsent_bytes",
         "waits_since_ns",
     )
 
@@ -77,17 +84,32 @@ class Stream:
         self.io = io
         self.id = stream_id
         self.head = head
-        self.send_window = send_window
         self.began_ns = began_ns
-        self.held_bytes = 0  # of the unfinished request
-        self.unacked_bytes = 0  # received, and not yet given back to the peer's window
-        self.remote_closed = False  # the peer has sent END_STREAM
-        self.local_closed = False  # nothing more is to be sent, or the stream was reset
-        self.streams_request = False  # its request may take as long as it likes to be whole
-        # parts that wait for flow control, and whether each is data
-        self.unsent: list[tuple[bytes | memoryview, bool]] = []
-        self.waits_since_ns = 0
-        self.drained: asyncio.Event | None = None  # set once nothing waits any more
+        self.streams_request = False  # the request may take as long as it likes to be whole
+        self.held_bytes = 0  # memory of the unfinished request
+        self.local_closed = False  # the application has said all, or the stream was reset
+        # ----
+        self.state = StreamState.IDLE
+        self.send_window = SendWindow(send_window)
+        self.receive_window: ReceiveWindow | None = None  # from the first DATA frame on
+        self.received_bytes = 0
+        self.reserved_bytes = 0  # memory of the answer
+        self.unsent: list[memoryview] = []
+        self.unsent_bytes = 0
+        self.end_frame: bytes | None = None  # what ends the stream after its unsent data
+        self.waits_since_ns = 0  # for the peer to open the stream's window
+        self.drained: asyncio.Event | None = None  # set once nothing is unsent
+
+    @property
+    def remote_closed(self) -> bool:
+        """Whether the peer has sent all of the request."""
+        return is_remote_closed(self.state)
+
+    def on_request(self, data: bytes) -> None:
+        """The whole data of a request at once, which has no other."""
+        self.on_data(data)
+        if not self.local_closed:
+            self.on_end()
 
     def on_data(self, data: bytes) -> None:
         """Some more of the request's data, never empty."""
@@ -98,5 +120,5 @@ class Stream:
         raise NotImplementedError
 
     def on_reset(self) -> None:
-        """The stream was closed before its answer was sent: stop, and count it. Called at most once."""
+        """The stream was closed before its answer was complete: stop, and count it. Called at most once."""
         raise NotImplementedError

@@ -1,0 +1,149 @@
+"""The states of a stream (RFC 9113 section 5.1), as a table: what each frame means in each of them.
+
+The table is the only place that knows this. A stream here belongs to a server that never pushes, so the reserved
+states do not exist; ``closed`` is three states, as what may still come depends on how a stream was closed.
+"""
+
+from enum import IntEnum
+from typing import Final
+
+from penstock.api.grpc.http2.frames import ErrorCode
+
+
+class StreamState(IntEnum):
+    """Where a stream is; the order matters to ``is_remote_closed`` alone."""
+
+    IDLE = 0
+    OPEN = 1
+    HALF_CLOSED_LOCAL = 2
+    """We have sent END_STREAM, the peer has not."""
+    RESET_LOCAL = 3
+    """We have reset it before the peer ended it: what the peer had sent until it heard of that still comes."""
+    HALF_CLOSED_REMOTE = 4
+    CLOSED = 5
+    """The peer has ended it, and so have we."""
+    RESET_REMOTE = 6
+    """The peer has reset it."""
+    SKIPPED = 7
+    """It never began and never can: a later one has, or its number is not a client's."""
+
+
+class StreamEvent(IntEnum):
+    """What changes the state: a frame that came, or one that is sent."""
+
+    HEADERS = 0
+    HEADERS_END = 1
+    """HEADERS with END_STREAM."""
+    DATA = 2
+    DATA_END = 3
+    RST_STREAM = 4
+    WINDOW_UPDATE = 5
+    SEND_END = 6
+    SEND_RST_STREAM = 7
+
+
+class Verdict(IntEnum):
+    """What becomes of a frame."""
+
+    ACCEPT = 0
+    IGNORE = 1
+    """It is late: counted, and of no effect but on compression and flow control."""
+    STREAM_ERROR = 2
+    CONNECTION_ERROR = 3
+
+
+class Transition:
+    """What one event means in one state."""
+
+    __slots__ = ("code", "state", "verdict")
+
+    def __init__(self, state: StreamState, verdict: Verdict, code: ErrorCode = ErrorCode.NO_ERROR) -> None:
+        self.state = state
+        self.verdict = verdict
+        self.code = code
+
+
+_S = StreamState
+_E = StreamEvent
+_FRAMES: Final = (_E.HEADERS, _E.HEADERS_END, _E.DATA, _E.DATA_END, _E.RST_STREAM, _E.WINDOW_UPDATE)
+_BODY: Final = (_E.HEADERS, _E.HEADERS_END, _E.DATA, _E.DATA_END)
+
+
+def _accept(state: StreamState) -> Transition:
+    return Transition(state, Verdict.ACCEPT)
+
+
+def _ignore(state: StreamState) -> Transition:
+    return Transition(state, Verdict.IGNORE)
+
+
+def _table() -> list[Transition]:
+    """The whole table, by ``state * len(StreamEvent) + event``."""
+    idle = Transition(_S.IDLE, Verdict.CONNECTION_ERROR, ErrorCode.PROTOCOL_ERROR)
+    rules: dict[tuple[StreamState, StreamEvent], Transition] = {}
+
+    # idle: a request begins, and nothing else may come
+    rules |= {(_S.IDLE, event): idle for event in _FRAMES}
+    rules[_S.IDLE, _E.HEADERS] = _accept(_S.OPEN)
+    rules[_S.IDLE, _E.HEADERS_END] = _accept(_S.HALF_CLOSED_REMOTE)
+    rules |= {(_S.SKIPPED, event): idle for event in _FRAMES}
+
+    # open, and half-closed (local): the rest of the request; a second header block has to be its last frame
+    for state, ended in ((_S.OPEN, _S.HALF_CLOSED_REMOTE), (_S.HALF_CLOSED_LOCAL, _S.CLOSED)):
+        rules[state, _E.HEADERS] = Transition(state, Verdict.STREAM_ERROR, ErrorCode.PROTOCOL_ERROR)
+        rules[state, _E.HEADERS_END] = _accept(ended)
+        rules[state, _E.DATA] = _accept(state)
+        rules[state, _E.DATA_END] = _accept(ended)
+        rules[state, _E.RST_STREAM] = _accept(_S.RESET_REMOTE)
+        rules[state, _E.WINDOW_UPDATE] = _accept(state)
+        rules[state, _E.SEND_RST_STREAM] = _accept(_S.RESET_LOCAL)
+    rules[_S.OPEN, _E.SEND_END] = _accept(_S.HALF_CLOSED_LOCAL)
+
+    # half-closed (remote): the request is whole, so nothing more of it may come
+    for event in _BODY:
+        rules[_S.HALF_CLOSED_REMOTE, event] = Transition(
+            _S.HALF_CLOSED_REMOTE, Verdict.STREAM_ERROR, ErrorCode.STREAM_CLOSED
+        )
+    rules[_S.HALF_CLOSED_REMOTE, _E.RST_STREAM] = _accept(_S.RESET_REMOTE)
+    rules[_S.HALF_CLOSED_REMOTE, _E.WINDOW_UPDATE] = _accept(_S.HALF_CLOSED_REMOTE)
+    rules[_S.HALF_CLOSED_REMOTE, _E.SEND_END] = _accept(_S.CLOSED)
+    rules[_S.HALF_CLOSED_REMOTE, _E.SEND_RST_STREAM] = _accept(_S.CLOSED)
+
+    # closed by both: the peer knew that it had ended
+    for event in _BODY:
+        rules[_S.CLOSED, event] = Transition(_S.CLOSED, Verdict.CONNECTION_ERROR, ErrorCode.STREAM_CLOSED)
+    rules[_S.CLOSED, _E.RST_STREAM] = _ignore(_S.CLOSED)
+    rules[_S.CLOSED, _E.WINDOW_UPDATE] = _ignore(_S.CLOSED)
+
+    # reset by us: the peer may not have heard of it
+    for event in (_E.HEADERS, _E.DATA, _E.WINDOW_UPDATE):
+        rules[_S.RESET_LOCAL, event] = _ignore(_S.RESET_LOCAL)
+    for event in (_E.HEADERS_END, _E.DATA_END):
+        rules[_S.RESET_LOCAL, event] = _ignore(_S.CLOSED)
+    rules[_S.RESET_LOCAL, _E.RST_STREAM] = _ignore(_S.RESET_REMOTE)
+
+    # reset by the peer: it must not send more of the request
+    for event in _BODY:
+        rules[_S.RESET_REMOTE, event] = Transition(_S.RESET_REMOTE, Verdict.STREAM_ERROR, ErrorCode.STREAM_CLOSED)
+    rules[_S.RESET_REMOTE, _E.RST_STREAM] = _ignore(_S.RESET_REMOTE)
+    rules[_S.RESET_REMOTE, _E.WINDOW_UPDATE] = _ignore(_S.RESET_REMOTE)
+
+    # whatever else we might send on a stream that is over is not sent
+    for state in _S:
+        for event in (_E.SEND_END, _E.SEND_RST_STREAM):
+            rules.setdefault((state, event), _ignore(state))
+    return [rules[state, event] for state in _S for event in _E]
+
+
+TRANSITIONS: Final = _table()
+_EVENTS: Final = len(StreamEvent)
+
+
+def transition(state: StreamState, event: StreamEvent) -> Transition:
+    """What an event means in a state."""
+    return TRANSITIONS[state * _EVENTS + event]
+
+
+def is_remote_closed(state: StreamState) -> bool:
+    """Whether the peer has ended or reset its side, so that no more of the request can come."""
+    return state >= StreamState.HALF_CLOSED_REMOTE

@@ -1,0 +1,65 @@
+"""The streams of a connection: those under way, and what has to be known of the others."""
+
+from typing import Final
+
+from penstock.api.grpc.http2.stream import Stream
+from penstock.api.grpc.http2.stream_state import StreamState
+
+MAX_RESETS: Final = 1024
+"""Streams that were reset, of which it is remembered by whom."""
+
+MAX_GAPS: Final = 64
+"""Gaps in the numbers of streams that are remembered; gRPC clients leave none."""
+
+
+class StreamTable:
+    """Streams by their numbers. A stream that is over is remembered only if it was reset; any other has ended on both
+    sides, or never began.
+
+    Once there are more resets than are remembered, the older ones are taken for our own: what still comes of those is
+    let pass, and no peer is punished for a frame that was on its way.
+    """
+
+    def __init__(self) -> None:
+        self.live: dict[int, Stream] = {}
+        self.last_id = 0
+        self._resets: dict[int, StreamState] = {}
+        self._forgotten_id = 0  # resets up to this number are forgotten
+        self._gaps: list[tuple[int, int]] = []
+
+    def state(self, stream_id: int) -> StreamState:
+        """The state of any stream."""
+        stream = self.live.get(stream_id)
+        if stream is not None:
+            return stream.state
+        if not stream_id & 1:
+            return StreamState.SKIPPED
+        return StreamState.IDLE if stream_id > self.last_id else self._past(stream_id)
+
+    def begin(self, stream_id: int) -> None:
+        """A request has begun with this number, which no stream had before; those below can begin no more."""
+        if stream_id > self.last_id + 2 and len(self._gaps) < MAX_GAPS:
+            self._gaps.append((self.last_id, stream_id))
+        self.last_id = stream_id
+
+    def end(self, stream_id: int, state: StreamState) -> None:
+        """A stream is over, in this last state; also called when the state of one that is over changes."""
+        self.live.pop(stream_id, None)
+        if state in (StreamState.RESET_LOCAL, StreamState.RESET_REMOTE):
+            self._resets[stream_id] = state
+            if len(self._resets) > MAX_RESETS:
+                oldest = next(iter(self._resets))
+                del self._resets[oldest]
+                self._forgotten_id = max(self._forgotten_id, oldest)
+        elif self._resets:
+            self._resets.pop(stream_id, None)
+
+    def _past(self, stream_id: int) -> StreamState:
+        found = self._resets.get(stream_id)
+        if found is not None:
+            return found
+        if stream_id <= self._forgotten_id:
+            return StreamState.RESET_LOCAL
+        if any(after < stream_id < before for after, before in self._gaps):
+            return StreamState.SKIPPED
+        return StreamState.CLOSED
