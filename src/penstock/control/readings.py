@@ -93,6 +93,7 @@ def _stages(key: Key, totals: Totals) -> Iterator[Reading]:
     rows = totals.batch_rows()
     if rows.count:
         yield Distribution(metrics.BATCH_ROWS, key, rows.buckets, rows.total)
+        yield Point(metrics.JOINT_RUN_MISMATCHES, key, totals.joint_run_mismatches)
 
 
 def states(statuses: Iterable[VersionStatus]) -> Iterator[Reading]:

@@ -75,7 +75,8 @@ _OUTPUTS: Final = _FINE + FINE_WORDS
 _SHADOW: Final = _OUTPUTS + OUTPUTS * OUTPUT_BINS
 _CAPTURE: Final = _SHADOW + len(SHADOW_WORDS)
 _BLAMED: Final = _CAPTURE + len(CAPTURE_WORDS)
-BLOCK_WORDS: Final = _BLAMED + 1
+_MISMATCHES: Final = _BLAMED + 1
+BLOCK_WORDS: Final = _MISMATCHES + 1
 
 HEADER_WORDS: Final = 64
 BLOCKS: Final = 1024
@@ -206,6 +207,10 @@ class BlockWriter:
     def not_captured(self) -> None:
         """One request that should have been kept was not."""
         self._words[_CAPTURE + 2] += 1
+
+    def joint_run_mismatched(self) -> None:
+        """A run of several requests was answered otherwise than the requests alone."""
+        self._words[_MISMATCHES] += 1
 
     def in_flight(self, calls: int) -> None:
         """So many requests wait or run now."""
@@ -419,6 +424,11 @@ class Totals:
     def capture(self) -> dict[str, int]:
         """What was kept of requests, by ``CAPTURE_WORDS``."""
         return dict(zip(CAPTURE_WORDS, self._words[_CAPTURE:_BLAMED], strict=True))
+
+    @property
+    def joint_run_mismatches(self) -> int:
+        """Repeated runs of several requests that had been answered otherwise than the requests alone."""
+        return self._words[_MISMATCHES]
 
     def batch_rows(self) -> Histogram:
         """Rows of each run."""

@@ -84,7 +84,8 @@ def _together(model: Model, calls: Sequence[InferCall], interrupt: Interrupt | N
     for call in calls:
         call.run_began = True
     try:
-        arrays = model.run(_feeds(calls), names, interrupt)
+        feeds = _feeds(calls)
+        arrays = model.run(feeds, names, interrupt)
     except Cancelled as fault:
         return [fault_of(fault)] * len(calls)  # nobody waits for any of them
     except (Fault, ValueError, MemoryError):  # the fault of one of them, from which the others must not suffer
@@ -95,6 +96,9 @@ def _together(model: Model, calls: Sequence[InferCall], interrupt: Interrupt | N
     for call in calls:
         call.started_ns, call.ran_ns, call.run_rows = began, ended, NOT_COUNTED
     calls[0].run_rows = rows
+    check = calls[0].loaded.check
+    if check is not None and check.is_due():
+        check.take(model, names, feeds, arrays, [call.rows for call in calls])
     if rows == len(calls) and all(call.requested is None for call in calls):
         return _joint(calls, arrays)
     return _divided(calls, names, arrays)

@@ -13,6 +13,7 @@ from penstock.core.labels import PRIORITIES, PROTOCOL_NAMES, Priority, Protocol,
 from penstock.core.signature import Feeds
 from penstock.core.tensors import Array, Tensor
 from penstock.serving.admission import ConcurrencyLimiter
+from penstock.serving.joint_run_check import JointRunCheck
 from penstock.serving.requested_outputs import RequestedOutput
 from penstock.serving.version_info import VersionInfo
 
@@ -42,11 +43,12 @@ class Servable(VersionInfo, ABC):
     """A version that runs calls, as the calls themselves, transports and the loop batcher see it.
 
     All methods belong to the event loop. ``limiter`` counts the calls in the system, ``sampler`` sees every call that
-    was answered.
+    was answered, ``check`` some of the runs that calls shared.
     """
 
     limiter: ConcurrencyLimiter
     sampler: Sampler | None = None
+    check: JointRunCheck | None = None
 
     def admission_error(self, priority: Priority) -> Overloaded | None:
         """Why a call of a class is not worth decoding; None if there is room for it."""

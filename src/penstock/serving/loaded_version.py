@@ -1,12 +1,13 @@
 """A version that is loaded and answers: its model, where its calls run, and who still uses it."""
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 from time import monotonic_ns
 from typing import Any, Final
 
-from penstock.core.batching import BatchRules, rules
+from penstock.core.batching import BATCHING, BatchRules, Sharing, rules
 from penstock.core.desired import WatchSpec
 from penstock.core.errors import DeadlineExceeded
 from penstock.core.limits import RequestLimits
@@ -21,10 +22,13 @@ from penstock.serving.admission import ConcurrencyLimiter
 from penstock.serving.batch_run import Outcome, too_large
 from penstock.serving.infer_call import NEVER_NS, InferCall, OnDone, Servable
 from penstock.serving.inline_executor import InlineExecutor, give
+from penstock.serving.joint_run_check import JointRunCheck, Submit
 from penstock.serving.memory_budget import DEFAULT_MEMORY_BYTES, MemoryBudget
 from penstock.serving.observers.shadow import LoadOf, ShadowExecutor
 from penstock.serving.version_info import Identity
 from penstock.serving.worker_pool import WorkerPool
+
+log = logging.getLogger("penstock.serving")
 
 QUEUE_BOUND: Final = 1000
 """Calls that may be in the system when the model's configuration states no bound."""
@@ -75,8 +79,29 @@ class LoadedVersion(Servable):
         """Keep shared runs on threads short enough for a promised latency (0 = none)."""
         if latency_ns != self._latency_slo_ns:
             self._latency_slo_ns = latency_ns
-            self._pool.rules = self._batch_rules()
-            self.limiter.set_bounds(*self._bounds(self._pool.rules))
+            self._set_batch_rules()
+
+    def check_joint_runs(self, submit: Submit) -> None:
+        """Have a shared run repeated call by call now and then, by ``submit``; a difference ends shared runs."""
+        if self._model.joint is not None:
+            loop = asyncio.get_running_loop()
+            self.check = JointRunCheck(submit, lambda reason: loop.call_soon_threadsafe(self._stop_sharing, reason))
+
+    def _stop_sharing(self, difference: str) -> None:
+        """Let every call run alone until the version is loaded anew."""
+        if self.check is None:
+            return
+        self.check = self._model.joint = None
+        if self._model.narrow is not None:
+            self._model.narrow.joint = None
+        self.sharing = Sharing(
+            False, f"{difference}, in a run that was repeated; unload and load the model to try anew"
+        )
+        parameters = {**self.config.get("parameters", {}), BATCHING: {"string_value": self.sharing.text}}
+        self.config = {**self.config, "parameters": parameters}
+        self._set_batch_rules()
+        self.block.joint_run_mismatched()
+        log.error("model %s version %s: %s", self.identity.model, self.identity.version, self.sharing.text)
 
     def sheds(self) -> bool:
         """Whether calls were rejected lately, so that nothing should be done that can be left undone."""
@@ -185,6 +210,10 @@ class LoadedVersion(Servable):
             self.sampler.close()
         self._pool.close()
         await asyncio.get_running_loop().run_in_executor(None, self._model.close)
+
+    def _set_batch_rules(self) -> None:
+        self._pool.rules = self._batch_rules()
+        self.limiter.set_bounds(*self._bounds(self._pool.rules))
 
     def _batch_rules(self) -> BatchRules:
         options, stated = self.options, self.signature.max_batch_size

@@ -163,7 +163,9 @@ class ModelLoader:
         _tell_refused_batching(model, spec, options, loaded)
         config = model_config.describe(model, options, loaded.signature, loaded.sharing, spec.config)
         identity, block = Identity(model, spec.version), self._slot.block(spec.block)
-        return LoadedVersion(identity, loaded, options, config, block, self._plane.memory, self._plane.limits)
+        version = LoadedVersion(identity, loaded, options, config, block, self._plane.memory, self._plane.limits)
+        version.check_joint_runs(self._low_priority_pool.submit)
+        return version
 
     def _sample(self, key: Key, spec: VersionSpec) -> None:
         """Have a version's rows counted as it is wanted now."""

@@ -66,6 +66,12 @@ DEADLINE_EXCEEDED = Metric(
     "Requests whose time ran out before an answer was ready; the stage 'request' is the whole of it.",
 )
 BATCH_ROWS = Metric("batch_rows", Kind.HISTOGRAM, ("model", "version"), "Rows in each run of the model.", ROWS)
+JOINT_RUN_MISMATCHES = Metric(
+    "joint_run_mismatches_total",
+    Kind.COUNTER,
+    ("model", "version"),
+    "Runs of several requests that were repeated and answered otherwise than the requests alone.",
+)
 MODEL_INFO = Metric("model_info", Kind.GAUGE, ("model", "version", "digest"), "1 for the content served.")
 MODEL_MEMORY = Metric(
     "model_memory_bytes",
@@ -243,6 +249,7 @@ METRICS: tuple[Metric, ...] = (
     SHED,
     DEADLINE_EXCEEDED,
     BATCH_ROWS,
+    JOINT_RUN_MISMATCHES,
     MODEL_INFO,
     MODEL_MEMORY,
     MODEL_STATE,

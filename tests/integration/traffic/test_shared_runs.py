@@ -1,16 +1,17 @@
 """Whose requests share runs: what people export, asked by many at once, with configurations that ask for batching."""
 
 import json
+import socket
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import onnx
 import pytest
 
 from tests import zoo
-from tests.harness import Server, run_command, running
+from tests.harness import Server, run_command, running, wait_until
 from tests.unit.engine.row_independence.cases import Case
 
 CALLERS, CALLS = 8, 12
@@ -31,6 +32,10 @@ QUANTISED = """(float[N, 3] x) => (float[N, 2] y) <uint8[3, 2] w = {1, 2, 3, 4, 
 CHOSEN = "(float[N, 3] x) => (float[N, 2] y) <bool[3] c = {1, 0, 1}> { y = Compress<axis = 1>(x, c) }"
 LINEAR = "(float[N, 3] x) => (float[N, 2] y) <float[3, 2] w = {1, 2, 3, 4, 5, 6}> { y = MatMul(x, w) }"
 
+BEYOND_TRIALS = """(float[N, 3] x) => (float[N, 3] y) <float many = {1e9}> {
+    top = ReduceMax<keepdims = 0>(x) large = Greater(top, many) less = Div(x, many) y = Where(large, less, x)
+}"""
+
 MODELS = {"detections": DETECTIONS, "rescaled": RESCALED, "quantised": QUANTISED, "chosen": CHOSEN, "linear": LINEAR}
 DEPENDENT = ["detections", "rescaled", "quantised"]
 STATED = 'max_batch_size: 16 input { name: "x" data_type: TYPE_FP32 dims: 3 }\n' + WAITS
@@ -48,6 +53,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         zoo.place(root, f"{name}_waits", {"1": built(graph)}, WAITS)
         zoo.place(root, f"{name}_stated", {"1": built(graph)}, STATED)
         zoo.place(root, f"{name}_claimed", {"1": built(graph)}, WAITS + CLAIM)
+    zoo.place(root, "beyond_trials", {"1": built(BEYOND_TRIALS)}, CLAIM)
     with running(root, tmp_path_factory.mktemp("room")) as started:
         yield started
 
@@ -163,3 +169,45 @@ def test_people_are_shown_the_proof(server: Server, tmp_path: Path) -> None:
     assert f"independent_rows: not proven: {reason} (node top)" in shown("rescaled")
     proof = json.loads(shown("rescaled", "--json"))["admission"]["independent_rows"]
     assert proof == {"proven": False, "reason": reason, "operator": "ReduceMax", "node": "top"}
+
+
+def burst(connection: socket.socket, answers: BinaryIO, model: str) -> None:
+    """Requests that come in one moment, of which some have numbers that the model looks at."""
+    for number in range(CALLERS):
+        values = [5e9 if number % 2 else 1.0, 2.0, 3.0]
+        body = json.dumps({"inputs": [{"name": "x", "shape": [1, 3], "datatype": "FP32", "data": values}]}).encode()
+        head = f"POST /v2/models/{model}/infer HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n\r\n"
+        connection.sendall(head.encode() + body)
+    for _ in range(CALLERS):
+        assert answers.readline().startswith(b"HTTP/1.1 200")
+        length = 0
+        while (line := answers.readline()) != b"\r\n":
+            name, _, value = line.partition(b":")
+            length = int(value) if name.lower() == b"content-length" else length
+        answers.read(length)
+
+
+@pytest.mark.timeout(120)
+def test_a_shared_run_that_was_wrong_is_found_sooner_or_later_and_ends_sharing(server: Server) -> None:
+    model = "beyond_trials"
+    assert batching(server, model).startswith("requests share runs: its configuration says")
+    host, _, port = server.http.rpartition(":")
+    with socket.create_connection((host, int(port)), 20) as connection, connection.makefile("rb") as answers:
+        for number in range(30_000):
+            burst(connection, answers, model)
+            if not number % 200 and batching(server, model).startswith("every request runs alone"):
+                break
+    assert "rows were answered otherwise together than alone, in a run that was repeated" in batching(server, model)
+    assert asked(server, model, [1.0, 2.0, 3.0]) == [1.0, 2.0, 3.0]
+    assert f"ERROR worker-0 penstock.serving: model {model} version 1: every request runs alone" in server.log_text()
+    metric = f'penstock_joint_run_mismatches_total{{model="{model}",version="1"}} 1.0'
+    wait_until(lambda: metric in server.admin("GET", "/metrics").body.decode(), 10, metric)
+
+    def kinds() -> list[str]:
+        told = server.admin("GET", f"/admin/v1/events?model={model}").json()["events"]
+        return [event["type"] for event in told]
+
+    wait_until(lambda: "io.penstock.joint_run.mismatched.v1" in kinds(), 10, "the event")
+    for verb in ("unload", "load"):
+        assert server.rest("POST", f"/v2/repository/models/{model}/{verb}", {}).status == 200
+    assert batching(server, model).startswith("requests share runs: its configuration says")

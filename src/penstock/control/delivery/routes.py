@@ -23,6 +23,7 @@ log = logging.getLogger("penstock.control")
 THREADS = 4
 LOOK_S = 0.5
 SAMPLES = 16
+MISMATCHED = "a run that requests shared was answered otherwise than the requests alone; every request runs alone now"
 T = TypeVar("T")
 
 
@@ -55,6 +56,7 @@ class Traffic:
         self._fleet = fleet
         self._threads = ThreadPoolExecutor(THREADS, "traffic")
         self._unable: set[tuple[str, str]] = set()
+        self._mismatches: dict[tuple[str, str], int] = {}
 
     async def route(self, model: str) -> Document:
         """A model's route; where none was set, what happens without one (``set`` says which).
@@ -123,11 +125,13 @@ class Traffic:
         return await self._run(self._store.events, model, after, limit)
 
     async def run(self) -> None:
-        """Say it loudly when a version that should get requests cannot answer, and when it can again."""
+        """Say it loudly when a version cannot answer that should, or can again, and when shared runs were wrong."""
         while True:
-            for model, version in self._step():
-                data = {"model": model, "version": version, "reason": "it cannot answer; the stable version does"}
-                event = Event("route.degraded.v1", f"models/{model}/versions/{version}", f"{time.time():.0f}", data)
+            told = [("route.degraded.v1", key, "it cannot answer; the stable version does") for key in self._step()]
+            told += [("joint_run.mismatched.v1", key, MISMATCHED) for key in self._mismatched()]
+            for kind, (model, version), reason in told:
+                data = {"model": model, "version": version, "reason": reason}
+                event = Event(kind, f"models/{model}/versions/{version}", f"{time.time():.0f}", data)
                 try:
                     await self._run(self._store.tell, model, event)
                 except Exception:
@@ -150,6 +154,14 @@ class Traffic:
         for model, version in sorted(healed):
             log.warning("model %s version %s gets its requests again", model, version)
         return sorted(fresh)
+
+    def _mismatched(self) -> list[tuple[str, str]]:
+        """Versions with runs of several requests that were found to be answered wrong since the last look."""
+        served = [(model.name, one.version) for model in self._fleet.desired.models for one in model.versions]
+        counts = {key: self._fleet.totals(*key).joint_run_mismatches for key in served}
+        fresh = [key for key, count in counts.items() if count > self._mismatches.get(key, count)]
+        self._mismatches = counts
+        return fresh
 
     def close(self) -> None:
         """Let the threads go."""
