@@ -6,7 +6,7 @@ from typing import Final
 from penstock.api.http1.request_head import HeadError
 from penstock.core.errors import TooLarge
 
-MAX_CHUNKS_A_CALL: Final = 2048
+MAX_CHUNKS_A_CALL: Final = 1024
 """Chunks and trailer fields that are read at a time; what is more waits for the next turn of the loop."""
 
 MAX_LINE: Final = 4096

@@ -14,12 +14,13 @@ CHUNKED: Final = -1
 
 _TOKEN: Final = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]"
 _START_LINE: Final = re.compile(rb"(" + _TOKEN + rb"+) ([!-~]+) HTTP/([0-9]\.[0-9])\r\n")
+_START: Final = re.compile(_TOKEN + rb"|\r\Z")
 _BLANK_LINES: Final = re.compile(rb"(?:\r\n)+")
 _HOST: Final = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+;=%-]*)(?::[0-9]*)?")
 _ABSOLUTE: Final = re.compile(rb"[Hh][Tt][Tt][Pp][Ss]?://([^/?#]+)([^#]*)")
 _LENGTH_DIGITS: Final = 18
 
-_NOT_A_REQUEST: Final = "this is not a valid HTTP/1.1 request"
+_NOT_A_REQUEST: Final = "this is not a valid HTTP request"
 
 
 class HeadError(Exception):
@@ -122,11 +123,11 @@ def check_start(data: bytes, at: int) -> re.Match[bytes] | None:
     """
     line = _START_LINE.match(data, at)
     if line is None:
-        if data.find(b"\n", at) >= 0 or not re.match(_TOKEN, data[at : at + 1]):
+        if data.find(b"\n", at) >= 0 or not _START.match(data, at):
             raise HeadError(400, _NOT_A_REQUEST)
         return None
     if line[3] not in (b"1.1", b"1.0"):
-        raise HeadError(400, "this server speaks HTTP/1.1 and HTTP/1.0")
+        raise HeadError(400, "this version of HTTP is not known here; send HTTP/1.1")
     return line
 
 
@@ -164,7 +165,7 @@ def _check_host(fields: dict[bytes, bytes], http10: bool) -> None:
     host = fields.get(b"host")
     if host is None:
         if not http10:
-            raise HeadError(400, "an HTTP/1.1 request needs a Host field")
+            raise HeadError(400, "the request has no Host field")
     elif not _HOST.fullmatch(host):
         raise HeadError(400, "the request needs one Host field with a host and, if need be, a port")
 

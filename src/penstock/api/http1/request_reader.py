@@ -97,10 +97,13 @@ class RequestReader:
         """
         data, at = self.unparsed, 0
         while at < len(data):
+            chunks = self._chunks
             stop = self._read_next(data, at)
             if stop == at or self.mode == NOTHING:
                 break
             at = stop
+            if chunks is not None and chunks is self._chunks:
+                break  # many chunks have come, and others have their turn
         if self.mode == NOTHING:
             self.unparsed = b""
         elif at:
