@@ -202,8 +202,12 @@ class Server:
     def tick(self, seconds: float = 0.0) -> None:
         """Let time pass, and have the connections looked at."""
         self.clock.pass_seconds(seconds)
-        for _ in range(12):  # each of them once, however many there are
-            self.turn(self.table.tick)
+
+        def tick() -> None:
+            for _ in range(len(self.table) + 1):  # each connection once
+                self.table.tick()
+
+        self.turn(tick)
 
 
 class Client:

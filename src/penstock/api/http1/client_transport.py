@@ -28,7 +28,7 @@ class ClientTransport:
         self._transport: asyncio.Transport | None = None
         self._writable: asyncio.Event | None = None
         self._written = 0
-        self._taken = 0
+        self._taken = -1
         self._progress_ns = 0
 
     def attach(self, transport: asyncio.BaseTransport) -> None:
@@ -76,14 +76,12 @@ class ClientTransport:
             await self._writable.wait()
 
     def unsent_bytes(self) -> int:
-        """Bytes that wait for the client, where they are so many that writing is paused, else 0."""
-        if not self.is_writing_paused or self._transport is None:
-            return 0
-        return self._transport.get_write_buffer_size()
+        """Bytes that were written and have not left."""
+        return 0 if self._transport is None else self._transport.get_write_buffer_size()
 
     def is_stalled(self, now_ns: int, limit_ns: int) -> bool:
         """Whether bytes have waited for longer than ``limit_ns`` while the client took none; asked now and then."""
-        waiting = 0 if self._transport is None else self._transport.get_write_buffer_size()
+        waiting = self.unsent_bytes()
         taken = self._written - waiting
         if not waiting or taken != self._taken:
             self._taken = taken

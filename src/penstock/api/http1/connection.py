@@ -13,11 +13,8 @@ from penstock.api.http1.connection_table import REFUSED, RESERVED, ConnectionTab
 from penstock.api.http1.exchange import ANSWERED, RECEIVING, RUNNING, WAITING, Answer, Exchange, answer_size
 from penstock.api.http1.limits import MAX_PIPELINED
 from penstock.api.http1.request_head import HeadError, RequestHead
-from penstock.api.http1.request_reader import HEAD, NO_MEMORY, NOTHING, RequestReader, RequestSink
+from penstock.api.http1.request_reader import HEAD, NO_MEMORY, NOTHING, UNCOUNTED_BYTES, RequestReader, RequestSink
 from penstock.core.errors import DeadlineExceeded, Fault, OverBudget
-
-UNCOUNTED_BYTES: Final = 16 << 10
-"""Bodies and answers up to this size are not counted where they pass in one turn of the loop."""
 
 _END_OF_HEAD: Final = b"\r\n\r\n"
 _NO_HEAD: Final = RequestHead(b"GET", b"/", True, [], 0)
@@ -82,9 +79,7 @@ class Connection(RequestSink):
         self._active_ns = now_ns
         exchange = self._table.application.open(self, head, now_ns)
         self._pipeline.append(exchange)
-        exchange.body = body
-        exchange.size = head.length
-        self._reader.end(exchange)
+        self._reader.end_at_once(exchange, body)
 
     def _read(self) -> None:
         """Read what has come, then go on reading or wait: for room, for the application, or for more bytes."""
@@ -166,8 +161,8 @@ class Connection(RequestSink):
             self._leave(exchange)
             return
         exchange.awaits_continue = False
-        if exchange.size > UNCOUNTED_BYTES and not exchange.streams and not self._keep_body(exchange):
-            return
+        if exchange.size > UNCOUNTED_BYTES and not exchange.streams:
+            self._working += exchange.size
         if exchange.is_concurrent:
             exchange.state = RUNNING
             exchange.begin()
@@ -175,16 +170,6 @@ class Connection(RequestSink):
         if exchange.state == RECEIVING:
             exchange.state = WAITING
         self._begin_first()
-
-    def _keep_body(self, exchange: Exchange) -> bool:
-        """Count the body until it is answered."""
-        self._working += exchange.size
-        if self._recount():
-            return True
-        self._working -= exchange.size
-        self._reader.exchange = exchange
-        self._refuse_for_memory()
-        return False
 
     def _begin_first(self) -> None:
         """Work on the first request where it waited for that, or tell its client to send its body."""
@@ -412,6 +397,7 @@ class Connection(RequestSink):
     def pause_writing(self) -> None:
         """More is written than the client takes; who does not read answers gets no more questions read."""
         self._transport.pause_writing()
+        self._recount()
         if self._reader.mode == HEAD:
             self._transport.pause_reading()
 
@@ -438,7 +424,7 @@ class Connection(RequestSink):
 
     def is_idle(self) -> bool:
         """Whether no request is under way."""
-        return not self._pipeline and not self._reader.is_midway()
+        return not self._pipeline and not self._reader.is_midway() and not self._transport.unsent_bytes()
 
     def info(self, name: str) -> object:
         """What the transport knows of the connection, None where it does not."""
@@ -464,10 +450,11 @@ class Connection(RequestSink):
         self._is_old = now_ns > self._until_ns
         if self._transport.is_stalled(now_ns, int(limits.stalled_s * 1e9)):
             self.abort()
-        elif self.is_idle() and now_ns - self._active_ns > limits.keep_alive_s * 1e9:
-            self.close()
-        elif self._kept:
+        elif not self.is_idle():
+            self._active_ns = now_ns
             self._recount()
+        elif self._table.is_draining or now_ns - self._active_ns > limits.keep_alive_s * 1e9:
+            self.close()
 
     # Bytes that are kept.
 
@@ -481,7 +468,9 @@ class Connection(RequestSink):
         if self.is_lost:
             return True
         reader = self._reader
-        kept = self._working + self._stored + self._transport.unsent_bytes()
+        kept = self._working + self._stored
+        if self._transport.is_writing_paused:
+            kept += self._transport.unsent_bytes()
         if len(reader.unparsed) > UNCOUNTED_BYTES:
             kept += len(reader.unparsed)
         if reader.exchange is not None and not reader.exchange.streams:

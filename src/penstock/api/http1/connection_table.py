@@ -110,16 +110,16 @@ class ConnectionTable:
 
     def add(self, connection: TableEntry) -> int:
         """A client has connected: ``ADMITTED``, ``RESERVED`` (for essential requests alone) or ``REFUSED``."""
-        limits, count = self.limits, len(self._connections)
-        verdict = ADMITTED
-        if count >= limits.max_connections and not self._evict():
-            verdict = RESERVED if count < limits.max_connections + limits.reserved_connections else REFUSED
-        if verdict == REFUSED:
+        limits = self.limits
+        if len(self._connections) >= limits.max_connections:
+            self._evict()
+        more = len(self._connections) - limits.max_connections
+        if more >= max(0, limits.reserved_connections):
             self.refused += 1
-            return verdict
+            return REFUSED
         self._connections[connection] = None
         self._headless[connection] = None
-        return verdict
+        return ADMITTED if more < 0 else RESERVED
 
     def remove(self, connection: TableEntry) -> None:
         """It is gone."""
@@ -147,17 +147,15 @@ class ConnectionTable:
         """Until when a new connection is not old."""
         return self.clock_ns() + int(self.limits.connection_s * uniform(1 - AGE_JITTER, 1 + AGE_JITTER) * 1e9)
 
-    def _evict(self) -> bool:
+    def _evict(self) -> None:
         """Close a connection that does nothing, to make room: first the oldest that owes its head, then an idle one."""
         victim = next(iter(self._headless), None)
         if victim is None:
             victim = next((one for one in islice(self._connections, EVICTION_SCAN) if one.is_idle()), None)
-        if victim is None:
-            return False
-        self.evicted += 1
-        self.remove(victim)
-        victim.abort()
-        return True
+        if victim is not None:
+            self.evicted += 1
+            self.remove(victim)
+            victim.abort()
 
     # Time.
 

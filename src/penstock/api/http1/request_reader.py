@@ -22,6 +22,9 @@ LENGTH: Final = 1
 CHUNKS: Final = 2
 NOTHING: Final = 3
 
+UNCOUNTED_BYTES: Final = 16 << 10
+"""Bodies and answers up to this size are not counted where they pass in one turn of the loop."""
+
 NO_MEMORY: Final = "the memory for requests and answers is used up; try again"
 _END_OF_HEAD: Final = b"\r\n\r\n"
 _ANY_LENGTH: Final = 1 << 62
@@ -169,9 +172,7 @@ class RequestReader:
             limit = _ANY_LENGTH if exchange.streams else self._limits.max_body_bytes
             self._chunks = ChunkedBody(limit, self._limits.max_head_bytes - exchange.head.size)
         elif length == 0 or (len(data) - at >= length and not exchange.streams):
-            exchange.body = data[at : at + length]
-            exchange.size = length
-            self.end(exchange)
+            self.end_at_once(exchange, data[at : at + length])
             return at + length
         else:
             self.mode = LENGTH
@@ -187,7 +188,7 @@ class RequestReader:
         self._missing -= stop - at
         self._take(exchange, memoryview(data)[at:stop])
         if not self._missing:
-            self.end(exchange)
+            self._end(exchange)
         return stop
 
     def _read_chunks(self, exchange: Exchange, data: bytes, at: int) -> int:
@@ -199,7 +200,7 @@ class RequestReader:
         for part in parts:
             self._take(exchange, part)
         if chunks.is_done:
-            self.end(exchange)
+            self._end(exchange)
         return stop
 
     def _take(self, exchange: Exchange, part: memoryview) -> None:
@@ -208,8 +209,17 @@ class RequestReader:
             raise OverBudget(NO_MEMORY)
         exchange.take(part)
 
-    def end(self, exchange: Exchange) -> None:
-        """The request is whole."""
+    def end_at_once(self, exchange: Exchange, body: bytes) -> None:
+        """The request is whole, and its body came in one piece."""
+        exchange.body = body
+        exchange.size = len(body)
+        if exchange.size > UNCOUNTED_BYTES and not self._sink.keep(exchange.size):
+            self.exchange = exchange
+            self._sink.refuse_request(OverBudget(NO_MEMORY))
+        else:
+            self._end(exchange)
+
+    def _end(self, exchange: Exchange) -> None:
         self.exchange = None
         self._chunks = None
         self.mode = HEAD if exchange.keep_alive else NOTHING
