@@ -69,7 +69,7 @@ def test_an_answer_that_waits_for_its_reader_is_counted() -> None:
 
 
 def test_small_chunks_cost_no_more_than_their_payload() -> None:
-    pieces, each = 200, 2000
+    pieces, each = 20, 2000
     with serving() as server:
         client = server.connect()
         client.say(chunked()[:-5])
