@@ -46,7 +46,7 @@ class Wire(asyncio.Transport):
         self.written = bytearray()
         self.waiting = bytearray()
         self.is_stalled = False
-        self.is_reading = True
+        self.reads = True
         self.has_ended = False
         self.closed = False
         self.aborted = False
@@ -101,11 +101,11 @@ class Wire(asyncio.Transport):
 
     def pause_reading(self) -> None:
         """The server reads no more."""
-        self.is_reading = False
+        self.reads = False
 
     def resume_reading(self) -> None:
         """It goes on."""
-        self.is_reading = True
+        self.reads = True
 
 
 class Reply(NamedTuple):

@@ -190,7 +190,7 @@ def test_a_streamed_body_is_read_as_it_is_taken() -> None:
         client.say(post(bytes(size))[:-size])
         sent = answers = 0
         while not answers:
-            while client.wire.is_reading and sent < size:
+            while client.wire.reads and sent < size:
                 client.connection.data_received(bytes(min(HIGH_WATER, size - sent)))
                 sent += min(HIGH_WATER, size - sent)
                 server.turn()
@@ -208,7 +208,7 @@ def test_what_is_left_of_a_body_after_its_answer_is_dropped(data: bytes) -> None
         assert [one.status for one in client.say(data[:1000])] == [409]
         for at in range(1000, len(data), 50_000):
             assert client.say(data[at : at + 50_000]) == []
-            assert client.wire.is_reading
+            assert client.wire.reads
         assert [one.status for one in client.say(get())] == [409]
         assert not client.is_over
 

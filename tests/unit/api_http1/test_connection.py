@@ -102,7 +102,7 @@ def test_the_end_of_a_refused_connection_can_be_read() -> None:
         client = server.connect()
         assert client.say(post(bytes(2000)))[0].status == 413
         assert (client.wire.has_ended, client.wire.closed) == (True, False)
-        assert client.wire.is_reading  # or the client could not send what is under way
+        assert client.wire.reads  # or the client could not send what is under way
         client.server.turn(client.connection.close)
         assert client.wire.closed
 
@@ -267,7 +267,7 @@ def test_thousands_of_requests_in_one_read_are_taken_as_there_is_room(one: bytes
         client.wire.is_stalled = True
         client.say(one * many)
         server.turn(client.connection.pause_writing)
-        while client.wire.is_reading or server.loop.run_until_complete(_settled(client)):
+        while client.wire.reads or server.loop.run_until_complete(_settled(client)):
             server.turn()
         assert len(client.connection._pipeline) <= MAX_PIPELINED
         assert client.connection._reader.unparsed
@@ -279,7 +279,7 @@ def test_thousands_of_requests_in_one_read_are_taken_as_there_is_room(one: bytes
         for _ in range(many):
             server.turn()
         assert client.wire.written.count(b"HTTP/1.1 200") == many
-        assert client.wire.is_reading
+        assert client.wire.reads
 
 
 async def _settled(client: Client) -> bool:
@@ -291,12 +291,12 @@ def test_who_has_many_requests_unanswered_is_read_no_further() -> None:
     with serving(gate) as server:
         client = server.connect()
         client.say(get("/slow") * MAX_PIPELINED)
-        assert not client.wire.is_reading or client.say(get()) == []
-        assert not client.wire.is_reading
+        assert not client.wire.reads or client.say(get()) == []
+        assert not client.wire.reads
         server.turn(gate.open)
         for _ in range(MAX_PIPELINED):
             server.turn()
-        assert client.wire.is_reading
+        assert client.wire.reads
         assert len(client.heard()) >= MAX_PIPELINED
 
 

@@ -77,7 +77,7 @@ def test_small_chunks_cost_no_more_than_their_payload() -> None:
         tracemalloc.start()
         for _ in range(pieces):
             server.turn(lambda: client.connection.data_received(piece))
-            while not client.wire.is_reading:
+            while not client.wire.reads:
                 server.turn()
         held, _ = tracemalloc.get_traced_memory()
         tracemalloc.stop()

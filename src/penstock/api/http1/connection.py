@@ -252,7 +252,9 @@ class Connection(RequestSink):
         return table.date_line + _KEEP_ALIVE if exchange.head.http10 else table.date_line
 
     def _is_last(self, exchange: Exchange) -> bool:
-        return self._pipeline[-1] is exchange and not self._reader.unparsed and exchange.is_whole
+        return (
+            bool(self._pipeline) and self._pipeline[-1] is exchange and not self._reader.unparsed and exchange.is_whole
+        )
 
     def _end(self, exchange: Exchange) -> None:
         """The last answer is written."""

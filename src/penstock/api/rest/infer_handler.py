@@ -93,7 +93,7 @@ class InferExchange(Exchange):
     def encode(self, _: object, call: InferCall) -> Answer:
         """The answer to a call that has its outputs or its fault."""
         self.call = self.cancel = None
-        return self._handler.encode(self, call)
+        return b"" if self.connection.is_lost else self._handler.encode(self, call)
 
     def write(self, _: object, __: InferCall, answer: Answer) -> None:
         """Send the answer, now or when those before it are sent."""
