@@ -15,7 +15,7 @@ from penstock.core.labels import ROUTE_NAMES
 from penstock.core.labels import Protocol as Transport
 from penstock.proto import grpc_service_pb2 as pb
 from penstock.serving.data_plane import DataPlane
-from penstock.serving.infer_call import InferCall, new_id, priority_of
+from penstock.serving.infer_call import InferCall, fault_of, new_id, priority_of
 from penstock.serving.routing_table import RouteDecision
 
 REQUEST_ID = "x-request-id"
@@ -37,7 +37,7 @@ def stated(context: Context) -> Mapping[str, str | bytes]:
 class StreamedInfer:
     """What is known of one request so far; ``call`` is set once the data plane has it."""
 
-    __slots__ = ("_done", "_fault", "_found", "_give_up", "_plane", "_typed", "began_ns", "call", "closing", "id")
+    __slots__ = ("_cancel", "_done", "_fault", "_found", "_plane", "_typed", "began_ns", "call", "closing", "id")
 
     def __init__(self, plane: DataPlane) -> None:
         self.began_ns = monotonic_ns()
@@ -49,7 +49,7 @@ class StreamedInfer:
         self._fault: Fault = Internal("the request failed")  # why there is no call
         self._typed = False
         self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._give_up: Callable[[], None] | None = None
+        self._cancel: Callable[[], None] | None = None
 
     @property
     def refused(self) -> bool:
@@ -99,13 +99,17 @@ class StreamedInfer:
             raise Internal("the answer could not be written") from None
 
     def close(self, outcome: str) -> None:
-        """Count it; one that is still under way is given up."""
-        if self.call is None:
+        """Count it and let go of it; one that is still under way is cancelled."""
+        call, self.call = self.call, None
+        cancel, self._cancel = self._cancel, None
+        if call is None:
             self._plane.record_rejected(self._found, Transport.GRPC, outcome, self.began_ns)
             return
-        if self._give_up is not None and (self._done.cancelled() or not self._done.done()):
-            self._give_up()  # whoever stopped waiting has cancelled the future with it
-        self._plane.record_outcome(self.call, outcome)
+        if cancel is not None and (self._done.cancelled() or not self._done.done()):
+            cancel()  # whoever stopped waiting has cancelled the future with it
+        self._plane.record_outcome(call, outcome)
+        if call.fault is not None:
+            fault_of(call.fault)  # raised, it refers to frames that refer to the call
 
     def broken_off(self) -> str:
         """The outcome of a call that gRPC cancelled: its deadline has passed, or its caller went away."""
@@ -136,7 +140,7 @@ class StreamedInfer:
             observers,
             priority_of(fields),
         )
-        self._give_up = plane.submit(call, self._settled)
+        self._cancel = plane.submit(call, self._settled)
         self.call = call
 
     def _settled(self, _: InferCall) -> None:
