@@ -1,13 +1,23 @@
 """The proof of row independence as the admission report keeps it."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
+
+import onnx
 
 from penstock.core.batching import NOT_EXAMINED, RowProof
 from penstock.core.texts import legible
+from penstock.engine.row_independence.proof import prove
+from penstock.registry.plain_graph import read_plain
 
 FACT = "independent_rows"
 """The name of the proof among the facts of an admission report."""
+
+
+def proof_of(graph: Path) -> RowProof:
+    """The proof for the graph in a file that was admitted before."""
+    return prove(read_plain(onnx.load(str(graph), load_external_data=False)))
 
 
 def proof_out(proof: RowProof) -> dict[str, Any]:

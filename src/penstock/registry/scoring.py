@@ -18,22 +18,25 @@ from penstock.core.signature import Signature
 from penstock.core.tensors import NUMPY_TYPES, Array, Tensor
 from penstock.engine import model as engine
 from penstock.registry import inspection, model_config
+from penstock.registry.row_proof import proof_of
 
 BATCH = 256
 
 
 def score(graph: Path, options: ModelOptions, rows: Mapping[str, Array]) -> dict[str, Array]:
-    """The outputs of a graph for rows [rows, ...] of its inputs.
+    """The outputs of a graph for rows [rows, ...] of its inputs, as each row by itself would get them.
+
+    Rows share runs where they are known to be independent, and run one by one where they are not.
 
     Raises:
         Fault: it does not take these rows, or fails on them.
     """
-    model = engine.load(graph, options, threads=1)
+    model = engine.load(graph, options, 1, proof_of(graph))
     signature = model.signature
     if not signature.batching:
         raise InvalidInput("the first axis of its inputs is not rows")
     names, total = [spec.name for spec in signature.outputs], len(next(iter(rows.values())))
-    size = min(BATCH, signature.max_batch_size or BATCH)
+    size = 1 if model.joint is None else min(BATCH, signature.max_batch_size or BATCH)
     parts: list[list[Array]] = []
     for start in range(0, total, size):
         tensors = _tensors(rows, signature, slice(start, start + size))

@@ -20,13 +20,13 @@ from penstock.core.options import ModelOptions
 from penstock.engine import model as engine
 from penstock.monitor.answers import Told
 from penstock.monitor.counters import Slot, Totals
+from penstock.registry.row_proof import proof_of
 from penstock.serving.data_plane import DataPlane
 from penstock.serving.loaded_version import LoadedVersion
 from penstock.serving.routing_table import ModelEntry, RoutingTable, model_entry
 from penstock.serving.version_info import Identity
 from tests import zoo
 from tests.harness import wait_until
-from tests.proofs import proof_of
 
 Result = TypeVar("Result")
 Kind = type[GrpcServer] | type[Http2Server]

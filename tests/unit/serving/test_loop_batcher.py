@@ -20,13 +20,13 @@ from penstock.core.options import ModelOptions
 from penstock.core.tensors import Tensor
 from penstock.engine import model as engine
 from penstock.monitor.counters import Slot, Totals
+from penstock.registry.row_proof import proof_of
 from penstock.serving.infer_call import InferCall
 from penstock.serving.loaded_version import LoadedVersion
 from penstock.serving.loop_batcher import LoopBatcher
 from penstock.serving.requested_outputs import RequestedOutput
 from penstock.serving.version_info import Identity
 from tests import zoo
-from tests.proofs import proof_of
 
 EXAMPLES, LEAST_CALLS, MOST_CALLS = 1000, 20, 60
 """Together at least twenty thousand calls."""
