@@ -24,7 +24,7 @@ ROUGH = 1e-2
 """Of the largest number of a row: with inputs of any size, what is left of large numbers may be that far off."""
 
 TRIAL_BUDGET_NS = 500_000_000
-"""No further trial begins once they have taken that long."""
+"""What trials may take beyond the first one, as far as that foretells how long each takes."""
 
 MEASURING_BUDGET_NS = 250_000_000
 
@@ -62,6 +62,7 @@ def tried(attempt: Attempt, signature: Signature, rows: int) -> Cost:
         RowsDiffer: rows were answered otherwise together than alone, or not one by one, or none could be made up.
     """
     rows = min(rows, signature.max_batch_size or rows)
+    began_ns = time.perf_counter_ns()
     try:
         feeds = signature.bind(warmup.random_tensors(signature, rows)).feeds
         alone = _apart(feeds, rows)
@@ -70,21 +71,22 @@ def tried(attempt: Attempt, signature: Signature, rows: int) -> Cost:
         raise RowsDiffer("no rows that could be made up were answered together") from None
     if difference:
         raise RowsDiffer(difference)
-    _try_variants(attempt, signature, rows)
+    _try_variants(attempt, signature, rows, time.perf_counter_ns() - began_ns)
     one_ns = warmup.median_run_ns(lambda: attempt(alone[0]), MEASURING_BUDGET_NS)
     all_ns = warmup.median_run_ns(lambda: attempt(_joined(alone)), MEASURING_BUDGET_NS)
     return fitted(rows, one_ns, all_ns)
 
 
-def _try_variants(attempt: Attempt, signature: Signature, rows: int) -> None:
+def _try_variants(attempt: Attempt, signature: Signature, rows: int, each_ns: int) -> None:
     """Numbers of other sizes and other free dimensions, as far as there is time; those it does not take tell nothing.
+    ``each_ns`` is what a trial takes.
 
     Raises:
         RowsDiffer: as ``tried``.
     """
     until_ns = time.perf_counter_ns() + TRIAL_BUDGET_NS
     for name, feeds in _variants(signature, rows):
-        if time.perf_counter_ns() > until_ns:
+        if time.perf_counter_ns() + each_ns > until_ns:
             return
         try:
             parts = [attempt(one) for one in _apart(feeds, rows)]

@@ -114,20 +114,23 @@ def test_an_input_that_takes_the_place_of_a_constant_is_no_part_of_the_proof(tmp
     assert with_inputs("x", "w").sharing.reason.startswith("input 'w' takes the place of a constant; ")
 
 
-def test_trials_end_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a slow model only the first trial takes place, and those that there is time for."""
+@pytest.mark.parametrize(
+    ("takes_ns", "variants"), [(1_000_000, 3), (40_000_000, 2), (100_000_000, 1), (200_000_000, 0)]
+)
+def test_trials_end_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, takes_ns: int, variants: int) -> None:
+    """The first trial always takes place, others if there is time for them."""
     signature = loaded(tmp_path, DOUBLED, PROVEN).signature
     now, runs = [0], []
 
     def attempt(feeds: dict[str, Any]) -> list[Any]:
-        now[0] += 100_000_000
+        now[0] += takes_ns
         runs.append(len(feeds["x"]))
         return [feeds["x"]]
 
     monkeypatch.setattr("penstock.engine.joint_runs.time.perf_counter_ns", lambda: now[0])
     monkeypatch.setattr("penstock.engine.warmup.median_run_ns", lambda run, _: run() and 1)
     joint_runs.tried(attempt, signature, 4)
-    assert len(runs) == 5 + 10 + 2  # the first trial, two of three variants, two measurements
+    assert len(runs) == 5 + 5 * variants + 2  # four rows together and apart in each trial; two measurements
 
 
 ROWS = [np.array([[1.0, 2.0]]), np.array([[3.0, 4.0], [5.0, 6.0]])]

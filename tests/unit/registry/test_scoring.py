@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +12,9 @@ from penstock.core.errors import InvalidInput
 from penstock.core.options import ModelOptions
 from penstock.core.signature import Feeds
 from penstock.core.tensors import Array
+from penstock.engine import model as engine
 from penstock.engine.model import Model
+from penstock.registry import scoring
 from penstock.registry.scoring import BATCH, score
 from tests.unit.engine.row_independence.cases import Case
 
@@ -25,15 +29,21 @@ def saved(folder: Path, graph: str) -> Path:
 
 @pytest.fixture
 def runs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The rows of each run."""
+    """The rows of each run, once the model is loaded."""
     seen: list[int] = []
-    run = Model.run
 
-    def counted(self: Model, feeds: Feeds, outputs: Sequence[str]) -> list[Array]:
-        seen.append(len(feeds["x"]))
-        return run(self, feeds, outputs)
+    def load(*arguments: Any) -> Model:
+        loaded = engine.load(*arguments)
 
-    monkeypatch.setattr(Model, "run", counted)
+        def run(outputs: Sequence[str], feeds: Feeds, _: Any) -> list[Array]:
+            seen.append(len(feeds["x"]))
+            return loaded.run(feeds, outputs)
+
+        model = Model(run, loaded.signature)
+        model.joint = loaded.joint
+        return model
+
+    monkeypatch.setattr(scoring, "engine", SimpleNamespace(load=load))
     return seen
 
 

@@ -236,6 +236,29 @@ LAYOUT = [
             y = Transpose<perm = [1, 0, 2]>(whole)
         }""",
     ),
+    Case(
+        "Reshape",  # as PyTorch's GroupNorm is exported
+        """(float[N, 4, H, W] x) => (float[N, 4, H, W] y) <int64[3] to = {0, 2, -1},
+        float[2] one = {1, 1}, float[2] o = {0, 0}> {
+            groups = Reshape(x, to) norm = InstanceNormalization(groups, one, o) shape = Shape(x)
+            y = Reshape(norm, shape)
+        }""",
+    ),
+    Case(
+        "Reshape",  # as attention is exported with its sizes taken from its input, and a mask of the callers
+        """(float[N, T, 4] x, int64[N, T] i) => (float[N, T, 4] y)
+        <int64[1] o = {0}, int64[1] one = {1}, int64[1] two = {2}, int64[1] four = {4}, int64[2] axes = {1, 2},
+        float far = {-10000}, float full = {1}>
+        {
+            shape = Shape(x) n = Gather(shape, o) t = Gather(shape, one)
+            split = Concat<axis = 0>(n, t, two, two) parts = Reshape(x, split)
+            q = Transpose<perm = [0, 2, 1, 3]>(parts) k = Transpose<perm = [0, 2, 3, 1]>(parts)
+            products = MatMul(q, k) seen = Unsqueeze(i, axes) number = Cast<to = 1>(seen) rest = Sub(full, number)
+            mask = Mul(rest, far) scores = Add(products, mask) weights = Softmax<axis = -1>(scores)
+            mixed = MatMul(weights, q) back = Transpose<perm = [0, 2, 1, 3]>(mixed)
+            whole = Concat<axis = 0>(n, t, four) y = Reshape(back, whole)
+        }""",
+    ),
     Case("Squeeze", "(float[N, 1, 3] x) => (float[N, 3] y) <int64[1] axes = {1}> { y = Squeeze(x, axes) }"),
     Case("Squeeze", "(float[N, 1, 3] x) => (float[N, 3] y) { y = Squeeze<axes = [-2]>(x) }", 11),
     Case("Unsqueeze", "(float[N, 3] x) => (float[N, 1, 3] y) <int64[1] axes = {1}> { y = Unsqueeze(x, axes) }"),

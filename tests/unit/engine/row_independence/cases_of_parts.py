@@ -180,6 +180,19 @@ RECURRENT = [
         )
         for operator, gates in (("RNN", "4"), ("GRU", "12"), ("LSTM", "16"))
     ),
+    *(
+        Case(
+            operator,  # backwards too, each row from its own end
+            """(float[N, 5, 3] x, int64[N] l) => (float[N, 2, 4] y)
+            <int64[3] ws = {2, GATES, 3}, int64[3] rs = {2, GATES, 4}> {
+                w = ConstantOfShape<value = float[1] {0.3}>(ws) r = ConstantOfShape<value = float[1] {-0.2}>(rs)
+                steps = Transpose<perm = [1, 0, 2]>(x) lengths = Cast<to = 6>(l)
+                all, last = OP<hidden_size = 4, direction = "bidirectional">(steps, w, r, , lengths)
+                y = Transpose<perm = [1, 0, 2]>(last)
+            }""".replace("GATES", gates).replace("OP", operator),
+        )
+        for operator, gates in (("RNN", "4"), ("GRU", "12"), ("LSTM", "16"))
+    ),
     Case(
         "LSTM",  # as PyTorch exports it: a state of zeros for each row
         """(float[N, 5, 3] x) => (float[N, 2, 4] y) <int64[3] ws = {2, 16, 3}, int64[3] rs = {2, 16, 4}, int64 o = {0},
