@@ -14,8 +14,9 @@ import grpc
 import pytest
 
 from penstock.api.grpc.http2 import connection, frames
-from penstock.api.grpc.http2.connection import DROPPED_PER_TURN, MAX_UNREAD, MAX_UNREAD_SMALL, SMALL_WINDOW, UNREAD_NS
+from penstock.api.grpc.http2.connection_output import DROPPED_PER_TURN
 from penstock.api.grpc.http2.frames import ErrorCode, frame
+from penstock.api.grpc.http2.request_input import MAX_UNREAD, MAX_UNREAD_SMALL, SMALL_WINDOW, UNREAD_NS
 from penstock.api.grpc.services import GrpcOptions
 from penstock.proto import grpc_service_pb2 as pb
 from penstock.proto.grpc_service_pb2_grpc import GRPCInferenceServiceStub

@@ -12,6 +12,7 @@ from penstock.api.grpc.framing import PREFIX
 from penstock.api.grpc.handler_call import HandlerCall, HttpErrorStream
 from penstock.api.grpc.health import Health
 from penstock.api.grpc.http2.connection import Connection
+from penstock.api.grpc.http2.connection_output import ConnectionOutput
 from penstock.api.grpc.http2.header_encoding import status
 from penstock.api.grpc.http2.request_head import RequestHead
 from penstock.api.grpc.http2.stream import Stream, StreamIo
@@ -41,7 +42,7 @@ class Http2Server:
         self._memory = plane.memory
         self._unary = Shared(plane, options.max_message_bytes)
         self._connections: set[Connection] = set()
-        self._unwritten: list[Connection] = []
+        self._unwritten: list[ConnectionOutput] = []
         self._server: asyncio.AbstractServer | None = None
         self._sweeping: asyncio.Task[None] | None = None
         self._draining = False
@@ -122,7 +123,7 @@ class Http2Server:
         if not self._connections:
             self._empty.set()
 
-    def flush_soon(self, connection: Connection) -> None:
+    def flush_soon(self, connection: ConnectionOutput) -> None:
         """See ``ConnectionOwner``."""
         if not self._unwritten:
             connection.loop.call_soon(self._flush)

@@ -1,0 +1,287 @@
+"""What a connection sends: frames at the end of each turn, data as windows and memory allow, and how streams end."""
+
+import asyncio
+from time import monotonic_ns
+from typing import Final, Protocol
+
+from penstock.api.grpc.http2 import frames
+from penstock.api.grpc.http2.abuse_limits import AbuseLimits
+from penstock.api.grpc.http2.frames import ErrorCode, frame
+from penstock.api.grpc.http2.request_head import RequestHead
+from penstock.api.grpc.http2.send_queue import SendQueue
+from penstock.api.grpc.http2.stream import Stream, StreamIo
+from penstock.api.grpc.http2.stream_state import StreamState
+from penstock.api.grpc.http2.stream_table import StreamTable
+
+FILL_BYTES: Final = 256 << 10
+"""Queued data that is written in one turn of the loop."""
+
+DROPPED_PER_TURN: Final = 32
+"""Streams that are ended at once when their connection ends; the others follow in later turns."""
+
+NOT_RETIRING: Final = 0
+ANNOUNCED: Final = 1
+"""The client knows that it should go elsewhere."""
+
+RETIRED: Final = 2
+"""No request may begin any more."""
+
+
+class Memory(Protocol):
+    """The worker's memory budget."""
+
+    limit: int
+
+    def take(self, size: int) -> bool:
+        """Reserve bytes; False where they do not fit."""
+
+    def give_back(self, size: int) -> None:
+        """Return bytes."""
+
+
+class OutputOwner(Protocol):
+    """What a connection needs of the server that it belongs to."""
+
+    def interpret(self, head: RequestHead) -> RequestHead:
+        """The application's head of a request: ``RequestHead``, or a subclass made of it."""
+
+    def open_stream(self, io: StreamIo, stream_id: int, head: RequestHead, send_window: int) -> Stream:
+        """What becomes of a request that has begun; ``send_window`` is its peer's first one, in bytes."""
+
+    def flush_soon(self, connection: "ConnectionOutput") -> None:
+        """Have it write at the end of this turn of the loop."""
+
+
+class ConnectionOutput(StreamIo):
+    """The sending side of a connection, which is what its streams know of it; one event loop."""
+
+    def __init__(self, owner: OutputOwner, max_streams: int, max_held_bytes: int, memory: Memory) -> None:
+        now = monotonic_ns()
+        self._owner = owner
+        self._memory = memory
+        self.heard_ns = now
+        self._transport: asyncio.Transport | None = None
+        self.streams = StreamTable()
+        self._live = self.streams.live
+        self.limits = AbuseLimits(max_streams, now)
+        self._lost = False
+        self._input_closed = False  # whatever still comes is not read
+        self._retiring = NOT_RETIRING
+        self._max_held_bytes = max_held_bytes
+        self._held_bytes = 0  # of unfinished requests
+        self._reserved_bytes = 0  # of answers that wait
+        self._queue = SendQueue()
+        self._direct_frames = 0  # DATA frames that did not wait in the queue
+        self._out: list[bytes | memoryview] = []
+        self._flushes = False
+        self._writable = asyncio.Event()
+        self._writable.set()
+        self._can_write = True
+        self.loop = asyncio.get_running_loop()
+
+    # Writing.
+
+    def send(self, data: bytes | memoryview) -> None:
+        """Write at the end of this turn of the loop, together with whatever else there is."""
+        self._flush_soon()
+        self._out.append(data)
+
+    def _send_control(self, data: bytes) -> None:
+        """Write what answers a frame of the client's."""
+        self.limits.control_frame_queued()
+        self.send(data)
+
+    def _flush_soon(self) -> None:
+        if not self._flushes:
+            self._flushes = True
+            self._owner.flush_soon(self)
+
+    def _fill_soon(self) -> None:
+        if self._queue.can_fill():
+            self._flush_soon()
+
+    def flush(self) -> None:
+        """Write now: frames first, then queued data as far as windows, the transport and one turn allow."""
+        out, self._out, self._flushes = self._out, [], False
+        transport = self._transport
+        if transport is None or self._lost:
+            return
+        if self._can_write and self._queue.can_fill():
+            for stream in self._queue.fill(out, FILL_BYTES, monotonic_ns()):
+                self._sent(stream)
+            out += self._out  # what the ends of streams bring
+            self._out = []
+        if len(out) == 1:
+            transport.write(out[0])
+        elif out:
+            transport.writelines(out)
+        if self._can_write:
+            self.limits.control_frames_written()
+            self._fill_soon()
+
+    def _sent(self, stream: Stream) -> None:
+        """All data of a stream is on its way."""
+        if stream.end_frame is not None:
+            self._finish(stream)
+        elif stream.drained is not None:
+            stream.drained.set()
+
+    def respond(self, stream: Stream, head: bytes, message: bytes, trailers: bytes) -> bool:
+        """See ``StreamIo``."""
+        size, number, queue = len(message), stream.id, self._queue
+        if (
+            size <= queue.frame_bytes
+            and size <= queue.window.available
+            and size <= stream.send_window.available
+            and not queue.ready
+            and not stream.unsent_bytes
+        ):
+            pack, last = frames.FRAME_HEADER.pack, frames.END_HEADERS | frames.END_STREAM
+            queue.window.available -= size
+            self._direct_frames += 1
+            first = pack(len(head) << 8 | frames.HEADERS, frames.END_HEADERS, number)
+            between = pack(size << 8 | frames.DATA, 0, number)
+            end = pack(len(trailers) << 8 | frames.HEADERS, last, number)
+            self.send(b"".join((first, head, between, message, end, trailers)))
+            self._finish(stream)
+            return True
+        if not self._reserve(stream, size):
+            return False
+        self.send_head(stream, head)
+        self.send_data(stream, message)
+        self.send_trailers(stream, trailers)
+        return True
+
+    def _reserve(self, stream: Stream, size: int) -> bool:
+        """Take memory for an answer that waits; one connection gets no more than half of it, but a single answer."""
+        if self._reserved_bytes and self._reserved_bytes + size > self._memory.limit // 2:
+            return False
+        if not self._memory.take(size):
+            return False
+        self._reserved_bytes += size
+        stream.reserved_bytes += size
+        return True
+
+    def send_head(self, stream: Stream, block: bytes) -> None:
+        """The first field block of an answer."""
+        self.send(frame(frames.HEADERS, frames.END_HEADERS, stream.id, block))
+
+    def send_data(self, stream: Stream, data: bytes) -> None:
+        """Data, as soon as windows allow."""
+        if data:
+            self._queue.add(stream, data, monotonic_ns())
+            self._fill_soon()
+
+    def send_trailers(self, stream: Stream, block: bytes) -> None:
+        """The last field block of an answer, after all of its data; the stream is over then."""
+        last = frame(frames.HEADERS, frames.END_HEADERS | frames.END_STREAM, stream.id, block)
+        if stream.unsent_bytes:
+            stream.end_frame = last
+        else:
+            self.send(last)
+            self._finish(stream)
+
+    async def wait_sent(self, stream: Stream) -> None:
+        """See ``StreamIo``; the transport takes more, too."""
+        if stream.unsent_bytes and stream.id in self._live and not self._lost:
+            stream.drained = asyncio.Event()
+            await stream.drained.wait()
+        await self._writable.wait()
+
+    def hold(self, stream: Stream, size: int) -> bool:
+        """See ``StreamIo``."""
+        if self._held_bytes + size > self._max_held_bytes or not self._memory.take(size):
+            return False
+        stream.held_bytes += size
+        self._held_bytes += size
+        return True
+
+    def let_go(self, stream: Stream, size: int) -> None:
+        """See ``StreamIo``."""
+        size = min(size, stream.held_bytes)
+        stream.held_bytes -= size
+        self._held_bytes -= size
+        self._memory.give_back(size)
+
+    def replenish(self, stream: Stream) -> None:
+        """See ``StreamIo``."""
+        window = stream.receive_window
+        if window is not None and not stream.local_closed and not stream.remote_closed:
+            increment = window.replenish()
+            if increment:
+                self.send(frames.window_update(stream.id, increment))
+
+    # Ends.
+
+    def _finish(self, stream: Stream) -> None:
+        """An answer is on its way as a whole."""
+        stream.local_closed = True
+        self.limits.answers += 1
+        if stream.remote_closed:
+            self._forget(stream, StreamState.CLOSED)
+        else:  # the rest of its request is of no use
+            self.send(frames.reset(stream.id, ErrorCode.NO_ERROR))
+            self._forget(stream, StreamState.RESET_LOCAL)
+
+    def reset(self, stream: Stream, code: ErrorCode) -> None:
+        """End a stream without an answer, or in the middle of it."""
+        if stream.id not in self._live:
+            return
+        closed = stream.remote_closed
+        self._forget(stream, StreamState.CLOSED if closed else StreamState.RESET_LOCAL)
+        self._send_control(frames.reset(stream.id, code))
+        if not stream.local_closed:
+            stream.local_closed = True
+            stream.on_reset()
+
+    def _forget(self, stream: Stream, state: StreamState) -> None:
+        """A stream is over, in this state."""
+        stream.state = state
+        self.streams.end(stream.id, state)
+        self._release(stream)
+        if self._retiring == RETIRED and not self._live:
+            self.loop.call_soon(self._close_if_done)
+
+    def _release(self, stream: Stream) -> None:
+        """Let go of what a stream keeps."""
+        if stream.unsent_bytes or stream.end_frame is not None:
+            self._queue.remove(stream)
+        if stream.drained is not None:
+            stream.drained.set()
+        if stream.held_bytes:
+            self.let_go(stream, stream.held_bytes)
+        if stream.reserved_bytes:
+            self._memory.give_back(stream.reserved_bytes)
+            self._reserved_bytes -= stream.reserved_bytes
+            stream.reserved_bytes = 0
+
+    def _fail(self, code: ErrorCode, reason: str) -> None:
+        """The client has broken the rules of the connection: say so, and close."""
+        self._input_closed = True
+        self.send(frames.goaway(self.streams.last_id, code, reason))
+        self.flush()
+        self._drop_streams()
+        if self._transport is not None:
+            self._transport.close()
+            self.loop.call_later(2.0, self.abort)  # it may not read what is still to be written
+
+    def _drop_streams(self) -> None:
+        streams = list(self._live.values())
+        self._live.clear()
+        self._drop(streams)
+
+    def _drop(self, streams: list[Stream]) -> None:
+        """End some of these, and the others in later turns: there may be a thousand."""
+        for _ in range(min(DROPPED_PER_TURN, len(streams))):
+            stream = streams.pop()
+            self._release(stream)
+            if not stream.local_closed:
+                stream.local_closed = True
+                stream.on_reset()
+        if streams:
+            self.loop.call_soon(self._drop, streams)
+
+    def _close_if_done(self) -> None:
+        if self._retiring == RETIRED and not self._live and self._transport is not None:
+            self.flush()
+            self._transport.close()

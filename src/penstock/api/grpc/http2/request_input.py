@@ -1,0 +1,243 @@
+"""From HEADERS and DATA frames to requests: field blocks, the rules of stream states, and who is refused."""
+
+from typing import Final
+
+from penstock.api.grpc.http2 import frames
+from penstock.api.grpc.http2.connection_output import RETIRED, ConnectionOutput, Memory, OutputOwner
+from penstock.api.grpc.http2.flow_control import ReceiveWindow
+from penstock.api.grpc.http2.frames import ErrorCode, Http2ConnectionError, Http2StreamError
+from penstock.api.grpc.http2.header_cache import HeaderDecoder
+from penstock.api.grpc.http2.request_head import NO_LENGTH, RequestHead, check_trailers
+from penstock.api.grpc.http2.stream import Stream
+from penstock.api.grpc.http2.stream_state import StreamEvent, StreamState, Transition, Verdict, transition
+
+CONNECTION_WINDOW: Final = 16 << 20
+STREAM_WINDOW: Final = 1 << 20
+HEADER_BYTES: Final = 32 << 10
+"""Size of the largest field list (RFC 9113 section 6.5.2); a larger one ends its stream."""
+
+MAX_BLOCK_BYTES: Final = 256 << 10
+"""Size of the largest encoded field block that is decoded at all; a larger one ends the connection."""
+
+HEADERS_WORK: Final = 16
+"""Units of work of one step of decoding a field block."""
+
+SMALL_WINDOW: Final = 1024
+"""Bytes; clients that begin with smaller stream windows are slow on purpose."""
+
+MAX_UNREAD: Final = 128
+UNREAD_NS: Final = 250_000_000
+"""Answers that may wait for a client that has opened no window for so long, before its requests are refused."""
+
+MAX_UNREAD_SMALL: Final = 16
+"""The same of a client whose windows begin small, at once."""
+
+LATE_DATA_COST: Final = 0.05
+"""What DATA on a stream that we have reset costs: it was on its way."""
+
+
+class RequestInput(ConnectionOutput):
+    """The side of a connection that takes requests."""
+
+    def __init__(self, owner: OutputOwner, max_streams: int, max_held_bytes: int, memory: Memory) -> None:
+        super().__init__(owner, max_streams, max_held_bytes, memory)
+        self._max_streams = max_streams
+        self._headers = HeaderDecoder(HEADER_BYTES, owner.interpret)
+        self._gathering: tuple[int, int, bytearray] | None = None  # a field block that is not whole: stream, flags
+        self._continuations = 0
+        self._decoding: tuple[int, int] | None = None  # stream and flags of the block that is decoded
+        self._receive = ReceiveWindow(CONNECTION_WINDOW, CONNECTION_WINDOW // 4)
+        self._opened_ns = self.heard_ns  # when the client last opened a window
+
+    def _headers_frame(self, flags: int, number: int, block: bytes) -> None:
+        event = StreamEvent.HEADERS_END if flags & frames.END_STREAM else StreamEvent.HEADERS
+        found = transition(self.streams.state(number), event)
+        if found.verdict == Verdict.CONNECTION_ERROR:
+            raise Http2ConnectionError(found.code, "HEADERS came for a stream that cannot have any")
+        if flags & frames.END_HEADERS:
+            self._begin_decoding(number, flags, block)
+        else:
+            self._gathering, self._continuations = (number, flags, bytearray(block)), 0
+
+    def _continuation(self, flags: int, number: int, payload: bytes) -> None:
+        if self._gathering is None or self._gathering[0] != number:
+            raise Http2ConnectionError(ErrorCode.PROTOCOL_ERROR, "a field block is continued that has not begun")
+        self._continuations += 1
+        self.limits.continuation(self._continuations)
+        if not payload and not flags & frames.END_HEADERS:
+            self.limits.empty_frame()
+        _, first, block = self._gathering
+        block += payload
+        if len(block) > MAX_BLOCK_BYTES:
+            raise Http2ConnectionError(ErrorCode.ENHANCE_YOUR_CALM, "the header fields are too large")
+        if flags & frames.END_HEADERS:
+            self._gathering = None
+            self._begin_decoding(number, first, bytes(block))
+
+    def _begin_decoding(self, number: int, flags: int, block: bytes) -> None:
+        if len(block) > MAX_BLOCK_BYTES:
+            raise Http2ConnectionError(ErrorCode.ENHANCE_YOUR_CALM, "the header fields are too large")
+        head = self._headers.known.get(block)
+        if head is not None and self.streams.state(number) == StreamState.IDLE:
+            ends = flags & frames.END_STREAM
+            self._begin(number, StreamState.HALF_CLOSED_REMOTE if ends else StreamState.OPEN, head)
+            return
+        self._headers.begin(block)
+        self._decoding = (number, flags)
+        self._decode(self._decoding)
+
+    def _decode(self, what: tuple[int, int]) -> int:
+        """Decode some fields; once the block is whole, act on it. The work it was."""
+        if not self._headers.is_done:
+            self._headers.step()
+        if self._headers.is_done:
+            self._decoding = None
+            self._fields(*what)
+        return HEADERS_WORK
+
+    def _fields(self, number: int, flags: int) -> None:
+        """Act on a decoded field block."""
+        event = StreamEvent.HEADERS_END if flags & frames.END_STREAM else StreamEvent.HEADERS
+        state = self.streams.state(number)
+        found = transition(state, event)
+        if found.verdict != Verdict.ACCEPT:
+            self._unaccepted(found, number, 1.0)
+        elif state == StreamState.IDLE:
+            self._begin_decoded(number, found.state)
+        else:
+            self._trailers(self._live[number], found.state)
+
+    def _begin_decoded(self, number: int, state: StreamState) -> None:
+        try:
+            head = self._headers.request()
+        except Http2StreamError as error:
+            self._malformed(number, error.code)
+            return
+        self._begin(number, state, head)
+
+    def _begin(self, number: int, state: StreamState, head: RequestHead) -> None:
+        """A request begins."""
+        ends = state == StreamState.HALF_CLOSED_REMOTE
+        if self._refuses():
+            self.streams.begin(number)
+            self._refuse(number)
+        elif ends and head.content_length > 0:
+            self._malformed(number, ErrorCode.PROTOCOL_ERROR)
+        else:
+            stream = self._open(number, head, state)
+            if ends:
+                stream.on_end()
+
+    def _malformed(self, number: int, code: ErrorCode) -> None:
+        """A request that cannot begin."""
+        self.streams.begin(number)
+        self.limits.stream_malformed(self.heard_ns)
+        self._reset_unopened(number, code)
+
+    def _open(self, number: int, head: RequestHead, state: StreamState) -> Stream:
+        self.streams.begin(number)
+        self.limits.streams_opened += 1
+        stream = self._owner.open_stream(self, number, head, self._queue.stream_window)
+        stream.state = state
+        self._live[number] = stream
+        return stream
+
+    def _refuses(self) -> bool:
+        """Whether no request may begin: the connection ends, there are too many streams, or too many answers for a
+        client that opens no window for them."""
+        if self._retiring == RETIRED or len(self._live) >= self._max_streams:
+            return True
+        unread = self._unread()
+        if self._queue.stream_window < SMALL_WINDOW:
+            return unread >= MAX_UNREAD_SMALL
+        return unread >= MAX_UNREAD and self.heard_ns - self._opened_ns > UNREAD_NS
+
+    def _unread(self) -> int:
+        """Streams whose answers wait for the client to open a window."""
+        queue = self._queue
+        return len(queue.blocked) + (len(queue.ready) if queue.closed_since_ns else 0)
+
+    def _refuse(self, number: int) -> None:
+        if self._queue.stream_window < SMALL_WINDOW or self._unread() >= MAX_UNREAD:
+            self.limits.stream_malformed(self.heard_ns)  # it opens streams and does not read their answers
+        else:
+            self.limits.stream_refused(self.heard_ns)
+        self._reset_unopened(number, ErrorCode.REFUSED_STREAM)
+
+    def _reset_unopened(self, number: int, code: ErrorCode) -> None:
+        self.streams.end(number, StreamState.RESET_LOCAL)
+        self._send_control(frames.reset(number, code))
+
+    def _trailers(self, stream: Stream, state: StreamState) -> None:
+        """The fields after a request's data mean nothing to us; the request is whole."""
+        try:
+            check_trailers(self._headers.fields())
+        except Http2StreamError as error:
+            self._stream_error(stream, error.code)
+            return
+        self._whole(stream, state)
+
+    def _data(self, flags: int, number: int, payload: bytes) -> None:
+        size, ends = len(payload), flags & frames.END_STREAM
+        self._received(size)
+        stream = self._live.get(number)
+        state = self.streams.state(number) if stream is None else stream.state
+        found = transition(state, StreamEvent.DATA_END if ends else StreamEvent.DATA)
+        content = frames.unpadded(flags, payload) if flags & frames.PADDED else payload
+        if found.verdict != Verdict.ACCEPT or stream is None:
+            self._unaccepted(found, number, LATE_DATA_COST if content else 1.0)
+            return
+        if content:
+            self.limits.data_frames_received += 1
+        elif not ends:
+            self.limits.empty_frame()
+        if stream.receive_window is None:
+            stream.receive_window = ReceiveWindow(STREAM_WINDOW, STREAM_WINDOW // 2)
+        if not stream.receive_window.receive(size):
+            self._stream_error(stream, ErrorCode.FLOW_CONTROL_ERROR)
+            return
+        stream.received_bytes += len(content)
+        stated = stream.head.content_length
+        if stated != NO_LENGTH and (stream.received_bytes > stated or (ends and stream.received_bytes != stated)):
+            self._stream_error(stream, ErrorCode.PROTOCOL_ERROR)
+            return
+        if content:
+            stream.on_data(content)
+        if ends:
+            self._whole(stream, found.state)
+
+    def _whole(self, stream: Stream, state: StreamState) -> None:
+        """The request is whole."""
+        if stream.id not in self._live:
+            return  # it was ended meanwhile
+        stream.state = state
+        if not stream.local_closed:
+            stream.on_end()
+
+    def _received(self, size: int) -> None:
+        """Count against the connection's window, and open it again; what streams hold back is bounded by their own."""
+        if not self._receive.receive(size):
+            raise Http2ConnectionError(ErrorCode.FLOW_CONTROL_ERROR, "more came than the connection's window")
+        increment = self._receive.replenish()
+        if increment:
+            self.send(frames.window_update(0, increment))
+
+    def _unaccepted(self, found: Transition, number: int, cost: float) -> None:
+        """A frame that its stream's state does not allow."""
+        if found.verdict == Verdict.CONNECTION_ERROR:
+            raise Http2ConnectionError(found.code, "a frame came for a stream that cannot have it")
+        if found.verdict == Verdict.IGNORE:
+            self.limits.control_frame(cost, self.heard_ns)
+            self.streams.end(number, found.state)
+            return
+        stream = self._live.get(number)
+        if stream is not None:
+            self._stream_error(stream, found.code)
+            return
+        self.limits.stream_malformed(self.heard_ns)
+        self._reset_unopened(number, found.code)
+
+    def _stream_error(self, stream: Stream, code: ErrorCode) -> None:
+        """The client has broken a rule in a way that ends one stream."""
+        self.limits.stream_malformed(self.heard_ns)
+        self.reset(stream, code)
