@@ -34,7 +34,7 @@ class Answer:
     """What came of one call: fields, then data, then trailers; how it was reset, if it was."""
 
     fields: dict[str, str] = field(default_factory=dict)
-    data: bytes = b""
+    data: bytearray = field(default_factory=bytearray)
     over: bool = False
     reset: int | None = None
 
@@ -43,7 +43,7 @@ class Answer:
         return int(self.fields["grpc-status"])
 
     def message(self) -> pb.ModelInferResponse:
-        return pb.ModelInferResponse.FromString(self.data[5:])
+        return pb.ModelInferResponse.FromString(bytes(self.data[5:]))
 
 
 class Raw:
@@ -82,6 +82,28 @@ class Raw:
         body = b"\0" + len(message).to_bytes(4) + message
         first = frame(frames.HEADERS, frames.END_HEADERS, number, self.head(path, **more))
         self.write(first + frame(frames.DATA, frames.END_STREAM, number, body))
+        return number
+
+    def call_in_pieces(self, message: bytes, path: str = INFER) -> int:
+        """Begin and complete a call whose message is larger than the server's windows, reading meanwhile."""
+        number, self.next = self.next, self.next + 2
+        self.write(frame(frames.HEADERS, frames.END_HEADERS, number, self.head(path)))
+        body, sent = b"\0" + len(message).to_bytes(4) + message, 0
+        self.socket.setblocking(True)
+        while sent < len(body):
+            opened = sum(
+                int.from_bytes(one.payload)
+                for one in self.other
+                if one.kind == frames.WINDOW_UPDATE and one.stream == number
+            )
+            room = min(len(body) - sent, (1 << 20) + opened - sent, 1 << 18)
+            if room <= 0:
+                self.read()
+                continue
+            last = sent + room == len(body)
+            self.write(frame(frames.DATA, frames.END_STREAM if last else 0, number, body[sent : sent + room]))
+            sent += room
+        self.socket.settimeout(SECONDS)
         return number
 
     def answer(self, number: int, seconds: float = SECONDS) -> Answer:

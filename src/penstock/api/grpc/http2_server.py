@@ -8,7 +8,6 @@ from time import monotonic_ns
 from typing import cast
 
 from penstock.api.grpc.call_head import CallHead, call_head
-from penstock.api.grpc.framing import PREFIX
 from penstock.api.grpc.handler_call import HandlerCall, HttpErrorStream
 from penstock.api.grpc.health import Health
 from penstock.api.grpc.http2.connection import Connection
@@ -107,8 +106,7 @@ class Http2Server:
     def _accepted(self) -> Connection:
         options = self._options
         age_s = options.max_connection_age_s * random.uniform(1 - JITTER, 1 + JITTER)
-        held_bytes = 2 * (options.max_message_bytes + PREFIX)
-        return Connection(self, options.max_concurrent_streams, held_bytes, int(age_s * 1e9), self._memory)
+        return Connection(self, options.max_concurrent_streams, int(age_s * 1e9), self._memory)
 
     def connection_opened(self, connection: Connection) -> None:
         """See ``ConnectionOwner``."""

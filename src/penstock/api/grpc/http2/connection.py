@@ -53,10 +53,8 @@ class Connection(RequestInput):
     """One client's, for ``age_ns`` nanoseconds: an ``asyncio.Protocol`` in all but name, as compiled classes have none
     of the interpreter's above them."""
 
-    def __init__(
-        self, owner: ConnectionOwner, max_streams: int, max_held_bytes: int, age_ns: int, memory: Memory
-    ) -> None:
-        super().__init__(owner, max_streams, max_held_bytes, memory)
+    def __init__(self, owner: ConnectionOwner, max_streams: int, age_ns: int, memory: Memory) -> None:
+        super().__init__(owner, max_streams, memory)
         self._server = owner
         self.began_ns = self.heard_ns
         self.until_ns = self.began_ns + age_ns

@@ -55,7 +55,7 @@ class OutputOwner(Protocol):
 class ConnectionOutput(StreamIo):
     """The sending side of a connection, which is what its streams know of it; one event loop."""
 
-    def __init__(self, owner: OutputOwner, max_streams: int, max_held_bytes: int, memory: Memory) -> None:
+    def __init__(self, owner: OutputOwner, max_streams: int, memory: Memory) -> None:
         now = monotonic_ns()
         self._owner = owner
         self._memory = memory
@@ -67,7 +67,6 @@ class ConnectionOutput(StreamIo):
         self._lost = False
         self._input_closed = False  # whatever still comes is not read
         self._retiring = NOT_RETIRING
-        self._max_held_bytes = max_held_bytes
         self._held_bytes = 0  # of unfinished requests
         self._reserved_bytes = 0  # of answers that wait
         self._queue = SendQueue()
@@ -153,14 +152,16 @@ class ConnectionOutput(StreamIo):
         return True
 
     def _reserve(self, stream: Stream, size: int) -> bool:
-        """Take memory for an answer that waits; one connection gets no more than half of it, but a single answer."""
-        if self._reserved_bytes and self._reserved_bytes + size > self._memory.limit // 2:
-            return False
-        if not self._memory.take(size):
+        """Take memory for an answer that waits."""
+        if self._is_over_share(self._reserved_bytes, size) or not self._memory.take(size):
             return False
         self._reserved_bytes += size
         stream.reserved_bytes += size
         return True
+
+    def _is_over_share(self, held: int, size: int) -> bool:
+        """Whether one connection would get more than half of the worker's memory; one message may have all of it."""
+        return held > 0 and held + size > self._memory.limit // 2
 
     def send_head(self, stream: Stream, block: bytes) -> None:
         """The first field block of an answer."""
@@ -190,7 +191,7 @@ class ConnectionOutput(StreamIo):
 
     def hold(self, stream: Stream, size: int) -> bool:
         """See ``StreamIo``."""
-        if self._held_bytes + size > self._max_held_bytes or not self._memory.take(size):
+        if self._is_over_share(self._held_bytes, size) or not self._memory.take(size):
             return False
         stream.held_bytes += size
         self._held_bytes += size

@@ -39,8 +39,8 @@ LATE_DATA_COST: Final = 0.05
 class RequestInput(ConnectionOutput):
     """The side of a connection that takes requests."""
 
-    def __init__(self, owner: OutputOwner, max_streams: int, max_held_bytes: int, memory: Memory) -> None:
-        super().__init__(owner, max_streams, max_held_bytes, memory)
+    def __init__(self, owner: OutputOwner, max_streams: int, memory: Memory) -> None:
+        super().__init__(owner, max_streams, memory)
         self._max_streams = max_streams
         self._headers = HeaderDecoder(HEADER_BYTES, owner.interpret)
         self._gathering: tuple[int, int, bytearray] | None = None  # a field block that is not whole: stream, flags
