@@ -24,14 +24,9 @@ BLOCK = b"\x83\x86\x04\x02/a\x01\x01x"  # literals only, so that the table stays
 TRAILERS = b"\x00\x01a\x01b"
 
 ARGUED = (
-    (
-        "frames on a stream that its peer has ended: h2 ends the connection for some; RFC 9113 section 5.1 makes them an"
-        " error of the stream, of type STREAM_CLOSED"
-    ),
-    (
-        "field blocks that are no request, or a second one that does not end its stream: h2 ends the connection; RFC 9113"
-        " section 8.1.1 makes a malformed request an error of the stream"
-    ),
+    "frames on a stream that its peer has ended: RFC 9113 section 5.1 makes them errors of the stream (STREAM_CLOSED)",
+    "field blocks that are no request, or do not end their stream as trailers: RFC 9113 section 8.1.1 makes a malformed"
+    " request an error of the stream",
 )
 """Where h2 is stricter than the RFC asks, and a fault of one stream would end the others."""
 
