@@ -25,8 +25,7 @@ TRAILERS = b"\x00\x01a\x01b"
 
 ARGUED = (
     "frames on a stream that its peer has ended: RFC 9113 section 5.1 makes them errors of the stream (STREAM_CLOSED)",
-    "field blocks that are no request, or do not end their stream as trailers: RFC 9113 section 8.1.1 makes a malformed"
-    " request an error of the stream",
+    "field blocks that are no request, and second ones that do not end it: errors of the stream (section 8.1.1)",
 )
 """Where h2 is stricter than the RFC asks, and a fault of one stream would end the others."""
 
