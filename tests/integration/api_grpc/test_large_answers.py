@@ -86,7 +86,7 @@ def test_answers_that_are_not_read_are_bounded(own: Worker, monkeypatch: pytest.
     with closing(Raw(own.address, huge)) as raw, closing(Raw(own.address)) as other:
         raw.write(frames.window_update(0, frames.MAX_WINDOW - frames.DEFAULT_WINDOW))
         raw.socket.settimeout(1.0)
-        numbers = []
+        numbers: list[int] = []
         while len(numbers) < 200 and not raw.closed:  # until the server reads no more, either
             numbers.append(raw.call(message))
         assert other.answer(other.call(PAIR)).status == 0
