@@ -8,11 +8,14 @@ import numpy as np
 import onnx
 import pytest
 
+from loadtests.graphs import repository
+from loadtests.models import MODELS
 from penstock.core.batching import NOT_EXAMINED, RowProof
 from penstock.core.options import ModelOptions, TensorOptions
 from penstock.engine import joint_runs
 from penstock.engine.joint_runs import answered_otherwise
 from penstock.engine.model import Model, load
+from penstock.registry.row_proof import proof_of
 from tests.unit.engine.row_independence.cases import Case
 
 PROVEN = RowProof(True)
@@ -47,6 +50,14 @@ def test_the_owners_word_takes_the_place_of_a_proof(tmp_path: Path) -> None:
     model = loaded(tmp_path, DOUBLED, NOT_PROVEN, independent_rows=True)
     assert model.joint is not None
     assert model.sharing.reason == "its configuration says that rows are independent, and a trial agreed"
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_models_of_the_load_tests_share_runs(name: str) -> None:
+    repository(MODELS[name])
+    model = load(MODELS[name].file, ModelOptions(), 1, proof_of(MODELS[name].file))
+    too_long_here = model.sharing.reason == "a run is so long that nothing would be gained"
+    assert model.sharing.shared or (name == "cnn" and too_long_here), model.sharing
 
 
 NO_ROWS = "an output had not one row for each row of the inputs"

@@ -30,7 +30,7 @@ def quantized_pool(op: Operation) -> list[Value]:
     value = op.tensor(0)
     op.single(1, 2, 3, 4)
     rows_at(value, 0)
-    if op.integer("channels_last", 0):
+    if op.flag("channels_last"):
         raise NotProven("has its channels last, for which there is no rule")
     return [laid_out([*value.shape[:2], *[ONE] * (value.rank - 2)], value.rows)]
 
@@ -69,9 +69,9 @@ def quantized_general_product(op: Operation) -> list[Value]:
     op.single(1, 2, 7, 8)
     op.all_fixed(3, 4, 5, 6)
     value, weights = op.tensor(0), op.tensor(3)
-    if op.integer("transA", 0):
+    if op.flag("transA"):
         raise NotProven("exchanges the axes of its rows")
-    columns = weights.shape[0 if op.integer("transB", 0) else 1]
+    columns = weights.shape[0 if op.flag("transB") else 1]
     crosses(value, [value.rank - 1], "sums over")
     return [laid_out([*value.shape[:-1], columns], value.rows)]
 

@@ -69,7 +69,7 @@ def _places(op: Operation, value: Value, kernel: Sequence[int | None]) -> list[S
         added = pads[axis] + pads[axis + len(dims)]
         window = kernel[axis]
         reach = None if window is None else dilations[axis] * (window - 1) + 1
-        number = _place_count(size.number, reach, strides[axis], added, mode, bool(op.integer("ceil_mode", 0)))
+        number = _place_count(size.number, reach, strides[axis], added, mode, op.flag("ceil_mode"))
         places.append(op.fresh() if number is None else Size(number))
     return places
 

@@ -58,7 +58,7 @@ def _stated(op: Operation, value: Value, place: int, size: Size | None) -> Size 
     """One dimension of the target; None for the one that follows from the others."""
     if size is None or (size.names and size.factor < 0):
         raise NotProven("has a target shape of which a dimension is not known")
-    if size.number == 0 and not op.integer("allowzero", 0):
+    if size.number == 0 and not op.flag("allowzero"):
         return value.shape[place] if place < value.rank else _beyond()
     return None if size.number == -1 else size
 

@@ -103,6 +103,17 @@ class Operation:
             raise NotProven(f"has an attribute {name} that is no whole number")
         return value
 
+    def flag(self, name: str) -> bool:
+        """An attribute that is 0 (the default) or 1."""
+        return self.stated_flag(name, default=False)
+
+    def stated_flag(self, name: str, default: bool) -> bool:
+        """An attribute that is 0 or 1; runtimes differ in what others mean."""
+        value = self.integer(name, int(default))
+        if value not in (0, 1):
+            raise NotProven(f"has an attribute {name} that is neither 0 nor 1")
+        return value == 1
+
     def integers(self, name: str) -> tuple[int, ...] | None:
         """An attribute with a list of whole numbers, None if it is not there."""
         if name not in self.node.attributes:

@@ -87,8 +87,8 @@ def quantized_matrix_product(op: Operation) -> list[Value]:
 
 def general_product(op: Operation) -> list[Value]:
     """Gemm: two matrices, either of them perhaps transposed, and a third one that is added."""
-    left = _transposed(op.tensor(0), op.integer("transA", 0))
-    right = _transposed(op.tensor(1), op.integer("transB", 0))
+    left = _transposed(op.tensor(0), op.flag("transA"))
+    right = _transposed(op.tensor(1), op.flag("transB"))
     result = multiplied(op, left, right)
     if not op.has(2):
         return [result]
@@ -98,7 +98,7 @@ def general_product(op: Operation) -> list[Value]:
     return [added]
 
 
-def _transposed(value: Value, wanted: int) -> Value:
+def _transposed(value: Value, wanted: bool) -> Value:
     if value.rank != 2:
         raise NotProven("takes a matrix of another rank than 2")
     if not wanted:
@@ -108,16 +108,16 @@ def _transposed(value: Value, wanted: int) -> Value:
 
 def transposable_product(op: Operation) -> list[Value]:
     """com.microsoft FusedMatMul: MatMul with the last two dimensions of either side perhaps exchanged."""
-    if op.integer("transBatchA", 0) or op.integer("transBatchB", 0):
+    if op.flag("transBatchA") or op.flag("transBatchB"):
         raise NotProven("moves the first dimension of an operand")
-    left, right = (_last_exchanged(op.tensor(index), op.integer(name, 0)) for index, name in _SIDES)
+    left, right = (_last_exchanged(op.tensor(index), op.flag(name)) for index, name in _SIDES)
     return [multiplied(op, left, right)]
 
 
 _SIDES = ((0, "transA"), (1, "transB"))
 
 
-def _last_exchanged(value: Value, wanted: int) -> Value:
+def _last_exchanged(value: Value, wanted: bool) -> Value:
     if not wanted or value.rank < 2:
         return value
     last, before = value.rank - 1, value.rank - 2

@@ -12,7 +12,7 @@ def recurrent(cell_state: bool) -> Rule:
 
     def rule(op: Operation) -> list[Value]:
         value = op.tensor(0)
-        if op.integer("layout", 0):
+        if op.flag("layout"):
             raise NotProven("has a layout for which there is no rule")
         rows = rows_at(value, _ROWS_AXIS)
         op.all_fixed(1, 2, 3, 7)

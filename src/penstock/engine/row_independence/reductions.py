@@ -14,11 +14,11 @@ def reduction(axes_are_input: int) -> Rule:
     def rule(op: Operation) -> list[Value]:
         value = op.tensor(0)
         axes = _axes(op, axes_are_input)
-        if not axes and op.integer("noop_with_empty_axes", 0):
+        if not axes and op.version >= axes_are_input and op.flag("noop_with_empty_axes"):
             return [Value(value.dims, value.rows)]
         gone = sorted({axis_in(axis, value.rank) for axis in axes or range(value.rank)})
         crosses(value, gone, "reduces over")
-        return [without(value, gone, keep=bool(op.integer("keepdims", 1)))]
+        return [without(value, gone, keep=op.stated_flag("keepdims", default=True))]
 
     return rule
 
@@ -43,7 +43,7 @@ def arg_extreme(op: Operation) -> list[Value]:
     value = op.tensor(0)
     axis = axis_in(op.integer("axis", 0), value.rank)
     crosses(value, [axis], "looks for the largest or smallest of")
-    return [without(value, [axis], keep=bool(op.integer("keepdims", 1)))]
+    return [without(value, [axis], keep=op.stated_flag("keepdims", default=True))]
 
 
 def softmax(op: Operation) -> list[Value]:
@@ -113,7 +113,7 @@ def mean_variance(op: Operation) -> list[Value]:
 def batch_normalization(op: Operation) -> list[Value]:
     """BatchNormalization as it is when it is not trained: with the statistics of the file."""
     value = op.tensor(0)
-    if op.integer("training_mode", 0) or any(op.gives(index) for index in range(1, len(op.node.outputs))):
+    if op.flag("training_mode") or any(op.gives(index) for index in range(1, len(op.node.outputs))):
         raise NotProven("normalises by the statistics of all rows (training mode)")
     op.all_fixed(1, 2, 3, 4)
     rows_at(value, 0)

@@ -40,7 +40,7 @@ def gather_nd(op: Operation) -> list[Value]:
     data, indices = op.tensor(0), op.tensor(1)
     together, depth = op.integer("batch_dims", 0), indices.shape[-1].number
     crosses(indices, [indices.rank - 1], "looks up by")
-    if depth is None:
+    if depth is None or together < 0:
         raise NotProven("looks up by indices of unknown depth")
     if data.rows is not None and (data.rows != indices.rows or data.rows.axis >= together):
         raise NotProven("looks the rows up by their places")

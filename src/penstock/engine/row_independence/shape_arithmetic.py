@@ -89,9 +89,9 @@ def _target_rank(op: Operation) -> int:
 def _product(op: Operation) -> Value | None:
     """ReduceProd of a whole vector."""
     known = [one for one in op.sizes(0) if one is not None]
-    if len(known) != len(op.sizes(0)) or op.shape_input(0).rank != 1 or op.integer("noop_with_empty_axes", 0):
+    if len(known) != len(op.sizes(0)) or op.shape_input(0).rank != 1 or op.flag("noop_with_empty_axes"):
         return None
-    return whole_numbers([product(known)], scalar=not op.integer("keepdims", 1))
+    return whole_numbers([product(known)], scalar=not op.stated_flag("keepdims", default=True))
 
 
 def _where(op: Operation) -> Value | None:

@@ -68,6 +68,7 @@ BY_RANGE = [
 ]
 
 OVER_ROWS = [
+    *each("ReduceSum ReduceMax", "(float[N, 3] x) => (float y) { y = OP<noop_with_empty_axes = 2>(x) }"),
     *each(
         "ReduceSum ReduceMax ReduceMean", "(float[N, 3] x) => (float[N, 3] y) { m = OP<keepdims = 1>(x) y = Sub(x, m) }"
     ),
