@@ -27,7 +27,6 @@ from penstock.control.runtime import Instance
 from penstock.core.desired import Desired, State, VersionStatus
 from penstock.core.limits import RequestLimits
 from penstock.engine.memory import read_memory
-from penstock.engine.session import trim_memory
 from penstock.monitor.counters import DRAINING, READY
 from penstock.serving.data_plane import DataPlane
 from penstock.serving.memory_budget import MemoryBudget
@@ -170,12 +169,11 @@ class Worker:
 
     async def _keep_house(self) -> None:
         """Tell now and then what the shadows disagreed on, and give freed memory back to the system."""
-        loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(HOUSE_S)
             self._tell_samples()
             if self._memory.trim_due():
-                await loop.run_in_executor(None, trim_memory)
+                await self._loader.release_memory()
 
     def _tell_samples(self) -> None:
         for shadow in self._loader.shadows():

@@ -1,6 +1,7 @@
 """One model version in memory: loaded, warmed up and measured; then run, and dropped."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +17,7 @@ from penstock.engine.faults import LoadFailed, run_fault
 from penstock.engine.graph import signature_of
 from penstock.engine.session import (
     Interrupt,
+    arena_release,
     closed_run,
     holds_loop,
     open_session,
@@ -80,6 +82,13 @@ class Model:
             array if (spec := self._reshaped.get(name)) is None else _stated_shape(array, spec, self.signature.batching)
             for name, array in zip(outputs, results, strict=True)
         ]
+
+    def release_memory(self) -> None:
+        """Give back what large runs left unused in the sessions' memory arenas; computes nothing. Any thread."""
+        with suppress(Exception):  # it always ends as a run that was stopped
+            self._run([spec.name for spec in self.signature.outputs[:1]], {}, arena_release())
+        if self.narrow is not None:
+            self.narrow.release_memory()
 
     def close(self) -> None:
         """Drop the session and give its memory back; runs under way end first, later ones fail."""

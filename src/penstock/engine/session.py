@@ -48,6 +48,14 @@ class Interrupt:
         return bool(self.run_options.terminate)
 
 
+def arena_release() -> Any:
+    """Options of a run that computes nothing, and has the session give back what its memory arena does not use."""
+    options = ort.RunOptions()
+    options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+    options.terminate = True
+    return options
+
+
 def open_session(path: Path, options: SessionOptions, intra_op_threads: int) -> Any:
     """A session on the graph at ``path``, on the processor only, with this many threads inside one operator.
 

@@ -40,7 +40,7 @@ _NO_FEEDS: Final[Feeds] = {}
 
 
 class LoadedVersion(Servable):
-    """One loaded version; every method but ``rerun`` belongs to the event loop."""
+    """One loaded version; every method but ``rerun`` and ``release_memory`` belongs to the event loop."""
 
     def __init__(
         self,
@@ -214,6 +214,10 @@ class LoadedVersion(Servable):
     def _set_batch_rules(self) -> None:
         self._pool.rules = self._batch_rules()
         self.limiter.set_bounds(*self._bounds(self._pool.rules))
+
+    def release_memory(self) -> None:
+        """Give back what large runs left unused in the model's memory; on any thread."""
+        self._model.release_memory()
 
     def _batch_rules(self) -> BatchRules:
         options, stated = self.options, self.signature.max_batch_size

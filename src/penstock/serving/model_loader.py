@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -18,6 +18,7 @@ from penstock.core.options import ModelOptions
 from penstock.engine import model as engine
 from penstock.engine.model import Model
 from penstock.engine.probe import compare
+from penstock.engine.session import trim_memory
 from penstock.monitor.answers import AnswerWriter
 from penstock.monitor.capture import CaptureWriter
 from penstock.monitor.columns import Columns, Rows, input_columns, output_columns
@@ -100,6 +101,10 @@ class ModelLoader:
     def shadows(self) -> list[ShadowExecutor]:
         """The executors of versions that answer as shadows, or did."""
         return [loaded.shadow for loaded in self._loaded.values() if loaded.shadow is not None]
+
+    async def release_memory(self) -> None:
+        """Give memory back to the system that large requests have left unused; off the event loop."""
+        await asyncio.get_running_loop().run_in_executor(None, _release_memory, list(self._loaded.values()))
 
     async def close(self) -> None:
         """Count the rows of the last answers, then unload everything: each version once its last call has ended."""
@@ -243,6 +248,12 @@ class ModelLoader:
         loaded = {version: one for (model, version), one in self._loaded.items() if model == spec.name}
         statuses = {version: one for (model, version), one in self._statuses.items() if model == spec.name}
         return {version: one for version, one in loaded.items() if version in statuses}, statuses
+
+
+def _release_memory(versions: Sequence[LoadedVersion]) -> None:
+    for loaded in versions:
+        loaded.release_memory()
+    trim_memory()
 
 
 def _tell_refused_batching(model: str, spec: VersionSpec, options: ModelOptions, loaded: Model) -> None:

@@ -1,3 +1,4 @@
+import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from penstock.core.tensors import NUMPY_TYPES, Tensor
 from penstock.engine import model as engine
 from penstock.engine import session, warmup
 from penstock.engine.model import TWICE_BYTES, Interrupt, LoadFailed, load
+from tests import zoo
 from tests.unit.engine import graphs
 
 
@@ -362,3 +364,22 @@ def test_session_settings_are_explicit() -> None:
     assert not settings.enable_mem_pattern
     assert settings.graph_optimization_level == ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     assert settings.get_session_config_entry("session.set_denormal_as_zero") == "1"
+
+
+def resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_memory_of_large_runs_is_given_back(tmp_path: Path) -> None:
+    """A session's arena keeps what its largest runs took; nothing is computed to have it back."""
+    zoo.save(zoo.affine(2.0, 1.0, ("n", "m")), tmp_path / "model.onnx")
+    model = engine.load(tmp_path / "model.onnx", ModelOptions(), 1)
+    large = {"x": np.ones((1, 1 << 24), np.float32)}
+    before = resident_bytes()
+    model.run(large, ["y"])
+    assert resident_bytes() > before + (1 << 25)  # the answer is gone, its memory is not
+    model.release_memory()
+    assert resident_bytes() < before + (1 << 24)
+    assert model.run({"x": np.ones((1, 2), np.float32)}, ["y"])[0].tolist() == [[3.0, 3.0]]
+    model.close()
+    model.release_memory()  # as harmless as it is useless then
