@@ -68,7 +68,7 @@ class LoadedVersion(Servable):
         patient = PATIENT_OF_SHORT if self._short else PATIENT
         run_ns = float(model.run_ns or 0)
         self.limiter = ConcurrencyLimiter(self._threads, self._bounds(batch_rules), block, run_ns, patient)
-        self._inline = InlineExecutor(model, self, gathers)
+        self._executor = InlineExecutor(model, self, gathers)
         wait_ns = options.queue.default_timeout_ns
         self._pool = WorkerPool(model, self._threads, self.limiter, self.memory, batch_rules, wait_ns)
         self._in_use = 0
@@ -117,14 +117,14 @@ class LoadedVersion(Servable):
             if call.started_ns >= call.deadline_ns:
                 call.fault = DeadlineExceeded("the deadline passed before the run began")
                 return False
-            return self._inline.allows(call, elements, call.started_ns)
+            return self._executor.allows(call, elements, call.started_ns)
         except Exception as error:  # a bug must not take the connection down
             call.fail(error)
         return False
 
     def run_inline(self, calls: Sequence[InferCall], until_ns: int = NEVER_NS) -> Sequence[InferCall]:
         """See ``Servable``."""
-        return self._inline.run(calls, until_ns)
+        return self._executor.run(calls, until_ns)
 
     def enqueue(self, call: InferCall, on_done: OnDone) -> Callable[[], None]:
         """See ``Servable``."""
@@ -164,7 +164,7 @@ class LoadedVersion(Servable):
         self.release()
         give(call, outcome)
         if call.fault is None:
-            self._inline.note_run(call)
+            self._executor.note_run(call)
         on_done(call)
 
     # Shadows.

@@ -352,7 +352,7 @@ def test_a_version_comes_back_to_the_loop_when_its_runs_are_short(tmp_path: Path
     zoo.save(zoo.affine(2.0, 1.0, ("n", 3)), tmp_path / "model.onnx")
     model = engine.load(tmp_path / "model.onnx", ModelOptions(), 1)
     loaded = LoadedVersion(Identity("m", "1"), model, ModelOptions(), {}, Slot.in_process().block(1))
-    loaded._inline._run_ns = 1.2 * INLINE_BUDGET_NS
+    loaded._executor._run_ns = 1.2 * INLINE_BUDGET_NS
     row = np.ones((1, 3), np.float32).tobytes()
 
     def call() -> InferCall:
@@ -371,12 +371,12 @@ def test_a_version_comes_back_to_the_loop_when_its_runs_are_short(tmp_path: Path
         raise AssertionError
 
     assert NOTED <= asyncio.run(asked()) < 200
-    loaded._inline._run_ns = 0.9 * INLINE_BUDGET_NS
+    loaded._executor._run_ns = 0.9 * INLINE_BUDGET_NS
     one = call()
     one.rows = one.run_rows = 1
     one.ran_ns = 2 * INLINE_BUDGET_NS
     for _ in range(4 * NOTED):
-        loaded._inline.note_run(one)
+        loaded._executor.note_run(one)
     assert not loaded.prepare_inline(call())
 
 
