@@ -45,13 +45,14 @@ class Cost:
 @dataclass(frozen=True, slots=True)
 class RowProof:
     """Whether a graph proves that the answer to a row depends on that row alone; ``reason`` says why it does not ("" =
-    it does), ``node`` and ``operator`` where the proof ended ("" = at no operator). Callers may read the reason, but
-    not the names of nodes."""
+    it does), ``node`` and ``operator`` where the proof ended ("" = at no operator). ``rows_vary`` says that an output
+    may have more or fewer rows than the inputs. Callers may read the reason, but not the names of nodes."""
 
     independent: bool
     reason: str = ""
     node: str = ""
     operator: str = ""
+    rows_vary: bool = False
 
 
 NOT_EXAMINED: Final = RowProof(False, "its graph has not been examined")

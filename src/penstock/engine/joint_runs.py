@@ -49,7 +49,7 @@ def refusal(graph: Graph, signature: Signature, options: ModelOptions, proof: Ro
         return "its configuration states max_batch_size 1"
     replaced = {tensor.name for tensor in graph.overridable} & {spec.name for spec in signature.inputs}
     if options.independent_rows:
-        return ""
+        return f"an output need not have one row for each row of the inputs: {proof.reason}" if proof.rows_vary else ""
     if proof.independent and replaced:
         return f"input '{min(replaced)}' takes the place of a constant; {HOW_TO_ALLOW}"
     return "" if proof.independent else f"{proof.reason}; {HOW_TO_ALLOW}"

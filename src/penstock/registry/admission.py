@@ -22,7 +22,7 @@ from penstock.registry.records import Report, Subject
 
 log = logging.getLogger("penstock.registry")
 
-FORM = 2
+FORM = 3
 """Changes when verdicts would."""
 
 MODULE = "penstock.registry.sandbox"

@@ -5,7 +5,7 @@ from typing import Any
 import onnx
 from onnx import numpy_helper
 
-from penstock.engine.row_independence.graph import Attribute, Constant, GraphInput, Node, PlainGraph
+from penstock.engine.row_independence.graph import Attribute, Constant, GraphInput, GraphOutput, Node, PlainGraph
 
 MAX_ELEMENTS = 64
 """Elements of a constant that are read; longer ones state no shape."""
@@ -34,7 +34,7 @@ def read_plain(model: onnx.ModelProto) -> PlainGraph:
     defaults = constants.keys() | sparse.keys()
     return PlainGraph(
         inputs=[_input(one) for one in graph.input if one.name not in defaults],
-        outputs=[one.name for one in graph.output],
+        outputs=[GraphOutput(one.name, _rows_name(one)) for one in graph.output],
         nodes=[_node(node) for node in graph.node],
         constants={**constants, **sparse},
         opsets={_domain(entry.domain): entry.version for entry in model.opset_import},
@@ -50,7 +50,13 @@ def _input(one: onnx.ValueInfoProto) -> GraphInput:
     if not one.type.HasField("tensor_type") or not one.type.tensor_type.HasField("shape"):
         return GraphInput(one.name, None)
     dims = one.type.tensor_type.shape.dim
-    return GraphInput(one.name, tuple(_stated_dimension(dim) for dim in dims))
+    return GraphInput(one.name, tuple(_stated_dimension(dim) for dim in dims), _rows_name(one))
+
+
+def _rows_name(one: onnx.ValueInfoProto) -> str:
+    """The name of the first dimension."""
+    dims = one.type.tensor_type.shape.dim
+    return dims[0].dim_param if len(dims) else ""
 
 
 def _stated_dimension(dim: onnx.TensorShapeProto.Dimension) -> int | None:

@@ -27,6 +27,7 @@ def proof_out(proof: RowProof) -> dict[str, Any]:
         "reason": legible(proof.reason),
         "operator": legible(proof.operator),
         "node": legible(proof.node),
+        "rows_vary": proof.rows_vary,
     }
 
 
@@ -35,4 +36,5 @@ def proof_in(facts: Mapping[str, Any]) -> RowProof:
     values = facts.get(FACT)
     if not isinstance(values, Mapping):
         return NOT_EXAMINED
-    return RowProof(values["proven"] is True, values["reason"], values["node"], values["operator"])
+    rows_vary = values["rows_vary"] is True
+    return RowProof(values["proven"] is True, values["reason"], values["node"], values["operator"], rows_vary)

@@ -100,6 +100,13 @@ def test_a_trial_is_held_against_the_owners_word(tmp_path: Path, graph: str, rea
         assert model.sharing.reason == f"in a trial {reason}"
 
 
+def test_the_owners_word_makes_no_rows(tmp_path: Path) -> None:
+    proof = RowProof(False, "operator NonZero has a result whose shape depends on the data", rows_vary=True)
+    model = loaded(tmp_path, DOUBLED, proof, independent_rows=True)
+    assert model.joint is None
+    assert model.sharing.reason == f"an output need not have one row for each row of the inputs: {proof.reason}"
+
+
 def test_what_cannot_be_joined_says_so(tmp_path: Path) -> None:
     assert (
         "free first dimension"

@@ -35,10 +35,19 @@ class Node:
 @dataclass(frozen=True, slots=True)
 class GraphInput:
     """One input; dimensions are numbers or None for free ones, ``dims`` is None where it states no shape or is no
-    tensor."""
+    tensor. ``rows_name`` is the name of its first dimension, "" if it has none."""
 
     name: str
     dims: tuple[int | None, ...] | None
+    rows_name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class GraphOutput:
+    """One output; ``rows_name`` as of an input."""
+
+    name: str
+    rows_name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +56,7 @@ class PlainGraph:
     ``functions`` the operators (domain, name) that the file defines itself."""
 
     inputs: Sequence[GraphInput]
-    outputs: Sequence[str]
+    outputs: Sequence[GraphOutput]
     nodes: Sequence[Node]
     constants: Mapping[str, Constant]
     opsets: Mapping[str, int]

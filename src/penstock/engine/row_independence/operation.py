@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from penstock.engine.row_independence.graph import Node
 from penstock.engine.row_independence.sizes import ONE, Size
-from penstock.engine.row_independence.values import NotProven, RowAxis, Value, axis_in
+from penstock.engine.row_independence.values import NotProven, RowAxis, ShapeDependsOnData, Value, axis_in
 
 
 class Operation:
@@ -79,7 +79,7 @@ class Operation:
         """An input that states a shape or part of one; it may count the rows."""
         value = self._present(index)
         if value.rows is not None:
-            raise NotProven("has a result whose shape depends on the data")
+            raise ShapeDependsOnData
         return value
 
     def sizes(self, index: int) -> tuple[Size | None, ...]:

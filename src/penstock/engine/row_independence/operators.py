@@ -123,19 +123,20 @@ ATTRIBUTES: Mapping[tuple[str, str], frozenset[str]] = {
 }
 """The attributes that an operator may have, where the file's checker does not know it."""
 
-_BY_DATA = "has a result whose shape depends on the data"
 _BY_RANGE = "quantises by the range of all rows"
 _BY_CHANCE = "draws random numbers"
 _BY_BRANCH = "has a graph of its own, whose course may depend on other rows"
 
 REASONS: Mapping[tuple[str, str], str] = {
-    **{("", name): _BY_DATA for name in ("Compress", "NonMaxSuppression", "NonZero", "StringSplit", "Unique")},
     **{("", name): _BY_BRANCH for name in ("If", "Loop", "Scan", "SequenceMap")},
     ("", "DynamicQuantizeLinear"): _BY_RANGE,
     **{("com.microsoft", f"DynamicQuantize{what}"): _BY_RANGE for what in ("LSTM", "MatMul")},
     ("com.microsoft", "Tokenizer"): "pads every row to the longest of all",
 }
 """Why some operators that people meet have no rule."""
+
+BY_DATA = frozenset({"Compress", "NonMaxSuppression", "NonZero", "StringSplit", "Unique"})
+"""Operators of ai.onnx whose number of results depends on the data."""
 
 RANDOM = frozenset(
     {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}

@@ -1,15 +1,16 @@
 """Follows the rows from the inputs of a graph to its outputs."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from penstock.core.batching import RowProof
-from penstock.engine.row_independence.graph import GraphInput, Node, PlainGraph
+from penstock.engine.row_independence.graph import GraphInput, GraphOutput, Node, PlainGraph
 from penstock.engine.row_independence.layout import constant_value
 from penstock.engine.row_independence.operation import Operation
-from penstock.engine.row_independence.operators import ATTRIBUTES, OPERATOR_SETS, RANDOM, REASONS, RULES
+from penstock.engine.row_independence.operators import ATTRIBUTES, BY_DATA, OPERATOR_SETS, RANDOM, REASONS, RULES
 from penstock.engine.row_independence.shape_arithmetic import computed, is_followed
 from penstock.engine.row_independence.sizes import ROWS, Size
-from penstock.engine.row_independence.values import UNKNOWN, NotProven, RowAxis, Value
+from penstock.engine.row_independence.values import UNKNOWN, NotProven, RowAxis, ShapeDependsOnData, Value
 
 LONGEST_NAME = 80
 STANDARD = ("", "ai.onnx.ml")
@@ -19,8 +20,9 @@ STANDARD = ("", "ai.onnx.ml")
 class _Broken:
     """What comes of a value once an operator on its way could not be passed."""
 
-    def __init__(self, proof: RowProof) -> None:
+    def __init__(self, proof: RowProof, by_data: bool = False) -> None:
         self.proof = proof
+        self.by_data = by_data  # its size may be a matter of the data
 
 
 Known = dict[str, Value | _Broken]
@@ -37,13 +39,33 @@ def prove(graph: PlainGraph) -> RowProof:
         known[one.name] = _entered(one)
     for node in graph.nodes:
         known |= _followed(node, graph, known)
-    for name in graph.outputs:
-        found = known.get(name)
+    faults = [fault for one in graph.outputs if (fault := _fault(one, known.get(one.name))) is not None]
+    if not faults:
+        return RowProof(True)
+    return replace(faults[0].proof, rows_vary=_rows_vary(graph, known))
+
+
+def _fault(output: GraphOutput, found: Value | _Broken | None) -> _Broken | None:
+    """Why an output is not proven, None if it is."""
+    if isinstance(found, _Broken):
+        return found
+    if found is not None and found.rows == RowAxis(0):
+        return None
+    return _Broken(RowProof(False, f"output '{_short(output.name)}' does not have one row for each row of the inputs"))
+
+
+def _rows_vary(graph: PlainGraph, known: Known) -> bool:
+    """Whether an output may have more or fewer rows than the inputs: it is known to, or the data decide on its size and
+    its first dimension does not have the name that the inputs' has."""
+    names = {one.rows_name for one in graph.inputs} - {""}
+    for output in graph.outputs:
+        found = known.get(output.name)
         if isinstance(found, _Broken):
-            return found.proof
-        if found is None or not _has_row_for_row(found):
-            return RowProof(False, f"output '{_short(name)}' does not have one row for each row of the inputs")
-    return RowProof(True, "")
+            if found.by_data and output.rows_name not in names:
+                return True
+        elif found is None or found.rows != RowAxis(0):
+            return True
+    return False
 
 
 def _constants(graph: PlainGraph) -> Iterator[tuple[str, Value]]:
@@ -64,24 +86,19 @@ def _own(name: str, axis: int, dim: int | None) -> Size:
     return Size(1, (f"{name}@{axis}",)) if dim is None else Size(dim)
 
 
-def _has_row_for_row(value: Value) -> bool:
-    return value.rows == RowAxis(0)
-
-
 def _followed(node: Node, graph: PlainGraph, known: Known) -> Known:
     """What an operator gives for what is known of its inputs."""
-    values: list[Value | None] = []
-    for name in node.inputs:
-        value = known.get(name) if name else None
-        if isinstance(value, _Broken):
-            return dict.fromkeys(filter(None, node.outputs), value)
-        if name and value is None:
-            return _broken(node, "takes a value that no rule has seen")
-        values.append(value)
+    values = [known.get(name) if name else None for name in node.inputs]
+    broken = [value for value in values if isinstance(value, _Broken)]
+    if broken:
+        by_data = (not node.domain and node.op_type in BY_DATA) or any(one.by_data for one in broken)
+        return dict.fromkeys(filter(None, node.outputs), _Broken(broken[0].proof, by_data))
+    if any(name and value is None for name, value in zip(node.inputs, values, strict=True)):
+        return _broken(node, "takes a value that no rule has seen")
     try:
-        return _ruled(node, graph, values)
+        return _ruled(node, graph, [value for value in values if not isinstance(value, _Broken)])
     except NotProven as error:
-        return _broken(node, str(error))
+        return _broken(node, str(error), isinstance(error, ShapeDependsOnData))
     except (ValueError, IndexError, TypeError, ArithmeticError):  # a graph that the runtime would not take either
         return _broken(node, "has inputs or attributes that do not fit together")
 
@@ -117,6 +134,8 @@ def _results(op: Operation) -> list[Value]:
     if not node.domain and is_followed(op.values) and (found := computed(op)) is not None:
         return found
     rule = RULES.get((node.domain, node.op_type))
+    if not node.domain and node.op_type in BY_DATA:
+        raise ShapeDependsOnData
     if rule is None:
         raise NotProven(REASONS.get((node.domain, node.op_type), "is not known to answer each row by itself"))
     results = list(rule(op))
@@ -146,8 +165,8 @@ def _version(node: Node, opsets: Mapping[str, int]) -> int:
     return version
 
 
-def _broken(node: Node, reason: str) -> Known:
-    return dict.fromkeys(filter(None, node.outputs), _Broken(_reason(node, reason)))
+def _broken(node: Node, reason: str, by_data: bool = False) -> Known:
+    return dict.fromkeys(filter(None, node.outputs), _Broken(_reason(node, reason), by_data))
 
 
 def _reason(node: Node, reason: str) -> RowProof:

@@ -10,6 +10,13 @@ class NotProven(Exception):
     """An operator that the proof cannot pass; the text says why, as the rest of a sentence that begins with it."""
 
 
+class ShapeDependsOnData(NotProven):
+    """An operator that gives more or fewer elements for other data, and so perhaps more or fewer rows."""
+
+    def __init__(self) -> None:
+        super().__init__("has a result whose shape depends on the data")
+
+
 @dataclass(frozen=True, slots=True)
 class RowAxis:
     """The axis along which a value holds its rows: ``outer`` blocks one after the other, each with all rows in order,

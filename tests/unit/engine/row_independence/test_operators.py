@@ -2,7 +2,7 @@
 
 import pytest
 
-from penstock.engine.row_independence.operators import REASONS, RULES
+from penstock.engine.row_independence.operators import BY_DATA, REASONS, RULES
 from penstock.engine.row_independence.proof import prove
 from penstock.registry.plain_graph import read_plain
 from tests.unit.engine.row_independence import cases, cases_of_domains, cases_of_parts
@@ -42,4 +42,5 @@ def test_every_operator_of_the_table_is_tried() -> None:
 
 def test_every_operator_with_a_reason_is_tried() -> None:
     assert REASONS.keys() - used(REFUSED) == {("", "SequenceMap"), ("com.microsoft", "DynamicQuantizeLSTM")}
-    assert REASONS.keys() & RULES.keys() == set()
+    assert {("", name) for name in BY_DATA} <= used(REFUSED)
+    assert (REASONS.keys() | {("", name) for name in BY_DATA}) & RULES.keys() == set()

@@ -108,3 +108,30 @@ def test_graphs_that_make_no_sense_prove_nothing(graph: str) -> None:
 def test_long_chains_are_followed() -> None:
     steps = " ".join(f"a{step} = Relu(a{step - 1})" for step in range(1, 3000))
     assert proof_of(f"(float[N, 3] x) => (float[N, 3] y) {{ a0 = Relu(x) {steps} y = Relu(a2999) }}").independent
+
+
+CHOSEN = "(float[N, 3] x, bool[N] b) => (float[{rows}, 3] y) {{ c = Compress<axis = 0>(x, b) y = Relu(c) }}"
+MASKED = """(float[N, 3] x) => (float[{rows}, 3] y) <float[1] zero = {{0}}> {{
+    negative = Less(x, zero) found = NonZero(negative) at = Transpose(found) values = GatherND(x, at)
+    none = Neg(values) y = ScatterND(x, at, none)
+}}"""
+
+
+@pytest.mark.parametrize(
+    ("graph", "vary"),
+    [
+        (CHOSEN.format(rows="M"), True),
+        (CHOSEN.format(rows="N"), False),  # the graph says so; nobody else can tell
+        (MASKED.format(rows="N"), False),
+        (MASKED.format(rows="M"), True),
+        ("(float[N, 3] x) => (float[M, 3] y) { y = Concat<axis = 0>(x, x) }", False),
+        ("(float[N, 3] x) => (float[3, N] y) { y = Transpose(x) }", True),
+        ("(float[N, 3] x) => (float[N, 3] y, float[2] z) <float[2] w = {1, 2}> { y = Relu(x) z = Identity(w) }", True),
+        ("(float[N, 3] x) => (float[N, 3] y) { y = Softmax<axis = 0>(x) }", False),
+        ("(float[N, 3] x) => (float[N, 3] y) { y = Relu(x) }", False),
+        # behind another operator that ends the proof
+        ("(float[N, 3] x) => (float[M, 3] y) { s = Softmax<axis = 0>(x) n = NonZero(s) y = Cast<to = 1>(n) }", True),
+    ],
+)
+def test_outputs_whose_size_is_a_matter_of_the_data_are_told(graph: str, vary: bool) -> None:
+    assert proof_of(graph).rows_vary is vary
