@@ -1,0 +1,51 @@
+"""Which requests are kept, and what of them."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from penstock.core.labels import Route
+from penstock.core.tensors import Tensor
+from penstock.monitor.capture import Seen, Tally
+from penstock.monitor.counters import Slot
+from penstock.serving.observers import capture
+from penstock.serving.observers.capture import Capture, given_outputs
+from penstock.serving.requested_outputs import RequestedOutput
+from tests.calls import answered
+
+
+class Writer:
+    def __init__(self) -> None:
+        self.seen: list[Seen] = []
+        self.closed = False
+
+    def write(self, seen: Sequence[Seen], _: Tally) -> None:
+        self.seen += seen
+
+    def close(self) -> None:
+        self.closed = True
+
+
+TENSOR = Tensor("y", "FP32", np.ones((1, 2), np.float32))
+
+
+def test_a_share_is_kept_each_by_chance(monkeypatch: pytest.MonkeyPatch) -> None:
+    chances = iter([0.1, 0.5, 0.29, 0.3])
+    monkeypatch.setattr(capture, "random", lambda: next(chances))
+    writer = Writer()
+    kept = Capture(writer, 0.3, Slot.in_process().block(1))  # type: ignore[arg-type]  # as much of one as is asked
+    kept.take([answered([TENSOR], f"r{number}", [TENSOR]) for number in range(4)])
+    assert [one.id for one in writer.seen] == ["r0", "r2"]
+    assert writer.seen[0].route == Route.STABLE.name.lower()
+    assert writer.seen[0].inputs == [TENSOR]
+    assert writer.seen[0].outputs == [TENSOR]
+    kept.close()
+    assert writer.closed
+
+
+@pytest.mark.parametrize(("classes", "given"), [(None, [TENSOR]), (0, [TENSOR]), (3, [])])
+def test_classes_are_for_the_caller_alone(classes: int | None, given: list[Tensor]) -> None:
+    call = answered([TENSOR])
+    call.requested = None if classes is None else [RequestedOutput("y", classes)]
+    assert given_outputs(call) == given
