@@ -10,7 +10,8 @@ from typing import Any, Final
 import numpy as np
 
 from penstock.core.errors import InvalidInput
-from penstock.core.tensors import NUMPY_TYPES, PLAIN, Array, Shape, Tensor, shape_text
+from penstock.core.tensors import NUMPY_TYPES, PLAIN, Array, Shape, Tensor, shape_text, unknown_datatype
+from penstock.core.texts import shortened
 
 Feeds = dict[str, Array]
 Place = tuple[str, int]
@@ -122,7 +123,31 @@ class Signature:
         try:
             return self._outputs[name]
         except KeyError:
-            raise InvalidInput(f"unknown output '{name}'; the model gives {_listing(self.outputs)}") from None
+            raise InvalidInput(
+                f"unknown output '{shortened(name)}'; the model gives {_listing(self.outputs)}"
+            ) from None
+
+    def check(self, name: str, datatype: str, shape: Sequence[int]) -> TensorSpec:
+        """The input that a tensor is for, of which only the head is known: so nothing is made of data that the model
+        does not take.
+
+        Raises:
+            InvalidInput: there is no such input, or it takes another datatype, rank or dimension.
+        """
+        found = self._inputs.get(name)
+        if found is None:
+            raise InvalidInput(f"unknown input '{shortened(name)}'; the model takes {_listing(self.inputs)}")
+        spec, expected, rank, fixed = found
+        if datatype not in NUMPY_TYPES:
+            raise unknown_datatype(name, datatype)
+        if datatype != expected or len(shape) != rank:
+            raise _misfit(spec, datatype, shape)
+        for index, dim in fixed:
+            if shape[index] != dim:
+                raise _misfit(spec, datatype, shape)
+        if self.max_batch_size and self.batching and shape[0] > self.max_batch_size:
+            raise _large_batch(shape[0], self.max_batch_size)
+        return spec
 
     def bind(self, tensors: Sequence[Tensor]) -> Bound:
         """The arrays to feed the graph, keyed by input name, each in the graph's shape.
@@ -137,14 +162,14 @@ class Signature:
         for tensor in tensors:
             name, data = tensor.name, tensor.data
             if name not in known:
-                raise InvalidInput(f"unknown input '{name}'; the model takes {_listing(self.inputs)}")
+                raise InvalidInput(f"unknown input '{shortened(name)}'; the model takes {_listing(self.inputs)}")
             spec, datatype, rank, fixed = known[name]
             shape = data.shape
             if tensor.datatype != datatype or len(shape) != rank:
-                raise _misfit(spec, tensor)
+                raise _misfit(spec, tensor.datatype, shape)
             for index, dim in fixed:
                 if shape[index] != dim:
-                    raise _misfit(spec, tensor)
+                    raise _misfit(spec, tensor.datatype, shape)
             if batching:
                 if feeds and shape[0] != rows:
                     raise InvalidInput(
@@ -161,7 +186,7 @@ class Signature:
 
     def _adapt(self, feeds: Feeds, rows: int) -> None:
         if self.max_batch_size and rows > self.max_batch_size:
-            raise InvalidInput(f"a batch of {rows} rows is over the model's limit of {self.max_batch_size}")
+            raise _large_batch(rows, self.max_batch_size)
         for dim, places in self._equal_dims:
             _check_equal(dim, places, feeds)
         for name, graph_shape in self._reshaped:
@@ -209,13 +234,16 @@ def _listing(specs: Iterable[TensorSpec]) -> str:
     return ", ".join(spec.describe() for spec in specs) or "nothing"
 
 
-def _misfit(spec: TensorSpec, tensor: Tensor) -> InvalidInput:
+def _misfit(spec: TensorSpec, datatype: str, shape: Sequence[int]) -> InvalidInput:
     """The sentence for a tensor that its input does not take."""
-    if tensor.datatype != spec.datatype:
-        return InvalidInput(f"input '{spec.name}' got {tensor.datatype}; expected {spec.describe()}")
-    shape = tensor.data.shape
+    if datatype != spec.datatype:
+        return InvalidInput(f"input '{spec.name}' got {datatype}; expected {spec.describe()}")
     got = f"rank {len(shape)} {shape_text(shape)}" if len(shape) != len(spec.shape) else f"shape {shape_text(shape)}"
     return InvalidInput(f"input '{spec.name}' got {got}; expected {spec.describe()}")
+
+
+def _large_batch(rows: int, most: int) -> InvalidInput:
+    return InvalidInput(f"a batch of {rows} rows is over the model's limit of {most}")
 
 
 def _reshaped(array: Array, graph_shape: Shape, batching: bool) -> Array:

@@ -2,19 +2,28 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import isfinite, prod
+from math import isfinite
+from struct import Struct
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from penstock.core.errors import InvalidInput
+from penstock.core.errors import InvalidInput, TooLarge
+from penstock.core.slices import TEXT_SLICE, Pause, no_pause
+from penstock.core.texts import shortened
 
 Array = NDArray[Any]
 Shape = tuple[int, ...]
 
 MAX_ELEMENTS: Final = 1 << 40
-"""No shape may promise more elements than this, so that a product of dimensions cannot run away."""
+"""No shape may promise more elements than this; NumPy can shape whatever stays below."""
+
+MAX_RANK: Final = 32
+"""Dimensions of a tensor."""
+
+MAX_SHOWN: Final = 8
+"""Dimensions of a shape that an error message shows."""
 
 NUMPY_TYPES: Final[dict[str, np.dtype[Any]]] = {
     "BOOL": np.dtype(np.bool_),
@@ -60,20 +69,28 @@ class Tensor:
 
 
 def shape_text(shape: Sequence[int]) -> str:
-    """A shape as the error messages write it: ``[-1, 30]``."""
-    return "[" + ", ".join(map(str, shape)) + "]"
+    """A shape as the error messages write it: ``[-1, 30]``; of a long one the beginning."""
+    shown = [str(dim) if -MAX_ELEMENTS <= dim <= MAX_ELEMENTS else "..." for dim in shape[:MAX_SHOWN]]
+    return "[" + ", ".join([*shown, "..."] if len(shape) > MAX_SHOWN else shown) + "]"
 
 
 def element_count(name: str, shape: Sequence[int]) -> int:
     """Number of elements of a stated shape.
 
     Raises:
-        InvalidInput: a dimension is negative, or the product is beyond any possible message.
+        InvalidInput: too many dimensions, a negative one, or a product beyond any possible message.
     """
-    count = prod(shape)
-    if any(dim < 0 for dim in shape) or count > MAX_ELEMENTS:
-        raise InvalidInput(f"tensor '{name}' has the impossible shape {shape_text(shape)}")
-    return count
+    if len(shape) > MAX_RANK:
+        raise InvalidInput(
+            f"tensor '{shortened(name)}' has rank {len(shape)}; at most {MAX_RANK} dimensions are possible"
+        )
+    count, empty = 1, False
+    for dim in shape:  # the product stops at the limit: dimensions may be numbers of any length
+        if dim == 0:
+            empty = True
+        elif dim < 0 or (count := count * dim) > MAX_ELEMENTS:
+            raise InvalidInput(f"tensor '{shortened(name)}' has the impossible shape {shape_text(shape)}")
+    return 0 if empty else count
 
 
 def numpy_type(name: str, datatype: str) -> np.dtype[Any]:
@@ -85,12 +102,20 @@ def numpy_type(name: str, datatype: str) -> np.dtype[Any]:
     try:
         return NUMPY_TYPES[datatype]
     except KeyError:
-        known = ", ".join(NUMPY_TYPES)
-        raise InvalidInput(f"tensor '{name}' has the unknown datatype '{datatype}'; expected one of {known}") from None
+        raise unknown_datatype(name, datatype) from None
 
 
-def from_raw(name: str, datatype: str, shape: Sequence[int], raw: bytes | memoryview) -> Array:
-    """A view on raw little-endian row-major bytes; BYTES elements are length-prefixed and copied out.
+def unknown_datatype(name: str, datatype: str) -> InvalidInput:
+    """The protocol knows no such datatype."""
+    known = ", ".join(NUMPY_TYPES)
+    return InvalidInput(
+        f"tensor '{shortened(name)}' has the unknown datatype '{shortened(datatype)}'; expected one of {known}"
+    )
+
+
+def from_raw(name: str, datatype: str, shape: Sequence[int], raw: bytes | memoryview, pause: Pause = no_pause) -> Array:
+    """A view on raw little-endian row-major bytes; BYTES elements are length-prefixed and copied out, with a pause
+    after each slice of them.
 
     Raises:
         InvalidInput: unknown datatype, impossible shape, or a byte count that does not fit it.
@@ -98,7 +123,7 @@ def from_raw(name: str, datatype: str, shape: Sequence[int], raw: bytes | memory
     dtype = numpy_type(name, datatype)
     count = element_count(name, shape)
     if datatype == "BYTES":
-        return bytes_from_raw(name, count, raw).reshape(shape)
+        return bytes_from_raw(name, count, raw, pause).reshape(shape)
     if len(raw) != count * dtype.itemsize:
         raise InvalidInput(
             f"tensor '{name}' of {datatype} {shape_text(shape)} needs {count * dtype.itemsize} bytes, got {len(raw)}"
@@ -109,10 +134,10 @@ def from_raw(name: str, datatype: str, shape: Sequence[int], raw: bytes | memory
     return array
 
 
-def to_raw(datatype: str, array: Array) -> bytes:
-    """The raw little-endian row-major bytes of an array of ``NUMPY_TYPES[datatype]``."""
+def to_raw(datatype: str, array: Array, pause: Pause = no_pause, most: int = MAX_ELEMENTS) -> bytes:
+    """The raw little-endian row-major bytes of an array of ``NUMPY_TYPES[datatype]``; BYTES as ``bytes_to_raw``."""
     if datatype == "BYTES":
-        return bytes_to_raw(array)
+        return bytes_to_raw(array, pause, most)
     return np.ascontiguousarray(array, NUMPY_TYPES[datatype]).tobytes()
 
 
@@ -120,14 +145,17 @@ LARGE: Final = 1 << 16
 """Bytes from which on a view is worth its trouble."""
 
 
-def raw_of(datatype: str, array: Array) -> bytes | memoryview:
+def raw_of(datatype: str, array: Array, pause: Pause = no_pause, most: int = MAX_ELEMENTS) -> bytes | memoryview:
     """As ``to_raw``, but a view of the array itself where that is large and lies as it should."""
     if array.nbytes < LARGE or datatype == "BYTES":
-        return to_raw(datatype, array)
+        return to_raw(datatype, array, pause, most)
     return np.ascontiguousarray(array, NUMPY_TYPES[datatype]).data.cast("B")
 
 
-def bytes_from_raw(name: str, count: int, raw: bytes | memoryview) -> Array:
+_LENGTH: Final = Struct("<I").unpack_from
+
+
+def bytes_from_raw(name: str, count: int, raw: bytes | memoryview, pause: Pause = no_pause) -> Array:
     """BYTES elements from their wire form: each a 4-byte little-endian length, then UTF-8 text.
 
     ONNX string tensors hold UTF-8, so other bytes cannot reach a model and are refused here.
@@ -139,12 +167,18 @@ def bytes_from_raw(name: str, count: int, raw: bytes | memoryview) -> Array:
         raise InvalidInput(f"tensor '{name}' of BYTES needs {count} elements, but its data ends after {len(raw)} bytes")
     items = np.empty(count, object)
     view, offset, end = memoryview(raw), 0, len(raw)
-    for index in range(count):
-        start = offset + 4
-        offset = start + int.from_bytes(view[offset:start], "little")
-        if start > end or offset > end:
-            raise InvalidInput(f"tensor '{name}' of BYTES ends inside element {index} of {count}")
-        items[index] = text_from_bytes(name, index, view[start:offset])
+    for first in range(0, count, TEXT_SLICE):
+        if first:
+            pause()
+        last = min(count, first + TEXT_SLICE)
+        texts: list[str] = []
+        for index in range(first, last):
+            start = offset + 4
+            offset = start + _LENGTH(view, offset)[0] if start <= end else end + 1
+            if offset > end:
+                raise InvalidInput(f"tensor '{name}' of BYTES ends inside element {index} of {count}")
+            texts.append(text_from_bytes(name, index, view[start:offset]))
+        items[first:last] = texts
     if offset != end:
         raise InvalidInput(f"tensor '{name}' of BYTES has {end - offset} bytes after its last of {count} elements")
     return items
@@ -164,10 +198,24 @@ def text_from_bytes(name: str, index: int, item: bytes | memoryview) -> str:
         ) from None
 
 
-def bytes_to_raw(array: Array) -> bytes:
-    """The wire form of BYTES elements, row-major."""
-    parts: list[bytes] = []
-    for item in array.ravel():
-        encoded = item.encode() if isinstance(item, str) else bytes(item)
-        parts += (len(encoded).to_bytes(4, "little"), encoded)
-    return b"".join(parts)
+def bytes_to_raw(array: Array, pause: Pause = no_pause, most: int = MAX_ELEMENTS) -> bytes:
+    """The wire form of BYTES elements, row-major, with a pause after each slice of elements.
+
+    Raises:
+        TooLarge: it has more than ``most`` bytes.
+    """
+    items = array.ravel()
+    slices: list[bytes] = []
+    size = 0
+    for first in range(0, len(items), TEXT_SLICE):
+        if first:
+            pause()
+        parts: list[bytes] = []
+        for item in items[first : first + TEXT_SLICE].tolist():
+            encoded = item.encode() if isinstance(item, str) else bytes(item)
+            parts += (len(encoded).to_bytes(4, "little"), encoded)
+        slices.append(b"".join(parts))
+        size += len(slices[-1])
+        if size > most:
+            raise TooLarge(f"the elements of a BYTES tensor have more than {most} bytes")
+    return slices[0] if len(slices) == 1 else b"".join(slices)

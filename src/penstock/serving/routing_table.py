@@ -8,6 +8,7 @@ from penstock.core.desired import ModelSpec, State, VersionStatus
 from penstock.core.errors import Fault, NotFound, NotReady
 from penstock.core.labels import Route
 from penstock.core.routing import Points, RouteSpec
+from penstock.core.texts import shortened
 from penstock.core.versions import CHAMPION, sort_key
 from penstock.serving.infer_call import CallObserver
 from penstock.serving.loaded_version import LoadedVersion
@@ -133,11 +134,6 @@ class RoutingTable:
             model, version = target
             raise self.entry(model).refusal(version)
         return decision
-
-
-def shortened(text: str) -> str:
-    """A caller's text, cut to the length that an error message may repeat."""
-    return text if len(text) <= 128 else text[:125] + "..."
 
 
 def model_entry(

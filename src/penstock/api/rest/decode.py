@@ -10,19 +10,17 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
-from penstock.api.rest.messages import (
-    MAX_RANK,
-    NO_DATA,
-    FlatFloats,
-    FlatRequest,
-    Frame,
-    Input,
-    Output,
-    Parameters,
-    Request,
-)
+from penstock.api.common import request_rules
+from penstock.api.common.bounded_cache import BoundedCache
+from penstock.api.common.request_rules import NameCheck
+from penstock.api.common.work import INLINE_JSON, Work
+from penstock.api.rest.json_data import array_of
+from penstock.api.rest.json_scan import Skeleton, skeleton
+from penstock.api.rest.messages import NO_DATA, FlatFloats, FlatRequest, Frame, Input, Output, Parameters, Request
 from penstock.core.errors import InvalidInput
+from penstock.core.limits import RequestLimits
 from penstock.core.signature import RowForm, Signature
+from penstock.core.slices import Pause
 from penstock.core.tensors import (
     NUMPY_TYPES,
     PLAIN,
@@ -33,27 +31,23 @@ from penstock.core.tensors import (
     element_count,
     from_raw,
     numpy_type,
-    shape_text,
 )
+from penstock.core.texts import shortened
 from penstock.serving.requested_outputs import RequestedOutput
 from penstock.serving.shared_memory import Regions, RegionSpan
 
 MAX_PACKED: Final = 4096
 """Longer lists go through NumPy, which needs no argument for each element."""
 
+MAX_HEADERS: Final = 256
+"""JSON parts of binary requests that are remembered; clients choose them, so their number is bounded."""
+
+MAX_HEADER: Final = 4096
+"""Bytes of the longest that is remembered."""
+
+_BOM: Final = b"\xef\xbb\xbf"
 _CODES: Final = {"FP32": "f", "FP64": "d"}
 _FLOATS: Final = {name: NUMPY_TYPES[name] for name in ("FP32", "FP64")}
-_JSON_ITEM: Final[dict[str, type]] = {
-    "BOOL": bool,
-    "FP32": float,
-    "FP64": float,
-    "BYTES": str,
-    **{f"{sign}INT{bits}": int for sign in ("", "U") for bits in (8, 16, 32, 64)},
-}
-
-NO_REGIONS: Final = Regions()
-"""Shared memory that is off."""
-
 
 _packer = lru_cache(maxsize=256)(Struct)
 _decode = msgspec.json.Decoder(Request).decode
@@ -63,46 +57,15 @@ _decode_flat = msgspec.json.Decoder(FlatRequest).decode
 @dataclass(slots=True)
 class InferBody:
     """A decoded request: ``given`` are its tensors, or the bytes of one row (see ``Signature.row``); ``binary`` says of
-    each output (or of all, when ``requested`` is None) how it travels back."""
+    each output (or of all, when ``requested`` is None) how it travels back, ``nulls`` that NaN and infinity may be null
+    in JSON."""
 
     id: str
     given: list[Tensor] | bytes
     requested: list[RequestedOutput] | None
     binary: list[bool] | bool
     timeout_ns: int | None
-
-
-def infer_body(
-    body: bytes, header_length: int | None, signature: Signature, regions: Regions = NO_REGIONS
-) -> InferBody:
-    """Decode one body; ``header_length`` is the Inference-Header-Content-Length header, None if absent.
-
-    Raises:
-        InvalidInput: anything about the body contradicts the protocol.
-        Unsupported: it asks for shared memory where that is off.
-    """
-    if header_length is None:
-        return (_flat_floats(body, signature.row, regions) if signature.all_floats else None) or _decoded(
-            body, b"", regions
-        )
-    if header_length == 0:
-        return InferBody("", [raw_tensor(body, signature)], None, True, None)
-    if not 0 < header_length <= len(body):
-        raise InvalidInput(f"inference-header-content-length is {header_length}, but the body has {len(body)} bytes")
-    header = body[:header_length]
-    known = _known.get(header)
-    if known is not None and len(body) == header_length + known.size:
-        return known.body(body, header_length, signature.row)
-    view = memoryview(body)
-    found = _decoded(header, view[header_length:], regions)
-    _learn(header, found, len(body) - header_length)
-    return found
-
-
-MOST_HEADERS: Final = 256
-"""JSON parts of binary requests that are remembered; clients choose them, so their number is bounded."""
-
-LONGEST_HEADER: Final = 4096
+    nulls: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,61 +77,250 @@ class _Header:
     requested: list[RequestedOutput] | None
     binary: list[bool] | bool
     timeout_ns: int | None
+    nulls: bool
 
     def body(self, raw: bytes, header_length: int, row: RowForm | None) -> InferBody:
         """A request with this header."""
         if row is not None and len(self.inputs) == 1:
             name, datatype, _, _, _, shape = self.inputs[0]
             if shape == row.shape and name == row.name and datatype == row.datatype:
-                return InferBody("", raw[header_length:], self.requested, self.binary, self.timeout_ns)
+                given = raw[header_length:]
+                return InferBody("", given, self.requested, self.binary, self.timeout_ns, self.nulls)
         tensors = [
             Tensor(name, datatype, np.frombuffer(raw, dtype, count, header_length + offset).reshape(shape))
             for name, datatype, dtype, count, offset, shape in self.inputs
         ]
-        return InferBody("", tensors, self.requested, self.binary, self.timeout_ns)
+        return InferBody("", tensors, self.requested, self.binary, self.timeout_ns, self.nulls)
 
 
-_known: dict[bytes, _Header] = {}
+class BodyDecoder:
+    """Decodes the bodies of infer requests, and remembers the JSON parts of binary ones."""
+
+    def __init__(self, limits: RequestLimits, regions: Regions) -> None:
+        self._limits = limits
+        self._regions = regions
+        self._headers: BoundedCache[bytes, _Header] = BoundedCache(MAX_HEADERS, MAX_HEADERS * MAX_HEADER)
+
+    def decode(
+        self, body: bytes, header_length: int | None, signature: Signature, pause: Pause | None = None
+    ) -> InferBody:
+        """Decode one body; ``header_length`` is the Inference-Header-Content-Length header, None if absent. Without a
+        ``pause`` it is decoded on the event loop, as far as that is short.
+
+        Raises:
+            InvalidInput: anything about the body contradicts the protocol or the signature.
+            TooLarge: it is over one of the limits.
+            Unsupported: it asks for shared memory where that is off.
+            LargeWork: it has to be decoded on a thread.
+        """
+        if header_length is None:
+            if signature.all_floats and len(body) <= INLINE_JSON:
+                found = self._flat_floats(body, signature)
+                if found is not None:
+                    return found
+            return self._decoded(body, b"", signature, Work(self._limits, pause))
+        if header_length == 0:
+            return InferBody("", [_raw_tensor(body, signature, Work(self._limits, pause))], None, True, None, False)
+        if not 0 < header_length <= len(body):
+            raise InvalidInput(
+                f"inference-header-content-length is {header_length}, but the body has {len(body)} bytes"
+            )
+        header = body[:header_length]
+        known = self._headers.get(header)
+        if known is not None and len(body) == header_length + known.size:
+            return known.body(body, header_length, signature.row)
+        return self._decoded(header, memoryview(body)[header_length:], signature, Work(self._limits, pause))
+
+    def _flat_floats(self, body: bytes, signature: Signature) -> InferBody | None:
+        """The commonest request in one pass: flat lists of FP32 or FP64. None for any other, faulty ones included."""
+        row = signature.row
+        try:
+            request = _decode_flat(body)
+            inputs = request.inputs
+            if row is not None and len(inputs) == 1:
+                item = inputs[0]
+                if item.shape == row.dims and item.name == row.name and item.datatype == row.datatype:
+                    return self._framed(request, row.pack(*item.data), signature)
+            tensors = [
+                Tensor(
+                    item.name, item.datatype, np.frombuffer(_packed(item), _FLOATS[item.datatype]).reshape(item.shape)
+                )
+                for item in inputs
+            ]
+        except (
+            msgspec.DecodeError,
+            UnicodeDecodeError,
+            RecursionError,
+            KeyError,
+            ValueError,
+            OverflowError,
+            WrongCount,
+        ):
+            return None  # the general way names what is wrong
+        return self._framed(request, tensors, signature)
+
+    def _decoded(self, header: bytes, binary: bytes | memoryview, signature: Signature, work: Work) -> InferBody:
+        work.json(len(header))
+        text = header.removeprefix(_BOM)
+        cut = skeleton(text, work.pause, self._limits.max_text_elements) if len(text) > INLINE_JSON else None
+        request = _parsed(text if cut is None else cut.text)
+        tensors = _Tensors(request, text, cut, binary, signature, self._regions, work)
+        found = self._framed(request, tensors.read(), signature)
+        if tensors.repeatable and len(header) <= MAX_HEADER:
+            self._learn(header, found, len(binary))
+        return found
+
+    def _framed(self, request: Frame, given: list[Tensor] | bytes, signature: Signature) -> InferBody:
+        parameters, outputs = request.parameters, request.outputs
+        all_binary, nulls, timeout_ns = False, False, None
+        if parameters:
+            request_rules.check_parameters(parameters, len(parameters))
+            all_binary = _flag(parameters, "binary_data_output", "the request") or False
+            timeout_ns = request_rules.timeout_ns(parameters.get("timeout", 0))
+            nulls = _nulls(parameters)
+        requested, binary = self._requested(outputs, all_binary, signature) if outputs else (None, all_binary)
+        return InferBody(request.id or "", given, requested, binary, timeout_ns, nulls)
+
+    def _requested(
+        self, outputs: list[Output], all_binary: bool, signature: Signature
+    ) -> tuple[list[RequestedOutput], list[bool]]:
+        requested, binary, names = [], [], NameCheck(signature)
+        for output in outputs:
+            names.output(output.name)
+            parameters = output.parameters or {}
+            count = request_rules.classes(output.name, parameters.get("classification", 0))
+            requested.append(RequestedOutput(output.name, count, _span(output.name, parameters, self._regions)))
+            flag = _flag(parameters, "binary_data", f"output '{output.name}'")
+            binary.append(all_binary if flag is None else flag)
+        return requested, binary
+
+    def _learn(self, header: bytes, found: InferBody, size: int) -> None:
+        """Remember a header whose tensors are all binary and of datatypes that need no look at their values."""
+        tensors = found.given
+        if isinstance(tensors, bytes) or found.id or any(one.into is not None for one in found.requested or ()):
+            return
+        inputs, offset = [], 0
+        for tensor in tensors:
+            data = tensor.data
+            inputs.append((tensor.name, tensor.datatype, NUMPY_TYPES[tensor.datatype], data.size, offset, data.shape))
+            offset += data.nbytes
+        known = _Header(size, tuple(inputs), found.requested, found.binary, found.timeout_ns, found.nulls)
+        self._headers.put(header, known, len(header))
 
 
-def _learn(header: bytes, found: InferBody, size: int) -> None:
-    """Remember a header if all its tensors are binary and of datatypes that need no look at their values."""
-    tensors = found.given
-    if (
-        isinstance(tensors, bytes)
-        or found.id
-        or len(header) > LONGEST_HEADER
-        or sum([tensor.data.nbytes for tensor in tensors]) != size
-    ):
-        return
-    if not all(tensor.datatype in PLAIN for tensor in tensors) or b'"data"' in header or b"shared_memory" in header:
-        return
-    inputs, offset = [], 0
-    for tensor in tensors:
-        data = tensor.data
-        inputs.append((tensor.name, tensor.datatype, NUMPY_TYPES[tensor.datatype], data.size, offset, data.shape))
-        offset += data.nbytes
-    if len(_known) >= MOST_HEADERS:
-        _known.clear()
-    _known[header] = _Header(size, tuple(inputs), found.requested, found.binary, found.timeout_ns)
+class _Tensors:
+    """The inputs of one request on their way to tensors; each is held against the signature before its data is read.
+
+    ``repeatable`` says, once they are read, that another request with this JSON differs in nothing but the bytes behind
+    it: no data stands in the JSON or in shared memory, and any bytes are good.
+    """
+
+    __slots__ = (
+        "_binary",
+        "_cut",
+        "_inputs",
+        "_offset",
+        "_regions",
+        "_signature",
+        "_text",
+        "_used",
+        "_work",
+        "repeatable",
+    )
+
+    def __init__(
+        self,
+        request: Request,
+        text: bytes,
+        cut: Skeleton | None,
+        binary: bytes | memoryview,
+        signature: Signature,
+        regions: Regions,
+        work: Work,
+    ) -> None:
+        self.repeatable = True
+        self._inputs = request.inputs
+        self._text = text
+        self._cut = cut
+        self._binary = binary
+        self._signature = signature
+        self._regions = regions
+        self._work = work
+        self._offset = 0  # of the next binary tensor
+        self._used = 0  # long lists of the JSON text
+
+    def read(self) -> list[Tensor]:
+        """All of them, in their order."""
+        names, tensors = NameCheck(self._signature), []
+        for item in self._inputs:
+            names.input(item.name)
+            tensors.append(Tensor(item.name, item.datatype, self._array(item)))
+            self._work.pause()
+        if self._offset != len(self._binary):
+            raise InvalidInput(f"{len(self._binary) - self._offset} bytes are left over after the last binary input")
+        if self._cut is not None and self._used != len(self._cut.lists):
+            raise InvalidInput("the request has a long list that is not the data of an input")
+        return tensors
+
+    def _array(self, item: Input) -> Array:
+        name, datatype, shape = item.name, item.datatype, tuple(item.shape)
+        count = element_count(name, shape)
+        self._signature.check(name, datatype, shape)
+        if datatype == "BYTES":
+            self._work.texts(name, count)
+        shared = _span(name, item.parameters, self._regions) if item.parameters else None
+        size = self._binary_size(item)
+        if shared is not None:
+            self._work.copied(shared.size)
+            self.repeatable = False
+            return from_raw(name, datatype, shape, shared.read(), self._work.pause)
+        if size is None:
+            self.repeatable = False
+            return self._json_array(item, shape, count)
+        if datatype not in PLAIN:
+            self._work.copied(size)
+            self.repeatable = False
+        self._offset += size
+        return from_raw(name, datatype, shape, self._binary[self._offset - size : self._offset], self._work.pause)
+
+    def _binary_size(self, item: Input) -> int | None:
+        left = len(self._binary) - self._offset
+        size = item.parameters.get("binary_data_size") if item.parameters else None
+        if size is None:  # one input alone may leave the obvious out
+            alone = left and item.data is NO_DATA and len(self._inputs) == 1
+            return left if alone else None
+        if type(size) is not int or size < 0:
+            raise InvalidInput(f"binary_data_size of input '{item.name}' must be a whole number of bytes")
+        if item.data is not NO_DATA:
+            raise InvalidInput(f"input '{item.name}' has both data and binary_data_size; expected one of them")
+        if size > left:
+            raise InvalidInput(
+                f"input '{item.name}' announces {size} binary bytes, but only {left} are left in the body"
+            )
+        return size
+
+    def _json_array(self, item: Input, shape: Shape, count: int) -> Array:
+        if item.datatype in RAW_ONLY:
+            raise InvalidInput(
+                f"input '{item.name}' is {item.datatype}, which has no JSON form; send it as binary data"
+            )
+        if item.data is NO_DATA:
+            raise InvalidInput(f"input '{item.name}' has no data")
+        data = bytes(item.data)
+        if self._cut is not None and (place := self._cut.place(data)) >= 0:
+            start, stop = self._cut.lists[place]
+            self._used += 1
+            data = self._text[start:stop]
+        return array_of(item.name, item.datatype, shape, count, data, self._work.pause)
 
 
-def _flat_floats(body: bytes, row: RowForm | None, regions: Regions) -> InferBody | None:
-    """The commonest request in one pass: flat lists of FP32 or FP64. None for any other, faulty ones included."""
+def _parsed(text: bytes) -> Request:
     try:
-        request = _decode_flat(body)
-        inputs = request.inputs
-        if row is not None and len(inputs) == 1:
-            item = inputs[0]
-            if item.shape == row.dims and item.name == row.name and item.datatype == row.datatype:
-                return _framed(request, row.pack(*item.data), regions)
-        tensors = [
-            Tensor(item.name, item.datatype, np.frombuffer(_packed(item), _FLOATS[item.datatype]).reshape(item.shape))
-            for item in inputs
-        ]
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, KeyError, ValueError, OverflowError, WrongCount):
-        return None  # the general way names what is wrong
-    return _framed(request, tensors, regions)
+        return _decode(text)
+    except RecursionError:
+        raise InvalidInput("the JSON is nested too deeply") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"the request is not a valid inference request: {error}") from None
 
 
 def _packed(item: FlatFloats) -> bytes:
@@ -179,7 +331,7 @@ def _packed(item: FlatFloats) -> bytes:
     return _packer(f"<{count}{_CODES[item.datatype]}").pack(*item.data)
 
 
-def raw_tensor(body: bytes, signature: Signature) -> Tensor:
+def _raw_tensor(body: bytes, signature: Signature, work: Work) -> Tensor:
     """The one tensor of a request without a JSON part: the model's only input, shaped after its signature.
 
     Raises:
@@ -189,6 +341,8 @@ def raw_tensor(body: bytes, signature: Signature) -> Tensor:
     if len(signature.inputs) != 1:
         raise InvalidInput(f"a raw request needs a model with one input; this one has {len(signature.inputs)}")
     spec = signature.inputs[0]
+    if spec.datatype not in PLAIN:
+        work.copied(len(body))
     if spec.datatype == "BYTES":
         element = len(body).to_bytes(4, "little") + body
         return Tensor(spec.name, "BYTES", from_raw(spec.name, "BYTES", (1,) * len(spec.shape), element))
@@ -210,154 +364,18 @@ def _determined(shape: Shape, count: int, batching: bool, described: str) -> Sha
     return tuple(dims)
 
 
-def _decoded(header: bytes | memoryview, binary: bytes | memoryview, regions: Regions) -> InferBody:
-    try:
-        request = _decode(header)
-    except RecursionError:
-        raise InvalidInput("the JSON is nested too deeply") from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InvalidInput(f"the request is not a valid inference request: {error}") from None
-    tensors, offset = [], 0
-    for item in request.inputs:
-        size = _binary_size(item, len(binary) - offset)
-        if item.parameters and "shared_memory_region" in item.parameters:
-            tensors.append(_binary_tensor(item, _span(item.name, item.parameters, regions).read()))
-        elif size is None:
-            tensors.append(_json_tensor(item))
-        else:
-            tensors.append(_binary_tensor(item, binary[offset : offset + size]))
-            offset += size
-    if offset != len(binary):
-        raise InvalidInput(f"{len(binary) - offset} bytes are left over after the last binary input")
-    return _framed(request, tensors, regions)
-
-
-def _framed(request: Frame, given: list[Tensor] | bytes, regions: Regions) -> InferBody:
-    parameters = request.parameters
-    if not parameters:
-        all_binary, timeout_ns = False, None
-    else:
-        all_binary = _flag(parameters, "binary_data_output", "the request") or False
-        timeout_ns = timeout_parameter(parameters)
-    requested, binary = _wishes(request.outputs, all_binary, regions) if request.outputs else (None, all_binary)
-    return InferBody(request.id or "", given, requested, binary, timeout_ns)
-
-
-def _binary_tensor(item: Input, raw: bytes | memoryview) -> Tensor:
-    if len(item.shape) > MAX_RANK:
-        raise InvalidInput(f"input '{item.name}' has rank {len(item.shape)}; at most {MAX_RANK} is possible")
-    return Tensor(item.name, item.datatype, from_raw(item.name, item.datatype, item.shape, raw))
-
-
-def _binary_size(item: Input, left: int) -> int | None:
-    parameters = item.parameters
-    if not parameters:
+def _span(name: str, parameters: Parameters, regions: Regions) -> RegionSpan | None:
+    """The shared memory that a tensor's parameters name, None for none."""
+    if "shared_memory_region" not in parameters:
         return None
-    size = parameters.get("binary_data_size")
-    if size is None:
-        return None
-    if type(size) is not int or size < 0:
-        raise InvalidInput(f"binary_data_size of input '{item.name}' must be a whole number of bytes")
-    if item.data is not NO_DATA:
-        raise InvalidInput(f"input '{item.name}' has both data and binary_data_size; expected one of them")
-    if size > left:
-        raise InvalidInput(f"input '{item.name}' announces {size} binary bytes, but only {left} are left in the body")
-    return size
-
-
-def _json_tensor(item: Input) -> Tensor:
-    name, datatype, shape = item.name, item.datatype, item.shape
-    dtype = numpy_type(name, datatype)
-    if datatype in RAW_ONLY:
-        raise InvalidInput(f"input '{name}' is {datatype}, which has no JSON form; send it as binary data")
-    if item.data is NO_DATA:
-        raise InvalidInput(f"input '{name}' has no data")
-    count = element_count(name, shape)
-    if len(shape) > MAX_RANK:
-        raise InvalidInput(f"input '{name}' has rank {len(shape)}; at most {MAX_RANK} is possible")
-    array = _array(item, dtype, _nesting(item.data))
-    if array.size != count:
-        raise InvalidInput(f"input '{name}' of {datatype} {shape_text(shape)} needs {count} elements, got {array.size}")
-    return Tensor(name, datatype, array.reshape(shape))
-
-
-def _array(item: Input, dtype: np.dtype[Any], depth: int) -> Array:
-    """Flat or nested data; nested data must have the stated shape itself."""
-    name, datatype = item.name, item.datatype
-    try:
-        values = _decoder(datatype, depth)(item.data)
-        with np.errstate(over="raise"):
-            array: Array = np.array(values, dtype) if depth else np.array([values], dtype)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InvalidInput(f"the data of input '{name}' is not {datatype}: {error}") from None
-    except (OverflowError, FloatingPointError):
-        raise InvalidInput(f"the data of input '{name}' holds a number outside the range of {datatype}") from None
-    except ValueError:
-        raise InvalidInput(f"the data of input '{name}' is not regular; expected {shape_text(item.shape)}") from None
-    if depth > 1 and array.shape != tuple(item.shape) and array.size:
-        raise InvalidInput(
-            f"the data of input '{name}' has shape {shape_text(array.shape)}; expected {shape_text(item.shape)}"
-        )
-    return array
-
-
-def _nesting(data: msgspec.Raw) -> int:
-    """How many lists open at the beginning of the data (0 for a bare scalar)."""
-    depth = 0
-    for byte in memoryview(data):
-        if byte == 0x5B:
-            depth += 1
-        elif byte not in b" \t\r\n":
-            break
-        if depth > MAX_RANK:
-            raise InvalidInput(f"tensor data is nested deeper than {MAX_RANK}")
-    return depth
-
-
-@lru_cache(maxsize=len(_JSON_ITEM) * (MAX_RANK + 1))
-def _decoder(datatype: str, depth: int) -> Any:
-    shape: Any = _JSON_ITEM[datatype]
-    for _ in range(depth):
-        shape = list[shape]
-    return msgspec.json.Decoder(shape).decode
-
-
-def _span(name: str, parameters: Parameters, regions: Regions) -> RegionSpan:
-    """The shared memory that a tensor's parameters name."""
-    regions.require()
-    region, offset = parameters["shared_memory_region"], parameters.get("shared_memory_offset", 0)
-    size = parameters.get("shared_memory_byte_size")
-    if type(region) is not str or type(offset) is not int or type(size) is not int:
-        raise InvalidInput(f"the shared memory of '{name}' needs a region and a number of bytes")
-    if "binary_data_size" in parameters or parameters.get("classification"):
-        raise InvalidInput(f"'{name}' is asked for in shared memory and in another way; expected one of them")
-    return regions.span(region, offset, size)
-
-
-def _into(output: Output, parameters: Parameters, regions: Regions) -> RegionSpan | None:
-    return _span(output.name, parameters, regions) if "shared_memory_region" in parameters else None
-
-
-def _wishes(outputs: list[Output], all_binary: bool, regions: Regions) -> tuple[list[RequestedOutput], list[bool]]:
-    requested, binary, seen = [], [], set()
-    for output in outputs:
-        parameters = output.parameters or {}
-        if output.name in seen:
-            raise InvalidInput(f"output '{output.name}' is asked for twice")
-        seen.add(output.name)
-        requested.append(
-            RequestedOutput(output.name, _classes(output.name, parameters), _into(output, parameters, regions))
-        )
-        flag = _flag(parameters, "binary_data", f"output '{output.name}'")
-        binary.append(all_binary if flag is None else flag)
-    return requested, binary
-
-
-def _classes(name: str, parameters: Parameters) -> int:
-    count = parameters.get("classification", 0)
-    if type(count) is not int or count < 0:
-        raise InvalidInput(f"classification of output '{name}' must be a whole number of classes")
-    return count
+    return request_rules.span(
+        name,
+        parameters["shared_memory_region"],
+        parameters.get("shared_memory_offset", 0),
+        parameters.get("shared_memory_byte_size"),
+        "binary_data_size" in parameters or bool(parameters.get("classification")),
+        regions,
+    )
 
 
 def _flag(parameters: Parameters, key: str, owner: str) -> bool | None:
@@ -367,16 +385,9 @@ def _flag(parameters: Parameters, key: str, owner: str) -> bool | None:
     raise InvalidInput(f"{key} of {owner} must be true or false")
 
 
-def timeout_parameter(parameters: Parameters) -> int | None:
-    """The request parameter ``timeout`` (microseconds, 0 = none stated) in nanoseconds.
-
-    Raises:
-        InvalidInput: not a whole number of microseconds, or a parameter with the reserved prefix ``triton_``.
-    """
-    for key in parameters:
-        if key.startswith("triton_"):
-            raise InvalidInput(f"parameter '{key[:64]}' has a reserved name; 'triton_' is not for requests")
-    timeout = parameters.get("timeout", 0)
-    if type(timeout) is not int or timeout < 0:
-        raise InvalidInput("the parameter 'timeout' must be a whole number of microseconds")
-    return timeout * 1000 or None
+def _nulls(parameters: Parameters) -> bool:
+    """Whether NaN and infinity may be null in a JSON answer; by default they are an error."""
+    stated = parameters.get("non_finite", "error")
+    if stated not in ("error", "null"):
+        raise InvalidInput(f"the parameter 'non_finite' must be 'error' or 'null', got '{shortened(str(stated))}'")
+    return stated == "null"

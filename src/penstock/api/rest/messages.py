@@ -4,9 +4,8 @@ from typing import Annotated, Any
 
 import msgspec
 
-from penstock.core.tensors import MAX_ELEMENTS
+from penstock.core.tensors import MAX_ELEMENTS, MAX_RANK
 
-MAX_RANK = 32
 NO_DATA = msgspec.Raw(b"")
 Parameters = dict[str, Any]
 

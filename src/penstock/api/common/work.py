@@ -1,0 +1,103 @@
+"""The work that one request asks of the codecs: held against the limits, and kept off the event loop if it is long."""
+
+from typing import Final
+
+from penstock.core.errors import TooLarge
+from penstock.core.limits import RequestLimits
+from penstock.core.slices import Pause, no_pause
+from penstock.core.texts import shortened
+
+INLINE_TEXTS: Final = 2048
+"""Elements of text that are decoded or encoded on the event loop."""
+
+INLINE_NUMBERS: Final = 1 << 15
+"""Numbers that are converted one by one, or written as text, on the event loop."""
+
+INLINE_JSON: Final = 1 << 16
+"""Bytes of JSON that are parsed on the event loop."""
+
+INLINE_BYTES: Final = 1 << 20
+"""Bytes that are copied, or looked at one by one in C, on the event loop."""
+
+INLINE_INFLATED: Final = 1 << 17
+"""Bytes that are inflated or deflated on the event loop."""
+
+
+class LargeWork(Exception):
+    """A codec was called on the event loop and declines: the same call belongs on a thread, with a pause.
+
+    It is raised before the work begins, so nothing is lost.
+    """
+
+
+class Work:
+    """What one request, or one answer, has asked for so far.
+
+    With a ``pause`` the codec runs on a thread and pauses between slices; without one it runs on the event loop and
+    raises ``LargeWork`` where that would take more than about 2 ms.
+    """
+
+    __slots__ = ("_numbers", "_texts", "inline", "limits", "pause")
+
+    def __init__(self, limits: RequestLimits, pause: Pause | None) -> None:
+        self.limits = limits
+        self.inline = pause is None
+        self.pause: Pause = pause or no_pause
+        self._texts = 0
+        self._numbers = 0
+
+    def texts(self, name: str, count: int) -> None:
+        """``count`` more elements of BYTES tensors; raises ``TooLarge`` or ``LargeWork``."""
+        self._texts += count
+        most = self.limits.max_text_elements
+        if self._texts > most:
+            raise TooLarge(
+                f"tensor '{shortened(name)}' brings the elements of BYTES tensors to {self._texts}, over the limit of "
+                f"{most} (limits.max_text_elements); use fewer rows at a time"
+            )
+        if self.inline and self._texts > INLINE_TEXTS:
+            raise LargeWork
+
+    def typed(self, name: str, count: int) -> None:
+        """``count`` more numbers in typed lists; raises ``TooLarge`` or ``LargeWork``."""
+        most = self.limits.max_elements
+        if self._numbers + count > most:
+            raise TooLarge(
+                f"tensor '{shortened(name)}' brings the elements of typed contents to {self._numbers + count}, over "
+                f"the limit of {most} (limits.max_elements); use raw contents"
+            )
+        self.numbers(count)
+
+    def numbers(self, count: int) -> None:
+        """``count`` more numbers that are converted one by one; raises ``LargeWork``."""
+        self._numbers += count
+        if self.inline and self._numbers > INLINE_NUMBERS:
+            raise LargeWork
+
+    def copied(self, size: int) -> None:
+        """``size`` bytes are copied, or looked at one by one in C; raises ``LargeWork``."""
+        if self.inline and size > INLINE_BYTES:
+            raise LargeWork
+
+    def json(self, size: int) -> None:
+        """``size`` bytes of JSON are parsed; raises ``TooLarge`` or ``LargeWork``."""
+        most = self.limits.max_json_bytes
+        if size > most:
+            raise json_too_large(most)
+        if self.inline and size > INLINE_JSON:
+            raise LargeWork
+
+
+def json_too_large(most: int) -> TooLarge:
+    """A request has more JSON than it may."""
+    return TooLarge(
+        f"the JSON of the request is over the limit of {most} bytes (limits.max_json_bytes); "
+        "send its tensors as binary data"
+    )
+
+
+def output_too_large(most: int) -> TooLarge:
+    """An answer is larger than it may be."""
+    return TooLarge(
+        f"the answer is over the limit of {most} bytes (limits.max_output_bytes); ask for fewer rows or outputs"
+    )

@@ -1,0 +1,232 @@
+"""The data of an input in JSON to an array: short lists at once, long ones in slices with pauses between."""
+
+from functools import lru_cache
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+
+from penstock.api.rest.json_scan import SPACE, string_end
+from penstock.core.errors import InvalidInput
+from penstock.core.slices import BYTE_SLICE, JSON_SLICE, TEXT_SLICE, Pause, no_pause
+from penstock.core.tensors import MAX_RANK, NUMPY_TYPES, Array, shape_text
+
+_FLOATS: Final = ("FP32", "FP64")
+_JSON_ITEM: Final[dict[str, Any]] = {
+    "BOOL": bool,
+    "FP32": float | None,
+    "FP64": float | None,
+    "BYTES": str,
+    **{f"{sign}INT{bits}": int for sign in ("", "U") for bits in (8, 16, 32, 64)},
+}
+"""What an element is in JSON; null is NaN, as JSON has no number for it."""
+
+WHOLE: Final = 2 * JSON_SLICE
+"""Bytes of data that are decoded at once."""
+
+_NO_BRACKETS: Final = bytes.maketrans(b"[]", b"  ")
+_NOT_VALUES: Final = b"[], \t\r\n"
+_VALUES: Final = bytes.maketrans(bytes(set(range(256)) - set(_NOT_VALUES)), b"v" * (256 - len(_NOT_VALUES)))
+_NOT_STRUCTURE: Final = bytes(set(range(256)) - set(b"[],"))
+_MISPLACED: Final = (b"]v", b"v[", b"][", b"[]")
+"""What cannot be in a list of values: an element before its list or after it, and lists without elements."""
+
+
+def array_of(
+    name: str, datatype: str, shape: tuple[int, ...], count: int, data: bytes, pause: Pause = no_pause
+) -> Array:
+    """An array of ``count`` elements, flat in ``data`` or nested to ``shape``; the datatype has a JSON form.
+
+    Raises:
+        InvalidInput: another number of elements, another nesting, or a value that the datatype does not have.
+    """
+    depth = _nesting(data)
+    if depth == 0 or len(data) <= WHOLE:
+        array = _whole(name, datatype, shape, data, depth)
+        if array.size != count:
+            raise _wrong_count(name, datatype, shape, str(array.size))
+        return array.reshape(shape)
+    if depth > 1 and depth != len(shape):
+        raise InvalidInput(f"the data of input '{name}' is nested {depth} deep; expected {shape_text(shape)}")
+    dims = shape if depth > 1 else (count,)
+    if not count:
+        raise _wrong_count(name, datatype, shape, "more")
+    slices = _TextSlices if datatype == "BYTES" else _NumberSlices
+    return slices(name, datatype, shape, dims, count).read(data, pause).reshape(shape)
+
+
+def _wrong_count(name: str, datatype: str, shape: tuple[int, ...], got: str) -> InvalidInput:
+    count = int(np.prod(shape, dtype=np.int64))
+    return InvalidInput(f"input '{name}' of {datatype} {shape_text(shape)} needs {count} elements, got {got}")
+
+
+def _irregular(name: str, shape: tuple[int, ...]) -> InvalidInput:
+    return InvalidInput(f"the data of input '{name}' is not regular; expected {shape_text(shape)}")
+
+
+def _whole(name: str, datatype: str, shape: tuple[int, ...], data: bytes, depth: int) -> Array:
+    """Flat or nested data; nested data must have the stated shape itself."""
+    values = _values(name, datatype, data, depth)
+    try:
+        array = _converted(name, datatype, values if depth else [values])
+    except ValueError:
+        raise _irregular(name, shape) from None
+    if array.ndim != max(depth, 1):  # NumPy takes lists for elements where they may be any object
+        raise _irregular(name, shape)
+    if depth > 1 and array.shape != (shape if array.size else shape[:depth]):
+        raise InvalidInput(
+            f"the data of input '{name}' has shape {shape_text(array.shape)}; expected {shape_text(shape)}"
+        )
+    return array
+
+
+def _values(name: str, datatype: str, data: bytes, depth: int) -> Any:
+    try:
+        return _decoder(datatype, depth)(data)
+    except RecursionError:
+        raise InvalidInput(f"the data of input '{name}' is nested too deeply") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"the data of input '{name}' is not {datatype}: {error}") from None
+
+
+def _converted(name: str, datatype: str, values: list[Any]) -> Array:
+    """Values as the datatype has them; raises ``ValueError`` where lists differ in length."""
+    try:
+        with np.errstate(over="raise"):
+            return np.array(values, NUMPY_TYPES[datatype])
+    except (OverflowError, FloatingPointError):
+        raise InvalidInput(f"the data of input '{name}' holds a number outside the range of {datatype}") from None
+
+
+def _nesting(data: bytes) -> int:
+    """How many lists open at the beginning of the data (0 for a bare scalar)."""
+    depth = 0
+    for byte in data[:BYTE_SLICE]:
+        if byte == 0x5B:
+            depth += 1
+        elif byte not in SPACE:
+            break
+        if depth > MAX_RANK:
+            raise InvalidInput(f"tensor data is nested deeper than {MAX_RANK}")
+    return depth
+
+
+@lru_cache(maxsize=len(_JSON_ITEM) * (MAX_RANK + 1))
+def _decoder(datatype: str, depth: int) -> Any:
+    shape: Any = _JSON_ITEM[datatype]
+    for _ in range(depth):
+        shape = list[shape]
+    return msgspec.json.Decoder(shape).decode
+
+
+class _Slices:
+    """A long list that is read slice by slice into one array; ``dims`` is how it is nested."""
+
+    def __init__(self, name: str, datatype: str, shape: tuple[int, ...], dims: tuple[int, ...], count: int) -> None:
+        self.name = name
+        self.datatype = datatype
+        self.shape = shape
+        self.count = count
+        self.found = np.empty(count, NUMPY_TYPES[datatype])
+        self.filled = 0
+        self.sizes: list[int] = []  # elements of the lists of each depth, the innermost first
+        size = 1
+        for dim in reversed(dims):
+            size *= dim
+            self.sizes.append(size)
+
+    def add(self, values: list[Any]) -> None:
+        """The next elements."""
+        stop = self.filled + len(values)
+        if stop > self.count:
+            raise _wrong_count(self.name, self.datatype, self.shape, "more")
+        self.found[self.filled : stop] = _converted(self.name, self.datatype, values)
+        self.filled = stop
+
+    def whole(self) -> Array:
+        """All elements."""
+        if self.filled != self.count:
+            raise _wrong_count(self.name, self.datatype, self.shape, str(self.filled))
+        return self.found
+
+
+class _NumberSlices(_Slices):
+    """Of numbers or truth values: cut at commas, read without brackets, and the brackets compared with the shape."""
+
+    def read(self, data: bytes, pause: Pause) -> Array:
+        """All elements; raises ``InvalidInput``."""
+        at = 0
+        while at < len(data):
+            stop = len(data)
+            if stop - at > JSON_SLICE:
+                stop = data.rfind(b",", at, at + JSON_SLICE)
+                if stop < 0:
+                    raise InvalidInput(f"the data of input '{self.name}' is not {self.datatype}")
+            self._read(data[at:stop])
+            at = stop + 1
+            pause()
+        if at == len(data):  # a comma is the last
+            raise _irregular(self.name, self.shape)
+        return self.whole()
+
+    def _read(self, text: bytes) -> None:
+        first = self.filled
+        self.add(_values(self.name, self.datatype, b"[%b]" % text.translate(_NO_BRACKETS), 1))
+        if not self._nested_as_stated(text, first, self.filled):
+            raise _irregular(self.name, self.shape)
+
+    def _nested_as_stated(self, text: bytes, first: int, stop: int) -> bool:
+        """Whether each list begins and ends where the shape says; ``text`` holds the elements from ``first`` on."""
+        shown = text.translate(_VALUES, SPACE)
+        if any(wrong in shown for wrong in _MISPLACED):
+            return False
+        structure = np.frombuffer(text.translate(None, _NOT_STRUCTURE), np.uint8)
+        elements = np.cumsum(structure == 0x2C)
+        places = np.arange(first, stop)
+        opened = np.zeros(len(places), np.int64)
+        closed = np.zeros(len(places), np.int64)
+        for size in self.sizes:
+            opened += places % size == 0
+            closed += (places + 1) % size == 0
+        return bool(
+            np.array_equal(np.bincount(elements[structure == 0x5B], minlength=len(places)), opened)
+            and np.array_equal(np.bincount(elements[structure == 0x5D], minlength=len(places)), closed)
+        )
+
+
+class _TextSlices(_Slices):
+    """Of texts: cut between strings, and what stands between them compared with the shape."""
+
+    def read(self, data: bytes, pause: Pause) -> Array:
+        """All elements; raises ``InvalidInput``."""
+        at, texts = 0, []
+        while True:
+            quote = data.find(b'"', at)
+            gap, place = data[at : quote if quote >= 0 else len(data)], self.filled + len(texts)
+            plain = gap == b"," and place % self.sizes[0]
+            if not plain and gap.translate(None, SPACE) != self._gap(place):
+                raise _irregular(self.name, self.shape)
+            if quote < 0:
+                break
+            at = string_end(data, quote, no_pause)
+            if at < 0:
+                raise _irregular(self.name, self.shape)
+            texts.append(data[quote:at])
+            if len(texts) == TEXT_SLICE:
+                self._read(texts)
+                texts = []
+                pause()
+        self._read(texts)
+        return self.whole()
+
+    def _read(self, texts: list[bytes]) -> None:
+        self.add(_values(self.name, self.datatype, b"[%b]" % b",".join(texts), 1))
+
+    def _gap(self, place: int) -> bytes:
+        """What stands before the element at ``place``, or after the last."""
+        edges = sum(place % size == 0 for size in self.sizes)
+        if place == 0:
+            return b"[" * len(self.sizes)
+        if place == self.count:
+            return b"]" * len(self.sizes)
+        return b"]" * edges + b"," + b"[" * edges

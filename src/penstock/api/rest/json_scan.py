@@ -1,0 +1,208 @@
+"""Takes long lists out of a large JSON request without parsing them, in slices that a thread can pause between.
+
+What is left, the skeleton, is short and is parsed as any request is; each list is replaced by a text that only this
+process knows, and is decoded piece by piece (``json_data``). Whatever is no valid JSON is found by one of the two.
+"""
+
+import re
+from os import urandom
+from typing import Final
+
+from penstock.core.errors import InvalidInput, TooLarge
+from penstock.core.slices import BYTE_SLICE, TEXT_SLICE, Pause
+
+MIN_LIST: Final = 2048
+"""Bytes of the shortest list that is taken out."""
+
+MAX_SKELETON: Final = 1 << 18
+"""Bytes of everything but these lists: names, shapes, parameters and short lists."""
+
+SPACE: Final = b" \t\r\n"
+_QUOTE: Final = 0x22
+_BACKSLASH: Final = 0x5C
+_COMMA: Final = 0x2C
+_OPEN: Final = 0x5B
+_CLOSE: Final = 0x5D
+
+_MARK: Final = urandom(12).hex().encode()
+_OPENING: Final = re.compile(rb"\[[\[ \t\r\n]{0,4096}")
+_OVERLAP: Final = 256
+"""Bytes that two searches for an end have in common: the end of a nested list is spread over some, with its space."""
+
+
+class Skeleton:
+    """A JSON text whose long lists are elsewhere: ``text`` is the rest, ``lists`` where they begin and end."""
+
+    __slots__ = ("lists", "text")
+
+    def __init__(self, text: bytes, lists: list[tuple[int, int]]) -> None:
+        self.text = text
+        self.lists = lists
+
+    def place(self, value: bytes) -> int:
+        """The number of the list that a value of the skeleton stands for, -1 for a value of its own."""
+        if len(value) < len(_MARK) + 2 or value[1 : 1 + len(_MARK)] != _MARK:
+            return -1
+        return int(value[1 + len(_MARK) : -1])
+
+
+def skeleton(body: bytes, pause: Pause, max_texts: int) -> Skeleton:
+    """Take the long lists of numbers and of texts out.
+
+    Raises:
+        InvalidInput: a string or a list does not end.
+        TooLarge: a list has more than ``max_texts`` texts, or what is left is longer than ``MAX_SKELETON``.
+    """
+    return _Scan(body, pause, max_texts).run()
+
+
+class _Scan:
+    """One pass over a text, from string to string: between them there are numbers and structure only."""
+
+    __slots__ = ("_body", "_kept", "_lists", "_max_texts", "_parts", "_pause", "_size", "_steps")
+
+    def __init__(self, body: bytes, pause: Pause, max_texts: int) -> None:
+        self._body = body
+        self._pause = pause
+        self._max_texts = max_texts
+        self._parts: list[bytes] = []
+        self._lists: list[tuple[int, int]] = []
+        self._kept = 0  # up to here everything is in the parts or taken out
+        self._size = 0
+        self._steps = 0
+
+    def run(self) -> Skeleton:
+        body, at = self._body, 0
+        while True:
+            quote = body.find(b'"', at)
+            stop = len(body) if quote < 0 else quote
+            at = self._structure(at, stop)
+            self._check_size(at)
+            if quote < 0:
+                break
+            opening = self._opening_before(quote)
+            at = self._string(quote) if opening < 0 else self._texts(opening, quote)
+        self._keep(len(body))
+        return Skeleton(b"".join(self._parts), self._lists)
+
+    def _structure(self, start: int, stop: int) -> int:
+        """Numbers and structure between two strings: a long list in them is taken out; where to go on."""
+        if stop - start < MIN_LIST:
+            return stop
+        opening = _OPENING.search(self._body, start, stop)
+        if opening is None:
+            return stop
+        end = self._end_of_numbers(opening.group().count(b"["), opening.end(), stop)
+        if end - opening.start() >= MIN_LIST:
+            self._cut(opening.start(), end)
+        return stop
+
+    def _end_of_numbers(self, depth: int, start: int, stop: int) -> int:
+        """Where a nested list ends: at as many brackets in a row as it began with; -1 if it does not."""
+        body = self._body
+        if depth == 1:
+            end = body.find(b"]", start, stop)
+            return -1 if end < 0 else end + 1
+        closing = re.compile(rb"(?:\][ \t\r\n]*){%d}\]" % (depth - 1))
+        at = start
+        while at < stop:
+            found = closing.search(body, at, min(stop, at + BYTE_SLICE))
+            if found is not None:
+                return found.end()
+            at += BYTE_SLICE - _OVERLAP
+            self._pause()
+        found = closing.search(body, start, stop)  # its end may be spread over more bytes than searches share
+        return -1 if found is None else found.end()
+
+    def _opening_before(self, quote: int) -> int:
+        """Where the list begins whose first element is the string at ``quote``; -1 if it is none."""
+        body, at, found = self._body, quote - 1, -1
+        while at >= self._kept:
+            byte = body[at]
+            if byte == _OPEN:
+                found = at
+            elif byte not in SPACE:
+                break
+            at -= 1
+            self._tick()
+        return found
+
+    def _texts(self, opening: int, quote: int) -> int:
+        """A list of texts: taken out if it is long; where it ends."""
+        body, at = self._body, quote
+        depth, count = body.count(b"[", opening, quote), 0
+        while depth:
+            at = self._string(at)
+            count += 1
+            if count > self._max_texts:
+                raise TooLarge(
+                    f"a list has more than {self._max_texts} texts (limits.max_text_elements); use fewer rows at a time"
+                )
+            if body[at : at + 2] == b',"':
+                at += 1
+                continue
+            while depth:  # up to the next string, or the end of the list
+                byte = body[at] if at < len(body) else 0
+                if byte == _QUOTE:
+                    break
+                if byte == _CLOSE:
+                    depth -= 1
+                elif byte == _OPEN:
+                    depth += 1
+                elif byte != _COMMA and byte not in SPACE:
+                    return at  # no list of texts: what it is, the parser says
+                at += 1
+                self._tick()
+        if at - opening >= MIN_LIST:
+            self._cut(opening, at)
+        return at
+
+    def _string(self, quote: int) -> int:
+        """Where the string ends that begins at ``quote``."""
+        end = string_end(self._body, quote, self._tick)
+        if end < 0:
+            raise InvalidInput("the request is not a valid inference request: a string in its JSON does not end")
+        return end
+
+    def _cut(self, start: int, stop: int) -> None:
+        self._keep(start)
+        self._parts.append(b'"%b%d"' % (_MARK, len(self._lists)))
+        self._lists.append((start, stop))
+        self._kept = stop
+
+    def _keep(self, stop: int) -> None:
+        self._check_size(stop)
+        self._parts.append(self._body[self._kept : stop])
+        self._size += stop - self._kept
+        self._kept = stop
+
+    def _check_size(self, stop: int) -> None:
+        self._tick()
+        if self._size + stop - self._kept > MAX_SKELETON:
+            raise TooLarge(
+                f"the request has more than {MAX_SKELETON} bytes of JSON beside the data of its inputs; "
+                "use fewer parameters, or binary data"
+            )
+
+    def _tick(self) -> None:
+        self._steps += 1
+        if self._steps >= TEXT_SLICE:
+            self._steps = 0
+            self._pause()
+
+
+def string_end(body: bytes, quote: int, tick: Pause) -> int:
+    """Where a JSON string ends, after its closing quote; -1 if it does not. ``tick`` is told of each step."""
+    at = quote + 1
+    while True:
+        end = body.find(b'"', at)
+        if end < 0:
+            return -1
+        back = end
+        while body[back - 1] == _BACKSLASH:  # at the latest the opening quote ends it
+            back -= 1
+            tick()
+        tick()
+        if (end - back) % 2 == 0:
+            return end + 1
+        at = end + 1
