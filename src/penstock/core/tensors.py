@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penstock.core.errors import InvalidInput, TooLarge
-from penstock.core.slices import TEXT_SLICE, Pause, no_pause
+from penstock.core.slices import BYTE_SLICE, TEXT_SLICE, Pause, no_pause
 from penstock.core.texts import shortened
 
 Array = NDArray[Any]
@@ -21,6 +21,9 @@ MAX_ELEMENTS: Final = 1 << 40
 
 MAX_RANK: Final = 32
 """Dimensions of a tensor."""
+
+MAX_TEXT_BYTES: Final = 16 << 20
+"""Bytes of one element of text: it is converted in one go, which no thread can pause."""
 
 MAX_SHOWN: Final = 8
 """Dimensions of a shape that an error message shows."""
@@ -162,14 +165,14 @@ def bytes_from_raw(name: str, count: int, raw: bytes | memoryview, pause: Pause 
 
     Raises:
         InvalidInput: a length runs past the end, bytes are left over, or an element is not UTF-8.
+        TooLarge: an element has more than ``MAX_TEXT_BYTES``.
     """
     if count * 4 > len(raw):
         raise InvalidInput(f"tensor '{name}' of BYTES needs {count} elements, but its data ends after {len(raw)} bytes")
     items = np.empty(count, object)
     view, offset, end = memoryview(raw), 0, len(raw)
+    paused = 0
     for first in range(0, count, TEXT_SLICE):
-        if first:
-            pause()
         last = min(count, first + TEXT_SLICE)
         texts: list[str] = []
         for index in range(first, last):
@@ -178,7 +181,12 @@ def bytes_from_raw(name: str, count: int, raw: bytes | memoryview, pause: Pause 
             if offset > end:
                 raise InvalidInput(f"tensor '{name}' of BYTES ends inside element {index} of {count}")
             texts.append(text_from_bytes(name, index, view[start:offset]))
+            if offset - paused > BYTE_SLICE:
+                pause()
+                paused = offset
         items[first:last] = texts
+        if last < count:
+            pause()
     if offset != end:
         raise InvalidInput(f"tensor '{name}' of BYTES has {end - offset} bytes after its last of {count} elements")
     return items
@@ -189,7 +197,12 @@ def text_from_bytes(name: str, index: int, item: bytes | memoryview) -> str:
 
     Raises:
         InvalidInput: the bytes are not UTF-8.
+        TooLarge: they are more than ``MAX_TEXT_BYTES``.
     """
+    if len(item) > MAX_TEXT_BYTES:
+        raise TooLarge(
+            f"element {index} of tensor '{name}' has {len(item)} bytes; a text may have {MAX_TEXT_BYTES} at most"
+        )
     try:
         return str(item, "utf-8")
     except UnicodeDecodeError:
@@ -206,7 +219,7 @@ def bytes_to_raw(array: Array, pause: Pause = no_pause, most: int = MAX_ELEMENTS
     """
     items = array.ravel()
     slices: list[bytes] = []
-    size = 0
+    size = paused = 0
     for first in range(0, len(items), TEXT_SLICE):
         if first:
             pause()
@@ -214,8 +227,11 @@ def bytes_to_raw(array: Array, pause: Pause = no_pause, most: int = MAX_ELEMENTS
         for item in items[first : first + TEXT_SLICE].tolist():
             encoded = item.encode() if isinstance(item, str) else bytes(item)
             parts += (len(encoded).to_bytes(4, "little"), encoded)
+            size += len(encoded) + 4
+            if size - paused > BYTE_SLICE:
+                if size > most:
+                    raise TooLarge(f"the elements of a BYTES tensor have more than {most} bytes")
+                pause()
+                paused = size
         slices.append(b"".join(parts))
-        size += len(slices[-1])
-        if size > most:
-            raise TooLarge(f"the elements of a BYTES tensor have more than {most} bytes")
     return slices[0] if len(slices) == 1 else b"".join(slices)

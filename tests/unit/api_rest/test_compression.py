@@ -3,17 +3,61 @@
 import gzip
 import zlib
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from penstock.api.common import compression
+from penstock.api.common.work import LargeWork
 from penstock.api.rest.compression import deflated, inflate, preferred
 from penstock.core.errors import InvalidInput, TooLarge, Unsupported
+from penstock.core.slices import no_pause
 
 
 @given(st.binary(max_size=500), st.sampled_from([b"gzip", b"deflate"]))
 def test_round_trip(body: bytes, coding: bytes) -> None:
-    assert inflate(deflated(body, coding), coding, 500) == body
+    packed = deflated([body], coding, None)
+    assert packed is not None
+    assert inflate(b"".join(packed), coding, 500) == body
+
+
+def test_long_bodies_are_for_threads_and_come_out_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compression, "PIECE", 1000)
+    monkeypatch.setattr(compression, "INPUT_PIECE", 100)
+    pauses = []
+    body = b"".join(b"%d," % number for number in range(60_000))
+    with pytest.raises(LargeWork):
+        deflated([body], b"gzip", None)
+    packed = deflated([body[:70_000], memoryview(body)[70_000:]], b"gzip", lambda: pauses.append(1))
+    assert packed is not None
+    with pytest.raises(LargeWork):
+        inflate(b"".join(packed), b"gzip", 1 << 20, None)
+    assert inflate(b"".join(packed), b"gzip", 1 << 20, lambda: pauses.append(1)) == body
+    assert len(pauses) > len(body) // 1000
+    assert inflate(gzip.compress(bytes(100_000)), b"gzip", 1 << 20, None) == bytes(100_000)
+
+
+def test_what_hardly_shrinks_is_left_as_it_is() -> None:
+    noise = np.random.default_rng(0).bytes(1 << 20)
+    assert deflated([noise], b"gzip", no_pause) is None
+    text = deflated([noise[: 1 << 17], bytes(1 << 20)], b"gzip", no_pause)
+    assert text is not None
+    assert sum(map(len, text)) < 1 << 18
+
+
+@pytest.mark.parametrize("more", [b"", b"x", b"\0" * 8])
+def test_data_of_every_length_is_whole_or_refused(more: bytes) -> None:
+    plain = np.random.default_rng(1).bytes(3000) + bytes(300_000)
+    whole = gzip.compress(plain, mtime=0)
+    if more:
+        with pytest.raises(InvalidInput):
+            inflate(whole + more, b"gzip", 1 << 20)
+    else:
+        assert inflate(whole, b"gzip", len(plain)) == plain
+        for cut in (1, 5, 9, 100):
+            with pytest.raises(InvalidInput):
+                inflate(whole[:-cut], b"gzip", 1 << 20)
 
 
 def test_members_of_gzip_follow_each_other() -> None:

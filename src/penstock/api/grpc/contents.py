@@ -4,17 +4,12 @@ from typing import Any, Final
 
 import numpy as np
 
+from penstock.api.common.work import Work
+from penstock.api.grpc.typed_contents import TypedContents
+from penstock.api.grpc.wire import Span
 from penstock.core.errors import InvalidInput
-from penstock.core.tensors import (
-    NUMPY_TYPES,
-    RAW_ONLY,
-    Array,
-    Tensor,
-    element_count,
-    numpy_type,
-    shape_text,
-    text_from_bytes,
-)
+from penstock.core.slices import BYTE_SLICE, NUMBER_SLICE, TEXT_SLICE, Pause
+from penstock.core.tensors import NUMPY_TYPES, RAW_ONLY, Array, Tensor, shape_text, text_from_bytes
 from penstock.proto import grpc_service_pb2 as pb
 
 FIELDS: Final[dict[str, str]] = {
@@ -34,32 +29,61 @@ FIELDS: Final[dict[str, str]] = {
 """The field of each datatype; FP16 and BF16 have none."""
 
 
-def array_of(item: pb.ModelInferRequest.InferInputTensor) -> Array:
-    """The array an input states in its typed contents.
+def array_of(
+    item: pb.ModelInferRequest.InferInputTensor, count: int, message: bytes, spans: list[Span] | None, work: Work
+) -> Array:
+    """The array of ``count`` elements that an input states in its typed contents, which are in ``item``, or in these
+    places of ``message``.
 
     Raises:
-        InvalidInput: unknown datatype, one without a typed form, data in another datatype's field, another
-            number of elements than the shape has, a number outside the datatype's range, or text that is not UTF-8.
+        InvalidInput: a datatype without a typed form, data in another datatype's field, another number of elements
+            than the shape has, a number outside the datatype's range, or text that is not UTF-8.
+        TooLarge: there are more elements than are taken.
+        LargeWork: it has to be read on a thread.
     """
     name, datatype, shape = item.name, item.datatype, tuple(item.shape)
-    numpy_type(name, datatype)
     if datatype in RAW_ONLY:
         raise InvalidInput(f"input '{name}' is {datatype}, which has no typed form; send it in raw_input_contents")
-    count = element_count(name, shape)
-    values = _values(item, FIELDS[datatype])
-    if len(values) != count:
-        raise InvalidInput(
-            f"input '{name}' of {datatype} {shape_text(shape)} needs {count} elements, got {len(values)}"
-        )
-    return _array(name, datatype, values).reshape(shape)
+    if datatype != "BYTES":
+        work.typed(name, count)
+    if spans is None:
+        values = _values(item, FIELDS[datatype])
+        if len(values) != count:
+            raise _wrong_count(name, datatype, shape, count, str(len(values)))
+        return _array(name, datatype, values).reshape(shape)
+    found = TypedContents(name, datatype, FIELDS[datatype], message, work.pause).array(spans, count)
+    if len(found) != count:
+        raise _wrong_count(name, datatype, shape, count, "more" if len(found) > count else str(len(found)))
+    return found.reshape(shape)
 
 
-def fill(contents: pb.InferTensorContents, tensor: Tensor) -> None:
-    """Write a tensor, of a datatype that is in ``FIELDS``, into typed contents."""
-    values: list[Any] = tensor.data.ravel().tolist()
-    if tensor.datatype == "BYTES":
-        values = [item.encode() if isinstance(item, str) else bytes(item) for item in values]
-    getattr(contents, FIELDS[tensor.datatype]).extend(values)
+def _wrong_count(name: str, datatype: str, shape: tuple[int, ...], count: int, got: str) -> InvalidInput:
+    return InvalidInput(f"input '{name}' of {datatype} {shape_text(shape)} needs {count} elements, got {got}")
+
+
+def fill(contents: pb.InferTensorContents, tensor: Tensor, pause: Pause) -> None:
+    """Write a tensor, of a datatype that is in ``FIELDS``, into typed contents, in slices."""
+    field = getattr(contents, FIELDS[tensor.datatype])
+    flat = tensor.data.ravel()
+    texts = tensor.datatype == "BYTES"
+    step = TEXT_SLICE if texts else NUMBER_SLICE
+    for start in range(0, len(flat), step):
+        if start:
+            pause()
+        values: list[Any] = flat[start : start + step].tolist()
+        field.extend(_encoded(values, pause) if texts else values)
+
+
+def _encoded(texts: list[Any], pause: Pause) -> list[bytes]:
+    found: list[bytes] = []
+    size = 0
+    for text in texts:
+        found.append(text.encode() if isinstance(text, str) else bytes(text))
+        size += len(found[-1])
+        if size > BYTE_SLICE:
+            size = 0
+            pause()
+    return found
 
 
 def _values(item: pb.ModelInferRequest.InferInputTensor, field: str) -> list[Any]:

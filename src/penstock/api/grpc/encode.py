@@ -2,104 +2,199 @@
 
 from typing import Final
 
+from penstock.api.common.answer_rules import in_asked_form
+from penstock.api.common.bounded_cache import BoundedCache
+from penstock.api.common.parts import joined
+from penstock.api.common.work import INLINE_BYTES, LargeWork, Work, output_too_large
 from penstock.api.grpc.contents import FIELDS, fill
-from penstock.api.grpc.decode import varint
 from penstock.api.grpc.errors import Metadata, sentence
+from penstock.api.grpc.framing import framed
+from penstock.api.grpc.wire import varint
 from penstock.core.errors import Fault
-from penstock.core.tensors import raw_of, to_raw
+from penstock.core.limits import RequestLimits
+from penstock.core.slices import Pause
+from penstock.core.tensors import Tensor, raw_of, to_raw
 from penstock.proto import grpc_service_pb2 as pb
 from penstock.serving.infer_call import BatchResult, InferCall
+from penstock.serving.shared_memory import RegionSpan
 
 FINAL: Final = "triton_final_response"
-MOST_SHAPES: Final = 256
-"""Shapes of outputs whose description is remembered."""
+
+MAX_DESCRIPTIONS: Final = 256
+MAX_DESCRIPTION_BYTES: Final = 1 << 20
+"""Descriptions of outputs that are remembered, and their bytes: callers choose which outputs and how many rows."""
+
+SMALL: Final = 2048
+"""Elements of the outputs of an answer that is written at once: nothing of it can take long."""
+
+_ID: Final = b"\x1a"
+_RAW: Final = b"\x32"
+"""The tags of id and raw_output_contents in a ModelInferResponse."""
+
+Description = tuple[tuple[str, str, tuple[int, ...]], ...]
+"""Name, datatype and shape of each output."""
 
 
-def infer_response(call: InferCall, typed: bool) -> pb.ModelInferResponse:
+def infer_response(call: InferCall, typed: bool, work: Work) -> pb.ModelInferResponse:
     """The answer to a call that has its outputs.
 
     Raw, unless ``typed`` asks for the other form and every output has it: an answer has one form only, so a
     single FP16 or BF16 output makes all of it raw.
+
+    Raises:
+        InvalidInput: an output cannot be had in the form that was asked for.
+        TooLarge: the answer is over one of the limits.
+        LargeWork: it has to be encoded on a thread.
     """
     identity = call.loaded.identity
     response = pb.ModelInferResponse(model_name=identity.model, model_version=identity.version, id=call.id)
-    typed = typed and all(tensor.datatype in FIELDS for tensor in call.outputs)
-    for index, tensor in enumerate(call.outputs):
-        output = response.outputs.add(name=tensor.name, datatype=tensor.datatype, shape=tensor.data.shape)
+    tensors = [in_asked_form(call, index, work) for index in range(len(call.outputs))]
+    typed = typed and all(tensor.datatype in FIELDS for tensor in tensors)
+    for index, tensor in enumerate(tensors):
         into = None if call.requested is None else call.requested[index].into
+        output = response.outputs.add()
+        _describe(output, tensor, into, work)
         if into is not None:
-            raw = to_raw(tensor.datatype, tensor.data)
-            into.put(tensor.name, raw)
-            output.parameters["shared_memory_region"].string_param = into.region.name
-            output.parameters["shared_memory_byte_size"].int64_param = len(raw)
-            if into.offset:
-                output.parameters["shared_memory_offset"].int64_param = into.offset
             if not typed:
                 response.raw_output_contents.append(b"")  # clients pair them by their places
         elif typed:
-            fill(output.contents, tensor)
+            if tensor.datatype != "BYTES":
+                work.typed(tensor.name, tensor.data.size)
+            fill(output.contents, tensor, work.pause)
         else:
-            response.raw_output_contents.append(to_raw(tensor.datatype, tensor.data))
+            work.copied(tensor.data.nbytes)
+            response.raw_output_contents.append(to_raw(tensor.datatype, tensor.data, work.pause))
+    if response.ByteSize() > work.limits.max_output_bytes:
+        raise output_too_large(work.limits.max_output_bytes)
     return response
 
 
-def framed(message: bytes) -> bytes:
-    """A message with its prefix: not compressed, and so long."""
-    return b"\x00" + len(message).to_bytes(4) + message
+def _describe(
+    output: pb.ModelInferResponse.InferOutputTensor, tensor: Tensor, into: RegionSpan | None, work: Work
+) -> None:
+    """An output but for its contents; what belongs into shared memory is put there."""
+    output.name, output.datatype = tensor.name, tensor.datatype
+    output.shape.extend(tensor.data.shape)
+    if into is None:
+        return
+    if work.inline and tensor.data.nbytes > INLINE_BYTES:
+        raise LargeWork
+    raw = to_raw(tensor.datatype, tensor.data, work.pause, into.size)
+    into.put(tensor.name, raw)
+    output.parameters["shared_memory_region"].string_param = into.region.name
+    output.parameters["shared_memory_byte_size"].int64_param = len(raw)
+    if into.offset:
+        output.parameters["shared_memory_offset"].int64_param = into.offset
 
 
 class AnswerTemplate:
     """Serialised answers of one version, made of parts that repeat: names, and what outputs of a shape are called."""
 
-    def __init__(self, model: str, version: str) -> None:
-        self._begin = pb.ModelInferResponse(model_name=model, model_version=version).SerializeToString()
-        self._outputs: dict[tuple[tuple[str, tuple[int, ...]], ...], bytes] = {}
+    __slots__ = ("_begin", "_descriptions", "_limits")
 
-    def answer(self, call: InferCall, typed: bool) -> bytes:
-        """The answer to a call that has its outputs, with the prefix it has on the wire; see ``infer_response``."""
-        if typed or (
-            call.requested is not None and any(requested_output.into is not None for requested_output in call.requested)
-        ):
-            return framed(infer_response(call, typed).SerializeToString())
-        call_id = call.id.encode()
+    def __init__(self, model: str, version: str, limits: RequestLimits) -> None:
+        self._begin = pb.ModelInferResponse(model_name=model, model_version=version).SerializeToString()
+        self._descriptions: BoundedCache[Description, bytes] = BoundedCache(MAX_DESCRIPTIONS, MAX_DESCRIPTION_BYTES)
+        self._limits = limits
+
+    def answer(self, call: InferCall, typed: bool, pause: Pause | None = None) -> bytes:
+        """The answer to a call that has its outputs, with the prefix it has on the wire; the message and what is raised
+        are those of ``infer_response``. Without a ``pause`` it is encoded on the event loop, as far as that is short.
+        """
+        if typed:
+            return framed(infer_response(call, typed, Work(self._limits, pause)).SerializeToString())
         joint = call.joint
         if joint is not None:
             rows = joint.encoded_cache.get(AnswerTemplate)
             if rows is None:
                 rows = joint.encoded_cache[AnswerTemplate] = self._rows(call, joint)
             if rows:
-                return framed(b"".join((self._begin, b"\x1a", varint(len(call_id)), call_id, rows[call.place])))
-        key = tuple([(tensor.name, tensor.data.shape) for tensor in call.outputs])
-        described = self._outputs.get(key) or self._described(call, key)
-        parts: list[bytes | memoryview] = [b"", self._begin, b"\x1a", varint(len(call_id)), call_id, described]
+                call_id = call.id.encode()
+                return framed(b"".join((self._begin, _ID, varint(len(call_id)), call_id, rows[call.place])))
+        return self._own_answer(call, pause)
+
+    def _own_answer(self, call: InferCall, pause: Pause | None) -> bytes:
+        work = self._work(call, pause)
+        if work is None:
+            tensors = call.outputs
+            described, placed = self._description(tensors), frozenset[int]()
+        else:
+            tensors = [in_asked_form(call, index, work) for index in range(len(call.outputs))]
+            placed = _places(call)
+            work.copied(sum([one.data.nbytes for index, one in enumerate(tensors) if index not in placed]))
+            described = _placed(call, tensors, work) if placed else self._description(tensors)
+        call_id = call.id.encode()
+        parts: list[bytes | memoryview] = [b"", self._begin, _ID, varint(len(call_id)), call_id, described]
+        for index, tensor in enumerate(tensors):
+            if work is None:
+                raw = raw_of(tensor.datatype, tensor.data)
+            elif index in placed:
+                raw = b""
+            else:
+                raw = raw_of(tensor.datatype, tensor.data, work.pause, self._limits.max_output_bytes)
+            parts += (_RAW, varint(len(raw)), raw)
+        size = sum(map(len, parts))
+        if size > self._limits.max_output_bytes:
+            raise output_too_large(self._limits.max_output_bytes)
+        parts[0] = b"\x00" + size.to_bytes(4)
+        return b"".join(parts) if work is None else joined(parts, work.pause)
+
+    def _work(self, call: InferCall, pause: Pause | None) -> Work | None:
+        """What keeps the work on a larger answer bounded; None where none is needed."""
+        elements = 0
         for tensor in call.outputs:
-            raw = raw_of(tensor.datatype, tensor.data)
-            parts += (b"\x32", varint(len(raw)), raw)
-        parts[0] = b"\x00" + sum(map(len, parts)).to_bytes(4)
-        return b"".join(parts)
+            elements += tensor.data.size
+            if tensor.datatype == "BYTES":
+                elements += SMALL
+        if elements >= SMALL or not _is_plain(call):
+            return Work(self._limits, pause)
+        return None
 
     def _rows(self, call: InferCall, joint: BatchResult) -> list[bytes]:
-        """What follows the id in the answers of a joint run, row by row; nothing where rows differ in size."""
+        """What follows the id in the answers of a joint run, row by row; nothing where rows differ in size or are
+        large."""
         columns = []
         for spec, array in zip(call.loaded.signature.outputs, joint.arrays, strict=True):
-            if spec.datatype == "BYTES":
+            if spec.datatype == "BYTES" or array.nbytes > INLINE_BYTES:
                 return []
             raw, size = to_raw(spec.datatype, array), array.nbytes // len(array)
-            head = b"\x32" + varint(size)
+            head = _RAW + varint(size)
             columns.append([head + raw[at : at + size] for at in range(0, len(raw), size)] or [head] * len(array))
-        key = tuple([(tensor.name, tensor.data.shape) for tensor in call.outputs])
-        described = self._outputs.get(key) or self._described(call, key)
+        described = self._description(call.outputs)
         return [b"".join((described, *row)) for row in zip(*columns, strict=True)]
 
-    def _described(self, call: InferCall, key: tuple[tuple[str, tuple[int, ...]], ...]) -> bytes:
+    def _description(self, tensors: list[Tensor]) -> bytes:
         """The outputs of an answer without their values."""
-        response = pb.ModelInferResponse()
-        for tensor in call.outputs:
-            response.outputs.add(name=tensor.name, datatype=tensor.datatype, shape=tensor.data.shape)
-        if len(self._outputs) >= MOST_SHAPES:
-            self._outputs.clear()
-        found = self._outputs[key] = response.SerializeToString()
+        key = tuple([(tensor.name, tensor.datatype, tensor.data.shape) for tensor in tensors])
+        found = self._descriptions.get(key)
+        if found is None:
+            response = pb.ModelInferResponse()
+            for name, datatype, shape in key:
+                response.outputs.add(name=name, datatype=datatype, shape=shape)
+            found = response.SerializeToString()
+            self._descriptions.put(key, found, 2 * len(found))
         return found
+
+
+def _is_plain(call: InferCall) -> bool:
+    """Whether every output is asked for as the model gives it."""
+    return call.requested is None or not any(one.classes or one.into is not None for one in call.requested)
+
+
+def _places(call: InferCall) -> frozenset[int]:
+    """The outputs that belong into shared memory."""
+    if call.requested is None:
+        return frozenset()
+    return frozenset(index for index, one in enumerate(call.requested) if one.into is not None)
+
+
+def _placed(call: InferCall, tensors: list[Tensor], work: Work) -> bytes:
+    """The outputs of an answer without their values, and where in shared memory they have been put."""
+    response = pb.ModelInferResponse()
+    for index, tensor in enumerate(tensors):
+        into = None if call.requested is None else call.requested[index].into
+        _describe(response.outputs.add(), tensor, into, work)
+    return response.SerializeToString()
 
 
 def stream_answers(response: pb.ModelInferResponse, facts: Metadata, closing: bool) -> list[bytes]:

@@ -1,48 +1,44 @@
-"""Content codings of HTTP bodies: gzip and deflate, inflated no further than the limit allows."""
+"""Content codings of HTTP bodies: gzip and deflate, and which of them a client likes best."""
 
-import zlib
+from typing import Final
 
+from penstock.api.common import compression
+from penstock.api.common.compression import DEFLATE, GZIP, NotInflatable
+from penstock.api.common.parts import Parts
 from penstock.core.errors import InvalidInput, TooLarge, UnsupportedEncoding
+from penstock.core.slices import Pause, no_pause
 
-_WINDOW = {b"gzip": 31, b"x-gzip": 31, b"deflate": 15}
-LEVEL = 1
+_FORMATS: Final = {b"gzip": GZIP, b"x-gzip": GZIP, b"deflate": DEFLATE}
 
 
-def inflate(body: bytes, coding: bytes, limit: int) -> bytes:
-    """The plain body; counted while inflating, so that a bomb never unfolds beyond ``limit`` bytes.
+def inflate(
+    body: bytes, coding: bytes, limit: int, pause: Pause | None = no_pause, too_large: TooLarge | None = None
+) -> bytes:
+    """The plain body; counted while inflating, so that a bomb never unfolds beyond ``limit`` bytes. Without a ``pause``
+    this is the event loop, and long bodies are declined.
 
     Raises:
-        UnsupportedEncoding: the coding is neither gzip nor deflate.
+        Unsupported: the coding is neither gzip nor deflate.
         InvalidInput: the body is not what the coding says, or ends early.
         TooLarge: it unfolds to more than the limit.
+        LargeWork: it has to be inflated on a thread.
     """
     coding = coding.strip().lower()
     if coding in (b"", b"identity"):
         return body
-    if coding not in _WINDOW:
+    if coding not in _FORMATS:
         raise UnsupportedEncoding("this content encoding is not supported; send gzip, deflate or no encoding")
-    parts: list[bytes] = []
-    size = 0
-    while body:
-        engine = zlib.decompressobj(_WINDOW[coding])
-        try:
-            part = engine.decompress(body, limit - size + 1)
-        except zlib.error:
-            raise InvalidInput(f"the body is not valid {coding.decode()} data") from None
-        size += len(part)
-        if size > limit:
-            raise TooLarge(f"the decompressed body is over the limit of {limit} bytes")
-        if not engine.eof:
-            raise InvalidInput(f"the {coding.decode()} body ends before its end mark")
-        parts.append(part)
-        body = engine.unused_data  # gzip allows several members in a row
-    return b"".join(parts)
+    too_large = too_large or TooLarge(f"the decompressed body is over the limit of {limit} bytes")
+    try:
+        return compression.inflated(body, _FORMATS[coding], too_large, limit, members=True, pause=pause)
+    except NotInflatable:
+        name = coding.decode()
+        raise InvalidInput(f"the body is not valid {name} data, or ends before its end mark") from None
 
 
-def deflated(body: bytes, coding: bytes) -> bytes:
-    """The body in a coding that ``preferred`` returned."""
-    engine = zlib.compressobj(LEVEL, zlib.DEFLATED, _WINDOW[coding])
-    return engine.compress(body) + engine.flush()
+def deflated(parts: Parts, coding: bytes, pause: Pause | None) -> list[bytes] | None:
+    """A body in a coding that ``preferred`` returned; see ``api.common.compression.deflated``."""
+    return compression.deflated(parts, _FORMATS[coding], pause)
 
 
 def preferred(accept_encoding: bytes) -> bytes:

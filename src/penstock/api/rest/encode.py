@@ -6,18 +6,24 @@ from typing import Final
 import numpy as np
 import orjson
 
+from penstock.api.common.answer_rules import in_asked_form
+from penstock.api.common.work import INLINE_BYTES, INLINE_NUMBERS, LargeWork, Work, output_too_large
 from penstock.core.errors import InvalidInput
+from penstock.core.limits import RequestLimits
 from penstock.core.signature import TensorSpec
-from penstock.core.tensors import RAW_ONLY, Shape, Tensor, raw_of, to_raw
+from penstock.core.slices import BYTE_SLICE, NUMBER_SLICE, TEXT_SLICE, Pause
+from penstock.core.tensors import RAW_ONLY, Array, Shape, Tensor, raw_of, to_raw
 from penstock.serving.infer_call import BatchResult, InferCall
 from penstock.serving.shared_memory import RegionSpan
 
 MAX_SHAPES: Final = 256
 """Shapes whose text a template keeps; clients choose shapes, so their number is bounded."""
 
+SMALL: Final = 2048
+"""Elements of the outputs of an answer that is written at once: nothing of it can take long."""
+
 _NUMPY: Final = orjson.OPT_SERIALIZE_NUMPY
 _FLOATS: Final = frozenset({"FP32", "FP64"})
-
 
 Tail = Sequence[bytes | memoryview]
 
@@ -40,25 +46,32 @@ class AnswerTemplate:
     An answer is ``prefix``, the id, then for each output its head up to the shape, the shape, and the data.
     """
 
-    __slots__ = ("_heads", "_prefix", "_shapes")
+    __slots__ = ("_heads", "_limits", "_prefix", "_shapes")
 
-    def __init__(self, model: str, version: str, outputs: Sequence[TensorSpec]) -> None:
+    def __init__(self, model: str, version: str, outputs: Sequence[TensorSpec], limits: RequestLimits) -> None:
         self._prefix = b'{"model_name":%b,"model_version":%b,"id":' % (orjson.dumps(model), orjson.dumps(version))
         self._heads = {(spec.name, spec.datatype): _head(spec.name, spec.datatype) for spec in outputs}
         self._shapes: dict[Shape, bytes] = {}
+        self._limits = limits
 
-    def answer(self, call: InferCall, binary: list[bool] | bool) -> tuple[bytes, int | None, Tail]:
+    def answer(
+        self, call: InferCall, binary: list[bool] | bool, nulls: bool = False, pause: Pause | None = None
+    ) -> tuple[bytes, int | None, Tail]:
         """The body of an answer, the length of its JSON part if binary tensors follow it, and what follows the body
-        where tensors are too large to be copied for it.
+        where that is too large to be copied for it. Without a ``pause`` it is encoded on the event loop, as far as
+        that is short.
 
         Raises:
-            InvalidInput: an output has no JSON form (16-bit floats, NaN, infinity) and was not asked for as binary.
+            InvalidInput: an output has no JSON form (16-bit floats; NaN and infinity, but where ``nulls`` are allowed)
+                and was not asked for as binary.
+            TooLarge: the answer is over one of the limits.
+            LargeWork: it has to be encoded on a thread.
         """
         if call.joint is not None and (binary is True or binary is False):
             found = self._joint_answer(call, call.joint, binary)
             if found is not None:
                 return found
-        return self._own_answer(call, binary)
+        return self._own_answer(call, binary, nulls, pause)
 
     def _joint_answer(self, call: InferCall, joint: BatchResult, binary: bool) -> tuple[bytes, int | None, Tail] | None:
         """A row of what was written for all calls of a run; None where each has to be written by itself."""
@@ -78,43 +91,93 @@ class AnswerTemplate:
         header = b"%b%b%b" % (self._prefix, json_string(call.id), text)
         return header + rows[call.place], len(header), ()
 
-    def _own_answer(self, call: InferCall, binary: list[bool] | bool) -> tuple[bytes, int | None, Tail]:
+    def _own_answer(
+        self, call: InferCall, binary: list[bool] | bool, nulls: bool, pause: Pause | None
+    ) -> tuple[bytes, int | None, Tail]:
         parts: list[bytes] = [self._prefix, json_string(call.id)]
         tail: list[bytes | memoryview] = []
-        large = False
+        work: Work | None = None
+        elements = 0
         before = b',"outputs":['
+        requested = call.requested
         for index, tensor in enumerate(call.outputs):
+            wanted = None if requested is None else requested[index]
+            elements += tensor.data.size
+            if work is None and (elements > SMALL or tensor.datatype == "BYTES" or (wanted and wanted.classes)):
+                work = Work(self._limits, pause)
+            if work is not None:
+                tensor = in_asked_form(call, index, work)  # noqa: PLW2901 - the same output, in its other form
             data = tensor.data
             key = (tensor.name, tensor.datatype)
             shape = self._shapes.get(data.shape) or self._shape(data.shape)
             parts += (before, self._heads.get(key) or _head(*key), shape)
-            into = None if call.requested is None else call.requested[index].into
+            into = None if wanted is None else wanted.into
             if into is not None:
-                raw = to_raw(tensor.datatype, data)
-                into.put(tensor.name, raw)
-                parts.append(b'],"parameters":%b}' % orjson.dumps(_placed(into, len(raw))))
+                size = _put(into, tensor, work)
+                parts.append(b'],"parameters":%b}' % orjson.dumps(_placed(into, size)))
             elif binary if binary is True or binary is False else binary[index]:
-                content = raw_of(tensor.datatype, data)
-                large |= type(content) is memoryview
+                content = self._raw(tensor, work)
                 tail.append(content)
                 parts.append(b'],"parameters":{"binary_data_size":%d}}' % len(content))
+            elif work is None:
+                parts += (b'],"data":', json_data(tensor, nulls), b"}")
             else:
-                parts += (b'],"data":', json_data(tensor), b"}")
+                parts.append(b'],"data":')
+                self._add_json(parts, tensor, nulls, work)
+                parts.append(b"}")
             before = b","
         parts.append(b"]}")
+        return self._whole(parts, tail)
+
+    def _whole(self, parts: list[bytes], tail: Tail) -> tuple[bytes, int | None, Tail]:
+        """The answer, its parts joined as far as they are small."""
+        size, tail_size = sum(map(len, parts)), sum(map(len, tail))
+        if size + tail_size > self._limits.max_output_bytes:
+            raise output_too_large(self._limits.max_output_bytes)
+        if size > INLINE_BYTES and not tail:
+            return b"", None, parts
         header = b"".join(parts)
-        if large:
-            return header, len(header), tail
         if not tail:
             return header, None, ()
-        return b"".join((header, *tail)), len(header), ()
+        if tail_size > INLINE_BYTES or any(type(one) is memoryview for one in tail):
+            return header, size, tail
+        return b"".join((header, *tail)), size, ()
+
+    def _raw(self, tensor: Tensor, work: Work | None) -> bytes | memoryview:
+        if work is None:
+            return raw_of(tensor.datatype, tensor.data)
+        return raw_of(tensor.datatype, tensor.data, work.pause, self._limits.max_output_bytes)
+
+    def _add_json(self, parts: list[bytes], tensor: Tensor, nulls: bool, work: Work) -> None:
+        """The data of an output that may be large, in slices."""
+        flat = np.ascontiguousarray(tensor.data).reshape(-1)
+        texts = tensor.datatype == "BYTES"
+        step = TEXT_SLICE if texts else NUMBER_SLICE
+        left = self._limits.max_output_bytes
+        if not texts:
+            work.numbers(len(flat))
+        parts.append(b"[")
+        for start in range(0, len(flat), step):
+            if start:
+                parts.append(b",")
+                work.pause()
+            some = flat[start : start + step]
+            piece = _json_texts(some.tolist(), work.pause) if texts else json_data(_slice(tensor, some), nulls)[1:-1]
+            parts.append(piece)
+            left -= len(piece)
+            if left < 0:
+                raise output_too_large(self._limits.max_output_bytes)
+        parts.append(b"]")
 
     def _json_rows(self, call: InferCall, joint: BatchResult) -> list[bytes]:
         """What follows the id in the JSON answers of a joint run, row by row; none where rows have to be written one
-        by one: because one of them may have no JSON form, or their shape has more than two dimensions."""
+        by one: because one of them may have no JSON form, their shape has more than two dimensions, or they are
+        large."""
         between, columns = b',"outputs":[', []
         for spec, array in zip(call.loaded.signature.outputs, joint.arrays, strict=True):
             if array.ndim > 2 or not array.size or spec.datatype in RAW_ONLY or spec.datatype == "BYTES":
+                return []
+            if array.size > INLINE_NUMBERS:
                 return []
             text = orjson.dumps(np.ascontiguousarray(array), option=_NUMPY)
             if b"null" in text:
@@ -128,10 +191,11 @@ class AnswerTemplate:
         return [form % row for row in zip(*columns, strict=True)]
 
     def _raw_rows(self, call: InferCall, joint: BatchResult) -> tuple[bytes, list[bytes]]:
-        """What follows the id in the JSON part of every answer of a joint run, and the raw outputs row by row."""
+        """What follows the id in the JSON part of every answer of a joint run, and the raw outputs row by row; none
+        where they differ in size or are large."""
         text, rows = b',"outputs":[', []
         for spec, array in zip(call.loaded.signature.outputs, joint.arrays, strict=True):
-            if spec.datatype == "BYTES":
+            if spec.datatype == "BYTES" or array.nbytes > INLINE_BYTES:
                 return b"", []
             shape = (1, *array.shape[1:])
             raw, size = to_raw(spec.datatype, array), array.nbytes // len(array)
@@ -147,6 +211,50 @@ class AnswerTemplate:
         return text
 
 
+def _slice(tensor: Tensor, values: Array) -> Tensor:
+    """Some of a tensor's values."""
+    return Tensor(tensor.name, tensor.datatype, values)
+
+
+def _json_texts(texts: list[str], pause: Pause) -> bytes:
+    """Texts as the elements of a JSON list, with pauses in long ones and between them."""
+    if sum(map(len, texts)) <= BYTE_SLICE:
+        return orjson.dumps(texts)[1:-1]
+    found: list[bytes] = []
+    size = 0
+    for text in texts:
+        if len(text) > BYTE_SLICE:
+            found.append(_json_text(text, pause))
+        else:
+            found.append(orjson.dumps(text))
+            size += len(text)
+        if size > BYTE_SLICE:
+            size = 0
+            pause()
+    return b",".join(found)
+
+
+def _json_text(text: str, pause: Pause) -> bytes:
+    """A long text as a JSON string, in slices."""
+    found: list[bytes] = []
+    for start in range(0, len(text), BYTE_SLICE):
+        found.append(orjson.dumps(text[start : start + BYTE_SLICE])[1:-1])
+        pause()
+    return b'"%b"' % b"".join(found)
+
+
+def _put(into: RegionSpan, tensor: Tensor, work: Work | None) -> int:
+    """Put an output into shared memory; its bytes."""
+    if work is None:
+        raw = to_raw(tensor.datatype, tensor.data)
+    elif work.inline and tensor.data.nbytes > INLINE_BYTES:
+        raise LargeWork
+    else:
+        raw = to_raw(tensor.datatype, tensor.data, work.pause, into.size)
+    into.put(tensor.name, raw)
+    return len(raw)
+
+
 def _placed(into: RegionSpan, size: int) -> dict[str, str | int]:
     """The parameters of an output in shared memory."""
     told: dict[str, str | int] = {"shared_memory_region": into.region.name, "shared_memory_byte_size": size}
@@ -157,11 +265,11 @@ def _head(name: str, datatype: str) -> bytes:
     return b'{"name":%b,"datatype":"%b","shape":[' % (orjson.dumps(name), datatype.encode())
 
 
-def json_data(tensor: Tensor) -> bytes:
+def json_data(tensor: Tensor, nulls: bool = False) -> bytes:
     """The flat JSON list of a tensor's elements, row-major; floats in the shortest form that reads back the same.
 
     Raises:
-        InvalidInput: the tensor has no JSON form.
+        InvalidInput: the tensor has no JSON form, or holds NaN or infinity where these may not be null.
     """
     if tensor.datatype == "BYTES":
         return orjson.dumps(tensor.data.ravel().tolist())
@@ -170,8 +278,9 @@ def json_data(tensor: Tensor) -> bytes:
             f"output '{tensor.name}' is {tensor.datatype}, which has no JSON form; ask for it with binary_data"
         )
     text = orjson.dumps(tensor.data.ravel(), option=_NUMPY)
-    if tensor.datatype in _FLOATS and b"null" in text:
+    if not nulls and tensor.datatype in _FLOATS and b"null" in text:
         raise InvalidInput(
-            f"output '{tensor.name}' holds NaN or infinity, which JSON cannot carry; ask for it with binary_data"
+            f"output '{tensor.name}' holds NaN or infinity, which JSON cannot carry; "
+            "ask for it with binary_data, or for null in their place with the request parameter non_finite"
         )
     return text

@@ -1,0 +1,105 @@
+"""zlib for both transports: inflated no further than a limit allows, in pieces, and deflated where that pays.
+
+zlib releases the GIL while it works, so on a thread none of this holds an event loop up.
+"""
+
+import zlib
+from io import BytesIO
+from typing import Final
+
+from penstock.api.common.parts import Parts
+from penstock.api.common.work import INLINE_INFLATED, LargeWork
+from penstock.core.errors import TooLarge
+from penstock.core.slices import Pause
+
+GZIP: Final = 16 + zlib.MAX_WBITS
+DEFLATE: Final = zlib.MAX_WBITS
+"""Formats, by what zlib calls window bits."""
+
+LEVEL: Final = 1
+PIECE: Final = 1 << 18
+"""Bytes that are inflated or deflated at a time."""
+
+INPUT_PIECE: Final = 1 << 14
+"""Compressed bytes that are looked at at a time; what they inflate to may be a thousand times as much."""
+
+WORTH: Final = 0.9
+"""A first piece that does not shrink to this share says that the rest will not either: floats hardly do."""
+
+
+class NotInflatable(Exception):
+    """The data is not what its format says, or ends early."""
+
+
+def inflated(
+    data: bytes, format_bits: int, too_large: TooLarge, limit: int, members: bool, pause: Pause | None
+) -> bytes:
+    """The plain data; ``members`` says that several may follow each other, as gzip allows. Without a ``pause`` this is
+    the event loop, and long data is declined.
+
+    Raises:
+        NotInflatable: it is broken.
+        TooLarge: ``too_large``, as soon as there are more than ``limit`` bytes.
+        LargeWork: it has to be inflated on a thread.
+    """
+    most = limit if pause is not None else min(limit, INLINE_INFLATED)
+    found = BytesIO()
+    size = 0
+    engine = zlib.decompressobj(format_bits)
+    for start in range(0, len(data), INPUT_PIECE):
+        rest, full = data[start : start + INPUT_PIECE], False
+        while rest or full:
+            if engine.eof:
+                if not members:
+                    raise NotInflatable
+                engine = zlib.decompressobj(format_bits)
+            room = min(PIECE, most - size + 1)
+            plain, rest = _piece(engine, rest, room)
+            full = len(plain) == room and not engine.eof  # the engine may hold more than it had room for
+            size += len(plain)
+            if size > most:
+                if most < limit:
+                    raise LargeWork
+                raise too_large
+            found.write(plain)
+            if pause is not None:
+                pause()
+    if data and not engine.eof:
+        raise NotInflatable
+    return found.getvalue()
+
+
+def _piece(engine: "zlib._Decompress", data: bytes, most: int) -> tuple[bytes, bytes]:
+    """The next plain bytes, ``most`` at most, and the data that is left."""
+    try:
+        plain = engine.decompress(data, most)
+    except zlib.error:
+        raise NotInflatable from None
+    return plain, engine.unused_data if engine.eof else engine.unconsumed_tail
+
+
+def deflated(parts: Parts, format_bits: int, pause: Pause | None) -> list[bytes] | None:
+    """An answer compressed, in pieces; None where that hardly makes it smaller. Without a ``pause`` this is the event
+    loop, and a long answer is declined.
+
+    Raises:
+        LargeWork: it has to be deflated on a thread.
+    """
+    whole = sum([len(part) for part in parts])
+    if pause is None and whole > INLINE_INFLATED:
+        raise LargeWork
+    engine = zlib.compressobj(LEVEL, zlib.DEFLATED, format_bits)
+    found: list[bytes] = []
+    taken = given = 0
+    for part in parts:
+        for start in range(0, len(part), PIECE):
+            piece = part[start : start + PIECE]
+            found.append(engine.compress(piece))
+            taken += len(piece)
+            given += len(found[-1])
+            if pause is not None:
+                pause()
+                if PIECE <= taken < whole and given > WORTH * taken:
+                    return None
+    found.append(engine.flush())
+    return found

@@ -1,0 +1,37 @@
+"""What is the same in every answer of one version: made once for each loaded version, forgotten when it is unloaded."""
+
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from penstock.core.labels import ROUTE_NAMES, Route
+from penstock.serving.data_plane import DataPlane
+from penstock.serving.loaded_version import LoadedVersion
+
+MODEL_VERSION, ROUTE, REQUEST_ID = "penstock-model-version", "penstock-route", "x-request-id"
+"""Fields of every answer to a prediction: who answered, why, and which request it was."""
+
+Parts = TypeVar("Parts")
+
+
+def answered_by(loaded: LoadedVersion, route: Route) -> tuple[tuple[str, str], tuple[str, str]]:
+    """The version that answers, and the reason why it does."""
+    return (MODEL_VERSION, loaded.identity.version), (ROUTE, ROUTE_NAMES[route])
+
+
+class PerVersion(Generic[Parts]):
+    """Something that is made of a version when it first answers."""
+
+    def __init__(self, plane: DataPlane, make: Callable[[LoadedVersion], Parts]) -> None:
+        self._plane = plane
+        self._make = make
+        self._made: dict[LoadedVersion, Parts] = {}
+
+    def get(self, loaded: LoadedVersion) -> Parts:
+        """What was made of a version."""
+        found = self._made.get(loaded)
+        if found is None:
+            entries = self._plane.routing_table.models.values()
+            served = {route[0] for entry in entries for route in entry.routes.values()}
+            self._made = {version: parts for version, parts in self._made.items() if version in served}
+            found = self._made[loaded] = self._make(loaded)
+        return found

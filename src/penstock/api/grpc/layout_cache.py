@@ -1,0 +1,142 @@
+"""Remembers how the bytes of requests are laid out, so that the next request of the kind need not be parsed."""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from penstock.api.common.bounded_cache import BoundedCache
+from penstock.api.grpc.decode import InferMessage
+from penstock.api.grpc.wire import BYTES, PARAMETERS, RAW_CONTENTS, ParsedRequest, read_field, varint
+from penstock.core.errors import InvalidInput
+from penstock.core.signature import RowForm
+from penstock.core.tensors import NUMPY_TYPES, PLAIN, Tensor
+from penstock.proto import grpc_service_pb2 as pb
+from penstock.serving.requested_outputs import RequestedOutput
+
+MAX_LENGTHS: Final = 256
+"""Lengths of messages that are remembered; clients choose them, so their number is bounded."""
+
+MAX_ALIKE: Final = 8
+"""Layouts of messages of one length: different models, parameters or names may come to the same length."""
+
+MAX_LAYOUT: Final = 4096
+"""Bytes before the first value of a message that is remembered."""
+
+_ID: Final = b"\x1a"
+"""The tag of ``id``, the third field."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What requests have in common that differ in their ids and the values of their tensors only: everything up to the
+    id, which ends at ``id_stop``, from there to the first value, ``heads`` between the values by their places, and what
+    all of it says."""
+
+    start: bytes
+    id_stop: int
+    middle: bytes
+    heads: tuple[tuple[int, int, bytes], ...]
+    inputs: tuple[tuple[str, str, np.dtype[Any], int, int, tuple[int, ...]], ...]
+    target: tuple[str, str]
+    requested: list[RequestedOutput] | None
+    timeout_ns: int | None
+
+    def fits(self, raw: bytes) -> bool:
+        """Whether a message of the same length is laid out so."""
+        id_start, id_stop = len(self.start), self.id_stop
+        if not raw.startswith(self.start) or not raw.startswith(self.middle, id_stop):
+            return False
+        if id_stop > id_start and not raw[id_start:id_stop].isascii():
+            return False  # it may be no text
+        for begin, end, head in self.heads:  # noqa: SIM110 - a generator for each message would cost more
+            if raw[begin:end] != head:
+                return False
+        return True
+
+    def id(self, raw: bytes) -> str:
+        """The id of a request that is laid out so, "" without one."""
+        return raw[len(self.start) : self.id_stop].decode()
+
+    def given(self, raw: bytes, row: RowForm | None) -> list[Tensor] | bytes:
+        """The tensors of a request that is laid out so, or the bytes of its one row (see ``Signature.row``)."""
+        if row is not None and len(self.inputs) == 1:
+            name, datatype, _, _, offset, shape = self.inputs[0]
+            if shape == row.shape and name == row.name and datatype == row.datatype:
+                return raw[offset:]
+        return [
+            Tensor(name, datatype, np.frombuffer(raw, dtype, count, offset).reshape(shape))
+            for name, datatype, dtype, count, offset, shape in self.inputs
+        ]
+
+
+class Layouts:
+    """The layouts of one server, by the lengths of their messages, the latest first."""
+
+    def __init__(self) -> None:
+        self._known: BoundedCache[int, list[Layout]] = BoundedCache(MAX_LENGTHS, MAX_LENGTHS * MAX_ALIKE * MAX_LAYOUT)
+
+    def find(self, raw: bytes) -> Layout | None:
+        """The layout of a message, None if it is another one than its likes before it."""
+        alike = self._known.get(len(raw))
+        if alike is not None:
+            for layout in alike:
+                if layout.fits(raw):
+                    return layout
+        return None
+
+    def learn(self, parsed: ParsedRequest, message: InferMessage) -> None:
+        """Remember how a request was laid out, if its values come last and may be anything."""
+        layout = _layout(parsed, message)
+        if layout is None:
+            return
+        raw = parsed.message
+        alike = [layout, *(self._known.get(len(raw)) or [])][:MAX_ALIKE]
+        self._known.put(len(raw), alike, sum([len(one.start) + len(one.middle) for one in alike]))
+
+
+def _layout(parsed: ParsedRequest, message: InferMessage) -> Layout | None:
+    """How a request is laid out; None where another one of its length might mean something else by its values."""
+    request, raw, tensors = parsed.request, parsed.message, message.tensors
+    if message.typed or message.closing or not tensors or len(parsed.raw_contents) != len(tensors):
+        return None
+    if any(one.into is not None for one in message.requested or ()):
+        return None  # what is in shared memory may be elsewhere the next time
+    if any(tensor.datatype not in PLAIN for tensor in tensors):
+        return None
+    start = pb.ModelInferRequest(model_name=request.model_name, model_version=request.model_version).SerializeToString()
+    call_id = request.id.encode()
+    if call_id:
+        start += _ID + varint(len(call_id))
+    id_stop = len(start) + len(call_id)
+    if raw[:id_stop] != start + call_id:
+        return None
+    try:
+        values = _values(raw, id_stop, len(tensors))
+    except InvalidInput:  # the parser knows more forms
+        return None
+    if values is None or values[0][0] > MAX_LAYOUT:
+        return None
+    inputs = tuple(
+        (one.name, one.datatype, NUMPY_TYPES[one.datatype], one.data.size, begin, one.data.shape)
+        for one, (_, begin, _) in zip(tensors, values, strict=True)
+    )
+    heads = tuple((tag, begin, raw[tag:begin]) for tag, begin, _ in values)
+    target = request.model_name, request.model_version
+    return Layout(
+        start, id_stop, raw[id_stop : values[0][0]], heads, inputs, target, message.requested, message.timeout_ns
+    )
+
+
+def _values(raw: bytes, at: int, count: int) -> list[tuple[int, int, int]] | None:
+    """The entries of raw_input_contents: where each one's tag, value and end are; None unless they are the last fields
+    of the message, there are ``count``, and none of the first fields comes again."""
+    found: list[tuple[int, int, int]] = []
+    while at < len(raw):
+        number, kind, start, end = read_field(raw, at, len(raw))
+        if number == RAW_CONTENTS and kind == BYTES:
+            found.append((at, start, end))
+        elif found or number < PARAMETERS:
+            return None
+        at = end
+    return found if len(found) == count else None

@@ -1,0 +1,166 @@
+"""Typed contents of a large message to arrays, without a parser: packed numbers are viewed, varints read in slices."""
+
+from collections.abc import Iterator
+from typing import Final
+
+import numpy as np
+
+from penstock.api.grpc.wire import BYTES, Span, not_a_request, read_field
+from penstock.core.errors import InvalidInput
+from penstock.core.slices import BYTE_SLICE, TEXT_SLICE, Pause
+from penstock.core.tensors import NUMPY_TYPES, Array, text_from_bytes
+
+NAMES: Final = {
+    1: "bool_contents",
+    2: "int_contents",
+    3: "int64_contents",
+    4: "uint_contents",
+    5: "uint64_contents",
+    6: "fp32_contents",
+    7: "fp64_contents",
+    8: "bytes_contents",
+}
+"""The fields of InferTensorContents by their numbers."""
+
+_NUMBERS: Final = {name: number for number, name in NAMES.items()}
+_FIXED: Final = {6: "<f4", 7: "<f8"}
+"""Types of the fields whose elements have a fixed size."""
+
+_VARINTS: Final = {1: "?", 2: "<i4", 3: "<i8", 4: "<u4", 5: "<u8"}
+"""Types of the fields whose elements are varints."""
+
+MAX_VARINT: Final = 10
+"""Bytes of the longest varint."""
+
+
+class TypedContents:
+    """Reads the contents of one input: of the field that its datatype has, and of no other."""
+
+    def __init__(self, name: str, datatype: str, field: str, message: bytes, pause: Pause) -> None:
+        self._name = name
+        self._datatype = datatype
+        self._field = field
+        self._number = _NUMBERS[field]
+        self._message = message
+        self._pause = pause
+        self._steps = 0
+
+    def array(self, spans: list[Span], most: int) -> Array:
+        """All elements, or some more than ``most`` where there are more.
+
+        Raises:
+            InvalidInput: another datatype's field, numbers that are not packed or outside the datatype's range, or
+                text that is not UTF-8.
+            TooLarge: a text is too long.
+        """
+        found: list[Array] = []
+        texts: list[str] = []
+        count = 0
+        for kind, start, stop in self._values(spans):
+            if self._datatype == "BYTES":
+                texts.append(text_from_bytes(self._name, count, self._message[start:stop]))
+                count += 1
+            else:
+                found.append(self._packed(kind, start, stop, most - count))
+                count += len(found[-1])
+            if count > most:
+                break
+        if self._datatype == "BYTES":
+            return self._texts(texts)
+        whole = found[0] if len(found) == 1 else np.concatenate([np.empty(0, self._type()), *found])
+        return self._in_range(whole)
+
+    def _values(self, spans: list[Span]) -> Iterator[tuple[int, int, int]]:
+        """Wire type and place of each value of the field; many numbers may be packed in one."""
+        for begin, stop in spans:
+            at = begin
+            while at < stop:
+                number, kind, start, end = read_field(self._message, at, stop)
+                self._step(end - at)
+                at = end
+                if number == self._number:
+                    yield kind, start, end
+                elif number in NAMES and (kind != BYTES or end > start):
+                    raise InvalidInput(
+                        f"input '{self._name}' of {self._datatype} has {NAMES[number]}; expected {self._field}"
+                    )
+
+    def _type(self) -> str:
+        return _FIXED.get(self._number) or _VARINTS[self._number]
+
+    def _packed(self, kind: int, start: int, stop: int, most: int) -> Array:
+        """The numbers of one packed value; more than ``most`` are not all read."""
+        if kind != BYTES:
+            raise InvalidInput(
+                f"the typed contents of input '{self._name}' are not packed; pack them, or send raw_input_contents"
+            )
+        fixed = _FIXED.get(self._number)
+        if fixed is None:
+            return self._varints(start, stop, most)
+        size = np.dtype(fixed).itemsize
+        if (stop - start) % size:
+            raise not_a_request()
+        return np.frombuffer(self._message, fixed, (stop - start) // size, start)
+
+    def _varints(self, start: int, stop: int, most: int) -> Array:
+        found: list[Array] = []
+        count, at = 0, start
+        while at < stop and count <= most:
+            end = min(stop, at + BYTE_SLICE)
+            window = np.frombuffer(self._message, np.uint8, end - at, at)
+            values, size = _read_varints(window)
+            if not size:
+                raise not_a_request()
+            found.append(self._meant(values))
+            count += len(values)
+            at += size
+            self._pause()
+        return found[0] if len(found) == 1 else np.concatenate([np.empty(0, self._type()), *found])
+
+    def _meant(self, values: Array) -> Array:
+        """What varints mean in the field: a truth value, or the lowest bits, as many as it has."""
+        if self._number == 1:
+            return values != 0
+        kind = np.dtype(_VARINTS[self._number])
+        return values.astype(f"<u{kind.itemsize}").view(kind)
+
+    def _in_range(self, values: Array) -> Array:
+        kind = NUMPY_TYPES[self._datatype]
+        if values.dtype == kind:
+            return values
+        bounds = np.iinfo(kind)
+        if len(values) and (values.min() < bounds.min or values.max() > bounds.max):
+            raise InvalidInput(f"input '{self._name}' holds a number outside the range of {self._datatype}")
+        return values.astype(kind)
+
+    def _texts(self, texts: list[str]) -> Array:
+        found = np.empty(len(texts), object)
+        for start in range(0, len(texts), TEXT_SLICE):
+            found[start : start + TEXT_SLICE] = texts[start : start + TEXT_SLICE]
+            self._pause()
+        return found
+
+    def _step(self, size: int) -> None:
+        self._steps += min(size, BYTE_SLICE) + BYTE_SLICE // TEXT_SLICE
+        if self._steps > BYTE_SLICE:
+            self._steps = 0
+            self._pause()
+
+
+def _read_varints(window: Array) -> tuple[Array, int]:
+    """The varints of some bytes as 64-bit numbers, and the bytes of those that are whole; none if one is too long."""
+    ends = np.flatnonzero(window < 128)
+    if len(ends) == len(window):
+        return window.astype(np.uint64), len(window)
+    if not len(ends):
+        return np.empty(0, np.uint64), 0
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    lengths = ends - starts + 1
+    longest = int(lengths.max())
+    if longest > MAX_VARINT:
+        return np.empty(0, np.uint64), 0
+    values = np.zeros(len(ends), np.uint64)
+    for place in range(longest):
+        there = lengths > place
+        values[there] |= (window[starts[there] + place].astype(np.uint64) & np.uint64(127)) << np.uint64(7 * place)
+    return values, int(ends[-1]) + 1

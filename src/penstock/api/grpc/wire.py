@@ -1,0 +1,209 @@
+"""ModelInferRequest on the wire: a large message is taken apart by its fields, so that its tensors are neither parsed
+nor copied with the rest.
+
+What is left, names, shapes and parameters, is short and is parsed as any message is. Tags and lengths are varints; see
+the encoding chapter of the Protocol Buffers documentation for the rules.
+"""
+
+from typing import Final
+
+from google.protobuf.message import DecodeError
+
+from penstock.api.common.work import LargeWork
+from penstock.core.errors import InvalidInput, TooLarge
+from penstock.core.slices import TEXT_SLICE, Pause
+from penstock.proto import grpc_service_pb2 as pb
+
+INLINE_MESSAGE: Final = 1 << 16
+"""Bytes of a message that is parsed as it is."""
+
+INLINE_FIELDS: Final = 256
+"""Fields of a larger message that is taken apart on the event loop."""
+
+MAX_DESCRIPTION: Final = 1 << 18
+"""Bytes of a message beside the contents of its tensors: names, shapes and parameters."""
+
+MAX_RAW_CONTENTS: Final = 4096
+"""Entries of raw_input_contents."""
+
+VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
+"""Wire types."""
+
+PARAMETERS, INPUTS, RAW_CONTENTS = 4, 5, 7
+"""Fields of a ModelInferRequest."""
+
+CONTENTS: Final = 5
+"""The field of an input with its typed contents."""
+
+Span = tuple[int, int]
+"""Where something begins and ends in a message."""
+
+
+class ParsedRequest:
+    """A message: ``request`` is all of it, or all but the contents of tensors where ``message`` was taken apart.
+
+    ``raw_contents`` are the entries of raw_input_contents; ``contents`` are, for each input, the places of its typed
+    contents in ``message`` (several are one after the other), None where they are in ``request``.
+    """
+
+    __slots__ = ("contents", "message", "raw_contents", "request")
+
+    def __init__(
+        self,
+        request: pb.ModelInferRequest,
+        message: bytes,
+        raw_contents: "list[bytes] | list[memoryview]",
+        contents: list[list[Span]] | None,
+    ) -> None:
+        self.request = request
+        self.message = message
+        self.raw_contents = raw_contents
+        self.contents = contents
+
+
+def parsed(message: bytes, pause: Pause | None) -> ParsedRequest:
+    """Parse one message. Without a ``pause`` this is the event loop, and messages of very many fields are declined.
+
+    Raises:
+        InvalidInput: the bytes are something else.
+        TooLarge: the message is large, and not for its tensors.
+        LargeWork: it has to be parsed on a thread.
+    """
+    if len(message) <= INLINE_MESSAGE:
+        request = _request(message)
+        return ParsedRequest(request, message, list(request.raw_input_contents), None)
+    return _Dissection(message, pause).run()
+
+
+def _request(message: bytes) -> pb.ModelInferRequest:
+    try:
+        return pb.ModelInferRequest.FromString(message)
+    except DecodeError:
+        raise not_a_request() from None
+
+
+def not_a_request() -> InvalidInput:
+    """The bytes are no ModelInferRequest."""
+    return InvalidInput("the message is not a valid ModelInferRequest")
+
+
+def read_varint(message: bytes, at: int, stop: int) -> tuple[int, int]:
+    """A number and where it ends; raises ``InvalidInput``."""
+    value = shift = 0
+    while at < stop:
+        byte = message[at]
+        at += 1
+        value |= (byte & 127) << shift
+        if byte < 128:
+            return value, at
+        shift += 7
+        if shift > 63:
+            break
+    raise not_a_request()
+
+
+def read_field(message: bytes, at: int, stop: int) -> tuple[int, int, int, int]:
+    """A field's number, its wire type, and where its value begins and ends; raises ``InvalidInput``.
+
+    The value of a field of bytes is what follows its length. Groups, which nobody sends any more, are refused.
+    """
+    tag, start = read_varint(message, at, stop)
+    kind = tag & 7
+    if kind == BYTES:
+        size, start = read_varint(message, start, stop)
+        end = start + size
+    elif kind == VARINT:
+        _, end = read_varint(message, start, stop)
+    elif kind == FIXED32:
+        end = start + 4
+    elif kind == FIXED64:
+        end = start + 8
+    else:
+        raise not_a_request()
+    if end > stop or not tag >> 3:
+        raise not_a_request()
+    return tag >> 3, kind, start, end
+
+
+class _Dissection:
+    """One pass over the fields of a message and of its large inputs."""
+
+    __slots__ = ("_contents", "_fields", "_kept", "_message", "_pause", "_raw", "_size")
+
+    def __init__(self, message: bytes, pause: Pause | None) -> None:
+        self._message = message
+        self._pause = pause
+        self._fields = 0
+        self._kept: list[bytes] = []
+        self._size = 0
+        self._raw: list[memoryview] = []
+        self._contents: list[list[Span]] = []
+
+    def run(self) -> ParsedRequest:
+        message, view = self._message, memoryview(self._message)
+        at, stop = 0, len(self._message)
+        while at < stop:
+            number, kind, start, end = read_field(message, at, stop)
+            self._count()
+            if number == RAW_CONTENTS and kind == BYTES:
+                self._raw.append(view[start:end])
+                if len(self._raw) > MAX_RAW_CONTENTS:
+                    raise TooLarge(f"raw_input_contents has more than {MAX_RAW_CONTENTS} entries")
+            elif number == INPUTS and kind == BYTES:
+                self._input(at, start, end)
+            else:
+                self._keep(at, end)
+            at = end
+        return ParsedRequest(_request(b"".join(self._kept)), message, self._raw, self._contents)
+
+    def _input(self, tag: int, start: int, stop: int) -> None:
+        """An input: all of it but the contents is kept."""
+        message = self._message
+        contents: list[Span] = []
+        self._contents.append(contents)
+        self._grow(start - tag)
+        kept: list[bytes] = []
+        at = start
+        while at < stop:
+            number, kind, value, end = read_field(message, at, stop)
+            self._count()
+            if number == CONTENTS and kind == BYTES:
+                contents.append((value, end))
+            else:
+                self._grow(end - at)
+                kept.append(message[at:end])
+            at = end
+        whole = b"".join(kept)
+        self._kept.append(b"\x2a" + varint(len(whole)) + whole)
+
+    def _keep(self, start: int, stop: int) -> None:
+        self._grow(stop - start)
+        self._kept.append(self._message[start:stop])
+
+    def _grow(self, size: int) -> None:
+        self._size += size
+        if self._size > MAX_DESCRIPTION:
+            raise TooLarge(
+                f"the message has more than {MAX_DESCRIPTION} bytes beside the contents of its tensors; "
+                "use fewer parameters and shorter names"
+            )
+
+    def _count(self) -> None:
+        self._fields += 1
+        if self._pause is None:
+            if self._fields > INLINE_FIELDS:
+                raise LargeWork
+        elif self._fields % TEXT_SLICE == 0:
+            self._pause()
+
+
+def varint(number: int) -> bytes:
+    """A length as protobuf writes it."""
+    if number < 128:
+        return bytes((number,))
+    parts = bytearray()
+    while number >= 128:
+        parts.append(number & 127 | 128)
+        number >>= 7
+    parts.append(number)
+    return bytes(parts)
