@@ -144,7 +144,6 @@ def _granted(call: InferCall, arrays: list[Array]) -> list[Tensor]:
 
     Raises:
         TooLarge: they are larger than an answer may be.
-        InvalidInput: the classes of an output were asked for that has none.
     """
     call.output_bytes = sum([array.nbytes for array in arrays])
     fault = _too_large(call.loaded, call.output_bytes)

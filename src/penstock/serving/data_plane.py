@@ -8,29 +8,15 @@ from penstock.core.errors import OverBudget
 from penstock.core.labels import OK, OUTCOME_INDEX, OUTCOMES, PROTOCOL_NAMES, Route, is_blamed
 from penstock.core.labels import Protocol as Transport
 from penstock.core.limits import RequestLimits
-<<<<<<< HEAD
 from penstock.monitor.counters import NOT_COUNTED, ReadTotals, Slot
 from penstock.serving.admission import MEMORY
 from penstock.serving.infer_call import InferCall, OnDone, Servable
-=======
-from penstock.core.signature import TensorSpec
-from penstock.core.texts import shortened
-from penstock.core.versions import sort_key
-from penstock.monitor.answers import Told
-from penstock.monitor.counters import NOT_COUNTED, ReadTotals, Slot, Totals
-from penstock.serving.infer_call import InferCall, OnDone
-from penstock.serving.loaded_version import LoadedVersion
->>>>>>> 0d69b7d (Hold requests against limits and signature before their data is read)
 from penstock.serving.loop_batcher import LoopBatcher
 from penstock.serving.loop_stalls import LoopStalls
 from penstock.serving.memory_budget import DEFAULT_MEMORY_BYTES, MemoryBudget
 from penstock.serving.offload import Offload
-<<<<<<< HEAD
 from penstock.serving.routing_table import Fields, RouteDecision, RoutingTable, Target
 from penstock.serving.server_queries import Repository, ServerQueries
-=======
-from penstock.serving.routing_table import Fields, ModelEntry, RouteDecision, RoutingTable, Target
->>>>>>> 0d69b7d (Hold requests against limits and signature before their data is read)
 from penstock.serving.shared_memory import Regions
 
 OFFLOAD_BODIES: Final = 4

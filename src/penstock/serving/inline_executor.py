@@ -15,9 +15,6 @@ from penstock.serving.version_info import VersionInfo
 OUTPUT_BYTES: Final = 1 << 20
 """Outputs of one version that a turn of the loop makes before it lets others go first."""
 
-INLINE_CLASSES: Final = 4096
-"""Elements of an output whose classes may be found on the event loop."""
-
 
 class InlineExecutor:
     """One version's; lives on the event loop. ``gathers``: the configuration has calls wait for others on threads."""
@@ -36,7 +33,6 @@ class InlineExecutor:
             now_ns >= self._off_loop_until_ns
             and not self._gathers
             and runs_inline(self._run_ns, elements, self._model.measured_elements)
-            and (call.requested is None or self._classes_are_few(call))
         )
 
     def run(self, calls: Sequence[InferCall], until_ns: int = NEVER_NS) -> Sequence[InferCall]:
@@ -72,13 +68,6 @@ class InlineExecutor:
         measured = self._model.measured_elements
         if self._run_ns is not None and took_ns > 0:
             self._run_ns = step_towards(self._run_ns, took_ns * measured / max(elements, measured))
-
-    def _classes_are_few(self, call: InferCall) -> bool:
-        """Whether finding the classes that a call asks for, if any, is short work."""
-        for one in call.requested or ():
-            if one.classes and self._info.elements(one.name, call.rows) > INLINE_CLASSES:
-                return False
-        return True
 
     def _run_each(self, calls: Sequence[InferCall], until_ns: int) -> Sequence[InferCall]:
         made = 0

@@ -13,7 +13,7 @@ from threading import Condition, Thread
 from time import monotonic_ns
 from typing import Any, Final
 
-from penstock.core.errors import Overloaded
+from penstock.core.errors import Cancelled, Overloaded
 
 THREADS: Final = 2
 """One for work that holds the GIL, as two such would only wait for each other, and one beside it for zlib."""
@@ -40,14 +40,14 @@ class Job:
         self.loop = loop
 
     def cancel(self) -> None:
-        """Nobody waits for it any more: it is not begun if it waits, and ``done`` is not told."""
-        self._work = self._done = None
+        """Nobody waits for it any more: work that has not begun is left out, and ``done`` is told ``Cancelled``."""
+        self._work = None
 
     def run(self) -> tuple[Any, Exception | None]:
         """Do the work; on any thread, never raises."""
         work = self._work
         if work is None:
-            return None, None
+            return None, Cancelled("the caller went away")
         try:
             return work(), None
         except Exception as error:

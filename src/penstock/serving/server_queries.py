@@ -9,10 +9,11 @@ from penstock.core.batching import BATCHING
 from penstock.core.desired import State
 from penstock.core.errors import InvalidInput, NotFound, NotReady, Refused
 from penstock.core.signature import TensorSpec
+from penstock.core.texts import shortened
 from penstock.core.versions import sort_key
 from penstock.monitor.answers import Told
 from penstock.monitor.counters import ReadTotals, Totals
-from penstock.serving.routing_table import ModelEntry, RoutingTable, shortened
+from penstock.serving.routing_table import ModelEntry, RoutingTable
 from penstock.serving.shared_memory import Regions
 
 SERVER_NAME: Final = "penstock"

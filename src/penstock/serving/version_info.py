@@ -2,10 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import prod
 from typing import Final
 
-from penstock.core.classification import top_classes
 from penstock.core.limits import RequestLimits
 from penstock.core.signature import Signature, TensorSpec
 from penstock.core.tensors import NUMPY_TYPES, Array, Tensor
@@ -62,32 +60,18 @@ class VersionInfo:
         specs = [self.signature.output(one.name) for one in requested]
         return rows * _row_bytes(specs, self.signature.batching)
 
-    def elements(self, name: str, rows: int) -> int:
-        """How many elements an output of so many rows has; ``NO_BOUND`` where a dimension of free size decides that."""
-        shape = self.signature.output(name).shape
-        dims = shape[1:] if self.signature.batching else shape
-        return NO_BOUND if any(dim < 0 for dim in dims) else rows * prod(dims)
-
     def tensors(self, arrays: Sequence[Array]) -> list[Tensor]:
         """All outputs with their names and datatypes."""
         return list(map(Tensor, self.output_names, self._datatypes, arrays))
 
     def granted(self, requested: Sequence[RequestedOutput] | None, arrays: Sequence[Array]) -> list[Tensor]:
-        """The outputs as they were asked for, of ``arrays`` in the order of ``names``.
-
-        Raises:
-            InvalidInput: the classes of an output were asked for that has none.
-        """
+        """The outputs that were asked for, of ``arrays`` in the order of ``names``; encoders give them other forms."""
         if requested is None:
             return self.tensors(arrays)
-        return [self._granted(one, array) for one, array in zip(requested, arrays, strict=True)]
-
-    def _granted(self, requested: RequestedOutput, array: Array) -> Tensor:
-        spec = self.signature.output(requested.name)
-        tensor = Tensor(requested.name, spec.datatype, array)
-        if not requested.classes:
-            return tensor
-        return top_classes(tensor, requested.classes, spec.labels, self.signature.batching)
+        datatypes = [self.signature.output(one.name).datatype for one in requested]
+        return [
+            Tensor(one.name, datatype, array) for one, datatype, array in zip(requested, datatypes, arrays, strict=True)
+        ]
 
 
 def _row_bytes(specs: Sequence[TensorSpec], batching: bool) -> int:

@@ -7,9 +7,16 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
+from penstock.api.common.work import Work
 from penstock.api.grpc.contents import FIELDS
+from penstock.api.grpc.decode import InferMessage, infer_message
+from penstock.api.grpc.wire import SMALL_MESSAGE, ParsedRequest, parsed
+from penstock.core.limits import RequestLimits
+from penstock.core.signature import Signature, TensorSpec
+from penstock.core.slices import no_pause
 from penstock.core.tensors import NUMPY_TYPES, Array, Tensor, to_raw
 from penstock.proto import grpc_service_pb2 as pb
+from penstock.serving.shared_memory import Regions
 
 SHAPES = npst.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=3)
 DATATYPES = st.sampled_from(list(NUMPY_TYPES))
@@ -30,6 +37,29 @@ def tensors(datatypes: st.SearchStrategy[str] = DATATYPES) -> st.SearchStrategy[
     return st.tuples(datatypes, SHAPES).flatmap(
         lambda form: st.builds(Tensor, st.text(max_size=5), st.just(form[0]), arrays(*form))
     )
+
+
+def some_tensors(datatypes: st.SearchStrategy[str] = DATATYPES, least: int = 0) -> st.SearchStrategy[list[Tensor]]:
+    """Tensors of different names."""
+    return st.lists(tensors(datatypes), min_size=least, max_size=3, unique_by=lambda item: item.name)
+
+
+def taking(request: pb.ModelInferRequest) -> Signature:
+    """A model that takes the inputs of a request, in any size, and gives the outputs that it asks for."""
+    inputs = [
+        TensorSpec(item.name, item.datatype if item.datatype in NUMPY_TYPES else "FP32", (-1,) * len(item.shape))
+        for item in request.inputs
+    ]
+    return Signature(inputs, [TensorSpec(one.name, "FP32", (-1,)) for one in request.outputs])
+
+
+def read(
+    raw: bytes, signature: Signature | None = None, small_bytes: int = SMALL_MESSAGE
+) -> tuple[ParsedRequest, InferMessage]:
+    """A message, parsed and decoded."""
+    message = parsed(raw, no_pause, small_bytes)
+    work = Work(RequestLimits(), no_pause)
+    return message, infer_message(message, signature or taking(message.request), Regions(), work)
 
 
 def raw_request(items: Sequence[Tensor], **fields: Any) -> pb.ModelInferRequest:

@@ -7,27 +7,54 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tritonclient import grpc as triton
 from tritonclient.grpc._utils import _get_inference_request
 
+from penstock.api.common.work import LargeWork, Work
+from penstock.api.grpc import typed_contents, wire
 from penstock.api.grpc.contents import FIELDS
-from penstock.api.grpc.decode import InferMessage, infer_message, infer_request
-from penstock.api.rest.decode import infer_body
-from penstock.core.errors import Fault, InvalidInput, Unsupported
-from penstock.core.signature import Signature
+from penstock.api.grpc.decode import InferMessage, infer_message
+from penstock.api.grpc.wire import SMALL_MESSAGE, parsed
+from penstock.api.rest.decode import BodyDecoder
+from penstock.core.errors import Fault, InvalidInput, TooLarge, Unsupported
+from penstock.core.limits import RequestLimits
+from penstock.core.signature import Signature, TensorSpec
+from penstock.core.slices import Pause, no_pause
 from penstock.core.tensors import NUMPY_TYPES, Tensor
 from penstock.proto import grpc_service_pb2 as pb
 from penstock.serving.requested_outputs import RequestedOutput
 from penstock.serving.shared_memory import SEGMENTS, Region, Regions
-from tests.unit.api_grpc.messages import TYPED, numbers, raw_request, same, tensors, typed_request
+from tests.unit.api_grpc.messages import (
+    TYPED,
+    numbers,
+    raw_request,
+    read,
+    same,
+    some_tensors,
+    taking,
+    tensors,
+    typed_request,
+)
 
 PLACE = {"shared_memory_region": "r", "shared_memory_byte_size": 4, "shared_memory_offset": 4}
 
 
 def decoded(request: pb.ModelInferRequest) -> InferMessage:
-    return infer_message(infer_request(request.SerializeToString()))
+    return read(request.SerializeToString())[1]
+
+
+def decode(
+    raw: bytes,
+    signature: Signature,
+    limits: RequestLimits | None = None,
+    pause: Pause | None = no_pause,
+    regions: Regions | None = None,
+    small: int = SMALL_MESSAGE,
+) -> InferMessage:
+    work = Work(limits or RequestLimits(), pause)
+    return infer_message(parsed(raw, pause, small), signature, regions or Regions(), work)
 
 
 def refusal(request: pb.ModelInferRequest) -> str:
@@ -48,7 +75,7 @@ def one_raw(datatype: str, shape: tuple[int, ...], raw: bytes) -> pb.ModelInferR
     return request
 
 
-@given(st.lists(tensors(), max_size=3))
+@given(some_tensors())
 def test_raw_tensors_survive(items: list[Tensor]) -> None:
     message = decoded(raw_request(items))
     assert len(message.tensors) == len(items)
@@ -56,7 +83,7 @@ def test_raw_tensors_survive(items: list[Tensor]) -> None:
     assert not message.typed
 
 
-@given(st.lists(tensors(TYPED), min_size=1, max_size=3))
+@given(some_tensors(TYPED, 1))
 def test_typed_tensors_survive(items: list[Tensor]) -> None:
     message = decoded(typed_request(items))
     assert len(message.tensors) == len(items)
@@ -81,7 +108,7 @@ def test_what_tritonclient_sends_is_understood(item: Tensor) -> None:
         timeout=250,
         parameters={"mine": "kept"},
     )
-    message = infer_message(infer_request(sent.SerializeToString()))
+    message = read(sent.SerializeToString())[1]
     assert same(message.tensors[0], item)
     assert message.requested == [RequestedOutput("y", 2)]
     assert message.timeout_ns == 250_000
@@ -90,7 +117,7 @@ def test_what_tritonclient_sends_is_understood(item: Tensor) -> None:
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_request_or_refused(raw: bytes) -> None:
     try:
-        infer_message(infer_request(raw))
+        read(raw)
     except Fault:
         return
 
@@ -129,7 +156,7 @@ def test_sixteen_bit_floats_have_no_typed_form(datatype: str) -> None:
         (one_raw("INT12", (1,), b""), "unknown datatype"),
         (one_raw("BOOL", (1,), b"\x02"), "other than 0 and 1"),
         (one_raw("BYTES", (2,), b"\1\0\0\0x"), "BYTES"),
-        (one_raw("FP32", (1,) * 70, b"\0\0\0\0"), "impossible shape"),
+        (one_raw("FP32", (1,) * 70, b"\0\0\0\0"), "has rank 70; at most 32"),
         (one_raw("FP32", (1 << 62, 1 << 62, 0), b""), "impossible shape"),
     ],
 )
@@ -152,7 +179,7 @@ def test_the_two_forms_do_not_mix() -> None:
 
 def test_bytes_that_are_no_message_are_refused() -> None:
     with pytest.raises(InvalidInput, match="not a valid ModelInferRequest"):
-        infer_request(b"\xff\xff\xff")
+        read(b"\xff\xff\xff")
 
 
 def test_shared_memory_is_not_offered() -> None:
@@ -220,10 +247,166 @@ def test_what_lay_in_shared_memory_stays_as_it_was(tmp_path: Path) -> None:
         setattr(item.parameters[name], field, value)
     body = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1], "parameters": PLACE}]}
     try:
-        (tensor,) = infer_message(request, regions).tensors
-        found = infer_body(json.dumps(body).encode(), None, Signature([], []), regions).given
+        signature = Signature([TensorSpec("x", "FP32", (-1,))], [])
+        (tensor,) = decode(request.SerializeToString(), signature, regions=regions).tensors
+        found = BodyDecoder(RequestLimits(), regions).decode(json.dumps(body).encode(), None, signature).given
     finally:
         segment.write_bytes(bytes(8))
         segment.unlink()
     assert isinstance(found, list)
     assert tensor.data.tolist() == found[0].data.tolist() == [2]
+
+
+# Large messages are taken apart, and mean what the parser says.
+
+
+APART = -1
+"""However short a message is, it is taken apart."""
+
+
+@pytest.fixture
+def short_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(typed_contents, "BYTE_SLICE", 16)
+    monkeypatch.setattr(typed_contents, "TEXT_SLICE", 3)
+
+
+def outcome(raw: bytes, signature: Signature, small_bytes: int = SMALL_MESSAGE) -> Any:
+    try:
+        message, found = read(raw, signature, small_bytes)
+    except Fault as fault:
+        return type(fault)
+    request = message.request
+    return (request.model_name, request.model_version, request.id), found
+
+
+def agree(one: Any, other: Any) -> bool:
+    if isinstance(one, type) or isinstance(other, type):
+        return one is other
+    (target, first), (same_target, second) = one, other
+    rest = (first.requested, first.timeout_ns, first.typed, first.closing)
+    return (
+        target == same_target
+        and rest == (second.requested, second.timeout_ns, second.typed, second.closing)
+        and len(first.tensors) == len(second.tensors)
+        and all(map(same, first.tensors, second.tensors))
+    )
+
+
+@pytest.mark.usefixtures("short_slices")
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(some_tensors() | some_tensors(TYPED), st.booleans(), st.data())
+def test_a_large_message_means_what_a_small_one_means(items: list[Tensor], typed: bool, data: st.DataObject) -> None:
+    typed = typed and all(item.datatype in FIELDS for item in items)
+    request = typed_request(items) if typed else raw_request(items)
+    request.model_version, request.id = data.draw(st.text(max_size=3)), data.draw(st.text(max_size=3))
+    if data.draw(st.booleans()):
+        request.parameters["timeout"].int64_param = 5
+        request.outputs.add(name="y").parameters["classification"].int64_param = 2
+    raw = request.SerializeToString()
+    small, large = outcome(raw, taking(request)), outcome(raw, taking(request), APART)
+    assert not isinstance(small, type)
+    assert agree(small, large)
+
+
+@pytest.mark.usefixtures("short_slices")
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300)
+@given(some_tensors(TYPED, 1), st.booleans(), st.data())
+def test_a_damaged_message_is_refused_or_means_what_the_parser_says(
+    items: list[Tensor], typed: bool, data: st.DataObject
+) -> None:
+    request = typed_request(items) if typed else raw_request(items)
+    raw = bytearray(request.SerializeToString())
+    for _ in range(data.draw(st.integers(1, 2))):
+        raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
+    signature = taking(request)
+    large = outcome(bytes(raw), signature, APART)
+    if not isinstance(large, type):
+        assert agree(outcome(bytes(raw), signature), large)
+
+
+@pytest.mark.usefixtures("short_slices")
+@pytest.mark.parametrize(
+    ("contents", "datatype", "values"),
+    [
+        ([pb.InferTensorContents(int_contents=[-1, 5]), pb.InferTensorContents(int_contents=[7])], "INT32", [-1, 5, 7]),
+        ([pb.InferTensorContents(int64_contents=[-(2**63), 2**63 - 1])], "INT64", [-(2**63), 2**63 - 1]),
+        ([pb.InferTensorContents(uint64_contents=[2**64 - 1, 0])], "UINT64", [2**64 - 1, 0]),
+        ([pb.InferTensorContents(bool_contents=[True, False])], "BOOL", [True, False]),
+        ([pb.InferTensorContents(bytes_contents=[one]) for one in (b"a", b"")], "BYTES", ["a", ""]),
+        ([pb.InferTensorContents(int_contents=list(range(300)))], "INT16", list(range(300))),
+    ],
+)  # fmt: skip
+def test_contents_in_several_pieces_are_one_after_the_other(
+    contents: list[pb.InferTensorContents], datatype: str, values: list[Any]
+) -> None:
+    head = pb.ModelInferRequest.InferInputTensor(name="x", datatype=datatype, shape=[len(values)]).SerializeToString()
+    for one in contents:
+        part = one.SerializeToString()
+        head += b"\x2a" + wire.varint(len(part)) + part
+    raw = b"\x2a" + wire.varint(len(head)) + head
+    signature = Signature([TensorSpec("x", datatype, (-1,))], [])
+    assert decode(raw, signature).tensors[0].data.tolist() == values
+    assert agree(outcome(raw, signature), outcome(raw, signature, APART))
+
+
+LIMITS = RequestLimits(max_elements=1000, max_text_elements=500)
+
+
+@pytest.mark.parametrize("small", [APART, SMALL_MESSAGE])
+def test_elements_of_typed_lists_and_texts_are_limited(small: int) -> None:
+    floats = Signature([TensorSpec("x", "FP32", (-1,))], [])
+    texts = Signature([TensorSpec("x", "BYTES", (-1,))], [])
+    for count in (1000, 1001):
+        raw = one_typed("FP32", (count,), fp32_contents=[0.5] * count).SerializeToString()
+        if count == 1000:
+            assert decode(raw, floats, LIMITS, small=small).tensors[0].data.size == count
+            continue
+        with pytest.raises(TooLarge, match=r"limit of 1000 \(limits.max_elements\); use raw contents"):
+            decode(raw, floats, LIMITS, small=small)
+    assert decode(one_raw("FP32", (5000,), bytes(20_000)).SerializeToString(), floats, LIMITS, small=small).tensors
+    for request in (one_typed("BYTES", (501,), bytes_contents=[b""] * 501), one_raw("BYTES", (501,), bytes(4 * 501))):
+        with pytest.raises(TooLarge, match=r"limit of 500 \(limits.max_text_elements\)"):
+            decode(request.SerializeToString(), texts, LIMITS, small=small)
+
+
+def test_data_that_the_model_does_not_take_is_never_read() -> None:
+    floats = Signature([TensorSpec("x", "FP32", (-1,))], [])
+    many = 1 << 22
+    for request in (one_raw("BYTES", (many,), bytes(4 * many)), one_typed("BOOL", (many,), bool_contents=[True] * 9)):
+        for pause in (None, no_pause):
+            with pytest.raises(InvalidInput, match=r"got (BYTES|BOOL); expected 'x' FP32"):
+                decode(request.SerializeToString(), floats, pause=pause)
+
+
+def test_dimensions_and_descriptions_are_limited() -> None:
+    floats = Signature([TensorSpec("x", "FP32", (-1,))], [])
+    with pytest.raises((InvalidInput, TooLarge), match=r"rank|beside the contents"):
+        decode(one_raw("FP32", (2**63 - 1,) * 40_000, b"1234").SerializeToString(), floats)
+    many = pb.ModelInferRequest()
+    for number in range(1001):
+        many.parameters[str(number)].bool_param = True
+    with pytest.raises(InvalidInput, match="has 1001 parameters; at most 1000"):
+        decode(many.SerializeToString(), floats)
+    for number in range(40_000):
+        many.parameters[str(number)].bool_param = True
+    with pytest.raises(TooLarge, match="bytes beside the contents of its tensors"):
+        decode(many.SerializeToString(), floats)
+    for more in (b"\x3a\x00" * 100_000, b"\x2a\x00" * 200_000):
+        with pytest.raises(TooLarge, match=r"raw_input_contents has more than|beside the contents"):
+            decode(more, floats)
+
+
+def test_long_work_is_declined_on_the_event_loop() -> None:
+    texts = Signature([TensorSpec("x", "BYTES", (-1,))], [])
+    ints = Signature([TensorSpec("x", "INT64", (-1,))], [])
+    for request, signature in (
+        (one_raw("BYTES", (5000,), bytes(20_000)), texts),
+        (one_typed("INT64", (100_000,), int64_contents=[1] * 100_000), ints),
+    ):
+        raw = request.SerializeToString()
+        with pytest.raises(LargeWork):
+            decode(raw, signature, pause=None)
+        assert decode(raw, signature).tensors[0].data.size >= 5000
+    large = one_raw("INT64", (1 << 20,), bytes(8 << 20)).SerializeToString()
+    tensor = decode(large, ints, pause=None).tensors[0]
+    assert not tensor.data.flags.owndata  # a view of the message

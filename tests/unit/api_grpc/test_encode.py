@@ -6,14 +6,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tritonclient.grpc import InferResult, service_pb2
 
+from penstock.api.common.work import Work
 from penstock.api.grpc.contents import FIELDS
 from penstock.api.grpc.encode import infer_response, stream_answers, stream_refusal
 from penstock.api.grpc.errors import MAX_DETAILS
 from penstock.core.errors import InvalidInput
+from penstock.core.limits import RequestLimits
+from penstock.core.slices import no_pause
 from penstock.core.tensors import Tensor, from_raw, to_raw
 from penstock.proto import grpc_service_pb2 as pb
+from penstock.serving.infer_call import InferCall
 from tests.calls import answered
 from tests.unit.api_grpc.messages import TYPED, numbers, same, tensors
+
+
+def response_of(call: InferCall, typed: bool, limits: RequestLimits | None = None) -> pb.ModelInferResponse:
+    return infer_response(call, typed, Work(limits or RequestLimits(), no_pause))
 
 
 def copied(response: pb.ModelInferResponse) -> pb.ModelInferResponse:
@@ -22,7 +30,7 @@ def copied(response: pb.ModelInferResponse) -> pb.ModelInferResponse:
 
 @given(st.lists(tensors(), max_size=3))
 def test_raw_answers_hold_one_entry_for_each_output(outputs: list[Tensor]) -> None:
-    response = copied(infer_response(answered(outputs), typed=False))
+    response = copied(response_of(answered(outputs), typed=False))
     assert (response.model_name, response.model_version, response.id) == ("m", "3", "7")
     assert len(response.raw_output_contents) == len(response.outputs) == len(outputs)
     for output, raw, wanted in zip(response.outputs, response.raw_output_contents, outputs, strict=True):
@@ -32,7 +40,7 @@ def test_raw_answers_hold_one_entry_for_each_output(outputs: list[Tensor]) -> No
 
 @given(st.lists(tensors(TYPED), max_size=3))
 def test_typed_answers_hold_the_same_values(outputs: list[Tensor]) -> None:
-    response = copied(infer_response(answered(outputs), typed=True))
+    response = copied(response_of(answered(outputs), typed=True))
     assert not response.raw_output_contents
     for output, wanted in zip(response.outputs, outputs, strict=True):
         values = list(getattr(output.contents, FIELDS[output.datatype]))
@@ -45,14 +53,14 @@ def test_typed_answers_hold_the_same_values(outputs: list[Tensor]) -> None:
 
 @pytest.mark.parametrize("datatype", ["FP16", "BF16"])
 def test_one_output_without_typed_form_makes_the_answer_raw(datatype: str) -> None:
-    response = infer_response(answered([numbers("FP32", 1), numbers(datatype, 2)]), typed=True)
+    response = response_of(answered([numbers("FP32", 1), numbers(datatype, 2)]), typed=True)
     assert len(response.raw_output_contents) == 2
     assert not any(output.HasField("contents") for output in response.outputs)
 
 
 @given(tensors())
 def test_tritonclient_reads_raw_answers(output: Tensor) -> None:
-    raw = infer_response(answered([output]), typed=False).SerializeToString()
+    raw = response_of(answered([output]), typed=False).SerializeToString()
     array = InferResult(service_pb2.ModelInferResponse.FromString(raw)).as_numpy(output.name)
     assert array.shape == output.data.shape
     if output.datatype == "BYTES":
@@ -65,15 +73,15 @@ def test_tritonclient_reads_raw_answers(output: Tensor) -> None:
 
 def test_an_array_of_any_layout_is_row_major_on_the_wire() -> None:
     columns = np.asfortranarray(np.arange(6, dtype=np.int32).reshape(2, 3))
-    assert infer_response(answered([Tensor("y", "INT32", columns)]), typed=False).raw_output_contents[0] == bytes(
+    assert response_of(answered([Tensor("y", "INT32", columns)]), typed=False).raw_output_contents[0] == bytes(
         np.arange(6, dtype=np.int32)
     )
-    typed = infer_response(answered([Tensor("y", "INT32", columns)]), typed=True)
+    typed = response_of(answered([Tensor("y", "INT32", columns)]), typed=True)
     assert list(typed.outputs[0].contents.int_contents) == [0, 1, 2, 3, 4, 5]
 
 
 def test_streamed_answers_say_who_answered() -> None:
-    response = infer_response(answered([numbers("FP32", 1)]), typed=False)
+    response = response_of(answered([numbers("FP32", 1)]), typed=False)
     (raw,) = stream_answers(response, (("penstock-route", "canary"),), closing=False)
     message = pb.ModelStreamInferResponse.FromString(raw)
     assert message.infer_response.parameters["penstock-route"].string_param == "canary"
@@ -81,7 +89,7 @@ def test_streamed_answers_say_who_answered() -> None:
 
 
 def test_a_closing_answer_is_empty_and_flagged() -> None:
-    response = infer_response(answered([numbers("FP32", 1)]), typed=False)
+    response = response_of(answered([numbers("FP32", 1)]), typed=False)
     first, last = map(pb.ModelStreamInferResponse.FromString, stream_answers(response, (), closing=True))
     assert not first.infer_response.parameters["triton_final_response"].bool_param
     assert last.infer_response.parameters["triton_final_response"].bool_param

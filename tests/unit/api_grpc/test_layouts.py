@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock.api.grpc.decode import Layouts, infer_message, infer_request
+from penstock.api.grpc.layout_cache import MAX_ALIKE, MAX_LENGTHS, Layouts
 from penstock.core.errors import Fault
+from penstock.core.signature import Signature, TensorSpec
 from penstock.proto import grpc_service_pb2 as pb
+from tests.unit.api_grpc.messages import read, taking
 
 TYPES = {"FP32": "<f4", "FP64": "<f8", "INT64": "<i8", "UINT8": "u1", "FP16": "<f2"}
 
@@ -33,9 +35,13 @@ def requests(draw: st.DrawFn) -> pb.ModelInferRequest:
 
 
 def learnt(request: pb.ModelInferRequest) -> Layouts:
-    layouts, raw = Layouts(), request.SerializeToString()
-    layouts.learn(raw, request, infer_message(infer_request(raw)))
+    layouts = Layouts()
+    learn(layouts, request)
     return layouts
+
+
+def learn(layouts: Layouts, request: pb.ModelInferRequest) -> None:
+    layouts.learn(*read(request.SerializeToString()))
 
 
 def told(layouts: Layouts, raw: bytes) -> Any:
@@ -49,8 +55,8 @@ def told(layouts: Layouts, raw: bytes) -> Any:
 
 
 def parsed(raw: bytes) -> Any:
-    request = infer_request(raw)
-    message = infer_message(request)
+    whole, message = read(raw)
+    request = whole.request
     tensors = [(one.name, one.datatype, one.data.shape, one.data.tobytes()) for one in message.tensors]
     return (request.model_name, request.model_version), request.id, tensors, message.requested, message.timeout_ns
 
@@ -100,3 +106,53 @@ def test_what_is_not_remembered(change: dict[str, Any]) -> None:
     if "parameters" in change:
         request.parameters["triton_enable_empty_final_response"].bool_param = True
     assert told(learnt(request), request.SerializeToString()) is None
+
+
+def one_of(model: str, timeout: int = 0) -> pb.ModelInferRequest:
+    request = pb.ModelInferRequest(model_name=model)
+    request.inputs.add(name="x", datatype="FP32", shape=[1, 4])
+    request.raw_input_contents.append(bytes(16))
+    if timeout:
+        request.parameters["timeout"].int64_param = timeout
+    return request
+
+
+def test_requests_of_one_length_are_told_apart() -> None:
+    """Two models with names of one length, or one model with two sets of parameters, take turns."""
+    kinds = [one_of("model-a"), one_of("model-b"), one_of("model-a", 60), one_of("model-a", 70)]
+    layouts = Layouts()
+    for kind in kinds:
+        learn(layouts, kind)
+    for _ in range(2):
+        for kind in kinds:
+            raw = kind.SerializeToString()
+            assert told(layouts, raw) == parsed(raw)
+
+
+def test_no_more_is_remembered_than_is_bounded() -> None:
+    layouts = Layouts()
+    for length in range(2 * MAX_LENGTHS):
+        for number in range(3):
+            learn(layouts, one_of(chr(97 + number) * (length + 1)))
+    assert len(layouts._known) <= MAX_LENGTHS
+    for number in range(3 * MAX_ALIKE):
+        learn(layouts, one_of(f"{number:04}"))
+    alike = layouts._known.get(len(one_of("0000").SerializeToString()))
+    assert alike is not None
+    assert len(alike) == MAX_ALIKE
+
+
+def test_a_second_id_behind_the_first_is_not_remembered() -> None:
+    request = one_of("m")
+    request.id = "a"
+    again = b"\x1a\x01a"
+    raw = request.SerializeToString()
+    start = raw.index(again) + len(again)
+    layouts = Layouts()
+    layouts.learn(*read(raw[:start] + again + raw[start:], taking(request)))
+    assert layouts.find(raw[:start] + again + raw[start:]) is None
+
+
+def test_a_layout_is_not_learned_where_the_model_takes_something_else() -> None:
+    with pytest.raises(Fault):
+        read(one_of("m").SerializeToString(), Signature([TensorSpec("x", "FP32", (-1, 5))], []))

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from penstock.core.errors import InvalidInput, Overloaded
+from penstock.core.errors import Cancelled, InvalidInput, Overloaded
 from penstock.serving.offload import NS_PER_BYTE, Offload
 
 
@@ -106,17 +106,25 @@ def test_short_work_goes_first_but_overtakes_no_work_that_came_long_before() -> 
     run(scene)
 
 
-def test_cancelled_work_is_not_begun_and_nobody_is_told() -> None:
+def test_cancelled_work_is_not_begun_and_told_so() -> None:
     async def scene() -> None:
         offload, results, gate, begun = Offload(100, threads=1), Results(), threading.Event(), []
-        running = offload.submit(gate.wait, results.done, 1)
+        began = threading.Event()
+
+        def work() -> str:
+            began.set()
+            gate.wait()
+            return "done"
+
+        running = offload.submit(work, results.done, 1)
         waiting = offload.submit(lambda: begun.append(1), results.done, 1)
+        began.wait()
         running.cancel()
         waiting.cancel()
-        offload.submit(lambda: "last", results.done, 1)
         gate.set()
-        await results.wait(1)
-        assert results.told == [("last", None)]
+        await results.wait(2)
+        assert results.told[0] == ("done", None)  # it had begun
+        assert isinstance(results.told[1][1], Cancelled)
         assert not begun
         assert offload.waiting_bytes == 0
         offload.close()

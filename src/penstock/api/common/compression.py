@@ -23,6 +23,9 @@ PIECE: Final = 1 << 18
 INPUT_PIECE: Final = 1 << 14
 """Compressed bytes that are looked at at a time; what they inflate to may be a thousand times as much."""
 
+MAX_RATIO: Final = 1032
+"""How many times as large zlib's data can become at most."""
+
 WORTH: Final = 0.9
 """A first piece that does not shrink to this share says that the rest will not either: floats hardly do."""
 

@@ -5,7 +5,7 @@ from typing import Generic, TypeVar
 
 from penstock.core.labels import ROUTE_NAMES, Route
 from penstock.serving.data_plane import DataPlane
-from penstock.serving.loaded_version import LoadedVersion
+from penstock.serving.infer_call import Servable
 
 MODEL_VERSION, ROUTE, REQUEST_ID = "penstock-model-version", "penstock-route", "x-request-id"
 """Fields of every answer to a prediction: who answered, why, and which request it was."""
@@ -13,7 +13,7 @@ MODEL_VERSION, ROUTE, REQUEST_ID = "penstock-model-version", "penstock-route", "
 Parts = TypeVar("Parts")
 
 
-def answered_by(loaded: LoadedVersion, route: Route) -> tuple[tuple[str, str], tuple[str, str]]:
+def answered_by(loaded: Servable, route: Route) -> tuple[tuple[str, str], tuple[str, str]]:
     """The version that answers, and the reason why it does."""
     return (MODEL_VERSION, loaded.identity.version), (ROUTE, ROUTE_NAMES[route])
 
@@ -21,12 +21,12 @@ def answered_by(loaded: LoadedVersion, route: Route) -> tuple[tuple[str, str], t
 class PerVersion(Generic[Parts]):
     """Something that is made of a version when it first answers."""
 
-    def __init__(self, plane: DataPlane, make: Callable[[LoadedVersion], Parts]) -> None:
+    def __init__(self, plane: DataPlane, make: Callable[[Servable], Parts]) -> None:
         self._plane = plane
         self._make = make
-        self._made: dict[LoadedVersion, Parts] = {}
+        self._made: dict[Servable, Parts] = {}
 
-    def get(self, loaded: LoadedVersion) -> Parts:
+    def get(self, loaded: Servable) -> Parts:
         """What was made of a version."""
         found = self._made.get(loaded)
         if found is None:

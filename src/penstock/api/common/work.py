@@ -81,18 +81,17 @@ class Work:
 
     def json(self, size: int) -> None:
         """``size`` bytes of JSON are parsed; raises ``TooLarge`` or ``LargeWork``."""
-        most = self.limits.max_json_bytes
-        if size > most:
-            raise json_too_large(most)
+        if size > self.limits.max_json_bytes:
+            raise json_too_large(self.limits)
         if self.inline and size > INLINE_JSON:
             raise LargeWork
 
 
-def json_too_large(most: int) -> TooLarge:
+def json_too_large(limits: RequestLimits) -> TooLarge:
     """A request has more JSON than it may."""
     return TooLarge(
-        f"the JSON of the request is over the limit of {most} bytes (limits.max_json_bytes); "
-        "send its tensors as binary data"
+        f"the JSON of the request is over the limit of {limits.max_json_bytes} bytes (limits.max_json_bytes); "
+        f"send its tensors as binary data, of which a body may have {limits.max_body_bytes} bytes"
     )
 
 

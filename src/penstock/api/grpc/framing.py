@@ -1,22 +1,18 @@
 """gRPC messages on the wire: a prefix of five bytes, and the message, which may be compressed."""
 
-from collections.abc import Callable
-from functools import partial
-from gzip import compress as _gzip
+from io import BytesIO
 from typing import Final
-from zlib import MAX_WBITS, decompressobj, error
-from zlib import compress as _deflate
 
+from penstock.api.common import compression
+from penstock.api.common.compression import DEFLATE, GZIP, NotInflatable
+from penstock.api.common.parts import joined
 from penstock.core.errors import Internal, Overloaded, TooLarge
+from penstock.core.slices import Pause, no_pause
 
 PREFIX: Final = 5
 """Bytes before each message: whether it is compressed, and its length."""
 
-_WBITS: Final = {"gzip": 16 + MAX_WBITS, "deflate": MAX_WBITS}
-_COMPRESSORS: Final[dict[str, Callable[[bytes], bytes]]] = {
-    "gzip": partial(_gzip, compresslevel=1),
-    "deflate": _deflate,
-}
+_FORMATS: Final = {"gzip": GZIP, "deflate": DEFLATE}
 
 
 def framed(message: bytes) -> bytes:
@@ -24,38 +20,64 @@ def framed(message: bytes) -> bytes:
     return b"\x00" + len(message).to_bytes(4) + message
 
 
-def compressed(framed_message: bytes, encoding: str) -> bytes:
-    """A framed message, compressed and framed anew; ``encoding`` is gzip or deflate."""
-    small = _COMPRESSORS[encoding](framed_message[PREFIX:])
-    return b"\x01" + len(small).to_bytes(4) + small
+def compressed(framed_message: bytes, encoding: str, pause: Pause | None) -> bytes:
+    """A framed message, compressed and framed anew, or as it is where that hardly makes it smaller.
 
-
-def unary_message(raw: bytes, encoding: str, max_bytes: int) -> bytes:
-    """The one message of a unary call.
-
-    Raises:
-        Internal: there is none, or more than one, or it is not as it says.
-        TooLarge: it is longer than ``max_bytes`` when inflated.
+    ``encoding`` is gzip or deflate. Without a ``pause`` this is the event loop; ``LargeWork`` declines long messages.
     """
-    if len(raw) < PREFIX or int.from_bytes(raw[1:PREFIX]) != len(raw) - PREFIX or raw[0] > 1:
-        raise Internal("the call does not bring exactly one message")
-    return inflated(raw[PREFIX:], encoding, max_bytes) if raw[0] else raw[PREFIX:]
+    parts = compression.deflated([memoryview(framed_message)[PREFIX:]], _FORMATS[encoding], pause)
+    if parts is None:
+        return framed_message
+    size = sum(map(len, parts))
+    return joined([b"\x01" + size.to_bytes(4), *parts], pause or no_pause)
 
 
-def inflated(data: bytes, encoding: str, max_bytes: int) -> bytes:
-    """A compressed message; raises as ``unary_message`` does."""
-    if encoding not in _WBITS:
+class MessageBuffer:
+    """The data of a unary call as it comes; it is copied once, when it comes, and not again."""
+
+    __slots__ = ("_first", "_rest")
+
+    def __init__(self) -> None:
+        self._first = b""
+        self._rest: BytesIO | None = None  # all but the prefix, once there is more than one piece
+
+    def add(self, data: bytes) -> None:
+        """The next piece."""
+        if self._rest is not None:
+            self._rest.write(data)
+        elif len(self._first) < PREFIX:
+            self._first += data
+        else:
+            self._rest = BytesIO()
+            self._rest.write(memoryview(self._first)[PREFIX:])
+            self._rest.write(data)
+            self._first = self._first[:PREFIX]
+
+    def message(self, encoding: str, max_bytes: int, pause: Pause | None) -> bytes:
+        """The one message of the call. Without a ``pause`` this is the event loop.
+
+        Raises:
+            Internal: there is none, or more than one, or it is not as it says.
+            TooLarge: it is longer than ``max_bytes`` when inflated.
+            LargeWork: it has to be inflated on a thread.
+        """
+        first = self._first
+        data = first[PREFIX:] if self._rest is None else self._rest.getvalue()  # the buffer itself
+        if len(first) < PREFIX or int.from_bytes(first[1:PREFIX]) != len(data) or first[0] > 1:
+            raise Internal("the call does not bring exactly one message")
+        return inflated(data, encoding, max_bytes, pause) if first[0] else data
+
+
+def inflated(data: bytes, encoding: str, max_bytes: int, pause: Pause | None = no_pause) -> bytes:
+    """A compressed message; raises as ``MessageBuffer.message`` does."""
+    if encoding not in _FORMATS:
         raise Internal("the message is compressed, and the call does not say how")
-    inflater = decompressobj(_WBITS[encoding])
     try:
-        plain = inflater.decompress(data, max_bytes + 1)
-    except error:
+        return compression.inflated(
+            data, _FORMATS[encoding], too_large(max_bytes), max_bytes, members=False, pause=pause
+        )
+    except NotInflatable:
         raise Internal(f"the message is no {encoding} data") from None
-    if len(plain) > max_bytes:
-        raise too_large(max_bytes)
-    if not inflater.eof or inflater.unused_data:
-        raise Internal(f"the message is no {encoding} data")
-    return plain
 
 
 def too_large(max_bytes: int) -> TooLarge:

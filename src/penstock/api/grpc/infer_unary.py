@@ -1,42 +1,43 @@
-"""ModelInfer on our own HTTP/2: from a whole message to a call of the data plane, and from its outputs to frames."""
+"""ModelInfer on our own HTTP/2: from a whole message to a call of the data plane, and from its outputs to frames.
+
+What would hold the event loop, of reading a message and of writing one, is done on a thread.
+"""
 
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from time import monotonic_ns
-from typing import Final
+from typing import Any, Final
 
+from penstock.api.common.compression import MAX_RATIO
+from penstock.api.common.request_builder import REQUEST_ID, admitted, build_call
+from penstock.api.common.response_metadata import PerVersion, answered_by
+from penstock.api.common.text_safety import id_text
+from penstock.api.common.work import LargeWork, Work
 from penstock.api.grpc import response_blocks
 from penstock.api.grpc.call_head import CallHead
-from penstock.api.grpc.decode import Layouts, infer_message, infer_request
+from penstock.api.grpc.decode import InferMessage, infer_message
 from penstock.api.grpc.encode import AnswerTemplate
 from penstock.api.grpc.errors import GRPC_CODES, RETRYABLE, Metadata, retry_hints, sentence
-from penstock.api.grpc.framing import PREFIX, compressed, too_large, too_much, unary_message
+from penstock.api.grpc.framing import PREFIX, MessageBuffer, compressed, too_large, too_much
 from penstock.api.grpc.http2.header_encoding import literal
 from penstock.api.grpc.http2.stream import Stream, StreamIo
-from penstock.api.grpc.streamed_infer import (
-    EARLY_NS,
-    MAX_ID_METADATA,
-    REQUEST_ID,
-    TIMEOUT,
-    header_text,
-    stated_timeout_ns,
-)
-from penstock.core.deadlines import deadline_ns
+from penstock.api.grpc.layout_cache import Layout, Layouts
+from penstock.api.grpc.streamed_infer import EARLY_NS
+from penstock.api.grpc.wire import ParsedRequest, parsed
 from penstock.core.errors import Fault, Internal, OverBudget, Overloaded
-from penstock.core.labels import ROUTE_NAMES, Priority
+from penstock.core.labels import Priority, Route
 from penstock.core.labels import Protocol as Transport
+from penstock.core.slices import Pacer, Pause
 from penstock.core.tensors import Tensor
 from penstock.serving.data_plane import DataPlane
-from penstock.serving.infer_call import CLASS, InferCall, Servable, fault_of, new_id, priority_of
+from penstock.serving.infer_call import InferCall, Servable, fault_of, new_id
+from penstock.serving.offload import Job
 from penstock.serving.requested_outputs import RequestedOutput
 from penstock.serving.routing_table import RouteDecision, Target
 
 log = logging.getLogger(__name__)
-
-_ID: Final = REQUEST_ID.encode()
-_TIMEOUT: Final = TIMEOUT.encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,32 +56,38 @@ class Shared:
         self.plane = plane
         self.most = max_message_bytes
         self.layouts = Layouts()
-        self._ready: dict[Servable, Ready] = {}
+        self.versions = PerVersion(plane, self._prepared)
 
     def open(self, io: StreamIo, stream_id: int, head: CallHead, send_window: int) -> "UnaryInferStream":
         """A call that has begun."""
         return UnaryInferStream(self, io, stream_id, head, send_window, monotonic_ns())
 
-    def ready(self, loaded: Servable) -> Ready:
-        """The ready-made bytes of a version; those of versions no longer served are forgotten on the way."""
-        found = self._ready.get(loaded)
-        if found is None:
-            current = {
-                answer[0] for entry in self.plane.routing_table.models.values() for answer in entry.routes.values()
-            }
-            self._ready = {one: kept for one, kept in self._ready.items() if one in current}
-            version = literal(b"penstock-model-version", loaded.identity.version.encode())
-            facts = tuple(version + literal(b"penstock-route", name.encode()) for name in ROUTE_NAMES)
-            template = AnswerTemplate(loaded.identity.model, loaded.identity.version)
-            found = Ready(template, facts, tuple(response_blocks.GRPC + told for told in facts))
-            self._ready[loaded] = found
-        return found
+    def _prepared(self, loaded: Servable) -> Ready:
+        facts = tuple(
+            b"".join([literal(name.encode(), value.encode()) for name, value in answered_by(loaded, route)])
+            for route in Route
+        )
+        template = AnswerTemplate(loaded.identity.model, loaded.identity.version, self.plane.limits)
+        return Ready(template, facts, tuple(response_blocks.GRPC + told for told in facts))
 
 
 class UnaryInferStream(Stream):
     """One ModelInfer call."""
 
-    __slots__ = ("_call_head", "_call_id", "_cancel", "_chunks", "_found", "_shared", "_submitted", "_typed")
+    __slots__ = (
+        "_buffer",
+        "_call_head",
+        "_call_id",
+        "_cancel",
+        "_found",
+        "_inflating",
+        "_job",
+        "_parsed",
+        "_priority",
+        "_shared",
+        "_submitted",
+        "_typed",
+    )
 
     def __init__(
         self, shared: Shared, io: StreamIo, stream_id: int, head: CallHead, send_window: int, began_ns: int
@@ -88,9 +95,13 @@ class UnaryInferStream(Stream):
         super().__init__(io, stream_id, head, send_window, began_ns)
         self._shared = shared
         self._call_head = head
-        self._chunks: list[bytes] = []
+        self._buffer = MessageBuffer()
         self._call_id = ""
+        self._parsed: ParsedRequest | None = None  # its message, while the tensors in it are still to be read
         self._found: RouteDecision | None = None
+        self._priority = Priority.DEFAULT
+        self._job: Job | None = None  # what a thread does for it
+        self._inflating = 0  # bytes of the worker's memory that are taken for that
         self._cancel: Callable[[], None] | None = None
         self._submitted: InferCall | None = None
         self._typed = False
@@ -101,7 +112,7 @@ class UnaryInferStream(Stream):
         """See ``Stream``."""
         if self.local_closed:
             return
-        self._chunks.append(data)
+        self._buffer.add(data)
         has_room = self.io.hold(self, len(data))
         if self.held_bytes > self._shared.most + PREFIX:
             self._tell_refusal(too_large(self._shared.most))
@@ -116,6 +127,8 @@ class UnaryInferStream(Stream):
 
     def on_reset(self) -> None:
         """See ``Stream``."""
+        if self._job is not None:
+            self._job.cancel()
         if self._submitted is None:
             self._shared.plane.record_rejected(self._found, Transport.GRPC, "cancelled", self.began_ns)
             return
@@ -127,18 +140,15 @@ class UnaryInferStream(Stream):
     # What becomes of it; see ``serving.loop_batcher.RequestSource``: a stream is one request.
 
     def decode(self, _: None) -> InferCall | None:
-        """The call, ready to run; None if it was refused, or nobody waits any more."""
+        """The call, ready to run; None if it was refused, nobody waits any more, or a thread reads it."""
         if self.local_closed:
             return None
         try:
-            self._submitted = call = self._call()
-        except Fault as fault:
-            self._refuse(fault)
+            return self._read()
+        except LargeWork:
+            self._read_on_thread()
         except Exception as error:  # a bug must not take the connection down
-            log.exception("an inference request could not be read", exc_info=error)
-            self._refuse(Internal("the request failed"))
-        else:
-            return call
+            self._refuse(fault_of(error))
         return None
 
     def enqueue(self, _: None, call: InferCall) -> None:
@@ -149,12 +159,15 @@ class UnaryInferStream(Stream):
         """A bug: its connection ends with it."""
         self.io.abort()
 
-    def encode(self, _: None, call: InferCall) -> bytes:
-        """The message of the answer to a call that has its outputs, none where it has a fault."""
+    def encode(self, _: None, call: InferCall) -> bytes | None:
+        """The message of the answer to a call that has its outputs, none where it has a fault; None if a thread writes
+        it."""
         self._submitted = self._cancel = None  # nothing of the call is kept while its answer is sent
         if call.fault is None:
             try:
-                return self._framed(self._shared.ready(call.loaded).template.answer(call, self._typed))
+                return self._message(call, None)
+            except LargeWork:
+                return self._encode_on_thread(call)
             except Exception as error:  # a bug must not take the connection down
                 call.fail(error)
         return b""
@@ -167,71 +180,187 @@ class UnaryInferStream(Stream):
             self._fail(call.fault)
             return
         self.local_closed = True  # whatever becomes of its answer
-        block = self._shared.ready(call.loaded).blocks[call.route] + _id_field(call.id)
+        block = self._shared.versions.get(call.loaded).blocks[call.route] + _id_field(call.id)
         if message[0]:
             block += literal(b"grpc-encoding", self._call_head.encoding.encode())
         if not self.io.respond(self, block, message, response_blocks.OK):
             self.local_closed = False
             self._fail(OverBudget("there is no memory to keep the answer until its client takes it; try again later"))
 
-    def _call(self) -> InferCall:
-        head, chunks = self._call_head, self._chunks
-        stated = head.fields.get(_ID)
-        self._call_id = stated.decode("latin-1") if stated else ""
-        if head.fault is not None:
-            raise head.fault
-        raw = unary_message(chunks[0] if len(chunks) == 1 else b"".join(chunks), head.encoding, self._shared.most)
-        self.io.let_go(self, self.held_bytes)
-        self._chunks = []
-        layouts = self._shared.layouts
-        layout = layouts.find(raw)
-        if layout is not None:
-            self._call_id = layout.id(raw) or self._call_id or new_id()
-            priority = self._admit(layout.target)
-            given = layout.given(raw, self._found[0].signature.row)  # type: ignore[index]  # it was just found
-            return self._made(priority, given, layout.requested, layout.timeout_ns)
-        request = infer_request(raw)
-        self._call_id = request.id or self._call_id or new_id()
-        priority = self._admit((request.model_name, request.model_version))
-        message = infer_message(request, self._shared.plane.regions)
-        self._typed = message.typed
-        layouts.learn(raw, request, message)
-        return self._made(priority, message.tensors, message.requested, message.timeout_ns)
+    # From bytes to a call.
 
-    def _admit(self, target: Target) -> Priority:
+    def _read(self) -> InferCall:
+        """The call that the bytes are; raises ``LargeWork``, where it is to be gone on from what is read by then."""
+        head, shared = self._call_head, self._shared
+        if self._parsed is None:
+            stated = head.fields.get(REQUEST_ID)
+            self._call_id = stated.decode("latin-1") if stated else ""
+            if head.fault is not None:
+                raise head.fault
+            raw = self._buffer.message(head.encoding, shared.most, None)
+            layout = shared.layouts.find(raw)
+            if layout is not None:
+                return self._laid_out(raw, layout)
+            self._take(parsed(raw, None))
+        return self._with_tensors(self._tensors(None))
+
+    def _laid_out(self, raw: bytes, layout: Layout) -> InferCall:
+        """The call of a message that is laid out as one before."""
+        self._release_body()
+        self._call_id = layout.id(raw) or self._call_id
+        found = self._admit(layout.target)
+        return self._made(layout.given(raw, found[0].signature.row), layout.requested, layout.timeout_ns)
+
+    def _take(self, message: ParsedRequest) -> None:
+        """Keep a message that was parsed, and find who answers it."""
+        self._release_body()
+        request = message.request
+        self._parsed = message
+        self._call_id = request.id or self._call_id
+        self._admit((request.model_name, request.model_version))
+
+    def _tensors(self, pause: Pause | None) -> InferMessage:
+        """What the parsed message says; on any thread, but only on the event loop without a ``pause``."""
+        plane, message, found = self._shared.plane, self._parsed, self._found
+        if message is None or found is None:
+            raise Internal("the request failed")
+        return infer_message(message, found[0].signature, plane.regions, Work(plane.limits, pause))
+
+    def _with_tensors(self, message: InferMessage) -> InferCall:
+        parsed_message, self._parsed = self._parsed, None
+        self._typed = message.typed
+        if parsed_message is not None:
+            self._shared.layouts.learn(parsed_message, message)
+        return self._made(message.tensors, message.requested, message.timeout_ns)
+
+    def _admit(self, target: Target) -> RouteDecision:
         """Find who answers, unless there is no room for more of the call's class."""
         fields = self.head.fields
-        self._found = self._shared.plane.route(target, fields)
-        priority = priority_of(fields) if CLASS in fields else Priority.DEFAULT
-        if (fault := self._found[0].admission_error(priority)) is not None:
-            raise fault
-        return priority
+        self._call_id = self._call_id or new_id()
+        self._found = found = self._shared.plane.route(target, fields)
+        self._priority = admitted(found, fields)
+        return found
 
     def _made(
-        self,
-        priority: Priority,
-        given: list[Tensor] | bytes,
-        requested: list[RequestedOutput] | None,
-        timeout_ns: int | None,
+        self, given: list[Tensor] | bytes, requested: list[RequestedOutput] | None, timeout_ns: int | None
     ) -> InferCall:
-        head, default_ns = self._call_head, self._shared.plane.default_timeout_ns
-        if timeout_ns is None and head.timeout_ns is None and _TIMEOUT not in head.fields:
-            deadline = self.began_ns + default_ns
-        else:
-            by_field = stated_timeout_ns(head.fields[_TIMEOUT].decode("latin-1")) if _TIMEOUT in head.fields else None
-            deadline = deadline_ns(self.began_ns, (timeout_ns, by_field, head.timeout_ns), default_ns)
-        loaded, route, observers = self._found  # type: ignore[misc]
-        call_id, began_ns = self._call_id, self.began_ns
-        return InferCall(
-            loaded, route, Transport.GRPC, call_id, given, requested, deadline, began_ns, observers, priority
+        if self._found is None:
+            raise Internal("the request failed")
+        self._submitted = call = build_call(
+            self._shared.plane,
+            self._found,
+            Transport.GRPC,
+            self._priority,
+            self.head.fields,
+            self.began_ns,
+            self._call_id,
+            given,
+            requested,
+            timeout_ns,
+            self._call_head.timeout_ns,
         )
+        return call
 
-    def _framed(self, message: bytes) -> bytes:
-        """A message, compressed as the request was if its caller takes that."""
+    def _release_body(self) -> None:
+        self.io.let_go(self, self.held_bytes)
+        self._buffer = MessageBuffer()
+
+    # What a thread does.
+
+    def _read_on_thread(self) -> None:
+        """Have a thread go on with reading: it inflates and parses the message, or decodes its tensors."""
+        plane = self._shared.plane
+        done: Callable[[Any], InferCall]
+        work: Callable[[], Any]
+        if self._parsed is None:
+            work, done, size = partial(self._parse, Pacer().pause), self._on_parsed, self.held_bytes
+            self._inflating = min(size * MAX_RATIO, self._shared.most) if self._call_head.encoding != "identity" else 0
+        else:
+            work, done, size = partial(self._tensors, Pacer().pause), self._on_tensors, len(self._parsed.message)
+        if not plane.memory.take(self._inflating):
+            self._inflating = 0
+            self._refuse(OverBudget("the worker has no memory left to inflate the message; try again later"))
+            return
+        try:
+            self._job = plane.offload.submit(work, partial(self._on_work, done), size + self._inflating)
+        except Overloaded as fault:
+            self._free_memory()
+            self._refuse(fault)
+            return
+        if self._found is not None:
+            self._found[0].hold()
+
+    def _parse(self, pause: Pause) -> tuple[bytes, Layout | None, ParsedRequest | None]:
+        """The message, and how it is laid out or what is in it."""
+        raw = self._buffer.message(self._call_head.encoding, self._shared.most, pause)
+        layout = self._shared.layouts.find(raw)
+        return raw, layout, parsed(raw, pause) if layout is None else None
+
+    def _on_parsed(self, result: tuple[bytes, Layout | None, ParsedRequest | None]) -> InferCall:
+        raw, layout, message = result
+        if layout is not None:
+            return self._laid_out(raw, layout)
+        if message is None:
+            raise Internal("the request failed")
+        self._take(message)
+        return self._with_tensors(self._tensors(None))
+
+    def _on_tensors(self, message: InferMessage) -> InferCall:
+        return self._with_tensors(message)
+
+    def _on_work(self, then: Callable[[Any], InferCall], result: Any, error: Exception | None) -> None:
+        """A thread has read: go on with the call, if somebody waits for it."""
+        held, self._job = self._found, None
+        self._free_memory()
+        try:
+            if not self.local_closed:
+                if error is not None:
+                    raise error
+                self._shared.plane.batcher.submit(self, None, then(result))
+        except LargeWork:
+            self._read_on_thread()
+        except Exception as fault:  # a bug must not take the connection down
+            self._refuse(fault_of(fault))
+        finally:
+            if held is not None:
+                held[0].release()
+
+    def _free_memory(self) -> None:
+        self._shared.plane.memory.give_back(self._inflating)
+        self._inflating = 0
+
+    # From a call to bytes.
+
+    def _message(self, call: InferCall, pause: Pause | None) -> bytes:
+        """The framed answer, compressed as the request was if its caller takes that; on any thread, but only on the
+        event loop without a ``pause``."""
+        message = self._shared.versions.get(call.loaded).template.answer(call, self._typed, pause)
         encoding = self._call_head.encoding
         if encoding != "identity" and encoding in self._call_head.accepts:
-            return compressed(message, encoding)
+            return compressed(message, encoding, pause)
         return message
+
+    def _encode_on_thread(self, call: InferCall) -> bytes | None:
+        plane = self._shared.plane
+        try:
+            work = partial(self._message, call, Pacer().pause)
+            self._job = plane.offload.submit(work, partial(self._deliver, call), call.output_bytes)
+        except Overloaded as fault:
+            call.fail(fault)
+            return b""
+        self._submitted = call  # it can still be given up
+        call.loaded.hold()
+        return None
+
+    def _deliver(self, call: InferCall, message: bytes | None, error: Exception | None) -> None:
+        """A thread has written the answer: count and send it."""
+        self._job = self._submitted = None
+        if error is not None:
+            call.fail(error)
+        self._shared.plane.batcher.deliver(self, None, call, message or b"")
+        call.loaded.release()
+
+    # Refusals.
 
     def _refuse(self, fault: Fault) -> None:
         """It never became a call."""
@@ -262,7 +391,7 @@ class UnaryInferStream(Stream):
     def _facts(self) -> bytes:
         """Who answers, as far as that is known, and the request id."""
         found = self._found
-        told = b"" if found is None else self._shared.ready(found[0]).facts[found[1]]
+        told = b"" if found is None else self._shared.versions.get(found[0]).facts[found[1]]
         return told + _id_field(self._call_id or new_id())
 
 
@@ -272,11 +401,11 @@ def _failed(kind: str, text: str, hints: Metadata) -> bytes:
     return response_blocks.failed(GRPC_CODES[kind], text) + response_blocks.metadata(hints)
 
 
-_ID_NAME: Final = literal(_ID, b"")[:-1]
+_ID_NAME: Final = literal(REQUEST_ID, b"")[:-1]
 
 
 def _id_field(call_id: str) -> bytes:
     if len(call_id) < 127 and call_id.isascii() and call_id.isprintable():
         return b"%b%c%b" % (_ID_NAME, len(call_id), call_id.encode())
-    text = header_text(call_id)
-    return b"" if len(text) > MAX_ID_METADATA else literal(_ID, text.encode())
+    text = id_text(call_id)
+    return literal(REQUEST_ID, text.encode()) if text else b""

@@ -4,24 +4,22 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from time import monotonic_ns
-from urllib.parse import quote
 
-from penstock.api.grpc.decode import infer_message, infer_request
+from penstock.api.common.request_builder import admitted, build_call, stated_id
+from penstock.api.common.response_metadata import REQUEST_ID, answered_by
+from penstock.api.common.text_safety import id_text
+from penstock.api.common.work import Work
+from penstock.api.grpc.decode import infer_message
 from penstock.api.grpc.encode import infer_response
 from penstock.api.grpc.errors import Context, Metadata
-from penstock.core.deadlines import deadline_ns
-from penstock.core.errors import Fault, Internal, InvalidInput
-from penstock.core.labels import ROUTE_NAMES
+from penstock.api.grpc.wire import parsed
+from penstock.core.errors import Fault, Internal
 from penstock.core.labels import Protocol as Transport
+from penstock.core.slices import no_pause
 from penstock.proto import grpc_service_pb2 as pb
 from penstock.serving.data_plane import DataPlane
-from penstock.serving.infer_call import InferCall, fault_of, new_id, priority_of
+from penstock.serving.infer_call import InferCall, fault_of, new_id
 from penstock.serving.routing_table import RouteDecision
-
-REQUEST_ID = "x-request-id"
-TIMEOUT = "penstock-timeout-ms"
-MAX_ID_METADATA = 1024
-"""Bytes of a request id in metadata; a longer one comes back in the message only, as metadata has small limits."""
 
 EARLY_NS = 1_000_000
 """A call cancelled this close before its deadline was cancelled by the deadline: the two clocks differ a little."""
@@ -60,13 +58,12 @@ class StreamedInfer:
         """The version that was found and why it was, as far as that is known."""
         if self._found is None:
             return ()
-        loaded, route, _ = self._found
-        return ("penstock-model-version", loaded.identity.version), ("penstock-route", ROUTE_NAMES[route])
+        return answered_by(self._found[0], self._found[1])
 
     def facts(self) -> Metadata:
         """Who answers, and the request id."""
-        call_id = header_text(self.id)
-        return self.answered_by() if len(call_id) > MAX_ID_METADATA else (*self.answered_by(), (REQUEST_ID, call_id))
+        call_id = id_text(self.id)
+        return (*self.answered_by(), (REQUEST_ID, call_id)) if call_id else self.answered_by()
 
     def submit(self, raw: bytes, context: Context) -> None:
         """Decode a message and hand it to the data plane; a failure waits for ``response`` to be raised."""
@@ -91,7 +88,7 @@ class StreamedInfer:
         if call.fault is not None:
             raise call.fault
         try:
-            return infer_response(call, self._typed)
+            return infer_response(call, self._typed, Work(self._plane.limits, no_pause))
         except Fault:
             raise
         except Exception:
@@ -119,26 +116,26 @@ class StreamedInfer:
     def _submit(self, raw: bytes, context: Context) -> None:
         plane, metadata = self._plane, stated(context)
         fields = _fields(metadata)
-        self.id = str(metadata.get(REQUEST_ID, "")) or new_id()
-        request = infer_request(raw)
+        self.id = stated_id("", fields) or new_id()
+        message = parsed(raw, no_pause)
+        request = message.request
         self.id = request.id or self.id
-        target = request.model_name, request.model_version
-        self._found = loaded, route, observers = plane.route(target, fields)
-        message = infer_message(request, plane.regions)
-        self._typed, self.closing = message.typed, message.closing
-        timeouts = (message.timeout_ns, stated_timeout_ns(metadata.get(TIMEOUT)), _remaining_ns(context))
-        deadline = deadline_ns(self.began_ns, timeouts, plane.default_timeout_ns)
-        call = InferCall(
-            loaded,
-            route,
+        self._found = found = plane.route((request.model_name, request.model_version), fields)
+        priority = admitted(found, fields)
+        infer = infer_message(message, found[0].signature, plane.regions, Work(plane.limits, no_pause))
+        self._typed, self.closing = infer.typed, infer.closing
+        call = build_call(
+            plane,
+            found,
             Transport.GRPC,
-            self.id,
-            message.tensors,
-            message.requested,
-            deadline,
+            priority,
+            fields,
             self.began_ns,
-            observers,
-            priority_of(fields),
+            self.id,
+            infer.tensors,
+            infer.requested,
+            infer.timeout_ns,
+            _remaining_ns(context),
         )
         self._cancel = plane.submit(call, self._settled)
         self.call = call
@@ -152,21 +149,6 @@ def _fields(metadata: Mapping[str, str | bytes]) -> dict[bytes, bytes]:
     return {name.encode(): value.encode() if isinstance(value, str) else value for name, value in metadata.items()}
 
 
-def stated_timeout_ns(stated_ms: str | bytes | None) -> int | None:
-    """Nanoseconds of a limit in milliseconds; raises ``InvalidInput``."""
-    if stated_ms is None:
-        return None
-    text = str(stated_ms)
-    if not (text.isascii() and text.isdigit()) or len(text) > 12:
-        raise InvalidInput(f"{TIMEOUT} must be a whole number of milliseconds")
-    return int(text) * 1_000_000
-
-
 def _remaining_ns(context: Context) -> int | None:
     seconds: float | None = context.time_remaining()
     return None if seconds is None else int(seconds * 1e9)
-
-
-def header_text(text: str) -> str:
-    """A request id as metadata: what metadata cannot carry is percent-encoded."""
-    return text if text.isascii() and text.isprintable() else quote(text, safe=" !#$&'()*+,/:;=?@[]~")

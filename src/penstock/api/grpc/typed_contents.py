@@ -120,7 +120,7 @@ class TypedContents:
     def _meant(self, values: Array) -> Array:
         """What varints mean in the field: a truth value, or the lowest bits, as many as it has."""
         if self._number == 1:
-            return values != 0
+            return values.astype(np.bool_)
         kind = np.dtype(_VARINTS[self._number])
         return values.astype(f"<u{kind.itemsize}").view(kind)
 

@@ -14,7 +14,7 @@ from penstock.core.errors import InvalidInput, TooLarge
 from penstock.core.slices import TEXT_SLICE, Pause
 from penstock.proto import grpc_service_pb2 as pb
 
-INLINE_MESSAGE: Final = 1 << 16
+SMALL_MESSAGE: Final = 1 << 16
 """Bytes of a message that is parsed as it is."""
 
 INLINE_FIELDS: Final = 256
@@ -61,15 +61,16 @@ class ParsedRequest:
         self.contents = contents
 
 
-def parsed(message: bytes, pause: Pause | None) -> ParsedRequest:
-    """Parse one message. Without a ``pause`` this is the event loop, and messages of very many fields are declined.
+def parsed(message: bytes, pause: Pause | None, small_bytes: int = SMALL_MESSAGE) -> ParsedRequest:
+    """Parse one message; one of more than ``small_bytes`` is taken apart. Without a ``pause`` this is the event loop,
+    and messages of very many fields are declined.
 
     Raises:
         InvalidInput: the bytes are something else.
         TooLarge: the message is large, and not for its tensors.
         LargeWork: it has to be parsed on a thread.
     """
-    if len(message) <= INLINE_MESSAGE:
+    if len(message) <= small_bytes:
         request = _request(message)
         return ParsedRequest(request, message, list(request.raw_input_contents), None)
     return _Dissection(message, pause).run()

@@ -390,4 +390,4 @@ def _nulls(parameters: Parameters) -> bool:
     stated = parameters.get("non_finite", "error")
     if stated not in ("error", "null"):
         raise InvalidInput(f"the parameter 'non_finite' must be 'error' or 'null', got '{shortened(str(stated))}'")
-    return stated == "null"
+    return bool(stated == "null")

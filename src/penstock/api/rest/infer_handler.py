@@ -1,32 +1,35 @@
-"""Infer requests over REST: body to call, call to answer; what all answers of a version have in common is made once."""
+"""Infer requests over REST: body to call, call to answer; what would hold the event loop is done on a thread."""
 
 import logging
 import re
 from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
 from typing import Final
-from urllib.parse import quote, unquote_to_bytes
+from urllib.parse import unquote_to_bytes
 
+from penstock.api.common.compression import MAX_RATIO
+from penstock.api.common.request_builder import admitted, build_call, field_timeout_ns, stated_id
+from penstock.api.common.response_metadata import PerVersion
+from penstock.api.common.text_safety import id_text
+from penstock.api.common.work import LargeWork, json_too_large
 from penstock.api.http1.answers import error_answer, fault_fields, field_lines
 from penstock.api.http1.exchange import Answer, ConnectionIo, Exchange
 from penstock.api.http1.request_head import RequestHead
 from penstock.api.rest.compression import deflated, inflate, preferred
 from penstock.api.rest.cors import Cors
-from penstock.api.rest.decode import infer_body
-from penstock.api.rest.encode import AnswerTemplate
-from penstock.core.deadlines import deadline_ns
-from penstock.core.errors import Cancelled, Fault, Internal, InvalidInput, Overloaded
+from penstock.api.rest.decode import BodyDecoder, InferBody
+from penstock.api.rest.encode import AnswerTemplate, Tail
+from penstock.core.errors import Cancelled, Fault, Internal, InvalidInput, OverBudget, Overloaded
 from penstock.core.labels import HTTP_STATUS, ROUTE_NAMES, Priority
 from penstock.core.labels import Protocol as Transport
+from penstock.core.signature import Signature
+from penstock.core.slices import Pacer, Pause
 from penstock.serving.data_plane import DataPlane
-from penstock.serving.infer_call import CLASS, InferCall, Servable, fault_of, new_id, priority_of
+from penstock.serving.infer_call import InferCall, Servable, fault_of, new_id
+from penstock.serving.offload import Job
 from penstock.serving.routing_table import RouteDecision, Target
 
 log = logging.getLogger("penstock.rest")
-
-MAX_ID_HEADER: Final = 1024
-"""Characters of a request id that come back in a field; a longer one stays in the body alone, as clients bound the
-fields they read."""
 
 MAX_TARGETS: Final = 4096
 """Infer paths whose model and version are remembered."""
@@ -34,15 +37,20 @@ MAX_TARGETS: Final = 4096
 _INFER: Final = re.compile(rb"/v2/models/([^/]+)(?:/versions/([^/]+))?/infer/?")
 _JSON: Final = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
 _BINARY: Final = b"HTTP/1.1 200 OK\r\ncontent-type: application/octet-stream\r\ninference-header-content-length: %d\r\n"
-_TIMEOUT: Final = b"penstock-timeout-ms"
-_REQUEST_ID: Final = b"x-request-id"
 _JSON_LENGTH: Final = b"inference-header-content-length"
+_ENCODING: Final = b"content-encoding"
+_ACCEPTS: Final = b"accept-encoding"
 
 Fields = Mapping[bytes, bytes]
+Encoded = tuple[bytes, bytes, Tail]
+"""The first lines of an answer, its body, and what follows that."""
 
 
 class InferExchange(Exchange):
-    """An infer request; ``binary`` says how its outputs travel back (see ``InferBody``)."""
+    """An infer request; ``binary`` and ``nulls`` say how its outputs travel back (see ``InferBody``).
+
+    ``job`` is what a thread does for it, ``call`` and ``cancel`` what is under way of its run.
+    """
 
     def __init__(
         self, connection: ConnectionIo, head: RequestHead, began_ns: int, handler: "InferHandler", target: Target
@@ -51,8 +59,10 @@ class InferExchange(Exchange):
         self.is_concurrent = True
         self.target = target
         self.binary: list[bool] | bool = False
+        self.nulls = False
         self.call: InferCall | None = None
         self.cancel: Callable[[], None] | None = None
+        self.job: Job | None = None
         self._handler = handler
 
     def begin(self) -> None:
@@ -62,7 +72,7 @@ class InferExchange(Exchange):
     def timeout_ns(self, default_ns: int) -> int:
         """How long the request may take: what it states, else the default."""
         try:
-            stated = stated_timeout_ns(self.head.fields)
+            stated = field_timeout_ns(self.head.fields)
         except InvalidInput:
             return default_ns
         return default_ns if stated is None else stated
@@ -73,6 +83,8 @@ class InferExchange(Exchange):
 
     def abandon(self) -> None:
         """Nobody waits for the answer any more."""
+        if self.job is not None:
+            self.job.cancel()
         if self.call is not None:
             self.call.abandoned = True
         if self.cancel is not None:
@@ -82,7 +94,7 @@ class InferExchange(Exchange):
     # What the batcher asks; the exchange it names is this one.
 
     def decode(self, _: object) -> InferCall | None:
-        """The call of a complete request, None if it was refused."""
+        """The call of a complete request, None if it was refused or is decoded on a thread."""
         self.call = self._handler.decode(self)
         return self.call
 
@@ -90,8 +102,8 @@ class InferExchange(Exchange):
         """Have the call run on a thread; it is answered when it comes back."""
         self.cancel = call.loaded.enqueue(call, partial(self._handler.plane.batcher.finish, self, self))
 
-    def encode(self, _: object, call: InferCall) -> Answer:
-        """The answer to a call that has its outputs or its fault."""
+    def encode(self, _: object, call: InferCall) -> Answer | None:
+        """The answer to a call that has its outputs or its fault, None if it is encoded on a thread."""
         self.call = self.cancel = None
         return b"" if self.connection.is_lost else self._handler.encode(self, call)
 
@@ -109,9 +121,9 @@ class ResponseParts:
 
     __slots__ = ("fields", "template")
 
-    def __init__(self, loaded: Servable) -> None:
+    def __init__(self, plane: DataPlane, loaded: Servable) -> None:
         identity = loaded.identity
-        self.template = AnswerTemplate(identity.model, identity.version, loaded.signature.outputs)
+        self.template = AnswerTemplate(identity.model, identity.version, loaded.signature.outputs, plane.limits)
         self.fields = tuple(
             b"penstock-model-version: %b\r\npenstock-route: %b\r\n" % (identity.version.encode(), name.encode())
             for name in ROUTE_NAMES
@@ -122,64 +134,177 @@ class ResponseParts:
 class InferHandler:
     """Decodes and encodes the infer requests of one data plane."""
 
-    def __init__(self, plane: DataPlane, max_body_bytes: int, cors: Cors) -> None:
+    def __init__(self, plane: DataPlane, cors: Cors) -> None:
         self.plane = plane
-        self._max_body_bytes = max_body_bytes
         self._cors = cors
-        self._parts: dict[Servable, ResponseParts] = {}
+        self._decoder = BodyDecoder(plane.limits, plane.regions)
+        self._parts = PerVersion(plane, partial(ResponseParts, plane))
+
+    # Body to call.
 
     def decode(self, exchange: InferExchange) -> InferCall | None:
-        """The call of a complete request, ready to run; None if it was refused, or nobody waits for it."""
+        """The call of a complete request, ready to run; None if it was refused, nobody waits for it, or it is decoded
+        on a thread."""
         found: RouteDecision | None = None
         try:
             if exchange.connection.is_lost:
                 raise Cancelled("the caller went away")
-            found = self.plane.route(exchange.target, exchange.head.fields)
-            return self._call(exchange, found)
-        except Fault as fault:
-            self._refuse(exchange, found, fault)
+            fields = exchange.head.fields
+            found = self.plane.route(exchange.target, fields)
+            priority = admitted(found, fields)
+            raw, exchange.body = exchange.body, b""
+            try:
+                body = self._read(fields, raw, found[0].signature, None)
+            except LargeWork:
+                self._decode_on_thread(exchange, found, priority, raw)
+                return None
+            return self._call(exchange, found, priority, body)
         except Exception as error:  # a bug must not take the connection down
-            log.exception("an infer request failed", exc_info=error)
-            self._refuse(exchange, found, Internal("the request failed"))
+            self._refuse(exchange, found, fault_of(error))
         return None
 
-    def _call(self, exchange: InferExchange, found: RouteDecision) -> InferCall:
-        loaded, route, observers = found
-        fields, plane, began_ns = exchange.head.fields, self.plane, exchange.began_ns
-        priority = priority_of(fields) if CLASS in fields else Priority.DEFAULT
-        if (fault := loaded.admission_error(priority)) is not None:
-            raise fault
-        raw, exchange.body = exchange.body, b""
-        if b"content-encoding" in fields:
-            raw = inflate(raw, fields[b"content-encoding"], self._max_body_bytes)
+    def _read(self, fields: Fields, raw: bytes, signature: Signature, pause: Pause | None) -> InferBody:
+        """Inflate and decode a body; on any thread, but only on the event loop without a ``pause``."""
         json_length = _json_length(fields) if _JSON_LENGTH in fields else None
-        body = infer_body(raw, json_length, loaded.signature, plane.regions)
-        exchange.binary = body.binary
-        if body.timeout_ns is None and _TIMEOUT not in fields:
-            deadline = began_ns + plane.default_timeout_ns
-        else:
-            deadline = deadline_ns(began_ns, (body.timeout_ns, stated_timeout_ns(fields)), plane.default_timeout_ns)
-        call_id = body.id or fields.get(_REQUEST_ID, b"").decode("latin-1") or new_id()
-        return InferCall(
-            loaded, route, Transport.REST, call_id, body.given, body.requested, deadline, began_ns, observers, priority
+        if _ENCODING in fields:
+            limits = self.plane.limits
+            if json_length is None and limits.max_json_bytes < limits.max_body_bytes:
+                most, too_large = limits.max_json_bytes, json_too_large(limits)
+                raw = inflate(raw, fields[_ENCODING], most, pause, too_large)
+            else:
+                raw = inflate(raw, fields[_ENCODING], limits.max_body_bytes, pause)
+        return self._decoder.decode(raw, json_length, signature, pause)
+
+    def _decode_on_thread(self, exchange: InferExchange, found: RouteDecision, priority: Priority, raw: bytes) -> None:
+        """Have a body read that takes long; raises ``Overloaded`` or ``OverBudget``."""
+        fields, loaded, plane = exchange.head.fields, found[0], self.plane
+        inflated = min(len(raw) * MAX_RATIO, plane.limits.max_body_bytes) if _ENCODING in fields else 0
+        if not plane.memory.take(inflated):
+            raise OverBudget("the worker has no memory left to inflate the body; try again later")
+        work = partial(self._read, fields, raw, loaded.signature, Pacer().pause)
+        done = partial(self._decoded, exchange, found, priority, inflated)
+        try:
+            exchange.job = plane.offload.submit(work, done, len(raw) + inflated)
+        except Overloaded:
+            plane.memory.give_back(inflated)
+            raise
+        loaded.hold()
+
+    def _decoded(
+        self,
+        exchange: InferExchange,
+        found: RouteDecision,
+        priority: Priority,
+        inflated: int,
+        body: InferBody | None,
+        error: Exception | None,
+    ) -> None:
+        """A thread has read a body: go on with its call."""
+        exchange.job = None
+        self.plane.memory.give_back(inflated)
+        try:
+            if body is None:
+                raise error or Internal("the request failed")
+            exchange.call = call = self._call(exchange, found, priority, body)
+            self.plane.batcher.submit(exchange, exchange, call)
+        except Exception as fault:  # a bug must not take the connection down
+            self._refuse(exchange, found, fault_of(fault))
+        finally:
+            found[0].release()
+
+    def _call(self, exchange: InferExchange, found: RouteDecision, priority: Priority, body: InferBody) -> InferCall:
+        exchange.binary, exchange.nulls = body.binary, body.nulls
+        return build_call(
+            self.plane,
+            found,
+            Transport.REST,
+            priority,
+            exchange.head.fields,
+            exchange.began_ns,
+            body.id,
+            body.given,
+            body.requested,
+            body.timeout_ns,
         )
 
-    def encode(self, exchange: InferExchange, call: InferCall) -> Answer:
-        """The answer to a call that has its outputs or its fault; one that cannot be written becomes a fault."""
+    # Call to answer.
+
+    def encode(self, exchange: InferExchange, call: InferCall) -> Answer | None:
+        """The answer to a call that has its outputs or its fault; one that cannot be written becomes a fault. None if
+        it is encoded on a thread."""
         if call.fault is None:
             try:
-                return self._success(exchange, call)
+                return self._whole(exchange, call, self._encoded(exchange, call, None))
+            except LargeWork:
+                return self._encode_on_thread(exchange, call)
             except Exception as error:  # a bug must not take the connection down
                 call.fail(error)
-        lines = self._response_parts(call.loaded).fields[call.route] + _id_line(call.id)
+        return self._failed(exchange, call)
+
+    def _encoded(self, exchange: InferExchange, call: InferCall, pause: Pause | None) -> Encoded:
+        """Encode and compress an answer; on any thread, but only on the event loop without a ``pause``."""
+        fields = exchange.head.fields
+        content, json_length, tail = self._parts.get(call.loaded).template.answer(
+            call, exchange.binary, exchange.nulls, pause
+        )
+        kind = _JSON if json_length is None else _BINARY % json_length
+        if _ACCEPTS in fields and (coding := preferred(fields[_ACCEPTS])):
+            packed = deflated((content, *tail), coding, pause)
+            if packed is not None:
+                return kind + b"content-encoding: %b\r\n" % coding, b"", packed
+        return kind, content, tail
+
+    def _whole(self, exchange: InferExchange, call: InferCall, encoded: Encoded) -> Answer:
+        kind, content, tail = encoded
+        fields = exchange.head.fields
+        if b"origin" in fields:
+            kind += self._cors.answer_lines(fields)
+        size = len(content) + (sum(map(len, tail)) if tail else 0)
+        length = b"content-length: %d\r\n\r\n" % size
+        common = exchange.connection.last_fields(exchange)
+        parts = self._parts.get(call.loaded)
+        whole = b"".join((kind, parts.fields[call.route], _id_line(call.id), common, length, content))
+        return [whole, *tail] if tail else whole
+
+    def _encode_on_thread(self, exchange: InferExchange, call: InferCall) -> Answer | None:
+        """Have an answer encoded that takes long; where there is no room for that, the answer that says so."""
+        work = partial(self._encoded, exchange, call, Pacer().pause)
+        try:
+            exchange.job = self.plane.offload.submit(work, partial(self._deliver, exchange, call), call.output_bytes)
+        except Overloaded as fault:
+            call.fail(fault)
+            return self._failed(exchange, call)
+        call.loaded.hold()
+        return None
+
+    def _deliver(
+        self, exchange: InferExchange, call: InferCall, encoded: Encoded | None, error: Exception | None
+    ) -> None:
+        """A thread has encoded an answer: count and send it."""
+        exchange.job = None
+        try:
+            if encoded is None:
+                raise error or Internal("the answer could not be written")
+            answer = self._whole(exchange, call, encoded)
+        except Exception as fault:  # a bug must not take the connection down
+            call.fail(fault)
+            answer = self._failed(exchange, call)
+        self.plane.batcher.deliver(exchange, exchange, call, answer)
+        call.loaded.release()
+
+    def _failed(self, exchange: InferExchange, call: InferCall) -> bytes:
+        """The answer to a call that has a fault."""
+        lines = self._parts.get(call.loaded).fields[call.route] + _id_line(call.id)
         return self._failure(exchange, call.fault or Internal("the request failed"), lines)
+
+    # Refusals.
 
     def refusal(self, exchange: InferExchange, found: RouteDecision | None, fault: Fault) -> bytes:
         """The answer to a request that never became a call, counted."""
         lines = b""
         if found is not None:
-            asked_id = exchange.head.fields.get(_REQUEST_ID, b"").decode("latin-1")
-            lines = self._response_parts(found[0]).fields[found[1]] + _id_line(asked_id or new_id())
+            asked_id = stated_id("", exchange.head.fields)
+            lines = self._parts.get(found[0]).fields[found[1]] + _id_line(asked_id or new_id())
         self.plane.record_rejected(found, Transport.REST, fault.kind, exchange.began_ns)
         return self._failure(exchange, fault, lines)
 
@@ -195,35 +320,10 @@ class InferHandler:
         else:
             exchange.connection.answer(exchange, self.refusal(exchange, found, fault))
 
-    def _success(self, exchange: InferExchange, call: InferCall) -> Answer:
-        fields = exchange.head.fields
-        parts = self._parts.get(call.loaded) or self._response_parts(call.loaded)
-        content, json_length, tail = parts.template.answer(call, exchange.binary)
-        kind = _JSON if json_length is None else _BINARY % json_length
-        if b"accept-encoding" in fields and (coding := preferred(fields[b"accept-encoding"])):
-            content, tail = deflated(b"".join((content, *tail)), coding), ()
-            kind += b"content-encoding: %b\r\n" % coding
-        if b"origin" in fields:
-            kind += self._cors.answer_lines(fields)
-        size = len(content) + (sum(map(len, tail)) if tail else 0)
-        length = b"content-length: %d\r\n\r\n" % size
-        common = exchange.connection.last_fields(exchange)
-        whole = b"".join((kind, parts.fields[call.route], _id_line(call.id), common, length, content))
-        return [whole, *tail] if tail else whole
-
     def _failure(self, exchange: InferExchange, fault: Fault, lines: bytes) -> bytes:
         lines += field_lines(fault_fields(fault)) + self._cors.answer_lines(exchange.head.fields)
         lines += exchange.connection.last_fields(exchange)
         return error_answer(HTTP_STATUS[fault.kind], str(fault), lines)
-
-    def _response_parts(self, loaded: Servable) -> ResponseParts:
-        """The ready-made bytes of a version; those of versions no longer served are dropped on the way."""
-        found = self._parts.get(loaded)
-        if found is None:
-            served = {route[0] for entry in self.plane.routing_table.models.values() for route in entry.routes.values()}
-            self._parts = {version: parts for version, parts in self._parts.items() if version in served}
-            found = self._parts[loaded] = ResponseParts(loaded)
-        return found
 
 
 @lru_cache(maxsize=MAX_TARGETS)
@@ -236,20 +336,6 @@ def infer_target(path: bytes) -> Target | None:
     return unquote_to_bytes(model).decode("utf-8", "replace"), unquote_to_bytes(version).decode("utf-8", "replace")
 
 
-def stated_timeout_ns(fields: Fields) -> int | None:
-    """What ``penstock-timeout-ms`` states, None where it is absent.
-
-    Raises:
-        InvalidInput: it is no whole number of milliseconds.
-    """
-    value = fields.get(_TIMEOUT)
-    if value is None:
-        return None
-    if not value.isdigit() or len(value) > 12:
-        raise InvalidInput("penstock-timeout-ms must be a whole number of milliseconds")
-    return int(value) * 1_000_000
-
-
 def _json_length(fields: Fields) -> int:
     value = fields[_JSON_LENGTH]
     if not value.isdigit() or len(value) > 18:
@@ -257,10 +343,7 @@ def _json_length(fields: Fields) -> int:
     return int(value)
 
 
-def _id_line(text: str) -> bytes:
-    """A request id as a field; what HTTP does not allow there is percent-encoded."""
-    if len(text) > MAX_ID_HEADER:
-        return b""
-    if text.isascii() and text.isprintable():
-        return b"x-request-id: %b\r\n" % text.encode("ascii")
-    return b"x-request-id: %b\r\n" % quote(text, safe=" !#$&'()*+,/:;=?@[]~").encode("ascii")
+def _id_line(call_id: str) -> bytes:
+    """A request id as a field; none where it is too long for one."""
+    text = id_text(call_id)
+    return b"x-request-id: %b\r\n" % text.encode() if text else b""

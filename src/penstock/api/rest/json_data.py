@@ -199,7 +199,8 @@ class _TextSlices(_Slices):
 
     def read(self, data: bytes, pause: Pause) -> Array:
         """All elements; raises ``InvalidInput``."""
-        at, texts = 0, []
+        texts: list[bytes] = []
+        at = 0
         while True:
             quote = data.find(b'"', at)
             gap, place = data[at : quote if quote >= 0 else len(data)], self.filled + len(texts)

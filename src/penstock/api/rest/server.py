@@ -25,7 +25,7 @@ class RestServer:
         origins: Sequence[str] = (),
     ) -> None:
         cors = Cors(origins)
-        infer = InferHandler(plane, limits.max_body_bytes, cors)
+        infer = InferHandler(plane, cors)
         self._application = RestApplication(infer, build_app(plane, version, limits.max_body_bytes), cors)
         self.http = Http1Server(self._application, limits, plane.memory, certificate)
 

@@ -8,7 +8,6 @@ from penstock.core.tensors import Tensor
 from penstock.monitor.counters import OUTPUTS
 from penstock.monitor.outputs import bins_of
 from penstock.serving.infer_call import InferCall
-from penstock.serving.observers.capture import given_outputs
 from penstock.serving.version_info import VersionInfo
 
 MAX_CALLS = 256
@@ -26,8 +25,8 @@ class OutputBinCounter:
         self._outputs: list[list[Tensor]] = []
 
     def offer(self, call: InferCall) -> None:
-        """Count the outputs of a call soon; classes that the protocol has already turned into texts are left out."""
-        outputs = given_outputs(call)
+        """Count the outputs of a call soon."""
+        outputs = call.outputs
         if not outputs or len(self._outputs) >= MAX_CALLS:
             return
         if not self._outputs:

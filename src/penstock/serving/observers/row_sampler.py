@@ -20,7 +20,7 @@ from penstock.monitor.answers import MOST_ROWS, AnswerWriter, answers_of
 from penstock.monitor.rows import Exchange
 from penstock.serving.infer_call import InferCall
 from penstock.serving.memory_budget import DEFAULT_MEMORY_BYTES, MemoryBudget
-from penstock.serving.observers.capture import Capture, given_outputs
+from penstock.serving.observers.capture import Capture
 
 log = logging.getLogger("penstock.serving")
 
@@ -166,10 +166,10 @@ class RowSampler:
         """Calls whose tensors lie one below the other; each by itself where they are not alike."""
         if len(calls) > 1 and self._batching:
             inputs = _stacked([call.tensors for call in calls])
-            outputs = None if inputs is None else _stacked([given_outputs(call) for call in calls])
+            outputs = None if inputs is None else _stacked([call.outputs for call in calls])
             if inputs is not None and outputs is not None:
                 return [(calls, inputs, outputs)]
-        return [([call], call.tensors, given_outputs(call)) for call in calls]
+        return [([call], call.tensors, call.outputs) for call in calls]
 
 
 def _affordable(calls: list[InferCall]) -> list[InferCall]:
