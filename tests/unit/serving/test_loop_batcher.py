@@ -24,7 +24,6 @@ from penstock.registry.row_proof import proof_of
 from penstock.serving.infer_call import InferCall
 from penstock.serving.loaded_version import LoadedVersion
 from penstock.serving.loop_batcher import LoopBatcher
-from penstock.serving.requested_outputs import RequestedOutput
 from penstock.serving.version_info import Identity
 from tests import zoo
 
@@ -201,19 +200,6 @@ def test_a_run_that_is_shared_is_counted_once(tmp_path: Path) -> None:
     totals = Totals.of([slot], 1)
     assert (totals.inferences, totals.executions) == (6, 1)
     assert [(size, count) for size, count, *_ in totals.batches()] == [(6, 1)]
-
-
-def test_a_wish_that_cannot_be_granted_is_its_callers_alone(tmp_path: Path) -> None:
-    zoo.save(zoo.identity("BYTES"), tmp_path / "model.onnx")
-    model = engine.load(tmp_path / "model.onnx", ModelOptions(), 1)
-    one = LoadedVersion(Identity("m", "1"), model, ModelOptions(), {}, Slot.in_process().block(1))
-    calls = [call_of(one, tensors_of("words", 1, 2, value), late=False) for value in range(3)]
-    for call, classes in zip(calls, (0, 2, 0), strict=True):
-        call.requested = [RequestedOutput("y", classes)]  # classes of texts cannot be
-        one.prepare_inline(call)
-    one.run_inline(calls)
-    assert [call.fault is None for call in calls] == [True, False, True]
-    assert calls[2].outputs[0].data.tolist() == [["w2", "w2"]]
 
 
 def test_a_run_that_gives_other_rows_than_it_got_is_not_divided(tmp_path: Path) -> None:
