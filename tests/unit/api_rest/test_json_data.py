@@ -199,10 +199,10 @@ def test_a_long_list_elsewhere_is_refused_and_not_read() -> None:
 
 
 def test_what_stands_beside_the_lists_is_limited() -> None:
-    parameters = b"{" + b",".join(b'"%d":1' % number for number in range(60_000)) + b"}"
+    parameters = b"{" + b",".join(b'"%d":1' % number for number in range(200_000)) + b"}"
     assert decoded(big(NUMBERS, parameters=parameters), FLOATS) == "TooLarge"
-    assert decoded(big(NUMBERS, id=b'"%b"' % (b"a" * 300_000)), FLOATS) == "TooLarge"
-    inputs = b'{"inputs":[%b]}' % b",".join([b'{"name":"x","shape":[1],"datatype":"FP32","data":[1]}'] * 10_000)
+    assert decoded(big(NUMBERS, id=b'"%b"' % (b"a" * 1_100_000)), FLOATS) == "TooLarge"
+    inputs = b'{"inputs":[%b]}' % b",".join([b'{"name":"x","shape":[1],"datatype":"FP32","data":[1]}'] * 30_000)
     assert decoded(inputs, FLOATS) == "TooLarge"
 
 

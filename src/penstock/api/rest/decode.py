@@ -285,10 +285,12 @@ class _Tensors:
 
     def _binary_size(self, item: Input) -> int | None:
         left = len(self._binary) - self._offset
-        size = item.parameters.get("binary_data_size") if item.parameters else None
-        if size is None:  # one input alone may leave the obvious out
+        if not item.parameters or "binary_data_size" not in item.parameters:
             alone = left and item.data is NO_DATA and len(self._inputs) == 1
-            return left if alone else None
+            return left if alone else None  # one input alone may leave the obvious out
+        size = item.parameters["binary_data_size"]
+        if size is None:
+            return None
         if type(size) is not int or size < 0:
             raise InvalidInput(f"binary_data_size of input '{item.name}' must be a whole number of bytes")
         if item.data is not NO_DATA:

@@ -14,7 +14,7 @@ from penstock.core.slices import BYTE_SLICE, TEXT_SLICE, Pause
 MIN_LIST: Final = 2048
 """Bytes of the shortest list that is taken out."""
 
-MAX_SKELETON: Final = 1 << 18
+MAX_SKELETON: Final = 1 << 20
 """Bytes of everything but these lists: names, shapes, parameters and short lists."""
 
 SPACE: Final = b" \t\r\n"
