@@ -16,6 +16,9 @@ from penstock.api.grpc.http2.stream_table import StreamTable
 FILL_BYTES: Final = 256 << 10
 """Queued data that is written in one turn of the loop."""
 
+MAX_DIRECT_BYTES: Final = 64 << 10
+"""The largest answer that does not wait in the queue, and is not counted while the transport has it."""
+
 DROPPED_PER_TURN: Final = 32
 """Streams that are ended at once when their connection ends; the others follow in later turns."""
 
@@ -129,9 +132,11 @@ class ConnectionOutput(StreamIo):
         """See ``StreamIo``."""
         size, number, queue = len(message), stream.id, self._queue
         if (
-            size <= queue.frame_bytes
+            size <= MAX_DIRECT_BYTES
+            and size <= queue.frame_bytes
             and size <= queue.window.available
             and size <= stream.send_window.available
+            and self._can_write
             and not queue.ready
             and not stream.unsent_bytes
         ):
