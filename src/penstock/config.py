@@ -91,6 +91,13 @@ class Limits(_Section):
     """Longest wait for a model to be loaded or unloaded on request."""
 
 
+class Cors(_Section):
+    """Pages of other origins that may ask the REST port, by their browsers' rules."""
+
+    origins: tuple[Annotated[str, Field(pattern=r"^(\*|null|https?://[^/\s,]+)$")], ...] = ()
+    """Origins whose pages may use the REST port, such as "https://app.example"; "*" allows all, without credentials."""
+
+
 class Stop(_Section):
     """How the gateway ends."""
 
@@ -214,6 +221,7 @@ class Settings(BaseSettings):
     """TLS on the REST and gRPC ports; none by default."""
 
     limits: Limits = Limits()
+    cors: Cors = Cors()
     stop: Stop = Stop()
     admission: Admission = Admission()
     watch: Watch = Watch()

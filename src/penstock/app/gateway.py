@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from penstock import __version__
+from penstock.app.descriptors import connection_limit, raise_limit
 from penstock.app.logs import set_up
 from penstock.app.models import GatewayRecord, Models, TrafficSides
 from penstock.config import Settings, Tls
@@ -141,6 +142,7 @@ def _worker_options(settings: Settings, host: str) -> WorkerOptions:
         load_s=settings.limits.load_seconds,
         log_level=settings.log_level,
         shared_memory=settings.shared_memory,
+        cors_origins=settings.cors.origins,
         certificate=_certificate(settings.tls),
     )
 
@@ -251,11 +253,12 @@ class Gateway:
     def _ops_server(self, registrar: Registrar, sides: TrafficSides) -> "OpsServer":
         """Made on a thread: the import takes time the workers' first messages need not wait for."""
         from penstock.api.admin.page import Shown  # noqa: PLC0415 - see above
-        from penstock.api.admin.server import OpsServer  # noqa: PLC0415
+        from penstock.api.admin.server import CONNECTIONS, OpsServer  # noqa: PLC0415
         from penstock.api.admin.traffic import Sides  # noqa: PLC0415 - see above
 
         decides = Sides(sides.traffic, sides.rollouts, sides.experiments, sides.monitoring, sides.retraining)
-        return OpsServer(self._plane, registrar, decides, Shown(__version__, self._http, self._grpc))
+        connections = connection_limit(CONNECTIONS, raise_limit(), 1)
+        return OpsServer(self._plane, registrar, decides, Shown(__version__, self._http, self._grpc), connections)
 
     def _announce(self) -> None:
         """Tell that the gateway is ready: the file first, so that whoever reads the line finds it."""

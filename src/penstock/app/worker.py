@@ -17,6 +17,7 @@ from penstock.api.grpc.server import GrpcServer
 from penstock.api.grpc.services import GrpcOptions
 from penstock.api.http1.limits import Limits
 from penstock.api.rest.server import RestServer
+from penstock.app.descriptors import connection_limit, raise_limit
 from penstock.app.logs import set_up
 from penstock.control.link import Link
 from penstock.control.memory import SlotFile, totals
@@ -49,6 +50,7 @@ MEMORY_SHARE = 4
 CLOSE_S = 2.0
 """After the last answer, what is left to do may take that long; shorter than the margin the control process gives."""
 
+PORTS = 2
 COMMAND_MARGIN_S = 5.0
 """A worker waits that much longer for the answer to a repository request than the control process works on it."""
 
@@ -76,10 +78,10 @@ class Worker:
         self._loader = ModelLoader(self._plane, self._slot, options.threads, self._reported, self._link.rows)
         limits = Limits(
             max_body_bytes=options.max_body_bytes,
-            max_connections=options.max_connections,
+            max_connections=connection_limit(options.max_connections, raise_limit(), PORTS),
             request_s=options.deadline_s,
         )
-        self._rest = RestServer(self._plane, __version__, limits, options.certificate)
+        self._rest = RestServer(self._plane, __version__, limits, options.certificate, options.cors_origins)
         carrier = GrpcServer if options.grpc_server == "grpcio" else Http2Server
         self._grpc = carrier(
             self._plane, GrpcOptions(max_message_bytes=options.max_body_bytes, certificate=options.certificate)

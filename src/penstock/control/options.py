@@ -15,7 +15,7 @@ class WorkerOptions:
     share of the machine's memory), ``max_connections`` the connections of each of its ports. ``deadline_s`` bounds a
     request that states no limit itself, ``orphan_grace_s`` the time without a control process, ``load_s`` a repository
     request. ``grpc_server`` is ``penstock`` or ``grpcio``; ``shared_memory`` names the segments that clients may use,
-    and ``certificate`` the files of a chain and its key, for TLS.
+    ``cors_origins`` the origins whose pages may ask, and ``certificate`` the files of a chain and its key, for TLS.
     """
 
     host: str
@@ -39,6 +39,7 @@ class WorkerOptions:
     load_s: float = 300.0
     log_level: str = "info"
     shared_memory: tuple[str, ...] = ()
+    cors_origins: tuple[str, ...] = ()
     certificate: tuple[str, str] | None = None
 
 
@@ -50,7 +51,7 @@ def options_out(options: WorkerOptions) -> dict[str, Any]:
 def options_in(values: Mapping[str, Any]) -> WorkerOptions:
     """Options from their JSON values."""
     certificate = values.get("certificate")
-    listed = {"shared_memory": tuple(values.get("shared_memory", ()))}
+    listed = {name: tuple(values.get(name, ())) for name in ("shared_memory", "cors_origins")}
     return WorkerOptions(**{**values, **listed, "certificate": tuple(certificate) if certificate else None})
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+from dataclasses import replace
 from typing import Final
 
 from penstock.api.admin.admin import Registrar
@@ -17,8 +18,16 @@ STOP_S: Final = 1
 MEMORY_BYTES: Final = 64 << 20
 """Bytes of requests that are not whole and of answers that wait, of all connections together."""
 
+CONNECTIONS: Final = 256
+RESERVED_CONNECTIONS: Final = 32
+"""Connections, and those beyond them that only probes may use."""
+
 LIMITS: Final = Limits(
-    max_connections=256, reserved_connections=32, head_s=10.0, body_bytes_per_s=16 << 10, connection_s=86_400.0
+    max_connections=CONNECTIONS,
+    reserved_connections=RESERVED_CONNECTIONS,
+    head_s=10.0,
+    body_bytes_per_s=16 << 10,
+    connection_s=86_400.0,
 )
 PROBES: Final = frozenset({b"/livez", b"/readyz", b"/metrics"})
 """Paths that are answered even while all connections are in use."""
@@ -27,11 +36,14 @@ PROBES: Final = frozenset({b"/livez", b"/readyz", b"/metrics"})
 class OpsServer:
     """Serves one control plane on a listening socket; ``start``, then ``stop``."""
 
-    def __init__(self, control: Control, registrar: Registrar, traffic: Sides, shown: Shown) -> None:
+    def __init__(
+        self, control: Control, registrar: Registrar, traffic: Sides, shown: Shown, max_connections: int = CONNECTIONS
+    ) -> None:
         self._application = AsgiApplication(
             build_app(control, registrar, traffic, shown), streams=True, essential=PROBES
         )
-        self.http = Http1Server(self._application, LIMITS, MemoryBudget(MEMORY_BYTES))
+        limits = replace(LIMITS, max_connections=max_connections)
+        self.http = Http1Server(self._application, limits, MemoryBudget(MEMORY_BYTES))
         self._starting: asyncio.Task[None] | None = None
 
     def start(self, sock: socket.socket) -> None:

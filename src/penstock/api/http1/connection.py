@@ -16,6 +16,9 @@ from penstock.api.http1.request_head import HeadError, RequestHead
 from penstock.api.http1.request_reader import HEAD, NO_MEMORY, NOTHING, UNCOUNTED_BYTES, RequestReader, RequestSink
 from penstock.core.errors import DeadlineExceeded, Fault, OverBudget
 
+DRAINING_S: Final = 1.0
+"""While the server drains, who has just connected may ask so long."""
+
 _END_OF_HEAD: Final = b"\r\n\r\n"
 _NO_HEAD: Final = RequestHead(b"GET", b"/", True, [], 0)
 _CLOSE: Final = b"connection: close\r\n"
@@ -455,8 +458,10 @@ class Connection(RequestSink):
         elif not self.is_idle():
             self._active_ns = now_ns
             self._recount()
-        elif self._table.is_draining or now_ns - self._active_ns > limits.keep_alive_s * 1e9:
-            self.close()
+        else:
+            allowed_s = DRAINING_S if self._table.is_draining else limits.keep_alive_s
+            if now_ns - self._active_ns > allowed_s * 1e9:
+                self.close()
 
     # Bytes that are kept.
 

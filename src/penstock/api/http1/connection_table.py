@@ -112,7 +112,7 @@ class ConnectionTable:
         """A client has connected: ``ADMITTED``, ``RESERVED`` (for essential requests alone) or ``REFUSED``."""
         limits = self.limits
         if len(self._connections) >= limits.max_connections:
-            self._evict()
+            self.evict()
         more = len(self._connections) - limits.max_connections
         if more >= max(0, limits.reserved_connections):
             self.refused += 1
@@ -120,6 +120,16 @@ class ConnectionTable:
         self._connections[connection] = None
         self._headless[connection] = None
         return ADMITTED if more < 0 else RESERVED
+
+    def evict(self) -> None:
+        """Close a connection that does nothing, to make room: first the oldest that owes its head, then an idle one."""
+        victim = next(iter(self._headless), None)
+        if victim is None:
+            victim = next((one for one in islice(self._connections, EVICTION_SCAN) if one.is_idle()), None)
+        if victim is not None:
+            self.evicted += 1
+            self.remove(victim)
+            victim.abort()
 
     def remove(self, connection: TableEntry) -> None:
         """It is gone."""
@@ -146,16 +156,6 @@ class ConnectionTable:
     def age_limit_ns(self) -> int:
         """Until when a new connection is not old."""
         return self.clock_ns() + int(self.limits.connection_s * uniform(1 - AGE_JITTER, 1 + AGE_JITTER) * 1e9)
-
-    def _evict(self) -> None:
-        """Close a connection that does nothing, to make room: first the oldest that owes its head, then an idle one."""
-        victim = next(iter(self._headless), None)
-        if victim is None:
-            victim = next((one for one in islice(self._connections, EVICTION_SCAN) if one.is_idle()), None)
-        if victim is not None:
-            self.evicted += 1
-            self.remove(victim)
-            victim.abort()
 
     # Time.
 

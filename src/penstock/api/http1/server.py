@@ -6,8 +6,8 @@ import socket
 import ssl
 from collections.abc import Callable
 from time import monotonic_ns
-from typing import Final
 
+from penstock.api.http1.acceptor import Acceptor
 from penstock.api.http1.connection import Connection
 from penstock.api.http1.connection_table import TICK_S, ConnectionTable
 from penstock.api.http1.exchange import Application
@@ -15,10 +15,6 @@ from penstock.api.http1.limits import Limits
 from penstock.serving.memory_budget import MemoryBudget
 
 log = logging.getLogger("penstock.http")
-
-BACKLOG: Final = 2048
-HANDSHAKE_S: Final = 10.0
-"""A TLS handshake is over by then."""
 
 
 class Http1Server:
@@ -35,7 +31,7 @@ class Http1Server:
     ) -> None:
         self.table = ConnectionTable(application, limits, memory, clock_ns)
         self._certificate = certificate
-        self._server: asyncio.Server | None = None
+        self._acceptor: Acceptor | None = None
         self._ticking: asyncio.Task[None] | None = None
 
     def connection(self) -> Connection:
@@ -44,20 +40,13 @@ class Http1Server:
 
     async def start(self, sock: socket.socket) -> None:
         """Listen on a bound socket; returns once connections are accepted."""
-        loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(
-            self.connection,  # type: ignore[arg-type]  # a protocol in all but name
-            sock=sock,
-            backlog=BACKLOG,
-            ssl=_context(self._certificate),
-            ssl_handshake_timeout=None if self._certificate is None else HANDSHAKE_S,
-        )
-        self._ticking = loop.create_task(self._tick())
+        self._acceptor = Acceptor(sock, self.connection, _context(self._certificate), self.table.evict)
+        self._ticking = asyncio.create_task(self._tick())
 
     def drain(self) -> None:
         """Accept nobody any more and let every connection end with its last answer."""
-        if self._server is not None:
-            self._server.close()
+        if self._acceptor is not None:
+            self._acceptor.close()
         self.table.drain()
 
     async def stop(self, grace_s: float) -> None:
@@ -68,6 +57,8 @@ class Http1Server:
         if len(self.table):
             await asyncio.wait([asyncio.create_task(empty.wait())], timeout=grace_s)
         self.table.abort()
+        if self._acceptor is not None:
+            self._acceptor.abort()
         if self._ticking is not None:
             self._ticking.cancel()
             await asyncio.gather(self._ticking, return_exceptions=True)

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import Any, TypeVar
 
 import msgspec
@@ -377,9 +378,15 @@ async def _fault(_: Request, fault: Fault) -> Response:
     return response
 
 
-async def _http_error(_: Request, error: HTTPException) -> Response:
+async def _http_error(request: Request, error: HTTPException) -> Response:
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED and request.method == "OPTIONS":
+        return Response(status_code=HTTPStatus.NO_CONTENT, headers={"allow": f"{_allowed(error)}, OPTIONS"})
     sentence = {404: "no such path", 405: "this method is not allowed here"}.get(error.status_code, error.detail)
     return Response(error_body(sentence), error.status_code, error.headers, media_type="application/json")
+
+
+def _allowed(error: HTTPException) -> str:
+    return (error.headers or {}).get("Allow", "GET")
 
 
 async def _unexpected(_: Request, error: Exception) -> Response:

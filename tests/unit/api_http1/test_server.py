@@ -1,0 +1,196 @@
+"""A listener on real sockets: crowds in their handshake, a system without descriptors, and drains."""
+
+import asyncio
+import errno
+import logging
+import socket
+import ssl
+import subprocess
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import pytest
+import uvloop
+
+from penstock.api.http1 import acceptor
+from penstock.api.http1.asgi import AsgiApplication
+from penstock.api.http1.limits import Limits
+from penstock.api.http1.server import Http1Server
+from penstock.serving.memory_budget import MemoryBudget
+from tests.unit.api_http1.support import Receive, Scope, Send, echo, get
+
+Run = Callable[[Coroutine[Any, Any, None]], None]
+
+
+@pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def run(request: pytest.FixtureRequest) -> Run:
+    """Runs a test on either loop."""
+
+    def ran(test: Coroutine[Any, Any, None]) -> None:
+        with asyncio.Runner(loop_factory=request.param) as runner:
+            runner.run(test)
+
+    return ran
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    folder = tmp_path_factory.mktemp("tls")
+    files = str(folder / "cert.pem"), str(folder / "key.pem")
+    subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-days", "1"]
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-out", files[0], "-keyout", files[1]]
+    subprocess.run([*command, *subject], check=True, capture_output=True)
+    return files
+
+
+class Bound(socket.socket):
+    """A bound socket; ``failures`` are what the next calls of ``accept`` end with."""
+
+    failures: list[int]
+
+    def __init__(self, *failures: int) -> None:
+        super().__init__()
+        self.failures = list(failures)
+        self.bind(("127.0.0.1", 0))
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        """Fail, or accept."""
+        if self.failures:
+            raise OSError(self.failures.pop(0), "nothing is left")
+        return super().accept()
+
+
+@asynccontextmanager
+async def listening(
+    app: Any = echo, sock: Bound | None = None, certificate: tuple[str, str] | None = None, **limits: Any
+) -> AsyncIterator[tuple[Http1Server, tuple[str, int]]]:
+    """A server and its address."""
+    sock = sock or Bound()
+    address = sock.getsockname()
+    server = Http1Server(AsgiApplication(app, streams=True), Limits(**limits), MemoryBudget(1 << 20), certificate)
+    await server.start(sock)
+    try:
+        yield server, address
+    finally:
+        await server.stop(1)
+
+
+async def ask(address: tuple[str, int], data: bytes, context: ssl.SSLContext | None = None) -> bytes:
+    reader, writer = await asyncio.open_connection(*address, ssl=context)
+    try:
+        writer.write(data)
+        return await reader.readuntil(b"\r\n\r\n")
+    finally:
+        await closed(writer)
+
+
+async def closed(writer: asyncio.StreamWriter) -> None:
+    writer.close()
+    with suppress(OSError):
+        await writer.wait_closed()
+
+
+def trusting(certificate: tuple[str, str]) -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=certificate[0])
+
+
+def test_requests_are_answered(run: Run, certificate: tuple[str, str]) -> None:
+    async def test() -> None:
+        async with listening() as (_, address):
+            assert (await ask(address, get())).startswith(b"HTTP/1.1 200")
+        async with listening(certificate=certificate) as (_, address):
+            assert (await ask(address, get(), trusting(certificate))).startswith(b"HTTP/1.1 200")
+
+    run(test())
+
+
+def test_who_never_ends_its_handshake_keeps_nobody_out(
+    run: Run, certificate: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(acceptor, "MAX_PENDING", 4)
+
+    async def test() -> None:
+        async with listening(certificate=certificate) as (server, address):
+            silent = [await asyncio.open_connection(*address) for _ in range(20)]
+            assert (await ask(address, get(), trusting(certificate))).startswith(b"HTTP/1.1 200")
+            assert server._acceptor is not None
+            assert len(server._acceptor._pending) <= 5
+            for _, writer in silent:
+                await closed(writer)
+
+    run(test())
+
+
+def test_a_system_without_descriptors_is_told_once_and_tried_again(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+    async def test() -> None:
+        sock = Bound(errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+        async with listening(sock=sock) as (server, address):
+            assert (await ask(address, get())).startswith(b"HTTP/1.1 200")
+            assert not sock.failures
+            idle = await asyncio.open_connection(*address)
+            idle[1].write(get())
+            await idle[0].readuntil(b"\r\n\r\n")
+            sock.failures = [errno.EMFILE]
+            assert (await ask(address, get())).startswith(b"HTTP/1.1 200")
+            assert server.table.evicted == 1  # who did nothing made room
+            assert await idle[0].read() in (b"", b"GET /a ")
+            await closed(idle[1])
+
+    with caplog.at_level(logging.WARNING, "penstock.http"):
+        run(test())
+    assert len(caplog.records) == 1
+
+
+def test_a_client_that_is_gone_before_it_is_accepted_harms_nobody(run: Run) -> None:
+    async def test() -> None:
+        sock = Bound(errno.ECONNABORTED)
+        async with listening(sock=sock) as (_, address):
+            assert (await ask(address, get())).startswith(b"HTTP/1.1 200")
+
+    run(test())
+
+
+def test_a_drain_waits_for_what_is_under_way(run: Run) -> None:
+    async def test() -> None:
+        begun, go_on = asyncio.Event(), asyncio.Event()
+
+        async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+            begun.set()
+            await go_on.wait()
+            await echo(scope, receive, send)
+
+        async with listening(slow) as (server, address):
+            asked = asyncio.ensure_future(ask(address, get()))
+            await begun.wait()
+            idle, writer = await asyncio.open_connection(*address)
+            stopped = asyncio.ensure_future(server.stop(30))
+            go_on.set()
+            answer = await asked
+            assert b"connection: close" in answer
+            await stopped
+            assert await idle.read() == b""
+            await closed(writer)
+            assert not len(server.table)
+            with pytest.raises(OSError):
+                await asyncio.open_connection(*address)
+
+    run(test())
+
+
+def test_a_drain_ends_what_takes_too_long(run: Run) -> None:
+    async def test() -> None:
+        begun = asyncio.Event()
+
+        async def endless(_: Scope, __: Receive, ___: Send) -> None:
+            begun.set()
+            await asyncio.Event().wait()
+
+        async with listening(endless) as (server, address):
+            asked = asyncio.ensure_future(ask(address, get()))
+            await begun.wait()
+            await server.stop(0)
+            with pytest.raises((asyncio.IncompleteReadError, ConnectionResetError)):
+                await asked
+
+    run(test())

@@ -1,0 +1,110 @@
+"""Pages of other origins: they may ask where they are named, and never with the browser's credentials."""
+
+import asyncio
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import pytest
+
+from penstock.api.http1.limits import Limits
+from penstock.api.rest.server import RestServer
+from tests.conformance.rawhttp import request
+from tests.fuzz.targets import TURNS, Wire, World
+from tests.unit.api_http1.support import Reply, replies
+
+PATH = "/v2/models/row/infer"
+PAGE = "https://app.example"
+BODY = json.dumps({"inputs": [{"name": "x", "shape": [1, 3], "datatype": "FP32", "data": [1, 2, 3]}]}).encode()
+
+
+@dataclass
+class Port:
+    """A REST port without a socket."""
+
+    world: World
+    server: RestServer
+
+    def ask(self, method: str, path: str, *fields: str, body: bytes = b"") -> Reply:
+        wire, connection = Wire(), self.server.http.connection()
+        connection.connection_made(wire)
+
+        async def asked() -> None:
+            connection.data_received(request(method, path, body, *fields))
+            for _ in range(2 * TURNS):
+                await asyncio.sleep(0)
+            connection.connection_lost(None)
+
+        self.world.loop.run_until_complete(asked())
+        [answer] = replies(bytes(wire.written))
+        return answer
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[World]:
+    made = World()
+    yield made
+    made.close()
+
+
+def port(world: World, origins: Sequence[str]) -> Port:
+    return Port(world, RestServer(world.plane, "1", Limits(), None, origins))
+
+
+def allowed(answer: Reply) -> str | None:
+    assert "access-control-allow-credentials" not in answer.fields
+    return answer.fields.get("access-control-allow-origin")
+
+
+REQUESTS = {
+    "an infer request": ("POST", PATH, BODY, 200),
+    "a bad infer request": ("POST", PATH, b"{", 400),
+    "a model that is not there": ("POST", "/v2/models/none/infer", BODY, 404),
+    "metadata": ("GET", "/v2/models/row", b"", 200),
+    "a path that is not there": ("GET", "/none", b"", 404),
+}
+
+
+@pytest.mark.parametrize(("method", "path", "body", "status"), REQUESTS.values(), ids=REQUESTS)
+def test_answers_say_which_page_may_read_them(world: World, method: str, path: str, body: bytes, status: int) -> None:
+    for origins, told in (([], None), ([PAGE], PAGE), (["https://b.example"], None), (["*"], "*")):
+        one = port(world, origins)
+        for _ in range(2):  # read, then remembered
+            answer = one.ask(method, path, f"origin: {PAGE}", body=body)
+            assert (answer.status, allowed(answer)) == (status, told)
+        exposed = answer.fields.get("access-control-expose-headers", "")
+        assert ("penstock-model-version" in exposed) is (told is not None)
+        assert answer.fields.get("vary") == ("origin" if origins and origins != ["*"] else None)
+        assert allowed(one.ask(method, path, body=body)) is None
+
+
+@pytest.mark.parametrize(
+    ("origins", "told"), [([PAGE, "https://b.example"], PAGE), (["*"], "*"), (["https://b.example"], None)]
+)
+def test_a_browser_may_ask_before_it_sends(world: World, origins: list[str], told: str | None) -> None:
+    fields = (f"origin: {PAGE}", "access-control-request-method: POST", "access-control-request-headers: content-type")
+    answer = port(world, origins).ask("OPTIONS", PATH, *fields)
+    assert (answer.status, answer.body, allowed(answer)) == (204, b"", told)
+    assert ("access-control-max-age" in answer.fields) is (told is not None)
+    assert answer.fields.get("access-control-allow-headers") == ("content-type" if told else None)
+    assert ("POST" in answer.fields.get("access-control-allow-methods", "")) is (told is not None)
+
+
+def test_without_origins_no_page_is_answered_so(world: World) -> None:
+    fields = (f"origin: {PAGE}", "access-control-request-method: POST")
+    answer = port(world, []).ask("OPTIONS", PATH, *fields)
+    assert allowed(answer) is None
+    assert "access-control-allow-methods" not in answer.fields
+
+
+@pytest.mark.parametrize(
+    ("path", "methods"), [(PATH, "POST, OPTIONS"), ("/v2", "GET, HEAD, OPTIONS"), ("*", "GET, HEAD, POST, OPTIONS")]
+)
+def test_methods_are_told(world: World, path: str, methods: str) -> None:
+    answer = port(world, []).ask("OPTIONS", path)
+    assert (answer.status, answer.body) == (204, b"")
+    assert sorted(answer.fields["allow"].split(", ")) == sorted(methods.split(", "))
+
+
+def test_methods_of_a_path_that_is_not_there_are_not_told(world: World) -> None:
+    assert port(world, []).ask("OPTIONS", "/none").status == 404
