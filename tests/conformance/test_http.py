@@ -26,7 +26,10 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 Port = Callable[[Server], str]
-PORTS = {"rest": (lambda one: one.http, "/v2/health/live"), "ops": (lambda one: one.ops, "/livez")}
+PORTS: dict[str, tuple[Port, str]] = {
+    "rest": (lambda one: one.http, "/v2/health/live"),
+    "ops": (lambda one: one.ops, "/livez"),
+}
 
 RULES = {
     "as it should be": (b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n", 200, False),

@@ -17,7 +17,7 @@ from penstock.engine.model import Model
 from penstock.monitor.counters import Slot
 from penstock.serving import batch_run
 from penstock.serving.infer_call import InferCall
-from penstock.serving.inline_executor import INLINE_CLASSES, OUTPUT_BYTES
+from penstock.serving.inline_executor import OUTPUT_BYTES
 from penstock.serving.loaded_version import LoadedVersion
 from penstock.serving.requested_outputs import RequestedOutput
 from penstock.serving.version_info import Identity
@@ -68,27 +68,6 @@ def test_runs_that_are_expected_to_be_short_stay_on_the_loop(
 def test_a_version_that_gathers_calls_runs_on_threads(tmp_path: Path) -> None:
     version = version_of(load(tmp_path), ModelOptions(max_queue_delay_ns=1000))
     assert not version.prepare_inline(call_of(version))
-
-
-@pytest.mark.parametrize(
-    ("columns", "classes", "rows", "inline"),
-    [
-        (8, 2, 1, True),
-        (8, 0, 1, True),
-        (8, 2, INLINE_CLASSES // 8, True),
-        (8, 2, INLINE_CLASSES // 8 + 1, False),  # many are sorted on a thread
-        (8, 0, INLINE_CLASSES // 8 + 1, True),
-        ("m", 2, 1, False),  # nobody knows how many
-    ],
-)
-def test_few_classes_are_found_on_the_loop(
-    tmp_path: Path, columns: int | str, classes: int, rows: int, inline: bool
-) -> None:
-    model = load(tmp_path, columns)
-    model.measured_elements = 1 << 20
-    version = version_of(model)
-    call = call_of(version, rows, 8, [RequestedOutput("y", classes)])
-    assert version.prepare_inline(call) == inline
 
 
 def test_a_run_that_held_the_loop_up_sends_the_next_to_threads_for_a_while(
