@@ -105,6 +105,27 @@ def test_requests_are_answered(run: Run, certificate: tuple[str, str]) -> None:
     run(test())
 
 
+def test_crowds_that_come_and_go_leave_nothing(run: Run, certificate: tuple[str, str]) -> None:
+    async def test() -> None:
+        for files in (None, certificate):
+            async with listening(certificate=files, max_connections=50) as (server, address):
+                for said in (b"", get()[:20], get()):
+                    crowd = []
+                    for _ in range(300):
+                        one = socket.create_connection(address)
+                        one.sendall(said)
+                        crowd.append(one)
+                    await asyncio.sleep(0)
+                    for one in crowd:
+                        one.close()
+                    while len(server.table) or server._acceptor._pending:  # type: ignore[union-attr]
+                        await asyncio.sleep(0.01)
+                context = files and trusting(files)
+                assert (await ask(address, get(), context)).startswith(b"HTTP/1.1 200")
+
+    run(test())
+
+
 def test_who_never_ends_its_handshake_keeps_nobody_out(
     run: Run, certificate: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -23,7 +23,7 @@ class Limits:
     reserved_connections: int = 0
     """Connections beyond them for requests that the application calls essential."""
 
-    head_s: float = 15.0
+    head_s: float = 60.0
     """A head is whole that long after its first byte."""
 
     request_s: float = 60.0
