@@ -36,6 +36,9 @@ RUN_NS, ALL_RUNS_NS = 2_000_000, 10_000_000
 CROWD: Final = 16
 """Calls in the system from which on a call may come too late for its deadline."""
 
+SHOWN_S: Final = 0.025
+"""How long the number of calls in the system is shown as it was at the beginning of their runs."""
+
 REJECT_S: Final = 0.001
 """Rejections within that time are answered together: each by itself costs the runs beside it twice as much."""
 
@@ -89,6 +92,7 @@ class LoopBatcher:
         self._overdue: set[Servable] = set()  # versions that the last turn had no time for
         self._rejections: list[Callable[[], None]] = []
         self._scheduled = False
+        self._shown: set[Servable] = set()  # versions whose number of calls was published a moment ago
         self._decode_ns = 0  # what decoding took for each call of the turn
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -237,14 +241,25 @@ class LoopBatcher:
             if self._finished or (len(waiting) > 1 and monotonic_ns() - began > ALL_RUNS_NS):
                 self._overdue.add(loaded)
                 continue
-            loaded.limiter.publish()
+            self._show(loaded)
             left = self._run_some(loaded, entries)
             if left:
                 self._waiting[loaded] = left
             else:
                 del self._waiting[loaded]
                 loaded.release()
+
+    def _show(self, loaded: Servable) -> None:
+        """Publish how many calls of a version are in the system, and for a while nothing less."""
+        loaded.limiter.publish()
+        if not self._shown:
+            self._own_loop().call_later(SHOWN_S, self._show_present)
+        self._shown.add(loaded)
+
+    def _show_present(self) -> None:
+        for loaded in self._shown:
             loaded.limiter.publish()
+        self._shown.clear()
 
     def _run_some(self, loaded: Servable, entries: list[Entry]) -> list[Entry]:
         """Run calls of one version for its share of the turn, and answer them; those that are left."""

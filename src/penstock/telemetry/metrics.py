@@ -51,12 +51,12 @@ STAGE_DURATION = Metric(
     "Time successful requests spent in each stage: decode, queue, run, encode.",
     LATENCY_EDGES_S,
 )
-INFLIGHT = Metric("inflight_requests", Kind.GAUGE, ("model",), "Requests being worked on now.")
+INFLIGHT = Metric("inflight_requests", Kind.GAUGE, ("model",), "Requests that wait or run now.")
 CONCURRENCY_LIMIT = Metric(
     "concurrency_limit",
     Kind.GAUGE,
     ("model",),
-    "Requests that may wait for a thread or run on one now, over all versions and workers.",
+    "Requests that may wait and run at a time now, over all versions and workers.",
 )
 SHED = Metric("shed_total", Kind.COUNTER, ("model", "reason"), "Requests refused for want of capacity, by reason.")
 DEADLINE_EXCEEDED = Metric(
