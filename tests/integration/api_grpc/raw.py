@@ -96,7 +96,7 @@ class Raw:
                 for one in self.other
                 if one.kind == frames.WINDOW_UPDATE and one.stream == number
             )
-            room = min(len(body) - sent, (1 << 20) + opened - sent, 1 << 18)
+            room = min(len(body) - sent, (1 << 20) + opened - sent, 1 << 16)
             if room <= 0:
                 self.read()
                 continue

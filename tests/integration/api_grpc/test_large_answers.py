@@ -65,7 +65,7 @@ def test_a_client_with_fixed_small_windows_takes_a_large_answer(own: Worker) -> 
 
 
 def test_an_answer_that_nobody_takes_ends_its_own_stream(own: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "REQUEST_NS", 1_000_000_000)
+    monkeypatch.setattr(connection, "STUCK_NS", 1_000_000_000)
     with closing(Raw(own.address, {frames.INITIAL_WINDOW_SIZE: 100})) as raw:
         number = raw.call_in_pieces(echo(1).SerializeToString())
         assert raw.answer(number).reset == ErrorCode.CANCEL

@@ -6,7 +6,8 @@ from time import monotonic_ns
 from typing import Final, Protocol
 
 from penstock.api.grpc.http2 import frames
-from penstock.api.grpc.http2.connection_output import ANNOUNCED, NOT_RETIRING, RETIRED, Memory, OutputOwner
+from penstock.api.grpc.http2.answer_memory import Memory
+from penstock.api.grpc.http2.connection_output import ANNOUNCED, MAX_BUFFERED_BYTES, NOT_RETIRING, RETIRED, OutputOwner
 from penstock.api.grpc.http2.frame_reader import FrameReader
 from penstock.api.grpc.http2.frames import ErrorCode, Http2ConnectionError, frame
 from penstock.api.grpc.http2.request_head import NO_LENGTH
@@ -21,8 +22,8 @@ from penstock.api.grpc.http2.request_input import (
 from penstock.api.grpc.http2.stream import Stream
 from penstock.api.grpc.http2.stream_state import StreamEvent, StreamState, Verdict, transition
 
-FRAME_BYTES: Final = 1 << 20
-"""Payload of the largest frame that a client may send."""
+FRAME_BYTES: Final = 64 << 10
+"""Payload of the largest frame that a client may send, and so what a connection holds of one that is not whole."""
 
 WORK_PER_TURN: Final = 128
 """Work done for a connection before others have their turn; a known request, or a DATA frame, is one unit."""
@@ -31,8 +32,8 @@ FRAME_WORK, SLOW_WORK = 4, 64
 """Units of any other frame than DATA and HEADERS, and of a request of a client that takes answers in small pieces."""
 
 PREFACE_NS: Final = 10_000_000_000
-REQUEST_NS = 60_000_000_000
-"""A request has to be whole, and an answer to be taken, within this time."""
+STUCK_NS = 60_000_000_000
+"""A field block has to be whole, and some of each answer to be taken, within this time."""
 
 _WORK: Final = {frames.DATA: 1, frames.HEADERS: HEADERS_WORK, frames.CONTINUATION: HEADERS_WORK}
 _RETIRING: Final = b"retiring"
@@ -59,6 +60,7 @@ class Connection(RequestInput):
         self.began_ns = self.heard_ns
         self.until_ns = self.began_ns + age_ns
         self.pinged_ns = 0  # a PING of ours is under way since
+        self._sent_frames = 0  # with data, when the connection was last swept
         self._reader = FrameReader(FRAME_BYTES)
         self._has_settings = False
         self._waits_for_turn = False
@@ -81,7 +83,9 @@ class Connection(RequestInput):
     def connection_lost(self, exc: Exception | None) -> None:
         """Whatever is under way is given up."""
         self._lost = self._input_closed = True
-        self._writable.set()
+        self._memory.give_back(self._buffered_bytes)
+        self._buffered_bytes = 0
+        self.answers.admit_no_more()
         self._drop_streams()
         self._server.connection_closed(self)
 
@@ -95,16 +99,19 @@ class Connection(RequestInput):
             self._transport.abort()
 
     def pause_writing(self) -> None:
-        """The client does not read: neither do we, until it does."""
+        """The client does not read what is written: data waits in the queue. We go on reading, as RFC 9113 section
+        5.2.2 wants it, so that neither side waits for the other."""
         self._can_write = False
-        self._writable.clear()
-        if self._transport is not None and not self._lost:
-            self._transport.pause_reading()
+        if self._transport is not None:
+            size = self._transport.get_write_buffer_size()
+            if self._memory.take(size):
+                self._buffered_bytes += size
 
     def resume_writing(self) -> None:
-        """It reads again."""
+        """The client reads again."""
         self._can_write = True
-        self._writable.set()
+        self._memory.give_back(self._buffered_bytes)
+        self._buffered_bytes = 0
         if self._transport is not None and not self._lost:
             if not self._waits_for_turn:
                 self._transport.resume_reading()
@@ -129,9 +136,16 @@ class Connection(RequestInput):
             if now_ns - self.began_ns > PREFACE_NS:
                 self.abort()
             return
-        for stream in self._overdue(now_ns):
+        for stream in self._stuck(now_ns):
             self.reset(stream, ErrorCode.CANCEL)
-        incomplete = self._gathering is not None and now_ns - self.heard_ns > REQUEST_NS
+        for stream in self._expired(now_ns):
+            stream.on_expired()
+        self._find_stalled(now_ns)
+        sent_frames = self._queue.frames_sent + self._direct_frames
+        if sent_frames != self._sent_frames and self.pinged_ns:
+            self.pinged_ns = now_ns  # it takes data, and the PING is behind that
+        self._sent_frames = sent_frames
+        incomplete = self._gathering is not None and now_ns - self.heard_ns > STUCK_NS
         if incomplete or (self.pinged_ns and now_ns - self.pinged_ns > timeout_ns):
             self.abort()
         elif now_ns > self.until_ns:
@@ -140,16 +154,21 @@ class Connection(RequestInput):
             self.pinged_ns = now_ns
             self.send(frame(frames.PING, 0, 0, _ALIVE))
 
-    def _overdue(self, now_ns: int) -> list[Stream]:
-        """Streams whose request is not whole in time, or whose answer the client does not take."""
-        before, queue = now_ns - REQUEST_NS, self._queue
+    def _stuck(self, now_ns: int) -> list[Stream]:
+        """Streams whose answer the client does not take."""
+        before, queue = now_ns - STUCK_NS, self._queue
         found = [one for one in queue.blocked.values() if one.waits_since_ns < before]
         if queue.closed_since_ns and queue.closed_since_ns < before:
             found += list(queue.ready.values())
-        for stream in self._live.values():
-            if not stream.remote_closed and not stream.streams_request and stream.began_ns < before:
-                found.append(stream)
         return found
+
+    def _expired(self, now_ns: int) -> list[Stream]:
+        """Streams whose request is not whole in time."""
+        return [
+            one
+            for one in self._live.values()
+            if one.expires_ns < now_ns and not one.remote_closed and not one.streams_request
+        ]
 
     # Reading.
 
@@ -171,7 +190,7 @@ class Connection(RequestInput):
         self._waits_for_turn = False
         if self._lost or self._input_closed or self._transport is None:
             return
-        if self._can_write:
+        if self._can_write or self._transport.get_write_buffer_size() <= MAX_BUFFERED_BYTES:
             self._transport.resume_reading()
         self._work()
 
@@ -290,7 +309,6 @@ class Connection(RequestInput):
         """A change holds for streams under way too (RFC 9113 section 6.9.2)."""
         fits = value <= frames.MAX_WINDOW
         change, self._queue.stream_window = value - self._queue.stream_window, value
-        self._opened_ns = self.heard_ns
         if fits and change:
             for stream in list(self._live.values()):
                 fits &= self._queue.grow_stream(stream, change, self.heard_ns)
@@ -315,7 +333,6 @@ class Connection(RequestInput):
             raise Http2ConnectionError(ErrorCode.FRAME_SIZE_ERROR, "WINDOW_UPDATE has four bytes")
         self.limits.data_frames_sent = self._queue.frames_sent + self._direct_frames
         self.limits.window_update()
-        self._opened_ns = self.heard_ns
         increment = int.from_bytes(payload) & frames.STREAM_MASK
         if number:
             self._open_stream_window(number, increment)
@@ -335,6 +352,8 @@ class Connection(RequestInput):
             self._stream_error(stream, ErrorCode.PROTOCOL_ERROR)
         elif not self._queue.grow_stream(stream, increment, self.heard_ns):
             self._stream_error(stream, ErrorCode.FLOW_CONTROL_ERROR)
+        else:
+            self.answers.resume(stream)
 
     def _goaway(self, _flags: int, number: int, _payload: bytes) -> None:
         """The client begins no more requests."""

@@ -6,9 +6,10 @@ from typing import Final, Protocol
 
 from penstock.api.grpc.http2 import frames
 from penstock.api.grpc.http2.abuse_limits import AbuseLimits
+from penstock.api.grpc.http2.answer_memory import AnswerMemory, Memory
 from penstock.api.grpc.http2.frames import ErrorCode, frame
 from penstock.api.grpc.http2.request_head import RequestHead
-from penstock.api.grpc.http2.send_queue import SendQueue
+from penstock.api.grpc.http2.send_queue import MAX_PAYLOAD, SendQueue
 from penstock.api.grpc.http2.stream import Stream, StreamIo
 from penstock.api.grpc.http2.stream_state import StreamState
 from penstock.api.grpc.http2.stream_table import StreamTable
@@ -16,8 +17,12 @@ from penstock.api.grpc.http2.stream_table import StreamTable
 FILL_BYTES: Final = 256 << 10
 """Queued data that is written in one turn of the loop."""
 
-MAX_DIRECT_BYTES: Final = 64 << 10
-"""The largest answer that does not wait in the queue, and is not counted while the transport has it."""
+MAX_BUFFERED_BYTES: Final = 2 << 20
+"""What the transport may hold for a client that does not read, before we read nothing more of it either. Data waits in
+the queue; this is what is not flow-controlled: field blocks and control frames."""
+
+STALLED_NS: Final = 1_000_000_000
+"""A reader that has not opened its stream's window for so long has paused."""
 
 DROPPED_PER_TURN: Final = 32
 """Streams that are ended at once when their connection ends; the others follow in later turns."""
@@ -28,18 +33,6 @@ ANNOUNCED: Final = 1
 
 RETIRED: Final = 2
 """No request may begin any more."""
-
-
-class Memory(Protocol):
-    """The worker's memory budget."""
-
-    limit: int
-
-    def take(self, size: int) -> bool:
-        """Reserve bytes; False where they do not fit."""
-
-    def give_back(self, size: int) -> None:
-        """Return bytes."""
 
 
 class OutputOwner(Protocol):
@@ -71,13 +64,12 @@ class ConnectionOutput(StreamIo):
         self._input_closed = False  # whatever still comes is not read
         self._retiring = NOT_RETIRING
         self._held_bytes = 0  # of unfinished requests
-        self._reserved_bytes = 0  # of answers that wait
+        self.answers = AnswerMemory(memory)
+        self._buffered_bytes = 0  # memory taken for what the transport holds
         self._queue = SendQueue()
         self._direct_frames = 0  # DATA frames that did not wait in the queue
         self._out: list[bytes | memoryview] = []
         self._flushes = False
-        self._writable = asyncio.Event()
-        self._writable.set()
         self._can_write = True
         self.loop = asyncio.get_running_loop()
 
@@ -120,63 +112,73 @@ class ConnectionOutput(StreamIo):
         if self._can_write:
             self.limits.control_frames_written()
             self._fill_soon()
+        elif transport.get_write_buffer_size() > MAX_BUFFERED_BYTES:
+            transport.pause_reading()
 
     def _sent(self, stream: Stream) -> None:
         """All data of a stream is on its way."""
         if stream.end_frame is not None:
             self._finish(stream)
-        elif stream.drained is not None:
+            return
+        self.answers.release(stream)
+        if stream.drained is not None:
             stream.drained.set()
 
     def respond(self, stream: Stream, head: bytes, message: bytes, trailers: bytes) -> bool:
         """See ``StreamIo``."""
-        size, number, queue = len(message), stream.id, self._queue
-        if (
-            size <= MAX_DIRECT_BYTES
-            and size <= queue.frame_bytes
+        size, number = len(message), stream.id
+        if not self._fits(stream, size):
+            if not self.answers.reserve(stream, size):
+                return False
+            self.send_head(stream, head)
+            self._queue.add(stream, message, monotonic_ns())
+            self.send_trailers(stream, trailers)
+            self._fill_soon()
+            return True
+        pack, last = frames.FRAME_HEADER.pack, frames.END_HEADERS | frames.END_STREAM
+        self._queue.window.take(size)
+        self._direct_frames += 1
+        first = pack(len(head) << 8 | frames.HEADERS, frames.END_HEADERS, number)
+        between = pack(size << 8 | frames.DATA, 0, number)
+        end = pack(len(trailers) << 8 | frames.HEADERS, last, number)
+        self.send(b"".join((first, head, between, message, end, trailers)))
+        self._finish(stream)
+        return True
+
+    def _fits(self, stream: Stream, size: int) -> bool:
+        """Whether an answer of this size can leave at once, in one frame."""
+        queue = self._queue
+        return (
+            size <= queue.frame_bytes
             and size <= queue.window.available
             and size <= stream.send_window.available
+            and size <= MAX_PAYLOAD
             and self._can_write
             and not queue.ready
             and not stream.unsent_bytes
-        ):
-            pack, last = frames.FRAME_HEADER.pack, frames.END_HEADERS | frames.END_STREAM
-            queue.window.available -= size
-            self._direct_frames += 1
-            first = pack(len(head) << 8 | frames.HEADERS, frames.END_HEADERS, number)
-            between = pack(size << 8 | frames.DATA, 0, number)
-            end = pack(len(trailers) << 8 | frames.HEADERS, last, number)
-            self.send(b"".join((first, head, between, message, end, trailers)))
-            self._finish(stream)
-            return True
-        if not self._reserve(stream, size):
-            return False
-        self.send_head(stream, head)
-        self.send_data(stream, message)
-        self.send_trailers(stream, trailers)
-        return True
+        )
 
-    def _reserve(self, stream: Stream, size: int) -> bool:
-        """Take memory for an answer that waits."""
-        if self._is_over_share(self._reserved_bytes, size) or not self._memory.take(size):
-            return False
-        self._reserved_bytes += size
-        stream.reserved_bytes += size
-        return True
+    def admit_answer(self, stream: Stream, size: int) -> bool:
+        """See ``StreamIo``."""
+        return self.answers.admit(stream, size)
 
-    def _is_over_share(self, held: int, size: int) -> bool:
-        """Whether one connection would get more than half of the worker's memory; one message may have all of it."""
-        return held > 0 and held + size > self._memory.limit // 2
+    def reserve(self, stream: Stream, size: int) -> bool:
+        """See ``StreamIo``."""
+        return size <= MAX_PAYLOAD or self.answers.reserve(stream, size)
 
     def send_head(self, stream: Stream, block: bytes) -> None:
         """The first field block of an answer."""
         self.send(frame(frames.HEADERS, frames.END_HEADERS, stream.id, block))
 
     def send_data(self, stream: Stream, data: bytes) -> None:
-        """Data, as soon as windows allow."""
-        if data:
-            self._queue.add(stream, data, monotonic_ns())
-            self._fill_soon()
+        """See ``StreamIo``."""
+        if not data or stream.id not in self._live:
+            return
+        if not self.answers.reserve(stream, stream.unsent_bytes + len(data)):
+            self.reset(stream, ErrorCode.ENHANCE_YOUR_CALM)
+            return
+        self._queue.add(stream, data, monotonic_ns())
+        self._fill_soon()
 
     def send_trailers(self, stream: Stream, block: bytes) -> None:
         """The last field block of an answer, after all of its data; the stream is over then."""
@@ -188,16 +190,16 @@ class ConnectionOutput(StreamIo):
             self._finish(stream)
 
     async def wait_sent(self, stream: Stream) -> None:
-        """See ``StreamIo``; the transport takes more, too."""
-        if stream.unsent_bytes and stream.id in self._live and not self._lost:
+        """See ``StreamIo``."""
+        if stream.unsent_bytes and stream.id in self._live:
             stream.drained = asyncio.Event()
             await stream.drained.wait()
-        await self._writable.wait()
 
     def hold(self, stream: Stream, size: int) -> bool:
         """See ``StreamIo``."""
-        if self._is_over_share(self._held_bytes, size) or not self._memory.take(size):
-            return False
+        held = self._held_bytes
+        if (held and held + size > self._memory.limit // 2) or not self._memory.take(size):
+            return False  # one connection gets at most half of the worker's memory
         stream.held_bytes += size
         self._held_bytes += size
         return True
@@ -216,6 +218,15 @@ class ConnectionOutput(StreamIo):
             increment = window.replenish()
             if increment:
                 self.send(frames.window_update(stream.id, increment))
+
+    def _find_stalled(self, now_ns: int) -> None:
+        """Let readers that have paused hold back no others, and bound what their answers hold."""
+        for stream in self._queue.blocked.values():
+            if now_ns - stream.waits_since_ns > STALLED_NS:
+                self.answers.stall(stream)
+        while (youngest := self.answers.youngest_over_limit()) is not None:
+            self.reset(youngest, ErrorCode.ENHANCE_YOUR_CALM)
+        self.answers.admit_waiting()
 
     # Ends.
 
@@ -256,10 +267,7 @@ class ConnectionOutput(StreamIo):
             stream.drained.set()
         if stream.held_bytes:
             self.let_go(stream, stream.held_bytes)
-        if stream.reserved_bytes:
-            self._memory.give_back(stream.reserved_bytes)
-            self._reserved_bytes -= stream.reserved_bytes
-            stream.reserved_bytes = 0
+        self.answers.release(stream)
 
     def _fail(self, code: ErrorCode, reason: str) -> None:
         """The client has broken the rules of the connection: say so, and close."""

@@ -25,12 +25,8 @@ HEADERS_WORK: Final = 16
 SMALL_WINDOW: Final = 1024
 """Bytes; clients that begin with smaller stream windows are slow on purpose."""
 
-MAX_UNREAD: Final = 128
-UNREAD_NS: Final = 250_000_000
-"""Answers that may wait for a client that has opened no window for so long, before its requests are refused."""
-
-MAX_UNREAD_SMALL: Final = 16
-"""The same of a client whose windows begin small, at once."""
+MAX_UNREAD: Final = 16
+"""Answers that may wait for such a client, before its requests are refused."""
 
 LATE_DATA_COST: Final = 0.05
 """What DATA on a stream that we have reset costs: it was on its way."""
@@ -47,7 +43,6 @@ class RequestInput(ConnectionOutput):
         self._continuations = 0
         self._decoding: tuple[int, int] | None = None  # stream and flags of the block that is decoded
         self._receive = ReceiveWindow(CONNECTION_WINDOW, CONNECTION_WINDOW // 4)
-        self._opened_ns = self.heard_ns  # when the client last opened a window
 
     def _headers_frame(self, flags: int, number: int, block: bytes) -> None:
         event = StreamEvent.HEADERS_END if flags & frames.END_STREAM else StreamEvent.HEADERS
@@ -75,8 +70,6 @@ class RequestInput(ConnectionOutput):
             self._begin_decoding(number, first, bytes(block))
 
     def _begin_decoding(self, number: int, flags: int, block: bytes) -> None:
-        if len(block) > MAX_BLOCK_BYTES:
-            raise Http2ConnectionError(ErrorCode.ENHANCE_YOUR_CALM, "the header fields are too large")
         head = self._headers.known.get(block)
         if head is not None and self.streams.state(number) == StreamState.IDLE:
             ends = flags & frames.END_STREAM
@@ -143,22 +136,16 @@ class RequestInput(ConnectionOutput):
         return stream
 
     def _refuses(self) -> bool:
-        """Whether no request may begin: the connection ends, there are too many streams, or too many answers for a
-        client that opens no window for them."""
-        if self._retiring == RETIRED or len(self._live) >= self._max_streams:
-            return True
-        unread = self._unread()
-        if self._queue.stream_window < SMALL_WINDOW:
-            return unread >= MAX_UNREAD_SMALL
-        return unread >= MAX_UNREAD and self.heard_ns - self._opened_ns > UNREAD_NS
+        """Whether no request may begin: the connection ends, or the client has too many streams, or answers that it
+        takes in small pieces."""
+        return self._retiring == RETIRED or len(self._live) >= self._max_streams or self._is_slow()
 
-    def _unread(self) -> int:
-        """Streams whose answers wait for the client to open a window."""
+    def _is_slow(self) -> bool:
         queue = self._queue
-        return len(queue.blocked) + (len(queue.ready) if queue.closed_since_ns else 0)
+        return queue.stream_window < SMALL_WINDOW and len(queue.blocked) + len(queue.ready) >= MAX_UNREAD
 
     def _refuse(self, number: int) -> None:
-        if self._queue.stream_window < SMALL_WINDOW or self._unread() >= MAX_UNREAD:
+        if self._is_slow():
             self.limits.stream_malformed(self.heard_ns)  # it opens streams and does not read their answers
         else:
             self.limits.stream_refused(self.heard_ns)

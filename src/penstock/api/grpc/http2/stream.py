@@ -7,6 +7,9 @@ from penstock.api.grpc.http2.frames import ErrorCode
 from penstock.api.grpc.http2.request_head import RequestHead
 from penstock.api.grpc.http2.stream_state import StreamState, is_remote_closed
 
+REQUEST_NS = 60_000_000_000
+"""A request has to be whole within this time, unless its stream says otherwise."""
+
 
 class StreamIo:
     """What a stream may ask of its connection; all of it on the connection's event loop."""
@@ -36,6 +39,17 @@ class StreamIo:
         """Wait until all data of a stream is on its way, or the stream is closed."""
         raise NotImplementedError
 
+    def admit_answer(self, stream: "Stream", size: int) -> bool:
+        """Whether an answer of about ``size`` bytes may be made now; if not, ``on_admitted`` is called when it may.
+
+        So a client that asks for much at a time has its answers made as fast as it takes them.
+        """
+        raise NotImplementedError
+
+    def reserve(self, stream: "Stream", size: int) -> bool:
+        """Take memory for an answer of ``size`` bytes that is made and will be sent; False if there is none left."""
+        raise NotImplementedError
+
     def hold(self, stream: "Stream", size: int) -> bool:
         """Take memory for ``size`` more bytes of an unfinished request; False if there is none left."""
         raise NotImplementedError
@@ -56,14 +70,16 @@ class StreamIo:
 class Stream:
     """A request and its answer; subclasses say what becomes of it. Times are of ``time.monotonic_ns``.
 
-    No method of a subclass may raise. ``on_data`` and ``on_end`` may still be called once ``local_closed`` is set, as
-    the peer may go on sending. The attributes below the line are the connection's own.
+    No method of a subclass may raise. ``on_data``, ``on_end`` and ``on_admitted`` may still be called once
+    ``local_closed`` is set. The attributes below the line are the connection's own.
     """
 
     __slots__ = (
+        "answer_bytes",
         "began_ns",
         "drained",
         "end_frame",
+        "expires_ns",
         "head",
         "held_bytes",
         "id",
@@ -85,7 +101,8 @@ class Stream:
         self.id = stream_id
         self.head = head
         self.began_ns = began_ns
-        self.streams_request = False  # the request may take as long as it likes to be whole
+        self.expires_ns = began_ns + REQUEST_NS  # the request has to be whole by then
+        self.streams_request = False  # unless it may take as long as it likes
         self.held_bytes = 0  # memory of the unfinished request
         self.local_closed = False  # the application has said all, or the stream was reset
         # ----
@@ -93,6 +110,7 @@ class Stream:
         self.send_window = SendWindow(send_window)
         self.receive_window: ReceiveWindow | None = None  # from the first DATA frame on
         self.received_bytes = 0
+        self.answer_bytes = 0  # admitted or unsent
         self.reserved_bytes = 0  # memory of the answer
         self.unsent: list[memoryview] = []
         self.unsent_bytes = 0
@@ -118,6 +136,14 @@ class Stream:
     def on_end(self) -> None:
         """The request is whole."""
         raise NotImplementedError
+
+    def on_admitted(self) -> None:
+        """The answer for which ``admit_answer`` found no room may be made now."""
+        raise NotImplementedError
+
+    def on_expired(self) -> None:
+        """The request is not whole in time."""
+        self.io.reset(self, ErrorCode.CANCEL)
 
     def on_reset(self) -> None:
         """The stream was closed before its answer was complete: stop, and count it. Called at most once."""
