@@ -3,7 +3,8 @@
 from typing import Final
 
 from penstock.api.grpc.http2 import frames
-from penstock.api.grpc.http2.connection_output import RETIRED, ConnectionOutput, Memory, OutputOwner
+from penstock.api.grpc.http2.answer_memory import Memory
+from penstock.api.grpc.http2.connection_output import RETIRED, ConnectionOutput, OutputOwner
 from penstock.api.grpc.http2.flow_control import ReceiveWindow
 from penstock.api.grpc.http2.frames import ErrorCode, Http2ConnectionError, Http2StreamError
 from penstock.api.grpc.http2.header_cache import HeaderDecoder
