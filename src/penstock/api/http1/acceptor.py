@@ -83,12 +83,14 @@ class Acceptor:
 
     async def _connect(self, client: socket.socket) -> None:
         handshake_s = None if self._context is None else HANDSHAKE_S
+        protocol = self._factory()
         try:
             await self._loop.connect_accepted_socket(
-                self._factory, client, ssl=self._context, ssl_handshake_timeout=handshake_s
+                lambda: protocol, client, ssl=self._context, ssl_handshake_timeout=handshake_s
             )
         except (OSError, asyncio.CancelledError):  # TLS's errors and its timeout are among them
             client.close()
+            protocol.connection_lost(None)  # uvloop tells it nothing where it was made a moment before
 
     def _settled(self, task: asyncio.Task[None]) -> None:
         self._pending.pop(task, None)

@@ -366,7 +366,9 @@ class Connection(RequestSink):
             self.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The connection is gone."""
+        """The connection is gone; may be told twice."""
+        if self.is_lost:
+            return
         self.is_lost = True
         self._stop_reading()
         self._table.remove(self)
