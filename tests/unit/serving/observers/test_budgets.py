@@ -158,14 +158,14 @@ def test_a_sampler_of_shadows_offers_what_has_room_while_nobody_is_refused(
     assert shadowed.counted()["dropped"] == dropped
 
 
-def test_outputs_of_one_turn_are_counted_and_classes_left_out() -> None:
+def test_outputs_of_one_turn_are_counted_as_the_model_gave_them() -> None:
     counter = OutputBinCounter(nobody())  # it has no outputs, so that nothing is counted of these
 
     async def story() -> None:
         texts = call_of()
         texts.requested = [RequestedOutput("y", 2)]
         counter.offer(texts)
-        assert counter._outputs == []
+        assert counter._outputs == [texts.outputs]
         for _ in range(MAX_OUTPUTS + 5):
             counter.offer(call_of())
         assert len(counter._outputs) == MAX_OUTPUTS
