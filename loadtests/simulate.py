@@ -21,6 +21,7 @@ from rich.table import Table
 from penstock.core.buckets import FINE_EDGES_NS
 from penstock.core.guards import Batch, GuardSpec
 from penstock.core.rollouts.decision import Kind, Snapshot, decide
+from penstock.core.rollouts.gates import steps_in
 from penstock.core.rollouts.rollout import begun, seen
 from penstock.core.rollouts.spec import RolloutSpec
 
@@ -95,7 +96,7 @@ CASES = (
 def run(case: Case, seed: int, most: int | None = None) -> int | None:
     """One rollout; after how many canary requests it was rolled back, None if it never was."""
     generator = np.random.default_rng(seed)
-    spec = RolloutSpec("2", "1", steps=(500, 10_000), min_step_s=math.inf, alpha=0.01, guards=(case.guard,))
+    spec = RolloutSpec("2", "1", steps=steps_in([500, 10_000]), min_step_s=math.inf, alpha=0.01, guards=(case.guard,))
     rollout = begun(spec, 0.0)
     batches = (most or case.most) // CANARY
     for number, batch in enumerate(case.draw(generator, batches), 1):

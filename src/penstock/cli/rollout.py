@@ -33,6 +33,7 @@ def register(app: typer.Typer) -> None:
         "status": status,
         "pause": pause,
         "resume": resume,
+        "approve": approve,
         "promote": promote,
         "abort": abort,
     }
@@ -46,7 +47,11 @@ def start(
     to: Annotated[str, typer.Option(help="The version to bring in.")],
     source: Annotated[str | None, typer.Option("--from", help="The version it is held against. [who answers]")] = None,
     steps: Annotated[
-        str | None, typer.Option(metavar="W,W,…", help="Its weights of 10000. [100,500,2500,5000,10000]")
+        str | None,
+        typer.Option(
+            metavar="W,W,…",
+            help="Its weights of 10000; W! waits for 'rollout approve' before the next. [100,500,2500,5000,10000]",
+        ),
     ] = None,
     alpha: Annotated[float, typer.Option(help="Chance that a sound version is rolled back.")] = 0.01,
     guard: Annotated[
@@ -71,7 +76,7 @@ def start(
     if deadline_seconds:
         asked["deadline_seconds"] = deadline_seconds
     if steps:
-        asked["steps"] = [_whole(one) for one in steps.split(",")]
+        asked["steps"] = [_step(one.strip()) for one in steps.split(",")]
     if guard:
         asked["guards"] = [_guard(one) for one in guard]
     with gateway(url, registry) as found:
@@ -110,6 +115,11 @@ def resume(name: Name, which: Which = None, reason: Reason = "", url: Url = None
     _act("resume", name, which, reason, url, registry)
 
 
+def approve(name: Name, which: Which = None, reason: Reason = "", url: Url = None, registry: Where = None) -> None:
+    """Let it leave the step that waits for a person."""
+    _act("approve", name, which, reason, url, registry)
+
+
 def promote(name: Name, which: Which = None, reason: Reason = "", url: Url = None, registry: Where = None) -> None:
     """Give the version all the traffic now, whatever the evidence says."""
     _act("promote", name, which, reason, url, registry)
@@ -135,10 +145,11 @@ def _which(found: ByGateway, name: str, which: str | None) -> str:
     return str(known[0]["id"])
 
 
-def _whole(text: str) -> int:
-    if not text.strip().isdigit():
-        fail(f"--steps: expected weights such as 100,500,10000 (got '{text}')", Exit.USAGE)
-    return int(text)
+def _step(text: str) -> int | Document:
+    weight = text.removesuffix("!")
+    if not weight.isdigit():
+        fail(f"--steps: expected weights such as 100,500!,10000 (got '{text}')", Exit.USAGE)
+    return int(weight) if weight == text else {"weight": int(weight), "approval": True}
 
 
 def _guard(text: str) -> Document:
@@ -172,7 +183,7 @@ def _follow(found: ByGateway, name: str, document: Document) -> None:
         line = f"{document['state']}, {document['to']} has {document['weight'] / 100:g} %"
         line += f": {document['reason']}" if document["reason"] else ""
         if line != told:
-            typer.echo(line)
+            typer.echo(line + (f"; {next_words(document)}" if document["state"] in OPEN else ""))
         told = line
         if document["state"] not in OPEN:
             return
@@ -195,10 +206,27 @@ def picture(rollout: Document) -> Any:
         parts.append(Text(f"about {rollout['needed']} more canary requests to a decision{at_this_rate}"))
     if rollout["reason"]:
         parts.append(Text(rollout["reason"]))
+    if state in OPEN:
+        parts.append(Text(next_words(rollout)))
     parts.append(
         Text(f"{rollout['id']}, begun {date_of(rollout['created_at'])} by {rollout['created_by']}", style="dim")
     )
     return Group(*parts)
+
+
+def next_words(rollout: Document) -> str:
+    """What happens next, and what could stop it, in words."""
+    step, steps = rollout["step"] + 1, rollout["steps"]
+    following = f"{_weight_of(steps[step]) / 100:g} %" if step < len(steps) else "promotion"
+    waits = ", ".join(rollout["waiting_for"]) or "every worker to have its weights"
+    worst = [name for name, one in rollout["evidence"].items() if one["log_e"] > one["log_e_fail_at"] / 2]
+    signs = f"{', '.join(worst)}: signs of harm" if worst else "no sign of harm"
+    return f"{signs}; {following} waits for {waits}; harm takes its traffic away"
+
+
+def _weight_of(step: Any) -> int:
+    weight: int = step["weight"] if isinstance(step, dict) else step
+    return weight
 
 
 def _weights(rollout: Document) -> Table:
@@ -215,7 +243,8 @@ def _steps(rollout: Document) -> Text:
         text.append("shadow ", style="bold reverse" if rollout["step"] < 0 else "green")
     for index, weight in enumerate(rollout["steps"]):
         style = "bold reverse" if index == rollout["step"] else "green" if index < rollout["step"] else "dim"
-        text.append(f"{weight / 100:g} %", style=style)
+        mark = "!" if isinstance(weight, dict) and weight["approval"] else ""
+        text.append(f"{_weight_of(weight) / 100:g} %{mark}", style=style)
         text.append(" ")
     return text
 

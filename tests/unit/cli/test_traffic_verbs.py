@@ -8,7 +8,7 @@ import pytest
 import typer
 from rich.console import Console
 
-from penstock.cli.rollout import _guard, _whole, picture
+from penstock.cli.rollout import _guard, _step, picture
 from penstock.cli.route import _rule, bar, weights
 from penstock.core.guards import GuardSpec
 from penstock.core.rollouts.documents import shown
@@ -47,10 +47,12 @@ def test_guards_and_steps() -> None:
     assert _guard("latency:1.5") == {"metric": "latency", "max_ratio": 1.5}
     assert _guard("outputs:0.2") == {"metric": "outputs", "max": 0.2}
     assert _guard("quality:0.2") == {"metric": "quality", "max_increase": 0.2}
-    assert _whole(" 500") == 500
-    for call in (lambda: _guard("latency:much"), lambda: _whole("5 %")):
-        with pytest.raises(typer.Exit):
-            call()
+    assert _step("500") == 500
+    assert _step("500!") == {"weight": 500, "approval": True}
+    with pytest.raises(typer.Exit):
+        _guard("latency:much")
+    with pytest.raises(typer.Exit):
+        _step("5 %")
 
 
 def test_bars() -> None:
@@ -64,7 +66,7 @@ def test_a_rollout_is_drawn_with_its_weights_evidence_and_what_is_missing(width:
     spec = RolloutSpec("2", "1", guards=(GuardSpec("errors", 0.02), GuardSpec("disagreement", 0.02)), shadow=50.0)
     document: dict[str, Any] = json.loads(json.dumps(shown(begun(spec, 0.0))))
     document |= {"id": "abc", "model": "m", "created_at": "2026-11-21T08:00:00+00:00", "created_by": "ann"}
-    document |= {"needed": 321, "needed_seconds": 12.4}
+    document |= {"needed": 321, "needed_seconds": 12.4, "waiting_for": ["guard 'errors' to pass"]}
     document["evidence"]["errors"] |= {"verdict": "pass", "log_e_pass": 9.0}
     document["evidence"]["disagreement"] |= {"verdict": "fail", "log_e": 9.0, "effect": 0.25}
     console = Console(width=width, record=True, file=io.StringIO())

@@ -489,3 +489,19 @@ def test_absolute_limits_hold_up_no_good_version(world: World) -> None:
     gateway = Gateway(world, slo=lambda _: {"error_ratio": 0.001, "latency_p99_ms": 20.0})
     over = gateway.pass_time(gateway.begin(), "promoted")
     assert over["evidence"]["error_ratio"]["verdict"] == "undecided"
+
+
+def test_a_step_waits_for_a_persons_approval(world: World) -> None:
+    gateway = Gateway(world)
+    trial = gateway.begin(steps=[{"weight": 1000, "approval": True}, 10_000])
+    for _ in range(60):
+        traffic(world.fleet, 1000)
+        world.clock.now += STEP_S
+        gateway.step()
+    waiting = gateway.look(trial)
+    assert (waiting["state"], waiting["step"], waiting["waiting_for"]) == ("running", 0, ["a person's approval"])
+    gateway.act(trial, "approve")
+    over = gateway.pass_time(trial, "promoted")
+    assert over["weight"] == 10_000
+    with pytest.raises(Conflict, match="nobody's approval"):
+        gateway.act(gateway.begin(to="3"), "approve")

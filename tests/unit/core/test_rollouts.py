@@ -12,14 +12,24 @@ from hypothesis import strategies as st
 from loadtests.simulate import CASES, Case, run, summary
 from penstock.core.errors import InvalidInput
 from penstock.core.guards import Batch, GuardSpec, GuardState
-from penstock.core.rollouts.decision import Action, Kind, Snapshot, decide, done
+from penstock.core.rollouts.decision import Action, Kind, Snapshot, decide, done, waiting_for
 from penstock.core.rollouts.documents import rollout_in, rollout_out, shown
-from penstock.core.rollouts.rollout import Rollout, State, begun, resumed, seconds_needed, seen, sound
+from penstock.core.rollouts.gates import Step, steps_in
+from penstock.core.rollouts.rollout import (
+    Rollout,
+    State,
+    begun,
+    guard_verdicts,
+    resumed,
+    seconds_needed,
+    seen,
+    sound,
+)
 from penstock.core.rollouts.spec import RolloutSpec, spec_in, spec_out
 from penstock.core.sequential import Evidence
 
 ERRORS = GuardSpec("errors", 0.02)
-SPEC = RolloutSpec("2", "1", steps=(500, 5000, 10000), min_step_s=10.0, guards=(ERRORS,))
+SPEC = RolloutSpec("2", "1", steps=steps_in([500, 5000, 10000]), min_step_s=10.0, guards=(ERRORS,))
 PASSED = GuardState(health=Evidence(peak=10.0))
 FAILED = GuardState(peak=10.0)
 OPEN_QUESTION = GuardState()
@@ -146,9 +156,10 @@ ASKED = {
 def test_what_is_asked_for_comes_back() -> None:
     spec = spec_in(ASKED, None)
     assert spec_in(spec_out(spec), None) == spec
-    assert (spec.to, spec.control, spec.steps, spec.shadow, spec.dry_run) == ("2", "1", (100, 10000), 10.0, True)
+    assert (spec.to, spec.control, spec.shadow, spec.dry_run) == ("2", "1", 10.0, True)
+    assert spec.steps == (Step(100), Step(10000))
     usual = spec_in({"to": "2"}, "1")
-    assert usual.steps == (100, 500, 2500, 5000, 10000)
+    assert spec_out(usual)["steps"] == [100, 500, 2500, 5000, 10000]
     assert [guard.metric for guard in usual.guards] == ["errors", "latency"]
     assert spec_in({"to": "2", "guards": [{"metric": "disagreement"}]}, "1").shadow == 100.0
 
@@ -274,3 +285,49 @@ def test_a_held_rollout_is_resumed_with_a_deadline_of_its_full_length() -> None:
     assert action is not None
     assert action.kind is Kind.PAUSE
     assert rollout_in(json.loads(json.dumps(rollout_out(again)))) == again
+
+
+GATED = [{"weight": 500, "min_requests": 1000}, {"weight": 5000, "approval": True}, 10000]
+
+
+def test_a_step_may_carry_gates() -> None:
+    spec = spec_in({"to": "2", "steps": GATED}, "1")
+    assert spec.steps == (Step(500, 1000), Step(5000, approval=True), Step(10000))
+    assert spec_in(spec_out(spec), None) == spec
+    rollout = replace(begun(replace(spec, guards=(ERRORS,)), 0.0), guards=(PASSED,), requests=999)
+    assert decide(Snapshot(rollout, 1000.0)) is None
+    assert waiting_for(rollout, guard_verdicts(rollout), 1000.0) == ["1 more canary requests at this step"]
+    asked = replace(rollout, step=1, requests=1000)
+    assert decide(Snapshot(asked, 1000.0)) is None
+    assert waiting_for(asked, guard_verdicts(asked), 1000.0) == ["a person's approval"]
+    assert decide(Snapshot(replace(asked, approved_step=0), 1000.0)) is None
+    action = decide(Snapshot(replace(asked, approved_step=1), 1000.0))
+    assert action is not None
+    assert action.kind is Kind.ADVANCE
+    assert rollout_in(json.loads(json.dumps(rollout_out(asked)))) == asked
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        0,
+        10_001,
+        True,
+        "5",
+        {},
+        {"weight": 5, "colour": 1},
+        {"weight": 5, "approval": 1},
+        {"weight": 5, "min_requests": -1},
+    ],
+)
+def test_steps_that_cannot_be(step: Any) -> None:
+    with pytest.raises(InvalidInput, match="'steps'"):
+        spec_in({"to": "2", "steps": [step]}, "1")
+
+
+def test_what_a_step_waits_for_is_said_in_words() -> None:
+    rollout = at(guard=OPEN_QUESTION, requests=0)
+    told = waiting_for(rollout, guard_verdicts(rollout), 4.0)
+    assert told == ["6 s more at this step", "guard 'errors' to pass", "30 more canary requests at this step"]
+    ready = at()
+    assert waiting_for(ready, guard_verdicts(ready), 10.0) == []

@@ -12,9 +12,19 @@ from penstock.control.delivery import observations
 from penstock.control.delivery.trial import CONTROLLER, SILENT_S, Fleet, Trials, answering, kept_route, refuse_unready
 from penstock.core.desired import VersionStatus
 from penstock.core.errors import Conflict, Fault, NotFound, Refused
-from penstock.core.rollouts.decision import Action, Kind, Snapshot, decide, done
+from penstock.core.rollouts.decision import Action, Kind, Snapshot, decide, done, waiting_for
 from penstock.core.rollouts.documents import rollout_in, rollout_out, shown
-from penstock.core.rollouts.rollout import OPEN, Rollout, State, begun, noted_ready, resumed, seconds_needed, seen
+from penstock.core.rollouts.rollout import (
+    OPEN,
+    Rollout,
+    State,
+    begun,
+    guard_verdicts,
+    noted_ready,
+    resumed,
+    seconds_needed,
+    seen,
+)
 from penstock.core.rollouts.spec import spec_in, with_objectives
 from penstock.core.routing import POINTS, RouteSpec, Shadow, lay_out, stored_out
 from penstock.core.versions import CHAMPION
@@ -154,7 +164,10 @@ class Rollouts(Trials):
         rollout = _Kept.of(trial.document).rollout
         seconds = seconds_needed(rollout, self.clock()) if rollout.state is State.RUNNING else None
         needed = None if seconds is None else round(seconds, 1)
-        return {**self.heading(trial), **shown(rollout), "needed_seconds": needed}
+        waits = waiting_for(rollout, guard_verdicts(rollout), self.clock()) if rollout.state in OPEN else []
+        if rollout.state is State.PAUSED:
+            waits.insert(0, "a person to resume it")
+        return {**self.heading(trial), **shown(rollout), "needed_seconds": needed, "waiting_for": waits}
 
     def readings(self) -> Iterator[Reading]:
         """The state and the evidence of each model's newest rollout since this process began, as of the last step."""
@@ -261,10 +274,18 @@ def _by_hand(rollout: Rollout, verb: str, reason: str, now: float) -> Rollout:
         if rollout.state is State.RUNNING:
             raise Conflict("the rollout is running already")
         return resumed(rollout, now, told)
+    if verb == "approve":
+        return _approved(rollout, told)
     kinds = {"promote": Kind.PROMOTE, "abort": Kind.ROLL_BACK}
     if verb not in kinds:
-        raise NotFound("a rollout can be paused, resumed, promoted or aborted")
+        raise NotFound("a rollout can be paused, resumed, approved, promoted or aborted")
     return done(rollout, Action(kinds[verb], told), now)
+
+
+def _approved(rollout: Rollout, reason: str) -> Rollout:
+    if rollout.step < 0 or not rollout.spec.steps[rollout.step].approval:
+        raise Conflict("this step waits for nobody's approval")
+    return replace(rollout, approved_step=rollout.step, reason=reason)
 
 
 def _finished(trial: Trial, rollout: Rollout) -> Event:

@@ -41,9 +41,6 @@ class Action:
 UNREADY_S = 5.0
 """A canary that cannot answer for that long is rolled back."""
 
-LEAST_REQUESTS = 30
-"""Canary requests that have to be seen at each step, whatever is known already."""
-
 
 def decide(snapshot: Snapshot) -> Action | None:
     """The one thing to do now, None to go on watching.
@@ -80,20 +77,33 @@ def _hold(rollout: Rollout, now: float) -> Action | None:
 
 def _forward(snapshot: Snapshot, verdicts: Mapping[str, Verdict]) -> Action | None:
     rollout, spec = snapshot.rollout, snapshot.rollout.spec
-    if not snapshot.acknowledged or not snapshot.canary_ready or snapshot.now - rollout.step_at < spec.min_step_s:
-        return None
-    if not _passed(rollout, verdicts) or (rollout.step >= 0 and rollout.requests < LEAST_REQUESTS):
+    if not snapshot.acknowledged or not snapshot.canary_ready or waiting_for(rollout, verdicts, snapshot.now):
         return None
     if rollout.step + 1 >= len(spec.steps):
         return Action(Kind.PROMOTE, "every guard passes at the last step")
     return Action(Kind.ADVANCE, f"every guard passes; {spec.weight_at(rollout.step + 1) / 100:g} % begins")
 
 
-def _passed(rollout: Rollout, verdicts: Mapping[str, Verdict]) -> bool:
-    """In the shadow stage only what can be said without callers has to pass; absolute limits only find harm."""
-    early = {"disagreement"}
-    asked = early & verdicts.keys() if rollout.step < 0 else verdicts.keys() - set(ABSOLUTE)
-    return all(verdicts[name] is Verdict.PASS for name in asked)
+def waiting_for(rollout: Rollout, verdicts: Mapping[str, Verdict], now: float) -> list[str]:
+    """What the next step of an open rollout still waits for, in words; nothing once it may begin."""
+    seconds = rollout.spec.min_step_s - (now - rollout.step_at)
+    waits = [f"{seconds:.0f} s more at this step"] if seconds > 0 else []
+    waits += [f"guard '{name}' to pass" for name in _required(rollout, verdicts) if verdicts[name] is not Verdict.PASS]
+    if rollout.step >= 0:
+        step = rollout.spec.steps[rollout.step]
+        if rollout.requests < step.min_requests:
+            waits.append(f"{step.min_requests - rollout.requests} more canary requests at this step")
+        if step.approval and rollout.approved_step != rollout.step:
+            waits.append("a person's approval")
+    return waits
+
+
+def _required(rollout: Rollout, verdicts: Mapping[str, Verdict]) -> list[str]:
+    """The guards that have to pass: in the shadow stage what can be said without callers; absolute limits only find
+    harm."""
+    if rollout.step < 0:
+        return [name for name in verdicts if name == "disagreement"]
+    return [name for name in verdicts if name not in ABSOLUTE]
 
 
 def _late(rollout: Rollout) -> Action:

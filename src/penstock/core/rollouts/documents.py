@@ -47,6 +47,7 @@ def rollout_out(rollout: Rollout) -> dict[str, Any]:
         "reason": rollout.reason,
         "unready_since": rollout.unready_since,
         "deadline_from": rollout.deadline_from,
+        "approved_step": rollout.approved_step,
     }
 
 
@@ -66,4 +67,5 @@ def rollout_in(values: Document) -> Rollout:
         values["reason"],
         values["unready_since"],
         values.get("deadline_from", values["began_at"]),
+        values.get("approved_step"),
     )

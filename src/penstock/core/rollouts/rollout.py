@@ -36,7 +36,8 @@ class Rollout:
 
     ``stage`` counts the changes of weight, so that counts can be told apart by what they were made under;
     ``requests`` are the canary's at this step. Times are seconds since the epoch; ``unready_since`` is 0 while the
-    canary answers, and the deadline counts from ``deadline_from``: the beginning, or the last time it was resumed.
+    canary answers. The deadline counts from ``deadline_from``: the beginning, or the last time it was resumed.
+    ``approved_step`` is the step that a person has approved to leave.
     """
 
     spec: RolloutSpec
@@ -51,6 +52,7 @@ class Rollout:
     reason: str = ""
     unready_since: float = 0.0
     deadline_from: float = 0.0
+    approved_step: int | None = None
 
     @property
     def weight(self) -> int:

@@ -2,15 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import Any
 
 from penstock.core.errors import InvalidInput
 from penstock.core.guards import MOST_GUARDS, GuardSpec, guard_in, guard_out
+from penstock.core.rollouts.gates import Step, steps_in, steps_out
 from penstock.core.routing import POINTS
 from penstock.core.versions import is_version
 
-STEPS = (100, 500, 2500, 5000, 10000)
+STEPS = tuple(map(Step, (100, 500, 2500, 5000, 10000)))
 MIN_STEP_S = 30.0
 ALPHA = 0.01
 HOLD_BACK = 500
@@ -19,8 +19,6 @@ HOLD_BACK = 500
 MOST_HOLD_BACK = 5000
 GUARDS = (GuardSpec("errors", 0.02), GuardSpec("latency", 1.2))
 """The guards of a rollout that names none."""
-
-MOST_STEPS = 32
 
 Document = Mapping[str, Any]
 
@@ -35,7 +33,7 @@ class RolloutSpec:
 
     to: str
     control: str
-    steps: tuple[int, ...] = STEPS
+    steps: tuple[Step, ...] = STEPS
     min_step_s: float = MIN_STEP_S
     alpha: float = ALPHA
     guards: tuple[GuardSpec, ...] = GUARDS
@@ -47,7 +45,7 @@ class RolloutSpec:
 
     def weight_at(self, step: int) -> int:
         """The canary's weight at a step, of 10 000: the stated one, less what is held back for the control."""
-        return min(self.steps[step], POINTS - self.hold_back)
+        return min(self.steps[step].weight, POINTS - self.hold_back)
 
 
 _KNOWN = {
@@ -80,7 +78,7 @@ def spec_in(document: Document, control: str | None) -> RolloutSpec:
         faults.append("'from' must be a version")
     elif source == to:
         faults.append(f"version '{to}' answers already")
-    steps = _steps(document.get("steps", list(STEPS)), faults)
+    steps = STEPS if document.get("steps") is None else _steps(document["steps"], faults)
     min_step_s = _number(document, "min_step_seconds", MIN_STEP_S, 0, 30 * 86_400, faults)
     alpha = _number(document, "alpha", ALPHA, 1e-9, 0.5, faults)
     deadline_s = _number(document, "deadline_seconds", 0.0, 0, 365 * 86_400, faults)
@@ -125,17 +123,12 @@ def with_objectives(spec: RolloutSpec, slo: Mapping[str, float]) -> RolloutSpec:
     return replace(spec, guards=(*spec.guards, *added))
 
 
-def _steps(stated: Any, faults: list[str]) -> tuple[int, ...]:
-    sound = (
-        isinstance(stated, list)
-        and 0 < len(stated) <= MOST_STEPS
-        and all(type(step) is int and 0 < step <= POINTS for step in stated)
-        and all(one < other for one, other in pairwise(stated))
-    )
-    if not sound:
-        faults.append(f"'steps' are growing weights from 1 to {POINTS}")
+def _steps(stated: Any, faults: list[str]) -> tuple[Step, ...]:
+    try:
+        return steps_in(stated)
+    except InvalidInput as fault:
+        faults.append(str(fault))
         return ()
-    return tuple(stated)
 
 
 def _number(document: Document, name: str, usual: float, least: float, most: float, faults: list[str]) -> float:
@@ -170,7 +163,7 @@ def spec_out(spec: RolloutSpec) -> dict[str, Any]:
     return {
         "to": spec.to,
         "from": spec.control,
-        "steps": list(spec.steps),
+        "steps": steps_out(spec.steps),
         "min_step_seconds": spec.min_step_s,
         "alpha": spec.alpha,
         "guards": [guard_out(guard) for guard in spec.guards],
