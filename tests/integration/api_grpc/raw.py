@@ -13,6 +13,7 @@ from penstock.proto import grpc_service_pb2 as pb
 INFER = "/inference.GRPCInferenceService/ModelInfer"
 HEALTH = "/grpc.health.v1.Health/Check"
 SECONDS = 10.0
+FRAME = 1 << 16  # the largest frame that the server takes
 
 
 @dataclass
@@ -80,8 +81,11 @@ class Raw:
         """Begin and complete a call; its number."""
         number, self.next = self.next, self.next + 2
         body = b"\0" + len(message).to_bytes(4) + message
-        first = frame(frames.HEADERS, frames.END_HEADERS, number, self.head(path, **more))
-        self.write(first + frame(frames.DATA, frames.END_STREAM, number, body))
+        parts = [frame(frames.HEADERS, frames.END_HEADERS, number, self.head(path, **more))]
+        for at in range(0, len(body), FRAME):
+            last = at + FRAME >= len(body)
+            parts.append(frame(frames.DATA, frames.END_STREAM if last else 0, number, body[at : at + FRAME]))
+        self.write(b"".join(parts))
         return number
 
     def call_in_pieces(self, message: bytes, path: str = INFER) -> int:

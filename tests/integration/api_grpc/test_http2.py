@@ -563,3 +563,28 @@ def test_a_request_that_never_becomes_whole_is_ended(own: Worker, monkeypatch: p
         assert raw.answer(1).reset == ErrorCode.CANCEL
         raw.next = 3
         assert raw.answer(raw.call(PAIR)).status == 0
+
+
+@pytest.mark.parametrize("path", [INFER, HEALTH])
+@pytest.mark.parametrize("data", [b"", BODY[:9]], ids=["head", "some data"])
+def test_a_deadline_ends_a_request_that_is_not_whole(own: Worker, path: str, data: bytes) -> None:
+    with closing(Raw(own.address)) as raw:
+        raw.write(frame(frames.HEADERS, frames.END_HEADERS, 1, raw.head(path, grpc_timeout="100m")))
+        if data:
+            raw.write(frame(frames.DATA, 0, 1, data))
+        assert raw.answer(1).status == grpc.StatusCode.DEADLINE_EXCEEDED.value[0]
+        raw.next = 3
+        assert raw.answer(raw.call(PAIR)).status == 0
+
+
+def test_deadlines_of_many_requests_end_each_at_its_own(own: Worker) -> None:
+    before = own.outcomes()
+    with closing(Raw(own.address)) as raw:
+        draw = random.Random(7)
+        times = [draw.randrange(1, 300) for _ in range(50)]
+        for index, milliseconds in enumerate(times):
+            block = raw.head(grpc_timeout=f"{milliseconds}m")
+            raw.write(frame(frames.HEADERS, frames.END_HEADERS, 2 * index + 1, block))
+        statuses = [raw.answer(2 * index + 1).status for index in range(50)]
+        assert statuses == [grpc.StatusCode.DEADLINE_EXCEEDED.value[0]] * 50
+        own.awaits({"deadline": 50}, since=before)

@@ -75,13 +75,18 @@ def test_an_answer_that_nobody_takes_ends_its_own_stream(own: Worker, monkeypatc
         wait_until(lambda: own.plane.memory.used == 0, 10, "the answer's memory")
 
 
+def one_window() -> bytes:
+    """A request of a little less than 1 MiB, which fits into a stream's window, and so does its answer."""
+    request = echo(1)
+    request.inputs[0].shape[0] -= 1
+    request.raw_input_contents[0] = request.raw_input_contents[0][4000:]
+    return request.SerializeToString()
+
+
 def test_answers_that_are_not_read_are_bounded(own: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
     """A client with windows of 2 GiB that does not read: what waits is counted, and others are served."""
     monkeypatch.setattr(own.plane.memory, "limit", 64 << 20)
-    request = pb.ModelInferRequest.FromString(echo(1).SerializeToString())
-    request.inputs[0].shape[0] -= 1
-    request.raw_input_contents[0] = request.raw_input_contents[0][4000:]
-    message = request.SerializeToString()
+    message = one_window()
     huge = {frames.INITIAL_WINDOW_SIZE: frames.MAX_WINDOW}
     with closing(Raw(own.address, huge)) as raw, closing(Raw(own.address)) as other:
         raw.write(frames.window_update(0, frames.MAX_WINDOW - frames.DEFAULT_WINDOW))
@@ -89,6 +94,49 @@ def test_answers_that_are_not_read_are_bounded(own: Worker, monkeypatch: pytest.
         numbers: list[int] = []
         while len(numbers) < 200 and not raw.closed:  # until the server reads no more, either
             numbers.append(raw.call(message))
+        assert len(numbers) > 10
         assert other.answer(other.call(PAIR)).status == 0
         assert own.plane.memory.used <= 64 << 20
+    wait_until(lambda: own.plane.memory.used == 0, 20, "all memory back")
+
+
+HUGE = {frames.INITIAL_WINDOW_SIZE: frames.MAX_WINDOW}
+
+
+def test_answers_are_made_as_fast_as_the_client_takes_them(own: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More answers than one connection may have in memory: the calls wait, and none is refused."""
+    monkeypatch.setattr(own.plane.memory, "limit", 64 << 20)
+    message = one_window()
+    before = own.outcomes("identity_fp32")
+    with closing(Raw(own.address, HUGE)) as raw:
+        numbers = [raw.call(message) for _ in range(20)]
+        wait_until(lambda: own.outcomes("identity_fp32").get("ok", 0) >= before.get("ok", 0) + 16, 10, "the first ones")
+        numbers += [raw.call(message) for _ in range(16)]
+        hurried = raw.call(message, grpc_timeout="200m")
+        given_up = raw.call(message)
+        assert raw.answer(hurried).status == grpc.StatusCode.DEADLINE_EXCEEDED.value[0]
+        assert own.outcomes("identity_fp32").get("ok", 0) < before.get("ok", 0) + 36
+        raw.write(frames.reset(given_up, ErrorCode.CANCEL))
+        raw.write(frames.window_update(0, frames.MAX_WINDOW - frames.DEFAULT_WINDOW))
+        assert [raw.answer(one).status for one in numbers] == [0] * 36
+        own.awaits({"ok": 36, "deadline": 1, "cancelled": 1}, "identity_fp32", since=before)
+    wait_until(lambda: own.plane.memory.used == 0, 20, "all memory back")
+
+
+def test_calls_that_wait_for_their_answers_to_be_admitted_end_with_their_connection(
+    own: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(own.plane.memory, "limit", 64 << 20)
+    message = one_window()
+
+    def counted() -> int:
+        return sum(own.outcomes("identity_fp32").values()) + sum(own.outcomes().values())
+
+    before, answered = counted(), own.outcomes("identity_fp32").get("ok", 0)
+    with closing(Raw(own.address, HUGE)) as raw:
+        for _ in range(20):
+            raw.call(message)
+        wait_until(lambda: own.outcomes("identity_fp32").get("ok", 0) >= answered + 16, 10, "the first answers")
+    wait_until(lambda: counted() == before + 20, 10, "every call is counted once")
+    own.settles("identity_fp32")
     wait_until(lambda: own.plane.memory.used == 0, 20, "all memory back")

@@ -6,7 +6,7 @@ from typing import Final
 from penstock.api.common import compression
 from penstock.api.common.compression import DEFLATE, GZIP, NotInflatable
 from penstock.api.common.parts import joined
-from penstock.core.errors import Internal, Overloaded, TooLarge
+from penstock.core.errors import Internal, OverBudget, Overloaded, TooLarge
 from penstock.core.slices import Pause, no_pause
 
 PREFIX: Final = 5
@@ -83,6 +83,11 @@ def inflated(data: bytes, encoding: str, max_bytes: int, pause: Pause | None = n
 def too_large(max_bytes: int) -> TooLarge:
     """A message is longer than it may be."""
     return TooLarge(f"the message is over the limit of {max_bytes} bytes")
+
+
+def no_memory() -> OverBudget:
+    """There is no memory for an answer that is made."""
+    return OverBudget("there is no memory to keep the answer until its client takes it; try again later")
 
 
 def too_much() -> Overloaded:

@@ -12,8 +12,8 @@ from grpc import aio
 
 from penstock.api.grpc import response_blocks
 from penstock.api.grpc.call_head import CallHead
-from penstock.api.grpc.errors import STATUS
-from penstock.api.grpc.framing import PREFIX, framed, inflated, too_large, too_much
+from penstock.api.grpc.errors import STATUS, retry_hints, sentence
+from penstock.api.grpc.framing import PREFIX, framed, inflated, no_memory, too_large, too_much
 from penstock.api.grpc.http2.stream import Stream, StreamIo
 from penstock.core.errors import Fault
 
@@ -134,10 +134,11 @@ class HandlerCall(Stream):
         return message
 
     async def write(self, message: bytes) -> None:
-        """Send a message, and wait until there is room for another."""
+        """Send a message, and wait until there is room for another; raises ``OverBudget`` where there is no memory."""
         await self.send_initial_metadata(())
         if not self.local_closed:
-            self.io.send_data(self, framed(message))
+            if not self.io.send_data(self, framed(message)):
+                raise no_memory()
             await self.io.wait_sent(self)
 
     async def abort(self, code: grpc.StatusCode, details: str = "", trailing_metadata: Pairs = ()) -> None:
@@ -156,6 +157,8 @@ class HandlerCall(Stream):
             self._finish(grpc.StatusCode.DEADLINE_EXCEEDED, "the deadline passed before an answer was ready")
         except Aborted:
             pass
+        except Fault as fault:
+            self._finish(STATUS[fault.kind], sentence(fault), retry_hints(fault))
         except asyncio.CancelledError:
             if not self.local_closed:
                 self._finish(grpc.StatusCode.UNAVAILABLE, "the server is stopping")

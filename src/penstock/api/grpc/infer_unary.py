@@ -20,13 +20,15 @@ from penstock.api.grpc.call_head import CallHead
 from penstock.api.grpc.decode import InferMessage, infer_message
 from penstock.api.grpc.encode import AnswerTemplate
 from penstock.api.grpc.errors import GRPC_CODES, RETRYABLE, Metadata, retry_hints, sentence
-from penstock.api.grpc.framing import PREFIX, MessageBuffer, compressed, too_large, too_much
+from penstock.api.grpc.framing import PREFIX, MessageBuffer, compressed, no_memory, too_large, too_much
+from penstock.api.grpc.http2.answer_memory import SMALL_BYTES
+from penstock.api.grpc.http2.frames import ErrorCode
 from penstock.api.grpc.http2.header_encoding import literal
 from penstock.api.grpc.http2.stream import Stream, StreamIo
 from penstock.api.grpc.layout_cache import Layout, Layouts
 from penstock.api.grpc.streamed_infer import EARLY_NS
 from penstock.api.grpc.wire import ParsedRequest, parsed
-from penstock.core.errors import Fault, Internal, OverBudget, Overloaded
+from penstock.core.errors import DeadlineExceeded, Fault, Internal, OverBudget, Overloaded
 from penstock.core.labels import Priority, Route
 from penstock.core.labels import Protocol as Transport
 from penstock.core.slices import Pacer, Pause
@@ -87,6 +89,7 @@ class UnaryInferStream(Stream):
         "_shared",
         "_submitted",
         "_typed",
+        "_waits",
     )
 
     def __init__(
@@ -105,6 +108,9 @@ class UnaryInferStream(Stream):
         self._cancel: Callable[[], None] | None = None
         self._submitted: InferCall | None = None
         self._typed = False
+        self._waits = False  # until its answer is admitted
+        if head.timeout_ns is not None:
+            self.expires_ns = min(self.expires_ns, began_ns + head.timeout_ns)
 
     # What arrives.
 
@@ -132,10 +138,28 @@ class UnaryInferStream(Stream):
         if self._submitted is None:
             self._shared.plane.record_rejected(self._found, Transport.GRPC, "cancelled", self.began_ns)
             return
+        if self._waits:
+            self.on_admitted()
         if monotonic_ns() + EARLY_NS < self._submitted.deadline_ns:  # else its own deadline ends it now
             self._submitted.abandoned = True
             if self._cancel is not None:
                 self._cancel()  # it comes back as cancelled, and is counted so
+
+    def on_expired(self) -> None:
+        """See ``Stream``."""
+        if self._call_head.timeout_ns is None or monotonic_ns() < self.began_ns + self._call_head.timeout_ns:
+            self.io.reset(self, ErrorCode.CANCEL)
+        else:
+            self._tell_refusal(DeadlineExceeded("the deadline passed before the request was complete"))
+
+    def on_admitted(self) -> None:
+        """See ``Stream``."""
+        call = self._submitted
+        if self._waits and call is not None:
+            self._waits = False
+            self.io.let_go(self, self.held_bytes)
+            self._shared.plane.batcher.submit(self, None, call)
+            call.loaded.release()
 
     # What becomes of it; see ``serving.loop_batcher.RequestSource``: a stream is one request.
 
@@ -144,7 +168,8 @@ class UnaryInferStream(Stream):
         if self.local_closed:
             return None
         try:
-            return self._read()
+            call = self._read()
+            return call if self._is_admitted(call) else None
         except LargeWork:
             self._read_on_thread()
         except Exception as error:  # a bug must not take the connection down
@@ -185,7 +210,7 @@ class UnaryInferStream(Stream):
             block += literal(b"grpc-encoding", self._call_head.encoding.encode())
         if not self.io.respond(self, block, message, response_blocks.OK):
             self.local_closed = False
-            self._fail(OverBudget("there is no memory to keep the answer until its client takes it; try again later"))
+            self._fail(no_memory())
 
     # From bytes to a call.
 
@@ -261,6 +286,17 @@ class UnaryInferStream(Stream):
         )
         return call
 
+    def _is_admitted(self, call: InferCall) -> bool:
+        """Whether the call may run now; else ``on_admitted`` is for it. Raises ``Overloaded`` if it may not wait."""
+        size = answer_bytes(call)
+        if size <= SMALL_BYTES or self.io.admit_answer(self, size, call.deadline_ns):
+            return True
+        if not self.io.hold(self, call.input_bytes):
+            raise too_much()
+        self._waits = True
+        call.loaded.hold()
+        return False
+
     def _release_body(self) -> None:
         self.io.let_go(self, self.held_bytes)
         self._buffer = MessageBuffer()
@@ -316,7 +352,9 @@ class UnaryInferStream(Stream):
             if not self.local_closed:
                 if error is not None:
                     raise error
-                self._shared.plane.batcher.submit(self, None, then(result))
+                call = then(result)
+                if self._is_admitted(call):
+                    self._shared.plane.batcher.submit(self, None, call)
         except LargeWork:
             self._read_on_thread()
         except Exception as fault:  # a bug must not take the connection down
@@ -393,6 +431,17 @@ class UnaryInferStream(Stream):
         found = self._found
         told = b"" if found is None else self._shared.versions.get(found[0]).facts[found[1]]
         return told + _id_field(self._call_id or new_id())
+
+
+def answer_bytes(call: InferCall) -> int:
+    """How large an answer is thought to become, in bytes: outputs of a size that is not fixed, like the inputs."""
+    fixed = call.loaded.row_bytes
+    if call.packed is not None:
+        return fixed
+    rows = 1
+    if call.loaded.signature.batching and call.tensors and call.tensors[0].data.ndim:
+        rows = call.tensors[0].data.shape[0]
+    return fixed * rows or call.input_bytes
 
 
 @lru_cache(maxsize=256)

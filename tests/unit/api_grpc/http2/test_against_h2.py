@@ -5,6 +5,7 @@ Where the two differ on purpose, ``ARGUED`` says why.
 """
 
 import asyncio
+from time import monotonic_ns
 from typing import cast
 
 import h2.config
@@ -76,7 +77,7 @@ class Owner:
         return head
 
     def open_stream(self, io: StreamIo, stream_id: int, head: RequestHead, send_window: int) -> Stream:
-        return Silent(io, stream_id, head, send_window, 0)
+        return Silent(io, stream_id, head, send_window, monotonic_ns())
 
     def connection_opened(self, connection: Connection) -> None:
         pass

@@ -1,7 +1,7 @@
 """What the answers of one connection take: how many are made before their client has taken others, and their memory.
 
-An answer counts from when it is admitted, as large as it is thought to become, until the last of it is on its way. The
-answers of a stream whose reader has paused count apart, so that they hold back no others.
+An answer counts from when it is admitted, as large as it is thought to become, until the last of it is on its way. A
+stream whose reader has paused counts apart, so that it holds back no other.
 """
 
 from typing import Final, Protocol
@@ -19,6 +19,9 @@ MAX_STALLED_BYTES: Final = 64 << 20
 
 SHARE: Final = 4
 """Neither may be more than the worker's memory divided by this."""
+
+RESERVED_SHARE: Final = 2
+"""All answers of a connection together may reserve the worker's memory divided by this; a single one may be larger."""
 
 
 class Memory(Protocol):
@@ -38,6 +41,7 @@ class AnswerMemory:
 
     def __init__(self, memory: Memory) -> None:
         self._memory = memory
+        self._reserved_bytes = 0
         self._moving_bytes = 0
         self._stalled_bytes = 0
         self._stalled: dict[int, Stream] = {}
@@ -58,9 +62,13 @@ class AnswerMemory:
         none left."""
         missing = size - stream.reserved_bytes
         if missing > 0:
+            others = self._reserved_bytes - stream.reserved_bytes
+            if others and others + size > self._memory.limit // RESERVED_SHARE:
+                return False
             if not self._memory.take(missing):
                 return False
             stream.reserved_bytes = size
+            self._reserved_bytes += missing
         if size > stream.answer_bytes:
             self._count(stream, size)
         return True
@@ -69,6 +77,7 @@ class AnswerMemory:
         """All of a stream's answer is on its way, or nobody wants it any more."""
         if stream.reserved_bytes:
             self._memory.give_back(stream.reserved_bytes)
+            self._reserved_bytes -= stream.reserved_bytes
             stream.reserved_bytes = 0
         if self._waiting:
             self._waiting.pop(stream.id, None)
@@ -99,22 +108,49 @@ class AnswerMemory:
 
     def admit_waiting(self) -> None:
         """Admit the answers that there is room for now, in the order in which they were asked for."""
-        while self._waiting:
-            number = next(iter(self._waiting))
-            stream, size = self._waiting[number]
-            if not self._has_room(size):
-                return
-            del self._waiting[number]
-            self._count(stream, size)
-            stream.on_admitted()
+        while self._waiting and self._has_room(self._next_size()):
+            self._admit_next()
+
+    def admit_regardless(self) -> None:
+        """Admit what there is room for, or else as much as if nothing were counted.
+
+        For a client that takes all that is ready: what counts then are long runs and streams that are read slowly, and
+        those hold back the others for so long only as is between two calls.
+        """
+        admitted = 0
+        while self._waiting and (not admitted or admitted + self._next_size() <= self._most()):
+            admitted += self._next_size()
+            self._admit_next()
+
+    def admit_expired(self, stream: Stream) -> bool:
+        """Admit an answer that waits although there is no room, as its call is too late to be run; False if it does
+        not wait."""
+        if self._waiting.pop(stream.id, None) is None:
+            return False
+        stream.on_admitted()
+        return True
+
+    def is_waiting(self, stream: Stream) -> bool:
+        """Whether the answer of a stream waits to be admitted."""
+        return len(self._waiting) > 0 and stream.id in self._waiting
 
     def admit_no_more(self) -> None:
         """The connection is gone: whoever still waits is told so by its stream."""
         self._waiting.clear()
 
+    def _next_size(self) -> int:
+        return self._waiting[next(iter(self._waiting))][1]
+
+    def _admit_next(self) -> None:
+        stream, size = self._waiting.pop(next(iter(self._waiting)))
+        self._count(stream, size)
+        stream.on_admitted()
+
+    def _most(self) -> int:
+        return min(MAX_MOVING_BYTES, self._memory.limit // SHARE)
+
     def _has_room(self, size: int) -> bool:
-        most = min(MAX_MOVING_BYTES, self._memory.limit // SHARE)
-        return self._moving_bytes <= 0 or self._moving_bytes + size <= most
+        return self._moving_bytes <= 0 or self._moving_bytes + size <= self._most()
 
     def _count(self, stream: Stream, size: int) -> None:
         change = size - stream.answer_bytes

@@ -85,7 +85,6 @@ class Connection(RequestInput):
         self._lost = self._input_closed = True
         self._memory.give_back(self._buffered_bytes)
         self._buffered_bytes = 0
-        self.answers.admit_no_more()
         self._drop_streams()
         self._server.connection_closed(self)
 
@@ -103,8 +102,8 @@ class Connection(RequestInput):
         5.2.2 wants it, so that neither side waits for the other."""
         self._can_write = False
         if self._transport is not None:
-            size = self._transport.get_write_buffer_size()
-            if self._memory.take(size):
+            size = self._transport.get_write_buffer_size() - self._queue.partly_sent_bytes()
+            if size > 0 and self._memory.take(size):
                 self._buffered_bytes += size
 
     def resume_writing(self) -> None:
@@ -138,8 +137,6 @@ class Connection(RequestInput):
             return
         for stream in self._stuck(now_ns):
             self.reset(stream, ErrorCode.CANCEL)
-        for stream in self._expired(now_ns):
-            stream.on_expired()
         self._find_stalled(now_ns)
         sent_frames = self._queue.frames_sent + self._direct_frames
         if sent_frames != self._sent_frames and self.pinged_ns:
@@ -161,14 +158,6 @@ class Connection(RequestInput):
         if queue.closed_since_ns and queue.closed_since_ns < before:
             found += list(queue.ready.values())
         return found
-
-    def _expired(self, now_ns: int) -> list[Stream]:
-        """Streams whose request is not whole in time."""
-        return [
-            one
-            for one in self._live.values()
-            if one.expires_ns < now_ns and not one.remote_closed and not one.streams_request
-        ]
 
     # Reading.
 

@@ -27,6 +27,10 @@ STALLED_NS: Final = 1_000_000_000
 DROPPED_PER_TURN: Final = 32
 """Streams that are ended at once when their connection ends; the others follow in later turns."""
 
+TIMER_S: Final = 0.001
+"""Timers are no finer than that."""
+
+NEVER_NS: Final = 1 << 62
 NOT_RETIRING: Final = 0
 ANNOUNCED: Final = 1
 """The client knows that it should go elsewhere."""
@@ -66,6 +70,8 @@ class ConnectionOutput(StreamIo):
         self._held_bytes = 0  # of unfinished requests
         self.answers = AnswerMemory(memory)
         self._buffered_bytes = 0  # memory taken for what the transport holds
+        self._expires_ns = NEVER_NS  # when the timer looks for streams that have expired
+        self._timer: asyncio.TimerHandle | None = None
         self._queue = SendQueue()
         self._direct_frames = 0  # DATA frames that did not wait in the queue
         self._out: list[bytes | memoryview] = []
@@ -158,27 +164,27 @@ class ConnectionOutput(StreamIo):
             and not stream.unsent_bytes
         )
 
-    def admit_answer(self, stream: Stream, size: int) -> bool:
+    def admit_answer(self, stream: Stream, size: int, deadline_ns: int) -> bool:
         """See ``StreamIo``."""
-        return self.answers.admit(stream, size)
-
-    def reserve(self, stream: Stream, size: int) -> bool:
-        """See ``StreamIo``."""
-        return size <= MAX_PAYLOAD or self.answers.reserve(stream, size)
+        if self.answers.admit(stream, size):
+            return True
+        stream.expires_ns = deadline_ns
+        self._expires(stream)
+        return False
 
     def send_head(self, stream: Stream, block: bytes) -> None:
         """The first field block of an answer."""
         self.send(frame(frames.HEADERS, frames.END_HEADERS, stream.id, block))
 
-    def send_data(self, stream: Stream, data: bytes) -> None:
+    def send_data(self, stream: Stream, data: bytes) -> bool:
         """See ``StreamIo``."""
         if not data or stream.id not in self._live:
-            return
+            return True
         if not self.answers.reserve(stream, stream.unsent_bytes + len(data)):
-            self.reset(stream, ErrorCode.ENHANCE_YOUR_CALM)
-            return
+            return False
         self._queue.add(stream, data, monotonic_ns())
         self._fill_soon()
+        return True
 
     def send_trailers(self, stream: Stream, block: bytes) -> None:
         """The last field block of an answer, after all of its data; the stream is over then."""
@@ -226,7 +232,37 @@ class ConnectionOutput(StreamIo):
                 self.answers.stall(stream)
         while (youngest := self.answers.youngest_over_limit()) is not None:
             self.reset(youngest, ErrorCode.ENHANCE_YOUR_CALM)
-        self.answers.admit_waiting()
+        if self._queue.ready:
+            self.answers.admit_waiting()
+        else:
+            self.answers.admit_regardless()
+
+    # Deadlines.
+
+    def _expires(self, stream: Stream) -> None:
+        """Have a stream looked at when it expires; one timer stands for all streams of the connection."""
+        if stream.expires_ns < self._expires_ns:
+            self._set_timer(stream.expires_ns)
+
+    def _set_timer(self, when_ns: int) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._expires_ns = when_ns
+        self._timer = self.loop.call_later(max(TIMER_S, (when_ns - monotonic_ns()) / 1e9), self._expire)
+
+    def _expire(self) -> None:
+        """End requests that are not whole in time, and calls whose answer could not be admitted in time."""
+        now, self._expires_ns, self._timer = monotonic_ns(), NEVER_NS, None
+        next_ns = NEVER_NS
+        for stream in list(self._live.values()):
+            if (stream.remote_closed or stream.streams_request) and not self.answers.is_waiting(stream):
+                continue
+            if stream.expires_ns > now:
+                next_ns = min(next_ns, stream.expires_ns)
+            elif not self.answers.admit_expired(stream):
+                stream.on_expired()
+        if next_ns < min(NEVER_NS, self._expires_ns):
+            self._set_timer(next_ns)
 
     # Ends.
 
@@ -280,6 +316,9 @@ class ConnectionOutput(StreamIo):
             self.loop.call_later(2.0, self.abort)  # it may not read what is still to be written
 
     def _drop_streams(self) -> None:
+        self.answers.admit_no_more()
+        if self._timer is not None:
+            self._timer.cancel()
         streams = list(self._live.values())
         self._live.clear()
         self._drop(streams)

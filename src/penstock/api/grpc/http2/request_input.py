@@ -121,6 +121,8 @@ class RequestInput(ConnectionOutput):
             stream = self._open(number, head, state)
             if ends:
                 stream.on_end()
+            elif not stream.streams_request:
+                self._expires(stream)
 
     def _malformed(self, number: int, code: ErrorCode) -> None:
         """A request that cannot begin."""

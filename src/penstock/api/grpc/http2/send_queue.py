@@ -62,6 +62,12 @@ class SendQueue:
         self._note_connection(now_ns)
         return done
 
+    def partly_sent_bytes(self) -> int:
+        """What was handed over of the answers that wait, as far as the transport may still have it; all of each such
+        answer is in the memory's account."""
+        waiting = (*self.ready.values(), *self.blocked.values())
+        return sum([max(0, one.reserved_bytes - one.unsent_bytes) for one in waiting])
+
     def grow_connection(self, increment: int, now_ns: int) -> bool:
         """The peer opens the connection's window; False if it gets too large."""
         fits = self.window.grow(increment)

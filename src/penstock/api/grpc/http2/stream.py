@@ -23,8 +23,8 @@ class StreamIo:
         """Send the first header block of an answer."""
         raise NotImplementedError
 
-    def send_data(self, stream: "Stream", data: bytes) -> None:
-        """Send data as soon as flow control allows."""
+    def send_data(self, stream: "Stream", data: bytes) -> bool:
+        """Send data as soon as flow control allows; False, with nothing sent, where there is no memory to keep it."""
         raise NotImplementedError
 
     def send_trailers(self, stream: "Stream", block: bytes) -> None:
@@ -39,15 +39,12 @@ class StreamIo:
         """Wait until all data of a stream is on its way, or the stream is closed."""
         raise NotImplementedError
 
-    def admit_answer(self, stream: "Stream", size: int) -> bool:
-        """Whether an answer of about ``size`` bytes may be made now; if not, ``on_admitted`` is called when it may.
+    def admit_answer(self, stream: "Stream", size: int, deadline_ns: int) -> bool:
+        """Whether an answer of about ``size`` bytes may be made now; if not, ``on_admitted`` is called when it may, or
+        when the deadline has passed (``time.monotonic_ns``).
 
         So a client that asks for much at a time has its answers made as fast as it takes them.
         """
-        raise NotImplementedError
-
-    def reserve(self, stream: "Stream", size: int) -> bool:
-        """Take memory for an answer of ``size`` bytes that is made and will be sent; False if there is none left."""
         raise NotImplementedError
 
     def hold(self, stream: "Stream", size: int) -> bool:
@@ -70,8 +67,8 @@ class StreamIo:
 class Stream:
     """A request and its answer; subclasses say what becomes of it. Times are of ``time.monotonic_ns``.
 
-    No method of a subclass may raise. ``on_data``, ``on_end`` and ``on_admitted`` may still be called once
-    ``local_closed`` is set. The attributes below the line are the connection's own.
+    No method of a subclass may raise. ``on_data`` and ``on_end`` may still be called once ``local_closed`` is set. The
+    attributes below the line are the connection's own.
     """
 
     __slots__ = (
@@ -138,7 +135,7 @@ class Stream:
         raise NotImplementedError
 
     def on_admitted(self) -> None:
-        """The answer for which ``admit_answer`` found no room may be made now."""
+        """The answer for which ``admit_answer`` found no room may be made now, if it is not too late for it."""
         raise NotImplementedError
 
     def on_expired(self) -> None:
