@@ -17,6 +17,7 @@ from loadtests import (
     perf_analyzer,
     scale,
     simulate,
+    stall,
     streams,
     swap,
     traffic,
@@ -85,6 +86,9 @@ def main() -> int:
     cutting = commands.add_parser("cut", help="runs whose callers have no more time", description=cut.__doc__)
     cut.add_arguments(cutting)
     cutting.set_defaults(run=cut.main)
+    stalling = commands.add_parser("stall", help="the largest legal requests of every kind", description=stall.__doc__)
+    stall.add_arguments(stalling)
+    stalling.set_defaults(run=stall.main)
     models = commands.add_parser("models", help="write the models and print their folders")
     models.set_defaults(run=_models)
     arguments = parser.parse_args()

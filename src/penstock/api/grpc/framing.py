@@ -12,7 +12,8 @@ from penstock.core.slices import Pause, no_pause
 PREFIX: Final = 5
 """Bytes before each message: whether it is compressed, and its length."""
 
-_FORMATS: Final = {"gzip": GZIP, "deflate": DEFLATE}
+FORMATS: Final = {"gzip": GZIP, "deflate": DEFLATE}
+"""What messages may be compressed with, by the names of ``grpc-encoding``."""
 
 
 def framed(message: bytes) -> bytes:
@@ -25,7 +26,7 @@ def compressed(framed_message: bytes, encoding: str, pause: Pause | None) -> byt
 
     ``encoding`` is gzip or deflate. Without a ``pause`` this is the event loop; ``LargeWork`` declines long messages.
     """
-    parts = compression.deflated([memoryview(framed_message)[PREFIX:]], _FORMATS[encoding], pause)
+    parts = compression.deflated([memoryview(framed_message)[PREFIX:]], FORMATS[encoding], pause)
     if parts is None:
         return framed_message
     size = sum(map(len, parts))
@@ -70,11 +71,11 @@ class MessageBuffer:
 
 def inflated(data: bytes, encoding: str, max_bytes: int, pause: Pause | None = no_pause) -> bytes:
     """A compressed message; raises as ``MessageBuffer.message`` does."""
-    if encoding not in _FORMATS:
+    if encoding not in FORMATS:
         raise Internal("the message is compressed, and the call does not say how")
     try:
         return compression.inflated(
-            data, _FORMATS[encoding], too_large(max_bytes), max_bytes, members=False, pause=pause
+            data, FORMATS[encoding], too_large(max_bytes), max_bytes, members=False, pause=pause
         )
     except NotInflatable:
         raise Internal(f"the message is no {encoding} data") from None

@@ -8,7 +8,8 @@ from penstock.api.common.parts import Parts
 from penstock.core.errors import InvalidInput, TooLarge, UnsupportedEncoding
 from penstock.core.slices import Pause, no_pause
 
-_FORMATS: Final = {b"gzip": GZIP, b"x-gzip": GZIP, b"deflate": DEFLATE}
+FORMATS: Final = {b"gzip": GZIP, b"x-gzip": GZIP, b"deflate": DEFLATE}
+"""Content codings of bodies, by their names in lower case."""
 
 
 def inflate(
@@ -26,11 +27,11 @@ def inflate(
     coding = coding.strip().lower()
     if coding in (b"", b"identity"):
         return body
-    if coding not in _FORMATS:
+    if coding not in FORMATS:
         raise UnsupportedEncoding("this content encoding is not supported; send gzip, deflate or no encoding")
     too_large = too_large or TooLarge(f"the decompressed body is over the limit of {limit} bytes")
     try:
-        return compression.inflated(body, _FORMATS[coding], too_large, limit, members=True, pause=pause)
+        return compression.inflated(body, FORMATS[coding], too_large, limit, members=True, pause=pause)
     except NotInflatable:
         name = coding.decode()
         raise InvalidInput(f"the body is not valid {name} data, or ends before its end mark") from None
@@ -38,7 +39,7 @@ def inflate(
 
 def deflated(parts: Parts, coding: bytes, pause: Pause | None) -> list[bytes] | None:
     """A body in a coding that ``preferred`` returned; see ``api.common.compression.deflated``."""
-    return compression.deflated(parts, _FORMATS[coding], pause)
+    return compression.deflated(parts, FORMATS[coding], pause)
 
 
 def preferred(accept_encoding: bytes) -> bytes:

@@ -1,0 +1,426 @@
+"""The largest legal request of every kind, under given limits, and the smallest that are over them.
+
+A kind is named after the codec path that it takes; a test compares the names with the codecs' own tables.
+"""
+
+import gzip
+import json
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+import grpc
+import numpy as np
+
+from loadtests.echoes import copy_name
+from penstock.api.common.request_rules import MAX_PARAMETERS
+from penstock.api.grpc.contents import FIELDS
+from penstock.api.grpc.typed_contents import NAMES
+from penstock.core.classification import MAX_RANKED
+from penstock.core.limits import RequestLimits
+from penstock.core.tensors import MAX_TEXT_BYTES, NUMPY_TYPES, RAW_ONLY
+from penstock.proto import grpc_service_pb2 as pb
+
+REGION = "largest"
+"""The region of shared memory that requests name; it has ``max_body_bytes``."""
+
+GRPC_METHOD = "/inference.GRPCInferenceService/ModelInfer"
+STREAM_METHOD = "/inference.GRPCInferenceService/ModelStreamInfer"
+MARGIN = 4096
+"""Bytes left for everything but data."""
+
+TOO_LARGE = (413, grpc.StatusCode.RESOURCE_EXHAUSTED)
+_LENGTH = "inference-header-content-length"
+_CONTENTS = {name: number for number, name in NAMES.items()}
+_HEAD_BYTES, _METADATA_BYTES = 60 << 10, 30 << 10
+_STREAMED = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is sent: a body to a path of REST, or messages to a method of gRPC. ``coding`` has grpcio compress them."""
+
+    path: str
+    bodies: Sequence[bytes]
+    fields: Mapping[str, str] = field(default_factory=dict)
+    coding: grpc.Compression = grpc.Compression.NoCompression
+
+    @property
+    def grpc(self) -> bool:
+        """Whether it goes to the gRPC port."""
+        return self.path in (GRPC_METHOD, STREAM_METHOD)
+
+
+@dataclass(frozen=True, slots=True)
+class Largest:
+    """One kind: how its request is made, and whether it is answered or over a limit."""
+
+    kind: str
+    build: Callable[[], Request]
+    is_legal: bool = True
+
+
+def largest(limits: RequestLimits) -> list[Largest]:
+    """All kinds."""
+    return [*_rest(limits), *_grpc(limits), *_answers(limits), *_over(limits)]
+
+
+# Data: the same element again and again, as the client's time is not what is measured.
+
+
+def texts_of(limits: RequestLimits, size: int, overhead: int) -> tuple[int, int]:
+    """As many texts as are taken, and the bytes of each for ``size`` bytes in all."""
+    count = min(limits.max_text_elements, size // (overhead + 1))
+    return count, size // count - overhead
+
+
+def raw_data(datatype: str, size: int, limits: RequestLimits) -> tuple[int, bytes]:
+    """Elements and raw form of so many bytes."""
+    if datatype != "BYTES":
+        count = size // NUMPY_TYPES[datatype].itemsize
+        return count, np.ones(count, NUMPY_TYPES[datatype]).tobytes()
+    count, long = texts_of(limits, size, 4)
+    return count, (long.to_bytes(4, "little") + b"a" * long) * count
+
+
+def json_data(datatype: str, size: int, limits: RequestLimits) -> tuple[int, str]:
+    """Elements and JSON list of so many bytes."""
+    if datatype == "BYTES":
+        count, long = texts_of(limits, size, 3)
+        item = f'"{"a" * long}"'
+    else:
+        item = "true" if datatype == "BOOL" else "1"
+        count = size // (len(item) + 1)
+    return count, f"[{(item + ',') * (count - 1)}{item}]"
+
+
+def typed_data(datatype: str, size: int, limits: RequestLimits) -> tuple[int, bytes]:
+    """Elements and InferTensorContents of at most so many bytes, with the longest varints there are."""
+    number = _CONTENTS[FIELDS[datatype]]
+    if datatype == "BYTES":
+        count, long = texts_of(limits, size, 6)
+        return count, _length_delimited(number, b"a" * long) * count
+    if datatype in ("FP32", "FP64"):
+        item = np.ones(1, NUMPY_TYPES[datatype]).tobytes()
+    elif datatype.startswith("UINT") or datatype == "BOOL":
+        item = _varint(1 if datatype == "BOOL" else (1 << int(datatype[4:])) - 1)
+    else:
+        item = _varint((1 << 64) - 1)  # -1
+    count = min(limits.max_elements, size // len(item))
+    return count, _length_delimited(number, item * count)
+
+
+def _varint(value: int) -> bytes:
+    found = bytearray()
+    while value > 127:
+        found.append(value & 127 | 128)
+        value >>= 7
+    return bytes([*found, value])
+
+
+def _length_delimited(number: int, payload: bytes) -> bytes:
+    return _varint(number << 3 | 2) + _varint(len(payload)) + payload
+
+
+# REST.
+
+
+def infer_path(model: str) -> str:
+    """Where a model's REST requests go."""
+    return f"/v2/models/{model}/infer"
+
+
+def _json_request(model: str, datatype: str, shape: Sequence[int], data: str, more: str = "") -> Request:
+    head = f'{{"inputs":[{{"name":"x","datatype":"{datatype}","shape":{list(shape)},"data":'
+    return Request(infer_path(model), [f"{head}{data}}}]{more}}}".encode()], {"content-type": "application/json"})
+
+
+def _json(datatype: str, limits: RequestLimits) -> Request:
+    count, data = json_data(datatype, limits.max_json_bytes - MARGIN, limits)
+    return _json_request(copy_name(datatype), datatype, [1, count], data)
+
+
+def _json_rows(limits: RequestLimits) -> Request:
+    count = (limits.max_json_bytes - MARGIN) // 4
+    return _json_request(copy_name("FP32"), "FP32", [count, 1], f"[{'[1],' * (count - 1)}[1]]")
+
+
+def _json_digits(limits: RequestLimits) -> Request:
+    item = "0.12345678901234567,"
+    count = (limits.max_json_bytes - MARGIN) // len(item)
+    return _json_request(copy_name("FP64"), "FP64", [1, count], f"[{item * (count - 1)}{item[:-1]}]")
+
+
+def _json_spaces(limits: RequestLimits) -> Request:
+    item = "1" + " " * 62 + ","
+    count = (limits.max_json_bytes - MARGIN) // len(item)
+    return _json_request(copy_name("FP32"), "FP32", [1, count], f"[{item * (count - 1)}1]")
+
+
+def _json_long_text(limits: RequestLimits) -> Request:
+    escapes = "\\u00e9" * ((limits.max_json_bytes - MARGIN) // 6)
+    return _json_request(copy_name("BYTES"), "BYTES", [1, 1], f'["{escapes}"]')
+
+
+def _parameters(limits: RequestLimits) -> Request:
+    del limits
+    some = {f"p{number}": "a" * 100 for number in range(MAX_PARAMETERS)}
+    return _json_request(copy_name("FP32"), "FP32", [1, 1], "[1]", f',"parameters":{json.dumps(some)}')
+
+
+def _header_fields(limits: RequestLimits) -> Request:
+    plain = _json_request(copy_name("FP32"), "FP32", [1, 1], "[1]")
+    del limits
+    return Request(plain.path, plain.bodies, {f"x{number:05}": "1" for number in range(_HEAD_BYTES // 11)})
+
+
+def _binary_request(datatype: str, shape: Sequence[int], data: bytes, **outputs: object) -> Request:
+    size = {"binary_data_size": len(data)}
+    item = {"name": "x", "datatype": datatype, "shape": list(shape), "parameters": size}
+    text = json.dumps({"inputs": [item], **(outputs or {"parameters": {"binary_data_output": True}})}).encode()
+    return Request(infer_path(copy_name(datatype)), [text + data], {_LENGTH: str(len(text))})
+
+
+def _binary(datatype: str, limits: RequestLimits) -> Request:
+    count, data = raw_data(datatype, limits.max_body_bytes - MARGIN, limits)
+    return _binary_request(datatype, [1, count], data)
+
+
+def _binary_rows(limits: RequestLimits) -> Request:
+    count, data = raw_data("FP32", limits.max_body_bytes - MARGIN, limits)
+    return _binary_request("FP32", [count, 1], data)
+
+
+def _long_texts(limits: RequestLimits) -> tuple[int, bytes]:
+    long = min(MAX_TEXT_BYTES, limits.max_body_bytes - MARGIN)
+    count = (limits.max_body_bytes - MARGIN) // (long + 4) or 1
+    return count, (long.to_bytes(4, "little") + b"a" * long) * count
+
+
+def _binary_long_texts(limits: RequestLimits) -> Request:
+    count, data = _long_texts(limits)
+    return _binary_request("BYTES", [1, count], data)
+
+
+def _classes(limits: RequestLimits) -> tuple[int, bytes]:
+    count = min(MAX_RANKED, (limits.max_body_bytes - MARGIN) // 4)
+    return count, np.random.default_rng(1).normal(size=count).astype(np.float32).tobytes()
+
+
+def _classification(limits: RequestLimits) -> Request:
+    count, data = _classes(limits)
+    wanted = {"name": "y", "parameters": {"classification": limits.max_text_elements}}
+    return _binary_request("FP32", [1, count], data, outputs=[wanted])
+
+
+def _shared(limits: RequestLimits) -> Request:
+    place = {"shared_memory_region": REGION, "shared_memory_byte_size": limits.max_body_bytes}
+    item = {"name": "x", "datatype": "FP32", "shape": [1, limits.max_body_bytes // 4], "parameters": place}
+    text = json.dumps({"inputs": [item], "outputs": [{"name": "y", "parameters": place}]})
+    return Request(infer_path(copy_name("FP32")), [text.encode()])
+
+
+_DEFLATED: Mapping[str, Callable[[bytes], bytes]] = {
+    "gzip": partial(gzip.compress, compresslevel=1),
+    "x-gzip": partial(gzip.compress, compresslevel=1),
+    "deflate": partial(zlib.compress, level=1),
+}
+
+
+def _compressed(coding: str, plain: Callable[[], Request]) -> Request:
+    request = plain()
+    fields = {**request.fields, "content-encoding": coding}
+    return Request(request.path, [_DEFLATED[coding](request.bodies[0])], fields)
+
+
+def _rest(limits: RequestLimits) -> Iterator[Largest]:
+    for datatype in NUMPY_TYPES:
+        if datatype not in RAW_ONLY:
+            yield Largest(f"rest json {datatype}", partial(_json, datatype, limits))
+        yield Largest(f"rest binary {datatype}", partial(_binary, datatype, limits))
+    others = {
+        "rest json rows": _json_rows,
+        "rest json digits": _json_digits,
+        "rest json spaces": _json_spaces,
+        "rest json long text": _json_long_text,
+        "rest binary rows": _binary_rows,
+        "rest binary long texts": _binary_long_texts,
+        "rest parameters": _parameters,
+        "rest header fields": _header_fields,
+        "rest classification": _classification,
+        "rest shared memory": _shared,
+    }
+    for kind, build in others.items():
+        yield Largest(kind, partial(build, limits))
+    for coding in _DEFLATED:
+        yield Largest(f"rest json {coding}", partial(_compressed, coding, partial(_json, "FP32", limits)))
+        yield Largest(f"rest binary {coding}", partial(_compressed, coding, partial(_binary, "FP32", limits)))
+
+
+# gRPC.
+
+
+def _message(datatype: str, shape: Sequence[int], raw: bytes | None = None, contents: bytes = b"") -> bytes:
+    item = pb.ModelInferRequest.InferInputTensor(name="x", datatype=datatype, shape=shape).SerializeToString()
+    if contents:
+        item += _length_delimited(5, contents)
+    head = pb.ModelInferRequest(model_name=copy_name(datatype)).SerializeToString() + _length_delimited(5, item)
+    return head if raw is None else head + _length_delimited(7, raw)
+
+
+def _raw(datatype: str, limits: RequestLimits) -> Request:
+    count, data = raw_data(datatype, limits.max_body_bytes - MARGIN, limits)
+    return Request(GRPC_METHOD, [_message(datatype, [1, count], data)])
+
+
+def _raw_rows(limits: RequestLimits) -> Request:
+    count, data = raw_data("FP32", limits.max_body_bytes - MARGIN, limits)
+    return Request(GRPC_METHOD, [_message("FP32", [count, 1], data)])
+
+
+def _raw_long_texts(limits: RequestLimits) -> Request:
+    count, data = _long_texts(limits)
+    return Request(GRPC_METHOD, [_message("BYTES", [1, count], data)])
+
+
+def _typed(datatype: str, limits: RequestLimits) -> Request:
+    count, data = typed_data(datatype, limits.max_body_bytes - MARGIN, limits)
+    return Request(GRPC_METHOD, [_message(datatype, [1, count], contents=data)])
+
+
+def _grpc_classification(limits: RequestLimits) -> Request:
+    count, data = _classes(limits)
+    wanted = pb.ModelInferRequest(outputs=[pb.ModelInferRequest.InferRequestedOutputTensor(name="y")])
+    wanted.outputs[0].parameters["classification"].int64_param = limits.max_text_elements
+    return Request(GRPC_METHOD, [_message("FP32", [1, count], data) + wanted.SerializeToString()])
+
+
+def _grpc_shared(limits: RequestLimits) -> Request:
+    request = pb.ModelInferRequest(model_name=copy_name("FP32"))
+    request.inputs.add(name="x", datatype="FP32", shape=[1, limits.max_body_bytes // 4])
+    request.outputs.add(name="y")
+    for tensor in (request.inputs[0], request.outputs[0]):
+        tensor.parameters["shared_memory_region"].string_param = REGION
+        tensor.parameters["shared_memory_byte_size"].int64_param = limits.max_body_bytes
+    return Request(GRPC_METHOD, [request.SerializeToString()])
+
+
+def _grpc_parameters(limits: RequestLimits) -> Request:
+    del limits
+    request = pb.ModelInferRequest()
+    for number in range(MAX_PARAMETERS):
+        request.parameters[f"p{number}"].string_param = "a" * 100
+    return Request(GRPC_METHOD, [_message("FP32", [1, 1], b"\0\0\0\0") + request.SerializeToString()])
+
+
+def _metadata(limits: RequestLimits) -> Request:
+    del limits
+    some = {f"x{number:05}": "1" for number in range(_METADATA_BYTES // (32 + 7))}
+    return Request(GRPC_METHOD, [_message("FP32", [1, 1], b"\0\0\0\0")], some)
+
+
+def _streamed(plain: Callable[[], Request], times: int) -> Request:
+    return Request(STREAM_METHOD, list(plain().bodies) * times)
+
+
+def _grpc_compressed(coding: grpc.Compression, limits: RequestLimits) -> Request:
+    count, data = raw_data("FP32", limits.max_body_bytes - MARGIN, limits)
+    return Request(GRPC_METHOD, [_message("FP32", [1, count], data)], coding=coding)
+
+
+def _grpc(limits: RequestLimits) -> Iterator[Largest]:
+    for datatype in NUMPY_TYPES:
+        if datatype in FIELDS:
+            yield Largest(f"grpc typed {datatype}", partial(_typed, datatype, limits))
+        yield Largest(f"grpc raw {datatype}", partial(_raw, datatype, limits))
+    others = {
+        "grpc raw rows": _raw_rows,
+        "grpc raw long texts": _raw_long_texts,
+        "grpc parameters": _grpc_parameters,
+        "grpc header fields": _metadata,
+        "grpc classification": _grpc_classification,
+        "grpc shared memory": _grpc_shared,
+    }
+    for kind, build in others.items():
+        yield Largest(kind, partial(build, limits))
+    for coding in (grpc.Compression.Gzip, grpc.Compression.Deflate):
+        yield Largest(f"grpc message {coding.name.lower()}", partial(_grpc_compressed, coding, limits))
+    yield Largest("stream raw", partial(_streamed, partial(_raw, "FP32", limits), _STREAMED))
+    yield Largest("stream typed", partial(_streamed, partial(_typed, "INT32", limits), _STREAMED))
+
+
+# Answers that are larger than any request.
+
+
+def _grow_request(model: str, value: object, datatype: str, count: int, more: dict[str, object]) -> Request:
+    items = [
+        {"name": "value", "datatype": datatype, "shape": [1], "data": [value]},
+        {"name": "count", "datatype": "INT64", "shape": [1], "data": [count]},
+    ]
+    return Request(infer_path(model), [json.dumps({"inputs": items, **more}).encode()])
+
+
+_BINARY_OUTPUT: dict[str, object] = {"parameters": {"binary_data_output": True}}
+
+
+def _grow_numbers(limits: RequestLimits, more: dict[str, object], coding: str = "") -> Request:
+    count = (limits.max_output_bytes - MARGIN) // 4  # "1.0," and an FP32 have four bytes
+    request = _grow_request("grow_numbers", 1, "FP32", count, more)
+    return Request(request.path, request.bodies, {"accept-encoding": coding} if coding else {})
+
+
+def _grow_texts(limits: RequestLimits, more: dict[str, object]) -> Request:
+    count, long = texts_of(limits, limits.max_output_bytes - MARGIN, 4)
+    return _grow_request("grow_texts", "a" * long, "BYTES", count, more)
+
+
+def _grow_message(limits: RequestLimits) -> Request:
+    request = pb.ModelInferRequest(model_name="grow_numbers")
+    request.inputs.add(name="value", datatype="FP32", shape=[1])
+    request.inputs.add(name="count", datatype="INT64", shape=[1])
+    count = (limits.max_output_bytes - MARGIN) // 4
+    request.raw_input_contents.extend([np.ones(1, np.float32).tobytes(), np.array([count]).tobytes()])
+    return Request(GRPC_METHOD, [request.SerializeToString()])
+
+
+def _answers(limits: RequestLimits) -> Iterator[Largest]:
+    yield Largest("rest answer json numbers", partial(_grow_numbers, limits, {}))
+    yield Largest("rest answer binary numbers", partial(_grow_numbers, limits, _BINARY_OUTPUT))
+    yield Largest("rest answer json texts", partial(_grow_texts, limits, {}))
+    yield Largest("rest answer binary texts", partial(_grow_texts, limits, _BINARY_OUTPUT))
+    for coding in ("gzip", "deflate"):
+        yield Largest(f"rest answer {coding}", partial(_grow_numbers, limits, {}, coding))
+    yield Largest("grpc answer raw numbers", partial(_grow_message, limits))
+
+
+# What is over a limit.
+
+
+def _more(limits: RequestLimits, **factors: int) -> RequestLimits:
+    """Limits of which some are larger."""
+    values = {name: getattr(limits, name) for name in limits.__slots__}
+    return RequestLimits(**{**values, **{name: values[name] * factor for name, factor in factors.items()}})
+
+
+def _over(limits: RequestLimits) -> Iterator[Largest]:
+    wide, long = _more(limits, max_json_bytes=2), _more(limits, max_body_bytes=2)
+    texts, numbers = _more(limits, max_text_elements=2), _more(limits, max_elements=2)
+    output = _more(limits, max_output_bytes=2)
+    over: dict[str, Callable[[], Request]] = {
+        "over rest json": partial(_json, "FP32", wide),
+        "over rest binary": partial(_binary, "FP32", long),
+        "over rest inflated json": partial(_compressed, "gzip", partial(_json, "FP32", wide)),
+        "over rest inflated binary": partial(_compressed, "gzip", partial(_binary, "FP32", long)),
+        "over rest binary texts": partial(_binary, "BYTES", texts),
+        "over rest classes": partial(_classification, texts),
+        "over rest answer json": partial(_grow_numbers, output, {}),
+        "over rest answer binary": partial(_grow_numbers, output, _BINARY_OUTPUT),
+        "over grpc raw": partial(_raw, "FP32", long),
+        "over grpc inflated": partial(_grpc_compressed, grpc.Compression.Gzip, long),
+        "over grpc typed numbers": partial(_typed, "UINT8", numbers),
+        "over grpc typed texts": partial(_typed, "BYTES", texts),
+        "over grpc answer": partial(_grow_message, output),
+    }
+    for kind, build in over.items():
+        yield Largest(kind, build, is_legal=False)

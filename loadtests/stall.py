@@ -1,0 +1,201 @@
+"""The largest legal request of every kind, one after the other and together, beside small requests on both transports.
+
+Tells of each kind how it ended and the longest stall of the event loop meanwhile, as the histogram of the worker has
+it; and of each phase the small requests' 99th percentile against that of small requests alone.
+"""
+
+import argparse
+import http.client
+import os
+import random
+import re
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from loadtests import echoes
+from loadtests.graphs import repository
+from loadtests.largest import Largest, largest
+from loadtests.models import MODELS
+from loadtests.neighbours import RATE, Neighbours, neighbours
+from loadtests.processes import Server, halves, penstock, running
+from loadtests.send import REFUSED, SEGMENT, Ended, is_expected, region, send
+from penstock.core.limits import RequestLimits
+
+MAX_STALL_S = 0.05
+MAX_RATIO = 1.5
+_TIMEOUT_S = 60.0
+_SETTLE_S = 0.3  # a stall is told by a timer that looks every 20 ms
+_MODEL = MODELS["tiny"]
+_BUCKET = re.compile(r'penstock_event_loop_stall_seconds_bucket\{le="([^"]+)"[^}]*\} (\S+)')
+
+_RESTARTS = re.compile(r"^penstock_worker_restarts_total\{[^}]*\} (\S+)$", re.MULTILINE)
+
+
+def metrics(address: str) -> str:
+    """The metrics of a server, by the address of its ops port."""
+    connection = http.client.HTTPConnection(address, timeout=10)
+    try:
+        connection.request("GET", "/metrics")
+        return connection.getresponse().read().decode()
+    finally:
+        connection.close()
+
+
+def stalls(address: str) -> dict[float, int]:
+    """Stalls so far by the upper edge of their bucket, in seconds, of all workers."""
+    summed = Counter[float]()
+    for edge, count in _BUCKET.findall(metrics(address)):
+        summed[float(edge)] += int(float(count))
+    found, below = {}, 0
+    for edge in sorted(summed):
+        found[edge], below = summed[edge] - below, summed[edge]
+    return found
+
+
+def longest(before: Mapping[float, int], after: Mapping[float, int]) -> float:
+    """The upper edge of the longest stall between two looks, 0 for none."""
+    return max((edge for edge, count in after.items() if count > before.get(edge, 0)), default=0.0)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("--only", default="", help="only kinds whose name holds this text")
+    parser.add_argument("--clients", type=int, default=4, help="large requests at a time when together (default 4)")
+    parser.add_argument("--alone-s", type=float, default=10.0, help="small requests alone, in seconds (default 10)")
+    parser.add_argument("--no-together", action="store_true", help="only one after the other")
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Measure and print; 1 where a worker was replaced, an answer is not as it has to be, or the loop stood still."""
+    kinds = [one for one in largest(RequestLimits()) if arguments.only in one.kind]
+    with TemporaryDirectory(prefix="penstock-loadtests-") as folder, _serving(Path(folder)) as server:
+        run = _Run(server)
+        run.phase("alone", lambda: time.sleep(arguments.alone_s))
+        run.phase("one after the other", lambda: run.in_turn(kinds))
+        if not arguments.no_together:
+            run.phase("together", lambda: run.together(kinds, arguments.clients))
+        return run.report(Console(width=120))
+
+
+@contextmanager
+def _serving(folder: Path) -> Iterator[Server]:
+    echoes.place(folder)
+    shutil.copytree(repository(_MODEL) / _MODEL.name, folder / _MODEL.name)
+    os.environ["PENSTOCK_SHARED_MEMORY"] = f'["/{SEGMENT}"]'
+    try:
+        with running(penstock(folder, "--workers", "1"), halves()[0]) as server:
+            os.sched_setaffinity(0, halves()[1])
+            with region(server.addresses, RequestLimits().max_body_bytes):
+                yield server
+    finally:
+        del os.environ["PENSTOCK_SHARED_MEMORY"]
+
+
+class _Run:
+    """All phases against one server."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._cores = sorted(os.sched_getaffinity(0))
+        self._kinds = Table(title="one after the other", box=SIMPLE_HEAD)
+        for head in ("kind", "ended", "seconds", "longest stall up to ms"):
+            self._kinds.add_column(head, justify="left" if head == "kind" else "right", no_wrap=True)
+        self._phases: list[tuple[str, float, Neighbours]] = []
+        self._together = Counter[str]()
+        self._faults: list[str] = []
+
+    def phase(self, name: str, work: Callable[[], None]) -> None:
+        """Do some work beside small requests."""
+        before = self._stalls()
+        with neighbours(_MODEL, self._server.addresses, self._cores) as found:
+            work()
+        self._phases.append((name, longest(before, self._stalls()), found))
+
+    def in_turn(self, kinds: Sequence[Largest]) -> None:
+        """Each kind by itself."""
+        for one in kinds:
+            request = one.build()
+            before, began = self._stalls(), time.monotonic()
+            ended = self._send(one, lambda request=request: send(request, self._server.addresses, _TIMEOUT_S))  # type: ignore[misc]
+            took_s = time.monotonic() - began
+            stall = longest(before, self._stalls())
+            if not is_expected(one, ended):
+                self._faults.append(f"{one.kind} ended with {ended}")
+            style = "red" if stall > MAX_STALL_S else ""
+            self._kinds.add_row(one.kind, _name(ended), f"{took_s:.1f}", f"{stall * 1000:.0f}", style=style)
+
+    def together(self, kinds: Sequence[Largest], clients: int) -> None:
+        """Some at a time, in a random order; for want of room some may be refused."""
+        order = random.Random(1).sample(list(kinds), len(kinds))
+        with ThreadPoolExecutor(clients) as pool:
+            for one, ended in zip(order, pool.map(self._one_of_many, order), strict=True):
+                self._together[_name(ended)] += 1
+                if not is_expected(one, ended) and ended not in REFUSED:
+                    self._faults.append(f"{one.kind} ended with {ended} beside others")
+
+    def _one_of_many(self, one: Largest) -> Ended:
+        return self._send(one, lambda: send(one.build(), self._server.addresses, _TIMEOUT_S))
+
+    def _send(self, one: Largest, work: Callable[[], Ended]) -> Ended:
+        try:
+            return work()
+        except OSError as failure:
+            self._faults.append(f"{one.kind}: {failure!r}")
+            return 0
+
+    def _stalls(self) -> dict[float, int]:
+        time.sleep(_SETTLE_S)
+        return stalls(self._server.addresses["ops"])
+
+    def report(self, console: Console) -> int:
+        """Print everything; the exit code."""
+        console.print(self._kinds)
+        console.print(self._neighbours())
+        if self._together:
+            console.print("together:", ", ".join(f"{count} x {name}" for name, count in sorted(self._together.items())))
+        if any(map(float, _RESTARTS.findall(metrics(self._server.addresses["ops"])))):
+            self._faults.append("a worker was replaced")
+        for fault in self._faults:
+            console.print(fault, style="red")
+        return 1 if self._faults else 0
+
+    def _neighbours(self) -> Table:
+        table = Table(title=f"{RATE:g} small requests a second on each transport", box=SIMPLE_HEAD)
+        for head in (
+            "phase",
+            "longest stall up to ms",
+            "transport",
+            "p50 ms",
+            "p99 ms",
+            "to alone",
+            "p99.9 ms",
+            "failed",
+        ):
+            table.add_column(head, justify="right", no_wrap=True)
+        alone = self._phases[0][2]
+        for name, stall, found in self._phases:
+            if stall > MAX_STALL_S:
+                self._faults.append(f"{name}: the event loop stood still for up to {stall * 1000:.0f} ms")
+            if found.errors:
+                self._faults.append(f"{name}: {found.errors} small requests failed")
+            for kind, some in found.seen.items():
+                ratio = some.p99 / alone.seen[kind].p99
+                if ratio > MAX_RATIO:
+                    self._faults.append(f"{name}: p99 of {kind} is {ratio:.2f} times what it is alone")
+                cells = [f"{some.p50:.2f}", f"{some.p99:.2f}", f"{ratio:.2f}", f"{some.p999:.2f}", str(found.errors)]
+                table.add_row(name, f"{stall * 1000:.0f}", kind, *cells)
+        return table
+
+
+def _name(ended: Ended) -> str:
+    return str(ended) if isinstance(ended, int) else ended.name

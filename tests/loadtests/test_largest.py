@@ -1,0 +1,82 @@
+"""The largest legal requests: the table of them holds every codec path, and a server outlives all of them."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from loadtests import echoes
+from loadtests.largest import Largest, largest
+from loadtests.send import SEGMENT, is_expected, region, send
+from loadtests.stall import longest, stalls
+from penstock.api.grpc.contents import FIELDS
+from penstock.api.grpc.framing import FORMATS
+from penstock.api.rest import compression
+from penstock.core.limits import RequestLimits
+from penstock.core.tensors import NUMPY_TYPES, RAW_ONLY
+from tests import harness
+from tests.harness import Server
+from tests.integration.control.watch import metric
+
+LIMITS = RequestLimits(4 << 20, 1 << 20, 8 << 20, 1 << 18, 1 << 14)
+"""Smaller than the defaults, so that all kinds together take some seconds."""
+
+KINDS = largest(LIMITS)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    room = tmp_path_factory.mktemp("largest")
+    echoes.place(room / "models")
+    env = {f"PENSTOCK_LIMITS__{name.upper()}": str(getattr(LIMITS, name)) for name in LIMITS.__slots__}
+    env["PENSTOCK_SHARED_MEMORY"] = f'["/{SEGMENT}"]'
+    with harness.running(room / "models", room, env=env) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def addresses(server: Server) -> Iterator[dict[str, str]]:
+    found = {"http": server.http, "grpc": server.grpc, "ops": server.ops}
+    with region(found, LIMITS.max_body_bytes):
+        yield found
+
+
+def test_every_codec_path_has_a_largest_request() -> None:
+    """Whoever adds a datatype, a form of contents or a coding adds its largest request too."""
+    in_json = [datatype for datatype in NUMPY_TYPES if datatype not in RAW_ONLY]
+    expected = {f"rest json {datatype}" for datatype in in_json}
+    expected |= {f"rest binary {datatype}" for datatype in NUMPY_TYPES}
+    expected |= {f"grpc raw {datatype}" for datatype in NUMPY_TYPES}
+    expected |= {f"grpc typed {datatype}" for datatype in FIELDS}
+    codings = [coding.decode() for coding in compression.FORMATS]
+    expected |= {f"rest {form} {coding}" for form in ("json", "binary") for coding in codings}
+    expected |= {f"rest answer {coding}" for coding in ("gzip", "deflate")}
+    expected |= {f"grpc message {coding}" for coding in FORMATS}
+    for path in ("parameters", "header fields", "classification", "shared memory"):
+        expected |= {f"rest {path}", f"grpc {path}"}
+    assert expected <= {one.kind for one in KINDS}
+
+
+def test_kinds_have_names_of_their_own() -> None:
+    assert len({one.kind for one in KINDS}) == len(KINDS)
+
+
+@pytest.mark.parametrize("one", KINDS, ids=lambda one: one.kind)
+def test_the_largest_requests_are_answered_and_larger_ones_refused(
+    one: Largest, server: Server, addresses: dict[str, str]
+) -> None:
+    workers = server.workers
+    ended = send(one.build(), addresses, timeout_s=60)
+    assert is_expected(one, ended), ended
+    assert server.child_pids() and set(workers) <= set(server.child_pids())
+    assert metric(server, "penstock_worker_restarts_total") == 0
+
+
+def test_the_longest_stall_is_the_bucket_that_has_grown() -> None:
+    before = {0.001: 5, 0.05: 2, 1.0: 1}
+    assert longest(before, before) == 0.0
+    assert longest(before, {0.001: 9, 0.05: 3, 1.0: 1}) == 0.05
+    assert longest({}, {0.001: 1, 0.05: 0}) == 0.001
+
+
+def test_stalls_are_read_from_the_metrics(server: Server) -> None:
+    assert {0.001, 0.05, 1.0} <= stalls(server.ops).keys()
