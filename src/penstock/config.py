@@ -81,8 +81,7 @@ class Limits(_Section):
     """Most connections of a worker on each of its ports."""
 
     freeze_seconds: Annotated[float, Field(ge=0.5, le=3600, allow_inf_nan=False)] = 1.2
-    """Silence of a worker's event loop after which it counts as frozen and is replaced; ten times as long while the
-    worker uses the processor."""
+    """Silence of a worker's event loop after which it is replaced as frozen; ten times as long while it computes."""
 
     deadline_seconds: PositiveSeconds = 60.0
     """Deadline of a request that states none."""
