@@ -114,7 +114,7 @@ class Admission(_Section):
     """What a model may take while it is examined, before it may serve."""
 
     seconds: PositiveSeconds = 4.0
-    """Time for loading and trying it, on top of what its size asks for."""
+    """Processor time for loading and trying it, on top of what its size asks for; four times as much may pass."""
 
     memory_bytes: Annotated[int, Field(ge=256 << 20, le=1 << 44)] = 4 << 30
     """Memory, on top of what its size asks for."""

@@ -36,6 +36,9 @@ LINE_BYTES = 8 << 20
 MOST_FILES = 10_000
 START_S = 30.0
 MARGIN_S = 5.0
+PATIENCE = 4
+"""Seconds that may pass for each second of processor time: a busy machine is not the model's fault."""
+
 IDLE_S = 30.0
 BYTES_A_SECOND = 50_000_000
 """A content gets a second more for that many bytes of it."""
@@ -105,12 +108,13 @@ class Examiner:
             "weights": str(subject.weights or ""),
             "base": str(subject.base or ""),
             "seconds": seconds,
+            "patience": PATIENCE * seconds,
             "memory_bytes": self._options.memory_bytes + MEMORY_A_BYTE * size,
         }
         for _ in range(_TRIES):
             sandbox = await self._started()
             try:
-                answer = await sandbox.ask(order, seconds + MARGIN_S)
+                answer = await sandbox.ask(order, PATIENCE * seconds + MARGIN_S)
             except _Ended:
                 if self._closed:
                     break
@@ -153,7 +157,7 @@ def _report(answer: dict[str, Any], seconds: float) -> Report:
     """The verdict that a sandbox's answer means."""
     if answer["late"] or answer["code"] == -signal.SIGXCPU:
         return Report(
-            f"it did not finish within {seconds:.3g} s, as if it ran for ever; "
+            f"it did not finish within {seconds:.3g} s of processor time, as if it ran for ever; "
             "if it is only slow, allow more with the setting admission.seconds"
         )
     if answer["code"] < 0:

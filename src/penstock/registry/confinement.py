@@ -45,7 +45,8 @@ def limit(memory_bytes: int, cpu_seconds: int) -> None:
     for kind, bound in bounds.items():
         hard = resource.getrlimit(kind)[1]
         wanted = bound if hard == resource.RLIM_INFINITY else min(bound, hard)
-        resource.setrlimit(kind, (wanted, wanted))
+        early = kind == resource.RLIMIT_CPU  # a second before the end comes a signal that says why
+        resource.setrlimit(kind, (wanted - early, wanted))
 
 
 def without_network() -> None:

@@ -176,7 +176,7 @@ class Sandbox:
             _become_child(order, writing, [reading, *self._children])
         os.close(writing)
         os.set_blocking(reading, False)
-        until = time.monotonic() + order["seconds"]
+        until = time.monotonic() + order["patience"]
         self._children[reading] = _Child(order["number"], pid, reading, until, bytearray())
         self._selector.register(reading, selectors.EVENT_READ)
 
