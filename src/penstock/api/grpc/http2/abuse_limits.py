@@ -26,6 +26,9 @@ CONTROL_FRAMES_AT_ONCE: Final = 300
 UNSENT_CONTROL_FRAMES: Final = 1000
 """Acknowledgements and resets that the peer does not read."""
 
+RESETS_AT_ONCE: Final = 100
+"""What resets may cost at once where fewer streams than that are allowed at a time."""
+
 PER_SECOND: Final = 100.0
 PER_ANSWER: Final = 4.0
 """What time and answers add to the budgets of control frames and of resets."""
@@ -78,7 +81,7 @@ class AbuseLimits:
         self._unsent_control = 0
         self._control = Budget(CONTROL_FRAMES_AT_ONCE, now_ns)
         # whoever gives up all its streams at once, as at a common deadline, is honest
-        self._resets = Budget(max_streams, now_ns)
+        self._resets = Budget(max(max_streams, RESETS_AT_ONCE), now_ns)
 
     def window_update(self) -> None:
         """A WINDOW_UPDATE came."""

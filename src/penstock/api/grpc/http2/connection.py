@@ -353,9 +353,14 @@ class Connection(RequestInput):
     def _priority(self, _: int, number: int, payload: bytes) -> None:
         if not number:
             raise Http2ConnectionError(ErrorCode.PROTOCOL_ERROR, "a priority is a stream's")
-        if len(payload) != 5:
-            raise Http2ConnectionError(ErrorCode.FRAME_SIZE_ERROR, "a priority has five bytes")
         self.limits.priority()
+        if len(payload) == 5:
+            return
+        stream = self._live.get(number)
+        if stream is not None:
+            self._stream_error(stream, ErrorCode.FRAME_SIZE_ERROR)
+        elif number > self.streams.last_id:  # a stream that has not begun cannot be reset
+            raise Http2ConnectionError(ErrorCode.FRAME_SIZE_ERROR, "a priority has five bytes")
 
     def _push_promise(self, _flags: int, _number: int, _payload: bytes) -> None:
         raise Http2ConnectionError(ErrorCode.PROTOCOL_ERROR, "clients do not push")
