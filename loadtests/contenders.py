@@ -56,7 +56,6 @@ def _everybody(model: BenchModel) -> list[Contender]:
         _against("inline grpc", "inline grpc", GRPC, "grpc"),
         _against("penstock grpc", "penstock", GRPC, "grpc"),
         _against("tick grpc", "tick grpc", GRPC, "grpc"),
-        _against("grpcio grpc", "grpcio", GRPC, "grpc"),
         _against("2 workers json", "2 workers", JSON, "json"),
         _against("2 workers binary", "2 workers", BINARY, "binary"),
         _against("2 workers grpc", "2 workers", GRPC, "grpc"),
@@ -104,10 +103,6 @@ def _two_workers(model: BenchModel, cores: int) -> list[str]:
     return penstock(model.folder, "--workers", "2")
 
 
-def _grpcio(model: BenchModel, cores: int) -> list[str]:
-    return penstock(model.folder, "--workers", "1", "--grpc-server", "grpcio")
-
-
 def _peer(name: str) -> Command:
     def command(model: BenchModel, cores: int) -> list[str]:
         threads = str(model.threads(cores))
@@ -125,7 +120,6 @@ _COMMANDS: dict[str, Command] = {
     "tick grpc": _ceiling("grpc", "--tick"),
     "penstock": _penstock,
     "2 workers": _two_workers,
-    "grpcio": _grpcio,
     "fastapi": _fastapi,
     **{name: _peer(name) for name in PEERS},
 }

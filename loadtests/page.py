@@ -45,7 +45,7 @@ def picture(title: str, bars: Sequence[tuple[str, float]]) -> str:
 
 
 def _colour(name: str) -> str:
-    if name.startswith(("penstock", "2 workers", "grpcio")):
+    if name.startswith(("penstock", "2 workers")):
         return _OURS
     return _CEILING if name.startswith(("tick", "inline")) else _OTHERS
 

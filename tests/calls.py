@@ -1,7 +1,7 @@
 """Calls that have their outputs already, for tests of what is done with them."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 
 from penstock.core.labels import Protocol, Route
@@ -11,8 +11,7 @@ from penstock.core.tensors import Tensor
 from penstock.engine.model import Model
 from penstock.engine.session import closed_run
 from penstock.monitor.counters import Slot
-from penstock.serving.data_plane import DataPlane
-from penstock.serving.infer_call import InferCall
+from penstock.serving.infer_call import InferCall, OnDone
 from penstock.serving.loaded_version import LoadedVersion
 from penstock.serving.version_info import Identity
 
@@ -24,14 +23,14 @@ def nobody() -> LoadedVersion:
     return LoadedVersion(Identity("m", "3"), model, ModelOptions(), {}, Slot.in_process().block(1))
 
 
-async def infer(plane: DataPlane, call: InferCall) -> None:
+async def infer(call: InferCall) -> None:
     """Run a call and wait for it; cancelling the wait cancels the call.
 
     Raises:
         Fault: whatever the call ended with.
     """
     future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    cancel = plane.submit(call, lambda _: None if future.done() else future.set_result(None))
+    cancel = _submitted(call, lambda _: None if future.done() else future.set_result(None))
     try:
         await future
     except asyncio.CancelledError:
@@ -40,6 +39,17 @@ async def infer(plane: DataPlane, call: InferCall) -> None:
         raise
     if call.fault is not None:
         raise call.fault
+
+
+def _submitted(call: InferCall, on_done: OnDone) -> Callable[[], None] | None:
+    """Run a call and tell ``on_done`` on the loop; the result cancels a call that waits for a thread."""
+    if not call.loaded.prepare_inline(call):
+        if call.fault is None:
+            return call.loaded.enqueue(call, on_done)
+    else:
+        call.loaded.run_inline([call])
+    on_done(call)
+    return None
 
 
 def answered(outputs: Sequence[Tensor], call_id: str = "7", inputs: Sequence[Tensor] = (), rows: int = 1) -> InferCall:

@@ -105,6 +105,13 @@ def affine(scale: float, shift: float, dims: Dims) -> onnx.ModelProto:
     return model(nodes, [value("x", "FP32", dims)], [value("y", "FP32", dims)], numbers)
 
 
+def widening(columns: int) -> onnx.ModelProto:
+    """Rows of one number to rows of so many: small requests with large answers."""
+    node = helper.make_node("Mul", ["x", "ones"], ["y"])
+    numbers = [constant("ones", np.ones((1, columns), np.float32))]
+    return model([node], [value("x", "FP32", ("n", 1))], [value("y", "FP32", ("n", columns))], numbers)
+
+
 def versioned(version: int) -> onnx.ModelProto:
     """A model whose answers tell its version: ``y = version * x + version``."""
     return affine(version, version, ("n", 3))

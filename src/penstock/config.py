@@ -204,8 +204,8 @@ class Settings(BaseSettings):
     workers: Workers = 1
     """Worker processes; auto is one for each core."""
 
-    grpc_server: Literal["penstock", "grpcio"] = "penstock"
-    """What carries gRPC: our own HTTP/2, or grpcio."""
+    grpc_outputs: Literal["raw", "mirror"] = "raw"
+    """Form of gRPC answers: raw contents always, or mirror, typed contents for typed requests."""
 
     shared_memory: tuple[Annotated[str, Field(pattern=r"^/?[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}\*?$")], ...] = ()
     """Names of the shared memory segments that clients may use for tensors; "/images-*" allows all that begin so."""

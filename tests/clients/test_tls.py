@@ -32,15 +32,13 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return chain, key
 
 
-@pytest.fixture(scope="module", params=["penstock", "grpcio"])
-def secure(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, certificate: tuple[Path, Path]
-) -> Iterator[Server]:
+@pytest.fixture(scope="module")
+def secure(tmp_path_factory: pytest.TempPathFactory, certificate: tuple[Path, Path]) -> Iterator[Server]:
     """A server that speaks TLS."""
     models = tmp_path_factory.mktemp("models")
     zoo.save(zoo.affine(2.0, 1.0, ("n", 3)), models / "m" / "1" / "model.onnx")
     files = {"PENSTOCK_TLS__CERTIFICATE_FILE": str(certificate[0]), "PENSTOCK_TLS__KEY_FILE": str(certificate[1])}
-    with harness.running(models, tmp_path_factory.mktemp("room"), "--grpc-server", request.param, env=files) as server:
+    with harness.running(models, tmp_path_factory.mktemp("room"), env=files) as server:
         yield server
 
 

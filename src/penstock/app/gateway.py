@@ -125,7 +125,7 @@ def _worker_options(settings: Settings, host: str) -> WorkerOptions:
         http_port=settings.http_port,
         grpc_port=settings.grpc_port,
         workers=workers,
-        grpc_server=settings.grpc_server,
+        grpc_outputs=settings.grpc_outputs,
         threads=max(1, cores // workers),
         max_body_bytes=settings.limits.max_body_bytes,
         max_json_bytes=settings.limits.max_json_bytes,

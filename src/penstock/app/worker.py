@@ -13,7 +13,6 @@ import uvloop
 
 from penstock import __version__
 from penstock.api.grpc.http2_server import Http2Server
-from penstock.api.grpc.server import GrpcServer
 from penstock.api.grpc.services import GrpcOptions
 from penstock.api.http1.limits import Limits
 from penstock.api.rest.server import RestServer
@@ -82,10 +81,12 @@ class Worker:
             request_s=options.deadline_s,
         )
         self._rest = RestServer(self._plane, __version__, limits, options.certificate, options.cors_origins)
-        carrier = GrpcServer if options.grpc_server == "grpcio" else Http2Server
-        self._grpc = carrier(
-            self._plane, GrpcOptions(max_message_bytes=options.max_body_bytes, certificate=options.certificate)
+        grpc = GrpcOptions(
+            max_message_bytes=options.max_body_bytes,
+            mirrors_typed=options.grpc_outputs == "mirror",
+            certificate=options.certificate,
         )
+        self._grpc = Http2Server(self._plane, grpc)
         self._desired = Desired()
         self._news = asyncio.Event()
         self._asked_to_stop = asyncio.Event()

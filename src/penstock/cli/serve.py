@@ -24,9 +24,6 @@ def serve(
     http_port: Annotated[int | None, typer.Option(help="REST port, 0 picks a free one. [8000]")] = None,
     grpc_port: Annotated[int | None, typer.Option(help="gRPC port, 0 picks a free one. [8001]")] = None,
     ops_port: Annotated[int | None, typer.Option(help="Health and metrics port, 0 picks a free one. [8002]")] = None,
-    grpc_server: Annotated[
-        str | None, typer.Option(metavar="penstock|grpcio", help="What carries gRPC. [penstock]")
-    ] = None,
     workers: Annotated[str | None, typer.Option(metavar="N|auto", help="Worker processes. [1]")] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file with settings.", envvar="PENSTOCK_CONFIG")] = None,
     ready_file: Annotated[Path | None, typer.Option(help="JSON file to write when ready.")] = None,
@@ -51,7 +48,6 @@ def serve(
         "http_port": http_port,
         "grpc_port": grpc_port,
         "ops_port": ops_port,
-        "grpc_server": grpc_server,
         "workers": workers,
         "ready_file": ready_file,
         "limits.max_body_bytes": max_body_bytes,

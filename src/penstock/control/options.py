@@ -14,7 +14,7 @@ class WorkerOptions:
     ``threads`` is this worker's share of the cores. ``memory_bytes`` bounds what it holds for its callers (None: a
     share of the machine's memory), ``max_connections`` the connections of each of its ports. ``deadline_s`` bounds a
     request that states no limit itself, ``orphan_grace_s`` the time without a control process, ``load_s`` a repository
-    request. ``grpc_server`` is ``penstock`` or ``grpcio``; ``shared_memory`` names the segments that clients may use,
+    request. ``grpc_outputs`` is ``raw`` or ``mirror``; ``shared_memory`` names the segments that clients may use,
     ``cors_origins`` the origins whose pages may ask, and ``certificate`` the files of a chain and its key, for TLS.
     """
 
@@ -22,7 +22,7 @@ class WorkerOptions:
     http_port: int
     grpc_port: int
     workers: int = 1
-    grpc_server: str = "penstock"
+    grpc_outputs: str = "raw"
     threads: int = 1
     max_body_bytes: int = 64 << 20
     max_json_bytes: int = 8 << 20

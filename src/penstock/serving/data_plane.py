@@ -5,12 +5,12 @@ from time import monotonic_ns
 from typing import Final
 
 from penstock.core.errors import OverBudget
-from penstock.core.labels import OK, OUTCOME_INDEX, OUTCOMES, PROTOCOL_NAMES, Route, is_blamed
+from penstock.core.labels import OUTCOME_INDEX, PROTOCOL_NAMES, Route, is_blamed
 from penstock.core.labels import Protocol as Transport
 from penstock.core.limits import RequestLimits
 from penstock.monitor.counters import NOT_COUNTED, ReadTotals, Slot
 from penstock.serving.admission import MEMORY
-from penstock.serving.infer_call import InferCall, OnDone, Servable
+from penstock.serving.infer_call import InferCall, Servable
 from penstock.serving.loop_batcher import LoopBatcher
 from penstock.serving.loop_stalls import LoopStalls
 from penstock.serving.memory_budget import DEFAULT_MEMORY_BYTES, MemoryBudget
@@ -57,6 +57,7 @@ class DataPlane:
         self.loop_utilisation = 0.0
         self._complete = False
         self._draining = False
+        self._readiness_listeners: list[Callable[[], None]] = []
         self._unmatched = slot.block(NO_VERSION_BLOCK)
 
     def route(self, target: Target, fields: Fields) -> RouteDecision:
@@ -69,24 +70,7 @@ class DataPlane:
         router = self.routing_table.routers.get(target)
         return self.routing_table.find(target) if router is None else router.pick(fields)
 
-    def submit(self, call: InferCall, on_done: OnDone) -> Callable[[], None] | None:
-        """Run a call and tell ``on_done`` on the loop; the result cancels a call that waits for a thread."""
-        if not call.loaded.prepare_inline(call):
-            if call.fault is None:
-                return call.loaded.enqueue(call, on_done)
-        else:
-            call.loaded.run_inline([call])
-        on_done(call)
-        return None
-
     # Counting.
-
-    def record_outcome(self, call: InferCall, outcome: str) -> None:
-        """Count a submitted call just before its answer is written (or when nobody is left to write it to)."""
-        if outcome == OUTCOMES[OK]:
-            self.record_answered([call])
-        else:
-            _record_failed(call, outcome, monotonic_ns())
 
     def record_answered(self, calls: Sequence[InferCall]) -> None:
         """Count calls that have their outputs or their faults, just before they are answered; those of one run
@@ -133,10 +117,20 @@ class DataPlane:
     def mark_ready(self) -> None:
         """The first desired state has been worked through: ready from now on."""
         self._complete = True
+        self._tell_readiness()
 
     def begin_drain(self) -> None:
         """Not ready any more, for good."""
         self._draining = True
+        self._tell_readiness()
+
+    def on_readiness(self, listener: Callable[[], None]) -> None:
+        """Call ``listener`` whenever the answer of ``ready`` may have changed."""
+        self._readiness_listeners.append(listener)
+
+    def _tell_readiness(self) -> None:
+        for listener in self._readiness_listeners:
+            listener()
 
     def ready(self) -> bool:
         """Whether the server as a whole takes requests."""

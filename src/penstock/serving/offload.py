@@ -8,10 +8,11 @@ the time that its bytes ask for.
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
 from heapq import heappop, heappush
 from threading import Condition, Thread
 from time import monotonic_ns
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from penstock.core.errors import Cancelled, Overloaded
 
@@ -20,6 +21,8 @@ THREADS: Final = 2
 
 NS_PER_BYTE: Final = 50
 """What a byte of work is taken to cost; only the order of jobs rests on it."""
+
+Result = TypeVar("Result")
 
 Work = Callable[[], Any]
 Done = Callable[[Any, Exception | None], None]
@@ -99,6 +102,18 @@ class Offload:
             self._changed.notify()
         return job
 
+    async def run(self, work: Callable[[], Result], size: int) -> Result:
+        """Wait for work on a thread; raises what the work raises, and what ``submit`` does. Cancelling the wait leaves
+        out work that has not begun."""
+        loop = asyncio.get_running_loop()
+        finished: asyncio.Future[Result] = loop.create_future()
+        job = self.submit(work, partial(_settle, finished), size)
+        try:
+            return await finished
+        finally:
+            job.cancel()
+            del finished  # it refers to what is raised here, and that to this frame
+
     def close(self) -> None:
         """Stop the threads, each after the job it works on; waiting jobs end with ``Overloaded``."""
         with self._changed:
@@ -136,3 +151,12 @@ class Offload:
             job.finish(result, error)
         except Exception as bug:  # of one connection; the others go on
             log.exception("what was to follow work on a thread failed", exc_info=bug)
+
+
+def _settle(finished: "asyncio.Future[Any]", result: Any, error: Exception | None) -> None:
+    if finished.done():
+        return
+    if error is None:
+        finished.set_result(result)
+    else:
+        finished.set_exception(error)

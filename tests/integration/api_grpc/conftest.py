@@ -7,8 +7,8 @@ import grpc
 import pytest
 
 from penstock.api.grpc.http2_server import Http2Server
-from penstock.api.grpc.server import GrpcServer
 from penstock.proto.grpc_service_pb2_grpc import GRPCInferenceServiceStub
+from tests.grpc_oracle import OracleServer
 from tests.integration.api_grpc import worker as workers
 from tests.integration.api_grpc.worker import Kind, Worker
 
@@ -19,9 +19,9 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return workers.build(tmp_path_factory.mktemp("models"))
 
 
-@pytest.fixture(scope="session", params=[Http2Server, GrpcServer], ids=["penstock", "grpcio"])
+@pytest.fixture(scope="session", params=[Http2Server, OracleServer], ids=["penstock", "grpcio"])
 def carrier(request: pytest.FixtureRequest) -> Kind:
-    """The server's two implementations; everything here holds for both."""
+    """Our server, and the oracle on grpcio; everything here holds for both."""
     found: Kind = request.param
     return found
 

@@ -1,23 +1,35 @@
 """ModelStreamInfer on real sockets: order, errors inside the stream, its bounds and its end."""
 
+import gc
 import queue
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import grpc
+import numpy as np
 import pytest
 
+from penstock.api.grpc.framing import framed
+from penstock.api.grpc.http2 import frames
+from penstock.api.grpc.http2.frames import frame
+from penstock.api.grpc.http2_server import Http2Server
+from penstock.api.grpc.infer_stream import InferStream, StreamedRequest
 from penstock.api.grpc.services import GrpcOptions
 from penstock.proto import grpc_service_pb2 as pb
 from penstock.proto.grpc_service_pb2_grpc import GRPCInferenceServiceStub
+from penstock.serving.infer_call import InferCall
 from tests.harness import wait_until
 from tests.integration.api_grpc import worker as workers
+from tests.integration.api_grpc.raw import Raw
 from tests.integration.api_grpc.requests import floats, pair, raw, slow
-from tests.integration.api_grpc.worker import CALL_SECONDS, Worker
+from tests.integration.api_grpc.worker import CALL_SECONDS, Kind, Worker
 
 Stub = GRPCInferenceServiceStub
 Requests = Iterator[pb.ModelInferRequest]
+STREAM = "/inference.GRPCInferenceService/ModelStreamInfer"
 
 
 class Feed:
@@ -123,7 +135,7 @@ def test_cancelling_a_stream_gives_its_requests_up(stub: Stub, worker: Worker) -
 
 def test_a_stream_keeps_to_its_window(models: Path) -> None:
     with (
-        workers.running(models, GrpcOptions(stream_window=2)) as narrow,
+        workers.running(models, GrpcOptions(stream_requests=2)) as narrow,
         grpc.insecure_channel(narrow.address) as channel,
     ):
         seen = 0
@@ -149,3 +161,139 @@ def test_draining_ends_streams_after_what_they_asked(models: Path) -> None:
         assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
         assert raised.value.details() == "the server is stopping; open another stream"
         feed.end()
+
+
+def wide(call_id: str = "") -> pb.ModelInferRequest:
+    """A request of a few bytes whose answer has a megabyte."""
+    return raw("wide", "x", "FP32", [[1]], id=call_id)
+
+
+@pytest.fixture
+def own(models: Path, carrier: Kind) -> Iterator[Worker]:
+    """A worker whose memory no other test uses, with streams of at most 3 MB."""
+    with workers.running(models, GrpcOptions(stream_window_bytes=3 << 20), carrier) as running:
+        yield running
+
+
+def unread(worker: Worker, requests: list[pb.ModelInferRequest]) -> Any:
+    """A stream whose answers are not read; small windows keep them in the server."""
+    options = [("grpc.http2.lookahead_bytes", 1), ("grpc.max_receive_message_length", -1), ("grpc.http2.bdp_probe", 0)]
+    channel = grpc.insecure_channel(worker.address, options=options)
+    feed = Feed()
+    feed.send(*requests)
+    return channel, feed, Stub(channel).ModelStreamInfer(iter(feed), timeout=CALL_SECONDS)
+
+
+def test_a_stream_does_not_run_ahead_of_a_reader_who_does_not_read(own: Worker) -> None:
+    channel, feed, answers = unread(own, [wide(str(x)) for x in range(64)])
+    with channel:
+        wait_until(lambda: own.outcomes("wide").get("ok", 0) >= 2, CALL_SECONDS, "the first answers")
+        time.sleep(0.5)  # nothing says that nothing more happens
+        assert own.outcomes("wide")["ok"] <= 12  # those in the window, in the socket and in the client
+        assert own.plane.memory.used < 8 << 20
+        feed.end()
+        assert [answer.infer_response.id for answer in answers] == [str(x) for x in range(64)]
+    wait_until(lambda: own.plane.memory.used == 0, CALL_SECONDS, "all memory is given back")
+    assert own.outcomes("wide") == {"ok": 64}
+
+
+def test_a_stream_that_is_cancelled_gives_everything_back_at_once(own: Worker) -> None:
+    large = raw("pair", "x", "FP32", np.ones((20_000, 3)), model_version="1")
+    gc.collect()
+    gc.disable()
+    earlier = _kept()  # by other workers of this process
+    try:
+        for _ in range(3):
+            channel, feed, answers = unread(own, [*[wide()] * 5, *[large] * 20])
+            with channel:
+                next(answers)
+                answers.cancel()
+                feed.end()
+            wait_until(lambda: own.plane.memory.used == 0, CALL_SECONDS, "all memory is given back")
+        own.settles("slow")
+        wait_until(lambda: len(_kept()) <= len(earlier), CALL_SECONDS, "nothing is kept")
+    finally:
+        gc.enable()
+
+
+def _kept() -> list[object]:
+    return [one for one in gc.get_objects() if isinstance(one, StreamedRequest | InferStream | InferCall)]
+
+
+def test_requests_that_come_together_share_runs(stub: Stub, worker: Worker, carrier: Kind) -> None:
+    if carrier is not Http2Server:
+        pytest.skip("grpcio gives each message of a stream a turn of the loop of its own")
+
+    def batches() -> dict[int, int]:
+        return {size: count for size, count, *_ in worker.totals("pair", "2").batches()}
+
+    before = batches()
+    sent = iter([pair(x, x, x, call_id=str(x)) for x in range(400)])
+    answers = list(stub.ModelStreamInfer(sent, timeout=CALL_SECONDS))
+    assert [floats(answer.infer_response) for answer in answers] == [[2 * x + 2] * 3 for x in range(400)]
+    added = {size: count - before.get(size, 0) for size, count in batches().items() if count != before.get(size, 0)}
+    assert sum(size * count for size, count in added.items()) == 400
+    assert max(added) > 1
+
+
+def test_a_full_queue_is_an_answer_that_costs_no_decoding(worker: Worker, stub: Stub) -> None:
+    limiter = worker.plane.route(("slow", ""), {})[0].limiter
+    wrong = raw("slow", "x", "FP32", [1, 2, 3], id="wrong")  # which a decoded request would be told
+    worker.call(lambda: setattr(limiter, "in_system", 10_000))
+    try:
+        (answer,) = stub.ModelStreamInfer(iter([wrong]), timeout=CALL_SECONDS)
+    finally:
+        worker.call(lambda: setattr(limiter, "in_system", 0))
+    assert "queue of this model is full" in answer.error_message
+
+
+def test_what_is_over_the_memory_is_an_answer(models: Path, carrier: Kind) -> None:
+    with workers.running(models, kind=carrier) as own, grpc.insecure_channel(own.address) as channel:
+        own.call(lambda: setattr(own.plane.memory, "limit", 100_000))
+        sent = iter([pair(1, 1, 1), wide("large"), pair(2, 2, 2)])
+        answers = list(Stub(channel).ModelStreamInfer(sent, timeout=CALL_SECONDS))
+        assert ["memory allows" in answer.error_message for answer in answers] == [False, True, False]
+        assert answers[1].infer_response.id == "large"
+        own.awaits({"over_budget": 1}, "wide")
+        wait_until(lambda: own.plane.memory.used == 0, CALL_SECONDS, "all memory is given back")
+
+
+def test_a_request_that_no_memory_is_left_for_ends_the_stream(models: Path) -> None:
+    with workers.running(models) as own, grpc.insecure_channel(own.address) as channel:
+        own.call(lambda: setattr(own.plane.memory, "limit", 100_000))
+        sent = iter([pair(1, 1, 1), raw("pair", "x", "FP32", np.ones((20_000, 3)))])
+        with pytest.raises(grpc.RpcError) as raised:
+            list(Stub(channel).ModelStreamInfer(sent, timeout=CALL_SECONDS))
+        assert raised.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        wait_until(lambda: own.plane.memory.used == 0, CALL_SECONDS, "all memory is given back")
+
+
+def test_a_stream_ends_at_its_deadline(stub: Stub, worker: Worker) -> None:
+    before, feed = worker.outcomes("slow"), Feed()
+    feed.send(pair(1, 1, 1), slow())
+    answers = stub.ModelStreamInfer(iter(feed), timeout=0.15)
+    with pytest.raises(grpc.RpcError) as raised:
+        list(answers)
+    assert raised.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    feed.end()
+    worker.awaits({"deadline": 1}, "slow", since=before)
+    worker.settles("slow")
+
+
+def test_each_request_of_a_stream_may_have_a_time_limit(stub: Stub) -> None:
+    hurried = slow()
+    hurried.parameters["timeout"].int64_param = 20_000
+    first, second = stub.ModelStreamInfer(iter([hurried, pair(1, 1, 1)]), timeout=CALL_SECONDS)
+    assert "deadline" in first.error_message
+    assert floats(second.infer_response) == [4, 4, 4]
+
+
+def test_a_stream_without_a_whole_last_message_fails(models: Path) -> None:
+    with workers.running(models) as own, closing(Raw(own.address)) as client:
+        whole = framed(pair(1, 1, 1).SerializeToString())
+        client.write(frame(frames.HEADERS, frames.END_HEADERS, 1, client.head(path=STREAM)))
+        client.write(frame(frames.DATA, frames.END_STREAM, 1, whole + whole[:-1]))
+        answer = client.answer(1)
+    assert answer.fields["grpc-status"] == str(grpc.StatusCode.INTERNAL.value[0])
+    message = pb.ModelStreamInferResponse.FromString(bytes(answer.data[5:]))
+    assert floats(message.infer_response) == [4, 4, 4]

@@ -12,7 +12,6 @@ import onnx
 import uvloop
 
 from penstock.api.grpc.http2_server import Http2Server
-from penstock.api.grpc.server import GrpcServer
 from penstock.api.grpc.services import GrpcOptions
 from penstock.core.desired import ModelSpec, State, VersionStatus
 from penstock.core.errors import NotFound
@@ -26,10 +25,11 @@ from penstock.serving.loaded_version import LoadedVersion
 from penstock.serving.routing_table import ModelEntry, RoutingTable, model_entry
 from penstock.serving.version_info import Identity
 from tests import zoo
+from tests.grpc_oracle import OracleServer
 from tests.harness import wait_until
 
 Result = TypeVar("Result")
-Kind = type[GrpcServer] | type[Http2Server]
+Kind = type[OracleServer] | type[Http2Server]
 CALL_SECONDS = 20.0
 
 MODELS: dict[str, dict[str, Callable[[], onnx.ModelProto]]] = {
@@ -41,6 +41,7 @@ MODELS: dict[str, dict[str, Callable[[], onnx.ModelProto]]] = {
     "pair": {"1": partial(zoo.versioned, 1), "2": partial(zoo.versioned, 2)},
     "scalar": {"1": partial(zoo.affine, 2.0, 1.0, ())},
     "slow": {"1": partial(zoo.looping, zoo.SLOW_STEPS)},
+    "wide": {"1": partial(zoo.widening, 250_000)},
 }
 CONFIG = {"name": "any", "backend": "onnxruntime", "input": [{"name": "x", "data_type": "TYPE_FP32", "dims": ["3"]}]}
 

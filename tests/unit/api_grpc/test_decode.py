@@ -16,7 +16,7 @@ from penstock.api.common.work import LargeWork, Work
 from penstock.api.grpc import typed_contents, wire
 from penstock.api.grpc.contents import FIELDS
 from penstock.api.grpc.decode import InferMessage, infer_message
-from penstock.api.grpc.wire import SMALL_MESSAGE, parsed
+from penstock.api.grpc.wire import SMALL_MESSAGE, parsed, target_of
 from penstock.api.rest.decode import BodyDecoder
 from penstock.core.errors import Fault, InvalidInput, TooLarge, Unsupported
 from penstock.core.limits import RequestLimits
@@ -410,3 +410,21 @@ def test_long_work_is_declined_on_the_event_loop() -> None:
     large = one_raw("INT64", (1 << 20,), bytes(8 << 20)).SerializeToString()
     tensor = decode(large, ints, pause=None).tensors[0]
     assert not tensor.data.flags.owndata  # a view of the message
+
+
+@pytest.mark.parametrize(
+    ("model", "version", "found"),
+    [
+        ("m", "", ("m", "")),
+        ("m", "1", ("m", "1")),
+        ("", "1", ("", "1")),
+        ("", "", ("", "")),
+        ("m" * 1025, "", None),
+        ("m" * 1024, "x" * 1025, None),
+    ],
+)
+def test_whom_a_message_asks_is_seen_before_it_is_parsed(model: str, version: str, found: object) -> None:
+    raw = pb.ModelInferRequest(model_name=model, model_version=version, id="7").SerializeToString()
+    assert target_of(raw) == found
+    for size in range(len(raw)):
+        target_of(raw[:size])

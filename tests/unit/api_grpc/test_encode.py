@@ -8,8 +8,16 @@ from tritonclient.grpc import InferResult, service_pb2
 
 from penstock.api.common.work import Work
 from penstock.api.grpc.contents import FIELDS
-from penstock.api.grpc.encode import infer_response, stream_answers, stream_refusal
+from penstock.api.grpc.encode import (
+    NOT_FINAL,
+    answer_parameters,
+    closing_answer,
+    infer_response,
+    stream_refusal,
+    streamed,
+)
 from penstock.api.grpc.errors import MAX_DETAILS
+from penstock.api.grpc.framing import PREFIX, framed
 from penstock.core.errors import InvalidInput
 from penstock.core.limits import RequestLimits
 from penstock.core.slices import no_pause
@@ -81,24 +89,35 @@ def test_an_array_of_any_layout_is_row_major_on_the_wire() -> None:
 
 
 def test_streamed_answers_say_who_answered() -> None:
-    response = response_of(answered([numbers("FP32", 1)]), typed=False)
-    (raw,) = stream_answers(response, (("penstock-route", "canary"),), closing=False)
-    message = pb.ModelStreamInferResponse.FromString(raw)
-    assert message.infer_response.parameters["penstock-route"].string_param == "canary"
-    assert "triton_final_response" not in message.infer_response.parameters
+    call = answered([numbers("FP32", 1)])
+    response = response_of(call, typed=False)
+    facts = answer_parameters({"penstock-route": pb.InferParameter(string_param="canary")})
+    for pause in (None, no_pause):
+        message = streamed_message(streamed(framed(response.SerializeToString()), (facts,), pause))
+        expected = pb.ModelInferResponse.FromString(response.SerializeToString())
+        expected.parameters["penstock-route"].string_param = "canary"
+        assert message.infer_response == expected
+
+
+def streamed_message(raw: bytes) -> pb.ModelStreamInferResponse:
+    """A framed message of a stream."""
+    assert raw[:PREFIX] == b"\0" + (len(raw) - PREFIX).to_bytes(4)
+    return pb.ModelStreamInferResponse.FromString(raw[PREFIX:])
 
 
 def test_a_closing_answer_is_empty_and_flagged() -> None:
-    response = response_of(answered([numbers("FP32", 1)]), typed=False)
-    first, last = map(pb.ModelStreamInferResponse.FromString, stream_answers(response, (), closing=True))
+    call = answered([numbers("FP32", 1)])
+    answer = framed(response_of(call, typed=False).SerializeToString())
+    first, last = map(streamed_message, (streamed(answer, (NOT_FINAL,), None), closing_answer(call)))
     assert not first.infer_response.parameters["triton_final_response"].bool_param
+    assert first.infer_response.outputs
     assert last.infer_response.parameters["triton_final_response"].bool_param
     assert (last.infer_response.model_name, last.infer_response.id) == ("m", "7")
     assert not last.infer_response.outputs
 
 
 def test_a_refusal_in_a_stream_names_the_request() -> None:
-    message = pb.ModelStreamInferResponse.FromString(stream_refusal(InvalidInput("no " * 9999), "7"))
+    message = streamed_message(stream_refusal(InvalidInput("no " * 9999), "7"))
     assert message.error_message.startswith("no no")
     assert len(message.error_message) == MAX_DETAILS
     assert message.infer_response.id == "7"

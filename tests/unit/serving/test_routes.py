@@ -50,8 +50,8 @@ class Traffic(World):
         tensors = [Tensor("x", "FP32", np.array([[value, value + 1]], "<f4"))]
         now = time.monotonic_ns()
         call = InferCall(loaded, why, Protocol.REST, call_id, tensors, None, now + MINUTE_NS, now, observers)
-        await infer(self.plane, call)
-        self.plane.record_outcome(call, "ok")
+        await infer(call)
+        self.plane.record_answered([call])
         return call
 
     async def many(self, count: int, fields: Mapping[bytes, bytes] | None = None) -> Counter[tuple[str, str]]:

@@ -95,8 +95,8 @@ class World:
 
     async def ask(self, model: str, values: list[list[float]], version: str = "") -> list[list[float]]:
         call = self.call(model, Tensor("x", "FP32", np.array(values, "<f4")), version)
-        await infer(self.plane, call)
-        self.plane.record_outcome(call, "ok")
+        await infer(call)
+        self.plane.record_answered([call])
         answer: list[list[float]] = call.outputs[0].data.tolist()
         return answer
 
@@ -202,15 +202,15 @@ def test_long_runs_leave_the_loop_free_and_end_at_their_deadline(tmp_path: Path)
     async def story(world: World) -> None:
         await world.loader.apply(Desired(1, (model("m", spec),)))
         quick = world.call("m", turns(5))
-        await infer(world.plane, quick)
+        await infer(quick)
         assert quick.outputs[0].data.tolist() == 5
         endless = world.call("m", turns(1 << 40), timeout_ns=50_000_000)
         beats = asyncio.create_task(asyncio.sleep(0))
         with pytest.raises(DeadlineExceeded):
-            await infer(world.plane, endless)
+            await infer(endless)
         assert beats.done()
         after = world.call("m", turns(7))
-        await infer(world.plane, after)  # the thread is free again: the endless run was stopped
+        await infer(after)  # the thread is free again: the endless run was stopped
         assert after.outputs[0].data.tolist() == 7
         assert Totals.of([world.slot], 1).inflight == 0
 
@@ -226,7 +226,7 @@ def test_the_queue_is_bounded_and_waiting_is_too(tmp_path: Path) -> None:
     async def story(world: World) -> None:
         await world.loader.apply(Desired(1, (model("m", spec),)))
         calls = [world.call("m", turns(1 << 40), timeout_ns=300_000_000) for _ in range(3)]
-        ends = await asyncio.gather(*(infer(world.plane, call) for call in calls), return_exceptions=True)
+        ends = await asyncio.gather(*(infer(call) for call in calls), return_exceptions=True)
         texts = [str(end) for end in ends]
         assert isinstance(ends[2], Overloaded)
         assert "an answer was ready" in texts[0]
@@ -240,11 +240,11 @@ def test_a_caller_who_goes_away_frees_the_thread(tmp_path: Path) -> None:
 
     async def story(world: World) -> None:
         await world.loader.apply(Desired(1, (model("m", spec),)))
-        gone = asyncio.create_task(infer(world.plane, world.call("m", turns(1 << 40))))
+        gone = asyncio.create_task(infer(world.call("m", turns(1 << 40))))
         await asyncio.sleep(0)
         gone.cancel()
         next_one = world.call("m", turns(3))
-        await infer(world.plane, next_one)
+        await infer(next_one)
         assert next_one.outputs[0].data.tolist() == 3
 
     in_world(story)
@@ -264,8 +264,8 @@ def test_faults_are_the_calls_own(
         call = world.call("m", Tensor("x", "FP32", np.zeros((1, 2), "<f4")), timeout_ns=timeout_ns)
         call.requested = requested
         with pytest.raises(fault):
-            await infer(world.plane, call)
-        world.plane.record_outcome(call, fault.kind)
+            await infer(call)
+        world.plane.record_answered([call])
         assert Totals.of([world.slot], 1).outcome_count(succeeded=False) == 1
 
     in_world(story)

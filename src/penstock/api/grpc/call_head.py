@@ -1,18 +1,15 @@
 """What the header block of a gRPC call says: its deadline, its compression, and why it may have to be refused."""
 
-from base64 import b64decode
-from binascii import Error as NotBase64
 from typing import Final
 
 from penstock.api.grpc.http2.request_head import RequestHead
-from penstock.core.errors import Fault, Internal, TooLarge, Unsupported
+from penstock.core.errors import Fault, Internal, TooLarge, UnsupportedEncoding
 
 MAX_TIMEOUT_DIGITS: Final = 8
 _UNITS: Final = {72: 3_600_000_000_000, 77: 60_000_000_000, 83: 1_000_000_000, 109: 1_000_000, 117: 1000, 110: 1}
 """Nanoseconds of the units of grpc-timeout: H, M, S, m, u, n."""
 
 _ENCODINGS: Final = ("identity", "gzip", "deflate")
-_RESERVED: Final = (b":", b"grpc-")
 
 
 class CallHead(RequestHead):
@@ -30,11 +27,6 @@ class CallHead(RequestHead):
         self.accepts = frozenset(_text(self.fields, b"grpc-accept-encoding").replace(" ", "").split(","))
         self.http_status = _http_status(head)
         self.fault: Fault | None = None
-
-    def metadata(self) -> tuple[tuple[str, str | bytes], ...]:
-        """The call's metadata as gRPC has it; values of names in ``-bin`` are bytes."""
-        custom = [(name, value) for name, value in self.field_list if not name.startswith(_RESERVED)]
-        return tuple((name.decode("ascii", "replace"), _value(name, value)) for name, value in custom)
 
 
 def call_head(head: RequestHead) -> RequestHead:
@@ -65,15 +57,14 @@ def _http_status(head: RequestHead) -> int:
 
 
 def is_grpc(content_type: bytes) -> bool:
-    """Whether a content type is gRPC's, in whatever format its messages are; gRPC-Web is another protocol."""
-    kind = content_type.partition(b";")[0].strip()
-    return kind == b"application/grpc" or kind.startswith(b"application/grpc+")
+    """Whether a content type is that of gRPC with protobuf messages; gRPC-Web and other formats are answered 415."""
+    return content_type.partition(b";")[0].strip().lower() in (b"application/grpc", b"application/grpc+proto")
 
 
 def _encoding(head: RequestHead) -> str:
     encoding = _text(head.fields, b"grpc-encoding") or "identity"
     if encoding not in _ENCODINGS:
-        raise Unsupported(f"the compression '{encoding[:32]}' is unknown here")
+        raise UnsupportedEncoding(f"the compression '{encoding[:32]}' is unknown here")
     return encoding
 
 
@@ -87,12 +78,3 @@ def timeout_ns(text: bytes) -> int:
 
 def _text(fields: dict[bytes, bytes], name: bytes) -> str:
     return fields.get(name, b"").decode("latin-1")
-
-
-def _value(name: bytes, value: bytes) -> str | bytes:
-    if not name.endswith(b"-bin"):
-        return value.decode("latin-1")
-    try:
-        return b64decode(value + b"=" * (-len(value) % 4))
-    except NotBase64:
-        return b""

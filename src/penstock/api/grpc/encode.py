@@ -1,14 +1,15 @@
 """Tensors to the answers of the V2 gRPC protocol, unary and streamed."""
 
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from penstock.api.common.answer_rules import in_asked_form
 from penstock.api.common.bounded_cache import BoundedCache
-from penstock.api.common.parts import joined
+from penstock.api.common.parts import Parts, joined
 from penstock.api.common.work import INLINE_BYTES, LargeWork, Work, output_too_large
 from penstock.api.grpc.contents import FIELDS, fill
-from penstock.api.grpc.errors import Metadata, sentence
-from penstock.api.grpc.framing import framed
+from penstock.api.grpc.errors import sentence
+from penstock.api.grpc.framing import PREFIX, framed
 from penstock.api.grpc.wire import varint
 from penstock.core.errors import Fault
 from penstock.core.limits import RequestLimits
@@ -85,6 +86,14 @@ def _describe(
     output.parameters["shared_memory_byte_size"].int64_param = len(raw)
     if into.offset:
         output.parameters["shared_memory_offset"].int64_param = into.offset
+
+
+def answer_parameters(parameters: Mapping[str, pb.InferParameter]) -> bytes:
+    """The parameters of an answer, as bytes that may follow its other fields."""
+    response = pb.ModelInferResponse()
+    for name, value in parameters.items():
+        response.parameters[name].CopyFrom(value)
+    return response.SerializeToString()
 
 
 class AnswerTemplate:
@@ -197,27 +206,30 @@ def _placed(call: InferCall, tensors: list[Tensor], work: Work) -> bytes:
     return response.SerializeToString()
 
 
-def stream_answers(response: pb.ModelInferResponse, facts: Metadata, closing: bool) -> list[bytes]:
-    """The messages that answer one request of a stream.
+NOT_FINAL: Final = answer_parameters({FINAL: pb.InferParameter(bool_param=False)})
+"""What an answer says after which a closing one follows."""
 
-    Initial metadata belongs to the stream as a whole, so who answered each request stands in its parameters.
-    """
-    for key, value in facts:
-        response.parameters[key].string_param = value
-    if not closing:
-        return [_streamed(response)]
-    response.parameters[FINAL].bool_param = False
-    last = pb.ModelInferResponse(model_name=response.model_name, model_version=response.model_version, id=response.id)
+
+def streamed(answer: bytes, parts: Sequence[bytes], pause: Pause | None) -> bytes:
+    """The message of a stream that holds an answer and more fields of it; both with the prefix of the wire. Without a
+    ``pause`` this is the event loop."""
+    fields = memoryview(answer)[PREFIX:]
+    size = len(fields) + sum(map(len, parts))
+    head = b"\x12" + varint(size)
+    pieces: Parts = (b"\x00" + (len(head) + size).to_bytes(4), head, fields, *parts)
+    return b"".join(pieces) if pause is None else joined(pieces, pause)
+
+
+def closing_answer(call: InferCall) -> bytes:
+    """The empty message, framed, that follows the answer of a request which asked for one."""
+    identity = call.loaded.identity
+    last = pb.ModelInferResponse(model_name=identity.model, model_version=identity.version, id=call.id)
     last.parameters[FINAL].bool_param = True
-    return [_streamed(response), _streamed(last)]
+    return framed(pb.ModelStreamInferResponse(infer_response=last).SerializeToString())
 
 
 def stream_refusal(fault: Fault, call_id: str) -> bytes:
-    """The message that answers a failed request of a stream and leaves the stream open."""
+    """The message, framed, that answers a failed request of a stream and leaves the stream open."""
     refusal = pb.ModelStreamInferResponse(error_message=sentence(fault))
     refusal.infer_response.id = call_id
-    return refusal.SerializeToString()
-
-
-def _streamed(response: pb.ModelInferResponse) -> bytes:
-    return pb.ModelStreamInferResponse(infer_response=response).SerializeToString()
+    return framed(refusal.SerializeToString())

@@ -69,7 +69,53 @@ class MessageBuffer:
         return inflated(data, encoding, max_bytes, pause) if first[0] else data
 
 
-def inflated(data: bytes, encoding: str, max_bytes: int, pause: Pause | None = no_pause) -> bytes:
+class MessageReader:
+    """Cuts messages out of the data of a call, one whenever somebody asks."""
+
+    __slots__ = ("_data", "_max_bytes")
+
+    def __init__(self, max_bytes: int) -> None:
+        self._data = bytearray()
+        self._max_bytes = max_bytes
+
+    def __len__(self) -> int:
+        """Bytes of data that no message was made of yet."""
+        return len(self._data)
+
+    @property
+    def has_message(self) -> bool:
+        """Whether ``next`` would give a message, or refuse it."""
+        data = self._data
+        return len(data) >= PREFIX and len(data) >= PREFIX + min(self._max_bytes, int.from_bytes(data[1:PREFIX]))
+
+    def feed(self, data: bytes) -> None:
+        """Add data that has come."""
+        self._data += data
+
+    def next(self) -> tuple[bool, bytes] | None:
+        """The next message, and whether it is compressed; None while it is not whole.
+
+        Raises:
+            Internal: it is not as it says.
+            TooLarge: it is longer than a message may be.
+        """
+        data = self._data
+        if len(data) < PREFIX:
+            return None
+        flag, stop = data[0], PREFIX + int.from_bytes(data[1:PREFIX])
+        if flag > 1:
+            raise Internal("a message begins with an unknown flag")
+        if stop > self._max_bytes + PREFIX:
+            raise too_large(self._max_bytes)
+        if len(data) < stop:
+            return None
+        with memoryview(data) as view:
+            message = bytes(view[PREFIX:stop])
+        del data[:stop]
+        return flag == 1, message
+
+
+def inflated(data: bytes, encoding: str, max_bytes: int, pause: Pause | None) -> bytes:
     """A compressed message; raises as ``MessageBuffer.message`` does."""
     if encoding not in FORMATS:
         raise Internal("the message is compressed, and the call does not say how")

@@ -1,223 +1,221 @@
-"""Every other method on our own HTTP/2: a task for each call, with the context that handlers of grpc.aio know."""
+"""The calls of every method but ModelInfer on our own HTTP/2: a task for each, which is the method's ``ServerCall``."""
 
 import asyncio
 import logging
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Mapping
+from functools import partial
 from time import monotonic_ns
-from typing import Any, Final
+from typing import Final
 
-import grpc
-from grpc import aio
-
+from penstock.api.common.compression import MAX_RATIO
+from penstock.api.common.work import LargeWork
 from penstock.api.grpc import response_blocks
 from penstock.api.grpc.call_head import CallHead
-from penstock.api.grpc.errors import STATUS, retry_hints, sentence
-from penstock.api.grpc.framing import PREFIX, framed, inflated, no_memory, too_large, too_much
+from penstock.api.grpc.errors import GRPC_CODES, retry_hints, sentence
+from penstock.api.grpc.framing import MessageReader, framed, inflated, no_memory, too_much
 from penstock.api.grpc.http2.stream import Stream, StreamIo
-from penstock.core.errors import Fault
+from penstock.api.grpc.methods import Method
+from penstock.core.errors import (
+    DeadlineExceeded,
+    Fault,
+    Internal,
+    NotReady,
+    OverBudget,
+    Unsupported,
+    UnsupportedEncoding,
+)
+from penstock.core.slices import Pacer
+from penstock.serving.data_plane import DataPlane
 
 log = logging.getLogger(__name__)
 
-Handler = Any
-"""A ``grpc.RpcMethodHandler`` over raw messages."""
+AHEAD_BYTES: Final = 512 << 10
+"""Bytes of whole messages that may wait for the method before the peer's window stays closed."""
 
-Pairs = Any
-"""Metadata as grpc.aio takes it: pairs of names and values."""
-
-_OK: Final = grpc.StatusCode.OK
-_NOT_THERE: Final = (grpc.StatusCode.UNIMPLEMENTED, "this server has no such method")
-WAITING_BYTES: Final = 1 << 20
-"""Bytes of messages that nobody has asked for yet, beyond which a client may send no more of a call."""
-
-MESSAGE_BYTES: Final = 64
-"""What a message takes beside what is in it, so that empty ones count too."""
-
-
-class Aborted(Exception):
-    """A handler has ended its call with a status."""
+NO_METHOD: Final = "this server has no such method"
 
 
 class HandlerCall(Stream):
-    """One call of any method; ``handler`` None refuses it."""
+    """One call of any method; ``method`` None refuses it.
 
-    __slots__ = ("_call", "_handler", "_messages", "_most", "_raw", "_task", "_told", "_waiting", "_wake")
+    Messages are cut out of what has come when the method asks for them; until then the peer's window stays closed.
+    """
+
+    __slots__ = (
+        "_call_head",
+        "_has_sent_head",
+        "_is_reading",
+        "_max_message_bytes",
+        "_messages",
+        "_method",
+        "_plane",
+        "_task",
+        "_wake",
+    )
 
     def __init__(
-        self, handler: Handler | None, most: int, io: StreamIo, stream_id: int, head: CallHead, send_window: int
+        self,
+        plane: DataPlane,
+        method: Method | None,
+        max_message_bytes: int,
+        io: StreamIo,
+        stream_id: int,
+        head: CallHead,
+        send_window: int,
     ) -> None:
         super().__init__(io, stream_id, head, send_window, monotonic_ns())
-        self._call = head
-        self._handler = handler
-        self.streams_request = handler is not None and handler.request_streaming
-        self._most = most
-        self._raw = bytearray()
-        self._messages: deque[bytes] = deque()
-        self._waiting = 0  # bytes in them
+        self._plane = plane
+        self._call_head = head
+        self._method = method
+        self.streams_request = method is not None and method.streams_request
+        self._max_message_bytes = max_message_bytes
+        self._messages = MessageReader(max_message_bytes)
+        self._is_reading = False
+        self._has_sent_head = False
         self._wake = asyncio.Event()
-        self._told = False
         self._task: asyncio.Task[None] | None = asyncio.get_running_loop().create_task(self._run())
 
-    # What arrives.
+    # What comes.
 
     def on_data(self, data: bytes) -> None:
-        """Take messages apart."""
+        """See ``Stream``."""
         if self.local_closed:
             return
-        self._raw += data
-        has_room = self.io.hold(self, len(data))
-        try:
-            while len(self._raw) >= PREFIX:
-                size = int.from_bytes(self._raw[1:PREFIX])
-                if size > self._most:
-                    raise too_large(self._most)
-                if len(self._raw) < PREFIX + size:
-                    break
-                message = bytes(self._raw[PREFIX : PREFIX + size])
-                if self._raw[0]:
-                    message = inflated(message, self._call.encoding, self._most)
-                del self._raw[: PREFIX + size]
-                self.io.let_go(self, PREFIX + size)
-                self._messages.append(message)
-                self._waiting += len(message) + MESSAGE_BYTES
-            if not has_room and self.held_bytes:
-                raise too_much()
-        except Fault as fault:
-            self._finish(STATUS[fault.kind], str(fault))
+        self._messages.feed(data)
+        if not self.io.hold(self, len(data)):
+            self._finish(too_much())
             self._stop()
             return
         self._wake.set()
-        if self._waiting < WAITING_BYTES:
+        if self._is_reading and not self._messages.has_message:
             self.io.replenish(self)
 
     def on_end(self) -> None:
-        """The caller has said all."""
+        """See ``Stream``."""
         self._wake.set()
 
     def on_reset(self) -> None:
-        """The caller is gone."""
+        """See ``Stream``."""
         self._stop()
 
     def _stop(self) -> None:
         if self._task is not None:
             self._task.cancel()
 
-    # What handlers see: the part of ``grpc.aio.ServicerContext`` that they use.
+    # What the method sees: see ``ServerCall``.
 
-    def invocation_metadata(self) -> tuple[tuple[str, str | bytes], ...]:
+    @property
+    def fields(self) -> Mapping[bytes, bytes]:
         """The call's metadata."""
-        return self._call.metadata()
+        return self.head.fields
 
-    def time_remaining(self) -> float | None:
-        """Seconds until the deadline, None without one."""
-        if self._call.timeout_ns is None:
-            return None
-        return max(0.0, (self.began_ns + self._call.timeout_ns - monotonic_ns()) / 1e9)
+    @property
+    def deadline_ns(self) -> int | None:
+        """When the caller stops waiting."""
+        timeout_ns = self._call_head.timeout_ns
+        return None if timeout_ns is None else self.began_ns + timeout_ns
 
-    async def send_initial_metadata(self, pairs: Pairs) -> None:
-        """Tell who answers."""
-        if not self._told and not self.local_closed:
-            self._told = True
-            self.io.send_head(self, response_blocks.GRPC + response_blocks.metadata(pairs))
+    async def read(self) -> bytes | None:
+        """The next message, None after the last."""
+        self._is_reading = True
+        try:
+            while (found := self._next()) is None:
+                if self.local_closed or (self.remote_closed and not self._messages):
+                    return None
+                if self.remote_closed:
+                    raise Internal("the last message of the call is not whole")
+                self._wake.clear()
+                await self._wake.wait()
+        finally:
+            self._is_reading = False
+        is_compressed, message = found
+        return await self._inflated(message) if is_compressed else message
 
-    async def read(self) -> Any:
-        """The next message, or ``aio.EOF``."""
-        while not self._messages:
-            if self.remote_closed or self.local_closed:
-                return aio.EOF
-            self._wake.clear()
-            await self._wake.wait()
-        message = self._messages.popleft()
-        self._waiting -= len(message) + MESSAGE_BYTES
-        if self._waiting < WAITING_BYTES:
+    async def _inflated(self, message: bytes) -> bytes:
+        """A compressed message; a thread inflates a large one."""
+        encoding, most = self._call_head.encoding, self._max_message_bytes
+        try:
+            return inflated(message, encoding, most, None)
+        except LargeWork:
+            return await self._inflated_on_thread(message, encoding, most)
+
+    async def _inflated_on_thread(self, message: bytes, encoding: str, most: int) -> bytes:
+        memory, size = self._plane.memory, len(message) + min(len(message) * MAX_RATIO, most)
+        if not memory.take(size):
+            raise OverBudget("the worker has no memory left to inflate the message; try again later")
+        try:
+            return await self._plane.offload.run(partial(inflated, message, encoding, most, Pacer().pause), size)
+        finally:
+            memory.give_back(size)
+
+    def _next(self) -> tuple[bool, bytes] | None:
+        before = len(self._messages)
+        message = self._messages.next()
+        self.io.let_go(self, before - len(self._messages))
+        if not self.local_closed and (message is None or len(self._messages) < AHEAD_BYTES):
             self.io.replenish(self)
         return message
 
     async def write(self, message: bytes) -> None:
-        """Send a message, and wait until there is room for another; raises ``OverBudget`` where there is no memory."""
-        await self.send_initial_metadata(())
+        """Send a message, and wait until it is on its way."""
+        await self.write_framed(framed(message))
+
+    async def write_framed(self, messages: bytes) -> None:
+        """Send messages that have their prefixes, and wait until they are on their way; raises ``OverBudget`` where
+        there is no memory to keep them."""
+        self._send_head()
         if not self.local_closed:
-            if not self.io.send_data(self, framed(message)):
+            if not self.io.send_data(self, messages):
                 raise no_memory()
             await self.io.wait_sent(self)
 
-    async def abort(self, code: grpc.StatusCode, details: str = "", trailing_metadata: Pairs = ()) -> None:
-        """End the call with a status; raises ``Aborted``."""
-        self._finish(code, details, trailing_metadata)
-        raise Aborted
+    def _send_head(self) -> None:
+        if not self._has_sent_head and not self.local_closed:
+            self._has_sent_head = True
+            self.io.send_head(self, response_blocks.GRPC)
 
     # The call's life.
 
     async def _run(self) -> None:
         try:
-            left = self.time_remaining()
-            async with asyncio.timeout(left):
-                await self._handled()
+            async with asyncio.timeout(self._seconds_left()):
+                await self._handle()
+            self._finish(None)
         except TimeoutError:
-            self._finish(grpc.StatusCode.DEADLINE_EXCEEDED, "the deadline passed before an answer was ready")
-        except Aborted:
-            pass
-        except Fault as fault:
-            self._finish(STATUS[fault.kind], sentence(fault), retry_hints(fault))
+            self._finish(DeadlineExceeded("the deadline passed before an answer was ready"))
         except asyncio.CancelledError:
-            if not self.local_closed:
-                self._finish(grpc.StatusCode.UNAVAILABLE, "the server is stopping")
+            self._finish(NotReady("the server is stopping"))
+        except Fault as fault:
+            self._finish(fault)
         except Exception as error:  # a bug must not take the connection down
-            log.exception("a call failed", exc_info=error)
-            self._finish(grpc.StatusCode.INTERNAL, "the request failed")
+            log.exception("a call of %s failed", self.head.path, exc_info=error)
+            self._finish(Internal("the request failed"))
+        finally:
+            self._task = None  # which else keeps the call alive, as the call keeps it
 
-    async def _handled(self) -> None:
-        handler = self._handler
-        if self._call.fault is not None:
-            await self.abort(STATUS[self._call.fault.kind], str(self._call.fault))
-        if handler is None:
-            await self.abort(*_NOT_THERE)
-            return
-        if handler.request_streaming:
-            await self._answers(handler.stream_stream(Requests(self, handler.request_deserializer), self), handler)
-        else:
-            message = await self.read()
-            if message is aio.EOF:
-                await self.abort(grpc.StatusCode.INTERNAL, "the call does not bring exactly one message")
-            if handler.response_streaming:
-                await self._answers(handler.unary_stream(message, self), handler)
-            else:
-                await self.write(await handler.unary_unary(message, self))
-        self._finish(_OK, "")
+    def _seconds_left(self) -> float | None:
+        deadline_ns = self.deadline_ns
+        return None if deadline_ns is None else max(0.0, (deadline_ns - monotonic_ns()) / 1e9)
 
-    async def _answers(self, found: Any, handler: Handler) -> None:
-        """What a handler gives: answers one by one, or nothing where it writes them itself."""
-        if not hasattr(found, "__aiter__"):
-            await found
-            return
-        async for one in found:
-            await self.write(handler.response_serializer(one) if handler.response_serializer else one)
+    async def _handle(self) -> None:
+        if self._call_head.fault is not None:
+            raise self._call_head.fault
+        if self._method is None:
+            raise Unsupported(NO_METHOD)
+        await self._method.handle(self)
 
-    def _finish(self, code: grpc.StatusCode, details: str, trailing: Pairs = ()) -> None:
+    def _finish(self, fault: Fault | None) -> None:
+        """Send the status, unless the call is over."""
         if self.local_closed:
             return
-        number = code.value[0]
-        block = response_blocks.OK if code is _OK else response_blocks.failed(number, details)
-        block += response_blocks.metadata(trailing or ())
-        self.local_closed = True  # nobody adds anything
-        self.io.send_trailers(self, block if self._told else response_blocks.GRPC + block)
-
-
-class Requests:
-    """The requests of a call, one after the other, for ``async for``."""
-
-    def __init__(self, call: HandlerCall, deserialised: Callable[[bytes], Any] | None) -> None:
-        self._call = call
-        self._deserialised = deserialised
-
-    def __aiter__(self) -> "Requests":
-        return self
-
-    async def __anext__(self) -> Any:
-        message = await self._call.read()
-        if message is aio.EOF:
-            raise StopAsyncIteration
-        return message if self._deserialised is None else self._deserialised(message)
+        block = response_blocks.OK
+        if fault is not None:
+            block = response_blocks.failed(GRPC_CODES[fault.kind], sentence(fault))
+            block += response_blocks.metadata(retry_hints(fault))
+        if isinstance(fault, UnsupportedEncoding):
+            block += response_blocks.ACCEPTS
+        self.local_closed = True
+        self.io.send_trailers(self, block if self._has_sent_head else response_blocks.GRPC + block)
 
 
 class HttpErrorStream(Stream):

@@ -1,63 +1,76 @@
 """grpc.health.v1: the server, and the inference service by name, serve while the data plane is ready."""
 
 import asyncio
-from contextlib import suppress
+from typing import Final
 
 from grpc_health.v1 import health_pb2
 
-from penstock.api.grpc.errors import Context, refuse
-from penstock.api.grpc.methods import RawMethod, parsed, unary
-from penstock.core.errors import Fault, NotFound
+from penstock.api.grpc.methods import Method, ServerCall, only_message, parsed, unary
+from penstock.core.errors import NotFound, Overloaded
 from penstock.serving.data_plane import DataPlane
 
-INFERENCE_SERVICE = "inference.GRPCInferenceService"
-HEALTH_SERVICE = "grpc.health.v1.Health"
-SERVICES = ("", INFERENCE_SERVICE)
+INFERENCE_SERVICE: Final = "inference.GRPCInferenceService"
+HEALTH_SERVICE: Final = "grpc.health.v1.Health"
+SERVICES: Final = ("", INFERENCE_SERVICE)
 """What may be asked for; "" is the server as a whole."""
+
+MAX_WATCHERS: Final = 1024
+"""Calls of Watch that one worker keeps open."""
 
 
 class Health:
-    """Answers from ``plane.ready()``; a watcher hears of a change within ``poll_s`` seconds."""
+    """Answers from ``plane.ready()``; watchers sleep until the plane says that this has changed."""
 
-    def __init__(self, plane: DataPlane, poll_s: float) -> None:
+    def __init__(self, plane: DataPlane) -> None:
         self._plane = plane
-        self._poll_s = poll_s
-        self._draining = asyncio.Event()
+        self._draining = False
+        self._watchers = 0
+        self._changed = asyncio.Event()  # replaced by each change
+        plane.on_readiness(self._wake)
 
-    def methods(self) -> dict[str, RawMethod]:
-        """The unary calls by name."""
-        return {"Check": unary(health_pb2.HealthCheckRequest, self._check)}
-
-    async def watch(self, raw: bytes, context: Context) -> None:
-        """Tell the state of one service now and whenever it changes, until the server drains."""
-        try:
-            service = parsed(health_pb2.HealthCheckRequest, raw).service
-        except Fault as fault:
-            await refuse(context, fault)
-        told = None
-        while True:
-            last = self._draining.is_set()
-            status = self._status(service)
-            if status != told:
-                await context.write(health_pb2.HealthCheckResponse(status=status).SerializeToString())
-                told = status
-            if last:
-                return
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._draining.wait(), self._poll_s)
+    def methods(self) -> dict[str, Method]:
+        """The service's methods by name."""
+        return {"Check": unary(health_pb2.HealthCheckRequest, self._check), "Watch": Method(self._watch)}
 
     def drain(self) -> None:
         """Nothing serves any more: watchers are told, and their calls end."""
-        self._draining.set()
+        self._draining = True
+        self._wake()
+
+    def _wake(self) -> None:
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
 
     def _check(self, request: health_pb2.HealthCheckRequest) -> health_pb2.HealthCheckResponse:
         if request.service not in SERVICES:
             raise NotFound(f"unknown service '{request.service}'; expected '{INFERENCE_SERVICE}' or no name")
         return health_pb2.HealthCheckResponse(status=self._status(request.service))
 
+    async def _watch(self, call: ServerCall) -> None:
+        """Tell the state of one service now and whenever it changes, until the server drains."""
+        service = parsed(health_pb2.HealthCheckRequest, await only_message(call)).service
+        if self._watchers >= MAX_WATCHERS:
+            raise Overloaded(f"{MAX_WATCHERS} calls watch the health of this server already; ask with Check")
+        self._watchers += 1
+        try:
+            await self._tell(call, service)
+        finally:
+            self._watchers -= 1
+
+    async def _tell(self, call: ServerCall, service: str) -> None:
+        told = None
+        while True:
+            changed, last, status = self._changed, self._draining, self._status(service)
+            if status != told:
+                await call.write(health_pb2.HealthCheckResponse(status=status).SerializeToString())
+                told = status
+            if last:
+                return
+            await changed.wait()
+
     def _status(self, service: str) -> int:
         if service not in SERVICES:
             return health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
-        if self._plane.ready() and not self._draining.is_set():
+        if self._plane.ready() and not self._draining:
             return health_pb2.HealthCheckResponse.SERVING
         return health_pb2.HealthCheckResponse.NOT_SERVING

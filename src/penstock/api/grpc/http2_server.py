@@ -15,9 +15,10 @@ from penstock.api.grpc.http2.connection_output import ConnectionOutput
 from penstock.api.grpc.http2.header_encoding import status
 from penstock.api.grpc.http2.request_head import RequestHead
 from penstock.api.grpc.http2.stream import Stream, StreamIo
-from penstock.api.grpc.infer import Inference
-from penstock.api.grpc.infer_unary import Shared
-from penstock.api.grpc.services import INFER, GrpcOptions, services
+from penstock.api.grpc.infer_shared import Shared
+from penstock.api.grpc.infer_stream import InferStreams
+from penstock.api.grpc.infer_unary import UnaryInferStream
+from penstock.api.grpc.services import INFER, GrpcOptions, methods
 from penstock.serving.data_plane import DataPlane
 
 SWEEP_S = 1.0
@@ -31,15 +32,11 @@ class Http2Server:
 
     def __init__(self, plane: DataPlane, options: GrpcOptions) -> None:
         self._options = options
-        self._inference = Inference(plane, options.stream_window)
-        self._health = Health(plane, options.health_poll_s)
-        self._handlers = {
-            f"/{service}/{name}": handler
-            for service, methods in services(plane, self._inference, self._health).items()
-            for name, handler in methods.items()
-        }
-        self._memory = plane.memory
-        self._unary = Shared(plane, options.max_message_bytes)
+        self._plane = plane
+        self._shared = Shared(plane, options.max_message_bytes, options.mirrors_typed)
+        self._streams = InferStreams(self._shared, options.stream_requests, options.stream_window_bytes)
+        self._health = Health(plane)
+        self._methods = methods(plane, self._streams, self._health)
         self._connections: set[Connection] = set()
         self._unwritten: list[ConnectionOutput] = []
         self._server: asyncio.AbstractServer | None = None
@@ -84,7 +81,7 @@ class Http2Server:
         """Take no new connections, and send every client away; what is under way, and on the wire, is answered."""
         self._draining = True
         self._health.drain()
-        self._inference.drain()
+        self._streams.drain()
         if self._server is not None:
             self._server.close()
         for connection in list(self._connections):
@@ -106,7 +103,7 @@ class Http2Server:
     def _accepted(self) -> Connection:
         options = self._options
         age_s = options.max_connection_age_s * random.uniform(1 - JITTER, 1 + JITTER)
-        return Connection(self, options.max_concurrent_streams, int(age_s * 1e9), self._memory)
+        return Connection(self, options.max_concurrent_streams, int(age_s * 1e9), self._plane.memory)
 
     def connection_opened(self, connection: Connection) -> None:
         """See ``ConnectionOwner``."""
@@ -140,13 +137,13 @@ class Http2Server:
         """See ``ConnectionOwner``."""
         call = cast(CallHead, head)  # as ``interpret`` made it
         if call.path == INFER and not call.http_status:
-            return self._unary.open(io, stream_id, call, send_window)
+            return UnaryInferStream(self._shared, io, stream_id, call, send_window)
         if call.http_status:
             stream = HttpErrorStream(io, stream_id, call, send_window, monotonic_ns())
             asyncio.get_running_loop().call_soon(self._answer_no_call, stream, call.http_status)
             return stream
-        handler = self._handlers.get(call.path)
-        return HandlerCall(handler, self._options.max_message_bytes, io, stream_id, call, send_window)
+        method = self._methods.get(call.path)
+        return HandlerCall(self._plane, method, self._options.max_message_bytes, io, stream_id, call, send_window)
 
     def _answer_no_call(self, stream: Stream, http_status: int) -> None:
         if not stream.local_closed:

@@ -1,19 +1,53 @@
-"""Methods over raw message bytes: parse, answer, serialise, and make a status of every failure."""
+"""What a method of a service is: a coroutine over one call, which reads and writes messages as raw bytes."""
 
 import inspect
-import logging
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 from google.protobuf.message import DecodeError, Message
 
-from penstock.api.grpc.errors import Context, refuse
-from penstock.core.errors import Fault, Internal, InvalidInput
+from penstock.core.errors import Internal, InvalidInput
 
 Request = TypeVar("Request", bound=Message)
-RawMethod = Callable[[bytes, Context], Awaitable[bytes]]
 
-log = logging.getLogger(__name__)
+
+class ServerCall(Protocol):
+    """A call as its method sees it; a ``Fault`` that the method raises becomes the call's status.
+
+    ``fields`` is the metadata by lower-case name, of a name given twice the last value; ``deadline_ns``
+    (``time.monotonic_ns``) is the caller's, None without one.
+    """
+
+    @property
+    def fields(self) -> Mapping[bytes, bytes]:
+        """The call's metadata."""
+
+    @property
+    def deadline_ns(self) -> int | None:
+        """When the caller stops waiting."""
+
+    async def read(self) -> bytes | None:
+        """The next message, None after the last.
+
+        Raises:
+            Fault: what came is no message, or too large a one.
+        """
+
+    async def write(self, message: bytes) -> None:
+        """Send a message, and wait until it is on its way."""
+
+    async def write_framed(self, messages: bytes) -> None:
+        """Send messages that have their prefixes, and wait until they are on their way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """How the calls of one method are answered; ``streams_request`` allows a call to go on asking for as long as it
+    likes."""
+
+    handle: Callable[[ServerCall], Awaitable[None]]
+    streams_request: bool = False
 
 
 def parsed(kind: type[Request], raw: bytes) -> Request:
@@ -28,19 +62,21 @@ def parsed(kind: type[Request], raw: bytes) -> Request:
         raise InvalidInput(f"the message is not a valid {kind.DESCRIPTOR.name}") from None
 
 
-def unary(kind: type[Request], answer: Callable[[Request], Message | Awaitable[Message]]) -> RawMethod:
-    """The method that answers requests of a kind; ``answer`` raises faults."""
+async def only_message(call: ServerCall) -> bytes:
+    """The request of a call that brings one; raises ``Fault``."""
+    raw = await call.read()
+    if raw is None:
+        raise Internal("the call does not bring exactly one message")
+    return raw
 
-    async def method(raw: bytes, context: Context) -> bytes:
-        try:
-            response = answer(parsed(kind, raw))
-            if inspect.isawaitable(response):
-                response = await response
-            return response.SerializeToString()
-        except Fault as fault:
-            await refuse(context, fault)
-        except Exception:
-            log.exception("%s failed", kind.DESCRIPTOR.name)
-            await refuse(context, Internal("the request failed"))
 
-    return method
+def unary(kind: type[Request], answer: Callable[[Request], Message | Awaitable[Message]]) -> Method:
+    """The method that answers one request of a kind with one message; ``answer`` raises faults."""
+
+    async def handle(call: ServerCall) -> None:
+        response = answer(parsed(kind, await only_message(call)))
+        if inspect.isawaitable(response):
+            response = await response
+        await call.write(response.SerializeToString())
+
+    return Method(handle)

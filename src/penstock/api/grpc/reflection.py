@@ -1,33 +1,42 @@
 """Server reflection, v1alpha and v1: tools such as grpcurl ask the server for its own protocol."""
 
-from typing import TypeAlias
+from collections.abc import AsyncIterator
+from typing import Any, Final, cast
 
 from google.protobuf import text_format
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import DecodeError
-from grpc import RpcMethodHandler, stream_stream_rpc_method_handler
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 from grpc_reflection.v1alpha.reflection import aio
 
 from penstock.api.grpc.health import HEALTH_SERVICE, INFERENCE_SERVICE
+from penstock.api.grpc.methods import Method, ServerCall
 from penstock.proto import grpc_service_pb2, model_config_pb2
 
-REFLECTION_SERVICES = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection")
+REFLECTION_SERVICES: Final = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection")
 """The two differ in their names only, so one implementation answers for both."""
 
-Reflection: TypeAlias = (
-    "RpcMethodHandler[reflection_pb2.ServerReflectionRequest, reflection_pb2.ServerReflectionResponse]"
-)
-
-METHOD = "ServerReflectionInfo"
+METHOD: Final = "ServerReflectionInfo"
 
 
-def reflection_method() -> Reflection:
+def reflection_method() -> Method:
     """The one method of either service."""
     servicer = aio.ReflectionServicer((INFERENCE_SERVICE, HEALTH_SERVICE, *REFLECTION_SERVICES), pool=_pool())
-    return stream_stream_rpc_method_handler(servicer.ServerReflectionInfo, _request, _bytes)
+
+    async def handle(call: ServerCall) -> None:
+        # it takes a context and makes no use of it; the type stubs take an asynchronous generator for a coroutine
+        responses: Any = servicer.ServerReflectionInfo(_requests(call), cast(Any, None))
+        async for response in responses:
+            await call.write(response.SerializeToString())
+
+    return Method(handle, streams_request=True)
+
+
+async def _requests(call: ServerCall) -> AsyncIterator[reflection_pb2.ServerReflectionRequest]:
+    while (raw := await call.read()) is not None:
+        yield _request(raw)
 
 
 def _request(raw: bytes) -> reflection_pb2.ServerReflectionRequest:
@@ -36,10 +45,6 @@ def _request(raw: bytes) -> reflection_pb2.ServerReflectionRequest:
         return reflection_pb2.ServerReflectionRequest.FromString(raw)
     except DecodeError:
         return reflection_pb2.ServerReflectionRequest()
-
-
-def _bytes(response: reflection_pb2.ServerReflectionResponse) -> bytes:
-    return response.SerializeToString()
 
 
 def _pool() -> DescriptorPool:

@@ -7,7 +7,7 @@ from google.protobuf.message import Message
 
 from penstock import __version__
 from penstock.api.grpc.decode import value_of
-from penstock.api.grpc.methods import RawMethod, unary
+from penstock.api.grpc.methods import Method, unary
 from penstock.core.errors import InvalidInput, NotFound, Unsupported
 from penstock.core.signature import TensorSpec
 from penstock.monitor.counters import Histogram, Totals
@@ -32,7 +32,7 @@ class InferenceServicer:
     def __init__(self, plane: DataPlane) -> None:
         self._plane = plane
 
-    def methods(self) -> dict[str, RawMethod]:
+    def methods(self) -> dict[str, Method]:
         """The calls by name."""
         return {
             "ServerLive": unary(pb.ServerLiveRequest, self._server_live),

@@ -26,6 +26,9 @@ MAX_DESCRIPTION: Final = 1 << 18
 MAX_RAW_CONTENTS: Final = 4096
 """Entries of raw_input_contents."""
 
+MAX_NAME: Final = 1024
+"""Bytes of a name that is looked for before its message is parsed."""
+
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 """Wire types."""
 
@@ -124,6 +127,25 @@ def read_field(message: bytes, at: int, stop: int) -> tuple[int, int, int, int]:
     if end > stop or not tag >> 3:
         raise not_a_request()
     return tag >> 3, kind, start, end
+
+
+def target_of(message: bytes) -> tuple[str, str] | None:
+    """The model and version that a message begins with, "" for one that it does not; None where they cannot be told
+    without parsing it."""
+    texts, at = ["", ""], 0
+    try:
+        for place in range(2):
+            if at == len(message):
+                break
+            number, kind, start, end = read_field(message, at, len(message))
+            if number == place + 1 and kind == BYTES:
+                if end - start > MAX_NAME:
+                    return None
+                texts[place] = message[start:end].decode("utf-8", "replace")
+                at = end
+    except InvalidInput:
+        return None
+    return texts[0], texts[1]
 
 
 class _Dissection:

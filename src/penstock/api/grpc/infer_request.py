@@ -1,0 +1,276 @@
+"""One ModelInferRequest on its way from a message to its call, the same for unary calls and for requests of a stream.
+
+What would hold the event loop, of reading a message and of writing its answer, is done on a thread.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from time import monotonic_ns
+from typing import Any, Final, Protocol
+
+from penstock.api.common.request_builder import admitted, build_call, stated_id
+from penstock.api.common.work import LargeWork, Work
+from penstock.api.grpc.decode import InferMessage, infer_message
+from penstock.api.grpc.infer_shared import Shared
+from penstock.api.grpc.layout_cache import Layout
+from penstock.api.grpc.wire import ParsedRequest, parsed
+from penstock.core.errors import Fault, Internal, OverBudget, Overloaded
+from penstock.core.labels import Priority
+from penstock.core.labels import Protocol as Transport
+from penstock.core.slices import Pacer, Pause
+from penstock.core.tensors import Tensor
+from penstock.serving.infer_call import InferCall, fault_of, new_id
+from penstock.serving.loop_batcher import RequestSource
+from penstock.serving.offload import Job
+from penstock.serving.requested_outputs import RequestedOutput
+from penstock.serving.routing_table import Fields, RouteDecision, Target
+
+EARLY_NS: Final = 1_000_000
+"""A call cancelled this close before its deadline was cancelled by the deadline: the two clocks differ a little."""
+
+Load = Callable[[Pause], bytes]
+"""Gives the message of a request; on a thread, with pauses."""
+
+
+class InferOwner(RequestSource, Protocol):
+    """Whose request it is: the loop batcher's source of it, which sends the answer or the refusal."""
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether nobody waits for the answer any more."""
+
+    def on_read(self, call: InferCall) -> None:
+        """The call of a message that a thread has read; it is to be submitted. Raises ``Fault``."""
+
+    def refuse(self, fault: Fault) -> None:
+        """There is no call, for this reason."""
+
+
+class InferRequest:
+    """What is known of one request; lives on the event loop, but for the work it has threads do.
+
+    ``found`` says who answers, ``submitted`` is its call from when that is made until its outputs are encoded, and
+    ``cancel`` ends a call that waits for a thread. ``typed`` asks for typed contents, ``closing`` for an empty last
+    answer (streams only). Owners are handed in, and never kept while nothing is under way: owner and request would
+    keep each other alive.
+    """
+
+    __slots__ = (
+        "_inflating",
+        "_job",
+        "_parsed",
+        "_priority",
+        "_shared",
+        "_timeout_ns",
+        "began_ns",
+        "call_id",
+        "cancel",
+        "closing",
+        "fields",
+        "found",
+        "submitted",
+        "typed",
+    )
+
+    def __init__(self, shared: Shared, fields: Fields, began_ns: int, timeout_ns: int | None) -> None:
+        self.fields = fields
+        self.began_ns = began_ns
+        self.call_id = ""  # as long as the message is not read
+        self.found: RouteDecision | None = None
+        self.submitted: InferCall | None = None
+        self.cancel: Callable[[], None] | None = None
+        self.typed = self.closing = False
+        self._shared = shared
+        self._timeout_ns = timeout_ns
+        self._priority = Priority.DEFAULT
+        self._parsed: ParsedRequest | None = None  # its message, while the tensors in it are still to be read
+        self._job: Job | None = None  # what a thread does for it
+        self._inflating = 0  # bytes of the worker's memory that are taken for that
+
+    # From a message to a call.
+
+    def read(self, raw: bytes) -> InferCall:
+        """The call that a message is; raises ``Fault``, or ``LargeWork``, where ``read_on_thread`` is to go on."""
+        layout = self._shared.layouts.find(raw)
+        if layout is not None:
+            return self._laid_out(raw, layout)
+        self._take(parsed(raw, None))
+        return self._with_tensors(self._tensors(None))
+
+    def read_on_thread(self, owner: InferOwner, load: Load, size: int, inflated_bytes: int) -> None:
+        """Have a thread go on with reading: it loads and parses the message, or decodes the tensors of one that is
+        parsed. The message has ``size`` bytes, and ``inflated_bytes`` at most once it is inflated (0: it is not)."""
+        if self._parsed is None:
+            work = partial(self._parse, load, Pacer().pause)
+            self._submit(owner, work, self._on_parsed, size, inflated_bytes)
+        else:
+            self._decode_on_thread(owner, self._parsed)
+
+    def _decode_on_thread(self, owner: InferOwner, message: ParsedRequest) -> None:
+        self._submit(owner, partial(self._tensors, Pacer().pause), self._with_tensors, len(message.message), 0)
+
+    def _submit(
+        self, owner: InferOwner, work: Callable[[], Any], then: Callable[[Any], InferCall], size: int, more: int
+    ) -> None:
+        plane = self._shared.plane
+        if not plane.memory.take(more):
+            owner.refuse(OverBudget("the worker has no memory left to inflate the message; try again later"))
+            return
+        self._inflating = more
+        try:
+            self._job = plane.offload.submit(work, partial(self._on_work, owner, then), size + more)
+        except Overloaded as fault:
+            self._free_memory()
+            owner.refuse(fault_of(fault))
+            return
+        if self.found is not None:
+            self.found[0].hold()
+
+    def _on_work(
+        self, owner: InferOwner, then: Callable[[Any], InferCall], result: Any, error: Exception | None
+    ) -> None:
+        """A thread has read: go on with the call, if somebody waits for it."""
+        held, self._job = self.found, None
+        self._free_memory()
+        try:
+            if not owner.is_gone:
+                if error is not None:
+                    raise error
+                owner.on_read(then(result))
+        except LargeWork:
+            self._decode_on_thread(owner, self._parsed_message())
+        except Exception as fault:  # a bug must not take the connection down
+            owner.refuse(fault_of(fault))
+        finally:
+            if held is not None:
+                held[0].release()
+
+    def _free_memory(self) -> None:
+        self._shared.plane.memory.give_back(self._inflating)
+        self._inflating = 0
+
+    def _parse(self, load: Load, pause: Pause) -> tuple[bytes, Layout | None, ParsedRequest | None]:
+        """The message, and how it is laid out or what is in it; on a thread."""
+        raw = load(pause)
+        layout = self._shared.layouts.find(raw)
+        return raw, layout, parsed(raw, pause) if layout is None else None
+
+    def _on_parsed(self, result: tuple[bytes, Layout | None, ParsedRequest | None]) -> InferCall:
+        raw, layout, message = result
+        if layout is not None:
+            return self._laid_out(raw, layout)
+        if message is None:
+            raise Internal("the request failed")
+        self._take(message)
+        return self._with_tensors(self._tensors(None))
+
+    def _laid_out(self, raw: bytes, layout: Layout) -> InferCall:
+        """The call of a message that is laid out as one before."""
+        found = self._admit(layout.id(raw), layout.target)
+        return self._made(layout.given(raw, found[0].signature.row), layout.requested, layout.timeout_ns)
+
+    def _take(self, message: ParsedRequest) -> None:
+        """Keep a message that was parsed, and find who answers it."""
+        request = message.request
+        self._parsed = message
+        self._admit(request.id, (request.model_name, request.model_version))
+
+    def _admit(self, body_id: str, target: Target) -> RouteDecision:
+        """Find who answers, unless there is no room for more of the request's class."""
+        self.call_id = body_id or stated_id("", self.fields) or new_id()
+        self.found = found = self._shared.plane.route(target, self.fields)
+        self._priority = admitted(found, self.fields)
+        return found
+
+    def _parsed_message(self) -> ParsedRequest:
+        if self._parsed is None:
+            raise Internal("the request failed")
+        return self._parsed
+
+    def _tensors(self, pause: Pause | None) -> InferMessage:
+        """What the parsed message says; on any thread, but only on the event loop without a ``pause``."""
+        plane, message, found = self._shared.plane, self._parsed_message(), self.found
+        if found is None:
+            raise Internal("the request failed")
+        return infer_message(message, found[0].signature, plane.regions, Work(plane.limits, pause))
+
+    def _with_tensors(self, message: InferMessage) -> InferCall:
+        self._shared.layouts.learn(self._parsed_message(), message)
+        self._parsed = None
+        self.typed = message.typed and self._shared.mirrors_typed
+        self.closing = message.closing
+        return self._made(message.tensors, message.requested, message.timeout_ns)
+
+    def _made(
+        self, given: list[Tensor] | bytes, requested: list[RequestedOutput] | None, timeout_ns: int | None
+    ) -> InferCall:
+        if self.found is None:
+            raise Internal("the request failed")
+        self.submitted = call = build_call(
+            self._shared.plane,
+            self.found,
+            Transport.GRPC,
+            self._priority,
+            self.fields,
+            self.began_ns,
+            self.call_id,
+            given,
+            requested,
+            timeout_ns,
+            self._timeout_ns,
+        )
+        return call
+
+    # From a call to its answer.
+
+    def enqueue(self, owner: InferOwner, call: InferCall) -> None:
+        """Have the call run on a thread."""
+        self.cancel = call.loaded.enqueue(call, partial(self._shared.plane.batcher.finish, owner, None))
+
+    def answered(self) -> None:
+        """Keep nothing of the call while its answer is sent."""
+        self.submitted = self.cancel = None
+
+    def encode_on_thread(self, owner: InferOwner, call: InferCall, encode: Load) -> bool:
+        """Have a thread write the answer; False, and the call has a fault, if too much waits for the threads."""
+        try:
+            work = partial(encode, Pacer().pause)
+            self._job = self._shared.plane.offload.submit(work, partial(self._deliver, owner, call), call.output_bytes)
+        except Overloaded as fault:
+            call.fail(fault)
+            return False
+        self.submitted = call  # it can still be given up
+        call.loaded.hold()
+        return True
+
+    def _deliver(self, owner: InferOwner, call: InferCall, answer: bytes | None, error: Exception | None) -> None:
+        """A thread has written the answer: count and send it."""
+        self._job = self.submitted = None
+        if error is not None:
+            call.fail(error)
+        self._shared.plane.batcher.deliver(owner, None, call, answer or b"")
+        call.loaded.release()
+
+    # Ends.
+
+    def give_up(self) -> bool:
+        """Nobody waits for it any more; whether it is over, and counted, or its call still comes back."""
+        if self._job is not None:
+            self._job.cancel()
+        call = self.submitted
+        if call is None:
+            self.reject("cancelled")
+            return True
+        if monotonic_ns() + EARLY_NS < call.deadline_ns:  # else its own deadline ends it now
+            call.abandoned = True
+            if self.cancel is not None:
+                self.cancel()  # it comes back as cancelled, and is counted so
+        return False
+
+    def known_id(self) -> str:
+        """Its id, or the one that its fields state, or else a new one."""
+        return self.call_id or stated_id("", self.fields) or new_id()
+
+    def reject(self, outcome: str) -> None:
+        """Count it as one that never became a call."""
+        self._shared.plane.record_rejected(self.found, Transport.GRPC, outcome, self.began_ns)

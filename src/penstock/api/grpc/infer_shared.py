@@ -1,0 +1,60 @@
+"""What all inference requests of one gRPC server have in common: remembered layouts, and the parts of answers."""
+
+from dataclasses import dataclass
+
+from penstock.api.common.response_metadata import PerVersion, answered_by
+from penstock.api.grpc import response_blocks
+from penstock.api.grpc.encode import AnswerTemplate, answer_parameters
+from penstock.api.grpc.http2.header_encoding import literal
+from penstock.api.grpc.layout_cache import Layouts
+from penstock.api.grpc.stream_window import UNKNOWN, AnswerSizes
+from penstock.api.grpc.wire import target_of
+from penstock.core.labels import Route
+from penstock.proto import grpc_service_pb2 as pb
+from penstock.serving.data_plane import DataPlane
+from penstock.serving.infer_call import Servable
+
+
+@dataclass(frozen=True, slots=True)
+class VersionAnswers:
+    """What is the same in every answer of one version: the parts of its messages, and how large they may be. By route:
+    who answers, as header fields, as a whole header block, and as parameters of a streamed answer."""
+
+    template: AnswerTemplate
+    sizes: AnswerSizes
+    facts: tuple[bytes, ...]
+    blocks: tuple[bytes, ...]
+    parameters: tuple[bytes, ...]
+
+
+class Shared:
+    """One for each server; lives on its event loop. ``mirrors_typed`` has typed requests answered in typed contents,
+    where all others are answered in raw ones."""
+
+    def __init__(self, plane: DataPlane, max_message_bytes: int, mirrors_typed: bool) -> None:
+        self.plane = plane
+        self.max_message_bytes = max_message_bytes
+        self.mirrors_typed = mirrors_typed
+        self.layouts = Layouts()
+        self.versions = PerVersion(plane, self._version_answers)
+
+    def _version_answers(self, loaded: Servable) -> VersionAnswers:
+        told = [answered_by(loaded, route) for route in Route]
+        facts = tuple([b"".join([literal(name.encode(), value.encode()) for name, value in pairs]) for pairs in told])
+        return VersionAnswers(
+            AnswerTemplate(loaded.identity.model, loaded.identity.version, self.plane.limits),
+            AnswerSizes(loaded),
+            facts,
+            tuple([response_blocks.GRPC + one for one in facts]),
+            tuple([_parameters(pairs) for pairs in told]),
+        )
+
+    def expected_answer_bytes(self, raw: bytes) -> int:
+        """How large the answer to a message may be; see ``AnswerSizes``."""
+        target = target_of(raw)
+        route = None if target is None else self.plane.routing_table.routes.get(target)
+        return UNKNOWN if route is None else self.versions.get(route[0]).sizes.expected(len(raw))
+
+
+def _parameters(pairs: tuple[tuple[str, str], ...]) -> bytes:
+    return answer_parameters({name: pb.InferParameter(string_param=value) for name, value in pairs})

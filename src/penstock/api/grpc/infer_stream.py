@@ -1,0 +1,324 @@
+"""ModelStreamInfer: the requests of a stream run like unary ones, and their answers leave in the order of the requests.
+
+A stream works ahead of its reader as far as its window of bytes allows, and no further: what is worked on and what is
+not sent yet are weighed together (see ``StreamWindow``). An error is part of its answer and leaves the stream open.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from functools import partial
+from time import monotonic_ns
+from typing import Final
+
+from penstock.api.common.work import LargeWork
+from penstock.api.grpc.encode import NOT_FINAL, closing_answer, stream_refusal, streamed
+from penstock.api.grpc.infer_request import InferRequest
+from penstock.api.grpc.infer_shared import Shared
+from penstock.api.grpc.methods import ServerCall
+from penstock.api.grpc.stream_window import StreamWindow
+from penstock.core.errors import Fault, Internal, NotReady, OverBudget, Overloaded
+from penstock.core.slices import Pause
+from penstock.serving.infer_call import InferCall, fault_of
+
+STATUS_WANTED: Final = b"triton_grpc_error"
+"""Call metadata that, when "true", asks a stream to end with a real status at its first error."""
+
+TURN_BYTES: Final = 512 << 10
+"""Bytes of requests that one stream reads in one turn of the event loop."""
+
+log = logging.getLogger(__name__)
+
+
+class InferStreams:
+    """The streams of one server; each works on at most ``max_requests`` requests and about ``max_bytes`` at a time."""
+
+    def __init__(self, shared: Shared, max_requests: int, max_bytes: int) -> None:
+        self._shared = shared
+        self._max_requests = max_requests
+        self._max_bytes = max_bytes
+        self._open: set[InferStream] = set()
+
+    async def handle(self, call: ServerCall) -> None:
+        """Answer one stream; see ``Method``."""
+        stream = InferStream(self._shared, call, StreamWindow(self._max_requests, self._max_bytes))
+        self._open.add(stream)
+        try:
+            await stream.run()
+        finally:
+            self._open.discard(stream)
+
+    def drain(self) -> None:
+        """Read no more requests from any stream; each ends once its last request is answered."""
+        for stream in self._open:
+            stream.drain()
+
+
+class InferStream:
+    """One stream: a task reads requests as far as the window allows, and ``run`` writes answers."""
+
+    def __init__(self, shared: Shared, call: ServerCall, window: StreamWindow) -> None:
+        self.shared = shared
+        self.call = call
+        self._window = window
+        self._requests: deque[StreamedRequest] = deque()
+        self._answered = asyncio.Event()  # a request is answered, or none will come any more
+        self._lighter = asyncio.Event()  # what is under way may weigh less than before
+        self._reader: asyncio.Task[None] | None = None
+        self._is_submitting = False
+        self._is_draining = False
+        self._read_all = False
+        self._fault: Fault | None = None  # why no more is read
+
+    async def run(self) -> None:
+        """Answer the stream.
+
+        Raises:
+            Fault: what came is no request, the server stops, or a request failed whose caller wants a status.
+        """
+        self._reader = asyncio.create_task(self._read())
+        try:
+            await self._write()
+        finally:
+            self._reader.cancel()
+            self._reader = None
+            while self._requests:
+                self._requests.popleft().give_up()
+        if self._fault is not None:
+            raise self._take_fault()
+
+    def drain(self) -> None:
+        """Read no more; the stream ends once its last request is answered."""
+        if self._reader is None or self._read_all:
+            return
+        self._fault = NotReady("the server is stopping; open another stream")
+        self._is_draining = True
+        if not self._is_submitting:  # what has been read is answered
+            self._reader.cancel()
+
+    def on_answered(self, request: "StreamedRequest") -> None:
+        """A request has its answer."""
+        request.held = self._window.answered(request.held, len(request.answer))
+        self._answered.set()
+        self._lighter.set()
+
+    def _take_fault(self) -> Fault:
+        """Why the stream ends; kept here no longer, or it would keep the stream alive through its traceback."""
+        fault, self._fault = self._fault, None
+        return fault or Internal("the request failed")
+
+    async def _read(self) -> None:
+        taken = 0
+        try:
+            while not self._is_draining:
+                while not self._window.has_room:
+                    await self._until_lighter()
+                raw = await self.call.read()
+                if raw is None:
+                    return
+                self._is_submitting = True
+                await self._submit(raw, self.shared.expected_answer_bytes(raw))
+                self._is_submitting = False
+                taken += len(raw)
+                if taken > TURN_BYTES:  # others have their turn
+                    taken = 0
+                    await asyncio.sleep(0)
+        except Fault as fault:
+            self._fault = fault_of(fault)
+        except Exception as error:  # a bug must not leave the stream without an end
+            log.exception("a stream could not be read", exc_info=error)
+            self._fault = Internal("the request failed")
+        finally:
+            self._read_all = True
+            self._answered.set()
+
+    async def _submit(self, raw: bytes, expected: int) -> None:
+        """Have a request worked on as soon as the window has room for it and its answer."""
+        request = StreamedRequest(self, raw)
+        self._requests.append(request)
+        has_memory = request.hold(len(raw))
+        while (held := self._window.admit(len(raw), expected)) < 0:
+            await self._until_lighter()
+        request.held = held
+        if has_memory:
+            self.shared.plane.batcher.enqueue(request, None)
+        else:
+            request.refuse(OverBudget("the server holds as many requests as its memory allows; try again later"))
+
+    async def _until_lighter(self) -> None:
+        self._lighter.clear()
+        await self._lighter.wait()
+
+    async def _write(self) -> None:
+        wants_status = self.call.fields.get(STATUS_WANTED) == b"true"
+        while (request := await self._next_answered()) is not None:
+            try:
+                if wants_status and request.fault is not None:
+                    raise request.take_fault()
+                await self.call.write_framed(request.take_answer())
+            finally:
+                request.release()
+                self._window.release(request.held)
+                self._lighter.set()
+
+    async def _next_answered(self) -> "StreamedRequest | None":
+        """The next request in order once it is answered, None when no more will come."""
+        while True:
+            if self._requests and self._requests[0].is_answered:
+                return self._requests.popleft()
+            if self._read_all and not self._requests:
+                return None
+            self._answered.clear()
+            await self._answered.wait()
+
+
+class StreamedRequest:
+    """One request of a stream, counted exactly once; the owner of its ``InferRequest``.
+
+    ``held`` are its bytes in the stream's window, ``answer`` its messages, framed, and ``fault`` why that is a refusal.
+    """
+
+    __slots__ = ("_raw", "_request", "_stream", "_taken", "answer", "fault", "held", "is_answered", "is_gone")
+
+    def __init__(self, stream: InferStream, raw: bytes) -> None:
+        call, began_ns = stream.call, monotonic_ns()
+        left_ns = None if call.deadline_ns is None else call.deadline_ns - began_ns
+        self._stream = stream
+        self._raw = raw
+        self._request = InferRequest(stream.shared, call.fields, began_ns, left_ns)
+        self._taken = 0  # bytes of the worker's memory budget
+        self.held = 0
+        self.answer = b""
+        self.fault: Fault | None = None
+        self.is_answered = False
+        self.is_gone = False  # nobody waits for the answer any more
+
+    # As the loop batcher's source; see ``RequestSource``.
+
+    def decode(self, _: None) -> InferCall | None:
+        """See ``RequestSource``."""
+        if self.is_gone:
+            return None
+        try:
+            call = self._request.read(self._raw)
+        except LargeWork:
+            self._request.read_on_thread(self, self._message, len(self._raw), 0)
+        except Exception as error:  # a refusal, or a bug, which must not take the stream down
+            self.refuse(fault_of(error))
+        else:
+            self._raw = b""
+            return call
+        return None
+
+    def _message(self, _: Pause) -> bytes:
+        return self._raw
+
+    def enqueue(self, _: None, call: InferCall) -> None:
+        """See ``RequestSource``."""
+        self._request.enqueue(self, call)
+
+    def encode(self, _: None, call: InferCall) -> bytes | None:
+        """See ``RequestSource``."""
+        request = self._request
+        request.answered()
+        if call.fault is None and not self.is_gone:
+            try:
+                if not self.hold(call.output_bytes):
+                    raise _no_memory()
+                return self._encoded(call, None)
+            except LargeWork:
+                if request.encode_on_thread(self, call, partial(self._encoded, call)):
+                    return None
+            except Exception as error:  # it cannot be written, or a bug, which must not take the stream down
+                call.fail(error)
+        return b""
+
+    def _encoded(self, call: InferCall, pause: Pause | None) -> bytes:
+        """The messages of the answer, framed; on any thread, but only on the event loop without a ``pause``."""
+        version = self._stream.shared.versions.get(call.loaded)
+        answer, parameters = version.template.answer(call, self._request.typed, pause), version.parameters[call.route]
+        if self._request.closing:
+            return streamed(answer, (parameters, NOT_FINAL), pause) + closing_answer(call)
+        return streamed(answer, (parameters,), pause)
+
+    def write(self, _: None, call: InferCall, answer: bytes) -> None:
+        """See ``RequestSource``."""
+        if self.is_gone:
+            self.release()
+        elif call.fault is not None:
+            self._fail(call.fault)
+        elif not self.hold(len(answer)):
+            self._fail(_no_memory())
+        else:
+            self._answer(answer)
+
+    def abort(self) -> None:
+        """See ``RequestSource``."""
+        self._fail(Internal("the answer could not be written"))
+
+    # As the owner of its request; see ``InferOwner``.
+
+    def on_read(self, call: InferCall) -> None:
+        """See ``InferOwner``."""
+        self._raw = b""
+        self._stream.shared.plane.batcher.submit(self, None, call)
+
+    def refuse(self, fault: Fault) -> None:
+        """There is no call."""
+        if fault.kind == Overloaded.kind:
+            self._stream.shared.plane.batcher.reject_later(partial(self._reject, fault_of(fault)))
+        else:
+            self._reject(fault)
+
+    def _reject(self, fault: Fault) -> None:
+        if not self.is_gone:  # else it is counted
+            self._request.reject(fault.kind)
+            self._fail(fault)
+
+    def _fail(self, fault: Fault) -> None:
+        self.fault = fault
+        self._answer(stream_refusal(fault, self._request.known_id()))
+
+    def _answer(self, answer: bytes) -> None:
+        self._raw, self.answer = b"", answer
+        self.is_answered = True
+        self._stream.on_answered(self)
+
+    # As one of its stream's.
+
+    def give_up(self) -> None:
+        """Nobody waits for it any more."""
+        self.is_gone = True
+        if self.is_answered or self._request.give_up():
+            self.release()
+
+    def hold(self, size: int) -> bool:
+        """Hold so many bytes of the worker's memory, no more and no less; False, with nothing changed, where there are
+        not so many."""
+        memory, more = self._stream.shared.plane.memory, size - self._taken
+        if more > 0 and not memory.take(more):
+            return False
+        if more < 0:
+            memory.give_back(-more)
+        self._taken = size
+        return True
+
+    def take_answer(self) -> bytes:
+        """The answer, whose memory is the caller's to count from now on."""
+        answer = self.answer
+        self.release()
+        return answer
+
+    def take_fault(self) -> Fault:
+        """Why there is no answer; kept here no longer."""
+        fault, self.fault = self.fault, None
+        return fault or Internal("the request failed")
+
+    def release(self) -> None:
+        """Give back what it has of the worker's memory."""
+        self._raw = self.answer = b""
+        self.hold(0)
+
+
+def _no_memory() -> OverBudget:
+    return OverBudget("the server holds as many answers as its memory allows; try again later")
