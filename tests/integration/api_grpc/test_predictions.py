@@ -240,11 +240,11 @@ RETRYING = """{"methodConfig": [{"name": [{"service": "inference.GRPCInferenceSe
 
 
 def test_a_full_queue_is_refused_so_that_clients_retry(worker: Worker) -> None:
-    crowded = 10_000
+    crowd = 10_000
     options = [("grpc.enable_retries", 1), ("grpc.service_config", RETRYING)]
     with grpc.insecure_channel(worker.address, options=options) as patient:
         held = worker.plane.route(("slow", ""), {})[0].limiter
-        worker.call(lambda: setattr(held, "in_system", crowded))
+        worker.call(lambda: setattr(held, "in_system", held.in_system + crowd))
         with pytest.raises(grpc.RpcError) as raised, grpc.insecure_channel(worker.address) as channel:
             Stub(channel).ModelInfer(slow(), timeout=CALL_SECONDS)
         assert raised.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
@@ -252,7 +252,7 @@ def test_a_full_queue_is_refused_so_that_clients_retry(worker: Worker) -> None:
         assert told["retry-after"] == "1"
         assert told["grpc-retry-pushback-ms"] == "1000"
         assert told["penstock-model-version"] == "1"
-        threading.Timer(0.5, lambda: worker.call(lambda: setattr(held, "in_system", 0))).start()
+        threading.Timer(0.5, lambda: worker.call(lambda: setattr(held, "in_system", held.in_system - crowd))).start()
         assert Stub(patient).ModelInfer(slow(), timeout=CALL_SECONDS).model_name == "slow"
 
 

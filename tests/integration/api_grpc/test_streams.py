@@ -239,11 +239,11 @@ def test_requests_that_come_together_share_runs(stub: Stub, worker: Worker, carr
 def test_a_full_queue_is_an_answer_that_costs_no_decoding(worker: Worker, stub: Stub) -> None:
     limiter = worker.plane.route(("slow", ""), {})[0].limiter
     wrong = raw("slow", "x", "FP32", [1, 2, 3], id="wrong")  # which a decoded request would be told
-    worker.call(lambda: setattr(limiter, "in_system", 10_000))
+    worker.call(lambda: setattr(limiter, "in_system", limiter.in_system + 10_000))
     try:
         (answer,) = stub.ModelStreamInfer(iter([wrong]), timeout=CALL_SECONDS)
     finally:
-        worker.call(lambda: setattr(limiter, "in_system", 0))
+        worker.call(lambda: setattr(limiter, "in_system", limiter.in_system - 10_000))
     assert "queue of this model is full" in answer.error_message
 
 
