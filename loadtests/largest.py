@@ -17,6 +17,7 @@ from loadtests.echoes import copy_name
 from penstock.api.common.request_rules import MAX_PARAMETERS
 from penstock.api.grpc.contents import FIELDS
 from penstock.api.grpc.typed_contents import NAMES
+from penstock.api.rest.app import LABEL_CHARACTERS, MOST_FEEDBACK, MOST_LABELS
 from penstock.core.classification import MAX_RANKED
 from penstock.core.limits import RequestLimits
 from penstock.core.tensors import MAX_TEXT_BYTES, NUMPY_TYPES, RAW_ONLY
@@ -221,6 +222,18 @@ def _shared(limits: RequestLimits) -> Request:
     return Request(infer_path(copy_name("FP32")), [text.encode()])
 
 
+def _feedback(limits: RequestLimits) -> Request:
+    label = "a" * LABEL_CHARACTERS
+    some: list[dict[str, object]] = [
+        {"id": f"{number:064}", "label": [number] * (MOST_LABELS // MOST_FEEDBACK)} for number in range(MOST_FEEDBACK)
+    ]
+    size = len(json.dumps(some[-1])) + 2
+    texts: dict[str, object] = {"id": "texts", "label": [label] * (limits.max_json_bytes // 4 // LABEL_CHARACTERS)}
+    some = [texts, *some[: limits.max_json_bytes // 2 // size]]
+    body = json.dumps({"feedback": some}).encode()
+    return Request(f"/v2/models/{copy_name('FP32')}/feedback", [body])
+
+
 _DEFLATED: Mapping[str, Callable[[bytes], bytes]] = {
     "gzip": partial(gzip.compress, compresslevel=1),
     "x-gzip": partial(gzip.compress, compresslevel=1),
@@ -250,6 +263,7 @@ def _rest(limits: RequestLimits) -> Iterator[Largest]:
         "rest header fields": _header_fields,
         "rest classification": _classification,
         "rest shared memory": _shared,
+        "rest feedback": _feedback,
     }
     for kind, build in others.items():
         yield Largest(kind, partial(build, limits))

@@ -51,6 +51,7 @@ def test_every_codec_path_has_a_largest_request() -> None:
     expected |= {f"rest {form} {coding}" for form in ("json", "binary") for coding in codings}
     expected |= {f"rest answer {coding}" for coding in ("gzip", "deflate")}
     expected |= {f"grpc message {coding}" for coding in FORMATS}
+    expected |= {"rest feedback", "stream raw", "stream typed"}
     for path in ("parameters", "header fields", "classification", "shared memory"):
         expected |= {f"rest {path}", f"grpc {path}"}
     assert expected <= {one.kind for one in KINDS}

@@ -17,10 +17,10 @@ from penstock.control.messages import (
     rows_out,
     send,
     status_out,
-    told_out,
+    told_pieces,
 )
 from penstock.core.desired import Desired, VersionStatus
-from penstock.core.errors import DeadlineExceeded, NotReady
+from penstock.core.errors import DeadlineExceeded, NotReady, TooLarge
 from penstock.monitor.answers import Told
 from penstock.monitor.columns import Rows
 from penstock.monitor.reference import Sureness
@@ -28,6 +28,9 @@ from penstock.monitor.reference import Sureness
 RETRY_S = 0.1
 FEEDBACK_S = 5.0
 """Wait for the control process to join what was told."""
+
+CONFIG_CHARACTERS = 1 << 20
+"""Characters of a configuration that is given with a load request."""
 
 _GONE = "the control process is away for a moment; try again later"
 
@@ -106,7 +109,9 @@ class Link:
         self._put(f"rows {model} {version}", {**told, "inputs": rows_out(inputs), "outputs": rows_out(outputs)})
 
     async def load(self, model: str, config: str | None) -> None:
-        """Have a model loaded by every worker; raises what the control process answers."""
+        """Have a model loaded by every worker; raises what the control process answers, and ``TooLarge``."""
+        if config is not None and len(config) > CONFIG_CHARACTERS:
+            raise TooLarge(f"the configuration is over the limit of {CONFIG_CHARACTERS} characters")
         await self._command({"verb": "load", "model": model, "config": config})
 
     async def unload(self, model: str) -> None:
@@ -115,11 +120,14 @@ class Link:
 
     async def feedback(self, model: str, told: Sequence[Told]) -> int:
         """Have what was told joined; how many belong to no answer. Raises what the control process answers."""
-        reply = await self._asked({"verb": "feedback", "model": model, "told": told_out(told)}, FEEDBACK_S)
-        fault = fault_in(reply)
-        if fault is not None:
-            raise fault
-        return int(reply["unmatched"])
+        unmatched = 0
+        for piece in told_pieces(told):
+            reply = await self._asked({"verb": "feedback", "model": model, "told": piece}, FEEDBACK_S)
+            fault = fault_in(reply)
+            if fault is not None:
+                raise fault
+            unmatched += int(reply["unmatched"])
+        return unmatched
 
     async def flush(self) -> None:
         """Wait until the control process, if there is one, has been sent all that it was told."""

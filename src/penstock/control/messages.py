@@ -2,8 +2,9 @@
 
 import asyncio
 import json
+import logging
 from base64 import b64decode, b64encode
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -28,8 +29,18 @@ SEND_S = 5.0
 _FAULTS: Mapping[str, type[Fault]] = {kind.kind: kind for kind in KINDS}
 
 
+PIECE_CHARACTERS = 1 << 20
+"""Characters of what is told of answers in one message; JSON may need twelve bytes for one of them."""
+
+log = logging.getLogger("penstock.control")
+
+
 class ChannelBroken(Exception):
     """The other end is gone, or does not speak as agreed."""
+
+
+class MessageTooLong(Exception):
+    """A message is longer than a line may be; nothing of it was sent."""
 
 
 async def receive(reader: asyncio.StreamReader) -> Message | None:
@@ -60,10 +71,11 @@ async def send(writer: asyncio.StreamWriter, message: Message) -> None:
 
     Raises:
         ChannelBroken: the peer is gone or does not read.
+        MessageTooLong: the peer would not take it.
     """
     line = json.dumps(message, separators=(",", ":")).encode() + b"\n"
     if len(line) > LINE_BYTES:
-        raise ChannelBroken("the message is longer than a line may be")
+        raise MessageTooLong(f"a message has {len(line)} bytes, over the limit of {LINE_BYTES}")
     try:
         writer.write(line)
         async with asyncio.timeout(SEND_S):
@@ -116,6 +128,27 @@ def tensors_out(specs: tuple[TensorSpec, ...]) -> list[Message]:
 def told_out(told: Sequence[Told]) -> list[list[Any]]:
     """What was told of answers, as JSON values."""
     return [[one.id, one.label, one.reward, one.at] for one in told]
+
+
+def told_pieces(told: Sequence[Told]) -> Iterator[list[list[Any]]]:
+    """The same in pieces, each of which is short enough for a message."""
+    piece: list[list[Any]] = []
+    size = 0
+    for values in told_out(told):
+        more = len(values[0]) + _characters(values[1]) + 64
+        if piece and size + more > PIECE_CHARACTERS:
+            yield piece
+            piece, size = [], 0
+        piece.append(values)
+        size += more
+    if piece:
+        yield piece
+
+
+def _characters(label: Any) -> int:
+    if isinstance(label, list):
+        return sum([_characters(one) for one in label])
+    return len(label) + 4 if isinstance(label, str) else 32
 
 
 def told_in(values: Iterable[Sequence[Any]]) -> list[Told]:
@@ -180,6 +213,13 @@ class Outbox:
         while True:
             await self._filled.wait()
             while self._waiting:
-                await send(writer, self._waiting.pop(next(iter(self._waiting))))
+                await self._send(writer, self._waiting.pop(next(iter(self._waiting))))
             self._filled.clear()
             self._emptied.set()
+
+    async def _send(self, writer: asyncio.StreamWriter, message: Message) -> None:
+        """Send one message; the connection outlives one that is too long."""
+        try:
+            await send(writer, message)
+        except MessageTooLong as error:
+            log.error("a message of the type %s is not sent: %s", message.get("type"), error)

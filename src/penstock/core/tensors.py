@@ -9,6 +9,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from penstock.core.copies import copied
 from penstock.core.errors import InvalidInput, TooLarge
 from penstock.core.slices import BYTE_SLICE, TEXT_SLICE, Pause, no_pause
 from penstock.core.texts import shortened
@@ -64,11 +65,17 @@ class Tensor:
     data: Array
 
     def described(self) -> dict[str, Any]:
-        """The tensor as JSON values for people; numbers that JSON does not have become texts."""
+        """The tensor as JSON values for people; what JSON does not have becomes text, and long texts are cut."""
         values = self.data.astype(np.float64) if self.data.dtype.kind == "f" else self.data
-        flat = [one if not isinstance(one, float) or isfinite(one) else str(one) for one in values.ravel().tolist()]
+        flat = [_shown(one) for one in values.ravel().tolist()]
         shape = list(self.data.shape)
         return {"name": self.name, "datatype": self.datatype, "shape": shape, "data": flat}
+
+
+def _shown(value: Any) -> Any:
+    if isinstance(value, str):
+        return shortened(value)
+    return value if not isinstance(value, float) or isfinite(value) else str(value)
 
 
 def shape_text(shape: Sequence[int]) -> str:
@@ -137,15 +144,16 @@ def from_raw(name: str, datatype: str, shape: Sequence[int], raw: bytes | memory
     return array
 
 
+LARGE: Final = 1 << 16
+"""Bytes from which on a view, or a copy that other threads need not wait for, is worth its trouble."""
+
+
 def to_raw(datatype: str, array: Array, pause: Pause = no_pause, most: int = MAX_ELEMENTS) -> bytes:
     """The raw little-endian row-major bytes of an array of ``NUMPY_TYPES[datatype]``; BYTES as ``bytes_to_raw``."""
     if datatype == "BYTES":
         return bytes_to_raw(array, pause, most)
-    return np.ascontiguousarray(array, NUMPY_TYPES[datatype]).tobytes()
-
-
-LARGE: Final = 1 << 16
-"""Bytes from which on a view is worth its trouble."""
+    contiguous = np.ascontiguousarray(array, NUMPY_TYPES[datatype])
+    return contiguous.tobytes() if array.nbytes < LARGE else copied([contiguous.data.cast("B")])
 
 
 def raw_of(datatype: str, array: Array, pause: Pause = no_pause, most: int = MAX_ELEMENTS) -> bytes | memoryview:

@@ -6,12 +6,13 @@ import os
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.control.channel import Channel, Key, Listeners, Report
-from penstock.control.link import Link
+from penstock.control.link import CONFIG_CHARACTERS, Link
 from penstock.control.messages import (
     LINE_BYTES,
     ChannelBroken,
@@ -23,11 +24,14 @@ from penstock.control.messages import (
     receive,
     status_in,
     status_out,
+    told_in,
+    told_pieces,
 )
 from penstock.core.batching import RowProof
 from penstock.core.desired import Desired, ModelSpec, State, VersionSpec, VersionStatus
-from penstock.core.errors import KINDS, Fault, InvalidInput, NotFound, NotReady
+from penstock.core.errors import KINDS, Fault, InvalidInput, NotFound, NotReady, TooLarge
 from penstock.monitor.answers import Told
+from penstock.monitor.columns import Rows
 
 texts = st.text(max_size=8)
 proofs = st.builds(RowProof, st.booleans(), texts, texts, texts)
@@ -276,6 +280,73 @@ def test_strangers_are_not_listened_to(tmp_path: Path) -> None:
             writer.close()
             await writer.wait_closed()
         assert ends.channel.reports == {}
+
+    between(tmp_path, act)
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        [Told(f"{number:0512}", ["\U0001f600" * 1024] * 4) for number in range(1500)],
+        [Told("a", [1.5] * 200_000), Told("b", ["\x00" * 1000] * 900)],
+        [Told(str(number), reward=1.0) for number in range(30_000)],
+    ],
+    ids=["texts", "long", "many"],
+)
+def test_large_feedback_goes_in_pieces_that_fit_a_line(told: list[Told], tmp_path: Path) -> None:
+    pieces = list(told_pieces(told))
+    assert len(pieces) > 1
+    assert max(len(json.dumps(piece)) for piece in pieces) < LINE_BYTES - 1000
+    assert [one for piece in pieces for one in told_in(piece)] == told
+
+    async def act(ends: Ends) -> None:
+        link = ends.link()
+        await ends.until(lambda: bool(ends.wanted))
+        assert await link.feedback("none of them", told) == len(told)
+        assert len(ends.asked) == len(pieces)
+
+    between(tmp_path, act)
+
+
+def huge(link: Link, kind: str) -> None:
+    text = "x" * (LINE_BYTES + 1)
+    match kind:
+        case "report":
+            link.report([VersionStatus("m", "2", State.UNAVAILABLE, text, "t")])
+        case "signature":
+            link.describe("m", "2", {"inputs": [text]})
+        case "samples":
+            link.samples("m", "2", [{"id": text, "badness": 1.0}])
+        case "rows":
+            rows = Rows(np.zeros((1, 0)), ([text],))
+            link.rows("m", "2", [["a"], ["a"]], [rows], [rows])
+
+
+@pytest.mark.parametrize("kind", ["report", "signature", "samples", "rows"])
+def test_the_link_outlives_a_message_that_is_too_long(
+    kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def act(ends: Ends) -> None:
+        link = ends.link()
+        await ends.until(lambda: bool(ends.wanted))
+        huge(link, kind)
+        await link.flush()
+        link.describe("m", "1", {"inputs": []})
+        await ends.until(lambda: ends.channel.signatures == {("m", "1"): {"inputs": []}})
+        assert ends.parted == []
+
+    between(tmp_path, act)
+    assert f"a message of the type {kind} is not sent" in caplog.text
+
+
+def test_a_configuration_that_is_too_long_is_refused(tmp_path: Path) -> None:
+    async def act(ends: Ends) -> None:
+        link = ends.link()
+        await ends.until(lambda: bool(ends.wanted))
+        await link.load("m", "{}" + " " * (CONFIG_CHARACTERS - 2))
+        with pytest.raises(TooLarge, match="the configuration is over the limit"):
+            await link.load("m", "x" * (CONFIG_CHARACTERS + 1))
+        assert len(ends.asked) == 1
 
     between(tmp_path, act)
 

@@ -121,6 +121,10 @@ class Exchange:
         self.body = b""
         self._buffer = None
 
+    def body_fault(self, size: int) -> Fault | None:
+        """Why a body of ``size`` bytes, or of more, is refused; None if it is taken as far as this goes."""
+        return None
+
     def timeout_ns(self, default_ns: int) -> int:
         """How long the request may take from its first byte on."""
         return default_ns

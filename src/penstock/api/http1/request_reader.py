@@ -167,6 +167,8 @@ class RequestReader:
         if length > self._limits.max_body_bytes and not exchange.streams:
             self.exchange = exchange
             raise TooLarge(f"the body is over the limit of {self._limits.max_body_bytes} bytes")
+        if length > UNCOUNTED_BYTES:
+            self._check_size(exchange, length)
         if length == CHUNKED:
             self.mode = CHUNKS
             limit = _ANY_LENGTH if exchange.streams else self._limits.max_body_bytes
@@ -208,6 +210,15 @@ class RequestReader:
         if not exchange.streams and not self._sink.keep(len(part)):
             raise OverBudget(NO_MEMORY)
         exchange.take(part)
+        if exchange.head.length == CHUNKED and exchange.size > UNCOUNTED_BYTES:
+            self._check_size(exchange, exchange.size)
+
+    def _check_size(self, exchange: Exchange, size: int) -> None:
+        """Refuse a body that will have so many bytes, or more, where the application would."""
+        fault = exchange.body_fault(size)
+        if fault is not None:
+            self.exchange = exchange
+            raise fault
 
     def end_at_once(self, exchange: Exchange, body: bytes) -> None:
         """The request is whole, and its body came in one piece."""

@@ -30,6 +30,15 @@ from penstock.serving.server_queries import SERVER_NAME, ModelMetadata, VersionS
 from penstock.serving.shared_memory import Region
 
 MOST_FEEDBACK = 10_000
+MOST_LABELS = 100_000
+"""Answers that one request may tell of, and labels of all of them."""
+
+LABEL_CHARACTERS = 1024
+"""Characters of a label that is a text."""
+
+ID_CHARACTERS = 512
+"""Characters of an id; answers are found by so many."""
+
 """Answers that can be told of at a time."""
 
 log = logging.getLogger("penstock.rest")
@@ -189,9 +198,12 @@ class Endpoints:
         return _json({})
 
     async def _feedback(self, request: Request) -> Response:
-        body = _decoded(await self._body(request), _FeedbackBody)
+        body = _decoded(await self._body(request, self._plane.limits.max_json_bytes), _FeedbackBody)
         if len(body.feedback) > MOST_FEEDBACK:
             raise InvalidInput(f"at most {MOST_FEEDBACK} answers can be told of at a time")
+        labels = sum([len(one.label) for one in body.feedback if isinstance(one.label, list)])
+        if labels > MOST_LABELS:
+            raise TooLarge(f"the feedback has {labels} labels, over the limit of {MOST_LABELS}; send fewer at a time")
         told = [_told(one) for one in body.feedback]
         accepted, unmatched = await self._plane.queries.feedback(request.path_params["model"], told)
         return _json({"accepted": accepted, "unmatched": unmatched}, 202)
@@ -207,18 +219,20 @@ class Endpoints:
     async def _docs(self, _: Request) -> Response:
         return Response(DOCS_PAGE, media_type="text/html")
 
-    async def _body(self, request: Request) -> bytes:
+    async def _body(self, request: Request, limit: int = 0) -> bytes:
+        """The plain body of a request; ``limit`` is the most bytes that it may have, 0 for those of any body."""
         parts, size = [], 0
+        most = limit or self._limit
         try:
             async for part in request.stream():
                 size += len(part)
-                if size > self._limit:
-                    raise TooLarge(f"the body is over the limit of {self._limit} bytes")
+                if size > most:
+                    raise TooLarge(f"the body is over the limit of {most} bytes; send less at a time")
                 parts.append(part)
         except ClientDisconnect:
             raise Cancelled("the caller went away") from None
         coding = request.headers.get("content-encoding", "").encode("latin-1")
-        return inflate(b"".join(parts), coding, self._limit)
+        return inflate(b"".join(parts), coding, most)
 
 
 _NOT_OFFERED = {
@@ -263,13 +277,15 @@ class _FeedbackBody(msgspec.Struct):
 
 def _told(one: _Feedback) -> Told:
     labels = one.label if isinstance(one.label, list) else [one.label]
-    if any(isinstance(label, (dict, list)) for label in labels) or len(labels) > MOST_FEEDBACK:
+    if any(isinstance(label, (dict, list)) for label in labels):
         raise InvalidInput("a label is a number, a text or a truth value, or a list of them")
+    if any(isinstance(label, str) and len(label) > LABEL_CHARACTERS for label in labels):
+        raise InvalidInput(f"a label that is a text has at most {LABEL_CHARACTERS} characters")
     if one.reward is not None and not 0 <= one.reward <= 1:
         raise InvalidInput("a reward is a number from 0 to 1")
     if one.label is None and one.reward is None:
         raise InvalidInput("feedback needs a 'label' or a 'reward'")
-    return Told(one.id, one.label, one.reward, _seconds(one.timestamp))
+    return Told(one.id[:ID_CHARACTERS], one.label, one.reward, _seconds(one.timestamp))
 
 
 def _seconds(timestamp: str | float | None) -> float:

@@ -69,6 +69,13 @@ class InferExchange(Exchange):
         """Have it decoded at the end of this turn of the loop."""
         self._handler.plane.batcher.enqueue(self, self)
 
+    def body_fault(self, size: int) -> Fault | None:
+        """JSON that is too long need not come to its end to be refused; compressed JSON is measured inflated."""
+        limits, fields = self._handler.plane.limits, self.head.fields
+        if size <= limits.max_json_bytes or _JSON_LENGTH in fields or _ENCODING in fields:
+            return None
+        return json_too_large(limits)
+
     def timeout_ns(self, default_ns: int) -> int:
         """How long the request may take: what it states, else the default."""
         try:

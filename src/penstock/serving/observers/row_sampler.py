@@ -17,7 +17,7 @@ import numpy as np
 
 from penstock.core.tensors import Tensor
 from penstock.monitor.answers import MOST_ROWS, AnswerWriter, answers_of
-from penstock.monitor.rows import Exchange
+from penstock.monitor.rows import Exchange, rows_of
 from penstock.serving.infer_call import InferCall
 from penstock.serving.memory_budget import DEFAULT_MEMORY_BYTES, MemoryBudget
 from penstock.serving.observers.capture import Capture
@@ -32,6 +32,9 @@ MAX_CALLS: Final = 64
 
 MAX_CELLS: Final = 100_000
 """Numbers of a batch's inputs, beyond which it keeps one call: what is counted of that is a sample of its rows."""
+
+MAX_ROW_CELLS: Final = 1 << 20
+"""Numbers of one row of a call, in and out, beyond which the call is not counted."""
 
 
 class Counter(Protocol):
@@ -135,19 +138,26 @@ class RowSampler:
         """Make pieces of work of what was offered."""
         calls, rows, size = self._calls, self._rows, sum(self._sizes)
         self._calls, self._sizes, self._offered, self._rows = [], [], 0, 0
-        calls = _affordable(calls)
+        calls = _affordable([call for call in calls if _row_cells(call) <= MAX_ROW_CELLS])
         dropped = rows - sum([call.rows for call in calls])
         if dropped:
             self._counter.drop(dropped)
         if not calls:
             return
         for alike, inputs, outputs in self._alike(calls):
-            self._work.append(partial(_safely, self._counter.count, [(inputs, outputs)]))
+            self._work.append(partial(_safely, self._count, inputs, outputs))
             if self._answers is not None:
                 self._work.append(partial(_safely, self._remember, alike, outputs))
         if self._capture is not None:
             self._work.append(partial(_safely, self._capture.take, calls))
         self._work.append(partial(self._memory.give_back, size))
+
+    def _count(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
+        if self._batching:
+            inputs, outputs, left_out = _some_rows(inputs, outputs)
+            if left_out:
+                self._counter.drop(left_out)
+        self._counter.count([(inputs, outputs)])
 
     def _remember(self, calls: Sequence[InferCall], outputs: Sequence[Tensor]) -> None:
         if self._answers is None or not outputs:
@@ -181,6 +191,29 @@ def _affordable(calls: list[InferCall]) -> list[InferCall]:
             kept.append(call)
             cells += size
     return kept
+
+
+def _row_cells(call: InferCall) -> int:
+    """Numbers of a row of a call, in and out."""
+    cells = sum([tensor.data.size for tensor in call.tensors]) + sum([tensor.data.size for tensor in call.outputs])
+    return cells // max(1, call.rows)
+
+
+def _some_rows(inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> tuple[Sequence[Tensor], Sequence[Tensor], int]:
+    """Rows of one call, at equal distances from a random one on, so many that they can be counted at once; and the
+    number of the others."""
+    cells = sum([tensor.data.size for tensor in (*inputs, *outputs)])
+    step = -(-cells // MAX_CELLS)
+    rows = rows_of(inputs)
+    if step < 2 or rows < 2 or any(tensor.data.shape[:1] != (rows,) for tensor in (*inputs, *outputs)):
+        return inputs, outputs, 0
+    first = int(random() * min(step, rows))
+    kept = -(-(rows - first) // step)
+    return _rows_from(inputs, first, step), _rows_from(outputs, first, step), rows - kept
+
+
+def _rows_from(tensors: Sequence[Tensor], first: int, step: int) -> list[Tensor]:
+    return [Tensor(one.name, one.datatype, one.data[first::step]) for one in tensors]
 
 
 def _safely(work: Callable[..., None], *arguments: Any) -> None:

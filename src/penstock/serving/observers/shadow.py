@@ -18,6 +18,7 @@ from typing import Any
 
 from penstock.core.pairs import Difference, compared
 from penstock.core.tensors import Tensor
+from penstock.core.texts import shortened
 from penstock.engine.model import Interrupt
 from penstock.monitor.counters import BlockWriter
 from penstock.serving.infer_call import InferCall
@@ -233,7 +234,7 @@ class ShadowExecutor:
         if sum(tensor.data.size for tensor in (*call.tensors, *call.outputs, *outputs)) > SAMPLE_ELEMENTS:
             return
         request = {
-            "id": call.id,
+            "id": shortened(call.id),
             "version": call.loaded.identity.version,
             "inputs": [tensor.described() for tensor in call.tensors],
             "outputs": [tensor.described() for tensor in call.outputs],

@@ -74,9 +74,26 @@ def test_large_calls_are_few_at_a_time(tmp_path: Path) -> None:
     rows = row_sampler.MAX_CELLS  # twice as many numbers as a batch may have
     writer = AnswerWriter(tmp_path, "m", "1")
     found = offered(*(call(number, rows) for number in range(5)), answers=writer)
-    assert (found.rows, found.dropped) == (rows, 4 * rows)
+    assert 0 < found.rows <= row_sampler.MAX_CELLS // 4  # two numbers of a row come in, two go out
+    assert found.rows + found.dropped == 5 * rows
     taken = AnswerStore(tmp_path).take("m", [Told("r0", [1] * (MOST_ROWS + 5))], 0.0, 1e12)
     assert len(taken.joined) == MOST_ROWS
+
+
+def test_of_many_rows_of_one_call_each_has_the_same_chance() -> None:
+    rows, hits = row_sampler.MAX_CELLS, np.zeros(4)
+    x = np.arange(rows, dtype="<f4").reshape(rows, 1)
+    for _ in range(100):
+        one = answered([Tensor("p", "FP32", np.tile(x, 3))], "r", [Tensor("x", "FP32", x)], rows)
+        found = offered(one)
+        assert (found.rows, found.dropped) == (rows // 4, rows - rows // 4)
+        hits[int(found.bunches[0][0])] += 1
+    assert hits.min() > 5  # 25 on average
+
+
+def test_a_row_of_very_many_numbers_is_not_counted() -> None:
+    found = offered(call(1, width=row_sampler.MAX_ROW_CELLS + 1), call(2))
+    assert (found.rows, found.dropped) == (1, 1)
 
 
 def test_a_fault_in_counting_is_felt_by_nobody(caplog: pytest.LogCaptureFixture) -> None:
