@@ -83,6 +83,7 @@ class Worker:
         self._rest = RestServer(self._plane, __version__, limits, options.certificate, options.cors_origins)
         grpc = GrpcOptions(
             max_message_bytes=options.max_body_bytes,
+            max_connections=limits.max_connections,
             mirrors_typed=options.grpc_outputs == "mirror",
             certificate=options.certificate,
         )

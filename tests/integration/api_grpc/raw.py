@@ -1,6 +1,7 @@
 """A client of HTTP/2 that can also break its rules: frames written by hand over a socket, and read back."""
 
 import socket
+import ssl
 import time
 from dataclasses import dataclass, field
 
@@ -50,9 +51,17 @@ class Answer:
 class Raw:
     """One connection."""
 
-    def __init__(self, address: str, settings: dict[int, int] | None = None, greet: bool = True) -> None:
+    def __init__(
+        self,
+        address: str,
+        settings: dict[int, int] | None = None,
+        greet: bool = True,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         host, port = address.split(":")
         self.socket = socket.create_connection((host, int(port)), SECONDS)
+        if tls is not None:
+            self.socket = tls.wrap_socket(self.socket, server_hostname=host)
         self.socket.settimeout(SECONDS)
         self.encoder, self.decoder = hpack.Encoder(), hpack.Decoder()
         self.answers: dict[int, Answer] = {}

@@ -1,11 +1,15 @@
 """The gRPC server of one worker on our own HTTP/2: the connections, who answers which method, drain and stop."""
 
 import asyncio
+import logging
 import random
+import socket
 import ssl
-from contextlib import suppress
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+from itertools import islice
 from time import monotonic_ns
-from typing import cast
+from typing import Any, cast
 
 from penstock.api.grpc.call_head import CallHead, call_head
 from penstock.api.grpc.handler_call import HandlerCall, HttpErrorStream
@@ -19,12 +23,20 @@ from penstock.api.grpc.infer_shared import Shared
 from penstock.api.grpc.infer_stream import InferStreams
 from penstock.api.grpc.infer_unary import UnaryInferStream
 from penstock.api.grpc.services import INFER, GrpcOptions, methods
+from penstock.api.http1.acceptor import SILENCE_S, Acceptor
 from penstock.serving.data_plane import DataPlane
 
+log = logging.getLogger("penstock.grpc")
+
 SWEEP_S = 1.0
-BACKLOG = 1024
 JITTER = 0.1
 """Ages of connections differ by so much, that not all clients come back at once."""
+
+CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
+"""Suites of TLS 1.2 that HTTP/2 does not prohibit (RFC 9113 section 9.2.2); those of TLS 1.3 are all allowed."""
+
+EVICTION_SCAN = 256
+"""Connections that are looked at for one to close, when there are too many."""
 
 
 class Http2Server:
@@ -37,9 +49,11 @@ class Http2Server:
         self._streams = InferStreams(self._shared, options.stream_requests, options.stream_window_bytes)
         self._health = Health(plane)
         self._methods = methods(plane, self._streams, self._health)
-        self._connections: set[Connection] = set()
+        self._connections: dict[Connection, None] = {}
         self._unwritten: list[ConnectionOutput] = []
-        self._server: asyncio.AbstractServer | None = None
+        self._acceptors: list[Acceptor] = []
+        self._not_h2 = 0
+        self._not_h2_told_s = -SILENCE_S
         self._sweeping: asyncio.Task[None] | None = None
         self._draining = False
         self._empty = asyncio.Event()
@@ -52,28 +66,23 @@ class Http2Server:
             OSError: the address cannot be listened on.
         """
         loop = asyncio.get_running_loop()
+        context = self._tls()
         try:
-            server = await loop.create_server(
-                self._accepted,  # type: ignore[arg-type]  # a protocol in all but name
-                host,
-                port,
-                reuse_port=True,
-                backlog=BACKLOG,
-                ssl=self._tls(),
-            )
+            sockets = _bound(await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE))
         except OSError as error:
             raise OSError(error.errno, f"cannot listen on {host}:{port}") from None
-        self._server = server
+        self._acceptors = [Acceptor(one, self._accepted, context, self._make_room) for one in sockets]
         self._sweeping = loop.create_task(self._sweep())
-        bound: int = server.sockets[0].getsockname()[1]
-        return bound
+        number: int = sockets[0].getsockname()[1]
+        return number
 
     def _tls(self) -> ssl.SSLContext | None:
-        """TLS as RFC 9113 section 9.2 wants it: at least 1.2, with h2 agreed on."""
+        """TLS as RFC 9113 section 9.2 wants it: at least 1.2, and h2 agreed on, which connections check."""
         if self._options.certificate is None:
             return None
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.load_cert_chain(*self._options.certificate)
+        context.set_ciphers(CIPHERS)
         context.set_alpn_protocols(["h2"])
         return context
 
@@ -82,8 +91,8 @@ class Http2Server:
         self._draining = True
         self._health.drain()
         self._streams.drain()
-        if self._server is not None:
-            self._server.close()
+        for acceptor in self._acceptors:
+            acceptor.close()
         for connection in list(self._connections):
             connection.retire()
 
@@ -93,6 +102,8 @@ class Http2Server:
         with suppress(TimeoutError):
             async with asyncio.timeout(grace_s):
                 await self._empty.wait()
+        for acceptor in self._acceptors:
+            acceptor.abort()
         for connection in list(self._connections):
             connection.abort()
         if self._sweeping is not None:
@@ -107,14 +118,36 @@ class Http2Server:
 
     def connection_opened(self, connection: Connection) -> None:
         """See ``ConnectionOwner``."""
-        self._connections.add(connection)
+        if len(self._connections) >= self._options.max_connections:
+            self._make_room()
+        if len(self._connections) >= self._options.max_connections:
+            connection.loop.call_soon(connection.abort)
+        elif self._draining:  # it was accepted just before the server stopped listening
+            connection.loop.call_soon(connection.retire)
+        self._connections[connection] = None
         self._empty.clear()
-        if self._draining:
-            connection.abort()  # it was accepted just before the server stopped listening; its client goes elsewhere
+
+    def _make_room(self) -> None:
+        """Close a connection that does nothing, the oldest first, and before any other one that never spoke."""
+        now = monotonic_ns()
+        candidates = list(islice(self._connections, EVICTION_SCAN))
+        for connection in sorted(candidates, key=Connection.has_spoken):
+            if connection.is_idle(now):
+                self.connection_closed(connection)
+                connection.dismiss()
+                return
+
+    def alpn_missing(self) -> None:
+        """See ``ConnectionOwner``."""
+        self._not_h2 += 1
+        now = asyncio.get_running_loop().time()
+        if now - self._not_h2_told_s > SILENCE_S:
+            self._not_h2_told_s = now
+            log.info("%d TLS connections were closed, as their clients did not agree on h2 by ALPN", self._not_h2)
 
     def connection_closed(self, connection: Connection) -> None:
         """See ``ConnectionOwner``."""
-        self._connections.discard(connection)
+        self._connections.pop(connection, None)
         if not self._connections:
             self._empty.set()
 
@@ -156,3 +189,19 @@ class Http2Server:
             now = monotonic_ns()
             for connection in list(self._connections):
                 connection.sweep(now, keepalive, timeout)
+
+
+def _bound(addresses: Sequence[tuple[Any, ...]]) -> list[socket.socket]:
+    """Sockets for what ``getaddrinfo`` has found, which share their ports with other processes; raises ``OSError``."""
+    with ExitStack() as undo:
+        sockets = []
+        for family, _, _, _, address in dict.fromkeys(addresses):
+            sock = undo.enter_context(socket.socket(family, socket.SOCK_STREAM))
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            sock.bind(address)
+            sockets.append(sock)
+        undo.pop_all()
+        return sockets

@@ -19,6 +19,7 @@ class GrpcOptions:
     """Bounds and habits of the server; a compressed message counts as what it inflates to."""
 
     max_message_bytes: int = 64 << 20
+    max_connections: int = 4096  # at a time; beyond them idle ones are closed, or else the newcomer
     max_concurrent_streams: int = 1024  # calls under way on one connection
     stream_requests: int = 64  # requests of one ModelStreamInfer that are worked on at a time, or wait to be sent,
     stream_window_bytes: int = 16 << 20  # and their bytes, unless a single one has more

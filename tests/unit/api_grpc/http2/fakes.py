@@ -37,6 +37,9 @@ class Wire:
         for part in parts:
             self.written += part
 
+    def get_extra_info(self, name: str) -> None:
+        pass
+
     def pause_reading(self) -> None:
         pass
 
@@ -65,6 +68,9 @@ class Owner:
         pass
 
     def connection_closed(self, connection: Connection) -> None:
+        pass
+
+    def alpn_missing(self) -> None:
         pass
 
     def flush_soon(self, connection: object) -> None:

@@ -7,7 +7,7 @@ from typing import Final, Protocol
 
 from penstock.api.grpc.http2 import frames
 from penstock.api.grpc.http2.answer_memory import Memory
-from penstock.api.grpc.http2.connection_output import ANNOUNCED, MAX_BUFFERED_BYTES, NOT_RETIRING, RETIRED, OutputOwner
+from penstock.api.grpc.http2.connection_output import MAX_BUFFERED_BYTES, RETIRING, OutputOwner
 from penstock.api.grpc.http2.frame_reader import FrameReader
 from penstock.api.grpc.http2.frames import ErrorCode, Http2ConnectionError, frame
 from penstock.api.grpc.http2.request_head import NO_LENGTH
@@ -32,11 +32,13 @@ FRAME_WORK, SLOW_WORK = 4, 64
 """Units of any other frame than DATA and HEADERS, and of a request of a client that takes answers in small pieces."""
 
 PREFACE_NS: Final = 10_000_000_000
+IDLE_NS: Final = 1_000_000_000
+"""Silence after which a connection without streams may be closed to make room for another."""
+
 STUCK_NS = 60_000_000_000
 """A field block has to be whole, and some of each answer to be taken, within this time."""
 
 _WORK: Final = {frames.DATA: 1, frames.HEADERS: HEADERS_WORK, frames.CONTINUATION: HEADERS_WORK}
-_RETIRING: Final = b"retiring"
 _ALIVE: Final = b"penstock"
 
 
@@ -48,6 +50,9 @@ class ConnectionOwner(OutputOwner, Protocol):
 
     def connection_closed(self, connection: "Connection") -> None:
         """It has gone."""
+
+    def alpn_missing(self) -> None:
+        """A client of TLS has not agreed on HTTP/2; its connection is closed."""
 
 
 class Connection(RequestInput):
@@ -70,6 +75,12 @@ class Connection(RequestInput):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Say what we accept."""
         self._transport = transport  # type: ignore[assignment]  # uvloop's is one in all but name
+        tls = transport.get_extra_info("ssl_object")
+        if tls is not None and tls.selected_alpn_protocol() != "h2":
+            self._input_closed = True
+            self._server.alpn_missing()
+            transport.close()
+            return
         self._server.connection_opened(self)
         values = {
             frames.MAX_CONCURRENT_STREAMS: self._max_streams,
@@ -116,18 +127,13 @@ class Connection(RequestInput):
                 self._transport.resume_reading()
             self._flush_soon()
 
-    def retire(self) -> None:
-        """Send the client away without a loss: requests that are on the wire when it hears of it are still taken."""
-        if self._retiring == NOT_RETIRING and not self._input_closed:
-            self._retiring = ANNOUNCED
-            self.send(frames.goaway(frames.STREAM_MASK, ErrorCode.NO_ERROR) + frame(frames.PING, 0, 0, _RETIRING))
-            self.loop.call_later(1.0, self._retired)
+    def has_spoken(self) -> bool:
+        """Whether the client has begun to speak HTTP/2."""
+        return self._reader.has_preface
 
-    def _retired(self) -> None:
-        if self._retiring == ANNOUNCED and not self._input_closed:
-            self._retiring = RETIRED
-            self.send(frames.goaway(self.streams.last_id, ErrorCode.NO_ERROR))
-            self._close_if_done()
+    def is_idle(self, now_ns: int) -> bool:
+        """Whether nothing is under way, and nothing was heard for a while."""
+        return not self._live and now_ns - self.heard_ns > IDLE_NS
 
     def sweep(self, now_ns: int, keepalive_ns: int, timeout_ns: int) -> None:
         """See whether anything waits for too long; called about once a second."""
@@ -142,7 +148,7 @@ class Connection(RequestInput):
         if sent_frames != self._sent_frames and self.pinged_ns:
             self.pinged_ns = now_ns  # it takes data, and the PING is behind that
         self._sent_frames = sent_frames
-        incomplete = self._gathering is not None and now_ns - self.heard_ns > STUCK_NS
+        incomplete = self._gathering is not None and now_ns - self._gathering_since_ns > STUCK_NS
         if incomplete or (self.pinged_ns and now_ns - self.pinged_ns > timeout_ns):
             self.abort()
         elif now_ns > self.until_ns:
@@ -312,7 +318,7 @@ class Connection(RequestInput):
         if not flags & frames.ACK:
             self.limits.control_frame(1, self.heard_ns)
             self._send_control(frame(frames.PING, frames.ACK, 0, payload))
-        elif payload == _RETIRING:
+        elif payload == RETIRING:
             self._retired()
         else:
             self.pinged_ns = 0

@@ -38,6 +38,9 @@ ANNOUNCED: Final = 1
 RETIRED: Final = 2
 """No request may begin any more."""
 
+RETIRING: Final = b"retiring"
+"""Of the PING that tells when a client has heard that it should go."""
+
 
 class OutputOwner(Protocol):
     """What a connection needs of the server that it belongs to."""
@@ -304,6 +307,27 @@ class ConnectionOutput(StreamIo):
         if stream.held_bytes:
             self.let_go(stream, stream.held_bytes)
         self.answers.release(stream)
+
+    def retire(self) -> None:
+        """Send the client away without a loss: requests that are on the wire when it hears of it are still taken."""
+        if self._retiring == NOT_RETIRING and not self._input_closed:
+            self._retiring = ANNOUNCED
+            self.send(frames.goaway(frames.STREAM_MASK, ErrorCode.NO_ERROR) + frame(frames.PING, 0, 0, RETIRING))
+            self.loop.call_later(1.0, self._retired)
+
+    def _retired(self) -> None:
+        if self._retiring == ANNOUNCED and not self._input_closed:
+            self._retiring = RETIRED
+            self.send(frames.goaway(self.streams.last_id, ErrorCode.NO_ERROR))
+            self._close_if_done()
+
+    def dismiss(self) -> None:
+        """End an idle connection; what its client may be sending just now is safe to be sent elsewhere."""
+        if self._transport is not None and not self._input_closed:
+            self._retiring = RETIRED
+            self.send(frames.goaway(self.streams.last_id, ErrorCode.NO_ERROR))
+            self._close_if_done()
+            self.loop.call_later(2.0, self.abort)
 
     def _fail(self, code: ErrorCode, reason: str) -> None:
         """The client has broken the rules of the connection: say so, and close."""

@@ -41,6 +41,7 @@ class RequestInput(ConnectionOutput):
         self._max_streams = max_streams
         self._headers = HeaderDecoder(HEADER_BYTES, owner.interpret)
         self._gathering: tuple[int, int, bytearray] | None = None  # a field block that is not whole: stream, flags
+        self._gathering_since_ns = 0
         self._continuations = 0
         self._decoding: tuple[int, int] | None = None  # stream and flags of the block that is decoded
         self._receive = ReceiveWindow(CONNECTION_WINDOW, CONNECTION_WINDOW // 4)
@@ -54,6 +55,7 @@ class RequestInput(ConnectionOutput):
             self._begin_decoding(number, flags, block)
         else:
             self._gathering, self._continuations = (number, flags, bytearray(block)), 0
+            self._gathering_since_ns = self.heard_ns
 
     def _continuation(self, flags: int, number: int, payload: bytes) -> None:
         if self._gathering is None or self._gathering[0] != number:

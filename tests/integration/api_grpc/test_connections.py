@@ -1,0 +1,74 @@
+"""How many connections there may be, and which of them go: those that say nothing, never those that work."""
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import pytest
+
+from penstock.api.grpc.http2 import connection, frames
+from penstock.api.grpc.services import GrpcOptions
+from tests.integration.api_grpc import worker as workers
+from tests.integration.api_grpc.raw import Raw
+from tests.integration.api_grpc.requests import pair, slow
+from tests.integration.api_grpc.worker import Worker
+
+PAIR = pair(1, 1, 1).SerializeToString()
+MOST = 4
+
+
+@pytest.fixture
+def few(models: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Worker]:
+    """A worker that allows few connections, and calls those idle that have no calls."""
+    monkeypatch.setattr(connection, "IDLE_NS", 0)
+    with workers.running(models, GrpcOptions(max_connections=MOST)) as running:
+        yield running
+
+
+def calls(raw: Raw) -> None:
+    assert raw.answer(raw.call(PAIR)).status == 0
+
+
+def test_who_says_nothing_goes_first_and_then_the_oldest_that_is_idle(few: Worker) -> None:
+    with ExitStack() as stack:
+        idle = [stack.enter_context(closing(Raw(few.address))) for _ in range(2)]
+        silent = [stack.enter_context(closing(Raw(few.address, greet=False))) for _ in range(2)]
+        for raw in idle:
+            calls(raw)
+        calls(stack.enter_context(closing(Raw(few.address))))
+        assert sum(_is_closed(raw) for raw in silent) == 1
+        calls(stack.enter_context(closing(Raw(few.address))))
+        assert all(_is_closed(raw) for raw in silent)
+        calls(stack.enter_context(closing(Raw(few.address))))
+        assert idle[0].until_closed() == 0  # a GOAWAY that names the last call that was taken
+        last = [one.payload[:4] for one in idle[0].other if one.kind == frames.GOAWAY]
+        assert last == [b"\0\0\0\x01"]
+        calls(idle[1])
+
+
+def _is_closed(raw: Raw) -> bool:
+    """Whether the server has closed it by now."""
+    raw.socket.settimeout(0.2)
+    try:
+        while True:
+            if not raw.socket.recv(1000):
+                return True
+    except TimeoutError:
+        return False
+    except ConnectionError:
+        return True
+
+
+def test_where_all_work_the_newcomer_is_turned_away(few: Worker) -> None:
+    with ExitStack() as stack:
+        busy = [stack.enter_context(closing(Raw(few.address))) for _ in range(MOST)]
+        numbers = [raw.call(slow().SerializeToString()) for raw in busy]
+        deadline = time.monotonic() + 10
+        while few.totals("slow").inflight < MOST:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        newcomer = stack.enter_context(closing(Raw(few.address)))
+        newcomer.until_closed()
+        assert newcomer.answers == {}
+        assert [raw.answer(one).status for raw, one in zip(busy, numbers, strict=True)] == [0] * MOST

@@ -1,0 +1,142 @@
+"""TLS on the gRPC port: who agrees on h2 is served, whoever does not is closed without noise, and no suite is weak."""
+
+import logging
+import socket
+import ssl
+import subprocess
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+
+import pytest
+
+from penstock.api.grpc.services import GrpcOptions
+from penstock.api.http1 import acceptor
+from tests.integration.api_grpc import worker as workers
+from tests.integration.api_grpc.raw import Raw
+from tests.integration.api_grpc.requests import floats, pair
+from tests.integration.api_grpc.worker import Worker
+
+PAIR = pair(1, 1, 1).SerializeToString()
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """A certificate for the loopback address, with a key that suites of RSA and of elliptic curves can use."""
+    folder = tmp_path_factory.mktemp("certificate")
+    chain, key = str(folder / "chain.pem"), str(folder / "key.pem")
+    names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-keyout", key, "-out", chain]
+    subprocess.run([*command, *names], check=True, capture_output=True)
+    return chain, key
+
+
+@pytest.fixture(scope="module")
+def secure(models: Path, certificate: tuple[str, str]) -> Iterator[Worker]:
+    with workers.running(models, GrpcOptions(certificate=certificate)) as running:
+        yield running
+
+
+def context(certificate: tuple[str, str], *protocols: str) -> ssl.SSLContext:
+    found = ssl.create_default_context(cafile=certificate[0])
+    if protocols:
+        found.set_alpn_protocols(list(protocols))
+    return found
+
+
+def works(secure: Worker, certificate: tuple[str, str]) -> None:
+    with closing(Raw(secure.address, tls=context(certificate, "h2"))) as raw:
+        assert floats(raw.answer(raw.call(PAIR)).message()) == [4, 4, 4]
+
+
+def connected(secure: Worker) -> socket.socket:
+    host, port = secure.address.split(":")
+    return socket.create_connection((host, int(port)), 10)
+
+
+def test_who_agrees_on_h2_is_served(secure: Worker, certificate: tuple[str, str]) -> None:
+    works(secure, certificate)
+    with closing(Raw(secure.address, tls=context(certificate, "http/1.1", "h2"))) as raw:
+        assert floats(raw.answer(raw.call(PAIR)).message()) == [4, 4, 4]
+
+
+@pytest.mark.parametrize("protocols", [(), ("http/1.1",), ("h3", "grpc-exp")], ids=["none", "HTTP/1.1", "others"])
+def test_who_does_not_agree_on_h2_is_closed_and_told_once(
+    secure: Worker,
+    certificate: tuple[str, str],
+    protocols: tuple[str, ...],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(secure.server, "_not_h2_told_s", -acceptor.SILENCE_S)
+    with caplog.at_level(logging.DEBUG):
+        for _ in range(5):
+            with context(certificate, *protocols).wrap_socket(connected(secure), server_hostname="localhost") as wire:
+                assert wire.selected_alpn_protocol() is None
+                assert wire.recv(1000) == b""  # an end that TLS has announced: else this raises
+        works(secure, certificate)
+    said = [record for record in caplog.records if record.name.startswith(("penstock", "asyncio"))]
+    assert [(one.levelname, one.name, one.exc_info) for one in said] == [("INFO", "penstock.grpc", None)]
+
+
+@pytest.mark.parametrize("words", [b"GET / HTTP/1.1\r\nhost: x\r\n\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b""])
+def test_who_speaks_no_tls_is_closed_without_noise(
+    secure: Worker, certificate: tuple[str, str], words: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        with connected(secure) as plain:
+            plain.sendall(words)
+            plain.shutdown(socket.SHUT_WR)
+            while plain.recv(1000):  # an alert, and the end
+                pass
+        works(secure, certificate)
+    assert [one.getMessage() for one in caplog.records if one.levelno > logging.INFO] == []
+
+
+def test_a_handshake_that_stops_is_given_up(models: Path, certificate: tuple[str, str]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(acceptor, "HANDSHAKE_S", 0.2)
+        with workers.running(models, GrpcOptions(certificate=certificate)) as hasty, connected(hasty) as plain:
+            plain.sendall(b"\x16\x03\x01")
+            with suppress(ConnectionResetError):
+                assert plain.recv(1000) == b""
+            works(hasty, certificate)
+
+
+def agreed(secure: Worker, certificate: tuple[str, str], suites: str) -> str | None:
+    """The suite that a client of TLS 1.2 with these gets; None if there is none."""
+    client = context(certificate, "h2")
+    client.maximum_version = ssl.TLSVersion.TLSv1_2
+    client.set_ciphers(suites)
+    try:
+        with client.wrap_socket(connected(secure), server_hostname="localhost") as wire:
+            suite = wire.cipher()
+            return suite[0] if suite else None
+    except ssl.SSLError:
+        return None
+
+
+@pytest.mark.parametrize("suite", ["ECDHE-RSA-AES128-GCM-SHA256", "ECDHE-RSA-CHACHA20-POLY1305"])
+def test_suites_that_http2_wants(secure: Worker, certificate: tuple[str, str], suite: str) -> None:
+    assert agreed(secure, certificate, suite) == suite
+
+
+@pytest.mark.parametrize(
+    "suites",
+    [
+        "ECDHE-RSA-AES128-SHA256:ECDHE-RSA-AES256-SHA384:ECDHE-RSA-AES128-SHA:ECDHE-RSA-AES256-SHA",
+        "AES128-SHA:AES256-SHA:AES128-SHA256:AES256-SHA256",
+        "AES128-GCM-SHA256:AES256-GCM-SHA384",
+        "DHE-RSA-AES128-SHA256:DHE-RSA-AES256-SHA256",
+    ],
+    ids=["CBC", "RSA and CBC", "RSA", "DHE and CBC"],
+)
+def test_suites_that_http2_prohibits_are_not_offered(secure: Worker, certificate: tuple[str, str], suites: str) -> None:
+    assert agreed(secure, certificate, suites) is None
+
+
+def test_openssl_s_client_agrees_on_h2(secure: Worker, certificate: tuple[str, str]) -> None:
+    command = ["openssl", "s_client", "-connect", secure.address, "-alpn", "h2", "-CAfile", certificate[0]]
+    said = subprocess.run(command, input=b"", capture_output=True, timeout=20, check=True).stdout.decode()
+    assert "ALPN protocol: h2" in said
+    assert "Verify return code: 0 (ok)" in said
