@@ -361,13 +361,6 @@ def test_rules_broken(raw: Raw, own: Worker, build: Callable[[Raw], bytes], code
     ("build", "code"),
     [
         (
-            lambda raw: (
-                frame(frames.HEADERS, frames.END_HEADERS, 1, raw.head(path=HEALTH))
-                + b"".join(frame(frames.DATA, 0, 1, bytes(1 << 16)) for _ in range(40))
-            ),
-            ErrorCode.FLOW_CONTROL_ERROR,
-        ),
-        (
             lambda raw: frame(frames.HEADERS, frames.END_HEADERS, 1, raw.head()) + frames.window_update(1, 0),
             ErrorCode.PROTOCOL_ERROR,
         ),

@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.api.grpc.http2 import frames
-from penstock.api.grpc.http2.connection import Connection
+from penstock.api.grpc.http2.connection import FRAME_BYTES, Connection
 from penstock.api.grpc.http2.flow_control import ReceiveWindow, SendWindow
+from penstock.api.grpc.http2.frames import ErrorCode, frame
 from penstock.api.grpc.http2.request_input import STREAM_WINDOW
 from tests.unit.api_grpc.http2.fakes import Owner, Silent, Wire, connected
 
@@ -198,3 +199,27 @@ def test_h2_s_client_may_send_any_amount(chunk: int) -> None:
         return connection.streams.live[number].received_bytes - left
 
     assert asyncio.run(upload()) == 0
+
+
+@pytest.mark.parametrize(("streams", "resets"), [(1, 1), (40, None)], ids=["one too many", "all windows full"])
+def test_more_than_a_window_ends_its_stream_and_full_windows_end_nothing(streams: int, resets: int | None) -> None:
+    """Streams that nobody reads; what the connection counts is given back, so only many bytes at once are too many."""
+
+    async def flood() -> bytes:
+        wire = Wire()
+        connection = connected(wire, Owner())
+        block = b"\x83\x86\x04\x02/a\x01\x01x"
+        for number in range(1, 2 * streams, 2):
+            connection.data_received(frame(frames.HEADERS, frames.END_HEADERS, number, block))
+            for _ in range(STREAM_WINDOW // FRAME_BYTES):
+                connection.data_received(frame(frames.DATA, 0, number, bytes(FRAME_BYTES)))
+        connection.flush()
+        wire.written.clear()
+        if resets is not None:
+            connection.data_received(frame(frames.DATA, 0, 1, b"x"))
+        connection.flush()
+        return bytes(wire.written)
+
+    written = asyncio.run(flood())
+    expected = b"" if resets is None else frames.reset(resets, ErrorCode.FLOW_CONTROL_ERROR)
+    assert written == expected
