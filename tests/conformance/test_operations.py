@@ -129,6 +129,14 @@ def test_openmetrics_is_spoken_on_request(pair_server: Server) -> None:
     assert plain.headers["content-type"].startswith("text/plain")
 
 
+@pytest.mark.parametrize("coding", ["gzip", "deflate"])
+def test_metrics_are_compressed_for_who_takes_that(coding: str, pair_server: Server) -> None:
+    reply = pair_server.admin("GET", "/metrics", headers={"accept-encoding": f"{coding};q=1, identity;q=0.5"})
+    assert reply.headers["content-encoding"] == coding
+    assert b"# TYPE penstock_requests_total counter" in reply.inflated()
+    assert len(reply.body) < len(reply.inflated()) / 2
+
+
 def test_models_and_their_states_are_metrics(pair_server: Server) -> None:
     samples = scrape(pair_server)
     assert total(samples, "penstock_model_info", model="pair", version="1") >= 1

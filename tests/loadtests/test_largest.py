@@ -8,9 +8,9 @@ from loadtests import echoes
 from loadtests.largest import Largest, largest
 from loadtests.send import SEGMENT, is_expected, region, send
 from loadtests.stall import longest, stalls
+from penstock.api.common import content_coding
 from penstock.api.grpc.contents import FIELDS
 from penstock.api.grpc.framing import FORMATS
-from penstock.api.rest import compression
 from penstock.core.limits import RequestLimits
 from penstock.core.tensors import NUMPY_TYPES, RAW_ONLY
 from tests import harness
@@ -47,7 +47,7 @@ def test_every_codec_path_has_a_largest_request() -> None:
     expected |= {f"rest binary {datatype}" for datatype in NUMPY_TYPES}
     expected |= {f"grpc raw {datatype}" for datatype in NUMPY_TYPES}
     expected |= {f"grpc typed {datatype}" for datatype in FIELDS}
-    codings = [coding.decode() for coding in compression.FORMATS]
+    codings = [coding.decode() for coding in content_coding.FORMATS]
     expected |= {f"rest {form} {coding}" for form in ("json", "binary") for coding in codings}
     expected |= {f"rest answer {coding}" for coding in ("gzip", "deflate")}
     expected |= {f"grpc message {coding}" for coding in FORMATS}

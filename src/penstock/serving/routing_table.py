@@ -69,7 +69,8 @@ class Router:
         for header, value, decision in self._rules:
             if fields.get(header) == value:
                 return decision
-        picked: RouteDecision = self._points.pick(fields.get(self._sticky) if self._sticky else None)
+        sticky = fields.get(self._sticky) if self._sticky else None
+        picked: RouteDecision = self._points.pick(sticky or None)  # an empty value tells nobody from anybody
         return picked
 
 

@@ -81,6 +81,21 @@ def test_sticky_users_meet_one_version_on_every_worker_and_few_move(server: Serv
     assert 5 < Counter(before.values())[SAME] < 40 < Counter(after.values())[SAME] + 10
 
 
+def test_users_without_a_name_are_divided(server: Server) -> None:
+    """An empty header or metadata value is none: it must not send everybody to one version."""
+    set_route(server, split={GOOD: 5000, SAME: 5000}, sticky="header:x-user-id")
+    asker = Asker(server)
+    assert {asker.ask({"x-user-id": ""})[0] for _ in range(64)} == {GOOD, SAME}
+    long = {"x-user-id": "u" * 20_000}
+    assert len({asker.ask(long)[0] for _ in range(8)}) == 1
+    asker.close()
+    with grpc.insecure_channel(server.grpc) as channel:
+        infer = GRPCInferenceServiceStub(channel).ModelInfer
+        metadata = (("x-user-id", ""),)
+        answers = [infer(to_message("m", "", REQUEST), timeout=20, metadata=metadata) for _ in range(64)]
+        assert {one.model_version for one in answers} == {GOOD, SAME}
+
+
 def test_rules_come_before_the_split_and_pins_before_all(server: Server) -> None:
     rule = {"header": "X-Canary", "equals": "always", "version": TURNED}
     set_route(server, split={GOOD: 10_000}, rules=[rule])

@@ -17,9 +17,11 @@ from penstock.api.admin.answers import Json, fault_answer
 from penstock.api.admin.incoming import is_foreign
 from penstock.api.admin.page import Shown, page
 from penstock.api.admin.traffic import Sides
+from penstock.api.common.content_coding import deflated, preferred
 from penstock.control.view import Readiness
 from penstock.core.desired import VersionStatus
 from penstock.core.errors import Fault
+from penstock.core.slices import no_pause
 from penstock.telemetry.exposition import Exposition
 from penstock.telemetry.metrics import Reading
 
@@ -63,7 +65,12 @@ def build_app(control: Control, registrar: Registrar, sides: Sides, shown: Shown
 
     async def metrics(request: Request) -> Response:
         body, content_type = exposition.render(request.headers.get("accept", ""))
-        return Response(body, headers={"content-type": content_type})
+        fields = {"content-type": content_type, "vary": "accept, accept-encoding"}
+        coding = preferred(request.headers.get("accept-encoding", "").encode("latin-1"))
+        packed = deflated([body], coding, no_pause) if coding else None
+        if packed is None:
+            return Response(body, headers=fields)
+        return Response(b"".join(packed), headers={**fields, "content-encoding": coding.decode()})
 
     async def console(_: Request) -> Response:
         models = await _known_models(registrar)

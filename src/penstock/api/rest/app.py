@@ -17,8 +17,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from penstock.api.common.content_coding import BOM, inflate
 from penstock.api.http1.answers import error_body, fault_fields
-from penstock.api.rest.compression import inflate
 from penstock.api.rest.openapi import DOCS_PAGE, document
 from penstock.core.errors import Cancelled, Fault, InvalidInput, NotFound, NotReady, TooLarge, Unsupported
 from penstock.core.labels import HTTP_STATUS
@@ -311,7 +311,7 @@ class _RepositoryBody(msgspec.Struct):
 
 def _decoded(body: bytes, kind: type[_Body]) -> _Body:
     try:
-        return msgspec.json.decode(body or b"{}", type=kind)
+        return msgspec.json.decode(body.removeprefix(BOM) or b"{}", type=kind)
     except RecursionError:
         raise InvalidInput("the JSON is nested too deeply") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

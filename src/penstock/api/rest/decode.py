@@ -12,6 +12,7 @@ import numpy as np
 
 from penstock.api.common import request_rules
 from penstock.api.common.bounded_cache import BoundedCache
+from penstock.api.common.content_coding import BOM
 from penstock.api.common.request_rules import NameCheck
 from penstock.api.common.work import INLINE_JSON, Work
 from penstock.api.rest.json_data import array_of
@@ -45,7 +46,6 @@ MAX_HEADERS: Final = 256
 MAX_HEADER: Final = 4096
 """Bytes of the longest that is remembered."""
 
-_BOM: Final = b"\xef\xbb\xbf"
 _CODES: Final = {"FP32": "f", "FP64": "d"}
 _FLOATS: Final = {name: NUMPY_TYPES[name] for name in ("FP32", "FP64")}
 
@@ -161,7 +161,7 @@ class BodyDecoder:
 
     def _decoded(self, header: bytes, binary: bytes | memoryview, signature: Signature, work: Work) -> InferBody:
         work.json(len(header))
-        text = header.removeprefix(_BOM)
+        text = header.removeprefix(BOM)
         cut = skeleton(text, work.pause, self._limits.max_text_elements) if len(text) > INLINE_JSON else None
         request = _parsed(text if cut is None else cut.text)
         tensors = _Tensors(request, text, cut, binary, signature, self._regions, work)

@@ -8,6 +8,7 @@ from typing import Final
 from urllib.parse import unquote_to_bytes
 
 from penstock.api.common.compression import MAX_RATIO
+from penstock.api.common.content_coding import deflated, inflate, preferred
 from penstock.api.common.request_builder import admitted, build_call, field_timeout_ns, stated_id
 from penstock.api.common.response_metadata import PerVersion
 from penstock.api.common.text_safety import id_text
@@ -15,7 +16,6 @@ from penstock.api.common.work import LargeWork, json_too_large
 from penstock.api.http1.answers import error_answer, fault_fields, field_lines
 from penstock.api.http1.exchange import Answer, ConnectionIo, Exchange
 from penstock.api.http1.request_head import RequestHead
-from penstock.api.rest.compression import deflated, inflate, preferred
 from penstock.api.rest.cors import Cors
 from penstock.api.rest.decode import BodyDecoder, InferBody
 from penstock.api.rest.encode import AnswerTemplate, Tail

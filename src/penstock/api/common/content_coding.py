@@ -8,6 +8,9 @@ from penstock.api.common.parts import Parts
 from penstock.core.errors import InvalidInput, TooLarge, UnsupportedEncoding
 from penstock.core.slices import Pause, no_pause
 
+BOM: Final = b"\xef\xbb\xbf"
+"""A byte order mark, which some clients send before JSON."""
+
 FORMATS: Final = {b"gzip": GZIP, b"x-gzip": GZIP, b"deflate": DEFLATE}
 """Content codings of bodies, by their names in lower case."""
 

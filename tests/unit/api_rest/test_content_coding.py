@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.api.common import compression
+from penstock.api.common.content_coding import deflated, inflate, preferred
 from penstock.api.common.work import LargeWork
-from penstock.api.rest.compression import deflated, inflate, preferred
 from penstock.core.errors import InvalidInput, TooLarge, Unsupported
 from penstock.core.slices import no_pause
 
