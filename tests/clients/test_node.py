@@ -1,0 +1,47 @@
+"""Large answers for Node's HTTP/2 with the default windows of @grpc/grpc-js, which takes its flow control from there.
+
+The library itself is not among Debian's packages; the windows, and when they are opened, are Node's.
+"""
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from penstock.proto import grpc_service_pb2 as pb
+from tests import harness, zoo
+from tests.harness import Server
+
+pytestmark = pytest.mark.skipif(shutil.which("node") is None, reason="Node is not installed")
+
+SCRIPT = Path(__file__).with_name("node_calls.js")
+INFER = "/inference.GRPCInferenceService/ModelInfer"
+SECONDS = 50
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    models = tmp_path_factory.mktemp("models")
+    zoo.save(zoo.identity("FP32"), models / "echo" / "1" / "model.onnx")
+    with harness.running(models, tmp_path_factory.mktemp("room")) as running:
+        yield running
+
+
+@pytest.mark.parametrize(("calls", "megabytes"), [(1, 60), (12, 4), (200, 0.01)])
+def test_answers_of_any_size_and_number(server: Server, tmp_path: Path, calls: int, megabytes: float) -> None:
+    rows = int(megabytes * 1_000_000) // 4000
+    values = np.random.default_rng(rows).standard_normal((rows, 1000), np.float32).tobytes()
+    tensor = pb.ModelInferRequest.InferInputTensor(name="x", datatype="FP32", shape=[rows, 1000])
+    request = pb.ModelInferRequest(model_name="echo", inputs=[tensor], raw_input_contents=[values])
+    message, folder = tmp_path / "message", tmp_path / "answers"
+    message.write_bytes(request.SerializeToString())
+    folder.mkdir()
+    command = ["node", str(SCRIPT), server.grpc, INFER, str(message), str(calls), str(folder)]
+    said = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
+    assert (said.stderr, said.stdout.split()) == ("", ["0"] * calls)
+    for index in range(calls):
+        answer = pb.ModelInferResponse.FromString((folder / str(index)).read_bytes())
+        assert answer.raw_output_contents[0] == values
