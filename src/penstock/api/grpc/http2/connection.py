@@ -32,7 +32,7 @@ FRAME_WORK, SLOW_WORK = 4, 64
 """Units of any other frame than DATA and HEADERS, and of a request of a client that takes answers in small pieces."""
 
 PREFACE_NS: Final = 10_000_000_000
-IDLE_NS: Final = 1_000_000_000
+IDLE_NS = 1_000_000_000
 """Silence after which a connection without streams may be closed to make room for another."""
 
 STUCK_NS = 60_000_000_000
