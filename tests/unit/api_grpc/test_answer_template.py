@@ -1,0 +1,132 @@
+"""Answers made of remembered parts equal those of the plain encoder, whatever one version was asked before."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from penstock.api.common.work import LargeWork, Work
+from penstock.api.grpc.encode import AnswerTemplate, answer_parameters, infer_response, streamed
+from penstock.api.grpc.framing import PREFIX, framed
+from penstock.core.errors import Fault
+from penstock.core.labels import Protocol, Route
+from penstock.core.limits import RequestLimits
+from penstock.core.options import ModelOptions
+from penstock.core.signature import Signature, TensorSpec
+from penstock.core.slices import Pause, no_pause
+from penstock.core.tensors import NUMPY_TYPES, Array
+from penstock.engine.model import Model
+from penstock.engine.session import closed_run
+from penstock.monitor.counters import Slot
+from penstock.proto import grpc_service_pb2 as pb
+from penstock.serving.infer_call import BatchResult, InferCall
+from penstock.serving.loaded_version import LoadedVersion
+from penstock.serving.requested_outputs import RequestedOutput
+from penstock.serving.version_info import Identity
+from tests.unit.api_grpc.messages import arrays
+
+LIMITS = RequestLimits()
+PARAMETERS = answer_parameters({"penstock-route": pb.InferParameter(string_param="canary")})
+IDS = st.text(min_size=1, max_size=200)  # a call always has one
+NUMERIC = sorted(set(NUMPY_TYPES) - {"BYTES", "BF16", "BOOL"})
+
+
+@st.composite
+def versions(draw: st.DrawFn) -> LoadedVersion:
+    """A version of up to three outputs, each of a datatype and a width of its own."""
+    outputs = [
+        TensorSpec(f"y{index}", draw(st.sampled_from(sorted(NUMPY_TYPES))), (-1, draw(st.integers(1, 3))))
+        for index in range(draw(st.integers(1, 3)))
+    ]
+    signature = Signature([TensorSpec("x", "FP32", (-1, 1))], outputs, batching=True)
+    identity = Identity(draw(st.text(max_size=4)), draw(st.text(max_size=4)))
+    return LoadedVersion(identity, Model(closed_run, signature), ModelOptions(), {}, Slot.in_process().block(1))
+
+
+def call_of(version: LoadedVersion, requested: list[RequestedOutput] | None, call_id: str) -> InferCall:
+    """A call that asks for these outputs."""
+    return InferCall(version, Route.STABLE, Protocol.GRPC, call_id, [], requested, deadline_ns=0, began_ns=0)
+
+
+def outputs_of(draw: st.DrawFn, version: LoadedVersion, rows: int) -> list[Array]:
+    """Values of all outputs."""
+    return [draw(arrays(spec.datatype, (rows, spec.shape[1]))) for spec in version.signature.outputs]
+
+
+def alone(draw: st.DrawFn, version: LoadedVersion) -> list[InferCall]:
+    """A call of a run of its own, which may ask for some outputs only, in any order, and for classes."""
+    found, requested = outputs_of(draw, version, draw(st.integers(0, 3))), None
+    if draw(st.booleans()):
+        places = draw(st.permutations(range(len(found))))[: draw(st.integers(1, len(found)))]
+        specs = [version.signature.outputs[place] for place in places]
+        classes = [draw(st.integers(0, 2)) if spec.datatype in NUMERIC else 0 for spec in specs]
+        requested = [RequestedOutput(spec.name, count) for spec, count in zip(specs, classes, strict=True)]
+        found = [found[place] for place in places]
+    call = call_of(version, requested, draw(IDS))
+    call.outputs = version.granted(requested, found)
+    return [call]
+
+
+def together(draw: st.DrawFn, version: LoadedVersion) -> list[InferCall]:
+    """Calls of one row each that share a run."""
+    joint = BatchResult(outputs_of(draw, version, draw(st.integers(1, 4))))
+    calls = [call_of(version, None, draw(IDS)) for _ in range(len(joint.arrays[0]))]
+    for place, call in enumerate(calls):
+        call.joint, call.place = joint, place
+    return calls
+
+
+@st.composite
+def stories(draw: st.DrawFn) -> tuple[LoadedVersion, list[tuple[InferCall, bool]]]:
+    """A version, and what it answers one after the other, raw or typed."""
+    version, calls = draw(versions()), list[InferCall]()
+    for _ in range(draw(st.integers(1, 6))):
+        calls += draw(st.sampled_from((alone, together)))(draw, version)
+    return version, [(call, draw(st.integers(0, 4)) == 0) for call in calls]
+
+
+def plain(call: InferCall, typed: bool) -> bytes:
+    """What the plain encoder makes of a call."""
+    return framed(infer_response(call, typed, Work(LIMITS, no_pause)).SerializeToString())
+
+
+def answer(template: AnswerTemplate, call: InferCall, typed: bool, pause: Pause | None) -> bytes | type[Exception]:
+    """What the template makes of it."""
+    try:
+        return template.answer(call, typed, pause)
+    except (Fault, LargeWork) as error:
+        return type(error)
+
+
+@given(stories(), st.data())
+def test_any_answer_equals_the_plain_one(
+    story: tuple[LoadedVersion, list[tuple[InferCall, bool]]], data: st.DataObject
+) -> None:
+    version, calls = story
+    template = AnswerTemplate(version.identity.model, version.identity.version, LIMITS)
+    for call, typed in data.draw(st.permutations(calls)):
+        expected = plain(call, typed)
+        for pause in (None, no_pause):
+            assert answer(template, call, typed, pause) == expected
+        message = pb.ModelStreamInferResponse.FromString(streamed(expected, (PARAMETERS,), None)[PREFIX:])
+        response = pb.ModelInferResponse.FromString(expected[PREFIX:])
+        response.parameters["penstock-route"].string_param = "canary"
+        assert message.infer_response == response
+
+
+def test_the_same_shape_of_two_datatypes_is_described_twice() -> None:
+    signature = Signature([TensorSpec("x", "FP32", (-1, 1))], [TensorSpec("y", "FP32", (-1, 2))], batching=True)
+    version = LoadedVersion(
+        Identity("m", "1"), Model(closed_run, signature), ModelOptions(), {}, Slot.in_process().block(1)
+    )
+    template = AnswerTemplate("m", "1", LIMITS)
+    asked: Sequence[Any] = ([RequestedOutput("y", 2)], None, [RequestedOutput("y", 2)], [RequestedOutput("y")])
+    found = []
+    for requested in asked:
+        call = call_of(version, requested, "7")
+        call.outputs = version.granted(requested, [np.ones((1, 2), "<f4")])
+        found.append(pb.ModelInferResponse.FromString(template.answer(call, typed=False)[PREFIX:]))
+    assert [one.outputs[0].datatype for one in found] == ["BYTES", "FP32", "BYTES", "FP32"]
+    assert [list(one.outputs[0].shape) for one in found] == [[1, 2]] * 4
