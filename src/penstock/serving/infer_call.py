@@ -10,12 +10,14 @@ from typing import Protocol as Interface
 
 from penstock.core.errors import Fault, Internal, InvalidInput, Overloaded
 from penstock.core.labels import PRIORITIES, PROTOCOL_NAMES, Priority, Protocol, Route
-from penstock.core.signature import Feeds
+from penstock.core.limits import RequestLimits
+from penstock.core.signature import Feeds, Signature
 from penstock.core.tensors import Array, Tensor
+from penstock.monitor.counters import BlockWriter
 from penstock.serving.admission import ConcurrencyLimiter
 from penstock.serving.joint_run_check import JointRunCheck
 from penstock.serving.requested_outputs import RequestedOutput
-from penstock.serving.version_info import VersionInfo
+from penstock.serving.version_info import Identity, VersionInfo
 
 log = logging.getLogger("penstock.serving")
 
@@ -47,8 +49,13 @@ class Servable(VersionInfo, ABC):
     """
 
     limiter: ConcurrencyLimiter
-    sampler: Sampler | None = None
-    check: JointRunCheck | None = None
+
+    def __init__(
+        self, identity: Identity, signature: Signature, block: BlockWriter, limits: RequestLimits | None = None
+    ) -> None:
+        super().__init__(identity, signature, block, limits)
+        self.sampler: Sampler | None = None  # mypyc leaves out the default of a protocol in a class body
+        self.check: JointRunCheck | None = None
 
     def admission_error(self, priority: Priority) -> Overloaded | None:
         """Why a call of a class is not worth decoding; None if there is room for it."""
