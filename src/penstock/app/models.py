@@ -94,19 +94,18 @@ class Models:
     def _opened(self) -> "NamedFolder | RegistrySource":
         from penstock.registry.registry import open_registry, open_store  # noqa: PLC0415 - see above
 
-        examine = self.examiner.examine
         if self._folder is None:
             registry = open_registry(self._place, self._settings.admission.max_bytes)
             picture = Picture(registry.store, self._place.picture)
             source = RegistrySource(picture, registry.shelf)
-            self._parts = Parts(registry.store, picture, registry, source, examine, self._load_s)
+            self._parts = Parts(registry.store, picture, registry, source, self.examiner, self._load_s)
             return source
         store = open_store(self._place)
         picture = Picture(store, self._place.picture)
-        self._parts = Parts(store, picture, None, None, examine, self._load_s)
+        self._parts = Parts(store, picture, None, None, self.examiner, self._load_s)
         settle_s = self._settings.watch.settle_seconds
         verdicts = self._place.verdicts / edition()
-        return NamedFolder(FolderContents(self._folder, examine, verdicts, settle_s), picture)
+        return NamedFolder(FolderContents(self._folder, self.examiner, verdicts, settle_s), picture)
 
     @property
     def _load_s(self) -> float:

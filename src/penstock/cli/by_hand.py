@@ -21,8 +21,8 @@ from penstock.registry.admission import AdmissionOptions, Examiner
 from penstock.registry.documents import ADMITTED, Shown, model_document
 from penstock.registry.monitored import MonitorStore, ReferenceRecord
 from penstock.registry.place import Place
-from penstock.registry.records import By, ModelRecord, Move, Report, Subject
-from penstock.registry.registry import check_alias, check_names, open_registry, usable_versions
+from penstock.registry.records import By, ModelRecord, Move, Report
+from penstock.registry.registry import Prepared, check_alias, check_names, examined, open_registry, usable_versions
 from penstock.registry.settings import settings_in, settings_out
 from penstock.registry.store import ANY
 
@@ -59,17 +59,16 @@ class ByHand:
                     incoming.write(chunk)
                 incoming.close()
                 with self._registry.prepared(incoming) as prepared:
-                    report = asyncio.run(self._examine(prepared.subject))
+                    report = asyncio.run(self._examine(prepared))
                     self._registry.commit(prepared, model, version, report, checked, By(actor(), reason))
             document = _document(self._registry.store.model(model))
         shown = next(one for one in document["versions"] if one["version"] == version)
         return {**shown, "model": model, "revision": document["revision"]}
 
-    async def _examine(self, subject: Subject) -> Report:
-
+    async def _examine(self, prepared: Prepared) -> Report:
         examiner = Examiner(self._admission)
         try:
-            return await examiner.examine(subject)
+            return await examined(prepared, examiner)
         finally:
             await examiner.close()
 
@@ -124,9 +123,9 @@ class ByHand:
             for chunk in told(data, tell):
                 file.write(chunk)
             file.flush()
-            content = self._registry.store.model(model).versions[version].content
-            folder, graph = self._registry.shelf.place(content)
-            document = profiled(Path(file.name), graph, content.config, folder)
+            found = self._registry.store.model(model).versions[version]
+            folder, graph = self._registry.shelf.place(found.content, found.rewrite)
+            document = profiled(Path(file.name), graph, found.content.config, folder)
             reference = reference_in(document)
             record = ReferenceRecord(model, version, reference.digest, reference.source)
             store = MonitorStore(self._registry.store.connections)

@@ -24,6 +24,8 @@ Name = Annotated[str, typer.Argument(help="The model.")]
 Versioned = Annotated[str, typer.Argument(metavar="NAME:V", help="The model and its version.")]
 
 ROWS = "independent_rows"
+SHOWN_CLASSES = 20
+
 COLOURS = {"READY": "green", "LOADING": "yellow", "UNLOADING": "yellow", "UNAVAILABLE": "red", "RETIRED": "dim"}
 
 
@@ -334,11 +336,19 @@ def _show_version(model: str, one: Document) -> None:
     admission = {name: fact for name, fact in (one["admission"] or {}).items() if name != "probes" and fact != ""}
     if isinstance(proof := admission.get(ROWS), dict):
         admission[ROWS] = _proof_text(proof)
+    if isinstance(cut := admission.get("zipmap"), dict):
+        admission["zipmap"] = "cut; " + "; ".join(_classes_text(output, names) for output, names in cut.items())
     for title, section in (("card", one["card"]), ("metadata", one["metadata"]), ("admission", admission)):
         if section:
             console.print(f"{title}:")
             for name, value in section.items():
                 console.print(f"  {name}: {_plain(value)}")
+
+
+def _classes_text(output: str, names: list[str]) -> str:
+    """What became of a list of maps, with the first of the classes."""
+    more = f" and {len(names) - SHOWN_CLASSES} more" if len(names) > SHOWN_CLASSES else ""
+    return f"{output} is a tensor of the probabilities of {', '.join(names[:SHOWN_CLASSES])}{more}"
 
 
 def _proof_text(proof: Document) -> str:

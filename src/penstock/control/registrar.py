@@ -16,8 +16,8 @@ from penstock.core.errors import NotFound, NotReady, Overloaded, Refused, Unsupp
 from penstock.core.versions import CHAMPION, sort_key
 from penstock.registry.documents import Shown, model_document
 from penstock.registry.picture import Picture
-from penstock.registry.records import By, Document, Examine, ModelRecord, Move, Report, VersionRecord
-from penstock.registry.registry import Prepared, Registry, check_alias, check_names, usable_versions
+from penstock.registry.records import Admission, By, Document, ModelRecord, Move, Report, VersionRecord
+from penstock.registry.registry import Prepared, Registry, check_alias, check_names, examined, usable_versions
 from penstock.registry.settings import settings_in
 from penstock.registry.store import ANY, Expected, Store
 
@@ -55,7 +55,7 @@ class Parts:
     picture: Picture
     registry: Registry | None
     source: RegistrySource | None
-    examine: Examine
+    admission: Admission
     load_s: float
 
 
@@ -168,7 +168,7 @@ class Registrar:
             context = registry.prepared(incoming)
             prepared: Prepared = await self._run(context.__enter__)
             try:
-                report = await self._parts.examine(prepared.subject)
+                report = await examined(prepared, self._parts.admission)
                 return await self._run(commit, prepared, report)
             finally:
                 await self._run(context.__exit__, None, None, None)

@@ -1,6 +1,7 @@
 """The registry as a source of models: what should exist there, laid out on this machine."""
 
 import asyncio
+import hashlib
 import json
 import logging
 import time
@@ -14,6 +15,7 @@ from penstock.core.errors import Fault
 from penstock.core.versions import sort_key
 from penstock.registry.picture import Picture
 from penstock.registry.records import Content, ModelRecord, Standing, VersionRecord
+from penstock.registry.rewrite import Rewrite
 from penstock.registry.row_proof import proof_in
 
 log = logging.getLogger("penstock.control")
@@ -31,8 +33,8 @@ MOMENT_S = 0.05
 class Shelf(Protocol):
     """Lays contents out; may block."""
 
-    def place(self, content: Content) -> tuple[Path, Path]:
-        """The folder and the graph of a content on this machine."""
+    def place(self, content: Content, rewrite: Rewrite | None) -> tuple[Path, Path]:
+        """The folder and the graph of a content on this machine, the graph changed as admission had it changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,7 @@ class RegistrySource:
 
     async def place(self, record: VersionRecord) -> None:
         """Have one version laid out; why it cannot be is told by the next scan."""
-        self._failures.pop(record.content.digest, None)
+        self._failures.pop(_place_of(record), None)
         self._begin([record])
         await self._wait([record], None)
 
@@ -82,27 +84,29 @@ class RegistrySource:
 
     def _begin(self, records: Iterable[VersionRecord]) -> None:
         for record in records:
-            digest = record.content.digest
-            failed = self._failures.get(digest)
-            if digest in self._placed or digest in self._tasks or (failed and failed.until > self._clock()):
+            key = _place_of(record)
+            failed = self._failures.get(key)
+            if key in self._placed or key in self._tasks or (failed and failed.until > self._clock()):
                 continue
-            task = self._tasks[digest] = asyncio.create_task(self._lay_out(record.content))
-            task.add_done_callback(lambda _, digest=digest: self._tasks.pop(digest))  # type: ignore[misc]
+            task = self._tasks[key] = asyncio.create_task(self._lay_out(key, record))
+            task.add_done_callback(lambda _, key=key: self._tasks.pop(key))  # type: ignore[misc]
 
-    async def _lay_out(self, content: Content) -> None:
+    async def _lay_out(self, key: str, record: VersionRecord) -> None:
+        digest = record.content.digest
         async with self._room:
             try:
-                self._placed[content.digest] = await asyncio.to_thread(self._shelf.place, content)
-                self._failures.pop(content.digest, None)
+                self._placed[key] = await asyncio.to_thread(self._shelf.place, record.content, record.rewrite)
+                self._failures.pop(key, None)
             except Fault as fault:
-                log.warning("content %s cannot be laid out: %s", content.digest, fault)
-                self._failures[content.digest] = _Failure(str(fault), self._clock() + RETRY_S)
+                log.warning("content %s cannot be laid out: %s", digest, fault.whole)
+                self._failures[key] = _Failure(str(fault), self._clock() + RETRY_S)
             except Exception:
-                log.exception("content %s cannot be laid out", content.digest)
-                self._failures[content.digest] = _Failure("it cannot be laid out", self._clock() + RETRY_S)
+                log.exception("content %s cannot be laid out", digest)
+                self._failures[key] = _Failure("it cannot be laid out", self._clock() + RETRY_S)
 
     async def _wait(self, records: Iterable[VersionRecord], seconds: float | None) -> None:
-        tasks = [self._tasks[record.content.digest] for record in records if record.content.digest in self._tasks]
+        keys = [_place_of(record) for record in records]
+        tasks = [self._tasks[key] for key in keys if key in self._tasks]
         if tasks:
             await asyncio.wait(tasks, timeout=seconds)
 
@@ -110,11 +114,11 @@ class RegistrySource:
         versions, broken = {}, {}
         wanted = {record.version for record in _wanted(model)}
         for record in _admitted(model):
-            place = self._placed.get(record.content.digest)
+            place = self._placed.get(_place_of(record))
             if place is not None:
                 versions[record.version] = _placed(record, *place)
             elif record.version in wanted:
-                failed = self._failures.get(record.content.digest)
+                failed = self._failures.get(_place_of(record))
                 broken[record.version] = failed.reason if failed else FETCHING
         return Found(
             model.name,
@@ -140,18 +144,35 @@ def _wanted(model: ModelRecord) -> list[VersionRecord]:
     return [admitted[version] for version in sorted({*model.settings.versions.choose(admitted), *named}, key=sort_key)]
 
 
+def _place_of(record: VersionRecord) -> str:
+    """Names what is laid out of a version: its content, and how its graph is changed."""
+    rewrite = record.rewrite
+    return record.content.digest if rewrite is None else f"{record.content.digest} {rewrite.digest}"
+
+
+def _files_of(record: VersionRecord, graph: Path) -> tuple[tuple[str, str], ...]:
+    """The files that are served, and what they have to be."""
+    content, rewrite = record.content, record.rewrite
+    digests = {graph.name: content.digest} if content.form == "onnx" else _told(content)
+    if rewrite is not None:
+        digests[graph.name if content.form == "onnx" else content.graph] = rewrite.digest
+    return tuple((path, digest.removeprefix("sha256:")) for path, digest in digests.items())
+
+
+def _told(content: Content) -> dict[str, str]:
+    return {file.path: file.digest for file in content.files}
+
+
 def _placed(record: VersionRecord, folder: Path, graph: Path) -> Placed:
     content, facts = record.content, record.report.facts
     bare = content.form == "onnx"
     return Placed(
         path=str(graph),
-        tag=content.digest.removeprefix("sha256:")[:16],
+        tag=hashlib.sha256(_place_of(record).encode()).hexdigest()[:16],
         folder=str(folder),
         config=content.config,
         root=str(graph.parent if bare else folder),
-        files=((graph.name, content.digest.removeprefix("sha256:")),)
-        if bare
-        else tuple((file.path, file.digest) for file in content.files),
+        files=_files_of(record, graph),
         probes=json.dumps(facts["probes"]) if facts.get("probes") else "",
         rows=proof_in(facts),
         digest=content.digest,

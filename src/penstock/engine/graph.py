@@ -3,13 +3,15 @@
 The rules that tell whether a graph batches live only here.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from math import prod
 
 from penstock.core.options import ModelOptions, TensorOptions
 from penstock.core.signature import Place, Signature, TensorSpec
 from penstock.core.tensors import Shape, shape_text
+from penstock.core.texts import is_readable
 from penstock.engine.faults import LoadFailed
 
 DATATYPES: dict[str, str] = {
@@ -29,6 +31,9 @@ DATATYPES: dict[str, str] = {
     "tensor(string)": "BYTES",
 }
 """ONNX Runtime's type names that the protocol can carry."""
+
+CLASS_LABELS = "penstock.class_labels"
+"""Metadata of a graph: a JSON object with the names of the classes of each output that has some."""
 
 _NAMELESS = frozenset({"", "?", "*", "-1", "None"})
 """What exporters write for a dimension of any size; two of them need not be equal."""
@@ -53,20 +58,38 @@ class GraphTensor:
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """What a graph takes and gives; ``overridable`` are initialisers that callers may replace."""
+    """What a graph takes and gives; ``overridable`` are initialisers that callers may replace.
+
+    ``labels`` are the names of the classes that its metadata states, by output.
+    """
 
     inputs: tuple[GraphTensor, ...]
     outputs: tuple[GraphTensor, ...]
     overridable: tuple[GraphTensor, ...] = ()
     ranks_known: bool = False
+    labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def seen(self, ranks: Sequence[int]) -> "Graph":
-        """The graph once a run has shown the rank of every output."""
+        """The graph once a run has shown the rank of every output; a shape of another rank was not true."""
         outputs = tuple(
-            tensor if tensor.shape else replace(tensor, shape=(None,) * rank)
+            tensor if len(tensor.shape) == rank else replace(tensor, shape=(None,) * rank)
             for tensor, rank in zip(self.outputs, ranks, strict=True)
         )
         return replace(self, outputs=outputs, ranks_known=True)
+
+
+def labels_in(metadata: str) -> dict[str, tuple[str, ...]]:
+    """The names of classes in a graph's metadata, by output; nothing where it is not of their form."""
+    try:
+        stated = json.loads(metadata or "{}")
+    except (ValueError, RecursionError):
+        return {}
+    outputs = stated.items() if isinstance(stated, dict) else ()
+    return {
+        name: tuple(labels)
+        for name, labels in outputs
+        if isinstance(labels, list) and all(isinstance(label, str) and is_readable(label) for label in labels)
+    }
 
 
 def signature_of(graph: Graph, options: ModelOptions) -> Signature:
@@ -81,7 +104,10 @@ def signature_of(graph: Graph, options: ModelOptions) -> Signature:
     inputs = graph.inputs + tuple(tensor for tensor in graph.overridable if tensor.name in stated_names)
     batched = bool(options.max_batch_size)
     input_specs = _specs("input", inputs, options.inputs, batched)
-    output_specs = _specs("output", graph.outputs, options.outputs, batched)
+    output_specs = tuple(
+        spec if spec.labels else replace(spec, labels=graph.labels.get(spec.name, ()))
+        for spec in _specs("output", graph.outputs, options.outputs, batched)
+    )
     for spec in input_specs:
         if spec.optional and spec.name not in overridable:
             raise LoadFailed(f"the configuration calls input '{spec.name}' optional, but the graph requires it")
@@ -138,10 +164,7 @@ def _datatype(role: str, tensor: GraphTensor) -> str:
         return datatype
     if tensor.type.startswith("tensor("):
         raise LoadFailed(f"{role} '{tensor.name}' is {tensor.type}, a type the protocol cannot carry")
-    advice = ""
-    if "map(" in tensor.type:
-        advice = "; export the model without its ZipMap step, so that it gives plain probabilities"
-    raise LoadFailed(f"{role} '{tensor.name}' is {tensor.type}; only tensors can be served{advice}")
+    raise LoadFailed(f"{role} '{tensor.name}' is {tensor.type}; only tensors can be served")
 
 
 def _check_fits(role: str, tensor: GraphTensor, shape: Shape) -> None:

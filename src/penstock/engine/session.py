@@ -14,7 +14,7 @@ from penstock.core.tensors import Array
 from penstock.engine import denormals
 from penstock.engine.denormals import Run
 from penstock.engine.faults import LoadFailed, load_fault
-from penstock.engine.graph import Graph, GraphTensor
+from penstock.engine.graph import CLASS_LABELS, Graph, GraphTensor, labels_in
 
 _FATAL = 4
 _LOOPS = (b"\x22\x04Loop", b"\x22\x04Scan")
@@ -126,6 +126,7 @@ def read_graph(session: Any) -> Graph:
         _tensors(session.get_inputs()),
         _tensors(session.get_outputs()),
         _tensors(session.get_overridable_initializers()),
+        labels=labels_in(session.get_modelmeta().custom_metadata_map.get(CLASS_LABELS, "")),
     )
 
 

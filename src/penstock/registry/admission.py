@@ -18,7 +18,7 @@ from itertools import count, islice
 from typing import Any
 
 from penstock.core.errors import NotReady, Overloaded
-from penstock.registry.records import Report, Subject
+from penstock.registry.records import Plan, Report, Subject
 
 log = logging.getLogger("penstock.registry")
 
@@ -74,19 +74,25 @@ class Examiner:
         self._closed = False
         self._idle: asyncio.TimerHandle | None = None
 
-    async def examine(self, subject: Subject) -> Report:
-        """What admission finds of a content.
+    async def plan(self, subject: Subject) -> Plan:
+        """See ``Admission``."""
+        report = await self._report_on(subject, "plan")
+        if not report.admitted:
+            return Plan(report)
+        facts = {name: fact for name, fact in report.facts.items() if name not in ("weights", "runtime")}
+        return Plan(None, tuple(report.facts["weights"]), facts)
 
-        Raises:
-            NotReady: no process can be started to examine it.
-            Overloaded: too many contents wait.
-        """
+    async def examine(self, subject: Subject) -> Report:
+        """See ``Admission``."""
+        return await self._report_on(subject, "examine")
+
+    async def _report_on(self, subject: Subject, work: str) -> Report:
         if self._waiting >= WAITING:
             raise Overloaded(f"{WAITING} models wait for their admission already; try again later")
         self._waiting += 1
         try:
             async with self._room:
-                return await self._examined(subject)
+                return await self._ordered(subject, work)
         finally:
             self._waiting -= 1
             self._rest()
@@ -99,10 +105,11 @@ class Examiner:
         if self._sandbox is not None:
             await self._sandbox.close()
 
-    async def _examined(self, subject: Subject) -> Report:
+    async def _ordered(self, subject: Subject, work: str) -> Report:
         size = await asyncio.to_thread(_size, subject)
         seconds = self._options.seconds + size / BYTES_A_SECOND
         order = {
+            "work": work,
             "graph": str(subject.graph),
             "config": subject.config,
             "weights": str(subject.weights or ""),

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from penstock.core.versions import sort_key
 from penstock.registry.records import Document, ModelRecord, Report, Standing, VersionRecord
+from penstock.registry.rewrite import FACT as REWRITE
+from penstock.registry.rewrite import rewrite_in
 from penstock.registry.settings import settings_out
 
 RETIRED = "RETIRED"
@@ -67,5 +69,7 @@ def _state(record: VersionRecord | None, shown: Shown | None) -> tuple[str, str]
 def _admission(report: Report | None) -> Document | None:
     if report is None:
         return None
-    facts = {name: fact for name, fact in report.facts.items() if name != "signature"}
+    facts = {name: fact for name, fact in report.facts.items() if name not in ("signature", REWRITE)}
+    if (rewrite := rewrite_in(report.facts)) is not None:
+        facts["served_digest"] = rewrite.digest
     return {"verdict": "admitted" if report.admitted else "refused", "reason": report.reason, **facts}

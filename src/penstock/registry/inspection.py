@@ -34,14 +34,7 @@ def inspect(graph: Path, folder: Path | None, stated: Collection[str] = ()) -> d
         Refused: it is no ONNX graph, breaks a rule, leaves the shape of an input open, or reaches for files it may not
             have.
     """
-    if graph.stat().st_size > _CHECKED_INLINE:
-        raise Refused("the graph is larger than 2 GiB; keep its weights in files beside it")
-    try:
-        model = onnx.load(str(graph), load_external_data=False)
-    except Exception:
-        raise Refused("it is no ONNX graph") from None
-    if not model.HasField("graph") or not model.opset_import:
-        raise Refused("it is no ONNX graph")
+    model = read_model(graph)
     for tensor in _external(model):
         _check_external(tensor, graph, folder)
     _check_rules(model)
@@ -55,6 +48,23 @@ def inspect(graph: Path, folder: Path | None, stated: Collection[str] = ()) -> d
         FACT: proof_out(prove(read_plain(model))),
         **_feature_names(model),
     }
+
+
+def read_model(graph: Path) -> onnx.ModelProto:
+    """The graph in a file, without weights in other files.
+
+    Raises:
+        Refused: it is no ONNX graph.
+    """
+    if graph.stat().st_size > _CHECKED_INLINE:
+        raise Refused("the graph is larger than 2 GiB; keep its weights in files beside it")
+    try:
+        model = onnx.load(str(graph), load_external_data=False)
+    except Exception:
+        raise Refused("it is no ONNX graph") from None
+    if not model.HasField("graph") or not model.opset_import:
+        raise Refused("it is no ONNX graph")
+    return model
 
 
 def feature_names(graph: Path) -> list[str]:
@@ -82,6 +92,11 @@ def weight_files(graph: Path) -> list[str]:
         model = onnx.load(str(graph), load_external_data=False)
     except Exception:  # admission tells why
         return []
+    return weights_of(model)
+
+
+def weights_of(model: onnx.ModelProto) -> list[str]:
+    """The files that hold a graph's weights, by the names it gives them."""
     entries = (entry for tensor in _tensors(model) for entry in tensor.external_data)
     return sorted({entry.value for entry in entries if entry.key == "location"})
 

@@ -1,13 +1,14 @@
 """The plain values of the registry: what a version is, what admission found, and who changed what."""
 
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from penstock.core.routing import RouteSpec
 from penstock.core.versions import VersionPolicy
+from penstock.registry.rewrite import Rewrite, rewrite_in
 
 Document = dict[str, Any]
 """JSON values."""
@@ -67,7 +68,8 @@ class Report:
 
     ``detail`` is the whole reason, for operators, where that sentence leaves something out. ``facts`` is shown to
     people: ops (name to count), opset (domain to version), signature, memory_bytes, p50_us, independent_rows (whether
-    the graph proves it, and where not), probes (inputs and output digests), runtime, took_ms.
+    the graph proves it, and where not), zipmap (the names of the classes, by output, where maps were cut), rewrite (how
+    they were), probes (inputs and output digests), runtime, took_ms.
     """
 
     reason: str = ""
@@ -92,8 +94,36 @@ class Standing(StrEnum):
     RETIRED = "retired"
 
 
-Examine = Callable[[Subject], Awaitable[Report]]
-"""Examines a content; raises ``NotReady`` or ``Overloaded`` when it cannot be done now."""
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a graph needs before it can be examined.
+
+    ``refusal`` says why it cannot be at all; ``weights`` names the files beside the graph that hold weights, as the
+    graph does; ``facts`` are to be added to its report.
+    """
+
+    refusal: Report | None = None
+    weights: tuple[str, ...] = ()
+    facts: Document = field(default_factory=dict)
+
+    @property
+    def rewrite(self) -> Rewrite | None:
+        """How the graph has to be changed to be served."""
+        return rewrite_in(self.facts)
+
+    def completed(self, report: Report) -> Report:
+        """A report with what was changed before it."""
+        return replace(report, facts={**report.facts, **self.facts})
+
+
+class Admission(Protocol):
+    """Examines contents; both methods raise ``NotReady`` or ``Overloaded`` when it cannot be done now."""
+
+    async def plan(self, subject: Subject) -> Plan:
+        """What a graph needs before it is examined; nothing else of the subject is looked at."""
+
+    async def examine(self, subject: Subject) -> Report:
+        """What is found of a content as it would be served."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +138,11 @@ class VersionRecord:
     standing: Standing = Standing.ADMITTED
     metadata: Document = field(default_factory=dict)
     report: Report = field(default_factory=Report)
+
+    @property
+    def rewrite(self) -> Rewrite | None:
+        """How the content's graph is changed to be served, None where it is served as it was pushed."""
+        return rewrite_in(self.report.facts)
 
 
 @dataclass(frozen=True, slots=True)

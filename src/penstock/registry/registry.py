@@ -3,24 +3,36 @@
 Everything here blocks and is meant for threads; each change is durable when its method returns.
 """
 
+import asyncio
 import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from penstock.core.errors import Damaged, Fault, InvalidInput, NotFound, NotReady, Refused
 from penstock.core.versions import is_alias, is_model_name, is_version, sort_key
-from penstock.registry.archive import intake
-from penstock.registry.blobs import Blobs, FolderBlobs, Incoming
+from penstock.registry.archive import GRAPH, intake
+from penstock.registry.blobs import Blobs, FolderBlobs, Incoming, named_failures
 from penstock.registry.collect import collect
 from penstock.registry.database import Database, open_database
 from penstock.registry.files import beneath
 from penstock.registry.late import LateDatabase
 from penstock.registry.place import Place
-from penstock.registry.records import By, Content, Document, ModelRecord, Report, Standing, Subject, VersionRecord
+from penstock.registry.records import (
+    Admission,
+    By,
+    Content,
+    Document,
+    ModelRecord,
+    Report,
+    Standing,
+    Subject,
+    VersionRecord,
+)
+from penstock.registry.rewrite import Rewrite, write_edited
 from penstock.registry.shelf import Shelf
 from penstock.registry.store import Condemned, Store
 
@@ -41,6 +53,15 @@ class Prepared:
     incoming: Incoming
     content: Content
     subject: Subject
+    folder: Path
+
+    def rewritten(self, rewrite: Rewrite) -> Subject:
+        """The same content with its graph changed; raises ``NotReady``."""
+        with named_failures():
+            self.folder.mkdir(mode=0o700, exist_ok=True)
+        graph = self.folder / GRAPH if self.content.form == "onnx" else self.subject.graph
+        write_edited(self.subject.graph, rewrite, graph)
+        return replace(self.subject, graph=graph)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +72,17 @@ class Finding:
     version: str
     digest: str
     problem: str
+
+
+async def examined(prepared: Prepared, admission: Admission) -> Report:
+    """What admission finds of a content that was received, as it would be served; raises as ``Admission`` does."""
+    plan = await admission.plan(prepared.subject)
+    if plan.refusal is not None:
+        return plan.refusal
+    subject = prepared.subject
+    if plan.rewrite is not None:
+        subject = await asyncio.to_thread(prepared.rewritten, plan.rewrite)
+    return plan.completed(await admission.examine(subject))
 
 
 def check_names(model: str, version: str) -> None:
@@ -108,10 +140,10 @@ class Registry:
         try:
             content = intake(incoming.path, folder, self._max_bytes)
             if content.form == "onnx":
-                yield Prepared(incoming, content, Subject(incoming.path))
+                yield Prepared(incoming, content, Subject(incoming.path), folder)
             else:
                 graph = beneath(folder, content.graph, "the graph")
-                yield Prepared(incoming, content, Subject(graph, content.config, folder, folder))
+                yield Prepared(incoming, content, Subject(graph, content.config, folder, folder), folder)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 

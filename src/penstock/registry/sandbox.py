@@ -23,11 +23,14 @@ from penstock.core.options import SessionOptions
 from penstock.engine import model as engine
 from penstock.engine.probe import Unanswered, probe
 from penstock.registry import confinement, inspection, model_config
+from penstock.registry.rewrite import FACT, rewrite_out
 from penstock.registry.row_proof import proof_in
+from penstock.registry.zipmap import ZIPMAP, cut_zipmaps
 
 Document = dict[str, Any]
 
 REPORT_BYTES = 4 << 20
+MOST_WEIGHTS = 10_000
 LONGEST_REASON = 400
 LONGEST_DETAIL = 4000
 
@@ -78,6 +81,26 @@ def examine(order: Document, memory: Callable[[], int]) -> Document:
     return {"reason": "", "detail": "", "facts": facts}
 
 
+def plan(order: Document, _memory: Callable[[], int]) -> Document:
+    """What a graph needs before it is examined, in the form of an examination's report."""
+    graph = Path(order["graph"])
+    try:
+        model = inspection.read_model(graph)
+        cut = cut_zipmaps(graph, model)
+        facts: Document = {"weights": inspection.weights_of(model)[:MOST_WEIGHTS]}
+    except Fault as fault:
+        return _refused(str(fault), {}, fault.detail)
+    except MemoryError:
+        return _refused("it needs more memory than admission allows", {})
+    if cut is not None:
+        facts |= {FACT: rewrite_out(cut.rewrite), ZIPMAP: cut.labels}
+    return {"reason": "", "detail": "", "facts": facts}
+
+
+WORK = {"examine": examine, "plan": plan}
+"""What an order may ask for."""
+
+
 def _single(session: SessionOptions) -> SessionOptions:
     """One thread: a child may start no more."""
     return replace(session, intra_op_threads=None, inter_op_threads=None, parallel_execution=False)
@@ -116,7 +139,7 @@ def _become_child(order: Document, pipe: int, others: list[int]) -> None:
         memory = own_memory()
         own = [Path(order[name]) for name in ("weights", "base") if order[name]]
         confinement.read_only([*_libraries(), *own], [Path(order["graph"])])
-        answer = json.dumps(examine(order, memory)).encode()
+        answer = json.dumps(WORK[order["work"]](order, memory)).encode()
         os.set_blocking(pipe, True)
         while answer:
             answer = answer[os.write(pipe, answer) :]

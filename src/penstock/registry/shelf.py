@@ -9,6 +9,7 @@ from penstock.registry.archive import unpack
 from penstock.registry.blobs import CHANGED, Blobs, hex_of, named_failures
 from penstock.registry.files import beneath
 from penstock.registry.records import Content
+from penstock.registry.rewrite import Rewrite, write_edited
 
 
 class Shelf:
@@ -18,28 +19,35 @@ class Shelf:
         self._blobs = blobs
         self._unpacked = unpacked
 
-    def place(self, content: Content) -> tuple[Path, Path]:
-        """The folder a content lies in, and its graph; made if it is not there.
+    def place(self, content: Content, rewrite: Rewrite | None = None) -> tuple[Path, Path]:
+        """The folder a content lies in, and its graph, changed as admission had it changed; made if not there.
 
         Raises:
             Damaged: the content is gone, or is not what it was.
             NotReady: it cannot be reached, or there is no room.
         """
-        if content.form == "onnx":
+        if content.form == "onnx" and rewrite is None:
             graph = self._blobs.fetch(content.digest)
             return graph.parent, graph
-        folder = self._unpacked / hex_of(content.digest)
+        folder = self._unpacked / _name(content, rewrite)
         if not folder.is_dir():
-            self._unpack(content, folder)
+            self._unpack(content, rewrite, folder)
         return folder, beneath(folder, content.graph, "the graph")
 
-    def _unpack(self, content: Content, folder: Path) -> None:
+    def _unpack(self, content: Content, rewrite: Rewrite | None, folder: Path) -> None:
         source = self._blobs.fetch(content.digest)
         scratch = self._unpacked / f".{folder.name}.{secrets.token_hex(4)}"
         try:
             with named_failures():
                 self._unpacked.mkdir(mode=0o700, parents=True, exist_ok=True)
-            unpack(source, scratch)
+            if content.form == "tar":
+                unpack(source, scratch)
+                source = scratch / content.graph
+            else:
+                with named_failures():
+                    scratch.mkdir(mode=0o700)
+            if rewrite is not None:
+                write_edited(source, rewrite, scratch / content.graph)
             with named_failures():
                 _move(scratch, folder)
         except Refused:  # it was taken in once, so the bytes have changed since
@@ -49,7 +57,14 @@ class Shelf:
 
     def forget(self, digest: str) -> None:
         """Take away what was laid out of a content."""
-        shutil.rmtree(self._unpacked / hex_of(digest), ignore_errors=True)
+        for folder in self._unpacked.glob(f"{hex_of(digest)}*"):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _name(content: Content, rewrite: Rewrite | None) -> str:
+    """The name of a content's folder; one that is changed has the beginning of what comes out in it."""
+    changed = "" if rewrite is None else f"-{hex_of(rewrite.digest)[:16]}"
+    return hex_of(content.digest) + changed
 
 
 def _move(scratch: Path, folder: Path) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -21,6 +22,7 @@ from penstock.registry.records import (
     Standing,
     VersionRecord,
 )
+from penstock.registry.rewrite import Edit, Rewrite, rewrite_out
 
 
 def record(version: str, standing: Standing = Standing.ADMITTED) -> VersionRecord:
@@ -61,7 +63,7 @@ class FakeShelf:
         self.gate = threading.Event()
         self.gate.set()
 
-    def place(self, content: Content) -> tuple[Path, Path]:
+    def place(self, content: Content, rewrite: Rewrite | None) -> tuple[Path, Path]:
         self.gate.wait(5)
         self.placed.append(content.digest[7])
         if content.digest[7] in self.refuse:
@@ -162,3 +164,25 @@ def test_the_last_picture_outlives_its_database(tmp_path: Path) -> None:
     file.write_text("torn")
     with pytest.raises(NotReady):
         Picture(store, file).models()
+
+
+@pytest.mark.parametrize("form", ["onnx", "tar"])
+def test_a_changed_graph_is_served_and_checked_as_it_was_examined(tmp_path: Path, form: Literal["onnx", "tar"]) -> None:
+    async def run() -> None:
+        world = World(tmp_path, "1")
+        plain = record("1")
+        files = plain.content.files if form == "onnx" else (*plain.content.files, FileRecord("w.bin", "8" * 64, 4))
+        rewrite = Rewrite((Edit(0, 1, b"x"),), f"sha256:{'9' * 64}")
+        facts = {**plain.report.facts, "rewrite": rewrite_out(rewrite)}
+        changed = replace(plain, content=replace(plain.content, form=form, files=files), report=Report("", facts))
+        world.store.change(replace(world.store.model, versions={"1": changed}))
+        (found,) = await world.source.scan(settled_only=False)
+        placed = found.versions["1"]
+        assert placed.digest == plain.content.digest  # what was pushed
+        assert dict(placed.files)[Path(placed.path).name if form == "onnx" else "model.onnx"] == "9" * 64
+        assert ("w.bin", "8" * 64) in placed.files or form == "onnx"
+        world.store.change(replace(world.store.model, versions={"1": replace(changed, report=plain.report)}))
+        (again,) = await world.source.scan(settled_only=False)
+        assert again.versions["1"].tag != placed.tag
+
+    asyncio.run(run())

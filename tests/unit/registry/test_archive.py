@@ -1,6 +1,7 @@
 """Tars that people push: plain ones are taken as they are, everything else is refused with its reason."""
 
 import gzip
+import hashlib
 import io
 import shutil
 import tarfile
@@ -17,6 +18,7 @@ from penstock.core.errors import Damaged, InvalidInput, Refused, TooLarge
 from penstock.registry.archive import intake, pack, packed_size, unpack
 from penstock.registry.blobs import FolderBlobs, Incoming, hash_file
 from penstock.registry.records import Content
+from penstock.registry.rewrite import Edit, Rewrite
 from penstock.registry.shelf import Shelf
 
 LIMIT = 1 << 20
@@ -173,4 +175,27 @@ def test_a_tar_is_laid_out_once_and_again_when_it_is_lost(tmp_path: Path) -> Non
     blobs.fetch(content.digest).write_bytes(data[:700])
     with pytest.raises(Damaged):
         shelf.place(content)
+    assert not list((tmp_path / "unpacked").iterdir())
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_a_graph_is_laid_out_as_admission_changed_it(tmp_path: Path, packed: bool) -> None:
+    blobs = FolderBlobs(tmp_path / "blobs")
+    shelf = Shelf(blobs, tmp_path / "unpacked")
+    data = tar(file("model.onnx"), file("w.bin")) if packed else b"graph"
+    with Incoming(tmp_path / "incoming", LIMIT) as incoming:
+        incoming.write(data)
+        incoming.close()
+        content = intake(incoming.path, tmp_path / "out", LIMIT)
+        blobs.keep(incoming.path, content.digest)
+    changed = b"giraffe"
+    rewrite = Rewrite((Edit(1, 1, b"ir"), Edit(3, 2, b"ffe")), f"sha256:{hashlib.sha256(changed).hexdigest()}")
+    folder, graph = shelf.place(content, rewrite)
+    assert graph.read_bytes() == changed
+    assert sorted(path.name for path in folder.iterdir()) == ["model.onnx", *(["w.bin"] if packed else [])]
+    assert shelf.place(content)[1].read_bytes() == b"graph"
+    other = Rewrite(rewrite.edits, f"sha256:{'0' * 64}")
+    with pytest.raises(Damaged):
+        shelf.place(content, other)
+    shelf.forget(content.digest)
     assert not list((tmp_path / "unpacked").iterdir())

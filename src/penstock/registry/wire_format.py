@@ -1,0 +1,79 @@
+"""Reads where the fields of a protobuf message lie, so that single ones can be replaced in a large file."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
+_FIXED = {FIXED64: 8, FIXED32: 4}
+_LONGEST_VARINT: Final = 10
+
+
+class Malformed(ValueError):
+    """The bytes are no message, or one of a form that nobody writes any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One field: its number, its wire type, and where it, its length (``BYTES`` only) and its value begin and end."""
+
+    number: int
+    wire_type: int
+    begin: int
+    length_at: int
+    value: int
+    end: int
+
+
+def fields(data: memoryview, begin: int, end: int) -> Iterator[Field]:
+    """The fields of the message between two places, in order.
+
+    Raises:
+        Malformed: it is none.
+    """
+    at = begin
+    while at < end:
+        key, length_at = _varint(data, at, end)
+        wire_type = key & 7
+        value, after = length_at, length_at
+        if wire_type == VARINT:
+            _, after = _varint(data, length_at, end)
+        elif wire_type == BYTES:
+            size, value = _varint(data, length_at, end)
+            after = value + size
+        elif wire_type in _FIXED:
+            after = value + _FIXED[wire_type]
+        else:
+            raise Malformed("it holds a group")
+        if after > end:
+            raise Malformed("a field ends beyond its message")
+        yield Field(key >> 3, wire_type, at, length_at, value, after)
+        at = after
+
+
+def _varint(data: memoryview, at: int, end: int) -> tuple[int, int]:
+    """A number, and the place behind it."""
+    number = 0
+    for index in range(_LONGEST_VARINT):
+        if at + index >= end:
+            break
+        byte = data[at + index]
+        number |= (byte & 0x7F) << (7 * index)
+        if byte < 0x80:
+            return number, at + index + 1
+    raise Malformed("a number has no end")
+
+
+def varint(number: int) -> bytes:
+    """A number as it is written."""
+    out = bytearray()
+    while number > 0x7F:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    out.append(number)
+    return bytes(out)
+
+
+def field(number: int, value: bytes) -> bytes:
+    """A field of bytes, such as a message or a text, as it is written."""
+    return varint(number << 3 | BYTES) + varint(len(value)) + value
