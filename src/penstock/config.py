@@ -6,10 +6,19 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
+    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     SettingsError,
@@ -39,6 +48,16 @@ MemoryBytes = Annotated[
     Annotated[int, Field(ge=1 << 20, le=1 << 44)] | Literal["auto"],
     _one_sentence("expected a number of bytes from 1048576, or auto"),
 ]
+
+
+def _listed(value: Any) -> Any:
+    """One repository is stated as a text or a path, several as a list."""
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        return yaml.safe_load(value)
+    return [str(value)] if isinstance(value, (str, Path)) else value
+
+
+Repositories = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], NoDecode, BeforeValidator(_listed)]
 
 
 class ConfigFault(Exception):
@@ -177,8 +196,11 @@ class Settings(BaseSettings):
         use_attribute_docstrings=True,
     )
 
-    models: Path | None = None
-    """Folder with the models to serve."""
+    models: Repositories = ()
+    """Folders with the models to serve, and buckets (s3://BUCKET/PREFIX); none serves the registry."""
+
+    model_name: Annotated[str, Field(max_length=128)] = ""
+    """Name of the model that the one folder in models is, with a graph or version folders in it; none by default."""
 
     home: Path = Path("~/.local/share/penstock")
     """Penstock's own folder; control processes of one home take over from each other."""

@@ -8,7 +8,7 @@ import signal
 import socket
 import ssl
 import sys
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from enum import IntEnum
 from pathlib import Path
@@ -18,8 +18,10 @@ from penstock import __version__
 from penstock.app.descriptors import connection_limit, raise_limit
 from penstock.app.logs import set_up
 from penstock.app.models import GatewayRecord, Models, TrafficSides
+from penstock.app.repositories import check, identity, repositories_of
 from penstock.config import Settings, Tls
 from penstock.control import ports, processes, runtime
+from penstock.control.folder_source import Repository
 from penstock.control.opening import Opening, open_instance
 from penstock.control.options import WorkerOptions
 from penstock.control.plane import STOP_MARGIN_S, ControlPlane
@@ -30,7 +32,6 @@ from penstock.control.runtime import write_atomically
 from penstock.control.sinks import load_others
 from penstock.core.errors import Fault, InvalidInput
 from penstock.engine.threads import read_cores
-from penstock.registry.folder import FolderSource as FolderModels
 from penstock.registry.place import Place, place_of
 
 if TYPE_CHECKING:
@@ -67,13 +68,14 @@ def serve(settings: Settings) -> None:
     Raises:
         CannotServe: an option, the model folder, the registry, a port or the runtime directory is of no use.
     """
-    folder = _folder(settings)
     _check_ready_file(settings.ready_file)
     try:
-        place = place_of(settings.registry, settings.home, settings.blobs, folder)
+        repositories = repositories_of(settings)
+        check(repositories)
+        place = place_of(settings.registry, settings.home, settings.blobs, identity(repositories))
         host = ports.resolve(settings.host)
         homes = runtime.open_homes(place.home, runtime.bases(os.environ, os.geteuid()))
-        models = str(folder) if folder else f"{place.database} {place.blobs}"
+        models = _served(settings, identity(repositories)) if repositories else f"{place.database} {place.blobs}"
         opening = open_instance(homes, _worker_options(settings, host), models, __version__)
         with opening.given_up_on_failure():
             ops = ports.listen(Address(host, settings.ops_port), "--ops-port")
@@ -87,21 +89,14 @@ def serve(settings: Settings) -> None:
     load_others()
     try:
         with asyncio.Runner() as runner:
-            runner.run(Gateway(settings, opening, place, folder, ops).run())
+            runner.run(Gateway(settings, opening, place, repositories, ops).run())
     except Fault as fault:
         raise CannotServe(str(fault), _CODES.get(fault.kind, Code.FAILURE)) from None
 
 
-def _folder(settings: Settings) -> Path | None:
-    """The folder to serve, looked at once, so that a wrong one is told before anything starts."""
-    if settings.models is None:
-        return None
-    folder = settings.models.expanduser().absolute()
-    try:
-        FolderModels(folder).scan()
-    except InvalidInput as fault:
-        raise CannotServe(f"{settings.models}: {fault}", Code.USAGE) from None
-    return folder
+def _served(settings: Settings, repositories: str) -> str:
+    """Names what is served: only a gateway that served the same is gone on with."""
+    return f"{repositories}\n{settings.model_name}" if settings.model_name else repositories
 
 
 def _check_ready_file(path: Path | None) -> None:
@@ -177,10 +172,15 @@ class Signals:
 
 
 class Gateway:
-    """One run of the control process, from the first worker to the last; ``folder`` is None to serve the registry."""
+    """One run of the control process, from the first worker to the last; without ``repositories`` of the registry."""
 
     def __init__(
-        self, settings: Settings, opening: Opening, place: Place, folder: Path | None, ops: socket.socket
+        self,
+        settings: Settings,
+        opening: Opening,
+        place: Place,
+        repositories: Sequence[Repository],
+        ops: socket.socket,
     ) -> None:
         self._settings = settings
         self._opening = opening
@@ -188,7 +188,7 @@ class Gateway:
         self._ops_socket = ops
         self._http, self._grpc = (str(ports.address_of(sock)) for sock in opening.held)
         self._ops = str(ports.address_of(ops))
-        self._models = Models(settings, place, folder)
+        self._models = Models(settings, place, repositories)
         self._plane = ControlPlane(
             opening.instance,
             opening.options,

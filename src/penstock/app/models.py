@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from penstock.app.repositories import identity
 from penstock.config import Settings
 from penstock.control.delivery.experiments import Experiments
 from penstock.control.delivery.prometheus import Prometheus
@@ -18,7 +19,7 @@ from penstock.control.delivery.rollouts import Rollouts
 from penstock.control.delivery.routes import Traffic
 from penstock.control.desire import Found
 from penstock.control.desk import Desk
-from penstock.control.folder_source import FolderContents
+from penstock.control.folder_source import FolderContents, Repository
 from penstock.control.mirror import Mirror
 from penstock.control.monitoring import Monitoring
 from penstock.control.named import NamedFolder
@@ -29,12 +30,14 @@ from penstock.control.registry_source import RegistrySource
 from penstock.control.retraining import Retraining
 from penstock.control.runtime import write_atomically
 from penstock.core.errors import Fault, InvalidInput, NotReady
-from penstock.registry.admission import AdmissionOptions, Examiner, edition
+from penstock.registry.admission import AdmissionOptions, Examiner, basis
 from penstock.registry.mlflow_source import MlflowSource
 from penstock.registry.monitored import MonitorStore
 from penstock.registry.outbox import Outbox
 from penstock.registry.picture import Picture
 from penstock.registry.place import Place
+from penstock.registry.repository.copies import Copies
+from penstock.registry.repository.verdicts import Verdicts
 from penstock.registry.traffic import TrafficStore
 from penstock.registry.webhooks import verify_mlflow
 
@@ -73,28 +76,28 @@ class Models:
     The database library is imported by the first scan, on a thread, while the workers start.
     """
 
-    def __init__(self, settings: Settings, place: Place, folder: Path | None) -> None:
+    def __init__(self, settings: Settings, place: Place, repositories: Sequence[Repository]) -> None:
         self._settings = settings
         self._place = place
-        self._folder = folder
-        if folder is not None and settings.mlflow is not None:
+        self._repositories = repositories
+        if repositories and settings.mlflow is not None:
             raise InvalidInput("mlflow: its models are mirrored into the registry; serve without a folder")
-        admission = settings.admission
-        self.examiner = Examiner(AdmissionOptions(admission.seconds, admission.memory_bytes))
+        self._admission = AdmissionOptions(settings.admission.seconds, settings.admission.memory_bytes)
+        self.examiner = Examiner(self._admission)
         self._parts: Parts | None = None
         self._source: NamedFolder | RegistrySource | None = None
-        self.look_s = REGISTRY_LOOK_S if folder is None else settings.watch.seconds
+        self.look_s = settings.watch.seconds if repositories else REGISTRY_LOOK_S
 
-    async def scan(self, settled_only: bool) -> Sequence[Found]:
+    async def scan(self, settled_only: bool, retry: str = "") -> Sequence[Found]:
         """See ``desk.Source``."""
         if self._source is None:
             self._source = await asyncio.to_thread(self._opened)
-        return await self._source.scan(settled_only)
+        return await self._source.scan(settled_only, retry)
 
     def _opened(self) -> "NamedFolder | RegistrySource":
         from penstock.registry.registry import open_registry, open_store  # noqa: PLC0415 - see above
 
-        if self._folder is None:
+        if not self._repositories:
             registry = open_registry(self._place, self._settings.admission.max_bytes)
             picture = Picture(registry.store, self._place.picture)
             source = RegistrySource(picture, registry.shelf)
@@ -103,9 +106,14 @@ class Models:
         store = open_store(self._place)
         picture = Picture(store, self._place.picture)
         self._parts = Parts(store, picture, None, None, self.examiner, self._load_s)
+        return NamedFolder(self._contents(), picture)
+
+    def _contents(self) -> FolderContents:
+        verdicts = Verdicts(self._place.verdicts, basis(self._admission))
+        limit = self._settings.admission.max_bytes
+        copies = Copies(self._place.copies, identity(self._repositories), limit)
         settle_s = self._settings.watch.settle_seconds
-        verdicts = self._place.verdicts / edition()
-        return NamedFolder(FolderContents(self._folder, self.examiner, verdicts, settle_s), picture)
+        return FolderContents(self._repositories, self.examiner, verdicts, copies, settle_s)
 
     @property
     def _load_s(self) -> float:
@@ -141,7 +149,7 @@ class Models:
 
     def background(self, registrar: Registrar) -> list[Coroutine[Any, Any, None]]:
         """What goes on beside serving."""
-        if self._folder is not None or self._parts is None:
+        if self._repositories or self._parts is None:
             return []
         work = [self._collect(registrar)]
         if (mlflow := self._settings.mlflow) is not None:

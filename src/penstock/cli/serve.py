@@ -15,7 +15,13 @@ def register(app: typer.Typer) -> None:
 
 def serve(
     models: Annotated[
-        Path | None, typer.Argument(metavar="[DIR]", help="Folder with the models; without it, what was pushed.")
+        list[str] | None,
+        typer.Argument(
+            metavar="[DIR]...", help="Folders with the models, or s3://BUCKET/PREFIX; without one, what was pushed."
+        ),
+    ] = None,
+    model_name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="DIR is the folder of this one model, or its graph.")
     ] = None,
     registry: Annotated[
         str | None, typer.Option(metavar="URL", help="Folder, sqlite:/// or postgresql:// URL. [$PENSTOCK_HOME]")
@@ -34,7 +40,7 @@ def serve(
     orphan_grace: Annotated[float | None, typer.Option(help="Seconds without a control process. [60]")] = None,
     log_level: Annotated[str | None, typer.Option(metavar="debug|info|warning|error", help="[info]")] = None,
 ) -> None:
-    """Run the gateway with the models of a folder, or those of the registry: REST, gRPC, and the ops port beside them.
+    """Run the gateway with the models of folders and buckets, or those of the registry: REST, gRPC, and the ops port.
 
     Settings come from flags, then PENSTOCK_... variables, then the --config file, then the defaults in brackets.
     """
@@ -42,7 +48,8 @@ def serve(
     from penstock.config import ConfigFault, load
 
     flags = {
-        "models": models,
+        "models": models or None,
+        "model_name": model_name,
         "registry": registry,
         "host": host,
         "http_port": http_port,

@@ -28,8 +28,8 @@ class Placed:
     ``path`` is the graph; ``tag`` changes with anything that would have to be loaded anew; ``folder`` is where label
     and warm-up files lie. ``files`` are the paths below ``root`` and their SHA-256 (hex), which workers check before
     they load; ``probes`` (JSON) is what admission saw the graph answer, ``rows`` whether it found that rows are
-    independent; ``digest`` names the content to people,
-    ``report`` is what they are told of its admission.
+    independent; ``digest`` names the content to people, ``report`` is what they are told of its admission. ``content``
+    names the copy that the files are in ("" = they are no copy).
     """
 
     path: str
@@ -43,6 +43,7 @@ class Placed:
     digest: str = ""
     memory_bytes: int = 0
     report: Report | None = None
+    content: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,8 @@ class Found:
 
     ``broken`` names versions that cannot be served, with the reason; ``problem`` says why nothing of the model can
     ("" = it can). ``refused`` says of versions why their newest content is not taken, while the one before it still
-    is. ``aliases`` and ``route`` are as they should be; ``transition`` and ``keep_warm_s`` as in the model's settings.
+    is. ``details`` are the whole reasons for operators, by version ("" = the model), where those leave something out.
+    ``aliases`` and ``route`` are as they should be; ``transition`` and ``keep_warm_s`` as in the model's settings.
     """
 
     name: str
@@ -64,6 +66,7 @@ class Found:
     transition: str = AVAILABILITY
     keep_warm_s: float = 0.0
     route: RouteSpec | None = None
+    details: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,8 +28,9 @@ FATAL_LOADS = 3
 class Source(Protocol):
     """Where models come from."""
 
-    async def scan(self, settled_only: bool) -> Sequence[Found]:
-        """Every model there is; ``settled_only`` leaves out what may still be on its way in.
+    async def scan(self, settled_only: bool, retry: str = "") -> Sequence[Found]:
+        """Every model there is; ``settled_only`` leaves out what may still be on its way in. What was refused of the
+        model ``retry`` is looked at anew. Why something cannot be served is logged by the source, once.
 
         Raises:
             Fault: the source is away, or has nothing to offer where it had something before.
@@ -101,9 +102,6 @@ class Desk:
     def begin(self, found: Sequence[Found]) -> None:
         """Publish the first desired state."""
         self._found = {model.name: self._as_configured(model) for model in found}
-        for model in found:
-            for version, why in ({"": model.problem} if model.problem else model.broken).items():
-                log.error("%s", _refusal(model.name, version, why))
         self._publish(self._ledger)
 
     def placed(self, model: str, version: str) -> Placed | None:
@@ -115,7 +113,14 @@ class Desk:
         """Why a version's newest content is not taken, "" if it is."""
         found = self._found.get(model)
         why = "" if found is None else found.refused.get(version, "")
+        if found is not None and why:
+            why = found.details.get(version, why)
         return f"its newest content is not taken: {why}" if why else ""
+
+    def detail(self, model: str, version: str) -> str:
+        """The whole reason why a version (or, "", the model) is not served as it is now, "" where callers know it."""
+        found = self._found.get(model)
+        return "" if found is None else found.details.get("" if found.problem else version, "")
 
     def changed(self) -> None:
         """A worker reported something, came or went."""
@@ -273,7 +278,7 @@ class Desk:
 
     async def _find(self, model: str) -> Found:
         try:
-            scanned = await self._source.scan(settled_only=False)
+            scanned = await self._source.scan(settled_only=False, retry=model)
         except InvalidInput:
             scanned = []  # the folder holds no model any more
         for found in scanned:

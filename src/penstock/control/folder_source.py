@@ -1,7 +1,7 @@
-"""A watched folder of models as a source: what has come to rest there and was admitted is offered.
+"""Repositories that are watched as a source: what has come to rest there and was admitted is offered.
 
-Nothing of the folder is copied. What was admitted is told by the digests of its files, which the workers check again
-before they load; so a file that is changed in between is never run.
+A version is copied before it is examined, and workers load the copy by its digests: what serves is what was admitted,
+whatever happens to the repository's files. Where nothing can be written, those are used themselves.
 """
 
 import asyncio
@@ -9,44 +9,46 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import asdict, dataclass, field
-from itertools import islice
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from penstock.control.desire import Found, Placed
-from penstock.control.runtime import write_atomically
-from penstock.core.errors import Fault
-from penstock.core.versions import is_version
-from penstock.registry.blobs import PREFIX, hash_file
-from penstock.registry.folder import FolderSource, FoundModel
-from penstock.registry.records import Examine, Report, Subject
+from penstock.core.errors import Fault, InvalidInput, NotReady, Overloaded, Reason
+from penstock.registry.records import Admission, Report
+from penstock.registry.repository.copies import Copies, InPlace, Piece, Source, Work, intact
+from penstock.registry.repository.layout import FoundModel, files_of, models_in, one_model
+from penstock.registry.repository.local import LocalTree
+from penstock.registry.repository.tree import Tree
+from penstock.registry.repository.verdicts import Verdict, Verdicts
 from penstock.registry.row_proof import proof_in
 
 log = logging.getLogger("penstock.control")
 
-FILES = 10_000
-"""Files of one version that are looked at to tell whether it changed."""
-
-VERDICTS = 10_000
-"""Verdicts that are kept from one run to the next."""
-
 MOMENT_S = 0.05
+RETRY_S = 15.0
+"""After a failure that may pass, a version is examined again after that long."""
+
 ARRIVING = "its files may still be on their way in"
 EXAMINED = "it is being examined"
+_PASSING = (ARRIVING, EXAMINED)
+_SEVERAL = "the model is in several repositories; keep it in one of them"
 
 Key = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """What admission found of a version's files: ``files`` are paths below the version's root, with SHA-256 (hex)."""
+class Repository:
+    """One repository; ``model`` is the name of the model that it is as a whole, if it is one ("" = it holds many), and
+    ``file`` the graph where it is no folder."""
 
-    report: Report
-    files: tuple[tuple[str, str], ...]
-    digest: str
+    tree: Tree
+    model: str = ""
+    file: str = ""
+
+    def models(self) -> list[FoundModel]:
+        """What is there now; raises ``InvalidInput`` or ``NotReady``."""
+        return [one_model(self.tree, self.model, self.file)] if self.model else models_in(self.tree)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,231 +61,308 @@ class _Seen:
 
 @dataclass(frozen=True, slots=True)
 class _Version:
-    """One version in the folder; ``root`` is the folder its files' paths are told below."""
+    """One version in a repository; ``tag`` changes with its files."""
 
-    model: FoundModel
     version: str
-    graph: Path
-    root: Path
+    source: Source
     tag: str
 
     @property
     def key(self) -> Key:
         """Model and version."""
-        return self.model.name, self.version
+        return self.source.model.name, self.version
 
 
 @dataclass(slots=True)
 class _Offer:
-    """What is offered of a version, and why its newest content is not ("" = it is)."""
+    """What is offered of a version, the tag it was found by, and why its newest content is not (None = it is).
+
+    After a failure that may pass, nothing is tried before ``again`` (monotonic seconds).
+    """
 
     placed: Placed | None = None
-    problem: str = ""
+    tag: str = ""
+    problem: Reason | None = None
+    again: float = 0.0
 
 
 @dataclass(slots=True)
 class _Look:
-    """One look at the folder."""
+    """One look at the repositories."""
 
-    models: list[FoundModel]
+    models: list[FoundModel] = field(default_factory=list)
     versions: list[_Version] = field(default_factory=list)
 
 
 class FolderContents:
-    """Offers the models below ``root``; see ``desk.Source``.
-
-    ``verdicts`` is a folder where admission's verdicts outlive this process; ``clock`` is monotonic, in seconds.
-    """
+    """Offers the models of repositories; see ``desk.Source``. ``clock`` is monotonic, in seconds."""
 
     def __init__(
         self,
-        root: Path,
-        examine: Examine,
-        verdicts: Path,
+        repositories: Sequence[Repository],
+        admission: Admission,
+        verdicts: Verdicts,
+        copies: Copies,
         settle_s: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._source = FolderSource(root)
-        self._examine = examine
-        self._verdicts = Verdicts(verdicts)
+        self._repositories = repositories
+        self._admission = admission
+        self._verdicts = verdicts
+        self._copies = copies
         self._settle_s = settle_s
         self._clock = clock
+        self._last: dict[str, list[FoundModel]] = {}
+        self._complaints: dict[str, str] = {}
+        self._told: set[tuple[str, str, str]] = set()
         self._seen: dict[Key, _Seen] = {}
         self._offers: dict[Key, _Offer] = {}
+        self._weights: dict[Key, tuple[str, ...]] = {}
         self._tasks: dict[Key, asyncio.Task[None]] = {}
 
-    async def scan(self, settled_only: bool) -> Sequence[Found]:
+    async def scan(self, settled_only: bool, retry: str = "") -> Sequence[Found]:
         """Every model there is; ``settled_only`` takes new files once they have come to rest, else as they are.
 
+        What was refused of the model ``retry`` is examined again, and what was copied of it is looked at.
+
         Raises:
-            InvalidInput: the folder is not there, or holds nothing that looks like a model.
+            InvalidInput: a repository is not there, or nothing in it looks like a model.
+            NotReady: no repository can be reached.
         """
         look = await asyncio.to_thread(self._look)
         now = self._clock()
         for version in look.versions:
+            if retry == version.key[0]:
+                await self._reconsider(version)
             self._notice(version, now, settled_only)
-        self._forget({version.key for version in look.versions})
+        self._forget(look)
         if self._tasks:
             await asyncio.wait(list(self._tasks.values()), timeout=MOMENT_S if settled_only else None)
+        offered = {offer.placed.content for offer in self._offers.values() if offer.placed is not None}
+        await asyncio.to_thread(self._copies.sweep, offered)
         return [self._found(model) for model in look.models]
 
+    # Looking.
+
     def _look(self) -> _Look:
-        look = _Look(self._source.scan())
-        for model in look.models:
-            flat = not model.folder.is_dir()
-            for version, graph in model.versions.items():
-                root = graph.parent if flat else model.folder
-                look.versions.append(_Version(model, version, graph, root, _tag(model, version, graph)))
+        look = _Look()
+        found = [(repository.tree, model) for repository in self._repositories for model in self._models(repository)]
+        homes: dict[str, list[str]] = {}
+        for tree, model in found:
+            homes.setdefault(model.name, []).append(tree.name)
+        for tree, model in found:
+            if len(homes[model.name]) > 1:
+                detail = f"{_SEVERAL}: {', '.join(homes[model.name])}"
+                look.models.append(FoundModel(model.name, model.folder, problem=Reason(_SEVERAL, detail)))
+                continue
+            look.models.append(model)
+            look.versions.extend(
+                self._version(version, Source(tree, model, graph)) for version, graph in model.versions.items()
+            )
+        look.models = list({model.name: model for model in look.models}.values())
+        self._tell(look.models)
         return look
+
+    def _models(self, repository: Repository) -> list[FoundModel]:
+        """The models of one repository; of one that cannot be looked at, what it was, if others can."""
+        name = repository.tree.name
+        try:
+            models = self._last[name] = repository.models()
+        except (InvalidInput, NotReady) as fault:
+            if len(self._repositories) == 1 or (name not in self._last and isinstance(fault, InvalidInput)):
+                raise
+            self._complain(name, f"{name}: what is served of it stays as it is: {fault.whole}")
+            return self._last.get(name, [])
+        self._complaints.pop(name, None)
+        return models
+
+    def _complain(self, about: str, text: str) -> None:
+        """Log what is wrong, once for as long as it is so."""
+        if self._complaints.get(about) != text:
+            log.warning("%s", text)
+        self._complaints[about] = text
+
+    def _version(self, version: str, source: Source) -> _Version:
+        weights = self._weights.get((source.model.name, version), ())
+        digest = hashlib.sha256(source.model.config.encode())
+        for path, tag in files_of(source.tree, source.model, source.graph, weights):
+            digest.update(f"{path}\0{tag}\0".encode("utf-8", "replace"))
+        return _Version(version, source, digest.hexdigest()[:32])
+
+    def _tell(self, models: Iterable[FoundModel]) -> None:
+        """Log what cannot be served and what is left aside, each once for as long as it is so."""
+        told = set()
+        for model in models:
+            reasons = model.broken if model.problem is None else {"": model.problem}
+            told |= {(model.name, version, why.whole) for version, why in reasons.items()}
+            told |= {(model.name, "", note) for note in model.notes}
+        for name, version, why in sorted(told - self._told):
+            log.error("model %s%s: %s", name, f" version {version}" if version else "", why)
+        self._told = told
+
+    def _forget(self, look: _Look) -> None:
+        """Let go of what is no more; of a model that cannot be read now, everything stays."""
+        present = {version.key for version in look.versions}
+        unread = {model.name for model in look.models if model.problem is not None}
+        for key in [key for key in self._seen if key not in present and key[0] not in unread]:
+            del self._seen[key]
+            self._offers.pop(key, None)
+            self._weights.pop(key, None)
+
+    # Examining.
 
     def _notice(self, version: _Version, now: float, settled_only: bool) -> None:
         """Begin what a version needs, if it is time."""
         seen = self._seen.get(version.key)
         if seen is None or seen.tag != version.tag:
             seen = self._seen[version.key] = _Seen(version.tag, now)
-        offer = self._offers.setdefault(version.key, _Offer(problem=ARRIVING))
-        if (offer.placed is not None and offer.placed.tag == version.tag) or version.key in self._tasks:
+        offer = self._offers.setdefault(version.key, _Offer(problem=Reason(ARRIVING)))
+        if (offer.placed is not None and offer.tag == version.tag) or version.key in self._tasks:
             return
-        if settled_only and now - seen.since < self._settle_s:
+        if settled_only and (now - seen.since < self._settle_s or now < offer.again):
             return
-        if (known := self._verdicts.of(version.tag)) is not None:
-            self._judge(version, known)
+        if (known := self._verdicts.of(version.tag)) is not None and self._is_there(known):
+            self._judge(version.tag, version, known)
             return
-        offer.problem = EXAMINED
+        offer.problem = Reason(EXAMINED)
         task = self._tasks[version.key] = asyncio.create_task(self._examined(version))
         task.add_done_callback(lambda _: self._tasks.pop(version.key))
 
-    def _forget(self, present: set[Key]) -> None:
-        for key in [key for key in self._seen if key not in present]:
-            del self._seen[key]
-            self._offers.pop(key, None)
+    def _is_there(self, verdict: Verdict) -> bool:
+        piece = verdict.piece
+        return not verdict.report.admitted or not piece.content or self._copies.find(piece.content) is not None
+
+    async def _reconsider(self, version: _Version) -> None:
+        """Have a version examined again if it was refused, or if its copy is not what it was."""
+        known = self._verdicts.of(version.tag)
+        if known is not None and (not known.report.admitted or not await asyncio.to_thread(intact, known.piece)):
+            self._verdicts.forget(version.tag)
+            self._offers.pop(version.key, None)
 
     async def _examined(self, version: _Version) -> None:
+        offer = self._offers.setdefault(version.key, _Offer())
         try:
-            files = await asyncio.to_thread(_digests, version)
-            subject = Subject(version.graph, version.model.config, version.graph.parent, version.model.folder)
-            report = await self._examine(subject)
-            digest = await asyncio.to_thread(hash_file, version.graph)
-            if await asyncio.to_thread(_tag, version.model, version.version, version.graph) != version.tag:
-                return  # it changed meanwhile; the next look begins anew
-        except Fault as fault:
-            self._offers.setdefault(version.key, _Offer()).problem = str(fault)
-            return
+            found = await self._verdict(version)
+        except (NotReady, Overloaded) as fault:
+            offer.problem, offer.again = fault.reason, self._clock() + RETRY_S
+            log.warning("model %s version %s cannot be examined now: %s", *version.key, fault.whole)
         except Exception:
             log.exception("model %s version %s cannot be examined", *version.key)
-            self._offers.setdefault(version.key, _Offer()).problem = "it cannot be examined"
-            return
-        verdict = Verdict(report, files, digest)
-        self._verdicts.keep(version.tag, verdict)
-        self._judge(version, verdict)
+            offer.problem, offer.again = Reason("it cannot be examined"), self._clock() + RETRY_S
+        else:
+            if found is not None:  # else its files changed meanwhile; the next look begins anew
+                self._seen[version.key] = replace(self._seen[version.key], tag=found.tag)
+                self._verdicts.keep(found.tag, found.verdict)
+                self._judge(found.tag, version, found.verdict)
 
-    def _judge(self, version: _Version, verdict: Verdict) -> None:
+    async def _verdict(self, version: _Version) -> "_Judged | None":
+        """What admission finds of a version; None if its files changed meanwhile."""
+        try:
+            work = await asyncio.to_thread(self._begin, version.source)
+            try:
+                return await self._worked(version, work)
+            finally:
+                await asyncio.to_thread(work.close)
+        except (NotReady, Overloaded):
+            raise
+        except Fault as fault:  # so it is until its files change
+            nothing = Piece(Path(), "", "", (), "")
+            return _Judged(version.tag, Verdict(Report(str(fault), {}, fault.detail), nothing, version.tag))
+
+    async def _worked(self, version: _Version, work: Work) -> "_Judged | None":
+        plan = await self._admission.plan(await asyncio.to_thread(work.take_graph))
+        followed = await asyncio.to_thread(self._followed, version, plan.weights)
+        if followed is None:
+            return None
+        if plan.refusal is not None:
+            piece = await asyncio.to_thread(work.done)
+            return _Judged(followed.tag, Verdict(plan.refusal, piece, _content(piece, version)))
+        subject = await asyncio.to_thread(work.take_rest, plan)
+        piece = await asyncio.to_thread(work.done)
+        content = _content(piece, version)
+        known = self._verdicts.report_on(content)
+        report = known or plan.completed(await self._admission.examine(subject))
+        if (await asyncio.to_thread(self._version, version.version, version.source)).tag != followed.tag:
+            return None
+        if report.admitted:
+            piece = await asyncio.to_thread(work.keep, piece)
+        return _Judged(followed.tag, Verdict(report, piece, content))
+
+    def _begin(self, source: Source) -> Work:
+        """A copy of a version, or its own files where nothing can be written."""
+        try:
+            return self._copies.begin(source)
+        except NotReady as fault:
+            if not isinstance(source.tree, LocalTree):
+                raise
+            self._complain("copies", f"models are served from where they lie, do not change them there: {fault.whole}")
+            return InPlace(source, source.tree)
+
+    def _followed(self, version: _Version, weights: tuple[str, ...]) -> _Version | None:
+        """The version with a tag that follows its weights too; None if it is not what it was."""
+        if self._version(version.version, version.source).tag != version.tag:
+            return None
+        self._weights[version.key] = weights
+        return self._version(version.version, version.source)
+
+    # Offering.
+
+    def _judge(self, tag: str, version: _Version, verdict: Verdict) -> None:
         offer = self._offers.setdefault(version.key, _Offer())
-        if verdict.report.admitted:
-            offer.placed, offer.problem = _placed(version, verdict), ""
-        elif offer.problem != verdict.report.reason:
-            offer.problem = verdict.report.reason
-            log.error("model %s version %s is not admitted: %s", *version.key, offer.problem)
+        report = verdict.report
+        if report.admitted:
+            offer.placed, offer.tag, offer.problem = _placed(tag, version, verdict), tag, None
+        elif offer.problem != Reason(report.reason, report.detail):
+            offer.problem = Reason(report.reason, report.detail)
+            log.error("model %s version %s is not admitted: %s", *version.key, report.whole)
 
     def _found(self, model: FoundModel) -> Found:
         offers = {version: self._offers[model.name, version] for version in model.versions}
         versions = {version: offer.placed for version, offer in offers.items() if offer.placed is not None}
-        problems = {version: offer.problem for version, offer in offers.items() if offer.problem}
-        broken = {version: why for version, why in problems.items() if version not in versions}
-        refused = {version: why for version, why in problems.items() if version in versions and why not in _PASSING}
-        return Found(model.name, versions, {**model.broken, **broken}, model.policy, model.problem, refused)
+        problems = {version: offer.problem for version, offer in offers.items() if offer.problem is not None}
+        broken = {**model.broken, **{version: why for version, why in problems.items() if version not in versions}}
+        refused = {
+            version: why for version, why in problems.items() if version in versions and why.text not in _PASSING
+        }
+        told = {**broken, **refused, **({"": model.problem} if model.problem else {})}
+        return Found(
+            model.name,
+            versions,
+            {version: why.text for version, why in broken.items()},
+            model.policy,
+            model.problem.text if model.problem else "",
+            {version: why.text for version, why in refused.items()},
+            details={version: why.detail for version, why in told.items() if why.detail},
+        )
 
 
-_PASSING = (ARRIVING, EXAMINED)
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """A verdict, and the tag of the files it is about."""
+
+    tag: str
+    verdict: Verdict
 
 
-class Verdicts:
-    """Admission's verdicts by the tag of the files they are about, kept in memory and in ``folder``."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._known: dict[str, Verdict] = {}
-
-    def of(self, tag: str) -> Verdict | None:
-        """What was found of the files with this tag, None if nothing was."""
-        if tag not in self._known:
-            with suppress(OSError, ValueError, KeyError, TypeError):
-                self._known[tag] = _verdict_in(json.loads((self._folder / f"{tag}.json").read_text()))
-        return self._known.get(tag)
-
-    def keep(self, tag: str, verdict: Verdict) -> None:
-        """Remember a verdict; where nothing can be written, for this process alone."""
-        self._known[tag] = verdict
-        with suppress(OSError):
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            kept = sorted(self._folder.glob("*.json"), key=lambda path: path.stat().st_mtime)
-            for path in kept[: max(0, len(kept) - VERDICTS + 1)]:
-                path.unlink()
-            write_atomically(self._folder / f"{tag}.json", json.dumps(asdict(verdict)))
+def _content(piece: Piece, version: _Version) -> str:
+    """Names the bytes and the configuration that a verdict is about."""
+    told = json.dumps([piece.graph, piece.files, version.source.model.config])
+    return hashlib.sha256(told.encode()).hexdigest()[:32]
 
 
-def _verdict_in(values: Mapping[str, Any]) -> Verdict:
-    files = tuple((path, digest) for path, digest in values["files"])
-    return Verdict(Report(**values["report"]), files, values["digest"])
-
-
-def _placed(version: _Version, verdict: Verdict) -> Placed:
-    facts = verdict.report.facts
+def _placed(tag: str, version: _Version, verdict: Verdict) -> Placed:
+    facts, piece = verdict.report.facts, verdict.piece
     return Placed(
-        path=str(version.graph),
-        tag=version.tag,
-        folder=str(version.model.folder),
-        config=version.model.config,
-        root=str(version.root),
-        files=verdict.files,
+        path=str(piece.root / piece.graph),
+        tag=piece.content or tag,
+        folder=str(piece.root / piece.model),
+        config=version.source.model.config,
+        root=str(piece.root),
+        files=piece.files,
         probes=json.dumps(facts["probes"]) if facts.get("probes") else "",
         rows=proof_in(facts),
-        digest=verdict.digest,
+        digest=piece.digest,
         memory_bytes=int(facts.get("memory_bytes", 0)),
         report=verdict.report,
+        content=piece.content,
     )
-
-
-def _digests(version: _Version) -> tuple[tuple[str, str], ...]:
-    """What a worker has to check before it loads the version: its graph, and the weights that may lie beside it."""
-    found = {version.graph, *islice(_own_files(version.model, version.version, version.graph), FILES)}
-    told = []
-    for path in sorted(found):
-        name = path.relative_to(version.root) if path.is_relative_to(version.root) else path
-        told.append((str(name), hash_file(path).removeprefix(PREFIX)))
-    return tuple(told)
-
-
-def _tag(model: FoundModel, version: str, graph: Path) -> str:
-    """Changes when a file of the version does, or one of the model's own files, such as its labels."""
-    digest = hashlib.sha256()
-    files = [graph, *_own_files(model, version, graph), *_shared_files(model)]
-    for path in islice(files, FILES):
-        with suppress(OSError):  # gone since it was listed, which the next look tells
-            facts = path.stat()
-            text = f"{path}\0{facts.st_size}\0{facts.st_mtime_ns}\0{facts.st_ino}\0"
-            digest.update(text.encode("utf-8", "replace"))
-    return digest.hexdigest()[:32]
-
-
-def _own_files(model: FoundModel, version: str, graph: Path) -> Iterator[Path]:
-    """The files of one version, beside its graph."""
-    if model.folder.is_dir():
-        yield from (path for path in _files(model.folder / version) if path != graph)
-    else:  # a flat file: its weights lie beside it under its own name
-        beside = (path for path in graph.parent.iterdir() if path.name.startswith(graph.name) and path.is_file())
-        yield from (path for path in sorted(beside) if path != graph)
-
-
-def _shared_files(model: FoundModel) -> Iterator[Path]:
-    """The model's files that belong to no version: its configuration, labels, warm-up data."""
-    if model.folder.is_dir():
-        for entry in sorted(model.folder.iterdir()):
-            if entry.is_file():
-                yield entry
-            elif not is_version(entry.name):
-                yield from _files(entry)
-
-
-def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in islice(folder.rglob("*"), FILES) if path.is_file())

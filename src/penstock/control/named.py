@@ -25,9 +25,10 @@ class NamedFolder:
         self._picture = picture
         self._complaint = ""
 
-    async def scan(self, settled_only: bool) -> Sequence[Found]:
+    async def scan(self, settled_only: bool, retry: str = "") -> Sequence[Found]:
         """Every model of the folder; raises as the folder does."""
-        found, records = await asyncio.gather(self._contents.scan(settled_only), asyncio.to_thread(self._records))
+        scan = self._contents.scan(settled_only, retry)
+        found, records = await asyncio.gather(scan, asyncio.to_thread(self._records))
         return [_named(model, records[model.name]) if model.name in records else model for model in found]
 
     def _records(self) -> Mapping[str, ModelRecord]:

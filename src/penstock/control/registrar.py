@@ -368,15 +368,21 @@ class Registrar:
 
     def _document(self, name: str, record: ModelRecord | None, statuses: Mapping[str, VersionStatus]) -> Document:
         shown = {version: self._shown(status) for version, status in statuses.items() if version}
-        problem = statuses[""].reason if "" in statuses else ""
+        problem = (self._desk.detail(name, "") or statuses[""].reason) if "" in statuses else ""
         return model_document(record or ModelRecord(name, 0), shown, problem)
+
+    def _whole(self, status: VersionStatus) -> str:
+        """The whole reason of a status, as operators are told it."""
+        if not status.reason:
+            return ""
+        return self._desk.detail(status.model, status.version) or status.detail or status.reason
 
     def _shown(self, status: VersionStatus) -> Shown:
         placed = self._desk.placed(status.model, status.version)
         signature = self._serving.signature(status.model, status.version)
         return Shown(
             status.state.value,
-            self._desk.refused(status.model, status.version) or status.reason,
+            self._desk.refused(status.model, status.version) or self._whole(status),
             dict(signature) if signature else None,
             placed.digest if placed else "",
             placed.report if placed else None,

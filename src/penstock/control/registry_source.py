@@ -58,14 +58,18 @@ class RegistrySource:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._room = asyncio.Semaphore(PLACES)
 
-    async def scan(self, settled_only: bool) -> Sequence[Found]:
+    async def scan(self, settled_only: bool, retry: str = "") -> Sequence[Found]:
         """Every model with a version that is not retired; contents on their way are waited for unless ``settled_only``.
+        What failed of the model ``retry`` is tried again at once.
 
         Raises:
             NotReady: the database is away, and what it said last is not known either.
         """
         models = await asyncio.to_thread(self._picture.models)
         records = [record for model in models for record in _wanted(model)]
+        for record in records:
+            if record.model == retry:
+                self._failures.pop(_place_of(record), None)
         self._begin(records)
         await self._wait(records, MOMENT_S if settled_only else None)
         return [self._found(model) for model in models if _admitted(model)]

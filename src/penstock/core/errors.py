@@ -1,6 +1,21 @@
 """The faults Penstock can answer with, named by meaning; transports map them to their own codes."""
 
+from dataclasses import dataclass
 from typing import ClassVar
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why something cannot be: a sentence for callers, and the whole of it for operators where that leaves something
+    out ("" = it does not)."""
+
+    text: str
+    detail: str = ""
+
+    @property
+    def whole(self) -> str:
+        """What operators are told."""
+        return self.detail or self.text
 
 
 class Fault(Exception):
@@ -20,6 +35,11 @@ class Fault(Exception):
     def whole(self) -> str:
         """The whole reason, for logs and operators."""
         return self.detail or str(self)
+
+    @property
+    def reason(self) -> Reason:
+        """The failure as a value that can be kept."""
+        return Reason(str(self), self.detail)
 
 
 class InvalidInput(Fault):

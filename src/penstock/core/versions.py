@@ -21,6 +21,16 @@ def is_version(text: str) -> bool:
     return _VERSION.fullmatch(text) is not None
 
 
+def reads_alike(one: str, other: str) -> bool:
+    """Whether two version names are easily taken for each other: ``1``, ``01`` and ``1.`` are."""
+    return _plain(one) == _plain(other)
+
+
+def _plain(version: str) -> str:
+    """A version name without leading zeros and what stands at its end without meaning."""
+    return re.sub(r"(?<![0-9])0+(?=[0-9])", "", version).rstrip("._+-").lower()
+
+
 def is_alias(text: str) -> bool:
     """True for an alias: like a version, but a letter first."""
     return _ALIAS.fullmatch(text) is not None

@@ -4,9 +4,11 @@ Whatever happens there (a crash, a hang, all memory taken) is a verdict with a r
 """
 
 import asyncio
+import hashlib
 import json
 import logging
 import os
+import platform
 import signal
 import stat
 import subprocess
@@ -15,6 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 from itertools import count, islice
+from pathlib import Path
 from typing import Any
 
 from penstock.core.errors import NotReady, Overloaded
@@ -46,6 +49,11 @@ BYTES_A_SECOND = 50_000_000
 MEMORY_A_BYTE = 6
 """Bytes of memory a content gets for each of its own."""
 
+LOCALES = Path("/usr/lib/locale")
+"""Where the C library finds the locales that text operators need."""
+
+LOCALE_VARIABLES = ("LANG", "LC_ALL", "LC_CTYPE", "LOCPATH", "LOCALE_ARCHIVE")
+_KEPT = ("PATH", "PYTHONPATH", "VIRTUAL_ENV")
 _TRIES = 2
 
 
@@ -177,19 +185,52 @@ def _report(answer: dict[str, Any], seconds: float) -> Report:
     return Report(report["reason"], facts, report["detail"])
 
 
-def edition() -> str:
-    """Names what a verdict rests on beside the content: with another edition, it has to be found anew."""
-    return f"{FORM}-{_runtime()}"
+def basis(options: AdmissionOptions) -> dict[str, Any]:
+    """What a verdict rests on beside the content: if any of it changes, the verdict has to be found anew."""
+    return {
+        "form": FORM,
+        "onnxruntime": _runtime(),
+        "onnx": metadata.version("onnx"),
+        "seconds": options.seconds,
+        "memory_bytes": options.memory_bytes,
+        "locales": _locales(),
+        "machine": _machine(),
+    }
 
 
 def _runtime() -> str:
     return metadata.version("onnxruntime")
 
 
+def _locales() -> str:
+    """The locales there are, as text operators need theirs: an archive is told by its size and age."""
+    found = []
+    with suppress(OSError):
+        for entry in sorted(LOCALES.iterdir()):
+            facts = entry.stat()
+            is_archive = stat.S_ISREG(facts.st_mode)
+            found.append(f"{entry.name} {facts.st_size} {facts.st_mtime_ns}" if is_archive else entry.name)
+    chosen = [f"{name}={os.environ[name]}" for name in LOCALE_VARIABLES if name in os.environ]
+    return "; ".join([*chosen, *found])
+
+
+def _machine() -> str:
+    """The kind of processor: kernels are chosen, and numbers rounded, by what it can do."""
+    try:
+        first = Path("/proc/cpuinfo").read_text("ascii", "replace").partition("\n\n")[0]
+    except OSError:
+        first = ""
+    facts = dict(line.partition(":")[::2] for line in first.splitlines())
+    told = {name.strip(): " ".join(value.split()) for name, value in facts.items()}
+    name = told.get("model name") or told.get("CPU part") or ""
+    able = hashlib.sha256((told.get("flags") or told.get("Features") or "").encode()).hexdigest()[:12]
+    return f"{platform.machine()} {name} {able}"
+
+
 def _spawned() -> "subprocess.Popen[bytes]":
     """A fresh interpreter with little of our environment, and one thread for each library."""
     single = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    kept = {name: os.environ[name] for name in ("PATH", "LANG", "PYTHONPATH", "VIRTUAL_ENV") if name in os.environ}
+    kept = {name: os.environ[name] for name in (*_KEPT, *LOCALE_VARIABLES) if name in os.environ}
     try:
         return subprocess.Popen(
             [sys.executable, "-m", MODULE],

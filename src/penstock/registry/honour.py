@@ -5,7 +5,6 @@ that is not there are left aside.
 """
 
 from collections.abc import Callable, Iterable
-from pathlib import Path
 
 from penstock.core.batching import BATCHING
 from penstock.core.errors import InvalidInput
@@ -20,7 +19,7 @@ from penstock.core.options import (
 from penstock.core.tensors import Shape, shape_text
 from penstock.core.versions import VersionPolicy
 from penstock.proto import model_config_pb2 as pb
-from penstock.registry.files import beneath, read_data, read_text
+from penstock.registry.files import ModelFiles, check_relative
 
 PLATFORM = "onnxruntime_onnx"
 BACKEND = "onnxruntime"
@@ -63,8 +62,8 @@ _SESSION_ENTRIES = frozenset({
 """Runtime entries that may be passed on: none of them names a file, a folder or a library."""
 
 
-def options_of(config: pb.ModelConfig, folder: Path) -> ModelOptions:
-    """What the configuration of the model in ``folder`` asks for.
+def options_of(config: pb.ModelConfig, files: ModelFiles) -> ModelOptions:
+    """What a configuration asks for; ``files`` are those beside it that it may name.
 
     Raises:
         InvalidInput: it asks for something that cannot be kept.
@@ -77,7 +76,7 @@ def options_of(config: pb.ModelConfig, folder: Path) -> ModelOptions:
     return ModelOptions(
         max_batch_size=config.max_batch_size if config.HasField("max_batch_size") else None,
         inputs=tuple(_input(entry) for entry in config.input),
-        outputs=tuple(_output(entry, folder) for entry in config.output),
+        outputs=tuple(_output(entry, files) for entry in config.output),
         version_policy=_policy(config.version_policy),
         filename=_filename(config.default_model_filename),
         instances=_instances(config.instance_group),
@@ -87,7 +86,7 @@ def options_of(config: pb.ModelConfig, folder: Path) -> ModelOptions:
         independent_rows=_truth(config, INDEPENDENT_ROWS),
         preferred_batch_sizes=_preferred(config),
         max_queue_delay_ns=batching.max_queue_delay_microseconds * 1000,
-        warmup=tuple(_sample(entry, folder) for entry in config.model_warmup),
+        warmup=tuple(_sample(entry, files) for entry in config.model_warmup),
         metric_tags=tuple(sorted(config.metric_tags.items())),
     )
 
@@ -151,7 +150,7 @@ def _input(entry: pb.ModelInput) -> TensorOptions:
     )
 
 
-def _output(entry: pb.ModelOutput, folder: Path) -> TensorOptions:
+def _output(entry: pb.ModelOutput, files: ModelFiles) -> TensorOptions:
     what = f"output '{entry.name}'"
     _refuse_flags(what, is_shape_tensor=entry.is_shape_tensor, is_non_linear_format_io=entry.is_non_linear_format_io)
     return TensorOptions(
@@ -159,7 +158,7 @@ def _output(entry: pb.ModelOutput, folder: Path) -> TensorOptions:
         _datatype(what, entry.data_type),
         _dims(what, entry.dims),
         _dims(what, entry.reshape.shape) if entry.HasField("reshape") else None,
-        labels=_labels(what, entry.label_filename, folder),
+        labels=_labels(what, entry.label_filename, files),
     )
 
 
@@ -189,11 +188,11 @@ def _dims(what: str, dims: Iterable[int], smallest: int = 1) -> Shape:
     return shape
 
 
-def _labels(what: str, filename: str, folder: Path) -> tuple[str, ...]:
+def _labels(what: str, filename: str, files: ModelFiles) -> tuple[str, ...]:
     if not filename:
         return ()
     file = f"the label file of {what}"
-    return tuple(line.strip() for line in read_text(beneath(folder, filename, file), file).rstrip().splitlines())
+    return tuple(line.strip() for line in files.text(filename, file).rstrip().splitlines())
 
 
 def _policy(policy: pb.ModelVersionPolicy) -> VersionPolicy:
@@ -275,14 +274,14 @@ def _whole(key: str, text: str, largest: int) -> int:
     return int(text)
 
 
-def _sample(entry: pb.ModelWarmup, folder: Path) -> WarmupSample:
+def _sample(entry: pb.ModelWarmup, files: ModelFiles) -> WarmupSample:
     if entry.count > MAX_WARMUP_RUNS:
         raise InvalidInput(f"the warm-up '{entry.name}' has the count {entry.count}; at most {MAX_WARMUP_RUNS} are run")
-    inputs = tuple(_sample_input(entry.name, name, entry.inputs[name], folder) for name in sorted(entry.inputs))
+    inputs = tuple(_sample_input(entry.name, name, entry.inputs[name], files) for name in sorted(entry.inputs))
     return WarmupSample(entry.name, inputs, entry.batch_size, entry.count or 1)
 
 
-def _sample_input(sample: str, name: str, entry: pb.ModelWarmup.Input, folder: Path) -> WarmupInput:
+def _sample_input(sample: str, name: str, entry: pb.ModelWarmup.Input, files: ModelFiles) -> WarmupInput:
     what = f"input '{name}' of the warm-up '{sample}'"
     choice = entry.WhichOneof("input_data_type")
     if choice is None:
@@ -293,5 +292,6 @@ def _sample_input(sample: str, name: str, entry: pb.ModelWarmup.Input, folder: P
     data = None
     if choice == "input_data_file":
         file = f"the data file of {what}"
-        data = read_data(beneath(folder / "warmup", entry.input_data_file, file), file)
+        check_relative(entry.input_data_file, file)
+        data = files.data(f"warmup/{entry.input_data_file}", file)
     return WarmupInput(name, _datatype(what, entry.data_type), dims, entry.random_data, data)

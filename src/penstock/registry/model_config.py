@@ -16,6 +16,7 @@ from penstock.core.options import ModelOptions
 from penstock.core.signature import Signature, TensorSpec
 from penstock.core.versions import VersionPolicy
 from penstock.proto import model_config_pb2 as pb
+from penstock.registry.files import FilesBeneath, ModelFiles, NamesOnly
 from penstock.registry.honour import BACKEND, DATATYPES, PLATFORM, options_of
 
 MAX_CONFIG_CHARACTERS = 1 << 20
@@ -62,10 +63,24 @@ def read(config_json: str, folder: Path) -> ModelOptions:
     Raises:
         InvalidInput: it asks for something a server of ONNX models on a processor cannot keep.
     """
+    return _read(config_json, FilesBeneath(folder))
+
+
+def named_files(config_json: str) -> tuple[ModelOptions, tuple[str, ...]]:
+    """The options as far as the configuration alone states them, and the files that it names below the model's folder.
+
+    Raises:
+        InvalidInput: as ``read``, but for what is in the files.
+    """
+    names = NamesOnly()
+    return _read(config_json, names), tuple(sorted(set(names.names)))
+
+
+def _read(config_json: str, files: ModelFiles) -> ModelOptions:
     if not config_json:
         return ModelOptions()
     try:
-        return options_of(_from_json(config_json), folder)
+        return options_of(_from_json(config_json), files)
     except InvalidInput as fault:  # it may repeat what was stated, of any length
         raise InvalidInput(" ".join(str(fault).split())[:LONGEST_LINE]) from None
 

@@ -40,23 +40,28 @@ class Place:
         return self.home / f"last-{hashlib.sha256(self.database.encode()).hexdigest()[:16]}.json"
 
     @property
+    def copies(self) -> Path:
+        """Where what is served out of repositories is copied."""
+        return self.home / "copies"
+
+    @property
     def verdicts(self) -> Path:
-        """What admission said of the contents of watched folders."""
+        """What admission said of what repositories hold."""
         return self.home / "verdicts"
 
 
-def place_of(registry: str, home: Path, blobs: str, folder: Path | None = None) -> Place:
+def place_of(registry: str, home: Path, blobs: str, repositories: str = "") -> Place:
     """The place that the settings mean; "" leaves it to ``home``.
 
-    A gateway that serves a ``folder`` keeps what it has to remember in a database for that folder alone, so that
-    the aliases of a folder's models and of pushed ones never meet.
+    A gateway that serves ``repositories`` keeps what it has to remember in a database for these alone, so that the
+    aliases of a folder's models and of pushed ones never meet.
 
     Raises:
         InvalidInput: the URL is none that a registry can lie at.
     """
     home, database = _located(registry, home.expanduser().absolute())
-    if folder is not None and database.startswith(_SQLITE):
-        name = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:16]
+    if repositories and database.startswith(_SQLITE):
+        name = hashlib.sha256(os.fsencode(repositories)).hexdigest()[:16]
         database = f"{_SQLITE}{home / f'folder-{name}.db'}"
     return Place(home, database, _blobs(blobs) if blobs else str(home / "blobs"))
 

@@ -140,7 +140,7 @@ def _changed(model: onnx.ModelProto, found: Mapping[str, int], labels: Labels) -
 
 
 def _has_rank(value: Any) -> bool:
-    return value.type.HasField("tensor_type") and value.type.tensor_type.HasField("shape")
+    return bool(value.type.HasField("tensor_type") and value.type.tensor_type.HasField("shape"))
 
 
 def _rewritten(path: Path, model: onnx.ModelProto, changed: _Changed) -> Rewrite:

@@ -1,6 +1,7 @@
 """A watched folder: what has come to rest is taken by itself, and nothing is lost by an empty or torn moment."""
 
 import asyncio
+import hashlib
 import os
 import shutil
 from collections.abc import Callable, Sequence
@@ -9,9 +10,14 @@ from pathlib import Path
 import pytest
 
 from penstock.control.desire import Found
-from penstock.control.folder_source import ARRIVING, EXAMINED, FolderContents
-from penstock.core.errors import InvalidInput
-from penstock.registry.records import Report, Subject
+from penstock.control.folder_source import ARRIVING, EXAMINED, RETRY_S, FolderContents, Repository
+from penstock.core.errors import InvalidInput, NotReady
+from penstock.registry.blobs import hash_file
+from penstock.registry.records import Plan, Report, Subject
+from penstock.registry.repository.copies import Copies
+from penstock.registry.repository.local import LocalTree
+from penstock.registry.repository.verdicts import Verdicts
+from penstock.registry.rewrite import Edit, Rewrite, rewrite_out
 from tests import harness, zoo
 from tests.harness import wait_until
 from tests.integration.registry.test_gateway import answering, ask
@@ -23,6 +29,7 @@ class World:
     """A folder, a clock, and an admission that says what it is told to."""
 
     def __init__(self, root: Path) -> None:
+        self.home = root
         self.root = root / "models"
         self.root.mkdir()
         self.now = 100.0
@@ -30,9 +37,18 @@ class World:
         self.verdict: Callable[[Subject], Report] = lambda subject: Report("", {"memory_bytes": 5})
         self.gate: asyncio.Event | None = None
         self.verdicts = root / "verdicts"
+        self.basis: dict[str, object] = {"runtime": "1"}
+        self.weights: tuple[str, ...] = ()
+        self.facts: dict[str, object] = {}
 
-    def contents(self) -> FolderContents:
-        return FolderContents(self.root, self.examine, self.verdicts, SETTLE_S, lambda: self.now)
+    def contents(self, *more: Path) -> FolderContents:
+        trees = [LocalTree(root) for root in (self.root, *more)]
+        copies = Copies(self.home / "copies", "these", 1 << 20)
+        verdicts = Verdicts(self.verdicts, self.basis)
+        return FolderContents([Repository(tree) for tree in trees], self, verdicts, copies, SETTLE_S, lambda: self.now)
+
+    async def plan(self, subject: Subject) -> Plan:
+        return Plan(None, self.weights, self.facts)
 
     async def examine(self, subject: Subject) -> Report:
         self.examined.append(subject.graph)
@@ -56,19 +72,52 @@ def by_name(found: Sequence[Found]) -> dict[str, Found]:
     return {model.name: model for model in found}
 
 
-def test_the_first_look_takes_everything_as_it_is(world: World) -> None:
+def contents_of(path: str) -> bytes:
+    return Path(path).read_bytes()
+
+
+def modes_below(root: str) -> set[int]:
+    return {path.stat().st_mode & 0o777 for path in Path(root).rglob("*") if path.is_file()}
+
+
+def test_the_first_look_copies_everything_as_it_is(world: World) -> None:
     async def run() -> None:
+        world.weights = ("deep/w.bin", "flat.onnx.data", "../secret", "gone.bin")
         world.write("a/1/model.onnx")
         world.write("a/1/deep/w.bin", "weights")
+        world.write("a/1/other.bin", "not named")
         world.write("flat.onnx")
         world.write("flat.onnx.data", "weights")
         found = by_name(await world.contents().scan(settled_only=False))
         placed = found["a"].versions["1"]
-        assert [path for path, _ in placed.files] == ["1/deep/w.bin", "1/model.onnx"]
-        assert placed.root == str(world.root / "a")
-        assert placed.digest.startswith("sha256:")
+        assert [path for path, _ in placed.files] == ["version/deep/w.bin", "version/model.onnx"]
+        assert Path(placed.root).parent.parent == world.home / "copies"
+        assert contents_of(f"{placed.root}/version/deep/w.bin") == b"weights"
+        assert contents_of(placed.path) == b"graph"
+        assert placed.digest == hash_file(world.root / "a/1/model.onnx")
         assert placed.memory_bytes == 5
-        assert [path for path, _ in found["flat"].versions["1"].files] == ["flat.onnx", "flat.onnx.data"]
+        assert [path for path, _ in found["flat"].versions["1"].files] == [
+            "version/flat.onnx",
+            "version/flat.onnx.data",
+        ]
+
+    asyncio.run(run())
+
+
+def test_what_is_served_stays_when_the_folder_changes_under_it(world: World) -> None:
+    async def run() -> None:
+        world.weights = ("w.bin",)
+        graph, weights = world.write("a/1/model.onnx"), world.write("a/1/w.bin", "weights")
+        labels = world.write("a/labels.txt", "good")
+        world.write("a/config.pbtxt", 'output { name: "y" data_type: TYPE_FP32 dims: 1 label_filename: "labels.txt" }')
+        (found,) = await world.contents().scan(settled_only=False)
+        placed = found.versions["1"]
+        for path in (graph, weights, labels):
+            with path.open("r+") as file:  # the same inode, in place
+                file.write("evil!")
+        assert all(hash_file(Path(placed.root) / path) == f"sha256:{digest}" for path, digest in placed.files)
+        assert contents_of(f"{placed.folder}/labels.txt") == b"good"
+        assert modes_below(placed.root) == {0o400}
 
     asyncio.run(run())
 
@@ -100,15 +149,14 @@ def test_what_is_being_examined_keeps_its_old_content(world: World) -> None:
         before = by_name(await contents.scan(settled_only=False))["a"].versions["1"]
         world.gate = asyncio.Event()
         world.write("a/1/model.onnx", "another graph")
-        world.write("a/2/model.onnx")
+        world.write("a/2/model.onnx", "a third graph")
         await contents.scan(settled_only=True)
         world.now += SETTLE_S
         found = by_name(await contents.scan(settled_only=True))["a"]
         assert found.versions == {"1": before}
         assert found.broken == {"2": EXAMINED}
         world.gate.set()
-        await asyncio.sleep(0.05)
-        found = by_name(await contents.scan(settled_only=True))["a"]
+        found = by_name(await contents.scan(settled_only=False))["a"]
         assert set(found.versions) == {"1", "2"}
         assert found.versions["1"].tag != before.tag
 
@@ -140,7 +188,8 @@ def test_a_verdict_outlives_the_process(world: World) -> None:
         first = await world.contents().scan(settled_only=False)
         assert await world.contents().scan(settled_only=False) == first
         assert len(world.examined) == 1
-        next(world.verdicts.iterdir()).write_text("torn")
+        for path in world.verdicts.iterdir():
+            path.write_text("torn")
         assert await world.contents().scan(settled_only=False) == first
         assert len(world.examined) == 2
 
@@ -171,9 +220,12 @@ def test_an_empty_folder_is_no_answer_and_single_removals_are(world: World) -> N
 
 def test_a_tag_changes_with_the_files_of_its_version_alone(world: World) -> None:
     async def run() -> None:
+        world.weights = ("w.bin",)
         world.write("m/1/model.onnx")
         world.write("m/2/model.onnx")
+        world.write("m/2/w.bin", "the same")
         world.write("m/labels.txt")
+        world.write("m/config.pbtxt", 'output { name: "y" data_type: TYPE_FP32 dims: 1 label_filename: "labels.txt" }')
         contents = world.contents()
 
         async def tags() -> dict[str, str]:
@@ -182,7 +234,11 @@ def test_a_tag_changes_with_the_files_of_its_version_alone(world: World) -> None
 
         first = await tags()
         assert await tags() == first
-        world.write("m/2/weights.bin")
+        world.write("m/2/notes.txt")
+        world.write("m/2/w.bin", "the same")  # content decides, not time
+        world.write("m/1/model.onnx", "graph")
+        assert await tags() == first
+        world.write("m/2/w.bin", "other weights")
         second = await tags()
         assert second["1"] == first["1"]
         assert second["2"] != first["2"]
@@ -190,6 +246,149 @@ def test_a_tag_changes_with_the_files_of_its_version_alone(world: World) -> None
         third = await tags()
         assert third["1"] != second["1"]
         assert third["2"] != second["2"]
+
+    asyncio.run(run())
+
+
+def test_a_refusal_is_examined_again_by_a_load_and_on_another_basis(world: World) -> None:
+    async def run() -> None:
+        world.write("a/1/model.onnx")
+        world.write("b/1/model.onnx", "another graph")
+        world.verdict = lambda subject: Report("it is bad", {}, "it is bad, see /srv/x")
+        contents = world.contents()
+        found = by_name(await contents.scan(settled_only=False))
+        assert found["a"].broken == {"1": "it is bad"}
+        assert found["a"].details == {"1": "it is bad, see /srv/x"}
+        world.verdict = lambda subject: Report()
+        assert by_name(await contents.scan(settled_only=False))["a"].broken  # nobody asked
+        assert by_name(await world.contents().scan(settled_only=False))["a"].broken  # nor does a restart
+        assert len(world.examined) == 2
+        found = by_name(await contents.scan(settled_only=False, retry="a"))
+        assert (set(found["a"].versions), set(found["b"].broken)) == ({"1"}, {"1"})
+        world.basis = {"runtime": "2"}
+        found = by_name(await world.contents().scan(settled_only=False))
+        assert set(found["b"].versions) == {"1"}
+        assert len(world.examined) == 5  # what was admitted rests on the same
+
+    asyncio.run(run())
+
+
+def test_what_cannot_be_examined_now_is_tried_again_after_a_while(world: World) -> None:
+    async def run() -> None:
+        world.write("a/1/model.onnx")
+
+        def refuse(_: Subject) -> Report:
+            raise NotReady("no process can be started")
+
+        world.verdict = refuse
+        contents = world.contents()
+        assert by_name(await contents.scan(settled_only=True))["a"].broken == {"1": ARRIVING}
+        world.now += SETTLE_S
+        await contents.scan(settled_only=True)
+        await contents.scan(settled_only=True)
+        world.verdict = lambda subject: Report()
+        found = by_name(await contents.scan(settled_only=True))["a"]
+        assert found.broken == {"1": "no process can be started"}
+        assert len(world.examined) == 1
+        world.now += RETRY_S
+        await contents.scan(settled_only=True)
+        assert set(by_name(await contents.scan(settled_only=False))["a"].versions) == {"1"}
+
+    asyncio.run(run())
+
+
+def test_a_file_that_may_not_be_used_refuses_its_version_until_it_changes(world: World) -> None:
+    async def run() -> None:
+        world.weights = ("w.bin",)
+        secret = world.home / "secret"
+        secret.write_text("secret")
+        world.write("a/1/model.onnx")
+        (world.root / "a/1/w.bin").symlink_to(secret)
+        contents = world.contents()
+        (found,) = await contents.scan(settled_only=False)
+        assert "it is a link that leads out of the model folder" in found.broken["1"]
+        assert str(secret) in found.details["1"]
+        (world.root / "a/1/w.bin").unlink()
+        world.write("a/1/w.bin", "weights")
+        (found,) = await contents.scan(settled_only=False)
+        assert set(found.versions) == {"1"}
+
+    asyncio.run(run())
+
+
+def test_several_repositories_and_a_model_in_two_of_them(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    async def run() -> None:
+        other = world.home / "others"
+        for name in ("b/1", "twice/1"):
+            (other / name).mkdir(parents=True)
+            (other / name / "model.onnx").write_text("graph")
+        world.write("a.onnx")
+        contents = world.contents(other)
+        found = by_name(await contents.scan(settled_only=False))
+        before = found["twice"].versions["1"]
+        assert {name: set(model.versions) for name, model in found.items()} == {"a": {"1"}, "b": {"1"}, "twice": {"1"}}
+        world.write("twice.onnx", "another graph")
+        found = by_name(await contents.scan(settled_only=False))
+        assert found["twice"].problem == "the model is in several repositories; keep it in one of them"
+        assert found["twice"].details == {"": f"{found['twice'].problem}: {world.root}, {other}"}
+        assert str(other) in caplog.text
+        (world.root / "twice.onnx").unlink()
+        assert by_name(await contents.scan(settled_only=False))["twice"].versions == {"1": before}
+        shutil.move(other, world.home / "away")  # one that is gone leaves the others alone
+        world.write("c.onnx")
+        found = by_name(await contents.scan(settled_only=False))
+        assert {name for name, model in found.items() if set(model.versions) == {"1"}} == {"a", "b", "c", "twice"}
+        assert caplog.text.count("what is served of it stays as it is") == 1
+
+    asyncio.run(run())
+
+
+def test_a_repository_that_is_wrong_from_the_start_is_told(world: World) -> None:
+    world.write("a.onnx")
+    with pytest.raises(InvalidInput):
+        asyncio.run(world.contents(world.home / "nowhere").scan(settled_only=False))
+
+
+def test_a_changed_graph_is_what_is_offered(world: World) -> None:
+    async def run() -> None:
+        changed = b"giraffe"
+        rewrite = Rewrite((Edit(1, 1, b"ir"), Edit(3, 2, b"ffe")), f"sha256:{hashlib.sha256(changed).hexdigest()}")
+        world.facts = {"rewrite": rewrite_out(rewrite), "zipmap": {"y": ["a", "b"]}}
+        graph, seen = world.write("a/1/model.onnx"), []
+
+        def look(subject: Subject) -> Report:
+            seen.append(subject.graph.read_bytes())
+            return Report()
+
+        world.verdict = look
+        (found,) = await world.contents().scan(settled_only=False)
+        placed = found.versions["1"]
+        assert contents_of(placed.path) == seen[0] == changed
+        assert dict(placed.files) == {"version/model.onnx": hashlib.sha256(changed).hexdigest()}
+        assert placed.digest == hash_file(graph)
+        assert placed.report is not None
+        assert placed.report.facts["zipmap"] == {"y": ["a", "b"]}
+
+    asyncio.run(run())
+
+
+def test_where_nothing_can_be_written_the_folders_own_files_are_served(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def run() -> None:
+        (world.home / "copies").write_text("no folder")
+        world.weights = ("deep/w.bin",)
+        world.write("a/1/model.onnx")
+        world.write("a/1/deep/w.bin", "weights")
+        (found,) = await world.contents().scan(settled_only=False)
+        placed = found.versions["1"]
+        assert (placed.root, placed.path) == (str(world.root), str(world.root / "a/1/model.onnx"))
+        assert [path for path, _ in placed.files] == ["a/1/deep/w.bin", "a/1/model.onnx"]
+        assert "do not change them there" in caplog.text
+        world.facts = {"rewrite": rewrite_out(Rewrite((), "sha256:" + "0" * 64))}
+        world.write("a/1/model.onnx", "a graph with a map")
+        (found,) = await world.contents().scan(settled_only=False)
+        assert "its ZipMap cannot be cut" in found.broken["1"]
 
     asyncio.run(run())
 
@@ -223,19 +422,47 @@ def states(server: harness.Server) -> list[dict[str, str]]:
 
 
 def test_a_file_that_is_changed_behind_admissions_back_is_never_run(tmp_path: Path) -> None:
-    """The worker checks what it loads by the digests of what was admitted."""
-    models = tmp_path / "models"
+    """The worker loads the copy that was admitted, and checks it by its digests."""
+    models, home = tmp_path / "models", tmp_path / "home"
     zoo.place(models, "m", {"1": zoo.versioned(1)})
-    still = {"PENSTOCK_WATCH__SECONDS": "0"}
+    still = {"PENSTOCK_WATCH__SECONDS": "0", "PENSTOCK_HOME": str(home)}
     with harness.running(models, tmp_path, env=still) as server:
         graph = models / "m" / "1" / "model.onnx"
         facts = graph.stat()
         other = zoo.versioned(2).SerializeToString()
         assert len(other) == facts.st_size
-        graph.chmod(0o600)
-        with graph.open("r+b") as file:
-            file.write(other)
+        overwrite(graph, other)
         os.utime(graph, ns=(facts.st_atime_ns, facts.st_mtime_ns))
-        os.kill(server.workers[0], 9)
+        end_worker(server)
+        wait_until(server.is_ready, 10, "the new worker")
+        assert answering(server) == "1"
+        (copy,) = (home / "copies").glob("*/*/version/model.onnx")
+        overwrite(copy, other)
+        end_worker(server)
         wait_until(lambda: "does not match its digest" in states(server)[0]["reason"], 10, "the refusal")
         assert server.rest("GET", "/v2/models/m/ready").status == 503
+        assert server.rest("POST", "/v2/repository/models/m/load", {}).status == 200  # a load mends the copy
+        assert answering(server) == "1"
+
+
+def end_worker(server: harness.Server) -> None:
+    """Kill the worker and wait for the one that takes its place."""
+    (before,), told = workers_of(server), log_count(server, "replaced in")
+    os.kill(before, 9)
+    wait_until(lambda: bool(after := workers_of(server)) and before not in after, 10, "the end of the worker")
+    wait_until(lambda: log_count(server, "replaced in") > told, 10, "its replacement")
+
+
+def log_count(server: harness.Server, text: str) -> int:
+    return server.log_text().count(text)
+
+
+def workers_of(server: harness.Server) -> list[int]:
+    commands = {pid: Path(f"/proc/{pid}/cmdline").read_bytes() for pid in server.child_pids()}
+    return [pid for pid, command in commands.items() if b"penstock.app.worker" in command]
+
+
+def overwrite(path: Path, data: bytes) -> None:
+    path.chmod(0o600)
+    with path.open("r+b") as file:
+        file.write(data)

@@ -24,7 +24,7 @@ class FakeSource:
     def __init__(self, *models: Found) -> None:
         self.models = list(models)
 
-    async def scan(self, settled_only: bool) -> list[Found]:
+    async def scan(self, settled_only: bool, retry: str = "") -> list[Found]:
         if not self.models:
             raise InvalidInput("the model folder holds no model")
         return self.models

@@ -31,13 +31,13 @@ def maps(name: str, key: int) -> Any:
 
 
 def zipmap(source: str, result: str, labels: list[Any]) -> Any:
-    kind = "classlabels_strings" if isinstance(labels[0], str) else "classlabels_int64s"
-    return helper.make_node("ZipMap", [source], [result], domain=ML, name=f"zip {result}", **{kind: labels})
+    keys: dict[str, Any] = {"classlabels_strings" if isinstance(labels[0], str) else "classlabels_int64s": labels}
+    return helper.make_node("ZipMap", [source], [result], domain=ML, name=f"zip {result}", **keys)
 
 
 def linear(score: str, labels: list[Any], prefix: str = "") -> Any:
     """A classifier of three features with as many classes as there are labels."""
-    kind = "classlabels_strings" if isinstance(labels[0], str) else "classlabels_ints"
+    keys: dict[str, Any] = {"classlabels_strings" if isinstance(labels[0], str) else "classlabels_ints": labels}
     generator = np.random.default_rng(len(labels))
     return helper.make_node(
         "LinearClassifier",
@@ -47,7 +47,7 @@ def linear(score: str, labels: list[Any], prefix: str = "") -> Any:
         coefficients=generator.normal(size=3 * len(labels)).tolist(),
         intercepts=[0.0] * len(labels),
         post_transform="SOFTMAX",
-        **{kind: labels},
+        **keys,
     )
 
 

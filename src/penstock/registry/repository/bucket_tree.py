@@ -1,0 +1,99 @@
+"""A repository in an S3-compatible bucket: watched by listing it, read by what the last listing said."""
+
+import os
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from penstock.core.errors import InvalidInput, NotFound, NotReady, TooLarge
+from penstock.registry.blobs import named_failures
+from penstock.registry.bucket import Bucket, Object
+from penstock.registry.files import MAX_TEXT_BYTES
+from penstock.registry.repository.tree import Entry
+
+MOST_OBJECTS = 100_000
+MOST_TEXTS = 1000
+"""Configurations that are remembered, so that they are fetched once."""
+
+
+class BucketTree:
+    """The objects below ``s3://BUCKET/PREFIX``; see ``Tree``."""
+
+    def __init__(self, url: str) -> None:
+        """Prepare, without asking the bucket anything; raises ``InvalidInput``."""
+        self.name = url
+        self._bucket = Bucket(url, "the model bucket")
+        self._objects: dict[str, Object] = {}
+        self._folders: dict[str, dict[str, Entry]] = {}
+        self._texts: OrderedDict[tuple[str, str], str] = OrderedDict()
+
+    def look(self) -> None:
+        """See ``Tree``."""
+        objects: dict[str, Object] = {}
+        for found in self._bucket.objects():
+            if len(objects) >= MOST_OBJECTS:
+                raise InvalidInput(f"the model bucket holds more than {MOST_OBJECTS} objects below its prefix")
+            if _is_plain(found.key):
+                objects[found.key] = found
+        self._objects, self._folders = objects, _folders(objects.values())
+
+    def entries(self, folder: str) -> Sequence[Entry]:
+        """See ``Tree``."""
+        found = self._folders.get(folder, {})
+        return [found[name] for name in sorted(found)]
+
+    def read(self, path: str, what: str) -> str:
+        """See ``Tree``."""
+        found = self._found(path, what)
+        key = (path, found.tag)
+        if key not in self._texts:
+            if found.size > MAX_TEXT_BYTES:
+                raise InvalidInput(f"{what} is longer than {MAX_TEXT_BYTES} bytes")
+            try:
+                self._texts[key] = b"".join(self._bucket.read(path, found.size, found.tag)).decode("utf-8-sig")
+            except UnicodeDecodeError:
+                raise InvalidInput(f"{what} is not UTF-8 text") from None
+            except NotFound:
+                raise InvalidInput(f"{what} is missing") from None
+        self._texts.move_to_end(key)
+        while len(self._texts) > MOST_TEXTS:
+            self._texts.popitem(last=False)
+        return self._texts[key]
+
+    def copy(self, path: str, target: Path, limit: int) -> None:
+        """See ``Tree``."""
+        found = self._found(path, "the file")
+        if found.size > limit:
+            raise TooLarge(f"the model's files are longer than admission allows ({limit} bytes left)")
+        with named_failures(), target.open("xb") as file:
+            try:
+                for piece in self._bucket.read(path, found.size, found.tag):
+                    file.write(piece)
+            except NotFound:
+                raise NotReady("a file went away while it was fetched; try again later") from None
+            if file.tell() != found.size:
+                raise NotReady("a file was not fetched as a whole; try again later")
+            os.fchmod(file.fileno(), 0o400)
+
+    def _found(self, path: str, what: str) -> Object:
+        try:
+            return self._objects[path]
+        except KeyError:
+            raise InvalidInput(f"{what} is missing") from None
+
+
+def _is_plain(key: str) -> bool:
+    """Whether a key is a path that could be a file's, and not hidden."""
+    return all(part and not part.startswith(".") and "\0" not in part and "\\" not in part for part in key.split("/"))
+
+
+def _folders(objects: Iterable[Object]) -> dict[str, dict[str, Entry]]:
+    """What lies in each folder; an object that has the name of a folder only stands for it."""
+    folders: dict[str, dict[str, Entry]] = {}
+    for found in objects:
+        folder, _, name = found.key.rpartition("/")
+        folders.setdefault(folder, {}).setdefault(name, Entry(name, is_folder=False, tag=f"{found.size}-{found.tag}"))
+        while folder:
+            folder, _, name = folder.rpartition("/")
+            folders.setdefault(folder, {})[name] = Entry(name, is_folder=True)
+    return folders

@@ -1,0 +1,221 @@
+"""Finds the models of a repository, in four layouts that may be mixed freely: Triton's (``model/version/model.onnx``),
+Hugging Face's (``model/onnx/model.onnx``), a graph in a folder (``model/model.onnx``), and a file (``name.onnx``).
+
+Nothing is passed over in silence: what looks like a model and cannot be served is reported by its name, with the rule.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from penstock.core.errors import InvalidInput, Reason
+from penstock.core.texts import legible
+from penstock.core.versions import VersionPolicy, is_model_name, is_version, reads_alike
+from penstock.registry.honour import MODEL_FILENAME
+from penstock.registry.model_config import named_files, parse_text
+from penstock.registry.repository.tree import Entry, Tree, below
+
+CONFIG_FILENAME = "config.pbtxt"
+ONLY_VERSION = "1"
+"""The version of a graph that lies in no version folder."""
+
+_SUFFIX = ".onnx"
+_HUB_FOLDER = "onnx"
+_WARMUP_FOLDER = "warmup"
+_LAYOUTS = "expected name.onnx, name/model.onnx or name/1/model.onnx"
+_MISSING = Reason("the model file is missing")
+_NO_VERSION = Reason("the model has no version folder, such as 1, and no graph, such as model.onnx")
+_NO_NAME = Reason("a model name is letters, digits and ._-, begins with a letter, digit or _, and has at most 128")
+_NO_SUCH_VERSION = Reason("the configuration asks for a version that is not there")
+
+
+@dataclass(frozen=True, slots=True)
+class FoundModel:
+    """One model of a repository; paths are those of its tree.
+
+    ``versions`` leads from a version to its graph, ``broken`` from a version to why it has none; ``config`` is
+    canonical ("" where none is stated) and ``files`` are those below ``folder`` that it names; ``problem`` says why the
+    model as a whole cannot be served, ``notes`` what of it is left aside. ``is_file``: it is no folder but one graph.
+    """
+
+    name: str
+    folder: str
+    versions: Mapping[str, str] = field(default_factory=dict)
+    config: str = ""
+    files: tuple[str, ...] = ()
+    policy: VersionPolicy = field(default_factory=VersionPolicy)
+    problem: Reason | None = None
+    broken: Mapping[str, Reason] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    is_file: bool = False
+
+
+def models_in(tree: Tree) -> list[FoundModel]:
+    """Every model of a repository, by name; a bad one carries its problem and does not hide the others.
+
+    Raises:
+        InvalidInput: there is no such repository, or nothing in it looks like a model.
+        NotReady: it cannot be reached.
+    """
+    tree.look()
+    found: dict[str, FoundModel] = {}
+    for model in _each(tree):
+        twice = Reason(f"the model is there twice, as a file and as a folder; {_LAYOUTS}")
+        doubled = model.name in found
+        found[model.name] = FoundModel(model.name, model.folder, problem=twice) if doubled else model
+    if all(model.problem == _NO_VERSION and not model.config for model in found.values()):
+        raise InvalidInput(f"the model folder holds no model; {_LAYOUTS}")
+    return [found[name] for name in sorted(found)]
+
+
+def one_model(tree: Tree, name: str, file: str = "") -> FoundModel:
+    """The model that a whole repository is; ``file`` is its graph where it is no folder.
+
+    Raises:
+        InvalidInput: there is no such repository, nothing in it looks like a model, or the name is none.
+        NotReady: it cannot be reached.
+    """
+    tree.look()
+    if not is_model_name(name):
+        raise InvalidInput(_NO_NAME.text)
+    if file:
+        return FoundModel(name, "", {ONLY_VERSION: file}, is_file=True)
+    model = _from_folder(tree, name, "")
+    if model.problem == _NO_VERSION:
+        raise InvalidInput(
+            f"the model's folder holds no version folder, such as 1, and no graph, such as {MODEL_FILENAME}"
+        )
+    return model
+
+
+def _each(tree: Tree) -> Iterator[FoundModel]:
+    for entry in tree.entries(""):
+        is_graph = entry.name.endswith(_SUFFIX)
+        if entry.is_folder or (is_graph and entry.name != _SUFFIX):
+            name = entry.name if entry.is_folder else entry.name.removesuffix(_SUFFIX)
+            if not is_model_name(name):
+                yield FoundModel(legible(name.encode("utf-8", "replace").decode()), entry.name, problem=_NO_NAME)
+            elif entry.is_folder:
+                yield _from_folder(tree, name, entry.name)
+            else:
+                yield _from_file(name, entry)
+
+
+def _from_file(name: str, entry: Entry) -> FoundModel:
+    if entry.problem is not None:
+        return FoundModel(name, "", broken={ONLY_VERSION: entry.problem}, is_file=True)
+    return FoundModel(name, "", {ONLY_VERSION: entry.name}, is_file=True)
+
+
+def _from_folder(tree: Tree, name: str, folder: str) -> FoundModel:
+    entries = tree.entries(folder)
+    named = [entry for entry in entries if entry.is_folder and is_version(entry.name)]
+    model = FoundModel(name, folder)
+    try:
+        if any(entry.name == CONFIG_FILENAME for entry in entries):
+            text = tree.read(below(folder, CONFIG_FILENAME), "the model configuration")
+            model = replace(model, config=parse_text(text, name))
+        options, files = named_files(model.config)
+    except InvalidInput as fault:
+        problem = fault.reason
+        return replace(model, problem=problem, broken={entry.name: problem for entry in named})
+    model = replace(model, files=files, policy=options.version_policy)
+    return _with_versions(tree, model, entries, named, options.filename)
+
+
+def _with_versions(
+    tree: Tree, model: FoundModel, entries: Sequence[Entry], named: Sequence[Entry], filename: str
+) -> FoundModel:
+    versions: dict[str, str] = {}
+    broken = dict.fromkeys(model.policy.specific, _NO_SUCH_VERSION)
+    for entry in named:
+        broken.pop(entry.name, None)
+        found = entry.problem or _alike(entry.name, named) or _graph(tree, below(model.folder, entry.name), filename)
+        if isinstance(found, Reason):
+            broken[entry.name] = found
+        else:
+            versions[entry.name] = found
+    misnamed = _misnamed(tree, model.folder, entries, (_WARMUP_FOLDER, "" if named else _HUB_FOLDER))
+    if named:
+        notes = _stray(entries)
+        return replace(model, versions=versions, broken={**broken, **misnamed}, notes=notes)
+    return _without_versions(tree, replace(model, broken={**broken, **misnamed}), entries, filename)
+
+
+def _without_versions(tree: Tree, model: FoundModel, entries: Sequence[Entry], filename: str) -> FoundModel:
+    """A model without version folders: a graph in its folder, or in the one that Hugging Face names ``onnx``."""
+    hub = any(entry.name == _HUB_FOLDER and entry.is_folder for entry in entries)
+    places = [model.folder, *([below(model.folder, _HUB_FOLDER)] if hub else [])]
+    tried = [_graph(tree, place, filename) for place in places]
+    broken = {version: why for version, why in model.broken.items() if version != ONLY_VERSION}
+    for found in tried:
+        if not isinstance(found, Reason):
+            return replace(model, versions={ONLY_VERSION: found}, broken=broken)
+    told = [why for why in tried if isinstance(why, Reason) and why is not _MISSING]
+    problem = told[0] if told else next(iter(model.broken.values()), _NO_VERSION)
+    return replace(model, problem=problem)
+
+
+def _graph(tree: Tree, folder: str, filename: str) -> str | Reason:
+    """The graph in a folder: the file of that name, the only one there is, or the same in a folder of that name."""
+    entries = {entry.name: entry for entry in tree.entries(folder)}
+    stated = entries.get(filename)
+    if stated is not None:
+        if stated.is_folder:
+            return _graph_of(tree.entries(below(folder, filename)), below(folder, filename), filename)
+        return stated.problem or below(folder, filename)
+    if filename != MODEL_FILENAME:
+        return _MISSING
+    return _graph_of(list(entries.values()), folder, filename)
+
+
+def _graph_of(entries: Sequence[Entry], folder: str, filename: str) -> str | Reason:
+    graphs = {entry.name: entry for entry in entries if entry.name.endswith(_SUFFIX) and not entry.is_folder}
+    named = [name for name in (MODEL_FILENAME, filename) if name in graphs] or list(graphs)
+    if not named:
+        return _MISSING
+    if len(graphs) > 1 and named[0] not in (MODEL_FILENAME, filename):
+        text = f"there are {len(graphs)} graphs, and none is {MODEL_FILENAME}; state default_model_filename"
+        return Reason(text, f"{text}: {', '.join(map(legible, sorted(graphs)))}")
+    return graphs[named[0]].problem or below(folder, named[0])
+
+
+def _alike(version: str, named: Sequence[Entry]) -> Reason | None:
+    """Why a version folder is not taken beside another that reads like it; the plainest one is."""
+    others = [entry.name for entry in named if reads_alike(entry.name, version)]
+    plainest = min(others, key=lambda name: (len(name), name))
+    if version == plainest:
+        return None
+    return Reason(f"version '{version}' reads like version '{plainest}', which is there too; rename or remove one")
+
+
+def _misnamed(tree: Tree, folder: str, entries: Sequence[Entry], known: Sequence[str]) -> dict[str, Reason]:
+    """Folders that hold a graph, and whose names are no versions; ``known`` ones are for something else."""
+    others = [one for one in entries if one.is_folder and not is_version(one.name) and one.name not in known]
+    rule = "a version begins with a digit, as in 1 or 1.4.0, then letters, digits and ._+-; rename the folder"
+    return {
+        legible(one.name): Reason(rule)
+        for one in others
+        if one.problem is None and any(inner.name.endswith(_SUFFIX) for inner in tree.entries(below(folder, one.name)))
+    }
+
+
+def _stray(entries: Sequence[Entry]) -> tuple[str, ...]:
+    graphs = [legible(entry.name) for entry in entries if entry.name.endswith(_SUFFIX) and not entry.is_folder]
+    return tuple(f"{name} lies beside version folders and is not served; move it into one" for name in graphs)
+
+
+def files_of(tree: Tree, model: FoundModel, graph: str, weights: Sequence[str]) -> list[tuple[str, str]]:
+    """The files that a version may consist of, each with its tag: the graph, what lies beside it, what is named."""
+    folder, _, name = graph.rpartition("/")
+    beside = [entry for entry in tree.entries(folder) if not entry.is_folder]
+    if model.is_file:
+        beside = [entry for entry in beside if entry.name.startswith(name) or entry.name in weights]
+    told = {below(folder, entry.name): entry.tag for entry in beside}
+    for path in (*(below(folder, one) for one in weights), *(below(model.folder, one) for one in model.files)):
+        told[path] = _tag(tree, path)
+    return sorted(told.items())
+
+
+def _tag(tree: Tree, path: str) -> str:
+    folder, _, name = path.rpartition("/")
+    return next((entry.tag for entry in tree.entries(folder) if entry.name == name and not entry.is_folder), "")

@@ -1,0 +1,151 @@
+"""A repository in a folder of this machine; links in it may lead to where its owner keeps models, and nowhere else."""
+
+import errno
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from penstock.core.errors import InvalidInput, NotReady, Reason, TooLarge
+from penstock.registry.blobs import CHUNK, named_failures
+from penstock.registry.files import MAX_TEXT_BYTES
+from penstock.registry.repository.tree import Entry, below
+
+LOST = Reason("it is a link to nothing")
+NO_FILE = Reason("it is no plain file")
+_OUTSIDE = "it is a link that leads out of the model folder"
+_NO_CLONE = {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF}
+_PIECE = 1 << 30
+
+
+class LocalTree:
+    """The folder at ``root``; see ``Tree``.
+
+    A link may lead to anything below the root or below the model's own folder, and into a cache of Hugging Face. The
+    folder of a model may itself be a link to anywhere, as releases are switched that way. ``one_model`` says that the
+    root is such a folder, and not one of many models.
+    """
+
+    def __init__(self, root: Path, one_model: bool = False) -> None:
+        self.name = str(root)
+        self.root = root
+        self._one_model = one_model
+        self._roots: dict[str, tuple[Path, ...]] = {}
+
+    def look(self) -> None:
+        """See ``Tree``."""
+        if not self.root.is_dir():
+            raise InvalidInput(f"the model folder {'is not a folder' if self.root.exists() else 'does not exist'}")
+        self._roots = {}
+
+    def entries(self, folder: str) -> Sequence[Entry]:
+        """See ``Tree``."""
+        try:
+            with os.scandir(self.root / folder) as found:
+                names = sorted(entry.name for entry in found if not entry.name.startswith("."))
+        except OSError:
+            return []
+        return [entry for name in names if (entry := self._entry(folder, name)) is not None]
+
+    def _entry(self, folder: str, name: str) -> Entry | None:
+        path = self.root / folder / name
+        try:
+            is_link = path.is_symlink()
+            facts = path.stat()
+        except OSError:
+            return Entry(name, is_folder=False, problem=LOST) if path.is_symlink() else None
+        is_folder = stat.S_ISDIR(facts.st_mode)
+        problem = None if is_folder or stat.S_ISREG(facts.st_mode) else NO_FILE
+        if is_link and problem is None and (folder or self._one_model or not is_folder):
+            problem = self._outside(below(folder, name))
+        return Entry(name, is_folder, f"{facts.st_size}-{facts.st_mtime_ns}-{facts.st_ino}", problem)
+
+    def _outside(self, path: str) -> Reason | None:
+        real = Path(os.path.realpath(self.root / path))
+        return None if self._allows(path, real) else Reason(_OUTSIDE, f"{_OUTSIDE}: {self.root / path} leads to {real}")
+
+    def _allows(self, path: str, real: Path) -> bool:
+        return any(real.is_relative_to(root) for root in self._allowed(path.partition("/")[0]))
+
+    def _allowed(self, top: str) -> tuple[Path, ...]:
+        """Where the files of one entry of the root may lie."""
+        if top not in self._roots:
+            own = [self.root.resolve()]
+            if not self._one_model and (self.root / top).is_dir():
+                own.append((self.root / top).resolve())
+            self._roots[top] = (*own, *(blobs for one in own for blobs in _blobs_of(one)), *_hub_caches())
+        return self._roots[top]
+
+    def read(self, path: str, what: str) -> str:
+        """See ``Tree``."""
+        handle = self._opened(path, what)
+        try:
+            if os.fstat(handle).st_size > MAX_TEXT_BYTES:
+                raise InvalidInput(f"{what} is longer than {MAX_TEXT_BYTES} bytes")
+            with named_failures():
+                return os.pread(handle, MAX_TEXT_BYTES, 0).decode("utf-8-sig")
+        except UnicodeDecodeError:
+            raise InvalidInput(f"{what} is not UTF-8 text") from None
+        finally:
+            os.close(handle)
+
+    def copy(self, path: str, target: Path, limit: int) -> None:
+        """See ``Tree``; on file systems that can, both share their blocks until one is changed."""
+        source = self._opened(path, "the file")
+        try:
+            size = os.fstat(source).st_size
+            if size > limit:
+                raise TooLarge(f"the model's files are longer than admission allows ({limit} bytes left)")
+            with named_failures(), target.open("xb") as file:
+                _copy(source, file.fileno(), size)
+                os.fchmod(file.fileno(), 0o400)
+                if file.seek(0, os.SEEK_END) != size:
+                    raise NotReady("a file changed while it was copied; try again later")
+        finally:
+            os.close(source)
+
+    def locate(self, path: str) -> Path:
+        """Where a file lies, links left as they are; raises ``InvalidInput`` where it leads out of the repository."""
+        os.close(self._opened(path, "the file"))
+        return self.root / path
+
+    def _opened(self, path: str, what: str) -> int:
+        """A descriptor of a plain file: what is opened is looked at, so that no link can be exchanged in between."""
+        try:
+            handle = os.open(self.root / path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError:
+            raise InvalidInput(f"{what} is missing") from None
+        real = Path(f"/proc/self/fd/{handle}").readlink()
+        if stat.S_ISREG(os.fstat(handle).st_mode) and self._allows(path, real):
+            return handle
+        os.close(handle)
+        raise InvalidInput(f"{what} is no plain file inside the model folder", f"{self.root / path} is {real}")
+
+
+def _blobs_of(folder: Path) -> Iterator[Path]:
+    """Where the files of a snapshot in a cache of Hugging Face lie: in ``blobs`` beside the folder of snapshots."""
+    for parent in (folder, *folder.parents):
+        if parent.name == "snapshots" and parent.parent.name.startswith("models--"):
+            yield parent.parent / "blobs"
+
+
+def _hub_caches() -> Iterator[Path]:
+    """The cache of Hugging Face of this user, where there is one."""
+    home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface"
+    hub = Path(os.environ.get("HF_HUB_CACHE") or Path(home) / "hub").expanduser()
+    if hub.is_dir():
+        yield hub.resolve()
+
+
+def _copy(source: int, target: int, size: int) -> None:
+    """Copy all bytes; the kernel clones them where the file system can."""
+    done = 0
+    try:
+        while done < size and (count := os.copy_file_range(source, target, min(size - done, _PIECE))):
+            done += count
+    except OSError as error:
+        if error.errno not in _NO_CLONE:
+            raise
+        while chunk := memoryview(os.read(source, CHUNK)):
+            while chunk:
+                chunk = chunk[os.write(target, chunk) :]
