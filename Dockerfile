@@ -11,6 +11,9 @@ FROM python:${PYTHON} AS build
 WORKDIR /build
 # A C compiler, for the modules that pyproject.toml has compiled; it stays out of the image that is shipped.
 RUN apt-get update && apt-get install --yes --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*
+# Text pipelines of scikit-learn need the locale en_US.UTF-8; only what the C library reads of it gets into the image.
+RUN apt-get update && apt-get install --yes --no-install-recommends locales && rm -rf /var/lib/apt/lists/* \
+    && localedef --inputfile=en_US --charmap=UTF-8 en_US.UTF-8
 RUN python -m venv /opt/penstock
 COPY requirements.lock ./
 # Only the section [run]: neither the demo's libraries nor the tests' belong into an image.
@@ -24,6 +27,7 @@ RUN /opt/penstock/bin/pip install --no-cache-dir --no-deps --no-build-isolation 
 
 FROM python:${PYTHON}
 COPY --from=build /opt/penstock /opt/penstock
+COPY --from=build /usr/lib/locale /usr/lib/locale
 ENV PATH=/opt/penstock/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1

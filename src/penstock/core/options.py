@@ -49,7 +49,10 @@ class QueuePolicy:
 
 @dataclass(frozen=True, slots=True)
 class SessionOptions:
-    """ONNX Runtime settings a model may ask for; ``None`` leaves the choice to Penstock."""
+    """ONNX Runtime settings a model may ask for; ``None`` leaves the choice to Penstock.
+
+    ``extensions`` asks for the operators of onnxruntime-extensions.
+    """
 
     intra_op_threads: int | None = None
     inter_op_threads: int | None = None
@@ -58,6 +61,7 @@ class SessionOptions:
     memory_pattern: bool = True
     graph_level: int | None = None
     entries: tuple[tuple[str, str], ...] = ()
+    extensions: bool = False
 
 
 @dataclass(frozen=True, slots=True)

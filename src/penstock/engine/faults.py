@@ -33,6 +33,10 @@ _BAD_VALUES = (
 """What kernels say of a caller's values without calling it an invalid argument."""
 
 _NEW_OPSET = re.compile(r"Opset (\d+) is under development.* for domain (\S+) is till opset (\d+)", re.DOTALL)
+_NO_OPERATOR = re.compile(r"Fatal error: (\S+?):(\w+)\(-?\d+\) is not a registered function/op")
+_EXTENSIONS = "ai.onnx.contrib"
+"""The domain of the operators of onnxruntime-extensions."""
+
 _NO_LOCALE = re.compile(r"construct locale with name:\s*([\w.@-]+?)(?=[:\s]|$)")
 
 
@@ -42,15 +46,18 @@ class LoadFailed(Fault):
     kind = "invalid"
 
 
-def load_fault(error: Exception, path: Path | None = None) -> LoadFailed:
-    """The fault for an error met while the graph at ``path`` was opened."""
-    text = _advice(str(error)) or plain_text(error, path)
+def load_fault(error: Exception, path: Path | None = None, has_extensions: bool = False) -> LoadFailed:
+    """The fault for an error met while the graph at ``path`` was opened; ``has_extensions`` says that operators of
+    onnxruntime-extensions were there."""
+    text = _advice(str(error), has_extensions) or plain_text(error, path)
     sentence = f"the graph cannot be loaded: {text}" if text else "the graph cannot be loaded by ONNX Runtime"
     return LoadFailed(sentence, _detail(sentence, error))
 
 
-def _advice(text: str) -> str:
+def _advice(text: str, has_extensions: bool) -> str:
     """What to do about a failure that is known, "" for others."""
+    if (unknown := _NO_OPERATOR.search(text)) is not None:
+        return _unknown_operator(unknown[1], unknown[2], has_extensions)
     if (missing := _NO_LOCALE.search(text)) is not None:
         return (
             f"its texts need the locale {missing[1]}, which this machine lacks; install it (Debian: locales, localedef)"
@@ -59,6 +66,19 @@ def _advice(text: str) -> str:
         stated, domain, known = newer.groups()
         return f"opset {stated} of {domain} is newer than this ONNX Runtime, which knows {known}; export an older one"
     return ""
+
+
+def _unknown_operator(domain: str, operator: str, has_extensions: bool) -> str:
+    if domain != _EXTENSIONS:
+        return f"it uses the operator {operator} of {domain}, which ONNX Runtime does not know; export it without"
+    if has_extensions:
+        return (
+            f"the installed onnxruntime-extensions does not know the operator {operator}; install a version that does"
+        )
+    return (
+        f"its operator {operator} is one of onnxruntime-extensions; pip install 'penstock[extensions]', and put "
+        'parameters { key: "extensions" value: { string_value: "true" } } into its config.pbtxt'
+    )
 
 
 def run_fault(error: Exception) -> Fault:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from penstock.core.errors import NotReady, Overloaded
+from penstock.registry import locales
 from penstock.registry.records import Plan, Report, Subject
 
 log = logging.getLogger("penstock.registry")
@@ -49,10 +50,6 @@ BYTES_A_SECOND = 50_000_000
 MEMORY_A_BYTE = 6
 """Bytes of memory a content gets for each of its own."""
 
-LOCALES = Path("/usr/lib/locale")
-"""Where the C library finds the locales that text operators need."""
-
-LOCALE_VARIABLES = ("LANG", "LC_ALL", "LC_CTYPE", "LOCPATH", "LOCALE_ARCHIVE")
 _KEPT = ("PATH", "PYTHONPATH", "VIRTUAL_ENV")
 _TRIES = 2
 
@@ -191,9 +188,10 @@ def basis(options: AdmissionOptions) -> dict[str, Any]:
         "form": FORM,
         "onnxruntime": _runtime(),
         "onnx": metadata.version("onnx"),
+        "extensions": _extensions(),
         "seconds": options.seconds,
         "memory_bytes": options.memory_bytes,
-        "locales": _locales(),
+        "locales": locales.installed(),
         "machine": _machine(),
     }
 
@@ -202,16 +200,11 @@ def _runtime() -> str:
     return metadata.version("onnxruntime")
 
 
-def _locales() -> str:
-    """The locales there are, as text operators need theirs: an archive is told by its size and age."""
-    found = []
-    with suppress(OSError):
-        for entry in sorted(LOCALES.iterdir()):
-            facts = entry.stat()
-            is_archive = stat.S_ISREG(facts.st_mode)
-            found.append(f"{entry.name} {facts.st_size} {facts.st_mtime_ns}" if is_archive else entry.name)
-    chosen = [f"{name}={os.environ[name]}" for name in LOCALE_VARIABLES if name in os.environ]
-    return "; ".join([*chosen, *found])
+def _extensions() -> str:
+    """The version of the library of more operators, "" where it is not installed."""
+    with suppress(metadata.PackageNotFoundError):
+        return metadata.version("onnxruntime-extensions")
+    return ""
 
 
 def _machine() -> str:
@@ -230,7 +223,7 @@ def _machine() -> str:
 def _spawned() -> "subprocess.Popen[bytes]":
     """A fresh interpreter with little of our environment, and one thread for each library."""
     single = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    kept = {name: os.environ[name] for name in (*_KEPT, *LOCALE_VARIABLES) if name in os.environ}
+    kept = {name: os.environ[name] for name in (*_KEPT, *locales.VARIABLES) if name in os.environ}
     try:
         return subprocess.Popen(
             [sys.executable, "-m", MODULE],

@@ -35,6 +35,9 @@ DATATYPES: dict[int, str] = {
 INDEPENDENT_ROWS = "independent_rows"
 """The parameter by which an owner says that a row's answer depends on that row alone."""
 
+EXTENSIONS = "extensions"
+"""The parameter by which a model asks for the operators of onnxruntime-extensions."""
+
 MAX_THREADS = 1024
 MAX_INSTANCES = 1024
 MAX_WARMUP_RUNS = 10_000
@@ -245,7 +248,7 @@ def _session(config: pb.ModelConfig) -> SessionOptions:
     level = config.optimization.graph.level
     if level not in (-1, 0, 1, 2):
         raise InvalidInput(f"optimization.graph.level is {level}; expected -1, 0, 1 or 2")
-    told = (INDEPENDENT_ROWS, BATCHING)  # the latter is of a description that was stated again
+    told = (INDEPENDENT_ROWS, EXTENSIONS, BATCHING)  # the last is of a description that was stated again
     stated = {key: parameter.string_value for key, parameter in config.parameters.items() if key not in told}
     options = SessionOptions(
         intra_op_threads=_whole("intra_op_thread_count", stated.pop("intra_op_thread_count", "0"), MAX_THREADS) or None,
@@ -255,6 +258,7 @@ def _session(config: pb.ModelConfig) -> SessionOptions:
         memory_pattern=_whole("enable_mem_pattern", stated.pop("enable_mem_pattern", "1"), 1) == 1,
         graph_level=level or None,
         entries=tuple(sorted(stated.items())),
+        extensions=_truth(config, EXTENSIONS),
     )
     for key in sorted(stated.keys() - _SESSION_ENTRIES):
         raise InvalidInput(f"the parameter '{key}' is not known to this server; leave it out of the configuration")

@@ -22,7 +22,7 @@ from penstock.core.errors import Fault
 from penstock.core.options import SessionOptions
 from penstock.engine import model as engine
 from penstock.engine.probe import Unanswered, probe
-from penstock.registry import confinement, inspection, model_config
+from penstock.registry import confinement, inspection, locales, model_config
 from penstock.registry.rewrite import FACT, rewrite_out
 from penstock.registry.row_proof import proof_in
 from penstock.registry.zipmap import ZIPMAP, cut_zipmaps
@@ -138,7 +138,7 @@ def _become_child(order: Document, pipe: int, others: list[int]) -> None:
         confinement.without_network()
         memory = own_memory()
         own = [Path(order[name]) for name in ("weights", "base") if order[name]]
-        confinement.read_only([*_libraries(), *own], [Path(order["graph"])])
+        confinement.read_only([*_libraries(), *locales.folders(), *own], [Path(order["graph"])])
         answer = json.dumps(WORK[order["work"]](order, memory)).encode()
         os.set_blocking(pipe, True)
         while answer:

@@ -376,6 +376,15 @@ def test_an_owner_says_that_rows_are_independent() -> None:
         options(stated.replace("true", "yes"))
 
 
+def test_a_model_asks_for_the_operators_of_the_extensions() -> None:
+    stated = 'parameters { key: "extensions" value: { string_value: "true" } }'
+    assert options(stated).session.extensions
+    assert not options("").session.extensions
+    assert not options(stated).session.entries
+    with pytest.raises(InvalidInput, match=r"the parameter 'extensions' is '/lib/x\.so'; expected true or false"):
+        options(stated.replace("true", "/lib/x.so"))
+
+
 @pytest.mark.parametrize(
     ("stated", "asks"),
     [("", False), ("max_batch_size: 1", False), ("max_batch_size: 2", True), ("dynamic_batching { }", True)],

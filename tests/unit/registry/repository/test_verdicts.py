@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from penstock.registry import admission
+from penstock.registry import locales
 from penstock.registry.admission import AdmissionOptions, basis
 from penstock.registry.records import Report
 from penstock.registry.repository.copies import Piece
@@ -60,7 +60,7 @@ def test_only_so_many_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def test_what_a_verdict_rests_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "C.utf8").mkdir()
-    monkeypatch.setattr(admission, "LOCALES", tmp_path)
+    monkeypatch.setattr(locales, "FOLDER", tmp_path)
     first = basis(AdmissionOptions())
     assert basis(AdmissionOptions()) == first
     assert first["machine"]

@@ -1,0 +1,28 @@
+"""Finds the library of onnxruntime-extensions, whose operators a model may ask for; no other library is ever loaded."""
+
+from importlib import metadata
+
+from penstock.engine.faults import LoadFailed
+
+PACKAGE = "onnxruntime-extensions"
+_LIBRARY = "_extensions_pydll."
+
+
+def library_path() -> str:
+    """The library of the installed package, found by the package's own list of files.
+
+    The package is not imported: that takes half a second, in which a worker could answer nobody.
+
+    Raises:
+        LoadFailed: the package is not installed.
+    """
+    try:
+        files = metadata.files(PACKAGE) or ()
+    except metadata.PackageNotFoundError:
+        files = ()
+    found = [file for file in files if file.name.startswith(_LIBRARY) and file.suffix in (".so", ".pyd")]
+    if not found:
+        raise LoadFailed(
+            f"its configuration asks for {PACKAGE}, which is not installed; pip install 'penstock[extensions]'"
+        )
+    return str(found[0].locate())
