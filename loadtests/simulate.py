@@ -19,9 +19,10 @@ from rich.progress import track
 from rich.table import Table
 
 from penstock.core.buckets import FINE_EDGES_NS
-from penstock.core.guards import Batch, GuardSpec
 from penstock.core.rollouts.decision import Kind, Snapshot, decide
 from penstock.core.rollouts.gates import steps_in
+from penstock.core.rollouts.guard_evidence import Batch
+from penstock.core.rollouts.guard_spec import GuardSpec
 from penstock.core.rollouts.rollout import begun, seen
 from penstock.core.rollouts.spec import RolloutSpec
 

@@ -20,9 +20,9 @@ from rich.console import Console
 from rich.progress import track
 
 from penstock.core.bins import Floats
-from penstock.core.drift import scores
 from penstock.core.options import ModelOptions
 from penstock.core.policies import MonitorPolicy
+from penstock.core.statistics.effect_sizes import scores
 from penstock.core.tensors import Tensor
 from penstock.engine import model as engine
 from penstock.monitor.answers import CLASS, Joined
@@ -57,7 +57,7 @@ class Report:
     accuracy: list[float]
     estimated: list[tuple[float, float, float]]
     repeat: float
-    thinning: float
+    inflation: float
     monitor: list[tuple[int, str]]
     alarms: list[Alarms]
 
@@ -108,8 +108,8 @@ def report(path: Path) -> Report:
             answered = [Tensor(s.name, s.datatype, a) for s, a in zip(signature.outputs, arrays, strict=True)]
             counter.count([(given, answered)])
             at = start + len(rows)
-            turns = monitor.look(Counted.of(reference, [words]), number * LOOK_ROWS / ROWS_A_SECOND)
-            told += [(at, f"{one.about}: {one.feature} {'begins' if one.begins else 'ends'}") for one in turns]
+            changes = monitor.look(Counted.of(reference, [words]), number * LOOK_ROWS / ROWS_A_SECOND)
+            told += [(at, f"{one.about}: {one.feature} {'begins' if one.begins else 'ends'}") for one in changes]
             joined = _joined(answered, y[start : start + LOOK_ROWS])
             falls = performance.learn(joined)
             told += [(at, f"performance: {one.what} {'begins' if one.begins else 'ends'}") for one in falls]
@@ -127,7 +127,7 @@ def report(path: Path) -> Report:
         [float(np.mean(right[index * tenth : (index + 1) * tenth])) for index in range(10)],
         estimates[:10],
         float(document["prequential"]["last_label_accuracy"]),
-        monitor.thinning,
+        monitor.variance_inflation,
         told,
         others.alarms(),
     )
@@ -224,15 +224,18 @@ budget of 100,000 rows between false alarms; the others are at their usual thres
 
 Both streams are seasonal and follow themselves: neighbouring rows are alike, days and years come round. So there is no
 moment before which nothing changes, and no list of true alarms to count against. Read this as what each would have told
-somebody, and how often. The thinning says how many rows were taken for one because of their likeness; it follows direct
-neighbours only, so a season still counts as a change.
+somebody, and how often. The variance inflation says how many rows were taken for one because of their autocorrelation;
+it follows direct neighbours only, so a season still counts as a change.
 """
 
 
 def told(found: Report) -> str:
     """A report as Markdown."""
     lines = [f"## {found.name}", "", f"{found.rows} rows; accuracy on the training data {found.trained:.3f}."]
-    lines += [f"Repeating the last label is right {found.repeat:.3f} of the time; thinning {found.thinning:.1f}.", ""]
+    lines += [
+        f"Repeating the last label is right {found.repeat:.3f} of the time; variance inflation {found.inflation:.1f}.",
+        "",
+    ]
     lines += ["| tenth | " + " | ".join(str(number + 1) for number in range(10)) + " |", "|---" * 11 + "|"]
     lines += ["| realised accuracy | " + " | ".join(f"{one:.3f}" for one in found.accuracy) + " |"]
     shown = [f"{one:.3f}" for one, _, _ in found.estimated] + [""] * (10 - len(found.estimated))

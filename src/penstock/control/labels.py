@@ -16,7 +16,7 @@ from penstock.control.runtime import write_atomically
 from penstock.core.policies import MonitorPolicy
 from penstock.monitor.answers import ANSWERS, AnswerStore, Joined, Taken, Told
 from penstock.monitor.capture import CAPTURES, sweep
-from penstock.monitor.performance import Fall, Performance
+from penstock.monitor.performance import Performance, PerformanceChange
 from penstock.monitor.reference import Reference
 from penstock.registry.records import Document
 from penstock.telemetry import metrics
@@ -39,7 +39,7 @@ Key = tuple[str, str]
 Watched = Callable[[Key], tuple[Reference | None, MonitorPolicy]]
 """A version's reference and its model's policy."""
 
-Tell = Callable[[Key, Fall], Awaitable[None]]
+Tell = Callable[[Key, PerformanceChange], Awaitable[None]]
 
 
 @dataclass(slots=True)
@@ -65,13 +65,13 @@ class _Version:
     told: Document = field(default_factory=dict)
     values: dict[str, float] = field(default_factory=dict)
 
-    def learn(self, rows: Sequence[Joined]) -> list[Fall]:
+    def learn(self, rows: Sequence[Joined]) -> list[PerformanceChange]:
         """Take rows in; what has changed by it."""
         if self.performance is None:
             raise RuntimeError
-        falls = self.performance.learn(rows)
+        changes = self.performance.learn(rows)
         self.told, self.values = self.performance.document(), self.performance.values()
-        return falls
+        return changes
 
 
 class Labels:
@@ -93,7 +93,7 @@ class Labels:
 
     async def take(self, model: str, told: Sequence[Told]) -> int:
         """Join what was told; how many belong to no answer that is remembered, or to one that is too old."""
-        taken, falls = await self._run(self._join, model, told)
+        taken, changes = await self._run(self._join, model, told)
         for pause in AGAIN_S:
             if not taken.unknown:
                 break
@@ -101,9 +101,9 @@ class Labels:
             again, more = await self._run(self._join, model, taken.unknown)
             taken.unknown = again.unknown
             taken.late += again.late
-            falls += more
-        for key, fall in falls:
-            await self._tell(key, fall)
+            changes += more
+        for key, change in changes:
+            await self._tell(key, change)
         self._outcomes[model, NOBODY, "unknown"] += len(taken.unknown)
         await self._run(self._write)
         return len(taken.unknown) + len(taken.late)
@@ -152,9 +152,9 @@ class Labels:
 
     # On the thread.
 
-    def _join(self, model: str, told: Sequence[Told]) -> tuple[Taken, list[tuple[Key, Fall]]]:
+    def _join(self, model: str, told: Sequence[Told]) -> tuple[Taken, list[tuple[Key, PerformanceChange]]]:
         horizon = self._watched((model, NOBODY))[1].horizon_s
-        falls: list[tuple[Key, Fall]] = []
+        changes: list[tuple[Key, PerformanceChange]] = []
         for version in self._store.versions(model):
             self._performance((model, version))  # before the new labels are written down, lest they count twice
         taken = self._store.take(model, told, self._clock(), horizon)
@@ -169,7 +169,7 @@ class Labels:
             if known.performance is None:
                 known.performance = Performance(*self._terms((model, version)))
             self._outcomes[model, version, "joined"] += len(rows)
-            falls += [((model, version), fall) for fall in known.learn(rows)]
+            changes += [((model, version), change) for change in known.learn(rows)]
         for version, reward in taken.rewards:
             counts = self._versions.setdefault((model, version), _Version()).counts
             counts.rewards += 1
@@ -178,7 +178,7 @@ class Labels:
         for outcome, versions in (("late", taken.late), ("doubled", taken.doubled), ("unusable", taken.unusable)):
             for version in versions:
                 self._outcomes[model, version, outcome] += 1
-        return taken, falls
+        return taken, changes
 
     def _terms(self, key: Key) -> tuple[Reference | None, float]:
         reference, policy = self._watched(key)

@@ -23,7 +23,7 @@ from penstock.core.desired import Desired, VersionStatus
 from penstock.core.errors import DeadlineExceeded, NotReady, TooLarge
 from penstock.monitor.answers import Told
 from penstock.monitor.columns import Rows
-from penstock.monitor.reference import Sureness
+from penstock.monitor.reference import ConfidenceHistogram
 
 RETRY_S = 0.1
 FEEDBACK_S = 5.0
@@ -101,11 +101,11 @@ class Link:
         names: list[list[str]],
         inputs: list[Rows],
         outputs: list[Rows],
-        sureness: Sureness | None = None,
+        confidence: ConfidenceHistogram | None = None,
     ) -> None:
         """Hand over rows that were gathered to learn from."""
-        sure = None if sureness is None else asdict(sureness)
-        told = {"type": "rows", "model": model, "version": version, "names": names, "sureness": sure}
+        sure = None if confidence is None else asdict(confidence)
+        told = {"type": "rows", "model": model, "version": version, "names": names, "confidence": sure}
         self._put(f"rows {model} {version}", {**told, "inputs": rows_out(inputs), "outputs": rows_out(outputs)})
 
     async def load(self, model: str, config: str | None) -> None:

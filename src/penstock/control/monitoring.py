@@ -31,10 +31,18 @@ from penstock.monitor.answers import ANSWERS
 from penstock.monitor.capture import CAPTURES
 from penstock.monitor.columns import Rows, joined
 from penstock.monitor.counters import REGION_WORDS, Totals, Words
-from penstock.monitor.performance import Fall, estimate_out
-from penstock.monitor.reference import LIVE, Reference, Sureness, build, reference_in, reference_out, sureness_in
+from penstock.monitor.performance import PerformanceChange, estimate_out
+from penstock.monitor.reference import (
+    LIVE,
+    ConfidenceHistogram,
+    Reference,
+    build,
+    confidence_in,
+    reference_in,
+    reference_out,
+)
 from penstock.monitor.rows import Counted, Layout
-from penstock.monitor.verdicts import DRIFT, QUALITY, SLICE, Turn, VersionMonitor
+from penstock.monitor.verdicts import DRIFT, QUALITY, SLICE, DriftChange, VersionMonitor
 from penstock.registry.monitored import MonitorStore, ReferenceRecord
 from penstock.registry.records import By, Document
 from penstock.registry.traffic import Event, TrafficStore
@@ -45,7 +53,7 @@ log = logging.getLogger("penstock.control")
 
 LOOK_S = 1.0
 KEEP_S = 10.0
-"""Evidence is written down that often, and at every turn."""
+"""Evidence is written down that often, and at every change."""
 
 LEARNING_S = 30.0
 """Rows of some workers are waited for that long after the first worker's."""
@@ -64,7 +72,7 @@ _WORDS = {
 
 T = TypeVar("T")
 Key = tuple[str, str]
-Gathered = tuple[Rows, Rows, Sureness | None]
+Gathered = tuple[Rows, Rows, ConfidenceHistogram | None]
 """Rows of inputs and of outputs, and how sure the answers were."""
 
 Names = tuple[Sequence[str], Sequence[str]]
@@ -144,7 +152,7 @@ class Monitoring:
         self._kept_at = 0.0
         self._kept = self._read_kept()
         told = state.with_name("labels.json")
-        self.labels = Labels(home, told, self._terms, self._tell_fall, clock)
+        self.labels = Labels(home, told, self._terms, self._tell_performance, clock)
 
     def _terms(self, key: Key) -> tuple[Reference | None, MonitorPolicy]:
         return self._references.get(key), self.policy_of(key[0])
@@ -315,7 +323,7 @@ class Monitoring:
         key = message["model"], message["version"]
         _, _, gathered = self._gathered.setdefault(key, (self._clock(), message["names"], []))
         rows = rows_in(message["inputs"]), rows_in(message["outputs"])
-        gathered.append((*rows, sureness_in(message.get("sureness"))))
+        gathered.append((*rows, confidence_in(message.get("confidence"))))
 
     async def run(self) -> None:
         """Look again and again."""
@@ -346,8 +354,8 @@ class Monitoring:
                 log.warning("the monitor goes on with what it knows: %s", complaint)
             self._complaint = complaint
             try:
-                for key, turn in self.look():
-                    await self._tell(key, turn)
+                for key, change in self.look():
+                    await self._tell(key, change)
             except Exception:
                 log.exception("a look of the monitor failed")
             await asyncio.sleep(LOOK_S)
@@ -404,9 +412,9 @@ class Monitoring:
             log.info("model %s version %s: a reference was learned from %d rows", *key, total)
             await self._set(*key, reference, By(MONITOR, f"learned from {total} rows"))
 
-    def look(self) -> list[tuple[Key, Turn]]:
+    def look(self) -> list[tuple[Key, DriftChange]]:
         """Take what the workers have counted since the last look; what has changed by it."""
-        turns: list[tuple[Key, Turn]] = []
+        changes: list[tuple[Key, DriftChange]] = []
         now = self._clock()
         for key, region in list(self._regions.items()):
             reference = self._references.get(key)
@@ -419,11 +427,11 @@ class Monitoring:
                 self._monitors[key] = self._monitor(key, replace(policy, slices=region.keys), counted, now)
                 continue
             monitor.policy = replace(policy, slices=region.keys)
-            turns += [(key, turn) for turn in monitor.look(counted, now)]
-        if turns or now - self._kept_at >= KEEP_S:
+            changes += [(key, change) for change in monitor.look(counted, now)]
+        if changes or now - self._kept_at >= KEEP_S:
             self._kept_at = now
             self._keep()
-        return turns
+        return changes
 
     def _monitor(self, key: Key, policy: MonitorPolicy, counted: Counted, now: float) -> VersionMonitor:
         """A version's monitor, which goes on where this process's predecessor was."""
@@ -433,17 +441,17 @@ class Monitoring:
             monitor.take_up(kept["evidence"])
         return monitor
 
-    async def _tell(self, key: Key, turn: Turn) -> None:
-        kind, words = _WORDS[turn.about, turn.begins]
-        log.warning("model %s version %s: %s %s", *key, turn.feature, words)
+    async def _tell(self, key: Key, change: DriftChange) -> None:
+        kind, words = _WORDS[change.about, change.begins]
+        log.warning("model %s version %s: %s %s", *key, change.feature, words)
         about = {"reference": self._digests.get(key), "rows_between_false_alarms": self.policy_of(key[0]).budget}
-        await self._write(key, kind, turn.feature, {**about, **turn.evidence})
+        await self._write(key, kind, change.feature, {**about, **change.evidence})
 
-    async def _tell_fall(self, key: Key, fall: Fall) -> None:
-        kind = "performance.degraded.v1" if fall.begins else "performance.recovered.v1"
-        log.warning("model %s version %s: %s %s", *key, fall.what, "changed" if fall.begins else "as before")
-        about = {"what": fall.what, "labels_between_false_alarms": self.policy_of(key[0]).budget}
-        await self._write(key, kind, fall.what, {**about, **fall.evidence})
+    async def _tell_performance(self, key: Key, change: PerformanceChange) -> None:
+        kind = "performance.degraded.v1" if change.begins else "performance.recovered.v1"
+        log.warning("model %s version %s: %s %s", *key, change.what, "changed" if change.begins else "as before")
+        about = {"what": change.what, "labels_between_false_alarms": self.policy_of(key[0]).budget}
+        await self._write(key, kind, change.what, {**about, **change.evidence})
 
     async def _write(self, key: Key, kind: str, name: str, told: Document) -> None:
         model, version = key
@@ -567,4 +575,4 @@ def _learned(rows: list[Gathered], names: Names) -> Reference:
     if len(sure) < len(rows):
         return found
     counts = tuple(sum(column) for column in zip(*(one.counts for one in sure), strict=True))
-    return replace(found, sureness=Sureness(sure[0].classes, counts))
+    return replace(found, confidence=ConfidenceHistogram(sure[0].classes, counts))

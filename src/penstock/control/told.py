@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
 
-from penstock.core.drift import State, shares
+from penstock.core.statistics.column_state import State
+from penstock.core.statistics.distributions import shares
 from penstock.monitor.quality import KINDS, Violations
 from penstock.monitor.verdicts import VersionMonitor
 from penstock.telemetry import metrics

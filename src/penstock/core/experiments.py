@@ -9,7 +9,7 @@ import numpy as np
 
 from penstock.core.errors import InvalidInput
 from penstock.core.routing import POINTS, route_in
-from penstock.core.sequential import Mean, confidence
+from penstock.core.statistics.confidence_sequences import Mean, confidence
 from penstock.core.versions import sort_key
 
 ALPHA = 0.05

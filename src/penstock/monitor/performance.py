@@ -13,8 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from penstock.core.drift import Panel, State, allowance, scores, shares
-from penstock.core.estimates import Estimate, Gap, calibration_error, chances_of
+from penstock.core.statistics.calibration import Gap, calibration_error
+from penstock.core.statistics.change_detection import ChangeDetector, allowance
+from penstock.core.statistics.column_state import State
+from penstock.core.statistics.distributions import shares
+from penstock.core.statistics.effect_sizes import scores
+from penstock.core.statistics.performance_estimation import Estimate, calibration_curve
 from penstock.monitor.answers import NUMBER, Joined
 from penstock.monitor.reference import SCORE_BINS, Reference
 
@@ -43,7 +47,7 @@ CLASSIFICATION, REGRESSION = "classification", "regression"
 
 
 @dataclass(frozen=True, slots=True)
-class Fall:
+class PerformanceChange:
     """A change of how good a version is: ``what`` is ``errors`` or ``gap``; ``begins`` False says that it is over."""
 
     what: str
@@ -56,10 +60,9 @@ class Performance:
 
     def __init__(self, reference: Reference | None, budget: float) -> None:
         self._budget = budget
-        sureness = None if reference is None else reference.sureness
-        self._chances = (
-            chances_of((0,) * SCORE_BINS) if sureness is None else chances_of(sureness.counts, sureness.right)
-        )
+        confidence = None if reference is None else reference.confidence
+        counts, right = ((0,) * SCORE_BINS, ()) if confidence is None else (confidence.counts, confidence.right)
+        self._chances = calibration_curve(counts, right)
         self._metrics: _Metrics | None = None
         self._columns: dict[int, float] = {}
         self._calibration: deque[tuple[float, bool]] = deque(maxlen=WINDOW)
@@ -70,9 +73,9 @@ class Performance:
         self.labels = 0
         self.right = 0
 
-    def learn(self, rows: Sequence[Joined]) -> list[Fall]:
+    def learn(self, rows: Sequence[Joined]) -> list[PerformanceChange]:
         """Take what was told; what has changed by it."""
-        falls: list[Fall] = []
+        changes: list[PerformanceChange] = []
         errors: list[float] = []
         for row in rows:
             if not math.isfinite(row.answer):
@@ -86,10 +89,10 @@ class Performance:
             self._metrics.update(row, chances)
             errors.append(_error(row))
             if chances:
-                falls += self._see_gap(row, chances)
+                changes += self._see_gap(row, chances)
         for start in range(0, len(errors), BATCH):
-            falls += self._errors.see(errors[start : start + BATCH])
-        return falls
+            changes += self._errors.see(errors[start : start + BATCH])
+        return changes
 
     def _learn_columns(self, row: Joined) -> None:
         """Which class each score is of, by the answers themselves."""
@@ -111,7 +114,7 @@ class Performance:
         columns = {**{index: float(index) for index in range(len(known))}, **self._columns}
         return {columns[index]: one for index, one in enumerate(known)}
 
-    def _see_gap(self, row: Joined, chances: dict[float, float]) -> list[Fall]:
+    def _see_gap(self, row: Joined, chances: dict[float, float]) -> list[PerformanceChange]:
         answer = float(row.answer >= 0.5) if row.is_chance else row.answer
         chance = self._calibrated(row, chances, answer)
         self._calibration.append((chance, row.right))
@@ -122,10 +125,10 @@ class Performance:
             self._since_gap = 0
             if self._gap_state is not State.DRIFT:
                 self._gap_state = State.DRIFT
-                return [Fall("gap", True, self.gap())]
+                return [PerformanceChange("gap", True, self.gap())]
         elif self._gap_state is State.DRIFT and self._since_gap >= CALM and self._gap_is_calm():
             self._gap_state = State.OK
-            return [Fall("gap", False, self.gap())]
+            return [PerformanceChange("gap", False, self.gap())]
         elif self._gap_state is State.INSUFFICIENT_DATA and len(self._calibration) >= LEAST:
             self._gap_state = State.OK
         return []
@@ -302,7 +305,7 @@ class _Errors:
         self._edges: list[float] = [0.5]
         self._usual: list[float] = [] if usual is None else [float(usual[1]), float(usual[0])]
         self._gathered: list[float] = []
-        self._panel: Panel | None = None
+        self._panel: ChangeDetector | None = None
         self._last: deque[int] = deque(maxlen=WINDOW)
         self._since_alarm = 0
         self._seen = 0
@@ -310,7 +313,7 @@ class _Errors:
         self.alarms = 0
         self._others: dict[str, tuple[Any, Document]] = {}
 
-    def see(self, errors: Sequence[float]) -> list[Fall]:
+    def see(self, errors: Sequence[float]) -> list[PerformanceChange]:
         """Some more errors."""
         finite = [one for one in errors if math.isfinite(one)]
         for error in finite:
@@ -334,9 +337,9 @@ class _Errors:
         self._usual = np.bincount(places, minlength=len(self._edges) + 1).astype(float).tolist()
         self._gathered = []
 
-    def _watch(self, counts: NDArray[np.float64]) -> list[Fall]:
+    def _watch(self, counts: NDArray[np.float64]) -> list[PerformanceChange]:
         if self._panel is None:
-            self._panel = Panel([shares(self._usual)], [allowance(self._usual)])
+            self._panel = ChangeDetector([shares(self._usual)], [allowance(self._usual)])
         self._panel.watch(counts[None, :], 1.0, float(self._seen))
         self._since_alarm += int(counts.sum())
         if self._panel.alarm(self._budget):
@@ -347,10 +350,10 @@ class _Errors:
             if self.state is not State.DRIFT:
                 self.state = State.DRIFT
                 worse = self._mean(self._recent()) > self._mean(self._usual)
-                return [Fall("errors", True, {**evidence, "state": self.state.value, "worse": worse})]
+                return [PerformanceChange("errors", True, {**evidence, "state": self.state.value, "worse": worse})]
         elif self.state is State.DRIFT and self._since_alarm >= CALM and self._is_usual():
             self.state = State.OK
-            return [Fall("errors", False, self.document())]
+            return [PerformanceChange("errors", False, self.document())]
         elif self.state is State.INSUFFICIENT_DATA and len(self._last) >= LEAST:
             self.state = State.OK
         return []

@@ -13,7 +13,15 @@ from penstock.core.signature import Signature
 from penstock.core.tensors import Array, Tensor
 from penstock.monitor.answers import NUMBER, Answers, answers_of, label_token
 from penstock.monitor.columns import Rows, input_columns, joined, output_columns
-from penstock.monitor.reference import SCORE_BINS, TRAINING, Reference, Sureness, build, score_bins, sure_of
+from penstock.monitor.reference import (
+    SCORE_BINS,
+    TRAINING,
+    ConfidenceHistogram,
+    Reference,
+    build,
+    confidence_of,
+    score_bins,
+)
 from penstock.monitor.tables import Table, tensors_of
 
 BATCH = 1024
@@ -75,7 +83,7 @@ def profile(
     sure = _Sure()
     for predicted, scores, start in sides:
         sure.take(predicted, scores, None if truth is None else truth[start : start + BATCH])
-    return replace(reference, sureness=sure.sureness(), errors=sure.errors())
+    return replace(reference, confidence=sure.confidence(), errors=sure.errors())
 
 
 def _truth(table: Table, label: str, features: Sequence[str], rows: int) -> Array | None:
@@ -107,7 +115,7 @@ class _Sure:
             tokens = [label_token(one, answers.form) for one in truth.tolist()]
             right = np.array([one == float(answer) for one, answer in zip(tokens, answers.values, strict=True)])
             self._right.append(right)
-        sure = None if scores is None or scores.shape[1] < 2 else sure_of(scores)
+        sure = None if scores is None or scores.shape[1] < 2 else confidence_of(scores)
         if sure is None or scores is None or answers is None:
             self._sound = False
             return
@@ -117,7 +125,7 @@ class _Sure:
             top = scores.argmax(axis=1)
             self._came.append(np.where(top == 1, right, ~right) if self._classes == 2 else right)
 
-    def sureness(self) -> Sureness | None:
+    def confidence(self) -> ConfidenceHistogram | None:
         """How sure it was, None where its scores are no probabilities."""
         if not self._sound or not self._parts:
             return None
@@ -125,7 +133,7 @@ class _Sure:
         right: list[int] = []
         if len(self._came) == len(self._parts):
             right = np.bincount(bins, np.concatenate(self._came), SCORE_BINS).astype(int).tolist()
-        return Sureness(self._classes, tuple(np.bincount(bins, minlength=SCORE_BINS).tolist()), tuple(right))
+        return ConfidenceHistogram(self._classes, tuple(np.bincount(bins, minlength=SCORE_BINS).tolist()), tuple(right))
 
     def errors(self) -> tuple[int, int] | None:
         """Wrong and right answers, None without labels."""

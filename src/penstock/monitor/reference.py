@@ -1,6 +1,6 @@
 """What a version's data looked like when it was trained, or when it was first met: the measure for everything after.
 
-A reference holds no rows: bins and their counts, means and spreads, a matrix that turns a row's numbers into one
+A reference holds no rows: bins and their counts, means and spreads, a matrix that changes a row's numbers into one
 distance from the middle of them all, by which a change of how they belong together shows, how sure the model was and
 how often it was right, and the same counts for each value of some categorical features.
 """
@@ -67,7 +67,7 @@ MOST_SLICE_WORDS = 100_000
 
 
 @dataclass(frozen=True, slots=True)
-class Sureness:
+class ConfidenceHistogram:
     """How sure the model was: ``counts`` [SCORE_BINS] of the probability of the second class of two, or of the class
     with the greatest of more (``classes``); ``right`` says how many of those came true (the second class did; the
     answer was right), where the data had labels."""
@@ -107,7 +107,7 @@ class Reference:
     inputs: tuple[Feature, ...]
     outputs: tuple[Feature, ...]
     joint: Joint | None = None
-    sureness: Sureness | None = None
+    confidence: ConfidenceHistogram | None = None
     slices: tuple[Slice, ...] = ()
     errors: tuple[int, int] | None = None
 
@@ -180,7 +180,7 @@ def is_key(bins: Bins) -> bool:
     return bins.kind is Kind.CATEGORICAL or (len(bins.edges) - 1 <= MOST_DISCRETE and not bins.constants)
 
 
-def sure_of(scores: Floats) -> Floats | None:
+def confidence_of(scores: Floats) -> Floats | None:
     """The probability that is counted: of the second class of two, of the greatest of more; None where the scores are
     no probabilities."""
     if not ((scores >= 0) & (scores <= 1)).all():
@@ -249,7 +249,7 @@ def reference_out(reference: Reference) -> Document:
             "directions": [list(row) for row in joint.directions],
             "feature": _feature_out(joint.feature),
         },
-        "sureness": None if reference.sureness is None else asdict(reference.sureness),
+        "confidence": None if reference.confidence is None else asdict(reference.confidence),
         "slices": [asdict(one) for one in reference.slices],
         "errors": reference.errors,
     }
@@ -268,15 +268,17 @@ def reference_in(values: Mapping[str, Any]) -> Reference:
         else Joint(
             tuple(joint["middle"]), tuple(tuple(row) for row in joint["directions"]), _feature_in(joint["feature"])
         ),
-        sureness_in(values.get("sureness")),
+        confidence_in(values.get("confidence") or values.get("sureness")),
         tuple(Slice(one["key"], tuple(map(tuple, one["counts"]))) for one in values.get("slices", [])),
         None if values.get("errors") is None else (values["errors"][0], values["errors"][1]),
     )
 
 
-def sureness_in(values: Mapping[str, Any] | None) -> Sureness | None:
+def confidence_in(values: Mapping[str, Any] | None) -> ConfidenceHistogram | None:
     """How sure a model was, from its JSON values."""
-    return None if values is None else Sureness(values["classes"], tuple(values["counts"]), tuple(values["right"]))
+    if values is None:
+        return None
+    return ConfidenceHistogram(values["classes"], tuple(values["counts"]), tuple(values["right"]))
 
 
 def _feature_out(feature: Feature) -> Document:

@@ -2,7 +2,7 @@
 
 A version's region holds five words (rows seen, counted, dropped, requests not as expected, rows in the sums), then each
 feature's places, how sure the model was, the places once more for each value of the keys that rows are sliced by, and
-sums of floats by which neighbouring rows can be told alike: for each number its sum, its square's, and its product with
+sums of floats that give the autocorrelation of rows: for each number its sum, its square's, and its product with
 the number of the row before. Everything adds up over workers and gateways.
 """
 
@@ -18,7 +18,7 @@ from penstock.core.bins import CategoricalPlaces, Floats, Kind, NumericPlaces, P
 from penstock.core.tensors import Tensor
 from penstock.monitor.columns import Columns, Rows
 from penstock.monitor.counters import Words
-from penstock.monitor.reference import SCORE_BINS, Feature, Reference, score_bins, sure_of
+from penstock.monitor.reference import SCORE_BINS, Feature, Reference, confidence_of, score_bins
 
 HEAD: Final = ("seen", "counted", "dropped", "odd", "paired")
 SUMMED: Final = ((64, 8), (0, 2))
@@ -68,7 +68,7 @@ class Layout:
             at += feature.bins.width
         columns = sum(feature.bins.width for feature in (*reference.inputs, *reference.outputs))
         sure, slices = at, []
-        at += 0 if reference.sureness is None else SCORE_BINS
+        at += 0 if reference.confidence is None else SCORE_BINS
         names = [feature.bins.name for feature in reference.inputs]
         for one in reference.slices:
             if one.key in keys:
@@ -99,7 +99,7 @@ class RowCounter:
         self._inputs, self._outputs = columns
         offsets = iter(layout.places)
         self._sides = [_Side(reference.inputs, offsets), _Side(reference.outputs, offsets)]
-        self._sure = reference.sureness is not None
+        self._sure = reference.confidence is not None
         self._joint = reference.joint
         if self._joint is not None:
             directions = np.array(self._joint.directions)
@@ -168,7 +168,7 @@ class RowCounter:
 
     def _count_sure(self, outputs: Sequence[Tensor]) -> None:
         scores = self._outputs.scores(outputs)
-        sure = None if scores is None else sure_of(scores)
+        sure = None if scores is None else confidence_of(scores)
         if sure is not None:
             self._add(self._layout.sure, [score_bins(sure)])
 
@@ -263,7 +263,7 @@ class Counted:
         values: list[int] = total[: layout.sure].tolist()
         widths = [feature.bins.width for feature in reference.features]
         counts = tuple(tuple(values[at : at + width]) for at, width in zip(layout.places, widths, strict=True))
-        sure = total[layout.sure :][: SCORE_BINS if reference.sureness is not None else 0]
+        sure = total[layout.sure :][: SCORE_BINS if reference.confidence is not None else 0]
         slices = tuple(
             total[part.at : part.at + part.values * layout.columns].reshape(part.values, layout.columns)
             for part in layout.slices
@@ -273,15 +273,14 @@ class Counted:
 
 
 PAIRED: Final = 300
-"""Neighbours that have to be compared before anything is said of their likeness."""
+"""Neighbours that have to be compared before anything is said of their correlation."""
 
 NOISE: Final = 2.5
 """Standard errors of a correlation below which it is taken for none."""
 
 
-def correlations(before: Counted, now: Counted, workers: int) -> Floats | None:
-    """How alike neighbouring rows were between two looks, for each number: the first autocorrelation of the whole
-    stream; None for too few.
+def autocorrelations(before: Counted, now: Counted, workers: int) -> Floats | None:
+    """The first autocorrelation of the whole stream between two looks, for each number; None for too few rows.
 
     A worker sees some of the rows only, so that its neighbours lie further apart: of a first-order autoregression with
     ``r`` spread evenly over ``w`` workers each sees ``(r/w) / (1 - r(1 - 1/w))``, which is turned round here.

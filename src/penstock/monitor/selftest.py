@@ -35,12 +35,12 @@ Change = Callable[[np.random.Generator, Floats], Floats]
 @dataclass(frozen=True, slots=True)
 class Case:
     """One question: what happens, and how many rows it may take to be found on average (None: nothing happens, and at
-    most one alarm in the budget's rows is allowed). ``alike`` is the correlation of each row with the one before."""
+    most one alarm in the budget's rows is allowed). ``autocorrelation`` is that of neighbouring rows."""
 
     name: str
     change: Change | None = None
     within: int | None = None
-    alike: float = 0.0
+    autocorrelation: float = 0.0
 
 
 def _shifted(_: np.random.Generator, rows: Floats) -> Floats:
@@ -65,7 +65,7 @@ def _flipped(_: np.random.Generator, rows: Floats) -> Floats:
 
 CASES = (
     Case("no change, independent rows"),
-    Case("no change, rows alike their neighbours (0.6)", alike=0.6),
+    Case("no change, autocorrelation 0.6", autocorrelation=0.6),
     Case("one of 10 features moves by half a standard deviation", _shifted, 200),
     Case("one of 10 features spreads by half", _spread, 200),
     Case("5 % of one feature go missing", _missing, 300),
@@ -86,17 +86,17 @@ class Outcome:
 class Stream:
     """Rows of two features that belong together and others that do not, and a model's answers to them."""
 
-    def __init__(self, seed: int, alike: float) -> None:
+    def __init__(self, seed: int, autocorrelation: float) -> None:
         self.generator = np.random.default_rng(seed)
-        self._alike = alike
+        self._correlation = autocorrelation
         self._last = np.zeros(FEATURES)
 
     def rows(self, count: int, change: Change | None = None) -> Exchange:
         """Requests and answers of so many rows."""
         noise = self.generator.standard_normal((count, FEATURES))
-        if self._alike:
+        if self._correlation:
             for index in range(count):
-                self._last = self._alike * self._last + np.sqrt(1 - self._alike**2) * noise[index]
+                self._last = self._correlation * self._last + np.sqrt(1 - self._correlation**2) * noise[index]
                 noise[index] = self._last
         rows = noise.copy()
         rows[:, 1] = BELONGING * noise[:, 0] + np.sqrt(1 - BELONGING**2) * noise[:, 1]
@@ -117,7 +117,7 @@ def columns() -> tuple[Columns, Columns]:
 
 def run(case: Case, seed: int, budget: float = BUDGET, calm_rows: int = CALM_ROWS, most: int = 5000) -> Outcome:
     """One stream of a case: ``calm_rows`` first, then the change until it is found, or ``most`` rows of it."""
-    watched = _Watched(Stream(seed, case.alike), budget)
+    watched = _Watched(Stream(seed, case.autocorrelation), budget)
     for _ in range(calm_rows // LOOK_ROWS):
         watched.look(None)
     false_alarms = watched.monitor.alarms

@@ -8,32 +8,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from penstock.core.drift import (
-    Panel,
-    Scores,
-    Standing,
-    State,
-    allowance,
-    judged,
-    scores,
-    shares,
-    thinning_of,
-)
-from penstock.core.estimates import Estimate, chances_of, estimate
 from penstock.core.policies import MonitorPolicy
+from penstock.core.statistics.autocorrelation import variance_inflation
+from penstock.core.statistics.change_detection import ChangeDetector, allowance
+from penstock.core.statistics.column_state import ColumnState, State, judged
+from penstock.core.statistics.distributions import shares
+from penstock.core.statistics.effect_sizes import Scores, scores
+from penstock.core.statistics.performance_estimation import Estimate, calibration_curve, estimate
 from penstock.monitor.quality import KINDS, rates, sorted_out, violations
 from penstock.monitor.reference import Reference, Slice
-from penstock.monitor.rows import Counted, correlations
+from penstock.monitor.rows import Counted, autocorrelations
 
 LOOKS = 60
 """Looks that a window is made of."""
 
 UNSCORED = Scores(0, 0.0, float("inf"), 0.0, 0.0, 0.0, 0.0)
-ALIKE_KEPT = 0.7
-"""How much of the measured likeness of neighbours is kept from one time to the next."""
+AUTOCORRELATION_KEPT = 0.7
+"""How much of the autocorrelation measured before is kept when it is measured again."""
 
-ALIKE_AT_FIRST = 0.6
-"""What is taken for it until enough neighbours were compared."""
+AUTOCORRELATION_AT_FIRST = 0.6
+"""The autocorrelation that is assumed until enough neighbours were compared."""
 
 DRIFT_SHARE, QUALITY_SHARE, SLICES_SHARE = 0.85, 0.05, 0.1
 """The parts of the budget of false alarms: what is not sound shows at once, so its alarms need little of it."""
@@ -49,7 +43,7 @@ BROKEN_FEED, CHANGED_WORLD = "broken feed", "changed world"
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class DriftChange:
     """Something that has changed: ``about`` says in which regard, ``begins`` whether it began or is over."""
 
     about: str
@@ -65,60 +59,61 @@ class VersionMonitor:
         self.reference = reference
         self.policy = policy
         self._features = reference.features
-        self._drift = Panel(
+        self._drift = ChangeDetector(
             [shares(feature.counts) for feature in self._features],
             [allowance(feature.counts) for feature in self._features],
         )
-        self._standings = [Standing() for _ in self._features]
+        self._states = [ColumnState() for _ in self._features]
         usual = [sorted_out(feature, feature.counts) for feature in reference.inputs]
-        self._quality = Panel([shares(one) for one in usual], [allowance(one) for one in usual])
-        self._soundness = [Standing() for _ in usual]
+        self._quality = ChangeDetector([shares(one) for one in usual], [allowance(one) for one in usual])
+        self._soundness = [ColumnState() for _ in usual]
         self._kinds: list[str] = ["" for _ in usual]
         self._slices = _Slices(reference, policy.slices)
-        sureness = reference.sureness
-        self._chances = None if sureness is None else chances_of(sureness.counts, sureness.right)
-        self._alike: float | None = None
+        confidence = reference.confidence
+        self._chances = None if confidence is None else calibration_curve(confidence.counts, confidence.right)
+        self._autocorrelation: float | None = None
         self._paired = first
         self._start = self._last = first
         self._window: deque[tuple[float, Counted]] = deque([(now, first)])
         self.alarms = 0
 
-    def look(self, counted: Counted, now: float) -> list[Turn]:
+    def look(self, counted: Counted, now: float) -> list[DriftChange]:
         """Take what has been counted so far; what has changed by it."""
         last, self._last = self._last, counted
         rows = counted.head["counted"] - last.head["counted"]
         self._slide(counted, now)
         if rows <= 0:
             return []
-        thinning = self.thinning  # from earlier looks only
+        inflation = self.variance_inflation  # from earlier looks only
         self._compare(counted)
         fresh = [
             np.subtract(after, before).astype(float) for after, before in zip(counted.counts, last.counts, strict=True)
         ]
-        self._drift.watch(self._drift.batch(fresh), thinning, now)
+        self._drift.watch(self._drift.batch(fresh), inflation, now)
         sorted_ = [sorted_out(one, counts) for one, counts in zip(self.reference.inputs, fresh, strict=False)]
-        self._quality.watch(self._quality.batch(sorted_), thinning, now)
+        self._quality.watch(self._quality.batch(sorted_), inflation, now)
         budget = self.policy.budget
-        turns = self._judge(budget / DRIFT_SHARE) + self._judge_quality(budget / QUALITY_SHARE)
+        changes = self._judge(budget / DRIFT_SHARE) + self._judge_quality(budget / QUALITY_SHARE)
         if len(self._slices):
-            more = self._slices.look((counted, last, self._window[0][1]), thinning, now, budget / SLICES_SHARE)
-            self.alarms += any(turn.begins for turn in more)
-            turns += more
-        return turns
+            more = self._slices.look((counted, last, self._window[0][1]), inflation, now, budget / SLICES_SHARE)
+            self.alarms += any(change.begins for change in more)
+            changes += more
+        return changes
 
     @property
-    def thinning(self) -> float:
+    def variance_inflation(self) -> float:
         """How many rows are worth one."""
-        return thinning_of(ALIKE_AT_FIRST if self._alike is None else self._alike)
+        return variance_inflation(AUTOCORRELATION_AT_FIRST if self._autocorrelation is None else self._autocorrelation)
 
     def _compare(self, counted: Counted) -> None:
-        """How alike neighbours are, once enough of them were compared since the last time."""
-        found = correlations(self._paired, counted, counted.workers)
+        """Measure the autocorrelation, once enough neighbours were compared since the last time."""
+        found = autocorrelations(self._paired, counted, counted.workers)
         if found is None:
             return
         self._paired = counted
-        alike = float(found.max(initial=0.0))
-        self._alike = alike if self._alike is None else ALIKE_KEPT * self._alike + (1 - ALIKE_KEPT) * alike
+        now, before = float(found.max(initial=0.0)), self._autocorrelation
+        kept = AUTOCORRELATION_KEPT
+        self._autocorrelation = now if before is None else kept * before + (1 - kept) * now
 
     def _slide(self, counted: Counted, now: float) -> None:
         span = self.policy.window_s
@@ -127,34 +122,34 @@ class VersionMonitor:
         while len(self._window) > 1 and self._window[1][0] <= now - span:
             self._window.popleft()
 
-    def _judge(self, budget: float) -> list[Turn]:
+    def _judge(self, budget: float) -> list[DriftChange]:
         panel = self._drift
         alarmed, log_m, since, recent = set(panel.alarm(budget)), panel.log_m, panel.since, panel.recent
         if alarmed:
             self.alarms += 1
             panel.restart()
-        turns = []
+        changes = []
         for index, feature in enumerate(self._features):
-            before = self._standings[index]
+            before = self._states[index]
             drifts = before.state is State.DRIFT and index not in alarmed
             found = self._score(index) if drifts else UNSCORED  # only the end of a drift depends on it
             total = sum(self._last.counts[index]) - sum(self._start.counts[index])
             after = judged(before, total, found, index in alarmed, float(since[index]))
-            self._standings[index] = after
+            self._states[index] = after
             if (before.state is State.DRIFT) != (after.state is State.DRIFT):
                 told = {**self._shown(index), "log_e": round(float(log_m[index]), 3)}
                 if after.state is State.DRIFT:
                     told["cause"] = self._cause(index, recent[index])
-                turns.append(Turn(DRIFT, feature.bins.name, after.state is State.DRIFT, told))
-        return turns
+                changes.append(DriftChange(DRIFT, feature.bins.name, after.state is State.DRIFT, told))
+        return changes
 
-    def _judge_quality(self, budget: float) -> list[Turn]:
+    def _judge_quality(self, budget: float) -> list[DriftChange]:
         panel = self._quality
         alarmed, log_m, since, lately = set(panel.alarm(budget)), panel.log_m, panel.since, panel.recent
         if alarmed:
             self.alarms += 1
             panel.restart()
-        turns = []
+        changes = []
         for index, feature in enumerate(self.reference.inputs):
             before = self._soundness[index]
             usual = sorted_out(feature, feature.counts)
@@ -179,8 +174,8 @@ class VersionMonitor:
                     "rows": round(float(recent.sum())),
                     "rows_between_false_alarms": self.policy.budget,
                 }
-                turns.append(Turn(QUALITY, feature.bins.name, after.state is State.DRIFT, told))
-        return turns
+                changes.append(DriftChange(QUALITY, feature.bins.name, after.state is State.DRIFT, told))
+        return changes
 
     def _cause(self, index: int, recent: NDArray[np.float64]) -> str:
         """Whether a drift lies in values that are not sound alone, by what rows lately looked like: then a feed is
@@ -212,10 +207,10 @@ class VersionMonitor:
         return {
             "drift": self._drift.kept(),
             "quality": self._quality.kept(),
-            "standings": [_standing_out(one) for one in self._standings],
-            "soundness": [_standing_out(one) for one in self._soundness],
+            "states": [_column_out(one) for one in self._states],
+            "soundness": [_column_out(one) for one in self._soundness],
             "kinds": self._kinds,
-            "alike": self._alike,
+            "autocorrelation": self._autocorrelation,
             "alarms": self.alarms,
         }
 
@@ -223,12 +218,12 @@ class VersionMonitor:
         """Go on where ``kept`` was written."""
         self._drift.take_up(kept["drift"])
         self._quality.take_up(kept["quality"])
-        if len(kept["standings"]) == len(self._standings) and len(kept["soundness"]) == len(self._soundness):
-            self._standings = [_standing_in(one) for one in kept["standings"]]
-            self._soundness = [_standing_in(one) for one in kept["soundness"]]
+        if len(kept["states"]) == len(self._states) and len(kept["soundness"]) == len(self._soundness):
+            self._states = [_column_in(one) for one in kept["states"]]
+            self._soundness = [_column_in(one) for one in kept["soundness"]]
             self._kinds = [str(one) for one in kept["kinds"]]
             self.alarms = int(kept["alarms"])
-        self._alike = kept["alike"]
+        self._autocorrelation = kept.get("autocorrelation", kept.get("alike"))
 
     # What is said.
 
@@ -254,28 +249,28 @@ class VersionMonitor:
             "slices": self._slices.document(self._last, self._window[0][1]),
             "rows": dict(head),
             "rows_between_false_alarms": self.policy.budget,
-            "thinning": round(self.thinning, 3),
+            "variance_inflation": round(self.variance_inflation, 3),
             "alarms": self.alarms,
             "quality": self._quality_document(),
         }
 
     def estimated(self) -> Estimate | None:
         """How good the window's answers were by their own probabilities, None where there are none."""
-        sureness = self.reference.sureness
-        if sureness is None or self._chances is None:
+        confidence = self.reference.confidence
+        if confidence is None or self._chances is None:
             return None
-        return estimate(sureness.classes, self._last.sure - self._window[0][1].sure, self._chances)
+        return estimate(confidence.classes, self._last.sure - self._window[0][1].sure, self._chances)
 
     def _shown(self, index: int) -> Document:
-        feature, found, standing = self._features[index], self._score(index), self._standings[index]
+        feature, found, column = self._features[index], self._score(index), self._states[index]
         counts = self._counts(index)
         bins, labels = feature.bins, feature.bins.labels()
         log_m = float(self._drift.log_m[index])
         return {
             "name": bins.name,
             "kind": bins.kind.value,
-            "state": standing.state.value,
-            "since": standing.since or None,
+            "state": column.state.value,
+            "since": column.since or None,
             "log_e": round(max(0.0, log_m), 3),
             "psi": round(found.psi, 9),
             "psi_threshold": round(found.psi_threshold, 6) if np.isfinite(found.psi_threshold) else None,
@@ -307,9 +302,9 @@ class VersionMonitor:
             for kind, number in violations(feature, counts).items():
                 wrong[kind] += number
             rows = max(rows, sum(counts))
-            standing = self._soundness[index]
-            if standing.state is State.DRIFT:
-                told = {"name": feature.bins.name, "kind": self._kinds[index], "since": standing.since}
+            column = self._soundness[index]
+            if column.state is State.DRIFT:
+                told = {"name": feature.bins.name, "kind": self._kinds[index], "since": column.since}
                 features.append({**told, "rates": rates(sorted_out(feature, counts))})
         return {
             "state": "violated" if features else "ok" if rows else State.INSUFFICIENT_DATA.value,
@@ -325,7 +320,7 @@ class VersionMonitor:
 
     def states(self) -> list[State]:
         """What is said of each column."""
-        return [standing.state for standing in self._standings]
+        return [column.state for column in self._states]
 
     def evidence(self) -> list[float]:
         """The logarithm of the evidence that each column has changed, since the last alarm."""
@@ -363,8 +358,8 @@ class _Slices:
             if sum(counts[: self._widths[0]]) >= LEAST_IN_SLICE
         ]
         usual = [column for key, value in self._cells for column in self._columns(self._keys[key].counts[value])]
-        self._panel = Panel([shares(one) for one in usual], [allowance(one) for one in usual])
-        self._drifting: dict[int, Standing] = {}
+        self._panel = ChangeDetector([shares(one) for one in usual], [allowance(one) for one in usual])
+        self._drifting: dict[int, ColumnState] = {}
         self._usual = usual
 
     def __len__(self) -> int:
@@ -377,13 +372,15 @@ class _Slices:
         difference = [after - before for after, before in zip(now.slices, base.slices, strict=True)]
         return [column for key, value in self._cells for column in self._columns(difference[key][value])]
 
-    def look(self, counted: tuple[Counted, Counted, Counted], thinning: float, now: float, budget: float) -> list[Turn]:
+    def look(
+        self, counted: tuple[Counted, Counted, Counted], inflation: float, now: float, budget: float
+    ) -> list[DriftChange]:
         """Take what has been counted so far, until the last look, and where the window begins; what has changed."""
         after, last, base = counted
         fresh = self._counts(after, last)
-        self._panel.watch(self._panel.batch(fresh), thinning, now)
+        self._panel.watch(self._panel.batch(fresh), inflation, now)
         alarmed, since, log_m = self._panel.alarm(budget), self._panel.since, self._panel.log_m
-        turns = []
+        changes = []
         for index in alarmed:
             if index not in self._drifting:
                 told = {
@@ -391,19 +388,19 @@ class _Slices:
                     "since": float(since[index]),
                     "log_e": round(float(log_m[index]), 3),
                 }
-                turns.append(Turn(SLICE, self._name(index), True, told))
-            self._drifting[index] = Standing(State.DRIFT, 0, float(since[index]))
+                changes.append(DriftChange(SLICE, self._name(index), True, told))
+            self._drifting[index] = ColumnState(State.DRIFT, 0, float(since[index]))
         if alarmed:
             self._panel.restart()
         calming = [one for one in self._drifting if one not in alarmed]
         window = self._counts(after, base) if calming else []
         for index in calming:
             found = scores(self._usual[index], window[index].tolist())
-            standing = self._drifting[index] = judged(self._drifting[index], found.rows, found, False, 0.0)
-            if standing.state is not State.DRIFT:
+            column = self._drifting[index] = judged(self._drifting[index], found.rows, found, False, 0.0)
+            if column.state is not State.DRIFT:
                 del self._drifting[index]
-                turns.append(Turn(SLICE, self._name(index), False, {"slice": self._told(index)}))
-        return turns
+                changes.append(DriftChange(SLICE, self._name(index), False, {"slice": self._told(index)}))
+        return changes
 
     def _told(self, index: int) -> dict[str, str]:
         key, value = self._cells[index // len(self._widths)]
@@ -465,9 +462,9 @@ def _compared(usual: NDArray[np.float64], window: NDArray[np.float64]) -> Scores
     return scores(usual.tolist(), window.tolist())
 
 
-def _standing_out(standing: Standing) -> list[Any]:
-    return [standing.state.value, standing.calm, standing.since]
+def _column_out(column: ColumnState) -> list[Any]:
+    return [column.state.value, column.calm, column.since]
 
 
-def _standing_in(values: Sequence[Any]) -> Standing:
-    return Standing(State(values[0]), int(values[1]), float(values[2]))
+def _column_in(values: Sequence[Any]) -> ColumnState:
+    return ColumnState(State(values[0]), int(values[1]), float(values[2]))

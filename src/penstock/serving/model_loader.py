@@ -23,7 +23,7 @@ from penstock.monitor.answers import AnswerWriter
 from penstock.monitor.capture import CaptureWriter
 from penstock.monitor.columns import Columns, Rows, input_columns, output_columns
 from penstock.monitor.counters import Slot
-from penstock.monitor.reference import Sureness, reference_in
+from penstock.monitor.reference import ConfidenceHistogram, reference_in
 from penstock.monitor.rows import RowCounter
 from penstock.registry import model_config
 from penstock.registry.blobs import hash_file
@@ -46,7 +46,7 @@ NICENESS = 10
 
 Key = tuple[str, str]
 OnStatus = Callable[[tuple[VersionStatus, ...]], None]
-OnRows = Callable[[str, str, list[list[str]], list[Rows], list[Rows], Sureness | None], None]
+OnRows = Callable[[str, str, list[list[str]], list[Rows], list[Rows], ConfidenceHistogram | None], None]
 """Takes a model, a version, the names of its columns, the rows that were gathered of its inputs and outputs, and how
 sure it was."""
 

@@ -50,7 +50,7 @@ def test_a_good_version_is_promoted_by_itself(server: Server) -> None:
         while (state := look(server, trial))["state"] == "running":
             weights.add(state["weight"])
         assert state["state"] == "promoted", json.dumps(state)
-        assert weights <= {1000, 5000, 10_000}
+        assert weights <= {1000, 5000, 9500}  # until promotion, the control keeps its hold-back
         assert champion(server) == SAME
     assert {status for asker in askers for _, _, status in asker.seen} == {200}
     assert server.admin("GET", ROUTE).json()["split"] == {SAME: 10_000}
@@ -80,7 +80,7 @@ def test_a_bad_version_is_rolled_back_by_itself(
     assert state["state"] == "rolled_back", json.dumps(state)
     assert state["evidence"][guilty]["verdict"] == "fail"
     assert champion(server) == GOOD
-    assert server.admin("GET", ROUTE).json()["split"] == {GOOD: 10_000, version: 0}
+    assert server.admin("GET", ROUTE).json()["split"] == {GOOD: 10_000}
     asker = Asker(server)
     assert {asker.ask()[0] for _ in range(30)} == {GOOD}
     asker.close()

@@ -10,8 +10,8 @@ from rich.console import Console
 
 from penstock.cli.rollout import _guard, _step, picture
 from penstock.cli.route import _rule, bar, weights
-from penstock.core.guards import GuardSpec
 from penstock.core.rollouts.documents import shown
+from penstock.core.rollouts.guard_spec import GuardSpec
 from penstock.core.rollouts.rollout import begun
 from penstock.core.rollouts.spec import RolloutSpec
 

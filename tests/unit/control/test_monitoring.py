@@ -20,9 +20,9 @@ from penstock.core.tensors import Tensor
 from penstock.monitor.answers import ANSWERS, AnswerWriter, Told, answers_of
 from penstock.monitor.columns import Rows, input_columns, joined, output_columns
 from penstock.monitor.counters import REGION_WORDS, Words
-from penstock.monitor.reference import Reference, Sureness, build, reference_in, reference_out
+from penstock.monitor.reference import ConfidenceHistogram, Reference, build, reference_in, reference_out
 from penstock.monitor.rows import Layout, RowCounter
-from penstock.monitor.verdicts import Turn
+from penstock.monitor.verdicts import DriftChange
 from penstock.registry.monitored import MonitorStore
 from penstock.registry.records import Document
 from penstock.serving.observers.baseline_collector import BaselineCollector
@@ -111,7 +111,7 @@ class Watcher:
         for words in self.fleet.regions(watch.offset, watch.size):
             RowCounter(reference, words, COLUMNS, 1.0).count([exchange(self.generator, rows // 2, shift)])
         self.world.clock.now += 1
-        return [(turn.feature, turn.begins) for _, turn in self.monitoring.look()]
+        return [(change.feature, change.begins) for _, change in self.monitoring.look()]
 
     def show(self, version: str | None = "1") -> Document:
         return asyncio.run(self.monitoring.document("m", version))
@@ -158,18 +158,18 @@ def test_a_change_is_found_named_and_over_again(watcher: Watcher) -> None:
     calm = watcher.show()
     assert {one["state"] for one in (*calm["features"], *calm["outputs"])} == {"ok"}
     assert calm["reference"] == {"source": "training", "digest": reference.digest, "rows": 20_000, "small": False}
-    turns: list[tuple[str, bool]] = []
+    changes: list[tuple[str, bool]] = []
     for _ in range(12):
-        turns += watcher.send(reference, 40, shift=1.0)
-    assert turns[0] == ("x[0]", True)
+        changes += watcher.send(reference, 40, shift=1.0)
+    assert changes[0] == ("x[0]", True)
     drifting = watcher.show()
     assert drifting["features"][0]["state"] == "drift"
     assert drifting["features"][0]["since"] is not None
     assert drifting["features"][0]["psi"] > drifting["features"][1]["psi"]
     assert drifting["alarms"] >= 1
     for _ in range(200):
-        turns += watcher.send(reference, 40)
-    assert ("x[0]", False) in turns
+        changes += watcher.send(reference, 40)
+    assert ("x[0]", False) in changes
     assert watcher.show()["features"][0]["state"] == "ok"
 
 
@@ -256,19 +256,19 @@ def test_a_learned_reference_takes_probabilities_at_their_word(watcher: Watcher)
         p = generator.uniform(0.5, 1.0, rows).astype("<f4")
         return exchange(generator, rows)[0], [Tensor("p", "FP32", np.stack([1 - p, p], axis=1))]
 
-    def learned(inputs: list[Rows], outputs: list[Rows], sureness: Sureness | None) -> None:
+    def learned(inputs: list[Rows], outputs: list[Rows], confidence: ConfidenceHistogram | None) -> None:
         names = [[*side.numbers, *side.labels] for side in columns]
         told = {"model": "m", "version": "2", "names": names, "inputs": rows_out(inputs), "outputs": rows_out(outputs)}
-        sure = None if sureness is None else asdict(sureness)
-        watcher.monitoring.gathered(json.loads(json.dumps({**told, "sureness": sure})))
+        sure = None if confidence is None else asdict(confidence)
+        watcher.monitoring.gathered(json.loads(json.dumps({**told, "confidence": sure})))
 
     asyncio.run(watcher.monitoring.set_policy("m", {"monitor": {"live_reference_rows": 600}}, ME))
     BaselineCollector(columns, 600, learned).count([answered(300), answered(300)])
     asyncio.run(watcher.monitoring._learn())
     watch = watcher.watch("2")
     reference = reference_in(_json(Path(watch.path)))
-    assert reference.sureness is not None
-    assert (reference.sureness.classes, sum(reference.sureness.counts)) == (2, 600)
+    assert reference.confidence is not None
+    assert (reference.confidence.classes, sum(reference.confidence.counts)) == (2, 600)
     watcher.monitoring.look()
     for words in watcher.fleet.regions(watch.offset, watch.size):
         RowCounter(reference, words, columns, 1.0).count([answered(400)])
@@ -399,19 +399,19 @@ class Shops:
         watcher.give(self.reference)
         self.send(100)
 
-    def send(self, rows: int, **odd: float) -> list[Turn]:
+    def send(self, rows: int, **odd: float) -> list[DriftChange]:
         watch = self.watcher.watch()
         for words in self.watcher.fleet.regions(watch.offset, watch.size):
             counter = RowCounter(self.reference, words, MIXED, 1.0, watch.keys)
             counter.count([mixed(self.generator, rows // 2, **odd)])
         self.watcher.world.clock.now += 1
-        return [turn for _, turn in self.watcher.monitoring.look()]
+        return [change for _, change in self.watcher.monitoring.look()]
 
-    def until(self, wanted: tuple[str, str, bool], looks: int, **odd: float) -> Turn:
+    def until(self, wanted: tuple[str, str, bool], looks: int, **odd: float) -> DriftChange:
         for _ in range(looks):
-            for turn in self.send(40, **odd):
-                if (turn.about, turn.feature, turn.begins) == wanted:
-                    return turn
+            for change in self.send(40, **odd):
+                if (change.about, change.feature, change.begins) == wanted:
+                    return change
         raise AssertionError(wanted)
 
 
@@ -419,9 +419,9 @@ def test_a_broken_feed_is_told_from_a_changed_world(watcher: Watcher) -> None:
     shops = Shops(watcher)
     for _ in range(20):
         assert shops.send(40) == []
-    found: dict[tuple[str, str], Turn] = {}
+    found: dict[tuple[str, str], DriftChange] = {}
     for _ in range(12):
-        found |= {(turn.about, turn.feature): turn for turn in shops.send(40, missing=0.4)}
+        found |= {(change.about, change.feature): change for change in shops.send(40, missing=0.4)}
     broken = found["quality", "x[0]"].evidence
     assert broken["kind"] == "missing"
     assert broken["rates"]["missing"] > 0.02  # of the last hundred rows or so, most of them sound yet
@@ -438,21 +438,21 @@ def test_a_changed_world_is_told_as_such(watcher: Watcher) -> None:
     watcher.give(reference)
     for _ in range(20):
         watcher.send(reference, 40)
-    turns = []
+    changes = []
     watch = watcher.watch()
     for _ in range(12):
         for words in watcher.fleet.regions(watch.offset, watch.size):
             RowCounter(reference, words, COLUMNS, 1.0).count([exchange(watcher.generator, 20, 1.5)])
         watcher.world.clock.now += 1
-        turns += [turn for _, turn in watcher.monitoring.look() if turn.about == "drift"]
-    assert next(turn for turn in turns if turn.feature == "x[0]").evidence["cause"] == "changed world"
+        changes += [change for _, change in watcher.monitoring.look() if change.about == "drift"]
+    assert next(change for change in changes if change.feature == "x[0]").evidence["cause"] == "changed world"
 
 
 def test_a_constant_at_a_wrong_rate_is_a_violation(watcher: Watcher) -> None:
     shops = Shops(watcher)
-    turn = shops.until(("quality", "x[1]", True), 30, stuck=0.5)
-    assert turn.evidence["kind"] == "constant"
-    assert turn.evidence["reference_rates"]["constant"] == pytest.approx(0.1, abs=0.02)
+    change = shops.until(("quality", "x[1]", True), 30, stuck=0.5)
+    assert change.evidence["kind"] == "constant"
+    assert change.evidence["reference_rates"]["constant"] == pytest.approx(0.1, abs=0.02)
     assert watcher.show()["quality"]["violations"]["constant"] > 0
 
 
@@ -461,8 +461,8 @@ def test_a_drift_in_one_slice_is_found_there(watcher: Watcher) -> None:
     assert watcher.watch().keys == ("shop",)
     for _ in range(20):
         assert shops.send(40) == []
-    turn = shops.until(("slice", "x[0] where shop is south", True), 40, shift=2.0)
-    assert turn.evidence["slice"] == {"shop": "south"}
+    change = shops.until(("slice", "x[0] where shop is south", True), 40, shift=2.0)
+    assert change.evidence["slice"] == {"shop": "south"}
     slices = watcher.show()["slices"]["shop"]
     assert (slices["south"]["state"], slices["north"]["state"]) == ("drift", "ok")
     assert [one["name"] for one in slices["south"]["drifting"]] == ["x[0]"]

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 
 from loadtests.simulate import CASES, Case, run, summary
 from penstock.core.errors import InvalidInput
-from penstock.core.guards import Batch, GuardSpec, GuardState
 from penstock.core.rollouts.decision import Action, Kind, Snapshot, decide, done, waiting_for
 from penstock.core.rollouts.documents import rollout_in, rollout_out, shown
 from penstock.core.rollouts.gates import Step, steps_in
+from penstock.core.rollouts.guard_evidence import Batch, GuardState
+from penstock.core.rollouts.guard_spec import GuardSpec
 from penstock.core.rollouts.rollout import (
     Rollout,
     State,
@@ -26,7 +27,7 @@ from penstock.core.rollouts.rollout import (
     sound,
 )
 from penstock.core.rollouts.spec import RolloutSpec, spec_in, spec_out
-from penstock.core.sequential import Evidence
+from penstock.core.statistics.evidence import Evidence
 
 ERRORS = GuardSpec("errors", 0.02)
 SPEC = RolloutSpec("2", "1", steps=steps_in([500, 5000, 10000]), min_step_s=10.0, guards=(ERRORS,))

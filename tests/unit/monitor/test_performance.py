@@ -9,8 +9,8 @@ import pytest
 from sklearn import metrics as oracle
 
 from penstock.monitor.answers import CLASS, NUMBER, TEXT, Joined, text_token
-from penstock.monitor.performance import WINDOW, Fall, Performance
-from penstock.monitor.reference import TRAINING, Reference, Sureness
+from penstock.monitor.performance import WINDOW, Performance, PerformanceChange
+from penstock.monitor.reference import TRAINING, ConfidenceHistogram, Reference
 
 BUDGET = 100_000.0
 NAN = math.nan
@@ -27,7 +27,7 @@ def binary(rows: int, seed: int, flipped: float = 0.0) -> list[Joined]:
     ]
 
 
-def taught(rows: list[Joined], reference: Reference | None = None) -> tuple[Performance, list[Fall]]:
+def taught(rows: list[Joined], reference: Reference | None = None) -> tuple[Performance, list[PerformanceChange]]:
     performance = Performance(reference, BUDGET)
     return performance, performance.learn(rows)
 
@@ -86,23 +86,23 @@ def test_a_single_probability_is_a_class() -> None:
     assert document["windowed"]["accuracy"] == pytest.approx(2 / 3)
 
 
-def events(falls: list[Fall]) -> list[tuple[str, bool]]:
-    return [(fall.what, fall.begins) for fall in falls]
+def events(changes: list[PerformanceChange]) -> list[tuple[str, bool]]:
+    return [(change.what, change.begins) for change in changes]
 
 
 def test_a_changed_world_is_found_and_over_again() -> None:
-    performance, falls = taught(binary(3000, 4))
-    assert falls == []
-    falls = performance.learn(binary(500, 5, flipped=0.4))
-    assert set(events(falls)) == {("errors", True), ("gap", True)}
-    errors = next(fall for fall in falls if fall.what == "errors")
+    performance, changes = taught(binary(3000, 4))
+    assert changes == []
+    changes = performance.learn(binary(500, 5, flipped=0.4))
+    assert set(events(changes)) == {("errors", True), ("gap", True)}
+    errors = next(change for change in changes if change.what == "errors")
     assert errors.evidence["worse"] is True
     assert 2900 <= errors.evidence["since_label"] < 3300
     document = performance.document()
     assert (document["concept"]["state"], document["gap"]["state"]) == ("drift", "drift")
     assert document["concept"]["others"]["adwin"]["alarms"] >= 1
-    falls = performance.learn(binary(4000, 6))
-    assert {("errors", False), ("gap", False)} <= set(events(falls))
+    changes = performance.learn(binary(4000, 6))
+    assert {("errors", False), ("gap", False)} <= set(events(changes))
     assert performance.document()["concept"]["state"] == "ok"
 
 
@@ -118,9 +118,11 @@ def test_the_references_calibration_is_the_measure_where_it_has_some() -> None:
     counts = [0] * 50
     counts[47] = 10_000
     came = [count // 2 for count in counts]
-    known = Reference(TRAINING, 10_000, (), (), sureness=Sureness(2, tuple(counts), tuple(came)), errors=(5000, 5000))
-    performance, falls = taught(rows, known)
-    assert falls == []  # which is what the training data had shown
+    known = Reference(
+        TRAINING, 10_000, (), (), confidence=ConfidenceHistogram(2, tuple(counts), tuple(came)), errors=(5000, 5000)
+    )
+    performance, changes = taught(rows, known)
+    assert changes == []  # which is what the training data had shown
     assert performance.document()["gap"]["estimated"] == pytest.approx(0.5, abs=0.01)
 
 

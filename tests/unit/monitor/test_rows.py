@@ -13,7 +13,7 @@ from penstock.core.tensors import Tensor
 from penstock.monitor.columns import Form, Rows, input_columns, output_columns
 from penstock.monitor.counters import Words
 from penstock.monitor.reference import JOINT, LIVE, TRAINING, Reference, build, distance, reference_in, reference_out
-from penstock.monitor.rows import Counted, Layout, RowCounter, correlations
+from penstock.monitor.rows import Counted, Layout, RowCounter, autocorrelations
 
 FEATURES = 4
 INPUTS = (TensorSpec("x", "FP32", (-1, FEATURES)), TensorSpec("colour", "BYTES", (-1, 1)))
@@ -147,8 +147,8 @@ def test_how_alike_neighbours_are(alike: float) -> None:
         inputs[0] = Tensor("x", "FP32", np.array(rows, "<f4"))
         counter.count([(inputs, outputs)])
     after = Counted.of(found, [region])
-    assert correlations(before, after, 1) == pytest.approx([alike] * FEATURES, abs=0.1)
-    assert correlations(after, after, 1) is None  # too few neighbours to say anything
+    assert autocorrelations(before, after, 1) == pytest.approx([alike] * FEATURES, abs=0.1)
+    assert autocorrelations(after, after, 1) is None  # too few neighbours to say anything
 
 
 @pytest.mark.parametrize("alike", [0.0, 0.6])
@@ -166,7 +166,7 @@ def test_rows_that_are_spread_over_workers_are_no_less_alike(alike: float) -> No
         counters[generator.integers(3)].count([(inputs, outputs)])
     after = Counted.of(found, regions)
     assert after.workers == 3
-    assert correlations(before, after, after.workers) == pytest.approx([alike] * FEATURES, abs=0.12)
+    assert autocorrelations(before, after, after.workers) == pytest.approx([alike] * FEATURES, abs=0.12)
 
 
 @pytest.mark.parametrize(

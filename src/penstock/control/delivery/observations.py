@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from penstock.control.labels import LabelCounts
-from penstock.core.guards import Batch
+from penstock.core.rollouts.guard_evidence import Batch
 from penstock.monitor.counters import OUTPUTS, Totals
 from penstock.monitor.outputs import NOT_FINITE
 

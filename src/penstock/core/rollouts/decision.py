@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from penstock.core.guards import ABSOLUTE, Verdict
+from penstock.core.rollouts.guard_spec import ABSOLUTE
+from penstock.core.rollouts.guards import Verdict
 from penstock.core.rollouts.rollout import OPEN, Rollout, State, advanced, guard_verdicts, more_needed, sound
 
 

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from penstock.core.guards import evidence_out, state_in, state_out
+from penstock.core.rollouts.guards import evidence_out, state_in, state_out
 from penstock.core.rollouts.rollout import Rollout, State, more_needed, sound
 from penstock.core.rollouts.spec import spec_in, spec_out
-from penstock.core.sequential import Evidence
+from penstock.core.statistics.evidence import evidence_in
 
 Document = Mapping[str, Any]
 
@@ -53,7 +53,6 @@ def rollout_out(rollout: Rollout) -> dict[str, Any]:
 
 def rollout_in(values: Document) -> Rollout:
     """A rollout from what was kept."""
-    ratio = values["ratio"]
     return Rollout(
         spec_in(values["spec"], None),
         State(values["state"]),
@@ -62,7 +61,7 @@ def rollout_in(values: Document) -> Rollout:
         values["began_at"],
         values["step_at"],
         tuple(state_in(state) for state in values["guards"]),
-        Evidence(tuple(ratio["canary"]), tuple(ratio["control"]), ratio["log_e"], ratio["peak"], tuple(ratio["bets"])),
+        evidence_in(values["ratio"]),
         values["requests"],
         values["reason"],
         values["unready_since"],

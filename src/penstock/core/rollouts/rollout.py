@@ -4,10 +4,12 @@ import math
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from penstock.core.guards import Batch, GuardState, Verdict, needed, observe, verdict
+from penstock.core.rollouts.guard_evidence import Batch, GuardState, observe
+from penstock.core.rollouts.guards import Verdict, needed, verdict
 from penstock.core.rollouts.spec import RolloutSpec
 from penstock.core.routing import POINTS
-from penstock.core.sequential import Evidence, ratio_mismatch
+from penstock.core.statistics.evidence import Evidence
+from penstock.core.statistics.one_sample import ratio_mismatch
 
 RATIO_ALPHA = 0.001
 """The probability that a sound split is called unsound."""
@@ -96,7 +98,7 @@ def seen(rollout: Rollout, batch: Batch, requests: tuple[int, int], sticky: bool
     ratio, weight = rollout.ratio, rollout.weight
     if 0 < weight < POINTS and not sticky:
         ratio = ratio_mismatch(ratio, *requests, weight / POINTS)
-    guards = tuple(observe(guard, state, batch) for guard, state in pairs)
+    guards = tuple(observe(guard, state, batch, rollout.spec.exposure_after(rollout.step)) for guard, state in pairs)
     return replace(rollout, guards=guards, ratio=ratio, requests=rollout.requests + requests[0])
 
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from penstock.core.errors import InvalidInput
-from penstock.core.guards import MOST_GUARDS, GuardSpec, guard_in, guard_out
 from penstock.core.rollouts.gates import Step, steps_in, steps_out
+from penstock.core.rollouts.guard_spec import MOST_GUARDS, GuardSpec, guard_in, guard_out
 from penstock.core.routing import POINTS
 from penstock.core.versions import is_version
 
@@ -17,7 +17,7 @@ HOLD_BACK = 500
 """Points of the traffic that stay with the control until promotion, so that the last step can still be compared."""
 
 MOST_HOLD_BACK = 5000
-GUARDS = (GuardSpec("errors", 0.02), GuardSpec("latency", 1.2))
+GUARDS = (GuardSpec("errors"), GuardSpec("latency", 1.2))
 """The guards of a rollout that names none."""
 
 Document = Mapping[str, Any]
@@ -46,6 +46,10 @@ class RolloutSpec:
     def weight_at(self, step: int) -> int:
         """The canary's weight at a step, of 10 000: the stated one, less what is held back for the control."""
         return min(self.steps[step].weight, POINTS - self.hold_back)
+
+    def exposure_after(self, step: int) -> float:
+        """The share of the traffic that the canary gets if it passes at a step."""
+        return self.steps[step + 1].weight / POINTS if step + 1 < len(self.steps) else 1.0
 
 
 _KNOWN = {
@@ -113,14 +117,21 @@ def spec_in(document: Document, control: str | None) -> RolloutSpec:
 
 
 def with_objectives(spec: RolloutSpec, slo: Mapping[str, float]) -> RolloutSpec:
-    """What was asked for, and besides the absolute limits that the model's service-level objectives set.
+    """What was asked for, and besides the limits that the model's service-level objectives set: absolute ones, and that
+    of the ``errors`` guard where none was stated.
 
     ``slo`` is the policy's: ``error_ratio`` (0 to 1) and ``latency_p99_ms``. A guard that was asked for stays as it is.
     """
     stated = {guard.metric for guard in spec.guards}
     limits = {"error_ratio": slo.get("error_ratio"), "latency_p99": slo.get("latency_p99_ms")}
     added = [GuardSpec(metric, limit) for metric, limit in limits.items() if limit and metric not in stated]
-    return replace(spec, guards=(*spec.guards, *added))
+    objective = slo.get("error_ratio", 0.0)
+    guards = [replace(guard, objective=objective) if _is_default_errors(guard) else guard for guard in spec.guards]
+    return replace(spec, guards=(*guards, *added))
+
+
+def _is_default_errors(guard: GuardSpec) -> bool:
+    return guard.metric == "errors" and not guard.limit
 
 
 def _steps(stated: Any, faults: list[str]) -> tuple[Step, ...]:

@@ -7,10 +7,10 @@ import numpy as np
 
 from penstock.core.tensors import Tensor
 from penstock.monitor.columns import Columns, Rows
-from penstock.monitor.reference import SCORE_BINS, Sureness, score_bins, sure_of
+from penstock.monitor.reference import SCORE_BINS, ConfidenceHistogram, confidence_of, score_bins
 from penstock.monitor.rows import Exchange
 
-Learned = Callable[[list[Rows], list[Rows], Sureness | None], None]
+Learned = Callable[[list[Rows], list[Rows], ConfidenceHistogram | None], None]
 """Takes the rows of requests and of answers that were gathered, and how sure the answers were."""
 
 MAX_GATHERED_BYTES: Final = 4 << 20
@@ -36,7 +36,7 @@ class BaselineCollector:
             self._take(inputs, outputs)
             if self._rows >= self._enough or self._rows * self._width >= MAX_GATHERED_BYTES:
                 self._done = True
-                self._learned(*self._gathered, self._sureness())
+                self._learned(*self._gathered, self._confidence())
                 self._gathered = [], []
                 return
 
@@ -57,12 +57,12 @@ class BaselineCollector:
 
     def _take_scores(self, outputs: Sequence[Tensor]) -> None:
         scores = self._outputs.scores(outputs)
-        sure = None if scores is None or scores.shape[1] < 2 else sure_of(scores)
+        sure = None if scores is None or scores.shape[1] < 2 else confidence_of(scores)
         if scores is None or sure is None:
             self._classes = -1  # no probabilities, once and for all
         elif self._classes >= 0:
             self._classes = scores.shape[1]
             self._sure += np.bincount(score_bins(sure), minlength=SCORE_BINS)
 
-    def _sureness(self) -> Sureness | None:
-        return Sureness(self._classes, tuple(self._sure.tolist())) if self._classes > 0 else None
+    def _confidence(self) -> ConfidenceHistogram | None:
+        return ConfidenceHistogram(self._classes, tuple(self._sure.tolist())) if self._classes > 0 else None

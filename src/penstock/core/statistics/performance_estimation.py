@@ -20,15 +20,9 @@ SHRINKAGE = 5.0
 BAND = 3.0
 """Standard errors to each side of an estimate."""
 
-TILTS = (-1.5, -0.75, 0.75)
-"""Changes of the logit of being right that the gap's evidence bets on."""
-
-SUREST = 0.98
-"""Bets never rest on more certainty than this."""
-
 
 @dataclass(frozen=True, slots=True)
-class Chances:
+class CalibrationCurve:
     """For each bin of a probability [bins]: its middle, the calibrated chance, and that chance's standard error."""
 
     middles: Floats
@@ -53,19 +47,19 @@ class Estimate:
     roc_auc: float | None = None
 
 
-def chances_of(counts: Sequence[int], right: Sequence[int] = ()) -> Chances:
+def calibration_curve(counts: Sequence[int], right: Sequence[int] = ()) -> CalibrationCurve:
     """What probabilities were worth where labels were known (``right`` of ``counts`` rows of each bin came true);
     without labels they are taken at their word."""
     middles = (np.arange(len(counts)) + 0.5) / len(counts)
     if not right:
-        return Chances(middles, middles, np.zeros(len(counts)), calibrated=False)
+        return CalibrationCurve(middles, middles, np.zeros(len(counts)), calibrated=False)
     rows = np.asarray(counts, float)
     chances = (np.asarray(right, float) + SHRINKAGE * middles) / (rows + SHRINKAGE)
     errors = np.sqrt(chances * (1 - chances) / (rows + SHRINKAGE))
-    return Chances(middles, chances, errors, calibrated=True)
+    return CalibrationCurve(middles, chances, errors, calibrated=True)
 
 
-def estimate(classes: int, counts: ArrayLike, known: Chances) -> Estimate | None:
+def estimate(classes: int, counts: ArrayLike, known: CalibrationCurve) -> Estimate | None:
     """The performance that ``counts`` rows of each bin of probability let expect; None without rows.
 
     The bins are of the second class's probability where there are two classes, else of the greatest one.
@@ -106,50 +100,3 @@ def _area(positive: Floats, negative: Floats) -> float | None:
         return None
     below = np.cumsum(negative) - negative
     return float((positive * (below + negative / 2)).sum()) / pairs
-
-
-class Gap:
-    """Evidence that answers are not as often right as their probabilities say.
-
-    While they are, each tilt of those chances is a fair bet, so the e-SR statistic of its gains grows by one a row on
-    average; the mean over the tilts is held against rows between false alarms. The two tilts downward look for a model
-    that has become wrong, the one upward for one that is better than it says.
-    """
-
-    def __init__(self) -> None:
-        self.restart()
-
-    def restart(self) -> None:
-        """Forget all evidence."""
-        self._logs = [-math.inf] * len(TILTS)
-
-    def see(self, chance: float, right: bool) -> None:
-        """One answer with its calibrated chance to be right, and whether it was."""
-        q = min(SUREST, max(1 - SUREST, chance))
-        odds = q / (1 - q)
-        for index, tilt in enumerate(TILTS):
-            tilted = odds * math.exp(tilt)
-            p = tilted / (1 + tilted)
-            gain = math.log(p / q) if right else math.log((1 - p) / (1 - q))
-            log_m = self._logs[index]
-            self._logs[index] = (math.log1p(math.exp(log_m)) if log_m < 30 else log_m) + gain
-
-    @property
-    def log_e(self) -> float:
-        """The logarithm of the mean statistic."""
-        top = max(self._logs)
-        if not math.isfinite(top):
-            return -math.inf
-        return top + math.log(sum(math.exp(one - top) for one in self._logs) / len(self._logs))
-
-
-def calibration_error(chances: Sequence[float], right: Sequence[bool], bins: int = 10) -> float | None:
-    """The expected calibration error (Naeini, Cooper and Hauskrecht 2015): the mean distance, over bins of equal width,
-    between how sure answers were and how many were right."""
-    if not chances:
-        return None
-    sure, true = np.asarray(chances, float), np.asarray(right, float)
-    places = np.minimum((sure * bins).astype(np.intp), bins - 1)
-    rows = np.bincount(places, minlength=bins)
-    gaps = np.abs(np.bincount(places, true, bins) - np.bincount(places, sure, bins))
-    return float(gaps[rows > 0].sum() / len(sure))

@@ -1,4 +1,4 @@
-"""Tests that stay valid while they are watched: their formulas, their errors, and how fast they find things."""
+"""Two-sample tests: their formulas, their errors, and how fast they find things."""
 
 import math
 
@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock.core import sequential
-from penstock.core.sequential import Evidence, Interval, Mean, confidence
+from penstock.core.statistics.evidence import Evidence
+from penstock.core.statistics.two_sample import differs, exceeds, isotonic, rate_below, rate_exceeds
 
 rates = st.floats(0.001, 0.999)
 
@@ -27,7 +27,7 @@ def test_a_batch_is_worth_one_on_average_when_nothing_differs(
     generator = np.random.default_rng(seed)
     truth = np.array(weights) / sum(weights)
     evidence = Evidence()
-    take = sequential.exceeds if ordered else sequential.differs
+    take = exceeds if ordered else differs
     for n_a, n_b in sizes:
         evidence = take(evidence, generator.multinomial(n_a, truth), generator.multinomial(n_b, truth))
     eye = np.eye(len(truth))
@@ -50,7 +50,7 @@ def test_rates_are_worth_at_most_one_anywhere_in_the_null(
         p_canary = max(p_canary, min(p_control + margin, 1.0))
         if p_canary < p_control + margin:
             return  # no rate is that high
-    take = sequential.rate_exceeds if above else sequential.rate_below
+    take = rate_exceeds if above else rate_below
     generator = np.random.default_rng(seed)
     evidence = Evidence()
     for _ in range(3):
@@ -68,7 +68,7 @@ def test_rates_are_worth_at_most_one_anywhere_in_the_null(
 @given(st.lists(st.floats(0, 10), min_size=1, max_size=12), st.integers(0, 2**32 - 1))
 def test_isotonic_keeps_the_mean_and_never_falls(values: list[float], seed: int) -> None:
     weights = np.random.default_rng(seed).uniform(0.1, 1.0, len(values))
-    found = sequential.isotonic(np.array(values), weights)
+    found = isotonic(np.array(values), weights)
     assert len(found) == len(values)
     assert (np.diff(found) >= -1e-9).all()
     assert found @ weights == pytest.approx(np.array(values) @ weights, abs=1e-9)
@@ -84,7 +84,7 @@ def stopping(
         evidence, at = Evidence(), None
         bad_a, bad_b = generator.binomial(5, p_canary, most // 5), generator.binomial(95, p_control, most // 5)
         for index, (a, b) in enumerate(zip(bad_a.tolist(), bad_b.tolist(), strict=True)):
-            evidence = sequential.rate_exceeds(evidence, (a, 5 - a), (b, 95 - b), 0.0)
+            evidence = rate_exceeds(evidence, (a, 5 - a), (b, 95 - b), 0.0)
             if evidence.log_e >= math.log(1 / alpha):
                 at = (index + 1) * 5
                 break
@@ -110,7 +110,7 @@ def test_a_canary_that_has_moved_down_gives_no_evidence_of_harm() -> None:
     for _ in range(400):
         a = np.bincount(np.minimum(generator.poisson(4, 5), 19), minlength=20)
         b = np.bincount(np.minimum(generator.poisson(6, 95), 19), minlength=20)
-        evidence = sequential.exceeds(evidence, a, b)
+        evidence = exceeds(evidence, a, b)
     assert evidence.peak < math.log(100)
     assert evidence.n_canary == 2000
 
@@ -121,64 +121,6 @@ def test_slower_is_found_and_any_difference_too() -> None:
     for _ in range(400):
         a = np.bincount(np.minimum(generator.poisson(8, 5), 19), minlength=20)
         b = np.bincount(np.minimum(generator.poisson(6, 95), 19), minlength=20)
-        slower, other = sequential.exceeds(slower, a, b), sequential.differs(other, b[::-1], a[::-1])
+        slower, other = exceeds(slower, a, b), differs(other, b[::-1], a[::-1])
     assert slower.log_e > math.log(1e6)
     assert other.log_e > math.log(1e6)
-
-
-def test_one_sample_against_a_limit() -> None:
-    generator = np.random.default_rng(5)
-    high, low, fine = Evidence(), Evidence(), Evidence()
-    for _ in range(200):
-        bad = generator.binomial(10, 0.06)
-        high = sequential.share_above(high, (bad, 10 - bad), 0.02)
-        low = sequential.share_below(low, (bad, 10 - bad), 0.02)
-        fine = sequential.share_below(fine, (0, 10), 0.02)
-    assert high.log_e > math.log(100) > low.peak
-    assert fine.log_e > math.log(100)
-
-
-def test_a_split_that_is_not_what_it_should_be() -> None:
-    generator = np.random.default_rng(6)
-    sound, unsound = Evidence(), Evidence()
-    for _ in range(300):
-        canary = int(generator.binomial(100, 0.1))
-        sound = sequential.ratio_mismatch(sound, canary, 100 - canary, 0.1)
-        fewer = int(generator.binomial(100, 0.07))
-        unsound = sequential.ratio_mismatch(unsound, fewer, 100 - fewer, 0.1)
-    assert sound.peak < math.log(1000) < unsound.log_e
-
-
-def test_the_mixture_against_a_known_split_is_the_dirichlet_multinomial() -> None:
-    """By hand for one request of the canary: its prior predictive probability over the split's."""
-    found = sequential.ratio_mismatch(Evidence(), 1, 0, 0.25)
-    assert found.log_e == pytest.approx(0.0)  # the prior is centred on the split
-    second = sequential.ratio_mismatch(found, 1, 0, 0.25)
-    assert math.exp(second.log_e) == pytest.approx((25 + 1) / (100 + 1) / 0.25)
-
-
-def test_average_is_of_values_not_of_logarithms() -> None:
-    assert sequential.average((0.0, math.log(9)), (0.5, 0.5)) == pytest.approx(math.log(5))
-    assert sequential.average((-2000.0, 800.0), (0.5, 0.5)) == pytest.approx(800 + math.log(0.5))
-
-
-def test_total_variation() -> None:
-    assert sequential.total_variation((3, 1), (1, 3)) == 0.5
-    assert sequential.total_variation((0, 0), (1, 3)) == 0.0
-
-
-def test_a_confidence_sequence_holds_at_all_times() -> None:
-    generator = np.random.default_rng(7)
-    missed = 0
-    for _ in range(100):
-        mean = Mean()
-        for value in generator.binomial(1, 0.3, 1000).tolist():
-            mean = mean.plus(1, value, value * value)
-            interval = confidence(mean, 0.05)
-            if mean.count >= 20 and not interval.low <= 0.3 <= interval.high:
-                missed += 1
-                break
-    assert missed <= 8
-    assert confidence(Mean(), 0.05) == Interval(0.0, 1.0)
-    wide, narrow = (confidence(Mean(n, 0.3 * n, 0.3 * n), 0.05) for n in (100, 10_000))
-    assert narrow.high - narrow.low < (wide.high - wide.low) / 5

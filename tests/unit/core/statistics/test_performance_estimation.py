@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.core.estimates import Gap, calibration_error, chances_of, estimate
+from penstock.core.statistics.calibration import Gap, calibration_error
+from penstock.core.statistics.performance_estimation import calibration_curve, estimate
 
 BINS = 50
 
@@ -27,7 +28,7 @@ def counted(p: np.ndarray) -> list[int]:
 
 def test_calibrated_probabilities_tell_accuracy_f1_and_area() -> None:
     p, came = binary(200_000, 1)
-    found = estimate(2, counted(p), chances_of(counted(p)))
+    found = estimate(2, counted(p), calibration_curve(counted(p)))
     assert found is not None
     right = (p >= 0.5) == came
     assert found.accuracy == pytest.approx(right.mean(), abs=0.005)
@@ -47,7 +48,8 @@ def test_labels_of_the_reference_put_overconfident_probabilities_right() -> None
     came_true = np.bincount(bins, came, BINS).astype(int).tolist()
     live, truth = binary(20_000, 3, worth=0.4)
     naive, known = (
-        estimate(2, counted(live), chances) for chances in (chances_of(counted(p)), chances_of(counted(p), came_true))
+        estimate(2, counted(live), chances)
+        for chances in (calibration_curve(counted(p)), calibration_curve(counted(p), came_true))
     )
     assert naive is not None
     assert known is not None
@@ -60,16 +62,16 @@ def test_labels_of_the_reference_put_overconfident_probabilities_right() -> None
 def test_of_many_classes_accuracy_is_told() -> None:
     counts = [0] * BINS
     counts[-1], counts[25] = 300, 100
-    found = estimate(5, counts, chances_of(counts))
+    found = estimate(5, counts, calibration_curve(counts))
     assert found is not None
     assert found.accuracy == pytest.approx((300 * 0.99 + 100 * 0.51) / 400)
     assert (found.f1, found.roc_auc) == (None, None)
-    assert estimate(5, [0] * BINS, chances_of(counts)) is None
+    assert estimate(5, [0] * BINS, calibration_curve(counts)) is None
 
 
 @given(st.lists(st.integers(0, 1000), min_size=BINS, max_size=BINS), st.sampled_from([2, 3]))
 def test_estimates_stay_in_their_bounds(counts: list[int], classes: int) -> None:
-    found = estimate(classes, counts, chances_of(counts))
+    found = estimate(classes, counts, calibration_curve(counts))
     if found is None:
         assert not any(counts)
         return

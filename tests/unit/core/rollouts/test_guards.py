@@ -12,21 +12,9 @@ from hypothesis import strategies as st
 
 from penstock.core.buckets import FINE_EDGES_NS
 from penstock.core.errors import InvalidInput
-from penstock.core.guards import (
-    Batch,
-    GuardSpec,
-    GuardState,
-    Verdict,
-    effect,
-    evidence_out,
-    guard_in,
-    guard_out,
-    needed,
-    observe,
-    state_in,
-    state_out,
-    verdict,
-)
+from penstock.core.rollouts.guard_evidence import Batch, GuardState, observe
+from penstock.core.rollouts.guard_spec import GuardSpec, guard_in, guard_out
+from penstock.core.rollouts.guards import Verdict, effect, evidence_out, needed, state_in, state_out, verdict
 
 ALPHA = 0.005
 BINS = 60

@@ -1,0 +1,229 @@
+"""How batches of counts become a guard's evidence: each guard tests for harm and for health, on its own counts."""
+
+import math
+from bisect import bisect_left
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from penstock.core.buckets import FINE_EDGES_NS, FINE_PER_OCTAVE
+from penstock.core.rollouts.guard_spec import GuardSpec
+from penstock.core.statistics.evidence import Counts, Evidence, average, parts, with_recent
+from penstock.core.statistics.odds_ratio import rate_rises
+from penstock.core.statistics.one_sample import share_above, share_below
+from penstock.core.statistics.total_variation import distance_below
+from penstock.core.statistics.two_sample import exceeds, rate_below, rate_exceeds
+
+TAIL = 0.01
+TAIL_SHARE = 0.2
+"""What part of the latency guard's evidence comes from the slowest hundredth alone."""
+
+LEAST_PROVEN = 1.2
+"""A canary passes the latency guard when it is proven to be less than that much slower, or less than its limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What canary and control did in the same stretch of time, as counts.
+
+    ``errors``, ``quality`` and ``wrong`` are (bad, other); ``latency`` is by fine bucket, ``outputs`` by bin;
+    ``disagreements`` is (differing, agreeing) of the canary's shadow pairs. ``values`` are what queries answered.
+    """
+
+    errors: tuple[Sequence[float], Sequence[float]] = ((0, 0), (0, 0))
+    latency: tuple[Sequence[float], Sequence[float]] = ((), ())
+    outputs: tuple[Sequence[float], Sequence[float]] = ((), ())
+    quality: tuple[Sequence[float], Sequence[float]] = ((0, 0), (0, 0))
+    wrong: tuple[Sequence[float], Sequence[float]] = ((0, 0), (0, 0))
+    disagreements: Sequence[float] = (0, 0)
+    values: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class GuardState:
+    """The evidence of one guard: ``peak`` is the greatest log e-value against the canary so far.
+
+    ``tail`` is the latency guard's second harm test, and the outputs guard's bets; ``streak`` a query's: how many
+    answers in a row were within (positive) or out of (negative) its bounds. ``exposure`` is the share of the traffic
+    that a default limit of the health test was made for.
+    """
+
+    harm: Evidence = field(default_factory=Evidence)
+    health: Evidence = field(default_factory=Evidence)
+    tail: Evidence = field(default_factory=Evidence)
+    peak: float = 0.0
+    streak: int = 0
+    value: float | None = None
+    exposure: float = 0.0
+
+
+def observe(guard: GuardSpec, state: GuardState, batch: Batch, exposure: float = 1.0) -> GuardState:
+    """The evidence after one more batch; ``exposure`` is the share of the traffic that the canary gets if it passes."""
+    after = _OBSERVE[guard.metric](guard, state, batch, exposure)
+    return replace(after, peak=max(state.peak, harm_now(guard, after)))
+
+
+def harm_now(guard: GuardSpec, state: GuardState) -> float:
+    """The log e-value against the canary at this moment."""
+    if guard.metric == "latency":
+        return average((state.harm.log_e, state.tail.log_e), (1 - TAIL_SHARE, TAIL_SHARE))
+    return state.tail.log_e if guard.metric == "outputs" else state.harm.log_e
+
+
+def _errors(guard: GuardSpec, state: GuardState, batch: Batch, exposure: float) -> GuardState:
+    """The limit that was stated, or the default one, which is about all traffic after the next step: the health test
+    begins anew where that step is another."""
+    if guard.limit:
+        return _rates("errors", guard, state, batch, exposure)
+    if state.exposure != exposure:
+        state = replace(state, health=state.health.restarted(), exposure=exposure)
+    bad, other = state.harm.control or (0.0, 0.0)
+    margin = guard.default_increase(bad / (bad + other) if bad + other else 0.0, exposure)
+    return _rates("errors", replace(guard, limit=margin), state, batch, exposure)
+
+
+def _rates(counts: str, guard: GuardSpec, state: GuardState, batch: Batch, _: float) -> GuardState:
+    a, b = getattr(batch, counts)
+    return replace(state, harm=rate_rises(state.harm, a, b), health=rate_below(state.health, a, b, guard.limit))
+
+
+def _latency(guard: GuardSpec, state: GuardState, batch: Batch, _: float) -> GuardState:
+    a, b = batch.latency
+    if not a:
+        return state
+    tolerated = math.log2(guard.limit) * FINE_PER_OCTAVE
+    allowed = _moved_down(a, math.ceil(tolerated - 1e-9))
+    proven = _moved_down(a, math.floor(max(tolerated, math.log2(LEAST_PROVEN) * FINE_PER_OCTAVE) + 1e-9))
+    tail_at = _quantile_bin(state.harm.control, 1 - TAIL)
+    tail = state.tail
+    if tail_at is not None:
+        tail = rate_rises(tail, _split_at(allowed, tail_at), _split_at(b, tail_at))
+    return replace(
+        state,
+        harm=exceeds(state.harm, allowed, b, late=True),
+        health=_faster(state.health, proven, b),
+        tail=tail,
+    )
+
+
+def _faster(evidence: Evidence, a: Sequence[float], b: Sequence[float]) -> Evidence:
+    """For "the canary is nowhere below the control": the same test with the bins in reverse."""
+    reversed_ = replace(evidence, canary=evidence.canary[::-1], control=evidence.control[::-1])
+    after = exceeds(reversed_, list(a)[::-1], list(b)[::-1])
+    return replace(after, canary=after.canary[::-1], control=after.control[::-1])
+
+
+def _moved_down(counts: Sequence[float], bins: int) -> list[float]:
+    if not bins:
+        return list(counts)
+    return [sum(counts[: bins + 1]), *counts[bins + 1 :], *[0.0] * bins]
+
+
+def _quantile_bin(counts: Sequence[float], share: float) -> int | None:
+    """The first bin below which at least ``share`` of the counts lie; None while there are too few to say."""
+    total = sum(counts)
+    if total * TAIL < 1:
+        return None
+    seen = 0.0
+    for index, count in enumerate(counts):
+        seen += count
+        if seen >= share * total:
+            return index
+    return None
+
+
+def _split_at(counts: Sequence[float], index: int) -> tuple[float, float]:
+    above = float(sum(counts[index + 1 :]))
+    return above, float(sum(counts)) - above
+
+
+def _outputs(guard: GuardSpec, state: GuardState, batch: Batch, _: float) -> GuardState:
+    """Harm: total variation above the limit means that some set of bins differs by more; the set is the one that has
+    gained most of late, so each batch is a bet on a rate, by bins chosen before it. Health: all sets at once."""
+    a, b = batch.outputs
+    if not sum(a) or not sum(b):
+        return state
+    harm, known = state.tail, state.harm  # the bets lie beside the counts they are made by
+    for ours, theirs in parts(known, np.asarray(a, float), np.asarray(b, float)):
+        gained = _gained(known)
+        if gained is not None:
+            harm = _bet_on(gained, harm, known, (ours, theirs), guard.limit)
+        recent = with_recent(known, ours)
+        known = replace(known, canary=_sum(known.canary, ours), control=_sum(known.control, theirs), recent=recent)
+    return replace(state, harm=known, tail=harm, health=distance_below(state.health, a, b, guard.limit))
+
+
+def _bet_on(
+    gained: NDArray[np.bool_], harm: Evidence, known: Evidence, batch: tuple[Counts, Counts], limit: float
+) -> Evidence:
+    """A bet that more of the canary's outputs than of the control's lie in these bins, by more than the limit."""
+    canary, control, recent = (_within(one, gained) for one in (known.canary, known.control, known.recent))
+    before = replace(harm, canary=canary, control=control, recent=recent)
+    return rate_exceeds(before, _within(batch[0], gained), _within(batch[1], gained), limit, late=True)
+
+
+def _gained(evidence: Evidence) -> NDArray[np.bool_] | None:
+    canary, control = np.asarray(evidence.recent), np.asarray(evidence.control)
+    if not canary.sum() or not control.sum():
+        return None
+    found: NDArray[np.bool_] = canary * control.sum() > control * canary.sum()
+    return found
+
+
+def _within(counts: Sequence[float] | Counts, chosen: NDArray[np.bool_]) -> tuple[float, float]:
+    values = np.asarray(counts, float)
+    inside = float(values[chosen].sum())
+    return inside, float(values.sum()) - inside
+
+
+def _sum(before: Sequence[float], now: Counts) -> tuple[float, ...]:
+    total: list[float] = (np.asarray(before) + now if before else now).tolist()
+    return tuple(total)
+
+
+def _disagreement(guard: GuardSpec, state: GuardState, batch: Batch, _: float) -> GuardState:
+    return replace(
+        state,
+        harm=share_above(state.harm, batch.disagreements, guard.limit),
+        health=share_below(state.health, batch.disagreements, guard.limit),
+    )
+
+
+def _error_ratio(guard: GuardSpec, state: GuardState, batch: Batch, _: float) -> GuardState:
+    return replace(state, harm=share_above(state.harm, batch.errors[0], guard.limit))
+
+
+def _latency_p99(guard: GuardSpec, state: GuardState, batch: Batch, _: float) -> GuardState:
+    """For "at most a hundredth of the canary's answers takes longer than the limit"; a bucket counts as longer only if
+    all of it is."""
+    counts = batch.latency[0]
+    if not counts:
+        return state
+    first = bisect_left(FINE_EDGES_NS, guard.limit * 1e6) + 1
+    longer = float(sum(counts[first:]))
+    return replace(state, harm=share_above(state.harm, (longer, sum(counts) - longer), TAIL))
+
+
+def _promql(guard: GuardSpec, state: GuardState, batch: Batch, _: float) -> GuardState:
+    value = batch.values.get(guard.query)
+    if value is None or math.isnan(value):
+        return state
+    within = guard.least <= value <= guard.most
+    streak = max(state.streak, 0) + 1 if within else min(state.streak, 0) - 1
+    return replace(state, streak=streak, value=value)
+
+
+_OBSERVE: Mapping[str, Callable[[GuardSpec, GuardState, Batch, float], GuardState]] = {
+    "errors": _errors,
+    "latency": _latency,
+    "outputs": _outputs,
+    "disagreement": _disagreement,
+    "quality": partial(_rates, "quality"),
+    "performance": partial(_rates, "wrong"),
+    "error_ratio": _error_ratio,
+    "latency_p99": _latency_p99,
+    "promql": _promql,
+}

@@ -1,0 +1,128 @@
+"""Guards: what a canary is compared in, and the verdict that the evidence allows.
+
+A guard holds two tests. ``harm`` has the null hypothesis that the canary is no worse than allowed: when it falls, the
+canary fails. ``health`` has the null hypothesis that it is worse than allowed: when it falls, the canary passes.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from enum import StrEnum
+from typing import Any
+
+from penstock.core.buckets import FINE_PER_OCTAVE
+from penstock.core.rollouts.guard_evidence import GuardState, harm_now
+from penstock.core.rollouts.guard_spec import ABSOLUTE, GuardSpec, guard_out
+from penstock.core.statistics.distributions import total_variation
+from penstock.core.statistics.evidence import evidence_in
+
+HEALTH_ALPHA = 0.05
+"""The probability that a guard passes a canary that is worse than allowed."""
+
+SUSPICION = math.log(5)
+"""A log e-value of harm above which no canary passes: one that is no worse is held up so at any moment with a
+probability of a fifth at most."""
+
+PASSES = 3
+"""Evaluations in a row that a query has to be within, or out of, its bounds."""
+
+Document = Mapping[str, Any]
+
+
+class Verdict(StrEnum):
+    """What a guard says."""
+
+    PASS = "pass"  # noqa: S105 - a verdict
+    FAIL = "fail"
+    UNDECIDED = "undecided"
+
+
+def verdict(guard: GuardSpec, state: GuardState, alpha: float) -> Verdict:
+    """What the evidence says when ``alpha`` is this guard's part of the release's budget.
+
+    What has failed stays so. What has passed does so only while nothing speaks against it at the moment.
+    """
+    if guard.metric == "promql":
+        if abs(state.streak) < PASSES:
+            return Verdict.UNDECIDED
+        return Verdict.PASS if state.streak > 0 else Verdict.FAIL
+    if state.peak >= math.log(1 / alpha):
+        return Verdict.FAIL
+    healthy = state.health.peak >= math.log(1 / HEALTH_ALPHA) and harm_now(guard, state) < SUSPICION
+    return Verdict.PASS if healthy else Verdict.UNDECIDED
+
+
+def effect(guard: GuardSpec, state: GuardState) -> float | None:
+    """How much worse the canary looks, in the unit of the guard's limit; None while nothing can be said."""
+    harm = state.harm
+    if guard.metric == "promql":
+        return state.value
+    if guard.metric == "disagreement" or guard.metric in ABSOLUTE:
+        return harm.canary[0] / harm.n_canary if harm.n_canary else None
+    if not harm.n_canary or not harm.n_control:
+        return None
+    if guard.metric == "latency":
+        tolerated = math.ceil(math.log2(guard.limit) * FINE_PER_OCTAVE - 1e-9)
+        bins = _mean_bin(harm.canary) - _mean_bin(harm.control) + tolerated
+        return float(2 ** (bins / FINE_PER_OCTAVE))
+    if guard.metric == "outputs":
+        return total_variation(state.health.canary, state.health.control)
+    return harm.canary[0] / harm.n_canary - harm.control[0] / harm.n_control
+
+
+def _mean_bin(counts: Sequence[float]) -> float:
+    return sum(index * count for index, count in enumerate(counts)) / sum(counts)
+
+
+def needed(guard: GuardSpec, state: GuardState, alpha: float) -> int | None:
+    """How many more canary requests the verdict will take if the evidence grows as it has; None if nobody can say."""
+    if guard.metric == "promql" or guard.metric in ABSOLUTE:
+        return None
+    if verdict(guard, state, alpha) is not Verdict.UNDECIDED:
+        return 0
+    tests = ((state.harm, state.peak, alpha), (state.health, state.health.log_e, HEALTH_ALPHA))
+    left = [
+        math.ceil((test.n_canary - test.begun_at) * (math.log(1 / share) - log_e) / log_e)
+        for test, log_e, share in tests
+        if log_e > 0 and test.n_canary > test.begun_at
+    ]
+    return max(1, min(left)) if left else None
+
+
+def evidence_out(guard: GuardSpec, state: GuardState, alpha: float) -> dict[str, Any]:
+    """What people are shown of a guard."""
+    worst = effect(guard, state)
+    return {
+        "metric": guard.metric,
+        "verdict": verdict(guard, state, alpha).value,
+        "log_e": round(state.peak, 4),
+        "log_e_fail_at": round(math.log(1 / alpha), 4),
+        "log_e_pass": round(state.health.peak, 4),
+        "log_e_pass_at": round(math.log(1 / HEALTH_ALPHA), 4),
+        "n_canary": state.harm.n_canary,
+        "n_control": state.harm.n_control,
+        "effect": None if worst is None else round(worst, 6),
+        "needed": needed(guard, state, alpha),
+        **_limit_out(guard, state),
+    }
+
+
+def _limit_out(guard: GuardSpec, state: GuardState) -> dict[str, Any]:
+    stated = {name: value for name, value in guard_out(guard).items() if name != "metric"}
+    if guard.metric == "errors" and not guard.limit and state.exposure:
+        rate = state.harm.control[0] / state.harm.n_control if state.harm.n_control else 0.0
+        stated["max_increase"] = round(guard.default_increase(rate, state.exposure), 6)
+    return stated
+
+
+def state_out(state: GuardState) -> dict[str, Any]:
+    """A guard's evidence as JSON values."""
+    return asdict(state)
+
+
+def state_in(values: Document) -> GuardState:
+    """A guard's evidence from its JSON values."""
+    harm, health, tail = (evidence_in(values[name]) for name in ("harm", "health", "tail"))
+    return GuardState(
+        harm, health, tail, values["peak"], values["streak"], values["value"], values.get("exposure", 0.0)
+    )

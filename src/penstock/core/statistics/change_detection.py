@@ -1,0 +1,142 @@
+"""Whether what comes in still looks like the reference: detectors that may be watched for ever.
+
+The e-SR procedure (Shin, Ramdas and Rinaldo, "E-detectors", arXiv 2203.03532): a sum over all possible
+starts of a change of the evidence that it began there. While nothing has changed its mean grows by one a row, so the
+mean number of rows between false alarms is at least the threshold it is held against. Evidence of a batch is its
+likelihood under a Dirichlet mixture around what rows lately looked like, against that under the reference; so the rows
+of one batch teach about each other, in whatever order they came.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from penstock.core.statistics.distributions import SMOOTHING, Counts
+from penstock.core.statistics.special_functions import log_gamma_ratio
+
+PRIOR = 20.0
+"""Rows of the reference that stand beside the rows seen lately."""
+
+DECAY = 0.99
+"""What is left of a row's part in the recent picture after one more row."""
+
+FLOOR = 0.004
+"""Differences of less than this (in nats a row) are none that matter."""
+
+
+def allowance(counts: ArrayLike) -> float:
+    """Nats a row that are forgiven: what does not matter, and what the reference itself is off by chance."""
+    found = np.asarray(counts, float)
+    rows, used = max(1.0, float(found.sum())), int((found > 0).sum())
+    return FLOOR + 2.0 * max(0, used - 1) / rows
+
+
+class ChangeDetector:
+    """Detectors of several features that are watched together.
+
+    ``references`` are each feature's probabilities, ``forgiven`` each one's nats a row that are no evidence. ``log_m``
+    [features] are the logarithms of the e-SR statistics, ``recent`` [features, places] what rows lately looked like,
+    ``since`` [features] the time (the caller's) since when evidence has been gathering: the last at which its running
+    sum (CUSUM) was not above nothing.
+    """
+
+    def __init__(self, references: Sequence[Counts], forgiven: Sequence[float]) -> None:
+        width = max((len(one) for one in references), default=1)
+        self._used = np.array([len(one) for one in references], np.intp)[:, None] > np.arange(width)
+        self._shares = np.ones((len(references), width))
+        for row, one in zip(self._shares, references, strict=True):
+            row[: len(one)] = one
+        self._logs = np.log(self._shares)
+        self._forgiven = np.asarray(forgiven, float)
+        self._prior = PRIOR * self._shares * self._used
+        self.restart()
+
+    def __len__(self) -> int:
+        return len(self._shares)
+
+    def restart(self) -> None:
+        """Forget all evidence."""
+        self.log_m = np.full(len(self._shares), -math.inf)
+        self.recent = np.zeros(self._shares.shape)
+        self.since = np.zeros(len(self._shares))
+        self._risen = np.zeros(len(self._shares))
+
+    def batch(self, counts: Sequence[ArrayLike]) -> Counts:
+        """Each feature's counts as the matrix that ``watch`` takes."""
+        found = np.zeros(self._shares.shape)
+        for row, one in zip(found, counts, strict=True):
+            filled = np.asarray(one, float)
+            row[: len(filled)] = filled
+        return found
+
+    def watch(self, batch: Counts, inflation: float, now: float) -> None:
+        """Take one more batch of counts [features, places].
+
+        ``inflation`` >= 1 is the variance inflation by autocorrelation: so many rows are worth one. The likelihood
+        ratio is raised to the power of one over it.
+        """
+        rows = batch.sum(axis=1)
+        seen = rows > 0
+        if not seen.any():
+            return
+        expected = self._prior + self.recent
+        worth, weight = batch / inflation, rows / inflation
+        cells = np.where(self._used, log_gamma_ratio(np.where(self._used, expected, 1.0), worth), 0.0)
+        likelihood = cells.sum(axis=1) - log_gamma_ratio(expected.sum(axis=1), weight)  # of the rows, one by one
+        gain = likelihood - (worth * self._logs).sum(axis=1) - self._forgiven * weight
+        log_rows = np.log(np.maximum(rows, 1.0))
+        log_m = np.logaddexp(self.log_m, log_rows) + gain
+        fresh = seen & (self._risen <= 0)
+        self._risen = np.where(seen, np.maximum(self._risen + gain, 0.0), self._risen)
+        kept = DECAY**weight
+        share = (1 - kept) / ((1 - DECAY) * np.maximum(weight, 1e-9))
+        self.recent = self.recent * kept[:, None] + worth * share[:, None]
+        self.log_m = np.where(seen, log_m, self.log_m)
+        self.since = np.where(fresh, now, self.since)
+
+    def alarm(self, budget: float) -> list[int]:
+        """Which features an alarm is about, none while there is none.
+
+        The mean of the statistics is held against the budget (rows between false alarms of all features together),
+        which is valid however they depend on each other.
+        """
+        top = float(self.log_m.max(initial=-math.inf))
+        if not math.isfinite(top):
+            return []
+        mean = top + math.log(float(np.exp(self.log_m - top).sum()) / len(self))
+        if mean < math.log(budget):
+            return []
+        return [index for index, one in enumerate(self.log_m.tolist()) if one >= math.log(budget)]
+
+    def distances(self, windows: Counts) -> tuple[list[float], list[float]]:
+        """PSI and Jensen-Shannon distance of each feature's window [features, places], as ``scores`` has them."""
+        rows = windows.sum(axis=1)
+        smooth = np.where(self._used, windows + SMOOTHING, 1.0)
+        p = np.where(self._used, smooth / (rows + SMOOTHING * self._used.sum(axis=1))[:, None], 1.0)
+        r = self._shares
+        psi = ((p - r) * np.log(p / r)).sum(axis=1)
+        middle = (p + r) / 2
+        js = (p * np.log(p / middle) + r * np.log(r / middle)).sum(axis=1) / 2
+        some = rows > 0
+        return np.where(some, psi, 0.0).tolist(), np.where(some, np.sqrt(np.maximum(js, 0.0)), 0.0).tolist()
+
+    def kept(self) -> dict[str, list[Any]]:
+        """The evidence as JSON values."""
+        finite = np.where(np.isfinite(self.log_m), self.log_m, -1e9)
+        return {
+            "log_m": finite.tolist(),
+            "recent": self.recent.tolist(),
+            "since": self.since.tolist(),
+            "risen": self._risen.tolist(),
+        }
+
+    def take_up(self, kept: Mapping[str, Any]) -> None:
+        """Go on with the evidence of ``kept``, if it is of as many features and places."""
+        log_m, recent = np.asarray(kept["log_m"], float), np.asarray(kept["recent"], float)
+        if log_m.shape == self.log_m.shape and recent.shape == self.recent.shape:
+            self.log_m = np.where(log_m <= -1e8, -math.inf, log_m)
+            self.recent, self.since = recent, np.asarray(kept["since"], float)
+            self._risen = np.asarray(kept["risen"], float)

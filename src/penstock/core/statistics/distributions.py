@@ -1,0 +1,25 @@
+"""Distributions over fixed bins: shares out of counts, and the distance between two of them."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Counts = NDArray[np.float64]
+
+SMOOTHING = 0.5
+"""Rows that every bin of a reference is given, so that nothing is impossible."""
+
+
+def shares(counts: ArrayLike) -> Counts:
+    """The reference's probabilities, none of them zero."""
+    found = np.asarray(counts, float) + SMOOTHING
+    return np.asarray(found / found.sum(), float)
+
+
+def total_variation(a: Sequence[float], b: Sequence[float]) -> float:
+    """Half the sum of the differences between two sets of shares; 0 while either is empty."""
+    x, y = np.asarray(a, float), np.asarray(b, float)
+    if not x.sum() or not y.sum():
+        return 0.0
+    return float(np.abs(x / x.sum() - y / y.sum()).sum() / 2)

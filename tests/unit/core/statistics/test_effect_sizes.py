@@ -1,0 +1,44 @@
+"""Effect sizes: what they are for known changes, and where their thresholds lie."""
+
+import math
+
+import numpy as np
+import pytest
+
+from penstock.core.bins import NumericPlaces, numeric_bins
+from penstock.core.statistics.effect_sizes import scores
+from penstock.core.statistics.special_functions import chi_square_quantile
+
+
+def test_effect_sizes() -> None:
+    same = scores([100] * 10, [50] * 10)
+    assert (same.psi, same.js, same.ks, same.hellinger, same.calm) == pytest.approx((0, 0, 0, 0, True), abs=1e-9)
+    one, other = [1000, 1000, 0, 0], [0, 0, 1000, 1000]
+    far = scores(one, other)
+    assert far.js == pytest.approx(math.sqrt(math.log(2)), abs=0.01)
+    assert far.ks == pytest.approx(1.0, abs=0.01)
+    assert not far.calm
+    assert {place for place, _ in far.moved} <= {0, 1, 2, 3}
+    assert scores([1, 1], [0, 0]).rows == 0
+
+
+def test_psi_is_what_its_definition_says_on_large_samples() -> None:
+    reference, window = [5000, 3000, 2000], [4000, 3000, 3000]
+    p, r = np.array(window) / 10_000, np.array(reference) / 10_000
+    assert scores(reference, window).psi == pytest.approx(float(((p - r) * np.log(p / r)).sum()), rel=1e-3)
+
+
+def test_the_wasserstein_distance_of_a_shift_is_the_shift() -> None:
+    generator = np.random.default_rng(2)
+    numbers = generator.standard_normal(20_000)
+    bins = numeric_bins("x", numbers, most=50)
+    reference = np.bincount(NumericPlaces([bins])(numbers[:, None])[:, 0], minlength=bins.width)
+    moved = np.bincount(NumericPlaces([bins])((numbers + 0.5)[:, None])[:, 0], minlength=bins.width)
+    found = scores(reference.tolist(), moved.tolist(), bins.edges, 1.0)
+    assert found.wasserstein == pytest.approx(0.5, abs=0.05)
+    assert found.ks == pytest.approx(0.197, abs=0.02)
+
+
+@pytest.mark.parametrize(("degrees", "quantile"), [(1, 6.635), (5, 15.086), (10, 23.209), (30, 50.892)])
+def test_chi_square_quantiles(degrees: int, quantile: float) -> None:
+    assert chi_square_quantile(degrees) == pytest.approx(quantile, rel=0.03)
