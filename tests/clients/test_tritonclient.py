@@ -218,8 +218,22 @@ def test_errors_are_told(client: Any) -> None:
         client.infer("mixed", [given(kind, "number", NUMBER)])
     with pytest.raises(InferenceServerException, match=r"[Dd]eadline"):
         client.infer("slow", [given(kind, "x", np.ones(1, np.float32))], timeout=1000)
-    with pytest.raises(InferenceServerException):
-        client.get_system_shared_memory_status()
+
+
+def test_what_is_not_there_is_told_as_examples_expect(client: Any) -> None:
+    """They ask before anything is there, let go of everything first, and look for the beginnings of sentences."""
+    assert not client.is_model_ready("nobody")
+    client.unload_model("nobody")
+    client.unregister_system_shared_memory()
+    client.unregister_cuda_shared_memory()
+    for told in (client.get_system_shared_memory_status(), client.get_cuda_shared_memory_status()):
+        assert not (told if isinstance(told, list) else told.regions)
+    with pytest.raises(InferenceServerException, match="failed to load"):
+        client.load_model("nobody")
+    asks = (client.get_model_metadata, client.get_model_config, client.get_inference_statistics)
+    for ask in (*asks, lambda name: client.infer(name, mixed(module(client)))):
+        with pytest.raises(InferenceServerException, match="Request for unknown model"):
+            ask("nobody")
 
 
 def test_client_parameters_are_passed_over(client: Any) -> None:

@@ -12,6 +12,7 @@ from penstock.api.grpc.http2.frames import frame
 from penstock.proto import grpc_service_pb2 as pb
 
 INFER = "/inference.GRPCInferenceService/ModelInfer"
+STREAM = "/inference.GRPCInferenceService/ModelStreamInfer"
 HEALTH = "/grpc.health.v1.Health/Check"
 SECONDS = 10.0
 FRAME = 1 << 16  # the largest frame that the server takes

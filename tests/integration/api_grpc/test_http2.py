@@ -23,7 +23,7 @@ from penstock.proto.grpc_service_pb2_grpc import GRPCInferenceServiceStub
 from tests.harness import wait_until
 from tests.integration.api_grpc import requests
 from tests.integration.api_grpc import worker as workers
-from tests.integration.api_grpc.raw import HEALTH, INFER, Raw
+from tests.integration.api_grpc.raw import HEALTH, INFER, STREAM, Raw
 from tests.integration.api_grpc.requests import floats, pair, slow
 from tests.integration.api_grpc.worker import Worker
 
@@ -127,6 +127,20 @@ def test_calls_that_cannot_be(raw: Raw, head: dict[str, str], body: bytes, statu
     assert raw.answer(1).status == status.value[0]
     raw.next = 3
     assert raw.answer(raw.call(PAIR)).status == 0  # the connection lives on
+
+
+@pytest.mark.parametrize("path", [INFER, STREAM, HEALTH])
+def test_an_unknown_compression_is_answered_with_the_known_ones(raw: Raw, path: str) -> None:
+    answer = raw.answer(raw.call(PAIR, path, grpc_encoding="br"))
+    assert answer.status == grpc.StatusCode.UNIMPLEMENTED.value[0]
+    assert answer.fields["grpc-accept-encoding"] == "identity,gzip,deflate"
+
+
+def test_only_inference_takes_large_messages(raw: Raw) -> None:
+    large = pb.ModelMetadataRequest(name="x" * (1 << 20)).SerializeToString()
+    answer = raw.answer(raw.call(large, "/inference.GRPCInferenceService/ModelMetadata"))
+    assert answer.status == grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]
+    assert "over the limit of 1048576 bytes" in answer.fields["grpc-message"]
 
 
 @pytest.mark.parametrize(

@@ -23,13 +23,12 @@ from penstock.proto.grpc_service_pb2_grpc import GRPCInferenceServiceStub
 from penstock.serving.infer_call import InferCall
 from tests.harness import wait_until
 from tests.integration.api_grpc import worker as workers
-from tests.integration.api_grpc.raw import Raw
+from tests.integration.api_grpc.raw import STREAM, Raw
 from tests.integration.api_grpc.requests import floats, pair, raw, slow
 from tests.integration.api_grpc.worker import CALL_SECONDS, Kind, Worker
 
 Stub = GRPCInferenceServiceStub
 Requests = Iterator[pb.ModelInferRequest]
-STREAM = "/inference.GRPCInferenceService/ModelStreamInfer"
 
 
 class Feed:

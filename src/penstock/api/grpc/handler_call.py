@@ -14,7 +14,7 @@ from penstock.api.grpc.call_head import CallHead
 from penstock.api.grpc.errors import GRPC_CODES, retry_hints, sentence
 from penstock.api.grpc.framing import MessageReader, framed, inflated, no_memory, too_much
 from penstock.api.grpc.http2.stream import Stream, StreamIo
-from penstock.api.grpc.methods import Method
+from penstock.api.grpc.methods import MAX_MESSAGE_BYTES, Method
 from penstock.core.errors import (
     DeadlineExceeded,
     Fault,
@@ -68,8 +68,10 @@ class HandlerCall(Stream):
         self._call_head = head
         self._method = method
         self.streams_request = method is not None and method.streams_request
-        self._max_message_bytes = max_message_bytes
-        self._messages = MessageReader(max_message_bytes)
+        self._max_message_bytes = min(
+            max_message_bytes, MAX_MESSAGE_BYTES if method is None else method.max_message_bytes
+        )
+        self._messages = MessageReader(self._max_message_bytes)
         self._is_reading = False
         self._has_sent_head = False
         self._wake = asyncio.Event()

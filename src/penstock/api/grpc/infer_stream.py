@@ -15,7 +15,7 @@ from penstock.api.common.work import LargeWork
 from penstock.api.grpc.encode import NOT_FINAL, closing_answer, stream_refusal, streamed
 from penstock.api.grpc.infer_request import InferRequest
 from penstock.api.grpc.infer_shared import Shared
-from penstock.api.grpc.methods import ServerCall
+from penstock.api.grpc.methods import Method, ServerCall
 from penstock.api.grpc.stream_window import StreamWindow
 from penstock.core.errors import Fault, Internal, NotReady, OverBudget, Overloaded
 from penstock.core.slices import Pause
@@ -39,8 +39,11 @@ class InferStreams:
         self._max_bytes = max_bytes
         self._open: set[InferStream] = set()
 
-    async def handle(self, call: ServerCall) -> None:
-        """Answer one stream; see ``Method``."""
+    def method(self) -> Method:
+        """ModelStreamInfer."""
+        return Method(self._handle, streams_request=True, max_message_bytes=self._shared.max_message_bytes)
+
+    async def _handle(self, call: ServerCall) -> None:
         stream = InferStream(self._shared, call, StreamWindow(self._max_requests, self._max_bytes))
         self._open.add(stream)
         try:

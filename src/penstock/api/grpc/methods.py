@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from google.protobuf.message import DecodeError, Message
 
@@ -41,13 +41,18 @@ class ServerCall(Protocol):
         """Send messages that have their prefixes, and wait until they are on their way."""
 
 
+MAX_MESSAGE_BYTES: Final = 1 << 20
+"""Bytes of a message that holds no tensors: it is parsed at once, on the event loop."""
+
+
 @dataclass(frozen=True, slots=True)
 class Method:
     """How the calls of one method are answered; ``streams_request`` allows a call to go on asking for as long as it
-    likes."""
+    likes, and each of its messages may have ``max_message_bytes``."""
 
     handle: Callable[[ServerCall], Awaitable[None]]
     streams_request: bool = False
+    max_message_bytes: int = MAX_MESSAGE_BYTES
 
 
 def parsed(kind: type[Request], raw: bytes) -> Request:

@@ -32,7 +32,7 @@ class GrpcOptions:
 
 def methods(plane: DataPlane, streams: InferStreams, health: Health) -> dict[str, Method]:
     """The methods of all services by path."""
-    inference = InferenceServicer(plane).methods() | {"ModelStreamInfer": Method(streams.handle, streams_request=True)}
+    inference = InferenceServicer(plane).methods() | {"ModelStreamInfer": streams.method()}
     services = {INFERENCE_SERVICE: inference, HEALTH_SERVICE: health.methods()}
     services |= {service: {REFLECTION_METHOD: reflection_method()} for service in REFLECTION_SERVICES}
     return {f"/{service}/{name}": method for service, offered in services.items() for name, method in offered.items()}
