@@ -595,3 +595,23 @@ def test_deadlines_of_many_requests_end_each_at_its_own(own: Worker) -> None:
         statuses = [raw.answer(2 * index + 1).status for index in range(50)]
         assert statuses == [grpc.StatusCode.DEADLINE_EXCEEDED.value[0]] * 50
         own.awaits({"deadline": 50}, since=before)
+
+
+def test_health_is_told_where_no_memory_is_left(own: Worker) -> None:
+    memory = own.plane.memory
+    size = memory.limit - memory.used
+    assert own.call(lambda: memory.take(size))
+    try:
+        with closing(Raw(own.address)) as raw:
+            assert raw.answer(raw.call(b"", path=HEALTH)).status == 0
+            large = requests.raw("pair", "x", "FP32", [[1, 1, 1]] * 1000).SerializeToString()
+            assert raw.answer(raw.call(large)).status == grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]
+            number = raw.next
+            raw.write(frame(frames.HEADERS, frames.END_HEADERS, number, raw.head()))
+            for _ in range(20):  # not in small pieces, either
+                raw.write(frame(frames.DATA, 0, number, bytes(1000)))
+            assert raw.answer(number).status == grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]
+            raw.next += 2
+            assert raw.answer(raw.call(b"", path=HEALTH)).status == 0
+    finally:
+        own.call(lambda: memory.give_back(size))

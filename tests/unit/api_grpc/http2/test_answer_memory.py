@@ -10,6 +10,7 @@ from penstock.api.grpc.http2.answer_memory import (
     RESERVED_SHARE,
     SHARE,
     SMALL_BYTES,
+    SPARE_BYTES,
     AnswerMemory,
 )
 from penstock.api.grpc.http2.request_head import RequestHead
@@ -147,6 +148,17 @@ def test_a_client_that_takes_all_that_is_ready_waits_for_no_slow_run() -> None:
     assert second.admitted == 0
     answers.admit_regardless()
     assert [one.admitted for one in (second, third, fourth)] == [1, 1, 0]
+
+
+def test_a_small_answer_needs_no_memory_where_there_is_none() -> None:
+    memory, answers = accounts(MIB)
+    assert memory.take(MIB)
+    small, large = waiters(2)
+    assert answers.reserve(small, SPARE_BYTES)
+    assert not answers.reserve(large, SPARE_BYTES + 1)
+    assert not answers.reserve(small, SPARE_BYTES + 1)
+    answers.release(small)
+    assert memory.used == MIB
 
 
 @pytest.mark.parametrize("end", ["expired", "released", "no more"])

@@ -20,6 +20,10 @@ MAX_STALLED_BYTES: Final = 64 << 20
 SHARE: Final = 4
 """Neither may be more than the worker's memory divided by this."""
 
+SPARE_BYTES: Final = 1024
+"""Messages up to this size are taken and answered even where no memory is left, so that a worker under load tells its
+health; the number of streams bounds them."""
+
 RESERVED_SHARE: Final = 2
 """All answers of a connection together may reserve the worker's memory divided by this; a single one may be larger."""
 
@@ -62,13 +66,11 @@ class AnswerMemory:
         none left."""
         missing = size - stream.reserved_bytes
         if missing > 0:
-            others = self._reserved_bytes - stream.reserved_bytes
-            if others and others + size > self._memory.limit // RESERVED_SHARE:
+            if self._may_reserve(stream, size) and self._memory.take(missing):
+                stream.reserved_bytes = size
+                self._reserved_bytes += missing
+            elif size > SPARE_BYTES:
                 return False
-            if not self._memory.take(missing):
-                return False
-            stream.reserved_bytes = size
-            self._reserved_bytes += missing
         if size > stream.answer_bytes:
             self._count(stream, size)
         return True
@@ -145,6 +147,10 @@ class AnswerMemory:
         stream, size = self._waiting.pop(next(iter(self._waiting)))
         self._count(stream, size)
         stream.on_admitted()
+
+    def _may_reserve(self, stream: Stream, size: int) -> bool:
+        others = self._reserved_bytes - stream.reserved_bytes
+        return others <= 0 or others + size <= self._memory.limit // RESERVED_SHARE
 
     def _most(self) -> int:
         return min(MAX_MOVING_BYTES, self._memory.limit // SHARE)

@@ -6,7 +6,7 @@ from typing import Final, Protocol
 
 from penstock.api.grpc.http2 import frames
 from penstock.api.grpc.http2.abuse_limits import AbuseLimits
-from penstock.api.grpc.http2.answer_memory import AnswerMemory, Memory
+from penstock.api.grpc.http2.answer_memory import SPARE_BYTES, AnswerMemory, Memory
 from penstock.api.grpc.http2.frames import ErrorCode, frame
 from penstock.api.grpc.http2.request_head import RequestHead
 from penstock.api.grpc.http2.send_queue import MAX_PAYLOAD, SendQueue
@@ -208,7 +208,8 @@ class ConnectionOutput(StreamIo):
         """See ``StreamIo``."""
         held = self._held_bytes
         if (held and held + size > self._memory.limit // 2) or not self._memory.take(size):
-            return False  # one connection gets at most half of the worker's memory
+            # one connection gets at most half of the worker's memory
+            return size <= SPARE_BYTES and stream.received_bytes <= SPARE_BYTES
         stream.held_bytes += size
         self._held_bytes += size
         return True

@@ -48,7 +48,10 @@ class StreamIo:
         raise NotImplementedError
 
     def hold(self, stream: "Stream", size: int) -> bool:
-        """Take memory for ``size`` more bytes of an unfinished request; False if there is none left."""
+        """Take memory for ``size`` more bytes of an unfinished request; False if there is none left.
+
+        The first kilobyte of a request is kept without memory where there is none.
+        """
         raise NotImplementedError
 
     def let_go(self, stream: "Stream", size: int) -> None:
