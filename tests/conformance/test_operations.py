@@ -133,7 +133,7 @@ def test_openmetrics_is_spoken_on_request(pair_server: Server) -> None:
 def test_metrics_are_compressed_for_who_takes_that(coding: str, pair_server: Server) -> None:
     reply = pair_server.admin("GET", "/metrics", headers={"accept-encoding": f"{coding};q=1, identity;q=0.5"})
     assert reply.headers["content-encoding"] == coding
-    assert b"# TYPE penstock_requests_total counter" in reply.inflated()
+    assert b"# TYPE penstock_inflight_requests gauge" in reply.inflated()
     assert len(reply.body) < len(reply.inflated()) / 2
 
 
