@@ -20,6 +20,7 @@ from penstock.engine.session import (
     arena_release,
     closed_run,
     holds_loop,
+    large_runner,
     open_session,
     read_graph,
     runner,
@@ -34,6 +35,9 @@ JOINT_BUDGET_NS: Final = 250_000_000
 
 TWICE_BYTES: Final = 256 << 20
 """The largest model that is held twice in memory, for runs on one core and for such that are spread over several."""
+
+LARGE_BYTES: Final = 1 << 20
+"""Inputs of a run on a thread from which on its outputs are not copied."""
 
 __all__ = ["Interrupt", "LoadFailed", "Model", "load"]
 
@@ -50,7 +54,7 @@ class Model:
     do more in the same time than one spread run after the other. ``None`` where there is nothing to choose from.
     """
 
-    def __init__(self, run: Run, signature: Signature) -> None:
+    def __init__(self, run: Run, signature: Signature, run_large: Run | None = None) -> None:
         self.signature = signature
         self.run_ns: int | None = None
         self.measured_elements = 1
@@ -59,6 +63,7 @@ class Model:
         self.narrow: Model | None = None
         self.abreast = 1
         self._run = run
+        self._run_large = run_large
         self._reshaped = {spec.name: spec for spec in signature.outputs if spec.graph_shape is not None}
 
     def run(self, feeds: Feeds, outputs: Sequence[str], interrupt: Interrupt | None = None) -> list[Array]:
@@ -69,8 +74,11 @@ class Model:
             Internal: the graph failed, or the model is closed.
             Cancelled: the interrupt ended the run.
         """
+        run = self._run
+        if interrupt is not None and self._run_large is not None and _input_bytes(feeds) >= LARGE_BYTES:
+            run = self._run_large
         try:
-            results = self._run(outputs, feeds, None if interrupt is None else interrupt.run_options)
+            results = run(outputs, feeds, None if interrupt is None else interrupt.run_options)
         except Exception as error:
             if interrupt is not None and interrupt.stopped:
                 raise Cancelled("the run was stopped") from error
@@ -92,10 +100,14 @@ class Model:
 
     def close(self) -> None:
         """Drop the session and give its memory back; runs under way end first, later ones fail."""
-        self._run = closed_run
+        self._run, self._run_large = closed_run, None
         if self.narrow is not None:
             self.narrow.close()
         trim_memory()
+
+
+def _input_bytes(feeds: Feeds) -> int:
+    return sum([array.nbytes for array in feeds.values()])
 
 
 def _stated_shape(array: Array, spec: TensorSpec, batching: bool) -> Array:
@@ -153,11 +165,11 @@ def _load(path: Path, options: ModelOptions, intra_op_threads: int, proof: RowPr
     try:
         bound, results = _warm_up(run, names, signature, options)
     except _Untried:
-        return Model(run, signature)
+        return Model(run, signature, large_runner(session, options.session))
     signature = signature_of(graph.seen([array.ndim for array in results]), options)
     if signature.batching and options.max_batch_size is None and not _follows_rows(run, names, bound, results):
         signature = Signature(signature.inputs, signature.outputs, named_dims=signature.named_dims)
-    model = Model(run, signature)
+    model = Model(run, signature, large_runner(session, options.session))
     refusal = joint_runs.refusal(graph, signature, options, proof)
     loops = holds_loop(path)
     if refusal or loops:

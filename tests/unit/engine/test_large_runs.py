@@ -1,0 +1,81 @@
+"""Runs of large inputs on threads give what others give, and their memory is theirs for as long as it is used."""
+
+import gc
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from loadtests import echoes
+from penstock.core.errors import Cancelled
+from penstock.core.options import ModelOptions
+from penstock.core.tensors import NUMPY_TYPES
+from penstock.engine import model as model_module
+from penstock.engine.model import LARGE_BYTES, Interrupt, Model, load
+from tests import zoo
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("echoes")
+    echoes.place(place)
+    return place
+
+
+def loaded(folder: Path, name: str) -> Model:
+    return load(folder / name / "1" / "model.onnx", ModelOptions(), 1)
+
+
+@pytest.mark.parametrize("datatype", [name for name in NUMPY_TYPES if name != "BYTES"])
+@pytest.mark.parametrize("rows", [0, 1, 3])
+def test_outputs_are_the_same_whatever_the_size(
+    datatype: str, rows: int, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = loaded(folder, echoes.copy_name(datatype))
+    kind = NUMPY_TYPES[datatype]
+    x = np.random.default_rng(1).integers(0, 2, (rows, 5)).astype(kind)
+    small = model.run({"x": x}, ["y"], Interrupt())[0]
+    monkeypatch.setattr(model_module, "LARGE_BYTES", 0)
+    large = model.run({"x": x}, ["y"], Interrupt())[0]
+    assert (large.dtype, large.shape) == (small.dtype, small.shape) == (kind, (rows, 5))
+    assert large.tobytes() == small.tobytes() == x.tobytes()
+
+
+def test_outputs_outlive_the_run_the_inputs_and_the_model(folder: Path) -> None:
+    model = loaded(folder, "copy_fp32")
+    count = LARGE_BYTES // 4
+    found = []
+    for number in range(8):
+        x = np.full((1, count), number, np.float32)
+        found.append(model.run({"x": x}, ["y"], Interrupt())[0])
+        assert not np.shares_memory(x, found[-1])
+        x[:] = -1
+    model.release_memory()
+    model.close()
+    del model
+    gc.collect()
+    assert [set(np.unique(y).tolist()) for y in found] == [{float(number)} for number in range(8)]
+
+
+def test_inputs_may_lie_in_any_order(folder: Path) -> None:
+    model = loaded(folder, "copy_fp64")
+    x = np.arange(LARGE_BYTES // 4, dtype=np.float64).reshape(2, -1).T
+    assert np.array_equal(model.run({"x": x}, ["y"], Interrupt())[0], x)
+
+
+def test_large_texts_run_as_small_ones_do(folder: Path) -> None:
+    model = loaded(folder, "copy_bytes")
+    x = np.array([["text"] * (LARGE_BYTES // 8)], object)
+    assert np.array_equal(model.run({"x": x}, ["y"], Interrupt())[0], x)
+
+
+def test_a_large_run_ends_when_it_is_told_to(tmp_path: Path) -> None:
+    place = tmp_path / "m" / "1" / "model.onnx"
+    place.parent.mkdir(parents=True)
+    onnx.save(zoo.affine(2.0, 1.0, ("n", "m")), place)
+    model = load(place, ModelOptions(), 1)
+    interrupt = Interrupt()
+    interrupt.stop()
+    with pytest.raises(Cancelled):
+        model.run({"x": np.zeros((1, LARGE_BYTES // 4), np.float32)}, ["y"], interrupt)
