@@ -150,6 +150,9 @@ class AnswerTemplate:
 
     def _add_json(self, parts: list[bytes], tensor: Tensor, nulls: bool, work: Work) -> None:
         """The data of an output that may be large, in slices."""
+        if not tensor.data.size:
+            parts.append(json_data(tensor, nulls))
+            return
         flat = np.ascontiguousarray(tensor.data).reshape(-1)
         texts = tensor.datatype == "BYTES"
         step = TEXT_SLICE if texts else NUMBER_SLICE
