@@ -19,12 +19,13 @@ from rich.progress import track
 from rich.table import Table
 
 from penstock.core.buckets import FINE_EDGES_NS
-from penstock.core.rollouts.decision import Kind, Snapshot, decide
+from penstock.core.rollouts.decision import Kind, Snapshot, decide, done
 from penstock.core.rollouts.gates import steps_in
 from penstock.core.rollouts.guard_evidence import Batch
 from penstock.core.rollouts.guard_spec import GuardSpec
-from penstock.core.rollouts.rollout import begun, seen
+from penstock.core.rollouts.rollout import OPEN, begun, seen
 from penstock.core.rollouts.spec import RolloutSpec
+from penstock.core.routing import POINTS
 
 CANARY, CONTROL = 5, 95
 """Requests of a batch: five per cent of the traffic."""
@@ -106,6 +107,28 @@ def run(case: Case, seed: int, most: int | None = None) -> int | None:
         if action is not None and action.kind is Kind.ROLL_BACK:
             return number * CANARY
     return None
+
+
+WHOLE_RATE, WHOLE_LOOK_S, WHOLE_MOST_S = 100.0, 5.0, 20_000.0
+"""Whole rollouts: requests a second, seconds between two looks, and the longest one."""
+
+
+def whole(canary: float, control: float, seed: int, bad_from: int = -1) -> tuple[str, float]:
+    """How a rollout at default settings ends, and after how many seconds; ``canary`` is its share of errors from step
+    ``bad_from`` on, before which it fails as the control does."""
+    generator = np.random.default_rng(seed)
+    rollout, now = begun(RolloutSpec("2", "1", guards=(GuardSpec("errors"),)), 0.0), 0.0
+    while rollout.state in OPEN and now < WHOLE_MOST_S:
+        now += WHOLE_LOOK_S
+        many = int(WHOLE_RATE * WHOLE_LOOK_S)
+        ours = int(generator.binomial(many, rollout.weight / POINTS))
+        bad = int(generator.binomial(ours, canary if rollout.step >= bad_from else control))
+        theirs = int(generator.binomial(many - ours, control))
+        batch = Batch(errors=((bad, ours - bad), (theirs, many - ours - theirs)))
+        rollout = seen(rollout, batch, (ours, many - ours), sticky=False)
+        action = decide(Snapshot(rollout, now))
+        rollout = rollout if action is None else done(rollout, action, now)
+    return rollout.state.value, now
 
 
 def summary(found: list[int | None]) -> Outcome:

@@ -278,7 +278,7 @@ def test_at_the_last_step_the_canary_is_still_compared(world: World) -> None:
 
 def test_a_rollout_held_at_its_deadline_can_be_resumed(world: World) -> None:
     gateway = Gateway(world)
-    trial = gateway.begin(deadline_seconds=20)
+    trial = gateway.begin(deadline_seconds=60)
     gateway.pass_time(trial, "paused", total=20)
     gateway.act(trial, "resume")
     world.clock.now += STEP_S

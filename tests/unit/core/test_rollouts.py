@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loadtests.simulate import CASES, Case, run, summary
+from loadtests.simulate import CASES, Case, run, summary, whole
 from penstock.core.errors import InvalidInput
 from penstock.core.rollouts.decision import Action, Kind, Snapshot, decide, done, waiting_for
 from penstock.core.rollouts.documents import rollout_in, rollout_out, shown
@@ -332,3 +332,20 @@ def test_what_a_step_waits_for_is_said_in_words() -> None:
     assert told == ["6 s more at this step", "guard 'errors' to pass", "30 more canary requests at this step"]
     ready = at()
     assert waiting_for(ready, guard_verdicts(ready), 10.0) == []
+
+
+@pytest.mark.parametrize(
+    ("canary", "control", "bad_from", "ends"),
+    [
+        (0.001, 0.001, -1, "promoted"),
+        (0.02, 0.02, -1, "promoted"),
+        (0.005, 0.001, -1, "rolled_back"),
+        (0.005, 0.001, 3, "rolled_back"),
+        (0.05, 0.01, 4, "rolled_back"),
+    ],
+)
+def test_rollouts_at_default_settings_end_as_they_should(
+    canary: float, control: float, bad_from: int, ends: str
+) -> None:
+    others = [one for one in range(40) if whole(canary, control, one, bad_from)[0] != ends]
+    assert len(others) <= 1

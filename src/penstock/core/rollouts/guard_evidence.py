@@ -66,6 +66,16 @@ def observe(guard: GuardSpec, state: GuardState, batch: Batch, exposure: float =
     return replace(after, peak=max(state.peak, harm_now(guard, after)))
 
 
+def at_next_step(guard: GuardSpec, state: GuardState) -> GuardState:
+    """The evidence as another step begins: what every request tells has to show again that the canary is healthy."""
+    if guard.metric not in RENEWED:
+        return state
+    return replace(state, health=state.health.restarted())
+
+
+RENEWED = ("errors", "latency", "quality")
+
+
 def harm_now(guard: GuardSpec, state: GuardState) -> float:
     """The log e-value against the canary at this moment."""
     if guard.metric == "latency":

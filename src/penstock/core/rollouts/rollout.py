@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from penstock.core.rollouts.guard_evidence import Batch, GuardState, observe
+from penstock.core.rollouts.guard_evidence import Batch, GuardState, at_next_step, observe
 from penstock.core.rollouts.guards import Verdict, needed, verdict
 from penstock.core.rollouts.spec import RolloutSpec
 from penstock.core.routing import POINTS
@@ -111,9 +111,11 @@ def sound(rollout: Rollout) -> bool:
 
 
 def advanced(rollout: Rollout, step: int, now: float, reason: str) -> Rollout:
-    """The rollout at another step; at each, the soundness of the split is tested anew."""
+    """The rollout at another step; at each, the soundness of the split and the canary's health are tested anew."""
+    pairs = zip(rollout.spec.guards, rollout.guards, strict=True)
     return replace(
         rollout,
+        guards=tuple(at_next_step(guard, state) for guard, state in pairs),
         step=step,
         stage=rollout.stage + 1,
         step_at=now,
