@@ -1,5 +1,6 @@
 """Sends the requests of ``largest``, each on a connection of its own, and says how they ended."""
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from http.client import HTTPConnection
@@ -16,7 +17,7 @@ Ended = int | grpc.StatusCode
 REFUSED: tuple[Ended, ...] = (429, 503, grpc.StatusCode.RESOURCE_EXHAUSTED)
 """How requests end for which there is no room at the moment."""
 
-SEGMENT = "penstock-largest"
+SEGMENT = f"penstock-largest-{os.getpid()}"
 SEGMENTS = Path("/dev/shm")
 _OPTIONS = [
     ("grpc.max_send_message_length", -1),

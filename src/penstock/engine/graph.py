@@ -118,6 +118,16 @@ def signature_of(graph: Graph, options: ModelOptions) -> Signature:
     return Signature(input_specs, output_specs, batched or derived, options.max_batch_size or 0, named)
 
 
+def sized_by_inputs(graph: Graph, batching: bool) -> bool:
+    """Whether the shapes of the inputs decide how many elements each output has; otherwise their values may."""
+    names = {dim for tensor in graph.inputs for dim in tensor.shape if isinstance(dim, str) and dim not in _NAMELESS}
+    return all(
+        isinstance(dim, int) or dim in names or (batching and axis == 0)
+        for tensor in graph.outputs
+        for axis, dim in enumerate(tensor.shape)
+    )
+
+
 def _named_dims(tensors: Sequence[GraphTensor], specs: Sequence[TensorSpec]) -> dict[str, list[Place]]:
     """The places of each name that the graph gives to more than one free dimension of its inputs."""
     named: dict[str, list[Place]] = {}

@@ -14,7 +14,7 @@ from penstock.core.tensors import Array
 from penstock.engine import joint_runs, warmup
 from penstock.engine.denormals import Run
 from penstock.engine.faults import LoadFailed, run_fault
-from penstock.engine.graph import signature_of
+from penstock.engine.graph import signature_of, sized_by_inputs
 from penstock.engine.session import (
     Interrupt,
     arena_release,
@@ -48,7 +48,8 @@ class Model:
     ``run_ns`` is the measured time of one run (nanoseconds, ``None`` where the model could not be run with
     made-up inputs, or where a loop in the graph makes its time a matter of the data) over
     ``measured_elements`` input elements. ``joint`` is what a run of several rows takes, ``None`` where rows of
-    different callers must not share one; ``sharing`` says why.
+    different callers must not share one; ``sharing`` says why. Unless it is ``sized_by_inputs`` the values of the
+    inputs may decide how large the outputs are, and with them how long a run takes.
 
     Where a run is spread over several cores, ``narrow`` runs the same graph on one: ``abreast`` runs of it side by side
     do more in the same time than one spread run after the other. ``None`` where there is nothing to choose from.
@@ -60,6 +61,7 @@ class Model:
         self.measured_elements = 1
         self.joint: Cost | None = None
         self.sharing = Sharing(False, "it could not be run with made-up inputs")
+        self.sized_by_inputs = True
         self.narrow: Model | None = None
         self.abreast = 1
         self._run = run
@@ -170,6 +172,7 @@ def _load(path: Path, options: ModelOptions, intra_op_threads: int, proof: RowPr
     if signature.batching and options.max_batch_size is None and not _follows_rows(run, names, bound, results):
         signature = Signature(signature.inputs, signature.outputs, named_dims=signature.named_dims)
     model = Model(run, signature, large_runner(session, options.session))
+    model.sized_by_inputs = sized_by_inputs(graph, signature.batching)
     refusal = joint_runs.refusal(graph, signature, options, proof)
     loops = holds_loop(path)
     if refusal or loops:

@@ -63,7 +63,8 @@ class LoadedVersion(Servable):
         self._latency_slo_ns = 0
         self._threads = max(1, options.instances) if model.narrow is None else model.abreast
         gathers = model.joint is not None and options.max_queue_delay_ns > 0
-        self._short = not gathers and runs_inline(model.run_ns, model.measured_elements, model.measured_elements)
+        inline_ns = model.run_ns if model.sized_by_inputs else None
+        self._short = not gathers and runs_inline(inline_ns, model.measured_elements, model.measured_elements)
         batch_rules = self._batch_rules()
         patient = PATIENT_OF_SHORT if self._short else PATIENT
         run_ns = float(model.run_ns or 0)

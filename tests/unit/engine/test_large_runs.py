@@ -9,10 +9,17 @@ import pytest
 
 from loadtests import echoes
 from penstock.core.errors import Cancelled
+from penstock.core.labels import Protocol, Route
 from penstock.core.options import ModelOptions
 from penstock.core.tensors import NUMPY_TYPES
 from penstock.engine import model as model_module
+from penstock.engine.graph import Graph, GraphTensor, sized_by_inputs
 from penstock.engine.model import LARGE_BYTES, Interrupt, Model, load
+from penstock.monitor.counters import Slot
+from penstock.serving.infer_call import InferCall
+from penstock.serving.inline_executor import InlineExecutor
+from penstock.serving.loaded_version import LoadedVersion
+from penstock.serving.version_info import Identity
 from tests import zoo
 
 
@@ -79,3 +86,33 @@ def test_a_large_run_ends_when_it_is_told_to(tmp_path: Path) -> None:
     interrupt.stop()
     with pytest.raises(Cancelled):
         model.run({"x": np.zeros((1, LARGE_BYTES // 4), np.float32)}, ["y"], interrupt)
+
+
+@pytest.mark.parametrize(
+    ("dims", "outputs", "batching", "expected"),
+    [
+        (("n", 3), ("n", 5), True, True),
+        (("n", "m"), ("n", "m"), True, True),
+        ((None, 3), (None, 3), True, True),
+        ((3,), (7,), False, True),
+        (("n", 3), ("n", "other"), True, False),
+        (("n", 3), ("n", None), True, False),
+        ((3,), (None,), False, False),
+        ((1,), ("m",), False, False),
+    ],
+)
+def test_free_dimensions_of_outputs_are_those_of_inputs_or_a_matter_of_the_data(
+    dims: tuple[int | str | None, ...], outputs: tuple[int | str | None, ...], batching: bool, expected: bool
+) -> None:
+    x, y = GraphTensor("x", "tensor(float)", dims), GraphTensor("y", "tensor(float)", outputs)
+    assert sized_by_inputs(Graph((x,), (y,), ()), batching) is expected
+
+
+@pytest.mark.parametrize(("name", "inline"), [("copy_fp32", True), ("grow_numbers", False)])
+def test_only_runs_whose_size_is_known_are_made_on_the_event_loop(name: str, inline: bool, folder: Path) -> None:
+    model = loaded(folder, name)
+    assert model.run_ns is not None
+    version = LoadedVersion(Identity(name, "1"), model, ModelOptions(), {}, Slot.in_process().block(1))
+    executor = InlineExecutor(model, version, gathers=False)
+    call = InferCall(version, Route.STABLE, Protocol.GRPC, "7", [], None, deadline_ns=0, began_ns=0)
+    assert executor.allows(call, model.measured_elements, 0) is inline
