@@ -143,6 +143,7 @@ class RowSampler:
         if dropped:
             self._counter.drop(dropped)
         if not calls:
+            self._memory.give_back(size)
             return
         for alike, inputs, outputs in self._alike(calls):
             self._work.append(partial(_safely, self._count, inputs, outputs))

@@ -11,6 +11,7 @@ from penstock.core.tensors import Tensor
 from penstock.monitor.answers import MOST_ROWS, AnswerStore, AnswerWriter, Told
 from penstock.monitor.rows import Exchange, rows_of
 from penstock.serving.infer_call import InferCall
+from penstock.serving.memory_budget import MemoryBudget
 from penstock.serving.observers import row_sampler
 from penstock.serving.observers.row_sampler import MAX_CALLS, RowSampler
 from tests.calls import answered
@@ -94,6 +95,19 @@ def test_of_many_rows_of_one_call_each_has_the_same_chance() -> None:
 def test_a_row_of_very_many_numbers_is_not_counted() -> None:
     found = offered(call(1, width=row_sampler.MAX_ROW_CELLS + 1), call(2))
     assert (found.rows, found.dropped) == (1, 1)
+
+
+@pytest.mark.parametrize("width", [1, row_sampler.MAX_ROW_CELLS + 1])
+def test_what_a_batch_holds_is_given_back(width: int) -> None:
+    async def run() -> None:
+        memory = MemoryBudget(1 << 30)
+        watching = RowSampler(Counter(), memory=memory)
+        watching.offer(call(1, width=width))
+        assert memory.used > 0
+        watching.flush()
+        assert memory.used == 0
+
+    asyncio.run(run())
 
 
 def test_a_fault_in_counting_is_felt_by_nobody(caplog: pytest.LogCaptureFixture) -> None:
