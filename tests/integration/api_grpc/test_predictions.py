@@ -64,7 +64,7 @@ def test_typed_in_typed_out_where_it_is_set(models: Path, carrier: Kind) -> None
         assert not answer.raw_output_contents
 
 
-def test_wishes_decide_the_order_of_outputs(stub: Stub) -> None:
+def test_requested_outputs_keep_their_order(stub: Stub) -> None:
     request = raw("mixed", "number", "FP32", [[1, -1, 0]])
     request.inputs.add(name="key", datatype="INT64", shape=[1, 2])
     request.raw_input_contents.append(np.array([5, 6], np.int64).tobytes())
@@ -256,7 +256,7 @@ def test_a_full_queue_is_refused_so_that_clients_retry(worker: Worker) -> None:
         assert Stub(patient).ModelInfer(slow(), timeout=CALL_SECONDS).model_name == "slow"
 
 
-def test_who_would_wait_too_long_is_told_at_once(worker: Worker, stub: GRPCInferenceServiceStub) -> None:
+def test_a_call_that_would_wait_too_long_is_refused_at_once(worker: Worker, stub: GRPCInferenceServiceStub) -> None:
     before = [stub.ModelInfer.future(slow(), timeout=CALL_SECONDS) for _ in range(12)]
     wait_until(lambda: worker.totals("slow").inflight == 12, CALL_SECONDS, "the queue")
     began = time.monotonic()

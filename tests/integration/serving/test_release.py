@@ -315,6 +315,31 @@ async def stream_cancelled(world: World) -> None:
     await world.all_gone(["cancelled"] * 3)
 
 
+async def stream_with_time_limits(world: World) -> None:
+    hurried = message("gated", 2)
+    hurried.parameters["timeout"].int64_param = 50_000  # microseconds
+    errors = await stream(world, "gated", [hurried] * 2)
+    assert all("deadline" in error for error in errors)
+    world.gated.gate.set()
+    await world.all_gone(["deadline"] * 2)
+
+
+async def stream_expired(world: World) -> None:
+    call = world.stub.ModelStreamInfer(timeout=0.3)
+    for _ in range(3):
+        await call.write(message("gated", 2))
+    await until(lambda: len(world.ended) == 3)
+    world.gated.gate.set()
+    await world.all_gone(list(world.ended))
+
+
+async def stream_on_threads(world: World) -> None:
+    typed = pb.ModelInferRequest(model_name="inline")
+    typed.inputs.add(name="x", datatype="FP32", shape=[20_000, 3]).contents.fp32_contents.extend([1.5] * 60_000)
+    assert await stream(world, "inline", [typed] * 3) == [""] * 3
+    await world.all_gone(["ok"] * 3)
+
+
 STORIES: Sequence[Story] = (
     rest_inline,
     rest_inline_joint,
@@ -333,6 +358,9 @@ STORIES: Sequence[Story] = (
     stream_inline_and_pool,
     stream_failed,
     stream_cancelled,
+    stream_with_time_limits,
+    stream_expired,
+    stream_on_threads,
 )
 
 

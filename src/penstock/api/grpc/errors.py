@@ -1,4 +1,4 @@
-"""Which gRPC status each fault becomes, and what a caller is told of it; the table is proven complete by a test."""
+"""Which gRPC status each fault becomes, and the text that its caller gets; a test proves the table complete."""
 
 from math import ceil
 from typing import Final
@@ -26,7 +26,7 @@ MAX_DETAILS: Final = 1000
 
 
 def sentence(fault: Fault) -> str:
-    """What a caller is told of a fault."""
+    """The text that a caller gets for a fault."""
     text = str(fault)
     return text if len(text) <= MAX_DETAILS else text[: MAX_DETAILS - 3] + "..."
 

@@ -33,7 +33,7 @@ class Health:
         return {"Check": unary(health_pb2.HealthCheckRequest, self._check), "Watch": Method(self._watch)}
 
     def drain(self) -> None:
-        """Nothing serves any more: watchers are told, and their calls end."""
+        """Nothing serves any more: watchers hear of it, and their calls end."""
         self._draining = True
         self._wake()
 

@@ -1,4 +1,4 @@
-"""What the gRPC server offers: every method by the path of its calls, but ModelInfer, which has a way of its own."""
+"""What the gRPC server offers: every method by the path of its calls. ModelInfer is apart, in ``infer_unary``."""
 
 from dataclasses import dataclass
 from typing import Final
