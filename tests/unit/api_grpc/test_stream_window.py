@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 
 from penstock.api.grpc.stream_window import UNKNOWN, AnswerSizes, StreamWindow
 from penstock.core.signature import Signature, TensorSpec
+from penstock.monitor.counters import Slot
+from penstock.serving.version_info import Identity, VersionInfo
 
 
 def test_a_request_whose_answer_nobody_can_weigh_is_alone_until_one_was_seen() -> None:
@@ -65,13 +67,6 @@ def test_what_is_held_stays_within_the_window_and_one_answer(steps: list[tuple[b
     assert window._used_bytes == 0
 
 
-class Loaded:
-    """As much of a loaded version as is asked for its shapes."""
-
-    def __init__(self, inputs: list[TensorSpec], outputs: list[TensorSpec], batching: bool) -> None:
-        self.signature = Signature(inputs, outputs, batching)
-
-
 @pytest.mark.parametrize(
     ("row_in", "row_out", "request_bytes", "expected"),
     [
@@ -85,5 +80,6 @@ class Loaded:
     ],
 )
 def test_what_shapes_tell_of_an_answer(row_in: Any, row_out: Any, request_bytes: int, expected: int) -> None:
-    loaded: Any = Loaded([TensorSpec("x", *row_in)], [TensorSpec("y", *row_out)], batching=True)
+    signature = Signature([TensorSpec("x", *row_in)], [TensorSpec("y", *row_out)], batching=True)
+    loaded = VersionInfo(Identity("m", "1"), signature, Slot.in_process().block(1))
     assert AnswerSizes(loaded).expected(request_bytes) == expected
