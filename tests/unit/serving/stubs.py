@@ -12,11 +12,12 @@ from penstock.monitor.counters import Slot
 from penstock.serving.admission import ConcurrencyLimiter
 from penstock.serving.infer_call import NEVER_NS, InferCall, OnDone, Servable
 from penstock.serving.version_info import Identity
+from tests.plain import NeedsPlain
 
 MINUTE_NS = 60_000_000_000
 
 
-class Scripted(Servable):
+class Scripted(NeedsPlain, Servable):
     """Answers at once; ``takes`` calls at a time are run, each giving ``output_bytes``; ``ran`` are those that were."""
 
     def __init__(self, name: str = "m", most: float = 1000.0, takes: int = 1000, output_bytes: int = 4) -> None:

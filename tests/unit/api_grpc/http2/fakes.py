@@ -9,9 +9,10 @@ from penstock.api.grpc.http2.connection import Connection
 from penstock.api.grpc.http2.request_head import RequestHead
 from penstock.api.grpc.http2.stream import Stream, StreamIo
 from penstock.serving.memory_budget import MemoryBudget
+from tests.plain import NeedsPlain
 
 
-class Silent(Stream):
+class Silent(NeedsPlain, Stream):
     """A stream that takes everything and answers nothing."""
 
     def on_data(self, data: bytes) -> None:

@@ -16,12 +16,13 @@ from penstock.api.grpc.http2.answer_memory import (
 from penstock.api.grpc.http2.request_head import RequestHead
 from penstock.api.grpc.http2.stream import Stream, StreamIo
 from penstock.serving.memory_budget import MemoryBudget
+from tests.plain import NeedsPlain
 
 MIB = 1 << 20
 HEAD = RequestHead(b"POST", "/a", ())
 
 
-class Waiter(Stream):
+class Waiter(NeedsPlain, Stream):
     """A stream that remembers that its answer was admitted."""
 
     __slots__ = ("admitted",)
