@@ -199,7 +199,7 @@ def test_every_answer_says_who_answered(server: Server) -> None:
 def test_a_failed_run_says_who_failed(server: Server) -> None:
     body = {"id": "lost", "inputs": [{"name": "index", "shape": [1], "datatype": "INT64", "data": [99]}]}
     reply = server.rest("POST", "/v2/models/gather/infer", body)
-    assert reply.status == 500
+    assert reply.status == 400
     assert reply.headers["penstock-model-version"] == "1"
     assert reply.headers["penstock-route"] == "stable"
     assert reply.headers["x-request-id"] == "lost"
