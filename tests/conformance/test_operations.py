@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from tests import harness, zoo
 from tests.conformance.wire import Ask, GrpcRaw, Input, Refused, RestJson
-from tests.harness import Server
+from tests.harness import Server, wait_until
 
 Labels = frozenset[tuple[str, str]]
 Samples = dict[tuple[str, Labels], float]
@@ -74,7 +74,12 @@ def test_counters_equal_what_was_sent(pair_server: Server) -> None:
     assert gained("penstock_request_duration_seconds_count", model="pair") == 120
     for stage in ("decode", "queue", "run", "encode"):
         assert gained("penstock_stage_duration_seconds_count", model="pair", stage=stage) == 80, stage
-    assert total(after, "penstock_inflight_requests", model="pair") == 0
+    wait_until(lambda: in_flight(pair_server) == 0, 20, "no request is in flight")
+
+
+def in_flight(server: Server) -> float:
+    """How many requests of the model wait or run."""
+    return total(scrape(server), "penstock_inflight_requests", model="pair")
 
 
 def test_refusals_are_counted_without_the_callers_words(pair_server: Server) -> None:
