@@ -12,7 +12,7 @@ from penstock.core.texts import legible
 from penstock.core.versions import VersionPolicy, is_model_name, is_version, reads_alike
 from penstock.registry.honour import MODEL_FILENAME
 from penstock.registry.model_config import named_files, parse_text
-from penstock.registry.repository.tree import Entry, Tree, below
+from penstock.registry.repository.tree import LOST, Entry, Tree, below
 
 CONFIG_FILENAME = "config.pbtxt"
 ONLY_VERSION = "1"
@@ -98,6 +98,8 @@ def _each(tree: Tree) -> Iterator[FoundModel]:
                 yield _from_folder(tree, name, entry.name)
             else:
                 yield _from_file(name, entry)
+        elif entry.problem == LOST and is_model_name(entry.name):  # it may have led to a model's folder
+            yield FoundModel(entry.name, "", problem=entry.problem)
 
 
 def _from_file(name: str, entry: Entry) -> FoundModel:

@@ -9,9 +9,8 @@ from pathlib import Path
 from penstock.core.errors import InvalidInput, NotReady, Reason, TooLarge
 from penstock.registry.blobs import CHUNK, named_failures
 from penstock.registry.files import MAX_TEXT_BYTES
-from penstock.registry.repository.tree import Entry, below
+from penstock.registry.repository.tree import LOST, Entry, below
 
-LOST = Reason("it is a link to nothing")
 NO_FILE = Reason("it is no plain file")
 _OUTSIDE = "it is a link that leads out of the model folder"
 _NO_CLONE = {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF}

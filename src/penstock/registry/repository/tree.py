@@ -7,6 +7,8 @@ from typing import Protocol
 
 from penstock.core.errors import Reason
 
+LOST = Reason("it is a link to nothing")
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:

@@ -29,6 +29,7 @@ def told(root: Path) -> dict[str, str]:
     for model in models_in(LocalTree(root)):
         found |= {f"{model.name}/{version}": path for version, path in model.versions.items()}
         found |= {f"{model.name}/{version}": why.text for version, why in model.broken.items()}
+        found |= {} if model.problem is None else {model.name: model.problem.text}
     return found
 
 
@@ -45,6 +46,8 @@ def test_links_inside_are_followed_and_others_are_told(tmp_path: Path) -> None:
     link(root / "m/5/model.onnx", "../../near/2/model.onnx")
     link(root / "out.onnx", outside)
     link(root / "gone.onnx", root / "nowhere")
+    link(root / "release", root / "release-7")
+    link(root / "README", outside)
     assert told(root) == {
         "m/1": "m/1/model.onnx",
         "m/2": OUTSIDE,
@@ -54,6 +57,7 @@ def test_links_inside_are_followed_and_others_are_told(tmp_path: Path) -> None:
         "near/2": "near/2/model.onnx",
         "out/1": OUTSIDE,
         "gone/1": "it is a link to nothing",
+        "release": "it is a link to nothing",
     }
     refused = next(one for one in models_in(LocalTree(root)) if one.name == "m").broken["2"]
     assert str(outside) in refused.whole
