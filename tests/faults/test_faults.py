@@ -64,7 +64,7 @@ def test_a_killed_worker_is_replaced_and_only_its_calls_are_lost(two: Server) ->
             time.sleep(1.0)
             victim = worker_pids(two)[0]
             os.kill(victim, signal.SIGKILL)
-            wait_until(lambda victim=victim: _whole_again(two, victim), 3, "two ready workers")  # type: ignore[misc]
+            wait_until(lambda victim=victim: _whole_again(two, victim), 20, "two ready workers")  # type: ignore[misc]
         time.sleep(0.5)
     answered_only_well(load)
     assert sum(load.rest.lost.values()) <= 2 * 4 * 2  # a caller may meet the dying listener once more
@@ -72,6 +72,7 @@ def test_a_killed_worker_is_replaced_and_only_its_calls_are_lost(two: Server) ->
     after = scrape(two)
     assert_counts_match(load, before, after)
     assert total(after, "penstock_worker_restarts_total") == 2
+    wait_until(lambda: total(scrape(two), "penstock_inflight_requests", model="pair") == 0, 20, "an empty system")
 
 
 def _whole_again(server: Server, victim: int) -> bool:
@@ -96,7 +97,6 @@ def assert_counts_match(load: Load, before: Samples, after: Samples) -> None:
         counted = total(after, name, **labels) - total(before, name, **labels)
         answered = tally.answered[code]
         assert answered <= counted <= answered + sum(tally.lost.values()), protocol
-    assert total(after, "penstock_inflight_requests", model="pair") == 0
 
 
 def test_readiness_tells_the_truth_while_a_worker_is_missing(two: Server) -> None:
@@ -104,7 +104,7 @@ def test_readiness_tells_the_truth_while_a_worker_is_missing(two: Server) -> Non
     os.kill(victim, signal.SIGKILL)
     wait_until(lambda: two.admin("GET", "/readyz").status == 503, 1, "not ready")
     assert two.admin("GET", "/livez").status == 200
-    assert wait_until(two.is_ready, 3, "ready again") < 2.5
+    assert wait_until(two.is_ready, 20, "ready again") < 2.5
     for _ in range(20):
         RestJson(two).infer(SAFE)
 
@@ -112,8 +112,8 @@ def test_readiness_tells_the_truth_while_a_worker_is_missing(two: Server) -> Non
 def test_a_frozen_worker_is_replaced(two: Server) -> None:
     victim = worker_pids(two)[0]
     os.kill(victim, signal.SIGSTOP)
-    wait_until(lambda: not is_alive(victim), 4, "the end of the frozen worker")
-    wait_until(lambda: len(worker_pids(two)) == 2 and two.is_ready(), 4, "its successor")
+    wait_until(lambda: not is_alive(victim), 20, "the end of the frozen worker")
+    wait_until(lambda: len(worker_pids(two)) == 2 and two.is_ready(), 20, "its successor")
     assert total(scrape(two), "penstock_worker_restarts_total", reason="frozen") == 1
 
 
@@ -123,7 +123,7 @@ def test_counters_never_go_back_when_a_worker_dies(two: Server) -> None:
     before = scrape(two)
     for victim in worker_pids(two):
         os.kill(victim, signal.SIGKILL)
-    wait_until(two.is_ready, 5, "ready again")
+    wait_until(two.is_ready, 20, "ready again")
     after = scrape(two)
     for key, value in before.items():
         if key[0].endswith(("_total", "_bucket", "_count", "_sum")):
@@ -137,7 +137,7 @@ def test_what_an_operator_changed_outlives_the_workers(two: Server) -> None:
     assert two.rest("POST", "/v2/repository/models/pair/load", body).status == 200
     for victim in worker_pids(two):
         os.kill(victim, signal.SIGKILL)
-    wait_until(lambda: len(worker_pids(two)) == 2 and two.is_ready(), 5, "ready again")
+    wait_until(lambda: len(worker_pids(two)) == 2 and two.is_ready(), 20, "ready again")
     for _ in range(6):
         assert two.rest("GET", "/v2/models/mixed/ready").status == 503
         assert two.rest("GET", "/v2/models/pair/config").json()["max_batch_size"] == 3
@@ -166,7 +166,7 @@ def test_a_stop_while_starting_leaves_nobody_behind(folder: Path, tmp_path: Path
         _, errors = process.communicate(timeout=harness.STOP_SECONDS)
         assert process.returncode in {0, -signal.SIGTERM}, errors
         assert b"Traceback" not in errors, errors
-        wait_until(lambda pids=children: not any(map(is_alive, pids)), 3, "the end of the workers")  # type: ignore[misc]
+        wait_until(lambda pids=children: not any(map(is_alive, pids)), 20, "the end of the workers")  # type: ignore[misc]
 
 
 def test_a_worker_that_dies_over_and_over_does_not_take_the_others_along(two: Server) -> None:
@@ -205,7 +205,7 @@ def test_a_stop_lets_running_calls_finish(folder: Path, tmp_path: Path) -> None:
             busy.send(request("POST", "/v2/models/slow/infer", SLOW))
             idle.send(request("GET", "/v2/health/live"))
             assert idle.reply().status == 200
-            wait_until(lambda: total(scrape(server), "penstock_inflight_requests") == 1, 5, "the call under way")
+            wait_until(lambda: total(scrape(server), "penstock_inflight_requests") == 1, 20, "the call under way")
             server.process.send_signal(signal.SIGTERM)
             assert busy.reply().status == 200
             assert busy.is_closed()
@@ -280,7 +280,7 @@ def test_a_second_signal_means_now(folder: Path, tmp_path: Path) -> None:
             server.process.send_signal(signal.SIGTERM)
             server.process.wait(3)
             assert time.monotonic() - began < 2
-        wait_until(lambda: not any(map(is_alive, server.workers)), 3, "the end of the workers")
+        wait_until(lambda: not any(map(is_alive, server.workers)), 20, "the end of the workers")
     finally:
         server.kill()
 
@@ -386,7 +386,7 @@ def test_a_minute_of_load_with_a_worker_killed_every_five_seconds(two: Server) -
             time.sleep(5.0)
             victim = worker_pids(two)[0]
             os.kill(victim, signal.SIGKILL)
-    wait_until(two.is_ready, 5, "two ready workers")
+    wait_until(two.is_ready, 20, "two ready workers")
     answered_only_well(load)
     assert sum(load.rest.lost.values()) <= 12 * 4 * 2
     assert_counts_match(load, before, scrape(two))

@@ -69,7 +69,7 @@ def test_a_successor_takes_the_workers_over_without_a_gap(stack: ExitStack, fold
     counts(second, sum(caller.succeeded for caller in callers))
     assert metric(second, "penstock_model_loads_total", model="logistic") == 2  # nothing was loaded again
     os.kill(before[0], signal.SIGKILL)
-    wait_until(lambda: before[0] not in workers(second) and second.is_ready(), 5, "an adopted worker replaced")
+    wait_until(lambda: before[0] not in workers(second) and second.is_ready(), 20, "an adopted worker replaced")
     assert metric(second, "penstock_worker_restarts_total") == 1
     assert second.stop() == 0
     assert not any(map(is_alive, before))

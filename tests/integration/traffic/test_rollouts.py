@@ -145,7 +145,7 @@ def test_a_killed_control_process_leaves_the_rollout_where_it_was(tmp_path: Path
 def test_a_killed_worker_neither_promotes_nor_rolls_back(server: Server) -> None:
     trial = begin(server, to=SAME, min_step_seconds=300)
     os.kill(server.workers[0], signal.SIGKILL)
-    wait_until(lambda: not is_alive(server.workers[0]), 5, "the worker's end")
+    wait_until(lambda: not is_alive(server.workers[0]), 20, "the worker's end")
     wait_until(server.is_ready, 10, "a new worker")
     assert look(server, trial)["state"] == "running"
     assert server.admin("GET", ROUTE).json()["split"] == {GOOD: 9000, SAME: 1000}
