@@ -65,11 +65,12 @@ class World:
         return {"features": [DRIFTING if self.turn % 2 else CALM], "outputs": [], "slices": {}, "quality": {}}
 
 
-def work(home: Path) -> None:
-    """Decide and send without end."""
+def work(home: Path, ready: int) -> None:
+    """Decide and send without end; a byte goes to the pipe ``ready`` when that begins."""
 
     async def on() -> None:
         world = World(home)
+        os.write(ready, b".")
         while True:
             await world.rules.step()
             await asyncio.sleep(0.001)
@@ -78,12 +79,16 @@ def work(home: Path) -> None:
 
 
 def killed(home: Path, seconds: float) -> None:
+    begun, ready = os.pipe()
     pid = os.fork()
     if not pid:
         try:
-            work(home)
+            work(home, ready)
         finally:
             os._exit(1)
+    os.close(ready)
+    os.read(begun, 1)
+    os.close(begun)
     time.sleep(seconds)
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
@@ -93,7 +98,7 @@ def kill_over_and_over(room: Path, points: int, seed: int) -> tuple[int, int]:
     """How many events were decided, and how many lines the sink got beyond one for each."""
     rng = random.Random(seed)
     for _ in range(points):
-        killed(room, 0.08 + rng.random() * 0.3)
+        killed(room, rng.random() * 0.3)
     world = World(room)
     decided = {one["id"] for one in _all(world)}
 
