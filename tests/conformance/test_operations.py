@@ -262,4 +262,4 @@ def test_settings_come_from_environment_and_flags(tiny_folder: Path, tmp_path: P
 def test_a_cold_start_is_quick(tmp_path: Path) -> None:
     zoo.save(zoo.logistic(), tmp_path / "models" / "logistic.onnx")
     with harness.running(tmp_path / "models", tmp_path) as started:
-        assert started.ready_seconds < 5  # the benchmark holds the real figure; this finds a start that has gone wrong
+        assert started.ready_seconds < 30  # the benchmark holds the real figure; this finds a start that has gone wrong

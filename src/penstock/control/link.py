@@ -26,7 +26,7 @@ from penstock.monitor.columns import Rows
 from penstock.monitor.reference import ConfidenceHistogram
 
 RETRY_S = 0.1
-FEEDBACK_S = 5.0
+FEEDBACK_S = 20.0
 """Wait for the control process to join what was told."""
 
 CONFIG_CHARACTERS = 1 << 20

@@ -46,7 +46,7 @@ class Tracking:
             paths.append(str(self.room / f"{name}{version}.onnx"))
             zoo.save(zoo.versioned(version), Path(paths[-1]))
         command = [sys.executable, "-c", LOG_MODEL, self.url, name, *paths]
-        ended = subprocess.run(command, capture_output=True, timeout=60, check=False)
+        ended = subprocess.run(command, capture_output=True, timeout=240, check=False)
         assert ended.returncode == 0, ended.stderr.decode()
 
     def post(self, path: str, body: str, method: str = "POST") -> None:

@@ -5,6 +5,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -458,8 +459,12 @@ def log_count(server: harness.Server, text: str) -> int:
 
 
 def workers_of(server: harness.Server) -> list[int]:
-    commands = {pid: Path(f"/proc/{pid}/cmdline").read_bytes() for pid in server.child_pids()}
-    return [pid for pid, command in commands.items() if b"penstock.app.worker" in command]
+    found = []
+    for pid in server.child_pids():
+        with suppress(FileNotFoundError, ProcessLookupError):  # it may end while it is looked at
+            if b"penstock.app.worker" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                found.append(pid)
+    return found
 
 
 def overwrite(path: Path, data: bytes) -> None:

@@ -167,6 +167,7 @@ def requests(draw: st.DrawFn) -> bytes:
 @settings(max_examples=400, deadline=None)
 @given(requests(), st.lists(st.integers(0, 300), max_size=3))
 @example(b"POST /a HTTP/1.1\r\nhost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n", [])
+@example(b"POST /a HTTP/1.0\r\nhost: a\r\nConnection: keep-alive\r\n\r\n", [])
 def test_what_is_answered_is_what_others_read(first: bytes, cuts: list[int]) -> None:
     data = first + MARKER
     taken, statuses = answered(data, cuts)
@@ -174,8 +175,9 @@ def test_what_is_answered_is_what_others_read(first: bytes, cuts: list[int]) -> 
     refusals = [status for status in statuses if status not in (100, 200)]
     assert len(refusals) <= 1
     assert not refusals or statuses[-1] == refusals[0]  # nothing is answered behind it
-    theirs = Reader(data)
-    for found, has_stopped in ((theirs.found, theirs.has_stopped), h11_reads(data)):
+    theirs, (of_h11, h11_has_stopped) = Reader(data), h11_reads(data)
+    h11_has_stopped |= b"HTTP/1.0" in first  # it closes behind each, also where keep-alive is asked for
+    for found, has_stopped in ((theirs.found, theirs.has_stopped), (of_h11, h11_has_stopped)):
         for here, there in zip(taken, found, strict=False):
             assert (here[0], here[2]) == (there[0], there[2])
         assert has_stopped or len(taken) <= len(found)
