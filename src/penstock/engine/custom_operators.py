@@ -8,7 +8,7 @@ PACKAGE = "onnxruntime-extensions"
 _LIBRARY = "_extensions_pydll."
 
 
-def library_path() -> str:
+def shared_library() -> str:
     """The library of the installed package, found by the package's own list of files.
 
     The package is not imported: that takes half a second, in which a worker could answer nobody.

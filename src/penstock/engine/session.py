@@ -12,7 +12,7 @@ from penstock.core.errors import Internal
 from penstock.core.options import SessionOptions
 from penstock.core.tensors import Array
 from penstock.engine import denormals
-from penstock.engine.custom_operators import library_path
+from penstock.engine.custom_operators import shared_library
 from penstock.engine.denormals import Run
 from penstock.engine.faults import LoadFailed, load_fault
 from penstock.engine.graph import CLASS_LABELS, Graph, GraphTensor, labels_in
@@ -83,7 +83,7 @@ def open_session(path: Path, options: SessionOptions, intra_op_threads: int) -> 
     if not path.exists():
         raise LoadFailed("the model file is missing")
     settings = session_settings(options, intra_op_threads)
-    library = library_path() if options.extensions else ""
+    library = shared_library() if options.extensions else ""
     try:
         if library:
             settings.register_custom_ops_library(library)

@@ -59,4 +59,4 @@ def test_operators_that_nobody_knows_are_named(tmp_path: Path) -> None:
 def test_the_library_is_the_installed_packages_own() -> None:
     import onnxruntime_extensions
 
-    assert custom_operators.library_path() == onnxruntime_extensions.get_library_path()
+    assert custom_operators.shared_library() == onnxruntime_extensions.get_library_path()
