@@ -135,10 +135,42 @@ def test_crowds_that_come_and_go_leave_nothing(run: Run, certificate: tuple[str,
     run(test())
 
 
+@pytest.mark.parametrize("is_tls", [False, True])
+def test_everybody_of_a_crowd_that_comes_at_once_is_answered(
+    run: Run, certificate: tuple[str, str], monkeypatch: pytest.MonkeyPatch, is_tls: bool
+) -> None:
+    monkeypatch.setattr(acceptor, "MAX_PENDING", 16)
+    monkeypatch.setattr(acceptor, "SLOW_HANDSHAKE_S", 60.0)
+
+    async def test() -> None:
+        async with listening(certificate=certificate if is_tls else None) as (_, address):
+            context = trusting(certificate) if is_tls else None
+            answers = await asyncio.gather(*[ask(address, get(), context) for _ in range(200)])
+            assert all(answer.startswith(b"HTTP/1.1 200") for answer in answers)
+
+    run(test())
+
+
+def test_who_has_connected_before_a_drain_is_still_answered(run: Run) -> None:
+    async def test() -> None:
+        async with listening() as (server, address):
+            crowd = [socket.create_connection(address) for _ in range(100)]
+            for one in crowd:
+                one.sendall(get())
+            server.drain()
+            for one in crowd:
+                reader, writer = await asyncio.open_connection(sock=one)
+                assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+                await closed(writer)
+
+    run(test())
+
+
 def test_who_never_ends_its_handshake_keeps_nobody_out(
     run: Run, certificate: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(acceptor, "MAX_PENDING", 4)
+    monkeypatch.setattr(acceptor, "SLOW_HANDSHAKE_S", 0.01)
 
     async def test() -> None:
         async with listening(certificate=certificate) as (server, address):

@@ -27,11 +27,6 @@ class StreamWindow:
         self._largest = UNKNOWN
 
     @property
-    def is_empty(self) -> bool:
-        """Whether nothing is under way."""
-        return not self._requests
-
-    @property
     def has_room(self) -> bool:
         """Whether another request of unknown size could be admitted."""
         return not self._requests or (self._requests < self._max_requests and self._used_bytes < self._max_bytes)
