@@ -20,7 +20,7 @@ from loadtests.processes import Server, halves, penstock, running
 from loadtests.roads import JSON, Call
 from loadtests.traffic import FEATURES, SMALL, build
 from penstock.cli.by_gateway import ByGateway
-from penstock.control.told import Told
+from penstock.control.monitoring.version_series import VersionSeries
 from penstock.core.policies import MonitorPolicy
 from penstock.core.signature import TensorSpec
 from penstock.core.tensors import Tensor
@@ -157,7 +157,7 @@ def counting(features: int, rows: int, number: int = 2000) -> float:
 def scrape(number: int = 50) -> float:
     """Milliseconds of a scrape of some 4000 series of one version's monitor."""
     _, monitor, _ = _watched(60, 500)
-    exposition = Exposition(Told(("m", "1"), monitor).readings)
+    exposition = Exposition(VersionSeries(("m", "1"), monitor).readings)
     return min(timeit.repeat(exposition.render, number=number, repeat=5)) / number * 1e3
 
 

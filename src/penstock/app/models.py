@@ -21,7 +21,7 @@ from penstock.control.desire import Found
 from penstock.control.desk import Desk
 from penstock.control.folder_source import FolderContents, Repository
 from penstock.control.mirror import Mirror
-from penstock.control.monitoring import Monitoring
+from penstock.control.monitoring.service import Monitoring
 from penstock.control.named import NamedFolder
 from penstock.control.plane import ControlPlane
 from penstock.control.ports import is_loopback

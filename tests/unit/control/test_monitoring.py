@@ -12,7 +12,7 @@ import pytest
 
 from penstock.control.labels import LabelCounts
 from penstock.control.messages import rows_out
-from penstock.control.monitoring import LEARNING_S, Monitoring
+from penstock.control.monitoring.service import LEARNING_S, Monitoring
 from penstock.core.desired import Desired, ModelSpec, VersionSpec, WatchSpec
 from penstock.core.errors import InvalidInput, NotFound, NotReady
 from penstock.core.signature import TensorSpec

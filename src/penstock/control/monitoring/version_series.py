@@ -1,4 +1,4 @@
-"""What metrics tell of one version's monitor: the labels of its series are made once, the values at each scrape."""
+"""The metrics of one version's monitor: the labels of its series are made once, the values at each scrape."""
 
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
@@ -20,8 +20,8 @@ OUTPUTS = metrics.OUTPUT_BINS, metrics.OUTPUT_REFERENCE, metrics.OUTPUT_BELOW, m
 Labels = tuple[tuple[str, ...], ...]
 
 
-class Told:
-    """One version's."""
+class VersionSeries:
+    """The series of one version; ``key`` is its model and version."""
 
     def __init__(self, key: tuple[str, str], monitor: VersionMonitor) -> None:
         self.monitor = monitor

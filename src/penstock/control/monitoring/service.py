@@ -20,9 +20,9 @@ from typing import Any, Protocol, TypeVar
 
 from penstock.control.labels import Labels
 from penstock.control.messages import Message, rows_in
-from penstock.control.profiling import profiled
+from penstock.control.monitoring.profiling import profiled
+from penstock.control.monitoring.version_series import VersionSeries
 from penstock.control.runtime import write_atomically
-from penstock.control.told import Told
 from penstock.core.desired import Desired, VersionSpec, VersionStatus, WatchSpec
 from penstock.core.errors import Fault, InvalidInput, NotFound, NotReady
 from penstock.core.objectives import kept
@@ -148,7 +148,7 @@ class Monitoring:
         self._monitors: dict[Key, VersionMonitor] = {}
         self._gathered: dict[Key, tuple[float, Names, list[Gathered]]] = {}
         self._complaint = ""
-        self._told: dict[Key, Told] = {}
+        self._series: dict[Key, VersionSeries] = {}
         self._kept_at = 0.0
         self._kept = self._read_kept()
         told = state.with_name("labels.json")
@@ -467,11 +467,11 @@ class Monitoring:
     def readings(self) -> Iterator[Reading]:
         """Counts, shares of the reference, evidence and states of every feature that is watched."""
         for key, monitor in self._monitors.items():
-            told = self._told.get(key)
+            told = self._series.get(key)
             if told is None or told.monitor is not monitor:
-                told = self._told[key] = Told(key, monitor)
+                told = self._series[key] = VersionSeries(key, monitor)
             yield from told.readings()
-        self._told = {key: one for key, one in self._told.items() if key in self._monitors}
+        self._series = {key: one for key, one in self._series.items() if key in self._monitors}
         for model in self._fleet.desired.models:
             for one in model.versions:
                 kept = self._fleet.totals(model.name, one.version).capture()

@@ -1,0 +1,1 @@
+"""What is known of versions' rows: references, verdicts, and what is told of them."""
