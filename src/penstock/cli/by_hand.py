@@ -14,7 +14,7 @@ from penstock.cli.upload import Upload
 from penstock.config import Settings
 from penstock.control.monitoring.profiling import profiled
 from penstock.core.errors import Fault
-from penstock.core.lineage import metadata_of
+from penstock.core.lineage import card_features, metadata_of
 from penstock.core.versions import CHAMPION
 from penstock.monitor.reference import reference_in
 from penstock.registry.admission import AdmissionOptions, Examiner
@@ -125,7 +125,8 @@ class ByHand:
             file.flush()
             found = self._registry.store.model(model).versions[version]
             folder, graph = self._registry.shelf.place(found.content, found.rewrite)
-            document = profiled(Path(file.name), graph, found.content.config, folder)
+            features = card_features(found.metadata.get("card"))
+            document = profiled(Path(file.name), graph, found.content.config, folder, features)
             reference = reference_in(document)
             record = ReferenceRecord(model, version, reference.digest, reference.source)
             store = MonitorStore(self._registry.store.connections)

@@ -29,7 +29,7 @@ def register(app: typer.Typer) -> None:
 
 def monitor(
     name: Annotated[str, typer.Argument(help="The model.")] = "",
-    version: Annotated[str | None, typer.Option(help="Only this version.")] = None,
+    version: Annotated[str | None, typer.Option(help="This version instead of the one that answers.")] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Stay, and show it as it goes.")] = False,
     self_test: Annotated[
         bool, typer.Option("--self-test", help="Try the monitor on known changes, and on none; no gateway is needed.")
@@ -39,28 +39,26 @@ def monitor(
     registry: Where = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show drift, quality, latency and performance of a model's versions."""
+    """Show drift, quality, latency and performance of the version that answers, or of another."""
     if self_test:
         raise typer.Exit(_self_test(streams, as_json))
     if not name:
         fail("name a model, or try the monitor itself with --self-test", Exit.USAGE)
     with gateway(url, registry) as found:
 
-        def look() -> dict[str, Document]:
-            document = found.monitor(name, version)
-            versions: dict[str, Document] = document.get("versions") or {str(version): document}
-            return versions
+        def look() -> Group:
+            return picture(name, found.monitor(name, version))
 
         if as_json:
             print_json(found.monitor(name, version))
             return
         if not watch:
-            data_console().print(picture(name, look()))
+            data_console().print(look())
             return
-        with Live(picture(name, look()), console=Console(), auto_refresh=False) as live:
+        with Live(look(), console=Console(), auto_refresh=False) as live:
             while True:
                 time.sleep(LOOK_S)
-                live.update(picture(name, look()), refresh=True)
+                live.update(look(), refresh=True)
 
 
 def _self_test(streams: int, as_json: bool) -> int:
@@ -90,33 +88,66 @@ def _self_test(streams: int, as_json: bool) -> int:
     return Exit.OK if all(one.holds for one in found) else Exit.FAILURE
 
 
-def picture(model: str, versions: dict[str, Document]) -> Any:
-    """Every version: its reference and latency, then outputs and inputs with their histograms and evidence."""
-    parts: list[Any] = []
-    for version, one in versions.items():
-        reference = one["reference"]
-        learning = "no reference yet; it is learned from the first rows"
-        told = learning if reference is None else f"{reference['source']} reference of {reference['rows']} rows"
-        latency = one["latency"]
-        parts.append(Text(f"{model}:{version}  {told}", style="bold"))
-        parts.append(Text(f"p50 {latency['p50']:.3g} ms, p99 {latency['p99']:.3g} ms, {latency['count']} requests"))
-        for name, promise in one.get("slo", {}).items():
-            word = {None: "nothing seen yet", True: "kept", False: "not kept"}[promise["met"]]
-            shown = "" if promise["value"] is None else f"{promise['value']:.4g} of "
-            parts.append(
-                Text(f"{name} {shown}{promise['objective']:g}: {word}", style="red" * (promise["met"] is False))
-            )
-        parts += _performance(one["performance"])
-        if reference is None:
-            continue
-        table = table_of("", "State", "reference", "now", "evidence", "PSI", "KS", "Rows", "Missing", "Out of range")
-        joint = [one["joint"]] if one["joint"] else []
-        for side, features in (("out", one["outputs"]), ("in", one["features"]), ("", joint)):
-            for feature in features:
-                table.add_row(*_row(side, feature, one["rows_between_false_alarms"]))
-        parts.append(table)
-        parts += [Text(line, style="red") for line in _troubles(one)]
+def picture(model: str, document: Document) -> Group:
+    """One version: whether it answers, its reference and latency, then outputs and inputs with their histograms and
+    evidence; and which other versions there are."""
+    parts = _answering(model, document)
+    if document["version"] is not None:
+        parts += _version(document)
     return Group(*parts)
+
+
+def _answering(model: str, document: Document) -> list[Any]:
+    """Which version is shown, who answers, and who else there is."""
+    answers, shown = document["answers"], document["version"]
+    shares = [f"version {one} answers {_percent(share)} of the requests" for one, share in answers.items()]
+    if shown is None:
+        return [Text(f"{model}  no version answers", style="bold")]
+    if shown in answers:
+        whole = answers[shown] == 1
+        own = "it answers all requests" if whole else f"it answers {_percent(answers[shown])} of the requests"
+        others = [word for one, word in zip(answers, shares, strict=True) if one != shown]
+    else:
+        own, others = "it answers no requests", shares or ["no version answers"]
+    lines = [Text(f"{model}:{shown}  {'; '.join([own, *others])}", style="bold")]
+    silent = [one for one in document.get("versions", {}) if one not in answers and one != shown]
+    if silent:
+        lines.append(Text(f"also served: {', '.join(silent)}; see one with --version", style="dim"))
+    return lines
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.4g} %"
+
+
+def _version(one: Document) -> list[Any]:
+    """What is said of one version."""
+    reference, latency = one["reference"], one["latency"]
+    learning = "no reference yet; it is learned from the first rows"
+    parts: list[Any] = [
+        Text(learning if reference is None else f"{reference['source']} reference of {reference['rows']} rows"),
+        Text(f"p50 {latency['p50']:.3g} ms, p99 {latency['p99']:.3g} ms, {latency['count']} requests"),
+        *_objectives(one.get("slo", {})),
+        *_performance(one["performance"]),
+    ]
+    if reference is None:
+        return parts
+    table = table_of("", "State", "reference", "now", "evidence", "PSI", "KS", "Rows", "Missing", "Out of range")
+    joint = [one["joint"]] if one["joint"] else []
+    for side, features in (("out", one["outputs"]), ("in", one["features"]), ("", joint)):
+        for feature in features:
+            table.add_row(*_row(side, feature, one["rows_between_false_alarms"]))
+    return [*parts, table, *(Text(line, style="red") for line in _troubles(one))]
+
+
+def _objectives(slo: Document) -> list[Text]:
+    """Whether each objective is kept."""
+    lines = []
+    for name, promise in slo.items():
+        word = {None: "nothing seen yet", True: "kept", False: "not kept"}[promise["met"]]
+        shown = "" if promise["value"] is None else f"{promise['value']:.4g} of "
+        lines.append(Text(f"{name} {shown}{promise['objective']:g}: {word}", style="red" * (promise["met"] is False)))
+    return lines
 
 
 def _performance(told: Document) -> list[Text]:

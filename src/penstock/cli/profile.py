@@ -24,10 +24,15 @@ def profile(
         Path | None, typer.Option(help="Where its label files lie; else beside the configuration.")
     ] = None,
     label: Annotated[str, typer.Option(help="The column of what the model should have answered.")] = "",
+    card: Annotated[
+        Path | None, typer.Option(help="The model card, whose features are used where the graph names none.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Run the model over its training data, and keep bins and counts, but no row of it."""
+    from penstock.config import ConfigFault, read_document
     from penstock.core.errors import Fault
+    from penstock.core.lineage import card_features
     from penstock.engine import model as engine
     from penstock.monitor.profile import profile as made
     from penstock.monitor.reference import reference_out
@@ -39,12 +44,13 @@ def profile(
         text = model_config.parse_json(stated) if stated.lstrip().startswith("{") else model_config.parse_text(stated)
         options = model_config.read(text, files or (config or model).parent)
         names = inspection.feature_names(model)
+        described = () if card is None else card_features(read_document(card, "the model card"))
         table = read_table(data)
         loaded = engine.load(model, options, threads=1)
         with progress(data.name) as tell:
-            reference = made(table, loaded, names, tell, label)
+            reference = made(table, loaded, names, tell, label, described)
         output.write_text(json.dumps(reference_out(reference)) + "\n")
-    except Fault as fault:
+    except (Fault, ConfigFault) as fault:
         fail(str(fault), Exit.USAGE)
     except OSError as error:
         fail(f"{error.filename}: {(error.strerror or 'error').lower()}", Exit.USAGE)

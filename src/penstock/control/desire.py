@@ -29,7 +29,8 @@ class Placed:
     and warm-up files lie. ``files`` are the paths below ``root`` and their SHA-256 (hex), which workers check before
     they load; ``probes`` (JSON) is what admission saw the graph answer, ``rows`` whether it found that rows are
     independent; ``digest`` names the content to people, ``report`` is what they are told of its admission. ``content``
-    names the copy that the files are in ("" = they are no copy).
+    names the copy that the files are in ("" = they are no copy); ``features`` is what its graph or its model card calls
+    the features.
     """
 
     path: str
@@ -44,6 +45,7 @@ class Placed:
     memory_bytes: int = 0
     report: Report | None = None
     content: str = ""
+    features: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -365,4 +365,5 @@ def _placed(tag: str, version: _Version, verdict: Verdict) -> Placed:
         memory_bytes=int(facts.get("memory_bytes", 0)),
         report=verdict.report,
         content=piece.content,
+        features=tuple(facts.get("feature_names") or ()),
     )

@@ -236,10 +236,9 @@ class ControlPlane:
         return LabelCounts() if self._labels is None else self._labels.counts(model, version)
 
     def feature_names(self, model: str, version: str) -> Sequence[str]:
-        """What a version's graph calls its features, if it says."""
+        """What a version's graph, or else its model card, calls its features."""
         placed = self.desk.placed(model, version)
-        facts = {} if placed is None or placed.report is None else placed.report.facts
-        return facts.get("feature_names") or ()
+        return () if placed is None else placed.features
 
     def graph(self, model: str, version: str) -> tuple[Path, str, Path] | None:
         """A version's graph on this machine, its configuration, and where the files lie that this names."""

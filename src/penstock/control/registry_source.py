@@ -12,6 +12,7 @@ from typing import Protocol
 
 from penstock.control.desire import Found, Placed
 from penstock.core.errors import Fault
+from penstock.core.lineage import card_features
 from penstock.core.versions import sort_key
 from penstock.registry.picture import Picture
 from penstock.registry.records import Content, ModelRecord, Standing, VersionRecord
@@ -182,4 +183,5 @@ def _placed(record: VersionRecord, folder: Path, graph: Path) -> Placed:
         digest=content.digest,
         memory_bytes=int(facts.get("memory_bytes", 0)),
         report=record.report,
+        features=tuple(facts.get("feature_names") or card_features(record.metadata.get("card"))),
     )

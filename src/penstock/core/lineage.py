@@ -125,6 +125,14 @@ def card_of(document: Mapping[str, Any]) -> Document:
     return _checked(document, _CARD, "the model card")
 
 
+def card_features(card: Any) -> tuple[str, ...]:
+    """The features that a model card names, in its order; none where it names none, or is no card."""
+    features = card.get("features") if isinstance(card, Mapping) else None
+    if not isinstance(features, Mapping):
+        return ()
+    return tuple(name for name in features if isinstance(name, str))
+
+
 def metadata_of_words(words: Mapping[str, str]) -> Document:
     """Metadata from words such as ``parameters.depth`` = ``4``; a key that is no field of its own is a tag.
 

@@ -114,12 +114,13 @@ class CaptureWriter:
 
 
 class _Mask:
-    """Leaves out what nobody may see: whole tensors, or columns of them."""
+    """Leaves out what nobody may see: whole tensors, or columns of them by name or by place (``x[0]``), so that a mask
+    by place holds on when the columns get names."""
 
     def __init__(self, columns: Columns, masked: Sequence[str]) -> None:
         self._tensors = frozenset(masked)
         self._columns = {
-            tensor: [index for index, name in enumerate(names) if name in self._tensors]
+            tensor: [index for index, name in enumerate(names) if {name, f"{tensor}[{index}]"} & self._tensors]
             for tensor, names in columns.tensors().items()
         }
 

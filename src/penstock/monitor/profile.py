@@ -22,7 +22,7 @@ from penstock.monitor.reference import (
     confidence_of,
     score_bins,
 )
-from penstock.monitor.tables import Table, tensors_of
+from penstock.monitor.tables import Table, inputs_of
 
 BATCH = 1024
 
@@ -49,15 +49,19 @@ def profile(
     names: Sequence[str],
     tell: Tell = lambda _done, _total: None,
     label: str = "",
+    card: Sequence[str] = (),
 ) -> Reference:
     """The reference of a version's training data; with the column ``label``, also how often the model was right.
+
+    ``names`` are what the graph calls its features, ``card`` what the model card does.
 
     Raises:
         InvalidInput: the data does not fit the model, or is too little.
     """
     signature = model.signature
-    tensors = tensors_of(table, signature, names)
-    inputs = input_columns(signature.inputs, signature.batching, names)
+    made = inputs_of(table, signature, names, card, {label, *LABEL_NAMES})
+    tensors = made.tensors
+    inputs = input_columns(signature.inputs, signature.batching, made.names)
     outputs = output_columns(signature.outputs, signature.batching)
     if not signature.batching:
         raise InvalidInput("only models whose first axis is rows can be profiled from a table")

@@ -130,10 +130,22 @@ class Reference:
 
 def build(names: tuple[Sequence[str], Sequence[str]], inputs: Rows, outputs: Rows | None, source: str) -> Reference:
     """The reference of these rows; ``names`` are those of the input's and the output's columns, numbers first."""
-    features, places = _features(names[0], inputs)
+    features, places = _features(_distinct(names), inputs)
     answered, told = ((), []) if outputs is None else _features(names[1], outputs)
     slices = _slices(features, (*features, *answered), [*places, *told])
     return Reference(source, len(inputs), features, answered, _joint(inputs.numbers), slices=slices)
+
+
+def _distinct(names: tuple[Sequence[str], Sequence[str]]) -> list[str]:
+    """The names of inputs, each told apart from the others, from the outputs and from the joint distance: metrics and
+    events have one column of each name."""
+    taken, found = {*names[1], JOINT}, []
+    for name in names[0]:
+        tries = (name, *(f"{name} (input{number})" for number in ("", *range(2, len(names[0]) + 2))))
+        chosen = next(one for one in tries if one not in taken)
+        taken.add(chosen)
+        found.append(chosen)
+    return found
 
 
 def _features(names: Sequence[str], rows: Rows) -> tuple[tuple[Feature, ...], list[Places]]:

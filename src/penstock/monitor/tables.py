@@ -3,7 +3,9 @@
 import csv
 import io
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,12 @@ import numpy as np
 from penstock.core.errors import InvalidInput, Unsupported
 from penstock.core.signature import Signature, TensorSpec
 from penstock.core.tensors import NUMPY_TYPES, Array, Tensor
+from penstock.core.texts import is_readable
 
 MOST_ROWS = 1_000_000
+LONGEST_NAME = 100
+"""Characters of a column's name that are kept."""
+
 PARQUET, ZIP = b"PAR1", b"PK\x03\x04"
 
 Table = dict[str, Array]
@@ -50,6 +56,9 @@ def _csv(file: Path) -> Table:
     rows = [row for row in rows if row]
     if len(rows) < 2 or any(len(row) != len(rows[0]) for row in rows):
         raise InvalidInput("the CSV data needs a line of names, and as many values in every line")
+    if len(set(rows[0])) < len(rows[0]):
+        twice = next(name for name in rows[0] if rows[0].count(name) > 1)
+        raise InvalidInput(f"the CSV data has two columns '{twice[:LONGEST_NAME]}'; give every column its own name")
     return {name: _column([row[index] for row in rows[1:]]) for index, name in enumerate(rows[0])}
 
 
@@ -78,27 +87,87 @@ def _parquet(file: Path) -> Table:
     return {name: np.asarray(table.column(name).to_numpy(zero_copy_only=False)) for name in table.column_names}
 
 
-def tensors_of(table: Table, signature: Signature, names: Sequence[str]) -> list[Tensor]:
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """A model's inputs made of a table, and what its features are called; no ``names`` where nothing says so."""
+
+    tensors: list[Tensor]
+    names: tuple[str, ...] = ()
+
+
+def inputs_of(
+    table: Table, signature: Signature, graph: Sequence[str], card: Sequence[str] = (), labels: Collection[str] = ()
+) -> Inputs:
     """The model's inputs out of a table: arrays by an input's name, else columns by the features' names, else the first
-    columns in order.
+    columns in order, without those in ``labels`` where there are more than enough.
+
+    A single input's features are called by the ``graph``'s metadata, else by the model ``card``, else by the table. A
+    card lists its names in any order; where the table has columns of these names, the table's order counts.
 
     Raises:
         InvalidInput: an input cannot be made of the columns there are.
     """
-    return [_tensor(table, spec, names if len(signature.inputs) == 1 else ()) for spec in signature.inputs]
+    if len(signature.inputs) != 1:
+        return Inputs([_tensor(table, spec, _select(table, spec, (), labels)) for spec in signature.inputs])
+    [spec] = signature.inputs
+    width = _width(spec)
+    carded = [name for name in table if name in card]
+    stated = list(graph) if len(graph) == width else carded if len(card) == len(carded) == width else []
+    columns = _select(table, spec, stated, labels)
+    known = stated or (list(card) if len(card) == width else _header(columns))
+    return Inputs([_tensor(table, spec, columns)], tuple(known))
 
 
-def _tensor(table: Table, spec: TensorSpec, names: Sequence[str]) -> Tensor:
-    if spec.name in table and table[spec.name].ndim == len(spec.shape):
-        return Tensor(spec.name, spec.datatype, _typed(table[spec.name], spec))
-    if len(spec.shape) > 2 or (len(spec.shape) == 2 and spec.shape[1] < 0):
+def _width(spec: TensorSpec) -> int:
+    """Numbers a row, -1 where it is not fixed."""
+    dims = spec.shape[1:]
+    return -1 if any(dim < 0 for dim in dims) else prod(dims)
+
+
+def _is_array_of(table: Table, spec: TensorSpec) -> bool:
+    return spec.name in table and table[spec.name].ndim == len(spec.shape)
+
+
+def _select(table: Table, spec: TensorSpec, names: Sequence[str], labels: Collection[str]) -> list[str]:
+    """The columns that an input is made of, none where the table has the whole array.
+
+    Raises:
+        InvalidInput: there are too few.
+    """
+    if _is_array_of(table, spec):
+        return []
+    width = _width(spec)
+    if len(spec.shape) > 2 or width < 0:
         raise InvalidInput(f"input '{spec.name}' needs an array of its name and shape (npz)")
-    width = spec.shape[1] if len(spec.shape) == 2 else 1
     flat = [name for name, column in table.items() if column.ndim == 1]
-    chosen = list(names) if len(names) == width and set(names) <= set(flat) else flat[:width]
-    if len(chosen) != width:
+    if len(names) == width and set(names) <= set(flat):
+        return list(names)
+    if width == 1 and spec.name in flat:
+        return [spec.name]
+    if len(flat) < width:
         raise InvalidInput(f"input '{spec.name}' needs {width} columns; the data has {len(flat)}")
-    stacked = np.stack([table[name] for name in chosen], axis=1)
+    features = [name for name in flat if name not in labels]
+    return (features if len(features) >= width else flat)[:width]
+
+
+def _header(columns: Sequence[str]) -> list[str]:
+    """The names that a table's columns bring, none where they cannot be names (a table without a header)."""
+    sound = all(name.strip() and is_readable(name) and not _is_number(name) for name in columns)
+    return [name.strip()[:LONGEST_NAME] for name in columns] if sound else []
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _tensor(table: Table, spec: TensorSpec, columns: Sequence[str]) -> Tensor:
+    if not columns:
+        return Tensor(spec.name, spec.datatype, _typed(table[spec.name], spec))
+    stacked = np.stack([table[name] for name in columns], axis=1)
     return Tensor(spec.name, spec.datatype, _typed(stacked.reshape(-1) if len(spec.shape) == 1 else stacked, spec))
 
 

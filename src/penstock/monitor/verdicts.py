@@ -1,8 +1,9 @@
 """One version's monitor: what was counted, the detectors' evidence, the window, and what is said of it."""
 
+import math
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -52,6 +53,12 @@ class DriftChange:
     evidence: Document
 
 
+def _against(budget: float, changes: list[DriftChange]) -> list[DriftChange]:
+    """The same changes, each with the log evidence that an alarm needs."""
+    needed = {"log_e_threshold": round(math.log(budget), 3)}
+    return [replace(change, evidence={**change.evidence, **needed}) for change in changes]
+
+
 class VersionMonitor:
     """Watches one version against one reference; ``look`` is told what all its workers have counted."""
 
@@ -93,11 +100,12 @@ class VersionMonitor:
         sorted_ = [sorted_out(one, counts) for one, counts in zip(self.reference.inputs, fresh, strict=False)]
         self._quality.watch(self._quality.batch(sorted_), inflation, now)
         budget = self.policy.budget
-        changes = self._judge(budget / DRIFT_SHARE) + self._judge_quality(budget / QUALITY_SHARE)
+        changes = _against(budget / DRIFT_SHARE, self._judge(budget / DRIFT_SHARE))
+        changes += _against(budget / QUALITY_SHARE, self._judge_quality(budget / QUALITY_SHARE))
         if len(self._slices):
             more = self._slices.look((counted, last, self._window[0][1]), inflation, now, budget / SLICES_SHARE)
             self.alarms += any(change.begins for change in more)
-            changes += more
+            changes += _against(budget / SLICES_SHARE, more)
         return changes
 
     @property
@@ -322,6 +330,15 @@ class VersionMonitor:
         """What is said of each column."""
         return [column.state for column in self._states]
 
+    def affected(self, about: str) -> list[str]:
+        """The names of the columns that drift now, or (``QUALITY``) whose values are not sound, or (``SLICE``) that
+        drift in a slice."""
+        if about == SLICE:
+            return self._slices.drifting()
+        columns, states = (self._features, self._states) if about == DRIFT else (self.reference.inputs, self._soundness)
+        pairs = zip(columns, states, strict=False)
+        return [feature.bins.name for feature, column in pairs if column.state is State.DRIFT]
+
     def evidence(self) -> list[float]:
         """The logarithm of the evidence that each column has changed, since the last alarm."""
         found: list[float] = np.maximum(self._drift.log_m, 0.0).tolist()
@@ -401,6 +418,10 @@ class _Slices:
                 del self._drifting[index]
                 changes.append(DriftChange(SLICE, self._name(index), False, {"slice": self._told(index)}))
         return changes
+
+    def drifting(self) -> list[str]:
+        """The columns that drift now, each with its slice."""
+        return [self._name(index) for index in sorted(self._drifting)]
 
     def _told(self, index: int) -> dict[str, str]:
         key, value = self._cells[index // len(self._widths)]

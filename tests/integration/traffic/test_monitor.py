@@ -89,19 +89,25 @@ def test_a_pushed_reference_measures_from_then_on(server: Server) -> None:
     assert before["rows"]["seen"] == before["rows"]["counted"]
     assert all(sum(one["counts"]) == one["rows"] for one in before["features"])
     assert metric(server, "penstock_monitor_rows_total", version=GOOD) == before["rows"]["counted"]
-    assert metric(server, "penstock_feature_bin_total", version=GOOD, feature="x[0]") == metric(
+    assert metric(server, "penstock_feature_bin_total", version=GOOD, feature="f0") == metric(
         server, "penstock_monitor_rows_total", version=GOOD
     )
     send(server, GOOD, 1200, shift=1.0)
-    wait_until(lambda: states(server, GOOD)["x[0]"] == "drift", 10, "the drift")
+    wait_until(lambda: states(server, GOOD)["f0"] == "drift", 10, "the drift")
     document = show(server, GOOD)
     assert [one["state"] for one in document["features"]][1:] == ["ok"] * (FEATURES - 1)
-    assert metric(server, "penstock_drift_state", version=GOOD, feature="x[0]") == 1
+    assert metric(server, "penstock_drift_state", version=GOOD, feature="f0") == 1
     assert metric(server, "penstock_drift_alarms_total", version=GOOD) >= 1
     events = server.admin("GET", "/admin/v1/events").json()["events"]
     told = next(one for one in events if one["type"] == "io.penstock.drift.detected.v1")
-    assert (told["subject"], told["data"]["name"]) == (f"models/m/versions/{GOOD}", "x[0]")
+    assert (told["subject"], told["data"]["name"]) == (f"models/m/versions/{GOOD}", "f0")
     assert told["data"]["moved"]
+    assert "f0" in told["data"]["columns"]
+    assert told["data"]["since"] is not None
+    assert told["data"]["log_e"] > 0
+    log = server.log_text()
+    assert f"model m version {GOOD}: {told['data']['message']}" in log
+    assert told["data"]["message"].startswith("f0 drifts from its reference since 20")
     assert document["latency"]["count"] > 0
     assert 0 < document["latency"]["p50"] <= document["latency"]["p99"] <= document["latency"]["p999"]
 
@@ -148,7 +154,15 @@ def test_the_commands(server: Server, tmp_path: Path) -> None:
     assert wrong.returncode == 2
     shown = run("monitor", "m", "--version", GOOD, "--url", server.ops)
     assert "training reference of 12000 rows" in shown.stdout
+    assert f"m:{GOOD}  it answers no requests; version 5 answers 100 % of the requests" in shown.stdout
     assert json.loads(run("monitor", "m", "--json", "--url", server.ops).stdout)["versions"][GOOD]["features"]
+    assert run("monitor", "m", "--url", server.ops).stdout.startswith("m:5  it answers all requests")
+    split = {"split": {GOOD: 2500, SAME: 7500}}
+    assert server.admin("PUT", "/admin/v1/models/m/route", split).status == 200
+    whole = json.loads(run("monitor", "m", "--json", "--url", server.ops).stdout)
+    assert (whole["version"], whole["answers"]) == (SAME, {SAME: 0.75, GOOD: 0.25})
+    assert whole["reference"] == whole["versions"][SAME]["reference"]
+    assert server.admin("DELETE", "/admin/v1/models/m/route").status == 200
     assert "window_seconds: 20" in run("policy", "show", "m", "--url", server.ops).stdout
     (tmp_path / "policy.yaml").write_text("monitor: {window_seconds: 30}\n")
     assert run("policy", "check", str(tmp_path / "policy.yaml")).returncode == 0
@@ -173,6 +187,14 @@ def test_a_push_brings_its_training_data(tmp_path: Path) -> None:
         )
         assert again.returncode == 0, again.stderr
         assert json.loads(again.stdout)["reference"]["rows"] == 400
+        names = [f"c{index}" for index in range(FEATURES)]
+        card = {"summary": "a model", "features": dict.fromkeys(names, "a number")}
+        (tmp_path / "card.json").write_text(json.dumps(card))
+        named = (*push[:4], "--version", "3", *push[6:], "--card", str(tmp_path / "card.json"), "--url", running.ops)
+        third = harness.run_command(*named, room=tmp_path, seconds=60)
+        assert third.returncode == 0, third.stderr
+        wait_until(lambda: show(running, "3")["reference"] is not None, 20, "the reference in use")
+        assert [one["name"] for one in show(running, "3")["features"]] == names
 
 
 def feedback(server: Server, *told: dict[str, Any]) -> tuple[int, int]:
@@ -268,7 +290,7 @@ def test_promises_are_held_against_what_was_counted(server: Server, tmp_path: Pa
     told = show(server, GOOD)["slo"]
     assert (told["latency_p99_ms"]["met"], told["error_ratio"]["met"]) == (False, True)
     assert told["error_ratio"] == {"objective": 0.5, "value": 0.0, "met": True}
-    shown = harness.run_command("monitor", "m", "--url", server.ops, room=tmp_path)
+    shown = harness.run_command("monitor", "m", "--version", GOOD, "--url", server.ops, room=tmp_path)
     assert "latency_p99_ms" in shown.stdout
     assert "not kept" in shown.stdout
     assert server.admin("PUT", "/admin/v1/models/m/policy", policy).status == 200

@@ -330,7 +330,7 @@ def test_a_policy_can_switch_everything_off(watcher: Watcher) -> None:
     watcher.give(trained())
     off = {"monitor": {"sample": 0, "label_horizon_seconds": 0}}
     asyncio.run(watcher.monitoring.set_policy("m", off, ME))
-    assert watcher.watch() == WatchSpec(sample=0)
+    assert watcher.watch() == WatchSpec(sample=0, names=tuple(NAMES[0]))
 
 
 def test_a_policy_holds_and_is_kept(watcher: Watcher) -> None:

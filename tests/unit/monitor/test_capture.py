@@ -81,6 +81,14 @@ def test_what_is_masked_never_reaches_the_file(tmp_path: Path, masked: tuple[str
         assert found["inputs"]["word"].tolist() == [word]
 
 
+@pytest.mark.parametrize("masked", ["x[1]", "income"])
+def test_a_mask_by_place_holds_when_columns_have_names(tmp_path: Path, masked: str) -> None:
+    named = input_columns([TensorSpec("x", "FP32", (-1, 3))], True, ["age", "income", "years"]), COLUMNS[1]
+    CaptureWriter(tmp_path, TARGET, named, (masked,)).write([seen("a")], Tally())
+    [found] = captured(segments(tmp_path, *TARGET)[0])
+    assert np.isnan(found["inputs"]["x"][0]).tolist() == [False, True, False]
+
+
 def test_a_table_of_rows_with_their_labels(tmp_path: Path) -> None:
     writer, answers = CaptureWriter(tmp_path, TARGET, COLUMNS, ()), AnswerWriter(tmp_path, *TARGET)
     for call_id, rows in (("a", 2), ("b", 1)):

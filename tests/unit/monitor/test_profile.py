@@ -12,8 +12,10 @@ from penstock.core.errors import InvalidInput
 from penstock.core.options import ModelOptions
 from penstock.core.signature import Signature, TensorSpec
 from penstock.engine import model as engine
+from penstock.monitor.columns import Rows
 from penstock.monitor.profile import profile
-from penstock.monitor.tables import Table, read_table, tensors_of
+from penstock.monitor.reference import build
+from penstock.monitor.tables import Table, inputs_of, read_table
 from tests import zoo
 
 NUMBERS = {"a": [1.0, 2.5, np.nan], "b": [4.0, 5.0, 6.0]}
@@ -80,8 +82,59 @@ def table() -> Table:
     ],
 )
 def test_inputs_are_made_of_columns(spec: TensorSpec, names: list[str], expected: Any) -> None:
-    [tensor] = tensors_of(table(), signature(spec), names)
+    [tensor] = inputs_of(table(), signature(spec), names).tensors
     assert (tensor.name, tensor.datatype, tensor.data.tolist()) == (spec.name, spec.datatype, expected)
+
+
+X2 = TensorSpec("x", "FP32", (-1, 2))
+HEADED = {"age": np.array([30.0, 40.0]), "income": np.array([1.0, 2.0])}
+
+
+@pytest.mark.parametrize(
+    ("data", "graph", "card", "names", "first"),
+    [
+        (HEADED, [], [], ("age", "income"), [30, 1]),
+        (HEADED, ["income", "age"], ["age", "income"], ("income", "age"), [1, 30]),
+        (HEADED, ["a", "b", "c"], [], ("age", "income"), [30, 1]),
+        (HEADED, [], ["income", "age"], ("age", "income"), [30, 1]),
+        (HEADED, [], ["years", "money"], ("years", "money"), [30, 1]),
+        (HEADED, [], ["age", "money"], ("age", "money"), [30, 1]),
+        ({"label": np.array([0.0, 1.0]), **HEADED}, [], [], ("age", "income"), [30, 1]),
+        ({"why": np.array([0.0, 1.0]), **HEADED}, [], ["age", "income"], ("age", "income"), [30, 1]),
+        ({"0.5": np.array([1.0, 2.0]), "-1e3": np.array([3.0, 4.0])}, [], [], (), [1, 3]),
+        ({"\x1b[31m": np.array([1.0, 2.0]), "b": np.array([3.0, 4.0])}, [], [], (), [1, 3]),
+        ({"x": np.array([[1.0, 3.0], [2.0, 4.0]])}, [], ["a", "b"], ("a", "b"), [1, 3]),
+        ({" a ": np.array([1.0]), "b" * 150: np.array([3.0])}, [], [], ("a", "b" * 100), [1, 3]),
+    ],
+)
+def test_features_are_called_by_the_graph_the_card_or_the_header(
+    data: Table, graph: list[str], card: list[str], names: tuple[str, ...], first: list[float]
+) -> None:
+    found = inputs_of(data, signature(X2), graph, card, {"label"})
+    assert found.names == names
+    assert found.tensors[0].data[0].tolist() == first
+
+
+def test_single_columns_of_several_inputs_are_found_by_name() -> None:
+    specs = [TensorSpec(name, "FP32", (-1, 1)) for name in ("income", "age")]
+    found = inputs_of(HEADED, signature(*specs), [])
+    assert [one.data.tolist() for one in found.tensors] == [[[1], [2]], [[30], [40]]]
+
+
+def test_a_header_that_names_a_column_twice_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "data.csv"
+    file.write_text("age,age\n1,2\n")
+    with pytest.raises(InvalidInput, match="two columns 'age'"):
+        read_table(file)
+
+
+def test_no_two_columns_of_a_reference_have_one_name() -> None:
+    rows = Rows(np.random.default_rng(0).normal(size=(100, 5)), ())
+    outputs = Rows(np.random.default_rng(1).normal(size=(100, 1)), ())
+    made = build((["y", "a", "a", "(joint)", "y"], ["y"]), rows, outputs, "training")
+    names = [one.bins.name for one in made.features]
+    assert len(set(names)) == len(names)
+    assert names == ["y (input)", "a", "a (input)", "(joint) (input)", "y (input2)", "y", "(joint)"]
 
 
 @pytest.mark.parametrize(
@@ -91,7 +144,7 @@ def test_inputs_are_made_of_columns(spec: TensorSpec, names: list[str], expected
 )
 def test_data_that_does_not_fit_is_refused(spec: TensorSpec) -> None:
     with pytest.raises(InvalidInput, match="'x'"):
-        tensors_of(table(), signature(spec), [])
+        inputs_of(table(), signature(spec), [])
 
 
 def test_a_model_is_run_over_its_data(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from penstock.core.errors import DeadlineExceeded, InvalidInput
@@ -13,9 +14,9 @@ SECONDS = 300.0
 MOST_COMPLAINT = 400
 
 
-def profiled(data: Path, graph: Path, config: str, files: Path) -> Document:
-    """The reference of a version's training data, as JSON values; ``config`` is its configuration (protobuf JSON), and
-    ``files`` is where the files lie that this names.
+def profiled(data: Path, graph: Path, config: str, files: Path, features: Sequence[str] = ()) -> Document:
+    """The reference of a version's training data, as JSON values; ``config`` is its configuration (protobuf JSON),
+    ``files`` is where the files lie that this names, and ``features`` is what its model card calls them.
 
     Blocks.
 
@@ -26,10 +27,12 @@ def profiled(data: Path, graph: Path, config: str, files: Path) -> Document:
     with tempfile.TemporaryDirectory(dir=data.parent, prefix=".profile-") as folder:
         output, options = Path(folder, "reference.json"), Path(folder, "config.json")
         options.write_text(config or "{}")
+        card = Path(folder, "card.json")
+        card.write_text(json.dumps({"features": dict.fromkeys(features, "")}))
         command = [sys.executable, "-m", "penstock", "profile", str(data), "--model", str(graph), "-o", str(output)]
         try:
             done = subprocess.run(
-                [*command, "--config", str(options), "--files", str(files)],
+                [*command, "--config", str(options), "--files", str(files), "--card", str(card)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,

@@ -20,7 +20,9 @@ from typing import Any, Protocol, TypeVar
 
 from penstock.control.labels import Labels
 from penstock.control.messages import Message, rows_in
+from penstock.control.monitoring.answering import answering_shares
 from penstock.control.monitoring.profiling import profiled
+from penstock.control.monitoring.sentences import sentence
 from penstock.control.monitoring.version_series import VersionSeries
 from penstock.control.runtime import write_atomically
 from penstock.core.desired import Desired, VersionSpec, VersionStatus, WatchSpec
@@ -60,15 +62,14 @@ LEARNING_S = 30.0
 
 THREADS = 2
 MONITOR = "monitor"
-_WORDS = {
-    (DRIFT, True): ("drift.detected.v1", "drifts"),
-    (DRIFT, False): ("drift.cleared.v1", "is calm"),
-    (SLICE, True): ("drift.detected.v1", "drifts"),
-    (SLICE, False): ("drift.cleared.v1", "is calm"),
-    (QUALITY, True): ("quality.violated.v1", "is not sound"),
-    (QUALITY, False): ("quality.restored.v1", "is sound again"),
+_EVENTS = {
+    (DRIFT, True): "drift.detected.v1",
+    (DRIFT, False): "drift.cleared.v1",
+    (SLICE, True): "drift.detected.v1",
+    (SLICE, False): "drift.cleared.v1",
+    (QUALITY, True): "quality.violated.v1",
+    (QUALITY, False): "quality.restored.v1",
 }
-"""Types of events, and words for the log."""
 
 T = TypeVar("T")
 Key = tuple[str, str]
@@ -94,7 +95,7 @@ class Fleet(Protocol):
         """Every version of every model."""
 
     def feature_names(self, model: str, version: str) -> Sequence[str]:
-        """What a version's graph calls its features."""
+        """What a version's graph, or else its model card, calls its features."""
 
     def graph(self, model: str, version: str) -> tuple[Path, str, Path] | None:
         """A version's graph, its configuration (protobuf JSON), and where the files lie that this names."""
@@ -172,7 +173,7 @@ class Monitoring:
         spec = replace(spec, latency_ns=int(policy.rules.get("slo", {}).get("latency_p99_ms", 0) * 1e6))
         watch = WatchSpec(
             sample=policy.sample,
-            names=tuple(self._fleet.feature_names(*key)),
+            names=self._feature_names(key),
             keys=policy.slices,
             answers=str(self._home.parent / ANSWERS) if policy.horizon_s else "",
             captures=str(self._home.parent / CAPTURES) if policy.capture else "",
@@ -189,6 +190,11 @@ class Monitoring:
             file = str(self._file(region.digest))
             watch = replace(watch, path=file, digest=region.digest, offset=region.offset, size=region.size)
         return replace(spec, watch=watch)
+
+    def _feature_names(self, key: Key) -> tuple[str, ...]:
+        """What a version's features are called: by its graph, its model card, or the data its reference was made of."""
+        stated, reference = tuple(self._fleet.feature_names(*key)), self._references.get(key)
+        return stated or (() if reference is None else tuple(one.bins.name for one in reference.inputs))
 
     def _region(self, key: Key) -> Region | None:
         """The words of a version's reference; None when they have run out."""
@@ -219,7 +225,8 @@ class Monitoring:
     # What people ask for.
 
     async def document(self, model: str, version: str | None) -> Document:
-        """What the monitor says of a version, or of each of a model's versions.
+        """What the monitor says of a version, or of the one that answers most requests; ``answers`` has each version's
+        share of the requests. Without a version ``versions`` has what is said of every other one, too.
 
         Raises:
             NotFound: no such model or version.
@@ -227,11 +234,19 @@ class Monitoring:
         served = [status.version for status in self._fleet.statuses() if status.model == model and status.version]
         if not served:
             raise NotFound(f"unknown model '{model[:128]}'")
-        if version is None:
-            return {"model": model, "versions": {one: self.told(model, one) for one in served}}
-        if version not in served:
+        answers = self._answers(model)
+        if version is not None and version not in served:
             raise NotFound(f"model '{model}' serves no version '{version[:64]}'")
-        return {"model": model, "version": version, **self.told(model, version)}
+        if version is not None:
+            return {"model": model, "version": version, "answers": answers, **self.told(model, version)}
+        told = {one: self.told(model, one) for one in served}
+        first = next((one for one in answers if one in told), None)
+        shown = {} if first is None else told[first]
+        return {"model": model, "version": first, "answers": answers, **shown, "versions": told}
+
+    def _answers(self, model: str) -> dict[str, float]:
+        spec = next((one for one in self._fleet.desired.models if one.name == model), None)
+        return {} if spec is None else answering_shares(spec, self._fleet.statuses())
 
     def told(self, model: str, version: str) -> Document:
         """What is said of a version, little where nothing is known of it."""
@@ -307,7 +322,8 @@ class Monitoring:
             async for chunk in chunks:
                 await self._run(file.write, chunk)
             await self._run(file.flush)
-            document = await self._run(profiled, Path(file.name), *graph)
+            features = self._fleet.feature_names(model, version)
+            document = await self._run(profiled, Path(file.name), *graph, features)
         return await self.set_reference(model, version, document, by)
 
     async def _set(self, model: str, version: str, reference: Reference, by: By) -> int:
@@ -442,10 +458,17 @@ class Monitoring:
         return monitor
 
     async def _tell(self, key: Key, change: DriftChange) -> None:
-        kind, words = _WORDS[change.about, change.begins]
-        log.warning("model %s version %s: %s %s", *key, change.feature, words)
+        columns = self._affected(key, change.about)
+        message = sentence(change, columns)
+        log.warning("model %s version %s: %s", *key, message)
         about = {"reference": self._digests.get(key), "rows_between_false_alarms": self.policy_of(key[0]).budget}
-        await self._write(key, kind, change.feature, {**about, **change.evidence})
+        told = {**about, "columns": columns, "message": message, **change.evidence}
+        await self._write(key, _EVENTS[change.about, change.begins], change.feature, told)
+
+    def _affected(self, key: Key, about: str) -> list[str]:
+        """The columns that drift now, or whose values are not sound."""
+        monitor = self._monitors.get(key)
+        return [] if monitor is None else monitor.affected(about)
 
     async def _tell_performance(self, key: Key, change: PerformanceChange) -> None:
         kind = "performance.degraded.v1" if change.begins else "performance.recovered.v1"
