@@ -8,6 +8,7 @@ from loadtests import (
     bench,
     cut,
     drift,
+    exams,
     faults,
     guard,
     monitor,
@@ -50,6 +51,9 @@ def main() -> int:
     swapping = commands.add_parser("swap", help="swap a large model under steady load", description=swap.__doc__)
     swap.add_arguments(swapping)
     swapping.set_defaults(run=swap.main)
+    examining = commands.add_parser("exams", help="simulated exams of candidates", description=exams.__doc__)
+    exams.add_arguments(examining)
+    examining.set_defaults(run=exams.main)
     simulating = commands.add_parser("simulate", help="simulated rollouts", description=simulate.__doc__)
     simulate.add_arguments(simulating)
     simulating.set_defaults(run=simulate.main)

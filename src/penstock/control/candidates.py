@@ -2,6 +2,8 @@
 its rollout."""
 
 import asyncio
+import hashlib
+import json
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -13,9 +15,10 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from penstock.control.examination import MOST_ROWS, examine
-from penstock.core.desired import Desired, ModelSpec, State, VersionStatus
-from penstock.core.errors import Conflict, Fault, NotFound
-from penstock.core.gates import Candidate, Exam, Gates, judge, mark
+from penstock.core.desired import Desired, ModelSpec, State, VersionSpec, VersionStatus
+from penstock.core.errors import Conflict, Fault, NotFound, NotReady, Refused
+from penstock.core.exams import Exams
+from penstock.core.gates import Candidate, Exam, Gates, HeldOut, judge, mark
 from penstock.core.policies import MonitorPolicy
 from penstock.core.triggers import came_of, standing_in, standing_out
 from penstock.monitor.answers import ANSWERS, AnswerStore
@@ -25,6 +28,9 @@ from penstock.registry.records import By, Document, ModelRecord, VersionRecord
 from penstock.registry.traffic import Event
 
 log = logging.getLogger("penstock.control")
+
+TRIES = 5
+"""Times that a record which others change as well is written."""
 
 AGAIN_S = 10.0
 """Until it is looked again whether enough labels have come."""
@@ -206,30 +212,68 @@ class Candidates:
         reasons = judge(gates, _candidate(versions[version]), None if present is None else _candidate(present))
         verdict = Verdict(gates, champion, self._clock(), tuple(reasons))
         if not reasons and gates.held_out is not None:
-            try:
-                verdict = await self._run(self._examined, spec, verdict, version)
-            except Fault as fault:
-                verdict = replace(verdict, reasons=(str(fault),))
-            except Exception:
-                log.exception("the exam of model %s version %s failed", spec.name, version)
-                verdict = replace(verdict, reasons=("its exam failed",), waits=True)
+            verdict = await self._examined(spec, verdict, version, gates.held_out)
         self._verdicts[spec.name, version] = verdict
         if verdict.reasons:
             self._complain(spec.name, version, "; ".join(verdict.reasons))
         if not verdict.waits:
             await self._tell(spec.name, version, verdict)
 
-    def _examined(self, spec: ModelSpec, verdict: Verdict, version: str) -> Verdict:
-        asked = verdict.gates.held_out
-        specs = {one.version: one for one in spec.versions}
-        if asked is None or not specs.keys() >= {version, verdict.against}:
+    async def _examined(self, spec: ModelSpec, verdict: Verdict, version: str, asked: HeldOut) -> Verdict:
+        """The verdict after an exam, where there are rows for one; what one said before this process is remembered."""
+        fingerprint = _fingerprint(verdict.gates)
+        try:
+            exams = standing_in((await self._run(self._outbox.standing, spec.name))[0]).exams
+            known = exams.result(version, verdict.against, fingerprint)
+            if known is not None:
+                return replace(verdict, reasons=known)
+            specs = {one.version: one for one in spec.versions}
+            if not specs.keys() >= {version, verdict.against}:
+                return verdict
+            rows = await self._run(self._rows, spec.name, verdict.against, asked.share)
+            number = 0 if rows is None else len(rows.labels)
+            if rows is None or number < asked.least:
+                reason = f"it waits for labels: {number} held-out rows have one, {asked.least} are asked"
+                return replace(verdict, reasons=(reason,), waits=True)
+            # Counted before it is begun: no exam goes uncounted because its process ends.
+            begun = await self._remember(spec.name, lambda one: one.begun(version, verdict.against, fingerprint))
+            pair = specs[version], specs[verdict.against]
+            verdict = await self._run(self._held_to, asked, rows, pair, verdict, begun.count)
+            await self._remember(spec.name, lambda one: one.ended(version, verdict.against, verdict.reasons))
             return verdict
-        rows = self._rows(spec.name, verdict.against, asked.share)
-        number = 0 if rows is None else len(rows.labels)
-        if rows is None or number < asked.least:
-            reason = f"it waits for labels: {number} held-out rows have one, {asked.least} are asked"
-            return replace(verdict, reasons=(reason,), waits=True)
-        exam = examine(asked, rows, specs[version], specs[verdict.against])
+        except Fault as fault:
+            waits = isinstance(fault, Conflict | NotReady)
+            return replace(verdict, reasons=(str(fault),), waits=waits)
+        except Exception:
+            log.exception("the exam of model %s version %s failed", spec.name, version)
+            return replace(verdict, reasons=("its exam failed",), waits=True)
+
+    async def _remember(self, model: str, change: Callable[[Exams], Exams]) -> Exams:
+        """Change what is remembered of a model's exams; the new state. Where others change it too it is tried again.
+
+        Raises:
+            Conflict: it changed under every try.
+        """
+        for _ in range(TRIES):
+            kept, revision = await self._run(self._outbox.standing, model)
+            standing = standing_in(kept)
+            after = replace(standing, exams=change(standing.exams))
+            try:
+                await self._run(self._outbox.commit, model, revision, standing_out(after))
+                return after.exams
+            except Conflict:
+                continue
+        raise Conflict("the exam could not be counted; it is tried again")
+
+    @staticmethod
+    def _held_to(
+        asked: HeldOut, rows: Labelled, pair: tuple[VersionSpec, VersionSpec], verdict: Verdict, tries: int
+    ) -> Verdict:
+        """The verdict after an exam of the candidate beside the champion; a candidate that cannot answer is refused."""
+        try:
+            exam = examine(asked, rows, *pair, tries=tries)
+        except Refused as fault:
+            return replace(verdict, reasons=(str(fault),))
         return replace(verdict, reasons=tuple(mark(asked, exam)), exam=exam)
 
     def _rows(self, model: str, version: str, share: float) -> Labelled | None:
@@ -260,6 +304,11 @@ class Candidates:
 
     async def _run(self, work: Callable[..., T], *arguments: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, partial(work, *arguments))
+
+
+def _fingerprint(gates: Gates) -> str:
+    """Tells gates from others."""
+    return hashlib.sha256(json.dumps(asdict(gates), sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _candidate(record: VersionRecord) -> Candidate:

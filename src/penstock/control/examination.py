@@ -5,6 +5,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from penstock.core.desired import VersionSpec
 from penstock.core.errors import DeadlineExceeded, Refused
 from penstock.core.gates import Exam, HeldOut, Marks
 from penstock.core.signature import TensorSpec
+from penstock.core.statistics.paired_comparison import Advantage, jackknife_advantage, rate_advantage, spent
 from penstock.core.tensors import NUMPY_TYPES, Array, Tensor
 from penstock.monitor.answers import Answers, Joined, answers_of
 from penstock.monitor.capture import Labelled
@@ -32,8 +34,17 @@ SEED = 20_261_121
 MODULE = "penstock.registry.scoring"
 
 
-def examine(asked: HeldOut, rows: Labelled, candidate: VersionSpec, champion: VersionSpec) -> Exam:
-    """How both versions answer the rows; blocks for as long as they take.
+RATES = ("accuracy", "error_rate")
+"""Metrics that are shares of rows that are right, or wrong."""
+
+GROUPS = 20
+"""Groups of requests that are left out in turn to learn how far any other metric varies."""
+
+
+def examine(asked: HeldOut, rows: Labelled, candidate: VersionSpec, champion: VersionSpec, tries: int = 1) -> Exam:
+    """How both versions answer the rows; ``tries`` candidates were examined against this champion, with this one.
+
+    Blocks for as long as they take.
 
     Raises:
         Refused: the candidate does not answer them, with the reason.
@@ -49,6 +60,24 @@ def examine(asked: HeldOut, rows: Labelled, candidate: VersionSpec, champion: Ve
         if asked.noise:
             noisy, _ = _answered(candidate, _with_noise(rows.inputs, asked.noise), Path(folder))
             noised = _metric(asked, noisy, rows.labels)
+    return compare(asked, rows, (mine, others), names, tries, noised)
+
+
+def compare(
+    asked: HeldOut,
+    rows: Labelled,
+    answered: tuple[Answers, Answers | None],
+    names: Sequence[str] = (),
+    tries: int = 1,
+    noised: float | None = None,
+) -> Exam:
+    """The exam of the candidate's and the champion's answers (None where it gave none) to the rows; ``names`` are those
+    of the features, ``noised`` is the candidate's metric with noise on its inputs.
+
+    Raises:
+        Refused: the rows have no column that is asked for.
+    """
+    mine, others = answered
     broken = int((~_finite(mine) & (True if others is None else _finite(others))).sum())
 
     def marks(where: NDArray[np.bool_]) -> Marks:
@@ -57,7 +86,36 @@ def examine(asked: HeldOut, rows: Labelled, candidate: VersionSpec, champion: Ve
 
     whole = np.ones(len(rows.labels), np.bool_)
     slices = {name: marks(where) for name, where in _slices(asked.columns, rows.inputs, names).items()}
-    return Exam(marks(whole), slices, noised, broken)
+    found = Exam(marks(whole), slices, noised, broken, tries=tries)
+    if others is None:
+        return found
+    advantage = _advantage(asked, rows, mine, others, spent(asked.alpha, tries))
+    return replace(found, advantage=advantage, same=_are_same(mine, others))
+
+
+def _are_same(mine: Answers, others: Answers) -> bool:
+    """Whether two versions gave the same answers, with the same scores, to every row."""
+    return mine.form == others.form and all(
+        np.array_equal(one, other, equal_nan=True)
+        for one, other in ((mine.values, others.values), (mine.scores, others.scores))
+    )
+
+
+def _advantage(asked: HeldOut, rows: Labelled, mine: Answers, others: Answers, level: float) -> Advantage | None:
+    """How far the candidate is ahead, None where a part of the rows has no such metric."""
+    if asked.metric in RATES:
+        pair = [[one.right for one in _joined(answers, rows.labels)] for answers in (mine, others)]
+        return rate_advantage(pair[0], pair[1], rows.units().tolist(), level)
+    groups = np.unique(rows.units(), return_inverse=True)[1] % GROUPS
+    whole = _ahead_by(asked, rows, mine, others, np.ones(len(groups), np.bool_))
+    without = [_ahead_by(asked, rows, mine, others, groups != one) for one in np.unique(groups)]
+    known = [one for one in without if one is not None]
+    return jackknife_advantage(whole, known, level) if whole is not None and 2 < len(known) == len(without) else None
+
+
+def _ahead_by(asked: HeldOut, rows: Labelled, mine: Answers, others: Answers, where: NDArray[np.bool_]) -> float | None:
+    one, other = (_metric(asked, answers, rows.labels, where) for answers in (mine, others))
+    return None if one is None or other is None else asked.sign * (one - other)
 
 
 def _answered(version: VersionSpec, inputs: Sequence[Tensor], folder: Path) -> tuple[Answers, list[str]]:
@@ -110,12 +168,19 @@ def _finite(answers: Answers) -> NDArray[np.bool_]:
 def _metric(
     asked: HeldOut, answers: Answers, labels: NDArray[np.float64], where: NDArray[np.bool_] | None = None
 ) -> float | None:
+    joined = _joined(answers, labels, where)
+    if asked.metric in RATES and joined:
+        right = sum(one.right for one in joined) / len(joined)
+        return right if asked.metric == "accuracy" else 1 - right
+    return metrics_of(joined).get(asked.metric)
+
+
+def _joined(answers: Answers, labels: NDArray[np.float64], where: NDArray[np.bool_] | None = None) -> list[Joined]:
     places = range(len(labels)) if where is None else np.flatnonzero(where).tolist()
-    rows = [
+    return [
         Joined("", answers.form, float(answers.values[at]), tuple(answers.scores[at].tolist()), float(labels[at]), 0.0)
         for at in places
     ]
-    return metrics_of(rows).get(asked.metric)
 
 
 def _slices(columns: Sequence[str], inputs: Sequence[Tensor], names: Sequence[str]) -> dict[str, NDArray[np.bool_]]:

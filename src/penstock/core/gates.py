@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from penstock.core.statistics.paired_comparison import Advantage
+
 Document = Mapping[str, Any]
 
 
@@ -36,13 +38,16 @@ class HeldOut:
     """What an exam on labelled rows asks, rows that no training command was given.
 
     ``share`` of the captured requests are held out, and at least ``least`` labelled rows are asked for. There the
-    ``metric`` has to be better than the champion's by ``by``. For each value of the ``columns`` with ``slice_least``
-    rows or more it has to reach ``floor``, and to fall behind the champion's by ``slice_by`` at most. With noise of
-    ``noise`` standard deviations on every number it may get worse by ``noise_by`` at most.
+    ``metric`` has to be better than the champion's by ``by``, by more than chance: at most the share ``alpha`` of
+    candidates that are not may ever pass, however many are tried against one champion. For each value of the
+    ``columns`` with ``slice_least`` rows or more it has to reach ``floor``, and to fall behind the champion's by
+    ``slice_by`` at most. With noise of ``noise`` standard deviations on every number it may get worse by ``noise_by``
+    at most.
     """
 
     metric: str
     by: float = 0.0
+    alpha: float = 0.1
     least: int = 100
     share: float = 0.2
     columns: tuple[str, ...] = ()
@@ -71,12 +76,17 @@ class Marks:
 class Exam:
     """How both versions answered the held-out rows: over all of them, by slices, and the candidate with noise on its
     inputs (None without); ``broken`` counts rows that the candidate answers with what is no number and the champion
-    does not."""
+    does not. ``advantage`` is how far the candidate is ahead with its lower bound (None where that cannot be told),
+    ``same`` says that both gave the same answers to all rows, and ``tries`` is the number of candidates that were
+    examined against this champion, with this one."""
 
     whole: Marks
     slices: Mapping[str, Marks] = field(default_factory=dict)
     noised: float | None = None
     broken: int = 0
+    advantage: Advantage | None = None
+    same: bool = False
+    tries: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,10 +208,10 @@ def mark(asked: HeldOut, exam: Exam) -> list[str]:
     reasons = []
     if exam.broken:
         reasons.append(f"it answers {exam.broken} of {rows} held-out rows with what is no number")
-    if whole.champion is not None and not _ahead(asked, whole.candidate, whole.champion, asked.by):
+    if whole.champion is not None and not _wins(asked, exam, whole.candidate, whole.champion):
         reasons.append(
             f"its {asked.metric} on {rows} held-out rows is {whole.candidate:.4g}, the answering version's "
-            f"{whole.champion:.4g}; a margin of {asked.by:g} is asked"
+            f"{whole.champion:.4g}; a margin of {asked.by:g} is asked{_bound(exam)}"
         )
     for name, marks in exam.slices.items():
         reasons += _slice_reasons(asked, name, marks)
@@ -211,6 +221,26 @@ def mark(asked: HeldOut, exam: Exam) -> list[str]:
             f"{exam.noised:.4g}; {asked.noise_by:g} may be lost"
         )
     return reasons
+
+
+def _wins(asked: HeldOut, exam: Exam, candidate: float, champion: float) -> bool:
+    """Whether the candidate is ahead by the margin beyond chance; the same answers are as good for certain."""
+    if exam.same:
+        return asked.by <= 0
+    if exam.advantage is None:
+        return _ahead(asked, candidate, champion, asked.by)
+    return exam.advantage.lower >= asked.by
+
+
+def _bound(exam: Exam) -> str:
+    """What is certain of the difference, in words."""
+    found = exam.advantage
+    if exam.same or found is None:
+        return ""
+    told = (
+        f", and it is certain to be ahead by {found.lower:.4f} only (at {1 - found.level:.2%}, candidate {exam.tries}"
+    )
+    return told + ("" if found.rows is None else f", {found.rows} rows answered differently") + ")"
 
 
 def _slice_reasons(asked: HeldOut, name: str, marks: Marks) -> list[str]:
@@ -259,7 +289,12 @@ def gates_in(stated: Any, path: str, faults: list[str]) -> Gates:
 
 _FLAGS = ("same_signature", "sane")
 _OTHERS = (*_FLAGS, "card", "beats", "held_out")
-_EXAM = {"by": ("by", -math.inf, math.inf), "min_rows": ("least", 10, 100_000), "share": ("share", 0.01, 0.9)}
+_EXAM = {
+    "by": ("by", -math.inf, math.inf),
+    "alpha": ("alpha", 1e-4, 0.5),
+    "min_rows": ("least", 10, 100_000),
+    "share": ("share", 0.01, 0.9),
+}
 _SLICES = {
     "floor": ("floor", -math.inf, math.inf),
     "fall_by": ("slice_by", 0, math.inf),

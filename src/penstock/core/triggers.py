@@ -11,6 +11,7 @@ from typing import Any
 
 from penstock.core.cron import Cron, cron_in
 from penstock.core.errors import InvalidInput
+from penstock.core.exams import Exams, exams_in, exams_out
 from penstock.core.gates import Gates, gates_in
 
 Document = Mapping[str, Any]
@@ -290,13 +291,14 @@ class InFlight:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What is remembered of a model: each rule's memory, when requests were made, the one that is under way, and the
-    versions that a person has approved of meanwhile."""
+    """What is remembered of a model: each rule's memory, when requests were made, the one that is under way, the
+    versions that a person has approved of meanwhile, and the candidates that were examined."""
 
     rules: Mapping[str, Memory] = field(default_factory=dict)
     requests: tuple[float, ...] = ()
     in_flight: InFlight | None = None
     approved: tuple[str, ...] = ()
+    exams: Exams = field(default_factory=Exams)
 
 
 @dataclass(frozen=True, slots=True)
@@ -444,6 +446,7 @@ def standing_out(standing: Standing) -> dict[str, Any]:
         "requests": list(standing.requests),
         "in_flight": None if flight is None else [flight.version, flight.at],
         "approved": list(standing.approved),
+        "exams": exams_out(standing.exams),
     }
 
 
@@ -455,7 +458,8 @@ def standing_in(values: Document) -> Standing:
     }
     flight = values.get("in_flight")
     requests, approved = tuple(values.get("requests", ())), tuple(values.get("approved", ()))
-    return Standing(rules, requests, None if flight is None else InFlight(*flight), approved)
+    exams = exams_in(values.get("exams", {}))
+    return Standing(rules, requests, None if flight is None else InFlight(*flight), approved, exams)
 
 
 # What people write.

@@ -194,10 +194,16 @@ def held_out(model: str, ids: Sequence[str], share: float) -> NDArray[np.bool_]:
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """Rows that labels came for: the inputs by name [rows, ...], and what should have been answered [rows]."""
+    """Rows that labels came for: the inputs by name [rows, ...], what should have been answered [rows], and the number
+    of the request that each row came with [rows]; None where each came alone."""
 
     inputs: Sequence[Tensor]
     labels: Floats
+    requests: NDArray[np.intp] | None = None
+
+    def units(self) -> NDArray[np.intp]:
+        """The request that each row came with [rows]."""
+        return np.arange(len(self.labels)) if self.requests is None else self.requests
 
 
 def labelled(folder: Path, answers: AnswerStore, target: tuple[str, str], share: float, most: int) -> Labelled | None:
@@ -220,7 +226,8 @@ def labelled(folder: Path, answers: AnswerStore, target: tuple[str, str], share:
     truth = np.concatenate([np.asarray(one, np.float64) for _, one in parts])
     sound = np.isfinite(truth)
     tensors = [Tensor(name, told[name], np.concatenate([one[name] for one, _ in parts])[sound]) for name in parts[0][0]]
-    return Labelled(tensors, truth[sound]) if sound.any() else None
+    requests = np.repeat(np.arange(len(parts)), [len(one) for _, one in parts])
+    return Labelled(tensors, truth[sound], requests[sound]) if sound.any() else None
 
 
 def _held(model: str, records: Sequence[Mapping[str, Any]], share: float) -> NDArray[np.bool_]:

@@ -1,0 +1,66 @@
+"""The candidates that were examined against one champion: many tries must not let one pass by luck, so all count."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+MOST_REMEMBERED = 50
+"""Candidates whose exams are remembered by name; all of them count."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What came of one exam: the gates it was held to (a fingerprint), and the reasons against the candidate; None for
+    one that has not ended."""
+
+    gates: str
+    reasons: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Exams:
+    """How many exams were begun against a champion, and what came of the last ones, by version."""
+
+    against: str = ""
+    count: int = 0
+    results: Mapping[str, Result] = field(default_factory=dict)
+
+    def result(self, version: str, against: str, gates: str) -> tuple[str, ...] | None:
+        """The reasons that an exam of this version against this champion ended with, under these gates.
+
+        None where there was none, or it did not end.
+        """
+        found = self.results.get(version) if against == self.against else None
+        return None if found is None or found.gates != gates else found.reasons
+
+    def begun(self, version: str, against: str, gates: str) -> "Exams":
+        """With one more exam, and without those against another champion."""
+        before = self if against == self.against else Exams(against)
+        others = [(one, result) for one, result in before.results.items() if one != version]
+        kept = dict(others[-MOST_REMEMBERED + 1 :])
+        return Exams(against, before.count + 1, {**kept, version: Result(gates)})
+
+    def ended(self, version: str, against: str, reasons: Sequence[str]) -> "Exams":
+        """With what came of an exam; nothing changes where it was not begun against this champion."""
+        if against != self.against or version not in self.results:
+            return self
+        result = replace(self.results[version], reasons=tuple(reasons))
+        return replace(self, results={**self.results, version: result})
+
+
+def exams_out(exams: Exams) -> dict[str, Any]:
+    """Exams as JSON values."""
+    results = [
+        [version, one.gates, None if one.reasons is None else list(one.reasons)]
+        for version, one in exams.results.items()
+    ]
+    return {"against": exams.against, "count": exams.count, "results": results}
+
+
+def exams_in(values: Mapping[str, Any]) -> Exams:
+    """Exams from their JSON values."""
+    results = {
+        version: Result(gates, None if reasons is None else tuple(reasons))
+        for version, gates, reasons in values.get("results", [])
+    }
+    return Exams(values.get("against", ""), values.get("count", 0), results)
