@@ -136,13 +136,14 @@ class Models:
         home, records = self._place.home, self._parts.store
         monitoring = Monitoring(MonitorStore(records.connections), store, plane, home, state)
         outbox, alone = Outbox(records.connections, store), is_loopback(self._settings.host)
+        labels = monitoring.labels.comparisons
         rollouts = Rollouts(
-            store, plane, gateway, ask, slo=lambda model: monitoring.policy_of(model).rules.get("slo", {})
+            store, plane, gateway, labels, ask, slo=lambda model: monitoring.policy_of(model).rules.get("slo", {})
         )
         return TrafficSides(
             Traffic(records, store, plane),
             rollouts,
-            Experiments(store, plane, gateway),
+            Experiments(store, plane, gateway, labels),
             monitoring,
             Retraining(outbox, records.model, plane, monitoring, rollouts, (home, alone)),
         )

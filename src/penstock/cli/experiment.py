@@ -8,7 +8,7 @@ from rich.text import Text
 
 from penstock.cli.client import Document
 from penstock.cli.console import Exit, data_console, fail, print_json, say
-from penstock.cli.models import AsJson, Name, Reason, Url, Where, table_of
+from penstock.cli.models import AsJson, Name, Reason, Url, Where, label_delay, table_of
 from penstock.cli.route import gateway, weights
 
 KIND = "experiments"
@@ -55,11 +55,12 @@ def status(name: Name, url: Url = None, registry: Where = None, as_json: AsJson 
         return
     console = data_console()
     console.print(f"{name}  {known[0]['mode']}  {known[0]['state']}")
-    table = table_of("Arm", "Weight", "Requests", "Rewards", "Mean", "0 to 1")
+    table = table_of("Arm", "Weight", "Requests", "Rewards", "Mean", "0 to 1", "Age of rewards")
     for arm, one in known[0]["arms"].items():
         mean = "" if one["mean"] is None else f"{one['mean']:.3f}"
         counts = f"{one['weight'] / 100:g} %", str(one["requests"]), str(one["rewards"])
-        table.add_row(arm, *counts, mean, _interval(one["low"], one["high"], arm == known[0]["best"]))
+        interval = _interval(one["low"], one["high"], arm == known[0]["best"])
+        table.add_row(arm, *counts, mean, interval, label_delay(one["label_delay_seconds"]))
     console.print(table)
     if known[0]["best"]:
         say(f"{known[0]['best']} is the best")

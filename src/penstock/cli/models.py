@@ -393,3 +393,10 @@ def _size(size: int | None) -> str:
 def date_of(text: str | None) -> str:
     """A moment as people read it, in their own time zone."""
     return datetime.fromisoformat(text).astimezone().strftime("%Y-%m-%d %H:%M:%S") if text else ""
+
+
+def label_delay(delay: Document | None) -> str:
+    """How old the labels were that something rests on, in words; "" for none."""
+    if delay is None:
+        return ""
+    return f"below {delay['all_below']:g} s, half below {delay['median_below']:g} s"

@@ -13,7 +13,7 @@ from rich.text import Text
 from penstock.cli.by_gateway import ByGateway
 from penstock.cli.client import Document
 from penstock.cli.console import Exit, data_console, fail, print_json, say
-from penstock.cli.models import AsJson, Name, Reason, Url, Where, date_of, table_of
+from penstock.cli.models import AsJson, Name, Reason, Url, Where, date_of, label_delay, table_of
 from penstock.cli.route import bar, gateway
 
 KIND = "rollouts"
@@ -197,6 +197,7 @@ def picture(rollout: Document) -> Any:
     heading = Text(f"{rollout['model']}: {rollout['from']} to {rollout['to']}  ", style="bold")
     heading.append(state + (" (dry run)" if rollout["dry_run"] else ""), style=STATES.get(state, ""))
     parts: list[Any] = [heading, _weights(rollout), _steps(rollout), _evidence(rollout)]
+    parts += [Text(line) for line in _labels(rollout)]
     ratio = rollout["sample_ratio"]
     if ratio["verdict"] != "sound":
         parts.append(Text("the split is not what it should be; the evidence cannot be trusted", style="red"))
@@ -212,6 +213,16 @@ def picture(rollout: Document) -> Any:
         Text(f"{rollout['id']}, begun {date_of(rollout['created_at'])} by {rollout['created_by']}", style="dim")
     )
     return Group(*parts)
+
+
+def _labels(rollout: Document) -> list[str]:
+    """What the guard of labels rests on: the interval of the rise, and how old the labels were."""
+    one = rollout["evidence"].get("performance", {"label_delay_seconds": None})
+    age = label_delay(one["label_delay_seconds"])
+    if not age:
+        return []
+    low, high = one["interval"]
+    return [f"performance: wrong answers rise by {low:+.4f} to {high:+.4f}; labels came at the same age, {age}"]
 
 
 def next_words(rollout: Document) -> str:

@@ -7,11 +7,12 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from penstock.control.label_comparisons import LabelComparisons
 from penstock.control.runtime import write_atomically
 from penstock.core.policies import MonitorPolicy
 from penstock.monitor.answers import ANSWERS, AnswerStore, Joined, Taken, Told
@@ -43,23 +44,11 @@ Tell = Callable[[Key, PerformanceChange], Awaitable[None]]
 
 
 @dataclass(slots=True)
-class LabelCounts:
-    """What was told of a version's answers: rows right and wrong, and rewards with their sum and squares."""
-
-    right: int = 0
-    wrong: int = 0
-    rewards: int = 0
-    reward_sum: float = 0.0
-    reward_squares: float = 0.0
-
-
-@dataclass(slots=True)
 class _Version:
     """What is known of one version; ``performance`` is None until somebody has labelled it, and only the thread touches
     it: ``told`` and ``values`` are what it said last, for everybody else. ``replayed``: earlier labels were looked for.
     """
 
-    counts: LabelCounts = field(default_factory=LabelCounts)
     performance: Performance | None = None
     replayed: bool = False
     told: Document = field(default_factory=dict)
@@ -75,7 +64,10 @@ class _Version:
 
 
 class Labels:
-    """One gateway's; ``state`` is a file that outlives the control process, ``clock`` gives seconds since the epoch."""
+    """One gateway's; ``state`` is a file that outlives the control process, ``clock`` gives seconds since the epoch.
+
+    ``comparisons`` are what open rollouts and experiments may conclude from labels.
+    """
 
     def __init__(
         self, home: Path, state: Path, watched: Watched, tell: Tell, clock: Callable[[], float] = time.time
@@ -89,6 +81,7 @@ class Labels:
         self._thread = ThreadPoolExecutor(1, "labels")  # one: the store and river are nobody else's
         self._versions: dict[Key, _Version] = {}
         self._outcomes: Counter[tuple[str, str, str]] = Counter()
+        self.comparisons = LabelComparisons(clock)
         self._read()
 
     async def take(self, model: str, told: Sequence[Told]) -> int:
@@ -107,11 +100,6 @@ class Labels:
         self._outcomes[model, NOBODY, "unknown"] += len(taken.unknown)
         await self._run(self._write)
         return len(taken.unknown) + len(taken.late)
-
-    def counts(self, model: str, version: str) -> LabelCounts:
-        """What was told of a version's answers."""
-        known = self._versions.get((model, version))
-        return LabelCounts() if known is None else known.counts
 
     def document(self, key: Key) -> Document:
         """What labels say of a version."""
@@ -163,18 +151,11 @@ class Labels:
             by_version.setdefault(row.version, []).append(row)
         for version, rows in by_version.items():
             known = self._versions.setdefault((model, version), _Version())
-            right = sum(row.right for row in rows)
-            known.counts.right += right
-            known.counts.wrong += len(rows) - right
             if known.performance is None:
                 known.performance = Performance(*self._terms((model, version)))
             self._outcomes[model, version, "joined"] += len(rows)
             changes += [((model, version), change) for change in known.learn(rows)]
-        for version, reward in taken.rewards:
-            counts = self._versions.setdefault((model, version), _Version()).counts
-            counts.rewards += 1
-            counts.reward_sum += reward
-            counts.reward_squares += reward * reward
+        self.comparisons.take(model, taken.joined, taken.rewards)
         for outcome, versions in (("late", taken.late), ("doubled", taken.doubled), ("unusable", taken.unusable)):
             for version in versions:
                 self._outcomes[model, version, outcome] += 1
@@ -202,8 +183,8 @@ class Labels:
 
     def _write(self) -> None:
         values = {
-            "counts": [[*key, asdict(one.counts)] for key, one in self._versions.items()],
             "outcomes": [[*key, count] for key, count in list(self._outcomes.items())],
+            "comparisons": self.comparisons.out(),
         }
         try:
             write_atomically(self._state, json.dumps(values))
@@ -213,9 +194,8 @@ class Labels:
     def _read(self) -> None:
         try:
             values = json.loads(self._state.read_text())
-            for model, version, counts in values["counts"]:
-                self._versions[model, version] = _Version(LabelCounts(**counts))
             self._outcomes.update({(model, version, one): count for model, version, one, count in values["outcomes"]})
+            self.comparisons.restore(values["comparisons"])
         except (OSError, ValueError, KeyError, TypeError):
             return
 

@@ -13,7 +13,7 @@ from penstock.control import readings, view
 from penstock.control.channel import Channel, Listeners, Report
 from penstock.control.desire import Key, Ledger, ledger_in, ledger_out
 from penstock.control.desk import Desk, Source
-from penstock.control.labels import LabelCounts, Labels
+from penstock.control.labels import Labels
 from penstock.control.memory import SlotFile
 from penstock.control.messages import Message
 from penstock.control.options import WorkerOptions
@@ -230,10 +230,6 @@ class ControlPlane:
         if self._labels is None:
             raise NotReady("labels cannot be taken yet; try again later")
         return await self._labels.take(model, told)
-
-    def labels(self, model: str, version: str) -> LabelCounts:
-        """What was told of a version's answers."""
-        return LabelCounts() if self._labels is None else self._labels.counts(model, version)
 
     def feature_names(self, model: str, version: str) -> Sequence[str]:
         """What a version's graph, or else its model card, calls its features."""

@@ -1,6 +1,6 @@
 """Experiments: several versions side by side, a reward for each answer, and weights that stay or follow the rewards."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from penstock.core.errors import InvalidInput
+from penstock.core.label_matching import Stratum, delay_out
 from penstock.core.routing import POINTS, route_in
 from penstock.core.statistics.confidence_sequences import Mean, confidence
 from penstock.core.versions import sort_key
@@ -58,7 +59,8 @@ class ExperimentSpec:
 
 @dataclass(frozen=True, slots=True)
 class Experiment:
-    """An experiment as it stands; ``stage`` counts changes of weight, ``moved_at`` is in seconds since the epoch."""
+    """An experiment as it stands; ``stage`` counts changes of weight, ``moved_at`` is in seconds since the epoch,
+    ``ages`` how many rewards were of each class of age (see ``label_matching``)."""
 
     spec: ExperimentSpec
     weights: Mapping[str, int]
@@ -68,6 +70,7 @@ class Experiment:
     rewards: Mapping[str, Mean] = field(default_factory=dict)
     requests: Mapping[str, int] = field(default_factory=dict)
     reason: str = ""
+    ages: Mapping[int, int] = field(default_factory=dict)
 
     @property
     def is_open(self) -> bool:
@@ -115,16 +118,16 @@ def begun(spec: ExperimentSpec, now: float) -> Experiment:
     return Experiment(spec, dict(spec.arms), moved_at=now)
 
 
-def seen(
-    experiment: Experiment, rewards: Mapping[str, tuple[int, float, float]], requests: Mapping[str, int]
-) -> Experiment:
-    """The experiment with further rewards (how many, their sum, the sum of their squares) and requests of each arm."""
-    known, counted = dict(experiment.rewards), dict(experiment.requests)
-    for arm, added in rewards.items():
-        known[arm] = known.get(arm, Mean()).plus(*added)
+def seen(experiment: Experiment, strata: Iterable[Stratum], requests: Mapping[str, int]) -> Experiment:
+    """The experiment with further requests of each arm, and rewards that all arms got at the same age."""
+    known, counted, ages = dict(experiment.rewards), dict(experiment.requests), dict(experiment.ages)
+    for stratum in strata:
+        for arm, sums in stratum.sums.items():
+            known[arm] = known.get(arm, Mean()).plus(*sums)
+            ages[stratum.age] = ages.get(stratum.age, 0) + sums[0]
     for arm, count in requests.items():
         counted[arm] = counted.get(arm, 0) + count
-    return replace(experiment, rewards=known, requests=counted)
+    return replace(experiment, rewards=known, requests=counted, ages=ages)
 
 
 def decide(experiment: Experiment, now: float, seed: int) -> dict[str, int] | None:
@@ -194,6 +197,7 @@ def shown(experiment: Experiment) -> dict[str, Any]:
     spec = experiment.spec
     alpha = spec.alpha / len(spec.arms)
     arms: dict[str, dict[str, Any]] = {}
+    delay = delay_out(experiment.ages)  # the same for every arm, as rewards count at the same age only
     for arm in spec.arms:
         mean = experiment.rewards.get(arm, Mean())
         interval = confidence(mean, alpha)
@@ -204,6 +208,7 @@ def shown(experiment: Experiment) -> dict[str, Any]:
             "mean": round(mean.value, 6) if mean.count else None,
             "low": round(interval.low, 6),
             "high": round(interval.high, 6),
+            "label_delay_seconds": delay,
         }
     best = max(arms, key=lambda arm: arms[arm]["low"])
     known = all(arms[best]["low"] > one["high"] for arm, one in arms.items() if arm != best)
@@ -240,6 +245,7 @@ def experiment_out(experiment: Experiment) -> dict[str, Any]:
         "rewards": {arm: asdict(mean) for arm, mean in experiment.rewards.items()},
         "requests": dict(experiment.requests),
         "reason": experiment.reason,
+        "ages": dict(experiment.ages),
     }
 
 
@@ -254,4 +260,5 @@ def experiment_in(values: Document) -> Experiment:
         {arm: Mean(**mean) for arm, mean in values["rewards"].items()},
         values["requests"],
         values["reason"],
+        {int(age): count for age, count in values["ages"].items()},
     )

@@ -35,16 +35,17 @@ RECORD = np.dtype(
         ("reward", "<f4"),
         ("row", "<u2"),
         ("form", "u1"),
-        ("told", "u1"),
+        ("marks", "u1"),
     ]
 )
-"""One row: seconds since the epoch, what was answered (``form`` says what it means) and what was told since."""
+"""One row: seconds since the epoch, what was answered (``form`` says what it means) and what was told since (see
+``marks``)."""
 
 NUMBER, CLASS, TEXT = range(3)
 """Forms of an answer: a number, a class by its number, a text by its CRC-32."""
 
-LABELLED, REWARDED = 1, 2
-"""Bits of ``told``."""
+LABELLED, REWARDED, SPLIT = 1, 2, 4
+"""Bits of ``marks``: what was told of the row, and whether the split chose the version that answered it, by chance."""
 
 CAPACITY = 1 << 16
 """Records of a segment."""
@@ -166,15 +167,17 @@ class AnswerWriter:
         self._used = CAPACITY
         self.lost = 0
 
-    def add(self, ids: Sequence[str], sizes: Sequence[int], answers: Answers) -> None:
-        """Remember the answers to some requests: each one's id, and how many rows of ``answers`` are its own."""
+    def add(self, ids: Sequence[str], sizes: Sequence[int], answers: Answers, split: Sequence[bool] = ()) -> None:
+        """Remember the answers to some requests: each one's id, how many rows of ``answers`` are its own, and whether
+        the split sent it here (see ``SPLIT``)."""
         keys, rows = keys_of(self._model, ids), len(answers.values)
+        marks = np.asarray(split, np.uint8) * np.uint8(SPLIT) if split else np.zeros(len(ids), np.uint8)
         records = np.zeros(rows, RECORD)
         if rows == len(ids):
-            records["key"] = keys
+            records["key"], records["marks"] = keys, marks
         else:
             counts = np.asarray(sizes, np.intp)
-            records["key"] = np.repeat(keys, counts)
+            records["key"], records["marks"] = np.repeat(keys, counts), np.repeat(marks, counts)
             records["row"] = np.minimum(np.arange(rows) - np.repeat(np.cumsum(counts) - counts, counts), MOST_ROWS)
         records["at"] = time.time()
         records["answer"], records["form"], records["scores"] = answers.values, answers.form, answers.scores
@@ -274,7 +277,11 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """One row that was labelled: its version, what was answered, and what was told."""
+    """One row that was labelled: its version, what was answered, what was told, and ``at`` which time that was known.
+
+    ``answered_at`` is the time of the answer (seconds since the epoch); ``by_split`` says that chance chose the
+    version.
+    """
 
     version: str
     form: int
@@ -282,6 +289,8 @@ class Joined:
     scores: tuple[float, ...]
     label: float
     at: float
+    answered_at: float = 0.0
+    by_split: bool = False
 
     @property
     def right(self) -> bool:
@@ -305,13 +314,24 @@ class Told:
     at: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class Rewarded:
+    """One answer that was rewarded: its version, the reward, the time of the answer (seconds since the epoch), and
+    whether chance chose the version."""
+
+    version: str
+    reward: float
+    answered_at: float
+    by_split: bool
+
+
 @dataclass(slots=True)
 class Taken:
-    """What became of what was told: rows that were joined, rewards by version, versions of what came too late, was told
-    of before, or could not be a label, and what belongs to no answer that is remembered."""
+    """What became of what was told: rows that were joined, answers that were rewarded, versions of what came too late,
+    was told of before, or could not be a label, and what belongs to no answer that is remembered."""
 
     joined: list[Joined]
-    rewards: list[tuple[str, float]]
+    rewards: list[Rewarded]
     late: list[str]
     doubled: list[str]
     unusable: list[str]
@@ -355,7 +375,7 @@ class AnswerStore:
             if segment.version != version:
                 continue
             records = segment.records[: segment.filled]
-            marked = records[(records["told"] & LABELLED) > 0]
+            marked = records[(records["marks"] & LABELLED) > 0]
             found += [_joined_of(version, one) for one in marked]
             if len(found) >= most:
                 break
@@ -373,7 +393,7 @@ class AnswerStore:
             if segment.version == version:
                 for index, places in segment.places(keys).items():
                     records = segment.records[_last(segment, places)]
-                    values = np.where((records["told"] & LABELLED) > 0, records["label"], np.nan)
+                    values = np.where((records["marks"] & LABELLED) > 0, records["label"], np.nan)
                     found.setdefault(ids[index], values.tolist())
         return found
 
@@ -426,12 +446,13 @@ def _join(segment: Segment, places: NDArray[np.intp], told: Told, now: float, ho
         return
     if told.reward is not None:
         first = int(places[0])
-        if records["told"][first] & REWARDED:
+        if records["marks"][first] & REWARDED:
             taken.doubled.append(segment.version)
         else:
             records["reward"][first] = told.reward
-            records["told"][first] |= REWARDED
-            taken.rewards.append((segment.version, told.reward))
+            records["marks"][first] |= REWARDED
+            by_split = bool(records["marks"][first] & SPLIT)
+            taken.rewards.append(Rewarded(segment.version, told.reward, float(records["at"][first]), by_split))
     if told.label is None:
         return
     labels = told.label if isinstance(told.label, list) else [told.label]
@@ -442,7 +463,7 @@ def _join(segment: Segment, places: NDArray[np.intp], told: Told, now: float, ho
 
 def _label(segment: Segment, place: int, label: Any, known: float, taken: Taken) -> None:
     records = segment.records
-    if records["told"][place] & LABELLED:
+    if records["marks"][place] & LABELLED:
         taken.doubled.append(segment.version)
         return
     token = label_token(label, int(records["form"][place]))
@@ -450,11 +471,12 @@ def _label(segment: Segment, place: int, label: Any, known: float, taken: Taken)
         taken.unusable.append(segment.version)
         return
     records["label"][place], records["told_at"][place] = token, known
-    records["told"][place] |= LABELLED
+    records["marks"][place] |= LABELLED
     taken.joined.append(_joined_of(segment.version, records[place]))
 
 
 def _joined_of(version: str, record: Mapping[str, Any]) -> Joined:
     scores = tuple(float(one) for one in record["scores"])
     answer, label, at = float(record["answer"]), float(record["label"]), float(record["told_at"])
-    return Joined(version, int(record["form"]), answer, scores, label, at)
+    by_split = bool(int(record["marks"]) & SPLIT)
+    return Joined(version, int(record["form"]), answer, scores, label, at, float(record["at"]), by_split)

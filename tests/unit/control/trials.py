@@ -3,12 +3,14 @@
 import asyncio
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
-from penstock.control.labels import LabelCounts
+from penstock.control.label_comparisons import LabelComparisons
 from penstock.core.desired import Desired, ModelSpec, State, VersionSpec, VersionStatus
 from penstock.core.errors import NotFound
 from penstock.core.labels import OUTCOME_INDEX, PROTOCOL_NAMES, Route
+from penstock.monitor.answers import CLASS, Joined, Rewarded
 from penstock.monitor.counters import Slot, Totals
 from penstock.registry.database import open_database
 from penstock.registry.records import By, Document
@@ -33,13 +35,14 @@ class Clock:
 class FakeFleet:
     """One gateway's workers; ``lagging`` ones do not take changes over, ``ill`` versions do not answer."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, clock: Clock) -> None:
         self._store = store
         self.slot = Slot.in_process()
         self.desired = Desired(1, (self._spec(),))
         self.lagging = False
         self.ill: set[str] = set()
-        self.told: dict[str, LabelCounts] = {}
+        self.labels = LabelComparisons(clock)
+        self._clock = clock
 
     def _spec(self) -> ModelSpec:
         route, aliases = None, {}
@@ -88,16 +91,16 @@ class FakeFleet:
         block.shadow("pairs", pairs)
         block.shadow("disagreements", disagreements)
 
-    def labels(self, model: str, version: str) -> LabelCounts:
-        return self.told.setdefault(version, LabelCounts())
+    def reward(self, version: str, values: Iterable[float], age_s: float = 0.1, by_split: bool = True) -> None:
+        """Tell rewards of answers that a version gave a moment ago."""
+        answered_at = self._clock() - age_s
+        self.labels.take("m", (), [Rewarded(version, value, answered_at, by_split) for value in values])
 
-    def reward(self, version: str, values: Iterable[float]) -> None:
-        """Count rewards."""
-        counts = self.labels("m", version)
-        for value in values:
-            counts.rewards += 1
-            counts.reward_sum += value
-            counts.reward_squares += value * value
+    def label(self, version: str, right: int, wrong: int = 0, age_s: float = 0.1, by_split: bool = True) -> None:
+        """Tell labels of answers that a version gave a moment ago."""
+        answered_at = self._clock() - age_s
+        row = Joined(version, CLASS, 1.0, (), 1.0, 0.0, answered_at, by_split)
+        self.labels.take("m", [*[row] * right, *[replace(row, label=0.0)] * wrong], ())
 
 
 class World:
@@ -108,7 +111,7 @@ class World:
         self.database = open_database(f"sqlite:///{folder / 'registry.db'}", 5.0)
         self.store = Store(self.database, self.clock)
         self.traffic = TrafficStore(self.database, self.clock)
-        self.fleet = FakeFleet(self.store)
+        self.fleet = FakeFleet(self.store, self.clock)
 
     def champion(self) -> str | None:
         """Where the alias leads."""

@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
-from penstock.control.delivery.observations import UNSETTLED
+from penstock.control.delivery.observations import UNSETTLED, new_strata, without_strata
 from penstock.control.delivery.trial import CONTROLLER, Trials, kept_route, refuse_unready
+from penstock.control.label_comparisons import Terms, Told
 from penstock.core import experiments
 from penstock.core.desired import VersionStatus
 from penstock.core.errors import Conflict, NotFound
@@ -18,11 +19,15 @@ from penstock.registry.traffic import EXPERIMENT, Change, Event, Trial
 
 log = logging.getLogger("penstock.control")
 
+WHOLE = 1
+"""The stage of rewards: answers are compared from the beginning of an experiment to its end."""
+
 
 class Experiments(Trials):
     """All experiments as this gateway sees them."""
 
     kind = EXPERIMENT
+    told = Told.REWARD
 
     def beginning(
         self, document: Document, statuses: Mapping[str, VersionStatus], record: ModelRecord, trial_id: str
@@ -60,24 +65,25 @@ class Experiments(Trials):
         return kept.route, kept.experiment.stage
 
     def look(self, trial: Trial) -> Document:
-        """See ``Trials``; rewards come late, so they count whatever the weights are."""
+        """See ``Trials``."""
         return self._counted(trial.model, _Kept.of(trial.document).experiment.spec.arms)
 
     def _counted(self, model: str, versions: Iterable[str]) -> Document:
-        arms = {}
-        for version in versions:
-            totals, labels = self.fleet.totals(model, version), self.fleet.labels(model, version)
-            rewards = [labels.rewards, labels.reward_sum, labels.reward_squares]
-            arms[version] = [sum(totals.split_outcomes()), *rewards]
-        return {"arms": arms}
+        return {"arms": {version: sum(self.fleet.totals(model, version).split_outcomes()) for version in versions}}
+
+    def compared(self, trial: Trial) -> Terms:
+        """See ``Trials``: all answers since the experiment began; rewards come late, and weights may move before."""
+        arms = tuple(_Kept.of(trial.document).experiment.spec.arms)
+        return Terms(trial.id, trial.model, self.told, WHOLE, arms)
 
     async def conduct(self, trial: Trial, looks: Mapping[str, Document], acknowledged: bool) -> None:
         """See ``Trials``."""
         kept = _Kept.of(trial.document)
         before = kept.experiment
         after = _added(before, kept.seen, looks)
+        seen = {gateway: without_strata(look) for gateway, look in looks.items()}
         weights = experiments.decide(after, self.clock(), trial.revision) if acknowledged else None
-        written = replace(trial, document=replace(kept, experiment=after, seen=looks).out())
+        written = replace(trial, document=replace(kept, experiment=after, seen=seen).out())
         try:
             if weights is not None:
                 shares = ", ".join(f"{arm} {weight / 100:g} %" for arm, weight in weights.items())
@@ -149,20 +155,14 @@ class _Kept:
 
 def _added(experiment: Experiment, before: Mapping[str, Document], now: Mapping[str, Document]) -> Experiment:
     """The experiment with what the gateways have counted since; one whose counters began anew counts from now on."""
-    rewards: dict[str, tuple[int, float, float]] = {}
     requests: dict[str, int] = {}
     for gateway, look in now.items():
         earlier = before.get(gateway)
-        for arm, counts in look["arms"].items():
-            old = [0.0] * 4 if earlier is None else earlier["arms"].get(arm, [0.0] * 4)
-            gained = [later - sooner for later, sooner in zip(counts, old, strict=True)]
-            if earlier is None or min(gained[:2]) < 0:
-                continue
-            count, total, squares = rewards.get(arm, (0, 0.0, 0.0))
-            rewards[arm] = count + int(gained[1]), total + gained[2], squares + gained[3]
-            requests[arm] = requests.get(arm, 0) + int(gained[0])
-    gained_any = any(requests.values()) or any(count for count, _, _ in rewards.values())
-    return experiments.seen(experiment, rewards, requests) if gained_any else experiment
+        for arm, count in look["arms"].items():
+            gained = 0 if earlier is None else count - earlier["arms"].get(arm, 0)
+            requests[arm] = requests.get(arm, 0) + max(0, gained)
+    strata = new_strata(before, now, WHOLE)
+    return experiments.seen(experiment, strata, requests) if strata or any(requests.values()) else experiment
 
 
 def _next(trial: Trial, after: Experiment, record: ModelRecord) -> Change:

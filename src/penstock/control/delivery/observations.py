@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from penstock.control.labels import LabelCounts
-from penstock.core.rollouts.guard_evidence import Batch
+from penstock.control.label_comparisons import stratum_in
+from penstock.core.label_matching import Stratum
+from penstock.core.rollouts.guard_evidence import Batch, Labelled
 from penstock.monitor.counters import OUTPUTS, Totals
 from penstock.monitor.outputs import NOT_FINITE
 
@@ -17,15 +18,13 @@ UNSETTLED = -1
 """The stage of a gateway whose workers do not all have the present weights yet."""
 
 
-def arm(totals: Totals, labels: LabelCounts, outputs: int) -> Arm:
+def arm(totals: Totals, outputs: int) -> Arm:
     """What a version did on the split's requests; ``outputs`` is how many of its outputs are counted."""
     bad, good = totals.split_outcomes()
     return {
         "errors": [bad, good],
         "latency": totals.split_latency(),
         "outputs": [totals.output_bins(index) for index in range(min(outputs, OUTPUTS))],
-        "wrong": [labels.wrong, labels.right],
-        "rewards": [labels.rewards, labels.reward_sum, labels.reward_squares],
     }
 
 
@@ -45,12 +44,15 @@ class Step:
     @property
     def empty(self) -> bool:
         """Whether nothing happened that a guard could use."""
-        labelled = any(map(sum, self.batch.wrong))
-        return not any(self.requests) and not sum(self.batch.disagreements) and not labelled and not self.batch.values
+        batch = self.batch
+        return not any(self.requests) and not sum(batch.disagreements) and not batch.labelled and not batch.values
 
 
-def step(before: Mapping[str, Document], now: Mapping[str, Document], stage: int) -> Step:
-    """What the gateways' workers did between two looks under the weights of ``stage``, over all gateways.
+def step(
+    before: Mapping[str, Document], now: Mapping[str, Document], stage: int, versions: tuple[str, str] = ("", "")
+) -> Step:
+    """What the gateways' workers did between two looks under the weights of ``stage``, over all gateways; ``versions``
+    are the canary and the control.
 
     A gateway counts only where both looks are of this stage; one whose counters began anew counts from the next look.
     """
@@ -68,7 +70,7 @@ def step(before: Mapping[str, Document], now: Mapping[str, Document], stage: int
         latency=(canary["latency"], control["latency"]),
         outputs=_first(canary, control),
         quality=(_not_finite(canary), _not_finite(control)),
-        wrong=(canary["wrong"], control["wrong"]),
+        labelled=_labelled(before, now, stage, versions),
         disagreements=agreed,
     )
     return Step(batch, (int(sum(canary["errors"])), int(sum(control["errors"]))))
@@ -79,7 +81,48 @@ def kept(before: Mapping[str, Look], now: Mapping[str, Look], stage: int) -> dic
 
     So a gateway whose control process or worker is replaced loses nothing of what was counted meanwhile.
     """
-    return {gateway: look for looks in (before, now) for gateway, look in looks.items() if look["stage"] == stage}
+    return {
+        gateway: without_strata(look)
+        for looks in (before, now)
+        for gateway, look in looks.items()
+        if look["stage"] == stage
+    }
+
+
+def without_strata(look: Look) -> Look:
+    """A look as it is remembered: until when its labels are known, and not what they said."""
+    labels = look.get("labels")
+    return look if labels is None else {**look, "labels": {**labels, "strata": []}}
+
+
+def known_until(look: Look | None, stage: int) -> float:
+    """Until when the labels of a stage are known, in seconds since a gateway had its weights."""
+    labels = None if look is None else look.get("labels")
+    return labels["upto"] if labels is not None and labels["stage"] == stage else -1.0
+
+
+def new_strata(before: Mapping[str, Look], now: Mapping[str, Look], stage: int) -> list[Stratum]:
+    """The strata of labels of a stage that have closed between two looks, over all gateways; a stratum belongs to one
+    gateway, which joins the labels of its own answers."""
+    found = []
+    for gateway, look in sorted(now.items()):
+        known_s, labels = known_until(before.get(gateway), stage), look.get("labels")
+        if labels is not None and labels["stage"] == stage:
+            found += [stratum_in(one) for one in labels["strata"] if one["closed_s"] > known_s]
+    return found
+
+
+def _labelled(
+    before: Mapping[str, Look], now: Mapping[str, Look], stage: int, versions: tuple[str, str]
+) -> tuple[Labelled, ...]:
+    ours = {gateway: look for gateway, look in now.items() if look["stage"] == stage}
+    strata = new_strata(before, ours, stage)
+    return tuple(Labelled(one.age, *(_wrong_and_right(one, version) for version in versions)) for one in strata)
+
+
+def _wrong_and_right(stratum: Stratum, version: str) -> tuple[float, float]:
+    count, wrong, _ = stratum.sums[version]
+    return wrong, count - wrong
 
 
 def _first(canary: Arm, control: Arm) -> tuple[Sequence[float], Sequence[float]]:
@@ -100,7 +143,7 @@ def _difference(before: Document, now: Document) -> dict[str, Any] | None:
     found: dict[str, Any] = {}
     for side in ("canary", "control"):
         old, new = before[side], now[side]
-        numbers = {name: _minus(new[name], old[name]) for name in ("errors", "latency", "wrong")}
+        numbers = {name: _minus(new[name], old[name]) for name in ("errors", "latency")}
         outputs = [_minus(later, earlier) for later, earlier in zip(new["outputs"], old["outputs"], strict=False)]
         if any(value < 0 for values in (*numbers.values(), *outputs) for value in values):
             return None
@@ -114,8 +157,8 @@ def _minus(now: Sequence[float], before: Sequence[float]) -> list[float]:
 
 
 def _total(arms: Sequence[Arm]) -> Arm:
-    total: Arm = {name: _sums([one[name] for one in arms]) for name in ("errors", "latency", "wrong")}
-    total["errors"], total["wrong"] = total["errors"] or [0, 0], total["wrong"] or [0, 0]
+    total: Arm = {name: _sums([one[name] for one in arms]) for name in ("errors", "latency")}
+    total["errors"] = total["errors"] or [0, 0]
     many = min((len(one["outputs"]) for one in arms), default=0)
     total["outputs"] = [_sums([one["outputs"][index] for one in arms]) for index in range(many)]
     return total

@@ -10,6 +10,7 @@ from functools import partial
 
 from penstock.control.delivery import observations
 from penstock.control.delivery.trial import CONTROLLER, SILENT_S, Fleet, Trials, answering, kept_route, refuse_unready
+from penstock.control.label_comparisons import LabelComparisons, Terms, Told
 from penstock.core.desired import VersionStatus
 from penstock.core.errors import Conflict, Fault, NotFound, Refused
 from penstock.core.rollouts.decision import Action, Kind, Snapshot, decide, done, waiting_for
@@ -47,17 +48,19 @@ class Rollouts(Trials):
     ``slo`` gives a model's service-level objectives."""
 
     kind = ROLLOUT
+    told = Told.WRONG
 
     def __init__(
         self,
         store: TrafficStore,
         fleet: Fleet,
         gateway: str,
+        labels: LabelComparisons,
         ask: Ask | None = None,
         clock: Callable[[], float] = time.time,
         slo: Callable[[str], Mapping[str, float]] = lambda _: {},
     ) -> None:
-        super().__init__(store, fleet, gateway, clock)
+        super().__init__(store, fleet, gateway, labels, clock)
         self._slo = slo
         self._ask = ask
         self._asked_at: dict[str, float] = {}
@@ -97,15 +100,22 @@ class Rollouts(Trials):
         spec, arms = kept.rollout.spec, {}
         for side, version in (("canary", spec.to), ("control", spec.control)):
             outputs = self.fleet.outputs(trial.model, version) if kept.watched else 0
-            labels = self.fleet.labels(trial.model, version)
-            arms[side] = observations.arm(self.fleet.totals(trial.model, version), labels, outputs)
+            arms[side] = observations.arm(self.fleet.totals(trial.model, version), outputs)
         return {"pairs": observations.pairs(self.fleet.totals(trial.model, spec.to)), **arms}
+
+    def compared(self, trial: Trial) -> Terms | None:
+        """See ``Trials``: the answers of the present stage, where a guard needs labels."""
+        rollout = _Kept.of(trial.document).rollout
+        spec = rollout.spec
+        if not any(guard.metric == "performance" for guard in spec.guards):
+            return None
+        return Terms(trial.id, trial.model, self.told, rollout.stage, (spec.to, spec.control))
 
     async def conduct(self, trial: Trial, looks: Mapping[str, Document], acknowledged: bool) -> None:
         """See ``Trials``."""
         kept = _Kept.of(trial.document)
         rollout, now = kept.rollout, self.clock()
-        step = observations.step(kept.seen, looks, rollout.stage)
+        step = observations.step(kept.seen, looks, rollout.stage, (rollout.spec.to, rollout.spec.control))
         step = replace(step, batch=replace(step.batch, values=await self._answers(trial.id, rollout)))
         ready = self.is_able(trial.model, rollout.spec.to)
         after = noted_ready(rollout, ready, now)

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, Protocol, TypeVar
 
-from penstock.control.delivery.observations import UNSETTLED
-from penstock.control.labels import LabelCounts
+from penstock.control.delivery.observations import UNSETTLED, known_until
+from penstock.control.label_comparisons import LabelComparisons, Terms, Told
 from penstock.core.desired import Desired, State, VersionStatus
 from penstock.core.errors import Conflict, Fault, NotFound, NotReady, Refused
 from penstock.core.routing import RouteSpec, stored_in
@@ -55,9 +55,6 @@ class Fleet(Protocol):
     def totals(self, model: str, version: str) -> Totals:
         """What a version was counted by."""
 
-    def labels(self, model: str, version: str) -> LabelCounts:
-        """What was told of a version's answers."""
-
     def outputs(self, model: str, version: str) -> int:
         """How many outputs it has."""
 
@@ -74,14 +71,23 @@ class _Settled:
 
 
 class Trials(ABC):
-    """All trials of one kind as this gateway sees them; ``gateway`` names its counters, ``clock`` gives seconds since
-    the epoch."""
+    """All trials of one kind as this gateway sees them; ``gateway`` names its counters, ``labels`` match what its
+    answers are told, ``clock`` gives seconds since the epoch."""
 
     kind: ClassVar[str]
+    told: ClassVar[Told]
 
-    def __init__(self, store: TrafficStore, fleet: Fleet, gateway: str, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        store: TrafficStore,
+        fleet: Fleet,
+        gateway: str,
+        labels: LabelComparisons,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self.store = store
         self.fleet = fleet
+        self.labels = labels
         self.clock = clock
         self.gateway = gateway
         self._threads = ThreadPoolExecutor(THREADS, self.kind)
@@ -105,6 +111,10 @@ class Trials(ABC):
     @abstractmethod
     def look(self, trial: Trial) -> Document:
         """What this gateway has counted for a trial; ``observation`` adds the stage to it."""
+
+    @abstractmethod
+    def compared(self, trial: Trial) -> Terms | None:
+        """What labels a trial compares at present, None for none."""
 
     @abstractmethod
     def weighed(self, trial: Trial) -> tuple[RouteSpec | None, int]:
@@ -136,6 +146,7 @@ class Trials(ABC):
             self.store.begin, model, self.kind, partial(self.beginning, document, statuses), by
         )
         await self.fleet.serve_changes()
+        self._stage(trial)
         return self.shown(trial)
 
     async def all(self, model: str) -> list[Document]:
@@ -171,6 +182,7 @@ class Trials(ABC):
                 continue
             self.newest[model] = changed
             await self.fleet.serve_changes()
+            self._stage(changed)
             return self.shown(changed)
         raise Conflict(f"the {self.kind} is changing at this moment; try again")
 
@@ -202,6 +214,7 @@ class Trials(ABC):
         self.newest |= {trial.model: trial for trial in trials}
         self._settled = {trial.id: self._settled[trial.id] for trial in trials if trial.id in self._settled}
         self._failing = {trial.id: self._failing[trial.id] for trial in trials if trial.id in self._failing}
+        self.labels.retain(self.told, {trial.id for trial in trials})
         for trial in trials:
             await self._isolated(trial, self._observe)
         if not trials:
@@ -246,7 +259,16 @@ class Trials(ABC):
         return bool(living) and all(look["stage"] == stage for look in living)
 
     def _observation(self, trial: Trial) -> Document:
-        return {"stage": self._stage(trial), "at": self.clock(), **self.look(trial)}
+        stage = self._stage(trial)
+        return {"stage": stage, "at": self.clock(), **self.look(trial), "labels": self._labelled(trial)}
+
+    def _labelled(self, trial: Trial) -> Document | None:
+        """What labels there are beyond those that the gateway that leads has taken over."""
+        terms = self.compared(trial)
+        if terms is None:
+            return None
+        known = trial.document["seen"].get(self.gateway)
+        return self.labels.look(trial.id, terms.stage, known_until(known, terms.stage))
 
     def _stage(self, trial: Trial) -> int:
         """The stage whose weights all workers here have had for a moment."""
@@ -260,6 +282,8 @@ class Trials(ABC):
         if known is None or known.stage != stage:
             before = trial.document["seen"].get(self.gateway, {"stage": UNSETTLED})["stage"]
             known = self._settled[trial.id] = _Settled(stage, now - SETTLE_S if before == stage else now)
+            if (terms := self.compared(trial)) is not None:
+                self.labels.start(terms)
         return stage if now - known.since >= SETTLE_S else UNSETTLED
 
     def is_able(self, model: str, version: str) -> bool:

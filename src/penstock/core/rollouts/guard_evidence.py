@@ -26,18 +26,28 @@ LEAST_PROVEN = 1.2
 
 
 @dataclass(frozen=True, slots=True)
+class Labelled:
+    """Labels of the same class of age (see ``label_matching``) of answers of the same time: (wrong, right)."""
+
+    age: int
+    canary: tuple[float, float]
+    control: tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
     """What canary and control did in the same stretch of time, as counts.
 
-    ``errors``, ``quality`` and ``wrong`` are (bad, other); ``latency`` is by fine bucket, ``outputs`` by bin;
-    ``disagreements`` is (differing, agreeing) of the canary's shadow pairs. ``values`` are what queries answered.
+    ``errors`` and ``quality`` are (bad, other); ``latency`` is by fine bucket, ``outputs`` by bin; ``labelled`` has a
+    stratum for each stretch of time and class of age of labels; ``disagreements`` is (differing, agreeing) of the
+    canary's shadow pairs. ``values`` are what queries answered.
     """
 
     errors: tuple[Sequence[float], Sequence[float]] = ((0, 0), (0, 0))
     latency: tuple[Sequence[float], Sequence[float]] = ((), ())
     outputs: tuple[Sequence[float], Sequence[float]] = ((), ())
     quality: tuple[Sequence[float], Sequence[float]] = ((0, 0), (0, 0))
-    wrong: tuple[Sequence[float], Sequence[float]] = ((0, 0), (0, 0))
+    labelled: tuple[Labelled, ...] = ()
     disagreements: Sequence[float] = (0, 0)
     values: Mapping[str, float] = field(default_factory=dict)
 
@@ -48,7 +58,7 @@ class GuardState:
 
     ``tail`` is the latency guard's second harm test, and the outputs guard's bets; ``streak`` a query's: how many
     answers in a row were within (positive) or out of (negative) its bounds. ``exposure`` is the share of the traffic
-    that a default limit of the health test was made for.
+    that a default limit of the health test was made for. ``ages`` are the numbers of labels by their class of age.
     """
 
     harm: Evidence = field(default_factory=Evidence)
@@ -58,6 +68,7 @@ class GuardState:
     streak: int = 0
     value: float | None = None
     exposure: float = 0.0
+    ages: tuple[int, ...] = ()
 
 
 def observe(guard: GuardSpec, state: GuardState, batch: Batch, exposure: float = 1.0) -> GuardState:
@@ -97,7 +108,20 @@ def _errors(guard: GuardSpec, state: GuardState, batch: Batch, exposure: float) 
 
 def _rates(counts: str, guard: GuardSpec, state: GuardState, batch: Batch, _: float) -> GuardState:
     a, b = getattr(batch, counts)
+    return _compared(guard, state, a, b)
+
+
+def _compared(guard: GuardSpec, state: GuardState, a: Sequence[float], b: Sequence[float]) -> GuardState:
     return replace(state, harm=rate_rises(state.harm, a, b), health=rate_below(state.health, a, b, guard.limit))
+
+
+def _performance(guard: GuardSpec, state: GuardState, batch: Batch, _: float) -> GuardState:
+    """Each stratum of labels is a batch of its own: only within one were both labelled alike."""
+    for one in batch.labelled:
+        ages = [*state.ages, *[0] * (one.age + 1 - len(state.ages))]
+        ages[one.age] += round(sum(one.canary) + sum(one.control))
+        state = replace(_compared(guard, state, one.canary, one.control), ages=tuple(ages))
+    return state
 
 
 def _latency(guard: GuardSpec, state: GuardState, batch: Batch, _: float) -> GuardState:
@@ -232,7 +256,7 @@ _OBSERVE: Mapping[str, Callable[[GuardSpec, GuardState, Batch, float], GuardStat
     "outputs": _outputs,
     "disagreement": _disagreement,
     "quality": partial(_rates, "quality"),
-    "performance": partial(_rates, "wrong"),
+    "performance": _performance,
     "error_ratio": _error_ratio,
     "latency_p99": _latency_p99,
     "promql": _promql,

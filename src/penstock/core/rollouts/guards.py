@@ -11,8 +11,10 @@ from enum import StrEnum
 from typing import Any
 
 from penstock.core.buckets import FINE_PER_OCTAVE
+from penstock.core.label_matching import delay_out
 from penstock.core.rollouts.guard_evidence import GuardState, harm_now
 from penstock.core.rollouts.guard_spec import ABSOLUTE, GuardSpec, guard_out
+from penstock.core.statistics.confidence_sequences import Mean, confidence
 from penstock.core.statistics.distributions import total_variation
 from penstock.core.statistics.evidence import evidence_in
 
@@ -22,6 +24,9 @@ HEALTH_ALPHA = 0.05
 SUSPICION = math.log(5)
 """A log e-value of harm above which no canary passes: one that is no worse is held up so at any moment with a
 probability of a fifth at most."""
+
+INTERVAL_ALPHA = 0.05
+"""The probability that the interval of the ``performance`` guard is ever wrong."""
 
 PASSES = 3
 """Evaluations in a row that a query has to be within, or out of, its bounds."""
@@ -104,7 +109,24 @@ def evidence_out(guard: GuardSpec, state: GuardState, alpha: float) -> dict[str,
         "effect": None if worst is None else round(worst, 6),
         "needed": needed(guard, state, alpha),
         **_limit_out(guard, state),
+        **(_labels_out(state) if guard.metric == "performance" else {}),
     }
+
+
+def _labels_out(state: GuardState) -> dict[str, Any]:
+    """The interval in which the rise of the wrong share lies at all times with probability 0.95, and the age of the
+    labels that it rests on: both versions' answers were labelled at the same age."""
+    canary, control = (
+        confidence(_share(counts), INTERVAL_ALPHA / 2) for counts in (state.harm.canary, state.harm.control)
+    )
+    return {
+        "interval": [round(canary.low - control.high, 6), round(canary.high - control.low, 6)],
+        "label_delay_seconds": delay_out(dict(enumerate(state.ages))),
+    }
+
+
+def _share(counts: Sequence[float]) -> Mean:
+    return Mean(round(sum(counts)), counts[0], counts[0]) if counts else Mean()
 
 
 def _limit_out(guard: GuardSpec, state: GuardState) -> dict[str, Any]:
@@ -124,5 +146,12 @@ def state_in(values: Document) -> GuardState:
     """A guard's evidence from its JSON values."""
     harm, health, tail = (evidence_in(values[name]) for name in ("harm", "health", "tail"))
     return GuardState(
-        harm, health, tail, values["peak"], values["streak"], values["value"], values.get("exposure", 0.0)
+        harm,
+        health,
+        tail,
+        values["peak"],
+        values["streak"],
+        values["value"],
+        values.get("exposure", 0.0),
+        tuple(values.get("ages", ())),
     )

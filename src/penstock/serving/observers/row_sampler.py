@@ -17,6 +17,7 @@ import numpy as np
 
 from penstock.core.tensors import Tensor
 from penstock.monitor.answers import MOST_ROWS, AnswerWriter, answers_of
+from penstock.monitor.counters import SPLIT_SERIES
 from penstock.monitor.rows import Exchange, rows_of
 from penstock.serving.infer_call import InferCall
 from penstock.serving.memory_budget import DEFAULT_MEMORY_BYTES, MemoryBudget
@@ -169,7 +170,8 @@ class RowSampler:
             outputs = [Tensor(one.name, one.datatype, one.data[:MOST_ROWS]) for one in outputs]
         found = answers_of(outputs, self._batching)
         if found is not None and len(found.values) == sum(sizes):
-            self._answers.add([call.id for call in calls], sizes, found)
+            by_split = [call.series < SPLIT_SERIES for call in calls]
+            self._answers.add([call.id for call in calls], sizes, found, by_split)
 
     def _alike(
         self, calls: Sequence[InferCall]

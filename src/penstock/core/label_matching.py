@@ -1,0 +1,192 @@
+"""Which labels of several versions may be compared: those of answers of the same time, labelled at the same age.
+
+Labels come late, and not at once for every version: a nightly job labels one version first, some outcomes are known in
+a second and others in a month. So labels fall into cells. A cell holds the labels of one class of age (each twice as
+old as the one before) and of the answers of one stretch of time. A cell is closed at the moment from which no label
+can fall into it any more, the same moment for all versions; then it counts once, and only if every version has labels
+in it. If not, its labels are given to the cell of twice the length around it, until that is longer than ``WIDEST_S``
+and the age itself; then they count for nobody. A batch of labels of one version alone is therefore no evidence.
+
+Within a cell all versions had the same opportunity to be labelled. Whether a cell counts depends on when labels came,
+never on what they say; so the counts of each cell are a stratum of its own, as a stratified test asks for
+(`core.statistics.odds_ratio`).
+"""
+
+import heapq
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from math import frexp
+from typing import Any
+
+FINEST_S = 1
+"""Seconds of answers that the shortest cell holds."""
+
+WIDEST_S = 1024
+"""Seconds of answers that the longest cell holds, where the labels are younger than that."""
+
+OLDEST = 26
+"""Classes of age: below a second, below 2, 4, 8 seconds, up to about a year."""
+
+Sums = tuple[int, float, float]
+"""How many values there were, their sum and the sum of their squares."""
+
+NOTHING: Sums = (0, 0.0, 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """Labels of one class of ``age``, of answers in the stretch ``index`` of the length that belongs to ``level``."""
+
+    age: int
+    level: int
+    index: int
+
+    @property
+    def length_s(self) -> int:
+        """Seconds of answers that it holds."""
+        return _finest(self.age) << self.level
+
+    @property
+    def closes_s(self) -> int:
+        """The moment from which no label can fall into it, in seconds since the beginning."""
+        return (self.index + 1) * self.length_s + age_limit_s(self.age)
+
+    @property
+    def wider(self) -> "Cell | None":
+        """The cell of twice the length around it, None for the longest."""
+        if 2 * self.length_s > max(WIDEST_S, age_limit_s(self.age)):
+            return None
+        return Cell(self.age, self.level + 1, self.index // 2)
+
+
+@dataclass(frozen=True, slots=True)
+class Stratum:
+    """What the labels of one closed cell say of each version; every version has some."""
+
+    closed_s: int
+    age: int
+    sums: Mapping[str, Sums]
+
+
+def age_class(age_s: float) -> int:
+    """The class of an age in seconds: 0 below a second, else ``k`` from ``2**(k-1)`` to ``2**k``."""
+    return max(0, frexp(age_s)[1])
+
+
+def age_limit_s(age: int) -> int:
+    """The age that labels of a class do not reach, in seconds."""
+    return 1 << age
+
+
+def _finest(age: int) -> int:
+    return max(FINEST_S, age_limit_s(age) // 2)
+
+
+class LabelMatching:
+    """The labels of some versions that wait for those of the others; times are seconds since one beginning.
+
+    What ``close`` returns depends only on the labels and the time, not on the order or the calls in which they came.
+    ``unmatched`` counts the labels that found no match. Memory is bounded: of each class a few cells are open.
+    """
+
+    def __init__(self, versions: Iterable[str]) -> None:
+        self.versions = tuple(versions)
+        self.closed_s = 0.0
+        self.unmatched = 0
+        self._cells: dict[Cell, dict[str, Sums]] = {}
+
+    def add(self, version: str, answered_s: float, age_s: float, value: float) -> None:
+        """One value from 0 to 1 that was told of a version's answer at an age.
+
+        A label that is written down a moment late belongs where it would if it had come then.
+        """
+        age = age_class(max(age_s, self.closed_s - answered_s))
+        if version in self.versions and answered_s >= 0 and age < OLDEST:
+            cell = Cell(age, 0, int(answered_s // _finest(age)))
+            self._add(cell, version, (1, value, value * value))
+
+    def close(self, now_s: float) -> list[Stratum]:
+        """The strata of all cells that have closed by now, in the order in which they closed."""
+        self.closed_s = max(self.closed_s, now_s)
+        due = [(cell.closes_s, cell.level, cell.age, cell.index) for cell in self._cells]
+        heapq.heapify(due)
+        found = []
+        while due and due[0][0] <= self.closed_s:
+            closes_s, level, age, index = heapq.heappop(due)
+            cell = Cell(age, level, index)
+            sums = self._cells.pop(cell)
+            if len(sums) == len(self.versions):
+                found.append(Stratum(closes_s, age, sums))
+                continue
+            wider = self._widened(cell, sums)
+            if wider is not None:
+                heapq.heappush(due, (wider.closes_s, wider.level, wider.age, wider.index))
+        return found
+
+    def waiting(self) -> dict[str, int]:
+        """How many labels of each version wait for others, or for their time."""
+        found = dict.fromkeys(self.versions, 0)
+        for sums in self._cells.values():
+            for version, (count, _, _) in sums.items():
+                found[version] += count
+        return found
+
+    def _widened(self, cell: Cell, sums: Mapping[str, Sums]) -> Cell | None:
+        """Give the labels of a cell to the one around it; that cell, if it was not there before."""
+        wider = cell.wider
+        if wider is None:
+            self.unmatched += sum(count for count, _, _ in sums.values())
+            return None
+        known = wider in self._cells
+        for version, one in sums.items():
+            self._add(wider, version, one)
+        return None if known else wider
+
+    def _add(self, cell: Cell, version: str, more: Sums) -> None:
+        sums = self._cells.setdefault(cell, {})
+        sums[version] = plus(sums.get(version, NOTHING), more)
+
+    # As it is kept.
+
+    def out(self) -> dict[str, Any]:
+        """Everything that has to be kept, as JSON values."""
+        cells = [[cell.age, cell.level, cell.index, sums] for cell, sums in self._cells.items()]
+        return {
+            "versions": self.versions,
+            "closed_s": self.closed_s,
+            "unmatched": self.unmatched,
+            "cells": cells,
+        }
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> "LabelMatching":
+        """A matching from what was kept."""
+        found = cls(values["versions"])
+        found.closed_s, found.unmatched = values["closed_s"], values["unmatched"]
+        for age, level, index, sums in values["cells"]:
+            for version, (count, total, squares) in sums.items():
+                found._add(Cell(age, level, index), version, (count, total, squares))
+        return found
+
+
+def plus(one: Sums, other: Sums) -> Sums:
+    """The sums of both."""
+    return one[0] + other[0], one[1] + other[1], one[2] + other[2]
+
+
+def delay_out(ages: Mapping[int, int]) -> dict[str, float] | None:
+    """The ages of labels as people are shown them, in seconds, from how many were of each class: an upper bound of the
+    median, and of all; None where there are none."""
+    counted = sorted((age, count) for age, count in ages.items() if count)
+    if not counted:
+        return None
+    middle = next(_reaching(counted, sum(count for _, count in counted) / 2))
+    return {"median_below": float(age_limit_s(middle)), "all_below": float(age_limit_s(counted[-1][0]))}
+
+
+def _reaching(counted: Iterable[tuple[int, int]], rank: float) -> Iterator[int]:
+    seen = 0
+    for age, count in counted:
+        seen += count
+        if seen >= rank:
+            yield age
