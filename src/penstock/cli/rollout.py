@@ -216,13 +216,16 @@ def picture(rollout: Document) -> Any:
 
 
 def _labels(rollout: Document) -> list[str]:
-    """What the guard of labels rests on: the interval of the rise, and how old the labels were."""
-    one = rollout["evidence"].get("performance", {"label_delay_seconds": None})
-    age = label_delay(one["label_delay_seconds"])
-    if not age:
+    """What the guard of labels rests on: the interval of the rise, how old the labels were, and which ones wait."""
+    if "labels" not in rollout:
         return []
-    low, high = one["interval"]
-    return [f"performance: wrong answers rise by {low:+.4f} to {high:+.4f}; labels came at the same age, {age}"]
+    one, waiting = rollout["evidence"]["performance"], rollout["labels"]["waiting"]
+    waits = ", ".join(f"{count} of version {version}" for version, count in sorted(waiting.items()) if count)
+    lines = [f"labels that wait for the other version's of the same age: {waits}"] if waits else []
+    if age := label_delay(one["label_delay_seconds"]):
+        low, high = one["interval"]
+        lines.insert(0, f"performance: wrong answers rise by {low:+.4f} to {high:+.4f}; labels' age {age}")
+    return lines
 
 
 def next_words(rollout: Document) -> str:

@@ -21,7 +21,7 @@ class Bench:
 
     def __init__(self, world: World) -> None:
         self.world = world
-        self.experiments = Experiments(world.traffic, world.fleet, "a", world.clock)
+        self.experiments = Experiments(world.traffic, world.fleet, "a", world.fleet.labels, world.clock)
 
     def begin(self, **changes: object) -> Document:
         return asyncio.run(self.experiments.begin("m", {**ASKED, **changes}, ME))
@@ -56,13 +56,23 @@ def test_rewards_are_counted_by_arm_and_the_route_comes_back(bench: Bench) -> No
     assert (dict(route.split), route.sticky, route.stable) == (ASKED["arms"], "x-user", "1")
     world.fleet.answer("1", 40)
     world.fleet.answer("2", 20, canary=True)
+    bench.step()
     world.fleet.reward("1", [0.0, 1.0])
     world.fleet.reward("2", [1.0, 0.5])
-    bench.step(2)
+    world.fleet.reward("3", [1.0] * 5, by_split=False)  # by a rule or a pin
+    bench.step(6)
+    assert bench.look(trial)["arms"]["1"]["rewards"] == 0  # the third arm's were not told yet
+    world.fleet.reward("3", [0.0], age_s=3)
+    bench.step(10)
+    arms = bench.look(trial)["arms"]
+    assert {arm["rewards"] for arm in arms.values()} == {0}  # at another age
+    for arm, values in (("1", [0.0, 1.0]), ("2", [1.0, 0.5]), ("3", [0.25])):
+        world.fleet.reward(arm, values, age_s=1.5)
+    bench.step(10)
     arms = bench.look(trial)["arms"]
     assert (arms["1"]["requests"], arms["1"]["rewards"], arms["1"]["mean"]) == (40, 2, 0.5)
     assert (arms["2"]["requests"], arms["2"]["rewards"], arms["2"]["mean"]) == (20, 2, 0.75)
-    assert arms["3"]["mean"] is None
+    assert (arms["3"]["mean"], arms["3"]["label_delay_seconds"]) == (0.25, {"median_below": 2.0, "all_below": 2.0})
     assert bench.act(trial, "stop")["state"] == "stopped"
     assert world.split() == {"1": 10_000}
     assert world.traffic.events()[-1]["type"] == "io.penstock.experiment.finished.v1"

@@ -2,11 +2,14 @@
 
 import asyncio
 import math
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
+from penstock.cli.rollout import picture
 from penstock.control.delivery.rollouts import Rollouts
 from penstock.control.delivery.routes import Traffic
 from penstock.control.delivery.trial import STEP_S
@@ -26,7 +29,7 @@ class Gateway:
     def __init__(self, world: World, name: str = "a", fleet: FakeFleet | None = None, **options: Any) -> None:
         self.world = world
         self.fleet = fleet or world.fleet
-        self.rollouts = Rollouts(world.traffic, self.fleet, name, clock=world.clock, **options)
+        self.rollouts = Rollouts(world.traffic, self.fleet, name, self.fleet.labels, clock=world.clock, **options)
 
     def begin(self, **changes: Any) -> Document:
         return asyncio.run(self.rollouts.begin("m", {**ASKED, **changes}, ME))
@@ -101,6 +104,97 @@ def test_a_bad_version_loses_its_traffic_in_one_change(world: World, load: dict[
     assert audit[-1].after is not None
     assert audit[-1].after["evidence"][guard]["log_e"] > 0
     assert world.store.model("m").revision == before + 2  # the route and the rollout itself, in one transaction
+
+
+LABELS: Document = {"guards": [{"metric": "performance", "max_increase": 0.1}], "min_step_seconds": 3}
+
+
+def labelled(gateway: Gateway, trial: Document, seconds: float, wrong: tuple[int, int], **how: Any) -> Document:
+    """Traffic whose labels come at once: of ten, so many are wrong of the canary's and of the control's."""
+    for _ in range(int(seconds / STEP_S)):
+        state = gateway.look(trial)
+        if state["state"] != "running":
+            break
+        traffic(gateway.fleet, state["weight"])
+        for version, number in (("2", wrong[0]), ("1", wrong[1])):
+            gateway.fleet.label(version, 10 - number, number, **how)
+        gateway.world.clock.now += STEP_S
+        gateway.step()
+    return gateway.look(trial)
+
+
+def test_labels_promote_a_good_version_and_say_how_old_they_were(world: World) -> None:
+    gateway = Gateway(world)
+    trial = gateway.begin(**LABELS)
+    over = labelled(gateway, trial, 120, (1, 1))
+    assert over["state"] == "promoted", over
+    evidence = over["evidence"]["performance"]
+    low, high = evidence["interval"]
+    assert low < 0 < high < 0.25
+    assert evidence["label_delay_seconds"] == {"median_below": 1.0, "all_below": 1.0}
+
+
+def test_worse_answers_by_labels_roll_back(world: World) -> None:
+    gateway = Gateway(world)
+    over = labelled(gateway, gateway.begin(**LABELS), 120, (5, 1))
+    assert (over["state"], over["evidence"]["performance"]["verdict"]) == ("rolled_back", "fail")
+
+
+@pytest.mark.parametrize("how", [{"age_s": 100.0}, {"by_split": False}])
+def test_labels_of_before_the_step_and_of_other_routes_do_not_count(world: World, how: dict[str, Any]) -> None:
+    gateway = Gateway(world)
+    over = labelled(gateway, gateway.begin(**LABELS), 20, (10, 0), **how)
+    evidence = over["evidence"]["performance"]
+    assert (over["state"], evidence["n_canary"], evidence["n_control"]) == ("running", 0, 0)
+    assert (evidence["log_e"], evidence["label_delay_seconds"]) == (0.0, None)
+
+
+@pytest.mark.parametrize("version", ["1", "2"])
+@pytest.mark.parametrize("wrong", [True, False])
+def test_a_late_batch_of_labels_of_one_version_changes_nothing(world: World, version: str, wrong: bool) -> None:
+    gateway = Gateway(world)
+    trial = gateway.begin(**{**LABELS, "min_step_seconds": 3600})
+    world.clock.now += 60
+    before = labelled(gateway, trial, 20, (1, 1))["evidence"]["performance"]
+    for _ in range(10):
+        world.fleet.label(version, 0 if wrong else 200, 200 if wrong else 0, age_s=40.0)
+        world.clock.now += STEP_S
+        gateway.step()
+    world.clock.now += 3600
+    gateway.step()
+    after = gateway.look(trial)["evidence"]["performance"]
+    assert before["n_canary"] > 100
+    assert (after["verdict"], after["effect"]) == (before["verdict"], pytest.approx(before["effect"], abs=0.02))
+    assert after["n_canary"] <= before["n_canary"] + 10  # the last of those that came at once
+
+
+def test_labels_that_wait_for_the_other_version_are_shown(world: World) -> None:
+    gateway = Gateway(world)
+    trial = gateway.begin(**LABELS)
+    assert gateway.look(trial)["labels"] == {"waiting": {}, "unmatched": 0}
+    for _ in range(4):
+        traffic(world.fleet, 1000)
+        world.fleet.label("1", 5)
+        world.clock.now += STEP_S
+        gateway.step()
+    told = gateway.look(trial)
+    assert told["labels"]["waiting"] == {"1": 15, "2": 0}  # the first were of before the step
+    console = Console(width=160, record=True, file=StringIO())
+    console.print(picture(told))
+    assert "15 of version 1" in console.export_text()
+
+
+def test_labels_of_each_gateway_count_for_the_one_that_leads_whatever_their_clocks_say(world: World) -> None:
+    first, second = Gateway(world, "a"), Gateway(world, "b", FakeFleet(world.store, world.clock))
+    trial = first.begin(**LABELS)
+    for _ in range(60):
+        second.fleet.label("2", 1, 9)
+        second.fleet.label("1", 9, 1)
+        world.clock.now += STEP_S
+        second.step()
+        first.step()
+    over = first.look(trial)
+    assert (over["state"], over["evidence"]["performance"]["verdict"]) == ("rolled_back", "fail")
 
 
 def test_without_requests_nothing_is_decided(world: World) -> None:
@@ -387,7 +481,7 @@ def test_nothing_counted_is_lost_between_two_control_processes(world: World) -> 
 
 def test_two_gateways_count_and_one_decides(world: World, tmp_path: Path) -> None:
     first = Gateway(world, "a")
-    second = Gateway(world, "b", FakeFleet(world.store))
+    second = Gateway(world, "b", FakeFleet(world.store, world.clock))
     state = trial = first.begin(min_step_seconds=20)
     for _ in range(int(SECONDS / STEP_S)):
         state = first.look(trial)
@@ -463,7 +557,7 @@ def test_a_rollout_of_another_form_does_not_stop_the_others(world: World, broken
 
 
 def test_every_gateway_measures_the_same_state(world: World) -> None:
-    first, second = Gateway(world, "a"), Gateway(world, "b", FakeFleet(world.store))
+    first, second = Gateway(world, "a"), Gateway(world, "b", FakeFleet(world.store, world.clock))
     trial = first.begin()
     for gateway in (first, second):
         gateway.step()

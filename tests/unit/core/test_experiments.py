@@ -24,6 +24,7 @@ from penstock.core.experiments import (
     spec_out,
     towards,
 )
+from penstock.core.label_matching import Stratum
 from penstock.core.routing import POINTS
 
 ASKED = {"arms": {"1": 5000, "2": 5000}, "mode": "thompson", "floor": 500, "every_seconds": 10}
@@ -32,7 +33,7 @@ ASKED = {"arms": {"1": 5000, "2": 5000}, "mode": "thompson", "floor": 500, "ever
 def with_rewards(experiment: Experiment, **means: tuple[int, float]) -> Experiment:
     """Binary rewards: how many, and their mean; arms are named v1, v2, ..."""
     rewards = {name[1:]: (count, count * mean, count * mean) for name, (count, mean) in means.items()}
-    return seen(experiment, rewards, {arm: count for arm, (count, _, _) in rewards.items()})
+    return seen(experiment, [Stratum(1, 0, rewards)], {arm: count for arm, (count, _, _) in rewards.items()})
 
 
 def test_what_is_asked_for_comes_back() -> None:
@@ -123,6 +124,7 @@ def test_the_best_arm_is_named_once_it_is_known() -> None:
     told = shown(many)
     assert told["best"] == "2"
     assert told["arms"]["1"]["high"] < told["arms"]["2"]["low"] < 0.5 < told["arms"]["2"]["high"]
+    assert told["arms"]["2"]["label_delay_seconds"] == {"median_below": 1.0, "all_below": 1.0}
     assert told["arms"]["2"]["rewards"] == told["arms"]["2"]["requests"] == 5000
     assert shown(experiment)["arms"]["1"] == {
         "weight": 5000,
@@ -131,6 +133,7 @@ def test_the_best_arm_is_named_once_it_is_known() -> None:
         "mean": None,
         "low": 0.0,
         "high": 1.0,
+        "label_delay_seconds": None,
     }
 
 

@@ -18,6 +18,7 @@ from penstock.monitor.answers import (
     TEXT,
     AnswerStore,
     AnswerWriter,
+    Rewarded,
     Told,
     answers_of,
     keys_of,
@@ -87,6 +88,17 @@ def test_the_hash_of_an_id_is_its_own_whatever_is_beside_it(ids: list[str], othe
 
 
 @pytest.mark.usefixtures("clock")
+def test_what_the_split_answered_is_told_from_what_rules_and_pins_did(tmp_path: Path) -> None:
+    writer, store = AnswerWriter(tmp_path, "m", "1"), AnswerStore(tmp_path)
+    found = answers_of([scores([0.2, 0.8], [0.9, 0.1], [0.9, 0.1])])
+    assert found is not None
+    writer.add(["a", "b"], [2, 1], found, [True, False])
+    taken = store.take("m", [Told("a", [1, 1], 0.5), Told("b", 1, 0.5)], NOW + 10, HORIZON)
+    assert [(row.answered_at, row.by_split) for row in taken.joined] == [(NOW, True), (NOW, True), (NOW, False)]
+    assert [(one.answered_at, one.by_split) for one in taken.rewards] == [(NOW, True), (NOW, False)]
+
+
+@pytest.mark.usefixtures("clock")
 def test_labels_find_their_answers_once(tmp_path: Path) -> None:
     writer, store = AnswerWriter(tmp_path, "m", "1"), AnswerStore(tmp_path)
     remember(writer, ["a", "b"], [0.2, 0.8], [0.9, 0.1])
@@ -97,7 +109,8 @@ def test_labels_find_their_answers_once(tmp_path: Path) -> None:
         (0.0, 1.0, False, NOW + 10),
     ]
     assert taken.joined[0].scores[:2] == pytest.approx((0.2, 0.8))
-    assert (taken.rewards, taken.doubled, [one.id for one in taken.unknown]) == ([("1", 0.5)], ["1", "1"], ["c"])
+    rewarded = Rewarded("1", 0.5, NOW, by_split=False)
+    assert (taken.rewards, taken.doubled, [one.id for one in taken.unknown]) == ([rewarded], ["1", "1"], ["c"])
     assert AnswerStore(tmp_path).take("m", [Told("a", 1)], NOW, HORIZON).doubled == ["1"]  # also after a restart
     assert [row.label for row in AnswerStore(tmp_path).labelled("m", "1", 10)] == [1.0, 1.0]
     assert store.take("other", [Told("a", 1)], NOW, HORIZON).unknown == [Told("a", 1)]

@@ -1,5 +1,6 @@
 """From what gateways have counted to the next batch of a trial's evidence: pure functions over plain values."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,7 @@ from penstock.monitor.outputs import NOT_FINITE
 
 Document = Mapping[str, Any]
 Arm = dict[str, Any]
-Look = dict[str, Any]
+Look = Mapping[str, Any]
 
 UNSETTLED = -1
 """The stage of a gateway whose workers do not all have the present weights yet."""
@@ -110,6 +111,16 @@ def new_strata(before: Mapping[str, Look], now: Mapping[str, Look], stage: int) 
         if labels is not None and labels["stage"] == stage:
             found += [stratum_in(one) for one in labels["strata"] if one["closed_s"] > known_s]
     return found
+
+
+def labels_out(looks: Mapping[str, Look]) -> dict[str, Any]:
+    """Labels that are no evidence yet, over all gateways, as people are shown them: how many of each version wait for
+    those of the others or for their time, and how many found none."""
+    known = [labels for look in looks.values() if (labels := look.get("labels")) is not None]
+    waiting: Counter[str] = Counter()
+    for labels in known:
+        waiting.update(labels["waiting"])
+    return {"waiting": dict(waiting), "unmatched": sum(labels["unmatched"] for labels in known)}
 
 
 def _labelled(

@@ -171,13 +171,15 @@ class Rollouts(Trials):
 
     def shown(self, trial: Trial) -> Document:
         """See ``Trials``."""
-        rollout = _Kept.of(trial.document).rollout
+        kept = _Kept.of(trial.document)
+        rollout = kept.rollout
         seconds = seconds_needed(rollout, self.clock()) if rollout.state is State.RUNNING else None
         needed = None if seconds is None else round(seconds, 1)
         waits = waiting_for(rollout, guard_verdicts(rollout), self.clock()) if rollout.state in OPEN else []
         if rollout.state is State.PAUSED:
             waits.insert(0, "a person to resume it")
-        return {**self.heading(trial), **shown(rollout), "needed_seconds": needed, "waiting_for": waits}
+        labels = {} if self.compared(trial) is None else {"labels": observations.labels_out(kept.seen)}
+        return {**self.heading(trial), **shown(rollout), "needed_seconds": needed, "waiting_for": waits, **labels}
 
     def readings(self) -> Iterator[Reading]:
         """The state and the evidence of each model's newest rollout since this process began, as of the last step."""

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from penstock.core.buckets import FINE_EDGES_NS
 from penstock.core.errors import InvalidInput
-from penstock.core.rollouts.guard_evidence import Batch, GuardState, observe
+from penstock.core.rollouts.guard_evidence import Batch, GuardState, Labelled, observe
 from penstock.core.rollouts.guard_spec import GuardSpec, guard_in, guard_out
 from penstock.core.rollouts.guards import Verdict, effect, evidence_out, needed, state_in, state_out, verdict
 
@@ -34,6 +34,12 @@ def rates(field: str, canary: float, control: float, batches: int = 60, seed: in
         a, b = int(generator.binomial(20, canary)), int(generator.binomial(180, control))
         found.append(Batch(**{field: ((a, 20 - a), (b, 180 - b))}))  # type: ignore[arg-type]
     return found
+
+
+def labels(canary: float, control: float, batches: int = 60) -> list[Batch]:
+    """The same as labels of a few ages."""
+    batches_of_rates = rates("errors", canary, control, batches)
+    return [Batch(labelled=(Labelled(at % 3, *one.errors),)) for at, one in enumerate(batches_of_rates)]  # type: ignore[arg-type]
 
 
 def histograms(field: str, canary: float, control: float, spread: float, batches: int = 60) -> list[Batch]:
@@ -58,8 +64,8 @@ def histograms(field: str, canary: float, control: float, spread: float, batches
         (GuardSpec("errors", 0.02), [], Verdict.UNDECIDED),
         (GuardSpec("quality", 0.01), rates("quality", 0.3, 0.0), Verdict.FAIL),
         (GuardSpec("quality", 0.01), rates("quality", 0.0, 0.0), Verdict.PASS),
-        (GuardSpec("performance", 0.05), rates("wrong", 0.3, 0.1), Verdict.FAIL),
-        (GuardSpec("performance", 0.05), rates("wrong", 0.1, 0.1, batches=200), Verdict.PASS),
+        (GuardSpec("performance", 0.05), labels(0.3, 0.1), Verdict.FAIL),
+        (GuardSpec("performance", 0.05), labels(0.1, 0.1, batches=200), Verdict.PASS),
         (GuardSpec("latency", 1.2), histograms("latency", 30, 30, 4), Verdict.PASS),
         (GuardSpec("latency", 1.2), histograms("latency", 25, 30, 4), Verdict.PASS),
         (GuardSpec("latency", 1.2), histograms("latency", 40, 30, 4), Verdict.FAIL),
