@@ -13,7 +13,7 @@ from penstock.monitor.outputs import NOT_FINITE
 
 Document = Mapping[str, Any]
 Arm = dict[str, Any]
-Look = Mapping[str, Any]
+Look = dict[str, Any]
 
 UNSETTLED = -1
 """The stage of a gateway whose workers do not all have the present weights yet."""
@@ -96,13 +96,13 @@ def without_strata(look: Look) -> Look:
     return look if labels is None else {**look, "labels": {**labels, "strata": []}}
 
 
-def known_until(look: Look | None, stage: int) -> float:
+def known_until(look: Document | None, stage: int) -> float:
     """Until when the labels of a stage are known, in seconds since a gateway had its weights."""
     labels = None if look is None else look.get("labels")
     return labels["upto"] if labels is not None and labels["stage"] == stage else -1.0
 
 
-def new_strata(before: Mapping[str, Look], now: Mapping[str, Look], stage: int) -> list[Stratum]:
+def new_strata(before: Mapping[str, Document], now: Mapping[str, Document], stage: int) -> list[Stratum]:
     """The strata of labels of a stage that have closed between two looks, over all gateways; a stratum belongs to one
     gateway, which joins the labels of its own answers."""
     found = []
@@ -113,7 +113,7 @@ def new_strata(before: Mapping[str, Look], now: Mapping[str, Look], stage: int) 
     return found
 
 
-def labels_out(looks: Mapping[str, Look]) -> dict[str, Any]:
+def labels_out(looks: Mapping[str, Document]) -> dict[str, Any]:
     """Labels that are no evidence yet, over all gateways, as people are shown them: how many of each version wait for
     those of the others or for their time, and how many found none."""
     known = [labels for look in looks.values() if (labels := look.get("labels")) is not None]
@@ -124,7 +124,7 @@ def labels_out(looks: Mapping[str, Look]) -> dict[str, Any]:
 
 
 def _labelled(
-    before: Mapping[str, Look], now: Mapping[str, Look], stage: int, versions: tuple[str, str]
+    before: Mapping[str, Document], now: Mapping[str, Document], stage: int, versions: tuple[str, str]
 ) -> tuple[Labelled, ...]:
     ours = {gateway: look for gateway, look in now.items() if look["stage"] == stage}
     strata = new_strata(before, ours, stage)
