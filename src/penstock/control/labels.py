@@ -17,7 +17,7 @@ from penstock.control.runtime import write_atomically
 from penstock.core.policies import MonitorPolicy
 from penstock.monitor.answers import ANSWERS, AnswerStore, Joined, Taken, Told
 from penstock.monitor.capture import CAPTURES, sweep
-from penstock.monitor.performance import Performance, PerformanceChange
+from penstock.monitor.performance import RATIOS, Performance, PerformanceChange
 from penstock.monitor.reference import Reference
 from penstock.registry.records import Document
 from penstock.telemetry import metrics
@@ -132,7 +132,8 @@ class Labels:
             yield Point(metrics.LABELS, (model, version, outcome), count)
         for key, known in list(self._versions.items()):  # the thread may add to them
             for name, value in known.values.items():
-                yield Point(metrics.PERFORMANCE, (*key, name), value)
+                metric = metrics.PERFORMANCE_RATIO if name in RATIOS else metrics.PERFORMANCE_VALUE
+                yield Point(metric, (*key, name), value)
 
     def close(self) -> None:
         """Let the thread go."""

@@ -261,11 +261,12 @@ class ControlPlane:
     def readings(self) -> Iterator[Reading]:
         """Everything there is to measure, as it stands now."""
         living = [slot for slot, one in zip(self._slots, self._supervisor.processes(), strict=True) if one]
-        yield from readings.counted(self._slots, living, self.desk.ledger.blocks)
+        known = view.known(self.desk.desired, self.reports.values())
+        yield from readings.counted(self._slots, living, self.desk.ledger.blocks, known, self._tally)
         yield from readings.workers(self._slots, living)
         yield from readings.states(self.statuses())
         yield from readings.contents(self.desk.desired, self.desk.placed)
-        yield from readings.tallied(self._tally)
+        yield from readings.tallied(self._tally, known)
         yield from readings.traffic(self.desk.desired, self.statuses(), self.totals)
         for measured in self._measured:
             yield from measured()
@@ -288,6 +289,7 @@ class ControlPlane:
 
     def save(self, ledger: Ledger) -> None:
         """Keep what must outlive this process."""
+        self._tally.forget(ledger.blocks.keys())
         self._instance.write("ledger", {"ledger": ledger_out(ledger), "tally": readings.tally_out(self._tally)})
 
     def reusable(self, ledger: Ledger) -> Collection[Key]:
@@ -299,7 +301,10 @@ class ControlPlane:
         return [key for key in idle if key not in served]
 
     def clear(self, block: int) -> None:
-        """Zero a counter block in every slot."""
+        """Zero a counter block in every slot; what its version refused stays in its model's counters."""
+        for key, given in self.desk.ledger.blocks.items():
+            if given == block:
+                self._tally.keep_refused(self._slots, key[0], block)
         for slot in self._slots:
             slot.clear(block)
 

@@ -9,58 +9,100 @@ from penstock.control.desire import Placed
 from penstock.core.desired import Desired, State, VersionStatus
 from penstock.core.labels import SHED_REASONS, code
 from penstock.core.routing import POINTS, RouteSpec
-from penstock.monitor.counters import STAGES, Slot, Totals
+from penstock.monitor.counters import STAGES, Slot, Totals, load, refused
 from penstock.telemetry import metrics
 from penstock.telemetry.metrics import Distribution, Point, Reading
 
 UNKNOWN = ("_unknown", "")
 """Model and version of requests that reached none."""
 
+LATE = "deadline"
+"""Requests whose deadline passed, beside the reasons of ``SHED_REASONS``."""
+
 Key = tuple[str, str]
 
 
 @dataclass(slots=True)
 class Tally:
-    """Counts the control process keeps itself: workers replaced by reason, loads by model, version and result."""
+    """Counts the control process keeps itself: workers replaced by reason, loads by model, version and result, and what
+    models refused by versions whose blocks were given to others, by reason (``LATE`` for a deadline)."""
 
     restarts: Counter[str] = field(default_factory=Counter)
     loads: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    refused: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+    def keep_refused(self, slots: Sequence[Slot], model: str, block: int) -> None:
+        """Keep what a version refused, before its block is cleared: the counters of its model go on."""
+        shed, late = refused(slots, block)
+        for reason, count in zip((*SHED_REASONS, LATE), (*shed, late), strict=True):
+            if count:
+                self.refused[model, reason] += count
+
+    def forget(self, blocks: Collection[Key]) -> None:
+        """Forget versions and models that have no block any more: their series have ended."""
+        models = {model for model, _ in blocks}
+        self.loads = Counter({key: count for key, count in self.loads.items() if key[:2] in blocks})
+        self.refused = Counter({key: count for key, count in self.refused.items() if key[0] in models})
 
 
 def tally_out(tally: Tally) -> dict[str, Any]:
     """A tally as JSON values."""
-    return {"restarts": dict(tally.restarts), "loads": [[*key, count] for key, count in tally.loads.items()]}
+    return {
+        "restarts": dict(tally.restarts),
+        "loads": [[*key, count] for key, count in tally.loads.items()],
+        "refused": [[*key, count] for key, count in tally.refused.items()],
+    }
 
 
 def tally_in(values: Mapping[str, Any]) -> Tally:
     """A tally from its JSON values."""
     loads = {(model, version, result): count for model, version, result, count in values.get("loads", [])}
-    return Tally(Counter(values.get("restarts", {})), Counter(loads))
+    gone = {(model, reason): count for model, reason, count in values.get("refused", [])}
+    return Tally(Counter(values.get("restarts", {})), Counter(loads), Counter(gone))
 
 
-def counted(slots: Sequence[Slot], living: Sequence[Slot], blocks: Mapping[Key, int]) -> Iterator[Reading]:
-    """What the workers counted; ``living`` are the slots whose worker lives, the only ones whose gauges hold."""
-    shed: Counter[tuple[str, str]] = Counter()
-    limit: Counter[str] = Counter()
-    late: Counter[str] = Counter()
-    inflight: Counter[str] = Counter()
-    for key, block in {UNKNOWN: 0, **blocks}.items():
+def counted(
+    slots: Sequence[Slot],
+    living: Sequence[Slot],
+    blocks: Mapping[Key, int],
+    known: Collection[Key] | None = None,
+    tally: Tally | None = None,
+) -> Iterator[Reading]:
+    """What the workers counted; ``living`` are the slots whose worker lives, the only ones whose gauges hold.
+
+    Series end with their version: told is of the ``known`` ones (all of ``blocks`` for None). The counters of a model
+    go on: what versions that are gone have refused stays in them, also that of the ``tally``.
+    """
+    told = blocks.keys() if known is None else blocks.keys() & set(known)
+    models = {UNKNOWN[0], *(model for model, _ in told)}
+    for key, block in {UNKNOWN: 0, **{key: blocks[key] for key in sorted(told)}}.items():
         totals = Totals.of(slots, block)
         yield from _requests(key, totals)
         yield from _stages(key, totals)
-        present = Totals.of(living, block)
-        inflight[key[0]] += present.inflight
-        limit[key[0]] += present.concurrency_limit
-        for reason, count in totals.shed.items():
-            shed[key[0], reason] += count
-        for _, _, outcome, count in totals.requests():
-            late[key[0]] += count if outcome == "deadline" else 0
-    for model in inflight:
-        yield Point(metrics.INFLIGHT, (model,), inflight[model])
-        yield Point(metrics.CONCURRENCY_LIMIT, (model,), limit[model])
+    yield from _of_models(slots, living, {UNKNOWN: 0, **blocks}, models, tally or Tally())
+
+
+def _of_models(
+    slots: Sequence[Slot], living: Sequence[Slot], blocks: Mapping[Key, int], models: Collection[str], tally: Tally
+) -> Iterator[Reading]:
+    """What is counted for each model, over all its versions."""
+    lost = Counter({key: count for key, count in tally.refused.items() if key[0] in models})
+    gauges: Counter[tuple[str, str]] = Counter()
+    for (model, _), block in blocks.items():
+        if model not in models:
+            continue
+        shed, late = refused(slots, block)
+        for reason, count in zip((*SHED_REASONS, LATE), (*shed, late), strict=True):
+            lost[model, reason] += count
+        inflight, limit = load(living, block)
+        gauges[model, "inflight"] += inflight
+        gauges[model, "limit"] += limit
+    for model in sorted(models):
+        yield Point(metrics.INFLIGHT, (model,), gauges[model, "inflight"])
+        yield Point(metrics.CONCURRENCY_LIMIT, (model,), gauges[model, "limit"])
         for reason in SHED_REASONS:
-            yield Point(metrics.SHED, (model, reason), shed[model, reason])
-        yield Point(metrics.DEADLINE_EXCEEDED, (model, "request"), late[model])
+            yield Point(metrics.SHED, (model, reason), lost[model, reason])
+        yield Point(metrics.DEADLINE_EXCEEDED, (model, "request"), lost[model, LATE])
 
 
 def workers(slots: Sequence[Slot], living: Sequence[Slot]) -> Iterator[Reading]:
@@ -144,9 +186,10 @@ def effective(route: RouteSpec, able: Collection[str]) -> Iterator[tuple[str, in
             yield version, weight if version in able else 0
 
 
-def tallied(tally: Tally) -> Iterator[Reading]:
-    """What the control process counted itself."""
+def tallied(tally: Tally, known: Collection[Key] | None = None) -> Iterator[Reading]:
+    """What the control process counted itself; loads of the ``known`` versions (all for None)."""
     for key, count in tally.loads.items():
-        yield Point(metrics.MODEL_LOADS, key, count)
+        if known is None or key[:2] in known:
+            yield Point(metrics.MODEL_LOADS, key, count)
     for reason in ("died", "frozen", "stuck"):
         yield Point(metrics.WORKER_RESTARTS, (reason,), tally.restarts[reason])

@@ -286,9 +286,10 @@ class Retraining:
 
     def readings(self) -> Iterator[Reading]:
         """What became of rules, and how much waits to be sent."""
-        for key, count in self._outcomes.items():
-            yield Point(metrics.RETRAINING_REQUESTS, key, count)
         models = {one.name for one in self._fleet.desired.models}
+        for key, count in self._outcomes.items():
+            if key[0] in models:
+                yield Point(metrics.RETRAINING_REQUESTS, key, count)
         for model in sorted(models | self._pending.keys()):
             number, oldest = self._pending.get(model, (0, 0.0))
             yield Point(metrics.OUTBOX_PENDING, (model,), number)

@@ -38,6 +38,13 @@ def statuses(desired: Desired, reports: Mapping[int, Report], workers: int) -> l
     return [status for model in desired.models for status in model_statuses(model, reports, workers)]
 
 
+def known(desired: Desired, reports: Iterable[Report]) -> set[tuple[str, str]]:
+    """Model and version of everything that should be served, or that a worker still has."""
+    wanted = {(model.name, one.version) for model in desired.models for one in model.versions}
+    stated = {(model.name, version) for model in desired.models for version in model.unavailable}
+    return wanted | stated | {key for report in reports for key in report.versions}
+
+
 def model_statuses(model: ModelSpec, reports: Mapping[int, Report], workers: int) -> list[VersionStatus]:
     """The status of every known version of a model, oldest version first; the version is "" for a model without."""
     known = [VersionStatus(model.name, version, State.UNAVAILABLE, why) for version, why in model.unavailable.items()]

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penstock.core.buckets import COARSE_OF_FINE, FINE_EDGES_NS, LATENCY_EDGES_NS, ROWS_EDGES, STALL_EDGES_NS
-from penstock.core.labels import OK, OUTCOMES, PROTOCOL_NAMES, ROUTE_NAMES, SHED_REASONS, Route
+from penstock.core.labels import OK, OUTCOME_INDEX, OUTCOMES, PROTOCOL_NAMES, ROUTE_NAMES, SHED_REASONS, Route
 from penstock.monitor.outputs import OUTPUT_BINS
 
 Words = NDArray[np.uint64]
@@ -490,6 +490,27 @@ class Totals:
 
     def _histogram(self, base: int, words: int) -> Histogram:
         return Histogram(tuple(self._words[base : base + words - 1]), self._words[base + words - 1])
+
+
+def load(slots: Iterable[Slot], block: int) -> tuple[int, int]:
+    """Requests of a version that wait or run now, and how many may, in all slots together."""
+    pairs = [(int(words[_INFLIGHT]), int(words[_LIMIT])) for words in (slot.read(block) for slot in slots)]
+    return sum([inflight for inflight, _ in pairs]), sum([limit for _, limit in pairs])
+
+
+_DEADLINE: Final = OUTCOME_INDEX["deadline"]
+
+
+def refused(slots: Iterable[Slot], block: int) -> tuple[list[int], int]:
+    """What a version refused for want of capacity, by ``SHED_REASONS``, and how many of its requests came too late; of
+    all slots together."""
+    found, late = np.zeros(len(SHED_REASONS), np.uint64), 0
+    for slot in slots:
+        words = slot.read(block)
+        found += words[_SHED : _SHED + len(SHED_REASONS)]
+        late += int(words[_REQUESTS + _DEADLINE : _DURATION : len(OUTCOMES)].sum())
+    shed: list[int] = found.tolist()
+    return shed, late
 
 
 def _quantile_ns(buckets: list[int], rank: float) -> float:

@@ -189,6 +189,10 @@ class Performance:
         }
 
 
+RATIOS = frozenset({"accuracy", "error_rate", "macro_f1", "f1", "roc_auc"})
+"""Metrics from 0 to 1."""
+
+
 def metrics_of(rows: Sequence[Joined]) -> dict[str, float]:
     """The metrics of some rows, all together, as the monitor names them."""
     performance = Performance(None, math.inf)

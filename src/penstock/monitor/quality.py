@@ -38,26 +38,29 @@ def rates(sorted_counts: NDArray[np.float64]) -> dict[str, float]:
 
 
 class Violations:
-    """How many values of each of some features were not sound, by what was wrong with them; of a constant, how many
-    more there were than the reference lets expect."""
+    """How many values of each of some features were not sound, by what was wrong with them, but for constants: a sum of
+    counts, which never falls."""
 
     def __init__(self, features: Sequence[Feature]) -> None:
         kinds = len(KINDS) + 1
         places = [kinds_of(one) + kinds * index for index, one in enumerate(features)]
         self._places = np.concatenate(places) if places else np.zeros(0, np.intp)
         self._shape = len(features), kinds
-        usual = [sorted_out(one, one.counts) for one in features]
-        self._constant = np.array([one[-1] / max(1.0, float(one.sum())) for one in usual])
 
-    def __call__(self, counts: Sequence[int]) -> list[int]:
-        """From the features' counts, one feature after the other, to each feature's violations by ``KINDS``."""
+    def __call__(self, counts: Sequence[int], constants: Sequence[int]) -> list[int]:
+        """From the features' counts, one feature after the other, to each feature's violations by ``KINDS``;
+        ``constants`` are those of constants."""
         found = np.bincount(self._places, np.asarray(counts, float), self._shape[0] * self._shape[1])
         found = found.reshape(self._shape)
-        found[:, -1] = np.maximum(found[:, -1] - self._constant * found.sum(axis=1), 0.0)
+        found[:, -1] = constants
         told: list[int] = found[:, 1:].astype(np.int64).ravel().tolist()
         return told
 
 
 def violations(feature: Feature, counts: Sequence[int]) -> dict[str, int]:
-    """The same of one feature, by the words for what was wrong."""
-    return dict(zip(KINDS, Violations([feature])(counts), strict=True))
+    """What was wrong in a window of one feature, by kind; of a constant, how many more there were than the reference
+    lets expect."""
+    usual, found = sorted_out(feature, feature.counts), sorted_out(feature, counts)
+    expected = usual[-1] / max(1.0, float(usual.sum())) * float(found.sum())
+    found[-1] = max(found[-1] - expected, 0.0)
+    return dict(zip(KINDS, found[1:].astype(np.int64).tolist(), strict=True))

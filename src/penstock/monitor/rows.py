@@ -3,7 +3,8 @@
 A version's region holds five words (rows seen, counted, dropped, requests not as expected, rows in the sums), then each
 feature's places, how sure the model was, the places once more for each value of the keys that rows are sliced by, and
 sums of floats that give the autocorrelation of rows: for each number its sum, its square's, and its product with
-the number of the row before. Everything adds up over workers and gateways.
+the number of the row before. Everything adds up over workers and gateways. Last come the constants' surpluses: what a
+counter of values that come again and again needs so that it never falls.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,6 +26,10 @@ SUMMED: Final = ((64, 8), (0, 2))
 """Of bunches of at least so many rows one of so many goes into the sums: they are wanted roughly and cost most."""
 
 SUMS: Final = 3
+SURPLUS: Final = 3
+"""Floats of each input with constants: its surplus now, the surplus's highest since it was nothing, and the sum of all
+highest ones."""
+
 CLIPPED: Final = 5.0
 """Standard deviations from the mean beyond which a number counts no further in the sums."""
 
@@ -49,7 +54,8 @@ class Part:
 @dataclass(frozen=True, slots=True)
 class Layout:
     """Where a reference's words lie in its region: the first place of each feature, of the probabilities, of the
-    slices, of the sums; and the size. ``columns`` are the words of all inputs and outputs together."""
+    slices, of the sums, of the surpluses; and the size. ``columns`` are the words of all inputs and outputs together,
+    ``constants`` the inputs that have constants."""
 
     places: tuple[int, ...]
     columns: int
@@ -57,6 +63,8 @@ class Layout:
     slices: tuple[Part, ...]
     sums: int
     numbers: int
+    surpluses: int
+    constants: tuple[int, ...]
     size: int
 
     @classmethod
@@ -75,7 +83,10 @@ class Layout:
                 slices.append(Part(names.index(one.key), len(one.counts), at))
                 at += len(one.counts) * columns
         numbers = sum(feature.bins.kind is Kind.NUMERIC for feature in reference.inputs)
-        return cls(tuple(places), columns, sure, tuple(slices), at, numbers, at + SUMS * numbers)
+        constants = tuple(index for index, feature in enumerate(reference.inputs) if feature.bins.constants)
+        end = at + SUMS * numbers
+        size = end + SURPLUS * len(constants)
+        return cls(tuple(places), columns, sure, tuple(slices), at, numbers, end, constants, size)
 
 
 class RowCounter:
@@ -92,8 +103,9 @@ class RowCounter:
         layout = Layout.of(reference, keys)
         self._words: Signed = words.view(np.int64)
         self._sums: NDArray[np.float64] = (
-            words[layout.sums : layout.size].view(np.float64).reshape(SUMS, layout.numbers)
+            words[layout.sums : layout.surpluses].view(np.float64).reshape(SUMS, layout.numbers)
         )
+        self._surplus = Surplus(reference, layout, words) if layout.constants else None
         self._sample = sample
         self._layout = layout
         self._inputs, self._outputs = columns
@@ -117,6 +129,8 @@ class RowCounter:
         share = self._sample if cells <= MOST_CELLS else min(self._sample, MOST_CELLS / cells)
         for inputs, outputs in bunch:
             self._count(inputs, outputs, share)
+        if self._surplus is not None:
+            self._surplus.update()
 
     def drop(self, rows: int) -> None:
         """Rows that there was no room for."""
@@ -199,6 +213,50 @@ class RowCounter:
         self._sums[2] += (z[1:] * z[:-1]).sum(axis=0)
 
 
+class Surplus:
+    """How many more constants the inputs had than the reference lets expect, as a number that never falls.
+
+    The surplus (constants seen, less the reference's share of the rows) wanders about nothing while nothing has
+    changed, and what it once was must stay counted. As a CUSUM it is kept above nothing, so that rows with few
+    constants pay for none that come later; counted is the highest it came to each time before it was nothing again.
+    While nothing has changed that grows as the square root of the rows, with a constant that has become more frequent
+    as the rows do.
+    """
+
+    def __init__(self, reference: Reference, layout: Layout, words: Words) -> None:
+        places: list[int] = []
+        owners: list[int] = []
+        expected: list[float] = []
+        for owner, index in enumerate(layout.constants):
+            feature = reference.inputs[index]
+            inner = list(feature.bins.constants)
+            places += [layout.places[index] + place for place in inner]
+            owners += [owner] * len(inner)
+            expected.append(sum([feature.counts[place] for place in inner]) / max(1, feature.rows))
+        self._words: Signed = words.view(np.int64)
+        self._state: NDArray[np.float64] = words[layout.surpluses : layout.size].view(np.float64).reshape(SURPLUS, -1)
+        self._places = np.array(places, np.intp)
+        self._owners = np.array(owners, np.intp)
+        self._expected = np.array(expected)
+        self._rows = int(self._words[1])
+        self._seen = self._constants()
+
+    def _constants(self) -> NDArray[np.float64]:
+        seen = self._words[self._places].astype(np.float64)
+        return np.asarray(np.bincount(self._owners, seen, len(self._expected)), np.float64)
+
+    def update(self) -> None:
+        """Take in the rows that were counted since the last time."""
+        rows, seen = int(self._words[1]), self._constants()
+        if rows == self._rows:
+            return
+        now, highest, total = self._state
+        now[:] = np.maximum(now + (seen - self._seen) - self._expected * (rows - self._rows), 0.0)
+        total += np.maximum(now - highest, 0.0)
+        highest[:] = np.where(now > 0, np.maximum(highest, now), 0.0)
+        self._rows, self._seen = rows, seen
+
+
 class _Side:
     """The columns of the inputs, or of the outputs."""
 
@@ -241,8 +299,8 @@ def rows_of(tensors: Sequence[Tensor]) -> int:
 @dataclass(frozen=True, slots=True)
 class Counted:
     """A region's words added up over workers: rows by ``HEAD``, each feature's counts, the probabilities [SCORE_BINS],
-    the slices' counts (key after key, value after value, each [columns]), the sums [3, numbers], and how many workers
-    counted."""
+    the slices' counts (key after key, value after value, each [columns]), the sums [3, numbers], how many workers
+    counted, and the surplus of constants of each input [inputs], which never falls."""
 
     head: Mapping[str, int]
     counts: tuple[tuple[int, ...], ...]
@@ -250,6 +308,7 @@ class Counted:
     sure: Signed
     slices: tuple[Signed, ...]
     workers: int = 1
+    surplus: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, reference: Reference, regions: Sequence[Words], keys: Sequence[str] = ()) -> "Counted":
@@ -257,9 +316,13 @@ class Counted:
         layout = Layout.of(reference, keys)
         total = np.zeros(layout.sums, np.int64)
         sums = np.zeros((SUMS, layout.numbers))
+        surplus = [0.0] * len(reference.inputs)
         for words in regions:
             total += words[: layout.sums].view(np.int64)
-            sums += words[layout.sums : layout.size].view(np.float64).reshape(SUMS, layout.numbers)
+            sums += words[layout.sums : layout.surpluses].view(np.float64).reshape(SUMS, layout.numbers)
+            told = words[layout.surpluses : layout.size].view(np.float64).reshape(SURPLUS, -1)[-1]
+            for index, one in zip(layout.constants, told.tolist(), strict=True):
+                surplus[index] += one
         values: list[int] = total[: layout.sure].tolist()
         widths = [feature.bins.width for feature in reference.features]
         counts = tuple(tuple(values[at : at + width]) for at, width in zip(layout.places, widths, strict=True))
@@ -269,7 +332,8 @@ class Counted:
             for part in layout.slices
         )
         workers = sum(bool(words[1]) for words in regions)
-        return cls(dict(zip(HEAD, values, strict=False)), counts, sums, sure, slices, max(1, workers))
+        head, whole = dict(zip(HEAD, values, strict=False)), tuple([int(one) for one in surplus])
+        return cls(head, counts, sums, sure, slices, max(1, workers), whole)
 
 
 PAIRED: Final = 300

@@ -326,6 +326,10 @@ class VersionMonitor:
         """All that was counted of a column so far."""
         return self._last.counts[index]
 
+    def surplus(self, index: int) -> int:
+        """How many more constants an input had than the reference lets expect; it never falls."""
+        return self._last.surplus[index] if self._last.surplus else 0
+
     def states(self) -> list[State]:
         """What is said of each column."""
         return [column.state for column in self._states]

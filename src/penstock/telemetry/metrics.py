@@ -191,11 +191,17 @@ MONITOR_DROPPED = Metric(
     ("model", "version", "reason"),
     "Rows that the monitor had no room for.",
 )
-PERFORMANCE = Metric(
+PERFORMANCE_RATIO = Metric(
     "performance_ratio",
     Kind.GAUGE,
     ("model", "version", "metric"),
-    "How good the last 1000 labelled answers were, by metric; estimated_accuracy needs no labels.",
+    "How good the last 1000 labelled answers were, by metrics from 0 to 1; estimated_accuracy needs no labels.",
+)
+PERFORMANCE_VALUE = Metric(
+    "performance_value",
+    Kind.GAUGE,
+    ("model", "version", "metric"),
+    "The same by metrics that are no ratios, such as mae and rmse in the label's unit, r2 and log_loss.",
 )
 LABELS = Metric(
     "labels_total",
@@ -275,7 +281,8 @@ METRICS: tuple[Metric, ...] = (
     QUALITY_VIOLATIONS,
     MONITOR_ROWS,
     MONITOR_DROPPED,
-    PERFORMANCE,
+    PERFORMANCE_RATIO,
+    PERFORMANCE_VALUE,
     LABELS,
     CAPTURED,
     CAPTURED_BYTES,

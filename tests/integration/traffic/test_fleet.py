@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests import harness, postgres
 from tests.harness import Server, wait_until
@@ -102,3 +103,40 @@ def test_an_outage_of_the_database_holds_a_rollout_and_no_prediction(fleet: list
     with calling(first, second, threads=2):
         wait_until(lambda: look(second, trial)["state"] == "rolled_back", 60, json.dumps(look(first, trial)))
     assert champion(first) == GOOD
+
+
+def counters(server: Server) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    """Every sample of a counter or of a histogram that a real scrape gives."""
+    families = text_string_to_metric_families(server.admin("GET", "/metrics").body.decode())
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in families
+        if family.type in ("counter", "histogram")
+        for sample in family.samples
+    }
+
+
+def versions(server: Server) -> set[str]:
+    """Versions of the model that any series is about."""
+    families = text_string_to_metric_families(server.admin("GET", "/metrics").body.decode())
+    return {one.labels["version"] for family in families for one in family.samples if "version" in one.labels}
+
+
+def test_series_of_a_retired_version_end_at_every_gateway_and_no_counter_falls(
+    fleet: list[Server], tmp_path: Path
+) -> None:
+    for server in fleet:
+        asker = Asker(server)
+        for version in (GOOD, SAME) * 5:
+            assert asker.ask(version=version)[2] == 200
+        asker.close()
+        wait_until(lambda server=server: {GOOD, SAME} <= versions(server), 5, "the series")  # type: ignore[misc]
+    before = [counters(server) for server in fleet]
+    assert fleet[0].admin("PUT", "/admin/v1/models/m/aliases/champion", {"version": GOOD}).status == 200
+    done = harness.run_command("models", "retire", f"m:{SAME}", "--url", fleet[0].ops, room=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for server, old in zip(fleet, before, strict=True):
+        wait_until(lambda server=server: SAME not in versions(server), 20, "the end of the series")  # type: ignore[misc]
+        assert GOOD in versions(server)
+        now = counters(server)
+        assert {key: value for key, value in now.items() if value < old.get(key, 0)} == {}

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from penstock.monitor.verdicts import DriftChange
 from penstock.registry.monitored import MonitorStore
 from penstock.registry.records import Document
 from penstock.serving.observers.baseline_collector import BaselineCollector
-from penstock.telemetry.metrics import Bulk, Point
+from penstock.telemetry.metrics import Bulk, Kind, Point
 from tests.unit.control.trials import ME, FakeFleet, World
 
 COLUMNS = (
@@ -573,3 +573,68 @@ async def _taken(watcher: Watcher, told: list[Told]) -> int:
     for _ in range(20):
         await asyncio.sleep(0.01)  # events are written on a thread
     return unknown
+
+
+# Counters.
+
+
+def counters(watcher: Watcher) -> dict[tuple[str, tuple[str, ...]], float]:
+    """Every counter that the monitor exports."""
+    found: dict[tuple[str, tuple[str, ...]], float] = {}
+    for one in watcher.monitoring.readings():
+        if one.metric.kind is not Kind.COUNTER:
+            continue
+        if isinstance(one, Bulk):
+            found |= {(one.metric.name, labels): value for labels, value in zip(one.labels, one.values, strict=True)}
+        elif isinstance(one, Point):
+            found[one.metric.name, one.labels] = one.value
+    return found
+
+
+def test_no_counter_falls_whatever_happens(watcher: Watcher) -> None:
+    shops = Shops(watcher)
+    before = counters(watcher)
+
+    def hold(what: str) -> None:
+        nonlocal before
+        now = counters(watcher)
+        fallen = {key: (before[key], value) for key, value in now.items() if value < before.get(key, 0)}
+        assert not fallen, what
+        before = now
+
+    for number in range(40):
+        shops.send(40, stuck=0.5 * (number % 10 < 3), missing=0.3 * (number % 10 == 5), shift=float(number > 20))
+        hold(f"look {number}")
+    assert before["drift_alarms_total", ("m", "1")] > 0
+    assert before["quality_violations_total", ("m", "1", "x[1]", "constant")] > 0
+    asyncio.run(watcher.monitoring.set_policy("m", {"monitor": {"slices": ["shop"]}}, ME))
+    for _ in range(3):  # slices are counted in other words
+        shops.send(40)
+        hold("other slices")
+    given, answered = MIXED[0](mixed(np.random.default_rng(5), 4000)[0]), MIXED[1](mixed(shops.generator, 4000)[1])
+    assert given is not None
+    shops.reference = build((MIXED_NAMES[0], MIXED_NAMES[1]), given, answered, "training")
+    watcher.give(shops.reference)
+    for _ in range(3):
+        shops.send(40)
+        hold("another reference")
+    watcher.open()  # another control process, after one that did not say good-bye
+    for _ in range(3):
+        shops.send(40)
+        hold("another process")
+    assert before["monitor_rows_total", ("m", "1")] > 1600
+
+
+def test_series_of_versions_that_are_gone_end(watcher: Watcher) -> None:
+    reference = trained()
+    for version in ("1", "2"):
+        watcher.give(reference, version)
+        watcher.watch(version)
+    for _ in range(2):
+        watcher.world.clock.now += 1
+        watcher.monitoring.look()
+    assert {labels[1] for _, labels in counters(watcher)} == {"1", "2"}
+    model = watcher.fleet.desired.models[0]
+    left = replace(model, versions=tuple(one for one in model.versions if one.version != "2"))
+    watcher.fleet.desired = Desired(9, (left,))
+    assert {labels[1] for _, labels in counters(watcher)} == {"1"}

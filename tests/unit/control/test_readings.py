@@ -106,6 +106,33 @@ def test_what_the_control_process_counts_survives_being_stored() -> None:
     assert points(found, metrics.MODEL_LOADS) == {("m", "1", "ok"): 3}
 
 
+def test_series_end_with_their_version_and_the_models_counters_go_on() -> None:
+    slot = Slot.in_process()
+    for block in (1, 2):
+        finish(slot, block, "deadline")
+        slot.block(block).shed(SHED_REASONS.index("queue_full"))
+    before = list(readings.counted([slot], [slot], BLOCKS, BLOCKS.keys(), Tally()))
+    gone = list(readings.counted([slot], [slot], BLOCKS, [("m", "2")], Tally()))
+    assert {one.labels[1] for one in gone if "version" in one.metric.labels} == {"2"}
+    tally = Tally(loads=Counter({("m", "1", "ok"): 1, ("m", "2", "ok"): 1}))
+    assert set(points(readings.tallied(tally, [("m", "2")]), metrics.MODEL_LOADS)) == {("m", "2", "ok")}
+    tally.keep_refused([slot], "m", 1)
+    slot.clear(1)  # the block goes to a version of another model
+    tally = tally_in(tally_out(tally))
+    reused = {("m", "2"): 2, ("other", "1"): 1}
+    tally.forget(reused)
+    assert list(tally.loads) == [("m", "2", "ok")]
+    after = list(readings.counted([slot], [slot], reused, reused, tally))
+    for metric in (metrics.SHED, metrics.DEADLINE_EXCEEDED):
+        model = {key: value for key, value in points(before, metric).items() if key[0] == "m"}
+        assert sum(model.values()) == 2
+        for found in (gone, after):
+            assert {key: value for key, value in points(found, metric).items() if key[0] == "m"} == model
+    tally.forget({("other", "1"): 1})
+    assert not tally.refused
+    assert not [one for one in readings.counted([slot], [slot], BLOCKS, [], tally) if "m" in one.labels]
+
+
 def test_each_worker_tells_its_memory_while_it_lives_and_its_stalls_for_good() -> None:
     slots = [Slot.in_process(), Slot.in_process()]
     for slot in slots:

@@ -237,3 +237,51 @@ def test_requests_without_rows_are_no_rows() -> None:
     RowCounter(found, region, COLUMNS, 1.0).count([exchange(generator, 0)])
     head = Counted.of(found, [region]).head
     assert (head["seen"], head["counted"], head["odd"]) == (2, 2, 0)
+
+
+ZERO_INFLATED = input_columns((TensorSpec("x", "FP32", (-1, 1)),), True), output_columns((), True)
+
+
+def zeros(generator: np.random.Generator, rows: int, share: float) -> Any:
+    x = generator.normal(5, 1, (rows, 1))
+    x[generator.random(rows) < share] = 0.0
+    return [Tensor("x", "FP32", x.astype("<f4"))], []
+
+
+def zero_reference() -> Reference:
+    given = ZERO_INFLATED[0](zeros(np.random.default_rng(3), 20_000, 0.2)[0])
+    assert given is not None
+    return build((["x"], []), given, None, TRAINING)
+
+
+@given(st.lists(st.tuples(st.sampled_from([0.0, 0.2, 0.5, 1.0]), st.integers(1, 300)), max_size=20), st.integers(0, 99))
+def test_constants_are_counted_by_a_number_that_never_falls(parts: list[tuple[float, int]], seed: int) -> None:
+    found, generator = zero_reference(), np.random.default_rng(seed)
+    region = words(Layout.of(found).size)
+    counter = RowCounter(found, region, ZERO_INFLATED, 1.0)
+    before = 0
+    for number, (share, rows) in enumerate(parts):
+        if number % 3 == 2:
+            counter = RowCounter(found, region, ZERO_INFLATED, 1.0)  # a successor goes on in the same words
+        counter.count([zeros(generator, rows, share)])
+        [now] = Counted.of(found, [region]).surplus
+        assert now >= before
+        if share == 1.0:
+            assert now - before <= rows
+        before = now
+
+
+def test_constants_are_counted_when_there_are_more_and_hardly_otherwise() -> None:
+    found, generator = zero_reference(), np.random.default_rng(1)
+    region = words(Layout.of(found).size)
+    counter = RowCounter(found, region, ZERO_INFLATED, 1.0)
+    for _ in range(2000):
+        counter.count([zeros(generator, 10, 0.2)])
+    [calm] = Counted.of(found, [region]).surplus
+    assert calm < 0.05 * 20_000
+    for _ in range(200):
+        counter.count([zeros(generator, 10, 0.0)])  # few zeros for a while
+    for _ in range(100):
+        counter.count([zeros(generator, 10, 1.0)])  # pay for none of these
+    [stuck] = Counted.of(found, [region]).surplus
+    assert stuck - calm == pytest.approx(800, abs=60)

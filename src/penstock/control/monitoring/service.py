@@ -18,12 +18,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from penstock.control.labels import Labels
+from penstock.control.labels import NOBODY, Labels
 from penstock.control.messages import Message, rows_in
 from penstock.control.monitoring.answering import answering_shares
 from penstock.control.monitoring.profiling import profiled
 from penstock.control.monitoring.sentences import sentence
-from penstock.control.monitoring.version_series import VersionSeries
+from penstock.control.monitoring.version_series import Carried, VersionSeries, carried_in, carried_out
 from penstock.control.runtime import write_atomically
 from penstock.core.desired import Desired, VersionSpec, VersionStatus, WatchSpec
 from penstock.core.errors import Fault, InvalidInput, NotFound, NotReady
@@ -151,7 +151,9 @@ class Monitoring:
         self._complaint = ""
         self._series: dict[Key, VersionSeries] = {}
         self._kept_at = 0.0
+        self._alarms = 0
         self._kept = self._read_kept()
+        self._carried = {key: carried_in(one.get("carried", [])) for key, one in self._kept.items()}
         told = state.with_name("labels.json")
         self.labels = Labels(home, told, self._terms, self._tell_performance, clock)
 
@@ -199,9 +201,9 @@ class Monitoring:
     def _region(self, key: Key) -> Region | None:
         """The words of a version's reference; None when they have run out."""
         known, digest, keys = self._regions.get(key), self._digests[key], self.policy_of(key[0]).slices
-        if known is not None and (known.digest, known.keys) == (digest, keys):
-            return known
         size = Layout.of(self._references[key], keys).size
+        if known is not None and (known.digest, known.keys, known.size) == (digest, keys, size):
+            return known
         served = {(model.name, one.version) for model in self._fleet.desired.models for one in model.versions}
         kept = {one: region for one, region in self._regions.items() if one != key and (one in served or not served)}
         # Words that were in use until now are the last to be given out: workers write to them until they hear of it.
@@ -444,8 +446,9 @@ class Monitoring:
                 continue
             monitor.policy = replace(policy, slices=region.keys)
             changes += [(key, change) for change in monitor.look(counted, now)]
-        if changes or now - self._kept_at >= KEEP_S:
-            self._kept_at = now
+        alarms = sum(one.alarms for one in self._monitors.values())
+        if changes or alarms != self._alarms or now - self._kept_at >= KEEP_S:
+            self._kept_at, self._alarms = now, alarms
             self._keep()
         return changes
 
@@ -488,21 +491,30 @@ class Monitoring:
     # What is measured.
 
     def readings(self) -> Iterator[Reading]:
-        """Counts, shares of the reference, evidence and states of every feature that is watched."""
-        for key, monitor in self._monitors.items():
-            told = self._series.get(key)
-            if told is None or told.monitor is not monitor:
-                told = self._series[key] = VersionSeries(key, monitor)
-            yield from told.readings()
-        self._series = {key: one for key, one in self._series.items() if key in self._monitors}
-        for model in self._fleet.desired.models:
-            for one in model.versions:
-                kept = self._fleet.totals(model.name, one.version).capture()
-                if any(kept.values()):
-                    yield Point(metrics.CAPTURED, (model.name, one.version), kept["captured"])
-                    yield Point(metrics.CAPTURED_BYTES, (model.name, one.version), kept["bytes"])
-                    yield Point(metrics.CAPTURE_DROPPED, (model.name, one.version), kept["dropped"])
-        yield from self.labels.readings()
+        """Counts, shares of the reference, evidence and states of every feature that is watched, and what labels say;
+        of versions that are served only."""
+        served = set(self._served())
+        self._series = {key: one for key, one in self._series.items() if key in served}
+        for key in served & self._monitors.keys():
+            yield from self._series_of(key).readings()
+        for key in served:
+            kept = self._fleet.totals(*key).capture()
+            if any(kept.values()):
+                yield Point(metrics.CAPTURED, key, kept["captured"])
+                yield Point(metrics.CAPTURED_BYTES, key, kept["bytes"])
+                yield Point(metrics.CAPTURE_DROPPED, key, kept["dropped"])
+        models = {(model, NOBODY) for model, _ in served}
+        yield from (one for one in self.labels.readings() if one.labels[:2] in served | models)
+
+    def _series_of(self, key: Key) -> VersionSeries:
+        """A version's series; those of another reference before are carried on."""
+        monitor, known = self._monitors[key], self._series.get(key)
+        if known is not None and known.monitor is monitor:
+            return known
+        carried = self._carried.pop(key, None) if known is None else known.carried()
+        self._kept_at = 0.0  # where they stood is written down with the next look
+        found = self._series[key] = VersionSeries(key, monitor, carried)
+        return found
 
     def close(self) -> None:
         """Let the threads go."""
@@ -542,11 +554,22 @@ class Monitoring:
     def _keep(self) -> None:
         """Write the evidence down, so that a successor of this process goes on with it."""
         values = [
-            {"model": model, "version": version, "digest": self._digests.get((model, version)), "evidence": one.kept()}
+            {
+                "model": model,
+                "version": version,
+                "digest": self._digests.get((model, version)),
+                "evidence": one.kept(),
+                "carried": carried_out(self._carried_of((model, version))),
+            }
             for (model, version), one in self._monitors.items()
         ]
         with suppress(OSError):
             write_atomically(self._state.with_name("evidence.json"), json.dumps(values))
+
+    def _carried_of(self, key: Key) -> Carried:
+        """Where a version's counters stood before its reference."""
+        known = self._series.get(key)
+        return self._carried.get(key, {}) if known is None else known.before
 
     def _read_kept(self) -> dict[Key, Document]:
         try:

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
+from typing import Any
 
 from penstock.core.statistics.column_state import State
 from penstock.core.statistics.distributions import shares
 from penstock.monitor.quality import KINDS, Violations
 from penstock.monitor.verdicts import VersionMonitor
 from penstock.telemetry import metrics
-from penstock.telemetry.metrics import Bulk, Metric, Point, Reading
+from penstock.telemetry.metrics import Bulk, Kind, Metric, Point, Reading
 
 MOST_MEASURED = 64
 """Columns of a version that metrics tell of, outputs first; all of them are in the admin API."""
@@ -20,12 +21,24 @@ OUTPUTS = metrics.OUTPUT_BINS, metrics.OUTPUT_REFERENCE, metrics.OUTPUT_BELOW, m
 Labels = tuple[tuple[str, ...], ...]
 
 
-class VersionSeries:
-    """The series of one version; ``key`` is its model and version."""
+Carried = dict[tuple[str, tuple[str, ...]], float]
+"""Where counters stand, by metric and labels."""
 
-    def __init__(self, key: tuple[str, str], monitor: VersionMonitor) -> None:
+
+class VersionSeries:
+    """The series of one version; ``key`` is its model and version.
+
+    With another reference counting begins anew. ``carried`` says where this version's counters stood before, so that
+    series that go on never fall; it is kept as ``before``.
+    """
+
+    def __init__(self, key: tuple[str, str], monitor: VersionMonitor, carried: Carried | None = None) -> None:
         self.monitor = monitor
         self._key = key
+        self._whole: Labels = (key,)
+        self._full: Labels = ((*key, "full"),)
+        self.before = carried or {}
+        self._added: dict[str, list[float]] = {}
         inputs, outputs = len(monitor.reference.inputs), len(monitor.reference.features)
         chosen = [*range(inputs, outputs), *range(inputs)][:MOST_MEASURED]
         self._chosen = chosen
@@ -43,6 +56,29 @@ class VersionSeries:
 
     def readings(self) -> Iterator[Reading]:
         """Counts, shares of the reference, evidence and states of every column that metrics tell of."""
+        for one in self._current():
+            yield self._with_carried(one) if isinstance(one, Bulk) and one.metric.kind is Kind.COUNTER else one
+
+    def carried(self) -> Carried:
+        """Where the counters stand now."""
+        return {
+            (one.metric.name, labels): value
+            for one in self.readings()
+            if isinstance(one, Bulk) and one.metric.kind is Kind.COUNTER
+            for labels, value in zip(one.labels, one.values, strict=True)
+            if value
+        }
+
+    def _with_carried(self, found: Bulk) -> Bulk:
+        if not self.before:
+            return found
+        name = found.metric.name
+        if name not in self._added:
+            self._added[name] = [self.before.get((name, labels), 0) for labels in found.labels]
+        added = self._added[name]
+        return Bulk(found.metric, found.labels, [one + more for one, more in zip(found.values, added, strict=True)])
+
+    def _current(self) -> Iterator[Reading]:
         monitor, chosen = self.monitor, self._chosen
         for side in self._sides:
             yield from side.readings()
@@ -53,13 +89,24 @@ class VersionSeries:
         yield Bulk(metrics.DRIFT_SCORE, self._scored, [of[index] for of in (psi, js) for index in chosen])
         yield Bulk(metrics.QUALITY_VIOLATIONS, self._kinds, self._violations())
         if (estimated := monitor.estimated()) is not None:
-            yield Point(metrics.PERFORMANCE, (*self._key, "estimated_accuracy"), estimated.accuracy)
-        yield Point(metrics.DRIFT_ALARMS, self._key, monitor.alarms)
-        yield Point(metrics.MONITOR_ROWS, self._key, monitor.head["counted"])
-        yield Point(metrics.MONITOR_DROPPED, (*self._key, "full"), monitor.head["dropped"])
+            yield Point(metrics.PERFORMANCE_RATIO, (*self._key, "estimated_accuracy"), estimated.accuracy)
+        yield Bulk(metrics.DRIFT_ALARMS, self._whole, [monitor.alarms])
+        yield Bulk(metrics.MONITOR_ROWS, self._whole, [monitor.head["counted"]])
+        yield Bulk(metrics.MONITOR_DROPPED, self._full, [monitor.head["dropped"]])
 
     def _violations(self) -> list[int]:
-        return self._violated([count for index in self._inputs for count in self.monitor.counted(index)])
+        counts = [count for index in self._inputs for count in self.monitor.counted(index)]
+        return self._violated(counts, [self.monitor.surplus(index) for index in self._inputs])
+
+
+def carried_out(carried: Carried) -> list[list[Any]]:
+    """Where counters stand as JSON values."""
+    return [[name, list(labels), value] for (name, labels), value in carried.items()]
+
+
+def carried_in(values: Sequence[Sequence[Any]]) -> Carried:
+    """Where counters stand from its JSON values."""
+    return {(name, tuple(labels)): value for name, labels, value in values}
 
 
 class _Side:
