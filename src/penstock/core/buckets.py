@@ -14,6 +14,10 @@ FINE_EDGES_NS: tuple[int, ...] = tuple(round(SMALLEST_NS * 2 ** (step / FINE_PER
 Every fourth is one of ``LATENCY_EDGES_NS``, the last of both is the same: fine bucket ``f`` lies in ``(f + 3) // 4``.
 """
 
+RUN_BASE_NS = 250_000
+"""Added to the time of each run before it is put in a fine bucket: what a small request takes besides. So a version
+whose runs take microseconds is not called slower for microseconds that no caller can feel."""
+
 COARSE_OF_FINE: tuple[int, ...] = tuple((fine + 3) // 4 for fine in range(len(FINE_EDGES_NS) + 1))
 """The bucket of ``LATENCY_EDGES_NS`` that holds each fine one."""
 

@@ -18,7 +18,14 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from penstock.core.buckets import COARSE_OF_FINE, FINE_EDGES_NS, LATENCY_EDGES_NS, ROWS_EDGES, STALL_EDGES_NS
+from penstock.core.buckets import (
+    COARSE_OF_FINE,
+    FINE_EDGES_NS,
+    LATENCY_EDGES_NS,
+    ROWS_EDGES,
+    RUN_BASE_NS,
+    STALL_EDGES_NS,
+)
 from penstock.core.labels import OK, OUTCOME_INDEX, OUTCOMES, PROTOCOL_NAMES, ROUTE_NAMES, SHED_REASONS, Route
 from penstock.monitor.outputs import OUTPUT_BINS
 
@@ -76,7 +83,8 @@ _SHADOW: Final = _OUTPUTS + OUTPUTS * OUTPUT_BINS
 _CAPTURE: Final = _SHADOW + len(SHADOW_WORDS)
 _BLAMED: Final = _CAPTURE + len(CAPTURE_WORDS)
 _MISMATCHES: Final = _BLAMED + 1
-BLOCK_WORDS: Final = _MISMATCHES + 1
+_FINE_RUN: Final = _MISMATCHES + 1
+BLOCK_WORDS: Final = _FINE_RUN + FINE_WORDS
 
 HEADER_WORDS: Final = 64
 BLOCKS: Final = 1024
@@ -114,19 +122,32 @@ class BlockWriter:
         ``series`` is ``route * len(PROTOCOL_NAMES) + protocol``; ``total`` runs from the first byte read to the
         answer's write.
         """
-        rows = () if run_rows == NOT_COUNTED else (run_rows,)
-        self.answered_together(series, rows, ((total, decode, queue),), run, encode)
+        alone = run_rows != NOT_COUNTED
+        rows = (run_rows,) if alone else ()
+        self.answered_together(series, rows, ((total, decode, queue),), run, encode, alone)
 
     def answered_together(
-        self, series: int, run_rows: Sequence[int], durations: Sequence[tuple[int, int, int]], run: int, encode: int
+        self,
+        series: int,
+        run_rows: Sequence[int],
+        durations: Sequence[tuple[int, int, int]],
+        run: int,
+        encode: int,
+        alone: bool,
     ) -> None:
         """Count requests of one series that were run and encoded together: the rows of each run that they stand for,
-        and of each ``total``, ``decode`` and ``queue``; see ``answered``."""
+        and of each ``total``, ``decode`` and ``queue``; see ``answered``.
+
+        ``alone`` says that it is one request, which shared its run with none. Rollouts compare only these runs: how
+        many requests share one depends on the traffic of a version.
+        """
         words, number = self._words, len(durations)
         words[_REQUESTS + series * len(OUTCOMES)] += number
         base = _DURATION + series * LATENCY_WORDS
         all_total = all_decode = all_queue = 0
         split = series < SPLIT_SERIES
+        if split and alone:
+            words[_FINE_RUN + bisect_left(FINE_EDGES_NS, run + RUN_BASE_NS)] += 1
         for total, decode, queue in durations:
             fine = bisect_left(FINE_EDGES_NS, total)
             words[base + COARSE_OF_FINE[fine]] += 1
@@ -401,6 +422,11 @@ class Totals:
     def split_latency(self) -> list[int]:
         """Durations of the successful requests that the split sent here, by fine bucket."""
         return self._words[_FINE : _FINE + FINE_WORDS]
+
+    def split_runs(self) -> list[int]:
+        """Runs that a request which the split sent here had alone, by the fine bucket of their time and
+        ``RUN_BASE_NS``."""
+        return self._words[_FINE_RUN : _FINE_RUN + FINE_WORDS]
 
     def split_outcomes(self) -> tuple[int, int]:
         """Requests that the split sent here: how many failed by the version's doing, and how many succeeded.

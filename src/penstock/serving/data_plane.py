@@ -91,7 +91,9 @@ class DataPlane:
                 (now - one.began_ns, one.decoded_ns - one.began_ns, one.started_ns - one.decoded_ns) for one in together
             ]
             rows = [one.run_rows for one in together if one.run_rows != NOT_COUNTED]
-            loaded.block.answered_together(series, rows, durations, ran_ns - together[0].started_ns, now - ran_ns)
+            first = together[0]
+            alone = len(together) == 1 and first.run_rows == first.rows
+            loaded.block.answered_together(series, rows, durations, ran_ns - first.started_ns, now - ran_ns, alone)
 
     def record_rejected(
         self, decision: RouteDecision | None, transport: Transport, outcome: str, began_ns: int

@@ -57,6 +57,8 @@ def test_a_good_version_is_promoted_by_itself(server: Server) -> None:
     evidence = state["evidence"]
     assert {one["verdict"] for one in evidence.values()} == {"pass"}
     assert evidence["errors"]["n_canary"] > 0
+    assert 0 < evidence["latency"]["run_n_canary"] <= evidence["latency"]["n_canary"]
+    assert evidence["latency"]["run_effect"] < 2.0
     [event] = [one for one in server.admin("GET", "/admin/v1/events").json()["events"] if trial["id"] in str(one)]
     assert event["type"] == "io.penstock.rollout.finished.v1"
     assert event["subject"] == f"models/m/versions/{SAME}"
@@ -79,6 +81,8 @@ def test_a_bad_version_is_rolled_back_by_itself(
         state = until(server, trial, "rolled_back", "promoted", "inconclusive")
     assert state["state"] == "rolled_back", json.dumps(state)
     assert state["evidence"][guilty]["verdict"] == "fail"
+    if guilty == "latency":
+        assert state["evidence"]["latency"]["run_effect"] > 2.0
     assert champion(server) == GOOD
     assert server.admin("GET", ROUTE).json()["split"] == {GOOD: 10_000}
     asker = Asker(server)

@@ -197,6 +197,26 @@ def test_labels_of_each_gateway_count_for_the_one_that_leads_whatever_their_cloc
     assert (over["state"], over["evidence"]["performance"]["verdict"]) == ("rolled_back", "fail")
 
 
+@pytest.mark.parametrize(("run_ms", "state"), [(2.0, "rolled_back"), (1.0, "promoted"), (0.1, "promoted")])
+def test_slow_runs_are_found_where_whole_requests_take_the_same_time(world: World, run_ms: float, state: str) -> None:
+    """A slow canary holds up the control's requests too, where they share workers."""
+    gateway = Gateway(world)
+    trial = gateway.begin(guards=["latency"])
+    for _ in range(int(SECONDS / STEP_S)):
+        now = gateway.look(trial)
+        if now["state"] != "running":
+            break
+        world.fleet.answer("2", 400 * now["weight"] // 10_000, ms=9.0, canary=True, run_ms=run_ms)
+        world.fleet.answer("1", 400 - 400 * now["weight"] // 10_000, ms=9.0, run_ms=1.0)
+        world.clock.now += STEP_S
+        gateway.step()
+    assert now["state"] == state
+    evidence = now["evidence"]["latency"]
+    assert evidence["effect"] == pytest.approx(1.0, abs=0.1)
+    assert (evidence["run_effect"] > 1.5) == (state == "rolled_back")
+    assert evidence["run_n_canary"] == evidence["n_canary"] > 0
+
+
 def test_without_requests_nothing_is_decided(world: World) -> None:
     gateway = Gateway(world)
     trial = gateway.begin()

@@ -75,11 +75,13 @@ class FakeFleet:
             self.desired = Desired(self.desired.revision + 1, (self._spec(),))
         return not self.lagging
 
-    def answer(self, version: str, good: int, bad: int = 0, ms: float = 1.0, canary: bool = False) -> None:
-        """Count requests that the split sent to a version."""
+    def answer(
+        self, version: str, good: int, bad: int = 0, ms: float = 1.0, canary: bool = False, run_ms: float = 0.001
+    ) -> None:
+        """Count requests that the split sent to a version, and how long they and their runs took."""
         block, series = self.slot.block(int(version)), (Route.CANARY if canary else Route.STABLE) * len(PROTOCOL_NAMES)
         for _ in range(good):
-            block.answered(series, 1, int(ms * MS), 1000, 0, 1000, 1000)
+            block.answered(series, 1, int(ms * MS), 1000, 0, int(run_ms * MS), 1000)
         for _ in range(bad):
             block.failed(series, OUTCOME_INDEX["internal"], int(ms * MS), blamed=True)
 

@@ -1,8 +1,8 @@
 """Counter memory: what is written is read back, blocks of several slots add up, a successor goes on."""
 
-from penstock.core.buckets import LATENCY_EDGES_NS
-from penstock.core.labels import OUTCOME_INDEX
-from penstock.monitor.counters import Slot, Totals
+from penstock.core.buckets import FINE_EDGES_NS, LATENCY_EDGES_NS, RUN_BASE_NS
+from penstock.core.labels import OUTCOME_INDEX, PROTOCOL_NAMES, Route
+from penstock.monitor.counters import NOT_COUNTED, Slot, Totals
 
 
 def test_a_request_is_counted_under_its_series() -> None:
@@ -69,3 +69,23 @@ def test_edges_are_inclusive() -> None:
     assert histogram.buckets[:2] == (2, 1)
     assert histogram.buckets[-1] == 1
     assert len(histogram.buckets) == len(LATENCY_EDGES_NS) + 1
+
+
+def test_runs_that_a_request_had_alone_are_compared_and_only_those_of_the_split() -> None:
+    slot = Slot.in_process()
+    block = slot.block(1)
+    stable, pinned = Route.STABLE * len(PROTOCOL_NAMES), Route.PINNED * len(PROTOCOL_NAMES)
+    block.answered(stable, 1, 9_000_000, 1000, 0, 5_000_000, 1000)
+    block.answered(stable, NOT_COUNTED, 9_000_000, 1000, 0, 5_000_000, 1000)  # it shared another one's run
+    block.answered(pinned, 1, 9_000_000, 1000, 0, 5_000_000, 1000)
+    block.answered_together(stable, (2,), ((9_000_000, 0, 0), (9_000_000, 0, 0)), 5_000_000, 1000, alone=False)
+    runs = Totals.of([slot], 1).split_runs()
+    assert sum(runs) == 1
+    assert FINE_EDGES_NS[runs.index(1) - 1] < 5_000_000 + RUN_BASE_NS <= FINE_EDGES_NS[runs.index(1)]
+
+
+def test_runs_of_microseconds_are_all_alike() -> None:
+    slot = Slot.in_process()
+    for run in (2_000, 5_000, 9_000):
+        slot.block(1).answered(0, 1, 100_000, 1000, 0, run, 1000)
+    assert max(Totals.of([slot], 1).split_runs()) == 3

@@ -15,6 +15,9 @@ Document = Mapping[str, Any]
 Arm = dict[str, Any]
 Look = dict[str, Any]
 
+COUNTED = ("errors", "latency", "runs")
+"""Counts of an arm that differences are taken of, beside its outputs."""
+
 UNSETTLED = -1
 """The stage of a gateway whose workers do not all have the present weights yet."""
 
@@ -25,6 +28,7 @@ def arm(totals: Totals, outputs: int) -> Arm:
     return {
         "errors": [bad, good],
         "latency": totals.split_latency(),
+        "runs": totals.split_runs(),
         "outputs": [totals.output_bins(index) for index in range(min(outputs, OUTPUTS))],
     }
 
@@ -69,6 +73,7 @@ def step(
     batch = Batch(
         errors=(canary["errors"], control["errors"]),
         latency=(canary["latency"], control["latency"]),
+        runs=(canary["runs"], control["runs"]),
         outputs=_first(canary, control),
         quality=(_not_finite(canary), _not_finite(control)),
         labelled=_labelled(before, now, stage, versions),
@@ -154,7 +159,7 @@ def _difference(before: Document, now: Document) -> dict[str, Any] | None:
     found: dict[str, Any] = {}
     for side in ("canary", "control"):
         old, new = before[side], now[side]
-        numbers = {name: _minus(new[name], old[name]) for name in ("errors", "latency")}
+        numbers = {name: _minus(new[name], old[name]) for name in COUNTED}
         outputs = [_minus(later, earlier) for later, earlier in zip(new["outputs"], old["outputs"], strict=False)]
         if any(value < 0 for values in (*numbers.values(), *outputs) for value in values):
             return None
@@ -168,7 +173,7 @@ def _minus(now: Sequence[float], before: Sequence[float]) -> list[float]:
 
 
 def _total(arms: Sequence[Arm]) -> Arm:
-    total: Arm = {name: _sums([one[name] for one in arms]) for name in ("errors", "latency")}
+    total: Arm = {name: _sums([one[name] for one in arms]) for name in COUNTED}
     total["errors"] = total["errors"] or [0, 0]
     many = min((len(one["outputs"]) for one in arms), default=0)
     total["outputs"] = [_sums([one["outputs"][index] for one in arms]) for index in range(many)]

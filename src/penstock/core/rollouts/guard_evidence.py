@@ -18,8 +18,12 @@ from penstock.core.statistics.total_variation import distance_below
 from penstock.core.statistics.two_sample import exceeds, rate_below, rate_exceeds
 
 TAIL = 0.01
-TAIL_SHARE = 0.2
-"""What part of the latency guard's evidence comes from the slowest hundredth alone."""
+TAIL_SHARE, RUN_SHARE = 0.2, 0.3
+"""What part of the latency guard's evidence of harm comes from the slowest hundredth alone, and from the time of runs;
+the rest is from the whole time of requests. The mean of e-values with these weights splits the guard's alpha."""
+
+SCARCE = 0.05
+"""The share of requests that had a run of their own below which runs are too few to say that a canary is healthy."""
 
 LEAST_PROVEN = 1.2
 """A canary passes the latency guard when it is proven to be less than that much slower, or less than its limit."""
@@ -38,13 +42,15 @@ class Labelled:
 class Batch:
     """What canary and control did in the same stretch of time, as counts.
 
-    ``errors`` and ``quality`` are (bad, other); ``latency`` is by fine bucket, ``outputs`` by bin; ``labelled`` has a
+    ``errors`` and ``quality`` are (bad, other); ``latency`` and ``runs`` (the times of runs that a request had alone)
+    are by fine bucket, ``outputs`` by bin; ``labelled`` has a
     stratum for each stretch of time and class of age of labels; ``disagreements`` is (differing, agreeing) of the
     canary's shadow pairs. ``values`` are what queries answered.
     """
 
     errors: tuple[Sequence[float], Sequence[float]] = ((0, 0), (0, 0))
     latency: tuple[Sequence[float], Sequence[float]] = ((), ())
+    runs: tuple[Sequence[float], Sequence[float]] = ((), ())
     outputs: tuple[Sequence[float], Sequence[float]] = ((), ())
     quality: tuple[Sequence[float], Sequence[float]] = ((0, 0), (0, 0))
     labelled: tuple[Labelled, ...] = ()
@@ -58,7 +64,8 @@ class GuardState:
 
     ``tail`` is the latency guard's second harm test, and the outputs guard's bets; ``streak`` a query's: how many
     answers in a row were within (positive) or out of (negative) its bounds. ``exposure`` is the share of the traffic
-    that a default limit of the health test was made for. ``ages`` are the numbers of labels by their class of age.
+    that a default limit of the health test was made for. ``run_harm`` and ``run_health`` are the latency guard's tests
+    of the time of runs. ``ages`` are the numbers of labels by their class of age.
     """
 
     harm: Evidence = field(default_factory=Evidence)
@@ -69,6 +76,18 @@ class GuardState:
     value: float | None = None
     exposure: float = 0.0
     ages: tuple[int, ...] = ()
+    run_harm: Evidence = field(default_factory=Evidence)
+    run_health: Evidence = field(default_factory=Evidence)
+
+    @property
+    def has_runs(self) -> bool:
+        """Whether enough requests had a run of their own, so that the time of runs has to be shown to be healthy."""
+        return self.run_harm.n_canary > SCARCE * self.harm.n_canary
+
+    @property
+    def passed(self) -> float:
+        """The greatest log e-value for health: where there are two tests, both have to fall, so it is the smaller."""
+        return min(self.health.peak, self.run_health.peak) if self.has_runs else self.health.peak
 
 
 def observe(guard: GuardSpec, state: GuardState, batch: Batch, exposure: float = 1.0) -> GuardState:
@@ -81,7 +100,7 @@ def at_next_step(guard: GuardSpec, state: GuardState) -> GuardState:
     """The evidence as another step begins: what every request tells has to show again that the canary is healthy."""
     if guard.metric not in RENEWED:
         return state
-    return replace(state, health=state.health.restarted())
+    return replace(state, health=state.health.restarted(), run_health=state.run_health.restarted())
 
 
 RENEWED = ("errors", "latency", "quality")
@@ -90,7 +109,8 @@ RENEWED = ("errors", "latency", "quality")
 def harm_now(guard: GuardSpec, state: GuardState) -> float:
     """The log e-value against the canary at this moment."""
     if guard.metric == "latency":
-        return average((state.harm.log_e, state.tail.log_e), (1 - TAIL_SHARE, TAIL_SHARE))
+        tests = (state.harm, state.tail, state.run_harm)
+        return average([one.log_e for one in tests], (1 - TAIL_SHARE - RUN_SHARE, TAIL_SHARE, RUN_SHARE))
     return state.tail.log_e if guard.metric == "outputs" else state.harm.log_e
 
 
@@ -125,22 +145,34 @@ def _performance(guard: GuardSpec, state: GuardState, batch: Batch, _: float) ->
 
 
 def _latency(guard: GuardSpec, state: GuardState, batch: Batch, _: float) -> GuardState:
+    """The whole time of requests, which callers feel, and the time of runs, which is the version's own: a slow canary
+    also holds up the control's requests in the same worker, so the whole times of both rise."""
     a, b = batch.latency
     if not a:
         return state
-    tolerated = math.log2(guard.limit) * FINE_PER_OCTAVE
-    allowed = _moved_down(a, math.ceil(tolerated - 1e-9))
-    proven = _moved_down(a, math.floor(max(tolerated, math.log2(LEAST_PROVEN) * FINE_PER_OCTAVE) + 1e-9))
     tail_at = _quantile_bin(state.harm.control, 1 - TAIL)
     tail = state.tail
     if tail_at is not None:
-        tail = rate_rises(tail, _split_at(allowed, tail_at), _split_at(b, tail_at))
-    return replace(
-        state,
-        harm=exceeds(state.harm, allowed, b, late=True),
-        health=_faster(state.health, proven, b),
-        tail=tail,
-    )
+        tail = rate_rises(tail, _split_at(_moved_down(a, allowed_bins(guard)), tail_at), _split_at(b, tail_at))
+    harm, health = _slower(guard, state.harm, state.health, a, b)
+    run_harm, run_health = state.run_harm, state.run_health
+    if sum(batch.runs[0]) or sum(batch.runs[1]):
+        run_harm, run_health = _slower(guard, run_harm, run_health, *batch.runs)
+    return replace(state, harm=harm, health=health, tail=tail, run_harm=run_harm, run_health=run_health)
+
+
+def _slower(
+    guard: GuardSpec, harm: Evidence, health: Evidence, a: Sequence[float], b: Sequence[float]
+) -> tuple[Evidence, Evidence]:
+    """Both tests after one batch of times by fine bucket."""
+    proven = max(math.log2(guard.limit), math.log2(LEAST_PROVEN)) * FINE_PER_OCTAVE
+    after = exceeds(harm, _moved_down(a, allowed_bins(guard)), b, late=True)
+    return after, _faster(health, _moved_down(a, math.floor(proven + 1e-9)), b)
+
+
+def allowed_bins(guard: GuardSpec) -> int:
+    """How many fine buckets the canary may be slower."""
+    return math.ceil(math.log2(guard.limit) * FINE_PER_OCTAVE - 1e-9)
 
 
 def _faster(evidence: Evidence, a: Sequence[float], b: Sequence[float]) -> Evidence:

@@ -12,11 +12,11 @@ from typing import Any
 
 from penstock.core.buckets import FINE_PER_OCTAVE
 from penstock.core.label_matching import delay_out
-from penstock.core.rollouts.guard_evidence import GuardState, harm_now
+from penstock.core.rollouts.guard_evidence import GuardState, allowed_bins, harm_now
 from penstock.core.rollouts.guard_spec import ABSOLUTE, GuardSpec, guard_out
 from penstock.core.statistics.confidence_sequences import Mean, confidence
 from penstock.core.statistics.distributions import total_variation
-from penstock.core.statistics.evidence import evidence_in
+from penstock.core.statistics.evidence import Evidence, evidence_in
 
 HEALTH_ALPHA = 0.05
 """The probability that a guard passes a canary that is worse than allowed."""
@@ -53,7 +53,7 @@ def verdict(guard: GuardSpec, state: GuardState, alpha: float) -> Verdict:
         return Verdict.PASS if state.streak > 0 else Verdict.FAIL
     if state.peak >= math.log(1 / alpha):
         return Verdict.FAIL
-    healthy = state.health.peak >= math.log(1 / HEALTH_ALPHA) and harm_now(guard, state) < SUSPICION
+    healthy = state.passed >= math.log(1 / HEALTH_ALPHA) and harm_now(guard, state) < SUSPICION
     return Verdict.PASS if healthy else Verdict.UNDECIDED
 
 
@@ -67,12 +67,16 @@ def effect(guard: GuardSpec, state: GuardState) -> float | None:
     if not harm.n_canary or not harm.n_control:
         return None
     if guard.metric == "latency":
-        tolerated = math.ceil(math.log2(guard.limit) * FINE_PER_OCTAVE - 1e-9)
-        bins = _mean_bin(harm.canary) - _mean_bin(harm.control) + tolerated
-        return float(2 ** (bins / FINE_PER_OCTAVE))
+        return _ratio(guard, harm)
     if guard.metric == "outputs":
         return total_variation(state.health.canary, state.health.control)
     return harm.canary[0] / harm.n_canary - harm.control[0] / harm.n_control
+
+
+def _ratio(guard: GuardSpec, test: Evidence) -> float:
+    """How many times as long the canary takes, by the geometric means of both."""
+    bins = _mean_bin(test.canary) - _mean_bin(test.control) + allowed_bins(guard)
+    return float(2 ** (bins / FINE_PER_OCTAVE))
 
 
 def _mean_bin(counts: Sequence[float]) -> float:
@@ -85,7 +89,8 @@ def needed(guard: GuardSpec, state: GuardState, alpha: float) -> int | None:
         return None
     if verdict(guard, state, alpha) is not Verdict.UNDECIDED:
         return 0
-    tests = ((state.harm, state.peak, alpha), (state.health, state.health.log_e, HEALTH_ALPHA))
+    slowest = min((state.health, *([state.run_health] if state.has_runs else [])), key=lambda test: test.log_e)
+    tests = ((state.harm, state.peak, alpha), (slowest, slowest.log_e, HEALTH_ALPHA))
     left = [
         math.ceil((test.n_canary - test.begun_at) * (math.log(1 / share) - log_e) / log_e)
         for test, log_e, share in tests
@@ -102,7 +107,7 @@ def evidence_out(guard: GuardSpec, state: GuardState, alpha: float) -> dict[str,
         "verdict": verdict(guard, state, alpha).value,
         "log_e": round(state.peak, 4),
         "log_e_fail_at": round(math.log(1 / alpha), 4),
-        "log_e_pass": round(state.health.peak, 4),
+        "log_e_pass": round(state.passed, 4),
         "log_e_pass_at": round(math.log(1 / HEALTH_ALPHA), 4),
         "n_canary": state.harm.n_canary,
         "n_control": state.harm.n_control,
@@ -110,6 +115,19 @@ def evidence_out(guard: GuardSpec, state: GuardState, alpha: float) -> dict[str,
         "needed": needed(guard, state, alpha),
         **_limit_out(guard, state),
         **(_labels_out(state) if guard.metric == "performance" else {}),
+        **(_runs_out(guard, state) if guard.metric == "latency" else {}),
+    }
+
+
+def _runs_out(guard: GuardSpec, state: GuardState) -> dict[str, Any]:
+    """The same of the times of runs."""
+    test = state.run_harm
+    known = test.n_canary and test.n_control
+    return {
+        "run_effect": round(_ratio(guard, test), 6) if known else None,
+        "run_log_e": round(test.log_e, 4),
+        "run_n_canary": test.n_canary,
+        "run_n_control": test.n_control,
     }
 
 
@@ -154,4 +172,5 @@ def state_in(values: Document) -> GuardState:
         values["value"],
         values.get("exposure", 0.0),
         tuple(values.get("ages", ())),
+        *(evidence_in(values.get(name, {})) for name in ("run_harm", "run_health")),
     )

@@ -42,6 +42,22 @@ def labels(canary: float, control: float, batches: int = 60) -> list[Batch]:
     return [Batch(labelled=(Labelled(at % 3, *one.errors),)) for at, one in enumerate(batches_of_rates)]  # type: ignore[arg-type]
 
 
+def times(run: tuple[float, float], own: float = 1.0, batches: int = 60, seed: int = 1) -> list[Batch]:
+    """Whole times that are the same for both, and times of runs with these middles; ``own`` is the share of requests
+    that had a run of their own."""
+    found, generator = [], np.random.default_rng(seed)
+
+    def counts(middle: float, size: int) -> list[int]:
+        drawn = np.clip(generator.normal(middle, 3, size).round(), 0, BINS - 1).astype(int)
+        return np.bincount(drawn, minlength=BINS).tolist()  # type: ignore[no-any-return]
+
+    for _ in range(batches):
+        latency = (counts(30, 20), counts(30, 180))
+        runs = (counts(run[0], generator.binomial(20, own)), counts(run[1], 180))
+        found.append(Batch(latency=latency, runs=runs))
+    return found
+
+
 def histograms(field: str, canary: float, control: float, spread: float, batches: int = 60) -> list[Batch]:
     """Counts over bins, normal around two middles."""
     generator = np.random.default_rng(1)
@@ -51,6 +67,15 @@ def histograms(field: str, canary: float, control: float, spread: float, batches
         return [int(one) for one in np.bincount(drawn, minlength=BINS)]
 
     return [Batch(**{field: (counts(canary, 20), counts(control, 180))}) for _ in range(batches)]  # type: ignore[arg-type]
+
+
+def test_an_equal_canary_is_seldom_called_slower_by_either_time() -> None:
+    """At most alpha of the rollouts, over both times together: the e-values are averaged."""
+    guard, failed = GuardSpec("latency", 1.0), 0
+    for seed in range(40):
+        state = after(guard, times((20, 20), batches=30, seed=seed))
+        failed += verdict(guard, state, 0.05) is Verdict.FAIL
+    assert failed <= 4  # 2 are expected at most; the probability of more than 4 is 0.05
 
 
 @pytest.mark.parametrize(
@@ -66,6 +91,11 @@ def histograms(field: str, canary: float, control: float, spread: float, batches
         (GuardSpec("quality", 0.01), rates("quality", 0.0, 0.0), Verdict.PASS),
         (GuardSpec("performance", 0.05), labels(0.3, 0.1), Verdict.FAIL),
         (GuardSpec("performance", 0.05), labels(0.1, 0.1, batches=200), Verdict.PASS),
+        (GuardSpec("latency", 1.2), times((20, 20)), Verdict.PASS),
+        (GuardSpec("latency", 1.2), times((15, 20)), Verdict.PASS),
+        (GuardSpec("latency", 1.2), times((28, 20)), Verdict.FAIL),
+        (GuardSpec("latency", 1.2), times((20, 20), own=0.0), Verdict.PASS),  # all share their runs
+        (GuardSpec("latency", 1.2), times((23.5, 20), batches=12), Verdict.UNDECIDED),  # both have to be healthy
         (GuardSpec("latency", 1.2), histograms("latency", 30, 30, 4), Verdict.PASS),
         (GuardSpec("latency", 1.2), histograms("latency", 25, 30, 4), Verdict.PASS),
         (GuardSpec("latency", 1.2), histograms("latency", 40, 30, 4), Verdict.FAIL),
