@@ -201,15 +201,13 @@ def test_labels_of_each_gateway_count_for_the_one_that_leads_whatever_their_cloc
 def test_slow_runs_are_found_where_whole_requests_take_the_same_time(world: World, run_ms: float, state: str) -> None:
     """A slow canary holds up the control's requests too, where they share workers."""
     gateway = Gateway(world)
-    trial = gateway.begin(guards=["latency"])
-    for _ in range(int(SECONDS / STEP_S)):
-        now = gateway.look(trial)
-        if now["state"] != "running":
-            break
+    now = trial = gateway.begin(guards=["latency"])
+    while now["state"] == "running":
         world.fleet.answer("2", 400 * now["weight"] // 10_000, ms=9.0, canary=True, run_ms=run_ms)
         world.fleet.answer("1", 400 - 400 * now["weight"] // 10_000, ms=9.0, run_ms=1.0)
         world.clock.now += STEP_S
         gateway.step()
+        now = gateway.look(trial)
     assert now["state"] == state
     evidence = now["evidence"]["latency"]
     assert evidence["effect"] == pytest.approx(1.0, abs=0.1)
