@@ -139,6 +139,11 @@ class ByGateway:
         query = f"?{urlencode({'version': version})}" if version else ""
         return self._call("GET", f"{_path(model, 'monitor')}{query}")
 
+    def relearn(self, model: str, version: str | None, reason: str) -> Document:
+        """Have a version's reference learned anew."""
+        body = {"reason": reason} | ({"version": version} if version else {})
+        return self._call("POST", _path(model, "monitor", "relearn"), body)
+
     def policy(self, model: str) -> Document:
         """What is watched of a model."""
         return self._call("GET", _path(model, "policy"))

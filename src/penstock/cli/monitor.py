@@ -12,7 +12,7 @@ from rich.progress import Progress
 from rich.text import Text
 
 from penstock.cli.client import Document
-from penstock.cli.console import Exit, data_console, fail, print_json
+from penstock.cli.console import Exit, data_console, fail, print_json, say
 from penstock.cli.models import AsJson, Url, Where, table_of
 from penstock.cli.route import gateway
 
@@ -31,6 +31,10 @@ def monitor(
     name: Annotated[str, typer.Argument(help="The model.")] = "",
     version: Annotated[str | None, typer.Option(help="This version instead of the one that answers.")] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Stay, and show it as it goes.")] = False,
+    relearn: Annotated[
+        bool, typer.Option("--relearn", help="Forget the reference, and learn a new one from traffic.")
+    ] = False,
+    reason: Annotated[str, typer.Option(help="Why it is learned anew, for the audit.")] = "",
     self_test: Annotated[
         bool, typer.Option("--self-test", help="Try the monitor on known changes, and on none; no gateway is needed.")
     ] = False,
@@ -49,6 +53,9 @@ def monitor(
         def look() -> Group:
             return picture(name, found.monitor(name, version))
 
+        if relearn:
+            _relearned(found.relearn(name, version, reason), as_json)
+            return
         if as_json:
             print_json(found.monitor(name, version))
             return
@@ -59,6 +66,18 @@ def monitor(
             while True:
                 time.sleep(LOOK_S)
                 live.update(look(), refresh=True)
+
+
+def _relearned(told: Document, as_json: bool) -> None:
+    if as_json:
+        print_json(told)
+        return
+    wanted = told["learning"]
+    say(
+        f"{told['model']}:{told['version']} learns a reference anew, from {wanted['rows']} rows of at least "
+        f"{wanted['requests']} requests over {wanted['seconds']:g} s, {wanted['client_share']:.0%} of them from one "
+        "client at most; drift is not watched until then"
+    )
 
 
 def _self_test(streams: int, as_json: bool) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from penstock.core.batching import RowProof
-from penstock.core.desired import Desired, ModelSpec, State, VersionSpec, VersionStatus, WatchSpec
+from penstock.core.desired import Desired, LearnSpec, ModelSpec, State, VersionSpec, VersionStatus, WatchSpec
 from penstock.core.errors import KINDS, Fault, Internal
 from penstock.core.routing import stored_in, stored_out
 from penstock.core.signature import TensorSpec
@@ -107,6 +107,7 @@ def _model_in(values: Message) -> ModelSpec:
 def _version_in(values: Message) -> VersionSpec:
     files = tuple((path, digest) for path, digest in values["files"])
     watch: dict[str, Any] = {key: tuple(one) if isinstance(one, list) else one for key, one in values["watch"].items()}
+    watch["learn"] = LearnSpec(**watch["learn"])
     return VersionSpec(**{**values, "files": files, "watch": WatchSpec(**watch), "rows": RowProof(**values["rows"])})
 
 

@@ -17,9 +17,20 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class LearnSpec:
+    """What a reference is learned from where there is none: so many ``rows`` (0 for none) of as many ``requests`` over
+    as many ``seconds`` at least; one client may give this ``share`` of the rows."""
+
+    rows: int = 0
+    requests: int = 1
+    seconds: float = 0.0
+    share: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class WatchSpec:
     """How a version's rows are watched: against the reference in the file at ``path``, counted in the words from
-    ``offset`` on and sliced by ``keys``; or, without one (""), gathered until there are ``learn`` of them. ``sample``
+    ``offset`` on and sliced by ``keys``; or, without one (""), gathered as ``learn`` says. ``sample``
     is the share counted. ``answers`` is the folder where answers are remembered ("" for nowhere), ``captures`` the one
     where the share ``capture`` of the requests is kept as they were but for what is ``masked``."""
 
@@ -28,7 +39,7 @@ class WatchSpec:
     offset: int = 0
     size: int = 0
     sample: float = 1.0
-    learn: int = 0
+    learn: LearnSpec = LearnSpec()
     names: tuple[str, ...] = ()
     keys: tuple[str, ...] = ()
     answers: str = ""

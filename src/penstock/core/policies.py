@@ -17,9 +17,10 @@ class MonitorPolicy:
 
     ``sample``: share of rows counted, 0 for none. ``window_s``: what effect sizes look back on. ``budget``: rows
     between false alarms, of all features together. ``live_rows``: rows that a reference is learned from where none was
-    pushed. ``horizon_s``: labels may come so long after their answer; 0 remembers none. ``slices``: features by whose
-    values rows are watched apart as well. ``capture``: share of requests kept as they were, but for what is ``masked``,
-    in ``capture_bytes`` of files on each gateway. ``triggers``: when to ask for training, within ``limits``; ``sinks``:
+    pushed, of at least ``live_requests`` requests over ``live_s``, of which one client gives ``live_share`` at most.
+    ``horizon_s``: labels may come so long after their answer; 0 remembers none. ``slices``: features by whose values
+    rows are watched apart as well. ``capture``: share of requests kept as they were, but for what is ``masked``, in
+    ``capture_bytes`` of files on each gateway. ``triggers``: when to ask for training, within ``limits``; ``sinks``:
     where that is sent. ``rules`` are those parts as they were written.
     """
 
@@ -27,6 +28,9 @@ class MonitorPolicy:
     window_s: float = 300.0
     budget: float = 100_000.0
     live_rows: int = 10_000
+    live_requests: int = 100
+    live_s: float = 10.0
+    live_share: float = 0.5
     horizon_s: float = 7 * 86_400.0
     slices: tuple[str, ...] = ()
     capture: float = 0.0
@@ -53,6 +57,9 @@ _FIELDS = {
     "window_seconds": ("window_s", 5, 7 * 86_400, False),
     "rows_between_false_alarms": ("budget", 100, 1e12, False),
     "live_reference_rows": ("live_rows", 100, 100_000, True),
+    "live_reference_requests": ("live_requests", 1, 100_000, True),
+    "live_reference_seconds": ("live_s", 0, 7 * 86_400, False),
+    "live_reference_client_share": ("live_share", 0.01, 1.0, False),
     "label_horizon_seconds": ("horizon_s", 0, 90 * 86_400, False),
 }
 

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from penstock.core.errors import Conflict
+from penstock.core.errors import Conflict, NotFound
 from penstock.registry import schema
 from penstock.registry.journal import Journal
 from penstock.registry.records import By, Document
 from penstock.registry.rows import read_model_or_new
 from penstock.registry.store import Connections
+from penstock.registry.traffic import Event, TrafficStore
 
 LIVE = "live"
 
@@ -32,6 +33,7 @@ class MonitorStore:
     def __init__(self, database: Connections, clock: Callable[[], float] = time.time) -> None:
         self._database = database
         self._journal = Journal(clock)
+        self._traffic = TrafficStore(database, clock)
 
     def references(self) -> list[ReferenceRecord]:
         """Which reference every version has."""
@@ -63,6 +65,26 @@ class MonitorStore:
             after = {"digest": record.digest, "source": record.source}
             subject = f"versions/{record.version}/reference"
             return self._journal.changed(connection, record.model, "reference.set", subject, by, before, after)
+
+    def drop_reference(self, model: str, version: str, event: Event, by: By) -> int:
+        """Take a version's reference away, so that one is learned anew, and tell the event of it; the model's revision.
+
+        Raises:
+            NotFound: it has none.
+        """
+        table = schema.references
+        where = (table.c.model == model, table.c.version == version)
+        with self._database.writing() as connection:
+            present = connection.execute(sa.select(table.c.digest, table.c.source).where(*where)).first()
+            if present is None:
+                raise NotFound(
+                    f"version '{version[:64]}' of model '{model[:128]}' has no reference; one is being learned"
+                )
+            connection.execute(table.delete().where(*where))
+            self._traffic.emit(connection, model, event)
+            before = {"digest": present.digest, "source": present.source}
+            subject = f"versions/{version}/reference"
+            return self._journal.changed(connection, model, "reference.relearn", subject, by, before, None)
 
     def policies(self) -> dict[str, Document]:
         """What is to be watched of each model that has a policy."""

@@ -114,8 +114,8 @@ class InferCall:
     and the output names of a call that waits. ``rows`` are its own, ``run_rows`` those of the run that it stands for
     in the counts: of calls that ran together, the first has them all and the others ``NOT_COUNTED``. ``output_bytes``
     is the size of its outputs. ``run_began`` says that its run has begun, so that what goes wrong from then on is the
-    version's doing. Whoever learns that nobody waits for the answer sets ``abandoned``: a call that has not
-    begun to run then ends as cancelled.
+    version's doing. ``client`` tells calls of one connection from those of others (0 where nobody says). Whoever learns
+    that nobody waits for the answer sets ``abandoned``: a call that has not begun to run then ends as cancelled.
     """
 
     __slots__ = (
@@ -123,6 +123,7 @@ class InferCall:
         "_tensors",
         "abandoned",
         "began_ns",
+        "client",
         "deadline_ns",
         "decoded_ns",
         "fault",
@@ -173,6 +174,7 @@ class InferCall:
         self.began_ns = began_ns
         self.observers = observers
         self.priority: int = priority
+        self.client = 0
         self.decoded_ns = 0
         self.started_ns = 0
         self.ran_ns = 0

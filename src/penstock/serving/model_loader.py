@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -31,7 +32,7 @@ from penstock.serving.data_plane import DataPlane
 from penstock.serving.loaded_version import LoadedVersion
 from penstock.serving.observers.baseline_collector import BaselineCollector
 from penstock.serving.observers.capture import Capture
-from penstock.serving.observers.row_sampler import Counter, RowSampler, Uncounted
+from penstock.serving.observers.row_sampler import RowSampler, Uncounted
 from penstock.serving.observers.shadow import ShadowExecutor
 from penstock.serving.routing_table import LoopLoad, RoutingTable, model_entry
 from penstock.serving.version_info import Identity
@@ -193,11 +194,14 @@ class ModelLoader:
         if wanted.capture:
             writer = CaptureWriter(Path(wanted.captures), key, columns, wanted.masked)
             capture = Capture(writer, wanted.capture, loaded.block)
-        counter = self._counter(key, wanted, columns)
-        if answers or capture or not isinstance(counter, Uncounted):
-            loaded.sampler = RowSampler(counter, signature.batching, answers, capture, self._plane.memory)
+        counter, gather = self._counter(key, wanted, columns), None
+        if counter is None and wanted.learn.rows:
+            gather = self._collector(key, wanted, columns).gather
+        if answers or capture or counter or gather:
+            counted = counter or Uncounted()
+            loaded.sampler = RowSampler(counted, signature.batching, answers, capture, self._plane.memory, gather)
 
-    def _counter(self, key: Key, wanted: WatchSpec, columns: tuple[Columns, Columns]) -> Counter:
+    def _counter(self, key: Key, wanted: WatchSpec, columns: tuple[Columns, Columns]) -> RowCounter | None:
         try:
             if wanted.path:
                 reference = reference_in(json.loads(Path(wanted.path).read_text()))
@@ -205,10 +209,12 @@ class ModelLoader:
                 return RowCounter(reference, region, columns, wanted.sample, wanted.keys)
         except (OSError, ValueError, KeyError):
             log.exception("model %s version %s is not watched: its reference cannot be read", *key)
-        if wanted.learn:
-            names = [[*side.numbers, *side.labels] for side in columns]
-            return BaselineCollector(columns, wanted.learn, partial(self._on_rows, *key, names))
-        return Uncounted()
+        return None
+
+    def _collector(self, key: Key, wanted: WatchSpec, columns: tuple[Columns, Columns]) -> BaselineCollector:
+        names = [[*side.numbers, *side.labels] for side in columns]
+        later = asyncio.get_running_loop().call_later
+        return BaselineCollector(columns, wanted.learn, partial(self._on_rows, *key, names), time.monotonic, later)
 
     def _load_admitted(self, spec: VersionSpec, options: ModelOptions) -> Model:
         """Load what was admitted, and nothing else: its files by their digests, its answers by what they were."""

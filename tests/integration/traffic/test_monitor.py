@@ -121,6 +121,27 @@ def test_without_a_reference_one_is_learned(server: Server) -> None:
     wait_until(lambda: set(states(server, SAME).values()) == {"ok"}, 10, "enough rows")
 
 
+def test_one_client_is_no_reference_and_another_can_be_asked_for(server: Server, tmp_path: Path) -> None:
+    before = show(server, SAME)["reference"]
+    assert before is not None
+    again = ("monitor", "m", "--relearn", "--version", SAME, "--reason", "a new season", "--url", server.ops)
+    done = harness.run_command(*again, room=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "1000 rows of at least 100 requests over 10 s, 50% of them from one client" in done.stderr
+    assert show(server, SAME)["reference"] is None
+    assert harness.run_command(*again, room=tmp_path).returncode == 3
+    send(server, SAME, 3000, threads=1)
+    entries = server.admin("GET", "/admin/v1/audit?model=m").json()["entries"]
+    [entry] = [one for one in entries if one["action"] == "reference.relearn"]
+    assert entry["reason"] == "a new season"
+    events = server.admin("GET", "/admin/v1/events").json()["events"]
+    [told] = [one for one in events if one["type"] == "io.penstock.reference.relearned.v1"]
+    assert told["data"]["reference"] == before["digest"]
+    send(server, SAME, 6000, threads=6)
+    wait_until(lambda: show(server, SAME)["reference"] is not None, 45, "a learned reference")
+    assert show(server, SAME)["reference"]["digest"] != before["digest"]
+
+
 @pytest.mark.parametrize(
     ("data", "word"), [(b"", "CSV"), (b"a,b\n1,2\n", "columns"), (b"PK\x03\x04nothing", "arrays"), (b"\xff\xff", "CSV")]
 )

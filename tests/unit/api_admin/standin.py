@@ -277,6 +277,9 @@ class MemoryMonitor:
     async def set_policy(self, model: str, document: Document, by: By, if_revision: int | None = None) -> Document:
         return {**document, "by": [by.actor, by.reason], "revision": (if_revision or 0) + 1}
 
+    async def relearn(self, model: str, version: str | None, by: By) -> Document:
+        return {"model": model, "version": version, "by": [by.actor, by.reason], "revision": 5}
+
     async def learn(self, model: str, version: str, chunks: AsyncIterator[bytes], by: By) -> Document:
         content = b"".join([chunk async for chunk in chunks])
         if not content:

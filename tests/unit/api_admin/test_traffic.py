@@ -61,6 +61,12 @@ def test_the_monitor_is_asked_and_told(client: Client) -> None:
     assert client.get("/admin/v1/models/m/monitor").json() == {"model": "m", "version": None}
     assert client.get("/admin/v1/models/m/monitor?version=2").json()["version"] == "2"
     assert client.get("/admin/v1/models/m/policy").json() == {"monitor": {"sample": 1.0}}
+    path = "/admin/v1/models/m/monitor/relearn"
+    for body, version in (({"reason": "a new season"}, None), ({"version": "2", "reason": "a new season"}, "2")):
+        again = client.request("POST", path, {}, body)
+        assert (again.status_code, again.json()["version"], again.json()["by"][1]) == (200, version, "a new season")
+    assert client.request("POST", path, {}, {"version": 2}).status_code == 400
+    assert client.request("POST", path, {}, {"rows": 2}).status_code == 400
     policy = {"monitor": {"sample": 0.5}, "reason": "less"}
     answer = client.request("PUT", "/admin/v1/models/m/policy", {"if-match": '"4"'}, policy)
     assert (answer.status_code, answer.headers["etag"], answer.json()["by"]) == (200, '"5"', ["anonymous", "less"])

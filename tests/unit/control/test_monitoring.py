@@ -12,7 +12,7 @@ import pytest
 
 from penstock.control.messages import rows_out
 from penstock.control.monitoring.service import LEARNING_S, Monitoring
-from penstock.core.desired import Desired, ModelSpec, VersionSpec, WatchSpec
+from penstock.core.desired import Desired, LearnSpec, ModelSpec, VersionSpec, WatchSpec
 from penstock.core.errors import InvalidInput, NotFound, NotReady
 from penstock.core.signature import TensorSpec
 from penstock.core.tensors import Tensor
@@ -27,6 +27,7 @@ from penstock.registry.records import Document
 from penstock.serving.observers.baseline_collector import BaselineCollector
 from penstock.telemetry.metrics import Bulk, Kind, Point
 from tests.unit.control.trials import ME, FakeFleet, World
+from tests.unit.serving.stubs import served
 
 COLUMNS = (
     input_columns([TensorSpec("x", "FP32", (-1, 3))], True),
@@ -123,11 +124,11 @@ def watcher(tmp_path: Path) -> Watcher:
 
 def test_a_reference_is_kept_and_given_words(watcher: Watcher) -> None:
     reference = trained()
-    assert watcher.watch() == WatchSpec(learn=5000, answers=str(watcher.folder / ANSWERS))
+    assert watcher.watch() == WatchSpec(learn=LearnSpec(5000, 100, 10.0, 0.5), answers=str(watcher.folder / ANSWERS))
     told = watcher.give(reference)
     assert (told["digest"], told["rows"], told["source"]) == (reference.digest, 20_000, "training")
     watch = watcher.watch()
-    assert (watch.digest, watch.learn, watch.offset) == (reference.digest, 0, 0)
+    assert (watch.digest, watch.learn, watch.offset) == (reference.digest, LearnSpec(), 0)
     assert reference_in(_json(Path(watch.path))) == reference
     other = trained(seed=5)
     watcher.give(other, "2")
@@ -224,7 +225,7 @@ def gathered(watcher: Watcher, rows: int, version: str = "2") -> None:
 
 def test_without_a_reference_one_is_learned_and_a_pushed_one_takes_its_place(watcher: Watcher) -> None:
     asyncio.run(watcher.monitoring.set_policy("m", POLICY, ME))
-    assert watcher.watch("2").learn == 500
+    assert watcher.watch("2").learn.rows == 500
     gathered(watcher, 600)
     asyncio.run(watcher.monitoring._learn())
     assert watcher.watch("2").path == ""  # the other worker may still be gathering
@@ -262,7 +263,8 @@ def test_a_learned_reference_takes_probabilities_at_their_word(watcher: Watcher)
         watcher.monitoring.gathered(json.loads(json.dumps({**told, "confidence": sure})))
 
     asyncio.run(watcher.monitoring.set_policy("m", {"monitor": {"live_reference_rows": 600}}, ME))
-    BaselineCollector(columns, 600, learned).count([answered(300), answered(300)])
+    gathering = BaselineCollector(columns, LearnSpec(600), learned, lambda: 0.0, lambda *_: None)
+    gathering.gather([served(*answered(600))])
     asyncio.run(watcher.monitoring._learn())
     watch = watcher.watch("2")
     reference = reference_in(_json(Path(watch.path)))
@@ -638,3 +640,46 @@ def test_series_of_versions_that_are_gone_end(watcher: Watcher) -> None:
     left = replace(model, versions=tuple(one for one in model.versions if one.version != "2"))
     watcher.fleet.desired = Desired(9, (left,))
     assert {labels[1] for _, labels in counters(watcher)} == {"1"}
+
+
+# Learning anew.
+
+
+def test_a_reference_is_learned_anew_on_request(watcher: Watcher) -> None:
+    watcher.give(trained())
+    watcher.watch()
+    asyncio.run(watcher.monitoring.set_policy("m", POLICY, ME))
+    watcher.monitoring.look()
+    other = Monitoring(
+        MonitorStore(watcher.world.database, watcher.world.clock),
+        watcher.world.traffic,
+        watcher.fleet,
+        watcher.folder / "other",
+        watcher.folder / "other.json",
+        watcher.world.clock,
+    )
+    asyncio.run(other.start())
+    told = asyncio.run(watcher.monitoring.relearn("m", "1", ME))
+    assert (told["version"], told["reference"], told["learning"]["rows"]) == ("1", None, 1000)
+    assert watcher.show("1")["reference"] is None
+    assert watcher.watch("1").learn == LearnSpec(500, 100, 10.0, 0.5)
+    asyncio.run(other.start())  # another gateway hears of it
+    assert asyncio.run(other.document("m", "1"))["reference"] is None
+    [event] = [one for one in watcher.world.traffic.events("m") if one["type"].endswith("reference.relearned.v1")]
+    assert (event["subject"], event["data"]["actor"]) == ("models/m/versions/1", ME.actor)
+    [entry] = [one for one in watcher.world.store.audit("m") if one.action == "reference.relearn"]
+    assert entry.subject == "models/m/versions/1/reference"
+    for _ in range(2):
+        gathered(watcher, 600, "1")
+    asyncio.run(watcher.monitoring._learn())
+    watcher.watch("1")
+    watcher.monitoring.look()
+    assert watcher.show("1")["reference"]["source"] == "live"
+
+
+@pytest.mark.parametrize("version", ["1", "9", None])
+def test_nothing_is_learned_anew_where_there_is_nothing(watcher: Watcher, version: str | None) -> None:
+    with pytest.raises(NotFound):
+        asyncio.run(watcher.monitoring.relearn("m", version, ME))
+    with pytest.raises(NotFound):
+        asyncio.run(watcher.monitoring.relearn("nobody", version, ME))

@@ -70,6 +70,9 @@ class Monitor(Protocol):
     async def set_policy(self, model: str, document: Document, by: By, if_revision: int | None = None) -> Document:
         """Change it."""
 
+    async def relearn(self, model: str, version: str | None, by: By) -> Document:
+        """Learn a version's reference anew from traffic."""
+
     async def learn(self, model: str, version: str, chunks: AsyncIterator[bytes], by: By) -> Document:
         """Make a version's reference of training data."""
 
@@ -174,6 +177,7 @@ class _MonitorCalls:
         """Method, path and call."""
         return [
             ("GET", "/models/{model}/monitor", self.document),
+            ("POST", "/models/{model}/monitor/relearn", self.relearn),
             ("GET", "/models/{model}/policy", self.policy),
             ("PUT", "/models/{model}/policy", self.set_policy),
             ("PUT", "/models/{model}/versions/{version}/reference", self.learn),
@@ -182,6 +186,13 @@ class _MonitorCalls:
     async def document(self, request: Request) -> Response:
         version = request.query_params.get("version") or None
         return Json(await self._monitor.document(request.path_params["model"], version))
+
+    async def relearn(self, request: Request) -> Response:
+        body = await document(request, "version", "reason")
+        version = body.get("version")
+        if version is not None and not isinstance(version, str):
+            raise InvalidInput("'version' is a text")
+        return revised(await self._monitor.relearn(request.path_params["model"], version or None, by(request, body)))
 
     async def policy(self, request: Request) -> Response:
         return Json(await self._monitor.policy(request.path_params["model"]))

@@ -51,8 +51,8 @@ class InferRequest:
 
     ``found`` says who answers, ``submitted`` is its call from when that is made until its outputs are encoded, and
     ``cancel`` ends a call that waits for a thread. ``typed`` asks for typed contents, ``closing`` for an empty last
-    answer (streams only). Owners are handed in, and never kept while nothing is under way: owner and request would
-    keep each other alive.
+    answer (streams only). ``client`` tells requests of one connection, or stream, from others. Owners are handed in,
+    and never kept while nothing is under way: owner and request would keep each other alive.
     """
 
     __slots__ = (
@@ -65,6 +65,7 @@ class InferRequest:
         "began_ns",
         "call_id",
         "cancel",
+        "client",
         "closing",
         "fields",
         "found",
@@ -72,9 +73,10 @@ class InferRequest:
         "typed",
     )
 
-    def __init__(self, shared: Shared, fields: Fields, began_ns: int, timeout_ns: int | None) -> None:
+    def __init__(self, shared: Shared, fields: Fields, began_ns: int, timeout_ns: int | None, client: int) -> None:
         self.fields = fields
         self.began_ns = began_ns
+        self.client = client
         self.call_id = ""  # as long as the message is not read
         self.found: RouteDecision | None = None
         self.submitted: InferCall | None = None
@@ -219,6 +221,7 @@ class InferRequest:
             timeout_ns,
             self._timeout_ns,
         )
+        call.client = self.client
         return call
 
     # From a call to its answer.

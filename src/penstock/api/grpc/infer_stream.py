@@ -188,7 +188,7 @@ class StreamedRequest:
         left_ns = None if call.deadline_ns is None else call.deadline_ns - began_ns
         self._stream = stream
         self._raw = raw
-        self._request = InferRequest(stream.shared, call.fields, began_ns, left_ns)
+        self._request = InferRequest(stream.shared, call.fields, began_ns, left_ns, id(stream))
         self._taken = 0  # bytes of the worker's memory budget
         self.held = 0
         self.answer = b""

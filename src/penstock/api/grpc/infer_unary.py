@@ -34,7 +34,7 @@ class UnaryInferStream(Stream):
         self._shared = shared
         self._call_head = head
         self._buffer = MessageBuffer()
-        self._request = InferRequest(shared, head.fields, began_ns, head.timeout_ns)
+        self._request = InferRequest(shared, head.fields, began_ns, head.timeout_ns, id(io))
         self._waits = False  # until its answer is admitted
         if head.timeout_ns is not None:
             self.expires_ns = min(self.expires_ns, began_ns + head.timeout_ns)

@@ -221,7 +221,7 @@ class InferHandler:
 
     def _call(self, exchange: InferExchange, found: RouteDecision, priority: Priority, body: InferBody) -> InferCall:
         exchange.binary, exchange.nulls = body.binary, body.nulls
-        return build_call(
+        call = build_call(
             self.plane,
             found,
             Transport.REST,
@@ -233,6 +233,8 @@ class InferHandler:
             body.requested,
             body.timeout_ns,
         )
+        call.client = id(exchange.connection)
+        return call
 
     # Call to answer.
 

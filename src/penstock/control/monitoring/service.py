@@ -25,7 +25,7 @@ from penstock.control.monitoring.profiling import profiled
 from penstock.control.monitoring.sentences import sentence
 from penstock.control.monitoring.version_series import Carried, VersionSeries, carried_in, carried_out
 from penstock.control.runtime import write_atomically
-from penstock.core.desired import Desired, VersionSpec, VersionStatus, WatchSpec
+from penstock.core.desired import Desired, LearnSpec, VersionSpec, VersionStatus, WatchSpec
 from penstock.core.errors import Fault, InvalidInput, NotFound, NotReady
 from penstock.core.objectives import kept
 from penstock.core.policies import MonitorPolicy, policy_in, policy_out
@@ -57,7 +57,7 @@ LOOK_S = 1.0
 KEEP_S = 10.0
 """Evidence is written down that often, and at every change."""
 
-LEARNING_S = 30.0
+LEARNING_S = 20.0
 """Rows of some workers are waited for that long after the first worker's."""
 
 THREADS = 2
@@ -185,8 +185,7 @@ class Monitoring:
         if not policy.sample:
             return replace(spec, watch=watch)
         if key not in self._references:
-            quota = -(-policy.live_rows // max(1, self._fleet.workers))
-            return replace(spec, watch=replace(watch, learn=quota))
+            return replace(spec, watch=replace(watch, learn=self._learn_spec(model, max(1, self._fleet.workers))))
         region = self._region(key)
         if region is not None:
             file = str(self._file(region.digest))
@@ -328,6 +327,30 @@ class Monitoring:
             document = await self._run(profiled, Path(file.name), *graph, features)
         return await self.set_reference(model, version, document, by)
 
+    async def relearn(self, model: str, version: str | None, by: By) -> Document:
+        """Take the reference of a version (of the one that answers for None) away, and learn a new one from traffic.
+
+        Raises:
+            NotFound: no such model or version, or it has no reference.
+        """
+        served = [one.version for one in self._fleet.statuses() if one.model == model and one.version]
+        chosen = version or next(iter(self._answers(model)), None)
+        if chosen not in served:
+            raise NotFound(f"model '{model[:128]}' serves no version '{(version or 'that answers')[:64]}'")
+        data = {"model": model, "version": chosen, "actor": by.actor, "reason": by.reason}
+        data["reference"] = self._digests.get((model, chosen), "")
+        event = Event("reference.relearned.v1", f"models/{model}/versions/{chosen}", f"{self._clock():.3f}", data)
+        revision = await self._run(self._store.drop_reference, model, chosen, event, by)
+        await self._refresh()
+        learn = self._learn_spec(model)
+        wanted = {"rows": learn.rows, "requests": learn.requests, "seconds": learn.seconds, "client_share": learn.share}
+        return {"model": model, "version": chosen, "reference": None, "learning": wanted, "revision": revision}
+
+    def _learn_spec(self, model: str, workers: int = 1) -> LearnSpec:
+        """What one of so many workers is to gather for a reference."""
+        policy = self.policy_of(model)
+        return LearnSpec(-(-policy.live_rows // workers), policy.live_requests, policy.live_s, policy.live_share)
+
     async def _set(self, model: str, version: str, reference: Reference, by: By) -> int:
         record = ReferenceRecord(model, version, reference.digest, reference.source)
         revision = await self._run(self._store.set_reference, record, reference_out(reference), by)
@@ -400,6 +423,10 @@ class Monitoring:
             if self._digests.get((model, version)) != digest:
                 await self._take((model, version), digest)
                 changed = True
+        kept = {(model, version) for model, version, _ in known["references"]}
+        for key in self._digests.keys() - kept:
+            self._drop(key)
+            changed = True
         found = {model: policy_in(document) for model, document in known["policies"].items()}
         changed = changed or found != self._policies
         self._policies = found
@@ -415,6 +442,13 @@ class Monitoring:
             await self._run(self._remember, digest, document)
         self._references[key], self._digests[key] = reference_in(document), digest
         self._monitors.pop(key, None)
+        self.labels.forget(key)
+
+    def _drop(self, key: Key) -> None:
+        """A version's reference was taken away: a new one is to be learned."""
+        del self._references[key], self._digests[key]
+        self._monitors.pop(key, None)
+        self._gathered.pop(key, None)
         self.labels.forget(key)
 
     async def _learn(self) -> None:

@@ -1,68 +1,163 @@
-"""Gathers the first rows of a version that has no reference, from which one is made."""
+"""Gathers rows of a version that has no reference, to learn one from: of many requests and clients, over a time."""
 
+import random
+import weakref
+from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Final
+from functools import partial
+from typing import Any, Final
 
 import numpy as np
 
+from penstock.core.desired import LearnSpec
 from penstock.core.tensors import Tensor
 from penstock.monitor.columns import Columns, Rows
 from penstock.monitor.reference import SCORE_BINS, ConfidenceHistogram, confidence_of, score_bins
-from penstock.monitor.rows import Exchange
+from penstock.serving.infer_call import InferCall
 
 Learned = Callable[[list[Rows], list[Rows], ConfidenceHistogram | None], None]
 """Takes the rows of requests and of answers that were gathered, and how sure the answers were."""
 
 MAX_GATHERED_BYTES: Final = 4 << 20
-"""Rows are handed over once they take so much, however few they are."""
+"""What gathered rows may take, however few they are."""
+
+MOST_CLIENTS: Final = 4096
+"""Clients that are told apart; others count as one."""
+
+NO_CHANCES: Final = -1
+
+
+class Sample:
+    """Rows of one request: who sent it, what it brought and was answered, and how sure the answers were (a count for
+    each of ``SCORE_BINS`` and the number of classes, ``NO_CHANCES`` where they are no probabilities)."""
+
+    __slots__ = ("answered", "classes", "client", "given", "sure")
+
+    def __init__(self, client: int, given: Rows, answered: Rows, sure: Any, classes: int) -> None:
+        self.client = client
+        self.given = given
+        self.answered = answered
+        self.sure = sure
+        self.classes = classes
 
 
 class BaselineCollector:
-    """Gathers the first rows of a version that has no reference, and hands them over once there are enough."""
+    """Gathers rows of a version that has no reference, and hands them over once there are enough.
 
-    def __init__(self, columns: tuple[Columns, Columns], enough: int, learned: Learned) -> None:
+    One request, one client or one moment must not become what is usual. A request gives ``rows / requests`` rows at
+    most, evenly out of all it has, and a client the ``share`` of all rows at most. Rows are handed over ``seconds``
+    after the first at the earliest; until then later requests take the place of earlier ones by chance, so that all
+    have about the same chance to be among them (reservoir sampling, Vitter 1985). ``later`` calls back after seconds,
+    ``clock`` gives seconds.
+    """
+
+    def __init__(
+        self,
+        columns: tuple[Columns, Columns],
+        wanted: LearnSpec,
+        learned: Learned,
+        clock: Callable[[], float],
+        later: Callable[[float, Callable[[], None]], Any],
+    ) -> None:
         self._inputs, self._outputs = columns
-        self._enough = enough
+        width = 8 * (len(self._inputs.numbers) + len(self._outputs.numbers)) + 32 * len(self._inputs.labels)
+        self._enough = max(1, min(wanted.rows, MAX_GATHERED_BYTES // max(1, width)))
+        self._requests = min(wanted.requests, self._enough)
+        self._of_request = max(1, self._enough // max(1, self._requests))
+        self._of_client = max(1, round(wanted.share * self._enough))
+        self._seconds = wanted.seconds
         self._learned = learned
-        self._gathered: tuple[list[Rows], list[Rows]] = [], []
+        self._clock = clock
+        self._later = later
+        self._samples: list[Sample] = []
+        self._clients: Counter[int] = Counter()
         self._rows = 0
-        self._classes = 0
-        self._sure = np.zeros(SCORE_BINS, np.intp)
+        self._seen = 0
+        self._began = -1.0
         self._done = False
 
-    def count(self, exchanges: Sequence[Exchange]) -> None:
-        """See ``row_sampler.Counter``."""
-        for inputs, outputs in () if self._done else exchanges:
-            self._take(inputs, outputs)
-            if self._rows >= self._enough or self._rows * self._width >= MAX_GATHERED_BYTES:
-                self._done = True
-                self._learned(*self._gathered, self._confidence())
-                self._gathered = [], []
-                return
+    def gather(self, calls: Sequence[InferCall]) -> None:
+        """Take rows of these calls."""
+        for call in () if self._done else calls:
+            self._take(call.client, call.tensors, call.outputs)
+        self.look()
 
-    def drop(self, rows: int) -> None:
-        """See ``row_sampler.Counter``: rows that were not gathered are missed by nobody."""
+    def look(self) -> None:
+        """Hand over what was gathered, if it is enough."""
+        if self._done or self._rows < self._enough or len(self._samples) < self._requests:
+            return
+        if self._clock() - self._began < self._seconds:
+            return
+        self._done = True
+        samples, self._samples = self._samples, []
+        self._learned([one.given for one in samples], [one.answered for one in samples], _confidence(samples))
 
-    @property
-    def _width(self) -> int:
-        return 8 * (len(self._inputs.numbers) + len(self._outputs.numbers)) + 32 * len(self._inputs.labels)
-
-    def _take(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
+    def _take(self, client: int, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
         given, answered = self._inputs(inputs), self._outputs(outputs)
-        if given is not None and answered is not None and len(given) == len(answered):
-            self._gathered[0].append(given)
-            self._gathered[1].append(answered)
-            self._rows += len(given)
-            self._take_scores(outputs)
+        if given is None or answered is None or not len(given) or len(given) != len(answered):
+            return
+        if self._began < 0:
+            self._began = self._clock()
+            self._later(self._seconds, partial(_wake, weakref.ref(self)))  # it may be given up before
+        if client not in self._clients and len(self._clients) >= MOST_CLIENTS:
+            client = 0
+        self._seen += 1
+        places = _spread(len(given), self._of_request)
+        self._make_room(client, len(places))
+        room = min(self._of_client - self._clients[client], self._enough - self._rows)
+        if room > 0:
+            places = places[:room]
+            sure, classes = self._sure(outputs, places)
+            self._add(Sample(client, _taken(given, places), _taken(answered, places), sure, classes), len(places))
 
-    def _take_scores(self, outputs: Sequence[Tensor]) -> None:
+    def _make_room(self, client: int, rows: int) -> None:
+        """Give up an earlier request for one more, by chance, where there is no room for both."""
+        full = self._rows + rows > self._enough
+        own = self._clients[client] + rows > self._of_client
+        if not (full or own) or not self._samples or random.random() * self._seen >= len(self._samples):
+            return
+        index = random.randrange(len(self._samples))
+        if own and self._samples[index].client != client:
+            theirs = [place for place, one in enumerate(self._samples) if one.client == client]
+            if not theirs:
+                return
+            index = random.choice(theirs)
+        self._samples[index], self._samples[-1] = self._samples[-1], self._samples[index]
+        left = self._samples.pop()
+        self._rows -= len(left.given)
+        self._clients[left.client] -= len(left.given)
+
+    def _add(self, sample: Sample, rows: int) -> None:
+        self._samples.append(sample)
+        self._rows += rows
+        self._clients[sample.client] += rows
+
+    def _sure(self, outputs: Sequence[Tensor], places: Any) -> tuple[Any, int]:
         scores = self._outputs.scores(outputs)
-        sure = None if scores is None or scores.shape[1] < 2 else confidence_of(scores)
+        sure = None if scores is None or scores.shape[1] < 2 else confidence_of(scores[places])
         if scores is None or sure is None:
-            self._classes = -1  # no probabilities, once and for all
-        elif self._classes >= 0:
-            self._classes = scores.shape[1]
-            self._sure += np.bincount(score_bins(sure), minlength=SCORE_BINS)
+            return None, NO_CHANCES
+        return np.bincount(score_bins(sure), minlength=SCORE_BINS), int(scores.shape[1])
 
-    def _confidence(self) -> ConfidenceHistogram | None:
-        return ConfidenceHistogram(self._classes, tuple(self._sure.tolist())) if self._classes > 0 else None
+
+def _wake(collector: "weakref.ref[BaselineCollector]") -> None:
+    found = collector()
+    if found is not None:
+        found.look()
+
+
+def _spread(rows: int, most: int) -> Any:
+    """So many places of rows at most, evenly over all of them."""
+    return np.arange(rows) if rows <= most else np.linspace(0, rows - 1, most).astype(np.intp)
+
+
+def _taken(rows: Rows, places: Any) -> Rows:
+    labels = tuple([np.asarray(column, object)[places] for column in rows.labels])
+    return Rows(rows.numbers[places], labels)
+
+
+def _confidence(samples: Sequence[Sample]) -> ConfidenceHistogram | None:
+    """How sure all answers were together, None where some are no probabilities."""
+    if not samples or any(one.classes == NO_CHANCES for one in samples):
+        return None
+    return ConfidenceHistogram(samples[-1].classes, tuple(sum([one.sure for one in samples]).tolist()))

@@ -59,7 +59,8 @@ class Uncounted:
 
 
 class RowSampler:
-    """One version's; lives on the event loop. ``batching`` says that the first axis of its tensors is rows."""
+    """One version's; lives on the event loop. ``batching`` says that the first axis of its tensors is rows; ``gather``
+    takes calls that a reference is to be learned from."""
 
     def __init__(
         self,
@@ -68,8 +69,10 @@ class RowSampler:
         answers: AnswerWriter | None = None,
         capture: Capture | None = None,
         memory: MemoryBudget | None = None,
+        gather: Callable[[Sequence[InferCall]], None] | None = None,
     ) -> None:
         self._counter = counter
+        self._gather = gather
         self._batching = batching
         self._answers = answers
         self._capture = capture
@@ -146,6 +149,8 @@ class RowSampler:
         if not calls:
             self._memory.give_back(size)
             return
+        if self._gather is not None:
+            self._work.append(partial(_safely, self._gather, calls))
         for alike, inputs, outputs in self._alike(calls):
             self._work.append(partial(_safely, self._count, inputs, outputs))
             if self._answers is not None:

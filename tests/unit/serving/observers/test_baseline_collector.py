@@ -1,47 +1,167 @@
-"""The first rows of a version without a reference: gathered until there are enough, and handed over once."""
+"""Rows of a version without a reference: enough of them, of many requests and clients, over a time."""
 
+import gc
+from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from penstock.core.desired import LearnSpec
 from penstock.core.signature import TensorSpec
 from penstock.core.tensors import Tensor
 from penstock.monitor.columns import input_columns, output_columns
+from penstock.serving.infer_call import InferCall
 from penstock.serving.observers.baseline_collector import MAX_GATHERED_BYTES, BaselineCollector
+from tests.unit.serving.stubs import served
 
 Learned = list[tuple[Any, Any, Any]]
 
 
-def collector(enough: int, learned: Learned, width: int = 2) -> BaselineCollector:
+class Clock:
+    """Seconds, moved by hand, and what is to be called later."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.waiting: list[tuple[float, Callable[[], None]]] = []
+
+    def __call__(self) -> float:
+        return self.now
+
+    def later(self, seconds: float, call: Callable[[], None]) -> None:
+        self.waiting.append((self.now + seconds, call))
+
+    def move(self, seconds: float) -> None:
+        self.now += seconds
+        due = [call for at, call in self.waiting if at <= self.now]
+        self.waiting = [one for one in self.waiting if one[0] > self.now]
+        for call in due:
+            call()
+
+
+def collector(wanted: LearnSpec, learned: Learned, width: int = 2, clock: Clock | None = None) -> BaselineCollector:
     inputs, outputs = [TensorSpec("x", "FP32", (-1, width))], [TensorSpec("p", "FP32", (-1, 2))]
     columns = input_columns(inputs, True, []), output_columns(outputs, True)
-    return BaselineCollector(columns, enough, lambda *found: learned.append(found))
+    clock = clock or Clock()
+    return BaselineCollector(columns, wanted, lambda *found: learned.append(found), clock, clock.later)
 
 
-def exchange(rows: int, width: int = 2, outputs: int | None = None) -> tuple[list[Tensor], list[Tensor]]:
+def call(rows: int, client: int = 1, width: int = 2, outputs: int | None = None, value: float = 1.0) -> InferCall:
+    """A request whose rows hold a value, and its answer."""
     probabilities = np.tile(np.array([[0.25, 0.75]], np.float32), (rows if outputs is None else outputs, 1))
-    return [Tensor("x", "FP32", np.ones((rows, width), np.float32))], [Tensor("p", "FP32", probabilities)]
+    x = np.full((rows, width), value, np.float32)
+    return served([Tensor("x", "FP32", x)], [Tensor("p", "FP32", probabilities)], client)
+
+
+def values(learned: Learned) -> Counter[float]:
+    """How many rows with each value were handed over."""
+    [(inputs, _, _)] = learned
+    return Counter(float(one) for part in inputs for one in part.numbers[:, 0])
 
 
 def test_rows_are_handed_over_once_there_are_enough() -> None:
     learned: Learned = []
-    gathering = collector(10, learned)
-    gathering.count([exchange(4), exchange(5)])
+    gathering = collector(LearnSpec(10), learned)
+    gathering.gather([call(4), call(5)])
     assert learned == []
-    gathering.count([exchange(1), exchange(99)])
-    gathering.count([exchange(50)])  # it has learned
-    gathering.drop(7)  # and misses nothing
+    gathering.gather([call(1), call(99)])
+    gathering.gather([call(50)])  # it has learned
     assert len(learned) == 1
     inputs, outputs, sureness = learned[0]
     assert [sum(map(len, side)) for side in (inputs, outputs)] == [10, 10]
     assert (sureness.classes, sum(sureness.counts)) == (2, 10)
 
 
+def test_one_request_is_no_reference() -> None:
+    learned: Learned = []
+    gathering = collector(LearnSpec(1000, requests=50), learned)
+    gathering.gather([call(100_000, value=7.0)])
+    assert learned == []
+    for number in range(49):
+        gathering.gather([call(20, client=number)])
+    assert values(learned) == {7.0: 20, 1.0: 980}
+
+
+@pytest.mark.parametrize(("share", "others"), [(0.5, 1), (0.1, 9)])
+def test_one_client_is_no_reference(share: float, others: int) -> None:
+    learned: Learned = []
+    gathering = collector(LearnSpec(100, share=share), learned)
+    for _ in range(500):
+        gathering.gather([call(1, client=7, value=7.0)])
+    assert learned == []
+    for number in range(others):
+        for _ in range(200):
+            gathering.gather([call(1, client=100 + number)])
+    assert values(learned)[7.0] <= share * 100
+
+
+def test_one_moment_is_no_reference() -> None:
+    learned: Learned = []
+    clock = Clock()
+    gathering = collector(LearnSpec(200, seconds=60.0), learned, clock=clock)
+    for second in range(60):
+        for number in range(10):
+            gathering.gather([call(1, client=number, value=float(second))])
+        assert learned == []
+        clock.move(1.0)
+    early = sum(count for second, count in values(learned).items() if second < 20)
+    assert early < 110  # of the first third of the time, although they alone would have been enough
+
+
+def test_it_is_handed_over_when_the_time_has_come_though_nobody_calls_any_more() -> None:
+    learned: Learned = []
+    clock = Clock()
+    gathering = collector(LearnSpec(20, seconds=60.0), learned, clock=clock)
+    gathering.gather([call(20)])
+    clock.move(59.0)
+    assert learned == []
+    clock.move(1.0)
+    assert values(learned) == {1.0: 20}
+    del gathering
+
+
+def test_one_that_was_given_up_keeps_nothing_and_hands_nothing_over() -> None:
+    learned: Learned = []
+    clock = Clock()
+    gathering = collector(LearnSpec(20, seconds=60.0), learned, clock=clock)
+    gathering.gather([call(20)])
+    del gathering
+    gc.collect()
+    clock.move(60.0)
+    assert learned == []
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 60), st.integers(1, 4)), max_size=80),
+    st.integers(1, 20),
+    st.sampled_from([0.3, 0.5, 1.0]),
+)
+def test_no_request_and_no_client_gives_more_than_its_part(
+    requests: list[tuple[int, int]], least: int, share: float
+) -> None:
+    learned: Learned = []
+    gathering = collector(LearnSpec(100, least, 0.0, share), learned)
+    for number, (rows, client) in enumerate(requests):
+        gathering.gather([call(rows, client, value=1000.0 * client + number)])
+    if not learned:
+        return
+    found = values(learned)
+    assert sum(found.values()) == 100
+    assert len(found) >= least
+    assert max(found.values()) <= max(1, 100 // least)
+    clients: Counter[int] = Counter()
+    for value, count in found.items():
+        clients[int(value // 1000)] += count
+    assert max(clients.values()) <= round(share * 100)
+
+
 def test_answers_that_do_not_follow_the_rows_are_left_out() -> None:
     learned: Learned = []
-    gathering = collector(3, learned)
-    gathering.count([exchange(3, outputs=1), exchange(3)])
+    gathering = collector(LearnSpec(3), learned)
+    gathering.gather([call(3, outputs=1), call(3)])
     assert sum(map(len, learned[0][0])) == 3
 
 
@@ -49,14 +169,13 @@ def test_wide_rows_are_handed_over_before_they_take_much_memory() -> None:
     learned: Learned = []
     width = 50
     rows = MAX_GATHERED_BYTES // (8 * width) + 1
-    collector(1 << 30, learned, width).count([exchange(rows, width)])
+    collector(LearnSpec(1 << 30), learned, width).gather([call(rows, width=width)])
     assert len(learned) == 1
 
 
 @pytest.mark.parametrize("scores", [np.array([[2.0, 3.0]], np.float32), np.array([[np.nan, 1.0]], np.float32)])
 def test_numbers_that_are_no_probabilities_say_nothing_of_how_sure(scores: np.ndarray) -> None:
     learned: Learned = []
-    gathering = collector(2, learned)
-    inputs, _ = exchange(1)
-    gathering.count([(inputs, [Tensor("p", "FP32", scores)]), exchange(1)])
+    gathering = collector(LearnSpec(2), learned)
+    gathering.gather([served(call(1).tensors, [Tensor("p", "FP32", scores)]), call(1)])
     assert learned[0][2] is None
