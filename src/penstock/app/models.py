@@ -17,6 +17,7 @@ from penstock.control.delivery.experiments import Experiments
 from penstock.control.delivery.prometheus import Prometheus
 from penstock.control.delivery.rollouts import Rollouts
 from penstock.control.delivery.routes import Traffic
+from penstock.control.delivery.step_gates import PolicyWebhooks
 from penstock.control.desire import Found
 from penstock.control.desk import Desk
 from penstock.control.folder_source import FolderContents, Repository
@@ -29,6 +30,7 @@ from penstock.control.registrar import Parts, Registrar, Serving
 from penstock.control.registry_source import RegistrySource
 from penstock.control.retraining import Retraining
 from penstock.control.runtime import write_atomically
+from penstock.control.sinks import Surroundings
 from penstock.core.errors import Fault, InvalidInput, NotReady
 from penstock.registry.admission import AdmissionOptions, Examiner, basis
 from penstock.registry.mlflow_source import MlflowSource
@@ -138,7 +140,13 @@ class Models:
         outbox, alone = Outbox(records.connections, store), is_loopback(self._settings.host)
         labels = monitoring.labels.comparisons
         rollouts = Rollouts(
-            store, plane, gateway, labels, ask, slo=lambda model: monitoring.policy_of(model).rules.get("slo", {})
+            store,
+            plane,
+            gateway,
+            labels,
+            ask,
+            slo=lambda model: monitoring.policy_of(model).rules.get("slo", {}),
+            webhooks=PolicyWebhooks(lambda model: monitoring.policy_of(model).sinks, Surroundings(home, alone)),
         )
         return TrafficSides(
             Traffic(records, store, plane),

@@ -1,5 +1,6 @@
 """`penstock rollout`: walk a version to all the traffic, by evidence, and watch it go."""
 
+import json
 import time
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -14,10 +15,10 @@ from penstock.cli.by_gateway import ByGateway
 from penstock.cli.client import Document
 from penstock.cli.console import Exit, data_console, fail, print_json, say
 from penstock.cli.models import AsJson, Name, Reason, Url, Where, date_of, label_delay, table_of
+from penstock.cli.rollout_words import OPEN, Reporter
 from penstock.cli.route import bar, gateway
 
 KIND = "rollouts"
-OPEN = ("running", "paused")
 LOOK_S = 0.5
 WIDTH = 24
 COLOURS = {"pass": "green", "fail": "red", "undecided": "yellow"}
@@ -49,8 +50,8 @@ def start(
     steps: Annotated[
         str | None,
         typer.Option(
-            metavar="W,W,…",
-            help="Its weights of 10000; W! waits for 'rollout approve' before the next. [100,500,2500,5000,10000]",
+            metavar="W,W,…|JSON",
+            help="Its weights of 10000; W! waits for 'rollout approve'. JSON has all gates. [100,500,2500,5000,10000]",
         ),
     ] = None,
     alpha: Annotated[float, typer.Option(help="Chance that a sound version is rolled back.")] = 0.01,
@@ -76,7 +77,7 @@ def start(
     if deadline_seconds:
         asked["deadline_seconds"] = deadline_seconds
     if steps:
-        asked["steps"] = [_step(one.strip()) for one in steps.split(",")]
+        asked["steps"] = _steps_in(steps)
     if guard:
         asked["guards"] = [_guard(one) for one in guard]
     with gateway(url, registry) as found:
@@ -106,7 +107,7 @@ def status(
 
 
 def pause(name: Name, which: Which = None, reason: Reason = "", url: Url = None, registry: Where = None) -> None:
-    """Keep the weights as they are, and decide nothing."""
+    """Keep the weights as they are: no step forward; harm still rolls back."""
     _act("pause", name, which, reason, url, registry)
 
 
@@ -145,6 +146,16 @@ def _which(found: ByGateway, name: str, which: str | None) -> str:
     return str(known[0]["id"])
 
 
+def _steps_in(text: str) -> list[Any]:
+    if not text.lstrip().startswith("["):
+        return [_step(one.strip()) for one in text.split(",")]
+    try:
+        found: list[Any] = json.loads(text)
+    except ValueError as error:
+        fail(f"--steps: this is no JSON: {error}", Exit.USAGE)
+    return found
+
+
 def _step(text: str) -> int | Document:
     weight = text.removesuffix("!")
     if not weight.isdigit():
@@ -178,13 +189,10 @@ def _watch(found: ByGateway, name: str, trial_id: str) -> None:
 
 
 def _follow(found: ByGateway, name: str, document: Document) -> None:
-    told = None
+    reporter = Reporter()
     while True:
-        line = f"{document['state']}, {document['to']} has {document['weight'] / 100:g} %"
-        line += f": {document['reason']}" if document["reason"] else ""
-        if line != told:
-            typer.echo(line + (f"; {next_words(document)}" if document["state"] in OPEN else ""))
-        told = line
+        for line in reporter.lines(document, time.monotonic()):
+            typer.echo(line)
         if document["state"] not in OPEN:
             return
         time.sleep(LOOK_S)
@@ -205,10 +213,7 @@ def picture(rollout: Document) -> Any:
         seconds = rollout["needed_seconds"]
         at_this_rate = "" if seconds is None else f", {seconds:.0f} s at this rate"
         parts.append(Text(f"about {rollout['needed']} more canary requests to a decision{at_this_rate}"))
-    if rollout["reason"]:
-        parts.append(Text(rollout["reason"]))
-    if state in OPEN:
-        parts.append(Text(next_words(rollout)))
+    parts += [Text(part) for part in rollout["progress"]]
     parts.append(
         Text(f"{rollout['id']}, begun {date_of(rollout['created_at'])} by {rollout['created_by']}", style="dim")
     )
@@ -219,23 +224,13 @@ def _labels(rollout: Document) -> list[str]:
     """What the guard of labels rests on: the interval of the rise, how old the labels were, and which ones wait."""
     if "labels" not in rollout:
         return []
-    one, waiting = rollout["evidence"]["performance"], rollout["labels"]["waiting"]
+    one, waiting = rollout["evidence"].get("performance"), rollout["labels"]["waiting"]
     waits = ", ".join(f"{count} of version {version}" for version, count in sorted(waiting.items()) if count)
     lines = [f"labels that wait for the other version's of the same age: {waits}"] if waits else []
-    if age := label_delay(one["label_delay_seconds"]):
+    if one is not None and (age := label_delay(one["label_delay_seconds"])):
         low, high = one["interval"]
         lines.insert(0, f"performance: wrong answers rise by {low:+.4f} to {high:+.4f}; labels' age {age}")
     return lines
-
-
-def next_words(rollout: Document) -> str:
-    """What happens next, and what could stop it, in words."""
-    step, steps = rollout["step"] + 1, rollout["steps"]
-    following = f"{_weight_of(steps[step]) / 100:g} %" if step < len(steps) else "promotion"
-    waits = ", ".join(rollout["waiting_for"]) or "every worker to have its weights"
-    worst = [name for name, one in rollout["evidence"].items() if one["log_e"] > one["log_e_fail_at"] / 2]
-    signs = f"{', '.join(worst)}: signs of harm" if worst else "no sign of harm"
-    return f"{signs}; {following} waits for {waits}; harm takes its traffic away"
 
 
 def _weight_of(step: Any) -> int:

@@ -37,6 +37,7 @@ COMMAND_S = 600.0
 MOST_TOLD = 2000
 STRUCTURED = "application/cloudevents+json; charset=utf-8"
 GONE = 410
+MULTIPLE_CHOICES = 300
 TELLS_LATER = (429, 503)
 
 
@@ -104,7 +105,21 @@ def send(spec: SinkSpec, event: Document, around: Surroundings) -> None:
     _SENDERS[spec.kind](spec.values, event, around)
 
 
+def ask_webhook(values: Mapping[str, Any], event: Document, around: Surroundings, wait_s: float) -> int:
+    """The status that a webhook answers to an event; each wait for it takes ``wait_s`` at most. Blocks.
+
+    Raises:
+        SinkFault: it does not answer, or its secret cannot be read.
+    """
+    return _exchange(values["url"], *_webhook_message(values, event, around), wait_s)[0]
+
+
 def _webhook(values: Mapping[str, Any], event: Document, around: Surroundings) -> None:
+    _post(values["url"], *_webhook_message(values, event, around))
+
+
+def _webhook_message(values: Mapping[str, Any], event: Document, around: Surroundings) -> tuple[bytes, dict[str, str]]:
+    """The body that a webhook gets, and its headers, with a signature where a secret is stated."""
     headers = {"content-type": STRUCTURED}
     body = _json(event)
     if values.get("mode") == "binary":
@@ -115,7 +130,7 @@ def _webhook(values: Mapping[str, Any], event: Document, around: Surroundings) -
     if "secret_file" in values:
         secret = _read(values["secret_file"], around)
         headers["penstock-signature"] = f"sha256={hmac.new(secret, body, hashlib.sha256).hexdigest()}"
-    _post(values["url"], body, headers)
+    return body, headers
 
 
 def _file(values: Mapping[str, Any], event: Document, around: Surroundings) -> None:
@@ -290,19 +305,25 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 
 def _post(url: str, body: bytes, headers: Mapping[str, str], done: tuple[int, ...] = ()) -> None:
+    status, retry_after = _exchange(url, body, headers, WAIT_S)
+    if status < MULTIPLE_CHOICES or status in done:
+        return
+    after = retry_after if status in TELLS_LATER else ""
+    raise SinkFault(f"it answered {status}", float(after) if after.isdecimal() else 0.0, status == GONE)
+
+
+def _exchange(url: str, body: bytes, headers: Mapping[str, str], wait_s: float) -> tuple[int, str]:
+    """The status of an answer and its ``Retry-After``; raises ``SinkFault`` where there is none."""
     stated = {"content-type": "application/json", "user-agent": "penstock", **headers}
     request = urllib.request.Request(url, body, stated, method="POST")  # noqa: S310 - http or https by the policy's check
     try:
-        with urllib.request.build_opener(_NoRedirect).open(request, timeout=WAIT_S):
-            return
+        with urllib.request.build_opener(_NoRedirect).open(request, timeout=wait_s) as answer:
+            return answer.status, ""
     except urllib.error.HTTPError as error:
         error.close()
-        if error.code in done:
-            return
-        after = error.headers.get("retry-after", "") if error.code in TELLS_LATER else ""
-        raise SinkFault(
-            f"it answered {error.code}", float(after) if after.isdecimal() else 0.0, error.code == GONE
-        ) from None
+        return error.code, error.headers.get("retry-after", "")
+    except TimeoutError:
+        raise SinkFault(f"it does not answer within {wait_s:g} s") from None
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise SinkFault(f"it does not answer: {getattr(error, 'reason', None) or type(error).__name__}") from None
 

@@ -66,7 +66,7 @@ def test_a_rollout_is_drawn_with_its_weights_evidence_and_what_is_missing(width:
     spec = RolloutSpec("2", "1", guards=(GuardSpec("errors", 0.02), GuardSpec("disagreement", 0.02)), shadow=50.0)
     document: dict[str, Any] = json.loads(json.dumps(shown(begun(spec, 0.0))))
     document |= {"id": "abc", "model": "m", "created_at": "2026-11-21T08:00:00+00:00", "created_by": "ann"}
-    document |= {"needed": 321, "needed_seconds": 12.4, "waiting_for": ["guard 'errors' to pass"]}
+    document |= {"needed": 321, "needed_seconds": 12.4, "progress": ["at 1 %", "errors: passes"]}
     document["evidence"]["errors"] |= {"verdict": "pass", "log_e_pass": 9.0}
     document["evidence"]["disagreement"] |= {"verdict": "fail", "log_e": 9.0, "effect": 0.25}
     console = Console(width=width, record=True, file=io.StringIO())
@@ -81,6 +81,7 @@ def test_a_rollout_is_drawn_with_its_weights_evidence_and_what_is_missing(width:
         "pass",
         "fail",
         "0.25",
+        "errors: passes",
         "321 more canary requests to a decision, 12 s",
     ):
         assert word in text

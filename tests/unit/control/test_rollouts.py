@@ -10,17 +10,20 @@ import pytest
 from rich.console import Console
 
 from penstock.cli.rollout import picture
+from penstock.control.delivery.questions import Questions
 from penstock.control.delivery.rollouts import Rollouts
 from penstock.control.delivery.routes import Traffic
 from penstock.control.delivery.trial import STEP_S
 from penstock.core.errors import Conflict, InvalidInput, NotFound, NotReady, Refused
+from penstock.core.rollouts.gates import WebhookGate
 from penstock.core.routing import route_in
 from penstock.registry.records import Document
 from penstock.registry.traffic import Change
-from tests.unit.control.trials import ME, FakeFleet, World
+from tests.unit.control.trials import ME, AtOnce, FakeFleet, World
 
 ASKED: Document = {"to": "2", "steps": [1000, 5000, 10000], "min_step_seconds": 1, "reason": "go"}
 SECONDS = 120
+QUERY: Document = {"query": "up", "operator": ">=", "limit": 1}
 
 
 class Gateway:
@@ -449,7 +452,7 @@ def test_prometheus_has_a_say(world: World) -> None:
             raise NotReady("nobody")
         return answers.pop(0) if answers else 9.0
 
-    gateway = Gateway(world, ask=ask)
+    gateway = Gateway(world, ask=ask, questions=Questions(AtOnce(), world.clock))
     guards = [{"metric": "promql", "query": "load", "max": 1.0}, {"metric": "promql", "query": "away", "max": 1.0}]
     trial = gateway.begin(guards=guards)
     over = gateway.pass_time(trial, "rolled_back")
@@ -617,3 +620,72 @@ def test_a_step_waits_for_a_persons_approval(world: World) -> None:
     assert over["weight"] == 10_000
     with pytest.raises(Conflict, match="nobody's approval"):
         gateway.act(gateway.begin(to="3"), "approve")
+
+
+class Hook:
+    """A webhook that answers a status, and remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.status = 503
+        self.events: list[Document] = []
+
+    def has(self, model: str, sink: str) -> bool:
+        return (model, sink) == ("m", "hook")
+
+    def ask(self, model: str, gate: WebhookGate, event: Document) -> float:
+        self.events.append(event)
+        return self.status
+
+
+def test_a_step_waits_for_a_webhook_a_query_and_labels(world: World) -> None:
+    hook, values = Hook(), {"up": 0.0}
+    gateway = Gateway(world, ask=values.get, webhooks=hook, questions=Questions(AtOnce(), world.clock))
+    gates = {"webhook": "hook", "query": {"query": "up", "operator": "==", "limit": 1}, "min_labels": 5}
+    trial = gateway.begin(steps=[{"weight": 1000, **gates}, 10_000])
+
+    def go_on(labels: int = 0) -> Document:
+        for _ in range(60):
+            traffic(world.fleet, 1000)
+            world.fleet.label("1", labels)
+            world.fleet.label("2", labels)
+            world.clock.now += STEP_S
+            gateway.step()
+        return gateway.look(trial)
+
+    labels = "5 more labels of the canary's answers at this step"
+    assert go_on()["waiting_for"][0] == labels
+    assert hook.events == []  # others are asked when nothing else is missing
+    told = ["webhook 'hook' to answer 200 (it answered 503)", "query 'up' to be == 1 (it is 0)"]
+    waiting = go_on(labels=1)
+    assert (waiting["state"], waiting["step"], waiting["waiting_for"]) == ("running", 0, told)
+    assert len({event["id"] for event in hook.events}) == 1
+    assert len(hook.events) <= 16  # every two seconds
+    hook.status, values["up"] = 200, 1.0
+    assert gateway.pass_time(trial, "promoted")["weight"] == 10_000
+
+
+@pytest.mark.parametrize(
+    ("step", "reason"), [({"webhook": "other"}, "no webhook 'other'"), ({"query": QUERY}, "none is configured")]
+)
+def test_a_gate_that_could_never_pass_is_refused(world: World, step: Document, reason: str) -> None:
+    gateway = Gateway(world, webhooks=Hook())
+    with pytest.raises(Refused, match=reason):
+        gateway.begin(steps=[{"weight": 1000, **step}, 10_000])
+
+
+def test_a_canary_that_a_gate_holds_up_is_guarded(world: World) -> None:
+    gateway = Gateway(world, webhooks=Hook(), questions=Questions(AtOnce(), world.clock))
+    trial = gateway.begin(steps=[{"weight": 1000, "webhook": "hook"}, 10_000])
+    assert gateway.pass_time(trial, "rolled_back", bad=0.3)["step"] == 0
+
+
+def test_progress_says_when_a_step_has_begun(world: World) -> None:
+    gateway = Gateway(world)
+    trial = gateway.begin()
+    assert (trial["in_place"], trial["progress"][0]) == (False, "10 % begins as soon as every worker has the weights")
+    for _ in range(6):
+        traffic(world.fleet, 1000)
+        world.clock.now += STEP_S
+        gateway.step()
+    told = gateway.look(trial)
+    assert (told["in_place"], told["progress"][0]) == (True, "at 10 %")

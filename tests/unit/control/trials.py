@@ -1,10 +1,12 @@
 """A fleet without processes: counters in memory, and a route that holds as soon as it is stored."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from concurrent.futures import Executor, Future
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, TypeVar
 
 from penstock.control.label_comparisons import LabelComparisons
 from penstock.core.desired import Desired, ModelSpec, State, VersionSpec, VersionStatus
@@ -20,6 +22,7 @@ from penstock.registry.traffic import TrafficStore
 VERSIONS = ("1", "2", "3")
 ME = By("me", "a test")
 MS = 1_000_000
+T = TypeVar("T")
 
 
 class Clock:
@@ -30,6 +33,18 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
+
+
+class AtOnce(Executor):
+    """Runs everything when it is submitted."""
+
+    def submit(self, work: Callable[..., T], /, *arguments: Any, **named: Any) -> "Future[T]":
+        future: Future[T] = Future()
+        try:
+            future.set_result(work(*arguments, **named))
+        except Exception as error:
+            future.set_exception(error)
+        return future
 
 
 class FakeFleet:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from loadtests.simulate import CASES, Case, run, summary, whole
 from penstock.core.errors import InvalidInput
-from penstock.core.rollouts.decision import Action, Kind, Snapshot, decide, done, waiting_for
+from penstock.core.rollouts.decision import Action, Kind, Snapshot, decide, done
 from penstock.core.rollouts.documents import rollout_in, rollout_out, shown
 from penstock.core.rollouts.gates import Step, steps_in
 from penstock.core.rollouts.guard_evidence import Batch, GuardState
@@ -27,6 +27,7 @@ from penstock.core.rollouts.rollout import (
     sound,
 )
 from penstock.core.rollouts.spec import RolloutSpec, spec_in, spec_out
+from penstock.core.rollouts.waiting import waiting_for
 from penstock.core.statistics.evidence import Evidence
 
 ERRORS = GuardSpec("errors", 0.02)

@@ -37,7 +37,8 @@ from penstock.cli.demo.training import (
     write_version,
 )
 from penstock.cli.grpc_client import GrpcClient
-from penstock.cli.rollout import OPEN, picture
+from penstock.cli.rollout import picture
+from penstock.cli.rollout_words import OPEN
 from penstock.cli.upload import upload
 from penstock.core.tensors import Array
 

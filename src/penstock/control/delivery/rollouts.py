@@ -1,7 +1,6 @@
 """Runs rollouts: adds up what gateways counted, lets the pure decision speak, and performs its one action."""
 
 import logging
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -9,24 +8,29 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from penstock.control.delivery import observations
-from penstock.control.delivery.trial import CONTROLLER, SILENT_S, Fleet, Trials, answering, kept_route, refuse_unready
+from penstock.control.delivery.questions import Questions
+from penstock.control.delivery.step_gates import Ask, StepGates, Webhooks
+from penstock.control.delivery.trial import CONTROLLER, Fleet, Trials, answering, kept_route, refuse_unready
 from penstock.control.label_comparisons import LabelComparisons, Terms, Told
 from penstock.core.desired import VersionStatus
-from penstock.core.errors import Conflict, Fault, NotFound, Refused
-from penstock.core.rollouts.decision import Action, Kind, Snapshot, decide, done, waiting_for
+from penstock.core.errors import Conflict, NotFound, Refused
+from penstock.core.rollouts.decision import Action, Kind, Snapshot, decide, done
 from penstock.core.rollouts.documents import rollout_in, rollout_out, shown
+from penstock.core.rollouts.progress import progress
 from penstock.core.rollouts.rollout import (
     OPEN,
     Rollout,
     State,
     begun,
     guard_verdicts,
+    noted_in_place,
     noted_ready,
     resumed,
     seconds_needed,
     seen,
 )
 from penstock.core.rollouts.spec import spec_in, with_objectives
+from penstock.core.rollouts.waiting import waiting_for
 from penstock.core.routing import POINTS, RouteSpec, Shadow, lay_out, stored_out
 from penstock.core.versions import CHAMPION
 from penstock.registry.records import By, Document, ModelRecord
@@ -36,16 +40,10 @@ from penstock.telemetry.metrics import Point, Reading
 
 log = logging.getLogger("penstock.control")
 
-QUERY_S = 2.0
-"""Time between two questions to Prometheus."""
-
-Ask = Callable[[str], float | None]
-"""What a PromQL expression gives now; blocks, and raises ``NotReady`` when nobody answers."""
-
 
 class Rollouts(Trials):
     """All rollouts as this gateway sees them; ``ask`` puts questions to Prometheus, None where none is configured;
-    ``slo`` gives a model's service-level objectives."""
+    ``slo`` gives a model's service-level objectives; ``webhooks`` are those that steps may ask."""
 
     kind = ROLLOUT
     told = Told.WRONG
@@ -59,11 +57,13 @@ class Rollouts(Trials):
         ask: Ask | None = None,
         clock: Callable[[], float] = time.time,
         slo: Callable[[str], Mapping[str, float]] = lambda _: {},
+        webhooks: Webhooks | None = None,
+        questions: Questions | None = None,
     ) -> None:
         super().__init__(store, fleet, gateway, labels, clock)
         self._slo = slo
         self._ask = ask
-        self._asked_at: dict[str, float] = {}
+        self._gates = StepGates(ask, webhooks, questions or Questions())
 
     def beginning(
         self, document: Document, statuses: Mapping[str, VersionStatus], record: ModelRecord, trial_id: str
@@ -77,6 +77,8 @@ class Rollouts(Trials):
             refuse_unready(record.name, statuses, version)
         if any(guard.metric == "promql" for guard in spec.guards) and self._ask is None:
             raise Refused("a guard asks Prometheus, but none is configured (prometheus.url)")
+        if missing := self._gates.missing(record.name, tuple(gate for step in spec.steps for gate in step.gates)):
+            raise Refused("; ".join(missing))
         weighed = {} if record.route is None else {v: w for v, w in record.route.split.items() if w}
         if others := sorted(weighed.keys() - {spec.control, spec.to}):
             raise Refused(f"the route also weighs version '{others[0]}'; set it to one version first")
@@ -104,10 +106,11 @@ class Rollouts(Trials):
         return {"pairs": observations.pairs(self.fleet.totals(trial.model, spec.to)), **arms}
 
     def compared(self, trial: Trial) -> Terms | None:
-        """See ``Trials``: the answers of the present stage, where a guard needs labels."""
+        """See ``Trials``: the answers of the present stage, where a guard or a gate needs labels."""
         rollout = _Kept.of(trial.document).rollout
         spec = rollout.spec
-        if not any(guard.metric == "performance" for guard in spec.guards):
+        guarded = any(guard.metric == "performance" for guard in spec.guards)
+        if not guarded and not any(step.min_labels for step in spec.steps):
             return None
         return Terms(trial.id, trial.model, self.told, rollout.stage, (spec.to, spec.control))
 
@@ -116,12 +119,13 @@ class Rollouts(Trials):
         kept = _Kept.of(trial.document)
         rollout, now = kept.rollout, self.clock()
         step = observations.step(kept.seen, looks, rollout.stage, (rollout.spec.to, rollout.spec.control))
-        step = replace(step, batch=replace(step.batch, values=await self._answers(trial.id, rollout)))
+        step = replace(step, batch=replace(step.batch, values=self._gates.values(trial, rollout)))
         ready = self.is_able(trial.model, rollout.spec.to)
-        after = noted_ready(rollout, ready, now)
+        after = noted_in_place(noted_ready(rollout, ready, now), acknowledged)
         if not step.empty:
             sticky = rollout.spec.dry_run or bool(kept.route and kept.route.sticky)
             after = seen(after, step.batch, step.requests, sticky)
+        after = replace(after, answers=self._gates.answers(trial, after, now))
         action = decide(Snapshot(after, now, ready, acknowledged))
         known = observations.kept(kept.seen, looks, rollout.stage)
         written = replace(trial, document=replace(kept, rollout=after, seen=known).out())
@@ -134,24 +138,6 @@ class Rollouts(Trials):
             log.info("rollout %s of %s: %s", trial.id, trial.model, conflict)
             if action is not None and action.kind is Kind.PROMOTE:
                 await self._hold(written, after, str(conflict))
-
-    async def _answers(self, trial_id: str, rollout: Rollout) -> dict[str, float]:
-        """What Prometheus says to the guards that ask it, now and then."""
-        queries = [guard.query for guard in rollout.spec.guards if guard.query]
-        now = self.clock()
-        if not queries or self._ask is None or now - self._asked_at.get(trial_id, -QUERY_S) < QUERY_S:
-            return {}
-        self._asked_at = {key: at for key, at in self._asked_at.items() if now - at < SILENT_S} | {trial_id: now}
-        answers = {}
-        for query in queries:
-            try:
-                value = await self.run_on_thread(self._ask, query)
-            except Fault as fault:
-                log.warning("rollout %s: %s", trial_id, fault)
-                continue
-            if value is not None and math.isfinite(value):
-                answers[query] = value
-        return answers
 
     async def _perform(self, trial: Trial, rollout: Rollout, action: Action) -> None:
         after = done(rollout, action, self.clock())
@@ -179,7 +165,13 @@ class Rollouts(Trials):
         if rollout.state is State.PAUSED:
             waits.insert(0, "a person to resume it")
         labels = {} if self.compared(trial) is None else {"labels": observations.labels_out(kept.seen)}
-        return {**self.heading(trial), **shown(rollout), "needed_seconds": needed, "waiting_for": waits, **labels}
+        words = {"waiting_for": waits, "progress": progress(rollout, self.clock())}
+        return {**self.heading(trial), **shown(rollout), "needed_seconds": needed, **words, **labels}
+
+    def close(self) -> None:
+        """Let the threads go."""
+        self._gates.close()
+        super().close()
 
     def readings(self) -> Iterator[Reading]:
         """The state and the evidence of each model's newest rollout since this process began, as of the last step."""

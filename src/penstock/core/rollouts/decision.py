@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from penstock.core.rollouts.guard_spec import ABSOLUTE
 from penstock.core.rollouts.guards import Verdict
 from penstock.core.rollouts.rollout import OPEN, Rollout, State, advanced, guard_verdicts, more_needed, sound
+from penstock.core.rollouts.waiting import waiting_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ def decide(snapshot: Snapshot) -> Action | None:
 
     Harm comes first, and is acted on as long as the rollout is open: paused, held at its deadline or in conflict, the
     canary still has its weight. Then comes an unsound split, then the deadline; only then a step forward, which takes
-    that every guard passes, that the step has lasted and has seen requests, and that every worker has its weights.
+    that every guard passes, that the step's gates do, and that every worker has its weights.
     """
     rollout = snapshot.rollout
     if rollout.state not in OPEN:
@@ -82,29 +82,7 @@ def _forward(snapshot: Snapshot, verdicts: Mapping[str, Verdict]) -> Action | No
         return None
     if rollout.step + 1 >= len(spec.steps):
         return Action(Kind.PROMOTE, "every guard passes at the last step")
-    return Action(Kind.ADVANCE, f"every guard passes; {spec.weight_at(rollout.step + 1) / 100:g} % begins")
-
-
-def waiting_for(rollout: Rollout, verdicts: Mapping[str, Verdict], now: float) -> list[str]:
-    """What the next step of an open rollout still waits for, in words; nothing once it may begin."""
-    seconds = rollout.spec.min_step_s - (now - rollout.step_at)
-    waits = [f"{seconds:.0f} s more at this step"] if seconds > 0 else []
-    waits += [f"guard '{name}' to pass" for name in _required(rollout, verdicts) if verdicts[name] is not Verdict.PASS]
-    if rollout.step >= 0:
-        step = rollout.spec.steps[rollout.step]
-        if rollout.requests < step.min_requests:
-            waits.append(f"{step.min_requests - rollout.requests} more canary requests at this step")
-        if step.approval and rollout.approved_step != rollout.step:
-            waits.append("a person's approval")
-    return waits
-
-
-def _required(rollout: Rollout, verdicts: Mapping[str, Verdict]) -> list[str]:
-    """The guards that have to pass: in the shadow stage what can be said without callers; absolute limits only find
-    harm."""
-    if rollout.step < 0:
-        return [name for name in verdicts if name == "disagreement"]
-    return [name for name in verdicts if name not in ABSOLUTE]
+    return Action(Kind.ADVANCE, f"every guard passes; on to {spec.weight_at(rollout.step + 1) / 100:g} %")
 
 
 def _late(rollout: Rollout) -> Action:

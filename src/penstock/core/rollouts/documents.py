@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from penstock.core.rollouts.gates import GateAnswer
 from penstock.core.rollouts.guards import evidence_out, state_in, state_out
 from penstock.core.rollouts.rollout import Rollout, State, more_needed, sound
 from penstock.core.rollouts.spec import spec_in, spec_out
@@ -20,6 +21,7 @@ def shown(rollout: Rollout) -> dict[str, Any]:
         "state": rollout.state.value,
         "step": rollout.step,
         "weight": rollout.weight,
+        "in_place": rollout.in_place,
         "evidence": {guard.name: evidence_out(guard, state, rollout.guard_alpha) for guard, state in pairs},
         "sample_ratio": {
             "verdict": "sound" if sound(rollout) else "mismatch",
@@ -48,6 +50,9 @@ def rollout_out(rollout: Rollout) -> dict[str, Any]:
         "unready_since": rollout.unready_since,
         "deadline_from": rollout.deadline_from,
         "approved_step": rollout.approved_step,
+        "labels": rollout.labels,
+        "answers": [asdict(answer) for answer in rollout.answers],
+        "in_place_stage": rollout.in_place_stage,
     }
 
 
@@ -67,4 +72,7 @@ def rollout_in(values: Document) -> Rollout:
         values["unready_since"],
         values.get("deadline_from", values["began_at"]),
         values.get("approved_step"),
+        values.get("labels", 0),
+        tuple(GateAnswer(**answer) for answer in values.get("answers", ())),
+        values.get("in_place_stage", 0),
     )

@@ -1,27 +1,116 @@
-"""What a step of a rollout waits for beside the guards: requests that were seen, and the approval of a person."""
+"""What a step of a rollout waits for beside the guards: time, requests, labels, a person, a webhook, a query."""
 
+import math
+import operator
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 from penstock.core.errors import InvalidInput
+from penstock.core.rollouts.guard_spec import MOST_QUERY
 from penstock.core.routing import POINTS
+from penstock.core.sinks import NAME
 
 MOST_STEPS = 32
 LEAST_REQUESTS = 30
 """Canary requests that have to be seen at each step, whatever is known already."""
 
 MOST_REQUESTS = 1_000_000_000
+WEBHOOK_S = 10.0
+"""How long a webhook may take to answer."""
+
+MOST_WEBHOOK_S = 60.0
+OK = 200
+
+COMPARE: Mapping[str, Callable[[float, float], bool]] = {
+    ">": operator.gt,
+    ">=": operator.ge,
+    "<": operator.lt,
+    "<=": operator.le,
+    "==": operator.eq,
+    "!=": operator.ne,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookGate:
+    """A webhook that has to answer 200: the name of a webhook among the policy's sinks, and how long it may take."""
+
+    sink: str
+    timeout_s: float = WEBHOOK_S
+
+    @property
+    def name(self) -> str:
+        """What it is called where gates are listed."""
+        return f"webhook '{self.sink}'"
+
+    @property
+    def condition(self) -> str:
+        """What it takes to pass, in words that follow its name."""
+        return "to answer 200"
+
+
+@dataclass(frozen=True, slots=True)
+class QueryGate:
+    """A PromQL expression whose value has to compare with ``limit`` as ``operator`` (one of ``COMPARE``) says."""
+
+    query: str
+    operator: str
+    limit: float
+
+    @property
+    def name(self) -> str:
+        """What it is called where gates are listed."""
+        return f"query '{self.query}'"
+
+    @property
+    def condition(self) -> str:
+        """What it takes to pass, in words that follow its name."""
+        return f"to be {self.operator} {self.limit:g}"
+
+
+Gate = WebhookGate | QueryGate
+
+
+@dataclass(frozen=True, slots=True)
+class GateAnswer:
+    """What a gate last answered: whether it lets the rollout step forward, and in words what it said."""
+
+    gate: str
+    passed: bool
+    said: str
+
+
+def judge_webhook(gate: WebhookGate, status: int | None, fault: str = "") -> GateAnswer:
+    """The answer of a webhook that gave a status, or none because of a fault."""
+    said = fault or f"it answered {status}"
+    return GateAnswer(gate.name, status == OK and not fault, said)
+
+
+def judge_query(gate: QueryGate, value: float | None, fault: str = "") -> GateAnswer:
+    """The answer of a query that gave a value, none, or none because of a fault: without a value it does not pass."""
+    if fault or value is None or math.isnan(value):
+        return GateAnswer(gate.name, False, fault or "it gives no value")
+    return GateAnswer(gate.name, COMPARE[gate.operator](value, gate.limit), f"it is {value:g}")
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step: the canary's ``weight`` of 10 000, the canary requests that have to be seen at it, and whether a person
-    has to approve that it is left."""
+    """One step: the canary's ``weight`` of 10 000, the canary requests and labels that have to be seen at it, whether a
+    person has to approve that it is left, and who else is asked."""
 
     weight: int
     min_requests: int = LEAST_REQUESTS
     approval: bool = False
+    min_labels: int = 0
+    webhook: WebhookGate | None = None
+    query: QueryGate | None = None
+
+    @property
+    def gates(self) -> tuple[Gate, ...]:
+        """Who is asked outside."""
+        return tuple(gate for gate in (self.webhook, self.query) if gate is not None)
 
 
 def steps_in(stated: Any) -> tuple[Step, ...]:
@@ -38,23 +127,66 @@ def steps_in(stated: Any) -> tuple[Step, ...]:
     return steps
 
 
+_WORDS = ("weight", "min_requests", "approval", "min_labels", "webhook", "query")
+
+
 def _step_in(stated: Any) -> Step:
     if not isinstance(stated, dict):
         stated = {"weight": stated}
-    if not {"weight"} <= set(stated) <= {"weight", "min_requests", "approval"}:
-        raise InvalidInput("'steps': each is a weight, or has 'weight', 'min_requests' and 'approval'")
-    weight, least, approval = (
-        stated["weight"],
-        stated.get("min_requests", LEAST_REQUESTS),
-        stated.get("approval", False),
-    )
+    if not {"weight"} <= set(stated) <= set(_WORDS):
+        raise InvalidInput(f"'steps': each is a weight, or has {', '.join(_WORDS)}")
+    weight, approval = stated["weight"], stated.get("approval", False)
     if type(weight) is not int or not 0 < weight <= POINTS:
         raise InvalidInput(f"'steps' are growing weights from 1 to {POINTS}")
-    if type(least) is not int or not 0 <= least <= MOST_REQUESTS:
-        raise InvalidInput(f"'steps': 'min_requests' is a whole number from 0 to {MOST_REQUESTS}")
     if not isinstance(approval, bool):
         raise InvalidInput("'steps': 'approval' is true or false")
-    return Step(weight, max(least, LEAST_REQUESTS), approval)
+    return Step(
+        weight,
+        max(_count(stated, "min_requests", LEAST_REQUESTS), LEAST_REQUESTS),
+        approval,
+        _count(stated, "min_labels", 0),
+        _webhook_in(stated.get("webhook")),
+        _query_in(stated.get("query")),
+    )
+
+
+def _count(stated: Mapping[str, Any], word: str, usual: int) -> int:
+    value = stated.get(word, usual)
+    if type(value) is not int or not 0 <= value <= MOST_REQUESTS:
+        raise InvalidInput(f"'steps': '{word}' is a whole number from 0 to {MOST_REQUESTS}")
+    return value
+
+
+def _webhook_in(stated: Any) -> WebhookGate | None:
+    if stated is None:
+        return None
+    if isinstance(stated, str):
+        stated = {"sink": stated}
+    if not isinstance(stated, dict) or not {"sink"} <= set(stated) <= {"sink", "timeout_seconds"}:
+        raise InvalidInput(
+            "'steps': 'webhook' is the name of a webhook among the policy's sinks, or has 'sink' and 'timeout_seconds'"
+        )
+    sink, timeout_s = stated["sink"], stated.get("timeout_seconds", WEBHOOK_S)
+    if not isinstance(sink, str) or not NAME.fullmatch(sink):
+        raise InvalidInput("'steps': 'webhook' names a sink of the policy, never an address")
+    if type(timeout_s) not in (int, float) or not 0 < timeout_s <= MOST_WEBHOOK_S:
+        raise InvalidInput(f"'steps': 'timeout_seconds' of a webhook is above 0, and {MOST_WEBHOOK_S:g} at most")
+    return WebhookGate(sink, float(timeout_s))
+
+
+def _query_in(stated: Any) -> QueryGate | None:
+    if stated is None:
+        return None
+    if not isinstance(stated, dict) or set(stated) != {"query", "operator", "limit"}:
+        raise InvalidInput("'steps': 'query' has 'query', 'operator' and 'limit'")
+    query, compare, limit = stated["query"], stated["operator"], stated["limit"]
+    if not isinstance(query, str) or not 0 < len(query) <= MOST_QUERY:
+        raise InvalidInput("'steps': the 'query' of a query is a PromQL expression")
+    if not isinstance(compare, str) or compare not in COMPARE:
+        raise InvalidInput(f"'steps': the 'operator' of a query is one of {', '.join(COMPARE)}")
+    if type(limit) not in (int, float) or not math.isfinite(limit):
+        raise InvalidInput("'steps': the 'limit' of a query is a number")
+    return QueryGate(query, compare, float(limit))
 
 
 def steps_out(steps: tuple[Step, ...]) -> list[Any]:
@@ -63,4 +195,11 @@ def steps_out(steps: tuple[Step, ...]) -> list[Any]:
 
 
 def _step_out(step: Step) -> dict[str, Any]:
-    return {"weight": step.weight, "min_requests": step.min_requests, "approval": step.approval}
+    out: dict[str, Any] = {"weight": step.weight, "min_requests": step.min_requests, "approval": step.approval}
+    if step.min_labels:
+        out["min_labels"] = step.min_labels
+    if step.webhook is not None:
+        out["webhook"] = {"sink": step.webhook.sink, "timeout_seconds": step.webhook.timeout_s}
+    if step.query is not None:
+        out["query"] = {"query": step.query.query, "operator": step.query.operator, "limit": step.query.limit}
+    return out

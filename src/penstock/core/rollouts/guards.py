@@ -99,6 +99,16 @@ def needed(guard: GuardSpec, state: GuardState, alpha: float) -> int | None:
     return max(1, min(left)) if left else None
 
 
+def requests_to_pass(state: GuardState) -> int | None:
+    """How many more of what a guard counts its health test will take if the evidence grows as it has since it began;
+    None while it does not grow."""
+    test = state.health
+    seen = test.n_canary - test.begun_at
+    if test.log_e <= 0 or seen <= 0:
+        return None
+    return max(1, math.ceil(seen * (math.log(1 / HEALTH_ALPHA) - test.log_e) / test.log_e))
+
+
 def evidence_out(guard: GuardSpec, state: GuardState, alpha: float) -> dict[str, Any]:
     """What people are shown of a guard."""
     worst = effect(guard, state)

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
+from penstock.core.rollouts.gates import GateAnswer
 from penstock.core.rollouts.guard_evidence import Batch, GuardState, at_next_step, observe
 from penstock.core.rollouts.guards import Verdict, needed, verdict
 from penstock.core.rollouts.spec import RolloutSpec
@@ -39,7 +40,9 @@ class Rollout:
     ``stage`` counts the changes of weight, so that counts can be told apart by what they were made under;
     ``requests`` are the canary's at this step. Times are seconds since the epoch; ``unready_since`` is 0 while the
     canary answers. The deadline counts from ``deadline_from``: the beginning, or the last time it was resumed.
-    ``approved_step`` is the step that a person has approved to leave.
+    ``approved_step`` is the step that a person has approved to leave. ``labels`` are those of the canary's answers at
+    this step, ``answers`` what its webhooks and queries last said. ``in_place_stage`` is the last stage whose weights
+    every worker has had.
     """
 
     spec: RolloutSpec
@@ -55,6 +58,14 @@ class Rollout:
     unready_since: float = 0.0
     deadline_from: float = 0.0
     approved_step: int | None = None
+    labels: int = 0
+    answers: tuple[GateAnswer, ...] = ()
+    in_place_stage: int = 0
+
+    @property
+    def in_place(self) -> bool:
+        """Whether every worker has the present weights."""
+        return self.in_place_stage == self.stage
 
     @property
     def weight(self) -> int:
@@ -99,7 +110,8 @@ def seen(rollout: Rollout, batch: Batch, requests: tuple[int, int], sticky: bool
     if 0 < weight < POINTS and not sticky:
         ratio = ratio_mismatch(ratio, *requests, weight / POINTS)
     guards = tuple(observe(guard, state, batch, rollout.spec.exposure_after(rollout.step)) for guard, state in pairs)
-    return replace(rollout, guards=guards, ratio=ratio, requests=rollout.requests + requests[0])
+    labels = rollout.labels + int(sum(sum(one.canary) for one in batch.labelled))
+    return replace(rollout, guards=guards, ratio=ratio, requests=rollout.requests + requests[0], labels=labels)
 
 
 def sound(rollout: Rollout) -> bool:
@@ -122,6 +134,8 @@ def advanced(rollout: Rollout, step: int, now: float, reason: str) -> Rollout:
         reason=reason,
         ratio=Evidence(),
         requests=0,
+        labels=0,
+        answers=(),
         unready_since=0.0,
     )
 
@@ -136,6 +150,11 @@ def noted_ready(rollout: Rollout, ready: bool, now: float) -> Rollout:
     if ready:
         return replace(rollout, unready_since=0.0) if rollout.unready_since else rollout
     return rollout if rollout.unready_since else replace(rollout, unready_since=now)
+
+
+def noted_in_place(rollout: Rollout, acknowledged: bool) -> Rollout:
+    """The rollout with what is known of whether every worker has its weights."""
+    return replace(rollout, in_place_stage=rollout.stage) if acknowledged else rollout
 
 
 def guard_verdicts(rollout: Rollout) -> dict[str, Verdict]:

@@ -1,0 +1,145 @@
+"""Asks the webhooks and queries that rollouts wait for; what their answers mean is decided in the core."""
+
+import logging
+import math
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, Protocol
+
+from penstock.control.delivery.questions import Questions, Reply
+from penstock.control.sinks import SinkFault, Surroundings, ask_webhook
+from penstock.core.rollouts.documents import shown
+from penstock.core.rollouts.gates import Gate, GateAnswer, WebhookGate, judge_query, judge_webhook
+from penstock.core.rollouts.rollout import Rollout, State, guard_verdicts
+from penstock.core.rollouts.waiting import waiting_inside
+from penstock.core.sinks import SinkSpec
+from penstock.registry.records import Document
+from penstock.registry.traffic import SOURCE, Event, Trial, event_id
+
+log = logging.getLogger("penstock.control")
+
+MARGIN_S = 1.0
+"""What a webhook gets beside its own time, in which the wait for a silent one ends by itself and says why."""
+
+QUERY_S = 10.0
+"""How long Prometheus may take to answer."""
+
+GATE = "rollout.gate.v1"
+
+Ask = Callable[[str], float | None]
+"""What a PromQL expression gives now; blocks, and raises ``NotReady`` when nobody answers."""
+
+
+class Webhooks(Protocol):
+    """The webhooks that a model's steps may ask."""
+
+    def has(self, model: str, sink: str) -> bool:
+        """Whether a model's policy has a webhook of this name."""
+
+    def ask(self, model: str, gate: WebhookGate, event: Document) -> float:
+        """The status that a webhook answers to an event; blocks, and raises ``SinkFault`` when there is none."""
+
+
+class PolicyWebhooks:
+    """The webhooks among the sinks of models' policies; ``sinks_of`` gives a model's."""
+
+    def __init__(self, sinks_of: Callable[[str], Mapping[str, SinkSpec]], around: Surroundings) -> None:
+        self._sinks_of = sinks_of
+        self._around = around
+
+    def has(self, model: str, sink: str) -> bool:
+        """Whether a model's policy has a webhook of this name."""
+        spec = self._sinks_of(model).get(sink)
+        return spec is not None and spec.kind == "webhook"
+
+    def ask(self, model: str, gate: WebhookGate, event: Document) -> float:
+        """The status that a webhook answers to an event; blocks.
+
+        Raises:
+            SinkFault: it does not answer, or the policy has none of this name any more.
+        """
+        spec = self._sinks_of(model).get(gate.sink)
+        if spec is None or spec.kind != "webhook":
+            raise SinkFault("the policy has no webhook of this name")
+        return ask_webhook(spec.values, event, self._around, gate.timeout_s)
+
+
+class StepGates:
+    """Who is asked for one gateway's rollouts; ``ask`` puts queries to Prometheus, None where none is configured."""
+
+    def __init__(self, ask: Ask | None, webhooks: Webhooks | None, questions: Questions) -> None:
+        self._ask = ask
+        self._webhooks = webhooks
+        self._questions = questions
+
+    def missing(self, model: str, gates: tuple[Gate, ...]) -> list[str]:
+        """Why gates could never pass, in words."""
+        return [reason for gate in gates if (reason := self._missing(model, gate))]
+
+    def _missing(self, model: str, gate: Gate) -> str:
+        if not isinstance(gate, WebhookGate):
+            return "a step asks Prometheus, but none is configured (prometheus.url)" if self._ask is None else ""
+        if self._webhooks is not None and self._webhooks.has(model, gate.sink):
+            return ""
+        return f"the policy of model '{model}' has no webhook '{gate.sink}' among its sinks"
+
+    def values(self, trial: Trial, rollout: Rollout) -> dict[str, float]:
+        """New answers to the queries of ``promql`` guards."""
+        found = {}
+        for query in [guard.query for guard in rollout.spec.guards if guard.query]:
+            reply = self._put((trial.id, "guard", query), query)
+            if reply is not None and reply.fault:
+                log.warning("rollout %s: %s", trial.id, reply.fault)
+            elif reply is not None and reply.value is not None and math.isfinite(reply.value):
+                found[query] = reply.value
+        return found
+
+    def answers(self, trial: Trial, rollout: Rollout, now: float) -> tuple[GateAnswer, ...]:
+        """What the gates of the present step last said; none is asked while the step waits for something else."""
+        waits = not rollout.in_place or waiting_inside(rollout, guard_verdicts(rollout), now)
+        if rollout.state is not State.RUNNING or rollout.step < 0 or waits:
+            return ()
+        gates = rollout.spec.steps[rollout.step].gates
+        known = {answer.gate: answer for answer in rollout.answers}
+        answers = [self._asked(trial, rollout, gate, now) or known.get(gate.name) for gate in gates]
+        self._questions.forget_old()
+        return tuple(answer for answer in answers if answer is not None)
+
+    def _asked(self, trial: Trial, rollout: Rollout, gate: Gate, now: float) -> GateAnswer | None:
+        key = (trial.id, str(rollout.stage), gate.name)
+        if not isinstance(gate, WebhookGate):
+            reply = self._put(key, gate.query)
+            return None if reply is None else judge_query(gate, reply.value, reply.fault)
+        if self._webhooks is None:
+            return judge_webhook(gate, None, "no webhook can be asked")
+        question = partial(self._webhooks.ask, trial.model, gate, gate_event(trial, rollout, now))
+        reply = self._questions.put(key, question, gate.timeout_s + MARGIN_S)
+        if reply is None:
+            return None
+        return judge_webhook(gate, None if reply.value is None else int(reply.value), reply.fault)
+
+    def _put(self, key: tuple[str, ...], query: str) -> Reply | None:
+        if self._ask is None:
+            return Reply(None, "no Prometheus is configured")
+        return self._questions.put(key, partial(self._ask, query), QUERY_S)
+
+    def close(self) -> None:
+        """Ask no more."""
+        self._questions.close()
+
+
+def gate_event(trial: Trial, rollout: Rollout, now: float) -> dict[str, Any]:
+    """The CloudEvent that asks a webhook; its id is the same each time that the same step is asked about."""
+    data = {"rollout": trial.id, "model": trial.model, **shown(rollout)}
+    event = Event(GATE, f"models/{trial.model}/versions/{rollout.spec.to}", f"{trial.id} {rollout.stage}", data)
+    return {
+        "specversion": "1.0",
+        "id": event_id(event),
+        "source": SOURCE,
+        "type": f"io.penstock.{event.type}",
+        "subject": event.subject,
+        "time": datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds"),
+        "datacontenttype": "application/json",
+        "data": data,
+    }

@@ -1,0 +1,93 @@
+"""What a rollout does now, what happens next, and what could stop it, in sentences for people."""
+
+import math
+from collections.abc import Iterator
+
+from penstock.core.rollouts.guard_evidence import GuardState, harm_now
+from penstock.core.rollouts.guard_spec import ABSOLUTE, GuardSpec
+from penstock.core.rollouts.guards import PASSES, SUSPICION, Verdict, requests_to_pass, verdict
+from penstock.core.rollouts.rollout import OPEN, Rollout, State, guard_verdicts
+from penstock.core.rollouts.waiting import required, waiting_beside_guards
+
+UNITS = {"disagreement": "mirrored requests", "performance": "labels"}
+"""What a guard counts, where that is not canary requests."""
+
+
+def progress(rollout: Rollout, now: float) -> list[str]:
+    """Where a rollout stands, each guard's evidence, what the next step waits for, and what could stop it.
+
+    The first part says the state and the weight; over rollouts have only that one.
+    """
+    if rollout.state not in OPEN:
+        return [f"{rollout.state.value.replace('_', ' ')}: {rollout.reason}"]
+    return [_where(rollout), *_guards(rollout), _next(rollout, now), *_stops(rollout, now)]
+
+
+def _where(rollout: Rollout) -> str:
+    if rollout.step < 0:
+        place = f"mirroring {rollout.spec.shadow:g} % of the requests to version '{rollout.spec.to}'"
+    elif rollout.in_place:
+        place = f"at {rollout.weight / 100:g} %"
+    else:
+        place = f"{rollout.weight / 100:g} % begins as soon as every worker has the weights"
+    return place if rollout.state is State.RUNNING else f"paused {place} ({rollout.reason})"
+
+
+def _guards(rollout: Rollout) -> Iterator[str]:
+    needed = required(rollout, guard_verdicts(rollout))
+    for guard, state in zip(rollout.spec.guards, rollout.guards, strict=True):
+        if guard.name in needed or (rollout.step >= 0 and guard.metric in ABSOLUTE):
+            yield f"{guard.name}: {_guard(rollout, guard, state)}"
+
+
+def _guard(rollout: Rollout, guard: GuardSpec, state: GuardState) -> str:
+    said = verdict(guard, state, rollout.guard_alpha)
+    if said is Verdict.FAIL:
+        return "harm"
+    if guard.metric == "promql":
+        return _query(state)
+    share = max(0.0, harm_now(guard, state)) / math.log(1 / rollout.guard_alpha)
+    if harm_now(guard, state) >= SUSPICION:
+        return f"signs of harm, {share * 100:.0f} % of the evidence that rolls it back"
+    if said is Verdict.PASS:
+        return "passes"
+    if guard.metric in ABSOLUTE:
+        return "no sign of harm"
+    more, unit = requests_to_pass(state), UNITS.get(guard.metric, "canary requests")
+    if more is None:
+        return f"no sign of harm, too early to say how many more {unit} it needs"
+    return f"no sign of harm, needs about {rounded(more)} more {unit}"
+
+
+def _query(state: GuardState) -> str:
+    if state.value is None:
+        return "no answer yet"
+    within = "within" if state.streak > 0 else "out of"
+    return f"{within} its bounds {min(abs(state.streak), PASSES)} of {PASSES} times in a row"
+
+
+def rounded(count: int) -> int:
+    """A count to two digits: more of them would only claim to be known."""
+    digits = len(str(count)) - 2
+    return count if digits <= 0 else round(count, -digits)
+
+
+def _next(rollout: Rollout, now: float) -> str:
+    step = rollout.step + 1
+    follows = f"{rollout.spec.weight_at(step) / 100:g} %" if step < len(rollout.spec.steps) else "promotion"
+    waits = waiting_beside_guards(rollout, now)
+    if rollout.state is State.PAUSED:
+        waits.insert(0, "a person to resume it")
+    verdicts = guard_verdicts(rollout)
+    if any(verdicts[name] is not Verdict.PASS for name in required(rollout, verdicts)):
+        waits.append("every guard to pass")
+    return f"next {follows}, waits for {', '.join(waits)}" if waits else f"next {follows}, waits for nothing"
+
+
+def _stops(rollout: Rollout, now: float) -> Iterator[str]:
+    names = [guard.name for guard in rollout.spec.guards]
+    yield f"harm in {' or '.join(names)} rolls it back at once"
+    left = rollout.spec.deadline_s - (now - rollout.deadline_from)
+    if rollout.spec.deadline_s and rollout.state is State.RUNNING:
+        what = "is given up" if rollout.spec.on_inconclusive == "abort" else "is paused"
+        yield f"without enough evidence it {what} in {max(0.0, left):.0f} s"

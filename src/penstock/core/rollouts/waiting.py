@@ -1,0 +1,69 @@
+"""What the next step of a rollout still waits for, in words."""
+
+from collections.abc import Mapping
+
+from penstock.core.rollouts.gates import Gate
+from penstock.core.rollouts.guard_spec import ABSOLUTE
+from penstock.core.rollouts.guards import Verdict
+from penstock.core.rollouts.rollout import Rollout
+
+
+def waiting_for(rollout: Rollout, verdicts: Mapping[str, Verdict], now: float) -> list[str]:
+    """What the next step of an open rollout still waits for, in words; nothing once it may begin."""
+    guards = [f"guard '{name}' to pass" for name in _undecided(rollout, verdicts)]
+    return [*_time(rollout, now), *guards, *_seen(rollout), *_outside(rollout)]
+
+
+def waiting_inside(rollout: Rollout, verdicts: Mapping[str, Verdict], now: float) -> bool:
+    """Whether it waits for more than webhooks and queries; these are asked when nothing else is missing, so that a step
+    is taken on fresh answers."""
+    return bool(_time(rollout, now) or _undecided(rollout, verdicts) or _seen(rollout))
+
+
+def waiting_beside_guards(rollout: Rollout, now: float) -> list[str]:
+    """The same without the guards."""
+    return [*_time(rollout, now), *_seen(rollout), *_outside(rollout)]
+
+
+def required(rollout: Rollout, names: Mapping[str, Verdict]) -> list[str]:
+    """The guards that have to pass: in the shadow stage what can be said without callers; absolute limits only find
+    harm."""
+    if rollout.step < 0:
+        return [name for name in names if name == "disagreement"]
+    return [name for name in names if name not in ABSOLUTE]
+
+
+def _undecided(rollout: Rollout, verdicts: Mapping[str, Verdict]) -> list[str]:
+    return [name for name in required(rollout, verdicts) if verdicts[name] is not Verdict.PASS]
+
+
+def _time(rollout: Rollout, now: float) -> list[str]:
+    seconds = rollout.spec.min_step_s - (now - rollout.step_at)
+    return [f"{seconds:.0f} s more at this step"] if seconds > 0 else []
+
+
+def _seen(rollout: Rollout) -> list[str]:
+    if rollout.step < 0:
+        return []
+    step, waits = rollout.spec.steps[rollout.step], []
+    if rollout.requests < step.min_requests:
+        waits.append(f"{step.min_requests - rollout.requests} more canary requests at this step")
+    if rollout.labels < step.min_labels:
+        waits.append(f"{step.min_labels - rollout.labels} more labels of the canary's answers at this step")
+    if step.approval and rollout.approved_step != rollout.step:
+        waits.append("a person's approval")
+    return waits
+
+
+def _outside(rollout: Rollout) -> list[str]:
+    """What webhooks and queries have not let pass, each with what it last said."""
+    if rollout.step < 0:
+        return []
+    return [words for gate in rollout.spec.steps[rollout.step].gates if (words := _gate_words(rollout, gate))]
+
+
+def _gate_words(rollout: Rollout, gate: Gate) -> str:
+    answer = next((one for one in rollout.answers if one.gate == gate.name), None)
+    if answer is not None and answer.passed:
+        return ""
+    return f"{gate.name} {gate.condition} ({'not asked yet' if answer is None else answer.said})"
