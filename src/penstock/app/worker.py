@@ -28,6 +28,7 @@ from penstock.core.desired import Desired, State, VersionStatus
 from penstock.core.limits import RequestLimits
 from penstock.engine.memory import read_memory
 from penstock.monitor.counters import DRAINING, READY
+from penstock.monitor.unit_votes import UnitVotes
 from penstock.serving.data_plane import DataPlane
 from penstock.serving.memory_budget import MemoryBudget
 from penstock.serving.model_loader import ModelLoader
@@ -74,7 +75,8 @@ class Worker:
             self._memory,
             _request_limits(options),
         )
-        self._loader = ModelLoader(self._plane, self._slot, options.threads, self._reported, self._link.rows)
+        votes = UnitVotes(self._slot.units, [slot.units for slot in slots if slot is not self._slot])
+        self._loader = ModelLoader(self._plane, self._slot, options.threads, self._reported, self._link.rows, votes)
         limits = Limits(
             max_body_bytes=options.max_body_bytes,
             max_connections=connection_limit(options.max_connections, raise_limit(), PORTS),

@@ -267,7 +267,20 @@ class Points:
         return self._whom[bisect_right(self._ends, point)]
 
     def point(self, sticky: bytes) -> int:
-        """The point of a sticky value: keyed by model and experiment (BLAKE2b, RFC 7693), 64 bits scaled down."""
+        """The point of a sticky value: its hash scaled down."""
+        return self.hashed(sticky) * POINTS >> 64
+
+    def hashed(self, sticky: bytes) -> int:
+        """64 bits of a sticky value, keyed by model and experiment (BLAKE2b, RFC 7693)."""
         hashed = self._salted.copy()  # cheaper than to begin with the key again
         hashed.update(sticky)
-        return int.from_bytes(hashed.digest(), "big") * POINTS >> 64
+        return int.from_bytes(hashed.digest(), "big")
+
+    @property
+    def divided(self) -> bool:
+        """Whether it makes a difference which point a request has."""
+        return bool(self._ends)
+
+    def at(self, hashed: int) -> Any:
+        """Who answers a sticky value with this hash."""
+        return self._whom[bisect_right(self._ends, hashed * POINTS >> 64)]

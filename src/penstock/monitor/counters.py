@@ -28,6 +28,7 @@ from penstock.core.buckets import (
 )
 from penstock.core.labels import OK, OUTCOME_INDEX, OUTCOMES, PROTOCOL_NAMES, ROUTE_NAMES, SHED_REASONS, Route
 from penstock.monitor.outputs import OUTPUT_BINS
+from penstock.monitor.unit_votes import PLACES
 
 Words = NDArray[np.uint64]
 
@@ -84,7 +85,8 @@ _CAPTURE: Final = _SHADOW + len(SHADOW_WORDS)
 _BLAMED: Final = _CAPTURE + len(CAPTURE_WORDS)
 _MISMATCHES: Final = _BLAMED + 1
 _FINE_RUN: Final = _MISMATCHES + 1
-BLOCK_WORDS: Final = _FINE_RUN + FINE_WORDS
+_COUNTED: Final = _FINE_RUN + FINE_WORDS
+BLOCK_WORDS: Final = _COUNTED + 1
 
 HEADER_WORDS: Final = 64
 BLOCKS: Final = 1024
@@ -92,7 +94,8 @@ REGION_WORDS: Final = 1 << 19
 """Words for the columns of rows, given out version by version; see ``monitor.rows``."""
 
 REGION_START: Final = HEADER_WORDS + BLOCKS * BLOCK_WORDS
-SLOT_BYTES: Final = 8 * (REGION_START + REGION_WORDS)
+_UNITS_START: Final = 8 * (REGION_START + REGION_WORDS)
+SLOT_BYTES: Final = _UNITS_START + 4 * PLACES
 
 _DROPPED: Final = _SHADOW + SHADOW_WORDS.index("dropped")
 _MAX_ABS_DIFF: Final = _SHADOW + SHADOW_WORDS.index("max_abs_diff")
@@ -124,7 +127,7 @@ class BlockWriter:
         """
         alone = run_rows != NOT_COUNTED
         rows = (run_rows,) if alone else ()
-        self.answered_together(series, rows, ((total, decode, queue),), run, encode, alone)
+        self.answered_together(series, rows, ((total, decode, queue),), run, encode, alone, True)
 
     def answered_together(
         self,
@@ -134,18 +137,22 @@ class BlockWriter:
         run: int,
         encode: int,
         alone: bool,
+        counted: bool,
     ) -> None:
         """Count requests of one series that were run and encoded together: the rows of each run that they stand for,
         and of each ``total``, ``decode`` and ``queue``; see ``answered``.
 
         ``alone`` says that it is one request, which shared its run with none. Rollouts compare only these runs: how
-        many requests share one depends on the traffic of a version.
+        many requests share one depends on the traffic of a version. ``counted`` says that the requests are evidence:
+        they are not, where they are one unit's and it has given enough (see ``unit_votes``).
         """
         words, number = self._words, len(durations)
         words[_REQUESTS + series * len(OUTCOMES)] += number
         base = _DURATION + series * LATENCY_WORDS
         all_total = all_decode = all_queue = 0
-        split = series < SPLIT_SERIES
+        split = counted and series < SPLIT_SERIES
+        if split:
+            words[_COUNTED] += number
         if split and alone:
             words[_FINE_RUN + bisect_left(FINE_EDGES_NS, run + RUN_BASE_NS)] += 1
         for total, decode, queue in durations:
@@ -185,7 +192,8 @@ class BlockWriter:
 
     def failed(self, series: int, outcome: int, total: int, blamed: bool) -> None:
         """Count one request that did not succeed; ``outcome`` is its place in ``OUTCOMES``, ``total`` its time in
-        nanoseconds, and ``blamed`` says that the version is responsible for it (see ``core.labels.is_blamed``)."""
+        nanoseconds, and ``blamed`` says that the version is responsible for it (see ``core.labels.is_blamed``) and
+        that it counts."""
         words = self._words
         if blamed and series < SPLIT_SERIES:
             words[_BLAMED] += 1
@@ -258,11 +266,14 @@ def _float(word: int) -> float:
 
 
 class Slot:
-    """One worker's memory: its header and its blocks, over any writable buffer of ``SLOT_BYTES``."""
+    """One worker's memory: its header, its blocks and its table of units (see ``unit_votes``), over any writable buffer
+    of ``SLOT_BYTES``."""
 
     def __init__(self, buffer: memoryview) -> None:
-        self._words = buffer.cast("B").cast("Q")
+        octets = buffer.cast("B")
+        self._words = octets.cast("Q")
         self._array: Words = np.frombuffer(buffer, np.uint64)
+        self.units = octets[_UNITS_START:].cast("I")
 
     @classmethod
     def in_process(cls) -> "Slot":
@@ -429,12 +440,17 @@ class Totals:
         return self._words[_FINE_RUN : _FINE_RUN + FINE_WORDS]
 
     def split_outcomes(self) -> tuple[int, int]:
-        """Requests that the split sent here: how many failed by the version's doing, and how many succeeded.
+        """Requests that the split sent here: how many failed by the version's doing, and how many succeeded; of each
+        unit of a sticky split so many as count.
 
         What callers did wrong, what was refused for want of capacity and what expired in the queue is in neither.
         """
+        return self._words[_BLAMED], self._words[_COUNTED]
+
+    def split_requests(self) -> int:
+        """Requests that the split sent here and that succeeded, or failed and count as failures; of units all."""
         counts = self._words[_REQUESTS : _REQUESTS + SPLIT_SERIES * len(OUTCOMES)]
-        return self._words[_BLAMED], sum(counts[OK :: len(OUTCOMES)])
+        return self._words[_BLAMED] + sum(counts[OK :: len(OUTCOMES)])
 
     def output_bins(self, index: int) -> list[int]:
         """Rows of one output by bin, as far as they were counted."""

@@ -10,10 +10,11 @@ from penstock.core.labels import Protocol as Transport
 from penstock.core.limits import RequestLimits
 from penstock.monitor.counters import NOT_COUNTED, ReadTotals, Slot
 from penstock.serving.admission import MEMORY
-from penstock.serving.infer_call import InferCall, Servable
+from penstock.serving.infer_call import CallObserver, InferCall, Servable
 from penstock.serving.loop_batcher import LoopBatcher
 from penstock.serving.loop_stalls import LoopStalls
 from penstock.serving.memory_budget import DEFAULT_MEMORY_BYTES, MemoryBudget
+from penstock.serving.observers.unit_vote import UnitVote
 from penstock.serving.offload import Offload
 from penstock.serving.routing_table import Fields, RouteDecision, RoutingTable, Target
 from penstock.serving.server_queries import Repository, ServerQueries
@@ -21,6 +22,8 @@ from penstock.serving.shared_memory import Regions
 
 OFFLOAD_BODIES: Final = 4
 """Bodies of the largest size that may wait for the threads of ``offload`` together."""
+
+_NOBODY: Final[tuple[CallObserver, ...]] = ()
 
 NO_VERSION_BLOCK: Final = 0
 """Counters of requests that reached no version."""
@@ -76,35 +79,36 @@ class DataPlane:
         """Count calls that have their outputs or their faults, just before they are answered; those of one run
         together."""
         now = monotonic_ns()
-        runs: dict[tuple[Servable, int, int], list[InferCall]] = {}
+        runs: dict[tuple[Servable, int, int, bool], list[InferCall]] = {}
         for call in calls:
             if call.fault is not None:
                 _record_failed(call, call.fault.kind, now)
                 continue
-            runs.setdefault((call.loaded, call.series, call.ran_ns), []).append(call)
             for observer in call.observers:
                 observer.offer(call)
+            runs.setdefault((call.loaded, call.series, call.ran_ns, call.counted), []).append(call)
             if call.loaded.sampler is not None:
                 call.loaded.sampler.offer(call)
-        for (loaded, series, ran_ns), together in runs.items():
+        for (loaded, series, ran_ns, counted), together in runs.items():
             durations = [
                 (now - one.began_ns, one.decoded_ns - one.began_ns, one.started_ns - one.decoded_ns) for one in together
             ]
             rows = [one.run_rows for one in together if one.run_rows != NOT_COUNTED]
             first = together[0]
             alone = len(together) == 1 and first.run_rows == first.rows
-            loaded.block.answered_together(series, rows, durations, ran_ns - first.started_ns, now - ran_ns, alone)
+            run = ran_ns - first.started_ns
+            loaded.block.answered_together(series, rows, durations, run, now - ran_ns, alone, counted)
 
     def record_rejected(
         self, decision: RouteDecision | None, transport: Transport, outcome: str, began_ns: int
     ) -> None:
         """Count a request that was refused before it became a call; ``decision`` is None if no version was found."""
         if decision is None:
-            block, route = self._unmatched, Route.STABLE
+            block, route, observers = self._unmatched, Route.STABLE, _NOBODY
         else:
-            block, route = decision[0].block, decision[1]
+            block, route, observers = decision[0].block, decision[1], decision[2]
         series = route * len(PROTOCOL_NAMES) + transport
-        blamed = is_blamed(outcome, run_began=False)
+        blamed = is_blamed(outcome, run_began=False) and _counts(observers)
         block.failed(series, OUTCOME_INDEX[outcome], monotonic_ns() - began_ns, blamed)
         if outcome == OverBudget.kind:
             block.shed(MEMORY)
@@ -140,5 +144,13 @@ class DataPlane:
 
 
 def _record_failed(call: InferCall, outcome: str, now_ns: int) -> None:
-    blamed = is_blamed(outcome, call.run_began)
+    blamed = is_blamed(outcome, call.run_began) and _counts(call.observers)
     call.loaded.block.failed(call.series, OUTCOME_INDEX[outcome], now_ns - call.began_ns, blamed)
+
+
+def _counts(observers: tuple[CallObserver, ...]) -> bool:
+    """Whether a failure counts; of a unit of a sticky split the first one does."""
+    for observer in observers:
+        if isinstance(observer, UnitVote):
+            return observer.failure()
+    return True

@@ -114,8 +114,9 @@ class InferCall:
     and the output names of a call that waits. ``rows`` are its own, ``run_rows`` those of the run that it stands for
     in the counts: of calls that ran together, the first has them all and the others ``NOT_COUNTED``. ``output_bytes``
     is the size of its outputs. ``run_began`` says that its run has begun, so that what goes wrong from then on is the
-    version's doing. ``client`` tells calls of one connection from those of others (0 where nobody says). Whoever learns
-    that nobody waits for the answer sets ``abandoned``: a call that has not begun to run then ends as cancelled.
+    version's doing. ``counted`` says that a rollout may count it, ``judged`` that it may count its label. ``client``
+    tells calls of one connection from those of others (0 where nobody says). Whoever learns that nobody waits for the
+    answer sets ``abandoned``: a call that has not begun to run then ends as cancelled.
     """
 
     __slots__ = (
@@ -124,11 +125,13 @@ class InferCall:
         "abandoned",
         "began_ns",
         "client",
+        "counted",
         "deadline_ns",
         "decoded_ns",
         "fault",
         "id",
         "joint",
+        "judged",
         "loaded",
         "observers",
         "output_bytes",
@@ -185,6 +188,7 @@ class InferCall:
         self.prepared: tuple[Feeds, list[str]] = _UNPREPARED
         self.fault: Fault | None = None
         self.abandoned = self.run_began = False
+        self.counted = self.judged = True
 
     @property
     def tensors(self) -> list[Tensor]:

@@ -26,6 +26,7 @@ from penstock.monitor.columns import Columns, Rows, input_columns, output_column
 from penstock.monitor.counters import Slot
 from penstock.monitor.reference import ConfidenceHistogram, reference_in
 from penstock.monitor.rows import RowCounter
+from penstock.monitor.unit_votes import UnitVotes
 from penstock.registry import model_config
 from penstock.registry.blobs import hash_file
 from penstock.serving.data_plane import DataPlane
@@ -62,7 +63,9 @@ class ModelLoader:
         threads: int,
         on_status: OnStatus,
         on_rows: OnRows = lambda *_: None,
+        votes: UnitVotes | None = None,
     ) -> None:
+        self._votes = votes or UnitVotes(slot.units)
         self._plane = plane
         self._slot = slot
         self._threads = threads
@@ -245,7 +248,10 @@ class ModelLoader:
         self._publish(desired)
 
     def _publish(self, desired: Desired) -> None:
-        models = {spec.name: model_entry(spec, *self._of(spec), self._loop_load) for spec in desired.models}
+        models = {
+            spec.name: model_entry(spec, *self._of(spec), self._loop_load, self._votes) for spec in desired.models
+        }
+        self._votes.live = frozenset(entry.router.tag for entry in models.values() if entry.router is not None)
         blocks = {(model.name, spec.version): spec.block for model in desired.models for spec in model.versions}
         self._plane.publish(RoutingTable(models), blocks)
         self._on_status(tuple(self._statuses.values()))

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from types import MappingProxyType
 
 from penstock.core.desired import ModelSpec, State, VersionStatus
@@ -10,10 +11,12 @@ from penstock.core.labels import Route
 from penstock.core.routing import Points, RouteSpec
 from penstock.core.texts import shortened
 from penstock.core.versions import CHAMPION, sort_key
+from penstock.monitor.unit_votes import PLACES, TAGS, UnitVotes
 from penstock.serving.infer_call import CallObserver
 from penstock.serving.loaded_version import LoadedVersion
 from penstock.serving.observers.output_bins import OutputBinCounter
 from penstock.serving.observers.shadow import LoadOf, ShadowSampler
+from penstock.serving.observers.unit_vote import UnitVote
 
 RouteDecision = tuple[LoadedVersion, Route, tuple[CallObserver, ...]]
 """The version that answers, the reason why it does, and the observers of its answers."""
@@ -35,10 +38,16 @@ class LoopLoad:
 class Router:
     """One model's route over what this worker has ready: requests without a version ask it."""
 
-    __slots__ = ("_points", "_rules", "_sticky", "default", "reads")
+    __slots__ = ("_points", "_rules", "_sticky", "_votes", "default", "reads", "tag")
 
     def __init__(
-        self, model: str, route: RouteSpec, loaded: Mapping[str, LoadedVersion], stable: LoadedVersion, loop: LoopLoad
+        self,
+        model: str,
+        route: RouteSpec,
+        loaded: Mapping[str, LoadedVersion],
+        stable: LoadedVersion,
+        loop: LoopLoad,
+        votes: UnitVotes | None = None,
     ) -> None:
         shadows = [
             (loaded[one.version], one.percent / 100) for one in route.shadow if one.percent and one.version in loaded
@@ -62,6 +71,8 @@ class Router:
             if rule.version in loaded
         )
         self._sticky = route.sticky.encode()
+        self._votes = votes if self._sticky and self._points.divided else None
+        self.tag = tag_of(model, route)
         self.reads = bool(self._rules or self._sticky)
 
     def pick(self, fields: Fields) -> RouteDecision:
@@ -70,8 +81,18 @@ class Router:
             if fields.get(header) == value:
                 return decision
         sticky = fields.get(self._sticky) if self._sticky else None
-        picked: RouteDecision = self._points.pick(sticky or None)  # an empty value tells nobody from anybody
-        return picked
+        if not sticky or self._votes is None:
+            picked: RouteDecision = self._points.pick(sticky or None)  # an empty value tells nobody from anybody
+            return picked
+        hashed = self._points.hashed(sticky)
+        loaded, reason, observers = self._points.at(hashed)
+        return loaded, reason, (UnitVote(self._votes, self.tag, hashed % PLACES), *observers)
+
+
+def tag_of(model: str, route: RouteSpec) -> int:
+    """A number from 1 to 65 535 for the weights that a unit votes under: other ones have another, as good as always."""
+    said = repr((model, route.salt, route.ranges)).encode()
+    return 1 + int.from_bytes(blake2b(said, digest_size=8).digest(), "big") % (TAGS - 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +163,7 @@ def model_entry(
     loaded: Mapping[str, LoadedVersion],
     statuses: Mapping[str, VersionStatus],
     loop: LoopLoad = LoopLoad(),
+    votes: UnitVotes | None = None,
 ) -> ModelEntry:
     """Build one model's routes: by version, by alias, and the default (the route's, the champion, the newest ready)."""
     ready = tuple(sorted(loaded, key=sort_key))
@@ -154,7 +176,7 @@ def model_entry(
         default = routes[CHAMPION][0] if CHAMPION in routes else loaded[ready[-1]]
         routes[""] = default, Route.STABLE, ()
         if spec.route is not None:
-            router = Router(spec.name, spec.route, loaded, _stable(spec.route, loaded, default), loop)
+            router = Router(spec.name, spec.route, loaded, _stable(spec.route, loaded, default), loop, votes)
             routes[""] = router.default
     known = {
         version: VersionStatus(spec.name, version, State.UNAVAILABLE, reason)

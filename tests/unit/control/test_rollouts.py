@@ -218,6 +218,23 @@ def test_slow_runs_are_found_where_whole_requests_take_the_same_time(world: Worl
     assert evidence["run_n_canary"] == evidence["n_canary"] > 0
 
 
+@pytest.mark.parametrize(("units", "state"), [(1, "running"), (5, "rolled_back")])
+@pytest.mark.parametrize("guard", ["errors", "error_ratio"])
+def test_one_unit_of_a_sticky_split_cannot_roll_a_canary_back(world: World, guard: str, units: int, state: str) -> None:
+    """Each unit fails once, as its worker counts it."""
+    split = {"split": {"1": 10_000}, "sticky": "header:x-user"}
+    world.traffic.set_route("m", lambda _: route_in(split), ME)
+    gateway = Gateway(world)
+    limits = {"metric": guard} | ({"max": 0.0001} if guard == "error_ratio" else {})
+    trial = gateway.begin(guards=[limits], steps=[5, 10_000], min_step_seconds=3600, alpha=0.1)
+    for number in range(40):
+        world.fleet.answer("2", 1, 10 <= number < 10 + units, canary=True)
+        world.fleet.answer("1", 2000)
+        world.clock.now += STEP_S
+        gateway.step()
+    assert gateway.look(trial)["state"] == state
+
+
 def test_without_requests_nothing_is_decided(world: World) -> None:
     gateway = Gateway(world)
     trial = gateway.begin()

@@ -20,6 +20,7 @@ from penstock.core.routing import RouteSpec, route_in
 from penstock.core.tensors import Tensor
 from penstock.monitor.answers import AnswerStore, Told
 from penstock.monitor.counters import SHADOW_WORDS, Slot, Totals
+from penstock.monitor.unit_votes import MOST_A_MINUTE
 from penstock.serving.infer_call import InferCall
 from penstock.serving.observers import shadow
 from penstock.serving.observers.shadow import share_at
@@ -112,6 +113,38 @@ def test_sticky_callers_stay(tmp_path: Path) -> None:
         for user in (b"ann", b"bob", b"cleo", b"dan"):
             assert len(await world.many(20, {b"x-user": user})) == 1
         assert len(await world.many(100)) == 2  # without the header, each request by itself
+
+    in_traffic(story)
+
+
+async def failing(world: Traffic, fields: Mapping[bytes, bytes], times: int) -> None:
+    """Requests for which the version that answers is to blame."""
+    for _ in range(times):
+        world.plane.record_rejected(world.plane.route(("m", ""), fields), Protocol.REST, "internal", 0)
+
+
+def test_a_unit_of_a_sticky_split_has_one_vote(tmp_path: Path) -> None:
+    async def story(world: Traffic) -> None:
+        def evidence() -> tuple[int, int]:
+            found = [Totals.of([world.slot], block).split_outcomes() for block in (1, 2)]
+            return sum(bad for bad, _ in found), sum(good for _, good in found)
+
+        spec = route(split={"1": 5000, "2": 5000}, sticky="header:x-user")
+        await world.serve(tmp_path, spec)
+        await failing(world, {b"x-user": b"ann"}, 500)
+        assert evidence() == (1, 0)
+        await world.many(50, {b"x-user": b"ann"})
+        assert evidence()[1] in (MOST_A_MINUTE, 2 * MOST_A_MINUTE)  # a minute may end
+        for user in range(30):
+            await failing(world, {b"x-user": b"user %d" % user}, 5)
+        assert evidence()[0] == 31
+        await failing(world, {}, 7)  # without the header, each request is a unit
+        assert evidence()[0] == 38
+        await world.serve(tmp_path, replace(spec, salt="another rollout"))
+        await failing(world, {b"x-user": b"ann"}, 500)
+        assert evidence()[0] == 39
+        raw = [Totals.of([world.slot], block).outcome_count(succeeded=False) for block in (1, 2)]
+        assert sum(raw) == 500 + 150 + 7 + 500  # the metrics count all
 
     in_traffic(story)
 

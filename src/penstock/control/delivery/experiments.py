@@ -69,7 +69,7 @@ class Experiments(Trials):
         return self._counted(trial.model, _Kept.of(trial.document).experiment.spec.arms)
 
     def _counted(self, model: str, versions: Iterable[str]) -> Document:
-        return {"arms": {version: sum(self.fleet.totals(model, version).split_outcomes()) for version in versions}}
+        return {"arms": {version: self.fleet.totals(model, version).split_requests() for version in versions}}
 
     def compared(self, trial: Trial) -> Terms:
         """See ``Trials``: all answers since the experiment began; rewards come late, and weights may move before."""

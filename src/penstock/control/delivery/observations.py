@@ -15,7 +15,7 @@ Document = Mapping[str, Any]
 Arm = dict[str, Any]
 Look = dict[str, Any]
 
-COUNTED = ("errors", "latency", "runs")
+COUNTED = ("errors", "requests", "latency", "runs")
 """Counts of an arm that differences are taken of, beside its outputs."""
 
 UNSETTLED = -1
@@ -27,6 +27,7 @@ def arm(totals: Totals, outputs: int) -> Arm:
     bad, good = totals.split_outcomes()
     return {
         "errors": [bad, good],
+        "requests": [totals.split_requests()],
         "latency": totals.split_latency(),
         "runs": totals.split_runs(),
         "outputs": [totals.output_bins(index) for index in range(min(outputs, OUTPUTS))],
@@ -54,10 +55,14 @@ class Step:
 
 
 def step(
-    before: Mapping[str, Document], now: Mapping[str, Document], stage: int, versions: tuple[str, str] = ("", "")
+    before: Mapping[str, Document],
+    now: Mapping[str, Document],
+    stage: int,
+    versions: tuple[str, str] = ("", ""),
+    sticky: bool = False,
 ) -> Step:
     """What the gateways' workers did between two looks under the weights of ``stage``, over all gateways; ``versions``
-    are the canary and the control.
+    are the canary and the control, ``sticky`` says that units are split and not requests.
 
     A gateway counts only where both looks are of this stage; one whose counters began anew counts from the next look.
     """
@@ -78,8 +83,9 @@ def step(
         quality=(_not_finite(canary), _not_finite(control)),
         labelled=_labelled(before, now, stage, versions),
         disagreements=agreed,
+        copies=len(differences) if sticky else 0,
     )
-    return Step(batch, (int(sum(canary["errors"])), int(sum(control["errors"]))))
+    return Step(batch, (int(sum(canary["requests"])), int(sum(control["requests"]))))
 
 
 def kept(before: Mapping[str, Look], now: Mapping[str, Look], stage: int) -> dict[str, Look]:

@@ -118,13 +118,13 @@ class Rollouts(Trials):
         """See ``Trials``."""
         kept = _Kept.of(trial.document)
         rollout, now = kept.rollout, self.clock()
-        step = observations.step(kept.seen, looks, rollout.stage, (rollout.spec.to, rollout.spec.control))
+        versions, sticky = (rollout.spec.to, rollout.spec.control), bool(kept.route and kept.route.sticky)
+        step = observations.step(kept.seen, looks, rollout.stage, versions, sticky)
         step = replace(step, batch=replace(step.batch, values=self._gates.values(trial, rollout)))
         ready = self.is_able(trial.model, rollout.spec.to)
         after = noted_in_place(noted_ready(rollout, ready, now), acknowledged)
         if not step.empty:
-            sticky = rollout.spec.dry_run or bool(kept.route and kept.route.sticky)
-            after = seen(after, step.batch, step.requests, sticky)
+            after = seen(after, step.batch, step.requests, sticky or rollout.spec.dry_run)
         after = replace(after, answers=self._gates.answers(trial, after, now))
         action = decide(Snapshot(after, now, ready, acknowledged))
         known = observations.kept(kept.seen, looks, rollout.stage)

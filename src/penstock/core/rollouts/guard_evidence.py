@@ -43,9 +43,10 @@ class Batch:
     """What canary and control did in the same stretch of time, as counts.
 
     ``errors`` and ``quality`` are (bad, other); ``latency`` and ``runs`` (the times of runs that a request had alone)
-    are by fine bucket, ``outputs`` by bin; ``labelled`` has a
-    stratum for each stretch of time and class of age of labels; ``disagreements`` is (differing, agreeing) of the
-    canary's shadow pairs. ``values`` are what queries answered.
+    are by fine bucket, ``outputs`` by bin; ``labelled`` has a stratum for each stretch of time and class of age of
+    labels; ``disagreements`` is (differing, agreeing) of the canary's shadow pairs. ``values`` are what queries
+    answered. ``copies`` is 0 where each request is a unit of its own; of a sticky split it is how often one unit's
+    failure may be counted: once by each gateway.
     """
 
     errors: tuple[Sequence[float], Sequence[float]] = ((0, 0), (0, 0))
@@ -55,6 +56,7 @@ class Batch:
     quality: tuple[Sequence[float], Sequence[float]] = ((0, 0), (0, 0))
     labelled: tuple[Labelled, ...] = ()
     disagreements: Sequence[float] = (0, 0)
+    copies: int = 0
     values: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -66,6 +68,8 @@ class GuardState:
     answers in a row were within (positive) or out of (negative) its bounds. ``exposure`` is the share of the traffic
     that a default limit of the health test was made for. ``run_harm`` and ``run_health`` are the latency guard's tests
     of the time of runs. ``ages`` are the numbers of labels by their class of age.
+    ``copies`` is the batches', the most there were; ``failed_before`` is how many of the canary's units had failed
+    before this step.
     """
 
     harm: Evidence = field(default_factory=Evidence)
@@ -78,6 +82,14 @@ class GuardState:
     ages: tuple[int, ...] = ()
     run_harm: Evidence = field(default_factory=Evidence)
     run_health: Evidence = field(default_factory=Evidence)
+    copies: int = 0
+    failed_before: float = 0.0
+
+    @property
+    def failed_units(self) -> float:
+        """How many of the canary's units have failed at this step, at least; of requests that are units all."""
+        failed = self.harm.canary[0] if self.harm.canary else 0.0
+        return (failed - self.failed_before) / self.copies if self.copies else failed
 
     @property
     def has_runs(self) -> bool:
@@ -93,17 +105,22 @@ class GuardState:
 def observe(guard: GuardSpec, state: GuardState, batch: Batch, exposure: float = 1.0) -> GuardState:
     """The evidence after one more batch; ``exposure`` is the share of the traffic that the canary gets if it passes."""
     after = _OBSERVE[guard.metric](guard, state, batch, exposure)
+    after = replace(after, copies=max(state.copies, batch.copies))
     return replace(after, peak=max(state.peak, harm_now(guard, after)))
 
 
 def at_next_step(guard: GuardSpec, state: GuardState) -> GuardState:
     """The evidence as another step begins: what every request tells has to show again that the canary is healthy."""
+    if guard.metric in UNITS_FAIL:
+        state = replace(state, failed_before=state.harm.canary[0] if state.harm.canary else 0.0)
     if guard.metric not in RENEWED:
         return state
     return replace(state, health=state.health.restarted(), run_health=state.run_health.restarted())
 
 
 RENEWED = ("errors", "latency", "quality")
+UNITS_FAIL = ("errors", "error_ratio")
+"""Guards that count failures: of a sticky split one of each unit."""
 
 
 def harm_now(guard: GuardSpec, state: GuardState) -> float:

@@ -12,7 +12,7 @@ from typing import Any
 
 from penstock.core.buckets import FINE_PER_OCTAVE
 from penstock.core.label_matching import delay_out
-from penstock.core.rollouts.guard_evidence import GuardState, allowed_bins, harm_now
+from penstock.core.rollouts.guard_evidence import UNITS_FAIL, GuardState, allowed_bins, harm_now
 from penstock.core.rollouts.guard_spec import ABSOLUTE, GuardSpec, guard_out
 from penstock.core.statistics.confidence_sequences import Mean, confidence
 from penstock.core.statistics.distributions import total_variation
@@ -24,6 +24,9 @@ HEALTH_ALPHA = 0.05
 SUSPICION = math.log(5)
 """A log e-value of harm above which no canary passes: one that is no worse is held up so at any moment with a
 probability of a fifth at most."""
+
+LEAST_UNITS = 2
+"""So many units of a sticky split have to fail at a step before a canary is called worse by its errors."""
 
 INTERVAL_ALPHA = 0.05
 """The probability that the interval of the ``performance`` guard is ever wrong."""
@@ -51,10 +54,15 @@ def verdict(guard: GuardSpec, state: GuardState, alpha: float) -> Verdict:
         if abs(state.streak) < PASSES:
             return Verdict.UNDECIDED
         return Verdict.PASS if state.streak > 0 else Verdict.FAIL
-    if state.peak >= math.log(1 / alpha):
+    if state.peak >= math.log(1 / alpha) and not _is_one_unit(guard, state):
         return Verdict.FAIL
     healthy = state.passed >= math.log(1 / HEALTH_ALPHA) and harm_now(guard, state) < SUSPICION
     return Verdict.PASS if healthy else Verdict.UNDECIDED
+
+
+def _is_one_unit(guard: GuardSpec, state: GuardState) -> bool:
+    """Whether all that speaks against the canary may be one unit's doing, in a sticky split."""
+    return guard.metric in UNITS_FAIL and state.copies > 0 and state.failed_units < LEAST_UNITS
 
 
 def effect(guard: GuardSpec, state: GuardState) -> float | None:
@@ -173,6 +181,7 @@ def state_out(state: GuardState) -> dict[str, Any]:
 def state_in(values: Document) -> GuardState:
     """A guard's evidence from its JSON values."""
     harm, health, tail = (evidence_in(values[name]) for name in ("harm", "health", "tail"))
+    run_harm, run_health = (evidence_in(values.get(name, {})) for name in ("run_harm", "run_health"))
     return GuardState(
         harm,
         health,
@@ -182,5 +191,8 @@ def state_in(values: Document) -> GuardState:
         values["value"],
         values.get("exposure", 0.0),
         tuple(values.get("ages", ())),
-        *(evidence_in(values.get(name, {})) for name in ("run_harm", "run_health")),
+        run_harm,
+        run_health,
+        values.get("copies", 0),
+        values.get("failed_before", 0.0),
     )

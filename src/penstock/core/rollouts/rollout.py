@@ -103,7 +103,8 @@ def begun(spec: RolloutSpec, now: float) -> Rollout:
 def seen(rollout: Rollout, batch: Batch, requests: tuple[int, int], sticky: bool) -> Rollout:
     """The rollout with one more batch of evidence; ``requests`` are the canary's and the control's of this batch.
 
-    A sticky split is by user, not by request, so requests do not tell whether it is sound.
+    A sticky split is by user, not by request, so requests do not tell whether it is sound, and a unit's failures count
+    once by each gateway.
     """
     pairs = zip(rollout.spec.guards, rollout.guards, strict=True)
     ratio, weight = rollout.ratio, rollout.weight

@@ -26,7 +26,7 @@ class OutputBinCounter:
 
     def offer(self, call: InferCall) -> None:
         """Count the outputs of a call soon."""
-        outputs = call.outputs
+        outputs = call.outputs if call.counted else None
         if not outputs or len(self._outputs) >= MAX_CALLS:
             return
         if not self._outputs:

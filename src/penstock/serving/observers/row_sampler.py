@@ -175,7 +175,7 @@ class RowSampler:
             outputs = [Tensor(one.name, one.datatype, one.data[:MOST_ROWS]) for one in outputs]
         found = answers_of(outputs, self._batching)
         if found is not None and len(found.values) == sum(sizes):
-            by_split = [call.series < SPLIT_SERIES for call in calls]
+            by_split = [call.series < SPLIT_SERIES and call.judged for call in calls]
             self._answers.add([call.id for call in calls], sizes, found, by_split)
 
     def _alike(

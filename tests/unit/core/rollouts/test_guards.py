@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from penstock.core.buckets import FINE_EDGES_NS
 from penstock.core.errors import InvalidInput
-from penstock.core.rollouts.guard_evidence import Batch, GuardState, Labelled, observe
+from penstock.core.rollouts.guard_evidence import Batch, GuardState, Labelled, at_next_step, observe
 from penstock.core.rollouts.guard_spec import GuardSpec, guard_in, guard_out
 from penstock.core.rollouts.guards import Verdict, effect, evidence_out, needed, state_in, state_out, verdict
 
@@ -67,6 +67,26 @@ def histograms(field: str, canary: float, control: float, spread: float, batches
         return [int(one) for one in np.bincount(drawn, minlength=BINS)]
 
     return [Batch(**{field: (counts(canary, 20), counts(control, 180))}) for _ in range(batches)]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("metric", ["errors", "error_ratio"])
+@pytest.mark.parametrize("gateways", [2, 5])
+def test_what_may_be_one_units_doing_is_no_harm(metric: str, gateways: int) -> None:
+    """A unit of a sticky split votes once by each gateway that it comes by, and once more at each step."""
+    guard, alpha = GuardSpec(metric, 0.0001), 0.05
+
+    def failed(units: float, steps: int, copies: int = gateways) -> Verdict:
+        state = GuardState()
+        for step in range(steps):
+            state = at_next_step(guard, state) if step else state
+            bad = round(units * gateways)
+            for counts in [((0, 1), (0, 100))] * 5 + [((bad, 0), (0, 100))]:
+                state = observe(guard, state, Batch(errors=counts, copies=copies))
+        return verdict(guard, state_in(json.loads(json.dumps(state_out(state)))), alpha)
+
+    assert failed(1, 6) is Verdict.UNDECIDED
+    assert failed(1, 6, copies=0) is Verdict.FAIL  # as many requests, each a unit
+    assert failed(3, 2) is Verdict.FAIL
 
 
 def test_an_equal_canary_is_seldom_called_slower_by_either_time() -> None:

@@ -1,0 +1,24 @@
+"""The vote of one request of a sticky split: whether it counts as evidence of a rollout or an experiment."""
+
+from penstock.monitor.unit_votes import COUNTS, JUDGED, UnitVotes
+from penstock.serving.infer_call import InferCall
+
+
+class UnitVote:
+    """One request's; a ``CallObserver``, to be told before the others. See ``UnitVotes`` for ``tag`` and ``place``."""
+
+    __slots__ = ("_place", "_tag", "_votes")
+
+    def __init__(self, votes: UnitVotes, tag: int, place: int) -> None:
+        self._votes = votes
+        self._tag = tag
+        self._place = place
+
+    def offer(self, call: InferCall) -> None:
+        """Note in a call whether it counts."""
+        said = self._votes.answer(self._tag, self._place)
+        call.counted, call.judged = bool(said & COUNTS), bool(said & JUDGED)
+
+    def failure(self) -> bool:
+        """The request failed by the version's doing: whether that counts."""
+        return self._votes.failure(self._tag, self._place)

@@ -1,0 +1,78 @@
+"""Users of a sticky split through the whole server: one of them is one vote, many are harm."""
+
+import json
+from collections.abc import Iterator
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import harness
+from tests.harness import Server
+from tests.integration.traffic.drive import BREAKING, FEATURES, GOOD, begin, crown, look, models, set_route, until
+
+pytestmark = pytest.mark.timeout(180)
+
+USERS = 60
+BAD = 5.0
+"""A first feature that the breaking version cannot take, and all others can."""
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    with harness.running(models(tmp_path / "models"), tmp_path, "--workers", "2") as running:
+        crown(running, GOOD)
+        yield running
+
+
+class Users:
+    """Users on a connection each time anew, so that they come by every worker."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+
+    def ask(self, user: str, first: float, times: int) -> tuple[str, set[int]]:
+        """Who answered so many requests of a user, and with which statuses."""
+        statuses, by = set(), ""
+        connection = HTTPConnection(self._server.http, timeout=20)
+        data = [first, *[0.0] * (FEATURES - 1)]
+        body = json.dumps({"inputs": [{"name": "x", "shape": [1, FEATURES], "datatype": "FP32", "data": data}]})
+        for _ in range(times):
+            connection.request("POST", "/v2/models/m/infer", body, {"x-user-id": user})
+            answer = connection.getresponse()
+            answer.read()
+            statuses.add(answer.status)
+            by = answer.headers["penstock-model-version"]
+        connection.close()
+        return by, statuses
+
+
+def asked(server: Server, trial: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = look(server, trial)
+    return found
+
+
+def test_one_user_is_one_vote_and_many_users_are_harm(server: Server) -> None:
+    set_route(server, split={GOOD: 10_000}, sticky="header:x-user-id")
+    trial = begin(server, to=BREAKING, steps=[3000, 10_000], min_step_seconds=300, guards=["errors"])
+    users = Users(server)
+    names = [f"user {number}" for number in range(USERS)]
+    versions = {name: users.ask(name, -1.0, 3)[0] for name in names}
+    canary = [name for name in names if versions[name] == BREAKING]
+    assert 5 < len(canary) < USERS - 5
+    for _ in range(8):  # the same user by new connections: to every worker
+        by, statuses = users.ask(canary[0], BAD, 250)
+        assert by == BREAKING
+        assert 200 not in statuses
+        for name in names[::4]:
+            users.ask(name, -1.0, 2)
+    found = asked(server, trial)
+    assert found["state"] == "running", json.dumps(found)
+    assert found["evidence"]["errors"]["log_e"] < found["evidence"]["errors"]["log_e_fail_at"]
+    assert found["evidence"]["errors"]["effect"] < 0.2
+    for name in names:
+        users.ask(name, BAD, 3)
+    over = until(server, trial, "rolled_back", "promoted", "inconclusive")
+    assert over["state"] == "rolled_back", json.dumps(over)
+    assert over["evidence"]["errors"]["verdict"] == "fail"
