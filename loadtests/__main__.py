@@ -17,6 +17,7 @@ from loadtests import (
     page,
     perf_analyzer,
     scale,
+    seasons,
     simulate,
     stall,
     streams,
@@ -54,6 +55,9 @@ def main() -> int:
     examining = commands.add_parser("exams", help="simulated exams of candidates", description=exams.__doc__)
     exams.add_arguments(examining)
     examining.set_defaults(run=exams.main)
+    seasonal = commands.add_parser("seasons", help="simulated seasons", description=seasons.__doc__)
+    seasons.add_arguments(seasonal)
+    seasonal.set_defaults(run=seasons.main)
     simulating = commands.add_parser("simulate", help="simulated rollouts", description=simulate.__doc__)
     simulate.add_arguments(simulating)
     simulating.set_defaults(run=simulate.main)

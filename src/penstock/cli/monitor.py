@@ -144,7 +144,7 @@ def _version(one: Document) -> list[Any]:
     reference, latency = one["reference"], one["latency"]
     learning = "no reference yet; it is learned from the first rows"
     parts: list[Any] = [
-        Text(learning if reference is None else f"{reference['source']} reference of {reference['rows']} rows"),
+        Text(learning if reference is None else _reference(reference)),
         Text(f"p50 {latency['p50']:.3g} ms, p99 {latency['p99']:.3g} ms, {latency['count']} requests"),
         *_objectives(one.get("slo", {})),
         *_performance(one["performance"]),
@@ -157,6 +157,11 @@ def _version(one: Document) -> list[Any]:
         for feature in features:
             table.add_row(*_row(side, feature, one["rows_between_false_alarms"]))
     return [*parts, table, *(Text(line, style="red") for line in _troubles(one))]
+
+
+def _reference(told: Document) -> str:
+    hours = {168: ", by the hour of the week", 24: ", by the hour of the day"}.get(told.get("hours", 0), "")
+    return f"{told['source']} reference of {told['rows']} rows{hours}"
 
 
 def _objectives(slo: Document) -> list[Text]:

@@ -24,6 +24,9 @@ def profile(
         Path | None, typer.Option(help="Where its label files lie; else beside the configuration.")
     ] = None,
     label: Annotated[str, typer.Option(help="The column of what the model should have answered.")] = "",
+    time: Annotated[
+        str, typer.Option(help="The column of when each row was seen, for what is usual by the hour.")
+    ] = "",
     card: Annotated[
         Path | None, typer.Option(help="The model card, whose features are used where the graph names none.")
     ] = None,
@@ -48,7 +51,7 @@ def profile(
         table = read_table(data)
         loaded = engine.load(model, options, threads=1)
         with progress(data.name) as tell:
-            reference = made(table, loaded, names, tell, label, described)
+            reference = made(table, loaded, names, tell, label, described, time)
         output.write_text(json.dumps(reference_out(reference)) + "\n")
     except (Fault, ConfigFault) as fault:
         fail(str(fault), Exit.USAGE)
@@ -61,6 +64,13 @@ def profile(
     if reference.errors is not None:
         wrong, right = reference.errors
         say(f"{right / (wrong + right):.1%} of its answers were right")
+    if reference.hours:
+        say(f"its columns change with the hours: what is usual is told apart for {reference.hours} of them")
+    elif wandering := [one.bins.name for one in reference.features if one.wander]:
+        say(
+            f"{', '.join(wandering[:8])} change from one part of the data to the next, and so much is forgiven; with a "
+            "column of times (--time) what is usual is told apart by the hour"
+        )
     if reference.is_small:
         say("that is few: its own noise widens every threshold; 10000 rows or more are better")
     typer.echo(reference.digest)

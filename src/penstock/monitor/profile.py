@@ -22,7 +22,7 @@ from penstock.monitor.reference import (
     confidence_of,
     score_bins,
 )
-from penstock.monitor.tables import Table, inputs_of
+from penstock.monitor.tables import TIME_NAMES, Table, inputs_of, times_of
 
 BATCH = 1024
 
@@ -50,8 +50,10 @@ def profile(
     tell: Tell = lambda _done, _total: None,
     label: str = "",
     card: Sequence[str] = (),
+    time: str = "",
 ) -> Reference:
-    """The reference of a version's training data; with the column ``label``, also how often the model was right.
+    """The reference of a version's training data; with the column ``label``, also how often the model was right, and
+    with the column ``time``, what is usual by the hour.
 
     ``names`` are what the graph calls its features, ``card`` what the model card does.
 
@@ -59,7 +61,7 @@ def profile(
         InvalidInput: the data does not fit the model, or is too little.
     """
     signature = model.signature
-    made = inputs_of(table, signature, names, card, {label, *LABEL_NAMES})
+    made = inputs_of(table, signature, names, card, {label, time, *LABEL_NAMES, *TIME_NAMES})
     tensors = made.tensors
     inputs = input_columns(signature.inputs, signature.batching, made.names)
     outputs = output_columns(signature.outputs, signature.batching)
@@ -82,7 +84,8 @@ def profile(
         sides.append((answers_of(answers), outputs.scores(answers), start))
         tell(min(start + BATCH, total), total)
     columns = [*inputs.numbers, *inputs.labels], [*outputs.numbers, *outputs.labels]
-    reference = build(columns, joined(given), joined(answered), TRAINING)
+    when = times_of(table, time, columns[0], total)
+    reference = build(columns, joined(given), joined(answered), TRAINING, when)
     truth = _truth(table, label, columns[0], total)
     sure = _Sure()
     for predicted, scores, start in sides:

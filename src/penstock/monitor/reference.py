@@ -8,7 +8,7 @@ how often it was right, and the same counts for each value of some categorical f
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from penstock.core.bins import (
     categorical_bins,
     numeric_bins,
 )
+from penstock.core.statistics.seasons import chunk_places, hours_of, hours_told_apart, wander
 from penstock.monitor.columns import Rows
 
 TRAINING, LIVE = "training", "live"
@@ -43,12 +44,18 @@ Document = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Feature:
-    """One column of the reference: its bins, the rows in each place, and the moments of its finite numbers."""
+    """One column of the reference: its bins, the rows in each place, and the moments of its finite numbers.
+
+    ``wander`` are the nats a row that it moves by itself from time to time, ``hours`` [hours, places] the rows by the
+    hour of the week or of the day, where their times are known and matter.
+    """
 
     bins: Bins
     counts: tuple[int, ...]
     mean: float = 0.0
     std: float = 0.0
+    wander: float = 0.0
+    hours: tuple[tuple[int, ...], ...] = ()
 
     @property
     def rows(self) -> int:
@@ -123,17 +130,67 @@ class Reference:
         return (*self.inputs, *self.outputs, *([] if self.joint is None else [self.joint.feature]))
 
     @property
+    def hours(self) -> int:
+        """How many hours it tells apart, 0 for none."""
+        return len(self.features[0].hours) if self.features else 0
+
+    @property
     def is_small(self) -> bool:
         """Whether it has so few rows that its own noise matters."""
         return self.rows < SMALL
 
 
-def build(names: tuple[Sequence[str], Sequence[str]], inputs: Rows, outputs: Rows | None, source: str) -> Reference:
-    """The reference of these rows; ``names`` are those of the input's and the output's columns, numbers first."""
+def build(
+    names: tuple[Sequence[str], Sequence[str]],
+    inputs: Rows,
+    outputs: Rows | None,
+    source: str,
+    times: Floats | None = None,
+) -> Reference:
+    """The reference of these rows; ``names`` are those of the input's and the output's columns, numbers first, and
+    ``times`` [rows] when each was seen (seconds since the epoch). Rows are taken to be in the order of time."""
+    if times is not None:
+        order = np.argsort(times, kind="stable")
+        inputs, times = _ordered(inputs, order), times[order]
+        outputs = None if outputs is None else _ordered(outputs, order)
     features, places = _features(_distinct(names), inputs)
     answered, told = ((), []) if outputs is None else _features(names[1], outputs)
     slices = _slices(features, (*features, *answered), [*places, *told])
-    return Reference(source, len(inputs), features, answered, _joint(inputs.numbers), slices=slices)
+    joint = _joint(inputs.numbers)
+    found = Reference(source, len(inputs), features, answered, joint, slices=slices)
+    together = [] if joint is None else [_joint_places(joint, inputs.numbers)]
+    return _over_time(found, [*places, *told, *together], times)
+
+
+def _ordered(rows: Rows, order: Any) -> Rows:
+    labels = tuple(np.asarray(column, object)[order] for column in rows.labels)
+    return Rows(rows.numbers[order], labels)
+
+
+def _over_time(reference: Reference, places: Sequence[Places], times: Floats | None) -> Reference:
+    """A reference that knows what its columns do over time, by the hours of its rows or else by their order."""
+    features = reference.features
+    moved = [wander(chunk_places(one, feature.bins.width)) for one, feature in zip(places, features, strict=True)]
+    if not any(moved):
+        return reference
+    hours = 0 if times is None else hours_told_apart(times)
+    if times is None or not hours:
+        return _with_features(reference, [replace(one, wander=by) for one, by in zip(features, moved, strict=True)])
+    which = hours_of(times, hours)
+    counted = [_by_hour(one, which, feature.bins.width, hours) for one, feature in zip(places, features, strict=True)]
+    return _with_features(reference, [replace(one, hours=by) for one, by in zip(features, counted, strict=True)])
+
+
+def _by_hour(places: Places, which: Places, width: int, hours: int) -> tuple[tuple[int, ...], ...]:
+    counts = np.bincount(which * width + places, minlength=hours * width).reshape(hours, width)
+    return tuple(tuple(row) for row in counts.tolist())
+
+
+def _with_features(reference: Reference, features: Sequence[Feature]) -> Reference:
+    inputs, outputs = len(reference.inputs), len(reference.outputs)
+    joint = None if reference.joint is None else replace(reference.joint, feature=features[-1])
+    given, answered = tuple(features[:inputs]), tuple(features[inputs : inputs + outputs])
+    return replace(reference, inputs=given, outputs=answered, joint=joint)
 
 
 def _distinct(names: tuple[Sequence[str], Sequence[str]]) -> list[str]:
@@ -229,9 +286,19 @@ def _joint(numbers: Floats) -> Joint | None:
     middle = np.round(middle, 9)
     distances = distance(numbers, middle, directions)
     bins = numeric_bins(JOINT, distances)
-    places = NumericPlaces([bins])(distances[:, None])[:, 0]
+    places = _places_of(bins, distances)
     feature = Feature(bins, _counts(places, bins), float(np.nanmean(distances)), float(np.nanstd(distances)))
     return Joint(tuple(middle.tolist()), tuple(tuple(row) for row in directions.tolist()), feature)
+
+
+def _joint_places(joint: Joint, numbers: Floats) -> Places:
+    distances = distance(numbers, np.array(joint.middle), np.array(joint.directions))
+    return _places_of(joint.feature.bins, distances)
+
+
+def _places_of(bins: Bins, values: Floats) -> Places:
+    found: Places = NumericPlaces([bins])(values[:, None])[:, 0]
+    return found
 
 
 def distance(numbers: Floats, middle: Floats, directions: Floats) -> Floats:
@@ -304,6 +371,8 @@ def _feature_out(feature: Feature) -> Document:
         "counts": list(feature.counts),
         "mean": feature.mean,
         "std": feature.std,
+        **({"wander": feature.wander} if feature.wander else {}),
+        **({"hours": [list(row) for row in feature.hours]} if feature.hours else {}),
     }
 
 
@@ -311,4 +380,5 @@ def _feature_in(values: Mapping[str, Any]) -> Feature:
     bins = Bins(
         values["name"], Kind(values["kind"]), tuple(values["edges"]), tuple(values["values"]), tuple(values["known"])
     )
-    return Feature(bins, tuple(values["counts"]), values["mean"], values["std"])
+    hours = tuple(tuple(row) for row in values.get("hours", []))
+    return Feature(bins, tuple(values["counts"]), values["mean"], values["std"], values.get("wander", 0.0), hours)

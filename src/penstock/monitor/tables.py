@@ -5,12 +5,14 @@ import io
 import zipfile
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from penstock.core.bins import Floats
 from penstock.core.errors import InvalidInput, Unsupported
 from penstock.core.signature import Signature, TensorSpec
 from penstock.core.tensors import NUMPY_TYPES, Array, Tensor
@@ -169,6 +171,51 @@ def _tensor(table: Table, spec: TensorSpec, columns: Sequence[str]) -> Tensor:
         return Tensor(spec.name, spec.datatype, _typed(table[spec.name], spec))
     stacked = np.stack([table[name] for name in columns], axis=1)
     return Tensor(spec.name, spec.datatype, _typed(stacked.reshape(-1) if len(spec.shape) == 1 else stacked, spec))
+
+
+TIME_NAMES = ("timestamp", "time", "datetime")
+"""Columns of these names, where the model does not take them for features, say when each row was seen."""
+
+_UNITS = ((1e17, 1e9), (1e14, 1e6), (1e11, 1e3), (0.0, 1.0))
+"""Numbers above these are nanoseconds, microseconds, milliseconds or seconds since the epoch."""
+
+
+def times_of(table: Table, name: str, features: Collection[str], rows: int) -> Floats | None:
+    """When each row was seen (seconds since the epoch) by a column of this name, or else of ``TIME_NAMES``; None
+    without one.
+
+    Times are ISO 8601 (UTC where nothing else is said), dates of Parquet, or numbers since the epoch.
+
+    Raises:
+        InvalidInput: the column was named, and is not there or holds no times.
+    """
+    found = [one for one in ((name,) if name else TIME_NAMES) if one in table and one not in features]
+    times = _seconds(table[found[0]], rows) if found else None
+    if name and times is None:
+        raise InvalidInput(f"the data has no column '{name[:64]}' of times (ISO 8601, or seconds since the epoch)")
+    return times
+
+
+def _seconds(column: Array, rows: int) -> Floats | None:
+    if column.shape != (rows,):
+        return None
+    try:
+        if column.dtype.kind == "M":
+            return column.astype("datetime64[us]").astype(np.float64) / 1e6
+        if column.dtype.kind in "OSU":
+            return np.array([_epoch(str(one)) for one in column.tolist()])
+        numbers = column.astype(np.float64)
+    except (ValueError, TypeError):
+        return None
+    if not np.isfinite(numbers).all():
+        return None
+    size = float(np.median(np.abs(numbers)))
+    return np.asarray(numbers / next(unit for least, unit in _UNITS if size >= least), np.float64)
+
+
+def _epoch(text: str) -> float:
+    found = datetime.fromisoformat(text.strip())
+    return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
 
 
 def _typed(values: Array, spec: TensorSpec) -> Array:

@@ -16,8 +16,9 @@ from penstock.core.statistics.column_state import ColumnState, State, judged
 from penstock.core.statistics.distributions import shares
 from penstock.core.statistics.effect_sizes import Scores, scores
 from penstock.core.statistics.performance_estimation import Estimate, calibration_curve, estimate
+from penstock.core.statistics.seasons import Usual, quarter_of
 from penstock.monitor.quality import KINDS, rates, sorted_out, violations
-from penstock.monitor.reference import Reference, Slice
+from penstock.monitor.reference import Feature, Reference, Slice
 from penstock.monitor.rows import Counted, autocorrelations
 
 LOOKS = 60
@@ -66,10 +67,9 @@ class VersionMonitor:
         self.reference = reference
         self.policy = policy
         self._features = reference.features
-        self._drift = ChangeDetector(
-            [shares(feature.counts) for feature in self._features],
-            [allowance(feature.counts) for feature in self._features],
-        )
+        self._seasons = Seasons(self._features)
+        self._seasons.turn(now)
+        self._drift = ChangeDetector(*self._expected())
         self._states = [ColumnState() for _ in self._features]
         usual = [sorted_out(feature, feature.counts) for feature in reference.inputs]
         self._quality = ChangeDetector([shares(one) for one in usual], [allowance(one) for one in usual])
@@ -93,6 +93,8 @@ class VersionMonitor:
             return []
         inflation = self.variance_inflation  # from earlier looks only
         self._compare(counted)
+        if self._seasons.turn(now):
+            self._drift.expect(*self._expected())
         fresh = [
             np.subtract(after, before).astype(float) for after, before in zip(counted.counts, last.counts, strict=True)
         ]
@@ -107,6 +109,10 @@ class VersionMonitor:
             self.alarms += any(change.begins for change in more)
             changes += _against(budget / SLICES_SHARE, more)
         return changes
+
+    def _expected(self) -> tuple[list[NDArray[np.float64]], list[float]]:
+        """What is usual now, and what is forgiven of each column."""
+        return [shares(one) for one in self._seasons.usual], self._seasons.forgiven
 
     @property
     def variance_inflation(self) -> float:
@@ -206,7 +212,8 @@ class VersionMonitor:
 
     def _score(self, index: int) -> Scores:
         feature = self._features[index]
-        return scores(feature.counts, self._counts(index), feature.bins.edges, feature.std)
+        found = scores(self._seasons.usual[index].tolist(), self._counts(index), feature.bins.edges, feature.std)
+        return replace(found, psi_threshold=found.psi_threshold + 2 * feature.wander)  # PSI is about twice the nats
 
     # What outlives the process that watches.
 
@@ -246,6 +253,7 @@ class VersionMonitor:
                 "digest": self.reference.digest,
                 "rows": self.reference.rows,
                 "small": self.reference.is_small,
+                **({"hours": self.reference.hours} if self.reference.hours else {}),
             },
             "window": {
                 "seconds": self.policy.window_s,
@@ -294,10 +302,11 @@ class VersionMonitor:
             "out_of_range": int(sum(counts[place] for place in bins.out_of_range)),
             "infinite": int(sum(counts[place] for place in bins.infinite)),
             "unseen": int(sum(counts[place] for place in bins.unseen)),
+            **({"forgiven": round(feature.wander, 6)} if feature.wander else {}),
             "moved": [{"bin": labels[place], "change": round(change, 4)} for place, change in found.moved],
             "bins": labels,
             "counts": counts,
-            "reference_counts": list(feature.counts),
+            "reference_counts": np.rint(self._seasons.usual[index]).astype(int).tolist(),
         }
 
     def _quality_document(self) -> Document:
@@ -360,6 +369,30 @@ class VersionMonitor:
     def head(self) -> dict[str, int]:
         """Rows seen, counted, dropped, and requests that were not as expected."""
         return dict(self._last.head)
+
+
+class Seasons:
+    """What is usual of each column now, and the nats a row that are forgiven of each: in this quarter of an hour, or of
+    the whole reference, where that tells no hours apart."""
+
+    def __init__(self, features: Sequence[Feature]) -> None:
+        self._features = features
+        self._by_hour = [Usual(np.asarray(one.hours, float)) for one in features if one.hours]
+        self._hours = len(features[0].hours) if self._by_hour else 0
+        self._now = -1
+        self.usual = [np.asarray(feature.counts, float) for feature in features]
+        self.forgiven = [allowance(one.counts) + one.wander for one in features]
+
+    def turn(self, now: float) -> bool:
+        """Go on to a time (seconds since the epoch); whether anything is different then."""
+        if not self._hours or quarter_of(now, self._hours) == self._now:
+            return False
+        self._now = quarter_of(now, self._hours)
+        self.usual = [one.counts(self._now) for one in self._by_hour]
+        self.forgiven = [
+            allowance(counts) + one.moves(self._now) for counts, one in zip(self.usual, self._by_hour, strict=True)
+        ]
+        return True
 
 
 class _Slices:

@@ -1,5 +1,6 @@
 """Training data: read from every form, fitted to the model's inputs, and made into a reference."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,8 @@ from penstock.core.signature import Signature, TensorSpec
 from penstock.engine import model as engine
 from penstock.monitor.columns import Rows
 from penstock.monitor.profile import profile
-from penstock.monitor.reference import build
-from penstock.monitor.tables import Table, inputs_of, read_table
+from penstock.monitor.reference import build, reference_in, reference_out
+from penstock.monitor.tables import Table, inputs_of, read_table, times_of
 from tests import zoo
 
 NUMBERS = {"a": [1.0, 2.5, np.nan], "b": [4.0, 5.0, 6.0]}
@@ -135,6 +136,66 @@ def test_no_two_columns_of_a_reference_have_one_name() -> None:
     names = [one.bins.name for one in made.features]
     assert len(set(names)) == len(names)
     assert names == ["y (input)", "a", "a (input)", "(joint) (input)", "y (input2)", "y", "(joint)"]
+
+
+TIMES = [1_767_571_200.0, 1_767_574_800.5]
+
+
+@pytest.mark.parametrize(
+    ("column", "name", "times"),
+    [
+        (np.array(TIMES), "", TIMES),
+        (np.array(TIMES) * 1e3, "", TIMES),
+        (np.array(TIMES) * 1e6, "", TIMES),
+        (np.array(TIMES) * 1e9, "", TIMES),
+        (np.array(["2026-01-05T00:00:00Z", "2026-01-05 01:00:00.5"], object), "", TIMES),
+        (np.array(["2026-01-05T01:00:00+01:00", "2026-01-05T01:00:00.5"], object), "", TIMES),
+        (np.array([1_767_571_200_000, 1_767_574_800_500], "M8[ms]"), "", TIMES),
+        (np.array(["noon", "later"], object), "", None),
+        (np.array([np.nan, 1.0]), "", None),
+        (np.array([[1.0], [2.0]]), "", None),
+    ],
+)
+def test_times_are_read_from_every_form(column: np.ndarray, name: str, times: list[float] | None) -> None:
+    found = times_of({"timestamp": column}, name, [], 2)
+    assert (None if found is None else found.tolist()) == (times if times is None else pytest.approx(times, abs=1e-3))
+
+
+def test_a_column_of_times_that_was_named_has_to_be_there() -> None:
+    data = {"when": np.array(["noon", "later"], object)}
+    for name in ("when", "timestamp"):
+        with pytest.raises(InvalidInput, match=f"no column '{name}' of times"):
+            times_of(data, name, [], 2)
+    assert times_of({"time": np.array(TIMES)}, "", ["time"], 2) is None  # the model takes it for a feature
+
+
+def seasonal(ordered: bool) -> Table:
+    """A week of rows whose first feature moves with the day, in order of time or not."""
+    draw = np.random.default_rng(7)
+    times = TIMES[0] + np.arange(20_000) * (604_800 / 20_000)
+    rows = draw.normal(size=(20_000, 5))
+    rows[:, 0] += 0.5 * np.sin(2 * np.pi * times / 86_400)
+    order = slice(None) if ordered else draw.permutation(20_000)
+    return {"timestamp": times[order], **{f"f{index}": rows[order, index] for index in range(5)}}
+
+
+def test_what_is_usual_by_the_hour_is_learned_from_times_or_order(tmp_path: Path) -> None:
+    zoo.save(zoo.classifier(), tmp_path / "m.onnx")
+    loaded = engine.load(tmp_path / "m.onnx", ModelOptions(), threads=1)
+    timed = profile(seasonal(ordered=False), loaded, [])
+    names = [one.bins.name for one in timed.inputs]
+    without = {name: column for name, column in seasonal(ordered=True).items() if name != "timestamp"}
+    ordered = profile(without, loaded, [])
+    still = profile({name: seasonal(ordered=False)[name] for name in without}, loaded, [])
+    loaded.close()
+    assert names == ["f0", "f1", "f2", "f3", "f4"]  # the times are no feature
+    assert (timed.hours, ordered.hours, still.hours) == (168, 0, 0)
+    assert np.sum(timed.inputs[0].hours) == 20_000
+    assert ordered.inputs[0].wander > 0.1
+    assert ordered.inputs[1].wander == 0
+    assert not any(one.wander for one in still.features)
+    for one in (timed, ordered, still):
+        assert reference_in(json.loads(json.dumps(reference_out(one)))) == one
 
 
 @pytest.mark.parametrize(

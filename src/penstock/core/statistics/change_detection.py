@@ -44,6 +44,11 @@ class ChangeDetector:
     """
 
     def __init__(self, references: Sequence[Counts], forgiven: Sequence[float]) -> None:
+        self.expect(references, forgiven)
+        self.restart()
+
+    def expect(self, references: Sequence[Counts], forgiven: Sequence[float]) -> None:
+        """Hold what comes from now on against these references, of as many features and places as those before."""
         width = max((len(one) for one in references), default=1)
         self._used = np.array([len(one) for one in references], np.intp)[:, None] > np.arange(width)
         self._shares = np.ones((len(references), width))
@@ -52,7 +57,6 @@ class ChangeDetector:
         self._logs = np.log(self._shares)
         self._forgiven = np.asarray(forgiven, float)
         self._prior = PRIOR * self._shares * self._used
-        self.restart()
 
     def __len__(self) -> int:
         return len(self._shares)

@@ -1,0 +1,199 @@
+"""Simulated seasons through the monitor that serves: a column that moves by the hour and at weekends must not raise
+alarms, and a real shift on top of it has to be found."""
+
+import argparse
+import json
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from penstock.core.policies import MonitorPolicy
+from penstock.core.signature import TensorSpec
+from penstock.core.tensors import Tensor
+from penstock.monitor.columns import input_columns, output_columns
+from penstock.monitor.reference import TRAINING, Reference, build
+from penstock.monitor.rows import Counted, Layout, RowCounter
+from penstock.monitor.verdicts import VersionMonitor
+
+Floats = NDArray[np.float64]
+
+FEATURES = 3
+"""Columns, of which the first has the season."""
+
+TRAINED = 50_000
+"""Rows of the reference, spread evenly over one week."""
+
+DAY_S, WEEK_S = 86_400.0, 604_800.0
+MONDAY = 1_767_571_200.0
+"""A Monday, 00:00 UTC."""
+
+LOOK_S = 300.0
+"""Seconds between two looks while nothing changes; a gateway looks each second, which is more chances to see the same
+evidence, and the evidence of one batch of rows does not depend on how it was divided."""
+
+COLUMNS = input_columns([TensorSpec("x", "FP64", (-1, FEATURES))], True), output_columns((), True)
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One question: rows a second, what the reference knows of time (``hours``, ``order`` or ``nothing``), and the
+    shift in standard deviations that comes on top (0 for none); ``sine`` and ``weekend`` are the season's."""
+
+    name: str
+    rate: float
+    knows: str = "hours"
+    shift: float = 0.0
+    sine: float = 0.3
+    weekend: float = -0.2
+    most_alarms: float = 1.0
+    within: int = 1000
+
+
+CASES = (
+    Case("a week, 1 row/s, by the hour", 1),
+    Case("a week, 10 rows/s, by the hour", 10),
+    Case("a week, 1 row/s, by the order of rows", 1, "order"),
+    Case("a week, 10 rows/s, by the order of rows", 10, "order"),
+    Case("+0.5 sd, 1 row/s, by the hour", 1, shift=0.5),
+    Case("+0.5 sd, 10 rows/s, by the hour", 10, shift=0.5),
+    Case("+0.5 sd, 1 row/s, by the order of rows", 1, "order", shift=0.5),
+)
+"""What is asked of the monitor at its default budget."""
+
+
+def mean(case: Case, times: Floats) -> Floats:
+    """Where the season has the first column at these times."""
+    weekend = (times - MONDAY) % WEEK_S >= 5 * DAY_S
+    return np.asarray(case.sine * np.sin(2 * np.pi * times / DAY_S) + case.weekend * weekend, np.float64)
+
+
+class Stream:
+    """Rows with a season, a reference made of a week of them, and the monitor that watches those after it."""
+
+    def __init__(self, case: Case, seed: int, begins: float) -> None:
+        self._case, self._generator, self.now = case, np.random.default_rng(seed), begins
+        self.shift = 0.0
+        self.reference = self._trained()
+        self._words = np.zeros(Layout.of(self.reference).size, np.uint64)
+        self._counter = RowCounter(self.reference, self._words, COLUMNS, 1.0)
+        self.monitor = VersionMonitor(self.reference, MonitorPolicy(), self._counted(), self.now)
+
+    def _trained(self) -> Reference:
+        times = np.asarray(MONDAY - WEEK_S + np.arange(TRAINED) * (WEEK_S / TRAINED), np.float64)
+        if self._case.knows == "nothing":
+            times = self._generator.permutation(times)
+        given = COLUMNS[0](self._rows(times)[0])
+        if given is None:
+            raise RuntimeError
+        known = times if self._case.knows == "hours" else None
+        return build(([*COLUMNS[0].numbers], []), given, None, TRAINING, known)
+
+    def _rows(self, times: Floats) -> tuple[list[Tensor], list[Tensor]]:
+        x = self._generator.standard_normal((len(times), FEATURES))
+        x[:, 0] += mean(self._case, times) + self.shift
+        return [Tensor("x", "FP64", x)], []
+
+    def look(self, seconds: float) -> None:
+        """The rows of some seconds, and a look."""
+        rows = round(seconds * self._case.rate)
+        self._counter.count([self._rows(self.now + np.arange(rows) / self._case.rate)])
+        self.now += seconds
+        self.monitor.look(self._counted(), self.now)
+
+    def _counted(self) -> Counted:
+        return Counted.of(self.reference, [self._words])
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Alarms while nothing but the season changed, and after how many rows the shift was found (None: it was not)."""
+
+    alarms: int
+    delay: int | None = None
+
+
+def run(case: Case, seed: int, calm_s: float = WEEK_S) -> Outcome:
+    """One stream: a week of the season alone; or some hours of it, then the shift at any time of the week."""
+    begins = MONDAY if not case.shift else MONDAY + float(np.random.default_rng(seed + 1).uniform(0, WEEK_S))
+    stream = Stream(case, seed, begins)
+    for _ in range(round((calm_s if not case.shift else 3 * 3600) / LOOK_S)):
+        stream.look(LOOK_S)
+    alarms = stream.monitor.alarms
+    if not case.shift:
+        return Outcome(alarms)
+    stream.shift, step = case.shift, 20
+    for rows in range(step, 4 * case.within + 1, step):
+        stream.look(step / case.rate)
+        if stream.monitor.alarms > alarms:
+            return Outcome(alarms, rows)
+    return Outcome(alarms)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What came of a case's streams: alarms a stream (a week, where nothing is shifted), the share of shifts that was
+    found in time, and the mean rows until then."""
+
+    case: Case
+    streams: int
+    alarms: float
+    found: float | None = None
+    delay: float | None = None
+
+    @property
+    def holds(self) -> bool:
+        """Whether that is what was asked for; of the order of rows alone no shift can be asked for at every hour."""
+        if not self.case.shift:
+            return self.alarms <= self.case.most_alarms
+        return self.case.knows != "hours" or (self.found or 0.0) >= 0.95
+
+
+def find(case: Case, outcomes: Sequence[Outcome]) -> Finding:
+    """Add a case's streams up."""
+    alarms = sum(one.alarms for one in outcomes) / len(outcomes)
+    if not case.shift:
+        return Finding(case, len(outcomes), alarms)
+    delays = [one.delay for one in outcomes if one.delay is not None and one.delay <= case.within]
+    return Finding(case, len(outcomes), alarms, len(delays) / len(outcomes), sum(delays) / max(1, len(delays)))
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What can be chosen on the command line."""
+    parser.add_argument("--streams", type=int, default=200, help="streams of each case")
+    parser.add_argument("--seed", type=int, default=50_000)
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--only", default="", help="only cases whose name has this in it")
+    parser.add_argument("--json", type=Path, help="file for the figures")
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Run every case and print what was asked and what came out; 1 if something does not hold."""
+    console, found = Console(stderr=True), []
+    with ProcessPoolExecutor(arguments.processes) as pool:
+        for index, case in enumerate(CASES):
+            if arguments.only not in case.name:
+                continue
+            seeds = range(arguments.seed + 1000 * index, arguments.seed + 1000 * index + arguments.streams)
+            outcomes = list(track(pool.map(partial(run, case), seeds), case.name, len(seeds), console=console))
+            found.append(find(case, outcomes))
+    table = Table(box=None)
+    for head in ("case", "streams", "alarms a stream", "found in time", "mean rows", "asked", "holds"):
+        table.add_column(head)
+    for one in found:
+        asked = f"<= {one.case.most_alarms:g} alarm" if not one.case.shift else f"<= {one.case.within} rows"
+        told = "" if one.found is None else f"{one.found:.1%}"
+        delay = "" if one.delay is None else f"{one.delay:.0f}"
+        row = (one.case.name, str(one.streams), f"{one.alarms:.3f}", told, delay, asked, "yes" if one.holds else "NO")
+        table.add_row(*row)
+    Console(width=None if Console().is_terminal else 200).print(table)
+    if arguments.json:
+        arguments.json.write_text(json.dumps([asdict(one) for one in found], indent=1))
+    return 0 if all(one.holds for one in found) else 1
