@@ -138,7 +138,7 @@ class Models:
         home, records = self._place.home, self._parts.store
         monitoring = Monitoring(MonitorStore(records.connections), store, plane, home, state)
         outbox, alone = Outbox(records.connections, store), is_loopback(self._settings.host)
-        labels = monitoring.labels.comparisons
+        labels, clock = monitoring.labels.comparisons, records.connections.clock.stamp
         rollouts = Rollouts(
             store,
             plane,
@@ -153,7 +153,7 @@ class Models:
             rollouts,
             Experiments(store, plane, gateway, labels),
             monitoring,
-            Retraining(outbox, records.model, plane, monitoring, rollouts, (home, alone)),
+            Retraining(outbox, records.model, plane, monitoring, rollouts, (home, alone), clock),
         )
 
     def background(self, registrar: Registrar) -> list[Coroutine[Any, Any, None]]:

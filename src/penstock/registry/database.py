@@ -19,6 +19,7 @@ from sqlalchemy import exc
 
 from penstock.core.errors import Damaged, Fault, InvalidInput, NotReady
 from penstock.registry import schema
+from penstock.registry.shared_clock import SharedClock
 
 SQLITE = "sqlite:///"
 POOL = 4
@@ -93,10 +94,11 @@ def named_failures() -> Iterator[None]:
 
 
 class Database:
-    """An open database; any thread may use it."""
+    """An open database; any thread may use it. ``clock`` is the time that those who share it agree on."""
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
+        self.clock = SharedClock()
         self._leading: sa.Connection | None = None
         self._lead_file: int | None = None
 
@@ -106,6 +108,7 @@ class Database:
         with named_failures(), self._engine.connect() as connection:
             level = {} if self._engine.dialect.name == "sqlite" else {"isolation_level": "REPEATABLE READ"}
             with connection.execution_options(**level).begin():
+                self.clock.observe(connection)
                 yield connection
 
     @contextmanager
@@ -118,6 +121,7 @@ class Database:
         ):
             if self._engine.dialect.name != "sqlite":
                 connection.execute(sa.select(schema.registry.c.revision).with_for_update())
+            self.clock.observe(connection)
             yield connection
 
     def lead(self, key: int) -> bool:

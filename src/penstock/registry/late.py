@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from penstock.core.errors import NotReady
+from penstock.registry.shared_clock import SharedClock
 
 PAUSE_S = 1.0
 """After a failed attempt, nobody tries again for that long: those who ask meanwhile hear the same."""
@@ -14,6 +15,8 @@ PAUSE_S = 1.0
 
 class Opened(Protocol):
     """A database that has been opened."""
+
+    clock: SharedClock
 
     def reading(self) -> AbstractContextManager[Any]:
         """A connection for reading, for the time of a block."""
@@ -26,11 +29,13 @@ class Opened(Protocol):
 
 
 class LateDatabase:
-    """Opens a database on demand and stands for it; ``clock`` is monotonic, in seconds."""
+    """Opens a database on demand and stands for it; the ``clock`` it is made with is monotonic, in seconds, and its
+    attribute ``clock`` the time that those who share the database agree on, this machine's before it is opened."""
 
     def __init__(self, opening: Callable[[], Opened], clock: Callable[[], float] = time.monotonic) -> None:
         self._opening = opening
         self._clock = clock
+        self.clock = SharedClock()
         self._opened: Opened | None = None
         self._one_at_a_time = threading.Lock()
         self._failed: tuple[float, str] | None = None
@@ -58,7 +63,9 @@ class LateDatabase:
         if self._failed is not None and self._clock() < self._failed[0]:
             raise NotReady(self._failed[1])
         try:
-            return self._opening()
+            opened = self._opening()
         except NotReady as fault:
             self._failed = self._clock() + PAUSE_S, str(fault)
             raise
+        opened.clock = self.clock  # whoever was given it before has to see what the database says
+        return opened

@@ -1,6 +1,5 @@
 """References and policies in the database; each method is one transaction, and blocks."""
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -28,11 +27,12 @@ class ReferenceRecord:
 
 
 class MonitorStore:
-    """The records of the monitor; ``clock`` gives seconds since the epoch. Raises ``NotReady`` as the registry does."""
+    """The records of the monitor; ``clock`` gives seconds since the epoch, by default the database's.
+    Raises ``NotReady`` as the registry does."""
 
-    def __init__(self, database: Connections, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, database: Connections, clock: Callable[[], float] | None = None) -> None:
         self._database = database
-        self._journal = Journal(clock)
+        self._journal = Journal(clock or database.clock.stamp)
         self._traffic = TrafficStore(database, clock)
 
     def references(self) -> list[ReferenceRecord]:

@@ -1,7 +1,6 @@
 """What retraining rules remember, and events on their way to sinks: a decision and what is to be sent are one
 transaction, so there is never the one without the other."""
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -32,13 +31,14 @@ class Delivery:
 
 
 class Outbox:
-    """The records of retraining; ``clock`` gives seconds since the epoch. Raises ``NotReady`` as the registry does."""
+    """The records of retraining; ``clock`` gives seconds since the epoch, by default the database's.
+    Raises ``NotReady`` as the registry does."""
 
-    def __init__(self, database: Connections, traffic: TrafficStore, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, database: Connections, traffic: TrafficStore, clock: Callable[[], float] | None = None) -> None:
         self._database = database
         self._traffic = traffic
-        self._clock = clock
-        self._journal = Journal(clock)
+        self._clock = clock or database.clock.stamp
+        self._journal = Journal(self._clock)
 
     def lead(self) -> bool:
         """Whether this gateway is the one that decides and sends for all."""

@@ -3,7 +3,6 @@
 A change and its line in the audit are one: there is never the one without the other.
 """
 
-import time
 import uuid
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
@@ -29,6 +28,7 @@ from penstock.registry.records import (
 )
 from penstock.registry.rows import read_model, read_model_or_new, read_models, read_versions, version_out
 from penstock.registry.settings import settings_out
+from penstock.registry.shared_clock import SharedClock
 
 RETIRED_KEPT_S = 7 * 86_400.0
 """The content of a retired version is kept that long."""
@@ -55,7 +55,9 @@ class Condemned(Conflict):
 
 
 class Connections(Protocol):
-    """Lends connections to one database."""
+    """Lends connections to one database, and knows the time that those who share it agree on."""
+
+    clock: SharedClock
 
     def reading(self) -> AbstractContextManager[sa.Connection]:
         """For one consistent look."""
@@ -68,15 +70,15 @@ class Connections(Protocol):
 
 
 class Store:
-    """The registry's records; ``clock`` gives seconds since the epoch.
+    """The registry's records; ``clock`` gives seconds since the epoch, by default the database's.
 
     Every method raises ``NotReady`` while the database cannot be reached or written.
     """
 
-    def __init__(self, database: Connections, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, database: Connections, clock: Callable[[], float] | None = None) -> None:
         self.connections = self._database = database
-        self._clock = clock
-        self._journal = Journal(clock)
+        self._clock = clock or database.clock.stamp
+        self._journal = Journal(self._clock)
 
     # Questions.
 

@@ -4,7 +4,6 @@ A change of weights, its audit and its event are one: there is never the one wit
 """
 
 import hashlib
-import time
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -72,12 +71,14 @@ class Change:
 
 
 class TrafficStore:
-    """The records of traffic; ``clock`` gives seconds since the epoch. Raises ``NotReady`` as the registry does."""
+    """The records of traffic; ``clock`` gives seconds since the epoch, by default the database's; ``now`` gives it
+    steadily, for decisions that gateways share. Raises ``NotReady`` as the registry does."""
 
-    def __init__(self, database: Connections, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, database: Connections, clock: Callable[[], float] | None = None) -> None:
         self._database = database
-        self._clock = clock
-        self._journal = Journal(clock)
+        self._clock = clock or database.clock.stamp
+        self._journal = Journal(self._clock)
+        self.now = clock or database.clock.now
 
     def lead(self) -> bool:
         """Whether this gateway is the one that decides for all."""

@@ -1,7 +1,6 @@
 """Runs rollouts: adds up what gateways counted, lets the pure decision speak, and performs its one action."""
 
 import logging
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -55,7 +54,7 @@ class Rollouts(Trials):
         gateway: str,
         labels: LabelComparisons,
         ask: Ask | None = None,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] | None = None,
         slo: Callable[[str], Mapping[str, float]] = lambda _: {},
         webhooks: Webhooks | None = None,
         questions: Questions | None = None,

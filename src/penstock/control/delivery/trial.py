@@ -6,7 +6,6 @@ only while all of a gateway's workers have had the trial's present weights for a
 
 import asyncio
 import logging
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -72,7 +71,7 @@ class _Settled:
 
 class Trials(ABC):
     """All trials of one kind as this gateway sees them; ``gateway`` names its counters, ``labels`` match what its
-    answers are told, ``clock`` gives seconds since the epoch."""
+    answers are told, ``clock`` gives seconds since the epoch, by default the database's."""
 
     kind: ClassVar[str]
     told: ClassVar[Told]
@@ -83,12 +82,12 @@ class Trials(ABC):
         fleet: Fleet,
         gateway: str,
         labels: LabelComparisons,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] | None = None,
     ) -> None:
         self.store = store
         self.fleet = fleet
         self.labels = labels
-        self.clock = clock
+        self.clock = clock or store.now
         self.gateway = gateway
         self._threads = ThreadPoolExecutor(THREADS, self.kind)
         self._settled: dict[str, _Settled] = {}
