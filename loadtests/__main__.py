@@ -24,6 +24,7 @@ from loadtests import (
     swap,
     traffic,
 )
+from loadtests.drill import command as rollout_drill
 from loadtests.graphs import repository
 from loadtests.models import MODELS
 
@@ -97,6 +98,11 @@ def main() -> int:
     stalling = commands.add_parser("stall", help="the largest legal requests of every kind", description=stall.__doc__)
     stall.add_arguments(stalling)
     stalling.set_defaults(run=stall.main)
+    drilling = commands.add_parser(
+        "rollout-drill", help="bad and good canaries on real gateways", description=rollout_drill.__doc__
+    )
+    rollout_drill.add_arguments(drilling)
+    drilling.set_defaults(run=rollout_drill.main)
     models = commands.add_parser("models", help="write the models and print their folders")
     models.set_defaults(run=_models)
     arguments = parser.parse_args()

@@ -1,0 +1,67 @@
+"""``python -m loadtests rollout-drill``: bad canaries have to be rolled back, and good ones promoted."""
+
+import argparse
+import json
+import sys
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from loadtests.drill.kinds import KINDS
+from loadtests.drill.run import Outcome, drill
+
+WORDS = {"rolled_back": "rolled back", "": "-"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's options."""
+    parser.add_argument(
+        "--only", action="append", metavar="NAME", help="kinds whose names have this in them; may be repeated"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Run the drill; 1 unless every kind is right."""
+    chosen = [kind for kind in KINDS if not arguments.only or any(name in kind.name for name in arguments.only)]
+    if not chosen:
+        print("no kind has that name; there are: " + ", ".join(kind.name for kind in KINDS), file=sys.stderr)
+        return 2
+    console, found = Console(stderr=True), []
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task("", total=len(chosen))
+        for kind in chosen:
+
+            def tell(part: str, name: str = kind.name) -> None:
+                progress.update(task, description=f"{name}: {part}")
+
+            found.append(drill(kind, tell))
+            progress.advance(task)
+    if arguments.json:
+        print(json.dumps([outcome.out() for outcome in found], indent=1))
+    else:
+        show(Console(), found)
+    return 0 if all(outcome.right for outcome in found) else 1
+
+
+def show(console: Console, found: list[Outcome]) -> None:
+    """Print a table of what came of each kind."""
+    table = Table(box=SIMPLE_HEAD)
+    for head in ("canary", "Penstock", "right", "harmed", "requests", "s", "Argo's template", "Flagger's template"):
+        table.add_column(head, justify="right" if head in ("harmed", "requests", "s") else "left")
+    for one in found:
+        ended, right = WORDS.get(one.ended, one.ended), "yes" if one.right else "NO"
+        numbers = str(one.harmed), str(one.requests), f"{one.seconds:.0f}"
+        table.add_row(one.kind, ended, right, *numbers, _template(one.argo), _template(one.flagger))
+    console.print(table)
+    for one in found:
+        if not one.right:
+            console.print(f"{one.kind}: {one.ended}: {one.reason}; {'; '.join(one.faults)}")
+
+
+def _template(decided: tuple[str, int]) -> str:
+    word, count = decided
+    return f"{WORDS.get(word, word)} after {count}" if count else "never begins"

@@ -1,0 +1,95 @@
+"""The kinds of canaries of the drill: a table; another kind is another line."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from loadtests.drill.graphs import BROKEN, classifier, crashes, fails, loops, not_a_number, stuck, turned
+
+
+class From(StrEnum):
+    """From when on rows are marked."""
+
+    START = "start"
+    SECOND_STEP = "second step"
+    LAST_STEP = "last step"
+
+
+class Happens(StrEnum):
+    """What else happens half way."""
+
+    NOTHING = "nothing"
+    LATE_LABELS = "late labels"
+    LEADER_LOST = "leader lost"
+
+
+PROMOTED, ROLLED_BACK, REFUSED = "promoted", "rolled_back", "refused"
+
+GUARDS: list[Any] = [
+    {"metric": "errors", "max_increase": 0.02},
+    {"metric": "latency", "max_ratio": 1.5},
+    {"metric": "outputs", "max": 0.2},
+    {"metric": "quality"},
+]
+"""The guards of every rollout of the drill; those whose answers get labels have ``performance`` beside."""
+
+LABELLED: Any = {"metric": "performance", "max_increase": 0.1}
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind: the canary's file, the share of rows that show its fault and since when, and how it has to end."""
+
+    name: str
+    ends: str
+    canary: bytes = field(repr=False)
+    marked: float = 0.0
+    marked_from: From = From.START
+    labels: bool = False
+    garbage: bool = False
+    happens: Happens = Happens.NOTHING
+    workers: int = 1
+
+    @property
+    def bad(self) -> bool:
+        """Whether the canary is one that must not be promoted."""
+        return self.ends != PROMOTED
+
+    @property
+    def guards(self) -> list[Any]:
+        """The guards of its rollout."""
+        return [*GUARDS, LABELLED] if self.labels else GUARDS
+
+
+KINDS = (
+    Kind("errors at once", ROLLED_BACK, classifier(fails), 0.2),
+    Kind("errors late", ROLLED_BACK, classifier(fails), 0.2, From.SECOND_STEP),
+    Kind("errors at 100 % only", ROLLED_BACK, classifier(fails), 0.2, From.LAST_STEP),
+    Kind("slow", ROLLED_BACK, classifier(loops(400)), 1.0),
+    Kind("slow tail", ROLLED_BACK, classifier(loops(2000)), 0.06),
+    Kind("wrong outputs", ROLLED_BACK, classifier(stuck), 0.6),
+    Kind("NaN", ROLLED_BACK, classifier(not_a_number), 0.2),
+    Kind("worse accuracy by labels", ROLLED_BACK, classifier(turned), 0.4, labels=True),
+    Kind("crashing the worker", ROLLED_BACK, classifier(crashes), 0.05, workers=2),
+    Kind("never ready", REFUSED, BROKEN),
+    Kind("identical", PROMOTED, classifier()),
+    Kind("faster", PROMOTED, classifier()),
+    Kind("behind a client that sends garbage", PROMOTED, classifier(), garbage=True),
+    Kind("with a batch of late labels", PROMOTED, classifier(), labels=True, happens=Happens.LATE_LABELS),
+    Kind("with a leader frozen and killed half way", PROMOTED, classifier(), happens=Happens.LEADER_LOST),
+)
+"""Ten bad kinds and five good ones."""
+
+
+def control(kind: Kind) -> bytes:
+    """The file of the version that the canary is held against."""
+    return classifier(always(200)) if kind.name == "faster" else classifier()
+
+
+def always(turns: int) -> Any:
+    """Every row takes so many products of matrices longer, marked or not."""
+
+    def fault(parts: Any, score: str, mark: str) -> str:
+        return loops(turns)(parts, score, parts.op("Or", mark, parts.op("Not", mark)))
+
+    return fault
