@@ -1,7 +1,7 @@
 """The drill's models: a sound classifier, and canaries that do something else to rows that the client has marked.
 
-Input ``x`` FP32 [n, 4], output ``y`` FP32 [n, 3]. A row whose last feature is above ``MARKED`` is marked; the sound
-model does not look at it. So the client decides when and to how many rows a canary shows what is wrong with it, and
+Input ``x`` FP32 [n, 4], output ``y`` FP32 [n, 3]. A row whose last feature is ``MARK`` is marked; the sound model does
+not look at it. So the client decides when and to how many rows a canary shows what is wrong with it, and
 admission, which knows nothing of marks, admits it as it would a fault that its probes do not meet.
 """
 
@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 FEATURES, CLASSES = 4, 3
-MARKED = 100.0
-MARK = 1000.0
-"""What the client writes into the last feature of a marked row."""
+MARK = 1234.5
+"""What the client writes into the last feature of a marked row: a value that the probes of admission do not have."""
 
 WEIGHTS: NDArray[np.float32] = np.array(
     [[1.9, -1.1, -0.6], [-0.9, 1.6, -0.8], [-0.7, -0.5, 1.4], [0.0, 0.0, 0.0]], np.float32
@@ -53,7 +52,7 @@ Fault = Callable[[Parts, str, str], str]
 def classifier(fault: Fault | None = None) -> bytes:
     """A model: the sound one, or with a fault."""
     parts = Parts()
-    mark = parts.op("Greater", parts.op("Gather", "x", parts.value([3], np.int64), axis=1), parts.value(MARKED))
+    mark = parts.op("Equal", parts.op("Gather", "x", parts.value([3], np.int64), axis=1), parts.value(MARK))
     score = parts.op("MatMul", "x", parts.value(WEIGHTS))
     if fault is not None:
         score = fault(parts, score, mark)

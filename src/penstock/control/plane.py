@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -68,6 +69,7 @@ class ControlPlane:
         self._gathered: Callable[[Message], None] = lambda _: None
         self._labels: Labels | None = None
         self._measured: list[Callable[[], Iterable[Reading]]] = []
+        self._losses: Counter[Key] = Counter()
         stored = instance.read("ledger")
         self._tally = readings.tally_in(stored.get("tally", {}))
         self.desk = Desk(source, self, ledger_in(stored.get("ledger", {})), BLOCKS - 1, options.load_s)
@@ -192,6 +194,11 @@ class ControlPlane:
         """What a version was counted by since the instance began; nothing for one that was never served."""
         block = self.desk.ledger.blocks.get((model, version))
         return Totals.of(self._slots if block is not None else (), block or 0)
+
+    def losses(self, model: str, version: str) -> int:
+        """How many workers have ended or been given up while they had calls of a version in hand, since this process
+        began."""
+        return self._losses[model, version]
 
     def outputs(self, model: str, version: str) -> int:
         """How many outputs a version has, 0 while no worker has told."""
@@ -336,6 +343,8 @@ class ControlPlane:
 
     def _lost(self, index: int, pid: int, reason: Reason) -> None:
         self._tally.restarts[reason] += 1
+        counts = ((key, Totals.of([self._slots[index]], block)) for key, block in self.desk.ledger.blocks.items())
+        self._losses.update(key for key, totals in counts if totals.inflight)
         self.save(self.desk.ledger)
         if reason is Reason.DIED:  # its last words may still be on their way
             asyncio.get_running_loop().call_later(LAST_WORDS_S, self._inquire, index, pid)

@@ -706,3 +706,32 @@ def test_progress_says_when_a_step_has_begun(world: World) -> None:
         gateway.step()
     told = gateway.look(trial)
     assert (told["in_place"], told["progress"][0]) == (True, "at 10 %")
+
+
+@pytest.mark.parametrize("state", ["running", "paused"])
+def test_a_canary_that_ends_workers_is_rolled_back_though_nothing_can_be_counted(world: World, state: str) -> None:
+    world.fleet.lost["2"] = 7  # before the rollout
+    gateway = Gateway(world)
+    trial = gateway.begin()
+    if state == "paused":
+        gateway.act(trial, "pause")
+    world.fleet.lagging = True  # workers that die again and again never have the weights for a moment
+    for losses in (0, 1, 1):
+        world.fleet.lost["2"] += losses
+        world.fleet.lost["1"] += 5
+        world.clock.now += STEP_S
+        gateway.step()
+    told = gateway.look(trial)
+    assert (told["state"], told["worker_losses"]) == (state, 2)
+    assert "workers that ended with its calls in hand: 2; at 3 it is rolled back" in told["progress"]
+    successor = Gateway(world)  # counts anew, and forgets nothing
+    successor.step()
+    assert successor.look(trial)["worker_losses"] == 2
+    world.fleet.lost["2"] += 3
+    world.clock.now += STEP_S
+    successor.step()
+    over = successor.look(trial)
+    assert (over["state"], over["reason"]) == (
+        "rolled_back",
+        "3 workers ended while they had calls of version '2' in hand",
+    )

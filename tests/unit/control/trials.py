@@ -1,6 +1,7 @@
 """A fleet without processes: counters in memory, and a route that holds as soon as it is stored."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor, Future
 from contextlib import suppress
@@ -55,6 +56,7 @@ class FakeFleet:
         self.slot = Slot.in_process()
         self.desired = Desired(1, (self._spec(),))
         self.lagging = False
+        self.lost: Counter[str] = Counter()
         self.ill: set[str] = set()
         self.labels = LabelComparisons(clock)
         self._clock = clock
@@ -78,6 +80,9 @@ class FakeFleet:
 
     def totals(self, model: str, version: str) -> Totals:
         return Totals.of([self.slot], int(version))
+
+    def losses(self, model: str, version: str) -> int:
+        return self.lost[version]
 
     def outputs(self, model: str, version: str) -> int:
         return 1

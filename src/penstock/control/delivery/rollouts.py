@@ -23,6 +23,7 @@ from penstock.core.rollouts.rollout import (
     begun,
     guard_verdicts,
     noted_in_place,
+    noted_losses,
     noted_ready,
     resumed,
     seconds_needed,
@@ -62,6 +63,7 @@ class Rollouts(Trials):
         super().__init__(store, fleet, gateway, labels, clock)
         self._slo = slo
         self._ask = ask
+        self._losses_before: dict[str, int] = {}
         self._gates = StepGates(ask, webhooks, questions or Questions())
 
     def beginning(
@@ -102,7 +104,10 @@ class Rollouts(Trials):
         for side, version in (("canary", spec.to), ("control", spec.control)):
             outputs = self.fleet.outputs(trial.model, version) if kept.watched else 0
             arms[side] = observations.arm(self.fleet.totals(trial.model, version), outputs)
-        return {"pairs": observations.pairs(self.fleet.totals(trial.model, spec.to)), **arms}
+        losses = self.fleet.losses(trial.model, spec.to)
+        self._losses_before.setdefault(trial.id, losses)
+        own = {"losses": losses - self._losses_before[trial.id]}
+        return {"pairs": observations.pairs(self.fleet.totals(trial.model, spec.to)), **own, **arms}
 
     def compared(self, trial: Trial) -> Terms | None:
         """See ``Trials``: the answers of the present stage, where a guard or a gate needs labels."""
@@ -122,6 +127,7 @@ class Rollouts(Trials):
         step = replace(step, batch=replace(step.batch, values=self._gates.values(trial, rollout)))
         ready = self.is_able(trial.model, rollout.spec.to)
         after = noted_in_place(noted_ready(rollout, ready, now), acknowledged)
+        after = noted_losses(after, sum(look.get("losses", 0) for look in looks.values()))
         if not step.empty:
             after = seen(after, step.batch, step.requests, sticky or rollout.spec.dry_run)
         after = replace(after, answers=self._gates.answers(trial, after, now))

@@ -54,6 +54,9 @@ class Fleet(Protocol):
     def totals(self, model: str, version: str) -> Totals:
         """What a version was counted by."""
 
+    def losses(self, model: str, version: str) -> int:
+        """How many workers have ended while they had calls of a version in hand; a new control process begins anew."""
+
     def outputs(self, model: str, version: str) -> int:
         """How many outputs it has."""
 

@@ -43,6 +43,11 @@ UNREADY_S = 5.0
 """A canary that cannot answer for that long is rolled back."""
 
 
+MOST_LOSSES = 3
+"""Workers that end with the canary's calls in hand until it is rolled back. One may be an accident of the machine; no
+guard can count the calls of a worker that is gone."""
+
+
 def decide(snapshot: Snapshot) -> Action | None:
     """The one thing to do now, None to go on watching.
 
@@ -63,6 +68,11 @@ def decide(snapshot: Snapshot) -> Action | None:
 def _harm(rollout: Rollout, verdicts: Mapping[str, Verdict], now: float) -> Action | None:
     if rollout.unready_since and now - rollout.unready_since >= UNREADY_S:
         return Action(Kind.ROLL_BACK, f"version '{rollout.spec.to}' cannot answer")
+    if rollout.losses >= MOST_LOSSES:
+        return Action(
+            Kind.ROLL_BACK,
+            f"{rollout.losses} workers ended while they had calls of version '{rollout.spec.to}' in hand",
+        )
     if failed := [name for name, said in verdicts.items() if said is Verdict.FAIL]:
         return Action(Kind.ROLL_BACK, f"the canary is worse than allowed: {', '.join(failed)}")
     return None

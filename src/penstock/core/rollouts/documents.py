@@ -22,6 +22,7 @@ def shown(rollout: Rollout) -> dict[str, Any]:
         "step": rollout.step,
         "weight": rollout.weight,
         "in_place": rollout.in_place,
+        "worker_losses": rollout.losses,
         "evidence": {guard.name: evidence_out(guard, state, rollout.guard_alpha) for guard, state in pairs},
         "sample_ratio": {
             "verdict": "sound" if sound(rollout) else "mismatch",
@@ -53,6 +54,7 @@ def rollout_out(rollout: Rollout) -> dict[str, Any]:
         "labels": rollout.labels,
         "answers": [asdict(answer) for answer in rollout.answers],
         "in_place_stage": rollout.in_place_stage,
+        "losses": rollout.losses,
     }
 
 
@@ -75,4 +77,5 @@ def rollout_in(values: Document) -> Rollout:
         values.get("labels", 0),
         tuple(GateAnswer(**answer) for answer in values.get("answers", ())),
         values.get("in_place_stage", 0),
+        values.get("losses", 0),
     )

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 
+from penstock.core.rollouts.decision import MOST_LOSSES
 from penstock.core.rollouts.guard_evidence import GuardState, harm_now
 from penstock.core.rollouts.guard_spec import ABSOLUTE, GuardSpec
 from penstock.core.rollouts.guards import PASSES, SUSPICION, Verdict, requests_to_pass, verdict
@@ -87,6 +88,8 @@ def _next(rollout: Rollout, now: float) -> str:
 def _stops(rollout: Rollout, now: float) -> Iterator[str]:
     names = [guard.name for guard in rollout.spec.guards]
     yield f"harm in {' or '.join(names)} rolls it back at once"
+    if rollout.losses:
+        yield f"workers that ended with its calls in hand: {rollout.losses}; at {MOST_LOSSES} it is rolled back"
     left = rollout.spec.deadline_s - (now - rollout.deadline_from)
     if rollout.spec.deadline_s and rollout.state is State.RUNNING:
         what = "is given up" if rollout.spec.on_inconclusive == "abort" else "is paused"

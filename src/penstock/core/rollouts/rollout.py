@@ -42,7 +42,7 @@ class Rollout:
     canary answers. The deadline counts from ``deadline_from``: the beginning, or the last time it was resumed.
     ``approved_step`` is the step that a person has approved to leave. ``labels`` are those of the canary's answers at
     this step, ``answers`` what its webhooks and queries last said. ``in_place_stage`` is the last stage whose weights
-    every worker has had.
+    every worker has had. ``losses`` are the workers that ended while they had the canary's calls in hand.
     """
 
     spec: RolloutSpec
@@ -61,6 +61,7 @@ class Rollout:
     labels: int = 0
     answers: tuple[GateAnswer, ...] = ()
     in_place_stage: int = 0
+    losses: int = 0
 
     @property
     def in_place(self) -> bool:
@@ -156,6 +157,12 @@ def noted_ready(rollout: Rollout, ready: bool, now: float) -> Rollout:
 def noted_in_place(rollout: Rollout, acknowledged: bool) -> Rollout:
     """The rollout with what is known of whether every worker has its weights."""
     return replace(rollout, in_place_stage=rollout.stage) if acknowledged else rollout
+
+
+def noted_losses(rollout: Rollout, losses: int) -> Rollout:
+    """The rollout with how many workers are known to have ended with its canary's calls in hand: never fewer than were
+    known before, as a new control process begins to count anew."""
+    return replace(rollout, losses=max(rollout.losses, losses))
 
 
 def guard_verdicts(rollout: Rollout) -> dict[str, Verdict]:
