@@ -150,6 +150,14 @@ class TrafficStore:
         with self._database.reading() as connection:
             return [_trial(row) for row in connection.execute(sa.select(schema.trials).where(schema.trials.c.open))]
 
+    def newest(self, kind: str) -> dict[str, tuple[str, int]]:
+        """The newest trial of each model: its id and its revision."""
+        table = schema.trials
+        query = sa.select(table.c.model, table.c.id, table.c.revision).where(table.c.kind == kind)
+        with self._database.reading() as connection:
+            rows = connection.execute(query.order_by(table.c.created_at, table.c.id)).all()
+        return {row.model: (row.id, row.revision) for row in rows}
+
     def open_trial(self, model: str) -> Trial | None:
         """A model's trial that is not over."""
         with self._database.reading() as connection:

@@ -19,6 +19,7 @@ from penstock.core.rollouts.gates import WebhookGate
 from penstock.core.routing import route_in
 from penstock.registry.records import Document
 from penstock.registry.traffic import Change
+from penstock.telemetry.metrics import Point
 from tests.unit.control.trials import ME, AtOnce, FakeFleet, World
 
 ASKED: Document = {"to": "2", "steps": [1000, 5000, 10000], "min_step_seconds": 1, "reason": "go"}
@@ -592,6 +593,32 @@ def test_a_rollout_of_another_form_does_not_stop_the_others(world: World, broken
     over = gateway.pass_time(gateway.begin(), "rolled_back", bad=0.5)
     assert "errors" in over["reason"]
     assert {point.labels[0] for point in gateway.rollouts.readings()} == {"m"}
+
+
+def test_a_rollout_of_another_form_that_is_over_hides_no_other(world: World) -> None:
+    gateway = Gateway(world)
+    known = gateway.begin()
+    gateway.act(known, "abort")
+    world.clock.now += 1
+    world.traffic.begin("m", "rollout", lambda *_: Change({"rollout": []}, open=False, keep_route=True), ME)
+    for _ in range(20):
+        gateway.step()
+    assert [one["id"] for one in asyncio.run(gateway.rollouts.all("m"))] == [known["id"]]
+    assert list(gateway.rollouts.readings()) == []  # the newest one is not to be understood here
+
+
+def test_a_gateway_that_saw_nothing_of_a_rollout_measures_the_same(world: World) -> None:
+    first, second = Gateway(world, "a"), Gateway(world, "b", FakeFleet(world.store, world.clock))
+    first.act(first.begin(), "abort")
+    late = Gateway(world, "c", FakeFleet(world.store, world.clock))
+    seen = []
+    for gateway in (first, second, late):
+        for _ in range(20):
+            gateway.step()
+        points = [one for one in gateway.rollouts.readings() if isinstance(one, Point)]
+        seen.append({(one.metric.name, one.labels): one.value for one in points})
+    assert seen[0] == seen[1] == seen[2]
+    assert seen[2]["rollout_state", ("m", "2", "rolled_back")] == 1
 
 
 def test_every_gateway_measures_the_same_state(world: World) -> None:

@@ -9,7 +9,7 @@ from functools import partial
 from penstock.control.delivery import observations
 from penstock.control.delivery.questions import Questions
 from penstock.control.delivery.step_gates import Ask, StepGates, Webhooks
-from penstock.control.delivery.trial import CONTROLLER, Fleet, Trials, answering, kept_route, refuse_unready
+from penstock.control.delivery.trial import CONTROLLER, UNREADABLE, Fleet, Trials, answering, kept_route, refuse_unready
 from penstock.control.label_comparisons import LabelComparisons, Terms, Told
 from penstock.core.desired import VersionStatus
 from penstock.core.errors import Conflict, NotFound, Refused
@@ -179,11 +179,15 @@ class Rollouts(Trials):
         super().close()
 
     def readings(self) -> Iterator[Reading]:
-        """The state and the evidence of each model's newest rollout since this process began, as of the last step."""
+        """The state and the evidence of each model's newest rollout, as of the last step."""
+        known = {(status.model, status.version) for status in self.fleet.statuses()}
         for trial in self.newest.values():
-            if trial.id in self._failing:
-                continue
-            rollout = _Kept.of(trial.document).rollout
+            try:
+                rollout = _Kept.of(trial.document).rollout
+            except UNREADABLE:
+                continue  # a newer gateway's: what it means is not known here
+            if not trial.open and (trial.model, rollout.spec.to) not in known:
+                continue  # the version is gone
             for state in State:
                 yield Point(metrics.ROLLOUT_STATE, (trial.model, rollout.spec.to, state.value), rollout.state is state)
             for guard, one in zip(rollout.spec.guards, rollout.guards, strict=True):

@@ -32,6 +32,12 @@ SETTLE_S = 1.0
 SILENT_S = 10.0
 """A gateway that wrote nothing for that long is not waited for."""
 
+NEWEST_STEPS = 10
+"""After so many steps a gateway looks for trials that it has not seen."""
+
+UNREADABLE = (AttributeError, KeyError, TypeError, ValueError, Fault)
+"""What is raised by a document of another form."""
+
 TRIES = 20
 THREADS = 2
 CONTROLLER = "controller"
@@ -95,6 +101,7 @@ class Trials(ABC):
         self._threads = ThreadPoolExecutor(THREADS, self.kind)
         self._settled: dict[str, _Settled] = {}
         self._complaint = ""
+        self._steps = 0
         self._failing: dict[str, str] = {}
         self.newest: dict[str, Trial] = {}
 
@@ -160,7 +167,14 @@ class Trials(ABC):
         found = await self.run_on_thread(self.store.trials, model, self.kind)
         if not found and not of_model(self.fleet.statuses(), model):
             raise NotFound(f"unknown model '{model[:128]}'")
-        return [self.shown(trial) for trial in found]
+        return [shown for trial in found if (shown := self._shown_if_readable(trial)) is not None]
+
+    def _shown_if_readable(self, trial: Trial) -> Document | None:
+        """A trial as the admin API shows it; None for one of another form, which a newer gateway has written."""
+        try:
+            return self.shown(trial)
+        except UNREADABLE:
+            return None
 
     async def one(self, model: str, trial_id: str) -> Document:
         """One trial; raises ``NotFound``."""
@@ -212,8 +226,8 @@ class Trials(ABC):
         """Write down what was counted here, and, where this gateway leads, take each trial at most one step on."""
         found: list[Trial] = await self.run_on_thread(self.store.open_trials)
         trials = [trial for trial in found if trial.kind == self.kind]
-        await self._note_closed({trial.id for trial in trials})
         self.newest |= {trial.model: trial for trial in trials}
+        await self._note_closed({trial.id for trial in trials})
         self._settled = {trial.id: self._settled[trial.id] for trial in trials if trial.id in self._settled}
         self._failing = {trial.id: self._failing[trial.id] for trial in trials if trial.id in self._failing}
         self.labels.retain(self.told, {trial.id for trial in trials})
@@ -249,10 +263,17 @@ class Trials(ABC):
             self._failing.pop(trial.id, None)
 
     async def _note_closed(self, open_ids: set[str]) -> None:
-        """Bring up to date what this gateway shows of trials that another gateway has ended."""
-        for trial in list(self.newest.values()):
-            if trial.open and trial.id not in open_ids:
-                self.newest[trial.model] = await self._find(trial.model, trial.id)
+        """Bring up to date what this gateway shows of trials that are over: every gateway shows the same, also one that
+        began later, or saw none of it."""
+        ended = any(trial.open and trial.id not in open_ids for trial in self.newest.values())
+        self._steps += 1
+        if not ended and self._steps % NEWEST_STEPS != 1:
+            return
+        found: dict[str, tuple[str, int]] = await self.run_on_thread(self.store.newest, self.kind)
+        for model, (trial_id, revision) in found.items():
+            known = self.newest.get(model)
+            if known is None or (known.id, known.revision) != (trial_id, revision):
+                self.newest[model] = await self._find(model, trial_id)
 
     def _acknowledged(self, trial: Trial, looks: Iterable[Document]) -> bool:
         """Whether every gateway that lives has the present weights on all its workers."""
