@@ -17,13 +17,13 @@ def test_watching_says_what_happens_next_and_when_a_step_begins(tmp_path: Path) 
         crown(server, GOOD)
         asked = ["rollout", "start", "m", "--to", SAME, "--guard", "errors", "--min-step-seconds", "1"]
         command = [*harness.COMMAND, *asked, "--steps", "1000,5000,10000", "--watch", "--url", server.ops]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=harness.environment(tmp_path))
-        assert process.stdout is not None
         lines, splits = [], []
-        for line in process.stdout:  # what the gateway says at the moment of each line
-            lines.append(line.strip())
-            splits.append(server.admin("GET", "/admin/v1/models/m/route").json()["split"])
-        assert process.wait(20) == 0
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=harness.environment(tmp_path)) as process:
+            assert process.stdout is not None
+            for line in process.stdout:  # what the gateway says at the moment of each line
+                lines.append(line.strip())
+                splits.append(server.admin("GET", "/admin/v1/models/m/route").json()["split"])
+        assert process.returncode == 0
     begun = {line: split for line, split in zip(lines, splits, strict=True) if line.startswith("on to")}
     assert list(begun) == ["on to 50 %", "on to 95 %"]
     assert begun["on to 50 %"][SAME] >= 5000
