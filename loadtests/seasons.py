@@ -35,9 +35,9 @@ DAY_S, WEEK_S = 86_400.0, 604_800.0
 MONDAY = 1_767_571_200.0
 """A Monday, 00:00 UTC."""
 
-LOOK_S = 300.0
-"""Seconds between two looks while nothing changes; a gateway looks each second, which is more chances to see the same
-evidence, and the evidence of one batch of rows does not depend on how it was divided."""
+LOOK_S = 900.0
+"""Seconds between two looks while nothing changes; a gateway looks each second, which is more chances to see about the
+same evidence."""
 
 COLUMNS = input_columns([TensorSpec("x", "FP64", (-1, FEATURES))], True), output_columns((), True)
 
@@ -120,12 +120,12 @@ class Outcome:
     delay: int | None = None
 
 
-def run(case: Case, seed: int, calm_s: float = WEEK_S) -> Outcome:
+def run(case: Case, seed: int, calm_s: float = WEEK_S, look_s: float = LOOK_S) -> Outcome:
     """One stream: a week of the season alone; or some hours of it, then the shift at any time of the week."""
     begins = MONDAY if not case.shift else MONDAY + float(np.random.default_rng(seed + 1).uniform(0, WEEK_S))
     stream = Stream(case, seed, begins)
-    for _ in range(round((calm_s if not case.shift else 3 * 3600) / LOOK_S)):
-        stream.look(LOOK_S)
+    for _ in range(round((calm_s if not case.shift else 3 * 3600) / look_s)):
+        stream.look(look_s)
     alarms = stream.monitor.alarms
     if not case.shift:
         return Outcome(alarms)
@@ -169,6 +169,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What can be chosen on the command line."""
     parser.add_argument("--streams", type=int, default=200, help="streams of each case")
     parser.add_argument("--seed", type=int, default=50_000)
+    parser.add_argument("--look", type=float, default=LOOK_S, help="seconds between two looks at the season alone")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--only", default="", help="only cases whose name has this in it")
     parser.add_argument("--json", type=Path, help="file for the figures")
@@ -182,7 +183,11 @@ def main(arguments: argparse.Namespace) -> int:
             if arguments.only not in case.name:
                 continue
             seeds = range(arguments.seed + 1000 * index, arguments.seed + 1000 * index + arguments.streams)
-            outcomes = list(track(pool.map(partial(run, case), seeds), case.name, len(seeds), console=console))
+            outcomes = list(
+                track(
+                    pool.map(partial(run, case, look_s=arguments.look), seeds), case.name, len(seeds), console=console
+                )
+            )
             found.append(find(case, outcomes))
     table = Table(box=None)
     for head in ("case", "streams", "alarms a stream", "found in time", "mean rows", "asked", "holds"):

@@ -57,6 +57,9 @@ class World:
     def statuses(self) -> list[VersionStatus]:
         return [VersionStatus("m", "1", State.READY)]
 
+    def feature_names(self, key: tuple[str, str]) -> tuple[str, ...]:
+        return ()
+
     def policy_of(self, model: str) -> MonitorPolicy:
         return POLICY
 

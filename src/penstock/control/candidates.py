@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -58,6 +58,9 @@ class Policies(Protocol):
 
     def policy_of(self, model: str) -> MonitorPolicy:
         """A model's policy."""
+
+    def feature_names(self, key: tuple[str, str]) -> tuple[str, ...]:
+        """What a version's features are called."""
 
 
 class Rollouts(Protocol):
@@ -238,7 +241,8 @@ class Candidates:
             # Counted before it is begun: no exam goes uncounted because its process ends.
             begun = await self._remember(spec.name, lambda one: one.begun(version, verdict.against, fingerprint))
             pair = specs[version], specs[verdict.against]
-            verdict = await self._run(self._held_to, asked, rows, pair, verdict, begun.count)
+            names = next(filter(None, (self._policies.feature_names((spec.name, one.version)) for one in pair)), ())
+            verdict = await self._run(self._held_to, asked, rows, pair, verdict, begun.count, names)
             await self._remember(spec.name, lambda one: one.ended(version, verdict.against, verdict.reasons))
             return verdict
         except Fault as fault:
@@ -267,11 +271,16 @@ class Candidates:
 
     @staticmethod
     def _held_to(
-        asked: HeldOut, rows: Labelled, pair: tuple[VersionSpec, VersionSpec], verdict: Verdict, tries: int
+        asked: HeldOut,
+        rows: Labelled,
+        pair: tuple[VersionSpec, VersionSpec],
+        verdict: Verdict,
+        tries: int,
+        names: Sequence[str],
     ) -> Verdict:
         """The verdict after an exam of the candidate beside the champion; a candidate that cannot answer is refused."""
         try:
-            exam = examine(asked, rows, *pair, tries=tries)
+            exam = examine(asked, rows, *pair, tries=tries, names=names)
         except Refused as fault:
             return replace(verdict, reasons=(str(fault),))
         return replace(verdict, reasons=tuple(mark(asked, exam)), exam=exam)

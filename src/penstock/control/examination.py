@@ -41,8 +41,16 @@ GROUPS = 20
 """Groups of requests that are left out in turn to learn how far any other metric varies."""
 
 
-def examine(asked: HeldOut, rows: Labelled, candidate: VersionSpec, champion: VersionSpec, tries: int = 1) -> Exam:
+def examine(
+    asked: HeldOut,
+    rows: Labelled,
+    candidate: VersionSpec,
+    champion: VersionSpec,
+    tries: int = 1,
+    names: Sequence[str] = (),
+) -> Exam:
     """How both versions answer the rows; ``tries`` candidates were examined against this champion, with this one.
+    ``names`` are those of the features; without any the candidate's graph is asked.
 
     Blocks for as long as they take.
 
@@ -51,7 +59,7 @@ def examine(asked: HeldOut, rows: Labelled, candidate: VersionSpec, champion: Ve
         DeadlineExceeded: it took too long.
     """
     with tempfile.TemporaryDirectory(prefix="penstock-exam-") as folder:
-        mine, names = _answered(candidate, rows.inputs, Path(folder))
+        mine, own = _answered(candidate, rows.inputs, Path(folder))
         try:
             others, _ = _answered(champion, rows.inputs, Path(folder))
         except Refused:
@@ -60,7 +68,7 @@ def examine(asked: HeldOut, rows: Labelled, candidate: VersionSpec, champion: Ve
         if asked.noise:
             noisy, _ = _answered(candidate, _with_noise(rows.inputs, asked.noise), Path(folder))
             noised = _metric(asked, noisy, rows.labels)
-    return compare(asked, rows, (mine, others), names, tries, noised)
+    return compare(asked, rows, (mine, others), names or own, tries, noised)
 
 
 def compare(

@@ -67,6 +67,9 @@ class Monitor(Protocol):
     def policy_of(self, model: str) -> MonitorPolicy:
         """A model's policy."""
 
+    def feature_names(self, key: tuple[str, str]) -> tuple[str, ...]:
+        """What a version's features are called."""
+
     def told(self, model: str, version: str) -> Document:
         """What it says of a version."""
 

@@ -40,7 +40,8 @@ class Room:
         self.outbox.commit("m", 0, document)
         self.open()
 
-    def _examine(self, *_: Any, tries: int) -> Exam:
+    def _examine(self, *_: Any, tries: int, names: tuple[str, ...]) -> Exam:
+        assert names == ("age", "income")
         self.tries.append(tries)
         if isinstance(self.marks, Exception):
             raise self.marks
@@ -54,6 +55,9 @@ class Room:
 
     def policy_of(self, _: str) -> MonitorPolicy:
         return self.policy
+
+    def feature_names(self, _: tuple[str, str]) -> tuple[str, ...]:
+        return ("age", "income")
 
     async def begin(self, _model: str, _document: Document, _by: By) -> Document:
         raise AssertionError("nobody has approved")

@@ -71,6 +71,12 @@ def test_slices_and_noise(versions: dict[str, VersionSpec]) -> None:
     assert found == examine(asked(columns=columns, noise=0.5), rows(), versions["good"], versions["good"])
 
 
+def test_slices_are_of_the_features_by_name(versions: dict[str, VersionSpec]) -> None:
+    names = [f"f{index}" for index in range(FEATURES - 1)] + ["site"]
+    found = examine(asked(columns=("site",)), rows(), versions["good"], versions["good"], names=names)
+    assert set(found.slices) == {"site is 0", "site is 1"}
+
+
 def test_a_champion_of_another_signature_is_not_compared(versions: dict[str, VersionSpec]) -> None:
     found = examine(asked(), rows(), versions["good"], versions["wide"])
     assert found.whole.candidate == pytest.approx(0.9)

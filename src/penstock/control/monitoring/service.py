@@ -175,7 +175,7 @@ class Monitoring:
         spec = replace(spec, latency_ns=int(policy.rules.get("slo", {}).get("latency_p99_ms", 0) * 1e6))
         watch = WatchSpec(
             sample=policy.sample,
-            names=self._feature_names(key),
+            names=self.feature_names(key),
             keys=policy.slices,
             answers=str(self._home.parent / ANSWERS) if policy.horizon_s else "",
             captures=str(self._home.parent / CAPTURES) if policy.capture else "",
@@ -192,7 +192,7 @@ class Monitoring:
             watch = replace(watch, path=file, digest=region.digest, offset=region.offset, size=region.size)
         return replace(spec, watch=watch)
 
-    def _feature_names(self, key: Key) -> tuple[str, ...]:
+    def feature_names(self, key: Key) -> tuple[str, ...]:
         """What a version's features are called: by its graph, its model card, or the data its reference was made of."""
         stated, reference = tuple(self._fleet.feature_names(*key)), self._references.get(key)
         return stated or (() if reference is None else tuple(one.bins.name for one in reference.inputs))
