@@ -19,7 +19,7 @@ MOST_STRATA = 1024
 """Strata of a trial that wait for the gateway that leads; of more, the oldest are given up."""
 
 
-class Told(StrEnum):
+class Signal(StrEnum):
     """What is compared: wrong answers among those that were labelled, or rewards."""
 
     WRONG = "wrong"
@@ -32,7 +32,7 @@ class Terms:
 
     trial: str
     model: str
-    told: Told
+    signal: Signal
     stage: int
     versions: tuple[str, ...]
 
@@ -73,10 +73,10 @@ class LabelComparisons:
             if known is None or known.terms != terms:
                 self._comparisons[terms.trial] = _Comparison(terms, self._clock(), LabelMatching(terms.versions))
 
-    def retain(self, told: Told, trials: Collection[str]) -> None:
+    def retain(self, signal: Signal, trials: Collection[str]) -> None:
         """Forget all trials of a kind but these."""
         with self._lock:
-            over = [key for key, one in self._comparisons.items() if one.terms.told is told and key not in trials]
+            over = [key for key, one in self._comparisons.items() if one.terms.signal is signal and key not in trials]
             for key in over:
                 del self._comparisons[key]
 
@@ -86,7 +86,7 @@ class LabelComparisons:
             now = self._clock()
             for one in self._comparisons.values():
                 if one.terms.model == model:
-                    for version, answered_at, value in _values(one.terms.told, rows, rewards):
+                    for version, answered_at, value in _values(one.terms.signal, rows, rewards):
                         one.matching.add(version, answered_at - one.began_at, now - answered_at, value)
 
     def look(self, trial: str, stage: int, known_s: float) -> Document | None:
@@ -121,16 +121,16 @@ class LabelComparisons:
         """
         for values in kept:
             said = values["terms"]
-            terms = Terms(**{**said, "told": Told(said["told"]), "versions": tuple(said["versions"])})
+            terms = Terms(**{**said, "signal": Signal(said["signal"]), "versions": tuple(said["versions"])})
             one = _Comparison(terms, values["began_at"], LabelMatching.of(values["matching"]))
             one.strata.extend(stratum_in(stratum) for stratum in values["strata"])
             one.given_up = values["given_up"]
             self._comparisons[terms.trial] = one
 
 
-def _values(told: Told, rows: Sequence[Joined], rewards: Sequence[Rewarded]) -> Iterator[tuple[str, float, float]]:
+def _values(signal: Signal, rows: Sequence[Joined], rewards: Sequence[Rewarded]) -> Iterator[tuple[str, float, float]]:
     """Version, time of the answer and value of what the split answered."""
-    if told is Told.REWARD:
+    if signal is Signal.REWARD:
         yield from ((one.version, one.answered_at, one.reward) for one in rewards if one.by_split)
     else:
         yield from ((one.version, one.answered_at, float(not one.right)) for one in rows if one.by_split)

@@ -124,6 +124,7 @@ class Labels:
             for key in versions():
                 await self._run(self._performance, key)
             await self._run(self._sweep, versions(), room())
+            await self._run(self._write)
             await asyncio.sleep(SWEEP_S)
 
     def readings(self) -> Iterator[Reading]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from penstock.control.label_comparisons import Signal, Terms
 from penstock.control.messages import rows_out
 from penstock.control.monitoring.service import LEARNING_S, Monitoring
 from penstock.core.desired import Desired, LearnSpec, ModelSpec, VersionSpec, WatchSpec
@@ -502,11 +503,13 @@ def test_evidence_outlives_the_process_that_has_it(watcher: Watcher) -> None:
 # Labels.
 
 
-def remember(watcher: Watcher, ids: list[str], chances: list[float], version: str = "1") -> None:
+def remember(
+    watcher: Watcher, ids: list[str], chances: list[float], version: str = "1", by_split: bool = False
+) -> None:
     p = np.array(chances, "<f4")
     found = answers_of([Tensor("y", "FP32", np.stack([1 - p, p], axis=1))])
     assert found is not None
-    AnswerWriter(watcher.folder / ANSWERS, "m", version).add(ids, [1] * len(ids), found)
+    AnswerWriter(watcher.folder / ANSWERS, "m", version).add(ids, [1] * len(ids), found, [by_split] * len(ids))
 
 
 def take(watcher: Watcher, *told: Told) -> int:
@@ -529,6 +532,34 @@ def test_labels_are_joined_counted_and_known_after_a_restart(watcher: Watcher) -
     assert take(watcher, Told("c", 0)) == 0
     told = watcher.show()["performance"]
     assert (told["labels"], told["accuracy"]) == (3, pytest.approx(2 / 3))
+
+
+def test_what_labels_are_compared_outlives_the_process(watcher: Watcher) -> None:
+    terms = Terms("a rollout", "m", Signal.WRONG, 3, ("1", "2"))
+    watcher.world.clock.now = time.time()
+    comparisons = watcher.monitoring.labels.comparisons
+    comparisons.start(terms)
+    for version, by_split in (("1", True), ("2", True)):
+        remember(watcher, [f"a{version}", f"b{version}"], [0.9, 0.9], version, by_split)
+    remember(watcher, ["pinned"], [0.9], "1")
+    watcher.world.clock.now = time.time() + 3
+    assert take(watcher, Told("a1", 1), Told("b1", 0), Told("pinned", 0), Told("a2", 1)) == 0
+    before = comparisons.look("a rollout", 3, -1.0)
+    assert before is not None
+    assert before["waiting"] == {"1": 2, "2": 1}
+    watcher.monitoring.close()
+    watcher.open()
+    comparisons = watcher.monitoring.labels.comparisons
+    comparisons.start(terms)
+    assert take(watcher, Told("b2", 1)) == 0
+    watcher.world.clock.now += 10
+    after = comparisons.look("a rollout", 3, -1.0)
+    assert after is not None
+    assert [one["sums"] for one in after["strata"]] == [{"1": (2, 1.0, 1.0), "2": (2, 0.0, 0.0)}]
+    assert comparisons.look("a rollout", 3, after["upto"]) == {**after, "strata": []}  # once they are known
+    assert comparisons.look("a rollout", 4, -1.0) is None
+    comparisons.retain(Signal.WRONG, ())
+    assert comparisons.look("a rollout", 3, -1.0) is None
 
 
 def test_labels_that_come_too_late_are_told_apart(watcher: Watcher) -> None:

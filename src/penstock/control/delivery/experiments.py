@@ -7,7 +7,7 @@ from functools import partial
 
 from penstock.control.delivery.observations import UNSETTLED, new_strata, without_strata
 from penstock.control.delivery.trial import CONTROLLER, Trials, kept_route, refuse_unready
-from penstock.control.label_comparisons import Terms, Told
+from penstock.control.label_comparisons import Signal, Terms
 from penstock.core import experiments
 from penstock.core.desired import VersionStatus
 from penstock.core.errors import Conflict, NotFound
@@ -27,7 +27,7 @@ class Experiments(Trials):
     """All experiments as this gateway sees them."""
 
     kind = EXPERIMENT
-    told = Told.REWARD
+    signal = Signal.REWARD
 
     def beginning(
         self, document: Document, statuses: Mapping[str, VersionStatus], record: ModelRecord, trial_id: str
@@ -74,7 +74,7 @@ class Experiments(Trials):
     def compared(self, trial: Trial) -> Terms:
         """See ``Trials``: all answers since the experiment began; rewards come late, and weights may move before."""
         arms = tuple(_Kept.of(trial.document).experiment.spec.arms)
-        return Terms(trial.id, trial.model, self.told, WHOLE, arms)
+        return Terms(trial.id, trial.model, self.signal, WHOLE, arms)
 
     async def conduct(self, trial: Trial, looks: Mapping[str, Document], acknowledged: bool) -> None:
         """See ``Trials``."""

@@ -10,7 +10,7 @@ from penstock.control.delivery import observations
 from penstock.control.delivery.questions import Questions
 from penstock.control.delivery.step_gates import Ask, StepGates, Webhooks
 from penstock.control.delivery.trial import CONTROLLER, UNREADABLE, Fleet, Trials, answering, kept_route, refuse_unready
-from penstock.control.label_comparisons import LabelComparisons, Terms, Told
+from penstock.control.label_comparisons import LabelComparisons, Signal, Terms
 from penstock.core.desired import VersionStatus
 from penstock.core.errors import Conflict, NotFound, Refused
 from penstock.core.rollouts.decision import Action, Kind, Snapshot, decide, done
@@ -46,7 +46,7 @@ class Rollouts(Trials):
     ``slo`` gives a model's service-level objectives; ``webhooks`` are those that steps may ask."""
 
     kind = ROLLOUT
-    told = Told.WRONG
+    signal = Signal.WRONG
 
     def __init__(
         self,
@@ -116,7 +116,7 @@ class Rollouts(Trials):
         guarded = any(guard.metric == "performance" for guard in spec.guards)
         if not guarded and not any(step.min_labels for step in spec.steps):
             return None
-        return Terms(trial.id, trial.model, self.told, rollout.stage, (spec.to, spec.control))
+        return Terms(trial.id, trial.model, self.signal, rollout.stage, (spec.to, spec.control))
 
     async def conduct(self, trial: Trial, looks: Mapping[str, Document], acknowledged: bool) -> None:
         """See ``Trials``."""

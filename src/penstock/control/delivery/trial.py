@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from penstock.control.delivery.observations import UNSETTLED, known_until
-from penstock.control.label_comparisons import LabelComparisons, Terms, Told
+from penstock.control.label_comparisons import LabelComparisons, Signal, Terms
 from penstock.core.desired import Desired, State, VersionStatus
 from penstock.core.errors import Conflict, Fault, NotFound, NotReady, Refused
 from penstock.core.routing import RouteSpec, stored_in
@@ -83,7 +83,7 @@ class Trials(ABC):
     answers are told, ``clock`` gives seconds since the epoch, by default the database's."""
 
     kind: ClassVar[str]
-    told: ClassVar[Told]
+    signal: ClassVar[Signal]
 
     def __init__(
         self,
@@ -230,7 +230,7 @@ class Trials(ABC):
         await self._note_closed({trial.id for trial in trials})
         self._settled = {trial.id: self._settled[trial.id] for trial in trials if trial.id in self._settled}
         self._failing = {trial.id: self._failing[trial.id] for trial in trials if trial.id in self._failing}
-        self.labels.retain(self.told, {trial.id for trial in trials})
+        self.labels.retain(self.signal, {trial.id for trial in trials})
         for trial in trials:
             await self._isolated(trial, self._observe)
         if not trials:
