@@ -20,7 +20,7 @@ def progress(rollout: Rollout, now: float) -> list[str]:
     The first part says the state and the weight; over rollouts have only that one.
     """
     if rollout.state not in OPEN:
-        return [f"{rollout.state.value.replace('_', ' ')}: {rollout.reason}"]
+        return [f"{rollout.state.value}: {rollout.reason}"]
     return [_where(rollout), *_guards(rollout), _next(rollout, now), *_stops(rollout, now)]
 
 

@@ -141,7 +141,7 @@ ASKED = replace(SPEC, guards=(GuardSpec("promql", query="up", least=1.0),))
             ],
         ),
         (at(state=State.PROMOTED, reason="every guard passes"), 20.0, ["promoted: every guard passes"]),
-        (at(state=State.ROLLED_BACK, reason="worse: errors"), 20.0, ["rolled back: worse: errors"]),
+        (at(state=State.ROLLED_BACK, reason="worse: errors"), 20.0, ["rolled_back: worse: errors"]),
     ],
 )
 def test_what_is_said(rollout: Rollout, now: float, said: list[str]) -> None:
