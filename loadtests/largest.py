@@ -20,7 +20,7 @@ from penstock.api.grpc.typed_contents import NAMES
 from penstock.api.rest.app import LABEL_CHARACTERS, MOST_FEEDBACK, MOST_LABELS
 from penstock.core.classification import MAX_RANKED
 from penstock.core.limits import RequestLimits
-from penstock.core.tensors import MAX_TEXT_BYTES, NUMPY_TYPES, RAW_ONLY
+from penstock.core.tensors import NUMPY_TYPES, RAW_ONLY
 from penstock.proto import grpc_service_pb2 as pb
 
 REGION = "largest"
@@ -72,6 +72,7 @@ def largest(limits: RequestLimits) -> list[Largest]:
 
 def texts_of(limits: RequestLimits, size: int, overhead: int) -> tuple[int, int]:
     """As many texts as are taken, and the bytes of each for ``size`` bytes in all."""
+    size = min(size, limits.max_text_bytes)
     count = min(limits.max_text_elements, size // (overhead + 1))
     return count, size // count - overhead
 
@@ -194,9 +195,8 @@ def _binary_rows(limits: RequestLimits) -> Request:
 
 
 def _long_texts(limits: RequestLimits) -> tuple[int, bytes]:
-    long = min(MAX_TEXT_BYTES, limits.max_body_bytes - MARGIN)
-    count = (limits.max_body_bytes - MARGIN) // (long + 4) or 1
-    return count, (long.to_bytes(4, "little") + b"a" * long) * count
+    size = limits.max_text_bytes - 4
+    return 1, size.to_bytes(4, "little") + b"a" * size
 
 
 def _binary_long_texts(limits: RequestLimits) -> Request:

@@ -11,6 +11,7 @@ from urllib.parse import quote
 import grpc
 from grpc import aio
 
+from penstock.api.common.parts import Payload, whole
 from penstock.api.common.work import Work
 from penstock.api.grpc.decode import infer_message
 from penstock.api.grpc.encode import infer_response
@@ -51,12 +52,13 @@ class OracleCall:
         message = await self._context.read()
         return None if message is aio.EOF else message
 
-    async def write_framed(self, messages: bytes) -> None:
+    async def write_framed(self, messages: Payload) -> None:
         """See ``ServerCall``."""
-        while messages:
-            size = int.from_bytes(messages[1:PREFIX])
-            await self.write(messages[PREFIX : PREFIX + size])
-            messages = messages[PREFIX + size :]
+        left = whole(messages)
+        while left:
+            size = int.from_bytes(left[1:PREFIX])
+            await self.write(left[PREFIX : PREFIX + size])
+            left = left[PREFIX + size :]
 
     async def write(self, message: bytes) -> None:
         """See ``ServerCall``."""

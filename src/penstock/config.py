@@ -90,7 +90,8 @@ class Limits(_Section):
     max_elements: Annotated[int, Field(ge=1, le=1 << 30)] = 1 << 22
     """Most numbers in typed contents of a gRPC request or answer; raw contents are not counted."""
 
-    max_text_elements: Annotated[int, Field(ge=1, le=1 << 30)] = 1 << 18
+    max_text_elements: Annotated[int, Field(ge=1, le=1 << 30)] = 1 << 16
+    max_text_bytes: Annotated[int, Field(ge=1, le=1 << 30)] = 8 << 20
     """Most elements of BYTES tensors in a request or an answer."""
 
     memory_bytes: MemoryBytes = "auto"

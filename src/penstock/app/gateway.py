@@ -128,6 +128,7 @@ def _worker_options(settings: Settings, host: str) -> WorkerOptions:
         max_output_bytes=settings.limits.max_output_bytes,
         max_elements=settings.limits.max_elements,
         max_text_elements=settings.limits.max_text_elements,
+        max_text_bytes=settings.limits.max_text_bytes,
         memory_bytes=None if settings.limits.memory_bytes == "auto" else settings.limits.memory_bytes,
         max_connections=settings.limits.max_connections,
         deadline_s=settings.limits.deadline_seconds,

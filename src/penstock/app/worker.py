@@ -26,6 +26,7 @@ from penstock.control.ports import Address, share
 from penstock.control.runtime import Instance
 from penstock.core.desired import Desired, State, VersionStatus
 from penstock.core.limits import RequestLimits
+from penstock.engine import heap
 from penstock.engine.memory import read_memory
 from penstock.monitor.counters import DRAINING, READY
 from penstock.monitor.unit_votes import UnitVotes
@@ -220,12 +221,14 @@ def _request_limits(options: WorkerOptions) -> RequestLimits:
         max_output_bytes=options.max_output_bytes,
         max_elements=options.max_elements,
         max_text_elements=options.max_text_elements,
+        max_text_bytes=options.max_text_bytes,
     )
 
 
 def main(arguments: list[str]) -> int:
     """Be the worker of one slot; ``arguments`` are the instance's directory and the slot's number."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the control process's affair
+    heap.set_up()
     instance, index = Instance(Path(arguments[0])), int(arguments[1])
     options = options_in(instance.read("instance")["options"])
     set_up(options.log_level, f"worker-{index}")

@@ -29,7 +29,8 @@ class WorkerOptions:
     freeze_s: float = 1.2
     max_output_bytes: int = 256 << 20
     max_elements: int = 1 << 22
-    max_text_elements: int = 1 << 18
+    max_text_elements: int = 1 << 16
+    max_text_bytes: int = 8 << 20
     memory_bytes: int | None = None
     max_connections: int = 10_000
     deadline_s: float = 60.0

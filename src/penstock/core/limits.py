@@ -8,12 +8,14 @@ class RequestLimits:
     """Bounds on one request and its answer; the settings below ``limits`` have the same names and defaults.
 
     ``max_body_bytes`` and ``max_json_bytes`` bound what is received, plain and inflated, ``max_output_bytes`` the
-    encoded answer. ``max_elements`` bounds the elements of a typed list, ``max_text_elements`` those of BYTES tensors,
-    both over all tensors of one request or answer.
+    encoded answer. ``max_elements`` bounds the elements of a typed list, ``max_text_elements`` and
+    ``max_text_bytes`` those of BYTES tensors and what they hold, all of them over the tensors of one request or answer;
+    ONNX Runtime converts texts one tensor at a time with the GIL held, and nobody else is answered meanwhile.
     """
 
     max_body_bytes: int = 64 << 20
     max_json_bytes: int = 8 << 20
     max_output_bytes: int = 256 << 20
     max_elements: int = 1 << 22
-    max_text_elements: int = 1 << 18
+    max_text_elements: int = 1 << 16
+    max_text_bytes: int = 8 << 20

@@ -23,9 +23,6 @@ MAX_ELEMENTS: Final = 1 << 40
 MAX_RANK: Final = 32
 """Dimensions of a tensor."""
 
-MAX_TEXT_BYTES: Final = 16 << 20
-"""Bytes of one element of text: it is converted in one go, which no thread can pause."""
-
 MAX_SHOWN: Final = 8
 """Dimensions of a shape that an error message shows."""
 
@@ -58,11 +55,15 @@ RAW_ONLY: Final = frozenset({"FP16", "BF16"})
 
 @dataclass(slots=True)
 class Tensor:
-    """One named tensor of a request or an answer; ``data`` has the type ``NUMPY_TYPES[datatype]``."""
+    """One named tensor of a request or an answer; ``data`` has the type ``NUMPY_TYPES[datatype]``.
+
+    ``text_bytes`` is what the elements of a BYTES tensor of a request have as UTF-8; ``data`` only refers to them.
+    """
 
     name: str
     datatype: str
     data: Array
+    text_bytes: int = 0
 
     def described(self) -> dict[str, Any]:
         """The tensor as JSON values for people; what JSON does not have becomes text, and long texts are cut."""
@@ -173,7 +174,6 @@ def bytes_from_raw(name: str, count: int, raw: bytes | memoryview, pause: Pause 
 
     Raises:
         InvalidInput: a length runs past the end, bytes are left over, or an element is not UTF-8.
-        TooLarge: an element has more than ``MAX_TEXT_BYTES``.
     """
     if count * 4 > len(raw):
         raise InvalidInput(f"tensor '{name}' of BYTES needs {count} elements, but its data ends after {len(raw)} bytes")
@@ -205,18 +205,19 @@ def text_from_bytes(name: str, index: int, item: bytes | memoryview) -> str:
 
     Raises:
         InvalidInput: the bytes are not UTF-8.
-        TooLarge: they are more than ``MAX_TEXT_BYTES``.
     """
-    if len(item) > MAX_TEXT_BYTES:
-        raise TooLarge(
-            f"element {index} of tensor '{name}' has {len(item)} bytes; a text may have {MAX_TEXT_BYTES} at most"
-        )
     try:
         return str(item, "utf-8")
     except UnicodeDecodeError:
         raise InvalidInput(
             f"element {index} of tensor '{name}' is not UTF-8; ONNX string tensors hold UTF-8 text"
         ) from None
+
+
+def held_bytes(array: Array) -> int:
+    """The bytes that an array of ``NUMPY_TYPES`` keeps in memory, those of texts included, one for each character."""
+    size: int = array.nbytes
+    return size if array.dtype.char != "O" else size + sum(map(len, array.ravel().tolist()))
 
 
 def bytes_to_raw(array: Array, pause: Pause = no_pause, most: int = MAX_ELEMENTS) -> bytes:

@@ -11,7 +11,7 @@ from penstock.core.options import ModelOptions, WarmupSample
 from penstock.core.placement import INLINE_BUDGET_NS, WIDE_BUDGET_NS
 from penstock.core.signature import Bound, Feeds, Signature, TensorSpec
 from penstock.core.tensors import Array
-from penstock.engine import joint_runs, warmup
+from penstock.engine import heap, joint_runs, warmup
 from penstock.engine.denormals import Run
 from penstock.engine.faults import LoadFailed, run_fault
 from penstock.engine.graph import signature_of, sized_by_inputs
@@ -24,7 +24,6 @@ from penstock.engine.session import (
     open_session,
     read_graph,
     runner,
-    trim_memory,
 )
 
 JOINT_ROWS, FEW_JOINT_ROWS = 8, 4
@@ -37,7 +36,10 @@ TWICE_BYTES: Final = 256 << 20
 """The largest model that is held twice in memory, for runs on one core and for such that are spread over several."""
 
 LARGE_BYTES: Final = 1 << 20
-"""Inputs of a run on a thread from which on its outputs are not copied."""
+"""Outputs that a run on a thread may have, from which on they are not copied."""
+
+UNKNOWN_BYTES: Final = 1 << 62
+"""What is expected of outputs that the values of the inputs make as large as they like."""
 
 __all__ = ["Interrupt", "LoadFailed", "Model", "load"]
 
@@ -66,6 +68,7 @@ class Model:
         self.abreast = 1
         self._run = run
         self._run_large = run_large
+        self._output_ratio = 1.0  # bytes of the outputs for one of the inputs
         self._reshaped = {spec.name: spec for spec in signature.outputs if spec.graph_shape is not None}
 
     def run(self, feeds: Feeds, outputs: Sequence[str], interrupt: Interrupt | None = None) -> list[Array]:
@@ -77,7 +80,7 @@ class Model:
             Cancelled: the interrupt ended the run.
         """
         run = self._run
-        if interrupt is not None and self._run_large is not None and _input_bytes(feeds) >= LARGE_BYTES:
+        if interrupt is not None and self._run_large is not None and self._expected_bytes(feeds) >= LARGE_BYTES:
             run = self._run_large
         try:
             results = run(outputs, feeds, None if interrupt is None else interrupt.run_options)
@@ -86,6 +89,14 @@ class Model:
                 raise Cancelled("the run was stopped") from error
             raise run_fault(error) from error
         return self._in_stated_shapes(outputs, results) if self._reshaped else results
+
+    def learn_sizes(self, feeds: Feeds, results: Sequence[Array]) -> None:
+        """Learn from a run how large outputs are for inputs of a size."""
+        self._output_ratio = max(1.0, sum([array.nbytes for array in results]) / max(1, _input_bytes(feeds)))
+
+    def _expected_bytes(self, feeds: Feeds) -> float:
+        """What the outputs of a run may come to, inputs of one size taken for outputs of one size."""
+        return _input_bytes(feeds) * self._output_ratio if self.sized_by_inputs else UNKNOWN_BYTES
 
     def _in_stated_shapes(self, outputs: Sequence[str], results: list[Array]) -> list[Array]:
         return [
@@ -105,7 +116,7 @@ class Model:
         self._run, self._run_large = closed_run, None
         if self.narrow is not None:
             self.narrow.close()
-        trim_memory()
+        heap.trim()
 
 
 def _input_bytes(feeds: Feeds) -> int:
@@ -173,6 +184,7 @@ def _load(path: Path, options: ModelOptions, intra_op_threads: int, proof: RowPr
         signature = Signature(signature.inputs, signature.outputs, named_dims=signature.named_dims)
     model = Model(run, signature, large_runner(session, options.session))
     model.sized_by_inputs = sized_by_inputs(graph, signature.batching)
+    model.learn_sizes(bound.feeds, results)
     refusal = joint_runs.refusal(graph, signature, options, proof)
     loops = holds_loop(path)
     if refusal or loops:

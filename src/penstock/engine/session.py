@@ -1,6 +1,5 @@
 """ONNX Runtime sessions: opened with explicit thread counts and no spinning, read, run and interrupted."""
 
-import ctypes
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -228,7 +227,7 @@ def _value(array: Array, is_wide: bool) -> Any:
     return ort.OrtValue.ortvalue_from_numpy(contiguous)
 
 
-class _Memory:
+class RuntimeMemory:
     """The memory of a runtime's value as NumPy takes it; an array that is made of it keeps the value."""
 
     def __init__(self, value: Any, shape: tuple[int, ...], kind: str) -> None:
@@ -243,14 +242,7 @@ def _array(value: Any) -> Array:
         array: Array = value.numpy()
         return array
     shape = tuple(value.shape())
-    return np.asarray(_Memory(value, shape, kind)) if 0 not in shape else np.empty(shape, kind)
-
-
-def trim_memory() -> None:
-    """Give freed memory back to the system, where the C library can."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
+    return np.asarray(RuntimeMemory(value, shape, kind)) if 0 not in shape else np.empty(shape, kind)
 
 
 def closed_run(_outputs: Sequence[str], _feeds: dict[str, Array], _run_options: Any) -> list[Array]:

@@ -59,6 +59,9 @@ MOST_ROWS = 1024
 MOST_BYTES = 256 << 20
 """Room for the segments of one gateway; the oldest go first."""
 
+LONGEST_TEXT = 1024
+"""Characters of a text that tell it from others of its length."""
+
 LONGEST_ID = 512
 """Bytes of an id that tell it from others."""
 
@@ -136,8 +139,10 @@ def _texts(values: Array) -> NDArray[np.float64]:
 
 
 def text_token(value: Any) -> float:
-    """The number that stands for a text."""
-    return float(crc32(value if isinstance(value, bytes) else str(value).encode()))
+    """The number that stands for a text: of a long one, for how it begins and how long it is."""
+    text = value if isinstance(value, bytes) else str(value)
+    token = crc32(text[:LONGEST_TEXT] if isinstance(text, bytes) else text[:LONGEST_TEXT].encode())
+    return float(token if len(text) <= LONGEST_TEXT else crc32(b"%d" % len(text), token))
 
 
 def label_token(label: Any, form: int) -> float | None:

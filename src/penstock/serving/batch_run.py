@@ -12,7 +12,7 @@ import numpy as np
 
 from penstock.core.errors import Cancelled, DeadlineExceeded, Fault, TooLarge
 from penstock.core.signature import Feeds
-from penstock.core.tensors import Array, Tensor
+from penstock.core.tensors import Array, Tensor, held_bytes
 from penstock.engine.model import Interrupt, Model
 from penstock.monitor.counters import NOT_COUNTED
 from penstock.serving.infer_call import BatchResult, InferCall, fault_of
@@ -114,7 +114,7 @@ def _union(calls: Sequence[InferCall]) -> list[str]:
 
 def _joint(calls: Sequence[InferCall], arrays: list[Array]) -> list[Outcome]:
     """The outcome of calls of one row each that ask for all outputs: they are cut out of the run only where needed."""
-    size = sum([array.nbytes for array in arrays]) // len(calls)
+    size = sum([held_bytes(array) for array in arrays]) // len(calls)
     fault = _too_large(calls[0].loaded, size)
     if fault is not None:
         return [fault] * len(calls)
@@ -145,7 +145,7 @@ def _granted(call: InferCall, arrays: list[Array]) -> list[Tensor]:
     Raises:
         TooLarge: they are larger than an answer may be.
     """
-    call.output_bytes = sum([array.nbytes for array in arrays])
+    call.output_bytes = sum([held_bytes(array) for array in arrays])
     fault = _too_large(call.loaded, call.output_bytes)
     if fault is not None:
         raise fault

@@ -216,7 +216,7 @@ class InferCall:
     def input_bytes(self) -> int:
         """The size of what was given."""
         packed = self.packed
-        return len(packed) if packed is not None else sum([tensor.data.nbytes for tensor in self.tensors])
+        return len(packed) if packed is not None else sum([one.data.nbytes + one.text_bytes for one in self.tensors])
 
     def fail(self, error: Exception) -> None:
         """End with a fault; an exception that is no fault is a bug, which is logged and answered as ``Internal``."""

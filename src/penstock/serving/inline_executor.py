@@ -16,6 +16,10 @@ OUTPUT_BYTES: Final = 1 << 20
 """Outputs of one version that a turn of the loop makes before it lets others go first."""
 
 
+INPUT_BYTES: Final = 1 << 18
+"""Bytes of a call's inputs from which on it runs on a thread: a few texts may be long, and the runtime copies them."""
+
+
 class InlineExecutor:
     """One version's; lives on the event loop. ``gathers``: the configuration has calls wait for others on threads."""
 
@@ -32,6 +36,7 @@ class InlineExecutor:
         return (
             now_ns >= self._off_loop_until_ns
             and not self._gathers
+            and call.input_bytes <= INPUT_BYTES
             and runs_inline(self._run_ns, elements, self._model.measured_elements)
         )
 

@@ -8,8 +8,9 @@ DEFAULT_MEMORY_BYTES: Final = 1 << 30
 TRIM_BYTES, CALM_BYTES = 16 << 20, 1 << 20
 """Bytes freed since the last trim that make another one worth its time, and between two looks that make no burst."""
 
-MAX_LOOKS: Final = 4
-"""Looks after which a burst that goes on is trimmed all the same."""
+CALM_SHARE: Final = 16
+"""A burst is over, too, once what was freed between two looks is so small a share of all that was freed since the last
+trim. So steady traffic has the heap trimmed every so many looks, and a burst on top of it as soon as it ends."""
 
 
 class MemoryBudget:
@@ -18,12 +19,12 @@ class MemoryBudget:
     Whoever keeps bytes for a caller takes them before it keeps them and gives them back, once, when it lets go of them.
     """
 
-    __slots__ = ("_freed", "_looks", "_seen", "limit", "used")
+    __slots__ = ("_freed", "_seen", "limit", "used")
 
     def __init__(self, limit_bytes: int) -> None:
         self.limit = limit_bytes
         self.used = 0
-        self._freed = self._seen = self._looks = 0  # bytes since the last trim, those at the last look, looks since due
+        self._freed = self._seen = 0  # bytes since the last trim, and those of them at the last look
 
     def take(self, size: int) -> bool:
         """Reserve ``size`` bytes (0 or more); False, with nothing reserved, where they do not fit."""
@@ -50,8 +51,7 @@ class MemoryBudget:
         lately, self._seen = self._freed - self._seen, self._freed
         if self._freed < TRIM_BYTES:
             return False
-        self._looks += 1
-        if lately > CALM_BYTES and self._looks < MAX_LOOKS:
+        if lately > max(CALM_BYTES, self._freed // CALM_SHARE):
             return False
-        self._freed = self._seen = self._looks = 0
+        self._freed = self._seen = 0
         return True

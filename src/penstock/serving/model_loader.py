@@ -16,10 +16,10 @@ from pathlib import Path
 from penstock.core.desired import Desired, ModelSpec, State, VersionSpec, VersionStatus, WatchSpec
 from penstock.core.errors import Damaged, Fault
 from penstock.core.options import ModelOptions
+from penstock.engine import heap
 from penstock.engine import model as engine
 from penstock.engine.model import Model
 from penstock.engine.probe import compare
-from penstock.engine.session import trim_memory
 from penstock.monitor.answers import AnswerWriter
 from penstock.monitor.capture import CaptureWriter
 from penstock.monitor.columns import Columns, Rows, input_columns, output_columns
@@ -265,7 +265,7 @@ class ModelLoader:
 def _release_memory(versions: Sequence[LoadedVersion]) -> None:
     for loaded in versions:
         loaded.release_memory()
-    trim_memory()
+    heap.trim()
 
 
 def _tell_refused_batching(model: str, spec: VersionSpec, options: ModelOptions, loaded: Model) -> None:

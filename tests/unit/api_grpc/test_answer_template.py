@@ -7,6 +7,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from penstock.api.common.parts import whole
 from penstock.api.common.work import LargeWork, Work
 from penstock.api.grpc.encode import AnswerTemplate, answer_parameters, infer_response, streamed
 from penstock.api.grpc.framing import PREFIX, framed
@@ -95,7 +96,7 @@ def plain(call: InferCall, typed: bool) -> bytes:
 def answer(template: AnswerTemplate, call: InferCall, typed: bool, pause: Pause | None) -> bytes | type[Exception]:
     """What the template makes of it."""
     try:
-        return template.answer(call, typed, pause)
+        return whole(template.answer(call, typed, pause))
     except (Fault, LargeWork) as error:
         return type(error)
 
@@ -110,7 +111,7 @@ def test_any_answer_equals_the_plain_one(
         expected = plain(call, typed)
         for pause in (None, no_pause):
             assert answer(template, call, typed, pause) == expected
-        message = pb.ModelStreamInferResponse.FromString(streamed(expected, (PARAMETERS,), None)[PREFIX:])
+        message = pb.ModelStreamInferResponse.FromString(whole(streamed(expected, (PARAMETERS,)))[PREFIX:])
         response = pb.ModelInferResponse.FromString(expected[PREFIX:])
         response.parameters["penstock-route"].string_param = "canary"
         assert message.infer_response == response
@@ -127,6 +128,6 @@ def test_the_same_shape_of_two_datatypes_is_described_twice() -> None:
     for requested in asked:
         call = call_of(version, requested, "7")
         call.outputs = version.granted(requested, [np.ones((1, 2), "<f4")])
-        found.append(pb.ModelInferResponse.FromString(template.answer(call, typed=False)[PREFIX:]))
+        found.append(pb.ModelInferResponse.FromString(whole(template.answer(call, typed=False))[PREFIX:]))
     assert [one.outputs[0].datatype for one in found] == ["BYTES", "FP32", "BYTES", "FP32"]
     assert [list(one.outputs[0].shape) for one in found] == [[1, 2]] * 4

@@ -369,6 +369,23 @@ def test_elements_of_typed_lists_and_texts_are_limited(small: int) -> None:
             decode(request.SerializeToString(), texts, LIMITS, small=small)
 
 
+@pytest.mark.parametrize("small", [APART, SMALL_MESSAGE])
+def test_bytes_of_texts_are_limited_over_all_of_them(small: int) -> None:
+    limits, texts = RequestLimits(max_text_bytes=500), Signature([TensorSpec("x", "BYTES", (-1,))], [])
+    raw = (96).to_bytes(4, "little") + bytes(96)
+    for count in (4, 6):
+        for request in (
+            one_typed("BYTES", (count,), bytes_contents=[bytes(96)] * count),
+            one_raw("BYTES", (count,), raw * count),
+        ):
+            if count == 4:
+                found = decode(request.SerializeToString(), texts, limits, small=small).tensors[0]
+                assert found.text_bytes >= 4 * 96
+                continue
+            with pytest.raises(TooLarge, match=r"limit of 500 \(limits.max_text_bytes\)"):
+                decode(request.SerializeToString(), texts, limits, small=small)
+
+
 def test_data_that_the_model_does_not_take_is_never_read() -> None:
     floats = Signature([TensorSpec("x", "FP32", (-1,))], [])
     many = 1 << 22

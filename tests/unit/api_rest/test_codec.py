@@ -330,6 +330,22 @@ def test_elements_of_text_are_limited_in_every_form() -> None:
     assert tensors_of(bounded(body, length, TEXT), TEXT)[0].data.shape == (3000,)
 
 
+def test_bytes_of_texts_are_limited_in_every_form() -> None:
+    decoder = BodyDecoder(RequestLimits(max_text_bytes=500), Regions())
+    raw = (96).to_bytes(4, "little") + bytes(96)
+    for count in (4, 6):
+        header = request(datatype="BYTES", shape=[count], parameters={"binary_data_size": 100 * count})
+        listed = request(datatype="BYTES", shape=[count], data=["a" * 96] * count)
+        for body, length in ((header + raw * count, len(header)), (listed, None)):
+            if count == 4:
+                assert tensors_of(decoder.decode(body, length, TEXT), TEXT)[0].text_bytes >= 4 * 96
+                continue
+            with pytest.raises(TooLarge, match=r"limit of 500 \(limits.max_text_bytes\)"):
+                decoder.decode(body, length, TEXT)
+    with pytest.raises(TooLarge, match=r"limit of 500 \(limits.max_text_bytes\)"):
+        decoder.decode(b"a" * 501, 0, TEXT)
+
+
 def test_elements_of_text_are_limited_over_all_inputs() -> None:
     inputs = [
         {"name": name, "datatype": "BYTES", "shape": [2000], "parameters": {"binary_data_size": 8000}} for name in "xw"

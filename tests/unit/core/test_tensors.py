@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from penstock.core.errors import InvalidInput
-from penstock.core.tensors import NUMPY_TYPES, bytes_from_raw, element_count, from_raw, to_raw
+from penstock.core.tensors import NUMPY_TYPES, bytes_from_raw, element_count, from_raw, held_bytes, to_raw
 
 FIXED = [name for name in NUMPY_TYPES if name != "BYTES"]
 SHAPES = npst.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=4)
@@ -27,6 +27,12 @@ def test_fixed_width_tensors_survive_the_wire(data: st.DataObject, datatype: str
 def test_texts_survive_the_wire(texts: list[str]) -> None:
     array = np.array(texts, object)
     assert bytes_from_raw("x", len(texts), to_raw("BYTES", array)).tolist() == texts
+
+
+@given(st.lists(st.text(st.characters(max_codepoint=127))))
+def test_texts_count_as_what_they_hold(texts: list[str]) -> None:
+    assert held_bytes(np.array(texts, object)) == 8 * len(texts) + len("".join(texts).encode())
+    assert held_bytes(np.zeros((2, 3), np.float32)) == 24
 
 
 @given(st.binary(max_size=64), st.integers(0, 8))

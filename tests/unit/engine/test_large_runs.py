@@ -11,10 +11,11 @@ from loadtests import echoes
 from penstock.core.errors import Cancelled
 from penstock.core.labels import Protocol, Route
 from penstock.core.options import ModelOptions
-from penstock.core.tensors import NUMPY_TYPES
+from penstock.core.tensors import NUMPY_TYPES, Array
 from penstock.engine import model as model_module
 from penstock.engine.graph import Graph, GraphTensor, sized_by_inputs
 from penstock.engine.model import LARGE_BYTES, Interrupt, Model, load
+from penstock.engine.session import RuntimeMemory
 from penstock.monitor.counters import Slot
 from penstock.serving.infer_call import InferCall
 from penstock.serving.inline_executor import InlineExecutor
@@ -63,6 +64,35 @@ def test_outputs_outlive_the_run_the_inputs_and_the_model(folder: Path) -> None:
     del model
     gc.collect()
     assert [set(np.unique(y).tolist()) for y in found] == [{float(number)} for number in range(8)]
+
+
+def is_view(array: Array) -> bool:
+    """Whether an array is the runtime's own memory."""
+    return isinstance(array.base, RuntimeMemory)
+
+
+def test_outputs_of_any_size_are_not_copied(folder: Path) -> None:
+    """A small request may ask for much: a copy of that would hold the GIL."""
+    feeds = {"value": np.array([1.5], np.float32), "count": np.array([1000], np.int64)}
+    found = loaded(folder, "grow_numbers").run(feeds, ["y"], Interrupt())[0]
+    assert found.tolist() == [1.5] * 1000
+    assert is_view(found)
+    small = loaded(folder, "copy_fp32").run({"x": np.ones((1, 9), np.float32)}, ["y"], Interrupt())[0]
+    assert not is_view(small)
+
+
+def test_outputs_that_are_larger_than_the_inputs_are_not_copied(tmp_path: Path) -> None:
+    kind, helper = onnx.TensorProto.FLOAT, onnx.helper
+    repeats = helper.make_tensor("repeats", onnx.TensorProto.INT64, [2], [1, 1000])
+    x, y = (helper.make_tensor_value_info(name, kind, ["n", size]) for name, size in (("x", 3), ("y", 3000)))
+    graph = helper.make_graph([helper.make_node("Tile", ["x", "repeats"], ["y"])], "tile", [x], [y], [repeats])
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(made, tmp_path / "model.onnx")
+    model = load(tmp_path / "model.onnx", ModelOptions(), 1)
+    for rows in (1, LARGE_BYTES // 12_000 + 1):
+        found = model.run({"x": np.ones((rows, 3), np.float32)}, ["y"], Interrupt())[0]
+        assert found.shape == (rows, 3000)
+        assert is_view(found) == (rows > 1)
 
 
 def test_inputs_may_lie_in_any_order(folder: Path) -> None:

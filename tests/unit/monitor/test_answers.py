@@ -14,6 +14,7 @@ from penstock.core.tensors import Tensor
 from penstock.monitor import answers
 from penstock.monitor.answers import (
     CLASS,
+    LONGEST_TEXT,
     NUMBER,
     TEXT,
     AnswerStore,
@@ -209,3 +210,10 @@ def test_a_disk_that_is_full_loses_rows_and_nothing_else(tmp_path: Path, monkeyp
     remember(writer, ["b"], [0.2, 0.8])
     assert writer.lost == 1
     writer.close()
+
+
+def test_long_texts_are_told_apart_by_their_beginning_and_their_length() -> None:
+    long = "é" * LONGEST_TEXT
+    tokens = [text_token(text) for text in (long, long + "a", long + "ab", "e" + long, long[:-1])]
+    assert len(set(tokens)) == 5
+    assert text_token(long + "a") == text_token(long + "b")

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from onnx import helper
 
+from loadtests import echoes
 from penstock.core.batching import Cost, RowProof
 from penstock.core.labels import Protocol, Route
 from penstock.core.options import ModelOptions
@@ -17,7 +18,7 @@ from penstock.engine.model import Model
 from penstock.monitor.counters import Slot
 from penstock.serving import batch_run
 from penstock.serving.infer_call import InferCall
-from penstock.serving.inline_executor import OUTPUT_BYTES
+from penstock.serving.inline_executor import INPUT_BYTES, OUTPUT_BYTES
 from penstock.serving.loaded_version import LoadedVersion
 from penstock.serving.requested_outputs import RequestedOutput
 from penstock.serving.version_info import Identity
@@ -136,3 +137,16 @@ def test_a_turn_makes_so_many_bytes_of_outputs(tmp_path: Path) -> None:
         left = version.run_inline(calls)
         assert len(left) == 3
         assert len(version.run_inline(left)) == 1
+
+
+@pytest.mark.parametrize(("size", "is_inline"), [(INPUT_BYTES // 2, True), (2 * INPUT_BYTES, False)])
+def test_long_texts_run_on_a_thread(tmp_path: Path, size: int, is_inline: bool) -> None:
+    """However few they are: the runtime copies them."""
+    echoes.place(tmp_path)
+    model = engine.load(tmp_path / "copy_bytes" / "1" / "model.onnx", ModelOptions(), 1)
+    model.run_ns = 1000
+    version = version_of(model)
+    now, texts = monotonic_ns(), Tensor("x", "BYTES", np.array([["a" * size]], object), size)
+    call = InferCall(version, Route.STABLE, Protocol.REST, "id", [texts], None, now + MINUTE_NS, now)
+    assert version.prepare_inline(call) is is_inline
+    assert call.fault is None

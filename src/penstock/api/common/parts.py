@@ -1,22 +1,40 @@
-"""Parts of an answer, and one whole of them that is made in slices where it is large."""
+"""Parts of an answer: what is large stays as it is, and what is small between it is put together."""
 
 from collections.abc import Sequence
-from io import BytesIO
 from typing import Final
-
-from penstock.core.slices import Pause
 
 Parts = Sequence[bytes | memoryview]
 
-COPIED: Final = 1 << 19
-"""Bytes that are copied at a time: some 0.1 ms."""
+Payload = bytes | list[bytes | memoryview]
+"""What is sent: whole, or in parts where some are too large to be copied. No part is empty."""
+
+SMALL: Final = 1 << 13
+"""Bytes of a part that is copied: sending it by itself would cost more."""
 
 
-def joined(parts: Parts, pause: Pause) -> bytes:
-    """The parts as one: copied once, with pauses."""
-    whole = BytesIO()
+def size_of(payload: Payload) -> int:
+    """Bytes of a payload."""
+    return len(payload) if isinstance(payload, bytes) else sum([len(part) for part in payload])
+
+
+def whole(payload: Payload) -> bytes:
+    """A payload in one piece, copied where it is in parts."""
+    return payload if isinstance(payload, bytes) else b"".join(payload)
+
+
+def gathered(parts: Parts) -> list[bytes | memoryview]:
+    """The same bytes in fewer parts: small ones that follow each other become one, and empty ones go."""
+    found: list[bytes | memoryview] = []
+    small: list[bytes | memoryview] = []
     for part in parts:
-        for start in range(0, len(part), COPIED):
-            whole.write(part[start : start + COPIED])
-            pause()
-    return whole.getvalue()  # the buffer itself
+        if len(part) < SMALL:
+            if len(part):
+                small.append(part)
+            continue
+        if small:
+            found.append(b"".join(small))
+            small = []
+        found.append(part)
+    if small:
+        found.append(b"".join(small))
+    return found

@@ -37,13 +37,13 @@ class Work:
     raises ``LargeWork`` where that would take more than about 2 ms.
     """
 
-    __slots__ = ("_numbers", "_texts", "inline", "limits", "pause")
+    __slots__ = ("_numbers", "_text_bytes", "_texts", "inline", "limits", "pause")
 
     def __init__(self, limits: RequestLimits, pause: Pause | None) -> None:
         self.limits = limits
         self.inline = pause is None
         self.pause: Pause = pause or no_pause
-        self._texts = 0
+        self._texts = self._text_bytes = 0
         self._numbers = 0
 
     def texts(self, name: str, count: int) -> None:
@@ -57,6 +57,16 @@ class Work:
             )
         if self.inline and self._texts > INLINE_TEXTS:
             raise LargeWork
+
+    def text_bytes(self, name: str, size: int) -> None:
+        """``size`` more bytes that are the elements of a BYTES tensor of a request; raises ``TooLarge``."""
+        self._text_bytes += size
+        most = self.limits.max_text_bytes
+        if self._text_bytes > most:
+            raise TooLarge(
+                f"tensor '{shortened(name)}' brings the bytes of BYTES tensors to {self._text_bytes}, over the limit "
+                f"of {most} (limits.max_text_bytes); use fewer rows or shorter texts at a time"
+            )
 
     def typed(self, name: str, count: int) -> None:
         """``count`` more numbers in typed lists; raises ``TooLarge`` or ``LargeWork``."""

@@ -60,10 +60,22 @@ def value_of(parameter: pb.InferParameter | pb.ModelRepositoryParameter) -> Any:
 class _Tensors:
     """The inputs of one request on their way to tensors; each is held against the signature before its data is read."""
 
-    __slots__ = ("_contents", "_message", "_raw", "_regions", "_request", "_signature", "_used", "_work", "typed")
+    __slots__ = (
+        "_contents",
+        "_message",
+        "_raw",
+        "_regions",
+        "_request",
+        "_signature",
+        "_text_bytes",
+        "_used",
+        "_work",
+        "typed",
+    )
 
     def __init__(self, parsed: ParsedRequest, signature: Signature, regions: Regions, work: Work) -> None:
         self.typed = False
+        self._text_bytes = 0  # of the tensor that is read
         self._request = parsed.request
         self._message = parsed.message
         self._contents = parsed.contents
@@ -86,7 +98,9 @@ class _Tensors:
                 )
         for index, item in enumerate(self._request.inputs):
             names.input(item.name)
-            tensors.append(Tensor(item.name, item.datatype, self._array(index, item)))
+            self._text_bytes = 0
+            array = self._array(index, item)
+            tensors.append(Tensor(item.name, item.datatype, array, self._text_bytes))
             self._work.pause()
         return tensors
 
@@ -99,12 +113,23 @@ class _Tensors:
         span = _span(item, self._regions)
         if span is not None:
             self._work.copied(span.size)
+            self._count_text(item, span.size)
             return from_raw(name, datatype, shape, span.read(), self._work.pause)
         if self._raw:
-            return from_raw(name, datatype, shape, self._next_raw(index, item), self._work.pause)
+            raw = self._next_raw(index, item)
+            self._count_text(item, len(raw))
+            return from_raw(name, datatype, shape, raw, self._work.pause)
         spans = None if self._contents is None else self._contents[index]
+        if datatype == "BYTES":
+            self._count_text(item, item.ByteSize() if spans is None else sum([stop - start for start, stop in spans]))
         self.typed = self.typed or self._has_contents(index, item)
         return array_of(item, count, self._message, spans, self._work)
+
+    def _count_text(self, item: Input, size: int) -> None:
+        """Note the size of the data of an input, if it is text."""
+        if item.datatype == "BYTES":
+            self._work.text_bytes(item.name, size)
+            self._text_bytes = size
 
     def _has_contents(self, index: int, item: Input) -> bool:
         return bool(item.HasField("contents") if self._contents is None else self._contents[index])

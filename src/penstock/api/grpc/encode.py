@@ -5,11 +5,11 @@ from typing import Final
 
 from penstock.api.common.answer_rules import in_asked_form
 from penstock.api.common.bounded_cache import BoundedCache
-from penstock.api.common.parts import Parts, joined
+from penstock.api.common.parts import Payload, size_of
 from penstock.api.common.work import INLINE_BYTES, LargeWork, Work, output_too_large
 from penstock.api.grpc.contents import FIELDS, fill
 from penstock.api.grpc.errors import sentence
-from penstock.api.grpc.framing import PREFIX, framed
+from penstock.api.grpc.framing import PREFIX, framed, in_parts, without_prefix
 from penstock.api.grpc.wire import varint
 from penstock.core.errors import Fault
 from penstock.core.limits import RequestLimits
@@ -106,9 +106,10 @@ class AnswerTemplate:
         self._descriptions: BoundedCache[Description, bytes] = BoundedCache(MAX_DESCRIPTIONS, MAX_DESCRIPTION_BYTES)
         self._limits = limits
 
-    def answer(self, call: InferCall, typed: bool, pause: Pause | None = None) -> bytes:
+    def answer(self, call: InferCall, typed: bool, pause: Pause | None = None) -> Payload:
         """The answer to a call that has its outputs, with the prefix it has on the wire; the message and what is raised
-        are those of ``infer_response``. Without a ``pause`` it is encoded on the event loop, as far as that is short.
+        are those of ``infer_response``. Large outputs are not copied into it. Without a ``pause`` it is encoded on the
+        event loop, as far as that is short.
         """
         if typed:
             return framed(infer_response(call, typed, Work(self._limits, pause)).SerializeToString())
@@ -122,7 +123,7 @@ class AnswerTemplate:
                 return framed(b"".join((self._begin, _ID, varint(len(call_id)), call_id, rows[call.place])))
         return self._own_answer(call, pause)
 
-    def _own_answer(self, call: InferCall, pause: Pause | None) -> bytes:
+    def _own_answer(self, call: InferCall, pause: Pause | None) -> Payload:
         work = self._work(call, pause)
         if work is None:
             tensors = call.outputs
@@ -146,7 +147,7 @@ class AnswerTemplate:
         if size > self._limits.max_output_bytes:
             raise output_too_large(self._limits.max_output_bytes)
         parts[0] = b"\x00" + size.to_bytes(4)
-        return b"".join(parts) if work is None else joined(parts, work.pause)
+        return b"".join(parts) if work is None else in_parts(parts, size)
 
     def _work(self, call: InferCall, pause: Pause | None) -> Work | None:
         """What keeps the work on a larger answer bounded; None where none is needed."""
@@ -210,14 +211,13 @@ NOT_FINAL: Final = answer_parameters({FINAL: pb.InferParameter(bool_param=False)
 """What an answer says after which a closing one follows."""
 
 
-def streamed(answer: bytes, parts: Sequence[bytes], pause: Pause | None) -> bytes:
-    """The message of a stream that holds an answer and more fields of it; both with the prefix of the wire. Without a
-    ``pause`` this is the event loop."""
-    fields = memoryview(answer)[PREFIX:]
-    size = len(fields) + sum(map(len, parts))
+def streamed(answer: Payload, more: Sequence[bytes], closing: bytes = b"") -> Payload:
+    """The message of a stream that holds an answer and more fields of it, and the message that follows it, if one
+    does; all with the prefix of the wire."""
+    size = size_of(answer) - PREFIX + sum(map(len, more))
     head = b"\x12" + varint(size)
-    pieces: Parts = (b"\x00" + (len(head) + size).to_bytes(4), head, fields, *parts)
-    return b"".join(pieces) if pause is None else joined(pieces, pause)
+    prefix = b"\x00" + (len(head) + size).to_bytes(4)
+    return in_parts((prefix, head, *without_prefix(answer), *more, closing), size)
 
 
 def closing_answer(call: InferCall) -> bytes:

@@ -5,15 +5,30 @@ from typing import Final
 
 from penstock.api.common import compression
 from penstock.api.common.compression import DEFLATE, GZIP, NotInflatable
-from penstock.api.common.parts import joined
+from penstock.api.common.parts import Parts, Payload, gathered
 from penstock.core.errors import Internal, OverBudget, Overloaded, TooLarge
-from penstock.core.slices import Pause, no_pause
+from penstock.core.slices import Pause
 
 PREFIX: Final = 5
 """Bytes before each message: whether it is compressed, and its length."""
 
+LARGE: Final = 1 << 16
+"""Bytes of a message that is not copied once it is whole."""
+
 FORMATS: Final = {"gzip": GZIP, "deflate": DEFLATE}
 """What messages may be compressed with, by the names of ``grpc-encoding``."""
+
+
+def in_parts(parts: Parts, size: int) -> Payload:
+    """Parts of ``size`` bytes in all, put together unless that is large: then it is sent as it lies, without a copy."""
+    return b"".join(parts) if size < LARGE else gathered(parts)
+
+
+def without_prefix(message: Payload) -> Parts:
+    """The parts of one message, framed, after its prefix."""
+    if isinstance(message, bytes):
+        return (memoryview(message)[PREFIX:],)
+    return (memoryview(message[0])[PREFIX:], *message[1:])
 
 
 def framed(message: bytes) -> bytes:
@@ -21,16 +36,16 @@ def framed(message: bytes) -> bytes:
     return b"\x00" + len(message).to_bytes(4) + message
 
 
-def compressed(framed_message: bytes, encoding: str, pause: Pause | None) -> bytes:
+def compressed(message: Payload, encoding: str, pause: Pause | None) -> Payload:
     """A framed message, compressed and framed anew, or as it is where that hardly makes it smaller.
 
     ``encoding`` is gzip or deflate. Without a ``pause`` this is the event loop; ``LargeWork`` declines long messages.
     """
-    parts = compression.deflated([memoryview(framed_message)[PREFIX:]], FORMATS[encoding], pause)
+    parts = compression.deflated(without_prefix(message), FORMATS[encoding], pause)
     if parts is None:
-        return framed_message
+        return message
     size = sum(map(len, parts))
-    return joined([b"\x01" + size.to_bytes(4), *parts], pause or no_pause)
+    return in_parts([b"\x01" + size.to_bytes(4), *parts], size)
 
 
 class MessageBuffer:
@@ -70,27 +85,55 @@ class MessageBuffer:
 
 
 class MessageReader:
-    """Cuts messages out of the data of a call, one whenever somebody asks."""
+    """Cuts messages out of the data of a call, one whenever somebody asks.
 
-    __slots__ = ("_data", "_max_bytes")
+    A large message has a buffer of its own, so that it is not copied once it is whole.
+    """
+
+    __slots__ = ("_data", "_flag", "_large", "_left", "_max_bytes")
 
     def __init__(self, max_bytes: int) -> None:
-        self._data = bytearray()
+        self._data = bytearray()  # all that has come, or what follows the large message
+        self._large: BytesIO | None = None
+        self._left = 0  # bytes of the large message that have not come
+        self._flag = 0  # of the large message
         self._max_bytes = max_bytes
 
     def __len__(self) -> int:
         """Bytes of data that no message was made of yet."""
-        return len(self._data)
+        return len(self._data) + (0 if self._large is None else PREFIX + self._large.tell())
 
     @property
     def has_message(self) -> bool:
         """Whether ``next`` would give a message, or refuse it."""
+        if self._large is not None:
+            return not self._left
         data = self._data
         return len(data) >= PREFIX and len(data) >= PREFIX + min(self._max_bytes, int.from_bytes(data[1:PREFIX]))
 
     def feed(self, data: bytes) -> None:
         """Add data that has come."""
+        if self._large is not None and self._left:
+            taken = min(self._left, len(data))
+            self._large.write(memoryview(data)[:taken])
+            self._left -= taken
+            data = data[taken:]
         self._data += data
+        self._begin_large()
+
+    def _begin_large(self) -> None:
+        """Give the message that comes next its buffer, if it is a large one."""
+        data = self._data
+        if self._large is not None or len(data) < PREFIX or data[0] > 1:
+            return
+        size = int.from_bytes(data[1:PREFIX])
+        if LARGE <= size <= self._max_bytes:
+            stop = min(len(data), PREFIX + size)
+            self._large = BytesIO()
+            self._large.write(bytes(data[PREFIX:stop]))
+            self._left = PREFIX + size - stop
+            self._flag = data[0]
+            del data[:stop]
 
     def next(self) -> tuple[bool, bytes] | None:
         """The next message, and whether it is compressed; None while it is not whole.
@@ -99,6 +142,8 @@ class MessageReader:
             Internal: it is not as it says.
             TooLarge: it is longer than a message may be.
         """
+        if self._large is not None:
+            return None if self._left else self._next_large(self._large)
         data = self._data
         if len(data) < PREFIX:
             return None
@@ -112,7 +157,14 @@ class MessageReader:
         with memoryview(data) as view:
             message = bytes(view[PREFIX:stop])
         del data[:stop]
+        self._begin_large()
         return flag == 1, message
+
+    def _next_large(self, large: BytesIO) -> tuple[bool, bytes]:
+        found = self._flag == 1, large.getvalue()  # the buffer itself
+        self._large = None
+        self._begin_large()
+        return found
 
 
 def inflated(data: bytes, encoding: str, max_bytes: int, pause: Pause | None) -> bytes:

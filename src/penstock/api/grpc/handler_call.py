@@ -8,6 +8,7 @@ from time import monotonic_ns
 from typing import Final
 
 from penstock.api.common.compression import MAX_RATIO
+from penstock.api.common.parts import Payload
 from penstock.api.common.work import LargeWork
 from penstock.api.grpc import response_blocks
 from penstock.api.grpc.call_head import CallHead
@@ -162,7 +163,7 @@ class HandlerCall(Stream):
         """Send a message, and wait until it is on its way."""
         await self.write_framed(framed(message))
 
-    async def write_framed(self, messages: bytes) -> None:
+    async def write_framed(self, messages: Payload) -> None:
         """Send messages that have their prefixes, and wait until they are on their way; raises ``OverBudget`` where
         there is no memory to keep them."""
         self._send_head()

@@ -8,6 +8,7 @@ from functools import partial
 from time import monotonic_ns
 from typing import Any, Final, Protocol
 
+from penstock.api.common.parts import Payload
 from penstock.api.common.request_builder import admitted, build_call, stated_id
 from penstock.api.common.work import LargeWork, Work
 from penstock.api.grpc.decode import InferMessage, infer_message
@@ -28,6 +29,7 @@ from penstock.serving.routing_table import Fields, RouteDecision, Target
 EARLY_NS: Final = 1_000_000
 """A call cancelled this close before its deadline was cancelled by the deadline: the two clocks differ a little."""
 
+Encode = Callable[[Pause], Payload]
 Load = Callable[[Pause], bytes]
 """Gives the message of a request; on a thread, with pauses."""
 
@@ -234,7 +236,7 @@ class InferRequest:
         """Keep nothing of the call while its answer is sent."""
         self.submitted = self.cancel = None
 
-    def encode_on_thread(self, owner: InferOwner, call: InferCall, encode: Load) -> bool:
+    def encode_on_thread(self, owner: InferOwner, call: InferCall, encode: Encode) -> bool:
         """Have a thread write the answer; False, and the call has a fault, if too much waits for the threads."""
         try:
             work = partial(encode, Pacer().pause)
@@ -246,7 +248,7 @@ class InferRequest:
         call.loaded.hold()
         return True
 
-    def _deliver(self, owner: InferOwner, call: InferCall, answer: bytes | None, error: Exception | None) -> None:
+    def _deliver(self, owner: InferOwner, call: InferCall, answer: Payload | None, error: Exception | None) -> None:
         """A thread has written the answer: count and send it."""
         self._job = self.submitted = None
         if error is not None:

@@ -11,6 +11,7 @@ from functools import partial
 from time import monotonic_ns
 from typing import Final
 
+from penstock.api.common.parts import Payload, size_of
 from penstock.api.common.work import LargeWork
 from penstock.api.grpc.encode import NOT_FINAL, closing_answer, stream_refusal, streamed
 from penstock.api.grpc.infer_request import InferRequest
@@ -101,7 +102,7 @@ class InferStream:
 
     def on_answered(self, request: "StreamedRequest") -> None:
         """A request has its answer."""
-        request.held = self._window.answered(request.held, len(request.answer))
+        request.held = self._window.answered(request.held, size_of(request.answer))
         self._answered.set()
         self._lighter.set()
 
@@ -191,7 +192,7 @@ class StreamedRequest:
         self._request = InferRequest(stream.shared, call.fields, began_ns, left_ns, id(stream))
         self._taken = 0  # bytes of the worker's memory budget
         self.held = 0
-        self.answer = b""
+        self.answer: Payload = b""
         self.fault: Fault | None = None
         self.is_answered = False
         self.is_gone = False  # nobody waits for the answer any more
@@ -220,7 +221,7 @@ class StreamedRequest:
         """See ``RequestSource``."""
         self._request.enqueue(self, call)
 
-    def encode(self, _: None, call: InferCall) -> bytes | None:
+    def encode(self, _: None, call: InferCall) -> Payload | None:
         """See ``RequestSource``."""
         request = self._request
         request.answered()
@@ -236,21 +237,21 @@ class StreamedRequest:
                 call.fail(error)
         return b""
 
-    def _encoded(self, call: InferCall, pause: Pause | None) -> bytes:
+    def _encoded(self, call: InferCall, pause: Pause | None) -> Payload:
         """The messages of the answer, framed; on any thread, but only on the event loop without a ``pause``."""
         version = self._stream.shared.versions.get(call.loaded)
         answer, parameters = version.template.answer(call, self._request.typed, pause), version.parameters[call.route]
         if self._request.closing:
-            return streamed(answer, (parameters, NOT_FINAL), pause) + closing_answer(call)
-        return streamed(answer, (parameters,), pause)
+            return streamed(answer, (parameters, NOT_FINAL), closing_answer(call))
+        return streamed(answer, (parameters,))
 
-    def write(self, _: None, call: InferCall, answer: bytes) -> None:
+    def write(self, _: None, call: InferCall, answer: Payload) -> None:
         """See ``RequestSource``."""
         if self.is_gone:
             self.release()
         elif call.fault is not None:
             self._fail(call.fault)
-        elif not self.hold(len(answer)):
+        elif not self.hold(size_of(answer)):
             self._fail(_no_memory())
         else:
             self._answer(answer)
@@ -282,7 +283,7 @@ class StreamedRequest:
         self.fault = fault
         self._answer(stream_refusal(fault, self._request.known_id()))
 
-    def _answer(self, answer: bytes) -> None:
+    def _answer(self, answer: Payload) -> None:
         self._raw, self.answer = b"", answer
         self.is_answered = True
         self._stream.on_answered(self)
@@ -306,7 +307,7 @@ class StreamedRequest:
         self._taken = size
         return True
 
-    def take_answer(self) -> bytes:
+    def take_answer(self) -> Payload:
         """The answer, whose memory is the caller's to count from now on."""
         answer = self.answer
         self.release()
@@ -319,7 +320,7 @@ class StreamedRequest:
 
     def release(self) -> None:
         """Give back what it has of the worker's memory."""
-        self._raw = self.answer = b""
+        self._raw, self.answer = b"", b""
         self.hold(0)
 
 

@@ -5,6 +5,7 @@ from time import monotonic_ns
 from typing import Final
 
 from penstock.api.common.compression import MAX_RATIO
+from penstock.api.common.parts import Payload
 from penstock.api.common.request_builder import REQUEST_ID
 from penstock.api.common.text_safety import id_text
 from penstock.api.common.work import LargeWork
@@ -113,7 +114,7 @@ class UnaryInferStream(Stream):
         """A bug: its connection ends with it."""
         self.io.abort()
 
-    def encode(self, _: None, call: InferCall) -> bytes | None:
+    def encode(self, _: None, call: InferCall) -> Payload | None:
         """The message of the answer to a call that has its outputs, none where it has a fault; None if a thread writes
         it."""
         request = self._request
@@ -128,7 +129,7 @@ class UnaryInferStream(Stream):
                 call.fail(error)
         return b""
 
-    def _encoded(self, call: InferCall, pause: Pause | None) -> bytes:
+    def _encoded(self, call: InferCall, pause: Pause | None) -> Payload:
         """The framed answer, compressed as the request was if its caller takes that; on any thread, but only on the
         event loop without a ``pause``."""
         message = self._shared.versions.get(call.loaded).template.answer(call, self._request.typed, pause)
@@ -137,7 +138,7 @@ class UnaryInferStream(Stream):
             return compressed(message, encoding, pause)
         return message
 
-    def write(self, _: None, call: InferCall, message: bytes) -> None:
+    def write(self, _: None, call: InferCall, message: Payload) -> None:
         """Send the answer; it is counted."""
         if self.local_closed:
             return
@@ -146,7 +147,7 @@ class UnaryInferStream(Stream):
             return
         self.local_closed = True  # whatever becomes of its answer
         block = self._shared.versions.get(call.loaded).blocks[call.route] + _id_field(call.id)
-        if message[0]:
+        if (message if isinstance(message, bytes) else message[0])[0]:
             block += literal(b"grpc-encoding", self._call_head.encoding.encode())
         if not self.io.respond(self, block, message, response_blocks.OK):
             self.local_closed = False

@@ -7,6 +7,7 @@ from typing import Final, Protocol, TypeVar
 
 from google.protobuf.message import DecodeError, Message
 
+from penstock.api.common.parts import Payload
 from penstock.core.errors import Internal, InvalidInput
 
 Request = TypeVar("Request", bound=Message)
@@ -37,7 +38,7 @@ class ServerCall(Protocol):
     async def write(self, message: bytes) -> None:
         """Send a message, and wait until it is on its way."""
 
-    async def write_framed(self, messages: bytes) -> None:
+    async def write_framed(self, messages: Payload) -> None:
         """Send messages that have their prefixes, and wait until they are on their way."""
 
 

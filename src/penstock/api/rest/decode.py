@@ -223,6 +223,7 @@ class _Tensors:
         "_regions",
         "_signature",
         "_text",
+        "_text_bytes",
         "_used",
         "_work",
         "repeatable",
@@ -248,13 +249,16 @@ class _Tensors:
         self._work = work
         self._offset = 0  # of the next binary tensor
         self._used = 0  # long lists of the JSON text
+        self._text_bytes = 0  # of the tensor that is read
 
     def read(self) -> list[Tensor]:
         """All of them, in their order."""
         names, tensors = NameCheck(self._signature), []
         for item in self._inputs:
             names.input(item.name)
-            tensors.append(Tensor(item.name, item.datatype, self._array(item)))
+            self._text_bytes = 0
+            array = self._array(item)
+            tensors.append(Tensor(item.name, item.datatype, array, self._text_bytes))
             self._work.pause()
         if self._offset != len(self._binary):
             raise InvalidInput(f"{len(self._binary) - self._offset} bytes are left over after the last binary input")
@@ -272,6 +276,7 @@ class _Tensors:
         size = self._binary_size(item)
         if shared is not None:
             self._work.copied(shared.size)
+            self._count_text(item, shared.size)
             self.repeatable = False
             return from_raw(name, datatype, shape, shared.read(), self._work.pause)
         if size is None:
@@ -279,6 +284,7 @@ class _Tensors:
             return self._json_array(item, shape, count)
         if datatype not in PLAIN:
             self._work.copied(size)
+            self._count_text(item, size)
             self.repeatable = False
         self._offset += size
         return from_raw(name, datatype, shape, self._binary[self._offset - size : self._offset], self._work.pause)
@@ -313,7 +319,14 @@ class _Tensors:
             start, stop = self._cut.lists[place]
             self._used += 1
             data = self._text[start:stop]
+        self._count_text(item, len(data))
         return array_of(item.name, item.datatype, shape, count, data, self._work.pause)
+
+    def _count_text(self, item: Input, size: int) -> None:
+        """Note the size of the data of an input, if it is text."""
+        if item.datatype == "BYTES":
+            self._work.text_bytes(item.name, size)
+            self._text_bytes = size
 
 
 def _parsed(text: bytes) -> Request:
@@ -346,8 +359,9 @@ def _raw_tensor(body: bytes, signature: Signature, work: Work) -> Tensor:
     if spec.datatype not in PLAIN:
         work.copied(len(body))
     if spec.datatype == "BYTES":
+        work.text_bytes(spec.name, len(body))
         element = len(body).to_bytes(4, "little") + body
-        return Tensor(spec.name, "BYTES", from_raw(spec.name, "BYTES", (1,) * len(spec.shape), element))
+        return Tensor(spec.name, "BYTES", from_raw(spec.name, "BYTES", (1,) * len(spec.shape), element), len(body))
     itemsize = numpy_type(spec.name, spec.datatype).itemsize
     shape = _determined(spec.shape, len(body) // itemsize, signature.batching, spec.describe())
     return Tensor(spec.name, spec.datatype, from_raw(spec.name, spec.datatype, shape, body))

@@ -4,6 +4,7 @@ import asyncio
 from time import monotonic_ns
 from typing import Final, Protocol
 
+from penstock.api.common.parts import Payload, size_of
 from penstock.api.grpc.http2 import frames
 from penstock.api.grpc.http2.abuse_limits import AbuseLimits
 from penstock.api.grpc.http2.answer_memory import SPARE_BYTES, AnswerMemory, Memory
@@ -133,10 +134,10 @@ class ConnectionOutput(StreamIo):
         if stream.drained is not None:
             stream.drained.set()
 
-    def respond(self, stream: Stream, head: bytes, message: bytes, trailers: bytes) -> bool:
+    def respond(self, stream: Stream, head: bytes, message: Payload, trailers: bytes) -> bool:
         """See ``StreamIo``."""
-        size, number = len(message), stream.id
-        if not self._fits(stream, size):
+        size, number = size_of(message), stream.id
+        if not isinstance(message, bytes) or not self._fits(stream, size):
             if not self.answers.reserve(stream, size):
                 return False
             self.send_head(stream, head)
@@ -179,11 +180,11 @@ class ConnectionOutput(StreamIo):
         """The first field block of an answer."""
         self.send(frame(frames.HEADERS, frames.END_HEADERS, stream.id, block))
 
-    def send_data(self, stream: Stream, data: bytes) -> bool:
+    def send_data(self, stream: Stream, data: Payload) -> bool:
         """See ``StreamIo``."""
         if not data or stream.id not in self._live:
             return True
-        if not self.answers.reserve(stream, stream.unsent_bytes + len(data)):
+        if not self.answers.reserve(stream, stream.unsent_bytes + size_of(data)):
             return False
         self._queue.add(stream, data, monotonic_ns())
         self._fill_soon()

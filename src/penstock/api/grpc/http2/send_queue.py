@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from penstock.api.common.parts import Payload, size_of
 from penstock.api.grpc.http2 import frames
 from penstock.api.grpc.http2.flow_control import SendWindow
 from penstock.api.grpc.http2.frames import FRAME_HEADER
@@ -27,10 +28,13 @@ class SendQueue:
         self.blocked: dict[int, Stream] = {}
         self.closed_since_ns = 0  # the connection's window, while streams are ready
 
-    def add(self, stream: Stream, data: bytes, now_ns: int) -> None:
+    def add(self, stream: Stream, data: Payload, now_ns: int) -> None:
         """Queue data of a stream, not empty."""
-        stream.unsent.append(memoryview(data))
-        stream.unsent_bytes += len(data)
+        if isinstance(data, bytes):
+            stream.unsent.append(memoryview(data))
+        else:
+            stream.unsent += [memoryview(part) for part in data]
+        stream.unsent_bytes += size_of(data)
         self._place(stream, now_ns)
 
     def remove(self, stream: Stream) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 
+from penstock.api.common.parts import Payload
 from penstock.api.grpc.http2.flow_control import ReceiveWindow, SendWindow
 from penstock.api.grpc.http2.frames import ErrorCode
 from penstock.api.grpc.http2.request_head import RequestHead
@@ -14,7 +15,7 @@ REQUEST_NS = 60_000_000_000
 class StreamIo:
     """What a stream may ask of its connection; all of it on the connection's event loop."""
 
-    def respond(self, stream: "Stream", head: bytes, message: bytes, trailers: bytes) -> bool:
+    def respond(self, stream: "Stream", head: bytes, message: Payload, trailers: bytes) -> bool:
         """Send a whole answer: two header blocks, and the data between them; False, with nothing sent, where there is
         no memory to keep it until the peer takes it."""
         raise NotImplementedError
@@ -23,7 +24,7 @@ class StreamIo:
         """Send the first header block of an answer."""
         raise NotImplementedError
 
-    def send_data(self, stream: "Stream", data: bytes) -> bool:
+    def send_data(self, stream: "Stream", data: Payload) -> bool:
         """Send data as soon as flow control allows; False, with nothing sent, where there is no memory to keep it."""
         raise NotImplementedError
 
