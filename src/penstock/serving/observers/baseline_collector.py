@@ -93,6 +93,12 @@ class BaselineCollector:
         self._learned([one.given for one in samples], [one.answered for one in samples], _confidence(samples))
 
     def _take(self, client: int, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
+        if self._inputs.batching:
+            rows = {len(one.data) if one.data.ndim else 1 for one in (*inputs, *outputs)}
+            if len(rows) != 1:
+                return
+            count = rows.pop()
+            inputs, outputs = self._few_rows(inputs, count), self._few_rows(outputs, count)
         given, answered = self._inputs(inputs), self._outputs(outputs)
         if given is None or answered is None or not len(given) or len(given) != len(answered):
             return
@@ -109,6 +115,13 @@ class BaselineCollector:
             places = places[:room]
             sure, classes = self._sure(outputs, places)
             self._add(Sample(client, _taken(given, places), _taken(answered, places), sure, classes), len(places))
+
+    def _few_rows(self, tensors: Sequence[Tensor], rows: int) -> Sequence[Tensor]:
+        """The rows that one request may give, before anything is computed of them: it may have millions."""
+        if rows <= self._of_request:
+            return tensors
+        places = _spread(rows, self._of_request)
+        return [Tensor(one.name, one.datatype, one.data[places]) for one in tensors]
 
     def _make_room(self, client: int, rows: int) -> None:
         """Give up an earlier request for one more, by chance, where there is no room for both."""

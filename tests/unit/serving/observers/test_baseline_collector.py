@@ -1,6 +1,7 @@
 """Rows of a version without a reference: enough of them, of many requests and clients, over a time."""
 
 import gc
+import tracemalloc
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -179,3 +180,14 @@ def test_numbers_that_are_no_probabilities_say_nothing_of_how_sure(scores: np.nd
     gathering = collector(LearnSpec(2), learned)
     gathering.gather([served(call(1).tensors, [Tensor("p", "FP32", scores)]), call(1)])
     assert learned[0][2] is None
+
+
+def test_a_request_of_many_rows_costs_as_much_as_one_of_few() -> None:
+    learned: Learned = []
+    gathering, large = collector(LearnSpec(10), learned), call(1 << 20)
+    tracemalloc.start()
+    gathering.gather([large])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert learned
+    assert peak < 1 << 20
