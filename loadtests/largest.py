@@ -225,7 +225,8 @@ def _shared(limits: RequestLimits) -> Request:
 def _feedback(limits: RequestLimits) -> Request:
     label = "a" * LABEL_CHARACTERS
     some: list[dict[str, object]] = [
-        {"id": f"{number:064}", "label": [number] * (MOST_LABELS // MOST_FEEDBACK)} for number in range(MOST_FEEDBACK)
+        {"id": f"{number:064}", "label": [number] * (MOST_LABELS // MOST_FEEDBACK)}
+        for number in range(MOST_FEEDBACK - 1)
     ]
     size = len(json.dumps(some[-1])) + 2
     texts: dict[str, object] = {"id": "texts", "label": [label] * (limits.max_json_bytes // 4 // LABEL_CHARACTERS)}
