@@ -73,7 +73,7 @@ def is_view(array: Array) -> bool:
 
 def test_outputs_of_any_size_are_not_copied(folder: Path) -> None:
     """A small request may ask for much: a copy of that would hold the GIL."""
-    feeds = {"value": np.array([1.5], np.float32), "count": np.array([1000], np.int64)}
+    feeds: dict[str, Array] = {"value": np.array([1.5], np.float32), "count": np.array([1000], np.int64)}
     found = loaded(folder, "grow_numbers").run(feeds, ["y"], Interrupt())[0]
     assert found.tolist() == [1.5] * 1000
     assert is_view(found)
