@@ -31,6 +31,9 @@ BASELINE = 300
 LEAST = 100
 """Labels before which nothing is said of errors."""
 
+SHARE = 0.5
+"""The part of the budget of false alarms that each of the two things gets which labels are watched for."""
+
 CALM = 500
 """Labels in a row, without an alarm among them, that have to look usual before a change is over."""
 
@@ -59,7 +62,7 @@ class Performance:
     """One version's; ``learn`` takes rows in the order in which their labels came."""
 
     def __init__(self, reference: Reference | None, budget: float) -> None:
-        self._budget = budget
+        self._budget = budget / SHARE
         confidence = None if reference is None else reference.confidence
         counts, right = ((0,) * SCORE_BINS, ()) if confidence is None else (confidence.counts, confidence.right)
         self._chances = calibration_curve(counts, right)
@@ -69,7 +72,7 @@ class Performance:
         self._gap = Gap()
         self._gap_state = State.INSUFFICIENT_DATA
         self._since_gap = 0
-        self._errors = _Errors(None if reference is None else reference.errors, budget)
+        self._errors = _Errors(None if reference is None else reference.errors, self._budget)
         self.labels = 0
         self.right = 0
 

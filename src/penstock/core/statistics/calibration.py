@@ -5,19 +5,19 @@ from collections.abc import Sequence
 
 import numpy as np
 
-TILTS = (-1.5, -0.75, 0.75)
-"""Changes of the logit of being right that the gap's evidence bets on."""
-
-SUREST = 0.98
-"""Bets never rest on more certainty than this."""
+TILTS = (-4.0, -2.0, -1.0, 1.0, 2.0)
+"""Changes of the log-odds of being right that the gap's evidence bets on."""
 
 
 class Gap:
     """Evidence that answers are not as often right as their probabilities say.
 
-    While they are, each tilt of those chances is a fair bet, so the e-SR statistic of its gains grows by one a row on
-    average; the mean over the tilts is held against rows between false alarms. The two tilts downward look for a model
-    that has become wrong, the one upward for one that is better than it says.
+    A tilt ``t`` bets that the odds of being right are ``e^t`` times what they should be. Its factor for one answer is
+    the likelihood ratio ``e^(t right) / (1 - q + q e^t)``. The denominator is the exact moment generating function of a
+    Bernoulli variable, so under calibration the mean factor is 1 for every chance ``q`` in [0, 1], however small the
+    variance ``q (1 - q)``; no chance has to be clipped. The e-SR statistic of each tilt (Shin, Ramdas and Rinaldo,
+    "E-detectors", arXiv 2203.03532) then grows by one an answer on average while nothing is wrong, and so does the mean
+    over the tilts: between two false alarms at a threshold lie at least that many answers on average.
     """
 
     def __init__(self) -> None:
@@ -28,13 +28,9 @@ class Gap:
         self._logs = [-math.inf] * len(TILTS)
 
     def see(self, chance: float, right: bool) -> None:
-        """One answer with its calibrated chance to be right, and whether it was."""
-        q = min(SUREST, max(1 - SUREST, chance))
-        odds = q / (1 - q)
+        """One answer with its calibrated chance to be right, in [0, 1], and whether it was."""
         for index, tilt in enumerate(TILTS):
-            tilted = odds * math.exp(tilt)
-            p = tilted / (1 + tilted)
-            gain = math.log(p / q) if right else math.log((1 - p) / (1 - q))
+            gain = (tilt if right else 0.0) - math.log1p(chance * math.expm1(tilt))
             log_m = self._logs[index]
             self._logs[index] = (math.log1p(math.exp(log_m)) if log_m < 30 else log_m) + gain
 

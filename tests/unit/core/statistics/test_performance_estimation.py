@@ -1,14 +1,17 @@
 """Performance without labels: right where probabilities are calibrated, and evidence where they are not."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from penstock.core.statistics.calibration import Gap, calibration_error
 from penstock.core.statistics.performance_estimation import calibration_curve, estimate
+from penstock.monitor.performance import SHARE
 
 BINS = 50
 
@@ -93,6 +96,55 @@ def rows_until(worth: float, seed: int, budget: float, most: int) -> int | None:
 def test_a_gap_is_found_where_there_is_one_and_seldom_where_not() -> None:
     assert all((rows_until(0.2, seed, 1000, 5000) or 9999) < 2000 for seed in range(10))
     assert sum(rows_until(1.0, seed, 10_000, 1000) is not None for seed in range(40)) <= 10  # four are allowed for
+
+
+@pytest.mark.parametrize("chance", [0.0, 1e-9, 0.01, 0.5, 0.9, 0.99, 0.999, 1.0])
+def test_the_bets_on_a_gap_are_fair(chance: float) -> None:
+    """However sure the model is: they win on average what they stake."""
+    won = 0.0
+    for right, weight in ((True, chance), (False, 1 - chance)):
+        gap = Gap()
+        gap.see(chance, right)
+        won += weight * math.exp(gap.log_e)
+    assert won == pytest.approx(1.0)
+
+
+SURE: dict[str, Callable[[np.random.Generator, int], NDArray[np.float64]]] = {
+    "0.9": lambda _, rows: np.full(rows, 0.9),
+    "0.99": lambda _, rows: np.full(rows, 0.99),
+    "0.999": lambda _, rows: np.full(rows, 0.999),
+    "Beta(50, 0.25)": lambda random, rows: random.beta(50, 0.25, rows),
+}
+"""Models that are as sure as they may be."""
+
+
+@pytest.mark.parametrize("name", SURE)
+def test_sure_models_raise_alarms_as_seldom_as_stated(name: str) -> None:
+    """One in 100,000 labels at most: here less than three in 200,000."""
+    random = np.random.default_rng(1)
+    chances = SURE[name](random, 200_000)
+    rights = random.random(len(chances)) < chances
+    gap, alarms = Gap(), 0
+    for chance, right in zip(chances.tolist(), rights.tolist(), strict=True):
+        gap.see(chance, right)
+        if gap.log_e >= math.log(100_000 / SHARE):
+            gap.restart()
+            alarms += 1
+    assert alarms < 3
+
+
+@pytest.mark.parametrize(
+    ("says", "true", "most"), [(0.99, 0.9, 250), (0.999, 0.99, 2500), (0.9, 0.8, 700), (0.9, 0.97, 900)]
+)
+def test_a_sure_model_that_is_right_less_often_is_found_soon(says: float, true: float, most: int) -> None:
+    random, found = np.random.default_rng(3), []
+    for _ in range(20):
+        gap, rows = Gap(), 0
+        while gap.log_e < math.log(100_000 / SHARE):
+            gap.see(says, bool(random.random() < true))
+            rows += 1
+        found.append(rows)
+    assert np.mean(found) <= most
 
 
 def test_the_gap_can_be_restarted() -> None:
