@@ -195,7 +195,7 @@ def _binary_rows(limits: RequestLimits) -> Request:
 
 
 def _long_texts(limits: RequestLimits) -> tuple[int, bytes]:
-    size = limits.max_text_bytes - 4
+    size = min(limits.max_text_bytes, limits.max_body_bytes - MARGIN) - 4
     return 1, size.to_bytes(4, "little") + b"a" * size
 
 
@@ -223,14 +223,13 @@ def _shared(limits: RequestLimits) -> Request:
 
 
 def _feedback(limits: RequestLimits) -> Request:
-    label = "a" * LABEL_CHARACTERS
+    texts = ["a" * LABEL_CHARACTERS] * (limits.max_json_bytes // 4 // LABEL_CHARACTERS)
+    labels = (MOST_LABELS - len(texts)) // (MOST_FEEDBACK - 1)
     some: list[dict[str, object]] = [
-        {"id": f"{number:064}", "label": [number] * (MOST_LABELS // MOST_FEEDBACK)}
-        for number in range(MOST_FEEDBACK - 1)
+        {"id": f"{number:064}", "label": [number] * labels} for number in range(MOST_FEEDBACK - 1)
     ]
     size = len(json.dumps(some[-1])) + 2
-    texts: dict[str, object] = {"id": "texts", "label": [label] * (limits.max_json_bytes // 4 // LABEL_CHARACTERS)}
-    some = [texts, *some[: limits.max_json_bytes // 2 // size]]
+    some = [{"id": "texts", "label": texts}, *some[: limits.max_json_bytes // 2 // size]]
     body = json.dumps({"feedback": some}).encode()
     return Request(f"/v2/models/{copy_name('FP32')}/feedback", [body])
 

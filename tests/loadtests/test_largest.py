@@ -1,5 +1,6 @@
 """The largest legal requests: the table of them holds every codec path, and a server outlives all of them."""
 
+import json
 from collections.abc import Iterator
 
 import pytest
@@ -11,13 +12,14 @@ from loadtests.stall import longest, stalls
 from penstock.api.common import content_coding
 from penstock.api.grpc.contents import FIELDS
 from penstock.api.grpc.framing import FORMATS
+from penstock.api.rest.app import MOST_FEEDBACK, MOST_LABELS
 from penstock.core.limits import RequestLimits
 from penstock.core.tensors import NUMPY_TYPES, RAW_ONLY
 from tests import harness
 from tests.harness import Server
 from tests.integration.control.watch import metric
 
-LIMITS = RequestLimits(4 << 20, 1 << 20, 8 << 20, 1 << 18, 1 << 14)
+LIMITS = RequestLimits(4 << 20, 1 << 20, 8 << 20, 1 << 18, 1 << 14, 1 << 20)
 """Smaller than the defaults, so that all kinds together take some seconds."""
 
 KINDS = largest(LIMITS)
@@ -55,6 +57,14 @@ def test_every_codec_path_has_a_largest_request() -> None:
     for path in ("parameters", "header fields", "classification", "shared memory"):
         expected |= {f"rest {path}", f"grpc {path}"}
     assert expected <= {one.kind for one in KINDS}
+
+
+@pytest.mark.parametrize("limits", [LIMITS, RequestLimits()], ids=["small", "default"])
+def test_feedback_is_no_more_than_is_taken(limits: RequestLimits) -> None:
+    [build] = [one.build for one in largest(limits) if one.kind == "rest feedback"]
+    answers = json.loads(build().bodies[0])["feedback"]
+    assert len(answers) <= MOST_FEEDBACK
+    assert sum(len(one["label"]) for one in answers) <= MOST_LABELS
 
 
 def test_kinds_have_names_of_their_own() -> None:
