@@ -91,8 +91,10 @@ class Limits(_Section):
     """Most numbers in typed contents of a gRPC request or answer; raw contents are not counted."""
 
     max_text_elements: Annotated[int, Field(ge=1, le=1 << 30)] = 1 << 16
-    max_text_bytes: Annotated[int, Field(ge=1, le=1 << 30)] = 8 << 20
     """Most elements of BYTES tensors in a request or an answer."""
+
+    max_text_bytes: Annotated[int, Field(ge=1, le=1 << 30)] = 8 << 20
+    """Most bytes of BYTES tensors in a request."""
 
     memory_bytes: MemoryBytes = "auto"
     """Memory each worker may hold for its callers; auto is a quarter of the machine's, shared by all workers."""
