@@ -5,10 +5,18 @@ ONNX Runtime looks at neither, so thread counts are always set from here.
 
 import math
 import os
+import threading
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 _MOUNT = PurePosixPath("sys/fs/cgroup")
+
+
+def lower_priority(niceness: int) -> None:
+    """Let the present thread run when others do not want to, the more so the greater its ``niceness`` (1 to 19)."""
+    with suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness)
 
 
 def read_cores(root: Path = Path("/")) -> int:

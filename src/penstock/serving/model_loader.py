@@ -4,12 +4,9 @@ import asyncio
 import gc
 import json
 import logging
-import os
-import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -20,6 +17,7 @@ from penstock.engine import heap
 from penstock.engine import model as engine
 from penstock.engine.model import Model
 from penstock.engine.probe import compare
+from penstock.engine.threads import lower_priority
 from penstock.monitor.answers import AnswerWriter
 from penstock.monitor.capture import CaptureWriter
 from penstock.monitor.columns import Columns, Rows, input_columns, output_columns
@@ -74,7 +72,7 @@ class ModelLoader:
         self._loaded: dict[Key, LoadedVersion] = {}
         self._statuses: dict[Key, VersionStatus] = {}
         self._closing: set[asyncio.Task[None]] = set()
-        self._low_priority_pool = ThreadPoolExecutor(1, "loader", lower_priority)
+        self._low_priority_pool = ThreadPoolExecutor(1, "loader", partial(lower_priority, NICENESS))
         self._normal_pool = ThreadPoolExecutor(1, "opener")
         self._loop_load = LoopLoad(lambda: plane.loop_utilisation)
         self._one_at_a_time = asyncio.Lock()
@@ -273,9 +271,3 @@ def _tell_refused_batching(model: str, spec: VersionSpec, options: ModelOptions,
     if options.asks_for_batching and not loaded.sharing.shared:
         node = f" (node '{spec.rows.node}')" if spec.rows.node and spec.rows.reason in loaded.sharing.reason else ""
         log.warning("model %s version %s asks for batching, but %s%s", model, spec.version, loaded.sharing.text, node)
-
-
-def lower_priority() -> None:
-    """Let the present thread run when nobody else wants to."""
-    with suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)

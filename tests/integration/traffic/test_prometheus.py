@@ -96,7 +96,7 @@ def test_the_rules_compute_of_two_gateways_what_one_says(tmp_path: Path) -> None
         send(servers[2], np.concatenate([first, second]))
         wait_until(lambda: watched(servers[2])["rows"]["counted"] == 2400, 10, "all rows")
         rows = "penstock:feature:rows5m"
-        wait_until(lambda: asked(address, rows).get(("m", GOOD, "x[0]")) == 2400, 20, "all rows in Prometheus")
+        wait_until(lambda: asked(address, rows).get(("m", GOOD, "f0")) == 2400, 20, "all rows in Prometheus")
         time.sleep(2.5)  # every rule has run once more
         document = watched(servers[2])
         for kind, side in (("feature", document["features"]), ("output", document["outputs"])):

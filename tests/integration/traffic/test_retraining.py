@@ -123,7 +123,7 @@ def test_a_drift_asks_for_retraining_and_every_sink_hears_of_it(tmp_path: Path) 
         assert event["subject"] == f"models/m/versions/{GOOD}"
         assert event["data"]["rule"] == "drifted"
         [condition] = event["data"]["conditions"]
-        assert condition["features"][0]["name"] == "x[0]"
+        assert condition["features"][0]["name"] == "f0"
         assert condition["rows_between_false_alarms"] == 100_000
         log = home / "events.jsonl"
         wait_until(log.exists, 10, "the file")

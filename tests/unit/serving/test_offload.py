@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import logging
+import os
 import threading
 import weakref
 from collections.abc import Awaitable, Callable
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 from penstock.core.errors import Cancelled, InvalidInput, Overloaded
-from penstock.serving.offload import NS_PER_BYTE, Offload
+from penstock.serving.offload import NICENESS, NS_PER_BYTE, Offload
 
 
 def run(test: Callable[[], Awaitable[None]]) -> None:
@@ -134,14 +135,28 @@ def test_cancelled_work_is_not_begun_and_told_so() -> None:
 
 def test_no_more_threads_than_allowed_and_none_before_there_is_work() -> None:
     async def scene() -> None:
-        before = threading.active_count()
+        before = set(threading.enumerate())
         offload, results, gate = Offload(100, threads=2), Results(), threading.Event()
-        assert threading.active_count() == before
+        assert set(threading.enumerate()) <= before
         for _ in range(5):
             offload.submit(gate.wait, results.done, 1)
-        assert threading.active_count() == before + 2
+        assert len(set(threading.enumerate()) - before) == 2
         gate.set()
         await results.wait(5)
+        offload.close()
+
+    run(scene)
+
+
+def niceness() -> int:
+    """Of the present thread."""
+    return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+
+def test_the_event_loop_comes_before_the_threads() -> None:
+    async def scene() -> None:
+        offload = Offload(100)
+        assert await offload.run(niceness, 1) == min(19, niceness() + NICENESS)
         offload.close()
 
     run(scene)

@@ -24,6 +24,9 @@ MAX_GATHERED_BYTES: Final = 4 << 20
 MOST_CLIENTS: Final = 4096
 """Clients that are told apart; others count as one."""
 
+SHORTEST_WAIT_S: Final = 0.01
+"""Seconds between two looks at the clock."""
+
 NO_CHANCES: Final = -1
 
 
@@ -86,11 +89,25 @@ class BaselineCollector:
         """Hand over what was gathered, if it is enough."""
         if self._done or self._rows < self._enough or len(self._samples) < self._requests:
             return
-        if self._clock() - self._began < self._seconds:
+        if self._left() > 0:
             return
         self._done = True
         samples, self._samples = self._samples, []
         self._learned([one.given for one in samples], [one.answered for one in samples], _confidence(samples))
+
+    def wake(self) -> None:
+        """Look once the time is over; a timer may come a little too soon."""
+        self.look()
+        if self._left() > 0:
+            self._look_later()
+
+    def _left(self) -> float:
+        """Seconds until rows may be handed over."""
+        return self._seconds - (self._clock() - self._began)
+
+    def _look_later(self) -> None:
+        wait_s = max(self._left(), SHORTEST_WAIT_S)
+        self._later(wait_s, partial(_wake, weakref.ref(self)))  # it may be given up before
 
     def _take(self, client: int, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
         if self._inputs.batching:
@@ -104,7 +121,7 @@ class BaselineCollector:
             return
         if self._began < 0:
             self._began = self._clock()
-            self._later(self._seconds, partial(_wake, weakref.ref(self)))  # it may be given up before
+            self._look_later()
         if client not in self._clients and len(self._clients) >= MOST_CLIENTS:
             client = 0
         self._seen += 1
@@ -156,7 +173,7 @@ class BaselineCollector:
 def _wake(collector: "weakref.ref[BaselineCollector]") -> None:
     found = collector()
     if found is not None:
-        found.look()
+        found.wake()
 
 
 def _spread(rows: int, most: int) -> Any:

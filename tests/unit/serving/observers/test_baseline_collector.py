@@ -191,3 +191,15 @@ def test_a_request_of_many_rows_costs_as_much_as_one_of_few() -> None:
     tracemalloc.stop()
     assert learned
     assert peak < 1 << 20
+
+
+def test_a_timer_that_comes_too_soon_is_set_again() -> None:
+    learned: Learned = []
+    clock = Clock()
+    gathering = collector(LearnSpec(10, seconds=10), learned, clock=clock)
+    gathering.gather([call(10)])
+    clock.now = 9.9998
+    gathering.wake()
+    assert learned == []
+    clock.move(0.01)
+    assert learned
