@@ -1,10 +1,12 @@
 """Counts what versions answer, for rollouts that compare it: in batches, after the answers are written."""
 
 import asyncio
+from random import random
+from typing import Final
 
 import numpy as np
 
-from penstock.core.tensors import Tensor
+from penstock.core.tensors import Array, Tensor
 from penstock.monitor.counters import OUTPUTS
 from penstock.monitor.outputs import bins_of
 from penstock.serving.infer_call import InferCall
@@ -12,6 +14,12 @@ from penstock.serving.version_info import VersionInfo
 
 MAX_CALLS = 256
 """Calls that are held back for counting at most; one turn of the loop does not bring more."""
+
+MAX_CELLS: Final = 100_000
+"""Numbers of each output that are looked at in one turn of the loop: of larger ones some rows are counted."""
+
+MAX_ROW_CELLS: Final = 1 << 20
+"""Numbers of a row beyond which it is not counted."""
 
 
 class OutputBinCounter:
@@ -36,11 +44,25 @@ class OutputBinCounter:
     def _count(self) -> None:
         answered, self._outputs = self._outputs, []
         batching = self._info.signature.batching
+        most = MAX_CELLS // len(answered)
         found: dict[int, list[np.ndarray]] = {}
         for tensors in answered:
             for tensor in tensors:
                 index = self._names.get(tensor.name)
                 if index is not None:
-                    found.setdefault(index, []).append(bins_of(tensor.data, batching))
+                    rows = some_rows(tensor.data, batching, most)
+                    found.setdefault(index, []).append(bins_of(rows, batching))
         for index, bins in found.items():
             self._info.block.outputs(index, np.concatenate(bins))
+
+
+def some_rows(output: Array, batching: bool, most: int) -> Array:
+    """Rows of an output at equal distances from a random one on, so many that they have about ``most`` numbers, and one
+    at least; none where a row is too large. The first axis is rows for models that batch, else all is one row."""
+    rows = len(output) if batching and output.ndim else 1
+    if output.size > MAX_ROW_CELLS * rows:
+        return output[:0] if output.ndim else output
+    step = -(-output.size // max(1, most))
+    if step < 2 or rows < 2:
+        return output
+    return output[int(random() * min(step, rows)) :: step]
