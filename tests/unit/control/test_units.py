@@ -1,6 +1,5 @@
 """Users who fail again and again are no harm of a version: simulated through the votes, the guard and its verdict."""
 
-import os
 from array import array
 
 import numpy as np
@@ -11,7 +10,7 @@ from penstock.core.rollouts.guard_spec import GuardSpec
 from penstock.core.rollouts.guards import Verdict, verdict
 from penstock.monitor.unit_votes import COUNTS, PLACES, UnitVotes
 
-STREAMS = int(os.environ.get("PENSTOCK_STREAMS", "30"))
+STREAMS = [30, pytest.param(200, marks=pytest.mark.slow)]
 ALPHA = 0.01
 USERS, LOOKS = 200, 40
 REQUESTS = 2.0
@@ -52,20 +51,23 @@ class Simulation:
         return False
 
 
-def share(broken: float, worse: float, by_votes: bool = True) -> float:
-    found = [Simulation(seed, broken, worse, by_votes).rolled_back() for seed in range(STREAMS)]
+def share(streams: int, broken: float, worse: float, by_votes: bool = True) -> float:
+    found = [Simulation(seed, broken, worse, by_votes).rolled_back() for seed in range(streams)]
     return sum(found) / len(found)
 
 
+@pytest.mark.parametrize("streams", STREAMS)
 @pytest.mark.parametrize("broken", [0.02, 0.1])
-def test_users_that_always_fail_roll_no_equal_version_back(broken: float) -> None:
-    assert share(broken, 0.0) <= ALPHA + 2.5 * (ALPHA / STREAMS) ** 0.5
+def test_users_that_always_fail_roll_no_equal_version_back(broken: float, streams: int) -> None:
+    assert share(streams, broken, 0.0) <= ALPHA + 2.5 * (ALPHA / streams) ** 0.5
 
 
-def test_a_version_that_fails_for_many_users_is_rolled_back() -> None:
-    assert share(0.02, 0.6) >= 0.9
+@pytest.mark.parametrize("streams", STREAMS)
+def test_a_version_that_fails_for_many_users_is_rolled_back(streams: int) -> None:
+    assert share(streams, 0.02, 0.6) >= 0.9
 
 
-def test_requests_instead_of_users_would_be_no_evidence() -> None:
+@pytest.mark.parametrize("streams", STREAMS)
+def test_requests_instead_of_users_would_be_no_evidence(streams: int) -> None:
     """Why users are counted: by requests, chance alone puts too many of the broken ones on one side."""
-    assert share(0.1, 0.0, by_votes=False) > 0.2
+    assert share(streams, 0.1, 0.0, by_votes=False) > 0.2
