@@ -107,7 +107,8 @@ def test_a_killed_control_process_leaves_the_rollout_where_it_was(tmp_path: Path
     second: Server | None = None
     try:
         crown(first, GOOD)
-        trial = begin(first, to=SAME, min_step_seconds=300 if stage in ("first step", "paused") else 0.5)
+        steps = [1000, {"weight": 5000, "approval": True}, 10000]  # nothing goes on behind the test's back
+        trial = begin(first, to=SAME, steps=steps, min_step_seconds=300 if stage in ("first step", "paused") else 0.5)
         path = f"/admin/v1/models/m/rollouts/{trial['id']}"
         if stage == "paused":
             first.admin("POST", f"{path}/pause", {"reason": "a look"})
@@ -138,6 +139,7 @@ def test_a_killed_control_process_leaves_the_rollout_where_it_was(tmp_path: Path
         counted = [found["evidence"]["errors"]["n_canary"] for found in (before, after)]
         assert counted[1] >= counted[0]  # what the last look had not written down yet is still in the counters
         if stage == "second step":
+            assert second.admin("POST", f"{path}/approve", {"reason": "go on"}).status == 200
             with traffic(second):
                 assert until(second, trial, "promoted")["state"] == "promoted"
     finally:
