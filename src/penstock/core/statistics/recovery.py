@@ -169,7 +169,7 @@ def _of_distance(counts: Counts, share: Counts, margins: Counts, worth: Counts) 
     return np.where(degrees > 0, ratio, math.inf)
 
 
-def _pooled(share: Counts, rare: Counts) -> Counts:
+def _pooled(share: Counts, rare: NDArray[np.bool_]) -> Counts:
     return np.column_stack([np.where(rare, 0.0, share), np.where(rare, share, 0.0).sum(axis=1)])
 
 
