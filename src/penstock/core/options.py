@@ -70,7 +70,8 @@ class ModelOptions:
 
     ``max_batch_size`` None means: derived from the graph. ``config`` is the stated configuration in
     protobuf JSON form, as the protocol's config endpoints show it back. ``asks_for_batching`` says that it has calls
-    of several callers share runs, ``independent_rows`` that its owner answers for their right answers.
+    of several callers share runs, ``independent_rows`` what its owner says of them: that they are right, that they are
+    wrong, or nothing (None).
     """
 
     max_batch_size: int | None = None
@@ -82,7 +83,7 @@ class ModelOptions:
     session: SessionOptions = field(default_factory=SessionOptions)
     queue: QueuePolicy = field(default_factory=QueuePolicy)
     asks_for_batching: bool = False
-    independent_rows: bool = False
+    independent_rows: bool | None = None
     preferred_batch_sizes: tuple[int, ...] = ()
     max_queue_delay_ns: int = 0
     warmup: tuple[WarmupSample, ...] = ()

@@ -47,6 +47,8 @@ def refusal(graph: Graph, signature: Signature, options: ModelOptions, proof: Ro
         return "its inputs and outputs do not all have a free first dimension for the rows"
     if signature.max_batch_size == 1:
         return "its configuration states max_batch_size 1"
+    if options.independent_rows is False:
+        return "its configuration says that rows depend on one another"
     replaced = {tensor.name for tensor in graph.overridable} & {spec.name for spec in signature.inputs}
     if options.independent_rows:
         return f"an output need not have one row for each row of the inputs: {proof.reason}" if proof.rows_vary else ""

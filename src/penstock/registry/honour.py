@@ -258,15 +258,18 @@ def _session(config: pb.ModelConfig) -> SessionOptions:
         memory_pattern=_whole("enable_mem_pattern", stated.pop("enable_mem_pattern", "1"), 1) == 1,
         graph_level=level or None,
         entries=tuple(sorted(stated.items())),
-        extensions=_truth(config, EXTENSIONS),
+        extensions=bool(_truth(config, EXTENSIONS)),
     )
     for key in sorted(stated.keys() - _SESSION_ENTRIES):
         raise InvalidInput(f"the parameter '{key}' is not known to this server; leave it out of the configuration")
     return options
 
 
-def _truth(config: pb.ModelConfig, key: str) -> bool:
-    text = config.parameters[key].string_value if key in config.parameters else "false"
+def _truth(config: pb.ModelConfig, key: str) -> bool | None:
+    """What a parameter says, None if it is not there."""
+    if key not in config.parameters:
+        return None
+    text = config.parameters[key].string_value
     if text not in ("true", "false"):
         raise InvalidInput(f"the parameter '{key}' is '{text}'; expected true or false")
     return text == "true"

@@ -52,6 +52,12 @@ def test_the_owners_word_takes_the_place_of_a_proof(tmp_path: Path) -> None:
     assert model.sharing.reason == "its configuration says that rows are independent, and a trial agreed"
 
 
+def test_the_owners_word_against_sharing_outweighs_a_proof(tmp_path: Path) -> None:
+    model = loaded(tmp_path, DOUBLED, PROVEN, independent_rows=False)
+    assert model.joint is None
+    assert model.sharing.text == "every request runs alone: its configuration says that rows depend on one another"
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_the_models_of_the_load_tests_share_runs(name: str) -> None:
     repository(MODELS[name])

@@ -370,8 +370,8 @@ def test_an_owner_says_that_rows_are_independent() -> None:
     stated = 'parameters { key: "independent_rows" value: { string_value: "true" } }'
     assert options(stated).independent_rows
     assert options(stated).session == ModelOptions().session
-    assert not options(stated.replace("true", "false")).independent_rows
-    assert not options("max_batch_size: 8").independent_rows
+    assert options(stated.replace("true", "false")).independent_rows is False
+    assert options("max_batch_size: 8").independent_rows is None
     with pytest.raises(InvalidInput, match="the parameter 'independent_rows' is 'yes'; expected true or false"):
         options(stated.replace("true", "yes"))
 

@@ -80,7 +80,7 @@ def rotary_embedding(op: Operation) -> list[Value]:
 def skip_layer_normalization(op: Operation) -> list[Value]:
     """com.microsoft SkipLayerNormalization and its simplified form: over the last axis of a sum."""
     value, skip = op.tensor(0), op.tensor(1)
-    if value.rows is not None and (value.rank != 3 or value.rows.axis == 2 or skip.rows != value.rows):
+    if skip.rows != value.rows or (value.rows is not None and (value.rank != 3 or value.rows.axis == 2)):
         raise NotProven("adds what is not of the same rows, or normalises over them")
     if skip.rank != value.rank:
         raise NotProven("adds a value of another rank")

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from penstock.engine.row_independence.operation import Operation
 from penstock.engine.row_independence.sizes import ONE, Size
-from penstock.engine.row_independence.values import NotProven, RowAxis, Value
+from penstock.engine.row_independence.values import ByChance, NotProven, RowAxis, Value
 
 Fresh = Callable[[], Size]
 
@@ -75,7 +75,7 @@ def cast_like(op: Operation) -> list[Value]:
 def dropout(op: Operation) -> list[Value]:
     """Dropout while it is not trained: nothing is dropped, and the mask says so."""
     if op.has(2) and op.numbers(2) != (0,):
-        raise NotProven("drops elements at random (training mode)")
+        raise ByChance("drops elements at random (training mode)")
     op.all_fixed(1)
     return same_shape(op) * 2
 

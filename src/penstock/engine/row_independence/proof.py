@@ -10,7 +10,7 @@ from penstock.engine.row_independence.operation import Operation
 from penstock.engine.row_independence.operators import ATTRIBUTES, BY_DATA, OPERATOR_SETS, RANDOM, REASONS, RULES
 from penstock.engine.row_independence.shape_arithmetic import computed, is_followed
 from penstock.engine.row_independence.sizes import ROWS, Size
-from penstock.engine.row_independence.values import UNKNOWN, NotProven, RowAxis, ShapeDependsOnData, Value
+from penstock.engine.row_independence.values import UNKNOWN, ByChance, NotProven, RowAxis, ShapeDependsOnData, Value
 
 LONGEST_NAME = 80
 STANDARD = ("", "ai.onnx.ml")
@@ -112,6 +112,8 @@ def _ruled(node: Node, graph: PlainGraph, values: list[Value | None]) -> Known:
     op = Operation(node, _version(node, graph.opsets), values)
     try:
         results = _results(op)
+    except ByChance:
+        raise
     except NotProven:
         if node.domain not in STANDARD or not all(value is None or _is_constant(value) for value in values):
             raise
@@ -151,7 +153,7 @@ def _check_known(node: Node, functions: frozenset[tuple[str, str]]) -> None:
     if (node.domain, node.op_type) in functions:
         raise NotProven("is a function that the file itself defines")
     if not node.domain and node.op_type in RANDOM:
-        raise NotProven("draws random numbers")
+        raise ByChance("draws random numbers")
     allowed = ATTRIBUTES.get((node.domain, node.op_type))
     if allowed is not None and not node.attributes.keys() <= allowed:
         raise NotProven("has an attribute for which there is no rule")

@@ -17,6 +17,10 @@ class ShapeDependsOnData(NotProven):
         super().__init__("has a result whose shape depends on the data")
 
 
+class ByChance(NotProven):
+    """An operator that gives other results each time, even for the same inputs."""
+
+
 @dataclass(frozen=True, slots=True)
 class RowAxis:
     """The axis along which a value holds its rows: ``outer`` blocks one after the other, each with all rows in order,

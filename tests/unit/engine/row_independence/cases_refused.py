@@ -183,6 +183,11 @@ MEETING = [
             float[4] s = {1, 2, 3, 4}> { y = com.microsoft.SkipLayerNormalization(x, z, s, s, s) }""",
     ),
     Case(
+        "SkipLayerNormalization",
+        """(float[N, 3, 4] x) => (float[N, 3, 4] y) <float[1, 3, 4] z = {1, 2, 3, 4, 5, 6, 7, 8, 9, 1, 2, 3},
+            float[4] s = {1, 2, 3, 4}> { n = com.microsoft.SkipLayerNormalization(z, x, s, s, s) y = Add(x, n) }""",
+    ),
+    Case(
         "FusedConv",
         """(float[N, 4, 6, 6] x) => (float[N, 2, 4, 4] y) <int64[4] s = {2, 4, 3, 3}, int64[4] zs = {2, 2, 4, 4}> {
             w = ConstantOfShape(s) z = ConstantOfShape(zs) y = com.microsoft.FusedConv(x, w, , z) }""",
@@ -347,6 +352,11 @@ BY_CHANCE = [
     Case("Multinomial", "(float[N, 3] x) => (int32[N, 1] y) { y = Multinomial(x) }"),
     Case("Dropout", FLOATS + "<bool t = {1}, float r = {0.5}> { y = Dropout(x, r, t) }"),
     Case("Dropout", "(float[N, 3] x, bool t) => (float[N, 3] y) <float r = {0.5}> { y = Dropout(x, r, t) }"),
+    Case(
+        "Dropout",
+        """(float[N, 3] x) => (float[N, 3] y) <float[3] w = {1, 2, 3}, bool t = {1}, float r = {0.5}>
+            { d = Dropout(w, r, t) y = BatchNormalization(x, d, w, w, w) }""",
+    ),
 ]
 
 BRANCHES = [
