@@ -8,6 +8,9 @@ DEFAULT_MEMORY_BYTES: Final = 1 << 30
 TRIM_BYTES, CALM_BYTES = 16 << 20, 1 << 20
 """Bytes freed since the last trim that make another one worth its time, and between two looks that make no burst."""
 
+SPARE_SHARE: Final = 2
+"""Mirrored calls and samples may bring what is used to the budget divided by this, so that they refuse no caller."""
+
 CALM_SHARE: Final = 16
 """A burst is over, too, once what was freed between two looks is so small a share of all that was freed since the last
 trim. So steady traffic has the heap trimmed every so many looks, and a burst on top of it as soon as it ends."""
@@ -33,6 +36,10 @@ class MemoryBudget:
             return False
         self.used = used
         return True
+
+    def take_spare(self, size: int) -> bool:
+        """Reserve bytes for what no caller waits for: only while less than half of the budget is used with them."""
+        return (self.used + size) * SPARE_SHARE <= self.limit and self.take(size)
 
     def give_back(self, size: int) -> None:
         """Return ``size`` bytes that ``take`` has reserved."""

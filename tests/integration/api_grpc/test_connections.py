@@ -60,6 +60,16 @@ def _is_closed(raw: Raw) -> bool:
         return True
 
 
+def test_those_that_never_spoke_make_room_at_once(models: Path) -> None:
+    with workers.running(models, GrpcOptions(max_connections=MOST)) as worker, ExitStack() as stack:
+        working = stack.enter_context(closing(Raw(worker.address)))
+        calls(working)
+        silent = [stack.enter_context(closing(Raw(worker.address, greet=False))) for _ in range(3 * MOST)]
+        calls(stack.enter_context(closing(Raw(worker.address))))
+        assert sum(_is_closed(raw) for raw in silent) == 2 * MOST + 2
+        calls(working)
+
+
 def test_where_all_work_the_newcomer_is_turned_away(few: Worker) -> None:
     with ExitStack() as stack:
         busy = [stack.enter_context(closing(Raw(few.address))) for _ in range(MOST)]

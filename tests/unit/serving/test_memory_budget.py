@@ -18,6 +18,17 @@ def test_what_does_not_fit_is_refused_and_changes_nothing() -> None:
     assert budget.used == 0
 
 
+def test_what_no_caller_waits_for_leaves_them_half() -> None:
+    budget = MemoryBudget(100)
+    assert budget.take_spare(30)
+    assert not budget.take_spare(21)
+    assert budget.take_spare(20)
+    assert budget.take(50)
+    assert not budget.take_spare(1)
+    budget.give_back(60)
+    assert budget.take_spare(10)
+
+
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 50))))
 def test_the_limit_is_never_exceeded_and_used_is_what_is_held(steps: list[tuple[bool, int]]) -> None:
     budget, held = MemoryBudget(100), [0]

@@ -50,6 +50,7 @@ class Http2Server:
         self._health = Health(plane)
         self._methods = methods(plane, self._streams, self._health)
         self._connections: dict[Connection, None] = {}
+        self._silent: dict[Connection, None] = {}  # those that had not begun to speak HTTP/2 at the last look
         self._unwritten: list[ConnectionOutput] = []
         self._acceptors: list[Acceptor] = []
         self._not_h2 = 0
@@ -124,18 +125,27 @@ class Http2Server:
             connection.loop.call_soon(connection.abort)
         elif self._draining:  # it was accepted just before the server stopped listening
             connection.loop.call_soon(connection.retire)
-        self._connections[connection] = None
+        self._connections[connection] = self._silent[connection] = None
         self._empty.clear()
 
     def _make_room(self) -> None:
-        """Close a connection that does nothing, the oldest first, and before any other one that never spoke."""
-        now = monotonic_ns()
-        candidates = list(islice(self._connections, EVICTION_SCAN))
-        for connection in sorted(candidates, key=Connection.has_spoken):
-            if connection.is_idle(now):
-                self.connection_closed(connection)
-                connection.dismiss()
-                return
+        """Close a connection that does nothing: first the oldest that never spoke, however young, then an idle one."""
+        victim = self._oldest_silent()
+        if victim is None:
+            now = monotonic_ns()
+            victim = next((one for one in islice(self._connections, EVICTION_SCAN) if one.is_idle(now)), None)
+        if victim is not None:
+            self.connection_closed(victim)
+            victim.dismiss()
+
+    def _oldest_silent(self) -> Connection | None:
+        """The oldest connection that has not begun to speak HTTP/2; those that have are not looked at again."""
+        while self._silent:
+            oldest = next(iter(self._silent))
+            if not oldest.has_spoken():
+                return oldest
+            del self._silent[oldest]
+        return None
 
     def alpn_missing(self) -> None:
         """See ``ConnectionOwner``."""
@@ -148,6 +158,7 @@ class Http2Server:
     def connection_closed(self, connection: Connection) -> None:
         """See ``ConnectionOwner``."""
         self._connections.pop(connection, None)
+        self._silent.pop(connection, None)
         if not self._connections:
             self._empty.set()
 

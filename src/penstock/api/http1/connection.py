@@ -166,6 +166,7 @@ class Connection(RequestSink):
         exchange.awaits_continue = False
         if exchange.size > UNCOUNTED_BYTES and not exchange.streams:
             self._working += exchange.size
+            exchange.counted_bytes = exchange.size
         if exchange.is_concurrent:
             exchange.state = RUNNING
             exchange.begin()
@@ -195,7 +196,7 @@ class Connection(RequestSink):
         exchange.state = ANSWERED
         size = answer_size(answer)
         if self._working:
-            self._release_body(exchange)
+            self._forget_body(exchange)
         if size > UNCOUNTED_BYTES and not self.keep(size):
             answer = exchange.refusal(OverBudget(NO_MEMORY))
             size = len(answer)
@@ -280,9 +281,7 @@ class Connection(RequestSink):
             return
         exchange.state = ANSWERED
         self._reader.is_held = False
-        if self._working:
-            self._release_body(exchange)
-            self._recount()
+        self.release_body(exchange)
         if exchange.is_whole or not exchange.keep_alive:
             self._leave(exchange)
         else:
@@ -467,10 +466,16 @@ class Connection(RequestSink):
 
     # Bytes that are kept.
 
-    def _release_body(self, exchange: Exchange) -> None:
-        """The body of an answered exchange is not needed any more."""
-        if exchange.size > UNCOUNTED_BYTES and not exchange.streams:
-            self._working -= exchange.size
+    def release_body(self, exchange: Exchange) -> None:
+        """The body of an exchange is kept no more, or who works on it counts it now."""
+        if self._working:
+            self._forget_body(exchange)
+            self._recount()
+
+    def _forget_body(self, exchange: Exchange) -> None:
+        if exchange.counted_bytes:
+            self._working -= exchange.counted_bytes
+            exchange.counted_bytes = 0
 
     def _recount(self) -> bool:
         """Take from the budget what is kept now; False, with nothing more taken, where it does not hold that."""

@@ -34,6 +34,10 @@ class ConnectionIo:
         """Write a whole answer, now or when those before it are written."""
         raise NotImplementedError
 
+    def release_body(self, exchange: "Exchange") -> None:
+        """The body of an exchange is kept no more, or who works on it counts it now."""
+        raise NotImplementedError
+
     def last_fields(self, exchange: "Exchange") -> bytes:
         """The lines that every answer has: its date, and whether the connection goes on after it."""
         raise NotImplementedError
@@ -70,7 +74,8 @@ class ConnectionIo:
 class Exchange:
     """A request of ``connection`` that began at ``began_ns`` (``time.monotonic_ns``), and in the end its answer.
 
-    ``size`` counts the bytes of the body that have come; ``is_answering`` is true once a part of the answer is written.
+    ``size`` counts the bytes of the body that have come, ``counted_bytes`` those of a whole one that its connection
+    counts as kept; ``is_answering`` is true once a part of the answer is written.
     What a client asks for is a subclass: ``begin`` has it worked on once its body is whole, or, where it ``streams``,
     once its head is. One that ``is_concurrent`` begins while earlier ones are still worked on; others wait for them.
     """
@@ -87,7 +92,7 @@ class Exchange:
         self.awaits_continue = head.expects_continue
         self.is_whole = False
         self.is_answering = False
-        self.size = 0
+        self.size = self.counted_bytes = 0
         self.body = b""
         self.answer: Answer | None = None
         self._buffer: BytesIO | None = None

@@ -106,7 +106,8 @@ class InferExchange(Exchange):
         return self.call
 
     def enqueue(self, _: object, call: InferCall) -> None:
-        """Have the call run on a thread; it is answered when it comes back."""
+        """Have the call run on a thread, whose pool counts its input from now on; it is answered when it comes back."""
+        self.connection.release_body(self)
         self.cancel = call.loaded.enqueue(call, partial(self._handler.plane.batcher.finish, self, self))
 
     def encode(self, _: object, call: InferCall) -> Answer | None:

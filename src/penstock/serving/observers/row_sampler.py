@@ -114,7 +114,7 @@ class RowSampler:
     def _keep(self, place: int, call: InferCall) -> None:
         """Hold a call in a place of the batch, instead of the one that has it."""
         size = call.input_bytes + call.output_bytes
-        if not self._memory.take(size):
+        if not self._memory.take_spare(size):
             return
         if place >= len(self._calls):
             self._calls.append(call)

@@ -127,7 +127,11 @@ class ShadowExecutor:
         """Take a call for a second run, or drop it; never waits and never fails."""
         self._return_memory()
         size = _size(call)
-        if self._closing or self._taken_bytes - self._ended_bytes + size > MAX_BYTES or not self._memory.take(size):
+        if (
+            self._closing
+            or self._taken_bytes - self._ended_bytes + size > MAX_BYTES
+            or not self._memory.take_spare(size)
+        ):
             self.drop()
             return
         self._block.mirrored()
