@@ -1,6 +1,10 @@
 """How much work one request may ask for: bounds that are held before the work begins."""
 
 from dataclasses import dataclass
+from typing import Final
+
+MAX_BODY_SETTING: Final = "limits.max_body_bytes"
+"""The setting that bounds what is received."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -362,6 +362,16 @@ def test_json_is_limited_apart_from_binary_tensors() -> None:
     assert tensors_of(bounded(header + bytes(1_200_000), len(header), ONE), ONE)[0].data.shape == (100_000, 3)
 
 
+def test_a_small_limit_of_json_holds_for_every_form_of_it() -> None:
+    decoder = BodyDecoder(RequestLimits(max_json_bytes=150), Regions())
+    row, nested, parameters = request(data=[1, 2, 3]), request(data=[[1, 2, 3]]), request(data=[1, 2, 3], parameters={})
+    for body in (row, nested, parameters):
+        padded = body[:-1] + b" " * (150 - len(body)) + b"}"
+        assert tensors_of(decoder.decode(padded, None, ONE), ONE)[0].data.tolist() == [[1, 2, 3]]
+        with pytest.raises(TooLarge, match=r"limit of 150 bytes \(limits.max_json_bytes\)"):
+            decoder.decode(padded + b" ", None, ONE)
+
+
 def test_long_work_is_declined_on_the_event_loop_and_done_on_a_thread() -> None:
     rows = 10_000
     header = request(shape=[rows, 3], parameters={"binary_data_size": 12 * rows})

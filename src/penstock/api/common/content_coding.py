@@ -32,7 +32,7 @@ def inflate(
         return body
     if coding not in FORMATS:
         raise UnsupportedEncoding("this content encoding is not supported; send gzip, deflate or no encoding")
-    too_large = too_large or TooLarge(f"the decompressed body is over the limit of {limit} bytes")
+    too_large = too_large or TooLarge(f"the decompressed body is over the limit of {limit} bytes; send less at a time")
     try:
         return compression.inflated(body, FORMATS[coding], too_large, limit, members=True, pause=pause)
     except NotInflatable:

@@ -3,7 +3,7 @@
 from typing import Final
 
 from penstock.core.errors import TooLarge
-from penstock.core.limits import RequestLimits
+from penstock.core.limits import MAX_BODY_SETTING, RequestLimits
 from penstock.core.slices import Pause, no_pause
 from penstock.core.texts import shortened
 
@@ -95,6 +95,11 @@ class Work:
             raise json_too_large(self.limits)
         if self.inline and size > INLINE_JSON:
             raise LargeWork
+
+
+def body_too_large(max_bytes: int) -> TooLarge:
+    """A request has more bytes than it may, plain or inflated."""
+    return TooLarge(f"the request is over the limit of {max_bytes} bytes ({MAX_BODY_SETTING}); send less at a time")
 
 
 def json_too_large(limits: RequestLimits) -> TooLarge:

@@ -181,7 +181,7 @@ def inflated(data: bytes, encoding: str, max_bytes: int, pause: Pause | None) ->
 
 def too_large(max_bytes: int) -> TooLarge:
     """A message is longer than it may be."""
-    return TooLarge(f"the message is over the limit of {max_bytes} bytes")
+    return TooLarge(f"the message is over the limit of {max_bytes} bytes; send less at a time")
 
 
 def no_memory() -> OverBudget:

@@ -8,11 +8,11 @@ from penstock.api.common.compression import MAX_RATIO
 from penstock.api.common.parts import Payload
 from penstock.api.common.request_builder import REQUEST_ID
 from penstock.api.common.text_safety import id_text
-from penstock.api.common.work import LargeWork
+from penstock.api.common.work import LargeWork, body_too_large
 from penstock.api.grpc import response_blocks
 from penstock.api.grpc.call_head import CallHead
 from penstock.api.grpc.errors import GRPC_CODES, RETRYABLE, Metadata, retry_hints, sentence
-from penstock.api.grpc.framing import PREFIX, MessageBuffer, compressed, no_memory, too_large, too_much
+from penstock.api.grpc.framing import PREFIX, MessageBuffer, compressed, no_memory, too_much
 from penstock.api.grpc.http2.answer_memory import SMALL_BYTES
 from penstock.api.grpc.http2.frames import ErrorCode
 from penstock.api.grpc.http2.header_encoding import literal
@@ -49,7 +49,7 @@ class UnaryInferStream(Stream):
         self._buffer.add(data)
         has_room = self.io.hold(self, len(data))
         if self.held_bytes > self._shared.max_message_bytes + PREFIX:
-            self._tell_refusal(too_large(self._shared.max_message_bytes))
+            self._tell_refusal(body_too_large(self._shared.max_message_bytes))
         elif not has_room:
             self._tell_refusal(too_much())
         else:

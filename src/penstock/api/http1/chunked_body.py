@@ -1,6 +1,7 @@
 """The chunked transfer coding of RFC 9112 section 7.1, read strictly and with bounds on all that is not data."""
 
 import re
+from collections.abc import Callable
 from typing import Final
 
 from penstock.api.http1.request_head import HeadError
@@ -12,8 +13,11 @@ MAX_CHUNKS_A_CALL: Final = 1024
 MAX_LINE: Final = 4096
 """Bytes of one line that frames a chunk, its extensions included."""
 
-_SIZE_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,16})(;[\t\x20-\x7e\x80-\xff]*)?\r\n")
-_TRAILER: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e\x80-\xff]*\r\n")
+_TOKEN: Final = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_QUOTED: Final = rb'"(?:[\t\x20\x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*"'
+_EXTENSION: Final = b";" + _TOKEN + b"(?:=(?:" + _TOKEN + b"|" + _QUOTED + b"))?"
+_SIZE_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,16})((?:" + _EXTENSION + rb")*)\r\n")
+_TRAILER: Final = re.compile(_TOKEN + rb":[\t\x20-\x7e\x80-\xff]*\r\n")
 
 # What is read next.
 _SIZE: Final = 0
@@ -24,15 +28,17 @@ _DONE: Final = 4
 
 
 class ChunkedBody:
-    """Reads one body: ``max_bytes`` bound its data, ``max_overhead`` its extensions and trailer fields together.
+    """Reads one body: ``max_bytes`` bound its data, beyond which it has the fault that ``too_large`` makes, and
+    ``max_overhead`` its extensions and trailer fields together.
 
     Trailer fields are checked and dropped: none that is known here may come so late (RFC 9110 section 6.5.1).
     """
 
-    __slots__ = ("_left", "_max_bytes", "_next", "_overhead", "_size")
+    __slots__ = ("_left", "_max_bytes", "_next", "_overhead", "_size", "_too_large")
 
-    def __init__(self, max_bytes: int, max_overhead: int) -> None:
+    def __init__(self, max_bytes: int, max_overhead: int, too_large: Callable[[], TooLarge]) -> None:
         self._max_bytes = max_bytes
+        self._too_large = too_large
         self._overhead = max_overhead
         self._next = _SIZE
         self._left = 0
@@ -82,11 +88,11 @@ class ChunkedBody:
         line = _SIZE_LINE.match(data, at)
         if line is None:
             return self._unfinished(data, at)
-        self._pay(len(line[2] or b""))
+        self._pay(len(line[2]))
         self._left = int(line[1], 16)
         self._size += self._left
         if self._size > self._max_bytes:
-            raise TooLarge(f"the body is over the limit of {self._max_bytes} bytes")
+            raise self._too_large()
         self._next = _DATA if self._left else _TRAILERS
         return line.end()
 

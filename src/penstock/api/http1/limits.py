@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Final
 
+from penstock.core.errors import TooLarge
+
 MAX_PIPELINED: Final = 64
 """Requests that one connection may have unanswered before its socket is no longer read."""
 
@@ -13,6 +15,9 @@ class Limits:
 
     max_body_bytes: int = 64 << 20
     """Bytes of a body, plain and inflated."""
+
+    max_body_setting: str = ""
+    """The setting that states them, "" for none."""
 
     max_head_bytes: int = 64 << 10
     """Bytes of a head, and of the chunk extensions and trailer fields of its body with it."""
@@ -40,3 +45,8 @@ class Limits:
 
     connection_s: float = 300.0
     """An older connection ends with its next answer, so that clients spread over all processes."""
+
+    def body_too_large(self) -> TooLarge:
+        """The fault of a body with more bytes than it may have."""
+        setting = f" ({self.max_body_setting})" if self.max_body_setting else ""
+        return TooLarge(f"the body is over the limit of {self.max_body_bytes} bytes{setting}; send less at a time")

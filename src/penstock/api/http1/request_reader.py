@@ -15,7 +15,7 @@ from penstock.api.http1.connection_table import TableEntry
 from penstock.api.http1.exchange import Exchange
 from penstock.api.http1.limits import Limits
 from penstock.api.http1.request_head import CHUNKED, HeadError, RequestHead, blank_lines, check_start
-from penstock.core.errors import Fault, OverBudget, TooLarge
+from penstock.core.errors import Fault, OverBudget
 
 HEAD: Final = 0
 LENGTH: Final = 1
@@ -166,13 +166,15 @@ class RequestReader:
         length = exchange.head.length
         if length > self._limits.max_body_bytes and not exchange.streams:
             self.exchange = exchange
-            raise TooLarge(f"the body is over the limit of {self._limits.max_body_bytes} bytes")
+            raise self._limits.body_too_large()
         if length > UNCOUNTED_BYTES:
             self._check_size(exchange, length)
         if length == CHUNKED:
             self.mode = CHUNKS
             limit = _ANY_LENGTH if exchange.streams else self._limits.max_body_bytes
-            self._chunks = ChunkedBody(limit, self._limits.max_head_bytes - exchange.head.size)
+            self._chunks = ChunkedBody(
+                limit, self._limits.max_head_bytes - exchange.head.size, self._limits.body_too_large
+            )
         elif length == 0 or (len(data) - at >= length and not exchange.streams):
             self.end_at_once(exchange, data[at : at + length])
             return at + length

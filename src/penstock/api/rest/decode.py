@@ -98,6 +98,7 @@ class BodyDecoder:
 
     def __init__(self, limits: RequestLimits, regions: Regions) -> None:
         self._limits = limits
+        self._flat_bytes = min(INLINE_JSON, limits.max_json_bytes)
         self._regions = regions
         self._headers: BoundedCache[bytes, _Header] = BoundedCache(MAX_HEADERS, MAX_HEADERS * MAX_HEADER)
 
@@ -114,7 +115,7 @@ class BodyDecoder:
             LargeWork: it has to be decoded on a thread.
         """
         if header_length is None:
-            if signature.all_floats and len(body) <= INLINE_JSON:
+            if signature.all_floats and len(body) <= self._flat_bytes:
                 found = self._flat_floats(body, signature)
                 if found is not None:
                     return found

@@ -12,7 +12,7 @@ from penstock.api.common.content_coding import deflated, inflate, preferred
 from penstock.api.common.request_builder import admitted, build_call, field_timeout_ns, stated_id
 from penstock.api.common.response_metadata import PerVersion
 from penstock.api.common.text_safety import id_text
-from penstock.api.common.work import LargeWork, json_too_large
+from penstock.api.common.work import LargeWork, body_too_large, json_too_large
 from penstock.api.http1.answers import error_answer, fault_fields, field_lines
 from penstock.api.http1.exchange import Answer, ConnectionIo, Exchange
 from penstock.api.http1.request_head import RequestHead
@@ -180,7 +180,8 @@ class InferHandler:
                 most, too_large = limits.max_json_bytes, json_too_large(limits)
                 raw = inflate(raw, fields[_ENCODING], most, pause, too_large)
             else:
-                raw = inflate(raw, fields[_ENCODING], limits.max_body_bytes, pause)
+                most = limits.max_body_bytes
+                raw = inflate(raw, fields[_ENCODING], most, pause, body_too_large(most))
         return self._decoder.decode(raw, json_length, signature, pause)
 
     def _decode_on_thread(self, exchange: InferExchange, found: RouteDecision, priority: Priority, raw: bytes) -> None:
