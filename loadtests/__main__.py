@@ -8,6 +8,7 @@ from loadtests import (
     bench,
     cut,
     drift,
+    errors,
     exams,
     faults,
     guard,
@@ -56,6 +57,9 @@ def main() -> int:
     examining = commands.add_parser("exams", help="simulated exams of candidates", description=exams.__doc__)
     exams.add_arguments(examining)
     examining.set_defaults(run=exams.main)
+    wrong = commands.add_parser("errors", help="simulated errors that follow each other", description=errors.__doc__)
+    errors.add_arguments(wrong)
+    wrong.set_defaults(run=errors.main)
     seasonal = commands.add_parser("seasons", help="simulated seasons", description=seasons.__doc__)
     seasons.add_arguments(seasonal)
     seasonal.set_defaults(run=seasons.main)

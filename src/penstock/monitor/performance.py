@@ -11,13 +11,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from penstock.core.statistics.calibration import Gap, calibration_error
-from penstock.core.statistics.change_detection import ChangeDetector, allowance
+from penstock.core.statistics.calibration import Gap, GapRecovery, calibration_error
 from penstock.core.statistics.column_state import State
-from penstock.core.statistics.distributions import shares
-from penstock.core.statistics.effect_sizes import scores
+from penstock.core.statistics.error_watch import ErrorChange, ErrorWatch
 from penstock.core.statistics.performance_estimation import Estimate, calibration_curve
 from penstock.monitor.answers import NUMBER, Joined
 from penstock.monitor.reference import SCORE_BINS, Reference
@@ -25,22 +22,15 @@ from penstock.monitor.reference import SCORE_BINS, Reference
 WINDOW = 1000
 """Labels that windowed metrics look back on."""
 
-BASELINE = 300
-"""Labels that say what errors are usual, where the reference does not."""
-
 LEAST = 100
 """Labels before which nothing is said of errors."""
 
 SHARE = 0.5
 """The part of the budget of false alarms that each of the two things gets which labels are watched for."""
 
-CALM = 500
-"""Labels in a row, without an alarm among them, that have to look usual before a change is over."""
+RECENT = 500
+"""Labels whose share of errors is shown as the recent one."""
 
-BATCH = 50
-"""Labels that are weighed together at most."""
-
-ERROR_BINS = 10
 THRESHOLDS = 50
 """Points of the ROC curve that the prequential area is made of."""
 
@@ -71,7 +61,7 @@ class Performance:
         self._calibration: deque[tuple[float, bool]] = deque(maxlen=WINDOW)
         self._gap = Gap()
         self._gap_state = State.INSUFFICIENT_DATA
-        self._since_gap = 0
+        self._gap_recovery: GapRecovery | None = None
         self._errors = _Errors(None if reference is None else reference.errors, self._budget)
         self.labels = 0
         self.right = 0
@@ -93,9 +83,7 @@ class Performance:
             errors.append(_error(row))
             if chances:
                 changes += self._see_gap(row, chances)
-        for start in range(0, len(errors), BATCH):
-            changes += self._errors.see(errors[start : start + BATCH])
-        return changes
+        return changes + self._errors.see(errors)
 
     def _learn_columns(self, row: Joined) -> None:
         """Which class each score is of, by the answers themselves."""
@@ -121,20 +109,26 @@ class Performance:
         answer = float(row.answer >= 0.5) if row.is_chance else row.answer
         chance = self._calibrated(row, chances, answer)
         self._calibration.append((chance, row.right))
+        if self._gap_recovery is not None:
+            return self._see_recovery(self._gap_recovery, chance, row.right)
         self._gap.see(chance, row.right)
-        self._since_gap += 1
         if self._gap.log_e >= math.log(self._budget):
-            self._gap.restart()
-            self._since_gap = 0
-            if self._gap_state is not State.DRIFT:
-                self._gap_state = State.DRIFT
-                return [PerformanceChange("gap", True, self.gap())]
-        elif self._gap_state is State.DRIFT and self._since_gap >= CALM and self._gap_is_calm():
-            self._gap_state = State.OK
-            return [PerformanceChange("gap", False, self.gap())]
-        elif self._gap_state is State.INSUFFICIENT_DATA and len(self._calibration) >= LEAST:
+            self._gap_state = State.DRIFT
+            self._gap_recovery = GapRecovery(self._gap.worse)
+            return [PerformanceChange("gap", True, self.gap())]
+        if self._gap_state is State.INSUFFICIENT_DATA and len(self._calibration) >= LEAST:
             self._gap_state = State.OK
         return []
+
+    def _see_recovery(self, recovery: GapRecovery, chance: float, right: bool) -> list[PerformanceChange]:
+        """One more answer while there is a gap, which ends by evidence as strong as that by which it began."""
+        recovery.see(chance, right)
+        if recovery.log_e < math.log(self._budget):
+            return []
+        self._gap_recovery = None
+        self._gap.restart()
+        self._gap_state = State.OK
+        return [PerformanceChange("gap", False, self.gap())]
 
     def _calibrated(self, row: Joined, chances: dict[float, float], answer: float) -> float:
         """The chance to be right that the reference's labels give an answer that is so sure."""
@@ -146,12 +140,6 @@ class Performance:
         place = min(SCORE_BINS - 1, int((chances.get(second, 0.5) if two else sure) * SCORE_BINS))
         chance = float(self._chances.chances[place])
         return chance if not two or answer == second else 1 - chance
-
-    def _gap_is_calm(self) -> bool:
-        """Whether the last labels are as good as their probabilities say, to within two standard errors."""
-        last = list(self._calibration)[-CALM:]
-        spread = math.sqrt(sum(chance * (1 - chance) for chance, _ in last)) or 1.0
-        return abs(sum(right - chance for chance, right in last)) <= 2 * spread
 
     def gap(self) -> Document:
         """What probabilities let expect of the last labelled answers, and what came true."""
@@ -308,17 +296,18 @@ class _Errors:
     and HDDM beside it, for people who know them."""
 
     def __init__(self, usual: tuple[int, int] | None, budget: float) -> None:
-        self._budget = budget
-        self._edges: list[float] = [0.5]
-        self._usual: list[float] = [] if usual is None else [float(usual[1]), float(usual[0])]
-        self._gathered: list[float] = []
-        self._panel: ChangeDetector | None = None
-        self._last: deque[int] = deque(maxlen=WINDOW)
-        self._since_alarm = 0
+        self._watch = ErrorWatch(usual, budget)
+        self._last: deque[float] = deque(maxlen=RECENT)
         self._seen = 0
-        self.state = State.INSUFFICIENT_DATA
-        self.alarms = 0
         self._others: dict[str, tuple[Any, Document]] = {}
+
+    @property
+    def state(self) -> State:
+        return self._watch.state
+
+    @property
+    def alarms(self) -> int:
+        return self._watch.alarms
 
     def see(self, errors: Sequence[float]) -> list[PerformanceChange]:
         """Some more errors."""
@@ -326,56 +315,13 @@ class _Errors:
         for error in finite:
             self._seen += 1
             self._see_others(error)
-        if not self._usual:
-            self._gathered += finite
-            if len(self._gathered) >= BASELINE:
-                self._settle()
-            return []
-        places = np.searchsorted(self._edges, finite, side="right")
-        self._last.extend(places.tolist())
-        return self._watch(np.bincount(places, minlength=len(self._usual)).astype(float))
+        self._last.extend(finite)
+        return [PerformanceChange("errors", one.begins, self._told(one)) for one in self._watch.take(finite)]
 
-    def _settle(self) -> None:
-        """What was gathered is what is usual."""
-        errors = np.array(self._gathered)
-        if len(np.unique(errors)) > 2:
-            self._edges = np.unique(np.quantile(errors, np.linspace(0, 1, ERROR_BINS + 1)[1:-1])).tolist()
-        places = np.searchsorted(self._edges, errors, side="right")
-        self._usual = np.bincount(places, minlength=len(self._edges) + 1).astype(float).tolist()
-        self._gathered = []
-
-    def _watch(self, counts: NDArray[np.float64]) -> list[PerformanceChange]:
-        if self._panel is None:
-            self._panel = ChangeDetector([shares(self._usual)], [allowance(self._usual)])
-        self._panel.watch(counts[None, :], 1.0, float(self._seen))
-        self._since_alarm += int(counts.sum())
-        if self._panel.alarm(self._budget):
-            self.alarms += 1
-            evidence = {**self.document(), "since_label": int(self._panel.since[0])}
-            self._panel.restart()
-            self._since_alarm = 0
-            if self.state is not State.DRIFT:
-                self.state = State.DRIFT
-                worse = self._mean(self._recent()) > self._mean(self._usual)
-                return [PerformanceChange("errors", True, {**evidence, "state": self.state.value, "worse": worse})]
-        elif self.state is State.DRIFT and self._since_alarm >= CALM and self._is_usual():
-            self.state = State.OK
-            return [PerformanceChange("errors", False, self.document())]
-        elif self.state is State.INSUFFICIENT_DATA and len(self._last) >= LEAST:
-            self.state = State.OK
-        return []
-
-    def _recent(self) -> list[float]:
-        last = list(self._last)[-CALM:]
-        return np.bincount(last, minlength=len(self._usual)).astype(float).tolist() if last else []
-
-    def _is_usual(self) -> bool:
-        return scores(self._usual, self._recent()).calm
-
-    def _mean(self, counts: Sequence[float]) -> float:
-        """The mean place, which for right and wrong is the share of errors."""
-        total = sum(counts)
-        return sum(place * count for place, count in enumerate(counts)) / total if total else 0.0
+    def _told(self, change: ErrorChange) -> Document:
+        state = State.DRIFT if change.begins else State.OK
+        told = {**self.document(), "state": state.value, "log_e": round(change.log_e, 3)}
+        return {**told, "since_label": change.since, "worse": change.worse} if change.begins else told
 
     def _see_others(self, error: float) -> None:
         if not self._others:
@@ -394,14 +340,15 @@ class _Errors:
 
     def document(self) -> Document:
         """As the admin API shows it."""
-        usual, recent = sum(self._usual), self._recent()
-        panel = self._panel
+        watch, last = self._watch, list(self._last)
+        wrong, rows = (0.0, 0.0) if watch.rate is None else watch.rate.usual()
         return {
-            "state": self.state.value,
-            "log_e": round(max(0.0, float(panel.log_m[0])), 3) if panel is not None else 0.0,
-            "alarms": self.alarms,
-            "baseline_rows": int(usual),
-            "baseline_error": _rounded(self._mean(self._usual)) if usual and len(self._usual) == 2 else None,
-            "recent_error": _rounded(self._mean(recent)) if recent and len(self._usual) == 2 else None,
+            "state": watch.state.value,
+            "log_e": round(math.log(max(1.0, watch.evidence())), 3),
+            "alarms": watch.alarms,
+            "baseline_rows": watch.baseline(),
+            "baseline_error": _rounded(wrong / rows) if rows else None,
+            "recent_error": _rounded(sum(last) / len(last)) if rows and last else None,
+            "spacing": watch.spacing(),
             "others": {name: dict(told) for name, (_, told) in self._others.items()},
         }

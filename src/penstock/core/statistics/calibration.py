@@ -1,4 +1,4 @@
-"""Whether answers are as often right as their probabilities say."""
+"""Whether answers are as often right as their probabilities say, and whether they are so again."""
 
 import math
 from collections.abc import Sequence
@@ -7,6 +7,10 @@ import numpy as np
 
 TILTS = (-4.0, -2.0, -1.0, 1.0, 2.0)
 """Changes of the log-odds of being right that the gap's evidence bets on."""
+
+MARGIN = 0.5
+"""Change of the log-odds of being right within which a gap is over: half of the smallest bet, where that bet begins to
+win."""
 
 
 class Gap:
@@ -30,9 +34,7 @@ class Gap:
     def see(self, chance: float, right: bool) -> None:
         """One answer with its calibrated chance to be right, in [0, 1], and whether it was."""
         for index, tilt in enumerate(TILTS):
-            gain = (tilt if right else 0.0) - math.log1p(chance * math.expm1(tilt))
-            log_m = self._logs[index]
-            self._logs[index] = (math.log1p(math.exp(log_m)) if log_m < 30 else log_m) + gain
+            self._logs[index] = _one_more(self._logs[index]) + _log_factor(tilt, chance, right)
 
     @property
     def log_e(self) -> float:
@@ -41,6 +43,38 @@ class Gap:
         if not math.isfinite(top):
             return -math.inf
         return top + math.log(sum(math.exp(one - top) for one in self._logs) / len(self._logs))
+
+    @property
+    def worse(self) -> bool:
+        """Whether most evidence says that answers are less often right than they should be."""
+        return TILTS[self._logs.index(max(self._logs))] < 0
+
+
+class GapRecovery:
+    """Evidence that a gap is over: the same procedure in the other direction.
+
+    The null hypothesis is that the log-odds of being right are still off by ``MARGIN`` or more to the side of the gap
+    (``worse``: downward). The likelihood ratio of the stated chance against that at the margin has a mean of at most 1
+    under all of it (monotone likelihood ratio), so while the gap lasts at least ``e^log_e`` answers lie on average
+    before an end that is none.
+    """
+
+    def __init__(self, worse: bool) -> None:
+        self._tilt = -MARGIN if worse else MARGIN
+        self.log_e = -math.inf
+
+    def see(self, chance: float, right: bool) -> None:
+        """One answer with its calibrated chance to be right, in [0, 1], and whether it was."""
+        self.log_e = _one_more(self.log_e) - _log_factor(self._tilt, chance, right)
+
+
+def _one_more(log_m: float) -> float:
+    """The logarithm of a sum to which one start of a change is added."""
+    return math.log1p(math.exp(log_m)) if log_m < 30 else log_m
+
+
+def _log_factor(tilt: float, chance: float, right: bool) -> float:
+    return (tilt if right else 0.0) - math.log1p(chance * math.expm1(tilt))
 
 
 def calibration_error(chances: Sequence[float], right: Sequence[bool], bins: int = 10) -> float | None:

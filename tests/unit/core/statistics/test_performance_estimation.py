@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from penstock.core.statistics.calibration import Gap, calibration_error
+from penstock.core.statistics.calibration import Gap, GapRecovery, calibration_error
 from penstock.core.statistics.performance_estimation import calibration_curve, estimate
 from penstock.monitor.performance import SHARE
 
@@ -161,3 +161,18 @@ def test_the_calibration_error() -> None:
     assert calibration_error([0.9] * 10, [True] * 9 + [False]) == pytest.approx(0.0)
     assert calibration_error([0.9] * 10, [True] * 5 + [False] * 5) == pytest.approx(0.4)
     assert calibration_error([1.0, 0.0], [False, True]) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(("tilt", "worse"), [(-1.0, True), (1.0, False)])
+def test_a_gap_is_over_when_answers_are_as_right_as_they_are_sure_and_not_before(tilt: float, worse: bool) -> None:
+    generator = np.random.default_rng(40)
+    chances = generator.beta(4, 2, 20_000)
+    shifted = 1 / (1 + (1 - chances) / chances * math.exp(-tilt))
+    found = []
+    for truth in (shifted, chances):
+        recovery, top = GapRecovery(worse), -math.inf
+        for chance, right in zip(chances.tolist(), (generator.random(len(chances)) < truth).tolist(), strict=True):
+            recovery.see(chance, right)
+            top = max(top, recovery.log_e)
+        found.append(top)
+    assert found[0] < math.log(200_000) < found[1]

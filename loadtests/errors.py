@@ -1,0 +1,216 @@
+"""Simulated errors that follow each other, through the code that watches labels: how often it alarms while nothing
+changes, and after how many labels it finds more errors."""
+
+import argparse
+import json
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from penstock.core.policies import MonitorPolicy
+from penstock.core.statistics.error_watch import ErrorWatch
+from penstock.monitor.performance import SHARE
+
+Floats = NDArray[np.float64]
+
+REFERENCE = 10_000
+"""Labelled rows of a reference."""
+
+CALM = 20_000
+"""Labels of a stream in which nothing changes."""
+
+MOST_AT_ONCE = 120
+"""Labels that come at once at most; some come one by one."""
+
+CORRELATIONS = (0.0, 0.3, 0.6, 0.9)
+RATES = (0.02, 0.1, 0.3)
+
+CHAIN, LATENT, NUMBERS = "chain", "latent", "numbers"
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One question.
+
+    Errors come of a Markov ``chain`` of two states whose neighbours correlate by ``correlation``; or where a ``latent``
+    Gaussian autoregression of that correlation exceeds a threshold; or they are ``numbers``, exponentials of that
+    autoregression. ``after`` is the share of errors after ``calm`` labels (None: nothing changes), for ``most`` labels;
+    in ``within`` labels half of the changes have to be found.
+    """
+
+    kind: str
+    rate: float
+    correlation: float
+    known: bool
+    after: float | None = None
+    calm: int = CALM
+    most: int = 0
+    within: int = 0
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        rate = "" if self.kind == NUMBERS else f" {self.rate:.0%}"
+        change = "" if self.after is None else f" to {self.after:.0%} after {self.calm}"
+        return f"{self.kind}{rate}{change}, {self.correlation}, {'reference' if self.known else 'baseline'}"
+
+
+STEADY = tuple(
+    Case(kind, rate, correlation, known)
+    for kind in (CHAIN, LATENT)
+    for rate in RATES
+    for correlation in (*CORRELATIONS, *((0.99,) if kind == LATENT else ()))
+    for known in (True, False)
+    if correlation or kind == CHAIN
+) + tuple(Case(NUMBERS, 0.0, correlation, False) for correlation in CORRELATIONS)
+"""At a correlation of 0.99 of the latent variable, neighbouring errors correlate by 0.89."""
+
+CHANGED = (
+    Case(CHAIN, 0.1, 0.0, True, 0.2, 1000, 2000, 400),
+    Case(CHAIN, 0.1, 0.0, False, 0.2, 1000, 3000, 600),
+    Case(CHAIN, 0.1, 0.0, False, 0.2, 3000, 2000, 400),
+    Case(CHAIN, 0.1, 0.3, True, 0.2, 3000, 4000, 700),
+    Case(CHAIN, 0.1, 0.6, True, 0.2, 5000, 8000, 1500),
+    Case(CHAIN, 0.1, 0.9, True, 0.2, 10_000, 25_000, 7000),
+    Case(LATENT, 0.1, 0.9, True, 0.2, 10_000, 15_000, 5000),
+)
+CASES = STEADY + CHANGED
+
+
+def errors(case: Case, rate: float, rows: int, generator: np.random.Generator) -> Floats:
+    """So many errors of a case in a row [rows]."""
+    if case.kind == CHAIN:
+        return _chain(rate, case.correlation, rows, generator)
+    latent = _autoregression(case.correlation, rows, generator)
+    if case.kind == NUMBERS:
+        return np.exp(latent / 2)
+    return (latent > NormalDist().inv_cdf(1 - rate)).astype(np.float64)
+
+
+def _chain(rate: float, correlation: float, rows: int, generator: np.random.Generator) -> Floats:
+    uniform, found, wrong = generator.random(rows).tolist(), np.zeros(rows), bool(generator.random() < rate)
+    again, anew = rate + correlation * (1 - rate), rate * (1 - correlation)
+    for index, one in enumerate(uniform):
+        wrong = one < (again if wrong else anew)
+        found[index] = wrong
+    return found
+
+
+def _autoregression(correlation: float, rows: int, generator: np.random.Generator) -> Floats:
+    noise = (generator.standard_normal(rows) * (1 - correlation**2) ** 0.5).tolist()
+    found, value = np.zeros(rows), float(generator.standard_normal())
+    for index, one in enumerate(noise):
+        value = correlation * value + one
+        found[index] = value
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Of one stream: changes that began while there was none, and after how many labels the real one was found."""
+
+    alarms: int
+    delay: int | None = None
+
+
+def run(case: Case, seed: int, calm: int | None = None) -> Outcome:
+    """One stream; ``calm`` is its labels without a change, if not the case's."""
+    generator = np.random.default_rng(seed)
+    wrong = round(REFERENCE * case.rate)
+    watch = ErrorWatch((wrong, REFERENCE - wrong) if case.known else None, MonitorPolicy().budget / SHARE)
+    _tell(watch, errors(case, case.rate, calm or case.calm, generator), generator)
+    alarms = watch.alarms
+    if case.after is None:
+        return Outcome(alarms)
+    return Outcome(alarms, _tell(watch, errors(case, case.after, case.most, generator), generator, until=alarms + 1))
+
+
+def _tell(watch: ErrorWatch, found: Floats, generator: np.random.Generator, until: int = 0) -> int | None:
+    """Bring labels, many or few at once; after how many there were so many alarms."""
+    start = 0
+    while start < len(found):
+        many = int(generator.integers(1, MOST_AT_ONCE)) if generator.random() < 0.5 else 1
+        watch.take(found[start : start + many].tolist())
+        start += many
+        if until and watch.alarms >= until:
+            return start
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What came of a case's streams: alarms, and how many the budget allows; the median and the 0.9 quantile of labels
+    until a change was found (None: so many were not)."""
+
+    case: Case
+    streams: int
+    alarms: int
+    allowed: float
+    median: int | None = None
+    most: int | None = None
+
+    @property
+    def holds(self) -> bool:
+        """Whether that is what was asked for."""
+        if self.case.after is None:
+            return self.alarms <= self.allowed
+        return self.median is not None and self.median <= self.case.within
+
+
+def find(case: Case, outcomes: Sequence[Outcome], calm: int | None = None) -> Finding:
+    """Add a case's streams up."""
+    alarms = sum(one.alarms for one in outcomes)
+    allowed = len(outcomes) * (calm or case.calm) * SHARE / MonitorPolicy().budget
+    if case.after is None:
+        return Finding(case, len(outcomes), alarms, allowed)
+    delays: list[int | None] = [*sorted(one.delay for one in outcomes if one.delay is not None)]
+    delays += [None] * (len(outcomes) - len(delays))
+    return Finding(
+        case, len(outcomes), alarms, allowed, delays[len(delays) // 2], delays[int(0.9 * (len(delays) - 1) + 0.999)]
+    )
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What can be chosen on the command line."""
+    parser.add_argument("--streams", type=int, default=200, help="streams of each case")
+    parser.add_argument("--seed", type=int, default=70_000)
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--only", default="", help="only cases whose name has this in it")
+    parser.add_argument("--json", type=Path, help="file for the figures")
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Run every case and print what was asked and what came out; 1 if something does not hold."""
+    console, found = Console(stderr=True), []
+    with ProcessPoolExecutor(arguments.processes) as pool:
+        for index, case in enumerate(CASES):
+            if arguments.only not in case.name:
+                continue
+            first = arguments.seed + 1000 * index
+            seeds = range(first, first + arguments.streams)
+            outcomes = pool.map(partial(run, case), seeds, chunksize=5)
+            found.append(find(case, list(track(outcomes, case.name, len(seeds), console=console))))
+    table = Table(box=None)
+    for head in ("case", "streams", "alarms", "allowed", "median labels", "0.9 quantile", "asked", "holds"):
+        table.add_column(head)
+    for one in found:
+        asked = "the budget" if one.case.after is None else f"median <= {one.case.within}"
+        delays = [
+            "" if one.case.after is None else "never" if value is None else str(value)
+            for value in (one.median, one.most)
+        ]
+        told = (str(one.streams), str(one.alarms), f"{one.allowed:.1f}", *delays, asked, "yes" if one.holds else "NO")
+        table.add_row(one.case.name, *told)
+    Console(width=None if Console().is_terminal else 200).print(table)
+    if arguments.json:
+        arguments.json.write_text(json.dumps([asdict(one) for one in found], indent=1))
+    return 0 if all(one.holds for one in found) else 1

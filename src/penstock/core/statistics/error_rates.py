@@ -1,0 +1,176 @@
+"""Whether a rate of errors is what it was, where errors may follow each other.
+
+See ADR 35 for the derivation. In short: labels are taken at a spacing of ``k``, which gives ``k`` interleaved streams
+(phases) that are watched beside each other. In each the errors are held to be a Markov chain of two states, so that the
+chance ``q`` of an error is predicted from the label ``k`` before; what that leaves of dependence is taken from the
+weight of the evidence. A tilt ``t`` bets that the odds of an error are ``e^t`` times what they were: its factor
+``e^(t x) / (1 - q + q e^t)`` has the mean 1 while nothing has changed. The sums over all starts of a change of the
+products since (e-SR procedure: Shin, Ramdas and Rinaldo, "E-detectors", arXiv 2203.03532) therefore grow by one a label
+on average, over all phases together.
+"""
+
+import math
+
+import numpy as np
+
+from penstock.core.statistics.error_dependence import BLOCK, SPACINGS, Dependence, Floats, Labels
+
+MULTIPLES = (-8.0, -4.0, -2.0, -1.0, 1.0, 2.0, 4.0, 8.0)
+"""The tilts, in units of the smallest."""
+
+FLOOR = 0.0072
+"""Nats a label, while labels are independent, that the smallest tilt gains from a change of its own size."""
+
+SMALLEST = 1.0
+"""The smallest tilt at most, however rare errors are."""
+
+MARGIN = 0.6
+"""Part of the smallest tilt within which errors are what they were: above one half, where that tilt begins to win."""
+
+BURSTS = 16
+"""Runs of errors before it is known how they follow each other; until then labels are taken at the widest spacing."""
+
+FAR = 0.3
+"""Correlation of labels at the widest spacing at most, as long as it has not been measured."""
+
+SUSPICIOUS = 4.0
+"""Evidence (nats) above which labels do not tell how errors follow each other: a change of their rate looks like it."""
+
+GREATEST = 1e100
+GROWTH = 1.25
+"""Dependence is measured again whenever there are so many times as many labels."""
+
+
+class StartSums:
+    """The e-SR statistics of some bets in each phase: ``m`` [phases, bets]."""
+
+    def __init__(self, bets: int, spacing: int = 1) -> None:
+        self.m: Floats = np.zeros((spacing, bets))
+
+    def respace(self, spacing: int) -> None:
+        """Go on with as much evidence in another number of phases."""
+        self.m = np.tile(self.total() / spacing, (spacing, 1))
+
+    def take(self, at: int, factors: Floats) -> None:
+        """Take a block's factors [BLOCK, bets], of which the first is label number ``at``."""
+        spacing, bets = self.m.shape
+        rounds = factors.reshape(-1, min(spacing, BLOCK), bets)
+        first = at % spacing
+        mine = slice(first, first + rounds.shape[1])
+        products = np.cumprod(rounds, axis=0)
+        starts = 1 + (1 / products[:-1]).sum(axis=0)
+        self.m[mine] = np.minimum(GREATEST, products[-1] * (self.m[mine] + starts))
+
+    def total(self) -> Floats:
+        """Of all phases together [bets]."""
+        found: Floats = self.m.sum(axis=0)
+        return found
+
+
+class RateWatch:
+    """One rate of errors; ``known`` are wrong and right answers that are known before any label."""
+
+    def __init__(self, known: tuple[float, float]) -> None:
+        self._known = known
+        self.rows = self.wrong = 0.0
+        self._labels = 0
+        self._dependence = Dependence()
+        self.spacing, self.inflation = SPACINGS[-1], 1.0
+        self._measured, self._measure_at = False, 0.0
+        self._sums = StartSums(len(MULTIPLES), self.spacing)
+        self._risen: Floats = np.zeros(len(MULTIPLES))
+        self._since = np.zeros((len(MULTIPLES), 3))
+        self._recovery = StartSums(1, self.spacing)
+        self._worse = True
+
+    def usual(self) -> tuple[float, float]:
+        """Wrong answers and all answers that say what is usual."""
+        return self._known[0] + self.wrong, sum(self._known) + self.rows
+
+    @property
+    def rate(self) -> float:
+        """The usual one, estimated as Krichevsky and Trofimov do."""
+        wrong, rows = self.usual()
+        return (wrong + 0.5) / (rows + 1)
+
+    def bursts(self) -> float:
+        """Independent runs of errors by which it is known how they follow each other."""
+        return self._dependence.bursts()
+
+    def smallest(self) -> float:
+        """The smallest tilt."""
+        return min(SMALLEST, math.sqrt(2 * FLOOR / (self.rate * (1 - self.rate))))
+
+    def learn(self, block: Labels) -> None:
+        """Take a block as usual, without weighing it."""
+        self._dependence.learn(block)
+        self._labels += BLOCK
+        self.rows += BLOCK
+        self.wrong += float(block.sum())
+
+    def measure(self) -> None:
+        """Choose the spacing anew, if there is enough more to choose it by, and no sign of a change among it."""
+        suspicious = float(self._risen.max()) > SUSPICIOUS
+        if self.rows < self._measure_at or suspicious or self.bursts() < BURSTS:
+            return
+        self._measured, self._measure_at = True, self.rows * GROWTH
+        spacing, self.inflation = self._dependence.spacing()
+        if spacing != self.spacing:
+            self.spacing = spacing
+            self._sums.respace(spacing)
+
+    def watch(self, block: Labels) -> None:
+        """Weigh a block, then take it as usual."""
+        gains = self._gains(block, self.smallest() * np.array(MULTIPLES)) / self.inflation
+        self._sums.take(self._labels, np.exp(gains))
+        fresh = self._risen <= 0
+        self._since[fresh] = (self._labels, self.rows, self.wrong)
+        self._risen = np.maximum(self._risen + gains.sum(axis=0) / self.spacing, 0.0)
+        self.learn(block)
+
+    def _gains(self, block: Labels, tilts: Floats) -> Floats:
+        """The logarithms of the factors [BLOCK, tilts]."""
+        rate, correlation = self.rate, self._dependence.correlation(self.spacing)
+        least = -0.99 * min(rate / (1 - rate), (1 - rate) / rate)
+        correlation = max(least, correlation if self._measured else min(FAR, correlation))
+        after = [rate * (1 - correlation), rate + correlation * (1 - rate), rate]  # the last: nothing lies before
+        chances = np.clip(after, 1e-6, 1 - 1e-6)
+        before = self._dependence.before(self.spacing, block)
+        table = -np.log1p(chances[:, None] * np.expm1(tilts))
+        return table[before] + block[:, None] * tilts
+
+    def evidence(self) -> float:
+        """The mean statistic over the tilts."""
+        return float(self._sums.total().mean())
+
+    def top(self) -> tuple[int, bool]:
+        """Since which label (the middle of a block) the strongest evidence has been gathering, and whether it is for
+        more errors."""
+        top = int(self._risen.argmax())
+        return int(self._since[top, 0]) + BLOCK // 2, MULTIPLES[top] > 0
+
+    def begin(self, worse: bool) -> None:
+        """A change to more errors, or to fewer, has begun; labels since then are not usual."""
+        _, self.rows, self.wrong = self._since[int(self._risen.argmax())].tolist()
+        self._worse = worse
+        self._recovery = StartSums(1, self.spacing)
+
+    def watch_recovery(self, block: Labels) -> None:
+        """Weigh a block as evidence that the change is over."""
+        rate = self.rate
+        worth = max(1.0, self.usual()[1] / self.inflation)
+        doubt = 1 / math.sqrt(worth * rate * (1 - rate))
+        tilt = (MARGIN * self.smallest() + min(doubt, self.smallest())) * (1 if self._worse else -1)
+        gains = -self._gains(block, np.array([tilt])) / self.inflation
+        self._recovery.take(self._labels, np.exp(gains))
+        self._dependence.remember(block)
+        self._labels += BLOCK
+
+    def recovered(self) -> float:
+        """The evidence that the change is over."""
+        return float(self._recovery.total()[0])
+
+    def restart(self) -> None:
+        """Forget all evidence, but not what is usual."""
+        self._sums = StartSums(len(MULTIPLES), self.spacing)
+        self._risen[:] = 0

@@ -1,0 +1,137 @@
+"""Whether a version's errors are as they were: right and wrong ones, or numbers."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from penstock.core.statistics.column_state import State
+from penstock.core.statistics.error_dependence import BLOCK, Floats, Labels
+from penstock.core.statistics.error_rates import BURSTS, RateWatch
+
+BASELINE = 19 * BLOCK
+"""Labels that say what errors are usual before any are watched, where the reference does not."""
+
+MOST_WAITED = 20 * BASELINE
+"""Labels after which errors so few that nothing is known of how they follow each other are no reason to wait."""
+
+QUANTILES = (0.5, 0.8, 0.95)
+"""Errors that are numbers are watched as the rates at which they exceed these quantiles of the baseline."""
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorChange:
+    """A change that begins, or is over (``begins`` False): since which label (from 0), to more errors or to fewer, and
+    the logarithm of the evidence."""
+
+    begins: bool
+    since: int
+    worse: bool
+    log_e: float
+
+
+class ErrorWatch:
+    """One version's errors in the order in which their labels came; one thread.
+
+    ``known`` are the wrong and the right answers of a reference. While nothing has changed, changes begin at most once
+    in ``budget`` labels on average, and once one has begun the next begins only after evidence (of the same strength)
+    that it is over.
+    """
+
+    def __init__(self, known: tuple[int, int] | None, budget: float) -> None:
+        self._budget = budget
+        self._edges: list[float] = []
+        self._rates: list[RateWatch] = []
+        self._pending: list[float] = []
+        self._labels = 0
+        self._change = ErrorChange(False, 0, False, 0.0)
+        self.state = State.INSUFFICIENT_DATA
+        self.alarms = 0
+        if known is not None:
+            self._edges, self._rates = [0.5], [RateWatch(known)]
+
+    def take(self, errors: Sequence[float]) -> list[ErrorChange]:
+        """Take some more errors, finite numbers; what has changed by them."""
+        self._pending += errors
+        if not self._rates:
+            if len(self._pending) < BASELINE:
+                return []
+            self._settle(np.array(self._pending[:BASELINE]))
+        changes, whole = [], len(self._pending) - len(self._pending) % BLOCK
+        for start in range(0, whole, BLOCK):
+            found = self._step(self._split(np.array(self._pending[start : start + BLOCK])))
+            changes += [] if found is None else [found]
+        del self._pending[:whole]
+        return changes
+
+    def _settle(self, errors: Floats) -> None:
+        """What was gathered is what is usual."""
+        values = np.unique(errors)
+        self._edges = [0.5]
+        if not set(values.tolist()) <= {0.0, 1.0}:
+            self._edges = np.unique(np.quantile(errors, QUANTILES)).tolist()
+        self._rates = [RateWatch((0, 0)) for _ in self._edges]
+        for block in errors.reshape(-1, BLOCK):
+            for rate, labels in zip(self._rates, self._split(block), strict=True):
+                rate.learn(labels)
+        self._labels += len(errors)
+        del self._pending[: len(errors)]
+
+    def _split(self, errors: Floats) -> list[Labels]:
+        """Which errors of a block exceed each edge."""
+        return [(errors > edge).astype(np.intp) for edge in self._edges]
+
+    def _step(self, blocks: Sequence[Labels]) -> ErrorChange | None:
+        self._labels += BLOCK
+        if self.state is State.DRIFT:
+            return self._recover(blocks)
+        for rate, block in zip(self._rates, blocks, strict=True):
+            rate.measure()
+            rate.watch(block)
+        if self.evidence() >= self._budget:
+            return self._begin()
+        if self.state is State.INSUFFICIENT_DATA and self._is_informed():
+            self.state = State.OK
+        return None
+
+    def _begin(self) -> ErrorChange:
+        log_e = math.log(self.evidence())
+        since, worse = max(self._rates, key=RateWatch.evidence).top()
+        for rate in self._rates:
+            rate.begin(worse)
+        self.alarms += 1
+        self.state = State.DRIFT
+        self._change = ErrorChange(True, since, worse, log_e)
+        return self._change
+
+    def _recover(self, blocks: Sequence[Labels]) -> ErrorChange | None:
+        for rate, block in zip(self._rates, blocks, strict=True):
+            rate.watch_recovery(block)
+        least = min(rate.recovered() for rate in self._rates)
+        if least < self._budget:
+            return None
+        for rate in self._rates:
+            rate.restart()
+        self.state = State.OK
+        return ErrorChange(False, self._labels, self._change.worse, math.log(least))
+
+    def _is_informed(self) -> bool:
+        return self._labels >= MOST_WAITED or all(rate.bursts() >= BURSTS for rate in self._rates)
+
+    def evidence(self) -> float:
+        """The e-SR statistic of all rates together: their mean."""
+        return sum(rate.evidence() for rate in self._rates) / len(self._rates) if self._rates else 0.0
+
+    @property
+    def rate(self) -> RateWatch | None:
+        """Of wrong answers; None where errors are numbers, or nothing is known yet."""
+        return self._rates[0] if self._edges == [0.5] else None
+
+    def spacing(self) -> int:
+        """How many labels apart errors are compared, because they follow each other; 0 while nothing is watched."""
+        return max((rate.spacing for rate in self._rates), default=0)
+
+    def baseline(self) -> int:
+        """Labels (and rows of the reference) that say what is usual."""
+        return int(self._rates[0].usual()[1]) if self._rates else 0

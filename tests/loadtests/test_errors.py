@@ -1,0 +1,40 @@
+"""Errors that follow each other: no alarms beyond the budget while nothing changes, and more errors are found."""
+
+import numpy as np
+import pytest
+
+from loadtests.errors import CASES, CHAIN, CHANGED, LATENT, NUMBERS, STEADY, Case, errors, find, run
+
+QUICK = [case for case in STEADY if case.correlation == 0.9 and case.rate in {0.0, 0.1}]
+
+
+def test_neighbours_correlate_as_a_case_says() -> None:
+
+    found = errors(Case(CHAIN, 0.1, 0.9, True), 0.1, 100_000, np.random.default_rng(1))
+    assert found.mean() == pytest.approx(0.1, abs=0.02)
+    assert np.corrcoef(found[1:], found[:-1])[0, 1] == pytest.approx(0.9, abs=0.02)
+
+
+@pytest.mark.parametrize("case", QUICK, ids=lambda case: case.name)
+def test_errors_that_follow_each_other_raise_no_alarm(case: Case) -> None:
+    """Weighed as independent, such errors begin a change in nearly each of these streams."""
+    assert find(case, [run(case, seed, calm=6000) for seed in range(5)], 6000).alarms <= 1
+
+
+@pytest.mark.parametrize("case", CHANGED[:4], ids=lambda case: case.name)
+def test_more_errors_are_found(case: Case) -> None:
+    found = find(case, [run(case, seed) for seed in range(7)])
+    assert found.alarms == 0
+    assert found.median is not None
+    assert found.median <= case.within
+
+
+def test_all_kinds_are_asked() -> None:
+    assert {case.kind for case in CASES} == {CHAIN, LATENT, NUMBERS}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_error_rates_hold(case: Case) -> None:
+    found = find(case, [run(case, seed) for seed in range(70_000, 70_200)])
+    assert found.holds, found
