@@ -137,7 +137,8 @@ class RateWatch:
         chances = np.clip(after, 1e-6, 1 - 1e-6)
         before = self._dependence.before(self.spacing, block)
         table = -np.log1p(chances[:, None] * np.expm1(tilts))
-        return table[before] + block[:, None] * tilts
+        found: Floats = table[before] + block[:, None] * tilts
+        return found
 
     def evidence(self) -> float:
         """The mean statistic over the tilts."""

@@ -14,7 +14,8 @@ BUDGET = 200_000.0
 
 
 def wrong(rate: float, rows: int, seed: int) -> list[float]:
-    return (np.random.default_rng(seed).random(rows) < rate).astype(float).tolist()
+    found: list[float] = (np.random.default_rng(seed).random(rows) < rate).astype(float).tolist()
+    return found
 
 
 def begins(changes: list[ErrorChange]) -> list[bool]:
@@ -70,10 +71,11 @@ def test_fewer_errors_are_a_change_too() -> None:
 
 def test_no_errors_are_waited_for_a_while_only() -> None:
     watch = ErrorWatch(None, BUDGET)
-    watch.take([0.0] * (MOST_WAITED - BASELINE))
-    assert watch.state is State.INSUFFICIENT_DATA
-    watch.take([0.0] * (2 * BASELINE))
-    assert watch.state is State.OK
+    states = []
+    for rows in (MOST_WAITED - BASELINE, 2 * BASELINE):
+        watch.take([0.0] * rows)
+        states.append(watch.state)
+    assert states == [State.INSUFFICIENT_DATA, State.OK]
     assert begins(watch.take(wrong(0.5, 300, 13))) == [True]
 
 
