@@ -25,7 +25,7 @@ Floats = NDArray[np.float64]
 REFERENCE = 10_000
 """Labelled rows of a reference."""
 
-CALM = 20_000
+CALM = 10_000
 """Labels of a stream in which nothing changes."""
 
 MOST_AT_ONCE = 120
