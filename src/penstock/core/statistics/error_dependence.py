@@ -20,6 +20,9 @@ REMAINS = 0.15
 CAUTION = 2.0
 """So many times what is measured of it is taken for it."""
 
+SIGNIFICANT = 3.0
+"""Standard errors above which a correlation says how those at greater lags fall."""
+
 MOST = 20.0
 
 Floats = NDArray[np.float64]
@@ -70,9 +73,9 @@ class Dependence:
         what remains."""
         correlations, rows = _correlations(self.counts), float(self.counts[0].sum())
         doubt = 1 / math.sqrt(max(1.0, rows))
-        left = [_excess(correlations[index : index + 3], 2 * doubt) for index in range(len(SPACINGS))]
+        left = [_excess(correlations[index : index + 3], doubt, 2.0) for index in range(len(SPACINGS))]
         index = next((index for index, one in enumerate(left) if one <= REMAINS), len(left) - 1)
-        return SPACINGS[index], min(MOST, 1 + CAUTION * _excess(correlations[index : index + 3], doubt) + doubt)
+        return SPACINGS[index], min(MOST, 1 + CAUTION * _excess(correlations[index : index + 3], doubt, 1.0) + doubt)
 
 
 def _correlations(counts: Floats) -> list[float]:
@@ -83,13 +86,14 @@ def _correlations(counts: Floats) -> list[float]:
     return found
 
 
-def _excess(correlations: list[float], doubt: float) -> float:
-    """The inflation of the variance over a Markov chain's, less one, as far as it is more than chance (``doubt``).
+def _excess(correlations: list[float], doubt: float, errors: float) -> float:
+    """The inflation of the variance over a Markov chain's, less one, beyond so many of its standard errors.
 
-    By the correlations at one, two and four times a spacing: the sum of all supposes that they fall geometrically from
-    the second on, and a chain's is that of ``(1 + r) / (1 - r)``.
+    By the correlations at one, two and four times a spacing, of which each is off by ``doubt``: the sum of all supposes
+    that they fall geometrically from the second on, if that is more than chance, and a chain's is that of
+    ``(1 + r) / (1 - r)``.
     """
     one, two, four = (min(0.98, max(0.0, value)) for value in correlations)
-    decay = min(0.97, math.sqrt(four / two)) if two > 0 else 0.0
+    decay = min(0.97, math.sqrt(four / two)) if two > SIGNIFICANT * doubt else 0.0
     inflation = 1 + 2 * one + 2 * two / (1 - decay)
-    return max(0.0, inflation * (1 - one) / (1 + one) - 1 - doubt * math.sqrt(inflation))
+    return max(0.0, inflation * (1 - one) / (1 + one) - 1 - errors * doubt * math.sqrt(inflation))
