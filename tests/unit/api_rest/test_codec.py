@@ -20,6 +20,7 @@ from penstock.core.limits import RequestLimits
 from penstock.core.signature import Signature, TensorSpec
 from penstock.core.slices import no_pause
 from penstock.core.tensors import NUMPY_TYPES, RAW_ONLY, Tensor, to_raw
+from penstock.serving.requested_outputs import RequestedOutput
 from penstock.serving.shared_memory import Region, Regions
 
 OUTPUTS = (TensorSpec("y", "FP32", (-1, 3)), TensorSpec("z", "FP32", (-1, 3)))
@@ -360,6 +361,32 @@ def test_json_is_limited_apart_from_binary_tensors() -> None:
         bounded(request(data=[1] * 100_000), None, ONE)
     header = request(shape=[100_000, 3], parameters={"binary_data_size": 1_200_000})
     assert tensors_of(bounded(header + bytes(1_200_000), len(header), ONE), ONE)[0].data.shape == (100_000, 3)
+
+
+NULLS = {
+    "the request": dict.fromkeys(
+        ("timeout", "binary_data_output", "non_finite", "sequence_id", "shared_memory_region")
+    ),
+    "an output": dict.fromkeys(("binary_data", "classification", "shared_memory_region", "shared_memory_offset")),
+    "an input": dict.fromkeys(("binary_data_size", "shared_memory_region", "content_type")),
+}
+
+
+@pytest.mark.parametrize("binary", [False, True])
+def test_a_parameter_that_is_null_is_as_if_it_were_not_there(binary: bool) -> None:
+    given = {"data": None, "parameters": {**NULLS["an input"], "binary_data_size": 12}}
+    item = {"name": "x", "datatype": "FP32", "shape": [1, 3], "data": [1, 2, 3], "parameters": NULLS["an input"]}
+    asked = {"name": "y", "parameters": NULLS["an output"]}
+    message = {
+        "parameters": NULLS["the request"],
+        "inputs": [{**item, **given} if binary else item],
+        "outputs": [asked],
+    }
+    header = json.dumps(message).encode()
+    raw = np.array([1, 2, 3], "<f4").tobytes() if binary else b""
+    body = infer_body(header + raw, len(header) if binary else None, ONE)
+    assert tensors_of(body, ONE)[0].data.tolist() == [[1, 2, 3]]
+    assert (body.requested, body.binary, body.timeout_ns, body.nulls) == ([RequestedOutput("y")], [False], None, False)
 
 
 def test_a_small_limit_of_json_holds_for_every_form_of_it() -> None:

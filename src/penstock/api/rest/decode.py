@@ -177,7 +177,7 @@ class BodyDecoder:
         if parameters:
             request_rules.check_parameters(parameters, len(parameters))
             all_binary = _flag(parameters, "binary_data_output", "the request") or False
-            timeout_ns = request_rules.timeout_ns(parameters.get("timeout", 0))
+            timeout_ns = request_rules.timeout_ns(_stated(parameters, "timeout", 0))
             nulls = _nulls(parameters)
         requested, binary = self._requested(outputs, all_binary, signature) if outputs else (None, all_binary)
         return InferBody(request.id or "", given, requested, binary, timeout_ns, nulls)
@@ -189,7 +189,7 @@ class BodyDecoder:
         for output in outputs:
             names.output(output.name)
             parameters = output.parameters or {}
-            count = request_rules.classes(output.name, parameters.get("classification", 0))
+            count = request_rules.classes(output.name, _stated(parameters, "classification", 0))
             requested.append(RequestedOutput(output.name, count, _span(output.name, parameters, self._regions)))
             flag = _flag(parameters, "binary_data", f"output '{output.name}'")
             binary.append(all_binary if flag is None else flag)
@@ -300,7 +300,7 @@ class _Tensors:
             return None
         if type(size) is not int or size < 0:
             raise InvalidInput(f"binary_data_size of input '{item.name}' must be a whole number of bytes")
-        if item.data is not NO_DATA:
+        if item.data is not NO_DATA and bytes(item.data) != b"null":
             raise InvalidInput(f"input '{item.name}' has both data and binary_data_size; expected one of them")
         if size > left:
             raise InvalidInput(
@@ -383,16 +383,23 @@ def _determined(shape: Shape, count: int, batching: bool, described: str) -> Sha
 
 def _span(name: str, parameters: Parameters, regions: Regions) -> RegionSpan | None:
     """The shared memory that a tensor's parameters name, None for none."""
-    if "shared_memory_region" not in parameters:
+    region = parameters.get("shared_memory_region")
+    if region is None:
         return None
     return request_rules.span(
         name,
-        parameters["shared_memory_region"],
-        parameters.get("shared_memory_offset", 0),
+        region,
+        _stated(parameters, "shared_memory_offset", 0),
         parameters.get("shared_memory_byte_size"),
-        "binary_data_size" in parameters or bool(parameters.get("classification")),
+        parameters.get("binary_data_size") is not None or bool(parameters.get("classification")),
         regions,
     )
+
+
+def _stated(parameters: Parameters, key: str, default: Any) -> Any:
+    """A parameter; null is as if it were not there, as clients write it whose messages have a field for each."""
+    value = parameters.get(key)
+    return default if value is None else value
 
 
 def _flag(parameters: Parameters, key: str, owner: str) -> bool | None:
@@ -404,7 +411,7 @@ def _flag(parameters: Parameters, key: str, owner: str) -> bool | None:
 
 def _nulls(parameters: Parameters) -> bool:
     """Whether NaN and infinity may be null in a JSON answer; by default they are an error."""
-    stated = parameters.get("non_finite", "error")
+    stated = _stated(parameters, "non_finite", "error")
     if stated not in ("error", "null"):
         raise InvalidInput(f"the parameter 'non_finite' must be 'error' or 'null', got '{shortened(str(stated))}'")
     return bool(stated == "null")
