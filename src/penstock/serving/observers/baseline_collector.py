@@ -110,11 +110,18 @@ class BaselineCollector:
         self._later(wait_s, partial(_wake, weakref.ref(self)))  # it may be given up before
 
     def _take(self, client: int, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
-        if self._inputs.batching:
-            rows = {len(one.data) if one.data.ndim else 1 for one in (*inputs, *outputs)}
-            if len(rows) != 1:
-                return
-            count = rows.pop()
+        count = self._count(inputs, outputs)
+        if not count:
+            return
+        if client not in self._clients and len(self._clients) >= MOST_CLIENTS:
+            client = 0
+        self._seen += 1
+        # Drawn before anything is computed of the rows: most requests come after there are enough, and stay outside.
+        room = self._room(client)
+        replaces = room < min(count, self._of_request) and self._is_drawn()
+        if room <= 0 and not replaces:
+            return
+        if count > self._of_request:
             inputs, outputs = self._few_rows(inputs, count), self._few_rows(outputs, count)
         given, answered = self._inputs(inputs), self._outputs(outputs)
         if given is None or answered is None or not len(given) or len(given) != len(answered):
@@ -122,32 +129,38 @@ class BaselineCollector:
         if self._began < 0:
             self._began = self._clock()
             self._look_later()
-        if client not in self._clients and len(self._clients) >= MOST_CLIENTS:
-            client = 0
-        self._seen += 1
         places = _spread(len(given), self._of_request)
-        self._make_room(client, len(places))
-        room = min(self._of_client - self._clients[client], self._enough - self._rows)
-        if room > 0:
-            places = places[:room]
+        if replaces:
+            self._remove_one(client, len(places))
+        places = places[: max(0, self._room(client))]
+        if len(places):
             sure, classes = self._sure(outputs, places)
             self._add(Sample(client, _taken(given, places), _taken(answered, places), sure, classes), len(places))
 
+    def _count(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> int:
+        """The rows of a request, 0 where its tensors do not agree on that."""
+        if not self._inputs.batching:
+            return 1
+        rows = {len(one.data) if one.data.ndim else 1 for one in (*inputs, *outputs)}
+        return rows.pop() if len(rows) == 1 else 0
+
     def _few_rows(self, tensors: Sequence[Tensor], rows: int) -> Sequence[Tensor]:
         """The rows that one request may give, before anything is computed of them: it may have millions."""
-        if rows <= self._of_request:
-            return tensors
         places = _spread(rows, self._of_request)
         return [Tensor(one.name, one.datatype, one.data[places]) for one in tensors]
 
-    def _make_room(self, client: int, rows: int) -> None:
-        """Give up an earlier request for one more, by chance, where there is no room for both."""
-        full = self._rows + rows > self._enough
-        own = self._clients[client] + rows > self._of_client
-        if not (full or own) or not self._samples or random.random() * self._seen >= len(self._samples):
-            return
+    def _room(self, client: int) -> int:
+        """Rows that a client may still give."""
+        return min(self._of_client - self._clients[client], self._enough - self._rows)
+
+    def _is_drawn(self) -> bool:
+        """Whether a request takes the place of an earlier one."""
+        return bool(self._samples) and random.random() * self._seen < len(self._samples)
+
+    def _remove_one(self, client: int, rows: int) -> None:
+        """Give up an earlier request, of the same client where that has no room of its own for so many rows."""
         index = random.randrange(len(self._samples))
-        if own and self._samples[index].client != client:
+        if self._clients[client] + rows > self._of_client and self._samples[index].client != client:
             theirs = [place for place, one in enumerate(self._samples) if one.client == client]
             if not theirs:
                 return

@@ -3,7 +3,7 @@
 import gc
 import tracemalloc
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from penstock.core.desired import LearnSpec
 from penstock.core.signature import TensorSpec
 from penstock.core.tensors import Tensor
-from penstock.monitor.columns import input_columns, output_columns
+from penstock.monitor.columns import Columns, Rows, input_columns, output_columns
 from penstock.serving.infer_call import InferCall
 from penstock.serving.observers.baseline_collector import MAX_GATHERED_BYTES, BaselineCollector
 from tests.unit.serving.stubs import served
@@ -203,3 +203,20 @@ def test_a_timer_that_comes_too_soon_is_set_again() -> None:
     assert learned == []
     clock.move(0.01)
     assert learned
+
+
+def test_most_requests_after_there_are_enough_cost_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    learned: Learned = []
+    gathering = collector(LearnSpec(100, seconds=60.0), learned)
+    computed = 0
+    rows_of = Columns.__call__
+
+    def counted(columns: Columns, tensors: Sequence[Tensor]) -> Rows | None:
+        nonlocal computed
+        computed += 1
+        return rows_of(columns, tensors)
+
+    monkeypatch.setattr(Columns, "__call__", counted)
+    for number in range(10_000):
+        gathering.gather([call(1, client=number % 50)])
+    assert computed < 2 * 1500  # about 100 (1 + ln 100) are drawn, each with its inputs and outputs
