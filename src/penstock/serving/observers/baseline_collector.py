@@ -31,17 +31,29 @@ NO_CHANCES: Final = -1
 
 
 class Sample:
-    """Rows of one request: who sent it, what it brought and was answered, and how sure the answers were (a count for
-    each of ``SCORE_BINS`` and the number of classes, ``NO_CHANCES`` where they are no probabilities)."""
+    """Rows of one request: who sent it, what it brought and was answered, and how sure the answers were (the bins of
+    their probabilities and the number of classes, ``NO_CHANCES`` where they are no probabilities)."""
 
-    __slots__ = ("answered", "classes", "client", "given", "sure")
+    __slots__ = ("answered", "bins", "classes", "client", "given")
 
-    def __init__(self, client: int, given: Rows, answered: Rows, sure: Any, classes: int) -> None:
+    def __init__(self, client: int, given: Rows, answered: Rows, bins: Any, classes: int) -> None:
         self.client = client
         self.given = given
         self.answered = answered
-        self.sure = sure
+        self.bins = bins
         self.classes = classes
+
+
+class Candidate:
+    """A request that may be gathered: its rows are those from ``start`` to ``stop`` of the chosen ones."""
+
+    __slots__ = ("client", "is_drawn", "start", "stop")
+
+    def __init__(self, client: int, is_drawn: bool, start: int, stop: int) -> None:
+        self.client = client
+        self.is_drawn = is_drawn
+        self.start = start
+        self.stop = stop
 
 
 class BaselineCollector:
@@ -79,10 +91,10 @@ class BaselineCollector:
         self._began = -1.0
         self._done = False
 
-    def gather(self, calls: Sequence[InferCall]) -> None:
-        """Take rows of these calls."""
-        for call in () if self._done else calls:
-            self._take(call.client, call.tensors, call.outputs)
+    def gather(self, calls: Sequence[InferCall], inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
+        """Take rows of these calls, whose tensors lie one below the other in ``inputs`` and ``outputs``."""
+        if not self._done:
+            self._take(calls, inputs, outputs)
         self.look()
 
     def look(self) -> None:
@@ -109,45 +121,47 @@ class BaselineCollector:
         wait_s = max(self._left(), SHORTEST_WAIT_S)
         self._later(wait_s, partial(_wake, weakref.ref(self)))  # it may be given up before
 
-    def _take(self, client: int, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
-        count = self._count(inputs, outputs)
-        if not count:
+    def _take(self, calls: Sequence[InferCall], inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
+        sizes = [call.rows for call in calls] if self._inputs.batching else [1]
+        if self._inputs.batching and not _all_have(sum(sizes), (*inputs, *outputs)):
+            if len(calls) > 1:  # the outputs of one of them do not follow its rows
+                for call in calls:
+                    self._take([call], call.tensors, call.outputs)
             return
-        if client not in self._clients and len(self._clients) >= MOST_CLIENTS:
-            client = 0
-        self._seen += 1
         # Drawn before anything is computed of the rows: most requests come after there are enough, and stay outside.
-        room = self._room(client)
-        replaces = room < min(count, self._of_request) and self._is_drawn()
-        if room <= 0 and not replaces:
+        candidates, places = self._candidates(calls, sizes)
+        if not candidates:
             return
-        if count > self._of_request:
-            inputs, outputs = self._few_rows(inputs, count), self._few_rows(outputs, count)
+        if len(places) < sum(sizes):
+            inputs, outputs = _rows_at(inputs, places), _rows_at(outputs, places)
         given, answered = self._inputs(inputs), self._outputs(outputs)
-        if given is None or answered is None or not len(given) or len(given) != len(answered):
+        if given is None or answered is None or len(given) != len(places) or len(answered) != len(places):
             return
         if self._began < 0:
             self._began = self._clock()
             self._look_later()
-        places = _spread(len(given), self._of_request)
-        if replaces:
-            self._remove_one(client, len(places))
-        places = places[: max(0, self._room(client))]
-        if len(places):
-            sure, classes = self._sure(outputs, places)
-            self._add(Sample(client, _taken(given, places), _taken(answered, places), sure, classes), len(places))
+        bins, classes = self._sure(outputs)
+        for one in candidates:
+            self._add(one, given, answered, bins, classes)
 
-    def _count(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> int:
-        """The rows of a request, 0 where its tensors do not agree on that."""
-        if not self._inputs.batching:
-            return 1
-        rows = {len(one.data) if one.data.ndim else 1 for one in (*inputs, *outputs)}
-        return rows.pop() if len(rows) == 1 else 0
-
-    def _few_rows(self, tensors: Sequence[Tensor], rows: int) -> Sequence[Tensor]:
-        """The rows that one request may give, before anything is computed of them: it may have millions."""
-        places = _spread(rows, self._of_request)
-        return [Tensor(one.name, one.datatype, one.data[places]) for one in tensors]
+    def _candidates(self, calls: Sequence[InferCall], sizes: Sequence[int]) -> tuple[list[Candidate], list[int]]:
+        """The calls that there may be room for, and the places of the rows that they may give."""
+        found: list[Candidate] = []
+        places: list[int] = []
+        first = 0
+        for call, size in zip(calls, sizes, strict=True):
+            client = call.client
+            if client not in self._clients and len(self._clients) >= MOST_CLIENTS:
+                client = 0
+            self._seen += 1
+            room = self._room(client)
+            is_drawn = room < min(size, self._of_request) and self._is_drawn()
+            if size and (room > 0 or is_drawn):
+                start = len(places)
+                places += [first + place for place in _spread(size, self._of_request)]
+                found.append(Candidate(client, is_drawn, start, len(places)))
+            first += size
+        return found, places
 
     def _room(self, client: int) -> int:
         """Rows that a client may still give."""
@@ -170,17 +184,31 @@ class BaselineCollector:
         self._rows -= len(left.given)
         self._clients[left.client] -= len(left.given)
 
-    def _add(self, sample: Sample, rows: int) -> None:
-        self._samples.append(sample)
+    def _add(self, one: Candidate, given: Rows, answered: Rows, bins: Any, classes: int) -> None:
+        """Keep a request, as far as there is still room."""
+        if one.is_drawn:
+            self._remove_one(one.client, one.stop - one.start)
+        rows = min(one.stop - one.start, self._room(one.client))
+        if rows <= 0:
+            return
+        part = slice(one.start, one.start + rows)
+        own_bins, own_classes = (None, NO_CHANCES) if bins is None or (bins[part] < 0).any() else (bins[part], classes)
+        self._samples.append(Sample(one.client, _part(given, part), _part(answered, part), own_bins, own_classes))
         self._rows += rows
-        self._clients[sample.client] += rows
+        self._clients[one.client] += rows
 
-    def _sure(self, outputs: Sequence[Tensor], places: Any) -> tuple[Any, int]:
+    def _sure(self, outputs: Sequence[Tensor]) -> tuple[Any, int]:
+        """The bin of each row's probability, below 0 where its scores are no probabilities, and the number of classes;
+        None where no row has some."""
         scores = self._outputs.scores(outputs)
-        sure = None if scores is None or scores.shape[1] < 2 else confidence_of(scores[places])
-        if scores is None or sure is None:
+        if scores is None or scores.shape[1] < 2:
             return None, NO_CHANCES
-        return np.bincount(score_bins(sure), minlength=SCORE_BINS), int(scores.shape[1])
+        sure = confidence_of(scores)
+        if sure is not None:
+            return score_bins(sure), int(scores.shape[1])
+        alone = [confidence_of(row) for row in scores[:, None, :]]
+        bins = [-1 if one is None else int(score_bins(one)[0]) for one in alone]
+        return np.array(bins), int(scores.shape[1])
 
 
 def _wake(collector: "weakref.ref[BaselineCollector]") -> None:
@@ -189,18 +217,30 @@ def _wake(collector: "weakref.ref[BaselineCollector]") -> None:
         found.wake()
 
 
-def _spread(rows: int, most: int) -> Any:
+def _all_have(rows: int, tensors: Sequence[Tensor]) -> bool:
+    return all((len(one.data) if one.data.ndim else 1) == rows for one in tensors)
+
+
+def _spread(rows: int, most: int) -> Sequence[int]:
     """So many places of rows at most, evenly over all of them."""
-    return np.arange(rows) if rows <= most else np.linspace(0, rows - 1, most).astype(np.intp)
+    if rows <= most:
+        return range(rows)
+    places: list[int] = np.linspace(0, rows - 1, most).astype(np.intp).tolist()
+    return places
 
 
-def _taken(rows: Rows, places: Any) -> Rows:
-    labels = tuple([np.asarray(column, object)[places] for column in rows.labels])
-    return Rows(rows.numbers[places], labels)
+def _rows_at(tensors: Sequence[Tensor], places: Sequence[int]) -> list[Tensor]:
+    return [Tensor(one.name, one.datatype, one.data[places]) for one in tensors]
+
+
+def _part(rows: Rows, part: slice) -> Rows:
+    """Some rows, copied: what is kept must not hold what is not."""
+    return Rows(rows.numbers[part].copy(), tuple([np.asarray(column[part], object) for column in rows.labels]))
 
 
 def _confidence(samples: Sequence[Sample]) -> ConfidenceHistogram | None:
     """How sure all answers were together, None where some are no probabilities."""
     if not samples or any(one.classes == NO_CHANCES for one in samples):
         return None
-    return ConfidenceHistogram(samples[-1].classes, tuple(sum([one.sure for one in samples]).tolist()))
+    counts = np.bincount(np.concatenate([one.bins for one in samples]), minlength=SCORE_BINS)
+    return ConfidenceHistogram(samples[-1].classes, tuple(counts.tolist()))

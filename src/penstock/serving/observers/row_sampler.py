@@ -38,6 +38,10 @@ MAX_ROW_CELLS: Final = 1 << 20
 """Numbers of one row of a call, in and out, beyond which the call is not counted."""
 
 
+Gather = Callable[[Sequence[InferCall], Sequence[Tensor], Sequence[Tensor]], None]
+"""Takes calls, and their inputs and outputs, one below the other."""
+
+
 class Counter(Protocol):
     """Whoever counts."""
 
@@ -69,7 +73,7 @@ class RowSampler:
         answers: AnswerWriter | None = None,
         capture: Capture | None = None,
         memory: MemoryBudget | None = None,
-        gather: Callable[[Sequence[InferCall]], None] | None = None,
+        gather: Gather | None = None,
     ) -> None:
         self._counter = counter
         self._gather = gather
@@ -149,9 +153,9 @@ class RowSampler:
         if not calls:
             self._memory.give_back(size)
             return
-        if self._gather is not None:
-            self._work.append(partial(_safely, self._gather, calls))
         for alike, inputs, outputs in self._alike(calls):
+            if self._gather is not None:
+                self._work.append(partial(_safely, self._gather, alike, inputs, outputs))
             self._work.append(partial(_safely, self._count, inputs, outputs))
             if self._answers is not None:
                 self._work.append(partial(_safely, self._remember, alike, outputs))

@@ -57,6 +57,20 @@ def call(rows: int, client: int = 1, width: int = 2, outputs: int | None = None,
     return served([Tensor("x", "FP32", x)], [Tensor("p", "FP32", probabilities)], client)
 
 
+def give(gathering: BaselineCollector, calls: list[InferCall]) -> None:
+    """Have rows of calls gathered, their tensors one below the other."""
+    gathering.gather(calls, _stacked([one.tensors for one in calls]), _stacked([one.outputs for one in calls]))
+
+
+def _stacked(requests: list[list[Tensor]]) -> list[Tensor]:
+    if len(requests) == 1:
+        return requests[0]
+    return [
+        Tensor(one[0].name, one[0].datatype, np.concatenate([part.data for part in one]))
+        for one in zip(*requests, strict=True)
+    ]
+
+
 def values(learned: Learned) -> Counter[float]:
     """How many rows with each value were handed over."""
     [(inputs, _, _)] = learned
@@ -66,10 +80,10 @@ def values(learned: Learned) -> Counter[float]:
 def test_rows_are_handed_over_once_there_are_enough() -> None:
     learned: Learned = []
     gathering = collector(LearnSpec(10), learned)
-    gathering.gather([call(4), call(5)])
+    give(gathering, [call(4), call(5)])
     assert learned == []
-    gathering.gather([call(1), call(99)])
-    gathering.gather([call(50)])  # it has learned
+    give(gathering, [call(1), call(99)])
+    give(gathering, [call(50)])  # it has learned
     assert len(learned) == 1
     inputs, outputs, sureness = learned[0]
     assert [sum(map(len, side)) for side in (inputs, outputs)] == [10, 10]
@@ -79,10 +93,10 @@ def test_rows_are_handed_over_once_there_are_enough() -> None:
 def test_one_request_is_no_reference() -> None:
     learned: Learned = []
     gathering = collector(LearnSpec(1000, requests=50), learned)
-    gathering.gather([call(100_000, value=7.0)])
+    give(gathering, [call(100_000, value=7.0)])
     assert learned == []
     for number in range(49):
-        gathering.gather([call(20, client=number)])
+        give(gathering, [call(20, client=number)])
     assert values(learned) == {7.0: 20, 1.0: 980}
 
 
@@ -91,11 +105,11 @@ def test_one_client_is_no_reference(share: float, others: int) -> None:
     learned: Learned = []
     gathering = collector(LearnSpec(100, share=share), learned)
     for _ in range(500):
-        gathering.gather([call(1, client=7, value=7.0)])
+        give(gathering, [call(1, client=7, value=7.0)])
     assert learned == []
     for number in range(others):
         for _ in range(200):
-            gathering.gather([call(1, client=100 + number)])
+            give(gathering, [call(1, client=100 + number)])
     assert values(learned)[7.0] <= share * 100
 
 
@@ -105,7 +119,7 @@ def test_one_moment_is_no_reference() -> None:
     gathering = collector(LearnSpec(200, seconds=60.0), learned, clock=clock)
     for second in range(60):
         for number in range(10):
-            gathering.gather([call(1, client=number, value=float(second))])
+            give(gathering, [call(1, client=number, value=float(second))])
         assert learned == []
         clock.move(1.0)
     early = sum(count for second, count in values(learned).items() if second < 20)
@@ -116,7 +130,7 @@ def test_it_is_handed_over_when_the_time_has_come_though_nobody_calls_any_more()
     learned: Learned = []
     clock = Clock()
     gathering = collector(LearnSpec(20, seconds=60.0), learned, clock=clock)
-    gathering.gather([call(20)])
+    give(gathering, [call(20)])
     clock.move(59.0)
     assert learned == []
     clock.move(1.0)
@@ -128,7 +142,7 @@ def test_one_that_was_given_up_keeps_nothing_and_hands_nothing_over() -> None:
     learned: Learned = []
     clock = Clock()
     gathering = collector(LearnSpec(20, seconds=60.0), learned, clock=clock)
-    gathering.gather([call(20)])
+    give(gathering, [call(20)])
     del gathering
     gc.collect()
     clock.move(60.0)
@@ -146,7 +160,7 @@ def test_no_request_and_no_client_gives_more_than_its_part(
     learned: Learned = []
     gathering = collector(LearnSpec(100, least, 0.0, share), learned)
     for number, (rows, client) in enumerate(requests):
-        gathering.gather([call(rows, client, value=1000.0 * client + number)])
+        give(gathering, [call(rows, client, value=1000.0 * client + number)])
     if not learned:
         return
     found = values(learned)
@@ -162,7 +176,7 @@ def test_no_request_and_no_client_gives_more_than_its_part(
 def test_answers_that_do_not_follow_the_rows_are_left_out() -> None:
     learned: Learned = []
     gathering = collector(LearnSpec(3), learned)
-    gathering.gather([call(3, outputs=1), call(3)])
+    give(gathering, [call(3, outputs=1), call(3)])
     assert sum(map(len, learned[0][0])) == 3
 
 
@@ -170,7 +184,7 @@ def test_wide_rows_are_handed_over_before_they_take_much_memory() -> None:
     learned: Learned = []
     width = 50
     rows = MAX_GATHERED_BYTES // (8 * width) + 1
-    collector(LearnSpec(1 << 30), learned, width).gather([call(rows, width=width)])
+    give(collector(LearnSpec(1 << 30), learned, width), [call(rows, width=width)])
     assert len(learned) == 1
 
 
@@ -178,7 +192,7 @@ def test_wide_rows_are_handed_over_before_they_take_much_memory() -> None:
 def test_numbers_that_are_no_probabilities_say_nothing_of_how_sure(scores: np.ndarray) -> None:
     learned: Learned = []
     gathering = collector(LearnSpec(2), learned)
-    gathering.gather([served(call(1).tensors, [Tensor("p", "FP32", scores)]), call(1)])
+    give(gathering, [served(call(1).tensors, [Tensor("p", "FP32", scores)]), call(1)])
     assert learned[0][2] is None
 
 
@@ -186,7 +200,7 @@ def test_a_request_of_many_rows_costs_as_much_as_one_of_few() -> None:
     learned: Learned = []
     gathering, large = collector(LearnSpec(10), learned), call(1 << 20)
     tracemalloc.start()
-    gathering.gather([large])
+    give(gathering, [large])
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert learned
@@ -197,7 +211,7 @@ def test_a_timer_that_comes_too_soon_is_set_again() -> None:
     learned: Learned = []
     clock = Clock()
     gathering = collector(LearnSpec(10, seconds=10), learned, clock=clock)
-    gathering.gather([call(10)])
+    give(gathering, [call(10)])
     clock.now = 9.9998
     gathering.wake()
     assert learned == []
@@ -213,10 +227,41 @@ def test_most_requests_after_there_are_enough_cost_nothing(monkeypatch: pytest.M
 
     def counted(columns: Columns, tensors: Sequence[Tensor]) -> Rows | None:
         nonlocal computed
-        computed += 1
+        computed += len(tensors[0].data)
         return rows_of(columns, tensors)
 
     monkeypatch.setattr(Columns, "__call__", counted)
-    for number in range(10_000):
-        gathering.gather([call(1, client=number % 50)])
-    assert computed < 2 * 1500  # about 100 (1 + ln 100) are drawn, each with its inputs and outputs
+    for _ in range(500):
+        give(gathering, [call(1, client=client) for client in range(20)])
+    assert computed < 2 * 1500  # about 100 (1 + ln 100) rows are drawn, each of the inputs and of the outputs
+
+
+@given(st.lists(st.lists(st.tuples(st.integers(1, 30), st.integers(1, 3)), min_size=1, max_size=6), max_size=20))
+def test_rows_stay_with_their_answers_and_their_client(batches: list[list[tuple[int, int]]]) -> None:
+    learned: Learned = []
+    gathering = collector(LearnSpec(40, requests=4), learned)
+    number = 0
+    for batch in batches:
+        calls = []
+        for rows, client in batch:
+            number += 1
+            one = call(rows, client, value=float(number))
+            one.outputs[0].data[:] = [[1 / (number + 1), number / (number + 1)]]
+            calls.append(one)
+        give(gathering, calls)
+    for inputs, outputs, sure in learned:
+        for brought, answered in zip(inputs, outputs, strict=True):
+            value = brought.numbers[0, 0]
+            assert (brought.numbers == value).all()
+            assert len(brought) == len(answered) <= 10
+            np.testing.assert_allclose(answered.numbers[:, 0], max(value, 1) / (value + 1), rtol=1e-6)
+        assert sum(sure.counts) == sum(map(len, inputs))
+
+
+def test_only_the_kept_rows_decide_whether_answers_are_probabilities() -> None:
+    learned: Learned = []
+    gathering = collector(LearnSpec(4, requests=4), learned)
+    other = call(8)
+    other.outputs[0].data[1:] = 7.0  # no probabilities, but for the row that is kept
+    give(gathering, [call(1), other, call(1), call(1)])
+    assert sum(learned[0][2].counts) == 4
