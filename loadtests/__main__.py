@@ -6,6 +6,7 @@ import sys
 from loadtests import (
     abuse,
     bench,
+    columns,
     cut,
     drift,
     errors,
@@ -60,6 +61,9 @@ def main() -> int:
     wrong = commands.add_parser("errors", help="simulated errors that follow each other", description=errors.__doc__)
     errors.add_arguments(wrong)
     wrong.set_defaults(run=errors.main)
+    column = commands.add_parser("columns", help="simulated columns", description=columns.__doc__)
+    columns.add_arguments(column)
+    column.set_defaults(run=columns.main)
     seasonal = commands.add_parser("seasons", help="simulated seasons", description=seasons.__doc__)
     seasons.add_arguments(seasonal)
     seasonal.set_defaults(run=seasons.main)

@@ -32,10 +32,16 @@ VERSION = 2
 """Changes when the same data would give other bins."""
 
 JOINT = "(joint)"
+DIGITS = 6
+"""Decimals of a joint distance, whose mean is about 1."""
+
 MOST_JOINT = 32
 """Dimensions of the joint distance; more numbers than that are projected on so many random directions first."""
 
 RIDGE = 1e-3
+LEAST_LEFT = 0.05
+"""Of the covariance in a row's direction what the other rows are taken to have at least."""
+
 SMALL = 10_000
 """A reference of fewer rows is small: its own noise would raise alarms, so thresholds rise with it."""
 
@@ -216,13 +222,31 @@ def _features(names: Sequence[str], rows: Rows) -> tuple[tuple[Feature, ...], li
             column = rows.numbers[:, index]
             finite = column[np.isfinite(column)]
             moments = (float(finite.mean()), float(finite.std())) if len(finite) else (0.0, 0.0)
-            features.append(Feature(bins, _counts(places[:, index], bins), *moments))
-            found.append(places[:, index])
+            own = _range_left_out(bins, column, places[:, index])
+            features.append(Feature(bins, _counts(own, bins), *moments))
+            found.append(own)
     for name, values in zip(names[width:], rows.labels, strict=True):
         bins = categorical_bins(name, values)
         found.append(CategoricalPlaces(bins)(values))
         features.append(Feature(bins, _counts(found[-1], bins)))
     return tuple(features), found
+
+
+def _range_left_out(bins: Bins, column: Floats, places: Places) -> Places:
+    """The places of a column's numbers, where the least and the greatest lie out of the range of all others.
+
+    No number of a sample lies out of its own range, but one of ``rows + 1`` more numbers will lie below it, and one
+    above: that many the reference has to let expect. Numbers of few kinds have no such ends.
+    """
+    finite = column[np.isfinite(column)]
+    if len(bins.edges) - 1 <= MOST_DISCRETE and len(np.unique(finite)) <= MOST_DISCRETE:
+        return places
+    found = places.copy()
+    for end, place in zip((finite.min(), finite.max()), bins.out_of_range, strict=True):
+        at = np.flatnonzero(column == end)
+        if len(at) == 1:
+            found[at] = place
+    return found
 
 
 def _slices(inputs: Sequence[Feature], features: Sequence[Feature], places: Sequence[Places]) -> tuple[Slice, ...]:
@@ -286,14 +310,31 @@ def _joint(numbers: Floats) -> Joint | None:
     middle = np.round(middle, 9)
     distances = distance(numbers, middle, directions)
     bins = numeric_bins(JOINT, distances)
-    places = _places_of(bins, distances)
+    places = _row_left_out(bins, distances, directions.shape[1])
     feature = Feature(bins, _counts(places, bins), float(np.nanmean(distances)), float(np.nanstd(distances)))
     return Joint(tuple(middle.tolist()), tuple(tuple(row) for row in directions.tolist()), feature)
 
 
 def _joint_places(joint: Joint, numbers: Floats) -> Places:
     distances = distance(numbers, np.array(joint.middle), np.array(joint.directions))
-    return _places_of(joint.feature.bins, distances)
+    return _row_left_out(joint.feature.bins, distances, len(joint.directions[0]))
+
+
+def _row_left_out(bins: Bins, distances: Floats, directions: int) -> Places:
+    """The places of the rows' distances, each measured by the middle and the covariance of all other rows.
+
+    A row lies nearer to a middle that it has a part in than new rows do: of m rows in d directions by about ``d / m``.
+    Without a row its squared distance is ``D m^2 (m - 2) / (m - 1)^3 / (1 - m D / (m - 1)^2)``, by the formula of
+    Sherman and Morrison (1950). Distances that many rows share are told as they are, for new rows lie there too.
+    """
+    places = _places_of(bins, distances)
+    rows = max(3.0, float(np.isfinite(distances).sum()))
+    whole = distances * directions
+    left = np.maximum(1 - rows * whole / (rows - 1) ** 2, LEAST_LEFT)
+    apart = whole * rows**2 * (rows - 2) / (rows - 1) ** 3 / left / directions
+    _, which, rows_there = np.unique(distances, return_inverse=True, return_counts=True)
+    places = np.where(rows_there[which] > 1, places, _places_of(bins, apart))
+    return _range_left_out(bins, distances, places)
 
 
 def _places_of(bins: Bins, values: Floats) -> Places:
@@ -305,7 +346,13 @@ def distance(numbers: Floats, middle: Floats, directions: Floats) -> Floats:
     """Each row's distance from the middle; missing and infinite numbers count as lying in it."""
     apart = numbers - middle
     seen = np.where(np.isfinite(apart), apart, 0.0) @ directions
-    found: Floats = np.einsum("ij,ij->i", seen, seen) / directions.shape[1]
+    return rounded(np.einsum("ij,ij->i", seen, seen) / directions.shape[1])
+
+
+def rounded(distances: Floats) -> Floats:
+    """The same without their last digits, which depend on how many rows a product of matrices has: where columns have
+    few values many rows lie at the same distance, and edges there."""
+    found: Floats = np.round(distances, DIGITS)
     return found
 
 

@@ -19,7 +19,7 @@ from penstock.core.bins import CategoricalPlaces, Floats, Kind, NumericPlaces, P
 from penstock.core.tensors import Tensor
 from penstock.monitor.columns import Columns, Rows
 from penstock.monitor.counters import Words
-from penstock.monitor.reference import SCORE_BINS, Feature, Reference, confidence_of, score_bins
+from penstock.monitor.reference import SCORE_BINS, Feature, Reference, confidence_of, rounded, score_bins
 
 HEAD: Final = ("seen", "counted", "dropped", "odd", "paired")
 SUMMED: Final = ((64, 8), (0, 2))
@@ -116,7 +116,7 @@ class RowCounter:
         if self._joint is not None:
             directions = np.array(self._joint.directions)
             self._directions, self._centre = directions, np.array(self._joint.middle) @ directions
-            self._joint_edges = np.array(self._joint.feature.bins.edges) * directions.shape[1]
+            self._joint_edges = np.array(self._joint.feature.bins.edges)
             self._joint_at = next(offsets)
         numeric = [feature for feature in reference.inputs if feature.bins.kind is Kind.NUMERIC]
         self._means = np.array([feature.mean for feature in numeric])
@@ -196,7 +196,7 @@ class RowCounter:
         if self._joint is not None:
             whole = numbers if finite else np.where(np.isfinite(numbers), numbers, self._joint.middle)
             seen = whole @ self._directions - self._centre
-            distances = np.einsum("ij,ij->i", seen, seen)
+            distances = rounded(np.einsum("ij,ij->i", seen, seen) / seen.shape[1])
             self._add(self._joint_at, [self._joint_edges.searchsorted(distances, side="right")])
         before, self._before = self._before, numbers[-1:]
         share = next(one for least, one in SUMMED if len(numbers) >= least)

@@ -3,7 +3,7 @@
 import math
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,20 +11,23 @@ from numpy.typing import NDArray
 
 from penstock.core.policies import MonitorPolicy
 from penstock.core.statistics.autocorrelation import variance_inflation
-from penstock.core.statistics.change_detection import ChangeDetector, allowance
-from penstock.core.statistics.column_state import ColumnState, State, judged
+from penstock.core.statistics.change_detection import FLOOR, allowance, sampling_error
+from penstock.core.statistics.column_state import State
 from penstock.core.statistics.distributions import shares
 from penstock.core.statistics.effect_sizes import Scores, scores
 from penstock.core.statistics.performance_estimation import Estimate, calibration_curve, estimate
 from penstock.core.statistics.seasons import Usual, quarter_of
+from penstock.monitor.column_panel import Change, ColumnPanel, Look
+from penstock.monitor.drift_changes import DRIFT, QUALITY, SLICE, DriftChange
 from penstock.monitor.quality import KINDS, rates, sorted_out, violations
-from penstock.monitor.reference import Feature, Reference, Slice
+from penstock.monitor.reference import Feature, Reference
 from penstock.monitor.rows import Counted, autocorrelations
+from penstock.monitor.slices import Slices
+from penstock.monitor.widened import widened
 
 LOOKS = 60
 """Looks that a window is made of."""
 
-UNSCORED = Scores(0, 0.0, float("inf"), 0.0, 0.0, 0.0, 0.0)
 AUTOCORRELATION_KEPT = 0.7
 """How much of the autocorrelation measured before is kept when it is measured again."""
 
@@ -34,24 +37,9 @@ AUTOCORRELATION_AT_FIRST = 0.6
 DRIFT_SHARE, QUALITY_SHARE, SLICES_SHARE = 0.85, 0.05, 0.1
 """The parts of the budget of false alarms: what is not sound shows at once, so its alarms need little of it."""
 
-LEAST_IN_SLICE = 100
-"""Rows of the reference with fewer of which a value's slice is not watched."""
-
 Document = dict[str, Any]
 
-DRIFT, QUALITY, SLICE = "drift", "quality", "slice"
-
 BROKEN_FEED, CHANGED_WORLD = "broken feed", "changed world"
-
-
-@dataclass(frozen=True, slots=True)
-class DriftChange:
-    """Something that has changed: ``about`` says in which regard, ``begins`` whether it began or is over."""
-
-    about: str
-    feature: str
-    begins: bool
-    evidence: Document
 
 
 def _against(budget: float, changes: list[DriftChange]) -> list[DriftChange]:
@@ -69,55 +57,62 @@ class VersionMonitor:
         self._features = reference.features
         self._seasons = Seasons(self._features)
         self._seasons.turn(now)
-        self._drift = ChangeDetector(*self._expected())
-        self._states = [ColumnState() for _ in self._features]
+        self._drift = ColumnPanel(self._seasons.usual, self._seasons.forgiven)
         usual = [sorted_out(feature, feature.counts) for feature in reference.inputs]
-        self._quality = ChangeDetector([shares(one) for one in usual], [allowance(one) for one in usual])
-        self._soundness = [ColumnState() for _ in usual]
+        self._quality = ColumnPanel(usual, [allowance(one, len(self._features)) for one in usual])
         self._kinds: list[str] = ["" for _ in usual]
-        self._slices = _Slices(reference, policy.slices)
+        self._slices = Slices(reference, policy.slices)
         confidence = reference.confidence
         self._chances = None if confidence is None else calibration_curve(confidence.counts, confidence.right)
         self._autocorrelation: float | None = None
         self._paired = first
-        self._start = self._last = first
+        self._last = first
         self._window: deque[tuple[float, Counted]] = deque([(now, first)])
-        self.alarms = 0
+        self._alarms = 0
 
-    def look(self, counted: Counted, now: float) -> list[DriftChange]:
-        """Take what has been counted so far; what has changed by it."""
+    @property
+    def alarms(self) -> int:
+        """Alarms so far, with those of the process before this one."""
+        return self._alarms + self._drift.alarms + self._quality.alarms + self._slices.alarms
+
+    def look(self, counted: Counted, now: float, false_alarms: float = math.inf) -> list[DriftChange]:
+        """Take what has been counted so far; what has changed by it.
+
+        ``false_alarms`` are how many this look may cost on average, beside what the policy says of rows.
+        """
         last, self._last = self._last, counted
         rows = counted.head["counted"] - last.head["counted"]
         self._slide(counted, now)
         if rows <= 0:
             return []
-        inflation = self.variance_inflation  # from earlier looks only
+        budget, inflation = self.policy.budget, self.variance_inflation  # the inflation is from earlier looks only
         self._compare(counted)
         if self._seasons.turn(now):
-            self._drift.expect(*self._expected())
+            self._drift.expect(self._seasons.usual, self._seasons.forgiven)
         fresh = [
             np.subtract(after, before).astype(float) for after, before in zip(counted.counts, last.counts, strict=True)
         ]
-        self._drift.watch(self._drift.batch(fresh), inflation, now)
+        beginnings = min(1.0, false_alarms * budget / rows)
+        drift, quality, slices = (
+            Look(inflation, now, budget / share, beginnings) for share in (DRIFT_SHARE, QUALITY_SHARE, SLICES_SHARE)
+        )
+        changes = _against(drift.budget, [self._drifts(one) for one in self._drift.look(fresh, drift)])
         sorted_ = [sorted_out(one, counts) for one, counts in zip(self.reference.inputs, fresh, strict=False)]
-        self._quality.watch(self._quality.batch(sorted_), inflation, now)
-        budget = self.policy.budget
-        changes = _against(budget / DRIFT_SHARE, self._judge(budget / DRIFT_SHARE))
-        changes += _against(budget / QUALITY_SHARE, self._judge_quality(budget / QUALITY_SHARE))
+        found = self._quality.look(sorted_, quality, self._has_risen)
+        changes += _against(quality.budget, [self._violates(one) for one in found])
         if len(self._slices):
-            more = self._slices.look((counted, last, self._window[0][1]), inflation, now, budget / SLICES_SHARE)
-            self.alarms += any(change.begins for change in more)
-            changes += _against(budget / SLICES_SHARE, more)
+            changes += _against(slices.budget, self._slices.look(counted, last, slices))
         return changes
 
-    def _expected(self) -> tuple[list[NDArray[np.float64]], list[float]]:
-        """What is usual now, and what is forgiven of each column."""
-        return [shares(one) for one in self._seasons.usual], self._seasons.forgiven
+    @property
+    def correlation(self) -> float:
+        """The first autocorrelation of the column whose neighbours are most alike."""
+        return AUTOCORRELATION_AT_FIRST if self._autocorrelation is None else self._autocorrelation
 
     @property
     def variance_inflation(self) -> float:
         """How many rows are worth one."""
-        return variance_inflation(AUTOCORRELATION_AT_FIRST if self._autocorrelation is None else self._autocorrelation)
+        return variance_inflation(self.correlation)
 
     def _compare(self, counted: Counted) -> None:
         """Measure the autocorrelation, once enough neighbours were compared since the last time."""
@@ -136,60 +131,40 @@ class VersionMonitor:
         while len(self._window) > 1 and self._window[1][0] <= now - span:
             self._window.popleft()
 
-    def _judge(self, budget: float) -> list[DriftChange]:
-        panel = self._drift
-        alarmed, log_m, since, recent = set(panel.alarm(budget)), panel.log_m, panel.since, panel.recent
-        if alarmed:
-            self.alarms += 1
-            panel.restart()
-        changes = []
-        for index, feature in enumerate(self._features):
-            before = self._states[index]
-            drifts = before.state is State.DRIFT and index not in alarmed
-            found = self._score(index) if drifts else UNSCORED  # only the end of a drift depends on it
-            total = sum(self._last.counts[index]) - sum(self._start.counts[index])
-            after = judged(before, total, found, index in alarmed, float(since[index]))
-            self._states[index] = after
-            if (before.state is State.DRIFT) != (after.state is State.DRIFT):
-                told = {**self._shown(index), "log_e": round(float(log_m[index]), 3)}
-                if after.state is State.DRIFT:
-                    told["cause"] = self._cause(index, recent[index])
-                changes.append(DriftChange(DRIFT, feature.bins.name, after.state is State.DRIFT, told))
-        return changes
+    def _drifts(self, change: Change) -> DriftChange:
+        """A column that drifts, or is over it."""
+        feature = self._features[change.index]
+        told = {**self._shown(change.index), "log_e": round(change.log_e, 3), "widened": self._widened()}
+        if change.begins:
+            told["cause"] = self._cause(change.index, change.recent)
+        return DriftChange(DRIFT, feature.bins.name, change.begins, told)
 
-    def _judge_quality(self, budget: float) -> list[DriftChange]:
-        panel = self._quality
-        alarmed, log_m, since, lately = set(panel.alarm(budget)), panel.log_m, panel.since, panel.recent
-        if alarmed:
-            self.alarms += 1
-            panel.restart()
-        changes = []
-        for index, feature in enumerate(self.reference.inputs):
-            before = self._soundness[index]
-            usual = sorted_out(feature, feature.counts)
-            recent = lately[index]
-            worst = _risen(usual, recent)
-            wrong = index in alarmed and worst > 0
-            violated = before.state is State.DRIFT and not wrong
-            found = _compared(usual, sorted_out(feature, self._counts(index))) if violated else UNSCORED
-            total = sum(self._last.counts[index]) - sum(self._start.counts[index])
-            after = judged(before, total, found, wrong, float(since[index]))
-            self._soundness[index] = after
-            if wrong:
-                self._kinds[index] = KINDS[worst - 1]
-            if (before.state is State.DRIFT) != (after.state is State.DRIFT):
-                told = {
-                    "name": feature.bins.name,
-                    "kind": self._kinds[index],
-                    "since": float(since[index]) if wrong else None,
-                    "log_e": round(float(log_m[index]), 3),
-                    "rates": rates(recent if wrong else sorted_out(feature, self._counts(index))),
-                    "reference_rates": rates(usual),
-                    "rows": round(float(recent.sum())),
-                    "rows_between_false_alarms": self.policy.budget,
-                }
-                changes.append(DriftChange(QUALITY, feature.bins.name, after.state is State.DRIFT, told))
-        return changes
+    def _has_risen(self, index: int, recent: NDArray[np.float64]) -> bool:
+        """Whether values of an input that are not sound have become more frequent; of which kind, is kept."""
+        feature = self.reference.inputs[index]
+        worst = _risen(sorted_out(feature, feature.counts), recent)
+        if worst > 0:
+            self._kinds[index] = KINDS[worst - 1]
+        return worst > 0
+
+    def _violates(self, change: Change) -> DriftChange:
+        """An input whose values are not sound more often, or are so as usual again."""
+        index, feature = change.index, self.reference.inputs[change.index]
+        told = {
+            "name": feature.bins.name,
+            "kind": self._kinds[index],
+            "since": change.since if change.begins else None,
+            "log_e": round(change.log_e, 3),
+            "rates": rates(change.recent if change.begins else sorted_out(feature, self._counts(index))),
+            "reference_rates": rates(sorted_out(feature, feature.counts)),
+            "rows": round(float(change.recent.sum())),
+            "rows_between_false_alarms": self.policy.budget,
+        }
+        return DriftChange(QUALITY, feature.bins.name, change.begins, told)
+
+    def _widened(self) -> list[Document]:
+        """Which thresholds are wider than those of a large reference and independent rows, and why."""
+        return widened(self.reference, self._seasons.sampling, self._seasons.wander, self.variance_inflation)
 
     def _cause(self, index: int, recent: NDArray[np.float64]) -> str:
         """Whether a drift lies in values that are not sound alone, by what rows lately looked like: then a feed is
@@ -212,7 +187,9 @@ class VersionMonitor:
 
     def _score(self, index: int) -> Scores:
         feature = self._features[index]
-        found = scores(self._seasons.usual[index].tolist(), self._counts(index), feature.bins.edges, feature.std)
+        found = scores(
+            self._seasons.usual[index].tolist(), self._counts(index), feature.bins.edges, feature.std, self.correlation
+        )
         return replace(found, psi_threshold=found.psi_threshold + 2 * feature.wander)  # PSI is about twice the nats
 
     # What outlives the process that watches.
@@ -222,8 +199,6 @@ class VersionMonitor:
         return {
             "drift": self._drift.kept(),
             "quality": self._quality.kept(),
-            "states": [_column_out(one) for one in self._states],
-            "soundness": [_column_out(one) for one in self._soundness],
             "kinds": self._kinds,
             "autocorrelation": self._autocorrelation,
             "alarms": self.alarms,
@@ -231,13 +206,11 @@ class VersionMonitor:
 
     def take_up(self, kept: Mapping[str, Any]) -> None:
         """Go on where ``kept`` was written."""
-        self._drift.take_up(kept["drift"])
-        self._quality.take_up(kept["quality"])
-        if len(kept["states"]) == len(self._states) and len(kept["soundness"]) == len(self._soundness):
-            self._states = [_column_in(one) for one in kept["states"]]
-            self._soundness = [_column_in(one) for one in kept["soundness"]]
+        self._drift.take_up(_with_states(kept, "drift", "states"))
+        self._quality.take_up(_with_states(kept, "quality", "soundness"))
+        if len(kept["kinds"]) == len(self._kinds):
             self._kinds = [str(one) for one in kept["kinds"]]
-            self.alarms = int(kept["alarms"])
+            self._alarms = int(kept["alarms"])
         self._autocorrelation = kept.get("autocorrelation", kept.get("alike"))
 
     # What is said.
@@ -266,6 +239,7 @@ class VersionMonitor:
             "rows": dict(head),
             "rows_between_false_alarms": self.policy.budget,
             "variance_inflation": round(self.variance_inflation, 3),
+            "widened": self._widened(),
             "alarms": self.alarms,
             "quality": self._quality_document(),
         }
@@ -278,10 +252,10 @@ class VersionMonitor:
         return estimate(confidence.classes, self._last.sure - self._window[0][1].sure, self._chances)
 
     def _shown(self, index: int) -> Document:
-        feature, found, column = self._features[index], self._score(index), self._states[index]
+        feature, found, column = self._features[index], self._score(index), self._drift.states[index]
         counts = self._counts(index)
         bins, labels = feature.bins, feature.bins.labels()
-        log_m = float(self._drift.log_m[index])
+        log_m = float(self._drift.detector.log_m[index])
         return {
             "name": bins.name,
             "kind": bins.kind.value,
@@ -303,6 +277,7 @@ class VersionMonitor:
             "infinite": int(sum(counts[place] for place in bins.infinite)),
             "unseen": int(sum(counts[place] for place in bins.unseen)),
             **({"forgiven": round(feature.wander, 6)} if feature.wander else {}),
+            "reference_error": round(self._seasons.sampling[index], 6),
             "moved": [{"bin": labels[place], "change": round(change, 4)} for place, change in found.moved],
             "bins": labels,
             "counts": counts,
@@ -319,7 +294,7 @@ class VersionMonitor:
             for kind, number in violations(feature, counts).items():
                 wrong[kind] += number
             rows = max(rows, sum(counts))
-            column = self._soundness[index]
+            column = self._quality.states[index]
             if column.state is State.DRIFT:
                 told = {"name": feature.bins.name, "kind": self._kinds[index], "since": column.since}
                 features.append({**told, "rates": rates(sorted_out(feature, counts))})
@@ -341,29 +316,28 @@ class VersionMonitor:
 
     def states(self) -> list[State]:
         """What is said of each column."""
-        return [column.state for column in self._states]
+        return [column.state for column in self._drift.states]
 
     def affected(self, about: str) -> list[str]:
         """The names of the columns that drift now, or (``QUALITY``) whose values are not sound, or (``SLICE``) that
         drift in a slice."""
         if about == SLICE:
             return self._slices.drifting()
-        columns, states = (self._features, self._states) if about == DRIFT else (self.reference.inputs, self._soundness)
-        pairs = zip(columns, states, strict=False)
-        return [feature.bins.name for feature, column in pairs if column.state is State.DRIFT]
+        columns, panel = (self._features, self._drift) if about == DRIFT else (self.reference.inputs, self._quality)
+        return [columns[index].bins.name for index in panel.changed()]
 
     def evidence(self) -> list[float]:
         """The logarithm of the evidence that each column has changed, since the last alarm."""
-        found: list[float] = np.maximum(self._drift.log_m, 0.0).tolist()
+        found: list[float] = np.maximum(self._drift.detector.log_m, 0.0).tolist()
         return found
 
     def distances(self) -> tuple[list[float], list[float]]:
         """PSI and Jensen-Shannon distance of each column's window, as ``scores`` has them, all at a time."""
         base = self._window[0][1]
-        windows = self._drift.batch(
+        windows = self._drift.detector.batch(
             [np.subtract(now, then) for now, then in zip(self._last.counts, base.counts, strict=True)]
         )
-        return self._drift.distances(windows)
+        return self._drift.detector.distances(windows)
 
     @property
     def head(self) -> dict[str, int]:
@@ -381,7 +355,16 @@ class Seasons:
         self._hours = len(features[0].hours) if self._by_hour else 0
         self._now = -1
         self.usual = [np.asarray(feature.counts, float) for feature in features]
-        self.forgiven = [allowance(one.counts) + one.wander for one in features]
+        self.wander = [one.wander for one in features]
+        self.sampling = self._sampling()
+
+    @property
+    def forgiven(self) -> list[float]:
+        """Nats a row that are no evidence, of each column."""
+        return [FLOOR + error + wander for error, wander in zip(self.sampling, self.wander, strict=True)]
+
+    def _sampling(self) -> list[float]:
+        return [sampling_error(one, len(self._features)) for one in self.usual]
 
     def turn(self, now: float) -> bool:
         """Go on to a time (seconds since the epoch); whether anything is different then."""
@@ -389,112 +372,9 @@ class Seasons:
             return False
         self._now = quarter_of(now, self._hours)
         self.usual = [one.counts(self._now) for one in self._by_hour]
-        self.forgiven = [
-            allowance(counts) + one.moves(self._now) for counts, one in zip(self.usual, self._by_hour, strict=True)
-        ]
+        self.wander = [one.moves(self._now) for one in self._by_hour]
+        self.sampling = self._sampling()
         return True
-
-
-class _Slices:
-    """The same for each value of the keys that rows are sliced by, as far as the reference has rows of it."""
-
-    def __init__(self, reference: Reference, keys: Sequence[str]) -> None:
-        features = (*reference.inputs, *reference.outputs)
-        self._widths = [feature.bins.width for feature in features]
-        self._names = [feature.bins.name for feature in features]
-        self._labels = {feature.bins.name: feature.bins.labels() for feature in reference.inputs}
-        self._keys: list[Slice] = [one for one in reference.slices if one.key in keys]
-        self._starts = np.concatenate([[0], np.cumsum(self._widths)]).tolist()
-        self._cells: list[tuple[int, int]] = [
-            (key, value)
-            for key, one in enumerate(self._keys)
-            for value, counts in enumerate(one.counts)
-            if sum(counts[: self._widths[0]]) >= LEAST_IN_SLICE
-        ]
-        usual = [column for key, value in self._cells for column in self._columns(self._keys[key].counts[value])]
-        self._panel = ChangeDetector([shares(one) for one in usual], [allowance(one) for one in usual])
-        self._drifting: dict[int, ColumnState] = {}
-        self._usual = usual
-
-    def __len__(self) -> int:
-        return len(self._cells)
-
-    def _columns(self, counts: Any) -> list[Any]:
-        return [counts[start:end] for start, end in zip(self._starts, self._starts[1:], strict=False)]
-
-    def _counts(self, now: Counted, base: Counted) -> list[Any]:
-        difference = [after - before for after, before in zip(now.slices, base.slices, strict=True)]
-        return [column for key, value in self._cells for column in self._columns(difference[key][value])]
-
-    def look(
-        self, counted: tuple[Counted, Counted, Counted], inflation: float, now: float, budget: float
-    ) -> list[DriftChange]:
-        """Take what has been counted so far, until the last look, and where the window begins; what has changed."""
-        after, last, base = counted
-        fresh = self._counts(after, last)
-        self._panel.watch(self._panel.batch(fresh), inflation, now)
-        alarmed, since, log_m = self._panel.alarm(budget), self._panel.since, self._panel.log_m
-        changes = []
-        for index in alarmed:
-            if index not in self._drifting:
-                told = {
-                    "slice": self._told(index),
-                    "since": float(since[index]),
-                    "log_e": round(float(log_m[index]), 3),
-                }
-                changes.append(DriftChange(SLICE, self._name(index), True, told))
-            self._drifting[index] = ColumnState(State.DRIFT, 0, float(since[index]))
-        if alarmed:
-            self._panel.restart()
-        calming = [one for one in self._drifting if one not in alarmed]
-        window = self._counts(after, base) if calming else []
-        for index in calming:
-            found = scores(self._usual[index], window[index].tolist())
-            column = self._drifting[index] = judged(self._drifting[index], found.rows, found, False, 0.0)
-            if column.state is not State.DRIFT:
-                del self._drifting[index]
-                changes.append(DriftChange(SLICE, self._name(index), False, {"slice": self._told(index)}))
-        return changes
-
-    def drifting(self) -> list[str]:
-        """The columns that drift now, each with its slice."""
-        return [self._name(index) for index in sorted(self._drifting)]
-
-    def _told(self, index: int) -> dict[str, str]:
-        key, value = self._cells[index // len(self._widths)]
-        name = self._keys[key].key
-        return {name: self._labels[name][value]}
-
-    def _name(self, index: int) -> str:
-        key, value = next(iter(self._told(index).items()))
-        return f"{self._names[index % len(self._widths)]} where {key} is {value}"
-
-    def document(self, now: Counted, base: Counted) -> Document:
-        """Each watched value of each key: its rows in the window, and the columns that drift there."""
-        found: Document = {}
-        if not self._cells:
-            return found
-        counts = self._counts(now, base)
-        many = len(self._widths)
-        for cell, (key, value) in enumerate(self._cells):
-            columns = range(cell * many, (cell + 1) * many)
-            drifting = [
-                {
-                    "name": self._names[index - columns.start],
-                    "since": self._drifting[index].since,
-                    "psi": round(scores(self._usual[index], counts[index].tolist()).psi, 6),
-                }
-                for index in columns
-                if index in self._drifting
-            ]
-            name = self._keys[key].key
-            found.setdefault(name, {})[self._labels[name][value]] = {
-                "rows": int(counts[columns.start].sum()),
-                "state": State.DRIFT.value if drifting else State.OK.value,
-                "log_e": round(max(0.0, float(self._panel.log_m[columns.start : columns.stop].max())), 3),
-                "drifting": drifting,
-            }
-        return found
 
 
 def _risen(usual: NDArray[np.float64], recent: NDArray[np.float64]) -> int:
@@ -516,13 +396,8 @@ RISEN = 4.0
 """Standard deviations that a rate has to be above its usual one to be called risen."""
 
 
-def _compared(usual: NDArray[np.float64], window: NDArray[np.float64]) -> Scores:
-    return scores(usual.tolist(), window.tolist())
-
-
-def _column_out(column: ColumnState) -> list[Any]:
-    return [column.state.value, column.calm, column.since]
-
-
-def _column_in(values: Sequence[Any]) -> ColumnState:
-    return ColumnState(State(values[0]), int(values[1]), float(values[2]))
+def _with_states(kept: Mapping[str, Any], panel: str, states: str) -> Document:
+    """A panel's evidence as it is kept; where an older process kept the states of columns beside it, with them."""
+    if "states" in kept[panel] or states not in kept:
+        return dict(kept[panel])
+    return {**kept[panel], "states": [[one[0], one[-1]] for one in kept[states]], "recoveries": {}}

@@ -20,9 +20,9 @@ from penstock.core.tensors import Tensor
 from penstock.monitor.answers import ANSWERS, AnswerWriter, Told, answers_of
 from penstock.monitor.columns import Rows, input_columns, joined, output_columns
 from penstock.monitor.counters import REGION_WORDS, Words
+from penstock.monitor.drift_changes import DriftChange
 from penstock.monitor.reference import ConfidenceHistogram, Reference, build, reference_in, reference_out
 from penstock.monitor.rows import Layout, RowCounter
-from penstock.monitor.verdicts import DriftChange
 from penstock.registry.monitored import MonitorStore
 from penstock.registry.records import Document
 from penstock.serving.observers.baseline_collector import BaselineCollector

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from penstock.monitor.verdicts import QUALITY, DriftChange
+from penstock.monitor.drift_changes import QUALITY, DriftChange
 
 MOST_COLUMNS = 8
 """Columns that a sentence names; events list all."""

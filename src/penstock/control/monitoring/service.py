@@ -33,6 +33,7 @@ from penstock.monitor.answers import ANSWERS
 from penstock.monitor.capture import CAPTURES
 from penstock.monitor.columns import Rows, joined
 from penstock.monitor.counters import REGION_WORDS, Totals, Words
+from penstock.monitor.drift_changes import DRIFT, QUALITY, SLICE, DriftChange
 from penstock.monitor.performance import PerformanceChange, estimate_out
 from penstock.monitor.reference import (
     LIVE,
@@ -44,7 +45,7 @@ from penstock.monitor.reference import (
     reference_out,
 )
 from penstock.monitor.rows import Counted, Layout
-from penstock.monitor.verdicts import DRIFT, QUALITY, SLICE, DriftChange, VersionMonitor
+from penstock.monitor.verdicts import VersionMonitor
 from penstock.registry.monitored import MonitorStore, ReferenceRecord
 from penstock.registry.records import By, Document
 from penstock.registry.traffic import Event, TrafficStore

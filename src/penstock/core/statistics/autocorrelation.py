@@ -12,6 +12,9 @@ NOISE = 2.5
 MOST_LAGS = 200
 """Lags that are looked at."""
 
+MOST_CROSSING_LAGS = 400
+"""Lags beyond which neighbours at ``MOST`` have nothing in common."""
+
 
 def variance_inflation(correlation: float) -> float:
     """How many rows are worth one when neighbours correlate so.
@@ -20,6 +23,16 @@ def variance_inflation(correlation: float) -> float:
     """
     bounded = min(MOST, max(0.0, correlation))
     return (1 + bounded) / (1 - bounded)
+
+
+def crossing_inflation(correlation: float) -> float:
+    """The same for whether a number lies below a threshold, where that is greatest: at the median.
+
+    Of two normal numbers with correlation r the indicators of that correlate by ``2 / pi arcsin r`` (Sheppard 1899).
+    """
+    bounded = min(MOST, max(0.0, correlation))
+    lags = np.arange(1, MOST_CROSSING_LAGS)
+    return 1 + 4 / np.pi * float(np.arcsin(bounded**lags).sum())
 
 
 def measured_inflation(values: ArrayLike, caution: float = 1.0) -> float:

@@ -9,13 +9,14 @@ of one batch teach about each other, in whatever order they came.
 
 import math
 from collections.abc import Mapping, Sequence
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from penstock.core.statistics.distributions import SMOOTHING, Counts
-from penstock.core.statistics.special_functions import log_gamma_ratio
+from penstock.core.statistics.special_functions import chi_square_quantile, log_gamma_ratio
 
 PRIOR = 20.0
 """Rows of the reference that stand beside the rows seen lately."""
@@ -27,11 +28,33 @@ FLOOR = 0.004
 """Differences of less than this (in nats a row) are none that matter."""
 
 
-def allowance(counts: ArrayLike) -> float:
+REFERENCES_OFF = 0.01
+"""How many references may be further off by chance, in any of their columns, than is forgiven."""
+
+FEW_A_PLACE, MOST_FOR_FEW = 6.0, 0.65
+"""What places with few rows of the reference add to the quantile: the part ``FEW_A_PLACE * places / rows`` of it, this
+at most (simulated: 2 to 20 places, 100 to 1000 rows)."""
+
+
+def allowance(counts: ArrayLike, columns: int = 1) -> float:
     """Nats a row that are forgiven: what does not matter, and what the reference itself is off by chance."""
+    return FLOOR + sampling_error(counts, columns)
+
+
+def sampling_error(counts: ArrayLike, columns: int = 1) -> float:
+    """Nats a row that a reference of these counts may be off by chance, as one of ``columns`` watched together.
+
+    While rows come from p, a likelihood ratio against the reference r has the mean ``sum p^2 / r`` a row at most (see
+    ``seasons``: Renyi's divergence of order 2). Of a reference that is a sample of m rows of p, m times the logarithm
+    of that is about chi-square (Pearson), with a degree of freedom for each place in use but one, and one for the
+    places that the sample lacks. Its ``1 - REFERENCES_OFF / columns`` quantile is forgiven: by Bonferroni's inequality
+    all columns together are then within what is forgiven, but for one reference in a hundred. Where places have few
+    rows the tail is heavier, for the observed counts stand in the denominators.
+    """
     found = np.asarray(counts, float)
-    rows, used = max(1.0, float(found.sum())), int((found > 0).sum())
-    return FLOOR + 2.0 * max(0, used - 1) / rows
+    rows, used = max(1.0, float(found.sum())), max(1, int((found > 0).sum()))
+    z = NormalDist().inv_cdf(1 - REFERENCES_OFF / max(1, columns))
+    return (1 + min(MOST_FOR_FEW, FEW_A_PLACE * used / rows)) * chi_square_quantile(used, z) / rows
 
 
 class ChangeDetector:
@@ -76,11 +99,13 @@ class ChangeDetector:
             row[: len(filled)] = filled
         return found
 
-    def watch(self, batch: Counts, inflation: float, now: float) -> None:
+    def watch(self, batch: Counts, inflation: float, now: float, beginnings: float = 1.0) -> None:
         """Take one more batch of counts [features, places].
 
         ``inflation`` >= 1 is the variance inflation by autocorrelation: so many rows are worth one. The likelihood
-        ratio is raised to the power of one over it.
+        ratio is raised to the power of one over it. ``beginnings`` is the share of the rows at which a change may
+        begin: the mean of a statistic grows by so much a row while nothing changes, so the expected number of alarms
+        at a threshold is the sum of rows times their ``beginnings`` over the threshold at most.
         """
         rows = batch.sum(axis=1)
         seen = rows > 0
@@ -91,8 +116,8 @@ class ChangeDetector:
         cells = np.where(self._used, log_gamma_ratio(np.where(self._used, expected, 1.0), worth), 0.0)
         likelihood = cells.sum(axis=1) - log_gamma_ratio(expected.sum(axis=1), weight)  # of the rows, one by one
         gain = likelihood - (worth * self._logs).sum(axis=1) - self._forgiven * weight
-        log_rows = np.log(np.maximum(rows, 1.0))
-        log_m = np.logaddexp(self.log_m, log_rows) + gain
+        log_begun = np.log(np.maximum(rows, 1.0)) + math.log(beginnings)
+        log_m = np.logaddexp(self.log_m, log_begun) + gain
         fresh = seen & (self._risen <= 0)
         self._risen = np.where(seen, np.maximum(self._risen + gain, 0.0), self._risen)
         kept = DECAY**weight

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from penstock.core.statistics.autocorrelation import crossing_inflation, variance_inflation
 from penstock.core.statistics.distributions import Counts, shares
 from penstock.core.statistics.special_functions import chi_square_quantile
 
@@ -36,7 +37,11 @@ class Scores:
 
 
 def scores(
-    reference: Sequence[float], window: Sequence[float], edges: Sequence[float] = (), std: float = 0.0
+    reference: Sequence[float],
+    window: Sequence[float],
+    edges: Sequence[float] = (),
+    std: float = 0.0,
+    correlation: float = 0.0,
 ) -> Scores:
     """Compare a window's counts with the reference's, place by place.
 
@@ -46,6 +51,9 @@ def scores(
     (``PSI ~ (1/n + 1/m) chi^2``), and what does not matter besides; it serves Jensen-Shannon and Hellinger too, whose
     squares are an eighth of PSI nearby. The thresholds of Kolmogorov-Smirnov and of chi-square (of two samples) are
     their 0.99 quantiles. ``moved`` are the places whose shares changed most.
+
+    ``correlation`` is that of neighbouring rows of the window, which makes all thresholds wider: see ``_quantile`` and
+    ``crossing_inflation``. They are exceeded in one window of a hundred at most.
     """
     counted = np.asarray(window, float)
     rows, m = float(counted.sum()), float(sum(reference))
@@ -57,22 +65,37 @@ def scores(
     middle = (p + r) / 2
     js = float((p * np.log(p / middle)).sum() + (r * np.log(r / middle)).sum()) / 2
     used = int(((counted > 0) | (np.asarray(reference) > 0)).sum())
-    threshold = chi_square_quantile(max(1, used - 1)) * (1 / rows + 1 / m) + NEGLIGIBLE_PSI
+    quantile = _quantile(max(1, used - 1), rows, m, correlation)
     change = p - r
     order = np.argsort(-np.abs(change))[:3]
     return Scores(
         int(rows),
         psi,
-        threshold,
+        quantile + NEGLIGIBLE_PSI,
         math.sqrt(max(0.0, js)),
         math.sqrt(max(0.0, 1 - float(np.sqrt(p * r).sum()))),
         float(np.abs(np.cumsum(change)[: len(edges) + 1] if len(edges) else np.cumsum(change)).max()),
         _wasserstein(np.asarray(reference, float), counted, edges, std),
-        math.sqrt(-math.log(0.005) / 2 * (1 / rows + 1 / m)),
+        math.sqrt(-math.log(0.005) / 2 * (crossing_inflation(correlation) / rows + 1 / m)),
         _chi_square(np.asarray(reference, float), counted),
-        chi_square_quantile(max(1, used - 1)),
+        quantile / (1 / rows + 1 / m),
         tuple((int(place), float(change[place])) for place in order),
     )
+
+
+def _quantile(degrees: int, rows: float, m: float, correlation: float) -> float:
+    """The 0.99 quantile of PSI without a difference, as far as it is chance.
+
+    PSI is a sum of as many squares as there are places but one, each with the variance ``inflation / n + 1 / m``. In an
+    autoregression of first order the k-th Hermite polynomial of the numbers has the autocorrelation ``correlation^k``
+    (Mehler's formula), and what any function of them has lies below the largest: so the k-th largest inflation of
+    functions of the places is that of the k-th polynomial at most (Cauchy's interlacing theorem). The sum is taken for
+    a multiple of a chi-square variable of the same mean and variance (Satterthwaite 1946).
+    """
+    correlations = max(0.0, correlation) ** np.arange(1, degrees + 1)
+    variances = np.array([variance_inflation(one) for one in correlations.tolist()]) / rows + 1 / m
+    total, squares = float(variances.sum()), float((variances**2).sum())
+    return chi_square_quantile(total**2 / squares) * squares / total
 
 
 def _chi_square(reference: Counts, window: Counts) -> float:

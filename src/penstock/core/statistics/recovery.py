@@ -52,7 +52,7 @@ HOPELESS = -20.0
 RARE = 0.02
 """Places with smaller shares in the reference are tested alone."""
 
-FURTHER = 0.012
+FURTHER = 0.008
 """Nats by which the distance within which a change is over exceeds what the detector forgives: a shift of 0.2 standard
 deviations lasts, and one that the detector hardly finds does not keep a column from recovering."""
 

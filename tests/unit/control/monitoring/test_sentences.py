@@ -3,7 +3,7 @@
 from typing import Any
 
 from penstock.control.monitoring.sentences import sentence
-from penstock.monitor.verdicts import DRIFT, QUALITY, SLICE, DriftChange
+from penstock.monitor.drift_changes import DRIFT, QUALITY, SLICE, DriftChange
 
 FOUND = {
     "since": 1_764_333_000.0,

@@ -1,21 +1,20 @@
 """What is said of a column from look to look."""
 
 from penstock.core.statistics.column_state import ColumnState, State, judged
-from penstock.core.statistics.effect_sizes import Scores, scores
 
 
 def test_what_is_said() -> None:
-    calm = scores([100] * 10, [50] * 10)
-    wild = scores([100] * 10, [500, 0, 0, 0, 0, 0, 0, 0, 0, 0])
-    few = Scores(5, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0)
-    column = judged(ColumnState(), 50, few, False, 0.0)
+    column = judged(ColumnState(), 50, alarmed=False, since=0.0, over=False)
     assert column.state is State.INSUFFICIENT_DATA
-    column = judged(column, 100, calm, False, 0.0)
+    column = judged(column, 100, alarmed=False, since=0.0, over=False)
     assert column.state is State.OK
-    column = judged(column, 200, wild, True, 7.0)
+    column = judged(column, 200, alarmed=True, since=7.0, over=False)
     assert (column.state, column.since) == (State.DRIFT, 7.0)
-    for found in (wild, calm, calm, wild, calm, calm):
-        column = judged(column, 300, found, False, 0.0)
-        assert column.state is State.DRIFT
-    assert judged(column, 300, calm, False, 0.0).state is State.OK
-    assert judged(column, 300, few, False, 0.0).state is State.DRIFT
+
+
+def test_a_drift_keeps_its_beginning_and_ends_by_evidence_alone() -> None:
+    column = ColumnState(State.DRIFT, 7.0)
+    for alarmed in (False, True):
+        assert judged(column, 10_000, alarmed=alarmed, since=90.0, over=False) == column
+    assert judged(column, 300, alarmed=True, since=90.0, over=True) == column
+    assert judged(column, 300, alarmed=False, since=90.0, over=True) == ColumnState(State.OK)

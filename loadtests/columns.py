@@ -1,0 +1,295 @@
+"""Simulated columns through the monitor that serves: shifts that last, end or change size, small references, and effect
+sizes of rows that follow each other."""
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from penstock.core.policies import MonitorPolicy
+from penstock.core.signature import TensorSpec
+from penstock.core.tensors import Tensor
+from penstock.monitor.columns import input_columns, output_columns
+from penstock.monitor.drift_changes import DRIFT, DriftChange
+from penstock.monitor.reference import TRAINING, build
+from penstock.monitor.rows import Counted, Layout, RowCounter
+from penstock.monitor.verdicts import VersionMonitor
+
+Floats = NDArray[np.float64]
+
+Case = TypeVar("Case", "Lasting", "Small", "Following")
+Outcome = TypeVar("Outcome")
+
+LOOK_ROWS = 50
+"""Rows between two looks."""
+
+CALM_ROWS = 1000
+"""Rows without a shift before the first one."""
+
+
+class Watched:
+    """Rows of some columns, a reference made of the first of them, and the monitor that watches those after it.
+
+    ``draw`` gives so many rows [rows, columns]; a row takes a second.
+    """
+
+    def __init__(self, draw: Callable[[int], Floats], reference_rows: int, window_s: float = 300.0) -> None:
+        self._draw, self._now = draw, 0.0
+        first = draw(reference_rows)
+        sides = input_columns([TensorSpec("x", "FP64", (-1, first.shape[1]))], True), output_columns((), True)
+        given = sides[0]([Tensor("x", "FP64", first)])
+        if given is None:
+            raise RuntimeError
+        self.reference = build(([*sides[0].numbers], []), given, None, TRAINING)
+        self._words = np.zeros(Layout.of(self.reference).size, np.uint64)
+        self._counter = RowCounter(self.reference, self._words, sides, 1.0)
+        self.monitor = VersionMonitor(self.reference, MonitorPolicy(window_s=window_s), self._counted(), self._now)
+
+    def look(self, rows: int = LOOK_ROWS) -> list[DriftChange]:
+        """Some rows, as many seconds, and a look."""
+        self._counter.count([([Tensor("x", "FP64", self._draw(rows))], [])])
+        self._now += rows
+        return self.monitor.look(self._counted(), self._now)
+
+    def _counted(self) -> Counted:
+        return Counted.of(self.reference, [self._words])
+
+
+@dataclass(frozen=True, slots=True)
+class Lasting:
+    """Shifts of the first of some columns, one after the other: (rows, standard deviations), from ``CALM_ROWS`` rows
+    on. ``detected`` and ``cleared`` are how often each has to be told, by the end of its rows."""
+
+    name: str
+    shifts: tuple[tuple[int, float], ...]
+    cleared: int = 0
+    columns: int = 3
+    reference_rows: int = 10_000
+
+
+LASTING = (
+    Lasting("+0.2 sd for 20,000 rows", ((20_000, 0.2),)),
+    Lasting("+0.3 sd for 20,000 rows", ((20_000, 0.3),)),
+    Lasting("+0.5 sd for 20,000 rows", ((20_000, 0.5),)),
+    Lasting("+1 sd for 20,000 rows", ((20_000, 1.0),)),
+    Lasting("+0.2 sd for 10,000 rows, then as before", ((10_000, 0.2), (5000, 0.0)), 1),
+    Lasting("+0.5 sd for 500 rows, then as before", ((500, 0.5), (5000, 0.0)), 1),
+    Lasting("+0.5 sd for 10,000 rows, then as before", ((10_000, 0.5), (5000, 0.0)), 1),
+    Lasting("+2 sd for 300 rows, then as before", ((300, 2.0), (5000, 0.0)), 1),
+    Lasting("+0.5, then +0.2, then +0.8 sd, 5,000 rows each", ((5000, 0.5), (5000, 0.2), (5000, 0.8))),
+    Lasting("+0.5, then -0.3 sd, 5,000 rows each", ((5000, 0.5), (5000, -0.3))),
+)
+"""What is asked of ``drift.detected`` and ``drift.cleared``: the one once, the other never while a shift lasts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What was told of the first column: how often, and how many rows after its last shift a drift was cleared."""
+
+    detected: int
+    cleared: int
+    cleared_after: int | None
+
+
+def lasting(case: Lasting, seed: int) -> Told:
+    """One stream of a case."""
+    generator, shift = np.random.default_rng(seed), [0.0]
+
+    def draw(rows: int) -> Floats:
+        found = generator.standard_normal((rows, case.columns))
+        found[:, 0] += shift[0]
+        return found
+
+    watched = Watched(draw, case.reference_rows)
+    detected, cleared, after = 0, 0, None
+    for rows, size in ((CALM_ROWS, 0.0), *case.shifts):
+        shift[0] = size
+        for seen in range(LOOK_ROWS, rows + 1, LOOK_ROWS):
+            for change in watched.look():
+                if change.about == DRIFT and change.feature == "x[0]":
+                    detected, cleared = detected + change.begins, cleared + (not change.begins)
+                    after = None if change.begins else seen
+    return Told(detected, cleared, after)
+
+
+@dataclass(frozen=True, slots=True)
+class Small:
+    """A reference of so many rows, of so many columns of one kind, and rows that do not differ from it."""
+
+    reference_rows: int
+    columns: int
+    kind: str
+    rows: int = 20_000
+
+    @property
+    def name(self) -> str:
+        """As it is shown."""
+        return f"{self.reference_rows} rows, {self.columns} {self.kind}"
+
+
+KINDS = {"normal": 0.0, "binary": 0.5, "binary (3 %)": 0.03}
+"""Kinds of columns: normal ones, and those of two values by the share of the second."""
+
+SMALL = tuple(Small(rows, columns, kind) for rows in (100, 300, 1000) for columns in (2, 10, 30) for kind in KINDS)
+
+
+def small(case: Small, seed: int) -> int:
+    """Alarms of one stream."""
+    generator, share = np.random.default_rng(seed), KINDS[case.kind]
+
+    def draw(rows: int) -> Floats:
+        if not share:
+            return generator.standard_normal((rows, case.columns))
+        return (generator.random((rows, case.columns)) < share).astype(np.float64)
+
+    watched = Watched(draw, case.reference_rows)
+    for _ in range(case.rows // LOOK_ROWS):
+        watched.look()
+    return watched.monitor.alarms
+
+
+@dataclass(frozen=True, slots=True)
+class Following:
+    """Rows that follow each other: an autoregression of first order, whose windows' effect sizes are held against their
+    thresholds."""
+
+    correlation: float
+    window: int = 1000
+    windows: int = 10
+    columns: int = 1
+    reference_rows: int = 10_000
+
+    @property
+    def name(self) -> str:
+        """As it is shown."""
+        return f"autocorrelation {self.correlation:g}, windows of {self.window}"
+
+
+FOLLOWING = tuple(Following(one, window) for one in (0.0, 0.3, 0.6, 0.9) for window in (1000, 5000))
+EFFECTS = ("psi", "ks", "chi_square")
+
+
+@dataclass(slots=True)
+class Exceeded:
+    """In how many windows each effect size was above its threshold."""
+
+    windows: int = 0
+    above: dict[str, int] = field(default_factory=lambda: dict.fromkeys(EFFECTS, 0))
+
+
+def following(case: Following, seed: int) -> Exceeded:
+    """One stream of a case; the reference is of independent rows."""
+    generator, last = np.random.default_rng(seed), [np.zeros(case.columns), False]
+
+    def draw(rows: int) -> Floats:
+        noise = generator.standard_normal((rows, case.columns))
+        if last[1]:
+            for index in range(rows):
+                last[0] = case.correlation * last[0] + np.sqrt(1 - case.correlation**2) * noise[index]
+                noise[index] = last[0]
+        return noise
+
+    watched, found = Watched(draw, case.reference_rows, case.window), Exceeded()
+    last[0], last[1] = generator.standard_normal(case.columns), True
+    for look in range(1, (case.windows + 1) * case.window // LOOK_ROWS + 1):
+        watched.look()
+        if look * LOOK_ROWS > case.window and look * LOOK_ROWS % case.window == 0:
+            column = watched.monitor.document()["features"][0]
+            found.windows += 1
+            for name in EFFECTS:
+                found.above[name] += column[name] > column[f"{name}_threshold"]
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What came of a case's streams, in words, and whether it is what was asked for."""
+
+    name: str
+    streams: int
+    asked: str
+    found: str
+    holds: bool
+
+
+def find_lasting(case: Lasting, told: Sequence[Told]) -> Finding:
+    """Add a case's streams up: 95 of 100 have to be right in all."""
+    right = [one for one in told if one.detected == 1 and one.cleared == case.cleared]
+    detected, cleared = sum(one.detected for one in told), sum(one.cleared for one in told)
+    after = sorted(one.cleared_after for one in right if one.cleared_after is not None)
+    shown = f"{len(right)} right, {detected} detected, {cleared} cleared"
+    if case.cleared and after:
+        shown += f", after {sum(after) / len(after):.0f} rows on average, {after[-1]} at most"
+    asked = f"1 detected, {case.cleared} cleared"
+    return Finding(case.name, len(told), asked, shown, len(right) >= 0.95 * len(told))
+
+
+def find_small(case: Small, alarms: Sequence[int]) -> Finding:
+    """Add a case's streams up: no more alarms than the budget's rows and chance (3 standard deviations) allow."""
+    rows, budget = case.rows * len(alarms), MonitorPolicy().budget
+    allowed = rows / budget + 3 * (rows / budget) ** 0.5
+    shown = f"{sum(alarms)} alarms in {rows} rows, in {sum(one > 0 for one in alarms)} streams"
+    return Finding(case.name, len(alarms), f"<= 1 in {budget:.0f}", shown, sum(alarms) <= allowed)
+
+
+def find_following(case: Following, exceeded: Sequence[Exceeded]) -> Finding:
+    """Add a case's streams up: one window in a hundred may be above, and chance (3 standard deviations)."""
+    windows = sum(one.windows for one in exceeded)
+    shares = {name: sum(one.above[name] for one in exceeded) / windows for name in EFFECTS}
+    shown = ", ".join(f"{name} {share:.2%}" for name, share in shares.items())
+    most = 0.01 + 3 * (0.01 / windows) ** 0.5
+    return Finding(case.name, len(exceeded), "<= 1 %", f"{shown} of {windows}", max(shares.values()) <= most)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What can be chosen on the command line."""
+    parser.add_argument("--streams", type=int, default=200, help="streams of each case")
+    parser.add_argument("--seed", type=int, default=70_000)
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--what", choices=("lasting", "small", "following"), help="only these cases")
+    parser.add_argument("--only", default="", help="only cases whose name has this in it")
+    parser.add_argument("--json", type=Path, help="file for the figures")
+
+
+def _chosen(arguments: argparse.Namespace, cases: Sequence[Case]) -> list[Case]:
+    return [one for one in cases if arguments.only in one.name]
+
+
+def _ran(
+    pool: Executor, arguments: argparse.Namespace, run: Callable[[Case, int], Outcome], case: Case
+) -> list[Outcome]:
+    seeds = range(arguments.seed, arguments.seed + arguments.streams)
+    return list(track(pool.map(partial(run, case), seeds), case.name, len(seeds), console=Console(stderr=True)))
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Run every case and print what was asked and what came out; 1 if something does not hold."""
+    found: list[Finding] = []
+    with ProcessPoolExecutor(arguments.processes) as pool:
+        if arguments.what in (None, "lasting"):
+            found += [find_lasting(one, _ran(pool, arguments, lasting, one)) for one in _chosen(arguments, LASTING)]
+        if arguments.what in (None, "small"):
+            found += [find_small(one, _ran(pool, arguments, small, one)) for one in _chosen(arguments, SMALL)]
+        if arguments.what in (None, "following"):
+            found += [
+                find_following(one, _ran(pool, arguments, following, one)) for one in _chosen(arguments, FOLLOWING)
+            ]
+    table = Table(box=None)
+    for head in ("case", "streams", "asked", "found", "holds"):
+        table.add_column(head)
+    for one in found:
+        table.add_row(one.name, str(one.streams), one.asked, one.found, "yes" if one.holds else "NO")
+    Console(width=None if Console().is_terminal else 200).print(table)
+    if arguments.json:
+        arguments.json.write_text(json.dumps([asdict(one) for one in found], indent=1))
+    return 0 if all(one.holds for one in found) else 1

@@ -1,0 +1,105 @@
+"""Slices: the columns of rows that have one value of a key, as far as the reference has enough rows of it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from penstock.core.statistics.change_detection import allowance
+from penstock.core.statistics.column_state import State
+from penstock.core.statistics.effect_sizes import scores
+from penstock.monitor.column_panel import Change, ColumnPanel, Look
+from penstock.monitor.drift_changes import SLICE, DriftChange
+from penstock.monitor.reference import Reference, Slice
+from penstock.monitor.rows import Counted
+
+LEAST_IN_SLICE = 100
+"""Rows of the reference with fewer of which a value's slice is not watched."""
+
+Document = dict[str, Any]
+
+
+class Slices:
+    """Each value of the keys that rows are sliced by, as far as the reference has rows of it."""
+
+    def __init__(self, reference: Reference, keys: Sequence[str]) -> None:
+        features = (*reference.inputs, *reference.outputs)
+        self._widths = [feature.bins.width for feature in features]
+        self._names = [feature.bins.name for feature in features]
+        self._labels = {feature.bins.name: feature.bins.labels() for feature in reference.inputs}
+        self._keys: list[Slice] = [one for one in reference.slices if one.key in keys]
+        self._starts = np.concatenate([[0], np.cumsum(self._widths)]).tolist()
+        self._cells: list[tuple[int, int]] = [
+            (key, value)
+            for key, one in enumerate(self._keys)
+            for value, counts in enumerate(one.counts)
+            if sum(counts[: self._widths[0]]) >= LEAST_IN_SLICE
+        ]
+        usual = [column for key, value in self._cells for column in self._columns(self._keys[key].counts[value])]
+        self._panel = ColumnPanel(usual, [allowance(one, len(usual)) for one in usual])
+        self._usual = usual
+
+    def __len__(self) -> int:
+        return len(self._cells)
+
+    def _columns(self, counts: Any) -> list[Any]:
+        return [counts[start:end] for start, end in zip(self._starts, self._starts[1:], strict=False)]
+
+    def _counts(self, now: Counted, base: Counted) -> list[Any]:
+        difference = [after - before for after, before in zip(now.slices, base.slices, strict=True)]
+        return [column for key, value in self._cells for column in self._columns(difference[key][value])]
+
+    @property
+    def alarms(self) -> int:
+        """Alarms so far."""
+        return self._panel.alarms
+
+    def look(self, counted: Counted, last: Counted, look: Look) -> list[DriftChange]:
+        """Take what has been counted so far, and until the last look; what has changed."""
+        return [self._told_of(one) for one in self._panel.look(self._counts(counted, last), look)]
+
+    def _told_of(self, change: Change) -> DriftChange:
+        told: Document = {"slice": self._told(change.index)}
+        if change.begins:
+            told |= {"since": change.since, "log_e": round(change.log_e, 3)}
+        return DriftChange(SLICE, self._name(change.index), change.begins, told)
+
+    def drifting(self) -> list[str]:
+        """The columns that drift now, each with its slice."""
+        return [self._name(index) for index in self._panel.changed()]
+
+    def _told(self, index: int) -> dict[str, str]:
+        key, value = self._cells[index // len(self._widths)]
+        name = self._keys[key].key
+        return {name: self._labels[name][value]}
+
+    def _name(self, index: int) -> str:
+        key, value = next(iter(self._told(index).items()))
+        return f"{self._names[index % len(self._widths)]} where {key} is {value}"
+
+    def document(self, now: Counted, base: Counted) -> Document:
+        """Each watched value of each key: its rows in the window, and the columns that drift there."""
+        found: Document = {}
+        if not self._cells:
+            return found
+        counts = self._counts(now, base)
+        many, changed, log_m = len(self._widths), set(self._panel.changed()), self._panel.detector.log_m
+        for cell, (key, value) in enumerate(self._cells):
+            columns = range(cell * many, (cell + 1) * many)
+            drifting = [
+                {
+                    "name": self._names[index - columns.start],
+                    "since": self._panel.states[index].since,
+                    "psi": round(scores(self._usual[index], counts[index].tolist()).psi, 6),
+                }
+                for index in columns
+                if index in changed
+            ]
+            name = self._keys[key].key
+            found.setdefault(name, {})[self._labels[name][value]] = {
+                "rows": int(counts[columns.start].sum()),
+                "state": State.DRIFT.value if drifting else State.OK.value,
+                "log_e": round(max(0.0, float(log_m[columns.start : columns.stop].max())), 3),
+                "drifting": drifting,
+            }
+        return found
