@@ -187,20 +187,28 @@ class Exceeded:
     above: dict[str, int] = field(default_factory=lambda: dict.fromkeys(EFFECTS, 0))
 
 
+class _Following:
+    """Rows of an autoregression of first order; independent ones until it ``follows``."""
+
+    def __init__(self, correlation: float, columns: int, seed: int) -> None:
+        self._generator, self._correlation = np.random.default_rng(seed), correlation
+        self._last = self._generator.standard_normal(columns)
+        self.follows = False
+
+    def __call__(self, rows: int) -> Floats:
+        found = self._generator.standard_normal((rows, len(self._last)))
+        if self.follows:
+            for index in range(rows):
+                self._last = self._correlation * self._last + np.sqrt(1 - self._correlation**2) * found[index]
+                found[index] = self._last
+        return found
+
+
 def following(case: Following, seed: int) -> Exceeded:
     """One stream of a case; the reference is of independent rows."""
-    generator, last = np.random.default_rng(seed), [np.zeros(case.columns), False]
-
-    def draw(rows: int) -> Floats:
-        noise = generator.standard_normal((rows, case.columns))
-        if last[1]:
-            for index in range(rows):
-                last[0] = case.correlation * last[0] + np.sqrt(1 - case.correlation**2) * noise[index]
-                noise[index] = last[0]
-        return noise
-
+    draw = _Following(case.correlation, case.columns, seed)
     watched, found = Watched(draw, case.reference_rows, case.window), Exceeded()
-    last[0], last[1] = generator.standard_normal(case.columns), True
+    draw.follows = True
     for look in range(1, (case.windows + 1) * case.window // LOOK_ROWS + 1):
         watched.look()
         if look * LOOK_ROWS > case.window and look * LOOK_ROWS % case.window == 0:
