@@ -4,7 +4,8 @@ The e-SR procedure (Shin, Ramdas and Rinaldo, "E-detectors", arXiv 2203.03532): 
 starts of a change of the evidence that it began there. While nothing has changed its mean grows by one a row, so the
 mean number of rows between false alarms is at least the threshold it is held against. Evidence of a batch is its
 likelihood under a Dirichlet mixture around what rows lately looked like, against that under the reference; so the rows
-of one batch teach about each other, in whatever order they came.
+of one batch teach about each other, in whatever order they came. There are two such bets, with a short and a long
+memory, and the mean of their statistics is a statistic again.
 """
 
 import math
@@ -21,8 +22,12 @@ from penstock.core.statistics.special_functions import chi_square_quantile, log_
 PRIOR = 20.0
 """Rows of the reference that stand beside the rows seen lately."""
 
-DECAY = 0.99
-"""What is left of a row's part in the recent picture after one more row."""
+DECAYS = (0.99, 0.999)
+"""What is left of a row's part in the recent picture after one more row, of two bets: what rows looked like over some
+hundred rows finds a large change soon, and over a thousand, whose own error is smaller, a small one that lasts."""
+
+LEAST_BEGINNINGS = 1e-12
+"""The share of rows at which a change may begin is this at least."""
 
 FLOOR = 0.004
 """Differences of less than this (in nats a row) are none that matter."""
@@ -60,10 +65,7 @@ def sampling_error(counts: ArrayLike, columns: int = 1) -> float:
 class ChangeDetector:
     """Detectors of several features that are watched together.
 
-    ``references`` are each feature's probabilities, ``forgiven`` each one's nats a row that are no evidence. ``log_m``
-    [features] are the logarithms of the e-SR statistics, ``recent`` [features, places] what rows lately looked like,
-    ``since`` [features] the time (the caller's) since when evidence has been gathering: the last at which its running
-    sum (CUSUM) was not above nothing.
+    ``references`` are each feature's probabilities, ``forgiven`` each one's nats a row that are no evidence.
     """
 
     def __init__(self, references: Sequence[Counts], forgiven: Sequence[float]) -> None:
@@ -86,10 +88,27 @@ class ChangeDetector:
 
     def restart(self) -> None:
         """Forget all evidence."""
-        self.log_m = np.full(len(self._shares), -math.inf)
-        self.recent = np.zeros(self._shares.shape)
-        self.since = np.zeros(len(self._shares))
-        self._risen = np.zeros(len(self._shares))
+        bets = (len(DECAYS), len(self._shares))
+        self._log_m = np.full(bets, -math.inf)
+        self._recent = np.zeros((len(DECAYS), *self._shares.shape))
+        self._since, self._risen = np.zeros(bets), np.zeros(bets)
+
+    @property
+    def log_m(self) -> Counts:
+        """The logarithms of the e-SR statistics [features], each the mean of its bets'."""
+        return np.asarray(np.logaddexp.reduce(self._log_m, axis=0) - math.log(len(DECAYS)), float)
+
+    @property
+    def recent(self) -> Counts:
+        """What rows lately looked like [features, places], by the short memory."""
+        return np.asarray(self._recent[0], float)
+
+    @property
+    def since(self) -> Counts:
+        """The time (the caller's) since when evidence has been gathering [features]: the last at which the running sum
+        (CUSUM) of the bet with the most evidence was not above nothing."""
+        best = self._log_m.argmax(axis=0)
+        return np.asarray(self._since[best, np.arange(len(best))], float)
 
     def batch(self, counts: Sequence[ArrayLike]) -> Counts:
         """Each feature's counts as the matrix that ``watch`` takes."""
@@ -111,20 +130,24 @@ class ChangeDetector:
         seen = rows > 0
         if not seen.any():
             return
-        expected = self._prior + self.recent
+        log_begun = np.log(np.maximum(rows, 1.0)) + math.log(max(beginnings, LEAST_BEGINNINGS))
         worth, weight = batch / inflation, rows / inflation
+        for bet, decay in enumerate(DECAYS):
+            gain = self._gain(self._recent[bet], worth, weight)
+            self._log_m[bet] = np.where(seen, np.logaddexp(self._log_m[bet], log_begun) + gain, self._log_m[bet])
+            fresh = seen & (self._risen[bet] <= 0)
+            self._since[bet] = np.where(fresh, now, self._since[bet])
+            self._risen[bet] = np.where(seen, np.maximum(self._risen[bet] + gain, 0.0), self._risen[bet])
+            kept = decay**weight
+            share = (1 - kept) / ((1 - decay) * np.maximum(weight, 1e-9))
+            self._recent[bet] = self._recent[bet] * kept[:, None] + worth * share[:, None]
+
+    def _gain(self, recent: Counts, worth: Counts, weight: Counts) -> Counts:
+        """The log likelihood ratios [features] of a batch worth so many rows, less what is forgiven."""
+        expected = self._prior + recent
         cells = np.where(self._used, log_gamma_ratio(np.where(self._used, expected, 1.0), worth), 0.0)
         likelihood = cells.sum(axis=1) - log_gamma_ratio(expected.sum(axis=1), weight)  # of the rows, one by one
-        gain = likelihood - (worth * self._logs).sum(axis=1) - self._forgiven * weight
-        log_begun = np.log(np.maximum(rows, 1.0)) + math.log(beginnings)
-        log_m = np.logaddexp(self.log_m, log_begun) + gain
-        fresh = seen & (self._risen <= 0)
-        self._risen = np.where(seen, np.maximum(self._risen + gain, 0.0), self._risen)
-        kept = DECAY**weight
-        share = (1 - kept) / ((1 - DECAY) * np.maximum(weight, 1e-9))
-        self.recent = self.recent * kept[:, None] + worth * share[:, None]
-        self.log_m = np.where(seen, log_m, self.log_m)
-        self.since = np.where(fresh, now, self.since)
+        return np.asarray(likelihood - (worth * self._logs).sum(axis=1) - self._forgiven * weight, float)
 
     def alarm(self, budget: float) -> list[int]:
         """Which features an alarm is about, none while there is none.
@@ -132,13 +155,14 @@ class ChangeDetector:
         The mean of the statistics is held against the budget (rows between false alarms of all features together),
         which is valid however they depend on each other.
         """
-        top = float(self.log_m.max(initial=-math.inf))
+        log_m = self.log_m
+        top = float(log_m.max(initial=-math.inf))
         if not math.isfinite(top):
             return []
-        mean = top + math.log(float(np.exp(self.log_m - top).sum()) / len(self))
+        mean = top + math.log(float(np.exp(log_m - top).sum()) / len(self))
         if mean < math.log(budget):
             return []
-        return [index for index, one in enumerate(self.log_m.tolist()) if one >= math.log(budget)]
+        return [index for index, one in enumerate(log_m.tolist()) if one >= math.log(budget)]
 
     def distances(self, windows: Counts) -> tuple[list[float], list[float]]:
         """PSI and Jensen-Shannon distance of each feature's window [features, places], as ``scores`` has them."""
@@ -154,18 +178,18 @@ class ChangeDetector:
 
     def kept(self) -> dict[str, list[Any]]:
         """The evidence as JSON values."""
-        finite = np.where(np.isfinite(self.log_m), self.log_m, -1e9)
+        finite = np.where(np.isfinite(self._log_m), self._log_m, -1e9)
         return {
             "log_m": finite.tolist(),
-            "recent": self.recent.tolist(),
-            "since": self.since.tolist(),
+            "recent": self._recent.tolist(),
+            "since": self._since.tolist(),
             "risen": self._risen.tolist(),
         }
 
     def take_up(self, kept: Mapping[str, Any]) -> None:
-        """Go on with the evidence of ``kept``, if it is of as many features and places."""
+        """Go on with the evidence of ``kept``, if it is of as many features, places and bets."""
         log_m, recent = np.asarray(kept["log_m"], float), np.asarray(kept["recent"], float)
-        if log_m.shape == self.log_m.shape and recent.shape == self.recent.shape:
-            self.log_m = np.where(log_m <= -1e8, -math.inf, log_m)
-            self.recent, self.since = recent, np.asarray(kept["since"], float)
+        if log_m.shape == self._log_m.shape and recent.shape == self._recent.shape:
+            self._log_m = np.where(log_m <= -1e8, -math.inf, log_m)
+            self._recent, self._since = recent, np.asarray(kept["since"], float)
             self._risen = np.asarray(kept["risen"], float)
