@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as oracle
 
+from loadtests.errors import CHAIN, Case, errors
 from penstock.monitor.answers import CLASS, NUMBER, TEXT, Joined, text_token
 from penstock.monitor.performance import WINDOW, Performance, PerformanceChange
 from penstock.monitor.reference import TRAINING, ConfidenceHistogram, Reference
@@ -134,3 +135,15 @@ def test_one_bad_number_blinds_nothing(answer: float) -> None:
     assert performance.document()["labels"] == 1500
     assert math.isfinite(performance.values()["accuracy"])
     assert events(performance.learn(binary(400, 9, flipped=0.5)))
+
+
+@pytest.mark.parametrize("reference", [None, Reference(TRAINING, 10_000, (), (), errors=(1000, 9000))])
+def test_errors_that_come_in_bursts_are_no_change_and_more_of_them_are_one(reference: Reference | None) -> None:
+    def rows(rate: float, many: int, seed: int) -> list[Joined]:
+        wrong = errors(Case(CHAIN, rate, 0.9, True), rate, many, np.random.default_rng(seed))
+        return [Joined("1", CLASS, 1.0, (NAN,) * 4, 1.0 - one, 0.0) for one in wrong.tolist()]
+
+    performance, changes = taught(rows(0.1, 4000, 30), reference)
+    assert changes == []
+    assert events(performance.learn(rows(0.4, 2000, 31))) == [("errors", True)]
+    assert performance.document()["concept"]["state"] == "drift"

@@ -14,10 +14,10 @@ LAGS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 FORGOTTEN = 0.15
 """Correlation below which labels have forgotten each other."""
 
-REMAINS = 0.15
+REMAINS = 0.1
 """Dependence (as inflation of a variance, less one) that may remain at a spacing which is chosen."""
 
-CAUTION = 2.0
+CAUTION = 3.0
 """So many times what is measured of it is taken for it."""
 
 SIGNIFICANT = 3.0
@@ -75,7 +75,10 @@ class Dependence:
         doubt = 1 / math.sqrt(max(1.0, rows))
         left = [_excess(correlations[index : index + 3], doubt, 2.0) for index in range(len(SPACINGS))]
         index = next((index for index, one in enumerate(left) if one <= REMAINS), len(left) - 1)
-        return SPACINGS[index], min(MOST, 1 + CAUTION * _excess(correlations[index : index + 3], doubt, 1.0) + doubt)
+        index = min(2 * index, index + 1, len(left) - 1)  # where memory is longer than a chain's, one step to be safe
+        forgiven = 0.0 if index else 1.0  # by chance alone, unless memory is known to be longer than a chain's
+        excess = _excess(correlations[index : index + 3], doubt, forgiven)
+        return SPACINGS[index], min(MOST, 1 + CAUTION * excess + doubt)
 
 
 def _correlations(counts: Floats) -> list[float]:

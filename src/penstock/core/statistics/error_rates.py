@@ -33,6 +33,9 @@ BURSTS = 16
 FAR = 0.3
 """Correlation of labels at the widest spacing at most, as long as it has not been measured."""
 
+UNMEASURED = 1.25
+"""Inflation of a variance that is supposed at the widest spacing until then."""
+
 SUSPICIOUS = 4.0
 """Evidence (nats) above which labels do not tell how errors follow each other: a change of their rate looks like it."""
 
@@ -75,7 +78,7 @@ class RateWatch:
         self.rows = self.wrong = 0.0
         self._labels = 0
         self._dependence = Dependence()
-        self.spacing, self.inflation = SPACINGS[-1], 1.0
+        self.spacing, self.inflation = SPACINGS[-1], UNMEASURED
         self._measured, self._measure_at = False, 0.0
         self._sums = StartSums(len(MULTIPLES), self.spacing)
         self._risen: Floats = np.zeros(len(MULTIPLES))

@@ -68,7 +68,7 @@ def test_a_chain_needs_no_spacing_however_long_its_bursts(correlation: float) ->
 
 def test_longer_memory_than_a_chains_needs_a_spacing() -> None:
     spacing, inflation = learned(LATENT, 0.1, 0.9, 40_000).spacing()
-    assert 4 <= spacing <= 16
+    assert 4 <= spacing <= 32
     assert 1 <= inflation < 1.5
     assert learned(LATENT, 0.1, 0.99, 40_000).spacing()[0] >= 16
 

@@ -76,12 +76,12 @@ def test_no_errors_are_waited_for_a_while_only() -> None:
         watch.take([0.0] * rows)
         states.append(watch.state)
     assert states == [State.INSUFFICIENT_DATA, State.OK]
-    assert begins(watch.take(wrong(0.5, 300, 13))) == [True]
+    assert begins(watch.take(wrong(0.5, 600, 13))) == [True]
 
 
 def test_everything_that_goes_wrong_at_once_is_found_before_it_is_known_how_errors_follow_each_other() -> None:
     watch = ErrorWatch((500, 9500), BUDGET)
-    assert begins(watch.take([1.0] * 600)) == [True]
+    assert begins(watch.take([1.0] * 1000)) == [True]
 
 
 @pytest.mark.parametrize("scale", [0.01, 1.0, 1000.0])
