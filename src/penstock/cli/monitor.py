@@ -145,6 +145,7 @@ def _version(one: Document) -> list[Any]:
     learning = "no reference yet; it is learned from the first rows"
     parts: list[Any] = [
         Text(learning if reference is None else _reference(reference)),
+        *(Text(f"wider thresholds: {reason['why']}", style="dim") for reason in one.get("widened", [])),
         Text(f"p50 {latency['p50']:.3g} ms, p99 {latency['p99']:.3g} ms, {latency['count']} requests"),
         *_objectives(one.get("slo", {})),
         *_performance(one["performance"]),

@@ -16,7 +16,8 @@ class MonitorPolicy:
     """How a model's rows are watched.
 
     ``sample``: share of rows counted, 0 for none. ``window_s``: what effect sizes look back on. ``budget``: rows
-    between false alarms, of all features together. ``live_rows``: rows that a reference is learned from where none was
+    between false alarms, of all features together; ``daily``: at most so many false alarms of drift a day on average as
+    well, 0 for no such bound. ``live_rows``: rows that a reference is learned from where none was
     pushed, of at least ``live_requests`` requests over ``live_s``, of which one client gives ``live_share`` at most.
     ``horizon_s``: labels may come so long after their answer; 0 remembers none. ``slices``: features by whose values
     rows are watched apart as well. ``capture``: share of requests kept as they were, but for what is ``masked``, in
@@ -27,6 +28,7 @@ class MonitorPolicy:
     sample: float = 1.0
     window_s: float = 300.0
     budget: float = 100_000.0
+    daily: float = 0.0
     live_rows: int = 10_000
     live_requests: int = 100
     live_s: float = 10.0
@@ -56,6 +58,7 @@ _FIELDS = {
     "sample": ("sample", 0, 1.0, False),
     "window_seconds": ("window_s", 5, 7 * 86_400, False),
     "rows_between_false_alarms": ("budget", 100, 1e12, False),
+    "false_alarms_per_day": ("daily", 0, 1e6, False),
     "live_reference_rows": ("live_rows", 100, 100_000, True),
     "live_reference_requests": ("live_requests", 1, 100_000, True),
     "live_reference_seconds": ("live_s", 0, 7 * 86_400, False),

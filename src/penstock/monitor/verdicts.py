@@ -25,6 +25,8 @@ from penstock.monitor.rows import Counted, autocorrelations
 from penstock.monitor.slices import Slices
 from penstock.monitor.widened import widened
 
+DAY_S = 86_400.0
+
 LOOKS = 60
 """Looks that a window is made of."""
 
@@ -66,7 +68,7 @@ class VersionMonitor:
         self._chances = None if confidence is None else calibration_curve(confidence.counts, confidence.right)
         self._autocorrelation: float | None = None
         self._paired = first
-        self._last = first
+        self._last, self._looked_at = first, now
         self._window: deque[tuple[float, Counted]] = deque([(now, first)])
         self._alarms = 0
 
@@ -75,11 +77,8 @@ class VersionMonitor:
         """Alarms so far, with those of the process before this one."""
         return self._alarms + self._drift.alarms + self._quality.alarms + self._slices.alarms
 
-    def look(self, counted: Counted, now: float, false_alarms: float = math.inf) -> list[DriftChange]:
-        """Take what has been counted so far; what has changed by it.
-
-        ``false_alarms`` are how many this look may cost on average, beside what the policy says of rows.
-        """
+    def look(self, counted: Counted, now: float) -> list[DriftChange]:
+        """Take what has been counted so far; what has changed by it."""
         last, self._last = self._last, counted
         rows = counted.head["counted"] - last.head["counted"]
         self._slide(counted, now)
@@ -92,7 +91,7 @@ class VersionMonitor:
         fresh = [
             np.subtract(after, before).astype(float) for after, before in zip(counted.counts, last.counts, strict=True)
         ]
-        beginnings = min(1.0, false_alarms * budget / rows)
+        beginnings = self._beginnings(rows, now)
         drift, quality, slices = (
             Look(inflation, now, budget / share, beginnings) for share in (DRIFT_SHARE, QUALITY_SHARE, SLICES_SHARE)
         )
@@ -103,6 +102,14 @@ class VersionMonitor:
         if len(self._slices):
             changes += _against(slices.budget, self._slices.look(counted, last, slices))
         return changes
+
+    def _beginnings(self, rows: int, now: float) -> float:
+        """The share of these rows at which a change may begin: all, or so many that the alarms expected of them, which
+        are ``rows * share / budget`` at most, are no more than the policy allows for the time since the last rows."""
+        passed, self._looked_at = max(0.0, now - self._looked_at), now
+        if not self.policy.daily:
+            return 1.0
+        return min(1.0, self.policy.daily * passed / DAY_S * self.policy.budget / rows)
 
     @property
     def correlation(self) -> float:

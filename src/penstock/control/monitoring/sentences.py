@@ -44,6 +44,7 @@ def _sizes(found: dict[str, Any]) -> str:
         parts.append(f"most in bin {first['bin']} ({first['change']:+.1%})")
     if found.get("cause"):
         parts.append(f"cause: {found['cause']}")
+    parts += [f"thresholds are wider because {reason['why']}" for reason in found.get("widened", [])]
     return "; " + ", ".join(parts) if parts else ""
 
 

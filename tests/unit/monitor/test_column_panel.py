@@ -1,0 +1,67 @@
+"""Columns that are watched together: one drift for one change, batches after a gap, and what outlives a process."""
+
+import json
+
+import numpy as np
+import pytest
+
+from loadtests.columns import LOOK_ROWS, Watched
+from penstock.core.policies import MonitorPolicy
+from penstock.monitor.column_panel import ColumnPanel, Look
+from penstock.monitor.reference import Reference
+from penstock.monitor.widened import widened
+
+USUAL = [np.full(10, 1000.0), np.full(10, 1000.0)]
+LOOK = Look(1.0, 1.0, 100_000.0)
+
+
+def batch(rows: int, moved: float) -> list[np.ndarray]:
+    shares = np.full(10, 0.1) + moved * np.linspace(-0.1, 0.1, 10)
+    return [shares * rows, np.full(10, rows / 10)]
+
+
+@pytest.mark.parametrize("rows", [2000, 20_000])
+def test_the_first_batch_after_a_gap_is_evidence(rows: int) -> None:
+    """What came while nobody looked is one batch, and its rows teach about each other."""
+    panel = ColumnPanel(USUAL, [0.007, 0.007])
+    assert panel.look(batch(200, 0.0), LOOK) == []
+    assert [(one.index, one.begins) for one in panel.look(batch(rows, 0.8), LOOK)] == [(0, True)]
+    calm = ColumnPanel(USUAL, [0.007, 0.007])
+    assert calm.look(batch(rows, 0.0), LOOK) == []
+
+
+def test_a_successor_goes_on_with_drifts_and_the_evidence_that_they_are_over() -> None:
+    panel = ColumnPanel(USUAL, [0.007, 0.007])
+    panel.look(batch(2000, 0.8), LOOK)
+    for _ in range(8):
+        assert panel.look(batch(50, 0.0), LOOK) == []
+    successor = ColumnPanel(USUAL, [0.007, 0.007])
+    successor.take_up(json.loads(json.dumps(panel.kept())))
+    assert successor.changed() == [0]
+    for _ in range(100):
+        found = [one.look(batch(50, 0.0), LOOK) for one in (panel, successor)]
+        if found[0]:
+            break
+    assert [one.begins for one in found[1]] == [False]
+
+
+def test_false_alarms_a_day_bound_where_changes_may_begin() -> None:
+    """At 50 rows in 50 seconds one alarm a day asks for more evidence than one in 100,000 rows does."""
+    evidence = []
+    for daily in (0.0, 1e6, 0.01):
+        generator = np.random.default_rng(5)
+        watched = Watched(lambda rows, draw=generator: draw.standard_normal((rows, 2)), 1000)
+        watched.monitor.policy = MonitorPolicy(daily=daily)
+        for _ in range(8):
+            watched.look(LOOK_ROWS)
+        evidence.append(max(watched.monitor._drift.detector.log_m))
+    assert evidence[1] == pytest.approx(evidence[0])
+    assert evidence[2] == pytest.approx(evidence[0] + np.log(0.01 / 86_400 * 100_000), abs=1e-6)
+
+
+def test_what_makes_thresholds_wider_is_said() -> None:
+    small, large = Reference("training", 300, (), ()), Reference("training", 50_000, (), ())
+    assert "300 rows" in widened(small, [0.05], [0.0], 1.0)[0]["why"]
+    assert "19.0 of them" in widened(large, [0.001], [0.0], 19.0)[0]["why"]
+    assert "differ" in widened(large, [0.001], [0.1], 1.0)[0]["why"]
+    assert widened(large, [0.001], [0.0], 1.0) == []
