@@ -1,18 +1,23 @@
 """Columns that are watched together: one drift for one change, batches after a gap, and what outlives a process."""
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
 
 from loadtests.columns import LOOK_ROWS, Watched
 from penstock.core.policies import MonitorPolicy
-from penstock.monitor.column_panel import ColumnPanel, Look
+from penstock.monitor.column_panel import Change, ColumnPanel, Look
 from penstock.monitor.reference import Reference
 from penstock.monitor.widened import widened
 
 USUAL = [np.full(10, 1000.0), np.full(10, 1000.0)]
 LOOK = Look(1.0, 1.0, 100_000.0)
+
+
+def _normal(generator: np.random.Generator, rows: int) -> np.ndarray:
+    return generator.standard_normal((rows, 2))
 
 
 def batch(rows: int, moved: float) -> list[np.ndarray]:
@@ -38,6 +43,7 @@ def test_a_successor_goes_on_with_drifts_and_the_evidence_that_they_are_over() -
     successor = ColumnPanel(USUAL, [0.007, 0.007])
     successor.take_up(json.loads(json.dumps(panel.kept())))
     assert successor.changed() == [0]
+    found: list[list[Change]] = [[], []]
     for _ in range(100):
         found = [one.look(batch(50, 0.0), LOOK) for one in (panel, successor)]
         if found[0]:
@@ -49,8 +55,7 @@ def test_false_alarms_a_day_bound_where_changes_may_begin() -> None:
     """At 50 rows in 50 seconds one alarm a day asks for more evidence than one in 100,000 rows does."""
     evidence = []
     for daily in (0.0, 1e6, 0.01):
-        generator = np.random.default_rng(5)
-        watched = Watched(lambda rows, draw=generator: draw.standard_normal((rows, 2)), 1000)
+        watched = Watched(partial(_normal, np.random.default_rng(5)), 1000)
         watched.monitor.policy = MonitorPolicy(daily=daily)
         for _ in range(8):
             watched.look(LOOK_ROWS)
