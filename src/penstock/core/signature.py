@@ -75,13 +75,15 @@ def _row_form(inputs: Sequence[TensorSpec], batching: bool) -> RowForm | None:
     return RowForm(name, datatype, dtype, shape, list(shape), elements, Struct(f"<{elements}{code}").pack)
 
 
-@dataclass(slots=True)
 class Bound:
     """A request's arrays as the graph takes them: its rows (1 for a model that does not batch) and its elements."""
 
-    feeds: Feeds
-    rows: int
-    elements: int
+    __slots__ = ("elements", "feeds", "rows")
+
+    def __init__(self, feeds: Feeds, rows: int, elements: int) -> None:
+        self.feeds = feeds
+        self.rows = rows
+        self.elements = elements
 
 
 class Signature:

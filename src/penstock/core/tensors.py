@@ -1,7 +1,6 @@
 """Tensors as the Open Inference Protocol names them, and their raw little-endian form."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import isfinite
 from struct import Struct
 from typing import Any, Final
@@ -53,17 +52,20 @@ RAW_ONLY: Final = frozenset({"FP16", "BF16"})
 """Datatypes that have no JSON and no typed gRPC form."""
 
 
-@dataclass(slots=True)
 class Tensor:
     """One named tensor of a request or an answer; ``data`` has the type ``NUMPY_TYPES[datatype]``.
 
     ``text_bytes`` is what the elements of a BYTES tensor of a request have as UTF-8; ``data`` only refers to them.
+    Not a dataclass: their constructors are not compiled, and every request makes some of these.
     """
 
-    name: str
-    datatype: str
-    data: Array
-    text_bytes: int = 0
+    __slots__ = ("data", "datatype", "name", "text_bytes")
+
+    def __init__(self, name: str, datatype: str, data: Array, text_bytes: int = 0) -> None:
+        self.name = name
+        self.datatype = datatype
+        self.data = data
+        self.text_bytes = text_bytes
 
     def described(self) -> dict[str, Any]:
         """The tensor as JSON values for people; what JSON does not have becomes text, and long texts are cut."""

@@ -73,8 +73,7 @@ class LoadedVersion(Servable):
         wait_ns = options.queue.default_timeout_ns
         self._pool = WorkerPool(model, self._threads, self.limiter, self.memory, batch_rules, wait_ns)
         self._in_use = 0
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._idle: asyncio.Event | None = None  # made by whoever waits for the end of the last call
 
     def set_latency_slo(self, latency_ns: int) -> None:
         """Keep shared runs on threads short enough for a promised latency (0 = none)."""
@@ -194,19 +193,20 @@ class LoadedVersion(Servable):
     def hold(self, calls: int = 1) -> None:
         """See ``Servable``."""
         self._in_use += calls
-        self._idle.clear()
 
     def release(self, calls: int = 1) -> None:
         """See ``Servable``."""
         self._in_use -= calls
-        if not self._in_use:
+        if not self._in_use and self._idle is not None:
             self._idle.set()
 
     async def close(self) -> None:
         """Wait until nobody uses the version any more, then give its memory back."""
         if self.shadow is not None:
             self.shadow.close()
-        await self._idle.wait()
+        while self._in_use:
+            self._idle = asyncio.Event()
+            await self._idle.wait()
         if self.sampler is not None:
             self.sampler.close()
         self._pool.close()

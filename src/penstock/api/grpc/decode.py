@@ -1,7 +1,6 @@
 """Infer requests of the V2 gRPC protocol, raw and typed, to tensors and the outputs that are asked for."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 from penstock.api.common import request_rules
@@ -24,15 +23,24 @@ Input = pb.ModelInferRequest.InferInputTensor
 Output = pb.ModelInferRequest.InferRequestedOutputTensor
 
 
-@dataclass(slots=True)
 class InferMessage:
     """A decoded request; ``typed`` says that it used typed contents, ``closing`` that it wants an empty last answer."""
 
-    tensors: list[Tensor]
-    requested: list[RequestedOutput] | None
-    timeout_ns: int | None
-    typed: bool
-    closing: bool
+    __slots__ = ("closing", "requested", "tensors", "timeout_ns", "typed")
+
+    def __init__(
+        self,
+        tensors: list[Tensor],
+        requested: list[RequestedOutput] | None,
+        timeout_ns: int | None,
+        typed: bool,
+        closing: bool,
+    ) -> None:
+        self.tensors = tensors
+        self.requested = requested
+        self.timeout_ns = timeout_ns
+        self.typed = typed
+        self.closing = closing
 
 
 def infer_message(parsed: ParsedRequest, signature: Signature, regions: Regions, work: Work) -> InferMessage:

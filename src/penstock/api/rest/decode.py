@@ -54,18 +54,28 @@ _decode = msgspec.json.Decoder(Request).decode
 _decode_flat = msgspec.json.Decoder(FlatRequest).decode
 
 
-@dataclass(slots=True)
 class InferBody:
     """A decoded request: ``given`` are its tensors, or the bytes of one row (see ``Signature.row``); ``binary`` says of
     each output (or of all, when ``requested`` is None) how it travels back, ``nulls`` that NaN and infinity may be null
     in JSON."""
 
-    id: str
-    given: list[Tensor] | bytes
-    requested: list[RequestedOutput] | None
-    binary: list[bool] | bool
-    timeout_ns: int | None
-    nulls: bool
+    __slots__ = ("binary", "given", "id", "nulls", "requested", "timeout_ns")
+
+    def __init__(
+        self,
+        call_id: str,
+        given: list[Tensor] | bytes,
+        requested: list[RequestedOutput] | None,
+        binary: list[bool] | bool,
+        timeout_ns: int | None,
+        nulls: bool,
+    ) -> None:
+        self.id = call_id
+        self.given = given
+        self.requested = requested
+        self.binary = binary
+        self.timeout_ns = timeout_ns
+        self.nulls = nulls
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,8 +31,8 @@ NO_CHANCES: Final = -1
 
 
 class Sample:
-    """Rows of one request: who sent it, what it brought and was answered, and how sure the answers were (the bins of
-    their probabilities and the number of classes, ``NO_CHANCES`` where they are no probabilities)."""
+    """Rows of one request: who sent it, what it brought and was answered, and how sure the answers were: the bin of
+    each one's probability, below 0 where it has none, and the number of classes, ``NO_CHANCES`` where none has one."""
 
     __slots__ = ("answered", "bins", "classes", "client", "given")
 
@@ -192,8 +192,8 @@ class BaselineCollector:
         if rows <= 0:
             return
         part = slice(one.start, one.start + rows)
-        own_bins, own_classes = (None, NO_CHANCES) if bins is None or (bins[part] < 0).any() else (bins[part], classes)
-        self._samples.append(Sample(one.client, _part(given, part), _part(answered, part), own_bins, own_classes))
+        own = None if bins is None else bins[part]
+        self._samples.append(Sample(one.client, _part(given, part), _part(answered, part), own, classes))
         self._rows += rows
         self._clients[one.client] += rows
 
@@ -242,5 +242,8 @@ def _confidence(samples: Sequence[Sample]) -> ConfidenceHistogram | None:
     """How sure all answers were together, None where some are no probabilities."""
     if not samples or any(one.classes == NO_CHANCES for one in samples):
         return None
-    counts = np.bincount(np.concatenate([one.bins for one in samples]), minlength=SCORE_BINS)
+    bins = np.concatenate([one.bins for one in samples])
+    if (bins < 0).any():
+        return None
+    counts = np.bincount(bins, minlength=SCORE_BINS)
     return ConfidenceHistogram(samples[-1].classes, tuple(counts.tolist()))
