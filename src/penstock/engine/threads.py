@@ -14,9 +14,11 @@ _MOUNT = PurePosixPath("sys/fs/cgroup")
 
 
 def lower_priority(niceness: int) -> None:
-    """Let the present thread run when others do not want to, the more so the greater its ``niceness`` (1 to 19)."""
+    """Make the present thread nicer than it is: it runs when others do not want to, the more so the greater
+    ``niceness`` (1 to 19) is."""
+    thread = threading.get_native_id()
     with suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness)
+        os.setpriority(os.PRIO_PROCESS, thread, min(19, os.getpriority(os.PRIO_PROCESS, thread) + niceness))
 
 
 def read_cores(root: Path = Path("/")) -> int:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from penstock.core.errors import Cancelled, InvalidInput, Overloaded
+from penstock.engine.threads import lower_priority
 from penstock.serving.offload import NICENESS, NS_PER_BYTE, Offload
 
 
@@ -153,13 +154,25 @@ def niceness() -> int:
     return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
 
 
-def test_the_event_loop_comes_before_the_threads() -> None:
+@pytest.mark.parametrize("own", [0, 3])
+def test_the_event_loop_comes_before_the_threads(own: int) -> None:
+    """Also in a process that is nice itself."""
+    found: list[tuple[int, int]] = []
+
     async def scene() -> None:
         offload = Offload(100)
-        assert await offload.run(niceness, 1) == min(19, niceness() + NICENESS)
+        found.append((niceness(), await offload.run(niceness, 1)))
         offload.close()
 
-    run(scene)
+    def on_a_nice_thread() -> None:
+        lower_priority(own)
+        run(scene)
+
+    thread = threading.Thread(target=on_a_nice_thread)
+    thread.start()
+    thread.join()
+    [(loop, threads)] = found
+    assert threads == min(19, loop + NICENESS)
 
 
 def test_a_stop_ends_what_waits_and_refuses_what_comes() -> None:
