@@ -1,37 +1,32 @@
-"""How many values in a row are worth one."""
+"""How many rows in a row are worth one."""
 
 import numpy as np
 import pytest
 
-from penstock.core.statistics.autocorrelation import MOST, measured_inflation, variance_inflation
+from penstock.core.statistics.autocorrelation import MOST, crossing_inflation, variance_inflation
+
+ROWS, STREAMS = 1000, 1500
 
 
-def follow(correlation: float, rows: int, seed: int) -> list[float]:
-    """An autoregression of first order."""
-    last, found = 0.0, []
-    for noise in np.random.default_rng(seed).standard_normal(rows):
-        last = correlation * last + (1 - correlation**2) ** 0.5 * noise
-        found.append(last)
-    return found
+def streams(correlation: float) -> np.ndarray:
+    """Autoregressions of first order [streams, rows]."""
+    noise = np.random.default_rng(1).standard_normal((ROWS, STREAMS))
+    found = np.empty_like(noise)
+    found[0] = noise[0]
+    for row in range(1, ROWS):
+        found[row] = correlation * found[row - 1] + (1 - correlation**2) ** 0.5 * noise[row]
+    return found.T
 
 
 @pytest.mark.parametrize("correlation", [0.0, 0.3, 0.6, 0.9])
-def test_it_is_measured_as_it_is_of_an_autoregression(correlation: float) -> None:
-    found = np.mean([measured_inflation(follow(correlation, 5000, seed)) for seed in range(10)])
-    assert found == pytest.approx(variance_inflation(correlation), rel=0.15)
+def test_means_of_rows_that_follow_each_other_vary_by_as_much_more(correlation: float) -> None:
+    found = streams(correlation)
+    assert ROWS * found.mean(axis=1).var() == pytest.approx(variance_inflation(correlation), rel=0.15)
+    crossings = (found < 0).mean(axis=1)
+    assert 4 * ROWS * crossings.var() == pytest.approx(crossing_inflation(correlation), rel=0.15)
 
 
-def test_it_is_measured_where_values_repeat_for_long() -> None:
-    """Blocks of 20 equal values are worth one each, which their first autocorrelation (0.95) alone does not say."""
-    values = np.repeat(np.random.default_rng(3).standard_normal(400), 20)
-    assert measured_inflation(values) == pytest.approx(20, rel=0.3)
-
-
-def test_caution_counts_what_is_measured_for_more() -> None:
-    values = follow(0.6, 5000, 1)
-    assert measured_inflation(values, 1.5) == pytest.approx(1 + 1.5 * (measured_inflation(values) - 1))
-
-
-@pytest.mark.parametrize("values", [[], [1.0], [2.0] * 50, list(range(1000))])
-def test_it_is_bounded(values: list[float]) -> None:
-    assert 1.0 <= measured_inflation(values) <= variance_inflation(MOST) + 1e-9
+def test_both_are_bounded() -> None:
+    assert variance_inflation(-1.0) == crossing_inflation(-1.0) == 1.0
+    assert variance_inflation(1.0) == variance_inflation(MOST)
+    assert crossing_inflation(1.0) == crossing_inflation(MOST)
