@@ -60,7 +60,9 @@ def classifier(fault: Fault | None = None) -> bytes:
     inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", FEATURES])]
     outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", CLASSES])]
     graph = helper.make_graph(parts.nodes, "drill", inputs, outputs, parts.constants)
-    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    made = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", 21), helper.make_opsetid("com.microsoft", 1)], ir_version=10
+    )
     onnx.checker.check_model(made)
     content: bytes = made.SerializeToString()
     return content
@@ -122,11 +124,19 @@ def not_a_number(parts: Parts, score: str, mark: str) -> str:
 
 
 def crashes(parts: Parts, score: str, mark: str) -> str:
-    """A marked row ends the process: the least integer divided by minus one traps in the processor."""
-    ones = parts.op("Mul", parts.op("Cast", mark, to=TensorProto.INT64), parts.value(2, np.int64))
-    divisor = parts.op("Sub", parts.value(1, np.int64), ones)
-    quotient = parts.op("Div", parts.value(-(2**63), np.int64), divisor)
-    return parts.op("Add", score, parts.op("Mul", parts.op("Cast", quotient, to=TensorProto.FLOAT), parts.value(0.0)))
+    """A marked row ends the process: a fused attention divides by the width of its queries, of which nothing is left.
+
+    Admission does not look into fused operators of graphs whose inputs are of one width.
+    """
+    whole = parts.op("Sub", parts.value(1, np.int64), parts.op("Cast", mark, to=TensorProto.INT64))
+    left = parts.op("Mul", parts.op("ReduceMin", whole, keepdims=0), parts.value(FEATURES, np.int64))
+    end = parts.op("Reshape", left, parts.value([1], np.int64))
+    first, last_axis = parts.value([0], np.int64), parts.value([1], np.int64)
+    narrow = parts.op("Slice", "x", first, end, last_axis)
+    query = parts.op("Unsqueeze", narrow, first)
+    attended = parts.op("MultiHeadAttention", query, query, query, domain="com.microsoft", num_heads=2)
+    idle = parts.op("Mul", parts.op("ReduceSum", attended, keepdims=0), parts.value(0.0))
+    return parts.op("Add", score, idle)
 
 
 BROKEN = classifier()[:-40]

@@ -333,16 +333,32 @@ def _show_version(model: str, one: Document) -> None:
     for side in ("inputs", "outputs"):
         for spec in (one["signature"] or {}).get(side, []):
             console.print(f"  {side[:-1]}: {spec['name']} {spec['datatype']} {spec['shape']}")
-    admission = {name: fact for name, fact in (one["admission"] or {}).items() if name != "probes" and fact != ""}
-    if isinstance(proof := admission.get(ROWS), dict):
-        admission[ROWS] = _proof_text(proof)
-    if isinstance(cut := admission.get("zipmap"), dict):
-        admission["zipmap"] = "cut; " + "; ".join(_classes_text(output, names) for output, names in cut.items())
+    admission = _admission_texts(one["admission"] or {})
     for title, section in (("card", one["card"]), ("metadata", one["metadata"]), ("admission", admission)):
         if section:
             console.print(f"{title}:")
             for name, value in section.items():
                 console.print(f"  {name}: {_plain(value)}")
+
+
+_GUARDS = {
+    "guarded_divisions": "the least integer by -1 wraps around",
+    "guarded_dimensions": "a dimension of size 0 is refused",
+}
+"""What tests before operators are for, by the name of the fact that tells of them."""
+
+
+def _admission_texts(report: Document) -> Document:
+    """What people read of an admission report."""
+    told = {name: fact for name, fact in report.items() if name != "probes" and fact != ""}
+    if isinstance(proof := told.get(ROWS), dict):
+        told[ROWS] = _proof_text(proof)
+    if isinstance(cut := told.get("zipmap"), dict):
+        told["zipmap"] = "cut; " + "; ".join(_classes_text(output, names) for output, names in cut.items())
+    for name, meaning in _GUARDS.items():
+        if guarded := told.get(name):
+            told[name] = f"{', '.join(guarded)}; {meaning}"
+    return told
 
 
 def _classes_text(output: str, names: list[str]) -> str:

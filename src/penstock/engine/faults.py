@@ -25,6 +25,10 @@ _SOURCE = re.compile(
     # or file:line and the function's name alone
     r"|\b\w+\.(?:cc|h|cpp|hpp):\d+ \w+ "
 )
+GUARD = "guard_"
+"""How the names of nodes begin that admission has put into a graph."""
+
+_EMPTY = re.compile(rf"Name:'{GUARD}_*Div_\d+' .*Integer division by zero", re.DOTALL)
 _NOT_A_NUMBER = re.compile(r"Status Message: sto(?:f|d|ld|i|l|ll|ul|ull)$")
 _BAD_VALUES = (
     "Out of range value in index tensor",  # GatherElements
@@ -92,6 +96,9 @@ def run_fault(error: Exception) -> Fault:
     text = plain_text(error)
     if _NOT_A_NUMBER.search(str(error).strip()):
         sentence = "a BYTES element is text that is no number, where the model needs one"
+        return InvalidInput(sentence, _detail(sentence, error))
+    if _EMPTY.search(str(error)):
+        sentence = "the model cannot take these shapes: an operator of its graph got a dimension of size 0"
         return InvalidInput(sentence, _detail(sentence, error))
     if isinstance(error, InvalidArgument) or any(known in text for known in _BAD_VALUES):
         sentence = f"the model cannot take these values: {text or 'invalid argument'}"

@@ -26,7 +26,7 @@ from penstock.registry.records import Plan, Report, Subject
 
 log = logging.getLogger("penstock.registry")
 
-FORM = 3
+FORM = 4
 """Changes when verdicts would."""
 
 MODULE = "penstock.registry.sandbox"

@@ -23,9 +23,8 @@ from penstock.core.options import SessionOptions
 from penstock.engine import model as engine
 from penstock.engine.probe import Unanswered, probe
 from penstock.registry import confinement, inspection, locales, model_config
-from penstock.registry.rewrite import FACT, rewrite_out
+from penstock.registry.repairs import repair
 from penstock.registry.row_proof import proof_in
-from penstock.registry.zipmap import ZIPMAP, cut_zipmaps
 
 Document = dict[str, Any]
 
@@ -86,14 +85,11 @@ def plan(order: Document, _memory: Callable[[], int]) -> Document:
     graph = Path(order["graph"])
     try:
         model = inspection.read_model(graph)
-        cut = cut_zipmaps(graph, model)
-        facts: Document = {"weights": inspection.weights_of(model)[:MOST_WEIGHTS]}
+        facts: Document = {"weights": inspection.weights_of(model)[:MOST_WEIGHTS], **repair(graph, model)}
     except Fault as fault:
         return _refused(str(fault), {}, fault.detail)
     except MemoryError:
         return _refused("it needs more memory than admission allows", {})
-    if cut is not None:
-        facts |= {FACT: rewrite_out(cut.rewrite), ZIPMAP: cut.labels}
     return {"reason": "", "detail": "", "facts": facts}
 
 

@@ -1,6 +1,7 @@
 """Classifiers as exporters write them by default, with their maps cut off."""
 
 import asyncio
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,10 @@ from penstock.core.options import ModelOptions
 from penstock.engine.graph import CLASS_LABELS
 from penstock.engine.model import load
 from penstock.registry.inspection import read_model
-from penstock.registry.rewrite import Rewrite, rewrite_in, rewrite_out, write_edited
+from penstock.registry.repairs import repair
+from penstock.registry.rewrite import Rewrite, rewrite_in, write_edited
 from penstock.registry.wire_format import fields, varint
-from penstock.registry.zipmap import Cut, cut_zipmaps
+from penstock.registry.zipmap import ZIPMAP, Labels
 
 FLOAT, INT64, STRING = TensorProto.FLOAT, TensorProto.INT64, TensorProto.STRING
 ML = "ai.onnx.ml"
@@ -68,15 +70,27 @@ def classifier(labels: list[Any], own: bool = True) -> onnx.ModelProto:
     return model_of([linear("scores", labels), zipmap("scores", "probabilities", labels)], outputs, own)
 
 
+@dataclass(frozen=True)
+class Cut:
+    """How a graph changes, and the names of the classes."""
+
+    rewrite: Rewrite
+    labels: Labels
+
+
+def found_in(path: Path) -> Cut | None:
+    facts = repair(path, read_model(path))
+    rewrite = rewrite_in(facts)
+    return None if rewrite is None else Cut(rewrite, facts[ZIPMAP])
+
+
 def cut(folder: Path, model: onnx.ModelProto) -> tuple[Cut | None, Path]:
     """What is cut, and where the result lies."""
     path, result = folder / "model.onnx", folder / "cut.onnx"
     path.write_bytes(model.SerializeToString())
-    found = cut_zipmaps(path, read_model(path))
+    found = found_in(path)
     if found is not None:
-        kept = rewrite_in({"rewrite": rewrite_out(found.rewrite)})
-        assert kept == found.rewrite
-        write_edited(path, kept, result)
+        write_edited(path, found.rewrite, result)
     return found, result
 
 
@@ -215,7 +229,7 @@ def test_parts_in_another_order_and_parts_that_nobody_knows(tmp_path: Path) -> N
     unknown = varint(1000 << 3 | 2) + varint(3) + b"abc"
     path, result = tmp_path / "model.onnx", tmp_path / "cut.onnx"
     path.write_bytes(unknown + b"".join(reversed(top)))
-    found = cut_zipmaps(path, read_model(path))
+    found = found_in(path)
     assert found is not None
     write_edited(path, found.rewrite, result)
     assert result.read_bytes().startswith(unknown)
@@ -227,7 +241,7 @@ def test_a_graph_in_two_pieces_is_refused(tmp_path: Path) -> None:
     piece = varint(7 << 3 | 2) + varint(2) + varint(2 << 3 | 2) + b"\x00"  # more of field graph: an empty name
     path.write_bytes(classifier(["a", "b"]).SerializeToString() + piece)
     with pytest.raises(Refused, match="written in an unusual form; export the model without its ZipMap"):
-        cut_zipmaps(path, read_model(path))
+        found_in(path)
 
 
 def test_other_bytes_than_at_admission_are_damaged(tmp_path: Path) -> None:

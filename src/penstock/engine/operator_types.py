@@ -1,0 +1,43 @@
+"""What ONNX Runtime's own declarations of operators say of the types of their results."""
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any
+
+from onnxruntime.capi import onnxruntime_pybind11_state as runtime
+
+Types = frozenset[str]
+"""Types as the runtime writes them, as in ``tensor(int64)``."""
+
+
+def result_types(domain: str, operator: str, index: int, given: Callable[[int], Types | None]) -> Types | None:
+    """The types that a result of an operator may have, None where the runtime does not know the operator.
+
+    ``given`` tells the types that an input, counted from 0, may have, None where nothing is known of it.
+    """
+    schema = _schemas().get((domain, operator))
+    if schema is None or not schema.outputs:
+        return None
+    variable = _formal(schema.outputs, index).typeStr
+    allowed = {one.type_param_str: frozenset(one.allowed_type_strs) for one in schema.type_constraints}
+    if variable not in allowed:
+        return frozenset({variable})
+    same = (given(place) for place, formal in enumerate(schema.inputs) if formal.typeStr == variable)
+    known = next((types for types in same if types is not None), allowed[variable])
+    return known & allowed[variable]
+
+
+def _formal(formals: Sequence[Any], index: int) -> Any:
+    """What is declared of a place; the last declaration stands for all that follow."""
+    return formals[min(index, len(formals) - 1)]
+
+
+@cache
+def _schemas() -> dict[tuple[str, str], Any]:
+    """The newest declaration of every operator, by domain and name."""
+    found: dict[tuple[str, str], Any] = {}
+    for schema in runtime.get_all_operator_schema():
+        key = (schema.domain, schema.name)
+        if key not in found or found[key].since_version < schema.since_version:
+            found[key] = schema
+    return found

@@ -1,0 +1,41 @@
+"""What admission changes in a graph so that it can be served: maps become tensors, and some operators get a guard."""
+
+from pathlib import Path
+
+import onnx
+
+from penstock.core.errors import Refused
+from penstock.registry import empty_tensors, integer_division
+from penstock.registry.graph_edits import Changes, rewritten
+from penstock.registry.guards import guard
+from penstock.registry.records import Document
+from penstock.registry.rewrite import FACT, rewrite_out
+from penstock.registry.zipmap import EXPORT, ZIPMAP, cut_zipmaps
+
+RULES = {
+    integer_division.GUARDED: integer_division.RULE,
+    empty_tensors.GUARDED: empty_tensors.RULE,
+}
+"""What guards operators that could end the process, by the name of the fact that tells of it."""
+
+
+def repair(path: Path, model: onnx.ModelProto) -> Document:
+    """The facts of an admission report that say what is changed in the graph at ``path``, and how; none for nothing.
+
+    ``model`` is that graph as it was parsed.
+
+    Raises:
+        Refused: it cannot be served as it is, nor made so.
+    """
+    cut, labels = cut_zipmaps(model)
+    guarded, nodes = guard(model, RULES)
+    changes = cut.joined(guarded)
+    if changes == Changes():
+        return {}
+    try:
+        rewrite = rewritten(path, model, changes)
+    except ValueError:
+        what = EXPORT if labels else "save it anew with onnx.save"
+        raise Refused(f"the graph has to be changed to be served, and is written in an unusual form; {what}") from None
+    told: Document = {ZIPMAP: labels} if labels else {}
+    return {FACT: rewrite_out(rewrite), **told, **nodes}
