@@ -1,5 +1,6 @@
 """Users of a sticky split through the whole server: one of them is one vote, many are harm."""
 
+import itertools
 import json
 from collections.abc import Iterator
 from http.client import HTTPConnection
@@ -9,8 +10,19 @@ from typing import Any
 import pytest
 
 from tests import harness
-from tests.harness import Server
-from tests.integration.traffic.drive import BREAKING, FEATURES, GOOD, begin, crown, look, models, set_route, until
+from tests.harness import Server, wait_until
+from tests.integration.traffic.drive import (
+    BREAKING,
+    FEATURES,
+    GOOD,
+    SECONDS,
+    begin,
+    crown,
+    look,
+    models,
+    set_route,
+    until,
+)
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -48,8 +60,19 @@ class Users:
         return by, statuses
 
 
-def asked(server: Server, trial: dict[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = look(server, trial)
+def counted(server: Server, trial: dict[str, Any], users: Users) -> dict[str, Any]:
+    """The rollout once ten users of each version are counted; votes before its first look at the counts are not."""
+    found: dict[str, Any] = {}
+    fresh = itertools.count()
+
+    def there() -> bool:
+        for _ in range(10):
+            users.ask(f"newcomer {next(fresh)}", -1.0, 1)
+        found.update(look(server, trial))
+        errors = found["evidence"]["errors"]
+        return bool(min(errors["n_canary"], errors["n_control"]) >= 10)
+
+    wait_until(there, SECONDS, "users that are counted")
     return found
 
 
@@ -67,7 +90,7 @@ def test_one_user_is_one_vote_and_many_users_are_harm(server: Server) -> None:
         assert 200 not in statuses
         for name in names[::4]:
             users.ask(name, -1.0, 2)
-    found = asked(server, trial)
+    found = counted(server, trial, users)
     assert found["state"] == "running", json.dumps(found)
     assert found["evidence"]["errors"]["log_e"] < found["evidence"]["errors"]["log_e_fail_at"]
     assert found["evidence"]["errors"]["effect"] < 0.2
