@@ -2,20 +2,18 @@
 sizes of rows that follow each other."""
 
 import argparse
-import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 
+from loadtests.cases import add_stream_arguments, report, write_figures
 from penstock.core.policies import MonitorPolicy
 from penstock.core.signature import TensorSpec
 from penstock.core.tensors import Tensor
@@ -261,12 +259,8 @@ def find_following(case: Following, exceeded: Sequence[Exceeded]) -> Finding:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What can be chosen on the command line."""
-    parser.add_argument("--streams", type=int, default=200, help="streams of each case")
-    parser.add_argument("--seed", type=int, default=70_000)
-    parser.add_argument("--processes", type=int, default=2)
+    add_stream_arguments(parser, 70_000)
     parser.add_argument("--what", choices=("lasting", "small", "following"), help="only these cases")
-    parser.add_argument("--only", default="", help="only cases whose name has this in it")
-    parser.add_argument("--json", type=Path, help="file for the figures")
 
 
 def _chosen(arguments: argparse.Namespace, cases: Sequence[Case]) -> list[Case]:
@@ -292,12 +286,7 @@ def main(arguments: argparse.Namespace) -> int:
             found += [
                 find_following(one, _ran(pool, arguments, following, one)) for one in _chosen(arguments, FOLLOWING)
             ]
-    table = Table(box=None)
-    for head in ("case", "streams", "asked", "found", "holds"):
-        table.add_column(head)
-    for one in found:
-        table.add_row(one.name, str(one.streams), one.asked, one.found, "yes" if one.holds else "NO")
-    Console(width=None if Console().is_terminal else 200).print(table)
-    if arguments.json:
-        arguments.json.write_text(json.dumps([asdict(one) for one in found], indent=1))
-    return 0 if all(one.holds for one in found) else 1
+    heads = ("case", "streams", "asked", "found")
+    rows = [(one.name, str(one.streams), one.asked, one.found) for one in found]
+    write_figures(arguments.json, found)
+    return report(heads, rows, [one.holds for one in found])

@@ -2,20 +2,18 @@
 changes, and after how many labels it finds more errors."""
 
 import argparse
-import json
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 
+from loadtests.cases import add_stream_arguments, report, write_figures
 from penstock.core.policies import MonitorPolicy
 from penstock.core.statistics.error_watch import ErrorWatch
 from penstock.monitor.performance import SHARE
@@ -181,11 +179,7 @@ def find(case: Case, outcomes: Sequence[Outcome], calm: int | None = None) -> Fi
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What can be chosen on the command line."""
-    parser.add_argument("--streams", type=int, default=200, help="streams of each case")
-    parser.add_argument("--seed", type=int, default=70_000)
-    parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--only", default="", help="only cases whose name has this in it")
-    parser.add_argument("--json", type=Path, help="file for the figures")
+    add_stream_arguments(parser, 70_000)
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -199,18 +193,13 @@ def main(arguments: argparse.Namespace) -> int:
             seeds = range(first, first + arguments.streams)
             outcomes = pool.map(partial(run, case), seeds, chunksize=5)
             found.append(find(case, list(track(outcomes, case.name, len(seeds), console=console))))
-    table = Table(box=None)
-    for head in ("case", "streams", "alarms", "allowed", "median labels", "0.9 quantile", "asked", "holds"):
-        table.add_column(head)
+    heads, rows = ("case", "streams", "alarms", "allowed", "median labels", "0.9 quantile", "asked"), []
     for one in found:
         asked = "the budget" if one.case.after is None else f"median <= {one.case.within}"
         delays = [
             "" if one.case.after is None else "never" if value is None else str(value)
             for value in (one.median, one.most)
         ]
-        told = (str(one.streams), str(one.alarms), f"{one.allowed:.1f}", *delays, asked, "yes" if one.holds else "NO")
-        table.add_row(one.case.name, *told)
-    Console(width=None if Console().is_terminal else 200).print(table)
-    if arguments.json:
-        arguments.json.write_text(json.dumps([asdict(one) for one in found], indent=1))
-    return 0 if all(one.holds for one in found) else 1
+        rows.append((one.case.name, str(one.streams), str(one.alarms), f"{one.allowed:.1f}", *delays, asked))
+    write_figures(arguments.json, found)
+    return report(heads, rows, [one.holds for one in found])

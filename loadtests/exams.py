@@ -2,17 +2,16 @@
 better than the champion, alone and after many tries."""
 
 import argparse
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 
+from loadtests.cases import report, write_figures
 from penstock.control.examination import compare
 from penstock.core.gates import HeldOut, mark
 from penstock.core.tensors import Tensor
@@ -106,13 +105,9 @@ def main(arguments: argparse.Namespace) -> int:
     """Run every case and print what was asked and what came out; 1 if something does not hold."""
     seeds = range(arguments.seed, arguments.seed + arguments.streams)
     found = [find(case, seeds) for case in track(CASES, "exams", console=Console(stderr=True))]
-    table = Table(box=None)
-    for head in ("candidates", "passed", "asked", "holds"):
-        table.add_column(head)
+    rows = []
     for one in found:
         asked = f">= {one.case.least:.0%}" if one.case.least else f"<= {one.case.most:.0%}" if one.case.most < 1 else ""
-        table.add_row(one.case.name, f"{one.passed:.1%}", asked, "yes" if one.case.holds(one.passed) else "NO")
-    Console(width=None if Console().is_terminal else 200).print(table)
-    if arguments.json:
-        arguments.json.write_text(json.dumps([asdict(one) for one in found], indent=1))
-    return 0 if all(one.case.holds(one.passed) for one in found) else 1
+        rows.append((one.case.name, f"{one.passed:.1%}", asked))
+    write_figures(arguments.json, found)
+    return report(("candidates", "passed", "asked"), rows, [one.case.holds(one.passed) for one in found])

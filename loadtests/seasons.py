@@ -2,19 +2,17 @@
 alarms, and a real shift on top of it has to be found."""
 
 import argparse
-import json
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 
+from loadtests.cases import add_stream_arguments, report, write_figures
 from penstock.core.policies import MonitorPolicy
 from penstock.core.signature import TensorSpec
 from penstock.core.tensors import Tensor
@@ -167,12 +165,8 @@ def find(case: Case, outcomes: Sequence[Outcome]) -> Finding:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What can be chosen on the command line."""
-    parser.add_argument("--streams", type=int, default=200, help="streams of each case")
-    parser.add_argument("--seed", type=int, default=50_000)
+    add_stream_arguments(parser, 50_000)
     parser.add_argument("--look", type=float, default=LOOK_S, help="seconds between two looks at the season alone")
-    parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--only", default="", help="only cases whose name has this in it")
-    parser.add_argument("--json", type=Path, help="file for the figures")
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -189,16 +183,11 @@ def main(arguments: argparse.Namespace) -> int:
                 )
             )
             found.append(find(case, outcomes))
-    table = Table(box=None)
-    for head in ("case", "streams", "alarms a stream", "found in time", "mean rows", "asked", "holds"):
-        table.add_column(head)
+    heads, rows = ("case", "streams", "alarms a stream", "found in time", "mean rows", "asked"), []
     for one in found:
         asked = f"<= {one.case.most_alarms:g} alarm" if not one.case.shift else f"<= {one.case.within} rows"
         told = "" if one.found is None else f"{one.found:.1%}"
         delay = "" if one.delay is None else f"{one.delay:.0f}"
-        row = (one.case.name, str(one.streams), f"{one.alarms:.3f}", told, delay, asked, "yes" if one.holds else "NO")
-        table.add_row(*row)
-    Console(width=None if Console().is_terminal else 200).print(table)
-    if arguments.json:
-        arguments.json.write_text(json.dumps([asdict(one) for one in found], indent=1))
-    return 0 if all(one.holds for one in found) else 1
+        rows.append((one.case.name, str(one.streams), f"{one.alarms:.3f}", told, delay, asked))
+    write_figures(arguments.json, found)
+    return report(heads, rows, [one.holds for one in found])

@@ -1,0 +1,41 @@
+"""What simulations of many streams a case have in common: their options, and how they tell what was found."""
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+WIDTH = 200
+"""Columns of a table that is not printed on a terminal."""
+
+
+def add_stream_arguments(parser: argparse.ArgumentParser, seed: int) -> None:
+    """Declare the options of a simulation whose cases have names; ``seed`` is the usual first one."""
+    parser.add_argument("--streams", type=int, default=200, help="streams of each case")
+    parser.add_argument("--seed", type=int, default=seed)
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--only", default="", help="only cases whose name has this in it")
+    parser.add_argument("--json", type=Path, help="file for the figures")
+
+
+def report(heads: Sequence[str], rows: Sequence[Sequence[str]], holds: Sequence[bool]) -> int:
+    """Print a line for each finding, and at its end whether it ``holds``; 0 if all do, 1 if one does not or nothing
+    was run."""
+    table = Table(box=None)
+    for head in (*heads, "holds"):
+        table.add_column(head)
+    for row, one in zip(rows, holds, strict=True):
+        table.add_row(*row, "yes" if one else "NO")
+    Console(width=None if Console().is_terminal else WIDTH).print(table)
+    return 0 if holds and all(holds) else 1
+
+
+def write_figures(path: Path | None, findings: Sequence[Any]) -> None:
+    """Write findings, which are dataclasses, to a JSON file, where one is wanted."""
+    if path is not None:
+        path.write_text(json.dumps([asdict(one) for one in findings], indent=1))
