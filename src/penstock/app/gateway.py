@@ -21,12 +21,12 @@ from penstock.app.models import GatewayRecord, Models, TrafficSides
 from penstock.app.repositories import check, identity, repositories_of
 from penstock.config import Settings, Tls
 from penstock.control import ports, processes, runtime
-from penstock.control.folder_source import Repository
 from penstock.control.opening import Opening, open_instance
 from penstock.control.options import WorkerOptions
 from penstock.control.plane import STOP_MARGIN_S, ControlPlane
 from penstock.control.ports import Address
 from penstock.control.registrar import Registrar
+from penstock.control.repositories import Repository
 from penstock.control.retire import retire
 from penstock.control.runtime import write_atomically
 from penstock.control.sinks import load_others
@@ -219,6 +219,7 @@ class Gateway:
             raise
         registrar = self._models.registrar(self._plane.desk, self._plane)
         sides = self._models.sides(self._plane, self._opening.instance.path)
+        self._plane.measure(self._models.readings)
         self._plane.measure(sides.rollouts.readings)
         self._plane.measure(sides.monitoring.readings)
         self._plane.measure(sides.retraining.readings)

@@ -5,7 +5,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ from penstock.control.delivery.routes import Traffic
 from penstock.control.delivery.step_gates import PolicyWebhooks
 from penstock.control.desire import Found
 from penstock.control.desk import Desk
-from penstock.control.folder_source import FolderContents, Repository
+from penstock.control.folder_source import FolderContents
 from penstock.control.mirror import Mirror
 from penstock.control.monitoring.service import Monitoring
 from penstock.control.named import NamedFolder
@@ -28,6 +28,7 @@ from penstock.control.plane import ControlPlane
 from penstock.control.ports import is_loopback
 from penstock.control.registrar import Parts, Registrar, Serving
 from penstock.control.registry_source import RegistrySource
+from penstock.control.repositories import Repository, RepositoryState, readings
 from penstock.control.retraining import Retraining
 from penstock.control.runtime import write_atomically
 from penstock.control.sinks import Surroundings
@@ -42,6 +43,7 @@ from penstock.registry.repository.copies import Copies
 from penstock.registry.repository.verdicts import Verdicts
 from penstock.registry.traffic import TrafficStore
 from penstock.registry.webhooks import verify_mlflow
+from penstock.telemetry.metrics import Reading
 
 log = logging.getLogger("penstock.app")
 
@@ -88,6 +90,7 @@ class Models:
         self.examiner = Examiner(self._admission)
         self._parts: Parts | None = None
         self._source: NamedFolder | RegistrySource | None = None
+        self._folders: FolderContents | None = None
         self.look_s = settings.watch.seconds if repositories else REGISTRY_LOOK_S
 
     async def scan(self, settled_only: bool, retry: str = "") -> Sequence[Found]:
@@ -107,8 +110,9 @@ class Models:
             return source
         store = open_store(self._place)
         picture = Picture(store, self._place.picture)
-        self._parts = Parts(store, picture, None, None, self.examiner, self._load_s)
-        return NamedFolder(self._contents(), picture)
+        self._parts = Parts(store, picture, None, None, self.examiner, self._load_s, self.repositories)
+        self._folders = self._contents()
+        return NamedFolder(self._folders, picture)
 
     def _contents(self) -> FolderContents:
         verdicts = Verdicts(self._place.verdicts, basis(self._admission))
@@ -116,6 +120,14 @@ class Models:
         copies = Copies(self._place.copies, identity(self._repositories), limit)
         settle_s = self._settings.watch.settle_seconds
         return FolderContents(self._repositories, self.examiner, verdicts, copies, settle_s)
+
+    def repositories(self) -> Sequence[RepositoryState]:
+        """How the last look at each watched folder and bucket ended."""
+        return () if self._folders is None else self._folders.states
+
+    def readings(self) -> Iterable[Reading]:
+        """The same as metrics."""
+        return readings(self.repositories())
 
     @property
     def _load_s(self) -> float:

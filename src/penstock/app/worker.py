@@ -134,7 +134,7 @@ class Worker:
         self._link.describe(model, version, signature)
 
     async def _apply(self) -> None:
-        """Work through the newest desired state, again and again; the first time, open the doors afterwards."""
+        """Work through the newest desired state, again and again; the first time, open the ports afterwards."""
         while True:
             await self._news.wait()
             self._news.clear()
@@ -145,6 +145,8 @@ class Worker:
             self._slot.busy_until(0)
             if not self._open:
                 await self._start()
+            if not desired.waiting and not self._asked_to_stop.is_set():
+                self._slot.set_state(READY)
             self._link.applied(desired.revision)
 
     async def _start(self) -> None:
@@ -152,8 +154,6 @@ class Worker:
         await self._rest.start(share(Address(options.host, options.http_port)))
         await self._grpc.start(options.host, options.grpc_port)
         self._open = True
-        if not self._asked_to_stop.is_set():
-            self._slot.set_state(READY)
 
     async def _keep_in_touch(self) -> None:
         await self._link.run(self._options.orphan_grace_s)

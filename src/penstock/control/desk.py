@@ -14,7 +14,7 @@ from penstock.control.channel import Report
 from penstock.control.desire import Found, Key, Ledger, Placed, Plan, Seen, next_expiry, pending, plan
 from penstock.control.overrides import overridden
 from penstock.core.desired import Desired, ModelSpec, State
-from penstock.core.errors import DeadlineExceeded, InvalidInput, NotFound, Overloaded
+from penstock.core.errors import DeadlineExceeded, InvalidInput, NotFound, NotReady, Overloaded
 
 log = logging.getLogger("penstock.control")
 
@@ -23,6 +23,10 @@ WAITING = 64
 
 FATAL_LOADS = 3
 """Workers that may end while they load the same content of a version before nobody tries it again."""
+
+
+class NothingYet(NotReady):
+    """A source has had nothing to offer since it was opened; it may have later."""
 
 
 class Source(Protocol):
@@ -34,6 +38,7 @@ class Source(Protocol):
 
         Raises:
             Fault: the source is away, or has nothing to offer where it had something before.
+            NothingYet: it never had anything to offer, and may have later.
         """
 
 
@@ -88,6 +93,7 @@ class Desk:
         self._turn = asyncio.Lock()
         self._look = asyncio.Lock()
         self._waiting = 0
+        self._waiting_for = ""
         self._news = asyncio.Event()
         self._problems: dict[str, str] = {}
         self._fatal: Counter[tuple[str, str, str]] = Counter()
@@ -101,8 +107,16 @@ class Desk:
 
     def begin(self, found: Sequence[Found]) -> None:
         """Publish the first desired state."""
+        self._waiting_for = ""
         self._found = {model.name: self._as_configured(model) for model in found}
         self._publish(self._ledger)
+
+    def wait(self, reason: str, publish: bool) -> None:
+        """Serve nothing until ``begin``, and refuse load requests with the ``reason``; ``publish`` it to the workers,
+        else those that serve something go on."""
+        first, self._waiting_for = not self._waiting_for, reason
+        if publish and first:
+            self._publish(self._ledger)
 
     def placed(self, model: str, version: str) -> Placed | None:
         """A version's content, None if the source has no such version."""
@@ -140,10 +154,15 @@ class Desk:
         Raises:
             Fault: the source is away, or has nothing to offer where it had something before.
         """
+        self._refuse_early()
         async with self._look:
             scanned = await self._source.scan(settled_only=True)
             self._found = {model.name: self._kept(self._as_configured(model)) for model in scanned}
             self._publish_if_new()
+
+    def _refuse_early(self) -> None:
+        if self._waiting_for:
+            raise NotReady("no model can be loaded yet; see the reason that the ops port's readiness tells")
 
     def _kept(self, model: Found) -> Found:
         """The model as it was before, if nothing of it can be served any more."""
@@ -161,9 +180,11 @@ class Desk:
         Raises:
             NotFound: there is no such model.
             InvalidInput: it, or the configuration given for it, cannot be served; what answered before still does.
+            NotReady: its repository cannot be reached.
             DeadlineExceeded: it took too long.
             Overloaded: too many requests wait for their turn.
         """
+        self._refuse_early()
         with self._queued():
             async with self._turn:
                 async with self._look:
@@ -301,7 +322,8 @@ class Desk:
     def _planned(self, ledger: Ledger) -> Plan:
         seen = Seen(self._clock(), self._ready(), self._fleet.reusable(ledger))
         planned = plan(list(self._found.values()), ledger, self._last_block, seen)
-        return replace(planned, desired=self.decorate(planned.desired))
+        desired = self.decorate(planned.desired)
+        return replace(planned, desired=replace(desired, waiting=bool(self._waiting_for)))
 
     def _ready(self) -> Collection[Key]:
         statuses = view.statuses(self.desired, self._fleet.reports, self._fleet.workers)

@@ -14,12 +14,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from penstock.control.desire import Found, Placed
+from penstock.control.desk import NothingYet
+from penstock.control.repositories import Holding, Repositories, Repository, RepositoryState
 from penstock.core.errors import Fault, InvalidInput, NotReady, Overloaded, Reason
 from penstock.registry.records import Admission, Report
 from penstock.registry.repository.copies import Copies, InPlace, Piece, Source, Work, intact
-from penstock.registry.repository.layout import FoundModel, files_of, models_in, one_model
+from penstock.registry.repository.layout import FoundModel, files_of
 from penstock.registry.repository.local import LocalTree
-from penstock.registry.repository.tree import Tree
 from penstock.registry.repository.verdicts import Verdict, Verdicts
 from penstock.registry.row_proof import proof_in
 
@@ -35,20 +36,6 @@ _PASSING = (ARRIVING, EXAMINED)
 _SEVERAL = "the model is in several repositories; keep it in one of them"
 
 Key = tuple[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class Repository:
-    """One repository; ``model`` is the name of the model that it is as a whole, if it is one ("" = it holds many), and
-    ``file`` the graph where it is no folder."""
-
-    tree: Tree
-    model: str = ""
-    file: str = ""
-
-    def models(self) -> list[FoundModel]:
-        """What is there now; raises ``InvalidInput`` or ``NotReady``."""
-        return [one_model(self.tree, self.model, self.file)] if self.model else models_in(self.tree)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +75,12 @@ class _Offer:
 
 @dataclass(slots=True)
 class _Look:
-    """One look at the repositories."""
+    """One look at the repositories: every model that is known, the versions in those that could be read, and the
+    models (``kept``) of those that could not."""
 
     models: list[FoundModel] = field(default_factory=list)
     versions: list[_Version] = field(default_factory=list)
+    kept: set[str] = field(default_factory=set)
 
 
 class FolderContents:
@@ -106,14 +95,13 @@ class FolderContents:
         settle_s: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._repositories = repositories
+        self._repositories = Repositories(repositories)
         self._admission = admission
         self._verdicts = verdicts
         self._copies = copies
         self._settle_s = settle_s
         self._clock = clock
-        self._last: dict[str, list[FoundModel]] = {}
-        self._complaints: dict[str, str] = {}
+        self._copies_complaint = ""
         self._told: set[tuple[str, str, str]] = set()
         self._seen: dict[Key, _Seen] = {}
         self._offers: dict[Key, _Offer] = {}
@@ -126,10 +114,12 @@ class FolderContents:
         What was refused of the model ``retry`` is examined again, and what was copied of it is looked at.
 
         Raises:
-            InvalidInput: a repository is not there, or nothing in it looks like a model.
-            NotReady: no repository can be reached.
+            InvalidInput: no repository is there, or nothing in them looks like a model.
+            NotReady: no repository can be reached, or not the one that may hold the model ``retry``. ``NothingYet``
+                while none could ever be read.
         """
         look = await asyncio.to_thread(self._look)
+        self._refuse_unread(look, retry)
         now = self._clock()
         for version in look.versions:
             if retry == version.key[0]:
@@ -144,43 +134,48 @@ class FolderContents:
 
     # Looking.
 
+    @property
+    def states(self) -> Sequence[RepositoryState]:
+        """How the last look at each repository ended."""
+        return self._repositories.states
+
     def _look(self) -> _Look:
+        try:
+            holdings = self._repositories.look()
+        except (InvalidInput, NotReady) as fault:
+            if self._repositories.ever_read:
+                raise
+            raise NothingYet(str(fault), fault.detail) from None
         look = _Look()
-        found = [(repository.tree, model) for repository in self._repositories for model in self._models(repository)]
+        found = [(holding, model) for holding in holdings for model in holding.models]
         homes: dict[str, list[str]] = {}
-        for tree, model in found:
-            homes.setdefault(model.name, []).append(tree.name)
-        for tree, model in found:
-            if len(homes[model.name]) > 1:
-                detail = f"{_SEVERAL}: {', '.join(homes[model.name])}"
-                look.models.append(FoundModel(model.name, model.folder, problem=Reason(_SEVERAL, detail)))
-                continue
-            look.models.append(model)
-            look.versions.extend(
-                self._version(version, Source(tree, model, graph)) for version, graph in model.versions.items()
-            )
+        for holding, model in found:
+            homes.setdefault(model.name, []).append(holding.tree.name)
+        for holding, model in found:
+            self._take(look, holding, model, homes[model.name])
         look.models = list({model.name: model for model in look.models}.values())
         self._tell(look.models)
         return look
 
-    def _models(self, repository: Repository) -> list[FoundModel]:
-        """The models of one repository; of one that cannot be looked at, what it was, if others can."""
-        name = repository.tree.name
-        try:
-            models = self._last[name] = repository.models()
-        except (InvalidInput, NotReady) as fault:
-            if len(self._repositories) == 1 or (name not in self._last and isinstance(fault, InvalidInput)):
-                raise
-            self._complain(name, f"{name}: what is served of it stays as it is: {fault.whole}")
-            return self._last.get(name, [])
-        self._complaints.pop(name, None)
-        return models
+    def _take(self, look: _Look, holding: Holding, model: FoundModel, homes: Sequence[str]) -> None:
+        if len(homes) > 1:
+            problem = Reason(_SEVERAL, f"{_SEVERAL}: {', '.join(homes)}")
+            look.models.append(FoundModel(model.name, model.folder, problem=problem))
+            return
+        look.models.append(model)
+        if not holding.read:
+            look.kept.add(model.name)
+            return
+        sources = {version: Source(holding.tree, model, graph) for version, graph in model.versions.items()}
+        look.versions.extend(self._version(version, source) for version, source in sources.items())
 
-    def _complain(self, about: str, text: str) -> None:
-        """Log what is wrong, once for as long as it is so."""
-        if self._complaints.get(about) != text:
-            log.warning("%s", text)
-        self._complaints[about] = text
+    def _refuse_unread(self, look: _Look, retry: str) -> None:
+        """Refuse a request for a model that may be in a repository which cannot be reached."""
+        if not retry or retry in {model.name for model in look.models} - look.kept:
+            return
+        for fault in self._repositories.faults.values():
+            if retry in look.kept or isinstance(fault, NotReady):
+                raise fault
 
     def _version(self, version: str, source: Source) -> _Version:
         weights = self._weights.get((source.model.name, version), ())
@@ -203,7 +198,7 @@ class FolderContents:
     def _forget(self, look: _Look) -> None:
         """Let go of what is no more; of a model that cannot be read now, everything stays."""
         present = {version.key for version in look.versions}
-        unread = {model.name for model in look.models if model.problem is not None}
+        unread = {model.name for model in look.models if model.problem is not None} | look.kept
         for key in [key for key in self._seen if key not in present and key[0] not in unread]:
             del self._seen[key]
             self._offers.pop(key, None)
@@ -295,7 +290,9 @@ class FolderContents:
         except NotReady as fault:
             if not isinstance(source.tree, LocalTree):
                 raise
-            self._complain("copies", f"models are served from where they lie, do not change them there: {fault.whole}")
+            if self._copies_complaint != str(fault):
+                log.warning("models are served from where they lie, do not change them there: %s", fault.whole)
+            self._copies_complaint = str(fault)
             return InPlace(source, source.tree)
 
     def _followed(self, version: _Version, weights: tuple[str, ...]) -> _Version | None:
@@ -334,6 +331,11 @@ class FolderContents:
             {version: why.text for version, why in refused.items()},
             details={version: why.detail for version, why in told.items() if why.detail},
         )
+
+
+def is_passing(model: Found) -> bool:
+    """Whether a version of a model is still on its way in, or being examined."""
+    return any(why in _PASSING for why in model.broken.values())
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,7 +95,8 @@ def desired_out(desired: Desired) -> Message:
 
 def desired_in(values: Message) -> Desired:
     """A desired state from its JSON values."""
-    return Desired(values["revision"], tuple(_model_in(model) for model in values["models"]))
+    models = tuple(_model_in(model) for model in values["models"])
+    return Desired(values["revision"], models, values.get("waiting", False))
 
 
 def _model_in(values: Message) -> ModelSpec:

@@ -12,8 +12,9 @@ from typing import Any
 
 from penstock.control import readings, view
 from penstock.control.channel import Channel, Listeners, Report
-from penstock.control.desire import Key, Ledger, ledger_in, ledger_out
+from penstock.control.desire import Found, Key, Ledger, ledger_in, ledger_out
 from penstock.control.desk import Desk, Source
+from penstock.control.first_look import FirstLook
 from penstock.control.labels import Labels
 from penstock.control.memory import SlotFile
 from penstock.control.messages import Message
@@ -57,7 +58,6 @@ class ControlPlane:
     ) -> None:
         self._instance = instance
         self._options = options
-        self._source = source
         self._spawn = spawn
         self._look_s = look_s
         self._files = [SlotFile(instance.slot(index)) for index in range(options.workers)]
@@ -66,6 +66,8 @@ class ControlPlane:
         self._draining = False
         self._tasks: list[asyncio.Task[None]] = []
         self._complaint = ""
+        self._first = FirstLook(source)
+        self._adopted = False
         self._gathered: Callable[[Message], None] = lambda _: None
         self._labels: Labels | None = None
         self._measured: list[Callable[[], Iterable[Reading]]] = []
@@ -81,38 +83,52 @@ class ControlPlane:
     # Life.
 
     async def start(self) -> None:
-        """Adopt the workers that live, start the missing ones, and have them serve what the source has.
+        """Adopt the workers that live, start the missing ones, and have them serve what the source has; a source that
+        may have something later is asked again and again.
 
         Raises:
-            Fault: the source is away, or has nothing to offer.
+            Fault: the source cannot offer anything.
         """
         for index, file in enumerate(self._files):
             if (process := adopt(file)) is not None:
                 log.info("worker %d (pid %d) goes on under this control process", index, process.pid)
                 self._supervisor.adopt(index, self._watched(process))
+                self._adopted = True
         self._tasks.append(asyncio.create_task(self._supervisor.run()))  # new workers get up meanwhile
         await self._channel.start()
-        self.desk.begin(await self._source.scan(settled_only=False))
+        self._serve_first(await self._first.at_start())
         self._tasks.append(asyncio.create_task(self._follow()))
 
     async def _follow(self) -> None:
         """Look at the source again and again; let time do its part in between."""
+        while self._first.reason:
+            await asyncio.sleep(self._look_s or STEP_S)
+            self._serve_first(await self._first.again())
         while True:
             await asyncio.sleep(self._look_s or STEP_S)
             self.desk.step()
             if self._look_s:
                 await self._refresh()
 
+    def _serve_first(self, found: Sequence[Found] | None) -> None:
+        """Begin with what was found; while nothing was, adopted workers go on with what they serve."""
+        if found is None:
+            self.desk.wait(self._first.reason, publish=not self._adopted)
+        else:
+            self.desk.begin(found)
+
     async def _refresh(self) -> None:
-        complaint = ""
+        complaint, whole = "", ""
         try:
             await self.desk.refresh()
         except Fault as fault:
-            complaint = str(fault)
-        except Exception:
-            log.exception("the source of the models cannot be looked at")
+            complaint, whole = str(fault), fault.whole
+        except Exception as error:
+            complaint = whole = "the source of the models cannot be looked at"
+            if complaint != self._complaint:
+                log.exception(complaint, exc_info=error)
         if complaint and complaint != self._complaint:
-            log.warning("what is served stays as it is: %s", complaint)
+            log.warning("what is served stays as it is: %s", whole)
         self._complaint = complaint
 
     async def until_ready(self) -> None:
@@ -156,7 +172,8 @@ class ControlPlane:
     def readiness(self) -> view.Readiness:
         """Whether requests are taken, and what that rests on."""
         ready = [self._worker_ready(index) for index in range(self.workers)]
-        return view.readiness(ready, self.statuses(), self._draining)
+        waiting = "" if self._adopted else self._first.reason
+        return view.readiness(ready, self.statuses(), self._draining, waiting)
 
     def _worker_ready(self, index: int) -> bool:
         """Alive, open for requests, and in touch with us."""

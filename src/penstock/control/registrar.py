@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -11,6 +11,7 @@ from typing import Any, Protocol, TypeVar
 
 from penstock.control.desk import Desk
 from penstock.control.registry_source import RegistrySource
+from penstock.control.repositories import RepositoryState
 from penstock.core.desired import State, VersionStatus
 from penstock.core.errors import NotFound, NotReady, Overloaded, Refused, Unsupported
 from penstock.core.versions import CHAMPION, sort_key
@@ -49,7 +50,8 @@ class Serving(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What a registrar works with; ``registry`` and ``source`` are None where a folder is served."""
+    """What a registrar works with; ``registry`` and ``source`` are None where folders and buckets are served, and
+    ``repositories`` tells how these are."""
 
     store: Store
     picture: Picture
@@ -57,6 +59,7 @@ class Parts:
     source: RegistrySource | None
     admission: Admission
     load_s: float
+    repositories: Callable[[], Sequence[RepositoryState]] = tuple
 
 
 class Registrar:
@@ -109,6 +112,7 @@ class Registrar:
             "source": "folder" if self._parts.registry is None else "registry",
             "writable": not problem,
             "problem": problem,
+            "repositories": [asdict(state) for state in self._parts.repositories()],
         }
 
     # Versions.

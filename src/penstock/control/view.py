@@ -13,24 +13,36 @@ from penstock.core.versions import sort_key
 class Readiness:
     """Whether the gateway takes requests, and what that rests on.
 
-    ``versions`` counts the desired versions by state.
+    ``versions`` counts the desired versions by state; ``reason`` says why the gateway is not ready ("" = it is).
     """
 
     ready: bool
     workers_ready: int
     workers: int
     versions: Mapping[str, int]
+    reason: str = ""
 
 
-def readiness(worker_ready: Sequence[bool], statuses: Iterable[VersionStatus], draining: bool) -> Readiness:
-    """Ready while every configured worker is, and nobody asked the gateway to stop.
+def readiness(
+    worker_ready: Sequence[bool], statuses: Iterable[VersionStatus], draining: bool, waiting: str = ""
+) -> Readiness:
+    """Ready while every configured worker is, nobody asked the gateway to stop, and it is known what to serve
+    (``waiting`` says why it is not).
 
     A worker is ready once it has worked through the desired state it started with, so versions that are loaded
     later, beside the ones that answer, do not make the gateway unready.
     """
     states = Counter(status.state.value for status in statuses)
-    ready = not draining and bool(worker_ready) and all(worker_ready)
-    return Readiness(ready, sum(worker_ready), len(worker_ready), dict(states))
+    reason = _why_not(sum(worker_ready), len(worker_ready), draining, waiting)
+    return Readiness(not reason, sum(worker_ready), len(worker_ready), dict(states), reason)
+
+
+def _why_not(ready: int, workers: int, draining: bool, waiting: str) -> str:
+    if draining:
+        return "the gateway is stopping"
+    if waiting:
+        return waiting
+    return "" if workers and ready == workers else f"{ready} of {workers} workers are ready"
 
 
 def statuses(desired: Desired, reports: Mapping[int, Report], workers: int) -> list[VersionStatus]:

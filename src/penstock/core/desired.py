@@ -92,10 +92,12 @@ class ModelSpec:
 
 @dataclass(frozen=True, slots=True)
 class Desired:
-    """The whole desired state, repeated in full at every change; omission means unload."""
+    """The whole desired state, repeated in full at every change; omission means unload. ``waiting``: nobody knows yet
+    what is to be served, so workers take requests and are not ready."""
 
     revision: int = 0
     models: tuple[ModelSpec, ...] = ()
+    waiting: bool = False
 
 
 @dataclass(frozen=True, slots=True)

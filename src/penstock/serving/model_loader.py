@@ -95,10 +95,14 @@ class ModelLoader:
             self._publish(desired)
             for loaded in leftover:
                 self._close(loaded)
-            if not self._plane.ready():
-                gc.collect()
-                gc.freeze()  # what a worker starts with stays: no collection under traffic need walk it
-            self._plane.mark_ready()
+            if not desired.waiting:
+                self._become_ready()
+
+    def _become_ready(self) -> None:
+        if not self._plane.ready():
+            gc.collect()
+            gc.freeze()  # what a worker starts with stays: no collection under traffic need walk it
+        self._plane.mark_ready()
 
     def shadows(self) -> list[ShadowExecutor]:
         """The executors of versions that answer as shadows, or did."""

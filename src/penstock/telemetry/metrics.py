@@ -85,6 +85,12 @@ MODEL_STATE = Metric(
     ("model", "version", "state"),
     "1 for the state a version is in, 0 for the others.",
 )
+REPOSITORY_UP = Metric(
+    "repository_up",
+    Kind.GAUGE,
+    ("repository",),
+    "1 while the last look at a watched folder or bucket found models, 0 while it is away or empty.",
+)
 MODEL_LOADS = Metric(
     "model_loads_total",
     Kind.COUNTER,
@@ -259,6 +265,7 @@ METRICS: tuple[Metric, ...] = (
     MODEL_INFO,
     MODEL_MEMORY,
     MODEL_STATE,
+    REPOSITORY_UP,
     MODEL_LOADS,
     TRAFFIC_WEIGHT,
     SHADOW_REQUESTS,

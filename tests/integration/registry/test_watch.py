@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from penstock.control.desire import Found
-from penstock.control.folder_source import ARRIVING, EXAMINED, RETRY_S, FolderContents, Repository
+from penstock.control.desk import NothingYet
+from penstock.control.folder_source import ARRIVING, EXAMINED, RETRY_S, FolderContents
+from penstock.control.repositories import Repository
 from penstock.core.errors import InvalidInput, NotReady
 from penstock.registry.blobs import hash_file
 from penstock.registry.records import Plan, Report, Subject
@@ -344,10 +346,43 @@ def test_several_repositories_and_a_model_in_two_of_them(world: World, caplog: p
     asyncio.run(run())
 
 
-def test_a_repository_that_is_wrong_from_the_start_is_told(world: World) -> None:
-    world.write("a.onnx")
-    with pytest.raises(InvalidInput):
-        asyncio.run(world.contents(world.home / "nowhere").scan(settled_only=False))
+def test_one_that_is_away_from_the_start_stops_no_other(world: World) -> None:
+    async def run() -> None:
+        away = world.home / "nowhere"
+        contents = world.contents(away)
+        with pytest.raises(NothingYet, match="holds no model"):
+            await contents.scan(settled_only=False)
+        world.write("a.onnx")
+        assert set(by_name(await contents.scan(settled_only=False))) == {"a"}
+        states = {state.name: (state.models, state.reason) for state in contents.states}
+        assert states == {str(world.root): (1, ""), str(away): (0, "the model folder does not exist")}
+        away.mkdir()
+        shutil.copy(world.root / "a.onnx", away / "b.onnx")
+        assert set(by_name(await contents.scan(settled_only=False))) == {"a", "b"}
+
+    asyncio.run(run())
+
+
+def test_what_is_away_is_neither_examined_nor_loaded_anew(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    async def run() -> None:
+        other = world.home / "others"
+        other.mkdir()
+        (other / "b.onnx").write_text("graph")
+        world.write("a.onnx")
+        contents = world.contents(other)
+        before = by_name(await contents.scan(settled_only=False))
+        shutil.move(other, world.home / "away")
+        examined = len(world.examined)
+        for _ in range(3):
+            world.now += SETTLE_S + RETRY_S
+            assert by_name(await contents.scan(settled_only=True)) == before
+        assert len(world.examined) == examined
+        assert "not admitted" not in caplog.text
+        with pytest.raises(InvalidInput, match="does not exist"):
+            await contents.scan(settled_only=False, retry="b")
+        assert by_name(await contents.scan(settled_only=False, retry="a")) == before
+
+    asyncio.run(run())
 
 
 def test_a_changed_graph_is_what_is_offered(world: World) -> None:

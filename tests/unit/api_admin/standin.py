@@ -22,7 +22,8 @@ class FakeControl:
         self.ready = True
 
     def readiness(self) -> Readiness:
-        return Readiness(self.ready, 2 if self.ready else 1, 2, {"READY": 1, "UNAVAILABLE": 1})
+        reason = "" if self.ready else "1 of 2 <workers> are ready"
+        return Readiness(self.ready, 2 if self.ready else 1, 2, {"READY": 1, "UNAVAILABLE": 1}, reason)
 
     def statuses(self) -> list[VersionStatus]:
         return [

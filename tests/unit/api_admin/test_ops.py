@@ -22,6 +22,7 @@ def test_ready_says_how_many_of_how_many(client: Client, control: FakeControl) -
         "ready": False,
         "workers": {"ready": 1, "configured": 2},
         "versions": {"READY": 1, "UNAVAILABLE": 1},
+        "reason": "1 of 2 <workers> are ready",
     }
 
 

@@ -73,12 +73,20 @@ def test_known_versions_are_listed_in_order() -> None:
 
 
 @pytest.mark.parametrize(
-    ("workers", "draining", "ready"),
-    [([True, True], False, True), ([True, False], False, False), ([True], True, False), ([], False, False)],
+    ("workers", "draining", "waiting", "reason"),
+    [
+        ([True, True], False, "", ""),
+        ([True, False], False, "", "1 of 2 workers are ready"),
+        ([True], True, "", "the gateway is stopping"),
+        ([], False, "", "0 of 0 workers are ready"),
+        ([True], False, "the bucket is away", "the bucket is away"),
+    ],
 )
-def test_readiness_needs_every_worker(workers: list[bool], draining: bool, ready: bool) -> None:
-    found = readiness(workers, [READY, FAILED, LOADING, READY], draining)
-    assert found.ready is ready
+def test_readiness_needs_every_worker_and_something_to_serve(
+    workers: list[bool], draining: bool, waiting: str, reason: str
+) -> None:
+    found = readiness(workers, [READY, FAILED, LOADING, READY], draining, waiting)
+    assert (found.ready, found.reason) == (not reason, reason)
     assert (found.workers_ready, found.workers) == (sum(workers), len(workers))
     assert found.versions == {"READY": 2, "UNAVAILABLE": 1, "LOADING": 1}
 

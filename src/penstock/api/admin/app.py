@@ -61,6 +61,8 @@ def build_app(control: Control, registrar: Registrar, sides: Sides, shown: Shown
             "workers": {"ready": found.workers_ready, "configured": found.workers},
             "versions": dict(found.versions),
         }
+        if found.reason:
+            body["reason"] = found.reason
         return Json(body, 200 if found.ready else 503)
 
     async def metrics(request: Request) -> Response:

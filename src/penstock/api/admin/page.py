@@ -40,14 +40,14 @@ def page(
     models: Sequence[Mapping[str, Any]],
 ) -> str:
     """The page as HTML; ``models`` is what the registry tells of them, as far as it does."""
-    state = "ready" if found.ready else "not ready"
+    state = "ready" if found.ready else f"not ready: {found.reason}"
     told = {(model["name"], one["version"]): one for model in models for one in model["versions"]}
     versions = [_version(status, told.get((status.model, status.version), {})) for status in statuses]
     processes = [(str(index), str(pid or "-"), _coloured(word)) for index, (pid, word) in enumerate(workers)]
     return "".join(
         (
             _HEAD,
-            f"<h1>Penstock {escape(shown.version)}: {state}</h1>",
+            f"<h1>Penstock {escape(shown.version)}: {escape(state)}</h1>",
             f"<p>REST <code>{escape(shown.http)}</code>, gRPC <code>{escape(shown.grpc)}</code></p>",
             "<h2>Models</h2>",
             _table(("Model", "Version", "State", "Aliases", "Digest", "Reason"), versions),

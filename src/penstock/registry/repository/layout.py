@@ -67,6 +67,11 @@ def models_in(tree: Tree) -> list[FoundModel]:
     return [found[name] for name in sorted(found)]
 
 
+def is_empty(tree: Tree) -> bool:
+    """Whether nothing lies in a repository that was looked at, or only empty folders: models may be on their way."""
+    return not any(not entry.is_folder or tree.entries(entry.name) for entry in tree.entries(""))
+
+
 def one_model(tree: Tree, name: str, file: str = "") -> FoundModel:
     """The model that a whole repository is; ``file`` is its graph where it is no folder.
 
@@ -93,13 +98,20 @@ def _each(tree: Tree) -> Iterator[FoundModel]:
         if entry.is_folder or (is_graph and entry.name != _SUFFIX):
             name = entry.name if entry.is_folder else entry.name.removesuffix(_SUFFIX)
             if not is_model_name(name):
-                yield FoundModel(legible(name.encode("utf-8", "replace").decode()), entry.name, problem=_NO_NAME)
+                yield _misnamed_model(tree, name, entry)
             elif entry.is_folder:
                 yield _from_folder(tree, name, entry.name)
             else:
                 yield _from_file(name, entry)
         elif entry.problem == LOST and is_model_name(entry.name):  # it may have led to a model's folder
             yield FoundModel(entry.name, "", problem=entry.problem)
+
+
+def _misnamed_model(tree: Tree, name: str, entry: Entry) -> FoundModel:
+    """What has no model's name; a folder without a graph is no model either."""
+    holds_graph = not entry.is_folder or _from_folder(tree, name, entry.name).problem != _NO_VERSION
+    shown = legible(name.encode("utf-8", "replace").decode())
+    return FoundModel(shown, entry.name, problem=_NO_NAME if holds_graph else _NO_VERSION)
 
 
 def _from_file(name: str, entry: Entry) -> FoundModel:

@@ -15,6 +15,17 @@ NO_FILE = Reason("it is no plain file")
 _OUTSIDE = "it is a link that leads out of the model folder"
 _NO_CLONE = {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF}
 _PIECE = 1 << 30
+_ABOUT_THE_NAME = {
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.ELOOP,
+    errno.EACCES,
+    errno.EPERM,
+    errno.ENXIO,
+    errno.ENAMETOOLONG,
+    errno.EINVAL,
+}
 
 
 class LocalTree:
@@ -33,8 +44,16 @@ class LocalTree:
 
     def look(self) -> None:
         """See ``Tree``."""
-        if not self.root.is_dir():
-            raise InvalidInput(f"the model folder {'is not a folder' if self.root.exists() else 'does not exist'}")
+        try:
+            os.close(os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+        except FileNotFoundError:
+            raise InvalidInput("the model folder does not exist") from None
+        except NotADirectoryError:
+            raise InvalidInput("the model folder is not a folder") from None
+        except PermissionError:
+            raise InvalidInput("the model folder cannot be read by this user") from None
+        except OSError as error:
+            raise self._away(error) from None
         self._roots = {}
 
     def entries(self, folder: str) -> Sequence[Entry]:
@@ -42,22 +61,34 @@ class LocalTree:
         try:
             with os.scandir(self.root / folder) as found:
                 names = sorted(entry.name for entry in found if not entry.name.startswith("."))
-        except OSError:
+        except OSError as error:
+            self._check(error)
             return []
         return [entry for name in names if (entry := self._entry(folder, name)) is not None]
 
     def _entry(self, folder: str, name: str) -> Entry | None:
         path = self.root / folder / name
+        is_link = False
         try:
             is_link = path.is_symlink()
             facts = path.stat()
-        except OSError:
-            return Entry(name, is_folder=False, problem=LOST) if path.is_symlink() else None
+        except OSError as error:
+            self._check(error)
+            return Entry(name, is_folder=False, problem=LOST) if is_link else None
         is_folder = stat.S_ISDIR(facts.st_mode)
         problem = None if is_folder or stat.S_ISREG(facts.st_mode) else NO_FILE
         if is_link and problem is None and (folder or self._one_model or not is_folder):
             problem = self._outside(below(folder, name))
         return Entry(name, is_folder, f"{facts.st_size}-{facts.st_mtime_ns}-{facts.st_ino}", problem)
+
+    def _check(self, error: OSError) -> None:
+        """Raise ``NotReady`` where an error tells of the file system and not of the name that was asked for."""
+        if error.errno not in _ABOUT_THE_NAME:
+            raise self._away(error) from None
+
+    def _away(self, error: OSError) -> NotReady:
+        text = "the model folder cannot be read now; it is tried again"
+        return NotReady(text, f"{text}: {self.root}: {error.strerror}")
 
     def _outside(self, path: str) -> Reason | None:
         real = Path(os.path.realpath(self.root / path))
@@ -112,7 +143,8 @@ class LocalTree:
         """A descriptor of a plain file: what is opened is looked at, so that no link can be exchanged in between."""
         try:
             handle = os.open(self.root / path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        except OSError:
+        except OSError as error:
+            self._check(error)
             raise InvalidInput(f"{what} is missing") from None
         real = Path(f"/proc/self/fd/{handle}").readlink()
         if stat.S_ISREG(os.fstat(handle).st_mode) and self._allows(path, real):
