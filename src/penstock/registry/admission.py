@@ -26,7 +26,7 @@ from penstock.registry.records import Plan, Report, Subject
 
 log = logging.getLogger("penstock.registry")
 
-FORM = 4
+FORM = 5
 """Changes when verdicts would."""
 
 MODULE = "penstock.registry.sandbox"

@@ -6,6 +6,7 @@ import onnx
 
 from penstock.core.errors import Refused
 from penstock.registry import empty_tensors, integer_division
+from penstock.registry.carried_state import refuse_carried_state
 from penstock.registry.graph_edits import Changes, rewritten
 from penstock.registry.guards import guard
 from penstock.registry.records import Document
@@ -27,6 +28,7 @@ def repair(path: Path, model: onnx.ModelProto) -> Document:
     Raises:
         Refused: it cannot be served as it is, nor made so.
     """
+    refuse_carried_state(model)
     cut, labels = cut_zipmaps(model)
     guarded, nodes = guard(model, RULES)
     changes = cut.joined(guarded)
