@@ -25,7 +25,7 @@ from penstock.control.options import WorkerOptions, options_in
 from penstock.control.ports import Address, share
 from penstock.control.runtime import Instance
 from penstock.core.desired import Desired, State, VersionStatus
-from penstock.core.limits import MAX_BODY_SETTING, RequestLimits
+from penstock.core.limits import RequestLimits
 from penstock.engine import heap
 from penstock.engine.memory import read_memory
 from penstock.monitor.counters import DRAINING, READY
@@ -79,8 +79,8 @@ class Worker:
         votes = UnitVotes(self._slot.units, [slot.units for slot in slots if slot is not self._slot])
         self._loader = ModelLoader(self._plane, self._slot, options.threads, self._reported, self._link.rows, votes)
         limits = Limits(
-            max_body_bytes=options.max_body_bytes,
-            max_body_setting=MAX_BODY_SETTING,
+            max_body_bytes=self._plane.limits.max_body_bytes,
+            max_body_setting=self._plane.limits.max_body_setting,
             max_connections=connection_limit(options.max_connections, raise_limit(), PORTS),
             request_s=options.deadline_s,
         )

@@ -1,10 +1,16 @@
 """How much work one request may ask for: bounds that are held before the work begins."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 MAX_BODY_SETTING: Final = "limits.max_body_bytes"
 """The setting that bounds what is received."""
+
+MAX_OUTPUT_SETTING: Final = "limits.max_output_bytes"
+"""The setting that bounds an answer."""
+
+MEMORY_SETTING: Final = "limits.memory_bytes"
+"""The setting that bounds what a worker holds for all of its callers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +21,7 @@ class RequestLimits:
     encoded answer. ``max_elements`` bounds the elements of a typed list, ``max_text_elements`` and
     ``max_text_bytes`` those of BYTES tensors and what they hold, all of them over the tensors of one request or answer;
     ONNX Runtime converts texts one tensor at a time with the GIL held, and nobody else is answered meanwhile.
+    ``max_body_setting`` and ``max_output_setting`` name the settings that the two bounds come from.
     """
 
     max_body_bytes: int = 64 << 20
@@ -23,3 +30,14 @@ class RequestLimits:
     max_elements: int = 1 << 22
     max_text_elements: int = 1 << 16
     max_text_bytes: int = 8 << 20
+    max_body_setting: str = MAX_BODY_SETTING
+    max_output_setting: str = MAX_OUTPUT_SETTING
+
+    def within(self, memory_bytes: int) -> "RequestLimits":
+        """These limits where there is memory for so many bytes at a time: what is larger will never fit."""
+        limits = self
+        if limits.max_body_bytes > memory_bytes:
+            limits = replace(limits, max_body_bytes=memory_bytes, max_body_setting=MEMORY_SETTING)
+        if limits.max_output_bytes > memory_bytes:
+            limits = replace(limits, max_output_bytes=memory_bytes, max_output_setting=MEMORY_SETTING)
+        return limits

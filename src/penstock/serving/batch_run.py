@@ -11,6 +11,7 @@ from typing import Final
 import numpy as np
 
 from penstock.core.errors import Cancelled, DeadlineExceeded, Fault, TooLarge
+from penstock.core.limits import RequestLimits
 from penstock.core.signature import Feeds
 from penstock.core.tensors import Array, Tensor, held_bytes
 from penstock.engine.model import Interrupt, Model
@@ -153,12 +154,12 @@ def _granted(call: InferCall, arrays: list[Array]) -> list[Tensor]:
 
 
 def _too_large(info: VersionInfo, size: int) -> TooLarge | None:
-    return None if size <= info.max_output_bytes else too_large(size, info.max_output_bytes)
+    return None if size <= info.max_output_bytes else too_large(size, info.limits)
 
 
-def too_large(size: int, limit: int) -> TooLarge:
+def too_large(size: int, limits: RequestLimits) -> TooLarge:
     """The fault of a call whose outputs are larger than an answer may be, in bytes."""
     return TooLarge(
-        f"the outputs are {size} bytes, over the limit of {limit}; ask for fewer rows or outputs, "
-        "or raise limits.max_output_bytes"
+        f"the outputs are {size} bytes, over the limit of {limits.max_output_bytes}; ask for fewer rows or outputs, "
+        f"or raise {limits.max_output_setting}"
     )

@@ -49,9 +49,9 @@ class DataPlane:
     ) -> None:
         self.regions = regions or Regions()
         self.queries = ServerQueries(totals, repository, self.regions)
-        self.limits = limits or RequestLimits()
-        self.offload = Offload(OFFLOAD_BODIES * self.limits.max_body_bytes)
         self.memory = memory or MemoryBudget(DEFAULT_MEMORY_BYTES)
+        self.limits = (limits or RequestLimits()).within(self.memory.limit)
+        self.offload = Offload(OFFLOAD_BODIES * self.limits.max_body_bytes)
         self.routing_table = RoutingTable()
         self.default_timeout_ns = default_timeout_ns
         self.live = True

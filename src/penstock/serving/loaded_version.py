@@ -157,7 +157,7 @@ class LoadedVersion(Servable):
         if call.rows > self.most_rows:
             size = self.output_bytes(call.rows, call.requested)
             if size > self.max_output_bytes:
-                raise too_large(size, self.max_output_bytes)
+                raise too_large(size, self.limits)
         return elements
 
     def _returned(self, on_done: OnDone, call: InferCall, outcome: Outcome) -> None:

@@ -2,6 +2,9 @@
 
 from typing import Final
 
+from penstock.core.errors import Fault, OverBudget, TooLarge
+from penstock.core.limits import MEMORY_SETTING
+
 DEFAULT_MEMORY_BYTES: Final = 1 << 30
 """The budget of what is given none."""
 
@@ -36,6 +39,15 @@ class MemoryBudget:
             return False
         self.used = used
         return True
+
+    def refusal(self, size: int, text: str) -> Fault:
+        """Why there is no room for ``size`` bytes of one request: for now, as ``text`` says, or never."""
+        if size <= self.limit:
+            return OverBudget(text)
+        return TooLarge(
+            f"the request needs {size} bytes at a time, and the server holds at most {self.limit} for all its callers "
+            f"({MEMORY_SETTING}); ask for less at a time"
+        )
 
     def take_spare(self, size: int) -> bool:
         """Reserve bytes for what no caller waits for: only while less than half of the budget is used with them."""

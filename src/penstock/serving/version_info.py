@@ -34,7 +34,8 @@ class VersionInfo:
         self.identity = identity
         self.signature = signature
         self.block = block
-        self.max_output_bytes = (limits or RequestLimits()).max_output_bytes
+        self.limits = limits or RequestLimits()
+        self.max_output_bytes = self.limits.max_output_bytes
         self.output_names = [spec.name for spec in signature.outputs]
         self.row_elements = 0 if signature.row is None else signature.row.elements
         self.row_bytes = _row_bytes(signature.outputs, signature.batching)

@@ -103,7 +103,8 @@ class WorkerPool:
 
         Raises:
             Overloaded: there is no room, or the queue is longer than the call can wait.
-            OverBudget: the memory budget has no room for its input.
+            OverBudget: the memory budget has no room for its input now.
+            TooLarge: the whole of the memory budget has no room for its input.
         """
         now = monotonic_ns()
         limiter, priority = self._limiter, call.priority
@@ -116,8 +117,7 @@ class WorkerPool:
             raise late
         size = call.input_bytes
         if not self._memory.take(size):
-            call.loaded.block.shed(MEMORY)
-            raise OverBudget("the server holds as much for its callers as it may; try again later")
+            raise self._without_memory(call)
         if not self._started:
             self._start()
         entry = QueuedCall(call, on_outcome, size, now)
@@ -129,6 +129,14 @@ class WorkerPool:
                 self._changed.notify()
         limiter.publish()
         return entry
+
+    def _without_memory(self, call: InferCall) -> Fault:
+        """The fault of a call whose input has no room."""
+        text = "the server holds as much for its callers as it may; try again later"
+        fault = self._memory.refusal(call.input_bytes, text)
+        if isinstance(fault, OverBudget):
+            call.loaded.block.shed(MEMORY)
+        return fault
 
     def cancel(self, entry: QueuedCall) -> None:
         """Nobody waits for a call any more: stop its run, unless others share it."""

@@ -3,6 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from penstock.core.errors import OverBudget, TooLarge
+from penstock.core.limits import RequestLimits
 from penstock.serving.memory_budget import CALM_BYTES, CALM_SHARE, TRIM_BYTES, MemoryBudget
 
 
@@ -16,6 +18,24 @@ def test_what_does_not_fit_is_refused_and_changes_nothing() -> None:
     assert not budget.take(1)
     budget.give_back(100)
     assert budget.used == 0
+
+
+def test_what_never_fits_is_no_matter_of_time() -> None:
+    budget = MemoryBudget(100)
+    assert budget.take(90)
+    for_now, for_good = budget.refusal(100, "try again"), budget.refusal(101, "try again")
+    assert (type(for_now), str(for_now)) == (OverBudget, "try again")
+    assert type(for_good) is TooLarge
+    assert "101 bytes" in str(for_good) and "100 for all" in str(for_good) and "limits.memory_bytes" in str(for_good)
+
+
+def test_limits_are_no_larger_than_the_memory_there_is() -> None:
+    limits = RequestLimits(max_body_bytes=50, max_output_bytes=200)
+    assert limits.within(200) is limits
+    bounded = limits.within(40)
+    assert (bounded.max_body_bytes, bounded.max_body_setting) == (40, "limits.memory_bytes")
+    assert (bounded.max_output_bytes, bounded.max_output_setting) == (40, "limits.memory_bytes")
+    assert limits.within(100).max_body_setting == "limits.max_body_bytes"
 
 
 def test_what_no_caller_waits_for_leaves_them_half() -> None:

@@ -3,7 +3,7 @@
 from typing import Final
 
 from penstock.core.errors import TooLarge
-from penstock.core.limits import MAX_BODY_SETTING, RequestLimits
+from penstock.core.limits import RequestLimits
 from penstock.core.slices import Pause, no_pause
 from penstock.core.texts import shortened
 
@@ -97,9 +97,9 @@ class Work:
             raise LargeWork
 
 
-def body_too_large(max_bytes: int) -> TooLarge:
-    """A request has more bytes than it may, plain or inflated."""
-    return TooLarge(f"the request is over the limit of {max_bytes} bytes ({MAX_BODY_SETTING}); send less at a time")
+def body_too_large(most: int, setting: str) -> TooLarge:
+    """A request has more bytes than ``setting`` allows, plain or inflated."""
+    return TooLarge(f"the request is over the limit of {most} bytes ({setting}); send less at a time")
 
 
 def json_too_large(limits: RequestLimits) -> TooLarge:
@@ -110,8 +110,9 @@ def json_too_large(limits: RequestLimits) -> TooLarge:
     )
 
 
-def output_too_large(most: int) -> TooLarge:
+def output_too_large(limits: RequestLimits) -> TooLarge:
     """An answer is larger than it may be."""
     return TooLarge(
-        f"the answer is over the limit of {most} bytes (limits.max_output_bytes); ask for fewer rows or outputs"
+        f"the answer is over the limit of {limits.max_output_bytes} bytes ({limits.max_output_setting}); "
+        "ask for fewer rows or outputs"
     )

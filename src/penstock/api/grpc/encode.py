@@ -66,7 +66,7 @@ def infer_response(call: InferCall, typed: bool, work: Work) -> pb.ModelInferRes
             work.copied(tensor.data.nbytes)
             response.raw_output_contents.append(to_raw(tensor.datatype, tensor.data, work.pause))
     if response.ByteSize() > work.limits.max_output_bytes:
-        raise output_too_large(work.limits.max_output_bytes)
+        raise output_too_large(work.limits)
     return response
 
 
@@ -145,7 +145,7 @@ class AnswerTemplate:
             parts += (_RAW, varint(len(raw)), raw)
         size = sum(map(len, parts))
         if size > self._limits.max_output_bytes:
-            raise output_too_large(self._limits.max_output_bytes)
+            raise output_too_large(self._limits)
         parts[0] = b"\x00" + size.to_bytes(4)
         return b"".join(parts) if work is None else in_parts(parts, size)
 

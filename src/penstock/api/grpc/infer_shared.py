@@ -5,11 +5,14 @@ from dataclasses import dataclass
 from penstock.api.common.response_metadata import PerVersion, answered_by
 from penstock.api.grpc import response_blocks
 from penstock.api.grpc.encode import AnswerTemplate, answer_parameters
+from penstock.api.grpc.framing import PREFIX
+from penstock.api.grpc.http2.answer_memory import CONNECTION_SHARE, SPARE_BYTES
 from penstock.api.grpc.http2.header_encoding import literal
 from penstock.api.grpc.layout_cache import Layouts
 from penstock.api.grpc.stream_window import UNKNOWN, AnswerSizes
 from penstock.api.grpc.wire import target_of
 from penstock.core.labels import Route
+from penstock.core.limits import MAX_BODY_SETTING, MEMORY_SETTING
 from penstock.proto import grpc_service_pb2 as pb
 from penstock.serving.data_plane import DataPlane
 from penstock.serving.infer_call import Servable
@@ -29,11 +32,13 @@ class VersionAnswers:
 
 class Shared:
     """One for each server; lives on its event loop. ``mirrors_typed`` has typed requests answered in typed contents,
-    where all others are answered in raw ones."""
+    where all others are answered in raw ones. A message may have ``max_message_bytes``, as ``message_setting`` says."""
 
     def __init__(self, plane: DataPlane, max_message_bytes: int, mirrors_typed: bool) -> None:
         self.plane = plane
-        self.max_message_bytes = max_message_bytes
+        most = max(SPARE_BYTES, plane.memory.limit // CONNECTION_SHARE - PREFIX)
+        self.max_message_bytes = min(max_message_bytes, most)
+        self.message_setting = MAX_BODY_SETTING if max_message_bytes <= most else f"half of {MEMORY_SETTING}"
         self.mirrors_typed = mirrors_typed
         self.layouts = Layouts()
         self.versions = PerVersion(plane, self._version_answers)

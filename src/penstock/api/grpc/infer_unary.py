@@ -48,8 +48,8 @@ class UnaryInferStream(Stream):
             return
         self._buffer.add(data)
         has_room = self.io.hold(self, len(data))
-        if self.held_bytes > self._shared.max_message_bytes + PREFIX:
-            self._tell_refusal(body_too_large(self._shared.max_message_bytes))
+        if self.received_bytes > self._shared.max_message_bytes + PREFIX:
+            self._tell_refusal(body_too_large(self._shared.max_message_bytes, self._shared.message_setting))
         elif not has_room:
             self._tell_refusal(too_much())
         else:

@@ -198,7 +198,7 @@ class Connection(RequestSink):
         if self._working:
             self._forget_body(exchange)
         if size > UNCOUNTED_BYTES and not self.keep(size):
-            answer = exchange.refusal(OverBudget(NO_MEMORY))
+            answer = exchange.refusal(self._table.memory.refusal(size, NO_MEMORY))
             size = len(answer)
         if self._pipeline[0] is exchange and not self._transport.is_writing_paused:
             self._pipeline.popleft()

@@ -133,7 +133,7 @@ class AnswerTemplate:
         """The answer, its parts joined as far as they are small."""
         size, tail_size = sum(map(len, parts)), sum(map(len, tail))
         if size + tail_size > self._limits.max_output_bytes:
-            raise output_too_large(self._limits.max_output_bytes)
+            raise output_too_large(self._limits)
         if size > INLINE_BYTES and not tail:
             return b"", None, parts
         header = b"".join(parts)
@@ -169,7 +169,7 @@ class AnswerTemplate:
             parts.append(piece)
             left -= len(piece)
             if left < 0:
-                raise output_too_large(self._limits.max_output_bytes)
+                raise output_too_large(self._limits)
         parts.append(b"]")
 
     def _json_rows(self, call: InferCall, joint: BatchResult) -> list[bytes]:

@@ -22,6 +22,7 @@ from penstock.api.rest.encode import AnswerTemplate, Tail
 from penstock.core.errors import Cancelled, Fault, Internal, InvalidInput, OverBudget, Overloaded
 from penstock.core.labels import HTTP_STATUS, ROUTE_NAMES, Priority
 from penstock.core.labels import Protocol as Transport
+from penstock.core.limits import RequestLimits
 from penstock.core.signature import Signature
 from penstock.core.slices import Pacer, Pause
 from penstock.serving.data_plane import DataPlane
@@ -175,19 +176,23 @@ class InferHandler:
         """Inflate and decode a body; on any thread, but only on the event loop without a ``pause``."""
         json_length = _json_length(fields) if _JSON_LENGTH in fields else None
         if _ENCODING in fields:
-            limits = self.plane.limits
+            limits = self._inflation_limits(raw)
             if json_length is None and limits.max_json_bytes < limits.max_body_bytes:
                 most, too_large = limits.max_json_bytes, json_too_large(limits)
                 raw = inflate(raw, fields[_ENCODING], most, pause, too_large)
             else:
                 most = limits.max_body_bytes
-                raw = inflate(raw, fields[_ENCODING], most, pause, body_too_large(most))
+                raw = inflate(raw, fields[_ENCODING], most, pause, body_too_large(most, limits.max_body_setting))
         return self._decoder.decode(raw, json_length, signature, pause)
+
+    def _inflation_limits(self, raw: bytes) -> RequestLimits:
+        """The limits of a body that is held in both forms while it is inflated."""
+        return self.plane.limits.within(self.plane.memory.limit - len(raw))
 
     def _decode_on_thread(self, exchange: InferExchange, found: RouteDecision, priority: Priority, raw: bytes) -> None:
         """Have a body read that takes long; raises ``Overloaded`` or ``OverBudget``."""
         fields, loaded, plane = exchange.head.fields, found[0], self.plane
-        inflated = min(len(raw) * MAX_RATIO, plane.limits.max_body_bytes) if _ENCODING in fields else 0
+        inflated = min(len(raw) * MAX_RATIO, self._inflation_limits(raw).max_body_bytes) if _ENCODING in fields else 0
         if not plane.memory.take(inflated):
             raise OverBudget("the worker has no memory left to inflate the body; try again later")
         work = partial(self._read, fields, raw, loaded.signature, Pacer().pause)

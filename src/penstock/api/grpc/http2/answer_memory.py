@@ -27,6 +27,9 @@ health; the number of streams bounds them."""
 RESERVED_SHARE: Final = 2
 """All answers of a connection together may reserve the worker's memory divided by this; a single one may be larger."""
 
+CONNECTION_SHARE: Final = 2
+"""All unfinished requests of a connection together may hold the worker's memory divided by this."""
+
 
 class Memory(Protocol):
     """The worker's memory budget."""

@@ -7,7 +7,7 @@ from typing import Final, Protocol
 from penstock.api.common.parts import Payload, size_of
 from penstock.api.grpc.http2 import frames
 from penstock.api.grpc.http2.abuse_limits import AbuseLimits
-from penstock.api.grpc.http2.answer_memory import SPARE_BYTES, AnswerMemory, Memory
+from penstock.api.grpc.http2.answer_memory import CONNECTION_SHARE, SPARE_BYTES, AnswerMemory, Memory
 from penstock.api.grpc.http2.frames import ErrorCode, frame
 from penstock.api.grpc.http2.request_head import RequestHead
 from penstock.api.grpc.http2.send_queue import MAX_PAYLOAD, SendQueue
@@ -208,8 +208,7 @@ class ConnectionOutput(StreamIo):
     def hold(self, stream: Stream, size: int) -> bool:
         """See ``StreamIo``."""
         held = self._held_bytes
-        if (held and held + size > self._memory.limit // 2) or not self._memory.take(size):
-            # one connection gets at most half of the worker's memory
+        if (held and held + size > self._memory.limit // CONNECTION_SHARE) or not self._memory.take(size):
             return size <= SPARE_BYTES and stream.received_bytes <= SPARE_BYTES
         stream.held_bytes += size
         self._held_bytes += size
