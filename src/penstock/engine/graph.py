@@ -69,13 +69,34 @@ class Graph:
     ranks_known: bool = False
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
-    def seen(self, ranks: Sequence[int]) -> "Graph":
-        """The graph once a run has shown the rank of every output; a shape of another rank was not true."""
+    def seen(self, shapes: Sequence[Sequence[Shape]]) -> "Graph":
+        """The graph once runs have shown the shapes of every output: one shape for each run. A shape of another rank
+        was not true, nor is a fixed dimension that a run contradicts; exporters write 1 for the rows of labels."""
         outputs = tuple(
-            tensor if len(tensor.shape) == rank else replace(tensor, shape=(None,) * rank)
-            for tensor, rank in zip(self.outputs, ranks, strict=True)
+            _observed(tensor, each) for tensor, each in zip(self.outputs, zip(*shapes, strict=True), strict=True)
         )
         return replace(self, outputs=outputs, ranks_known=True)
+
+    def with_free_rows(self) -> "Graph":
+        """The graph as if every output had a free first dimension: what it states of that is not known to be true
+        before a run. Only where the first dimension of every input is free."""
+        if not self.inputs or any(tensor.dims[:1] != (-1,) for tensor in self.inputs):
+            return self
+        outputs = tuple(replace(one, shape=(None, *one.shape[1:])) if one.shape else one for one in self.outputs)
+        return replace(self, outputs=outputs)
+
+
+def _observed(tensor: GraphTensor, shapes: Sequence[Shape]) -> GraphTensor:
+    rank = len(shapes[0])
+    if len(tensor.shape) != rank:
+        return replace(tensor, shape=(None,) * rank)
+    contradicted = {
+        axis
+        for shape in shapes
+        for axis, (dim, size) in enumerate(zip(tensor.dims, shape, strict=True))
+        if dim not in (-1, size)
+    }
+    return replace(tensor, shape=tuple(None if axis in contradicted else dim for axis, dim in enumerate(tensor.shape)))
 
 
 def labels_in(metadata: str) -> dict[str, tuple[str, ...]]:
@@ -174,7 +195,8 @@ def _datatype(role: str, tensor: GraphTensor) -> str:
         return datatype
     if tensor.type.startswith("tensor("):
         raise LoadFailed(f"{role} '{tensor.name}' is {tensor.type}, a type the protocol cannot carry")
-    raise LoadFailed(f"{role} '{tensor.name}' is {tensor.type}; only tensors can be served")
+    hint = f"; export its tensors as {role}s of their own" if tensor.type.startswith("seq(tensor") else ""
+    raise LoadFailed(f"{role} '{tensor.name}' is {tensor.type}; only tensors can be served{hint}")
 
 
 def _check_fits(role: str, tensor: GraphTensor, shape: Shape) -> None:

@@ -10,11 +10,11 @@ from penstock.core.errors import Cancelled, Fault
 from penstock.core.options import ModelOptions, WarmupSample
 from penstock.core.placement import INLINE_BUDGET_NS, WIDE_BUDGET_NS
 from penstock.core.signature import Bound, Feeds, Signature, TensorSpec
-from penstock.core.tensors import Array
+from penstock.core.tensors import Array, Shape
 from penstock.engine import heap, joint_runs, warmup
 from penstock.engine.denormals import Run
 from penstock.engine.faults import LoadFailed, run_fault
-from penstock.engine.graph import signature_of, sized_by_inputs
+from penstock.engine.graph import Graph, signature_of, sized_by_inputs
 from penstock.engine.session import (
     Interrupt,
     arena_release,
@@ -173,13 +173,14 @@ def _size(folder: Path) -> int:
 def _load(path: Path, options: ModelOptions, intra_op_threads: int, proof: RowProof) -> Model:
     session = open_session(path, options.session, intra_op_threads)
     graph, run = read_graph(session), runner(session, options.session)
-    signature = signature_of(graph, options)
+    signature = signature_of(graph.with_free_rows(), options)
     names = [spec.name for spec in signature.outputs]
     try:
         bound, results = _warm_up(run, names, signature, options)
     except _Untried:
-        return Model(run, signature, large_runner(session, options.session))
-    signature = signature_of(graph.seen([array.ndim for array in results]), options)
+        return Model(run, signature_of(graph, options), large_runner(session, options.session))
+    graph = graph.seen(_shapes_of(graph, run, names, bound, results))
+    signature = signature_of(graph, options)
     if signature.batching and options.max_batch_size is None and not _follows_rows(run, names, bound, results):
         signature = Signature(signature.inputs, signature.outputs, named_dims=signature.named_dims)
     model = Model(run, signature, large_runner(session, options.session))
@@ -245,6 +246,15 @@ def _run_sample(run: Run, names: list[str], signature: Signature, sample: Warmup
     except (Fault, MemoryError) as error:
         raise LoadFailed(f"the warm-up '{sample.name}' failed: {error}") from error
     return bound, results
+
+
+def _shapes_of(graph: Graph, run: Run, names: list[str], bound: Bound, results: list[Array]) -> list[list[Shape]]:
+    """The shapes of the outputs in the warm-up; and with twice the rows, where the graph may state them falsely."""
+    shapes = [[array.shape for array in results]]
+    if graph.with_free_rows() != graph and bound.elements:
+        with suppress(Fault, MemoryError):
+            shapes.append([array.shape for array in _attempt(run, names, warmup.doubled(bound.feeds))])
+    return [each for each in shapes if [len(shape) for shape in each] == [len(shape) for shape in shapes[0]]]
 
 
 def _follows_rows(run: Run, names: list[str], bound: Bound, results: list[Array]) -> bool:

@@ -107,10 +107,29 @@ def test_initialisers_that_may_be_replaced_are_left_alone_unless_stated() -> Non
 def test_ranks_seen_in_a_run_fill_what_the_graph_left_open() -> None:
     graph = graph_of(("N", 3), to=[(), ("N",)])
     assert not signature_of(graph, ModelOptions()).batching
-    seen = graph.seen([2, 1])
+    seen = graph.seen([[(1, 5), (1,)]])
     assert signature_of(seen, ModelOptions()).outputs[0].shape == (-1, -1)
     assert signature_of(seen, ModelOptions()).batching
-    assert graph.seen([0, 1]).outputs[0].shape == ()
+    assert graph.seen([[(), (1,)]]).outputs[0].shape == ()
+
+
+@pytest.mark.parametrize(
+    ("stated_shape", "shapes", "shape"),
+    [
+        ((1,), [(1,), (2,)], (-1,)),  # what onnxmltools writes for the labels of LightGBM
+        ((1,), [(1,), (1,)], (1,)),
+        ((1,), [(3,)], (-1,)),
+        ((1, 4), [(1, 4), (2, 4)], (-1, 4)),
+        ((2, 7), [(1, 4), (2, 4)], (-1, -1)),
+        (("N", 4), [(1, 4), (2, 4)], (-1, 4)),
+        ((5,), [(1, 5), (2, 5)], (-1, -1)),
+    ],
+)
+def test_a_fixed_dimension_that_a_run_contradicts_is_free(
+    stated_shape: tuple[int | str, ...], shapes: list[tuple[int, ...]], shape: tuple[int, ...]
+) -> None:
+    graph = graph_of(("N", 3), to=[stated_shape]).seen([[one] for one in shapes])
+    assert signature_of(graph, ModelOptions()).outputs[0].shape == shape
 
 
 def test_an_output_of_unknown_rank_may_be_stated() -> None:
@@ -119,7 +138,7 @@ def test_an_output_of_unknown_rank_may_be_stated() -> None:
     assert signature_of(graph, options).outputs[0].shape == (-1, 5)
     assert signature_of(graph, ModelOptions(max_batch_size=2)).batching  # a run will tell
     with pytest.raises(LoadFailed, match=r"max_batch_size 2 needs .* output 'y0' has the shape \[\]"):
-        signature_of(graph.seen([0]), ModelOptions(max_batch_size=2))
+        signature_of(graph.seen([[()]]), ModelOptions(max_batch_size=2))
 
 
 @pytest.mark.parametrize(
@@ -151,7 +170,10 @@ def test_contradictions_say_what_is_wrong(graph: Graph, options: ModelOptions, t
     ("kind", "text"),
     [
         ("seq(map(int64,tensor(float)))", "output 'p' is .*only tensors"),
-        ("seq(tensor(float))", r"output 'p' is seq\(tensor\(float\)\); only tensors can be served$"),
+        (
+            "seq(tensor(float))",
+            r"output 'p' is seq\(tensor\(float\)\); only tensors can be served; export its tensors as outputs",
+        ),
         ("optional(tensor(float))", "only tensors"),
         ("sparse_tensor(float)", "only tensors"),
         ("tensor(float8e4m3fn)", "a type the protocol cannot carry"),

@@ -18,6 +18,7 @@ from penstock.engine import model as engine
 from penstock.engine import session, warmup
 from penstock.engine.model import TWICE_BYTES, Interrupt, LoadFailed, load
 from tests import zoo
+from tests.boosted import lightgbm
 from tests.unit.engine import graphs
 
 
@@ -136,6 +137,26 @@ def test_a_promise_of_batching_that_one_run_breaks_is_not_believed(tmp_path: Pat
     assert not load(held, ModelOptions(), 1).signature.batching
     flat = graphs.reshape(tmp_path, [-1, 3], ("N", 9), ("M", 3))
     assert not load(flat, ModelOptions(), 1).signature.batching
+
+
+@pytest.mark.parametrize("bound", [None, 16])
+def test_a_fixed_number_of_labels_that_two_rows_contradict_is_not_believed(tmp_path: Path, bound: int | None) -> None:
+    """As onnxmltools writes it of LightGBM's classifiers; a bound that is stated holds too."""
+    export = lightgbm(["no", "yes"], 1).model
+    identity = helper.make_node("Identity", ["lgbmprobabilities"], ["probabilities"])  # admission has cut the map
+    export.graph.node[-1].CopyFrom(identity)
+    export.graph.output[1].CopyFrom(graphs.tensor("probabilities", [None, 2]))
+    (tmp_path / "model.onnx").write_bytes(export.SerializeToString())
+    model = load(tmp_path / "model.onnx", ModelOptions(max_batch_size=bound), 1)
+    assert {one.name: one.shape[0] for one in model.signature.outputs}["label"] == -1
+    assert model.signature.batching
+
+
+def test_a_number_of_rows_that_is_fixed_indeed_stays_so(tmp_path: Path) -> None:
+    held = graphs.reshape(tmp_path, [1, 9], ("N", 9), (1, 9))
+    assert load(held, ModelOptions(), 1).signature.outputs[0].shape == (1, 9)
+    with pytest.raises(LoadFailed, match="max_batch_size 4 needs a free first dimension"):
+        load(held, ModelOptions(max_batch_size=4), 1)
 
 
 def test_a_stated_bound_is_believed(tmp_path: Path) -> None:
