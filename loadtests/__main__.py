@@ -25,6 +25,7 @@ from loadtests import (
     streams,
     swap,
     traffic,
+    verdicts,
 )
 from loadtests.drill import command as rollout_drill
 from loadtests.graphs import repository
@@ -70,6 +71,9 @@ def main() -> int:
     simulating = commands.add_parser("simulate", help="simulated rollouts", description=simulate.__doc__)
     simulate.add_arguments(simulating)
     simulating.set_defaults(run=simulate.main)
+    judging = commands.add_parser("verdicts", help="simulated guards and intervals", description=verdicts.__doc__)
+    verdicts.add_arguments(judging)
+    judging.set_defaults(run=verdicts.main)
     drifting = commands.add_parser("drift", help="simulated drift", description=drift.__doc__)
     drift.add_arguments(drifting)
     drifting.set_defaults(run=drift.main)

@@ -7,11 +7,33 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+Floats = NDArray[np.float64]
+
 WIDTH = 200
 """Columns of a table that is not printed on a terminal."""
+
+BLOCK = 64
+"""Rows of an autoregression that are made together."""
+
+
+def autoregression(noise: Floats, last: Floats, correlation: float) -> tuple[Floats, Floats]:
+    """Rows [rows, columns] of an autoregression of first order, of independent ones and the row before them [columns];
+    and the last row of it. Every row is as spread as the ones before."""
+    lags = np.arange(BLOCK)[:, None] - np.arange(BLOCK)
+    weights = np.where(lags >= 0, (1 - correlation**2) ** 0.5 * correlation ** np.maximum(lags, 0), 0.0)
+    fading = correlation ** np.arange(1.0, BLOCK + 1)[:, None]
+    found = np.empty_like(noise)
+    for start in range(0, len(noise), BLOCK):
+        rows = noise[start : start + BLOCK]
+        many = len(rows)
+        found[start : start + many] = weights[:many, :many] @ rows + fading[:many] * last
+        last = found[start + many - 1]
+    return found, last
 
 
 def add_stream_arguments(parser: argparse.ArgumentParser, seed: int) -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
-from loadtests.cases import add_stream_arguments, report, write_figures
+from loadtests.cases import add_stream_arguments, autoregression, report, write_figures
 from penstock.core.policies import MonitorPolicy
 from penstock.core.signature import TensorSpec
 from penstock.core.tensors import Tensor
@@ -28,8 +28,11 @@ Floats = NDArray[np.float64]
 Case = TypeVar("Case", "Lasting", "Small", "Following")
 Outcome = TypeVar("Outcome")
 
-LOOK_ROWS = 50
+LOOK_ROWS = 250
 """Rows between two looks."""
+
+LOOKS_OF_A_WINDOW = 4
+"""Looks at each window of rows that follow each other; effect sizes do not depend on them."""
 
 CALM_ROWS = 1000
 """Rows without a shift before the first one."""
@@ -73,6 +76,7 @@ class Lasting:
     cleared: int = 0
     columns: int = 3
     reference_rows: int = 10_000
+    look_rows: int = LOOK_ROWS
 
 
 LASTING = (
@@ -81,9 +85,9 @@ LASTING = (
     Lasting("+0.5 sd for 20,000 rows", ((20_000, 0.5),)),
     Lasting("+1 sd for 20,000 rows", ((20_000, 1.0),)),
     Lasting("+0.2 sd for 10,000 rows, then as before", ((10_000, 0.2), (5000, 0.0)), 1),
-    Lasting("+0.5 sd for 500 rows, then as before", ((500, 0.5), (5000, 0.0)), 1),
+    Lasting("+0.5 sd for 500 rows, then as before", ((500, 0.5), (5000, 0.0)), 1, look_rows=50),
     Lasting("+0.5 sd for 10,000 rows, then as before", ((10_000, 0.5), (5000, 0.0)), 1),
-    Lasting("+2 sd for 300 rows, then as before", ((300, 2.0), (5000, 0.0)), 1),
+    Lasting("+2 sd for 300 rows, then as before", ((300, 2.0), (5000, 0.0)), 1, look_rows=50),
     Lasting("+0.5, then +0.2, then +0.8 sd, 5,000 rows each", ((5000, 0.5), (5000, 0.2), (5000, 0.8))),
     Lasting("+0.5, then -0.3 sd, 5,000 rows each", ((5000, 0.5), (5000, -0.3))),
 )
@@ -112,8 +116,8 @@ def lasting(case: Lasting, seed: int) -> Told:
     detected, cleared, after = 0, 0, None
     for rows, size in ((CALM_ROWS, 0.0), *case.shifts):
         shift[0] = size
-        for seen in range(LOOK_ROWS, rows + 1, LOOK_ROWS):
-            for change in watched.look():
+        for seen in range(case.look_rows, rows + 1, case.look_rows):
+            for change in watched.look(case.look_rows):
                 if change.about == DRIFT and change.feature == "x[0]":
                     detected, cleared = detected + change.begins, cleared + (not change.begins)
                     after = None if change.begins else seen
@@ -127,7 +131,7 @@ class Small:
     reference_rows: int
     columns: int
     kind: str
-    rows: int = 20_000
+    rows: int = 10_000
 
     @property
     def name(self) -> str:
@@ -196,9 +200,7 @@ class _Following:
     def __call__(self, rows: int) -> Floats:
         found = self._generator.standard_normal((rows, len(self._last)))
         if self.follows:
-            for index in range(rows):
-                self._last = self._correlation * self._last + np.sqrt(1 - self._correlation**2) * found[index]
-                found[index] = self._last
+            found, self._last = autoregression(found, self._last, self._correlation)
         return found
 
 
@@ -207,9 +209,9 @@ def following(case: Following, seed: int) -> Exceeded:
     draw = _Following(case.correlation, case.columns, seed)
     watched, found = Watched(draw, case.reference_rows, case.window), Exceeded()
     draw.follows = True
-    for look in range(1, (case.windows + 1) * case.window // LOOK_ROWS + 1):
-        watched.look()
-        if look * LOOK_ROWS > case.window and look * LOOK_ROWS % case.window == 0:
+    for look in range(1, (case.windows + 1) * LOOKS_OF_A_WINDOW + 1):
+        watched.look(case.window // LOOKS_OF_A_WINDOW)
+        if look > LOOKS_OF_A_WINDOW and look % LOOKS_OF_A_WINDOW == 0:
             column = watched.monitor.document()["features"][0]
             found.windows += 1
             for name in EFFECTS:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
-from loadtests.cases import add_stream_arguments, report, write_figures
+from loadtests.cases import add_stream_arguments, autoregression, report, write_figures
 from penstock.core.policies import MonitorPolicy
 from penstock.core.statistics.error_watch import ErrorWatch
 from penstock.monitor.performance import SHARE
@@ -88,7 +88,8 @@ def errors(case: Case, rate: float, rows: int, generator: np.random.Generator) -
     """So many errors of a case in a row [rows]."""
     if case.kind == CHAIN:
         return _chain(rate, case.correlation, rows, generator)
-    latent = _autoregression(case.correlation, rows, generator)
+    noise = generator.standard_normal((rows + 1, 1))
+    latent = autoregression(noise[1:], noise[0], case.correlation)[0][:, 0]
     if case.kind == NUMBERS:
         return np.exp(latent / 2)
     return (latent > NormalDist().inv_cdf(1 - rate)).astype(np.float64)
@@ -100,15 +101,6 @@ def _chain(rate: float, correlation: float, rows: int, generator: np.random.Gene
     for index, one in enumerate(uniform):
         wrong = one < (again if wrong else anew)
         found[index] = wrong
-    return found
-
-
-def _autoregression(correlation: float, rows: int, generator: np.random.Generator) -> Floats:
-    noise = (generator.standard_normal(rows) * (1 - correlation**2) ** 0.5).tolist()
-    found, value = np.zeros(rows), float(generator.standard_normal())
-    for index, one in enumerate(noise):
-        value = correlation * value + one
-        found[index] = value
     return found
 
 

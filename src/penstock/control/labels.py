@@ -47,18 +47,28 @@ Tell = Callable[[Key, PerformanceChange], Awaitable[None]]
 class _Version:
     """What is known of one version; ``performance`` is None until somebody has labelled it, and only the thread touches
     it: ``told`` and ``values`` are what it said last, for everybody else. ``replayed``: earlier labels were looked for.
+    ``learned_at`` is the time at which it took labels in last, or was made.
     """
 
+    learned_at: float
     performance: Performance | None = None
     replayed: bool = False
     told: Document = field(default_factory=dict)
     values: dict[str, float] = field(default_factory=dict)
 
-    def learn(self, rows: Sequence[Joined]) -> list[PerformanceChange]:
+    def learn(self, rows: Sequence[Joined], now: float) -> list[PerformanceChange]:
         """Take rows in; what has changed by it."""
+        passed_s, self.learned_at = now - self.learned_at, now
+        return self._take(rows, passed_s)
+
+    def replay(self, rows: Sequence[Joined]) -> None:
+        """Take rows in that were labelled before, in the order in which they were."""
+        self._take(rows, rows[-1].at - rows[0].at)
+
+    def _take(self, rows: Sequence[Joined], passed_s: float) -> list[PerformanceChange]:
         if self.performance is None:
             raise RuntimeError
-        changes = self.performance.learn(rows)
+        changes = self.performance.learn(rows, passed_s)
         self.told, self.values = self.performance.document(), self.performance.values()
         return changes
 
@@ -152,31 +162,31 @@ class Labels:
         for row in taken.joined:
             by_version.setdefault(row.version, []).append(row)
         for version, rows in by_version.items():
-            known = self._versions.setdefault((model, version), _Version())
+            known = self._versions.setdefault((model, version), _Version(self._clock()))
             if known.performance is None:
                 known.performance = Performance(*self._terms((model, version)))
             self._outcomes[model, version, "joined"] += len(rows)
-            changes += [((model, version), change) for change in known.learn(rows)]
+            changes += [((model, version), change) for change in known.learn(rows, self._clock())]
         self.comparisons.take(model, taken.joined, taken.rewards)
         for outcome, versions in (("late", taken.late), ("doubled", taken.doubled), ("unusable", taken.unusable)):
             for version in versions:
                 self._outcomes[model, version, outcome] += 1
         return taken, changes
 
-    def _terms(self, key: Key) -> tuple[Reference | None, float]:
+    def _terms(self, key: Key) -> tuple[Reference | None, float, float]:
         reference, policy = self._watched(key)
-        return reference, policy.budget
+        return reference, policy.budget, policy.daily
 
     def _performance(self, key: Key) -> None:
         """Take up what was labelled before this process began, or before the version had its reference."""
-        known = self._versions.setdefault(key, _Version())
+        known = self._versions.setdefault(key, _Version(self._clock()))
         if known.replayed:
             return
         known.replayed = True
         rows = self._store.labelled(*key, REPLAYED)
         if rows:
             known.performance = Performance(*self._terms(key))
-            known.learn(rows)
+            known.replay(rows)
 
     def _sweep(self, versions: Sequence[Key], room: int) -> None:
         horizons = [self._watched(key)[1].horizon_s for key in versions]

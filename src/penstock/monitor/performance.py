@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from penstock.core.statistics.calibration import Gap, GapRecovery, calibration_error
+from penstock.core.statistics.change_detection import beginnings
 from penstock.core.statistics.column_state import State
 from penstock.core.statistics.error_watch import ErrorChange, ErrorWatch
 from penstock.core.statistics.performance_estimation import Estimate, calibration_curve
@@ -49,10 +50,13 @@ class PerformanceChange:
 
 
 class Performance:
-    """One version's; ``learn`` takes rows in the order in which their labels came."""
+    """One version's; ``learn`` takes rows in the order in which their labels came.
 
-    def __init__(self, reference: Reference | None, budget: float) -> None:
-        self._budget = budget / SHARE
+    ``budget``: labels between false alarms; ``daily``: at most so many false alarms a day as well, 0 for no such bound.
+    """
+
+    def __init__(self, reference: Reference | None, budget: float, daily: float = 0.0) -> None:
+        self._all_budget, self._daily, self._budget = budget, daily, budget / SHARE
         confidence = None if reference is None else reference.confidence
         counts, right = ((0,) * SCORE_BINS, ()) if confidence is None else (confidence.counts, confidence.right)
         self._chances = calibration_curve(counts, right)
@@ -66,8 +70,9 @@ class Performance:
         self.labels = 0
         self.right = 0
 
-    def learn(self, rows: Sequence[Joined]) -> list[PerformanceChange]:
-        """Take what was told; what has changed by it."""
+    def learn(self, rows: Sequence[Joined], passed_s: float = math.inf) -> list[PerformanceChange]:
+        """Take what was told, ``passed_s`` seconds after what was told before; what has changed by it."""
+        begun = beginnings(len(rows), passed_s, self._all_budget, self._daily)
         changes: list[PerformanceChange] = []
         errors: list[float] = []
         for row in rows:
@@ -82,8 +87,8 @@ class Performance:
             self._metrics.update(row, chances)
             errors.append(_error(row))
             if chances:
-                changes += self._see_gap(row, chances)
-        return changes + self._errors.see(errors)
+                changes += self._see_gap(row, chances, begun)
+        return changes + self._errors.see(errors, begun)
 
     def _learn_columns(self, row: Joined) -> None:
         """Which class each score is of, by the answers themselves."""
@@ -105,13 +110,13 @@ class Performance:
         columns = {**{index: float(index) for index in range(len(known))}, **self._columns}
         return {columns[index]: one for index, one in enumerate(known)}
 
-    def _see_gap(self, row: Joined, chances: dict[float, float]) -> list[PerformanceChange]:
+    def _see_gap(self, row: Joined, chances: dict[float, float], begun: float) -> list[PerformanceChange]:
         answer = float(row.answer >= 0.5) if row.is_chance else row.answer
         chance = self._calibrated(row, chances, answer)
         self._calibration.append((chance, row.right))
         if self._gap_recovery is not None:
             return self._see_recovery(self._gap_recovery, chance, row.right)
-        self._gap.see(chance, row.right)
+        self._gap.see(chance, row.right, begun)
         if self._gap.log_e >= math.log(self._budget):
             self._gap_state = State.DRIFT
             self._gap_recovery = GapRecovery(self._gap.worse)
@@ -309,14 +314,14 @@ class _Errors:
     def alarms(self) -> int:
         return self._watch.alarms
 
-    def see(self, errors: Sequence[float]) -> list[PerformanceChange]:
-        """Some more errors."""
+    def see(self, errors: Sequence[float], begun: float) -> list[PerformanceChange]:
+        """Some more errors, at the share ``begun`` of which a change may begin."""
         finite = [one for one in errors if math.isfinite(one)]
         for error in finite:
             self._seen += 1
             self._see_others(error)
         self._last.extend(finite)
-        return [PerformanceChange("errors", one.begins, self._told(one)) for one in self._watch.take(finite)]
+        return [PerformanceChange("errors", one.begins, self._told(one)) for one in self._watch.take(finite, begun)]
 
     def _told(self, change: ErrorChange) -> Document:
         state = State.DRIFT if change.begins else State.OK

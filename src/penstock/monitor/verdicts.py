@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from penstock.core.policies import MonitorPolicy
 from penstock.core.statistics.autocorrelation import variance_inflation
-from penstock.core.statistics.change_detection import FLOOR, allowance, sampling_error
+from penstock.core.statistics.change_detection import FLOOR, allowance, beginnings, sampling_error
 from penstock.core.statistics.column_state import State
 from penstock.core.statistics.distributions import shares
 from penstock.core.statistics.effect_sizes import Scores, scores
@@ -24,8 +24,6 @@ from penstock.monitor.reference import Feature, Reference
 from penstock.monitor.rows import Counted, autocorrelations
 from penstock.monitor.slices import Slices
 from penstock.monitor.widened import widened
-
-DAY_S = 86_400.0
 
 LOOKS = 60
 """Looks that a window is made of."""
@@ -91,9 +89,9 @@ class VersionMonitor:
         fresh = [
             np.subtract(after, before).astype(float) for after, before in zip(counted.counts, last.counts, strict=True)
         ]
-        beginnings = self._beginnings(rows, now)
+        begun = self._beginnings(rows, now)
         drift, quality, slices = (
-            Look(inflation, now, budget / share, beginnings) for share in (DRIFT_SHARE, QUALITY_SHARE, SLICES_SHARE)
+            Look(inflation, now, budget / share, begun) for share in (DRIFT_SHARE, QUALITY_SHARE, SLICES_SHARE)
         )
         changes = _against(drift.budget, [self._drifts(one) for one in self._drift.look(fresh, drift)])
         sorted_ = [sorted_out(one, counts) for one, counts in zip(self.reference.inputs, fresh, strict=False)]
@@ -104,12 +102,9 @@ class VersionMonitor:
         return changes
 
     def _beginnings(self, rows: int, now: float) -> float:
-        """The share of these rows at which a change may begin: all, or so many that the alarms expected of them, which
-        are ``rows * share / budget`` at most, are no more than the policy allows for the time since the last rows."""
-        passed, self._looked_at = max(0.0, now - self._looked_at), now
-        if not self.policy.daily:
-            return 1.0
-        return min(1.0, self.policy.daily * passed / DAY_S * self.policy.budget / rows)
+        """The share of these rows at which a change may begin."""
+        passed_s, self._looked_at = now - self._looked_at, now
+        return beginnings(rows, passed_s, self.policy.budget, self.policy.daily)
 
     @property
     def correlation(self) -> float:

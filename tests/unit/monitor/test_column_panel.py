@@ -1,23 +1,38 @@
 """Columns that are watched together: one drift for one change, batches after a gap, and what outlives a process."""
 
 import json
-from functools import partial
 
 import numpy as np
 import pytest
 
-from loadtests.columns import LOOK_ROWS, Watched
 from penstock.core.policies import MonitorPolicy
+from penstock.core.signature import TensorSpec
+from penstock.core.tensors import Tensor
 from penstock.monitor.column_panel import Change, ColumnPanel, Look
-from penstock.monitor.reference import Reference
+from penstock.monitor.columns import input_columns, output_columns
+from penstock.monitor.reference import TRAINING, Reference, build
+from penstock.monitor.rows import Counted, Layout, RowCounter
+from penstock.monitor.verdicts import VersionMonitor
 from penstock.monitor.widened import widened
 
 USUAL = [np.full(10, 1000.0), np.full(10, 1000.0)]
 LOOK = Look(1.0, 1.0, 100_000.0)
 
 
-def _normal(generator: np.random.Generator, rows: int) -> np.ndarray:
-    return generator.standard_normal((rows, 2))
+def highest_evidence(daily: float) -> float:
+    """Of two columns after 400 rows like the reference in 400 seconds, by a policy of so many false alarms a day."""
+    generator = np.random.default_rng(5)
+    sides = input_columns([TensorSpec("x", "FP64", (-1, 2))], True), output_columns((), True)
+    given = sides[0]([Tensor("x", "FP64", generator.standard_normal((1000, 2)))])
+    assert given is not None
+    reference = build(([*sides[0].numbers], []), given, None, TRAINING)
+    words = np.zeros(Layout.of(reference).size, np.uint64)
+    counter = RowCounter(reference, words, sides, 1.0)
+    monitor = VersionMonitor(reference, MonitorPolicy(daily=daily), Counted.of(reference, [words]), 0.0)
+    for now in range(50, 401, 50):
+        counter.count([([Tensor("x", "FP64", generator.standard_normal((50, 2)))], [])])
+        monitor.look(Counted.of(reference, [words]), float(now))
+    return max(monitor._drift.detector.log_m.tolist())
 
 
 def batch(rows: int, moved: float) -> list[np.ndarray]:
@@ -53,13 +68,7 @@ def test_a_successor_goes_on_with_drifts_and_the_evidence_that_they_are_over() -
 
 def test_false_alarms_a_day_bound_where_changes_may_begin() -> None:
     """At 50 rows in 50 seconds one alarm a day asks for more evidence than one in 100,000 rows does."""
-    evidence = []
-    for daily in (0.0, 1e6, 0.01):
-        watched = Watched(partial(_normal, np.random.default_rng(5)), 1000)
-        watched.monitor.policy = MonitorPolicy(daily=daily)
-        for _ in range(8):
-            watched.look(LOOK_ROWS)
-        evidence.append(max(watched.monitor._drift.detector.log_m))
+    evidence = [highest_evidence(daily) for daily in (0.0, 1e6, 0.01)]
     assert evidence[1] == pytest.approx(evidence[0])
     assert evidence[2] == pytest.approx(evidence[0] + np.log(0.01 / 86_400 * 100_000), abs=1e-6)
 

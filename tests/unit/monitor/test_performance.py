@@ -147,3 +147,16 @@ def test_errors_that_come_in_bursts_are_no_change_and_more_of_them_are_one(refer
     assert changes == []
     assert events(performance.learn(rows(0.4, 2000, 31))) == [("errors", True)]
     assert performance.document()["concept"]["state"] == "drift"
+
+
+def test_false_alarms_a_day_bound_where_changes_may_begin() -> None:
+    """At 400 labels in 400 seconds one alarm a day asks for more evidence than one in 100,000 labels does."""
+    rows, found = binary(4000, 3), []
+    for daily in (0.0, 1e6, 0.01):
+        performance = Performance(None, BUDGET, daily)
+        for start in range(0, len(rows), 400):
+            assert performance.learn(rows[start : start + 400], 400.0) == []
+        found.append((performance._gap.log_e, math.log(performance._errors._watch.evidence())))
+    assert found[1] == pytest.approx(found[0])
+    share = 0.01 * 400 / 86_400 * BUDGET / 400
+    assert found[2] == pytest.approx([one + math.log(share) for one in found[0]])

@@ -21,7 +21,8 @@ class Gap:
     Bernoulli variable, so under calibration the mean factor is 1 for every chance ``q`` in [0, 1], however small the
     variance ``q (1 - q)``; no chance has to be clipped. The e-SR statistic of each tilt (Shin, Ramdas and Rinaldo,
     "E-detectors", arXiv 2203.03532) then grows by one an answer on average while nothing is wrong, and so does the mean
-    over the tilts: between two false alarms at a threshold lie at least that many answers on average.
+    over the tilts: between two false alarms at a threshold lie at least that many answers on average. Where a change
+    may begin at a share of the answers only (``beginnings``, above 0), it grows by that share.
     """
 
     def __init__(self) -> None:
@@ -31,10 +32,10 @@ class Gap:
         """Forget all evidence."""
         self._logs = [-math.inf] * len(TILTS)
 
-    def see(self, chance: float, right: bool) -> None:
+    def see(self, chance: float, right: bool, beginnings: float = 1.0) -> None:
         """One answer with its calibrated chance to be right, in [0, 1], and whether it was."""
         for index, tilt in enumerate(TILTS):
-            self._logs[index] = _one_more(self._logs[index]) + _log_factor(tilt, chance, right)
+            self._logs[index] = _one_more(self._logs[index], beginnings) + _log_factor(tilt, chance, right)
 
     @property
     def log_e(self) -> float:
@@ -68,9 +69,9 @@ class GapRecovery:
         self.log_e = _one_more(self.log_e) - _log_factor(self._tilt, chance, right)
 
 
-def _one_more(log_m: float) -> float:
-    """The logarithm of a sum to which one start of a change is added."""
-    return math.log1p(math.exp(log_m)) if log_m < 30 else log_m
+def _one_more(log_m: float, begun: float = 1.0) -> float:
+    """The logarithm of a sum to which one start of a change, or a part of one, is added."""
+    return math.log(begun + math.exp(log_m)) if log_m < 30 else log_m
 
 
 def _log_factor(tilt: float, chance: float, right: bool) -> float:

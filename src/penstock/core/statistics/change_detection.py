@@ -29,6 +29,8 @@ hundred rows finds a large change soon, and over a thousand, whose own error is 
 LEAST_BEGINNINGS = 1e-12
 """The share of rows at which a change may begin is this at least."""
 
+DAY_S = 86_400.0
+
 FLOOR = 0.004
 """Differences of less than this (in nats a row) are none that matter."""
 
@@ -39,6 +41,17 @@ REFERENCES_OFF = 0.01
 FEW_A_PLACE, MOST_FOR_FEW = 6.0, 0.65
 """What places with few rows of the reference add to the quantile: the part ``FEW_A_PLACE * places / rows`` of it, this
 at most (simulated: 2 to 20 places, 100 to 1000 rows)."""
+
+
+def beginnings(rows: int, passed_s: float, budget: float, daily: float) -> float:
+    """The share of so many rows, or labels, at which a change may begin, for at most ``daily`` false alarms a day.
+
+    Of rows at which changes begin one in ``budget`` is a false alarm at most; so it is all of them, or as many as the
+    time allows that has passed since the rows before. ``daily`` 0: there is no such bound.
+    """
+    if not daily:
+        return 1.0
+    return max(LEAST_BEGINNINGS, min(1.0, daily * max(0.0, passed_s) / DAY_S * budget / max(1, rows)))
 
 
 def allowance(counts: ArrayLike, columns: int = 1) -> float:
@@ -130,7 +143,7 @@ class ChangeDetector:
         seen = rows > 0
         if not seen.any():
             return
-        log_begun = np.log(np.maximum(rows, 1.0)) + math.log(max(beginnings, LEAST_BEGINNINGS))
+        log_begun = np.log(np.maximum(rows, 1.0)) + math.log(beginnings)
         worth, weight = batch / inflation, rows / inflation
         for bet, decay in enumerate(DECAYS):
             gain = self._gain(self._recent[bet], worth, weight)

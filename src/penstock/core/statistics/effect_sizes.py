@@ -13,6 +13,9 @@ from penstock.core.statistics.special_functions import chi_square_quantile
 NEGLIGIBLE_PSI = 0.02
 """A PSI that would not matter if it were known exactly."""
 
+FEW = 5.0
+"""Rows that have to be expected in a place for its square to be about that of a normal variable."""
+
 
 @dataclass(frozen=True, slots=True)
 class Scores:
@@ -49,8 +52,8 @@ def scores(
     the places in order, and the Wasserstein distance of the finite numbers in standard deviations of the reference.
     ``psi_threshold`` is the 0.99 quantile without a difference, from both sample sizes and the places in use
     (``PSI ~ (1/n + 1/m) chi^2``), and what does not matter besides; it serves Jensen-Shannon and Hellinger too, whose
-    squares are an eighth of PSI nearby. The thresholds of Kolmogorov-Smirnov and of chi-square (of two samples) are
-    their 0.99 quantiles. ``moved`` are the places whose shares changed most.
+    squares are an eighth of PSI nearby. The thresholds of Kolmogorov-Smirnov and of chi-square (of two samples, over
+    places that are not rare) are their 0.99 quantiles. ``moved`` are the places whose shares changed most.
 
     ``correlation`` is that of neighbouring rows of the window, which makes all thresholds wider: see ``_quantile`` and
     ``crossing_inflation``. They are exceeded in one window of a hundred at most.
@@ -66,6 +69,7 @@ def scores(
     js = float((p * np.log(p / middle)).sum() + (r * np.log(r / middle)).sum()) / 2
     used = int(((counted > 0) | (np.asarray(reference) > 0)).sum())
     quantile = _quantile(max(1, used - 1), rows, m, correlation)
+    chi_square, degrees = _chi_square(np.asarray(reference, float), counted)
     change = p - r
     order = np.argsort(-np.abs(change))[:3]
     return Scores(
@@ -77,8 +81,8 @@ def scores(
         float(np.abs(np.cumsum(change)[: len(edges) + 1] if len(edges) else np.cumsum(change)).max()),
         _wasserstein(np.asarray(reference, float), counted, edges, std),
         math.sqrt(-math.log(0.005) / 2 * (crossing_inflation(correlation) / rows + 1 / m)),
-        _chi_square(np.asarray(reference, float), counted),
-        quantile / (1 / rows + 1 / m),
+        chi_square,
+        _quantile(degrees, rows, m, correlation) / (1 / rows + 1 / m),
         tuple((int(place), float(change[place])) for place in order),
     )
 
@@ -98,14 +102,24 @@ def _quantile(degrees: int, rows: float, m: float, correlation: float) -> float:
     return chi_square_quantile(total**2 / squares) * squares / total
 
 
-def _chi_square(reference: Counts, window: Counts) -> float:
-    """Pearson's statistic of two samples over the places that either has."""
+def _chi_square(reference: Counts, window: Counts) -> tuple[float, int]:
+    """Pearson's statistic of two samples, and its degrees of freedom, over the places that either has.
+
+    Places of which fewer than ``FEW`` rows of the smaller sample are expected count as one (Cochran, "Some methods for
+    strengthening the common chi-square tests", 1954), together with the least frequent other place if neither sample
+    has so many there. Otherwise two or three rows beyond everything the reference had, where it had one, exceed the
+    threshold by themselves.
+    """
     used = (reference + window) > 0
-    m, n = float(reference.sum()), float(window.sum())
-    both = (reference + window)[used] / (m + n)
-    return float(
-        ((reference[used] - m * both) ** 2 / (m * both)).sum() + ((window[used] - n * both) ** 2 / (n * both)).sum()
-    )
+    samples = np.array([reference[used], window[used]])
+    expected = samples.sum(axis=0) / samples.sum() * samples.sum(axis=1).min()
+    order = np.argsort(expected)
+    rare = int((expected < FEW).sum())
+    if rare and samples[:, order[:rare]].sum(axis=1).max() < FEW:
+        rare = min(rare + 1, len(order))
+    samples = np.column_stack([samples[:, order[:rare]].sum(axis=1), samples[:, order[rare:]]])[:, 0 if rare else 1 :]
+    usual = np.outer(samples.sum(axis=1), samples.sum(axis=0)) / samples.sum()
+    return float(((samples - usual) ** 2 / usual).sum()), max(1, samples.shape[1] - 1)
 
 
 def _wasserstein(reference: Counts, window: Counts, edges: Sequence[float], std: float) -> float:

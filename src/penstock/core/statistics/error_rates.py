@@ -54,14 +54,15 @@ class StartSums:
         """Go on with as much evidence in another number of phases."""
         self.m = np.tile(self.total() / spacing, (spacing, 1))
 
-    def take(self, at: int, factors: Floats) -> None:
-        """Take a block's factors [BLOCK, bets], of which the first is label number ``at``."""
+    def take(self, at: int, factors: Floats, beginnings: float = 1.0) -> None:
+        """Take a block's factors [BLOCK, bets], of which the first is label number ``at``; a change may begin at the
+        share ``beginnings`` of the labels."""
         spacing, bets = self.m.shape
         rounds = factors.reshape(-1, min(spacing, BLOCK), bets)
         first = at % spacing
         mine = slice(first, first + rounds.shape[1])
         products = np.cumprod(rounds, axis=0)
-        starts = 1 + (1 / products[:-1]).sum(axis=0)
+        starts = beginnings * (1 + (1 / products[:-1]).sum(axis=0))
         self.m[mine] = np.minimum(GREATEST, products[-1] * (self.m[mine] + starts))
 
     def total(self) -> Floats:
@@ -122,10 +123,10 @@ class RateWatch:
             self.spacing = spacing
             self._sums.respace(spacing)
 
-    def watch(self, block: Labels) -> None:
-        """Weigh a block, then take it as usual."""
+    def watch(self, block: Labels, beginnings: float = 1.0) -> None:
+        """Weigh a block, of which a change may begin at the share ``beginnings``, then take it as usual."""
         gains = self._gains(block, self.smallest() * np.array(MULTIPLES)) / self.inflation
-        self._sums.take(self._labels, np.exp(gains))
+        self._sums.take(self._labels, np.exp(gains), beginnings)
         fresh = self._risen <= 0
         self._since[fresh] = (self._labels, self.rows, self.wrong)
         self._risen = np.maximum(self._risen + gains.sum(axis=0) / self.spacing, 0.0)

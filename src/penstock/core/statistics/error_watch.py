@@ -44,6 +44,7 @@ class ErrorWatch:
         self._edges: list[float] = []
         self._rates: list[RateWatch] = []
         self._pending: list[float] = []
+        self._begun: list[float] = []
         self._labels = 0
         self._change = ErrorChange(False, 0, False, 0.0)
         self.state = State.INSUFFICIENT_DATA
@@ -51,18 +52,21 @@ class ErrorWatch:
         if known is not None:
             self._edges, self._rates = [0.5], [RateWatch(known)]
 
-    def take(self, errors: Sequence[float]) -> list[ErrorChange]:
-        """Take some more errors, finite numbers; what has changed by them."""
+    def take(self, errors: Sequence[float], beginnings: float = 1.0) -> list[ErrorChange]:
+        """Take some more errors, finite numbers, at the share ``beginnings`` of which a change may begin; what has
+        changed by them."""
         self._pending += errors
+        self._begun += [beginnings] * len(errors)
         if not self._rates:
             if len(self._pending) < BASELINE:
                 return []
             self._settle(np.array(self._pending[:BASELINE]))
         changes, whole = [], len(self._pending) - len(self._pending) % BLOCK
         for start in range(0, whole, BLOCK):
-            found = self._step(self._split(np.array(self._pending[start : start + BLOCK])))
+            block = slice(start, start + BLOCK)
+            found = self._step(self._split(np.array(self._pending[block])), sum(self._begun[block]) / BLOCK)
             changes += [] if found is None else [found]
-        del self._pending[:whole]
+        del self._pending[:whole], self._begun[:whole]
         return changes
 
     def _settle(self, errors: Floats) -> None:
@@ -76,19 +80,19 @@ class ErrorWatch:
             for rate, labels in zip(self._rates, self._split(block), strict=True):
                 rate.learn(labels)
         self._labels += len(errors)
-        del self._pending[: len(errors)]
+        del self._pending[: len(errors)], self._begun[: len(errors)]
 
     def _split(self, errors: Floats) -> list[Labels]:
         """Which errors of a block exceed each edge."""
         return [(errors > edge).astype(np.intp) for edge in self._edges]
 
-    def _step(self, blocks: Sequence[Labels]) -> ErrorChange | None:
+    def _step(self, blocks: Sequence[Labels], beginnings: float) -> ErrorChange | None:
         self._labels += BLOCK
         if self.state is State.DRIFT:
             return self._recover(blocks)
         for rate, block in zip(self._rates, blocks, strict=True):
             rate.measure()
-            rate.watch(block)
+            rate.watch(block, beginnings)
         if self.evidence() >= self._budget:
             return self._begin()
         if self.state is State.INSUFFICIENT_DATA and self._is_informed():

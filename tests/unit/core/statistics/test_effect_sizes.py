@@ -42,3 +42,22 @@ def test_the_wasserstein_distance_of_a_shift_is_the_shift() -> None:
 @pytest.mark.parametrize(("degrees", "quantile"), [(1, 6.635), (5, 15.086), (10, 23.209), (30, 50.892)])
 def test_chi_square_quantiles(degrees: int, quantile: float) -> None:
     assert chi_square_quantile(degrees) == pytest.approx(quantile, rel=0.03)
+
+
+def test_a_few_rows_beyond_the_reference_are_no_change() -> None:
+    """Where one row of 10,000 lay, three of 1,000 are chance; Pearson's statistic of that place alone would be 27."""
+    reference, window = [1, *[1000] * 9, 998, 1], [3, *[100] * 9, 97, 0]
+    found = scores(reference, window)
+    assert found.chi_square < 2 < found.chi_square_threshold
+    assert found.chi_square_threshold == pytest.approx(chi_square_quantile(9), rel=1e-6)
+
+
+def test_many_rows_in_rare_places_are_a_change() -> None:
+    reference, window = [0, *[1000] * 10, 0], [15, *[97] * 10, 15]
+    found = scores(reference, window)
+    assert found.chi_square > 200 > found.chi_square_threshold
+
+
+@pytest.mark.parametrize(("reference", "window"), [([3], [2]), ([1, 1], [1, 0]), ([4, 0, 0], [0, 4, 1])])
+def test_rows_too_few_for_two_places_say_nothing(reference: list[int], window: list[int]) -> None:
+    assert scores(reference, window).chi_square == 0.0

@@ -37,6 +37,14 @@ def test_without_evidence_the_sum_grows_by_one_a_label_whatever_the_spacing() ->
         assert sums.total() == pytest.approx(50 * BLOCK)
 
 
+def test_the_sum_grows_by_the_share_of_labels_at_which_a_change_may_begin() -> None:
+    for spacing in SPACINGS:
+        sums = StartSums(1, spacing)
+        for at in range(0, 50 * BLOCK, BLOCK):
+            sums.take(at, np.ones((BLOCK, 1)), 0.25 if at % (2 * BLOCK) else 0.75)
+        assert sums.total() == pytest.approx(25 * BLOCK)
+
+
 def test_evidence_goes_on_at_another_spacing() -> None:
     sums = StartSums(2, 4)
     sums.take(0, np.full((BLOCK, 2), 1.5))
