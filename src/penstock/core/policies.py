@@ -17,12 +17,12 @@ class MonitorPolicy:
 
     ``sample``: share of rows counted, 0 for none. ``window_s``: what effect sizes look back on. ``budget``: rows
     between false alarms, of all features together; ``daily``: at most so many false alarms of drift a day on average as
-    well, and as many of what labels are watched for, 0 for no such bound. ``live_rows``: rows that a reference is learned from where none was
-    pushed, of at least ``live_requests`` requests over ``live_s``, of which one client gives ``live_share`` at most.
-    ``horizon_s``: labels may come so long after their answer; 0 remembers none. ``slices``: features by whose values
-    rows are watched apart as well. ``capture``: share of requests kept as they were, but for what is ``masked``, in
-    ``capture_bytes`` of files on each gateway. ``triggers``: when to ask for training, within ``limits``; ``sinks``:
-    where that is sent. ``rules`` are those parts as they were written.
+    well, and as many of what labels are watched for, 0 for no such bound. ``live_rows``: rows that a reference is
+    learned from where none was pushed, of at least ``live_requests`` requests over ``live_s``, of which one client
+    gives ``live_share`` at most. ``horizon_s``: labels may come so long after their answer; 0 remembers none.
+    ``slices``: features by whose values rows are watched apart as well. ``capture``: share of requests kept as they
+    were, but for what is ``masked``, in ``capture_bytes`` of files on each gateway. ``triggers``: when to ask for
+    training, within ``limits``; ``sinks``: where that is sent. ``rules`` are those parts as they were written.
     """
 
     sample: float = 1.0

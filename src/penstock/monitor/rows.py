@@ -25,6 +25,9 @@ HEAD: Final = ("seen", "counted", "dropped", "odd", "paired")
 SUMMED: Final = ((64, 8), (0, 2))
 """Of bunches of at least so many rows one of so many goes into the sums: they are wanted roughly and cost most."""
 
+ALL_SUMMED: Final = 3000
+"""Neighbours of each worker that are compared before bunches are left out: thresholds rest on them from the start."""
+
 SUMS: Final = 3
 SURPLUS: Final = 3
 """Floats of each input with constants: its surplus now, the surplus's highest since it was nothing, and the sum of all
@@ -199,10 +202,14 @@ class RowCounter:
             distances = rounded(np.einsum("ij,ij->i", seen, seen) / seen.shape[1])
             self._add(self._joint_at, [self._joint_edges.searchsorted(distances, side="right")])
         before, self._before = self._before, numbers[-1:]
-        share = next(one for least, one in SUMMED if len(numbers) >= least)
-        if random() * share >= 1:
-            return
-        self._count_neighbours(np.concatenate([before, numbers]))
+        if not self._leaves_out(len(numbers)):
+            self._count_neighbours(np.concatenate([before, numbers]))
+
+    def _leaves_out(self, rows: int) -> bool:
+        if int(self._words[4]) < ALL_SUMMED:
+            return False
+        share = next(one for least, one in SUMMED if rows >= least)
+        return random() * share >= 1
 
     def _count_neighbours(self, numbers: Floats) -> None:
         with np.errstate(invalid="ignore", over="ignore"):
@@ -334,27 +341,3 @@ class Counted:
         workers = sum(bool(words[1]) for words in regions)
         head, whole = dict(zip(HEAD, values, strict=False)), tuple([int(one) for one in surplus])
         return cls(head, counts, sums, sure, slices, max(1, workers), whole)
-
-
-PAIRED: Final = 300
-"""Neighbours that have to be compared before anything is said of their correlation."""
-
-NOISE: Final = 2.5
-"""Standard errors of a correlation below which it is taken for none."""
-
-
-def autocorrelations(before: Counted, now: Counted, workers: int) -> Floats | None:
-    """The first autocorrelation of the whole stream between two looks, for each number; None for too few rows.
-
-    A worker sees some of the rows only, so that its neighbours lie further apart: of a first-order autoregression with
-    ``r`` spread evenly over ``w`` workers each sees ``(r/w) / (1 - r(1 - 1/w))``, which is turned round here.
-    """
-    rows = now.head["paired"] - before.head["paired"]
-    if rows < PAIRED:
-        return None
-    total, squares, products = (now.sums - before.sums) / rows
-    variance = squares - total * total
-    found: Floats = np.divide(products - total * total, variance, out=np.zeros_like(variance), where=variance > 1e-9)
-    seen = np.where(found > NOISE / np.sqrt(rows), np.minimum(found, 1.0), 0.0)
-    whole: Floats = seen / (1 / workers + seen * (1 - 1 / workers))
-    return whole

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penstock.core.policies import MonitorPolicy
-from penstock.core.statistics.autocorrelation import variance_inflation
 from penstock.core.statistics.change_detection import FLOOR, allowance, beginnings, sampling_error
 from penstock.core.statistics.column_state import State
 from penstock.core.statistics.distributions import shares
@@ -19,20 +18,15 @@ from penstock.core.statistics.performance_estimation import Estimate, calibratio
 from penstock.core.statistics.seasons import Usual, quarter_of
 from penstock.monitor.column_panel import Change, ColumnPanel, Look
 from penstock.monitor.drift_changes import DRIFT, QUALITY, SLICE, DriftChange
+from penstock.monitor.neighbours import Neighbours
 from penstock.monitor.quality import KINDS, rates, sorted_out, violations
 from penstock.monitor.reference import Feature, Reference
-from penstock.monitor.rows import Counted, autocorrelations
+from penstock.monitor.rows import Counted
 from penstock.monitor.slices import Slices
 from penstock.monitor.widened import widened
 
 LOOKS = 60
 """Looks that a window is made of."""
-
-AUTOCORRELATION_KEPT = 0.7
-"""How much of the autocorrelation measured before is kept when it is measured again."""
-
-AUTOCORRELATION_AT_FIRST = 0.6
-"""The autocorrelation that is assumed until enough neighbours were compared."""
 
 DRIFT_SHARE, QUALITY_SHARE, SLICES_SHARE = 0.85, 0.05, 0.1
 """The parts of the budget of false alarms: what is not sound shows at once, so its alarms need little of it."""
@@ -64,8 +58,7 @@ class VersionMonitor:
         self._slices = Slices(reference, policy.slices)
         confidence = reference.confidence
         self._chances = None if confidence is None else calibration_curve(confidence.counts, confidence.right)
-        self._autocorrelation: float | None = None
-        self._paired = first
+        self._neighbours = Neighbours(first)
         self._last, self._looked_at = first, now
         self._window: deque[tuple[float, Counted]] = deque([(now, first)])
         self._alarms = 0
@@ -83,7 +76,7 @@ class VersionMonitor:
         if rows <= 0:
             return []
         budget, inflation = self.policy.budget, self.variance_inflation  # the inflation is from earlier looks only
-        self._compare(counted)
+        self._neighbours.take(counted)
         if self._seasons.turn(now):
             self._drift.expect(self._seasons.usual, self._seasons.forgiven)
         fresh = [
@@ -109,22 +102,12 @@ class VersionMonitor:
     @property
     def correlation(self) -> float:
         """The first autocorrelation of the column whose neighbours are most alike."""
-        return AUTOCORRELATION_AT_FIRST if self._autocorrelation is None else self._autocorrelation
+        return self._neighbours.correlation
 
     @property
     def variance_inflation(self) -> float:
         """How many rows are worth one."""
-        return variance_inflation(self.correlation)
-
-    def _compare(self, counted: Counted) -> None:
-        """Measure the autocorrelation, once enough neighbours were compared since the last time."""
-        found = autocorrelations(self._paired, counted, counted.workers)
-        if found is None:
-            return
-        self._paired = counted
-        now, before = float(found.max(initial=0.0)), self._autocorrelation
-        kept = AUTOCORRELATION_KEPT
-        self._autocorrelation = now if before is None else kept * before + (1 - kept) * now
+        return self._neighbours.inflation
 
     def _slide(self, counted: Counted, now: float) -> None:
         span = self.policy.window_s
@@ -202,7 +185,7 @@ class VersionMonitor:
             "drift": self._drift.kept(),
             "quality": self._quality.kept(),
             "kinds": self._kinds,
-            "autocorrelation": self._autocorrelation,
+            "neighbours": self._neighbours.kept(),
             "alarms": self.alarms,
         }
 
@@ -213,7 +196,8 @@ class VersionMonitor:
         if len(kept["kinds"]) == len(self._kinds):
             self._kinds = [str(one) for one in kept["kinds"]]
             self._alarms = int(kept["alarms"])
-        self._autocorrelation = kept.get("autocorrelation", kept.get("alike"))
+        if "neighbours" in kept:
+            self._neighbours.take_up(kept["neighbours"])
 
     # What is said.
 

@@ -1,6 +1,7 @@
 """References, columns and the counting of rows: what is made of tensors, and that everything adds up."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,9 @@ from penstock.core.signature import TensorSpec
 from penstock.core.tensors import Tensor
 from penstock.monitor.columns import Form, Rows, input_columns, output_columns
 from penstock.monitor.counters import Words
+from penstock.monitor.neighbours import AT_FIRST, Neighbours
 from penstock.monitor.reference import JOINT, LIVE, TRAINING, Reference, build, distance, reference_in, reference_out
-from penstock.monitor.rows import Counted, Layout, RowCounter, autocorrelations
+from penstock.monitor.rows import ALL_SUMMED, Counted, Layout, RowCounter
 
 FEATURES = 4
 INPUTS = (TensorSpec("x", "FP32", (-1, FEATURES)), TensorSpec("colour", "BYTES", (-1, 1)))
@@ -147,8 +149,45 @@ def test_how_alike_neighbours_are(alike: float) -> None:
         inputs[0] = Tensor("x", "FP32", np.array(rows, "<f4"))
         counter.count([(inputs, outputs)])
     after = Counted.of(found, [region])
-    assert autocorrelations(before, after, 1) == pytest.approx([alike] * FEATURES, abs=0.1)
-    assert autocorrelations(after, after, 1) is None  # too few neighbours to say anything
+    neighbours = Neighbours(before)
+    neighbours.take(before)
+    assert neighbours.correlation == AT_FIRST  # too few neighbours to say anything
+    neighbours.take(after)
+    assert neighbours.correlations(1) == pytest.approx([alike] * FEATURES, abs=0.1)
+
+
+def test_all_neighbours_are_compared_at_first_however_large_batches_are() -> None:
+    found = reference(2000)
+    region = words(Layout.of(found).size)
+    counter, generator = RowCounter(found, region, COLUMNS, 1.0), np.random.default_rng(6)
+    for batch in range(1, 60):
+        counter.count([exchange(generator, 100)])
+        paired = Counted.of(found, [region]).head["paired"]
+        assert paired >= min(ALL_SUMMED, 100 * batch - 1)
+    assert paired < 100 * batch - 1  # later some are left out
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.6, 0.9])
+def test_a_correlation_of_short_stretches_has_no_bias(correlation: float) -> None:
+    """Each stretch is centred by its own mean, which takes 0.024 from a correlation of 0.9 in 300 rows."""
+    generator, columns = np.random.default_rng(7), 40
+    found, last = reference(2000), generator.standard_normal(columns)
+    first = replace(Counted.of(found, [words(Layout.of(found).size)]), sums=np.zeros((3, columns)))
+    neighbours, sums, paired = Neighbours(first), np.zeros((3, columns)), 0
+    for _ in range(40):
+        before, rows = last, np.empty((300, columns))
+        for row in rows:
+            last = correlation * last + np.sqrt(1 - correlation**2) * generator.standard_normal(columns)
+            row[:] = last
+        shifted = np.vstack([before, rows]) + generator.standard_normal(columns)
+        sums = sums + [one.sum(axis=0) for one in (shifted[1:], shifted[1:] ** 2, shifted[1:] * shifted[:-1])]
+        paired += 300
+        neighbours.take(replace(first, head={**first.head, "paired": paired}, sums=sums))
+    assert neighbours.correlations(1).mean() == pytest.approx(correlation, abs=0.02)
+    successor = Neighbours(first)
+    successor.take_up(json.loads(json.dumps(neighbours.kept())))
+    assert successor.correlation == neighbours.correlation
+    assert successor.correlations(1) == pytest.approx(neighbours.correlations(1))
 
 
 @pytest.mark.parametrize("alike", [0.0, 0.6])
@@ -166,7 +205,9 @@ def test_rows_that_are_spread_over_workers_are_no_less_alike(alike: float) -> No
         counters[generator.integers(3)].count([(inputs, outputs)])
     after = Counted.of(found, regions)
     assert after.workers == 3
-    assert autocorrelations(before, after, after.workers) == pytest.approx([alike] * FEATURES, abs=0.12)
+    neighbours = Neighbours(before)
+    neighbours.take(after)
+    assert neighbours.correlations(after.workers) == pytest.approx([alike] * FEATURES, abs=0.12)
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-_STIRLING = (1 / 12, -1 / 360, 1 / 1260)
-_RAISED = 8
+_RAISED = 8.0
 
 NINETY_NINE = 2.3263478740408408
 """The 0.99 quantile of the normal distribution."""
@@ -21,11 +20,12 @@ def log_gamma_ratio(base: Floats, more: Floats) -> Floats:
 
 def log_gamma(x: Floats) -> Floats:
     """``ln Gamma(x)`` for ``x`` > 0: Stirling's series at arguments that the recurrence has raised by eight."""
-    low = x.copy()
-    for step in range(1, _RAISED):
-        low = low * (x + step)
+    ends = x * (x + 7)  # (x + 1)(x + 6) is 6 more, (x + 2)(x + 5) 10, (x + 3)(x + 4) 12
+    low = ends * (ends + 6) * (ends + 10) * (ends + 12)
     raised = x + _RAISED
-    series = sum(weight / raised ** (2 * power + 1) for power, weight in enumerate(_STIRLING))
+    one = 1 / raised
+    two = one * one
+    series = one * (1 / 12 - two * (1 / 360 - two / 1260))
     return np.asarray((raised - 0.5) * np.log(raised) - raised + series - np.log(low), float)
 
 
