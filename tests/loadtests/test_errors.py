@@ -29,6 +29,11 @@ def test_more_errors_are_found(case: Case) -> None:
     assert found.median <= case.within
 
 
+def test_twice_as_many_independent_errors_are_found_in_400_labels_nearly_always() -> None:
+    delays = [run(CHANGED[0], seed).delay for seed in range(1000, 1040)]
+    assert sum(delay is not None and delay <= 400 for delay in delays) >= 34
+
+
 def test_all_kinds_are_asked() -> None:
     assert {case.kind for case in CASES} == {CHAIN, LATENT, NUMBERS}
 

@@ -18,6 +18,11 @@ from penstock.core.statistics.error_dependence import BLOCK, SPACINGS, Dependenc
 MULTIPLES = (-8.0, -4.0, -2.0, -1.0, 1.0, 2.0, 4.0, 8.0)
 """The tilts, in units of the smallest."""
 
+WEIGHTS = np.array((0.09, 0.07, 0.05, 0.05, 0.12, 0.36, 0.16, 0.1))
+"""The parts of the evidence that the tilts have, with the sum 1. Any such parts keep its mean, and a bet with the part
+``w`` costs ``-ln w`` nats before it is believed: so most has what is to be found soonest, about twice as many errors.
+"""
+
 FLOOR = 0.0072
 """Nats a label, while labels are independent, that the smallest tilt gains from a change of its own size."""
 
@@ -145,8 +150,8 @@ class RateWatch:
         return found
 
     def evidence(self) -> float:
-        """The mean statistic over the tilts."""
-        return float(self._sums.total().mean())
+        """The weighted mean of the tilts' statistics."""
+        return float(self._sums.total() @ WEIGHTS)
 
     def top(self) -> tuple[int, bool]:
         """Since which label (the middle of a block) the strongest evidence has been gathering, and whether it is for

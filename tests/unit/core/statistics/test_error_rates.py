@@ -7,7 +7,7 @@ import pytest
 
 from loadtests.errors import CHAIN, LATENT, Case, errors
 from penstock.core.statistics.error_dependence import BLOCK, LAGS, SPACINGS, Dependence
-from penstock.core.statistics.error_rates import StartSums
+from penstock.core.statistics.error_rates import MULTIPLES, WEIGHTS, StartSums
 
 
 def learned(kind: str, rate: float, correlation: float, rows: int) -> Dependence:
@@ -43,6 +43,12 @@ def test_the_sum_grows_by_the_share_of_labels_at_which_a_change_may_begin() -> N
         for at in range(0, 50 * BLOCK, BLOCK):
             sums.take(at, np.ones((BLOCK, 1)), 0.25 if at % (2 * BLOCK) else 0.75)
         assert sums.total() == pytest.approx(25 * BLOCK)
+
+
+def test_the_weights_of_all_bets_sum_to_one() -> None:
+    assert pytest.approx(1.0) == WEIGHTS.sum()
+    assert len(WEIGHTS) == len(MULTIPLES)
+    assert (WEIGHTS > 0).all()
 
 
 def test_evidence_goes_on_at_another_spacing() -> None:
