@@ -74,12 +74,14 @@ def errors(canary: float, control: float, generator: np.random.Generator, batche
         yield Batch(errors=((a, CANARY - a), (b, CONTROL - b)))
 
 
-def latency(ratio: float, generator: np.random.Generator, batches: int) -> Iterable[Batch]:
-    """Durations of which the canary's are longer by a ratio."""
+def latency(
+    ratio: float, generator: np.random.Generator, batches: int, sizes: tuple[int, int] = (CANARY, CONTROL)
+) -> Iterable[Batch]:
+    """Durations of which the canary's are longer by a ratio; ``sizes`` are the requests of a batch, canary's first."""
     bins = len(FINE_EDGES_NS) + 1
     for _ in range(batches):
         counts = []
-        for scale, size in ((ratio, CANARY), (1.0, CONTROL)):
+        for scale, size in zip((ratio, 1.0), sizes, strict=True):
             durations = MEDIAN_NS * scale * np.exp(SPREAD * generator.standard_normal(size))
             counts.append(np.bincount(np.searchsorted(FINE_EDGES_NS, durations), minlength=bins).tolist())
         yield Batch(latency=(counts[0], counts[1]))

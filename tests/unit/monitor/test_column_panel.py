@@ -32,7 +32,7 @@ def highest_evidence(daily: float) -> float:
     for now in range(50, 401, 50):
         counter.count([([Tensor("x", "FP64", generator.standard_normal((50, 2)))], [])])
         monitor.look(Counted.of(reference, [words]), float(now))
-    return max(monitor._drift.detector.log_m.tolist())
+    return float(monitor._drift.detector.log_m.max())
 
 
 def batch(rows: int, moved: float) -> list[np.ndarray]:
