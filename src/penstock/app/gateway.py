@@ -226,7 +226,7 @@ class Gateway:
         self._plane.gather(sides.monitoring.gathered)
         self._plane.label_by(sides.monitoring.labels)
         await sides.monitoring.start()
-        self._plane.desk.decorate = sides.monitoring.decorate
+        self._plane.desk.decorate = sides.decorate
         self._plane.renew()
         server = await asyncio.to_thread(self._ops_server, registrar, sides)
         server.start(self._ops_socket)

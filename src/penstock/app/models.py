@@ -32,6 +32,7 @@ from penstock.control.repositories import Repository, RepositoryState, readings
 from penstock.control.retraining import Retraining
 from penstock.control.runtime import write_atomically
 from penstock.control.sinks import Surroundings
+from penstock.core.desired import Desired
 from penstock.core.errors import Fault, InvalidInput, NotReady
 from penstock.registry.admission import AdmissionOptions, Examiner, basis
 from penstock.registry.mlflow_source import MlflowSource
@@ -67,6 +68,10 @@ class TrafficSides:
         """What goes on beside serving."""
         sides = (self.traffic, self.rollouts, self.experiments, self.monitoring, self.retraining)
         return [side.run() for side in sides]
+
+    def decorate(self, desired: Desired) -> Desired:
+        """The desired state with what is to be watched, and whose votes are to be taken."""
+        return self.experiments.decorate(self.rollouts.decorate(self.monitoring.decorate(desired)))
 
     def close(self) -> None:
         """Let their threads go."""

@@ -69,7 +69,7 @@ class Fleet(Protocol):
 class Desk:
     """Holds what was found and what was asked for, and publishes the desired state that follows.
 
-    ``decorate`` adds to it how versions are watched.
+    ``decorate`` adds to it what the source does not say, such as how versions are watched.
 
     ``clock`` gives the time in seconds since the epoch.
     """

@@ -79,7 +79,8 @@ class ModelSpec:
     """One model: the versions to serve, its aliases, what is known but not served (version to reason), and its route.
 
     ``transition`` says what comes first when versions change: the new one (``availability``) or room for it
-    (``resources``).
+    (``resources``). ``vote_round`` names the trial and the stage in which units of a sticky split vote; "" means that
+    no votes are taken.
     """
 
     name: str
@@ -88,6 +89,7 @@ class ModelSpec:
     unavailable: dict[str, str] = field(default_factory=dict)
     transition: str = "availability"
     route: RouteSpec | None = None
+    vote_round: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,13 @@
 
 Answers of one user are no independent observations: a broken client that asks ten thousand times is still one. So a
 unit's answers count ``MOST_A_MINUTE`` times a minute at most, its failures once, and one of its answers may be judged
-by a label; each anew where the weights change. Every worker writes its own table and reads those of the others, so a
-unit that comes by several workers has one vote, too. Two units that fall on the same place share theirs.
+by a label; each anew in every round, which is a stage of a trial. Every worker writes its own table and reads those of
+the others, so a unit that comes by several workers has one vote, too. Two units that fall on the same place share
+theirs.
+
+Votes are taken only in a round that is open: the control process opens it once it has written down what had been
+counted before. So no vote can be given before the look that it is counted from, and a unit that comes too early keeps
+its vote.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,6 +19,9 @@ PLACES: Final = 1 << 17
 MOST_A_MINUTE: Final = 20
 
 TAGS: Final = 1 << 16
+CLOSED: Final = 0
+"""The tag of no round: votes under it are not taken."""
+
 _FAILED: Final = 1
 _JUDGED: Final = 2
 _ONE: Final = 1 << 2
@@ -31,9 +39,10 @@ def _minute() -> int:
 class UnitVotes:
     """The votes of a gateway's units, as one worker sees them; it alone writes to ``own``.
 
-    A table has ``PLACES`` words of 32 bits: 16 of a tag that names the weights a vote was given under, 8 of the minute,
-    6 that count answers in it, and the marks of a unit that has failed and of one that was judged. ``live`` are the
-    tags in use; where a place is held by another one of these, a unit has no vote.
+    A table has ``PLACES`` words of 32 bits: 16 of a tag that names the round in which a vote was given, 8 of the
+    minute, 6 that count answers in it, and the marks of a unit that has failed and of one that was judged. ``live`` are
+    the tags of open rounds: under others no vote is taken. Where a place is held by another one of these, a unit has no
+    vote.
     """
 
     def __init__(self, own: memoryview, others: Sequence[memoryview] = (), minute: Callable[[], int] = _minute) -> None:
@@ -62,8 +71,10 @@ class UnitVotes:
         return True
 
     def _seen(self, tag: int, place: int, minute: int) -> tuple[int, int, int]:
-        """How often the unit was counted in this minute here (-1 if its place is another's), its marks, and how often
-        in all workers."""
+        """How often the unit was counted in this minute here (-1 if its place is another's, or the round is not open),
+        its marks, and how often in all workers."""
+        if tag not in self.live:
+            return -1, 0, 0
         word = self._own[place]
         held = word >> 16
         if held != tag:

@@ -24,7 +24,7 @@ from penstock.monitor.columns import Columns, Rows, input_columns, output_column
 from penstock.monitor.counters import Slot
 from penstock.monitor.reference import ConfidenceHistogram, reference_in
 from penstock.monitor.rows import RowCounter
-from penstock.monitor.unit_votes import UnitVotes
+from penstock.monitor.unit_votes import CLOSED, UnitVotes
 from penstock.registry import model_config
 from penstock.registry.blobs import hash_file
 from penstock.serving.data_plane import DataPlane
@@ -253,7 +253,8 @@ class ModelLoader:
         models = {
             spec.name: model_entry(spec, *self._of(spec), self._loop_load, self._votes) for spec in desired.models
         }
-        self._votes.live = frozenset(entry.router.tag for entry in models.values() if entry.router is not None)
+        tags = (entry.router.tag for entry in models.values() if entry.router is not None)
+        self._votes.live = frozenset(tag for tag in tags if tag != CLOSED)
         blocks = {(model.name, spec.version): spec.block for model in desired.models for spec in model.versions}
         self._plane.publish(RoutingTable(models), blocks)
         self._on_status(tuple(self._statuses.values()))

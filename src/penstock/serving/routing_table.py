@@ -11,7 +11,7 @@ from penstock.core.labels import Route
 from penstock.core.routing import Points, RouteSpec
 from penstock.core.texts import shortened
 from penstock.core.versions import CHAMPION, sort_key
-from penstock.monitor.unit_votes import PLACES, TAGS, UnitVotes
+from penstock.monitor.unit_votes import CLOSED, PLACES, TAGS, UnitVotes
 from penstock.serving.infer_call import CallObserver
 from penstock.serving.loaded_version import LoadedVersion
 from penstock.serving.observers.output_bins import OutputBinCounter
@@ -36,7 +36,10 @@ class LoopLoad:
 
 
 class Router:
-    """One model's route over what this worker has ready: requests without a version ask it."""
+    """One model's route over what this worker has ready: requests without a version ask it.
+
+    ``votes`` are those of the units of a sticky split, taken in ``vote_round`` ("" = none is open).
+    """
 
     __slots__ = ("_points", "_rules", "_sticky", "_votes", "default", "reads", "tag")
 
@@ -48,6 +51,7 @@ class Router:
         stable: LoadedVersion,
         loop: LoopLoad,
         votes: UnitVotes | None = None,
+        vote_round: str = "",
     ) -> None:
         shadows = [
             (loaded[one.version], one.percent / 100) for one in route.shadow if one.percent and one.version in loaded
@@ -71,8 +75,8 @@ class Router:
             if rule.version in loaded
         )
         self._sticky = route.sticky.encode()
-        self._votes = votes if self._sticky and self._points.divided else None
-        self.tag = tag_of(model, route)
+        self._votes = votes if self._sticky and sum(map(bool, route.split.values())) > 1 else None
+        self.tag = tag_of(model, vote_round) if vote_round else CLOSED
         self.reads = bool(self._rules or self._sticky)
 
     def pick(self, fields: Fields) -> RouteDecision:
@@ -89,9 +93,9 @@ class Router:
         return loaded, reason, (UnitVote(self._votes, self.tag, hashed % PLACES), *observers)
 
 
-def tag_of(model: str, route: RouteSpec) -> int:
-    """A number from 1 to 65 535 for the weights that a unit votes under: other ones have another, as good as always."""
-    said = repr((model, route.salt, route.ranges)).encode()
+def tag_of(model: str, vote_round: str) -> int:
+    """A number from 1 to 65 535 for a round of votes: other ones have another, as good as always."""
+    said = repr((model, vote_round)).encode()
     return 1 + int.from_bytes(blake2b(said, digest_size=8).digest(), "big") % (TAGS - 1)
 
 
@@ -176,7 +180,8 @@ def model_entry(
         default = routes[CHAMPION][0] if CHAMPION in routes else loaded[ready[-1]]
         routes[""] = default, Route.STABLE, ()
         if spec.route is not None:
-            router = Router(spec.name, spec.route, loaded, _stable(spec.route, loaded, default), loop, votes)
+            stable = _stable(spec.route, loaded, default)
+            router = Router(spec.name, spec.route, loaded, stable, loop, votes, spec.vote_round)
             routes[""] = router.default
     known = {
         version: VersionStatus(spec.name, version, State.UNAVAILABLE, reason)

@@ -1,6 +1,5 @@
 """Users of a sticky split through the whole server: one of them is one vote, many are harm."""
 
-import itertools
 import json
 from collections.abc import Iterator
 from http.client import HTTPConnection
@@ -60,17 +59,18 @@ class Users:
         return by, statuses
 
 
-def counted(server: Server, trial: dict[str, Any], users: Users) -> dict[str, Any]:
-    """The rollout once ten users of each version are counted; votes before its first look at the counts are not."""
+def counted(server: Server, trial: dict[str, Any], users: Users, good: list[str], bad: str) -> dict[str, Any]:
+    """The rollout once users of both versions and the failure of the one that always fails are counted: what they asked
+    before votes were taken has cost them no vote."""
     found: dict[str, Any] = {}
-    fresh = itertools.count()
 
     def there() -> bool:
-        for _ in range(10):
-            users.ask(f"newcomer {next(fresh)}", -1.0, 1)
+        users.ask(bad, BAD, 1)
+        for name in good:
+            users.ask(name, -1.0, 1)
         found.update(look(server, trial))
         errors = found["evidence"]["errors"]
-        return bool(min(errors["n_canary"], errors["n_control"]) >= 10)
+        return bool(min(errors["n_canary"], errors["n_control"]) >= 10 and errors["effect"] > 0)
 
     wait_until(there, SECONDS, "users that are counted")
     return found
@@ -84,13 +84,14 @@ def test_one_user_is_one_vote_and_many_users_are_harm(server: Server) -> None:
     versions = {name: users.ask(name, -1.0, 3)[0] for name in names}
     canary = [name for name in names if versions[name] == BREAKING]
     assert 5 < len(canary) < USERS - 5
+    users.ask(canary[0], BAD, 1)  # at once, when nobody has looked at the counts
     for _ in range(8):  # the same user by new connections: to every worker
         by, statuses = users.ask(canary[0], BAD, 250)
         assert by == BREAKING
         assert 200 not in statuses
         for name in names[::4]:
             users.ask(name, -1.0, 2)
-    found = counted(server, trial, users)
+    found = counted(server, trial, users, [name for name in names if name != canary[0]], canary[0])
     assert found["state"] == "running", json.dumps(found)
     assert found["evidence"]["errors"]["log_e"] < found["evidence"]["errors"]["log_e_fail_at"]
     assert found["evidence"]["errors"]["effect"] < 0.2

@@ -27,6 +27,8 @@ class Simulation:
         self.fails = (self.random.random(USERS) < broken) | (self.canary & (self.random.random(USERS) < worse))
         self.rate = self.random.gamma(0.5, 2 * REQUESTS, USERS)  # a few ask most
         self.votes = UnitVotes(memoryview(array("I", bytes(4 * PLACES)))) if by_votes else None
+        if self.votes is not None:
+            self.votes.live = frozenset({1})
 
     def counts(self) -> Batch:
         found = np.zeros((2, 2))

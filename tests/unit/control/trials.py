@@ -59,6 +59,7 @@ class FakeFleet:
         self.lost: Counter[str] = Counter()
         self.ill: set[str] = set()
         self.labels = LabelComparisons(clock)
+        self.decorate: Callable[[Desired], Desired] = lambda desired: desired
         self._clock = clock
 
     def _spec(self) -> ModelSpec:
@@ -91,9 +92,12 @@ class FakeFleet:
         return []
 
     async def serve_changes(self) -> bool:
-        if not self.lagging:
-            self.desired = Desired(self.desired.revision + 1, (self._spec(),))
+        self.renew()
         return not self.lagging
+
+    def renew(self) -> None:
+        if not self.lagging:
+            self.desired = self.decorate(Desired(self.desired.revision + 1, (self._spec(),)))
 
     def answer(
         self, version: str, good: int, bad: int = 0, ms: float = 1.0, canary: bool = False, run_ms: float = 0.001

@@ -66,6 +66,19 @@ def test_other_weights_give_every_unit_its_votes_anew() -> None:
     assert workers.votes[1].failure(9, PLACE)
 
 
+def test_a_round_that_is_not_open_takes_no_vote_and_costs_none() -> None:
+    workers = Workers(2)
+    for one in workers.votes:
+        one.live = frozenset()
+    assert workers.answered(50) == [0] * 50
+    assert not workers.votes[0].failure(TAG, PLACE)
+    assert not any(any(table) for table in workers.tables)
+    for one in workers.votes:
+        one.live = frozenset({TAG})
+    assert workers.answered(1) == [COUNTS | JUDGED]
+    assert workers.votes[0].failure(TAG, PLACE)
+
+
 def test_a_place_that_another_model_holds_gives_no_vote() -> None:
     workers = Workers()
     assert workers.answered(1) == [COUNTS | JUDGED]

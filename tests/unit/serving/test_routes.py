@@ -35,14 +35,17 @@ class Traffic(World):
 
     revision = 0
 
-    async def serve(self, folder: Path, route: RouteSpec | None, *versions: str, **specs: VersionSpec) -> None:
+    async def serve(
+        self, folder: Path, route: RouteSpec | None, *versions: str, vote_round: str = "", **specs: VersionSpec
+    ) -> None:
         self.revision += 1
         found = [
             specs.get(f"v{version}")
             or VersionSpec(version, scaled(folder / f"{version}.onnx", int(version)), block=BLOCKS[version], tag="a")
             for version in versions or ("1", "2", "3")
         ]
-        await self.loader.apply(Desired(self.revision, (ModelSpec("m", tuple(found), {}, route=route),)))
+        spec = ModelSpec("m", tuple(found), {}, route=route, vote_round=vote_round)
+        await self.loader.apply(Desired(self.revision, (spec,)))
 
     async def request(
         self, fields: Mapping[bytes, bytes] | None = None, call_id: str = "x", value: float = 1.0
@@ -131,6 +134,13 @@ def test_a_unit_of_a_sticky_split_has_one_vote(tmp_path: Path) -> None:
 
         spec = route(split={"1": 5000, "2": 5000}, sticky="header:x-user")
         await world.serve(tmp_path, spec)
+        early = world.plane.route(("m", ""), {b"x-user": b"ann"})
+        await failing(world, {b"x-user": b"ann"}, 500)
+        await world.many(50, {b"x-user": b"ann"})
+        assert evidence() == (0, 0)  # no round is open: what came too early has cost no vote
+        await world.serve(tmp_path, spec, vote_round="rollout/1")
+        world.plane.record_rejected(early, Protocol.REST, "internal", 0)
+        assert evidence() == (0, 0)  # it began in another round
         await failing(world, {b"x-user": b"ann"}, 500)
         assert evidence() == (1, 0)
         await world.many(50, {b"x-user": b"ann"})
@@ -140,11 +150,11 @@ def test_a_unit_of_a_sticky_split_has_one_vote(tmp_path: Path) -> None:
         assert evidence()[0] == 31
         await failing(world, {}, 7)  # without the header, each request is a unit
         assert evidence()[0] == 38
-        await world.serve(tmp_path, replace(spec, salt="another rollout"))
+        await world.serve(tmp_path, spec, vote_round="rollout/2")  # under the same weights
         await failing(world, {b"x-user": b"ann"}, 500)
         assert evidence()[0] == 39
         raw = [Totals.of([world.slot], block).outcome_count(succeeded=False) for block in (1, 2)]
-        assert sum(raw) == 500 + 150 + 7 + 500  # the metrics count all
+        assert sum(raw) == 500 + 1 + 500 + 150 + 7 + 500  # the metrics count all
 
     in_traffic(story)
 

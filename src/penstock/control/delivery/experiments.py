@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
-from penstock.control.delivery.observations import UNSETTLED, new_strata, without_strata
+from penstock.control.delivery.observations import UNSETTLED, new_strata, stages, without_strata
 from penstock.control.delivery.trial import CONTROLLER, Trials, kept_route, refuse_unready
 from penstock.control.label_comparisons import Signal, Terms
 from penstock.core import experiments
@@ -81,7 +81,7 @@ class Experiments(Trials):
         kept = _Kept.of(trial.document)
         before = kept.experiment
         after = _added(before, kept.seen, looks)
-        seen = {gateway: without_strata(look) for gateway, look in looks.items()}
+        seen = _remembered(kept.seen, looks, before.stage)
         weights = experiments.decide(after, self.clock(), trial.revision) if acknowledged else None
         written = replace(trial, document=replace(kept, experiment=after, seen=seen).out())
         try:
@@ -93,7 +93,7 @@ class Experiments(Trials):
                 by = By(CONTROLLER, moved.reason)
                 await self.run_on_thread(self.store.change, written, partial(_next, written, moved), "move", by)
                 await self.fleet.serve_changes()
-            elif after != before or looks.keys() != kept.seen.keys():
+            elif after != before or stages(seen) != stages(kept.seen):
                 await self.run_on_thread(self.store.keep, trial, written.document)
         except Conflict as conflict:
             log.info("experiment %s of %s: %s", trial.id, trial.model, conflict)
@@ -163,6 +163,15 @@ def _added(experiment: Experiment, before: Mapping[str, Document], now: Mapping[
             requests[arm] = requests.get(arm, 0) + max(0, gained)
     strata = new_strata(before, now, WHOLE)
     return experiments.seen(experiment, strata, requests) if strata or any(requests.values()) else experiment
+
+
+def _remembered(before: Mapping[str, Document], now: Mapping[str, Document], stage: int) -> dict[str, Document]:
+    """The last look of each gateway; one that has had the weights of this stage has had them."""
+    found = {}
+    for gateway, look in now.items():
+        had = stage in (look["stage"], before.get(gateway, look)["stage"])
+        found[gateway] = {**without_strata(look), "stage": stage if had else look["stage"]}
+    return found
 
 
 def _next(trial: Trial, after: Experiment, record: ModelRecord) -> Change:

@@ -101,6 +101,11 @@ def kept(before: Mapping[str, Look], now: Mapping[str, Look], stage: int) -> dic
     }
 
 
+def stages(looks: Mapping[str, Document]) -> dict[str, int]:
+    """The stage of each gateway's look."""
+    return {gateway: look["stage"] for gateway, look in looks.items()}
+
+
 def without_strata(look: Look) -> Look:
     """A look as it is remembered: until when its labels are known, and not what they said."""
     labels = look.get("labels")

@@ -137,7 +137,7 @@ class Rollouts(Trials):
         try:
             if action is not None:
                 await self._perform(written, after, action)
-            elif after != rollout or known.keys() != kept.seen.keys():
+            elif after != rollout or observations.stages(known) != observations.stages(kept.seen):
                 self.newest[trial.model] = await self.run_on_thread(self.store.keep, trial, written.document)
         except Conflict as conflict:
             log.info("rollout %s of %s: %s", trial.id, trial.model, conflict)

@@ -9,7 +9,8 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar, Protocol, TypeVar
 
@@ -69,6 +70,9 @@ class Fleet(Protocol):
     async def serve_changes(self) -> bool:
         """Bring what was stored to the workers; whether all of them have it."""
 
+    def renew(self) -> None:
+        """Tell the workers what is different now."""
+
 
 @dataclass(slots=True)
 class _Settled:
@@ -104,6 +108,7 @@ class Trials(ABC):
         self._steps = 0
         self._failing: dict[str, str] = {}
         self.newest: dict[str, Trial] = {}
+        self._vote_rounds: dict[str, str] = {}
 
     # What a kind of trial is.
 
@@ -231,6 +236,7 @@ class Trials(ABC):
         self._settled = {trial.id: self._settled[trial.id] for trial in trials if trial.id in self._settled}
         self._failing = {trial.id: self._failing[trial.id] for trial in trials if trial.id in self._failing}
         self.labels.retain(self.signal, {trial.id for trial in trials})
+        self._open_votes(trials)
         for trial in trials:
             await self._isolated(trial, self._observe)
         if not trials:
@@ -238,6 +244,27 @@ class Trials(ABC):
         leads: bool = await self.run_on_thread(self.store.lead)
         for trial in trials if leads else ():
             await self._isolated(trial, self._lead)
+
+    def decorate(self, desired: Desired) -> Desired:
+        """The desired state with the rounds in which units of sticky splits vote here."""
+        models = tuple(
+            replace(model, vote_round=self._vote_rounds[model.name]) if model.name in self._vote_rounds else model
+            for model in desired.models
+        )
+        return replace(desired, models=models)
+
+    def _open_votes(self, trials: Iterable[Trial]) -> None:
+        """Have the workers here take votes in the stages of which the trial remembers a look of this gateway, and in no
+        others: what is counted from then on is evidence, whoever looks next, and whenever."""
+        rounds: dict[str, str] = {}
+        for trial in trials:
+            with suppress(*UNREADABLE):  # noted where it is looked at
+                route, stage = self.weighed(trial)
+                if route is not None and route.sticky and _stage_of(trial.document["seen"].get(self.gateway)) == stage:
+                    rounds[trial.model] = f"{trial.id}/{stage}"
+        if rounds != self._vote_rounds:
+            self._vote_rounds = rounds
+            self.fleet.renew()
 
     async def _observe(self, trial: Trial) -> None:
         await self.run_on_thread(self.store.observe, trial.id, self.gateway, self._observation(trial))
@@ -303,7 +330,7 @@ class Trials(ABC):
             return UNSETTLED
         known = self._settled.get(trial.id)
         if known is None or known.stage != stage:
-            before = trial.document["seen"].get(self.gateway, {"stage": UNSETTLED})["stage"]
+            before = _stage_of(trial.document["seen"].get(self.gateway))
             known = self._settled[trial.id] = _Settled(stage, now - SETTLE_S if before == stage else now)
             if (terms := self.compared(trial)) is not None:
                 self.labels.start(terms)
@@ -331,6 +358,11 @@ class Trials(ABC):
     async def run_on_thread(self, work: Callable[..., T], *arguments: Any) -> T:
         """Do something that blocks."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, partial(work, *arguments))
+
+
+def _stage_of(look: Document | None) -> int:
+    stage: int = UNSETTLED if look is None else look["stage"]
+    return stage
 
 
 def of_model(statuses: Iterable[VersionStatus], model: str) -> dict[str, VersionStatus]:
