@@ -6,6 +6,7 @@ SQLite runs in WAL mode with full syncs, so that what a change acknowledged surv
 import errno
 import fcntl
 import os
+import socket
 import sqlite3
 import time
 import uuid
@@ -23,8 +24,18 @@ from penstock.registry.shared_clock import SharedClock
 
 SQLITE = "sqlite:///"
 POOL = 4
+SILENT_S = 10.0
+"""A leader whose session has asked nothing for that long is frozen or cut off: another process may end the session."""
+
 MIGRATION_LOCK = 0x70656E73
 """Key of the advisory lock that lets one gateway at a time bring a PostgreSQL database to the present shape."""
+
+_END_SILENT = sa.text(
+    "SELECT pg_terminate_backend(activity.pid) FROM pg_locks JOIN pg_stat_activity AS activity USING (pid) "
+    "WHERE locktype = 'advisory' AND granted AND objsubid = 1 AND datname = current_database() "
+    "AND (classid::bigint << 32 | objid::bigint) = :key AND state <> 'active' "
+    "AND state_change < clock_timestamp() - make_interval(secs => :seconds)"
+)
 
 AWAY = "the registry's database cannot be reached; what is served goes on, try the change again later"
 NO_ROOM = "the registry has no room left; free some and try again"
@@ -55,6 +66,7 @@ _POSTGRES_FAULTS: dict[str, tuple[type[Fault], str]] = {
     "25006": (NotReady, READ_ONLY),
     "55P03": (NotReady, BUSY),
     "57014": (NotReady, BUSY),
+    "25P03": (NotReady, BUSY),
     "40001": (NotReady, BUSY),
     "40P01": (NotReady, BUSY),
     "28000": (NotReady, "the registry's database does not accept our user or password"),
@@ -101,6 +113,7 @@ class Database:
         self.clock = SharedClock()
         self._leading: sa.Connection | None = None
         self._lead_file: int | None = None
+        self.silent_s = SILENT_S
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
@@ -125,10 +138,12 @@ class Database:
             yield connection
 
     def lead(self, key: int) -> bool:
-        """Whether this process is the one that does a certain work for all; once it is, it stays so until it ends or
-        loses the database.
+        """Whether this process is the one that does a certain work for all; once it is, it stays so until it ends,
+        loses the database, or does not ask here for ``silent_s``.
 
-        PostgreSQL: an advisory lock on a connection of its own. SQLite: a lock on a file beside the database.
+        PostgreSQL: an advisory lock on a connection of its own. A frozen or unreachable leader would hold it for as
+        long as its session lasts, so another process ends a session that is silent; what the leader wanted to change
+        then rests on a revision that has passed, and is refused. SQLite: a lock on a file beside the database.
         """
         if self._engine.dialect.name == "sqlite":
             return self._lead_here(key)
@@ -145,6 +160,7 @@ class Database:
             if connection.execute(sa.select(sa.func.pg_try_advisory_lock(key))).scalar_one():
                 self._leading = connection
                 return True
+            connection.execute(_END_SILENT, {"key": key, "seconds": self.silent_s})
             connection.close()
             return False
 
@@ -232,10 +248,15 @@ def _keep_a_log(connection: sqlite3.Connection, until: float) -> None:
 def _postgres(url: str, timeout_s: float) -> sa.Engine:
     milliseconds = int(timeout_s * 1000)
     bounds = f"-c statement_timeout={milliseconds} -c lock_timeout={milliseconds}"
+    bounds += f" -c idle_in_transaction_session_timeout={milliseconds}"  # a frozen process holds no lock for ever
     try:
         return sa.create_engine(
             url,
-            connect_args={"connect_timeout": max(1, int(timeout_s)), "options": bounds},
+            connect_args={
+                "connect_timeout": max(1, int(timeout_s)),
+                "options": bounds,
+                "fallback_application_name": f"penstock {socket.gethostname()[:40]} {os.getpid()}",
+            },
             pool_size=POOL,
             pool_timeout=timeout_s,
             pool_pre_ping=True,

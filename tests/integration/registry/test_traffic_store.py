@@ -1,24 +1,33 @@
 """The records of traffic, one list of behaviour over SQLite and PostgreSQL."""
 
+import itertools
 import threading
 from dataclasses import replace
 
 import pytest
+import sqlalchemy as sa
 
-from penstock.core.errors import Conflict, NotFound
+from penstock.core.errors import Conflict, NotFound, NotReady
 from penstock.core.routing import RouteSpec, route_in
 from penstock.registry.database import Database, open_database
 from penstock.registry.picture import model_in, model_out
 from penstock.registry.records import ModelRecord
 from penstock.registry.store import Store
-from penstock.registry.traffic import EXPERIMENT, ROLLOUT, Change, Event, TrafficStore
+from penstock.registry.traffic import EXPERIMENT, LEAD, ROLLOUT, Change, Event, TrafficStore
 from tests.harness import wait_until
 from tests.integration.registry.test_store import BY, Clock, clock, database, store, url, version
+from tests.postgres import Postgres
 
+NUMBERS = itertools.count()
 __all__ = ["clock", "database", "store", "url"]
 
 SPLIT = route_in({"split": {"1": 9000, "2": 1000}, "sticky": "header:x-user", "shadow": [{"version": "3"}]})
 EVENT = Event("test.v1", "models/m", "once", {"reason": "why"})
+
+
+@pytest.fixture
+def postgres_url(server: Postgres) -> str:
+    return server.create(f"leaders{next(NUMBERS)}").replace("postgresql://", "postgresql+psycopg://")
 
 
 @pytest.fixture
@@ -137,6 +146,34 @@ def test_the_same_event_twice_is_one(traffic: TrafficStore) -> None:
     assert told[0]["type"] == "io.penstock.test.v1"
     assert [one["subject"] for one in traffic.events("n")] == ["models/n"]
     assert traffic.events(None, told[0]["sequence"]) == told[1:]
+
+
+def test_a_leader_that_is_silent_is_succeeded_and_knows_it(postgres_url: str) -> None:
+    """As a frozen process or a machine that is cut off: its session lasts, and nothing is asked by it."""
+    first, second = open_database(postgres_url, 5.0), open_database(postgres_url, 5.0)
+    try:
+        assert first.lead(LEAD)
+        second.silent_s = 3600.0
+        assert not second.lead(LEAD)
+        second.silent_s = 0.5
+        wait_until(lambda: second.lead(LEAD), 20, "a successor of the silent leader")
+        assert not first.lead(LEAD)
+        assert second.lead(LEAD)
+    finally:
+        first.close()
+        second.close()
+
+
+def test_a_process_that_is_silent_in_a_transaction_holds_up_no_other(postgres_url: str) -> None:
+    first, second = open_database(postgres_url, 1.0), open_database(postgres_url, 5.0)
+    try:
+        with pytest.raises(NotReady), first.writing() as frozen:  # noqa: PT012 - it is frozen in its middle
+            with second.writing() as connection:
+                connection.execute(sa.text("SELECT 1"))
+            frozen.execute(sa.text("SELECT 1"))
+    finally:
+        first.close()
+        second.close()
 
 
 def test_one_leads_until_it_goes(url: str) -> None:
