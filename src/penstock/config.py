@@ -155,6 +155,17 @@ class Watch(_Section):
     """Time a version's files must have stayed the same before it is taken."""
 
 
+class Monitor(_Section):
+    """What gateways of one fleet agree on for their monitors."""
+
+    false_alarms_per_day: Annotated[float, Field(ge=0, le=1e6)] = 0.0
+    """False alarms of drift, and of labels, a day of the whole fleet, all models and versions together, at most; 0 is no
+    such bound."""
+
+    gateways: Annotated[int, Field(ge=1, le=100_000)] = 1
+    """Gateways of the fleet, the most there may be at a time; each takes its part of that bound."""
+
+
 class Prometheus(_Section):
     """A Prometheus server."""
 
@@ -249,6 +260,7 @@ class Settings(BaseSettings):
     stop: Stop = Stop()
     admission: Admission = Admission()
     watch: Watch = Watch()
+    monitor: Monitor = Monitor()
 
     prometheus: Prometheus | None = None
     """A Prometheus server that guards of rollouts may ask; none by default."""

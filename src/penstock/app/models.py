@@ -34,6 +34,7 @@ from penstock.control.runtime import write_atomically
 from penstock.control.sinks import Surroundings
 from penstock.core.desired import Desired
 from penstock.core.errors import Fault, InvalidInput, NotReady
+from penstock.core.policies import FleetAlarms
 from penstock.registry.admission import AdmissionOptions, Examiner, basis
 from penstock.registry.mlflow_source import MlflowSource
 from penstock.registry.monitored import MonitorStore
@@ -153,7 +154,9 @@ class Models:
         prometheus = self._settings.prometheus
         ask = None if prometheus is None else Prometheus(prometheus.url)
         home, records = self._place.home, self._parts.store
-        monitoring = Monitoring(MonitorStore(records.connections), store, plane, home, state)
+        stated = self._settings.monitor
+        alarms = FleetAlarms(stated.false_alarms_per_day, stated.gateways)
+        monitoring = Monitoring(MonitorStore(records.connections), store, plane, home, state, alarms=alarms)
         outbox, alone = Outbox(records.connections, store), is_loopback(self._settings.host)
         labels, clock = monitoring.labels.comparisons, records.connections.clock.stamp
         rollouts = Rollouts(

@@ -157,7 +157,24 @@ def _version(one: Document) -> list[Any]:
     for side, features in (("out", one["outputs"]), ("in", one["features"]), ("", joint)):
         for feature in features:
             table.add_row(*_row(side, feature, one["rows_between_false_alarms"]))
-    return [*parts, table, *(Text(line, style="red") for line in _troubles(one))]
+    bounds = [Text(_multiplicity(one["multiplicity"]), style="dim")] if "multiplicity" in one else []
+    return [*parts, table, *bounds, *(Text(line, style="red") for line in _troubles(one))]
+
+
+def _multiplicity(told: Document) -> str:
+    """How many tests run at the same time, and what bounds their false alarms."""
+    words = {"drift": "for drift", "quality": "for sound values", "slices": "in slices"}
+    tests = ", ".join(f"{count} {words[name]}" for name, count in told["tests"].items() if count)
+    total, fleet, daily = sum(told["tests"].values()), told["fleet"], told["false_alarms_per_day"]
+    bound = f"at most 1 false alarm in {told['rows_between_false_alarms']:,.0f} rows on average"
+    parts = [f"{total} tests at the same time ({tests}), all together {bound}"]
+    if daily:
+        parts.append(f"and {daily:.3g} a day")
+    if fleet["false_alarms_per_day"]:
+        versions = f"{fleet['versions']} version{'s' * (fleet['versions'] != 1)} here"
+        gateways = f"{fleet['gateways']} gateway{'s' * (fleet['gateways'] != 1)}"
+        parts.append(f"its part of {fleet['false_alarms_per_day']:.3g} a day over {gateways} and the {versions}")
+    return ", ".join(parts)
 
 
 def _reference(told: Document) -> str:

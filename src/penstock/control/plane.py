@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import time
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -16,6 +15,7 @@ from penstock.control.desire import Found, Key, Ledger, ledger_in, ledger_out
 from penstock.control.desk import Desk, Source
 from penstock.control.first_look import FirstLook
 from penstock.control.labels import Labels
+from penstock.control.losses import Losses
 from penstock.control.memory import SlotFile
 from penstock.control.messages import Message
 from penstock.control.options import WorkerOptions
@@ -71,8 +71,8 @@ class ControlPlane:
         self._gathered: Callable[[Message], None] = lambda _: None
         self._labels: Labels | None = None
         self._measured: list[Callable[[], Iterable[Reading]]] = []
-        self._losses: Counter[Key] = Counter()
         stored = instance.read("ledger")
+        self._losses = Losses.of(stored.get("losses", {}))
         self._tally = readings.tally_in(stored.get("tally", {}))
         self.desk = Desk(source, self, ledger_in(stored.get("ledger", {})), BLOCKS - 1, options.load_s)
         limits = Limits(freeze=int(options.freeze_s * 1e9))
@@ -94,6 +94,8 @@ class ControlPlane:
                 log.info("worker %d (pid %d) goes on under this control process", index, process.pid)
                 self._supervisor.adopt(index, self._watched(process))
                 self._adopted = True
+            elif file.slot.pid:  # it ended while nobody watched
+                self._note_loss(index, file.slot.pid)
         self._tasks.append(asyncio.create_task(self._supervisor.run()))  # new workers get up meanwhile
         await self._channel.start()
         self._serve_first(await self._first.at_start())
@@ -213,9 +215,9 @@ class ControlPlane:
         return Totals.of(self._slots if block is not None else (), block or 0)
 
     def losses(self, model: str, version: str) -> int:
-        """How many workers have ended or been given up while they had calls of a version in hand, since this process
+        """How many workers have ended or been given up while they had calls of a version in hand, since the instance
         began."""
-        return self._losses[model, version]
+        return self._losses.of_version((model, version))
 
     def outputs(self, model: str, version: str) -> int:
         """How many outputs a version has, 0 while no worker has told."""
@@ -314,7 +316,8 @@ class ControlPlane:
     def save(self, ledger: Ledger) -> None:
         """Keep what must outlive this process."""
         self._tally.forget(ledger.blocks.keys())
-        self._instance.write("ledger", {"ledger": ledger_out(ledger), "tally": readings.tally_out(self._tally)})
+        kept = {"tally": readings.tally_out(self._tally), "losses": self._losses.out()}
+        self._instance.write("ledger", {"ledger": ledger_out(ledger), **kept})
 
     def reusable(self, ledger: Ledger) -> Collection[Key]:
         """Versions that no worker serves and that nobody is still answering for."""
@@ -360,11 +363,15 @@ class ControlPlane:
 
     def _lost(self, index: int, pid: int, reason: Reason) -> None:
         self._tally.restarts[reason] += 1
-        counts = ((key, Totals.of([self._slots[index]], block)) for key, block in self.desk.ledger.blocks.items())
-        self._losses.update(key for key, totals in counts if totals.inflight)
+        self._note_loss(index, pid)
         self.save(self.desk.ledger)
         if reason is Reason.DIED:  # its last words may still be on their way
             asyncio.get_running_loop().call_later(LAST_WORDS_S, self._inquire, index, pid)
+
+    def _note_loss(self, index: int, pid: int) -> None:
+        """Note which versions' calls a worker had in hand when it ended."""
+        counts = ((key, Totals.of([self._slots[index]], block)) for key, block in self.desk.ledger.blocks.items())
+        self._losses.note(index, pid, [key for key, totals in counts if totals.inflight])
 
     def _inquire(self, index: int, pid: int) -> None:
         for report in (self.reports.get(index), self._departed.pop(index, None)):

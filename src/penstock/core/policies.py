@@ -1,7 +1,7 @@
 """What an operator wants watched of a model, and kept of its requests: the policy as it is stated and as it is used."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from penstock.core.errors import InvalidInput
@@ -43,6 +43,32 @@ class MonitorPolicy:
     sinks: Mapping[str, SinkSpec] = field(default_factory=dict)
     rules: Mapping[str, Any] = field(default_factory=dict)
 
+
+@dataclass(frozen=True, slots=True)
+class FleetAlarms:
+    """At most ``daily`` false alarms of drift, and of labels, a day in a fleet of ``gateways``, all models together; 0 is
+    no bound.
+
+    Each version on each gateway gets an equal part: the expected numbers of false alarms add up, however versions and
+    gateways depend on each other.
+    """
+
+    daily: float = 0.0
+    gateways: int = 1
+
+    def part(self, policy: MonitorPolicy, versions: int) -> MonitorPolicy:
+        """The policy of one of so many versions that a gateway serves, within the fleet's bound."""
+        if not self.daily:
+            return policy
+        part = self.daily / (self.gateways * max(1, versions))
+        return replace(policy, daily=min(part, policy.daily) if policy.daily else part)
+
+    def out(self, versions: int) -> dict[str, Any]:
+        """As people are shown it."""
+        return {"false_alarms_per_day": self.daily or None, "gateways": self.gateways, "versions": versions}
+
+
+NO_FLEET_BOUND = FleetAlarms()
 
 RULES = ("slo", "triggers", "retraining", "sinks")
 """Parts of a policy that are shown as they were written."""

@@ -307,29 +307,32 @@ def rows_of(tensors: Sequence[Tensor]) -> int:
 class Counted:
     """A region's words added up over workers: rows by ``HEAD``, each feature's counts, the probabilities [SCORE_BINS],
     the slices' counts (key after key, value after value, each [columns]), the sums [3, numbers], how many workers
-    counted, and the surplus of constants of each input [inputs], which never falls."""
+    counted, and the surplus of constants of each input [inputs], which never falls. ``words`` are those of one region
+    that would say the same."""
 
     head: Mapping[str, int]
     counts: tuple[tuple[int, ...], ...]
     sums: Floats
     sure: Signed
     slices: tuple[Signed, ...]
-    workers: int = 1
-    surplus: tuple[int, ...] = ()
+    workers: int
+    surplus: tuple[int, ...]
+    words: Words
 
     @classmethod
     def of(cls, reference: Reference, regions: Sequence[Words], keys: Sequence[str] = ()) -> "Counted":
-        """Add regions up."""
+        """Add regions up; of none, nothing was counted."""
         layout = Layout.of(reference, keys)
-        total = np.zeros(layout.sums, np.int64)
-        sums = np.zeros((SUMS, layout.numbers))
+        words = np.zeros(layout.size, np.uint64)
+        total, numbers = words[: layout.sums].view(np.int64), words[layout.sums :].view(np.float64)
+        for region in regions:
+            total += region[: layout.sums].view(np.int64)
+            numbers += region[layout.sums : layout.size].view(np.float64)
+        apart = layout.surpluses - layout.sums
+        sums = numbers[:apart].reshape(SUMS, layout.numbers)
         surplus = [0.0] * len(reference.inputs)
-        for words in regions:
-            total += words[: layout.sums].view(np.int64)
-            sums += words[layout.sums : layout.surpluses].view(np.float64).reshape(SUMS, layout.numbers)
-            told = words[layout.surpluses : layout.size].view(np.float64).reshape(SURPLUS, -1)[-1]
-            for index, one in zip(layout.constants, told.tolist(), strict=True):
-                surplus[index] += one
+        for index, one in zip(layout.constants, numbers[apart:].reshape(SURPLUS, -1)[-1].tolist(), strict=True):
+            surplus[index] = one
         values: list[int] = total[: layout.sure].tolist()
         widths = [feature.bins.width for feature in reference.features]
         counts = tuple(tuple(values[at : at + width]) for at, width in zip(layout.places, widths, strict=True))
@@ -340,4 +343,11 @@ class Counted:
         )
         workers = sum(bool(words[1]) for words in regions)
         head, whole = dict(zip(HEAD, values, strict=False)), tuple([int(one) for one in surplus])
-        return cls(head, counts, sums, sure, slices, max(1, workers), whole)
+        return cls(head, counts, sums, sure, slices, max(1, workers), whole, words)
+
+    def covers(self, before: "Counted") -> bool:
+        """Whether nothing is fewer than it was before, so that the difference is what was counted since."""
+        if len(self.words) != len(before.words) or self.head["counted"] < before.head["counted"]:
+            return False
+        pairs = zip(self.counts, before.counts, strict=True)
+        return all(after >= earlier for now, then in pairs for after, earlier in zip(now, then, strict=True))

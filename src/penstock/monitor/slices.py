@@ -42,6 +42,11 @@ class Slices:
     def __len__(self) -> int:
         return len(self._cells)
 
+    @property
+    def tests(self) -> int:
+        """How many columns are watched, those of each value of each key counted by themselves."""
+        return len(self._cells) * len(self._widths)
+
     def _columns(self, counts: Any) -> list[Any]:
         return [counts[start:end] for start, end in zip(self._starts, self._starts[1:], strict=False)]
 

@@ -1,6 +1,7 @@
 """One version's monitor: what was counted, the detectors' evidence, the window, and what is said of it."""
 
 import math
+from base64 import b64decode, b64encode
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -21,7 +22,7 @@ from penstock.monitor.drift_changes import DRIFT, QUALITY, SLICE, DriftChange
 from penstock.monitor.neighbours import Neighbours
 from penstock.monitor.quality import KINDS, rates, sorted_out, violations
 from penstock.monitor.reference import Feature, Reference
-from penstock.monitor.rows import Counted
+from penstock.monitor.rows import Counted, Layout
 from penstock.monitor.slices import Slices
 from penstock.monitor.widened import widened
 
@@ -180,14 +181,26 @@ class VersionMonitor:
     # What outlives the process that watches.
 
     def kept(self) -> Document:
-        """The evidence of drift and quality as JSON values; that of slices begins anew."""
+        """The evidence of drift and quality as JSON values, and the words that it was drawn from (see ``drawn_from``);
+        that of slices begins anew."""
         return {
+            "words": b64encode(self._last.words.tobytes()).decode("ascii"),
+            "looked_at": self._looked_at,
             "drift": self._drift.kept(),
             "quality": self._quality.kept(),
             "kinds": self._kinds,
             "neighbours": self._neighbours.kept(),
             "alarms": self.alarms,
         }
+
+    @staticmethod
+    def drawn_from(reference: Reference, kept: Mapping[str, Any], keys: Sequence[str]) -> tuple[Counted, float] | None:
+        """What had been counted when ``kept`` was written, and when that was looked at; None if it does not say so, as
+        an older process wrote it, or for other columns."""
+        words = np.frombuffer(b64decode(kept.get("words", "")), np.uint64)
+        if len(words) != Layout.of(reference, keys).size:
+            return None
+        return Counted.of(reference, [words], keys), float(kept["looked_at"])
 
     def take_up(self, kept: Mapping[str, Any]) -> None:
         """Go on where ``kept`` was written."""
@@ -224,11 +237,19 @@ class VersionMonitor:
             "slices": self._slices.document(self._last, self._window[0][1]),
             "rows": dict(head),
             "rows_between_false_alarms": self.policy.budget,
+            "multiplicity": self._multiplicity(),
             "variance_inflation": round(self.variance_inflation, 3),
             "widened": self._widened(),
             "alarms": self.alarms,
             "quality": self._quality_document(),
         }
+
+    def _multiplicity(self) -> Document:
+        """How many columns are tested at the same time, and what bounds their false alarms together: one in so many
+        rows on average, and so many a day (None for no such bound)."""
+        tests = {"drift": len(self._features), "quality": len(self.reference.inputs), "slices": self._slices.tests}
+        bounds = {"rows_between_false_alarms": self.policy.budget, "false_alarms_per_day": self.policy.daily or None}
+        return {"tests": tests, **bounds}
 
     def estimated(self) -> Estimate | None:
         """How good the window's answers were by their own probabilities, None where there are none."""

@@ -4,17 +4,23 @@ import asyncio
 import json
 import time
 from dataclasses import asdict, replace
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
 
+from penstock.cli.monitor import picture
 from penstock.control.label_comparisons import Signal, Terms
 from penstock.control.messages import rows_out
 from penstock.control.monitoring.service import LEARNING_S, Monitoring
 from penstock.core.desired import Desired, LearnSpec, ModelSpec, VersionSpec, WatchSpec
 from penstock.core.errors import InvalidInput, NotFound, NotReady
+from penstock.core.policies import FleetAlarms, MonitorPolicy
 from penstock.core.signature import TensorSpec
 from penstock.core.tensors import Tensor
 from penstock.monitor.answers import ANSWERS, AnswerWriter, Told, answers_of
@@ -84,6 +90,7 @@ class Watcher:
     """One gateway's monitor, looked with by hand."""
 
     def __init__(self, world: World, folder: Path) -> None:
+        self.alarms = FleetAlarms()
         self.world = world
         self.folder = folder
         self.fleet = WatchedFleet(world)
@@ -94,7 +101,13 @@ class Watcher:
         """As a new control process does."""
         store = MonitorStore(self.world.database, self.world.clock)
         self.monitoring = Monitoring(
-            store, self.world.traffic, self.fleet, self.folder, self.folder / "state.json", self.world.clock
+            store,
+            self.world.traffic,
+            self.fleet,
+            self.folder,
+            self.folder / "state.json",
+            self.world.clock,
+            self.alarms,
         )
         asyncio.run(self.monitoring.start())
 
@@ -336,6 +349,33 @@ def test_a_policy_can_switch_everything_off(watcher: Watcher) -> None:
     assert watcher.watch() == WatchSpec(sample=0, names=tuple(NAMES[0]))
 
 
+@pytest.mark.parametrize(("own", "part"), [(0, 0.25), (0.1, 0.1), (7, 0.25)])
+def test_a_fleets_false_alarms_are_shared_by_gateways_and_versions(watcher: Watcher, own: float, part: float) -> None:
+    watcher.alarms = FleetAlarms(daily=3.0, gateways=4)
+    watcher.open()
+    asyncio.run(watcher.monitoring.set_policy("m", {"monitor": {"false_alarms_per_day": own}}, ME))
+    reference = trained()
+    for version in ("1", "2"):
+        watcher.give(trained(seed=int(version)), version)
+        watcher.watch(version)
+    watcher.give(reference)
+    watcher.send(reference, 100)
+    told = watcher.show()["multiplicity"]
+    assert told == {
+        "tests": {"drift": 6, "quality": 3, "slices": 0},
+        "rows_between_false_alarms": 100_000,
+        "false_alarms_per_day": part,
+        "fleet": {"false_alarms_per_day": 3.0, "gateways": 4, "versions": 3},
+    }
+    console = Console(file=StringIO(), width=300)
+    console.print(picture("m", watcher.show()))
+    assert (
+        "9 tests at the same time (6 for drift, 3 for sound values), all together at most 1 false alarm in "
+        f"100,000 rows on average, and {part:g} a day, "
+        "its part of 3 a day over 4 gateways and the 3 versions here"
+    ) in console.file.getvalue()
+
+
 def test_a_policy_holds_and_is_kept(watcher: Watcher) -> None:
     told = asyncio.run(watcher.monitoring.set_policy("m", {"monitor": {"sample": 0.5}}, ME))
     assert told["monitor"]["sample"] == 0.5
@@ -499,6 +539,63 @@ def test_evidence_outlives_the_process_that_has_it(watcher: Watcher) -> None:
     assert after["alarms"] == before["alarms"] >= 1
     assert [one["state"] for one in after["features"]] == [one["state"] for one in before["features"]]
     assert [one["log_e"] for one in after["features"]] == [one["log_e"] for one in before["features"]]
+
+
+@pytest.mark.parametrize("rows", [1600, 60_000])
+def test_what_drifts_while_nobody_looks_is_found_by_the_first_look(watcher: Watcher, rows: int) -> None:
+    """All rows of the gap are one batch."""
+    reference = trained()
+    watcher.give(reference)
+    watcher.send(reference, 1000)
+    watcher.monitoring._keep()
+    watcher.monitoring.close()
+    watch = watcher.watch()
+    for words in watcher.fleet.regions(watch.offset, watch.size):
+        for _ in range(10):
+            RowCounter(reference, words, COLUMNS, 1.0).count([exchange(watcher.generator, rows // 20, 0.5)])
+    watcher.world.clock.now += 600
+    watcher.open()
+    assert [(change.feature, change.begins) for _, change in watcher.monitoring.look()] == [("x[0]", True)]
+    assert watcher.show()["features"][0]["state"] == "drift"
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_process_that_returns_alarms_at_nothing(watcher: Watcher, seed: int) -> None:
+    reference = trained()
+    watcher.generator = np.random.default_rng(seed)
+    watcher.give(reference)
+    for _ in range(8):
+        assert watcher.send(reference, 2000) == []
+        watcher.monitoring.close()
+        watcher.open()
+
+
+def test_rows_of_a_new_reference_count_from_the_first_on(watcher: Watcher) -> None:
+    reference = trained()
+    watcher.give(reference)
+    watcher.send(reference, 40)
+    assert watcher.show()["features"][0]["rows"] == 40
+
+
+def test_evidence_that_belongs_to_other_words_begins_at_the_present_ones(watcher: Watcher) -> None:
+    reference = trained()
+    watcher.give(reference)
+    watcher.send(reference, 1000)
+    watcher.monitoring._keep()
+    watcher.monitoring.close()
+    watch = watcher.watch()
+    watcher.fleet.clear_region(watch.offset, watch.size)  # another instance's memory, as it were
+    watcher.open()
+    assert watcher.send(reference, 400) == []
+    assert watcher.send(reference, 400) == []
+    assert watcher.show()["features"][0]["rows"] == 400
+
+
+@given(st.floats(0.001, 1e4), st.lists(st.integers(0, 50), min_size=1, max_size=20), st.floats(0, 10))
+def test_the_parts_of_a_fleet_are_never_more_than_the_whole(daily: float, versions: list[int], own: float) -> None:
+    alarms = FleetAlarms(daily, gateways=len(versions))
+    parts = [alarms.part(MonitorPolicy(daily=own), many).daily * many for many in versions]
+    assert sum(parts) <= daily * (1 + 1e-9)
 
 
 # Labels.

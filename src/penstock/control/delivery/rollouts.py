@@ -63,7 +63,6 @@ class Rollouts(Trials):
         super().__init__(store, fleet, gateway, labels, clock)
         self._slo = slo
         self._ask = ask
-        self._losses_before: dict[str, int] = {}
         self._gates = StepGates(ask, webhooks, questions or Questions())
 
     def beginning(
@@ -83,7 +82,8 @@ class Rollouts(Trials):
         weighed = {} if record.route is None else {v: w for v, w in record.route.split.items() if w}
         if others := sorted(weighed.keys() - {spec.control, spec.to}):
             raise Refused(f"the route also weighs version '{others[0]}'; set it to one version first")
-        kept = _Kept(begun(spec, self.clock()), record.route, record.route, leads, trial_id, {})
+        losses = {self.gateway: self.fleet.losses(record.name, spec.to)}
+        kept = _Kept(begun(spec, self.clock()), record.route, record.route, leads, trial_id, {}, losses)
         if not spec.dry_run:
             kept = replace(kept, route=kept.stage_route(record.route))
         return Change(kept.out(), route=kept.route, keep_route=spec.dry_run)
@@ -104,9 +104,7 @@ class Rollouts(Trials):
         for side, version in (("canary", spec.to), ("control", spec.control)):
             outputs = self.fleet.outputs(trial.model, version) if kept.watched else 0
             arms[side] = observations.arm(self.fleet.totals(trial.model, version), outputs)
-        losses = self.fleet.losses(trial.model, spec.to)
-        self._losses_before.setdefault(trial.id, losses)
-        own = {"losses": losses - self._losses_before[trial.id]}
+        own = {"losses": self.fleet.losses(trial.model, spec.to)}
         return {"pairs": observations.pairs(self.fleet.totals(trial.model, spec.to)), **own, **arms}
 
     def compared(self, trial: Trial) -> Terms | None:
@@ -127,17 +125,19 @@ class Rollouts(Trials):
         step = replace(step, batch=replace(step.batch, values=self._gates.values(trial, rollout)))
         ready = self.is_able(trial.model, rollout.spec.to)
         after = noted_in_place(noted_ready(rollout, ready, now), acknowledged)
-        after = noted_losses(after, sum(look.get("losses", 0) for look in looks.values()))
+        lost = {gateway: look.get("losses", 0) for gateway, look in looks.items()}
+        lost_before = {**lost, **kept.losses}
+        after = noted_losses(after, sum(lost.values()) - sum(lost_before[gateway] for gateway in lost))
         if not step.empty:
             after = seen(after, step.batch, step.requests, sticky or rollout.spec.dry_run)
         after = replace(after, answers=self._gates.answers(trial, after, now))
         action = decide(Snapshot(after, now, ready, acknowledged))
         known = observations.kept(kept.seen, looks, rollout.stage)
-        written = replace(trial, document=replace(kept, rollout=after, seen=known).out())
+        written = replace(trial, document=replace(kept, rollout=after, seen=known, losses=lost_before).out())
         try:
             if action is not None:
                 await self._perform(written, after, action)
-            elif after != rollout or observations.stages(known) != observations.stages(kept.seen):
+            elif after != rollout or kept.is_news(known, lost_before):
                 self.newest[trial.model] = await self.run_on_thread(self.store.keep, trial, written.document)
         except Conflict as conflict:
             log.info("rollout %s of %s: %s", trial.id, trial.model, conflict)
@@ -217,6 +217,7 @@ class _Kept:
     champion: str | None
     salt: str
     seen: Mapping[str, Document]
+    losses: Mapping[str, int]
 
     @classmethod
     def of(cls, document: Document) -> "_Kept":
@@ -227,7 +228,12 @@ class _Kept:
             document["champion"],
             document["salt"],
             document["seen"],
+            document.get("losses", {}),
         )
+
+    def is_news(self, seen: Mapping[str, Document], losses: Mapping[str, int]) -> bool:
+        """Whether gateways have got as far as another stage, or are new."""
+        return observations.stages(seen) != observations.stages(self.seen) or losses != self.losses
 
     def out(self) -> Document:
         return {
@@ -237,6 +243,7 @@ class _Kept:
             "champion": self.champion,
             "salt": self.salt,
             "seen": dict(self.seen),
+            "losses": dict(self.losses),
             "told": shown(self.rollout),
         }
 

@@ -62,7 +62,7 @@ class Fleet(Protocol):
         """What a version was counted by."""
 
     def losses(self, model: str, version: str) -> int:
-        """How many workers have ended while they had calls of a version in hand; a new control process begins anew."""
+        """How many workers have ended while they had calls of a version in hand, since the instance began."""
 
     def outputs(self, model: str, version: str) -> int:
         """How many outputs it has."""

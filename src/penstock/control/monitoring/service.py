@@ -28,7 +28,8 @@ from penstock.control.runtime import write_atomically
 from penstock.core.desired import Desired, LearnSpec, VersionSpec, VersionStatus, WatchSpec
 from penstock.core.errors import Fault, InvalidInput, NotFound, NotReady
 from penstock.core.objectives import kept
-from penstock.core.policies import MonitorPolicy, policy_in, policy_out
+from penstock.core.policies import NO_FLEET_BOUND, FleetAlarms, MonitorPolicy, policy_in, policy_out
+from penstock.core.statistics.seasons import HOUR_S
 from penstock.monitor.answers import ANSWERS
 from penstock.monitor.capture import CAPTURES
 from penstock.monitor.columns import Rows, joined
@@ -135,7 +136,9 @@ class Monitoring:
         home: Path,
         state: Path,
         clock: Callable[[], float] = time.time,
+        alarms: FleetAlarms = NO_FLEET_BOUND,
     ) -> None:
+        self._fleet_alarms = alarms
         self._store = store
         self._events = events
         self._fleet = fleet
@@ -159,7 +162,11 @@ class Monitoring:
         self.labels = Labels(home, told, self._terms, self._tell_performance, clock)
 
     def _terms(self, key: Key) -> tuple[Reference | None, MonitorPolicy]:
-        return self._references.get(key), self.policy_of(key[0])
+        return self._references.get(key), self._bounded(self.policy_of(key[0]))
+
+    def _bounded(self, policy: MonitorPolicy) -> MonitorPolicy:
+        """The policy of one version, within the fleet's bound of false alarms."""
+        return self._fleet_alarms.part(policy, len(self._served()))
 
     # How versions are to be watched.
 
@@ -254,7 +261,10 @@ class Monitoring:
         """What is said of a version, little where nothing is known of it."""
         monitor, totals = self._monitors.get((model, version)), self._fleet.totals(model, version)
         shadow = totals.shadow()
-        told = monitor.document() if monitor is not None else {"reference": None, "features": [], "outputs": []}
+        told: Document = {"reference": None, "features": [], "outputs": []}
+        if monitor is not None:
+            told = monitor.document()
+            told["multiplicity"]["fleet"] = self._fleet_alarms.out(len(self._served()))
         estimated = None if monitor is None else estimate_out(monitor.estimated())
         latency, outcomes = totals.quantiles_ms(), Counter[str]()
         for _, _, outcome, count in totals.requests():
@@ -475,11 +485,11 @@ class Monitoring:
                 continue
             policy = self.policy_of(key[0])
             counted = Counted.of(reference, self._fleet.regions(region.offset, region.size), region.keys)
+            policy = self._bounded(replace(policy, slices=region.keys))
             monitor = self._monitors.get(key)
             if monitor is None:
-                self._monitors[key] = self._monitor(key, replace(policy, slices=region.keys), counted, now)
-                continue
-            monitor.policy = replace(policy, slices=region.keys)
+                monitor = self._monitors[key] = self._monitor(key, policy, counted, now)
+            monitor.policy = policy
             changes += [(key, change) for change in monitor.look(counted, now)]
         alarms = sum(one.alarms for one in self._monitors.values())
         if changes or alarms != self._alarms or now - self._kept_at >= KEEP_S:
@@ -488,11 +498,18 @@ class Monitoring:
         return changes
 
     def _monitor(self, key: Key, policy: MonitorPolicy, counted: Counted, now: float) -> VersionMonitor:
-        """A version's monitor, which goes on where this process's predecessor was."""
-        monitor = VersionMonitor(self._references[key], policy, counted, now)
-        kept = self._kept.pop(key, None)
-        if kept is not None and kept["digest"] == self._digests[key]:
-            monitor.take_up(kept["evidence"])
+        """A version's monitor, which goes on where this process's predecessor was: what has been counted since that
+        wrote its evidence down, or since the words were given out, is still to be looked at."""
+        reference, kept = self._references[key], self._kept.pop(key, None)
+        evidence = kept["evidence"] if kept is not None and kept["digest"] == self._digests[key] else None
+        before = (Counted.of(reference, (), policy.slices), now) if evidence is None else None
+        if evidence is not None:
+            before = VersionMonitor.drawn_from(reference, evidence, policy.slices)
+        if before is None or not counted.covers(before[0]) or _out_of_season(reference, before[1], now):
+            before = counted, now
+        monitor = VersionMonitor(reference, policy, *before)
+        if evidence is not None:
+            monitor.take_up(evidence)
         return monitor
 
     async def _tell(self, key: Key, change: DriftChange) -> None:
@@ -647,6 +664,12 @@ def _gap(regions: Iterable[Region], size: int) -> int | None:
             return at
         at = max(at, region.offset + region.size)
     return at if REGION_WORDS - at >= size else None
+
+
+def _out_of_season(reference: Reference, since: float, now: float) -> bool:
+    """Whether rows since a time (seconds since the epoch) belong to other hours than the present one, and the reference
+    tells hours apart."""
+    return bool(reference.hours) and now - since > HOUR_S / 4
 
 
 def _learned(rows: list[Gathered], names: Names) -> Reference:

@@ -161,7 +161,7 @@ def noted_in_place(rollout: Rollout, acknowledged: bool) -> Rollout:
 
 def noted_losses(rollout: Rollout, losses: int) -> Rollout:
     """The rollout with how many workers are known to have ended with its canary's calls in hand: never fewer than were
-    known before, as a new control process begins to count anew."""
+    known before."""
     return replace(rollout, losses=max(rollout.losses, losses))
 
 

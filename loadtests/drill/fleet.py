@@ -1,0 +1,98 @@
+"""A fleet of the drill: two gateways on one PostgreSQL, whose leader is frozen until it is succeeded, and killed."""
+
+import itertools
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from loadtests.drill.gateway import Gateway
+from tests import postgres
+
+SUCCEEDED_S = 30.0
+READY_S = 60.0
+LEADER = (
+    "SELECT application_name FROM pg_locks JOIN pg_stat_activity USING (pid) "
+    "WHERE locktype = 'advisory' AND granted AND objsubid = 1 AND datname = current_database()"
+)
+
+
+class Fleet:
+    """Two gateways of one registry; see ``Gateway``. Clients come by both, whoever of them leads."""
+
+    def __init__(self, folder: Path, versions: Mapping[str, bytes], workers: int) -> None:
+        self._stack = ExitStack()
+        try:
+            self._database = self._stack.enter_context(postgres.running())
+            self._url = self._database.create("drill")
+            registry = {"PENSTOCK_REGISTRY": self._url, "PENSTOCK_BLOBS": str(folder / "blobs")}
+            self._gateways = [self._started(folder / name, workers, registry) for name in ("a", "b")]
+            for version, content in versions.items():
+                status, said = self._gateways[0].admin("PUT", f"/versions/{version}", content)
+                if status != 201:
+                    raise RuntimeError(f"version {version} was not taken: {said}")
+            for gateway in self._gateways:
+                until(lambda gateway=gateway: set(versions) <= ready(gateway), READY_S, "every version at each gateway")
+        except BaseException:
+            self._stack.close()
+            raise
+        self._turn = itertools.cycle(self._gateways)
+        self._frozen: Gateway | None = None
+
+    def _started(self, folder: Path, workers: int, registry: Mapping[str, str]) -> Gateway:
+        gateway = Gateway(folder, {}, workers, registry)
+        self._stack.callback(gateway.stop)
+        return gateway
+
+    @property
+    def http(self) -> str:
+        """The REST address of a gateway, each in its turn."""
+        return next(self._turn).http
+
+    def admin(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> tuple[int, Any]:
+        """One call of the admin API of a gateway that answers."""
+        able = [one for one in self._gateways if not one.killed and one is not self._frozen]
+        return able[0].admin(method, path, body)
+
+    def lose_leader(self, kill: bool) -> None:
+        """Freeze the leader until another gateway leads, and let it go on; then, if asked to, kill that one."""
+        until(lambda: self._leader() is not None, SUCCEEDED_S, "a leader")
+        self._frozen = self._leader()
+        assert self._frozen is not None
+        os.kill(self._frozen.pid, signal.SIGSTOP)
+        try:
+            until(lambda: self._leader() not in (None, self._frozen), SUCCEEDED_S, "a successor of the frozen leader")
+        finally:
+            os.kill(self._frozen.pid, signal.SIGCONT)
+            self._frozen = None
+        if kill and (leader := self._leader()) is not None:
+            leader.kill_control()
+
+    def _leader(self) -> Gateway | None:
+        """The gateway whose session holds the leader's lock; None while nobody does."""
+        command = [postgres.program("psql"), self._url, "-X", "-A", "-t", "-c", LEADER]
+        told = subprocess.run(command, check=True, capture_output=True, text=True, timeout=30).stdout.split()
+        return next((one for one in self._gateways if told and told[-1] == str(one.pid)), None)
+
+    def stop(self) -> None:
+        """End both, and the database."""
+        self._stack.close()
+
+
+def ready(gateway: Gateway) -> set[str]:
+    """The versions that answer at a gateway."""
+    status, told = gateway.admin("GET", "")
+    return {one["version"] for one in told["versions"] if one["state"] == "READY"} if status == 200 else set()
+
+
+def until(check: Callable[[], bool], seconds: float, what: str) -> None:
+    """Wait for something; ``RuntimeError`` if it takes too long."""
+    end = time.monotonic() + seconds
+    while not check():
+        if time.monotonic() > end:
+            raise RuntimeError(f"not within {seconds:g} s: {what}")
+        time.sleep(0.1)
