@@ -108,11 +108,22 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def penstock(folder: Path, *options: str) -> list[str]:
-    """The command that serves a folder as a user would, on ports the system picks."""
+def penstock(folder: Path | None, *options: str) -> list[str]:
+    """The command that serves a folder, or the registry, as a user would, on ports the system picks."""
     script = Path(sys.executable).with_name("penstock")
     start = [str(script)] if script.exists() else [sys.executable, "-m", "penstock"]
-    return [*start, "serve", str(folder), "--http-port", "0", "--grpc-port", "0", "--ops-port", "0", *options]
+    return [
+        *start,
+        "serve",
+        *([str(folder)] if folder else []),
+        "--http-port",
+        "0",
+        "--grpc-port",
+        "0",
+        "--ops-port",
+        "0",
+        *options,
+    ]
 
 
 def write_ready(path: str, port: int) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ class Fleet:
                 if status != 201:
                     raise RuntimeError(f"version {version} was not taken: {said}")
             for gateway in self._gateways:
-                until(lambda gateway=gateway: set(versions) <= ready(gateway), READY_S, "every version at each gateway")
+                until(partial(_serves, gateway, set(versions)), READY_S, "every version at each gateway")
         except BaseException:
             self._stack.close()
             raise
@@ -83,10 +84,9 @@ class Fleet:
         self._stack.close()
 
 
-def ready(gateway: Gateway) -> set[str]:
-    """The versions that answer at a gateway."""
+def _serves(gateway: Gateway, versions: set[str]) -> bool:
     status, told = gateway.admin("GET", "")
-    return {one["version"] for one in told["versions"] if one["state"] == "READY"} if status == 200 else set()
+    return status == 200 and versions <= {one["version"] for one in told["versions"] if one["state"] == "READY"}
 
 
 def until(check: Callable[[], bool], seconds: float, what: str) -> None:

@@ -15,23 +15,38 @@ from loadtests.processes import penstock, tree
 
 START_S = 60.0
 CALL_S = 20.0
+FREEZE_S = 3.0
 MODEL = "m"
 CONTROL, CANARY = "1", "2"
 
 
 class Gateway:
-    """One gateway and whoever succeeds its control process; its home and its models lie in ``folder``."""
+    """One gateway and whoever succeeds its control process; its home lies in ``folder``. It serves the ``registry``, or
+    without one the versions that are written into its folder."""
 
-    def __init__(self, folder: Path, versions: Mapping[str, bytes], workers: int) -> None:
+    def __init__(
+        self, folder: Path, versions: Mapping[str, bytes], workers: int, registry: Mapping[str, str] | None = None
+    ) -> None:
         for version, content in versions.items():
             file = folder / "models" / MODEL / version / "model.onnx"
             file.parent.mkdir(parents=True)
             file.write_bytes(content)
-        self._folder = folder
+        folder.mkdir(exist_ok=True)
+        self._folder, self._registry = folder, dict(registry or {})
         options = ["--workers", str(workers), "--ready-file", str(folder / "ready.json")]
-        self._command = penstock(folder / "models", *options)
+        self._command = penstock(None if registry else folder / "models", *options)
         self._seen: set[int] = set()
         self._process = self._started()
+
+    @property
+    def pid(self) -> int:
+        """Of the control process."""
+        return self._process.pid
+
+    @property
+    def killed(self) -> bool:
+        """Whether the control process has ended; its workers go on for a while."""
+        return self._process.poll() is not None
 
     def _started(self) -> "subprocess.Popen[bytes]":
         ready = self._folder / "ready.json"
@@ -40,7 +55,7 @@ class Gateway:
         home = {"PENSTOCK_HOME": str(self._folder / "home"), "PENSTOCK_STOP__DRAIN_DELAY_SECONDS": "0.1"}
         with (self._folder / "log").open("ab") as log:
             process = subprocess.Popen(
-                self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={**kept, **home}
+                self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={**kept, **home, **self._registry}
             )
         until = time.monotonic() + START_S
         while not ready.exists():
@@ -53,11 +68,12 @@ class Gateway:
         self._seen |= {process.pid, *facts["workers"]}
         return process
 
-    def admin(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> tuple[int, Any]:
+    def admin(self, method: str, path: str, body: Mapping[str, Any] | bytes | None = None) -> tuple[int, Any]:
         """One call of the admin API: the status, and the document."""
         connection = http.client.HTTPConnection(self.ops, timeout=CALL_S)
+        content = body if isinstance(body, bytes) or body is None else json.dumps(body)
         try:
-            connection.request(method, f"/admin/v1/models/{MODEL}{path}", json.dumps(body) if body else None)
+            connection.request(method, f"/admin/v1/models/{MODEL}{path}", content)
             answer = connection.getresponse()
             return answer.status, json.loads(answer.read() or b"{}")
         finally:
@@ -69,20 +85,35 @@ class Gateway:
         time.sleep(seconds)
         self._process.send_signal(signal.SIGCONT)
 
-    def replace_leader(self) -> None:
-        """Kill the control process, and start another that goes on with its workers."""
+    def kill_control(self) -> None:
+        """Kill the control process; the workers go on."""
         self._process.kill()
         self._process.wait()
-        self._process = self._started()
+
+    def lose_leader(self, kill: bool) -> None:
+        """Freeze the control process for a while; then, if asked to, kill it, and start another that goes on with its
+        workers."""
+        self.freeze(FREEZE_S)
+        if kill:
+            time.sleep(1.0)
+            self.kill_control()
+            self._process = self._started()
 
     def stop(self) -> None:
         """End it; what does not end by itself is killed."""
+        if self.killed:
+            self._kill_seen()
+            return
         self._seen |= set(tree(self._process.pid))
         self._process.send_signal(signal.SIGCONT)
         self._process.send_signal(signal.SIGTERM)
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(10)
-        for pid in self._seen if self._process.poll() is None else ():
+        if not self.killed:
+            self._kill_seen()
+        self._process.wait(10)
+
+    def _kill_seen(self) -> None:
+        for pid in self._seen:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        self._process.wait(10)

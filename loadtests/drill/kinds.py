@@ -20,7 +20,8 @@ class Happens(StrEnum):
 
     NOTHING = "nothing"
     LATE_LABELS = "late labels"
-    LEADER_LOST = "leader lost"
+    LEADER_FROZEN = "leader frozen"
+    LEADER_LOST = "leader frozen, and killed"
 
 
 PROMOTED, ROLLED_BACK, REFUSED = "promoted", "rolled_back", "refused"
@@ -38,7 +39,10 @@ LABELLED: Any = {"metric": "performance", "max_increase": 0.1}
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One kind: the canary's file, the share of rows that show its fault and since when, and how it has to end."""
+    """One kind: the canary's file, the share of rows that show its fault and since when, and how it has to end.
+
+    A ``fleet`` is two gateways on one PostgreSQL, of which one leads; else it is one gateway.
+    """
 
     name: str
     ends: str
@@ -49,6 +53,7 @@ class Kind:
     garbage: bool = False
     happens: Happens = Happens.NOTHING
     workers: int = 1
+    fleet: bool = False
 
     @property
     def bad(self) -> bool:
@@ -72,13 +77,29 @@ KINDS = (
     Kind("worse accuracy by labels", ROLLED_BACK, classifier(turned), 0.4, labels=True),
     Kind("crashing the worker", ROLLED_BACK, classifier(crashes), 0.05, workers=2),
     Kind("never ready", REFUSED, BROKEN),
+    Kind(
+        "errors late, a fleet's leader frozen",
+        ROLLED_BACK,
+        classifier(fails),
+        0.2,
+        From.SECOND_STEP,
+        happens=Happens.LEADER_FROZEN,
+        fleet=True,
+    ),
     Kind("identical", PROMOTED, classifier()),
     Kind("faster", PROMOTED, classifier()),
     Kind("behind a client that sends garbage", PROMOTED, classifier(), garbage=True),
     Kind("with a batch of late labels", PROMOTED, classifier(), labels=True, happens=Happens.LATE_LABELS),
     Kind("with a leader frozen and killed half way", PROMOTED, classifier(), happens=Happens.LEADER_LOST),
+    Kind(
+        "with a fleet's leaders frozen and killed half way",
+        PROMOTED,
+        classifier(),
+        happens=Happens.LEADER_LOST,
+        fleet=True,
+    ),
 )
-"""Ten bad kinds and five good ones."""
+"""Bad kinds and good ones: ten and five of one gateway, and one each of a fleet."""
 
 
 def control(kind: Kind) -> bytes:

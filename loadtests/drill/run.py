@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from loadtests.drill import templates
+from loadtests.drill.fleet import Fleet
 from loadtests.drill.gateway import CANARY, CONTROL, Gateway
 from loadtests.drill.kinds import REFUSED, From, Happens, Kind, control
 from loadtests.drill.traffic import Clients, Plan, intervals
@@ -20,7 +21,6 @@ RATE = 400.0
 WARM_S = 2.0
 MOST_S = 150.0
 LOOK_S = 0.2
-FREEZE_S = 3.0
 INTERVAL_S = 1.0
 """What stands for a minute of the templates."""
 
@@ -61,7 +61,8 @@ def drill(kind: Kind, tell: Callable[[str], None]) -> Outcome:
     """Run one kind; ``tell`` hears how far it is."""
     with TemporaryDirectory(prefix="penstock-drill-") as folder:
         tell("starting")
-        gateway = Gateway(Path(folder), {CONTROL: control(kind), CANARY: kind.canary}, kind.workers)
+        versions = {CONTROL: control(kind), CANARY: kind.canary}
+        gateway = (Fleet if kind.fleet else Gateway)(Path(folder), versions, kind.workers)
         try:
             return _Drill(kind, gateway, tell).run()
         finally:
@@ -69,7 +70,7 @@ def drill(kind: Kind, tell: Callable[[str], None]) -> Outcome:
 
 
 class _Drill:
-    def __init__(self, kind: Kind, gateway: Gateway, tell: Callable[[str], None]) -> None:
+    def __init__(self, kind: Kind, gateway: Gateway | Fleet, tell: Callable[[str], None]) -> None:
         self._kind, self._gateway, self._tell = kind, gateway, tell
         self._plan = Plan(RATE, labels=kind.labels, garbage=kind.garbage)
         self._clients = Clients(self._plan, lambda: gateway.http)
@@ -130,10 +131,8 @@ class _Drill:
         self._happened = True
         if self._kind.happens is Happens.LATE_LABELS:
             self._clients.tell(self._plan.old)
-        elif self._kind.happens is Happens.LEADER_LOST:
-            self._gateway.freeze(FREEZE_S)
-            time.sleep(1.0)
-            self._gateway.replace_leader()
+        elif self._kind.happens in (Happens.LEADER_FROZEN, Happens.LEADER_LOST):
+            self._gateway.lose_leader(kill=self._kind.happens is Happens.LEADER_LOST)
 
     def _outcome(self, ended: str, reason: str, began: float, seen_before: int) -> Outcome:
         now = time.monotonic()

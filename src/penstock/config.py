@@ -159,8 +159,7 @@ class Monitor(_Section):
     """What gateways of one fleet agree on for their monitors."""
 
     false_alarms_per_day: Annotated[float, Field(ge=0, le=1e6)] = 0.0
-    """False alarms of drift, and of labels, a day of the whole fleet, all models and versions together, at most; 0 is no
-    such bound."""
+    """False alarms of drift, and of labels, a day of the whole fleet, all versions together, at most; 0 is no bound."""
 
     gateways: Annotated[int, Field(ge=1, le=100_000)] = 1
     """Gateways of the fleet, the most there may be at a time; each takes its part of that bound."""

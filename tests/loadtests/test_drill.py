@@ -28,7 +28,9 @@ GOOD, BAD = Interval(100, 0, 5.0), Interval(100, 20, 5.0)
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("name", ["errors at once", "crashing the worker", "identical"])
+@pytest.mark.parametrize(
+    "name", ["errors at once", "crashing the worker", "identical", "errors late, a fleet's leader frozen"]
+)
 def test_bad_kinds_and_a_good_one(name: str) -> None:
     kind = next(one for one in KINDS if one.name == name)
     outcome = drill(kind, lambda _: None)
@@ -37,8 +39,9 @@ def test_bad_kinds_and_a_good_one(name: str) -> None:
     assert outcome.requests > outcome.harmed
 
 
-def test_there_are_ten_bad_and_five_good_kinds() -> None:
-    assert [sum(kind.bad is bad for kind in KINDS) for bad in (True, False)] == [10, 5]
+def test_there_are_ten_bad_and_five_good_kinds_and_one_each_of_a_fleet() -> None:
+    for fleet, numbers in ((False, [10, 5]), (True, [1, 1])):
+        assert [sum(kind.bad is bad for kind in KINDS if kind.fleet is fleet) for bad in (True, False)] == numbers
     assert len({kind.name for kind in KINDS}) == len(KINDS)
 
 

@@ -46,8 +46,8 @@ class MonitorPolicy:
 
 @dataclass(frozen=True, slots=True)
 class FleetAlarms:
-    """At most ``daily`` false alarms of drift, and of labels, a day in a fleet of ``gateways``, all models together; 0 is
-    no bound.
+    """At most ``daily`` false alarms of drift, and of labels, a day in a fleet of ``gateways``, all versions together;
+    0 is no bound.
 
     Each version on each gateway gets an equal part: the expected numbers of false alarms add up, however versions and
     gateways depend on each other.

@@ -367,13 +367,13 @@ def test_a_fleets_false_alarms_are_shared_by_gateways_and_versions(watcher: Watc
         "false_alarms_per_day": part,
         "fleet": {"false_alarms_per_day": 3.0, "gateways": 4, "versions": 3},
     }
-    console = Console(file=StringIO(), width=300)
-    console.print(picture("m", watcher.show()))
+    said = StringIO()
+    Console(file=said, width=300).print(picture("m", watcher.show()))
     assert (
         "9 tests at the same time (6 for drift, 3 for sound values), all together at most 1 false alarm in "
         f"100,000 rows on average, and {part:g} a day, "
         "its part of 3 a day over 4 gateways and the 3 versions here"
-    ) in console.file.getvalue()
+    ) in said.getvalue()
 
 
 def test_a_policy_holds_and_is_kept(watcher: Watcher) -> None:
