@@ -398,6 +398,14 @@ def _grow_message(limits: RequestLimits) -> Request:
     return Request(GRPC_METHOD, [request.SerializeToString()])
 
 
+def _grow_typed(limits: RequestLimits) -> Request:
+    """Typed contents, which a server with ``grpc_outputs: mirror`` answers in the same form."""
+    request = pb.ModelInferRequest(model_name="grow_numbers")
+    request.inputs.add(name="value", datatype="FP32", shape=[1]).contents.fp32_contents.append(1)
+    request.inputs.add(name="count", datatype="INT64", shape=[1]).contents.int64_contents.append(limits.max_elements)
+    return Request(GRPC_METHOD, [request.SerializeToString()])
+
+
 def _answers(limits: RequestLimits) -> Iterator[Largest]:
     yield Largest("rest answer json numbers", partial(_grow_numbers, limits, {}))
     yield Largest("rest answer binary numbers", partial(_grow_numbers, limits, _BINARY_OUTPUT))
@@ -406,6 +414,7 @@ def _answers(limits: RequestLimits) -> Iterator[Largest]:
     for coding in ("gzip", "deflate"):
         yield Largest(f"rest answer {coding}", partial(_grow_numbers, limits, {}, coding))
     yield Largest("grpc answer raw numbers", partial(_grow_message, limits))
+    yield Largest("grpc answer typed numbers", partial(_grow_typed, limits))
 
 
 # What is over a limit.

@@ -91,14 +91,16 @@ def main(arguments: argparse.Namespace) -> int:
 def _serving(folder: Path) -> Iterator[Server]:
     echoes.place(folder)
     shutil.copytree(repository(_MODEL) / _MODEL.name, folder / _MODEL.name)
-    os.environ["PENSTOCK_SHARED_MEMORY"] = f'["/{SEGMENT}"]'
+    settings = {"PENSTOCK_SHARED_MEMORY": f'["/{SEGMENT}"]', "PENSTOCK_GRPC_OUTPUTS": "mirror"}
+    os.environ.update(settings)
     try:
         with running(penstock(folder, "--workers", "1"), halves()[0]) as server:
             os.sched_setaffinity(0, halves()[1])
             with region(server.addresses, RequestLimits().max_body_bytes):
                 yield server
     finally:
-        del os.environ["PENSTOCK_SHARED_MEMORY"]
+        for name in settings:
+            del os.environ[name]
 
 
 class _Run:

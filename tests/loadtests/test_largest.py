@@ -29,8 +29,9 @@ KINDS = largest(LIMITS)
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     room = tmp_path_factory.mktemp("largest")
     echoes.place(room / "models")
-    env = {f"PENSTOCK_LIMITS__{name.upper()}": str(getattr(LIMITS, name)) for name in LIMITS.__slots__}
-    env["PENSTOCK_SHARED_MEMORY"] = f'["/{SEGMENT}"]'
+    bounds = {name: getattr(LIMITS, name) for name in LIMITS.__slots__ if not name.endswith("_setting")}
+    env = {f"PENSTOCK_LIMITS__{name.upper()}": str(bound) for name, bound in bounds.items()}
+    env |= {"PENSTOCK_SHARED_MEMORY": f'["/{SEGMENT}"]', "PENSTOCK_GRPC_OUTPUTS": "mirror"}
     with harness.running(room / "models", room, env=env) as running:
         yield running
 
@@ -54,6 +55,7 @@ def test_every_codec_path_has_a_largest_request() -> None:
     expected |= {f"rest answer {coding}" for coding in ("gzip", "deflate")}
     expected |= {f"grpc message {coding}" for coding in FORMATS}
     expected |= {"rest feedback", "stream raw", "stream typed"}
+    expected |= {f"grpc answer {form} numbers" for form in ("raw", "typed")}
     for path in ("parameters", "header fields", "classification", "shared memory"):
         expected |= {f"rest {path}", f"grpc {path}"}
     assert expected <= {one.kind for one in KINDS}

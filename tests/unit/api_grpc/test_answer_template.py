@@ -4,11 +4,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.api.common.parts import whole
 from penstock.api.common.work import LargeWork, Work
+from penstock.api.grpc.contents import FIELDS
 from penstock.api.grpc.encode import AnswerTemplate, answer_parameters, infer_response, streamed
 from penstock.api.grpc.framing import PREFIX, framed
 from penstock.core.errors import Fault
@@ -16,7 +18,7 @@ from penstock.core.labels import Protocol, Route
 from penstock.core.limits import RequestLimits
 from penstock.core.options import ModelOptions
 from penstock.core.signature import Signature, TensorSpec
-from penstock.core.slices import Pause, no_pause
+from penstock.core.slices import NUMBER_SLICE, TEXT_SLICE, Pause, no_pause
 from penstock.core.tensors import NUMPY_TYPES, Array
 from penstock.engine.model import Model
 from penstock.engine.session import closed_run
@@ -131,3 +133,39 @@ def test_the_same_shape_of_two_datatypes_is_described_twice() -> None:
         found.append(pb.ModelInferResponse.FromString(whole(template.answer(call, typed=False))[PREFIX:]))
     assert [one.outputs[0].datatype for one in found] == ["BYTES", "FP32", "BYTES", "FP32"]
     assert [list(one.outputs[0].shape) for one in found] == [[1, 2]] * 4
+
+
+EDGES = (
+    *[(1 << bits) - 1 for bits in range(65)],
+    *[1 << bits for bits in range(64)],
+    *[-(1 << bits) for bits in range(64)],
+)
+
+
+@pytest.mark.parametrize("datatype", sorted(FIELDS))
+def test_a_large_typed_answer_is_what_protobuf_would_write_and_pauses(datatype: str) -> None:
+    """Its numbers are longer than a slice, and every length of a varint is among them."""
+    count = 3 * NUMBER_SLICE
+    if datatype == "BYTES":
+        data = np.array(["", "é" * 200, b"raw", "text"] * TEXT_SLICE, object)
+    elif datatype in ("FP32", "FP64"):
+        data = np.random.default_rng(1).standard_normal(count).astype(NUMPY_TYPES[datatype])
+    elif datatype == "BOOL":
+        data = np.arange(count) % 3 == 0
+    else:
+        bounds = np.iinfo(NUMPY_TYPES[datatype])
+        edges = [edge for edge in EDGES if bounds.min <= edge <= bounds.max]
+        data = np.resize(np.array(edges, NUMPY_TYPES[datatype]), count)
+    outputs = [TensorSpec("y", datatype, (-1,)), TensorSpec("none", datatype, (-1,))]
+    model = Model(closed_run, Signature([], outputs))
+    version = LoadedVersion(Identity("m", "1"), model, ModelOptions(), {}, Slot.in_process().block(1))
+    call = call_of(version, None, "7")
+    call.outputs = version.granted(None, [data, data[:0]])
+    pauses = [0]
+
+    def pause() -> None:
+        pauses[0] += 1
+
+    template = AnswerTemplate("m", "1", LIMITS)
+    assert whole(template.answer(call, typed=True, pause=pause)) == plain(call, typed=True)
+    assert pauses[0] >= (0 if datatype in ("FP32", "FP64", "BOOL") else 3)

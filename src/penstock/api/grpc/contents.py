@@ -8,7 +8,7 @@ from penstock.api.common.work import Work
 from penstock.api.grpc.typed_contents import TypedContents
 from penstock.api.grpc.wire import Span
 from penstock.core.errors import InvalidInput
-from penstock.core.slices import BYTE_SLICE, NUMBER_SLICE, TEXT_SLICE, Pause
+from penstock.core.slices import BYTE_SLICE, Pause, no_pause
 from penstock.core.tensors import NUMPY_TYPES, RAW_ONLY, Array, Tensor, shape_text, text_from_bytes
 from penstock.proto import grpc_service_pb2 as pb
 
@@ -61,20 +61,18 @@ def _wrong_count(name: str, datatype: str, shape: tuple[int, ...], count: int, g
     return InvalidInput(f"input '{name}' of {datatype} {shape_text(shape)} needs {count} elements, got {got}")
 
 
-def fill(contents: pb.InferTensorContents, tensor: Tensor, pause: Pause) -> None:
-    """Write a tensor, of a datatype that is in ``FIELDS``, into typed contents, in slices."""
-    field = getattr(contents, FIELDS[tensor.datatype])
-    flat = tensor.data.ravel()
-    texts = tensor.datatype == "BYTES"
-    step = TEXT_SLICE if texts else NUMBER_SLICE
-    for start in range(0, len(flat), step):
-        if start:
-            pause()
-        values: list[Any] = flat[start : start + step].tolist()
-        field.extend(_encoded(values, pause) if texts else values)
+def fill(contents: pb.InferTensorContents, tensor: Tensor) -> None:
+    """Write a small tensor, of a datatype that is in ``FIELDS``, into typed contents."""
+    values: list[Any] = tensor.data.ravel().tolist()
+    if not values:  # contents that are not touched are not written
+        return
+    getattr(contents, FIELDS[tensor.datatype]).extend(
+        encoded_texts(values, no_pause) if tensor.datatype == "BYTES" else values
+    )
 
 
-def _encoded(texts: list[Any], pause: Pause) -> list[bytes]:
+def encoded_texts(texts: list[Any], pause: Pause) -> list[bytes]:
+    """Elements of a BYTES tensor as bytes, with a pause now and then."""
     found: list[bytes] = []
     size = 0
     for text in texts:

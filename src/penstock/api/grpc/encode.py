@@ -5,11 +5,12 @@ from typing import Final
 
 from penstock.api.common.answer_rules import in_asked_form
 from penstock.api.common.bounded_cache import BoundedCache
-from penstock.api.common.parts import Payload, size_of
+from penstock.api.common.parts import Parts, Payload, size_of
 from penstock.api.common.work import INLINE_BYTES, LargeWork, Work, output_too_large
 from penstock.api.grpc.contents import FIELDS, fill
 from penstock.api.grpc.errors import sentence
 from penstock.api.grpc.framing import PREFIX, framed, in_parts, without_prefix
+from penstock.api.grpc.typed_parts import contents_of, delimited
 from penstock.api.grpc.wire import varint
 from penstock.core.errors import Fault
 from penstock.core.limits import RequestLimits
@@ -27,6 +28,12 @@ MAX_DESCRIPTION_BYTES: Final = 1 << 20
 
 SMALL: Final = 2048
 """Elements of the outputs of an answer that is written at once: nothing of it can take long."""
+
+_OUTPUTS: Final = 5
+"""The field of a ModelInferResponse that holds the outputs."""
+
+_CONTENTS: Final = 5
+"""The field of an output that holds its typed contents."""
 
 _ID: Final = b"\x1a"
 _RAW: Final = b"\x32"
@@ -61,7 +68,7 @@ def infer_response(call: InferCall, typed: bool, work: Work) -> pb.ModelInferRes
         elif typed:
             if tensor.datatype != "BYTES":
                 work.typed(tensor.name, tensor.data.size)
-            fill(output.contents, tensor, work.pause)
+            fill(output.contents, tensor)
         else:
             work.copied(tensor.data.nbytes)
             response.raw_output_contents.append(to_raw(tensor.datatype, tensor.data, work.pause))
@@ -111,8 +118,10 @@ class AnswerTemplate:
         are those of ``infer_response``. Large outputs are not copied into it. Without a ``pause`` it is encoded on the
         event loop, as far as that is short.
         """
-        if typed:
-            return framed(infer_response(call, typed, Work(self._limits, pause)).SerializeToString())
+        if typed and pause is None:
+            return framed(infer_response(call, typed, Work(self._limits, None)).SerializeToString())
+        if typed and pause is not None:
+            return self._typed_answer(call, pause)
         joint = call.joint
         if joint is not None:
             rows = joint.encoded_cache.get(AnswerTemplate)
@@ -149,6 +158,22 @@ class AnswerTemplate:
         parts[0] = b"\x00" + size.to_bytes(4)
         return b"".join(parts) if work is None else in_parts(parts, size)
 
+    def _typed_answer(self, call: InferCall, pause: Pause) -> Payload:
+        """The typed answer to a call, for any size of it: protobuf would hold the GIL for as long as it writes."""
+        work = Work(self._limits, pause)
+        tensors = [in_asked_form(call, index, work) for index in range(len(call.outputs))]
+        if not all(tensor.datatype in FIELDS for tensor in tensors):
+            return self._own_answer(call, pause)
+        call_id = call.id.encode()
+        parts: list[bytes | memoryview] = [b"", self._begin, _ID, varint(len(call_id)), call_id]
+        for index, tensor in enumerate(tensors):
+            parts += delimited(_OUTPUTS, _typed_output(call, index, tensor, work))
+        size = sum(map(len, parts))
+        if size > self._limits.max_output_bytes:
+            raise output_too_large(self._limits)
+        parts[0] = b"\x00" + size.to_bytes(4)
+        return in_parts(parts, size)
+
     def _work(self, call: InferCall, pause: Pause | None) -> Work | None:
         """What keeps the work on a larger answer bounded; None where none is needed."""
         elements = 0
@@ -184,6 +209,20 @@ class AnswerTemplate:
             found = response.SerializeToString()
             self._descriptions.put(key, found, 2 * len(found))
         return found
+
+
+def _typed_output(call: InferCall, index: int, tensor: Tensor, work: Work) -> Parts:
+    """An output with its typed contents, unless it is put into shared memory."""
+    into = None if call.requested is None else call.requested[index].into
+    head = pb.ModelInferResponse.InferOutputTensor()
+    _describe(head, tensor, into, work)
+    parts: list[bytes | memoryview] = [head.SerializeToString()]
+    if into is None:
+        if tensor.datatype != "BYTES":
+            work.typed(tensor.name, tensor.data.size)
+        contents = contents_of(tensor, work.pause)
+        parts += delimited(_CONTENTS, contents) if contents else []
+    return parts
 
 
 def _is_plain(call: InferCall) -> bool:
