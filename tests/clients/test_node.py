@@ -1,6 +1,6 @@
-"""Large answers for Node's HTTP/2 with the default windows of @grpc/grpc-js, which takes its flow control from there.
+"""Large answers for @grpc/grpc-js with its defaults, and for Node's own HTTP/2, which it takes its flow control from.
 
-The library itself is not among Debian's packages; the windows, and when they are opened, are Node's.
+The library is not among Debian's packages; ``.ci/run`` installs it with npm.
 """
 
 import shutil
@@ -17,7 +17,10 @@ from tests.harness import Server
 
 pytestmark = pytest.mark.skipif(shutil.which("node") is None, reason="Node is not installed")
 
-SCRIPT = Path(__file__).with_name("node_calls.js")
+PLAIN = Path(__file__).with_name("node_calls.js")
+LIBRARY = Path(__file__).parent / "grpc_js" / "calls.js"
+INSTALLED = (LIBRARY.parent / "node_modules" / "@grpc" / "grpc-js").is_dir()
+HOW = "@grpc/grpc-js is not installed: npm ci --ignore-scripts --prefix tests/clients/grpc_js"
 INFER = "/inference.GRPCInferenceService/ModelInfer"
 SECONDS = 50
 
@@ -30,8 +33,15 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield running
 
 
+@pytest.mark.parametrize(
+    "script",
+    [PLAIN, pytest.param(LIBRARY, marks=pytest.mark.skipif(not INSTALLED, reason=HOW))],
+    ids=["http2", "grpc-js"],
+)
 @pytest.mark.parametrize(("calls", "megabytes"), [(1, 60), (12, 4), (200, 0.01)])
-def test_answers_of_any_size_and_number(server: Server, tmp_path: Path, calls: int, megabytes: float) -> None:
+def test_answers_of_any_size_and_number(
+    server: Server, tmp_path: Path, script: Path, calls: int, megabytes: float
+) -> None:
     rows = int(megabytes * 1_000_000) // 4000
     values = np.random.default_rng(rows).standard_normal((rows, 1000), np.float32).tobytes()
     tensor = pb.ModelInferRequest.InferInputTensor(name="x", datatype="FP32", shape=[rows, 1000])
@@ -39,7 +49,7 @@ def test_answers_of_any_size_and_number(server: Server, tmp_path: Path, calls: i
     message, folder = tmp_path / "message", tmp_path / "answers"
     message.write_bytes(request.SerializeToString())
     folder.mkdir()
-    command = ["node", str(SCRIPT), server.grpc, INFER, str(message), str(calls), str(folder)]
+    command = ["node", str(script), server.grpc, INFER, str(message), str(calls), str(folder)]
     said = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
     assert (said.stderr, said.stdout.split()) == ("", ["0"] * calls)
     for index in range(calls):
