@@ -11,6 +11,7 @@ from contextlib import closing
 from pathlib import Path
 
 import grpc
+import hpack
 import pytest
 
 from penstock.api.grpc.http2 import frames, stream
@@ -351,7 +352,7 @@ def test_no_more_calls_after_the_last_goaway(models: Path) -> None:
         (lambda raw: frames.FRAME_HEADER.pack((1 << 21) << 8 | frames.DATA, 0, 1), ErrorCode.FRAME_SIZE_ERROR),
         (
             lambda raw: (
-                frame(frames.HEADERS, 0, 1, bytes(1 << 16)) + frame(frames.CONTINUATION, 0, 1, bytes(1 << 16)) * 4
+                frame(frames.HEADERS, 0, 1, b"\x82" * (1 << 16)) + frame(frames.CONTINUATION, 0, 1, b"\x82" * 65536) * 5
             ),
             ErrorCode.ENHANCE_YOUR_CALM,
         ),
@@ -436,6 +437,63 @@ def test_too_many_header_fields_end_their_own_call(raw: Raw, pieces: int) -> Non
     assert (answer.fields[":status"], answer.status) == ("200", grpc.StatusCode.RESOURCE_EXHAUSTED.value[0])
     raw.next = 3
     assert raw.answer(raw.call(PAIR, mark="kept")).status == 0
+
+
+def large_fields(kind: str) -> list[hpack.HeaderTuple]:
+    """Fields that come to several hundred kilobytes."""
+    found: dict[str, list[hpack.HeaderTuple]] = {
+        "one long value": [hpack.HeaderTuple("x-long", "v" * 900_000)],
+        "a long name": [hpack.HeaderTuple("x" * 900_000, "1")],
+        "many fields": [hpack.HeaderTuple(f"x-{number}", "value " * 12) for number in range(6000)],
+        "a field over and over": [hpack.HeaderTuple("x-same", "y" * 50)] * 120_000,
+        "fields that are not indexed": [hpack.NeverIndexedHeaderTuple(f"x-{one}", "z" * 120) for one in range(4000)],
+    }
+    return found[kind]
+
+
+def in_frames(number: int, block: bytes, size: int) -> bytes:
+    """A header block in frames of so many bytes, the last of which ends it."""
+    parts = [block[at : at + size] for at in range(0, len(block), size)]
+    kinds = [frames.HEADERS] + [frames.CONTINUATION] * (len(parts) - 1)
+    flags = [0] * (len(parts) - 1) + [frames.END_HEADERS]
+    return b"".join(frame(kind, flag, number, part) for kind, flag, part in zip(kinds, flags, parts, strict=True))
+
+
+@pytest.mark.parametrize("size", [500, 1 << 14, 1 << 16])
+@pytest.mark.parametrize(
+    "kind",
+    ["one long value", "a long name", "many fields", "a field over and over", "fields that are not indexed"],
+)
+def test_a_header_block_of_any_size_ends_its_stream_alone(raw: Raw, kind: str, size: int) -> None:
+    """One call is under way meanwhile, and what the block does to the dynamic table holds for the calls after it."""
+    under_way = raw.call(PAIR, mark="first")
+    block = raw.head(mark="kept") + bytes(raw.encoder.encode(large_fields(kind), huffman=False))
+    raw.next += 2
+    raw.write(in_frames(3, block, size) + frame(frames.DATA, frames.END_STREAM, 3, BODY))
+    assert raw.answer(under_way).status == 0
+    answer = raw.answer(3)
+    assert (answer.fields[":status"], answer.status) == ("200", grpc.StatusCode.RESOURCE_EXHAUSTED.value[0])
+    assert raw.answer(raw.call(PAIR, mark="kept", x_request_id="after")).fields["x-request-id"] == "after"
+    assert not raw.closed
+
+
+def test_a_large_header_block_that_is_no_call_is_431(raw: Raw) -> None:
+    usual = [(":method", "GET"), (":scheme", "http"), (":path", "/"), (":authority", "x")]
+    block = bytes(raw.encoder.encode([*usual, *large_fields("one long value")], huffman=False))
+    raw.write(in_frames(1, block, 1 << 14))
+    assert raw.answer(1).fields[":status"] == "431"
+    raw.next = 3
+    assert raw.answer(raw.call(PAIR)).status == 0
+
+
+def test_large_trailers_are_dropped(raw: Raw) -> None:
+    raw.write(frame(frames.HEADERS, frames.END_HEADERS, 1, raw.head()) + frame(frames.DATA, 0, 1, BODY))
+    trailers = bytearray(in_frames(1, bytes(raw.encoder.encode(large_fields("many fields"), huffman=False)), 1 << 14))
+    trailers[4] |= frames.END_STREAM
+    raw.write(bytes(trailers))
+    assert floats(raw.answer(1).message()) == [4, 4, 4]
+    raw.next = 3
+    assert raw.answer(raw.call(PAIR)).status == 0
 
 
 def test_data_that_was_on_its_way_when_its_call_was_refused_harms_nobody(raw: Raw) -> None:

@@ -19,6 +19,11 @@ EMPTY_FRAMES_PER_USE: Final = 2
 """Frames that carry nothing and end nothing, for each stream, and each DATA frame that carried something."""
 
 CONTINUATIONS_PER_BLOCK: Final = 256
+"""CONTINUATION frames of a block that is not decoded yet."""
+
+LARGE_BLOCK_STEPS: Final = 4096
+"""What decoding header blocks that are too large may cost at once, in steps of 64 fields or 4 KiB: 16 MiB of ordinary
+fields, or 256 KiB of fields of one byte each, which take about half a second."""
 
 CONTROL_FRAMES_AT_ONCE: Final = 300
 """PING, SETTINGS, GOAWAY, frames of unknown types and frames on streams that are over."""
@@ -80,6 +85,7 @@ class AbuseLimits:
         self._empty_frames = 0
         self._unsent_control = 0
         self._control = Budget(CONTROL_FRAMES_AT_ONCE, now_ns)
+        self._large_blocks = Budget(LARGE_BLOCK_STEPS, now_ns)
         # whoever gives up all its streams at once, as at a common deadline, is honest
         self._resets = Budget(max(max_streams, RESETS_AT_ONCE), now_ns)
 
@@ -107,6 +113,11 @@ class AbuseLimits:
         """The header block that comes has ``count`` CONTINUATION frames so far."""
         if count > CONTINUATIONS_PER_BLOCK:
             raise _too_many("CONTINUATION frames")
+
+    def large_block_step(self, now_ns: int) -> None:
+        """A step of decoding a header block that is too large; time and answers pay for it."""
+        if not self._large_blocks.spend(1.0, self.answers, now_ns):
+            raise _too_many("header fields")
 
     def control_frame(self, cost: float, now_ns: int) -> None:
         """A frame came that is about the connection, or of no use."""

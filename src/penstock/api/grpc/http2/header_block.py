@@ -17,29 +17,58 @@ MAX_INTEGER_BYTES: Final = 5
 _INDEXED: Final = 0x80
 _INCREMENTAL: Final = 0x40
 _SIZE_UPDATE: Final = 0x20
+_MISSING: Final = -1
+"""Where something ends whose length has not come."""
 
 
 class HeaderBlock:
-    """A header block that is cut into slices of whole fields.
+    """A header block that is cut into slices of whole fields; more of it may come while it is.
 
     A string of more than ``max_string_bytes``, as it is encoded, is left out, as decoding it would take long: ``slice``
     gives instead what has the same effect on the dynamic table, where it would have no place, and ``has_huge`` is set.
     """
 
-    __slots__ = ("_at", "_block", "_has_field", "_max_string_bytes", "fields", "has_huge")
+    __slots__ = (
+        "_at",
+        "_block",
+        "_has_field",
+        "_is_whole",
+        "_max_string_bytes",
+        "_skipped",
+        "_skips_value",
+        "fields",
+        "has_huge",
+        "is_starved",
+    )
 
-    def __init__(self, block: bytes, max_string_bytes: int) -> None:
+    def __init__(self, block: bytes, max_string_bytes: int, is_whole: bool = True) -> None:
         self._block = block
         self._max_string_bytes = max_string_bytes
+        self._is_whole = is_whole
         self._at = 0
         self._has_field = False
+        self._skipped = 0  # bytes to come of a string that is left out
+        self._skips_value = False  # that string is a name, and its value is left out too
         self.has_huge = False
+        self.is_starved = False  # there is no slice until more comes
         self.fields = 0  # of the last slice
+
+    @property
+    def is_open(self) -> bool:
+        """Whether more of it is to come."""
+        return not self._is_whole
 
     @property
     def is_done(self) -> bool:
         """Whether there are no more slices."""
-        return self._at >= len(self._block)
+        return self._is_whole and self._at >= len(self._block) and not self._skipped and not self._skips_value
+
+    def append(self, more: bytes, is_whole: bool) -> None:
+        """Go on with what came; less than a field is left of what came before."""
+        self._block = self._block[self._at :] + more
+        self._at = 0
+        self._is_whole = is_whole
+        self.is_starved = False
 
     def slice(self, table_bytes: int) -> bytes:
         """The next slice, in a form that any decoder takes; ``table_bytes`` is the dynamic table's maximum size.
@@ -47,24 +76,62 @@ class HeaderBlock:
         Raises:
             Http2ConnectionError: the block ends within a field, or changes the table's size after a field.
         """
-        block, start, self.fields = self._block, self._at, 0
+        self.fields = 0
+        if self._skipped or self._skips_value:
+            self._skip()
+            if self.is_starved:
+                return b""
+        block, start = self._block, self._at
         at = start
         while at < len(block) and self.fields < FIELDS_PER_SLICE and at - start < SLICE_BYTES:
             stop = self._field_end(at)
             if self._is_huge(at, stop):
-                if at > start:
-                    break
-                self._at, self.has_huge = stop, True
-                return cleared(table_bytes) if block[at] & _INCREMENTAL else b""
+                if at == start:
+                    return self._left_out(at, stop, table_bytes)
+                break
+            if stop == _MISSING or stop > len(block):
+                self.is_starved = at == start
+                break
             at = stop
             self.fields += 1
         self._at = at
+        self.is_starved = self.is_starved or (at >= len(block) and not self._is_whole)
         return block[start:at]
 
     def _is_huge(self, at: int, stop: int) -> bool:
-        return stop - at > self._max_string_bytes
+        """Whether a field is left out; of one whose value has not begun, the name alone may be reason enough."""
+        return (len(self._block) if stop == _MISSING else stop) - at > self._max_string_bytes
+
+    def _left_out(self, at: int, stop: int, table_bytes: int) -> bytes:
+        """What stands for a field that is left out, of which not all may have come."""
+        block, first = self._block, self._block[at]
+        self.has_huge = True
+        if stop == _MISSING:
+            name = self._integer(at, 0x3F if first & _INCREMENTAL else 0x0F)[1]
+            size, start = self._integer(name, 0x7F)
+            stop, self._skips_value = start + size, True
+        self._skipped = max(0, stop - len(block))
+        self._at = stop - self._skipped
+        self.is_starved = self._skipped > 0
+        return cleared(table_bytes) if first & _INCREMENTAL else b""
+
+    def _skip(self) -> None:
+        """Go on behind what is left out, as far as that has come."""
+        taken = min(self._skipped, len(self._block) - self._at)
+        self._skipped -= taken
+        self._at += taken
+        if not self._skipped and self._skips_value:
+            size, start = self._integer(self._at, 0x7F)
+            if start != _MISSING:
+                self._skips_value = False
+                self._skipped = max(0, start + size - len(self._block))
+                self._at = start + size - self._skipped
+        if self._is_whole and self._skipped:
+            raise no_header_block()
+        self.is_starved = self._skipped > 0 or self._skips_value
 
     def _field_end(self, at: int) -> int:
+        """Where a field ends, which may be behind what has come; _MISSING where its length has not come."""
         first = self._block[at]
         if first & _INDEXED:
             self._has_field = True
@@ -75,33 +142,37 @@ class HeaderBlock:
             return self._integer(at, 0x1F)[1]
         self._has_field = True
         index, stop = self._integer(at, 0x3F if first & _INCREMENTAL else 0x0F)
-        if not index:
+        if stop != _MISSING and not index:
             stop = self._string_end(stop)
-        return self._string_end(stop)
+        return stop if stop == _MISSING else self._string_end(stop)
 
     def _string_end(self, at: int) -> int:
         size, start = self._integer(at, 0x7F)
-        stop = start + size
-        if stop > len(self._block):
+        if start == _MISSING:
+            return _MISSING
+        if self._is_whole and start + size > len(self._block):
             raise no_header_block()
-        return stop
+        return start + size
 
     def _integer(self, at: int, mask: int) -> tuple[int, int]:
-        """An integer (RFC 7541 section 5.1), and where it ends."""
+        """An integer (RFC 7541 section 5.1), and where it ends; _MISSING where not all of it has come."""
         block = self._block
-        if at >= len(block):
+        if at < len(block):
+            value = block[at] & mask
+            if value < mask:
+                return value, at + 1
+            for place in range(1, MAX_INTEGER_BYTES + 1):
+                if at + place >= len(block):
+                    break
+                byte = block[at + place]
+                value += (byte & 0x7F) << 7 * (place - 1)
+                if byte < 0x80:
+                    return value, at + place + 1
+            else:
+                raise no_header_block()
+        if self._is_whole:
             raise no_header_block()
-        value = block[at] & mask
-        if value < mask:
-            return value, at + 1
-        for place in range(1, MAX_INTEGER_BYTES + 1):
-            if at + place >= len(block):
-                break
-            byte = block[at + place]
-            value += (byte & 0x7F) << 7 * (place - 1)
-            if byte < 0x80:
-                return value, at + place + 1
-        raise no_header_block()
+        return 0, _MISSING
 
 
 def cleared(table_bytes: int) -> bytes:

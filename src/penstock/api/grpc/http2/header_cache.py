@@ -51,8 +51,8 @@ class HeaderDecoder:
 
     ``known`` maps blocks to the requests they describe as long as the dynamic table stays as it is. Any other block is
     begun, decoded step by step, each of a bounded time, and then taken as ``request`` or ``trailers``. Of a field list
-    over ``max_list_bytes`` only a few fields are kept, but the table follows to its end. ``interpret`` makes the
-    application's own head of a request's.
+    over ``max_list_bytes`` only a few fields are kept, but the table follows to its end. A block that is large may be
+    begun before it is whole, and is then appended to. ``interpret`` makes the application's own head of a request's.
     """
 
     def __init__(self, max_list_bytes: int, interpret: Callable[[RequestHead], RequestHead]) -> None:
@@ -68,14 +68,18 @@ class HeaderDecoder:
         self.known: dict[bytes, RequestHead] = {}
         self.too_large = False
 
-    def begin(self, block: bytes) -> None:
-        """Go on with the next block; the one before it is done."""
+    def begin(self, block: bytes, is_whole: bool = True) -> None:
+        """Go on with the next block; the one before it is done. One that is not ``is_whole`` is large."""
         self._bytes = block
-        self._block = HeaderBlock(block, self._max_list_bytes)
+        self._block = HeaderBlock(block, self._max_list_bytes, is_whole)
         self._changes = self._table.changes
         self._list_bytes = 0
         self._fields = []
         self.too_large = False
+
+    def append(self, more: bytes, is_whole: bool) -> None:
+        """Take more of a block that was begun before it was whole; all that could be decoded of it has been."""
+        self._block.append(more, is_whole)
 
     def step(self) -> int:
         """Decode some fields of the block, and say how many.
@@ -94,6 +98,16 @@ class HeaderDecoder:
         if self._table.changes != self._changes:
             self.known = {}
         return self._block.fields
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the block goes on."""
+        return self._block.is_open
+
+    @property
+    def is_starved(self) -> bool:
+        """Whether the block has to go on before there is another step."""
+        return self._block.is_starved
 
     @property
     def is_done(self) -> bool:

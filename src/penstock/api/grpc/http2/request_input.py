@@ -17,8 +17,8 @@ STREAM_WINDOW: Final = 1 << 20
 HEADER_BYTES: Final = 32 << 10
 """Size of the largest field list (RFC 9113 section 6.5.2); a larger one ends its stream."""
 
-MAX_BLOCK_BYTES: Final = 256 << 10
-"""Size of the largest encoded field block that is decoded at all; a larger one ends the connection."""
+GATHERED_BYTES: Final = 64 << 10
+"""Bytes of an encoded field block that are kept until it is whole; more of it is decoded as it comes."""
 
 HEADERS_WORK: Final = 16
 """Units of work of one step of decoding a field block."""
@@ -60,17 +60,26 @@ class RequestInput(ConnectionOutput):
     def _continuation(self, flags: int, number: int, payload: bytes) -> None:
         if self._gathering is None or self._gathering[0] != number:
             raise Http2ConnectionError(ErrorCode.PROTOCOL_ERROR, "a field block is continued that has not begun")
-        self._continuations += 1
-        self.limits.continuation(self._continuations)
+        if not self._headers.is_open:
+            self._continuations += 1
+            self.limits.continuation(self._continuations)
         if not payload and not flags & frames.END_HEADERS:
             self.limits.empty_frame()
         _, first, block = self._gathering
-        block += payload
-        if len(block) > MAX_BLOCK_BYTES:
-            raise Http2ConnectionError(ErrorCode.ENHANCE_YOUR_CALM, "the header fields are too large")
-        if flags & frames.END_HEADERS:
+        ends = (flags & frames.END_HEADERS) != 0
+        if ends:
             self._gathering = None
+        if self._headers.is_open:
+            self._headers.append(payload, ends)
+            self._decoding = (number, first)
+            return
+        block += payload
+        if ends:
             self._begin_decoding(number, first, bytes(block))
+        elif len(block) > GATHERED_BYTES:
+            self._headers.begin(bytes(block), is_whole=False)
+            block.clear()
+            self._decoding = (number, first)
 
     def _begin_decoding(self, number: int, flags: int, block: bytes) -> None:
         head = self._headers.known.get(block)
@@ -84,11 +93,16 @@ class RequestInput(ConnectionOutput):
 
     def _decode(self, what: tuple[int, int]) -> int:
         """Decode some fields; once the block is whole, act on it. The work it was."""
-        if not self._headers.is_done:
-            self._headers.step()
-        if self._headers.is_done:
+        headers = self._headers
+        if not headers.is_done:
+            headers.step()
+            if headers.too_large or headers.is_open:
+                self.limits.large_block_step(self.heard_ns)
+        if headers.is_done:
             self._decoding = None
             self._fields(*what)
+        elif headers.is_starved:
+            self._decoding = None
         return HEADERS_WORK
 
     def _fields(self, number: int, flags: int) -> None:
