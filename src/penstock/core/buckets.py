@@ -18,9 +18,6 @@ RUN_BASE_NS = 250_000
 """Added to the time of each run before it is put in a fine bucket: what a small request takes besides. So a version
 whose runs take microseconds is not called slower for microseconds that no caller can feel."""
 
-COARSE_OF_FINE: tuple[int, ...] = tuple((fine + 3) // 4 for fine in range(len(FINE_EDGES_NS) + 1))
-"""The bucket of ``LATENCY_EDGES_NS`` that holds each fine one."""
-
 ROWS_EDGES: tuple[int, ...] = tuple(1 << power for power in range(13))
 """Upper edges (inclusive) of the batch size histogram: 1 to 4096 rows; one more bucket lies above."""
 

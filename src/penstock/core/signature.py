@@ -54,6 +54,10 @@ class RowForm:
     elements: int
     pack: Callable[..., bytes]
 
+    def is_of(self, name: str, datatype: str, shape: Shape) -> bool:
+        """Whether an input described so is such a row."""
+        return shape == self.shape and name == self.name and datatype == self.datatype
+
     def feeds(self, rows: Sequence[bytes]) -> Feeds:
         """What a run of these rows takes."""
         raw = rows[0] if len(rows) == 1 else b"".join(rows)

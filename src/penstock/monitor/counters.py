@@ -10,7 +10,7 @@ Runs on one row, the commonest, are not in the table of batch sizes: they are wh
 
 import struct
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from time import monotonic_ns, time_ns
 from typing import Final
@@ -18,8 +18,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from penstock.core.bucket_finder import BucketFinder
 from penstock.core.buckets import (
-    COARSE_OF_FINE,
     FINE_EDGES_NS,
     LATENCY_EDGES_NS,
     ROWS_EDGES,
@@ -67,10 +67,14 @@ SHADOW_WORDS: Final = (
 CAPTURE_WORDS: Final = ("captured", "bytes", "dropped")
 """Requests that were kept as they were, their bytes, and requests that should have been kept and were not."""
 
+_OUTCOMES: Final = len(OUTCOMES)
 _REQUESTS: Final = 0
-_DURATION: Final = _REQUESTS + SERIES * len(OUTCOMES)
+_DURATION: Final = _REQUESTS + SERIES * _OUTCOMES
 _STAGE: Final = _DURATION + SERIES * LATENCY_WORDS
-_DECODE, _QUEUE, _RUN, _ENCODE = (_STAGE + index * LATENCY_WORDS for index in range(len(STAGES)))
+_DECODE: Final = _STAGE
+_QUEUE: Final = _DECODE + LATENCY_WORDS
+_RUN: Final = _QUEUE + LATENCY_WORDS
+_ENCODE: Final = _RUN + LATENCY_WORDS
 _ROWS: Final = _STAGE + len(STAGES) * LATENCY_WORDS
 _FAIL_NS: Final = _ROWS + ROWS_WORDS
 _LAST_MS: Final = _FAIL_NS + 1
@@ -112,11 +116,30 @@ STATE_NAMES: Final = ("starting", "ready", "draining")
 class BlockWriter:
     """The counters of one version in one worker; one call of it lies on the road of every request."""
 
-    __slots__ = ("_array", "_words")
+    __slots__ = (
+        "_array",
+        "_decode",
+        "_decode_ns",
+        "_encode",
+        "_fine",
+        "_fine_run",
+        "_last_ms",
+        "_number",
+        "_queue",
+        "_queue_ns",
+        "_run",
+        "_total_ns",
+        "_words",
+    )
 
     def __init__(self, words: memoryview) -> None:
         self._words = words
         self._array: Words = np.frombuffer(words, np.uint64)
+        self._fine, self._fine_run = BucketFinder(FINE_EDGES_NS), BucketFinder(FINE_EDGES_NS)
+        self._decode, self._queue = BucketFinder(LATENCY_EDGES_NS), BucketFinder(LATENCY_EDGES_NS)
+        self._run, self._encode = BucketFinder(LATENCY_EDGES_NS), BucketFinder(LATENCY_EDGES_NS)
+        self._number = self._total_ns = self._decode_ns = self._queue_ns = 0  # of the run that is being counted
+        self._last_ms = 0
 
     def answered(self, series: int, run_rows: int, total: int, decode: int, queue: int, run: int, encode: int) -> None:
         """Count one successful request, its durations in nanoseconds, and the ``run_rows`` rows of the run that it
@@ -125,62 +148,59 @@ class BlockWriter:
         ``series`` is ``route * len(PROTOCOL_NAMES) + protocol``; ``total`` runs from the first byte read to the
         answer's write.
         """
-        alone = run_rows != NOT_COUNTED
-        rows = (run_rows,) if alone else ()
-        self.answered_together(series, rows, ((total, decode, queue),), run, encode, alone, True)
+        self.add_request(series, total, decode, queue, True)
+        self.add_run(series, run_rows, run, encode, run_rows != NOT_COUNTED, True)
 
-    def answered_together(
-        self,
-        series: int,
-        run_rows: Sequence[int],
-        durations: Sequence[tuple[int, int, int]],
-        run: int,
-        encode: int,
-        alone: bool,
-        counted: bool,
-    ) -> None:
-        """Count requests of one series that were run and encoded together: the rows of each run that they stand for,
-        and of each ``total``, ``decode`` and ``queue``; see ``answered``.
+    def add_request(self, series: int, total: int, decode: int, queue: int, counted: bool) -> None:
+        """Count one successful request of the run that the next ``add_run`` is for; times as in ``answered``.
 
-        ``alone`` says that it is one request, which shared its run with none. Rollouts compare only these runs: how
-        many requests share one depends on the traffic of a version. ``counted`` says that the requests are evidence:
-        they are not, where they are one unit's and it has given enough (see ``unit_votes``).
+        ``counted`` says that the request is evidence: it is not, where it is one unit's that has given enough (see
+        ``unit_votes``). It is the same for all requests of one ``add_run``, and so is ``series``.
         """
-        words, number = self._words, len(durations)
-        words[_REQUESTS + series * len(OUTCOMES)] += number
-        base = _DURATION + series * LATENCY_WORDS
-        all_total = all_decode = all_queue = 0
-        split = counted and series < SPLIT_SERIES
-        if split:
+        words, fine = self._words, self._fine.find(total)
+        words[_DURATION + series * LATENCY_WORDS + (fine + 3) // 4] += 1  # see ``FINE_EDGES_NS``
+        if counted and series < SPLIT_SERIES:
+            words[_FINE + fine] += 1
+        words[_DECODE + self._decode.find(decode)] += 1
+        words[_QUEUE + self._queue.find(queue)] += 1
+        self._number += 1
+        self._total_ns += total
+        self._decode_ns += decode
+        self._queue_ns += queue
+
+    def add_run(self, series: int, run_rows: int, run: int, encode: int, alone: bool, counted: bool) -> None:
+        """Count the run of the requests that were added since the last one, and that they were encoded together.
+
+        ``run_rows`` are the rows of the run, ``NOT_COUNTED`` where requests of another series stand for it. ``alone``
+        says that it is one request, which shared its run with none. Rollouts compare only these runs: how many requests
+        share one depends on the traffic of a version.
+        """
+        words, number, decode = self._words, self._number, self._decode_ns
+        words[_REQUESTS + series * _OUTCOMES] += number
+        if counted and series < SPLIT_SERIES:
             words[_COUNTED] += number
-        if split and alone:
-            words[_FINE_RUN + bisect_left(FINE_EDGES_NS, run + RUN_BASE_NS)] += 1
-        for total, decode, queue in durations:
-            fine = bisect_left(FINE_EDGES_NS, total)
-            words[base + COARSE_OF_FINE[fine]] += 1
-            if split:
-                words[_FINE + fine] += 1
-            words[_DECODE + bisect_left(LATENCY_EDGES_NS, decode)] += 1
-            words[_QUEUE + bisect_left(LATENCY_EDGES_NS, queue)] += 1
-            all_total += total
-            all_decode += decode
-            all_queue += queue
-        words[base + LATENCY_WORDS - 1] += all_total
-        words[_DECODE + LATENCY_WORDS - 1] += all_decode
-        words[_QUEUE + LATENCY_WORDS - 1] += all_queue
-        words[_RUN + bisect_left(LATENCY_EDGES_NS, run)] += number
+            if alone:
+                words[_FINE_RUN + self._fine_run.find(run + RUN_BASE_NS)] += 1
+        words[_DURATION + series * LATENCY_WORDS + LATENCY_WORDS - 1] += self._total_ns
+        words[_DECODE + LATENCY_WORDS - 1] += decode
+        words[_QUEUE + LATENCY_WORDS - 1] += self._queue_ns
+        self._number = self._total_ns = self._decode_ns = self._queue_ns = 0
+        words[_RUN + self._run.find(run)] += number
         words[_RUN + LATENCY_WORDS - 1] += run * number
-        words[_ENCODE + bisect_left(LATENCY_EDGES_NS, encode)] += number
+        words[_ENCODE + self._encode.find(encode)] += number
         words[_ENCODE + LATENCY_WORDS - 1] += encode * number
-        for rows in run_rows:
-            words[_ROWS + bisect_left(ROWS_EDGES, rows)] += 1
-            words[_ROWS + ROWS_WORDS - 1] += rows
-        words[_LAST_MS] = time_ns() // 1_000_000
-        first = run_rows[0] if run_rows else NOT_COUNTED
-        if first != 1:
-            self._batch(first, all_decode, run, encode)
+        if run_rows != NOT_COUNTED:
+            words[_ROWS + bisect_left(ROWS_EDGES, run_rows)] += 1
+            words[_ROWS + ROWS_WORDS - 1] += run_rows
+        self._answered_at(time_ns() // 1_000_000)
+        if run_rows != 1:
+            self._batch(run_rows, decode, run, encode)
             words[_BATCH + 2] += run * (number - 1)  # times of requests, not of runs
             words[_BATCH + 3] += encode * (number - 1)
+
+    def _answered_at(self, now_ms: int) -> None:
+        if now_ms != self._last_ms:
+            self._last_ms = self._words[_LAST_MS] = now_ms
 
     def _batch(self, rows: int, decode: int, run: int, encode: int) -> None:
         words = self._words
@@ -197,7 +217,7 @@ class BlockWriter:
         words = self._words
         if blamed and series < SPLIT_SERIES:
             words[_BLAMED] += 1
-        words[_REQUESTS + series * len(OUTCOMES) + outcome] += 1
+        words[_REQUESTS + series * _OUTCOMES + outcome] += 1
         base = _DURATION + series * LATENCY_WORDS
         words[base + bisect_left(LATENCY_EDGES_NS, total)] += 1
         words[base + LATENCY_WORDS - 1] += total
@@ -406,7 +426,7 @@ class Totals:
         """Non-zero counts as (route, protocol, outcome, count)."""
         for series, (route, protocol) in enumerate(_series()):
             for index, outcome in enumerate(OUTCOMES):
-                count = self._words[_REQUESTS + series * len(OUTCOMES) + index]
+                count = self._words[_REQUESTS + series * _OUTCOMES + index]
                 if count:
                     yield route, protocol, outcome, count
 

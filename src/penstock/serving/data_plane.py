@@ -86,18 +86,14 @@ class DataPlane:
                 continue
             for observer in call.observers:
                 observer.offer(call)
-            runs.setdefault((call.loaded, call.series, call.ran_ns, call.counted), []).append(call)
+            if call.run_rows == call.rows:  # a run that others share has more rows, or another call stands for it
+                _record_run([call], now, True)
+            else:
+                runs.setdefault((call.loaded, call.series, call.ran_ns, call.counted), []).append(call)
             if call.loaded.sampler is not None:
                 call.loaded.sampler.offer(call)
-        for (loaded, series, ran_ns, counted), together in runs.items():
-            durations = [
-                (now - one.began_ns, one.decoded_ns - one.began_ns, one.started_ns - one.decoded_ns) for one in together
-            ]
-            rows = [one.run_rows for one in together if one.run_rows != NOT_COUNTED]
-            first = together[0]
-            alone = len(together) == 1 and first.run_rows == first.rows
-            run = ran_ns - first.started_ns
-            loaded.block.answered_together(series, rows, durations, run, now - ran_ns, alone, counted)
+        for together in runs.values():
+            _record_run(together, now, False)
 
     def record_rejected(
         self, decision: RouteDecision | None, transport: Transport, outcome: str, began_ns: int
@@ -141,6 +137,20 @@ class DataPlane:
     def ready(self) -> bool:
         """Whether the server as a whole takes requests."""
         return self._complete and not self._draining
+
+
+def _record_run(calls: Sequence[InferCall], now_ns: int, alone: bool) -> None:
+    """Count calls of one series that were run together and are answered together; ``alone``: one, and no other."""
+    first, run_rows = calls[0], NOT_COUNTED
+    series, counted, block = first.series, first.counted, first.loaded.block
+    for call in calls:
+        decoded_ns = call.decoded_ns
+        block.add_request(
+            series, now_ns - call.began_ns, decoded_ns - call.began_ns, call.started_ns - decoded_ns, counted
+        )
+        if call.run_rows != NOT_COUNTED:
+            run_rows = call.run_rows
+    block.add_run(series, run_rows, first.ran_ns - first.started_ns, now_ns - first.ran_ns, alone, counted)
 
 
 def _record_failed(call: InferCall, outcome: str, now_ns: int) -> None:

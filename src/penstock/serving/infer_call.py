@@ -23,6 +23,9 @@ log = logging.getLogger("penstock.serving")
 
 NEVER_NS: Final = 1 << 62
 
+DEFAULT: Final = Priority.DEFAULT  # a member of an enumeration is looked up each time, which takes longer than a sum
+_PROTOCOLS: Final = len(PROTOCOL_NAMES)
+
 
 class CallObserver(Interface):
     """Somebody who sees the calls that were answered."""
@@ -160,11 +163,11 @@ class InferCall:
         deadline_ns: int,
         began_ns: int,
         observers: tuple[CallObserver, ...] = (),
-        priority: Priority = Priority.DEFAULT,
+        priority: Priority = DEFAULT,
     ) -> None:
         self.loaded = loaded
         self.route = route
-        self.series = route * len(PROTOCOL_NAMES) + protocol
+        self.series: int = int(route) * _PROTOCOLS + int(protocol)
         self.id = call_id
         if type(given) is bytes:
             self.packed: bytes | None = given
@@ -248,7 +251,7 @@ def priority_of(fields: Mapping[bytes, bytes]) -> Priority:
     """
     stated = fields.get(CLASS)
     if stated is None:
-        return Priority.DEFAULT
+        return DEFAULT
     try:
         return PRIORITIES[stated]
     except KeyError:
@@ -261,10 +264,10 @@ OnDone = Callable[[InferCall], None]
 """Called once, on the event loop, when a call has its outputs or its fault."""
 
 
-_PREFIX: Final = urandom(6).hex()
+_PREFIX: Final = urandom(6).hex() + "-"
 _NEXT: Final = count(1)
 
 
 def new_id() -> str:
     """A request id for callers that brought none: unique to this process and its successors."""
-    return f"{_PREFIX}-{next(_NEXT):x}"
+    return _PREFIX + hex(next(_NEXT))[2:]  # noqa: FURB116 - formatting takes twice as long

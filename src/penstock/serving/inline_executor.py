@@ -100,7 +100,9 @@ class InlineExecutor:
 
 def give(call: InferCall, outcome: Outcome) -> None:
     """Give a call what became of it; outputs of a joint run it has already."""
+    if isinstance(outcome, BatchResult):
+        return
     if isinstance(outcome, Fault):
         call.fault = outcome
-    elif not isinstance(outcome, BatchResult):
+    else:
         call.outputs = outcome

@@ -17,7 +17,7 @@ from typing import Any, Final, Protocol
 from penstock.core.errors import Cancelled
 from penstock.core.labels import Priority
 from penstock.serving.admission import PREEMPTED, QUEUE_FULL
-from penstock.serving.infer_call import InferCall, Servable
+from penstock.serving.infer_call import DEFAULT, InferCall, Servable
 from penstock.serving.loop_stalls import STALL_NS
 from penstock.serving.memory_budget import DEFAULT_MEMORY_BYTES, MemoryBudget
 
@@ -265,7 +265,7 @@ class LoopBatcher:
         """Run calls of one version for its share of the turn, and answer them; those that are left."""
         began = monotonic_ns()
         limiter = loaded.limiter
-        if limiter.waiting[Priority.DEFAULT] != len(entries):
+        if limiter.waiting[DEFAULT] != len(entries):
             entries.sort(key=_urgency)
         if any(entry[2].abandoned for entry in entries):
             entries = self._without_abandoned(entries)

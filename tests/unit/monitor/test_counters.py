@@ -78,9 +78,9 @@ def test_runs_that_a_request_had_alone_are_compared_and_only_those_of_the_split(
     block.answered(stable, 1, 9_000_000, 1000, 0, 5_000_000, 1000)
     block.answered(stable, NOT_COUNTED, 9_000_000, 1000, 0, 5_000_000, 1000)  # it shared another one's run
     block.answered(pinned, 1, 9_000_000, 1000, 0, 5_000_000, 1000)
-    block.answered_together(
-        stable, (2,), ((9_000_000, 0, 0), (9_000_000, 0, 0)), 5_000_000, 1000, alone=False, counted=True
-    )
+    for _ in range(2):
+        block.add_request(stable, 9_000_000, 0, 0, counted=True)
+    block.add_run(stable, 2, 5_000_000, 1000, alone=False, counted=True)
     runs = Totals.of([slot], 1).split_runs()
     assert sum(runs) == 1
     assert FINE_EDGES_NS[runs.index(1) - 1] < 5_000_000 + RUN_BASE_NS <= FINE_EDGES_NS[runs.index(1)]

@@ -7,7 +7,7 @@ from penstock.core.errors import InvalidInput
 from penstock.core.labels import Priority, Protocol
 from penstock.core.tensors import Tensor
 from penstock.serving.data_plane import DataPlane
-from penstock.serving.infer_call import CLASS, InferCall, new_id, priority_of
+from penstock.serving.infer_call import CLASS, DEFAULT, InferCall, new_id, priority_of
 from penstock.serving.requested_outputs import RequestedOutput
 from penstock.serving.routing_table import Fields, RouteDecision
 
@@ -23,7 +23,7 @@ def admitted(found: RouteDecision, fields: Fields) -> Priority:
         InvalidInput: there is no such class.
         Overloaded: there is no room for more of that class.
     """
-    priority = priority_of(fields) if CLASS in fields else Priority.DEFAULT
+    priority = priority_of(fields) if CLASS in fields else DEFAULT
     if (fault := found[0].admission_error(priority)) is not None:
         raise fault
     return priority

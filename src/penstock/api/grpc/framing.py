@@ -79,9 +79,18 @@ class MessageBuffer:
         """
         first = self._first
         data = first[PREFIX:] if self._rest is None else self._rest.getvalue()  # the buffer itself
-        if len(first) < PREFIX or int.from_bytes(first[1:PREFIX]) != len(data) or first[0] > 1:
+        if len(first) < PREFIX or _length(first) != len(data) or first[0] > 1:
             raise Internal("the call does not bring exactly one message")
         return inflated(data, encoding, max_bytes, pause) if first[0] else data
+
+    def clear(self) -> None:
+        """Keep nothing of what has come."""
+        self._first, self._rest = b"", None
+
+
+def _length(prefix: bytes) -> int:
+    """The length that a message's prefix states."""
+    return prefix[1] << 24 | prefix[2] << 16 | prefix[3] << 8 | prefix[4]
 
 
 class MessageReader:

@@ -16,11 +16,10 @@ from penstock.api.grpc.infer_shared import Shared
 from penstock.api.grpc.layout_cache import Layout
 from penstock.api.grpc.wire import ParsedRequest, parsed
 from penstock.core.errors import Fault, Internal, OverBudget, Overloaded
-from penstock.core.labels import Priority
 from penstock.core.labels import Protocol as Transport
 from penstock.core.slices import Pacer, Pause
 from penstock.core.tensors import Tensor
-from penstock.serving.infer_call import InferCall, fault_of, new_id
+from penstock.serving.infer_call import DEFAULT, InferCall, fault_of, new_id
 from penstock.serving.loop_batcher import RequestSource
 from penstock.serving.offload import Job
 from penstock.serving.requested_outputs import RequestedOutput
@@ -32,6 +31,8 @@ EARLY_NS: Final = 1_000_000
 Encode = Callable[[Pause], Payload]
 Load = Callable[[Pause], bytes]
 """Gives the message of a request; on a thread, with pauses."""
+
+_GRPC: Final = Transport.GRPC
 
 
 class InferOwner(RequestSource, Protocol):
@@ -86,7 +87,7 @@ class InferRequest:
         self.typed = self.closing = False
         self._shared = shared
         self._timeout_ns = timeout_ns
-        self._priority = Priority.DEFAULT
+        self._priority = DEFAULT
         self._parsed: ParsedRequest | None = None  # its message, while the tensors in it are still to be read
         self._job: Job | None = None  # what a thread does for it
         self._inflating = 0  # bytes of the worker's memory that are taken for that
@@ -213,7 +214,7 @@ class InferRequest:
         self.submitted = call = build_call(
             self._shared.plane,
             self.found,
-            Transport.GRPC,
+            _GRPC,
             self._priority,
             self.fields,
             self.began_ns,
@@ -278,4 +279,4 @@ class InferRequest:
 
     def reject(self, outcome: str) -> None:
         """Count it as one that never became a call."""
-        self._shared.plane.record_rejected(self.found, Transport.GRPC, outcome, self.began_ns)
+        self._shared.plane.record_rejected(self.found, _GRPC, outcome, self.began_ns)

@@ -168,7 +168,7 @@ class UnaryInferStream(Stream):
 
     def _release_message(self) -> None:
         self.io.let_go(self, self.held_bytes)
-        self._buffer = MessageBuffer()
+        self._buffer.clear()
 
     def _is_admitted(self, call: InferCall) -> bool:
         """Whether the call may run now; else ``on_admitted`` is for it. Raises ``Overloaded`` if it may not wait."""

@@ -27,7 +27,7 @@ _ID: Final = b"\x1a"
 """The tag of ``id``, the third field."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Layout:
     """What requests have in common that differ in their ids and the values of their tensors only: everything up to the
     id, which ends at ``id_stop``, from there to the first value, ``heads`` between the values by their places, and what
@@ -41,6 +41,8 @@ class Layout:
     target: tuple[str, str]
     requested: list[RequestedOutput] | None
     timeout_ns: int | None
+    row: RowForm | None = None
+    """The row that the one input was found to be, so that the next request of the version need not be compared."""
 
     def fits(self, raw: bytes) -> bool:
         """Whether a message of the same length is laid out so."""
@@ -60,14 +62,20 @@ class Layout:
 
     def given(self, raw: bytes, row: RowForm | None) -> list[Tensor] | bytes:
         """The tensors of a request that is laid out so, or the bytes of its one row (see ``Signature.row``)."""
-        if row is not None and len(self.inputs) == 1:
-            name, datatype, _, _, offset, shape = self.inputs[0]
-            if shape == row.shape and name == row.name and datatype == row.datatype:
-                return raw[offset:]
+        if row is not None and (row is self.row or self._is_row(row)):
+            return raw[self.heads[0][1] :]
         return [
             Tensor(name, datatype, np.frombuffer(raw, dtype, count, offset).reshape(shape))
             for name, datatype, dtype, count, offset, shape in self.inputs
         ]
+
+    def _is_row(self, row: RowForm) -> bool:
+        """Whether the one input is such a row."""
+        name, datatype, _, _, _, shape = self.inputs[0]
+        if len(self.inputs) == 1 and row.is_of(name, datatype, shape):
+            self.row = row
+            return True
+        return False
 
 
 class Layouts:

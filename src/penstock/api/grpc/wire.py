@@ -220,10 +220,13 @@ class _Dissection:
             self._pause()
 
 
+_ONE_BYTE: Final = [bytes((number,)) for number in range(128)]
+
+
 def varint(number: int) -> bytes:
     """A length as protobuf writes it."""
     if number < 128:
-        return bytes((number,))
+        return _ONE_BYTE[number]
     parts = bytearray()
     while number >= 128:
         parts.append(number & 127 | 128)

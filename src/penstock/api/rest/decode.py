@@ -78,7 +78,7 @@ class InferBody:
         self.nulls = nulls
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Header:
     """What the JSON part of a binary request says; the next one with the same need not be parsed."""
 
@@ -88,19 +88,26 @@ class _Header:
     binary: list[bool] | bool
     timeout_ns: int | None
     nulls: bool
+    row: RowForm | None = None
+    """The row that the one input was found to be, so that the next request of the version need not be compared."""
 
     def body(self, raw: bytes, header_length: int, row: RowForm | None) -> InferBody:
         """A request with this header."""
-        if row is not None and len(self.inputs) == 1:
-            name, datatype, _, _, _, shape = self.inputs[0]
-            if shape == row.shape and name == row.name and datatype == row.datatype:
-                given = raw[header_length:]
-                return InferBody("", given, self.requested, self.binary, self.timeout_ns, self.nulls)
+        if row is not None and (row is self.row or self._is_row(row)):
+            return InferBody("", raw[header_length:], self.requested, self.binary, self.timeout_ns, self.nulls)
         tensors = [
             Tensor(name, datatype, np.frombuffer(raw, dtype, count, header_length + offset).reshape(shape))
             for name, datatype, dtype, count, offset, shape in self.inputs
         ]
         return InferBody("", tensors, self.requested, self.binary, self.timeout_ns, self.nulls)
+
+    def _is_row(self, row: RowForm) -> bool:
+        """Whether the one input is such a row."""
+        name, datatype, _, _, _, shape = self.inputs[0]
+        if len(self.inputs) == 1 and row.is_of(name, datatype, shape):
+            self.row = row
+            return True
+        return False
 
 
 class BodyDecoder:

@@ -41,6 +41,7 @@ _BINARY: Final = b"HTTP/1.1 200 OK\r\ncontent-type: application/octet-stream\r\n
 _JSON_LENGTH: Final = b"inference-header-content-length"
 _ENCODING: Final = b"content-encoding"
 _ACCEPTS: Final = b"accept-encoding"
+_REST: Final = Transport.REST
 
 Fields = Mapping[bytes, bytes]
 Encoded = tuple[bytes, bytes, Tail]
@@ -231,7 +232,7 @@ class InferHandler:
         call = build_call(
             self.plane,
             found,
-            Transport.REST,
+            _REST,
             priority,
             exchange.head.fields,
             exchange.began_ns,
@@ -321,7 +322,7 @@ class InferHandler:
         if found is not None:
             asked_id = stated_id("", exchange.head.fields)
             lines = self._parts.get(found[0]).fields[found[1]] + _id_line(asked_id or new_id())
-        self.plane.record_rejected(found, Transport.REST, fault.kind, exchange.began_ns)
+        self.plane.record_rejected(found, _REST, fault.kind, exchange.began_ns)
         return self._failure(exchange, fault, lines)
 
     def _refuse(self, exchange: InferExchange, found: RouteDecision | None, fault: Fault) -> None:
@@ -332,7 +333,7 @@ class InferHandler:
 
     def _tell_refusal(self, exchange: InferExchange, found: RouteDecision | None, fault: Fault) -> None:
         if exchange.connection.is_lost:
-            self.plane.record_rejected(found, Transport.REST, fault.kind, exchange.began_ns)
+            self.plane.record_rejected(found, _REST, fault.kind, exchange.began_ns)
         else:
             exchange.connection.answer(exchange, self.refusal(exchange, found, fault))
 

@@ -40,6 +40,7 @@ STUCK_NS = 60_000_000_000
 
 _WORK: Final = {frames.DATA: 1, frames.HEADERS: HEADERS_WORK, frames.CONTINUATION: HEADERS_WORK}
 _ALIVE: Final = b"penstock"
+_UNPACK: Final = frames.FRAME_HEADER.unpack_from
 
 
 class ConnectionOwner(OutputOwner, Protocol):
@@ -224,8 +225,9 @@ class Connection(RequestInput):
         head = self._headers.known.get(data[reader.start : stop])
         if head is None:
             return False
-        word, flags, same = frames.FRAME_HEADER.unpack_from(data, stop)
-        size = int(word) >> 8
+        follower: tuple[int, int, int] = _UNPACK(data, stop)
+        word, flags, same = follower
+        size = word >> 8
         end = begin + size
         if (
             flags != frames.END_STREAM
@@ -233,7 +235,7 @@ class Connection(RequestInput):
             or same != number
             or end > len(data)
             or not 0 < size <= STREAM_WINDOW
-            or head.content_length not in (NO_LENGTH, size)
+            or (head.content_length != NO_LENGTH and head.content_length != size)  # noqa: PLR1714 - no tuple each time
             or not number & 1
             or number <= self.streams.last_id
             or self._refuses()

@@ -39,6 +39,8 @@ ANNOUNCED: Final = 1
 RETIRED: Final = 2
 """No request may begin any more."""
 
+_PACK: Final = frames.FRAME_HEADER.pack
+
 RETIRING: Final = b"retiring"
 """Of the PING that tells when a client has heard that it should go."""
 
@@ -145,7 +147,7 @@ class ConnectionOutput(StreamIo):
             self.send_trailers(stream, trailers)
             self._fill_soon()
             return True
-        pack, last = frames.FRAME_HEADER.pack, frames.END_HEADERS | frames.END_STREAM
+        pack, last = _PACK, frames.END_HEADERS | frames.END_STREAM
         self._queue.window.take(size)
         self._direct_frames += 1
         first = pack(len(head) << 8 | frames.HEADERS, frames.END_HEADERS, number)

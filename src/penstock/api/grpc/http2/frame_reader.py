@@ -70,7 +70,8 @@ class FrameReader:
         start = at + FRAME_HEADER_BYTES
         if start > len(data):
             return self._next_piece()
-        word, flags, number = _UNPACK(data, at)
+        head: tuple[int, int, int] = _UNPACK(data, at)
+        word, flags, number = head
         stop = start + (word >> 8)
         self._check_size(stop - start)
         if stop > len(data):

@@ -8,7 +8,7 @@ PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 FRAME_HEADER: Final = Struct(">IBI")
 """Length (3 bytes) and kind (1), flags (1), stream (4) of a frame."""
 
-FRAME_HEADER_BYTES: Final = FRAME_HEADER.size
+FRAME_HEADER_BYTES: Final = 9
 STREAM_MASK: Final = 0x7FFFFFFF
 MAX_WINDOW: Final = 0x7FFFFFFF
 DEFAULT_WINDOW: Final = 65_535
