@@ -1,6 +1,7 @@
 """Control processes that die: workers go on, a successor takes over, and callers notice nothing."""
 
 import os
+import shutil
 import signal
 import threading
 from collections.abc import Iterator
@@ -73,6 +74,26 @@ def test_a_successor_takes_the_workers_over_without_a_gap(stack: ExitStack, fold
     assert metric(second, "penstock_worker_restarts_total") == 1
     assert second.stop() == 0
     assert not any(map(is_alive, before))
+
+
+def test_workers_go_on_while_a_successor_finds_no_models(stack: ExitStack, folder: Path, tmp_path: Path) -> None:
+    away = tmp_path / "away"
+    first = launch(stack, folder, tmp_path)
+    before = workers(first)
+    kill_control(first)
+    shutil.move(folder, away)
+    folder.mkdir()
+    second = launch(stack, folder, tmp_path)
+    assert workers(second) == before
+    wait_until(lambda: "nothing can be served yet" in second.log_text(), 20, "the reason")
+    infer(second)
+    assert second.is_ready()
+    for model in away.iterdir():
+        shutil.move(model, folder / model.name)
+    wait_until(lambda: "logistic" in str(second.admin("GET", "/admin/v1/models").json()), 20, "the models")
+    infer(second)
+    assert metric(second, "penstock_model_loads_total", model="logistic") == 2  # nothing was loaded again
+    assert second.stop() == 0
 
 
 def test_a_takeover_keeps_what_an_operator_unloaded(stack: ExitStack, folder: Path, tmp_path: Path) -> None:

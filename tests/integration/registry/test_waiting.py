@@ -47,7 +47,7 @@ def waiting(room: Path, *models: str, env: Mapping[str, str] = QUICK) -> Iterato
         wait_until(lambda: "reason" in readiness(server), WAIT_S, "the ops port")
         yield server
         assert process.poll() is None, server.log_text()
-        server.stop()
+        assert server.stop() == 0
     finally:
         server.kill()
 
