@@ -23,18 +23,38 @@ _SOURCE = re.compile(
     r"(?<!\S)/\S+\.(?:cc|h|cpp|hpp):\d+ [^()]*\([^()]*\)(?:::<lambda\(\)>)?(?: const)?(?: \[with [^\]]*\])? "
     r"(?:[^.]*? was false\. )?"
     # or file:line and the function's name alone
-    r"|\b\w+\.(?:cc|h|cpp|hpp):\d+ \w+ "
+    r"|\b\w+\.(?:cc|h|cpp|hpp):\d+ \w+(?:\(\))? "
 )
 GUARD = "guard_"
 """How the names of nodes begin that admission has put into a graph."""
 
 _EMPTY = re.compile(rf"Name:'{GUARD}_*Div_\d+' .*Integer division by zero", re.DOTALL)
 _NOT_A_NUMBER = re.compile(r"Status Message: sto(?:f|d|ld|i|l|ll|ul|ull)$")
-_BAD_VALUES = (
-    "Out of range value in index tensor",  # GatherElements
-    "Unknown Category and zeros = 0",  # OneHotEncoder
+_BAD_VALUES = re.compile(
+    "|".join(
+        [
+            "Out of range value in index tensor",  # GatherElements
+            "Unknown Category and zeros = 0",  # OneHotEncoder
+            "Integer (?:division|modulo) by zero",  # Div, Mod
+            r"Tensor shape\.Size\(\) must be >= 0",  # ConstantOfShape, Expand, Pad and others: a size below zero
+            "A dimension cannot be less than -1",  # Reshape
+            "At most one dimension can be -1",
+            "The dimension with value zero exceeds the dimension size",
+            r"axis -?\d+ is not in valid range",  # CumSum, Squeeze, Unsqueeze, reductions
+            r"k argument \[\d+\] should not be greater",  # TopK
+            "value of k must not be negative",
+            r"Invalid value in 'split' input",  # Split
+            "Invalid sequence length",  # ReverseSequence
+            "exceeds max_sequence_length",  # TensorScatter
+            "Scale value should be greater than 0",  # Resize
+            "dft_length must be greater than zero",  # DFT
+            r"All '\w+' values must be positive",  # Col2Im
+            r"size\[\d\] \(\w=-?\d+\) must be positive",  # AffineGrid
+        ]
+    )
 )
-"""What kernels say of a caller's values without calling it an invalid argument."""
+"""What kernels say of values without calling it an invalid argument. A model that has such values of its own fails for
+every request, so that admission refuses it; in one that was admitted they come of a request."""
 
 _NEW_OPSET = re.compile(r"Opset (\d+) is under development.* for domain (\S+) is till opset (\d+)", re.DOTALL)
 _NO_OPERATOR = re.compile(r"Fatal error: (\S+?):(\w+)\(-?\d+\) is not a registered function/op")
@@ -100,7 +120,7 @@ def run_fault(error: Exception) -> Fault:
     if _EMPTY.search(str(error)):
         sentence = "the model cannot take these shapes: an operator of its graph got a dimension of size 0"
         return InvalidInput(sentence, _detail(sentence, error))
-    if isinstance(error, InvalidArgument) or any(known in text for known in _BAD_VALUES):
+    if isinstance(error, InvalidArgument) or _BAD_VALUES.search(text):
         sentence = f"the model cannot take these values: {text or 'invalid argument'}"
         return InvalidInput(sentence, _detail(sentence, error))
     sentence = f"the model failed at run time: {text}" if text else "the model failed at run time"

@@ -16,6 +16,7 @@ from tests.unit.engine.graphs import constant, save, tensor
 
 TABLE = constant("table", np.ones((16, 4), np.float32))
 ONES = np.ones((1, 3), np.float32)
+NUMBERS = {"INT32": np.int32, "UINT8": np.uint8}
 Case = tuple[list[Any], list[Any], list[Any], Mapping[str, Any], str]
 
 
@@ -25,9 +26,14 @@ def case(
     """One operator over the inputs (value and datatype by name) and constants, in the order they are given."""
     constants = constants or []
     order = more.pop("order", None) or [*(one.name for one in constants), *inputs]
-    node = helper.make_node(op_type, order, ["y"], **more)
+    results = ["y", "z"][: more.pop("results", 1)]
+    node = helper.make_node(op_type, order, results, **more)
     specs = [tensor(name, [None] * np.ndim(value), datatype) for name, (value, datatype) in inputs.items()]
-    return [node], specs, constants, {name: np.asarray(value) for name, (value, _) in inputs.items()}, said
+    return [node], specs, constants, arrays(inputs), said
+
+
+def arrays(inputs: Mapping[str, tuple[Any, str]]) -> dict[str, Any]:
+    return {name: np.asarray(value, NUMBERS.get(datatype)) for name, (value, datatype) in inputs.items()}
 
 
 def indices(shape: list[Any]) -> dict[str, tuple[Any, str]]:
@@ -61,24 +67,59 @@ THE_CALLERS = {
     "a word as FP64": case("Cast", words("1", "x"), "no number", to=TensorProto.DOUBLE),
     "a word as INT64": case("Cast", words("abc"), "no number", to=TensorProto.INT64),
     "nothing as a number": case("Cast", words(""), "no number", to=TensorProto.UINT64),
+    "a divisor of 0": case("Div", {"a": ([1], "INT64"), "b": ([0], "INT64")}, "Div: Integer division by zero"),
+    "a narrow divisor of 0": case("Div", {"a": ([1], "UINT8"), "b": ([0], "UINT8")}, "Integer division by zero"),
+    "a modulus of 0": case("Mod", {"a": ([1], "INT32"), "b": ([0], "INT32")}, "Mod: Integer modulo by zero"),
+    "a size below 0": case("ConstantOfShape", indices([2, -1]), "must be >= 0"),
+    "an expansion below 0": case("Expand", {"a": (ONES, "FP32"), **indices([-1, 3])}, "must be >= 0"),
+    "a padding below 0": case("Pad", {"a": (ONES, "FP32"), **indices([-5, 0, 0, 0])}, "must be >= 0"),
+    "a window below 0": case("HannWindow", {"n": (-3, "INT64")}, "must be >= 0"),
+    "a dimension below -1": case("Reshape", {"a": (ONES, "FP32"), **indices([-2, 3])}, "less than -1"),
+    "two open dimensions": case("Reshape", {"a": (ONES, "FP32"), **indices([-1, -1])}, "one dimension"),
+    "a dimension that is not there": case("Reshape", {"a": (ONES, "FP32"), **indices([0, 0, 0])}, "value zero"),
+    "an axis": case("CumSum", {"a": (ONES, "FP32"), "axis": (9, "INT64")}, "axis 9 is not in valid range"),
+    "an axis to add": case("Unsqueeze", {"a": (ONES, "FP32"), **indices([9])}, "axis 9 is not in valid range"),
+    "an axis to reduce": case("ReduceMax", {"a": (ONES, "FP32"), **indices([9])}, "axis 9 is not in valid range"),
+    "more than there is": case("TopK", {"a": (ONES, "FP32"), **indices([9])}, "k argument [9]", results=2),
+    "fewer than nothing": case("TopK", {"a": (ONES, "FP32"), **indices([-1])}, "must not be negative", results=2),
+    "a part below 0": case("Split", {"a": (np.ones(4), "FP64"), **indices([-1, 5])}, "must be >= 0", results=2),
+    "a sequence too long": case(
+        "ReverseSequence", {"a": (np.ones((3, 2)), "FP64"), **indices([9, 1])}, "Invalid sequence length: 9"
+    ),
+    "a scale of 0": case(
+        "Resize",
+        {"a": (np.ones((1, 1, 2, 2), np.float32), "FP32"), "scales": (np.zeros(4, np.float32), "FP32")},
+        "greater than 0",
+        order=["a", "", "scales"],
+    ),
+    "a length of 0": case("DFT", {"a": (np.ones((1, 4, 1), np.float32), "FP32"), "n": (0, "INT64")}, "dft_length"),
+    "a block below 0": case(
+        "Col2Im",
+        {"a": (np.ones((1, 5, 5), np.float32), "FP32"), "image": ([5, 5], "INT64"), "block": ([1, -5], "INT64")},
+        "must be positive",
+    ),
     "an unknown category": case(
         "OneHotEncoder", words("q"), "Unknown Category", domain="ai.onnx.ml", cats_strings=["a"], zeros=0
     ),
 }
 OURS = {
-    "division": case("Div", {"a": ([1], "INT64"), "b": ([0], "INT64")}, "Integer division by zero"),
     "a fixed shape": case("Reshape", {"a": (ONES, "FP32")}, "reshaped", [constant("to", [2, 2])], order=["a", "to"]),
     "sizes": case("Add", PAIR, "broadcast an axis"),
     "memory": case("ConstantOfShape", indices([1 << 40]), "Failed to allocate memory"),
 }  # fmt: skip
 
 
+AS_ITS_INPUT = ("Div", "Mod", "Split", "ReverseSequence")
+DATATYPES = {"int32": "INT32", "int64": "INT64", "uint8": "UINT8", "float64": "FP64"}
+
+
 def fault_of(folder: Path, one: Case) -> Fault:
     nodes, specs, constants, feeds, _ = one
     datatype = {"Cast": {1: "FP32", 11: "FP64", 7: "INT64", 13: "UINT64"}}.get(nodes[0].op_type)
     result = "FP32" if datatype is None else datatype[nodes[0].attribute[0].i]
-    if nodes[0].op_type == "Div":
-        result = "INT64"
+    first = feeds[specs[0].name].dtype if nodes[0].op_type in AS_ITS_INPUT else None
+    if first is not None:
+        result = DATATYPES[first.name]
     path = save(folder, nodes, specs, [tensor("y", None, result)], constants)
     session = open_session(path, SessionOptions(), 1)
     with pytest.raises(Exception) as caught:
