@@ -17,6 +17,7 @@ from penstock.api.common.request_rules import NameCheck
 from penstock.api.common.work import INLINE_JSON, Work
 from penstock.api.rest.json_data import array_of
 from penstock.api.rest.json_scan import Skeleton, skeleton
+from penstock.api.rest.json_space import without_long_space
 from penstock.api.rest.messages import NO_DATA, FlatFloats, FlatRequest, Frame, Input, Output, Parameters, Request
 from penstock.core.errors import InvalidInput
 from penstock.core.limits import RequestLimits
@@ -180,7 +181,10 @@ class BodyDecoder:
     def _decoded(self, header: bytes, binary: bytes | memoryview, signature: Signature, work: Work) -> InferBody:
         work.json(len(header))
         text = header.removeprefix(BOM)
-        cut = skeleton(text, work.pause, self._limits.max_text_elements) if len(text) > INLINE_JSON else None
+        cut: Skeleton | None = None
+        if len(text) > INLINE_JSON:
+            text = without_long_space(text, work.pause)
+            cut = skeleton(text, work.pause, self._limits.max_text_elements)
         request = _parsed(text if cut is None else cut.text)
         tensors = _Tensors(request, text, cut, binary, signature, self._regions, work)
         found = self._framed(request, tensors.read(), signature)

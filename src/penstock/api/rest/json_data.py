@@ -160,8 +160,9 @@ class _NumberSlices(_Slices):
             stop = len(data)
             if stop - at > JSON_SLICE:
                 stop = data.rfind(b",", at, at + JSON_SLICE)
-                if stop < 0:
-                    raise InvalidInput(f"the data of input '{self.name}' is not {self.datatype}")
+                if stop < 0:  # a number of many digits, or much white space
+                    comma = data.find(b",", at + JSON_SLICE)
+                    stop = len(data) if comma < 0 else comma
             self._read(data[at:stop])
             at = stop + 1
             pause()

@@ -25,7 +25,7 @@ _OPEN: Final = 0x5B
 _CLOSE: Final = 0x5D
 
 _MARK: Final = urandom(12).hex().encode()
-_OPENING: Final = re.compile(rb"\[[\[ \t\r\n]{0,4096}")
+_OPENING: Final = re.compile(rb"\[[\[ \t\r\n]{0,8192}")
 _OVERLAP: Final = 256
 """Bytes that two searches for an end have in common: the end of a nested list is spread over some, with its space."""
 
