@@ -129,7 +129,7 @@ def failures() -> Iterator[Mistake]:
     """Right requests that cannot be answered: the model fails, or time is up."""
     yield wrong("index out of range", 400, "cannot take", "gather", Input.of("index", "INT64", [99]))
     pair = Input.of("a", "INT32", [4]), Input.of("b", "INT32", [0])
-    yield wrong("division by zero", 500, "failed", "divide", *pair)
+    yield wrong("division by zero", 400, "a divisor is 0", "divide", *pair)
     yield wrong("no time at all", 504, "deadline", "slow", Input.of("x", "FP32", [1]), parameters={"timeout": 1})
     yield wrong(
         "no time for a quick one", 504, "deadline", "vector", Input.of("x", "FP32", [1]), parameters={"timeout": 1}

@@ -28,14 +28,17 @@ _SOURCE = re.compile(
 GUARD = "guard_"
 """How the names of nodes begin that admission has put into a graph."""
 
+DIVISOR = "Divisor"
+"""What follows in the names of divisions whose divisors callers bring."""
+
 _EMPTY = re.compile(rf"Name:'{GUARD}_*Div_\d+' .*Integer division by zero", re.DOTALL)
+_ZERO_DIVISOR = re.compile(rf"Name:'{GUARD}_*{DIVISOR}_\d+ .*Integer (?:division|modulo) by zero", re.DOTALL)
 _NOT_A_NUMBER = re.compile(r"Status Message: sto(?:f|d|ld|i|l|ll|ul|ull)$")
 _BAD_VALUES = re.compile(
     "|".join(
         [
             "Out of range value in index tensor",  # GatherElements
             "Unknown Category and zeros = 0",  # OneHotEncoder
-            "Integer (?:division|modulo) by zero",  # Div, Mod
             r"Tensor shape\.Size\(\) must be >= 0",  # ConstantOfShape, Expand, Pad and others: a size below zero
             "A dimension cannot be less than -1",  # Reshape
             "At most one dimension can be -1",
@@ -119,6 +122,9 @@ def run_fault(error: Exception) -> Fault:
         return InvalidInput(sentence, _detail(sentence, error))
     if _EMPTY.search(str(error)):
         sentence = "the model cannot take these shapes: an operator of its graph got a dimension of size 0"
+        return InvalidInput(sentence, _detail(sentence, error))
+    if _ZERO_DIVISOR.search(str(error)):
+        sentence = "the model cannot take these values: a divisor is 0"
         return InvalidInput(sentence, _detail(sentence, error))
     if isinstance(error, InvalidArgument) or _BAD_VALUES.search(text):
         sentence = f"the model cannot take these values: {text or 'invalid argument'}"

@@ -31,9 +31,13 @@ class Builder:
 
     def node(self, operator: str, *inputs: str, **attributes: Any) -> onnx.NodeProto:
         """A node of one result that has the node's name."""
-        self._count[operator] += 1
-        name = f"{self._prefix}{operator}_{self._count[operator]}"
+        name = self.name(operator)
         return helper.make_node(operator, inputs, [name], name=name, **attributes)
+
+    def name(self, what: str) -> str:
+        """A name for a node that does ``what``."""
+        self._count[what] += 1
+        return f"{self._prefix}{what}_{self._count[what]}"
 
     def constant(self, numbers: Any) -> onnx.NodeProto:
         """A constant of NumPy's numbers."""

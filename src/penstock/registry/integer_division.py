@@ -12,6 +12,7 @@ import onnx
 from onnx import TensorProto
 
 from penstock.core.errors import Refused
+from penstock.engine.faults import DIVISOR
 from penstock.registry.guards import Builder, Rule, named
 from penstock.registry.value_facts import Scope, Value, runtime_type
 
@@ -41,11 +42,14 @@ def _guarded(node: onnx.NodeProto, scope: Scope, build: Builder) -> list[onnx.No
             f"{named(node)} may divide the least integer by -1, which ends the process that computes it, and operator "
             f"set {build.opset} has no test for it; export the model with operator set {_OPSET} or later"
         )
-    return _tested(node, _NUMBERS[kind], build)
+    return _tested(node, _NUMBERS[kind], scope.find(node.input[1]).is_brought(), build)
 
 
-def _tested(node: onnx.NodeProto, number: Any, build: Builder) -> list[onnx.NodeProto]:
-    """Divide by 1 instead where the result would not fit: exactly there for Div. The rest (Mod) is 0 by 1 and by -1."""
+def _tested(node: onnx.NodeProto, number: Any, is_brought: bool, build: Builder) -> list[onnx.NodeProto]:
+    """Divide by 1 instead where the result would not fit: exactly there for Div. The rest (Mod) is 0 by 1 and by -1.
+
+    The name of a division whose divisor ``is_brought`` by callers says so, as a divisor of 0 is their mistake then.
+    """
     dividend, divisor = node.input
     minus_one, one = build.constant(number(-1)), build.constant(number(1))
     tests = [minus_one, one, build.node("Equal", divisor, minus_one.name)]
@@ -57,6 +61,8 @@ def _tested(node: onnx.NodeProto, number: Any, build: Builder) -> list[onnx.Node
     division = onnx.NodeProto()
     division.CopyFrom(node)
     division.input[1] = safe.name
+    if is_brought:
+        division.name = f"{build.name(DIVISOR)} ({named(node)})"
     return [*tests, safe, division]
 
 

@@ -160,6 +160,15 @@ class Value:
         except ValueError:  # its data have not its shape; the runtime tells what it thinks of it
             return None
 
+    def is_brought(self, depth: int = 0) -> bool:
+        """Whether its elements are those of an input of the whole graph, possibly of another type or shape."""
+        maker = self.maker
+        if maker is None:
+            return self.home.outer is None and self.name in self.home.own and self.name not in self.home.constants
+        if depth > DEEPEST or domain_of(maker) or maker.op_type not in _MOVES | {"Cast"}:
+            return False
+        return self.read_by(maker)[0].is_brought(depth + 1)
+
     def is_counting(self, depth: int = 0) -> bool:
         """Whether it is proven to hold no whole number below zero."""
         constant, maker = self.holds(lambda array: array >= 0), self.maker

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, inliner, numpy_helper, parser
 
-from penstock.core.errors import Refused
+from penstock.core.errors import Fault, Internal, InvalidInput, Refused
+from penstock.engine.faults import run_fault
 from penstock.engine.row_independence.proof import prove
 from penstock.registry.inspection import read_model
 from penstock.registry.plain_graph import read_plain
@@ -104,6 +105,48 @@ def test_every_other_result_stays(
     a, b = (np.array(side, kind) for side in zip(*pairs, strict=True))
     served, _ = repaired(tmp_path_factory.mktemp("m"), binary(operator, kind))
     np.testing.assert_array_equal(run(served, a=a, b=b), wrapped(operator, a, b))
+
+
+ZERO = {
+    "Div": "g (int64[N] a, int64[N] b) => (int64[N] y) { y = Div (a, b) }",
+    "Mod": "g (int64[N] a, int64[N] b) => (int64[N] y) { y = Mod (a, b) }",
+    "moved and cast": """g (int64[N] a, int64[N] b) => (int64[N] y) {
+        u = Unsqueeze (b, z)\n c = Cast <to = 6> (u)\n d = Cast <to = 7> (c)\n r = Reshape (d, m)\n y = Div (a, r) }""",
+    "in a branch": """g (int64[N] a, int64[N] b) => (int64[N] y) {
+        s0 = ReduceSum <keepdims = 0> (a)
+        yes = Cast <to = 9> (s0)
+        y = If (yes) <then_branch = t () => (int64[N] r) { r = Div (a, b) },
+                      else_branch = e () => (int64[N] s) { s = Identity (b) }> }""",
+}
+OWN = "g (int64[N] a, int64[N] b) => (int64[N] y) { d = Sub (b, a)\n y = Div (a, d) }"
+
+
+def fault_of(folder: Path, text: str, **feeds: Any) -> Fault:
+    model = graph(text)
+    model.graph.initializer.extend(
+        [
+            numpy_helper.from_array(np.array([0]), "z"),
+            numpy_helper.from_array(np.array([-1]), "m"),
+        ]
+    )
+    served, guarded = repaired(folder, model)
+    assert len(guarded) == 1
+    with pytest.raises(Exception, match="by zero") as caught:
+        run(served, **feeds)
+    return run_fault(caught.value)
+
+
+@pytest.mark.parametrize("case", ZERO)
+def test_a_divisor_of_zero_that_a_caller_brings_is_the_callers_mistake(tmp_path: Path, case: str) -> None:
+    fault = fault_of(tmp_path, ZERO[case], a=np.array([1, 2]), b=np.array([1, 0]))
+    assert isinstance(fault, InvalidInput)
+    assert str(fault) == "the model cannot take these values: a divisor is 0"
+    assert f"{'Mod' if case == 'Mod' else 'Div'} {'r' if case == 'in a branch' else 'y'}" in fault.whole
+
+
+def test_a_divisor_that_the_graph_computes_is_the_models(tmp_path: Path) -> None:
+    fault = fault_of(tmp_path, OWN, a=np.array([1, 2]), b=np.array([3, 2]))
+    assert isinstance(fault, Internal)
 
 
 SAFE = {
