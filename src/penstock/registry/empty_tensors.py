@@ -78,6 +78,7 @@ def _guarded(node: onnx.NodeProto, scope: Scope, build: Builder) -> list[onnx.No
     hazard = _HAZARDS[domain_of(node), node.op_type]
     if node.op_type == "STFT":
         _refuse_free_frames(node, scope)
+        _refuse_other_windows(node, scope)
     if not hazard.applies(node, scope):
         return None
     places = [place for place in hazard.inputs if _may_be_empty(node, place, hazard, scope)]
@@ -126,6 +127,17 @@ def _refuse_free_frames(node: onnx.NodeProto, scope: Scope) -> None:
     length = node.input[3] if len(node.input) > 3 else ""
     if length and not scope.find(length).holds(lambda array: array > 0):
         raise Refused(f"{named(node)} ends the process for frames of length 0; make frame_length a constant above 0")
+
+
+def _refuse_other_windows(node: onnx.NodeProto, scope: Scope) -> None:
+    """
+    Raises:
+        Refused: the window may be a scalar, which ends the process.
+    """
+    window = node.input[2] if len(node.input) > 2 else ""
+    dims = scope.find(window).dims if window else [1]
+    if dims is None or len(dims) != 1:
+        raise Refused(f"{named(node)} ends the process for windows that have not one dimension; give the window one")
 
 
 RULE = Rule(frozenset(_HAZARDS), _guarded)
