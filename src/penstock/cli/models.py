@@ -344,6 +344,7 @@ def _show_version(model: str, one: Document) -> None:
 _GUARDS = {
     "guarded_divisions": "the least integer by -1 wraps around",
     "guarded_dimensions": "a dimension of size 0 is refused",
+    "guarded_sizes": "a result of more than 2^28 elements is refused",
 }
 """What tests before operators are for, by the name of the fact that tells of them."""
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 
-from penstock.core.errors import Fault, Internal, InvalidInput
+from penstock.core.errors import Fault, Internal, InvalidInput, TooLarge
 from penstock.core.texts import without_paths
 
 LONGEST_TEXT = 300
@@ -31,8 +31,16 @@ GUARD = "guard_"
 DIVISOR = "Divisor"
 """What follows in the names of divisions whose divisors callers bring."""
 
+ELEMENTS = "Elements"
+"""What follows in the names of the tests of a result's size."""
+
+MOST_ELEMENTS = 1 << 28
+"""Elements of an operator's result whose size a request decides; more of them are over the default of
+``limits.max_output_bytes`` even where they have one byte each."""
+
 _EMPTY = re.compile(rf"Name:'{GUARD}_*Div_\d+' .*Integer division by zero", re.DOTALL)
 _ZERO_DIVISOR = re.compile(rf"Name:'{GUARD}_*{DIVISOR}_\d+ .*Integer (?:division|modulo) by zero", re.DOTALL)
+_TOO_MANY = re.compile(rf"Name:'{GUARD}_*{ELEMENTS}_\d+' .*Integer division by zero", re.DOTALL)
 _NOT_A_NUMBER = re.compile(r"Status Message: sto(?:f|d|ld|i|l|ll|ul|ull)$")
 _BAD_VALUES = re.compile(
     "|".join(
@@ -123,6 +131,11 @@ def run_fault(error: Exception) -> Fault:
     if _EMPTY.search(str(error)):
         sentence = "the model cannot take these shapes: an operator of its graph got a dimension of size 0"
         return InvalidInput(sentence, _detail(sentence, error))
+    if _TOO_MANY.search(str(error)):
+        sentence = (
+            f"the request's values ask an operator of the model for more than {MOST_ELEMENTS} elements; ask for less"
+        )
+        return TooLarge(sentence, _detail(sentence, error))
     if _ZERO_DIVISOR.search(str(error)):
         sentence = "the model cannot take these values: a divisor is 0"
         return InvalidInput(sentence, _detail(sentence, error))

@@ -48,10 +48,12 @@ class Builder:
 class Rule:
     """What to do about operators (domain and name). ``guarded`` gives what takes the place of such a node: tests, and
     the node behind them; None where it may stay. It raises ``Refused`` where the node can neither stay nor be guarded.
+    One that is not ``vital`` leaves functions as they are.
     """
 
     operators: frozenset[tuple[str, str]]
     guarded: Callable[[onnx.NodeProto, Scope, Builder], list[onnx.NodeProto] | None]
+    vital: bool = True
 
 
 def guard(model: onnx.ModelProto, rules: Mapping[str, Rule]) -> tuple[Changes, dict[str, list[str]]]:
@@ -66,7 +68,7 @@ def guard(model: onnx.ModelProto, rules: Mapping[str, Rule]) -> tuple[Changes, d
         return Changes(), {}
     guards = _Guards(model, rules)
     if model.functions:
-        _check_functions(model, rules, guards.number)
+        _check_functions(model, {name: rule for name, rule in rules.items() if rule.vital})
     return Changes(guards.changes), {name: nodes[:MOST_NAMED] for name, nodes in guards.names.items()}
 
 
@@ -83,14 +85,14 @@ def all_nodes(graph: Any) -> Iterator[onnx.NodeProto]:
             yield from all_nodes(inner)
 
 
-def _check_functions(model: onnx.ModelProto, rules: Mapping[str, Rule], guarded: int) -> None:
+def _check_functions(model: onnx.ModelProto, rules: Mapping[str, Rule]) -> None:
     """Functions have no types of their own, so that their nodes are looked at where they are called.
 
     Raises:
         Refused: there is one to be guarded.
     """
     found = _Guards(inliner.inline_local_functions(model), rules)
-    if found.number > guarded:
+    if found.number > _Guards(model, rules).number:
         raise Refused(
             "a function of the graph has an operator that can end the process that runs it for some inputs; inline the "
             "functions with onnx.inliner.inline_local_functions, so that admission can put a test before it"

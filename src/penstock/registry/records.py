@@ -69,8 +69,8 @@ class Report:
     ``detail`` is the whole reason, for operators, where that sentence leaves something out. ``facts`` is shown to
     people: ops (name to count), opset (domain to version), signature, memory_bytes, p50_us, independent_rows (whether
     the graph proves it, and where not), zipmap (the names of the classes, by output, where maps were cut),
-    guarded_divisions and guarded_dimensions (operator and node of each), rewrite (how the graph was changed), probes
-    (inputs and output digests), runtime, took_ms.
+    guarded_divisions, guarded_dimensions and guarded_sizes (operator and node of each), rewrite (how the graph was
+    changed), probes (inputs and output digests), runtime, took_ms.
     """
 
     reason: str = ""

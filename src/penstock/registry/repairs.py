@@ -5,7 +5,7 @@ from pathlib import Path
 import onnx
 
 from penstock.core.errors import Refused
-from penstock.registry import empty_tensors, integer_division
+from penstock.registry import deadly_attributes, empty_tensors, integer_division, large_results
 from penstock.registry.carried_state import refuse_carried_state
 from penstock.registry.graph_edits import Changes, rewritten
 from penstock.registry.guards import guard
@@ -14,10 +14,13 @@ from penstock.registry.rewrite import FACT, rewrite_out
 from penstock.registry.zipmap import EXPORT, ZIPMAP, cut_zipmaps
 
 RULES = {
+    deadly_attributes.NAME: deadly_attributes.RULE,
     integer_division.GUARDED: integer_division.RULE,
     empty_tensors.GUARDED: empty_tensors.RULE,
+    large_results.GUARDED: large_results.RULE,
 }
-"""What guards operators that could end the process, by the name of the fact that tells of it."""
+"""What guards or refuses operators that could end the process, or have it work without bounds, by the name of the fact
+that tells of it."""
 
 
 def repair(path: Path, model: onnx.ModelProto) -> Document:

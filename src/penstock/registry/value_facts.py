@@ -169,6 +169,22 @@ class Value:
             return False
         return self.read_by(maker)[0].is_brought(depth + 1)
 
+    def may_be_of_a_request(self) -> bool:
+        """Whether elements of an input of the whole graph, and not its shape alone, may decide on its elements."""
+        waiting, seen = [self], set()
+        while waiting:
+            value = waiting.pop()
+            key = id(value.home), value.name
+            if key in seen or value.name in value.home.constants:
+                continue
+            seen.add(key)
+            maker = value.maker
+            if maker is None or any(inner_graphs(maker)):
+                return True
+            if domain_of(maker) or maker.op_type not in ("Shape", "Size"):
+                waiting += [one for one in value.read_by(maker) if one.name]
+        return False
+
     def is_counting(self, depth: int = 0) -> bool:
         """Whether it is proven to hold no whole number below zero."""
         constant, maker = self.holds(lambda array: array >= 0), self.maker
