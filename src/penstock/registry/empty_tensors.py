@@ -64,6 +64,9 @@ _HAZARDS = {
     ("", "STFT"): _Hazard((2,)),  # divides by the length of the window
     ("", "Unique"): _Hazard((0,), applies=_states("axis")),
     ("ai.onnx.ml", "FeatureVectorizer"): _Hazard((0,)),
+    ("com.microsoft", "MoE"): _Hazard((0,)),
+    ("com.microsoft", "QAttention"): _Hazard((0,)),
+    ("com.microsoft", "QMoE"): _Hazard((0,)),
     ("com.microsoft", "MultiHeadAttention"): _Hazard((0, 2), applies=_has_free_width),
 }
 """Operators that end the process for some dimensions of size 0, found by running every operator with such."""

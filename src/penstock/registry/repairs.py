@@ -5,7 +5,7 @@ from pathlib import Path
 import onnx
 
 from penstock.core.errors import Refused
-from penstock.registry import deadly_attributes, empty_tensors, integer_division, large_results
+from penstock.registry import deadly_attributes, empty_tensors, integer_division, large_results, unchecked_shapes
 from penstock.registry.carried_state import refuse_carried_state
 from penstock.registry.graph_edits import Changes, rewritten
 from penstock.registry.guards import guard
@@ -15,6 +15,7 @@ from penstock.registry.zipmap import EXPORT, ZIPMAP, cut_zipmaps
 
 RULES = {
     deadly_attributes.NAME: deadly_attributes.RULE,
+    unchecked_shapes.NAME: unchecked_shapes.RULE,
     integer_division.GUARDED: integer_division.RULE,
     empty_tensors.GUARDED: empty_tensors.RULE,
     large_results.GUARDED: large_results.RULE,

@@ -66,6 +66,9 @@ def recurrent(operator: str, gates: int, deadly: tuple[int, ...]) -> Case:
 
 
 STEP = np.array(1, np.int64)
+ZERO = np.array(1, np.uint8)
+BYTES = [np.ones((4, 12), np.uint8), ones(12), np.array(0.5, np.float32), np.array(0.5, np.float32)]
+EXPERTS = [ones(2, 16, 8), None, ones(2, 8, 16)]
 HEADS: dict[str, Any] = {"domain": "com.microsoft", "more": {"num_heads": 2}}
 CASES = {
     "no rows of two feature tensors": Case(
@@ -88,6 +91,21 @@ CASES = {
     "no width of queries": Case("MultiHeadAttention", [ones(1, 3, 0)] * 3, [ones(1, 3, 4)] * 3, **HEADS),
     "no width of values": Case(
         "MultiHeadAttention", [ones(1, 3, 4), ones(1, 3, 4), ones(1, 3, 0)], [ones(1, 3, 4)] * 3, **HEADS
+    ),
+    "no rows of bytes": Case(
+        "QAttention",
+        [np.ones((0, 3, 4), np.uint8), *BYTES, np.ones(2, np.int32), ZERO, ZERO],
+        [np.ones((2, 3, 4), np.uint8), *BYTES, np.full(2, 3, np.int32), ZERO, ZERO],
+        fixed=[1, 2, 3, 4, 6, 7],
+        **HEADS,
+    ),
+    "no width for experts": Case(
+        "MoE",
+        [ones(1, 0), ones(1, 2), *EXPERTS],
+        [ones(3, 8), ones(3, 2), *EXPERTS],
+        "com.microsoft",
+        fixed=[2, 4],
+        more={"k": 1},
     ),
     "no window": Case("STFT", [ones(1, 16, 1), STEP, ones(0)], [ones(1, 16, 1), STEP, ones(4)]),
 }
