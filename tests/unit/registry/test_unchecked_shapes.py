@@ -18,7 +18,7 @@ Dims = list[int | str]
 CODE = """
 import sys, numpy, onnxruntime
 session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
-session.run(None, {"x": numpy.ones((4000, 1), "f")})
+session.run(None, {"x": numpy.ones((800, 3), "f")})
 """
 LAST = {
     "Attention": [np.ones((4, 12), np.float32), np.ones(12, np.float32)],
