@@ -1,7 +1,5 @@
 """Operators of ONNX Runtime's own that believe what callers send are refused at admission."""
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +12,7 @@ from penstock.core.errors import Refused
 from penstock.registry.inspection import read_model
 from penstock.registry.repairs import repair
 
-Dims = list[int | str]
-CODE = """
-import sys, numpy, onnxruntime
-session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
-session.run(None, {"x": numpy.ones((800, 3), "f")})
-"""
+Dims = list[int | str | None]
 LAST = {
     "Attention": [np.ones((4, 12), np.float32), np.ones(12, np.float32)],
     "DynamicQuantizeMatMul": [np.ones((4, 3), np.uint8), np.ones(3, np.float32)],
@@ -36,7 +29,7 @@ def fused(operator: str, x: Dims, others: list[Any], brought: int = -1) -> onnx.
     inputs = [value("x", TensorProto.FLOAT, x)]
     if brought >= 0:
         chosen = tensors.pop(brought)
-        inputs.append(value(chosen.name, chosen.data_type, [None] * len(chosen.dims)))  # type: ignore[list-item]
+        inputs.append(value(chosen.name, chosen.data_type, [None] * len(chosen.dims)))
     heads = {"num_heads": 2} if operator == "Attention" else {}
     names = ["x", *(f"c{place}" for place in range(len(others)))]
     node = helper.make_node(operator, names, ["y"], domain="com.microsoft", **heads)
@@ -59,13 +52,6 @@ def test_an_inverse_of_what_need_not_be_square_is_refused(tmp_path: Path, dims: 
 
 def test_an_inverse_of_squares_is_served(tmp_path: Path) -> None:
     assert admit(tmp_path, fused("Inverse", ["B", 3, 3], [])) == {}
-
-
-def test_why(tmp_path: Path) -> None:
-    """When a new ONNX Runtime answers here, the rule may go."""
-    path = tmp_path / "model.onnx"
-    path.write_bytes(fused("Inverse", ["N", "M"], []).SerializeToString())
-    assert subprocess.run([sys.executable, "-c", CODE, str(path)], check=False, capture_output=True).returncode < 0
 
 
 @pytest.mark.parametrize("operator", LAST)
