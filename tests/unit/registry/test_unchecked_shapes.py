@@ -13,7 +13,7 @@ from penstock.registry.inspection import read_model
 from penstock.registry.repairs import repair
 
 Dims = list[int | str | None]
-LAST = {
+LAST: dict[str, list[Any]] = {
     "Attention": [np.ones((4, 12), np.float32), np.ones(12, np.float32)],
     "DynamicQuantizeMatMul": [np.ones((4, 3), np.uint8), np.ones(3, np.float32)],
 }
@@ -30,7 +30,7 @@ def fused(operator: str, x: Dims, others: list[Any], brought: int = -1) -> onnx.
     if brought >= 0:
         chosen = tensors.pop(brought)
         inputs.append(value(chosen.name, chosen.data_type, [None] * len(chosen.dims)))
-    heads = {"num_heads": 2} if operator == "Attention" else {}
+    heads: dict[str, Any] = {"num_heads": 2} if operator == "Attention" else {}
     names = ["x", *(f"c{place}" for place in range(len(others)))]
     node = helper.make_node(operator, names, ["y"], domain="com.microsoft", **heads)
     graph = helper.make_graph([node], "g", inputs, [value("y", TensorProto.FLOAT, None)], tensors)
