@@ -82,6 +82,8 @@ def start(
         asked["guards"] = [_guard(one) for one in guard]
     with gateway(url, registry) as found:
         begun = found.begin(name, KIND, asked)
+        for warning in begun.get("warnings", []):
+            say(warning)
         if watch:
             _watch(found, name, begun["id"])
             return
@@ -214,6 +216,7 @@ def picture(rollout: Document) -> Any:
         at_this_rate = "" if seconds is None else f", {seconds:.0f} s at this rate"
         parts.append(Text(f"about {rollout['needed']} more canary requests to a decision{at_this_rate}"))
     parts += [Text(part) for part in rollout["progress"]]
+    parts += [Text(part, style="yellow") for part in rollout.get("warnings", [])]
     parts.append(
         Text(f"{rollout['id']}, begun {date_of(rollout['created_at'])} by {rollout['created_by']}", style="dim")
     )

@@ -251,7 +251,7 @@ class Registrar:
     async def _moved(self, model: str, alias: str, move: Move) -> Document:
         acknowledged = await self._served()
         routed = alias == CHAMPION and any(one.name == model and one.route for one in await self._records())
-        note = {"note": "a route decides who answers; the alias takes effect when the route is dropped"}
+        note = {"note": "a route decides who answers; the alias takes effect when that is dropped, or its trial ends"}
         return {
             "model": model,
             "alias": alias,

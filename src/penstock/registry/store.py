@@ -211,7 +211,7 @@ class Store:
             _compare_revision(record, if_revision)
             present = record.aliases.get(alias)
             _compare_alias(alias, present, expected)
-            _refuse_overridden(record, alias, force)
+            _refuse_overridden(connection, record, alias, force)
             if in_registry:
                 _refuse_retired(record, version)
             if present is not None and present.version == version:
@@ -239,7 +239,7 @@ class Store:
             record = read_model_or_new(connection, model)
             _compare_revision(record, if_revision)
             present = record.aliases.get(alias)
-            _refuse_overridden(record, alias, force)
+            _refuse_overridden(connection, record, alias, force)
             if present is None and fallback is not None:
                 return self._journal.lead(connection, model, None, AliasRecord(alias, fallback), "alias.rollback", by)
             way = list(present.before) if present else []
@@ -354,13 +354,20 @@ def _compare_revision(model: ModelRecord, expected: int | None) -> None:
         raise Conflict(f"model '{model.name}' is at revision {model.revision}, not {expected}; look again")
 
 
-def _refuse_overridden(record: ModelRecord, alias: str, force: bool) -> None:
+def _refuse_overridden(connection: sa.Connection, record: ModelRecord, alias: str, force: bool) -> None:
     """Refuse a move of the champion that would change nothing, because a route decides who answers."""
-    if alias == CHAMPION and record.route is not None and not force:
-        raise Refused(
-            f"the route of '{record.name}' decides who answers, so moving '{CHAMPION}' would change nothing; "
-            "drop or change the route first, or force the move"
-        )
+    if alias != CHAMPION or record.route is None or force:
+        return
+    table = schema.trials
+    query = sa.select(table.c.kind, table.c.id).where(table.c.model == record.name, table.c.open)
+    trial = connection.execute(query).first()
+    whose, way = "the route", "drop or change the route first"
+    if trial is not None:
+        whose, way = f"{trial.kind} {trial.id}", f"end the {trial.kind} first"
+    raise Refused(
+        f"{whose} of '{record.name}' decides who answers, so moving '{CHAMPION}' would change nothing; "
+        f"{way}, or force the move"
+    )
 
 
 def _compare_alias(alias: str, present: AliasRecord | None, expected: Expected) -> None:

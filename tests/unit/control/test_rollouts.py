@@ -564,6 +564,28 @@ def test_a_move_of_the_champion_that_a_route_overrides_is_refused(world: World) 
     assert world.champion() == "3"
 
 
+def test_a_move_that_a_rollout_overrides_names_what_has_to_end(world: World) -> None:
+    trial = Gateway(world).begin()
+    with pytest.raises(Refused, match=f"rollout {trial['id']} of 'm' .* end the rollout first, or force the move"):
+        world.store.move_alias("m", "champion", "3", ME, in_registry=False)
+
+
+@pytest.mark.parametrize(("crowned", "to", "warned"), [(False, "3", True), (False, "2", False), (True, "3", False)])
+def test_a_rollout_of_what_answers_anyway_says_that_it_stays(
+    tmp_path: Path, crowned: bool, to: str, warned: bool
+) -> None:
+    world = World(tmp_path)
+    if crowned:
+        world.crown("1")
+    gateway = Gateway(world)
+    trial = gateway.begin(to=to, **{"from": "1"})
+    assert any("no champion is set, so version '3' answers" in one for one in trial["warnings"]) == warned
+    assert len(trial["warnings"]) == warned
+    over = gateway.act(trial, "abort")
+    assert over["warnings"] == []
+    assert world.split() is None
+
+
 def test_after_a_rollback_the_champion_decides_again(world: World) -> None:
     gateway = Gateway(world)
     gateway.pass_time(gateway.begin(), "rolled_back", bad=0.5)

@@ -9,7 +9,17 @@ from functools import partial
 from penstock.control.delivery import observations
 from penstock.control.delivery.questions import Questions
 from penstock.control.delivery.step_gates import Ask, StepGates, Webhooks
-from penstock.control.delivery.trial import CONTROLLER, UNREADABLE, Fleet, Trials, answering, kept_route, refuse_unready
+from penstock.control.delivery.trial import (
+    CONTROLLER,
+    UNREADABLE,
+    Fleet,
+    Trials,
+    answering,
+    kept_route,
+    newest_ready,
+    of_model,
+    refuse_unready,
+)
 from penstock.control.label_comparisons import LabelComparisons, Signal, Terms
 from penstock.core.desired import VersionStatus
 from penstock.core.errors import Conflict, NotFound, Refused
@@ -171,7 +181,22 @@ class Rollouts(Trials):
             waits.insert(0, "a person to resume it")
         labels = {} if self.compared(trial) is None else {"labels": observations.labels_out(kept.seen)}
         words = {"waiting_for": waits, "progress": progress(rollout, self.clock())}
+        words["warnings"] = self._warnings(trial.model, kept)
         return {**self.heading(trial), **shown(rollout), "needed_seconds": needed, **words, **labels}
+
+    def _warnings(self, model: str, kept: "_Kept") -> list[str]:
+        """What an operator should know of an open rollout: that to end it would not take the version's traffic away."""
+        spec = kept.rollout.spec
+        if kept.rollout.state not in OPEN or kept.base is not None or kept.champion is not None or spec.dry_run:
+            return []
+        statuses = of_model(self.fleet.statuses(), model)
+        if newest_ready(statuses) != spec.to:
+            return []
+        way = f"abort it, lead alias '{CHAMPION}' to version '{spec.control}', and start it again"
+        kept_on = (
+            f"no champion is set, so version '{spec.to}' answers all requests as the newest one when the rollout ends"
+        )
+        return [f"{kept_on}, also if it is rolled back; {way}"]
 
     def close(self) -> None:
         """Let the threads go."""

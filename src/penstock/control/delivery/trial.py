@@ -377,6 +377,11 @@ def answering(record: ModelRecord, statuses: Mapping[str, VersionStatus], but: s
         return record.route.stable
     if champion is not None:
         return champion.version
+    return newest_ready(statuses, but)
+
+
+def newest_ready(statuses: Mapping[str, VersionStatus], but: str = "") -> str | None:
+    """The newest version that is ready; None if there is none."""
     ready = [version for version, status in statuses.items() if status.state is State.READY and version != but]
     return max(ready, key=sort_key, default=None)
 
