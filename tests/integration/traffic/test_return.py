@@ -21,10 +21,9 @@ SOUND, FAR = -1.0, 5.0
 """Means of the first feature: the breaking version answers the one, and none of the other."""
 
 
-def ask(server: Server, count: int, mean: float) -> Counter[tuple[str, int]]:
+def ask(server: Server, generator: np.random.Generator, count: int, mean: float) -> Counter[tuple[str, int]]:
     """Who answered so many requests, and how."""
     seen: Counter[tuple[str, int]] = Counter()
-    generator = np.random.default_rng(count)
     for start in range(0, count, 50):
         connection = HTTPConnection(server.http, timeout=20)  # each time anew, so that both workers are asked
         for _ in range(start, min(count, start + 50)):
@@ -56,7 +55,7 @@ def kill_control(server: Server) -> None:
 
 
 def test_harm_and_drift_of_meanwhile_are_acted_upon_without_another_request(tmp_path: Path) -> None:
-    folder = models(tmp_path / "models")
+    folder, generator = models(tmp_path / "models"), np.random.default_rng(1)
     first = harness.launch(folder, tmp_path, *OPTIONS)
     second: Server | None = None
     try:
@@ -66,12 +65,12 @@ def test_harm_and_drift_of_meanwhile_are_acted_upon_without_another_request(tmp_
         trial = begin(first, to=BREAKING, steps=[5000, 10_000], min_step_seconds=300, guards=["errors"])
 
         def counted() -> bool:
-            assert {status for _, status in ask(first, 20, SOUND)} == {200}
+            assert {status for _, status in ask(first, generator, 20, SOUND)} == {200}
             return bool(look(first, trial)["evidence"]["errors"]["n_canary"] >= 30 and state_of(first, "f0") == "ok")
 
         wait_until(counted, 60, "a rollout and a monitor that count")
         kill_control(first)
-        seen = ask(first, 400, FAR)
+        seen = ask(first, generator, 400, FAR)
         assert seen[GOOD, 200] > 100
         assert sum(count for (version, status), count in seen.items() if version == BREAKING and status != 200) > 100
         second = harness.launch(folder, tmp_path, *OPTIONS)
