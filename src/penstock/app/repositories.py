@@ -8,7 +8,6 @@ from pathlib import Path
 from penstock.config import Settings
 from penstock.control.repositories import Repository
 from penstock.core.errors import InvalidInput, NotReady
-from penstock.registry.repository.layout import is_empty
 from penstock.registry.repository.local import LocalTree
 
 _BUCKET = "s3://"
@@ -36,25 +35,19 @@ def identity(repositories: Sequence[Repository]) -> str:
 
 
 def check(repositories: Sequence[Repository]) -> None:
-    """Look once at every folder of this machine, so that a wrong one is told before anything starts. An empty one is
-    not wrong, and one that cannot be reached now may be right.
+    """Look once at every folder of this machine, so that a wrong one is told before anything starts. One that
+    cannot be read now may be right.
 
     Raises:
-        InvalidInput: one is not there, or it holds something and nothing in it looks like a model.
+        InvalidInput: one is not there, or nothing in it looks like a model.
     """
     for repository in repositories:
         if isinstance(repository.tree, LocalTree):
             try:
-                _check(repository)
+                with suppress(NotReady):
+                    repository.models()
             except InvalidInput as fault:
                 raise InvalidInput(f"{repository.tree.name}: {fault}") from None
-
-
-def _check(repository: Repository) -> None:
-    with suppress(NotReady):
-        repository.tree.look()
-        if not is_empty(repository.tree):
-            repository.models()
 
 
 def _repository(stated: str, settings: Settings) -> Repository:

@@ -85,6 +85,7 @@ def test_the_ports_of_a_running_server_are_in_use(folder: Path, tmp_path: Path, 
         (("--registry", "ftp://somewhere"), "expected a folder, sqlite:///PATH or postgresql://HOST/NAME"),
         (("{tmp}/missing",), "does not exist"),
         (("{tmp}/file",), "not a folder"),
+        (("{tmp}/empty",), "no model"),
         (("{tmp}/papers",), "no model"),
         (("{folder}", "{tmp}/missing"), "does not exist"),
         (("{folder}", "--http-port", "99999"), "http_port"),
@@ -103,6 +104,7 @@ def test_bad_options_are_told_in_one_line(
     folder: Path, tmp_path: Path, refusal: Refusal, arguments: tuple[str, ...], part: str
 ) -> None:
     (tmp_path / "file").write_text("http_prt: 1")
+    (tmp_path / "empty").mkdir()
     (tmp_path / "papers").mkdir()
     (tmp_path / "papers" / "README.md").write_text("no model")
     line = refusal(*(text.format(tmp=tmp_path, folder=folder) for text in arguments))

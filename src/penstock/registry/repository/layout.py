@@ -67,11 +67,6 @@ def models_in(tree: Tree) -> list[FoundModel]:
     return [found[name] for name in sorted(found)]
 
 
-def is_empty(tree: Tree) -> bool:
-    """Whether nothing lies in a repository that was looked at, or only empty folders: models may be on their way."""
-    return not any(not entry.is_folder or tree.entries(entry.name) for entry in tree.entries(""))
-
-
 def one_model(tree: Tree, name: str, file: str = "") -> FoundModel:
     """The model that a whole repository is; ``file`` is its graph where it is no folder.
 
