@@ -71,13 +71,14 @@ def serve(settings: Settings) -> None:
     _check_ready_file(settings.ready_file)
     try:
         repositories = repositories_of(settings)
-        check(repositories)
         place = place_of(settings.registry, settings.home, settings.blobs, identity(repositories))
         host = ports.resolve(settings.host)
         homes = runtime.open_homes(place.home, runtime.bases(os.environ, os.geteuid()))
         models = _served(settings, identity(repositories)) if repositories else f"{place.database} {place.blobs}"
         opening = open_instance(homes, _worker_options(settings, host), models, __version__)
         with opening.given_up_on_failure():
+            if not opening.adopted:  # what adopted workers serve goes on, whatever became of its files
+                check(repositories)
             ops = ports.listen(Address(host, settings.ops_port), "--ops-port")
     except InvalidInput as fault:
         raise CannotServe(str(fault), Code.USAGE) from None
