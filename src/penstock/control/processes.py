@@ -65,8 +65,9 @@ class WorkerProcess:
 
 
 _MALLOC = "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=4194304"
-"""Large allocations in huge pages, where the kernel offers them, and always in mappings of their own: weights of
-100 MiB are freed in 0.5 instead of 6 ms, and the interpreter's lock is held meanwhile (docs/adr/0009)."""
+"""Large allocations in huge pages, where the kernel offers them and while a model is loaded (``engine.heap``), and
+always in mappings of their own: weights of 100 MiB are freed in 0.5 instead of 6 ms, and the interpreter's lock is held
+meanwhile (docs/adr/0009)."""
 
 
 def start(module: str, arguments: Sequence[str]) -> WorkerProcess:

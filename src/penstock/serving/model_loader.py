@@ -227,9 +227,10 @@ class ModelLoader:
             if hash_file(Path(spec.root) / path) != f"sha256:{digest}":
                 raise Damaged("its content does not match its digest")
         opener = self._normal_pool
-        loaded = engine.load(
-            Path(spec.path), options, self._threads, spec.rows, lambda work: opener.submit(work).result()
-        )
+        with heap.huge_pages():
+            loaded = engine.load(
+                Path(spec.path), options, self._threads, spec.rows, lambda work: opener.submit(work).result()
+            )
         difference = compare(json.loads(spec.probes), loaded, options.warmup) if spec.probes else ""
         if difference:
             loaded.close()

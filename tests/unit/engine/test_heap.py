@@ -30,3 +30,27 @@ def test_large_blocks_go_back_when_they_are_freed() -> None:
     held, left = map(int, ended.stdout.split())
     assert held > 60 << 20
     assert left < 8 << 20
+
+
+PAGES = """
+import ctypes
+from penstock.engine import heap
+
+def are_off() -> int:
+    return ctypes.CDLL(None).prctl(42, 0, 0, 0, 0)  # PR_GET_THP_DISABLE
+
+heap.set_up()
+seen = [are_off()]
+with heap.huge_pages():
+    with heap.huge_pages():
+        seen.append(are_off())
+    seen.append(are_off())
+seen.append(are_off())
+print(*seen)
+"""
+
+
+def test_huge_pages_are_for_the_time_of_a_load() -> None:
+    """Loads may overlap; once the last has ended, bodies and answers lie in small pages again."""
+    ended = subprocess.run([sys.executable, "-c", PAGES], capture_output=True, text=True, check=True)
+    assert ended.stdout.split() == ["1", "0", "0", "1"]
