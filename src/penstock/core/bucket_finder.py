@@ -9,7 +9,7 @@ _ABOVE_ALL: Final = 1 << 60
 class BucketFinder:
     """Finds buckets as ``bisect_left(edges, value)`` does; ``edges`` ascend, and values are below 2 to the 60.
 
-    Belongs to one thread. Compiled, neither the edges nor the values become objects.
+    Belongs to one thread. Once compiled, a search creates no objects.
     """
 
     __slots__ = ("_above", "_below", "_bucket", "_edges")

@@ -17,6 +17,9 @@ Feeds = dict[str, Array]
 Place = tuple[str, int]
 """An input's name and one of its axes."""
 
+InputLayout = tuple[str, str, np.dtype[Any], int, int, Shape]
+"""One input in the bytes of a request: name, datatype, NumPy's type, number of elements, offset in bytes, shape."""
+
 
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
@@ -54,8 +57,11 @@ class RowForm:
     elements: int
     pack: Callable[..., bytes]
 
-    def is_of(self, name: str, datatype: str, shape: Shape) -> bool:
-        """Whether an input described so is such a row."""
+    def is_only_input(self, inputs: tuple[InputLayout, ...]) -> bool:
+        """Whether a request of these inputs brings such a row, and nothing else."""
+        if len(inputs) != 1:
+            return False
+        name, datatype, _, _, _, shape = inputs[0]
         return shape == self.shape and name == self.name and datatype == self.datatype
 
     def feeds(self, rows: Sequence[bytes]) -> Feeds:

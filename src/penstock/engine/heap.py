@@ -1,4 +1,6 @@
-"""The C library's heap: large blocks go back to the system when they are freed, the rest when asked; and huge pages.
+"""The C library's heap: large blocks go back to the system when they are freed, the rest when asked.
+
+It also decides when the kernel may use huge pages.
 
 Where the C library has no such calls (it is not glibc), nothing happens, and memory comes back as it does there.
 """

@@ -142,8 +142,8 @@ class Database:
         loses the database, or does not ask here for ``silent_s``.
 
         PostgreSQL: an advisory lock on a connection of its own. A frozen or unreachable leader would hold it for as
-        long as its session lasts, so another process ends a session that is silent; what the leader wanted to change
-        then rests on a revision that has passed, and is refused. SQLite: a lock on a file beside the database.
+        long as its session lasts, so another process ends a session that is silent. Changes that the old leader
+        still sends are refused, since their revision is out of date. SQLite: a lock on a file beside the database.
         """
         if self._engine.dialect.name == "sqlite":
             return self._lead_here(key)

@@ -1,8 +1,9 @@
 """Keeps a request from having an operator make a tensor that nobody could be answered with.
 
-Some operators take the size of their result from elements of a tensor. Where these may come of a request, admission
-puts a test before the operator that fails as any other calculation does: whether the number of elements is below a
-limit, divided by itself, is a division by zero where it is not. Otherwise it is 1, and the size is multiplied by it.
+Some operators take the size of their result from the elements of a tensor. Where those may come from a request,
+admission puts a check into the graph before the operator. The check is 1 if the number of elements is below a limit,
+else 0, and is divided by itself: a result that is too large fails as a division by zero, and any other size is
+multiplied by 1.
 """
 
 from collections.abc import Callable

@@ -156,3 +156,17 @@ def test_a_second_id_behind_the_first_is_not_remembered() -> None:
 def test_a_layout_is_not_learned_where_the_model_takes_something_else() -> None:
     with pytest.raises(Fault):
         read(one_of("m").SerializeToString(), Signature([TensorSpec("x", "FP32", (-1, 5))], []))
+
+
+def test_a_row_of_one_version_is_not_taken_for_one_of_another() -> None:
+    """What a layout remembers of a version's row holds for that version alone."""
+    request = pb.ModelInferRequest(model_name="m", raw_input_contents=[bytes(range(16))])
+    request.inputs.add(name="x", datatype="FP32", shape=[1, 4])
+    raw = request.SerializeToString()
+    layout = learnt(request).find(raw)
+    assert layout is not None
+    own, other = (Signature([TensorSpec("x", "FP32", (-1, size))], [], batching=True).row for size in (4, 2))
+    for _ in range(2):
+        assert layout.given(raw, own) == bytes(range(16))
+        assert isinstance(layout.given(raw, other), list)
+        assert isinstance(layout.given(raw, None), list)

@@ -446,3 +446,14 @@ def test_floats_read_back_bit_for_bit(value: float) -> None:
 def test_a_lone_surrogate_is_refused() -> None:
     with pytest.raises(InvalidInput, match="valid Unicode"):
         json_string("\ud800")
+
+
+def test_a_row_of_one_version_is_not_taken_for_one_of_another() -> None:
+    """What a remembered header holds of a version's row is for that version alone."""
+    head = b'{"inputs":[{"name":"x","datatype":"FP32","shape":[1,4],"parameters":{"binary_data_size":16}}]}'
+    decoder = BodyDecoder(RequestLimits(), Regions())
+    own, other = (Signature([TensorSpec("x", "FP32", (-1, size))], [], batching=True) for size in (4, 2))
+    decoder.decode(head + bytes(16), len(head), own)
+    for _ in range(2):
+        assert decoder.decode(head + bytes(16), len(head), own).given == bytes(16)
+        assert isinstance(decoder.decode(head + bytes(16), len(head), other).given, list)

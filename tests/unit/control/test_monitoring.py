@@ -541,15 +541,20 @@ def test_evidence_outlives_the_process_that_has_it(watcher: Watcher) -> None:
     assert [one["log_e"] for one in after["features"]] == [one["log_e"] for one in before["features"]]
 
 
-@pytest.mark.parametrize("rows", [1600, 60_000])
-def test_what_drifts_while_nobody_looks_is_found_by_the_first_look(watcher: Watcher, rows: int) -> None:
-    """All rows of the gap are one batch."""
-    reference = trained()
+def left_with_evidence(watcher: Watcher, reference: Reference) -> WatchSpec:
+    """Where the rows of a version are counted whose control process has written its evidence down and ended."""
     watcher.give(reference)
     watcher.send(reference, 1000)
     watcher.monitoring._keep()
     watcher.monitoring.close()
-    watch = watcher.watch()
+    return watcher.watch()
+
+
+@pytest.mark.parametrize("rows", [1600, 60_000])
+def test_what_drifts_while_nobody_looks_is_found_by_the_first_look(watcher: Watcher, rows: int) -> None:
+    """All rows of the gap are one batch."""
+    reference = trained()
+    watch = left_with_evidence(watcher, reference)
     for words in watcher.fleet.regions(watch.offset, watch.size):
         for _ in range(10):
             RowCounter(reference, words, COLUMNS, 1.0).count([exchange(watcher.generator, rows // 20, 0.5)])
@@ -579,11 +584,7 @@ def test_rows_of_a_new_reference_count_from_the_first_on(watcher: Watcher) -> No
 
 def test_evidence_that_belongs_to_other_words_begins_at_the_present_ones(watcher: Watcher) -> None:
     reference = trained()
-    watcher.give(reference)
-    watcher.send(reference, 1000)
-    watcher.monitoring._keep()
-    watcher.monitoring.close()
-    watch = watcher.watch()
+    watch = left_with_evidence(watcher, reference)
     watcher.fleet.clear_region(watch.offset, watch.size)  # another instance's memory, as it were
     watcher.open()
     assert watcher.send(reference, 400) == []

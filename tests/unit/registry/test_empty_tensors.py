@@ -16,10 +16,8 @@ from onnx import TensorProto, helper, numpy_helper
 from penstock.core.errors import InvalidInput, Refused
 from penstock.engine.faults import run_fault
 from penstock.engine.row_independence.proof import prove
-from penstock.registry.inspection import read_model
 from penstock.registry.plain_graph import read_plain
-from penstock.registry.repairs import repair
-from penstock.registry.rewrite import rewrite_in, write_edited
+from tests.unit.registry import guarding
 
 OPSETS = [("", 23), ("ai.onnx.ml", 3), ("com.microsoft", 1)]
 
@@ -113,14 +111,7 @@ CASES = {
 
 def served(folder: Path, model: onnx.ModelProto) -> tuple[onnx.ModelProto, list[str]]:
     """The model as it would be served, and the operators that were guarded."""
-    path, result = folder / "model.onnx", folder / "served.onnx"
-    path.write_bytes(model.SerializeToString())
-    facts = repair(path, read_model(path))
-    rewrite = rewrite_in(facts)
-    if rewrite is None:
-        return model, []
-    write_edited(path, rewrite, result)
-    return onnx.load(result), facts["guarded_dimensions"]
+    return guarding.served(folder, model, "guarded_dimensions")
 
 
 def session(model: onnx.ModelProto) -> Any:

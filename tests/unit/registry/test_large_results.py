@@ -13,7 +13,7 @@ from penstock.core.errors import TooLarge
 from penstock.engine.faults import MOST_ELEMENTS, run_fault
 from penstock.registry.inspection import read_model
 from penstock.registry.repairs import repair
-from penstock.registry.rewrite import rewrite_in, write_edited
+from tests.unit.registry import guarding
 
 Feeds = dict[str, Any]
 
@@ -103,15 +103,9 @@ OF_SHAPES = {
 
 def served(folder: Path, text: str) -> tuple[onnx.ModelProto, list[str]]:
     """A model as it would be served, and the operators whose size is tested."""
-    model = parser.parse_model(f'<ir_version: 8, opset_import: ["" : 18]>\n{text}')
-    path, result = folder / "model.onnx", folder / "served.onnx"
-    path.write_bytes(model.SerializeToString())
-    facts = repair(path, read_model(path))
-    rewrite = rewrite_in(facts)
-    if rewrite is None:
-        return model, []
-    write_edited(path, rewrite, result)
-    return onnx.load(result), facts["guarded_sizes"]
+    return guarding.served(
+        folder, parser.parse_model(f'<ir_version: 8, opset_import: ["" : 18]>\n{text}'), "guarded_sizes"
+    )
 
 
 def run(model: onnx.ModelProto, feeds: Feeds) -> Any:

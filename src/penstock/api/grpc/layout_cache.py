@@ -1,7 +1,7 @@
 """Remembers how the bytes of requests are laid out, so that the next request of the kind need not be parsed."""
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
@@ -9,7 +9,7 @@ from penstock.api.common.bounded_cache import BoundedCache
 from penstock.api.grpc.decode import InferMessage
 from penstock.api.grpc.wire import BYTES, PARAMETERS, RAW_CONTENTS, ParsedRequest, read_field, varint
 from penstock.core.errors import InvalidInput
-from penstock.core.signature import RowForm
+from penstock.core.signature import InputLayout, RowForm
 from penstock.core.tensors import NUMPY_TYPES, PLAIN, Tensor
 from penstock.proto import grpc_service_pb2 as pb
 from penstock.serving.requested_outputs import RequestedOutput
@@ -37,7 +37,7 @@ class Layout:
     id_stop: int
     middle: bytes
     heads: tuple[tuple[int, int, bytes], ...]
-    inputs: tuple[tuple[str, str, np.dtype[Any], int, int, tuple[int, ...]], ...]
+    inputs: tuple[InputLayout, ...]
     target: tuple[str, str]
     requested: list[RequestedOutput] | None
     timeout_ns: int | None
@@ -62,20 +62,13 @@ class Layout:
 
     def given(self, raw: bytes, row: RowForm | None) -> list[Tensor] | bytes:
         """The tensors of a request that is laid out so, or the bytes of its one row (see ``Signature.row``)."""
-        if row is not None and (row is self.row or self._is_row(row)):
+        if row is not None and (row is self.row or row.is_only_input(self.inputs)):
+            self.row = row
             return raw[self.heads[0][1] :]
         return [
             Tensor(name, datatype, np.frombuffer(raw, dtype, count, offset).reshape(shape))
             for name, datatype, dtype, count, offset, shape in self.inputs
         ]
-
-    def _is_row(self, row: RowForm) -> bool:
-        """Whether the one input is such a row."""
-        name, datatype, _, _, _, shape = self.inputs[0]
-        if len(self.inputs) == 1 and row.is_of(name, datatype, shape):
-            self.row = row
-            return True
-        return False
 
 
 class Layouts:

@@ -21,7 +21,7 @@ from penstock.api.rest.json_space import without_long_space
 from penstock.api.rest.messages import NO_DATA, FlatFloats, FlatRequest, Frame, Input, Output, Parameters, Request
 from penstock.core.errors import InvalidInput
 from penstock.core.limits import RequestLimits
-from penstock.core.signature import RowForm, Signature
+from penstock.core.signature import InputLayout, RowForm, Signature
 from penstock.core.slices import Pause
 from penstock.core.tensors import (
     NUMPY_TYPES,
@@ -84,7 +84,7 @@ class _Header:
     """What the JSON part of a binary request says; the next one with the same need not be parsed."""
 
     size: int
-    inputs: tuple[tuple[str, str, np.dtype[Any], int, int, tuple[int, ...]], ...]
+    inputs: tuple[InputLayout, ...]
     requested: list[RequestedOutput] | None
     binary: list[bool] | bool
     timeout_ns: int | None
@@ -94,21 +94,14 @@ class _Header:
 
     def body(self, raw: bytes, header_length: int, row: RowForm | None) -> InferBody:
         """A request with this header."""
-        if row is not None and (row is self.row or self._is_row(row)):
+        if row is not None and (row is self.row or row.is_only_input(self.inputs)):
+            self.row = row
             return InferBody("", raw[header_length:], self.requested, self.binary, self.timeout_ns, self.nulls)
         tensors = [
             Tensor(name, datatype, np.frombuffer(raw, dtype, count, header_length + offset).reshape(shape))
             for name, datatype, dtype, count, offset, shape in self.inputs
         ]
         return InferBody("", tensors, self.requested, self.binary, self.timeout_ns, self.nulls)
-
-    def _is_row(self, row: RowForm) -> bool:
-        """Whether the one input is such a row."""
-        name, datatype, _, _, _, shape = self.inputs[0]
-        if len(self.inputs) == 1 and row.is_of(name, datatype, shape):
-            self.row = row
-            return True
-        return False
 
 
 class BodyDecoder:
