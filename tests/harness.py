@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -36,12 +37,12 @@ def wait_until(check: Callable[[], bool], seconds: float, what: str) -> float:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether a process exists and is no zombie."""
+    """Whether a process exists and any of its threads runs: until the last one ends, its sockets are open."""
     try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return False
-    return state != "Z"
+    return fields[0] != "Z" or int(fields[17]) > 1  # state, and num_threads of proc_pid_stat(5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +150,23 @@ class Server:
                 if int(fields[1]) == self.process.pid and fields[0] != "Z":
                     children.append(int(stat.parent.name))
         return children
+
+    def worker_pids(self) -> list[int]:
+        """The workers there are now, as the ops page shows them."""
+        page = self.admin("GET", "/").body.decode()
+        return [int(pid) for pid in re.findall(r"<tr><td>\d+</td><td>(\d+)</td>", page)]
+
+    def kill_worker(self) -> int:
+        """End a worker at once, and wait until another has taken its place; the process id of the one that ended."""
+        before = self.worker_pids()
+        os.kill(before[0], signal.SIGKILL)
+        wait_until(lambda: not is_alive(before[0]), START_SECONDS, "the end of the worker")
+        wait_until(lambda: self._replaced(before), START_SECONDS, "its successor")
+        return before[0]
+
+    def _replaced(self, before: list[int]) -> bool:
+        found = self.worker_pids()
+        return len(found) == len(before) and before[0] not in found and self.is_ready()
 
     def stop(self) -> int:
         """Ask the server to stop; its exit code, or a failure when it does not stop in time."""

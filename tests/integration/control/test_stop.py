@@ -12,7 +12,7 @@ import pytest
 
 from tests import harness, zoo
 from tests.harness import Server, is_alive, wait_until
-from tests.integration.control.watch import SLOW, infer, workers
+from tests.integration.control.watch import SLOW, infer
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def test_readiness_goes_off_while_requests_are_still_taken(server: Server) -> No
     infer(server)
     assert server.rest("GET", "/v2/health/ready").status == 503
     assert server.admin("GET", "/livez").status == 200
-    pids = workers(server)
+    pids = server.worker_pids()
     assert server.process.wait(10) == 0
     assert not any(map(is_alive, pids))
 
@@ -57,7 +57,7 @@ def test_requests_under_way_are_answered(server: Server) -> None:
 
 
 def test_a_second_signal_ends_everything_at_once(server: Server) -> None:
-    pids = workers(server)
+    pids = server.worker_pids()
     server.process.send_signal(signal.SIGTERM)
     time.sleep(0.1)
     began = time.monotonic()

@@ -10,7 +10,7 @@ import pytest
 
 from tests import harness
 from tests.harness import Server, is_alive, wait_until
-from tests.integration.control.watch import counts, infer, metric, workers
+from tests.integration.control.watch import counts, infer, metric
 
 
 @pytest.fixture
@@ -21,14 +21,14 @@ def server(folder: Path, tmp_path: Path) -> Iterator[Server]:
 
 def hurt(server: Server, number: int) -> float:
     """Do this to one worker; the seconds until all is well again. Readiness must have said otherwise meanwhile."""
-    victim = workers(server)[0]
+    victim = server.worker_pids()[0]
     began = time.monotonic()
     os.kill(victim, number)
     wait_until(lambda: not server.is_ready(), 20, "readiness that tells the truth")
     wait_until(server.is_ready, 20, "two ready workers")
     took = time.monotonic() - began
     assert not is_alive(victim)
-    assert victim not in workers(server)
+    assert victim not in server.worker_pids()
     return took
 
 
@@ -55,7 +55,7 @@ def slack() -> float:
 
 
 def test_a_worker_asked_to_end_drains_and_is_replaced(server: Server) -> None:
-    victim = workers(server)[1]
+    victim = server.worker_pids()[1]
     os.kill(victim, signal.SIGTERM)
     wait_until(lambda: not is_alive(victim), 20, "the end of the worker")
     wait_until(server.is_ready, 20, "two ready workers")
@@ -63,12 +63,12 @@ def test_a_worker_asked_to_end_drains_and_is_replaced(server: Server) -> None:
 
 
 def test_an_interrupt_at_the_terminal_reaches_the_control_process_alone(server: Server) -> None:
-    pids = workers(server)
+    pids = server.worker_pids()
     for pid in pids:
         assert os.getsid(pid) == pid
         os.kill(pid, signal.SIGINT)
     infer(server)
-    assert workers(server) == pids
+    assert server.worker_pids() == pids
 
 
 def test_one_broken_model_does_not_stop_the_others(folder: Path, tmp_path: Path) -> None:

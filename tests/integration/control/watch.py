@@ -1,6 +1,5 @@
 """What these tests look at: predictions, metrics and processes of a running server."""
 
-import re
 import socket
 from http.client import HTTPConnection
 
@@ -32,12 +31,6 @@ def metric(server: Server, name: str, **labels: str) -> float:
 def counts(server: Server, expected: float) -> None:
     """Wait a moment until the requests counted are those expected: a call is counted just after it is answered."""
     wait_until(lambda: metric(server, "penstock_requests_total") == expected, 1, f"{expected} requests counted")
-
-
-def workers(server: Server) -> list[int]:
-    """Process ids of the workers there are, as the ops page shows them."""
-    page = server.admin("GET", "/").body.decode()
-    return [int(pid) for pid in re.findall(r"<tr><td>\d+</td><td>(\d+)</td>", page)]
 
 
 def port_of(address: str) -> int:

@@ -1,8 +1,6 @@
 """A gateway whose models are not there yet: it starts, says why it is not ready, and serves them once they are."""
 
-import json
 import os
-import signal
 import socket
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -129,10 +127,8 @@ def test_a_bucket_that_cannot_be_reached_at_the_start(tmp_path: Path) -> None:
             assert server.log_text().count("nothing can be served yet") == 1
             wait_until(lambda: not up(server, f"s3://{own.name}/p"), WAIT_S, "the end of the bucket")
             assert (readiness(server)["ready"], answering(server)) == (True, "5")
-            worker = json.loads((tmp_path / "ready.json").read_text())["workers"][0]
-            os.kill(worker, signal.SIGKILL)  # its successor loads the copy
-            wait_until(lambda: not harness.is_alive(worker), WAIT_S, "the end of the worker")
-            wait_until(lambda: bool(readiness(server)["ready"]), WAIT_S, "its successor")
+            for _ in server.worker_pids():
+                server.kill_worker()  # its successor loads the copy
             assert answering(server) == "5"
             assert server.log_text().count("what is served stays as it is") == 1
             with forwarding(port, own.port):

@@ -1,7 +1,6 @@
 """Rollouts through the whole server, decided by real traffic: good versions, bad ones, and killed processes."""
 
 import json
-import os
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -10,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests import harness
-from tests.harness import Server, is_alive, wait_until
+from tests.harness import Server, wait_until
 from tests.integration.control.watch import free_port, metric
 from tests.integration.traffic.drive import (
     BREAKING,
@@ -150,9 +149,7 @@ def test_a_killed_control_process_leaves_the_rollout_where_it_was(tmp_path: Path
 
 def test_a_killed_worker_neither_promotes_nor_rolls_back(server: Server) -> None:
     trial = begin(server, to=SAME, min_step_seconds=300)
-    os.kill(server.workers[0], signal.SIGKILL)
-    wait_until(lambda: not is_alive(server.workers[0]), 20, "the worker's end")
-    wait_until(server.is_ready, 10, "a new worker")
+    server.kill_worker()
     assert look(server, trial)["state"] == "running"
     assert server.admin("GET", ROUTE).json()["split"] == {GOOD: 9000, SAME: 1000}
 
