@@ -53,9 +53,10 @@ class ByGateway:
             body["expected"] = expected or None
         return self._call("PUT", _path(model, "aliases", alias), body)
 
-    def drop_alias(self, model: str, alias: str, reason: str) -> Document:
+    def drop_alias(self, model: str, alias: str, reason: str, force: bool = False) -> Document:
         """See ``Registry``."""
-        return self._call("DELETE", _path(model, "aliases", alias), {"reason": reason})
+        body: Document = {"reason": reason, **({"force": True} if force else {})}
+        return self._call("DELETE", _path(model, "aliases", alias), body)
 
     def rollback(self, model: str, alias: str, reason: str, force: bool = False) -> Document:
         """See ``Registry``."""

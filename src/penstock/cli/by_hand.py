@@ -84,11 +84,11 @@ class ByHand:
             move = store.move_alias(model, alias, version, by, expected=wanted, force=force)
         return _moved(model, alias, move)
 
-    def drop_alias(self, model: str, alias: str, reason: str) -> Document:
+    def drop_alias(self, model: str, alias: str, reason: str, force: bool = False) -> Document:
         """See ``Registry``."""
         with _faults_named():
             self._registry.store.model(model)
-            move = self._registry.store.drop_alias(model, alias, self._by(reason))
+            move = self._registry.store.drop_alias(model, alias, self._by(reason), force=force)
         return _moved(model, alias, move)
 
     def rollback(self, model: str, alias: str, reason: str, force: bool = False) -> Document:
@@ -178,6 +178,7 @@ def _moved(model: str, alias: str, move: Move) -> Document:
         "before": move.before,
         "revision": move.revision,
         "acknowledged": False,  # nobody serves it from here
+        **move.note,
     }
 
 

@@ -18,7 +18,7 @@ from penstock.cli.registries import Registry, Tell, open_registry
 Url = Annotated[str | None, typer.Option(help="HOST:PORT of a gateway's ops port. [the one that runs on the registry]")]
 Where = Annotated[str | None, typer.Option("--registry", metavar="URL", help="The registry. [as in the settings]")]
 Reason = Annotated[str, typer.Option(help="Why, for the audit.")]
-Force = Annotated[bool, typer.Option("--force", help="Move it although a route decides who answers.")]
+Force = Annotated[bool, typer.Option("--force", help="Do it although a route decides who answers.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Name = Annotated[str, typer.Argument(help="The model.")]
 Versioned = Annotated[str, typer.Argument(metavar="NAME:V", help="The model and its version.")]
@@ -140,6 +140,7 @@ def alias(
 def unalias(
     name: Name,
     alias: Annotated[str, typer.Argument(help="The alias to take away.")],
+    force: Force = False,
     reason: Reason = "",
     url: Url = None,
     registry: Where = None,
@@ -147,7 +148,7 @@ def unalias(
 ) -> None:
     """Take an alias away."""
     with _registry(url, registry) as found:
-        _told(found.drop_alias(name, alias, reason), as_json)
+        _told(found.drop_alias(name, alias, reason, force), as_json)
 
 
 def rollback(

@@ -51,8 +51,8 @@ class Registry(Protocol):
         """Move an alias; ``expected`` None compares nothing, "" means that it must be new; ``force`` moves the champion
         also where a route decides who answers."""
 
-    def drop_alias(self, model: str, alias: str, reason: str) -> Document:
-        """Take an alias away."""
+    def drop_alias(self, model: str, alias: str, reason: str, force: bool = False) -> Document:
+        """Take an alias away; ``force`` as for ``alias``."""
 
     def rollback(self, model: str, alias: str, reason: str, force: bool = False) -> Document:
         """Lead an alias back; ``force`` as for ``alias``."""

@@ -17,6 +17,7 @@ from penstock.cli.console import Exit, data_console, fail, print_json, say
 from penstock.cli.models import AsJson, Name, Reason, Url, Where, date_of, label_delay, table_of
 from penstock.cli.rollout_words import OPEN, Reporter
 from penstock.cli.route import bar, gateway
+from penstock.core.rollouts.guard_spec import NAMES, limit_word
 
 KIND = "rollouts"
 LOOK_S = 0.5
@@ -57,11 +58,14 @@ def start(
     alpha: Annotated[float, typer.Option(help="Chance that a sound version is rolled back.")] = 0.01,
     guard: Annotated[
         list[str] | None,
-        typer.Option(metavar="METRIC[:LIMIT]", help="errors, latency, outputs, disagreement, quality, performance."),
+        typer.Option(metavar="METRIC[:LIMIT]|JSON", help=f"{', '.join(NAMES)}; promql as JSON. [errors, latency]"),
     ] = None,
     min_step_seconds: Annotated[float, typer.Option(help="Least time at each step.")] = 30.0,
     deadline_seconds: Annotated[float | None, typer.Option(help="Longest time of all. [none]")] = None,
     on_inconclusive: Annotated[str, typer.Option(metavar="hold|abort", help="What the deadline does.")] = "hold",
+    hold_back: Annotated[
+        int | None, typer.Option(help="Points of 10000 that the control keeps until promotion. [500]")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Judge the traffic there is, and change nothing.")] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Watch it until it is over.")] = False,
     reason: Reason = "",
@@ -76,6 +80,8 @@ def start(
         asked["from"] = source
     if deadline_seconds:
         asked["deadline_seconds"] = deadline_seconds
+    if hold_back is not None:
+        asked["hold_back"] = hold_back
     if steps:
         asked["steps"] = _steps_in(steps)
     if guard:
@@ -151,10 +157,7 @@ def _which(found: ByGateway, name: str, which: str | None) -> str:
 def _steps_in(text: str) -> list[Any]:
     if not text.lstrip().startswith("["):
         return [_step(one.strip()) for one in text.split(",")]
-    try:
-        found: list[Any] = json.loads(text)
-    except ValueError as error:
-        fail(f"--steps: this is no JSON: {error}", Exit.USAGE)
+    found: list[Any] = _json_in("--steps", text)
     return found
 
 
@@ -166,14 +169,23 @@ def _step(text: str) -> int | Document:
 
 
 def _guard(text: str) -> Document:
+    if text.lstrip().startswith("{"):
+        return _json_in("--guard", text)
     metric, _, limit = text.partition(":")
-    words = {"latency": "max_ratio", "outputs": "max", "disagreement": "max"}
-    if not limit:
+    word = limit_word(metric)
+    if not limit or word is None:
         return {"metric": metric}
     try:
-        return {"metric": metric, words.get(metric, "max_increase"): float(limit)}
+        return {"metric": metric, word: float(limit)}
     except ValueError:
-        fail(f"--guard: expected METRIC or METRIC:NUMBER (got '{text}')", Exit.USAGE)
+        fail(f"--guard: expected METRIC, METRIC:NUMBER or JSON (got '{text}')", Exit.USAGE)
+
+
+def _json_in(option: str, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        fail(f"{option}: this is no JSON: {error}", Exit.USAGE)
 
 
 def _watch(found: ByGateway, name: str, trial_id: str) -> None:
@@ -253,11 +265,16 @@ def _steps(rollout: Document) -> Text:
     text = Text("steps ")
     if rollout["shadow"]:
         text.append("shadow ", style="bold reverse" if rollout["step"] < 0 else "green")
+    most = 10_000 - rollout["hold_back"]
     for index, weight in enumerate(rollout["steps"]):
         style = "bold reverse" if index == rollout["step"] else "green" if index < rollout["step"] else "dim"
         mark = "!" if isinstance(weight, dict) and weight["approval"] else ""
-        text.append(f"{_weight_of(weight) / 100:g} %{mark}", style=style)
+        text.append(f"{min(_weight_of(weight), most) / 100:g} %{mark}", style=style)
         text.append(" ")
+    promoted = rollout["state"] == "promoted"
+    text.append("promotion", style="green" if promoted else "dim")
+    if _weight_of(rollout["steps"][-1]) > most and rollout["state"] in OPEN:
+        text.append(f" (the control keeps {rollout['hold_back'] / 100:g} % until promotion)", style="dim")
     return text
 
 

@@ -8,7 +8,8 @@ from typing import Any
 from penstock.control.desire import Placed
 from penstock.core.desired import Desired, State, VersionStatus
 from penstock.core.labels import SHED_REASONS, code
-from penstock.core.routing import POINTS, RouteSpec
+from penstock.core.routing import POINTS, effective
+from penstock.core.versions import CHAMPION
 from penstock.monitor.counters import STAGES, Slot, Totals, load, refused
 from penstock.telemetry import metrics
 from penstock.telemetry.metrics import Distribution, Point, Reading
@@ -164,7 +165,8 @@ def traffic(
     able = {(status.model, status.version) for status in statuses if status.state is State.READY}
     for model in desired.models:
         if model.route is not None:
-            for version, weight in effective(model.route, {version for name, version in able if name == model.name}):
+            ready = {version for name, version in able if name == model.name}
+            for version, weight in effective(model.route, model.aliases.get(CHAMPION), ready).items():
                 yield Point(metrics.TRAFFIC_WEIGHT, (model.name, version), weight / POINTS)
         for spec in model.versions:
             key, shadow = (model.name, spec.version), totals(model.name, spec.version).shadow()
@@ -174,16 +176,6 @@ def traffic(
                 yield Point(metrics.SHADOW_REQUESTS, (*key, outcome), shadow[word])
             yield Point(metrics.SHADOW_PAIRS, key, shadow["pairs"])
             yield Point(metrics.SHADOW_DISAGREEMENTS, key, shadow["disagreements"])
-
-
-def effective(route: RouteSpec, able: Collection[str]) -> Iterator[tuple[str, int]]:
-    """Each version's weight once those that cannot answer have given theirs to the stable one."""
-    lost = sum(weight for version, weight in route.split.items() if version not in able)
-    for version, weight in route.split.items():
-        if version == route.stable:
-            yield version, weight + (lost if version in able else -weight)
-        else:
-            yield version, weight if version in able else 0
 
 
 def tallied(tally: Tally, known: Collection[Key] | None = None) -> Iterator[Reading]:

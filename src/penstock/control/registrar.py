@@ -225,9 +225,17 @@ class Registrar:
         )
         return await self._moved(model, alias, await self._run(move, model, alias, version, by))
 
-    async def drop_alias(self, model: str, alias: str, by: By, if_revision: int | None = None) -> Document:
-        """Take an alias away; raises ``NotFound`` or ``Conflict``."""
-        move = partial(self._parts.store.drop_alias, if_revision=if_revision)
+    async def drop_alias(
+        self, model: str, alias: str, by: By, if_revision: int | None = None, force: bool = False
+    ) -> Document:
+        """Take an alias away.
+
+        Raises:
+            NotFound: no such alias.
+            Refused: a route decides who answers, and this is not ``force``d.
+            Conflict: the model is not as expected.
+        """
+        move = partial(self._parts.store.drop_alias, if_revision=if_revision, force=force)
         return await self._moved(model, alias, await self._run(move, model, alias, by))
 
     async def rollback(
@@ -250,8 +258,6 @@ class Registrar:
 
     async def _moved(self, model: str, alias: str, move: Move) -> Document:
         acknowledged = await self._served()
-        routed = alias == CHAMPION and any(one.name == model and one.route for one in await self._records())
-        note = {"note": "a route decides who answers; the alias takes effect when that is dropped, or its trial ends"}
         return {
             "model": model,
             "alias": alias,
@@ -259,7 +265,7 @@ class Registrar:
             "before": move.before,
             "revision": move.revision,
             "acknowledged": acknowledged,
-            **(note if routed else {}),
+            **move.note,
         }
 
     def mlflow_called(self, headers: Mapping[str, str], body: bytes) -> None:

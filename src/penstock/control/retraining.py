@@ -21,6 +21,7 @@ from penstock.control.sinks import SinkFault, Surroundings, send
 from penstock.core.desired import ModelSpec, State
 from penstock.core.errors import Conflict, Fault, InvalidInput, NotFound
 from penstock.core.policies import MonitorPolicy
+from penstock.core.routing import default_version, stand_in
 from penstock.core.triggers import (
     DAY_S,
     Action,
@@ -34,7 +35,7 @@ from penstock.core.triggers import (
     standing_out,
     without_looks,
 )
-from penstock.core.versions import CHAMPION, sort_key
+from penstock.core.versions import CHAMPION
 from penstock.monitor.answers import ANSWERS, AnswerStore
 from penstock.monitor.capture import CAPTURES, export
 from penstock.registry.outbox import Delivery, Outbox
@@ -229,9 +230,8 @@ class Retraining:
 
     def _answering(self, spec: ModelSpec) -> str | None:
         ready = {one.version for one in self._fleet.statuses() if one.model == spec.name and one.state is State.READY}
-        stable = "" if spec.route is None else spec.route.stable
-        champion = spec.aliases.get(CHAMPION, "")
-        return next((one for one in (stable, champion) if one in ready), max(ready, key=sort_key, default=None))
+        instead = None if spec.route is None else stand_in(spec.route, ready)
+        return instead or default_version(spec.aliases.get(CHAMPION), ready)
 
     async def _deliver(self, delivery: Delivery) -> None:
         """Send one event, and whatever waits behind it."""

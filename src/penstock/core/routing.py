@@ -6,7 +6,7 @@ anew where there is none; a changed split hands over only the points it has to, 
 
 import re
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from random import random
@@ -201,6 +201,30 @@ def stable_of(split: Mapping[str, int], champion: str | None) -> str:
     if champion is not None and champion in split:
         return champion
     return max(sorted(split, key=sort_key), key=lambda version: split[version], default="")
+
+
+def default_version(champion: str | None, able: Collection[str]) -> str | None:
+    """Who answers where there is no route: the champion if it is able to, else the newest version that is."""
+    return champion if champion in able else max(able, key=sort_key, default=None)
+
+
+def stand_in(route: RouteSpec, able: Collection[str]) -> str | None:
+    """Who answers for versions of a route that are not able to: the stable one, else the heaviest; None if none of the
+    split is able to."""
+    if route.stable in able:
+        return route.stable
+    weighted = [version for version in sorted(route.split, key=sort_key) if version in able and route.split[version]]
+    return max(weighted, key=lambda version: route.split[version], default=None)
+
+
+def effective(route: RouteSpec, champion: str | None, able: Collection[str]) -> dict[str, int]:
+    """The points of every version of a route once those that are not able to answer have given theirs to the one that
+    stands in, or to the one that would answer without a route."""
+    points = {version: weight if version in able else 0 for version, weight in route.split.items()}
+    instead = stand_in(route, able) or default_version(champion, able)
+    if instead is not None:
+        points[instead] = points.get(instead, 0) + POINTS - sum(points.values())
+    return points
 
 
 def lay_out(split: Mapping[str, int], before: Iterable[Range] = ()) -> tuple[Range, ...]:

@@ -157,11 +157,26 @@ class AliasRecord:
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """An alias that has moved: where it led, where it leads, and the model's revision."""
+    """An alias that has moved: where it led, where it leads (None: it is gone), and the model's revision.
+
+    It is ``overridden`` while a route decides who answers: then it has no effect.
+    """
 
     revision: int
     before: str | None
     after: str | None
+    overridden: bool = False
+
+    @property
+    def note(self) -> dict[str, str]:
+        """What whoever moved it has to know."""
+        if not self.overridden:
+            return {}
+        effect = "its removal" if self.after is None else "the alias"
+        return {
+            "note": f"a route decides who answers; {effect} takes effect when that is dropped, or the rollout or "
+            "experiment that has set it ends"
+        }
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ A change and its line in the audit are one: there is never the one without the o
 import uuid
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from enum import Enum
 from typing import Protocol
 
@@ -211,13 +212,14 @@ class Store:
             _compare_revision(record, if_revision)
             present = record.aliases.get(alias)
             _compare_alias(alias, present, expected)
-            _refuse_overridden(connection, record, alias, force)
+            overridden = _overridden(connection, record, alias, force)
             if in_registry:
                 _refuse_retired(record, version)
             if present is not None and present.version == version:
-                return Move(record.revision, version, version)
+                return Move(record.revision, version, version, overridden)
             before = (*present.before, present.version)[-MOST_BEFORE:] if present else ()
-            return self._journal.lead(connection, model, present, AliasRecord(alias, version, before), "alias.move", by)
+            led = self._journal.lead(connection, model, present, AliasRecord(alias, version, before), "alias.move", by)
+            return replace(led, overridden=overridden)
 
     def roll_back(
         self,
@@ -239,22 +241,19 @@ class Store:
             record = read_model_or_new(connection, model)
             _compare_revision(record, if_revision)
             present = record.aliases.get(alias)
-            _refuse_overridden(connection, record, alias, force)
-            if present is None and fallback is not None:
-                return self._journal.lead(connection, model, None, AliasRecord(alias, fallback), "alias.rollback", by)
-            way = list(present.before) if present else []
-            while way:
-                version = way.pop()
-                if usable(version) and present is not None and version != present.version:
-                    back = AliasRecord(alias, version, tuple(way))
-                    return self._journal.lead(connection, model, present, back, "alias.rollback", by)
-            raise Conflict(f"alias '{alias}' of model '{model}' has no earlier version to go back to")
+            overridden = _overridden(connection, record, alias, force)
+            back = _way_back(alias, present, usable, fallback)
+            if back is None:
+                raise Conflict(f"alias '{alias}' of model '{model}' has no earlier version to go back to")
+            led = self._journal.lead(connection, model, present, back, "alias.rollback", by)
+            return replace(led, overridden=overridden)
 
-    def drop_alias(self, model: str, alias: str, by: By, if_revision: int | None = None) -> Move:
+    def drop_alias(self, model: str, alias: str, by: By, if_revision: int | None = None, force: bool = False) -> Move:
         """Take an alias away.
 
         Raises:
             NotFound: no such alias.
+            Refused: a route decides who answers, and this is not ``force``d.
             Conflict: the model is not at ``if_revision``.
         """
         with self._database.writing() as connection:
@@ -263,11 +262,12 @@ class Store:
             present = record.aliases.get(alias)
             if present is None:
                 raise NotFound(f"model '{model}' has no alias '{alias}'")
+            overridden = _overridden(connection, record, alias, force)
             table = schema.aliases
             connection.execute(table.delete().where(table.c.model == model, table.c.alias == alias))
             before = {"version": present.version}
             revision = self._journal.changed(connection, model, "alias.drop", f"aliases/{alias}", by, before, None)
-            return Move(revision, present.version, None)
+            return Move(revision, present.version, None, overridden)
 
     # Contents.
 
@@ -354,10 +354,30 @@ def _compare_revision(model: ModelRecord, expected: int | None) -> None:
         raise Conflict(f"model '{model.name}' is at revision {model.revision}, not {expected}; look again")
 
 
-def _refuse_overridden(connection: sa.Connection, record: ModelRecord, alias: str, force: bool) -> None:
-    """Refuse a move of the champion that would change nothing, because a route decides who answers."""
-    if alias != CHAMPION or record.route is None or force:
-        return
+def _way_back(
+    alias: str, present: AliasRecord | None, usable: Callable[[str], bool], fallback: str | None
+) -> AliasRecord | None:
+    """An alias one step back, past versions that are not usable; None where there is no way."""
+    if present is None:
+        return None if fallback is None else AliasRecord(alias, fallback)
+    way = list(present.before)
+    while way:
+        version = way.pop()
+        if usable(version) and version != present.version:
+            return AliasRecord(alias, version, tuple(way))
+    return None
+
+
+def _overridden(connection: sa.Connection, record: ModelRecord, alias: str, force: bool) -> bool:
+    """Whether a change of an alias changes nothing now, because a route decides who answers; that takes ``force``.
+
+    Raises:
+        Refused: it would change nothing, and is not forced.
+    """
+    if alias != CHAMPION or record.route is None:
+        return False
+    if force:
+        return True
     table = schema.trials
     query = sa.select(table.c.kind, table.c.id).where(table.c.model == record.name, table.c.open)
     trial = connection.execute(query).first()
@@ -365,8 +385,8 @@ def _refuse_overridden(connection: sa.Connection, record: ModelRecord, alias: st
     if trial is not None:
         whose, way = f"{trial.kind} {trial.id}", f"end the {trial.kind} first"
     raise Refused(
-        f"{whose} of '{record.name}' decides who answers, so moving '{CHAMPION}' would change nothing; "
-        f"{way}, or force the move"
+        f"{whose} of '{record.name}' decides who answers, so a change of '{CHAMPION}' would change nothing; "
+        f"{way}, or force it"
     )
 
 

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from penstock.core.desired import ModelSpec, State, VersionStatus
 from penstock.core.errors import Fault, NotFound, NotReady
 from penstock.core.labels import Route
-from penstock.core.routing import Points, RouteSpec
+from penstock.core.routing import Points, RouteSpec, default_version, stand_in
 from penstock.core.texts import shortened
 from penstock.core.versions import CHAMPION, sort_key
 from penstock.monitor.unit_votes import CLOSED, PLACES, TAGS, UnitVotes
@@ -177,7 +177,7 @@ def model_entry(
             routes[alias] = routes[version]
     router = None
     if ready:
-        default = routes[CHAMPION][0] if CHAMPION in routes else loaded[ready[-1]]
+        default = loaded[default_version(spec.aliases.get(CHAMPION), loaded) or ready[-1]]
         routes[""] = default, Route.STABLE, ()
         if spec.route is not None:
             stable = _stable(spec.route, loaded, default)
@@ -192,7 +192,5 @@ def model_entry(
 
 def _stable(route: RouteSpec, loaded: Mapping[str, LoadedVersion], default: LoadedVersion) -> LoadedVersion:
     """The version that stands in for those that are not loaded: the stable one, else the heaviest, else the default."""
-    if route.stable in loaded:
-        return loaded[route.stable]
-    able = [version for version in sorted(route.split, key=sort_key) if version in loaded and route.split[version]]
-    return loaded[max(able, key=lambda version: route.split[version])] if able else default
+    version = stand_in(route, loaded)
+    return default if version is None else loaded[version]

@@ -8,10 +8,11 @@ import pytest
 import typer
 from rich.console import Console
 
-from penstock.cli.rollout import _guard, _step, picture
+from penstock.cli.rollout import _guard, _step, _steps, picture
 from penstock.cli.route import _rule, bar, weights
 from penstock.core.rollouts.documents import shown
-from penstock.core.rollouts.guard_spec import GuardSpec
+from penstock.core.rollouts.gates import Step
+from penstock.core.rollouts.guard_spec import NAMES, GuardSpec, guard_in
 from penstock.core.rollouts.rollout import begun
 from penstock.core.rollouts.spec import RolloutSpec
 
@@ -49,10 +50,32 @@ def test_guards_and_steps() -> None:
     assert _guard("quality:0.2") == {"metric": "quality", "max_increase": 0.2}
     assert _step("500") == 500
     assert _step("500!") == {"weight": 500, "approval": True}
-    with pytest.raises(typer.Exit):
-        _guard("latency:much")
+    asked = {"metric": "promql", "query": "up", "min": 1}
+    assert _guard(json.dumps(asked)) == asked
+    for wrong in ("latency:much", '{"metric"'):
+        with pytest.raises(typer.Exit):
+            _guard(wrong)
     with pytest.raises(typer.Exit):
         _step("5 %")
+
+
+@pytest.mark.parametrize("metric", [name for name in NAMES if name != "promql"])
+def test_every_guard_takes_its_limit(metric: str) -> None:
+    assert guard_in(_guard(f"{metric}:1")).limit == 1.0
+
+
+@pytest.mark.parametrize(
+    ("steps", "hold_back", "drawn"),
+    [
+        ((500, 10_000), 500, "steps 5 % 95 % promotion (the control keeps 5 % until promotion)"),
+        ((500, 10_000), 2000, "steps 5 % 80 % promotion (the control keeps 20 % until promotion)"),
+        ((500, 10_000), 0, "steps 5 % 100 % promotion"),
+        ((500, 5000), 500, "steps 5 % 50 % promotion"),
+    ],
+)
+def test_steps_are_drawn_with_the_weights_that_they_have(steps: tuple[int, ...], hold_back: int, drawn: str) -> None:
+    spec = RolloutSpec("2", "1", steps=tuple(map(Step, steps)), hold_back=hold_back)
+    assert _steps(shown(begun(spec, 0.0))).plain == drawn
 
 
 def test_bars() -> None:
@@ -76,7 +99,7 @@ def test_a_rollout_is_drawn_with_its_weights_evidence_and_what_is_missing(width:
         "1 to 2",
         "running",
         "shadow",
-        "100 %",
+        "95 %",
         "errors",
         "pass",
         "fail",

@@ -1,9 +1,12 @@
 """Questions to others: asked now and then, each answer taken once, a late one dropped."""
 
+import subprocess
+import sys
+import threading
 from concurrent.futures import Executor, Future
 from typing import Any
 
-from penstock.control.delivery.questions import EVERY_S, FORGET_S, Questions, Reply
+from penstock.control.delivery.questions import EVERY_S, FORGET_S, MOST_UNDER_WAY, Questions, Reply
 from penstock.control.sinks import SinkFault
 from penstock.core.errors import NotReady
 from tests.unit.control.trials import AtOnce, Clock
@@ -70,5 +73,48 @@ def test_what_nobody_puts_any_more_is_forgotten() -> None:
     for number in range(100):
         questions.put((str(number),), lambda: 1.0, 5.0)
     clock.now += FORGET_S
-    questions.forget_old()
-    assert questions._asked == {}
+    questions.put(("new",), lambda: 1.0, 5.0)
+    assert list(questions._asked) == [("new",)]
+
+
+def test_silent_ones_hold_up_no_other() -> None:
+    """Each has a real thread; none of those that are silent answers before the end."""
+    over, heard = threading.Event(), threading.Event()
+
+    def silent() -> float:
+        over.wait(60)
+        return 1.0
+
+    def answering() -> float:
+        heard.set()
+        return 200.0
+
+    questions = Questions()
+    for number in range(64):
+        questions.put((str(number),), silent, 60.0)
+    questions.put(("other",), answering, 60.0)
+    assert heard.wait(30)
+    over.set()
+
+
+def test_beyond_a_bound_none_is_asked() -> None:
+    clock, never = Clock(), Never()
+    questions = Questions(never, clock)
+    for number in range(MOST_UNDER_WAY):
+        assert questions.put((str(number),), lambda: 1.0, 5.0) is None
+    said = questions.put(("one more",), lambda: 1.0, 5.0)
+    assert said == Reply(None, "too many others have not answered yet")
+    assert len(never.futures) == MOST_UNDER_WAY
+    never.futures[0].set_result(1.0)
+    assert questions.put(("one more",), lambda: 1.0, 5.0) is None
+    assert len(never.futures) == MOST_UNDER_WAY + 1
+
+
+def test_a_process_ends_though_one_is_silent() -> None:
+    """A gateway that stops does not wait for a webhook."""
+    program = (
+        "import threading\n"
+        "from penstock.control.delivery.questions import Questions\n"
+        "Questions().put(('a',), threading.Event().wait, 60.0)\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=30)

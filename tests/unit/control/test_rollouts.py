@@ -559,14 +559,30 @@ def test_a_move_of_the_champion_that_a_route_overrides_is_refused(world: World) 
     with pytest.raises(Refused, match="would change nothing"):
         world.store.roll_back("m", "champion", ME, lambda _: True, fallback="3")
     assert world.champion() == "1"
-    assert world.store.move_alias("m", "challenger", "3", ME, in_registry=False).after == "3"
-    world.store.move_alias("m", "champion", "3", ME, in_registry=False, force=True)
-    assert world.champion() == "3"
+    with pytest.raises(Refused, match="would change nothing"):
+        world.store.drop_alias("m", "champion", ME)
+    assert world.champion() == "1"
+    assert world.store.move_alias("m", "challenger", "3", ME, in_registry=False).note == {}
+    assert world.store.drop_alias("m", "challenger", ME).note == {}
+
+
+def test_a_forced_change_of_the_champion_says_that_it_has_no_effect_yet(world: World) -> None:
+    world.traffic.set_route("m", lambda _: route_in({"split": {"1": 10_000}}), ME)
+    moved = world.store.move_alias("m", "champion", "3", ME, in_registry=False, force=True)
+    assert (world.champion(), "a route decides who answers; the alias takes effect" in moved.note["note"]) == (
+        "3",
+        True,
+    )
+    assert world.store.move_alias("m", "champion", "3", ME, in_registry=False, force=True).note == moved.note
+    back = world.store.roll_back("m", "champion", ME, lambda _: True, force=True)
+    assert (world.champion(), back.note) == ("1", moved.note)
+    dropped = world.store.drop_alias("m", "champion", ME, force=True)
+    assert (world.champion(), "its removal takes effect" in dropped.note["note"]) == (None, True)
 
 
 def test_a_move_that_a_rollout_overrides_names_what_has_to_end(world: World) -> None:
     trial = Gateway(world).begin()
-    with pytest.raises(Refused, match=f"rollout {trial['id']} of 'm' .* end the rollout first, or force the move"):
+    with pytest.raises(Refused, match=f"rollout {trial['id']} of 'm' .* end the rollout first, or force it"):
         world.store.move_alias("m", "champion", "3", ME, in_registry=False)
 
 
@@ -615,6 +631,15 @@ def test_a_rollout_of_another_form_does_not_stop_the_others(world: World, broken
     over = gateway.pass_time(gateway.begin(), "rolled_back", bad=0.5)
     assert "errors" in over["reason"]
     assert {point.labels[0] for point in gateway.rollouts.readings()} == {"m"}
+
+
+@pytest.mark.parametrize("broken", [{}, {"rollout": {"spec": {"to": "2", "guards": ["a new one"]}}}, {"rollout": 7}])
+def test_a_rollout_of_another_form_is_refused_with_the_reason(world: World, broken: Document) -> None:
+    trial = world.traffic.begin("m", "rollout", lambda *_: Change(broken, keep_route=True), ME)
+    rollouts = Gateway(world).rollouts
+    for asked in (rollouts.one("m", trial.id), rollouts.act("m", trial.id, "abort", ME)):
+        with pytest.raises(Refused, match=f"rollout {trial.id} was written by another release of Penstock"):
+            asyncio.run(asked)
 
 
 def test_a_rollout_of_another_form_that_is_over_hides_no_other(world: World) -> None:

@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 
 from penstock.control.delivery.routes import Traffic
-from penstock.control.readings import effective
 from penstock.core.errors import Conflict, InvalidInput, NotFound, Refused
-from penstock.core.routing import lay_out, moved, route_in
+from penstock.core.routing import effective, lay_out, moved, route_in
 from penstock.registry.records import Document
 from penstock.registry.traffic import Event
 from tests.unit.control.trials import ME, World
@@ -98,14 +97,67 @@ def test_a_version_that_stops_to_answer_is_told_once(desk: Desk) -> None:
         ({"1", "2", "3"}, {"1": 5000, "2": 3000, "3": 2000}),
         ({"1", "3"}, {"1": 8000, "2": 0, "3": 2000}),
         ({"1"}, {"1": 10_000, "2": 0, "3": 0}),
-        ({"2"}, {"1": 0, "2": 3000, "3": 0}),
+        ({"2", "3"}, {"1": 0, "2": 8000, "3": 2000}),
+        ({"2"}, {"1": 0, "2": 10_000, "3": 0}),
+        ({"4", "5"}, {"1": 0, "2": 0, "3": 0, "4": 10_000}),
+        ({"5", "6"}, {"1": 0, "2": 0, "3": 0, "6": 10_000}),
+        (set(), {"1": 0, "2": 0, "3": 0}),
     ],
 )
 def test_the_weights_that_are_measured_are_those_that_hold(able: set[str], weights: dict[str, int]) -> None:
     split = {"1": 5000, "2": 3000, "3": 2000}
     route = route_in({"split": split, "stable": "1"})
     assert route.ranges == lay_out(split)
-    assert dict(effective(route, able)) == weights
+    assert effective(route, "4", able) == weights
+
+
+@pytest.mark.parametrize(
+    ("champion", "route", "ill", "said"),
+    [
+        ("", {}, "", "version 3 answers: it is the newest ready one"),
+        ("2", {}, "", "version 2 answers: alias 'champion'"),
+        (
+            "2",
+            {},
+            "2",
+            "version 3 answers: alias 'champion' leads to 2, which is not ready, and it is the newest ready one",
+        ),
+        ("2", {}, "123", "nobody answers: no version is ready"),
+        ("1", {"1": 9000, "2": 1000}, "", "version 1 90 %, version 2 10 %: the route decides"),
+        (
+            "1",
+            {"1": 9000, "2": 1000},
+            "2",
+            "version 1 100 %: the route decides; version 1 answers for 2, which cannot",
+        ),
+        (
+            "1",
+            {"1": 9000, "2": 1000},
+            "1",
+            "version 2 100 %: the route decides; version 2 answers for 1, which cannot",
+        ),
+        (
+            "3",
+            {"1": 10_000},
+            "1",
+            "version 3 100 %: the route decides; version 3 answers for 1, which cannot",
+        ),
+        ("3", {"1": 10_000}, "123", "nobody answers: no version is ready"),
+    ],
+)
+def test_who_answers_is_said_as_it_is(desk: Desk, champion: str, route: dict[str, int], ill: str, said: str) -> None:
+    if champion:
+        desk.world.crown(champion)
+    if route:
+        desk.set({"split": route})
+    desk.world.fleet.ill = set(ill)
+    assert desk.show()["answers"] == said
+
+
+def test_a_champion_that_is_only_mirrored_to_has_no_effect(desk: Desk) -> None:
+    desk.world.crown("3")
+    desk.set({"split": {"1": 10_000}, "shadow": [{"version": "3", "percent": 10}]})
+    assert desk.show()["answers"].endswith("; alias 'champion' (version 3) has no effect meanwhile")
 
 
 def test_what_a_shadow_did(desk: Desk) -> None:

@@ -16,7 +16,7 @@ from onnx import TensorProto, helper
 from penstock.core.desired import Desired, ModelSpec, VersionSpec, WatchSpec
 from penstock.core.errors import NotFound
 from penstock.core.labels import ROUTE_NAMES, Protocol
-from penstock.core.routing import RouteSpec, route_in
+from penstock.core.routing import RouteSpec, effective, route_in
 from penstock.core.tensors import Tensor
 from penstock.monitor.answers import AnswerStore, Told
 from penstock.monitor.counters import SHADOW_WORDS, Slot, Totals
@@ -106,6 +106,21 @@ def test_the_split_the_rules_and_the_pinned(tmp_path: Path) -> None:
             world.plane.route(("m", "9"), {})
         await world.serve(tmp_path, None)
         assert await world.many(5) == {("3", "stable"): 5}
+
+    in_traffic(story)
+
+
+@pytest.mark.parametrize("ready", ["1", "2", "3", "12", "13", "23", "123"])
+@pytest.mark.parametrize("stable", ["1", "2"])
+def test_the_versions_that_answer_are_those_that_are_said_to(tmp_path: Path, ready: str, stable: str) -> None:
+    """What the control process says and measures of a route follows the rule by which workers pick."""
+    split = route(split={"1": 5000, "2": 5000}, stable=stable)
+
+    async def story(world: Traffic) -> None:
+        await world.serve(tmp_path, split, *ready)
+        found = await world.many(100)
+        points = effective(split, None, set(ready))
+        assert {version for version, _ in found} == {version for version, weight in points.items() if weight}
 
     in_traffic(story)
 

@@ -61,7 +61,9 @@ class Registrar(Protocol):
     ) -> Document:
         """Point an alias at a version."""
 
-    async def drop_alias(self, model: str, alias: str, by: By, if_revision: int | None = None) -> Document:
+    async def drop_alias(
+        self, model: str, alias: str, by: By, if_revision: int | None = None, force: bool = False
+    ) -> Document:
         """Take an alias away."""
 
     async def rollback(
@@ -164,8 +166,10 @@ class _Calls:
 
     async def drop_alias(self, request: Request) -> Response:
         names = request.path_params
-        who = by(request, await document(request, "reason"))
-        return revised(await self._registrar.drop_alias(names["model"], names["alias"], who, if_revision(request)))
+        body = await document(request, "force", "reason")
+        who, revision = by(request, body), if_revision(request)
+        dropped = await self._registrar.drop_alias(names["model"], names["alias"], who, revision, _forced(body))
+        return revised(dropped)
 
     async def rollback(self, request: Request) -> Response:
         body = await document(request, "alias", "force", "reason")

@@ -4,8 +4,10 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass
+from threading import Thread
+from typing import Any, TypeVar
 
 from penstock.control.sinks import SinkFault
 from penstock.core.errors import Fault
@@ -15,8 +17,11 @@ log = logging.getLogger("penstock.control")
 EVERY_S = 2.0
 """Time between two times that the same question is asked."""
 
-THREADS = 8
+MOST_UNDER_WAY = 1000
+"""Questions without an answer at one time: 18 of each of 50 rollouts, all of them silent."""
+
 FORGET_S = 300.0
+T = TypeVar("T")
 
 Key = tuple[str, ...]
 Question = Callable[[], float | None]
@@ -40,14 +45,31 @@ class _Asked:
     overdue: bool = False
 
 
+class ThreadEach(Executor):
+    """Runs each thing on a thread of its own: none waits for a silent one, and the process ends without them."""
+
+    def submit(self, work: Callable[..., T], /, *arguments: Any, **named: Any) -> "Future[T]":
+        """Start it."""
+        future: Future[T] = Future()
+
+        def run() -> None:
+            try:
+                future.set_result(work(*arguments, **named))
+            except Exception as error:
+                future.set_exception(error)
+
+        Thread(target=run, name="question", daemon=True).start()
+        return future
+
+
 class Questions:
     """Each question is asked now and then, and at most once at a time; ``clock`` gives monotonic seconds.
 
-    One thread, the event loop's, may call it. At most ``THREADS`` questions are under way, all others wait for these.
+    One thread, the event loop's, may call it. None waits for another; beyond ``MOST_UNDER_WAY`` none is asked.
     """
 
     def __init__(self, threads: Executor | None = None, clock: Callable[[], float] = time.monotonic) -> None:
-        self._threads = threads or ThreadPoolExecutor(THREADS, "questions")
+        self._threads = threads or ThreadEach()
         self._clock = clock
         self._asked: dict[Key, _Asked] = {}
 
@@ -58,13 +80,19 @@ class Questions:
         """
         now = self._clock()
         asked = self._asked.get(key)
+        if asked is None:
+            self._forget_old(now)
         if asked is None or (asked.future is None and now - asked.at >= EVERY_S):
+            if self._under_way() >= MOST_UNDER_WAY:
+                return Reply(None, "too many others have not answered yet")
             asked = self._asked[key] = _Asked(now, self._threads.submit(question))
         return _taken(asked, now, wait_s)
 
-    def forget_old(self) -> None:
+    def _under_way(self) -> int:
+        return sum(one.future is not None and not one.future.done() for one in self._asked.values())
+
+    def _forget_old(self, now: float) -> None:
         """Forget questions that nobody has put for a while."""
-        now = self._clock()
         self._asked = {key: one for key, one in self._asked.items() if now - one.at < FORGET_S}
 
     def close(self) -> None:

@@ -8,10 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
-from penstock.control.delivery.trial import answering, refuse_unready
+from penstock.control.delivery.trial import refuse_unready
 from penstock.core.desired import Desired, State, VersionStatus
 from penstock.core.errors import NotFound
-from penstock.core.routing import POINTS, RouteSpec, route_in, route_out
+from penstock.core.routing import POINTS, RouteSpec, default_version, effective, route_in, route_out, stand_in
 from penstock.core.versions import CHAMPION, sort_key
 from penstock.monitor.counters import Totals
 from penstock.registry.records import By, Document, ModelRecord
@@ -73,7 +73,7 @@ class Traffic:
         who = {"answers": _who_answers(record, statuses, running), "revision": record.revision}
         if record.route is not None:
             return {**route_out(record.route), "set": True, **who}
-        answers = answering(record, statuses, "")
+        answers = default_version(_champion(record), _ready(statuses))
         split = {} if answers is None else {answers: POINTS}
         return {**route_out(RouteSpec(split, stable=answers or "")), "set": False, **who}
 
@@ -89,8 +89,7 @@ class Traffic:
         statuses = self._statuses(model)
 
         def make(record: ModelRecord) -> RouteSpec:
-            champion = record.aliases.get(CHAMPION)
-            route = route_in(document, record.route, None if champion is None else champion.version)
+            route = route_in(document, record.route, _champion(record))
             for version in sorted(route.receivers(), key=sort_key):
                 refuse_unready(model, statuses, version)
             return route
@@ -177,20 +176,41 @@ class Traffic:
         return await asyncio.get_running_loop().run_in_executor(self._threads, partial(work, *arguments))
 
 
+def _champion(record: ModelRecord) -> str | None:
+    alias = record.aliases.get(CHAMPION)
+    return None if alias is None else alias.version
+
+
+def _ready(statuses: Mapping[str, VersionStatus]) -> set[str]:
+    return {version for version, status in statuses.items() if status.state is State.READY}
+
+
 def _who_answers(record: ModelRecord, statuses: Mapping[str, VersionStatus], running: Trial | None) -> str:
     """Who answers requests without a version, and why, in one sentence."""
-    if record.route is None:
-        version = answering(record, statuses, "")
-        if version is None:
-            return "nobody answers: no version is ready"
-        why = f"alias '{CHAMPION}'" if CHAMPION in record.aliases else "it is the newest ready version"
-        return f"version {version} answers: {why}"
-    shares = [f"version {version} {weight / 100:g} %" for version, weight in record.route.split.items() if weight]
-    why = "the route" if running is None else f"{running.kind} {running.id}"
-    champion = record.aliases.get(CHAMPION)
-    ignored = champion is not None and champion.version not in record.route.receivers()
-    but = f"; alias '{CHAMPION}' (version {champion.version}) has no effect meanwhile" if champion and ignored else ""
-    return f"{', '.join(shares)}: {why} decides{but}"
+    champion, ready = _champion(record), _ready(statuses)
+    if not ready:
+        return "nobody answers: no version is ready"
+    if record.route is not None:
+        return _by_route(record.route, champion, ready, running)
+    version = default_version(champion, ready)
+    if champion == version:
+        return f"version {version} answers: alias '{CHAMPION}'"
+    lost = "" if champion is None else f"alias '{CHAMPION}' leads to {champion}, which is not ready, and "
+    return f"version {version} answers: {lost}it is the newest ready one"
+
+
+def _by_route(route: RouteSpec, champion: str | None, ready: set[str], running: Trial | None) -> str:
+    points = effective(route, champion, ready)
+    shares = [f"version {version} {weight / 100:g} %" for version, weight in points.items() if weight]
+    decides = "the route" if running is None else f"{running.kind} {running.id}"
+    parts = [f"{', '.join(shares)}: {decides} decides"]
+    lost = [version for version, weight in route.split.items() if weight and version not in ready]
+    instead = (stand_in(route, ready) or default_version(champion, ready)) if lost else None
+    if lost:
+        parts.append(f"version {instead} answers for {', '.join(lost)}, which cannot")
+    if champion is not None and champion not in (route.stable, instead):
+        parts.append(f"alias '{CHAMPION}' (version {champion}) has no effect meanwhile")
+    return "; ".join(parts)
 
 
 def _shadow_out(totals: Mapping[str, float]) -> Document:

@@ -103,7 +103,6 @@ class StepGates:
         gates = rollout.spec.steps[rollout.step].gates
         known = {answer.gate: answer for answer in rollout.answers}
         answers = [self._asked(trial, rollout, gate, now) or known.get(gate.name) for gate in gates]
-        self._questions.forget_old()
         return tuple(answer for answer in answers if answer is not None)
 
     def _asked(self, trial: Trial, rollout: Rollout, gate: Gate, now: float) -> GateAnswer | None:

@@ -174,6 +174,15 @@ class Trials(ABC):
             raise NotFound(f"unknown model '{model[:128]}'")
         return [shown for trial in found if (shown := self._shown_if_readable(trial)) is not None]
 
+    def _readable(self, trial: Trial) -> Trial:
+        """The trial; raises ``Refused`` where its document is of another form."""
+        try:
+            self.weighed(trial)
+        except UNREADABLE as error:
+            known = f"{self.kind} {trial.id} was written by another release of Penstock"
+            raise Refused(f"{known}; a gateway of that release can show and end it", detail=repr(error)) from None
+        return trial
+
     def _shown_if_readable(self, trial: Trial) -> Document | None:
         """A trial as the admin API shows it; None for one of another form, which a newer gateway has written."""
         try:
@@ -182,19 +191,20 @@ class Trials(ABC):
             return None
 
     async def one(self, model: str, trial_id: str) -> Document:
-        """One trial; raises ``NotFound``."""
-        return self.shown(await self._find(model, trial_id))
+        """One trial; raises ``NotFound``, or ``Refused`` if it is of another form."""
+        return self.shown(self._readable(await self._find(model, trial_id)))
 
     async def act(self, model: str, trial_id: str, verb: str, by: By) -> Document:
         """Do what a person asks for, whatever the evidence says.
 
         Raises:
             NotFound: no such trial, or nothing that can be asked for.
+            Refused: it is of another form.
             Conflict: it is over, or not in a state for this, or something else has moved meanwhile.
         """
         for _ in range(TRIES):  # the controller may be writing at the same moment
             trial = await self._find(model, trial_id)
-            make = self.asked(trial, verb, by.reason)
+            make = self.asked(self._readable(trial), verb, by.reason)
             try:
                 changed = await self.run_on_thread(self.store.change, trial, make, verb, by)
             except Conflict:

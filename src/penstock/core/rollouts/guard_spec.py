@@ -72,6 +72,11 @@ ABSOLUTE = ("error_ratio", "latency_p99")
 NAMES = (*_LIMITS, "promql")
 
 
+def limit_word(metric: str) -> str | None:
+    """The word of a metric's limit in a guard's JSON form; None for a metric without one."""
+    return _LIMITS[metric][0] if metric in _LIMITS else None
+
+
 def guard_in(stated: Any) -> GuardSpec:
     """A guard from its JSON form.
 
