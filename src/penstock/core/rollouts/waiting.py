@@ -1,5 +1,6 @@
 """What the next step of a rollout still waits for, in words."""
 
+import math
 from collections.abc import Mapping
 
 from penstock.core.rollouts.gates import Gate
@@ -39,7 +40,7 @@ def _undecided(rollout: Rollout, verdicts: Mapping[str, Verdict]) -> list[str]:
 
 def _time(rollout: Rollout, now: float) -> list[str]:
     seconds = rollout.spec.min_step_s - (now - rollout.step_at)
-    return [f"{seconds:.0f} s more at this step"] if seconds > 0 else []
+    return [f"{math.ceil(seconds)} s more at this step"] if seconds > 0 else []
 
 
 def _seen(rollout: Rollout) -> list[str]:

@@ -61,6 +61,7 @@ ASKED = replace(SPEC, guards=(GuardSpec("promql", query="up", least=1.0),))
                 HARM,
             ],
         ),
+        (at(), 9.7, ["at 5 %", "errors: passes", "next 25 %, waits for 1 s more at this step", HARM]),
         (at(), 20.0, ["at 5 %", "errors: passes", "next 25 %, waits for nothing", HARM]),
         (
             at(step=2),
