@@ -170,7 +170,8 @@ def _step(text: str) -> int | Document:
 
 def _guard(text: str) -> Document:
     if text.lstrip().startswith("{"):
-        return _json_in("--guard", text)
+        guard: Document = _json_in("--guard", text)
+        return guard
     metric, _, limit = text.partition(":")
     word = limit_word(metric)
     if not limit or word is None:

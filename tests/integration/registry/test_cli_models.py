@@ -161,3 +161,28 @@ def test_help_is_quick_to_read_and_nothing_is_coloured_in_a_pipe(tmp_path: Path)
         assert "\x1b" not in ended.stdout
     empty = harness.run_command("models", "list", room=tmp_path)
     assert "the registry is empty" in empty.stderr
+
+
+@pytest.mark.timeout(180)
+def test_a_change_of_the_champion_that_a_route_overrides_takes_force_and_says_so(
+    graphs: list[str], tmp_path: Path
+) -> None:
+    """With a gateway and without one; a route is set by a gateway alone."""
+    serving, by_hand = Shell(tmp_path, serving=True), Shell(tmp_path, serving=False)
+    with harness.running(None, tmp_path):
+        for number, graph in enumerate(graphs, 1):
+            assert serving.code("models", "push", "m", graph, "--version", str(number)) == 0
+        assert serving.code("models", "alias", "m", "champion", "1") == 0
+        assert serving.code("route", "set", "m", "--split", "1=10000") == 0
+        _changes_of_the_champion_take_force(serving)
+    _changes_of_the_champion_take_force(by_hand)
+
+
+def _changes_of_the_champion_take_force(shell: Shell) -> None:
+    for change in (("alias", "m", "champion", "2"), ("rollback", "m"), ("unalias", "m", "champion")):
+        refused = shell.run("models", *change)
+        assert (refused.returncode, "would change nothing" in refused.stderr) == (4, True), refused
+        forced = shell.run("models", *change, "--force")
+        said = " ".join((forced.stdout + forced.stderr).split())
+        assert (forced.returncode, "a route decides who answers" in said) == (0, True), forced
+    shell.run("models", "alias", "m", "champion", "1", "--force")

@@ -156,7 +156,9 @@ class MemoryRegistrar:
         self.aliases[model, alias] = version
         return self._moved(model, alias, before, self._changed(model, "alias.move", alias, by))
 
-    async def drop_alias(self, model: str, alias: str, by: By, if_revision: int | None = None) -> Document:
+    async def drop_alias(
+        self, model: str, alias: str, by: By, if_revision: int | None = None, force: bool = False
+    ) -> Document:
         self._compare(model, if_revision)
         if (model, alias) not in self.aliases:
             raise NotFound(f"model '{model}' has no alias '{alias}'")
