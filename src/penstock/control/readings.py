@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from penstock.control.desire import Placed
-from penstock.core.desired import Desired, State, VersionStatus
+from penstock.core.desired import Desired, State, VersionStatus, able_versions
 from penstock.core.labels import SHED_REASONS, code
 from penstock.core.routing import POINTS, effective
 from penstock.core.versions import CHAMPION
@@ -162,11 +162,12 @@ def traffic(
     desired: Desired, statuses: Iterable[VersionStatus], totals: Callable[[str, str], Totals]
 ) -> Iterator[Reading]:
     """How routes divide the requests, as far as the versions can answer, and what became of mirrored ones."""
-    able = {(status.model, status.version) for status in statuses if status.state is State.READY}
+    known = list(statuses)
     for model in desired.models:
         if model.route is not None:
-            ready = {version for name, version in able if name == model.name}
-            for version, weight in effective(model.route, model.aliases.get(CHAMPION), ready).items():
+            champion = model.aliases.get(CHAMPION)
+            able = able_versions((one for one in known if one.model == model.name), model.route, champion)
+            for version, weight in effective(model.route, champion, able).items():
                 yield Point(metrics.TRAFFIC_WEIGHT, (model.name, version), weight / POINTS)
         for spec in model.versions:
             key, shadow = (model.name, spec.version), totals(model.name, spec.version).shadow()

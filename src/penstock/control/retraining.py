@@ -18,7 +18,7 @@ from typing import Any, Protocol, TypeVar
 
 from penstock.control.candidates import RULES, Candidates, Fleet, Record, Rollouts
 from penstock.control.sinks import SinkFault, Surroundings, send
-from penstock.core.desired import ModelSpec, State
+from penstock.core.desired import ModelSpec, able_versions
 from penstock.core.errors import Conflict, Fault, InvalidInput, NotFound
 from penstock.core.policies import MonitorPolicy
 from penstock.core.routing import default_version, stand_in
@@ -229,9 +229,10 @@ class Retraining:
             return 0.0  # of a folder: nobody knows
 
     def _answering(self, spec: ModelSpec) -> str | None:
-        ready = {one.version for one in self._fleet.statuses() if one.model == spec.name and one.state is State.READY}
-        instead = None if spec.route is None else stand_in(spec.route, ready)
-        return instead or default_version(spec.aliases.get(CHAMPION), ready)
+        champion = spec.aliases.get(CHAMPION)
+        able = able_versions((one for one in self._fleet.statuses() if one.model == spec.name), spec.route, champion)
+        instead = None if spec.route is None else stand_in(spec.route, able)
+        return instead or default_version(champion, able)
 
     async def _deliver(self, delivery: Delivery) -> None:
         """Send one event, and whatever waits behind it."""

@@ -1,5 +1,6 @@
 """What the control plane wants served and what a worker says of it: the plain values that cross between the planes."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -116,3 +117,15 @@ class VersionStatus:
     reason: str = ""
     tag: str = ""
     detail: str = ""
+
+
+def able_versions(statuses: Iterable[VersionStatus], route: RouteSpec | None, champion: str | None) -> set[str]:
+    """The versions of one model that answer: those that are ready in every worker.
+
+    A version that ``route`` or ``champion`` chose was ready before, so while it is being loaded, as after one worker's
+    restart, the others answer with it; where no version is ready, that holds for all that are being loaded.
+    """
+    known = {status.version: status.state for status in statuses if status.state is not State.UNAVAILABLE}
+    chosen = {champion, *(route.receivers() if route is not None else ())}
+    ready = {version for version, state in known.items() if state is State.READY or version in chosen}
+    return ready or set(known)

@@ -154,6 +154,33 @@ def test_who_answers_is_said_as_it_is(desk: Desk, champion: str, route: dict[str
     assert desk.show()["answers"] == said
 
 
+@pytest.mark.parametrize(
+    ("champion", "route", "loading", "said"),
+    [
+        ("1", {"1": 9000, "2": 1000}, "123", "version 1 90 %, version 2 10 %: the route decides"),
+        ("2", {}, "123", "version 2 answers: alias 'champion'"),
+        ("", {}, "123", "version 3 answers: it is the newest ready one"),
+        ("", {}, "3", "version 2 answers: it is the newest ready one"),
+        ("2", {}, "2", "version 2 answers: alias 'champion'"),
+    ],
+)
+def test_while_a_worker_is_replaced_the_others_answer(
+    desk: Desk, champion: str, route: dict[str, int], loading: str, said: str
+) -> None:
+    if champion:
+        desk.world.crown(champion)
+    if route:
+        desk.set({"split": route})
+    desk.world.fleet.loading = set(loading)
+    assert desk.show()["answers"] == said
+
+
+def test_what_is_set_is_shown_though_nobody_answers(desk: Desk) -> None:
+    desk.world.crown("1")
+    desk.world.fleet.ill = set("123")
+    assert (desk.show()["split"], desk.show()["answers"]) == ({"1": 10_000}, "nobody answers: no version is ready")
+
+
 def test_a_champion_that_is_only_mirrored_to_has_no_effect(desk: Desk) -> None:
     desk.world.crown("3")
     desk.set({"split": {"1": 10_000}, "shadow": [{"version": "3", "percent": 10}]})

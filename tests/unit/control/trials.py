@@ -49,7 +49,8 @@ class AtOnce(Executor):
 
 
 class FakeFleet:
-    """One gateway's workers; ``lagging`` ones do not take changes over, ``ill`` versions do not answer."""
+    """One gateway's workers; ``lagging`` ones do not take changes over, ``ill`` versions do not answer,
+    ``loading`` ones are not in every worker."""
 
     def __init__(self, store: Store, clock: Clock) -> None:
         self._store = store
@@ -58,6 +59,7 @@ class FakeFleet:
         self.lagging = False
         self.lost: Counter[str] = Counter()
         self.ill: set[str] = set()
+        self.loading: set[str] = set()
         self.labels = LabelComparisons(clock)
         self.decorate: Callable[[Desired], Desired] = lambda desired: desired
         self._clock = clock
@@ -74,10 +76,12 @@ class FakeFleet:
         return not self.lagging
 
     def statuses(self) -> list[VersionStatus]:
-        return [
-            VersionStatus("m", version, State.UNAVAILABLE if version in self.ill else State.READY)
-            for version in VERSIONS
-        ]
+        return [VersionStatus("m", version, self._state(version)) for version in VERSIONS]
+
+    def _state(self, version: str) -> State:
+        if version in self.ill:
+            return State.UNAVAILABLE
+        return State.LOADING if version in self.loading else State.READY
 
     def totals(self, model: str, version: str) -> Totals:
         return Totals.of([self.slot], int(version))

@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
-from penstock.control.delivery.trial import refuse_unready
-from penstock.core.desired import Desired, State, VersionStatus
+from penstock.control.delivery.trial import answering, refuse_unready
+from penstock.core.desired import Desired, State, VersionStatus, able_versions
 from penstock.core.errors import NotFound
 from penstock.core.routing import POINTS, RouteSpec, default_version, effective, route_in, route_out, stand_in
 from penstock.core.versions import CHAMPION, sort_key
@@ -73,7 +73,7 @@ class Traffic:
         who = {"answers": _who_answers(record, statuses, running), "revision": record.revision}
         if record.route is not None:
             return {**route_out(record.route), "set": True, **who}
-        answers = default_version(_champion(record), _ready(statuses))
+        answers = answering(record, statuses)
         split = {} if answers is None else {answers: POINTS}
         return {**route_out(RouteSpec(split, stable=answers or "")), "set": False, **who}
 
@@ -181,31 +181,28 @@ def _champion(record: ModelRecord) -> str | None:
     return None if alias is None else alias.version
 
 
-def _ready(statuses: Mapping[str, VersionStatus]) -> set[str]:
-    return {version for version, status in statuses.items() if status.state is State.READY}
-
-
 def _who_answers(record: ModelRecord, statuses: Mapping[str, VersionStatus], running: Trial | None) -> str:
     """Who answers requests without a version, and why, in one sentence."""
-    champion, ready = _champion(record), _ready(statuses)
-    if not ready:
+    champion = _champion(record)
+    able = able_versions(statuses.values(), record.route, champion)
+    if not able:
         return "nobody answers: no version is ready"
     if record.route is not None:
-        return _by_route(record.route, champion, ready, running)
-    version = default_version(champion, ready)
+        return _by_route(record.route, champion, able, running)
+    version = default_version(champion, able)
     if champion == version:
         return f"version {version} answers: alias '{CHAMPION}'"
     lost = "" if champion is None else f"alias '{CHAMPION}' leads to {champion}, which is not ready, and "
     return f"version {version} answers: {lost}it is the newest ready one"
 
 
-def _by_route(route: RouteSpec, champion: str | None, ready: set[str], running: Trial | None) -> str:
-    points = effective(route, champion, ready)
+def _by_route(route: RouteSpec, champion: str | None, able: set[str], running: Trial | None) -> str:
+    points = effective(route, champion, able)
     shares = [f"version {version} {weight / 100:g} %" for version, weight in points.items() if weight]
     decides = "the route" if running is None else f"{running.kind} {running.id}"
     parts = [f"{', '.join(shares)}: {decides} decides"]
-    lost = [version for version, weight in route.split.items() if weight and version not in ready]
-    instead = (stand_in(route, ready) or default_version(champion, ready)) if lost else None
+    lost = [version for version, weight in route.split.items() if weight and version not in able]
+    instead = (stand_in(route, able) or default_version(champion, able)) if lost else None
     if lost:
         parts.append(f"version {instead} answers for {', '.join(lost)}, which cannot")
     if champion is not None and champion not in (route.stable, instead):

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from penstock.core.desired import ModelSpec, State, VersionStatus
+from penstock.core.desired import ModelSpec, VersionStatus, able_versions
 from penstock.core.routing import POINTS, default_version, effective
 from penstock.core.versions import CHAMPION
 
@@ -10,11 +10,11 @@ from penstock.core.versions import CHAMPION
 def answering_shares(model: ModelSpec, statuses: Iterable[VersionStatus]) -> dict[str, float]:
     """The share (0 to 1) of requests without a version that each version answers, the greatest first; rules of the
     route and pinned requests do not count."""
-    ready = {one.version for one in statuses if one.model == model.name and one.state is State.READY}
     champion = model.aliases.get(CHAMPION)
+    able = able_versions((one for one in statuses if one.model == model.name), model.route, champion)
     if model.route is not None:
-        points = effective(model.route, champion, ready)
+        points = effective(model.route, champion, able)
         shares = {version: weight / POINTS for version, weight in points.items() if weight}
         return dict(sorted(shares.items(), key=lambda one: -one[1]))
-    version = default_version(champion, ready)
+    version = default_version(champion, able)
     return {} if version is None else {version: 1.0}
