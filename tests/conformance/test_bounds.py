@@ -1,5 +1,6 @@
 """What is over a limit is refused over real connections: feedback, and JSON as soon as its length is known."""
 
+import gzip
 import json
 from typing import Any
 
@@ -69,3 +70,29 @@ def test_binary_tensors_may_be_longer_than_json(server: Server) -> None:
     fields = {"inference-header-content-length": str(len(head))}
     reply = server.rest("POST", PATH, head + b"\0" * (MAX_JSON + 1), fields)
     assert reply.status == 400  # read to its end, and found to be no such tensor
+
+
+INDEX = "/v2/repository/index"
+GZIP = {"content-encoding": "gzip"}
+
+
+@pytest.mark.parametrize("path", [INDEX, "/v2/repository/models/pair/load", "/v2/models/pair/feedback"])
+def test_no_json_is_longer_than_json_may_be(path: str, server: Server) -> None:
+    body = b'{"other":"%b"}' % (b"a" * MAX_JSON)
+    for reply in (server.rest("POST", path, body), server.rest("POST", path, gzip.compress(body), GZIP)):
+        assert reply.status == 413
+        assert "send less at a time" in reply.error()
+
+
+def test_json_that_takes_long_to_inflate_is_read(server: Server) -> None:
+    body = b'{"ready":true,"other":"%b"}' % (b"a" * (4 << 20))
+    reply = server.rest("POST", INDEX, gzip.compress(body), GZIP)
+    assert reply.status == 200
+    assert reply.json() == server.rest("POST", INDEX, {"ready": True}).json()
+
+
+@pytest.mark.parametrize("path", [INDEX, PATH])
+def test_bodies_of_many_members_are_refused(path: str, server: Server) -> None:
+    reply = server.rest("POST", path, gzip.compress(b"", mtime=0) * 20_000, GZIP)
+    assert reply.status == 413
+    assert "more than 16384 gzip members" in reply.error()

@@ -64,6 +64,31 @@ def test_members_of_gzip_follow_each_other() -> None:
     assert inflate(gzip.compress(b"ab", mtime=0) + gzip.compress(b"cd", mtime=0), b"gzip", 4) == b"abcd"
 
 
+def test_many_members_are_for_threads_and_have_a_bound() -> None:
+    empty = gzip.compress(b"", mtime=0)
+    assert inflate(empty * compression.INLINE_MEMBERS, b"gzip", 100, None) == b""
+    with pytest.raises(LargeWork):
+        inflate(empty * (compression.INLINE_MEMBERS + 1), b"gzip", 100, None)
+    assert inflate(empty * (compression.MAX_MEMBERS - 1) + gzip.compress(b"ab"), b"gzip", 100) == b"ab"
+    with pytest.raises(TooLarge, match="more than 16384 gzip members"):
+        inflate(empty * (compression.MAX_MEMBERS + 1), b"gzip", 100)
+
+
+_EMPTY_BLOCKS = b"\x00\x00\x00\xff\xff" * (1 << 15)
+LONG_AND_EMPTY = {
+    "blocks": (b"deflate", b"\x78\x9c" + _EMPTY_BLOCKS + b"\x03\x00\x00\x00\x00\x01"),
+    "name": (b"gzip", b"\x1f\x8b\x08\x08" + bytes(5) + b"\x03" + b"a" * (1 << 18) + b"\0\x03" + bytes(9)),
+}
+
+
+@pytest.mark.parametrize("name", LONG_AND_EMPTY)
+def test_what_is_long_is_for_threads_though_it_inflates_to_nothing(name: str) -> None:
+    coding, body = LONG_AND_EMPTY[name]
+    assert inflate(body, coding, 100) == b""
+    with pytest.raises(LargeWork):
+        inflate(body, coding, 100, None)
+
+
 @pytest.mark.parametrize("coding", [b"", b"identity", b" Identity "])
 def test_no_coding(coding: bytes) -> None:
     assert inflate(b"plain", coding, 100) == b"plain"

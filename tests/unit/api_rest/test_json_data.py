@@ -15,8 +15,8 @@ from penstock.api.rest.decode import BodyDecoder
 from penstock.core.errors import InvalidInput, TooLarge
 from penstock.core.limits import RequestLimits
 from penstock.core.signature import Signature, TensorSpec
-from penstock.core.slices import no_pause
-from penstock.core.tensors import Array
+from penstock.core.slices import BYTE_SLICE, no_pause
+from penstock.core.tensors import MAX_RANK, Array
 from penstock.serving.shared_memory import Regions
 
 OUTPUTS = [TensorSpec("y", "FP32", (-1,))]
@@ -196,6 +196,40 @@ def test_a_long_list_elsewhere_is_refused_and_not_read() -> None:
     assert not isinstance(decoded(big(NUMBERS), FLOATS), str)
     for more in ({"extra": NUMBERS}, {"parameters": b'{"a":%b}' % NUMBERS}):
         assert decoded(big(NUMBERS, **more), FLOATS) == "InvalidInput"
+
+
+def rows_of_brackets(depth: int, between: bytes, size: int) -> bytes:
+    """A list of that depth in which brackets stand in rows, each of one too few to end it."""
+    row = b"1" + (between + b"]") * (depth - 1)
+    return b"[" * depth + row * (size // len(row)) + b"]"
+
+
+@pytest.mark.parametrize("between", [b"", b" "])
+@pytest.mark.parametrize("depth", [2, 8, MAX_RANK])
+def test_rows_of_brackets_are_searched_in_short_slices(depth: int, between: bytes) -> None:
+    """A search may look at a byte once for each bracket of a row."""
+    pauses = []
+    text = rows_of_brackets(depth, between, 4 * BYTE_SLICE)
+    found = json_scan.skeleton(text, lambda: pauses.append(1), 10)
+    assert len(found.lists) == 1
+    assert len(pauses) >= depth * (len(text) // BYTE_SLICE)
+
+
+@pytest.mark.parametrize("depth", [MAX_RANK + 1, 1000, 8000])
+def test_lists_deeper_than_any_tensor_are_not_searched(depth: int) -> None:
+    text = rows_of_brackets(depth, b"", 4 * BYTE_SLICE)
+    found = json_scan.skeleton(text, no_pause, 10)
+    assert (found.text, found.lists) == (text, [])
+    assert decoded(big(text), FLOATS) == "InvalidInput"
+
+
+@pytest.mark.parametrize("space", [1, 100, 3000])
+def test_an_end_may_be_longer_than_a_slice(space: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(json_scan, "BYTE_SLICE", 640)
+    end = (b"]" + b" " * space) * 31 + b"]"
+    text = b"[" * 32 + b",".join([b"1"] * 3000) + end
+    found = json_scan.skeleton(b'{"data":%b,"rest":[1]}' % text, no_pause, 10)
+    assert found.lists == [(8, 8 + len(text))]
 
 
 def test_what_stands_beside_the_lists_is_limited() -> None:

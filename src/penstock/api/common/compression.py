@@ -26,6 +26,13 @@ INPUT_PIECE: Final = 1 << 14
 MAX_RATIO: Final = 1032
 """How many times as large zlib's data can become at most."""
 
+MAX_MEMBERS: Final = 1 << 14
+"""Members of one gzip body. Each takes time of its own, also if it is empty; whoever cuts a stream into blocks has one
+for some 64 KiB."""
+
+INLINE_MEMBERS: Final = 16
+"""Members that are inflated on the event loop."""
+
 WORTH: Final = 0.9
 """A first piece that does not shrink to this share says that the rest will not either: floats hardly do."""
 
@@ -42,12 +49,14 @@ def inflated(
 
     Raises:
         NotInflatable: it is broken.
-        TooLarge: ``too_large``, as soon as there are more than ``limit`` bytes.
+        TooLarge: ``too_large``, as soon as there are more than ``limit`` bytes; or there are too many members.
         LargeWork: it has to be inflated on a thread.
     """
+    if pause is None and len(data) > INLINE_INFLATED:  # it may inflate to nothing, and take as long
+        raise LargeWork
     most = limit if pause is not None else min(limit, INLINE_INFLATED)
     found = BytesIO()
-    size = 0
+    size = begun = 0
     engine = zlib.decompressobj(format_bits)
     for start in range(0, len(data), INPUT_PIECE):
         rest, full = data[start : start + INPUT_PIECE], False
@@ -55,6 +64,8 @@ def inflated(
             if engine.eof:
                 if not members:
                     raise NotInflatable
+                begun += 1
+                _check_members(begun, pause)
                 engine = zlib.decompressobj(format_bits)
             room = min(PIECE, most - size + 1)
             plain, rest = _piece(engine, rest, room)
@@ -70,6 +81,14 @@ def inflated(
     if data and not engine.eof:
         raise NotInflatable
     return found.getvalue()
+
+
+def _check_members(begun: int, pause: Pause | None) -> None:
+    """Refuse a member after ``begun`` others if that is too much."""
+    if pause is None and begun >= INLINE_MEMBERS:
+        raise LargeWork
+    if begun >= MAX_MEMBERS:
+        raise TooLarge(f"the body has more than {MAX_MEMBERS} gzip members; compress it as one")
 
 
 def _piece(engine: "zlib._Decompress", data: bytes, most: int) -> tuple[bytes, bytes]:

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from http import HTTPStatus
 from typing import Any, TypeVar
 
@@ -17,12 +18,15 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from penstock.api.common.compression import MAX_RATIO
 from penstock.api.common.content_coding import BOM, inflate
+from penstock.api.common.work import LargeWork
 from penstock.api.http1.answers import error_body, fault_fields
 from penstock.api.rest.openapi import DOCS_PAGE, document
-from penstock.core.errors import Cancelled, Fault, InvalidInput, NotFound, NotReady, TooLarge, Unsupported
+from penstock.core.errors import Cancelled, Fault, InvalidInput, NotFound, NotReady, OverBudget, TooLarge, Unsupported
 from penstock.core.labels import HTTP_STATUS
 from penstock.core.signature import TensorSpec
+from penstock.core.slices import Pacer
 from penstock.monitor.answers import Told
 from penstock.monitor.counters import Totals
 from penstock.serving.data_plane import DataPlane
@@ -46,9 +50,9 @@ log = logging.getLogger("penstock.rest")
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-def build_app(plane: DataPlane, version: str, max_body_bytes: int) -> ASGIApp:
+def build_app(plane: DataPlane, version: str) -> ASGIApp:
     """The ASGI application for all paths but ``infer``."""
-    endpoints = Endpoints(plane, version, max_body_bytes)
+    endpoints = Endpoints(plane, version)
     app = Starlette(routes=endpoints.routes(), exception_handlers=_HANDLERS)
     app.router.redirect_slashes = False  # a redirect would repeat the caller's Host header
     return IgnoresTrailingSlash(app)
@@ -70,10 +74,9 @@ class IgnoresTrailingSlash:
 class Endpoints:
     """The handlers, over one data plane."""
 
-    def __init__(self, plane: DataPlane, version: str, max_body_bytes: int) -> None:
+    def __init__(self, plane: DataPlane, version: str) -> None:
         self._plane = plane
         self._version = version
-        self._limit = max_body_bytes
         self._described: Response | None = None
 
     def routes(self) -> list[Route]:
@@ -198,7 +201,7 @@ class Endpoints:
         return _json({})
 
     async def _feedback(self, request: Request) -> Response:
-        body = _decoded(await self._body(request, self._plane.limits.max_json_bytes), _FeedbackBody)
+        body = _decoded(await self._body(request), _FeedbackBody)
         if len(body.feedback) > MOST_FEEDBACK:
             raise InvalidInput(f"at most {MOST_FEEDBACK} answers can be told of at a time")
         labels = sum([len(one.label) for one in body.feedback if isinstance(one.label, list)])
@@ -219,10 +222,10 @@ class Endpoints:
     async def _docs(self, _: Request) -> Response:
         return Response(DOCS_PAGE, media_type="text/html")
 
-    async def _body(self, request: Request, limit: int = 0) -> bytes:
-        """The plain body of a request; ``limit`` is the most bytes that it may have, 0 for those of any body."""
+    async def _body(self, request: Request) -> bytes:
+        """The plain body of a request; it is JSON, and bounded as that."""
         parts, size = [], 0
-        most = limit or self._limit
+        most = self._plane.limits.max_json_bytes
         try:
             async for part in request.stream():
                 size += len(part)
@@ -231,8 +234,23 @@ class Endpoints:
                 parts.append(part)
         except ClientDisconnect:
             raise Cancelled("the caller went away") from None
-        coding = request.headers.get("content-encoding", "").encode("latin-1")
-        return inflate(b"".join(parts), coding, most)
+        coding = request.headers.get("content-encoding", "")
+        return await self._inflated(b"".join(parts), coding.encode("latin-1"), most)
+
+    async def _inflated(self, body: bytes, coding: bytes, most: int) -> bytes:
+        """A body without its content coding; a thread inflates a large one."""
+        try:
+            return inflate(body, coding, most, None)
+        except LargeWork:
+            pass
+        memory, size = self._plane.memory, min(len(body) * MAX_RATIO, most)
+        if not memory.take(size):
+            raise OverBudget("the worker has no memory left to inflate the body; try again later")
+        try:
+            work = partial(inflate, body, coding, most, Pacer().pause)
+            return await self._plane.offload.run(work, len(body) + size)
+        finally:
+            memory.give_back(size)
 
 
 _NOT_OFFERED = {

@@ -10,6 +10,7 @@ from typing import Final
 
 from penstock.core.errors import InvalidInput, TooLarge
 from penstock.core.slices import BYTE_SLICE, TEXT_SLICE, Pause
+from penstock.core.tensors import MAX_RANK
 
 MIN_LIST: Final = 2048
 """Bytes of the shortest list that is taken out."""
@@ -26,8 +27,7 @@ _CLOSE: Final = 0x5D
 
 _MARK: Final = urandom(12).hex().encode()
 _OPENING: Final = re.compile(rb"\[[\[ \t\r\n]{0,8192}")
-_OVERLAP: Final = 256
-"""Bytes that two searches for an end have in common: the end of a nested list is spread over some, with its space."""
+_ENDING: Final = b"]" + SPACE
 
 
 class Skeleton:
@@ -98,21 +98,22 @@ class _Scan:
         return stop
 
     def _end_of_numbers(self, depth: int, start: int, stop: int) -> int:
-        """Where a nested list ends: at as many brackets in a row as it began with; -1 if it does not."""
-        body = self._body
-        if depth == 1:
-            end = body.find(b"]", start, stop)
-            return -1 if end < 0 else end + 1
-        closing = re.compile(rb"(?:\][ \t\r\n]*){%d}\]" % (depth - 1))
-        at = start
+        """Where a nested list ends: at as many brackets in a row as it began with; -1 if it does not, or is deeper than
+        the data of a tensor can be. The search looks at a byte ``MAX_RANK`` times at most."""
+        if depth > MAX_RANK:
+            return -1
+        body, at, window = self._body, start, BYTE_SLICE // depth
+        closing = re.compile(rb"(?<!\])\](?:[ \t\r\n]*+\]){%d}" % (depth - 1))
         while at < stop:
-            found = closing.search(body, at, min(stop, at + BYTE_SLICE))
+            upto = min(stop, at + window)
+            found = closing.search(body, at, upto)
             if found is not None:
                 return found.end()
-            at += BYTE_SLICE - _OVERLAP
+            passed = len(body[at:upto].rstrip(_ENDING)) if upto < stop else window
+            window = BYTE_SLICE // depth if passed else 2 * window  # an end may be longer than what was looked at
+            at += passed
             self._pause()
-        found = closing.search(body, start, stop)  # its end may be spread over more bytes than searches share
-        return -1 if found is None else found.end()
+        return -1
 
     def _opening_before(self, quote: int) -> int:
         """Where the list begins whose first element is the string at ``quote``; -1 if it is none."""

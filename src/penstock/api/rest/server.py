@@ -26,7 +26,7 @@ class RestServer:
     ) -> None:
         cors = Cors(origins)
         infer = InferHandler(plane, cors)
-        self._application = RestApplication(infer, build_app(plane, version, limits.max_body_bytes), cors)
+        self._application = RestApplication(infer, build_app(plane, version), cors)
         self.http = Http1Server(self._application, limits, plane.memory, certificate)
 
     async def start(self, sock: socket.socket) -> None:
