@@ -1,5 +1,5 @@
-"""Simulated errors that follow each other, through the code that watches labels: how often it alarms while nothing
-changes, and after how many labels it finds more errors."""
+"""Simulated errors that follow each other, through the code that watches labels (``concept`` and ``gap``): how often it
+alarms while nothing changes, and after how many labels it finds more errors."""
 
 import argparse
 from collections.abc import Sequence
@@ -15,6 +15,7 @@ from rich.progress import track
 
 from loadtests.cases import add_stream_arguments, autoregression, report, write_figures
 from penstock.core.policies import MonitorPolicy
+from penstock.core.statistics.calibration import GapWatch
 from penstock.core.statistics.error_watch import ErrorWatch
 from penstock.monitor.performance import SHARE
 
@@ -42,7 +43,8 @@ class Case:
     Errors come of a Markov ``chain`` of two states whose neighbours correlate by ``correlation``; or where a ``latent``
     Gaussian autoregression of that correlation exceeds a threshold; or they are ``numbers``, exponentials of that
     autoregression. ``after`` is the share of errors after ``calm`` labels (None: nothing changes), for ``most`` labels;
-    in ``within`` labels half of the changes have to be found.
+    in ``within`` labels half of the changes have to be found. ``gap``: it is not the errors that are watched, but
+    whether answers are as often right as a model says that is right so often by its own account.
     """
 
     kind: str
@@ -53,13 +55,17 @@ class Case:
     calm: int = CALM
     most: int = 0
     within: int = 0
+    gap: bool = False
 
     @property
     def name(self) -> str:
         """For people."""
         rate = "" if self.kind == NUMBERS else f" {self.rate:.0%}"
         change = "" if self.after is None else f" to {self.after:.0%} after {self.calm}"
-        return f"{self.kind}{rate}{change}, {self.correlation}, {'reference' if self.known else 'baseline'}"
+        return f"{self.kind}{rate}{change}, {self.correlation}, {self._usual()}"
+
+    def _usual(self) -> str:
+        return "gap" if self.gap else "reference" if self.known else "baseline"
 
 
 STEADY = tuple(
@@ -81,7 +87,13 @@ CHANGED = (
     Case(CHAIN, 0.1, 0.9, True, 0.2, 10_000, 25_000, 7000),
     Case(LATENT, 0.1, 0.9, True, 0.2, 10_000, 15_000, 5000),
 )
-CASES = STEADY + CHANGED
+GAPS = (
+    *(Case(CHAIN, 0.1, correlation, False, gap=True) for correlation in CORRELATIONS),
+    *(Case(LATENT, 0.1, correlation, False, gap=True) for correlation in (0.6, 0.9, 0.99)),
+    Case(CHAIN, 0.1, 0.0, False, 0.2, 1000, 2000, 400, gap=True),
+    Case(CHAIN, 0.1, 0.6, False, 0.2, 5000, 8000, 1600, gap=True),
+)
+CASES = STEADY + CHANGED + GAPS
 
 
 def errors(case: Case, rate: float, rows: int, generator: np.random.Generator) -> Floats:
@@ -115,8 +127,7 @@ class Outcome:
 def run(case: Case, seed: int, calm: int | None = None) -> Outcome:
     """One stream; ``calm`` is its labels without a change, if not the case's."""
     generator = np.random.default_rng(seed)
-    wrong = round(REFERENCE * case.rate)
-    watch = ErrorWatch((wrong, REFERENCE - wrong) if case.known else None, MonitorPolicy().budget / SHARE)
+    watch = _watch(case)
     _tell(watch, errors(case, case.rate, calm or case.calm, generator), generator)
     alarms = watch.alarms
     if case.after is None:
@@ -124,7 +135,25 @@ def run(case: Case, seed: int, calm: int | None = None) -> Outcome:
     return Outcome(alarms, _tell(watch, errors(case, case.after, case.most, generator), generator, until=alarms + 1))
 
 
-def _tell(watch: ErrorWatch, found: Floats, generator: np.random.Generator, until: int = 0) -> int | None:
+class _Gap:
+    """A model's gap, as labels bring it: every answer says that it is right with the same chance."""
+
+    def __init__(self, chance: float, budget: float) -> None:
+        self._chance, self._watch, self.alarms = chance, GapWatch(budget), 0
+
+    def take(self, found: Sequence[float]) -> None:
+        """Some more errors."""
+        self.alarms += sum(self._watch.see(self._chance, not one) is True for one in found)
+
+
+def _watch(case: Case) -> ErrorWatch | _Gap:
+    budget, wrong = MonitorPolicy().budget / SHARE, round(REFERENCE * case.rate)
+    if case.gap:
+        return _Gap(1 - case.rate, budget)
+    return ErrorWatch((wrong, REFERENCE - wrong) if case.known else None, budget)
+
+
+def _tell(watch: ErrorWatch | _Gap, found: Floats, generator: np.random.Generator, until: int = 0) -> int | None:
     """Bring labels, many or few at once; after how many there were so many alarms."""
     start = 0
     while start < len(found):

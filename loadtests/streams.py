@@ -225,7 +225,8 @@ budget of 100,000 rows between false alarms; the others are at their usual thres
 Both streams are seasonal and follow themselves: neighbouring rows are alike, days and years come round. So there is no
 moment before which nothing changes, and no list of true alarms to count against. Read this as what each would have told
 somebody, and how often. The variance inflation says how many rows were taken for one because of their autocorrelation;
-it follows direct neighbours only, so a season still counts as a change.
+it follows direct neighbours only, so a season still counts as a change. All columns are weighed by that of the column
+whose neighbours are most alike, so a drift of another one is told later than its own neighbours would let it.
 """
 
 

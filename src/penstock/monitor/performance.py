@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from penstock.core.statistics.calibration import Gap, GapRecovery, calibration_error
+from penstock.core.statistics.calibration import GapWatch, calibration_error
 from penstock.core.statistics.change_detection import beginnings
 from penstock.core.statistics.column_state import State
 from penstock.core.statistics.error_watch import ErrorChange, ErrorWatch
@@ -22,9 +22,6 @@ from penstock.monitor.reference import SCORE_BINS, Reference
 
 WINDOW = 1000
 """Labels that windowed metrics look back on."""
-
-LEAST = 100
-"""Labels before which nothing is said of errors."""
 
 SHARE = 0.5
 """The part of the budget of false alarms that each of the two things gets which labels are watched for."""
@@ -63,9 +60,7 @@ class Performance:
         self._metrics: _Metrics | None = None
         self._columns: dict[int, float] = {}
         self._calibration: deque[tuple[float, bool]] = deque(maxlen=WINDOW)
-        self._gap = Gap()
-        self._gap_state = State.INSUFFICIENT_DATA
-        self._gap_recovery: GapRecovery | None = None
+        self._gap = GapWatch(self._budget)
         self._errors = _Errors(None if reference is None else reference.errors, self._budget)
         self.labels = 0
         self.right = 0
@@ -114,26 +109,8 @@ class Performance:
         answer = float(row.answer >= 0.5) if row.is_chance else row.answer
         chance = self._calibrated(row, chances, answer)
         self._calibration.append((chance, row.right))
-        if self._gap_recovery is not None:
-            return self._see_recovery(self._gap_recovery, chance, row.right)
-        self._gap.see(chance, row.right, begun)
-        if self._gap.log_e >= math.log(self._budget):
-            self._gap_state = State.DRIFT
-            self._gap_recovery = GapRecovery(self._gap.worse)
-            return [PerformanceChange("gap", True, self.gap())]
-        if self._gap_state is State.INSUFFICIENT_DATA and len(self._calibration) >= LEAST:
-            self._gap_state = State.OK
-        return []
-
-    def _see_recovery(self, recovery: GapRecovery, chance: float, right: bool) -> list[PerformanceChange]:
-        """One more answer while there is a gap, which ends by evidence as strong as that by which it began."""
-        recovery.see(chance, right)
-        if recovery.log_e < math.log(self._budget):
-            return []
-        self._gap_recovery = None
-        self._gap.restart()
-        self._gap_state = State.OK
-        return [PerformanceChange("gap", False, self.gap())]
+        begins = self._gap.see(chance, row.right, begun)
+        return [] if begins is None else [PerformanceChange("gap", begins, self.gap())]
 
     def _calibrated(self, row: Joined, chances: dict[float, float], answer: float) -> float:
         """The chance to be right that the reference's labels give an answer that is so sure."""
@@ -152,7 +129,7 @@ class Performance:
         expected = sum(chance for chance, _ in self._calibration) / rows if rows else None
         realised = sum(right for _, right in self._calibration) / rows if rows else None
         return {
-            "state": self._gap_state.value,
+            "state": self._gap.state.value,
             "rows": rows,
             "estimated": _rounded(expected),
             "realised": _rounded(realised),

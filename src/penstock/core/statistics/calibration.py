@@ -5,12 +5,32 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from penstock.core.statistics.column_state import State
+from penstock.core.statistics.error_dependence import BLOCK, Dependence, inflations_of_bets
+from penstock.core.statistics.error_rates import BURSTS
+
+LEAST = 100
+"""Answers before which it is not said that there is no gap."""
+
 TILTS = (-4.0, -2.0, -1.0, 1.0, 2.0)
 """Changes of the log-odds of being right that the gap's evidence bets on."""
 
 MARGIN = 0.5
 """Change of the log-odds of being right within which a gap is over: half of the smallest bet, where that bet begins to
 win."""
+
+BETS = (*TILTS, -MARGIN, MARGIN)
+"""All bets, on a gap and on its end."""
+
+CAUTION = 1.5
+"""So many times the inflation that is measured, less one, is taken for it."""
+
+UNKNOWN = 19.0
+"""Inflation that is supposed at least while fewer than ``BURSTS`` runs of errors are known: that of a Markov chain
+whose neighbours correlate by 0.9."""
+
+GROWTH = 1.1
+"""How answers follow each other is measured again whenever there are so many times as many."""
 
 
 class Gap:
@@ -32,10 +52,14 @@ class Gap:
         """Forget all evidence."""
         self._logs = [-math.inf] * len(TILTS)
 
-    def see(self, chance: float, right: bool, beginnings: float = 1.0) -> None:
-        """One answer with its calibrated chance to be right, in [0, 1], and whether it was."""
-        for index, tilt in enumerate(TILTS):
-            self._logs[index] = _one_more(self._logs[index], beginnings) + _log_factor(tilt, chance, right)
+    def see(
+        self, chance: float, right: bool, beginnings: float = 1.0, inflations: Sequence[float] = (1.0,) * len(TILTS)
+    ) -> None:
+        """One answer with its calibrated chance to be right, in [0, 1], and whether it was; ``inflations`` >= 1 divide
+        the gain of each tilt, because answers follow each other."""
+        for index, (tilt, inflation) in enumerate(zip(TILTS, inflations, strict=True)):
+            gain = _log_factor(tilt, chance, right) / inflation
+            self._logs[index] = _one_more(self._logs[index], beginnings) + gain
 
     @property
     def log_e(self) -> float:
@@ -64,9 +88,85 @@ class GapRecovery:
         self._tilt = -MARGIN if worse else MARGIN
         self.log_e = -math.inf
 
-    def see(self, chance: float, right: bool) -> None:
-        """One answer with its calibrated chance to be right, in [0, 1], and whether it was."""
-        self.log_e = _one_more(self.log_e) - _log_factor(self._tilt, chance, right)
+    def see(self, chance: float, right: bool, inflation: float = 1.0) -> None:
+        """One answer with its calibrated chance to be right, in [0, 1], and whether it was; ``inflation`` as of
+        ``Gap``."""
+        self.log_e = _one_more(self.log_e) - _log_factor(self._tilt, chance, right) / inflation
+
+
+class GapWatch:
+    """One version's gap, in the order in which labels came: it begins by evidence, and is over by as much; one thread.
+
+    While answers are as often right as their probabilities say, gaps begin at most once in ``budget`` labels on
+    average. Where answers are right and wrong in runs, the logarithm of each factor is divided by so much that its bet
+    does not win from runs alone (``inflations_of_bets``), at the end of a gap as at its beginning. A factor to a power
+    below 1 has a mean of at most 1 (Jensen), so for independent answers the bound stays, whatever it is divided by.
+    """
+
+    def __init__(self, budget: float) -> None:
+        self._threshold = math.log(budget)
+        self._gap = Gap()
+        self._recovery: GapRecovery | None = None
+        self._dependence = Dependence()
+        self._block: list[int] = []
+        self._answers = 0
+        self._measure_at = 0.0
+        self._inflations = self._measured()
+        self.state = State.INSUFFICIENT_DATA
+
+    @property
+    def log_e(self) -> float:
+        """The logarithm of the evidence that there is a gap, as it was when one began."""
+        return self._gap.log_e
+
+    def see(self, chance: float, right: bool, beginnings: float = 1.0) -> bool | None:
+        """One answer with its calibrated chance to be right, in [0, 1], and whether it was, at the share
+        ``beginnings`` of which a gap may begin: True where one begins by it, False where one is over."""
+        self._answers += 1
+        began = self._recovery is not None
+        if self._recovery is None:
+            self._watch(chance, right, beginnings)
+        else:
+            self._recover(self._recovery, chance, right)
+        self._learn(right)
+        begins = self._recovery is not None
+        return begins if begins != began else None
+
+    def _watch(self, chance: float, right: bool, beginnings: float) -> None:
+        self._gap.see(chance, right, beginnings, self._inflations[:-2])
+        if self._gap.log_e >= self._threshold:
+            self.state, self._recovery = State.DRIFT, GapRecovery(self._gap.worse)
+        elif self._answers >= LEAST:
+            self.state = State.OK
+
+    def _recover(self, recovery: GapRecovery, chance: float, right: bool) -> None:
+        recovery.see(chance, right, max(self._inflations[-2:]))
+        if recovery.log_e >= self._threshold:
+            self._gap.restart()
+            self.state, self._recovery = State.OK, None
+
+    def _learn(self, right: bool) -> None:
+        """How answers that were wrong follow each other; where that is known, nothing more of it during a gap."""
+        self._block.append(int(not right))
+        if len(self._block) < BLOCK:
+            return
+        block = np.array(self._block, np.intp)
+        self._block = []
+        if self._recovery is not None and self._dependence.bursts() >= BURSTS:
+            self._dependence.remember(block)
+            return
+        self._dependence.learn(block)
+        if self._answers >= self._measure_at:
+            self._measure_at = self._answers * GROWTH
+            self._inflations = self._measured()
+
+    def _measured(self) -> list[float]:
+        """By what the gains of ``BETS`` are divided, by what is known of how errors follow each other."""
+        inflation = 1 + CAUTION * (self._dependence.inflation() - 1)
+        if self._dependence.bursts() < BURSTS:
+            inflation = max(inflation, UNKNOWN)
+        found: list[float] = inflations_of_bets(self._dependence.rate, inflation, -np.array(BETS)).tolist()
+        return found
 
 
 def _one_more(log_m: float, begun: float = 1.0) -> float:

@@ -25,6 +25,12 @@ SIGNIFICANT = 3.0
 
 MOST = 20.0
 
+MOST_OF_NEIGHBOURS = 0.9
+"""Correlation of neighbours at most that is supposed of few labels."""
+
+MOST_OF_BETS = 10_000.0
+_HALVINGS = 16
+
 Floats = NDArray[np.float64]
 Labels = NDArray[np.intp]
 
@@ -54,6 +60,13 @@ class Dependence:
         """Keep a block as what lies before the next."""
         self._history = np.concatenate([self._history[BLOCK:], block])
 
+    @property
+    def rate(self) -> float:
+        """The share of errors, estimated as Krichevsky and Trofimov do."""
+        pairs = self.counts[0]
+        found: float = (float(pairs[:, 1].sum()) + 0.5) / (float(pairs.sum()) + 1)
+        return found
+
     def bursts(self) -> float:
         """Independent runs of errors: runs among labels that are as far apart as it takes to forget each other."""
         rows = float(self.counts[0].sum())
@@ -79,6 +92,47 @@ class Dependence:
         forgiven = 0.0 if index else 1.0  # by chance alone, unless memory is known to be longer than a chain's
         excess = _excess(correlations[index : index + 3], doubt, forgiven)
         return SPACINGS[index], min(MOST, 1 + CAUTION * excess + doubt)
+
+    def inflation(self) -> float:
+        """The variance of a sum of many labels over that of independent ones, with what is not known yet.
+
+        It is one and twice the sum of the correlations at all lags, up to the first that may be chance (Geyer,
+        "Practical Markov chain Monte Carlo", 1992, ends the sum likewise); between two lags it is taken along a
+        straight line, which lies above a geometric fall. A standard error is added to the first correlation.
+        """
+        correlations, rows = _correlations(self.counts), float(self.counts[0].sum())
+        doubt = 1 / math.sqrt(max(1.0, rows))
+        heights = [max(0.0, one) for one in correlations]
+        total = min(MOST_OF_NEIGHBOURS, heights[0] + doubt)
+        for index in range(len(LAGS) - 1):
+            if correlations[index] <= SIGNIFICANT * doubt:
+                break
+            total += (LAGS[index + 1] - LAGS[index]) * (heights[index] + heights[index + 1]) / 2
+        return 1 + 2 * total
+
+
+def inflations_of_bets(rate: float, inflation: float, tilts: Floats) -> Floats:
+    """By what the logarithms of bets [tilts] on the odds of an error have to be divided where errors follow each other.
+
+    The variance alone does not tell: what a long run of errors wins grows exponentially with its length. Errors are
+    taken for the Markov chain of this ``rate`` whose sums have the variance ``inflation``. The mean of a product of
+    factors ``e^(s x)`` along it grows by the greatest eigenvalue ``g(s)`` of the chain's matrix, in which ways to an
+    error are multiplied by ``e^s`` (Dembo and Zeitouni, "Large deviations techniques", theorem 3.1.2). Divided by the
+    smallest ``f >= 1`` with ``f ln g(t / f) <= ln(1 - rate + rate e^t)``, a bet with the tilt t no longer grows on
+    average; ``f ln g(t / f)`` falls as f rises, for ``ln g`` is convex.
+    """
+    correlation = (inflation - 1) / (inflation + 1)
+    again, anew = rate + correlation * (1 - rate), rate * (1 - correlation)
+    low, high = np.zeros(len(tilts)), np.full(len(tilts), math.log(MOST_OF_BETS))
+    stated = np.log1p(rate * np.expm1(tilts))
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        factors = np.exp(tilts / np.exp(middle))
+        trace = 1 - anew + again * factors
+        growth = np.log((trace + np.sqrt(trace**2 - 4 * correlation * factors)) / 2)
+        fair = np.exp(middle) * growth <= stated
+        low, high = np.where(fair, low, middle), np.where(fair, middle, high)
+    return np.asarray(np.exp(high), float)
 
 
 def _correlations(counts: Floats) -> list[float]:
