@@ -89,7 +89,7 @@ CHANGED = (
 )
 GAPS = (
     *(Case(CHAIN, 0.1, correlation, False, gap=True) for correlation in CORRELATIONS),
-    *(Case(LATENT, 0.1, correlation, False, gap=True) for correlation in (0.6, 0.9, 0.99)),
+    *(Case(LATENT, 0.1, correlation, False, gap=True) for correlation in (0.6, 0.9)),
     Case(CHAIN, 0.1, 0.0, False, 0.2, 1000, 2000, 400, gap=True),
     Case(CHAIN, 0.1, 0.6, False, 0.2, 5000, 8000, 1600, gap=True),
 )

@@ -107,7 +107,8 @@ class Dependence:
         for index in range(len(LAGS) - 1):
             if correlations[index] <= SIGNIFICANT * doubt:
                 break
-            total += (LAGS[index + 1] - LAGS[index]) * (heights[index] + heights[index + 1]) / 2
+            apart = LAGS[index + 1] - LAGS[index]
+            total += ((apart - 1) * heights[index] + (apart + 1) * heights[index + 1]) / 2
         return 1 + 2 * total
 
 
