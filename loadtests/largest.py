@@ -17,6 +17,7 @@ from loadtests.echoes import copy_name
 from penstock.api.common.request_rules import MAX_PARAMETERS
 from penstock.api.grpc.contents import FIELDS
 from penstock.api.grpc.typed_contents import NAMES
+from penstock.api.grpc.wire import MAX_PARTS
 from penstock.api.rest.app import LABEL_CHARACTERS, MOST_FEEDBACK, MOST_LABELS
 from penstock.core.classification import MAX_RANKED
 from penstock.core.limits import RequestLimits
@@ -303,6 +304,22 @@ def _typed(datatype: str, limits: RequestLimits) -> Request:
     return Request(GRPC_METHOD, [_message(datatype, [1, count], contents=data)])
 
 
+def _in_parts(number: int, limits: RequestLimits) -> Request:
+    """Typed contents in so many parts of the same size, each of packed numbers."""
+    count = limits.max_elements // number
+    part = _length_delimited(_CONTENTS["fp32_contents"], np.ones(count, np.float32).tobytes())
+    item = pb.ModelInferRequest.InferInputTensor(name="x", datatype="FP32", shape=[1, number * count])
+    whole = item.SerializeToString() + _length_delimited(5, part) * number
+    head = pb.ModelInferRequest(model_name=copy_name("FP32")).SerializeToString()
+    return Request(GRPC_METHOD, [head + _length_delimited(5, whole)])
+
+
+def _empty_parts(limits: RequestLimits) -> Request:
+    return Request(
+        GRPC_METHOD, [_message("FP32", [1, 1], contents=b"\x32\x00" * (limits.max_body_bytes // 2 - MARGIN))]
+    )
+
+
 def _grpc_classification(limits: RequestLimits) -> Request:
     count, data = _classes(limits)
     wanted = pb.ModelInferRequest(outputs=[pb.ModelInferRequest.InferRequestedOutputTensor(name="y")])
@@ -351,6 +368,7 @@ def _grpc(limits: RequestLimits) -> Iterator[Largest]:
     others = {
         "grpc raw rows": _raw_rows,
         "grpc raw long texts": _raw_long_texts,
+        "grpc typed parts": partial(_in_parts, MAX_PARTS),
         "grpc parameters": _grpc_parameters,
         "grpc header fields": _metadata,
         "grpc classification": _grpc_classification,
@@ -443,6 +461,8 @@ def _over(limits: RequestLimits) -> Iterator[Largest]:
         "over grpc inflated": partial(_grpc_compressed, grpc.Compression.Gzip, long),
         "over grpc typed numbers": partial(_typed, "UINT8", numbers),
         "over grpc typed texts": partial(_typed, "BYTES", texts),
+        "over grpc typed parts": partial(_in_parts, limits.max_elements // 2, limits),
+        "over grpc empty parts": partial(_empty_parts, limits),
         "over grpc answer": partial(_grow_message, output),
     }
     for kind, build in over.items():

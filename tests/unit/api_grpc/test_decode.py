@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -347,6 +348,36 @@ def test_contents_in_several_pieces_are_one_after_the_other(
     signature = Signature([TensorSpec("x", datatype, (-1,))], [])
     assert decode(raw, signature).tensors[0].data.tolist() == values
     assert agree(outcome(raw, signature), outcome(raw, signature, APART))
+
+
+def in_parts(datatype: str, count: int, contents: list[bytes]) -> bytes:
+    """A message of one input whose contents come in these parts."""
+    head = pb.ModelInferRequest.InferInputTensor(name="x", datatype=datatype, shape=[count]).SerializeToString()
+    head += b"".join(b"\x2a" + wire.varint(len(part)) + part for part in contents)
+    return b"\x2a" + wire.varint(len(head)) + head
+
+
+ONE, NONE = b"\x32\x04\x00\x00\x80\x3f", b"\x32\x00"
+"""Packed values of fp32_contents: a one, and nothing."""
+
+PARTS: dict[str, Callable[[int], bytes]] = {
+    "contents": lambda number: in_parts("FP32", number, [ONE] * number),
+    "empty contents": lambda number: in_parts("FP32", 1, [ONE] + [b""] * (number - 1)),
+    "packed": lambda number: in_parts("FP32", number, [ONE * number]),
+    "packed and empty": lambda number: in_parts("FP32", 1, [ONE + NONE * (number - 1)]),
+    "unknown": lambda number: in_parts("FP32", 1, [ONE + b"\x50\x01" * (number - 1)]),
+    "other fields": lambda number: in_parts("FP32", 1, [ONE + b"\x3a\x00" * (number - 1)]),
+    "unknown beside texts": lambda number: in_parts("BYTES", 1, [b"\x42\x01a" + b"\x50\x01" * number]),
+}
+
+
+@pytest.mark.parametrize("kind", PARTS)
+def test_parts_of_typed_contents_are_limited(kind: str) -> None:
+    signature = Signature([TensorSpec("x", "BYTES" if "texts" in kind else "FP32", (-1,))], [])
+    found = decode(PARTS[kind](wire.MAX_PARTS), signature, small=APART).tensors[0].data.tolist()
+    assert found in ([1.0], ["a"], [1.0] * wire.MAX_PARTS)
+    with pytest.raises(TooLarge, match="in more than 4096 parts; pack them into one"):
+        decode(PARTS[kind](wire.MAX_PARTS + 1), signature, small=APART)
 
 
 LIMITS = RequestLimits(max_elements=1000, max_text_elements=500)

@@ -232,6 +232,26 @@ def test_an_end_may_be_longer_than_a_slice(space: int, monkeypatch: pytest.Monke
     assert found.lists == [(8, 8 + len(text))]
 
 
+ESCAPED = st.lists(st.sampled_from([b"a", b"\\\\", b'\\"', b"\\n", b"\\u00e9"]), max_size=30).map(b"".join)
+
+
+@given(ESCAPED, st.sampled_from([b"", b'"', b'" more "']), st.integers(2, 9))
+def test_strings_end_where_the_parser_says(inside: bytes, rest: bytes, slice_: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(json_scan, "BYTE_SLICE", slice_)
+        body = b'x"' + inside + b'"' + rest
+        assert json_scan.string_end(body, 1, no_pause) == len(inside) + 3
+        assert json_scan.string_end(body[: len(inside) + 2], 1, no_pause) == -1
+
+
+@pytest.mark.parametrize("escape", [b"\\\\", b'\\"'])
+def test_long_strings_of_escapes_are_searched_in_slices(escape: bytes) -> None:
+    pauses = []
+    body = b'"%b"' % (escape * BYTE_SLICE)
+    assert json_scan.string_end(body, 0, lambda: pauses.append(1)) == len(body)
+    assert len(pauses) >= 2
+
+
 def test_what_stands_beside_the_lists_is_limited() -> None:
     parameters = b"{" + b",".join(b'"%d":1' % number for number in range(200_000)) + b"}"
     assert decoded(big(NUMBERS, parameters=parameters), FLOATS) == "TooLarge"

@@ -5,7 +5,7 @@ from typing import Final
 
 import numpy as np
 
-from penstock.api.grpc.wire import BYTES, Span, not_a_request, read_field
+from penstock.api.grpc.wire import BYTES, Span, check_parts, not_a_request, read_field
 from penstock.core.errors import InvalidInput
 from penstock.core.slices import BYTE_SLICE, TEXT_SLICE, Pause
 from penstock.core.tensors import NUMPY_TYPES, Array, text_from_bytes
@@ -44,6 +44,7 @@ class TypedContents:
         self._message = message
         self._pause = pause
         self._steps = 0
+        self._parts = 0
 
     def array(self, spans: list[Span], most: int) -> Array:
         """All elements, or some more than ``most`` where there are more.
@@ -51,7 +52,7 @@ class TypedContents:
         Raises:
             InvalidInput: another datatype's field, numbers that are not packed or outside the datatype's range, or
                 text that is not UTF-8.
-            TooLarge: a text is too long.
+            TooLarge: a text is too long, or there are too many parts.
         """
         found: list[Array] = []
         texts: list[str] = []
@@ -78,6 +79,9 @@ class TypedContents:
                 number, kind, start, end = read_field(self._message, at, stop)
                 self._step(end - at)
                 at = end
+                if number != self._number or self._datatype != "BYTES":
+                    self._parts += 1
+                    check_parts(self._parts)
                 if number == self._number:
                     yield kind, start, end
                 elif number in NAMES and (kind != BYTES or end > start):

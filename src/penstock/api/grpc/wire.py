@@ -26,6 +26,10 @@ MAX_DESCRIPTION: Final = 1 << 18
 MAX_RAW_CONTENTS: Final = 4096
 """Entries of raw_input_contents."""
 
+MAX_PARTS: Final = 4096
+"""Parts that the typed contents of a message come in, and the packed numbers of one input. Each takes memory of its
+own, also if it is empty; serializers write one of either."""
+
 MAX_NAME: Final = 1024
 """Bytes of a name that is looked for before its message is parsed."""
 
@@ -151,12 +155,13 @@ def target_of(message: bytes) -> tuple[str, str] | None:
 class _Dissection:
     """One pass over the fields of a message and of its large inputs."""
 
-    __slots__ = ("_contents", "_fields", "_kept", "_message", "_pause", "_raw", "_size")
+    __slots__ = ("_contents", "_fields", "_kept", "_message", "_parts", "_pause", "_raw", "_size")
 
     def __init__(self, message: bytes, pause: Pause | None) -> None:
         self._message = message
         self._pause = pause
         self._fields = 0
+        self._parts = 0  # of typed contents
         self._kept: list[bytes] = []
         self._size = 0
         self._raw: list[memoryview] = []
@@ -192,6 +197,8 @@ class _Dissection:
             self._count()
             if number == CONTENTS and kind == BYTES:
                 contents.append((value, end))
+                self._parts += 1
+                check_parts(self._parts)
             else:
                 self._grow(end - at)
                 kept.append(message[at:end])
@@ -218,6 +225,12 @@ class _Dissection:
                 raise LargeWork
         elif self._fields % TEXT_SLICE == 0:
             self._pause()
+
+
+def check_parts(number: int) -> None:
+    """Raises ``TooLarge`` if typed contents come in more parts than they may."""
+    if number > MAX_PARTS:
+        raise TooLarge(f"typed contents come in more than {MAX_PARTS} parts; pack them into one, or send raw contents")
 
 
 _ONE_BYTE: Final = [bytes((number,)) for number in range(128)]

@@ -45,6 +45,9 @@ ID_CHARACTERS = 512
 
 """Answers that can be told of at a time."""
 
+SMALL_BODY = 1 << 20
+"""Bytes of the body of a request that brings no data, such as for the index or for a load: more than any needs."""
+
 log = logging.getLogger("penstock.rest")
 
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -201,7 +204,7 @@ class Endpoints:
         return _json({})
 
     async def _feedback(self, request: Request) -> Response:
-        body = _decoded(await self._body(request), _FeedbackBody)
+        body = _decoded(await self._body(request, self._plane.limits.max_json_bytes), _FeedbackBody)
         if len(body.feedback) > MOST_FEEDBACK:
             raise InvalidInput(f"at most {MOST_FEEDBACK} answers can be told of at a time")
         labels = sum([len(one.label) for one in body.feedback if isinstance(one.label, list)])
@@ -222,10 +225,9 @@ class Endpoints:
     async def _docs(self, _: Request) -> Response:
         return Response(DOCS_PAGE, media_type="text/html")
 
-    async def _body(self, request: Request) -> bytes:
-        """The plain body of a request; it is JSON, and bounded as that."""
+    async def _body(self, request: Request, most: int = SMALL_BODY) -> bytes:
+        """The plain body of a request, of at most so many bytes."""
         parts, size = [], 0
-        most = self._plane.limits.max_json_bytes
         try:
             async for part in request.stream():
                 size += len(part)

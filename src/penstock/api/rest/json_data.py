@@ -210,7 +210,7 @@ class _TextSlices(_Slices):
                 raise _irregular(self.name, self.shape)
             if quote < 0:
                 break
-            at = string_end(data, quote, no_pause)
+            at = string_end(data, quote, pause)
             if at < 0:
                 raise _irregular(self.name, self.shape)
             texts.append(data[quote:at])

@@ -27,6 +27,7 @@ _CLOSE: Final = 0x5D
 
 _MARK: Final = urandom(12).hex().encode()
 _OPENING: Final = re.compile(rb"\[[\[ \t\r\n]{0,8192}")
+_INSIDE: Final = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL)
 _ENDING: Final = b"]" + SPACE
 
 
@@ -160,7 +161,8 @@ class _Scan:
 
     def _string(self, quote: int) -> int:
         """Where the string ends that begins at ``quote``."""
-        end = string_end(self._body, quote, self._tick)
+        self._tick()
+        end = string_end(self._body, quote, self._pause)
         if end < 0:
             raise InvalidInput("the request is not a valid inference request: a string in its JSON does not end")
         return end
@@ -192,18 +194,18 @@ class _Scan:
             self._pause()
 
 
-def string_end(body: bytes, quote: int, tick: Pause) -> int:
-    """Where a JSON string ends, after its closing quote; -1 if it does not. ``tick`` is told of each step."""
+def string_end(body: bytes, quote: int, pause: Pause) -> int:
+    """Where a JSON string ends, after its closing quote; -1 if it does not. With a pause after each slice of a string
+    that has escapes."""
     at = quote + 1
-    while True:
-        end = body.find(b'"', at)
-        if end < 0:
-            return -1
-        back = end
-        while body[back - 1] == _BACKSLASH:  # at the latest the opening quote ends it
-            back -= 1
-            tick()
-        tick()
-        if (end - back) % 2 == 0:
-            return end + 1
-        at = end + 1
+    end = body.find(b'"', at)
+    if end < 0 or body[end - 1] != _BACKSLASH:
+        return -1 if end < 0 else end + 1
+    while at < len(body):
+        found = _INSIDE.match(body, at, at + BYTE_SLICE)
+        end = at if found is None else found.end()
+        if end == at:
+            return end + 1 if body[end] == _QUOTE else -1
+        at = end
+        pause()
+    return -1

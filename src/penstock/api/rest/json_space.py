@@ -4,7 +4,7 @@ import re
 from typing import Final
 
 from penstock.api.rest.json_scan import SPACE, string_end
-from penstock.core.slices import BYTE_SLICE, TEXT_SLICE, Pause, no_pause
+from penstock.core.slices import BYTE_SLICE, TEXT_SLICE, Pause
 
 LONG_SPACE: Final = 128
 """Bytes of white space from which on it is shortened."""
@@ -28,7 +28,7 @@ def without_long_space(text: bytes, pause: Pause) -> bytes:
         for start in range(at, stop, BYTE_SLICE):
             parts.append(_LONG.sub(b" ", text[start : min(stop, start + BYTE_SLICE)]))
             pause()
-        end = string_end(text, quote, no_pause) if quote >= 0 else -1
+        end = string_end(text, quote, pause) if quote >= 0 else -1
         at = len(text) if end < 0 else end
         parts.append(text[stop:at])  # where a string does not end, the scan says so
         strings += 1
