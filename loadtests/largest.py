@@ -314,6 +314,10 @@ def _in_parts(number: int, limits: RequestLimits) -> Request:
     return Request(GRPC_METHOD, [head + _length_delimited(5, whole)])
 
 
+def _typed_parts(limits: RequestLimits) -> Request:
+    return _in_parts(MAX_PARTS, limits)
+
+
 def _empty_parts(limits: RequestLimits) -> Request:
     return Request(
         GRPC_METHOD, [_message("FP32", [1, 1], contents=b"\x32\x00" * (limits.max_body_bytes // 2 - MARGIN))]
@@ -368,7 +372,7 @@ def _grpc(limits: RequestLimits) -> Iterator[Largest]:
     others = {
         "grpc raw rows": _raw_rows,
         "grpc raw long texts": _raw_long_texts,
-        "grpc typed parts": partial(_in_parts, MAX_PARTS),
+        "grpc typed parts": _typed_parts,
         "grpc parameters": _grpc_parameters,
         "grpc header fields": _metadata,
         "grpc classification": _grpc_classification,
