@@ -147,6 +147,12 @@ def from_raw(name: str, datatype: str, shape: Sequence[int], raw: bytes | memory
     return array
 
 
+def raw_rows(raw: bytes, count: int) -> list[bytes]:
+    """The raw bytes of each of ``count`` rows of the same size, which may be 0."""
+    size = len(raw) // count
+    return [raw[at : at + size] for at in range(0, len(raw), size)] if size else [b""] * count
+
+
 LARGE: Final = 1 << 16
 """Bytes from which on a view, or a copy that other threads need not wait for, is worth its trouble."""
 

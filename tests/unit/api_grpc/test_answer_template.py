@@ -38,9 +38,10 @@ NUMERIC = sorted(set(NUMPY_TYPES) - {"BYTES", "BF16", "BOOL"})
 
 @st.composite
 def versions(draw: st.DrawFn) -> LoadedVersion:
-    """A version of up to three outputs, each of a datatype and a width of its own."""
+    """A version of up to three outputs, each of a datatype and with rows of a shape of its own; rows may be empty."""
+    rows = st.lists(st.integers(0, 3), max_size=2)
     outputs = [
-        TensorSpec(f"y{index}", draw(st.sampled_from(sorted(NUMPY_TYPES))), (-1, draw(st.integers(1, 3))))
+        TensorSpec(f"y{index}", draw(st.sampled_from(sorted(NUMPY_TYPES))), (-1, *draw(rows)))
         for index in range(draw(st.integers(1, 3)))
     ]
     signature = Signature([TensorSpec("x", "FP32", (-1, 1))], outputs, batching=True)
@@ -55,7 +56,7 @@ def call_of(version: LoadedVersion, requested: list[RequestedOutput] | None, cal
 
 def outputs_of(draw: st.DrawFn, version: LoadedVersion, rows: int) -> list[Array]:
     """Values of all outputs."""
-    return [draw(arrays(spec.datatype, (rows, spec.shape[1]))) for spec in version.signature.outputs]
+    return [draw(arrays(spec.datatype, (rows, *spec.shape[1:]))) for spec in version.signature.outputs]
 
 
 def alone(draw: st.DrawFn, version: LoadedVersion) -> list[InferCall]:

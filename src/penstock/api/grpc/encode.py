@@ -15,7 +15,7 @@ from penstock.api.grpc.wire import varint
 from penstock.core.errors import Fault
 from penstock.core.limits import RequestLimits
 from penstock.core.slices import Pause
-from penstock.core.tensors import Tensor, raw_of, to_raw
+from penstock.core.tensors import Tensor, raw_of, raw_rows, to_raw
 from penstock.proto import grpc_service_pb2 as pb
 from penstock.serving.infer_call import BatchResult, InferCall
 from penstock.serving.shared_memory import RegionSpan
@@ -192,9 +192,8 @@ class AnswerTemplate:
         for spec, array in zip(call.loaded.signature.outputs, joint.arrays, strict=True):
             if spec.datatype == "BYTES" or array.nbytes > INLINE_BYTES:
                 return []
-            raw, size = to_raw(spec.datatype, array), array.nbytes // len(array)
-            head = _RAW + varint(size)
-            columns.append([head + raw[at : at + size] for at in range(0, len(raw), size)] or [head] * len(array))
+            head = _RAW + varint(array.nbytes // len(array))
+            columns.append([head + row for row in raw_rows(to_raw(spec.datatype, array), len(array))])
         described = self._description(call.outputs)
         return [b"".join((described, *row)) for row in zip(*columns, strict=True)]
 

@@ -12,7 +12,7 @@ from penstock.core.errors import InvalidInput
 from penstock.core.limits import RequestLimits
 from penstock.core.signature import TensorSpec
 from penstock.core.slices import BYTE_SLICE, NUMBER_SLICE, TEXT_SLICE, Pause
-from penstock.core.tensors import RAW_ONLY, Array, Shape, Tensor, raw_of, to_raw
+from penstock.core.tensors import RAW_ONLY, Array, Shape, Tensor, raw_of, raw_rows, to_raw
 from penstock.serving.infer_call import BatchResult, InferCall
 from penstock.serving.shared_memory import RegionSpan
 
@@ -201,10 +201,10 @@ class AnswerTemplate:
             if spec.datatype == "BYTES" or array.nbytes > INLINE_BYTES:
                 return b"", []
             shape = (1, *array.shape[1:])
-            raw, size = to_raw(spec.datatype, array), array.nbytes // len(array)
+            size = array.nbytes // len(array)
             text += self._heads[spec.name, spec.datatype] + (self._shapes.get(shape) or self._shape(shape))
             text += b'],"parameters":{"binary_data_size":%d}},' % size
-            rows.append([raw[at : at + size] for at in range(0, len(raw), size)] if size else [b""] * len(array))
+            rows.append(raw_rows(to_raw(spec.datatype, array), len(array)))
         return text[:-1] + b"]}", [b"".join(row) for row in zip(*rows, strict=True)]
 
     def _shape(self, shape: Shape) -> bytes:
