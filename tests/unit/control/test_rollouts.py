@@ -602,6 +602,24 @@ def test_a_rollout_of_what_answers_anyway_says_that_it_stays(
     assert world.split() is None
 
 
+@pytest.mark.parametrize(
+    ("asked", "names"),
+    [
+        ({"hold_back": 0}, "errors and latency"),
+        ({"hold_back": 0, "guards": ["quality", "error_ratio"]}, "quality"),
+        ({"hold_back": 0, "guards": ["error_ratio"]}, ""),
+        ({"hold_back": 0, "steps": [1000, 9000]}, ""),
+        ({"hold_back": 1}, ""),
+    ],
+)
+def test_a_last_step_without_a_control_says_that_it_waits_for_a_person(
+    world: World, asked: dict[str, Any], names: str
+) -> None:
+    world.crown("1")
+    trial = Gateway(world).begin(**{"guards": ["errors", "latency"], **asked})
+    assert [f"compare {names} with" in one for one in trial["warnings"]] == [True] * bool(names)
+
+
 def test_after_a_rollback_the_champion_decides_again(world: World) -> None:
     gateway = Gateway(world)
     gateway.pass_time(gateway.begin(), "rolled_back", bad=0.5)

@@ -39,7 +39,7 @@ from penstock.core.rollouts.rollout import (
     seconds_needed,
     seen,
 )
-from penstock.core.rollouts.spec import spec_in, with_objectives
+from penstock.core.rollouts.spec import RolloutSpec, spec_in, with_objectives
 from penstock.core.rollouts.waiting import waiting_for
 from penstock.core.routing import POINTS, RouteSpec, Shadow, lay_out, stored_out
 from penstock.core.versions import CHAMPION
@@ -185,9 +185,16 @@ class Rollouts(Trials):
         return {**self.heading(trial), **shown(rollout), "needed_seconds": needed, **words, **labels}
 
     def _warnings(self, model: str, kept: "_Kept") -> list[str]:
-        """What an operator should know of an open rollout: that to end it would not take the version's traffic away."""
+        """What an operator should know of an open rollout: that it is not promoted by itself, or that its end would
+        not take the version's traffic away."""
         spec = kept.rollout.spec
-        if kept.rollout.state not in OPEN or kept.base is not None or kept.champion is not None or spec.dry_run:
+        if kept.rollout.state not in OPEN or spec.dry_run:
+            return []
+        return [*_never_compared(spec), *self._stays(model, kept)]
+
+    def _stays(self, model: str, kept: "_Kept") -> list[str]:
+        spec = kept.rollout.spec
+        if kept.base is not None or kept.champion is not None:
             return []
         statuses = of_model(self.fleet.statuses(), model)
         if newest_ready(statuses) != spec.to:
@@ -217,6 +224,15 @@ class Rollouts(Trials):
                 yield Point(metrics.ROLLOUT_STATE, (trial.model, rollout.spec.to, state.value), rollout.state is state)
             for guard, one in zip(rollout.spec.guards, rollout.guards, strict=True):
                 yield Point(metrics.ROLLOUT_LOG_EVIDENCE, (trial.model, rollout.spec.to, guard.name), one.peak)
+
+
+def _never_compared(spec: RolloutSpec) -> list[str]:
+    names = spec.left_alone()
+    if not names:
+        return []
+    return [
+        f"the hold-back is 0, so the last step leaves nothing to compare {' and '.join(names)} with; promote it by hand"
+    ]
 
 
 def _next(trial: Trial, after: Rollout, record: ModelRecord) -> Change:

@@ -69,6 +69,9 @@ _LIMITS = {
 ABSOLUTE = ("error_ratio", "latency_p99")
 """Guards that hold the canary alone against a limit: they find harm without a control, and hold up no step."""
 
+COMPARED = ("errors", "latency", "outputs", "quality", "performance")
+"""Guards that hold the canary against the control, so they pass only at steps that leave the control some traffic."""
+
 NAMES = (*_LIMITS, "promql")
 
 

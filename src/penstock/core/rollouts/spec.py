@@ -6,7 +6,7 @@ from typing import Any
 
 from penstock.core.errors import InvalidInput
 from penstock.core.rollouts.gates import Step, steps_in, steps_out
-from penstock.core.rollouts.guard_spec import MOST_GUARDS, GuardSpec, guard_in, guard_out
+from penstock.core.rollouts.guard_spec import COMPARED, MOST_GUARDS, GuardSpec, guard_in, guard_out
 from penstock.core.routing import POINTS
 from penstock.core.versions import is_version
 
@@ -46,6 +46,12 @@ class RolloutSpec:
     def weight_at(self, step: int) -> int:
         """The canary's weight at a step, of 10 000: the stated one, less what is held back for the control."""
         return min(self.steps[step].weight, POINTS - self.hold_back)
+
+    def left_alone(self) -> list[str]:
+        """The guards that cannot pass at the last step, as it leaves the control no traffic to compare with."""
+        if self.weight_at(len(self.steps) - 1) < POINTS:
+            return []
+        return [guard.name for guard in self.guards if guard.metric in COMPARED]
 
     def exposure_after(self, step: int) -> float:
         """The share of the traffic that the canary gets if it passes at a step."""
