@@ -24,13 +24,22 @@ def same_lines(op: Operation) -> list[Value]:
 def classifier(op: Operation) -> list[Value]:
     """A label and scores for each line."""
     number, rows = lines(op)
+    _check_scores(op)
     return [laid_out([number], rows), laid_out([number, op.fresh()], rows)]
 
 
 def tree_classifier(op: Operation) -> list[Value]:
     """A label for each line, and a score for each label."""
     number, rows = lines(op)
+    _check_scores(op)
     return [laid_out([number], rows), laid_out([number, _listed(op, "classlabels")], rows)]
+
+
+def _check_scores(op: Operation) -> None:
+    """Refuse what leaves out the second score of two classes, though there is a place for it in each line: what the
+    runtime writes for a line then lies in the lines of others."""
+    if op.text("post_transform", "NONE") == "PROBIT":
+        raise NotProven("may write its scores into the lines of others (post_transform PROBIT)")
 
 
 def _listed(op: Operation, name: str) -> Size:

@@ -4,6 +4,7 @@ Names and inputs are as in ``cases``.
 """
 
 from tests.unit.engine.row_independence.cases import FLOATS, IMAGES, Case, each
+from tests.unit.engine.row_independence.cases_of_domains import TREE, VECTORS
 
 COUNT = "shape = Shape(x) n = Gather(shape, zero)"
 COUNTED = (
@@ -96,6 +97,24 @@ OVER_ROWS = [
         FLOATS + "<float[3] s = {1, 2, 3}> { y, m, v = BatchNormalization<training_mode = 1>(x, s, s, s, s) }",
     ),
     Case("BatchNormalization", FLOATS + "<float[3] s = {1, 2, 3}> { y, m, v = BatchNormalization(x, s, s, s, s) }", 9),
+    Case(
+        "LinearClassifier",
+        """(float[N, 3] x) => (int64[N] y, float[N, 2] z) { y, z = ai.onnx.ml.LinearClassifier<coefficients =
+            [1.0, 2.0, 3.0], intercepts = [0.5], classlabels_ints = [4, 7], post_transform = "PROBIT">(x) }""",
+    ),
+    Case(
+        "TreeEnsembleClassifier",
+        f"""(float[N, 3] x) => (int64[N] y, float[N, 2] z) {{ y, z = ai.onnx.ml.TreeEnsembleClassifier<{TREE},
+            class_ids = [0, 0], class_nodeids = [1, 2], class_treeids = [0, 0], class_weights = [0.2, 0.9],
+            classlabels_int64s = [4, 7], post_transform = "PROBIT">(x) }}""",
+    ),
+    Case(
+        "SVMClassifier",
+        f"""(float[N, 3] x) => (int64[N] y, float[N, 2] z) {{ y, z = ai.onnx.ml.SVMClassifier<{
+            VECTORS.replace("n_supports = 2,", "")
+        }, vectors_per_class = [1, 1], classlabels_ints = [4, 7],
+            post_transform = "PROBIT">(x) }}""",
+    ),
     Case("Normalizer", '(float[N] x) => (float[N] y) { y = ai.onnx.ml.Normalizer<norm = "L2">(x) }'),
     Case(
         "InstanceNormalization",
