@@ -49,6 +49,7 @@ def events(
 
 
 def _cells(event: Document) -> tuple[str, ...]:
-    reason = str(event["data"].get("reason", ""))
+    data = event["data"]
+    reason = str(data.get("reason") or data.get("message") or "")
     kind = event["type"].removeprefix("io.penstock.")
     return str(event["sequence"]), date_of(event["time"]), kind, event["subject"], reason
