@@ -20,14 +20,15 @@ from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
+from penstock import __version__
 from penstock.core.errors import NotReady, Overloaded
 from penstock.registry import locales
 from penstock.registry.records import Plan, Report, Subject
 
 log = logging.getLogger("penstock.registry")
 
-FORM = 5
-"""Changes when verdicts would."""
+FORM = 6
+"""Changes when verdicts would, between two releases."""
 
 MODULE = "penstock.registry.sandbox"
 TOGETHER = 2
@@ -186,6 +187,7 @@ def basis(options: AdmissionOptions) -> dict[str, Any]:
     """What a verdict rests on beside the content: if any of it changes, the verdict has to be found anew."""
     return {
         "form": FORM,
+        "penstock": __version__,
         "onnxruntime": _runtime(),
         "onnx": metadata.version("onnx"),
         "extensions": _extensions(),

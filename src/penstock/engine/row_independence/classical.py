@@ -60,12 +60,6 @@ def _targets(op: Operation) -> Size:
     return Size(stated) if isinstance(stated, int) else op.fresh()
 
 
-def counted_terms(op: Operation) -> list[Value]:
-    """TfIdfVectorizer of ai.onnx: how often terms occur in each line."""
-    number, rows = lines(op)
-    return [laid_out([number, op.fresh()], rows)]
-
-
 def categories(op: Operation) -> list[Value]:
     """OneHotEncoder: a new last axis with a place for each category."""
     value = op.tensor(0)

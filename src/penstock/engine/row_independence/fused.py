@@ -1,7 +1,7 @@
 """com.microsoft: operators that ONNX Runtime's own tools write into files. Attributes that are not listed are refused,
 since nobody checks these operators against a published rule."""
 
-from penstock.engine.row_independence import attention
+from penstock.engine.row_independence import attention, texts
 from penstock.engine.row_independence.broadcasting import broadcast, same_shape, with_single_bounds
 from penstock.engine.row_independence.images import convolution, quantized_convolution
 from penstock.engine.row_independence.operation import Operation, Rule, crosses, rows_at
@@ -95,6 +95,7 @@ RULES: dict[str, tuple[Rule, frozenset[str]]] = {
     "Gelu": (same_shape, _NONE),
     "MatMulIntegerToFloat": (dequantized_product, _NONE),
     "MatMulNBits": (attention.quantized_weights_product, frozenset({"K", "N", "bits", "block_size", "accuracy_level"})),
+    "MurmurHash3": (same_shape, frozenset({"positive", "seed"})),
     "MultiHeadAttention": (attention.multi_head_attention, _HEADS),
     "QGemm": (quantized_general_product, _GEMM),
     "QLinearAdd": (quantized_sum, _NONE),
@@ -110,5 +111,6 @@ RULES: dict[str, tuple[Rule, frozenset[str]]] = {
     "SimplifiedLayerNormalization": (layer_normalization, _NORM),
     "SkipLayerNormalization": (attention.skip_layer_normalization, frozenset({"epsilon"})),
     "SkipSimplifiedLayerNormalization": (attention.skip_layer_normalization, frozenset({"epsilon"})),
+    "Tokenizer": (texts.tokens, frozenset({"mark", "mincharnum", "pad_value", "separators", "tokenexp"})),
 }
 """Operators of com.microsoft, with the attributes that their rules know."""

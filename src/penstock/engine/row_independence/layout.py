@@ -1,6 +1,7 @@
 """Operators that only move, repeat or regroup places: where the rows lie afterwards, and that none is cut."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from penstock.engine.row_independence.graph import Constant
 from penstock.engine.row_independence.operation import Operation
@@ -101,10 +102,19 @@ def _regrouped_rows(value: Value, rows: RowAxis, dims: Sequence[Size], place: in
 
 def flatten(op: Operation) -> list[Value]:
     """Flatten to a matrix."""
-    value = op.tensor(0)
+    value = op.padded_tensor(0)
     axis = op.integer("axis", 1)
     axis = axis if axis == value.rank else axis_in(axis, value.rank)
+    if value.padding is not None:
+        return [_flattened_padded(value, axis)]
     return [regrouped(value, [product(list(value.shape[:axis])), product(list(value.shape[axis:]))], ONE)]
+
+
+def _flattened_padded(value: Value, axis: int) -> Value:
+    """A padded value as a matrix whose padding is still at the end of each line: one sequence of texts for each row."""
+    if axis != 1 or value.rows != RowAxis(0) or any(size != ONE for size in value.shape[1:-1]):
+        raise NotProven("puts texts behind the padding of others, which is as long as the longest of all rows needs")
+    return replace(value, dims=(value.shape[0], value.shape[-1]))
 
 
 def squeeze(op: Operation) -> list[Value]:

@@ -11,8 +11,9 @@ from penstock.engine.row_independence.values import NotProven, RowAxis, ShapeDep
 class Operation:
     """A node whose inputs are known.
 
-    Every accessor but ``shape_input`` and ``anything`` refuses a value that counts the rows, and every one but
-    ``tensor`` and ``anything`` a value that depends on them; both raise ``NotProven``.
+    Every accessor but ``shape_input`` and ``anything`` refuses a value that counts the rows, every one but ``tensor``,
+    ``padded_tensor`` and ``anything`` a value that depends on them, and every one but ``padded_tensor`` a value that is
+    padded to the longest row; all raise ``NotProven``.
     """
 
     def __init__(self, node: Node, version: int, values: Sequence[Value | None]) -> None:
@@ -41,6 +42,11 @@ class Operation:
         if value.counts_rows:
             raise NotProven("uses the number of rows as a value")
         return value
+
+    def padded_tensor(self, index: int) -> Value:
+        """An input as ``tensor`` gives it, but its rows may be padded to the longest of the run."""
+        value = self._given(index)
+        return value if value.padding is not None else self.tensor(index)
 
     def anything(self, index: int) -> Value:
         """An input of which only the shape is looked at."""
@@ -137,6 +143,12 @@ class Operation:
         return Size(1, (f"{next(filter(None, self.node.outputs))}#{self._fresh}",))
 
     def _present(self, index: int) -> Value:
+        value = self._given(index)
+        if value.padding is not None:
+            raise NotProven("takes texts that are padded to the longest of all rows")
+        return value
+
+    def _given(self, index: int) -> Value:
         value = self.values[index] if index < len(self.values) else None
         if value is None:
             raise NotProven(f"lacks its input {index}")

@@ -2,7 +2,16 @@
 
 from collections.abc import Mapping
 
-from penstock.engine.row_independence import classical, fused, images, layout, reductions, selection, shape_arithmetic
+from penstock.engine.row_independence import (
+    classical,
+    fused,
+    images,
+    layout,
+    reductions,
+    selection,
+    shape_arithmetic,
+    texts,
+)
 from penstock.engine.row_independence.attention import attention, rotary_embedding
 from penstock.engine.row_independence.broadcasting import (
     cast_like,
@@ -102,7 +111,9 @@ _STANDARD: dict[str, Rule] = {
     "SpaceToDepth": images.space_to_depth,
     "Split": selection.split,
     "Squeeze": layout.squeeze,
-    "TfIdfVectorizer": classical.counted_terms,
+    "StringNormalizer": texts.normalized,
+    "StringSplit": texts.split,
+    "TfIdfVectorizer": texts.counted_terms,
     "Tile": layout.tile,
     "TopK": reductions.top_k,
     "Transpose": layout.transpose,
@@ -130,11 +141,10 @@ REASONS: Mapping[tuple[str, str], str] = {
     **{("", name): _BY_BRANCH for name in ("If", "Loop", "Scan", "SequenceMap")},
     ("", "DynamicQuantizeLinear"): _BY_RANGE,
     **{("com.microsoft", f"DynamicQuantize{what}"): _BY_RANGE for what in ("LSTM", "MatMul")},
-    ("com.microsoft", "Tokenizer"): "pads every row to the longest of all",
 }
 """Why some operators that people meet have no rule."""
 
-BY_DATA = frozenset({"Compress", "NonMaxSuppression", "NonZero", "StringSplit", "Unique"})
+BY_DATA = frozenset({"Compress", "NonMaxSuppression", "NonZero", "Unique"})
 """Operators of ai.onnx whose number of results depends on the data."""
 
 RANDOM = frozenset(

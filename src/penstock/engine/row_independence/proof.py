@@ -49,6 +49,8 @@ def _fault(output: GraphOutput, found: Value | _Broken | None) -> _Broken | None
     """Why an output is not proven, None if it is."""
     if isinstance(found, _Broken):
         return found
+    if found is not None and found.padding is not None:
+        return _Broken(RowProof(False, f"output '{_short(output.name)}' is padded to the longest of all rows"))
     if found is not None and found.rows == RowAxis(0):
         return None
     return _Broken(RowProof(False, f"output '{_short(output.name)}' does not have one row for each row of the inputs"))
@@ -63,7 +65,7 @@ def _rows_vary(graph: PlainGraph, known: Known) -> bool:
         if isinstance(found, _Broken):
             if found.by_data and output.rows_name not in names:
                 return True
-        elif found is None or found.rows != RowAxis(0):
+        elif found is None or found.rows != RowAxis(0) or found.padding is not None:
             return True
     return False
 

@@ -51,13 +51,15 @@ class Value:
 
     ``dims`` is None where not even the rank of a fixed value is known. ``elements`` are those of a whole-number or
     boolean tensor of rank 0 or 1, as far as they are known (None = not); they may count the rows. ``decimals`` are
-    those of a vector of floating-point numbers in the file.
+    those of a vector of floating-point numbers in the file. ``padding`` is the text that fills each row at the end of
+    the last axis, which is as long as the longest row of the run needs.
     """
 
     dims: tuple[Size, ...] | None
     rows: RowAxis | None = None
     elements: tuple[Size | None, ...] | None = None
     decimals: tuple[float, ...] | None = None
+    padding: str | None = None
 
     @property
     def shape(self) -> tuple[Size, ...]:

@@ -21,7 +21,6 @@ BY_DATA = [
         """(float[N, 4, 4] x, float[N, 1, 4] z) => (int64[N, 3] y) <int64 k = {3}>
         { y = NonMaxSuppression(x, z, k) }""",
     ),
-    Case("StringSplit", "(string[N] s) => (string[N, K] y, int64[N] z) { y, z = StringSplit(s) }", 20),
     Case("TopK", "(float[N, 5] x, int64[1] k) => (float[N, 2] y, int64[N, 2] z) { y, z = TopK(x, k) }"),
     Case(
         "Range",
@@ -30,11 +29,6 @@ BY_DATA = [
     ),
     Case("Expand", "(float[N, 3] x, int64[N] i) => (float[N, 3] y) { y = Expand(x, i) }"),
     Case("Reshape", "(float[N, 3] x, int64[N] i) => (float[N, 3] y) { y = Reshape(x, i) }"),
-    Case(
-        "Tokenizer",
-        """(string[N] s) => (string[N, K] y) { y = com.microsoft.Tokenizer<mark = 0, mincharnum = 1, pad_value =
-            "#", separators = [" "]>(s) }""",
-    ),
 ]
 
 BY_RANGE = [

@@ -63,6 +63,8 @@ def differs(whole: Sequence[Array], parts: Sequence[Sequence[Array]]) -> str:
         alone = [part[index] for part in parts]
         if any(part.shape[:1] != (1,) for part in alone) or output.shape[:1] != (len(parts),):
             return f"output {index} has not one row for each row"
+        if any(part.shape[1:] != output.shape[1:] for part in alone):
+            return f"output {index} has rows of another shape"
         if not _same(output, np.concatenate(alone)):
             return f"output {index} has other values"
     return ""

@@ -5,10 +5,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from onnx import helper
 from skl2onnx import to_onnx
-from skl2onnx.common.data_types import StringTensorType
+from skl2onnx.common.data_types import FloatTensorType, StringTensorType
 from sklearn import (
     cluster,
+    compose,
     decomposition,
     discriminant_analysis,
     ensemble,
@@ -21,6 +23,7 @@ from sklearn import (
     svm,
     tree,
 )
+from sklearn.feature_extraction import text
 
 from penstock.engine.row_independence.proof import prove
 from penstock.registry.plain_graph import read_plain
@@ -103,6 +106,50 @@ def test_words_are_proven() -> None:
     types = [("words", StringTensorType([None, 2]))]
     made = to_onnx(model, initial_types=types, options={"zipmap": False}, target_opset=18)
     check(made, {"words": words[:7]})
+
+
+REVIEWS = np.array([["good fine great"], ["bad # awful poor"], ["great GOOD"], ["awful, bad"]] * 5, object)
+VECTORIZERS: dict[str, Callable[[], Any]] = {
+    "words": text.TfidfVectorizer,
+    "pairs of words": lambda: text.CountVectorizer(ngram_range=(1, 2), stop_words="english"),
+    "letters": lambda: text.TfidfVectorizer(analyzer="char", ngram_range=(1, 3)),
+    "chosen words": lambda: text.TfidfVectorizer(token_pattern="[a-zA-Z]+", lowercase=False),
+}
+
+
+def without_locale(made: Any) -> Any:
+    """The export without its default, a locale that the machine may not have."""
+    for node in made.graph.node:
+        if node.op_type == "StringNormalizer":
+            node.attribute.append(helper.make_attribute("locale", "C"))
+    return made
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("columns", [None, 1], ids=["vector", "matrix"])
+@pytest.mark.parametrize("name", VECTORIZERS)
+def test_texts_are_proven(name: str, columns: int | None) -> None:
+    model = pipeline.make_pipeline(VECTORIZERS[name](), linear_model.LogisticRegression())
+    model.fit(REVIEWS[:, 0], np.arange(len(REVIEWS)) % 2)
+    types = [("text", StringTensorType([None] if columns is None else [None, columns]))]
+    made = to_onnx(model, initial_types=types, options={"zipmap": False}, target_opset=18)
+    rows = np.array([["good good"], [""], ["# ###"], ["Bad, awful: great fine"], ["1"]], object)
+    check(without_locale(made), {"text": rows if columns else rows[:, 0]})
+
+
+def test_texts_beside_numbers_are_proven() -> None:
+    numbers = features()[: len(REVIEWS)]
+    table = np.hstack([REVIEWS, numbers[:, :2].astype(object)])
+    columns = compose.ColumnTransformer(
+        [
+            ("texts", text.TfidfVectorizer(), 0),
+            ("numbers", preprocessing.StandardScaler(), [1, 2]),
+        ]
+    )
+    model = pipeline.make_pipeline(columns, linear_model.LogisticRegression()).fit(table, np.arange(len(table)) % 2)
+    types = [("review", StringTensorType([None, 1])), ("numbers", FloatTensorType([None, 2]))]
+    made = to_onnx(model, initial_types=types, options={"zipmap": False}, target_opset=18)
+    check(without_locale(made), {"review": REVIEWS[:6], "numbers": numbers[:6, :2]})
 
 
 def test_nearest_neighbours_loop_over_rows() -> None:

@@ -5,12 +5,13 @@ import pytest
 from penstock.engine.row_independence.operators import BY_DATA, REASONS, RULES
 from penstock.engine.row_independence.proof import prove
 from penstock.registry.plain_graph import read_plain
-from tests.unit.engine.row_independence import cases, cases_of_domains, cases_of_parts
+from tests.unit.engine.row_independence import cases, cases_of_domains, cases_of_parts, cases_of_texts
 from tests.unit.engine.row_independence.cases import Case
 from tests.unit.engine.row_independence.cases_refused import REFUSED
 from tests.unit.engine.row_independence.runs import apart, differs, feeds_for, together
 
-PROVEN = [*cases.PROVEN, *cases_of_parts.PROVEN, *cases_of_domains.PROVEN]
+PROVEN = [*cases.PROVEN, *cases_of_parts.PROVEN, *cases_of_domains.PROVEN, *cases_of_texts.PROVEN]
+NOT_PROVEN = [*REFUSED, *cases_of_texts.REFUSED]
 ROWS = (1, 2, 5)
 
 
@@ -24,11 +25,18 @@ def test_a_graph_is_proven_and_answers_each_row_by_itself(case: Case) -> None:
             assert differs(together(model, feeds), apart(model, feeds)) == ""
 
 
-@pytest.mark.parametrize("case", REFUSED, ids=str)
+@pytest.mark.parametrize("case", NOT_PROVEN, ids=str)
 def test_a_graph_is_not_proven(case: Case) -> None:
     proof = prove(read_plain(case.model()))
     assert not proof.independent
     assert proof.reason
+
+
+@pytest.mark.parametrize("case", cases_of_texts.MIXING, ids=str)
+def test_texts_that_share_a_run_are_answered_otherwise_there(case: Case) -> None:
+    model = case.model()
+    batches = [feeds_for(model, 5, seed) for seed in range(20)]
+    assert any(differs(together(model, feeds), apart(model, feeds)) for feeds in batches)
 
 
 def used(some: list[Case]) -> set[tuple[str, str]]:
@@ -41,6 +49,6 @@ def test_every_operator_of_the_table_is_tried() -> None:
 
 
 def test_every_operator_with_a_reason_is_tried() -> None:
-    assert REASONS.keys() - used(REFUSED) == {("", "SequenceMap"), ("com.microsoft", "DynamicQuantizeLSTM")}
-    assert {("", name) for name in BY_DATA} <= used(REFUSED)
+    assert REASONS.keys() - used(NOT_PROVEN) == {("", "SequenceMap"), ("com.microsoft", "DynamicQuantizeLSTM")}
+    assert {("", name) for name in BY_DATA} <= used(NOT_PROVEN)
     assert (REASONS.keys() | {("", name) for name in BY_DATA}) & RULES.keys() == set()

@@ -1,0 +1,56 @@
+"""Operators on texts: those that cut texts into pieces pad every row to the longest of the run, which the rules follow
+until the pieces have been counted."""
+
+from penstock.engine.row_independence.broadcasting import same_shape
+from penstock.engine.row_independence.operation import Operation, rows_at
+from penstock.engine.row_independence.sizes import ONE
+from penstock.engine.row_independence.values import NotProven, Value, laid_out
+
+
+def normalized(op: Operation) -> list[Value]:
+    """StringNormalizer: another case for each text. Stop words are taken out of the whole vector, and so would rows be;
+    a matrix may only have one line."""
+    value = op.tensor(0)
+    if op.node.attributes.get("stopwords", ()) != ():
+        raise NotProven("removes every row that is one of its stop words")
+    if value.rank not in (1, 2) or (value.rank == 2 and value.shape[0] != ONE):
+        raise NotProven("takes a vector of texts, or a matrix with a single line")
+    return same_shape(op)
+
+
+def tokens(op: Operation) -> list[Value]:
+    """Tokenizer of com.microsoft: the pieces of each text along a new last axis. Marks for the ends of a text are left
+    out if no text of the run has a piece."""
+    if op.flag("mark"):
+        raise NotProven("marks the ends of a row's text only if a row of the run has a token")
+    return [_padded(op, op.text("pad_value", ""))]
+
+
+def split(op: Operation) -> list[Value]:
+    """StringSplit: the pieces of each text along a new last axis, and how many there are."""
+    return [_padded(op, ""), *same_shape(op)]
+
+
+def _padded(op: Operation, padding: str) -> Value:
+    value = op.tensor(0)
+    dims = (*value.shape, op.fresh())
+    return Value(dims, value.rows, padding=None if value.rows is None else padding)
+
+
+def counted_terms(op: Operation) -> list[Value]:
+    """TfIdfVectorizer: how often terms occur in each line of a matrix. Padding follows the pieces of each line, so it
+    changes nothing if it is part of no term."""
+    value = op.padded_tensor(0)
+    if value.rank != 2:
+        raise NotProven("takes a value that is no matrix, as one line")
+    if value.padding is not None and value.padding in _pool(op):
+        raise NotProven("counts the text that rows are padded with")
+    return [laid_out([value.shape[0], op.fresh()], rows_at(value, 0))]
+
+
+def _pool(op: Operation) -> tuple[int | float | str, ...]:
+    """The texts that terms are made of."""
+    pool = op.node.attributes.get("pool_strings")
+    if not isinstance(pool, tuple):
+        raise NotProven("has no list of the texts that it counts")
+    return pool
