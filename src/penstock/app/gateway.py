@@ -31,7 +31,7 @@ from penstock.control.retire import retire
 from penstock.control.runtime import write_atomically
 from penstock.control.sinks import load_others
 from penstock.core.errors import Fault, InvalidInput
-from penstock.engine.threads import read_cores
+from penstock.engine.threads import background_pool, read_cores
 from penstock.registry.place import Place, place_of
 
 if TYPE_CHECKING:
@@ -90,6 +90,7 @@ def serve(settings: Settings) -> None:
     load_others()
     try:
         with asyncio.Runner() as runner:
+            runner.get_loop().set_default_executor(background_pool(None, "background"))
             runner.run(Gateway(settings, opening, place, repositories, ops).run())
     except Fault as fault:
         raise CannotServe(str(fault), _CODES.get(fault.kind, Code.FAILURE)) from None

@@ -7,7 +7,6 @@ import json
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -21,6 +20,7 @@ from penstock.core.exams import Exams
 from penstock.core.gates import Candidate, Exam, Gates, HeldOut, judge, mark
 from penstock.core.policies import MonitorPolicy
 from penstock.core.triggers import came_of, standing_in, standing_out
+from penstock.engine.threads import background_pool
 from penstock.monitor.answers import ANSWERS, AnswerStore
 from penstock.monitor.capture import CAPTURES, Labelled, labelled
 from penstock.registry.outbox import Outbox
@@ -110,7 +110,7 @@ class Candidates:
         self._rollouts = rollouts
         self._home = home
         self._clock = clock
-        self._threads = ThreadPoolExecutor(THREADS, "candidates")
+        self._threads = background_pool(THREADS, "candidates")
         self._exams: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._verdicts: dict[tuple[str, str], Verdict] = {}
         self._complaints: dict[tuple[str, str], str] = {}

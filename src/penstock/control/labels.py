@@ -6,7 +6,6 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any, TypeVar
 from penstock.control.label_comparisons import LabelComparisons
 from penstock.control.runtime import write_atomically
 from penstock.core.policies import MonitorPolicy
+from penstock.engine.threads import background_pool
 from penstock.monitor.answers import ANSWERS, AnswerStore, Joined, Taken, Told
 from penstock.monitor.capture import CAPTURES, sweep
 from penstock.monitor.performance import RATIOS, Performance, PerformanceChange
@@ -88,7 +88,7 @@ class Labels:
         self._watched = watched
         self._tell = tell
         self._clock = clock
-        self._thread = ThreadPoolExecutor(1, "labels")  # one: the store and river are nobody else's
+        self._thread = background_pool(1, "labels")  # one: the store and river are nobody else's
         self._versions: dict[Key, _Version] = {}
         self._outcomes: Counter[tuple[str, str, str]] = Counter()
         self.comparisons = LabelComparisons(clock)

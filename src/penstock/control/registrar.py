@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -15,6 +14,7 @@ from penstock.control.repositories import RepositoryState
 from penstock.core.desired import State, VersionStatus
 from penstock.core.errors import NotFound, NotReady, Overloaded, Refused, Unsupported
 from penstock.core.versions import CHAMPION, sort_key
+from penstock.engine.threads import background_pool
 from penstock.registry.documents import Shown, model_document
 from penstock.registry.picture import Picture
 from penstock.registry.records import Admission, By, Document, ModelRecord, Move, Report, VersionRecord
@@ -69,7 +69,7 @@ class Registrar:
         self._parts = parts
         self._desk = desk
         self._serving = serving
-        self._threads = ThreadPoolExecutor(THREADS, "registry")
+        self._threads = background_pool(THREADS, "registry")
         self._pushes = 0
         self._webhook: Webhook | None = None
 

@@ -9,7 +9,6 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -36,6 +35,7 @@ from penstock.core.triggers import (
     without_looks,
 )
 from penstock.core.versions import CHAMPION
+from penstock.engine.threads import background_pool
 from penstock.monitor.answers import ANSWERS, AnswerStore
 from penstock.monitor.capture import CAPTURES, export
 from penstock.registry.outbox import Delivery, Outbox
@@ -97,8 +97,8 @@ class Retraining:
         self.candidates = Candidates(outbox, record, fleet, monitor, rollouts, place[0], clock)
         self._home = place[0]
         self._around = Surroundings(*place, self._rows)
-        self._threads = ThreadPoolExecutor(THREADS, "retraining")
-        self._senders = ThreadPoolExecutor(SENDERS, "sinks")
+        self._threads = background_pool(THREADS, "retraining")
+        self._senders = background_pool(SENDERS, "sinks")
         self._sending: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._outcomes: Counter[tuple[str, str, str]] = Counter()
         self._last: dict[str, tuple[int, Standing]] = {}

@@ -17,7 +17,7 @@ from penstock.engine import heap
 from penstock.engine import model as engine
 from penstock.engine.model import Model
 from penstock.engine.probe import compare
-from penstock.engine.threads import lower_priority
+from penstock.engine.threads import background_pool
 from penstock.monitor.answers import AnswerWriter
 from penstock.monitor.capture import CaptureWriter
 from penstock.monitor.columns import Columns, Rows, input_columns, output_columns
@@ -40,9 +40,6 @@ log = logging.getLogger("penstock.serving")
 
 RESOURCES = "resources"
 """The transition that makes room before it loads."""
-
-NICENESS = 10
-"""Niceness of the thread that loads: it takes what the others leave."""
 
 Key = tuple[str, str]
 OnStatus = Callable[[tuple[VersionStatus, ...]], None]
@@ -72,7 +69,7 @@ class ModelLoader:
         self._loaded: dict[Key, LoadedVersion] = {}
         self._statuses: dict[Key, VersionStatus] = {}
         self._closing: set[asyncio.Task[None]] = set()
-        self._low_priority_pool = ThreadPoolExecutor(1, "loader", partial(lower_priority, NICENESS))
+        self._low_priority_pool = background_pool(1, "loader")
         self._normal_pool = ThreadPoolExecutor(1, "opener")
         self._loop_load = LoopLoad(lambda: plane.loop_utilisation)
         self._one_at_a_time = asyncio.Lock()

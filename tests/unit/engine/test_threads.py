@@ -1,10 +1,21 @@
+import os
+import threading
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.engine.threads import cores, group_folders, quota_v1, quota_v2, read_cores, read_quotas
+from penstock.engine.threads import (
+    BACKGROUND,
+    background_pool,
+    cores,
+    group_folders,
+    quota_v1,
+    quota_v2,
+    read_cores,
+    read_quotas,
+)
 
 
 @pytest.mark.parametrize(
@@ -77,3 +88,15 @@ def test_read_from_files(tmp_path: Path) -> None:
 def test_a_machine_without_groups_is_bound_by_affinity_only(tmp_path: Path) -> None:
     assert read_quotas(tmp_path) == []
     assert read_cores(tmp_path) >= 1
+
+
+def niceness() -> int:
+    return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+
+def test_a_background_pool_comes_after_the_thread_that_made_it() -> None:
+    own = niceness()
+    with background_pool(2, "test") as pool:
+        found = list(pool.map(lambda _: niceness(), range(4)))
+    assert found == [min(19, own + BACKGROUND)] * 4
+    assert niceness() == own

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from penstock.control.sinks import SinkFault
 from penstock.core.errors import Fault
+from penstock.engine.threads import BACKGROUND, lower_priority
 
 log = logging.getLogger("penstock.control")
 
@@ -53,6 +54,7 @@ class ThreadEach(Executor):
         future: Future[T] = Future()
 
         def run() -> None:
+            lower_priority(BACKGROUND)
             try:
                 future.set_result(work(*arguments, **named))
             except Exception as error:

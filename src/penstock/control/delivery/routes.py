@@ -4,7 +4,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
@@ -13,6 +12,7 @@ from penstock.core.desired import Desired, State, VersionStatus, able_versions
 from penstock.core.errors import NotFound
 from penstock.core.routing import POINTS, RouteSpec, default_version, effective, route_in, route_out, stand_in
 from penstock.core.versions import CHAMPION, sort_key
+from penstock.engine.threads import background_pool
 from penstock.monitor.counters import Totals
 from penstock.registry.records import By, Document, ModelRecord
 from penstock.registry.store import Store
@@ -54,7 +54,7 @@ class Traffic:
         self._registry = registry
         self._store = store
         self._fleet = fleet
-        self._threads = ThreadPoolExecutor(THREADS, "traffic")
+        self._threads = background_pool(THREADS, "traffic")
         self._unable: set[tuple[str, str]] = set()
         self._mismatches: dict[tuple[str, str], int] = {}
 

@@ -8,7 +8,6 @@ import asyncio
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,6 +19,7 @@ from penstock.core.desired import Desired, State, VersionStatus
 from penstock.core.errors import Conflict, Fault, NotFound, NotReady, Refused
 from penstock.core.routing import RouteSpec, stored_in
 from penstock.core.versions import CHAMPION, sort_key
+from penstock.engine.threads import background_pool
 from penstock.monitor.counters import Totals
 from penstock.registry.records import By, Document, ModelRecord
 from penstock.registry.traffic import Change, TrafficStore, Trial
@@ -102,7 +102,7 @@ class Trials(ABC):
         self.labels = labels
         self.clock = clock or store.now
         self.gateway = gateway
-        self._threads = ThreadPoolExecutor(THREADS, self.kind)
+        self._threads = background_pool(THREADS, self.kind)
         self._settled: dict[str, _Settled] = {}
         self._complaint = ""
         self._steps = 0

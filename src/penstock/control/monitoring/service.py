@@ -11,7 +11,6 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -30,6 +29,7 @@ from penstock.core.errors import Fault, InvalidInput, NotFound, NotReady
 from penstock.core.objectives import kept
 from penstock.core.policies import NO_FLEET_BOUND, FleetAlarms, MonitorPolicy, policy_in, policy_out
 from penstock.core.statistics.seasons import HOUR_S
+from penstock.engine.threads import background_pool
 from penstock.monitor.answers import ANSWERS
 from penstock.monitor.capture import CAPTURES
 from penstock.monitor.columns import Rows, joined
@@ -145,7 +145,7 @@ class Monitoring:
         self._home = home / "references"
         self._state = state
         self._clock = clock
-        self._threads = ThreadPoolExecutor(THREADS, "monitor")
+        self._threads = background_pool(THREADS, "monitor")
         self._references: dict[Key, Reference] = {}
         self._digests: dict[Key, str] = {}
         self._policies: dict[str, MonitorPolicy] = {}

@@ -20,6 +20,7 @@ from penstock.core.pairs import Difference, compared
 from penstock.core.tensors import Tensor
 from penstock.core.texts import shortened
 from penstock.engine.model import Interrupt
+from penstock.engine.threads import BACKGROUND, lower_priority
 from penstock.monitor.counters import BlockWriter
 from penstock.serving.infer_call import InferCall
 from penstock.serving.memory_budget import MemoryBudget
@@ -183,6 +184,7 @@ class ShadowExecutor:
     # The thread's side.
 
     def _work(self) -> None:
+        lower_priority(BACKGROUND)
         while (call := self._queue.get()) is not None:
             began, elsewhere = time.monotonic_ns(), 0
             try:
