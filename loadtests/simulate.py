@@ -30,6 +30,9 @@ from penstock.core.routing import POINTS
 CANARY, CONTROL = 5, 95
 """Requests of a batch: five per cent of the traffic."""
 
+NEVER_S = 1e9
+"""A step of that length does not end while a case runs."""
+
 MEDIAN_NS = 500_000.0
 SPREAD = 0.5
 """Durations are lognormal: half a millisecond, and the standard deviation of the logarithm."""
@@ -100,7 +103,7 @@ CASES = (
 def run(case: Case, seed: int, most: int | None = None) -> int | None:
     """One rollout; after how many canary requests it was rolled back, None if it never was."""
     generator = np.random.default_rng(seed)
-    spec = RolloutSpec("2", "1", steps=steps_in([500, 10_000]), min_step_s=math.inf, alpha=0.01, guards=(case.guard,))
+    spec = RolloutSpec("2", "1", steps=steps_in([500, 10_000]), min_step_s=NEVER_S, alpha=0.01, guards=(case.guard,))
     rollout = begun(spec, 0.0)
     batches = (most or case.most) // CANARY
     for number, batch in enumerate(case.draw(generator, batches), 1):

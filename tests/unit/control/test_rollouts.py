@@ -236,6 +236,24 @@ def test_one_unit_of_a_sticky_split_cannot_roll_a_canary_back(world: World, guar
     assert gateway.look(trial)["state"] == state
 
 
+@pytest.mark.parametrize("every", [20, 1000])
+def test_a_canary_that_always_fails_is_found_where_requests_are_rare(world: World, every: int) -> None:
+    """One request a second: no look has requests of both versions."""
+    gateway = Gateway(world)
+    trial = gateway.begin(steps=[5000])
+    for index in range(240):
+        if index % every == 0:
+            gateway = Gateway(world)
+        if index % 4 < 2:  # a request every second, to one version after the other
+            bad = index % 4 == 0
+            world.fleet.answer("2" if bad else "1", 0 if bad else index % 2, int(bad), canary=bad)
+        world.clock.now += STEP_S
+        gateway.step()
+    over = gateway.look(trial)
+    assert over["state"] == "rolled_back"
+    assert over["evidence"]["errors"]["n_canary"] < 30
+
+
 def test_without_requests_nothing_is_decided(world: World) -> None:
     gateway = Gateway(world)
     trial = gateway.begin()

@@ -5,7 +5,10 @@ from dataclasses import asdict
 from typing import Any
 
 from penstock.core.rollouts.gates import GateAnswer
+from penstock.core.rollouts.guard_evidence import GuardState
+from penstock.core.rollouts.guard_spec import ABSOLUTE, GuardSpec
 from penstock.core.rollouts.guards import evidence_out, state_in, state_out
+from penstock.core.rollouts.pooling import waiting_counts, waiting_in, waiting_out
 from penstock.core.rollouts.rollout import Rollout, State, more_needed, sound
 from penstock.core.rollouts.spec import spec_in, spec_out
 from penstock.core.statistics.evidence import evidence_in
@@ -23,7 +26,7 @@ def shown(rollout: Rollout) -> dict[str, Any]:
         "weight": rollout.weight,
         "in_place": rollout.in_place,
         "worker_losses": rollout.losses,
-        "evidence": {guard.name: evidence_out(guard, state, rollout.guard_alpha) for guard, state in pairs},
+        "evidence": {guard.name: _evidence(rollout, guard, state) for guard, state in pairs},
         "sample_ratio": {
             "verdict": "sound" if sound(rollout) else "mismatch",
             "log_e": round(rollout.ratio.log_e, 4),
@@ -33,6 +36,26 @@ def shown(rollout: Rollout) -> dict[str, Any]:
         "needed": more_needed(rollout),
         "reason": rollout.reason,
     }
+
+
+def _evidence(rollout: Rollout, guard: GuardSpec, state: GuardState) -> Document:
+    """A guard's evidence; what waits to be compared is counted too."""
+    found = evidence_out(guard, state, rollout.guard_alpha)
+    canary, control = waiting_counts(rollout.waiting.get(_COUNTS_OF.get(guard.metric, ""), ((), ())))
+    if guard.metric in ABSOLUTE:
+        control = 0
+    return {**found, "n_canary": found["n_canary"] + canary, "n_control": found["n_control"] + control}
+
+
+_COUNTS_OF = {
+    "errors": "errors",
+    "error_ratio": "errors",
+    "latency": "latency",
+    "latency_p99": "latency",
+    "outputs": "outputs",
+    "quality": "quality",
+}
+"""Which of a batch's counts a guard compares."""
 
 
 def rollout_out(rollout: Rollout) -> dict[str, Any]:
@@ -55,6 +78,7 @@ def rollout_out(rollout: Rollout) -> dict[str, Any]:
         "answers": [asdict(answer) for answer in rollout.answers],
         "in_place_stage": rollout.in_place_stage,
         "losses": rollout.losses,
+        "waiting": waiting_out(rollout.waiting),
     }
 
 
@@ -78,4 +102,5 @@ def rollout_in(values: Document) -> Rollout:
         tuple(GateAnswer(**answer) for answer in values.get("answers", ())),
         values.get("in_place_stage", 0),
         values.get("losses", 0),
+        waiting_in(values.get("waiting", {})),
     )

@@ -7,6 +7,7 @@ from enum import StrEnum
 from penstock.core.rollouts.gates import GateAnswer
 from penstock.core.rollouts.guard_evidence import Batch, GuardState, at_next_step, observe
 from penstock.core.rollouts.guards import Verdict, needed, verdict
+from penstock.core.rollouts.pooling import Waiting, left_over, pooled
 from penstock.core.rollouts.spec import RolloutSpec
 from penstock.core.routing import POINTS
 from penstock.core.statistics.evidence import Evidence
@@ -42,7 +43,8 @@ class Rollout:
     canary answers. The deadline counts from ``deadline_from``: the beginning, or the last time it was resumed.
     ``approved_step`` is the step that a person has approved to leave. ``labels`` are those of the canary's answers at
     this step, ``answers`` what its webhooks and queries last said. ``in_place_stage`` is the last stage whose weights
-    every worker has had. ``losses`` are the workers that ended while they had the canary's calls in hand.
+    every worker has had. ``losses`` are the workers that ended while they had the canary's calls in hand. ``waiting``
+    are counts that are too few yet to compare the versions by (see ``pooling``).
     """
 
     spec: RolloutSpec
@@ -62,6 +64,7 @@ class Rollout:
     answers: tuple[GateAnswer, ...] = ()
     in_place_stage: int = 0
     losses: int = 0
+    waiting: Waiting = field(default_factory=dict)
 
     @property
     def in_place(self) -> bool:
@@ -105,15 +108,22 @@ def seen(rollout: Rollout, batch: Batch, requests: tuple[int, int], sticky: bool
     """The rollout with one more batch of evidence; ``requests`` are the canary's and the control's of this batch.
 
     A sticky split is by user, not by request, so requests do not tell whether it is sound, and a unit's failures count
-    once by each gateway.
+    once by each gateway. Few counts wait for more of them.
     """
-    pairs = zip(rollout.spec.guards, rollout.guards, strict=True)
     ratio, weight = rollout.ratio, rollout.weight
     if 0 < weight < POINTS and not sticky:
         ratio = ratio_mismatch(ratio, *requests, weight / POINTS)
-    guards = tuple(observe(guard, state, batch, rollout.spec.exposure_after(rollout.step)) for guard, state in pairs)
     labels = rollout.labels + int(sum(sum(one.canary) for one in batch.labelled))
-    return replace(rollout, guards=guards, ratio=ratio, requests=rollout.requests + requests[0], labels=labels)
+    closed, waiting = pooled(rollout.waiting, batch, weight)
+    rollout = replace(rollout, ratio=ratio, requests=rollout.requests + requests[0], labels=labels, waiting=waiting)
+    return _observed(rollout, closed)
+
+
+def _observed(rollout: Rollout, batch: Batch) -> Rollout:
+    """The rollout whose guards have taken a batch in."""
+    exposure = rollout.spec.exposure_after(rollout.step)
+    pairs = zip(rollout.spec.guards, rollout.guards, strict=True)
+    return replace(rollout, guards=tuple(observe(guard, state, batch, exposure) for guard, state in pairs))
 
 
 def sound(rollout: Rollout) -> bool:
@@ -126,6 +136,7 @@ def sound(rollout: Rollout) -> bool:
 
 def advanced(rollout: Rollout, step: int, now: float, reason: str) -> Rollout:
     """The rollout at another step; at each, the soundness of the split and the canary's health are tested anew."""
+    rollout = _observed(rollout, left_over(rollout.waiting))
     pairs = zip(rollout.spec.guards, rollout.guards, strict=True)
     return replace(
         rollout,
@@ -139,6 +150,7 @@ def advanced(rollout: Rollout, step: int, now: float, reason: str) -> Rollout:
         labels=0,
         answers=(),
         unready_since=0.0,
+        waiting={},
     )
 
 

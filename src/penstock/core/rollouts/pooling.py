@@ -1,0 +1,95 @@
+"""Counts wait until there are enough of them to have both versions' requests, as only these can be compared.
+
+A stratum that has one version's requests alone says nothing, and where requests are rare every look would be such a
+stratum. When a stratum is closed is decided by how many requests it has in all, whichever version they went to: so the
+split within it is as random as it is without waiting, whatever happens in the meantime.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from penstock.core.rollouts.guard_evidence import Batch
+from penstock.core.routing import POINTS
+
+Pair = tuple[Sequence[float], Sequence[float]]
+"""Counts of the canary and of the control, by bin."""
+
+Waiting = Mapping[str, Pair]
+"""Counts that wait, by the name that a batch has for them."""
+
+POOLED = ("errors", "latency", "runs", "outputs", "quality")
+RARER = 3
+"""So many requests of the version that gets fewer are expected in a stratum: one in twenty has none of them."""
+
+_NOTHING = Batch()
+_NONE: Pair = ((), ())
+
+
+def enough(weight: int) -> int:
+    """How many requests of both versions together close a stratum, at the canary's weight of 10,000; 0 where only one
+    version gets requests."""
+    rarer = min(weight, POINTS - weight)
+    return math.ceil(RARER * POINTS / rarer) if rarer > 0 else 0
+
+
+def pooled(waiting: Waiting, batch: Batch, weight: int) -> tuple[Batch, Waiting]:
+    """A batch with what has waited, as far as there is enough of it at this weight, and what goes on waiting."""
+    least = enough(weight)
+    found = {name: _added(waiting.get(name, _NONE), _counts(batch)[name]) for name in POOLED}
+    held = {name: counts for name, counts in found.items() if sum(waiting_counts(counts)) < least}
+    closed = {name: counts for name, counts in found.items() if name not in held}
+    return _with(batch, closed), {name: counts for name, counts in held.items() if any(waiting_counts(counts))}
+
+
+def left_over(waiting: Waiting) -> Batch:
+    """What still waits, as a batch: weights are about to change, and counts of different weights are never one
+    stratum."""
+    return _with(_NOTHING, waiting)
+
+
+def _counts(batch: Batch) -> Waiting:
+    return {
+        "errors": batch.errors,
+        "latency": batch.latency,
+        "runs": batch.runs,
+        "outputs": batch.outputs,
+        "quality": batch.quality,
+    }
+
+
+def _with(batch: Batch, found: Waiting) -> Batch:
+    """The batch with these counts, and none of those that are not among them."""
+    counts = {**_counts(_NOTHING), **found}
+    return replace(
+        batch,
+        errors=counts["errors"],
+        latency=counts["latency"],
+        runs=counts["runs"],
+        outputs=counts["outputs"],
+        quality=counts["quality"],
+    )
+
+
+def waiting_counts(counts: Pair) -> tuple[int, int]:
+    """How many of the canary and of the control wait."""
+    return round(sum(counts[0])), round(sum(counts[1]))
+
+
+def _added(waiting: Pair, more: Pair) -> Pair:
+    return _sum(waiting[0], more[0]), _sum(waiting[1], more[1])
+
+
+def _sum(a: Sequence[float], b: Sequence[float]) -> Sequence[float]:
+    return [one + other for one, other in zip(a, b, strict=True)] if len(a) and len(b) else (a if len(a) else b)
+
+
+def waiting_out(waiting: Waiting) -> dict[str, Any]:
+    """Counts that wait as JSON values."""
+    return {name: [list(one) for one in counts] for name, counts in waiting.items()}
+
+
+def waiting_in(values: Mapping[str, Any]) -> Waiting:
+    """Counts that wait from their JSON values."""
+    return {name: (values[name][0], values[name][1]) for name in POOLED if name in values}
