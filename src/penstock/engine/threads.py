@@ -18,7 +18,7 @@ BACKGROUND: Final = 10
 """How much nicer threads beside an event loop are than it: a tenth of a core is theirs where the loop wants all of it.
 
 On one core, with four of the largest requests at a time, small requests waited less than half as long for it
-(docs/adr/0046)."""
+(docs/adr/0044)."""
 
 _MOUNT = PurePosixPath("sys/fs/cgroup")
 
