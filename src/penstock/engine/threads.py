@@ -15,10 +15,8 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 BACKGROUND: Final = 10
-"""How much nicer threads beside an event loop are than it: a tenth of a core is theirs where the loop wants all of it.
-
-On one core, with four of the largest requests at a time, small requests waited less than half as long for it
-(docs/adr/0044)."""
+"""How much nicer threads are than an event loop whose callers do not wait for them: a tenth of a core is theirs where
+the loop wants all of it (docs/adr/0044)."""
 
 _MOUNT = PurePosixPath("sys/fs/cgroup")
 

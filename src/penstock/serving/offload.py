@@ -15,10 +15,13 @@ from time import monotonic_ns
 from typing import Any, Final, TypeVar
 
 from penstock.core.errors import Cancelled, Overloaded
-from penstock.engine.threads import BACKGROUND, lower_priority
+from penstock.engine.threads import lower_priority
 
 THREADS: Final = 2
 """One for work that holds the GIL, as two such would only wait for each other, and one beside it for zlib."""
+
+NICENESS: Final = 5
+"""Of the threads: the event loop comes first where both want the same core."""
 
 NS_PER_BYTE: Final = 50
 """What a byte of work is taken to cost; only the order of jobs rests on it."""
@@ -130,7 +133,7 @@ class Offload:
         thread.start()
 
     def _run(self) -> None:
-        lower_priority(BACKGROUND)
+        lower_priority(NICENESS)
         while (job := self._next()) is not None:
             result, error = job.run()
             try:

@@ -13,7 +13,6 @@ from penstock.core.errors import Cancelled, DeadlineExceeded, Fault, OverBudget
 from penstock.core.labels import Priority
 from penstock.core.placement import Parallelism, parallelism
 from penstock.engine.model import Interrupt, Model
-from penstock.engine.threads import BACKGROUND, lower_priority
 from penstock.serving import batch_run
 from penstock.serving.admission import MEMORY, PREEMPTED, QUEUE_FULL, ConcurrencyLimiter
 from penstock.serving.batch_run import Outcome
@@ -211,7 +210,6 @@ class WorkerPool:
             threading.Thread(target=self._work, args=(loop,), name="penstock-run", daemon=True).start()
 
     def _work(self, loop: asyncio.AbstractEventLoop) -> None:
-        lower_priority(BACKGROUND)
         ended: Parallelism | None = None
         while True:
             batch = self._next(ended)

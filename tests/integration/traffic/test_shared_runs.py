@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 import onnx
 import pytest
 
+from penstock.registry.row_proof import RULES
 from tests import zoo
 from tests.harness import Server, run_command, running, wait_until
 from tests.unit.engine.row_independence.cases import Case
@@ -172,7 +173,8 @@ def test_people_are_shown_the_proof(server: Server, tmp_path: Path) -> None:
     reason = "operator ReduceMax reduces over the rows (axis 0)"
     assert f"independent_rows: not proven: {reason} (node top)" in shown("rescaled")
     proof = json.loads(shown("rescaled", "--json"))["admission"]["independent_rows"]
-    assert proof == {"proven": False, "reason": reason, "operator": "ReduceMax", "node": "top", "rows_vary": False}
+    said = {"proven": False, "reason": reason, "operator": "ReduceMax", "node": "top", "rows_vary": False}
+    assert proof == {"rules": RULES, **said}
 
 
 def burst(connection: socket.socket, answers: BinaryIO, model: str) -> None:

@@ -1,6 +1,5 @@
 """A real model whose runs wait until a test lets them through."""
 
-import os
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -11,8 +10,7 @@ from penstock.engine.model import Model
 
 
 class Gated:
-    """``runs`` are the rows of each run, ``asked`` the outputs it was asked for, ``threads`` the thread that made
-    it and its niceness; ``gate`` lets them through."""
+    """``runs`` are the rows of each run, ``asked`` the outputs it was asked for; ``gate`` lets them through."""
 
     def __init__(self, model: Model) -> None:
         self._inner = model
@@ -20,13 +18,10 @@ class Gated:
         self.model.run_ns, self.model.joint = model.run_ns, model.joint
         self.runs: list[int] = []
         self.asked: list[list[str]] = []
-        self.threads: list[tuple[int, int]] = []
         self.gate = threading.Event()
 
     def _run(self, outputs: Sequence[str], feeds: Feeds, options: Any) -> list[Array]:
         self.runs.append(len(next(iter(feeds.values()))))
         self.asked.append(list(outputs))
-        thread = threading.get_native_id()
-        self.threads.append((thread, os.getpriority(os.PRIO_PROCESS, thread)))
         assert self.gate.wait(10)
         return self._inner._run(outputs, feeds, options)

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from penstock.core.errors import Cancelled, InvalidInput, Overloaded
-from penstock.engine.threads import BACKGROUND, lower_priority
-from penstock.serving.offload import NS_PER_BYTE, Offload
+from penstock.engine.threads import lower_priority
+from penstock.serving.offload import NICENESS, NS_PER_BYTE, Offload
 
 
 def run(test: Callable[[], Awaitable[None]]) -> None:
@@ -172,7 +172,7 @@ def test_the_event_loop_comes_before_the_threads(own: int) -> None:
     thread.start()
     thread.join()
     [(loop, threads)] = found
-    assert threads == min(19, loop + BACKGROUND)
+    assert threads == min(19, loop + NICENESS)
 
 
 def test_a_stop_ends_what_waits_and_refuses_what_comes() -> None:

@@ -2,8 +2,6 @@
 
 import asyncio
 import json
-import os
-import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from time import monotonic_ns
@@ -21,7 +19,6 @@ from penstock.core.placement import INLINE_BUDGET_NS, NOTED
 from penstock.core.tensors import Tensor
 from penstock.engine import model as engine
 from penstock.engine.model import Model
-from penstock.engine.threads import BACKGROUND
 from penstock.monitor.counters import Slot, Totals
 from penstock.registry import model_config
 from penstock.serving.admission import ConcurrencyLimiter
@@ -391,18 +388,3 @@ def test_refusals_leave_shadows_out_for_a_while(model: Model) -> None:
         assert world.loaded.sheds()
 
     story(World(model, BatchRules()), told)
-
-
-def test_runs_come_after_the_event_loop(model: Model) -> None:
-    world = World(model, BatchRules())
-
-    async def told(world: World) -> None:
-        world.gated.gate.set()
-        world.enter(world.call())
-        await world.all_told(1)
-
-    story(world, told)
-    [(thread, niceness)] = world.gated.threads
-    own = threading.get_native_id()
-    assert thread != own
-    assert niceness == min(19, os.getpriority(os.PRIO_PROCESS, own) + BACKGROUND)
