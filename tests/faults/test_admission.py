@@ -17,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 from penstock.registry.admission import AdmissionOptions, Examiner
 from penstock.registry.confinement import landlock_abi
 from penstock.registry.records import Report, Subject
+from penstock.registry.row_proof import RULES
 from tests import zoo
 from tests.mutants import mutants
 
@@ -82,6 +83,7 @@ def test_a_good_model_is_described(tmp_path: Path) -> None:
     assert all(case["deterministic"] for case in facts["probes"]["cases"])
     assert facts["runtime"].startswith("onnxruntime ")
     assert facts["independent_rows"] == {
+        "rules": RULES,
         "proven": True,
         "reason": "",
         "operator": "",
