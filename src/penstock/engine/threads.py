@@ -15,8 +15,8 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 BACKGROUND: Final = 10
-"""How much nicer threads are than an event loop whose callers do not wait for them: a tenth of a core is theirs where
-the loop wants all of it (docs/adr/0044)."""
+"""Niceness of threads that no caller waits for, added to that of the thread that starts them. Beside an event loop that
+wants a whole core, such a thread gets about a tenth of it (docs/adr/0044)."""
 
 _MOUNT = PurePosixPath("sys/fs/cgroup")
 

@@ -111,6 +111,14 @@ def test_the_weights_that_are_measured_are_those_that_hold(able: set[str], weigh
     assert effective(route, "4", able) == weights
 
 
+def arrange(desk: Desk, champion: str, route: dict[str, int]) -> None:
+    """Give the model an alias and a split, where there are any."""
+    if champion:
+        desk.world.crown(champion)
+    if route:
+        desk.set({"split": route})
+
+
 @pytest.mark.parametrize(
     ("champion", "route", "ill", "said"),
     [
@@ -146,10 +154,7 @@ def test_the_weights_that_are_measured_are_those_that_hold(able: set[str], weigh
     ],
 )
 def test_who_answers_is_said_as_it_is(desk: Desk, champion: str, route: dict[str, int], ill: str, said: str) -> None:
-    if champion:
-        desk.world.crown(champion)
-    if route:
-        desk.set({"split": route})
+    arrange(desk, champion, route)
     desk.world.fleet.ill = set(ill)
     assert desk.show()["answers"] == said
 
@@ -167,10 +172,7 @@ def test_who_answers_is_said_as_it_is(desk: Desk, champion: str, route: dict[str
 def test_while_a_worker_is_replaced_the_others_answer(
     desk: Desk, champion: str, route: dict[str, int], loading: str, said: str
 ) -> None:
-    if champion:
-        desk.world.crown(champion)
-    if route:
-        desk.set({"split": route})
+    arrange(desk, champion, route)
     desk.world.fleet.loading = set(loading)
     assert desk.show()["answers"] == said
 

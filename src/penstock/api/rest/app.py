@@ -43,8 +43,6 @@ LABEL_CHARACTERS = 1024
 ID_CHARACTERS = 512
 """Characters of an id; answers are found by so many."""
 
-"""Answers that can be told of at a time."""
-
 SMALL_BODY = 1 << 20
 """Bytes of the body of a request that brings no data, such as for the index or for a load: more than any needs."""
 

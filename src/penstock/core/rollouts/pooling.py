@@ -1,8 +1,8 @@
-"""Counts wait until there are enough of them to have both versions' requests, as only these can be compared.
+"""Holds counts back until they are expected to have requests of both versions, since only such strata can be compared.
 
-A stratum that has one version's requests alone says nothing, and where requests are rare every look would be such a
-stratum. When a stratum is closed is decided by how many requests it has in all, whichever version they went to: so the
-split within it is as random as it is without waiting, whatever happens in the meantime.
+A stratum with requests of one version says nothing about the difference, and where requests are rare every look would
+be such a stratum. The number of requests in all closes a stratum, whichever version they went to. So the split within
+a stratum is as random as without waiting.
 """
 
 import math
@@ -21,15 +21,15 @@ Waiting = Mapping[str, Pair]
 
 POOLED = ("errors", "latency", "runs", "outputs", "quality")
 RARER = 3
-"""So many requests of the version that gets fewer are expected in a stratum: one in twenty has none of them."""
+"""Requests that a stratum is expected to have of the version that gets fewer; one stratum in twenty has none."""
 
 _NOTHING = Batch()
 _NONE: Pair = ((), ())
 
 
 def enough(weight: int) -> int:
-    """How many requests of both versions together close a stratum, at the canary's weight of 10,000; 0 where only one
-    version gets requests."""
+    """How many requests of both versions together close a stratum; ``weight`` is the canary's, in points of 10,000. 0
+    where only one version gets requests."""
     rarer = min(weight, POINTS - weight)
     return math.ceil(RARER * POINTS / rarer) if rarer > 0 else 0
 
