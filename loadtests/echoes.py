@@ -56,7 +56,7 @@ def _model(nodes: list[onnx.NodeProto], inputs: list[onnx.ValueInfoProto], y: on
 
 
 def _save(model: onnx.ModelProto, folder: Path, name: str) -> None:
-    place_of = folder / name / "1"
-    place_of.mkdir(parents=True)
-    onnx.save(model, place_of / "model.onnx")
+    location_of = folder / name / "1"
+    location_of.mkdir(parents=True)
+    onnx.save(model, location_of / "model.onnx")
     (folder / name / "config.pbtxt").write_text(_ONE_THREAD)

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import track
 
 from loadtests.cases import report, write_figures
-from penstock.control.examination import compare
+from penstock.control.retraining.holdout import compare
 from penstock.core.gates import HeldOut, mark
 from penstock.core.tensors import Tensor
 from penstock.monitor.answers import CLASS, SCORES, Answers

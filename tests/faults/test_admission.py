@@ -14,10 +14,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from penstock.registry.admission import AdmissionOptions, Examiner
-from penstock.registry.confinement import landlock_abi
+from penstock.registry.admission.confinement import landlock_abi
+from penstock.registry.admission.examiner import AdmissionOptions, Examiner
+from penstock.registry.admission.row_proof import RULES
 from penstock.registry.records import Report, Subject
-from penstock.registry.row_proof import RULES
 from tests import zoo
 from tests.mutants import mutants
 
@@ -285,7 +285,7 @@ def test_weights_beside_the_graph_are_read(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not landlock_abi(), reason="this kernel has no Landlock")
 def test_a_confined_process_can_neither_read_nor_write_nor_call_out(tmp_path: Path) -> None:
-    from penstock.registry import confinement
+    from penstock.registry.admission import confinement
 
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "file").write_text("mine")

@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from penstock.control.retraining import Retraining
+from penstock.control.retraining.rules import Retraining
 from penstock.core.desired import Desired, ModelSpec, State, VersionSpec, VersionStatus
 from penstock.core.policies import MonitorPolicy, policy_in
-from penstock.registry.database import open_database
-from penstock.registry.outbox import Outbox
+from penstock.registry.db.database import open_database
 from penstock.registry.records import By, ModelRecord
-from penstock.registry.traffic import TrafficStore
+from penstock.registry.stores.outbox import Outbox
+from penstock.registry.stores.traffic import TrafficStore
 
 DRIFTING = {"name": "x", "state": "drift", "psi": 1.0, "since": 1.0, "psi_threshold": 0.1, "rows": 9, "moved": []}
 CALM = {**DRIFTING, "state": "ok"}

@@ -11,21 +11,21 @@ from pathlib import Path
 import pytest
 
 from penstock.core.errors import Conflict, Fault
-from penstock.registry.blobs import FolderBlobs, Incoming, hash_file
-from penstock.registry.collect import collect
-from penstock.registry.database import open_database
-from penstock.registry.place import place_of
-from penstock.registry.records import By, Content, FileRecord, Standing, VersionRecord
+from penstock.registry.blobs.folder import FolderBlobs, Incoming, hash_file
+from penstock.registry.contents.layout import ContentLayout
+from penstock.registry.db.database import open_database
+from penstock.registry.garbage_collection import collect
+from penstock.registry.location import location_of
+from penstock.registry.records import By, Content, FileRecord, VersionRecord, VersionState
 from penstock.registry.registry import Registry
-from penstock.registry.shelf import Shelf
-from penstock.registry.store import Store
+from penstock.registry.stores.versions import Store
 
 BY = By("killed")
 OPEN_SECONDS = 1.0
 
 
 def opened(home: Path) -> Registry:
-    place = place_of(str(home), home, "")
+    place = location_of(str(home), home, "")
     return Registry(place, Store(open_database(place.database, 5.0)), FolderBlobs(Path(place.blobs)), 1 << 20)
 
 
@@ -87,7 +87,7 @@ def killed_at(home: Path, seed: int, seconds: float) -> list[list[str]]:
 
 def check(home: Path, acknowledged: list[list[str]]) -> None:
     began = time.monotonic()
-    place = place_of(str(home), home, "")
+    place = location_of(str(home), home, "")
     database = open_database(place.database, 5.0)
     try:
         registry = Registry(place, Store(database), FolderBlobs(Path(place.blobs)), 1 << 20)
@@ -105,7 +105,7 @@ def check_what_is_there(registry: Registry, home: Path, acknowledged: list[list[
         if kind == "version":
             assert record.content.digest == rest[0]
         elif kind == "retired":
-            assert record.standing is Standing.RETIRED
+            assert record.standing is VersionState.RETIRED
     last = {model: version for kind, model, version, *_ in acknowledged if kind == "alias"}
     for model, version in last.items():
         alias = models[model].aliases["champion"]
@@ -157,5 +157,7 @@ def test_a_collector_that_died_is_succeeded(tmp_path: Path) -> None:
     assert registry.store.condemn([digest]) == [digest]  # and here it died
     with pytest.raises(Fault):
         registry.store.lease(digest, 1.0)
-    assert collect(registry.store, registry.blobs, Shelf(registry.blobs, tmp_path / "unpacked"), 3600.0) == [digest]
+    assert collect(registry.store, registry.blobs, ContentLayout(registry.blobs, tmp_path / "unpacked"), 3600.0) == [
+        digest
+    ]
     registry.store.lease(digest, 1.0)

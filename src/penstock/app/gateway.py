@@ -20,19 +20,20 @@ from penstock.app.logs import set_up
 from penstock.app.models import GatewayRecord, Models, TrafficSides
 from penstock.app.repositories import check, identity, repositories_of
 from penstock.config import Settings, Tls
-from penstock.control import ports, processes, runtime
-from penstock.control.opening import Opening, open_instance
-from penstock.control.options import WorkerOptions
+from penstock.control.admin import RegistryAdmin
+from penstock.control.instance import directory, ports
+from penstock.control.instance.acquire import Opening, open_instance
+from penstock.control.instance.directory import write_atomically
+from penstock.control.instance.drain import retire
+from penstock.control.instance.options import WorkerOptions
+from penstock.control.instance.ports import Address
 from penstock.control.plane import STOP_MARGIN_S, ControlPlane
-from penstock.control.ports import Address
-from penstock.control.registrar import Registrar
-from penstock.control.repositories import Repository
-from penstock.control.retire import retire
-from penstock.control.runtime import write_atomically
-from penstock.control.sinks import load_others
+from penstock.control.sinks.sending import load_others
+from penstock.control.sources.repositories import Repository
+from penstock.control.workers import process
 from penstock.core.errors import Fault, InvalidInput
 from penstock.engine.threads import background_pool, read_cores
-from penstock.registry.place import Place, place_of
+from penstock.registry.location import RegistryLocation, location_of
 
 if TYPE_CHECKING:
     from penstock.api.admin.server import OpsServer
@@ -71,9 +72,9 @@ def serve(settings: Settings) -> None:
     _check_ready_file(settings.ready_file)
     try:
         repositories = repositories_of(settings)
-        place = place_of(settings.registry, settings.home, settings.blobs, identity(repositories))
+        place = location_of(settings.registry, settings.home, settings.blobs, identity(repositories))
         host = ports.resolve(settings.host)
-        homes = runtime.open_homes(place.home, runtime.bases(os.environ, os.geteuid()))
+        homes = directory.open_homes(place.home, directory.bases(os.environ, os.geteuid()))
         models = _served(settings, identity(repositories)) if repositories else f"{place.database} {place.blobs}"
         opening = open_instance(homes, _worker_options(settings, host), models, __version__)
         with opening.given_up_on_failure():
@@ -84,7 +85,7 @@ def serve(settings: Settings) -> None:
         raise CannotServe(str(fault), Code.USAGE) from None
     except ports.PortUnavailable as fault:
         raise CannotServe(str(fault), Code.USAGE if fault.usage else Code.FAILURE) from None
-    except runtime.RuntimeUnavailable as fault:
+    except directory.RuntimeUnavailable as fault:
         raise CannotServe(str(fault)) from None
     set_up(settings.log_level, "control")
     load_others()
@@ -181,7 +182,7 @@ class Gateway:
         self,
         settings: Settings,
         opening: Opening,
-        place: Place,
+        place: RegistryLocation,
         repositories: Sequence[Repository],
         ops: socket.socket,
     ) -> None:
@@ -196,7 +197,7 @@ class Gateway:
             opening.instance,
             opening.options,
             self._models,
-            lambda slot: processes.start(WORKER_MODULE, [str(opening.instance.path), str(slot)]),
+            lambda slot: process.start(WORKER_MODULE, [str(opening.instance.path), str(slot)]),
             self._models.look_s,
         )
 
@@ -219,7 +220,7 @@ class Gateway:
         except Fault:
             await self._plane.stop_now()
             raise
-        registrar = self._models.registrar(self._plane.desk, self._plane)
+        registry_admin = self._models.registry_admin(self._plane.reconciler, self._plane)
         sides = self._models.sides(self._plane, self._opening.instance.path)
         self._plane.measure(self._models.readings)
         self._plane.measure(sides.rollouts.readings)
@@ -228,14 +229,14 @@ class Gateway:
         self._plane.gather(sides.monitoring.gathered)
         self._plane.label_by(sides.monitoring.labels)
         await sides.monitoring.start()
-        self._plane.desk.decorate = sides.decorate
+        self._plane.reconciler.decorate = sides.decorate
         self._plane.renew()
-        server = await asyncio.to_thread(self._ops_server, registrar, sides)
+        server = await asyncio.to_thread(self._ops_server, registry_admin, sides)
         server.start(self._ops_socket)
         record = GatewayRecord(self._place.home)
         record.write(self._ops)
         retiring: list[asyncio.Task[None]] = []
-        jobs = [*self._models.background(registrar), *sides.background()]
+        jobs = [*self._models.background(registry_admin), *sides.background()]
         work = [asyncio.create_task(job) for job in jobs]
         if await _first(self._plane.until_ready(), signals.first.wait()):
             self._announce()
@@ -251,10 +252,10 @@ class Gateway:
         for task in (*retiring, *work):
             task.cancel()
         await server.stop()
-        registrar.close()
+        registry_admin.close()
         sides.close()
 
-    def _ops_server(self, registrar: Registrar, sides: TrafficSides) -> "OpsServer":
+    def _ops_server(self, registry_admin: RegistryAdmin, sides: TrafficSides) -> "OpsServer":
         """Made on a thread: the import takes time the workers' first messages need not wait for."""
         from penstock.api.admin.page import Shown  # noqa: PLC0415 - see above
         from penstock.api.admin.server import CONNECTIONS, OpsServer  # noqa: PLC0415
@@ -262,7 +263,7 @@ class Gateway:
 
         decides = Sides(sides.traffic, sides.rollouts, sides.experiments, sides.monitoring, sides.retraining)
         connections = connection_limit(CONNECTIONS, raise_limit(), 1)
-        return OpsServer(self._plane, registrar, decides, Shown(__version__, self._http, self._grpc), connections)
+        return OpsServer(self._plane, registry_admin, decides, Shown(__version__, self._http, self._grpc), connections)
 
     def _announce(self) -> None:
         """Tell that the gateway is ready: the file first, so that whoever reads the line finds it."""

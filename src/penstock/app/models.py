@@ -13,38 +13,38 @@ from typing import Any
 
 from penstock.app.repositories import identity
 from penstock.config import Settings
+from penstock.control.admin import Parts, RegistryAdmin, Serving
 from penstock.control.delivery.experiments import Experiments
 from penstock.control.delivery.prometheus import Prometheus
 from penstock.control.delivery.rollouts import Rollouts
 from penstock.control.delivery.routes import Traffic
 from penstock.control.delivery.step_gates import PolicyWebhooks
-from penstock.control.desire import Found
-from penstock.control.desk import Desk
-from penstock.control.folder_source import FolderContents
-from penstock.control.mirror import Mirror
+from penstock.control.instance.directory import write_atomically
+from penstock.control.instance.ports import is_loopback
 from penstock.control.monitoring.service import Monitoring
-from penstock.control.named import NamedFolder
 from penstock.control.plane import ControlPlane
-from penstock.control.ports import is_loopback
-from penstock.control.registrar import Parts, Registrar, Serving
-from penstock.control.registry_source import RegistrySource
-from penstock.control.repositories import Repository, RepositoryState, readings
-from penstock.control.retraining import Retraining
-from penstock.control.runtime import write_atomically
-from penstock.control.sinks import Surroundings
+from penstock.control.reconcile.planner import Found
+from penstock.control.reconcile.reconciler import Reconciler
+from penstock.control.retraining.rules import Retraining
+from penstock.control.sinks.sending import SinkContext
+from penstock.control.sources.aliased import AliasedFolder
+from penstock.control.sources.folder import FolderContents
+from penstock.control.sources.mlflow import MlflowSync
+from penstock.control.sources.registry import RegistrySource
+from penstock.control.sources.repositories import Repository, RepositoryState, readings
 from penstock.core.desired import Desired
 from penstock.core.errors import Fault, InvalidInput, NotReady
 from penstock.core.policies import FleetAlarms
-from penstock.registry.admission import AdmissionOptions, Examiner, basis
-from penstock.registry.mlflow_source import MlflowSource
-from penstock.registry.monitored import MonitorStore
-from penstock.registry.outbox import Outbox
-from penstock.registry.picture import Picture
-from penstock.registry.place import Place
+from penstock.registry.admission.examiner import AdmissionOptions, Examiner, basis
+from penstock.registry.location import RegistryLocation
+from penstock.registry.mlflow.source import MlflowSource
+from penstock.registry.mlflow.webhooks import verify_mlflow
 from penstock.registry.repository.copies import Copies
 from penstock.registry.repository.verdicts import Verdicts
-from penstock.registry.traffic import TrafficStore
-from penstock.registry.webhooks import verify_mlflow
+from penstock.registry.stores.monitor import MonitorStore
+from penstock.registry.stores.outbox import Outbox
+from penstock.registry.stores.snapshot import RegistrySnapshot
+from penstock.registry.stores.traffic import TrafficStore
 from penstock.telemetry.metrics import Reading
 
 log = logging.getLogger("penstock.app")
@@ -81,12 +81,12 @@ class TrafficSides:
 
 
 class Models:
-    """The source of models of one gateway (``desk.Source``), and the registrar that changes what it offers.
+    """The source of models of one gateway (``reconciler.Source``), and the ``RegistryAdmin`` that changes its offer.
 
     The database library is imported by the first scan, on a thread, while the workers start.
     """
 
-    def __init__(self, settings: Settings, place: Place, repositories: Sequence[Repository]) -> None:
+    def __init__(self, settings: Settings, place: RegistryLocation, repositories: Sequence[Repository]) -> None:
         self._settings = settings
         self._place = place
         self._repositories = repositories
@@ -95,30 +95,30 @@ class Models:
         self._admission = AdmissionOptions(settings.admission.seconds, settings.admission.memory_bytes)
         self.examiner = Examiner(self._admission)
         self._parts: Parts | None = None
-        self._source: NamedFolder | RegistrySource | None = None
+        self._source: AliasedFolder | RegistrySource | None = None
         self._folders: FolderContents | None = None
         self.look_s = settings.watch.seconds if repositories else REGISTRY_LOOK_S
 
     async def scan(self, settled_only: bool, retry: str = "") -> Sequence[Found]:
-        """See ``desk.Source``."""
+        """See ``reconciler.Source``."""
         if self._source is None:
             self._source = await asyncio.to_thread(self._opened)
         return await self._source.scan(settled_only, retry)
 
-    def _opened(self) -> "NamedFolder | RegistrySource":
+    def _opened(self) -> "AliasedFolder | RegistrySource":
         from penstock.registry.registry import open_registry, open_store  # noqa: PLC0415 - see above
 
         if not self._repositories:
             registry = open_registry(self._place, self._settings.admission.max_bytes)
-            picture = Picture(registry.store, self._place.picture)
+            picture = RegistrySnapshot(registry.store, self._place.picture)
             source = RegistrySource(picture, registry.shelf)
             self._parts = Parts(registry.store, picture, registry, source, self.examiner, self._load_s)
             return source
         store = open_store(self._place)
-        picture = Picture(store, self._place.picture)
+        picture = RegistrySnapshot(store, self._place.picture)
         self._parts = Parts(store, picture, None, None, self.examiner, self._load_s, self.repositories)
         self._folders = self._contents()
-        return NamedFolder(self._folders, picture)
+        return AliasedFolder(self._folders, picture)
 
     def _contents(self) -> FolderContents:
         verdicts = Verdicts(self._place.verdicts, basis(self._admission))
@@ -139,11 +139,11 @@ class Models:
     def _load_s(self) -> float:
         return self._settings.limits.load_seconds
 
-    def registrar(self, desk: Desk, serving: Serving) -> Registrar:
+    def registry_admin(self, reconciler: Reconciler, serving: Serving) -> RegistryAdmin:
         """What changes the registry; only after the first scan."""
         if self._parts is None:
             raise RuntimeError
-        return Registrar(self._parts, desk, serving)
+        return RegistryAdmin(self._parts, reconciler, serving)
 
     def sides(self, plane: ControlPlane, instance: Path) -> TrafficSides:
         """What decides the traffic, and what watches it; only after the first scan."""
@@ -166,7 +166,7 @@ class Models:
             labels,
             ask,
             slo=lambda model: monitoring.policy_of(model).rules.get("slo", {}),
-            webhooks=PolicyWebhooks(lambda model: monitoring.policy_of(model).sinks, Surroundings(home, alone)),
+            webhooks=PolicyWebhooks(lambda model: monitoring.policy_of(model).sinks, SinkContext(home, alone)),
         )
         return TrafficSides(
             Traffic(records, store, plane),
@@ -176,24 +176,24 @@ class Models:
             Retraining(outbox, records.model, plane, monitoring, rollouts, (home, alone), clock),
         )
 
-    def background(self, registrar: Registrar) -> list[Coroutine[Any, Any, None]]:
+    def background(self, registry_admin: RegistryAdmin) -> list[Coroutine[Any, Any, None]]:
         """What goes on beside serving."""
         if self._repositories or self._parts is None:
             return []
-        work = [self._collect(registrar)]
+        work = [self._collect(registry_admin)]
         if (mlflow := self._settings.mlflow) is not None:
             source = MlflowSource(mlflow.url, mlflow.models)
-            mirror = Mirror(source, registrar, self._parts.picture.models, mlflow.poll_seconds)
+            mirror = MlflowSync(source, registry_admin, self._parts.picture.models, mlflow.poll_seconds)
             if mlflow.webhook_secret_file is not None:
-                registrar.heed_mlflow(_Webhook(mlflow.webhook_secret_file, mirror))
+                registry_admin.heed_mlflow(_Webhook(mlflow.webhook_secret_file, mirror))
             work.append(mirror.run())
         return work
 
-    async def _collect(self, registrar: Registrar) -> None:
+    async def _collect(self, registry_admin: RegistryAdmin) -> None:
         while True:
             await asyncio.sleep(COLLECT_S)
             try:
-                await registrar.collect()
+                await registry_admin.collect()
             except Fault as fault:
                 log.warning("nothing was cleared away: %s", fault)
 
@@ -207,7 +207,7 @@ class Models:
 class _Webhook:
     """Wakes the mirror when MLflow calls; the secret is read anew for each call, so that it can be changed."""
 
-    def __init__(self, secret: Path, mirror: Mirror) -> None:
+    def __init__(self, secret: Path, mirror: MlflowSync) -> None:
         self._secret = secret
         self._mirror = mirror
 

@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from penstock.config import Settings
-from penstock.control.repositories import Repository
+from penstock.control.sources.repositories import Repository
 from penstock.core.errors import InvalidInput, NotReady
 from penstock.registry.repository.local import LocalTree
 

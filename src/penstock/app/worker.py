@@ -18,12 +18,12 @@ from penstock.api.http1.limits import Limits
 from penstock.api.rest.server import RestServer
 from penstock.app.descriptors import connection_limit, raise_limit
 from penstock.app.logs import set_up
-from penstock.control.link import Link
-from penstock.control.memory import SlotFile, totals
-from penstock.control.messages import tensors_out
-from penstock.control.options import WorkerOptions, options_in
-from penstock.control.ports import Address, share
-from penstock.control.runtime import Instance
+from penstock.control.instance.directory import Instance
+from penstock.control.instance.options import WorkerOptions, options_in
+from penstock.control.instance.ports import Address, share
+from penstock.control.workers.client import Link
+from penstock.control.workers.protocol import tensors_out
+from penstock.control.workers.slots import SlotFile, totals
 from penstock.core.desired import Desired, State, VersionStatus
 from penstock.core.limits import RequestLimits
 from penstock.engine import heap

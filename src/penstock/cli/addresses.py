@@ -11,7 +11,7 @@ from typing import Literal
 from penstock import config
 from penstock.cli.console import Exit, fail
 from penstock.core.errors import InvalidInput
-from penstock.registry.place import Place, place_of
+from penstock.registry.location import RegistryLocation, location_of
 
 EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}
 """Hosts that mean every interface, and the one to call then."""
@@ -56,19 +56,19 @@ def address_of(url: str) -> str:
     return matched[1]
 
 
-def registry_place(found: config.Settings) -> Place:
+def registry_place(found: config.Settings) -> RegistryLocation:
     """Where the registry lies that the settings mean.
 
     Raises:
         typer.Exit: it can lie nowhere.
     """
     try:
-        return place_of(found.registry, found.home, found.blobs)
+        return location_of(found.registry, found.home, found.blobs)
     except InvalidInput as fault:
         fail(str(fault), Exit.USAGE)
 
 
-def running_gateway(place: Place, by_settings: bool) -> str | None:
+def running_gateway(place: RegistryLocation, by_settings: bool) -> str | None:
     """The ops address of the gateway that runs on a home, or else, ``by_settings``, at the settings' own address."""
     with suppress(OSError, ValueError, KeyError, TypeError):
         recorded = json.loads((place.home / "gateway.json").read_text())

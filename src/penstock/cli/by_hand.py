@@ -17,14 +17,14 @@ from penstock.core.errors import Fault
 from penstock.core.lineage import card_features, metadata_of
 from penstock.core.versions import CHAMPION
 from penstock.monitor.reference import reference_in
-from penstock.registry.admission import AdmissionOptions, Examiner
+from penstock.registry.admission.examiner import AdmissionOptions, Examiner
 from penstock.registry.documents import ADMITTED, Shown, model_document
-from penstock.registry.monitored import MonitorStore, ReferenceRecord
-from penstock.registry.place import Place
+from penstock.registry.location import RegistryLocation
+from penstock.registry.model_settings import settings_in, settings_out
 from penstock.registry.records import By, ModelRecord, Move, Report
 from penstock.registry.registry import Prepared, check_alias, check_names, examined, open_registry, usable_versions
-from penstock.registry.settings import settings_in, settings_out
-from penstock.registry.store import ANY
+from penstock.registry.stores.monitor import MonitorStore, ReferenceRecord
+from penstock.registry.stores.versions import ANY
 
 CHUNK = 1 << 20
 
@@ -32,7 +32,7 @@ CHUNK = 1 << 20
 class ByHand:
     """Directly in the registry at a place, with admission in this process; what is admitted counts as ready."""
 
-    def __init__(self, place: Place, settings: Settings) -> None:
+    def __init__(self, place: RegistryLocation, settings: Settings) -> None:
 
         with _faults_named():
             self._registry = open_registry(place, settings.admission.max_bytes)

@@ -197,7 +197,7 @@ def export(
     as_json: AsJson = False,
 ) -> None:
     """Write exactly the bytes that were pushed to a file, checked by their digest."""
-    from penstock.registry.blobs import hash_file
+    from penstock.registry.blobs.folder import hash_file
 
     model, version = _split(name)
     scratch = file.with_name(f".{file.name}.part")

@@ -47,7 +47,7 @@ def check(file: File) -> None:
 
 def _read(file: Path) -> Document:
     from penstock.config import ConfigFault, lines_of, read_document
-    from penstock.control.sinks import load_others
+    from penstock.control.sinks.sending import load_others
     from penstock.core.errors import InvalidInput
     from penstock.core.policies import policy_in
 

@@ -40,7 +40,8 @@ def profile(
     from penstock.monitor.profile import profile as made
     from penstock.monitor.reference import reference_out
     from penstock.monitor.tables import read_table
-    from penstock.registry import inspection, model_config
+    from penstock.registry.admission import inspection
+    from penstock.registry.config import model_config
 
     try:
         stated = "" if config is None else config.read_text()

@@ -34,7 +34,8 @@ def set_(
     name: Name,
     split: Annotated[str, typer.Option(metavar="V=W,V=W", help="Each version's weight; they sum to 10000.")],
     shadow: Annotated[
-        list[str] | None, typer.Option(metavar="V=PCT", help="Mirror that share of the requests to a version, unseen.")
+        list[str] | None,
+        typer.Option(metavar="V=PCT", help="Mirror that share of the requests to a version, unseen."),
     ] = None,
     sticky: Annotated[
         str | None, typer.Option(metavar="header:NAME", help="Keep each value of a header together.")

@@ -35,7 +35,7 @@ def upload(path: Path) -> Upload:
     if not path.is_file():
         raise BadModel(f"{path} is no file" if path.exists() else f"{path} is not there")
     if path.suffix == ".onnx":
-        from penstock.registry.inspection import weight_files
+        from penstock.registry.admission.inspection import weight_files
 
         if weights := weight_files(path):
             return _packed({path.name: path, **{name: _beside(path, name) for name in weights}})
@@ -56,7 +56,7 @@ def _beside(graph: Path, name: str) -> Path:
 
 
 def _packed(files: dict[str, Path]) -> Upload:
-    from penstock.registry.archive import pack, packed_size
+    from penstock.registry.contents.archive import pack, packed_size
 
     return Upload(packed_size(files), "application/x-tar", pack(files))
 

@@ -9,19 +9,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from penstock.control import readings, view
-from penstock.control.channel import Channel, Listeners, Report
-from penstock.control.desire import Found, Key, Ledger, ledger_in, ledger_out
-from penstock.control.desk import Desk, Source
-from penstock.control.first_look import FirstLook
-from penstock.control.labels import Labels
-from penstock.control.losses import Losses
-from penstock.control.memory import SlotFile
-from penstock.control.messages import Message
-from penstock.control.options import WorkerOptions
-from penstock.control.processes import WorkerProcess, adopt
-from penstock.control.runtime import Instance
-from penstock.control.supervisor import Limits, Reason, Supervisor
+from penstock.control import metrics
+from penstock.control.instance.directory import Instance
+from penstock.control.instance.options import WorkerOptions
+from penstock.control.monitoring.feedback import Labels
+from penstock.control.reconcile import status
+from penstock.control.reconcile.losses import Losses
+from penstock.control.reconcile.planner import Found, Key, Ledger, ledger_in, ledger_out
+from penstock.control.reconcile.reconciler import Reconciler, Source
+from penstock.control.sources.initial_sync import InitialSync
+from penstock.control.workers.process import WorkerProcess, adopt
+from penstock.control.workers.protocol import Message
+from penstock.control.workers.server import Channel, Listeners, Report
+from penstock.control.workers.slots import SlotFile
+from penstock.control.workers.supervisor import Limits, Reason, Supervisor
 from penstock.core.desired import Desired, VersionStatus
 from penstock.core.errors import Fault, NotFound, NotReady
 from penstock.monitor.answers import Told
@@ -66,19 +67,19 @@ class ControlPlane:
         self._draining = False
         self._tasks: list[asyncio.Task[None]] = []
         self._complaint = ""
-        self._first = FirstLook(source)
+        self._first = InitialSync(source)
         self._adopted = False
         self._gathered: Callable[[Message], None] = lambda _: None
         self._labels: Labels | None = None
         self._measured: list[Callable[[], Iterable[Reading]]] = []
         stored = instance.read("ledger")
         self._losses = Losses.of(stored.get("losses", {}))
-        self._tally = readings.tally_in(stored.get("tally", {}))
-        self.desk = Desk(source, self, ledger_in(stored.get("ledger", {})), BLOCKS - 1, options.load_s)
+        self._tally = metrics.tally_in(stored.get("tally", {}))
+        self.reconciler = Reconciler(source, self, ledger_in(stored.get("ledger", {})), BLOCKS - 1, options.load_s)
         limits = Limits(freeze=int(options.freeze_s * 1e9))
         self._supervisor = Supervisor(self._slots, self._start_worker, self._lost, time.monotonic_ns, limits)
-        listeners = Listeners(self.desk.changed, self._loaded, self._parted, self._take_rows, self._take_labels)
-        self._channel = Channel(instance.socket, self._is_worker, self.desk, listeners)
+        listeners = Listeners(self.reconciler.changed, self._loaded, self._parted, self._take_rows, self._take_labels)
+        self._channel = Channel(instance.socket, self._is_worker, self.reconciler, listeners)
 
     # Life.
 
@@ -108,21 +109,21 @@ class ControlPlane:
             self._serve_first(await self._first.again())
         while True:
             await asyncio.sleep(self._look_s or STEP_S)
-            self.desk.step()
+            self.reconciler.step()
             if self._look_s:
                 await self._refresh()
 
     def _serve_first(self, found: Sequence[Found] | None) -> None:
         """Begin with what was found; while nothing was, adopted workers go on with what they serve."""
         if found is None:
-            self.desk.wait(self._first.reason, publish=not self._adopted)
+            self.reconciler.wait(self._first.reason, publish=not self._adopted)
         else:
-            self.desk.begin(found)
+            self.reconciler.begin(found)
 
     async def _refresh(self) -> None:
         complaint, whole = "", ""
         try:
-            await self.desk.refresh()
+            await self.reconciler.refresh()
         except Fault as fault:
             complaint, whole = str(fault), fault.whole
         except Exception as error:
@@ -135,7 +136,9 @@ class ControlPlane:
 
     async def until_ready(self) -> None:
         """Wait until the gateway is ready and every worker, adopted ones too, serves what this process wants."""
-        await _eventually(lambda: self.readiness().ready and view.applied(self.desk.desired, self.reports.values()))
+        await _eventually(
+            lambda: self.readiness().ready and status.applied(self.reconciler.desired, self.reports.values())
+        )
 
     async def stop(self) -> None:
         """Let the workers drain, end those that do not in time, and take the instance away."""
@@ -171,11 +174,11 @@ class ControlPlane:
 
     # What the ops plane asks.
 
-    def readiness(self) -> view.Readiness:
+    def readiness(self) -> status.Readiness:
         """Whether requests are taken, and what that rests on."""
         ready = [self._worker_ready(index) for index in range(self.workers)]
         waiting = "" if self._adopted else self._first.reason
-        return view.readiness(ready, self.statuses(), self._draining, waiting)
+        return status.readiness(ready, self.statuses(), self._draining, waiting)
 
     def _worker_ready(self, index: int) -> bool:
         """Alive, open for requests, and in touch with us."""
@@ -183,7 +186,7 @@ class ControlPlane:
 
     def statuses(self) -> list[VersionStatus]:
         """Every version of every model."""
-        return view.statuses(self.desk.desired, self.reports, self.workers)
+        return status.statuses(self.reconciler.desired, self.reports, self.workers)
 
     def model(self, name: str) -> list[VersionStatus]:
         """Every version of one model.
@@ -191,9 +194,9 @@ class ControlPlane:
         Raises:
             NotFound: no such model.
         """
-        for spec in self.desk.desired.models:
+        for spec in self.reconciler.desired.models:
             if spec.name == name:
-                return view.model_statuses(spec, self.reports, self.workers)
+                return status.model_statuses(spec, self.reports, self.workers)
         raise NotFound(f"unknown model '{name}'")
 
     def signature(self, model: str, version: str) -> Mapping[str, Any] | None:
@@ -203,15 +206,15 @@ class ControlPlane:
     @property
     def desired(self) -> Desired:
         """What the workers are to serve."""
-        return self.desk.desired
+        return self.reconciler.desired
 
     def applied(self) -> bool:
         """Whether every worker has worked through that, none missing."""
-        return len(self.reports) == self.workers and self.desk.applied()
+        return len(self.reports) == self.workers and self.reconciler.applied()
 
     def totals(self, model: str, version: str) -> Totals:
         """What a version was counted by since the instance began; nothing for one that was never served."""
-        block = self.desk.ledger.blocks.get((model, version))
+        block = self.reconciler.ledger.blocks.get((model, version))
         return Totals.of(self._slots if block is not None else (), block or 0)
 
     def losses(self, model: str, version: str) -> int:
@@ -229,8 +232,8 @@ class ControlPlane:
 
     async def serve_changes(self) -> bool:
         """Bring what was stored to the workers; whether all of them have it."""
-        await self.desk.refresh()
-        return await self.desk.acknowledged(ACKNOWLEDGE_S)
+        await self.reconciler.refresh()
+        return await self.reconciler.acknowledged(ACKNOWLEDGE_S)
 
     def worker_states(self) -> list[tuple[int, str]]:
         """Process id and state in a word of each slot's worker, 0 where there is none."""
@@ -259,17 +262,17 @@ class ControlPlane:
 
     def feature_names(self, model: str, version: str) -> Sequence[str]:
         """What a version's graph, or else its model card, calls its features."""
-        placed = self.desk.placed(model, version)
+        placed = self.reconciler.placed(model, version)
         return () if placed is None else placed.features
 
     def graph(self, model: str, version: str) -> tuple[Path, str, Path] | None:
         """A version's graph on this machine, its configuration, and where the files lie that this names."""
-        placed = self.desk.placed(model, version)
+        placed = self.reconciler.placed(model, version)
         return None if placed is None else (Path(placed.path), placed.config, Path(placed.folder))
 
     def renew(self) -> None:
         """Tell the workers what is different now."""
-        self.desk.renew()
+        self.reconciler.renew()
 
     def regions(self, offset: int, size: int) -> list[Words]:
         """A region of every worker's words."""
@@ -287,17 +290,17 @@ class ControlPlane:
     def readings(self) -> Iterator[Reading]:
         """Everything there is to measure, as it stands now."""
         living = [slot for slot, one in zip(self._slots, self._supervisor.processes(), strict=True) if one]
-        known = view.known(self.desk.desired, self.reports.values())
-        yield from readings.counted(self._slots, living, self.desk.ledger.blocks, known, self._tally)
-        yield from readings.workers(self._slots, living)
-        yield from readings.states(self.statuses())
-        yield from readings.contents(self.desk.desired, self.desk.placed)
-        yield from readings.tallied(self._tally, known)
-        yield from readings.traffic(self.desk.desired, self.statuses(), self.totals)
+        known = status.known(self.reconciler.desired, self.reports.values())
+        yield from metrics.counted(self._slots, living, self.reconciler.ledger.blocks, known, self._tally)
+        yield from metrics.workers(self._slots, living)
+        yield from metrics.states(self.statuses())
+        yield from metrics.contents(self.reconciler.desired, self.reconciler.placed)
+        yield from metrics.tallied(self._tally, known)
+        yield from metrics.traffic(self.reconciler.desired, self.statuses(), self.totals)
         for measured in self._measured:
             yield from measured()
 
-    # What the desk needs of the fleet.
+    # What the reconciler needs of the fleet.
 
     @property
     def workers(self) -> int:
@@ -316,20 +319,20 @@ class ControlPlane:
     def save(self, ledger: Ledger) -> None:
         """Keep what must outlive this process."""
         self._tally.forget(ledger.blocks.keys())
-        kept = {"tally": readings.tally_out(self._tally), "losses": self._losses.out()}
+        kept = {"tally": metrics.tally_out(self._tally), "losses": self._losses.out()}
         self._instance.write("ledger", {"ledger": ledger_out(ledger), **kept})
 
     def reusable(self, ledger: Ledger) -> Collection[Key]:
         """Versions that no worker serves and that nobody is still answering for."""
-        served = {(model.name, one.version) for model in self.desk.desired.models for one in model.versions}
-        if len(ledger.blocks) < BLOCKS - 1 or not view.applied(self.desk.desired, self.reports.values()):
+        served = {(model.name, one.version) for model in self.reconciler.desired.models for one in model.versions}
+        if len(ledger.blocks) < BLOCKS - 1 or not status.applied(self.reconciler.desired, self.reports.values()):
             return ()
         idle = (key for key, block in ledger.blocks.items() if not Totals.of(self._slots, block).inflight)
         return [key for key in idle if key not in served]
 
     def clear(self, block: int) -> None:
         """Zero a counter block in every slot; what its version refused stays in its model's counters."""
-        for key, given in self.desk.ledger.blocks.items():
+        for key, given in self.reconciler.ledger.blocks.items():
             if given == block:
                 self._tally.keep_refused(self._slots, key[0], block)
         for slot in self._slots:
@@ -364,23 +367,23 @@ class ControlPlane:
     def _lost(self, index: int, pid: int, reason: Reason) -> None:
         self._tally.restarts[reason] += 1
         self._note_loss(index, pid)
-        self.save(self.desk.ledger)
+        self.save(self.reconciler.ledger)
         if reason is Reason.DIED:  # its last words may still be on their way
             asyncio.get_running_loop().call_later(LAST_WORDS_S, self._inquire, index, pid)
 
     def _note_loss(self, index: int, pid: int) -> None:
         """Note which versions' calls a worker had in hand when it ended."""
-        counts = ((key, Totals.of([self._slots[index]], block)) for key, block in self.desk.ledger.blocks.items())
+        counts = ((key, Totals.of([self._slots[index]], block)) for key, block in self.reconciler.ledger.blocks.items())
         self._losses.note(index, pid, [key for key, totals in counts if totals.inflight])
 
     def _inquire(self, index: int, pid: int) -> None:
         for report in (self.reports.get(index), self._departed.pop(index, None)):
             if report is not None and report.pid == pid:
-                self.desk.died(report)
+                self.reconciler.died(report)
 
     def _loaded(self, key: Key, succeeded: bool) -> None:
         self._tally.loads[*key, "ok" if succeeded else "failed"] += 1
-        self.save(self.desk.ledger)
+        self.save(self.reconciler.ledger)
 
     def _deserted(self) -> bool:
         return not any(self._supervisor.processes())

@@ -107,7 +107,7 @@ class Limits:
     gates: Gates = field(default_factory=Gates)
 
 
-def came_of(standing: "Standing", answering: str, ready: Mapping[str, float], tried: Collection[str]) -> str | None:
+def came_of(standing: "RuleState", answering: str, ready: Mapping[str, float], tried: Collection[str]) -> str | None:
     """The version that came of the request under way: the newest that is ready, was pushed after it (``ready`` has the
     times), does not answer yet and was not rolled out before; None while there is none."""
     flight = standing.in_flight
@@ -290,7 +290,7 @@ class InFlight:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class RuleState:
     """What is remembered of a model: each rule's memory, when requests were made, the one that is under way, the
     versions that a person has approved of meanwhile, and the candidates that were examined."""
 
@@ -318,8 +318,8 @@ class Action:
 
 
 def decide(
-    triggers: Sequence[Trigger], limits: Limits, standing: Standing, snapshot: Snapshot
-) -> tuple[Standing, Action | None]:
+    triggers: Sequence[Trigger], limits: Limits, standing: RuleState, snapshot: Snapshot
+) -> tuple[RuleState, Action | None]:
     """The first thing that one of a model's rules does now, at most one; and what is remembered afterwards."""
     standing = _landed(standing, limits, snapshot)
     rules = dict(standing.rules)
@@ -339,7 +339,7 @@ def decide(
     return standing, action
 
 
-def _landed(standing: Standing, limits: Limits, snapshot: Snapshot) -> Standing:
+def _landed(standing: RuleState, limits: Limits, snapshot: Snapshot) -> RuleState:
     """A request is over once another version answers, or its time has run out."""
     flight = standing.in_flight
     if flight is None:
@@ -349,7 +349,7 @@ def _landed(standing: Standing, limits: Limits, snapshot: Snapshot) -> Standing:
 
 
 def _step(
-    trigger: Trigger, limits: Limits, standing: Standing, memory: Memory, snapshot: Snapshot
+    trigger: Trigger, limits: Limits, standing: RuleState, memory: Memory, snapshot: Snapshot
 ) -> tuple[Memory, Action | None]:
     found = evaluate(trigger.when, snapshot, memory)
     over = not found.holds if trigger.until is None else evaluate(trigger.until, snapshot, memory).holds
@@ -373,7 +373,7 @@ def _step(
 
 
 def _ask(
-    trigger: Trigger, limits: Limits, standing: Standing, memory: Memory, snapshot: Snapshot, found: Finding
+    trigger: Trigger, limits: Limits, standing: RuleState, memory: Memory, snapshot: Snapshot, found: Finding
 ) -> tuple[Memory, Action | None]:
     outcome = _outcome(trigger, limits, standing, memory, snapshot)
     if outcome is None or (outcome is not Outcome.REQUESTED and memory.told == outcome):
@@ -386,7 +386,7 @@ def _ask(
 
 
 def _outcome(
-    trigger: Trigger, limits: Limits, standing: Standing, memory: Memory, snapshot: Snapshot
+    trigger: Trigger, limits: Limits, standing: RuleState, memory: Memory, snapshot: Snapshot
 ) -> Outcome | None:
     if trigger.kind is Kind.QUALITY:
         waits = memory.times > 0 or snapshot.now - memory.asked < trigger.cooldown_s
@@ -421,12 +421,12 @@ def _best(trigger: Trigger, memory: Memory, snapshot: Snapshot) -> dict[str, flo
     return best
 
 
-def without_looks(standing: Standing) -> Standing:
+def without_looks(standing: RuleState) -> RuleState:
     """The same, but for when its rules looked last."""
     return replace(standing, rules={name: replace(one, looked=0.0) for name, one in standing.rules.items()})
 
 
-def standing_out(standing: Standing) -> dict[str, Any]:
+def standing_out(standing: RuleState) -> dict[str, Any]:
     """A standing as JSON values."""
     flight = standing.in_flight
     return {
@@ -450,7 +450,7 @@ def standing_out(standing: Standing) -> dict[str, Any]:
     }
 
 
-def standing_in(values: Document) -> Standing:
+def standing_in(values: Document) -> RuleState:
     """A standing from its JSON values."""
     rules = {
         name: Memory(State(one[0]), one[1], one[2], one[3], one[4], one[5], one[6], one[7])
@@ -459,7 +459,7 @@ def standing_in(values: Document) -> Standing:
     flight = values.get("in_flight")
     requests, approved = tuple(values.get("requests", ())), tuple(values.get("approved", ()))
     exams = exams_in(values.get("exams", {}))
-    return Standing(rules, requests, None if flight is None else InFlight(*flight), approved, exams)
+    return RuleState(rules, requests, None if flight is None else InFlight(*flight), approved, exams)
 
 
 # What people write.

@@ -190,7 +190,7 @@ class RowCounter:
             self._add(self._layout.sure, [score_bins(sure)])
 
     def _count_slices(self, part: Part, given: Sequence[Places], told: Sequence[Places]) -> None:
-        own = self._sides[0].place_of(part.column, given)
+        own = self._sides[0].location_of(part.column, given)
         moved = own * self._layout.columns
         shifted = [one + (moved if one.ndim == 1 else moved[:, None]) for one in (*given, *told)]
         self._add(part.at - len(HEAD), shifted)
@@ -284,7 +284,7 @@ class _Side:
             found.append(places(values) + at)
         return found
 
-    def place_of(self, column: int, found: Sequence[Places]) -> Places:
+    def location_of(self, column: int, found: Sequence[Places]) -> Places:
         """Each row's place in one column, of what ``places`` found."""
         index = column - self._width
         if index < 0:

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from penstock.core.versions import sort_key
-from penstock.registry.records import Document, ModelRecord, Report, Standing, VersionRecord
-from penstock.registry.rewrite import FACT as REWRITE
-from penstock.registry.rewrite import rewrite_in
-from penstock.registry.settings import settings_out
+from penstock.registry.graphs.rewrite import FACT as REWRITE
+from penstock.registry.graphs.rewrite import rewrite_in
+from penstock.registry.model_settings import settings_out
+from penstock.registry.records import Document, ModelRecord, Report, VersionRecord, VersionState
 
 RETIRED = "RETIRED"
 ADMITTED = "ADMITTED"
@@ -61,7 +61,7 @@ def _version(model: ModelRecord, version: str, shown: Shown | None) -> Document:
 
 
 def _state(record: VersionRecord | None, shown: Shown | None) -> tuple[str, str]:
-    if record is not None and record.standing is Standing.RETIRED:
+    if record is not None and record.standing is VersionState.RETIRED:
         return RETIRED, ""
     return (shown.state, shown.reason) if shown is not None else ("UNAVAILABLE", LEFT_OUT)
 

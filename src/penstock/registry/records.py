@@ -8,7 +8,7 @@ from typing import Any, Literal, Protocol
 
 from penstock.core.routing import RouteSpec
 from penstock.core.versions import VersionPolicy
-from penstock.registry.rewrite import Rewrite, rewrite_in
+from penstock.registry.graphs.rewrite import Rewrite, rewrite_in
 
 Document = dict[str, Any]
 """JSON values."""
@@ -88,7 +88,7 @@ class Report:
         return self.detail or self.reason
 
 
-class Standing(StrEnum):
+class VersionState(StrEnum):
     """Where a version stands in the registry."""
 
     ADMITTED = "admitted"
@@ -136,7 +136,7 @@ class VersionRecord:
     content: Content
     created_at: str
     created_by: str
-    standing: Standing = Standing.ADMITTED
+    standing: VersionState = VersionState.ADMITTED
     metadata: Document = field(default_factory=dict)
     report: Report = field(default_factory=Report)
 

@@ -14,13 +14,15 @@ from pathlib import Path
 
 from penstock.core.errors import Damaged, Fault, InvalidInput, NotFound, NotReady, Refused
 from penstock.core.versions import is_alias, is_model_name, is_version, sort_key
-from penstock.registry.archive import GRAPH, intake
-from penstock.registry.blobs import Blobs, FolderBlobs, Incoming, named_failures
-from penstock.registry.collect import collect
-from penstock.registry.database import Database, open_database
+from penstock.registry.blobs.folder import Blobs, FolderBlobs, Incoming, named_failures
+from penstock.registry.contents.archive import GRAPH, intake
+from penstock.registry.contents.layout import ContentLayout
+from penstock.registry.db.database import Database, open_database
+from penstock.registry.db.lazy_database import LazyDatabase
 from penstock.registry.files import beneath
-from penstock.registry.late import LateDatabase
-from penstock.registry.place import Place
+from penstock.registry.garbage_collection import collect
+from penstock.registry.graphs.rewrite import Rewrite, write_edited
+from penstock.registry.location import RegistryLocation
 from penstock.registry.records import (
     Admission,
     By,
@@ -28,13 +30,11 @@ from penstock.registry.records import (
     Document,
     ModelRecord,
     Report,
-    Standing,
     Subject,
     VersionRecord,
+    VersionState,
 )
-from penstock.registry.rewrite import Rewrite, write_edited
-from penstock.registry.shelf import Shelf
-from penstock.registry.store import Condemned, Store
+from penstock.registry.stores.versions import Condemned, Store
 
 COMMIT_TRIES = 50
 COMMIT_PAUSE_S = 0.1
@@ -107,18 +107,18 @@ def check_alias(alias: str) -> None:
 
 def usable_versions(model: ModelRecord) -> list[str]:
     """The versions that may serve, oldest first."""
-    admitted = [one.version for one in model.versions.values() if one.standing is Standing.ADMITTED]
+    admitted = [one.version for one in model.versions.values() if one.standing is VersionState.ADMITTED]
     return sorted(admitted, key=sort_key)
 
 
 class Registry:
     """One registry, opened; ``place`` says where its parts lie."""
 
-    def __init__(self, place: Place, store: Store, blobs: Blobs, max_bytes: int) -> None:
+    def __init__(self, place: RegistryLocation, store: Store, blobs: Blobs, max_bytes: int) -> None:
         self.place = place
         self.store = store
         self.blobs = blobs
-        self.shelf = Shelf(blobs, place.unpacked)
+        self.shelf = ContentLayout(blobs, place.unpacked)
         self._max_bytes = max_bytes
 
     def receive(self) -> Incoming:
@@ -252,10 +252,12 @@ class Registry:
 
 
 def _needing(model: ModelRecord, needed: set[str]) -> list[VersionRecord]:
-    return [one for one in model.versions.values() if one.content.digest in needed or one.standing is Standing.ADMITTED]
+    return [
+        one for one in model.versions.values() if one.content.digest in needed or one.standing is VersionState.ADMITTED
+    ]
 
 
-def open_registry(place: Place, max_bytes: int) -> Registry:
+def open_registry(place: RegistryLocation, max_bytes: int) -> Registry:
     """Open, or make, the registry at a place.
 
     Raises:
@@ -266,21 +268,21 @@ def open_registry(place: Place, max_bytes: int) -> Registry:
     return Registry(place, open_store(place), open_blobs(place), max_bytes)
 
 
-def open_store(place: Place) -> Store:
+def open_store(place: RegistryLocation) -> Store:
     """The registry's database alone, opened when it is first asked; it may be away until then."""
 
     def opened() -> Database:
         make_private(place.home)
         return open_database(place.database, timeout_s=DATABASE_S)
 
-    return Store(LateDatabase(opened))
+    return Store(LazyDatabase(opened))
 
 
-def open_blobs(place: Place) -> Blobs:
+def open_blobs(place: RegistryLocation) -> Blobs:
     """The registry's contents alone; raises as ``open_registry``."""
     if not place.blobs.startswith("s3://"):
         return FolderBlobs(Path(place.blobs))
-    from penstock.registry.bucket import BucketBlobs  # noqa: PLC0415 - an extra, and only here
+    from penstock.registry.blobs.bucket import BucketBlobs  # noqa: PLC0415 - an extra, and only here
 
     return BucketBlobs(place.blobs, place.cache)
 

@@ -25,8 +25,8 @@ from penstock.monitor.counters import Slot
 from penstock.monitor.reference import ConfidenceHistogram, reference_in
 from penstock.monitor.rows import RowCounter
 from penstock.monitor.unit_votes import CLOSED, UnitVotes
-from penstock.registry import model_config
-from penstock.registry.blobs import hash_file
+from penstock.registry.blobs.folder import hash_file
+from penstock.registry.config import model_config
 from penstock.serving.data_plane import DataPlane
 from penstock.serving.loaded_version import LoadedVersion
 from penstock.serving.observers.baseline_collector import BaselineCollector

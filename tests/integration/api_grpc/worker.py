@@ -19,7 +19,7 @@ from penstock.core.options import ModelOptions
 from penstock.engine import model as engine
 from penstock.monitor.answers import Told
 from penstock.monitor.counters import Slot, Totals
-from penstock.registry.row_proof import proof_of
+from penstock.registry.admission.row_proof import proof_of
 from penstock.serving.data_plane import DataPlane
 from penstock.serving.loaded_version import LoadedVersion
 from penstock.serving.routing_table import ModelEntry, RoutingTable, model_entry

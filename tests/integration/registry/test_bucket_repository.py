@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from penstock.core.errors import InvalidInput, NotReady, TooLarge
-from penstock.registry import bucket as bucket_module
+from penstock.registry.blobs import bucket as bucket_module
 from penstock.registry.repository.bucket_tree import BucketTree
 from penstock.registry.repository.layout import files_of, models_in, one_model
 from penstock.registry.repository.tree import find

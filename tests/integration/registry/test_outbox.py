@@ -3,10 +3,10 @@
 import pytest
 
 from penstock.core.errors import Conflict, NotFound
-from penstock.registry.database import Database
-from penstock.registry.outbox import KEPT_S, Outbox
-from penstock.registry.store import Store
-from penstock.registry.traffic import Event, TrafficStore
+from penstock.registry.db.database import Database
+from penstock.registry.stores.outbox import KEPT_S, Outbox
+from penstock.registry.stores.traffic import Event, TrafficStore
+from penstock.registry.stores.versions import Store
 from tests.integration.registry.test_store import BY, Clock, clock, database, store, url
 
 __all__ = ["clock", "database", "store", "url"]

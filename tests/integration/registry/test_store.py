@@ -13,11 +13,11 @@ from alembic.runtime.migration import MigrationContext
 
 from penstock.core.errors import Conflict, Damaged, InvalidInput, NotFound, NotReady, Refused
 from penstock.core.versions import VersionPolicy
-from penstock.registry import database as databases
-from penstock.registry import schema
-from penstock.registry.database import Database, open_database
-from penstock.registry.records import By, Content, FileRecord, ModelSettings, Report, Standing, VersionRecord
-from penstock.registry.store import ANY, RETIRED_KEPT_S, Condemned, Store
+from penstock.registry.db import database as databases
+from penstock.registry.db import schema
+from penstock.registry.db.database import Database, open_database
+from penstock.registry.records import By, Content, FileRecord, ModelSettings, Report, VersionRecord, VersionState
+from penstock.registry.stores.versions import ANY, RETIRED_KEPT_S, Condemned, Store
 from tests.postgres import Postgres
 
 BY = By("ann", "because")
@@ -157,7 +157,7 @@ def test_an_alias_can_be_taken_away(store: Store) -> None:
         store.drop_alias("m", "champion", BY)
     revision = store.retire("m", "1", BY)
     assert store.retire("m", "1", BY) == revision
-    assert store.model("m").versions["1"].standing is Standing.RETIRED
+    assert store.model("m").versions["1"].standing is VersionState.RETIRED
     with pytest.raises(NotFound):
         store.retire("m", "9", BY)
     with pytest.raises(NotFound):

@@ -9,11 +9,11 @@ import sqlalchemy as sa
 
 from penstock.core.errors import Conflict, NotFound, NotReady
 from penstock.core.routing import RouteSpec, route_in
-from penstock.registry.database import Database, open_database
-from penstock.registry.picture import model_in, model_out
+from penstock.registry.db.database import Database, open_database
 from penstock.registry.records import ModelRecord
-from penstock.registry.store import Store
-from penstock.registry.traffic import EXPERIMENT, LEAD, ROLLOUT, Change, Event, TrafficStore
+from penstock.registry.stores.snapshot import model_in, model_out
+from penstock.registry.stores.traffic import EXPERIMENT, LEAD, ROLLOUT, Change, Event, TrafficStore
+from penstock.registry.stores.versions import Store
 from tests.harness import wait_until
 from tests.integration.registry.test_store import BY, Clock, clock, database, store, url, version
 from tests.postgres import Postgres

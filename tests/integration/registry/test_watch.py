@@ -10,17 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from penstock.control.desire import Found
-from penstock.control.desk import NothingYet
-from penstock.control.folder_source import ARRIVING, EXAMINED, RETRY_S, FolderContents
-from penstock.control.repositories import Repository
+from penstock.control.reconcile.planner import Found
+from penstock.control.reconcile.reconciler import NothingYet
+from penstock.control.sources.folder import ARRIVING, EXAMINED, RETRY_S, FolderContents
+from penstock.control.sources.repositories import Repository
 from penstock.core.errors import InvalidInput, NotReady
-from penstock.registry.blobs import hash_file
+from penstock.registry.blobs.folder import hash_file
+from penstock.registry.graphs.rewrite import Edit, Rewrite, rewrite_out
 from penstock.registry.records import Plan, Report, Subject
 from penstock.registry.repository.copies import Copies
 from penstock.registry.repository.local import LocalTree
 from penstock.registry.repository.verdicts import Verdicts
-from penstock.registry.rewrite import Edit, Rewrite, rewrite_out
 from tests import harness, zoo
 from tests.harness import wait_until
 from tests.integration.registry.test_gateway import answering, ask

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 import pytest
 
 from penstock.control.delivery.rollouts import Rollouts
-from penstock.registry.database import Database, open_database
+from penstock.registry.db.database import Database, open_database
+from penstock.registry.db.shared_clock import SharedClock
 from penstock.registry.records import Document
-from penstock.registry.shared_clock import SharedClock
-from penstock.registry.store import Store
-from penstock.registry.traffic import TrafficStore
+from penstock.registry.stores.traffic import TrafficStore
+from penstock.registry.stores.versions import Store
 from tests import postgres
 from tests.unit.control.trials import ME, Clock, FakeFleet
 

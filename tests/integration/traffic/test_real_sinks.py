@@ -11,7 +11,7 @@ from typing import Any
 import nats
 from cloudevents.http import from_http
 
-from penstock.control.sinks import Surroundings, send
+from penstock.control.sinks.sending import SinkContext, send
 from penstock.core.sinks import SinkSpec
 from tests.harness import call, wait_until
 from tests.integration.control.watch import free_port
@@ -55,7 +55,7 @@ def test_alertmanager_takes_an_event_as_an_alert(tmp_path: Path) -> None:
     with process(tmp_path, "prometheus-alertmanager", f"--config.file={tmp_path / 'config.yml'}", *options):
         wait_until(lambda: reachable(address, "/-/ready"), 30, "Alertmanager")
         for _ in range(2):
-            send(SinkSpec("alertmanager", {"url": f"http://{address}"}), EVENT, Surroundings(tmp_path, trusted=True))
+            send(SinkSpec("alertmanager", {"url": f"http://{address}"}), EVENT, SinkContext(tmp_path, trusted=True))
         wait_until(lambda: bool(call(address, "GET", "/api/v2/alerts").json()), 10, "the alert")
         [alert] = call(address, "GET", "/api/v2/alerts").json()  # the same alert twice is one
         assert alert["labels"]["alertname"] == EVENT["type"]
@@ -65,7 +65,7 @@ def test_alertmanager_takes_an_event_as_an_alert(tmp_path: Path) -> None:
 def test_a_stream_of_nats_keeps_an_event_once(tmp_path: Path) -> None:
     port = free_port()
     url = f"nats://127.0.0.1:{port}"
-    spec, around = SinkSpec("nats", {"url": url, "subject": "penstock.m"}), Surroundings(tmp_path, trusted=True)
+    spec, around = SinkSpec("nats", {"url": url, "subject": "penstock.m"}), SinkContext(tmp_path, trusted=True)
 
     async def stream() -> None:
         client = await nats.connect(url, connect_timeout=5)
@@ -102,7 +102,7 @@ def test_the_official_sdk_reads_both_forms(tmp_path: Path) -> None:
     with receiving() as hook:
         for mode in ("structured", "binary"):
             spec = SinkSpec("webhook", {"url": hook.url, "mode": mode})
-            send(spec, EVENT, Surroundings(tmp_path, trusted=True))
+            send(spec, EVENT, SinkContext(tmp_path, trusted=True))
         for _, headers, body in hook.got:
             read = from_http(headers, body)
             assert read.get_data() == EVENT["data"]

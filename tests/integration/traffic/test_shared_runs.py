@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 import onnx
 import pytest
 
-from penstock.registry.row_proof import RULES
+from penstock.registry.admission.row_proof import RULES
 from tests import zoo
 from tests.harness import Server, run_command, running, wait_until
 from tests.unit.engine.row_independence.cases import Case

@@ -24,9 +24,9 @@ from tests.unit.api_admin.standin import (
 class Client:
     """Calls the application; a mapping is sent as JSON."""
 
-    def __init__(self, control: FakeControl, registrar: MemoryRegistrar) -> None:
+    def __init__(self, control: FakeControl, registry_admin: MemoryRegistrar) -> None:
         sides = Sides(MemoryTraffic(), MemoryTrials(), MemoryTrials(), MemoryMonitor(), MemoryRetraining())
-        self._app = build_app(control, registrar, sides, Shown("1.2.3", "127.0.0.1:1", "127.0.0.1:2"))
+        self._app = build_app(control, registry_admin, sides, Shown("1.2.3", "127.0.0.1:1", "127.0.0.1:2"))
 
     def get(self, path: str, headers: Mapping[str, str] | None = None) -> httpx.Response:
         return self.request("GET", path, headers)
@@ -63,10 +63,10 @@ def control() -> FakeControl:
 
 
 @pytest.fixture
-def registrar(tmp_path: Path) -> MemoryRegistrar:
+def registry_admin(tmp_path: Path) -> MemoryRegistrar:
     return MemoryRegistrar(tmp_path)
 
 
 @pytest.fixture
-def client(control: FakeControl, registrar: MemoryRegistrar) -> Client:
-    return Client(control, registrar)
+def client(control: FakeControl, registry_admin: MemoryRegistrar) -> Client:
+    return Client(control, registry_admin)

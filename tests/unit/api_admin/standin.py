@@ -5,11 +5,11 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from pathlib import Path
 
 from penstock.api.admin.admin import Document
-from penstock.control.view import Readiness
+from penstock.control.reconcile.status import Readiness
 from penstock.core.desired import State, VersionStatus
 from penstock.core.errors import Conflict, InvalidInput, NotFound, Refused
 from penstock.registry.records import By, Content, VersionRecord
-from penstock.registry.store import ANY, Expected
+from penstock.registry.stores.versions import ANY, Expected
 from penstock.telemetry.metrics import REQUESTS, Point, Reading
 
 BAD_BYTES = b"no graph"

@@ -27,7 +27,7 @@ def push(
     return client.admin("PUT", f"/models/m/versions/{version}", content, headers)
 
 
-def test_a_push_says_what_came_of_it(client: Client, registrar: MemoryRegistrar) -> None:
+def test_a_push_says_what_came_of_it(client: Client, registry_admin: MemoryRegistrar) -> None:
     metadata = {"metrics": {"accuracy": 0.9}, "card": {"summary": "größer"}}
     headers = {"penstock-metadata": json.dumps(metadata), "penstock-actor": "j%C3%BCrg", "penstock-reason": "why%20not"}
     pushed = push(client, headers=headers)
@@ -35,7 +35,7 @@ def test_a_push_says_what_came_of_it(client: Client, registrar: MemoryRegistrar)
     assert pushed.json()["digest"] == f"sha256:{hashlib.sha256(GRAPH).hexdigest()}"
     assert pushed.json()["metadata"] == metadata
     assert pushed.headers["etag"] == '"1"'
-    assert (registrar.changes[0]["actor"], registrar.changes[0]["reason"]) == ("jürg", "why not")
+    assert (registry_admin.changes[0]["actor"], registry_admin.changes[0]["reason"]) == ("jürg", "why not")
     assert push(client).status_code == 200
     assert push(client, content=b"graph two").status_code == 409
     refused = push(client, "2", BAD_BYTES)
@@ -44,13 +44,13 @@ def test_a_push_says_what_came_of_it(client: Client, registrar: MemoryRegistrar)
     assert push(client, "x").status_code == 400
 
 
-def test_a_push_is_never_held_as_a_whole(client: Client, registrar: MemoryRegistrar) -> None:
+def test_a_push_is_never_held_as_a_whole(client: Client, registry_admin: MemoryRegistrar) -> None:
     async def body() -> AsyncIterator[bytes]:
         for _ in range(640):
             yield bytes(64 << 10)
 
     assert client.admin("PUT", "/models/m/versions/1", body()).status_code == 201
-    assert registrar.most_held < 2 << 20
+    assert registry_admin.most_held < 2 << 20
 
 
 @pytest.mark.parametrize(
@@ -68,10 +68,10 @@ def test_a_push_is_never_held_as_a_whole(client: Client, registrar: MemoryRegist
     ],
 )
 def test_metadata_that_cannot_be_is_refused_before_anything_is_received(
-    client: Client, registrar: MemoryRegistrar, metadata: str
+    client: Client, registry_admin: MemoryRegistrar, metadata: str
 ) -> None:
     assert push(client, headers={"penstock-metadata": metadata}).status_code == 400
-    assert not registrar.versions
+    assert not registry_admin.versions
 
 
 CHANGES: Mapping[str, tuple[str, str, Mapping[str, Any] | bytes]] = {
@@ -86,7 +86,7 @@ CHANGES: Mapping[str, tuple[str, str, Mapping[str, Any] | bytes]] = {
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_every_change_takes_a_revision_and_answers_with_the_next(
-    client: Client, registrar: MemoryRegistrar, change: str
+    client: Client, registry_admin: MemoryRegistrar, change: str
 ) -> None:
     push(client)
     etag = client.admin("PUT", "/models/m/aliases/champion", {"version": "1"}).headers["etag"]
@@ -97,7 +97,7 @@ def test_every_change_takes_a_revision_and_answers_with_the_next(
         assert refused.headers["penstock-fault"] == "conflict"
     for malformed in ('"a"', '"1", "2"', '""', "'1'", '"1', '""1""', "-1", "**", "1" * 19):
         assert client.admin(method, path, body, {"if-match": malformed}).status_code == 400, malformed
-    assert len(registrar.changes) == 2
+    assert len(registry_admin.changes) == 2
     done = client.admin(method, path, body, {"if-match": etag})
     assert done.status_code in (200, 201), done.text
     assert done.json()["revision"] == 3
@@ -105,7 +105,7 @@ def test_every_change_takes_a_revision_and_answers_with_the_next(
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_every_change_tells_who_and_why(client: Client, registrar: MemoryRegistrar, change: str) -> None:
+def test_every_change_tells_who_and_why(client: Client, registry_admin: MemoryRegistrar, change: str) -> None:
     push(client)
     client.admin("PUT", "/models/m/aliases/champion", {"version": "1"})
     method, path, body = CHANGES[change]
@@ -116,12 +116,12 @@ def test_every_change_tells_who_and_why(client: Client, registrar: MemoryRegistr
         done = client.admin(method, path, body, {"penstock-actor": "ann", "penstock-reason": "of the header"})
         expected = "of the header"
     assert done.is_success, done.text
-    assert (registrar.changes[-1]["actor"], registrar.changes[-1]["reason"]) == ("ann", expected)
+    assert (registry_admin.changes[-1]["actor"], registry_admin.changes[-1]["reason"]) == ("ann", expected)
 
 
-def test_nobody_in_particular_is_anonymous(client: Client, registrar: MemoryRegistrar) -> None:
+def test_nobody_in_particular_is_anonymous(client: Client, registry_admin: MemoryRegistrar) -> None:
     push(client)
-    assert (registrar.changes[0]["actor"], registrar.changes[0]["reason"]) == ("anonymous", "")
+    assert (registry_admin.changes[0]["actor"], registry_admin.changes[0]["reason"]) == ("anonymous", "")
 
 
 @pytest.mark.parametrize(
@@ -221,20 +221,22 @@ def test_the_audit_is_read_newest_first_hand_or_page_by_page(client: Client) -> 
         assert client.admin("GET", f"/audit{query}").status_code == 400, query
 
 
-def test_a_check_is_told_line_by_line_and_refused_before_it_begins(client: Client, registrar: MemoryRegistrar) -> None:
+def test_a_check_is_told_line_by_line_and_refused_before_it_begins(
+    client: Client, registry_admin: MemoryRegistrar
+) -> None:
     answer = client.admin("POST", "/registry/verify")
     assert answer.headers["content-type"] == "application/x-ndjson"
     assert [json.loads(line) for line in answer.text.splitlines()][-1] == {"findings": []}
-    registrar.fault = Overloaded("busy", retry_after_s=3.2)
+    registry_admin.fault = Overloaded("busy", retry_after_s=3.2)
     refused = client.admin("POST", "/registry/verify")
     assert (refused.status_code, refused.headers["retry-after"]) == (429, "3")
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_fault_has_its_status_and_names_its_kind(
-    client: Client, registrar: MemoryRegistrar, kind: type[Fault]
+    client: Client, registry_admin: MemoryRegistrar, kind: type[Fault]
 ) -> None:
-    registrar.fault = kind("so it is")
+    registry_admin.fault = kind("so it is")
     answer = client.admin("GET", "/models")
     assert answer.status_code == HTTP_STATUS[kind.kind]
     assert answer.headers["penstock-fault"] == kind.kind
@@ -252,11 +254,11 @@ def test_every_fault_has_its_status_and_names_its_kind(
     ],
 )
 def test_pages_of_other_origins_change_nothing(
-    client: Client, registrar: MemoryRegistrar, headers: dict[str, str]
+    client: Client, registry_admin: MemoryRegistrar, headers: dict[str, str]
 ) -> None:
     for method, path, body in CHANGES.values():
         assert client.admin(method, path, body, headers).status_code == 403
-    assert not registrar.changes
+    assert not registry_admin.changes
     assert client.admin("GET", "/models", headers=headers).status_code == 200
 
 
@@ -265,9 +267,9 @@ def test_own_pages_and_programs_may(client: Client) -> None:
     assert client.admin("POST", "/registry/collect", None, {"sec-fetch-site": "same-origin"}).status_code == 200
 
 
-def test_mlflow_s_call_is_handed_on_as_it_came(client: Client, registrar: MemoryRegistrar) -> None:
+def test_mlflow_s_call_is_handed_on_as_it_came(client: Client, registry_admin: MemoryRegistrar) -> None:
     assert client.admin("POST", "/webhooks/mlflow", b" {} ", {"x-mlflow-signature": "v1,x"}).status_code == 202
-    ((headers, body),) = registrar.calls
+    ((headers, body),) = registry_admin.calls
     assert body == b" {} "
     assert headers["x-mlflow-signature"] == "v1,x"
 

@@ -62,8 +62,8 @@ def test_errors_are_json(client: Client, method: str, path: str, status: int) ->
     assert status != 405 or answer.headers["allow"]
 
 
-def test_what_nobody_expected_is_a_500_without_a_word_about_it(client: Client, registrar: MemoryRegistrar) -> None:
-    registrar.fault = RuntimeError("a secret")
+def test_what_nobody_expected_is_a_500_without_a_word_about_it(client: Client, registry_admin: MemoryRegistrar) -> None:
+    registry_admin.fault = RuntimeError("a secret")
     answer = client.get("/admin/v1/models")
     assert answer.status_code == 500
     assert "secret" not in answer.text
@@ -71,24 +71,26 @@ def test_what_nobody_expected_is_a_500_without_a_word_about_it(client: Client, r
 
 
 def test_the_page_tells_aliases_and_digests_as_far_as_the_registry_does(
-    client: Client, registrar: MemoryRegistrar
+    client: Client, registry_admin: MemoryRegistrar
 ) -> None:
     digest = "sha256:" + "ab" * 32
-    registrar.revisions["good"] = 1
-    registrar.versions["good", "1"] = {"version": "1", "digest": digest}
-    registrar.aliases["good", "<champion>"] = "1"
+    registry_admin.revisions["good"] = 1
+    registry_admin.versions["good", "1"] = {"version": "1", "digest": digest}
+    registry_admin.aliases["good", "<champion>"] = "1"
     shown = client.get("/").text
     assert "&lt;champion&gt;" in shown
     assert f'<code title="{digest}">{digest[:19]}</code>' in shown
-    registrar.fault = NotReady("the registry's database cannot be reached")
+    registry_admin.fault = NotReady("the registry's database cannot be reached")
     without = client.get("/")
     assert without.status_code == 200
     assert "READY" in without.text
     assert digest not in without.text
 
 
-def test_names_that_no_encoding_knows_are_answered_all_the_same(client: Client, registrar: MemoryRegistrar) -> None:
-    registrar.revisions["good"] = 1
-    registrar.versions["good", "1"] = {"version": "1", "digest": "half \ud800"}
+def test_names_that_no_encoding_knows_are_answered_all_the_same(
+    client: Client, registry_admin: MemoryRegistrar
+) -> None:
+    registry_admin.revisions["good"] = 1
+    registry_admin.versions["good", "1"] = {"version": "1", "digest": "half \ud800"}
     assert client.get("/admin/v1/models").json()["models"][0]["versions"][0]["digest"] == "half \ud800"
     assert client.get("/").status_code == 200

@@ -7,7 +7,7 @@ import pytest
 
 from penstock import config
 from penstock.config import ConfigFault
-from penstock.control.options import WorkerOptions
+from penstock.control.instance.options import WorkerOptions
 from penstock.core.limits import RequestLimits
 
 

@@ -9,16 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from penstock.control import memory, runtime
-from penstock.control.memory import SlotFile
-from penstock.control.processes import adopt
+from penstock.control.instance import directory
+from penstock.control.workers import slots
+from penstock.control.workers.process import adopt
+from penstock.control.workers.slots import SlotFile
 from penstock.monitor.counters import SLOT_BYTES
 
 
 def test_a_private_directory_is_made_for_this_user_alone(tmp_path: Path) -> None:
-    made = runtime.private(tmp_path / "mine")
+    made = directory.private(tmp_path / "mine")
     assert made.stat().st_mode & 0o777 == 0o700
-    assert runtime.private(made) == made
+    assert directory.private(made) == made
 
 
 def test_an_open_or_linked_directory_is_not_trusted(tmp_path: Path) -> None:
@@ -26,18 +27,18 @@ def test_an_open_or_linked_directory_is_not_trusted(tmp_path: Path) -> None:
     opened.mkdir(mode=0o755)
     opened.chmod(0o755)
     with pytest.raises(PermissionError):
-        runtime.private(opened)
-    (tmp_path / "link").symlink_to(runtime.private(tmp_path / "mine"))
+        directory.private(opened)
+    (tmp_path / "link").symlink_to(directory.private(tmp_path / "mine"))
     with pytest.raises(OSError):
-        runtime.private(tmp_path / "link")
+        directory.private(tmp_path / "link")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")
 def test_a_directory_of_somebody_else_is_not_trusted(tmp_path: Path) -> None:
-    strangers = runtime.private(tmp_path / "strangers")
+    strangers = directory.private(tmp_path / "strangers")
     os.chown(strangers, 12345, 12345)
     with pytest.raises(PermissionError):
-        runtime.private(strangers)
+        directory.private(strangers)
 
 
 @pytest.fixture
@@ -51,40 +52,40 @@ def test_bases_that_cannot_be_trusted_are_passed_over(short_path: Path) -> None:
     opened = short_path / "open"
     opened.mkdir()
     opened.chmod(0o777)
-    homes = runtime.open_homes(short_path / "home", [opened, short_path / "good", short_path / ("long" * 30)])
+    homes = directory.open_homes(short_path / "home", [opened, short_path / "good", short_path / ("long" * 30)])
     assert [home.parent.name for home in homes] == ["good"]
-    with pytest.raises(runtime.RuntimeUnavailable):
-        runtime.open_homes(short_path / "home", [opened])
+    with pytest.raises(directory.RuntimeUnavailable):
+        directory.open_homes(short_path / "home", [opened])
 
 
 def test_homes_do_not_meet(short_path: Path) -> None:
-    one, same, other = (runtime.open_homes(short_path / name, [short_path / "b"])[0] for name in ("h1", "h1", "h2"))
+    one, same, other = (directory.open_homes(short_path / name, [short_path / "b"])[0] for name in ("h1", "h1", "h2"))
     assert one == same != other
 
 
 def test_the_best_base_is_in_memory() -> None:
-    places = runtime.bases({"XDG_RUNTIME_DIR": "/run/user/7"}, 7)
+    places = directory.bases({"XDG_RUNTIME_DIR": "/run/user/7"}, 7)
     assert [str(place) for place in places[:2]] == ["/dev/shm/penstock-7", "/run/user/7/penstock"]
-    assert len(runtime.bases({}, 7)) == 2
+    assert len(directory.bases({}, 7)) == 2
 
 
 def test_an_instance_is_abandoned_only_without_its_control_process(tmp_path: Path) -> None:
-    home = runtime.private(tmp_path / "home")
-    instance = runtime.create(home)
+    home = directory.private(tmp_path / "home")
+    instance = directory.create(home)
     instance.write("instance", {"a": 1})
-    assert runtime.abandoned(home) == []
+    assert directory.abandoned(home) == []
     instance.release()
-    found = runtime.abandoned(home)
+    found = directory.abandoned(home)
     assert [one.path for one in found] == [instance.path]
     assert found[0].read("instance") == {"a": 1}
-    assert runtime.abandoned(home) == []
+    assert directory.abandoned(home) == []
     found[0].remove()
     assert not home.exists()
-    assert runtime.abandoned(home) == []
+    assert directory.abandoned(home) == []
 
 
 def test_documents_that_cannot_be_read_are_empty(tmp_path: Path) -> None:
-    instance = runtime.Instance(tmp_path)
+    instance = directory.Instance(tmp_path)
     assert instance.read("ledger") == {}
     (tmp_path / "ledger.json").write_text('{"torn')
     assert instance.read("ledger") == {}
@@ -93,23 +94,23 @@ def test_documents_that_cannot_be_read_are_empty(tmp_path: Path) -> None:
 
 
 def test_a_lock_is_held_by_one_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runtime, "LOCK_WAIT_S", 0.0)
-    with runtime.locked(tmp_path / "lock"):
-        assert runtime.try_lock(tmp_path / "lock") is None
-        with pytest.raises(runtime.RuntimeUnavailable), runtime.locked(tmp_path / "lock"):
+    monkeypatch.setattr(directory, "LOCK_WAIT_S", 0.0)
+    with directory.locked(tmp_path / "lock"):
+        assert directory.try_lock(tmp_path / "lock") is None
+        with pytest.raises(directory.RuntimeUnavailable), directory.locked(tmp_path / "lock"):
             pass
-    with runtime.locked(tmp_path / "lock"):
+    with directory.locked(tmp_path / "lock"):
         pass
 
 
 def test_a_slot_is_shared_memory(tmp_path: Path) -> None:
-    memory.create(tmp_path / "slot-0")
+    slots.create(tmp_path / "slot-0")
     assert (tmp_path / "slot-0").stat().st_blocks * 512 >= SLOT_BYTES  # set aside, so that no write can fail
     writer, reader = SlotFile(tmp_path / "slot-0"), SlotFile(tmp_path / "slot-0", writable=False)
     writer.slot.take_over(41)
     writer.slot.block(3).in_flight(1)
     assert reader.slot.pid == 41
-    assert memory.totals([reader.slot, reader.slot])(3).inflight == 2
+    assert slots.totals([reader.slot, reader.slot])(3).inflight == 2
     with pytest.raises((TypeError, ValueError)):
         reader.slot.beat(1)
     writer.close()
@@ -121,7 +122,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from penstock.control.memory import SlotFile
+from penstock.control.workers.slots import SlotFile
 file = SlotFile(Path(sys.argv[1]))
 print(file.acquire(), flush=True)
 sys.stdin.read()
@@ -129,7 +130,7 @@ sys.stdin.read()
 
 
 def test_the_owner_of_a_slot_is_known_while_it_lives(tmp_path: Path) -> None:
-    memory.create(tmp_path / "slot-0")
+    slots.create(tmp_path / "slot-0")
     file = SlotFile(tmp_path / "slot-0")
     assert file.owner() == 0
     assert adopt(file) is None

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from penstock.cli.monitor import picture
-from penstock.control.label_comparisons import Signal, Terms
-from penstock.control.messages import rows_out
+from penstock.control.monitoring.label_comparisons import Signal, Terms
 from penstock.control.monitoring.service import LEARNING_S, Monitoring
+from penstock.control.workers.protocol import rows_out
 from penstock.core.desired import Desired, LearnSpec, ModelSpec, VersionSpec, WatchSpec
 from penstock.core.errors import InvalidInput, NotFound, NotReady
 from penstock.core.policies import FleetAlarms, MonitorPolicy
@@ -29,8 +29,8 @@ from penstock.monitor.counters import REGION_WORDS, Words
 from penstock.monitor.drift_changes import DriftChange
 from penstock.monitor.reference import ConfidenceHistogram, Reference, build, reference_in, reference_out
 from penstock.monitor.rows import Layout, RowCounter
-from penstock.registry.monitored import MonitorStore
 from penstock.registry.records import Document
+from penstock.registry.stores.monitor import MonitorStore
 from penstock.serving.observers.baseline_collector import BaselineCollector
 from penstock.telemetry.metrics import Bulk, Kind, Point
 from tests.unit.control.trials import ME, FakeFleet, World

@@ -18,7 +18,7 @@ from penstock.core.errors import Conflict, InvalidInput, NotFound, NotReady, Ref
 from penstock.core.rollouts.gates import WebhookGate
 from penstock.core.routing import route_in
 from penstock.registry.records import Document
-from penstock.registry.traffic import Change
+from penstock.registry.stores.traffic import Change
 from penstock.telemetry.metrics import Point
 from tests.unit.control.trials import ME, AtOnce, FakeFleet, World
 

@@ -9,11 +9,11 @@ from penstock.control.delivery.routes import Traffic
 from penstock.core.errors import Conflict, InvalidInput, NotFound, Refused
 from penstock.core.routing import effective, lay_out, moved, route_in
 from penstock.registry.records import Document
-from penstock.registry.traffic import Event
+from penstock.registry.stores.traffic import Event
 from tests.unit.control.trials import ME, World
 
 
-class Desk:
+class Reconciler:
     """One gateway's routes."""
 
     def __init__(self, world: World) -> None:
@@ -28,37 +28,41 @@ class Desk:
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Desk:
-    return Desk(World(tmp_path))
+def reconciler(tmp_path: Path) -> Reconciler:
+    return Reconciler(World(tmp_path))
 
 
-def test_what_holds_without_a_route(desk: Desk) -> None:
-    assert (desk.show()["split"], desk.show()["set"], desk.show()["revision"]) == ({"3": 10_000}, False, 0)
-    desk.world.crown("1")
-    assert desk.show()["split"] == {"1": 10_000}
+def test_what_holds_without_a_route(reconciler: Reconciler) -> None:
+    assert (reconciler.show()["split"], reconciler.show()["set"], reconciler.show()["revision"]) == (
+        {"3": 10_000},
+        False,
+        0,
+    )
+    reconciler.world.crown("1")
+    assert reconciler.show()["split"] == {"1": 10_000}
     with pytest.raises(NotFound):
-        asyncio.run(desk.traffic.route("nobody"))
+        asyncio.run(reconciler.traffic.route("nobody"))
 
 
-def test_the_champion_is_the_stable_one(desk: Desk) -> None:
-    desk.world.crown("2")
-    assert desk.set({"split": {"1": 9000, "2": 1000}})["stable"] == "2"
-    assert desk.set({"split": {"1": 9000, "3": 1000}})["stable"] == "1"
+def test_the_champion_is_the_stable_one(reconciler: Reconciler) -> None:
+    reconciler.world.crown("2")
+    assert reconciler.set({"split": {"1": 9000, "2": 1000}})["stable"] == "2"
+    assert reconciler.set({"split": {"1": 9000, "3": 1000}})["stable"] == "1"
 
 
-def test_weights_change_hands_only_as_far_as_they_have_to(desk: Desk) -> None:
-    desk.set({"split": {"1": 8000, "2": 2000}})
-    before = desk.world.store.model("m").route
-    desk.set({"split": {"1": 5000, "2": 3000, "3": 2000}})
-    after = desk.world.store.model("m").route
+def test_weights_change_hands_only_as_far_as_they_have_to(reconciler: Reconciler) -> None:
+    reconciler.set({"split": {"1": 8000, "2": 2000}})
+    before = reconciler.world.store.model("m").route
+    reconciler.set({"split": {"1": 5000, "2": 3000, "3": 2000}})
+    after = reconciler.world.store.model("m").route
     assert before is not None
     assert after is not None
     assert moved(before.ranges, after.ranges) == 3000
 
 
-def test_a_refused_route_leaves_the_old_one(desk: Desk) -> None:
-    revision = desk.set({"split": {"1": 10_000}})["revision"]
-    desk.world.fleet.ill = {"2"}
+def test_a_refused_route_leaves_the_old_one(reconciler: Reconciler) -> None:
+    revision = reconciler.set({"split": {"1": 10_000}})["revision"]
+    reconciler.world.fleet.ill = {"2"}
     for route, fault in (
         ({"split": {"1": 1}}, InvalidInput),
         ({"split": {"1": 5000, "2": 5000}}, Refused),
@@ -66,29 +70,32 @@ def test_a_refused_route_leaves_the_old_one(desk: Desk) -> None:
         ({"split": {"1": 5000, "9": 5000}}, NotFound),
     ):
         with pytest.raises(fault):
-            desk.set(route)
+            reconciler.set(route)
     with pytest.raises(Conflict):
-        desk.set({"split": {"1": 10_000}}, revision - 1)
-    assert (desk.show()["split"], desk.show()["revision"]) == ({"1": 10_000}, revision)
-    assert desk.set({"split": {"1": 10_000, "2": 0}}, revision)["split"] == {"1": 10_000, "2": 0}  # zero needs nobody
+        reconciler.set({"split": {"1": 10_000}}, revision - 1)
+    assert (reconciler.show()["split"], reconciler.show()["revision"]) == ({"1": 10_000}, revision)
+    assert reconciler.set({"split": {"1": 10_000, "2": 0}}, revision)["split"] == {
+        "1": 10_000,
+        "2": 0,
+    }  # zero needs nobody
 
 
-def test_a_route_goes_and_says_so(desk: Desk) -> None:
-    desk.set({"split": {"1": 10_000}})
-    assert asyncio.run(desk.traffic.drop_route("m", ME))["set"] is False
-    assert desk.world.store.audit("m")[-1].after is None
+def test_a_route_goes_and_says_so(reconciler: Reconciler) -> None:
+    reconciler.set({"split": {"1": 10_000}})
+    assert asyncio.run(reconciler.traffic.drop_route("m", ME))["set"] is False
+    assert reconciler.world.store.audit("m")[-1].after is None
 
 
-def test_a_version_that_stops_to_answer_is_told_once(desk: Desk) -> None:
-    desk.set({"split": {"1": 5000, "2": 5000}})
-    assert desk.traffic._step() == []
-    desk.world.fleet.ill = {"2", "3"}
-    assert desk.traffic._step() == [("m", "2")]
-    assert desk.traffic._step() == []
-    desk.world.fleet.ill = set()
-    assert desk.traffic._step() == []
-    desk.world.fleet.ill = {"2"}
-    assert desk.traffic._step() == [("m", "2")]
+def test_a_version_that_stops_to_answer_is_told_once(reconciler: Reconciler) -> None:
+    reconciler.set({"split": {"1": 5000, "2": 5000}})
+    assert reconciler.traffic._step() == []
+    reconciler.world.fleet.ill = {"2", "3"}
+    assert reconciler.traffic._step() == [("m", "2")]
+    assert reconciler.traffic._step() == []
+    reconciler.world.fleet.ill = set()
+    assert reconciler.traffic._step() == []
+    reconciler.world.fleet.ill = {"2"}
+    assert reconciler.traffic._step() == [("m", "2")]
 
 
 @pytest.mark.parametrize(
@@ -111,12 +118,12 @@ def test_the_weights_that_are_measured_are_those_that_hold(able: set[str], weigh
     assert effective(route, "4", able) == weights
 
 
-def arrange(desk: Desk, champion: str, route: dict[str, int]) -> None:
+def arrange(reconciler: Reconciler, champion: str, route: dict[str, int]) -> None:
     """Give the model an alias and a split, where there are any."""
     if champion:
-        desk.world.crown(champion)
+        reconciler.world.crown(champion)
     if route:
-        desk.set({"split": route})
+        reconciler.set({"split": route})
 
 
 @pytest.mark.parametrize(
@@ -153,10 +160,12 @@ def arrange(desk: Desk, champion: str, route: dict[str, int]) -> None:
         ("3", {"1": 10_000}, "123", "nobody answers: no version is ready"),
     ],
 )
-def test_who_answers_is_said_as_it_is(desk: Desk, champion: str, route: dict[str, int], ill: str, said: str) -> None:
-    arrange(desk, champion, route)
-    desk.world.fleet.ill = set(ill)
-    assert desk.show()["answers"] == said
+def test_who_answers_is_said_as_it_is(
+    reconciler: Reconciler, champion: str, route: dict[str, int], ill: str, said: str
+) -> None:
+    arrange(reconciler, champion, route)
+    reconciler.world.fleet.ill = set(ill)
+    assert reconciler.show()["answers"] == said
 
 
 @pytest.mark.parametrize(
@@ -170,40 +179,43 @@ def test_who_answers_is_said_as_it_is(desk: Desk, champion: str, route: dict[str
     ],
 )
 def test_while_a_worker_is_replaced_the_others_answer(
-    desk: Desk, champion: str, route: dict[str, int], loading: str, said: str
+    reconciler: Reconciler, champion: str, route: dict[str, int], loading: str, said: str
 ) -> None:
-    arrange(desk, champion, route)
-    desk.world.fleet.loading = set(loading)
-    assert desk.show()["answers"] == said
+    arrange(reconciler, champion, route)
+    reconciler.world.fleet.loading = set(loading)
+    assert reconciler.show()["answers"] == said
 
 
-def test_what_is_set_is_shown_though_nobody_answers(desk: Desk) -> None:
-    desk.world.crown("1")
-    desk.world.fleet.ill = set("123")
-    assert (desk.show()["split"], desk.show()["answers"]) == ({"1": 10_000}, "nobody answers: no version is ready")
+def test_what_is_set_is_shown_though_nobody_answers(reconciler: Reconciler) -> None:
+    reconciler.world.crown("1")
+    reconciler.world.fleet.ill = set("123")
+    assert (reconciler.show()["split"], reconciler.show()["answers"]) == (
+        {"1": 10_000},
+        "nobody answers: no version is ready",
+    )
 
 
-def test_a_champion_that_is_only_mirrored_to_has_no_effect(desk: Desk) -> None:
-    desk.world.crown("3")
-    desk.set({"split": {"1": 10_000}, "shadow": [{"version": "3", "percent": 10}]})
-    assert desk.show()["answers"].endswith("; alias 'champion' (version 3) has no effect meanwhile")
+def test_a_champion_that_is_only_mirrored_to_has_no_effect(reconciler: Reconciler) -> None:
+    reconciler.world.crown("3")
+    reconciler.set({"split": {"1": 10_000}, "shadow": [{"version": "3", "percent": 10}]})
+    assert reconciler.show()["answers"].endswith("; alias 'champion' (version 3) has no effect meanwhile")
 
 
-def test_what_a_shadow_did(desk: Desk) -> None:
-    desk.world.fleet.mirror("2", 10, disagreements=4)
-    told = asyncio.run(desk.traffic.shadow("m", "2"))
+def test_what_a_shadow_did(reconciler: Reconciler) -> None:
+    reconciler.world.fleet.mirror("2", 10, disagreements=4)
+    told = asyncio.run(reconciler.traffic.shadow("m", "2"))
     assert (told["mirrored"], told["pairs"], told["disagreements"], told["samples"]) == (10, 10, 4, [])
     assert told["flip_ratio"] is None
     with pytest.raises(NotFound):
-        asyncio.run(desk.traffic.shadow("m", "9"))
+        asyncio.run(reconciler.traffic.shadow("m", "9"))
 
 
-def test_events_are_kept_once_each_and_read_page_by_page(desk: Desk) -> None:
+def test_events_are_kept_once_each_and_read_page_by_page(reconciler: Reconciler) -> None:
     for key in ("a", "a", "b", "c"):
-        desk.world.traffic.tell("m", Event("test.v1", "models/m", key, {"key": key}))
-    told = asyncio.run(desk.traffic.events("m", None, 2))
+        reconciler.world.traffic.tell("m", Event("test.v1", "models/m", key, {"key": key}))
+    told = asyncio.run(reconciler.traffic.events("m", None, 2))
     assert [one["data"]["key"] for one in told] == ["b", "c"]
-    later = asyncio.run(desk.traffic.events(None, told[0]["sequence"], 10))
+    later = asyncio.run(reconciler.traffic.events(None, told[0]["sequence"], 10))
     assert [one["data"]["key"] for one in later] == ["c"]
-    assert asyncio.run(desk.traffic.events("nobody", None, 10)) == []
-    assert len({one["id"] for one in asyncio.run(desk.traffic.events("m", None, 10))}) == 3
+    assert asyncio.run(reconciler.traffic.events("nobody", None, 10)) == []
+    assert len({one["id"] for one in asyncio.run(reconciler.traffic.events("m", None, 10))}) == 3

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from penstock.control.delivery.experiments import Experiments
 from penstock.control.delivery.rollouts import Rollouts
 from penstock.control.delivery.trial import STEP_S
-from penstock.control.messages import desired_in, desired_out
+from penstock.control.workers.protocol import desired_in, desired_out
 from penstock.core.labels import OUTCOME_INDEX, PROTOCOL_NAMES, Route
 from penstock.core.routing import route_in
 from penstock.monitor.unit_votes import CLOSED, COUNTS, PLACES, UnitVotes

@@ -9,16 +9,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from penstock.control.label_comparisons import LabelComparisons
+from penstock.control.monitoring.label_comparisons import LabelComparisons
 from penstock.core.desired import Desired, ModelSpec, State, VersionSpec, VersionStatus
 from penstock.core.errors import NotFound
 from penstock.core.labels import OUTCOME_INDEX, PROTOCOL_NAMES, Route
 from penstock.monitor.answers import CLASS, Joined, Rewarded
 from penstock.monitor.counters import Slot, Totals
-from penstock.registry.database import open_database
+from penstock.registry.db.database import open_database
 from penstock.registry.records import By, Document
-from penstock.registry.store import Store
-from penstock.registry.traffic import TrafficStore
+from penstock.registry.stores.traffic import TrafficStore
+from penstock.registry.stores.versions import Store
 
 VERSIONS = ("1", "2", "3")
 ME = By("me", "a test")

@@ -18,8 +18,8 @@ from penstock.core.triggers import (
     Limits,
     Memory,
     Outcome,
+    RuleState,
     Snapshot,
-    Standing,
     State,
     Trigger,
     came_of,
@@ -161,7 +161,7 @@ class Watched:
     """Rules over time."""
 
     def __init__(self, *triggers: Trigger, limits: Limits | None = None) -> None:
-        self.triggers, self.limits, self.standing, self.now = triggers, limits or Limits(), Standing(), 10_000.0
+        self.triggers, self.limits, self.standing, self.now = triggers, limits or Limits(), RuleState(), 10_000.0
 
     def state(self) -> State:
         return self.standing.rules["r"].state
@@ -287,9 +287,9 @@ def test_a_flapping_day_asks_no_more_than_it_may() -> None:
     ],
 )
 def test_the_version_that_came_of_a_request(ready: dict[str, float], tried: tuple[str, ...], expected: str) -> None:
-    asked = Standing(in_flight=InFlight("1", 100.0))
+    asked = RuleState(in_flight=InFlight("1", 100.0))
     assert came_of(asked, "1", ready, tried) == expected
-    assert came_of(Standing(), "1", ready, tried) is None
+    assert came_of(RuleState(), "1", ready, tried) is None
 
 
 @given(

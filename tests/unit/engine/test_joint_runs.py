@@ -15,7 +15,7 @@ from penstock.core.options import ModelOptions, TensorOptions
 from penstock.engine import joint_runs
 from penstock.engine.joint_runs import answered_otherwise
 from penstock.engine.model import Model, load
-from penstock.registry.row_proof import proof_of
+from penstock.registry.admission.row_proof import proof_of
 from tests.unit.engine.row_independence.cases import Case
 
 PROVEN = RowProof(True)

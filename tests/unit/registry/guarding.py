@@ -4,9 +4,9 @@ from pathlib import Path
 
 import onnx
 
-from penstock.registry.inspection import read_model
-from penstock.registry.repairs import repair
-from penstock.registry.rewrite import rewrite_in, write_edited
+from penstock.registry.admission.inspection import read_model
+from penstock.registry.admission.repairs import repair
+from penstock.registry.graphs.rewrite import rewrite_in, write_edited
 
 
 def served(folder: Path, model: onnx.ModelProto, fact: str) -> tuple[onnx.ModelProto, list[str]]:

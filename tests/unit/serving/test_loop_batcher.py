@@ -20,7 +20,7 @@ from penstock.core.options import ModelOptions
 from penstock.core.tensors import Tensor
 from penstock.engine import model as engine
 from penstock.monitor.counters import Slot, Totals
-from penstock.registry.row_proof import proof_of
+from penstock.registry.admission.row_proof import proof_of
 from penstock.serving.infer_call import InferCall
 from penstock.serving.loaded_version import LoadedVersion
 from penstock.serving.loop_batcher import LoopBatcher

@@ -19,7 +19,7 @@ from penstock.core.labels import Protocol, Route
 from penstock.core.tensors import Tensor
 from penstock.engine import model as engine
 from penstock.monitor.counters import Slot
-from penstock.registry import model_config
+from penstock.registry.config import model_config
 from penstock.serving.infer_call import InferCall
 from penstock.serving.loaded_version import LoadedVersion
 from penstock.serving.requested_outputs import RequestedOutput

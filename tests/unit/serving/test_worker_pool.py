@@ -20,7 +20,7 @@ from penstock.core.tensors import Tensor
 from penstock.engine import model as engine
 from penstock.engine.model import Model
 from penstock.monitor.counters import Slot, Totals
-from penstock.registry import model_config
+from penstock.registry.config import model_config
 from penstock.serving.admission import ConcurrencyLimiter
 from penstock.serving.batch_run import Outcome
 from penstock.serving.infer_call import BatchResult, InferCall

@@ -1,4 +1,4 @@
-"""The admin API's calls on models and the registry: words of HTTP to calls of the registrar, and back."""
+"""The admin API's calls on models and the registry: words of HTTP to calls of ``RegistryAdmin``, and back."""
 
 import json
 from collections.abc import AsyncIterator, Mapping
@@ -14,7 +14,7 @@ from penstock.api.admin.incoming import by, chunks, count, document, header_json
 from penstock.core.errors import InvalidInput
 from penstock.core.lineage import metadata_of
 from penstock.registry.records import By, VersionRecord
-from penstock.registry.store import ANY, Expected
+from penstock.registry.stores.versions import ANY, Expected
 
 Document = dict[str, Any]
 
@@ -23,7 +23,7 @@ SOME_AUDIT = 100
 WEBHOOK_BYTES = 1 << 20
 
 
-class Registrar(Protocol):
+class RegistryAdmin(Protocol):
     """What the admin API asks of the registry; every call may raise a fault."""
 
     async def models(self) -> list[Document]:
@@ -93,9 +93,9 @@ class Registrar(Protocol):
         """MLflow says that something changed."""
 
 
-def routes(registrar: Registrar) -> list[Route]:
+def routes(registry_admin: RegistryAdmin) -> list[Route]:
     """Every path below ``/admin/v1`` that has to do with models and the registry."""
-    calls = _Calls(registrar)
+    calls = _Calls(registry_admin)
     version, alias = "/models/{model}/versions/{version}", "/models/{model}/aliases/{alias}"
     table = [
         ("GET", "/models", calls.models),
@@ -120,8 +120,8 @@ def routes(registrar: Registrar) -> list[Route]:
 class _Calls:
     """One method for each call."""
 
-    def __init__(self, registrar: Registrar) -> None:
-        self._registrar = registrar
+    def __init__(self, registry_admin: RegistryAdmin) -> None:
+        self._registrar = registry_admin
 
     async def models(self, _: Request) -> Response:
         return Json({"models": await self._registrar.models()})

@@ -12,13 +12,13 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from penstock.api.admin import admin, traffic
-from penstock.api.admin.admin import Document, Registrar
+from penstock.api.admin.admin import Document, RegistryAdmin
 from penstock.api.admin.answers import Json, fault_answer
 from penstock.api.admin.incoming import is_foreign
 from penstock.api.admin.page import Shown, page
 from penstock.api.admin.traffic import Sides
 from penstock.api.common.content_coding import deflated, preferred
-from penstock.control.view import Readiness
+from penstock.control.reconcile.status import Readiness
 from penstock.core.desired import VersionStatus
 from penstock.core.errors import Fault
 from penstock.core.slices import no_pause
@@ -47,7 +47,7 @@ class Control(Protocol):
         """Everything there is to measure."""
 
 
-def build_app(control: Control, registrar: Registrar, sides: Sides, shown: Shown) -> ASGIApp:
+def build_app(control: Control, registry_admin: RegistryAdmin, sides: Sides, shown: Shown) -> ASGIApp:
     """The application; ``shown`` is what the page tells beside the models."""
     exposition = Exposition(control.readings)
 
@@ -75,7 +75,7 @@ def build_app(control: Control, registrar: Registrar, sides: Sides, shown: Shown
         return Response(b"".join(packed), headers={**fields, "content-encoding": coding.decode()})
 
     async def console(_: Request) -> Response:
-        models = await _known_models(registrar)
+        models = await _known_models(registry_admin)
         text = page(shown, control.readiness(), control.statuses(), control.worker_states(), models)
         return HTMLResponse(text.encode(errors="replace"))
 
@@ -88,7 +88,7 @@ def build_app(control: Control, registrar: Registrar, sides: Sides, shown: Shown
     app = Starlette(
         routes=[
             *(Route(path, endpoint, methods=["GET"]) for path, endpoint in routes.items()),
-            *admin.routes(registrar),
+            *admin.routes(registry_admin),
             *traffic.routes(sides),
         ],
         exception_handlers={HTTPException: _refused, Fault: _faulty, Exception: _broken},
@@ -111,10 +111,10 @@ class OwnPagesOnly:
         await self._app(scope, receive, send)
 
 
-async def _known_models(registrar: Registrar) -> list[Document]:
+async def _known_models(registry_admin: RegistryAdmin) -> list[Document]:
     try:
         async with asyncio.timeout(PAGE_S):
-            return await registrar.models()
+            return await registry_admin.models()
     except (Fault, TimeoutError):
         return []
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from penstock.control.view import Readiness
+from penstock.control.reconcile.status import Readiness
 from penstock.core.desired import VersionStatus
 
 DIGEST_SHOWN = len("sha256:") + 12

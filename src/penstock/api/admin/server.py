@@ -5,7 +5,7 @@ import socket
 from dataclasses import replace
 from typing import Final
 
-from penstock.api.admin.admin import Registrar
+from penstock.api.admin.admin import RegistryAdmin
 from penstock.api.admin.app import Control, build_app
 from penstock.api.admin.page import Shown
 from penstock.api.admin.traffic import Sides
@@ -37,10 +37,15 @@ class OpsServer:
     """Serves one control plane on a listening socket; ``start``, then ``stop``."""
 
     def __init__(
-        self, control: Control, registrar: Registrar, traffic: Sides, shown: Shown, max_connections: int = CONNECTIONS
+        self,
+        control: Control,
+        registry_admin: RegistryAdmin,
+        traffic: Sides,
+        shown: Shown,
+        max_connections: int = CONNECTIONS,
     ) -> None:
         self._application = AsgiApplication(
-            build_app(control, registrar, traffic, shown), streams=True, essential=PROBES
+            build_app(control, registry_admin, traffic, shown), streams=True, essential=PROBES
         )
         limits = replace(LIMITS, max_connections=max_connections)
         self.http = Http1Server(self._application, limits, MemoryBudget(MEMORY_BYTES))

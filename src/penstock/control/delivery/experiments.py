@@ -7,7 +7,7 @@ from functools import partial
 
 from penstock.control.delivery.observations import UNSETTLED, new_strata, stages, without_strata
 from penstock.control.delivery.trial import CONTROLLER, Trials, kept_route, refuse_unready
-from penstock.control.label_comparisons import Signal, Terms
+from penstock.control.monitoring.label_comparisons import Signal, Terms
 from penstock.core import experiments
 from penstock.core.desired import VersionStatus
 from penstock.core.errors import Conflict, NotFound
@@ -15,7 +15,7 @@ from penstock.core.experiments import Experiment, State
 from penstock.core.routing import RouteSpec, lay_out, stable_of, stored_out
 from penstock.core.versions import CHAMPION
 from penstock.registry.records import By, Document, ModelRecord
-from penstock.registry.traffic import EXPERIMENT, Change, Event, Trial
+from penstock.registry.stores.traffic import EXPERIMENT, Change, Event, Trial
 
 log = logging.getLogger("penstock.control")
 

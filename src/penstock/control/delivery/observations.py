@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from penstock.control.label_comparisons import stratum_in
+from penstock.control.monitoring.label_comparisons import stratum_in
 from penstock.core.label_matching import Stratum
 from penstock.core.rollouts.guard_evidence import Batch, Labelled
 from penstock.monitor.counters import OUTPUTS, Totals

@@ -20,7 +20,7 @@ from penstock.control.delivery.trial import (
     of_model,
     refuse_unready,
 )
-from penstock.control.label_comparisons import LabelComparisons, Signal, Terms
+from penstock.control.monitoring.label_comparisons import LabelComparisons, Signal, Terms
 from penstock.core.desired import VersionStatus
 from penstock.core.errors import Conflict, NotFound, Refused
 from penstock.core.rollouts.decision import Action, Kind, Snapshot, decide, done
@@ -44,7 +44,7 @@ from penstock.core.rollouts.waiting import waiting_for
 from penstock.core.routing import POINTS, RouteSpec, Shadow, lay_out, stored_out
 from penstock.core.versions import CHAMPION
 from penstock.registry.records import By, Document, ModelRecord
-from penstock.registry.traffic import ROLLOUT, Change, Event, TrafficStore, Trial
+from penstock.registry.stores.traffic import ROLLOUT, Change, Event, TrafficStore, Trial
 from penstock.telemetry import metrics
 from penstock.telemetry.metrics import Point, Reading
 

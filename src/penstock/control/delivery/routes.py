@@ -15,8 +15,8 @@ from penstock.core.versions import CHAMPION, sort_key
 from penstock.engine.threads import background_pool
 from penstock.monitor.counters import Totals
 from penstock.registry.records import By, Document, ModelRecord
-from penstock.registry.store import Store
-from penstock.registry.traffic import Event, TrafficStore, Trial
+from penstock.registry.stores.traffic import Event, TrafficStore, Trial
+from penstock.registry.stores.versions import Store
 
 log = logging.getLogger("penstock.control")
 

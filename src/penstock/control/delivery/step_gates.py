@@ -8,14 +8,14 @@ from functools import partial
 from typing import Any, Protocol
 
 from penstock.control.delivery.questions import Questions, Reply
-from penstock.control.sinks import SinkFault, Surroundings, ask_webhook
+from penstock.control.sinks.sending import SinkContext, SinkFault, ask_webhook
 from penstock.core.rollouts.documents import shown
 from penstock.core.rollouts.gates import Gate, GateAnswer, WebhookGate, judge_query, judge_webhook
 from penstock.core.rollouts.rollout import Rollout, State, guard_verdicts
 from penstock.core.rollouts.waiting import waiting_inside
 from penstock.core.sinks import SinkSpec
 from penstock.registry.records import Document
-from penstock.registry.traffic import SOURCE, Event, Trial, event_id
+from penstock.registry.stores.traffic import SOURCE, Event, Trial, event_id
 
 log = logging.getLogger("penstock.control")
 
@@ -44,7 +44,7 @@ class Webhooks(Protocol):
 class PolicyWebhooks:
     """The webhooks among the sinks of models' policies; ``sinks_of`` gives a model's."""
 
-    def __init__(self, sinks_of: Callable[[str], Mapping[str, SinkSpec]], around: Surroundings) -> None:
+    def __init__(self, sinks_of: Callable[[str], Mapping[str, SinkSpec]], around: SinkContext) -> None:
         self._sinks_of = sinks_of
         self._around = around
 

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from penstock.control.delivery.observations import UNSETTLED, known_until
-from penstock.control.label_comparisons import LabelComparisons, Signal, Terms
+from penstock.control.monitoring.label_comparisons import LabelComparisons, Signal, Terms
 from penstock.core.desired import Desired, State, VersionStatus
 from penstock.core.errors import Conflict, Fault, NotFound, NotReady, Refused
 from penstock.core.routing import RouteSpec, stored_in
@@ -22,7 +22,7 @@ from penstock.core.versions import CHAMPION, sort_key
 from penstock.engine.threads import background_pool
 from penstock.monitor.counters import Totals
 from penstock.registry.records import By, Document, ModelRecord
-from penstock.registry.traffic import Change, TrafficStore, Trial
+from penstock.registry.stores.traffic import Change, TrafficStore, Trial
 
 log = logging.getLogger("penstock.control")
 

@@ -17,13 +17,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from penstock.control.labels import NOBODY, Labels
-from penstock.control.messages import Message, rows_in
+from penstock.control.instance.directory import write_atomically
 from penstock.control.monitoring.answering import answering_shares
+from penstock.control.monitoring.feedback import NOBODY, Labels
 from penstock.control.monitoring.profiling import profiled
 from penstock.control.monitoring.sentences import sentence
 from penstock.control.monitoring.version_series import Carried, VersionSeries, carried_in, carried_out
-from penstock.control.runtime import write_atomically
+from penstock.control.workers.protocol import Message, rows_in
 from penstock.core.desired import Desired, LearnSpec, VersionSpec, VersionStatus, WatchSpec
 from penstock.core.errors import Fault, InvalidInput, NotFound, NotReady
 from penstock.core.objectives import kept
@@ -47,9 +47,9 @@ from penstock.monitor.reference import (
 )
 from penstock.monitor.rows import Counted, Layout
 from penstock.monitor.verdicts import VersionMonitor
-from penstock.registry.monitored import MonitorStore, ReferenceRecord
 from penstock.registry.records import By, Document
-from penstock.registry.traffic import Event, TrafficStore
+from penstock.registry.stores.monitor import MonitorStore, ReferenceRecord
+from penstock.registry.stores.traffic import Event, TrafficStore
 from penstock.telemetry import metrics
 from penstock.telemetry.metrics import Point, Reading
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from penstock.core.errors import InvalidInput, NotFound, NotReady, TooLarge
-from penstock.registry.blobs import named_failures
-from penstock.registry.bucket import Bucket, Object
+from penstock.registry.blobs.bucket import Bucket, Object
+from penstock.registry.blobs.folder import named_failures
 from penstock.registry.files import MAX_TEXT_BYTES
 from penstock.registry.repository.tree import Entry
 

@@ -20,13 +20,13 @@ from pathlib import Path
 from typing import Protocol
 
 from penstock.core.errors import Fault, InvalidInput, NotReady
-from penstock.registry.blobs import PREFIX, hash_file, named_failures
+from penstock.registry.blobs.folder import PREFIX, hash_file, named_failures
 from penstock.registry.files import check_relative
+from penstock.registry.graphs.rewrite import write_edited
 from penstock.registry.records import Plan, Subject
 from penstock.registry.repository.layout import FoundModel
 from penstock.registry.repository.local import LocalTree
 from penstock.registry.repository.tree import Tree, below, find
-from penstock.registry.rewrite import write_edited
 
 VERSION, MODEL = "version", "model"
 KEPT_S = 3600.0

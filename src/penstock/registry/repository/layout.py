@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 from penstock.core.errors import InvalidInput, Reason
 from penstock.core.texts import legible
 from penstock.core.versions import VersionPolicy, is_model_name, is_version, reads_alike
-from penstock.registry.honour import MODEL_FILENAME
-from penstock.registry.model_config import named_files, parse_text
+from penstock.registry.config.model_config import named_files, parse_text
+from penstock.registry.config.supported_config import MODEL_FILENAME
 from penstock.registry.repository.tree import LOST, Entry, Tree, below
 
 CONFIG_FILENAME = "config.pbtxt"

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from penstock.core.errors import InvalidInput, NotReady, Reason, TooLarge
-from penstock.registry.blobs import CHUNK, named_failures
+from penstock.registry.blobs.folder import CHUNK, named_failures
 from penstock.registry.files import MAX_TEXT_BYTES
 from penstock.registry.repository.tree import LOST, Entry, below
 

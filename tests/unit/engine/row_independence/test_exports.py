@@ -26,7 +26,7 @@ from sklearn import (
 from sklearn.feature_extraction import text
 
 from penstock.engine.row_independence.proof import prove
-from penstock.registry.plain_graph import read_plain
+from penstock.registry.admission.plain_graph import read_plain
 from tests.unit.engine.row_independence.runs import apart, differs, together
 
 ROWS = 60

@@ -4,7 +4,7 @@ import pytest
 
 from penstock.engine.row_independence.operators import BY_DATA, REASONS, RULES
 from penstock.engine.row_independence.proof import prove
-from penstock.registry.plain_graph import read_plain
+from penstock.registry.admission.plain_graph import read_plain
 from tests.unit.engine.row_independence import cases, cases_of_domains, cases_of_parts, cases_of_texts
 from tests.unit.engine.row_independence.cases import Case
 from tests.unit.engine.row_independence.cases_refused import REFUSED

@@ -7,7 +7,7 @@ from loadtests.graphs import repository
 from loadtests.models import MODELS
 from penstock.core.batching import RowProof
 from penstock.engine.row_independence.proof import prove
-from penstock.registry.plain_graph import read_plain
+from penstock.registry.admission.plain_graph import read_plain
 from tests.unit.engine.row_independence.cases import Case
 
 

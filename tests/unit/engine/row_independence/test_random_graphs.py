@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, RuntimeException
 
 from penstock.engine.row_independence.proof import prove
-from penstock.registry.plain_graph import read_plain
+from penstock.registry.admission.plain_graph import read_plain
 from tests.unit.engine.row_independence.random_graphs import random_graph
 from tests.unit.engine.row_independence.runs import apart, differs, feeds_for, together
 

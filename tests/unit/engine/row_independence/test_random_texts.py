@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 from penstock.engine.row_independence.proof import prove
-from penstock.registry.plain_graph import read_plain
+from penstock.registry.admission.plain_graph import read_plain
 from tests.unit.engine.row_independence.runs import apart, differs, together
 
 PIECES = ["a", "b", "ab", "#", "", " ", "\x02", "\x03", "c,", "A#b"]

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from penstock.registry import admission, locales
-from penstock.registry.admission import AdmissionOptions, basis
+from penstock.registry.admission import examiner, locales
+from penstock.registry.admission.examiner import AdmissionOptions, basis
 from penstock.registry.records import Report
 from penstock.registry.repository.copies import Piece
 from penstock.registry.repository.verdicts import Verdict, Verdicts
@@ -75,7 +75,7 @@ def test_what_a_verdict_rests_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert archived != installed
     (tmp_path / "locale-archive").write_text("another")
     assert basis(AdmissionOptions()) != archived
-    monkeypatch.setattr(admission, "__version__", "the next one")
+    monkeypatch.setattr(examiner, "__version__", "the next one")
     assert basis(AdmissionOptions())["penstock"] == "the next one"
     monkeypatch.setenv("LC_ALL", "tr_TR.UTF-8")
     assert "LC_ALL=tr_TR.UTF-8" in str(basis(AdmissionOptions())["locales"])

@@ -1,0 +1,401 @@
+"""What people and programs may do to the registry through a gateway: each change is stored, served and acknowledged."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from penstock.control.reconcile.reconciler import Reconciler
+from penstock.control.sources.registry import RegistrySource
+from penstock.control.sources.repositories import RepositoryState
+from penstock.core.desired import State, VersionStatus
+from penstock.core.errors import NotFound, NotReady, Overloaded, Refused, Unsupported
+from penstock.core.versions import CHAMPION, sort_key
+from penstock.engine.threads import background_pool
+from penstock.registry.documents import Shown, model_document
+from penstock.registry.model_settings import settings_in
+from penstock.registry.records import Admission, By, Document, ModelRecord, Move, Report, VersionRecord
+from penstock.registry.registry import Prepared, Registry, check_alias, check_names, examined, usable_versions
+from penstock.registry.stores.snapshot import RegistrySnapshot
+from penstock.registry.stores.versions import ANY, Expected, Store
+
+log = logging.getLogger("penstock.control")
+
+THREADS = 8
+PUSHES = 8
+"""Contents that are received or examined at a time; more are turned away."""
+
+T = TypeVar("T")
+
+
+Webhook = Callable[[Mapping[str, str], bytes], None]
+"""Takes a call of MLflow's: headers and body; raises faults."""
+
+
+class Serving(Protocol):
+    """What the gateway knows of the versions it serves."""
+
+    def statuses(self) -> list[VersionStatus]:
+        """Every version of every model."""
+
+    def signature(self, model: str, version: str) -> Mapping[str, Any] | None:
+        """A version's inputs and outputs, None while no worker has told."""
+
+    async def serve_changes(self) -> bool:
+        """Bring what was stored to the workers; whether all of them have it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a ``RegistryAdmin`` works with.
+
+    ``registry`` and ``source`` are None where folders and buckets are served; ``repositories`` tells how these are.
+    """
+
+    store: Store
+    picture: RegistrySnapshot
+    registry: Registry | None
+    source: RegistrySource | None
+    admission: Admission
+    load_s: float
+    repositories: Callable[[], Sequence[RepositoryState]] = tuple
+
+
+class RegistryAdmin:
+    """One gateway's registry; every change takes who makes it and why."""
+
+    def __init__(self, parts: Parts, reconciler: Reconciler, serving: Serving) -> None:
+        self._parts = parts
+        self._desk = reconciler
+        self._serving = serving
+        self._threads = background_pool(THREADS, "registry")
+        self._pushes = 0
+        self._webhook: Webhook | None = None
+
+    def heed_mlflow(self, webhook: Webhook) -> None:
+        """Have MLflow's calls handed over from now on."""
+        self._webhook = webhook
+
+    # Questions.
+
+    async def models(self) -> list[Document]:
+        """Every model, as the admin API shows it."""
+        records = {record.name: record for record in await self._records()}
+        statuses = self._statuses()
+        return [
+            self._document(name, records.get(name), statuses.get(name, {})) for name in sorted({*records, *statuses})
+        ]
+
+    async def model(self, name: str) -> Document:
+        """One model.
+
+        Raises:
+            NotFound: no such model.
+        """
+        record = next((one for one in await self._records() if one.name == name), None)
+        statuses = self._statuses().get(name)
+        if record is None and statuses is None:
+            raise NotFound(f"unknown model '{name}'")
+        return self._document(name, record, statuses or {})
+
+    async def audit(self, model: str | None, after: int | None, limit: int) -> list[Document]:
+        """At most ``limit`` changes in the order they were made: the first after a sequence number, or the newest."""
+        return [asdict(entry) for entry in await self._run(self._parts.store.audit, model, after, limit)]
+
+    async def identity(self) -> Document:
+        """What registry this is, and why it cannot be changed if it cannot."""
+        problem = self._parts.picture.problem
+        identity = "" if problem else await self._run(self._parts.store.identity)
+        return {
+            "id": identity,
+            "source": "folder" if self._parts.registry is None else "registry",
+            "writable": not problem,
+            "problem": problem,
+            "repositories": [asdict(state) for state in self._parts.repositories()],
+        }
+
+    # Versions.
+
+    async def push(
+        self,
+        model: str,
+        version: str,
+        chunks: AsyncIterator[bytes],
+        metadata: Document,
+        by: By,
+        if_revision: int | None = None,
+    ) -> tuple[Document, bool]:
+        """Take a content in, examine it, make it a version and have it loaded; the model's version, and if it is new.
+
+        Raises:
+            InvalidInput: a name that cannot be.
+            Refused: it was not admitted, with the reason.
+            Conflict: the version exists with another content, or the model is not as expected.
+            TooLarge, NotReady, Overloaded, Unsupported: as they say.
+        """
+        registry = self._pushable()
+        check_names(model, version)
+        if self._pushes >= PUSHES:
+            raise Overloaded(f"{PUSHES} versions are being pushed already; try again later")
+        self._pushes += 1
+        try:
+            before = {one.name: one for one in await self._records()}.get(model)
+            record = await self._received(
+                registry,
+                chunks,
+                lambda prepared, report: registry.commit(prepared, model, version, report, metadata, by, if_revision),
+            )
+        finally:
+            self._pushes -= 1
+        if self._parts.source is not None:
+            await self._parts.source.place(record)
+        await self._desk.refresh()
+        await self._desk.settled(model, version, self._parts.load_s)
+        document = await self.model(model)
+        shown = next(one for one in document["versions"] if one["version"] == version)
+        return shown | {
+            "model": model,
+            "revision": document["revision"],
+        }, before is None or version not in before.versions
+
+    async def _received(
+        self,
+        registry: Registry,
+        chunks: AsyncIterator[bytes],
+        commit: Callable[[Prepared, Report], VersionRecord],
+    ) -> VersionRecord:
+        with await self._run(registry.receive) as incoming:
+            async for chunk in chunks:
+                await self._run(incoming.write, chunk)
+            await self._run(incoming.close)
+            context = registry.prepared(incoming)
+            prepared: Prepared = await self._run(context.__enter__)
+            try:
+                report = await examined(prepared, self._parts.admission)
+                return await self._run(commit, prepared, report)
+            finally:
+                await self._run(context.__exit__, None, None, None)
+
+    async def retire(self, model: str, version: str, by: By, if_revision: int | None = None) -> Document:
+        """Take a version out of service for good; its name stays taken.
+
+        Raises:
+            NotFound: no such version.
+            Conflict: an alias stands on it, or the model is not as expected.
+        """
+        self._pushable()
+        await self._run(self._parts.store.retire, model, version, by, if_revision)
+        await self._served()
+        return await self.model(model)
+
+    async def export(self, model: str, version: str) -> tuple[Path, VersionRecord]:
+        """A file with exactly the bytes that were pushed; raises ``NotFound`` or ``Damaged``."""
+        return await self._run(self._pushable().export, model, version)
+
+    # Aliases.
+
+    async def alias(
+        self,
+        model: str,
+        alias: str,
+        version: str,
+        by: By,
+        expected: Expected = ANY,
+        if_revision: int | None = None,
+        force: bool = False,
+    ) -> Document:
+        """Point an alias at a version that is ready, by compare-and-set; returns when every worker has it.
+
+        Raises:
+            InvalidInput: no alias name.
+            NotFound: no such model or version.
+            Refused: the version is not ready; or a route decides who answers, and the move is not ``force``d.
+            Conflict: the alias, or the model, is not as expected.
+        """
+        check_alias(alias)
+        self._refuse_unready(model, version)
+        in_registry = self._parts.registry is not None
+        move = partial(
+            self._parts.store.move_alias,
+            expected=expected,
+            if_revision=if_revision,
+            in_registry=in_registry,
+            force=force,
+        )
+        return await self._moved(model, alias, await self._run(move, model, alias, version, by))
+
+    async def drop_alias(
+        self, model: str, alias: str, by: By, if_revision: int | None = None, force: bool = False
+    ) -> Document:
+        """Take an alias away.
+
+        Raises:
+            NotFound: no such alias.
+            Refused: a route decides who answers, and this is not ``force``d.
+            Conflict: the model is not as expected.
+        """
+        move = partial(self._parts.store.drop_alias, if_revision=if_revision, force=force)
+        return await self._moved(model, alias, await self._run(move, model, alias, by))
+
+    async def rollback(
+        self, model: str, by: By, alias: str = CHAMPION, if_revision: int | None = None, force: bool = False
+    ) -> Document:
+        """Lead an alias back to the version before; without one, ``champion`` to the version before the newest.
+
+        Raises:
+            NotFound: no such model.
+            Refused: a route decides who answers, and the move is not ``force``d.
+            Conflict: there is nothing to go back to, or the model is not as expected.
+        """
+        check_alias(alias)
+        ready = self._ready(model)
+        fallback = ready[-2] if alias == CHAMPION and len(ready) > 1 else None
+        usable = {*ready, *await self._loadable(model)}
+        roll_back = partial(self._parts.store.roll_back, fallback=fallback, if_revision=if_revision, force=force)
+        move = await self._run(roll_back, model, alias, by, usable.__contains__)
+        return await self._moved(model, alias, move)
+
+    async def _moved(self, model: str, alias: str, move: Move) -> Document:
+        acknowledged = await self._served()
+        return {
+            "model": model,
+            "alias": alias,
+            "version": move.after,
+            "before": move.before,
+            "revision": move.revision,
+            "acknowledged": acknowledged,
+            **move.note,
+        }
+
+    def mlflow_called(self, headers: Mapping[str, str], body: bytes) -> None:
+        """MLflow says that something changed: look at once.
+
+        Raises:
+            Unsupported: no MLflow server is configured, or no secret to know its calls by.
+            InvalidInput: the call is not signed by it.
+        """
+        if self._webhook is None:
+            raise Unsupported("no MLflow server with a webhook secret is configured")
+        self._webhook(headers, body)
+
+    # Settings, and the registry as a whole.
+
+    async def settings(self, model: str) -> Document:
+        """How a model's versions come and go."""
+        document = await self.model(model)
+        return {**document["settings"], "revision": document["revision"]}
+
+    async def configure(self, model: str, document: Document, by: By, if_revision: int | None = None) -> Document:
+        """Change how a model's versions come and go; what is not named stays.
+
+        Raises:
+            InvalidInput: with every fault of the document.
+            NotFound: no such model.
+            Conflict: the model is not as expected.
+        """
+        present = (await self.model(model))["settings"]
+        settings = settings_in({**present, **document})
+        change = partial(self._parts.store.configure, if_revision=if_revision)
+        await self._run(change, model, settings, by)
+        await self._served()
+        return await self.settings(model)
+
+    async def verify(self) -> AsyncIterator[Document]:
+        """Hash everything a version needs: progress (``done`` of ``total`` bytes), then ``findings`` at the end."""
+        registry = self._pushable()
+        loop = asyncio.get_running_loop()
+        told: asyncio.Queue[Document] = asyncio.Queue()
+
+        def tell(done: int, total: int) -> None:
+            loop.call_soon_threadsafe(told.put_nowait, {"done": done, "total": total})
+
+        work = loop.run_in_executor(self._threads, registry.verify, tell)
+        work.add_done_callback(lambda _: told.put_nowait({}))
+        while line := await told.get():
+            yield line
+        yield {"findings": [asdict(finding) for finding in await work]}
+
+    async def collect(self) -> list[str]:
+        """Delete contents that nobody needs; their digests."""
+        return await self._run(self._pushable().collect)
+
+    def close(self) -> None:
+        """Let the threads go; what they are doing ends by its own deadlines."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    # Means.
+
+    async def _run(self, work: Callable[..., T], *arguments: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, partial(work, *arguments))
+
+    async def _records(self) -> list[ModelRecord]:
+        try:
+            return await asyncio.to_thread(self._parts.picture.models)
+        except NotReady:
+            if self._parts.registry is not None:
+                raise
+            return []  # a folder's models are known without the database
+
+    async def _served(self) -> bool:
+        """Bring what was stored to the workers; whether all of them have it."""
+        return await self._serving.serve_changes()
+
+    def _pushable(self) -> Registry:
+        if self._parts.registry is None:
+            raise Unsupported("this gateway serves a folder; start it without one to serve what is pushed")
+        return self._parts.registry
+
+    def _statuses(self) -> dict[str, dict[str, VersionStatus]]:
+        found: dict[str, dict[str, VersionStatus]] = {}
+        for status in self._serving.statuses():
+            found.setdefault(status.model, {})[status.version] = status
+        return found
+
+    def _ready(self, model: str) -> list[str]:
+        statuses = self._statuses().get(model)
+        if statuses is None:
+            raise NotFound(f"unknown model '{model}'")
+        ready = [status.version for status in statuses.values() if status.state is State.READY]
+        return sorted(ready, key=sort_key)
+
+    async def _loadable(self, model: str) -> list[str]:
+        """Versions that are not loaded now and could be."""
+        usable = [one for record in await self._records() if record.name == model for one in usable_versions(record)]
+        unavailable = self._statuses().get(model, {})
+        return [version for version in usable if version not in unavailable]
+
+    def _refuse_unready(self, model: str, version: str) -> None:
+        statuses = self._statuses().get(model)
+        if statuses is None:
+            raise NotFound(f"unknown model '{model}'")
+        if version not in statuses:
+            raise NotFound(f"model '{model}' serves no version '{version}'")
+        status = statuses[version]
+        if status.state is not State.READY:
+            because = status.reason or status.state.lower()
+            raise Refused(f"version '{version}' of model '{model}' is not ready: {because}")
+
+    def _document(self, name: str, record: ModelRecord | None, statuses: Mapping[str, VersionStatus]) -> Document:
+        shown = {version: self._shown(status) for version, status in statuses.items() if version}
+        problem = (self._desk.detail(name, "") or statuses[""].reason) if "" in statuses else ""
+        return model_document(record or ModelRecord(name, 0), shown, problem)
+
+    def _whole(self, status: VersionStatus) -> str:
+        """The whole reason of a status, as operators are told it."""
+        if not status.reason:
+            return ""
+        return self._desk.detail(status.model, status.version) or status.detail or status.reason
+
+    def _shown(self, status: VersionStatus) -> Shown:
+        placed = self._desk.placed(status.model, status.version)
+        signature = self._serving.signature(status.model, status.version)
+        return Shown(
+            status.state.value,
+            self._desk.refused(status.model, status.version) or self._whole(status),
+            dict(signature) if signature else None,
+            placed.digest if placed else "",
+            placed.report if placed else None,
+        )

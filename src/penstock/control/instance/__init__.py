@@ -1,0 +1,1 @@
+"""One running instance on a host: its directory, its ports, adoption by a successor, and its end."""

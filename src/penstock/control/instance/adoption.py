@@ -1,0 +1,91 @@
+"""What becomes of instances whose control process is gone: a pure choice, and the facts it rests on."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from penstock.control.instance.directory import Instance
+from penstock.control.instance.options import WorkerOptions, options_in
+from penstock.control.workers.slots import SlotFile
+from penstock.monitor.counters import DRAINING
+
+ANY_HOST = {"0.0.0.0", "::"}
+
+
+@dataclass(frozen=True, slots=True)
+class Orphan:
+    """An instance without a control process; ``options`` is None when its directory is not complete.
+
+    ``alive``: some of its workers live. ``serving``: and none of them is on its way out.
+    """
+
+    fingerprint: str = ""
+    options: WorkerOptions | None = None
+    alive: bool = False
+    serving: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What the new control process was asked to run; port 0 takes any."""
+
+    fingerprint: str
+    host: str
+    http_port: int
+    grpc_port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Indices of orphans: the one to go on with, those to replace, those to clear away; the others are left alone."""
+
+    adopt: int | None = None
+    replace: tuple[int, ...] = ()
+    stale: tuple[int, ...] = ()
+
+
+def choose(orphans: Sequence[Orphan], wanted: Wanted) -> Choice:
+    """Go on with the workers that do just what is wanted; replace those that only hold its ports."""
+    stale = tuple(index for index, one in enumerate(orphans) if not one.alive or one.options is None)
+    rest = [(index, one) for index, one in enumerate(orphans) if index not in stale]
+    adopt = next((index for index, one in rest if _same(one, wanted)), None)
+    replace = tuple(index for index, one in rest if index != adopt and _shares_port(one, wanted))
+    return Choice(adopt, replace, stale)
+
+
+def _same(orphan: Orphan, wanted: Wanted) -> bool:
+    if orphan.options is None or not orphan.serving or orphan.fingerprint != wanted.fingerprint:
+        return False
+    http, grpc = orphan.options.http_port, orphan.options.grpc_port
+    return wanted.http_port in {0, http} and wanted.grpc_port in {0, grpc}
+
+
+def _shares_port(orphan: Orphan, wanted: Wanted) -> bool:
+    if orphan.options is None:
+        return False
+    hosts = {orphan.options.host, wanted.host}
+    if len(hosts) > 1 and not hosts & ANY_HOST:
+        return False
+    return bool({wanted.http_port, wanted.grpc_port} & held_ports(orphan))
+
+
+def held_ports(orphan: Orphan) -> set[int]:
+    """The ports an orphan's workers listen on."""
+    return set() if orphan.options is None else {orphan.options.http_port, orphan.options.grpc_port}
+
+
+def inspect(instance: Instance) -> Orphan:
+    """What is known of an instance whose lock this process holds."""
+    stored = instance.read("instance")
+    alive, draining = False, False
+    for path in instance.slots():
+        with suppress(OSError, ValueError):
+            file = SlotFile(path, writable=False)
+            if file.owner():
+                alive, draining = True, draining or file.slot.state == DRAINING
+            file.close()
+    try:
+        options = options_in(stored["options"])
+    except (KeyError, TypeError):
+        options = None
+    return Orphan(str(stored.get("fingerprint", "")), options, alive, alive and not draining)

@@ -1,0 +1,37 @@
+"""The end of an instance that another one has replaced: its workers drain, then its directory goes."""
+
+import asyncio
+import logging
+from contextlib import suppress
+
+from penstock.control.instance.directory import Instance
+from penstock.control.workers.process import WorkerProcess, adopt
+from penstock.control.workers.slots import SlotFile
+
+log = logging.getLogger("penstock.control")
+
+POLL_S = 0.05
+
+
+async def retire(instance: Instance, patience_s: float) -> None:
+    """Ask the workers to drain, end those that have not after ``patience_s`` seconds, and remove the instance."""
+    workers = _workers(instance)
+    log.info("%d workers of an earlier control process are replaced", len(workers))
+    for worker in workers:
+        worker.terminate()
+    with suppress(TimeoutError):
+        async with asyncio.timeout(patience_s):
+            while not all(worker.ended() for worker in workers):  # noqa: ASYNC110 - strangers' processes have no event
+                await asyncio.sleep(POLL_S)
+    for worker in workers:
+        worker.kill()
+    instance.remove()
+
+
+def _workers(instance: Instance) -> list[WorkerProcess]:
+    found = []
+    for path in instance.slots():
+        file = SlotFile(path, writable=False)
+        found.append(adopt(file))
+        file.close()
+    return [worker for worker in found if worker is not None]

@@ -1,0 +1,188 @@
+"""From counters, states and tallies to the readings of the metric table."""
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from penstock.control.reconcile.planner import Materialized
+from penstock.core.desired import Desired, State, VersionStatus, able_versions
+from penstock.core.labels import SHED_REASONS, code
+from penstock.core.routing import POINTS, effective
+from penstock.core.versions import CHAMPION
+from penstock.monitor.counters import STAGES, Slot, Totals, load, refused
+from penstock.telemetry import metrics
+from penstock.telemetry.metrics import Distribution, Point, Reading
+
+UNKNOWN = ("_unknown", "")
+"""Model and version of requests that reached none."""
+
+LATE = "deadline"
+"""Requests whose deadline passed, beside the reasons of ``SHED_REASONS``."""
+
+Key = tuple[str, str]
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts the control process keeps itself: workers replaced by reason, loads by model, version and result, and what
+    models refused by versions whose blocks were given to others, by reason (``LATE`` for a deadline)."""
+
+    restarts: Counter[str] = field(default_factory=Counter)
+    loads: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    refused: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+    def keep_refused(self, slots: Sequence[Slot], model: str, block: int) -> None:
+        """Keep what a version refused, before its block is cleared: the counters of its model go on."""
+        shed, late = refused(slots, block)
+        for reason, count in zip((*SHED_REASONS, LATE), (*shed, late), strict=True):
+            if count:
+                self.refused[model, reason] += count
+
+    def forget(self, blocks: Collection[Key]) -> None:
+        """Forget versions and models that have no block any more: their series have ended."""
+        models = {model for model, _ in blocks}
+        self.loads = Counter({key: count for key, count in self.loads.items() if key[:2] in blocks})
+        self.refused = Counter({key: count for key, count in self.refused.items() if key[0] in models})
+
+
+def tally_out(tally: Tally) -> dict[str, Any]:
+    """A tally as JSON values."""
+    return {
+        "restarts": dict(tally.restarts),
+        "loads": [[*key, count] for key, count in tally.loads.items()],
+        "refused": [[*key, count] for key, count in tally.refused.items()],
+    }
+
+
+def tally_in(values: Mapping[str, Any]) -> Tally:
+    """A tally from its JSON values."""
+    loads = {(model, version, result): count for model, version, result, count in values.get("loads", [])}
+    gone = {(model, reason): count for model, reason, count in values.get("refused", [])}
+    return Tally(Counter(values.get("restarts", {})), Counter(loads), Counter(gone))
+
+
+def counted(
+    slots: Sequence[Slot],
+    living: Sequence[Slot],
+    blocks: Mapping[Key, int],
+    known: Collection[Key] | None = None,
+    tally: Tally | None = None,
+) -> Iterator[Reading]:
+    """What the workers counted; ``living`` are the slots whose worker lives, the only ones whose gauges hold.
+
+    Series end with their version: told is of the ``known`` ones (all of ``blocks`` for None). The counters of a model
+    go on: what versions that are gone have refused stays in them, also that of the ``tally``.
+    """
+    told = blocks.keys() if known is None else blocks.keys() & set(known)
+    models = {UNKNOWN[0], *(model for model, _ in told)}
+    for key, block in {UNKNOWN: 0, **{key: blocks[key] for key in sorted(told)}}.items():
+        totals = Totals.of(slots, block)
+        yield from _requests(key, totals)
+        yield from _stages(key, totals)
+    yield from _of_models(slots, living, {UNKNOWN: 0, **blocks}, models, tally or Tally())
+
+
+def _of_models(
+    slots: Sequence[Slot], living: Sequence[Slot], blocks: Mapping[Key, int], models: Collection[str], tally: Tally
+) -> Iterator[Reading]:
+    """What is counted for each model, over all its versions."""
+    lost = Counter({key: count for key, count in tally.refused.items() if key[0] in models})
+    gauges: Counter[tuple[str, str]] = Counter()
+    for (model, _), block in blocks.items():
+        if model not in models:
+            continue
+        shed, late = refused(slots, block)
+        for reason, count in zip((*SHED_REASONS, LATE), (*shed, late), strict=True):
+            lost[model, reason] += count
+        inflight, limit = load(living, block)
+        gauges[model, "inflight"] += inflight
+        gauges[model, "limit"] += limit
+    for model in sorted(models):
+        yield Point(metrics.INFLIGHT, (model,), gauges[model, "inflight"])
+        yield Point(metrics.CONCURRENCY_LIMIT, (model,), gauges[model, "limit"])
+        for reason in SHED_REASONS:
+            yield Point(metrics.SHED, (model, reason), lost[model, reason])
+        yield Point(metrics.DEADLINE_EXCEEDED, (model, "request"), lost[model, LATE])
+
+
+def workers(slots: Sequence[Slot], living: Sequence[Slot]) -> Iterator[Reading]:
+    """What describes each worker as a process: its memory budget, and how long its event loop answered nobody."""
+    for index, slot in enumerate(slots):
+        if slot in living:
+            limit, used = slot.memory
+            yield Point(metrics.MEMORY_BUDGET, (str(index),), limit)
+            yield Point(metrics.MEMORY_USED, (str(index),), used)
+        stalls = slot.stalls
+        yield Distribution(metrics.EVENT_LOOP_STALL, (str(index),), stalls.buckets, stalls.total / 1e9)
+
+
+def _requests(key: Key, totals: Totals) -> Iterator[Reading]:
+    counts: Counter[tuple[str, str, str]] = Counter()
+    for route, protocol, outcome, count in totals.requests():
+        counts[route, protocol, code(protocol, outcome)] += count  # several outcomes may share a code
+    for labels, count in counts.items():
+        yield Point(metrics.REQUESTS, (*key, *labels), count)
+    for route, protocol, histogram in totals.durations():
+        series = (*key, route, protocol)
+        yield Distribution(metrics.REQUEST_DURATION, series, histogram.buckets, histogram.total / 1e9)
+
+
+def _stages(key: Key, totals: Totals) -> Iterator[Reading]:
+    for name in STAGES:
+        histogram = totals.stage(name)
+        if histogram.count:
+            yield Distribution(metrics.STAGE_DURATION, (*key, name), histogram.buckets, histogram.total / 1e9)
+    rows = totals.batch_rows()
+    if rows.count:
+        yield Distribution(metrics.BATCH_ROWS, key, rows.buckets, rows.total)
+        yield Point(metrics.JOINT_RUN_MISMATCHES, key, totals.joint_run_mismatches)
+
+
+def states(statuses: Iterable[VersionStatus]) -> Iterator[Reading]:
+    """The state every version is in."""
+    for status in statuses:
+        for state in State:
+            labels = (status.model, status.version, state.value)
+            yield Point(metrics.MODEL_STATE, labels, status.state is state)
+
+
+def contents(desired: Desired, placed: Callable[[str, str], Materialized | None]) -> Iterator[Reading]:
+    """The content of every version that should be served, and the memory its admission measured."""
+    for model in desired.models:
+        for spec in model.versions:
+            content = placed(model.name, spec.version)
+            if content is not None and content.digest:
+                yield Point(metrics.MODEL_INFO, (model.name, spec.version, content.digest), 1)
+            if content is not None and content.memory_bytes:
+                yield Point(metrics.MODEL_MEMORY, (model.name, spec.version), content.memory_bytes)
+
+
+def traffic(
+    desired: Desired, statuses: Iterable[VersionStatus], totals: Callable[[str, str], Totals]
+) -> Iterator[Reading]:
+    """How routes divide the requests, as far as the versions can answer, and what became of mirrored ones."""
+    known = list(statuses)
+    for model in desired.models:
+        if model.route is not None:
+            champion = model.aliases.get(CHAMPION)
+            able = able_versions((one for one in known if one.model == model.name), model.route, champion)
+            for version, weight in effective(model.route, champion, able).items():
+                yield Point(metrics.TRAFFIC_WEIGHT, (model.name, version), weight / POINTS)
+        for spec in model.versions:
+            key, shadow = (model.name, spec.version), totals(model.name, spec.version).shadow()
+            if not shadow["mirrored"]:
+                continue
+            for outcome, word in (("pair", "pairs"), ("missed", "missed"), ("dropped", "dropped")):
+                yield Point(metrics.SHADOW_REQUESTS, (*key, outcome), shadow[word])
+            yield Point(metrics.SHADOW_PAIRS, key, shadow["pairs"])
+            yield Point(metrics.SHADOW_DISAGREEMENTS, key, shadow["disagreements"])
+
+
+def tallied(tally: Tally, known: Collection[Key] | None = None) -> Iterator[Reading]:
+    """What the control process counted itself; loads of the ``known`` versions (all for None)."""
+    for key, count in tally.loads.items():
+        if known is None or key[:2] in known:
+            yield Point(metrics.MODEL_LOADS, key, count)
+    for reason in ("died", "frozen", "stuck"):
+        yield Point(metrics.WORKER_RESTARTS, (reason,), tally.restarts[reason])

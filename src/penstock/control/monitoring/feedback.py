@@ -1,0 +1,215 @@
+"""Joins labels and rewards to what versions answered, and knows how good each version has been."""
+
+import asyncio
+import json
+import logging
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from penstock.control.instance.directory import write_atomically
+from penstock.control.monitoring.label_comparisons import LabelComparisons
+from penstock.core.policies import MonitorPolicy
+from penstock.engine.threads import background_pool
+from penstock.monitor.answers import ANSWERS, AnswerStore, Joined, Taken, Told
+from penstock.monitor.capture import CAPTURES, sweep
+from penstock.monitor.performance import RATIOS, Performance, PerformanceChange
+from penstock.monitor.reference import Reference
+from penstock.registry.records import Document
+from penstock.telemetry import metrics
+from penstock.telemetry.metrics import Point, Reading
+
+log = logging.getLogger("penstock.control")
+
+AGAIN_S = (0.02, 0.2)
+"""What is not found is looked for again after these times: another worker may be about to write it down."""
+
+REPLAYED = 10_000
+"""Labels of a version that a successor of this process learns anew from."""
+
+SWEEP_S = 30.0
+NOBODY = ""
+"""The version of labels that belong to no answer."""
+
+T = TypeVar("T")
+Key = tuple[str, str]
+Watched = Callable[[Key], tuple[Reference | None, MonitorPolicy]]
+"""A version's reference and its model's policy."""
+
+Tell = Callable[[Key, PerformanceChange], Awaitable[None]]
+
+
+@dataclass(slots=True)
+class _Version:
+    """What is known of one version; ``performance`` is None until somebody has labelled it, and only the thread touches
+    it: ``told`` and ``values`` are what it said last, for everybody else. ``replayed``: earlier labels were looked for.
+    ``learned_at`` is the time at which it took labels in last, or was made.
+    """
+
+    learned_at: float
+    performance: Performance | None = None
+    replayed: bool = False
+    told: Document = field(default_factory=dict)
+    values: dict[str, float] = field(default_factory=dict)
+
+    def learn(self, rows: Sequence[Joined], now: float) -> list[PerformanceChange]:
+        """Take rows in; what has changed by it."""
+        passed_s, self.learned_at = now - self.learned_at, now
+        return self._take(rows, passed_s)
+
+    def replay(self, rows: Sequence[Joined]) -> None:
+        """Take rows in that were labelled before, in the order in which they were."""
+        self._take(rows, rows[-1].at - rows[0].at)
+
+    def _take(self, rows: Sequence[Joined], passed_s: float) -> list[PerformanceChange]:
+        if self.performance is None:
+            raise RuntimeError
+        changes = self.performance.learn(rows, passed_s)
+        self.told, self.values = self.performance.document(), self.performance.values()
+        return changes
+
+
+class Labels:
+    """One gateway's; ``state`` is a file that outlives the control process, ``clock`` gives seconds since the epoch.
+
+    ``comparisons`` are what open rollouts and experiments may conclude from labels.
+    """
+
+    def __init__(
+        self, home: Path, state: Path, watched: Watched, tell: Tell, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._home = home
+        self._store = AnswerStore(home / ANSWERS)
+        self._state = state
+        self._watched = watched
+        self._tell = tell
+        self._clock = clock
+        self._thread = background_pool(1, "labels")  # one: the store and river are nobody else's
+        self._versions: dict[Key, _Version] = {}
+        self._outcomes: Counter[tuple[str, str, str]] = Counter()
+        self.comparisons = LabelComparisons(clock)
+        self._read()
+
+    async def take(self, model: str, told: Sequence[Told]) -> int:
+        """Join what was told; how many belong to no answer that is remembered, or to one that is too old."""
+        taken, changes = await self._run(self._join, model, told)
+        for pause in AGAIN_S:
+            if not taken.unknown:
+                break
+            await asyncio.sleep(pause)
+            again, more = await self._run(self._join, model, taken.unknown)
+            taken.unknown = again.unknown
+            taken.late += again.late
+            changes += more
+        for key, change in changes:
+            await self._tell(key, change)
+        self._outcomes[model, NOBODY, "unknown"] += len(taken.unknown)
+        await self._run(self._write)
+        return len(taken.unknown) + len(taken.late)
+
+    def document(self, key: Key) -> Document:
+        """What labels say of a version."""
+        known = self._versions.get(key)
+        outcomes = {
+            outcome: count
+            for (model, version, outcome), count in list(self._outcomes.items())
+            if (model, version) == key
+        }
+        told = known.told if known is not None and known.told else {"labels": 0, "accuracy": None}
+        return {**told, "outcomes": outcomes}
+
+    def forget(self, key: Key) -> None:
+        """A version has another reference: what its labels say is to be learned anew."""
+        known = self._versions.get(key)
+        if known is not None:
+            known.performance, known.replayed = None, False
+
+    async def run(self, versions: Callable[[], Sequence[Key]], room: Callable[[], int]) -> None:
+        """Take up what was labelled before, then keep the files within their room."""
+        while True:
+            for key in versions():
+                await self._run(self._performance, key)
+            await self._run(self._sweep, versions(), room())
+            await self._run(self._write)
+            await asyncio.sleep(SWEEP_S)
+
+    def readings(self) -> Iterator[Reading]:
+        """Metrics of performance, and what became of labels."""
+        for (model, version, outcome), count in list(self._outcomes.items()):
+            yield Point(metrics.LABELS, (model, version, outcome), count)
+        for key, known in list(self._versions.items()):  # the thread may add to them
+            for name, value in known.values.items():
+                metric = metrics.PERFORMANCE_RATIO if name in RATIOS else metrics.PERFORMANCE_VALUE
+                yield Point(metric, (*key, name), value)
+
+    def close(self) -> None:
+        """Let the thread go."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    # On the thread.
+
+    def _join(self, model: str, told: Sequence[Told]) -> tuple[Taken, list[tuple[Key, PerformanceChange]]]:
+        horizon = self._watched((model, NOBODY))[1].horizon_s
+        changes: list[tuple[Key, PerformanceChange]] = []
+        for version in self._store.versions(model):
+            self._performance((model, version))  # before the new labels are written down, lest they count twice
+        taken = self._store.take(model, told, self._clock(), horizon)
+        by_version: dict[str, list[Joined]] = {}
+        for row in taken.joined:
+            by_version.setdefault(row.version, []).append(row)
+        for version, rows in by_version.items():
+            known = self._versions.setdefault((model, version), _Version(self._clock()))
+            if known.performance is None:
+                known.performance = Performance(*self._terms((model, version)))
+            self._outcomes[model, version, "joined"] += len(rows)
+            changes += [((model, version), change) for change in known.learn(rows, self._clock())]
+        self.comparisons.take(model, taken.joined, taken.rewards)
+        for outcome, versions in (("late", taken.late), ("doubled", taken.doubled), ("unusable", taken.unusable)):
+            for version in versions:
+                self._outcomes[model, version, outcome] += 1
+        return taken, changes
+
+    def _terms(self, key: Key) -> tuple[Reference | None, float, float]:
+        reference, policy = self._watched(key)
+        return reference, policy.budget, policy.daily
+
+    def _performance(self, key: Key) -> None:
+        """Take up what was labelled before this process began, or before the version had its reference."""
+        known = self._versions.setdefault(key, _Version(self._clock()))
+        if known.replayed:
+            return
+        known.replayed = True
+        rows = self._store.labelled(*key, REPLAYED)
+        if rows:
+            known.performance = Performance(*self._terms(key))
+            known.replay(rows)
+
+    def _sweep(self, versions: Sequence[Key], room: int) -> None:
+        horizons = [self._watched(key)[1].horizon_s for key in versions]
+        self._store.sweep(self._clock(), max(horizons, default=MonitorPolicy().horizon_s))
+        sweep(self._home / CAPTURES, room)
+
+    def _write(self) -> None:
+        values = {
+            "outcomes": [[*key, count] for key, count in list(self._outcomes.items())],
+            "comparisons": self.comparisons.out(),
+        }
+        try:
+            write_atomically(self._state, json.dumps(values))
+        except OSError as error:
+            log.warning("counts of labels could not be kept: %s", error.strerror)
+
+    def _read(self) -> None:
+        try:
+            values = json.loads(self._state.read_text())
+            self._outcomes.update({(model, version, one): count for model, version, one, count in values["outcomes"]})
+            self.comparisons.restore(values["comparisons"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return
+
+    async def _run(self, work: Callable[..., T], *arguments: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, partial(work, *arguments))

@@ -1,0 +1,24 @@
+"""A model with another configuration in the place of its own, as an operator may give it with a load request."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from penstock.control.reconcile.planner import Found
+from penstock.core.errors import InvalidInput
+from penstock.registry.config import model_config
+
+
+def overridden(model: Found, config: str) -> Found:
+    """Every version of the model with this configuration (JSON text).
+
+    What a version answered under its own configuration is no measure any more.
+
+    Raises:
+        InvalidInput: the configuration does not suit the model.
+    """
+    text = model_config.parse_json(config, model.name)
+    if not model.versions:
+        raise InvalidInput(f"model '{model.name}' has no version that a configuration could be for")
+    versions = {version: replace(placed, config=text, probes="") for version, placed in model.versions.items()}
+    newest = next(reversed(versions.values()))
+    return replace(model, versions=versions, policy=model_config.read(text, Path(newest.folder)).version_policy)

@@ -1,0 +1,101 @@
+"""What the workers' reports mean for each version, each model and the whole gateway: pure functions."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from penstock.control.workers.server import Report
+from penstock.core.desired import Desired, ModelSpec, State, VersionSpec, VersionStatus
+from penstock.core.versions import sort_key
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """Whether the gateway takes requests, and what that rests on.
+
+    ``versions`` counts the desired versions by state; ``reason`` says why the gateway is not ready ("" = it is).
+    """
+
+    ready: bool
+    workers_ready: int
+    workers: int
+    versions: Mapping[str, int]
+    reason: str = ""
+
+
+def readiness(
+    worker_ready: Sequence[bool], statuses: Iterable[VersionStatus], draining: bool, waiting: str = ""
+) -> Readiness:
+    """Ready while every configured worker is, nobody asked the gateway to stop, and it is known what to serve
+    (``waiting`` says why it is not).
+
+    A worker is ready once it has worked through the desired state it started with, so versions that are loaded
+    later, beside the ones that answer, do not make the gateway unready.
+    """
+    states = Counter(status.state.value for status in statuses)
+    reason = _why_not(sum(worker_ready), len(worker_ready), draining, waiting)
+    return Readiness(not reason, sum(worker_ready), len(worker_ready), dict(states), reason)
+
+
+def _why_not(ready: int, workers: int, draining: bool, waiting: str) -> str:
+    if draining:
+        return "the gateway is stopping"
+    if waiting:
+        return waiting
+    return "" if workers and ready == workers else f"{ready} of {workers} workers are ready"
+
+
+def statuses(desired: Desired, reports: Mapping[int, Report], workers: int) -> list[VersionStatus]:
+    """The status of every known version of every model, over all workers."""
+    return [status for model in desired.models for status in model_statuses(model, reports, workers)]
+
+
+def known(desired: Desired, reports: Iterable[Report]) -> set[tuple[str, str]]:
+    """Model and version of everything that should be served, or that a worker still has."""
+    wanted = {(model.name, one.version) for model in desired.models for one in model.versions}
+    stated = {(model.name, version) for model in desired.models for version in model.unavailable}
+    return wanted | stated | {key for report in reports for key in report.versions}
+
+
+def model_statuses(model: ModelSpec, reports: Mapping[int, Report], workers: int) -> list[VersionStatus]:
+    """The status of every known version of a model, oldest version first; the version is "" for a model without."""
+    known = [VersionStatus(model.name, version, State.UNAVAILABLE, why) for version, why in model.unavailable.items()]
+    served = [version_status(model.name, spec, reports, workers) for spec in model.versions]
+    return sorted(known + served, key=lambda status: sort_key(status.version))
+
+
+def version_status(model: str, spec: VersionSpec, reports: Mapping[int, Report], workers: int) -> VersionStatus:
+    """One version over all workers: as good as with the worker where it stands worst."""
+    told = [report.versions.get((model, spec.version)) for report in reports.values()]
+    said = [status for status in told if status is not None]
+    reason, detail = next(((status.reason, status.detail) for status in said if status.reason), ("", ""))
+    state = State.READY
+    if any(status.state is State.UNAVAILABLE for status in said):
+        state = State.UNAVAILABLE
+    elif len(said) < workers or any(status.state is not State.READY for status in said):
+        state = State.LOADING
+    return VersionStatus(model, spec.version, state, reason, spec.tag, detail)
+
+
+def tried(model: ModelSpec, reports: Mapping[int, Report], workers: int) -> dict[str, str] | None:
+    """How loading this content of a model ended: the reason for each version that failed; None while it goes on."""
+    failed: dict[str, str] = dict(model.unavailable) if not model.versions else {}
+    for spec in model.versions:
+        told = [report.versions.get((model.name, spec.version)) for report in reports.values()]
+        done = [one for one in told if one and one.tag == spec.tag and one.state is not State.LOADING]
+        if len(done) < workers:
+            return None
+        if reason := next((one.reason for one in done if one.reason), ""):
+            failed[spec.version] = reason
+    return failed
+
+
+def version_tried(model: str, spec: VersionSpec, reports: Mapping[int, Report], workers: int) -> bool:
+    """Whether every worker has loaded this content, or found that it cannot."""
+    told = [report.versions.get((model, spec.version)) for report in reports.values()]
+    return sum(one is not None and one.tag == spec.tag and one.state is not State.LOADING for one in told) >= workers
+
+
+def applied(desired: Desired, reports: Iterable[Report]) -> bool:
+    """Whether every connected worker has worked through this desired state."""
+    return all(report.applied >= desired.revision for report in reports)

@@ -1,0 +1,330 @@
+"""Takes the version that came of a request for retraining through its gates and, where asked, a person's approval, to
+its rollout."""
+
+import asyncio
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from penstock.control.retraining.holdout import MOST_ROWS, examine
+from penstock.core.desired import Desired, ModelSpec, State, VersionSpec, VersionStatus
+from penstock.core.errors import Conflict, Fault, NotFound, NotReady, Refused
+from penstock.core.exams import Exams
+from penstock.core.gates import Candidate, Exam, Gates, HeldOut, judge, mark
+from penstock.core.policies import MonitorPolicy
+from penstock.core.triggers import came_of, standing_in, standing_out
+from penstock.engine.threads import background_pool
+from penstock.monitor.answers import ANSWERS, AnswerStore
+from penstock.monitor.capture import CAPTURES, Labelled, labelled
+from penstock.registry.records import By, Document, ModelRecord, VersionRecord
+from penstock.registry.stores.outbox import Outbox
+from penstock.registry.stores.traffic import Event
+
+log = logging.getLogger("penstock.control")
+
+TRIES = 5
+"""Times that a record which others change as well is written."""
+
+AGAIN_S = 10.0
+"""Until it is looked again whether enough labels have come."""
+
+THREADS = 2
+RULES = "rules"
+"""Who begins a rollout that nobody asked for by hand."""
+
+T = TypeVar("T")
+
+
+class Fleet(Protocol):
+    """What is asked of this gateway's workers."""
+
+    @property
+    def desired(self) -> Desired:
+        """What they are to serve."""
+
+    def statuses(self) -> list[VersionStatus]:
+        """Every version of every model."""
+
+
+class Policies(Protocol):
+    """Whoever knows the policies."""
+
+    def policy_of(self, model: str) -> MonitorPolicy:
+        """A model's policy."""
+
+    def feature_names(self, key: tuple[str, str]) -> tuple[str, ...]:
+        """What a version's features are called."""
+
+
+class Rollouts(Protocol):
+    """What is asked of rollouts."""
+
+    async def begin(self, model: str, document: Document, by: By) -> Document:
+        """Start one."""
+
+    async def all(self, model: str) -> list[Document]:
+        """All of a model."""
+
+
+Record = Callable[[str], ModelRecord]
+"""A model as the registry has it; raises ``NotFound``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What is known of a candidate: the gates it was held to and the version it was compared with, why it may not be
+    rolled out, whether that may still change (``waits``), and its exam."""
+
+    gates: Gates
+    against: str
+    at: float
+    reasons: tuple[str, ...] = ()
+    waits: bool = False
+    exam: Exam | None = None
+
+
+class Candidates:
+    """One gateway's; ``home`` is where captured rows and labels lie, ``clock`` gives seconds since the epoch."""
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        record: Record,
+        fleet: Fleet,
+        policies: Policies,
+        rollouts: Rollouts,
+        home: Path,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._outbox = outbox
+        self._record = record
+        self._fleet = fleet
+        self._policies = policies
+        self._rollouts = rollouts
+        self._home = home
+        self._clock = clock
+        self._threads = background_pool(THREADS, "candidates")
+        self._exams: dict[tuple[str, str], asyncio.Task[None]] = {}
+        self._verdicts: dict[tuple[str, str], Verdict] = {}
+        self._complaints: dict[tuple[str, str], str] = {}
+
+    # What people ask for.
+
+    async def shown(self, model: str) -> Document:
+        """The request under way, and the versions that came of one; raises ``NotFound``."""
+        self._spec(model)
+        standing = standing_in((await self._run(self._outbox.standing, model))[0])
+        flight, approval = standing.in_flight, self._policies.policy_of(model).limits.approval
+        told = [
+            {
+                "version": version,
+                "against": verdict.against,
+                "state": _state(verdict, approval, version in standing.approved),
+                "reasons": list(verdict.reasons),
+                "exam": None if verdict.exam is None else asdict(verdict.exam),
+            }
+            for (name, version), verdict in self._verdicts.items()
+            if name == model
+        ]
+        under_way = None if flight is None else {"version": flight.version, "since": flight.at}
+        return {"model": model, "in_flight": under_way, "candidates": told}
+
+    async def approve(self, model: str, version: str, by: By) -> Document:
+        """Let a version be rolled out that passes its gates.
+
+        Raises:
+            NotFound: no such model or version.
+            Conflict: no request is under way that it could have come of.
+        """
+        if version not in {one.version for one in self._spec(model).versions}:
+            raise NotFound(f"model '{model}' serves no version '{version[:64]}'")
+        kept, revision = await self._run(self._outbox.standing, model)
+        standing = standing_in(kept)
+        if standing.in_flight is None:
+            raise Conflict(f"no request for retraining of '{model}' is under way; begin a rollout instead")
+        if version not in standing.approved:
+            after = standing_out(replace(standing, approved=(*standing.approved, version)))
+            data = {"model": model, "version": version, "actor": by.actor, "reason": by.reason}
+            event = Event("candidate.approved.v1", f"models/{model}/versions/{version}", "approval", data)
+            commit = partial(self._outbox.commit, by=by, action="candidate.approve")
+            await self._run(commit, model, revision, after, event)
+        return await self.shown(model)
+
+    # What happens by itself.
+
+    async def step(self, spec: ModelSpec, answering: str | None) -> None:
+        """Take the version that came of a model's request one step on, where the policy wants that."""
+        limits = self._policies.policy_of(spec.name).limits
+        if limits.auto_rollout is None or answering is None:
+            return
+        standing = standing_in((await self._run(self._outbox.standing, spec.name))[0])
+        if standing.in_flight is None:
+            return
+        ready = {one.version for one in self._fleet.statuses() if one.model == spec.name and one.state is State.READY}
+        try:
+            versions = (await self._run(self._record, spec.name)).versions
+        except NotFound:
+            return
+        pushed = {
+            name: datetime.fromisoformat(one.created_at).timestamp() for name, one in versions.items() if name in ready
+        }
+        tried = {one["to"] for one in await self._rollouts.all(spec.name)} if pushed.keys() - {answering} else set()
+        version = came_of(standing, answering, pushed, tried)
+        if version is None or not self._passed(spec, versions, version, answering, limits.gates):
+            return
+        if limits.approval and version not in standing.approved:
+            self._complain(spec.name, version, "it waits for a person's approval")
+            return
+        by = By(RULES, f"it came of the request of {datetime.fromtimestamp(standing.in_flight.at, UTC):%F %T}")
+        try:
+            await self._rollouts.begin(spec.name, {**limits.auto_rollout, "to": version, "from": answering}, by)
+        except Fault as fault:
+            self._complain(spec.name, version, str(fault))
+
+    def close(self) -> None:
+        """Let the threads go; an exam under way ends by its own deadline."""
+        for task in self._exams.values():
+            task.cancel()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _passed(
+        self, spec: ModelSpec, versions: Mapping[str, VersionRecord], version: str, champion: str, gates: Gates
+    ) -> bool:
+        """Whether a version has passed its gates; it is held to them meanwhile where nobody has done so yet."""
+        key = (spec.name, version)
+        verdict = self._verdicts.get(key)
+        stale = verdict is None or (verdict.gates, verdict.against) != (gates, champion)
+        due = verdict is not None and verdict.waits and self._clock() - verdict.at >= AGAIN_S
+        if (stale or due) and key not in self._exams:
+            task = asyncio.create_task(self._judge(spec, versions, version, champion, gates))
+            self._exams[key] = task
+            task.add_done_callback(lambda _: self._exams.pop(key, None))
+        return not stale and verdict is not None and not verdict.reasons
+
+    async def _judge(
+        self, spec: ModelSpec, versions: Mapping[str, VersionRecord], version: str, champion: str, gates: Gates
+    ) -> None:
+        present = versions.get(champion)
+        reasons = judge(gates, _candidate(versions[version]), None if present is None else _candidate(present))
+        verdict = Verdict(gates, champion, self._clock(), tuple(reasons))
+        if not reasons and gates.held_out is not None:
+            verdict = await self._examined(spec, verdict, version, gates.held_out)
+        self._verdicts[spec.name, version] = verdict
+        if verdict.reasons:
+            self._complain(spec.name, version, "; ".join(verdict.reasons))
+        if not verdict.waits:
+            await self._tell(spec.name, version, verdict)
+
+    async def _examined(self, spec: ModelSpec, verdict: Verdict, version: str, asked: HeldOut) -> Verdict:
+        """The verdict after an exam, where there are rows for one; what one said before this process is remembered."""
+        fingerprint = _fingerprint(verdict.gates)
+        try:
+            exams = standing_in((await self._run(self._outbox.standing, spec.name))[0]).exams
+            known = exams.result(version, verdict.against, fingerprint)
+            if known is not None:
+                return replace(verdict, reasons=known)
+            specs = {one.version: one for one in spec.versions}
+            if not specs.keys() >= {version, verdict.against}:
+                return verdict
+            rows = await self._run(self._rows, spec.name, verdict.against, asked.share)
+            number = 0 if rows is None else len(rows.labels)
+            if rows is None or number < asked.least:
+                reason = f"it waits for labels: {number} held-out rows have one, {asked.least} are asked"
+                return replace(verdict, reasons=(reason,), waits=True)
+            # Counted before it is begun: no exam goes uncounted because its process ends.
+            begun = await self._remember(spec.name, lambda one: one.begun(version, verdict.against, fingerprint))
+            pair = specs[version], specs[verdict.against]
+            names = next(filter(None, (self._policies.feature_names((spec.name, one.version)) for one in pair)), ())
+            verdict = await self._run(self._held_to, asked, rows, pair, verdict, begun.count, names)
+            await self._remember(spec.name, lambda one: one.ended(version, verdict.against, verdict.reasons))
+            return verdict
+        except Fault as fault:
+            waits = isinstance(fault, Conflict | NotReady)
+            return replace(verdict, reasons=(str(fault),), waits=waits)
+        except Exception:
+            log.exception("the exam of model %s version %s failed", spec.name, version)
+            return replace(verdict, reasons=("its exam failed",), waits=True)
+
+    async def _remember(self, model: str, change: Callable[[Exams], Exams]) -> Exams:
+        """Change what is remembered of a model's exams; the new state. Where others change it too it is tried again.
+
+        Raises:
+            Conflict: it changed under every try.
+        """
+        for _ in range(TRIES):
+            kept, revision = await self._run(self._outbox.standing, model)
+            standing = standing_in(kept)
+            after = replace(standing, exams=change(standing.exams))
+            try:
+                await self._run(self._outbox.commit, model, revision, standing_out(after))
+                return after.exams
+            except Conflict:
+                continue
+        raise Conflict("the exam could not be counted; it is tried again")
+
+    @staticmethod
+    def _held_to(
+        asked: HeldOut,
+        rows: Labelled,
+        pair: tuple[VersionSpec, VersionSpec],
+        verdict: Verdict,
+        tries: int,
+        names: Sequence[str],
+    ) -> Verdict:
+        """The verdict after an exam of the candidate beside the champion; a candidate that cannot answer is refused."""
+        try:
+            exam = examine(asked, rows, *pair, tries=tries, names=names)
+        except Refused as fault:
+            return replace(verdict, reasons=(str(fault),))
+        return replace(verdict, reasons=tuple(mark(asked, exam)), exam=exam)
+
+    def _rows(self, model: str, version: str, share: float) -> Labelled | None:
+        answers = AnswerStore(self._home / ANSWERS)
+        return labelled(self._home / CAPTURES, answers, (model, version), share, MOST_ROWS)
+
+    async def _tell(self, model: str, version: str, verdict: Verdict) -> None:
+        data: dict[str, Any] = {"model": model, "version": version, "against": verdict.against}
+        data |= {"reasons": list(verdict.reasons), "exam": None if verdict.exam is None else asdict(verdict.exam)}
+        kind = "candidate.refused.v1" if verdict.reasons else "candidate.passed.v1"
+        event = Event(kind, f"models/{model}/versions/{version}", f"gates against {verdict.against}", data)
+        try:
+            await self._run(self._outbox.tell, model, event)
+        except Fault as fault:
+            log.warning("an event could not be written: %s", fault)
+
+    def _complain(self, model: str, version: str, reason: str) -> None:
+        """Say why a version is not rolled out, once."""
+        if self._complaints.get((model, version)) != reason:
+            log.warning("model %s version %s is not rolled out: %s", model, version, reason)
+        self._complaints[model, version] = reason
+
+    def _spec(self, model: str) -> ModelSpec:
+        spec = next((one for one in self._fleet.desired.models if one.name == model), None)
+        if spec is None:
+            raise NotFound(f"unknown model '{model[:128]}'")
+        return spec
+
+    async def _run(self, work: Callable[..., T], *arguments: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, partial(work, *arguments))
+
+
+def _fingerprint(gates: Gates) -> str:
+    """Tells gates from others."""
+    return hashlib.sha256(json.dumps(asdict(gates), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _candidate(record: VersionRecord) -> Candidate:
+    return Candidate(record.content.size, record.metadata, record.report.facts)
+
+
+def _state(verdict: Verdict, approval: bool, approved: bool) -> str:
+    if verdict.reasons:
+        return "waiting" if verdict.waits else "refused"
+    return "waits_for_approval" if approval and not approved else "passed"

@@ -1,0 +1,229 @@
+"""Has two versions answer labelled rows that were held out, in processes of their own, and tells how both did."""
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from penstock.core.desired import VersionSpec
+from penstock.core.errors import DeadlineExceeded, Refused
+from penstock.core.gates import Exam, HeldOut, Marks
+from penstock.core.signature import TensorSpec
+from penstock.core.statistics.paired_comparison import Advantage, jackknife_advantage, rate_advantage, spent
+from penstock.core.tensors import NUMPY_TYPES, Array, Tensor
+from penstock.monitor.answers import Answers, Joined, answers_of
+from penstock.monitor.capture import Labelled
+from penstock.monitor.columns import input_columns
+from penstock.monitor.performance import metrics_of
+
+SECONDS = 120.0
+MOST_ROWS = 2000
+"""Rows of an exam; the newest are taken."""
+
+MOST_VALUES = 12
+"""Values of a column that are slices of their own; numbers of more values are cut into quarters."""
+
+SEED = 20_261_121
+MODULE = "penstock.registry.admission.scoring"
+
+
+RATES = ("accuracy", "error_rate")
+"""Metrics that are shares of rows that are right, or wrong."""
+
+GROUPS = 20
+"""Groups of requests that are left out in turn to learn how far any other metric varies."""
+
+
+def examine(
+    asked: HeldOut,
+    rows: Labelled,
+    candidate: VersionSpec,
+    champion: VersionSpec,
+    tries: int = 1,
+    names: Sequence[str] = (),
+) -> Exam:
+    """How both versions answer the rows; ``tries`` candidates were examined against this champion, with this one.
+    ``names`` are those of the features; without any the candidate's graph is asked.
+
+    Blocks for as long as they take.
+
+    Raises:
+        Refused: the candidate does not answer them, with the reason.
+        DeadlineExceeded: it took too long.
+    """
+    with tempfile.TemporaryDirectory(prefix="penstock-exam-") as folder:
+        mine, own = _answered(candidate, rows.inputs, Path(folder))
+        try:
+            others, _ = _answered(champion, rows.inputs, Path(folder))
+        except Refused:
+            others = None  # a champion of another signature: there is nothing to be held against
+        noised = None
+        if asked.noise:
+            noisy, _ = _answered(candidate, _with_noise(rows.inputs, asked.noise), Path(folder))
+            noised = _metric(asked, noisy, rows.labels)
+    return compare(asked, rows, (mine, others), names or own, tries, noised)
+
+
+def compare(
+    asked: HeldOut,
+    rows: Labelled,
+    answered: tuple[Answers, Answers | None],
+    names: Sequence[str] = (),
+    tries: int = 1,
+    noised: float | None = None,
+) -> Exam:
+    """The exam of the candidate's and the champion's answers (None where it gave none) to the rows; ``names`` are those
+    of the features, ``noised`` is the candidate's metric with noise on its inputs.
+
+    Raises:
+        Refused: the rows have no column that is asked for.
+    """
+    mine, others = answered
+    broken = int((~_finite(mine) & (True if others is None else _finite(others))).sum())
+
+    def marks(where: NDArray[np.bool_]) -> Marks:
+        other = None if others is None else _metric(asked, others, rows.labels, where)
+        return Marks(int(where.sum()), _metric(asked, mine, rows.labels, where), other)
+
+    whole = np.ones(len(rows.labels), np.bool_)
+    slices = {name: marks(where) for name, where in _slices(asked.columns, rows.inputs, names).items()}
+    found = Exam(marks(whole), slices, noised, broken, tries=tries)
+    if others is None:
+        return found
+    advantage = _advantage(asked, rows, mine, others, spent(asked.alpha, tries))
+    return replace(found, advantage=advantage, same=_are_same(mine, others))
+
+
+def _are_same(mine: Answers, others: Answers) -> bool:
+    """Whether two versions gave the same answers, with the same scores, to every row."""
+    return mine.form == others.form and all(
+        np.array_equal(one, other, equal_nan=True)
+        for one, other in ((mine.values, others.values), (mine.scores, others.scores))
+    )
+
+
+def _advantage(asked: HeldOut, rows: Labelled, mine: Answers, others: Answers, level: float) -> Advantage | None:
+    """How far the candidate is ahead, None where a part of the rows has no such metric."""
+    if asked.metric in RATES:
+        pair = [[one.right for one in _joined(answers, rows.labels)] for answers in (mine, others)]
+        return rate_advantage(pair[0], pair[1], rows.units().tolist(), level)
+    groups = np.unique(rows.units(), return_inverse=True)[1] % GROUPS
+    whole = _ahead_by(asked, rows, mine, others, np.ones(len(groups), np.bool_))
+    without = [_ahead_by(asked, rows, mine, others, groups != one) for one in np.unique(groups)]
+    known = [one for one in without if one is not None]
+    return jackknife_advantage(whole, known, level) if whole is not None and 2 < len(known) == len(without) else None
+
+
+def _ahead_by(asked: HeldOut, rows: Labelled, mine: Answers, others: Answers, where: NDArray[np.bool_]) -> float | None:
+    one, other = (_metric(asked, answers, rows.labels, where) for answers in (mine, others))
+    return None if one is None or other is None else asked.sign * (one - other)
+
+
+def _answered(version: VersionSpec, inputs: Sequence[Tensor], folder: Path) -> tuple[Answers, list[str]]:
+    """What a version answers, and what it calls its features."""
+    stated, given, told = folder / "config.json", folder / "rows.npz", folder / "answers.npz"
+    stated.write_text(version.config)
+    arrays = {one.name: one.data.astype(str) if one.data.dtype == object else one.data for one in inputs}
+    np.savez(given, **arrays)  # type: ignore[arg-type]
+    own = version.folder or str(Path(version.path).parent)
+    command = [sys.executable, "-m", MODULE, version.path, own, str(stated), str(given), str(told)]
+    try:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        raise DeadlineExceeded(f"the held-out rows were not answered within {SECONDS:g} s") from None
+    if done.returncode:
+        lines = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
+        reason = "".join(lines).removeprefix("penstock: ") if done.returncode == 1 else "the process that ran it ended"
+        raise Refused(f"it does not answer the held-out rows: {reason[:300]}")
+    with np.load(told, allow_pickle=False) as archive:
+        outputs = [_tensor(name, archive[name]) for name in archive.files]
+    answers = answers_of(outputs)
+    if answers is None or len(answers.values) != len(inputs[0].data):
+        raise Refused("it does not answer the held-out rows one by one")
+    return answers, json.loads(done.stdout)
+
+
+def _tensor(name: str, data: Array) -> Tensor:
+    if data.dtype.kind == "U":
+        return Tensor(name, "BYTES", data.astype(object))
+    return Tensor(name, next((word for word, kind in NUMPY_TYPES.items() if kind == data.dtype), "FP32"), data)
+
+
+def _with_noise(inputs: Sequence[Tensor], deviations: float) -> list[Tensor]:
+    """The inputs with normal noise on every floating number, in standard deviations of its column; always the same."""
+    draw = np.random.default_rng(SEED)
+    noisy = []
+    for one in inputs:
+        data = one.data
+        if data.dtype.kind == "f":
+            spread = np.nanstd(data.astype(np.float64), axis=0)
+            data = (data + deviations * spread * draw.standard_normal(data.shape)).astype(data.dtype)
+        noisy.append(Tensor(one.name, one.datatype, data))
+    return noisy
+
+
+def _finite(answers: Answers) -> NDArray[np.bool_]:
+    return np.isfinite(answers.values)
+
+
+def _metric(
+    asked: HeldOut, answers: Answers, labels: NDArray[np.float64], where: NDArray[np.bool_] | None = None
+) -> float | None:
+    joined = _joined(answers, labels, where)
+    if asked.metric in RATES and joined:
+        right = sum(one.right for one in joined) / len(joined)
+        return right if asked.metric == "accuracy" else 1 - right
+    return metrics_of(joined).get(asked.metric)
+
+
+def _joined(answers: Answers, labels: NDArray[np.float64], where: NDArray[np.bool_] | None = None) -> list[Joined]:
+    places = range(len(labels)) if where is None else np.flatnonzero(where).tolist()
+    return [
+        Joined("", answers.form, float(answers.values[at]), tuple(answers.scores[at].tolist()), float(labels[at]), 0.0)
+        for at in places
+    ]
+
+
+def _slices(columns: Sequence[str], inputs: Sequence[Tensor], names: Sequence[str]) -> dict[str, NDArray[np.bool_]]:
+    """Which rows belong to each value of these columns; raises ``Refused`` where there is no such column."""
+    if not columns:
+        return {}
+    specs = [TensorSpec(one.name, one.datatype, (-1, *one.data.shape[1:])) for one in inputs]
+    watched = input_columns(specs, True, names)
+    rows = watched(inputs)
+    if rows is None:
+        return {}
+    found: dict[str, NDArray[np.bool_]] = {}
+    for column in columns:
+        if column in watched.numbers:
+            found |= _number_slices(column, rows.numbers[:, watched.numbers.index(column)])
+        elif column in watched.labels:
+            values = np.array([str(one) for one in rows.labels[watched.labels.index(column)]])
+            found |= {f"{column} is {one}": values == one for one in np.unique(values)[:MOST_VALUES].tolist()}
+        else:
+            raise Refused(f"the gates name a column '{column[:64]}' that the inputs do not have")
+    return found
+
+
+def _number_slices(column: str, values: NDArray[np.float64]) -> dict[str, NDArray[np.bool_]]:
+    known = np.unique(values[np.isfinite(values)])
+    if len(known) <= MOST_VALUES:
+        return {f"{column} is {one:g}": values == one for one in known.tolist()}
+    low, middle, high = np.quantile(values[np.isfinite(values)], [0.25, 0.5, 0.75]).tolist()
+    edges = [-np.inf, low, middle, high, np.inf]
+    return {
+        _range(column, start, end): (values > start) & (values <= end) for start, end in pairwise(edges) if end > start
+    }
+
+
+def _range(column: str, start: float, end: float) -> str:
+    if start == -np.inf:
+        return f"{column} is up to {end:.4g}"
+    return f"{column} is above {start:.4g}" + ("" if end == np.inf else f", up to {end:.4g}")

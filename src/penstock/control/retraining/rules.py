@@ -1,0 +1,350 @@
+"""Asks for retraining when a model's rules say so, and sends what was decided: one gateway of a fleet does, the leader.
+
+A decision and its event are one transaction; sending goes on beside, at least once, in order for each model and sink.
+"""
+
+import asyncio
+import logging
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from penstock.control.retraining.candidates import RULES, Candidates, Fleet, Record, Rollouts
+from penstock.control.sinks.sending import SinkContext, SinkFault, send
+from penstock.core.desired import ModelSpec, able_versions
+from penstock.core.errors import Conflict, Fault, InvalidInput, NotFound
+from penstock.core.policies import MonitorPolicy
+from penstock.core.routing import default_version, stand_in
+from penstock.core.triggers import (
+    DAY_S,
+    Action,
+    InFlight,
+    Kind,
+    Outcome,
+    RuleState,
+    Snapshot,
+    decide,
+    standing_in,
+    standing_out,
+    without_looks,
+)
+from penstock.core.versions import CHAMPION
+from penstock.engine.threads import background_pool
+from penstock.monitor.answers import ANSWERS, AnswerStore
+from penstock.monitor.capture import CAPTURES, export
+from penstock.registry.records import By, Document
+from penstock.registry.stores.outbox import Delivery, Outbox
+from penstock.registry.stores.traffic import Event, event_id
+from penstock.telemetry import metrics
+from penstock.telemetry.metrics import Point, Reading
+
+log = logging.getLogger("penstock.control")
+
+LOOK_S = 1.0
+THREADS = 4
+SENDERS = 16
+"""Sinks that are sent to at a time; one that is slow or runs a command holds one of these places."""
+
+FIRST_S, LONGEST_S = 1.0, 300.0
+MOST_ATTEMPTS = 16
+"""Attempts after which a delivery is given up: some forty minutes."""
+
+CLEAR_S = 3600.0
+MANUAL = "(by hand)"
+MOST_FEATURES = 5
+
+T = TypeVar("T")
+
+
+class Monitor(Protocol):
+    """What is asked of the monitor."""
+
+    def policy_of(self, model: str) -> MonitorPolicy:
+        """A model's policy."""
+
+    def feature_names(self, key: tuple[str, str]) -> tuple[str, ...]:
+        """What a version's features are called."""
+
+    def told(self, model: str, version: str) -> Document:
+        """What it says of a version."""
+
+
+class Retraining:
+    """One gateway's; ``place`` is its home, and whether a policy's paths and commands are its own user's; ``clock``
+    gives seconds since the epoch."""
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        record: Record,
+        fleet: Fleet,
+        monitor: Monitor,
+        rollouts: Rollouts,
+        place: tuple[Path, bool],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._outbox = outbox
+        self._record = record
+        self._fleet = fleet
+        self._monitor = monitor
+        self._clock = clock
+        self.candidates = Candidates(outbox, record, fleet, monitor, rollouts, place[0], clock)
+        self._home = place[0]
+        self._around = SinkContext(*place, self._rows)
+        self._threads = background_pool(THREADS, "retraining")
+        self._senders = background_pool(SENDERS, "sinks")
+        self._sending: dict[tuple[str, str], asyncio.Task[None]] = {}
+        self._outcomes: Counter[tuple[str, str, str]] = Counter()
+        self._last: dict[str, tuple[int, RuleState]] = {}
+        self._pending: dict[str, tuple[int, float]] = {}
+        self._complaint = ""
+        self._cleared = 0.0
+
+    # What people ask for.
+
+    async def ask(self, model: str, document: Document, by: By) -> Document:
+        """Ask for retraining by hand, whatever the rules say; what was asked, and of whom.
+
+        Raises:
+            NotFound: no such model or version.
+            InvalidInput: the document has something else than a version and a reason.
+        """
+        odd = sorted(set(document) - {"version", "reason"})
+        if odd:
+            raise InvalidInput(f"'{odd[0]}' is no part of a request for retraining")
+        spec = next((one for one in self._fleet.desired.models if one.name == model), None)
+        if spec is None:
+            raise NotFound(f"unknown model '{model[:128]}'")
+        version = document.get("version") or self._answering(spec)
+        if not isinstance(version, str) or version not in {one.version for one in spec.versions}:
+            raise NotFound(f"model '{model}' serves no version '{str(version)[:64]}'")
+        policy, now = self._monitor.policy_of(model), self._clock()
+        sinks = sorted({one for trigger in policy.triggers if trigger.kind is Kind.RETRAIN for one in trigger.send})
+        sinks = sinks or sorted(policy.sinks)
+        monitor = self._monitor.told(model, version)
+        data = {**_evidence(monitor), "model": model, "version": version, "rule": MANUAL, "reason": by.reason}
+        event = Event(Kind.RETRAIN, f"models/{model}/versions/{version}", f"{MANUAL} {now:.3f}", data)
+        for _ in range(3):  # the rules may be written at the same moment
+            kept, revision = await self._run(self._outbox.standing, model)
+            standing = standing_in(kept)
+            flight = InFlight(version, now)
+            recent = tuple(at for at in standing.requests if now - at < DAY_S)
+            after = standing_out(replace(standing, requests=(*recent, now), in_flight=flight))
+            try:
+                await self._run(self._outbox.commit, model, revision, after, event, sinks, by)
+            except Conflict:
+                continue
+            self._outcomes[model, MANUAL, Outcome.REQUESTED] += 1
+            return {"event": event_id(event), "model": model, "version": version, "sinks": sinks}
+        raise Conflict("the rules of the model are moving; try again")
+
+    async def deliveries(self, model: str) -> Document:
+        """What became of a model's events on their way to sinks; raises ``NotFound``."""
+        if not any(one.name == model for one in self._fleet.desired.models):
+            raise NotFound(f"unknown model '{model[:128]}'")
+        return {"deliveries": await self._run(self._outbox.deliveries, model)}
+
+    async def replay(self, model: str, by: By) -> Document:
+        """Try again what was given up; raises ``NotFound``."""
+        return {"deliveries": await self._run(self._outbox.replay, model, by)}
+
+    # What happens by itself.
+
+    async def run(self) -> None:
+        """Look, decide and send, again and again."""
+        while True:
+            complaint = ""
+            try:
+                await self.step()
+            except Fault as fault:
+                complaint = str(fault)
+            except Exception:
+                log.exception("a step of the retraining rules failed")
+            if complaint and complaint != self._complaint:
+                log.warning("retraining rules wait: %s", complaint)
+            self._complaint = complaint
+            await asyncio.sleep(LOOK_S)
+
+    async def step(self) -> None:
+        """Decide for each model at most one thing, and begin to send what is due, where this gateway leads."""
+        policies = {one.name: self._monitor.policy_of(one.name) for one in self._fleet.desired.models}
+        ruled = [
+            one
+            for one in self._fleet.desired.models
+            if policies[one.name].triggers or policies[one.name].limits.auto_rollout is not None
+        ]
+        self._pending = await self._run(self._outbox.pending)
+        if not (ruled or self._pending) or not await self._run(self._outbox.lead):
+            return
+        for spec in ruled:
+            await self.judge(spec)
+            await self.candidates.step(spec, self._answering(spec))
+        for delivery in await self._run(self._outbox.due):
+            key = (delivery.model, delivery.sink)
+            if key not in self._sending:
+                task = self._sending[key] = asyncio.create_task(self._deliver(delivery))
+                task.add_done_callback(lambda _, key=key: self._sending.pop(key, None))  # type: ignore[misc]
+        if self._clock() - self._cleared > CLEAR_S:
+            self._cleared = self._clock()
+            await self._run(self._outbox.clear)
+
+    async def judge(self, spec: ModelSpec) -> Action | None:
+        """Let a model's rules do at most one thing."""
+        version = self._answering(spec)
+        if version is None:
+            return None
+        policy, now = self._monitor.policy_of(spec.name), self._clock()
+        age = await self._age(spec.name, version, now)
+        snapshot = Snapshot(spec.name, version, now, self._monitor.told(spec.name, version), age)
+        kept, revision = await self._run(self._outbox.standing, spec.name)
+        known = self._last.get(spec.name)
+        standing = known[1] if known is not None and known[0] == revision else standing_in(kept)
+        after, action = decide(policy.triggers, policy.limits, standing, snapshot)
+        event = None if action is None or not action.sends else _event(action, snapshot)
+        sinks = action.trigger.send if action is not None else ()
+        if without_looks(after) != without_looks(standing):
+            try:
+                document = standing_out(after)
+                by = By(RULES, f"rule {action.trigger.name}") if action is not None and event is not None else None
+                revision = await self._run(self._outbox.commit, spec.name, revision, document, event, sinks, by)
+            except Conflict:
+                return None  # another gateway has led meanwhile: look again
+        self._last[spec.name] = revision, after  # when rules looked last is not worth a write by itself
+        if action is not None:
+            self._outcomes[spec.name, action.trigger.name, action.outcome] += 1
+            log.warning("model %s version %s: rule %s: %s", spec.name, version, action.trigger.name, action.outcome)
+        return action
+
+    async def _age(self, model: str, version: str, now: float) -> float:
+        try:
+            record = await self._run(self._record, model)
+            return now - datetime.fromisoformat(record.versions[version].created_at).timestamp()
+        except (NotFound, KeyError, ValueError):
+            return 0.0  # of a folder: nobody knows
+
+    def _answering(self, spec: ModelSpec) -> str | None:
+        champion = spec.aliases.get(CHAMPION)
+        able = able_versions((one for one in self._fleet.statuses() if one.model == spec.name), spec.route, champion)
+        instead = None if spec.route is None else stand_in(spec.route, able)
+        return instead or default_version(champion, able)
+
+    async def _deliver(self, delivery: Delivery) -> None:
+        """Send one event, and whatever waits behind it."""
+        waiting = [delivery]
+        while waiting and await self._sent(waiting[0]):
+            try:
+                waiting = await self._run(self._outbox.due, waiting[0])
+            except Fault:
+                return  # the next step looks again
+
+    async def _sent(self, delivery: Delivery) -> bool:
+        """Whether a sink has an event now, and it is written down."""
+        spec = self._monitor.policy_of(delivery.model).sinks.get(delivery.sink)
+        loop = asyncio.get_running_loop()
+        try:
+            if spec is None:
+                raise SinkFault("the policy has no such sink any more", final=True)
+            await loop.run_in_executor(self._senders, send, spec, delivery.event, self._around)
+        except SinkFault as fault:
+            await self._not_delivered(delivery, fault)
+            return False
+        except Exception:
+            log.exception("sink %s of model %s failed", delivery.sink, delivery.model)
+            await self._not_delivered(delivery, SinkFault("the sink failed"))
+            return False
+        return await self._settled(partial(self._outbox.sent, delivery))
+
+    async def _not_delivered(self, delivery: Delivery, fault: SinkFault) -> None:
+        log.warning("sink %s of model %s does not have an event: %s", delivery.sink, delivery.model, fault)
+        if fault.final or delivery.attempts + 1 >= MOST_ATTEMPTS:
+            await self._settled(partial(self._outbox.buried, delivery, str(fault)))
+            return
+        due = self._clock() + max(fault.after_s, pause(delivery.attempts, random.random()))
+        await self._settled(partial(self._outbox.failed, delivery, due, str(fault)))
+
+    async def _settled(self, write: Callable[[], None]) -> bool:
+        """Whether the end of a delivery is written down."""
+        try:
+            await self._run(write)
+        except Fault as fault:  # it will be sent again, which its id tells
+            log.warning("the end of a delivery could not be written: %s", fault)
+            return False
+        return True
+
+    def _rows(self, event: Document, folder: Path) -> Path | None:
+        """The rows captured of an event's version, as Parquet, with their labels; without those held out for exams."""
+        target = (str(event["data"].get("model", "")), str(event["data"].get("version", "")))
+        held_out = self._monitor.policy_of(target[0]).limits.gates.held_out
+        without = 0.0 if held_out is None else held_out.share
+        try:
+            export(self._home / CAPTURES, AnswerStore(self._home / ANSWERS), target, folder / "rows.parquet", without)
+        except Fault:
+            return None
+        return folder / "rows.parquet"
+
+    def readings(self) -> Iterator[Reading]:
+        """What became of rules, and how much waits to be sent."""
+        models = {one.name for one in self._fleet.desired.models}
+        for key, count in self._outcomes.items():
+            if key[0] in models:
+                yield Point(metrics.RETRAINING_REQUESTS, key, count)
+        for model in sorted(models | self._pending.keys()):
+            number, oldest = self._pending.get(model, (0, 0.0))
+            yield Point(metrics.OUTBOX_PENDING, (model,), number)
+            yield Point(metrics.OUTBOX_AGE, (model,), max(0.0, self._clock() - oldest) if number else 0.0)
+
+    def close(self) -> None:
+        """Let the threads go."""
+        self.candidates.close()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._around.commands.end()  # else the process would wait for them
+        self._senders.shutdown(wait=False, cancel_futures=True)
+
+    async def _run(self, work: Callable[..., T], *arguments: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, partial(work, *arguments))
+
+
+def pause(attempts: int, chance: float) -> float:
+    """Seconds until the next attempt: twice as long each time, up to five minutes, and a random part of a half off."""
+    return min(LONGEST_S, FIRST_S * 2.0 ** min(attempts, 30)) * (1 - chance / 2)
+
+
+def _event(action: Action, snapshot: Snapshot) -> Event:
+    """What a rule tells; its key is the rule, the beginning of its cause, and how often it was told of that."""
+    data = {
+        **_evidence(snapshot.monitor),
+        "model": snapshot.model,
+        "version": snapshot.version,
+        "rule": action.trigger.name,
+        "since": action.started,
+        "escalated": action.outcome is Outcome.ESCALATED,
+        "requests_before": action.times,
+        "conditions": list(action.evidence),
+    }
+    key = f"{action.trigger.name} {action.started:.3f} {action.times} {action.outcome}"
+    return Event(action.trigger.kind, f"models/{snapshot.model}/versions/{snapshot.version}", key, data)
+
+
+def _evidence(monitor: Mapping[str, Any]) -> dict[str, Any]:
+    """What goes along: window and reference, the columns that moved most, performance, what was captured."""
+    performance = monitor.get("performance") or {}
+    columns: Sequence[Mapping[str, Any]] = [*(monitor.get("features") or ()), *(monitor.get("outputs") or ())]
+    top = sorted(columns, key=lambda one: -float(one["psi"]))[:MOST_FEATURES]
+    return {
+        "reference": monitor.get("reference"),
+        "window": monitor.get("window"),
+        "rows_between_false_alarms": monitor.get("rows_between_false_alarms"),
+        "features": [{key: one.get(key) for key in ("name", "state", "psi", "psi_threshold", "moved")} for one in top],
+        "performance": {
+            "realised": performance.get("windowed"),
+            "estimated": performance.get("estimated"),
+            "labels": performance.get("labels"),
+        },
+        "captured": monitor.get("capture"),
+    }

@@ -1,0 +1,1 @@
+"""Delivers events to webhooks, files, commands and message brokers."""

@@ -1,0 +1,1 @@
+"""Where models come from: watched repositories, the registry, and MLflow."""

@@ -1,0 +1,53 @@
+"""A folder's models with what the registry's database says of them: aliases, and how their versions come and go."""
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from penstock.control.reconcile.planner import Found
+from penstock.control.reconcile.reconciler import Source
+from penstock.core.errors import Fault
+from penstock.registry.records import ModelRecord
+from penstock.registry.stores.snapshot import RegistrySnapshot
+
+log = logging.getLogger("penstock.control")
+
+
+class AliasedFolder:
+    """The folder decides which versions there are, the database what they are called; see ``reconciler.Source``.
+
+    While the database was never there, the folder's models are served without aliases.
+    """
+
+    def __init__(self, contents: Source, picture: RegistrySnapshot) -> None:
+        self._contents = contents
+        self._picture = picture
+        self._complaint = ""
+
+    async def scan(self, settled_only: bool, retry: str = "") -> Sequence[Found]:
+        """Every model of the folder; raises as the folder does."""
+        scan = self._contents.scan(settled_only, retry)
+        found, records = await asyncio.gather(scan, asyncio.to_thread(self._records))
+        return [_named(model, records[model.name]) if model.name in records else model for model in found]
+
+    def _records(self) -> Mapping[str, ModelRecord]:
+        try:
+            records = {record.name: record for record in self._picture.models()}
+        except Fault as fault:
+            if str(fault) != self._complaint:
+                log.warning("the models of the folder are served without their aliases: %s", fault)
+            self._complaint = str(fault)
+            return {}
+        self._complaint = ""
+        return records
+
+
+def _named(model: Found, record: ModelRecord) -> Found:
+    return replace(
+        model,
+        aliases={alias.alias: alias.version for alias in record.aliases.values()},
+        transition=record.settings.transition,
+        keep_warm_s=record.settings.keep_warm_s,
+        route=record.route,
+    )

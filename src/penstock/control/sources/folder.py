@@ -1,0 +1,371 @@
+"""Repositories that are watched as a source: what has come to rest there and was admitted is offered.
+
+A version is copied before it is examined, and workers load the copy by its digests: what serves is what was admitted,
+whatever happens to the repository's files. Where nothing can be written, those are used themselves.
+"""
+
+import asyncio
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from penstock.control.reconcile.planner import Found, Materialized
+from penstock.control.reconcile.reconciler import NothingYet
+from penstock.control.sources.repositories import Holding, Repositories, Repository, RepositoryState
+from penstock.core.errors import Fault, InvalidInput, NotReady, Overloaded, Reason
+from penstock.registry.admission.row_proof import proof_in
+from penstock.registry.records import Admission, Report
+from penstock.registry.repository.copies import Copies, InPlace, Piece, Source, Work, intact
+from penstock.registry.repository.layout import FoundModel, files_of
+from penstock.registry.repository.local import LocalTree
+from penstock.registry.repository.verdicts import Verdict, Verdicts
+
+log = logging.getLogger("penstock.control")
+
+MOMENT_S = 0.05
+RETRY_S = 15.0
+"""After a failure that may pass, a version is examined again after that long."""
+
+ARRIVING = "its files may still be on their way in"
+EXAMINED = "it is being examined"
+_PASSING = (ARRIVING, EXAMINED)
+_SEVERAL = "the model is in several repositories; keep it in one of them"
+
+Key = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """A version as the last look found it: its tag, and since when (monotonic seconds) it has been that."""
+
+    tag: str
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Version:
+    """One version in a repository; ``tag`` changes with its files."""
+
+    version: str
+    source: Source
+    tag: str
+
+    @property
+    def key(self) -> Key:
+        """Model and version."""
+        return self.source.model.name, self.version
+
+
+@dataclass(slots=True)
+class _Offer:
+    """What is offered of a version, the tag it was found by, and why its newest content is not (None = it is).
+
+    After a failure that may pass, nothing is tried before ``again`` (monotonic seconds).
+    """
+
+    placed: Materialized | None = None
+    tag: str = ""
+    problem: Reason | None = None
+    again: float = 0.0
+
+
+@dataclass(slots=True)
+class _Look:
+    """One look at the repositories: every model that is known, the versions in those that could be read, and the
+    models (``kept``) of those that could not."""
+
+    models: list[FoundModel] = field(default_factory=list)
+    versions: list[_Version] = field(default_factory=list)
+    kept: set[str] = field(default_factory=set)
+
+
+class FolderContents:
+    """Offers the models of repositories; see ``reconciler.Source``. ``clock`` is monotonic, in seconds."""
+
+    def __init__(
+        self,
+        repositories: Sequence[Repository],
+        admission: Admission,
+        verdicts: Verdicts,
+        copies: Copies,
+        settle_s: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._repositories = Repositories(repositories)
+        self._admission = admission
+        self._verdicts = verdicts
+        self._copies = copies
+        self._settle_s = settle_s
+        self._clock = clock
+        self._copies_complaint = ""
+        self._told: set[tuple[str, str, str]] = set()
+        self._seen: dict[Key, _Seen] = {}
+        self._offers: dict[Key, _Offer] = {}
+        self._weights: dict[Key, tuple[str, ...]] = {}
+        self._tasks: dict[Key, asyncio.Task[None]] = {}
+
+    async def scan(self, settled_only: bool, retry: str = "") -> Sequence[Found]:
+        """Every model there is; ``settled_only`` takes new files once they have come to rest, else as they are.
+
+        What was refused of the model ``retry`` is examined again, and what was copied of it is looked at.
+
+        Raises:
+            InvalidInput: no repository is there, or nothing in them looks like a model.
+            NotReady: no repository can be reached, or not the one that may hold the model ``retry``. ``NothingYet``
+                while none could ever be read.
+        """
+        look = await asyncio.to_thread(self._look)
+        self._refuse_unread(look, retry)
+        now = self._clock()
+        for version in look.versions:
+            if retry == version.key[0]:
+                await self._reconsider(version)
+            self._notice(version, now, settled_only)
+        self._forget(look)
+        if self._tasks:
+            await asyncio.wait(list(self._tasks.values()), timeout=MOMENT_S if settled_only else None)
+        offered = {offer.placed.content for offer in self._offers.values() if offer.placed is not None}
+        await asyncio.to_thread(self._copies.sweep, offered)
+        return [self._found(model) for model in look.models]
+
+    # Looking.
+
+    @property
+    def states(self) -> Sequence[RepositoryState]:
+        """How the last look at each repository ended."""
+        return self._repositories.states
+
+    def _look(self) -> _Look:
+        try:
+            holdings = self._repositories.look()
+        except (InvalidInput, NotReady) as fault:
+            if self._repositories.ever_read:
+                raise
+            raise NothingYet(str(fault), fault.detail) from None
+        look = _Look()
+        found = [(holding, model) for holding in holdings for model in holding.models]
+        homes: dict[str, list[str]] = {}
+        for holding, model in found:
+            homes.setdefault(model.name, []).append(holding.tree.name)
+        for holding, model in found:
+            self._take(look, holding, model, homes[model.name])
+        look.models = list({model.name: model for model in look.models}.values())
+        self._tell(look.models)
+        return look
+
+    def _take(self, look: _Look, holding: Holding, model: FoundModel, homes: Sequence[str]) -> None:
+        if len(homes) > 1:
+            problem = Reason(_SEVERAL, f"{_SEVERAL}: {', '.join(homes)}")
+            look.models.append(FoundModel(model.name, model.folder, problem=problem))
+            return
+        look.models.append(model)
+        if not holding.read:
+            look.kept.add(model.name)
+            return
+        sources = {version: Source(holding.tree, model, graph) for version, graph in model.versions.items()}
+        look.versions.extend(self._version(version, source) for version, source in sources.items())
+
+    def _refuse_unread(self, look: _Look, retry: str) -> None:
+        """Refuse a request for a model that may be in a repository which cannot be reached."""
+        if not retry or retry in {model.name for model in look.models} - look.kept:
+            return
+        for fault in self._repositories.faults.values():
+            if retry in look.kept or isinstance(fault, NotReady):
+                raise fault
+
+    def _version(self, version: str, source: Source) -> _Version:
+        weights = self._weights.get((source.model.name, version), ())
+        digest = hashlib.sha256(source.model.config.encode())
+        for path, tag in files_of(source.tree, source.model, source.graph, weights):
+            digest.update(f"{path}\0{tag}\0".encode("utf-8", "replace"))
+        return _Version(version, source, digest.hexdigest()[:32])
+
+    def _tell(self, models: Iterable[FoundModel]) -> None:
+        """Log what cannot be served and what is left aside, each once for as long as it is so."""
+        told = set()
+        for model in models:
+            reasons = model.broken if model.problem is None else {"": model.problem}
+            told |= {(model.name, version, why.whole) for version, why in reasons.items()}
+            told |= {(model.name, "", note) for note in model.notes}
+        for name, version, why in sorted(told - self._told):
+            log.error("model %s%s: %s", name, f" version {version}" if version else "", why)
+        self._told = told
+
+    def _forget(self, look: _Look) -> None:
+        """Let go of what is no more; of a model that cannot be read now, everything stays."""
+        present = {version.key for version in look.versions}
+        unread = {model.name for model in look.models if model.problem is not None} | look.kept
+        for key in [key for key in self._seen if key not in present and key[0] not in unread]:
+            del self._seen[key]
+            self._offers.pop(key, None)
+            self._weights.pop(key, None)
+
+    # Examining.
+
+    def _notice(self, version: _Version, now: float, settled_only: bool) -> None:
+        """Begin what a version needs, if it is time."""
+        seen = self._seen.get(version.key)
+        if seen is None or seen.tag != version.tag:
+            seen = self._seen[version.key] = _Seen(version.tag, now)
+        offer = self._offers.setdefault(version.key, _Offer(problem=Reason(ARRIVING)))
+        if (offer.placed is not None and offer.tag == version.tag) or version.key in self._tasks:
+            return
+        if settled_only and (now - seen.since < self._settle_s or now < offer.again):
+            return
+        if (known := self._verdicts.of(version.tag)) is not None and self._is_there(known):
+            self._judge(version.tag, version, known)
+            return
+        offer.problem = Reason(EXAMINED)
+        task = self._tasks[version.key] = asyncio.create_task(self._examined(version))
+        task.add_done_callback(lambda _: self._tasks.pop(version.key))
+
+    def _is_there(self, verdict: Verdict) -> bool:
+        piece = verdict.piece
+        return not verdict.report.admitted or not piece.content or self._copies.find(piece.content) is not None
+
+    async def _reconsider(self, version: _Version) -> None:
+        """Have a version examined again if it was refused, or if its copy is not what it was."""
+        known = self._verdicts.of(version.tag)
+        if known is not None and (not known.report.admitted or not await asyncio.to_thread(intact, known.piece)):
+            self._verdicts.forget(version.tag)
+            self._offers.pop(version.key, None)
+
+    async def _examined(self, version: _Version) -> None:
+        offer = self._offers.setdefault(version.key, _Offer())
+        try:
+            found = await self._verdict(version)
+        except (NotReady, Overloaded) as fault:
+            offer.problem, offer.again = fault.reason, self._clock() + RETRY_S
+            log.warning("model %s version %s cannot be examined now: %s", *version.key, fault.whole)
+        except Exception:
+            log.exception("model %s version %s cannot be examined", *version.key)
+            offer.problem, offer.again = Reason("it cannot be examined"), self._clock() + RETRY_S
+        else:
+            if found is not None:  # else its files changed meanwhile; the next look begins anew
+                self._seen[version.key] = replace(self._seen[version.key], tag=found.tag)
+                self._verdicts.keep(found.tag, found.verdict)
+                self._judge(found.tag, version, found.verdict)
+
+    async def _verdict(self, version: _Version) -> "_Judged | None":
+        """What admission finds of a version; None if its files changed meanwhile."""
+        try:
+            work = await asyncio.to_thread(self._begin, version.source)
+            try:
+                return await self._worked(version, work)
+            finally:
+                await asyncio.to_thread(work.close)
+        except (NotReady, Overloaded):
+            raise
+        except Fault as fault:  # so it is until its files change
+            nothing = Piece(Path(), "", "", (), "")
+            return _Judged(version.tag, Verdict(Report(str(fault), {}, fault.detail), nothing, version.tag))
+
+    async def _worked(self, version: _Version, work: Work) -> "_Judged | None":
+        plan = await self._admission.plan(await asyncio.to_thread(work.take_graph))
+        followed = await asyncio.to_thread(self._followed, version, plan.weights)
+        if followed is None:
+            return None
+        if plan.refusal is not None:
+            piece = await asyncio.to_thread(work.done)
+            return _Judged(followed.tag, Verdict(plan.refusal, piece, _content(piece, version)))
+        subject = await asyncio.to_thread(work.take_rest, plan)
+        piece = await asyncio.to_thread(work.done)
+        content = _content(piece, version)
+        known = self._verdicts.report_on(content)
+        report = known or plan.completed(await self._admission.examine(subject))
+        if (await asyncio.to_thread(self._version, version.version, version.source)).tag != followed.tag:
+            return None
+        if report.admitted:
+            piece = await asyncio.to_thread(work.keep, piece)
+        return _Judged(followed.tag, Verdict(report, piece, content))
+
+    def _begin(self, source: Source) -> Work:
+        """A copy of a version, or its own files where nothing can be written."""
+        try:
+            return self._copies.begin(source)
+        except NotReady as fault:
+            if not isinstance(source.tree, LocalTree):
+                raise
+            if self._copies_complaint != str(fault):
+                log.warning("models are served from where they lie, do not change them there: %s", fault.whole)
+            self._copies_complaint = str(fault)
+            return InPlace(source, source.tree)
+
+    def _followed(self, version: _Version, weights: tuple[str, ...]) -> _Version | None:
+        """The version with a tag that follows its weights too; None if it is not what it was."""
+        if self._version(version.version, version.source).tag != version.tag:
+            return None
+        self._weights[version.key] = weights
+        return self._version(version.version, version.source)
+
+    # Offering.
+
+    def _judge(self, tag: str, version: _Version, verdict: Verdict) -> None:
+        offer = self._offers.setdefault(version.key, _Offer())
+        report = verdict.report
+        if report.admitted:
+            offer.placed, offer.tag, offer.problem = _placed(tag, version, verdict), tag, None
+        elif offer.problem != Reason(report.reason, report.detail):
+            offer.problem = Reason(report.reason, report.detail)
+            log.error("model %s version %s is not admitted: %s", *version.key, report.whole)
+
+    def _found(self, model: FoundModel) -> Found:
+        offers = {version: self._offers[model.name, version] for version in model.versions}
+        versions = {version: offer.placed for version, offer in offers.items() if offer.placed is not None}
+        problems = {version: offer.problem for version, offer in offers.items() if offer.problem is not None}
+        broken = {**model.broken, **{version: why for version, why in problems.items() if version not in versions}}
+        refused = {
+            version: why for version, why in problems.items() if version in versions and why.text not in _PASSING
+        }
+        told = {**broken, **refused, **({"": model.problem} if model.problem else {})}
+        return Found(
+            model.name,
+            versions,
+            {version: why.text for version, why in broken.items()},
+            model.policy,
+            model.problem.text if model.problem else "",
+            {version: why.text for version, why in refused.items()},
+            details={version: why.detail for version, why in told.items() if why.detail},
+        )
+
+
+def is_passing(model: Found) -> bool:
+    """Whether a version of a model is still on its way in, or being examined."""
+    return any(why in _PASSING for why in model.broken.values())
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """A verdict, and the tag of the files it is about."""
+
+    tag: str
+    verdict: Verdict
+
+
+def _content(piece: Piece, version: _Version) -> str:
+    """Names the bytes and the configuration that a verdict is about."""
+    told = json.dumps([piece.graph, piece.files, version.source.model.config])
+    return hashlib.sha256(told.encode()).hexdigest()[:32]
+
+
+def _placed(tag: str, version: _Version, verdict: Verdict) -> Materialized:
+    facts, piece = verdict.report.facts, verdict.piece
+    return Materialized(
+        path=str(piece.root / piece.graph),
+        tag=piece.content or tag,
+        folder=str(piece.root / piece.model),
+        config=version.source.model.config,
+        root=str(piece.root),
+        files=piece.files,
+        probes=json.dumps(facts["probes"]) if facts.get("probes") else "",
+        rows=proof_in(facts),
+        digest=piece.digest,
+        memory_bytes=int(facts.get("memory_bytes", 0)),
+        report=verdict.report,
+        content=piece.content,
+        features=tuple(facts.get("feature_names") or ()),
+    )

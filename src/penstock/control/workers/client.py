@@ -1,0 +1,204 @@
+"""A worker's end of the socket to the control process; it outlives control processes and waits for the next."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
+from itertools import count
+from pathlib import Path
+
+from penstock.control.workers.protocol import (
+    LINE_BYTES,
+    ChannelBroken,
+    Message,
+    Outbox,
+    desired_in,
+    fault_in,
+    receive,
+    rows_out,
+    send,
+    status_out,
+    told_pieces,
+)
+from penstock.core.desired import Desired, VersionStatus
+from penstock.core.errors import DeadlineExceeded, NotReady, TooLarge
+from penstock.monitor.answers import Told
+from penstock.monitor.columns import Rows
+from penstock.monitor.reference import ConfidenceHistogram
+
+RETRY_S = 0.1
+FEEDBACK_S = 20.0
+"""Wait for the control process to join what was told."""
+
+CONFIG_CHARACTERS = 1 << 20
+"""Characters of a configuration that is given with a load request."""
+
+_GONE = "the control process is away for a moment; try again later"
+
+
+class Link:
+    """Says who we are and how our versions are; hears what to serve. Also the data plane's ``Repository``.
+
+    ``desired`` is told every desired state that arrives. ``command_s`` bounds the wait for a repository request.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        slot: int,
+        desired: Callable[[Desired], None],
+        command_s: float,
+    ) -> None:
+        self._path = path
+        self._slot = slot
+        self._desired = desired
+        self._command_s = command_s
+        self._report: Message = {"type": "report", "applied": 0, "versions": [], "counted": True}
+        self._signatures: dict[str, Message] = {}
+        self._outbox: Outbox | None = None
+        self._replies: dict[int, asyncio.Future[Message]] = {}
+        self._numbers = count(1)
+
+    async def run(self, grace_s: float) -> None:
+        """Keep in touch; returns once no control process has been met for ``grace_s`` seconds."""
+        clock = asyncio.get_running_loop().time
+        met = clock()
+        while clock() - met < grace_s:
+            try:
+                reader, writer = await asyncio.open_unix_connection(self._path, limit=LINE_BYTES)
+            except OSError:
+                await asyncio.sleep(RETRY_S)
+                continue
+            if await self._converse(reader, writer):
+                met = clock()
+            else:
+                await asyncio.sleep(RETRY_S)
+
+    def report(self, versions: Iterable[VersionStatus]) -> None:
+        """Tell how every version is."""
+        self._report = {**self._report, "versions": [status_out(status) for status in versions]}
+        self._put("report", self._report)
+
+    def applied(self, revision: int) -> None:
+        """Tell that a desired state has been worked through."""
+        self._report = {**self._report, "applied": revision}
+        self._put("report", self._report)
+
+    def describe(self, model: str, version: str, signature: Message) -> None:
+        """Tell a version's inputs and outputs."""
+        key = f"signature {model} {version}"
+        self._signatures[key] = {"type": "signature", "model": model, "version": version, "signature": signature}
+        self._put(key, self._signatures[key])
+
+    def samples(self, model: str, version: str, samples: list[Message]) -> None:
+        """Tell the requests that a shadow disagreed on most."""
+        told = {"type": "samples", "model": model, "version": version, "samples": samples}
+        self._put(f"samples {model} {version}", told)
+
+    def rows(
+        self,
+        model: str,
+        version: str,
+        names: list[list[str]],
+        inputs: list[Rows],
+        outputs: list[Rows],
+        confidence: ConfidenceHistogram | None = None,
+    ) -> None:
+        """Hand over rows that were gathered to learn from."""
+        sure = None if confidence is None else asdict(confidence)
+        told = {"type": "rows", "model": model, "version": version, "names": names, "confidence": sure}
+        self._put(f"rows {model} {version}", {**told, "inputs": rows_out(inputs), "outputs": rows_out(outputs)})
+
+    async def load(self, model: str, config: str | None) -> None:
+        """Have a model loaded by every worker; raises what the control process answers, and ``TooLarge``."""
+        if config is not None and len(config) > CONFIG_CHARACTERS:
+            raise TooLarge(f"the configuration is over the limit of {CONFIG_CHARACTERS} characters")
+        await self._command({"verb": "load", "model": model, "config": config})
+
+    async def unload(self, model: str) -> None:
+        """Have a model unloaded by every worker; raises what the control process answers."""
+        await self._command({"verb": "unload", "model": model})
+
+    async def feedback(self, model: str, told: Sequence[Told]) -> int:
+        """Have what was told joined; how many belong to no answer. Raises what the control process answers."""
+        unmatched = 0
+        for piece in told_pieces(told):
+            reply = await self._asked({"verb": "feedback", "model": model, "told": piece}, FEEDBACK_S)
+            fault = fault_in(reply)
+            if fault is not None:
+                raise fault
+            unmatched += int(reply["unmatched"])
+        return unmatched
+
+    async def flush(self) -> None:
+        """Wait until the control process, if there is one, has been sent all that it was told."""
+        if self._outbox is not None:
+            await self._outbox.flush()
+
+    def _put(self, key: str, message: Message) -> None:
+        if self._outbox is not None:
+            self._outbox.put(key, message)
+
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        """Talk until the other end is gone; whether it ever answered."""
+        answered = False
+        pump: asyncio.Task[None] | None = None
+        try:
+            await send(writer, {"type": "hello", "slot": self._slot})
+            while message := await receive(reader):
+                if pump is None:
+                    pump = self._open(writer)
+                answered = True
+                self._take(message)
+        except ChannelBroken:
+            pass  # the same as a closed connection: the next attempt tells
+        finally:
+            await self._shut(writer, pump)
+        return answered
+
+    def _open(self, writer: asyncio.StreamWriter) -> asyncio.Task[None]:
+        self._outbox = Outbox()
+        first = {**self._report, "counted": self._report["applied"] == 0}  # a successor has counted nothing of before
+        self._outbox.put("first report", first)
+        for key, message in self._signatures.items():
+            self._outbox.put(key, message)
+        pump = asyncio.create_task(self._outbox.pump(writer))
+        pump.add_done_callback(lambda _: writer.transport.abort())
+        return pump
+
+    async def _shut(self, writer: asyncio.StreamWriter, pump: "asyncio.Task[None] | None") -> None:
+        self._outbox = None
+        writer.close()
+        for future in self._replies.values():
+            if not future.done():
+                future.set_exception(NotReady(_GONE))
+        if pump is not None:
+            pump.cancel()
+            await asyncio.gather(pump, return_exceptions=True)
+
+    def _take(self, message: Message) -> None:
+        if message["type"] == "desired":
+            self._desired(desired_in(message["desired"]))
+        elif message["type"] == "reply":
+            waiting = self._replies.get(message["number"])
+            if waiting is not None and not waiting.done():
+                waiting.set_result(message)
+
+    async def _command(self, command: Message) -> None:
+        fault = fault_in(await self._asked(command, self._command_s))
+        if fault is not None:
+            raise fault
+
+    async def _asked(self, command: Message, seconds: float) -> Message:
+        if self._outbox is None:
+            raise NotReady(_GONE)
+        number = next(self._numbers)
+        reply = self._replies[number] = asyncio.get_running_loop().create_future()
+        self._outbox.put(f"command {number}", {"type": "command", "number": number, **command})
+        try:
+            async with asyncio.timeout(seconds):
+                answer: Message = await reply
+        except TimeoutError:
+            raise DeadlineExceeded("the control process did not answer in time") from None
+        finally:
+            del self._replies[number]
+        return answer

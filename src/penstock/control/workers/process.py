@@ -1,0 +1,101 @@
+"""Worker processes: started in sessions of their own, watched by pidfd, whether they are our children or adopted."""
+
+import os
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from penstock.control.workers.slots import SlotFile
+
+_THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS")
+"""numpy's own thread pools, which serving never uses; starting them costs a tenth of a second of processor time."""
+
+
+_TICK_NS: Final = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
+
+
+class WorkerProcess:
+    """One worker's process; ``before_close`` is called while its descriptor is still its own."""
+
+    def __init__(self, pid: int, child: "subprocess.Popen[bytes] | None" = None) -> None:
+        self.pid = pid
+        self._child = child
+        self.before_close: Callable[[], object] = lambda: None
+        self.pidfd = os.pidfd_open(pid)
+        self._poll = select.poll()
+        self._poll.register(self.pidfd, select.POLLIN)
+
+    def ended(self) -> bool:
+        """Whether it has ended; never waits."""
+        return bool(self._poll.poll(0))
+
+    def processor_ns(self) -> int:
+        """The processor time that it has used, nanoseconds, in steps of the system's clock; 0 where nobody can tell."""
+        try:
+            fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            return 0
+        return (int(fields[11]) + int(fields[12])) * _TICK_NS  # utime and stime (proc(5))
+
+    def kill(self) -> None:
+        """End it at once; without effect if it has ended."""
+        self._signal(signal.SIGKILL)
+
+    def terminate(self) -> None:
+        """Ask it to drain; without effect if it has ended."""
+        self._signal(signal.SIGTERM)
+
+    def close(self) -> str:
+        """Let go of a process that has ended; a few words on how it ended."""
+        self.before_close()
+        os.close(self.pidfd)
+        if self._child is None:
+            return "adopted"
+        code = self._child.wait()
+        return f"signal {-code}" if code < 0 else f"exit {code}"
+
+    def _signal(self, number: int) -> None:
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self.pidfd, number)
+
+
+_MALLOC = "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=4194304"
+"""Large allocations in huge pages, where the kernel offers them and while a model is loaded (``engine.heap``), and
+always in mappings of their own: weights of 100 MiB are freed in 0.5 instead of 6 ms, and the interpreter's lock is held
+meanwhile (docs/adr/0009)."""
+
+
+def start(module: str, arguments: Sequence[str]) -> WorkerProcess:
+    """Run a module of ours in a new process that no terminal signal reaches and that outlives this one.
+
+    Its standard output joins standard error: a server's standard output is nobody's protocol.
+    """
+    environment = {**dict.fromkeys(_THREADS, "1"), "GLIBC_TUNABLES": _MALLOC, **os.environ}
+    child = subprocess.Popen(
+        [sys.executable, "-P", "-m", module, *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=sys.stderr.fileno(),
+        start_new_session=True,
+        env=environment,
+    )
+    return WorkerProcess(child.pid, child)
+
+
+def adopt(file: SlotFile) -> WorkerProcess | None:
+    """The living owner of a slot, or None if it has none."""
+    pid = file.owner()
+    if not pid:
+        return None
+    try:
+        process = WorkerProcess(pid)
+    except ProcessLookupError:
+        return None
+    if file.owner() == pid:  # still: so the descriptor is the owner's, not a stranger's with the same id
+        return process
+    os.close(process.pidfd)
+    return None

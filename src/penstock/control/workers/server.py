@@ -1,0 +1,223 @@
+"""The control process's end of the socket to its workers: desired state out, reports and repository requests in."""
+
+import asyncio
+import logging
+import socket
+import struct
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from penstock.control.workers.protocol import (
+    LINE_BYTES,
+    ChannelBroken,
+    Message,
+    Outbox,
+    desired_out,
+    fault_out,
+    receive,
+    status_in,
+    told_in,
+)
+from penstock.core.desired import Desired, State, VersionStatus
+from penstock.core.errors import Fault, Internal, NotReady, Overloaded
+from penstock.monitor.answers import Told
+
+log = logging.getLogger("penstock.control")
+
+HELLO_S = 5.0
+COMMANDS = 32
+"""Repository requests of one worker that may wait for their answer."""
+
+Key = tuple[str, str]
+_CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid
+
+
+class Repository(Protocol):
+    """Who carries repository requests out; raises faults as they go back to the caller."""
+
+    async def load(self, model: str, config: str | None) -> None:
+        """Load a model, or load it anew."""
+
+    async def unload(self, model: str) -> None:
+        """Stop serving a model."""
+
+
+@dataclass(slots=True)
+class Report:
+    """What one worker last said: the newest revision it has worked through, and each version's status."""
+
+    pid: int
+    applied: int = 0
+    versions: dict[Key, VersionStatus] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Listeners:
+    """Whom the channel tells: a change of any report, the end of each attempt to load (did it succeed?), and what
+    the worker of a slot had said last when its connection ended; and rows that were gathered to learn from.
+    ``feedback`` joins what was told of a model's answers, and says how many belong to none."""
+
+    changed: Callable[[], None]
+    loaded: Callable[[Key, bool], None]
+    parted: Callable[[int, Report], None]
+    gathered: Callable[[Message], None] = lambda _: None
+    feedback: Callable[[str, list[Told]], Awaitable[int]] | None = None
+
+
+class Channel:
+    """One connection for each living worker.
+
+    ``admit`` says whether a process is the worker of a slot. ``reports`` holds the connected workers' by slot,
+    ``signatures`` what any of them said about a version's inputs and outputs.
+    """
+
+    def __init__(
+        self, path: Path, admit: Callable[[int, int], bool], repository: Repository, listeners: Listeners
+    ) -> None:
+        self._path = path
+        self._admit = admit
+        self._repository = repository
+        self._listeners = listeners
+        self._desired = Desired()
+        self._server: asyncio.Server | None = None
+        self._outboxes: dict[int, Outbox] = {}
+        self._conversations: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
+        self.reports: dict[int, Report] = {}
+        self.signatures: dict[Key, Message] = {}
+        self._samples: dict[tuple[str, str, int], list[Message]] = {}
+
+    async def start(self) -> None:
+        """Listen for workers; a socket file of a dead predecessor is replaced."""
+        self._path.unlink(missing_ok=True)
+        self._server = await asyncio.start_unix_server(self._welcome, self._path, limit=LINE_BYTES)
+
+    async def close(self) -> None:
+        """Hang up on everybody."""
+        if self._server is not None:
+            self._server.close()
+        for writer in self._conversations.values():
+            writer.transport.abort()  # which ends the conversation from within
+        await asyncio.gather(*self._conversations, return_exceptions=True)
+
+    def publish(self, desired: Desired) -> None:
+        """Tell every worker, present and to come, what to serve."""
+        self._desired = desired
+        served = {(model.name, one.version) for model in desired.models for one in model.versions}
+        self._samples = {key: samples for key, samples in self._samples.items() if key[:2] in served}
+        for outbox in self._outboxes.values():
+            _put_desired(outbox, desired)
+
+    def samples_of(self, model: str, version: str) -> list[Message]:
+        """What any worker told of the requests a shadow disagreed on, worst first."""
+        told = [one for key, samples in self._samples.items() if key[:2] == (model, version) for one in samples]
+        return sorted(told, key=lambda one: -float(one["badness"]))
+
+    async def _welcome(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        if task is None:
+            return
+        self._conversations[task] = writer
+        try:
+            await self._meet(reader, writer)
+        except ChannelBroken as broken:
+            log.warning("a worker's connection broke: %s", broken)
+        finally:
+            del self._conversations[task]
+            writer.close()
+
+    async def _meet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            async with asyncio.timeout(HELLO_S):
+                hello = await receive(reader)
+        except TimeoutError:
+            return
+        pid = _peer_pid(writer)
+        if not hello or hello.get("type") != "hello" or not self._admit(hello["slot"], pid):
+            log.warning("process %d is no worker of this instance", pid)
+            return
+        await self._converse(hello["slot"], Report(pid), reader, writer)
+
+    async def _converse(
+        self, slot: int, report: Report, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        outbox = Outbox()
+        if self._desired.revision:  # 0: nothing has been published yet
+            _put_desired(outbox, self._desired)
+        self.reports[slot], self._outboxes[slot] = report, outbox
+        pump = asyncio.create_task(outbox.pump(writer))
+        pump.add_done_callback(lambda _: writer.transport.abort())  # ends the reading too
+        commands: set[asyncio.Task[None]] = set()
+        try:
+            while message := await receive(reader):
+                self._take(report, message, outbox, commands)
+        finally:
+            pump.cancel()
+            for command in commands:
+                command.cancel()
+            if self.reports.get(slot) is report:
+                del self.reports[slot], self._outboxes[slot]
+                self._listeners.parted(slot, report)
+            self._listeners.changed()
+            await asyncio.gather(pump, return_exceptions=True)
+
+    def _take(self, report: Report, message: Message, outbox: Outbox, commands: set[asyncio.Task[None]]) -> None:
+        match message["type"]:
+            case "report":
+                self._take_report(report, message)
+            case "signature":
+                self.signatures[message["model"], message["version"]] = message["signature"]
+            case "rows":
+                self._listeners.gathered(message)
+            case "samples":
+                self._samples[message["model"], message["version"], report.pid] = message["samples"]
+            case "command":
+                command = asyncio.create_task(self._carry_out(message, outbox, refused=len(commands) >= COMMANDS))
+                commands.add(command)
+                command.add_done_callback(commands.discard)
+
+    def _take_report(self, report: Report, message: Message) -> None:
+        versions = {(one.model, one.version): one for one in map(status_in, message["versions"])}
+        if message["counted"]:
+            for key, status in versions.items():
+                if status != report.versions.get(key) and status.state in {State.READY, State.UNAVAILABLE}:
+                    self._listeners.loaded(key, status.state is State.READY and not status.reason)
+        report.applied, report.versions = message["applied"], versions
+        self._listeners.changed()
+
+    async def _carry_out(self, message: Message, outbox: Outbox, refused: bool) -> None:
+        fault: Fault | None = None
+        unmatched = 0
+        try:
+            if refused:
+                raise Overloaded(f"{COMMANDS} repository requests are waiting already; try again later")
+            if message["verb"] == "feedback":
+                unmatched = await self._feedback(message)
+            elif message["verb"] == "load":
+                await self._repository.load(message["model"], message["config"])
+            else:
+                await self._repository.unload(message["model"])
+        except Fault as refusal:
+            fault = refusal
+        except Exception:
+            log.exception("a repository request failed")
+            fault = Internal("the repository request failed")
+        number = message["number"]
+        reply = {"type": "reply", "number": number, "unmatched": unmatched, **fault_out(fault)}
+        outbox.put(f"reply {number}", reply)
+
+    async def _feedback(self, message: Message) -> int:
+        if self._listeners.feedback is None:
+            raise NotReady("labels cannot be taken yet; try again later")
+        return await self._listeners.feedback(message["model"], told_in(message["told"]))
+
+
+def _put_desired(outbox: Outbox, desired: Desired) -> None:
+    outbox.put("desired", {"type": "desired", "desired": desired_out(desired)})
+
+
+def _peer_pid(writer: asyncio.StreamWriter) -> int:
+    sock: socket.socket = writer.get_extra_info("socket")
+    pid, _, _ = _CREDENTIALS.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
+    return int(pid)

@@ -1,0 +1,1 @@
+"""Examines a content in a sandbox before it may serve."""

@@ -1,0 +1,239 @@
+"""Looks at a graph without running it: the checker's rules, and weights in other files strictly beneath its folder."""
+
+import json
+import stat
+from collections import Counter
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import onnx
+from onnx import checker
+
+from penstock.core.errors import Refused
+from penstock.core.texts import is_readable, without_paths
+from penstock.engine.row_independence.proof import prove
+from penstock.registry.admission.plain_graph import read_plain
+from penstock.registry.admission.row_proof import FACT, proof_out
+
+MOST_OPS = 500
+LONGEST_REASON = 400
+LONGEST_NAME = 100
+MOST_METADATA = 64 << 10
+_CHECKED_INLINE = (2 << 30) - (64 << 20)
+"""A graph of more bytes cannot be checked from memory; the runtime cannot load one either."""
+
+
+def inspect(graph: Path, folder: Path | None, stated: Collection[str] = ()) -> dict[str, Any]:
+    """What the graph says of itself; ``folder`` holds its weights, None where it must bring them all.
+
+    ``stated`` names the inputs whose shape the configuration states.
+
+    Raises:
+        Refused: it is no ONNX graph, breaks a rule, leaves the shape of an input open, or reaches for files it may not
+            have.
+    """
+    model = read_model(graph)
+    for tensor in _external(model):
+        _check_external(tensor, graph, folder)
+    _check_rules(model)
+    _check_shapes(model, stated)
+    ops = Counter(_named(node) for node in _nodes(model))
+    return {
+        "ir_version": model.ir_version,
+        "producer": " ".join(f"{model.producer_name} {model.producer_version}".split())[:100],
+        "opset": {entry.domain: entry.version for entry in list(model.opset_import)[:50]},
+        "ops": dict(ops.most_common(MOST_OPS)),
+        FACT: proof_out(prove(read_plain(model))),
+        **_feature_names(model),
+    }
+
+
+def read_model(graph: Path) -> onnx.ModelProto:
+    """The graph in a file, without weights in other files.
+
+    Raises:
+        Refused: it is no ONNX graph.
+    """
+    if graph.stat().st_size > _CHECKED_INLINE:
+        raise Refused("the graph is larger than 2 GiB; keep its weights in files beside it")
+    try:
+        model = onnx.load(str(graph), load_external_data=False)
+    except Exception:
+        raise Refused("it is no ONNX graph") from None
+    if not model.HasField("graph") or not model.opset_import:
+        raise Refused("it is no ONNX graph")
+    return model
+
+
+def feature_names(graph: Path) -> list[str]:
+    """What a graph calls its features, empty if it does not say."""
+    try:
+        return _feature_names(onnx.load(str(graph), load_external_data=False)).get("feature_names", [])
+    except Exception:  # it is no graph: whoever loads it says so
+        return []
+
+
+def _feature_names(model: Any) -> dict[str, list[str]]:
+    """What the graph's metadata calls the features: a JSON list under ``feature_names``."""
+    text = next((entry.value for entry in model.metadata_props if entry.key == "feature_names"), "")
+    try:
+        names = json.loads(text) if 0 < len(text) <= MOST_METADATA else []
+    except (ValueError, RecursionError):
+        return {}
+    sound = isinstance(names, list) and all(isinstance(one, str) and is_readable(one) for one in names)
+    return {"feature_names": [name[:LONGEST_NAME] for name in names]} if sound and names else {}
+
+
+def weight_files(graph: Path) -> list[str]:
+    """The files that hold the graph's weights, by the names it gives them; empty where it is no graph at all."""
+    try:
+        model = onnx.load(str(graph), load_external_data=False)
+    except Exception:  # admission tells why
+        return []
+    return weights_of(model)
+
+
+def weights_of(model: onnx.ModelProto) -> list[str]:
+    """The files that hold a graph's weights, by the names it gives them."""
+    entries = (entry for tensor in _tensors(model) for entry in tensor.external_data)
+    return sorted({entry.value for entry in entries if entry.key == "location"})
+
+
+def _check_rules(model: Any) -> None:
+    try:
+        with _checkable(model):
+            checker.check_model(model)
+    except checker.ValidationError as error:
+        text, broken = " ".join(str(error).split()), "the graph breaks a rule of ONNX"
+        sentence = f"{broken}: {without_paths(text) or 'no reason given'}"[:LONGEST_REASON]
+        raise Refused(sentence, f"{broken}: {text}") from None
+
+
+@contextmanager
+def _checkable(model: Any) -> Iterator[None]:
+    """The model as the checker takes it, for the time of a block.
+
+    A value without a shape, whose rank is unknown, stands there as a scalar: ONNX and the runtime allow it, the checker
+    does not. Weights in other files, which were looked at before, stand there as empty.
+    """
+    shapeless = [value.type.tensor_type for value in (*model.graph.input, *model.graph.output) if _has_no_shape(value)]
+    outside = [(tensor, onnx.TensorProto.FromString(tensor.SerializeToString())) for tensor in _external(model)]
+    try:
+        for kind in shapeless:
+            kind.shape.SetInParent()
+        for tensor, _ in outside:
+            tensor.ClearField("data_location")
+            tensor.ClearField("external_data")
+            tensor.dims[:] = [0]
+        yield
+    finally:
+        for kind in shapeless:
+            kind.ClearField("shape")
+        for tensor, before in outside:
+            tensor.CopyFrom(before)
+
+
+def _check_shapes(model: Any, stated: Collection[str]) -> None:
+    """The runtime tells an input of unknown rank as a scalar, so that nobody could check what callers send."""
+    constants = {tensor.name for tensor in model.graph.initializer}
+    for value in model.graph.input:
+        if _has_no_shape(value) and value.name not in stated and value.name not in constants:
+            name = value.name[:LONGEST_NAME]
+            raise Refused(
+                f"the graph states no shape for input '{name}'; state it in config.pbtxt, as in "
+                f'input [{{ name: "{name}" data_type: TYPE_FP32 dims: [ -1, 4 ] }}]'
+            )
+
+
+def _has_no_shape(value: Any) -> bool:
+    return value.type.HasField("tensor_type") and not value.type.tensor_type.HasField("shape")
+
+
+def _external(model: Any) -> list[Any]:
+    """The tensors whose values lie in other files."""
+    return [one for one in _tensors(model) if one.data_location == onnx.TensorProto.EXTERNAL or one.external_data]
+
+
+def _check_external(tensor: Any, graph: Path, folder: Path | None) -> None:
+    entries = {entry.key: entry.value for entry in tensor.external_data}
+    if folder is None:
+        raise Refused("the graph keeps weights in other files; push them with it, as a folder or a tar")
+    location = entries.get("location", "")
+    parts, named = PurePosixPath(location).parts, _named_file(location)
+    if not parts or location.startswith("/") or ".." in parts or "\\" in location or "\0" in location:
+        raise Refused(
+            "the graph names weights outside of its folder", f"the weights lie at {location[:LONGEST_REASON]!r}"
+        )
+    place = graph.parent
+    for part in parts:
+        place = place / part
+        _refuse_link(place, named)
+    found = place.lstat()
+    if not stat.S_ISREG(found.st_mode):
+        raise Refused(f"the graph names weights that are no plain file: {named}")
+    if found.st_nlink != 1:
+        raise Refused(f"the graph names weights that have another name elsewhere (a hard link): {named}")
+    if not place.resolve().is_relative_to(folder.resolve()):
+        raise Refused(f"the graph names weights outside of its folder: {named}")
+    offset, length = _whole(entries.get("offset", "0")), _whole(entries.get("length", "0"))
+    if offset + length > found.st_size:
+        raise Refused(f"the graph names weights beyond the end of their file: {named}")
+
+
+def _named_file(location: str) -> str:
+    """The name of a file of weights as the graph states it, without its folders."""
+    name = PurePosixPath(location).name
+    return repr(name[:LONGEST_NAME]) if is_readable(name) else "its name is not readable"
+
+
+def _refuse_link(place: Path, named: str) -> None:
+    try:
+        mode = place.lstat().st_mode
+    except (OSError, ValueError):
+        raise Refused(f"the graph names weights that are not there: {named}") from None
+    if stat.S_ISLNK(mode):
+        raise Refused(f"the graph names weights by a link: {named}")
+
+
+def _whole(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) < 20):
+        raise Refused("the graph names weights at a place that is no number")
+    return int(text)
+
+
+def _graphs(model: Any) -> Iterator[Any]:
+    """Every graph of the model, and every function, which have nodes alike; nested ones included."""
+    waiting = [model.graph, *model.functions, *(info.algorithm for info in model.training_info)]
+    while waiting:
+        graph = waiting.pop()
+        yield graph
+        for node in graph.node:
+            for attribute in node.attribute:
+                waiting.extend(attribute.graphs)
+                if attribute.HasField("g"):
+                    waiting.append(attribute.g)
+
+
+def _nodes(model: Any) -> Iterator[Any]:
+    return (node for graph in _graphs(model) for node in graph.node)
+
+
+def _tensors(model: Any) -> Iterator[Any]:
+    for graph in _graphs(model):
+        yield from getattr(graph, "initializer", ())
+        for sparse in getattr(graph, "sparse_initializer", ()):
+            yield from (sparse.values, sparse.indices)
+        for node in graph.node:
+            for attribute in node.attribute:
+                yield from attribute.tensors
+                if attribute.HasField("t"):
+                    yield attribute.t
+                for sparse in (*attribute.sparse_tensors, attribute.sparse_tensor):
+                    yield from (sparse.values, sparse.indices)
+
+
+def _named(node: Any) -> str:
+    name = f"{node.domain}.{node.op_type}" if node.domain not in ("", "ai.onnx") else node.op_type
+    return str(name)[:100]

@@ -1,0 +1,239 @@
+"""Where foreign models are met first: a clean process that forks a throw-away child, without rights, for each of them.
+
+The process itself is started afresh, imports what is needed and never touches a foreign byte; what one child did
+ends with it. Orders come as JSON lines on standard input, answers go out on standard output. The end of the input
+is the end of the process and of its children.
+"""
+
+import json
+import math
+import os
+import selectors
+import signal
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from penstock.core.errors import Fault
+from penstock.core.options import SessionOptions
+from penstock.engine import model as engine
+from penstock.engine.probe import Unanswered, probe
+from penstock.registry.admission import confinement, inspection, locales
+from penstock.registry.admission.repairs import repair
+from penstock.registry.admission.row_proof import proof_in
+from penstock.registry.config import model_config
+
+Document = dict[str, Any]
+
+REPORT_BYTES = 4 << 20
+MOST_WEIGHTS = 10_000
+LONGEST_REASON = 400
+LONGEST_DETAIL = 4000
+
+
+@dataclass(slots=True)
+class _Child:
+    """An examination under way; ``until`` is on the monotonic clock."""
+
+    number: int
+    pid: int
+    pipe: int
+    until: float
+    answer: bytearray
+
+
+def examine(order: Document, memory: Callable[[], int]) -> Document:
+    """What one model is; called in a child that has lost its rights. ``reason`` is "" if it may serve.
+
+    ``memory`` tells how many bytes are this process's own.
+    """
+    graph, weights = Path(order["graph"]), Path(order["weights"]) if order["weights"] else None
+    facts: Document = {}
+    try:
+        options = model_config.read(order["config"], Path(order["base"] or graph.parent))
+        facts |= inspection.inspect(graph, weights, {entry.name for entry in options.inputs})
+        before = memory()
+        began = time.perf_counter()
+        model = engine.load(graph, replace(options, session=_single(options.session)), 1, proof_in(facts))
+        facts["load_ms"] = round((time.perf_counter() - began) * 1000, 1)
+        facts["p50_us"] = None if model.run_ns is None else round(model.run_ns / 1000, 1)
+        facts["probes"] = probe(model, options.warmup)
+        facts["memory_bytes"] = max(0, memory() - before)
+    except Unanswered as error:
+        return _refused(
+            f"it ran on none of the made-up inputs ({error}); push it as a tar with a config.pbtxt whose "
+            "model_warmup gives a sample that it runs on",
+            facts,
+        )
+    except Fault as fault:
+        return _refused(str(fault), facts, fault.detail)
+    except MemoryError:
+        return _refused("it needs more memory than admission allows", facts)
+    signature = {"inputs": model.signature.inputs, "outputs": model.signature.outputs}
+    facts["signature"] = {
+        side: [{"name": spec.name, "datatype": spec.datatype, "shape": list(spec.shape)} for spec in specs]
+        for side, specs in signature.items()
+    }
+    return {"reason": "", "detail": "", "facts": facts}
+
+
+def plan(order: Document, _memory: Callable[[], int]) -> Document:
+    """What a graph needs before it is examined, in the form of an examination's report."""
+    graph = Path(order["graph"])
+    try:
+        model = inspection.read_model(graph)
+        facts: Document = {"weights": inspection.weights_of(model)[:MOST_WEIGHTS], **repair(graph, model)}
+    except Fault as fault:
+        return _refused(str(fault), {}, fault.detail)
+    except MemoryError:
+        return _refused("it needs more memory than admission allows", {})
+    return {"reason": "", "detail": "", "facts": facts}
+
+
+WORK = {"examine": examine, "plan": plan}
+"""What an order may ask for."""
+
+
+def _single(session: SessionOptions) -> SessionOptions:
+    """One thread: a child may start no more."""
+    return replace(session, intra_op_threads=None, inter_op_threads=None, parallel_execution=False)
+
+
+def _refused(reason: str, facts: Document, detail: str = "") -> Document:
+    return {
+        "reason": " ".join(reason.split())[:LONGEST_REASON],
+        "detail": " ".join(detail.split())[:LONGEST_DETAIL],
+        "facts": facts,
+    }
+
+
+def own_memory() -> Callable[[], int]:
+    """Tells how many bytes are this process's own; it works on without the right to open files."""
+    handle = os.open("/proc/self/smaps_rollup", os.O_RDONLY | os.O_CLOEXEC)
+
+    def read() -> int:
+        lines = os.pread(handle, 1 << 14, 0).decode("ascii").splitlines()
+        return sum(int(line.split()[1]) for line in lines if line.startswith("Private_Dirty")) * 1024
+
+    return read
+
+
+def _become_child(order: Document, pipe: int, others: list[int]) -> None:
+    """The child's whole life."""
+    code = 1
+    try:
+        confinement.die_with_parent()
+        os.setsid()
+        for handle in (0, 1, *others):
+            with suppress(OSError):
+                os.close(handle)
+        confinement.limit(order["memory_bytes"], math.ceil(order["seconds"]) + 1)
+        confinement.without_network()
+        memory = own_memory()
+        own = [Path(order[name]) for name in ("weights", "base") if order[name]]
+        confinement.read_only([*_libraries(), *locales.folders(), *own], [Path(order["graph"])])
+        answer = json.dumps(WORK[order["work"]](order, memory)).encode()
+        os.set_blocking(pipe, True)
+        while answer:
+            answer = answer[os.write(pipe, answer) :]
+        code = 0
+    except MemoryError:
+        code = 3
+    finally:
+        os._exit(code)
+
+
+def _libraries() -> list[Path]:
+    """Where Python and the runtime may still have something to read."""
+    here = Path(__file__).resolve().parents[1]
+    return [here, Path(sys.prefix), Path(sys.base_prefix), Path("/usr/lib"), Path("/lib"), Path("/lib64"), Path("/sys")]
+
+
+class Sandbox:
+    """Takes orders and keeps track of the children."""
+
+    def __init__(self) -> None:
+        self._children: dict[int, _Child] = {}
+        self._selector = selectors.DefaultSelector()
+        self._buffer = bytearray()
+
+    def run(self) -> None:
+        """Work until the input ends."""
+        os.set_blocking(0, False)
+        self._selector.register(0, selectors.EVENT_READ)
+        while True:
+            for key, _ in self._selector.select(self._patience()):
+                if key.fd == 0:
+                    if not self._take_orders():
+                        return self._end()
+                elif (child := self._children.get(key.fd)) is not None:
+                    self._listen(child)
+            self._end_late_ones()
+
+    def _patience(self) -> float | None:
+        if not self._children:
+            return None
+        return max(0.0, min(child.until for child in self._children.values()) - time.monotonic())
+
+    def _take_orders(self) -> bool:
+        data = os.read(0, 1 << 16)
+        self._buffer += data
+        while (end := self._buffer.find(b"\n")) >= 0:
+            line = bytes(self._buffer[:end])
+            del self._buffer[: end + 1]
+            self._begin(json.loads(line))
+        return bool(data)
+
+    def _begin(self, order: Document) -> None:
+        reading, writing = os.pipe()
+        os.set_inheritable(writing, False)
+        pid = os.fork()
+        if not pid:
+            _become_child(order, writing, [reading, *self._children])
+        os.close(writing)
+        os.set_blocking(reading, False)
+        until = time.monotonic() + order["patience"]
+        self._children[reading] = _Child(order["number"], pid, reading, until, bytearray())
+        self._selector.register(reading, selectors.EVENT_READ)
+
+    def _listen(self, child: _Child) -> None:
+        data = os.read(child.pipe, 1 << 16)
+        child.answer += data
+        if len(child.answer) > REPORT_BYTES:
+            os.kill(child.pid, signal.SIGKILL)
+            child.answer.clear()
+        elif not data:
+            self._finish(child, late=False)
+
+    def _end_late_ones(self) -> None:
+        now = time.monotonic()
+        for child in [one for one in self._children.values() if one.until <= now]:
+            os.kill(child.pid, signal.SIGKILL)
+            self._finish(child, late=True)
+
+    def _finish(self, child: _Child, late: bool) -> None:
+        self._selector.unregister(child.pipe)
+        os.close(child.pipe)
+        del self._children[child.pipe]
+        status = os.waitpid(child.pid, 0)[1]
+        answer: Document = {"number": child.number, "late": late, "code": os.waitstatus_to_exitcode(status)}
+        if not late and answer["code"] == 0:
+            with suppress(ValueError):
+                answer["report"] = json.loads(child.answer)
+        line = json.dumps(answer).encode() + b"\n"
+        while line:
+            line = line[os.write(1, line) :]
+
+    def _end(self) -> None:
+        for child in self._children.values():
+            os.kill(child.pid, signal.SIGKILL)
+            os.waitpid(child.pid, 0)
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is for the gateway, which then ends us
+    Sandbox().run()

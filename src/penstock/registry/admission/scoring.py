@@ -1,0 +1,72 @@
+"""Runs a graph over stored rows, in a process of its own: `python -m penstock.registry.admission.scoring` with
+the graph, its folder, its configuration (protobuf JSON), the rows, and where the answers go.
+
+Rows and answers are NumPy archives of arrays by tensor name; texts are fixed-width Unicode there. The last line on
+standard error says what is wrong, if something is.
+"""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from penstock.core.errors import Fault, InvalidInput
+from penstock.core.options import ModelOptions
+from penstock.core.signature import Signature
+from penstock.core.tensors import NUMPY_TYPES, Array, Tensor
+from penstock.engine import model as engine
+from penstock.registry.admission import inspection
+from penstock.registry.admission.row_proof import proof_of
+from penstock.registry.config import model_config
+
+BATCH = 256
+
+
+def score(graph: Path, options: ModelOptions, rows: Mapping[str, Array]) -> dict[str, Array]:
+    """The outputs of a graph for rows [rows, ...] of its inputs, as each row by itself would get them.
+
+    Rows share runs where they are known to be independent, and run one by one where they are not.
+
+    Raises:
+        Fault: it does not take these rows, or fails on them.
+    """
+    model = engine.load(graph, options, 1, proof_of(graph))
+    signature = model.signature
+    if not signature.batching:
+        raise InvalidInput("the first axis of its inputs is not rows")
+    names, total = [spec.name for spec in signature.outputs], len(next(iter(rows.values())))
+    size = 1 if model.joint is None else min(BATCH, signature.max_batch_size or BATCH)
+    parts: list[list[Array]] = []
+    for start in range(0, total, size):
+        tensors = _tensors(rows, signature, slice(start, start + size))
+        parts.append(model.run(signature.bind(tensors).feeds, names))
+    return {name: np.concatenate(column) for name, column in zip(names, zip(*parts, strict=True), strict=True)}
+
+
+def _tensors(rows: Mapping[str, Array], signature: Signature, part: slice) -> Sequence[Tensor]:
+    return [
+        Tensor(spec.name, spec.datatype, rows[spec.name][part].astype(NUMPY_TYPES[spec.datatype]))
+        for spec in signature.inputs
+        if spec.name in rows
+    ]
+
+
+def main(graph: str, folder: str, config: str, rows: str, out: str) -> int:
+    """Read, run, write, and print what the features are called (JSON); 1 and a line where that does not go."""
+    try:
+        with np.load(rows, allow_pickle=False) as archive:
+            options = model_config.read(Path(config).read_text(), Path(folder))
+            answers = score(Path(graph), options, dict(archive))
+    except Fault as fault:
+        sys.stderr.write(f"penstock: {fault}\n")
+        return 1
+    plain = {name: data.astype(str) if data.dtype == object else data for name, data in answers.items()}
+    np.savez(out, **plain)  # type: ignore[arg-type]
+    sys.stdout.write(json.dumps(inspection.feature_names(Path(graph))))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

@@ -1,0 +1,1 @@
+"""Contents by their digest, in a folder or in a bucket."""

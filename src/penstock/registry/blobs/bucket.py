@@ -1,0 +1,189 @@
+"""S3-compatible buckets: a client for one, and the registry's contents in it.
+
+Keys and endpoint come from the usual AWS_... variables; contents lie under ``PREFIX/sha256/<hex>``.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import IO, Any
+
+from penstock.core.errors import Damaged, InvalidInput, NotFound, NotReady
+from penstock.registry.blobs.folder import CHANGED, GONE, PREFIX, FolderBlobs, Incoming, hash_file, hex_of
+
+SCHEME = "s3://"
+CONNECT_S = 3
+REQUEST_S = 60
+"""A request ends after that, so that objects are read in pieces."""
+
+RETRY_S = 10
+PART = 16 << 20
+LARGEST = 1 << 44
+
+
+@dataclass(frozen=True, slots=True)
+class Object:
+    """One object: its key below the prefix, its size in bytes, a tag that changes with its bytes, and its age in
+    seconds."""
+
+    key: str
+    size: int
+    tag: str
+    age_s: float
+
+
+class Bucket:
+    """The objects of ``s3://BUCKET/PREFIX``; ``what`` names it in faults. Blocking, for any thread.
+
+    Every method raises ``NotReady`` while it cannot be reached, ``NotFound`` where there is no such object.
+    """
+
+    def __init__(self, url: str, what: str) -> None:
+        """Prepare, without asking the bucket anything.
+
+        Raises:
+            InvalidInput: the library is not installed, or the URL names no bucket.
+        """
+        try:
+            import obstore  # noqa: PLC0415 - an extra
+            from obstore import exceptions  # noqa: PLC0415
+            from obstore.store import S3Store  # noqa: PLC0415
+        except ModuleNotFoundError:
+            raise InvalidInput("buckets need the extra 's3': pip install 'penstock[s3]'") from None
+        bucket, _, prefix = url.removeprefix(SCHEME).partition("/")
+        if not bucket:
+            raise InvalidInput(f"{what}: expected s3://BUCKET/PREFIX")
+        endpoint = os.environ.get("AWS_ENDPOINT_URL") or os.environ.get("AWS_ENDPOINT") or ""
+        self._what = what
+        self._obstore: Any = obstore
+        self._exceptions: Any = exceptions
+        self._store = S3Store(
+            bucket,
+            prefix=prefix.strip("/") or None,
+            client_options={
+                "allow_http": endpoint.startswith("http://"),
+                "connect_timeout": timedelta(seconds=CONNECT_S),
+                "timeout": timedelta(seconds=REQUEST_S),
+            },
+            retry_config={"max_retries": 2, "retry_timeout": timedelta(seconds=RETRY_S)},
+        )
+
+    def objects(self, prefix: str = "") -> Iterator[Object]:
+        """Every object whose key begins with this."""
+        now = datetime.now(UTC)
+        with self._named_failures():
+            for page in self._obstore.list(self._store, prefix or None):
+                for found in page:
+                    age = (now - found["last_modified"]).total_seconds()
+                    tag = found.get("e_tag") or found["last_modified"].isoformat()
+                    yield Object(found["path"], found["size"], tag, age)
+
+    def size(self, key: str) -> int:
+        """The size of an object in bytes."""
+        with self._named_failures():
+            return int(self._obstore.head(self._store, key)["size"])
+
+    def read(self, key: str, size: int, tag: str = "") -> Iterator[bytes]:
+        """The bytes of an object, piece by piece; with a ``tag``, those it had then, or ``NotReady``."""
+        for begin in range(0, size, PART):
+            options: dict[str, Any] = {"range": (begin, min(begin + PART, size))}
+            if tag.startswith('"'):
+                options["if_match"] = tag
+            with self._named_failures():
+                piece = bytes(self._obstore.get(self._store, key, options=options).bytes())
+            yield piece
+
+    def put(self, key: str, file: IO[bytes]) -> None:
+        """Write an object."""
+        with self._named_failures():
+            self._obstore.put(self._store, key, file, chunk_size=PART)
+
+    def delete(self, key: str) -> None:
+        """Delete an object, if it is there."""
+        with suppress(NotFound), self._named_failures():
+            self._obstore.delete(self._store, key)
+
+    @contextmanager
+    def _named_failures(self) -> Iterator[None]:
+        try:
+            yield
+        except (self._exceptions.NotFoundError, FileNotFoundError):
+            raise NotFound(f"{self._what} has no such object") from None
+        except self._exceptions.PreconditionError:
+            raise NotReady(f"an object of {self._what} changed while it was read; try again later") from None
+        except (self._exceptions.BaseError, OSError) as error:
+            text = f"{self._what} cannot be reached; what is served goes on, try again later"
+            raise NotReady(text, f"{text}: {' '.join(str(error).split())[:1000]}") from None
+
+
+class BucketBlobs:
+    """Blobs in ``s3://BUCKET/PREFIX``; ``cache`` is a folder of this machine. See ``Blobs``."""
+
+    def __init__(self, url: str, cache: Path) -> None:
+        """Prepare, without asking the bucket anything; raises ``InvalidInput``."""
+        self._bucket = Bucket(url, "the registry's bucket")
+        self._cache = FolderBlobs(cache)
+        self._incoming = cache / "incoming"
+
+    def keep(self, incoming: Path, digest: str) -> None:
+        """See ``Blobs``; the file stays here as the copy to serve from."""
+        with _missing_is_damage():
+            with incoming.open("rb") as file:
+                self._bucket.put(_key(digest), file)
+            if self._bucket.size(_key(digest)) != incoming.stat().st_size:
+                raise NotReady("the registry's bucket did not take the whole content; try again")
+        self._cache.keep(incoming, digest)
+
+    def fetch(self, digest: str) -> Path:
+        """See ``Blobs``."""
+        try:
+            return self._cache.fetch(digest)
+        except Damaged:
+            self._download(digest)
+            return self._cache.fetch(digest)
+
+    def check(self, digest: str) -> None:
+        """See ``Blobs``; a damaged copy on this machine is dropped, so that it is fetched anew."""
+        with Incoming(self._incoming, LARGEST) as incoming:
+            self._receive(digest, incoming)
+        with suppress(Damaged):  # there is no copy
+            if hash_file(self._cache.fetch(digest)) != digest:
+                self._cache.delete(digest)
+
+    def delete(self, digest: str) -> None:
+        """See ``Blobs``."""
+        self._bucket.delete(_key(digest))
+        self._cache.delete(digest)
+
+    def stored(self) -> Iterator[tuple[str, float]]:
+        """See ``Blobs``."""
+        for found in self._bucket.objects("sha256/"):
+            yield PREFIX + found.key.rpartition("/")[2], found.age_s
+
+    def _download(self, digest: str) -> None:
+        with Incoming(self._incoming, LARGEST) as incoming:
+            self._receive(digest, incoming)
+            incoming.close()
+            self._cache.keep(incoming.path, digest)
+
+    def _receive(self, digest: str, incoming: Incoming) -> None:
+        with _missing_is_damage():
+            for piece in self._bucket.read(_key(digest), self._bucket.size(_key(digest))):
+                incoming.write(piece)
+        if incoming.digest != digest:
+            raise Damaged(CHANGED)
+
+
+@contextmanager
+def _missing_is_damage() -> Iterator[None]:
+    try:
+        yield
+    except NotFound:
+        raise Damaged(GONE) from None
+
+
+def _key(digest: str) -> str:
+    return f"sha256/{hex_of(digest)}"

@@ -1,0 +1,1 @@
+"""Model configurations (``config.pbtxt``) and which of their fields are supported."""

@@ -1,0 +1,1 @@
+"""Contents of several files: packed as an archive, and laid out for serving."""

@@ -1,0 +1,217 @@
+"""Contents of more than one file: a tar is unpacked without trusting a byte of it, and packed the same way every time.
+
+What is taken: regular files and folders, with plain relative names. Everything else a tar can hold is refused.
+"""
+
+import gzip
+import hashlib
+import io
+import os
+import re
+import tarfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from penstock.core.errors import InvalidInput, Refused, TooLarge
+from penstock.registry.blobs.folder import PREFIX, hash_file, named_failures
+from penstock.registry.config import model_config
+from penstock.registry.files import read_text
+from penstock.registry.records import Content, FileRecord
+
+GRAPH = "model.onnx"
+CONFIG = "config.pbtxt"
+MOST_FILES = 10_000
+DEEPEST = 16
+CHUNK = 1 << 20
+RATIO = 200
+"""A compressed tar may grow by that much, and no more."""
+
+_PART = re.compile(r"[^\x00-\x1f\x7f/\\]{1,200}")
+_GZIP = b"\x1f\x8b"
+
+
+def intake(path: Path, into: Path, limit: int) -> Content:
+    """What was received at ``path``: a bare graph, or a tar, whose files are laid out in the new folder ``into``.
+
+    ``limit`` bounds the bytes that are unpacked.
+
+    Raises:
+        Refused: it is neither, or a tar that cannot be trusted or holds no graph.
+        TooLarge: it unpacks to too much.
+        NotReady: there is no room.
+    """
+    digest, size = hash_file(path), path.stat().st_size
+    with path.open("rb") as file:
+        if not _is_tar(file):
+            return Content(digest, size, "onnx", (FileRecord(GRAPH, digest.removeprefix(PREFIX), size),))
+        with named_failures():
+            into.mkdir(mode=0o700)
+        files = tuple(_unpacked(file, into, min(limit, max(size, CHUNK) * RATIO)))
+    config = _config(into)
+    graph = _graph(files, config, into)
+    return Content(digest, size, "tar", files, graph, config)
+
+
+def unpack(path: Path, into: Path) -> None:
+    """Lay out the files of a tar that was taken in before; raises as ``intake``."""
+    with named_failures():
+        into.mkdir(mode=0o700)
+    with path.open("rb") as file:
+        for _ in _unpacked(file, into, limit=1 << 62):
+            pass
+
+
+def pack(files: dict[str, Path]) -> Iterator[bytes]:
+    """A tar of these files, by name, as a stream: the same bytes for the same names and contents.
+
+    Raises:
+        InvalidInput: a file cannot be read, or changed while it was.
+    """
+    for name, path in sorted(files.items()):
+        try:
+            with path.open("rb") as file:
+                yield from _member(name, file)
+        except OSError as error:
+            raise InvalidInput(f"'{name}' cannot be read: {(error.strerror or 'error').lower()}") from None
+    yield bytes(2 * tarfile.BLOCKSIZE)
+
+
+def packed_size(files: dict[str, Path]) -> int:
+    """Bytes of the stream that ``pack`` gives."""
+    sizes = {name: path.stat().st_size for name, path in files.items()}
+    heads = sum(len(_head(name, size)) for name, size in sizes.items())
+    return heads + sum(size + -size % tarfile.BLOCKSIZE for size in sizes.values()) + 2 * tarfile.BLOCKSIZE
+
+
+def _head(name: str, size: int) -> bytes:
+    info = tarfile.TarInfo(name)
+    info.size, info.mode = size, 0o644
+    return info.tobuf(tarfile.PAX_FORMAT)
+
+
+def _member(name: str, file: IO[bytes]) -> Iterator[bytes]:
+    size = os.fstat(file.fileno()).st_size
+    yield _head(name, size)
+    left = size
+    while left:
+        chunk = file.read(min(CHUNK, left))
+        if not chunk:
+            raise InvalidInput(f"'{name}' became shorter while it was read")
+        left -= len(chunk)
+        yield chunk
+    yield bytes(-size % tarfile.BLOCKSIZE)
+
+
+def _is_tar(file: IO[bytes]) -> bool:
+    head = file.read(tarfile.BLOCKSIZE)
+    file.seek(0)
+    return head.startswith(_GZIP) or head[257:262] == b"ustar"
+
+
+def _unpacked(file: IO[bytes], into: Path, limit: int) -> Iterator[FileRecord]:
+    """Write every file of a tar below ``into``."""
+    compressed = file.read(2) == _GZIP
+    file.seek(0)
+    stream: IO[bytes] = gzip.GzipFile(fileobj=file) if compressed else file  # type: ignore[assignment]
+    seen: set[str] = set()
+    try:
+        with tarfile.open(fileobj=_Bounded(stream, limit), mode="r|") as archive:
+            for member in archive:
+                if len(seen) >= MOST_FILES:
+                    raise Refused(f"the tar holds more than {MOST_FILES} entries")
+                name = _trusted(member, seen)
+                if member.isdir():
+                    continue
+                data = archive.extractfile(member)
+                if data is not None:
+                    yield _written(data, into, name, member.size)
+    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, UnicodeError, ValueError, OverflowError):
+        raise Refused("it is neither an ONNX graph nor a tar that can be read") from None
+
+
+class _Bounded(io.RawIOBase):
+    """A stream that ends in a fault when it gives more than it may."""
+
+    def __init__(self, stream: IO[bytes], limit: int) -> None:
+        self._stream = stream
+        self._left = limit + 1024 * tarfile.BLOCKSIZE * 2
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        """The next bytes."""
+        data = self._stream.read(size)
+        self._left -= len(data)
+        if self._left < 0:
+            raise TooLarge("the tar unpacks to more than is allowed")
+        return data
+
+
+def _trusted(member: tarfile.TarInfo, seen: set[str]) -> str:
+    """The member's name, made plain.
+
+    Raises:
+        Refused: it is no regular file or folder, or its name is not plain.
+    """
+    kinds = {tarfile.SYMTYPE: "a symbolic link", tarfile.LNKTYPE: "a hard link", tarfile.FIFOTYPE: "a pipe"}
+    if member.issparse():
+        raise Refused("the tar holds a sparse file; only plain files are taken")
+    if not (member.isreg() or member.isdir()):
+        raise Refused(f"the tar holds {kinds.get(member.type, 'a device')}; only plain files are taken")
+    parts = [part for part in member.name.split("/") if part not in ("", ".")]
+    if member.name.startswith("/") or ".." in parts:
+        raise Refused("the tar holds a name that leads outside of it")
+    if len(parts) > DEEPEST or not all(_PART.fullmatch(part) for part in parts):
+        raise Refused("the tar holds a name that is too long, too deep or has unreadable characters")
+    name = "/".join(parts)
+    if name in seen or (not name and not member.isdir()):
+        raise Refused("the tar holds a name twice")
+    seen.add(name)
+    return name
+
+
+def _written(data: IO[bytes], into: Path, name: str, size: int) -> FileRecord:
+    place = into / PurePosixPath(name)
+    hashed = hashlib.sha256()
+    try:
+        place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        file = place.open("xb")
+    except (FileExistsError, NotADirectoryError):
+        raise Refused("the tar holds a name both as a file and as a folder") from None
+    with file, named_failures():
+        while chunk := data.read(CHUNK):
+            hashed.update(chunk)
+            file.write(chunk)
+        file.flush()
+        os.fchmod(file.fileno(), 0o400)
+    if place.stat().st_size != size:
+        raise Refused("the tar ends in the middle of a file")
+    return FileRecord(name, hashed.hexdigest(), size)
+
+
+def _config(folder: Path) -> str:
+    path = folder / CONFIG
+    if not path.is_file():
+        return ""
+    try:
+        text = model_config.parse_text(read_text(path, "the model configuration"))
+        model_config.read(text, folder)
+    except InvalidInput as fault:
+        raise Refused(str(fault)) from None
+    return text
+
+
+def _graph(files: tuple[FileRecord, ...], config: str, folder: Path) -> str:
+    names = [file.path for file in files]
+    stated = model_config.read(config, folder).filename
+    for name in (stated, GRAPH):
+        if name in names:
+            return name
+    graphs = [name for name in names if name.endswith(".onnx")]
+    if len(graphs) == 1:
+        return graphs[0]
+    raise Refused(f"the tar holds {len(graphs) or 'no'} graphs; expected one, named {GRAPH}")

@@ -1,0 +1,75 @@
+"""Where contents lie for serving: a bare graph is served from its blob, a tar's files from a folder made of it."""
+
+import secrets
+import shutil
+from pathlib import Path
+
+from penstock.core.errors import Damaged, Refused
+from penstock.registry.blobs.folder import CHANGED, Blobs, hex_of, named_failures
+from penstock.registry.contents.archive import unpack
+from penstock.registry.files import beneath
+from penstock.registry.graphs.rewrite import Rewrite, write_edited
+from penstock.registry.records import Content
+
+
+class ContentLayout:
+    """Lays contents out below ``unpacked``; blocking, for any thread."""
+
+    def __init__(self, blobs: Blobs, unpacked: Path) -> None:
+        self._blobs = blobs
+        self._unpacked = unpacked
+
+    def place(self, content: Content, rewrite: Rewrite | None = None) -> tuple[Path, Path]:
+        """The folder a content lies in, and its graph, changed as admission had it changed; made if not there.
+
+        Raises:
+            Damaged: the content is gone, or is not what it was.
+            NotReady: it cannot be reached, or there is no room.
+        """
+        if content.form == "onnx" and rewrite is None:
+            graph = self._blobs.fetch(content.digest)
+            return graph.parent, graph
+        folder = self._unpacked / _name(content, rewrite)
+        if not folder.is_dir():
+            self._unpack(content, rewrite, folder)
+        return folder, beneath(folder, content.graph, "the graph")
+
+    def _unpack(self, content: Content, rewrite: Rewrite | None, folder: Path) -> None:
+        source = self._blobs.fetch(content.digest)
+        scratch = self._unpacked / f".{folder.name}.{secrets.token_hex(4)}"
+        try:
+            with named_failures():
+                self._unpacked.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if content.form == "tar":
+                unpack(source, scratch)
+                source = scratch / content.graph
+            else:
+                with named_failures():
+                    scratch.mkdir(mode=0o700)
+            if rewrite is not None:
+                write_edited(source, rewrite, scratch / content.graph)
+            with named_failures():
+                _move(scratch, folder)
+        except Refused:  # it was taken in once, so the bytes have changed since
+            raise Damaged(CHANGED) from None
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+    def forget(self, digest: str) -> None:
+        """Take away what was laid out of a content."""
+        for folder in self._unpacked.glob(f"{hex_of(digest)}*"):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _name(content: Content, rewrite: Rewrite | None) -> str:
+    """The name of a content's folder; one that is changed has the beginning of what comes out in it."""
+    changed = "" if rewrite is None else f"-{hex_of(rewrite.digest)[:16]}"
+    return hex_of(content.digest) + changed
+
+
+def _move(scratch: Path, folder: Path) -> None:
+    try:
+        scratch.rename(folder)
+    except OSError:
+        if not folder.is_dir():  # else somebody was quicker, with the same files
+            raise

@@ -1,0 +1,1 @@
+"""The registry's database: engine, schema, migrations, and rows as records."""

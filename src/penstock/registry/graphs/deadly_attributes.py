@@ -1,0 +1,59 @@
+"""Refuses operators whose attributes end the process that runs them.
+
+Their ranges are checked by assertions of the C++ library, or not at all. Admission would meet most of them, but not
+those in a branch that its made-up inputs do not take.
+"""
+
+from collections.abc import Callable
+
+import onnx
+from onnx import helper
+
+from penstock.core.errors import Refused
+from penstock.registry.graphs.guards import Builder, Rule, named
+from penstock.registry.graphs.value_facts import Scope
+
+NAME = "deadly_attributes"
+"""The name of the rule; nothing is guarded, so that no fact of an admission report has it."""
+
+Value = Callable[[str, float], float]
+"""The value of an attribute, or its default."""
+
+
+def _normal(value: Value) -> str:
+    return "" if value("scale", 1.0) > 0 else "a scale that is not above 0"
+
+
+def _uniform(value: Value) -> str:
+    return "" if value("low", 0.0) <= value("high", 1.0) else "a lower bound that is not below the upper one"
+
+
+def _gathering(value: Value) -> str:
+    return "" if value("batch_dims", 0) >= 0 else "batch_dims below 0"
+
+
+_WRONG = {
+    ("", "GatherND"): _gathering,
+    ("", "RandomNormal"): _normal,
+    ("", "RandomNormalLike"): _normal,
+    ("", "RandomUniform"): _uniform,
+    ("", "RandomUniformLike"): _uniform,
+    ("com.microsoft", "GatherND"): _gathering,
+}
+"""What is wrong with the attributes of an operator, "" where nothing is."""
+
+
+def _refused(node: onnx.NodeProto, _scope: Scope, _build: Builder) -> None:
+    """
+    Raises:
+        Refused: an attribute ends the process.
+    """
+    stated = {one.name: helper.get_attribute_value(one) for one in node.attribute if not one.ref_attr_name}
+    wrong = _WRONG[node.domain if node.domain == "com.microsoft" else "", node.op_type](
+        lambda name, default: float(stated.get(name, default))
+    )
+    if wrong:
+        raise Refused(f"{named(node)} has {wrong}, which ends the process that runs it; export the model with another")
+
+
+RULE = Rule(frozenset(_WRONG), _refused)

@@ -1,0 +1,146 @@
+"""Keeps a tensor without elements from ending the process that serves it.
+
+Some kernels of ONNX Runtime do not expect a dimension of size 0, which callers may send. Admission puts a test before
+them that fails as any other calculation does: it divides the dimensions by themselves, so that a 0 among them is a
+division by zero, which the runtime reports. What it computes of them, zeros, tells Reshape to keep all dimensions.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from onnx import TensorProto
+
+from penstock.core.errors import Refused
+from penstock.registry.graphs.guards import Builder, Rule, named
+from penstock.registry.graphs.value_facts import Scope, domain_of
+
+GUARDED = "guarded_dimensions"
+"""The name, among the facts of an admission report, of the operators whose inputs are tested: operator and node."""
+
+_OPSET = 7
+"""The operator set since which operators broadcast."""
+
+
+_FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16)
+
+
+def _always(_node: onnx.NodeProto, _scope: Scope) -> bool:
+    return True
+
+
+def _states(attribute: str) -> Callable[[onnx.NodeProto, Scope], bool]:
+    return lambda node, _: any(one.name == attribute for one in node.attribute)
+
+
+def _has_free_kernel(node: onnx.NodeProto, scope: Scope) -> bool:
+    return not _states("kernel_shape")(node, scope)
+
+
+def _has_free_width(node: onnx.NodeProto, scope: Scope) -> bool:
+    """Whether queries, keys and values are apart, and a caller decides how wide a row of numbers is."""
+    return all([*node.input, "", "", ""][:3]) and any(
+        kind in _FLOATS and dims[-1:] == [0] for kind, dims in scope.outermost.inputs
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Hazard:
+    """Inputs of an operator whose dimensions must not be 0: all of them, or only those at ``places`` in a tensor of as
+    many dimensions as there are places."""
+
+    inputs: tuple[int, ...]
+    places: tuple[int, ...] = ()
+    applies: Callable[[onnx.NodeProto, Scope], bool] = _always
+
+
+_HAZARDS = {
+    ("", "Attention"): _Hazard((1,)),  # divides by the number of heads of the keys
+    ("", "Conv"): _Hazard((1,), applies=_has_free_kernel),  # divides by the kernel's size
+    ("", "GRU"): _Hazard((0,)),
+    ("", "LSTM"): _Hazard((0,), (1, 1, 1)),  # the batch
+    ("", "QuantizeLinear"): _Hazard((0,), applies=_states("block_size")),
+    ("", "STFT"): _Hazard((2,)),  # divides by the length of the window
+    ("", "Unique"): _Hazard((0,), applies=_states("axis")),
+    ("ai.onnx.ml", "FeatureVectorizer"): _Hazard((0,)),
+    ("com.microsoft", "MoE"): _Hazard((0,)),
+    ("com.microsoft", "QAttention"): _Hazard((0,)),
+    ("com.microsoft", "QMoE"): _Hazard((0,)),
+    ("com.microsoft", "MultiHeadAttention"): _Hazard((0, 2), applies=_has_free_width),
+}
+"""Operators that end the process for some dimensions of size 0, found by running every operator with such."""
+
+
+def _guarded(node: onnx.NodeProto, scope: Scope, build: Builder) -> list[onnx.NodeProto] | None:
+    """An operator that cannot take tensors without elements behind a test for them; None where it gets none.
+
+    Raises:
+        Refused: it cannot be guarded, with what to do about it.
+    """
+    hazard = _HAZARDS[domain_of(node), node.op_type]
+    if node.op_type == "STFT":
+        _refuse_free_frames(node, scope)
+        _refuse_other_windows(node, scope)
+    if not hazard.applies(node, scope):
+        return None
+    places = [place for place in hazard.inputs if _may_be_empty(node, place, hazard, scope)]
+    if not places:
+        return None
+    if build.opset < _OPSET:
+        raise Refused(
+            f"{named(node)} ends the process for tensors without elements, and operator set {build.opset} has no test "
+            f"for them; export the model with operator set {_OPSET} or later"
+        )
+    result = onnx.NodeProto()
+    result.CopyFrom(node)
+    tests: list[onnx.NodeProto] = []
+    for place in places:
+        tests += _tested(node.input[place], hazard, build)
+        result.input[place] = tests[-1].name
+    return [*tests, result]
+
+
+def _may_be_empty(node: onnx.NodeProto, place: int, hazard: _Hazard, scope: Scope) -> bool:
+    if place >= len(node.input) or not node.input[place]:
+        return False
+    dims = scope.find(node.input[place]).dims
+    if dims is None:
+        return True
+    return any(not dims[one] for one in (hazard.places or range(len(dims))) if one < len(dims))
+
+
+def _tested(name: str, hazard: _Hazard, build: Builder) -> list[onnx.NodeProto]:
+    """The value as it is, behind a test of its dimensions; the last node gives it."""
+    nodes = [build.node("Shape", name)]
+    if hazard.places:
+        chosen = build.constant(np.array(hazard.places, np.int64))
+        nodes += [chosen, build.node("Gather", nodes[0].name, chosen.name)]
+    ones = build.node("Div", nodes[-1].name, nodes[-1].name)
+    zeros = build.node("Sub", ones.name, ones.name)
+    return [*nodes, ones, zeros, build.node("Reshape", name, zeros.name)]
+
+
+def _refuse_free_frames(node: onnx.NodeProto, scope: Scope) -> None:
+    """A frame of length 0 ends the process like a window of that length, but it is a value.
+
+    Raises:
+        Refused: a request may decide on it.
+    """
+    length = node.input[3] if len(node.input) > 3 else ""
+    if length and not scope.find(length).holds(lambda array: array > 0):
+        raise Refused(f"{named(node)} ends the process for frames of length 0; make frame_length a constant above 0")
+
+
+def _refuse_other_windows(node: onnx.NodeProto, scope: Scope) -> None:
+    """
+    Raises:
+        Refused: the window may be a scalar, which ends the process.
+    """
+    window = node.input[2] if len(node.input) > 2 else ""
+    dims = scope.find(window).dims if window else [1]
+    if dims is None or len(dims) != 1:
+        raise Refused(f"{named(node)} ends the process for windows that have not one dimension; give the window one")
+
+
+RULE = Rule(frozenset(_HAZARDS), _guarded)

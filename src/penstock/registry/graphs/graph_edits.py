@@ -1,0 +1,115 @@
+"""Replaces a few parts of a graph's file where they lie in its bytes, and checks that the result is what was meant.
+
+A rewrite by the library would double the memory of large graphs, and could change what it does not know.
+"""
+
+import hashlib
+import mmap
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import onnx
+from onnx import helper
+
+from penstock.registry.blobs.folder import PREFIX
+from penstock.registry.graphs import wire_format
+from penstock.registry.graphs.rewrite import Edit, Rewrite, edited
+from penstock.registry.graphs.wire_format import BYTES, Field, Malformed, fields, varint
+
+OWN_DOMAINS = ("", "ai.onnx")
+"""How ONNX's own operators are imported."""
+
+_OPSET = 13
+"""The operator set of a graph that imports none of its own, where operators of it are put in."""
+
+_GRAPH, _OPSET_IMPORT, _METADATA = 7, 8, 14
+_NODE, _OUTPUT = 1, 12
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What takes the place of nodes and outputs of the outermost graph, by their index, and metadata that is set."""
+
+    nodes: Mapping[int, Sequence[onnx.NodeProto]] = field(default_factory=dict)
+    outputs: Mapping[int, onnx.ValueInfoProto] = field(default_factory=dict)
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+    def joined(self, other: "Changes") -> "Changes":
+        """Both; no part may be changed twice."""
+        return Changes(
+            {**self.nodes, **other.nodes}, {**self.outputs, **other.outputs}, {**self.metadata, **other.metadata}
+        )
+
+
+def rewritten(path: Path, model: onnx.ModelProto, changes: Changes) -> Rewrite:
+    """How the bytes of the graph at ``path`` change; ``model`` is that graph as it was parsed.
+
+    Raises:
+        ValueError: the file is written in an unusual form, so that its parts cannot be replaced.
+    """
+    with (
+        path.open("rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
+        memoryview(mapped) as data,
+    ):
+        edits = tuple(sorted(_edits(data, model, changes), key=lambda edit: edit.offset))
+        result = b"".join(edited(data, edits))
+    read = onnx.ModelProto.FromString(result)  # compared as bytes, since a NaN does not equal itself
+    if read.SerializeToString(deterministic=True) != _expected(model, changes).SerializeToString(deterministic=True):
+        raise Malformed("its parts are not where they should be")
+    return Rewrite(edits, PREFIX + hashlib.sha256(result).hexdigest())
+
+
+def _edits(data: memoryview, model: onnx.ModelProto, changes: Changes) -> Iterator[Edit]:
+    top = list(fields(data, 0, len(data)))
+    graphs = [one for one in top if one.number == _GRAPH]
+    if len(graphs) != 1 or graphs[0].wire_type != BYTES:
+        raise Malformed("it has not one graph")
+    inner = list(_graph_edits(data, graphs[0], changes))
+    size = graphs[0].end - graphs[0].value + sum(len(edit.data) - edit.length for edit in inner)
+    yield Edit(graphs[0].length_at, graphs[0].value - graphs[0].length_at, varint(size))
+    yield from inner
+    for one, entry in zip((one for one in top if one.number == _METADATA), model.metadata_props, strict=True):
+        if entry.key in changes.metadata:
+            yield Edit(one.begin, one.end - one.begin, b"")
+    yield Edit(len(data), 0, _appended(model, changes))
+
+
+def _graph_edits(data: memoryview, graph: Field, changes: Changes) -> Iterator[Edit]:
+    inside = list(fields(data, graph.value, graph.end))
+    outputs = {index: (value,) for index, value in changes.outputs.items()}
+    for number, instead in ((_NODE, changes.nodes), (_OUTPUT, outputs)):
+        for index, one in enumerate(one for one in inside if one.number == number):
+            if index in instead:
+                yield Edit(one.begin, one.end - one.begin, _messages(number, instead[index]))
+
+
+def _messages(number: int, parts: Sequence[onnx.NodeProto] | Sequence[onnx.ValueInfoProto]) -> bytes:
+    return b"".join(wire_format.field(number, part.SerializeToString(deterministic=True)) for part in parts)
+
+
+def _appended(model: onnx.ModelProto, changes: Changes) -> bytes:
+    """What comes behind the model."""
+    entries = [onnx.StringStringEntryProto(key=key, value=value) for key, value in changes.metadata.items()]
+    told = b"".join(wire_format.field(_METADATA, one.SerializeToString(deterministic=True)) for one in entries)
+    if any(entry.domain in OWN_DOMAINS for entry in model.opset_import):
+        return told
+    opset = helper.make_opsetid("", _OPSET)
+    return told + wire_format.field(_OPSET_IMPORT, opset.SerializeToString(deterministic=True))
+
+
+def _expected(model: onnx.ModelProto, changes: Changes) -> onnx.ModelProto:
+    """The model as its changed bytes have to be read."""
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    del result.graph.node[:]
+    for index, node in enumerate(model.graph.node):
+        result.graph.node.extend(changes.nodes.get(index, (node,)))
+    for index, output in changes.outputs.items():
+        result.graph.output[index].CopyFrom(output)
+    for index in reversed(range(len(result.metadata_props))):
+        if result.metadata_props[index].key in changes.metadata:
+            del result.metadata_props[index]
+    result.MergeFromString(_appended(model, changes))
+    return result

@@ -1,0 +1,173 @@
+"""Puts tests before operators of a graph, and of the graphs within it, that could end the process that runs them."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import helper, inliner, numpy_helper, shape_inference
+
+from penstock.core.errors import Refused
+from penstock.core.texts import legible
+from penstock.engine.faults import GUARD
+from penstock.registry.graphs.graph_edits import OWN_DOMAINS, Changes
+from penstock.registry.graphs.value_facts import Scope, domain_of, inner_graphs
+
+MOST_NAMED = 100
+LONGEST_NAME = 100
+_LARGE = 1 << 16
+"""Bytes of a constant from which on it states no shape that types could depend on."""
+
+
+class Builder:
+    """Makes nodes whose names nobody else has; ``opset`` is the version of ONNX's own operators."""
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        self.opset = next((one.version for one in model.opset_import if one.domain in OWN_DOMAINS), 0)
+        self._prefix = _unused_prefix(model)
+        self._count: Counter[str] = Counter()
+
+    def node(self, operator: str, *inputs: str, **attributes: Any) -> onnx.NodeProto:
+        """A node of one result that has the node's name."""
+        name = self.name(operator)
+        return helper.make_node(operator, inputs, [name], name=name, **attributes)
+
+    def name(self, what: str) -> str:
+        """A name for a node that does ``what``."""
+        self._count[what] += 1
+        return f"{self._prefix}{what}_{self._count[what]}"
+
+    def constant(self, numbers: Any) -> onnx.NodeProto:
+        """A constant of NumPy's numbers."""
+        return self.node("Constant", value=numpy_helper.from_array(np.array(numbers)))
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What to do about operators (domain and name). ``guarded`` gives what takes the place of such a node: tests, and
+    the node behind them; None where it may stay. It raises ``Refused`` where the node can neither stay nor be guarded.
+    One that is not ``vital`` leaves functions as they are.
+    """
+
+    operators: frozenset[tuple[str, str]]
+    guarded: Callable[[onnx.NodeProto, Scope, Builder], list[onnx.NodeProto] | None]
+    vital: bool = True
+
+
+def guard(model: onnx.ModelProto, rules: Mapping[str, Rule]) -> tuple[Changes, dict[str, list[str]]]:
+    """The changes that the rules ask for, and what each of them has changed: operator and name of every such node.
+
+    Raises:
+        Refused: a node can neither stay nor be guarded, with what to do about it.
+    """
+    concerned = {operator for rule in rules.values() for operator in rule.operators}
+    nodes = (node for graph in (model.graph, *model.functions) for node in all_nodes(graph))
+    if not any((domain_of(node), node.op_type) in concerned for node in nodes):
+        return Changes(), {}
+    guards = _Guards(model, rules)
+    if model.functions:
+        _check_functions(model, {name: rule for name, rule in rules.items() if rule.vital})
+    return Changes(guards.changes), {name: nodes[:MOST_NAMED] for name, nodes in guards.names.items()}
+
+
+def named(node: onnx.NodeProto) -> str:
+    """A node for people: its operator, and its name or that of its result."""
+    return legible(f"{node.op_type} {node.name or node.output[0]}")[:LONGEST_NAME]
+
+
+def all_nodes(graph: Any) -> Iterator[onnx.NodeProto]:
+    """The nodes of a graph or function and of the graphs within."""
+    for node in graph.node:
+        yield node
+        for inner in inner_graphs(node):
+            yield from all_nodes(inner)
+
+
+def _check_functions(model: onnx.ModelProto, rules: Mapping[str, Rule]) -> None:
+    """Functions have no types of their own, so that their nodes are looked at where they are called.
+
+    Raises:
+        Refused: there is one to be guarded.
+    """
+    found = _Guards(inliner.inline_local_functions(model), rules)
+    if found.number > _Guards(model, rules).number:
+        raise Refused(
+            "a function of the graph has an operator that can end the process that runs it for some inputs; inline the "
+            "functions with onnx.inliner.inline_local_functions, so that admission can put a test before it"
+        )
+
+
+class _Guards:
+    """What the rules change in one model; ``names`` are the nodes that were guarded, by rule."""
+
+    def __init__(self, model: onnx.ModelProto, rules: Mapping[str, Rule]) -> None:
+        self.names: dict[str, list[str]] = {}
+        self._rules = rules
+        self._builder = Builder(model)
+        self.changes = self._of(model.graph, _typed(model).graph, None)
+
+    @property
+    def number(self) -> int:
+        """How many nodes were guarded."""
+        return sum(map(len, self.names.values()))
+
+    def _of(
+        self, graph: onnx.GraphProto, typed: onnx.GraphProto, outer: Scope | None
+    ) -> dict[int, list[onnx.NodeProto]]:
+        """What takes the place of nodes, by index; ``typed`` is the same graph with the types of its values."""
+        scope = Scope(typed, outer)
+        found: dict[int, list[onnx.NodeProto]] = {}
+        for index, (node, known) in enumerate(zip(graph.node, typed.node, strict=True)):
+            instead = self._guarded(node, scope) or self._with_inner(node, known, scope)
+            if instead is not None:
+                found[index] = instead
+        return found
+
+    def _guarded(self, node: onnx.NodeProto, scope: Scope) -> list[onnx.NodeProto] | None:
+        operator = (domain_of(node), node.op_type)
+        for name, rule in self._rules.items():
+            if operator in rule.operators and (instead := rule.guarded(node, scope, self._builder)) is not None:
+                self.names.setdefault(name, []).append(named(node))
+                return instead
+        return None
+
+    def _with_inner(self, node: onnx.NodeProto, typed: onnx.NodeProto, scope: Scope) -> list[onnx.NodeProto] | None:
+        """The node with tests in the graphs that it holds, None where nothing changes."""
+        result = onnx.NodeProto()
+        result.CopyFrom(node)
+        is_changed = False
+        for inner, known in zip(inner_graphs(result), inner_graphs(typed), strict=True):
+            if found := self._of(inner, known, scope):
+                nodes = [one for index, before in enumerate(inner.node) for one in found.get(index, [before])]
+                kept = onnx.GraphProto(node=nodes)
+                del inner.node[:]
+                inner.MergeFrom(kept)
+                is_changed = True
+        return [result] if is_changed else None
+
+
+def _typed(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with the types of its values, as far as ONNX infers them, and without its large constants."""
+    bare = onnx.ModelProto()
+    bare.CopyFrom(model)
+    for tensor in bare.graph.initializer:
+        if tensor.ByteSize() > _LARGE:
+            kind, dims, name = tensor.data_type, list(tensor.dims), tensor.name
+            tensor.Clear()
+            tensor.data_type, tensor.name = kind, name
+            tensor.dims.extend(dims)
+    try:
+        return shape_inference.infer_shapes(bare)
+    except (shape_inference.InferenceError, RuntimeError, ValueError):  # the runtime tells what it thinks of the model
+        return bare
+
+
+def _unused_prefix(model: onnx.ModelProto) -> str:
+    """The begin of names that no value and no node of the model has."""
+    prefix = GUARD
+    taken = [name for node in all_nodes(model.graph) for name in (node.name, *node.input, *node.output)]
+    while any(name.startswith(prefix) for name in taken):
+        prefix += "_"
+    return prefix

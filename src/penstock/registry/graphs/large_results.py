@@ -1,0 +1,113 @@
+"""Keeps a request from having an operator make a tensor that nobody could be answered with.
+
+Some operators take the size of their result from the elements of a tensor. Where those may come from a request,
+admission puts a check into the graph before the operator. The check is 1 if the number of elements is below a limit,
+else 0, and is divided by itself: a result that is too large fails as a division by zero, and any other size is
+multiplied by 1.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+
+from penstock.engine.faults import ELEMENTS, MOST_ELEMENTS
+from penstock.registry.graphs.guards import Builder, Rule
+from penstock.registry.graphs.value_facts import Scope
+
+GUARDED = "guarded_sizes"
+"""The name, among the facts of an admission report, of the operators whose size is tested: operator and node."""
+
+_OPSET = 9
+"""The operator set since which ``Less`` takes all numbers."""
+
+_TYPES = (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.INT32, TensorProto.INT64)
+"""Types of a size that ``Mul`` takes."""
+
+Nodes = list[onnx.NodeProto]
+Count = Callable[[onnx.NodeProto, Builder], Nodes]
+"""Makes nodes whose last gives, as FP32, how many elements a node's result has, or some bound of that."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Sized:
+    """An operator whose result's size its ``sizes`` decide (inputs, of which the first that is there is multiplied)."""
+
+    sizes: tuple[int, ...]
+    count: Count
+
+
+def _decimals(name: str, build: Builder) -> onnx.NodeProto:
+    return build.node("Cast", name, to=TensorProto.FLOAT)
+
+
+def _product(place: int, of_input: bool = False) -> Count:
+    """The product of a size's elements, times the elements of the first input."""
+
+    def count(node: onnx.NodeProto, build: Builder) -> Nodes:
+        size = _decimals(node.input[place], build)
+        nodes = [size, build.node("ReduceProd", size.name, keepdims=0)]
+        if of_input:
+            number = build.node("Size", node.input[0])
+            there = _decimals(number.name, build)
+            nodes += [number, there, build.node("Mul", nodes[-1].name, there.name)]
+        return nodes
+
+    return count
+
+
+def _steps(node: onnx.NodeProto, build: Builder) -> Nodes:
+    """Range: from where to where, by which steps."""
+    start, limit, step = (_decimals(name, build) for name in node.input)
+    way = build.node("Sub", limit.name, start.name)
+    steps = build.node("Div", way.name, step.name)
+    return [start, limit, step, way, steps, build.node("ReduceProd", steps.name, keepdims=0)]
+
+
+def _resized(node: onnx.NodeProto, build: Builder) -> Nodes:
+    """Resize: by the sizes, else by the scales of all dimensions."""
+    if len(node.input) > 3 and node.input[3]:
+        return _product(3)(node, build)
+    return _product(2, of_input=True)(node, build)
+
+
+_SIZED = {
+    "BlackmanWindow": _Sized((0,), _product(0)),
+    "ConstantOfShape": _Sized((0,), _product(0)),
+    "Expand": _Sized((1,), _product(1)),
+    "HammingWindow": _Sized((0,), _product(0)),
+    "HannWindow": _Sized((0,), _product(0)),
+    "OneHot": _Sized((1,), _product(1, of_input=True)),
+    "Range": _Sized((1, 0, 2), _steps),
+    "Resize": _Sized((3, 2), _resized),
+    "Tile": _Sized((1,), _product(1, of_input=True)),
+}
+
+
+def _guarded(node: onnx.NodeProto, scope: Scope, build: Builder) -> Nodes | None:
+    """An operator behind a test of its result's size; None where a request does not decide on that, or nothing of the
+    operator set tells."""
+    sized = _SIZED[node.op_type]
+    there = [place for place in sized.sizes if place < len(node.input) and node.input[place]]
+    if build.opset < _OPSET or not any(scope.find(node.input[place]).may_be_of_a_request() for place in there):
+        return None
+    kind = scope.find(node.input[there[0]]).type
+    if kind not in _TYPES:
+        return None
+    nodes = sized.count(node, build)
+    limit = build.constant(np.float32(MOST_ELEMENTS))
+    is_less = build.node("Less", nodes[-1].name, limit.name)
+    number = build.node("Cast", is_less.name, to=TensorProto.INT64)
+    name = build.name(ELEMENTS)
+    test = helper.make_node("Div", [number.name, number.name], [name], name=name)
+    factor = build.node("Cast", test.name, to=kind)
+    size = build.node("Mul", node.input[there[0]], factor.name)
+    result = onnx.NodeProto()
+    result.CopyFrom(node)
+    result.input[there[0]] = size.name
+    return [*nodes, limit, is_less, number, test, factor, size, result]
+
+
+RULE = Rule(frozenset(("", name) for name in _SIZED), _guarded, vital=False)

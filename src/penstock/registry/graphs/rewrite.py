@@ -1,0 +1,100 @@
+"""A graph that is served otherwise than it was brought: small edits of its bytes, and what comes out of them.
+
+The edits are found once, at admission, and kept; so the same bytes come out wherever the content is laid out.
+"""
+
+import hashlib
+import os
+from base64 import b64decode, b64encode
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from penstock.core.errors import Damaged
+from penstock.registry.blobs.folder import CHANGED, CHUNK, PREFIX, named_failures
+
+FACT = "rewrite"
+"""The name of a rewrite among the facts of an admission report."""
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """At ``offset`` (bytes of the original) ``length`` bytes give way to others."""
+
+    offset: int
+    length: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Rewrite:
+    """Edits by ascending offset, and the digest (``sha256:`` and hex) of what comes out."""
+
+    edits: tuple[Edit, ...]
+    digest: str
+
+
+def edited(original: memoryview, edits: Sequence[Edit]) -> Iterator[memoryview | bytes]:
+    """The pieces of the bytes after the edits."""
+    at = 0
+    for edit in edits:
+        yield original[at : edit.offset]
+        yield edit.data
+        at = edit.offset + edit.length
+    yield original[at:]
+
+
+def write_edited(source: Path, rewrite: Rewrite, target: Path) -> None:
+    """Have what comes out of a file's edits in another file, or in its own place, to be read only.
+
+    Raises:
+        Damaged: it is not what came out at admission, so the source is another one.
+        NotReady: there is no room.
+    """
+    scratch = target.with_name(f"{target.name}.edited")
+    try:
+        _write_edited(source, rewrite, scratch)
+        with named_failures():
+            scratch.replace(target)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def _write_edited(source: Path, rewrite: Rewrite, target: Path) -> None:
+    hashed = hashlib.sha256()
+    with named_failures(), source.open("rb") as original, target.open("xb") as result:
+        at = 0
+        for edit in rewrite.edits:
+            _copy(original, result, edit.offset - at, hashed)
+            hashed.update(edit.data)
+            result.write(edit.data)
+            original.seek(edit.length, os.SEEK_CUR)
+            at = edit.offset + edit.length
+        _copy(original, result, -1, hashed)
+        os.fchmod(result.fileno(), 0o400)
+    if PREFIX + hashed.hexdigest() != rewrite.digest:
+        raise Damaged(CHANGED)
+
+
+def _copy(source: IO[bytes], target: IO[bytes], size: int, hashed: Any) -> None:
+    """So many bytes, or all there are (-1)."""
+    while size and (chunk := source.read(CHUNK if size < 0 else min(size, CHUNK))):
+        hashed.update(chunk)
+        target.write(chunk)
+        size -= len(chunk) if size > 0 else 0
+
+
+def rewrite_out(rewrite: Rewrite) -> dict[str, Any]:
+    """A rewrite as JSON values."""
+    edits = [[edit.offset, edit.length, b64encode(edit.data).decode()] for edit in rewrite.edits]
+    return {"digest": rewrite.digest, "edits": edits}
+
+
+def rewrite_in(facts: Mapping[str, Any]) -> Rewrite | None:
+    """The rewrite among the facts of a report, None where the graph is served as it was brought."""
+    values = facts.get(FACT)
+    if not isinstance(values, Mapping):
+        return None
+    edits = (Edit(offset, length, b64decode(data)) for offset, length, data in values["edits"])
+    return Rewrite(tuple(edits), values["digest"])

@@ -1,0 +1,47 @@
+"""Refuses operators of ONNX Runtime's own that do not check the shapes callers send, and end the process for some."""
+
+import onnx
+
+from penstock.core.errors import Refused
+from penstock.registry.graphs.guards import Builder, Rule, named
+from penstock.registry.graphs.value_facts import Scope
+
+NAME = "unchecked_shapes"
+"""The name of the rule; nothing is guarded, so that no fact of an admission report has it."""
+
+_DOMAIN = "com.microsoft"
+
+_OF_THE_MODEL = {
+    "Attention": (1, 2),
+    "AttnLSTM": range(1, 14),
+    "DynamicQuantizeMatMul": (1, 2, 3, 4),
+    "MatMulIntegerToFloat": (1, 2, 3, 4, 5, 6),
+}
+"""Operators that believe the shapes of these inputs: weights, scales, zero points and biases."""
+
+
+def _refused(node: onnx.NodeProto, scope: Scope, _: Builder) -> None:
+    """
+    Raises:
+        Refused: a request may bring shapes that end the process, with what to do about it.
+    """
+    if node.op_type == "Inverse":
+        _refuse_other_than_squares(node, scope)
+        return
+    for place in _OF_THE_MODEL[node.op_type]:
+        if place < len(node.input) and node.input[place] and scope.find(node.input[place]).is_brought():
+            raise Refused(
+                f"{named(node)} does not check the shape of its input {place}, and ends the process for some; "
+                "make that input a constant of the model"
+            )
+
+
+def _refuse_other_than_squares(node: onnx.NodeProto, scope: Scope) -> None:
+    dims = scope.find(node.input[0]).dims
+    if dims is None or len(dims) < 2 or not dims[-1] or dims[-1] != dims[-2]:
+        raise Refused(
+            f"{named(node)} ends the process for matrices that are not square; state two equal dimensions as numbers"
+        )
+
+
+RULE = Rule(frozenset((_DOMAIN, name) for name in ("Inverse", *_OF_THE_MODEL)), _refused)

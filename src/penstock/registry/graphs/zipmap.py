@@ -1,0 +1,109 @@
+"""Cuts ZipMap out of a graph: exporters end classifiers with it by default, and its maps are no tensors.
+
+Its output becomes the tensor of probabilities that it was given, under the same name; its keys, the names of the
+classes, go into the graph's metadata, from where they become the output's labels.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from itertools import chain
+from typing import Any
+
+import onnx
+from onnx import TensorProto, helper
+
+from penstock.core.errors import Refused
+from penstock.core.texts import legible
+from penstock.engine.graph import CLASS_LABELS
+from penstock.registry.graphs.graph_edits import Changes
+
+ZIPMAP = "zipmap"
+"""The name of the classes' names among the facts of an admission report."""
+
+Labels = dict[str, list[str]]
+"""The names of the classes by output."""
+
+MOST_LABEL_BYTES = 1 << 20
+EXPORT = "export the model without its ZipMap step, so that it gives plain probabilities"
+"""What to do about a map that cannot be cut."""
+
+
+def cut_zipmaps(model: onnx.ModelProto) -> tuple[Changes, Labels]:
+    """The changes that cut every ZipMap that feeds an output, and the names of the classes; none where there is no map.
+
+    Raises:
+        Refused: an output is a map and cannot be made a tensor, with the reason.
+    """
+    graph = model.graph
+    found = {output.name: _zipmap_of(graph, output.name) for output in graph.output if _is_map_list(output)}
+    if not found:
+        return Changes(), {}
+    for output in found:
+        _refuse_readers(graph, output)
+    labels = {output: _labels(output, graph.node[index]) for output, index in found.items()}
+    return _changes(model, found, labels), labels
+
+
+def _is_map_list(value: Any) -> bool:
+    return bool(
+        value.type.HasField("sequence_type") and value.type.sequence_type.elem_type.WhichOneof("value") == "map_type"
+    )
+
+
+def _zipmap_of(graph: Any, output: str) -> int:
+    """The index of the ZipMap that makes an output."""
+    told = f"output '{output}' is a list of maps"
+    maker = next((index for index, node in enumerate(graph.node) if output in node.output), None)
+    if maker is None:
+        raise Refused(f"{told} that nothing in the graph makes; only tensors can be served")
+    node = graph.node[maker]
+    if (node.op_type, node.domain, len(node.input), len(node.output)) != ("ZipMap", "ai.onnx.ml", 1, 1):
+        raise Refused(f"{told} made by {node.op_type[:100]}; only tensors can be served")
+    return maker
+
+
+def _refuse_readers(graph: Any, output: str) -> None:
+    for node in graph.node:
+        if output in _read_by(node):
+            raise Refused(f"output '{output}' is a list of maps that {node.op_type[:100]} reads too; {EXPORT}")
+
+
+def _read_by(node: Any) -> Iterator[str]:
+    """What a node reads, also within its inner graphs."""
+    yield from node.input
+    for attribute in node.attribute:
+        for inner in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])):
+            yield from chain.from_iterable(_read_by(one) for one in inner.node)
+            yield from (one.name for one in inner.output)
+
+
+def _labels(output: str, node: Any) -> list[str]:
+    stated = {one.name: one for one in node.attribute}
+    if "classlabels_strings" in stated and stated["classlabels_strings"].strings:
+        labels = [legible(one.decode("utf-8", "replace")) for one in stated["classlabels_strings"].strings]
+    elif "classlabels_int64s" in stated and stated["classlabels_int64s"].ints:
+        labels = [str(one) for one in stated["classlabels_int64s"].ints]
+    else:
+        raise Refused(f"the ZipMap of output '{output}' names no classes; {EXPORT}")
+    if sum(map(len, labels)) > MOST_LABEL_BYTES:
+        raise Refused(f"the names of the classes of output '{output}' are longer than {MOST_LABEL_BYTES}; {EXPORT}")
+    return labels
+
+
+def _changes(model: onnx.ModelProto, found: Mapping[str, int], labels: Labels) -> Changes:
+    graph = model.graph
+    ranks = {value.name: len(value.type.tensor_type.shape.dim) for value in graph.value_info if _has_rank(value)}
+    nodes, outputs = {}, {}
+    for index, output in enumerate(graph.output):
+        if output.name in found:
+            zipmap = graph.node[found[output.name]]
+            dims = [None, len(labels[output.name])]
+            given = dims[1:] if ranks.get(zipmap.input[0]) == 1 else dims
+            outputs[index] = helper.make_tensor_value_info(output.name, TensorProto.FLOAT, given)
+            identity = helper.make_node("Identity", zipmap.input, zipmap.output, name=zipmap.name)
+            nodes[found[output.name]] = [identity]
+    return Changes(nodes, outputs, {CLASS_LABELS: json.dumps(labels)})
+
+
+def _has_rank(value: Any) -> bool:
+    return bool(value.type.HasField("tensor_type") and value.type.tensor_type.HasField("shape"))

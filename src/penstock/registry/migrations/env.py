@@ -1,8 +1,0 @@
-"""Runs the steps on the connection that ``database.py`` hands over, inside its transaction."""
-
-from alembic import context
-
-from penstock.registry.schema import metadata
-
-context.configure(connection=context.config.attributes["connection"], target_metadata=metadata)
-context.run_migrations()

@@ -1,0 +1,1 @@
+"""What an MLflow tracking server has registered, and its webhooks."""

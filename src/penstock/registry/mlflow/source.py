@@ -1,0 +1,171 @@
+"""What an MLflow tracking server has registered: its ONNX models, with their versions, aliases and lineage.
+
+MLflow's own client asks the server; it is an extra, and imported when it is first needed. Everything here blocks.
+"""
+
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from penstock.core.errors import InvalidInput, NotReady, Refused
+from penstock.core.lineage import metadata_of
+from penstock.core.versions import is_alias, is_model_name, is_version
+from penstock.registry.files import beneath
+from penstock.registry.records import Document
+
+log = logging.getLogger("penstock.registry")
+
+SOURCE = "mlflow"
+"""The ``source`` in the metadata of every version that came from MLflow."""
+
+FLAVOUR = "onnx"
+REQUEST_S = "10"
+TRIES = "1"
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """One model version that MLflow has, and the aliases that stand on it."""
+
+    model: str
+    version: str
+    run_id: str = ""
+    aliases: tuple[str, ...] = ()
+
+
+class MlflowSource:
+    """The registered models of the server at ``url``; ``models`` names those that count, none means all."""
+
+    def __init__(self, url: str, models: Sequence[str] = ()) -> None:
+        self._url = url
+        self._models = frozenset(models)
+        self._client: Any = None
+
+    def wanted(self) -> list[Wanted]:
+        """Every version that is ready there and can have its name here.
+
+        Raises:
+            NotReady: the server does not answer.
+            InvalidInput: MLflow's client is not installed.
+        """
+        client = self._connected()
+        with _named_failures():
+            found = [
+                (model.name, dict(model.aliases or {}))
+                for model in _all(client.search_registered_models)
+                if not self._models or model.name in self._models
+            ]
+            return [one for name, aliases in found if _fits(name) for one in self._versions(client, name, aliases)]
+
+    def _versions(self, client: Any, name: str, aliases: dict[str, Any]) -> list[Wanted]:
+        standing: dict[str, list[str]] = {}
+        for alias, version in aliases.items():
+            if is_alias(alias):
+                standing.setdefault(str(version), []).append(alias)
+        quoted = name.replace("'", "\\'")
+        return [
+            Wanted(name, str(one.version), one.run_id or "", tuple(sorted(standing.get(str(one.version), []))))
+            for one in _all(client.search_model_versions, f"name='{quoted}'")
+            if one.status == "READY" and is_version(str(one.version))
+        ]
+
+    def download(self, wanted: Wanted, into: Path) -> dict[str, Path]:
+        """The graph of a version and the files with its weights, by name.
+
+        Raises:
+            Refused: it has no ONNX flavour.
+            NotReady: the server does not answer.
+        """
+        self._connected()
+        from mlflow import artifacts  # noqa: PLC0415 - an extra, slow to import
+        from mlflow.models import Model  # noqa: PLC0415
+
+        with _named_failures():
+            uri = f"models:/{wanted.model}/{wanted.version}"
+            urls = {"tracking_uri": self._url, "registry_uri": self._url}
+            folder = Path(artifacts.download_artifacts(uri, dst_path=str(into), **urls))
+            flavour = Model.load(str(folder)).flavors.get(FLAVOUR)
+        if not flavour:
+            raise Refused("it has no ONNX flavour")
+        try:
+            graph = beneath(folder, str(flavour.get("data", "model.onnx")), "the graph")
+        except InvalidInput as fault:
+            raise Refused(str(fault)) from None
+        from penstock.registry.admission.inspection import weight_files  # noqa: PLC0415 - imports the checker
+
+        weights = [beneath(graph.parent, name, "the weights") for name in weight_files(graph)]
+        root = graph.parent.resolve()
+        return {"model.onnx": graph, **{str(path.relative_to(root)): path for path in weights}}
+
+    def lineage(self, wanted: Wanted) -> Document:
+        """Where a version comes from, in the words of our metadata; what does not fit there is left out."""
+        told: Document = {"source": SOURCE, "tags": {"mlflow.version": wanted.version}}
+        if not wanted.run_id:
+            return told
+        with _named_failures():
+            run = self._connected().get_run(wanted.run_id)
+        told["tags"]["mlflow.run_id"] = wanted.run_id
+        parts = {"parameters": dict(run.data.params), "metrics": dict(run.data.metrics)}
+        commit = run.data.tags.get("mlflow.source.git.commit")
+        for name, part in (*parts.items(), ("code_commit", commit)):
+            if part:
+                _add(told, name, part)
+        return told
+
+    def _connected(self) -> Any:
+        if self._client is None:
+            os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", REQUEST_S)
+            os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", TRIES)
+            try:
+                import mlflow  # noqa: PLC0415 - an extra, slow to import
+                from mlflow.tracking import MlflowClient  # noqa: PLC0415
+            except ModuleNotFoundError:
+                raise InvalidInput("MLflow needs the extra 'mlflow': pip install 'penstock[mlflow]'") from None
+            mlflow.set_tracking_uri(self._url)  # else parts of it would start a store in the working folder
+            mlflow.set_registry_uri(self._url)
+            self._client = MlflowClient(tracking_uri=self._url, registry_uri=self._url)
+        return self._client
+
+
+def _fits(name: str) -> bool:
+    if not is_model_name(name):
+        log.warning("a registered model of MLflow has a name that cannot be used here; it is passed over")
+    return is_model_name(name)
+
+
+def _all(search: Any, query: str | None = None) -> Iterator[Any]:
+    """Every result of a search that comes in pages."""
+    token = None
+    while True:
+        page = search(filter_string=query, page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def _add(told: Document, name: str, part: Any) -> None:
+    """Take over what our metadata has room for, entry by entry."""
+    if not isinstance(part, dict):
+        with suppress(InvalidInput):
+            told |= metadata_of({name: part})
+        return
+    for key, value in part.items():
+        with suppress(InvalidInput):
+            told[name] = metadata_of({name: {**told.get(name, {}), key: value}})[name]
+
+
+@contextmanager
+def _named_failures() -> Iterator[None]:
+    """Let whatever MLflow's client raises leave the block as a fault."""
+    from mlflow.exceptions import MlflowException  # noqa: PLC0415 - an extra
+
+    try:
+        yield
+    except (MlflowException, OSError) as error:
+        log.debug("MLflow: %s", error)
+        raise NotReady("the MLflow server does not answer as it should") from None

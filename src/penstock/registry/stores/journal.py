@@ -1,0 +1,96 @@
+"""What every change of the registry leaves behind: a line in the audit, and revisions that have moved on."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import sqlalchemy as sa
+
+from penstock.core.errors import InvalidInput
+from penstock.core.texts import is_readable
+from penstock.registry.db import schema
+from penstock.registry.model_settings import settings_out
+from penstock.registry.records import AliasRecord, By, Document, ModelSettings, Move
+
+LONGEST_REASON = 2000
+
+
+class Journal:
+    """Writes within the caller's transaction; ``clock`` gives seconds since the epoch."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+
+    def lead(
+        self,
+        connection: sa.Connection,
+        model: str,
+        present: AliasRecord | None,
+        alias: AliasRecord,
+        action: str,
+        by: By,
+    ) -> Move:
+        """Let an alias lead somewhere else."""
+        table = schema.aliases
+        values = {"version": alias.version, "before": list(alias.before)}
+        if present is None:
+            connection.execute(table.insert().values(model=model, alias=alias.alias, **values))
+        else:
+            where = (table.c.model == model, table.c.alias == alias.alias)
+            connection.execute(table.update().where(*where).values(**values))
+        before = None if present is None else present.version
+        told = None if before is None else {"version": before}
+        subject = f"aliases/{alias.alias}"
+        revision = self.changed(connection, model, action, subject, by, told, {"version": alias.version})
+        return Move(revision, before, alias.version)
+
+    def changed(
+        self,
+        connection: sa.Connection,
+        model: str,
+        action: str,
+        subject: str,
+        by: By,
+        before: Document | None,
+        after: Document | None,
+    ) -> int:
+        """Write the audit's line and move the revisions on; the model's new revision."""
+        self.audit(connection, model, action, subject, by, before, after)
+        connection.execute(schema.registry.update().values(revision=schema.registry.c.revision + 1))
+        revision = int(connection.execute(sa.select(schema.registry.c.revision)).scalar_one())
+        table = schema.models
+        if not connection.execute(table.update().where(table.c.name == model).values(revision=revision)).rowcount:
+            settings = settings_out(ModelSettings())
+            connection.execute(table.insert().values(name=model, revision=revision, settings=settings))
+        return revision
+
+    def audit(
+        self,
+        connection: sa.Connection,
+        model: str,
+        action: str,
+        subject: str,
+        by: By,
+        before: Document | None,
+        after: Document | None,
+    ) -> None:
+        """Write the audit's line.
+
+        Raises:
+            InvalidInput: the actor or the reason is not readable, or the reason is too long.
+        """
+        if len(by.reason) > LONGEST_REASON:
+            raise InvalidInput(f"the reason is longer than {LONGEST_REASON} characters")
+        if not is_readable(by.reason) or not is_readable(by.actor):
+            raise InvalidInput("who changes something, and why, must be readable characters")
+        connection.execute(
+            schema.audit.insert().values(
+                at=datetime.fromtimestamp(self._clock(), UTC).isoformat(timespec="milliseconds"),
+                actor=by.actor,
+                action=action,
+                model=model,
+                subject=f"models/{model}/{subject}",
+                reason=by.reason,
+                before=before,
+                after=after,
+            )
+        )

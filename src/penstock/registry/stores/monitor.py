@@ -1,0 +1,108 @@
+"""References and policies in the database; each method is one transaction, and blocks."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from penstock.core.errors import Conflict, NotFound
+from penstock.registry.db import schema
+from penstock.registry.db.rows import read_model_or_new
+from penstock.registry.records import By, Document
+from penstock.registry.stores.journal import Journal
+from penstock.registry.stores.traffic import Event, TrafficStore
+from penstock.registry.stores.versions import Connections
+
+LIVE = "live"
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceRecord:
+    """Which reference a version has."""
+
+    model: str
+    version: str
+    digest: str
+    source: str
+
+
+class MonitorStore:
+    """The records of the monitor; ``clock`` gives seconds since the epoch, by default the database's.
+    Raises ``NotReady`` as the registry does."""
+
+    def __init__(self, database: Connections, clock: Callable[[], float] | None = None) -> None:
+        self._database = database
+        self._journal = Journal(clock or database.clock.stamp)
+        self._traffic = TrafficStore(database, clock)
+
+    def references(self) -> list[ReferenceRecord]:
+        """Which reference every version has."""
+        table = schema.references
+        query = sa.select(table.c.model, table.c.version, table.c.digest, table.c.source)
+        with self._database.reading() as connection:
+            return [ReferenceRecord(*row) for row in connection.execute(query)]
+
+    def reference(self, model: str, version: str) -> Document | None:
+        """A version's reference."""
+        table = schema.references
+        query = sa.select(table.c.document).where(table.c.model == model, table.c.version == version)
+        with self._database.reading() as connection:
+            found: Document | None = connection.execute(query).scalar()
+        return found
+
+    def set_reference(self, record: ReferenceRecord, document: Document, by: By) -> int:
+        """Give a version a reference; one learned from traffic never replaces another. The model's revision."""
+        table = schema.references
+        where = (table.c.model == record.model, table.c.version == record.version)
+        with self._database.writing() as connection:
+            present = connection.execute(sa.select(table.c.digest, table.c.source).where(*where)).first()
+            if present is not None and record.source == LIVE:
+                return read_model_or_new(connection, record.model).revision
+            connection.execute(table.delete().where(*where))
+            values = {"model": record.model, "version": record.version, "digest": record.digest}
+            connection.execute(table.insert().values(**values, source=record.source, document=document))
+            before = None if present is None else {"digest": present.digest, "source": present.source}
+            after = {"digest": record.digest, "source": record.source}
+            subject = f"versions/{record.version}/reference"
+            return self._journal.changed(connection, record.model, "reference.set", subject, by, before, after)
+
+    def drop_reference(self, model: str, version: str, event: Event, by: By) -> int:
+        """Take a version's reference away, so that one is learned anew, and tell the event of it; the model's revision.
+
+        Raises:
+            NotFound: it has none.
+        """
+        table = schema.references
+        where = (table.c.model == model, table.c.version == version)
+        with self._database.writing() as connection:
+            present = connection.execute(sa.select(table.c.digest, table.c.source).where(*where)).first()
+            if present is None:
+                raise NotFound(
+                    f"version '{version[:64]}' of model '{model[:128]}' has no reference; one is being learned"
+                )
+            connection.execute(table.delete().where(*where))
+            self._traffic.emit(connection, model, event)
+            before = {"digest": present.digest, "source": present.source}
+            subject = f"versions/{version}/reference"
+            return self._journal.changed(connection, model, "reference.relearn", subject, by, before, None)
+
+    def policies(self) -> dict[str, Document]:
+        """What is to be watched of each model that has a policy."""
+        with self._database.reading() as connection:
+            return {row.model: row.document for row in connection.execute(sa.select(schema.policies))}
+
+    def set_policy(self, model: str, document: Document, by: By, if_revision: int | None = None) -> int:
+        """Replace a model's policy; the model's new revision.
+
+        Raises:
+            Conflict: the model is not at ``if_revision``.
+        """
+        table = schema.policies
+        with self._database.writing() as connection:
+            record = read_model_or_new(connection, model)
+            if if_revision is not None and if_revision != record.revision:
+                raise Conflict(f"model '{model}' is at revision {record.revision}, not {if_revision}; look again")
+            before = connection.execute(sa.select(table.c.document).where(table.c.model == model)).scalar()
+            connection.execute(table.delete().where(table.c.model == model))
+            connection.execute(table.insert().values(model=model, document=document))
+            return self._journal.changed(connection, model, "policy.set", "policy", by, before, document)

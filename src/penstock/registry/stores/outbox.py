@@ -1,0 +1,182 @@
+"""What retraining rules remember, and events on their way to sinks: a decision and what is to be sent are one
+transaction, so there is never the one without the other."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from penstock.core.errors import Conflict, NotFound
+from penstock.registry.db import schema
+from penstock.registry.records import By, Document
+from penstock.registry.stores.journal import Journal
+from penstock.registry.stores.traffic import Event, TrafficStore, cloud_event, event_id
+from penstock.registry.stores.versions import Connections
+
+PENDING, SENT, DEAD = "pending", "sent", "dead"
+KEPT_S = 7 * 86_400.0
+"""Deliveries that are over are kept that long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One event for one sink; ``event`` is the CloudEvent, ``attempts`` how often it was tried before."""
+
+    seq: int
+    model: str
+    sink: str
+    attempts: int
+    created: float
+    event: Document
+
+
+class Outbox:
+    """The records of retraining; ``clock`` gives seconds since the epoch, by default the database's.
+    Raises ``NotReady`` as the registry does."""
+
+    def __init__(self, database: Connections, traffic: TrafficStore, clock: Callable[[], float] | None = None) -> None:
+        self._database = database
+        self._traffic = traffic
+        self._clock = clock or database.clock.stamp
+        self._journal = Journal(self._clock)
+
+    def lead(self) -> bool:
+        """Whether this gateway is the one that decides and sends for all."""
+        return self._traffic.lead()
+
+    def standing(self, model: str) -> tuple[Document, int]:
+        """What a model's rules remember, and the revision it is at (0: nothing yet)."""
+        table = schema.standings
+        with self._database.reading() as connection:
+            row = connection.execute(sa.select(table).where(table.c.model == model)).first()
+        return ({}, 0) if row is None else (row.document, row.revision)
+
+    def commit(
+        self,
+        model: str,
+        revision: int,
+        document: Document,
+        event: Event | None = None,
+        sinks: Sequence[str] = (),
+        by: By | None = None,
+        action: str = "retraining.request",
+    ) -> int:
+        """Write down what the rules remember now, and with it an event for some sinks; the new revision. With ``by`` it
+        is an ``action`` of the audit.
+
+        Raises:
+            Conflict: somebody else has decided meanwhile.
+        """
+        table = schema.standings
+        with self._database.writing() as connection:
+            if revision:
+                where = (table.c.model == model, table.c.revision == revision)
+                done = connection.execute(table.update().where(*where).values(document=document, revision=revision + 1))
+                if not done.rowcount:
+                    raise Conflict("the rules of the model have moved on")
+            else:
+                if connection.execute(sa.select(table.c.model).where(table.c.model == model)).first() is not None:
+                    raise Conflict("the rules of the model have moved on")
+                connection.execute(table.insert().values(model=model, document=document, revision=1))
+            if event is not None:
+                self._traffic.emit(connection, model, event)
+                self._address(connection, model, event_id(event), sinks)
+                if by is not None:
+                    after = {"event": event_id(event), "type": event.type}
+                    self._journal.changed(connection, model, action, "retraining", by, None, after)
+        return revision + 1
+
+    def _address(self, connection: sa.Connection, model: str, event: str, sinks: Sequence[str]) -> None:
+        table, now = schema.outbox, self._clock()
+        for sink in sinks:
+            where = (table.c.event == event, table.c.sink == sink)
+            if connection.execute(sa.select(table.c.seq).where(*where)).first() is None:
+                values = {"event": event, "model": model, "sink": sink, "state": PENDING}
+                connection.execute(table.insert().values(**values, attempts=0, created=now, due=now, error=""))
+
+    def tell(self, model: str, event: Event) -> None:
+        """Write down an event that no decision made; the same one twice is one."""
+        self._traffic.tell(model, event)
+
+    def due(self, after: Delivery | None = None) -> list[Delivery]:
+        """What is to be sent now: of each model and sink the oldest, once its time has come; or only of those of the
+        one that it comes ``after``."""
+        table, events = schema.outbox, schema.events
+        same = () if after is None else (table.c.model == after.model, table.c.sink == after.sink)
+        first = (
+            sa.select(sa.func.min(table.c.seq))
+            .where(table.c.state == PENDING, *same)
+            .group_by(table.c.model, table.c.sink)
+            .scalar_subquery()
+        )
+        query = (
+            sa.select(table, events.c.id, events.c.at, events.c.type, events.c.subject, events.c.data)
+            .add_columns(events.c.seq.label("event_seq"))
+            .join(events, events.c.id == table.c.event)
+            .where(table.c.seq.in_(first), table.c.due <= self._clock())
+            .order_by(table.c.seq)
+        )
+        with self._database.reading() as connection:
+            rows = connection.execute(query).all()
+        return [
+            Delivery(row.seq, row.model, row.sink, row.attempts, row.created, cloud_event(row, row.event_seq))
+            for row in rows
+        ]
+
+    def sent(self, delivery: Delivery) -> None:
+        """A sink has it."""
+        self._update(delivery, state=SENT, attempts=delivery.attempts + 1, error="")
+
+    def failed(self, delivery: Delivery, due: float, error: str) -> None:
+        """A sink does not have it; it is tried again at ``due``."""
+        self._update(delivery, due=due, attempts=delivery.attempts + 1, error=error)
+
+    def buried(self, delivery: Delivery, error: str) -> None:
+        """It is not tried again unless somebody asks for it."""
+        self._update(delivery, state=DEAD, attempts=delivery.attempts + 1, error=error)
+
+    def _update(self, delivery: Delivery, **values: object) -> None:
+        table = schema.outbox
+        with self._database.writing() as connection:
+            connection.execute(table.update().where(table.c.seq == delivery.seq).values(**values))
+
+    def replay(self, model: str, by: By) -> int:
+        """Try again what was given up; how many deliveries.
+
+        Raises:
+            NotFound: nothing of the model was given up.
+        """
+        table = schema.outbox
+        with self._database.writing() as connection:
+            where = (table.c.model == model, table.c.state == DEAD)
+            values = {"state": PENDING, "attempts": 0, "due": self._clock(), "error": ""}
+            number = connection.execute(table.update().where(*where).values(**values)).rowcount
+            if not number:
+                raise NotFound(f"nothing of model '{model}' was given up")
+            self._journal.changed(connection, model, "outbox.replay", "outbox", by, None, {"deliveries": number})
+        return number
+
+    def deliveries(self, model: str, limit: int = 100) -> list[Document]:
+        """A model's newest deliveries, newest first."""
+        table = schema.outbox
+        query = sa.select(table).where(table.c.model == model).order_by(table.c.seq.desc()).limit(limit)
+        with self._database.reading() as connection:
+            rows = connection.execute(query).all()
+        return [
+            {"event": row.event, "sink": row.sink, "state": row.state, "attempts": row.attempts, "error": row.error}
+            for row in rows
+        ]
+
+    def pending(self) -> dict[str, tuple[int, float]]:
+        """Of each model how many deliveries wait, and when the oldest was decided."""
+        table = schema.outbox
+        query = sa.select(table.c.model, sa.func.count(), sa.func.min(table.c.created)).where(table.c.state == PENDING)
+        with self._database.reading() as connection:
+            return {row[0]: (row[1], row[2]) for row in connection.execute(query.group_by(table.c.model))}
+
+    def clear(self) -> None:
+        """Forget deliveries that were over long ago."""
+        table = schema.outbox
+        with self._database.writing() as connection:
+            old = table.c.created < self._clock() - KEPT_S
+            connection.execute(table.delete().where(table.c.state == SENT, old))

@@ -1,0 +1,341 @@
+"""Routes, rollouts and experiments in the database; each method is one transaction, and blocks.
+
+A change of weights, its audit and its event are one: there is never the one without the others.
+"""
+
+import hashlib
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from penstock.core.errors import Conflict, NotFound
+from penstock.core.routing import RouteSpec, route_out, stored_out
+from penstock.core.versions import CHAMPION
+from penstock.registry.db import schema
+from penstock.registry.db.rows import read_model_or_new
+from penstock.registry.records import AliasRecord, By, Document, ModelRecord
+from penstock.registry.stores.journal import Journal
+from penstock.registry.stores.versions import MOST_BEFORE, Connections
+
+ROLLOUT = "rollout"
+EXPERIMENT = "experiment"
+MOST_EVENTS = 1000
+LEAD = 0x70656E74
+"""Key of the advisory lock of the one gateway that decides rollouts and experiments."""
+
+KEPT = 200
+"""Trials of one model that are listed."""
+
+SOURCE = "penstock"
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A rollout or an experiment as it is kept; ``document`` belongs to whoever runs it."""
+
+    id: str
+    model: str
+    kind: str
+    open: bool
+    revision: int
+    created_at: str
+    created_by: str
+    document: Document
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened, to be told: ``type`` is what follows ``io.penstock.``; ``data`` is JSON."""
+
+    type: str
+    subject: str
+    key: str
+    data: Document
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a step of a trial changes together: its document, the model's route (``keep_route`` leaves it), the
+    champion (from what it has to be, to what it shall be), and what is told of it."""
+
+    document: Document
+    open: bool = True
+    route: RouteSpec | None = None
+    keep_route: bool = False
+    champion: tuple[str | None, str] | None = None
+    event: Event | None = None
+
+
+class TrafficStore:
+    """The records of traffic; ``clock`` gives seconds since the epoch, by default the database's; ``now`` gives it
+    steadily, for decisions that gateways share. Raises ``NotReady`` as the registry does."""
+
+    def __init__(self, database: Connections, clock: Callable[[], float] | None = None) -> None:
+        self._database = database
+        self._clock = clock or database.clock.stamp
+        self._journal = Journal(self._clock)
+        self.now = clock or database.clock.now
+
+    def lead(self) -> bool:
+        """Whether this gateway is the one that decides for all."""
+        return self._database.lead(LEAD)
+
+    # Routes.
+
+    def set_route(
+        self, model: str, make: Callable[[ModelRecord], RouteSpec | None], by: By, if_revision: int | None = None
+    ) -> int:
+        """Replace a model's route by what ``make`` makes of the model as it is; the model's new revision.
+
+        Raises:
+            Conflict: the model is not at ``if_revision``, or a rollout or an experiment has its traffic.
+        """
+        with self._database.writing() as connection:
+            record = _at(read_model_or_new(connection, model), if_revision)
+            if (running := _open_trial(connection, model)) is not None:
+                raise Conflict(f"{running.kind} {running.id} decides the traffic of '{model}'; abort it first")
+            return self._routed(connection, record, make(record), "route.set", by)
+
+    def _routed(
+        self, connection: sa.Connection, record: ModelRecord, route: RouteSpec | None, action: str, by: By
+    ) -> int:
+        table = schema.routes
+        connection.execute(table.delete().where(table.c.model == record.name))
+        if route is not None:
+            connection.execute(table.insert().values(model=record.name, document=stored_out(route)))
+        before, after = (None if one is None else route_out(one) for one in (record.route, route))
+        return self._journal.changed(connection, record.name, action, "route", by, before, after)
+
+    # Trials.
+
+    def begin(self, model: str, kind: str, make: Callable[[ModelRecord, str], Change], by: By) -> Trial:
+        """Begin a trial with what ``make`` makes of the model and the trial's id.
+
+        Raises:
+            Conflict: the model has an open one already.
+        """
+        with self._database.writing() as connection:
+            record = read_model_or_new(connection, model)
+            if (running := _open_trial(connection, model)) is not None:
+                raise Conflict(f"{running.kind} {running.id} of '{model}' is not over; abort it first")
+            trial_id = uuid.uuid4().hex[:12]
+            change = make(record, trial_id)
+            trial = Trial(trial_id, model, kind, change.open, 1, self._now(), by.actor, change.document)
+            connection.execute(schema.trials.insert().values(**_row(trial)))
+            self._apply(connection, record, trial, change, f"{kind}.start", by)
+        return trial
+
+    def trials(self, model: str, kind: str) -> list[Trial]:
+        """A model's trials, newest first."""
+        table = schema.trials
+        query = sa.select(table).where(table.c.model == model, table.c.kind == kind).order_by(table.c.created_at.desc())
+        with self._database.reading() as connection:
+            return [_trial(row) for row in connection.execute(query.limit(KEPT))]
+
+    def trial(self, model: str, kind: str, trial_id: str) -> Trial:
+        """One trial.
+
+        Raises:
+            NotFound: no such trial.
+        """
+        with self._database.reading() as connection:
+            return _find(connection, model, kind, trial_id)
+
+    def open_trials(self) -> list[Trial]:
+        """Every trial that is not over."""
+        with self._database.reading() as connection:
+            return [_trial(row) for row in connection.execute(sa.select(schema.trials).where(schema.trials.c.open))]
+
+    def newest(self, kind: str) -> dict[str, tuple[str, int]]:
+        """The newest trial of each model: its id and its revision."""
+        table = schema.trials
+        query = sa.select(table.c.model, table.c.id, table.c.revision).where(table.c.kind == kind)
+        with self._database.reading() as connection:
+            rows = connection.execute(query.order_by(table.c.created_at, table.c.id)).all()
+        return {row.model: (row.id, row.revision) for row in rows}
+
+    def open_trial(self, model: str) -> Trial | None:
+        """A model's trial that is not over."""
+        with self._database.reading() as connection:
+            return _open_trial(connection, model)
+
+    def keep(self, trial: Trial, document: Document) -> Trial:
+        """Write down what a trial has seen, which changes nothing else.
+
+        Raises:
+            Conflict: somebody else wrote meanwhile.
+        """
+        with self._database.writing() as connection:
+            return self._written(connection, trial, document, trial.open)
+
+    def change(self, trial: Trial, make: Callable[[ModelRecord], Change], action: str, by: By) -> Trial:
+        """Take a step of a trial: everything of it, or nothing.
+
+        Raises:
+            Conflict: somebody else took one meanwhile, or the champion is not whom it was.
+        """
+        with self._database.writing() as connection:
+            record = read_model_or_new(connection, trial.model)
+            change = make(record)
+            written = self._written(connection, trial, change.document, change.open)
+            self._apply(connection, record, written, change, f"{trial.kind}.{action}", by)
+            if not change.open:
+                table = schema.observations
+                connection.execute(table.delete().where(table.c.trial == trial.id))
+        return written
+
+    def _written(self, connection: sa.Connection, trial: Trial, document: Document, is_open: bool) -> Trial:
+        table = schema.trials
+        written = connection.execute(
+            table.update()
+            .where(table.c.id == trial.id, table.c.revision == trial.revision)
+            .values(document=document, open=is_open, revision=trial.revision + 1)
+        )
+        if not written.rowcount:
+            raise Conflict(f"{trial.kind} {trial.id} has moved on; look again")
+        return Trial(
+            trial.id,
+            trial.model,
+            trial.kind,
+            is_open,
+            trial.revision + 1,
+            trial.created_at,
+            trial.created_by,
+            document,
+        )
+
+    def _apply(
+        self, connection: sa.Connection, record: ModelRecord, trial: Trial, change: Change, action: str, by: By
+    ) -> None:
+        if change.champion is not None:
+            self._crown(connection, record, *change.champion, by)
+        if not change.keep_route:
+            self._routed(connection, record, change.route, action, by)
+        self._journal.changed(
+            connection, trial.model, action, f"{trial.kind}s/{trial.id}", by, None, _told(trial.document)
+        )
+        if change.event is not None:
+            self.emit(connection, trial.model, change.event)
+
+    def _crown(self, connection: sa.Connection, record: ModelRecord, expected: str | None, to: str, by: By) -> None:
+        present = record.aliases.get(CHAMPION)
+        leads = None if present is None else present.version
+        if leads == to:
+            return
+        if leads != expected:
+            raise Conflict(f"alias '{CHAMPION}' leads to {leads or 'nothing'}, not to {expected or 'nothing'}")
+        before = (*present.before, present.version)[-MOST_BEFORE:] if present else ()
+        self._journal.lead(connection, record.name, present, AliasRecord(CHAMPION, to, before), "alias.move", by)
+
+    # What gateways counted.
+
+    def observe(self, trial_id: str, gateway: str, document: Document) -> None:
+        """Write down what a gateway has counted so far."""
+        table = schema.observations
+        key = (table.c.trial == trial_id, table.c.gateway == gateway)
+        with self._database.writing() as connection:
+            changed = connection.execute(table.update().where(*key).values(document=document))
+            if not changed.rowcount:
+                connection.execute(table.insert().values(trial=trial_id, gateway=gateway, document=document))
+
+    def observations(self, trial_id: str) -> dict[str, Document]:
+        """What each gateway has counted so far."""
+        table = schema.observations
+        with self._database.reading() as connection:
+            rows = connection.execute(sa.select(table).where(table.c.trial == trial_id))
+            return {row.gateway: row.document for row in rows}
+
+    # Events.
+
+    def emit(self, connection: sa.Connection, model: str, event: Event) -> None:
+        """Write an event down within a change; the same one twice is one."""
+        digest = event_id(event)
+        table = schema.events
+        if connection.execute(sa.select(table.c.seq).where(table.c.id == digest)).first() is None:
+            values = {"id": digest, "at": self._now(), "type": event.type, "model": model}
+            connection.execute(table.insert().values(**values, subject=event.subject, data=event.data))
+
+    def tell(self, model: str, event: Event) -> None:
+        """Write an event down that no change made."""
+        with self._database.writing() as connection:
+            self.emit(connection, model, event)
+
+    def events(self, model: str | None = None, after: int | None = None, limit: int = 100) -> list[Document]:
+        """At most ``limit`` events in their order: the first after a sequence number, or the newest.
+
+        Each is a CloudEvent (specification 1.0, JSON form) with its ``sequence``.
+        """
+        table = schema.events
+        query = sa.select(table).limit(min(limit, MOST_EVENTS))
+        query = query.order_by(table.c.seq.desc()) if after is None else query.where(table.c.seq > after)
+        if after is not None:
+            query = query.order_by(table.c.seq)
+        if model is not None:
+            query = query.where(table.c.model == model)
+        with self._database.reading() as connection:
+            rows = sorted(connection.execute(query).all(), key=lambda row: row.seq)
+        return [cloud_event(row, row.seq) for row in rows]
+
+    def _now(self) -> str:
+        return datetime.fromtimestamp(self._clock(), UTC).isoformat(timespec="milliseconds")
+
+
+def event_id(event: Event) -> str:
+    """Names an event by what it is about, so that telling it again is recognisable."""
+    return hashlib.sha256("\0".join((SOURCE, event.subject, event.type, event.key)).encode()).hexdigest()
+
+
+def _at(record: ModelRecord, revision: int | None) -> ModelRecord:
+    if revision is not None and revision != record.revision:
+        raise Conflict(f"model '{record.name}' is at revision {record.revision}, not {revision}; look again")
+    return record
+
+
+def _open_trial(connection: sa.Connection, model: str) -> Trial | None:
+    table = schema.trials
+    row = connection.execute(sa.select(table).where(table.c.model == model, table.c.open)).first()
+    return None if row is None else _trial(row)
+
+
+def _find(connection: sa.Connection, model: str, kind: str, trial_id: str) -> Trial:
+    table = schema.trials
+    where = (table.c.id == trial_id, table.c.model == model, table.c.kind == kind)
+    row = connection.execute(sa.select(table).where(*where)).first()
+    if row is None:
+        raise NotFound(f"model '{model}' has no {kind} '{trial_id[:64]}'")
+    return _trial(row)
+
+
+def _row(trial: Trial) -> dict[str, Any]:
+    return {name: getattr(trial, name) for name in Trial.__slots__}
+
+
+def _trial(row: Any) -> Trial:
+    return Trial(
+        row.id, row.model, row.kind, bool(row.open), row.revision, row.created_at, row.created_by, row.document
+    )
+
+
+def _told(document: Mapping[str, Any]) -> Document:
+    """What the audit keeps of a trial's document: how it stands and why, with the evidence."""
+    told = document.get("told")
+    return dict(told) if isinstance(told, Mapping) else {}
+
+
+def cloud_event(row: Any, sequence: int) -> Document:
+    """A row of the events as a CloudEvent."""
+    return {
+        "specversion": "1.0",
+        "id": row.id,
+        "source": SOURCE,
+        "type": f"io.penstock.{row.type}",
+        "subject": row.subject,
+        "time": row.at,
+        "datacontenttype": "application/json",
+        "sequence": sequence,
+        "data": row.data,
+    }

@@ -1,0 +1,50 @@
+"""Labels as the control process takes them in: how often false alarms may be by the policy and the clock."""
+
+import asyncio
+import math
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from penstock.control.monitoring.feedback import Key, Labels
+from penstock.core.policies import MonitorPolicy
+from penstock.core.tensors import Tensor
+from penstock.monitor.answers import ANSWERS, AnswerWriter, Told, answers_of
+from penstock.monitor.performance import PerformanceChange
+
+IDS = [f"id-{number}" for number in range(20)]
+PASSED_S = 400.0
+
+
+async def _tell(key: Key, change: PerformanceChange) -> None:
+    raise AssertionError
+
+
+def evidence_of_a_gap(folder: Path, daily: float) -> float:
+    """After twenty answers that are wrong and were 90 % sure, whose labels came some minutes after others."""
+    now = time.time()
+    labels = Labels(
+        folder, folder / "labels.json", lambda key: (None, MonitorPolicy(daily=daily)), _tell, clock=lambda: now
+    )
+    try:
+        writer = AnswerWriter(folder / ANSWERS, "m", "1")
+        for ids, sure in ((["first"], 0.5), (IDS, 0.9)):
+            answers = answers_of([Tensor("p", "FP64", np.array([[1 - sure, sure]] * len(ids)))])
+            assert answers is not None
+            writer.add(ids, [1] * len(ids), answers)
+        asyncio.run(labels.take("m", [Told("first", 0)]))
+        now += PASSED_S
+        assert asyncio.run(labels.take("m", [Told(one, 0) for one in IDS])) == 0
+        found: float = labels.document(("m", "1"))["gap"]["log_e"]
+        return found
+    finally:
+        labels.close()
+
+
+def test_false_alarms_a_day_bound_those_of_labels_by_the_time_since_the_labels_before(tmp_path: Path) -> None:
+    share = 0.5
+    daily = share * len(IDS) * 86_400 / PASSED_S / MonitorPolicy().budget
+    every, half = (evidence_of_a_gap(tmp_path / str(one), one) for one in (0.0, daily))
+    assert half == pytest.approx(every + math.log(share), abs=0.12)  # the label before them came at a whole share

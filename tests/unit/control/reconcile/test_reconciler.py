@@ -1,0 +1,300 @@
+"""Load and unload requests against a made-up source and made-up workers that do as they are told."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Collection, Mapping
+
+import pytest
+
+from penstock.control.reconcile.planner import Found, Key, Ledger, Materialized
+from penstock.control.reconcile.reconciler import FATAL_LOADS, WAITING, Reconciler
+from penstock.control.workers.server import Report
+from penstock.core.desired import Desired, State, VersionStatus
+from penstock.core.errors import DeadlineExceeded, InvalidInput, NotFound, Overloaded
+from penstock.core.versions import VersionPolicy
+
+
+def found(name: str, *versions: str, tag: str = "a", problem: str = "", **rest: object) -> Found:
+    return Found(name, {v: Materialized(f"/m/{v}", tag) for v in versions}, problem=problem, **rest)  # type: ignore[arg-type]
+
+
+class FakeSource:
+    """Models a test puts there."""
+
+    def __init__(self, *models: Found) -> None:
+        self.models = list(models)
+
+    async def scan(self, settled_only: bool, retry: str = "") -> list[Found]:
+        if not self.models:
+            raise InvalidInput("the model folder holds no model")
+        return self.models
+
+
+class FakeFleet:
+    """Two workers; ``answer`` says how loading a version ends (a reason, or "" for ready, or None for never)."""
+
+    workers = 2
+
+    def __init__(self) -> None:
+        self.reconciler: Reconciler | None = None
+        self.reports_by_slot = {0: Report(10), 1: Report(11)}
+        self.saved = Ledger()
+        self.cleared: list[int] = []
+        self.answer: Callable[[str, str], str | None] = lambda model, version: ""
+
+    @property
+    def reports(self) -> Mapping[int, Report]:
+        return self.reports_by_slot
+
+    def publish(self, desired: Desired) -> None:
+        if self.reconciler is not None:
+            asyncio.get_running_loop().call_soon(self._obey, desired)
+
+    def _obey(self, desired: Desired) -> None:
+        for report in self.reports_by_slot.values():
+            report.versions = {}
+            for model in desired.models:
+                for spec in model.versions:
+                    reason = self.answer(model.name, spec.version)
+                    if reason is not None:
+                        state = State.UNAVAILABLE if reason else State.READY
+                        status = VersionStatus(model.name, spec.version, state, reason, spec.tag)
+                        report.versions[model.name, spec.version] = status
+            report.applied = desired.revision
+        assert self.reconciler is not None
+        self.reconciler.changed()
+
+    def save(self, ledger: Ledger) -> None:
+        self.saved = ledger
+
+    def reusable(self, ledger: Ledger) -> Collection[Key]:
+        return ()
+
+    def clear(self, block: int) -> None:
+        self.cleared.append(block)
+
+
+def at_desk(
+    act: Callable[[Reconciler, FakeSource, FakeFleet], Awaitable[None]],
+    *models: Found,
+    ledger: Ledger | None = None,
+    load_s: float = 5.0,
+) -> None:
+    async def run() -> None:
+        source, fleet = FakeSource(*models), FakeFleet()
+        fleet.reconciler = reconciler = Reconciler(source, fleet, ledger or Ledger(), 20, load_s)
+        reconciler.begin(list(models))
+        await asyncio.sleep(0)
+        await act(reconciler, source, fleet)
+
+    asyncio.run(run())
+
+
+def served(reconciler: Reconciler) -> dict[str, list[str]]:
+    return {model.name: [spec.version for spec in model.versions] for model in reconciler.desired.models}
+
+
+def test_everything_found_is_desired_at_first() -> None:
+    async def act(reconciler: Reconciler, source: FakeSource, fleet: FakeFleet) -> None:
+        assert served(reconciler) == {"a": ["1"], "b": ["1", "2"]}
+        assert fleet.saved == reconciler.ledger
+
+    at_desk(act, found("a", "1"), found("b", "1", "2"))
+
+
+def test_unload_and_load_again() -> None:
+    async def act(reconciler: Reconciler, source: FakeSource, fleet: FakeFleet) -> None:
+        await reconciler.unload("a")
+        assert served(reconciler) == {"a": [], "b": ["1"]}
+        assert fleet.saved.unloaded == {"a"}
+        block = fleet.saved.blocks["a", "1"]
+        await reconciler.load("a", None)
+        assert served(reconciler) == {"a": ["1"], "b": ["1"]}
+        assert fleet.saved.blocks["a", "1"] == block
+
+    at_desk(act, found("a", "1"), found("b", "1"))
+
+
+def test_load_finds_models_and_versions_that_came_later() -> None:
+    async def act(reconciler: Reconciler, source: FakeSource, fleet: FakeFleet) -> None:
+        source.models = [found("a", "1", "2"), found("new", "7")]
+        await reconciler.load("new", None)
+        assert served(reconciler) == {"a": ["1"], "new": ["7"]}
+        await reconciler.load("a", None)
+        assert served(reconciler) == {"a": ["1", "2"], "new": ["7"]}
+
+    at_desk(act, found("a", "1"))
+
+
+def test_unknown_models_are_refused() -> None:
+    async def act(reconciler: Reconciler, source: FakeSource, fleet: FakeFleet) -> None:
+        with pytest.raises(NotFound, match="'zzz'"):
+            await reconciler.load("zzz", None)
+        with pytest.raises(NotFound, match="'zzz'"):
+            await reconciler.unload("zzz")
+        source.models = []
+        with pytest.raises(NotFound):
+            await reconciler.load("a", None)
+        assert served(reconciler) == {"a": ["1"]}
+
+    at_desk(act, found("a", "1"))
+
+
+def test_a_load_that_fails_says_why_and_is_tried_again_with_the_same_content() -> None:
+    async def act(reconciler: Reconciler, source: FakeSource, fleet: FakeFleet) -> None:
+        fleet.answer = lambda model, version: "the graph is odd"
+        source.models = [found("a", "1"), found("b", "1")]
+        with pytest.raises(InvalidInput, match="model 'b' version '1' cannot be served: the graph is odd"):
+            await reconciler.load("b", None)
+        first = reconciler.desired
+        fleet.answer = lambda model, version: ""
+        await reconciler.load("b", None)
+        assert reconciler.desired.models[1].versions[0].tag != first.models[1].versions[0].tag
+        again = reconciler.desired
+        await reconciler.load("b", None)
+        assert reconciler.desired.models == again.models  # nothing failed, nothing changed: nothing is loaded anew
+
+    at_desk(act, found("a", "1"))
+
+
+def test_a_model_that_became_bad_goes_on_as_it_was() -> None:
+    async def act(reconciler: Reconciler, source: FakeSource, fleet: FakeFleet) -> None:
+        source.models = [found("a", problem="the configuration is torn"), found("new", problem="no version")]
+        with pytest.raises(InvalidInput, match="torn"):
+            await reconciler.load("a", None)
+        assert served(reconciler) == {"a": ["1"]}
+        with pytest.raises(InvalidInput, match="no version"):
+            await reconciler.load("new", None)
+        assert reconciler.desired.models[1].unavailable == {"": "no version"}
+
+    at_desk(act, found("a", "1"))
+
+
+def test_a_configuration_given_with_load_holds_until_the_next_load() -> None:
+    async def act(reconciler: Reconciler, source: FakeSource, fleet: FakeFleet) -> None:
+        with pytest.raises(InvalidInput, match="JSON object"):
+            await reconciler.load("a", "bad")
+        await reconciler.load("a", '{"max_batch_size":4}')
+        assert json.loads(reconciler.desired.models[0].versions[0].config) == {"max_batch_size": 4}
+        assert fleet.saved.configs == {"a": '{"max_batch_size":4}'}
+        await reconciler.load("a", None)
+        assert reconciler.desired.models[0].versions[0].config == ""
+
+    at_desk(act, found("a", "1"))
+
+
+def test_a_successor_keeps_unloads_and_configurations() -> None:
+    async def act(reconciler: Reconciler, source: FakeSource, fleet: FakeFleet) -> None:
+        assert served(reconciler) == {"a": [], "b": ["1"], "c": ["1"]}
+        assert reconciler.desired.models[1].versions[0].config == "{}"
+        assert reconciler.desired.models[2].versions[0].config == ""
+        assert reconciler.desired.revision == 8
+
+    ledger = Ledger(revision=7, unloaded=frozenset({"a"}), configs={"b": "{}", "c": "bad"})
+    at_desk(act, found("a", "1"), found("b", "1"), found("c", "1"), ledger=ledger)
+
+
+def test_a_load_without_end_ends_at_its_limit() -> None:
+    async def act(reconciler: Reconciler, source: FakeSource, fleet: FakeFleet) -> None:
+        fleet.answer = lambda model, version: None
+        source.models = [found("a", "1", tag="changed")]
+        with pytest.raises(DeadlineExceeded):
+            await reconciler.load("a", None)
+
+    at_desk(act, found("a", "1"), load_s=0.01)
+
+
+def test_only_so_many_requests_wait() -> None:
+    async def act(reconciler: Reconciler, source: FakeSource, fleet: FakeFleet) -> None:
+        fleet.answer = lambda model, version: None
+        source.models = [found("a", "1", tag="changed")]
+        waiting = [asyncio.create_task(reconciler.load("a", None)) for _ in range(WAITING)]
+        await asyncio.sleep(0)
+        with pytest.raises(Overloaded):
+            await reconciler.unload("a")
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        fleet.answer = lambda model, version: ""
+        await reconciler.load("a", None)
+
+    at_desk(act, found("a", "1"))
+
+
+def test_a_version_that_ends_its_workers_is_left_out_until_it_is_asked_for() -> None:
+    async def act(reconciler: Reconciler, source: FakeSource, fleet: FakeFleet) -> None:
+        tag = reconciler.desired.models[0].versions[0].tag
+        loading = VersionStatus("a", "1", State.LOADING, tag=tag)
+        innocent = VersionStatus("b", "1", State.READY, tag="x")
+        for _ in range(FATAL_LOADS):
+            assert served(reconciler) == {"a": ["1"], "b": ["1"]}
+            reconciler.died(Report(9, versions={("a", "1"): loading, ("b", "1"): innocent}))
+        assert served(reconciler) == {"a": [], "b": ["1"]}
+        assert "ended the worker" in reconciler.desired.models[0].unavailable["1"]
+        await reconciler.load("a", None)
+        assert reconciler.desired.models[0].versions[0].tag != tag
+
+    at_desk(act, found("a", "1"), found("b", "1"))
+
+
+def test_a_look_at_the_source_publishes_only_what_is_different() -> None:
+    async def act(reconciler: Reconciler, source: FakeSource, fleet: FakeFleet) -> None:
+        before = reconciler.desired
+        await reconciler.refresh()
+        assert reconciler.desired is before
+        source.models = [found("a", "1", "2"), found("b", "1")]
+        await reconciler.refresh()
+        assert served(reconciler) == {"a": ["1", "2"], "b": ["1"]}
+        source.models = [found("b", "1")]
+        await reconciler.refresh()
+        assert served(reconciler) == {"b": ["1"]}
+
+    at_desk(act, found("a", "1"))
+
+
+def test_a_failing_look_changes_nothing() -> None:
+    async def act(reconciler: Reconciler, source: FakeSource, fleet: FakeFleet) -> None:
+        source.models = []
+        with pytest.raises(InvalidInput):
+            await reconciler.refresh()
+        assert served(reconciler) == {"a": ["1"]}
+        source.models = [found("a", problem="torn")]
+        await reconciler.refresh()
+        assert served(reconciler) == {"a": ["1"]}
+
+    at_desk(act, found("a", "1"))
+
+
+def test_an_alias_moves_when_every_worker_has_its_version() -> None:
+    async def act(reconciler: Reconciler, source: FakeSource, fleet: FakeFleet) -> None:
+        fleet.answer = lambda model, version: None if version == "2" else ""
+        source.models = [found("a", "1", "2", aliases={"champion": "2"})]
+        await reconciler.refresh()
+        assert not await reconciler.acknowledged(0.01)
+        assert reconciler.desired.models[0].aliases == {"champion": "1"}
+        fleet.answer = lambda model, version: ""
+        fleet.publish(reconciler.desired)
+        assert await reconciler.acknowledged(5.0)
+        assert reconciler.desired.models[0].aliases == {"champion": "2"}
+
+    at_desk(act, found("a", "1", aliases={"champion": "1"}))
+
+
+def test_what_is_kept_warm_goes_when_its_time_has_come() -> None:
+    async def act() -> None:
+        now = 1000.0
+        latest = VersionPolicy("latest", 1)
+        source, fleet = FakeSource(found("a", "1", policy=latest, keep_warm_s=60.0)), FakeFleet()
+        fleet.reconciler = reconciler = Reconciler(source, fleet, Ledger(), 20, 5.0, lambda: now)
+        reconciler.begin(source.models)
+        source.models = [found("a", "1", "2", policy=latest, keep_warm_s=60.0)]
+        await reconciler.refresh()
+        assert served(reconciler) == {"a": ["1", "2"]}
+        now = 1059.0
+        reconciler.step()
+        assert served(reconciler) == {"a": ["1", "2"]}
+        now = 1061.0
+        reconciler.step()
+        assert served(reconciler) == {"a": ["2"]}
+
+    asyncio.run(act())

@@ -1,0 +1,98 @@
+"""What reports of several workers add up to."""
+
+import pytest
+
+from penstock.control.reconcile.status import applied, model_statuses, readiness, tried, version_status
+from penstock.control.workers.server import Report
+from penstock.core.desired import Desired, ModelSpec, State, VersionSpec, VersionStatus
+
+SPEC = VersionSpec("1", "/m/1", tag="new")
+MODEL = ModelSpec("m", (SPEC,))
+READY = VersionStatus("m", "1", State.READY, tag="new")
+LOADING = VersionStatus("m", "1", State.LOADING, tag="new")
+FAILED = VersionStatus("m", "1", State.UNAVAILABLE, "bad graph", tag="new")
+KEPT = VersionStatus("m", "1", State.READY, "bad graph", tag="new")
+OLD = VersionStatus("m", "1", State.READY, tag="old")
+
+
+def reports(*said: VersionStatus | None) -> dict[int, Report]:
+    return {
+        index: Report(index, versions={} if status is None else {("m", "1"): status})
+        for index, status in enumerate(said)
+    }
+
+
+@pytest.mark.parametrize(
+    ("said", "state", "reason"),
+    [
+        ([READY, READY], State.READY, ""),
+        ([READY, LOADING], State.LOADING, ""),
+        ([READY, None], State.LOADING, ""),
+        ([READY], State.LOADING, ""),
+        ([], State.LOADING, ""),
+        ([READY, FAILED], State.UNAVAILABLE, "bad graph"),
+        ([FAILED, LOADING], State.UNAVAILABLE, "bad graph"),
+        ([READY, KEPT], State.READY, "bad graph"),
+    ],
+)
+def test_a_version_stands_as_it_does_where_it_stands_worst(
+    said: list[VersionStatus | None], state: State, reason: str
+) -> None:
+    assert version_status("m", SPEC, reports(*said), 2) == VersionStatus("m", "1", state, reason, "new")
+
+
+@pytest.mark.parametrize(
+    ("said", "outcome"),
+    [
+        ([READY, READY], {}),
+        ([READY, LOADING], None),
+        ([READY, OLD], None),
+        ([READY], None),
+        ([READY, FAILED], {"1": "bad graph"}),
+        ([KEPT, KEPT], {"1": "bad graph"}),
+    ],
+)
+def test_an_attempt_to_load_has_ended_when_every_worker_tried(
+    said: list[VersionStatus | None], outcome: dict[str, str] | None
+) -> None:
+    assert tried(MODEL, reports(*said), 2) == outcome
+
+
+def test_a_model_without_versions_has_failed_at_once() -> None:
+    assert tried(ModelSpec("m", unavailable={"": "no version"}), {}, 2) == {"": "no version"}
+
+
+def test_known_versions_are_listed_in_order() -> None:
+    model = ModelSpec("m", (VersionSpec("10", "/m/10"), VersionSpec("2", "/m/2")), {}, {"3": "broken"})
+    listed = model_statuses(model, {}, 1)
+    assert [(one.version, one.state) for one in listed] == [
+        ("2", State.LOADING),
+        ("3", State.UNAVAILABLE),
+        ("10", State.LOADING),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("workers", "draining", "waiting", "reason"),
+    [
+        ([True, True], False, "", ""),
+        ([True, False], False, "", "1 of 2 workers are ready"),
+        ([True], True, "", "the gateway is stopping"),
+        ([], False, "", "0 of 0 workers are ready"),
+        ([True], False, "the bucket is away", "the bucket is away"),
+    ],
+)
+def test_readiness_needs_every_worker_and_something_to_serve(
+    workers: list[bool], draining: bool, waiting: str, reason: str
+) -> None:
+    found = readiness(workers, [READY, FAILED, LOADING, READY], draining, waiting)
+    assert (found.ready, found.reason) == (not reason, reason)
+    assert (found.workers_ready, found.workers) == (sum(workers), len(workers))
+    assert found.versions == {"READY": 2, "UNAVAILABLE": 1, "LOADING": 1}
+
+
+def test_a_desired_state_is_applied_when_no_connected_worker_is_behind() -> None:
+    desired = Desired(3)
+    assert applied(desired, [])
+    assert applied(desired, [Report(1, applied=3), Report(2, applied=4)])
+    assert not applied(desired, [Report(1, applied=3), Report(2, applied=2)])

@@ -1,0 +1,99 @@
+"""Exams with real graphs in real processes: who is better, on which slices, under noise, and who cannot be examined."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from penstock.control.retraining.holdout import examine
+from penstock.core.desired import VersionSpec
+from penstock.core.errors import Refused
+from penstock.core.gates import HeldOut
+from penstock.core.tensors import Tensor
+from penstock.monitor.capture import Labelled
+from tests import zoo
+from tests.integration.traffic.drive import FEATURES, scorer
+
+CLASSES = np.asarray(zoo.weights(FEATURES, 3, scale=2.0))
+
+
+@pytest.fixture(scope="module")
+def versions(tmp_path_factory: pytest.TempPathFactory) -> dict[str, VersionSpec]:
+    room = tmp_path_factory.mktemp("graphs")
+    graphs = {
+        "good": scorer(),
+        "turned": scorer(-1.0),
+        "wide": zoo.classifier(),
+        "breaking": scorer(breaks=True),
+        "fixed": zoo.affine(1.0, 0.0, (2, FEATURES)),
+    }
+    for name, graph in graphs.items():
+        zoo.save(graph, room / f"{name}.onnx")
+    return {name: VersionSpec(name, str(room / f"{name}.onnx")) for name in graphs}
+
+
+def rows(number: int = 300, **shift: float) -> Labelled:
+    """Rows whose label is what the good version answers, but for one in ten; the last feature is one of two sites."""
+    draw = np.random.default_rng(4)
+    x = draw.normal(size=(number, FEATURES)).astype(np.float32)
+    x[:, -1] = draw.integers(0, 2, number)
+    labels = (x @ CLASSES).argmax(axis=1).astype(float)
+    labels[::10] = (labels[::10] + 1) % 3
+    return Labelled([Tensor("x", "FP32", x)], labels)
+
+
+def asked(**more: Any) -> HeldOut:
+    return HeldOut("accuracy", **more)
+
+
+def test_both_are_examined_on_the_same_rows(versions: dict[str, VersionSpec]) -> None:
+    found = examine(asked(), rows(), versions["turned"], versions["good"])
+    assert found.whole.rows == 300
+    assert found.whole.champion == pytest.approx(0.9)
+    assert found.whole.candidate is not None
+    assert found.whole.candidate < 0.3
+    assert (found.slices, found.noised, found.broken) == ({}, None, 0)
+
+
+def test_slices_and_noise(versions: dict[str, VersionSpec]) -> None:
+    columns = (f"x[{FEATURES - 1}]", "x[0]")
+    found = examine(asked(columns=columns, noise=0.5), rows(), versions["good"], versions["good"])
+    sites = {name: marks for name, marks in found.slices.items() if name.startswith(columns[0])}
+    quarters = {name: marks for name, marks in found.slices.items() if name.startswith("x[0] is")}
+    assert set(sites) == {"x[3] is 0", "x[3] is 1"}
+    assert len(quarters) == 4
+    for group in (sites, quarters):
+        assert sum(marks.rows for marks in group.values()) == 300
+        right = sum(marks.rows * (marks.candidate or 0) for marks in group.values())
+        assert right == pytest.approx(270)
+    assert found.noised is not None
+    assert 0.4 < found.noised < 0.9
+    assert found == examine(asked(columns=columns, noise=0.5), rows(), versions["good"], versions["good"])
+
+
+def test_slices_are_of_the_features_by_name(versions: dict[str, VersionSpec]) -> None:
+    names = [f"f{index}" for index in range(FEATURES - 1)] + ["site"]
+    found = examine(asked(columns=("site",)), rows(), versions["good"], versions["good"], names=names)
+    assert set(found.slices) == {"site is 0", "site is 1"}
+
+
+def test_a_champion_of_another_signature_is_not_compared(versions: dict[str, VersionSpec]) -> None:
+    found = examine(asked(), rows(), versions["good"], versions["wide"])
+    assert found.whole.candidate == pytest.approx(0.9)
+    assert found.whole.champion is None
+
+
+@pytest.mark.parametrize(
+    ("candidate", "more", "reason"),
+    [
+        ("wide", {}, "does not answer the held-out rows"),
+        ("breaking", {}, "does not answer the held-out rows"),
+        ("fixed", {}, "does not answer the held-out rows: the first axis of its inputs is not rows"),
+        ("good", {"columns": ("site",)}, "a column 'site' that the inputs do not have"),
+    ],
+)
+def test_who_cannot_be_examined(
+    versions: dict[str, VersionSpec], candidate: str, more: dict[str, Any], reason: str
+) -> None:
+    with pytest.raises(Refused, match=reason):
+        examine(asked(**more), rows(), versions[candidate], versions["good"])

@@ -1,0 +1,215 @@
+"""Sinks against a server that writes down what it gets: the calls of each kind, refusals, secrets, files, commands."""
+
+import hashlib
+import hmac
+import json
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from penstock.control.retraining.rules import LONGEST_S, pause
+from penstock.control.sinks import sending
+from penstock.control.sinks.sending import SinkContext, SinkFault, load_others, send
+from penstock.core.sinks import FIELDS, SinkSpec
+from tests.integration.traffic.test_retraining import Receiver, receiving
+
+EVENT: dict[str, Any] = {
+    "specversion": "1.0",
+    "id": "ab" * 32,
+    "source": "penstock",
+    "type": "io.penstock.retraining.requested.v1",
+    "subject": "models/m/versions/1",
+    "time": "2026-11-21T10:00:00.000+00:00",
+    "datacontenttype": "application/json",
+    "sequence": 7,
+    "data": {"model": "m", "version": "1", "rule": "r"},
+}
+
+
+@pytest.fixture
+def hook() -> Iterator[Receiver]:
+    with receiving() as found:
+        yield found
+
+
+@pytest.fixture
+def around(tmp_path: Path) -> SinkContext:
+    (tmp_path / "token").write_text("t0ken\n")
+    return SinkContext(tmp_path, trusted=True)
+
+
+def sent(kind: str, around: SinkContext, **values: Any) -> None:
+    send(SinkSpec(kind, values), EVENT, around)
+
+
+def test_a_webhook_is_a_cloudevent_and_signed(hook: Receiver, around: SinkContext) -> None:
+    sent("webhook", around, url=f"{hook.url}/a?b=c", secret_file="token")
+    path, headers, body = hook.got[0]
+    assert (path, json.loads(body)) == ("/a?b=c", EVENT)
+    assert headers["content-type"] == "application/cloudevents+json; charset=utf-8"
+    assert headers["penstock-signature"] == "sha256=" + hmac.new(b"t0ken", body, hashlib.sha256).hexdigest()
+    sent("webhook", around, url=hook.url, mode="binary")
+    _, headers, body = hook.got[1]
+    assert json.loads(body) == EVENT["data"]
+    told = {key.removeprefix("ce-"): value for key, value in headers.items() if key.startswith("ce-")}
+    assert told == {key: str(value) for key, value in EVENT.items() if key not in ("data", "datacontenttype")}
+
+
+def test_airflow_is_asked_by_a_run_id_that_tells_repeats(hook: Receiver, around: SinkContext) -> None:
+    hook.answers = [(200, {}), (409, {})]
+    for _ in range(2):
+        sent("airflow", around, url=f"{hook.url}/", dag="train m", token_file="token")
+    path, headers, body = hook.got[0]
+    assert path == "/api/v2/dags/train%20m/dagRuns"
+    assert headers["authorization"] == "Bearer t0ken"
+    assert json.loads(body) == {"dag_run_id": f"penstock-{'ab' * 16}", "conf": EVENT, "logical_date": None}
+    sent("airflow", around, url=hook.url, dag="d", api="v1")
+    assert hook.got[1][0] == "/api/v1/dags/d/dagRuns"
+    assert "logical_date" not in json.loads(hook.got[1][2])
+
+
+def test_prefect_github_and_alertmanager_are_asked_in_their_words(hook: Receiver, around: SinkContext) -> None:
+    sent("prefect", around, url=f"{hook.url}/api", deployment="1234")
+    sent("github", around, url=hook.url, repository="o/r", token_file="token")
+    sent("alertmanager", around, url=hook.url)
+    prefect, github, alerts = hook.got
+    assert prefect[0] == "/api/deployments/1234/create_flow_run"
+    assert json.loads(prefect[2]) == {"parameters": {"event": EVENT}, "idempotency_key": EVENT["id"]}
+    assert github[0] == "/repos/o/r/dispatches"
+    assert json.loads(github[2]) == {"event_type": EVENT["type"], "client_payload": {"event": EVENT}}
+    assert alerts[0] == "/api/v2/alerts"
+    [alert] = json.loads(alerts[2])
+    assert (alert["labels"]["alertname"], alert["labels"]["model"]) == (EVENT["type"], "m")
+    assert alert["startsAt"] == EVENT["time"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "after_s", "final"),
+    [
+        ((500, {}), 0.0, False),
+        ((429, {"retry-after": "7"}), 7.0, False),
+        ((503, {"retry-after": "soon"}), 0.0, False),
+        ((410, {}), 0.0, True),
+        ((302, {"location": "http://127.0.0.1:1/"}), 0.0, False),
+        ((409, {}), 0.0, False),
+    ],
+)
+def test_refusals(
+    hook: Receiver, around: SinkContext, answer: tuple[int, dict[str, str]], after_s: float, final: bool
+) -> None:
+    hook.answers = [answer]
+    with pytest.raises(SinkFault, match=str(answer[0])) as told:
+        sent("webhook", around, url=hook.url)
+    assert (told.value.after_s, told.value.final) == (after_s, final)
+    assert hook.got == []  # nobody was redirected to
+
+
+def test_nobody_there_and_no_secret(around: SinkContext) -> None:
+    with pytest.raises(SinkFault, match="does not answer"):
+        sent("webhook", around, url="http://127.0.0.1:1/")
+    with pytest.raises(SinkFault, match="secret cannot be read"):
+        sent("webhook", around, url="http://127.0.0.1:1/", secret_file="nothing")
+
+
+def test_a_file_gets_a_line_for_each(around: SinkContext) -> None:
+    for _ in range(2):
+        sent("file", around, path="events/all.jsonl")
+    lines = (around.home / "events" / "all.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == [EVENT, EVENT]
+    with pytest.raises(SinkFault, match="cannot be written"):
+        sent("file", around, path="token/nowhere")
+
+
+@pytest.mark.parametrize("path", ["../elsewhere", "/tmp/elsewhere.jsonl"])
+def test_a_gateway_that_others_reach_leaves_its_home_alone(tmp_path: Path, path: str) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "elsewhere").write_text("")
+    reached = SinkContext(tmp_path / "home", trusted=False)
+    for kind, values in (("file", {"path": path}), ("webhook", {"url": "http://127.0.0.1:1", "secret_file": path})):
+        with pytest.raises(SinkFault, match="out of the gateway's home") as told:
+            sent(kind, reached, **values)
+        assert told.value.final
+    with pytest.raises(SinkFault, match="commands are run only") as told:
+        sent("command", reached, argv=["true"])
+    assert told.value.final
+    sent("file", reached, path="inside.jsonl")
+
+
+def test_a_command_gets_the_event_and_its_output_is_kept(around: SinkContext) -> None:
+    script = "import json,os,sys; e=json.load(sys.stdin); print(e['id'], os.environ['PENSTOCK_MODEL'])"
+    sent("command", around, argv=[sys.executable, "-c", script])
+    folder = around.home / "retraining" / EVENT["id"]
+    assert (folder / "output.txt").read_text().split() == [EVENT["id"], "m"]
+    assert json.loads((folder / "event.json").read_text()) == EVENT
+    with pytest.raises(SinkFault, match="ended with 3: no data"):
+        sent("command", around, argv=[sys.executable, "-c", "print('no data'); raise SystemExit(3)"])
+    with pytest.raises(SinkFault, match="took too long"):
+        sent("command", around, argv=[sys.executable, "-c", "import time; time.sleep(60)"], timeout_seconds=0.3)
+    with pytest.raises(SinkFault, match="cannot be started"):
+        sent("command", around, argv=["/nothing/here"])
+
+
+def test_commands_end_with_the_gateway(around: SinkContext) -> None:
+    threading.Timer(0.3, around.commands.end).start()
+    for _ in range(2):  # the second begins when all is over already
+        with pytest.raises(SinkFault, match="ended with -9"):
+            sent("command", around, argv=[sys.executable, "-c", "import time; time.sleep(60)"])
+
+
+def test_pauses_grow_and_differ() -> None:
+    assert [pause(attempts, 0.0) for attempts in (0, 1, 2, 5)] == [1, 2, 4, 32]
+    assert pause(3, 1.0) == 4.0
+    assert pause(1000, 0.0) == LONGEST_S
+
+
+def test_argo_and_kubeflow_are_asked_in_their_words(hook: Receiver, around: SinkContext) -> None:
+    sent("argo", around, url=f"{hook.url}/retrain", token_file="token")
+    sent("kubeflow", around, url=f"{hook.url}/pipeline", pipeline="p1", version="v2", experiment="e3")
+    argo, kubeflow = hook.got
+    assert (argo[0], json.loads(argo[2])) == ("/retrain", EVENT)
+    assert argo[1]["authorization"] == "Bearer t0ken"
+    assert kubeflow[0] == "/pipeline/apis/v2beta1/runs"
+    run = json.loads(kubeflow[2])
+    assert run["display_name"] == f"penstock-{'ab' * 16}"
+    assert run["pipeline_version_reference"] == {"pipeline_id": "p1", "pipeline_version_id": "v2"}
+    assert (run["experiment_id"], json.loads(run["runtime_config"]["parameters"]["event"])) == ("e3", EVENT)
+
+
+FOREIGN = """
+from penstock.control.sinks.sending import SinkFault
+
+class Carrier:
+    fields = {"loft": (str, True)}
+    def send(self, values, event, around):
+        if values["loft"] == "empty":
+            raise SinkFault("no pigeon", after_s=5.0)
+        with open(around.home / values["loft"], "a") as file:
+            file.write(event["id"])
+"""
+
+
+def test_other_packages_bring_sinks_by_an_entry_point(
+    around: SinkContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = tmp_path / "packages" / "carrier-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: carrier\nVersion: 1.0\n")
+    entries = "carrier = carrier_sink:Carrier\nbroken = nowhere:Nothing\nwebhook = carrier_sink:Carrier\n"
+    (info / "entry_points.txt").write_text(f"[penstock.sinks]\n{entries}")
+    (info.parent / "carrier_sink.py").write_text(FOREIGN)
+    monkeypatch.syspath_prepend(str(info.parent))
+    monkeypatch.setattr(sending, "FIELDS", fields := dict(FIELDS))
+    monkeypatch.setattr(sending, "_SENDERS", dict(sending._SENDERS))
+    before = fields["webhook"]
+    load_others()
+    assert fields["carrier"] == {"loft": (str, True)}
+    assert "broken" not in fields
+    assert fields["webhook"] == before  # what is here cannot be replaced
+    sent("carrier", around, loft="told")
+    assert (around.home / "told").read_text() == EVENT["id"]
+    with pytest.raises(SinkFault, match="no pigeon"):
+        sent("carrier", around, loft="empty")

@@ -1,0 +1,82 @@
+"""When the first models are served, with a made-up source and clock."""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+
+import pytest
+
+from penstock.control.reconcile.planner import Found, Materialized
+from penstock.control.reconcile.reconciler import NothingYet
+from penstock.control.sources.folder import ARRIVING, EXAMINED
+from penstock.control.sources.initial_sync import PATIENCE_S, InitialSync
+from penstock.core.errors import InvalidInput, NotReady
+
+HERE = Found("m", {"1": Materialized("/m/1", "a")})
+LATE = [Found("m", {}, {"1": ARRIVING}), Found("m", {}, {"1": EXAMINED})]
+
+
+class Script:
+    """Offers one thing after the other; ``asked`` is what was wanted."""
+
+    def __init__(self, *offers: Exception | list[Found]) -> None:
+        self.offers = list(offers)
+        self.asked: list[bool] = []
+
+    async def scan(self, settled_only: bool, retry: str = "") -> Sequence[Found]:
+        self.asked.append(settled_only)
+        offer = self.offers.pop(0)
+        if isinstance(offer, Exception):
+            raise offer
+        return offer
+
+
+def test_what_is_there_at_the_start_is_served_as_it_is() -> None:
+    source = Script([HERE])
+    first = InitialSync(source)
+    assert asyncio.run(first.at_start()) == [HERE]
+    assert (first.reason, source.asked) == ("", [False])
+
+
+@pytest.mark.parametrize("fault", [NotReady("the database is away"), InvalidInput("no such registry")])
+def test_a_source_that_cannot_offer_anything_is_told(fault: Exception) -> None:
+    with pytest.raises(type(fault)):
+        asyncio.run(InitialSync(Script(fault)).at_start())
+
+
+def test_it_waits_for_a_source_and_for_what_arrives_there(caplog: pytest.LogCaptureFixture) -> None:
+    away = [NothingYet("it cannot be reached", f"it cannot be reached: attempt {number}") for number in range(3)]
+    first = InitialSync(Script(*away, RuntimeError("a bug"), RuntimeError("a bug"), [LATE[0]], [LATE[1]], [HERE]))
+
+    async def run() -> None:
+        assert await first.at_start() is None
+        for reason in ["cannot be reached"] * 2 + ["cannot be looked at"] * 2 + ["being examined"] * 2:
+            assert await first.again() is None
+            assert reason in first.reason
+        assert await first.again() == [HERE]
+        assert first.reason == ""
+
+    with caplog.at_level(logging.WARNING):
+        asyncio.run(run())
+    assert [record.getMessage().partition(":")[0] for record in caplog.records] == [
+        "nothing can be served yet, and it is tried again until it can",
+        "the source of the models cannot be looked at",
+    ]
+    assert "attempt 0" in caplog.text
+
+
+def test_what_never_comes_to_rest_is_not_waited_for_for_ever() -> None:
+    now = 0.0
+    offers = [[HERE, LATE[0]]] * 3
+    first = InitialSync(Script(NothingYet("empty"), *offers), lambda: now)
+
+    async def run() -> None:
+        nonlocal now
+        assert await first.at_start() is None
+        assert await first.again() is None
+        now += PATIENCE_S - 1
+        assert await first.again() is None
+        now += 1
+        assert await first.again() == [HERE, LATE[0]]
+
+    asyncio.run(run())

@@ -1,0 +1,168 @@
+"""The mirror's decision as a table, its loop over a made-up MLflow, and the webhook's signature."""
+
+import asyncio
+import base64
+import hashlib
+import hmac
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from penstock.control.sources.mlflow import Action, DropAlias, MlflowSync, MoveAlias, Push, Retire, next_action
+from penstock.core.errors import Conflict, InvalidInput, NotReady, Refused
+from penstock.registry.mlflow.source import SOURCE, Wanted
+from penstock.registry.mlflow.webhooks import verify_mlflow
+from penstock.registry.records import AliasRecord, By, Content, Document, ModelRecord, VersionRecord, VersionState
+
+
+def record(version: str, source: str = SOURCE, standing: VersionState = VersionState.ADMITTED) -> VersionRecord:
+    content = Content("sha256:aa", 1, "onnx", ())
+    return VersionRecord("m", version, content, "2026", "x", standing, {"source": source} if source else {})
+
+
+def model(*versions: VersionRecord, **aliases: str) -> dict[str, ModelRecord]:
+    standing = {alias: AliasRecord(alias, version) for alias, version in aliases.items()}
+    return {"m": ModelRecord("m", 1, {one.version: one for one in versions}, standing)}
+
+
+ONE, TWO = Wanted("m", "1"), Wanted("m", "2", aliases=("champion",))
+
+CASES: dict[str, tuple[list[Wanted], dict[str, ModelRecord], list[Wanted], Action | None]] = {
+    "a new model": ([ONE], {}, [], Push(ONE)),
+    "a new version": ([ONE, TWO], model(record("1")), [], Push(TWO)),
+    "nothing new": ([ONE], model(record("1")), [ONE], None),
+    "an empty answer": ([], model(record("1")), [ONE], None),
+    "a new alias": ([TWO], model(record("2")), [], MoveAlias("m", "champion", "2", None)),
+    "a moved alias": (
+        [ONE, TWO],
+        model(record("1"), record("2"), champion="1"),
+        [],
+        MoveAlias("m", "champion", "2", "1"),
+    ),
+    "an alias in place": ([TWO], model(record("2"), champion="2"), [TWO], None),
+    "an alias gone there": (
+        [replace(TWO, aliases=())],
+        model(record("2"), champion="2"),
+        [TWO],
+        DropAlias("m", "champion"),
+    ),
+    "an alias of ours": ([ONE], model(record("1"), mine="1"), [ONE], None),
+    "a version gone there": ([ONE], model(record("1"), record("2")), [ONE], Retire("m", "2")),
+    "a version gone there, with an alias": ([ONE], model(record("1"), record("2"), champion="2"), [ONE], None),
+    "a version of ours": ([ONE], model(record("1"), record("2", source="")), [ONE], None),
+    "a version retired here": ([TWO], model(record("2", standing=VersionState.RETIRED)), [], None),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_to_do_next(case: str) -> None:
+    wanted, present, before, action = CASES[case]
+    assert next_action(wanted, present, before, ()) == action
+
+
+def test_what_could_not_be_done_does_not_hold_up_the_rest() -> None:
+    assert next_action([ONE, TWO], {}, [], {Push(ONE)}) == Push(TWO)
+
+
+class World:
+    """An MLflow and a registry in memory."""
+
+    def __init__(self, tmp_path: Path) -> None:
+        self.there: list[Wanted] | NotReady = []
+        self.here: dict[str, ModelRecord] = {}
+        self.done: list[str] = []
+        self.refuse: set[str] = set()
+        self.now = 0.0
+        self.graph = tmp_path / "model.onnx"
+        self.graph.write_bytes(b"graph")
+
+    def wanted(self) -> list[Wanted]:
+        if isinstance(self.there, NotReady):
+            raise self.there
+        return self.there
+
+    def download(self, wanted: Wanted, into: Path) -> dict[str, Path]:
+        assert into.is_dir()
+        return {"model.onnx": self.graph}
+
+    def lineage(self, wanted: Wanted) -> Document:
+        return {"source": SOURCE}
+
+    async def push(
+        self, model: str, version: str, chunks: AsyncIterator[bytes], metadata: Document, by: By
+    ) -> tuple[Document, bool]:
+        assert b"".join([chunk async for chunk in chunks]) == b"graph"
+        if version in self.refuse:
+            raise Refused("it is bad")
+        known = self.here.get(model, ModelRecord(model, 1))
+        self.here[model] = replace(known, versions={**known.versions, version: record(version)})
+        self.done.append(f"push {version}")
+        return {}, True
+
+    async def alias(self, model: str, alias: str, version: str, by: By, expected: str | None) -> Document:
+        known = self.here[model]
+        self.here[model] = replace(known, aliases={**known.aliases, alias: AliasRecord(alias, version)})
+        self.done.append(f"alias {version}")
+        return {}
+
+    async def drop_alias(self, model: str, alias: str, by: By) -> Document:
+        raise Conflict("busy")
+
+    async def retire(self, model: str, version: str, by: By) -> Document:
+        known = self.here[model]
+        left = {name: one for name, one in known.versions.items() if name != version}
+        self.here[model] = replace(known, versions=left)
+        self.done.append(f"retire {version}")
+        return {}
+
+
+def test_the_loop_does_everything_in_one_look_and_gives_up_for_a_while(tmp_path: Path) -> None:
+    async def run() -> None:
+        world = World(tmp_path)
+        mirror = MlflowSync(world, world, lambda: list(world.here.values()), 30.0, lambda: world.now)
+        world.there = NotReady("away")
+        await mirror.step()
+        world.there, world.refuse = [ONE, TWO], {"1"}
+        await mirror.step()
+        assert world.done == ["push 2", "alias 2"]
+        world.refuse.clear()
+        await mirror.step()
+        assert world.done == ["push 2", "alias 2"]
+        world.now += 601
+        await mirror.step()
+        assert world.done == ["push 2", "alias 2", "push 1"]
+        world.there = [TWO]
+        await mirror.step()
+        assert world.done[-1] == "retire 1"
+
+    asyncio.run(run())
+
+
+def signed(body: bytes, stamp: str, secret: bytes = b"key") -> dict[str, str]:
+    mac = hmac.new(secret, b"id." + stamp.encode() + b"." + body, hashlib.sha256).digest()
+    signature = "v1," + base64.b64encode(mac).decode()
+    return {"x-mlflow-signature": signature, "x-mlflow-timestamp": stamp, "x-mlflow-delivery-id": "id"}
+
+
+def test_a_signed_webhook_is_known() -> None:
+    verify_mlflow(signed(b"{}", "1000"), b"{}", b"key", 1100.0)
+
+
+@pytest.mark.parametrize(
+    ("headers", "now"),
+    [
+        (signed(b"{}", "1000", b"other"), 1000.0),
+        (signed(b"other", "1000"), 1000.0),
+        (signed(b"{}", "1000"), 1301.0),
+        (signed(b"{}", "1000"), 699.0),
+        ({**signed(b"{}", "1000"), "x-mlflow-delivery-id": "other"}, 1000.0),
+        ({**signed(b"{}", "1000"), "x-mlflow-timestamp": "soon"}, 1000.0),
+        ({**signed(b"{}", "1000"), "x-mlflow-signature": "ä"}, 1000.0),
+        ({}, 1000.0),
+    ],
+)
+def test_any_other_webhook_is_refused(headers: dict[str, str], now: float) -> None:
+    with pytest.raises(InvalidInput):
+        verify_mlflow(headers, b"{}", b"key", now)

@@ -1,0 +1,188 @@
+"""The registry as a source: what is laid out is offered, what cannot be is told, the last picture outlives it."""
+
+import asyncio
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from penstock.control.sources.registry import FETCHING, RETRY_S, RegistrySource
+from penstock.core.errors import Damaged, NotReady
+from penstock.core.versions import VersionPolicy
+from penstock.registry.graphs.rewrite import Edit, Rewrite, rewrite_out
+from penstock.registry.records import (
+    AliasRecord,
+    Content,
+    FileRecord,
+    ModelRecord,
+    ModelSettings,
+    Report,
+    VersionRecord,
+    VersionState,
+)
+from penstock.registry.stores.snapshot import RegistrySnapshot
+
+
+def record(version: str, standing: VersionState = VersionState.ADMITTED) -> VersionRecord:
+    digest = f"sha256:{version * 64}"
+    content = Content(digest, 3, "onnx", (FileRecord("model.onnx", version * 64, 3),))
+    facts = {"probes": {"form": 1, "cases": []}, "memory_bytes": 9}
+    return VersionRecord("m", version, content, "2026", "ann", standing, {"tags": {"a": 1}}, Report("", facts))
+
+
+class FakeStore:
+    """A database that a test changes and takes away."""
+
+    def __init__(self, *versions: str) -> None:
+        self.away = False
+        self.number = 1
+        self.model = ModelRecord("m", 1, {version: record(version) for version in versions})
+
+    def revision(self) -> int:
+        if self.away:
+            raise NotReady("the database is away")
+        return self.number
+
+    def models(self) -> list[ModelRecord]:
+        if self.away:
+            raise NotReady("the database is away")
+        return [self.model]
+
+    def change(self, model: ModelRecord) -> None:
+        self.model, self.number = model, self.number + 1
+
+
+class FakeShelf:
+    """Lays out at once, or never, or when it is told to."""
+
+    def __init__(self) -> None:
+        self.placed: list[str] = []
+        self.refuse: dict[str, Exception] = {}
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def place(self, content: Content, rewrite: Rewrite | None) -> tuple[Path, Path]:
+        self.gate.wait(5)
+        self.placed.append(content.digest[7])
+        if content.digest[7] in self.refuse:
+            raise self.refuse[content.digest[7]]
+        return Path("/blobs"), Path("/blobs") / content.digest[7]
+
+
+class World:
+    def __init__(self, tmp_path: Path, *versions: str) -> None:
+        self.store, self.shelf, self.now = FakeStore(*versions), FakeShelf(), 100.0
+        self.file = tmp_path / "last.json"
+        self.source = RegistrySource(RegistrySnapshot(self.store, self.file), self.shelf, lambda: self.now)
+
+
+def test_every_admitted_version_is_offered_with_its_name(tmp_path: Path) -> None:
+    async def run() -> None:
+        world = World(tmp_path, "1", "2")
+        world.store.change(
+            replace(
+                world.store.model,
+                versions={"1": record("1"), "2": record("2"), "3": record("3", VersionState.RETIRED)},
+                aliases={"champion": AliasRecord("champion", "1")},
+                settings=ModelSettings(transition="resources", keep_warm_s=7.0),
+            )
+        )
+        (found,) = await world.source.scan(settled_only=False)
+        assert set(found.versions) == {"1", "2"}
+        assert found.aliases == {"champion": "1"}
+        assert (found.transition, found.keep_warm_s) == ("resources", 7.0)
+        placed = found.versions["1"]
+        assert placed.files == (("1", "1" * 64),)
+        assert (placed.root, placed.digest, placed.memory_bytes) == ("/blobs", "sha256:" + "1" * 64, 9)
+        await world.source.scan(settled_only=True)
+        assert sorted(world.shelf.placed) == ["1", "2"]  # each once
+
+    asyncio.run(run())
+
+
+def test_only_what_is_wanted_is_fetched(tmp_path: Path) -> None:
+    async def run() -> None:
+        world = World(tmp_path, "1", "2", "3")
+        settings = ModelSettings(VersionPolicy("latest", 1))
+        aliases = {"old": AliasRecord("old", "1")}
+        world.store.change(replace(world.store.model, settings=settings, aliases=aliases))
+        await world.source.scan(settled_only=False)
+        assert sorted(world.shelf.placed) == ["1", "3"]
+
+    asyncio.run(run())
+
+
+def test_a_content_on_its_way_is_told_and_not_waited_for(tmp_path: Path) -> None:
+    async def run() -> None:
+        world = World(tmp_path, "1")
+        world.shelf.gate.clear()
+        (found,) = await world.source.scan(settled_only=True)
+        assert found.broken == {"1": FETCHING}
+        world.shelf.gate.set()
+        (found,) = await world.source.scan(settled_only=False)
+        assert set(found.versions) == {"1"}
+        await world.source.close()
+
+    asyncio.run(run())
+
+
+def test_what_cannot_be_laid_out_says_why_and_is_tried_again_later(tmp_path: Path) -> None:
+    async def run() -> None:
+        world = World(tmp_path, "1", "2")
+        world.shelf.refuse = {"1": Damaged("it is damaged"), "2": RuntimeError("a bug")}
+        (found,) = await world.source.scan(settled_only=False)
+        assert found.broken == {"1": "it is damaged", "2": "it cannot be laid out"}
+        world.shelf.refuse = {}
+        (found,) = await world.source.scan(settled_only=False)
+        assert len(found.broken) == 2
+        world.now += RETRY_S + 1
+        (found,) = await world.source.scan(settled_only=False)
+        assert found.broken == {}
+
+    asyncio.run(run())
+
+
+def test_the_last_picture_outlives_its_database(tmp_path: Path) -> None:
+    store = FakeStore("1", "2")
+    file = tmp_path / "last.json"
+    picture = RegistrySnapshot(store, file)
+    models = picture.models()
+    store.away = True
+    assert picture.models() == models
+    assert picture.problem == "the database is away"
+    later = RegistrySnapshot(store, file)
+    assert later.models() == models
+    store.away = False
+    store.change(replace(store.model, revision=2))
+    assert later.models()[0].revision == 2
+    assert later.problem == ""
+    store.away = True
+    with pytest.raises(NotReady):
+        RegistrySnapshot(store, tmp_path / "none.json").models()
+    file.write_text("torn")
+    with pytest.raises(NotReady):
+        RegistrySnapshot(store, file).models()
+
+
+@pytest.mark.parametrize("form", ["onnx", "tar"])
+def test_a_changed_graph_is_served_and_checked_as_it_was_examined(tmp_path: Path, form: Literal["onnx", "tar"]) -> None:
+    async def run() -> None:
+        world = World(tmp_path, "1")
+        plain = record("1")
+        files = plain.content.files if form == "onnx" else (*plain.content.files, FileRecord("w.bin", "8" * 64, 4))
+        rewrite = Rewrite((Edit(0, 1, b"x"),), f"sha256:{'9' * 64}")
+        facts = {**plain.report.facts, "rewrite": rewrite_out(rewrite)}
+        changed = replace(plain, content=replace(plain.content, form=form, files=files), report=Report("", facts))
+        world.store.change(replace(world.store.model, versions={"1": changed}))
+        (found,) = await world.source.scan(settled_only=False)
+        placed = found.versions["1"]
+        assert placed.digest == plain.content.digest  # what was pushed
+        assert dict(placed.files)[Path(placed.path).name if form == "onnx" else "model.onnx"] == "9" * 64
+        assert ("w.bin", "8" * 64) in placed.files or form == "onnx"
+        world.store.change(replace(world.store.model, versions={"1": replace(changed, report=plain.report)}))
+        (again,) = await world.source.scan(settled_only=False)
+        assert again.versions["1"].tag != placed.tag
+
+    asyncio.run(run())

@@ -1,0 +1,154 @@
+"""From counters in slots to metric readings: they add up over workers and go on over restarts."""
+
+from collections import Counter
+from collections.abc import Iterable
+
+from penstock.control import metrics as readings
+from penstock.control.metrics import Tally, tally_in, tally_out
+from penstock.control.reconcile.planner import Materialized
+from penstock.core.desired import Desired, ModelSpec, State, VersionSpec, VersionStatus
+from penstock.core.labels import OUTCOME_INDEX, PROTOCOL_NAMES, SHED_REASONS, Protocol, Route
+from penstock.monitor.counters import Slot
+from penstock.telemetry import metrics
+from penstock.telemetry.metrics import Distribution, Metric, Point, Reading
+
+
+def points(found: Iterable[Reading], metric: Metric) -> dict[tuple[str, ...], float]:
+    return {one.labels: one.value for one in found if isinstance(one, Point) and one.metric is metric}
+
+
+def distributions(found: Iterable[Reading], metric: Metric) -> dict[tuple[str, ...], Distribution]:
+    return {one.labels: one for one in found if isinstance(one, Distribution) and one.metric is metric}
+
+
+def finish(slot: Slot, block: int, outcome: str, protocol: Protocol = Protocol.REST, total_ns: int = 1_000_000) -> None:
+    series = Route.STABLE * len(PROTOCOL_NAMES) + protocol
+    slot.block(block).failed(series, OUTCOME_INDEX[outcome], total_ns, blamed=True)
+
+
+BLOCKS = {("m", "1"): 1, ("m", "2"): 2}
+
+
+def test_requests_add_up_over_workers_with_the_code_of_their_transport() -> None:
+    slots = [Slot.in_process(), Slot.in_process()]
+    for slot in slots:
+        for outcome in ("invalid", "invalid", "overloaded", "too_large"):
+            finish(slot, 1, outcome)
+            finish(slot, 1, outcome, Protocol.GRPC)
+    finish(slots[0], 0, "not_found")
+    found = list(readings.counted(slots, slots, BLOCKS))
+    assert points(found, metrics.REQUESTS) == {
+        ("m", "1", "stable", "rest", "400"): 4,
+        ("m", "1", "stable", "rest", "429"): 2,
+        ("m", "1", "stable", "rest", "413"): 2,
+        ("m", "1", "stable", "grpc", "INVALID_ARGUMENT"): 4,
+        ("m", "1", "stable", "grpc", "RESOURCE_EXHAUSTED"): 4,  # two outcomes share this name
+        ("_unknown", "", "stable", "rest", "404"): 1,
+    }
+    durations = distributions(found, metrics.REQUEST_DURATION)
+    assert sum(durations["m", "1", "stable", "rest"].buckets) == 8
+    assert durations["m", "1", "stable", "rest"].total == 0.008
+
+
+def test_a_successor_in_the_slot_continues_its_counters_and_not_its_gauges() -> None:
+    slot = Slot.in_process()
+    finish(slot, 1, "invalid")
+    slot.block(1).in_flight(1)
+    slot.take_over(99)
+    finish(slot, 1, "invalid")
+    found = list(readings.counted([slot], [slot], BLOCKS))
+    assert points(found, metrics.REQUESTS)["m", "1", "stable", "rest", "400"] == 2
+    assert points(found, metrics.INFLIGHT)["m",] == 0
+
+
+def test_gauges_of_dead_workers_do_not_count() -> None:
+    living, dead = Slot.in_process(), Slot.in_process()
+    for slot in (living, dead):
+        for block in (1, 2):
+            slot.block(block).in_flight(1)
+            slot.block(block).limited(30)
+    found = list(readings.counted([living, dead], [living], BLOCKS))
+    assert points(found, metrics.CONCURRENCY_LIMIT)["m",] == 60
+    assert points(found, metrics.INFLIGHT) == {("_unknown",): 0, ("m",): 2}
+
+
+def test_refusals_for_lack_of_room_or_time_count_by_model() -> None:
+    slot = Slot.in_process()
+    for block, reason in ((1, "queue_full"), (2, "queue_full"), (2, "too_late")):
+        slot.block(block).shed(SHED_REASONS.index(reason))
+    finish(slot, 2, "deadline")
+    found = list(readings.counted([slot], [slot], BLOCKS))
+    shed = points(found, metrics.SHED)
+    assert (shed["m", "queue_full"], shed["m", "too_late"], shed["m", "gave_way"]) == (2, 1, 0)
+    assert points(found, metrics.DEADLINE_EXCEEDED)["m", "request"] == 1
+
+
+def test_states_are_one_of_each() -> None:
+    found = list(readings.states([VersionStatus("m", "1", State.READY)]))
+    values = points(found, metrics.MODEL_STATE)
+    assert values == {("m", "1", state.value): float(state is State.READY) for state in State}
+
+
+def test_contents_are_told_once_their_digest_is_known() -> None:
+    desired = Desired(1, (ModelSpec("m", (VersionSpec("1", "/a"), VersionSpec("2", "/b"))),))
+    placed = {
+        ("m", "1"): Materialized("/a", "t", digest="sha256:aa", memory_bytes=7),
+        ("m", "2"): Materialized("/b", "t"),
+    }
+    found = list(readings.contents(desired, lambda model, version: placed.get((model, version))))
+    assert points(found, metrics.MODEL_INFO) == {("m", "1", "sha256:aa"): 1}
+    assert points(found, metrics.MODEL_MEMORY) == {("m", "1"): 7}
+
+
+def test_what_the_control_process_counts_survives_being_stored() -> None:
+    tally = Tally(Counter(died=2), Counter({("m", "1", "ok"): 3}))
+    assert tally_in(tally_out(tally)) == tally
+    assert tally_in({}) == Tally()
+    found = list(readings.tallied(tally))
+    assert points(found, metrics.WORKER_RESTARTS) == {("died",): 2, ("frozen",): 0, ("stuck",): 0}
+    assert points(found, metrics.MODEL_LOADS) == {("m", "1", "ok"): 3}
+
+
+def test_series_end_with_their_version_and_the_models_counters_go_on() -> None:
+    slot = Slot.in_process()
+    for block in (1, 2):
+        finish(slot, block, "deadline")
+        slot.block(block).shed(SHED_REASONS.index("queue_full"))
+    before = list(readings.counted([slot], [slot], BLOCKS, BLOCKS.keys(), Tally()))
+    gone = list(readings.counted([slot], [slot], BLOCKS, [("m", "2")], Tally()))
+    assert {one.labels[1] for one in gone if "version" in one.metric.labels} == {"2"}
+    tally = Tally(loads=Counter({("m", "1", "ok"): 1, ("m", "2", "ok"): 1}))
+    assert set(points(readings.tallied(tally, [("m", "2")]), metrics.MODEL_LOADS)) == {("m", "2", "ok")}
+    tally.keep_refused([slot], "m", 1)
+    slot.clear(1)  # the block goes to a version of another model
+    tally = tally_in(tally_out(tally))
+    reused = {("m", "2"): 2, ("other", "1"): 1}
+    tally.forget(reused)
+    assert list(tally.loads) == [("m", "2", "ok")]
+    after = list(readings.counted([slot], [slot], reused, reused, tally))
+    for metric in (metrics.SHED, metrics.DEADLINE_EXCEEDED):
+        model = {key: value for key, value in points(before, metric).items() if key[0] == "m"}
+        assert sum(model.values()) == 2
+        for found in (gone, after):
+            assert {key: value for key, value in points(found, metric).items() if key[0] == "m"} == model
+    tally.forget({("other", "1"): 1})
+    assert not tally.refused
+    assert not [one for one in readings.counted([slot], [slot], BLOCKS, [], tally) if "m" in one.labels]
+
+
+def test_each_worker_tells_its_memory_while_it_lives_and_its_stalls_for_good() -> None:
+    slots = [Slot.in_process(), Slot.in_process()]
+    for slot in slots:
+        slot.set_memory(1000, 10)
+        slot.stalled(3_000_000)
+    slots[1].stalled(10_000_000_000)
+    slots[1].take_over(99)
+    found = list(readings.workers(slots, slots[:1]))
+    assert points(found, metrics.MEMORY_BUDGET) == {("0",): 1000}
+    assert points(found, metrics.MEMORY_USED) == {("0",): 10}
+    stalls = distributions(found, metrics.EVENT_LOOP_STALL)
+    assert stalls["0",].total == 0.003
+    assert stalls["0",].buckets[:4] == (0, 0, 1, 0)  # up to 1, 2, 5 and 10 ms
+    assert stalls["1",].buckets[-1] == 1  # beyond the last edge
+    assert stalls["1",].total == 10.003
+    assert slots[1].memory == (0, 0)

@@ -1,0 +1,55 @@
+"""The time that gateways agree on: steady whatever this machine's clock does, and on SQLite this machine's."""
+
+from pathlib import Path
+
+from penstock.registry.db.database import open_database
+from penstock.registry.db.lazy_database import LazyDatabase
+from penstock.registry.db.shared_clock import SharedClock
+from penstock.registry.stores.versions import Store
+
+
+class Machine:
+    """Clocks set by hand."""
+
+    def __init__(self) -> None:
+        self.wall, self.steady = 1_000_000.0, 50.0
+
+    def clock(self) -> SharedClock:
+        return SharedClock(lambda: self.wall, lambda: self.steady)
+
+    def wait(self, seconds: float) -> None:
+        self.wall += seconds
+        self.steady += seconds
+
+
+def test_decisions_do_not_feel_that_the_machines_clock_is_set() -> None:
+    machine = Machine()
+    clock = machine.clock()
+    assert clock.now() == 1_000_000.0
+    machine.wall += 86_400
+    assert clock.now() == 1_000_000.0
+    machine.wait(5)
+    assert clock.now() == 1_000_005.0
+    assert clock.stamp() == 1_086_405.0  # what people read
+
+
+def test_sqlite_has_the_machines_time(tmp_path: Path) -> None:
+    machine = Machine()
+    database = open_database(f"sqlite:///{tmp_path / 'registry.db'}", 5.0)
+    database.clock = machine.clock()
+    with database.writing():
+        machine.wait(1)
+    with database.reading():
+        assert database.clock.now() == machine.wall
+    database.close()
+
+
+def test_a_database_that_is_opened_later_tells_the_time_to_those_who_ask_already(tmp_path: Path) -> None:
+    database = open_database(f"sqlite:///{tmp_path / 'registry.db'}", 5.0)
+    late = LazyDatabase(lambda: database)
+    store = Store(late)  # is made before anybody has asked
+    with late.reading():
+        pass
+    assert late.clock is database.clock
+    assert store.connections.clock is database.clock
+    database.close()
