@@ -135,11 +135,13 @@ class Server:
         return call(self.ops, method, path, _encoded(body), headers)
 
     def is_ready(self) -> bool:
-        """Whether the ops port says so."""
+        """Whether the ops port says so, of every worker."""
         try:
-            return self.admin("GET", "/readyz").status == 200
+            reply = self.admin("GET", "/readyz")
         except OSError:
             return False
+        workers = reply.json()["workers"]
+        return reply.status == 200 and bool(workers["ready"] == workers["configured"])
 
     def child_pids(self) -> list[int]:
         """The living processes the control process has started, whatever their purpose."""

@@ -239,6 +239,9 @@ class Settings(BaseSettings):
     workers: Workers = 1
     """Worker processes; auto is one for each core."""
 
+    ready_workers: Workers = "auto"
+    """Workers that must be ready for /readyz; auto: all at the start, at least one later."""
+
     grpc_outputs: Literal["raw", "mirror"] = "raw"
     """Form of gRPC answers: raw contents always, or mirror, typed contents for typed requests."""
 

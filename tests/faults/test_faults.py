@@ -99,9 +99,13 @@ def assert_counts_match(load: Load, before: Samples, after: Samples) -> None:
         assert answered <= counted <= answered + sum(tally.lost.values()), protocol
 
 
-def test_readiness_tells_the_truth_while_a_worker_is_missing(two: Server) -> None:
-    victim = worker_pids(two)[0]
-    os.kill(victim, signal.SIGKILL)
+def test_readiness_tells_of_a_missing_worker_and_ends_with_the_last(two: Server) -> None:
+    workers = worker_pids(two)
+    os.kill(workers[0], signal.SIGKILL)
+    wait_until(lambda: two.admin("GET", "/readyz").json()["workers"]["ready"] == 1, 1, "one worker less")
+    wait_until(two.is_ready, 20, "ready again")
+    for victim in worker_pids(two):
+        os.kill(victim, signal.SIGKILL)
     wait_until(lambda: two.admin("GET", "/readyz").status == 503, 1, "not ready")
     assert two.admin("GET", "/livez").status == 200
     assert wait_until(two.is_ready, 20, "ready again") < 2.5

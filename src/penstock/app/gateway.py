@@ -199,6 +199,7 @@ class Gateway:
             self._models,
             lambda slot: process.start(WORKER_MODULE, [str(opening.instance.path), str(slot)]),
             self._models.look_s,
+            None if settings.ready_workers == "auto" else settings.ready_workers,
         )
 
     async def run(self) -> None:

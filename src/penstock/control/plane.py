@@ -46,7 +46,8 @@ class ControlPlane:
     """Runs the workers of one instance; ``start``, then ``stop``.
 
     ``spawn`` starts the process of a slot's worker; ``look_s`` is the time between two looks at the source, 0 for
-    none beside those at the start and at repository load requests.
+    none beside those at the start and at repository load requests;
+    ``ready_workers``: see ``status.needed_workers``.
     """
 
     def __init__(
@@ -56,11 +57,14 @@ class ControlPlane:
         source: Source,
         spawn: Callable[[int], WorkerProcess],
         look_s: float,
+        ready_workers: int | None = None,
     ) -> None:
         self._instance = instance
         self._options = options
         self._spawn = spawn
         self._look_s = look_s
+        self._ready_workers = ready_workers
+        self._begun = False
         self._files = [SlotFile(instance.slot(index)) for index in range(options.workers)]
         self._slots = [file.slot for file in self._files]
         self._departed: dict[int, Report] = {}
@@ -139,6 +143,7 @@ class ControlPlane:
         await _eventually(
             lambda: self.readiness().ready and status.applied(self.reconciler.desired, self.reports.values())
         )
+        self._begun = True
 
     async def stop(self) -> None:
         """Let the workers drain, end those that do not in time, and take the instance away."""
@@ -178,7 +183,8 @@ class ControlPlane:
         """Whether requests are taken, and what that rests on."""
         ready = [self._worker_ready(index) for index in range(self.workers)]
         waiting = "" if self._adopted else self._first.reason
-        return status.readiness(ready, self.statuses(), self._draining, waiting)
+        needed = status.needed_workers(self._ready_workers, self.workers, self._begun)
+        return status.readiness(ready, self.statuses(), needed, self._draining, waiting)
 
     def _worker_ready(self, index: int) -> bool:
         """Alive, open for requests, and in touch with us."""

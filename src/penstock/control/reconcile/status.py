@@ -23,26 +23,33 @@ class Readiness:
     reason: str = ""
 
 
+def needed_workers(stated: int | None, configured: int, begun: bool) -> int:
+    """How many workers must be ready for the gateway to be.
+
+    ``stated`` is the setting ``ready_workers``. None: all until the gateway has begun to serve, one from then on, so
+    that a worker that keeps ending does not take the others out of the load balancer.
+    """
+    if stated is not None:
+        return min(stated, configured)
+    return 1 if begun else configured
+
+
 def readiness(
-    worker_ready: Sequence[bool], statuses: Iterable[VersionStatus], draining: bool, waiting: str = ""
+    worker_ready: Sequence[bool], statuses: Iterable[VersionStatus], needed: int, draining: bool, waiting: str = ""
 ) -> Readiness:
-    """Ready while every configured worker is, nobody asked the gateway to stop, and it is known what to serve
+    """Ready while ``needed`` workers are, nobody asked the gateway to stop, and it is known what to serve
     (``waiting`` says why it is not).
 
     A worker is ready once it has worked through the desired state it started with, so versions that are loaded
     later, beside the ones that answer, do not make the gateway unready.
     """
     states = Counter(status.state.value for status in statuses)
-    reason = _why_not(sum(worker_ready), len(worker_ready), draining, waiting)
-    return Readiness(not reason, sum(worker_ready), len(worker_ready), dict(states), reason)
-
-
-def _why_not(ready: int, workers: int, draining: bool, waiting: str) -> str:
+    reason = waiting
     if draining:
-        return "the gateway is stopping"
-    if waiting:
-        return waiting
-    return "" if workers and ready == workers else f"{ready} of {workers} workers are ready"
+        reason = "the gateway is stopping"
+    elif not waiting and sum(worker_ready) < max(1, needed):
+        reason = f"{sum(worker_ready)} of {len(worker_ready)} workers are ready"
+    return Readiness(not reason, sum(worker_ready), len(worker_ready), dict(states), reason)
 
 
 def statuses(desired: Desired, reports: Mapping[int, Report], workers: int) -> list[VersionStatus]:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from penstock.control.reconcile.status import applied, model_statuses, readiness, tried, version_status
+from penstock.control.reconcile.status import applied, model_statuses, needed_workers, readiness, tried, version_status
 from penstock.control.workers.server import Report
 from penstock.core.desired import Desired, ModelSpec, State, VersionSpec, VersionStatus
 
@@ -73,22 +73,32 @@ def test_known_versions_are_listed_in_order() -> None:
 
 
 @pytest.mark.parametrize(
-    ("workers", "draining", "waiting", "reason"),
+    ("workers", "needed", "draining", "waiting", "reason"),
     [
-        ([True, True], False, "", ""),
-        ([True, False], False, "", "1 of 2 workers are ready"),
-        ([True], True, "", "the gateway is stopping"),
-        ([], False, "", "0 of 0 workers are ready"),
-        ([True], False, "the bucket is away", "the bucket is away"),
+        ([True, True], 2, False, "", ""),
+        ([True, False], 2, False, "", "1 of 2 workers are ready"),
+        ([True, False], 1, False, "", ""),
+        ([False, False], 1, False, "", "0 of 2 workers are ready"),
+        ([True], 1, True, "", "the gateway is stopping"),
+        ([], 0, False, "", "0 of 0 workers are ready"),
+        ([True], 1, False, "the bucket is away", "the bucket is away"),
     ],
 )
-def test_readiness_needs_every_worker_and_something_to_serve(
-    workers: list[bool], draining: bool, waiting: str, reason: str
+def test_readiness_needs_enough_workers_and_something_to_serve(
+    workers: list[bool], needed: int, draining: bool, waiting: str, reason: str
 ) -> None:
-    found = readiness(workers, [READY, FAILED, LOADING, READY], draining, waiting)
+    found = readiness(workers, [READY, FAILED, LOADING, READY], needed, draining, waiting)
     assert (found.ready, found.reason) == (not reason, reason)
     assert (found.workers_ready, found.workers) == (sum(workers), len(workers))
     assert found.versions == {"READY": 2, "UNAVAILABLE": 1, "LOADING": 1}
+
+
+@pytest.mark.parametrize(
+    ("stated", "begun", "needed"),
+    [(None, False, 3), (None, True, 1), (2, False, 2), (2, True, 2), (9, False, 3), (9, True, 3)],
+)
+def test_all_workers_are_needed_at_the_start_and_one_later(stated: int | None, begun: bool, needed: int) -> None:
+    assert needed_workers(stated, 3, begun) == needed
 
 
 def test_a_desired_state_is_applied_when_no_connected_worker_is_behind() -> None:
