@@ -28,7 +28,7 @@ from penstock.control.instance.drain import retire
 from penstock.control.instance.options import WorkerOptions
 from penstock.control.instance.ports import Address
 from penstock.control.plane import STOP_MARGIN_S, ControlPlane
-from penstock.control.sinks.sending import load_others
+from penstock.control.sinks.plugins import load_plugins
 from penstock.control.sources.repositories import Repository
 from penstock.control.workers import process
 from penstock.core.errors import Fault, InvalidInput
@@ -88,7 +88,7 @@ def serve(settings: Settings) -> None:
     except directory.RuntimeUnavailable as fault:
         raise CannotServe(str(fault)) from None
     set_up(settings.log_level, "control")
-    load_others()
+    load_plugins()
     try:
         with asyncio.Runner() as runner:
             runner.get_loop().set_default_executor(background_pool(None, "background"))

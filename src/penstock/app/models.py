@@ -26,7 +26,7 @@ from penstock.control.plane import ControlPlane
 from penstock.control.reconcile.planner import Found
 from penstock.control.reconcile.reconciler import Reconciler
 from penstock.control.retraining.rules import Retraining
-from penstock.control.sinks.sending import SinkContext
+from penstock.control.sinks import SinkContext
 from penstock.control.sources.aliased import AliasedFolder
 from penstock.control.sources.folder import FolderContents
 from penstock.control.sources.mlflow import MlflowSync

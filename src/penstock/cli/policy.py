@@ -47,11 +47,11 @@ def check(file: File) -> None:
 
 def _read(file: Path) -> Document:
     from penstock.config import ConfigFault, lines_of, read_document
-    from penstock.control.sinks.sending import load_others
+    from penstock.control.sinks.plugins import load_plugins
     from penstock.core.errors import InvalidInput
     from penstock.core.policies import policy_in
 
-    load_others()
+    load_plugins()
     try:
         document = read_document(file, "the policy")
         policy_in(document)

@@ -32,7 +32,10 @@ FIELDS: dict[str, dict[str, tuple[type, bool]]] = {
     "alertmanager": {"url": (str, REQUIRED), "token_file": (str, OPTIONAL)},
 }
 """Each kind's settings: their type (``str``, ``float`` for seconds, ``list`` of texts), and whether they must be there;
-sinks of other packages join it (``control.sinks.load_others``)."""
+sinks of other packages join it (``control.sinks.plugins.load_plugins``)."""
+
+RUN_ONCE = frozenset({"command"})
+"""Kinds that get an event once, and again only where a person asks for it: training twice is no repeat of a message."""
 
 _CHOICES = {("webhook", "mode"): ("structured", "binary"), ("airflow", "api"): ("v2", "v1")}
 

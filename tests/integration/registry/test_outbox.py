@@ -64,7 +64,7 @@ def test_each_sink_gets_a_models_events_in_order(outbox: Outbox, clock: Clock) -
 
 def test_what_was_given_up_can_be_replayed(outbox: Outbox, store: Store) -> None:
     outbox.commit("m", 0, {}, event("a"), ["hook"])
-    outbox.buried(outbox.due()[0], "it answered 410")
+    outbox.given_up(outbox.due()[0], "it answered 410", event("gone"))
     assert outbox.due() == []
     assert outbox.pending() == {}
     assert [(one["state"], one["error"]) for one in outbox.deliveries("m")] == [("dead", "it answered 410")]
@@ -73,6 +73,14 @@ def test_what_was_given_up_can_be_replayed(outbox: Outbox, store: Store) -> None
     assert store.audit("m")[0].action == "outbox.replay"
     with pytest.raises(NotFound):
         outbox.replay("m", BY)
+
+
+def test_what_waits_for_its_next_attempt_can_be_hurried(outbox: Outbox, clock: Clock) -> None:
+    outbox.commit("m", 0, {}, event("a"), ["hook"])
+    outbox.failed(outbox.due()[0], clock.now + 3600, "it answered 503")
+    assert outbox.due() == []
+    assert outbox.replay("m", BY) == 1
+    assert [one.attempts for one in outbox.due()] == [0]
 
 
 def test_what_is_over_is_forgotten_in_time(outbox: Outbox, clock: Clock) -> None:

@@ -11,7 +11,8 @@ from typing import Any
 import nats
 from cloudevents.http import from_http
 
-from penstock.control.sinks.sending import SinkContext, send
+from penstock.control.sinks import SinkContext
+from penstock.control.sinks.plugins import send
 from penstock.core.sinks import SinkSpec
 from tests.harness import call, wait_until
 from tests.integration.control.watch import free_port

@@ -7,7 +7,7 @@ from concurrent.futures import Executor, Future
 from typing import Any
 
 from penstock.control.delivery.questions import EVERY_S, FORGET_S, MOST_UNDER_WAY, Questions, Reply
-from penstock.control.sinks.sending import SinkFault
+from penstock.control.sinks import SinkFault
 from penstock.core.errors import NotReady
 from tests.unit.control.trials import AtOnce, Clock
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from threading import Thread
 from typing import Any, TypeVar
 
-from penstock.control.sinks.sending import SinkFault
+from penstock.control.sinks import SinkFault
 from penstock.core.errors import Fault
 from penstock.engine.threads import BACKGROUND, lower_priority
 

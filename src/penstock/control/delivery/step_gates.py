@@ -8,7 +8,8 @@ from functools import partial
 from typing import Any, Protocol
 
 from penstock.control.delivery.questions import Questions, Reply
-from penstock.control.sinks.sending import SinkContext, SinkFault, ask_webhook
+from penstock.control.sinks import SinkContext, SinkFault
+from penstock.control.sinks.webhook import ask_webhook
 from penstock.core.rollouts.documents import shown
 from penstock.core.rollouts.gates import Gate, GateAnswer, WebhookGate, judge_query, judge_webhook
 from penstock.core.rollouts.rollout import Rollout, State, guard_verdicts

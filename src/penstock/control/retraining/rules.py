@@ -5,7 +5,6 @@ A decision and its event are one transaction; sending goes on beside, at least o
 
 import asyncio
 import logging
-import random
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,7 +15,8 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from penstock.control.retraining.candidates import RULES, Candidates, Fleet, Record, Rollouts
-from penstock.control.sinks.sending import SinkContext, SinkFault, send
+from penstock.control.retraining.dispatcher import Dispatcher
+from penstock.control.sinks import SinkContext
 from penstock.core.desired import ModelSpec, able_versions
 from penstock.core.errors import Conflict, Fault, InvalidInput, NotFound
 from penstock.core.policies import MonitorPolicy
@@ -39,7 +39,7 @@ from penstock.engine.threads import background_pool
 from penstock.monitor.answers import ANSWERS, AnswerStore
 from penstock.monitor.capture import CAPTURES, export
 from penstock.registry.records import By, Document
-from penstock.registry.stores.outbox import Delivery, Outbox
+from penstock.registry.stores.outbox import Outbox
 from penstock.registry.stores.traffic import Event, event_id
 from penstock.telemetry import metrics
 from penstock.telemetry.metrics import Point, Reading
@@ -48,13 +48,6 @@ log = logging.getLogger("penstock.control")
 
 LOOK_S = 1.0
 THREADS = 4
-SENDERS = 16
-"""Sinks that are sent to at a time; one that is slow or runs a command holds one of these places."""
-
-FIRST_S, LONGEST_S = 1.0, 300.0
-MOST_ATTEMPTS = 16
-"""Attempts after which a delivery is given up: some forty minutes."""
-
 CLEAR_S = 3600.0
 MANUAL = "(by hand)"
 MOST_FEATURES = 5
@@ -96,10 +89,9 @@ class Retraining:
         self._clock = clock
         self.candidates = Candidates(outbox, record, fleet, monitor, rollouts, place[0], clock)
         self._home = place[0]
-        self._around = SinkContext(*place, self._rows)
+        context = SinkContext(*place, self._rows)
+        self._dispatcher = Dispatcher(outbox, lambda model: monitor.policy_of(model).sinks, context, self._run, clock)
         self._threads = background_pool(THREADS, "retraining")
-        self._senders = background_pool(SENDERS, "sinks")
-        self._sending: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._outcomes: Counter[tuple[str, str, str]] = Counter()
         self._last: dict[str, tuple[int, RuleState]] = {}
         self._pending: dict[str, tuple[int, float]] = {}
@@ -185,11 +177,7 @@ class Retraining:
         for spec in ruled:
             await self.judge(spec)
             await self.candidates.step(spec, self._answering(spec))
-        for delivery in await self._run(self._outbox.due):
-            key = (delivery.model, delivery.sink)
-            if key not in self._sending:
-                task = self._sending[key] = asyncio.create_task(self._deliver(delivery))
-                task.add_done_callback(lambda _, key=key: self._sending.pop(key, None))  # type: ignore[misc]
+        await self._dispatcher.step()
         if self._clock() - self._cleared > CLEAR_S:
             self._cleared = self._clock()
             await self._run(self._outbox.clear)
@@ -234,49 +222,6 @@ class Retraining:
         instead = None if spec.route is None else stand_in(spec.route, able)
         return instead or default_version(champion, able)
 
-    async def _deliver(self, delivery: Delivery) -> None:
-        """Send one event, and whatever waits behind it."""
-        waiting = [delivery]
-        while waiting and await self._sent(waiting[0]):
-            try:
-                waiting = await self._run(self._outbox.due, waiting[0])
-            except Fault:
-                return  # the next step looks again
-
-    async def _sent(self, delivery: Delivery) -> bool:
-        """Whether a sink has an event now, and it is written down."""
-        spec = self._monitor.policy_of(delivery.model).sinks.get(delivery.sink)
-        loop = asyncio.get_running_loop()
-        try:
-            if spec is None:
-                raise SinkFault("the policy has no such sink any more", final=True)
-            await loop.run_in_executor(self._senders, send, spec, delivery.event, self._around)
-        except SinkFault as fault:
-            await self._not_delivered(delivery, fault)
-            return False
-        except Exception:
-            log.exception("sink %s of model %s failed", delivery.sink, delivery.model)
-            await self._not_delivered(delivery, SinkFault("the sink failed"))
-            return False
-        return await self._settled(partial(self._outbox.sent, delivery))
-
-    async def _not_delivered(self, delivery: Delivery, fault: SinkFault) -> None:
-        log.warning("sink %s of model %s does not have an event: %s", delivery.sink, delivery.model, fault)
-        if fault.final or delivery.attempts + 1 >= MOST_ATTEMPTS:
-            await self._settled(partial(self._outbox.buried, delivery, str(fault)))
-            return
-        due = self._clock() + max(fault.after_s, pause(delivery.attempts, random.random()))
-        await self._settled(partial(self._outbox.failed, delivery, due, str(fault)))
-
-    async def _settled(self, write: Callable[[], None]) -> bool:
-        """Whether the end of a delivery is written down."""
-        try:
-            await self._run(write)
-        except Fault as fault:  # it will be sent again, which its id tells
-            log.warning("the end of a delivery could not be written: %s", fault)
-            return False
-        return True
-
     def _rows(self, event: Document, folder: Path) -> Path | None:
         """The rows captured of an event's version, as Parquet, with their labels; without those held out for exams."""
         target = (str(event["data"].get("model", "")), str(event["data"].get("version", "")))
@@ -302,17 +247,11 @@ class Retraining:
     def close(self) -> None:
         """Let the threads go."""
         self.candidates.close()
+        self._dispatcher.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
-        self._around.commands.end()  # else the process would wait for them
-        self._senders.shutdown(wait=False, cancel_futures=True)
 
     async def _run(self, work: Callable[..., T], *arguments: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, partial(work, *arguments))
-
-
-def pause(attempts: int, chance: float) -> float:
-    """Seconds until the next attempt: twice as long each time, up to five minutes, and a random part of a half off."""
-    return min(LONGEST_S, FIRST_S * 2.0 ** min(attempts, 30)) * (1 - chance / 2)
 
 
 def _event(action: Action, snapshot: Snapshot) -> Event:

@@ -131,28 +131,38 @@ class Outbox:
         """A sink does not have it; it is tried again at ``due``."""
         self._update(delivery, due=due, attempts=delivery.attempts + 1, error=error)
 
-    def buried(self, delivery: Delivery, error: str) -> None:
-        """It is not tried again unless somebody asks for it."""
-        self._update(delivery, state=DEAD, attempts=delivery.attempts + 1, error=error)
+    def begun(self, delivery: Delivery) -> None:
+        """A sink is about to get it: whoever finds it unfinished later knows that it may have."""
+        self._update(delivery, attempts=delivery.attempts + 1)
+
+    def given_up(self, delivery: Delivery, error: str, event: Event) -> None:
+        """It is not tried again unless somebody asks for it, which an event tells."""
+        with self._database.writing() as connection:
+            self._set(connection, delivery, state=DEAD, attempts=delivery.attempts + 1, error=error)
+            self._traffic.emit(connection, delivery.model, event)
 
     def _update(self, delivery: Delivery, **values: object) -> None:
-        table = schema.outbox
         with self._database.writing() as connection:
-            connection.execute(table.update().where(table.c.seq == delivery.seq).values(**values))
+            self._set(connection, delivery, **values)
+
+    @staticmethod
+    def _set(connection: sa.Connection, delivery: Delivery, **values: object) -> None:
+        table = schema.outbox
+        connection.execute(table.update().where(table.c.seq == delivery.seq).values(**values))
 
     def replay(self, model: str, by: By) -> int:
-        """Try again what was given up; how many deliveries.
+        """Try again what was given up, and now what waits for its next attempt; how many deliveries.
 
         Raises:
-            NotFound: nothing of the model was given up.
+            NotFound: nothing of the model was given up or waits.
         """
-        table = schema.outbox
+        table, now = schema.outbox, self._clock()
+        waits = (table.c.state == DEAD) | ((table.c.state == PENDING) & (table.c.due > now))
         with self._database.writing() as connection:
-            where = (table.c.model == model, table.c.state == DEAD)
-            values = {"state": PENDING, "attempts": 0, "due": self._clock(), "error": ""}
-            number = connection.execute(table.update().where(*where).values(**values)).rowcount
+            values = {"state": PENDING, "attempts": 0, "due": now, "error": ""}
+            number = connection.execute(table.update().where(table.c.model == model, waits).values(**values)).rowcount
             if not number:
-                raise NotFound(f"nothing of model '{model}' was given up")
+                raise NotFound(f"nothing of model '{model}' was given up or waits")
             self._journal.changed(connection, model, "outbox.replay", "outbox", by, None, {"deliveries": number})
         return number
 

@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 
-from penstock.control.retraining.rules import LONGEST_S, pause
-from penstock.control.sinks import sending
-from penstock.control.sinks.sending import SinkContext, SinkFault, load_others, send
+from penstock.control.retraining.dispatcher import LONGEST_S, pause
+from penstock.control.sinks import SinkContext, SinkFault, plugins
+from penstock.control.sinks.command import OUTPUT_MOST, OutputTail
+from penstock.control.sinks.http_post import retry_after
+from penstock.control.sinks.plugins import load_plugins, send
 from penstock.core.sinks import FIELDS, SinkSpec
 from tests.integration.traffic.test_retraining import Receiver, receiving
 
@@ -92,6 +94,9 @@ def test_prefect_github_and_alertmanager_are_asked_in_their_words(hook: Receiver
     [
         ((500, {}), 0.0, False),
         ((429, {"retry-after": "7"}), 7.0, False),
+        ((429, {"retry-after": "999999999"}), 3600.0, False),
+        ((503, {"retry-after": "Fri, 31 Dec 2999 23:59:59 GMT"}), 3600.0, False),
+        ((503, {"retry-after": "-7"}), 0.0, False),
         ((503, {"retry-after": "soon"}), 0.0, False),
         ((410, {}), 0.0, True),
         ((302, {"location": "http://127.0.0.1:1/"}), 0.0, False),
@@ -145,12 +150,50 @@ def test_a_command_gets_the_event_and_its_output_is_kept(around: SinkContext) ->
     folder = around.home / "retraining" / EVENT["id"]
     assert (folder / "output.txt").read_text().split() == [EVENT["id"], "m"]
     assert json.loads((folder / "event.json").read_text()) == EVENT
-    with pytest.raises(SinkFault, match="ended with 3: no data"):
-        sent("command", around, argv=[sys.executable, "-c", "print('no data'); raise SystemExit(3)"])
-    with pytest.raises(SinkFault, match="took too long"):
-        sent("command", around, argv=[sys.executable, "-c", "import time; time.sleep(60)"], timeout_seconds=0.3)
-    with pytest.raises(SinkFault, match="cannot be started"):
+
+
+def test_a_command_that_cannot_be_run_is_not_tried_again(around: SinkContext) -> None:
+    with pytest.raises(SinkFault, match="cannot be run: No such file") as told:
         sent("command", around, argv=["/nothing/here"])
+    assert told.value.final
+
+
+def test_a_command_that_fails_is_told_with_its_last_lines(around: SinkContext) -> None:
+    script = "print('\\n'.join(f'line {n}' for n in range(100))); raise SystemExit(3)"
+    with pytest.raises(SinkFault, match="the command ended with 3; its last output:") as told:
+        sent("command", around, argv=[sys.executable, "-c", script])
+    assert told.value.output.splitlines() == [f"line {number}" for number in range(80, 100)]
+    assert str(told.value).endswith("line 99")
+    assert told.value.final
+    with pytest.raises(SinkFault, match="ended with 4, without output"):
+        sent("command", around, argv=[sys.executable, "-c", "raise SystemExit(4)"])
+
+
+def test_a_command_that_takes_too_long_ends_with_all_its_processes(around: SinkContext) -> None:
+    child = "import subprocess, sys; subprocess.Popen(['sleep', '60']); print('begun', flush=True)"
+    with pytest.raises(SinkFault, match=r"ended after 2 s; its last output:\nbegun"):
+        sent("command", around, argv=[sys.executable, "-c", child], timeout_seconds=2)
+    assert (around.home / "retraining" / EVENT["id"] / "output.txt").read_text() == "begun\n"
+
+
+@pytest.mark.parametrize("chunks", [[b"abc"], [b"0123456789"] * 3, [b"x" * 1000, b"the end"], [b"y"] * 100])
+def test_only_the_last_bytes_of_an_output_are_kept(chunks: list[bytes]) -> None:
+    tail, whole = OutputTail(most=16), b"".join(chunks)
+    for chunk in chunks:
+        tail.add(chunk)
+    kept = tail.content()
+    assert kept.endswith(whole[-16:])
+    assert tail.dropped == max(0, len(whole) - 16)
+    assert kept.startswith(b"[") is bool(tail.dropped)
+
+
+def test_an_endless_output_takes_little_memory(around: SinkContext) -> None:
+    script = f"import sys\nfor n in range(40): sys.stdout.write(str(n % 10) * {OUTPUT_MOST // 4})"
+    sent("command", around, argv=[sys.executable, "-c", script])
+    kept = (around.home / "retraining" / EVENT["id"] / "output.txt").read_bytes()
+    note, _, rest = kept.partition(b"\n")
+    assert note == b"[%d bytes before this were dropped]" % (9 * OUTPUT_MOST)
+    assert rest == b"".join(str(number).encode() * (OUTPUT_MOST // 4) for number in (6, 7, 8, 9))
 
 
 def test_commands_end_with_the_gateway(around: SinkContext) -> None:
@@ -158,6 +201,22 @@ def test_commands_end_with_the_gateway(around: SinkContext) -> None:
     for _ in range(2):  # the second begins when all is over already
         with pytest.raises(SinkFault, match="ended with -9"):
             sent("command", around, argv=[sys.executable, "-c", "import time; time.sleep(60)"])
+
+
+@pytest.mark.parametrize(
+    ("stated", "seconds"),
+    [
+        ("", 0),
+        ("12", 12),
+        ("soon", 0),
+        ("Thu, 01 Jan 1970 00:02:00 GMT", 20),
+        ("Thu, 01 Jan 1970 00:02:00", 20),
+        ("Thu, 01 Jan 1970 00:00:00 GMT", 0),
+        ("Thu, 99 Jan 1970 00:00:00 GMT", 0),
+    ],
+)
+def test_retry_after_is_seconds_or_a_date(stated: str, seconds: float) -> None:
+    assert retry_after(stated, now=100.0) == seconds
 
 
 def test_pauses_grow_and_differ() -> None:
@@ -180,7 +239,7 @@ def test_argo_and_kubeflow_are_asked_in_their_words(hook: Receiver, around: Sink
 
 
 FOREIGN = """
-from penstock.control.sinks.sending import SinkFault
+from penstock.control.sinks import SinkFault
 
 class Carrier:
     fields = {"loft": (str, True)}
@@ -202,10 +261,10 @@ def test_other_packages_bring_sinks_by_an_entry_point(
     (info / "entry_points.txt").write_text(f"[penstock.sinks]\n{entries}")
     (info.parent / "carrier_sink.py").write_text(FOREIGN)
     monkeypatch.syspath_prepend(str(info.parent))
-    monkeypatch.setattr(sending, "FIELDS", fields := dict(FIELDS))
-    monkeypatch.setattr(sending, "_SENDERS", dict(sending._SENDERS))
+    monkeypatch.setattr(plugins, "FIELDS", fields := dict(FIELDS))
+    monkeypatch.setattr(plugins, "_SENDERS", dict(plugins._SENDERS))
     before = fields["webhook"]
-    load_others()
+    load_plugins()
     assert fields["carrier"] == {"loft": (str, True)}
     assert "broken" not in fields
     assert fields["webhook"] == before  # what is here cannot be replaced

@@ -1,0 +1,149 @@
+"""Sends the events of the outbox to their sinks, in order for each model and sink, beside each other otherwise."""
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from typing import Any
+
+from penstock.control.sinks import SinkContext, SinkFault
+from penstock.control.sinks.plugins import send
+from penstock.core.errors import Fault
+from penstock.core.sinks import RUN_ONCE, SinkSpec
+from penstock.engine.threads import background_pool
+from penstock.registry.stores.outbox import Delivery, Outbox
+from penstock.registry.stores.traffic import Event
+
+log = logging.getLogger("penstock.control")
+
+SENDERS = 16
+"""Sinks that are sent to at a time; one that is slow or runs a command holds one of these places."""
+
+FIRST_S, LONGEST_S = 1.0, 300.0
+MOST_ATTEMPTS = 16
+"""Attempts after which a delivery is given up: some forty minutes."""
+
+WRITE_AGAIN_S = 1.0
+"""Between two tries to write down what became of a delivery."""
+
+NO_SINK = "the policy has no such sink any more"
+UNFINISHED = "the command was started, and the gateway that ran it ended before it; nothing runs it again by itself"
+
+
+class Dispatcher:
+    """One gateway's; ``sinks`` gives those of a model's policy, ``run`` does what blocks on a thread, ``clock`` gives
+    seconds since the epoch. To be used on the event loop."""
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        sinks: Callable[[str], Mapping[str, SinkSpec]],
+        context: SinkContext,
+        run: Callable[..., Awaitable[Any]],
+        clock: Callable[[], float],
+    ) -> None:
+        self._outbox = outbox
+        self._sinks = sinks
+        self._context = context
+        self._run = run
+        self._clock = clock
+        self._senders = background_pool(SENDERS, "sinks")
+        self._sending: dict[tuple[str, str], asyncio.Task[None]] = {}
+
+    async def step(self) -> None:
+        """Begin to send what is due, but for what waits behind something that is being sent."""
+        for delivery in await self._run(self._outbox.due):
+            key = (delivery.model, delivery.sink)
+            if key not in self._sending:
+                task = self._sending[key] = asyncio.create_task(self._deliver(delivery))
+                task.add_done_callback(partial(self._over, key))
+
+    async def idle(self) -> None:
+        """Wait until nothing is being sent."""
+        await asyncio.gather(*self._sending.values())
+
+    def close(self) -> None:
+        """End the commands that run, and let the threads go."""
+        self._context.commands.end()  # else the process would wait for them
+        self._senders.shutdown(wait=False, cancel_futures=True)
+
+    def _over(self, key: tuple[str, str], _: "asyncio.Task[None]") -> None:
+        self._sending.pop(key, None)
+
+    async def _deliver(self, delivery: Delivery) -> None:
+        """Send one event, and whatever waits behind it."""
+        waiting = [delivery]
+        while waiting and await self._sent(waiting[0]):
+            try:
+                waiting = await self._run(self._outbox.due, waiting[0])
+            except Fault:
+                return  # the next step looks again
+
+    async def _sent(self, delivery: Delivery) -> bool:
+        """Whether a sink has an event now, and it is written down."""
+        spec = self._sinks(delivery.model).get(delivery.sink)
+        try:
+            await self._send(spec, delivery)
+        except SinkFault as fault:
+            await self._not_sent(spec, delivery, fault)
+            return False
+        except Fault:
+            return False  # nothing was sent: the next step looks again
+        except Exception:
+            log.exception("sink %s of model %s failed", delivery.sink, delivery.model)
+            final = spec is not None and spec.kind in RUN_ONCE
+            await self._not_sent(spec, delivery, SinkFault("the sink failed", final=final))
+            return False
+        await self._write(partial(self._outbox.sent, delivery))
+        return True
+
+    async def _send(self, spec: SinkSpec | None, delivery: Delivery) -> None:
+        if spec is None:
+            raise SinkFault(NO_SINK, final=True)
+        if spec.kind in RUN_ONCE:
+            if delivery.attempts:
+                raise SinkFault(UNFINISHED, final=True)
+            await self._run(self._outbox.begun, delivery)
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self._senders, send, spec, delivery.event, self._context)
+
+    async def _not_sent(self, spec: SinkSpec | None, delivery: Delivery, fault: SinkFault) -> None:
+        log.warning("sink %s of model %s does not have an event: %s", delivery.sink, delivery.model, fault)
+        if fault.final or delivery.attempts + 1 >= MOST_ATTEMPTS:
+            event = _given_up(spec, delivery, fault, self._clock())
+            await self._write(partial(self._outbox.given_up, delivery, str(fault), event))
+            return
+        due = self._clock() + max(fault.after_s, pause(delivery.attempts, random.random()))
+        await self._write(partial(self._outbox.failed, delivery, due, str(fault)))
+
+    async def _write(self, write: Callable[[], None]) -> None:
+        """Write down what became of a delivery, again and again until the database has it."""
+        while True:
+            try:
+                await self._run(write)
+                return
+            except Fault as fault:
+                log.warning("what became of a delivery could not be written, it is tried again: %s", fault)
+            await asyncio.sleep(WRITE_AGAIN_S)
+
+
+def pause(attempts: int, chance: float) -> float:
+    """Seconds until the next attempt: twice as long each time, up to five minutes, and a random part of a half off."""
+    return min(LONGEST_S, FIRST_S * 2.0 ** min(attempts, 30)) * (1 - chance / 2)
+
+
+def _given_up(spec: SinkSpec | None, delivery: Delivery, fault: SinkFault, now: float) -> Event:
+    """What is told of a delivery that is not tried again."""
+    about: Mapping[str, Any] = delivery.event["data"]
+    data = {
+        "model": delivery.model,
+        "version": about.get("version"),
+        "rule": about.get("rule"),
+        "sink": delivery.sink,
+        "kind": None if spec is None else spec.kind,
+        "event": delivery.event["id"],
+        "reason": str(fault).split("\n", 1)[0],
+        "output": fault.output.splitlines(),
+    }
+    return Event("delivery.failed.v1", f"models/{delivery.model}", f"{delivery.seq} {now:.3f}", data)

@@ -1,0 +1,116 @@
+"""What every sink is given and what it raises: the context of the gateway, the fault of a delivery, and the protocol of
+sinks that other packages bring."""
+
+import json
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from penstock.registry.records import Document
+
+WAIT_S = 10.0
+"""What one wait for the other side takes at most."""
+
+RETRY_MOST_S = 3600.0
+"""A sink is asked again after this time at the latest, whatever it asks for."""
+
+REASON_MOST = 4000
+STRUCTURED = "application/cloudevents+json; charset=utf-8"
+
+
+class SinkFault(Exception):
+    """A sink does not have an event; ``after_s`` is when it wants to be asked again, an hour at most, ``final`` that it
+    never does; ``output`` is what a command wrote last."""
+
+    def __init__(self, reason: str, after_s: float = 0.0, final: bool = False, output: str = "") -> None:
+        super().__init__(reason[:REASON_MOST])
+        self.after_s = min(RETRY_MOST_S, max(0.0, after_s))
+        self.final = final
+        self.output = output
+
+
+class Commands:
+    """The commands that run now, so that they end with the gateway; any thread may use it."""
+
+    def __init__(self) -> None:
+        self._running: set[int] = set()
+        self._lock = threading.Lock()
+        self._over = False
+
+    @contextmanager
+    def running(self, leader: int) -> Iterator[None]:
+        """While the process group of this leader runs."""
+        with self._lock:
+            self._running.add(leader)
+            over = self._over
+        if over:
+            end_group(leader)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._running.discard(leader)
+
+    def end(self) -> None:
+        """End them all, and those that would still begin."""
+        with self._lock:
+            self._over = True
+            for leader in self._running:
+                end_group(leader)
+
+
+def end_group(leader: int) -> None:
+    """Kill a process group, if there is still one."""
+    with suppress(ProcessLookupError):
+        os.killpg(leader, signal.SIGKILL)
+
+
+@dataclass(frozen=True, slots=True)
+class SinkContext:
+    """What sinks need of the gateway: its home, whether paths and commands of a policy are its own user's, and the rows
+    that were captured of an event's version, as a Parquet file (None without); and the commands that run."""
+
+    home: Path
+    trusted: bool
+    rows: Callable[[Document, Path], Path | None] = lambda _event, _folder: None
+    commands: Commands = field(default_factory=Commands)
+
+
+class Sink(Protocol):
+    """A sink of another package, named as its entry point in the group ``penstock.sinks``."""
+
+    fields: Mapping[str, tuple[type, bool]]
+    """Its settings, as ``core.sinks.FIELDS`` has them."""
+
+    def send(self, values: Mapping[str, Any], event: Document, context: SinkContext) -> None:
+        """Send one event, and return once the other side has it; raises ``SinkFault``. Any thread may call it."""
+
+
+def path_of(stated: str, context: SinkContext) -> Path:
+    """The path that a policy states, relative to the gateway's home.
+
+    Raises:
+        SinkFault: it lies outside, where that is not allowed.
+    """
+    path = (context.home / stated).resolve()
+    if not context.trusted and not path.is_relative_to(context.home.resolve()):
+        raise SinkFault("the path leads out of the gateway's home", final=True)
+    return path
+
+
+def secret_of(stated: str, context: SinkContext) -> bytes:
+    """The content of a file with a secret; raises ``SinkFault``."""
+    try:
+        return path_of(stated, context).read_bytes().strip()
+    except OSError as error:
+        raise SinkFault(f"the secret cannot be read: {error.strerror}") from None
+
+
+def json_bytes(document: Any) -> bytes:
+    """A document as compact JSON."""
+    return json.dumps(document, separators=(",", ":")).encode()

@@ -1,0 +1,136 @@
+"""Runs a command for an event, once: its last output is kept, and its process group ended when its time is up."""
+
+import os
+import selectors
+import subprocess
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from penstock.control.sinks.base import SinkContext, SinkFault, end_group, json_bytes
+from penstock.registry.records import Document
+
+COMMAND_S = 600.0
+OUTPUT_MOST = 1 << 20
+"""Bytes of a command's output that are kept: the last ones."""
+
+LINES_MOST, LINES_BYTES = 20, 3000
+"""How many of its last lines a failure is told with, and their bytes together."""
+
+READ_BYTES = 1 << 16
+
+
+class OutputTail:
+    """The last bytes of an output that may have no end; it never holds more than twice ``most`` of them."""
+
+    def __init__(self, most: int = OUTPUT_MOST) -> None:
+        self._most = most
+        self._kept = bytearray()
+        self.dropped = 0
+
+    def add(self, data: bytes) -> None:
+        """What came next."""
+        self._kept += data
+        if len(self._kept) > 2 * self._most:
+            self._drop()
+
+    def _drop(self) -> None:
+        over = max(0, len(self._kept) - self._most)
+        del self._kept[:over]
+        self.dropped += over
+
+    def content(self) -> bytes:
+        """The bytes that are kept, after a line that says how many are not."""
+        self._drop()
+        note = f"[{self.dropped} bytes before this were dropped]\n".encode() if self.dropped else b""
+        return note + bytes(self._kept)
+
+    def last_lines(self) -> str:
+        """The last lines, as text."""
+        text = bytes(self._kept[-LINES_BYTES:]).decode(errors="replace").strip()
+        return "\n".join(text.splitlines()[-LINES_MOST:])
+
+
+def run_command(values: Mapping[str, Any], event: Document, context: SinkContext) -> None:
+    """Run the command. Blocks, for ``timeout_seconds`` at most.
+
+    Raises:
+        SinkFault: it failed, which is final: a command is run again only where somebody asks for it.
+    """
+    if not context.trusted:
+        raise SinkFault("commands are run only where the gateway listens to its own machine alone", final=True)
+    timeout_s, output = float(values.get("timeout_seconds", COMMAND_S)), OutputTail()
+    try:
+        folder = context.home / "retraining" / str(event["id"])
+        code = _run(list(values["argv"]), folder, event, context, timeout_s, output)
+        (folder / "output.txt").write_bytes(output.content())
+    except OSError as error:
+        raise SinkFault(f"the command cannot be run: {error.strerror}", final=True) from None
+    if code is None:
+        raise _failed(f"the command was ended after {timeout_s:g} s", output)
+    if code:
+        raise _failed(f"the command ended with {code}", output)
+
+
+def _run(
+    argv: list[str], folder: Path, event: Document, context: SinkContext, timeout_s: float, output: OutputTail
+) -> int | None:
+    """The exit code; None where its time was up and its process group was ended."""
+    environment, stdin = _prepare(folder, event, context)
+    source, sink = os.pipe()
+    with os.fdopen(source, "rb", buffering=0):
+        with os.fdopen(sink, "wb", buffering=0) as stdout, stdin.open("rb") as input_file:
+            process = subprocess.Popen(
+                argv,
+                stdin=input_file,
+                stdout=stdout,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                cwd=folder,
+                start_new_session=True,
+            )
+        with process, context.commands.running(process.pid):
+            if _read(source, process, output, time.monotonic() + timeout_s):
+                return process.returncode
+            end_group(process.pid)
+            return None
+
+
+def _failed(reason: str, output: OutputTail) -> SinkFault:
+    lines = output.last_lines()
+    told = f"{reason}; its last output:\n{lines}" if lines else f"{reason}, without output"
+    return SinkFault(told, final=True, output=lines)
+
+
+def _prepare(folder: Path, event: Document, context: SinkContext) -> tuple[dict[str, str], Path]:
+    """The command's environment, and the event as a file in its folder."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path = folder / "event.json"
+    path.write_bytes(json_bytes(event))
+    environment = {**os.environ, "PENSTOCK_EVENT": str(path), "PENSTOCK_MODEL": str(event["data"].get("model", ""))}
+    if (rows := context.rows(event, folder)) is not None:
+        environment["PENSTOCK_ROWS"] = str(rows)
+    return environment, path
+
+
+def _read(source: int, process: "subprocess.Popen[bytes]", output: OutputTail, deadline: float) -> bool:
+    """Whether a command and all that write to its output end before the deadline (of the monotonic clock)."""
+    with selectors.DefaultSelector() as selector:
+        selector.register(source, selectors.EVENT_READ)
+        while (left := deadline - time.monotonic()) > 0:
+            if not selector.select(left):
+                return False
+            data = os.read(source, READ_BYTES)
+            if not data:
+                return _ended(process, deadline)
+            output.add(data)
+    return False
+
+
+def _ended(process: "subprocess.Popen[bytes]", deadline: float) -> bool:
+    try:
+        process.wait(max(0.0, deadline - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        return False
+    return True

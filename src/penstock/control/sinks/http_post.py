@@ -1,0 +1,70 @@
+"""One POST to an HTTP server: no redirect is followed, and ``Retry-After`` is read as seconds or as a date."""
+
+import http.client
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from penstock.control.sinks.base import WAIT_S, SinkContext, SinkFault, secret_of
+
+GONE = 410
+MULTIPLE_CHOICES = 300
+RETRY_STATUSES = (429, 503)
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """An event goes where the policy says and nowhere else."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
+def post(url: str, body: bytes, headers: Mapping[str, str], done: tuple[int, ...] = ()) -> None:
+    """POST; statuses of ``done`` are as good as 2xx.
+
+    Raises:
+        SinkFault: the server does not answer, or refuses.
+    """
+    status, stated = exchange(url, body, headers, WAIT_S)
+    if status < MULTIPLE_CHOICES or status in done:
+        return
+    after_s = retry_after(stated, time.time()) if status in RETRY_STATUSES else 0.0
+    raise SinkFault(f"it answered {status}", after_s, status == GONE)
+
+
+def retry_after(stated: str, now: float) -> float:
+    """Seconds from ``now`` that a ``Retry-After`` field asks for, as a number or as a date; 0 where it is neither."""
+    if stated.isascii() and stated.isdigit():
+        return float(stated)
+    try:
+        date = parsedate_to_datetime(stated)
+    except ValueError:
+        return 0.0
+    return max(0.0, (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - now)
+
+
+def exchange(url: str, body: bytes, headers: Mapping[str, str], wait_s: float) -> tuple[int, str]:
+    """The status of an answer and its ``Retry-After``; raises ``SinkFault`` where there is none."""
+    stated = {"content-type": "application/json", "user-agent": "penstock", **headers}
+    request = urllib.request.Request(url, body, stated, method="POST")  # noqa: S310 - http or https by the policy's check
+    try:
+        with urllib.request.build_opener(_NoRedirect).open(request, timeout=wait_s) as answer:
+            return answer.status, ""
+    except urllib.error.HTTPError as error:
+        error.close()
+        return error.code, error.headers.get("retry-after", "")
+    except TimeoutError:
+        raise SinkFault(f"it does not answer within {wait_s:g} s") from None
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise SinkFault(f"it does not answer: {getattr(error, 'reason', None) or type(error).__name__}") from None
+
+
+def bearer(values: Mapping[str, Any], context: SinkContext) -> dict[str, str]:
+    """The ``authorization`` field where a policy states a token; raises ``SinkFault``."""
+    if "token_file" not in values:
+        return {}
+    return {"authorization": f"Bearer {secret_of(values['token_file'], context).decode(errors='replace')}"}

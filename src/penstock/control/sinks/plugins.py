@@ -1,0 +1,64 @@
+"""All kinds of sinks by their name: those that are built in, and those that other packages bring by entry points."""
+
+import logging
+from collections.abc import Callable, Mapping
+from importlib import metadata
+from typing import Any
+
+from penstock.control.sinks.base import Sink, SinkContext
+from penstock.control.sinks.command import run_command
+from penstock.control.sinks.file import append_to_file
+from penstock.control.sinks.http_apis import (
+    send_to_airflow,
+    send_to_alertmanager,
+    send_to_argo,
+    send_to_github,
+    send_to_kubeflow,
+    send_to_prefect,
+)
+from penstock.control.sinks.nats import publish_to_nats
+from penstock.control.sinks.webhook import send_to_webhook
+from penstock.core.sinks import FIELDS, SinkSpec
+from penstock.registry.records import Document
+
+log = logging.getLogger("penstock.control")
+
+GROUP = "penstock.sinks"
+"""The entry points that other packages bring sinks by."""
+
+_SENDERS: dict[str, Callable[[Mapping[str, Any], Document, SinkContext], None]] = {
+    "webhook": send_to_webhook,
+    "file": append_to_file,
+    "command": run_command,
+    "airflow": send_to_airflow,
+    "prefect": send_to_prefect,
+    "github": send_to_github,
+    "argo": send_to_argo,
+    "kubeflow": send_to_kubeflow,
+    "nats": publish_to_nats,
+    "alertmanager": send_to_alertmanager,
+}
+
+
+def send(spec: SinkSpec, event: Document, context: SinkContext) -> None:
+    """Send one event. Blocks until the other side has it.
+
+    Raises:
+        SinkFault: it did not arrive, or nobody knows whether it did.
+    """
+    _SENDERS[spec.kind](spec.values, event, context)
+
+
+def load_plugins() -> None:
+    """Make the sinks of other packages known; what cannot be loaded is told in the log and left out."""
+    for entry in metadata.entry_points(group=GROUP):
+        if entry.name in _SENDERS:
+            continue  # a package cannot take the place of what is here
+        try:
+            found: Sink = entry.load()()
+            fields, send_it = dict(found.fields), found.send
+        except Exception:
+            log.exception("the sink '%s' cannot be loaded", entry.name)
+            continue
+        FIELDS[entry.name] = fields
+        _SENDERS[entry.name] = send_it

@@ -1,0 +1,142 @@
+"""The dispatcher over a real database: order, repeats, and commands that run once for each event."""
+
+import asyncio
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+from penstock.control.retraining import dispatcher as module
+from penstock.control.retraining.dispatcher import MOST_ATTEMPTS, Dispatcher
+from penstock.control.sinks import SinkContext
+from penstock.core.errors import NotReady
+from penstock.core.sinks import SinkSpec
+from penstock.registry.records import By, Document
+from penstock.registry.stores.outbox import Outbox
+from penstock.registry.stores.traffic import Event
+from tests.unit.control.trials import World
+
+T = TypeVar("T")
+KIND = "retraining.requested.v1"
+
+
+class Room:
+    """A dispatcher of one model with one sink; ``fails`` is how often writing the end of a delivery fails."""
+
+    def __init__(self, folder: Path, sink: SinkSpec) -> None:
+        self.folder, self.world, self.sinks = folder, World(folder), {"train": sink}
+        self.outbox = Outbox(self.world.database, self.world.traffic, self.world.clock)
+        self.fails = 0
+        self.open()
+
+    def open(self) -> None:
+        """As another process does."""
+        context = SinkContext(self.folder, trusted=True)
+        self.dispatcher = Dispatcher(self.outbox, lambda _: self.sinks, context, self._run, self.world.clock)
+
+    async def _run(self, work: Callable[..., T], *arguments: Any) -> T:
+        if self.fails and getattr(work, "func", None) == self.outbox.sent:
+            self.fails -= 1
+            raise NotReady("the database is away")
+        return work(*arguments)
+
+    def ask(self, key: str) -> None:
+        data: Document = {"model": "m", "version": "1", "rule": "r"}
+        revision = self.outbox.standing("m")[1]
+        self.outbox.commit("m", revision, {}, Event(KIND, "models/m/versions/1", key, data), ["train"])
+
+    def step(self) -> None:
+        async def act() -> None:
+            await self.dispatcher.step()
+            await self.dispatcher.idle()
+
+        asyncio.run(act())
+
+    def states(self) -> list[tuple[str, int]]:
+        return [(one["state"], one["attempts"]) for one in self.outbox.deliveries("m")]
+
+    def told(self) -> list[Document]:
+        events = self.world.traffic.events("m")
+        return [one["data"] for one in events if one["type"].endswith("delivery.failed.v1")]
+
+
+def command(*lines: str) -> SinkSpec:
+    return SinkSpec("command", {"argv": [sys.executable, "-c", "\n".join(lines)]})
+
+
+def runs(folder: Path) -> int:
+    return len((folder / "runs").read_text()) if (folder / "runs").exists() else 0
+
+
+def counted(folder: Path, *lines: str) -> SinkSpec:
+    return command(f"open({str(folder / 'runs')!r}, 'a').write('x')", *lines)
+
+
+def test_a_training_that_fails_is_run_once_and_told_with_its_output(tmp_path: Path) -> None:
+    room = Room(tmp_path, counted(tmp_path, "print('no rows')", "raise SystemExit(3)"))
+    room.ask("a")
+    for _ in range(3):
+        room.step()
+        room.world.clock.now += 3600
+    assert runs(tmp_path) == 1
+    assert room.states() == [("dead", 1)]
+    [told] = room.told()
+    assert (told["model"], told["version"], told["rule"], told["sink"]) == ("m", "1", "r", "train")
+    assert told["reason"] == "the command ended with 3; its last output:"
+    assert told["output"] == ["no rows"]
+    assert room.outbox.deliveries("m")[0]["error"].endswith("no rows")
+    room.outbox.replay("m", By("me", "again"))
+    room.step()
+    assert runs(tmp_path) == 2
+    assert len(room.told()) == 2
+
+
+def test_a_training_that_a_gateway_left_unfinished_is_not_run_by_the_next(tmp_path: Path) -> None:
+    room = Room(tmp_path, counted(tmp_path))
+    room.ask("a")
+    room.outbox.begun(room.outbox.due()[0])  # and then the gateway ended
+    room.open()
+    room.step()
+    assert runs(tmp_path) == 0
+    assert room.states() == [("dead", 2)]
+    assert "ended before it" in room.told()[0]["reason"]
+
+
+def test_events_come_in_order_and_each_once(tmp_path: Path) -> None:
+    room = Room(tmp_path, counted(tmp_path))
+    for key in "abc":
+        room.ask(key)
+    room.step()
+    assert (runs(tmp_path), room.states()) == (3, [("sent", 1)] * 3)
+
+
+def test_what_became_of_a_delivery_is_written_as_soon_as_the_database_is_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "WRITE_AGAIN_S", 0.0)
+    room = Room(tmp_path, counted(tmp_path))
+    room.ask("a")
+    room.fails = 3
+    room.step()
+    assert (runs(tmp_path), room.states(), room.fails) == (1, [("sent", 1)], 0)
+
+
+def test_a_message_is_tried_again_until_it_is_given_up(tmp_path: Path) -> None:
+    room = Room(tmp_path, SinkSpec("webhook", {"url": "http://127.0.0.1:1/"}))
+    room.ask("a")
+    for _ in range(MOST_ATTEMPTS + 2):
+        room.step()
+        room.world.clock.now += 3600
+    assert room.states() == [("dead", MOST_ATTEMPTS)]
+    assert room.told()[0]["kind"] == "webhook"
+
+
+def test_a_sink_that_the_policy_no_longer_has_gets_nothing(tmp_path: Path) -> None:
+    room = Room(tmp_path, counted(tmp_path))
+    room.ask("a")
+    room.sinks.clear()
+    room.step()
+    assert room.states() == [("dead", 1)]
+    assert room.told()[0]["kind"] is None
