@@ -165,6 +165,53 @@ class Monitor(_Section):
     """Gateways of the fleet, the most there may be at a time; each takes its part of that bound."""
 
 
+Days = Annotated[int, Field(ge=1, le=36_500)]
+RoomBytes = Annotated[int, Field(ge=1 << 20, le=1 << 44)]
+
+
+class Retention(_Section):
+    """How long what grows is kept, in days, and how much of it."""
+
+    events_days: Days = 90
+    """Events; those that are still to be sent stay."""
+
+    audit_days: Days = 365
+    """Entries of the audit in the database; older ones move into compressed archives beside the contents."""
+
+    audit_archive_days: Annotated[int, Field(ge=0, le=36_500)] = 0
+    """Archives of the audit; 0 keeps them for ever."""
+
+    trials_days: Days = 90
+    """Rollouts and experiments that are over; the newest of each model stays."""
+
+    trials_per_model: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
+    """Most rollouts, and experiments, that are over and kept of one model."""
+
+    deliveries_days: Days = 7
+    """Deliveries that sinks took."""
+
+    dead_deliveries_days: Days = 30
+    """Deliveries that were given up, and can be replayed until then."""
+
+    retired_versions_days: Days = 365
+    """Records of retired versions; after that their numbers can be used again."""
+
+    references_days: Days = 30
+    """References of versions that no gateway serves and the registry does not offer."""
+
+    exports_days: Days = 30
+    """Rows and output of training commands, below retraining in the home."""
+
+    exports_bytes: RoomBytes = 10 << 30
+    """Room for them on each gateway; the oldest go first, those of the last day stay."""
+
+    copies_days: Days = 1
+    """Copies on each gateway of contents and references that nobody needs any more."""
+
+    series_seconds: Seconds = 3600.0
+    """Metrics of versions that are gone."""
+
+
 class Prometheus(_Section):
     """A Prometheus server."""
 
@@ -263,6 +310,7 @@ class Settings(BaseSettings):
     admission: Admission = Admission()
     watch: Watch = Watch()
     monitor: Monitor = Monitor()
+    retention: Retention = Retention()
 
     prometheus: Prometheus | None = None
     """A Prometheus server that guards of rollouts may ask; none by default."""

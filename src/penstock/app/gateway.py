@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from penstock import __version__
 from penstock.app.descriptors import connection_limit, raise_limit
 from penstock.app.logs import set_up
-from penstock.app.models import GatewayRecord, Models, TrafficSides
+from penstock.app.models import GatewayRecord, Models, TrafficSides, clear_up
 from penstock.app.repositories import check, identity, repositories_of
 from penstock.config import Settings, Tls
 from penstock.control.admin import RegistryAdmin
@@ -237,7 +237,8 @@ class Gateway:
         record = GatewayRecord(self._place.home)
         record.write(self._ops)
         retiring: list[asyncio.Task[None]] = []
-        jobs = [*self._models.background(registry_admin), *sides.background()]
+        janitor = clear_up(self._models.janitor(self._plane.reconciler))
+        jobs = [*self._models.background(registry_admin), *sides.background(), janitor]
         work = [asyncio.create_task(job) for job in jobs]
         if await _first(self._plane.until_ready(), signals.first.wait()):
             self._announce()

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from penstock.app.repositories import identity
-from penstock.config import Settings
+from penstock.config import Retention, Settings
 from penstock.control.admin import Parts, RegistryAdmin, Serving
 from penstock.control.delivery.experiments import Experiments
 from penstock.control.delivery.prometheus import Prometheus
@@ -25,6 +25,7 @@ from penstock.control.monitoring.service import Monitoring
 from penstock.control.plane import ControlPlane
 from penstock.control.reconcile.planner import Found
 from penstock.control.reconcile.reconciler import Reconciler
+from penstock.control.retention import DAY_S, PASS_S, HomeFiles, Janitor, Keeping, Needed
 from penstock.control.retraining.rules import Retraining
 from penstock.control.sinks import SinkContext
 from penstock.control.sources.aliased import AliasedFolder
@@ -35,14 +36,17 @@ from penstock.control.sources.repositories import Repository, RepositoryState, r
 from penstock.core.desired import Desired
 from penstock.core.errors import Fault, InvalidInput, NotReady
 from penstock.core.policies import FleetAlarms
+from penstock.engine.threads import background_pool
 from penstock.registry.admission.examiner import AdmissionOptions, Examiner, basis
 from penstock.registry.location import RegistryLocation
 from penstock.registry.mlflow.source import MlflowSource
 from penstock.registry.mlflow.webhooks import verify_mlflow
 from penstock.registry.repository.copies import Copies
 from penstock.registry.repository.verdicts import Verdicts
+from penstock.registry.stores.audit_archive import AuditArchives
 from penstock.registry.stores.monitor import MonitorStore
 from penstock.registry.stores.outbox import Outbox
+from penstock.registry.stores.retention import RetentionStore
 from penstock.registry.stores.snapshot import RegistrySnapshot
 from penstock.registry.stores.traffic import TrafficStore
 from penstock.telemetry.metrics import Reading
@@ -189,6 +193,31 @@ class Models:
             work.append(mirror.run())
         return work
 
+    def janitor(self, reconciler: Reconciler) -> Janitor:
+        """What lets go of that whose time is over; only after the first scan."""
+        if self._parts is None:
+            raise RuntimeError
+        from penstock.registry.registry import open_blobs  # noqa: PLC0415 - after the start
+
+        records, place = self._parts.store, self._place
+        database, references = records.connections, MonitorStore(records.connections)
+        keeping = keeping_of(self._settings.retention)
+
+        def needed() -> Needed:
+            contents = {digest.removeprefix("sha256:") for digest in records.needed()}
+            return Needed(contents, {one.digest.removeprefix("sha256:") for one in references.references()})
+
+        return Janitor(
+            keeping,
+            RetentionStore(database),
+            AuditArchives(database, lambda: open_blobs(place), place.incoming),
+            HomeFiles(place.home, keeping, time.time),
+            TrafficStore(database).lead,
+            needed,
+            reconciler.offered,
+            background_pool(1, "janitor"),
+        )
+
     async def _collect(self, registry_admin: RegistryAdmin) -> None:
         while True:
             await asyncio.sleep(COLLECT_S)
@@ -202,6 +231,36 @@ class Models:
         await self.examiner.close()
         if isinstance(self._source, RegistrySource):
             await self._source.close()
+
+
+def keeping_of(stated: Retention) -> Keeping:
+    """What the settings say, in seconds."""
+    return Keeping(
+        events_s=stated.events_days * DAY_S,
+        audit_s=stated.audit_days * DAY_S,
+        audit_archive_s=stated.audit_archive_days * DAY_S,
+        trials_s=stated.trials_days * DAY_S,
+        trials_per_model=stated.trials_per_model,
+        deliveries_s=stated.deliveries_days * DAY_S,
+        dead_deliveries_s=stated.dead_deliveries_days * DAY_S,
+        retired_versions_s=stated.retired_versions_days * DAY_S,
+        references_s=stated.references_days * DAY_S,
+        exports_s=stated.exports_days * DAY_S,
+        exports_bytes=stated.exports_bytes,
+        copies_s=stated.copies_days * DAY_S,
+    )
+
+
+async def clear_up(janitor: Janitor) -> None:
+    """Let the janitor pass again and again."""
+    while True:
+        try:
+            await janitor.step()
+        except Fault as fault:
+            log.warning("not everything whose time is over could be let go: %s", fault)
+        except Exception:
+            log.exception("a pass of the janitor failed")
+        await asyncio.sleep(PASS_S)
 
 
 class _Webhook:

@@ -4,7 +4,7 @@ import pytest
 
 from penstock.core.errors import Conflict, NotFound
 from penstock.registry.db.database import Database
-from penstock.registry.stores.outbox import KEPT_S, Outbox
+from penstock.registry.stores.outbox import Outbox
 from penstock.registry.stores.traffic import Event, TrafficStore
 from penstock.registry.stores.versions import Store
 from tests.integration.registry.test_store import BY, Clock, clock, database, store, url
@@ -81,11 +81,3 @@ def test_what_waits_for_its_next_attempt_can_be_hurried(outbox: Outbox, clock: C
     assert outbox.due() == []
     assert outbox.replay("m", BY) == 1
     assert [one.attempts for one in outbox.due()] == [0]
-
-
-def test_what_is_over_is_forgotten_in_time(outbox: Outbox, clock: Clock) -> None:
-    outbox.commit("m", 0, {}, event("a"), ["hook", "log"])
-    outbox.sent(outbox.due()[0])
-    clock.now += KEPT_S + 1
-    outbox.clear()
-    assert [(one["sink"], one["state"]) for one in outbox.deliveries("m")] == [("log", "pending")]

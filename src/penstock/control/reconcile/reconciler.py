@@ -133,6 +133,10 @@ class Reconciler:
         found = self._found.get(model)
         return None if found is None else found.versions.get(version)
 
+    def offered(self) -> set[Key]:
+        """Every version that the source has."""
+        return {(found.name, version) for found in self._found.values() for version in found.versions}
+
     def refused(self, model: str, version: str) -> str:
         """Why a version's newest content is not taken, "" if it is."""
         found = self._found.get(model)

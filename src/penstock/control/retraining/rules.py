@@ -48,7 +48,6 @@ log = logging.getLogger("penstock.control")
 
 LOOK_S = 1.0
 THREADS = 4
-CLEAR_S = 3600.0
 MANUAL = "(by hand)"
 MOST_FEATURES = 5
 
@@ -96,7 +95,6 @@ class Retraining:
         self._last: dict[str, tuple[int, RuleState]] = {}
         self._pending: dict[str, tuple[int, float]] = {}
         self._complaint = ""
-        self._cleared = 0.0
 
     # What people ask for.
 
@@ -178,9 +176,6 @@ class Retraining:
             await self.judge(spec)
             await self.candidates.step(spec, self._answering(spec))
         await self._dispatcher.step()
-        if self._clock() - self._cleared > CLEAR_S:
-            self._cleared = self._clock()
-            await self._run(self._outbox.clear)
 
     async def judge(self, spec: ModelSpec) -> Action | None:
         """Let a model's rules do at most one thing."""

@@ -14,7 +14,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-REVISIONS = ("0001", "0002", "0003", "0004")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005")
 """Every migration there has been, oldest first; the last is the shape below."""
 
 _Long = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows by INTEGER alone
@@ -81,7 +81,21 @@ audit = Table(
     Column("after", _Json),
     sqlite_autoincrement=True,
 )
-"""Append-only: triggers refuse every update and delete."""
+"""Append-only: triggers refuse every update, and the deletion of what is in no archive."""
+
+audit_archives = Table(
+    "audit_archives",
+    metadata,
+    Column("first", BigInteger, primary_key=True, autoincrement=False),
+    Column("last", BigInteger, nullable=False),
+    Column("first_at", String(40), nullable=False),
+    Column("last_at", String(40), nullable=False),
+    Column("entries", Integer, nullable=False),
+    Column("digest", String(80), nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("dropped_at", Float),
+)
+"""Ranges of the audit that were moved into files, each in the blobs by its digest; triggers keep these rows."""
 
 leases = Table(
     "leases",
@@ -153,8 +167,9 @@ references = Table(
     Column("digest", String(80), nullable=False),
     Column("source", String(16), nullable=False),
     Column("document", _Json, nullable=False),
+    Column("used_at", Float),
 )
-"""What each version's data looked like."""
+"""What each version's data looked like; ``used_at`` is when a gateway last told that it serves the version."""
 
 policies = Table(
     "policies",

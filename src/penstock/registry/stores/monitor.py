@@ -32,7 +32,8 @@ class MonitorStore:
 
     def __init__(self, database: Connections, clock: Callable[[], float] | None = None) -> None:
         self._database = database
-        self._journal = Journal(clock or database.clock.stamp)
+        self._clock = clock or database.clock.stamp
+        self._journal = Journal(self._clock)
         self._traffic = TrafficStore(database, clock)
 
     def references(self) -> list[ReferenceRecord]:
@@ -60,7 +61,8 @@ class MonitorStore:
                 return read_model_or_new(connection, record.model).revision
             connection.execute(table.delete().where(*where))
             values = {"model": record.model, "version": record.version, "digest": record.digest}
-            connection.execute(table.insert().values(**values, source=record.source, document=document))
+            told = {"source": record.source, "document": document, "used_at": self._clock()}
+            connection.execute(table.insert().values(**values, **told))
             before = None if present is None else {"digest": present.digest, "source": present.source}
             after = {"digest": record.digest, "source": record.source}
             subject = f"versions/{record.version}/reference"

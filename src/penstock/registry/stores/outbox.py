@@ -14,8 +14,6 @@ from penstock.registry.stores.traffic import Event, TrafficStore, cloud_event, e
 from penstock.registry.stores.versions import Connections
 
 PENDING, SENT, DEAD = "pending", "sent", "dead"
-KEPT_S = 7 * 86_400.0
-"""Deliveries that are over are kept that long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,10 +181,3 @@ class Outbox:
         query = sa.select(table.c.model, sa.func.count(), sa.func.min(table.c.created)).where(table.c.state == PENDING)
         with self._database.reading() as connection:
             return {row[0]: (row[1], row[2]) for row in connection.execute(query.group_by(table.c.model))}
-
-    def clear(self) -> None:
-        """Forget deliveries that were over long ago."""
-        table = schema.outbox
-        with self._database.writing() as connection:
-            old = table.c.created < self._clock() - KEPT_S
-            connection.execute(table.delete().where(table.c.state == SENT, old))

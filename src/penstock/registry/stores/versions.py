@@ -290,7 +290,7 @@ class Store:
             connection.execute(schema.leases.delete().where(schema.leases.c.id == lease))
 
     def needed(self) -> set[str]:
-        """Digests of the contents that versions still need."""
+        """Digests of the contents that versions still need, and of the archives of the audit."""
         with self._database.reading() as connection:
             return self._needed(connection)
 
@@ -318,7 +318,8 @@ class Store:
         query = sa.select(table.c.digest).where(
             (table.c.standing == VersionState.ADMITTED.value) | (table.c.retired_at > since)
         )
-        return set(connection.execute(query).scalars())
+        archives = sa.select(schema.audit_archives.c.digest).where(schema.audit_archives.c.dropped_at.is_(None))
+        return {*connection.execute(query).scalars(), *connection.execute(archives).scalars()}
 
     def note(self, model: str, action: str, subject: str, by: By, after: Document) -> None:
         """Write a line into the audit about something that changed nothing."""

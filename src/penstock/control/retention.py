@@ -1,0 +1,280 @@
+"""The janitor: lets what grows go when its time is over, and names everything that grows.
+
+The gateway that leads deletes rows, which all share; each gateway deletes its own files.
+"""
+
+import asyncio
+import logging
+import shutil
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from penstock.core.errors import Fault
+from penstock.registry.stores.audit_archive import AuditArchives
+from penstock.registry.stores.retention import RetentionStore
+
+log = logging.getLogger("penstock.control")
+
+DAY_S = 86_400.0
+PASS_S = 300.0
+"""Time between two passes."""
+
+MOST_BATCHES = 20
+"""Batches of one kind in a pass; what is left waits for the next one."""
+
+MOST_FILES = 1000
+"""Files and folders of one place that go in a pass."""
+
+ONE_EACH = "one for each model"
+TABLES: Mapping[str, str] = {
+    "alembic_version": "one row",
+    "registry": "one row",
+    "models": "one for each model name",
+    "aliases": "some for each model, up to 100 steps back each",
+    "routes": ONE_EACH,
+    "policies": ONE_EACH,
+    "standings": ONE_EACH,
+    "versions": "until retired, then retention.retired_versions_days",
+    "audit": "retention.audit_days, then archived",
+    "audit_archives": "for good: about 50 a year, and one for each 10,000 entries",
+    "leases": "until they end",
+    "condemned": "while contents are being deleted",
+    "trials": "while open, then retention.trials_days and retention.trials_per_model",
+    "observations": "while the trial is open",
+    "events": "retention.events_days",
+    "references": "while served or offered, then retention.references_days",
+    "outbox": "until sent or given up, then retention.deliveries_days or retention.dead_deliveries_days",
+}
+"""Every table of the database, and how long its rows stay."""
+
+FOLDERS: Mapping[str, str] = {
+    "blobs": "while a version needs it, 7 days more, and archives of the audit as long as retention.audit_archive_days",
+    "incoming": "while a push is received",
+    "unpacked": "while a version needs it, then retention.copies_days",
+    "cache": "while a version needs it, then retention.copies_days",
+    "copies": "while a repository offers it, one hour more",
+    "verdicts": "the newest ones",
+    "references": "while a reference is kept, then retention.copies_days",
+    "retraining": "retention.exports_days and retention.exports_bytes",
+    "answers": "the policy's horizon, and the room for answers",
+    "captures": "the policies' room for captured rows",
+}
+"""Every folder of the home, and how long what is in it stays."""
+
+FILES: Mapping[str, str] = {
+    "registry.db": "the database",
+    "folder-*.db": "the database of watched folders, one for each set of them",
+    "*.db-wal": "the database's log",
+    "*.db-shm": "the database's index of its log",
+    "*.lead-*": "locks, one for each database and work",
+    "last-*.json": "what a database last said, one for each database",
+    "gateway.json": "while a gateway runs",
+}
+"""Every file of the home beside those folders."""
+
+T = TypeVar("T")
+Key = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Keeping:
+    """How long what grows is kept, in seconds, and how much of it; see ``config.Retention``."""
+
+    events_s: float = 90 * DAY_S
+    audit_s: float = 365 * DAY_S
+    audit_archive_s: float = 0.0
+    trials_s: float = 90 * DAY_S
+    trials_per_model: int = 1000
+    deliveries_s: float = 7 * DAY_S
+    dead_deliveries_s: float = 30 * DAY_S
+    retired_versions_s: float = 365 * DAY_S
+    references_s: float = 30 * DAY_S
+    exports_s: float = 30 * DAY_S
+    exports_bytes: int = 10 << 30
+    copies_s: float = DAY_S
+
+
+Batch = Callable[[], int]
+"""One short transaction; how many rows it took, 0 if nothing is left."""
+
+
+def row_batches(
+    keeping: Keeping, store: RetentionStore, archives: AuditArchives, now: float
+) -> Iterator[tuple[str, Batch]]:
+    """What is to be done about the rows that all gateways share, and the name of each; ``now`` is the database's time
+    in seconds since the epoch."""
+    yield "deliveries", partial(store.deliveries, now - keeping.deliveries_s)
+    yield "dead deliveries", partial(store.dead_deliveries, now - keeping.dead_deliveries_s)
+    yield "events", partial(store.events, now - keeping.events_s)
+    yield "trials", partial(store.trials, now - keeping.trials_s, keeping.trials_per_model)
+    yield "observations", store.observations
+    yield "leases", store.leases
+    yield "references", partial(store.references, now - keeping.references_s)
+    yield "retired versions", partial(store.retired_versions, now - keeping.retired_versions_s)
+    yield "audit", partial(archives.archive, now - keeping.audit_s)
+    if keeping.audit_archive_s:
+        yield "audit archives", partial(archives.drop, now - keeping.audit_archive_s)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A file or folder that may go; ``age_s`` since it was last changed."""
+
+    name: str
+    age_s: float
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How long entries are kept (``age_s``), how much of them (``size`` in bytes, None = any), and for how long one is
+    kept in any case (``young_s``)."""
+
+    age_s: float
+    size: int | None = None
+    young_s: float = 0.0
+
+
+def overdue(entries: Iterable[Entry], room: Room, needed: Callable[[str], bool] = lambda _: False) -> list[str]:
+    """The names of the entries that have to go, oldest first, at most ``MOST_FILES``."""
+    mine = sorted((one for one in entries if not needed(one.name)), key=lambda one: -one.age_s)
+    held, gone = sum(one.size for one in mine), []
+    for one in mine:
+        crowded = room.size is not None and held > room.size
+        if one.age_s > room.young_s and (one.age_s > room.age_s or crowded):
+            gone.append(one.name)
+            held -= one.size
+    return gone[:MOST_FILES]
+
+
+@dataclass(frozen=True, slots=True)
+class Needed:
+    """What this gateway's copies are needed for: digests (hex) of contents and of references."""
+
+    contents: Collection[str]
+    references: Collection[str]
+
+
+class HomeFiles:
+    """The files of one gateway that nobody else deletes; ``clock`` gives seconds since the epoch, as files have it.
+    Blocks."""
+
+    def __init__(self, home: Path, keeping: Keeping, clock: Callable[[], float]) -> None:
+        self._home = home
+        self._keeping = keeping
+        self._clock = clock
+
+    def clear(self, needed: Needed) -> int:
+        """Delete what is overdue; how many files and folders went."""
+        copies = Room(self._keeping.copies_s)
+        exports = Room(self._keeping.exports_s, self._keeping.exports_bytes, DAY_S)
+        contents, references = set(needed.contents), {*needed.references, "index"}
+        gone = self._sweep(self._home / "retraining", exports, lambda _: False)
+        gone += self._sweep(self._home / "unpacked", copies, lambda name: name.partition("-")[0] in contents)
+        gone += self._sweep(self._home / "references", copies, lambda name: name.removesuffix(".json") in references)
+        for shard in _below(self._home / "cache" / "sha256"):
+            gone += self._sweep(shard, copies, lambda name: name in contents)
+        return gone
+
+    def _sweep(self, folder: Path, room: Room, needed: Callable[[str], bool]) -> int:
+        names = overdue(self._entries(folder, room.size is not None), room, needed)
+        for name in names:
+            path = folder / name
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                with suppress(OSError):
+                    path.unlink()
+        return len(names)
+
+    def _entries(self, folder: Path, weighed: bool) -> Iterator[Entry]:
+        for path in _below(folder):
+            with suppress(OSError):  # gone meanwhile
+                yield Entry(path.name, self._clock() - path.lstat().st_mtime, _size(path) if weighed else 0)
+
+
+def _below(folder: Path) -> Sequence[Path]:
+    try:
+        return list(folder.iterdir())
+    except OSError:
+        return ()
+
+
+def _size(path: Path) -> int:
+    """Bytes that a folder takes on the disk."""
+    return sum(one.lstat().st_blocks * 512 for one in path.rglob("*"))
+
+
+class Janitor:
+    """One gateway's. ``lead`` tells whether it deletes the rows that all share; ``needed`` and ``served`` say what its
+    files are needed for, and which versions it has. ``lead`` and ``needed`` may block."""
+
+    def __init__(
+        self,
+        keeping: Keeping,
+        store: RetentionStore,
+        archives: AuditArchives,
+        files: HomeFiles,
+        lead: Callable[[], bool],
+        needed: Callable[[], Needed],
+        served: Callable[[], Collection[Key]],
+        thread: Executor,
+    ) -> None:
+        self._keeping = keeping
+        self._store = store
+        self._archives = archives
+        self._files = files
+        self._lead = lead
+        self._needed = needed
+        self._served = served
+        self._thread = thread
+
+    async def step(self) -> Mapping[str, int]:
+        """One pass; how much of each kind went.
+
+        Raises:
+            Fault: something could not be reached; everything else was done nevertheless.
+        """
+        gone: dict[str, int] = {}
+        faults: list[Fault] = []
+        for name, batch in await self._batches():
+            try:
+                gone[name] = await self._repeated(batch)
+            except Fault as fault:
+                faults.append(fault)
+        if cleared := {name: number for name, number in gone.items() if number}:
+            log.info("let go: %s", ", ".join(f"{number} {name}" for name, number in cleared.items()))
+        if faults:
+            raise faults[0]
+        return cleared
+
+    async def _batches(self) -> list[tuple[str, Batch]]:
+        work: list[tuple[str, Batch]] = [("references told of", self._use), ("files", self._clear)]
+        if await self._run(self._lead):
+            work += row_batches(self._keeping, self._store, self._archives, self._store.now())
+        return work
+
+    def _use(self) -> int:
+        self._store.use_references(self._served())
+        return 0
+
+    def _clear(self) -> int:
+        return self._files.clear(self._needed())
+
+    async def _repeated(self, batch: Batch) -> int:
+        """Do a batch again and again until nothing is left, with room for others in between."""
+        gone = 0
+        for _ in range(MOST_BATCHES):
+            done = await self._run(batch)
+            gone += done
+            if not done:
+                break
+        return gone
+
+    async def _run(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)

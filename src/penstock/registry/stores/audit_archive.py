@@ -1,0 +1,111 @@
+"""Moves old entries of the audit out of the database into archives: files of compressed JSON lines beside the contents.
+
+An archive is durable before its entries leave the table, and the database lets entries go only if an archive with
+their range is written down. That record stays for good, with the digest of the file.
+"""
+
+import gzip
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from penstock.registry.blobs.folder import Blobs, Incoming
+from penstock.registry.db import schema
+from penstock.registry.stores.retention import stamp_of
+from penstock.registry.stores.versions import Connections
+
+ENTRIES = 10_000
+"""Most entries of one archive."""
+
+PATIENCE_S = 7 * 86_400.0
+"""An archive is made when it is full, or when its oldest entry has been due for that long."""
+
+MOST_LISTED = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class AuditArchive:
+    """One archive: the sequence numbers and times of its first and last entry, its file's digest and bytes, and when
+    the file was dropped (seconds since the epoch, None if it is kept)."""
+
+    first: int
+    last: int
+    first_at: str
+    last_at: str
+    entries: int
+    digest: str
+    size: int
+    dropped_at: float | None
+
+
+class AuditArchives:
+    """The archives of one registry's audit; ``incoming`` is a folder on the file system of local blobs, ``clock`` gives
+    seconds since the epoch, by default the database's. Blocks; raises ``NotReady`` as the registry does."""
+
+    def __init__(
+        self,
+        database: Connections,
+        blobs: Callable[[], Blobs],
+        incoming: Path,
+        clock: Callable[[], float] | None = None,
+    ) -> None:
+        self._database = database
+        self._blobs = blobs
+        self._incoming = incoming
+        self._clock = clock or database.clock.now
+
+    def archive(self, before: float) -> int:
+        """Move at most ``ENTRIES`` entries from before a time into an archive, if there are enough; how many went."""
+        rows = self._due(before)
+        if not rows or (len(rows) < ENTRIES and rows[0].at >= stamp_of(before - PATIENCE_S)):
+            return 0
+        packed = packed_lines([dict(row._mapping) for row in rows])  # noqa: SLF001 - its public name
+        with Incoming(self._incoming, len(packed)) as incoming:
+            incoming.write(packed)
+            incoming.close()
+            self._blobs().keep(incoming.path, incoming.digest)
+            digest = incoming.digest
+        first, last = rows[0], rows[-1]
+        made = AuditArchive(first.seq, last.seq, first.at, last.at, len(rows), digest, len(packed), None)
+        self._replace(made)
+        return len(rows)
+
+    def _due(self, before: float) -> list[Any]:
+        table = schema.audit
+        query = sa.select(table).order_by(table.c.seq).limit(ENTRIES)
+        with self._database.reading() as connection:
+            rows = connection.execute(query).all()
+        old = [row.at < stamp_of(before) for row in rows]
+        return list(rows[: old.index(False)] if False in old else rows)
+
+    def _replace(self, made: AuditArchive) -> None:
+        """Write the archive down, and let its entries go; both or nothing."""
+        table, audit = schema.audit_archives, schema.audit
+        with self._database.writing() as connection:
+            connection.execute(table.insert().values(**asdict(made)))
+            connection.execute(audit.delete().where(audit.c.seq.between(made.first, made.last)))
+
+    def drop(self, before: float) -> int:
+        """Let the files of archives go whose last entry is from before a time; their records stay. How many went."""
+        table = schema.audit_archives
+        due = (table.c.dropped_at.is_(None), table.c.last_at < stamp_of(before))
+        with self._database.writing() as connection:
+            done = connection.execute(table.update().where(*due).values(dropped_at=self._clock()))
+        return done.rowcount
+
+    def listed(self) -> list[AuditArchive]:
+        """The newest archives, oldest first."""
+        table = schema.audit_archives
+        with self._database.reading() as connection:
+            rows = connection.execute(sa.select(table).order_by(table.c.first.desc()).limit(MOST_LISTED)).all()
+        return [AuditArchive(**row._mapping) for row in reversed(rows)]  # noqa: SLF001 - its public name
+
+
+def packed_lines(entries: list[dict[str, Any]]) -> bytes:
+    """Entries as compressed JSON lines; the same entries give the same bytes."""
+    lines = "".join(json.dumps(one, ensure_ascii=False, sort_keys=True) + "\n" for one in entries)
+    return gzip.compress(lines.encode(), mtime=0)

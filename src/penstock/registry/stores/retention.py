@@ -1,0 +1,138 @@
+"""What the database lets go in time: each method is one short transaction over at most ``BATCH`` rows, and blocks.
+
+Rows are looked for without a lock first, so that a pass that finds nothing holds up nobody.
+"""
+
+from collections.abc import Callable, Collection
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from penstock.registry.db import schema
+from penstock.registry.records import By, VersionState
+from penstock.registry.stores.journal import Journal
+from penstock.registry.stores.outbox import DEAD, PENDING, SENT
+from penstock.registry.stores.versions import Connections
+
+BATCH = 500
+"""Most rows of one transaction."""
+
+USED_S = 3600.0
+"""That a reference is used is written down no more often than that."""
+
+BY = By("penstock", "its retention time is over")
+Key = tuple[str, str]
+
+
+class RetentionStore:
+    """Deletes what is over; ``clock`` gives seconds since the epoch, by default the database's. All times that the
+    methods take are of that clock; each returns how many rows went. Raises ``NotReady`` as the registry does."""
+
+    def __init__(self, database: Connections, clock: Callable[[], float] | None = None) -> None:
+        self._database = database
+        self._journal = Journal(clock or database.clock.stamp)
+        self.now = clock or database.clock.now
+
+    def events(self, before: float) -> int:
+        """Events before a time, but those that are still to be sent, or may be sent again."""
+        table, outbox = schema.events, schema.outbox
+        waits = sa.exists().where(outbox.c.event == table.c.id, outbox.c.state.in_((PENDING, DEAD)))
+        return self._delete(table.c.seq, table.c.at < stamp_of(before), ~waits)
+
+    def deliveries(self, before: float) -> int:
+        """Deliveries that were made, decided before a time."""
+        return self._deliveries(SENT, before)
+
+    def dead_deliveries(self, before: float) -> int:
+        """Deliveries that were given up, decided before a time."""
+        return self._deliveries(DEAD, before)
+
+    def _deliveries(self, state: str, before: float) -> int:
+        table = schema.outbox
+        return self._delete(table.c.seq, table.c.state == state, table.c.created < before)
+
+    def trials(self, before: float, most: int) -> int:
+        """Closed rollouts and experiments begun before a time, and all but the ``most`` newest; the newest of a model
+        stays."""
+        table = schema.trials
+        order = sa.func.row_number().over(
+            partition_by=(table.c.model, table.c.kind), order_by=(table.c.created_at.desc(), table.c.id.desc())
+        )
+        ranked = sa.select(table.c.id, table.c.open, table.c.created_at, order.label("rank")).subquery()
+        old = (ranked.c.rank > 1) & (ranked.c.created_at < stamp_of(before))
+        over = sa.select(ranked.c.id).where(~ranked.c.open, old | (ranked.c.rank > most))
+        return self._delete(table.c.id, ~table.c.open, table.c.id.in_(over))
+
+    def observations(self) -> int:
+        """What gateways counted for trials that are over, or gone."""
+        table, trials = schema.observations, schema.trials
+        opened = sa.exists().where(trials.c.id == table.c.trial, trials.c.open)
+        return self._delete(table.c.trial, ~opened)
+
+    def leases(self) -> int:
+        """Leases that have ended."""
+        table = schema.leases
+        return self._delete(table.c.id, table.c.until <= self.now())
+
+    def use_references(self, served: Collection[Key]) -> int:
+        """Write down that the references of these versions are used now; one that nobody has told of counts as used
+        now."""
+        table, now = schema.references, self.now()
+        stale: sa.ColumnElement[bool] = table.c.used_at.is_(None)
+        if served:
+            mine = sa.tuple_(table.c.model, table.c.version).in_(sorted(served)[:BATCH])
+            stale |= mine & (table.c.used_at < now - USED_S)
+        query = sa.select(sa.func.count()).select_from(table).where(stale)
+        if not self._read(query)[0][0]:
+            return 0
+        with self._database.writing() as connection:
+            return connection.execute(table.update().where(stale).values(used_at=now)).rowcount
+
+    def references(self, before: float) -> int:
+        """References that no gateway has used since a time, of versions that the registry does not offer."""
+        table, versions = schema.references, schema.versions
+        admitted = sa.exists().where(
+            versions.c.model == table.c.model,
+            versions.c.version == table.c.version,
+            versions.c.standing == VersionState.ADMITTED.value,
+        )
+        due = (table.c.used_at < before, ~admitted)
+        found = self._read(sa.select(table.c.model, table.c.version, table.c.digest).where(*due).limit(BATCH))
+        for model, version, digest in found:
+            with self._database.writing() as connection:
+                one = (table.c.model == model, table.c.version == version)
+                if connection.execute(table.delete().where(*one, *due)).rowcount:
+                    subject, was = f"versions/{version}/reference", {"digest": digest}
+                    self._journal.changed(connection, model, "reference.forget", subject, BY, was, None)
+        return len(found)
+
+    def retired_versions(self, before: float) -> int:
+        """Records of versions that were retired before a time; their contents have gone long before."""
+        table = schema.versions
+        due = (table.c.standing == VersionState.RETIRED.value, table.c.retired_at < before)
+        found = self._read(sa.select(table.c.model, table.c.version, table.c.digest).where(*due).limit(BATCH))
+        for model, version, digest in found:
+            with self._database.writing() as connection:
+                one = (table.c.model == model, table.c.version == version)
+                if connection.execute(table.delete().where(*one, *due)).rowcount:
+                    was = {"digest": digest}
+                    self._journal.changed(connection, model, "version.forget", f"versions/{version}", BY, was, None)
+        return len(found)
+
+    def _delete(self, key: sa.Column[Any], *due: sa.ColumnElement[bool]) -> int:
+        """Delete the rows of the first keys that are due."""
+        found = [row[0] for row in self._read(sa.select(key).where(*due).distinct().order_by(key).limit(BATCH))]
+        if not found:
+            return 0
+        with self._database.writing() as connection:
+            return connection.execute(key.table.delete().where(key.in_(found), *due)).rowcount
+
+    def _read(self, query: sa.Select[Any]) -> list[Any]:
+        with self._database.reading() as connection:
+            return list(connection.execute(query).all())
+
+
+def stamp_of(at: float) -> str:
+    """A time as the tables write it; such texts are in the order of their times."""
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")

@@ -1,0 +1,241 @@
+"""What the database lets go, over SQLite and PostgreSQL: only what is over, in small batches, and never the audit."""
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from penstock.registry.blobs.folder import FolderBlobs
+from penstock.registry.db import schema
+from penstock.registry.db.database import Database
+from penstock.registry.stores import audit_archive, retention
+from penstock.registry.stores.audit_archive import PATIENCE_S, AuditArchives
+from penstock.registry.stores.monitor import MonitorStore, ReferenceRecord
+from penstock.registry.stores.outbox import Outbox
+from penstock.registry.stores.retention import RetentionStore
+from penstock.registry.stores.traffic import ROLLOUT, Change, Event, TrafficStore
+from penstock.registry.stores.versions import Store
+from tests.integration.registry.test_store import BY, Clock, clock, database, store, url, version
+
+__all__ = ["clock", "database", "store", "url"]
+
+DAY_S = 86_400.0
+
+
+@pytest.fixture
+def old(database: Database, clock: Clock) -> RetentionStore:
+    return RetentionStore(database, clock)
+
+
+@pytest.fixture
+def traffic(database: Database, clock: Clock) -> TrafficStore:
+    return TrafficStore(database, clock)
+
+
+def event(key: str) -> Event:
+    return Event("drift.detected.v1", "models/m/versions/1", key, {})
+
+
+def count(database: Database, table: sa.Table) -> int:
+    with database.reading() as connection:
+        return int(connection.execute(sa.select(sa.func.count()).select_from(table)).scalar_one())
+
+
+def test_events_go_in_time_but_those_that_wait_to_be_sent(
+    database: Database, clock: Clock, old: RetentionStore, traffic: TrafficStore
+) -> None:
+    outbox = Outbox(database, traffic, clock)
+    traffic.tell("m", event("told"))
+    outbox.commit("m", 0, {}, event("sent"), ["hook"])
+    outbox.sent(outbox.due()[0])
+    outbox.commit("m", 1, {}, event("waits"), ["hook"])
+    clock.now += DAY_S
+    traffic.tell("m", event("new"))
+    assert old.events(clock.now - DAY_S) == 0  # the edge is kept
+    clock.now += 1.0
+    assert old.events(clock.now - DAY_S) == 2
+    assert old.events(clock.now - DAY_S) == 0
+    assert len(traffic.events()) == 2
+    assert outbox.due()[0].event["id"]  # what waits can still be sent
+
+
+def test_deliveries_go_when_they_are_over_each_in_its_time(
+    database: Database, clock: Clock, old: RetentionStore, traffic: TrafficStore
+) -> None:
+    outbox = Outbox(database, traffic, clock)
+    outbox.commit("m", 0, {}, event("a"), ["dead", "sent", "waits"])
+    due = {one.sink: one for one in outbox.due()}
+    outbox.sent(due["sent"])
+    outbox.given_up(due["dead"], "gone", event("given up"))
+    clock.now += DAY_S
+    assert old.deliveries(clock.now) == 1
+    assert [one["sink"] for one in outbox.deliveries("m")] == ["waits", "dead"]
+    assert old.dead_deliveries(clock.now) == 1
+    assert [one["sink"] for one in outbox.deliveries("m")] == ["waits"]
+
+
+def test_closed_trials_go_but_the_newest_and_open_ones(
+    database: Database, clock: Clock, old: RetentionStore, traffic: TrafficStore
+) -> None:
+    made = []
+    for _ in range(5):
+        trial = traffic.begin("m", ROLLOUT, lambda _model, _id: Change({}, keep_route=True), BY)
+        traffic.change(trial, lambda _model: Change({}, open=False, keep_route=True), "abort", BY)
+        made.append(trial.id)
+        clock.now += DAY_S
+    last = traffic.begin("m", ROLLOUT, lambda _model, _id: Change({}, keep_route=True), BY)
+    assert old.trials(0.0, 4) == 2  # only four are kept, of which one is the open one
+    assert [one.id for one in traffic.trials("m", ROLLOUT)] == [last.id, *reversed(made[2:])]
+    clock.now += 100 * DAY_S
+    assert old.trials(clock.now, 100) == 3
+    assert [one.id for one in traffic.trials("m", ROLLOUT)] == [last.id]
+    traffic.change(last, lambda _model: Change({}, open=False, keep_route=True), "abort", BY)
+    assert old.trials(clock.now, 100) == 0  # the newest one tells how the model stands
+
+
+def test_late_observations_of_a_trial_that_is_over_go(
+    database: Database, old: RetentionStore, traffic: TrafficStore
+) -> None:
+    trial = traffic.begin("m", ROLLOUT, lambda _model, _id: Change({}, keep_route=True), BY)
+    traffic.observe(trial.id, "a", {"n": 1})
+    assert old.observations() == 0
+    traffic.change(trial, lambda _model: Change({}, open=False, keep_route=True), "abort", BY)
+    traffic.observe(trial.id, "a", {"n": 1})
+    traffic.observe("gone", "b", {"n": 1})
+    assert old.observations() == 2
+    assert count(database, schema.observations) == 0
+
+
+def test_references_stay_while_they_are_used_or_the_version_is_offered(
+    database: Database, clock: Clock, store: Store, old: RetentionStore
+) -> None:
+    monitor = MonitorStore(database, clock)
+    store.add_version(version("1"), BY)
+    for name in ("1", "2", "3"):
+        monitor.set_reference(ReferenceRecord("m", name, f"sha256:{name}", "training"), {}, BY)
+    clock.now += DAY_S
+    old.use_references([("m", "2")])
+    assert old.references(clock.now) == 1
+    assert sorted(one.version for one in monitor.references()) == ["1", "2"]
+    assert store.audit(limit=1)[0].action == "reference.forget"
+    store.retire("m", "1", BY)
+    clock.now += DAY_S
+    assert old.references(clock.now - DAY_S) == 1
+    assert [one.version for one in monitor.references()] == ["2"]
+
+
+def test_a_reference_of_an_older_database_counts_as_used_when_first_seen(
+    database: Database, clock: Clock, old: RetentionStore
+) -> None:
+    MonitorStore(database, clock).set_reference(ReferenceRecord("m", "1", "sha256:1", "training"), {}, BY)
+    with database.writing() as connection:
+        connection.execute(schema.references.update().values(used_at=None))
+    assert old.references(clock.now) == 0
+    assert old.use_references([]) == 1
+    assert old.references(clock.now) == 0
+    assert old.references(clock.now + 1) == 1
+
+
+def test_records_of_retired_versions_go_and_the_audit_says_so(clock: Clock, store: Store, old: RetentionStore) -> None:
+    for name in ("1", "2"):
+        store.add_version(version(name), BY)
+    store.retire("m", "1", BY)
+    revision = store.revision()
+    assert old.retired_versions(clock.now) == 0
+    clock.now += 1.0
+    assert old.retired_versions(clock.now) == 1
+    assert list(store.model("m").versions) == ["2"]
+    assert store.revision() > revision  # every gateway looks again
+    assert store.audit(limit=1)[0].subject == "models/m/versions/1"
+
+
+def test_leases_go_when_they_have_ended(store: Store, clock: Clock, old: RetentionStore) -> None:
+    store.lease("sha256:a", 10.0)
+    store.lease("sha256:b", 20.0)
+    clock.now += 15.0
+    assert (old.leases(), old.leases()) == (1, 0)
+
+
+def test_a_batch_is_bounded(
+    clock: Clock, old: RetentionStore, traffic: TrafficStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention, "BATCH", 3)
+    for number in range(7):
+        traffic.tell("m", event(str(number)))
+    clock.now += 1.0
+    assert [old.events(clock.now) for _ in range(4)] == [3, 3, 1, 0]
+
+
+@pytest.fixture
+def archives(database: Database, clock: Clock, tmp_path: Path) -> AuditArchives:
+    blobs = FolderBlobs(tmp_path / "blobs", clock)
+    return AuditArchives(database, lambda: blobs, tmp_path / "blobs" / "incoming", clock)
+
+
+def archived(tmp_path: Path, digest: str) -> list[dict[str, object]]:
+    name = digest.removeprefix("sha256:")
+    text = gzip.decompress((tmp_path / "blobs" / "sha256" / name[:2] / name).read_bytes()).decode()
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_old_entries_of_the_audit_move_into_an_archive_whole(
+    store: Store, clock: Clock, archives: AuditArchives, tmp_path: Path
+) -> None:
+    store.note("m", "version.refuse", "versions/2", BY, {"reason": "größer"})
+    store.add_version(version("1"), BY)
+    told = store.audit()
+    clock.now += PATIENCE_S + 2 * DAY_S
+    store.note("m", "version.refuse", "versions/3", BY, {})
+    assert archives.archive(clock.now - 10 * DAY_S) == 0  # not long enough overdue
+    assert archives.archive(clock.now - DAY_S) == 2
+    assert [entry.seq for entry in store.audit()] == [3]
+    (made,) = archives.listed()
+    assert (made.first, made.last, made.entries, made.dropped_at) == (1, 2, 2, None)
+    lines = archived(tmp_path, made.digest)
+    assert [(line["seq"], line["at"], line["after"]) for line in lines] == [(e.seq, e.at, e.after) for e in told]
+    assert made.digest in store.needed()
+    assert store.condemn([made.digest]) == []
+    store.note("m", "version.refuse", "versions/4", BY, {})
+    assert store.audit(limit=1)[0].seq == 4  # numbers go on
+
+
+def test_a_full_archive_is_made_at_once(
+    store: Store, clock: Clock, archives: AuditArchives, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audit_archive, "ENTRIES", 2)
+    for number in range(5):
+        store.note("m", "version.refuse", f"versions/{number}", BY, {})
+    clock.now += 1.0
+    assert [archives.archive(clock.now) for _ in range(3)] == [2, 2, 0]
+    assert [(one.first, one.last) for one in archives.listed()] == [(1, 2), (3, 4)]
+
+
+def test_a_dropped_archive_leaves_its_record(store: Store, clock: Clock, archives: AuditArchives) -> None:
+    store.note("m", "version.refuse", "versions/1", BY, {})
+    clock.now += PATIENCE_S + 1.0
+    assert archives.archive(clock.now) == 1
+    assert (archives.drop(clock.now), archives.drop(clock.now)) == (1, 0)
+    (record,) = archives.listed()
+    assert record.dropped_at == clock.now
+    assert store.condemn([record.digest]) == [record.digest]
+
+
+def test_the_database_refuses_to_let_go_of_what_is_in_no_archive(
+    database: Database, store: Store, clock: Clock, archives: AuditArchives
+) -> None:
+    store.note("m", "version.refuse", "versions/1", BY, {})
+    clock.now += PATIENCE_S + 1.0
+    archives.archive(clock.now)
+    store.note("m", "version.refuse", "versions/2", BY, {})
+    for statement in (
+        "DELETE FROM audit",
+        "UPDATE audit SET actor = 'nobody'",
+        "DELETE FROM audit_archives",
+        "UPDATE audit_archives SET last = 100",
+        "UPDATE audit_archives SET digest = 'sha256:other'",
+    ):
+        with pytest.raises(sa.exc.DBAPIError, match="append-only"), database.writing() as connection:
+            connection.execute(sa.text(statement))
+    assert len(store.audit()) == 1

@@ -1,0 +1,237 @@
+"""The janitor: everything that grows has an entry, what is overdue goes and nothing else, and faults stop nobody."""
+
+import ast
+import asyncio
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from fnmatch import fnmatch
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import penstock
+from penstock.app.models import keeping_of
+from penstock.config import Retention
+from penstock.control import retention
+from penstock.control.retention import (
+    DAY_S,
+    FILES,
+    FOLDERS,
+    MOST_FILES,
+    TABLES,
+    Entry,
+    HomeFiles,
+    Janitor,
+    Keeping,
+    Needed,
+    Room,
+    overdue,
+)
+from penstock.core.errors import NotReady
+from penstock.monitor.answers import ANSWERS
+from penstock.monitor.capture import CAPTURES
+from penstock.registry.blobs.folder import FolderBlobs
+from penstock.registry.db import schema
+from penstock.registry.db.database import Database, open_database
+from penstock.registry.location import location_of
+from penstock.registry.stores.audit_archive import AuditArchives
+from penstock.registry.stores.retention import RetentionStore
+from penstock.registry.stores.traffic import Event, TrafficStore
+
+SOURCE = Path(penstock.__file__).parent
+
+
+def test_every_table_has_a_retention() -> None:
+    assert set(TABLES) == {*schema.metadata.tables, "alembic_version"}
+
+
+def test_every_setting_that_the_lists_name_exists_and_the_other_way_round() -> None:
+    named = {word.strip(",") for text in (*TABLES.values(), *FOLDERS.values()) for word in text.split()}
+    named = {word.removeprefix("retention.") for word in named if word.startswith("retention.")}
+    assert named == set(Retention.model_fields) - {"series_seconds"}
+
+
+def test_every_place_in_the_home_has_a_retention() -> None:
+    known = [*FOLDERS, *FILES]
+    place = location_of("", Path("/home"), "", "folders")
+    parts = [place.unpacked, place.cache, place.incoming, place.picture, place.copies, place.verdicts]
+    parts += [Path(place.database.removeprefix("sqlite:///")), Path(place.blobs)]
+    found = {part.relative_to("/home").parts[0] for part in parts} | set(places_in_source())
+    found.discard("index.json")  # in the folder of references, which its owner calls its home
+    assert {"retraining", "references", "gateway.json", ANSWERS, CAPTURES} <= found  # the search finds something
+    assert not [name for name in found if not any(fnmatch(name, pattern) for pattern in known)]
+
+
+def places_in_source() -> Iterator[str]:
+    """What the code appends to a home: ``home / "name"``, also as an attribute; commands for people aside."""
+    names = {"ANSWERS": ANSWERS, "CAPTURES": CAPTURES}
+    for file in SOURCE.rglob("*.py"):
+        if (SOURCE / "cli") in file.parents:
+            continue
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div) and is_home(node.left):
+                if isinstance(node.right, ast.Constant):
+                    yield str(node.right.value)
+                elif isinstance(node.right, ast.Name) and node.right.id.isupper():
+                    yield names[node.right.id]
+
+
+def is_home(node: ast.expr) -> bool:
+    name = node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
+    return name.lstrip("_") == "home"
+
+
+def test_the_defaults_of_settings_and_janitor_are_the_same() -> None:
+    assert keeping_of(Retention()) == Keeping()
+
+
+@pytest.mark.parametrize(
+    ("room", "gone"),
+    [
+        (Room(100.0), []),
+        (Room(25.0), ["c"]),
+        (Room(5.0), ["c", "b", "a"]),
+        (Room(5.0, young_s=15.0), ["c", "b"]),
+        (Room(100.0, size=6), []),
+        (Room(100.0, size=5), ["c"]),
+        (Room(100.0, size=2), ["c", "b"]),
+        (Room(100.0, size=0, young_s=15.0), ["c", "b"]),
+    ],
+)
+def test_what_is_overdue_is_the_oldest(room: Room, gone: list[str]) -> None:
+    entries = [Entry("a", 10.0, 1), Entry("c", 30.0, 3), Entry("b", 20.0, 2)]
+    assert overdue(entries, room) == gone
+
+
+ENTRIES = st.lists(
+    st.builds(Entry, st.text(min_size=1), st.floats(-10, 1e6), st.integers(0, 1000)), unique_by=lambda one: one.name
+)
+
+
+@given(ENTRIES, st.floats(0, 1e6), st.integers(0, 5000), st.floats(0, 1e6), st.sets(st.text(min_size=1)))
+def test_nothing_needed_or_young_goes_and_the_rest_has_room(
+    entries: list[Entry], age_s: float, size: int, young_s: float, needed: set[str]
+) -> None:
+    gone = overdue(entries, Room(age_s, size, young_s), needed.__contains__)
+    by_name = {one.name: one for one in entries}
+    assert not needed & set(gone)
+    assert all(by_name[name].age_s > young_s for name in gone)
+    left = [one for one in entries if one.name not in gone and one.name not in needed and one.age_s > young_s]
+    assert all(one.age_s <= age_s for one in left)
+    young = sum(one.size for one in entries if one.name not in needed and one.age_s <= young_s)
+    assert not left or sum(one.size for one in left) + young <= size
+
+
+def test_a_pass_over_files_is_bounded() -> None:
+    assert len(overdue((Entry(str(n), 9.0, 0) for n in range(MOST_FILES + 5)), Room(1.0))) == MOST_FILES
+
+
+def made(path: Path, age_s: float, now: float) -> Path:
+    if path.suffix:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("x")
+    else:
+        (path / "sub").mkdir(parents=True)
+        (path / "sub" / "file").write_text("x")
+    os.utime(path, (now - age_s, now - age_s))
+    return path
+
+
+def test_a_gateway_clears_away_its_own_copies_and_exports(tmp_path: Path) -> None:
+    now, day, fetched = 1e9, DAY_S, "ab" * 32
+    kept = [
+        made(tmp_path / "retraining" / "new", 29 * day, now),
+        made(tmp_path / "unpacked" / fetched, 99 * day, now),
+        made(tmp_path / "unpacked" / f"{fetched}-0123", 99 * day, now),
+        made(tmp_path / "unpacked" / ("cd" * 32), 0.5 * day, now),  # a push may be under way
+        made(tmp_path / "references" / "r1.json", 99 * day, now),
+        made(tmp_path / "references" / "index.json", 99 * day, now),
+        made(tmp_path / "cache" / "sha256" / "ab" / fetched, 99 * day, now),
+        made(tmp_path / "answers" / "old", 99 * day, now),
+    ]
+    gone = [
+        made(tmp_path / "retraining" / "old", 31 * day, now),
+        made(tmp_path / "unpacked" / ("ee" * 32), 2 * day, now),
+        made(tmp_path / "unpacked" / f".{fetched}.0a0b", 2 * day, now),  # somebody died here
+        made(tmp_path / "references" / "r2.json", 2 * day, now),
+        made(tmp_path / "cache" / "sha256" / "ee" / ("ee" * 32), 2 * day, now),
+    ]
+    files = HomeFiles(tmp_path, Keeping(), lambda: now)
+    assert files.clear(Needed({fetched}, {"r1"})) == len(gone)
+    assert [path for path in gone if path.exists()] == []
+    assert [path for path in kept if not path.exists()] == []
+    assert files.clear(Needed({fetched}, {"r1"})) == 0
+
+
+def test_a_link_among_the_copies_is_removed_and_not_followed(tmp_path: Path) -> None:
+    target = made(tmp_path / "elsewhere", 0.0, 1e9)
+    (tmp_path / "unpacked").mkdir()
+    (tmp_path / "unpacked" / "link").symlink_to(target)
+    assert HomeFiles(tmp_path, Keeping(), lambda: 9e9).clear(Needed((), ())) == 1
+    assert (target / "sub" / "file").exists()
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    opened = open_database(f"sqlite:///{tmp_path / 'registry.db'}", 5.0)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def thread() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(1) as pool:
+        yield pool
+
+
+def janitor(
+    home: Path,
+    database: Database,
+    thread: ThreadPoolExecutor,
+    lead: Callable[[], bool] = lambda: True,
+    needed: Callable[[], Needed] = lambda: Needed((), ()),
+) -> Janitor:
+    """One at a time a year after now."""
+    later = database.clock.now() + 365 * DAY_S
+    store = RetentionStore(database, lambda: later)
+    archives = AuditArchives(database, lambda: FolderBlobs(home / "blobs"), home / "incoming", lambda: later)
+    files = HomeFiles(home, Keeping(), lambda: later)
+    return Janitor(Keeping(), store, archives, files, lead, needed, set, thread)
+
+
+def test_the_leader_deletes_rows_and_others_do_not(
+    tmp_path: Path, database: Database, thread: ThreadPoolExecutor
+) -> None:
+    traffic = TrafficStore(database)
+    traffic.tell("m", Event("drift.detected.v1", "models/m", "1", {}))
+    assert asyncio.run(janitor(tmp_path, database, thread, lambda: False).step()) == {}
+    assert len(traffic.events()) == 1
+    assert asyncio.run(janitor(tmp_path, database, thread).step()) == {"events": 1}
+    assert traffic.events() == []
+
+
+def test_what_fails_does_not_stop_the_rest(tmp_path: Path, database: Database, thread: ThreadPoolExecutor) -> None:
+    traffic = TrafficStore(database)
+    traffic.tell("m", Event("drift.detected.v1", "models/m", "1", {}))
+
+    def away() -> Needed:
+        raise NotReady("the bucket is away")
+
+    with pytest.raises(NotReady, match="bucket"):
+        asyncio.run(janitor(tmp_path, database, thread, needed=away).step())
+    assert traffic.events() == []
+
+
+def test_a_pass_ends_although_more_is_left(
+    tmp_path: Path, database: Database, thread: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention, "MOST_BATCHES", 2)
+    monkeypatch.setattr("penstock.registry.stores.retention.BATCH", 1)
+    traffic = TrafficStore(database)
+    for number in range(3):
+        traffic.tell("m", Event("drift.detected.v1", "models/m", str(number), {}))
+    one = janitor(tmp_path, database, thread)
+    assert [asyncio.run(one.step()) for _ in range(3)] == [{"events": 2}, {"events": 1}, {}]
