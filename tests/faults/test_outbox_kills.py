@@ -34,6 +34,7 @@ class World:
     """A model whose monitor says by turns that it drifts and that it is calm; time runs a hundred times as fast."""
 
     desired = Desired(1, (ModelSpec("m", (VersionSpec("1", ""),)),))
+    can_judge = True
 
     def __init__(self, home: Path) -> None:
         self.began = time.time()

@@ -44,6 +44,7 @@ from penstock.registry.mlflow.webhooks import verify_mlflow
 from penstock.registry.repository.copies import Copies
 from penstock.registry.repository.verdicts import Verdicts
 from penstock.registry.stores.audit_archive import AuditArchives
+from penstock.registry.stores.evidence import EvidenceStore
 from penstock.registry.stores.monitor import MonitorStore
 from penstock.registry.stores.outbox import Outbox
 from penstock.registry.stores.retention import RetentionStore
@@ -160,7 +161,9 @@ class Models:
         home, records = self._place.home, self._parts.store
         stated = self._settings.monitor
         alarms = FleetAlarms(stated.false_alarms_per_day, stated.gateways)
-        monitoring = Monitoring(MonitorStore(records.connections), store, plane, home, state, alarms=alarms)
+        evidence = (EvidenceStore(records.connections), gateway) if self._place.is_shared else None
+        monitor_store = MonitorStore(records.connections)
+        monitoring = Monitoring(monitor_store, store, plane, home, state, alarms=alarms, evidence=evidence)
         outbox, alone = Outbox(records.connections, store), is_loopback(self._settings.host)
         labels, clock = monitoring.labels.comparisons, records.connections.clock.stamp
         rollouts = Rollouts(

@@ -410,17 +410,12 @@ class Totals:
     @classmethod
     def of(cls, slots: Iterable[Slot], block: int) -> "Totals":
         """Add a block up over slots."""
-        total = np.zeros(BLOCK_WORDS, np.uint64)
-        last, largest, apart = np.uint64(0), np.uint64(0), 0.0
-        for slot in slots:
-            words = slot.read(block)
-            total += words
-            last = max(last, words[_LAST_MS])
-            largest = max(largest, words[_MAX_ABS_DIFF])
-            apart += _float(int(words[_SUM_ABS_DIFF]))
-        total[_LAST_MS], total[_MAX_ABS_DIFF] = last, largest
-        total[_SUM_ABS_DIFF] = _bits(apart)
-        return cls(total)
+        return cls(added([slot.read(block) for slot in slots]))
+
+    @property
+    def words(self) -> Words:
+        """Those of one block that would say the same."""
+        return np.array(self._words, np.uint64)
 
     def requests(self) -> Iterator[tuple[str, str, str, int]]:
         """Non-zero counts as (route, protocol, outcome, count)."""
@@ -552,6 +547,29 @@ class Totals:
 
     def _histogram(self, base: int, words: int) -> Histogram:
         return Histogram(tuple(self._words[base : base + words - 1]), self._words[base + words - 1])
+
+
+def added(blocks: Iterable[Words]) -> Words:
+    """The words of blocks of one version added up: of the time of the last run and the largest difference the greatest,
+    of floats their sum."""
+    total = np.zeros(BLOCK_WORDS, np.uint64)
+    last, largest, apart = np.uint64(0), np.uint64(0), 0.0
+    for words in blocks:
+        total += words
+        last = max(last, words[_LAST_MS])
+        largest = max(largest, words[_MAX_ABS_DIFF])
+        apart += _float(int(words[_SUM_ABS_DIFF]))
+    total[_LAST_MS], total[_MAX_ABS_DIFF] = last, largest
+    total[_SUM_ABS_DIFF] = _bits(apart)
+    return total
+
+
+def without(block: Words, before: Words) -> Words:
+    """The words of a block that, added to what it said before, say what it says now."""
+    found = block - before
+    apart = _float(int(block[_SUM_ABS_DIFF])) - _float(int(before[_SUM_ABS_DIFF]))
+    found[_LAST_MS], found[_MAX_ABS_DIFF], found[_SUM_ABS_DIFF] = block[_LAST_MS], block[_MAX_ABS_DIFF], _bits(apart)
+    return found
 
 
 def load(slots: Iterable[Slot], block: int) -> tuple[int, int]:

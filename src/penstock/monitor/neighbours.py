@@ -46,7 +46,8 @@ class Neighbours:
     def take(self, counted: Counted) -> None:
         """Take what has been counted so far, once there are enough neighbours since the last time."""
         rows = counted.head["paired"] - self._last.head["paired"]
-        if rows < PAIRED:
+        # The first row of each worker has none before it: how many rows are enough does not depend on the workers.
+        if rows + counted.workers - self._last.workers < PAIRED:
             return
         total, squares, products = counted.sums - self._last.sums
         self._last, kept = counted, np.array(KEPT)

@@ -323,11 +323,8 @@ class Counted:
     def of(cls, reference: Reference, regions: Sequence[Words], keys: Sequence[str] = ()) -> "Counted":
         """Add regions up; of none, nothing was counted."""
         layout = Layout.of(reference, keys)
-        words = np.zeros(layout.size, np.uint64)
+        words = added(layout, regions)
         total, numbers = words[: layout.sums].view(np.int64), words[layout.sums :].view(np.float64)
-        for region in regions:
-            total += region[: layout.sums].view(np.int64)
-            numbers += region[layout.sums : layout.size].view(np.float64)
         apart = layout.surpluses - layout.sums
         sums = numbers[:apart].reshape(SUMS, layout.numbers)
         surplus = [0.0] * len(reference.inputs)
@@ -341,7 +338,7 @@ class Counted:
             total[part.at : part.at + part.values * layout.columns].reshape(part.values, layout.columns)
             for part in layout.slices
         )
-        workers = sum(bool(words[1]) for words in regions)
+        workers = sum(bool(region[1]) for region in regions)
         head, whole = dict(zip(HEAD, values, strict=False)), tuple([int(one) for one in surplus])
         return cls(head, counts, sums, sure, slices, max(1, workers), whole, words)
 
@@ -351,3 +348,22 @@ class Counted:
             return False
         pairs = zip(self.counts, before.counts, strict=True)
         return all(after >= earlier for now, then in pairs for after, earlier in zip(now, then, strict=True))
+
+
+def added(layout: Layout, regions: Sequence[Words]) -> Words:
+    """The words of regions of one layout added up."""
+    words = np.zeros(layout.size, np.uint64)
+    total, numbers = words[: layout.sums].view(np.int64), words[layout.sums :].view(np.float64)
+    for region in regions:
+        total += region[: layout.sums].view(np.int64)
+        numbers += region[layout.sums : layout.size].view(np.float64)
+    return words
+
+
+def without(layout: Layout, region: Words, before: Words) -> Words:
+    """The words of a region that, added to what it said before, say what it says now."""
+    words = np.zeros(layout.size, np.uint64)
+    words[: layout.sums] = region[: layout.sums] - before[: layout.sums]
+    now, then = (one[layout.sums : layout.size].view(np.float64) for one in (region, before))
+    words[layout.sums :].view(np.float64)[:] = now - then
+    return words

@@ -69,6 +69,11 @@ class VersionMonitor:
         """Alarms so far, with those of the process before this one."""
         return self._alarms + self._drift.alarms + self._quality.alarms + self._slices.alarms
 
+    @property
+    def last(self) -> Counted:
+        """What had been counted at the last look."""
+        return self._last
+
     def look(self, counted: Counted, now: float) -> list[DriftChange]:
         """Take what has been counted so far; what has changed by it."""
         last, self._last = self._last, counted

@@ -20,6 +20,11 @@ class RegistryLocation:
     blobs: str
 
     @property
+    def is_shared(self) -> bool:
+        """Whether gateways of several machines may use the database: SQLite lies on one."""
+        return not self.database.startswith(_SQLITE)
+
+    @property
     def unpacked(self) -> Path:
         """Where contents of several files are laid out for serving."""
         return self.home / "unpacked"

@@ -271,7 +271,7 @@ class MemoryTrials:
 class MemoryMonitor:
     """A monitor that says what it was asked; see ``traffic.Monitor``."""
 
-    async def document(self, model: str, version: str | None) -> Document:
+    async def document(self, model: str, version: str | None, scope: str = "fleet") -> Document:
         return {"model": model, "version": version}
 
     async def policy(self, model: str) -> Document:

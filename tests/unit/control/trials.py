@@ -134,11 +134,11 @@ class FakeFleet:
 
 
 class World:
-    """A database, a fleet and a clock."""
+    """A database (by default one in the folder), a fleet and a clock."""
 
-    def __init__(self, folder: Path) -> None:
-        self.clock = Clock()
-        self.database = open_database(f"sqlite:///{folder / 'registry.db'}", 5.0)
+    def __init__(self, folder: Path, url: str = "", clock: Clock | None = None) -> None:
+        self.clock = clock or Clock()
+        self.database = open_database(url or f"sqlite:///{folder / 'registry.db'}", 5.0)
         self.store = Store(self.database, self.clock)
         self.traffic = TrafficStore(self.database, self.clock)
         self.fleet = FakeFleet(self.store, self.clock)

@@ -61,8 +61,8 @@ class Trials(Protocol):
 class Monitor(Protocol):
     """What it asks of the monitor."""
 
-    async def document(self, model: str, version: str | None) -> Document:
-        """What is said of a version, or of each."""
+    async def document(self, model: str, version: str | None, scope: str = "fleet") -> Document:
+        """What is said of a version, or of each, by the counts of all gateways or (``gateway``) of this one."""
 
     async def policy(self, model: str) -> Document:
         """What is watched of a model."""
@@ -185,7 +185,8 @@ class _MonitorCalls:
 
     async def document(self, request: Request) -> Response:
         version = request.query_params.get("version") or None
-        return Json(await self._monitor.document(request.path_params["model"], version))
+        scope = request.query_params.get("scope") or "fleet"
+        return Json(await self._monitor.document(request.path_params["model"], version, scope))
 
     async def relearn(self, request: Request) -> Response:
         body = await document(request, "version", "reason")

@@ -17,10 +17,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+import numpy as np
+
 from penstock.control.instance.directory import write_atomically
 from penstock.control.monitoring.answering import answering_shares
 from penstock.control.monitoring.feedback import NOBODY, Labels
+from penstock.control.monitoring.fleet_evidence import INTERVAL_S, FleetEvidence
 from penstock.control.monitoring.profiling import profiled
+from penstock.control.monitoring.publication import Counts, Shape, layout_id
+from penstock.control.monitoring.resuming import resumed
 from penstock.control.monitoring.sentences import sentence
 from penstock.control.monitoring.version_series import Carried, VersionSeries, carried_in, carried_out
 from penstock.control.workers.protocol import Message, rows_in
@@ -28,7 +33,6 @@ from penstock.core.desired import Desired, LearnSpec, VersionSpec, VersionStatus
 from penstock.core.errors import Fault, InvalidInput, NotFound, NotReady
 from penstock.core.objectives import kept
 from penstock.core.policies import NO_FLEET_BOUND, FleetAlarms, MonitorPolicy, policy_in, policy_out
-from penstock.core.statistics.seasons import HOUR_S
 from penstock.engine.threads import background_pool
 from penstock.monitor.answers import ANSWERS
 from penstock.monitor.capture import CAPTURES
@@ -48,6 +52,7 @@ from penstock.monitor.reference import (
 from penstock.monitor.rows import Counted, Layout
 from penstock.monitor.verdicts import VersionMonitor
 from penstock.registry.records import By, Document
+from penstock.registry.stores.evidence import EvidenceStore
 from penstock.registry.stores.monitor import MonitorStore, ReferenceRecord
 from penstock.registry.stores.traffic import Event, TrafficStore
 from penstock.telemetry import metrics
@@ -64,6 +69,9 @@ LEARNING_S = 20.0
 
 THREADS = 2
 MONITOR = "monitor"
+FLEET, GATEWAY = "fleet", "gateway"
+"""Whose counts are asked for: those of all gateways, or of this one."""
+
 _EVENTS = {
     (DRIFT, True): "drift.detected.v1",
     (DRIFT, False): "drift.cleared.v1",
@@ -126,7 +134,11 @@ class Region:
 
 
 class Monitoring:
-    """One gateway's monitor; ``home`` keeps what is known of references, ``clock`` gives seconds since the epoch."""
+    """One gateway's monitor; ``home`` keeps what is known of references, ``clock`` gives seconds since the epoch.
+
+    ``evidence`` is where the gateways of a fleet put their counts together, and what this one's counters are called
+    there; without it what this gateway counts is all there is.
+    """
 
     def __init__(
         self,
@@ -137,6 +149,7 @@ class Monitoring:
         state: Path,
         clock: Callable[[], float] = time.time,
         alarms: FleetAlarms = NO_FLEET_BOUND,
+        evidence: tuple[EvidenceStore, str] | None = None,
     ) -> None:
         self._fleet_alarms = alarms
         self._store = store
@@ -159,9 +172,10 @@ class Monitoring:
         self._kept = self._read_kept()
         self._carried = {key: carried_in(one.get("carried", [])) for key, one in self._kept.items()}
         told = state.with_name("labels.json")
-        self.labels = Labels(home, told, self._terms, self._tell_performance, clock)
+        self.labels = Labels(home, told, self._label_terms, self._tell_performance, clock)
+        self.evidence = None if evidence is None else FleetEvidence(*evidence, self, self._run)
 
-    def _terms(self, key: Key) -> tuple[Reference | None, MonitorPolicy]:
+    def _label_terms(self, key: Key) -> tuple[Reference | None, MonitorPolicy]:
         return self._references.get(key), self._bounded(self.policy_of(key[0]))
 
     def _bounded(self, policy: MonitorPolicy) -> MonitorPolicy:
@@ -233,11 +247,15 @@ class Monitoring:
 
     # What people ask for.
 
-    async def document(self, model: str, version: str | None) -> Document:
+    async def document(self, model: str, version: str | None, scope: str = FLEET) -> Document:
         """What the monitor says of a version, or of the one that answers most requests; ``answers`` has each version's
         share of the requests. Without a version ``versions`` has what is said of every other one, too.
 
+        ``scope`` FLEET asks for what the counts of all gateways say, as far as that is known, GATEWAY for what those
+        of this one do.
+
         Raises:
+            InvalidInput: there is no such scope.
             NotFound: no such model or version.
         """
         served = [status.version for status in self._fleet.statuses() if status.model == model and status.version]
@@ -246,9 +264,12 @@ class Monitoring:
         answers = self._answers(model)
         if version is not None and version not in served:
             raise NotFound(f"model '{model}' serves no version '{version[:64]}'")
+        if scope not in (FLEET, GATEWAY):
+            raise InvalidInput(f"scope is {FLEET} or {GATEWAY}")
         if version is not None:
-            return {"model": model, "version": version, "answers": answers, **self.told(model, version)}
-        told = {one: self.told(model, one) for one in served}
+            told = await self._seen(model, version, scope)
+            return {"model": model, "version": version, "answers": answers, **told}
+        told = {one: await self._seen(model, one, scope) for one in served}
         first = next((one for one in answers if one in told), None)
         shown = {} if first is None else told[first]
         return {"model": model, "version": first, "answers": answers, **shown, "versions": told}
@@ -257,9 +278,30 @@ class Monitoring:
         spec = next((one for one in self._fleet.desired.models if one.name == model), None)
         return {} if spec is None else answering_shares(spec, self._fleet.statuses())
 
+    async def _seen(self, model: str, version: str, scope: str) -> Document:
+        key = (model, version)
+        whole = None
+        if self.evidence is not None and scope == FLEET:
+            with suppress(NotReady):
+                whole = await self.evidence.document(key)
+        if whole is not None:
+            return {"scope": FLEET, **whole}
+        return {"scope": GATEWAY, **self.document_of(key, self._monitors.get(key), self._fleet.totals(*key))}
+
     def told(self, model: str, version: str) -> Document:
-        """What is said of a version, little where nothing is known of it."""
-        monitor, totals = self._monitors.get((model, version)), self._fleet.totals(model, version)
+        """What is said of a version, by the counts of all gateways where this one leads; little where nothing is known
+        of it."""
+        key = (model, version)
+        whole = None if self.evidence is None else self.evidence.told(key)
+        return whole or self.document_of(key, self._monitors.get(key), self._fleet.totals(model, version))
+
+    @property
+    def can_judge(self) -> bool:
+        """Whether ``told`` rests on the counts of all gateways."""
+        return self.evidence is None or self.evidence.is_known
+
+    def document_of(self, key: Key, monitor: VersionMonitor | None, totals: Totals) -> Document:
+        """What is said of a version by a monitor of its rows and the counts of its requests."""
         shadow = totals.shadow()
         told: Document = {"reference": None, "features": [], "outputs": []}
         if monitor is not None:
@@ -272,8 +314,8 @@ class Monitoring:
         return {
             **told,
             "latency": latency,
-            "slo": kept(self.policy_of(model).rules.get("slo", {}), latency["p99"], outcomes),
-            "performance": {**self.labels.document((model, version)), "estimated": estimated},
+            "slo": kept(self.policy_of(key[0]).rules.get("slo", {}), latency["p99"], outcomes),
+            "performance": {**self.labels.document(key), "estimated": estimated},
             "capture": totals.capture(),
             "shadow": {
                 "pairs": int(shadow["pairs"]),
@@ -379,11 +421,28 @@ class Monitoring:
 
     async def run(self) -> None:
         """Look again and again."""
-        labels = asyncio.create_task(self.labels.run(self._served, self._capture_room))
+        others = [asyncio.create_task(self.labels.run(self._served, self._capture_room))]
+        if self.evidence is not None:
+            others.append(asyncio.create_task(self._share(self.evidence)))
         try:
             await self._watch()
         finally:
-            labels.cancel()
+            for one in others:
+                one.cancel()
+
+    async def _share(self, evidence: FleetEvidence) -> None:
+        complaint = ""
+        while True:
+            try:
+                await evidence.step()
+                complaint = ""
+            except Fault as fault:
+                if complaint != str(fault):
+                    log.warning("the counts of all gateways cannot be put together: %s", fault)
+                complaint = str(fault)
+            except Exception:
+                log.exception("a step of the evidence of all gateways failed")
+            await asyncio.sleep(INTERVAL_S)
 
     def _served(self) -> list[Key]:
         return [(model.name, one.version) for model in self._fleet.desired.models for one in model.versions]
@@ -406,7 +465,8 @@ class Monitoring:
                 log.warning("the monitor goes on with what it knows: %s", complaint)
             self._complaint = complaint
             try:
-                for key, change in self.look():
+                changes = self.look()
+                for key, change in changes if self.evidence is None else ():
                     await self._tell(key, change)
             except Exception:
                 log.exception("a look of the monitor failed")
@@ -498,43 +558,60 @@ class Monitoring:
         return changes
 
     def _monitor(self, key: Key, policy: MonitorPolicy, counted: Counted, now: float) -> VersionMonitor:
-        """A version's monitor, which goes on where this process's predecessor was: what has been counted since that
-        wrote its evidence down, or since the words were given out, is still to be looked at."""
-        reference, kept = self._references[key], self._kept.pop(key, None)
+        """A version's monitor, which goes on where this process's predecessor was."""
+        kept = self._kept.pop(key, None)
         evidence = kept["evidence"] if kept is not None and kept["digest"] == self._digests[key] else None
-        before = (Counted.of(reference, (), policy.slices), now) if evidence is None else None
-        if evidence is not None:
-            before = VersionMonitor.drawn_from(reference, evidence, policy.slices)
-        if before is None or not counted.covers(before[0]) or _out_of_season(reference, before[1], now):
-            before = counted, now
-        monitor = VersionMonitor(reference, policy, *before)
-        if evidence is not None:
-            monitor.take_up(evidence)
-        return monitor
+        return resumed(self._references[key], policy, counted, now, evidence)
 
-    async def _tell(self, key: Key, change: DriftChange) -> None:
-        columns = self._affected(key, change.about)
+    # What is concluded from the counts of all gateways (see ``fleet_evidence.Watched``).
+
+    def own_counts(self) -> dict[Key, Counts]:
+        """What this gateway has counted of every version that it serves."""
+        return {key: self._own_counts(key) for key in self._served()}
+
+    def _own_counts(self, key: Key) -> Counts:
+        block, terms, region = self._fleet.totals(*key).words, self.terms(key), self._regions.get(key)
+        if terms is None:
+            return Counts(Shape(), np.zeros(0, np.uint64), 0, block)
+        reference, policy = terms
+        shape = Shape(layout_id(self._digests[key], policy.slices), Layout.of(reference, policy.slices))
+        words: list[Words] = []
+        if region is not None and layout_id(region.digest, region.keys) == shape.id:
+            words = self._fleet.regions(region.offset, region.size)
+        counted = Counted.of(reference, words, policy.slices)
+        return Counts(shape, counted.words, counted.workers if words else 0, block)
+
+    def terms(self, key: Key) -> tuple[Reference, MonitorPolicy] | None:
+        """A version's reference, and its policy within the fleet's bound of false alarms; None without a reference."""
+        reference = self._references.get(key)
+        if reference is None:
+            return None
+        return reference, replace(self._fleet_alarms, gateways=1).part(self.policy_of(key[0]), len(self._served()))
+
+    def event_of(self, key: Key, change: DriftChange, monitor: VersionMonitor) -> Event:
+        """What is told of a change."""
+        columns = monitor.affected(change.about)
         message = sentence(change, columns)
         log.warning("model %s version %s: %s", *key, message)
         about = {"reference": self._digests.get(key), "rows_between_false_alarms": self.policy_of(key[0]).budget}
         told = {**about, "columns": columns, "message": message, **change.evidence}
-        await self._write(key, _EVENTS[change.about, change.begins], change.feature, told)
+        return self._event(key, _EVENTS[change.about, change.begins], change.feature, told)
 
-    def _affected(self, key: Key, about: str) -> list[str]:
-        """The columns that drift now, or whose values are not sound."""
-        monitor = self._monitors.get(key)
-        return [] if monitor is None else monitor.affected(about)
+    async def _tell(self, key: Key, change: DriftChange) -> None:
+        await self._write(key[0], self.event_of(key, change, self._monitors[key]))
 
     async def _tell_performance(self, key: Key, change: PerformanceChange) -> None:
         kind = "performance.degraded.v1" if change.begins else "performance.recovered.v1"
         log.warning("model %s version %s: %s %s", *key, change.what, "changed" if change.begins else "as before")
         about = {"what": change.what, "labels_between_false_alarms": self.policy_of(key[0]).budget}
-        await self._write(key, kind, change.what, {**about, **change.evidence})
+        await self._write(key[0], self._event(key, kind, change.what, {**about, **change.evidence}))
 
-    async def _write(self, key: Key, kind: str, name: str, told: Document) -> None:
+    def _event(self, key: Key, kind: str, name: str, told: Document) -> Event:
         model, version = key
         data = {"model": model, "version": version, **told}
-        event = Event(kind, f"models/{model}/versions/{version}", f"{name} {self._clock():.0f}", data)
+        return Event(kind, f"models/{model}/versions/{version}", f"{name} {self._clock():.0f}", data)
+
+    async def _write(self, model: str, event: Event) -> None:
         try:
             await self._run(self._events.tell, model, event)
         except Fault as fault:
@@ -664,12 +741,6 @@ def _gap(regions: Iterable[Region], size: int) -> int | None:
             return at
         at = max(at, region.offset + region.size)
     return at if REGION_WORDS - at >= size else None
-
-
-def _out_of_season(reference: Reference, since: float, now: float) -> bool:
-    """Whether rows since a time (seconds since the epoch) belong to other hours than the present one, and the reference
-    tells hours apart."""
-    return bool(reference.hours) and now - since > HOUR_S / 4
 
 
 def _learned(rows: list[Gathered], names: Names) -> Reference:

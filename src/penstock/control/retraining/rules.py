@@ -63,6 +63,10 @@ class Monitor(Protocol):
     def feature_names(self, key: tuple[str, str]) -> tuple[str, ...]:
         """What a version's features are called."""
 
+    @property
+    def can_judge(self) -> bool:
+        """Whether what it says rests on the counts of all gateways."""
+
     def told(self, model: str, version: str) -> Document:
         """What it says of a version."""
 
@@ -180,7 +184,7 @@ class Retraining:
     async def judge(self, spec: ModelSpec) -> Action | None:
         """Let a model's rules do at most one thing."""
         version = self._answering(spec)
-        if version is None:
+        if version is None or not self._monitor.can_judge:
             return None
         policy, now = self._monitor.policy_of(spec.name), self._clock()
         age = await self._age(spec.name, version, now)

@@ -137,6 +137,18 @@ class Database:
             self.clock.observe(connection)
             yield connection
 
+    @contextmanager
+    def recording(self) -> Iterator[sa.Connection]:
+        """A connection for a change of rows that no other change rests on: it waits for none but those of the same
+        rows, and others do not wait for it; durable when the block ends."""
+        with (
+            named_failures(),
+            self._engine.connect() as connection,
+            connection.execution_options(writing=True).begin(),
+        ):
+            self.clock.observe(connection)
+            yield connection
+
     def lead(self, key: int) -> bool:
         """Whether this process is the one that does a certain work for all; once it is, it stays so until it ends,
         loses the database, or does not ask here for ``silent_s``.

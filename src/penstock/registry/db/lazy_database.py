@@ -24,6 +24,9 @@ class Opened(Protocol):
     def writing(self) -> AbstractContextManager[Any]:
         """A connection for one change, for the time of a block."""
 
+    def recording(self) -> AbstractContextManager[Any]:
+        """A connection for a change of rows that no other change rests on, for the time of a block."""
+
     def lead(self, key: int) -> bool:
         """Whether this process leads a work."""
 
@@ -47,6 +50,11 @@ class LazyDatabase:
     def writing(self) -> AbstractContextManager[Any]:
         """A connection for one change; raises ``NotReady`` while the database is away."""
         return self._database().writing()
+
+    def recording(self) -> AbstractContextManager[Any]:
+        """A connection for a change of rows that no other change rests on; raises ``NotReady`` while the database is
+        away."""
+        return self._database().recording()
 
     def lead(self, key: int) -> bool:
         """Whether this process leads a work; raises ``NotReady`` while the database is away."""

@@ -7,6 +7,7 @@ from sqlalchemy import (
     Column,
     Float,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Table,
@@ -14,7 +15,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-REVISIONS = ("0001", "0002", "0003", "0004", "0005")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006")
 """Every migration there has been, oldest first; the last is the shape below."""
 
 _Long = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows by INTEGER alone
@@ -204,3 +205,30 @@ outbox = Table(
     sqlite_autoincrement=True,
 )
 """Events on their way to sinks: ``pending``, ``sent`` or ``dead``."""
+
+counts = Table(
+    "counts",
+    metadata,
+    Column("model", String(128), primary_key=True),
+    Column("version", String(64), primary_key=True),
+    Column("gateway", String(64), primary_key=True),
+    Column("layout", String(64), nullable=False),
+    Column("workers", Integer, nullable=False),
+    Column("words", LargeBinary, nullable=False),
+    Column("block", LargeBinary, nullable=False),
+    Column("at", Float, nullable=False),
+)
+"""What each gateway has counted so far of each version, and (of the gateway ``""``) what ended ones have."""
+
+verdicts = Table(
+    "verdicts",
+    metadata,
+    Column("model", String(128), primary_key=True),
+    Column("version", String(64), primary_key=True),
+    Column("layout", String(64), nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    Column("evidence", _Json, nullable=False),
+    Column("summary", _Json, nullable=False),
+    Column("document", _Json, nullable=False),
+)
+"""What is concluded from the counts of all gateways; ``revision`` grows by every write of a row."""

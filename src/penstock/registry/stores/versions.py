@@ -66,6 +66,9 @@ class Connections(Protocol):
     def writing(self) -> AbstractContextManager[sa.Connection]:
         """For one change."""
 
+    def recording(self) -> AbstractContextManager[sa.Connection]:
+        """For a change of rows that no other change rests on."""
+
     def lead(self, key: int) -> bool:
         """Whether this process does a certain work for all."""
 

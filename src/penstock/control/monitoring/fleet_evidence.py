@@ -1,0 +1,226 @@
+"""The evidence of all gateways: each publishes what it has counted, and the one that leads looks at the sum.
+
+What is concluded is kept in the database with the counts that it was drawn from, in one transaction with the events of
+it. So another gateway goes on exactly there, an event is told once, and a gateway that has led without knowing that
+another one does now can change nothing.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, Protocol, TypeVar
+
+from penstock.control.monitoring.publication import Counts, Publisher, Shape, ended, summed
+from penstock.control.monitoring.resuming import resumed
+from penstock.core.errors import Conflict, NotReady
+from penstock.core.policies import MonitorPolicy
+from penstock.monitor.counters import Totals
+from penstock.monitor.drift_changes import DriftChange
+from penstock.monitor.reference import Reference
+from penstock.monitor.rows import Counted
+from penstock.monitor.verdicts import VersionMonitor
+from penstock.registry.records import Document
+from penstock.registry.stores.evidence import EvidenceStore, Verdict
+from penstock.registry.stores.traffic import Event
+
+log = logging.getLogger("penstock.control")
+
+INTERVAL_S = 5.0
+"""Counts are published and looked at that often: what a gateway that ends had counted since is lost."""
+
+KEEP_S = 10.0
+"""What is concluded is written down that often, and at every change."""
+
+RETIRE_EVERY = 12
+"""Steps between two times at which the rows of gateways that have ended are added up."""
+
+Key = tuple[str, str]
+T = TypeVar("T")
+Run = Callable[..., Awaitable[Any]]
+
+
+class Watched(Protocol):
+    """What the gateway knows of the versions that it watches."""
+
+    def own_counts(self) -> dict[Key, Counts]:
+        """What it has counted of every version that it serves."""
+
+    def terms(self, key: Key) -> tuple[Reference, MonitorPolicy] | None:
+        """A version's reference, and its policy with the keys that rows are sliced by; None without a reference."""
+
+    def event_of(self, key: Key, change: DriftChange, monitor: VersionMonitor) -> Event:
+        """What is told of a change."""
+
+    def document_of(self, key: Key, monitor: VersionMonitor | None, totals: Totals) -> Document:
+        """What is shown of a version."""
+
+
+@dataclass(slots=True)
+class _Version:
+    """What this gateway concludes of a version while it leads: of ``counts``, the last ones that were looked at;
+    ``events`` are not written down yet."""
+
+    shape: Shape
+    monitor: VersionMonitor | None
+    counts: Counts
+    revision: int
+    concluded_at: float = float("-inf")
+    alarms: int = 0
+    events: list[Event] = field(default_factory=list)
+
+
+class FleetEvidence:
+    """One gateway's part in it; ``run`` runs what blocks on a thread."""
+
+    def __init__(self, store: EvidenceStore, gateway: str, watched: Watched, run: Run) -> None:
+        self._store = store
+        self._publisher = Publisher(store, gateway)
+        self._watched = watched
+        self._run = run
+        self._versions: dict[Key, _Version] = {}
+        self._summaries: dict[Key, Document] = {}
+        self._failing: dict[Key, str] = {}
+        self._leads = self._known = False
+        self._steps = 0
+
+    # What others ask.
+
+    @property
+    def is_known(self) -> bool:
+        """Whether this gateway leads and has looked at the counts of all."""
+        return self._known
+
+    def told(self, key: Key) -> Document | None:
+        """What is concluded of a version from all counts; None where this gateway does not lead, or nobody has
+        counted."""
+        found = self._versions.get(key)
+        return None if found is None else self._document(key, found)
+
+    def summary(self, key: Key) -> Document | None:
+        """What every gateway shows of a version's verdict, None while nobody has concluded anything."""
+        return self._summaries.get(key)
+
+    async def document(self, key: Key) -> Document | None:
+        """The same, by whoever leads: as it was written down last."""
+        if (told := self.told(key)) is not None:
+            return told
+        verdict: Verdict | None = await self._run(self._store.verdict, *key)
+        return None if verdict is None else verdict.document
+
+    # What happens by itself.
+
+    async def step(self) -> None:
+        """Publish what was counted here; where this gateway leads, look at what all have counted.
+
+        Raises:
+            NotReady: the database is away.
+        """
+        own = self._watched.own_counts()
+        await self._run(self._publisher.publish, own)
+        self._leads = await self._run(self._store.lead)
+        if not self._leads:
+            self._versions.clear()
+            self._known = False
+            self._summaries = await self._run(self._store.summaries)
+            return
+        await self._lead({key: one.shape for key, one in own.items()})
+
+    async def _lead(self, shapes: Mapping[Key, Shape]) -> None:
+        self._versions = {key: one for key, one in self._versions.items() if key in shapes}
+        found: dict[Key, Counts] = await self._run(self._read, shapes)
+        for key, counts in found.items():
+            await self._isolated(key, counts)
+        self._known = True
+        self._steps += 1
+        if self._steps % RETIRE_EVERY == 0:
+            await self._run(self._store.retire, partial(ended, shapes))
+            await self._run(self._store.forget, set(shapes))
+
+    def _read(self, shapes: Mapping[Key, Shape]) -> dict[Key, Counts]:
+        return summed(self._store.published(), shapes)
+
+    async def _isolated(self, key: Key, counts: Counts) -> None:
+        """Look at one version; one that cannot be looked at never stops the others."""
+        try:
+            await self._look(key, counts)
+        except NotReady:
+            raise
+        except Conflict as fault:
+            log.warning("what is concluded is begun anew: %s", fault)
+            self._versions.pop(key, None)
+        except Exception as error:
+            if self._failing.get(key) != str(error):
+                log.exception("the counts of model %s version %s cannot be looked at", *key)
+            self._failing[key] = str(error)
+        else:
+            self._failing.pop(key, None)
+
+    async def _look(self, key: Key, counts: Counts) -> None:
+        known, now = self._versions.get(key), self._store.now()
+        if known is None or known.shape.id != counts.shape.id:
+            known = self._versions[key] = await self._opened(key, counts, now)
+        known.counts = counts
+        terms = self._watched.terms(key)
+        if terms is not None and known.monitor is not None:
+            known.monitor = self._looked(key, known, known.monitor, *terms, now)
+        alarms = 0 if known.monitor is None else known.monitor.alarms
+        if known.events or alarms != known.alarms or now - known.concluded_at >= KEEP_S:
+            await self._conclude(key, known, alarms, now)
+
+    def _looked(
+        self,
+        key: Key,
+        known: _Version,
+        monitor: VersionMonitor,
+        reference: Reference,
+        policy: MonitorPolicy,
+        now: float,
+    ) -> VersionMonitor:
+        """The monitor after a look, another one where counts are fewer than they were."""
+        counted = counted_of(reference, policy, known.counts)
+        if not counted.covers(monitor.last):
+            monitor = resumed(reference, policy, counted, now, monitor.kept())
+        monitor.policy = policy
+        known.events += [self._watched.event_of(key, one, monitor) for one in monitor.look(counted, now)]
+        return monitor
+
+    async def _opened(self, key: Key, counts: Counts, now: float) -> _Version:
+        """Go on where the gateway that led before has been."""
+        verdict: Verdict | None = await self._run(self._store.verdict, *key)
+        revision = 0 if verdict is None else verdict.revision
+        terms, monitor = self._watched.terms(key), None
+        if terms is not None and counts.shape.layout is not None:
+            same = verdict is not None and verdict.layout == counts.shape.id
+            evidence = verdict.evidence if verdict is not None and same and verdict.evidence else None
+            monitor = resumed(*terms, counted_of(*terms, counts), now, evidence)
+        return _Version(counts.shape, monitor, counts, revision)
+
+    async def _conclude(self, key: Key, known: _Version, alarms: int, now: float) -> None:
+        monitor, document = known.monitor, self._document(key, known)
+        summary = _summary(monitor)
+        evidence = {} if monitor is None else monitor.kept()
+        verdict = Verdict(known.shape.id, known.revision + 1, evidence, summary, document)
+        await self._run(self._store.conclude, key, verdict, tuple(known.events))
+        known.revision, known.concluded_at, known.alarms = verdict.revision, now, alarms
+        known.events.clear()
+        self._summaries[key] = summary
+
+    def _document(self, key: Key, known: _Version) -> Document:
+        whole = self._watched.document_of(key, known.monitor, known.counts.totals)
+        return {**whole, "gateways": list(known.counts.gateways)}
+
+
+def counted_of(reference: Reference, policy: MonitorPolicy, counts: Counts) -> Counted:
+    """What a monitor takes of counts."""
+    return replace(Counted.of(reference, [counts.words], policy.slices), workers=max(1, counts.workers))
+
+
+def _summary(monitor: VersionMonitor | None) -> Document:
+    """The state of each column and the evidence that it has changed, and the number of alarms."""
+    if monitor is None:
+        return {}
+    names = [one.bins.name for one in monitor.reference.features]
+    states, evidence = [one.value for one in monitor.states()], monitor.evidence()
+    columns = {name: [state, log_e] for name, state, log_e in zip(names, states, evidence, strict=True)}
+    return {"alarms": monitor.alarms, "columns": columns}

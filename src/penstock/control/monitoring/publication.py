@@ -1,0 +1,171 @@
+"""What a gateway tells the others of its counts, and the sum over all gateways: pure functions but for the publisher.
+
+Counts are told whole and replaced in place, so a publication that is repeated or lost changes nothing. A gateway that
+was silent for so long that its rows were added to those of ended gateways begins new ones, with what it counts beyond.
+"""
+
+import hashlib
+import json
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from penstock.monitor import counters, rows
+from penstock.monitor.counters import BLOCK_WORDS, Totals, Words
+from penstock.monitor.rows import Layout
+from penstock.registry.stores.evidence import ENDED, EvidenceStore, Published
+
+Key = tuple[str, str]
+
+NO_LAYOUT = ""
+"""Of a version without a reference: its rows are not counted."""
+
+_WORD = np.dtype("<u8")
+_FAST = 1
+"""Most words are nothing, so that more effort gains little."""
+
+
+def layout_id(digest: str, keys: Sequence[str]) -> str:
+    """Names the reference with this digest and the keys that rows are sliced by: what counts of one layout rest on."""
+    return hashlib.sha256(json.dumps([digest, sorted(keys)]).encode()).hexdigest()
+
+
+def pack(words: Words) -> bytes:
+    """Words in few bytes."""
+    return zlib.compress(words.astype(_WORD, copy=False).tobytes(), _FAST)
+
+
+def unpack(packed: bytes, size: int) -> Words | None:
+    """So many words, or None if they are not so many: they are of a gateway of another release."""
+    whole = np.frombuffer(zlib.decompress(packed), _WORD)
+    return whole.astype(np.uint64) if len(whole) == size else None
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """The layout of a version's counts and its name; a version without a reference has neither."""
+
+    id: str = NO_LAYOUT
+    layout: Layout | None = None
+
+    @property
+    def size(self) -> int:
+        """How many words there are."""
+        return 0 if self.layout is None else self.layout.size
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What one or more gateways have counted of a version so far: ``words`` of ``shape`` of so many ``workers``, and
+    the ``block`` of its requests."""
+
+    shape: Shape
+    words: Words
+    workers: int
+    block: Words
+    gateways: tuple[str, ...] = ()
+
+    @property
+    def totals(self) -> Totals:
+        """The counts of requests."""
+        return Totals(self.block)
+
+    def equals(self, other: "Counts") -> bool:
+        """Whether both say the same."""
+        same = self.shape.id == other.shape.id and self.workers == other.workers
+        return same and np.array_equal(self.words, other.words) and np.array_equal(self.block, other.block)
+
+    def beyond(self, before: "Counts") -> "Counts":
+        """What was counted beyond what was said before."""
+        words = self.words
+        if self.shape.layout is not None and self.shape.id == before.shape.id:
+            words = rows.without(self.shape.layout, words, before.words)
+        return Counts(self.shape, words, self.workers, counters.without(self.block, before.block), self.gateways)
+
+
+def added(shape: Shape, counts: Sequence[Counts]) -> Counts:
+    """Counts of a version added up; those of rows only where they are of the same shape."""
+    same = [one for one in counts if one.shape.id == shape.id]
+    words = np.zeros(0, np.uint64) if shape.layout is None else rows.added(shape.layout, [one.words for one in same])
+    gateways = sorted({name for one in counts for name in one.gateways})
+    block = counters.added([one.block for one in counts])
+    return Counts(shape, words, sum([one.workers for one in same]), block, tuple(gateways))
+
+
+def packed(key: Key, gateway: str, counts: Counts) -> Published:
+    """Counts as they are published."""
+    return Published(*key, gateway, counts.shape.id, counts.workers, pack(counts.words), pack(counts.block))
+
+
+def unpacked(row: Published, shape: Shape) -> Counts:
+    """Counts as they were published; of another shape than that there is nothing of rows, of another release nothing
+    of requests either."""
+    words = unpack(row.words, shape.size) if row.layout == shape.id else None
+    block = unpack(row.block, BLOCK_WORDS)
+    block = np.zeros(BLOCK_WORDS, np.uint64) if block is None else block
+    gateways = () if row.gateway == ENDED else (row.gateway,)
+    if words is None:
+        return Counts(Shape(row.layout), np.zeros(0, np.uint64), 0, block, gateways)
+    return Counts(shape, words, row.workers, block, gateways)
+
+
+def summed(published: Sequence[Published], shapes: Mapping[Key, Shape]) -> dict[Key, Counts]:
+    """What all gateways have counted of each version of a known shape."""
+    by_key: dict[Key, list[Counts]] = {}
+    for row in published:
+        key = (row.model, row.version)
+        if key in shapes:
+            by_key.setdefault(key, []).append(unpacked(row, shapes[key]))
+    return {key: added(shapes[key], counts) for key, counts in by_key.items()}
+
+
+def ended(shapes: Mapping[Key, Shape], before: Published | None, gone: Sequence[Published]) -> Published | None:
+    """The row of ended gateways with those of further ones; None of a version that is not served any more."""
+    key = (gone[0].model, gone[0].version)
+    shape = shapes.get(key)
+    if shape is None:
+        return None
+    whole = added(shape, [unpacked(row, shape) for row in (*([before] if before else []), *gone)])
+    return packed(key, ENDED, Counts(shape, whole.words, 0, whole.block))
+
+
+class Publisher:
+    """Publishes one gateway's counts; one thread at a time may use it. ``gateway`` names the gateway's counters: it has
+    another name once they begin anew."""
+
+    def __init__(self, store: EvidenceStore, gateway: str) -> None:
+        self._store = store
+        self._gateway = gateway
+        self._tried: dict[Key, Counts] = {}
+        self._written: dict[Key, Counts] = {}
+        self._before: dict[Key, Counts] = {}
+
+    def publish(self, counts: Mapping[Key, Counts]) -> None:
+        """Say what has been counted so far; raises ``NotReady``, and then it may be said or not."""
+        self._store.publish(self._gateway, counts, partial(self._rows, counts))
+        self._written |= counts
+        self._tried |= counts
+
+    def _rows(self, counts: Mapping[Key, Counts], present: set[Key]) -> list[Published]:
+        """The rows to write. Of one that was there and is no more, what it said at most is with the ended gateways."""
+        for key in self._written.keys() - present:
+            del self._written[key]
+            if key in counts:
+                self._before[key] = self._tried[key]
+            else:  # nobody serves it any more: if somebody does later, it begins with all that was counted
+                self._before.pop(key, None)
+                del self._tried[key]
+        changed = {
+            key: one
+            for key, one in counts.items()
+            if (written := self._written.get(key)) is None or not one.equals(written)
+        }
+        self._tried |= changed
+        return [packed(key, self._gateway, self._beyond(key, one)) for key, one in changed.items()]
+
+    def _beyond(self, key: Key, counts: Counts) -> Counts:
+        before = self._before.get(key)
+        return counts if before is None else counts.beyond(before)

@@ -1,0 +1,35 @@
+"""Makes a version's monitor that goes on where another one, of the process before or of another gateway, has been."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from penstock.core.policies import MonitorPolicy
+from penstock.core.statistics.seasons import HOUR_S
+from penstock.monitor.reference import Reference
+from penstock.monitor.rows import Counted
+from penstock.monitor.verdicts import VersionMonitor
+
+
+def resumed(
+    reference: Reference, policy: MonitorPolicy, counted: Counted, now: float, evidence: Mapping[str, Any] | None
+) -> VersionMonitor:
+    """A monitor with the evidence that was kept (see ``VersionMonitor.kept``), None for none.
+
+    What has been counted since that was written down, or at all, is still to be looked at; but not where counting began
+    anew, or where it belongs to other hours than the present one and the reference tells hours apart.
+    """
+    before = (Counted.of(reference, (), policy.slices), now) if evidence is None else None
+    if evidence is not None:
+        before = VersionMonitor.drawn_from(reference, evidence, policy.slices)
+    if before is None or not counted.covers(before[0]) or _out_of_season(reference, before[1], now):
+        before = counted, now
+    monitor = VersionMonitor(reference, policy, *before)
+    if evidence is not None:
+        monitor.take_up(evidence)
+    return monitor
+
+
+def _out_of_season(reference: Reference, since: float, now: float) -> bool:
+    """Whether rows since a time (seconds since the epoch) belong to other hours than the present one, and the reference
+    tells hours apart."""
+    return bool(reference.hours) and now - since > HOUR_S / 4

@@ -1,0 +1,200 @@
+"""What gateways have counted and what is concluded from all of it, in the database; each method is one transaction, and
+blocks.
+
+A gateway has one row for each version, which says how much it has counted so far and is replaced in place: one that is
+written twice, or not at all, neither doubles nor loses anything. What gateways that have ended counted is added up in
+one row more, of nobody, so the sum over all rows of a version never falls.
+"""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from penstock.core.errors import Conflict
+from penstock.registry.db import schema
+from penstock.registry.records import Document
+from penstock.registry.stores.traffic import Event, TrafficStore
+from penstock.registry.stores.versions import Connections
+
+ENDED = ""
+"""The gateway of the row that adds up what gateways counted that have ended."""
+
+RETIRED_S = 600.0
+"""A gateway that was silent for that long has ended, or does not serve a version any more: its row is added to that of
+nobody."""
+
+STAMPED_S = 60.0
+"""A gateway that counts nothing says that often that it lives."""
+
+Key = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What a gateway has counted of a version: ``words`` are those of a region of ``layout`` (which names the reference
+    and the keys that rows are sliced by), ``block`` those of its requests; both packed."""
+
+    model: str
+    version: str
+    gateway: str
+    layout: str
+    workers: int
+    words: bytes
+    block: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What is concluded of a version: ``evidence`` is what it is gone on with, ``summary`` and ``document`` what is
+    shown of it; ``revision`` grows by every write."""
+
+    layout: str
+    revision: int
+    evidence: Document
+    summary: Document
+    document: Document
+
+
+Make = Callable[[set[Key]], Sequence[Published]]
+"""Makes a gateway's rows, of the versions that it has rows of."""
+
+Merge = Callable[[Published | None, Sequence[Published]], Published | None]
+"""Adds rows of a version to the one of ended gateways; None where nothing is left of them."""
+
+
+class EvidenceStore:
+    """The counts of all gateways; raises ``NotReady`` as the registry does. ``clock`` gives seconds since the epoch, by
+    default the database's."""
+
+    def __init__(self, database: Connections, clock: Callable[[], float] | None = None) -> None:
+        self._database = database
+        self._traffic = TrafficStore(database, clock)
+        self.now = clock or database.clock.now
+
+    def lead(self) -> bool:
+        """Whether this gateway is the one that decides for all."""
+        return self._traffic.lead()
+
+    # What gateways counted.
+
+    def publish(self, gateway: str, served: Collection[Key], make: Make) -> None:
+        """Replace a gateway's rows by those that ``make`` makes, and say that it lives and still serves these versions;
+        nobody else writes to its rows, but to end them."""
+        table = schema.counts
+        columns = (table.c.model, table.c.version, table.c.at)
+        own = sa.select(*columns).where(table.c.gateway == gateway).with_for_update()
+        with self._database.recording() as connection:
+            stamped = {(row.model, row.version): row.at for row in connection.execute(own)}
+            now = self.now()
+            rows = [{**_values(row), "gateway": gateway, "at": now} for row in make(set(stamped))]
+            if rows:
+                connection.execute(_upsert(connection), rows)
+            written = {(row["model"], row["version"]) for row in rows}
+            quiet = [key for key in served if key not in written and stamped.get(key, now) < now - STAMPED_S]
+            if quiet:
+                of_version = (table.c.model == sa.bindparam("m"), table.c.version == sa.bindparam("v"))
+                stamp = table.update().where(*of_version, table.c.gateway == gateway).values(at=now)
+                connection.execute(stamp, [{"m": model, "v": version} for model, version in quiet])
+
+    def published(self) -> list[Published]:
+        """What every gateway has counted so far, at one moment."""
+        table = schema.counts
+        columns = [table.c[name] for name in Published.__slots__]
+        with self._database.reading() as connection:
+            return [Published(*row) for row in connection.execute(sa.select(*columns))]
+
+    def retire(self, merge: Merge) -> None:
+        """Add the rows of gateways that have ended up; ``merge`` says how."""
+        table = schema.counts
+        silent = (table.c.gateway != ENDED, table.c.at < self.now() - RETIRED_S)
+        with self._database.recording() as connection:
+            found = connection.execute(sa.select(table).where(*silent).with_for_update()).all()
+            by_key: dict[Key, list[Published]] = {}
+            for row in found:
+                by_key.setdefault((row.model, row.version), []).append(_published(row))
+            for key, rows in sorted(by_key.items()):
+                self._merge(connection, key, rows, merge)
+
+    def _merge(self, connection: sa.Connection, key: Key, rows: Sequence[Published], merge: Merge) -> None:
+        table = schema.counts
+        of_version = (table.c.model == key[0], table.c.version == key[1])
+        whole = sa.select(table).where(*of_version, table.c.gateway == ENDED).with_for_update()
+        ended = connection.execute(whole).first()
+        merged = merge(None if ended is None else _published(ended), rows)
+        gone = [ENDED, *(row.gateway for row in rows)]
+        connection.execute(table.delete().where(*of_version, table.c.gateway.in_(gone)))
+        if merged is not None:
+            values = _values(replace(merged, gateway=ENDED))
+            connection.execute(table.insert().values(**values, at=self.now()))
+
+    # What is concluded.
+
+    def verdict(self, model: str, version: str) -> Verdict | None:
+        """What was concluded last of a version."""
+        table = schema.verdicts
+        columns = [table.c[name] for name in Verdict.__slots__]
+        query = sa.select(*columns).where(table.c.model == model, table.c.version == version)
+        with self._database.reading() as connection:
+            row = connection.execute(query).first()
+        return None if row is None else Verdict(*row)
+
+    def summaries(self) -> dict[Key, Document]:
+        """What is shown of every version at each gateway."""
+        table = schema.verdicts
+        query = sa.select(table.c.model, table.c.version, table.c.summary)
+        with self._database.reading() as connection:
+            return {(row.model, row.version): row.summary for row in connection.execute(query)}
+
+    def conclude(self, key: Key, verdict: Verdict, events: Sequence[Event]) -> None:
+        """Replace what is concluded of a version (``verdict.revision`` is the new one), and emit events of it.
+
+        Raises:
+            Conflict: another gateway has concluded something meanwhile.
+        """
+        # Events are written one change at a time, so that whoever reads them by their numbers misses none.
+        with self._database.writing() if events else self._database.recording() as connection:
+            self._replace(connection, key, verdict)
+            for event in events:
+                self._traffic.emit(connection, key[0], event)
+
+    def _replace(self, connection: sa.Connection, key: Key, verdict: Verdict) -> None:
+        table = schema.verdicts
+        values = {name: getattr(verdict, name) for name in Verdict.__slots__}
+        of_version = (table.c.model == key[0], table.c.version == key[1])
+        before = table.c.revision == verdict.revision - 1
+        written = connection.execute(table.update().where(*of_version, before).values(**values))
+        if written.rowcount:
+            return
+        if verdict.revision != 1 or connection.execute(sa.select(table.c.revision).where(*of_version)).first():
+            raise Conflict(f"another gateway decides about version '{key[1][:64]}' of model '{key[0][:128]}'")
+        connection.execute(table.insert().values(model=key[0], version=key[1], **values))
+
+    def forget(self, versions: set[Key]) -> None:
+        """Delete everything of versions that no gateway serves any more: all but these, unless a gateway counts."""
+        counts, verdicts = schema.counts, schema.verdicts
+        with self._database.recording() as connection:
+            living = {
+                (row.model, row.version)
+                for row in connection.execute(sa.select(counts.c.model, counts.c.version).where(counts.c.gateway != ""))
+            }
+            for table in (counts, verdicts):
+                known = connection.execute(sa.select(table.c.model, table.c.version).distinct())
+                for model, version in {(row.model, row.version) for row in known} - living - versions:
+                    connection.execute(table.delete().where(table.c.model == model, table.c.version == version))
+
+
+def _values(row: Published) -> Mapping[str, object]:
+    return {name: getattr(row, name) for name in Published.__slots__}
+
+
+def _published(row: sa.Row[tuple[object, ...]]) -> Published:
+    return Published(*(getattr(row, name) for name in Published.__slots__))
+
+
+def _upsert(connection: sa.Connection) -> sa.Executable:
+    insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
+    statement = insert(schema.counts)
+    changed = {name: statement.excluded[name] for name in ("layout", "workers", "words", "block", "at")}
+    return statement.on_conflict_do_update(index_elements=["model", "version", "gateway"], set_=changed)

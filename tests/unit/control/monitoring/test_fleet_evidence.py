@@ -1,0 +1,175 @@
+"""What the counts of all gateways say: the same as one gateway with all rows says, whoever leads, and told once."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from penstock.control.monitoring.fleet_evidence import KEEP_S
+from penstock.core.errors import Conflict
+from penstock.registry.records import Document
+from penstock.registry.stores.evidence import RETIRED_S
+from tests.unit.control.members import Member, lead, split
+from tests.unit.control.test_monitoring import exchange, trained
+from tests.unit.control.trials import Clock
+
+POLICY: Document = {"monitor": {"window_seconds": 60, "rows_between_false_alarms": 10_000}}
+REFERENCE = trained()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def fleet(folder: Path, clock: Clock, names: str, url: str = "") -> list[Member]:
+    folder.mkdir(exist_ok=True)
+    members = [Member(folder, name, clock, url) for name in names]
+    members[0].give(REFERENCE, POLICY)
+    for one in members:
+        one.refresh()
+    members[0].step()  # it leads
+    return members
+
+
+def serve(members: list[Member], generator: np.random.Generator, rows: int, shift: float = 0.0) -> None:
+    """Rows dealt out over the gateways, five seconds, and everybody publishes; then the one that leads looks."""
+    whole = exchange(generator, rows, shift)
+    for one, part in zip(members, split(whole, len(members)), strict=True):
+        one.count(REFERENCE, part)
+    members[0].world.clock.now += 5
+    for one in sorted(members, key=lambda one: one.evidence.is_known):
+        one.step()
+
+
+def events(member: Member) -> list[tuple[str, Any]]:
+    told = member.world.traffic.events("m", 0, 1000)
+    return [(one["type"], one["data"].get("columns")) for one in told if "drift" in one["type"]]
+
+
+def test_three_gateways_say_to_the_row_what_one_with_all_rows_says(tmp_path: Path) -> None:
+    alone, three = fleet(tmp_path / "one", Clock(), "a"), fleet(tmp_path / "three", Clock(), "abc")
+    sources = [np.random.default_rng(7), np.random.default_rng(7)]
+    states: list[list[list[tuple[str, float, float]]]] = [[], []]
+    for shift in (0.0,) * 12 + (0.6,) * 4 + (0.0,) * 14:
+        for members, generator, found in zip((alone, three), sources, states, strict=True):
+            serve(members, generator, 300, shift)
+            shown = lead(members).show()
+            assert shown["scope"] == "fleet"
+            found.append([(one["state"], one["log_e"], one["psi"]) for one in shown["features"]])
+    assert [[one[0] for one in look] for look in states[0]] == [[one[0] for one in look] for look in states[1]]
+    assert {one[0] for look in states[0] for one in look} >= {"ok", "drift"}
+    np.testing.assert_allclose(
+        [[one[2] for one in look] for look in states[0]], [[one[2] for one in look] for look in states[1]]
+    )
+    assert events(alone[0]) == events(three[0])
+    assert len(events(three[0])) == 2, "a beginning and an end, each told once"
+
+
+def test_every_gateway_shows_the_verdict_of_the_one_that_leads_and_its_own(tmp_path: Path, clock: Clock) -> None:
+    members = fleet(tmp_path, clock, "ab")
+    generator = np.random.default_rng(3)
+    for _ in range(3):
+        serve(members, generator, 200)
+    members[0].world.clock.now += KEEP_S
+    lead(members).step()
+    follower = next(one for one in members if not one.evidence.is_known)
+    follower.monitoring.look()
+    whole, own = follower.show(), follower.show("gateway")
+    assert (whole["scope"], whole["rows"]["counted"], whole["gateways"]) == ("fleet", 600, ["a", "b"])
+    assert (own["scope"], own["rows"]["counted"]) == ("gateway", 300)
+    assert follower.evidence.told(("m", "1")) is None
+    assert not follower.monitoring.can_judge
+    assert lead(members).monitoring.can_judge
+    assert lead(members).monitoring.told("m", "1")["rows"]["counted"] == 600
+
+
+def test_latencies_of_all_gateways_are_one(tmp_path: Path, clock: Clock) -> None:
+    members = fleet(tmp_path, clock, "ab")
+    for one, ms in zip(members, (1.0, 9.0), strict=True):
+        one.fleet.answer("1", 50, bad=1, ms=ms)
+        one.world.clock.now += 11
+    for _ in range(2):
+        for one in members:
+            one.step()
+    latency = lead(members).monitoring.told("m", "1")["latency"]
+    assert latency["count"] == 102
+    assert latency["p50"] < 2 < latency["p90"]
+
+
+def test_another_gateway_goes_on_with_the_evidence_and_tells_nothing_twice(tmp_path: Path, clock: Clock) -> None:
+    members = fleet(tmp_path, clock, "abc")
+    generator = np.random.default_rng(5)
+    for shift in (0.0, 0.0, 0.6, 0.6):
+        serve(members, generator, 300, shift)
+    first = lead(members)
+    told = events(first)
+    assert [kind.split(".")[-2] for kind, _ in told] == ["detected"]
+    first.kill()
+    left = [one for one in members if one is not first]
+    for _ in range(4):
+        serve(left, generator, 300, 0.6)
+    second = lead(left)
+    shown = second.show()
+    assert shown["features"][0]["state"] == "drift"
+    assert shown["rows"]["counted"] == 8 * 300
+    assert events(second) == told
+
+
+def test_what_a_gateway_had_published_stays_when_it_ends(tmp_path: Path, clock: Clock) -> None:
+    members = fleet(tmp_path, clock, "abc")
+    generator = np.random.default_rng(5)
+    serve(members, generator, 300)
+    gone = next(one for one in members if not one.evidence.is_known)
+    gone.count(REFERENCE, exchange(generator, 50))  # one interval's rows, which nobody hears of
+    gone.kill()
+    left = [one for one in members if one is not gone]
+    clock.now += RETIRED_S + 1
+    for _ in range(14):
+        serve(left, generator, 10)
+    assert lead(left).show()["rows"]["counted"] == 300 + 14 * 10
+    assert {(row.gateway, row.version) for row in left[0].store.published()} == {
+        (name, version) for name in ("", *(one.name for one in left)) for version in ("1", "2", "3")
+    }
+    assert not [row for row in left[0].store.published() if row.gateway == gone.name]
+
+
+def test_a_gateway_that_led_without_knowing_that_another_does_changes_nothing(tmp_path: Path, clock: Clock) -> None:
+    members = fleet(tmp_path, clock, "ab")
+    generator = np.random.default_rng(5)
+    serve(members, generator, 300)
+    leading = lead(members)
+    verdict = leading.store.verdict("m", "1")
+    assert verdict is not None
+    with pytest.raises(Conflict, match="another gateway"):
+        leading.store.conclude(("m", "1"), verdict, ())
+    newer = members[0].store.verdict("m", "1")
+    assert newer is not None
+    assert newer.revision == verdict.revision
+
+
+@settings(max_examples=15)
+@given(st.lists(st.sampled_from(["count", "publish", "look", "restart"]), min_size=1, max_size=12), st.integers(0, 9))
+def test_no_order_of_publications_looks_and_restarts_loses_or_doubles_rows(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[str], seed: int
+) -> None:
+    clock, generator = Clock(), np.random.default_rng(seed)
+    members = fleet(tmp_path_factory.mktemp("fleet"), clock, "ab")
+    counted = 0
+    for step in steps:
+        clock.now += 1
+        member = members[int(generator.integers(2))]
+        if step == "count":
+            counted += 20
+            member.count(REFERENCE, exchange(generator, 20))
+        elif step == "restart":
+            member.open()
+        else:
+            (member if step == "publish" else members[0]).step()
+    clock.now += 11
+    for one in (*members, *members):
+        one.step()
+    assert lead(members).monitoring.told("m", "1")["rows"]["counted"] == counted
