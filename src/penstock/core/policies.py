@@ -6,7 +6,8 @@ from typing import Any
 
 from penstock.core.errors import InvalidInput
 from penstock.core.sinks import SinkSpec, sinks_in
-from penstock.core.triggers import Limits, Trigger, limits_in, triggers_in
+from penstock.core.triggers.parsing import limits_in, triggers_in
+from penstock.core.triggers.rules import Limits, Trigger
 
 Document = Mapping[str, Any]
 

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.core.exams import MOST_REMEMBERED, Exams, exams_in, exams_out
-from penstock.core.triggers import RuleState, standing_in, standing_out
+from penstock.core.triggers.state import RuleState, rule_state_in, rule_state_out
 
 
 def test_exams_count_for_one_champion() -> None:
@@ -31,4 +31,4 @@ def test_what_is_remembered_is_bounded_and_survives(versions: list[str]) -> None
     assert exams.count == len(versions)
     assert len(exams.results) <= MOST_REMEMBERED
     assert exams_in(exams_out(exams)) == exams
-    assert standing_in(standing_out(RuleState(exams=exams))).exams == exams
+    assert rule_state_in(rule_state_out(RuleState(exams=exams))).exams == exams

@@ -11,24 +11,10 @@ from hypothesis import strategies as st
 from penstock.core.cron import cron_in
 from penstock.core.errors import InvalidInput
 from penstock.core.policies import MonitorPolicy, policy_in, policy_out
-from penstock.core.triggers import (
-    DAY_S,
-    Action,
-    InFlight,
-    Limits,
-    Memory,
-    Outcome,
-    RuleState,
-    Snapshot,
-    State,
-    Trigger,
-    came_of,
-    condition_in,
-    decide,
-    evaluate,
-    standing_in,
-    standing_out,
-)
+from penstock.core.triggers.conditions import DAY_S, Snapshot, evaluate
+from penstock.core.triggers.parsing import condition_in
+from penstock.core.triggers.rules import Action, Limits, Outcome, Trigger, decide
+from penstock.core.triggers.state import InFlight, Memory, RuleState, State, came_of, rule_state_in, rule_state_out
 
 COLUMN = {
     "name": "x",
@@ -170,7 +156,7 @@ class Watched:
         self.now += seconds
         snapshot = Snapshot("m", version, self.now, document)
         self.standing, action = decide(self.triggers, self.limits, self.standing, snapshot)
-        self.standing = standing_in(json.loads(json.dumps(standing_out(self.standing))))
+        self.standing = rule_state_in(json.loads(json.dumps(rule_state_out(self.standing))))
         self.action: Action | None = action
         return None if action is None else action.outcome
 

@@ -19,7 +19,7 @@ from penstock.core.errors import Conflict, Fault, NotFound, NotReady, Refused
 from penstock.core.exams import Exams
 from penstock.core.gates import Candidate, Exam, Gates, HeldOut, judge, mark
 from penstock.core.policies import MonitorPolicy
-from penstock.core.triggers import came_of, standing_in, standing_out
+from penstock.core.triggers.state import came_of, rule_state_in, rule_state_out
 from penstock.engine.threads import background_pool
 from penstock.monitor.answers import ANSWERS, AnswerStore
 from penstock.monitor.capture import CAPTURES, Labelled, labelled
@@ -120,7 +120,7 @@ class Candidates:
     async def shown(self, model: str) -> Document:
         """The request under way, and the versions that came of one; raises ``NotFound``."""
         self._spec(model)
-        standing = standing_in((await self._run(self._outbox.standing, model))[0])
+        standing = rule_state_in((await self._run(self._outbox.standing, model))[0])
         flight, approval = standing.in_flight, self._policies.policy_of(model).limits.approval
         told = [
             {
@@ -146,11 +146,11 @@ class Candidates:
         if version not in {one.version for one in self._spec(model).versions}:
             raise NotFound(f"model '{model}' serves no version '{version[:64]}'")
         kept, revision = await self._run(self._outbox.standing, model)
-        standing = standing_in(kept)
+        standing = rule_state_in(kept)
         if standing.in_flight is None:
             raise Conflict(f"no request for retraining of '{model}' is under way; begin a rollout instead")
         if version not in standing.approved:
-            after = standing_out(replace(standing, approved=(*standing.approved, version)))
+            after = rule_state_out(replace(standing, approved=(*standing.approved, version)))
             data = {"model": model, "version": version, "actor": by.actor, "reason": by.reason}
             event = Event("candidate.approved.v1", f"models/{model}/versions/{version}", "approval", data)
             commit = partial(self._outbox.commit, by=by, action="candidate.approve")
@@ -164,7 +164,7 @@ class Candidates:
         limits = self._policies.policy_of(spec.name).limits
         if limits.auto_rollout is None or answering is None:
             return
-        standing = standing_in((await self._run(self._outbox.standing, spec.name))[0])
+        standing = rule_state_in((await self._run(self._outbox.standing, spec.name))[0])
         if standing.in_flight is None:
             return
         ready = {one.version for one in self._fleet.statuses() if one.model == spec.name and one.state is State.READY}
@@ -226,7 +226,7 @@ class Candidates:
         """The verdict after an exam, where there are rows for one; what one said before this process is remembered."""
         fingerprint = _fingerprint(verdict.gates)
         try:
-            exams = standing_in((await self._run(self._outbox.standing, spec.name))[0]).exams
+            exams = rule_state_in((await self._run(self._outbox.standing, spec.name))[0]).exams
             known = exams.result(version, verdict.against, fingerprint)
             if known is not None:
                 return replace(verdict, reasons=known)
@@ -260,10 +260,10 @@ class Candidates:
         """
         for _ in range(TRIES):
             kept, revision = await self._run(self._outbox.standing, model)
-            standing = standing_in(kept)
+            standing = rule_state_in(kept)
             after = replace(standing, exams=change(standing.exams))
             try:
-                await self._run(self._outbox.commit, model, revision, standing_out(after))
+                await self._run(self._outbox.commit, model, revision, rule_state_out(after))
                 return after.exams
             except Conflict:
                 continue

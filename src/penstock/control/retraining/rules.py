@@ -21,19 +21,9 @@ from penstock.core.desired import ModelSpec, able_versions
 from penstock.core.errors import Conflict, Fault, InvalidInput, NotFound
 from penstock.core.policies import MonitorPolicy
 from penstock.core.routing import default_version, stand_in
-from penstock.core.triggers import (
-    DAY_S,
-    Action,
-    InFlight,
-    Kind,
-    Outcome,
-    RuleState,
-    Snapshot,
-    decide,
-    standing_in,
-    standing_out,
-    without_looks,
-)
+from penstock.core.triggers.conditions import DAY_S, Snapshot
+from penstock.core.triggers.rules import Action, Kind, Outcome, decide
+from penstock.core.triggers.state import InFlight, RuleState, rule_state_in, rule_state_out, without_looks
 from penstock.core.versions import CHAMPION
 from penstock.engine.threads import background_pool
 from penstock.monitor.answers import ANSWERS, AnswerStore
@@ -126,10 +116,10 @@ class Retraining:
         event = Event(Kind.RETRAIN, f"models/{model}/versions/{version}", f"{MANUAL} {now:.3f}", data)
         for _ in range(3):  # the rules may be written at the same moment
             kept, revision = await self._run(self._outbox.standing, model)
-            standing = standing_in(kept)
+            standing = rule_state_in(kept)
             flight = InFlight(version, now)
             recent = tuple(at for at in standing.requests if now - at < DAY_S)
-            after = standing_out(replace(standing, requests=(*recent, now), in_flight=flight))
+            after = rule_state_out(replace(standing, requests=(*recent, now), in_flight=flight))
             try:
                 await self._run(self._outbox.commit, model, revision, after, event, sinks, by)
             except Conflict:
@@ -191,13 +181,13 @@ class Retraining:
         snapshot = Snapshot(spec.name, version, now, self._monitor.told(spec.name, version), age)
         kept, revision = await self._run(self._outbox.standing, spec.name)
         known = self._last.get(spec.name)
-        standing = known[1] if known is not None and known[0] == revision else standing_in(kept)
+        standing = known[1] if known is not None and known[0] == revision else rule_state_in(kept)
         after, action = decide(policy.triggers, policy.limits, standing, snapshot)
         event = None if action is None or not action.sends else _event(action, snapshot)
         sinks = action.trigger.send if action is not None else ()
         if without_looks(after) != without_looks(standing):
             try:
-                document = standing_out(after)
+                document = rule_state_out(after)
                 by = By(RULES, f"rule {action.trigger.name}") if action is not None and event is not None else None
                 revision = await self._run(self._outbox.commit, spec.name, revision, document, event, sinks, by)
             except Conflict:

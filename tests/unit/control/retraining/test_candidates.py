@@ -13,7 +13,7 @@ from penstock.core.errors import NotReady
 from penstock.core.gates import Exam, Marks
 from penstock.core.policies import MonitorPolicy, policy_in
 from penstock.core.tensors import Tensor
-from penstock.core.triggers import InFlight, RuleState, standing_in, standing_out
+from penstock.core.triggers.state import InFlight, RuleState, rule_state_in, rule_state_out
 from penstock.monitor.capture import Labelled
 from penstock.registry.records import By, Content, Document, ModelRecord, Report, VersionRecord
 from penstock.registry.stores.outbox import Outbox
@@ -36,7 +36,7 @@ class Room:
         monkeypatch.setattr(module, "examine", self._examine)
         rows = Labelled([Tensor("x", "FP32", np.zeros((200, 1), np.float32))], np.zeros(200))
         monkeypatch.setattr(Candidates, "_rows", lambda *_: rows)
-        document = standing_out(RuleState(in_flight=InFlight("1", 0.0)))
+        document = rule_state_out(RuleState(in_flight=InFlight("1", 0.0)))
         self.outbox.commit("m", 0, document)
         self.open()
 
@@ -121,7 +121,7 @@ def test_what_rules_write_meanwhile_does_not_lose_an_exam(tmp_path: Path, monkey
 
     monkeypatch.setattr(room.outbox, "commit", late)
     assert room.step("2")["state"] == "refused"
-    standing = standing_in(room.outbox.standing("m")[0])
+    standing = rule_state_in(room.outbox.standing("m")[0])
     assert (standing.requests, standing.exams.count) == ((5.0,), 1)
 
 

@@ -1,0 +1,182 @@
+"""Conditions over what the monitor says of a version: whether each holds now, and what that rests on."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from penstock.core.cron import Cron
+from penstock.core.triggers.state import Memory
+
+Document = Mapping[str, Any]
+
+QUALITY_WORDS = {
+    "missing_ratio_above": "missing",
+    "non_finite_ratio_above": "non_finite",
+    "out_of_range_ratio_above": "out_of_range",
+    "unseen_ratio_above": "unseen",
+}
+DAY_S = 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What is known of the version that answers, at a time (seconds since the epoch).
+
+    ``monitor`` is its document; ``age_s`` how long ago it came; ``labels`` how many were told of it in all.
+    """
+
+    model: str
+    version: str
+    now: float
+    monitor: Document
+    age_s: float = 0.0
+
+    @property
+    def labels(self) -> int:
+        """Labels that were joined to its answers."""
+        return int((self.monitor.get("performance") or {}).get("labels") or 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Whether a condition holds, and what it rests on."""
+
+    holds: bool
+    evidence: tuple[Document, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One condition: its word, its parameters, and for ``all``, ``any`` and ``not`` the ones below it."""
+
+    word: str
+    values: Mapping[str, Any] = field(default_factory=dict)
+    parts: tuple["Condition", ...] = ()
+    cron: Cron | None = None
+
+    def leaves(self) -> list["Condition"]:
+        """The simple conditions that it is made of."""
+        return [leaf for part in self.parts for leaf in part.leaves()] if self.parts else [self]
+
+
+def evaluate(condition: Condition, snapshot: Snapshot, memory: Memory) -> Finding:
+    """Whether a condition holds now; ``memory`` is what its rule remembers."""
+    match condition.word:
+        case "all":
+            found = [evaluate(part, snapshot, memory) for part in condition.parts]
+            return Finding(all(one.holds for one in found), _evidence(found))
+        case "any":
+            found = [evaluate(part, snapshot, memory) for part in condition.parts]
+            return Finding(any(one.holds for one in found), _evidence([one for one in found if one.holds]))
+        case "not":
+            return Finding(not evaluate(condition.parts[0], snapshot, memory).holds)
+        case word:
+            return SIMPLE[word](condition, snapshot, memory)
+
+
+def _evidence(found: Sequence[Finding]) -> tuple[Document, ...]:
+    return tuple(one for part in found for one in part.evidence)
+
+
+def _drift(condition: Condition, snapshot: Snapshot, _: Memory) -> Finding:
+    scope, monitor = condition.values["scope"], snapshot.monitor
+    joint = [monitor["joint"]] if monitor.get("joint") else []
+    columns = {
+        "features": list(monitor.get("features") or []),
+        "outputs": list(monitor.get("outputs") or []),
+        "joint": joint,
+        "slices": _drifting_slices(monitor),
+    }
+    looked = [one for part in columns.values() for one in part] if scope == "any" else columns[scope]
+    least = condition.values["min_psi"]
+    drifting = [one for one in looked if one["state"] == "drift" and one["psi"] >= least]
+    told = sorted(drifting, key=lambda one: -float(one["psi"]))[:5]
+    evidence = {
+        "statistic": "e-SR",
+        "scope": scope,
+        "value": len(drifting),
+        "threshold": condition.values["at_least"],
+        "rows_between_false_alarms": monitor.get("rows_between_false_alarms"),
+        "features": [
+            {key: one.get(key) for key in ("name", "since", "psi", "psi_threshold", "rows", "moved")} for one in told
+        ],
+    }
+    return Finding(len(drifting) >= condition.values["at_least"], (evidence,))
+
+
+def _drifting_slices(monitor: Document) -> list[Document]:
+    return [
+        {"name": f"{column['name']} where {key} is {value}", "state": "drift", **column}
+        for key, values in (monitor.get("slices") or {}).items()
+        for value, told in values.items()
+        for column in told["drifting"]
+    ]
+
+
+def _performance(condition: Condition, snapshot: Snapshot, memory: Memory) -> Finding:
+    values, told = condition.values, snapshot.monitor.get("performance") or {}
+    estimated = values["source"] == "estimated"
+    known = (told.get("estimated") or {}) if estimated else (told.get("windowed") or {})
+    value, labels = known.get(values["metric"]), snapshot.labels
+    if value is None or (not estimated and labels < values["min_labels"]):
+        return Finding(False)
+    fallen = None if values["fallen_by"] is None else memory.best.get(values["metric"], value) - value
+    holds = (
+        (values["below"] is not None and value < values["below"])
+        or (values["above"] is not None and value > values["above"])
+        or (fallen is not None and fallen >= values["fallen_by"])
+    )
+    limit = {key: values[key] for key in ("below", "above", "fallen_by") if values[key] is not None}
+    source = "estimated" if estimated else "realised"
+    evidence = {"statistic": values["metric"], "source": source, "value": value, "threshold": limit, "labels": labels}
+    return Finding(holds, (evidence,))
+
+
+def _concept(condition: Condition, snapshot: Snapshot, _: Memory) -> Finding:
+    told = (snapshot.monitor.get("performance") or {}).get("concept" if condition.values["on"] == "errors" else "gap")
+    if not told:
+        return Finding(False)
+    return Finding(told["state"] == "drift", ({"statistic": f"e-SR on {condition.values['on']}", **told},))
+
+
+def _quality(condition: Condition, snapshot: Snapshot, _: Memory) -> Finding:
+    quality, found = snapshot.monitor.get("quality") or {}, []
+    for word, kind in QUALITY_WORDS.items():
+        limit = condition.values[word]
+        for one in (snapshot.monitor.get("features") or []) if limit is not None else ():
+            number = one.get("infinite" if kind == "non_finite" else kind, 0)
+            rows = one.get("rows") or 0
+            if rows >= condition.values["min_rows"] and number / rows > limit:
+                told = {"statistic": f"{kind} ratio", "feature": one["name"], "value": round(number / rows, 6)}
+                found.append({**told, "threshold": limit, "rows": rows})
+    if condition.values["violated"]:
+        found += [{"statistic": "violated", **one} for one in quality.get("violated") or ()]
+    return Finding(bool(found), tuple(found))
+
+
+def _schedule(condition: Condition, snapshot: Snapshot, memory: Memory) -> Finding:
+    due = condition.cron is not None and condition.cron.due(memory.looked or snapshot.now, snapshot.now)
+    return Finding(due, ({"statistic": "schedule", "value": condition.values["cron"]},))
+
+
+def _age(condition: Condition, snapshot: Snapshot, _: Memory) -> Finding:
+    days = snapshot.age_s / DAY_S
+    told = {"statistic": "age in days", "value": round(days, 3), "threshold": condition.values["days"]}
+    return Finding(days >= condition.values["days"], (told,))
+
+
+def _labels(condition: Condition, snapshot: Snapshot, memory: Memory) -> Finding:
+    fresh = snapshot.labels - memory.labels
+    told = {"statistic": "new labels", "value": fresh, "threshold": condition.values["new_at_least"]}
+    return Finding(fresh >= condition.values["new_at_least"], (told,))
+
+
+SIMPLE = {
+    "drift": _drift,
+    "performance": _performance,
+    "concept": _concept,
+    "quality": _quality,
+    "schedule": _schedule,
+    "age": _age,
+    "labels": _labels,
+}

@@ -1,0 +1,197 @@
+"""Triggers and limits as operators write them; every fault is named with the path of what is wrong."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from penstock.core.cron import cron_in
+from penstock.core.errors import InvalidInput
+from penstock.core.gates import gates_in
+from penstock.core.triggers.conditions import DAY_S, QUALITY_WORDS, SIMPLE, Condition
+from penstock.core.triggers.rules import Kind, Limits, Trigger
+
+Document = Mapping[str, Any]
+
+NAME_MOST = 64
+MOST_TRIGGERS = 32
+DEEPEST = 8
+SCOPES = ("features", "outputs", "joint", "slices", "any")
+
+
+def triggers_in(stated: Any, sinks: Sequence[str], faults: list[str]) -> tuple[Trigger, ...]:
+    """The triggers of a policy; every fault is added to ``faults`` with the path of what is wrong."""
+    if not isinstance(stated, list) or len(stated) > MOST_TRIGGERS:
+        faults.append(f"'triggers' is a list of at most {MOST_TRIGGERS}")
+        return ()
+    found = [one for index, each in enumerate(stated) if (one := _trigger(each, f"triggers[{index}]", sinks, faults))]
+    names = [one.name for one in found]
+    faults += [f"two triggers are called '{name}'" for name in sorted({one for one in names if names.count(one) > 1})]
+    return tuple(found)
+
+
+_TRIGGER_WORDS = {"name", "when", "until", "for_seconds", "cooldown_seconds", "send", "dry_run"}
+
+
+def _trigger(stated: Any, path: str, sinks: Sequence[str], faults: list[str]) -> Trigger | None:
+    if not isinstance(stated, dict):
+        faults.append(f"'{path}' is an object")
+        return None
+    before = len(faults)
+    faults += [f"'{path}.{word}' is no part of a trigger" for word in sorted(set(stated) - _TRIGGER_WORDS)]
+    name, send = stated.get("name"), stated.get("send", [])
+    if not isinstance(name, str) or not 0 < len(name) <= NAME_MOST or not name.isprintable():
+        faults.append(f"'{path}.name' is a text of at most {NAME_MOST} characters")
+    if not isinstance(send, list) or not all(isinstance(one, str) for one in send):
+        faults.append(f"'{path}.send' is a list of sinks")
+        send = []
+    faults += [f"'{path}.send' names no sink of this policy: '{one}'" for one in send if one not in sinks]
+    when = condition_in(stated.get("when"), f"{path}.when", faults)
+    until = condition_in(stated["until"], f"{path}.until", faults) if "until" in stated else None
+    for_s = _number(stated, "for_seconds", path, 0.0, faults, most=30 * DAY_S)
+    cooldown = _number(stated, "cooldown_seconds", path, 3600.0, faults, most=365 * DAY_S)
+    if type(stated.get("dry_run", False)) is not bool:
+        faults.append(f"'{path}.dry_run' is true or false")
+    if len(faults) > before or when is None or for_s is None or cooldown is None:
+        return None
+    only_quality = all(leaf.word == "quality" for leaf in when.leaves())
+    kind = Kind.QUALITY if only_quality else Kind.RETRAIN
+    return Trigger(str(name), when, tuple(send), until, for_s, cooldown, bool(stated.get("dry_run", False)), kind)
+
+
+def condition_in(stated: Any, path: str, faults: list[str], depth: int = 0) -> Condition | None:
+    """A condition from what an operator wrote; None, and faults, where it is none."""
+    if not isinstance(stated, dict) or len(stated) != 1 or depth > DEEPEST:
+        words = ", ".join(("all", "any", "not", *SIMPLE))
+        faults.append(f"'{path}' is an object with one of {words}")
+        return None
+    word, values = next(iter(stated.items()))
+    if word in ("all", "any"):
+        if not isinstance(values, list) or not values:
+            faults.append(f"'{path}.{word}' is a list of conditions")
+            return None
+        parts = [condition_in(one, f"{path}.{word}[{index}]", faults, depth + 1) for index, one in enumerate(values)]
+        return Condition(word, parts=tuple(one for one in parts if one is not None)) if None not in parts else None
+    if word == "not":
+        part = condition_in(values, f"{path}.not", faults, depth + 1)
+        return None if part is None else Condition("not", parts=(part,))
+    if word not in SIMPLE:
+        faults.append(f"'{path}.{word}' is no condition")
+        return None
+    return _simple_in(word, values, f"{path}.{word}", faults)
+
+
+_DEFAULTS: dict[str, dict[str, Any]] = {
+    "drift": {"scope": "features", "at_least": 1, "min_psi": 0.0},
+    "performance": {
+        "metric": None,
+        "below": None,
+        "above": None,
+        "fallen_by": None,
+        "min_labels": 100,
+        "source": "realised",
+    },
+    "concept": {"on": "errors"},
+    "quality": {**dict.fromkeys(QUALITY_WORDS), "violated": False, "min_rows": 100},
+    "age": {"days": None},
+    "labels": {"new_at_least": None},
+}
+_CHOICES = {"scope": SCOPES, "source": ("realised", "estimated"), "on": ("errors", "gap")}
+_TEXTS = {"metric"}
+
+
+def _simple_in(word: str, values: Any, path: str, faults: list[str]) -> Condition | None:
+    if word == "schedule":
+        try:
+            return Condition(word, {"cron": values}, cron=cron_in(values if isinstance(values, str) else ""))
+        except InvalidInput as fault:
+            faults.append(f"'{path}': {fault}")
+            return None
+    defaults = _DEFAULTS[word]
+    if not isinstance(values, dict):
+        faults.append(f"'{path}' is an object")
+        return None
+    before = len(faults)
+    faults += [f"'{path}.{key}' is no setting" for key in sorted(set(values) - set(defaults))]
+    for key in sorted(set(values) & set(defaults)):
+        _check(key, values[key], defaults[key], f"{path}.{key}", faults)
+    whole = {**defaults, **{key: value for key, value in values.items() if key in defaults}}
+    faults += _lacking(word, whole, path)
+    return Condition(word, whole) if len(faults) == before else None
+
+
+def _check(key: str, value: Any, default: Any, path: str, faults: list[str]) -> None:
+    if key in _CHOICES:
+        if value not in _CHOICES[key]:
+            faults.append(f"'{path}' is one of {', '.join(_CHOICES[key])}")
+    elif key in _TEXTS:
+        if not isinstance(value, str):
+            faults.append(f"'{path}' is a text")
+    elif isinstance(default, bool):
+        if type(value) is not bool:
+            faults.append(f"'{path}' is true or false")
+    elif type(value) not in (int, float) or not math.isfinite(value):
+        faults.append(f"'{path}' is a number")
+
+
+def _lacking(word: str, values: Document, path: str) -> list[str]:
+    match word:
+        case "performance":
+            lacks = [] if values["metric"] else [f"'{path}.metric' names a metric"]
+            limits = [values[key] for key in ("below", "above", "fallen_by")]
+            return lacks + (
+                [] if any(one is not None for one in limits) else [f"'{path}' needs below, above or fallen_by"]
+            )
+        case "quality":
+            stated = values["violated"] or any(values[key] is not None for key in QUALITY_WORDS)
+            return [] if stated else [f"'{path}' needs one of {', '.join((*QUALITY_WORDS, 'violated'))}"]
+        case "age" | "labels":
+            key = "days" if word == "age" else "new_at_least"
+            return [] if values[key] is not None else [f"'{path}.{key}' is a number"]
+    return []
+
+
+def _number(stated: Document, word: str, path: str, default: float, faults: list[str], most: float) -> float | None:
+    value = stated.get(word, default)
+    if type(value) not in (int, float) or not 0 <= value <= most:
+        faults.append(f"'{path}.{word}' is a number from 0 to {most:g}")
+        return None
+    return float(value)
+
+
+_LIMITS = {
+    "budget_per_day": ("budget_per_day", 0, 1000, True),
+    "timeout_seconds": ("timeout_s", 1, 90 * DAY_S, False),
+    "quality_veto": ("quality_veto", None, None, None),
+    "approval": ("approval", None, None, None),
+    "escalate_after": ("escalate_after", 1, 1000, True),
+}
+_ROLLOUT = {"to", "from"}
+"""What a rollout is told by the rules themselves."""
+
+
+def limits_in(stated: Any, faults: list[str]) -> Limits:
+    """What holds for all of a model's rules; faults are added to ``faults``."""
+    if not isinstance(stated, dict):
+        faults.append("'retraining' is an object")
+        return Limits()
+    faults += [
+        f"'retraining.{word}' is no setting" for word in sorted(set(stated) - {*_LIMITS, "auto_rollout", "gates"})
+    ]
+    values: dict[str, Any] = {}
+    values["gates"] = gates_in(stated.get("gates", {}), "retraining.gates", faults)
+    rollout = stated.get("auto_rollout", False)
+    if not isinstance(rollout, dict | bool) or (isinstance(rollout, dict) and set(rollout) & _ROLLOUT):
+        faults.append("'retraining.auto_rollout' is true, false or a rollout's settings without 'to' and 'from'")
+    elif rollout is not False:
+        values["auto_rollout"] = {} if rollout is True else dict(rollout)
+    for word, (name, least, most, whole) in _LIMITS.items():
+        if word not in stated:
+            continue
+        value = stated[word]
+        if least is None or most is None:
+            if type(value) is not bool:
+                faults.append(f"'retraining.{word}' is true or false")
+        elif type(value) not in ((int,) if whole else (int, float)) or not least <= value <= most:
+            faults.append(f"'retraining.{word}' is a number from {least:g} to {most:g}")
+        values[name] = value
+    return Limits(**values) if not faults else Limits()
