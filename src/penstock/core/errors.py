@@ -1,5 +1,6 @@
 """The faults Penstock can answer with, named by meaning; transports map them to their own codes."""
 
+import errno
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -132,6 +133,27 @@ class Internal(Fault):
     """Ours: a model that failed at run time, or a bug."""
 
     kind = "internal"
+
+
+_NO_ROOM = "the disk has no room left; free some and try again"
+_READ_ONLY = "the folder can only be read; make it writable"
+_TOO_MANY_FILES = "too many files are open; raise the limit (ulimit -n) and try again"
+_STORAGE = {
+    errno.ENOSPC: _NO_ROOM,
+    errno.EDQUOT: _NO_ROOM,
+    errno.EROFS: _READ_ONLY,
+    errno.EACCES: _READ_ONLY,
+    errno.EPERM: _READ_ONLY,
+    errno.EIO: "the disk reports an error; look at the system's log",
+    errno.EMFILE: _TOO_MANY_FILES,
+    errno.ENFILE: _TOO_MANY_FILES,
+}
+
+
+def storage_fault(error: OSError) -> NotReady | None:
+    """What a failure of a disk or of descriptors means, without a path; None if it is another failure."""
+    sentence = _STORAGE.get(error.errno or 0)
+    return None if sentence is None else NotReady(sentence)
 
 
 KINDS: tuple[type[Fault], ...] = (

@@ -1,15 +1,17 @@
 """Remembers on disk what versions answered, so that labels and rewards can be joined whenever they come.
 
-A worker appends one record of fixed size for each answered row to a segment file of its own; the control process maps
-the segments, finds rows by a hash of the request's id, and writes into the record what it was told. So an answer is
-remembered over the end of any process, and is told of once. Full segments get an index of sorted hashes beside them.
+A worker appends one record of fixed size for each answered row to a segment file of its own; the control process
+finds rows by a hash of the request's id, and writes into the record what it was told. So an answer is remembered over
+the end of any process, and is told of once. Full segments get an index of sorted hashes beside them. Segments are read
+and written by calls, never mapped: a full or failing disk is an error of one call then, and not the end of the process.
 """
 
-import mmap
+import logging
 import os
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -20,6 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penstock.core.tensors import Array, Tensor
+
+log = logging.getLogger("penstock.control")
 
 SCORES = 4
 """Probabilities of classes that are remembered of a row; of more classes only the greatest is."""
@@ -220,32 +224,64 @@ class Segment:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.model, self.version, self.began = path.name.removesuffix(SUFFIX).split("@")
-        with path.open("r+b") as file:
-            self._pages = mmap.mmap(file.fileno(), CAPACITY * RECORD.itemsize)
-        self.records: Records = np.frombuffer(self._pages, RECORD)
         self.filled = 0
         self._keys = np.zeros(0, np.uint64)
         self._index: Records | None = None
 
+    def read(self, first: int, count: int) -> Records:
+        """A copy of so many records, of fewer at the end.
+
+        Raises:
+            OSError: they cannot be read.
+        """
+        handle = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            raw = os.pread(handle, count * RECORD.itemsize, first * RECORD.itemsize)
+        finally:
+            os.close(handle)
+        return np.frombuffer(bytearray(raw[: len(raw) - len(raw) % RECORD.itemsize]), RECORD)
+
+    def at(self, places: NDArray[np.intp]) -> Records:
+        """Copies of the records at ascending places; those of one answer lie side by side.
+
+        Raises:
+            OSError: they cannot be read.
+        """
+        first, last = int(places[0]), int(places[-1])
+        return self.read(first, last - first + 1)[places - first].copy()
+
+    def write(self, places: NDArray[np.intp], records: Records) -> None:
+        """Put records in their places.
+
+        Raises:
+            OSError: one cannot be written.
+        """
+        handle = os.open(self.path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            for run in np.split(np.arange(len(places)), np.flatnonzero(np.diff(places) != 1) + 1):
+                os.pwrite(handle, records[run].tobytes(), int(places[run[0]]) * RECORD.itemsize)
+        finally:
+            os.close(handle)
+
     def refresh(self) -> None:
-        """See what has been appended since."""
+        """See what has been appended since.
+
+        Raises:
+            OSError: it cannot be read.
+        """
         if self.filled == CAPACITY:
             return
-        keys, found = self.records["key"], [self._keys]
+        found = [self._keys]
         while self.filled < CAPACITY:
-            ahead = keys[self.filled : self.filled + AHEAD]  # a part at a time: what is looked at takes memory
+            ahead = self.read(self.filled, AHEAD)["key"]  # a part at a time: what is looked at takes memory
             more = ahead[: int(np.argmin(ahead != 0))] if (ahead == 0).any() else ahead
             found.append(more.copy())
             self.filled += len(more)
-            if len(more) < len(ahead):
+            if len(more) < AHEAD:
                 break
         self._keys = np.concatenate(found)
         if self.filled == CAPACITY:
             self._sort()
-
-    def let_go(self) -> None:
-        """Keep in memory only what is looked at again; what was written stays written."""
-        self._pages.madvise(mmap.MADV_DONTNEED)
 
     def places(self, keys: Keys) -> dict[int, NDArray[np.intp]]:
         """The places of the records of each key that is here, by its index."""
@@ -262,6 +298,12 @@ class Segment:
         """Delete it."""
         self.path.unlink(missing_ok=True)
         self.path.with_suffix(INDEX_SUFFIX).unlink(missing_ok=True)
+
+    def last_at(self) -> float:
+        """When the last answer was given, in seconds since the epoch; when the file was made, if there is none."""
+        with suppress(OSError):  # an index that cannot be made must not keep its segment from going
+            self.refresh()
+        return float(self.read(self.filled - 1, 1)["at"][0]) if self.filled else self.path.stat().st_mtime
 
     def bytes(self) -> int:
         """What it takes on the disk."""
@@ -333,7 +375,8 @@ class Rewarded:
 @dataclass(slots=True)
 class Taken:
     """What became of what was told: rows that were joined, answers that were rewarded, versions of what came too late,
-    was told of before, or could not be a label, and what belongs to no answer that is remembered."""
+    was told of before, or could not be a label, what belongs to no answer that is remembered, and what could not be
+    written down."""
 
     joined: list[Joined]
     rewards: list[Rewarded]
@@ -341,11 +384,22 @@ class Taken:
     doubled: list[str]
     unusable: list[str]
     unknown: list[Told]
+    failed: list[Told]
 
     @classmethod
     def nothing(cls) -> "Taken":
         """Nothing yet."""
-        return cls([], [], [], [], [], [])
+        return cls([], [], [], [], [], [], [])
+
+    def add(self, other: "Taken") -> None:
+        """Count what became of other things that were told, too."""
+        self.joined += other.joined
+        self.rewards += other.rewards
+        self.late += other.late
+        self.doubled += other.doubled
+        self.unusable += other.unusable
+        self.unknown += other.unknown
+        self.failed += other.failed
 
 
 class AnswerStore:
@@ -368,7 +422,12 @@ class AnswerStore:
                 break
             hits = segment.places(keys[left])
             for index, places in hits.items():
-                _join(segment, places, told[int(left[index])], now, horizon_s, taken)
+                one = told[int(left[index])]
+                try:
+                    taken.add(_join(segment, places, one, now, horizon_s))
+                except OSError as error:
+                    log.warning("a label could not be written down: %s", error.strerror)
+                    taken.failed.append(one)
             left = np.delete(left, list(hits))
         taken.unknown += [told[int(index)] for index in left]
         return taken
@@ -379,7 +438,7 @@ class AnswerStore:
         for segment in self._newest_first(model):
             if segment.version != version:
                 continue
-            records = segment.records[: segment.filled]
+            records = segment.read(0, segment.filled)
             marked = records[(records["marks"] & LABELLED) > 0]
             found += [_joined_of(version, one) for one in marked]
             if len(found) >= most:
@@ -397,7 +456,8 @@ class AnswerStore:
         for segment in self._newest_first(model):
             if segment.version == version:
                 for index, places in segment.places(keys).items():
-                    records = segment.records[_last(segment, places)]
+                    records = segment.at(places)
+                    records = records[_last(records) :]
                     values = np.where((records["marks"] & LABELLED) > 0, records["label"], np.nan)
                     found.setdefault(ids[index], values.tolist())
         return found
@@ -408,19 +468,19 @@ class AnswerStore:
         total = 0
         for segment in sorted(self._segments.values(), key=lambda one: one.began, reverse=True):
             total += segment.bytes()
-            segment.refresh()
-            last = float(segment.records["at"][segment.filled - 1]) if segment.filled else segment.path.stat().st_mtime
-            if total > self._most_bytes or now - last > 2 * horizon_s:
+            if total > self._most_bytes or now - segment.last_at() > 2 * horizon_s:
                 segment.remove()
                 del self._segments[segment.path.name]
-            else:
-                segment.let_go()
 
     def _newest_first(self, model: str) -> Iterator[Segment]:
         self._look()
         mine = [one for one in self._segments.values() if one.model == prefix_of(model)]
         for segment in sorted(mine, key=lambda one: one.began, reverse=True):
-            segment.refresh()
+            try:
+                segment.refresh()
+            except OSError as error:
+                log.warning("remembered answers cannot be read: %s", error.strerror)
+                continue
             yield segment
 
     def _look(self) -> None:
@@ -436,48 +496,57 @@ class AnswerStore:
                 self._segments[name] = Segment(path)
 
 
-def _last(segment: Segment, places: NDArray[np.intp]) -> NDArray[np.intp]:
-    """The places of the last answer among those of an id that was used again."""
-    starts = np.flatnonzero(segment.records["row"][places] == 0)
-    return places[starts[-1] :] if len(starts) else places
+def _last(records: Records) -> int:
+    """Where the last answer begins among those of an id that was used again."""
+    starts = np.flatnonzero(records["row"] == 0)
+    return int(starts[-1]) if len(starts) else 0
 
 
-def _join(segment: Segment, places: NDArray[np.intp], told: Told, now: float, horizon_s: float, taken: Taken) -> None:
-    """Write down what was told of one request; of an id that was used again, the last time counts."""
-    places = _last(segment, places)
-    records, known = segment.records, told.at or now
-    if known - float(records["at"][places[0]]) > horizon_s:
+def _join(segment: Segment, places: NDArray[np.intp], told: Told, now: float, horizon_s: float) -> "Taken":
+    """Write down what was told of one request; of an id that was used again, the last time counts.
+
+    Raises:
+        OSError: it cannot be written down; nothing is counted then.
+    """
+    taken, known = Taken.nothing(), told.at or now
+    records = segment.at(places)
+    first = _last(records)
+    places, records = places[first:], records[first:]
+    if known - float(records["at"][0]) > horizon_s:
         taken.late.append(segment.version)
-        return
+        return taken
     if told.reward is not None:
-        first = int(places[0])
-        if records["marks"][first] & REWARDED:
-            taken.doubled.append(segment.version)
-        else:
-            records["reward"][first] = told.reward
-            records["marks"][first] |= REWARDED
-            by_split = bool(records["marks"][first] & SPLIT)
-            taken.rewards.append(Rewarded(segment.version, told.reward, float(records["at"][first]), by_split))
-    if told.label is None:
-        return
+        _reward(segment.version, records[:1], told.reward, taken)
     labels = told.label if isinstance(told.label, list) else [told.label]
-    for place, label in zip(places.tolist(), labels, strict=False):
+    for index, label in enumerate(labels[: len(records)]):
         if label is not None:
-            _label(segment, place, label, known, taken)
+            _label(segment.version, records[index : index + 1], label, known, taken)
+    if taken.joined or taken.rewards:
+        segment.write(places, records)
+    return taken
 
 
-def _label(segment: Segment, place: int, label: Any, known: float, taken: Taken) -> None:
-    records = segment.records
-    if records["marks"][place] & LABELLED:
-        taken.doubled.append(segment.version)
+def _reward(version: str, record: Records, reward: float, taken: Taken) -> None:
+    if record["marks"][0] & REWARDED:
+        taken.doubled.append(version)
         return
-    token = label_token(label, int(records["form"][place]))
+    record["reward"] = reward
+    record["marks"] |= REWARDED
+    by_split = bool(record["marks"][0] & SPLIT)
+    taken.rewards.append(Rewarded(version, reward, float(record["at"][0]), by_split))
+
+
+def _label(version: str, record: Records, label: Any, known: float, taken: Taken) -> None:
+    if record["marks"][0] & LABELLED:
+        taken.doubled.append(version)
+        return
+    token = label_token(label, int(record["form"][0]))
     if token is None:
-        taken.unusable.append(segment.version)
+        taken.unusable.append(version)
         return
-    records["label"][place], records["told_at"][place] = token, known
-    records["marks"][place] |= LABELLED
-    taken.joined.append(_joined_of(segment.version, records[place]))
+    record["label"], record["told_at"] = token, known
+    record["marks"] |= LABELLED
+    taken.joined.append(_joined_of(version, record[0]))
 
 
 def _joined_of(version: str, record: Mapping[str, Any]) -> Joined:

@@ -1,5 +1,6 @@
 """The memory for labels: what is remembered of answers, and what becomes of what is told."""
 
+import errno
 import os
 import time
 from pathlib import Path
@@ -175,28 +176,44 @@ def test_files_are_bounded_by_room_and_age(tmp_path: Path, monkeypatch: pytest.M
     assert list(tmp_path.iterdir()) == []
 
 
-def test_memory_is_taken_by_what_is_written_not_by_what_there_is_room_for(tmp_path: Path, clock: None) -> None:
+def test_nothing_of_a_segment_is_mapped(tmp_path: Path, clock: None) -> None:
     writer, store = AnswerWriter(tmp_path, "m", "1"), AnswerStore(tmp_path)
-    rows = 3000
-    for start in range(0, rows, 500):
+    for start in range(0, 3000, 500):
         remember(writer, [f"r{start + one}" for one in range(500)], *[[0.2, 0.8]] * 500)
-    taken = store.take("m", [Told("r2999", 1)], NOW, HORIZON)
-    assert len(taken.joined) == 1
-    assert resident_kib(tmp_path) <= 64 * (rows + 2 * answers.AHEAD) // 1024 + 128  # and what the kernel reads ahead
+    assert len(store.take("m", [Told("r2999", 1)], NOW, HORIZON).joined) == 1
+    assert ".answers" not in Path("/proc/self/maps").read_text()
     store.sweep(NOW, HORIZON)
-    assert resident_kib(tmp_path) == 0
     assert store.take("m", [Told("r2999", 1)], NOW, HORIZON).doubled == ["1"]  # nothing is forgotten
 
 
-def resident_kib(folder: Path) -> int:
-    """What of the files of a folder is mapped and in memory."""
-    total, ours = 0, False
-    for line in Path("/proc/self/smaps").read_text().splitlines():
-        if line.split(" ", 1)[0].count("-") == 1:
-            ours = str(folder) in line
-        elif ours and line.startswith("Rss:"):
-            total += int(line.split()[1])
-    return total
+@pytest.mark.usefixtures("clock")
+def test_a_label_that_cannot_be_written_down_is_not_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer, store = AnswerWriter(tmp_path, "m", "1"), AnswerStore(tmp_path)
+    remember(writer, ["r1"], [0.2, 0.8])
+    told = [Told("r1", 1, reward=0.5), Told("r2", 1)]
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.pwrite", full)
+        taken = store.take("m", told, NOW, HORIZON)
+    assert (taken.joined, taken.rewards, taken.failed, taken.unknown) == ([], [], told[:1], told[1:])
+    again = store.take("m", told, NOW, HORIZON)
+    assert (len(again.joined), len(again.rewards), again.doubled, again.failed) == (1, 1, [], [])
+
+
+@pytest.mark.usefixtures("clock")
+def test_a_segment_that_cannot_be_read_hides_no_other(tmp_path: Path) -> None:
+    store = AnswerStore(tmp_path)
+    for version in "12":
+        remember(AnswerWriter(tmp_path, "m", version), [f"r{version}"], [0.2, 0.8])
+    assert store.versions("m") == {"1", "2"}
+    [broken] = tmp_path.glob("*@2@*.answers")
+    broken.rename(tmp_path / "elsewhere")
+    broken.mkdir()
+    taken = store.take("m", [Told("r1", 1), Told("r2", 1)], NOW, HORIZON)
+    assert ([one.version for one in taken.joined], taken.unknown) == (["1"], [Told("r2", 1)])
 
 
 def test_a_disk_that_is_full_loses_rows_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """What the ops plane answers with: routes, JSON that can always be written, and faults in their one form."""
 
 import json
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,8 +9,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from penstock.core.errors import Fault, Internal, Overloaded, Refused
+from penstock.core.errors import Fault, Internal, Overloaded, Refused, storage_fault
 from penstock.core.labels import HTTP_STATUS
+
+log = logging.getLogger("penstock.control")
 
 
 class Json(JSONResponse):
@@ -44,7 +47,13 @@ def joined(table: list[tuple[str, str, Any]]) -> list[Route]:
     def endpoint(methods: dict[str, Any]) -> Any:
         async def answer(request: Request) -> Response:
             call = methods["GET" if request.method == "HEAD" else request.method]
-            response: Response = await call(request)
+            try:
+                response: Response = await call(request)
+            except OSError as error:  # whatever a call writes: a full disk is told as what it is
+                if (fault := storage_fault(error)) is None:
+                    raise
+                log.warning("%s %s: %s", request.method, request.url.path, error)
+                raise fault from error
             return response
 
         return answer

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from penstock.control.instance.directory import write_atomically
 from penstock.control.monitoring.label_comparisons import LabelComparisons
+from penstock.core.errors import NotReady
 from penstock.core.policies import MonitorPolicy
 from penstock.engine.threads import background_pool
 from penstock.monitor.answers import ANSWERS, AnswerStore, Joined, Taken, Told
@@ -95,7 +96,11 @@ class Labels:
         self._read()
 
     async def take(self, model: str, told: Sequence[Told]) -> int:
-        """Join what was told; how many belong to no answer that is remembered, or to one that is too old."""
+        """Join what was told; how many belong to no answer that is remembered, or to one that is too old.
+
+        Raises:
+            NotReady: some could not be written down; what was, is told of twice when all is sent again.
+        """
         taken, changes = await self._run(self._join, model, told)
         for pause in AGAIN_S:
             if not taken.unknown:
@@ -104,11 +109,14 @@ class Labels:
             again, more = await self._run(self._join, model, taken.unknown)
             taken.unknown = again.unknown
             taken.late += again.late
+            taken.failed += again.failed
             changes += more
         for key, change in changes:
             await self._tell(key, change)
         self._outcomes[model, NOBODY, "unknown"] += len(taken.unknown)
         await self._run(self._write)
+        if taken.failed:
+            raise NotReady(f"{len(taken.failed)} labels could not be written down; send them again later")
         return len(taken.unknown) + len(taken.late)
 
     def document(self, key: Key) -> Document:

@@ -21,7 +21,7 @@ from penstock.control.workers.protocol import (
     told_in,
 )
 from penstock.core.desired import Desired, State, VersionStatus
-from penstock.core.errors import Fault, Internal, NotReady, Overloaded
+from penstock.core.errors import Fault, Internal, NotReady, Overloaded, storage_fault
 from penstock.monitor.answers import Told
 
 log = logging.getLogger("penstock.control")
@@ -200,9 +200,11 @@ class Channel:
                 await self._repository.unload(message["model"])
         except Fault as refusal:
             fault = refusal
-        except Exception:
-            log.exception("a repository request failed")
-            fault = Internal("the repository request failed")
+        except Exception as error:
+            fault = storage_fault(error) if isinstance(error, OSError) else None
+            if fault is None:
+                log.exception("a repository request failed")
+                fault = Internal("the repository request failed")
         number = message["number"]
         reply = {"type": "reply", "number": number, "unmatched": unmatched, **fault_out(fault)}
         outbox.put(f"reply {number}", reply)

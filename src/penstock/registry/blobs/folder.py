@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol, Self
 
-from penstock.core.errors import Damaged, Fault, NotReady, TooLarge
+from penstock.core.errors import Damaged, Fault, NotReady, TooLarge, storage_fault
 
 PREFIX = "sha256:"
 CHUNK = 1 << 20
@@ -25,18 +25,10 @@ _PIECE = 4 << 20
 GONE = "its content is gone"
 CHANGED = "its content does not match its digest"
 
-_REASONS = {
-    errno.ENOSPC: "the registry has no room left; free some and try again",
-    errno.EDQUOT: "the registry has no room left; free some and try again",
-    errno.EROFS: "the registry can only be read; make its folder writable",
-    errno.EACCES: "the registry can only be read; make its folder writable",
-    errno.EPERM: "the registry can only be read; make its folder writable",
-}
-
 
 def fault_of(error: OSError) -> Fault:
     """What a failure of the file system means; the text names no path."""
-    return NotReady(_REASONS.get(error.errno or 0, "the registry's files cannot be read or written"))
+    return storage_fault(error) or NotReady("the registry's files cannot be read or written")
 
 
 @contextmanager
