@@ -93,9 +93,7 @@ def decide(
     state = replace(state, rules=rules)
     if action is not None and action.outcome is Outcome.REQUESTED and action.trigger.kind is Kind.RETRAIN:
         recent = tuple(at for at in state.requests if snapshot.now - at < DAY_S)
-        state = replace(
-            state, requests=(*recent, snapshot.now), in_flight=InFlight(snapshot.version, snapshot.now)
-        )
+        state = replace(state, requests=(*recent, snapshot.now), in_flight=InFlight(snapshot.version, snapshot.now))
     return state, action
 
 
@@ -145,9 +143,7 @@ def _ask(
     return replace(memory, told=outcome), action
 
 
-def _outcome(
-    trigger: Trigger, limits: Limits, state: RuleState, memory: Memory, snapshot: Snapshot
-) -> Outcome | None:
+def _outcome(trigger: Trigger, limits: Limits, state: RuleState, memory: Memory, snapshot: Snapshot) -> Outcome | None:
     if trigger.kind is Kind.QUALITY:
         waits = memory.times > 0 or snapshot.now - memory.asked < trigger.cooldown_s
         return None if waits else Outcome.REQUESTED
