@@ -23,7 +23,6 @@ from penstock.config import Settings, Tls
 from penstock.control.admin import RegistryAdmin
 from penstock.control.instance import directory, ports
 from penstock.control.instance.acquire import Opening, open_instance
-from penstock.control.instance.directory import write_atomically
 from penstock.control.instance.drain import retire
 from penstock.control.instance.options import WorkerOptions
 from penstock.control.instance.ports import Address
@@ -32,6 +31,7 @@ from penstock.control.sinks.plugins import load_plugins
 from penstock.control.sources.repositories import Repository
 from penstock.control.workers import process
 from penstock.core.errors import Fault, InvalidInput
+from penstock.engine.durable_files import write_atomically
 from penstock.engine.threads import background_pool, read_cores
 from penstock.registry.location import RegistryLocation, location_of
 

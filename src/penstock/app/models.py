@@ -19,7 +19,6 @@ from penstock.control.delivery.prometheus import Prometheus
 from penstock.control.delivery.rollouts import Rollouts
 from penstock.control.delivery.routes import Traffic
 from penstock.control.delivery.step_gates import PolicyWebhooks
-from penstock.control.instance.directory import write_atomically
 from penstock.control.instance.ports import is_loopback
 from penstock.control.monitoring.service import Monitoring
 from penstock.control.plane import ControlPlane
@@ -36,6 +35,7 @@ from penstock.control.sources.repositories import Repository, RepositoryState, r
 from penstock.core.desired import Desired
 from penstock.core.errors import Fault, InvalidInput, NotReady
 from penstock.core.policies import FleetAlarms
+from penstock.engine.durable_files import write_atomically
 from penstock.engine.threads import background_pool
 from penstock.registry.admission.examiner import AdmissionOptions, Examiner, basis
 from penstock.registry.location import RegistryLocation

@@ -48,6 +48,8 @@ TABLES: Mapping[str, str] = {
     "observations": "while the trial is open",
     "events": "retention.events_days",
     "references": "while served or offered, then retention.references_days",
+    "counts": "one for each gateway and version that is served, and one for all that have ended",
+    "verdicts": "while a gateway serves the version",
     "outbox": "until sent or given up, then retention.deliveries_days or retention.dead_deliveries_days",
 }
 """Every table of the database, and how long its rows stay."""

@@ -8,7 +8,6 @@ and written by calls, never mapped: a full or failing disk is an error of one ca
 
 import logging
 import os
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -22,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penstock.core.tensors import Array, Tensor
+from penstock.engine.durable_files import replacing
 
 log = logging.getLogger("penstock.control")
 
@@ -315,9 +315,8 @@ class Segment:
             index = np.zeros(CAPACITY, INDEX)
             index["place"] = np.argsort(self._keys, kind="stable")
             index["key"] = self._keys[index["place"]]
-            scratch = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")  # others may make it too
-            index.tofile(scratch)
-            scratch.replace(path)
+            with replacing(path) as scratch:  # others may make it too
+                index.tofile(scratch)
         self._index = np.memmap(path, INDEX, "r", shape=(CAPACITY,))
         self._keys = np.zeros(0, np.uint64)
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from penstock.core.bins import Floats
 from penstock.core.errors import NotFound, Unsupported
 from penstock.core.tensors import NUMPY_TYPES, Array, Tensor
+from penstock.engine.durable_files import replacing
 from penstock.monitor.answers import AnswerStore, keys_of, prefix_of
 from penstock.monitor.columns import Columns
 
@@ -250,11 +251,21 @@ def export(folder: Path, answers: AnswerStore, target: tuple[str, str], output: 
         Unsupported: without the library that writes Parquet.
     """
     try:
-        import pyarrow as pa  # noqa: PLC0415 - an extra
-        from pyarrow import parquet  # noqa: PLC0415 - an extra
+        import pyarrow  # noqa: F401, PLC0415 - an extra
     except ModuleNotFoundError:
         raise Unsupported("Parquet needs the extra 'parquet': pip install 'penstock[parquet]'") from None
-    total, writer, scratch = 0, None, output.with_name(f".{output.name}")
+    with replacing(output) as scratch:
+        total = _write(folder, answers, target, scratch, without)
+        if not total:
+            raise NotFound(f"nothing was captured of model '{target[0]}' version '{target[1]}'")
+    return total
+
+
+def _write(folder: Path, answers: AnswerStore, target: tuple[str, str], output: Path, without: float) -> int:
+    import pyarrow as pa  # noqa: PLC0415 - an extra
+    from pyarrow import parquet  # noqa: PLC0415 - an extra
+
+    total, writer = 0, None
     try:
         for path in segments(folder, *target):
             records = list(captured(path))
@@ -266,15 +277,12 @@ def export(folder: Path, answers: AnswerStore, target: tuple[str, str], output: 
             if writer is None:
                 place = table.schema.get_field_index("label")  # labels may come with a later segment only
                 table = table.cast(table.schema.set(place, pa.field("label", pa.float64())))
-                writer = parquet.ParquetWriter(scratch, table.schema)
+                writer = parquet.ParquetWriter(output, table.schema)
             writer.write_table(table)
             total += len(lines)
     finally:
         if writer is not None:
             writer.close()
-    if not total:
-        raise NotFound(f"nothing was captured of model '{target[0]}' version '{target[1]}'")
-    scratch.replace(output)
     return total
 
 

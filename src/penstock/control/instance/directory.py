@@ -20,6 +20,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from penstock.engine.durable_files import write_atomically
+
 LOCK_WAIT_S = 5.0
 BASE_BYTES = 64
 """Longer bases are passed over: a socket's whole path must fit the kernel's 108 bytes."""
@@ -98,13 +100,6 @@ def try_lock(path: Path) -> int | None:
         os.close(handle)
         return None
     return handle
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Replace a file's text as a whole: readers see the old text or the new one."""
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    scratch.write_text(text)
-    scratch.replace(path)
 
 
 class Instance:

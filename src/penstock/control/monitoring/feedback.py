@@ -11,10 +11,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from penstock.control.instance.directory import write_atomically
 from penstock.control.monitoring.label_comparisons import LabelComparisons
 from penstock.core.errors import NotReady
 from penstock.core.policies import MonitorPolicy
+from penstock.engine.durable_files import write_atomically
 from penstock.engine.threads import background_pool
 from penstock.monitor.answers import ANSWERS, AnswerStore, Joined, Taken, Told
 from penstock.monitor.capture import CAPTURES, sweep

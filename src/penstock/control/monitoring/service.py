@@ -19,7 +19,6 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from penstock.control.instance.directory import write_atomically
 from penstock.control.monitoring.answering import answering_shares
 from penstock.control.monitoring.feedback import NOBODY, Labels
 from penstock.control.monitoring.fleet_evidence import INTERVAL_S, FleetEvidence
@@ -33,6 +32,7 @@ from penstock.core.desired import Desired, LearnSpec, VersionSpec, VersionStatus
 from penstock.core.errors import Fault, InvalidInput, NotFound, NotReady
 from penstock.core.objectives import kept
 from penstock.core.policies import NO_FLEET_BOUND, FleetAlarms, MonitorPolicy, policy_in, policy_out
+from penstock.engine.durable_files import write_atomically
 from penstock.engine.threads import background_pool
 from penstock.monitor.answers import ANSWERS
 from penstock.monitor.capture import CAPTURES

@@ -70,12 +70,20 @@ class RegistrySource:
         """
         models = await asyncio.to_thread(self._picture.models)
         records = [record for model in models for record in _wanted(model)]
-        for record in records:
-            if record.model == retry:
-                self._failures.pop(_place_of(record), None)
+        self._forget(models, retry)
         self._begin(records)
         await self._wait(records, MOMENT_S if settled_only else None)
         return [self._found(model) for model in models if _admitted(model)]
+
+    def _forget(self, models: Sequence[ModelRecord], retry: str) -> None:
+        """Forget what was laid out of contents that no version has any more, which collection may delete; what is to be
+        tried again is laid out again, and so checked."""
+        places = {model.name: {_place_of(record) for record in _admitted(model)} for model in models}
+        again = places.get(retry, set())
+        kept = set().union(*places.values()) - again
+        self._placed = {key: place for key, place in self._placed.items() if key in kept}
+        for key in again:
+            self._failures.pop(key, None)
 
     async def place(self, record: VersionRecord) -> None:
         """Have one version laid out; why it cannot be is told by the next scan."""

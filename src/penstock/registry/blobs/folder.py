@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Protocol, Self
 
 from penstock.core.errors import Damaged, Fault, NotReady, TooLarge, storage_fault
+from penstock.engine.durable_files import sync
 
 PREFIX = "sha256:"
 CHUNK = 1 << 20
@@ -161,7 +162,7 @@ class FolderBlobs:
             incoming.chmod(0o400)
             incoming.replace(place)  # over a content that is there: a damaged one is made good
             for folder in (place.parent, place.parent.parent, self._root.parent):
-                sync_folder(folder)
+                sync(folder)
 
     def fetch(self, digest: str) -> Path:
         """See ``Blobs``."""
@@ -224,12 +225,3 @@ def hash_file(path: Path) -> str:
         if error.errno == errno.EIO:
             raise Damaged("its content cannot be read") from None
         raise fault_of(error) from None
-
-
-def sync_folder(folder: Path) -> None:
-    """Have a folder's names on the disk."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

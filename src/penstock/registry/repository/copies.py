@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Protocol
 
 from penstock.core.errors import Fault, InvalidInput, NotReady
+from penstock.engine.durable_files import sync, sync_tree
 from penstock.registry.blobs.folder import PREFIX, hash_file, named_failures
 from penstock.registry.files import check_relative
 from penstock.registry.graphs.rewrite import write_edited
@@ -285,12 +286,14 @@ class InPlace:
 
 def _moved(scratch: Path, place: Path) -> bool:
     """Move a folder to where nothing is yet; False where something is."""
+    sync_tree(scratch)
     try:
         scratch.rename(place)
     except OSError as error:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             raise
         return False
+    sync(place.parent)
     return True
 
 

@@ -1,13 +1,13 @@
 """Admission's verdicts on what repositories hold, kept with what they rest on."""
 
 import json
-import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from penstock.engine.durable_files import write_atomically
 from penstock.registry.records import Report
 from penstock.registry.repository.copies import Files, Piece
 
@@ -61,9 +61,7 @@ class Verdicts:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._make_room()
             for name in (tag, verdict.content):
-                scratch = self._folder / f".{name}.{os.getpid()}"
-                scratch.write_text(text)
-                scratch.replace(self._file(name))
+                write_atomically(self._file(name), text)
 
     def forget(self, tag: str) -> None:
         """Have files in this state examined anew, and so their bytes."""

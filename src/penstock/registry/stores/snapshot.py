@@ -2,10 +2,8 @@
 
 import json
 import logging
-import os
 import threading
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,6 +11,7 @@ from typing import Any, Protocol
 from penstock.core.errors import NotReady
 from penstock.core.routing import stored_in, stored_out
 from penstock.core.versions import VersionPolicy
+from penstock.engine.durable_files import write_atomically
 from penstock.registry.records import (
     AliasRecord,
     Content,
@@ -73,14 +72,10 @@ class RegistrySnapshot:
         return self._models
 
     def _remember(self, models: list[ModelRecord]) -> None:
-        scratch = self._file.with_name(f".{self._file.name}.{os.getpid()}")
         try:
-            scratch.write_text(json.dumps([model_out(model) for model in models]))
-            scratch.replace(self._file)
+            write_atomically(self._file, json.dumps([model_out(model) for model in models]))
         except OSError as error:
             log.warning("what the registry said cannot be remembered: %s", error.strerror)
-            with suppress(OSError):
-                scratch.unlink()
 
     def _recalled(self) -> list[ModelRecord] | None:
         try:

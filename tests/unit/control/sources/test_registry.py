@@ -186,3 +186,29 @@ def test_a_changed_graph_is_served_and_checked_as_it_was_examined(tmp_path: Path
         assert again.versions["1"].tag != placed.tag
 
     asyncio.run(run())
+
+
+def test_a_content_that_no_version_has_any_more_is_forgotten_so_that_it_is_laid_out_again(tmp_path: Path) -> None:
+    async def run() -> None:
+        world = World(tmp_path, "1", "2")
+        await world.source.scan(settled_only=False)
+        both = world.store.model
+        world.store.change(replace(both, versions={"1": record("1"), "2": record("2", VersionState.RETIRED)}))
+        await world.source.scan(settled_only=False)
+        world.store.change(both)  # collection has deleted the folder meanwhile
+        await world.source.scan(settled_only=False)
+        assert sorted(world.shelf.placed) == ["1", "2", "2"]
+
+    asyncio.run(run())
+
+
+def test_a_model_that_is_tried_again_is_laid_out_again(tmp_path: Path) -> None:
+    async def run() -> None:
+        world = World(tmp_path, "1")
+        await world.source.scan(settled_only=False)
+        (found,) = await world.source.scan(settled_only=False, retry="m")
+        assert set(found.versions) == {"1"}
+        await world.source.scan(settled_only=False, retry="other")
+        assert world.shelf.placed == ["1", "1"]
+
+    asyncio.run(run())

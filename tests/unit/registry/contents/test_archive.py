@@ -178,6 +178,46 @@ def test_a_tar_is_laid_out_once_and_again_when_it_is_lost(tmp_path: Path) -> Non
     assert not list((tmp_path / "unpacked").iterdir())
 
 
+@pytest.mark.parametrize("name", ["model.onnx", "w.bin"])
+@pytest.mark.parametrize("how", ["changed", "cut", "gone"])
+def test_a_tar_whose_files_are_not_what_they_were_is_laid_out_anew(tmp_path: Path, name: str, how: str) -> None:
+    blobs = FolderBlobs(tmp_path / "blobs")
+    shelf = ContentLayout(blobs, tmp_path / "unpacked")
+    with Incoming(tmp_path / "incoming", LIMIT) as incoming:
+        incoming.write(tar(file("model.onnx"), file("w.bin")))
+        incoming.close()
+        content = intake(incoming.path, tmp_path / "out", LIMIT)
+        blobs.keep(incoming.path, content.digest)
+    folder, _ = shelf.place(content)
+    sound = {path.name: path.read_bytes() for path in folder.iterdir()}
+    (folder / name).chmod(0o600)
+    if how == "gone":
+        (folder / name).unlink()
+    else:
+        (folder / name).write_bytes(sound[name][:-1] + (b"?" if how == "changed" else b""))
+    assert shelf.place(content)[0] == folder
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == sound
+    assert [path.name for path in (tmp_path / "unpacked").iterdir()] == [folder.name]
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_a_changed_graph_that_is_not_what_it_was_is_laid_out_anew(tmp_path: Path, packed: bool) -> None:
+    blobs = FolderBlobs(tmp_path / "blobs")
+    shelf = ContentLayout(blobs, tmp_path / "unpacked")
+    data = tar(file("model.onnx"), file("w.bin")) if packed else b"graph"
+    with Incoming(tmp_path / "incoming", LIMIT) as incoming:
+        incoming.write(data)
+        incoming.close()
+        content = intake(incoming.path, tmp_path / "out", LIMIT)
+        blobs.keep(incoming.path, content.digest)
+    changed = b"giraffe"
+    rewrite = Rewrite((Edit(1, 1, b"ir"), Edit(3, 2, b"ffe")), f"sha256:{hashlib.sha256(changed).hexdigest()}")
+    graph = shelf.place(content, rewrite)[1]
+    graph.chmod(0o600)
+    graph.write_bytes(b"")  # as a power cut leaves what was not synced
+    assert shelf.place(content, rewrite)[1].read_bytes() == changed
+
+
 @pytest.mark.parametrize("packed", [True, False])
 def test_a_graph_is_laid_out_as_admission_changed_it(tmp_path: Path, packed: bool) -> None:
     blobs = FolderBlobs(tmp_path / "blobs")

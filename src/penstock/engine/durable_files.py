@@ -1,0 +1,49 @@
+"""Files and folders that take their place as a whole: readers see the old or the new one, after a power loss too."""
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A file beside ``path`` to write to, which takes its place when the block ends; removed if the block fails.
+
+    Raises:
+        OSError: it cannot be written; what was at ``path`` stays.
+    """
+    scratch = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
+    try:
+        yield scratch
+        sync(scratch)
+        scratch.replace(path)
+    except BaseException:
+        scratch.unlink(missing_ok=True)
+        raise
+    sync(path.parent)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace a file's text as a whole; raises ``OSError`` as ``replacing``."""
+    with replacing(path) as scratch:
+        scratch.write_text(text)
+
+
+def sync(path: Path) -> None:
+    """Have a file's bytes, or a folder's names, on the disk."""
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sync_tree(folder: Path) -> None:
+    """Have a folder on the disk with everything below it; links are left out."""
+    for place, _, names in os.walk(folder):
+        for path in (Path(place, name) for name in names):
+            if path.is_file() and not path.is_symlink():
+                sync(path)
+        sync(Path(place))

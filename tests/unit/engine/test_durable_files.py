@@ -1,0 +1,100 @@
+"""Files take their place as a whole, and are on the disk before they have their name; nobody else renames files."""
+
+import ast
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import penstock
+from penstock.engine.durable_files import replacing, sync_tree, write_atomically
+
+SOURCE = Path(penstock.__file__).parent
+
+RENAMING = {
+    "cli/models.py": "a person's own file",
+    "engine/durable_files.py": "the helper",
+    "registry/blobs/folder.py": "contents are synced while they are received",
+    "registry/contents/layout.py": "folders, synced before",
+    "registry/graphs/rewrite.py": "in a folder that is synced as a whole before it is renamed",
+    "registry/repository/copies.py": "folders, synced before",
+    "serving/shared_memory.py": "in memory",
+}
+
+
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is synced and renamed, in its order."""
+    told: list[str] = []
+    fsync, replace = os.fsync, Path.replace
+
+    def synced(handle: int) -> None:
+        told.append(f"sync {Path(f'/proc/self/fd/{handle}').readlink().name}")
+        fsync(handle)
+
+    def replaced(path: Path, target: Path) -> Path:
+        told.append(f"rename to {target.name}")
+        return replace(path, target)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(Path, "replace", replaced)
+    return told
+
+
+def test_the_bytes_are_on_the_disk_before_the_name_and_the_name_at_the_end(tmp_path: Path, steps: list[str]) -> None:
+    write_atomically(tmp_path / "file", "new")
+    assert (tmp_path / "file").read_text() == "new"
+    assert steps[0].startswith("sync .file.")
+    assert steps[1:] == ["rename to file", f"sync {tmp_path.name}"]
+
+
+@pytest.mark.parametrize("failing", [os.fsync, Path.replace])
+def test_what_fails_leaves_the_old_file_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: Callable[..., object]
+) -> None:
+    (tmp_path / "file").write_text("old")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os if failing is os.fsync else Path, failing.__name__, full)
+    with pytest.raises(OSError, match="No space"):
+        write_atomically(tmp_path / "file", "new")
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("file", "old")]
+
+
+def test_a_block_that_fails_changes_nothing(tmp_path: Path) -> None:
+    def half() -> None:
+        with replacing(tmp_path / "file") as scratch:
+            scratch.write_text("half")
+            raise ValueError
+
+    with pytest.raises(ValueError, match=r"^$"):
+        half()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_tree_is_synced_with_every_file_and_folder(tmp_path: Path, steps: list[str]) -> None:
+    (tmp_path / "top" / "below").mkdir(parents=True)
+    (tmp_path / "top" / "a").write_text("a")
+    (tmp_path / "top" / "below" / "b").write_text("b")
+    (tmp_path / "top" / "link").symlink_to(tmp_path)
+    sync_tree(tmp_path / "top")
+    assert sorted(steps) == ["sync a", "sync b", "sync below", "sync top"]
+
+
+def renames(file: Path) -> bool:
+    """Whether a file's code renames: ``x.replace(y)`` with one argument (texts have two), or ``x.rename(y)``."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and not node.keywords:
+            one = node.func.attr in ("replace", "rename") and len(node.args) == 1
+            if one or ast.unparse(node.func) in ("os.replace", "os.rename"):
+                return True
+    return False
+
+
+def test_files_are_renamed_by_the_helper_alone() -> None:
+    found = {str(file.relative_to(SOURCE)) for file in SOURCE.rglob("*.py") if renames(file)}
+    assert found == set(RENAMING)
