@@ -119,7 +119,8 @@ class Incoming:
     def __exit__(self, *_: object) -> None:
         if self._open:
             self._open = False
-            self.path.unlink(missing_ok=True)
+            with suppress(OSError):  # what stays is swept away later; what was taken in counts
+                self.path.unlink(missing_ok=True)
             os.close(self._handle)
 
 
