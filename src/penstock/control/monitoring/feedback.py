@@ -41,6 +41,9 @@ Key = tuple[str, str]
 Watched = Callable[[Key], tuple[Reference | None, MonitorPolicy]]
 """A version's reference and its model's policy."""
 
+Share = Callable[[str, Sequence[Joined]], None]
+"""Takes the rows of a model that were joined."""
+
 Tell = Callable[[Key, PerformanceChange], Awaitable[None]]
 
 
@@ -93,7 +96,12 @@ class Labels:
         self._versions: dict[Key, _Version] = {}
         self._outcomes: Counter[tuple[str, str, str]] = Counter()
         self.comparisons = LabelComparisons(clock)
+        self._share: Share = lambda model, rows: None
         self._read()
+
+    def share(self, share: Share) -> None:
+        """Hand what is joined on from now on; this is called on the thread of labels."""
+        self._share = share
 
     async def take(self, model: str, told: Sequence[Told]) -> int:
         """Join what was told; how many belong to no answer that is remembered, or to one that is too old.
@@ -176,6 +184,7 @@ class Labels:
             self._outcomes[model, version, "joined"] += len(rows)
             changes += [((model, version), change) for change in known.learn(rows, self._clock())]
         self.comparisons.take(model, taken.joined, taken.rewards)
+        self._share(model, taken.joined)
         for outcome, versions in (("late", taken.late), ("doubled", taken.doubled), ("unusable", taken.unusable)):
             for version in versions:
                 self._outcomes[model, version, outcome] += 1

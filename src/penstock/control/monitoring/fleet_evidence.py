@@ -6,22 +6,25 @@ another one does now can change nothing.
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
+from penstock.control.monitoring.fleet_performance import FleetPerformance
+from penstock.control.monitoring.label_batches import LabelBatches
 from penstock.control.monitoring.publication import Counts, Publisher, Shape, ended, summed
 from penstock.control.monitoring.resuming import resumed
 from penstock.core.errors import Conflict, NotReady
 from penstock.core.policies import MonitorPolicy
 from penstock.monitor.counters import Totals
 from penstock.monitor.drift_changes import DriftChange
+from penstock.monitor.performance import PerformanceChange
 from penstock.monitor.reference import Reference
 from penstock.monitor.rows import Counted
 from penstock.monitor.verdicts import VersionMonitor
 from penstock.registry.records import Document
-from penstock.registry.stores.evidence import EvidenceStore, Verdict
+from penstock.registry.stores.evidence import EvidenceStore, LabelBatch, Verdict
 from penstock.registry.stores.traffic import Event
 
 log = logging.getLogger("penstock.control")
@@ -31,6 +34,9 @@ INTERVAL_S = 5.0
 
 KEEP_S = 10.0
 """What is concluded is written down that often, and at every change."""
+
+MOST_LABELS = 10_000
+"""Labelled rows of a version that a gateway which begins to lead learns anew from."""
 
 RETIRE_EVERY = 12
 """Steps between two times at which the rows of gateways that have ended are added up."""
@@ -46,13 +52,18 @@ class Watched(Protocol):
     def own_counts(self) -> dict[Key, Counts]:
         """What it has counted of every version that it serves."""
 
-    def terms(self, key: Key) -> tuple[Reference, MonitorPolicy] | None:
-        """A version's reference, and its policy with the keys that rows are sliced by; None without a reference."""
+    def terms(self, key: Key) -> tuple[Reference | None, MonitorPolicy]:
+        """A version's reference, and its policy with the keys that rows are sliced by."""
 
     def event_of(self, key: Key, change: DriftChange, monitor: VersionMonitor) -> Event:
         """What is told of a change."""
 
-    def document_of(self, key: Key, monitor: VersionMonitor | None, totals: Totals) -> Document:
+    def performance_event_of(self, key: Key, change: PerformanceChange) -> Event:
+        """What is told of a change that labels show."""
+
+    def document_of(
+        self, key: Key, monitor: VersionMonitor | None, totals: Totals, performance: Document | None = None
+    ) -> Document:
         """What is shown of a version."""
 
 
@@ -64,6 +75,7 @@ class _Version:
     shape: Shape
     monitor: VersionMonitor | None
     counts: Counts
+    performance: FleetPerformance
     revision: int
     concluded_at: float = float("-inf")
     alarms: int = 0
@@ -76,12 +88,14 @@ class FleetEvidence:
     def __init__(self, store: EvidenceStore, gateway: str, watched: Watched, run: Run) -> None:
         self._store = store
         self._publisher = Publisher(store, gateway)
+        self.labels = LabelBatches(gateway)
         self._watched = watched
         self._run = run
         self._versions: dict[Key, _Version] = {}
         self._summaries: dict[Key, Document] = {}
         self._failing: dict[Key, str] = {}
         self._leads = self._known = False
+        self._last_label = 0
         self._steps = 0
 
     # What others ask.
@@ -118,6 +132,7 @@ class FleetEvidence:
         """
         own = self._watched.own_counts()
         await self._run(self._publisher.publish, own)
+        await self._run(self._publish_labels)
         self._leads = await self._run(self._store.lead)
         if not self._leads:
             self._versions.clear()
@@ -126,24 +141,43 @@ class FleetEvidence:
             return
         await self._lead({key: one.shape for key, one in own.items()})
 
+    def _publish_labels(self) -> None:
+        if batches := self.labels.batches():
+            self._store.add_labels(batches)
+            self.labels.written()
+
     async def _lead(self, shapes: Mapping[Key, Shape]) -> None:
         self._versions = {key: one for key, one in self._versions.items() if key in shapes}
+        labels = await self._new_labels()
         found: dict[Key, Counts] = await self._run(self._read, shapes)
         for key, counts in found.items():
-            await self._isolated(key, counts)
+            await self._isolated(key, counts, labels.get(key, ()))
         self._known = True
         self._steps += 1
         if self._steps % RETIRE_EVERY == 0:
+            await self._run(self._store.trim_labels, MOST_LABELS)
             await self._run(self._store.retire, partial(ended, shapes))
             await self._run(self._store.forget, set(shapes))
+
+    async def _new_labels(self) -> dict[Key, list[LabelBatch]]:
+        """The batches of each version since the last step; a version that is begun with reads its own."""
+        if not self._known:
+            self._last_label = await self._run(self._store.last_label)
+            return {}
+        batches: list[LabelBatch] = await self._run(self._store.labels, self._last_label)
+        by_key: dict[Key, list[LabelBatch]] = {}
+        for one in batches:
+            by_key.setdefault((one.model, one.version), []).append(one)
+            self._last_label = one.seq
+        return by_key
 
     def _read(self, shapes: Mapping[Key, Shape]) -> dict[Key, Counts]:
         return summed(self._store.published(), shapes)
 
-    async def _isolated(self, key: Key, counts: Counts) -> None:
+    async def _isolated(self, key: Key, counts: Counts, labels: Sequence[LabelBatch]) -> None:
         """Look at one version; one that cannot be looked at never stops the others."""
         try:
-            await self._look(key, counts)
+            await self._look(key, counts, labels)
         except NotReady:
             raise
         except Conflict as fault:
@@ -156,14 +190,17 @@ class FleetEvidence:
         else:
             self._failing.pop(key, None)
 
-    async def _look(self, key: Key, counts: Counts) -> None:
+    async def _look(self, key: Key, counts: Counts, labels: Sequence[LabelBatch]) -> None:
         known, now = self._versions.get(key), self._store.now()
         if known is None or known.shape.id != counts.shape.id:
             known = self._versions[key] = await self._opened(key, counts, now)
+            labels = await self._run(self._store.labels_of, *key)
         known.counts = counts
-        terms = self._watched.terms(key)
-        if terms is not None and known.monitor is not None:
-            known.monitor = self._looked(key, known, known.monitor, *terms, now)
+        reference, policy = self._watched.terms(key)
+        if reference is not None and known.monitor is not None:
+            known.monitor = self._looked(key, known, known.monitor, reference, policy, now)
+        learned = await self._run(known.performance.learn, labels, reference, policy, now)
+        known.events += [self._watched.performance_event_of(key, one) for one in learned]
         alarms = 0 if known.monitor is None else known.monitor.alarms
         if known.events or alarms != known.alarms or now - known.concluded_at >= KEEP_S:
             await self._conclude(key, known, alarms, now)
@@ -189,17 +226,18 @@ class FleetEvidence:
         """Go on where the gateway that led before has been."""
         verdict: Verdict | None = await self._run(self._store.verdict, *key)
         revision = 0 if verdict is None else verdict.revision
-        terms, monitor = self._watched.terms(key), None
-        if terms is not None and counts.shape.layout is not None:
+        (reference, policy), monitor = self._watched.terms(key), None
+        evidence = {} if verdict is None else verdict.evidence
+        if reference is not None and counts.shape.layout is not None:
             same = verdict is not None and verdict.layout == counts.shape.id
-            evidence = verdict.evidence if verdict is not None and same and verdict.evidence else None
-            monitor = resumed(*terms, counted_of(*terms, counts), now, evidence)
-        return _Version(counts.shape, monitor, counts, revision)
+            rows = evidence.get("rows") if same else None
+            monitor = resumed(reference, policy, counted_of(reference, policy, counts), now, rows)
+        return _Version(counts.shape, monitor, counts, FleetPerformance(evidence.get("labels", 0)), revision)
 
     async def _conclude(self, key: Key, known: _Version, alarms: int, now: float) -> None:
         monitor, document = known.monitor, self._document(key, known)
         summary = _summary(monitor)
-        evidence = {} if monitor is None else monitor.kept()
+        evidence = {"rows": None if monitor is None else monitor.kept(), "labels": known.performance.told}
         verdict = Verdict(known.shape.id, known.revision + 1, evidence, summary, document)
         await self._run(self._store.conclude, key, verdict, tuple(known.events))
         known.revision, known.concluded_at, known.alarms = verdict.revision, now, alarms
@@ -207,7 +245,7 @@ class FleetEvidence:
         self._summaries[key] = summary
 
     def _document(self, key: Key, known: _Version) -> Document:
-        whole = self._watched.document_of(key, known.monitor, known.counts.totals)
+        whole = self._watched.document_of(key, known.monitor, known.counts.totals, known.performance.document)
         return {**whole, "gateways": list(known.counts.gateways)}
 
 

@@ -174,6 +174,8 @@ class Monitoring:
         told = state.with_name("labels.json")
         self.labels = Labels(home, told, self._label_terms, self._tell_performance, clock)
         self.evidence = None if evidence is None else FleetEvidence(*evidence, self, self._run)
+        if self.evidence is not None:
+            self.labels.share(self.evidence.labels.add)
 
     def _label_terms(self, key: Key) -> tuple[Reference | None, MonitorPolicy]:
         return self._references.get(key), self._bounded(self.policy_of(key[0]))
@@ -300,8 +302,11 @@ class Monitoring:
         """Whether ``told`` rests on the counts of all gateways."""
         return self.evidence is None or self.evidence.is_known
 
-    def document_of(self, key: Key, monitor: VersionMonitor | None, totals: Totals) -> Document:
-        """What is said of a version by a monitor of its rows and the counts of its requests."""
+    def document_of(
+        self, key: Key, monitor: VersionMonitor | None, totals: Totals, performance: Document | None = None
+    ) -> Document:
+        """What is said of a version by a monitor of its rows, the counts of its requests and labels (by default those
+        that this gateway has joined)."""
         shadow = totals.shadow()
         told: Document = {"reference": None, "features": [], "outputs": []}
         if monitor is not None:
@@ -315,7 +320,7 @@ class Monitoring:
             **told,
             "latency": latency,
             "slo": kept(self.policy_of(key[0]).rules.get("slo", {}), latency["p99"], outcomes),
-            "performance": {**self.labels.document(key), "estimated": estimated},
+            "performance": {**self.labels.document(key), **(performance or {}), "estimated": estimated},
             "capture": totals.capture(),
             "shadow": {
                 "pairs": int(shadow["pairs"]),
@@ -570,10 +575,10 @@ class Monitoring:
         return {key: self._own_counts(key) for key in self._served()}
 
     def _own_counts(self, key: Key) -> Counts:
-        block, terms, region = self._fleet.totals(*key).words, self.terms(key), self._regions.get(key)
-        if terms is None:
+        block, region = self._fleet.totals(*key).words, self._regions.get(key)
+        reference, policy = self.terms(key)
+        if reference is None:
             return Counts(Shape(), np.zeros(0, np.uint64), 0, block)
-        reference, policy = terms
         shape = Shape(layout_id(self._digests[key], policy.slices), Layout.of(reference, policy.slices))
         words: list[Words] = []
         if region is not None and layout_id(region.digest, region.keys) == shape.id:
@@ -581,11 +586,9 @@ class Monitoring:
         counted = Counted.of(reference, words, policy.slices)
         return Counts(shape, counted.words, counted.workers if words else 0, block)
 
-    def terms(self, key: Key) -> tuple[Reference, MonitorPolicy] | None:
-        """A version's reference, and its policy within the fleet's bound of false alarms; None without a reference."""
+    def terms(self, key: Key) -> tuple[Reference | None, MonitorPolicy]:
+        """A version's reference, and its policy within the fleet's bound of false alarms."""
         reference = self._references.get(key)
-        if reference is None:
-            return None
         return reference, replace(self._fleet_alarms, gateways=1).part(self.policy_of(key[0]), len(self._served()))
 
     def event_of(self, key: Key, change: DriftChange, monitor: VersionMonitor) -> Event:
@@ -600,11 +603,16 @@ class Monitoring:
     async def _tell(self, key: Key, change: DriftChange) -> None:
         await self._write(key[0], self.event_of(key, change, self._monitors[key]))
 
-    async def _tell_performance(self, key: Key, change: PerformanceChange) -> None:
+    def performance_event_of(self, key: Key, change: PerformanceChange) -> Event:
+        """What is told of a change that labels show."""
         kind = "performance.degraded.v1" if change.begins else "performance.recovered.v1"
         log.warning("model %s version %s: %s %s", *key, change.what, "changed" if change.begins else "as before")
         about = {"what": change.what, "labels_between_false_alarms": self.policy_of(key[0]).budget}
-        await self._write(key[0], self._event(key, kind, change.what, {**about, **change.evidence}))
+        return self._event(key, kind, change.what, {**about, **change.evidence})
+
+    async def _tell_performance(self, key: Key, change: PerformanceChange) -> None:
+        if self.evidence is None:  # else the gateway that leads tells, by the labels of all
+            await self._write(key[0], self.performance_event_of(key, change))
 
     def _event(self, key: Key, kind: str, name: str, told: Document) -> Event:
         model, version = key
@@ -632,6 +640,8 @@ class Monitoring:
                 yield Point(metrics.CAPTURED, key, kept["captured"])
                 yield Point(metrics.CAPTURED_BYTES, key, kept["bytes"])
                 yield Point(metrics.CAPTURE_DROPPED, key, kept["dropped"])
+        for model, count in () if self.evidence is None else self.evidence.labels.given_up.items():
+            yield Point(metrics.LABELS, (model, NOBODY, "given_up"), count)
         models = {(model, NOBODY) for model, _ in served}
         yield from (one for one in self.labels.readings() if one.labels[:2] in served | models)
 

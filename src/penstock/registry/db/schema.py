@@ -15,7 +15,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007")
 """Every migration there has been, oldest first; the last is the shape below."""
 
 _Long = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows by INTEGER alone
@@ -232,3 +232,17 @@ verdicts = Table(
     Column("document", _Json, nullable=False),
 )
 """What is concluded from the counts of all gateways; ``revision`` grows by every write of a row."""
+
+labelled = Table(
+    "labelled",
+    metadata,
+    Column("seq", _Long, primary_key=True, autoincrement=True),
+    Column("id", String(36), nullable=False, unique=True),
+    Column("model", String(128), nullable=False),
+    Column("version", String(64), nullable=False),
+    Column("gateway", String(64), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("rows", LargeBinary, nullable=False),
+    sqlite_autoincrement=True,
+)
+"""Rows that gateways have joined with labels, batch by batch; of each version the newest."""

@@ -6,6 +6,7 @@ written twice, or not at all, neither doubles nor loses anything. What gateways 
 one row more, of nobody, so the sum over all rows of a version never falls.
 """
 
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -55,6 +56,20 @@ class Verdict:
     evidence: Document
     summary: Document
     document: Document
+
+
+@dataclass(frozen=True, slots=True)
+class LabelBatch:
+    """``number`` labelled rows of a version that a gateway has joined, packed; ``seq`` grows in the order in which
+    batches were written, ``id`` is the gateway's own name of it."""
+
+    seq: int
+    id: str
+    model: str
+    version: str
+    gateway: str
+    number: int
+    rows: bytes
 
 
 Make = Callable[[set[Key]], Sequence[Published]]
@@ -129,6 +144,53 @@ class EvidenceStore:
             values = _values(replace(merged, gateway=ENDED))
             connection.execute(table.insert().values(**values, at=self.now()))
 
+    # What labels say.
+
+    def add_labels(self, batches: Sequence[LabelBatch]) -> None:
+        """Write labelled rows down, each batch once."""
+        table = schema.labelled
+        with self._database.writing() as connection:  # one at a time, so that whoever reads by number misses none
+            ids = [one.id for one in batches]
+            known = set(connection.execute(sa.select(table.c.id).where(table.c.id.in_(ids))).scalars())
+            rows = [_values(one, _LABELLED) for one in batches if one.id not in known]
+            if rows:
+                connection.execute(table.insert(), rows)
+
+    def labels(self, after: int) -> list[LabelBatch]:
+        """The batches written after a number, in their order."""
+        return self._labels(schema.labelled.c.seq > after)
+
+    def labels_of(self, model: str, version: str) -> list[LabelBatch]:
+        """A version's batches, in their order."""
+        table = schema.labelled
+        return self._labels(sa.and_(table.c.model == model, table.c.version == version))
+
+    def _labels(self, where: sa.ColumnElement[bool]) -> list[LabelBatch]:
+        columns = [schema.labelled.c[name] for name in LabelBatch.__slots__]
+        with self._database.reading() as connection:
+            rows = connection.execute(sa.select(*columns).where(where).order_by(schema.labelled.c.seq))
+            return [LabelBatch(*row) for row in rows]
+
+    def last_label(self) -> int:
+        """The number of the last batch, 0 before the first."""
+        with self._database.reading() as connection:
+            found: int | None = connection.execute(sa.select(sa.func.max(schema.labelled.c.seq))).scalar()
+        return found or 0
+
+    def trim_labels(self, most: int) -> None:
+        """Delete the oldest batches of versions that have more labelled rows than ``most`` in newer ones."""
+        table = schema.labelled
+        query = sa.select(table.c.seq, table.c.model, table.c.version, table.c.number).order_by(table.c.seq.desc())
+        with self._database.recording() as connection:
+            rows: Counter[Key] = Counter()
+            old = []
+            for row in connection.execute(query):
+                if rows[row.model, row.version] >= most:
+                    old.append(row.seq)
+                rows[row.model, row.version] += row.number
+            for start in range(0, len(old), _TOGETHER):
+                connection.execute(table.delete().where(table.c.seq.in_(old[start : start + _TOGETHER])))
+
     # What is concluded.
 
     def verdict(self, model: str, version: str) -> Verdict | None:
@@ -173,20 +235,24 @@ class EvidenceStore:
 
     def forget(self, versions: set[Key]) -> None:
         """Delete everything of versions that no gateway serves any more: all but these, unless a gateway counts."""
-        counts, verdicts = schema.counts, schema.verdicts
+        counts = schema.counts
         with self._database.recording() as connection:
             living = {
                 (row.model, row.version)
                 for row in connection.execute(sa.select(counts.c.model, counts.c.version).where(counts.c.gateway != ""))
             }
-            for table in (counts, verdicts):
+            for table in (counts, schema.verdicts, schema.labelled):
                 known = connection.execute(sa.select(table.c.model, table.c.version).distinct())
                 for model, version in {(row.model, row.version) for row in known} - living - versions:
                     connection.execute(table.delete().where(table.c.model == model, table.c.version == version))
 
 
-def _values(row: Published) -> Mapping[str, object]:
-    return {name: getattr(row, name) for name in Published.__slots__}
+_LABELLED = tuple(name for name in LabelBatch.__slots__ if name != "seq")
+_TOGETHER = 500
+
+
+def _values(row: object, names: Sequence[str] = Published.__slots__) -> Mapping[str, object]:
+    return {name: getattr(row, name) for name in names}
 
 
 def _published(row: sa.Row[tuple[object, ...]]) -> Published:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from penstock.control.monitoring.fleet_evidence import KEEP_S
 from penstock.core.errors import Conflict
+from penstock.monitor.answers import CLASS, Joined
 from penstock.registry.records import Document
 from penstock.registry.stores.evidence import RETIRED_S
 from tests.unit.control.members import Member, lead, split
@@ -149,6 +150,62 @@ def test_a_gateway_that_led_without_knowing_that_another_does_changes_nothing(tm
     newer = members[0].store.verdict("m", "1")
     assert newer is not None
     assert newer.revision == verdict.revision
+
+
+def label(members: list[Member], generator: np.random.Generator, rows: int, wrong: float) -> None:
+    """Labels of some rows come in at the gateways by turns; each joins its own."""
+    clock = members[0].world.clock
+    for number in range(rows):
+        clock.now += 0.01
+        right = float(generator.random() >= wrong)
+        joined = Joined("1", CLASS, 1.0, (0.1, 0.9, np.nan, np.nan), right, clock.now, clock.now - 1)
+        members[number % len(members)].evidence.labels.add("m", [joined])
+    for one in sorted(members, key=lambda one: one.evidence.is_known):
+        one.step()
+
+
+def degraded(member: Member) -> list[Any]:
+    told = member.world.traffic.events("m", 0, 1000)
+    return [(one["data"]["what"], one["data"].get("since_label")) for one in told if "performance" in one["type"]]
+
+
+def test_labels_of_all_gateways_say_what_those_of_one_with_all_say(tmp_path: Path) -> None:
+    alone, three = fleet(tmp_path / "one", Clock(), "a"), fleet(tmp_path / "three", Clock(), "abc")
+    sources = [np.random.default_rng(9), np.random.default_rng(9)]
+    shown: list[Document] = []
+    for wrong in (0.1,) * 4 + (0.6,) * 2:
+        shown.clear()
+        for members, generator in zip((alone, three), sources, strict=True):
+            label(members, generator, 300, wrong)
+            shown.append(lead(members).monitoring.told("m", "1")["performance"])
+        assert shown[0] == shown[1]
+    assert shown[1]["labels"] == 6 * 300
+    assert degraded(alone[0]) == degraded(three[0]) != []
+
+
+def test_another_gateway_learns_from_the_labels_and_tells_of_no_change_twice(tmp_path: Path, clock: Clock) -> None:
+    members, generator = fleet(tmp_path, clock, "ab"), np.random.default_rng(9)
+    for wrong in (0.1,) * 4 + (0.6,):
+        label(members, generator, 300, wrong)
+    first = lead(members)
+    told, shown = degraded(first), first.monitoring.told("m", "1")["performance"]
+    assert told
+    first.kill()
+    second = next(one for one in members if one is not first)
+    for _ in range(2):
+        second.step()
+    assert second.monitoring.told("m", "1")["performance"] == shown
+    assert degraded(second) == told
+
+
+def test_labels_are_kept_within_bounds(tmp_path: Path, clock: Clock) -> None:
+    (member,), generator = fleet(tmp_path, clock, "a"), np.random.default_rng(9)
+    for _ in range(5):
+        label([member], generator, 40, 0.1)
+    member.store.trim_labels(100)
+    assert [one.number for one in member.store.labels_of("m", "1")] == [40, 40, 40]
+    member.store.add_labels(member.store.labels_of("m", "1"))
+    assert len(member.store.labels(0)) == 3, "each batch once"
 
 
 @settings(max_examples=15)

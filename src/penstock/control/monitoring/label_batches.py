@@ -1,0 +1,96 @@
+"""Labelled rows on their way from the gateway that joined them to the one that leads."""
+
+import zlib
+from collections import Counter, deque
+from collections.abc import Sequence
+from threading import Lock
+from uuid import uuid4
+
+import numpy as np
+
+from penstock.monitor.answers import SCORES, Joined
+from penstock.registry.stores.evidence import LabelBatch
+
+MOST_WAITING = 100_000
+"""Labelled rows that wait for the database while it is away; of more, the oldest are given up."""
+
+Key = tuple[str, str]
+
+_ROW = np.dtype(
+    [
+        ("form", "u1"),
+        ("by_split", "u1"),
+        ("answer", "<f8"),
+        ("label", "<f8"),
+        ("at", "<f8"),
+        ("answered_at", "<f8"),
+        ("scores", "<f4", (SCORES,)),
+    ]
+)
+
+_NO_SCORES = (np.nan,) * SCORES
+
+
+def pack_rows(rows: Sequence[Joined]) -> bytes:
+    """Labelled rows of one version in few bytes."""
+    values = [
+        (row.form, row.by_split, row.answer, row.label, row.at, row.answered_at, (*row.scores, *_NO_SCORES)[:SCORES])
+        for row in rows
+    ]
+    return zlib.compress(np.array(values, _ROW).tobytes())
+
+
+def unpack_rows(version: str, packed: bytes) -> list[Joined]:
+    """Labelled rows of a version as they were joined."""
+    return [
+        Joined(
+            version,
+            int(row["form"]),
+            float(row["answer"]),
+            tuple(row["scores"].tolist()),
+            float(row["label"]),
+            float(row["at"]),
+            float(row["answered_at"]),
+            bool(row["by_split"]),
+        )
+        for row in np.frombuffer(zlib.decompress(packed), _ROW)
+    ]
+
+
+class LabelBatches:
+    """One gateway's labelled rows that wait to be written down; any thread may use it. ``given_up`` are rows of each
+    model that there was no room for."""
+
+    def __init__(self, gateway: str) -> None:
+        self._gateway = gateway
+        self._lock = Lock()
+        self._waiting: deque[tuple[str, Joined]] = deque()
+        self._batches: list[LabelBatch] = []
+        self.given_up: Counter[str] = Counter()
+
+    def add(self, model: str, rows: Sequence[Joined]) -> None:
+        """Note rows of a model that were labelled."""
+        with self._lock:
+            self._waiting.extend((model, row) for row in rows)
+            while len(self._waiting) > MOST_WAITING:
+                lost, _ = self._waiting.popleft()
+                self.given_up[lost] += 1
+
+    def batches(self) -> Sequence[LabelBatch]:
+        """What is to be written down: the same batches, with the same ids, until they are ``written``."""
+        with self._lock:
+            if not self._batches:
+                by_key: dict[Key, list[Joined]] = {}
+                for model, row in self._waiting:
+                    by_key.setdefault((model, row.version), []).append(row)
+                self._waiting.clear()
+                self._batches = [
+                    LabelBatch(0, uuid4().hex, *key, self._gateway, len(rows), pack_rows(rows))
+                    for key, rows in by_key.items()
+                ]
+            return tuple(self._batches)
+
+    def written(self) -> None:
+        """What ``batches`` said is written down."""
+        with self._lock:
+            self._batches = []

@@ -1,0 +1,60 @@
+"""Labelled rows on their way to the gateway that leads: written once, in order, and not without end."""
+
+import math
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from penstock.control.monitoring.label_batches import MOST_WAITING, LabelBatches, pack_rows, unpack_rows
+from penstock.monitor.answers import CLASS, SCORES, Joined
+
+finite = st.floats(allow_nan=False, width=64)
+rows = st.builds(
+    Joined,
+    st.just("1"),
+    st.integers(0, 2),
+    finite,
+    st.tuples(*[st.floats(allow_nan=False, width=32)] * SCORES),
+    finite,
+    finite,
+    finite,
+    st.booleans(),
+)
+
+
+@given(st.lists(rows, max_size=5))
+def test_rows_come_back_as_they_were_joined(joined: list[Joined]) -> None:
+    assert unpack_rows("1", pack_rows(joined)) == joined
+
+
+def row(version: str, label: float = 1.0) -> Joined:
+    return Joined(version, CLASS, 1.0, (), label, 5.0)
+
+
+def test_batches_are_the_same_until_they_are_written() -> None:
+    waiting = LabelBatches("a")
+    waiting.add("m", [row("1"), row("2"), row("1", 0.0)])
+    first = waiting.batches()
+    waiting.add("m", [row("1")])
+    assert waiting.batches() == first
+    assert [(one.model, one.version, one.number, one.gateway) for one in first] == [
+        ("m", "1", 2, "a"),
+        ("m", "2", 1, "a"),
+    ]
+    waiting.written()
+    assert [one.number for one in waiting.batches()] == [1]
+    waiting.written()
+    assert waiting.batches() == ()
+
+
+def test_missing_scores_are_none() -> None:
+    found = unpack_rows("1", pack_rows([row("1")]))[0]
+    assert all(math.isnan(one) for one in found.scores)
+
+
+def test_of_too_many_rows_the_oldest_are_given_up_and_counted() -> None:
+    waiting = LabelBatches("a")
+    waiting.add("m", [row("1", float(number)) for number in range(MOST_WAITING + 3)])
+    assert waiting.given_up == {"m": 3}
+    (batch,) = waiting.batches()
+    assert unpack_rows("1", batch.rows)[0].label == 3.0
