@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVar
 from penstock.control.reconcile.reconciler import Reconciler
 from penstock.control.sources.registry import RegistrySource
 from penstock.control.sources.repositories import RepositoryState
-from penstock.core.desired import State, VersionStatus
+from penstock.core.desired import State, VersionStatus, serving_version
 from penstock.core.errors import NotFound, NotReady, Overloaded, Refused, Unsupported
 from penstock.core.versions import CHAMPION, sort_key
 from penstock.engine.threads import background_pool
@@ -252,7 +252,7 @@ class RegistryAdmin:
         """
         check_alias(alias)
         ready = self._ready(model)
-        fallback = ready[-2] if alias == CHAMPION and len(ready) > 1 else None
+        fallback = self._before_newest(model, ready) if alias == CHAMPION else None
         usable = {*ready, *await self._loadable(model)}
         roll_back = partial(self._parts.store.roll_back, fallback=fallback, if_revision=if_revision, force=force)
         move = await self._run(roll_back, model, alias, by, usable.__contains__)
@@ -353,6 +353,12 @@ class RegistryAdmin:
         for status in self._serving.statuses():
             found.setdefault(status.model, {})[status.version] = status
         return found
+
+    def _before_newest(self, model: str, ready: Sequence[str]) -> str | None:
+        """The newest ready version before the newest one, whether that is being loaded just now or not."""
+        newest = serving_version(None, None, self._statuses()[model].values())
+        before = [version for version in ready if newest is not None and sort_key(version) < sort_key(newest)]
+        return before[-1] if before else None
 
     def _ready(self, model: str) -> list[str]:
         statuses = self._statuses().get(model)

@@ -6,6 +6,7 @@ from enum import StrEnum
 
 from penstock.core.batching import NOT_EXAMINED, RowProof
 from penstock.core.routing import RouteSpec
+from penstock.core.versions import sort_key
 
 
 class State(StrEnum):
@@ -117,6 +118,24 @@ class VersionStatus:
     reason: str = ""
     tag: str = ""
     detail: str = ""
+
+
+def serving_version(
+    route: RouteSpec | None, champion: str | None, statuses: Iterable[VersionStatus], but: str = ""
+) -> str | None:
+    """Which of one model's versions is meant to answer requests that name none: the route's stable one, the champion,
+    or the newest whose loading has not failed, leaving out ``but``; None where no version is known.
+
+    This is intent: a version that is being loaded, as after a worker's restart, keeps its place. Which versions answer
+    at this moment say ``able_versions`` and ``routing.effective``.
+    """
+    known = {status.version: status.state for status in statuses if status.version}
+    chosen = route.stable if route is not None else champion
+    if chosen in known:
+        return chosen
+    rest = known.keys() - {but}
+    sound = {version for version in rest if known[version] is not State.UNAVAILABLE}
+    return max(sound or rest, key=sort_key, default=None)
 
 
 def able_versions(statuses: Iterable[VersionStatus], route: RouteSpec | None, champion: str | None) -> set[str]:

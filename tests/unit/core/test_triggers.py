@@ -188,6 +188,37 @@ def test_one_request_is_under_way_until_its_version_answers() -> None:
     assert watched.at(2 * DAY_S, DRIFTED, version="2") is Outcome.REQUESTED  # its time has run out
 
 
+@pytest.mark.parametrize(
+    ("snapshot", "held"),
+    [
+        ({"version": "1"}, True),
+        ({"version": "2", "ready": False}, True),  # it is being loaded
+        ({"version": "2"}, False),
+        ({"version": "0", "failed": ("1",)}, True),  # it only stands in
+        ({"version": "0"}, False),  # somebody led the champion there
+    ],
+)
+def test_a_request_outlives_whoever_stands_in(snapshot: dict[str, Any], held: bool) -> None:
+    under_way = RuleState(in_flight=InFlight("1", 1000.0), requests=(1000.0,), approved=("2",))
+    after, _ = decide((), Limits(), under_way, Snapshot("m", now=1010.0, monitor=monitor(), **snapshot))
+    assert (after.in_flight is not None, after.approved) == (held, ("2",) if held else ())
+
+
+def test_nothing_falls_from_what_another_version_reached() -> None:
+    watched = Watched(rule(when={"performance": {"metric": "accuracy", "fallen_by": 0.1}}, cooldown_seconds=0))
+    assert watched.at(1, labelled(accuracy=0.95)) is None
+    assert watched.at(1, labelled(accuracy=0.8), version="2") is None
+    assert watched.at(1, labelled(accuracy=0.85), version="2") is None
+    assert watched.at(1, labelled(accuracy=0.74), version="2") is Outcome.REQUESTED
+
+
+def test_what_an_older_gateway_remembered_is_kept() -> None:
+    known = Memory(State.FIRING, 5.0, 6.0, 1, "requested", 7.0, 8, {"accuracy": 0.9})
+    written = rule_state_out(RuleState({"r": known}))
+    written["rules"]["r"] = written["rules"]["r"][:8]
+    assert rule_state_in(written).rules["r"] == known
+
+
 def test_cooldown_budget_and_dry_run() -> None:
     watched = Watched(rule(cooldown_seconds=HOUR), limits=Limits(timeout_s=1))
     assert watched.at(1, DRIFTED) is Outcome.REQUESTED

@@ -14,14 +14,13 @@ from penstock.control.delivery.trial import (
     UNREADABLE,
     Fleet,
     Trials,
-    answering,
     kept_route,
-    newest_ready,
     of_model,
     refuse_unready,
+    serving,
 )
 from penstock.control.monitoring.label_comparisons import LabelComparisons, Signal, Terms
-from penstock.core.desired import VersionStatus
+from penstock.core.desired import VersionStatus, serving_version
 from penstock.core.errors import Conflict, NotFound, Refused
 from penstock.core.rollouts.decision import Action, Kind, Snapshot, decide, done
 from penstock.core.rollouts.documents import rollout_in, rollout_out, shown
@@ -81,7 +80,7 @@ class Rollouts(Trials):
         """See ``Trials``."""
         champion = record.aliases.get(CHAMPION)
         leads = None if champion is None else champion.version
-        asked = spec_in(document, answering(record, statuses, str(document.get("to"))))
+        asked = spec_in(document, serving(record, statuses, str(document.get("to"))))
         spec = with_objectives(asked, self._slo(record.name))
         for version in (spec.to, spec.control):
             refuse_unready(record.name, statuses, version)
@@ -197,7 +196,7 @@ class Rollouts(Trials):
         if kept.base is not None or kept.champion is not None:
             return []
         statuses = of_model(self.fleet.statuses(), model)
-        if newest_ready(statuses) != spec.to:
+        if serving_version(None, None, statuses.values()) != spec.to:
             return []
         way = f"abort it, lead alias '{CHAMPION}' to version '{spec.control}', and start it again"
         kept_on = (

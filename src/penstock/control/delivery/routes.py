@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
-from penstock.control.delivery.trial import answering, refuse_unready
+from penstock.control.delivery.trial import refuse_unready, serving
 from penstock.core.desired import Desired, State, VersionStatus, able_versions
 from penstock.core.errors import NotFound
 from penstock.core.routing import POINTS, RouteSpec, default_version, effective, route_in, route_out, stand_in
@@ -73,7 +73,7 @@ class Traffic:
         who = {"answers": _who_answers(record, statuses, running), "revision": record.revision}
         if record.route is not None:
             return {**route_out(record.route), "set": True, **who}
-        answers = answering(record, statuses)
+        answers = serving(record, statuses)
         split = {} if answers is None else {answers: POINTS}
         return {**route_out(RouteSpec(split, stable=answers or "")), "set": False, **who}
 

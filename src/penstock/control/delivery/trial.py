@@ -15,10 +15,10 @@ from typing import Any, ClassVar, Protocol, TypeVar
 
 from penstock.control.delivery.observations import UNSETTLED, known_until
 from penstock.control.monitoring.label_comparisons import LabelComparisons, Signal, Terms
-from penstock.core.desired import Desired, State, VersionStatus
+from penstock.core.desired import Desired, State, VersionStatus, serving_version
 from penstock.core.errors import Conflict, Fault, NotFound, NotReady, Refused
 from penstock.core.routing import RouteSpec, stored_in
-from penstock.core.versions import CHAMPION, sort_key
+from penstock.core.versions import CHAMPION
 from penstock.engine.threads import background_pool
 from penstock.monitor.counters import Totals
 from penstock.registry.records import By, Document, ModelRecord
@@ -380,20 +380,10 @@ def of_model(statuses: Iterable[VersionStatus], model: str) -> dict[str, Version
     return {status.version: status for status in statuses if status.model == model and status.version}
 
 
-def answering(record: ModelRecord, statuses: Mapping[str, VersionStatus], but: str = "") -> str | None:
-    """Who answers requests without a version now: the route's stable one, the champion, or the newest ready one."""
+def serving(record: ModelRecord, statuses: Mapping[str, VersionStatus], but: str = "") -> str | None:
+    """Which version is meant to answer requests that name none; see ``serving_version``."""
     champion = record.aliases.get(CHAMPION)
-    if record.route is not None:
-        return record.route.stable
-    if champion is not None:
-        return champion.version
-    return newest_ready(statuses, but)
-
-
-def newest_ready(statuses: Mapping[str, VersionStatus], but: str = "") -> str | None:
-    """The newest version that is ready; None if there is none."""
-    ready = [version for version, status in statuses.items() if status.state is State.READY and version != but]
-    return max(ready, key=sort_key, default=None)
+    return serving_version(record.route, None if champion is None else champion.version, statuses.values(), but)
 
 
 def refuse_unready(model: str, statuses: Mapping[str, VersionStatus], version: str) -> None:

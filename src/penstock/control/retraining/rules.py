@@ -17,10 +17,9 @@ from typing import Any, Protocol, TypeVar
 from penstock.control.retraining.candidates import RULES, Candidates, Fleet, Record, Rollouts
 from penstock.control.retraining.dispatcher import Dispatcher
 from penstock.control.sinks import SinkContext
-from penstock.core.desired import ModelSpec, able_versions
+from penstock.core.desired import ModelSpec, State, VersionStatus, serving_version
 from penstock.core.errors import Conflict, Fault, InvalidInput, NotFound
 from penstock.core.policies import MonitorPolicy
-from penstock.core.routing import default_version, stand_in
 from penstock.core.triggers.conditions import DAY_S, Snapshot
 from penstock.core.triggers.rules import Action, Kind, Outcome, decide
 from penstock.core.triggers.state import InFlight, RuleState, rule_state_in, rule_state_out, without_looks
@@ -105,7 +104,7 @@ class Retraining:
         spec = next((one for one in self._fleet.desired.models if one.name == model), None)
         if spec is None:
             raise NotFound(f"unknown model '{model[:128]}'")
-        version = document.get("version") or self._answering(spec)
+        version = document.get("version") or self._serving(spec)
         if not isinstance(version, str) or version not in {one.version for one in spec.versions}:
             raise NotFound(f"model '{model}' serves no version '{str(version)[:64]}'")
         policy, now = self._monitor.policy_of(model), self._clock()
@@ -168,17 +167,15 @@ class Retraining:
             return
         for spec in ruled:
             await self.judge(spec)
-            await self.candidates.step(spec, self._answering(spec))
+            await self.candidates.step(spec, self._serving(spec))
         await self._dispatcher.step()
 
     async def judge(self, spec: ModelSpec) -> Action | None:
         """Let a model's rules do at most one thing."""
-        version = self._answering(spec)
+        version = self._serving(spec)
         if version is None or not self._monitor.can_judge:
             return None
-        policy, now = self._monitor.policy_of(spec.name), self._clock()
-        age = await self._age(spec.name, version, now)
-        snapshot = Snapshot(spec.name, version, now, self._monitor.told(spec.name, version), age)
+        policy, snapshot = self._monitor.policy_of(spec.name), await self._snapshot(spec, version)
         kept, revision = await self._run(self._outbox.standing, spec.name)
         known = self._last.get(spec.name)
         standing = known[1] if known is not None and known[0] == revision else rule_state_in(kept)
@@ -205,11 +202,25 @@ class Retraining:
         except (NotFound, KeyError, ValueError):
             return 0.0  # of a folder: nobody knows
 
-    def _answering(self, spec: ModelSpec) -> str | None:
-        champion = spec.aliases.get(CHAMPION)
-        able = able_versions((one for one in self._fleet.statuses() if one.model == spec.name), spec.route, champion)
-        instead = None if spec.route is None else stand_in(spec.route, able)
-        return instead or default_version(champion, able)
+    def _serving(self, spec: ModelSpec) -> str | None:
+        return serving_version(spec.route, spec.aliases.get(CHAMPION), self._of(spec))
+
+    def _of(self, spec: ModelSpec) -> list[VersionStatus]:
+        return [one for one in self._fleet.statuses() if one.model == spec.name]
+
+    async def _snapshot(self, spec: ModelSpec, version: str) -> Snapshot:
+        now, states = self._clock(), {one.version: one.state for one in self._of(spec)}
+        failed = {one for one, state in states.items() if state is State.UNAVAILABLE}
+        chosen = version == (spec.aliases.get(CHAMPION) if spec.route is None else spec.route.stable)
+        return Snapshot(
+            spec.name,
+            version,
+            now,
+            self._monitor.told(spec.name, version),
+            age_s=await self._age(spec.name, version, now),
+            ready=states.get(version) is State.READY,
+            failed=() if chosen else failed,
+        )
 
     def _rows(self, event: Document, folder: Path) -> Path | None:
         """The rows captured of an event's version, as Parquet, with their labels; without those held out for exams."""

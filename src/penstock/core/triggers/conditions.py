@@ -1,6 +1,6 @@
 """Conditions over what the monitor says of a version: whether each holds now, and what that rests on."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +22,8 @@ DAY_S = 86_400.0
 class Snapshot:
     """What is known of the version that answers, at a time (seconds since the epoch).
 
-    ``monitor`` is its document; ``age_s`` how long ago it came; ``labels`` how many were told of it in all.
+    ``monitor`` is its document; ``age_s`` how long ago it came; ``labels`` how many were told of it in all. ``ready``:
+    every worker has it; ``failed``: versions that were to answer instead and cannot.
     """
 
     model: str
@@ -30,6 +31,8 @@ class Snapshot:
     now: float
     monitor: Document
     age_s: float = 0.0
+    ready: bool = True
+    failed: Collection[str] = ()
 
     @property
     def labels(self) -> int:

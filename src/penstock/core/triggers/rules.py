@@ -98,22 +98,29 @@ def decide(
 
 
 def _landed(state: RuleState, limits: Limits, snapshot: Snapshot) -> RuleState:
-    """A request is over once another version answers, or its time has run out."""
+    """A request is over once another version answers in place of the one that asked, or its time has run out.
+
+    One that only stands in, because the one that asked cannot be loaded now, ends nothing.
+    """
     flight = state.in_flight
     if flight is None:
         return state
-    over = flight.version != snapshot.version or snapshot.now - flight.at >= limits.timeout_s
+    replaced = flight.version != snapshot.version and snapshot.ready and flight.version not in snapshot.failed
+    over = replaced or snapshot.now - flight.at >= limits.timeout_s
     return replace(state, in_flight=None, approved=()) if over else state
 
 
 def _step(
     trigger: Trigger, limits: Limits, state: RuleState, memory: Memory, snapshot: Snapshot
 ) -> tuple[Memory, Action | None]:
+    if memory.version not in ("", snapshot.version):
+        memory = replace(memory, best={})  # nothing falls from what another version reached
     found = evaluate(trigger.when, snapshot, memory)
     over = not found.holds if trigger.until is None else evaluate(trigger.until, snapshot, memory).holds
     memory = replace(
         memory,
         looked=snapshot.now,
+        version=snapshot.version,
         labels=min(memory.labels, snapshot.labels),  # a successor has learned of fewer anew
         best=_best(trigger, memory, snapshot),
     )

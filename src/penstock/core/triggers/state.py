@@ -22,7 +22,8 @@ class State(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Memory:
     """What a rule remembers: its state and since when, when it asked last and how often since its cause began, what it
-    told of last (so that nothing is told twice), when it looked last, labels at its last request, best metrics seen."""
+    told of last (so that nothing is told twice), when it looked last, labels at its last request, the best metrics
+    of the version that it saw last, and which that is."""
 
     state: State = State.OK
     since: float = 0.0
@@ -32,6 +33,7 @@ class Memory:
     looked: float = 0.0
     labels: int = 0
     best: Mapping[str, float] = field(default_factory=dict)
+    version: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,7 @@ def rule_state_out(state: RuleState) -> dict[str, Any]:
                 one.looked,
                 one.labels,
                 dict(one.best),
+                one.version,
             ]
             for name, one in state.rules.items()
         },
@@ -96,7 +99,7 @@ def rule_state_out(state: RuleState) -> dict[str, Any]:
 def rule_state_in(values: Document) -> RuleState:
     """A state from its JSON values."""
     rules = {
-        name: Memory(State(one[0]), one[1], one[2], one[3], one[4], one[5], one[6], one[7])
+        name: Memory(State(one[0]), *one[1:8], *one[8:9])  # the version came later than the rest
         for name, one in values.get("rules", {}).items()
     }
     flight = values.get("in_flight")

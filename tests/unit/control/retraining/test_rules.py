@@ -1,0 +1,135 @@
+"""Retraining over a real database: what is asked, what is under way, and what workers' restarts leave alone."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from penstock.control.retraining.rules import MANUAL, Retraining
+from penstock.core.errors import InvalidInput, NotFound
+from penstock.core.policies import MonitorPolicy, policy_in
+from penstock.core.triggers.rules import Outcome
+from penstock.core.triggers.state import RuleState, rule_state_in
+from penstock.registry.records import By, Document, ModelRecord
+from penstock.registry.stores.outbox import Outbox
+from penstock.telemetry import metrics
+from penstock.telemetry.metrics import Point
+from tests.unit.control.trials import ME, World
+
+DRIFTING = {"name": "x", "state": "drift", "psi": 1.0, "since": 1.0, "psi_threshold": 0.1, "rows": 9, "moved": []}
+
+
+class Room:
+    """The rules of a model of three versions; ``drifts`` is what the monitor says of those that answer."""
+
+    can_judge = True
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.world, self.drifts = folder, World(folder), True
+        self.outbox = Outbox(self.world.database, self.world.traffic, self.world.clock)
+        self.policy = policy_in(
+            {
+                "triggers": [{"name": "r", "when": {"drift": {}}, "send": ["log"]}],
+                "sinks": {"log": {"file": {"path": "events.jsonl"}}},
+                "retraining": {"auto_rollout": {}, "approval": True},
+            }
+        )
+        self.open()
+
+    def open(self) -> None:
+        """As another gateway does that leads from now on."""
+        self.rules = Retraining(
+            self.outbox, self._record, self.world.fleet, self, self, (self.folder, True), self.world.clock
+        )
+
+    def policy_of(self, _: str) -> MonitorPolicy:
+        return self.policy
+
+    def feature_names(self, _: tuple[str, str]) -> tuple[str, ...]:
+        return ()
+
+    def told(self, _model: str, _version: str) -> Document:
+        return {"features": [DRIFTING] if self.drifts else []}
+
+    async def begin(self, _model: str, _document: Document, _by: By) -> Document:
+        raise AssertionError("nobody asked for a rollout")
+
+    async def all(self, _: str) -> list[Document]:
+        return []
+
+    def _record(self, model: str) -> ModelRecord:
+        return ModelRecord(model, 1)
+
+    def act(self, *calls: Any) -> list[Any]:
+        async def run() -> list[Any]:
+            return [await call() for call in calls]
+
+        return asyncio.run(run())
+
+    def step(self, seconds: float = 1.0) -> RuleState:
+        self.world.clock.now += seconds
+        self.act(self.rules.step)
+        return self.kept()
+
+    def kept(self) -> RuleState:
+        return rule_state_in(self.outbox.standing("m")[0])
+
+
+@pytest.fixture
+def room(tmp_path: Path) -> Room:
+    return Room(tmp_path)
+
+
+def test_a_rule_asks_once_and_the_request_is_under_way(room: Room) -> None:
+    asked = room.step()
+    assert asked.in_flight is not None
+    assert asked.in_flight.version == "3"
+    assert room.step(60).in_flight == asked.in_flight
+    kinds = [one["type"].removeprefix("io.penstock.") for one in room.world.traffic.events("m")]
+    assert kinds == ["retraining.requested.v1"]
+    assert Point(metrics.RETRAINING_REQUESTS, ("m", "r", Outcome.REQUESTED), 1) in list(room.rules.readings())
+
+
+def test_a_restart_of_workers_leaves_the_request_and_its_approvals(room: Room) -> None:
+    asked = room.step().in_flight
+    room.act(lambda: room.rules.candidates.approve("m", "2", ME))
+    for loading, ill in (({"3"}, set()), (set(), {"3"}), ({"1", "2", "3"}, set()), ({"3"}, {"2"}), (set(), set())):
+        room.world.fleet.loading, room.world.fleet.ill = loading, ill
+        after = room.step()
+        assert (after.in_flight, after.approved) == (asked, ("2",)), (loading, ill)
+
+
+def test_a_takeover_leaves_the_request_and_its_approvals(room: Room) -> None:
+    asked = room.step().in_flight
+    room.act(lambda: room.rules.candidates.approve("m", "2", ME))
+    room.open()
+    room.world.fleet.loading = {"1", "2", "3"}
+    after = room.step()
+    assert (after.in_flight, after.approved) == (asked, ("2",))
+
+
+def test_a_request_ends_when_another_version_is_to_answer_and_does(room: Room) -> None:
+    room.step()
+    room.drifts = False
+    room.world.crown("2")
+    room.world.fleet.loading = {"2"}
+    assert room.step().in_flight is not None
+    room.world.fleet.loading = set()
+    assert room.step().in_flight is None
+
+
+def test_people_ask_whatever_the_rules_say(room: Room) -> None:
+    room.drifts = False
+    [told] = room.act(lambda: room.rules.ask("m", {}, By("me", "a new season")))
+    assert (told["version"], told["sinks"]) == ("3", ["log"])
+    [event] = room.world.traffic.events("m")
+    assert (event["data"]["rule"], event["data"]["reason"]) == (MANUAL, "a new season")
+    assert room.kept().in_flight is not None
+    for model, document, fault in (
+        ("m", {"moon": 1}, InvalidInput),
+        ("m", {"version": "9"}, NotFound),
+        ("n", {}, NotFound),
+    ):
+        with pytest.raises(fault):
+            room.act(lambda model=model, document=document: room.rules.ask(model, document, ME))
