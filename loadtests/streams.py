@@ -25,11 +25,12 @@ from penstock.core.policies import MonitorPolicy
 from penstock.core.statistics.effect_sizes import scores
 from penstock.core.tensors import Tensor
 from penstock.engine import model as engine
-from penstock.monitor.answers import CLASS, Joined
+from penstock.monitor.answers import CLASS
 from penstock.monitor.columns import input_columns, output_columns
 from penstock.monitor.performance import Performance
 from penstock.monitor.profile import profile
 from penstock.monitor.rows import Counted, Layout, RowCounter
+from penstock.monitor.told import Joined
 from penstock.monitor.verdicts import VersionMonitor
 
 LOOK_ROWS = 24

@@ -155,6 +155,9 @@ class Watch(_Section):
     """Time a version's files must have stayed the same before it is taken."""
 
 
+AnswersBytes = Annotated[int, Field(ge=16 << 20, le=1 << 44)]
+
+
 class Monitor(_Section):
     """What gateways of one fleet agree on for their monitors."""
 
@@ -163,6 +166,12 @@ class Monitor(_Section):
 
     gateways: Annotated[int, Field(ge=1, le=100_000)] = 1
     """Gateways of the fleet, the most there may be at a time; each takes its part of that bound."""
+
+    model_answers_bytes: AnswersBytes = 256 << 20
+    """Disk of each gateway for remembered answers of one model, which labels are joined to; the oldest go first."""
+
+    answers_bytes: AnswersBytes = 1 << 30
+    """Disk of each gateway for those of all models; a model beyond a fair share gives up its own oldest."""
 
 
 Days = Annotated[int, Field(ge=1, le=36_500)]

@@ -34,8 +34,8 @@ from penstock.core.limits import RequestLimits
 from penstock.core.signature import Signature, TensorSpec
 from penstock.core.slices import no_pause
 from penstock.core.tensors import Tensor
-from penstock.monitor.answers import Told
 from penstock.monitor.counters import Slot, Totals
+from penstock.monitor.told import Told
 from penstock.serving.data_plane import DataPlane
 from penstock.serving.model_loader import ModelLoader
 from penstock.serving.shared_memory import Regions

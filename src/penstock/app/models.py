@@ -37,6 +37,7 @@ from penstock.core.errors import Fault, InvalidInput, NotReady
 from penstock.core.policies import FleetAlarms
 from penstock.engine.durable_files import write_atomically
 from penstock.engine.threads import background_pool
+from penstock.monitor.answer_room import AnswerRoom
 from penstock.registry.admission.examiner import AdmissionOptions, Examiner, basis
 from penstock.registry.location import RegistryLocation
 from penstock.registry.mlflow.source import MlflowSource
@@ -163,7 +164,8 @@ class Models:
         alarms = FleetAlarms(stated.false_alarms_per_day, stated.gateways)
         evidence = (EvidenceStore(records.connections), gateway) if self._place.is_shared else None
         monitor_store = MonitorStore(records.connections)
-        monitoring = Monitoring(monitor_store, store, plane, home, state, alarms=alarms, evidence=evidence)
+        room = AnswerRoom(stated.model_answers_bytes, stated.answers_bytes)
+        monitoring = Monitoring(monitor_store, store, plane, home, state, alarms=alarms, evidence=evidence, room=room)
         outbox, alone = Outbox(records.connections, store), is_loopback(self._settings.host)
         labels, clock = monitoring.labels.comparisons, records.connections.clock.stamp
         rollouts = Rollouts(

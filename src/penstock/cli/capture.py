@@ -23,7 +23,8 @@ def capture(
 ) -> None:
     """Write what the gateway on this machine has kept of a version's requests, with their labels, as Parquet."""
     from penstock.core.errors import Fault
-    from penstock.monitor.answers import ANSWERS, AnswerStore
+    from penstock.monitor.answer_segments import ANSWERS
+    from penstock.monitor.answer_store import AnswerStore
     from penstock.monitor.capture import CAPTURES, export
 
     name, colon, version = target.rpartition(":")

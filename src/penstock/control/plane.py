@@ -25,8 +25,8 @@ from penstock.control.workers.slots import SlotFile
 from penstock.control.workers.supervisor import Limits, Reason, Supervisor
 from penstock.core.desired import Desired, VersionStatus
 from penstock.core.errors import Fault, NotFound, NotReady
-from penstock.monitor.answers import Told
 from penstock.monitor.counters import BLOCKS, READY, STATE_NAMES, Totals, Words
+from penstock.monitor.told import Told
 from penstock.telemetry.metrics import Reading
 
 log = logging.getLogger("penstock.control")

@@ -20,7 +20,8 @@ from penstock.core.bins import Floats
 from penstock.core.errors import NotFound, Unsupported
 from penstock.core.tensors import NUMPY_TYPES, Array, Tensor
 from penstock.engine.durable_files import replacing
-from penstock.monitor.answers import AnswerStore, keys_of, prefix_of
+from penstock.monitor.answer_store import AnswerStore
+from penstock.monitor.answers import keys_of, prefix_of
 from penstock.monitor.columns import Columns
 
 CAPTURES = "captures"

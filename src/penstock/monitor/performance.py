@@ -17,8 +17,9 @@ from penstock.core.statistics.change_detection import beginnings
 from penstock.core.statistics.column_state import State
 from penstock.core.statistics.error_watch import ErrorChange, ErrorWatch
 from penstock.core.statistics.performance_estimation import Estimate, calibration_curve
-from penstock.monitor.answers import NUMBER, Joined
+from penstock.monitor.answers import NUMBER
 from penstock.monitor.reference import SCORE_BINS, Reference
+from penstock.monitor.told import Joined
 
 WINDOW = 1000
 """Labels that windowed metrics look back on."""

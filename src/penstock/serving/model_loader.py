@@ -18,7 +18,7 @@ from penstock.engine import model as engine
 from penstock.engine.model import Model
 from penstock.engine.probe import compare
 from penstock.engine.threads import background_pool
-from penstock.monitor.answers import AnswerWriter
+from penstock.monitor.answer_segments import AnswerWriter
 from penstock.monitor.capture import CaptureWriter
 from penstock.monitor.columns import Columns, Rows, input_columns, output_columns
 from penstock.monitor.counters import Slot

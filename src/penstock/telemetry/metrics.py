@@ -215,6 +215,12 @@ LABELS = Metric(
     ("model", "version", "outcome"),
     "Labels that came, by what became of them: joined, late, doubled, unusable or unknown.",
 )
+ANSWERS_DROPPED = Metric(
+    "answers_dropped_total",
+    Kind.COUNTER,
+    ("model",),
+    "Answered rows that labels can no longer be joined to, for want of room.",
+)
 CAPTURED = Metric("captured_requests_total", Kind.COUNTER, ("model", "version"), "Requests kept as they were.")
 CAPTURED_BYTES = Metric("captured_bytes_total", Kind.COUNTER, ("model", "version"), "Bytes of requests that were kept.")
 CAPTURE_DROPPED = Metric(
@@ -291,6 +297,7 @@ METRICS: tuple[Metric, ...] = (
     PERFORMANCE_RATIO,
     PERFORMANCE_VALUE,
     LABELS,
+    ANSWERS_DROPPED,
     CAPTURED,
     CAPTURED_BYTES,
     CAPTURE_DROPPED,

@@ -23,12 +23,14 @@ from penstock.core.errors import InvalidInput, NotFound, NotReady
 from penstock.core.policies import FleetAlarms, MonitorPolicy
 from penstock.core.signature import TensorSpec
 from penstock.core.tensors import Tensor
-from penstock.monitor.answers import ANSWERS, AnswerWriter, Told, answers_of
+from penstock.monitor.answer_segments import ANSWERS, AnswerWriter
+from penstock.monitor.answers import answers_of
 from penstock.monitor.columns import Rows, input_columns, joined, output_columns
 from penstock.monitor.counters import REGION_WORDS, Words
 from penstock.monitor.drift_changes import DriftChange
 from penstock.monitor.reference import ConfidenceHistogram, Reference, build, reference_in, reference_out
 from penstock.monitor.rows import Layout, RowCounter
+from penstock.monitor.told import Told
 from penstock.registry.records import Document
 from penstock.registry.stores.monitor import MonitorStore
 from penstock.serving.observers.baseline_collector import BaselineCollector

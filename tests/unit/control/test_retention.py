@@ -31,7 +31,7 @@ from penstock.control.retention import (
     overdue,
 )
 from penstock.core.errors import NotReady
-from penstock.monitor.answers import ANSWERS
+from penstock.monitor.answer_segments import ANSWERS
 from penstock.monitor.capture import CAPTURES
 from penstock.registry.blobs.folder import FolderBlobs
 from penstock.registry.db import schema

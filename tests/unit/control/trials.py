@@ -13,8 +13,9 @@ from penstock.control.monitoring.label_comparisons import LabelComparisons
 from penstock.core.desired import Desired, ModelSpec, State, VersionSpec, VersionStatus
 from penstock.core.errors import NotFound
 from penstock.core.labels import OUTCOME_INDEX, PROTOCOL_NAMES, Route
-from penstock.monitor.answers import CLASS, Joined, Rewarded
+from penstock.monitor.answers import CLASS
 from penstock.monitor.counters import Slot, Totals
+from penstock.monitor.told import Joined, Rewarded
 from penstock.registry.db.database import open_database
 from penstock.registry.records import By, Document
 from penstock.registry.stores.traffic import TrafficStore

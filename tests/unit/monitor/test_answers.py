@@ -12,20 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.core.tensors import Tensor
-from penstock.monitor import answers
-from penstock.monitor.answers import (
-    CLASS,
-    LONGEST_TEXT,
-    NUMBER,
-    TEXT,
-    AnswerStore,
-    AnswerWriter,
-    Rewarded,
-    Told,
-    answers_of,
-    keys_of,
-    text_token,
-)
+from penstock.monitor import answer_segments
+from penstock.monitor.answer_room import DEFAULT_ROOM, AnswerRoom
+from penstock.monitor.answer_segments import AnswerWriter
+from penstock.monitor.answer_store import AnswerStore
+from penstock.monitor.answers import CLASS, LONGEST_TEXT, NUMBER, TEXT, answers_of, keys_of, prefix_of, text_token
+from penstock.monitor.told import Rewarded, Told
 
 NOW = 2_000_000_000.0
 HORIZON = 3600.0
@@ -150,7 +142,7 @@ def test_an_id_that_is_used_again_means_the_last_answer(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("clock")
 def test_full_segments_are_found_by_their_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(answers, "CAPACITY", 64)
+    monkeypatch.setattr(answer_segments, "CAPACITY", 64)
     writer, store = AnswerWriter(tmp_path, "m", "1"), AnswerStore(tmp_path)
     for number in range(0, 400, 8):
         remember(writer, [f"r{number + one}" for one in range(8)], *[[0.2, 0.8]] * 8)
@@ -165,14 +157,15 @@ def test_full_segments_are_found_by_their_index(tmp_path: Path, monkeypatch: pyt
 
 @pytest.mark.usefixtures("clock")
 def test_files_are_bounded_by_room_and_age(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(answers, "CAPACITY", 64)
-    writer, store = AnswerWriter(tmp_path, "m", "1"), AnswerStore(tmp_path, most_bytes=3 * 4096)
+    monkeypatch.setattr(answer_segments, "CAPACITY", 64)
+    writer, store = AnswerWriter(tmp_path, "m", "1"), AnswerStore(tmp_path)
     for number in range(640):
         remember(writer, [f"r{number}"], [0.2, 0.8])
-    store.sweep(NOW, HORIZON)
+    room = AnswerRoom(3 * 8192, 1 << 20)  # a segment and its index take a page each
+    assert store.sweep(NOW, HORIZON, room) == {prefix_of("m"): 640 - 3 * 64}
     assert len(list(tmp_path.glob("*.answers"))) == 3
     assert store.take("m", [Told("r0", 1), Told("r639", 1)], NOW, HORIZON).unknown == [Told("r0", 1)]
-    store.sweep(NOW + 2 * HORIZON + 1, HORIZON)
+    store.sweep(NOW + 2 * HORIZON + 1, HORIZON, room)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -182,7 +175,7 @@ def test_nothing_of_a_segment_is_mapped(tmp_path: Path, clock: None) -> None:
         remember(writer, [f"r{start + one}" for one in range(500)], *[[0.2, 0.8]] * 500)
     assert len(store.take("m", [Told("r2999", 1)], NOW, HORIZON).joined) == 1
     assert ".answers" not in Path("/proc/self/maps").read_text()
-    store.sweep(NOW, HORIZON)
+    store.sweep(NOW, HORIZON, DEFAULT_ROOM)
     assert store.take("m", [Told("r2999", 1)], NOW, HORIZON).doubled == ["1"]  # nothing is forgotten
 
 

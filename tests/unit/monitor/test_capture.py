@@ -12,9 +12,12 @@ from penstock.core.errors import NotFound
 from penstock.core.signature import TensorSpec
 from penstock.core.tensors import Tensor
 from penstock.monitor import capture
-from penstock.monitor.answers import AnswerStore, AnswerWriter, Told, answers_of
+from penstock.monitor.answer_segments import AnswerWriter
+from penstock.monitor.answer_store import AnswerStore
+from penstock.monitor.answers import answers_of
 from penstock.monitor.capture import CaptureWriter, Seen, captured, export, held_out, labelled, segments, sweep
 from penstock.monitor.columns import input_columns, output_columns
+from penstock.monitor.told import Told
 
 INPUTS = [TensorSpec("x", "FP32", (-1, 3)), TensorSpec("word", "BYTES", (-1, 1))]
 OUTPUTS = [TensorSpec("p", "FP32", (-1, 2))]

@@ -16,10 +16,14 @@ from penstock.core.errors import NotReady
 from penstock.core.policies import MonitorPolicy
 from penstock.engine.durable_files import write_atomically
 from penstock.engine.threads import background_pool
-from penstock.monitor.answers import ANSWERS, AnswerStore, Joined, Taken, Told
+from penstock.monitor.answer_room import DEFAULT_ROOM, AnswerRoom
+from penstock.monitor.answer_segments import ANSWERS
+from penstock.monitor.answer_store import AnswerStore
+from penstock.monitor.answers import prefix_of
 from penstock.monitor.capture import CAPTURES, sweep
 from penstock.monitor.performance import RATIOS, Performance, PerformanceChange
 from penstock.monitor.reference import Reference
+from penstock.monitor.told import Joined, Taken, Told
 from penstock.registry.records import Document
 from penstock.telemetry import metrics
 from penstock.telemetry.metrics import Point, Reading
@@ -80,11 +84,18 @@ class _Version:
 class Labels:
     """One gateway's; ``state`` is a file that outlives the control process, ``clock`` gives seconds since the epoch.
 
-    ``comparisons`` are what open rollouts and experiments may conclude from labels.
+    ``room`` bounds what is remembered of answers; ``comparisons`` are what open rollouts and experiments may conclude
+    from labels.
     """
 
     def __init__(
-        self, home: Path, state: Path, watched: Watched, tell: Tell, clock: Callable[[], float] = time.time
+        self,
+        home: Path,
+        state: Path,
+        watched: Watched,
+        tell: Tell,
+        clock: Callable[[], float] = time.time,
+        room: AnswerRoom = DEFAULT_ROOM,
     ) -> None:
         self._home = home
         self._store = AnswerStore(home / ANSWERS)
@@ -95,6 +106,8 @@ class Labels:
         self._thread = background_pool(1, "labels")  # one: the store and river are nobody else's
         self._versions: dict[Key, _Version] = {}
         self._outcomes: Counter[tuple[str, str, str]] = Counter()
+        self._answer_room = room
+        self._dropped: Counter[str] = Counter()
         self.comparisons = LabelComparisons(clock)
         self._share: Share = lambda model, rows: None
         self._read()
@@ -157,6 +170,8 @@ class Labels:
         """Metrics of performance, and what became of labels."""
         for (model, version, outcome), count in list(self._outcomes.items()):
             yield Point(metrics.LABELS, (model, version, outcome), count)
+        for model, count in list(self._dropped.items()):
+            yield Point(metrics.ANSWERS_DROPPED, (model,), count)
         for key, known in list(self._versions.items()):  # the thread may add to them
             for name, value in known.values.items():
                 metric = metrics.PERFORMANCE_RATIO if name in RATIOS else metrics.PERFORMANCE_VALUE
@@ -207,11 +222,15 @@ class Labels:
 
     def _sweep(self, versions: Sequence[Key], room: int) -> None:
         horizons = [self._watched(key)[1].horizon_s for key in versions]
-        self._store.sweep(self._clock(), max(horizons, default=MonitorPolicy().horizon_s))
+        horizon_s = max(horizons, default=MonitorPolicy().horizon_s)
+        dropped = self._store.sweep(self._clock(), horizon_s, self._answer_room)
+        for model in {model for model, _ in versions}:
+            self._dropped[model] += dropped[prefix_of(model)]
         sweep(self._home / CAPTURES, room)
 
     def _write(self) -> None:
         values = {
+            "dropped": dict(self._dropped),
             "outcomes": [[*key, count] for key, count in list(self._outcomes.items())],
             "comparisons": self.comparisons.out(),
         }
@@ -225,6 +244,7 @@ class Labels:
             values = json.loads(self._state.read_text())
             self._outcomes.update({(model, version, one): count for model, version, one, count in values["outcomes"]})
             self.comparisons.restore(values["comparisons"])
+            self._dropped.update(values.get("dropped", {}))
         except (OSError, ValueError, KeyError, TypeError):
             return
 

@@ -6,9 +6,9 @@ from itertools import groupby
 
 from penstock.control.monitoring.label_batches import unpack_rows
 from penstock.core.policies import MonitorPolicy
-from penstock.monitor.answers import Joined
 from penstock.monitor.performance import Performance, PerformanceChange
 from penstock.monitor.reference import Reference
+from penstock.monitor.told import Joined
 from penstock.registry.records import Document
 from penstock.registry.stores.evidence import LabelBatch
 

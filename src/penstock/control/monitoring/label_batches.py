@@ -8,7 +8,8 @@ from uuid import uuid4
 
 import numpy as np
 
-from penstock.monitor.answers import SCORES, Joined
+from penstock.monitor.answers import SCORES
+from penstock.monitor.told import Joined
 from penstock.registry.stores.evidence import LabelBatch
 
 MOST_WAITING = 100_000

@@ -12,7 +12,7 @@ from threading import Lock
 from typing import Any
 
 from penstock.core.label_matching import LabelMatching, Stratum
-from penstock.monitor.answers import Joined, Rewarded
+from penstock.monitor.told import Joined, Rewarded
 from penstock.registry.records import Document
 
 MOST_STRATA = 1024

@@ -34,7 +34,8 @@ from penstock.core.objectives import kept
 from penstock.core.policies import NO_FLEET_BOUND, FleetAlarms, MonitorPolicy, policy_in, policy_out
 from penstock.engine.durable_files import write_atomically
 from penstock.engine.threads import background_pool
-from penstock.monitor.answers import ANSWERS
+from penstock.monitor.answer_room import DEFAULT_ROOM, AnswerRoom
+from penstock.monitor.answer_segments import ANSWERS
 from penstock.monitor.capture import CAPTURES
 from penstock.monitor.columns import Rows, joined
 from penstock.monitor.counters import REGION_WORDS, Totals, Words
@@ -150,6 +151,7 @@ class Monitoring:
         clock: Callable[[], float] = time.time,
         alarms: FleetAlarms = NO_FLEET_BOUND,
         evidence: tuple[EvidenceStore, str] | None = None,
+        room: AnswerRoom = DEFAULT_ROOM,
     ) -> None:
         self._fleet_alarms = alarms
         self._store = store
@@ -172,7 +174,7 @@ class Monitoring:
         self._kept = self._read_kept()
         self._carried = {key: carried_in(one.get("carried", [])) for key, one in self._kept.items()}
         told = state.with_name("labels.json")
-        self.labels = Labels(home, told, self._label_terms, self._tell_performance, clock)
+        self.labels = Labels(home, told, self._label_terms, self._tell_performance, clock, room)
         self.evidence = None if evidence is None else FleetEvidence(*evidence, self, self._run)
         if self.evidence is not None:
             self.labels.share(self.evidence.labels.add)
@@ -643,7 +645,8 @@ class Monitoring:
         for model, count in () if self.evidence is None else self.evidence.labels.given_up.items():
             yield Point(metrics.LABELS, (model, NOBODY, "given_up"), count)
         models = {(model, NOBODY) for model, _ in served}
-        yield from (one for one in self.labels.readings() if one.labels[:2] in served | models)
+        names = {(model,) for model, _ in served}
+        yield from (one for one in self.labels.readings() if one.labels[:2] in served | models | names)
 
     def _series_of(self, key: Key) -> VersionSeries:
         """A version's series; those of another reference before are carried on."""

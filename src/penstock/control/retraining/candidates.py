@@ -21,7 +21,8 @@ from penstock.core.gates import Candidate, Exam, Gates, HeldOut, judge, mark
 from penstock.core.policies import MonitorPolicy
 from penstock.core.triggers.state import came_of, rule_state_in, rule_state_out
 from penstock.engine.threads import background_pool
-from penstock.monitor.answers import ANSWERS, AnswerStore
+from penstock.monitor.answer_segments import ANSWERS
+from penstock.monitor.answer_store import AnswerStore
 from penstock.monitor.capture import CAPTURES, Labelled, labelled
 from penstock.registry.records import By, Document, ModelRecord, VersionRecord
 from penstock.registry.stores.outbox import Outbox

@@ -18,10 +18,11 @@ from penstock.core.gates import Exam, HeldOut, Marks
 from penstock.core.signature import TensorSpec
 from penstock.core.statistics.paired_comparison import Advantage, jackknife_advantage, rate_advantage, spent
 from penstock.core.tensors import NUMPY_TYPES, Array, Tensor
-from penstock.monitor.answers import Answers, Joined, answers_of
+from penstock.monitor.answers import Answers, answers_of
 from penstock.monitor.capture import Labelled
 from penstock.monitor.columns import input_columns
 from penstock.monitor.performance import metrics_of
+from penstock.monitor.told import Joined
 
 SECONDS = 120.0
 MOST_ROWS = 2000

@@ -25,7 +25,8 @@ from penstock.core.triggers.rules import Action, Kind, Outcome, decide
 from penstock.core.triggers.state import InFlight, RuleState, rule_state_in, rule_state_out, without_looks
 from penstock.core.versions import CHAMPION
 from penstock.engine.threads import background_pool
-from penstock.monitor.answers import ANSWERS, AnswerStore
+from penstock.monitor.answer_segments import ANSWERS
+from penstock.monitor.answer_store import AnswerStore
 from penstock.monitor.capture import CAPTURES, export
 from penstock.registry.records import By, Document
 from penstock.registry.stores.outbox import Outbox

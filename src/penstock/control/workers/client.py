@@ -21,9 +21,9 @@ from penstock.control.workers.protocol import (
 )
 from penstock.core.desired import Desired, VersionStatus
 from penstock.core.errors import DeadlineExceeded, NotReady, TooLarge
-from penstock.monitor.answers import Told
 from penstock.monitor.columns import Rows
 from penstock.monitor.reference import ConfidenceHistogram
+from penstock.monitor.told import Told
 
 RETRY_S = 0.1
 FEEDBACK_S = 20.0

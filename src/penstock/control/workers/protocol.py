@@ -15,8 +15,8 @@ from penstock.core.desired import Desired, LearnSpec, ModelSpec, State, VersionS
 from penstock.core.errors import KINDS, Fault, Internal
 from penstock.core.routing import stored_in, stored_out
 from penstock.core.signature import TensorSpec
-from penstock.monitor.answers import Told
 from penstock.monitor.columns import Rows, joined
+from penstock.monitor.told import Told
 
 Message = dict[str, Any]
 

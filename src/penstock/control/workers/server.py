@@ -22,7 +22,7 @@ from penstock.control.workers.protocol import (
 )
 from penstock.core.desired import Desired, State, VersionStatus
 from penstock.core.errors import Fault, Internal, NotReady, Overloaded, storage_fault
-from penstock.monitor.answers import Told
+from penstock.monitor.told import Told
 
 log = logging.getLogger("penstock.control")
 

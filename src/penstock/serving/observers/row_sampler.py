@@ -16,7 +16,8 @@ from typing import Any, Final, Protocol
 import numpy as np
 
 from penstock.core.tensors import Tensor
-from penstock.monitor.answers import MOST_ROWS, AnswerWriter, answers_of
+from penstock.monitor.answer_segments import MOST_ROWS, AnswerWriter
+from penstock.monitor.answers import answers_of
 from penstock.monitor.counters import SPLIT_SERIES
 from penstock.monitor.rows import Exchange, rows_of
 from penstock.serving.infer_call import InferCall

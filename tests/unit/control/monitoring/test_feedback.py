@@ -11,8 +11,10 @@ import pytest
 from penstock.control.monitoring.feedback import Key, Labels
 from penstock.core.policies import MonitorPolicy
 from penstock.core.tensors import Tensor
-from penstock.monitor.answers import ANSWERS, AnswerWriter, Told, answers_of
+from penstock.monitor.answer_segments import ANSWERS, AnswerWriter
+from penstock.monitor.answers import answers_of
 from penstock.monitor.performance import PerformanceChange
+from penstock.monitor.told import Told
 
 IDS = [f"id-{number}" for number in range(20)]
 PASSED_S = 400.0

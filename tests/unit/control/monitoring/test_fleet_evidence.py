@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from penstock.control.monitoring.fleet_evidence import KEEP_S
 from penstock.core.errors import Conflict
-from penstock.monitor.answers import CLASS, Joined
+from penstock.monitor.answers import CLASS
+from penstock.monitor.told import Joined
 from penstock.registry.records import Document
 from penstock.registry.stores.evidence import RETIRED_S
 from tests.unit.control.members import Member, lead, split

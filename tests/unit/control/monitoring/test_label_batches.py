@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.control.monitoring.label_batches import MOST_WAITING, LabelBatches, pack_rows, unpack_rows
-from penstock.monitor.answers import CLASS, SCORES, Joined
+from penstock.monitor.answers import CLASS, SCORES
+from penstock.monitor.told import Joined
 
 finite = st.floats(allow_nan=False, width=64)
 rows = st.builds(

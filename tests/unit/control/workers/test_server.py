@@ -30,8 +30,8 @@ from penstock.control.workers.server import Channel, Key, Listeners, Report
 from penstock.core.batching import RowProof
 from penstock.core.desired import Desired, ModelSpec, State, VersionSpec, VersionStatus
 from penstock.core.errors import KINDS, Fault, InvalidInput, NotFound, NotReady, TooLarge
-from penstock.monitor.answers import Told
 from penstock.monitor.columns import Rows
+from penstock.monitor.told import Told
 
 texts = st.text(max_size=8)
 proofs = st.builds(RowProof, st.booleans(), texts, texts, texts)

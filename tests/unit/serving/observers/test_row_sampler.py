@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from penstock.core.tensors import Tensor
-from penstock.monitor.answers import MOST_ROWS, AnswerStore, AnswerWriter, Told
+from penstock.monitor.answer_segments import MOST_ROWS, AnswerWriter
+from penstock.monitor.answer_store import AnswerStore
 from penstock.monitor.rows import Exchange, rows_of
+from penstock.monitor.told import Told
 from penstock.serving.infer_call import InferCall
 from penstock.serving.memory_budget import MemoryBudget
 from penstock.serving.observers import row_sampler

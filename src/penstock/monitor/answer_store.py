@@ -1,0 +1,182 @@
+"""Finds remembered answers by the ids of their requests, and joins labels and rewards to them whenever they come."""
+
+import logging
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from penstock.monitor.answer_room import AnswerRoom, File, beyond_room
+from penstock.monitor.answer_segments import SUFFIX, Segment, is_whole
+from penstock.monitor.answers import LABELLED, REWARDED, SPLIT, Records, keys_of, label_token, prefix_of
+from penstock.monitor.told import Joined, Rewarded, Taken, Told
+
+log = logging.getLogger("penstock.control")
+
+
+class AnswerStore:
+    """The control process's end; blocks, and is used by one thread at a time."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._segments: dict[str, Segment] = {}
+
+    def take(self, model: str, told: Sequence[Told], now: float, horizon_s: float) -> Taken:
+        """Join what was told to the answers, and write it down; an answer older than the horizon is too late."""
+        taken = Taken.nothing()
+        if not told:
+            return taken
+        keys = keys_of(model, [one.id for one in told])
+        left = np.arange(len(told))
+        for segment in self._newest_first(model):
+            if not len(left):
+                break
+            hits = segment.places(keys[left])
+            for index, places in hits.items():
+                one = told[int(left[index])]
+                try:
+                    taken.add(_join(segment, places, one, now, horizon_s))
+                except OSError as error:
+                    log.warning("a label could not be written down: %s", error.strerror)
+                    taken.failed.append(one)
+            left = np.delete(left, list(hits))
+        taken.unknown += [told[int(index)] for index in left]
+        return taken
+
+    def labelled(self, model: str, version: str, most: int) -> list[Joined]:
+        """The rows that were labelled last, oldest first: what a successor of this process learns anew from."""
+        found: list[Joined] = []
+        for segment in self._newest_first(model):
+            if segment.version != version:
+                continue
+            records = segment.read(0, segment.filled)
+            marked = records[(records["marks"] & LABELLED) > 0]
+            found += [_joined_of(version, one) for one in marked]
+            if len(found) >= most:
+                break
+        return sorted(found, key=lambda one: one.at)[-most:]
+
+    def versions(self, model: str) -> set[str]:
+        """The versions of a model of which answers are remembered."""
+        self._look()
+        return {one.version for one in self._segments.values() if one.model == prefix_of(model)}
+
+    def labels(self, model: str, version: str, ids: Sequence[str]) -> dict[str, list[float]]:
+        """The labels of these requests, row by row (NaN where none was told)."""
+        keys, found = keys_of(model, ids), dict[str, list[float]]()
+        for segment in self._newest_first(model):
+            if segment.version == version:
+                for index, places in segment.places(keys).items():
+                    records = segment.at(places)
+                    records = records[_last(records) :]
+                    values = np.where((records["marks"] & LABELLED) > 0, records["label"], np.nan)
+                    found.setdefault(ids[index], values.tolist())
+        return found
+
+    def sweep(self, now: float, horizon_s: float, room: AnswerRoom) -> Counter[str]:
+        """Delete what is too old for any label, and the oldest beyond the room there is; how many answers were deleted
+        for want of room, by the prefix of their model (see ``prefix_of``)."""
+        self._look()
+        for segment in list(self._segments.values()):
+            if now - segment.last_at() > 2 * horizon_s:
+                self._remove(segment)
+        dropped: Counter[str] = Counter()
+        for name in beyond_room([File(one.path.name, one.model, one.bytes()) for one in self._oldest_first()], room):
+            segment = self._segments[name]
+            dropped[segment.model] += segment.filled
+            self._remove(segment)
+        return dropped
+
+    def _remove(self, segment: Segment) -> None:
+        segment.remove()
+        del self._segments[segment.path.name]
+
+    def _oldest_first(self) -> list[Segment]:
+        return sorted(self._segments.values(), key=lambda one: one.began)
+
+    def _newest_first(self, model: str) -> Iterator[Segment]:
+        self._look()
+        mine = [one for one in self._segments.values() if one.model == prefix_of(model)]
+        for segment in sorted(mine, key=lambda one: one.began, reverse=True):
+            try:
+                segment.refresh()
+            except OSError as error:
+                log.warning("remembered answers cannot be read: %s", error.strerror)
+                continue
+            yield segment
+
+    def _look(self) -> None:
+        try:
+            names = {one.name for one in os.scandir(self._folder) if one.name.endswith(SUFFIX)}
+        except OSError:
+            names = set()
+        for name in self._segments.keys() - names:
+            del self._segments[name]
+        for name in names - self._segments.keys():
+            path = self._folder / name
+            if is_whole(path):
+                self._segments[name] = Segment(path)
+
+
+def _last(records: Records) -> int:
+    """Where the last answer begins among those of an id that was used again."""
+    starts = np.flatnonzero(records["row"] == 0)
+    return int(starts[-1]) if len(starts) else 0
+
+
+def _join(segment: Segment, places: NDArray[np.intp], told: Told, now: float, horizon_s: float) -> "Taken":
+    """Write down what was told of one request; of an id that was used again, the last time counts.
+
+    Raises:
+        OSError: it cannot be written down; nothing is counted then.
+    """
+    taken, known = Taken.nothing(), told.at or now
+    records = segment.at(places)
+    first = _last(records)
+    places, records = places[first:], records[first:]
+    if known - float(records["at"][0]) > horizon_s:
+        taken.late.append(segment.version)
+        return taken
+    if told.reward is not None:
+        _reward(segment.version, records[:1], told.reward, taken)
+    labels = told.label if isinstance(told.label, list) else [told.label]
+    for index, label in enumerate(labels[: len(records)]):
+        if label is not None:
+            _label(segment.version, records[index : index + 1], label, known, taken)
+    if taken.joined or taken.rewards:
+        segment.write(places, records)
+    return taken
+
+
+def _reward(version: str, record: Records, reward: float, taken: Taken) -> None:
+    if record["marks"][0] & REWARDED:
+        taken.doubled.append(version)
+        return
+    record["reward"] = reward
+    record["marks"] |= REWARDED
+    by_split = bool(record["marks"][0] & SPLIT)
+    taken.rewards.append(Rewarded(version, reward, float(record["at"][0]), by_split))
+
+
+def _label(version: str, record: Records, label: Any, known: float, taken: Taken) -> None:
+    if record["marks"][0] & LABELLED:
+        taken.doubled.append(version)
+        return
+    token = label_token(label, int(record["form"][0]))
+    if token is None:
+        taken.unusable.append(version)
+        return
+    record["label"], record["told_at"] = token, known
+    record["marks"] |= LABELLED
+    taken.joined.append(_joined_of(version, record[0]))
+
+
+def _joined_of(version: str, record: Mapping[str, Any]) -> Joined:
+    scores = tuple(float(one) for one in record["scores"])
+    answer, label, at = float(record["answer"]), float(record["label"]), float(record["told_at"])
+    by_split = bool(int(record["marks"]) & SPLIT)
+    return Joined(version, int(record["form"]), answer, scores, label, at, float(record["at"]), by_split)

@@ -1,0 +1,86 @@
+"""What people say of answers, and what became of it: values that the store of answers takes and gives."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from penstock.monitor.answers import NUMBER
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """One row that was labelled: its version, what was answered, what was told, and ``at`` which time that was known.
+
+    ``answered_at`` is the time of the answer (seconds since the epoch); ``by_split`` says that chance chose the
+    version.
+    """
+
+    version: str
+    form: int
+    answer: float
+    scores: tuple[float, ...]
+    label: float
+    at: float
+    answered_at: float = 0.0
+    by_split: bool = False
+
+    @property
+    def right(self) -> bool:
+        """Whether the answer was the label; a probability counts as the class it is nearer to."""
+        return bool(self.label == self.answer or (self.is_chance and (self.answer >= 0.5) == (self.label >= 0.5)))
+
+    @property
+    def is_chance(self) -> bool:
+        """Whether a single number may be the probability of what the label says."""
+        return self.form == NUMBER and 0 <= self.answer <= 1 and self.label in (0.0, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What somebody says of an answer: its label or labels (one a row; None says nothing), a reward from 0 to 1, and
+    when it became known (seconds since the epoch, 0 for now)."""
+
+    id: str
+    label: Any = None
+    reward: float | None = None
+    at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Rewarded:
+    """One answer that was rewarded: its version, the reward, the time of the answer (seconds since the epoch), and
+    whether chance chose the version."""
+
+    version: str
+    reward: float
+    answered_at: float
+    by_split: bool
+
+
+@dataclass(slots=True)
+class Taken:
+    """What became of what was told: rows that were joined, answers that were rewarded, versions of what came too late,
+    was told of before, or could not be a label, what belongs to no answer that is remembered, and what could not be
+    written down."""
+
+    joined: list[Joined]
+    rewards: list[Rewarded]
+    late: list[str]
+    doubled: list[str]
+    unusable: list[str]
+    unknown: list[Told]
+    failed: list[Told]
+
+    @classmethod
+    def nothing(cls) -> "Taken":
+        """Nothing yet."""
+        return cls([], [], [], [], [], [], [])
+
+    def add(self, other: "Taken") -> None:
+        """Count what became of other things that were told, too."""
+        self.joined += other.joined
+        self.rewards += other.rewards
+        self.late += other.late
+        self.doubled += other.doubled
+        self.unusable += other.unusable
+        self.unknown += other.unknown
+        self.failed += other.failed
