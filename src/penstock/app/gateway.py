@@ -200,6 +200,7 @@ class Gateway:
             lambda slot: process.start(WORKER_MODULE, [str(opening.instance.path), str(slot)]),
             self._models.look_s,
             None if settings.ready_workers == "auto" else settings.ready_workers,
+            settings.retention.series_seconds,
         )
 
     async def run(self) -> None:

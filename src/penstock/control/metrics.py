@@ -12,7 +12,7 @@ from penstock.core.routing import POINTS, effective
 from penstock.core.versions import CHAMPION
 from penstock.monitor.counters import STAGES, Slot, Totals, load, refused
 from penstock.telemetry import metrics
-from penstock.telemetry.metrics import Distribution, Point, Reading
+from penstock.telemetry.metrics import Bulk, Distribution, Point, Reading
 
 UNKNOWN = ("_unknown", "")
 """Model and version of requests that reached none."""
@@ -60,6 +60,23 @@ def tally_in(values: Mapping[str, Any]) -> Tally:
     loads = {(model, version, result): count for model, version, result, count in values.get("loads", [])}
     gone = {(model, reason): count for model, reason, count in values.get("refused", [])}
     return Tally(Counter(values.get("restarts", {})), Counter(loads), Counter(gone))
+
+
+def version_of(reading: Reading) -> Key | None:
+    """The version that a reading is of, None if it is of none."""
+    if reading.metric.labels[:2] != ("model", "version"):
+        return None
+    labels = next(iter(reading.labels), ()) if isinstance(reading, Bulk) else reading.labels
+    return (labels[0], labels[1]) if labels and labels[1] else None
+
+
+def of_versions(readings: Iterable[Reading], told: Collection[Key]) -> Iterator[Reading]:
+    """The readings without those of versions that are not to be told of: whoever counts for a version, its series end
+    with it."""
+    for reading in readings:
+        key = version_of(reading)
+        if key is None or key in told:
+            yield reading
 
 
 def counted(

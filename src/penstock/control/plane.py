@@ -14,6 +14,7 @@ from penstock.control.instance.directory import Instance
 from penstock.control.instance.options import WorkerOptions
 from penstock.control.monitoring.feedback import Labels
 from penstock.control.reconcile import status
+from penstock.control.reconcile.departures import Departures
 from penstock.control.reconcile.losses import Losses
 from penstock.control.reconcile.planner import Found, Key, Ledger, ledger_in, ledger_out
 from penstock.control.reconcile.reconciler import Reconciler, Source
@@ -25,7 +26,7 @@ from penstock.control.workers.slots import SlotFile
 from penstock.control.workers.supervisor import Limits, Reason, Supervisor
 from penstock.core.desired import Desired, VersionStatus
 from penstock.core.errors import Fault, NotFound, NotReady
-from penstock.monitor.counters import BLOCKS, READY, STATE_NAMES, Totals, Words
+from penstock.monitor.counters import BLOCKS, READY, STATE_NAMES, Slot, Totals, Words
 from penstock.monitor.told import Told
 from penstock.telemetry.metrics import Reading
 
@@ -58,6 +59,7 @@ class ControlPlane:
         spawn: Callable[[int], WorkerProcess],
         look_s: float,
         ready_workers: int | None = None,
+        series_s: float = 3600.0,
     ) -> None:
         self._instance = instance
         self._options = options
@@ -65,6 +67,7 @@ class ControlPlane:
         self._look_s = look_s
         self._ready_workers = ready_workers
         self._begun = False
+        self._departures = Departures(series_s, time.monotonic)
         self._files = [SlotFile(instance.slot(index)) for index in range(options.workers)]
         self._slots = [file.slot for file in self._files]
         self._departed: dict[int, Report] = {}
@@ -296,7 +299,11 @@ class ControlPlane:
     def readings(self) -> Iterator[Reading]:
         """Everything there is to measure, as it stands now."""
         living = [slot for slot, one in zip(self._slots, self._supervisor.processes(), strict=True) if one]
-        known = status.known(self.reconciler.desired, self.reports.values())
+        self._look_for_departures(self.reconciler.ledger)
+        known = self._departures.told()
+        yield from metrics.of_versions(self._readings(living, known), known)
+
+    def _readings(self, living: Sequence[Slot], known: Collection[Key]) -> Iterator[Reading]:
         yield from metrics.counted(self._slots, living, self.reconciler.ledger.blocks, known, self._tally)
         yield from metrics.workers(self._slots, living)
         yield from metrics.states(self.statuses())
@@ -325,16 +332,33 @@ class ControlPlane:
     def save(self, ledger: Ledger) -> None:
         """Keep what must outlive this process."""
         self._tally.forget(ledger.blocks.keys())
+        self._losses.forget(ledger.blocks.keys())
         kept = {"tally": metrics.tally_out(self._tally), "losses": self._losses.out()}
         self._instance.write("ledger", {"ledger": ledger_out(ledger), **kept})
 
     def reusable(self, ledger: Ledger) -> Collection[Key]:
-        """Versions that no worker serves and that nobody is still answering for."""
-        served = {(model.name, one.version) for model in self.reconciler.desired.models for one in model.versions}
-        if len(ledger.blocks) < BLOCKS - 1 or not status.applied(self.reconciler.desired, self.reports.values()):
+        """Versions that no worker serves and that nobody is still answering for, if no block is left for others."""
+        return self._idle(ledger, set()) if len(ledger.blocks) >= BLOCKS - 1 else ()
+
+    def departed(self, ledger: Ledger) -> Collection[Key]:
+        """Such versions that went so long ago that their series have ended."""
+        if not self.reconciler.desired.revision:  # workers that were adopted serve what nobody has asked for yet
             return ()
-        idle = (key for key, block in ledger.blocks.items() if not Totals.of(self._slots, block).inflight)
-        return [key for key in idle if key not in served]
+        self._look_for_departures(ledger)
+        told = self._departures.told()
+        return self._idle(ledger, told) if ledger.blocks.keys() - told else ()
+
+    def _look_for_departures(self, ledger: Ledger) -> None:
+        present = status.known(self.reconciler.desired, self.reports.values())
+        self._departures.look(present, ledger.blocks.keys())
+
+    def _idle(self, ledger: Ledger, wanted: Collection[Key]) -> list[Key]:
+        """The versions beside the wanted ones that no worker serves and that nobody is still answering for."""
+        if not status.applied(self.reconciler.desired, self.reports.values()):
+            return []
+        served = {(model.name, one.version) for model in self.reconciler.desired.models for one in model.versions}
+        left = ((key, block) for key, block in ledger.blocks.items() if key not in served and key not in wanted)
+        return [key for key, block in left if not Totals.of(self._slots, block).inflight]
 
     def clear(self, block: int) -> None:
         """Zero a counter block in every slot; what its version refused stays in its model's counters."""

@@ -10,7 +10,7 @@ from penstock.core.desired import Desired, ModelSpec, State, VersionSpec, Versio
 from penstock.core.labels import OUTCOME_INDEX, PROTOCOL_NAMES, SHED_REASONS, Protocol, Route
 from penstock.monitor.counters import Slot
 from penstock.telemetry import metrics
-from penstock.telemetry.metrics import Distribution, Metric, Point, Reading
+from penstock.telemetry.metrics import Bulk, Distribution, Metric, Point, Reading
 
 
 def points(found: Iterable[Reading], metric: Metric) -> dict[tuple[str, ...], float]:
@@ -152,3 +152,32 @@ def test_each_worker_tells_its_memory_while_it_lives_and_its_stalls_for_good() -
     assert stalls["1",].buckets[-1] == 1  # beyond the last edge
     assert stalls["1",].total == 10.003
     assert slots[1].memory == (0, 0)
+
+
+def test_series_end_with_their_version_whoever_counts_them() -> None:
+    found: list[Reading] = [
+        Point(metrics.LABELS, ("m", "1", "joined"), 3),
+        Point(metrics.LABELS, ("m", "2", "joined"), 4),
+        Point(metrics.LABELS, ("m", "", "unknown"), 5),
+        Bulk(metrics.DRIFT_ALARMS, (("m", "1"),), [1]),
+        Bulk(metrics.DRIFT_ALARMS, (), []),
+        Distribution(metrics.BATCH_ROWS, ("m", "1"), (1,), 1.0),
+        Point(metrics.INFLIGHT, ("m",), 6),
+    ]
+    assert list(readings.of_versions(found, {("m", "2")})) == [found[1], found[2], found[4], found[6]]
+
+
+def test_every_metric_of_a_version_begins_with_model_and_version() -> None:
+    for metric in metrics.METRICS:
+        assert "version" not in metric.labels or metric.labels[:2] == ("model", "version")
+
+
+def test_taking_a_block_back_keeps_the_counters_of_its_model() -> None:
+    slot, tally = Slot.in_process(), Tally()
+    for block in (1, 2):
+        slot.block(block).shed(SHED_REASONS.index("queue_full"))
+    before = points(readings.counted([slot], [slot], BLOCKS, tally=tally), metrics.SHED)
+    tally.keep_refused([slot], "m", 1)
+    slot.clear(1)
+    after = points(readings.counted([slot], [slot], {("m", "2"): 2}, tally=tally), metrics.SHED)
+    assert after == before

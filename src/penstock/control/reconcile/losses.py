@@ -1,7 +1,7 @@
 """Workers that ended while they had calls in hand, counted for the life of an instance, whoever watched when."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from penstock.control.reconcile.planner import Key
@@ -32,6 +32,10 @@ class Losses:
         if self._last.get(slot) != pid:
             self._last[slot] = pid
             self._counts.update(versions)
+
+    def forget(self, kept: Collection[Key]) -> None:
+        """Forget all versions but these."""
+        self._counts = Counter({key: count for key, count in self._counts.items() if key in kept})
 
     def of_version(self, key: Key) -> int:
         """How many ended with calls of a version in hand."""

@@ -75,11 +75,11 @@ class Found:
 class Ledger:
     """What the desired state rests on beside the models themselves, and what outlives a control process.
 
-    ``blocks`` gives each version its counter block for the life of the instance; ``unloaded`` are models an operator
-    took out; ``configs`` are configurations an operator put in the place of the model's own; ``attempts`` counts
-    repeated attempts to load a model whose content did not change; ``quarantine`` names versions that are not to be
-    loaded, with the reason. ``serving`` is what was desired last, ``warm`` until when (seconds since the epoch) what
-    the policy has let go stays loaded, ``aliases`` where each model's aliases led last.
+    ``blocks`` gives each version its counter block until it has been gone for a while; ``unloaded`` are models an
+    operator took out; ``configs`` are configurations an operator put in the place of the model's own; ``attempts``
+    counts repeated attempts to load a model whose content did not change; ``quarantine`` names versions that are
+    not to be loaded, with the reason. ``serving`` is what was desired last, ``warm`` until when (seconds since the
+    epoch) what the policy has let go stays loaded, ``aliases`` where each model's aliases led last.
     """
 
     revision: int = 0
@@ -115,8 +115,8 @@ class Plan:
 def plan(models: Sequence[Found], ledger: Ledger, last_block: int, seen: Observed = Observed()) -> Plan:
     """The desired state for these models.
 
-    Blocks 1 to ``last_block`` are given out once each; when they have run out, blocks of the reusable versions
-    (nobody serves or counts them any more) are cleared and given out again.
+    Blocks 1 to ``last_block`` are cleared before they are given out; when they have run out, those of the reusable
+    versions (nobody serves or counts them any more) are given out again.
     """
     ordered = sorted(models, key=lambda one: one.name)
     aliases = {model.name: _aliases(model, ledger, seen) for model in ordered if model.aliases}
@@ -170,10 +170,10 @@ class _Blocks:
         if key not in self.given:
             if not self._free and self._reusable:
                 self._free.append(self.given.pop(self._reusable.pop()))
-                self.cleared.append(self._free[-1])
             if not self._free:
                 return None
             self.given[key] = self._free.pop()
+            self.cleared.append(self.given[key])  # whoever had it before: a version begins to count at nothing
         return self.given[key]
 
 

@@ -70,7 +70,10 @@ class Fleet(Protocol):
         """Keep what must outlive this process."""
 
     def reusable(self, ledger: Ledger) -> Collection[Key]:
-        """Versions whose counter blocks nobody uses any more."""
+        """Versions whose counter blocks nobody uses any more, if there is no other block left."""
+
+    def departed(self, ledger: Ledger) -> Collection[Key]:
+        """Versions that have been gone for long enough for nothing to be told of them any more."""
 
     def clear(self, block: int) -> None:
         """Zero a counter block in every slot."""
@@ -157,10 +160,20 @@ class Reconciler:
         self.step()
 
     def step(self) -> None:
-        """Publish what time and the workers' progress have changed: aliases that may move on, versions that may go."""
+        """Publish what time and the workers' progress have changed: aliases that may move on, versions that may go;
+        take counter blocks back of versions that went long ago."""
         expiry = next_expiry(self._ledger)
         if pending(self._found.values(), self._ledger) or (expiry is not None and expiry <= self._clock()):
             self._publish_if_new()
+        if departed := self._fleet.departed(self._ledger):
+            self._take_back(departed)
+
+    def _take_back(self, departed: Collection[Key]) -> None:
+        for key in departed:
+            self._fleet.clear(self._ledger.blocks[key])
+        blocks = {key: block for key, block in self._ledger.blocks.items() if key not in departed}
+        self._ledger = replace(self._ledger, blocks=blocks)
+        self._fleet.save(self._ledger)
 
     async def refresh(self) -> None:
         """Look at the whole source again and publish what is different; what cannot be looked at stays as it is.

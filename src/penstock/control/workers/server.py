@@ -105,6 +105,7 @@ class Channel:
         """Tell every worker, present and to come, what to serve."""
         self._desired = desired
         served = {(model.name, one.version) for model in desired.models for one in model.versions}
+        self.signatures = {key: one for key, one in self.signatures.items() if key in served}
         self._samples = {key: samples for key, samples in self._samples.items() if key[:2] in served}
         for outbox in self._outboxes.values():
             _put_desired(outbox, desired)

@@ -18,3 +18,12 @@ def test_a_worker_is_counted_once_by_whoever_sees_its_end() -> None:
     successor.note(1, 13, [KEY])
     assert successor.of_version(KEY) == 3
     assert Losses.of({}).of_version(KEY) == 0
+
+
+def test_losses_of_versions_that_are_gone_are_forgotten() -> None:
+    losses = Losses()
+    losses.note(0, 10, [("m", "1"), ("m", "2")])
+    losses.forget([("m", "2")])
+    assert (losses.of_version(("m", "1")), losses.of_version(("m", "2"))) == (0, 1)
+    losses.note(0, 10, [("m", "2")])  # the same worker is still counted once
+    assert losses.of_version(("m", "2")) == 1

@@ -1,6 +1,7 @@
 """From found models and an operator's wishes to the desired state."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -53,6 +54,17 @@ def test_a_block_is_given_out_again_only_after_it_is_cleared() -> None:
     assert again.cleared == (1,)
     assert again.desired.models[0].versions[0].block == 1
     assert set(again.ledger.blocks) == {("new", "1")}
+
+
+def test_every_block_is_cleared_when_it_is_given_out_and_never_while_it_is_used() -> None:
+    first = plan([found("m", "1")], Ledger(), 3)
+    assert first.cleared == (first.ledger.blocks["m", "1"],)
+    second = plan([found("m", "1", "2")], first.ledger, 3)
+    assert second.cleared == (second.ledger.blocks["m", "2"],)
+    assert plan([found("m", "1", "2")], second.ledger, 3).cleared == ()
+    taken_back = replace(second.ledger, blocks={("m", "2"): second.ledger.blocks["m", "2"]})
+    third = plan([found("m", "2", "3")], taken_back, 3)
+    assert third.cleared == (first.ledger.blocks["m", "1"],) == (third.ledger.blocks["m", "3"],)
 
 
 def test_a_block_in_use_is_not_given_away() -> None:

@@ -40,6 +40,7 @@ class FakeFleet:
         self.reports_by_slot = {0: Report(10), 1: Report(11)}
         self.saved = Ledger()
         self.cleared: list[int] = []
+        self.gone: list[Key] = []
         self.answer: Callable[[str, str], str | None] = lambda model, version: ""
 
     @property
@@ -69,6 +70,9 @@ class FakeFleet:
 
     def reusable(self, ledger: Ledger) -> Collection[Key]:
         return ()
+
+    def departed(self, ledger: Ledger) -> Collection[Key]:
+        return [key for key in self.gone if key in ledger.blocks]
 
     def clear(self, block: int) -> None:
         self.cleared.append(block)
@@ -298,3 +302,21 @@ def test_what_is_kept_warm_goes_when_its_time_has_come() -> None:
         assert served(reconciler) == {"a": ["2"]}
 
     asyncio.run(act())
+
+
+def test_blocks_of_versions_that_went_long_ago_are_cleared_and_free_for_others() -> None:
+    async def act(reconciler: Reconciler, source: FakeSource, fleet: FakeFleet) -> None:
+        block = fleet.saved.blocks["a", "1"]
+        source.models = [found("a", "2")]
+        await reconciler.refresh()
+        reconciler.step()
+        assert set(fleet.saved.blocks) == {("a", "1"), ("a", "2")}  # its series are still told
+        fleet.cleared.clear()
+        fleet.gone = [("a", "1")]
+        reconciler.step()
+        assert (fleet.cleared, set(fleet.saved.blocks)) == ([block], {("a", "2")})
+        source.models = [found("a", "2", "3")]
+        await reconciler.refresh()
+        assert (fleet.cleared, fleet.saved.blocks["a", "3"]) == ([block, block], block)
+
+    at_desk(act, found("a", "1"))
