@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from penstock.control.retraining.rules import Retraining
+from penstock.control.schedules import schedule_in
 from penstock.core.desired import Desired, ModelSpec, State, VersionSpec, VersionStatus
 from penstock.core.policies import MonitorPolicy, policy_in
 from penstock.registry.db.database import open_database
@@ -26,7 +27,8 @@ POLICY = policy_in(
         "triggers": [{"name": "r", "when": {"drift": {}}, "send": ["log"], "cooldown_seconds": 0}],
         "sinks": {"log": {"file": {"path": "events.jsonl"}}},
         "retraining": {"timeout_seconds": 1, "budget_per_day": 1000, "escalate_after": 1000},
-    }
+    },
+    schedule_in,
 )
 
 

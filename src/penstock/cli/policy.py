@@ -47,6 +47,7 @@ def check(file: File) -> None:
 
 def _read(file: Path) -> Document:
     from penstock.config import ConfigFault, lines_of, read_document
+    from penstock.control.schedules import schedule_in
     from penstock.control.sinks.plugins import load_plugins
     from penstock.core.errors import InvalidInput
     from penstock.core.policies import policy_in
@@ -54,7 +55,7 @@ def _read(file: Path) -> Document:
     load_plugins()
     try:
         document = read_document(file, "the policy")
-        policy_in(document)
+        policy_in(document, schedule_in)
     except ConfigFault as fault:
         fail(str(fault), Exit.USAGE)
     except InvalidInput as fault:

@@ -6,7 +6,7 @@ from typing import Any
 
 from penstock.core.errors import InvalidInput
 from penstock.core.sinks import SinkSpec, sinks_in
-from penstock.core.triggers.parsing import limits_in, triggers_in
+from penstock.core.triggers.parsing import ScheduleIn, limits_in, triggers_in
 from penstock.core.triggers.rules import Limits, Trigger
 
 Document = Mapping[str, Any]
@@ -99,8 +99,8 @@ _CAPTURE = {
 }
 
 
-def policy_in(document: Document) -> MonitorPolicy:
-    """A policy from an operator's document; what is not stated is as usual.
+def policy_in(document: Document, schedule_in: ScheduleIn) -> MonitorPolicy:
+    """A policy from an operator's document; what is not stated is as usual. ``schedule_in`` reads schedules.
 
     Raises:
         InvalidInput: with every fault of the document.
@@ -116,7 +116,9 @@ def policy_in(document: Document) -> MonitorPolicy:
     _numbers(capture, "capture", _CAPTURE, values, faults)
     _names(capture, "capture.mask", MOST_MASKED, values, "masked", faults)
     values["sinks"] = sinks_in(document.get("sinks", {}), faults)
-    values["triggers"] = triggers_in(document.get("triggers", []), list(document.get("sinks") or ()), faults)
+    values["triggers"] = triggers_in(
+        document.get("triggers", []), list(document.get("sinks") or ()), faults, schedule_in
+    )
     values["limits"] = limits_in(document.get("retraining", {}), faults)
     for word, value in _section(document, "slo", set(_SLO), faults).items():
         if word in _SLO and (type(value) not in (int, float) or not 0 < value <= _SLO[word]):

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from penstock.control.schedules import schedule_in
 from penstock.core.errors import InvalidInput
 from penstock.core.gates import Candidate, Exam, Gates, Marks, judge, mark
 from penstock.core.policies import policy_in
@@ -21,7 +22,7 @@ def version(
 
 
 def gates(**stated: Any) -> Gates:
-    found = policy_in({"retraining": {"gates": stated}}).limits.gates
+    found = policy_in({"retraining": {"gates": stated}}, schedule_in).limits.gates
     assert isinstance(found, Gates)
     return found
 
@@ -61,7 +62,7 @@ def test_without_a_champion_nothing_is_compared() -> None:
 )
 def test_faulty_gates_are_refused(stated: Any) -> None:
     with pytest.raises(InvalidInput, match=r"retraining\.gates"):
-        policy_in({"retraining": {"gates": stated}})
+        policy_in({"retraining": {"gates": stated}}, schedule_in)
 
 
 def probed(*outputs: dict[str, Any]) -> dict[str, Any]:
@@ -155,4 +156,4 @@ def test_exams_are_marked(asked: dict[str, Any], exam: Exam, reason: str) -> Non
 )
 def test_faulty_exams_are_refused(stated: Any) -> None:
     with pytest.raises(InvalidInput, match=r"retraining\.gates\.held_out"):
-        policy_in({"retraining": {"gates": {"held_out": stated}}})
+        policy_in({"retraining": {"gates": {"held_out": stated}}}, schedule_in)

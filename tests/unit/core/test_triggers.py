@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.core.cron import cron_in
+from penstock.control.schedules import schedule_in
 from penstock.core.errors import InvalidInput
 from penstock.core.policies import MonitorPolicy, policy_in, policy_out
 from penstock.core.triggers.conditions import DAY_S, Snapshot, evaluate
@@ -56,7 +56,7 @@ def labelled(labels: int = 500, estimated: float | None = None, **windowed: floa
 
 def holds(when: dict[str, Any], document: dict[str, Any], memory: Memory | None = None, age_s: float = 0.0) -> bool:
     faults: list[str] = []
-    condition = condition_in(when, "when", faults)
+    condition = condition_in(when, "when", faults, schedule_in)
     assert condition is not None, faults
     return evaluate(condition, Snapshot("m", "1", 1000.0, document, age_s), memory or Memory()).holds
 
@@ -107,39 +107,9 @@ def test_conditions_that_remember() -> None:
     assert not holds({"age": {"days": 30}}, monitor(), age_s=29 * DAY_S)
 
 
-@pytest.mark.parametrize(
-    ("text", "after", "until", "due"),
-    [
-        ("0 3 * * 1", "2026-11-23 02:59:30", "2026-11-23 03:00:01", True),  # a Monday
-        ("0 3 * * 1", "2026-11-24 02:59:30", "2026-11-24 03:00:01", False),
-        ("0 3 * * 1", "2026-11-23 03:00:01", "2026-11-23 03:00:59", False),
-        ("*/15 * * * *", "2026-11-21 10:14:59", "2026-11-21 10:15:00", True),
-        ("*/15 * * * *", "2026-11-21 10:15:30", "2026-11-21 10:29:59", False),
-        ("5-10,30 4 1 1 *", "2027-01-01 04:29:00", "2027-01-01 04:31:00", True),
-        ("0 0 13 * 5", "2026-11-13 23:00:00", "2026-11-14 00:30:00", False),
-        ("0 0 13 * 5", "2026-11-19 23:00:00", "2026-11-20 00:30:00", True),  # a Friday, if not the 13th
-        ("0 0 * * 7", "2026-11-21 23:00:00", "2026-11-22 00:30:00", True),  # Sunday is 0 and 7
-        ("0 3 * * *", "2026-11-01 00:00:00", "2026-11-21 02:00:00", True),  # missed while nobody looked
-    ],
-)
-def test_schedules(text: str, after: str, until: str, due: bool) -> None:
-    from datetime import UTC, datetime
-
-    seconds = [datetime.fromisoformat(one).replace(tzinfo=UTC).timestamp() for one in (after, until)]
-    assert cron_in(text).due(*seconds) is due
-
-
-@pytest.mark.parametrize(
-    "text", ["", "* * * *", "60 * * * *", "* 24 * * *", "5-1 * * * *", "a * * * *", "*/0 * * * *", "0 0 0 * *"]
-)
-def test_what_is_no_schedule(text: str) -> None:
-    with pytest.raises(InvalidInput):
-        cron_in(text)
-
-
 def rule(**changes: Any) -> Trigger:
     stated = {"name": "r", "when": {"drift": {}}, "send": ["log"], **changes}
-    [found] = policy_in({"triggers": [stated], "sinks": {"log": {"file": {"path": "e"}}}}).triggers
+    [found] = policy_in({"triggers": [stated], "sinks": {"log": {"file": {"path": "e"}}}}, schedule_in).triggers
     return found
 
 
@@ -357,7 +327,7 @@ def test_never_more_than_allowed(steps: list[tuple[float, bool, str]], cooldown:
 )
 def test_a_faulty_policy_names_its_faults(document: dict[str, Any], fault: str) -> None:
     with pytest.raises(InvalidInput) as told:
-        policy_in(document)
+        policy_in(document, schedule_in)
     assert fault in str(told.value)
 
 
@@ -374,9 +344,9 @@ def test_the_policy_of_the_manual_is_kept_as_it_was_written() -> None:
             "train": {"command": {"argv": ["python", "train.py"], "timeout_seconds": 600}},
         },
     }
-    policy = policy_in(document)
+    policy = policy_in(document, schedule_in)
     shown = policy_out(policy)
     assert {name: shown[name] for name in document} == document
-    assert policy_in(shown) == policy
+    assert policy_in(shown, schedule_in) == policy
     assert policy_out(MonitorPolicy()).keys() == {"monitor", "capture"}
     assert math.isinf(Memory().asked)

@@ -27,6 +27,7 @@ from penstock.control.monitoring.publication import Counts, Shape, layout_id
 from penstock.control.monitoring.resuming import resumed
 from penstock.control.monitoring.sentences import sentence
 from penstock.control.monitoring.version_series import Carried, VersionSeries, carried_in, carried_out
+from penstock.control.schedules import schedule_in
 from penstock.control.workers.protocol import Message, rows_in
 from penstock.core.desired import Desired, LearnSpec, VersionSpec, VersionStatus, WatchSpec
 from penstock.core.errors import Fault, InvalidInput, NotFound, NotReady
@@ -338,7 +339,7 @@ class Monitoring:
 
     async def set_policy(self, model: str, document: Document, by: By, if_revision: int | None = None) -> Document:
         """Change what is to be watched of a model; raises ``InvalidInput``, ``NotFound`` and ``Conflict``."""
-        policy = policy_in(document)
+        policy = policy_in(document, schedule_in)
         self._refuse_unknown(model)
         revision = await self._run(self._store.set_policy, model, policy_out(policy), by, if_revision)
         self._policies[model] = policy
@@ -505,7 +506,7 @@ class Monitoring:
         for key in self._digests.keys() - kept:
             self._drop(key)
             changed = True
-        found = {model: policy_in(document) for model, document in known["policies"].items()}
+        found = {model: policy_in(document, schedule_in) for model, document in known["policies"].items()}
         changed = changed or found != self._policies
         self._policies = found
         if changed:

@@ -2,9 +2,8 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
-from penstock.core.cron import Cron
 from penstock.core.triggers.state import Memory
 
 Document = Mapping[str, Any]
@@ -48,6 +47,13 @@ class Finding:
     evidence: tuple[Document, ...] = ()
 
 
+class Schedule(Protocol):
+    """Times that come again and again."""
+
+    def due(self, after: float, until: float) -> bool:
+        """Whether one of them lies after the one and not after the other (seconds since the epoch)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Condition:
     """One condition: its word, its parameters, and for ``all``, ``any`` and ``not`` the ones below it."""
@@ -55,7 +61,7 @@ class Condition:
     word: str
     values: Mapping[str, Any] = field(default_factory=dict)
     parts: tuple["Condition", ...] = ()
-    cron: Cron | None = None
+    schedule: Schedule | None = None
 
     def leaves(self) -> list["Condition"]:
         """The simple conditions that it is made of."""
@@ -158,7 +164,7 @@ def _quality(condition: Condition, snapshot: Snapshot, _: Memory) -> Finding:
 
 
 def _schedule(condition: Condition, snapshot: Snapshot, memory: Memory) -> Finding:
-    due = condition.cron is not None and condition.cron.due(memory.looked or snapshot.now, snapshot.now)
+    due = condition.schedule is not None and condition.schedule.due(memory.looked or snapshot.now, snapshot.now)
     return Finding(due, ({"statistic": "schedule", "value": condition.values["cron"]},))
 
 

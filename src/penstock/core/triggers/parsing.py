@@ -1,16 +1,18 @@
 """Triggers and limits as operators write them; every fault is named with the path of what is wrong."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from penstock.core.cron import cron_in
 from penstock.core.errors import InvalidInput
 from penstock.core.gates import gates_in
-from penstock.core.triggers.conditions import DAY_S, QUALITY_WORDS, SIMPLE, Condition
+from penstock.core.triggers.conditions import DAY_S, QUALITY_WORDS, SIMPLE, Condition, Schedule
 from penstock.core.triggers.rules import Kind, Limits, Trigger
 
 Document = Mapping[str, Any]
+
+ScheduleIn = Callable[[str], Schedule]
+"""Reads a schedule from its text; raises ``InvalidInput``."""
 
 NAME_MOST = 64
 MOST_TRIGGERS = 32
@@ -18,12 +20,16 @@ DEEPEST = 8
 SCOPES = ("features", "outputs", "joint", "slices", "any")
 
 
-def triggers_in(stated: Any, sinks: Sequence[str], faults: list[str]) -> tuple[Trigger, ...]:
+def triggers_in(stated: Any, sinks: Sequence[str], faults: list[str], schedule_in: ScheduleIn) -> tuple[Trigger, ...]:
     """The triggers of a policy; every fault is added to ``faults`` with the path of what is wrong."""
     if not isinstance(stated, list) or len(stated) > MOST_TRIGGERS:
         faults.append(f"'triggers' is a list of at most {MOST_TRIGGERS}")
         return ()
-    found = [one for index, each in enumerate(stated) if (one := _trigger(each, f"triggers[{index}]", sinks, faults))]
+    found = [
+        one
+        for index, each in enumerate(stated)
+        if (one := _trigger(each, f"triggers[{index}]", sinks, faults, schedule_in))
+    ]
     names = [one.name for one in found]
     faults += [f"two triggers are called '{name}'" for name in sorted({one for one in names if names.count(one) > 1})]
     return tuple(found)
@@ -32,7 +38,9 @@ def triggers_in(stated: Any, sinks: Sequence[str], faults: list[str]) -> tuple[T
 _TRIGGER_WORDS = {"name", "when", "until", "for_seconds", "cooldown_seconds", "send", "dry_run"}
 
 
-def _trigger(stated: Any, path: str, sinks: Sequence[str], faults: list[str]) -> Trigger | None:
+def _trigger(
+    stated: Any, path: str, sinks: Sequence[str], faults: list[str], schedule_in: ScheduleIn
+) -> Trigger | None:
     if not isinstance(stated, dict):
         faults.append(f"'{path}' is an object")
         return None
@@ -45,8 +53,8 @@ def _trigger(stated: Any, path: str, sinks: Sequence[str], faults: list[str]) ->
         faults.append(f"'{path}.send' is a list of sinks")
         send = []
     faults += [f"'{path}.send' names no sink of this policy: '{one}'" for one in send if one not in sinks]
-    when = condition_in(stated.get("when"), f"{path}.when", faults)
-    until = condition_in(stated["until"], f"{path}.until", faults) if "until" in stated else None
+    when = condition_in(stated.get("when"), f"{path}.when", faults, schedule_in)
+    until = condition_in(stated["until"], f"{path}.until", faults, schedule_in) if "until" in stated else None
     for_s = _number(stated, "for_seconds", path, 0.0, faults, most=30 * DAY_S)
     cooldown = _number(stated, "cooldown_seconds", path, 3600.0, faults, most=365 * DAY_S)
     if type(stated.get("dry_run", False)) is not bool:
@@ -58,7 +66,9 @@ def _trigger(stated: Any, path: str, sinks: Sequence[str], faults: list[str]) ->
     return Trigger(str(name), when, tuple(send), until, for_s, cooldown, bool(stated.get("dry_run", False)), kind)
 
 
-def condition_in(stated: Any, path: str, faults: list[str], depth: int = 0) -> Condition | None:
+def condition_in(
+    stated: Any, path: str, faults: list[str], schedule_in: ScheduleIn, depth: int = 0
+) -> Condition | None:
     """A condition from what an operator wrote; None, and faults, where it is none."""
     if not isinstance(stated, dict) or len(stated) != 1 or depth > DEEPEST:
         words = ", ".join(("all", "any", "not", *SIMPLE))
@@ -69,14 +79,19 @@ def condition_in(stated: Any, path: str, faults: list[str], depth: int = 0) -> C
         if not isinstance(values, list) or not values:
             faults.append(f"'{path}.{word}' is a list of conditions")
             return None
-        parts = [condition_in(one, f"{path}.{word}[{index}]", faults, depth + 1) for index, one in enumerate(values)]
+        parts = [
+            condition_in(one, f"{path}.{word}[{index}]", faults, schedule_in, depth + 1)
+            for index, one in enumerate(values)
+        ]
         return Condition(word, parts=tuple(one for one in parts if one is not None)) if None not in parts else None
     if word == "not":
-        part = condition_in(values, f"{path}.not", faults, depth + 1)
+        part = condition_in(values, f"{path}.not", faults, schedule_in, depth + 1)
         return None if part is None else Condition("not", parts=(part,))
     if word not in SIMPLE:
         faults.append(f"'{path}.{word}' is no condition")
         return None
+    if word == "schedule":
+        return _schedule_in(values, f"{path}.{word}", faults, schedule_in)
     return _simple_in(word, values, f"{path}.{word}", faults)
 
 
@@ -99,13 +114,15 @@ _CHOICES = {"scope": SCOPES, "source": ("realised", "estimated"), "on": ("errors
 _TEXTS = {"metric"}
 
 
+def _schedule_in(values: Any, path: str, faults: list[str], schedule_in: ScheduleIn) -> Condition | None:
+    try:
+        return Condition("schedule", {"cron": values}, schedule=schedule_in(values if isinstance(values, str) else ""))
+    except InvalidInput as fault:
+        faults.append(f"'{path}': {fault}")
+        return None
+
+
 def _simple_in(word: str, values: Any, path: str, faults: list[str]) -> Condition | None:
-    if word == "schedule":
-        try:
-            return Condition(word, {"cron": values}, cron=cron_in(values if isinstance(values, str) else ""))
-        except InvalidInput as fault:
-            faults.append(f"'{path}': {fault}")
-            return None
     defaults = _DEFAULTS[word]
     if not isinstance(values, dict):
         faults.append(f"'{path}' is an object")

@@ -9,6 +9,7 @@ import pytest
 
 from penstock.control.retraining import candidates as module
 from penstock.control.retraining.candidates import Candidates
+from penstock.control.schedules import schedule_in
 from penstock.core.errors import NotReady
 from penstock.core.gates import Exam, Marks
 from penstock.core.policies import MonitorPolicy, policy_in
@@ -29,7 +30,8 @@ class Room:
         self.folder, self.world = folder, World(folder)
         self.outbox = Outbox(self.world.database, self.world.traffic, self.world.clock)
         self.policy = policy_in(
-            {"retraining": {"auto_rollout": {}, "approval": True, "gates": {"held_out": {"metric": "accuracy"}}}}
+            {"retraining": {"auto_rollout": {}, "approval": True, "gates": {"held_out": {"metric": "accuracy"}}}},
+            schedule_in,
         )
         self.marks: float | Exception = 0.5
         self.tries: list[int] = []

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from penstock.control.retraining.rules import MANUAL, Retraining
+from penstock.control.schedules import schedule_in
 from penstock.core.errors import InvalidInput, NotFound
 from penstock.core.policies import MonitorPolicy, policy_in
 from penstock.core.triggers.rules import Outcome
@@ -33,7 +34,8 @@ class Room:
                 "triggers": [{"name": "r", "when": {"drift": {}}, "send": ["log"]}],
                 "sinks": {"log": {"file": {"path": "events.jsonl"}}},
                 "retraining": {"auto_rollout": {}, "approval": True},
-            }
+            },
+            schedule_in,
         )
         self.open()
 

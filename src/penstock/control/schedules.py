@@ -1,0 +1,57 @@
+"""Schedules in the form of cron, in UTC: Vixie's five fields with names, or ``@daily`` and the like."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from cronsim import CronSim, CronSimError
+
+from penstock.core.errors import InvalidInput
+
+NICKNAMES = {
+    "@yearly": "0 0 1 1 *",
+    "@annually": "0 0 1 1 *",
+    "@monthly": "0 0 1 * *",
+    "@weekly": "0 0 * * 0",
+    "@daily": "0 0 * * *",
+    "@midnight": "0 0 * * *",
+    "@hourly": "0 * * * *",
+}
+FIELDS = 5
+MINUTE_S = 60
+MOST_BACK = timedelta(days=1)
+"""Times that were missed longer ago than this are past."""
+
+
+@dataclass(frozen=True, slots=True)
+class CronSchedule:
+    """A schedule by its five fields."""
+
+    fields: str
+
+    def due(self, after: float, until: float) -> bool:
+        """Whether one of its times lies after the one and not after the other (seconds since the epoch)."""
+        if after // MINUTE_S == until // MINUTE_S:
+            return False  # a time is the beginning of a minute
+        end = datetime.fromtimestamp(until, UTC)
+        start = max(datetime.fromtimestamp(after, UTC), end - MOST_BACK)
+        return next(CronSim(self.fields, start), end + MOST_BACK) <= end
+
+
+def schedule_in(text: str) -> CronSchedule:
+    """A schedule from its text.
+
+    Raises:
+        InvalidInput: it is none, or no time of it ever comes.
+    """
+    fields = NICKNAMES.get(text.strip().lower(), text)
+    if len(fields.split()) != FIELDS:
+        raise InvalidInput(
+            f"a schedule has five fields (minute hour day month weekday) or is one of {', '.join(NICKNAMES)}"
+        )
+    try:
+        never = next(CronSim(fields, datetime.fromtimestamp(0, UTC)), None) is None
+    except CronSimError as fault:
+        raise InvalidInput(f"the schedule is not one of cron: {str(fault).lower()}") from None
+    if never:
+        raise InvalidInput("no time of the schedule ever comes")
+    return CronSchedule(fields)
