@@ -78,7 +78,8 @@ def work(home: Path, ready: int) -> None:
         world = World(home)
         os.write(ready, b".")
         while True:
-            await world.rules.step()
+            await world.rules.judge_all()
+            await world.rules.deliver_all()
             await asyncio.sleep(0.001)
 
     asyncio.run(on())
@@ -112,7 +113,8 @@ def kill_over_and_over(room: Path, points: int, seed: int) -> tuple[int, int]:
         until = time.monotonic() + 20
         while (await asyncio.to_thread(world.outbox.pending)) and time.monotonic() < until:
             world.turn = 1  # calm from now on: only what was decided is sent
-            await world.rules.step()
+            await world.rules.judge_all()
+            await world.rules.deliver_all()
             await asyncio.sleep(0.01)
 
     asyncio.run(rest())

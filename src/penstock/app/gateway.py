@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from penstock import __version__
 from penstock.app.descriptors import connection_limit, raise_limit
 from penstock.app.logs import set_up
-from penstock.app.models import GatewayRecord, Models, TrafficSides, clear_up
+from penstock.app.models import GatewayRecord, Models, TrafficSides
 from penstock.app.repositories import check, identity, repositories_of
 from penstock.config import Settings, Tls
 from penstock.control.admin import RegistryAdmin
@@ -238,9 +238,7 @@ class Gateway:
         record = GatewayRecord(self._place.home)
         record.write(self._ops)
         retiring: list[asyncio.Task[None]] = []
-        janitor = clear_up(self._models.janitor(self._plane.reconciler))
-        jobs = [*self._models.background(registry_admin), *sides.background(), janitor]
-        work = [asyncio.create_task(job) for job in jobs]
+        self._plane.supervise(*self._models.tasks(registry_admin, self._plane.reconciler), *sides.tasks())
         if await _first(self._plane.until_ready(), signals.first.wait()):
             self._announce()
             options = self._opening.options
@@ -252,7 +250,7 @@ class Gateway:
         if not await _first(self._plane.stop(), signals.second.wait()):
             log.warning("stopping at once")
             await self._plane.stop_now()
-        for task in (*retiring, *work):
+        for task in retiring:
             task.cancel()
         await server.stop()
         registry_admin.close()

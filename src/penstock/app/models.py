@@ -5,11 +5,10 @@ import json
 import logging
 import os
 import time
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from penstock.app.repositories import identity
 from penstock.config import Retention, Settings
@@ -21,6 +20,7 @@ from penstock.control.delivery.routes import Traffic
 from penstock.control.delivery.step_gates import PolicyWebhooks
 from penstock.control.instance.ports import is_loopback
 from penstock.control.monitoring.service import Monitoring
+from penstock.control.periodic import PeriodicTask
 from penstock.control.plane import ControlPlane
 from penstock.control.reconcile.planner import Found
 from penstock.control.reconcile.reconciler import Reconciler
@@ -33,7 +33,7 @@ from penstock.control.sources.mlflow import MlflowSync
 from penstock.control.sources.registry import RegistrySource
 from penstock.control.sources.repositories import Repository, RepositoryState, readings
 from penstock.core.desired import Desired
-from penstock.core.errors import Fault, InvalidInput, NotReady
+from penstock.core.errors import InvalidInput, NotReady
 from penstock.core.policies import FleetAlarms
 from penstock.engine.durable_files import write_atomically
 from penstock.engine.threads import background_pool
@@ -71,10 +71,10 @@ class TrafficSides:
     monitoring: Monitoring
     retraining: Retraining
 
-    def background(self) -> list[Coroutine[Any, Any, None]]:
+    def tasks(self) -> list[PeriodicTask]:
         """What goes on beside serving."""
-        sides = (self.traffic, self.rollouts, self.experiments, self.monitoring, self.retraining)
-        return [side.run() for side in sides]
+        one_each = (self.traffic, self.rollouts, self.experiments)
+        return [*(side.task for side in one_each), *self.monitoring.tasks, *self.retraining.tasks]
 
     def decorate(self, desired: Desired) -> Desired:
         """The desired state with what is to be watched, and whose votes are to be taken."""
@@ -185,20 +185,31 @@ class Models:
             Retraining(outbox, records.model, plane, monitoring, rollouts, (home, alone), clock),
         )
 
-    def background(self, registry_admin: RegistryAdmin) -> list[Coroutine[Any, Any, None]]:
+    def tasks(self, registry_admin: RegistryAdmin, reconciler: Reconciler) -> list[PeriodicTask]:
         """What goes on beside serving."""
+        meanwhile = "not everything whose time is over could be let go"
+        clearing = PeriodicTask(
+            "janitor", self._janitor(reconciler).step, PASS_S, overdue_s=COLLECT_S, meanwhile=meanwhile
+        )
+        return [clearing, *self._registry_tasks(registry_admin)]
+
+    def _registry_tasks(self, registry_admin: RegistryAdmin) -> list[PeriodicTask]:
         if self._repositories or self._parts is None:
             return []
-        work = [self._collect(registry_admin)]
+        meanwhile = "nothing is cleared away"
+        collecting = PeriodicTask(
+            "collection", registry_admin.collect, COLLECT_S, delay_s=COLLECT_S, overdue_s=COLLECT_S, meanwhile=meanwhile
+        )
+        tasks = [collecting]
         if (mlflow := self._settings.mlflow) is not None:
             source = MlflowSource(mlflow.url, mlflow.models)
             mirror = MlflowSync(source, registry_admin, self._parts.picture.models, mlflow.poll_seconds)
             if mlflow.webhook_secret_file is not None:
                 registry_admin.heed_mlflow(_Webhook(mlflow.webhook_secret_file, mirror))
-            work.append(mirror.run())
-        return work
+            tasks.append(mirror.task)
+        return tasks
 
-    def janitor(self, reconciler: Reconciler) -> Janitor:
+    def _janitor(self, reconciler: Reconciler) -> Janitor:
         """What lets go of that whose time is over; only after the first scan."""
         if self._parts is None:
             raise RuntimeError
@@ -223,14 +234,6 @@ class Models:
             background_pool(1, "janitor"),
         )
 
-    async def _collect(self, registry_admin: RegistryAdmin) -> None:
-        while True:
-            await asyncio.sleep(COLLECT_S)
-            try:
-                await registry_admin.collect()
-            except Fault as fault:
-                log.warning("nothing was cleared away: %s", fault)
-
     async def close(self) -> None:
         """End what examines and fetches contents."""
         await self.examiner.close()
@@ -254,18 +257,6 @@ def keeping_of(stated: Retention) -> Keeping:
         exports_bytes=stated.exports_bytes,
         copies_s=stated.copies_days * DAY_S,
     )
-
-
-async def clear_up(janitor: Janitor) -> None:
-    """Let the janitor pass again and again."""
-    while True:
-        try:
-            await janitor.step()
-        except Fault as fault:
-            log.warning("not everything whose time is over could be let go: %s", fault)
-        except Exception:
-            log.exception("a pass of the janitor failed")
-        await asyncio.sleep(PASS_S)
 
 
 class _Webhook:

@@ -13,6 +13,7 @@ from penstock.control import metrics
 from penstock.control.instance.directory import Instance
 from penstock.control.instance.options import WorkerOptions
 from penstock.control.monitoring.feedback import Labels
+from penstock.control.periodic import PeriodicTask, Tasks
 from penstock.control.reconcile import status
 from penstock.control.reconcile.departures import Departures
 from penstock.control.reconcile.losses import Losses
@@ -25,7 +26,7 @@ from penstock.control.workers.server import Channel, Listeners, Report
 from penstock.control.workers.slots import SlotFile
 from penstock.control.workers.supervisor import Limits, Reason, Supervisor
 from penstock.core.desired import Desired, VersionStatus
-from penstock.core.errors import Fault, NotFound, NotReady
+from penstock.core.errors import NotFound, NotReady
 from penstock.monitor.counters import BLOCKS, READY, STATE_NAMES, Slot, Totals, Words
 from penstock.monitor.told import Told
 from penstock.telemetry.metrics import Reading
@@ -72,8 +73,7 @@ class ControlPlane:
         self._slots = [file.slot for file in self._files]
         self._departed: dict[int, Report] = {}
         self._draining = False
-        self._tasks: list[asyncio.Task[None]] = []
-        self._complaint = ""
+        self._tasks = Tasks()
         self._first = InitialSync(source)
         self._adopted = False
         self._gathered: Callable[[Message], None] = lambda _: None
@@ -104,21 +104,25 @@ class ControlPlane:
                 self._adopted = True
             elif file.slot.pid:  # it ended while nobody watched
                 self._note_loss(index, file.slot.pid)
-        self._tasks.append(asyncio.create_task(self._supervisor.run()))  # new workers get up meanwhile
+        self._tasks.start(self._supervisor.task)  # new workers get up meanwhile
         await self._channel.start()
         self._serve_first(await self._first.at_start())
-        self._tasks.append(asyncio.create_task(self._follow()))
+        look_s = self._look_s or STEP_S
+        self._tasks.start(
+            PeriodicTask("models", self._look, look_s, delay_s=look_s, meanwhile="what is served stays as it is"),
+            PeriodicTask("reconciler", self._let_time_pass, look_s, delay_s=look_s),
+        )
 
-    async def _follow(self) -> None:
-        """Look at the source again and again; let time do its part in between."""
-        while self._first.reason:
-            await asyncio.sleep(self._look_s or STEP_S)
+    async def _look(self) -> None:
+        """Look at the source."""
+        if self._first.reason:
             self._serve_first(await self._first.again())
-        while True:
-            await asyncio.sleep(self._look_s or STEP_S)
+        elif self._look_s:
+            await self.reconciler.refresh()
+
+    async def _let_time_pass(self) -> None:
+        if not self._first.reason:
             self.reconciler.step()
-            if self._look_s:
-                await self._refresh()
 
     def _serve_first(self, found: Sequence[Found] | None) -> None:
         """Begin with what was found; while nothing was, adopted workers go on with what they serve."""
@@ -126,20 +130,6 @@ class ControlPlane:
             self.reconciler.wait(self._first.reason, publish=not self._adopted)
         else:
             self.reconciler.begin(found)
-
-    async def _refresh(self) -> None:
-        complaint, whole = "", ""
-        try:
-            await self.reconciler.refresh()
-        except Fault as fault:
-            complaint, whole = str(fault), fault.whole
-        except Exception as error:
-            complaint = whole = "the source of the models cannot be looked at"
-            if complaint != self._complaint:
-                log.exception(complaint, exc_info=error)
-        if complaint and complaint != self._complaint:
-            log.warning("what is served stays as it is: %s", whole)
-        self._complaint = complaint
 
     async def until_ready(self) -> None:
         """Wait until the gateway is ready and every worker, adopted ones too, serves what this process wants."""
@@ -173,9 +163,7 @@ class ControlPlane:
             if process is not None:
                 process.kill()
         await _eventually(self._deserted)
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.stop()
         self._supervisor.step()
         await self._channel.close()
         self._instance.remove()
@@ -292,6 +280,14 @@ class ControlPlane:
         for slot in self._slots:
             slot.region(offset, size)[:] = 0
 
+    def supervise(self, *tasks: PeriodicTask) -> None:
+        """Run these tasks, too, until the plane is stopped."""
+        self._tasks.start(*tasks)
+
+    def task_problems(self) -> Mapping[str, str]:
+        """Periodic tasks that are dead or overdue, and why."""
+        return self._tasks.problems()
+
     def measure(self, readings: Callable[[], Iterable[Reading]]) -> None:
         """Have further readings told from now on."""
         self._measured.append(readings)
@@ -310,6 +306,7 @@ class ControlPlane:
         yield from metrics.contents(self.reconciler.desired, self.reconciler.placed)
         yield from metrics.tallied(self._tally, known)
         yield from metrics.traffic(self.reconciler.desired, self.statuses(), self.totals)
+        yield from self._tasks.readings()
         for measured in self._measured:
             yield from measured()
 

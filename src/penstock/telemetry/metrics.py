@@ -243,6 +243,18 @@ WORKER_RESTARTS = Metric(
     ("reason",),
     "Workers that had to be replaced: died, frozen, or never started (stuck).",
 )
+TASK_LAST_SUCCESS = Metric(
+    "task_last_success_seconds",
+    Kind.GAUGE,
+    ("task",),
+    "When a periodic task of the control process last ended a step well (seconds since the epoch), 0 = never.",
+)
+TASK_FAILURES = Metric(
+    "task_failures_total",
+    Kind.COUNTER,
+    ("task",),
+    "Failed steps of a periodic task of the control process, and failures of one key within a step.",
+)
 MEMORY_BUDGET = Metric(
     "memory_budget_bytes",
     Kind.GAUGE,
@@ -305,6 +317,8 @@ METRICS: tuple[Metric, ...] = (
     OUTBOX_PENDING,
     OUTBOX_AGE,
     WORKER_RESTARTS,
+    TASK_LAST_SUCCESS,
+    TASK_FAILURES,
     MEMORY_BUDGET,
     MEMORY_USED,
     EVENT_LOOP_STALL,

@@ -20,6 +20,10 @@ class FakeControl:
 
     def __init__(self) -> None:
         self.ready = True
+        self.problems: dict[str, str] = {}
+
+    def task_problems(self) -> dict[str, str]:
+        return self.problems
 
     def readiness(self) -> Readiness:
         reason = "" if self.ready else "1 of 2 <workers> are ready"

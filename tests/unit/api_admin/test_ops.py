@@ -11,6 +11,14 @@ def test_live(client: Client) -> None:
     assert client.get("/livez").json() == {"live": True}
 
 
+def test_not_live_while_a_task_is_not(client: Client, control: FakeControl) -> None:
+    control.problems = {"labels": "it is overdue"}
+    answer = client.get("/livez")
+    assert (answer.status_code, answer.json()) == (503, {"live": False, "tasks": {"labels": "it is overdue"}})
+    control.problems = {}
+    assert client.get("/livez").status_code == 200
+
+
 def test_ready_says_how_many_of_how_many(client: Client, control: FakeControl) -> None:
     answer = client.get("/readyz")
     assert answer.status_code == 200

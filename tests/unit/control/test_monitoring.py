@@ -32,7 +32,7 @@ from penstock.monitor.reference import ConfidenceHistogram, Reference, build, re
 from penstock.monitor.rows import Layout, RowCounter
 from penstock.monitor.told import Told
 from penstock.registry.records import Document
-from penstock.registry.stores.monitor import MonitorStore
+from penstock.registry.stores.monitor import MonitorStore, ReferenceRecord
 from penstock.serving.observers.baseline_collector import BaselineCollector
 from penstock.telemetry.metrics import Bulk, Kind, Point
 from tests.unit.control.trials import ME, FakeFleet, World
@@ -815,3 +815,42 @@ def test_nothing_is_learned_anew_where_there_is_nothing(watcher: Watcher, versio
         asyncio.run(watcher.monitoring.relearn("m", version, ME))
     with pytest.raises(NotFound):
         asyncio.run(watcher.monitoring.relearn("nobody", version, ME))
+
+
+UNKNOWN_SINK: Document = {"sinks": {"k": {"kafka": {"url": "x"}}}}
+
+
+def test_a_policy_that_cannot_be_read_stops_no_other(watcher: Watcher) -> None:
+    """Another gateway knows a sink that this one does not."""
+    store = watcher.monitoring._store
+    store.set_policy("m", UNKNOWN_SINK, ME, None)
+    store.set_policy("other", {"monitor": {"sample": 0.25}}, ME, None)
+    asyncio.run(watcher.monitoring._follow())
+    assert watcher.monitoring.policy_of("other").sample == 0.25
+    assert watcher.monitoring.policy_of("m") == MonitorPolicy()
+    assert "'sinks.k'" in asyncio.run(watcher.monitoring.policy("m"))["problem"]
+    assert "its policy cannot be read" in watcher.show()["problem"]
+    asyncio.run(watcher.monitoring.set_policy("m", {"monitor": {"sample": 0.5}}, ME))
+    assert "problem" not in asyncio.run(watcher.monitoring.policy("m"))
+    assert "problem" not in watcher.show()
+
+
+def test_a_policy_that_can_no_longer_be_read_holds_as_it_was(watcher: Watcher) -> None:
+    asyncio.run(watcher.monitoring.set_policy("m", {"monitor": {"sample": 0.5}}, ME))
+    watcher.monitoring._store.set_policy("m", UNKNOWN_SINK, ME, None)
+    asyncio.run(watcher.monitoring._follow())
+    assert watcher.monitoring.policy_of("m").sample == 0.5
+
+
+def test_a_reference_that_cannot_be_read_stops_no_other(watcher: Watcher) -> None:
+    reference = trained()
+    store = watcher.monitoring._store
+    store.set_reference(ReferenceRecord("m", "1", "sha256:odd", "given"), {"form": "of a newer release"}, ME)
+    store.set_reference(ReferenceRecord("m", "2", reference.digest, "given"), reference_out(reference), ME)
+    asyncio.run(watcher.monitoring._follow())
+    assert watcher.watch("2").digest == reference.digest
+    assert "its reference cannot be read" in watcher.show("1")["problem"]
+    assert "problem" not in watcher.show("2")
+    watcher.give(reference, "1")
+    assert watcher.watch("1").digest == reference.digest
+    assert "problem" not in watcher.show("1")

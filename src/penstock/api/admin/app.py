@@ -1,7 +1,7 @@
 """The routes of the ops plane; every answer is made from what the control plane knows at that moment."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Protocol
 
 from starlette.applications import Starlette
@@ -43,6 +43,9 @@ class Control(Protocol):
     def worker_states(self) -> list[tuple[int, str]]:
         """Process id and state of each slot's worker."""
 
+    def task_problems(self) -> Mapping[str, str]:
+        """Periodic tasks that are dead or overdue, and why."""
+
     def readings(self) -> Iterable[Reading]:
         """Everything there is to measure."""
 
@@ -52,7 +55,8 @@ def build_app(control: Control, registry_admin: RegistryAdmin, sides: Sides, sho
     exposition = Exposition(control.readings)
 
     async def live(_: Request) -> Response:
-        return Json({"live": True})
+        problems = control.task_problems()
+        return Json({"live": False, "tasks": dict(problems)}, 503) if problems else Json({"live": True})
 
     async def ready(_: Request) -> Response:
         found = control.readiness()

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from penstock.control.delivery.trial import refuse_unready, serving
+from penstock.control.periodic import KeyedWork, PeriodicTask
 from penstock.core.desired import Desired, State, VersionStatus, able_versions
 from penstock.core.errors import NotFound
 from penstock.core.routing import POINTS, RouteSpec, default_version, effective, route_in, route_out, stand_in
@@ -23,6 +24,7 @@ log = logging.getLogger("penstock.control")
 THREADS = 4
 LOOK_S = 0.5
 SAMPLES = 16
+DEGRADED = "it cannot answer; the stable version does"
 MISMATCHED = "a run that requests shared was answered otherwise than the requests alone; every request runs alone now"
 T = TypeVar("T")
 
@@ -57,6 +59,9 @@ class Traffic:
         self._threads = background_pool(THREADS, "traffic")
         self._unable: set[tuple[str, str]] = set()
         self._mismatches: dict[tuple[str, str], int] = {}
+        self._untold: dict[tuple[str, str, str], str] = {}
+        self.task = PeriodicTask("routes", self.step, LOOK_S)
+        self._keyed: KeyedWork[tuple[str, str, str]] = KeyedWork(self.task, "event that could not be written:")
 
     async def route(self, model: str) -> Document:
         """A model's route; where none was set, what happens without one (``set`` says which).
@@ -123,19 +128,19 @@ class Traffic:
         """At most ``limit`` events in their order: the first after a sequence number, or the newest."""
         return await self._run(self._store.events, model, after, limit)
 
-    async def run(self) -> None:
+    async def step(self) -> None:
         """Say it loudly when a version cannot answer that should, or can again, and when shared runs were wrong."""
-        while True:
-            told = [("route.degraded.v1", key, "it cannot answer; the stable version does") for key in self._step()]
-            told += [("joint_run.mismatched.v1", key, MISMATCHED) for key in self._mismatched()]
-            for kind, (model, version), reason in told:
-                data = {"model": model, "version": version, "reason": reason}
-                event = Event(kind, f"models/{model}/versions/{version}", f"{time.time():.0f}", data)
-                try:
-                    await self._run(self._store.tell, model, event)
-                except Exception:
-                    log.exception("an event could not be written")
-            await asyncio.sleep(LOOK_S)
+        self._untold |= {("route.degraded.v1", *key): DEGRADED for key in self._step()}
+        self._untold |= {("joint_run.mismatched.v1", *key): MISMATCHED for key in self._mismatched()}
+        for key in self._keyed.due(self._untold):
+            with self._keyed.isolated(key):
+                await self._tell(*key)
+                del self._untold[key]
+
+    async def _tell(self, kind: str, model: str, version: str) -> None:
+        data = {"model": model, "version": version, "reason": self._untold[kind, model, version]}
+        event = Event(kind, f"models/{model}/versions/{version}", f"{time.time():.0f}", data)
+        await self._run(self._store.tell, model, event)
 
     def _step(self) -> list[tuple[str, str]]:
         """Versions that have stopped to answer since the last look."""

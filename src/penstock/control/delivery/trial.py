@@ -7,7 +7,7 @@ only while all of a gateway's workers have had the trial's present weights for a
 import asyncio
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 
 from penstock.control.delivery.observations import UNSETTLED, known_until
 from penstock.control.monitoring.label_comparisons import LabelComparisons, Signal, Terms
+from penstock.control.periodic import KeyedWork, PeriodicTask
 from penstock.core.desired import Desired, State, VersionStatus, serving_version
 from penstock.core.errors import Conflict, Fault, NotFound, NotReady, Refused
 from penstock.core.routing import RouteSpec, stored_in
@@ -38,6 +39,9 @@ NEWEST_STEPS = 10
 
 UNREADABLE = (AttributeError, KeyError, TypeError, ValueError, Fault)
 """What is raised by a document of another form."""
+
+LONGEST_S = 5.0
+"""A trial that cannot be conducted is tried again at least that often."""
 
 TRIES = 20
 THREADS = 2
@@ -104,9 +108,9 @@ class Trials(ABC):
         self.gateway = gateway
         self._threads = background_pool(THREADS, self.kind)
         self._settled: dict[str, _Settled] = {}
-        self._complaint = ""
         self._steps = 0
-        self._failing: dict[str, str] = {}
+        self.task = PeriodicTask(f"{self.kind}s", self.step, STEP_S)
+        self._keyed: KeyedWork[str] = KeyedWork(self.task, self.kind, (STEP_S, LONGEST_S), shared=(NotReady,))
         self.newest: dict[str, Trial] = {}
         self._vote_rounds: dict[str, str] = {}
 
@@ -222,21 +226,6 @@ class Trials(ABC):
 
     # What happens by itself.
 
-    async def run(self) -> None:
-        """Look, decide and act, again and again."""
-        while True:
-            complaint = ""
-            try:
-                await self.step()
-            except Fault as fault:
-                complaint = str(fault)
-            except Exception:
-                log.exception("a step of the %ss failed", self.kind)
-            if complaint and complaint != self._complaint:
-                log.warning("%ss wait: %s", self.kind, complaint)
-            self._complaint = complaint
-            await asyncio.sleep(STEP_S)
-
     async def step(self) -> None:
         """Write down what was counted here, and, where this gateway leads, take each trial at most one step on."""
         found: list[Trial] = await self.run_on_thread(self.store.open_trials)
@@ -244,16 +233,16 @@ class Trials(ABC):
         self.newest |= {trial.model: trial for trial in trials}
         await self._note_closed({trial.id for trial in trials})
         self._settled = {trial.id: self._settled[trial.id] for trial in trials if trial.id in self._settled}
-        self._failing = {trial.id: self._failing[trial.id] for trial in trials if trial.id in self._failing}
         self.labels.retain(self.signal, {trial.id for trial in trials})
         self._open_votes(trials)
+        due = set(self._keyed.due(trial.id for trial in trials))
+        leads: bool = bool(due) and await self.run_on_thread(self.store.lead)
         for trial in trials:
-            await self._isolated(trial, self._observe)
-        if not trials:
-            return
-        leads: bool = await self.run_on_thread(self.store.lead)
-        for trial in trials if leads else ():
-            await self._isolated(trial, self._lead)
+            if trial.id in due:
+                with self._keyed.isolated(trial.id):
+                    await self._observe(trial)
+                    if leads:
+                        await self._lead(trial)
 
     def decorate(self, desired: Desired) -> Desired:
         """The desired state with the rounds in which units of sticky splits vote here."""
@@ -282,22 +271,6 @@ class Trials(ABC):
     async def _lead(self, trial: Trial) -> None:
         looks: dict[str, Document] = await self.run_on_thread(self.store.observations, trial.id)
         await self.conduct(trial, looks, self._acknowledged(trial, looks.values()))
-
-    async def _isolated(self, trial: Trial, work: Callable[[Trial], Awaitable[None]]) -> None:
-        """Do something for one trial; one that cannot be read or decided never stops the others.
-
-        A fault of the database is everybody's and is raised.
-        """
-        try:
-            await work(trial)
-        except NotReady:
-            raise
-        except Exception as error:
-            if self._failing.get(trial.id) != str(error):
-                log.exception("%s %s of model '%s' cannot go on", self.kind, trial.id, trial.model)
-            self._failing[trial.id] = str(error)
-        else:
-            self._failing.pop(trial.id, None)
 
     async def _note_closed(self, open_ids: set[str]) -> None:
         """Bring up to date what this gateway shows of trials that are over: every gateway shows the same, also one that
@@ -359,6 +332,7 @@ class Trials(ABC):
             "revision": trial.revision,
             "created_at": trial.created_at,
             "created_by": trial.created_by,
+            **({"problem": problem} if (problem := self._keyed.problem(trial.id)) else {}),
         }
 
     def close(self) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from penstock.control.monitoring.label_comparisons import LabelComparisons
+from penstock.control.periodic import KeyedWork, PeriodicTask
 from penstock.core.errors import NotReady
 from penstock.core.policies import MonitorPolicy
 from penstock.engine.durable_files import write_atomically
@@ -103,6 +104,10 @@ class Labels:
         self._watched = watched
         self._tell = tell
         self._clock = clock
+        self._served: Callable[[], Sequence[Key]] = tuple
+        self._room: Callable[[], int] = lambda: MonitorPolicy().capture_bytes
+        self.task = PeriodicTask("labels", self.step, SWEEP_S, meanwhile="files of answers are not swept")
+        self._keyed: KeyedWork[Key] = KeyedWork(self.task, "labels of an earlier process cannot be taken up:")
         self._thread = background_pool(1, "labels")  # one: the store and river are nobody else's
         self._versions: dict[Key, _Version] = {}
         self._outcomes: Counter[tuple[str, str, str]] = Counter()
@@ -157,14 +162,20 @@ class Labels:
         if known is not None:
             known.performance, known.replayed = None, False
 
-    async def run(self, versions: Callable[[], Sequence[Key]], room: Callable[[], int]) -> None:
-        """Take up what was labelled before, then keep the files within their room."""
-        while True:
-            for key in versions():
-                await self._run(self._performance, key)
-            await self._run(self._sweep, versions(), room())
+    def bound_by(self, served: Callable[[], Sequence[Key]], room: Callable[[], int]) -> None:
+        """Keep files of these versions from now on, and of captures no more than this room (bytes)."""
+        self._served, self._room = served, room
+
+    async def step(self) -> None:
+        """Take up what was labelled before, and keep the files within their room."""
+        versions = self._served()
+        try:
+            await self._run(self._sweep, versions, self._room())  # first: it makes room for all that is written
+        finally:
+            for key in self._keyed.due(versions):
+                with self._keyed.isolated(key):
+                    await self._run(self._performance, key)
             await self._run(self._write)
-            await asyncio.sleep(SWEEP_S)
 
     def readings(self) -> Iterator[Reading]:
         """Metrics of performance, and what became of labels."""

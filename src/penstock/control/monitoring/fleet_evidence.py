@@ -15,6 +15,7 @@ from penstock.control.monitoring.fleet_performance import FleetPerformance
 from penstock.control.monitoring.label_batches import LabelBatches
 from penstock.control.monitoring.publication import Counts, Publisher, Shape, ended, summed
 from penstock.control.monitoring.resuming import resumed
+from penstock.control.periodic import KeyedWork, PeriodicTask
 from penstock.core.errors import Conflict, NotReady
 from penstock.core.policies import MonitorPolicy
 from penstock.monitor.counters import Totals
@@ -93,7 +94,9 @@ class FleetEvidence:
         self._run = run
         self._versions: dict[Key, _Version] = {}
         self._summaries: dict[Key, Document] = {}
-        self._failing: dict[Key, str] = {}
+        meanwhile = "the counts of all gateways cannot be put together"
+        self.task = PeriodicTask("evidence", self.step, INTERVAL_S, meanwhile=meanwhile)
+        self._keyed: KeyedWork[Key] = KeyedWork(self.task, "no verdict by all gateways of", shared=(NotReady,))
         self._leads = self._known = False
         self._last_label = 0
         self._steps = 0
@@ -150,8 +153,9 @@ class FleetEvidence:
         self._versions = {key: one for key, one in self._versions.items() if key in shapes}
         labels = await self._new_labels()
         found: dict[Key, Counts] = await self._run(self._read, shapes)
-        for key, counts in found.items():
-            await self._isolated(key, counts, labels.get(key, ()))
+        for key in self._keyed.due(found):
+            with self._keyed.isolated(key):
+                await self._look_or_begin_anew(key, found[key], labels.get(key, ()))
         self._known = True
         self._steps += 1
         if self._steps % RETIRE_EVERY == 0:
@@ -174,8 +178,11 @@ class FleetEvidence:
     def _read(self, shapes: Mapping[Key, Shape]) -> dict[Key, Counts]:
         return summed(self._store.published(), shapes)
 
-    async def _isolated(self, key: Key, counts: Counts, labels: Sequence[LabelBatch]) -> None:
-        """Look at one version; one that cannot be looked at never stops the others."""
+    def problem(self, key: Key) -> str:
+        """Why nothing is concluded of a version, "" where something is."""
+        return self._keyed.problem(key)
+
+    async def _look_or_begin_anew(self, key: Key, counts: Counts, labels: Sequence[LabelBatch]) -> None:
         try:
             await self._look(key, counts, labels)
         except NotReady:
@@ -183,12 +190,9 @@ class FleetEvidence:
         except Conflict as fault:
             log.warning("what is concluded is begun anew: %s", fault)
             self._versions.pop(key, None)
-        except Exception as error:
-            if self._failing.get(key) != str(error):
-                log.exception("the counts of model %s version %s cannot be looked at", *key)
-            self._failing[key] = str(error)
-        else:
-            self._failing.pop(key, None)
+        except Exception:
+            self._versions.pop(key, None)  # labels are given once: the next look reads all of them again
+            raise
 
     async def _look(self, key: Key, counts: Counts, labels: Sequence[LabelBatch]) -> None:
         known, now = self._versions.get(key), self._store.now()

@@ -10,7 +10,7 @@ import logging
 import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -21,12 +21,13 @@ import numpy as np
 
 from penstock.control.monitoring.answering import answering_shares
 from penstock.control.monitoring.feedback import NOBODY, Labels
-from penstock.control.monitoring.fleet_evidence import INTERVAL_S, FleetEvidence
+from penstock.control.monitoring.fleet_evidence import FleetEvidence
 from penstock.control.monitoring.profiling import profiled
 from penstock.control.monitoring.publication import Counts, Shape, layout_id
 from penstock.control.monitoring.resuming import resumed
 from penstock.control.monitoring.sentences import sentence
 from penstock.control.monitoring.version_series import Carried, VersionSeries, carried_in, carried_out
+from penstock.control.periodic import KeyedWork, PeriodicTask
 from penstock.control.schedules import schedule_in
 from penstock.control.workers.protocol import Message, rows_in
 from penstock.core.desired import Desired, LearnSpec, VersionSpec, VersionStatus, WatchSpec
@@ -65,6 +66,9 @@ log = logging.getLogger("penstock.control")
 LOOK_S = 1.0
 KEEP_S = 10.0
 """Evidence is written down that often, and at every change."""
+
+LONGEST_S = 60.0
+"""A policy or a reference that cannot be read is tried again at least that often."""
 
 LEARNING_S = 20.0
 """Rows of some workers are waited for that long after the first worker's."""
@@ -168,7 +172,18 @@ class Monitoring:
         self._regions: dict[Key, Region] = self._read_regions()
         self._monitors: dict[Key, VersionMonitor] = {}
         self._gathered: dict[Key, tuple[float, Names, list[Gathered]]] = {}
-        self._complaint = ""
+        self._following = PeriodicTask(
+            "monitor", self._follow, LOOK_S, meanwhile="the monitor goes on with what it knows"
+        )
+        self._looking = PeriodicTask("drift", self._look, LOOK_S)
+        limits = (LOOK_S, LONGEST_S)
+        self._references_due: KeyedWork[Key] = KeyedWork(self._following, "reference of", limits, (NotReady,))
+        self._policies_due: KeyedWork[str] = KeyedWork(self._following, "policy of", limits)
+        self._learning_due: KeyedWork[Key] = KeyedWork(
+            self._following, "no reference is learned of", limits, (NotReady,)
+        )
+        self._telling: KeyedWork[Key] = KeyedWork(self._looking, "an event cannot be written of", limits)
+        self._looks_due: KeyedWork[Key] = KeyedWork(self._looking, "drift is not judged of", limits)
         self._series: dict[Key, VersionSeries] = {}
         self._kept_at = 0.0
         self._alarms = 0
@@ -176,6 +191,7 @@ class Monitoring:
         self._carried = {key: carried_in(one.get("carried", [])) for key, one in self._kept.items()}
         told = state.with_name("labels.json")
         self.labels = Labels(home, told, self._label_terms, self._tell_performance, clock, room)
+        self.labels.bound_by(self._served, self._capture_room)
         self.evidence = None if evidence is None else FleetEvidence(*evidence, self, self._run)
         if self.evidence is not None:
             self.labels.share(self.evidence.labels.add)
@@ -298,7 +314,9 @@ class Monitoring:
         of it."""
         key = (model, version)
         whole = None if self.evidence is None else self.evidence.told(key)
-        return whole or self.document_of(key, self._monitors.get(key), self._fleet.totals(model, version))
+        shown = whole or self.document_of(key, self._monitors.get(key), self._fleet.totals(model, version))
+        problems = self._problems(key)
+        return {**shown, "problem": "; ".join(problems)} if problems else shown
 
     @property
     def can_judge(self) -> bool:
@@ -332,10 +350,22 @@ class Monitoring:
             },
         }
 
+    def _problems(self, key: Key) -> list[str]:
+        """Why a version is not watched as it should be."""
+        said = {
+            "its policy cannot be read, and the one before it holds": self._policies_due.problem(key[0]),
+            "its reference cannot be read": self._references_due.problem(key),
+            "no reference is learned of its rows": self._learning_due.problem(key),
+            "its drift is not judged": self._looks_due.problem(key),
+            "its drift is not judged by all gateways": "" if self.evidence is None else self.evidence.problem(key),
+        }
+        return [f"{what}: {why}" for what, why in said.items() if why]
+
     async def policy(self, model: str) -> Document:
         """What is to be watched of a model; raises ``NotFound``."""
         self._refuse_unknown(model)
-        return policy_out(self.policy_of(model))
+        problem = self._policies_due.problem(model)
+        return {**policy_out(self.policy_of(model)), **({"problem": problem} if problem else {})}
 
     async def set_policy(self, model: str, document: Document, by: By, if_revision: int | None = None) -> Document:
         """Change what is to be watched of a model; raises ``InvalidInput``, ``NotFound`` and ``Conflict``."""
@@ -343,6 +373,7 @@ class Monitoring:
         self._refuse_unknown(model)
         revision = await self._run(self._store.set_policy, model, policy_out(policy), by, if_revision)
         self._policies[model] = policy
+        self._policies_due.succeeded(model)
         for (name, _), monitor in self._monitors.items():
             if name == model:
                 monitor.policy = policy
@@ -415,6 +446,7 @@ class Monitoring:
     async def _set(self, model: str, version: str, reference: Reference, by: By) -> int:
         record = ReferenceRecord(model, version, reference.digest, reference.source)
         revision = await self._run(self._store.set_reference, record, reference_out(reference), by)
+        self._references_due.succeeded((model, version))
         await self._refresh()
         return revision
 
@@ -427,31 +459,6 @@ class Monitoring:
         rows = rows_in(message["inputs"]), rows_in(message["outputs"])
         gathered.append((*rows, confidence_in(message.get("confidence"))))
 
-    async def run(self) -> None:
-        """Look again and again."""
-        others = [asyncio.create_task(self.labels.run(self._served, self._capture_room))]
-        if self.evidence is not None:
-            others.append(asyncio.create_task(self._share(self.evidence)))
-        try:
-            await self._watch()
-        finally:
-            for one in others:
-                one.cancel()
-
-    async def _share(self, evidence: FleetEvidence) -> None:
-        complaint = ""
-        while True:
-            try:
-                await evidence.step()
-                complaint = ""
-            except Fault as fault:
-                if complaint != str(fault):
-                    log.warning("the counts of all gateways cannot be put together: %s", fault)
-                complaint = str(fault)
-            except Exception:
-                log.exception("a step of the evidence of all gateways failed")
-            await asyncio.sleep(INTERVAL_S)
-
     def _served(self) -> list[Key]:
         return [(model.name, one.version) for model in self._fleet.desired.models for one in model.versions]
 
@@ -459,31 +466,26 @@ class Monitoring:
         wanted = [self.policy_of(model.name).capture_bytes for model in self._fleet.desired.models]
         return max(wanted, default=MonitorPolicy().capture_bytes)
 
-    async def _watch(self) -> None:
-        while True:
-            complaint = ""
-            try:
-                await self._refresh()
-                await self._learn()
-            except Fault as fault:
-                complaint = str(fault)
-            except Exception:
-                log.exception("the monitor failed")
-            if complaint and complaint != self._complaint:
-                log.warning("the monitor goes on with what it knows: %s", complaint)
-            self._complaint = complaint
-            try:
-                changes = self.look()
-                for key, change in changes if self.evidence is None else ():
-                    await self._tell(key, change)
-            except Exception:
-                log.exception("a look of the monitor failed")
-            await asyncio.sleep(LOOK_S)
+    @property
+    def tasks(self) -> list[PeriodicTask]:
+        """What goes on by itself."""
+        shared = () if self.evidence is None else (self.evidence.task,)
+        return [self._following, self._looking, self.labels.task, *shared]
+
+    async def _follow(self) -> None:
+        """Take over references and policies, and learn references of rows that were gathered."""
+        await self._refresh()
+        await self._learn()
+
+    async def _look(self) -> None:
+        changes = self.look()
+        for key, change in changes if self.evidence is None else ():
+            with self._telling.isolated(key):
+                await self._tell(key, change)
 
     async def start(self) -> None:
         """Read what is known, so that the first desired state already says how versions are watched."""
-        with suppress(Fault):
-            await self._refresh()
+        await self._following.attempt()
 
     async def _refresh(self) -> None:
         """Take over what the database says, and what it said last while it is away."""
@@ -498,19 +500,28 @@ class Monitoring:
                 raise
             known = await self._run(self._recalled)
         changed = False
-        for model, version, digest in known["references"]:
-            if self._digests.get((model, version)) != digest:
-                await self._take((model, version), digest)
-                changed = True
-        kept = {(model, version) for model, version, _ in known["references"]}
-        for key in self._digests.keys() - kept:
+        digests = {(model, version): digest for model, version, digest in known["references"]}
+        for key in self._references_due.due(digests):
+            if self._digests.get(key) != digests[key]:
+                with self._references_due.isolated(key):
+                    await self._take(key, digests[key])
+                    changed = True
+        for key in self._digests.keys() - digests.keys():
             self._drop(key)
             changed = True
-        found = {model: policy_in(document, schedule_in) for model, document in known["policies"].items()}
+        found = self._read_policies(known["policies"])
         changed = changed or found != self._policies
         self._policies = found
         if changed:
             self._fleet.renew()
+
+    def _read_policies(self, documents: Mapping[str, Document]) -> dict[str, MonitorPolicy]:
+        """The policies that are stored; of a model whose policy cannot be read, the one before it."""
+        found = {model: policy for model, policy in self._policies.items() if model in documents}
+        for model in self._policies_due.due(documents):
+            with self._policies_due.isolated(model):
+                found[model] = policy_in(documents[model], schedule_in)
+        return found
 
     async def _take(self, key: Key, digest: str) -> None:
         document = await self._run(self._recall, digest)
@@ -531,39 +542,46 @@ class Monitoring:
         self.labels.forget(key)
 
     async def _learn(self) -> None:
-        for key, (since, names, rows) in list(self._gathered.items()):
+        for key in self._learning_due.due(self._gathered):
+            since, names, rows = self._gathered[key]
             total = sum(len(inputs) for inputs, _, _ in rows)
             enough = self.policy_of(key[0]).live_rows
             if total < enough and self._clock() - since < LEARNING_S:
                 continue
-            del self._gathered[key]
+            if key not in self._references:
+                with self._learning_due.isolated(key):
+                    reference = await self._run(_learned, rows, names)
+                    await self._set(*key, reference, By(MONITOR, f"learned from {total} rows"))
+                    log.info("model %s version %s: a reference was learned from %d rows", *key, total)
             if key in self._references:
-                continue
-            reference = await self._run(_learned, rows, names)
-            log.info("model %s version %s: a reference was learned from %d rows", *key, total)
-            await self._set(*key, reference, By(MONITOR, f"learned from {total} rows"))
+                self._gathered.pop(key, None)  # not before: rows are gathered once
 
     def look(self) -> list[tuple[Key, DriftChange]]:
         """Take what the workers have counted since the last look; what has changed by it."""
         changes: list[tuple[Key, DriftChange]] = []
         now = self._clock()
-        for key, region in list(self._regions.items()):
-            reference = self._references.get(key)
-            if reference is None or self._digests[key] != region.digest:
-                continue
-            policy = self.policy_of(key[0])
-            counted = Counted.of(reference, self._fleet.regions(region.offset, region.size), region.keys)
-            policy = self._bounded(replace(policy, slices=region.keys))
-            monitor = self._monitors.get(key)
-            if monitor is None:
-                monitor = self._monitors[key] = self._monitor(key, policy, counted, now)
-            monitor.policy = policy
-            changes += [(key, change) for change in monitor.look(counted, now)]
+        for key in self._looks_due.due(self._regions):
+            with self._looks_due.isolated(key):
+                changes += [(key, change) for change in self._changes(key, now)]
         alarms = sum(one.alarms for one in self._monitors.values())
         if changes or alarms != self._alarms or now - self._kept_at >= KEEP_S:
             self._kept_at, self._alarms = now, alarms
             self._keep()
         return changes
+
+    def _changes(self, key: Key, now: float) -> list[DriftChange]:
+        """What has changed at one version since the last look."""
+        region, reference = self._regions[key], self._references.get(key)
+        if reference is None or self._digests[key] != region.digest:
+            return []
+        policy = self.policy_of(key[0])
+        counted = Counted.of(reference, self._fleet.regions(region.offset, region.size), region.keys)
+        policy = self._bounded(replace(policy, slices=region.keys))
+        monitor = self._monitors.get(key)
+        if monitor is None:
+            monitor = self._monitors[key] = self._monitor(key, policy, counted, now)
+        monitor.policy = policy
+        return monitor.look(counted, now)
 
     def _monitor(self, key: Key, policy: MonitorPolicy, counted: Counted, now: float) -> VersionMonitor:
         """A version's monitor, which goes on where this process's predecessor was."""

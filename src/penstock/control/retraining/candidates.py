@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from penstock.control.periodic import Complaints
 from penstock.control.retraining.holdout import MOST_ROWS, examine
 from penstock.core.desired import Desired, ModelSpec, State, VersionSpec, VersionStatus
 from penstock.core.errors import Conflict, Fault, NotFound, NotReady, Refused
@@ -114,7 +115,7 @@ class Candidates:
         self._threads = background_pool(THREADS, "candidates")
         self._exams: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._verdicts: dict[tuple[str, str], Verdict] = {}
-        self._complaints: dict[tuple[str, str], str] = {}
+        self._complaints = Complaints()
 
     # What people ask for.
 
@@ -302,9 +303,7 @@ class Candidates:
 
     def _complain(self, model: str, version: str, reason: str) -> None:
         """Say why a version is not rolled out, once."""
-        if self._complaints.get((model, version)) != reason:
-            log.warning("model %s version %s is not rolled out: %s", model, version, reason)
-        self._complaints[model, version] = reason
+        self._complaints.tell((model, version), f"model {model} version {version} is not rolled out: {reason}")
 
     def _spec(self, model: str) -> ModelSpec:
         spec = next((one for one in self._fleet.desired.models if one.name == model), None)

@@ -14,11 +14,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from penstock.control.periodic import KeyedWork, PeriodicTask
 from penstock.control.retraining.candidates import RULES, Candidates, Fleet, Record, Rollouts
 from penstock.control.retraining.dispatcher import Dispatcher
 from penstock.control.sinks import SinkContext
 from penstock.core.desired import ModelSpec, State, VersionStatus, serving_version
-from penstock.core.errors import Conflict, Fault, InvalidInput, NotFound
+from penstock.core.errors import Conflict, Fault, InvalidInput, NotFound, NotReady
 from penstock.core.policies import MonitorPolicy
 from penstock.core.triggers.conditions import DAY_S, Snapshot
 from penstock.core.triggers.rules import Action, Kind, Outcome, decide
@@ -38,6 +39,10 @@ log = logging.getLogger("penstock.control")
 
 LOOK_S = 1.0
 THREADS = 4
+OVERDUE_S = 600.0
+LONGEST_S = 60.0
+"""Rules that cannot be judged are tried again at least that often."""
+
 MANUAL = "(by hand)"
 MOST_FEATURES = 5
 
@@ -88,7 +93,13 @@ class Retraining:
         self._outcomes: Counter[tuple[str, str, str]] = Counter()
         self._last: dict[str, tuple[int, RuleState]] = {}
         self._pending: dict[str, tuple[int, float]] = {}
-        self._complaint = ""
+        meanwhile = "retraining rules wait"
+        rules = PeriodicTask("rules", self.judge_all, LOOK_S, overdue_s=OVERDUE_S, meanwhile=meanwhile)
+        self.tasks = (
+            rules,
+            PeriodicTask("deliveries", self.deliver_all, LOOK_S, meanwhile="events wait to be sent"),
+        )
+        self._keyed: KeyedWork[str] = KeyedWork(rules, "rules of model", (LOOK_S, LONGEST_S), (NotReady,))
 
     # What people ask for.
 
@@ -132,7 +143,9 @@ class Retraining:
         """What became of a model's events on their way to sinks; raises ``NotFound``."""
         if not any(one.name == model for one in self._fleet.desired.models):
             raise NotFound(f"unknown model '{model[:128]}'")
-        return {"deliveries": await self._run(self._outbox.deliveries, model)}
+        problem = self._keyed.problem(model)
+        deliveries = await self._run(self._outbox.deliveries, model)
+        return {"deliveries": deliveries, **({"problem": problem} if problem else {})}
 
     async def replay(self, model: str, by: By) -> Document:
         """Try again what was given up; raises ``NotFound``."""
@@ -140,35 +153,26 @@ class Retraining:
 
     # What happens by itself.
 
-    async def run(self) -> None:
-        """Look, decide and send, again and again."""
-        while True:
-            complaint = ""
-            try:
-                await self.step()
-            except Fault as fault:
-                complaint = str(fault)
-            except Exception:
-                log.exception("a step of the retraining rules failed")
-            if complaint and complaint != self._complaint:
-                log.warning("retraining rules wait: %s", complaint)
-            self._complaint = complaint
-            await asyncio.sleep(LOOK_S)
-
-    async def step(self) -> None:
-        """Decide for each model at most one thing, and begin to send what is due, where this gateway leads."""
-        policies = {one.name: self._monitor.policy_of(one.name) for one in self._fleet.desired.models}
-        ruled = [
-            one
-            for one in self._fleet.desired.models
-            if policies[one.name].triggers or policies[one.name].limits.auto_rollout is not None
-        ]
-        self._pending = await self._run(self._outbox.pending)
-        if not (ruled or self._pending) or not await self._run(self._outbox.lead):
+    async def judge_all(self) -> None:
+        """Decide for each model at most one thing, where this gateway leads."""
+        ruled = {one.name: one for one in self._fleet.desired.models if self._is_ruled(one)}
+        due = self._keyed.due(ruled)
+        if not due or not await self._run(self._outbox.lead):
             return
-        for spec in ruled:
-            await self.judge(spec)
-            await self.candidates.step(spec, self._serving(spec))
+        for name in due:
+            with self._keyed.isolated(name):
+                await self.judge(ruled[name])
+                await self.candidates.step(ruled[name], self._serving(ruled[name]))
+
+    def _is_ruled(self, spec: ModelSpec) -> bool:
+        policy = self._monitor.policy_of(spec.name)
+        return bool(policy.triggers) or policy.limits.auto_rollout is not None
+
+    async def deliver_all(self) -> None:
+        """Begin to send what is due, where this gateway leads."""
+        self._pending = await self._run(self._outbox.pending)
+        if not self._pending or not await self._run(self._outbox.lead):
+            return
         await self._dispatcher.step()
 
     async def judge(self, spec: ModelSpec) -> Action | None:

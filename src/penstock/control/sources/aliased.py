@@ -1,17 +1,17 @@
 """A folder's models with what the registry's database says of them: aliases, and how their versions come and go."""
 
 import asyncio
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from penstock.control.periodic import Complaints
 from penstock.control.reconcile.planner import Found
 from penstock.control.reconcile.reconciler import Source
 from penstock.core.errors import Fault
 from penstock.registry.records import ModelRecord
 from penstock.registry.stores.snapshot import RegistrySnapshot
 
-log = logging.getLogger("penstock.control")
+ALIASES = "aliases"
 
 
 class AliasedFolder:
@@ -23,7 +23,7 @@ class AliasedFolder:
     def __init__(self, contents: Source, picture: RegistrySnapshot) -> None:
         self._contents = contents
         self._picture = picture
-        self._complaint = ""
+        self._complaints = Complaints()
 
     async def scan(self, settled_only: bool, retry: str = "") -> Sequence[Found]:
         """Every model of the folder; raises as the folder does."""
@@ -35,11 +35,9 @@ class AliasedFolder:
         try:
             records = {record.name: record for record in self._picture.models()}
         except Fault as fault:
-            if str(fault) != self._complaint:
-                log.warning("the models of the folder are served without their aliases: %s", fault)
-            self._complaint = str(fault)
+            self._complaints.tell(ALIASES, f"the models of the folder are served without their aliases: {fault}", fault)
             return {}
-        self._complaint = ""
+        self._complaints.over(ALIASES)
         return records
 
 

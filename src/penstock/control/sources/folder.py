@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from penstock.control.periodic import Complaints
 from penstock.control.reconcile.planner import Found, Materialized
 from penstock.control.reconcile.reconciler import NothingYet
 from penstock.control.sources.repositories import Holding, Repositories, Repository, RepositoryState
@@ -101,7 +102,7 @@ class FolderContents:
         self._copies = copies
         self._settle_s = settle_s
         self._clock = clock
-        self._copies_complaint = ""
+        self._complaints = Complaints()
         self._told: set[tuple[str, str, str]] = set()
         self._seen: dict[Key, _Seen] = {}
         self._offers: dict[Key, _Offer] = {}
@@ -290,9 +291,8 @@ class FolderContents:
         except NotReady as fault:
             if not isinstance(source.tree, LocalTree):
                 raise
-            if self._copies_complaint != str(fault):
-                log.warning("models are served from where they lie, do not change them there: %s", fault.whole)
-            self._copies_complaint = str(fault)
+            text = f"models are served from where they lie, do not change them there: {fault.whole}"
+            self._complaints.tell("copies", text, fault)
             return InPlace(source, source.tree)
 
     def _followed(self, version: _Version, weights: tuple[str, ...]) -> _Version | None:

@@ -1,20 +1,19 @@
 """When the first models are served: at once, or, where the source has nothing to offer at the start, once it has."""
 
-import logging
 import time
 from collections.abc import Callable, Sequence
 
+from penstock.control.periodic import Complaints, describe
 from penstock.control.reconcile.planner import Found
 from penstock.control.reconcile.reconciler import NothingYet, Source
 from penstock.control.sources.folder import is_passing
 from penstock.core.errors import Fault
 
-log = logging.getLogger("penstock.control")
-
 PATIENCE_S = 30.0
 """From the first look that finds models on, so long are the last of them waited for."""
 
 _EXAMINED = "the first models are being examined"
+_FIRST = "first"
 _BROKEN = "the source of the models cannot be looked at"
 
 
@@ -29,7 +28,7 @@ class InitialSync:
         self._clock = clock
         self._found_at: float | None = None
         self.reason = ""
-        self._told = ""
+        self._complaints = Complaints()
 
     async def at_start(self) -> Sequence[Found] | None:
         """What the source offers, files taken as they are; None if it may offer something later.
@@ -53,10 +52,9 @@ class InitialSync:
         except Fault as fault:
             self._wait(fault)
             return None
-        except Exception:
-            if self._told != _BROKEN:
-                log.exception(_BROKEN)
-            self._told = self.reason = _BROKEN
+        except Exception as error:
+            self.reason = _BROKEN
+            self._complaints.tell(_FIRST, f"{_BROKEN}: {describe(error)}", error)
             return None
         now = self._clock()
         began = self._found_at = now if self._found_at is None else self._found_at
@@ -70,6 +68,5 @@ class InitialSync:
         """Remember the reason, and log it once for as long as it is the same."""
         self._found_at = None
         self.reason = str(fault)
-        if self._told != str(fault):
-            log.warning("nothing can be served yet, and it is tried again until it can: %s", fault.whole)
-        self._told = str(fault)
+        text = f"nothing can be served yet, and it is tried again until it can: {fault.whole}"
+        self._complaints.tell(_FIRST, text, fault)

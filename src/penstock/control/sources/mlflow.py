@@ -13,15 +13,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from penstock.core.errors import Conflict, Fault, InvalidInput, Refused
+from penstock.control.periodic import KeyedWork, PeriodicTask
+from penstock.core.errors import NotReady, Refused
 from penstock.registry.contents.archive import pack
 from penstock.registry.mlflow.source import SOURCE, Wanted
 from penstock.registry.records import By, Document, ModelRecord, VersionState
 
 log = logging.getLogger("penstock.control")
 
-RETRY_S = 600.0
-"""What could not be done is tried again after that long."""
+RETRY_S = 3600.0
+"""What could not be done is tried again at least that often: each time, a version's files are fetched anew."""
+
+OVERDUE_S = 3600.0
+"""One look may fetch many versions."""
 
 Key = tuple[str, str]
 
@@ -31,6 +35,9 @@ class Push:
     """Bring a version in."""
 
     wanted: Wanted
+
+    def __str__(self) -> str:
+        return f"version {self.wanted.version} of model {self.wanted.model}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +49,9 @@ class MoveAlias:
     version: str
     expected: str | None
 
+    def __str__(self) -> str:
+        return f"alias {self.alias} of model {self.model}"
+
 
 @dataclass(frozen=True, slots=True)
 class DropAlias:
@@ -49,6 +59,9 @@ class DropAlias:
 
     model: str
     alias: str
+
+    def __str__(self) -> str:
+        return f"alias {self.alias} of model {self.model}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +71,16 @@ class Retire:
     model: str
     version: str
 
+    def __str__(self) -> str:
+        return f"the end of version {self.version} of model {self.model}"
+
 
 Action = Push | MoveAlias | DropAlias | Retire
+
+
+def model_of(action: Action) -> str:
+    """The model that an action is about."""
+    return action.wanted.model if isinstance(action, Push) else action.model
 
 
 def next_action(
@@ -171,73 +192,65 @@ class MlflowSync:
         self._poll_s = poll_s
         self._clock = clock
         self._before: list[Wanted] = []
-        self._given_up: dict[Action, float] = {}
-        self._woken = asyncio.Event()
-        self._complaint = ""
+        meanwhile = "MLflow is not mirrored"
+        self.task = PeriodicTask("mlflow", self.step, poll_s, overdue_s=OVERDUE_S, meanwhile=meanwhile, clock=clock)
+        limits = (poll_s, RETRY_S)
+        self._keyed: KeyedWork[Action] = KeyedWork(self.task, "not taken over from MLflow:", limits, (NotReady,))
 
     def wake(self) -> None:
         """Look at once."""
-        self._woken.set()
-
-    async def run(self) -> None:
-        """MlflowSync until cancelled."""
-        while True:
-            self._woken.clear()
-            await self.step()
-            try:
-                async with asyncio.timeout(self._poll_s):
-                    await self._woken.wait()
-            except TimeoutError:
-                continue
+        self.task.wake()
 
     async def step(self) -> None:
-        """Look once, and do everything that follows."""
-        try:
-            wanted = await asyncio.to_thread(self._source.wanted)
-            while (action := await self._next(wanted)) is not None:
+        """Look once, and do everything that follows; what fails is put off by itself."""
+        wanted = await asyncio.to_thread(self._source.wanted)
+        tried: set[Action] = set()
+        while (action := await self._next(wanted, tried)) is not None:
+            tried.add(action)
+            with self._keyed.isolated(action):
                 await self._perform(action)
-        except Fault as fault:
-            if str(fault) != self._complaint:
-                log.warning("MLflow is not mirrored: %s", fault)
-            self._complaint = str(fault)
-            return
-        self._complaint = ""
         if wanted:
             self._before = wanted
 
-    async def _next(self, wanted: Sequence[Wanted]) -> Action | None:
-        now = self._clock()
-        self._given_up = {action: until for action, until in self._given_up.items() if until > now}
+    def problems(self, model: str) -> list[str]:
+        """What could not be taken over of a model, and why."""
+        return [f"{one}: {why}" for one, why in self._keyed.problems.items() if model_of(one) == model]
+
+    async def _next(self, wanted: Sequence[Wanted], tried: Collection[Action]) -> Action | None:
+        """What is to be done, but what has been tried in this step and what is put off."""
         present = {record.name: record for record in await asyncio.to_thread(self._records)}
-        return next_action(wanted, present, self._before, self._given_up)
+        passed = {*tried, *self._keyed.put_off()}
+        return next_action(wanted, present, self._before, passed)
 
     async def _perform(self, action: Action) -> None:
-        try:
-            match action:
-                case Push():
-                    await self._push(action.wanted)
-                case MoveAlias():
-                    by = By(SOURCE, "as in MLflow")
-                    await self._registrar.alias(action.model, action.alias, action.version, by, action.expected)
-                case DropAlias():
-                    await self._registrar.drop_alias(action.model, action.alias, By(SOURCE, "no more in MLflow"))
-                case Retire():
-                    await self._registrar.retire(action.model, action.version, By(SOURCE, "no more in MLflow"))
-        except (Refused, Conflict, InvalidInput) as fault:
-            log.warning("%s was not taken over from MLflow: %s", _subject(action), fault)
-            self._given_up[action] = self._clock() + RETRY_S
-        else:
-            log.info("%s was taken over from MLflow", _subject(action))
+        match action:
+            case Push():
+                await self._push(action.wanted)
+            case MoveAlias():
+                by = By(SOURCE, "as in MLflow")
+                await self._registrar.alias(action.model, action.alias, action.version, by, action.expected)
+            case DropAlias():
+                await self._registrar.drop_alias(action.model, action.alias, By(SOURCE, "no more in MLflow"))
+            case Retire():
+                await self._registrar.retire(action.model, action.version, By(SOURCE, "no more in MLflow"))
+        log.info("%s was taken over from MLflow", action)
 
     async def _push(self, wanted: Wanted) -> None:
         folder = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="penstock-mlflow-"))
         try:
-            files = await asyncio.to_thread(self._source.download, wanted, folder)
-            lineage = await asyncio.to_thread(self._source.lineage, wanted)
+            files, lineage = await asyncio.to_thread(self._fetched, wanted, folder)
             by = By(SOURCE, "registered in MLflow")
             await self._registrar.push(wanted.model, wanted.version, _chunks(files), lineage, by)
         finally:
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+
+    def _fetched(self, wanted: Wanted, folder: Path) -> tuple[dict[str, Path], Document]:
+        """A version's files and lineage. That they cannot be fetched concerns this version alone: MLflow has just
+        answered."""
+        try:
+            return self._source.download(wanted, folder), self._source.lineage(wanted)
+        except NotReady as fault:
+            raise Refused(f"it cannot be fetched: {fault}", fault.detail) from None
 
 
 async def _chunks(files: dict[str, Path]) -> AsyncIterator[bytes]:
@@ -251,13 +264,3 @@ def _plain(path: Path) -> Iterator[bytes]:
     with path.open("rb") as file:
         while chunk := file.read(1 << 20):
             yield chunk
-
-
-def _subject(action: Action) -> str:
-    match action:
-        case Push(wanted):
-            return f"version {wanted.version} of model {wanted.model}"
-        case Retire(model, version):
-            return f"the end of version {version} of model {model}"
-        case MoveAlias(model, alias) | DropAlias(model, alias):
-            return f"alias {alias} of model {model}"

@@ -1,16 +1,14 @@
 """The repositories that are watched: each is looked at by itself, and one that is away stops none of the others."""
 
-import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from penstock.control.periodic import Complaints
 from penstock.core.errors import Fault, InvalidInput, NotReady
 from penstock.registry.repository.layout import FoundModel, models_in, one_model
 from penstock.registry.repository.tree import Tree
 from penstock.telemetry import metrics
 from penstock.telemetry.metrics import Point, Reading
-
-log = logging.getLogger("penstock.control")
 
 _NOT_YET = "it has not been looked at yet"
 
@@ -54,7 +52,7 @@ class Repositories:
     def __init__(self, repositories: Sequence[Repository]) -> None:
         self._repositories = repositories
         self._last: dict[str, list[FoundModel]] = {}
-        self._complaints: dict[str, str] = {}
+        self._complaints = Complaints()
         self.faults: dict[str, Fault] = {}
         self.states = [RepositoryState(one.tree.name, 0, _NOT_YET) for one in repositories]
 
@@ -94,10 +92,9 @@ class Repositories:
 
     def _complain(self) -> None:
         """Log which of them cannot be read, each once for as long as it is so."""
+        self._complaints.retain(self.faults)
         for name, fault in self.faults.items():
-            if self._complaints.get(name) != str(fault):
-                log.warning("%s: what is served of it stays as it is: %s", name, fault.whole)
-        self._complaints = {name: str(fault) for name, fault in self.faults.items()}
+            self._complaints.tell(name, f"{name}: what is served of it stays as it is: {fault.whole}", fault)
 
 
 def readings(states: Iterable[RepositoryState]) -> Iterator[Reading]:

@@ -1,16 +1,19 @@
 """Keeps every slot served by a living worker: a pure decision from what is seen, and a thin loop that performs it."""
 
-import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Protocol
 
+from penstock.control.periodic import PeriodicTask
+
 log = logging.getLogger("penstock.control")
 
 PERIOD_NS = 100_000_000
 """Between two looks at the slots; as long as between two beats of a worker."""
+
+OVERDUE_S = 60.0
 
 AT_WORK: Final = 10
 """Silence of a worker that uses the processor counts a tenth: it holds its loop, but it will come back."""
@@ -226,7 +229,7 @@ class Supervisor:
         self._limits = limits or Limits()
         self._looked_ns = clock()
         self._spawning = True
-        self._changed = asyncio.Event()
+        self.task = PeriodicTask("supervisor", self._look, PERIOD_NS / 1e9, overdue_s=OVERDUE_S)
 
     def adopt(self, index: int, process: Process) -> None:
         """Watch a worker that somebody else started."""
@@ -248,21 +251,10 @@ class Supervisor:
 
     def wake(self) -> None:
         """Look at once: a process has ended."""
-        self._changed.set()
+        self.task.wake()
 
-    async def run(self) -> None:
-        """Look at the slots again and again, until cancelled."""
-        while True:
-            self._changed.clear()
-            try:
-                self.step()
-            except Exception:
-                log.exception("the supervisor failed at one look; it goes on")
-            try:
-                async with asyncio.timeout(PERIOD_NS / 1e9):
-                    await self._changed.wait()
-            except TimeoutError:
-                continue
+    async def _look(self) -> None:
+        self.step()
 
     def step(self) -> None:
         """Look once and do all there is to do."""

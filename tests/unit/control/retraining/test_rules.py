@@ -71,7 +71,7 @@ class Room:
 
     def step(self, seconds: float = 1.0) -> RuleState:
         self.world.clock.now += seconds
-        self.act(self.rules.step)
+        self.act(self.rules.judge_all, self.rules.deliver_all)
         return self.kept()
 
     def kept(self) -> RuleState:

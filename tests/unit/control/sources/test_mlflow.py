@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from penstock.control.sources.mlflow import Action, DropAlias, MlflowSync, MoveAlias, Push, Retire, next_action
-from penstock.core.errors import Conflict, InvalidInput, NotReady, Refused
+from penstock.core.errors import Conflict, InvalidInput, NotReady, Refused, TooLarge
 from penstock.registry.mlflow.source import SOURCE, Wanted
 from penstock.registry.mlflow.webhooks import verify_mlflow
 from penstock.registry.records import AliasRecord, By, Content, Document, ModelRecord, VersionRecord, VersionState
@@ -123,14 +123,14 @@ def test_the_loop_does_everything_in_one_look_and_gives_up_for_a_while(tmp_path:
         world = World(tmp_path)
         mirror = MlflowSync(world, world, lambda: list(world.here.values()), 30.0, lambda: world.now)
         world.there = NotReady("away")
-        await mirror.step()
+        await mirror.task.attempt()
         world.there, world.refuse = [ONE, TWO], {"1"}
         await mirror.step()
         assert world.done == ["push 2", "alias 2"]
         world.refuse.clear()
         await mirror.step()
         assert world.done == ["push 2", "alias 2"]
-        world.now += 601
+        world.now += 3601
         await mirror.step()
         assert world.done == ["push 2", "alias 2", "push 1"]
         world.there = [TWO]
@@ -138,6 +138,69 @@ def test_the_loop_does_everything_in_one_look_and_gives_up_for_a_while(tmp_path:
         assert world.done[-1] == "retire 1"
 
     asyncio.run(run())
+
+
+class Sour(World):
+    """An MLflow of two models, and a fault with the version of ``a`` alone: at its download or at its push."""
+
+    def __init__(self, tmp_path: Path, gone: Exception | None, refused: Exception | None) -> None:
+        super().__init__(tmp_path)
+        self.there = [Wanted("a", "1"), Wanted("b", "1")]
+        self.gone, self.refused = gone, refused
+        self.downloads = 0
+
+    def download(self, wanted: Wanted, into: Path) -> dict[str, Path]:
+        if wanted.model == "a":
+            self.downloads += 1
+            if self.gone is not None:
+                raise self.gone
+        return super().download(wanted, into)
+
+    async def push(
+        self, model: str, version: str, chunks: AsyncIterator[bytes], metadata: Document, by: By
+    ) -> tuple[Document, bool]:
+        if model == "a" and self.refused is not None:
+            raise self.refused
+        return await super().push(model, version, chunks, metadata, by)
+
+
+@pytest.mark.parametrize(
+    ("gone", "refused", "why"),
+    [
+        (NotReady("no such artifact"), None, "it cannot be fetched: no such artifact"),
+        (ValueError("an odd answer"), None, "ValueError: an odd answer"),
+        (None, TooLarge("it is too large"), "it is too large"),
+    ],
+)
+def test_one_bad_version_is_put_off_by_itself(
+    tmp_path: Path, gone: Exception | None, refused: Exception | None, why: str
+) -> None:
+    world = Sour(tmp_path, gone, refused)
+    mirror = MlflowSync(world, world, lambda: list(world.here.values()), 30.0, lambda: world.now)
+
+    async def run() -> None:
+        for _ in range(20):
+            await mirror.step()
+            world.now += 30
+
+    asyncio.run(run())
+    assert set(world.here) == {"b"}
+    assert world.downloads <= 7  # of 20 looks: after 30, 60, 120, 240 ... s, at most a half less
+    assert mirror.problems("a") == [f"version 1 of model a: {why}"]
+    assert mirror.problems("b") == []
+    world.gone = world.refused = None
+    world.now += 3600
+    asyncio.run(mirror.step())
+    assert set(world.here) == {"a", "b"}
+    assert mirror.problems("a") == []
+
+
+def test_a_registry_that_is_away_ends_the_look(tmp_path: Path) -> None:
+    world = Sour(tmp_path, None, NotReady("the database is away"))
+    mirror = MlflowSync(world, world, lambda: list(world.here.values()), 30.0, lambda: world.now)
+    with pytest.raises(NotReady):
+        asyncio.run(mirror.step())
+    assert (world.here, mirror.problems("a")) == ({}, [])
 
 
 def signed(body: bytes, stamp: str, secret: bytes = b"key") -> dict[str, str]:
