@@ -302,21 +302,20 @@ class Monitoring:
     async def _seen(self, model: str, version: str, scope: str) -> Document:
         key = (model, version)
         whole = None
+        problem = {"problem": "; ".join(problems)} if (problems := self._problems(key)) else {}
         if self.evidence is not None and scope == FLEET:
             with suppress(NotReady):
                 whole = await self.evidence.document(key)
         if whole is not None:
-            return {"scope": FLEET, **whole}
-        return {"scope": GATEWAY, **self.document_of(key, self._monitors.get(key), self._fleet.totals(*key))}
+            return {"scope": FLEET, **problem, **whole}
+        return {"scope": GATEWAY, **problem, **self.document_of(key, self._monitors.get(key), self._fleet.totals(*key))}
 
     def told(self, model: str, version: str) -> Document:
         """What is said of a version, by the counts of all gateways where this one leads; little where nothing is known
         of it."""
         key = (model, version)
         whole = None if self.evidence is None else self.evidence.told(key)
-        shown = whole or self.document_of(key, self._monitors.get(key), self._fleet.totals(model, version))
-        problems = self._problems(key)
-        return {**shown, "problem": "; ".join(problems)} if problems else shown
+        return whole or self.document_of(key, self._monitors.get(key), self._fleet.totals(model, version))
 
     @property
     def can_judge(self) -> bool:
