@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -108,7 +109,7 @@ class Joint:
     feature: Feature
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Reference:
     """A whole reference; the order of features is numbers first, then labels, of inputs and of outputs.
 
@@ -124,7 +125,7 @@ class Reference:
     slices: tuple[Slice, ...] = ()
     errors: tuple[int, int] | None = None
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """Names it by its content."""
         text = json.dumps(reference_out(self), sort_keys=True, separators=(",", ":"))

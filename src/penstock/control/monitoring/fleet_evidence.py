@@ -116,7 +116,7 @@ class FleetEvidence:
 
     def summary(self, key: Key) -> Document | None:
         """What every gateway shows of a version's verdict, None while nobody has concluded anything."""
-        return self._summaries.get(key)
+        return self._summaries.get(key) or None
 
     async def document(self, key: Key) -> Document | None:
         """The same, by whoever leads: as it was written down last."""

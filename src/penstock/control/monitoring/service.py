@@ -653,7 +653,9 @@ class Monitoring:
         served = set(self._served())
         self._series = {key: one for key, one in self._series.items() if key in served}
         for key in served & self._monitors.keys():
-            yield from self._series_of(key).readings()
+            series = self._series_of(key)
+            series.summary = None if self.evidence is None else self.evidence.summary(key)
+            yield from series.readings()
         for key in served:
             kept = self._fleet.totals(*key).capture()
             if any(kept.values()):

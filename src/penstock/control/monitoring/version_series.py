@@ -1,6 +1,6 @@
 """The metrics of one version's monitor: the labels of its series are made once, the values at each scrape."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import Any
 
@@ -29,11 +29,13 @@ class VersionSeries:
     """The series of one version; ``key`` is its model and version.
 
     With another reference counting begins anew. ``carried`` says where this version's counters stood before, so that
-    series that go on never fall; it is kept as ``before``.
+    series that go on never fall; it is kept as ``before``. ``summary`` is the verdict by the counts of all gateways
+    (see ``fleet_evidence``), None for that of this one.
     """
 
     def __init__(self, key: tuple[str, str], monitor: VersionMonitor, carried: Carried | None = None) -> None:
         self.monitor = monitor
+        self.summary: Mapping[str, Any] | None = None
         self._key = key
         self._whole: Labels = (key,)
         self._full: Labels = ((*key, "full"),)
@@ -82,17 +84,28 @@ class VersionSeries:
         monitor, chosen = self.monitor, self._chosen
         for side in self._sides:
             yield from side.readings()
-        evidence, states = monitor.evidence(), monitor.states()
+        evidence, drifts, alarms = self._verdict()
         psi, js = monitor.distances()
-        yield Bulk(metrics.DRIFT_LOG_EVIDENCE, self._names, [evidence[index] for index in chosen])
-        yield Bulk(metrics.DRIFT_STATE, self._names, [int(states[index] is State.DRIFT) for index in chosen])
+        yield Bulk(metrics.DRIFT_LOG_EVIDENCE, self._names, evidence)
+        yield Bulk(metrics.DRIFT_STATE, self._names, drifts)
         yield Bulk(metrics.DRIFT_SCORE, self._scored, [of[index] for of in (psi, js) for index in chosen])
         yield Bulk(metrics.QUALITY_VIOLATIONS, self._kinds, self._violations())
         if (estimated := monitor.estimated()) is not None:
             yield Point(metrics.PERFORMANCE_RATIO, (*self._key, "estimated_accuracy"), estimated.accuracy)
-        yield Bulk(metrics.DRIFT_ALARMS, self._whole, [monitor.alarms])
+        yield Bulk(metrics.DRIFT_ALARMS, self._whole, [alarms])
         yield Bulk(metrics.MONITOR_ROWS, self._whole, [monitor.head["counted"]])
         yield Bulk(metrics.MONITOR_DROPPED, self._full, [monitor.head["dropped"]])
+
+    def _verdict(self) -> tuple[list[float], list[int], int]:
+        """The evidence of each column, whether it drifts, and the number of alarms: of all gateways where known."""
+        if self.summary is None:
+            states, found = self.monitor.states(), self.monitor.evidence()
+            drifts = [int(states[index] is State.DRIFT) for index in self._chosen]
+            return [found[index] for index in self._chosen], drifts, self.monitor.alarms
+        columns = self.summary["columns"]
+        told = [columns.get(name, (State.INSUFFICIENT_DATA.value, 0.0)) for *_, name in self._names]
+        drifts = [int(state == State.DRIFT.value) for state, _ in told]
+        return [log_e for _, log_e in told], drifts, self.summary["alarms"]
 
     def _violations(self) -> list[int]:
         counts = [count for index in self._inputs for count in self.monitor.counted(index)]

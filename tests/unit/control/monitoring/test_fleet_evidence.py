@@ -14,6 +14,7 @@ from penstock.monitor.answers import CLASS
 from penstock.monitor.told import Joined
 from penstock.registry.records import Document
 from penstock.registry.stores.evidence import RETIRED_S
+from penstock.telemetry.metrics import Bulk
 from tests.unit.control.members import Member, lead, split
 from tests.unit.control.test_monitoring import exchange, trained
 from tests.unit.control.trials import Clock
@@ -87,6 +88,27 @@ def test_every_gateway_shows_the_verdict_of_the_one_that_leads_and_its_own(tmp_p
     assert not follower.monitoring.can_judge
     assert lead(members).monitoring.can_judge
     assert lead(members).monitoring.told("m", "1")["rows"]["counted"] == 600
+
+
+def measured(member: Member, name: str) -> list[float]:
+    member.monitoring.look()
+    found = (one for one in member.monitoring.readings() if isinstance(one, Bulk) and one.metric.name == name)
+    return [float(value) for one in found for value in one.values]
+
+
+def test_every_gateway_measures_the_verdict_of_all_and_its_own_counts(tmp_path: Path, clock: Clock) -> None:
+    members = fleet(tmp_path, clock, "ab")
+    generator = np.random.default_rng(5)
+    for shift in (0.0, 0.0, 0.0, 0.6, 0.6):
+        serve(members, generator, 300, shift)
+    for one in members:
+        one.step()
+    states = [measured(one, "drift_state") for one in members]
+    assert states[0] == states[1]
+    assert 1.0 in states[0]
+    whole = lead(members).show()["alarms"]
+    assert [measured(one, "drift_alarms_total") for one in members] == [[whole], [whole]]
+    assert [measured(one, "monitor_rows_total") for one in members] == [[5 * 150.0], [5 * 150.0]]
 
 
 def test_latencies_of_all_gateways_are_one(tmp_path: Path, clock: Clock) -> None:
