@@ -183,7 +183,12 @@ DRIFT_SCORE = Metric(
     "How far the window lies from the reference, by statistic: psi or js.",
 )
 DRIFT_STATE = Metric("drift_state", Kind.GAUGE, ("model", "version", "feature"), "1 while an input or output drifts.")
-DRIFT_ALARMS = Metric("drift_alarms_total", Kind.COUNTER, ("model", "version"), "Alarms since the monitor began.")
+DRIFT_ALARMS = Metric(
+    "drift_alarms_total",
+    Kind.COUNTER,
+    ("model", "version"),
+    "Alarms since the monitor began; in a fleet the same at every gateway.",
+)
 QUALITY_VIOLATIONS = Metric(
     "quality_violations_total",
     Kind.COUNTER,
@@ -213,7 +218,7 @@ LABELS = Metric(
     "labels_total",
     Kind.COUNTER,
     ("model", "version", "outcome"),
-    "Labels that came, by what became of them: joined, late, doubled, unusable or unknown.",
+    "Labels that came, by what became of them: joined, late, doubled, unusable, unknown or given_up.",
 )
 ANSWERS_DROPPED = Metric(
     "answers_dropped_total",
