@@ -49,7 +49,8 @@ class ControlPlane:
 
     ``spawn`` starts the process of a slot's worker; ``look_s`` is the time between two looks at the source, 0 for
     none beside those at the start and at repository load requests;
-    ``ready_workers``: see ``status.needed_workers``.
+    ``ready_workers``: see ``status.needed_workers``. Series of versions end ``series_s`` seconds after their versions
+    have gone, by ``clock``, which is monotonic.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class ControlPlane:
         look_s: float,
         ready_workers: int | None = None,
         series_s: float = 3600.0,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._instance = instance
         self._options = options
@@ -68,7 +70,7 @@ class ControlPlane:
         self._look_s = look_s
         self._ready_workers = ready_workers
         self._begun = False
-        self._departures = Departures(series_s, time.monotonic)
+        self._departures = Departures(series_s, clock)
         self._files = [SlotFile(instance.slot(index)) for index in range(options.workers)]
         self._slots = [file.slot for file in self._files]
         self._departed: dict[int, Report] = {}

@@ -14,7 +14,6 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from penstock.core.errors import Fault
 from penstock.registry.stores.audit_archive import AuditArchives
 from penstock.registry.stores.retention import RetentionStore
 
@@ -241,14 +240,14 @@ class Janitor:
         """One pass; how much of each kind went.
 
         Raises:
-            Fault: something could not be reached; everything else was done nevertheless.
+            Exception: something failed, such as a database that is away; everything else was done nevertheless.
         """
         gone: dict[str, int] = {}
-        faults: list[Fault] = []
+        faults: list[Exception] = []
         for name, batch in await self._batches():
             try:
                 gone[name] = await self._repeated(batch)
-            except Fault as fault:
+            except Exception as fault:
                 faults.append(fault)
         if cleared := {name: number for name, number in gone.items() if number}:
             log.info("let go: %s", ", ".join(f"{number} {name}" for name, number in cleared.items()))

@@ -1,0 +1,295 @@
+"""A month of retraining in simulated time: 24 times a day each model gets a new version, and nothing grows for ever.
+
+What is real: the database, the contents, the laying out, the janitor, the reconciler, the counters in shared memory and
+the readings of a scrape. Workers and their requests are simulated; the clock is the test's.
+"""
+
+import asyncio
+import gc
+import io
+import logging
+import os
+import tarfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from penstock.control.instance import directory
+from penstock.control.instance.options import WorkerOptions
+from penstock.control.plane import ControlPlane
+from penstock.control.reconcile.planner import Found, Materialized
+from penstock.control.retention import DAY_S, HomeFiles, Janitor, Keeping, Needed
+from penstock.control.workers import slots
+from penstock.control.workers.process import WorkerProcess
+from penstock.core.labels import OUTCOME_INDEX
+from penstock.core.versions import VersionPolicy
+from penstock.monitor.counters import BLOCKS
+from penstock.registry.blobs.folder import FolderBlobs, Incoming
+from penstock.registry.contents.archive import intake
+from penstock.registry.contents.layout import ContentLayout
+from penstock.registry.db import schema
+from penstock.registry.db.database import open_database
+from penstock.registry.garbage_collection import collect
+from penstock.registry.records import By, Content, Report, VersionRecord
+from penstock.registry.stores import audit_archive
+from penstock.registry.stores.audit_archive import AuditArchives
+from penstock.registry.stores.monitor import MonitorStore, ReferenceRecord
+from penstock.registry.stores.outbox import Outbox
+from penstock.registry.stores.retention import RetentionStore
+from penstock.registry.stores.traffic import ROLLOUT, Change, Event, TrafficStore
+from penstock.registry.stores.versions import Store
+
+BY = By("pipeline", "retrained")
+HOUR_S = 3600.0
+KEPT = 2
+"""Versions of a model that are not retired."""
+
+KEEPING = Keeping(
+    events_s=2 * DAY_S,
+    audit_s=2 * DAY_S,
+    trials_s=2 * DAY_S,
+    trials_per_model=30,
+    deliveries_s=1 * DAY_S,
+    dead_deliveries_s=2 * DAY_S,
+    retired_versions_s=2 * DAY_S,
+    references_s=1 * DAY_S,
+    exports_s=2 * DAY_S,
+    copies_s=1 * DAY_S,
+)
+"""Short times, so that a month has many of them and a test of some days a few."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """What there is at one time; ``objects`` are those that the collector of Python follows, ``scrape_s``
+    is the processor time of one scrape, the least of some."""
+
+    rows: dict[str, int]
+    files: int
+    disk: int
+    series: int
+    blocks: int
+    objects: int
+    scrape_s: float
+
+
+@dataclass(slots=True)
+class Offered:
+    """The source of models: what was laid out last."""
+
+    models: dict[str, Found] = field(default_factory=dict)
+
+    async def scan(self, settled_only: bool, retry: str = "") -> Sequence[Found]:
+        """See ``reconciler.Source``."""
+        return list(self.models.values())
+
+
+class Month:
+    """A gateway with a registry of its own, and pipelines that push versions to it."""
+
+    def __init__(self, folder: Path, thread: ThreadPoolExecutor) -> None:
+        self.now = time.time()
+        self._numbers: dict[str, int] = {}
+        self.home = folder / "home"
+        self.home.mkdir()
+        self.database = open_database(f"sqlite:///{self.home / 'registry.db'}", 5.0)
+        self.blobs = FolderBlobs(self.home / "blobs", self.clock)
+        self.layout = ContentLayout(self.blobs, self.home / "unpacked")
+        self.store = Store(self.database, self.clock)
+        self.traffic = TrafficStore(self.database, self.clock)
+        self.outbox = Outbox(self.database, self.traffic, self.clock)
+        self.monitor = MonitorStore(self.database, self.clock)
+        self.source = Offered()
+        instance = directory.create(directory.private(folder / "run"))
+        slots.create(instance.slot(0))
+        options = WorkerOptions("127.0.0.1", 0, 0)
+        self.plane = ControlPlane(instance, options, self.source, _no_worker, 1.0, clock=self.clock)
+        archives = AuditArchives(self.database, lambda: self.blobs, self.home / "incoming", self.clock)
+        self.janitor = Janitor(
+            KEEPING,
+            RetentionStore(self.database, self.clock),
+            archives,
+            HomeFiles(self.home, KEEPING, self.clock),
+            lambda: True,
+            self._needed,
+            self.plane.reconciler.offered,
+            thread,
+        )
+
+    def clock(self) -> float:
+        return self.now
+
+    def _needed(self) -> Needed:
+        contents = {digest.removeprefix("sha256:") for digest in self.store.needed()}
+        return Needed(contents, {one.digest.removeprefix("sha256:") for one in self.monitor.references()})
+
+    async def pass_days(self, days: float, models: int, every: int) -> None:
+        """Let each model be retrained once in so many hours, and the janitor pass every hour."""
+        self.plane.reconciler.begin(list(self.source.models.values()))
+        for hour in range(int(days * 24)):
+            for model in range(models) if hour % every == 0 else ():
+                self._retrain(f"model-{model}")
+            await self.plane.reconciler.refresh()
+            self._serve()
+            self.now += HOUR_S
+            self.plane.reconciler.step()
+            collect(self.store, self.blobs, self.layout, HOUR_S)
+            await self.janitor.step()
+
+    def _retrain(self, model: str) -> None:
+        number = self._numbers[model] = self._numbers.get(model, 0) + 1
+        self._ask(model, number)
+        self._push(model, str(number))
+        self._roll_out(model, str(number))
+        if number > KEPT:
+            self.store.retire(model, str(number - KEPT), BY)
+
+    def _ask(self, model: str, number: int) -> None:
+        """A request for retraining, its deliveries, and what a training command leaves."""
+        event = Event("retraining.requested.v1", f"models/{model}", str(number), {"model": model})
+        revision = self.outbox.standing(model)[1]
+        self.outbox.commit(model, revision, {"n": number}, event, ["train", "hook"], BY)
+        for delivery in [one for one in self.outbox.due() if one.model == model]:
+            if delivery.sink == "hook" and number % 10 == 0:
+                told = Event("delivery.failed.v1", f"models/{model}", str(number), {})
+                self.outbox.given_up(delivery, "it answered 500", told)
+                continue
+            self.outbox.sent(delivery)
+        export = self.home / "retraining" / f"{model}-{number}"
+        export.mkdir(parents=True)
+        (export / "rows.parquet").write_bytes(bytes(4096))
+        self._made_now(export)
+
+    def _push(self, model: str, version: str) -> None:
+        content = self._content(f"{model} {version}".encode())
+        stamp = RetentionStore(self.database, self.clock)
+        record = VersionRecord(model, version, content, str(stamp.now()), "pipeline", report=Report("", {"ops": {}}))
+        self.store.add_version(record, BY)
+        folder, graph = self.layout.place(content)
+        self._made_now(folder)
+        digest = f"sha256:{model}-{version}"
+        self.monitor.set_reference(ReferenceRecord(model, version, digest, "training"), {"columns": []}, BY)
+        file = self.home / "references" / f"{model}-{version}.json"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("{}")
+        self._made_now(file)
+        before = self.source.models.get(model, Found(model)).versions
+        versions = dict(list({**before, version: Materialized(str(graph), version)}.items())[-KEPT:])
+        self.source.models[model] = Found(model, versions, policy=VersionPolicy("all"))
+
+    def _content(self, graph: bytes) -> Content:
+        packed = io.BytesIO()
+        with tarfile.open(fileobj=packed, mode="w") as archive:
+            for name, data in (("model.onnx", graph), ("weights.bin", bytes(1024))):
+                info = tarfile.TarInfo(name)
+                info.size = len(data)
+                archive.addfile(info, io.BytesIO(data))
+        with Incoming(self.home / "incoming", 1 << 20) as incoming:
+            incoming.write(packed.getvalue())
+            incoming.close()
+            content = intake(incoming.path, incoming.path.with_suffix(".unpacked"), 1 << 20)
+            self.blobs.keep(incoming.path, content.digest)
+        for left in (self.home / "incoming").glob("*.unpacked"):
+            for path in left.iterdir():
+                path.unlink()
+            left.rmdir()
+        self._made_now(self.blobs.fetch(content.digest))
+        return content
+
+    def _roll_out(self, model: str, version: str) -> None:
+        trial = self.traffic.begin(model, ROLLOUT, lambda _model, _id: Change({"to": version}, keep_route=True), BY)
+        self.traffic.observe(trial.id, "gateway", {"n": 1})
+        over = Change({"to": version, "steps": ["x" * 100] * 10}, open=False, keep_route=True)
+        self.traffic.change(trial, lambda _model: over, "promote", BY)
+        self.traffic.observe(trial.id, "gateway", {"n": 2})  # it comes late
+        self.store.move_alias(model, "champion", version, BY)
+
+    def _serve(self) -> None:
+        """One request of each version that is served, and one that was refused."""
+        for block in self.plane.reconciler.ledger.blocks.values():
+            writer = self.plane._slots[0].block(block)
+            writer.failed(0, OUTCOME_INDEX["invalid"], 1_000_000, blamed=True)
+            writer.shed(0)
+
+    def _made_now(self, path: Path) -> None:
+        os.utime(path, (self.now, self.now))
+
+    def sizes(self) -> Sizes:
+        """What there is now."""
+        with self.database.reading() as connection:
+            count = sa.select(sa.func.count())
+            rows = {
+                name: int(connection.execute(count.select_from(table)).scalar_one())
+                for name, table in schema.metadata.tables.items()
+            }
+        paths = [path for path in self.home.rglob("*") if path.is_file() and not path.name.startswith("registry.db")]
+        gc.collect()
+        return Sizes(
+            {name: number for name, number in rows.items() if number},
+            len(paths),
+            sum(path.stat().st_size for path in paths),
+            len(list(self.plane.readings())),
+            len(self.plane.reconciler.ledger.blocks),
+            len(gc.get_objects()),
+            min(_processor_time(lambda: list(self.plane.readings())) for _ in range(5)),
+        )
+
+
+def _processor_time(work: Callable[[], object]) -> float:
+    began = time.process_time()
+    work()
+    return time.process_time() - began
+
+
+def _no_worker(_slot: int) -> WorkerProcess:
+    raise AssertionError
+
+
+@pytest.fixture
+def month(tmp_path: Path) -> Iterator[Month]:
+    with ThreadPoolExecutor(1) as thread:
+        made = Month(tmp_path, thread)
+        yield made
+        made.database.close()
+
+
+def soak(month: Month, first: float, second: float, models: int, every: int = 1) -> tuple[Sizes, Sizes]:
+    """What there is after so many days, and after as many more."""
+    asyncio.run(month.pass_days(first, models, every))
+    early = month.sizes()
+    asyncio.run(month.pass_days(second, models, every))
+    return early, month.sizes()
+
+
+def check(early: Sizes, late: Sizes, models: int) -> None:
+    """Whatever was bounded early is as large later; archives of the audit, which stay, aside."""
+    stay = {"audit_archives"}
+    assert {name for name in late.rows if late.rows[name] > 1.1 * early.rows[name] + 5} <= stay
+    assert late.files <= 1.1 * early.files + late.rows.get("audit_archives", 0) + 5
+    assert late.series == early.series
+    assert late.blocks <= models * (KEPT + 2) < BLOCKS
+    assert late.objects <= 1.05 * early.objects + 1000
+    for name, days in (("events", 2.2), ("trials", 2.2), ("references", 1.2), ("versions", 2.2)):
+        assert late.rows[name] <= models * (24 * days + KEPT + 24), name
+
+
+def test_days_of_retraining_leave_no_more_behind_than_the_settings_say(
+    month: Month, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audit_archive, "PATIENCE_S", DAY_S)
+    early, late = soak(month, 4, 2, models=1, every=4)
+    check(early, late, models=1)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_a_month_of_retraining_leaves_no_more_behind_than_the_settings_say(month: Month) -> None:
+    early, late = soak(month, 15, 15, models=10)
+    logging.getLogger(__name__).warning("after 15 days %s", early)
+    logging.getLogger(__name__).warning("after 30 days %s", late)
+    check(early, late, models=10)
