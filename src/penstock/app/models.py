@@ -206,6 +206,7 @@ class Models:
             mirror = MlflowSync(source, registry_admin, self._parts.picture.models, mlflow.poll_seconds)
             if mlflow.webhook_secret_file is not None:
                 registry_admin.heed_mlflow(_Webhook(mlflow.webhook_secret_file, mirror))
+            registry_admin.tell_of_mlflow(mirror.problems)
             tasks.append(mirror.task)
         return tasks
 

@@ -21,6 +21,7 @@ from penstock.app.logs import set_up
 from penstock.control.instance.directory import Instance
 from penstock.control.instance.options import WorkerOptions, options_in
 from penstock.control.instance.ports import Address, share
+from penstock.control.periodic import PeriodicTask, Tasks
 from penstock.control.workers.client import Link
 from penstock.control.workers.protocol import tensors_out
 from penstock.control.workers.slots import SlotFile, totals
@@ -97,11 +98,17 @@ class Worker:
         self._asked_to_stop = asyncio.Event()
         self._told: set[tuple[str, str, str]] = set()
         self._open = False
+        self._beaten = time.thread_time(), time.monotonic()
 
     async def run(self) -> None:
         """Serve until asked to stop, or until no control process has been met for the grace time; then drain."""
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._asked_to_stop.set)
-        background = [asyncio.create_task(work) for work in (self._beat(), self._keep_house(), self._watch_stalls())]
+        periodic = Tasks()
+        periodic.start(
+            PeriodicTask("heartbeat", self._beat, BEAT_S),
+            PeriodicTask("house", self._keep_house, HOUSE_S, delay_s=HOUSE_S),
+        )
+        stalls = asyncio.create_task(self._watch_stalls())
         work = [asyncio.create_task(self._apply()), asyncio.create_task(self._keep_in_touch())]
         stop = asyncio.create_task(self._asked_to_stop.wait())
         tasks: list[asyncio.Task[Any]] = [stop, *work]
@@ -112,8 +119,9 @@ class Worker:
                     task.result()
             await self._drain()
         finally:
-            for ended in (*background, *tasks):
+            for ended in (stalls, *tasks):
                 ended.cancel()
+            await periodic.stop()
 
     def _wanted(self, desired: Desired) -> None:
         self._desired = desired
@@ -160,12 +168,13 @@ class Worker:
         log.warning("no control process for %g s: draining", self._options.orphan_grace_s)
 
     async def _beat(self) -> None:
-        while True:
-            busy, began = time.thread_time(), time.monotonic()
-            self._slot.beat(time.monotonic_ns())
-            self._slot.set_memory(self._memory.limit, self._memory.used)
-            await asyncio.sleep(BEAT_S)
-            self._plane.loop_utilisation = (time.thread_time() - busy) / (time.monotonic() - began)
+        """Tell that the loop turns, what memory is taken, and the share of the time that it was busy since the last."""
+        before, now = self._beaten, (time.thread_time(), time.monotonic())
+        self._slot.beat(time.monotonic_ns())
+        self._slot.set_memory(self._memory.limit, self._memory.used)
+        if now[1] > before[1]:
+            self._plane.loop_utilisation = (now[0] - before[0]) / (now[1] - before[1])
+        self._beaten = now
 
     async def _watch_stalls(self) -> None:
         """Look again and again how late the loop comes to a timer."""
@@ -177,11 +186,9 @@ class Worker:
 
     async def _keep_house(self) -> None:
         """Tell now and then what the shadows disagreed on, and give freed memory back to the system."""
-        while True:
-            await asyncio.sleep(HOUSE_S)
-            self._tell_samples()
-            if self._memory.trim_due():
-                await self._loader.release_memory()
+        self._tell_samples()
+        if self._memory.trim_due():
+            await self._loader.release_memory()
 
     def _tell_samples(self) -> None:
         for shadow in self._loader.shadows():

@@ -74,6 +74,11 @@ class RegistryAdmin:
         self._threads = background_pool(THREADS, "registry")
         self._pushes = 0
         self._webhook: Webhook | None = None
+        self._mlflow_problems: Callable[[str], Sequence[str]] = lambda _: ()
+
+    def tell_of_mlflow(self, problems: Callable[[str], Sequence[str]]) -> None:
+        """Show what could not be taken over of a model from now on."""
+        self._mlflow_problems = problems
 
     def heed_mlflow(self, webhook: Webhook) -> None:
         """Have MLflow's calls handed over from now on."""
@@ -387,7 +392,9 @@ class RegistryAdmin:
     def _document(self, name: str, record: ModelRecord | None, statuses: Mapping[str, VersionStatus]) -> Document:
         shown = {version: self._shown(status) for version, status in statuses.items() if version}
         problem = (self._desk.detail(name, "") or statuses[""].reason) if "" in statuses else ""
-        return model_document(record or ModelRecord(name, 0), shown, problem)
+        document = model_document(record or ModelRecord(name, 0), shown, problem)
+        untaken = self._mlflow_problems(name)
+        return {**document, "problem": f"not taken over from MLflow: {'; '.join(untaken)}"} if untaken else document
 
     def _whole(self, status: VersionStatus) -> str:
         """The whole reason of a status, as operators are told it."""

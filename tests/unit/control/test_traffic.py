@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from penstock.control.delivery.routes import Traffic
-from penstock.core.errors import Conflict, InvalidInput, NotFound, Refused
+from penstock.core.errors import Conflict, InvalidInput, NotFound, NotReady, Refused
 from penstock.core.routing import effective, lay_out, moved, route_in
 from penstock.registry.records import Document
 from penstock.registry.stores.traffic import Event
@@ -219,3 +219,47 @@ def test_events_are_kept_once_each_and_read_page_by_page(reconciler: Reconciler)
     assert [one["data"]["key"] for one in later] == ["c"]
     assert asyncio.run(reconciler.traffic.events("nobody", None, 10)) == []
     assert len({one["id"] for one in asyncio.run(reconciler.traffic.events("m", None, 10))}) == 3
+
+
+def degraded(world: World) -> list[Document]:
+    return [one for one in world.traffic.events() if one["type"] == "io.penstock.route.degraded.v1"]
+
+
+def test_a_version_that_cannot_answer_is_told_of_once_by_all_gateways(reconciler: Reconciler) -> None:
+    world = reconciler.world
+    gateways = [reconciler.traffic, Traffic(world.store, world.traffic, world.fleet)]
+    reconciler.set({"split": {"1": 9000, "2": 1000}})
+
+    def look() -> None:
+        for gateway in gateways:
+            world.clock.now += 1.5  # each sees it at another time
+            asyncio.run(gateway.step())
+
+    look()
+    world.fleet.ill = {"2"}
+    look()
+    assert [one["data"]["version"] for one in degraded(world)] == ["2"]
+    world.fleet.ill = set()
+    look()
+    world.clock.now += 600
+    world.fleet.ill = {"2"}
+    look()
+    assert len(degraded(world)) == 2  # it is another time
+
+
+def test_an_event_that_cannot_be_written_is_told_later(reconciler: Reconciler, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = reconciler.world
+    reconciler.set({"split": {"1": 9000, "2": 1000}})
+    asyncio.run(reconciler.traffic.step())
+    world.fleet.ill = {"2"}
+
+    def away(_model: str, _event: Event) -> None:
+        raise NotReady("the database is away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(world.traffic, "tell_once", away)
+        asyncio.run(reconciler.traffic.step())
+    assert degraded(world) == []
+    reconciler.traffic.task.clock = lambda: float("inf")
+    asyncio.run(reconciler.traffic.step())
+    assert len(degraded(world)) == 1

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Protocol, TypeVar
@@ -139,8 +138,7 @@ class Traffic:
 
     async def _tell(self, kind: str, model: str, version: str) -> None:
         data = {"model": model, "version": version, "reason": self._untold[kind, model, version]}
-        event = Event(kind, f"models/{model}/versions/{version}", f"{time.time():.0f}", data)
-        await self._run(self._store.tell, model, event)
+        await self._run(self._store.tell_once, model, Event(kind, f"models/{model}/versions/{version}", "", data))
 
     def _step(self) -> list[tuple[str, str]]:
         """Versions that have stopped to answer since the last look."""

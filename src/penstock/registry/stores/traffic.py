@@ -6,7 +6,7 @@ A change of weights, its audit and its event are one: there is never the one wit
 import hashlib
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -29,6 +29,9 @@ LEAD = 0x70656E74
 
 KEPT = 200
 """Trials of one model that are listed."""
+
+SAME_FACT_S = 60.0
+"""Gateways that see the same within that time tell of one fact."""
 
 SOURCE = "penstock"
 
@@ -263,6 +266,17 @@ class TrafficStore:
         """Write an event down that no change made."""
         with self._database.writing() as connection:
             self.emit(connection, model, event)
+
+    def tell_once(self, model: str, event: Event) -> None:
+        """Write down what every gateway may see: told once, however many tell it, and again no sooner than after
+        ``SAME_FACT_S``. The event's key is of no account: the fact is the first one after the last that was told."""
+        table = schema.events
+        last = sa.select(table.c.seq, table.c.at).order_by(table.c.seq.desc()).limit(1)
+        about = (table.c.model == model, table.c.type == event.type, table.c.subject == event.subject)
+        with self._database.writing() as connection:
+            before = connection.execute(last.where(*about)).first()
+            if before is None or self._clock() - datetime.fromisoformat(before.at).timestamp() >= SAME_FACT_S:
+                self.emit(connection, model, replace(event, key=f"after {0 if before is None else before.seq}"))
 
     def events(self, model: str | None = None, after: int | None = None, limit: int = 100) -> list[Document]:
         """At most ``limit`` events in their order: the first after a sequence number, or the newest.
