@@ -50,12 +50,12 @@ def _read(file: Path) -> Document:
     from penstock.control.schedules import schedule_in
     from penstock.control.sinks.plugins import load_plugins
     from penstock.core.errors import InvalidInput
-    from penstock.core.policies import policy_in
+    from penstock.core.policies import policy_in, refuse_unreachable
 
     load_plugins()
     try:
         document = read_document(file, "the policy")
-        policy_in(document, schedule_in)
+        refuse_unreachable(policy_in(document, schedule_in))
     except ConfigFault as fault:
         fail(str(fault), Exit.USAGE)
     except InvalidInput as fault:

@@ -7,14 +7,20 @@ OURS = frozenset({"internal", "damaged", "not_ready", "overloaded", "over_budget
 """Outcomes that are no caller's mistake."""
 
 
+def answered(outcomes: Mapping[str, int]) -> tuple[int, int]:
+    """Of requests by how they ended: how many were answered or failed, and how many failed; callers' mistakes left
+    out."""
+    failed = sum(outcomes.get(one, 0) for one in OURS)
+    return outcomes.get("ok", 0) + failed, failed
+
+
 def kept(promised: Mapping[str, float], p99_ms: float | None, outcomes: Mapping[str, int]) -> dict[str, Any]:
     """Each promise (``latency_p99_ms``, ``error_ratio``) with what was seen (None without requests), and whether it is
     kept; ``outcomes`` counts requests by how they ended, of which callers' mistakes are left out."""
-    failed = sum(outcomes.get(one, 0) for one in OURS)
-    answered = outcomes.get("ok", 0) + failed
+    number, failed = answered(outcomes)
     seen = {
-        "latency_p99_ms": p99_ms if answered else None,
-        "error_ratio": round(failed / answered, 6) if answered else None,
+        "latency_p99_ms": p99_ms if number else None,
+        "error_ratio": round(failed / number, 6) if number else None,
     }
     told = {}
     for name, objective in promised.items():

@@ -7,6 +7,7 @@ from typing import Any
 from penstock.core.errors import InvalidInput
 from penstock.core.sinks import SinkSpec, sinks_in
 from penstock.core.triggers.parsing import ScheduleIn, limits_in, triggers_in
+from penstock.core.triggers.reachability import Watched, unreachable
 from penstock.core.triggers.rules import Limits, Trigger
 
 Document = Mapping[str, Any]
@@ -43,6 +44,12 @@ class MonitorPolicy:
     limits: Limits = field(default_factory=Limits)
     sinks: Mapping[str, SinkSpec] = field(default_factory=dict)
     rules: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def objectives(self) -> Mapping[str, float]:
+        """The service-level objectives (``slo``) by name."""
+        stated: Mapping[str, float] = self.rules.get("slo", {})
+        return stated
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +170,17 @@ def _names(stated: Document, path: str, most: int, values: dict[str, Any], name:
         faults.append(f"'{path}' names something twice")
     else:
         values[name] = tuple(names)
+
+
+def refuse_unreachable(policy: MonitorPolicy) -> None:
+    """Refuse a policy with rules that can never fire; raises ``InvalidInput`` with every reason.
+
+    Not for policies that are stored already: what was taken once holds.
+    """
+    watched = Watched(policy.sample > 0, policy.horizon_s > 0, bool(policy.slices), policy.objectives)
+    found = [unreachable(one, f"triggers[{index}]", watched) for index, one in enumerate(policy.triggers)]
+    if faults := [fault for one in found for fault in one]:
+        raise InvalidInput("; ".join(faults))
 
 
 def policy_out(policy: MonitorPolicy) -> dict[str, Any]:

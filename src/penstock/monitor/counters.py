@@ -8,6 +8,7 @@ The header's gauges (all its words but the stalls') are the exception: they desc
 Runs on one row, the commonest, are not in the table of batch sizes: they are what is left of all runs.
 """
 
+import math
 import struct
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
@@ -440,6 +441,18 @@ class Totals:
         for name, share in (("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p999", 0.999)):
             found[name] = round(_quantile_ns(buckets, share * total) / 1e6, 4) if total else 0.0
         return found
+
+    def slower_than(self, limit_ms: float) -> int:
+        """Requests that took longer; of the bucket that the limit lies in a part, as ``quantiles_ms`` reads it."""
+        buckets = [sum(column) for column in zip(*(one.buckets for _, _, one in self.durations()), strict=True)]
+        index = bisect_left(LATENCY_EDGES_NS, limit_ms * 1e6)
+        if not buckets or index >= len(LATENCY_EDGES_NS):
+            return 0
+        high = LATENCY_EDGES_NS[index]
+        low = LATENCY_EDGES_NS[index - 1] if index else high / 2
+        share = math.log(high / max(low, limit_ms * 1e6)) / math.log(high / low)
+        rest: int = sum(buckets[index + 1 :])
+        return rest + int(buckets[index] * share)
 
     def stage(self, name: str) -> Histogram:
         """Durations of one stage of all successful requests, nanoseconds."""

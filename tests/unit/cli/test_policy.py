@@ -43,6 +43,14 @@ def test_every_fault_is_named_by_its_line(penstock: Callable[..., Told], tmp_pat
         ), (line, word)
 
 
+def test_a_rule_that_can_never_fire_is_named_by_its_line(penstock: Callable[..., Told], tmp_path: Path) -> None:
+    file = tmp_path / "policy.yaml"
+    file.write_text('triggers:\n  - name: a\n    when: {schedule: "@daily"}\n    for_seconds: 60\n')
+    told = penstock("policy", "check", str(file))
+    assert told.code == 2
+    assert "line 4: 'triggers[0].for_seconds' is never reached" in told.err
+
+
 @pytest.mark.parametrize("text", ["triggers: [", "- a\n- b\n", "\t:"])
 def test_what_is_no_document_is_refused(penstock: Callable[..., Told], tmp_path: Path, text: str) -> None:
     file = tmp_path / "policy.yaml"

@@ -1,5 +1,7 @@
 """Counter memory: what is written is read back, blocks of several slots add up, a successor goes on."""
 
+import pytest
+
 from penstock.core.buckets import FINE_EDGES_NS, LATENCY_EDGES_NS, RUN_BASE_NS
 from penstock.core.labels import OUTCOME_INDEX, PROTOCOL_NAMES, Route
 from penstock.monitor.counters import NOT_COUNTED, Slot, Totals
@@ -91,3 +93,16 @@ def test_runs_of_microseconds_are_all_alike() -> None:
     for run in (2_000, 5_000, 9_000):
         slot.block(1).answered(0, 1, 100_000, 1000, 0, run, 1000)
     assert max(Totals.of([slot], 1).split_runs()) == 3
+
+
+@pytest.mark.parametrize("percent", [1, 10, 50])
+def test_as_many_are_slower_than_a_quantile_as_it_says(percent: int) -> None:
+    slot = Slot.in_process()
+    for milliseconds in range(1, 1001):
+        slot.block(0).failed(series=0, outcome=OUTCOME_INDEX["internal"], total=milliseconds * 1_000_000, blamed=False)
+    totals = Totals.of([slot], 0)
+    limit_ms = totals.quantiles_ms()[{1: "p99", 10: "p90", 50: "p50"}[percent]]
+    assert totals.slower_than(limit_ms) == pytest.approx(10 * percent, abs=1)
+    assert totals.slower_than(0.0001) == 1000
+    assert totals.slower_than(1e9) == 0
+    assert Totals.of([Slot.in_process()], 0).slower_than(1) == 0

@@ -32,8 +32,8 @@ from penstock.control.schedules import schedule_in
 from penstock.control.workers.protocol import Message, rows_in
 from penstock.core.desired import Desired, LearnSpec, VersionSpec, VersionStatus, WatchSpec
 from penstock.core.errors import Fault, InvalidInput, NotFound, NotReady
-from penstock.core.objectives import kept
-from penstock.core.policies import NO_FLEET_BOUND, FleetAlarms, MonitorPolicy, policy_in, policy_out
+from penstock.core.objectives import answered, kept
+from penstock.core.policies import NO_FLEET_BOUND, FleetAlarms, MonitorPolicy, policy_in, policy_out, refuse_unreachable
 from penstock.engine.durable_files import write_atomically
 from penstock.engine.threads import background_pool
 from penstock.monitor.answer_room import DEFAULT_ROOM, AnswerRoom
@@ -336,10 +336,13 @@ class Monitoring:
         latency, outcomes = totals.quantiles_ms(), Counter[str]()
         for _, _, outcome, count in totals.requests():
             outcomes[outcome] += count
+        objectives, (number, failed) = self.policy_of(key[0]).objectives, answered(outcomes)
+        slow = totals.slower_than(objectives["latency_p99_ms"]) if "latency_p99_ms" in objectives else 0
         return {
             **told,
             "latency": latency,
-            "slo": kept(self.policy_of(key[0]).rules.get("slo", {}), latency["p99"], outcomes),
+            "slo": kept(objectives, latency["p99"], outcomes),
+            "requests": {"answered": number, "failed": failed, "slow": slow},
             "performance": {**self.labels.document(key), **(performance or {}), "estimated": estimated},
             "capture": totals.capture(),
             "shadow": {
@@ -369,6 +372,7 @@ class Monitoring:
     async def set_policy(self, model: str, document: Document, by: By, if_revision: int | None = None) -> Document:
         """Change what is to be watched of a model; raises ``InvalidInput``, ``NotFound`` and ``Conflict``."""
         policy = policy_in(document, schedule_in)
+        refuse_unreachable(policy)
         self._refuse_unknown(model)
         revision = await self._run(self._store.set_policy, model, policy_out(policy), by, if_revision)
         self._policies[model] = policy

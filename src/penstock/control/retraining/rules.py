@@ -17,6 +17,7 @@ from typing import Any, Protocol, TypeVar
 from penstock.control.periodic import KeyedWork, PeriodicTask
 from penstock.control.retraining.candidates import RULES, Candidates, Fleet, Record, Rollouts
 from penstock.control.retraining.dispatcher import Dispatcher
+from penstock.control.retraining.slo_history import SloHistories
 from penstock.control.sinks import SinkContext
 from penstock.core.desired import ModelSpec, State, VersionStatus, serving_version
 from penstock.core.errors import Conflict, Fault, InvalidInput, NotFound, NotReady
@@ -100,6 +101,7 @@ class Retraining:
             PeriodicTask("deliveries", self.deliver_all, LOOK_S, meanwhile="events wait to be sent"),
         )
         self._keyed: KeyedWork[str] = KeyedWork(rules, "rules of model", (LOOK_S, LONGEST_S), (NotReady,))
+        self._histories = SloHistories()
 
     # What people ask for.
 
@@ -156,6 +158,7 @@ class Retraining:
     async def judge_all(self) -> None:
         """Decide for each model at most one thing, where this gateway leads."""
         ruled = {one.name: one for one in self._fleet.desired.models if self._is_ruled(one)}
+        self._histories.keep(set(ruled))
         due = self._keyed.due(ruled)
         if not due or not await self._run(self._outbox.lead):
             return
@@ -216,15 +219,18 @@ class Retraining:
     async def _snapshot(self, spec: ModelSpec, version: str) -> Snapshot:
         now, states = self._clock(), {one.version: one.state for one in self._of(spec)}
         failed = {one for one, state in states.items() if state is State.UNAVAILABLE}
+        told, policy = self._monitor.told(spec.name, version), self._monitor.policy_of(spec.name)
         chosen = version == (spec.aliases.get(CHAMPION) if spec.route is None else spec.route.stable)
         return Snapshot(
             spec.name,
             version,
             now,
-            self._monitor.told(spec.name, version),
+            told,
             age_s=await self._age(spec.name, version, now),
             ready=states.get(version) is State.READY,
             failed=() if chosen else failed,
+            objectives=policy.objectives,
+            history=self._histories.add((spec.name, version), policy, told, now),
         )
 
     def _rows(self, event: Document, folder: Path) -> Path | None:

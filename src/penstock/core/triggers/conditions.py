@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from penstock.core.triggers.burn_rate import Counts, budgets, burn
 from penstock.core.triggers.state import Memory
 
 Document = Mapping[str, Any]
@@ -22,7 +23,8 @@ class Snapshot:
     """What is known of the version that answers, at a time (seconds since the epoch).
 
     ``monitor`` is its document; ``age_s`` how long ago it came; ``labels`` how many were told of it in all. ``ready``:
-    every worker has it; ``failed``: versions that were to answer instead and cannot.
+    every worker has it; ``failed``: versions that were to answer instead and cannot. ``objectives`` are those of the
+    policy's ``slo``, ``history`` the counts of requests that they are judged by, oldest first.
     """
 
     model: str
@@ -32,6 +34,8 @@ class Snapshot:
     age_s: float = 0.0
     ready: bool = True
     failed: Collection[str] = ()
+    objectives: Mapping[str, float] = field(default_factory=dict)
+    history: Sequence[Counts] = ()
 
     @property
     def labels(self) -> int:
@@ -180,6 +184,26 @@ def _labels(condition: Condition, snapshot: Snapshot, memory: Memory) -> Finding
     return Finding(fresh >= condition.values["new_at_least"], (told,))
 
 
+def _slo(condition: Condition, snapshot: Snapshot, _: Memory) -> Finding:
+    """Whether an objective's burn rate is too high over the long window, and over the short one still."""
+    values, allowed = condition.values, budgets(snapshot.objectives)
+    long, short = (burn(snapshot.history, values[key], allowed) for key in ("long_seconds", "short_seconds"))
+    if long is None or short is None or long.requests < values["min_requests"]:
+        return Finding(False)
+    told = [
+        {
+            "statistic": f"burn rate of {name}",
+            "value": round(long.rates[name], 3),
+            "short": round(short.rates[name], 3),
+            "threshold": values["burn_rate"],
+            "requests": long.requests,
+        }
+        for name in allowed
+        if values["objective"] in ("any", name) and min(long.rates[name], short.rates[name]) >= values["burn_rate"]
+    ]
+    return Finding(bool(told), tuple(told))
+
+
 SIMPLE = {
     "drift": _drift,
     "performance": _performance,
@@ -188,4 +212,5 @@ SIMPLE = {
     "schedule": _schedule,
     "age": _age,
     "labels": _labels,
+    "slo": _slo,
 }

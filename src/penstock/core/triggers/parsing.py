@@ -17,6 +17,7 @@ ScheduleIn = Callable[[str], Schedule]
 NAME_MOST = 64
 MOST_TRIGGERS = 32
 DEEPEST = 8
+SHORTEST_S = 60
 SCOPES = ("features", "outputs", "joint", "slices", "any")
 
 
@@ -109,8 +110,20 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
     "quality": {**dict.fromkeys(QUALITY_WORDS), "violated": False, "min_rows": 100},
     "age": {"days": None},
     "labels": {"new_at_least": None},
+    "slo": {
+        "objective": "any",
+        "long_seconds": 3600.0,
+        "short_seconds": 300.0,
+        "burn_rate": 14.4,
+        "min_requests": 100,
+    },
 }
-_CHOICES = {"scope": SCOPES, "source": ("realised", "estimated"), "on": ("errors", "gap")}
+_CHOICES = {
+    "scope": SCOPES,
+    "source": ("realised", "estimated"),
+    "on": ("errors", "gap"),
+    "objective": ("any", "error_ratio", "latency_p99_ms"),
+}
 _TEXTS = {"metric"}
 
 
@@ -164,6 +177,10 @@ def _lacking(word: str, values: Document, path: str) -> list[str]:
         case "age" | "labels":
             key = "days" if word == "age" else "new_at_least"
             return [] if values[key] is not None else [f"'{path}.{key}' is a number"]
+        case "slo":
+            sound = SHORTEST_S <= values["short_seconds"] < values["long_seconds"] <= DAY_S
+            faults = [] if sound else [f"'{path}' needs {SHORTEST_S} <= short_seconds < long_seconds <= {DAY_S:g}"]
+            return faults + ([] if values["burn_rate"] > 0 else [f"'{path}.burn_rate' is a number above 0"])
     return []
 
 

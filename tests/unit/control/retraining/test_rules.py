@@ -28,6 +28,7 @@ class Room:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.world, self.drifts = folder, World(folder), True
+        self.requests: Document = {}
         self.outbox = Outbox(self.world.database, self.world.traffic, self.world.clock)
         self.policy = policy_in(
             {
@@ -52,7 +53,7 @@ class Room:
         return ()
 
     def told(self, _model: str, _version: str) -> Document:
-        return {"features": [DRIFTING] if self.drifts else []}
+        return {"features": [DRIFTING] if self.drifts else [], "requests": self.requests}
 
     async def begin(self, _model: str, _document: Document, _by: By) -> Document:
         raise AssertionError("nobody asked for a rollout")
@@ -119,6 +120,30 @@ def test_a_request_ends_when_another_version_is_to_answer_and_does(room: Room) -
     assert room.step().in_flight is not None
     room.world.fleet.loading = set()
     assert room.step().in_flight is None
+
+
+def test_a_burn_rate_asks_when_both_windows_burn(room: Room) -> None:
+    room.drifts = False
+    room.policy = policy_in(
+        {
+            "slo": {"error_ratio": 0.01},
+            "triggers": [{"name": "r", "when": {"slo": {"long_seconds": 600, "short_seconds": 60, "burn_rate": 10}}}],
+        },
+        schedule_in,
+    )
+    answered = failed = 0
+    for _ in range(60):  # all is well, then a fifth of all requests fails
+        answered += 100
+        room.requests = {"answered": answered, "failed": failed, "slow": 0}
+        assert room.step(10).in_flight is None
+    steps = 0
+    while room.step(10).in_flight is None:
+        answered, failed, steps = answered + 100, failed + 20, steps + 1
+        room.requests = {"answered": answered, "failed": failed, "slow": 0}
+        assert steps < 60
+    assert steps == 30  # half of the long window at twice the rate
+    [event] = room.world.traffic.events("m")
+    assert event["data"]["conditions"][0]["statistic"] == "burn rate of error_ratio"
 
 
 def test_people_ask_whatever_the_rules_say(room: Room) -> None:

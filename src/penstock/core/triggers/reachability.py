@@ -1,0 +1,157 @@
+"""Rules that can never fire: found when a policy is written, each with the path of what is in the way."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from penstock.core.triggers.burn_rate import budgets
+from penstock.core.triggers.conditions import QUALITY_WORDS, Condition
+from penstock.core.triggers.rules import Trigger
+
+UNIT = {"accuracy", "error_rate", "macro_f1", "f1", "roc_auc", "calibration_error", "precision", "recall"}
+"""Metrics from 0 to 1."""
+
+REALISED = (UNIT - {"precision", "recall"}) | {"log_loss", "mae", "rmse", "r2"}
+ESTIMATED = {"accuracy", "f1", "precision", "recall", "roc_auc"}
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """What the rest of a policy lets rules rest on: whether rows are counted, whether labels are joined, whether rows
+    are watched by slices, and the service-level objectives."""
+
+    rows: bool = True
+    labels: bool = True
+    slices: bool = True
+    objectives: Mapping[str, float] = field(default_factory=dict)
+
+
+def unreachable(trigger: Trigger, path: str, watched: Watched) -> list[str]:
+    """Why a rule can never fire; nothing where it may."""
+    faults = _never(trigger.when, f"{path}.when", watched)
+    if trigger.for_s > 0 and not _lasts(trigger.when):
+        faults.append(f"'{path}.for_seconds' is never reached: a schedule holds for a moment only; leave it out")
+    return faults
+
+
+def _lasts(condition: Condition) -> bool:
+    """Whether a condition may hold from one look to the next."""
+    if condition.word == "any":
+        return any(_lasts(part) for part in condition.parts)
+    if condition.word == "all":
+        return all(_lasts(part) for part in condition.parts)
+    return condition.word != "schedule"
+
+
+def _never(condition: Condition, path: str, watched: Watched) -> list[str]:
+    """Why a condition can never hold."""
+    match condition.word:
+        case "not":
+            return []
+        case "any":
+            found = _parts(condition, path, watched)
+            return [fault for part in found for fault in part] if all(found) else []
+        case "all":
+            found = _parts(condition, path, watched)
+            return [fault for part in found for fault in part] + _contradictions(condition, path)
+        case word:
+            return [f"'{path}.{word}{place}' can never hold: {why}" for place, why in _leaf(condition, watched)]
+
+
+def _parts(condition: Condition, path: str, watched: Watched) -> list[list[str]]:
+    return [_never(part, f"{path}.{condition.word}[{index}]", watched) for index, part in enumerate(condition.parts)]
+
+
+def _contradictions(condition: Condition, path: str) -> list[str]:
+    """Parts that exclude each other: one and its opposite, or a metric below one limit and above a higher one."""
+    denied = [part.parts[0] for part in condition.parts if part.word == "not"]
+    faults = [
+        f"'{path}.all' can never hold: it asks for '{part.word}' and for its opposite"
+        for part in condition.parts
+        if part in denied
+    ]
+    limits = [part for part in condition.parts if part.word == "performance" and part.values["fallen_by"] is None]
+    low = [part for part in limits if part.values["below"] is not None and part.values["above"] is None]
+    high = [part for part in limits if part.values["above"] is not None and part.values["below"] is None]
+    return faults + [
+        f"'{path}.all' can never hold: '{one.values['metric']}' cannot be below {one.values['below']:g} and above "
+        f"{other.values['above']:g}"
+        for one in low
+        for other in high
+        if _same_metric(one, other) and one.values["below"] <= other.values["above"]
+    ]
+
+
+def _same_metric(one: Condition, other: Condition) -> bool:
+    return all(one.values[key] == other.values[key] for key in ("metric", "source"))
+
+
+def _leaf(condition: Condition, watched: Watched) -> Iterator[tuple[str, str]]:
+    """What is in the way of a simple condition: a setting of it ("" for the whole), and why."""
+    match condition.word:
+        case "drift":
+            yield from _drift(condition, watched)
+        case "performance":
+            yield from _performance(condition, watched)
+        case "concept" | "labels" if not watched.labels:
+            yield "", "no label is ever joined with 'monitor.label_horizon_seconds' 0"
+        case "quality":
+            yield from _quality(condition, watched)
+        case "slo":
+            yield from _slo(condition, watched)
+
+
+def _drift(condition: Condition, watched: Watched) -> Iterator[tuple[str, str]]:
+    scope, least = condition.values["scope"], condition.values["at_least"]
+    if not watched.rows:
+        yield "", "no row is counted with 'monitor.sample' 0"
+    if scope == "joint" and least > 1:
+        yield ".at_least", "all columns together are one"
+    if scope == "slices" and not watched.slices:
+        yield ".scope", "'monitor.slices' names none"
+
+
+def _performance(condition: Condition, watched: Watched) -> Iterator[tuple[str, str]]:
+    values = condition.values
+    estimated = values["source"] == "estimated"
+    known = ESTIMATED if estimated else REALISED
+    if values["metric"] not in known:
+        yield ".metric", f"the metrics are {', '.join(sorted(known))}"
+        return
+    if estimated and not watched.rows:
+        yield "", "no row is counted with 'monitor.sample' 0"
+    if not estimated and not watched.labels:
+        yield "", "no label is ever joined with 'monitor.label_horizon_seconds' 0"
+    yield from _out_of_range(values)
+
+
+def _out_of_range(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Limits that all lie where the metric never does."""
+    metric = str(values["metric"])
+    least = None if metric == "r2" else 0.0
+    most = 1.0 if metric in UNIT or metric == "r2" else None
+    limits = {key: float(values[key]) for key in ("below", "above", "fallen_by") if values[key] is not None}
+    reached = {
+        "below": least is None or limits.get("below", 0.0) > least,
+        "above": most is None or limits.get("above", 0.0) < most,
+        "fallen_by": metric not in UNIT or limits.get("fallen_by", 0.0) <= 1,
+    }
+    if limits and not any(reached[key] for key in limits):
+        yield f".{next(iter(limits))}", f"'{metric}' never lies there"
+
+
+def _quality(condition: Condition, watched: Watched) -> Iterator[tuple[str, str]]:
+    if not watched.rows:
+        yield "", "no row is counted with 'monitor.sample' 0"
+    ratios = [word for word in QUALITY_WORDS if condition.values[word] is not None]
+    if not condition.values["violated"] and ratios and all(condition.values[word] >= 1 for word in ratios):
+        yield f".{ratios[0]}", "a ratio is 1 at most"
+
+
+def _slo(condition: Condition, watched: Watched) -> Iterator[tuple[str, str]]:
+    allowed, asked = budgets(watched.objectives), condition.values["objective"]
+    looked = {name: share for name, share in allowed.items() if asked in ("any", name)}
+    if not looked:
+        yield "", "the policy states no such objective in 'slo'"
+    elif all(share * condition.values["burn_rate"] > 1 for share in looked.values()):
+        yield ".burn_rate", "not even if every request were bad"

@@ -1,0 +1,117 @@
+"""Burn rates as tables: windows, budgets, counts that fall, and the condition that rests on them."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from penstock.control.schedules import schedule_in
+from penstock.core.triggers.burn_rate import Burn, Counts, History, budgets, burn
+from penstock.core.triggers.conditions import Snapshot, evaluate
+from penstock.core.triggers.parsing import condition_in
+from penstock.core.triggers.state import Memory
+
+SLO = {"error_ratio": 0.01, "latency_p99_ms": 20.0}
+
+
+def history(*parts: tuple[float, int, float, float]) -> tuple[Counts, ...]:
+    """Counts every ten seconds: each part is so many seconds of so many requests a second, of which these shares fail
+    and are slow."""
+    known = History(3600.0, 10.0)
+    now = requests = 0
+    failed = slow = 0.0
+    known.add(Counts(0.0))
+    for seconds, rate, failing, slowing in parts:
+        for _ in range(int(seconds / 10)):
+            now, requests = now + 10, requests + rate * 10
+            failed, slow = failed + rate * 10 * failing, slow + rate * 10 * slowing
+            known.add(Counts(float(now), requests, round(failed), round(slow)))
+    return known.counts()
+
+
+@pytest.mark.parametrize(
+    ("objectives", "allowed"),
+    [
+        ({}, {}),
+        ({"error_ratio": 0.001}, {"error_ratio": 0.001}),
+        ({"latency_p99_ms": 20}, {"latency_p99_ms": 0.01}),
+        (SLO, {"error_ratio": 0.01, "latency_p99_ms": 0.01}),
+    ],
+)
+def test_what_objectives_allow(objectives: dict[str, float], allowed: dict[str, float]) -> None:
+    assert budgets(objectives) == allowed
+
+
+def test_a_burn_rate_is_the_share_of_bad_requests_over_what_is_allowed() -> None:
+    counts = history((300, 10, 0.0, 0.0), (300, 10, 0.05, 0.2))
+    assert burn(counts, 300, budgets(SLO)) == Burn(3000, {"error_ratio": 5.0, "latency_p99_ms": 20.0})
+    assert burn(counts, 600, budgets(SLO)) == Burn(6000, {"error_ratio": 2.5, "latency_p99_ms": 10.0})
+    assert burn(counts, 610, budgets(SLO)) is None  # it does not reach back so far
+    assert burn((), 60, budgets(SLO)) is None
+    assert burn(history((600, 0, 0.0, 0.0)), 300, budgets(SLO)) == Burn(0, dict.fromkeys(SLO, 0.0))
+
+
+def test_counts_that_fall_are_no_requests() -> None:
+    known = History(100.0, 1.0)
+    for at, requests in ((0.0, 1000), (1.0, 1100), (2.0, 50), (3.0, 60)):
+        known.add(Counts(at, requests, requests // 10))
+    assert [one.requests for one in known.counts()] == [0, 100, 100, 110]
+
+
+@given(st.floats(60, 86_400), st.floats(0.1, 100), st.integers(1, 300))
+def test_a_history_is_bounded_and_reaches_back_for_its_window(window: float, step: float, number: int) -> None:
+    known = History(window, step)
+    for index in range(number):
+        known.add(Counts(index * known.step_s, index))
+    counts = known.counts()
+    assert len(counts) <= 15_003
+    if (number - 1) * known.step_s >= window:
+        assert counts[-1].at - counts[0].at >= window - 1e-6 * window
+
+
+WHEN: dict[str, Any] = {"long_seconds": 3000, "short_seconds": 300, "burn_rate": 2}
+
+
+@pytest.mark.parametrize(
+    ("changes", "parts", "holds"),
+    [
+        ({}, [(3000, 10, 0.05, 0.0)], True),
+        ({}, [(3000, 10, 0.0, 0.05)], True),
+        ({"objective": "error_ratio"}, [(3000, 10, 0.0, 0.05)], False),
+        ({"objective": "latency_p99_ms"}, [(3000, 10, 0.0, 0.05)], True),
+        ({}, [(3000, 10, 0.015, 0.0)], False),
+        ({}, [(2700, 10, 0.0, 0.0), (300, 10, 0.1, 0.0)], False),  # a short outburst
+        ({}, [(2700, 10, 0.05, 0.0), (300, 10, 0.0, 0.0)], False),  # it is over
+        ({}, [(2900, 10, 0.05, 0.0)], False),  # not counted for long enough
+        ({"min_requests": 3001}, [(3000, 1, 0.05, 0.0)], False),
+        ({}, [(3000, 0, 0.0, 0.0)], False),
+    ],
+)
+def test_both_windows_have_to_burn(
+    changes: dict[str, Any], parts: list[tuple[float, int, float, float]], holds: bool
+) -> None:
+    faults: list[str] = []
+    condition = condition_in({"slo": {**WHEN, **changes}}, "when", faults, schedule_in)
+    assert condition is not None, faults
+    snapshot = Snapshot("m", "1", 0.0, {}, objectives=SLO, history=history(*parts))
+    found = evaluate(condition, snapshot, Memory())
+    assert found.holds is holds
+    assert bool(found.evidence) is holds
+
+
+@pytest.mark.parametrize(
+    "stated",
+    [
+        {"short_seconds": 3600},
+        {"short_seconds": 59},
+        {"long_seconds": 86_401},
+        {"burn_rate": 0},
+        {"objective": "speed"},
+        {"moon": 1},
+    ],
+)
+def test_what_is_no_burn_rate(stated: dict[str, Any]) -> None:
+    faults: list[str] = []
+    assert condition_in({"slo": stated}, "when", faults, schedule_in) is None
+    assert faults

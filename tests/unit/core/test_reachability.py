@@ -1,0 +1,84 @@
+"""Rules that can never fire as a table: each is refused with the path of what is in the way."""
+
+from typing import Any
+
+import pytest
+
+from penstock.control.schedules import schedule_in
+from penstock.core.errors import InvalidInput
+from penstock.core.policies import policy_in, refuse_unreachable
+
+DRIFT: dict[str, Any] = {"drift": {}}
+WEEKLY: dict[str, Any] = {"schedule": "@weekly"}
+SLO = {"slo": {"error_ratio": 0.01}}
+
+
+def performance(**values: Any) -> dict[str, Any]:
+    return {"performance": {"metric": "accuracy", **values}}
+
+
+def refused(when: dict[str, Any], policy: dict[str, Any], **trigger: Any) -> str:
+    document = {"triggers": [{"name": "r", "when": when, **trigger}], **policy}
+    try:
+        refuse_unreachable(policy_in(document, schedule_in))
+    except InvalidInput as fault:
+        return str(fault)
+    return ""
+
+
+@pytest.mark.parametrize(
+    ("when", "policy", "trigger", "fault"),
+    [
+        (WEEKLY, {}, {"for_seconds": 1}, "'triggers[0].for_seconds'"),
+        ({"all": [WEEKLY, DRIFT]}, {}, {"for_seconds": 1}, "'triggers[0].for_seconds'"),
+        ({"any": [WEEKLY, {"schedule": "@daily"}]}, {}, {"for_seconds": 1}, "'triggers[0].for_seconds'"),
+        ({"all": [DRIFT, {"not": DRIFT}]}, {}, {}, "'triggers[0].when.all'"),
+        ({"all": [performance(below=0.5), performance(above=0.9)]}, {}, {}, "'triggers[0].when.all'"),
+        (performance(below=0), {}, {}, "'triggers[0].when.performance.below'"),
+        (performance(above=1), {}, {}, "'triggers[0].when.performance.above'"),
+        (performance(fallen_by=1.1), {}, {}, "'triggers[0].when.performance.fallen_by'"),
+        (performance(metric="mae", below=0), {}, {}, "'triggers[0].when.performance.below'"),
+        (performance(metric="acuracy", below=1), {}, {}, "'triggers[0].when.performance.metric'"),
+        (performance(metric="mae", above=1, source="estimated"), {}, {}, "'triggers[0].when.performance.metric'"),
+        (performance(below=0.5), {"monitor": {"label_horizon_seconds": 0}}, {}, "'triggers[0].when.performance'"),
+        ({"concept": {}}, {"monitor": {"label_horizon_seconds": 0}}, {}, "'triggers[0].when.concept'"),
+        ({"labels": {"new_at_least": 1}}, {"monitor": {"label_horizon_seconds": 0}}, {}, "when.labels'"),
+        (DRIFT, {"monitor": {"sample": 0}}, {}, "'triggers[0].when.drift'"),
+        ({"quality": {"violated": True}}, {"monitor": {"sample": 0}}, {}, "'triggers[0].when.quality'"),
+        ({"quality": {"missing_ratio_above": 1}}, {}, {}, "'triggers[0].when.quality.missing_ratio_above'"),
+        ({"drift": {"scope": "joint", "at_least": 2}}, {}, {}, "'triggers[0].when.drift.at_least'"),
+        ({"drift": {"scope": "slices"}}, {}, {}, "'triggers[0].when.drift.scope'"),
+        ({"any": [{"drift": {"scope": "slices"}}, performance(below=0)]}, {}, {}, "when.any[1].performance.below'"),
+        ({"slo": {}}, {}, {}, "'triggers[0].when.slo'"),
+        ({"slo": {"objective": "latency_p99_ms"}}, SLO, {}, "'triggers[0].when.slo'"),
+        ({"slo": {}}, {"slo": {"error_ratio": 0.1}}, {}, "'triggers[0].when.slo.burn_rate'"),
+    ],
+)
+def test_a_rule_that_can_never_fire_is_refused(
+    when: dict[str, Any], policy: dict[str, Any], trigger: dict[str, Any], fault: str
+) -> None:
+    assert fault in refused(when, policy, **trigger)
+
+
+@pytest.mark.parametrize(
+    ("when", "policy", "trigger"),
+    [
+        (WEEKLY, {}, {}),
+        (DRIFT, {}, {"for_seconds": 60}),
+        ({"any": [WEEKLY, DRIFT]}, {}, {"for_seconds": 60}),
+        ({"not": WEEKLY}, {}, {}),
+        ({"all": [DRIFT, {"not": {"concept": {}}}]}, {}, {}),
+        ({"all": [performance(below=0.9), performance(above=0.5)]}, {}, {}),
+        ({"all": [performance(below=0.5), performance(metric="f1", above=0.9)]}, {}, {}),
+        (performance(below=0, above=0.9), {}, {}),
+        (performance(metric="mae", above=3), {}, {}),
+        (performance(metric="r2", below=-1), {}, {}),
+        (performance(source="estimated", below=0.9), {"monitor": {"label_horizon_seconds": 0}}, {}),
+        ({"any": [{"drift": {"scope": "slices"}}, DRIFT]}, {}, {}),
+        ({"drift": {"scope": "slices"}}, {"monitor": {"slices": ["shop"]}}, {}),
+        ({"quality": {"missing_ratio_above": 1, "violated": True}}, {}, {}),
+        ({"slo": {}}, SLO, {}),
+    ],
+)
+def test_a_rule_that_may_fire_is_taken(when: dict[str, Any], policy: dict[str, Any], trigger: dict[str, Any]) -> None:
+    assert refused(when, policy, **trigger) == ""
