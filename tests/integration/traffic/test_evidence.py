@@ -1,12 +1,17 @@
 """The monitors of three gateways on a real PostgreSQL: one body of evidence, and a gateway that is killed."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests import postgres
+from tests import harness, postgres
+from tests.harness import Server, call, wait_until
+from tests.integration.traffic.drive import GOOD, crown, scorer
+from tests.integration.traffic.test_monitor import answer, csv, feedback, send, show, states
 from tests.postgres import Postgres
 from tests.unit.control.members import Member, lead
 from tests.unit.control.monitoring.test_fleet_evidence import REFERENCE, events, fleet, serve
@@ -35,6 +40,26 @@ def three(tmp_path: Path, url: str) -> Iterator[list[Member]]:
     yield members
     for one in members:
         one.kill()
+
+
+def serves(at: Server) -> bool:
+    return at.rest("GET", f"/v2/models/m/versions/{GOOD}/ready").status == 200
+
+
+@pytest.fixture
+def gateways(database: Postgres, tmp_path: Path) -> Iterator[list[Server]]:
+    url, blobs = database.create(f"evidence{next(NUMBERS)}"), {"PENSTOCK_BLOBS": str(tmp_path / "blobs")}
+    with ExitStack() as stack:
+        servers = []
+        for name in "ab":
+            server = harness.launch(None, tmp_path / name, "--registry", url, "--workers", "1", env=blobs)
+            stack.callback(server.kill)
+            servers.append(server)
+        assert servers[0].push("m", GOOD, scorer().SerializeToString()).status == 201
+        crown(servers[0], GOOD)
+        for one in servers:
+            wait_until(partial(serves, one), 20, "the version")
+        yield servers
 
 
 def test_three_gateways_decide_what_one_with_all_rows_decides(tmp_path: Path, three: list[Member]) -> None:
@@ -68,3 +93,44 @@ def test_a_killed_leader_costs_what_it_had_not_published_and_no_event_twice(thre
     assert second.show()["rows"]["counted"] == 9 * 300
     assert second.show()["features"][0]["state"] == "drift"
     assert events(second) == told
+
+
+def test_two_real_gateways_share_a_verdict_and_labels_and_tell_once(gateways: list[Server]) -> None:
+    path = f"/admin/v1/models/m/versions/{GOOD}/reference"
+    assert call(gateways[0].ops, "PUT", path, csv()).status == 201
+    for one in gateways:
+        wait_until(partial(is_watched, one), 30, "the reference")
+        send(one, GOOD, 600)
+    for one in gateways:
+        wait_until(partial(has_counted, one, 1200), 60, "the rows of both at each")
+    for one in gateways:
+        send(one, GOOD, 800, shift=1.0)
+        for number in range(10):
+            label = answer(one, f"{one.ops} {number}")
+            assert feedback(one, {"id": f"{one.ops} {number}", "label": label}) == (1, 0)
+    for one in gateways:
+        wait_until(partial(drifts, one), 60, "the drift at each")
+        wait_until(partial(has_labels, one, 20), 60, "the labels of both at each")
+        document = show(one, GOOD)
+        assert (document["scope"], len(document["gateways"])) == ("fleet", 2)
+        own = one.admin("GET", f"/admin/v1/models/m/monitor?version={GOOD}&scope=gateway").json()
+        assert (own["scope"], own["rows"]["counted"]) == ("gateway", 600 + 800 + 10)
+    told = gateways[0].admin("GET", "/admin/v1/events").json()["events"]
+    begun = [one["data"]["name"] for one in told if one["type"] == "io.penstock.drift.detected.v1"]
+    assert begun.count("f0") == 1
+
+
+def is_watched(at: Server) -> bool:
+    return show(at, GOOD)["reference"] is not None
+
+
+def has_counted(at: Server, rows: int) -> bool:
+    return bool(show(at, GOOD).get("rows", {}).get("counted") == rows)
+
+
+def drifts(at: Server) -> bool:
+    return states(at, GOOD)["f0"] == "drift"
+
+
+def has_labels(at: Server, labels: int) -> bool:
+    return bool(show(at, GOOD)["performance"]["labels"] == labels)
