@@ -225,6 +225,8 @@ class Gateway:
         registry_admin = self._models.registry_admin(self._plane.reconciler, self._plane)
         sides = self._models.sides(self._plane, self._opening.instance.path)
         self._plane.measure(self._models.readings)
+        self._plane.measure(sides.readings)
+        self._plane.measure(registry_admin.readings)
         self._plane.measure(sides.rollouts.readings)
         self._plane.measure(sides.monitoring.readings)
         self._plane.measure(sides.retraining.readings)

@@ -5,7 +5,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,7 @@ from pathlib import Path
 from penstock.app.repositories import identity
 from penstock.config import Retention, Settings
 from penstock.control.admin import Parts, RegistryAdmin, Serving
+from penstock.control.blocking import BlockingPool, pool_readings
 from penstock.control.delivery.experiments import Experiments
 from penstock.control.delivery.prometheus import Prometheus
 from penstock.control.delivery.rollouts import Rollouts
@@ -82,8 +83,15 @@ class TrafficSides:
 
     def close(self) -> None:
         """Let their threads go."""
-        for side in (self.traffic, self.rollouts, self.experiments, self.monitoring, self.retraining):
+        for side in self._all():
             side.close()
+
+    def readings(self) -> Iterator[Reading]:
+        """How busy the threads are that its blocking calls run on."""
+        return pool_readings(pool for side in self._all() for pool in side.pools)
+
+    def _all(self) -> tuple[Traffic, Rollouts, Experiments, Monitoring, Retraining]:
+        return self.traffic, self.rollouts, self.experiments, self.monitoring, self.retraining
 
 
 class Models:
@@ -103,12 +111,14 @@ class Models:
         self._parts: Parts | None = None
         self._source: AliasedFolder | RegistrySource | None = None
         self._folders: FolderContents | None = None
+        self._pools: list[BlockingPool] = []
         self.look_s = settings.watch.seconds if repositories else REGISTRY_LOOK_S
 
     async def scan(self, settled_only: bool, retry: str = "") -> Sequence[Found]:
         """See ``reconciler.Source``."""
         if self._source is None:
             self._source = await asyncio.to_thread(self._opened)
+            self._pools += [*self._source.pools, *(() if self._folders is None else self._folders.pools)]
         return await self._source.scan(settled_only, retry)
 
     def _opened(self) -> "AliasedFolder | RegistrySource":
@@ -139,7 +149,8 @@ class Models:
 
     def readings(self) -> Iterable[Reading]:
         """The same as metrics."""
-        return readings(self.repositories())
+        yield from readings(self.repositories())
+        yield from pool_readings(self._pools)
 
     @property
     def _load_s(self) -> float:
@@ -207,6 +218,7 @@ class Models:
             if mlflow.webhook_secret_file is not None:
                 registry_admin.heed_mlflow(_Webhook(mlflow.webhook_secret_file, mirror))
             registry_admin.tell_of_mlflow(mirror.problems)
+            self._pools.extend(mirror.pools)
             tasks.append(mirror.task)
         return tasks
 
@@ -240,6 +252,8 @@ class Models:
         await self.examiner.close()
         if isinstance(self._source, RegistrySource):
             await self._source.close()
+        for pool in self._pools:
+            pool.close()
 
 
 def keeping_of(stated: Retention) -> Keeping:

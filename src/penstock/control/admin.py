@@ -2,33 +2,35 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
+from penstock.control.blocking import READ_S, BlockingPool, pool_readings
 from penstock.control.reconcile.reconciler import Reconciler
 from penstock.control.sources.registry import RegistrySource
 from penstock.control.sources.repositories import RepositoryState
 from penstock.core.desired import State, VersionStatus, serving_version
 from penstock.core.errors import NotFound, NotReady, Overloaded, Refused, Unsupported
 from penstock.core.versions import CHAMPION, sort_key
-from penstock.engine.threads import background_pool
 from penstock.registry.documents import Shown, model_document
 from penstock.registry.model_settings import settings_in
 from penstock.registry.records import Admission, By, Document, ModelRecord, Move, Report, VersionRecord
 from penstock.registry.registry import Prepared, Registry, check_alias, check_names, examined, usable_versions
 from penstock.registry.stores.snapshot import RegistrySnapshot
 from penstock.registry.stores.versions import ANY, Expected, Store
+from penstock.telemetry.metrics import Reading
 
 log = logging.getLogger("penstock.control")
 
-THREADS = 8
+THREADS = 4
 PUSHES = 8
 """Contents that are received or examined at a time; more are turned away."""
 
-T = TypeVar("T")
+CONTENTS_S = 3600.0
+"""Deadline of one step with contents: hashing a whole registry, or sending a large version to a bucket."""
 
 
 Webhook = Callable[[Mapping[str, str], bytes], None]
@@ -71,7 +73,10 @@ class RegistryAdmin:
         self._parts = parts
         self._desk = reconciler
         self._serving = serving
-        self._threads = background_pool(THREADS, "registry")
+        self._reads = BlockingPool("registry_reads", THREADS, deadline_s=READ_S)
+        self._writes = BlockingPool("registry_writes", THREADS)
+        self._contents = BlockingPool("contents", 2 * PUSHES, "the registry's store of contents", CONTENTS_S)
+        self.pools = (self._reads, self._writes, self._contents)
         self._pushes = 0
         self._webhook: Webhook | None = None
         self._mlflow_problems: Callable[[str], Sequence[str]] = lambda _: ()
@@ -108,12 +113,12 @@ class RegistryAdmin:
 
     async def audit(self, model: str | None, after: int | None, limit: int) -> list[Document]:
         """At most ``limit`` changes in the order they were made: the first after a sequence number, or the newest."""
-        return [asdict(entry) for entry in await self._run(self._parts.store.audit, model, after, limit)]
+        return [asdict(entry) for entry in await self._reads.call(self._parts.store.audit, model, after, limit)]
 
     async def identity(self) -> Document:
         """What registry this is, and why it cannot be changed if it cannot."""
         problem = self._parts.picture.problem
-        identity = "" if problem else await self._run(self._parts.store.identity)
+        identity = "" if problem else await self._reads.call(self._parts.store.identity)
         return {
             "id": identity,
             "source": "folder" if self._parts.registry is None else "registry",
@@ -172,17 +177,17 @@ class RegistryAdmin:
         chunks: AsyncIterator[bytes],
         commit: Callable[[Prepared, Report], VersionRecord],
     ) -> VersionRecord:
-        with await self._run(registry.receive) as incoming:
+        with await self._contents.call(registry.receive) as incoming:
             async for chunk in chunks:
-                await self._run(incoming.write, chunk)
-            await self._run(incoming.close)
+                await self._contents.call(incoming.write, chunk)
+            await self._contents.call(incoming.close)
             context = registry.prepared(incoming)
-            prepared: Prepared = await self._run(context.__enter__)
+            prepared: Prepared = await self._contents.call(context.__enter__)
             try:
                 report = await examined(prepared, self._parts.admission)
-                return await self._run(commit, prepared, report)
+                return await self._contents.call(commit, prepared, report)
             finally:
-                await self._run(context.__exit__, None, None, None)
+                await self._contents.call(context.__exit__, None, None, None)
 
     async def retire(self, model: str, version: str, by: By, if_revision: int | None = None) -> Document:
         """Take a version out of service for good; its name stays taken.
@@ -192,13 +197,13 @@ class RegistryAdmin:
             Conflict: an alias stands on it, or the model is not as expected.
         """
         self._pushable()
-        await self._run(self._parts.store.retire, model, version, by, if_revision)
+        await self._writes.call(self._parts.store.retire, model, version, by, if_revision)
         await self._served()
         return await self.model(model)
 
     async def export(self, model: str, version: str) -> tuple[Path, VersionRecord]:
         """A file with exactly the bytes that were pushed; raises ``NotFound`` or ``Damaged``."""
-        return await self._run(self._pushable().export, model, version)
+        return await self._contents.call(self._pushable().export, model, version)
 
     # Aliases.
 
@@ -230,7 +235,7 @@ class RegistryAdmin:
             in_registry=in_registry,
             force=force,
         )
-        return await self._moved(model, alias, await self._run(move, model, alias, version, by))
+        return await self._moved(model, alias, await self._writes.call(move, model, alias, version, by))
 
     async def drop_alias(
         self, model: str, alias: str, by: By, if_revision: int | None = None, force: bool = False
@@ -243,7 +248,7 @@ class RegistryAdmin:
             Conflict: the model is not as expected.
         """
         move = partial(self._parts.store.drop_alias, if_revision=if_revision, force=force)
-        return await self._moved(model, alias, await self._run(move, model, alias, by))
+        return await self._moved(model, alias, await self._writes.call(move, model, alias, by))
 
     async def rollback(
         self, model: str, by: By, alias: str = CHAMPION, if_revision: int | None = None, force: bool = False
@@ -260,7 +265,7 @@ class RegistryAdmin:
         fallback = self._before_newest(model, ready) if alias == CHAMPION else None
         usable = {*ready, *await self._loadable(model)}
         roll_back = partial(self._parts.store.roll_back, fallback=fallback, if_revision=if_revision, force=force)
-        move = await self._run(roll_back, model, alias, by, usable.__contains__)
+        move = await self._writes.call(roll_back, model, alias, by, usable.__contains__)
         return await self._moved(model, alias, move)
 
     async def _moved(self, model: str, alias: str, move: Move) -> Document:
@@ -304,7 +309,7 @@ class RegistryAdmin:
         present = (await self.model(model))["settings"]
         settings = settings_in({**present, **document})
         change = partial(self._parts.store.configure, if_revision=if_revision)
-        await self._run(change, model, settings, by)
+        await self._writes.call(change, model, settings, by)
         await self._served()
         return await self.settings(model)
 
@@ -317,7 +322,7 @@ class RegistryAdmin:
         def tell(done: int, total: int) -> None:
             loop.call_soon_threadsafe(told.put_nowait, {"done": done, "total": total})
 
-        work = loop.run_in_executor(self._threads, registry.verify, tell)
+        work = asyncio.create_task(self._contents.call(registry.verify, tell))
         work.add_done_callback(lambda _: told.put_nowait({}))
         while line := await told.get():
             yield line
@@ -325,21 +330,27 @@ class RegistryAdmin:
 
     async def collect(self) -> list[str]:
         """Delete contents that nobody needs; their digests."""
-        return await self._run(self._pushable().collect)
+        return await self._contents.call(self._pushable().collect)
+
+    def readings(self) -> Iterator[Reading]:
+        """How busy the threads are that blocking calls run on."""
+        return pool_readings(self.pools)
 
     def close(self) -> None:
         """Let the threads go; what they are doing ends by its own deadlines."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        for pool in self.pools:
+            pool.close()
 
     # Means.
 
-    async def _run(self, work: Callable[..., T], *arguments: Any) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, partial(work, *arguments))
-
     async def _records(self) -> list[ModelRecord]:
+        """Every model as the database has it; as it was last read, while that is away or silent."""
+        picture = self._parts.picture
         try:
-            return await asyncio.to_thread(self._parts.picture.models)
-        except NotReady:
+            return await self._reads.call(picture.models)
+        except NotReady as fault:
+            if (known := picture.last_known(str(fault))) is not None:
+                return known
             if self._parts.registry is not None:
                 raise
             return []  # a folder's models are known without the database

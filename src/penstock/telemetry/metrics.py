@@ -267,6 +267,18 @@ MEMORY_BUDGET = Metric(
     "Bytes a worker may hold for its callers: unfinished bodies, queued answers and mirrored calls.",
 )
 MEMORY_USED = Metric("memory_used_bytes", Kind.GAUGE, ("worker",), "Bytes taken of a worker's memory budget.")
+BLOCKING_CALLS = Metric(
+    "blocking_calls",
+    Kind.GAUGE,
+    ("pool", "state"),
+    "Calls into databases, buckets and sinks: running, waiting for a thread, or abandoned and not yet returned.",
+)
+BLOCKING_CALLS_REFUSED = Metric(
+    "blocking_calls_refused_total",
+    Kind.COUNTER,
+    ("pool", "reason"),
+    "Calls of a pool that got no answer: too many waited (full), or the deadline was over (late).",
+)
 EVENT_LOOP_STALL = Metric(
     "event_loop_stall_seconds",
     Kind.HISTOGRAM,
@@ -326,6 +338,8 @@ METRICS: tuple[Metric, ...] = (
     TASK_FAILURES,
     MEMORY_BUDGET,
     MEMORY_USED,
+    BLOCKING_CALLS,
+    BLOCKING_CALLS_REFUSED,
     EVENT_LOOP_STALL,
 )
 """Everything there is, in the order it is exposed."""

@@ -1,18 +1,16 @@
 """What people may do to a model's traffic through a gateway: its route, what its shadows disagreed on, and events."""
 
-import asyncio
 import logging
-from collections.abc import Callable, Mapping
-from functools import partial
-from typing import Any, Protocol, TypeVar
+from collections.abc import Mapping
+from typing import Protocol
 
+from penstock.control.blocking import READ_S, BlockingPool
 from penstock.control.delivery.trial import refuse_unready, serving
 from penstock.control.periodic import KeyedWork, PeriodicTask
 from penstock.core.desired import Desired, State, VersionStatus, able_versions
 from penstock.core.errors import NotFound
 from penstock.core.routing import POINTS, RouteSpec, default_version, effective, route_in, route_out, stand_in
 from penstock.core.versions import CHAMPION, sort_key
-from penstock.engine.threads import background_pool
 from penstock.monitor.counters import Totals
 from penstock.registry.records import By, Document, ModelRecord
 from penstock.registry.stores.traffic import Event, TrafficStore, Trial
@@ -25,7 +23,6 @@ LOOK_S = 0.5
 SAMPLES = 16
 DEGRADED = "it cannot answer; the stable version does"
 MISMATCHED = "a run that requests shared was answered otherwise than the requests alone; every request runs alone now"
-T = TypeVar("T")
 
 
 class Fleet(Protocol):
@@ -55,7 +52,9 @@ class Traffic:
         self._registry = registry
         self._store = store
         self._fleet = fleet
-        self._threads = background_pool(THREADS, "traffic")
+        self._pool = BlockingPool("traffic", THREADS)
+        self._run = self._pool.call
+        self.pools = (self._pool,)
         self._unable: set[tuple[str, str]] = set()
         self._mismatches: dict[tuple[str, str], int] = {}
         self._untold: dict[tuple[str, str, str], str] = {}
@@ -70,10 +69,10 @@ class Traffic:
         """
         statuses = self._statuses(model)
         try:
-            record = await self._run(self._registry.model, model)
+            record = await self._run(self._registry.model, model, deadline_s=READ_S)
         except NotFound:
             record = ModelRecord(model, 0)
-        running = await self._run(self._store.open_trial, model)
+        running = await self._run(self._store.open_trial, model, deadline_s=READ_S)
         who = {"answers": _who_answers(record, statuses, running), "revision": record.revision}
         if record.route is not None:
             return {**route_out(record.route), "set": True, **who}
@@ -125,7 +124,7 @@ class Traffic:
 
     async def events(self, model: str | None, after: int | None, limit: int) -> list[Document]:
         """At most ``limit`` events in their order: the first after a sequence number, or the newest."""
-        return await self._run(self._store.events, model, after, limit)
+        return await self._run(self._store.events, model, after, limit, deadline_s=READ_S)
 
     async def step(self) -> None:
         """Say it loudly when a version cannot answer that should, or can again, and when shared runs were wrong."""
@@ -167,16 +166,13 @@ class Traffic:
 
     def close(self) -> None:
         """Let the threads go."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._pool.close()
 
     def _statuses(self, model: str) -> Mapping[str, VersionStatus]:
         found = {status.version: status for status in self._fleet.statuses() if status.model == model}
         if not found:
             raise NotFound(f"unknown model '{model}'")
         return found
-
-    async def _run(self, work: Callable[..., T], *arguments: Any) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, partial(work, *arguments))
 
 
 def _champion(record: ModelRecord) -> str | None:

@@ -4,15 +4,15 @@ All that a trial is lies in the database, so any gateway can go on where another
 only while all of a gateway's workers have had the trial's present weights for a moment.
 """
 
-import asyncio
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol
 
+from penstock.control.blocking import READ_S, BlockingPool
 from penstock.control.delivery.observations import UNSETTLED, known_until
 from penstock.control.monitoring.label_comparisons import LabelComparisons, Signal, Terms
 from penstock.control.periodic import KeyedWork, PeriodicTask
@@ -20,7 +20,6 @@ from penstock.core.desired import Desired, State, VersionStatus, serving_version
 from penstock.core.errors import Conflict, Fault, NotFound, NotReady, Refused
 from penstock.core.routing import RouteSpec, stored_in
 from penstock.core.versions import CHAMPION
-from penstock.engine.threads import background_pool
 from penstock.monitor.counters import Totals
 from penstock.registry.records import By, Document, ModelRecord
 from penstock.registry.stores.traffic import Change, TrafficStore, Trial
@@ -44,9 +43,8 @@ LONGEST_S = 5.0
 """A trial that cannot be conducted is tried again at least that often."""
 
 TRIES = 20
-THREADS = 2
+THREADS = 4
 CONTROLLER = "controller"
-T = TypeVar("T")
 
 
 class Fleet(Protocol):
@@ -106,7 +104,9 @@ class Trials(ABC):
         self.labels = labels
         self.clock = clock or store.now
         self.gateway = gateway
-        self._threads = background_pool(THREADS, self.kind)
+        self._pool = BlockingPool(f"{self.kind}s", THREADS)
+        self.run_on_thread = self._pool.call
+        self.pools = (self._pool,)
         self._settled: dict[str, _Settled] = {}
         self._steps = 0
         self.task = PeriodicTask(f"{self.kind}s", self.step, STEP_S)
@@ -173,7 +173,7 @@ class Trials(ABC):
         Raises:
             NotFound: no such model.
         """
-        found = await self.run_on_thread(self.store.trials, model, self.kind)
+        found = await self.run_on_thread(self.store.trials, model, self.kind, deadline_s=READ_S)
         if not found and not of_model(self.fleet.statuses(), model):
             raise NotFound(f"unknown model '{model[:128]}'")
         return [shown for trial in found if (shown := self._shown_if_readable(trial)) is not None]
@@ -222,7 +222,7 @@ class Trials(ABC):
         raise Conflict(f"the {self.kind} is changing at this moment; try again")
 
     async def _find(self, model: str, trial_id: str) -> Trial:
-        return await self.run_on_thread(self.store.trial, model, self.kind, trial_id)
+        return await self.run_on_thread(self.store.trial, model, self.kind, trial_id, deadline_s=READ_S)
 
     # What happens by itself.
 
@@ -337,11 +337,7 @@ class Trials(ABC):
 
     def close(self) -> None:
         """Let the threads go."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
-
-    async def run_on_thread(self, work: Callable[..., T], *arguments: Any) -> T:
-        """Do something that blocks."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, partial(work, *arguments))
+        self._pool.close()
 
 
 def _stage_of(look: Document | None) -> int:

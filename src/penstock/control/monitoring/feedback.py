@@ -7,16 +7,14 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
 
+from penstock.control.blocking import BlockingPool
 from penstock.control.monitoring.label_comparisons import LabelComparisons
 from penstock.control.periodic import KeyedWork, PeriodicTask
 from penstock.core.errors import NotReady
 from penstock.core.policies import MonitorPolicy
 from penstock.engine.durable_files import write_atomically
-from penstock.engine.threads import background_pool
 from penstock.monitor.answer_room import DEFAULT_ROOM, AnswerRoom
 from penstock.monitor.answer_segments import ANSWERS
 from penstock.monitor.answer_store import AnswerStore
@@ -38,10 +36,12 @@ REPLAYED = 10_000
 """Labels of a version that a successor of this process learns anew from."""
 
 SWEEP_S = 30.0
+LEARN_S = 60.0
+"""Deadline of a call: ten thousand labels that a successor learns from anew take seconds."""
+
 NOBODY = ""
 """The version of labels that belong to no answer."""
 
-T = TypeVar("T")
 Key = tuple[str, str]
 Watched = Callable[[Key], tuple[Reference | None, MonitorPolicy]]
 """A version's reference and its model's policy."""
@@ -108,7 +108,9 @@ class Labels:
         self._room: Callable[[], int] = lambda: MonitorPolicy().capture_bytes
         self.task = PeriodicTask("labels", self.step, SWEEP_S, meanwhile="files of answers are not swept")
         self._keyed: KeyedWork[Key] = KeyedWork(self.task, "labels of an earlier process cannot be taken up:")
-        self._thread = background_pool(1, "labels")  # one: the store and river are nobody else's
+        self._pool = BlockingPool("labels", 1, "the answers kept for labels", LEARN_S)  # one: river is nobody else's
+        self._run = self._pool.call
+        self.pools = (self._pool,)
         self._versions: dict[Key, _Version] = {}
         self._outcomes: Counter[tuple[str, str, str]] = Counter()
         self._answer_room = room
@@ -190,7 +192,7 @@ class Labels:
 
     def close(self) -> None:
         """Let the thread go."""
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        self._pool.close()
 
     # On the thread.
 
@@ -258,6 +260,3 @@ class Labels:
             self._dropped.update(values.get("dropped", {}))
         except (OSError, ValueError, KeyError, TypeError):
             return
-
-    async def _run(self, work: Callable[..., T], *arguments: Any) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, partial(work, *arguments))

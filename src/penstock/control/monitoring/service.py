@@ -4,7 +4,6 @@ References and policies lie in the registry's database; what is known of them is
 on while the database is away. A version without a reference learns one from its first rows.
 """
 
-import asyncio
 import json
 import logging
 import tempfile
@@ -15,10 +14,11 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import numpy as np
 
+from penstock.control.blocking import BlockingPool
 from penstock.control.monitoring.answering import answering_shares
 from penstock.control.monitoring.feedback import NOBODY, Labels
 from penstock.control.monitoring.fleet_evidence import FleetEvidence
@@ -35,7 +35,6 @@ from penstock.core.errors import Fault, InvalidInput, NotFound, NotReady
 from penstock.core.objectives import answered, kept
 from penstock.core.policies import NO_FLEET_BOUND, FleetAlarms, MonitorPolicy, policy_in, policy_out, refuse_unreachable
 from penstock.engine.durable_files import write_atomically
-from penstock.engine.threads import background_pool
 from penstock.monitor.answer_room import DEFAULT_ROOM, AnswerRoom
 from penstock.monitor.answer_segments import ANSWERS
 from penstock.monitor.capture import CAPTURES
@@ -74,6 +73,10 @@ LEARNING_S = 20.0
 """Rows of some workers are waited for that long after the first worker's."""
 
 THREADS = 2
+PROFILES = 2
+PROFILE_S = 600.0
+"""Files that references are made of at a time, and the deadline of each."""
+
 MONITOR = "monitor"
 FLEET, GATEWAY = "fleet", "gateway"
 """Whose counts are asked for: those of all gateways, or of this one."""
@@ -87,7 +90,6 @@ _EVENTS = {
     (QUALITY, False): "quality.restored.v1",
 }
 
-T = TypeVar("T")
 Key = tuple[str, str]
 Gathered = tuple[Rows, Rows, ConfidenceHistogram | None]
 """Rows of inputs and of outputs, and how sure the answers were."""
@@ -165,7 +167,9 @@ class Monitoring:
         self._home = home / "references"
         self._state = state
         self._clock = clock
-        self._threads = background_pool(THREADS, "monitor")
+        self._pool = BlockingPool("monitor", THREADS)
+        self._run = self._pool.call
+        self._profiles = BlockingPool("profiles", PROFILES, "the profile of the data", PROFILE_S)
         self._references: dict[Key, Reference] = {}
         self._digests: dict[Key, str] = {}
         self._policies: dict[str, MonitorPolicy] = {}
@@ -419,7 +423,7 @@ class Monitoring:
                 await self._run(file.write, chunk)
             await self._run(file.flush)
             features = self._fleet.feature_names(model, version)
-            document = await self._run(profiled, Path(file.name), *graph, features)
+            document = await self._profiles.call(profiled, Path(file.name), *graph, features)
         return await self.set_reference(model, version, document, by)
 
     async def relearn(self, model: str, version: str | None, by: By) -> Document:
@@ -682,11 +686,17 @@ class Monitoring:
         found = self._series[key] = VersionSeries(key, monitor, carried)
         return found
 
+    @property
+    def pools(self) -> tuple[BlockingPool, ...]:
+        """What its blocking calls run on."""
+        return self._pool, self._profiles, *self.labels.pools
+
     def close(self) -> None:
         """Let the threads go."""
         self.labels.close()
         self._keep()
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        for pool in self.pools:
+            pool.close()
 
     # Files.
 
@@ -765,9 +775,6 @@ class Monitoring:
         ]
         with suppress(OSError):
             write_atomically(self._state, json.dumps(values))
-
-    async def _run(self, work: Callable[..., T], *arguments: Any) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, partial(work, *arguments))
 
 
 def _gap(regions: Iterable[Region], size: int) -> int | None:

@@ -11,8 +11,9 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
+from penstock.control.blocking import READ_S, BlockingPool
 from penstock.control.periodic import Complaints
 from penstock.control.retraining.holdout import MOST_ROWS, examine
 from penstock.core.desired import Desired, ModelSpec, State, VersionSpec, VersionStatus
@@ -21,7 +22,6 @@ from penstock.core.exams import Exams
 from penstock.core.gates import Candidate, Exam, Gates, HeldOut, judge, mark
 from penstock.core.policies import MonitorPolicy
 from penstock.core.triggers.state import came_of, rule_state_in, rule_state_out
-from penstock.engine.threads import background_pool
 from penstock.monitor.answer_segments import ANSWERS
 from penstock.monitor.answer_store import AnswerStore
 from penstock.monitor.capture import CAPTURES, Labelled, labelled
@@ -38,10 +38,14 @@ AGAIN_S = 10.0
 """Until it is looked again whether enough labels have come."""
 
 THREADS = 2
+EXAMS = 2
+"""Exams at a time, on threads of their own: they take minutes, and nothing else waits for them."""
+
+EXAM_S = 3600.0
+"""Deadline of an exam with its wait for others; an exam bounds itself to minutes."""
+
 RULES = "rules"
 """Who begins a rollout that nobody asked for by hand."""
-
-T = TypeVar("T")
 
 
 class Fleet(Protocol):
@@ -112,7 +116,10 @@ class Candidates:
         self._rollouts = rollouts
         self._home = home
         self._clock = clock
-        self._threads = background_pool(THREADS, "candidates")
+        self._pool = BlockingPool("candidates", THREADS)
+        self._run = self._pool.call
+        self._exam_pool = BlockingPool("exams", EXAMS, "the exam", EXAM_S)
+        self.pools = (self._pool, self._exam_pool)
         self._exams: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._verdicts: dict[tuple[str, str], Verdict] = {}
         self._complaints = Complaints()
@@ -122,7 +129,7 @@ class Candidates:
     async def shown(self, model: str) -> Document:
         """The request under way, and the versions that came of one; raises ``NotFound``."""
         self._spec(model)
-        standing = rule_state_in((await self._run(self._outbox.standing, model))[0])
+        standing = rule_state_in((await self._run(self._outbox.standing, model, deadline_s=READ_S))[0])
         flight, approval = standing.in_flight, self._policies.policy_of(model).limits.approval
         told = [
             {
@@ -194,7 +201,8 @@ class Candidates:
         """Let the threads go; an exam under way ends by its own deadline."""
         for task in self._exams.values():
             task.cancel()
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        for pool in self.pools:
+            pool.close()
 
     def _passed(
         self, spec: ModelSpec, versions: Mapping[str, VersionRecord], version: str, champion: str, gates: Gates
@@ -235,7 +243,7 @@ class Candidates:
             specs = {one.version: one for one in spec.versions}
             if not specs.keys() >= {version, verdict.against}:
                 return verdict
-            rows = await self._run(self._rows, spec.name, verdict.against, asked.share)
+            rows = await self._exam_pool.call(self._rows, spec.name, verdict.against, asked.share)
             number = 0 if rows is None else len(rows.labels)
             if rows is None or number < asked.least:
                 reason = f"it waits for labels: {number} held-out rows have one, {asked.least} are asked"
@@ -244,7 +252,7 @@ class Candidates:
             begun = await self._remember(spec.name, lambda one: one.begun(version, verdict.against, fingerprint))
             pair = specs[version], specs[verdict.against]
             names = next(filter(None, (self._policies.feature_names((spec.name, one.version)) for one in pair)), ())
-            verdict = await self._run(self._held_to, asked, rows, pair, verdict, begun.count, names)
+            verdict = await self._exam_pool.call(self._held_to, asked, rows, pair, verdict, begun.count, names)
             await self._remember(spec.name, lambda one: one.ended(version, verdict.against, verdict.reasons))
             return verdict
         except Fault as fault:
@@ -310,9 +318,6 @@ class Candidates:
         if spec is None:
             raise NotFound(f"unknown model '{model[:128]}'")
         return spec
-
-    async def _run(self, work: Callable[..., T], *arguments: Any) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, partial(work, *arguments))
 
 
 def _fingerprint(gates: Gates) -> str:

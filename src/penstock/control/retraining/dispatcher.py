@@ -7,18 +7,27 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any
 
+from penstock.control.blocking import BlockingPool
 from penstock.control.sinks import SinkContext, SinkFault
 from penstock.control.sinks.plugins import send
-from penstock.core.errors import Fault
+from penstock.core.errors import Fault, NotReady
 from penstock.core.sinks import RUN_ONCE, SinkSpec
-from penstock.engine.threads import background_pool
 from penstock.registry.stores.outbox import Delivery, Outbox
 from penstock.registry.stores.traffic import Event
 
 log = logging.getLogger("penstock.control")
 
-SENDERS = 16
-"""Sinks that are sent to at a time; one that is slow or runs a command holds one of these places."""
+SENDERS = 32
+"""Events that are sent at a time, and commands that run at a time beside them."""
+
+AT_ONE_SINK = 4
+"""Events that are sent to the same address at a time: a silent one leaves the other places to the other sinks."""
+
+SEND_S = 300.0
+"""Deadline of one event; each kind of sink but commands has limits far below it."""
+
+MOST_COMMAND_S = 25 * 3600.0
+"""Deadline of one command; a policy ends it after a day at most."""
 
 FIRST_S, LONGEST_S = 1.0, 300.0
 MOST_ATTEMPTS = 16
@@ -48,14 +57,19 @@ class Dispatcher:
         self._context = context
         self._run = run
         self._clock = clock
-        self._senders = background_pool(SENDERS, "sinks")
+        self._senders = BlockingPool("deliveries", SENDERS, "the sink", SEND_S)
+        self._commands = BlockingPool("commands", SENDERS, "the command", MOST_COMMAND_S)
+        self.pools = (self._senders, self._commands)
         self._sending: dict[tuple[str, str], asyncio.Task[None]] = {}
+        self._targets: dict[tuple[str, str], SinkSpec | None] = {}
 
     async def step(self) -> None:
         """Begin to send what is due, but for what waits behind something that is being sent."""
         for delivery in await self._run(self._outbox.due):
             key = (delivery.model, delivery.sink)
-            if key not in self._sending:
+            spec = self._sinks(delivery.model).get(delivery.sink)
+            if key not in self._sending and self._has_room(spec):
+                self._targets[key] = spec
                 task = self._sending[key] = asyncio.create_task(self._deliver(delivery))
                 task.add_done_callback(partial(self._over, key))
 
@@ -66,10 +80,18 @@ class Dispatcher:
     def close(self) -> None:
         """End the commands that run, and let the threads go."""
         self._context.commands.end()  # else the process would wait for them
-        self._senders.shutdown(wait=False, cancel_futures=True)
+        for pool in self.pools:
+            pool.close()
+
+    def _has_room(self, spec: SinkSpec | None) -> bool:
+        """Whether one more event may be sent to a sink; what has no room is looked at again by the next step."""
+        targets = list(self._targets.values())
+        alike = [one for one in targets if _runs_once(one) == _runs_once(spec)]
+        return len(alike) < SENDERS and targets.count(spec) < AT_ONE_SINK
 
     def _over(self, key: tuple[str, str], _: "asyncio.Task[None]") -> None:
         self._sending.pop(key, None)
+        self._targets.pop(key, None)
 
     async def _deliver(self, delivery: Delivery) -> None:
         """Send one event, and whatever waits behind it."""
@@ -105,8 +127,11 @@ class Dispatcher:
             if delivery.attempts:
                 raise SinkFault(UNFINISHED, final=True)
             await self._run(self._outbox.begun, delivery)
-        loop = asyncio.get_running_loop()
-        await loop.run_in_executor(self._senders, send, spec, delivery.event, self._context)
+        pool = self._commands if _runs_once(spec) else self._senders
+        try:
+            await pool.call(send, spec, delivery.event, self._context)
+        except NotReady as fault:  # it may have been sent: it counts as an attempt
+            raise SinkFault(str(fault), final=_runs_once(spec)) from None
 
     async def _not_sent(self, spec: SinkSpec | None, delivery: Delivery, fault: SinkFault) -> None:
         log.warning("sink %s of model %s does not have an event: %s", delivery.sink, delivery.model, fault)
@@ -126,6 +151,10 @@ class Dispatcher:
             except Fault as fault:
                 log.warning("what became of a delivery could not be written, it is tried again: %s", fault)
             await asyncio.sleep(WRITE_AGAIN_S)
+
+
+def _runs_once(spec: SinkSpec | None) -> bool:
+    return spec is not None and spec.kind in RUN_ONCE
 
 
 def pause(attempts: int, chance: float) -> float:

@@ -3,17 +3,16 @@
 A decision and its event are one transaction; sending goes on beside, at least once, in order for each model and sink.
 """
 
-import asyncio
 import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
+from penstock.control.blocking import READ_S, BlockingPool
 from penstock.control.periodic import KeyedWork, PeriodicTask
 from penstock.control.retraining.candidates import RULES, Candidates, Fleet, Record, Rollouts
 from penstock.control.retraining.dispatcher import Dispatcher
@@ -26,7 +25,6 @@ from penstock.core.triggers.conditions import DAY_S, Snapshot
 from penstock.core.triggers.rules import Action, Kind, Outcome, decide
 from penstock.core.triggers.state import InFlight, RuleState, rule_state_in, rule_state_out, without_looks
 from penstock.core.versions import CHAMPION
-from penstock.engine.threads import background_pool
 from penstock.monitor.answer_segments import ANSWERS
 from penstock.monitor.answer_store import AnswerStore
 from penstock.monitor.capture import CAPTURES, export
@@ -46,8 +44,6 @@ LONGEST_S = 60.0
 
 MANUAL = "(by hand)"
 MOST_FEATURES = 5
-
-T = TypeVar("T")
 
 
 class Monitor(Protocol):
@@ -81,6 +77,8 @@ class Retraining:
         place: tuple[Path, bool],
         clock: Callable[[], float] = time.time,
     ) -> None:
+        self._pool = BlockingPool("retraining", THREADS)
+        self._run = self._pool.call
         self._outbox = outbox
         self._record = record
         self._fleet = fleet
@@ -90,7 +88,6 @@ class Retraining:
         self._home = place[0]
         context = SinkContext(*place, self._rows)
         self._dispatcher = Dispatcher(outbox, lambda model: monitor.policy_of(model).sinks, context, self._run, clock)
-        self._threads = background_pool(THREADS, "retraining")
         self._outcomes: Counter[tuple[str, str, str]] = Counter()
         self._last: dict[str, tuple[int, RuleState]] = {}
         self._pending: dict[str, tuple[int, float]] = {}
@@ -146,7 +143,7 @@ class Retraining:
         if not any(one.name == model for one in self._fleet.desired.models):
             raise NotFound(f"unknown model '{model[:128]}'")
         problem = self._keyed.problem(model)
-        deliveries = await self._run(self._outbox.deliveries, model)
+        deliveries = await self._run(self._outbox.deliveries, model, deadline_s=READ_S)
         return {"deliveries": deliveries, **({"problem": problem} if problem else {})}
 
     async def replay(self, model: str, by: By) -> Document:
@@ -255,14 +252,16 @@ class Retraining:
             yield Point(metrics.OUTBOX_PENDING, (model,), number)
             yield Point(metrics.OUTBOX_AGE, (model,), max(0.0, self._clock() - oldest) if number else 0.0)
 
+    @property
+    def pools(self) -> tuple[BlockingPool, ...]:
+        """What its blocking calls run on."""
+        return self._pool, *self.candidates.pools, *self._dispatcher.pools
+
     def close(self) -> None:
         """Let the threads go."""
         self.candidates.close()
         self._dispatcher.close()
-        self._threads.shutdown(wait=False, cancel_futures=True)
-
-    async def _run(self, work: Callable[..., T], *arguments: Any) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, partial(work, *arguments))
+        self._pool.close()
 
 
 def _event(action: Action, snapshot: Snapshot) -> Event:

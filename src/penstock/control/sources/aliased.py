@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from penstock.control.blocking import BlockingPool
 from penstock.control.periodic import Complaints
 from penstock.control.reconcile.planner import Found
 from penstock.control.reconcile.reconciler import Source
@@ -12,6 +13,8 @@ from penstock.registry.records import ModelRecord
 from penstock.registry.stores.snapshot import RegistrySnapshot
 
 ALIASES = "aliases"
+
+SCANS = 2
 
 
 class AliasedFolder:
@@ -24,21 +27,25 @@ class AliasedFolder:
         self._contents = contents
         self._picture = picture
         self._complaints = Complaints()
+        self._reads = BlockingPool("registry_scans", SCANS)
+        self.pools = (self._reads,)
 
     async def scan(self, settled_only: bool, retry: str = "") -> Sequence[Found]:
         """Every model of the folder; raises as the folder does."""
         scan = self._contents.scan(settled_only, retry)
-        found, records = await asyncio.gather(scan, asyncio.to_thread(self._records))
+        found, records = await asyncio.gather(scan, self._records())
         return [_named(model, records[model.name]) if model.name in records else model for model in found]
 
-    def _records(self) -> Mapping[str, ModelRecord]:
+    async def _records(self) -> Mapping[str, ModelRecord]:
         try:
-            records = {record.name: record for record in self._picture.models()}
+            found = await self._reads.call(self._picture.models)
         except Fault as fault:
+            if (known := self._picture.last_known(str(fault))) is not None:
+                return {record.name: record for record in known}
             self._complaints.tell(ALIASES, f"the models of the folder are served without their aliases: {fault}", fault)
             return {}
         self._complaints.over(ALIASES)
-        return records
+        return {record.name: record for record in found}
 
 
 def _named(model: Found, record: ModelRecord) -> Found:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from penstock.control.blocking import BlockingPool
 from penstock.control.periodic import Complaints
 from penstock.control.reconcile.planner import Found, Materialized
 from penstock.control.reconcile.reconciler import NothingYet
@@ -29,6 +30,10 @@ log = logging.getLogger("penstock.control")
 
 MOMENT_S = 0.05
 RETRY_S = 15.0
+THREADS = 8
+LOOK_S = 120.0
+COPY_S = 3600.0
+"""Deadlines of a look at all repositories, and of one step with the files of a version."""
 """After a failure that may pass, a version is examined again after that long."""
 
 ARRIVING = "its files may still be on their way in"
@@ -108,6 +113,8 @@ class FolderContents:
         self._offers: dict[Key, _Offer] = {}
         self._weights: dict[Key, tuple[str, ...]] = {}
         self._tasks: dict[Key, asyncio.Task[None]] = {}
+        self._pool = BlockingPool("repositories", THREADS, "the repository", COPY_S)
+        self.pools = (self._pool,)
 
     async def scan(self, settled_only: bool, retry: str = "") -> Sequence[Found]:
         """Every model there is; ``settled_only`` takes new files once they have come to rest, else as they are.
@@ -119,7 +126,7 @@ class FolderContents:
             NotReady: no repository can be reached, or not the one that may hold the model ``retry``. ``NothingYet``
                 while none could ever be read.
         """
-        look = await asyncio.to_thread(self._look)
+        look = await self._pool.call(self._look, deadline_s=LOOK_S)
         self._refuse_unread(look, retry)
         now = self._clock()
         for version in look.versions:
@@ -130,7 +137,7 @@ class FolderContents:
         if self._tasks:
             await asyncio.wait(list(self._tasks.values()), timeout=MOMENT_S if settled_only else None)
         offered = {offer.placed.content for offer in self._offers.values() if offer.placed is not None}
-        await asyncio.to_thread(self._copies.sweep, offered)
+        await self._pool.call(self._copies.sweep, offered)
         return [self._found(model) for model in look.models]
 
     # Looking.
@@ -231,7 +238,7 @@ class FolderContents:
     async def _reconsider(self, version: _Version) -> None:
         """Have a version examined again if it was refused, or if its copy is not what it was."""
         known = self._verdicts.of(version.tag)
-        if known is not None and (not known.report.admitted or not await asyncio.to_thread(intact, known.piece)):
+        if known is not None and (not known.report.admitted or not await self._pool.call(intact, known.piece)):
             self._verdicts.forget(version.tag)
             self._offers.pop(version.key, None)
 
@@ -254,11 +261,11 @@ class FolderContents:
     async def _verdict(self, version: _Version) -> "_Judged | None":
         """What admission finds of a version; None if its files changed meanwhile."""
         try:
-            work = await asyncio.to_thread(self._begin, version.source)
+            work = await self._pool.call(self._begin, version.source)
             try:
                 return await self._worked(version, work)
             finally:
-                await asyncio.to_thread(work.close)
+                await self._pool.call(work.close)
         except (NotReady, Overloaded):
             raise
         except Fault as fault:  # so it is until its files change
@@ -266,22 +273,22 @@ class FolderContents:
             return _Judged(version.tag, Verdict(Report(str(fault), {}, fault.detail), nothing, version.tag))
 
     async def _worked(self, version: _Version, work: Work) -> "_Judged | None":
-        plan = await self._admission.plan(await asyncio.to_thread(work.take_graph))
-        followed = await asyncio.to_thread(self._followed, version, plan.weights)
+        plan = await self._admission.plan(await self._pool.call(work.take_graph))
+        followed = await self._pool.call(self._followed, version, plan.weights)
         if followed is None:
             return None
         if plan.refusal is not None:
-            piece = await asyncio.to_thread(work.done)
+            piece = await self._pool.call(work.done)
             return _Judged(followed.tag, Verdict(plan.refusal, piece, _content(piece, version)))
-        subject = await asyncio.to_thread(work.take_rest, plan)
-        piece = await asyncio.to_thread(work.done)
+        subject = await self._pool.call(work.take_rest, plan)
+        piece = await self._pool.call(work.done)
         content = _content(piece, version)
         known = self._verdicts.report_on(content)
         report = known or plan.completed(await self._admission.examine(subject))
-        if (await asyncio.to_thread(self._version, version.version, version.source)).tag != followed.tag:
+        if (await self._pool.call(self._version, version.version, version.source)).tag != followed.tag:
             return None
         if report.admitted:
-            piece = await asyncio.to_thread(work.keep, piece)
+            piece = await self._pool.call(work.keep, piece)
         return _Judged(followed.tag, Verdict(report, piece, content))
 
     def _begin(self, source: Source) -> Work:

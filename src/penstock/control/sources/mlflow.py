@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from penstock.control.blocking import BlockingPool
 from penstock.control.periodic import KeyedWork, PeriodicTask
 from penstock.core.errors import NotReady, Refused
 from penstock.registry.contents.archive import pack
@@ -26,6 +27,10 @@ RETRY_S = 3600.0
 
 OVERDUE_S = 3600.0
 """One look may fetch many versions."""
+
+THREADS = 2
+DOWNLOAD_S = 3600.0
+"""Deadline of one call, for which a large version is downloaded; MLflow's client bounds each request itself."""
 
 Key = tuple[str, str]
 
@@ -188,6 +193,8 @@ class MlflowSync:
     ) -> None:
         self._source = source
         self._registrar = registry_admin
+        self._pool = BlockingPool("mlflow", THREADS, "MLflow", DOWNLOAD_S)
+        self.pools = (self._pool,)
         self._records = records
         self._poll_s = poll_s
         self._clock = clock
@@ -203,7 +210,7 @@ class MlflowSync:
 
     async def step(self) -> None:
         """Look once, and do everything that follows; what fails is put off by itself."""
-        wanted = await asyncio.to_thread(self._source.wanted)
+        wanted = await self._pool.call(self._source.wanted)
         tried: set[Action] = set()
         while (action := await self._next(wanted, tried)) is not None:
             tried.add(action)
@@ -218,7 +225,7 @@ class MlflowSync:
 
     async def _next(self, wanted: Sequence[Wanted], tried: Collection[Action]) -> Action | None:
         """What is to be done, but what has been tried in this step and what is put off."""
-        present = {record.name: record for record in await asyncio.to_thread(self._records)}
+        present = {record.name: record for record in await self._pool.call(self._records)}
         passed = {*tried, *self._keyed.put_off()}
         return next_action(wanted, present, self._before, passed)
 
@@ -238,7 +245,7 @@ class MlflowSync:
     async def _push(self, wanted: Wanted) -> None:
         folder = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="penstock-mlflow-"))
         try:
-            files, lineage = await asyncio.to_thread(self._fetched, wanted, folder)
+            files, lineage = await self._pool.call(self._fetched, wanted, folder)
             by = By(SOURCE, "registered in MLflow")
             await self._registrar.push(wanted.model, wanted.version, _chunks(files), lineage, by)
         finally:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from penstock.control.blocking import BlockingPool
 from penstock.control.reconcile.planner import Found, Materialized
 from penstock.core.errors import Fault
 from penstock.core.lineage import card_features
@@ -27,6 +28,10 @@ RETRY_S = 15.0
 
 PLACES = 2
 """Contents that are laid out at a time."""
+
+SCANS = 2
+LAYOUT_S = 3600.0
+"""Deadline of fetching and laying out one content."""
 
 MOMENT_S = 0.05
 
@@ -55,6 +60,9 @@ class RegistrySource:
     ) -> None:
         self._picture = picture
         self._shelf = shelf
+        self._reads = BlockingPool("registry_scans", SCANS)
+        self._layouts = BlockingPool("layouts", PLACES, "the registry's store of contents", LAYOUT_S)
+        self.pools = (self._reads, self._layouts)
         self._clock = clock
         self._placed: dict[str, tuple[Path, Path]] = {}
         self._failures: dict[str, _Failure] = {}
@@ -68,7 +76,7 @@ class RegistrySource:
         Raises:
             NotReady: the database is away, and what it said last is not known either.
         """
-        models = await asyncio.to_thread(self._picture.models)
+        models = await self._reads.call(self._picture.models)
         records = [record for model in models for record in _wanted(model)]
         self._forget(models, retry)
         self._begin(records)
@@ -96,6 +104,8 @@ class RegistrySource:
         for task in self._tasks.values():
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        for pool in self.pools:
+            pool.close()
 
     def _begin(self, records: Iterable[VersionRecord]) -> None:
         for record in records:
@@ -110,7 +120,7 @@ class RegistrySource:
         digest = record.content.digest
         async with self._room:
             try:
-                self._placed[key] = await asyncio.to_thread(self._shelf.place, record.content, record.rewrite)
+                self._placed[key] = await self._layouts.call(self._shelf.place, record.content, record.rewrite)
                 self._failures.pop(key, None)
             except Fault as fault:
                 log.warning("content %s cannot be laid out: %s", digest, fault.whole)

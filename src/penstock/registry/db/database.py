@@ -27,6 +27,16 @@ POOL = 4
 SILENT_S = 10.0
 """A leader whose session has asked nothing for that long is frozen or cut off: another process may end the session."""
 
+_DEAD_PEER = {
+    "keepalives": 1,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+}
+"""libpq gives a connection up whose other side is gone without a word: after some 11 s (``tcp_user_timeout`` is in
+milliseconds), instead of the two hours that are usual."""
+
 MIGRATION_LOCK = 0x70656E73
 """Key of the advisory lock that lets one gateway at a time bring a PostgreSQL database to the present shape."""
 
@@ -266,6 +276,7 @@ def _postgres(url: str, timeout_s: float) -> sa.Engine:
             url,
             connect_args={
                 "connect_timeout": max(1, int(timeout_s)),
+                **_DEAD_PEER,
                 "options": bounds,
                 "fallback_application_name": f"penstock {socket.gethostname()[:40]} {os.getpid()}",
             },

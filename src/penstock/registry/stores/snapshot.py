@@ -56,6 +56,11 @@ class RegistrySnapshot:
         with self._one_at_a_time:
             return self._read()
 
+    def last_known(self, problem: str) -> list[ModelRecord] | None:
+        """What was last read in this process, for when a read takes too long (``problem`` says so); does not block."""
+        self.problem = problem
+        return self._models
+
     def _read(self) -> list[ModelRecord]:
         try:
             revision = self._store.revision()
