@@ -183,6 +183,51 @@ def test_what_was_decided_is_delivered_after_a_crash(tmp_path: Path) -> None:
             assert [one["state"] for one in standing] == ["sent"]
 
 
+def training(folder: Path, *lines: str) -> dict[str, Any]:
+    """Sinks with a command that counts its runs."""
+    script = folder / "train.py"
+    script.write_text("\n".join((f"open({str(folder / 'runs')!r}, 'a').write('x')", *lines)))
+    return {"train": {"command": {"argv": [sys.executable, str(script)]}}}
+
+
+def states(server: Server) -> list[str]:
+    return [one["state"] for one in server.admin("GET", "/admin/v1/models/m/outbox").json()["deliveries"]]
+
+
+def test_a_failed_training_is_run_once_told_and_outlived_by_its_request(tmp_path: Path) -> None:
+    with harness.running(models(tmp_path / "models"), tmp_path, "--workers", "2") as server:
+        set_policy(server, sinks=training(tmp_path, "print('no rows')", "raise SystemExit(3)"))
+        assert server.admin("POST", "/admin/v1/models/m/retrain", {}).status == 201
+        wait_until(lambda: states(server) == ["dead"], 30, "the end of the training")
+        shown = harness.run_command("retrain", "m", "--deliveries", "--url", server.ops, room=tmp_path)
+        assert "the command ended with 3" in shown.stdout
+        assert "no rows" in shown.stdout
+        events = server.admin("GET", "/admin/v1/events?model=m").json()["events"]
+        [told] = [one["data"] for one in events if one["type"] == "io.penstock.delivery.failed.v1"]
+        assert (told["sink"], told["output"]) == ("train", ["no rows"])
+        under_way = server.admin("GET", "/admin/v1/models/m/candidates").json()["in_flight"]
+        assert under_way is not None
+        server.kill_worker()
+        assert server.admin("GET", "/admin/v1/models/m/candidates").json()["in_flight"] == under_way
+        assert (tmp_path / "runs").read_text() == "x"
+
+
+def test_a_training_that_ended_with_its_gateway_is_not_run_by_the_next(tmp_path: Path) -> None:
+    folder, runs = models(tmp_path / "models"), tmp_path / "runs"
+    first = harness.launch(folder, tmp_path, "--workers", "1")
+    try:
+        set_policy(first, sinks=training(tmp_path, "import time", "time.sleep(5)"))
+        assert first.admin("POST", "/admin/v1/models/m/retrain", {}).status == 201
+        wait_until(lambda: runs.exists() and runs.read_text() == "x", 30, "the training")
+    finally:
+        first.kill()
+    with harness.running(folder, tmp_path, "--workers", "1") as second:
+        wait_until(lambda: states(second) == ["dead"], 30, "the word of it")
+        shown = harness.run_command("retrain", "m", "--deliveries", "--url", second.ops, room=tmp_path)
+        assert "nothing runs it again by itself" in shown.stdout
+        assert runs.read_text() == "x"
+
+
 def test_what_a_sink_refuses_for_good_can_be_replayed(tmp_path: Path) -> None:
     with receiving() as hook, harness.running(models(tmp_path / "models"), tmp_path, "--workers", "1") as server:
         hook.answers = [(410, {})]
