@@ -126,6 +126,18 @@ def test_references_stay_while_they_are_used_or_the_version_is_offered(
     assert [one.version for one in monitor.references()] == ["2"]
 
 
+def test_a_reference_of_a_retired_version_is_not_loaded_any_more(
+    database: Database, clock: Clock, store: Store
+) -> None:
+    monitor = MonitorStore(database, clock)
+    for name in ("1", "2"):
+        store.add_version(version(name), BY)
+    for name in ("1", "2", "watched folder's"):
+        monitor.set_reference(ReferenceRecord("m", name, f"sha256:{name}", "training"), {}, BY)
+    store.retire("m", "1", BY)
+    assert sorted(one.version for one in monitor.references()) == ["2", "watched folder's"]
+
+
 def test_a_reference_of_an_older_database_counts_as_used_when_first_seen(
     database: Database, clock: Clock, old: RetentionStore
 ) -> None:

@@ -240,6 +240,16 @@ class Labels:
         for model in {model for model, _ in versions}:
             self._dropped[model] += dropped[prefix_of(model)]
         sweep(self._home / CAPTURES, room)
+        self._forget_all_but(versions)
+
+    def _forget_all_but(self, versions: Sequence[Key]) -> None:
+        """Forget versions that are not served and of which no answer is remembered: no label can come for them."""
+        models = {model for model, *_ in (*self._versions, *self._outcomes)}
+        kept = {*versions, *((model, version) for model in models for version in self._store.versions(model))}
+        for key in self._versions.keys() - kept:
+            del self._versions[key]
+        for outcome in [one for one in list(self._outcomes) if one[1] != NOBODY and one[:2] not in kept]:
+            del self._outcomes[outcome]
 
     def _write(self) -> None:
         values = {

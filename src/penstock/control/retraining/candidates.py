@@ -25,7 +25,7 @@ from penstock.core.triggers.state import came_of, rule_state_in, rule_state_out
 from penstock.monitor.answer_segments import ANSWERS
 from penstock.monitor.answer_store import AnswerStore
 from penstock.monitor.capture import CAPTURES, Labelled, labelled
-from penstock.registry.records import By, Document, ModelRecord, VersionRecord
+from penstock.registry.records import By, Document, ModelRecord, VersionRecord, VersionState
 from penstock.registry.stores.outbox import Outbox
 from penstock.registry.stores.traffic import Event
 
@@ -227,6 +227,8 @@ class Candidates:
         if not reasons and gates.held_out is not None:
             verdict = await self._examined(spec, verdict, version, gates.held_out)
         self._verdicts[spec.name, version] = verdict
+        for key in [key for key in self._verdicts if key[0] == spec.name and not _admitted(versions.get(key[1]))]:
+            del self._verdicts[key]
         if verdict.reasons:
             self._complain(spec.name, version, "; ".join(verdict.reasons))
         if not verdict.waits:
@@ -327,6 +329,10 @@ def _fingerprint(gates: Gates) -> str:
 
 def _candidate(record: VersionRecord) -> Candidate:
     return Candidate(record.content.size, record.metadata, record.report.facts)
+
+
+def _admitted(record: VersionRecord | None) -> bool:
+    return record is not None and record.standing is VersionState.ADMITTED
 
 
 def _state(verdict: Verdict, approval: bool, approved: bool) -> str:

@@ -90,8 +90,7 @@ class RegistrySource:
         again = places.get(retry, set())
         kept = set().union(*places.values()) - again
         self._placed = {key: place for key, place in self._placed.items() if key in kept}
-        for key in again:
-            self._failures.pop(key, None)
+        self._failures = {key: failure for key, failure in self._failures.items() if key in kept}
 
     async def place(self, record: VersionRecord) -> None:
         """Have one version laid out; why it cannot be is told by the next scan."""

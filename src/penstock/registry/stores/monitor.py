@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from penstock.core.errors import Conflict, NotFound
 from penstock.registry.db import schema
 from penstock.registry.db.rows import read_model_or_new
-from penstock.registry.records import By, Document
+from penstock.registry.records import By, Document, VersionState
 from penstock.registry.stores.journal import Journal
 from penstock.registry.stores.traffic import Event, TrafficStore
 from penstock.registry.stores.versions import Connections
@@ -37,9 +37,14 @@ class MonitorStore:
         self._traffic = TrafficStore(database, clock)
 
     def references(self) -> list[ReferenceRecord]:
-        """Which reference every version has."""
-        table = schema.references
-        query = sa.select(table.c.model, table.c.version, table.c.digest, table.c.source)
+        """Which reference every version has that was not retired: a retired one is never served again."""
+        table, versions = schema.references, schema.versions
+        retired = sa.exists().where(
+            versions.c.model == table.c.model,
+            versions.c.version == table.c.version,
+            versions.c.standing == VersionState.RETIRED.value,
+        )
+        query = sa.select(table.c.model, table.c.version, table.c.digest, table.c.source).where(~retired)
         with self._database.reading() as connection:
             return [ReferenceRecord(*row) for row in connection.execute(query)]
 

@@ -50,3 +50,29 @@ def test_false_alarms_a_day_bound_those_of_labels_by_the_time_since_the_labels_b
     daily = share * len(IDS) * 86_400 / PASSED_S / MonitorPolicy().budget
     every, half = (evidence_of_a_gap(tmp_path / str(one), one) for one in (0.0, daily))
     assert half == pytest.approx(every + math.log(share), abs=0.12)  # the label before them came at a whole share
+
+
+def test_versions_that_are_gone_are_forgotten_with_their_last_answer(tmp_path: Path) -> None:
+    now, horizon_s = time.time(), MonitorPolicy().horizon_s
+    labels = Labels(tmp_path, tmp_path / "labels.json", lambda key: (None, MonitorPolicy()), _tell, clock=lambda: now)
+    served = [("m", "1")]
+    labels.bound_by(lambda: served, lambda: 1 << 20)
+
+    async def live() -> None:
+        nonlocal now, served
+        answers = answers_of([Tensor("p", "FP64", np.array([[0.1, 0.9]]))])
+        assert answers is not None
+        AnswerWriter(tmp_path / ANSWERS, "m", "1").add(["a"], [1], answers)
+        assert await labels.take("m", [Told("a", 1), Told("nobody's", 1)]) == 1
+        served = [("m", "2")]
+        await labels.step()
+        assert labels.document(("m", "1"))["outcomes"] == {"joined": 1}  # its answer may still be rewarded
+        now += 2 * horizon_s + 60.0
+        await labels.step()
+        assert labels.document(("m", "1"))["outcomes"] == {}
+        assert labels.document(("m", ""))["outcomes"] == {"unknown": 1}
+
+    try:
+        asyncio.run(live())
+    finally:
+        labels.close()

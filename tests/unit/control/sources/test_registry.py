@@ -212,3 +212,18 @@ def test_a_model_that_is_tried_again_is_laid_out_again(tmp_path: Path) -> None:
         assert world.shelf.placed == ["1", "1"]
 
     asyncio.run(run())
+
+
+def test_failures_of_contents_that_no_version_has_are_forgotten(tmp_path: Path) -> None:
+    async def run() -> None:
+        world = World(tmp_path, "1")
+        world.shelf.refuse["1"] = NotReady("away")
+        await world.source.scan(settled_only=False)
+        both = world.store.model
+        world.store.change(replace(both, versions={"1": record("1", VersionState.RETIRED)}))
+        await world.source.scan(settled_only=False)
+        world.store.change(both)
+        await world.source.scan(settled_only=False)
+        assert world.shelf.placed == ["1", "1"]  # at once, not after the pause of the failure before
+
+    asyncio.run(run())
