@@ -184,7 +184,9 @@ class Candidates:
         pushed = {
             name: datetime.fromisoformat(one.created_at).timestamp() for name, one in versions.items() if name in ready
         }
-        tried = {one["to"] for one in await self._rollouts.all(spec.name)} if pushed.keys() - {answering} else set()
+        if came_of(standing, answering, pushed, ()) is None:
+            return  # the rollouts of a model may be many: they are read only where there is something new
+        tried = {one["to"] for one in await self._rollouts.all(spec.name)}
         version = came_of(standing, answering, pushed, tried)
         if version is None or not self._passed(spec, versions, version, answering, limits.gates):
             return

@@ -1,0 +1,119 @@
+"""Candidates on their way to a rollout: what came of a request, its gates, approvals, and what is tried once only."""
+
+import asyncio
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from penstock.control.schedules import schedule_in
+from penstock.core.errors import Conflict, NotFound, Refused
+from penstock.core.policies import policy_in
+from penstock.registry.records import By, Content, Document, ModelRecord, Report, VersionRecord
+from tests.unit.control.retraining.test_rules import Room
+from tests.unit.control.trials import ME
+
+
+class Pushed(Room):
+    """Version 2 answers by its alias, 3 was pushed after the request for training, 1 before; ``bytes`` is how large
+    3 is, ``begun`` the rollouts, ``refusal`` why none can begin."""
+
+    def __init__(self, folder: Path, **retraining: Any) -> None:
+        self.bytes, self.begun, self.read = 1, list[Document](), 0
+        self.refusal = ""
+        super().__init__(folder)
+        self.policy = policy_in({"retraining": {"auto_rollout": {"steps": [10_000]}, **retraining}}, schedule_in)
+        self.world.crown("2")
+        self.act(lambda: self.rules.ask("m", {}, ME))
+
+    async def begin(self, _model: str, document: Document, by: By) -> Document:
+        if self.refusal:
+            raise Refused(self.refusal)
+        self.begun.append({**document, "by": by.actor})
+        return document
+
+    async def all(self, _: str) -> list[Document]:
+        self.read += 1
+        return self.begun
+
+    def _record(self, model: str) -> ModelRecord:
+        return ModelRecord(model, 1, versions={version: self._version(version) for version in ("1", "2", "3")})
+
+    def _version(self, version: str) -> VersionRecord:
+        at = datetime.fromtimestamp(1_000_000.0 + (5 if version == "3" else -5), UTC).isoformat()
+        size = self.bytes if version == "3" else 1
+        return VersionRecord("m", version, Content("sha256:0", size, "onnx", ()), at, "me", report=Report())
+
+    def go(self) -> list[tuple[str, str]]:
+        """Two steps: gates are judged beside the first; the rollouts begun so far."""
+        spec = self.world.fleet.desired.models[0]
+
+        async def act() -> None:
+            for _ in range(2):
+                await self.rules.candidates.step(spec, "2")
+                await asyncio.gather(*self.rules.candidates._exams.values())
+
+        asyncio.run(act())
+        return [(one["from"], one["to"]) for one in self.begun]
+
+    def state(self) -> list[tuple[str, str]]:
+        [shown] = self.act(lambda: self.rules.candidates.shown("m"))
+        return [(one["version"], one["state"]) for one in shown["candidates"]]
+
+
+def test_the_version_that_came_of_a_request_is_rolled_out_once(tmp_path: Path) -> None:
+    room = Pushed(tmp_path)
+    assert room.go() == [("2", "3")]
+    assert (room.begun[0]["by"], room.begun[0]["steps"]) == ("rules", [10_000])
+    assert room.go() == [("2", "3")]
+    assert room.state() == [("3", "passed")]
+
+
+def test_what_is_not_ready_waits(tmp_path: Path) -> None:
+    room = Pushed(tmp_path)
+    room.world.fleet.loading = {"3"}
+    assert room.go() == []
+    assert room.read == 0
+    room.world.fleet.loading = set()
+    assert room.go() == [("2", "3")]
+
+
+def test_what_does_not_pass_its_gates_is_not_rolled_out(tmp_path: Path) -> None:
+    room = Pushed(tmp_path, gates={"max_bytes": 10})
+    room.bytes = 11
+    assert room.go() == []
+    assert room.state() == [("3", "refused")]
+    assert "io.penstock.candidate.refused.v1" in {one["type"] for one in room.world.traffic.events("m")}
+
+
+def test_a_person_agrees_first_where_the_policy_wants_that(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    room = Pushed(tmp_path, approval=True)
+    assert room.go() == []
+    assert room.state() == [("3", "waits_for_approval")]
+    assert caplog.text.count("waits for a person's approval") == 1
+    room.act(lambda: room.rules.candidates.approve("m", "3", ME))
+    assert room.go() == [("2", "3")]
+
+
+def test_a_rollout_that_cannot_begin_is_tried_again_and_told_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    room = Pushed(tmp_path)
+    room.refusal = "another rollout is open"
+    assert room.go() == room.go() == []
+    assert caplog.text.count("another rollout is open") == 1
+    room.refusal = ""
+    assert room.go() == [("2", "3")]
+
+
+def test_what_cannot_be_approved(tmp_path: Path) -> None:
+    room = Pushed(tmp_path)
+    with pytest.raises(NotFound):
+        room.act(lambda: room.rules.candidates.approve("m", "9", ME))
+    with pytest.raises(NotFound):
+        room.act(lambda: room.rules.candidates.shown("n"))
+    (tmp_path / "other").mkdir()
+    quiet = Room(tmp_path / "other")
+    with pytest.raises(Conflict):
+        quiet.act(lambda: quiet.rules.candidates.approve("m", "3", ME))
