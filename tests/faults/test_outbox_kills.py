@@ -45,7 +45,7 @@ class World:
         self.outbox = Outbox(database, TrafficStore(database, self.clock), self.clock)
         self.rules = Retraining(self.outbox, self.record, self, self, self, (home, True), self.clock)
 
-    async def begin(self, model: str, document: dict[str, Any], by: By) -> dict[str, Any]:
+    async def begin_as_leader(self, model: str, document: dict[str, Any], by: By) -> dict[str, Any]:
         raise AssertionError
 
     async def all(self, model: str) -> list[dict[str, Any]]:

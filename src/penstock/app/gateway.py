@@ -230,6 +230,7 @@ class Gateway:
         self._plane.measure(sides.rollouts.readings)
         self._plane.measure(sides.monitoring.readings)
         self._plane.measure(sides.retraining.readings)
+        self._plane.measure(sides.leadership.readings)
         self._plane.gather(sides.monitoring.gathered)
         self._plane.label_by(sides.monitoring.labels)
         await sides.monitoring.start()
@@ -254,6 +255,7 @@ class Gateway:
             await self._plane.stop_now()
         for task in retiring:
             task.cancel()
+        await sides.leadership.stop()
         await server.stop()
         registry_admin.close()
         sides.close()

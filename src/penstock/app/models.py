@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from penstock.app.repositories import identity
@@ -20,6 +21,7 @@ from penstock.control.delivery.rollouts import Rollouts
 from penstock.control.delivery.routes import Traffic
 from penstock.control.delivery.step_gates import PolicyWebhooks
 from penstock.control.instance.ports import is_loopback
+from penstock.control.leadership import Leadership
 from penstock.control.monitoring.service import Monitoring
 from penstock.control.periodic import PeriodicTask
 from penstock.control.plane import ControlPlane
@@ -52,6 +54,7 @@ from penstock.registry.stores.outbox import Outbox
 from penstock.registry.stores.retention import RetentionStore
 from penstock.registry.stores.snapshot import RegistrySnapshot
 from penstock.registry.stores.traffic import TrafficStore
+from penstock.registry.stores.versions import Connections
 from penstock.telemetry.metrics import Reading
 
 log = logging.getLogger("penstock.app")
@@ -71,10 +74,11 @@ class TrafficSides:
     experiments: Experiments
     monitoring: Monitoring
     retraining: Retraining
+    leadership: Leadership
 
     def tasks(self) -> list[PeriodicTask]:
         """What goes on beside serving."""
-        one_each = (self.traffic, self.rollouts, self.experiments)
+        one_each = (self.leadership, self.traffic, self.rollouts, self.experiments)
         return [*(side.task for side in one_each), *self.monitoring.tasks, *self.retraining.tasks]
 
     def decorate(self, desired: Desired) -> Desired:
@@ -166,7 +170,9 @@ class Models:
         """What decides the traffic, and what watches it; only after the first scan."""
         if self._parts is None:
             raise RuntimeError
-        store = TrafficStore(self._parts.store.connections)
+        connections = self._parts.store.connections
+        connections.lease.gateway = instance.name
+        store = TrafficStore(connections)
         gateway, state = instance.name, instance / "monitor.json"
         prometheus = self._settings.prometheus
         ask = None if prometheus is None else Prometheus(prometheus.url)
@@ -194,6 +200,7 @@ class Models:
             Experiments(store, plane, gateway, labels),
             monitoring,
             Retraining(outbox, records.model, plane, monitoring, rollouts, (home, alone), clock),
+            leadership_of(connections),
         )
 
     def tasks(self, registry_admin: RegistryAdmin, reconciler: Reconciler) -> list[PeriodicTask]:
@@ -254,6 +261,12 @@ class Models:
             await self._source.close()
         for pool in self._pools:
             pool.close()
+
+
+def leadership_of(connections: Connections) -> Leadership:
+    """What keeps this gateway's lease."""
+    lease = connections.lease
+    return Leadership(lease, connections.lead, partial(lease.release, connections), background_pool(1, "lease"))
 
 
 def keeping_of(stated: Retention) -> Keeping:

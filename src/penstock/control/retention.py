@@ -33,6 +33,8 @@ ONE_EACH = "one for each model"
 TABLES: Mapping[str, str] = {
     "alembic_version": "one row",
     "registry": "one row",
+    "leadership": "one row",
+    "gateways": "one for each gateway, until unseen for a day",
     "models": "one for each model name",
     "aliases": "some for each model, up to 100 steps back each",
     "routes": ONE_EACH,
@@ -73,7 +75,6 @@ FILES: Mapping[str, str] = {
     "folder-*.db": "the database of watched folders, one for each set of them",
     "*.db-wal": "the database's log",
     "*.db-shm": "the database's index of its log",
-    "*.lead-*": "locks, one for each database and work",
     "last-*.json": "what a database last said, one for each database",
     "gateway.json": "while a gateway runs",
 }

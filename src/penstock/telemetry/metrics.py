@@ -242,6 +242,8 @@ RETRAINING_REQUESTS = Metric(
 )
 OUTBOX_PENDING = Metric("outbox_pending", Kind.GAUGE, ("model",), "Events that sinks do not have yet.")
 OUTBOX_AGE = Metric("outbox_oldest_age_seconds", Kind.GAUGE, ("model",), "How long ago the oldest of them was decided.")
+LEADER = Metric("leader", Kind.GAUGE, (), "1 while this gateway decides for all that share the registry, else 0.")
+LEASE_TERM = Metric("lease_term", Kind.GAUGE, (), "The term in which this gateway leads, 0 if it does not.")
 WORKER_RESTARTS = Metric(
     "worker_restarts_total",
     Kind.COUNTER,
@@ -333,6 +335,8 @@ METRICS: tuple[Metric, ...] = (
     RETRAINING_REQUESTS,
     OUTBOX_PENDING,
     OUTBOX_AGE,
+    LEADER,
+    LEASE_TERM,
     WORKER_RESTARTS,
     TASK_LAST_SUCCESS,
     TASK_FAILURES,

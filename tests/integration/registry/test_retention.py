@@ -18,6 +18,7 @@ from penstock.registry.stores.retention import RetentionStore
 from penstock.registry.stores.traffic import ROLLOUT, Change, Event, TrafficStore
 from penstock.registry.stores.versions import Store
 from tests.integration.registry.test_store import BY, Clock, clock, database, store, url, version
+from tests.leases import leading
 
 __all__ = ["clock", "database", "store", "url"]
 
@@ -26,7 +27,7 @@ DAY_S = 86_400.0
 
 @pytest.fixture
 def old(database: Database, clock: Clock) -> RetentionStore:
-    return RetentionStore(database, clock)
+    return RetentionStore(leading(database), clock)
 
 
 @pytest.fixture
@@ -183,7 +184,7 @@ def test_a_batch_is_bounded(
 @pytest.fixture
 def archives(database: Database, clock: Clock, tmp_path: Path) -> AuditArchives:
     blobs = FolderBlobs(tmp_path / "blobs", clock)
-    return AuditArchives(database, lambda: blobs, tmp_path / "blobs" / "incoming", clock)
+    return AuditArchives(leading(database), lambda: blobs, tmp_path / "blobs" / "incoming", clock)
 
 
 def archived(tmp_path: Path, digest: str) -> list[dict[str, object]]:

@@ -12,9 +12,8 @@ from penstock.core.routing import RouteSpec, route_in
 from penstock.registry.db.database import Database, open_database
 from penstock.registry.records import ModelRecord
 from penstock.registry.stores.snapshot import model_in, model_out
-from penstock.registry.stores.traffic import EXPERIMENT, LEAD, ROLLOUT, Change, Event, TrafficStore
+from penstock.registry.stores.traffic import EXPERIMENT, ROLLOUT, Change, Event, TrafficStore
 from penstock.registry.stores.versions import Store
-from tests.harness import wait_until
 from tests.integration.registry.test_store import BY, Clock, clock, database, store, url, version
 from tests.postgres import Postgres
 
@@ -148,22 +147,6 @@ def test_the_same_event_twice_is_one(traffic: TrafficStore) -> None:
     assert traffic.events(None, told[0]["sequence"]) == told[1:]
 
 
-def test_a_leader_that_is_silent_is_succeeded_and_knows_it(postgres_url: str) -> None:
-    """As a frozen process or a machine that is cut off: its session lasts, and nothing is asked by it."""
-    first, second = open_database(postgres_url, 5.0), open_database(postgres_url, 5.0)
-    try:
-        assert first.lead(LEAD)
-        second.silent_s = 3600.0
-        assert not second.lead(LEAD)
-        second.silent_s = 0.5
-        wait_until(lambda: second.lead(LEAD), 20, "a successor of the silent leader")
-        assert not first.lead(LEAD)
-        assert second.lead(LEAD)
-    finally:
-        first.close()
-        second.close()
-
-
 def test_a_process_that_is_silent_in_a_transaction_holds_up_no_other(postgres_url: str) -> None:
     first, second = open_database(postgres_url, 1.0), open_database(postgres_url, 5.0)
     try:
@@ -171,19 +154,6 @@ def test_a_process_that_is_silent_in_a_transaction_holds_up_no_other(postgres_ur
             with second.writing() as connection:
                 connection.execute(sa.text("SELECT 1"))
             frozen.execute(sa.text("SELECT 1"))
-    finally:
-        first.close()
-        second.close()
-
-
-def test_one_leads_until_it_goes(url: str) -> None:
-    first, second = open_database(url, 5.0), open_database(url, 5.0)
-    try:
-        assert first.lead(7)
-        assert first.lead(7)
-        assert not second.lead(7)
-        first.close()
-        wait_until(lambda: second.lead(7), 20, "the end of the session of the first")  # the server notices it soon
     finally:
         first.close()
         second.close()

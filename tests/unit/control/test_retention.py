@@ -30,6 +30,7 @@ from penstock.registry.db.database import Database, open_database
 from penstock.registry.stores.audit_archive import AuditArchives
 from penstock.registry.stores.retention import RetentionStore
 from penstock.registry.stores.traffic import Event, TrafficStore
+from tests.leases import leading
 
 
 def test_the_defaults_of_settings_and_janitor_are_the_same() -> None:
@@ -124,7 +125,7 @@ def test_a_link_among_the_copies_is_removed_and_not_followed(tmp_path: Path) -> 
 
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
-    opened = open_database(f"sqlite:///{tmp_path / 'registry.db'}", 5.0)
+    opened = leading(open_database(f"sqlite:///{tmp_path / 'registry.db'}", 5.0))
     yield opened
     opened.close()
 

@@ -20,6 +20,7 @@ from penstock.registry.db.database import open_database
 from penstock.registry.records import By, Document
 from penstock.registry.stores.traffic import TrafficStore
 from penstock.registry.stores.versions import Store
+from tests.leases import leading
 
 VERSIONS = ("1", "2", "3")
 ME = By("me", "a test")
@@ -139,7 +140,7 @@ class World:
 
     def __init__(self, folder: Path, url: str = "", clock: Clock | None = None) -> None:
         self.clock = clock or Clock()
-        self.database = open_database(url or f"sqlite:///{folder / 'registry.db'}", 5.0)
+        self.database = leading(open_database(url or f"sqlite:///{folder / 'registry.db'}", 5.0))
         self.store = Store(self.database, self.clock)
         self.traffic = TrafficStore(self.database, self.clock)
         self.fleet = FakeFleet(self.store, self.clock)

@@ -91,10 +91,10 @@ class Experiments(Trials):
                     after, weights=weights, stage=after.stage + 1, moved_at=self.clock(), reason=f"rewards: {shares}"
                 )
                 by = By(CONTROLLER, moved.reason)
-                await self.run_on_thread(self.store.change, written, partial(_next, written, moved), "move", by)
+                await self.run_on_thread(self.leader.change, written, partial(_next, written, moved), "move", by)
                 await self.fleet.serve_changes()
             elif after != before or stages(seen) != stages(kept.seen):
-                await self.run_on_thread(self.store.keep, trial, written.document)
+                await self.run_on_thread(self.leader.keep, trial, written.document)
         except Conflict as conflict:
             log.info("experiment %s of %s: %s", trial.id, trial.model, conflict)
 

@@ -147,7 +147,7 @@ class Rollouts(Trials):
             if action is not None:
                 await self._perform(written, after, action)
             elif after != rollout or kept.is_news(known, lost_before):
-                self.newest[trial.model] = await self.run_on_thread(self.store.keep, trial, written.document)
+                self.newest[trial.model] = await self.run_on_thread(self.leader.keep, trial, written.document)
         except Conflict as conflict:
             log.info("rollout %s of %s: %s", trial.id, trial.model, conflict)
             if action is not None and action.kind is Kind.PROMOTE:
@@ -158,7 +158,7 @@ class Rollouts(Trials):
         log.warning("rollout %s of %s: %s (%s)", trial.id, trial.model, action.kind.value, action.reason)
         by = By(CONTROLLER, action.reason)
         self.newest[trial.model] = await self.run_on_thread(
-            self.store.change, trial, partial(_next, trial, after), action.kind.value, by
+            self.leader.change, trial, partial(_next, trial, after), action.kind.value, by
         )
         await self.fleet.serve_changes()
 
@@ -167,7 +167,7 @@ class Rollouts(Trials):
         after = replace(rollout, state=State.PAUSED, reason=reason, step_at=self.clock())
         with suppress(Conflict):
             make = partial(_next, trial, after)
-            await self.run_on_thread(self.store.change, trial, make, "pause", By(CONTROLLER, reason))
+            await self.run_on_thread(self.leader.change, trial, make, "pause", By(CONTROLLER, reason))
 
     def shown(self, trial: Trial) -> Document:
         """See ``Trials``."""

@@ -100,6 +100,7 @@ class Trials(ABC):
         clock: Callable[[], float] | None = None,
     ) -> None:
         self.store = store
+        self.leader = store.as_leader()
         self.fleet = fleet
         self.labels = labels
         self.clock = clock or store.now
@@ -157,12 +158,17 @@ class Trials(ABC):
             Refused: a version is not ready, or something else stands against it.
             Conflict: another one of the model is not over.
         """
+        return await self._begin(self.store, model, document, by)
+
+    async def begin_as_leader(self, model: str, document: Document, by: By) -> Document:
+        """The same where the gateway that leads has decided it; raises ``NotLeading`` too."""
+        return await self._begin(self.leader, model, document, by)
+
+    async def _begin(self, store: TrafficStore, model: str, document: Document, by: By) -> Document:
         statuses = of_model(self.fleet.statuses(), model)
         if not statuses:
             raise NotFound(f"unknown model '{model[:128]}'")
-        trial = await self.run_on_thread(
-            self.store.begin, model, self.kind, partial(self.beginning, document, statuses), by
-        )
+        trial = await self.run_on_thread(store.begin, model, self.kind, partial(self.beginning, document, statuses), by)
         await self.fleet.serve_changes()
         self._stage(trial)
         return self.shown(trial)

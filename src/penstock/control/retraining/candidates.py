@@ -72,8 +72,8 @@ class Policies(Protocol):
 class Rollouts(Protocol):
     """What is asked of rollouts."""
 
-    async def begin(self, model: str, document: Document, by: By) -> Document:
-        """Start one."""
+    async def begin_as_leader(self, model: str, document: Document, by: By) -> Document:
+        """Start one that the gateway that leads has decided on."""
 
     async def all(self, model: str) -> list[Document]:
         """All of a model."""
@@ -110,6 +110,7 @@ class Candidates:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._outbox = outbox
+        self._leader = outbox.as_leader()
         self._record = record
         self._fleet = fleet
         self._policies = policies
@@ -195,7 +196,9 @@ class Candidates:
             return
         by = By(RULES, f"it came of the request of {datetime.fromtimestamp(standing.in_flight.at, UTC):%F %T}")
         try:
-            await self._rollouts.begin(spec.name, {**limits.auto_rollout, "to": version, "from": answering}, by)
+            await self._rollouts.begin_as_leader(
+                spec.name, {**limits.auto_rollout, "to": version, "from": answering}, by
+            )
         except Fault as fault:
             self._complain(spec.name, version, str(fault))
 
@@ -277,7 +280,7 @@ class Candidates:
             standing = rule_state_in(kept)
             after = replace(standing, exams=change(standing.exams))
             try:
-                await self._run(self._outbox.commit, model, revision, rule_state_out(after))
+                await self._run(self._leader.commit, model, revision, rule_state_out(after))
                 return after.exams
             except Conflict:
                 continue
@@ -309,7 +312,7 @@ class Candidates:
         kind = "candidate.refused.v1" if verdict.reasons else "candidate.passed.v1"
         event = Event(kind, f"models/{model}/versions/{version}", f"gates against {verdict.against}", data)
         try:
-            await self._run(self._outbox.tell, model, event)
+            await self._run(self._leader.tell, model, event)
         except Fault as fault:
             log.warning("an event could not be written: %s", fault)
 

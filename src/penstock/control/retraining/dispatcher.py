@@ -12,6 +12,7 @@ from penstock.control.sinks import SinkContext, SinkFault
 from penstock.control.sinks.plugins import send
 from penstock.core.errors import Fault, NotReady
 from penstock.core.sinks import RUN_ONCE, SinkSpec
+from penstock.registry.db.lease import NotLeading
 from penstock.registry.stores.outbox import Delivery, Outbox
 from penstock.registry.stores.traffic import Event
 
@@ -117,8 +118,7 @@ class Dispatcher:
             final = spec is not None and spec.kind in RUN_ONCE
             await self._not_sent(spec, delivery, SinkFault("the sink failed", final=final))
             return False
-        await self._write(partial(self._outbox.sent, delivery))
-        return True
+        return await self._write(partial(self._outbox.sent, delivery))
 
     async def _send(self, spec: SinkSpec | None, delivery: Delivery) -> None:
         if spec is None:
@@ -142,14 +142,18 @@ class Dispatcher:
         due = self._clock() + max(fault.after_s, pause(delivery.attempts, random.random()))
         await self._write(partial(self._outbox.failed, delivery, due, str(fault)))
 
-    async def _write(self, write: Callable[[], None]) -> None:
-        """Write down what became of a delivery, again and again until the database has it."""
+    async def _write(self, write: Callable[[], None]) -> bool:
+        """Write down what became of a delivery, again and again until the database has it; False where another gateway
+        leads meanwhile, which finds it unfinished."""
         while True:
             try:
                 await self._run(write)
-                return
+            except NotLeading:
+                return False
             except Fault as fault:
                 log.warning("what became of a delivery could not be written, it is tried again: %s", fault)
+            else:
+                return True
             await asyncio.sleep(WRITE_AGAIN_S)
 
 

@@ -80,6 +80,7 @@ class Retraining:
         self._pool = BlockingPool("retraining", THREADS)
         self._run = self._pool.call
         self._outbox = outbox
+        self._leader = outbox.as_leader()
         self._record = record
         self._fleet = fleet
         self._monitor = monitor
@@ -87,7 +88,9 @@ class Retraining:
         self.candidates = Candidates(outbox, record, fleet, monitor, rollouts, place[0], clock)
         self._home = place[0]
         context = SinkContext(*place, self._rows)
-        self._dispatcher = Dispatcher(outbox, lambda model: monitor.policy_of(model).sinks, context, self._run, clock)
+        self._dispatcher = Dispatcher(
+            self._leader, lambda model: monitor.policy_of(model).sinks, context, self._run, clock
+        )
         self._outcomes: Counter[tuple[str, str, str]] = Counter()
         self._last: dict[str, tuple[int, RuleState]] = {}
         self._pending: dict[str, tuple[int, float]] = {}
@@ -191,7 +194,7 @@ class Retraining:
             try:
                 document = rule_state_out(after)
                 by = By(RULES, f"rule {action.trigger.name}") if action is not None and event is not None else None
-                revision = await self._run(self._outbox.commit, spec.name, revision, document, event, sinks, by)
+                revision = await self._run(self._leader.commit, spec.name, revision, document, event, sinks, by)
             except Conflict:
                 return None  # another gateway has led meanwhile: look again
         self._last[spec.name] = revision, after  # when rules looked last is not worth a write by itself

@@ -4,14 +4,13 @@ SQLite runs in WAL mode with full syncs, so that what a change acknowledged surv
 """
 
 import errno
-import fcntl
 import os
 import socket
 import sqlite3
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +19,11 @@ from sqlalchemy import exc
 
 from penstock.core.errors import Damaged, Fault, InvalidInput, NotReady
 from penstock.registry.db import schema
+from penstock.registry.db.lease import LeaseHolder
 from penstock.registry.db.shared_clock import SharedClock
 
 SQLITE = "sqlite:///"
 POOL = 4
-SILENT_S = 10.0
-"""A leader whose session has asked nothing for that long is frozen or cut off: another process may end the session."""
-
 _DEAD_PEER = {
     "keepalives": 1,
     "keepalives_idle": 5,
@@ -40,13 +37,6 @@ milliseconds), instead of the two hours that are usual."""
 MIGRATION_LOCK = 0x70656E73
 """Key of the advisory lock that lets one gateway at a time bring a PostgreSQL database to the present shape."""
 
-_END_SILENT = sa.text(
-    "SELECT pg_terminate_backend(activity.pid) FROM pg_locks JOIN pg_stat_activity AS activity USING (pid) "
-    "WHERE locktype = 'advisory' AND granted AND objsubid = 1 AND datname = current_database() "
-    "AND (classid::bigint << 32 | objid::bigint) = :key AND state <> 'active' "
-    "AND state_change < clock_timestamp() - make_interval(secs => :seconds)"
-)
-
 AWAY = "the registry's database cannot be reached; what is served goes on, try the change again later"
 NO_ROOM = "the registry has no room left; free some and try again"
 READ_ONLY = "the registry can only be read; make its folder or database writable"
@@ -54,6 +44,12 @@ BUSY = "the registry's database was busy for too long; try again"
 UNREADABLE = "the registry's files cannot be read or written"
 BROKEN = "the registry's database is damaged; restore it from a backup"
 NEWER = "the registry's database was made by a newer Penstock; use that one"
+
+_BOUNDS = (
+    "SELECT set_config('statement_timeout', %s, true), set_config('lock_timeout', %s, true), "
+    "set_config('idle_in_transaction_session_timeout', %s, true)"
+)
+"""For one transaction: behind a pooler nothing else lasts. So a frozen process holds no lock for ever."""
 
 _AGAIN_S = 0.01
 _PRIMARY = 0xFF  # of an extended result code
@@ -121,9 +117,7 @@ class Database:
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
         self.clock = SharedClock()
-        self._leading: sa.Connection | None = None
-        self._lead_file: int | None = None
-        self.silent_s = SILENT_S
+        self.lease = LeaseHolder()
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
@@ -159,53 +153,14 @@ class Database:
             self.clock.observe(connection)
             yield connection
 
-    def lead(self, key: int) -> bool:
-        """Whether this process is the one that does a certain work for all; once it is, it stays so until it ends,
-        loses the database, or does not ask here for ``silent_s``.
-
-        PostgreSQL: an advisory lock on a connection of its own. A frozen or unreachable leader would hold it for as
-        long as its session lasts, so another process ends a session that is silent. Changes that the old leader
-        still sends are refused, since their revision is out of date. SQLite: a lock on a file beside the database.
-        """
-        if self._engine.dialect.name == "sqlite":
-            return self._lead_here(key)
-        with named_failures():
-            if self._leading is not None:
-                try:
-                    self._leading.exec_driver_sql("SELECT 1")
-                except exc.DBAPIError:
-                    self._leading.invalidate()
-                    self._leading = None
-                else:
-                    return True
-            connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
-            if connection.execute(sa.select(sa.func.pg_try_advisory_lock(key))).scalar_one():
-                self._leading = connection
-                return True
-            connection.execute(_END_SILENT, {"key": key, "seconds": self.silent_s})
-            connection.close()
-            return False
-
-    def _lead_here(self, key: int) -> bool:
-        if self._lead_file is None:
-            path = Path(self._engine.url.database or "").with_suffix(f".lead-{key:x}")
-            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                os.close(handle)
-                return False
-            self._lead_file = handle
-        return True
+    def lead(self) -> bool:
+        """Whether this process is the one that decides for all; see ``lease``. Raises ``NotReady``."""
+        return self.lease.lead(self)
 
     def close(self) -> None:
-        """Give the connections and whatever is led back."""
-        if self._lead_file is not None:
-            os.close(self._lead_file)
-            self._lead_file = None
-        if self._leading is not None:
-            self._leading.close()
-            self._leading = None
+        """Give the lease and the connections back."""
+        with suppress(Fault):  # the lease ends by itself
+            self.lease.release(self)
         self._engine.dispose()
 
 
@@ -269,15 +224,13 @@ def _keep_a_log(connection: sqlite3.Connection, until: float) -> None:
 
 def _postgres(url: str, timeout_s: float) -> sa.Engine:
     milliseconds = int(timeout_s * 1000)
-    bounds = f"-c statement_timeout={milliseconds} -c lock_timeout={milliseconds}"
-    bounds += f" -c idle_in_transaction_session_timeout={milliseconds}"  # a frozen process holds no lock for ever
     try:
-        return sa.create_engine(
+        engine = sa.create_engine(
             url,
             connect_args={
                 "connect_timeout": max(1, int(timeout_s)),
                 **_DEAD_PEER,
-                "options": bounds,
+                "prepare_threshold": None,  # what is prepared stays with a session, which a pooler may change
                 "fallback_application_name": f"penstock {socket.gethostname()[:40]} {os.getpid()}",
             },
             pool_size=POOL,
@@ -288,6 +241,12 @@ def _postgres(url: str, timeout_s: float) -> sa.Engine:
         raise InvalidInput("PostgreSQL needs the extra 'postgres': pip install 'penstock[postgres]'") from None
     except exc.ArgumentError:
         raise InvalidInput("--registry: the PostgreSQL URL cannot be read") from None
+
+    @sa.event.listens_for(engine, "begin")
+    def begin(connection: sa.Connection) -> None:
+        connection.exec_driver_sql(_BOUNDS, (str(milliseconds),) * 3)
+
+    return engine
 
 
 def _bring_up(engine: sa.Engine) -> None:

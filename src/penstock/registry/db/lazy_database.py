@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from penstock.core.errors import NotReady
+from penstock.registry.db.lease import LeaseHolder
 from penstock.registry.db.shared_clock import SharedClock
 
 PAUSE_S = 1.0
@@ -17,6 +18,7 @@ class Opened(Protocol):
     """A database that has been opened."""
 
     clock: SharedClock
+    lease: LeaseHolder
 
     def reading(self) -> AbstractContextManager[Any]:
         """A connection for reading, for the time of a block."""
@@ -27,8 +29,8 @@ class Opened(Protocol):
     def recording(self) -> AbstractContextManager[Any]:
         """A connection for a change of rows that no other change rests on, for the time of a block."""
 
-    def lead(self, key: int) -> bool:
-        """Whether this process leads a work."""
+    def lead(self) -> bool:
+        """Whether this process decides for all."""
 
 
 class LazyDatabase:
@@ -39,6 +41,7 @@ class LazyDatabase:
         self._opening = opening
         self._clock = clock
         self.clock = SharedClock()
+        self.lease = LeaseHolder()
         self._opened: Opened | None = None
         self._one_at_a_time = threading.Lock()
         self._failed: tuple[float, str] | None = None
@@ -56,9 +59,9 @@ class LazyDatabase:
         away."""
         return self._database().recording()
 
-    def lead(self, key: int) -> bool:
-        """Whether this process leads a work; raises ``NotReady`` while the database is away."""
-        return self._database().lead(key)
+    def lead(self) -> bool:
+        """Whether this process decides for all; raises ``NotReady`` while the database is away."""
+        return self._database().lead()
 
     def _database(self) -> Opened:
         if self._opened is None:
@@ -75,5 +78,5 @@ class LazyDatabase:
         except NotReady as fault:
             self._failed = self._clock() + PAUSE_S, str(fault)
             raise
-        opened.clock = self.clock  # whoever was given it before has to see what the database says
+        opened.clock, opened.lease = self.clock, self.lease  # whoever was given them before has to see what it says
         return opened

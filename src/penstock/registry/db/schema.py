@@ -15,7 +15,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008")
 """Every migration there has been, oldest first; the last is the shape below."""
 
 _Long = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows by INTEGER alone
@@ -246,3 +246,26 @@ labelled = Table(
     sqlite_autoincrement=True,
 )
 """Rows that gateways have joined with labels, batch by batch; of each version the newest."""
+
+gateways = Table(
+    "gateways",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("host", String(255), nullable=False),
+    Column("release", String(64), nullable=False),
+    Column("started", Float, nullable=False),
+    Column("seen", Float, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    Column("serves", _Json, nullable=False),
+)
+"""The gateways of the fleet, and when each was last heard of (seconds since the epoch, as the database has it)."""
+
+leadership = Table(
+    "leadership",
+    metadata,
+    Column("name", String(16), primary_key=True),
+    Column("holder", String(64), nullable=False),
+    Column("term", BigInteger, nullable=False),
+    Column("until", Float, nullable=False),
+)
+"""One row: the gateway that decides for all, in which term, and until when (as the database has it)."""

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 
 from penstock.registry.blobs.folder import Blobs, Incoming
 from penstock.registry.db import schema
+from penstock.registry.db.lease import LeaderConnections
 from penstock.registry.stores.retention import stamp_of
 from penstock.registry.stores.versions import Connections
 
@@ -43,8 +44,11 @@ class AuditArchive:
 
 
 class AuditArchives:
-    """The archives of one registry's audit; ``incoming`` is a folder on the file system of local blobs, ``clock`` gives
-    seconds since the epoch, by default the database's. Blocks; raises ``NotReady`` as the registry does."""
+    """The archives of one registry's audit, which only a leader makes and drops (``NotLeading``).
+
+    ``incoming`` is a folder on the file system of local blobs, ``clock`` gives seconds since the epoch, by default the
+    database's. Blocks; raises ``NotReady`` as the registry does.
+    """
 
     def __init__(
         self,
@@ -54,6 +58,7 @@ class AuditArchives:
         clock: Callable[[], float] | None = None,
     ) -> None:
         self._database = database
+        self._leader = LeaderConnections(database)
         self._blobs = blobs
         self._incoming = incoming
         self._clock = clock or database.clock.now
@@ -85,7 +90,7 @@ class AuditArchives:
     def _replace(self, made: AuditArchive) -> None:
         """Write the archive down, and let its entries go; both or nothing."""
         table, audit = schema.audit_archives, schema.audit
-        with self._database.writing() as connection:
+        with self._leader.writing() as connection:
             connection.execute(table.insert().values(**asdict(made)))
             connection.execute(audit.delete().where(audit.c.seq.between(made.first, made.last)))
 
@@ -93,7 +98,7 @@ class AuditArchives:
         """Let the files of archives go whose last entry is from before a time; their records stay. How many went."""
         table = schema.audit_archives
         due = (table.c.dropped_at.is_(None), table.c.last_at < stamp_of(before))
-        with self._database.writing() as connection:
+        with self._leader.writing() as connection:
             done = connection.execute(table.update().where(*due).values(dropped_at=self._clock()))
         return done.rowcount
 

@@ -15,6 +15,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from penstock.core.errors import Conflict
 from penstock.registry.db import schema
+from penstock.registry.db.lease import LeaderConnections
 from penstock.registry.records import Document
 from penstock.registry.stores.traffic import Event, TrafficStore
 from penstock.registry.stores.versions import Connections
@@ -81,10 +82,11 @@ Merge = Callable[[Published | None, Sequence[Published]], Published | None]
 
 class EvidenceStore:
     """The counts of all gateways; raises ``NotReady`` as the registry does. ``clock`` gives seconds since the epoch, by
-    default the database's."""
+    default the database's. What is concluded, and what is cleared away, only a leader may write (``NotLeading``)."""
 
     def __init__(self, database: Connections, clock: Callable[[], float] | None = None) -> None:
         self._database = database
+        self._leader = LeaderConnections(database)
         self._traffic = TrafficStore(database, clock)
         self.now = clock or database.clock.now
 
@@ -124,7 +126,7 @@ class EvidenceStore:
         """Add the rows of gateways that have ended up; ``merge`` says how."""
         table = schema.counts
         silent = (table.c.gateway != ENDED, table.c.at < self.now() - RETIRED_S)
-        with self._database.recording() as connection:
+        with self._leader.recording() as connection:
             found = connection.execute(sa.select(table).where(*silent).with_for_update()).all()
             by_key: dict[Key, list[Published]] = {}
             for row in found:
@@ -181,7 +183,7 @@ class EvidenceStore:
         """Delete the oldest batches of versions that have more labelled rows than ``most`` in newer ones."""
         table = schema.labelled
         query = sa.select(table.c.seq, table.c.model, table.c.version, table.c.number).order_by(table.c.seq.desc())
-        with self._database.recording() as connection:
+        with self._leader.recording() as connection:
             rows: Counter[Key] = Counter()
             old = []
             for row in connection.execute(query):
@@ -216,7 +218,7 @@ class EvidenceStore:
             Conflict: another gateway has concluded something meanwhile.
         """
         # Events are written one change at a time, so that whoever reads them by their numbers misses none.
-        with self._database.writing() if events else self._database.recording() as connection:
+        with self._leader.writing() if events else self._leader.recording() as connection:
             self._replace(connection, key, verdict)
             for event in events:
                 self._traffic.emit(connection, key[0], event)
@@ -236,7 +238,7 @@ class EvidenceStore:
     def forget(self, versions: set[Key]) -> None:
         """Delete everything of versions that no gateway serves any more: all but these, unless a gateway counts."""
         counts = schema.counts
-        with self._database.recording() as connection:
+        with self._leader.recording() as connection:
             living = {
                 (row.model, row.version)
                 for row in connection.execute(sa.select(counts.c.model, counts.c.version).where(counts.c.gateway != ""))

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 from penstock.core.errors import Conflict, NotFound
 from penstock.registry.db import schema
+from penstock.registry.db.lease import LeaderConnections
 from penstock.registry.records import By, Document
 from penstock.registry.stores.journal import Journal
 from penstock.registry.stores.traffic import Event, TrafficStore, cloud_event, event_id
@@ -35,12 +36,17 @@ class Outbox:
     def __init__(self, database: Connections, traffic: TrafficStore, clock: Callable[[], float] | None = None) -> None:
         self._database = database
         self._traffic = traffic
+        self._asked_clock = clock
         self._clock = clock or database.clock.stamp
         self._journal = Journal(self._clock)
 
     def lead(self) -> bool:
         """Whether this gateway is the one that decides and sends for all."""
         return self._traffic.lead()
+
+    def as_leader(self) -> "Outbox":
+        """The same for what only the gateway that leads may write: its changes raise ``NotLeading`` elsewhere."""
+        return Outbox(LeaderConnections(self._database), self._traffic.as_leader(), self._asked_clock)
 
     def standing(self, model: str) -> tuple[Document, int]:
         """What a model's rules remember, and the revision it is at (0: nothing yet)."""

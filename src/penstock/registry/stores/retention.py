@@ -10,6 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from penstock.registry.db import schema
+from penstock.registry.db.lease import LeaderConnections
 from penstock.registry.records import By, VersionState
 from penstock.registry.stores.journal import Journal
 from penstock.registry.stores.outbox import DEAD, PENDING, SENT
@@ -26,11 +27,15 @@ Key = tuple[str, str]
 
 
 class RetentionStore:
-    """Deletes what is over; ``clock`` gives seconds since the epoch, by default the database's. All times that the
-    methods take are of that clock; each returns how many rows went. Raises ``NotReady`` as the registry does."""
+    """Deletes what is over, which only a leader may (``NotLeading``).
+
+    ``clock`` gives seconds since the epoch, by default the database's. All times that the methods take are of that
+    clock; each returns how many rows went. Raises ``NotReady`` as the registry does.
+    """
 
     def __init__(self, database: Connections, clock: Callable[[], float] | None = None) -> None:
         self._database = database
+        self._leader = LeaderConnections(database)
         self._journal = Journal(clock or database.clock.stamp)
         self.now = clock or database.clock.now
 
@@ -100,7 +105,7 @@ class RetentionStore:
         due = (table.c.used_at < before, ~admitted)
         found = self._read(sa.select(table.c.model, table.c.version, table.c.digest).where(*due).limit(BATCH))
         for model, version, digest in found:
-            with self._database.writing() as connection:
+            with self._leader.writing() as connection:
                 one = (table.c.model == model, table.c.version == version)
                 if connection.execute(table.delete().where(*one, *due)).rowcount:
                     subject, was = f"versions/{version}/reference", {"digest": digest}
@@ -113,7 +118,7 @@ class RetentionStore:
         due = (table.c.standing == VersionState.RETIRED.value, table.c.retired_at < before)
         found = self._read(sa.select(table.c.model, table.c.version, table.c.digest).where(*due).limit(BATCH))
         for model, version, digest in found:
-            with self._database.writing() as connection:
+            with self._leader.writing() as connection:
                 one = (table.c.model == model, table.c.version == version)
                 if connection.execute(table.delete().where(*one, *due)).rowcount:
                     was = {"digest": digest}
@@ -125,7 +130,7 @@ class RetentionStore:
         found = [row[0] for row in self._read(sa.select(key).where(*due).distinct().order_by(key).limit(BATCH))]
         if not found:
             return 0
-        with self._database.writing() as connection:
+        with self._leader.writing() as connection:
             return connection.execute(key.table.delete().where(key.in_(found), *due)).rowcount
 
     def _read(self, query: sa.Select[Any]) -> list[Any]:

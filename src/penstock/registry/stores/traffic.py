@@ -16,6 +16,7 @@ from penstock.core.errors import Conflict, NotFound
 from penstock.core.routing import RouteSpec, route_out, stored_out
 from penstock.core.versions import CHAMPION
 from penstock.registry.db import schema
+from penstock.registry.db.lease import LeaderConnections
 from penstock.registry.db.rows import read_model_or_new
 from penstock.registry.records import AliasRecord, By, Document, ModelRecord
 from penstock.registry.stores.journal import Journal
@@ -24,9 +25,6 @@ from penstock.registry.stores.versions import MOST_BEFORE, Connections
 ROLLOUT = "rollout"
 EXPERIMENT = "experiment"
 MOST_EVENTS = 1000
-LEAD = 0x70656E74
-"""Key of the advisory lock of the one gateway that decides rollouts and experiments."""
-
 KEPT = 200
 """Trials of one model that are listed."""
 
@@ -79,13 +77,18 @@ class TrafficStore:
 
     def __init__(self, database: Connections, clock: Callable[[], float] | None = None) -> None:
         self._database = database
+        self._asked_clock = clock
         self._clock = clock or database.clock.stamp
         self._journal = Journal(self._clock)
         self.now = clock or database.clock.now
 
     def lead(self) -> bool:
         """Whether this gateway is the one that decides for all."""
-        return self._database.lead(LEAD)
+        return self._database.lead()
+
+    def as_leader(self) -> "TrafficStore":
+        """The same for what only the gateway that leads may write: its changes raise ``NotLeading`` elsewhere."""
+        return TrafficStore(LeaderConnections(self._database), self._asked_clock)
 
     # Routes.
 

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from penstock.core.errors import Conflict, NotFound, Refused
 from penstock.core.versions import CHAMPION
 from penstock.registry.db import schema
+from penstock.registry.db.lease import LeaseHolder
 from penstock.registry.db.rows import read_model, read_model_or_new, read_models, read_versions, version_out
 from penstock.registry.db.shared_clock import SharedClock
 from penstock.registry.model_settings import settings_out
@@ -59,6 +60,7 @@ class Connections(Protocol):
     """Lends connections to one database, and knows the time that those who share it agree on."""
 
     clock: SharedClock
+    lease: LeaseHolder
 
     def reading(self) -> AbstractContextManager[sa.Connection]:
         """For one consistent look."""
@@ -69,8 +71,8 @@ class Connections(Protocol):
     def recording(self) -> AbstractContextManager[sa.Connection]:
         """For a change of rows that no other change rests on."""
 
-    def lead(self, key: int) -> bool:
-        """Whether this process does a certain work for all."""
+    def lead(self) -> bool:
+        """Whether this process decides for all."""
 
 
 class Store:

@@ -14,6 +14,7 @@ from penstock.monitor.counters import BLOCK_WORDS, Slot, Totals
 from penstock.monitor.rows import Layout
 from penstock.registry.db.database import open_database
 from penstock.registry.stores.evidence import RETIRED_S, EvidenceStore, Key, Make, Published
+from tests.leases import leading
 from tests.unit.control.test_monitoring import trained
 from tests.unit.control.trials import Clock
 
@@ -52,7 +53,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def store(tmp_path: Path, clock: Clock) -> EvidenceStore:
-    return EvidenceStore(open_database(f"sqlite:///{tmp_path / 'registry.db'}", 5.0), clock)
+    return EvidenceStore(leading(open_database(f"sqlite:///{tmp_path / 'registry.db'}", 5.0)), clock)
 
 
 def total(store: EvidenceStore) -> tuple[int, int, float]:
@@ -131,7 +132,7 @@ def test_no_failure_loses_or_doubles_what_was_counted(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, int]]
 ) -> None:
     clock, folder = Clock(), tmp_path_factory.mktemp("publication")
-    store = Shaky(open_database(f"sqlite:///{folder / 'registry.db'}", 5.0), clock)
+    store = Shaky(leading(open_database(f"sqlite:///{folder / 'registry.db'}", 5.0)), clock)
     publisher, rows = Publisher(store, "a"), 0
     for fails, more in steps:
         rows += more

@@ -61,7 +61,7 @@ class Room:
     def feature_names(self, _: tuple[str, str]) -> tuple[str, ...]:
         return ("age", "income")
 
-    async def begin(self, _model: str, _document: Document, _by: By) -> Document:
+    async def begin_as_leader(self, _model: str, _document: Document, _by: By) -> Document:
         raise AssertionError("nobody has approved")
 
     async def all(self, _: str) -> list[Document]:
@@ -113,15 +113,16 @@ def test_an_exam_whose_process_ended_counts_too(tmp_path: Path, monkeypatch: pyt
 
 def test_what_rules_write_meanwhile_does_not_lose_an_exam(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     room = Room(tmp_path, monkeypatch)
-    commit = room.outbox.commit
+    leader = room.candidates._leader
+    commit = leader.commit
 
     def late(model: str, revision: int, document: Document, *more: Any, **named: Any) -> int:
-        monkeypatch.setattr(room.outbox, "commit", commit)
+        monkeypatch.setattr(leader, "commit", commit)
         kept, now = room.outbox.standing(model)
         commit(model, now, {**kept, "requests": [5.0]})
         return commit(model, revision, document, *more, **named)
 
-    monkeypatch.setattr(room.outbox, "commit", late)
+    monkeypatch.setattr(leader, "commit", late)
     assert room.step("2")["state"] == "refused"
     standing = rule_state_in(room.outbox.standing("m")[0])
     assert (standing.requests, standing.exams.count) == ((5.0,), 1)

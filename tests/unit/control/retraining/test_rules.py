@@ -55,7 +55,7 @@ class Room:
     def told(self, _model: str, _version: str) -> Document:
         return {"features": [DRIFTING] if self.drifts else [], "requests": self.requests}
 
-    async def begin(self, _model: str, _document: Document, _by: By) -> Document:
+    async def begin_as_leader(self, _model: str, _document: Document, _by: By) -> Document:
         raise AssertionError("nobody asked for a rollout")
 
     async def all(self, _: str) -> list[Document]:

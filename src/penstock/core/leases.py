@@ -1,0 +1,49 @@
+"""Who leads a fleet: what the lease in the database says, and what a gateway does about it.
+
+The rules live only here.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+LEASE_S = 6.0
+"""A leader that has not renewed its lease for that long is replaced."""
+
+RENEW_S = LEASE_S / 3
+LOOK_S = 1.0
+"""A gateway that does not lead looks that often whether it has to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """What the database says: who holds the lease, in which term (0: nobody ever did), and for how many seconds from
+    now by the database's clock."""
+
+    holder: str = ""
+    term: int = 0
+    left_s: float = 0.0
+
+    @property
+    def is_free(self) -> bool:
+        """Whether anybody may take it. One that lasts longer than leases do is from before the clock was set back."""
+        return not 0 < self.left_s <= LEASE_S
+
+
+class Action(StrEnum):
+    """What a gateway does about the lease."""
+
+    ACQUIRE = "acquire"
+    RENEW = "renew"
+    WAIT = "wait"
+    STEP_DOWN = "step down"
+
+
+def decide(lease: Lease, gateway: str, term: int | None) -> Action:
+    """What a gateway does that leads in ``term``, or does not (None).
+
+    The lease belongs to whoever acquired its term, however late: nobody else has led since. A gateway whose control
+    process was replaced goes on at once, in a term of its own, so that the process before it can write nothing more.
+    """
+    if term is not None:
+        return Action.RENEW if term == lease.term else Action.STEP_DOWN
+    return Action.ACQUIRE if lease.is_free or lease.holder == gateway else Action.WAIT

@@ -1,0 +1,184 @@
+"""The lease of the gateway that decides for all, and the term in which it does: checked in every write of a leader.
+
+A leader that was frozen or cut off finds another term in the database when it comes back; what it still wants to
+write is refused within the transaction that would have written it.
+"""
+
+import os
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, Protocol
+
+import sqlalchemy as sa
+
+from penstock.core import leases
+from penstock.core.errors import NotReady
+from penstock.core.leases import LEASE_S, LOOK_S, RENEW_S, Action, Lease
+from penstock.registry.db import schema
+from penstock.registry.db.shared_clock import SharedClock
+
+FLEET = "fleet"
+"""Names the one row there is."""
+
+_SQLITE_NOW = sa.literal_column("(julianday('now') - 2440587.5) * 86400.0", sa.Float)
+_POSTGRES_NOW = sa.literal_column("extract(epoch from clock_timestamp())::float8", sa.Float)
+
+
+class NotLeading(NotReady):
+    """This gateway does not lead, or no longer does: nothing was written, and whoever leads decides anew."""
+
+    def __init__(self) -> None:
+        super().__init__("another gateway decides for all now; this one has written nothing")
+
+
+class Connected(Protocol):
+    """What lends connections to the database."""
+
+    def reading(self) -> AbstractContextManager[Any]:
+        """For one consistent look."""
+
+    def recording(self) -> AbstractContextManager[Any]:
+        """For a change of rows that no other change rests on."""
+
+
+def database_now(connection: sa.Connection) -> sa.ColumnElement[float]:
+    """The present by the database's clock, seconds since the epoch, as a part of a statement."""
+    return _SQLITE_NOW if connection.dialect.name == "sqlite" else _POSTGRES_NOW
+
+
+def read_lease(connection: sa.Connection) -> Lease:
+    """The lease as it stands."""
+    table = schema.leadership
+    left = (table.c.until - database_now(connection)).label("left_s")
+    row = connection.execute(sa.select(table.c.holder, table.c.term, left).where(table.c.name == FLEET)).first()
+    return Lease() if row is None else Lease(row.holder, row.term, float(row.left_s))
+
+
+class LeaseHolder:
+    """This process's part in it; any thread may use it. ``gateway`` is what the others call it, ``steady`` gives
+    seconds that go on while the process or its machine is frozen."""
+
+    def __init__(self, gateway: str = "", steady: Callable[[], float] | None = None) -> None:
+        self.gateway = gateway or f"{socket.gethostname()[:40]}-{os.getpid()}-{secrets.token_hex(3)}"
+        self._steady = steady or (lambda: time.clock_gettime(time.CLOCK_BOOTTIME))
+        self._one_at_a_time = threading.Lock()
+        self._term: int | None = None
+        self._renewed = self._looked = float("-inf")
+
+    @property
+    def term(self) -> int | None:
+        """The term in which this process leads, as far as it knows without asking; None if it does not."""
+        return self._term if self._steady() - self._renewed < LEASE_S else None
+
+    def lead(self, database: Connected) -> bool:
+        """Look, and do what is to be done, if that is due; whether this process leads now. Raises ``NotReady``."""
+        with self._one_at_a_time:
+            now = self._steady()
+            leads = self._term is not None
+            if now - self._looked >= (RENEW_S if leads else LOOK_S):
+                self._step(database, now)
+                self._looked = now
+            return self._term is not None
+
+    def _step(self, database: Connected, now: float) -> None:
+        with database.reading() as connection:
+            lease = read_lease(connection)
+        match leases.decide(lease, self.gateway, self._term):
+            case Action.RENEW:
+                self._held(lease.term if self._write(database, lease.term, lease.term) else None, now)
+            case Action.ACQUIRE:
+                self._held(lease.term + 1 if self._write(database, lease.term, lease.term + 1) else None, now)
+            case Action.STEP_DOWN:
+                self._term = None
+
+    def _held(self, term: int | None, now: float) -> None:
+        self._term, self._renewed = term, now
+
+    def _write(self, database: Connected, before: int, term: int) -> bool:
+        """Take the lease, or go on with it, if its term is still the one that was looked at."""
+        table = schema.leadership
+        with database.recording() as connection:
+            until = database_now(connection) + LEASE_S
+            where = (table.c.name == FLEET, table.c.term == before)
+            values = {"holder": self.gateway, "term": term, "until": until}
+            done: int = connection.execute(table.update().where(*where).values(**values)).rowcount
+        return done == 1
+
+    def check(self, connection: sa.Connection) -> None:
+        """Refuse what a transaction is about to write unless this process leads: until it ends, nobody else does.
+
+        Raises:
+            NotLeading: it does not.
+        """
+        table = schema.leadership
+        query = sa.select(table.c.term).where(table.c.name == FLEET)
+        if connection.dialect.name != "sqlite":
+            query = query.with_for_update(read=True)
+        mine = self._term
+        if mine is None or connection.execute(query).scalar() != mine:
+            self._dropped(mine)
+            raise NotLeading
+
+    def _dropped(self, term: int | None) -> None:
+        if self._term == term:
+            self._term = None
+
+    def release(self, database: Connected) -> None:
+        """Let another gateway lead at once; raises ``NotReady``."""
+        with self._one_at_a_time:
+            mine, self._term = self._term, None
+            self._looked = float("inf")
+        if mine is None:
+            return
+        table = schema.leadership
+        with database.recording() as connection:
+            where = (table.c.name == FLEET, table.c.term == mine)
+            connection.execute(table.update().where(*where).values(until=0.0))
+
+
+class Leadable(Connected, Protocol):
+    """A database whose lease can be held."""
+
+    clock: SharedClock
+    lease: LeaseHolder
+
+    def writing(self) -> AbstractContextManager[Any]:
+        """For one change."""
+
+    def lead(self) -> bool:
+        """Whether this process decides for all."""
+
+
+class LeaderConnections:
+    """The same database for what only a leader may write: every change checks the term within its transaction."""
+
+    def __init__(self, database: Leadable) -> None:
+        self._database = database
+        self.clock = database.clock
+        self.lease = database.lease
+
+    def reading(self) -> AbstractContextManager[sa.Connection]:
+        """For one consistent look."""
+        return self._database.reading()
+
+    @contextmanager
+    def writing(self) -> Iterator[sa.Connection]:
+        """For one change of a leader; raises ``NotLeading``."""
+        with self._database.writing() as connection:
+            self.lease.check(connection)
+            yield connection
+
+    @contextmanager
+    def recording(self) -> Iterator[sa.Connection]:
+        """For a change of a leader's rows that no other change rests on; raises ``NotLeading``."""
+        with self._database.recording() as connection:
+            self.lease.check(connection)
+            yield connection
+
+    def lead(self) -> bool:
+        """Whether this process decides for all."""
+        return self._database.lead()

@@ -1,0 +1,170 @@
+"""The lease on real databases: SQLite, PostgreSQL, and PostgreSQL behind PgBouncer in transaction mode."""
+
+import itertools
+import logging
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from penstock.registry.db import schema
+from penstock.registry.db.database import Database, open_database
+from penstock.registry.db.lease import LeaderConnections, NotLeading, read_lease
+from penstock.registry.stores.traffic import Event, TrafficStore
+from tests import pgbouncer
+from tests.harness import wait_until
+from tests.leases import looking
+from tests.postgres import Postgres
+
+log = logging.getLogger("tests.lease")
+pytestmark = pytest.mark.timeout(120)
+
+NUMBERS = itertools.count()
+EVENT = Event("test.v1", "models/m", "once", {})
+
+
+@pytest.fixture(params=["sqlite", "postgres", "pgbouncer"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'registry.db'}"
+        return
+    server: Postgres = request.getfixturevalue("server")
+    name = f"lease{next(NUMBERS)}"
+    direct = server.create(name).replace("postgresql://", "postgresql+psycopg://")
+    if request.param == "postgres":
+        yield direct
+        return
+    with pgbouncer.before(server) as port:
+        yield f"postgresql+psycopg://penstock@127.0.0.1:{port}/{name}"
+
+
+@pytest.fixture
+def two(url: str) -> Iterator[tuple[Database, Database]]:
+    with ExitStack() as stack:
+        opened = [looking(open_database(url, 5.0), name) for name in "ab"]
+        for one in opened:
+            stack.callback(one.close)
+        yield opened[0], opened[1]
+
+
+def end_lease(database: Database) -> None:
+    """As time does while a leader is frozen."""
+    with database.recording() as connection:
+        connection.execute(schema.leadership.update().values(until=0.0))
+
+
+def test_one_leads_until_it_goes(two: tuple[Database, Database]) -> None:
+    first, second = two
+    for _ in range(3):
+        assert first.lead()
+        assert not second.lead()
+    with first.reading() as connection:
+        lease = read_lease(connection)
+    assert (lease.holder, lease.term) == ("a", 1)
+    assert 0 < lease.left_s <= 6
+    first.close()
+    assert second.lead()
+    assert second.lease.term is None or second.lease.term == 2
+
+
+def test_a_stale_leader_writes_nothing_and_steps_down(two: tuple[Database, Database]) -> None:
+    first, second = two
+    assert first.lead()
+    before = TrafficStore(first).as_leader()
+    end_lease(second)
+    assert second.lead()
+    with pytest.raises(NotLeading):
+        before.tell("m", EVENT)
+    with pytest.raises(NotLeading), LeaderConnections(first).recording():
+        pass
+    assert TrafficStore(second).events() == []
+    assert not first.lead()
+    TrafficStore(second).as_leader().tell("m", EVENT)
+    assert len(TrafficStore(first).events()) == 1
+
+
+def test_a_late_leader_goes_on_where_nobody_else_came(two: tuple[Database, Database]) -> None:
+    first, second = two
+    assert first.lead()
+    end_lease(second)
+    TrafficStore(first).as_leader().tell("m", EVENT)
+    assert first.lead()
+    assert not second.lead()
+
+
+def test_nobody_begins_to_lead_within_a_write_of_the_leader(two: tuple[Database, Database], url: str) -> None:
+    first, second = two
+    assert first.lead()
+    end_lease(second)
+    hasty = open_database(url, 0.3)
+    try:
+        with LeaderConnections(first).recording() as connection:
+            looking(hasty, "c")
+            with pytest.raises(Exception, match="busy"):
+                hasty.lead()
+            connection.execute(sa.text("SELECT 1"))
+        assert hasty.lead()
+    finally:
+        hasty.close()
+
+
+def _follow(url: str, told: "multiprocessing.connection.Connection") -> None:
+    """A gateway that leads whenever it can, writes while it does, and says what became of that."""
+    database = open_database(url, 5.0)
+    database.lease.gateway = str(os.getpid())
+    store = TrafficStore(database).as_leader()
+    for number in itertools.count():
+        try:
+            if database.lead():
+                store.tell("m", Event("test.v1", "models/m", f"{os.getpid()} {number}", {"pid": os.getpid()}))
+                told.send("leads")
+        except NotLeading:
+            told.send("refused")
+        time.sleep(0.05)
+
+
+def heard(told: "multiprocessing.connection.Connection", word: str) -> bool:
+    """Whether the process has said it since it was last asked."""
+    said = False
+    while told.poll():
+        said |= told.recv() == word
+    return said
+
+
+@pytest.mark.parametrize("fate", [signal.SIGSTOP, signal.SIGKILL])
+def test_a_frozen_or_killed_leader_is_replaced_and_does_no_harm_when_it_wakes(url: str, fate: signal.Signals) -> None:
+    open_database(url, 5.0).close()
+    context = multiprocessing.get_context("spawn")
+    members = []
+    try:
+        for _ in range(2):
+            ours, theirs = context.Pipe(duplex=False)
+            process = context.Process(target=_follow, args=(url, theirs), daemon=True)
+            process.start()
+            members.append((process, ours))
+            if len(members) == 1:
+                wait_until(lambda: heard(members[0][1], "leads"), 30, "the first to lead")
+        (first, from_first), (second, from_second) = members
+        wait_until(lambda: not heard(from_second, "leads"), 30, "the second to wait")
+        os.kill(first.pid or 0, fate)
+        began = time.monotonic()
+        wait_until(lambda: heard(from_second, "leads"), 60, "a successor")
+        log.info("replaced after %.1f s", time.monotonic() - began)
+        if fate is signal.SIGSTOP:
+            heard(from_first, "")
+            os.kill(first.pid or 0, signal.SIGCONT)
+            for _ in range(20):
+                assert not heard(from_first, "leads")
+                time.sleep(0.05)
+            assert first.is_alive()
+        assert second.is_alive()
+    finally:
+        for process, _ in members:
+            process.kill()
+            process.join(10)

@@ -1,0 +1,73 @@
+"""Keeping the lease: it is looked at, shown, given back, and a database that is away changes nothing."""
+
+import asyncio
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from penstock.control.leadership import Leadership
+from penstock.core.errors import NotReady
+from penstock.registry.db.database import Database, open_database
+from penstock.telemetry.metrics import Point
+from tests.leases import looking
+
+
+@pytest.fixture
+def thread() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(1) as pool:
+        yield pool
+
+
+def member(folder: Path, name: str) -> Database:
+    return looking(open_database(f"sqlite:///{folder / 'registry.db'}", 5.0), name)
+
+
+def of(database: Database, thread: ThreadPoolExecutor) -> Leadership:
+    return Leadership(database.lease, database.lead, partial(database.lease.release, database), thread)
+
+
+def shown(leadership: Leadership) -> list[float]:
+    return [one.value for one in leadership.readings() if isinstance(one, Point)]
+
+
+def test_one_leads_and_lets_the_other_lead_when_it_stops(tmp_path: Path, thread: ThreadPoolExecutor) -> None:
+    first, second = member(tmp_path, "a"), member(tmp_path, "b")
+    first.lease._steady = second.lease._steady = lambda: 0.0
+    first.lease._looked = second.lease._looked = float("-inf")
+    leaderships = [of(first, thread), of(second, thread)]
+    for one in leaderships:
+        asyncio.run(one.step())
+    assert [shown(one) for one in leaderships] == [[1, 1], [0, 0]]
+    asyncio.run(leaderships[0].stop())
+    second.lease._looked = float("-inf")
+    for one in leaderships:
+        asyncio.run(one.step())
+    assert [shown(one) for one in leaderships] == [[0, 0], [1, 2]]
+    for database in (first, second):
+        database.close()
+
+
+def test_a_database_that_is_away_is_told_of_and_the_term_ends_by_itself(
+    tmp_path: Path, thread: ThreadPoolExecutor, caplog: pytest.LogCaptureFixture
+) -> None:
+    now = [0.0]
+    database = member(tmp_path, "a")
+    database.lease._steady = lambda: now[0]
+    database.lease._looked = float("-inf")
+
+    def away() -> bool:
+        raise NotReady("the database is away")
+
+    leadership = of(database, thread)
+    asyncio.run(leadership.step())
+    assert shown(leadership) == [1, 1]
+    leadership._lead = away
+    now[0] = 7.0
+    with pytest.raises(NotReady):
+        asyncio.run(leadership.step())
+    assert shown(leadership) == [0, 0]
+    assert "does not decide for all any more" in caplog.text
+    database.close()
