@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -87,12 +88,18 @@ def test_a_killed_leader_costs_what_it_had_not_published_and_no_event_twice(thre
     first.count(REFERENCE, exchange(generator, 70, 0.6))  # published by nobody
     first.kill()
     left = [one for one in three if one is not first]
+    wait_until(partial(is_succeeded, left), 30, "another leader: PostgreSQL frees the lock once it sees the end")
     for _ in range(3):
         serve(left, generator, 300, 0.6)
     second = lead(left)
     assert second.show()["rows"]["counted"] == 9 * 300
     assert second.show()["features"][0]["state"] == "drift"
     assert events(second) == told
+
+
+def is_succeeded(members: list[Member]) -> bool:
+    members[0].step()
+    return members[0].evidence.is_known
 
 
 def test_two_real_gateways_share_a_verdict_and_labels_and_tell_once(gateways: list[Server]) -> None:
@@ -107,7 +114,8 @@ def test_two_real_gateways_share_a_verdict_and_labels_and_tell_once(gateways: li
         send(one, GOOD, 800, shift=1.0)
         for number in range(10):
             label = answer(one, f"{one.ops} {number}")
-            assert feedback(one, {"id": f"{one.ops} {number}", "label": label}) == (1, 0)
+            told = {"id": f"{one.ops} {number}", "label": label}
+            wait_until(partial(is_joined, one, told), 20, "an answer that is remembered")
     for one in gateways:
         wait_until(partial(drifts, one), 60, "the drift at each")
         wait_until(partial(has_labels, one, 20), 60, "the labels of both at each")
@@ -115,9 +123,13 @@ def test_two_real_gateways_share_a_verdict_and_labels_and_tell_once(gateways: li
         assert (document["scope"], len(document["gateways"])) == ("fleet", 2)
         own = one.admin("GET", f"/admin/v1/models/m/monitor?version={GOOD}&scope=gateway").json()
         assert (own["scope"], own["rows"]["counted"]) == ("gateway", 600 + 800 + 10)
-    told = gateways[0].admin("GET", "/admin/v1/events").json()["events"]
-    begun = [one["data"]["name"] for one in told if one["type"] == "io.penstock.drift.detected.v1"]
+    events_told = gateways[0].admin("GET", "/admin/v1/events").json()["events"]
+    begun = [one["data"]["name"] for one in events_told if one["type"] == "io.penstock.drift.detected.v1"]
     assert begun.count("f0") == 1
+
+
+def is_joined(at: Server, told: dict[str, Any]) -> bool:
+    return feedback(at, told) == (1, 0)
 
 
 def is_watched(at: Server) -> bool:

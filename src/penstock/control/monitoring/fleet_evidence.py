@@ -98,7 +98,7 @@ class FleetEvidence:
         self.task = PeriodicTask("evidence", self.step, INTERVAL_S, meanwhile=meanwhile)
         self._keyed: KeyedWork[Key] = KeyedWork(self.task, "no verdict by all gateways of", shared=(NotReady,))
         self._leads = self._known = False
-        self._last_label = 0
+        self._labels_upto: int | None = None
         self._steps = 0
 
     # What others ask.
@@ -139,7 +139,7 @@ class FleetEvidence:
         self._leads = await self._run(self._store.lead)
         if not self._leads:
             self._versions.clear()
-            self._known = False
+            self._known, self._labels_upto = False, None
             self._summaries = await self._run(self._store.summaries)
             return
         await self._lead({key: one.shape for key, one in own.items()})
@@ -151,29 +151,22 @@ class FleetEvidence:
 
     async def _lead(self, shapes: Mapping[Key, Shape]) -> None:
         self._versions = {key: one for key, one in self._versions.items() if key in shapes}
-        labels = await self._new_labels()
+        if self._labels_upto is None:
+            self._labels_upto = await self._run(self._store.last_label)  # a version that is begun with reads its own
+        batches: list[LabelBatch] = await self._run(self._store.labels, self._labels_upto)
+        labels = _by_version(batches)
         found: dict[Key, Counts] = await self._run(self._read, shapes)
         for key in self._keyed.due(found):
             with self._keyed.isolated(key):
                 await self._look_or_begin_anew(key, found[key], labels.get(key, ()))
+        # Only now: where a step ends early, the next one gives them again, and none is learned twice.
+        self._labels_upto = max([self._labels_upto, *(one.seq for one in batches)])
         self._known = True
         self._steps += 1
         if self._steps % RETIRE_EVERY == 0:
             await self._run(self._store.trim_labels, MOST_LABELS)
             await self._run(self._store.retire, partial(ended, shapes))
             await self._run(self._store.forget, set(shapes))
-
-    async def _new_labels(self) -> dict[Key, list[LabelBatch]]:
-        """The batches of each version since the last step; a version that is begun with reads its own."""
-        if not self._known:
-            self._last_label = await self._run(self._store.last_label)
-            return {}
-        batches: list[LabelBatch] = await self._run(self._store.labels, self._last_label)
-        by_key: dict[Key, list[LabelBatch]] = {}
-        for one in batches:
-            by_key.setdefault((one.model, one.version), []).append(one)
-            self._last_label = one.seq
-        return by_key
 
     def _read(self, shapes: Mapping[Key, Shape]) -> dict[Key, Counts]:
         return summed(self._store.published(), shapes)
@@ -236,12 +229,12 @@ class FleetEvidence:
             same = verdict is not None and verdict.layout == counts.shape.id
             rows = evidence.get("rows") if same else None
             monitor = resumed(reference, policy, counted_of(reference, policy, counts), now, rows)
-        return _Version(counts.shape, monitor, counts, FleetPerformance(evidence.get("labels", 0)), revision)
+        return _Version(counts.shape, monitor, counts, FleetPerformance(*evidence.get("labels", (0, 0))), revision)
 
     async def _conclude(self, key: Key, known: _Version, alarms: int, now: float) -> None:
         monitor, document = known.monitor, self._document(key, known)
         summary = _summary(monitor)
-        evidence = {"rows": None if monitor is None else monitor.kept(), "labels": known.performance.told}
+        evidence = {"rows": None if monitor is None else monitor.kept(), "labels": known.performance.kept()}
         verdict = Verdict(known.shape.id, known.revision + 1, evidence, summary, document)
         await self._run(self._store.conclude, key, verdict, tuple(known.events))
         known.revision, known.concluded_at, known.alarms = verdict.revision, now, alarms
@@ -251,6 +244,13 @@ class FleetEvidence:
     def _document(self, key: Key, known: _Version) -> Document:
         whole = self._watched.document_of(key, known.monitor, known.counts.totals, known.performance.document)
         return {**whole, "gateways": list(known.counts.gateways)}
+
+
+def _by_version(batches: Sequence[LabelBatch]) -> dict[Key, list[LabelBatch]]:
+    found: dict[Key, list[LabelBatch]] = {}
+    for one in batches:
+        found.setdefault((one.model, one.version), []).append(one)
+    return found
 
 
 def counted_of(reference: Reference, policy: MonitorPolicy, counts: Counts) -> Counted:

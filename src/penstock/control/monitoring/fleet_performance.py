@@ -15,10 +15,11 @@ from penstock.registry.stores.evidence import LabelBatch
 
 class FleetPerformance:
     """One version's; one thread at a time may use it. ``told`` is the number of the last batch whose changes were told
-    of, by whoever led then."""
+    of, by whoever led then, and ``labels`` how many labels there had been: not all of them are kept."""
 
-    def __init__(self, told: int) -> None:
-        self.told = self._seen = told
+    def __init__(self, told: int = 0, labels: int = 0) -> None:
+        self._told = self._seen = told
+        self._labels = labels
         self._performance: Performance | None = None
         self._replayed = False
         self._learned_at: float | None = None
@@ -36,15 +37,22 @@ class FleetPerformance:
             return changes
         if self._performance is None:
             self._performance = Performance(reference, policy.budget, policy.daily)
-        for is_old, group in groupby(fresh, lambda one: one.seq <= self.told):
+        for is_old, group in groupby(fresh, lambda one: one.seq <= self._told):
             rows = _in_order(list(group))
             passed_s = self._passed_s(rows, is_old, now)
+            before = self._performance.labels
             found = self._performance.learn(rows, passed_s)
-            changes += [] if is_old else found
+            if not is_old:
+                self._labels += self._performance.labels - before
+                changes += found
         self._seen = max(self._seen, *(one.seq for one in fresh))
-        self.told = self._seen
-        self.document = self._performance.document()
+        self._told = self._seen
+        self.document = {**self._performance.document(), "labels": self._labels}
         return changes
+
+    def kept(self) -> tuple[int, int]:
+        """What another gateway makes its own of."""
+        return self._told, self._labels
 
     def _passed_s(self, rows: Sequence[Joined], is_old: bool, now: float) -> float:
         if is_old:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.control.monitoring.fleet_evidence import KEEP_S
-from penstock.core.errors import Conflict
+from penstock.core.errors import Conflict, NotReady
 from penstock.monitor.answers import CLASS
 from penstock.monitor.told import Joined
 from penstock.registry.records import Document
@@ -219,6 +219,37 @@ def test_another_gateway_learns_from_the_labels_and_tells_of_no_change_twice(tmp
         second.step()
     assert second.monitoring.told("m", "1")["performance"] == shown
     assert degraded(second) == told
+
+
+def test_labels_that_are_not_kept_any_more_still_count(tmp_path: Path, clock: Clock) -> None:
+    members, generator = fleet(tmp_path, clock, "ab"), np.random.default_rng(9)
+    for _ in range(3):
+        label(members, generator, 100, 0.1)
+    first = lead(members)
+    clock.now += KEEP_S
+    first.step()
+    first.store.trim_labels(50)
+    first.kill()
+    second = next(one for one in members if one is not first)
+    second.step()
+    assert second.monitoring.told("m", "1")["performance"]["labels"] == 300
+
+
+def test_a_step_that_ends_early_loses_no_label(tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    (member,), generator = fleet(tmp_path, clock, "a"), np.random.default_rng(9)
+    label([member], generator, 40, 0.1)
+    for name in ("published", "labels", "conclude"):
+        with monkeypatch.context() as patch:
+            patch.setattr(member.store, name, away)
+            clock.now += KEEP_S
+            with pytest.raises(NotReady):
+                label([member], generator, 40, 0.1)
+    member.step()
+    assert member.monitoring.told("m", "1")["performance"]["labels"] == 4 * 40
+
+
+def away(*_: object) -> None:
+    raise NotReady("away")
 
 
 def test_labels_are_kept_within_bounds(tmp_path: Path, clock: Clock) -> None:
