@@ -256,6 +256,7 @@ class Gateway:
         for task in retiring:
             task.cancel()
         await sides.leadership.stop()
+        await sides.fleet.stop()
         await server.stop()
         registry_admin.close()
         sides.close()
@@ -266,7 +267,9 @@ class Gateway:
         from penstock.api.admin.server import CONNECTIONS, OpsServer  # noqa: PLC0415
         from penstock.api.admin.traffic import Sides  # noqa: PLC0415 - see above
 
-        decides = Sides(sides.traffic, sides.rollouts, sides.experiments, sides.monitoring, sides.retraining)
+        decides = Sides(
+            sides.traffic, sides.rollouts, sides.experiments, sides.monitoring, sides.retraining, sides.fleet
+        )
         connections = connection_limit(CONNECTIONS, raise_limit(), 1)
         return OpsServer(self._plane, registry_admin, decides, Shown(__version__, self._http, self._grpc), connections)
 

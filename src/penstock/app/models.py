@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from penstock import __version__
 from penstock.app.repositories import identity
 from penstock.config import Retention, Settings
 from penstock.control.admin import Parts, RegistryAdmin, Serving
@@ -20,6 +21,7 @@ from penstock.control.delivery.prometheus import Prometheus
 from penstock.control.delivery.rollouts import Rollouts
 from penstock.control.delivery.routes import Traffic
 from penstock.control.delivery.step_gates import PolicyWebhooks
+from penstock.control.fleet import FleetMember
 from penstock.control.instance.ports import is_loopback
 from penstock.control.leadership import Leadership
 from penstock.control.monitoring.service import Monitoring
@@ -49,6 +51,7 @@ from penstock.registry.repository.copies import Copies
 from penstock.registry.repository.verdicts import Verdicts
 from penstock.registry.stores.audit_archive import AuditArchives
 from penstock.registry.stores.evidence import EvidenceStore
+from penstock.registry.stores.gateways import GatewayStore
 from penstock.registry.stores.monitor import MonitorStore
 from penstock.registry.stores.outbox import Outbox
 from penstock.registry.stores.retention import RetentionStore
@@ -75,10 +78,11 @@ class TrafficSides:
     monitoring: Monitoring
     retraining: Retraining
     leadership: Leadership
+    fleet: FleetMember
 
     def tasks(self) -> list[PeriodicTask]:
         """What goes on beside serving."""
-        one_each = (self.leadership, self.traffic, self.rollouts, self.experiments)
+        one_each = (self.leadership, self.fleet, self.traffic, self.rollouts, self.experiments)
         return [*(side.task for side in one_each), *self.monitoring.tasks, *self.retraining.tasks]
 
     def decorate(self, desired: Desired) -> Desired:
@@ -172,6 +176,7 @@ class Models:
             raise RuntimeError
         connections = self._parts.store.connections
         connections.lease.gateway = instance.name
+        picture = self._parts.picture
         store = TrafficStore(connections)
         gateway, state = instance.name, instance / "monitor.json"
         prometheus = self._settings.prometheus
@@ -201,6 +206,14 @@ class Models:
             monitoring,
             Retraining(outbox, records.model, plane, monitoring, rollouts, (home, alone), clock),
             leadership_of(connections),
+            FleetMember(
+                GatewayStore(connections),
+                gateway,
+                __version__,
+                lambda: picture.revision,
+                plane.statuses,
+                background_pool(1, "fleet"),
+            ),
         )
 
     def tasks(self, registry_admin: RegistryAdmin, reconciler: Reconciler) -> list[PeriodicTask]:

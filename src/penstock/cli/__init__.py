@@ -21,6 +21,7 @@ VERBS = {
     "capture": "capture",
     "retrain": "retrain",
     "audit": "audit",
+    "fleet": "fleet",
     "config": "config_cmd",
     "health": "health",
     "version": "version",

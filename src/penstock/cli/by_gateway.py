@@ -188,6 +188,10 @@ class ByGateway:
         found: list[Document] = self._call("GET", f"/events?{urlencode(asked)}").get("events", [])
         return found
 
+    def fleet(self) -> Document:
+        """All gateways, and which of them leads."""
+        return self._call("GET", "/fleet")
+
     def audit(self, model: str | None, limit: int) -> list[Document]:
         """See ``Registry``."""
         query = urlencode({"limit": limit} | ({"model": model} if model else {}))

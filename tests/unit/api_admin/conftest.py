@@ -13,6 +13,7 @@ from penstock.api.admin.page import Shown
 from penstock.api.admin.traffic import Sides
 from tests.unit.api_admin.standin import (
     FakeControl,
+    MemoryFleet,
     MemoryMonitor,
     MemoryRegistrar,
     MemoryRetraining,
@@ -25,7 +26,9 @@ class Client:
     """Calls the application; a mapping is sent as JSON."""
 
     def __init__(self, control: FakeControl, registry_admin: MemoryRegistrar) -> None:
-        sides = Sides(MemoryTraffic(), MemoryTrials(), MemoryTrials(), MemoryMonitor(), MemoryRetraining())
+        sides = Sides(
+            MemoryTraffic(), MemoryTrials(), MemoryTrials(), MemoryMonitor(), MemoryRetraining(), MemoryFleet()
+        )
         self._app = build_app(control, registry_admin, sides, Shown("1.2.3", "127.0.0.1:1", "127.0.0.1:2"))
 
     def get(self, path: str, headers: Mapping[str, str] | None = None) -> httpx.Response:

@@ -304,6 +304,13 @@ class MemoryCandidates:
         return {"model": model, "approved": version, "by": [by.actor, by.reason]}
 
 
+class MemoryFleet:
+    """A fleet of one; see ``traffic.Fleet``."""
+
+    async def document(self) -> Document:
+        return {"leader": "a", "gateways": [{"id": "a"}]}
+
+
 class MemoryRetraining:
     """Retraining that says what it was asked; see ``traffic.Retraining``."""
 

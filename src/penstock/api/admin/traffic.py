@@ -104,6 +104,13 @@ class Retraining(Protocol):
         """Try again what was given up."""
 
 
+class Fleet(Protocol):
+    """What it asks of the fleet."""
+
+    async def document(self) -> Document:
+        """All gateways, and which of them leads."""
+
+
 @dataclass(frozen=True, slots=True)
 class Sides:
     """Everything that decides who answers, and what watches the answers."""
@@ -113,12 +120,17 @@ class Sides:
     experiments: Trials
     monitor: Monitor
     retraining: Retraining
+    fleet: Fleet
 
 
 def routes(sides: Sides) -> list[Route]:
     """Every path below ``/admin/v1`` that has to do with traffic."""
     calls, rollouts = _Calls(sides.traffic), _TrialCalls(sides.rollouts, "rollouts")
     experiments = _TrialCalls(sides.experiments, "experiments")
+
+    async def fleet(_: Request) -> Response:
+        return Json(await sides.fleet.document())
+
     table = [
         ("GET", "/models/{model}/route", calls.route),
         ("PUT", "/models/{model}/route", calls.set_route),
@@ -129,6 +141,7 @@ def routes(sides: Sides) -> list[Route]:
         *_MonitorCalls(sides.monitor).table(),
         *_RetrainingCalls(sides.retraining).table(),
         ("GET", "/events", calls.events),
+        ("GET", "/fleet", fleet),
     ]
     return joined(table)
 

@@ -61,6 +61,11 @@ class RegistrySnapshot:
         self.problem = problem
         return self._models
 
+    @property
+    def revision(self) -> int:
+        """The registry's revision when it was last looked at, 0 while it is away."""
+        return self._revision or 0
+
     def _read(self) -> list[ModelRecord]:
         try:
             revision = self._store.revision()

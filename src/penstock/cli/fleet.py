@@ -1,0 +1,40 @@
+"""`penstock fleet`: the gateways that share a registry, which of them leads, and what each serves."""
+
+from datetime import UTC, datetime
+
+import typer
+
+from penstock.cli.client import Document
+from penstock.cli.console import data_console, print_json
+from penstock.cli.models import AsJson, Url, Where, date_of, table_of
+from penstock.cli.route import gateway
+
+HEADINGS = ("Gateway", "Host", "Version", "Started", "Last seen", "State", "Leads", "Lag", "Ready")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb to the command line."""
+    app.command()(fleet)
+
+
+def fleet(url: Url = None, registry: Where = None, as_json: AsJson = False) -> None:
+    """Show the gateways of the fleet, as any of them knows it."""
+    with gateway(url, registry) as found:
+        known = found.fleet()
+    if as_json:
+        print_json(known)
+        return
+    table = table_of(*HEADINGS)
+    for one in known["gateways"]:
+        table.add_row(*cells(one, known))
+    data_console().print(table)
+
+
+def cells(one: Document, fleet: Document) -> tuple[str, ...]:
+    """A gateway's line: the lag is in changes of the registry that it has not seen, ready are models and versions."""
+    started = date_of(datetime.fromtimestamp(one["started"], UTC).isoformat())
+    leads = f"term {fleet['term']}" if one["leads"] else ""
+    ready = " ".join(f"{model}:{','.join(versions)}" for model, versions in one["serves"].items())
+    lag = str(max(0, fleet["revision"] - one["revision"]))
+    seen = f"{one['silent_seconds']:.0f} s ago"
+    return one["id"], one["host"], one["version"], started, seen, one["state"], leads, lag, ready

@@ -1,0 +1,107 @@
+"""The gateways of a fleet: this one says every few seconds that it lives, and any of them shows all."""
+
+import asyncio
+import socket
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import Executor
+from contextlib import suppress
+from functools import partial
+from typing import TypeVar
+
+from penstock.control.periodic import PeriodicTask
+from penstock.core.desired import State, VersionStatus
+from penstock.core.errors import Fault
+from penstock.registry.records import Document
+from penstock.registry.stores.gateways import Fleet, Gateway, GatewayStore, Seen
+
+BEAT_S = 5.0
+SILENT_S = 15.0
+"""A gateway that was silent for that long is shown as silent: it is frozen, cut off or ended."""
+
+MOST_MODELS = 1000
+"""Models that a gateway tells of; what is beyond is left out."""
+
+T = TypeVar("T")
+
+
+class FleetMember:
+    """One gateway's part: ``gateway`` is its id, ``release`` the Penstock it runs.
+
+    ``revision`` and ``statuses`` say which revision of the registry it has seen, and what it serves. The database is
+    asked on ``thread``.
+    """
+
+    def __init__(
+        self,
+        store: GatewayStore,
+        gateway: str,
+        release: str,
+        revision: Callable[[], int],
+        statuses: Callable[[], Iterable[VersionStatus]],
+        thread: Executor,
+    ) -> None:
+        self._store = store
+        self._id = gateway
+        self._release = release
+        self._revision = revision
+        self._statuses = statuses
+        self._thread = thread
+        self._started = time.time()
+        self.task = PeriodicTask("fleet", self.step, BEAT_S, meanwhile="other gateways take this one for silent")
+
+    async def step(self) -> None:
+        """Say that this gateway lives; raises ``Fault`` while the database is away."""
+        host, serves = socket.gethostname()[:255], ready_versions(self._statuses())
+        told = Gateway(self._id, host, self._release, self._started, self._revision(), serves)
+        await self._run(partial(self._store.beat, told))
+
+    async def document(self) -> Document:
+        """The fleet as the admin API shows it; raises ``NotReady``."""
+        return fleet_out(await self._run(self._store.fleet), self._id)
+
+    async def stop(self) -> None:
+        """Leave the fleet."""
+        with suppress(Fault):  # the others forget it in time
+            await self._run(partial(self._store.leave, self._id))
+
+    async def _run(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+
+def ready_versions(statuses: Iterable[VersionStatus]) -> Document:
+    """The versions of each model that answer, of the first ``MOST_MODELS`` models by name."""
+    ready: dict[str, list[str]] = {}
+    for one in statuses:
+        if one.version and one.state is State.READY:
+            ready.setdefault(one.model, []).append(one.version)
+    return {model: ready[model] for model in sorted(ready)[:MOST_MODELS]}
+
+
+def fleet_out(fleet: Fleet, asked: str) -> Document:
+    """A fleet as JSON, as the gateway ``asked`` has it."""
+    lease = fleet.lease
+    holds = None if lease.is_free or not lease.holder else lease.holder
+    return {
+        "asked": asked,
+        "leader": holds,
+        "term": lease.term,
+        "lease_seconds": round(max(0.0, lease.left_s), 3),
+        "revision": fleet.revision,
+        "gateways": [_gateway_out(one, holds) for one in fleet.gateways],
+    }
+
+
+def _gateway_out(seen: Seen, leader: str | None) -> Document:
+    one = seen.gateway
+    return {
+        "id": one.id,
+        "host": one.host,
+        "version": one.release,
+        "started": one.started,
+        "silent_seconds": round(seen.silent_s, 3),
+        "state": "silent" if seen.silent_s > SILENT_S else "alive",
+        "leads": one.id == leader,
+        "revision": one.revision,
+        "serves": one.serves,
+    }

@@ -1,0 +1,61 @@
+"""The fleet: gateways say that they live, leave, are forgotten after a day, and any of them shows all."""
+
+import asyncio
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from penstock.control.fleet import MOST_MODELS, FleetMember, fleet_out, ready_versions
+from penstock.core.desired import State, VersionStatus
+from penstock.core.leases import Lease
+from penstock.registry.db import schema
+from penstock.registry.db.database import Database, open_database
+from penstock.registry.stores.gateways import FORGOTTEN_S, Fleet, Gateway, GatewayStore, Seen
+from tests.leases import leading
+
+READY = [VersionStatus("m", "1", State.READY), VersionStatus("m", "2", State.LOADING)]
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    opened = leading(open_database(f"sqlite:///{tmp_path / 'registry.db'}", 5.0), "a")
+    yield opened
+    opened.close()
+
+
+def test_gateways_are_seen_by_each_other_and_leave(database: Database) -> None:
+    store = GatewayStore(database)
+    with ThreadPoolExecutor(1) as thread:
+        first, second = (FleetMember(store, name, "1.0", lambda: 7, lambda: READY, thread) for name in "ab")
+        for member in (first, second, first):
+            asyncio.run(member.step())
+        shown = asyncio.run(second.document())
+        assert (shown["asked"], shown["leader"], shown["term"]) == ("b", "a", 1)
+        told = [(one["id"], one["state"], one["leads"], one["revision"], one["serves"]) for one in shown["gateways"]]
+        assert told == [("a", "alive", True, 7, {"m": ["1"]}), ("b", "alive", False, 7, {"m": ["1"]})]
+        asyncio.run(first.stop())
+        assert [one["id"] for one in asyncio.run(second.document())["gateways"]] == ["b"]
+
+
+def test_who_was_not_heard_of_for_a_day_is_forgotten(database: Database) -> None:
+    store = GatewayStore(database)
+    store.beat(Gateway("old", "h", "1.0", 0.0, 0, {}))
+    with database.recording() as connection:
+        connection.execute(schema.gateways.update().values(seen=schema.gateways.c.seen - FORGOTTEN_S - 1))
+    assert store.fleet().gateways[0].silent_s > FORGOTTEN_S
+    store.beat(Gateway("new", "h", "1.0", 0.0, 0, {}))
+    assert [one.gateway.id for one in store.fleet().gateways] == ["new"]
+
+
+def test_the_silent_and_the_leaderless_are_shown_as_such() -> None:
+    gateway = Gateway("a", "h", "1.0", 0.0, 3, {})
+    shown = fleet_out(Fleet((Seen(gateway, 60.0),), Lease("a", 4, -1.0), 5), "b")
+    assert (shown["leader"], shown["lease_seconds"], shown["revision"]) == (None, 0.0, 5)
+    assert (shown["gateways"][0]["state"], shown["gateways"][0]["leads"]) == ("silent", False)
+
+
+def test_what_a_gateway_tells_of_is_bounded() -> None:
+    many = [VersionStatus(f"m{number}", "1", State.READY) for number in range(MOST_MODELS + 1)]
+    assert len(ready_versions(many)) == MOST_MODELS
