@@ -236,10 +236,12 @@ class Labels:
     def _sweep(self, versions: Sequence[Key], room: int) -> None:
         horizons = [self._watched(key)[1].horizon_s for key in versions]
         horizon_s = max(horizons, default=MonitorPolicy().horizon_s)
-        dropped = self._store.sweep(self._clock(), horizon_s, self._answer_room)
-        for model in {model for model, _ in versions}:
-            self._dropped[model] += dropped[prefix_of(model)]
-        sweep(self._home / CAPTURES, room)
+        try:
+            dropped = self._store.sweep(self._clock(), horizon_s, self._answer_room)
+            for model in {model for model, _ in versions}:
+                self._dropped[model] += dropped[prefix_of(model)]
+        finally:
+            sweep(self._home / CAPTURES, room)
         self._forget_all_but(versions)
 
     def _forget_all_but(self, versions: Sequence[Key]) -> None:

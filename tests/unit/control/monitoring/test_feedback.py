@@ -1,6 +1,7 @@
 """Labels as the control process takes them in: how often false alarms may be by the policy and the clock."""
 
 import asyncio
+import errno
 import math
 import time
 from pathlib import Path
@@ -12,7 +13,9 @@ from penstock.control.monitoring.feedback import Key, Labels
 from penstock.core.policies import MonitorPolicy
 from penstock.core.tensors import Tensor
 from penstock.monitor.answer_segments import ANSWERS, AnswerWriter
+from penstock.monitor.answer_store import AnswerStore
 from penstock.monitor.answers import answers_of
+from penstock.monitor.capture import CAPTURES, SUFFIX
 from penstock.monitor.performance import PerformanceChange
 from penstock.monitor.told import Told
 
@@ -74,5 +77,56 @@ def test_versions_that_are_gone_are_forgotten_with_their_last_answer(tmp_path: P
 
     try:
         asyncio.run(live())
+    finally:
+        labels.close()
+
+
+def test_a_full_disk_does_not_end_the_sweeping_that_makes_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = time.time()
+    labels = Labels(tmp_path, tmp_path / "labels.json", lambda key: (None, MonitorPolicy()), _tell, clock=lambda: now)
+    labels.bound_by(lambda: [("m", "1")], lambda: 0)
+    answers = answers_of([Tensor("p", "FP64", np.array([[0.1, 0.9]]))])
+    assert answers is not None
+    AnswerWriter(tmp_path / ANSWERS, "m", "1").add(["id"], [1], answers)
+    (tmp_path / CAPTURES).mkdir()
+    capture = tmp_path / CAPTURES / f"m@1{SUFFIX}"
+    capture.write_bytes(b"rows")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    try:
+        with monkeypatch.context() as patched:
+            patched.setattr(AnswerStore, "sweep", full)
+            asyncio.run(labels.task.attempt())
+        assert labels.task.failures == 1
+        assert not capture.exists()  # what can be swept is
+        now += 10 * MonitorPolicy().horizon_s
+        asyncio.run(labels.task.attempt())
+        assert labels.task.failures == 1
+        assert labels.task.last_success
+        assert not list((tmp_path / ANSWERS).iterdir())
+    finally:
+        labels.close()
+
+
+def test_labels_of_one_version_that_cannot_be_read_stop_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels = Labels(tmp_path, tmp_path / "labels.json", lambda key: (None, MonitorPolicy()), _tell)
+    labels.bound_by(lambda: [("m", "1"), ("m", "2")], lambda: 0)
+    asked: list[str] = []
+
+    def labelled(_: AnswerStore, _model: str, version: str, _most: int) -> list[object]:
+        asked.append(version)
+        if version == "1":
+            raise ValueError("a damaged file")
+        return []
+
+    monkeypatch.setattr(AnswerStore, "labelled", labelled)
+    try:
+        asyncio.run(labels.task.attempt())
+        assert asked == ["1", "2"]
+        assert labels.task.last_success
     finally:
         labels.close()
