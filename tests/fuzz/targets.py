@@ -35,7 +35,7 @@ from penstock.core.signature import Signature, TensorSpec
 from penstock.core.slices import no_pause
 from penstock.core.tensors import Tensor
 from penstock.monitor.counters import Slot, Totals
-from penstock.monitor.told import Told
+from penstock.monitor.told import Matched, Told
 from penstock.serving.data_plane import DataPlane
 from penstock.serving.model_loader import ModelLoader
 from penstock.serving.shared_memory import Regions
@@ -130,9 +130,9 @@ class _Nobody:
     async def unload(self, model: str) -> None:
         """Nothing."""
 
-    async def feedback(self, model: str, told: Sequence[Told]) -> int:
+    async def feedback(self, model: str, told: Sequence[Told]) -> Matched:
         """None belongs to anything."""
-        return len(told)
+        return Matched(len(told))
 
 
 class World:

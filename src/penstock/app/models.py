@@ -51,6 +51,7 @@ from penstock.registry.repository.copies import Copies
 from penstock.registry.repository.verdicts import Verdicts
 from penstock.registry.stores.audit_archive import AuditArchives
 from penstock.registry.stores.evidence import EvidenceStore
+from penstock.registry.stores.feedback import FeedbackStore
 from penstock.registry.stores.gateways import GatewayStore
 from penstock.registry.stores.monitor import MonitorStore
 from penstock.registry.stores.outbox import Outbox
@@ -187,7 +188,18 @@ class Models:
         evidence = (EvidenceStore(records.connections), gateway) if self._place.is_shared else None
         monitor_store = MonitorStore(records.connections)
         room = AnswerRoom(stated.model_answers_bytes, stated.answers_bytes)
-        monitoring = Monitoring(monitor_store, store, plane, home, state, alarms=alarms, evidence=evidence, room=room)
+        feedback = FeedbackStore(records.connections) if self._place.is_shared else None
+        monitoring = Monitoring(
+            monitor_store,
+            store,
+            plane,
+            home,
+            state,
+            alarms=alarms,
+            evidence=evidence,
+            room=room,
+            feedback=feedback,
+        )
         outbox, alone = Outbox(records.connections, store), is_loopback(self._settings.host)
         labels, clock = monitoring.labels.comparisons, records.connections.clock.stamp
         rollouts = Rollouts(

@@ -28,7 +28,7 @@ from penstock.control.workers.supervisor import Limits, Reason, Supervisor
 from penstock.core.desired import Desired, VersionStatus
 from penstock.core.errors import NotFound, NotReady
 from penstock.monitor.counters import BLOCKS, READY, STATE_NAMES, Slot, Totals, Words
-from penstock.monitor.told import Told
+from penstock.monitor.told import Matched, Told
 from penstock.telemetry.metrics import Reading
 
 log = logging.getLogger("penstock.control")
@@ -254,7 +254,7 @@ class ControlPlane:
         """Have labels joined by these from now on."""
         self._labels = labels
 
-    async def _take_labels(self, model: str, told: list[Told]) -> int:
+    async def _take_labels(self, model: str, told: list[Told]) -> Matched:
         if self._labels is None:
             raise NotReady("labels cannot be taken yet; try again later")
         return await self._labels.take(model, told)

@@ -51,6 +51,8 @@ TABLES: Mapping[str, str] = {
     "references": "while served or offered, then retention.references_days",
     "counts": "one for each gateway and version that is served, and one for all that have ended",
     "verdicts": "while a gateway serves the version",
+    "feedback": "a day, 64 MiB",
+    "feedback_readers": "a day after the gateway looked last",
     "labelled": "while a gateway serves the version, the newest ones",
     "outbox": "until sent or given up, then retention.deliveries_days or retention.dead_deliveries_days",
 }

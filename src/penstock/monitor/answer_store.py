@@ -2,14 +2,17 @@
 
 import logging
 import os
+import secrets
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from penstock.engine.durable_files import write_atomically
 from penstock.monitor.answer_room import AnswerRoom, File, beyond_room
 from penstock.monitor.answer_segments import SUFFIX, Segment, is_whole
 from penstock.monitor.answers import LABELLED, REWARDED, SPLIT, Records, keys_of, label_token, prefix_of
@@ -18,12 +21,28 @@ from penstock.monitor.told import Joined, Rewarded, Taken, Told
 log = logging.getLogger("penstock.control")
 
 
+NAME = "name"
+"""The file with the name of the memory, in its folder."""
+
+
 class AnswerStore:
     """The control process's end; blocks, and is used by one thread at a time."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._segments: dict[str, Segment] = {}
+
+    def name(self) -> str:
+        """What tells this memory from those of other gateways; it stays the same for as long as the memory.
+
+        Raises:
+            OSError: it cannot be read, or written down.
+        """
+        file = self._folder / NAME
+        if not file.exists():
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            write_atomically(file, secrets.token_hex(16))
+        return file.read_text()
 
     def take(self, model: str, told: Sequence[Told], now: float, horizon_s: float) -> Taken:
         """Join what was told to the answers, and write it down; an answer older than the horizon is too late."""
@@ -134,7 +153,7 @@ def _join(segment: Segment, places: NDArray[np.intp], told: Told, now: float, ho
     Raises:
         OSError: it cannot be written down; nothing is counted then.
     """
-    taken, known = Taken.nothing(), told.at or now
+    taken, known = Taken.nothing(), told.at or told.came_at or now
     records = segment.at(places)
     first = _last(records)
     places, records = places[first:], records[first:]
@@ -142,24 +161,25 @@ def _join(segment: Segment, places: NDArray[np.intp], told: Told, now: float, ho
         taken.late.append(segment.version)
         return taken
     if told.reward is not None:
-        _reward(segment.version, records[:1], told.reward, taken)
+        _reward(segment.version, records[:1], told, told.reward, taken)
     labels = told.label if isinstance(told.label, list) else [told.label]
     for index, label in enumerate(labels[: len(records)]):
         if label is not None:
             _label(segment.version, records[index : index + 1], label, known, taken)
+    taken.joined = [replace(one, came_at=told.came_at) for one in taken.joined]
     if taken.joined or taken.rewards:
         segment.write(places, records)
     return taken
 
 
-def _reward(version: str, record: Records, reward: float, taken: Taken) -> None:
+def _reward(version: str, record: Records, told: Told, reward: float, taken: Taken) -> None:
     if record["marks"][0] & REWARDED:
         taken.doubled.append(version)
         return
     record["reward"] = reward
     record["marks"] |= REWARDED
     by_split = bool(record["marks"][0] & SPLIT)
-    taken.rewards.append(Rewarded(version, reward, float(record["at"][0]), by_split))
+    taken.rewards.append(Rewarded(version, reward, float(record["at"][0]), by_split, told.came_at))
 
 
 def _label(version: str, record: Records, label: Any, known: float, taken: Taken) -> None:

@@ -11,7 +11,7 @@ class Joined:
     """One row that was labelled: its version, what was answered, what was told, and ``at`` which time that was known.
 
     ``answered_at`` is the time of the answer (seconds since the epoch); ``by_split`` says that chance chose the
-    version.
+    version, and ``came_at`` is when its label came to this fleet, 0 for now.
     """
 
     version: str
@@ -22,6 +22,7 @@ class Joined:
     at: float
     answered_at: float = 0.0
     by_split: bool = False
+    came_at: float = 0.0
 
     @property
     def right(self) -> bool:
@@ -37,23 +38,35 @@ class Joined:
 @dataclass(frozen=True, slots=True)
 class Told:
     """What somebody says of an answer: its label or labels (one a row; None says nothing), a reward from 0 to 1, and
-    when it became known (seconds since the epoch, 0 for now)."""
+    when it became known (seconds since the epoch, 0 for now). ``came_at`` is when it came to this fleet, by the clock
+    that answers are timed by; 0 for now."""
 
     id: str
     label: Any = None
     reward: float | None = None
     at: float = 0.0
+    came_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Matched:
+    """What became of feedback as a caller is told: how many belong to no answer that is remembered here or to one that
+    is too old, and how many wait for the other gateways."""
+
+    unmatched: int = 0
+    pending: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Rewarded:
-    """One answer that was rewarded: its version, the reward, the time of the answer (seconds since the epoch), and
-    whether chance chose the version."""
+    """One answer that was rewarded: its version, the reward, the time of the answer (seconds since the epoch), whether
+    chance chose the version, and when the reward came to this fleet (0 for now)."""
 
     version: str
     reward: float
     answered_at: float
     by_split: bool
+    came_at: float = 0.0
 
 
 @dataclass(slots=True)

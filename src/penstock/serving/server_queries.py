@@ -12,7 +12,7 @@ from penstock.core.signature import TensorSpec
 from penstock.core.texts import shortened
 from penstock.core.versions import sort_key
 from penstock.monitor.counters import ReadTotals, Totals
-from penstock.monitor.told import Told
+from penstock.monitor.told import Matched, Told
 from penstock.serving.routing_table import ModelEntry, RoutingTable
 from penstock.serving.shared_memory import Regions
 
@@ -48,8 +48,8 @@ class Repository(Protocol):
             NotFound: no such model.
         """
 
-    async def feedback(self, model: str, told: Sequence[Told]) -> int:
-        """Join what was told to the answers that are remembered; how many belong to none."""
+    async def feedback(self, model: str, told: Sequence[Told]) -> Matched:
+        """Join what was told to the answers that are remembered; how many were not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,9 +164,9 @@ class ServerQueries:
         with suppress(NotFound):
             await self._repository.unload(model)
 
-    async def feedback(self, model: str, told: Sequence[Told]) -> tuple[int, int]:
-        """Join labels and rewards to answers that any worker gave: how many were accepted, and how many of those
-        belong to no answer that is remembered.
+    async def feedback(self, model: str, told: Sequence[Told]) -> tuple[int, Matched]:
+        """Join labels and rewards to answers that any worker of any gateway gave: how many were accepted, and how many
+        of those belong to no answer that is remembered or wait for other gateways.
 
         Raises:
             NotFound: no such model.
@@ -177,7 +177,7 @@ class ServerQueries:
             watch = self._routing_table.find((model, version))[0].sampler
             if watch is not None:
                 watch.flush()  # an answer may be told of at once
-        return len(told), await self._repository.feedback(model, told) if told else 0
+        return len(told), await self._repository.feedback(model, told) if told else Matched()
 
     def _statistics(self, entry: ModelEntry) -> Iterator[VersionStatistics]:
         for version in entry.ready:

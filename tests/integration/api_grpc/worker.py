@@ -18,7 +18,7 @@ from penstock.core.errors import NotFound
 from penstock.core.options import ModelOptions
 from penstock.engine import model as engine
 from penstock.monitor.counters import Slot, Totals
-from penstock.monitor.told import Told
+from penstock.monitor.told import Matched, Told
 from penstock.registry.admission.row_proof import proof_of
 from penstock.serving.data_plane import DataPlane
 from penstock.serving.loaded_version import LoadedVersion
@@ -60,9 +60,9 @@ class Shelf:
         """Remember it."""
         self._check("unload", model, None)
 
-    async def feedback(self, model: str, told: Sequence[Told]) -> int:
+    async def feedback(self, model: str, told: Sequence[Told]) -> Matched:
         """Find nothing."""
-        return 0
+        return Matched()
 
     def _check(self, verb: str, model: str, config: str | None) -> None:
         if model != "pair":

@@ -614,7 +614,7 @@ def remember(
 
 
 def take(watcher: Watcher, *told: Told) -> int:
-    return asyncio.run(watcher.monitoring.labels.take("m", told))
+    return asyncio.run(watcher.monitoring.labels.take("m", told)).unmatched
 
 
 def test_labels_are_joined_counted_and_known_after_a_restart(watcher: Watcher) -> None:
@@ -674,7 +674,7 @@ def test_labels_that_come_too_late_are_told_apart(watcher: Watcher) -> None:
 def test_an_answer_that_is_about_to_be_written_down_is_waited_for(watcher: Watcher) -> None:
     async def both() -> int:
         asyncio.get_running_loop().call_later(0.01, remember, watcher, ["a"], [0.9])
-        return await watcher.monitoring.labels.take("m", [Told("a", 1)])
+        return (await watcher.monitoring.labels.take("m", [Told("a", 1)])).unmatched
 
     watcher.world.clock.now = time.time()
     assert asyncio.run(both()) == 0
@@ -706,7 +706,7 @@ async def _taken(watcher: Watcher, told: list[Told]) -> int:
     unknown = await watcher.monitoring.labels.take("m", told)
     for _ in range(20):
         await asyncio.sleep(0.01)  # events are written on a thread
-    return unknown
+    return unknown.unmatched
 
 
 # Counters.

@@ -358,10 +358,8 @@ def test_answers_are_remembered_for_labels(tmp_path: Path) -> None:
         for number in range(4):
             await world.request(call_id=f"r{number}")
         told = [Told("r0", label=1), Told("unknown", label=1)]
-        assert await world.plane.queries.feedback("m", told) == (
-            2,
-            1,
-        )  # as whoever joins says; what waited is written down
+        accepted, matched = await world.plane.queries.feedback("m", told)
+        assert (accepted, matched.unmatched) == (2, 1)  # as whoever joins says; what waited is written down
         taken = AnswerStore(tmp_path).take("m", told, time.time(), 60.0)
         assert [(one.version, one.answer, one.label) for one in taken.joined] == [("1", 1.0, 1.0)]
         assert [one.id for one in taken.unknown] == ["unknown"]

@@ -15,7 +15,7 @@ from penstock.core.errors import DeadlineExceeded, Fault, InvalidInput, NotFound
 from penstock.core.labels import Protocol, Route
 from penstock.core.tensors import Tensor
 from penstock.monitor.counters import Slot, Totals
-from penstock.monitor.told import Told
+from penstock.monitor.told import Matched, Told
 from penstock.serving.data_plane import DataPlane
 from penstock.serving.infer_call import InferCall, new_id
 from penstock.serving.model_loader import ModelLoader
@@ -85,8 +85,8 @@ class World:
     async def unload(self, model: str) -> None:
         self.asked.append((model, None))
 
-    async def feedback(self, model: str, told: Sequence[Told]) -> int:
-        return sum(one.id.startswith("unknown") for one in told)
+    async def feedback(self, model: str, told: Sequence[Told]) -> Matched:
+        return Matched(sum(one.id.startswith("unknown") for one in told))
 
     def call(self, model: str, tensor: Tensor, version: str = "", timeout_ns: int = MINUTE_NS) -> InferCall:
         loaded, route, _ = self.plane.route((model, version), {})

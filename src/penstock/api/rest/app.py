@@ -209,8 +209,9 @@ class Endpoints:
         if labels > MOST_LABELS:
             raise TooLarge(f"the feedback has {labels} labels, over the limit of {MOST_LABELS}; send fewer at a time")
         told = [_told(one) for one in body.feedback]
-        accepted, unmatched = await self._plane.queries.feedback(request.path_params["model"], told)
-        return _json({"accepted": accepted, "unmatched": unmatched}, 202)
+        accepted, matched = await self._plane.queries.feedback(request.path_params["model"], told)
+        pending = {"pending": matched.pending} if matched.pending else {}
+        return _json({"accepted": accepted, "unmatched": matched.unmatched, **pending}, 202)
 
     async def _odd_infer(self, request: Request) -> Response:
         raise InvalidInput("expected an infer request of the form POST /v2/models/MODEL[/versions/VERSION]/infer")

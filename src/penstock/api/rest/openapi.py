@@ -155,7 +155,11 @@ _SCHEMAS: dict[str, Schema] = {
     "FeedbackResponse": {
         "type": "object",
         "required": ["accepted", "unmatched"],
-        "properties": {"accepted": {"type": "integer"}, "unmatched": {"type": "integer"}},
+        "properties": {
+            "accepted": {"type": "integer"},
+            "unmatched": {"description": "Belong to no answer that is remembered.", "type": "integer"},
+            "pending": {"description": "Wait for the gateway that gave the answer.", "type": "integer"},
+        },
     },
     "Empty": {"type": "object"},
 }

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from penstock.control.blocking import BlockingPool
+from penstock.control.monitoring.feedback_spool import FeedbackSpool
 from penstock.control.monitoring.label_comparisons import LabelComparisons
 from penstock.control.periodic import KeyedWork, PeriodicTask
 from penstock.core.errors import NotReady
@@ -22,8 +23,9 @@ from penstock.monitor.answers import prefix_of
 from penstock.monitor.capture import CAPTURES, sweep
 from penstock.monitor.performance import RATIOS, Performance, PerformanceChange
 from penstock.monitor.reference import Reference
-from penstock.monitor.told import Joined, Taken, Told
+from penstock.monitor.told import Joined, Matched, Taken, Told
 from penstock.registry.records import Document
+from penstock.registry.stores.feedback import FeedbackStore
 from penstock.telemetry import metrics
 from penstock.telemetry.metrics import Point, Reading
 
@@ -110,27 +112,35 @@ class Labels:
         self._keyed: KeyedWork[Key] = KeyedWork(self.task, "labels of an earlier process cannot be taken up:")
         self._pool = BlockingPool("labels", 1, "the answers kept for labels", LEARN_S)  # one: river is nobody else's
         self._run = self._pool.call
-        self.pools = (self._pool,)
+        self.pools: tuple[BlockingPool, ...] = (self._pool,)
         self._versions: dict[Key, _Version] = {}
         self._outcomes: Counter[tuple[str, str, str]] = Counter()
         self._answer_room = room
         self._dropped: Counter[str] = Counter()
         self.comparisons = LabelComparisons(clock)
         self._share: Share = lambda model, rows: None
+        self._spool: FeedbackSpool | None = None
         self._read()
 
     def share(self, share: Share) -> None:
         """Hand what is joined on from now on; this is called on the thread of labels."""
         self._share = share
 
-    async def take(self, model: str, told: Sequence[Told]) -> int:
-        """Join what was told; how many belong to no answer that is remembered, or to one that is too old.
+    def hand_over(self, store: FeedbackStore) -> FeedbackSpool:
+        """Let other gateways look for what is not remembered here from now on, and take what is from them."""
+        self._spool = FeedbackSpool(store, self._store.name, self._take_waiting, self._count, self._clock)
+        self.pools = (self._pool, self._spool.pool)
+        return self._spool
+
+    async def take(self, model: str, told: Sequence[Told]) -> Matched:
+        """Join what was told, here or at the gateway that gave the answer.
 
         Raises:
             NotReady: some could not be written down; what was, is told of twice when all is sent again.
         """
         taken, changes = await self._run(self._join, model, told)
-        for pause in AGAIN_S:
+        fleet = self._spool is not None and self._spool.others
+        for pause in () if fleet else AGAIN_S:
             if not taken.unknown:
                 break
             await asyncio.sleep(pause)
@@ -141,11 +151,28 @@ class Labels:
             changes += more
         for key, change in changes:
             await self._tell(key, change)
-        self._outcomes[model, NOBODY, "unknown"] += len(taken.unknown)
+        if not fleet:
+            self._count(model, "unknown", len(taken.unknown))
         await self._run(self._write)
         if taken.failed:
             raise NotReady(f"{len(taken.failed)} labels could not be written down; send them again later")
-        return len(taken.unknown) + len(taken.late)
+        pending = await self._spool.put(model, taken.unknown) if fleet and self._spool is not None else 0
+        return Matched(len(taken.unknown) - pending + len(taken.late), pending)
+
+    async def _take_waiting(self, model: str, told: Sequence[Told]) -> list[bool | None]:
+        """Join what came at other gateways; of each whether it belongs to an answer here, None where that could not be
+        written down."""
+        taken, changes = await self._run(self._join, model, told)
+        for key, change in changes:
+            await self._tell(key, change)
+        if taken.joined or taken.rewards or taken.late or taken.doubled or taken.unusable:
+            await self._run(self._write)
+        unknown, failed = {id(one) for one in taken.unknown}, {id(one) for one in taken.failed}
+        return [None if id(one) in failed else id(one) not in unknown for one in told]
+
+    def _count(self, model: str, outcome: str, number: int) -> None:
+        """Count what belongs to no version's answer."""
+        self._outcomes[model, NOBODY, outcome] += number
 
     def document(self, key: Key) -> Document:
         """What labels say of a version."""
@@ -191,8 +218,9 @@ class Labels:
                 yield Point(metric, (*key, name), value)
 
     def close(self) -> None:
-        """Let the thread go."""
-        self._pool.close()
+        """Let the threads go."""
+        for pool in self.pools:
+            pool.close()
 
     # On the thread.
 

@@ -81,13 +81,14 @@ class LabelComparisons:
                 del self._comparisons[key]
 
     def take(self, model: str, rows: Sequence[Joined], rewards: Sequence[Rewarded]) -> None:
-        """Note labels and rewards of answers that the split gave, at the age that they have now."""
+        """Note labels and rewards of answers that the split gave, at the age that they had when they came."""
         with self._lock:
             now = self._clock()
             for one in self._comparisons.values():
                 if one.terms.model == model:
-                    for version, answered_at, value in _values(one.terms.signal, rows, rewards):
-                        one.matching.add(version, answered_at - one.began_at, now - answered_at, value)
+                    for version, answered_at, came_at, value in _values(one.terms.signal, rows, rewards):
+                        age_s = (came_at or now) - answered_at
+                        one.matching.add(version, answered_at - one.began_at, age_s, value)
 
     def look(self, trial: str, stage: int, known_s: float) -> Document | None:
         """What there is to compare in a stage beyond ``known_s``, for the gateway that leads; None if it is not that
@@ -128,12 +129,14 @@ class LabelComparisons:
             self._comparisons[terms.trial] = one
 
 
-def _values(signal: Signal, rows: Sequence[Joined], rewards: Sequence[Rewarded]) -> Iterator[tuple[str, float, float]]:
-    """Version, time of the answer and value of what the split answered."""
+def _values(
+    signal: Signal, rows: Sequence[Joined], rewards: Sequence[Rewarded]
+) -> Iterator[tuple[str, float, float, float]]:
+    """Version, time of the answer, time of the label and value of what the split answered."""
     if signal is Signal.REWARD:
-        yield from ((one.version, one.answered_at, one.reward) for one in rewards if one.by_split)
+        yield from ((one.version, one.answered_at, one.came_at, one.reward) for one in rewards if one.by_split)
     else:
-        yield from ((one.version, one.answered_at, float(not one.right)) for one in rows if one.by_split)
+        yield from ((one.version, one.answered_at, one.came_at, float(not one.right)) for one in rows if one.by_split)
 
 
 def stratum_in(values: Mapping[str, Any]) -> Stratum:

@@ -55,6 +55,7 @@ from penstock.monitor.rows import Counted, Layout
 from penstock.monitor.verdicts import VersionMonitor
 from penstock.registry.records import By, Document
 from penstock.registry.stores.evidence import EvidenceStore
+from penstock.registry.stores.feedback import FeedbackStore
 from penstock.registry.stores.monitor import MonitorStore, ReferenceRecord
 from penstock.registry.stores.traffic import Event, TrafficStore
 from penstock.telemetry import metrics
@@ -159,6 +160,7 @@ class Monitoring:
         alarms: FleetAlarms = NO_FLEET_BOUND,
         evidence: tuple[EvidenceStore, str] | None = None,
         room: AnswerRoom = DEFAULT_ROOM,
+        feedback: FeedbackStore | None = None,
     ) -> None:
         self._fleet_alarms = alarms
         self._store = store
@@ -196,6 +198,7 @@ class Monitoring:
         told = state.with_name("labels.json")
         self.labels = Labels(home, told, self._label_terms, self._tell_performance, clock, room)
         self.labels.bound_by(self._served, self._capture_room)
+        self._spool = None if feedback is None else self.labels.hand_over(feedback)
         self.evidence = None if evidence is None else FleetEvidence(*evidence, self, self._run)
         if self.evidence is not None:
             self.labels.share(self.evidence.labels.add)
@@ -476,7 +479,7 @@ class Monitoring:
     @property
     def tasks(self) -> list[PeriodicTask]:
         """What goes on by itself."""
-        shared = () if self.evidence is None else (self.evidence.task,)
+        shared = [one.task for one in (self.evidence, self._spool) if one is not None]
         return [self._following, self._looking, self.labels.task, *shared]
 
     async def _follow(self) -> None:

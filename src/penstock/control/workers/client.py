@@ -23,7 +23,7 @@ from penstock.core.desired import Desired, VersionStatus
 from penstock.core.errors import DeadlineExceeded, NotReady, TooLarge
 from penstock.monitor.columns import Rows
 from penstock.monitor.reference import ConfidenceHistogram
-from penstock.monitor.told import Told
+from penstock.monitor.told import Matched, Told
 
 RETRY_S = 0.1
 FEEDBACK_S = 20.0
@@ -118,16 +118,17 @@ class Link:
         """Have a model unloaded by every worker; raises what the control process answers."""
         await self._command({"verb": "unload", "model": model})
 
-    async def feedback(self, model: str, told: Sequence[Told]) -> int:
-        """Have what was told joined; how many belong to no answer. Raises what the control process answers."""
-        unmatched = 0
+    async def feedback(self, model: str, told: Sequence[Told]) -> Matched:
+        """Have what was told joined; how many were not. Raises what the control process answers."""
+        unmatched = pending = 0
         for piece in told_pieces(told):
             reply = await self._asked({"verb": "feedback", "model": model, "told": piece}, FEEDBACK_S)
             fault = fault_in(reply)
             if fault is not None:
                 raise fault
             unmatched += int(reply["unmatched"])
-        return unmatched
+            pending += int(reply.get("pending", 0))  # an older control process says nothing of it
+        return Matched(unmatched, pending)
 
     async def flush(self) -> None:
         """Wait until the control process, if there is one, has been sent all that it was told."""

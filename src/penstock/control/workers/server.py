@@ -5,7 +5,7 @@ import logging
 import socket
 import struct
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -22,7 +22,7 @@ from penstock.control.workers.protocol import (
 )
 from penstock.core.desired import Desired, State, VersionStatus
 from penstock.core.errors import Fault, Internal, NotReady, Overloaded, storage_fault
-from penstock.monitor.told import Told
+from penstock.monitor.told import Matched, Told
 
 log = logging.getLogger("penstock.control")
 
@@ -57,13 +57,13 @@ class Report:
 class Listeners:
     """Whom the channel tells: a change of any report, the end of each attempt to load (did it succeed?), and what
     the worker of a slot had said last when its connection ended; and rows that were gathered to learn from.
-    ``feedback`` joins what was told of a model's answers, and says how many belong to none."""
+    ``feedback`` joins what was told of a model's answers, and says what became of it."""
 
     changed: Callable[[], None]
     loaded: Callable[[Key, bool], None]
     parted: Callable[[int, Report], None]
     gathered: Callable[[Message], None] = lambda _: None
-    feedback: Callable[[str, list[Told]], Awaitable[int]] | None = None
+    feedback: Callable[[str, list[Told]], Awaitable[Matched]] | None = None
 
 
 class Channel:
@@ -189,12 +189,12 @@ class Channel:
 
     async def _carry_out(self, message: Message, outbox: Outbox, refused: bool) -> None:
         fault: Fault | None = None
-        unmatched = 0
+        matched = Matched()
         try:
             if refused:
                 raise Overloaded(f"{COMMANDS} repository requests are waiting already; try again later")
             if message["verb"] == "feedback":
-                unmatched = await self._feedback(message)
+                matched = await self._feedback(message)
             elif message["verb"] == "load":
                 await self._repository.load(message["model"], message["config"])
             else:
@@ -207,10 +207,10 @@ class Channel:
                 log.exception("a repository request failed")
                 fault = Internal("the repository request failed")
         number = message["number"]
-        reply = {"type": "reply", "number": number, "unmatched": unmatched, **fault_out(fault)}
+        reply = {"type": "reply", "number": number, **asdict(matched), **fault_out(fault)}
         outbox.put(f"reply {number}", reply)
 
-    async def _feedback(self, message: Message) -> int:
+    async def _feedback(self, message: Message) -> Matched:
         if self._listeners.feedback is None:
             raise NotReady("labels cannot be taken yet; try again later")
         return await self._listeners.feedback(message["model"], told_in(message["told"]))

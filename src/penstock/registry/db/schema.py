@@ -15,7 +15,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009")
 """Every migration there has been, oldest first; the last is the shape below."""
 
 _Long = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows by INTEGER alone
@@ -269,3 +269,24 @@ leadership = Table(
     Column("until", Float, nullable=False),
 )
 """One row: the gateway that decides for all, in which term, and until when (as the database has it)."""
+
+feedback = Table(
+    "feedback",
+    metadata,
+    Column("seq", _Long, primary_key=True, autoincrement=True),
+    Column("model", String(128), nullable=False),
+    Column("at", Float, nullable=False, index=True),
+    Column("told", _Json, nullable=False),
+    Column("size", Integer, nullable=False),
+    sqlite_autoincrement=True,
+)
+"""What was told of answers that the gateway that was told did not give; it waits for the one that did."""
+
+feedback_readers = Table(
+    "feedback_readers",
+    metadata,
+    Column("reader", String(64), primary_key=True),
+    Column("passed", BigInteger, nullable=False),
+    Column("at", Float, nullable=False),
+)
+"""Memories of answers: which feedback each has looked at, and when it did last."""

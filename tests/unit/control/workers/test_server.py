@@ -31,7 +31,7 @@ from penstock.core.batching import RowProof
 from penstock.core.desired import Desired, ModelSpec, State, VersionSpec, VersionStatus
 from penstock.core.errors import KINDS, Fault, InvalidInput, NotFound, NotReady, TooLarge
 from penstock.monitor.columns import Rows
-from penstock.monitor.told import Told
+from penstock.monitor.told import Matched, Told
 
 texts = st.text(max_size=8)
 proofs = st.builds(RowProof, st.booleans(), texts, texts, texts)
@@ -105,11 +105,11 @@ class Ends:
         channel.publish(Desired(1))  # before that, a channel has nothing to say
         return channel
 
-    async def feedback(self, model: str, told: Sequence[Told]) -> int:
+    async def feedback(self, model: str, told: Sequence[Told]) -> Matched:
         self.asked.append(("feedback", model, ",".join(one.id for one in told)))
         if fault := self.answer(model):
             raise fault
-        return sum(not one.id.startswith(model) for one in told)
+        return Matched(sum(not one.id.startswith(model) for one in told), pending=1)
 
     async def load(self, model: str, config: str | None) -> None:
         self.asked.append(("load", model, config or ""))
@@ -250,7 +250,7 @@ def test_feedback_is_joined_by_the_control_process(tmp_path: Path) -> None:
         with pytest.raises(NotReady):
             await link.feedback("a", [Told("a1")])
         await ends.until(lambda: bool(ends.wanted))
-        assert await link.feedback("a", [Told("a1", 1), Told("b1", reward=0.5, at=3.0)]) == 1
+        assert await link.feedback("a", [Told("a1", 1), Told("b1", reward=0.5, at=3.0)]) == Matched(1, 1)
         assert ends.asked == [("feedback", "a", "a1,b1")]
         ends.answer = lambda _: NotReady("later")
         with pytest.raises(NotReady, match="later"):
@@ -302,7 +302,7 @@ def test_large_feedback_goes_in_pieces_that_fit_a_line(told: list[Told], tmp_pat
     async def act(ends: Ends) -> None:
         link = ends.link()
         await ends.until(lambda: bool(ends.wanted))
-        assert await link.feedback("none of them", told) == len(told)
+        assert (await link.feedback("none of them", told)).unmatched == len(told)
         assert len(ends.asked) == len(pieces)
 
     between(tmp_path, act)

@@ -1,0 +1,164 @@
+"""Three gateways on one PostgreSQL behind HAProxy that sends each request to the next one: every label is joined."""
+
+import json
+import shutil
+import socket
+import subprocess
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import harness, postgres
+from tests.harness import Server, wait_until
+from tests.integration.registry.test_gateway import graph
+
+pytestmark = pytest.mark.timeout(240)
+
+NAMES = "abc"
+OUTCOMES = ("joined", "unknown", "dropped", "expired", "doubled", "late")
+
+
+class Fleet:
+    """Three gateways of which each can be started again on its home."""
+
+    def __init__(self, room: Path, url: str, stack: ExitStack) -> None:
+        self._room, self._stack = room, stack
+        self._options = ("--registry", url, "--workers", "1")
+        self._env = {"PENSTOCK_BLOBS": str(room / "blobs")}
+        self.servers = {name: self._launch(name) for name in NAMES}
+
+    def _launch(self, name: str) -> Server:
+        server = harness.launch(None, self._room / name, *self._options, env=self._env)
+        self._stack.callback(server.kill)
+        return server
+
+    def restart(self, name: str) -> None:
+        """End a gateway with its workers at once, and start it again."""
+        self.servers[name].kill()
+        self.servers[name] = self._launch(name)
+
+    def outcomes(self) -> Counter[str]:
+        """What became of labels, over all gateways; of gateways that were killed, since they began anew."""
+        found: Counter[str] = Counter()
+        for server in self.servers.values():
+            for line in server.admin("GET", "/metrics").body.decode().splitlines():
+                if line.startswith("penstock_labels_total{"):
+                    outcome = next(one for one in (*OUTCOMES, "unusable") if f'outcome="{one}"' in line)
+                    found[outcome] += int(float(line.rsplit(" ", 1)[1]))
+        return found
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Iterator[Fleet]:
+    with postgres.running() as database, ExitStack() as stack:
+        (tmp_path / "blobs").mkdir()
+        made = Fleet(tmp_path, database.create("labels"), stack)
+        first = made.servers["a"]
+        assert first.push("m", "1", graph(1)).status == 201
+        assert first.admin("PUT", "/admin/v1/models/m/aliases/champion", {"version": "1"}).status == 200
+        wait_until(lambda: everywhere(made), 30, "the version at every gateway")
+        wait_until(lambda: knows_others(made), 30, "that each gateway knows of the others")
+        yield made
+
+
+def everywhere(fleet: Fleet) -> bool:
+    return all(infer(server.http).status == 200 for server in fleet.servers.values())
+
+
+def knows_others(fleet: Fleet) -> bool:
+    probes = [{"id": "nobody's", "label": 1}]
+    return all(tell(server.http, probes).get("pending") for server in fleet.servers.values())
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+@contextmanager
+def proxy(room: Path, servers: list[str]) -> Iterator[str]:
+    """HAProxy that sends each request to the next server; its address."""
+    program = shutil.which("haproxy", path="/usr/sbin:/usr/bin")
+    assert program, "install Debian's haproxy"
+    address, config = f"127.0.0.1:{free_port()}", room / f"haproxy-{len(list(room.iterdir()))}.cfg"
+    lines = [f"  server s{number} {one}" for number, one in enumerate(servers)]
+    timeouts = "  timeout connect 5s\n  timeout client 30s\n  timeout server 30s\n"
+    front = f"frontend f\n  bind {address}\n  default_backend b\nbackend b\n  balance roundrobin\n"
+    config.write_text(f"defaults\n  mode http\n{timeouts}{front}" + "\n".join(lines) + "\n")
+    process = subprocess.Popen([program, "-db", "-q", "-f", str(config)])
+    try:
+        wait_until(lambda: infer(address).status == 200, 20, "the proxy")
+        yield address
+    finally:
+        process.kill()
+        process.wait()
+
+
+class Reply:
+    def __init__(self, status: int, body: bytes, by: str = "") -> None:
+        self.status, self.body, self.id = status, body, by
+
+
+def infer(address: str) -> Reply:
+    body = {"inputs": [{"name": "x", "shape": [1, 3], "datatype": "FP32", "data": [0.1, 0.2, 0.3]}]}
+    return post(address, "/v2/models/m/infer", body)
+
+
+def post(address: str, path: str, body: dict[str, Any]) -> Reply:
+    connection = HTTPConnection(address, timeout=30)
+    try:
+        connection.request("POST", path, json.dumps(body))
+        answer = connection.getresponse()
+        return Reply(answer.status, answer.read(), answer.headers.get("x-request-id", ""))
+    except OSError:
+        return Reply(0, b"")
+    finally:
+        connection.close()
+
+
+def tell(address: str, labels: list[dict[str, Any]]) -> dict[str, int]:
+    """What the gateway says of labels that it takes."""
+    answer = post(address, "/v2/models/m/feedback", {"feedback": labels})
+    assert answer.status == 202, answer.body
+    found: dict[str, int] = json.loads(answer.body)
+    return found
+
+
+def asked(address: str, number: int) -> list[str]:
+    """The ids of so many requests."""
+    return [infer(address).id for _ in range(number)]
+
+
+def test_every_label_is_joined_behind_a_proxy_and_over_a_restart(fleet: Fleet, tmp_path: Path) -> None:
+    before = fleet.outcomes()
+    with proxy(tmp_path, [one.http for one in fleet.servers.values()]) as address:
+        ids = asked(address, 91)
+        assert len(set(ids)) == 91
+        labels = [{"id": one, "label": 1.0} for one in reversed(ids)]
+        said = [tell(address, labels[start : start + 1]) for start in range(61)]
+        assert [one["accepted"] for one in said] == [1] * 61
+        assert sum(one["unmatched"] for one in said) == 0
+        assert 0 < sum(one.get("pending", 0) for one in said) < 61  # some came to the gateway that had answered
+        wait_until(lambda: (fleet.outcomes() - before)["joined"] == 61, 30, "every label at its gateway")
+    late = [tell(fleet.servers["a"].http, [one]) for one in labels[61:76]]
+    late += [tell(fleet.servers["b"].http, [one]) for one in labels[76:]]
+    fleet.restart("b")  # labels of its answers are on their way, and so are some that it took for others
+    assert sum(one["unmatched"] for one in late) == 0
+    wait_until(lambda: total(fleet) == 91, 60, "the labels that came while a gateway was away")
+    after = fleet.outcomes()
+    assert (after["dropped"], after["expired"], after["late"]) == (0, 0, 0)
+
+
+def total(fleet: Fleet) -> int:
+    """Labels of the version that all gateways remember; these outlive the end of a control process."""
+    shown = [
+        server.admin("GET", "/admin/v1/models/m/monitor?version=1&scope=gateway").json()
+        for server in fleet.servers.values()
+    ]
+    return sum(int(one["performance"]["labels"]) for one in shown)

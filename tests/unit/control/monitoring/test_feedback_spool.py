@@ -1,0 +1,246 @@
+"""Feedback that came at another gateway: it is joined by the one that gave the answer, at the age that it had."""
+
+import asyncio
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from penstock.control.monitoring import feedback_spool
+from penstock.control.monitoring.feedback import Key, Labels
+from penstock.control.monitoring.feedback_spool import SETTLED_S
+from penstock.control.monitoring.label_comparisons import Signal, Terms
+from penstock.core.errors import NotReady
+from penstock.core.policies import MonitorPolicy
+from penstock.core.tensors import Tensor
+from penstock.monitor.answer_segments import ANSWERS, AnswerWriter
+from penstock.monitor.answers import answers_of
+from penstock.monitor.performance import PerformanceChange
+from penstock.monitor.told import Matched, Told
+from penstock.registry.db import schema
+from penstock.registry.db.database import Database, open_database
+from penstock.registry.records import Document
+from penstock.registry.stores import feedback
+from penstock.registry.stores.feedback import MOST_BYTES, WAIT_S, FeedbackStore
+
+
+class Clocks:
+    """The database's clock, and those of machines that go by another time."""
+
+    def __init__(self) -> None:
+        self.database = time.time()
+
+    def sleep(self, seconds: float) -> None:
+        self.database += seconds
+
+
+class Gateway:
+    """Labels of one gateway, whose machine's clock is ``ahead`` of the database's."""
+
+    def __init__(self, home: Path, database: Database, clocks: Clocks, ahead: float = 0.0) -> None:
+        self.home, self._clocks, self._ahead = home, clocks, ahead
+        self.now = lambda: clocks.database + ahead
+        self.labels = Labels(
+            home, home / "labels.json", lambda key: (None, MonitorPolicy(horizon_s=3600.0)), _tell, self.now
+        )
+        self.spool = self.labels.hand_over(FeedbackStore(database, lambda: clocks.database))
+        self.look()
+
+    def answer(self, monkeypatch: pytest.MonkeyPatch, *ids: str, version: str = "1") -> None:
+        answers = answers_of([Tensor("p", "FP32", np.array([[0.2, 0.8]] * len(ids), "<f4"))])
+        assert answers is not None
+        with monkeypatch.context() as patched:
+            patched.setattr(time, "time", self.now)
+            writer = AnswerWriter(self.home / ANSWERS, "m", version)
+            writer.add(list(ids), [1] * len(ids), answers, [True] * len(ids))
+            writer.close()
+
+    def tell(self, *ids: str) -> Matched:
+        return asyncio.run(self.labels.take("m", [Told(one, 1) for one in ids]))
+
+    def look(self) -> None:
+        asyncio.run(self.spool.step())
+
+    def outcomes(self, version: str = "1") -> dict[str, int]:
+        found: dict[str, int] = self.labels.document(("m", version))["outcomes"]
+        return {outcome: count for outcome, count in found.items() if count}
+
+
+async def _tell(key: Key, change: PerformanceChange) -> None:
+    raise AssertionError
+
+
+@pytest.fixture
+def clocks() -> Clocks:
+    return Clocks()
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    opened = open_database(f"sqlite:///{tmp_path}/registry.db", 5.0)
+    yield opened
+    opened.close()
+
+
+@contextmanager
+def gateways(folder: Path, database: Database, clocks: Clocks, *ahead: float) -> Iterator[list[Gateway]]:
+    found = []
+    for index, seconds in enumerate(ahead):
+        (folder / f"home{index}").mkdir(exist_ok=True)
+        found.append(Gateway(folder / f"home{index}", database, clocks, seconds))
+    for one in found:
+        one.look()  # now each knows of the others
+    try:
+        yield found
+    finally:
+        for one in found:
+            one.labels.close()
+
+
+def waiting(database: Database) -> int:
+    with database.reading() as connection:
+        return len(connection.execute(schema.feedback.select()).all())
+
+
+def until_settled(clocks: Clocks, members: Sequence[Gateway]) -> None:
+    clocks.sleep(SETTLED_S + 1)
+    for _ in range(2):
+        for one in members:
+            one.look()
+
+
+def test_labels_are_joined_where_the_answer_was_given(
+    tmp_path: Path, database: Database, clocks: Clocks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with gateways(tmp_path, database, clocks, 0.0, 0.0, 0.0) as (first, second, third):
+        first.answer(monkeypatch, "a1", "a2")
+        third.answer(monkeypatch, "c1")
+        assert second.tell("a1", "c1", "nobody's") == Matched(unmatched=0, pending=3)
+        assert first.tell("a2", "c1") == Matched(unmatched=0, pending=1)
+        for one in (first, second, third):
+            one.look()
+        assert first.outcomes() == {"joined": 2}
+        assert third.outcomes() == {"joined": 1, "doubled": 1}
+        assert waiting(database) == 1
+        until_settled(clocks, (first, second, third))
+        assert waiting(database) == 0
+        assert sum(one.outcomes("").get("unknown", 0) for one in (first, second, third)) == 1  # told of once
+
+
+def test_a_gateway_that_is_away_finds_its_labels_when_it_is_back(
+    tmp_path: Path, database: Database, clocks: Clocks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with gateways(tmp_path, database, clocks, 0.0, 0.0) as (first, second):
+        first.answer(monkeypatch, "a1")
+        first.labels.close()
+        assert second.tell("a1") == Matched(0, 1)
+        until_settled(clocks, [second])
+        assert waiting(database) == 1
+        again = Gateway(first.home, database, clocks)
+        assert again.outcomes() == {"joined": 1}
+        again.labels.close()
+    assert waiting(database) == 0
+
+
+def test_what_an_answer_was_written_down_after_is_looked_for_again(
+    tmp_path: Path, database: Database, clocks: Clocks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with gateways(tmp_path, database, clocks, 0.0, 0.0) as (first, second):
+        second.tell("a1")
+        first.look()
+        first.answer(monkeypatch, "a1")  # a worker writes it down a moment later
+        first.look()
+        assert first.outcomes() == {"joined": 1}
+
+
+@pytest.mark.parametrize("ahead", [0.0, 500.0, -500.0])
+def test_labels_have_the_age_at_which_they_came(
+    tmp_path: Path, database: Database, clocks: Clocks, monkeypatch: pytest.MonkeyPatch, ahead: float
+) -> None:
+    with gateways(tmp_path, database, clocks, ahead, 0.0) as (first, second):
+        terms = Terms("t", "m", Signal.WRONG, 0, ("1", "2"))
+        first.labels.comparisons.start(terms)
+        first.answer(monkeypatch, "a1")
+        first.answer(monkeypatch, "a2", version="2")
+        clocks.sleep(3.0)
+        assert first.tell("a1") == Matched()  # one version's come here
+        assert second.tell("a2") == Matched(0, 1)  # the other's there
+        clocks.sleep(1.5)
+        first.look()
+        clocks.sleep(20.0)
+        found = first.labels.comparisons.look("t", 0, -1.0)
+        assert found is not None
+        assert [(one["age"], sorted(one["sums"])) for one in found["strata"]] == [(2, ["1", "2"])]
+
+
+def test_what_is_too_old_or_already_known_is_told_so_where_it_belongs(
+    tmp_path: Path, database: Database, clocks: Clocks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with gateways(tmp_path, database, clocks, 0.0, 0.0) as (first, second):
+        first.answer(monkeypatch, "old", "new")
+        clocks.sleep(3590.0)
+        second.tell("new")
+        clocks.sleep(20.0)  # what came in time is in time, whenever it is taken
+        second.tell("old")
+        first.look()
+        assert first.outcomes() == {"joined": 1, "late": 1}
+
+
+def test_room_and_time_are_bounded(
+    tmp_path: Path, database: Database, clocks: Clocks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with gateways(tmp_path, database, clocks, 0.0, 0.0) as (first, second):
+        first.answer(monkeypatch, "a1")
+        first.labels.close()
+        monkeypatch.setattr(feedback_spool, "MOST_BYTES", 300)
+        assert second.tell("a1", "a2", "a3") == Matched(unmatched=1, pending=2)
+        assert second.outcomes("") == {"dropped": 1}
+        monkeypatch.setattr(feedback_spool, "MOST_BYTES", MOST_BYTES)
+        clocks.sleep(WAIT_S - 5)
+        second.look()
+        assert waiting(database) == 2
+        clocks.sleep(10)
+        second.tell("b1")  # the other is not forgotten yet, as far as this one knows
+        clocks.sleep(feedback.STAMPED_S)
+        second.look()
+        assert waiting(database) == 0
+        assert second.outcomes("") == {"dropped": 1, "expired": 2, "unknown": 1}
+        assert second.spool.others is False
+        assert second.tell("b2") == Matched(1, 0)  # nobody else is there to ask
+
+
+def test_many_calls_are_written_down_together(tmp_path: Path, database: Database, clocks: Clocks) -> None:
+    calls = []
+    with gateways(tmp_path, database, clocks, 0.0, 0.0) as (first, _):
+        put = FeedbackStore.put
+
+        class Counted(FeedbackStore):
+            def put(self, told: Sequence[tuple[str, Document, int]]) -> None:
+                calls.append(len(told))
+                put(self, told)
+
+        spool = first.labels.hand_over(Counted(database, lambda: clocks.database))
+
+        async def many() -> list[Matched]:
+            await spool.step()
+            return await asyncio.gather(*(first.labels.take("m", [Told(f"x{one}", 1)]) for one in range(50)))
+
+        assert asyncio.run(many()) == [Matched(0, 1)] * 50
+        assert sum(calls) == 50 == waiting(database)
+
+
+def test_what_cannot_be_made_durable_is_not_acknowledged(
+    tmp_path: Path, database: Database, clocks: Clocks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: FeedbackStore, told: object) -> None:
+        raise NotReady("the database is away")
+
+    with gateways(tmp_path, database, clocks, 0.0, 0.0) as (first, second):
+        first.answer(monkeypatch, "a1")
+        monkeypatch.setattr(FeedbackStore, "put", refuse)
+        with pytest.raises(NotReady, match="away"):
+            second.tell("a1")
+        assert first.tell("a1") == Matched()  # those that belong here need no database
