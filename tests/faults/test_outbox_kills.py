@@ -48,8 +48,8 @@ class World:
     async def begin_as_leader(self, model: str, document: dict[str, Any], by: By) -> dict[str, Any]:
         raise AssertionError
 
-    async def all(self, model: str) -> list[dict[str, Any]]:
-        return []
+    async def tried(self, model: str) -> set[str]:
+        return set()
 
     def clock(self) -> float:
         return self.began + (time.time() - self.began) * 100

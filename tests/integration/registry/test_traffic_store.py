@@ -60,6 +60,15 @@ def test_a_route_is_kept_as_it_was_set(traffic: TrafficStore, store: Store) -> N
     )
 
 
+def test_the_versions_that_rollouts_were_begun_to(traffic: TrafficStore) -> None:
+    assert traffic.rollout_targets("m") == set()
+    for document in ({"rollout": {"spec": {"to": "2"}}}, {"rollout": {"spec": {"to": "3"}}}, {"of": "another form"}):
+        trial = traffic.begin("m", ROLLOUT, lambda _, __, one=document: Change(one, open=True), BY)  # type: ignore[misc]
+        traffic.change(trial, lambda _, one=document: Change(one, open=False), "abort", BY)  # type: ignore[misc]
+    assert traffic.rollout_targets("m") == {"2", "3"}
+    assert traffic.rollout_targets("other") == set()
+
+
 def test_a_trial_begins_goes_on_and_ends_whole(traffic: TrafficStore, store: Store) -> None:
     trial = traffic.begin("m", ROLLOUT, lambda _, __: given(SPLIT), BY)
     assert store.model("m").route == SPLIT

@@ -845,3 +845,33 @@ def test_a_canary_that_ends_workers_is_rolled_back_though_nothing_can_be_counted
         "rolled_back",
         "3 workers ended while they had calls of version '2' in hand",
     )
+
+
+def test_a_slow_load_holds_up_no_step(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a step changed is brought to the workers beside the steps; a newer change takes the place of the wait."""
+    gateway = Gateway(world)
+    trial = gateway.begin()
+    begun: list[int] = []
+
+    async def slow() -> bool:
+        begun.append(len(begun))
+        await asyncio.Event().wait()
+        return True
+
+    async def act() -> None:
+        async with asyncio.timeout(60):
+            while (await gateway.rollouts.one("m", trial["id"]))["state"] == "running":
+                traffic(gateway.fleet, 1000, bad=0.5)
+                world.clock.now += STEP_S
+                gateway.fleet.renew()
+                await gateway.rollouts.step()  # the last one would wait for ever
+            await asyncio.sleep(0)
+            number = len(begun)
+            for _ in range(2):
+                gateway.rollouts.bring_beside("other")
+            await asyncio.sleep(0)
+        assert (number > 0, len(begun)) == (True, number + 1)
+
+    monkeypatch.setattr(gateway.fleet, "serve_changes", slow)
+    asyncio.run(act())
+    assert gateway.look(trial)["state"] == "rolled_back"

@@ -92,7 +92,7 @@ class Experiments(Trials):
                 )
                 by = By(CONTROLLER, moved.reason)
                 await self.run_on_thread(self.leader.change, written, partial(_next, written, moved), "move", by)
-                await self.fleet.serve_changes()
+                self.bring_beside(trial.model)
             elif after != before or stages(seen) != stages(kept.seen):
                 await self.run_on_thread(self.leader.keep, trial, written.document)
         except Conflict as conflict:

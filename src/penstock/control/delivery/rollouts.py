@@ -160,7 +160,7 @@ class Rollouts(Trials):
         self.newest[trial.model] = await self.run_on_thread(
             self.leader.change, trial, partial(_next, trial, after), action.kind.value, by
         )
-        await self.fleet.serve_changes()
+        self.bring_beside(trial.model)
 
     async def _hold(self, trial: Trial, rollout: Rollout, reason: str) -> None:
         """The last step could not be taken, because somebody has moved the champion: people decide."""
@@ -168,6 +168,10 @@ class Rollouts(Trials):
         with suppress(Conflict):
             make = partial(_next, trial, after)
             await self.run_on_thread(self.leader.change, trial, make, "pause", By(CONTROLLER, reason))
+
+    async def tried(self, model: str) -> set[str]:
+        """The versions that a rollout of a model was ever begun to."""
+        return await self.run_on_thread(self.store.rollout_targets, model)
 
     def shown(self, trial: Trial) -> Document:
         """See ``Trials``."""

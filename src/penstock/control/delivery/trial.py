@@ -4,9 +4,10 @@ All that a trial is lies in the database, so any gateway can go on where another
 only while all of a gateway's workers have had the trial's present weights for a moment.
 """
 
+import asyncio
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -108,6 +109,7 @@ class Trials(ABC):
         self._pool = BlockingPool(f"{self.kind}s", THREADS)
         self.run_on_thread = self._pool.call
         self.pools = (self._pool,)
+        self._bringing: dict[str, asyncio.Task[None]] = {}
         self._settled: dict[str, _Settled] = {}
         self._steps = 0
         self.task = PeriodicTask(f"{self.kind}s", self.step, STEP_S)
@@ -182,7 +184,7 @@ class Trials(ABC):
         found = await self.run_on_thread(self.store.trials, model, self.kind, deadline_s=READ_S)
         if not found and not of_model(self.fleet.statuses(), model):
             raise NotFound(f"unknown model '{model[:128]}'")
-        return [shown for trial in found if (shown := self._shown_if_readable(trial)) is not None]
+        return [shown async for trial in with_turns(found) if (shown := self._shown_if_readable(trial)) is not None]
 
     def _readable(self, trial: Trial) -> Trial:
         """The trial; raises ``Refused`` where its document is of another form."""
@@ -325,6 +327,23 @@ class Trials(ABC):
                 self.labels.start(terms)
         return stage if now - known.since >= SETTLE_S else UNSETTLED
 
+    def bring_beside(self, model: str) -> None:
+        """Bring what was just stored for a model to the workers, beside the steps: they wait for no slow load."""
+        if (before := self._bringing.get(model)) is not None:
+            before.cancel()  # it waits for weights that are out of date
+        task = self._bringing[model] = asyncio.create_task(self._bring(model))
+        task.add_done_callback(partial(self._brought, model))
+
+    async def _bring(self, model: str) -> None:
+        try:
+            await self.fleet.serve_changes()
+        except Fault as fault:
+            log.warning("a step of model '%s' is stored, and the next look at the registry serves it: %s", model, fault)
+
+    def _brought(self, model: str, task: "asyncio.Task[None]") -> None:
+        if self._bringing.get(model) is task:
+            del self._bringing[model]
+
     def is_able(self, model: str, version: str) -> bool:
         """Whether a version answers, or is on its way to."""
         status = of_model(self.fleet.statuses(), model).get(version)
@@ -343,7 +362,16 @@ class Trials(ABC):
 
     def close(self) -> None:
         """Let the threads go."""
+        for task in self._bringing.values():
+            task.cancel()
         self._pool.close()
+
+
+async def with_turns(trials: Iterable[Trial]) -> AsyncIterator[Trial]:
+    """Trials one after the other, with a turn of the event loop for others in between: there may be hundreds."""
+    for trial in trials:
+        await asyncio.sleep(0)
+        yield trial
 
 
 def _stage_of(look: Document | None) -> int:

@@ -75,8 +75,8 @@ class Rollouts(Protocol):
     async def begin_as_leader(self, model: str, document: Document, by: By) -> Document:
         """Start one that the gateway that leads has decided on."""
 
-    async def all(self, model: str) -> list[Document]:
-        """All of a model."""
+    async def tried(self, model: str) -> set[str]:
+        """The versions that one of a model was ever begun to."""
 
 
 Record = Callable[[str], ModelRecord]
@@ -187,7 +187,7 @@ class Candidates:
         }
         if came_of(standing, answering, pushed, ()) is None:
             return  # the rollouts of a model may be many: they are read only where there is something new
-        tried = {one["to"] for one in await self._rollouts.all(spec.name)}
+        tried = await self._rollouts.tried(spec.name)
         version = came_of(standing, answering, pushed, tried)
         if version is None or not self._passed(spec, versions, version, answering, limits.gates):
             return

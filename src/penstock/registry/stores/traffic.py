@@ -164,6 +164,14 @@ class TrafficStore:
             rows = connection.execute(query.order_by(table.c.created_at, table.c.id)).all()
         return {row.model: (row.id, row.revision) for row in rows}
 
+    def rollout_targets(self, model: str) -> set[str]:
+        """The versions that rollouts of a model were begun to; reads nothing else of their documents."""
+        table = schema.trials
+        target = table.c.document["rollout", "spec", "to"].as_string()
+        query = sa.select(target).where(table.c.model == model, table.c.kind == ROLLOUT).distinct()
+        with self._database.reading() as connection:
+            return {to for to in connection.execute(query).scalars() if to is not None}
+
     def open_trial(self, model: str) -> Trial | None:
         """A model's trial that is not over."""
         with self._database.reading() as connection:

@@ -1,6 +1,7 @@
 """Candidates: every exam against a champion counts, also those before a restart, and is made once."""
 
 import asyncio
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -64,8 +65,8 @@ class Room:
     async def begin_as_leader(self, _model: str, _document: Document, _by: By) -> Document:
         raise AssertionError("nobody has approved")
 
-    async def all(self, _: str) -> list[Document]:
-        return []
+    async def tried(self, _: str) -> set[str]:
+        return set()
 
     def _record(self, _: str) -> ModelRecord:
         record = VersionRecord("m", "1", Content("sha256:0", 1, "onnx", ()), LATE, "me", report=Report())
@@ -144,3 +145,28 @@ def test_a_database_that_is_away_makes_it_wait(tmp_path: Path, monkeypatch: pyte
         )
     )
     assert (verdict.waits, room.tries) == (True, [])
+
+
+def test_exams_hold_up_no_step_of_other_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    room, go, under_way = Room(tmp_path, monkeypatch), threading.Event(), threading.Semaphore(0)
+
+    def hang(*_: Any, **__: Any) -> Exam:
+        under_way.release()
+        assert go.wait(60)
+        return Exam(Marks(200, 0.9, 0.8))
+
+    async def act() -> None:
+        monkeypatch.setattr(module, "examine", hang)
+        spec, versions = room.world.fleet.desired.models[0], room._record("m").versions
+        for version in ("2", "3"):
+            room.candidates._passed(spec, versions, version, "1", room.policy.limits.gates)
+        async with asyncio.timeout(60):
+            for _ in range(module.EXAMS):
+                await asyncio.to_thread(under_way.acquire)
+            await room.candidates.step(spec, "1")  # both threads of exams are taken, and it needs none of them
+            assert len((await room.candidates.shown("m"))["candidates"]) == 0
+            go.set()
+            await asyncio.gather(*room.candidates._exams.values())
+
+    asyncio.run(act())
+    room.candidates.close()

@@ -58,8 +58,8 @@ class Room:
     async def begin_as_leader(self, _model: str, _document: Document, _by: By) -> Document:
         raise AssertionError("nobody asked for a rollout")
 
-    async def all(self, _: str) -> list[Document]:
-        return []
+    async def tried(self, _: str) -> set[str]:
+        return set()
 
     def _record(self, model: str) -> ModelRecord:
         return ModelRecord(model, 1)
