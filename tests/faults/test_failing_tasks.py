@@ -25,6 +25,8 @@ TASKS = {
     "deliveries",
     "janitor",
     "collection",
+    "leadership",
+    "fleet",
 }
 PATIENCE_S = 60.0
 _SAMPLE = re.compile(r'^penstock_task_(\w+)\{task="(\w+)"\} (\S+)$', re.MULTILINE)
