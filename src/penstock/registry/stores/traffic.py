@@ -12,13 +12,13 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from penstock.core.errors import Conflict, NotFound
+from penstock.core.errors import Conflict, NotFound, Refused
 from penstock.core.routing import RouteSpec, route_out, stored_out
 from penstock.core.versions import CHAMPION
 from penstock.registry.db import schema
 from penstock.registry.db.lease import LeaderConnections
 from penstock.registry.db.rows import read_model_or_new
-from penstock.registry.records import AliasRecord, By, Document, ModelRecord
+from penstock.registry.records import AliasRecord, By, Document, ModelRecord, VersionState
 from penstock.registry.stores.journal import Journal
 from penstock.registry.stores.versions import MOST_BEFORE, Connections
 
@@ -99,12 +99,15 @@ class TrafficStore:
 
         Raises:
             Conflict: the model is not at ``if_revision``, or a rollout or an experiment has its traffic.
+            Refused: the route needs a version that was retired.
         """
         with self._database.writing() as connection:
             record = _at(read_model_or_new(connection, model), if_revision)
             if (running := _open_trial(connection, model)) is not None:
                 raise Conflict(f"{running.kind} {running.id} decides the traffic of '{model}'; abort it first")
-            return self._routed(connection, record, make(record), "route.set", by)
+            route = make(record)
+            _refuse_retired(record, route)
+            return self._routed(connection, record, route, "route.set", by)
 
     def _routed(
         self, connection: sa.Connection, record: ModelRecord, route: RouteSpec | None, action: str, by: By
@@ -123,6 +126,7 @@ class TrafficStore:
 
         Raises:
             Conflict: the model has an open one already.
+            Refused: its route needs a version that was retired.
         """
         with self._database.writing() as connection:
             record = read_model_or_new(connection, model)
@@ -130,6 +134,7 @@ class TrafficStore:
                 raise Conflict(f"{running.kind} {running.id} of '{model}' is not over; abort it first")
             trial_id = uuid.uuid4().hex[:12]
             change = make(record, trial_id)
+            _refuse_retired(record, change.route)
             trial = Trial(trial_id, model, kind, change.open, 1, self._now(), by.actor, change.document)
             connection.execute(schema.trials.insert().values(**_row(trial)))
             self._apply(connection, record, trial, change, f"{kind}.start", by)
@@ -318,6 +323,14 @@ def _at(record: ModelRecord, revision: int | None) -> ModelRecord:
     if revision is not None and revision != record.revision:
         raise Conflict(f"model '{record.name}' is at revision {record.revision}, not {revision}; look again")
     return record
+
+
+def _refuse_retired(record: ModelRecord, route: RouteSpec | None) -> None:
+    """Refuse a route to versions that were retired since whoever asks for it last read the registry."""
+    for version in () if route is None else sorted({*route.receivers(), route.stable}):
+        known = record.versions.get(version)
+        if known is not None and known.standing is VersionState.RETIRED:
+            raise Refused(f"version '{version}' of model '{record.name}' was retired; choose another one")
 
 
 def _open_trial(connection: sa.Connection, model: str) -> Trial | None:

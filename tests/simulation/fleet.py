@@ -1,0 +1,133 @@
+"""The workers of one simulated gateway: they serve what it last read of the registry, and count what they answer."""
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from mmap import mmap
+
+from penstock.control.monitoring.label_comparisons import LabelComparisons
+from penstock.core.desired import Desired, ModelSpec, State, VersionSpec, VersionStatus
+from penstock.core.errors import NotReady
+from penstock.core.labels import OUTCOME_INDEX, PROTOCOL_NAMES, Route
+from penstock.monitor.counters import SLOT_BYTES, Slot, Totals
+from penstock.registry.records import Document, ModelRecord, VersionState
+from penstock.registry.stores.versions import Store
+
+BAD = 0.5
+"""The share of requests that a harmful version fails."""
+
+RELOAD_S = 1.5
+MS = 1_000_000
+Key = tuple[str, str]
+
+
+class Workers:
+    """What outlives a control process: counters, and what is served."""
+
+    def __init__(self) -> None:
+        self.slot = Slot(memoryview(mmap(-1, SLOT_BYTES)))  # of which only what is used takes memory
+        self.blocks: dict[Key, int] = {}
+        self.losses: Counter[Key] = Counter()
+        self.desired = Desired()
+        self.reloaded_at = float("-inf")
+
+    def block(self, key: Key) -> int:
+        """The counter block of a version."""
+        return self.blocks.setdefault(key, len(self.blocks) + 1)
+
+    def answer(self, chance: random.Random, requests: int, harmful: Callable[[Key], bool]) -> None:
+        """Answer so many requests for each model, as its route divides them."""
+        for model in self.desired.models:
+            if model.route is not None:
+                for version, weight in sorted(model.route.split.items()):
+                    key = (model.name, version)
+                    number = requests * weight // 10_000
+                    bad = sum(chance.random() < BAD for _ in range(number)) if harmful(key) else 0
+                    self._count(key, number - bad, bad, Route.STABLE if version == model.route.stable else Route.CANARY)
+
+    def _count(self, key: Key, good: int, bad: int, route: Route) -> None:
+        block, series = self.slot.block(self.block(key)), route * len(PROTOCOL_NAMES)
+        for _ in range(good):
+            block.answered(series, 1, MS, 1000, 0, MS // 2, 1000)
+        for _ in range(bad):
+            block.failed(series, OUTCOME_INDEX["internal"], MS, blamed=True)
+
+    def restart_one(self, now: float) -> None:
+        """One worker ends with calls in hand, and loads everything anew."""
+        self.losses.update(
+            (model.name, one) for model in self.desired.models if model.route for one in model.route.split
+        )
+        self.reloaded_at = now
+
+
+class SimFleet:
+    """What a control process knows of its workers; reads the registry through ``store``."""
+
+    def __init__(self, store: Store, workers: Workers, now: Callable[[], float]) -> None:
+        self._store = store
+        self.workers = workers
+        self._now = now
+        self.labels = LabelComparisons(now)
+        self.decorate: Callable[[Desired], Desired] = lambda desired: desired
+        self._models: list[ModelRecord] = []
+        self._revision: int | None = None
+
+    @property
+    def desired(self) -> Desired:
+        """What they are to serve."""
+        return self.workers.desired
+
+    def applied(self) -> bool:
+        """Whether all of them do."""
+        return self._now() >= self.workers.reloaded_at + RELOAD_S
+
+    def statuses(self) -> list[VersionStatus]:
+        """Every version of every model."""
+        state = State.READY if self.applied() else State.LOADING
+        return [VersionStatus(m.name, one.version, state) for m in self.desired.models for one in m.versions]
+
+    def totals(self, model: str, version: str) -> Totals:
+        """What a version was counted by."""
+        return Totals.of([self.workers.slot], self.workers.block((model, version)))
+
+    def losses(self, model: str, version: str) -> int:
+        """How many workers have ended with calls of a version in hand."""
+        return self.workers.losses[model, version]
+
+    def outputs(self, model: str, version: str) -> int:
+        """How many outputs it has."""
+        return 0
+
+    def samples(self, model: str, version: str) -> list[Document]:
+        """None: nothing is mirrored."""
+        return []
+
+    async def serve_changes(self) -> bool:
+        """Read the registry, and serve that; what is served goes on while the database is away."""
+        with suppress(NotReady):
+            await asyncio.get_running_loop().run_in_executor(None, self._read)
+            self.renew()
+            return True
+        return False
+
+    def _read(self) -> None:
+        revision = self._store.revision()
+        if revision != self._revision:
+            self._models, self._revision = self._store.models(), revision
+
+    async def refresh(self) -> None:
+        """As ``serve_changes``."""
+        await self.serve_changes()
+
+    def renew(self) -> None:
+        """Serve what is different now."""
+        models = tuple(self._spec(record) for record in self._models)
+        self.workers.desired = self.decorate(Desired(self.desired.revision + 1, models))
+
+    def _spec(self, record: ModelRecord) -> ModelSpec:
+        served = [name for name, one in record.versions.items() if one.standing is VersionState.ADMITTED]
+        versions = tuple(VersionSpec(name, "", block=self.workers.block((record.name, name))) for name in served)
+        aliases: Mapping[str, str] = {one.alias: one.version for one in record.aliases.values()}
+        return ModelSpec(record.name, versions, dict(aliases), route=record.route)

@@ -1,0 +1,175 @@
+"""What people ask gateways for in the simulation, at random; each operation has its own actor in the audit."""
+
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from hashlib import sha256
+
+from penstock.core.routing import POINTS
+from penstock.registry.garbage_collection import collect
+from penstock.registry.records import By, Content, Document, FileRecord, Report, Subject, VersionState
+from penstock.registry.registry import Prepared
+from penstock.registry.stores.traffic import Event
+from tests.simulation.gateway import SINK, Gateway
+
+MODELS = ("a", "b")
+ALIASES = ("champion", "canary", "old")
+GRACE_S = 60.0
+
+
+@dataclass(slots=True)
+class Asked:
+    """One operation: what it is, and what came of it ("" while nothing is known, "done", or the fault's kind)."""
+
+    actor: str
+    what: str
+    outcome: str = ""
+
+
+Operation = Callable[[Gateway, By, random.Random], Awaitable[object]]
+
+
+async def push(gateway: Gateway, by: By, chance: random.Random) -> object:
+    """Push a new version, or one that is there again; an even number means a harmful one."""
+    model, version = chance.choice(MODELS), str(chance.randint(1, 9))
+    return await gateway.run(_push, gateway, model, version, by)
+
+
+def _push(gateway: Gateway, model: str, version: str, by: By) -> object:
+    with gateway.registry.receive() as incoming:
+        incoming.write(octets_of(model, version))
+        prepared = Prepared(incoming, content_of(model, version), Subject(incoming.path), incoming.path)
+        return gateway.registry.commit(prepared, model, version, Report(), {}, by)
+
+
+def octets_of(model: str, version: str) -> bytes:
+    """What a version consists of."""
+    return f"{model} {version}".encode()
+
+
+def content_of(model: str, version: str) -> Content:
+    """The record of that."""
+    octets = octets_of(model, version)
+    digest = sha256(octets).hexdigest()
+    return Content(f"sha256:{digest}", len(octets), "onnx", (FileRecord("model.onnx", digest, len(octets)),))
+
+
+def _known(gateway: Gateway, model: str) -> list[str]:
+    return [one.version for spec in gateway.fleet.desired.models if spec.name == model for one in spec.versions]
+
+
+def _pick(gateway: Gateway, chance: random.Random) -> tuple[str, str]:
+    model = chance.choice(MODELS)
+    return model, chance.choice(_known(gateway, model) or ["1"])
+
+
+async def move(gateway: Gateway, by: By, chance: random.Random) -> object:
+    """Lead an alias somewhere."""
+    model, version = _pick(gateway, chance)
+    alias, force = chance.choice(ALIASES), chance.random() < 0.5
+    return await gateway.run(lambda: gateway.store.move_alias(model, alias, version, by, force=force))
+
+
+async def roll_back(gateway: Gateway, by: By, chance: random.Random) -> object:
+    """Lead an alias back."""
+    model, alias = chance.choice(MODELS), chance.choice(ALIASES)
+    return await gateway.run(_roll_back, gateway, model, alias, by)
+
+
+def _roll_back(gateway: Gateway, model: str, alias: str, by: By) -> object:
+    versions = gateway.store.model(model).versions
+
+    def usable(version: str) -> bool:
+        return version in versions and versions[version].standing is VersionState.ADMITTED
+
+    return gateway.store.roll_back(model, alias, by, usable)
+
+
+async def drop(gateway: Gateway, by: By, chance: random.Random) -> object:
+    """Take an alias away."""
+    model, alias = chance.choice(MODELS), chance.choice(ALIASES)
+    return await gateway.run(gateway.store.drop_alias, model, alias, by)
+
+
+async def retire(gateway: Gateway, by: By, chance: random.Random) -> object:
+    """Retire a version."""
+    model, version = _pick(gateway, chance)
+    return await gateway.run(gateway.store.retire, model, version, by)
+
+
+async def route(gateway: Gateway, by: By, chance: random.Random) -> object:
+    """Divide a model's traffic by hand, between sound versions alone, or stop to."""
+    model = chance.choice(MODELS)
+    sound = [one for one in _known(gateway, model) if not harmful((model, one))]
+    if chance.random() < 0.3 or not sound:
+        return await gateway.traffic.drop_route(model, by)
+    first, second = chance.choice(sound), chance.choice(sound)
+    weight = chance.randrange(0, POINTS + 1, 500)
+    split = {first: POINTS} if first == second else {first: weight, second: POINTS - weight}
+    return await gateway.traffic.set_route(model, {"split": split}, by)
+
+
+async def begin(gateway: Gateway, by: By, chance: random.Random) -> object:
+    """Start a rollout."""
+    model, version = _pick(gateway, chance)
+    asked: Document = {
+        "to": version,
+        "steps": chance.choice(([1000, 10000], [500, 5000, 10000])),
+        "min_step_seconds": 1,
+        "guards": [{"metric": "errors"}],
+        "hold_back": 500,
+    }
+    if chance.random() < 0.3:
+        asked |= {"deadline_seconds": 5, "on_inconclusive": chance.choice(("hold", "abort"))}
+    sound = [one for one in _known(gateway, model) if not harmful((model, one)) and one != version]
+    if sound:
+        asked["from"] = chance.choice(sound)
+    return await gateway.rollouts.begin(model, asked, by)
+
+
+async def act(gateway: Gateway, by: By, chance: random.Random) -> object:
+    """Ask something of a rollout that is open, as far as the gateway knows."""
+    found = [trial for trial in gateway.rollouts.newest.values() if trial.open]
+    if not found:
+        return None
+    trial = chance.choice(found)
+    verb = chance.choice(("pause", "resume", "abort", "pause", "resume"))
+    return await gateway.rollouts.act(trial.model, trial.id, verb, by)
+
+
+async def retrain(gateway: Gateway, by: By, chance: random.Random) -> object:
+    """Ask for a retraining, which an event tells the sink."""
+    model = chance.choice(MODELS)
+    return await gateway.run(_retrain, gateway, model, by)
+
+
+def _retrain(gateway: Gateway, model: str, by: By) -> object:
+    document, revision = gateway.outbox.standing(model)
+    event = Event("retraining.requested.v1", f"models/{model}", by.actor, {"model": model})
+    return gateway.outbox.commit(model, revision, {**document, "last": by.actor}, event, (SINK,), by)
+
+
+async def clear_away(gateway: Gateway, by: By, chance: random.Random) -> object:
+    """Delete contents that nobody needs."""
+    registry = gateway.registry
+    return await gateway.run(collect, registry.store, registry.blobs, registry.shelf, GRACE_S)
+
+
+def harmful(key: tuple[str, str]) -> bool:
+    """Whether a version fails requests."""
+    return int(key[1]) % 2 == 0
+
+
+OPERATIONS: tuple[tuple[Operation, int], ...] = (
+    (push, 5),
+    (move, 3),
+    (roll_back, 1),
+    (drop, 1),
+    (retire, 1),
+    (route, 2),
+    (begin, 7),
+    (act, 2),
+    (retrain, 3),
+    (clear_away, 1),
+)
+"""Each with how often it is drawn."""
