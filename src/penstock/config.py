@@ -217,7 +217,7 @@ class Retention(_Section):
     copies_days: Days = 1
     """Copies on each gateway of contents and references that nobody needs any more."""
 
-    series_seconds: Annotated[float, Field(ge=60, le=30 * 86_400, allow_inf_nan=False)] = 3600.0
+    series_seconds: Annotated[float, Field(ge=1, le=30 * 86_400, allow_inf_nan=False)] = 3600.0
     """Metrics of versions that are gone."""
 
 

@@ -29,11 +29,11 @@ def database() -> Iterator[Postgres]:
 @pytest.fixture
 def fleet(database: Postgres, tmp_path: Path) -> Iterator[list[Server]]:
     url = database.create(f"traffic{next(NUMBERS)}")
-    blobs = {"PENSTOCK_BLOBS": str(tmp_path / "blobs")}
+    settings = {"PENSTOCK_BLOBS": str(tmp_path / "blobs"), "PENSTOCK_RETENTION__SERIES_SECONDS": "1"}
     with ExitStack() as stack:
         servers = []
         for name in "ab":
-            server = harness.launch(None, tmp_path / name, "--registry", url, "--workers", "1", env=blobs)
+            server = harness.launch(None, tmp_path / name, "--registry", url, "--workers", "1", env=settings)
             stack.callback(server.kill)
             servers.append(server)
         for version, graph in ((GOOD, scorer()), (SAME, scorer()), (SLOW, scorer(work=600))):
