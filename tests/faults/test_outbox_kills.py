@@ -14,12 +14,14 @@ import pytest
 from penstock.control.retraining.rules import Retraining
 from penstock.control.schedules import schedule_in
 from penstock.core.desired import Desired, ModelSpec, State, VersionSpec, VersionStatus
+from penstock.core.leases import LEASE_S
 from penstock.core.policies import MonitorPolicy, policy_in
 from penstock.registry.db.database import open_database
 from penstock.registry.records import By, ModelRecord
 from penstock.registry.stores.outbox import Outbox
 from penstock.registry.stores.traffic import TrafficStore
 
+SPEED = 100
 DRIFTING = {"name": "x", "state": "drift", "psi": 1.0, "since": 1.0, "psi_threshold": 0.1, "rows": 9, "moved": []}
 CALM = {**DRIFTING, "state": "ok"}
 POLICY = policy_in(
@@ -52,7 +54,7 @@ class World:
         return set()
 
     def clock(self) -> float:
-        return self.began + (time.time() - self.began) * 100
+        return self.began + (time.time() - self.began) * SPEED
 
     def record(self, model: str) -> ModelRecord:
         return ModelRecord(model, 0)
@@ -105,7 +107,7 @@ def kill_over_and_over(room: Path, points: int, seed: int) -> tuple[int, int]:
     """How many events were decided, and how many lines the sink got beyond one for each."""
     rng = random.Random(seed)
     for _ in range(points):
-        killed(room, rng.random() * 0.3)
+        killed(room, LEASE_S / SPEED + rng.random() * 0.3)  # the lease of the one that was killed ends first
     world = World(room)
     decided = {one["id"] for one in _all(world)}
 
