@@ -1,0 +1,86 @@
+"""The leader of a fleet freezes: another gateway guards the canary in its place, and the old one does no harm later."""
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import harness, postgres
+from tests.harness import Server, wait_until
+from tests.integration.control.watch import metric
+from tests.integration.traffic.drive import BREAKING, GOOD, Asker, ask_many, begin, crown, scorer, traffic, until
+
+pytestmark = pytest.mark.timeout(240)
+
+REPLACED_S = 30.0
+"""Ten seconds are promised; a busy machine gets more."""
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Iterator[list[Server]]:
+    settings = {"PENSTOCK_BLOBS": str(tmp_path / "blobs")}
+    with postgres.running() as database, ExitStack() as stack:
+        url = database.create("fleet")
+        servers = []
+        for name in "ab":
+            server = harness.launch(None, tmp_path / name, "--registry", url, "--workers", "1", env=settings)
+            stack.callback(server.kill)
+            servers.append(server)
+        for version, graph in ((GOOD, scorer()), (BREAKING, scorer(breaks=True))):
+            assert servers[0].push("m", version, graph.SerializeToString()).status == 201
+        crown(servers[0], GOOD)
+        for server in servers:
+            path = f"/v2/models/m/versions/{BREAKING}/ready"
+            wait_until(lambda s=server, p=path: s.rest("GET", p).status == 200, 20, "the versions")  # type: ignore[misc]
+        yield servers
+
+
+def told(server: Server, room: Path) -> dict[str, Any]:
+    """The fleet, as the command line shows it."""
+    done = harness.run_command("fleet", "--url", server.ops, "--json", room=room)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def leader(server: Server) -> tuple[str, int]:
+    found = server.admin("GET", "/admin/v1/fleet").json()
+    return found["leader"] or "", found["term"]
+
+
+def test_a_frozen_leader_is_replaced_and_does_no_harm_when_it_wakes(fleet: list[Server], tmp_path: Path) -> None:
+    served = [[GOOD, BREAKING]] * 2
+    wait_until(
+        lambda: [sorted(one["serves"].get("m", ())) for one in told(fleet[0], tmp_path)["gateways"]] == served,
+        60,
+        "both gateways with both versions",
+    )
+    before = told(fleet[0], tmp_path)
+    assert before["leader"] in {one["id"] for one in before["gateways"]}
+    leads = [metric(server, "penstock_leader") for server in fleet]
+    assert sorted(leads) == [0, 1]
+    frozen, other = (fleet[0], fleet[1]) if leads[0] else (fleet[1], fleet[0])
+    trial = begin(other, to=BREAKING, guards=["errors"], steps=[5000, 10000], min_step_seconds=300)
+    os.kill(frozen.process.pid, signal.SIGSTOP)
+    try:
+        wait_until(lambda: leader(other)[0] not in {"", before["leader"]}, REPLACED_S, "another leader")
+        assert leader(other)[1] > before["term"]
+        with traffic(other, threads=2):
+            ended = until(other, trial, "rolled_back", seconds=60)
+        assert ended["reason"]
+    finally:
+        os.kill(frozen.process.pid, signal.SIGCONT)
+    wait_until(frozen.is_ready, 30, "the gateway that was frozen")
+    wait_until(lambda: leader(frozen)[0] == leader(other)[0] != before["leader"], 10, "one leader")
+    ask_many(frozen, 100)
+    assert until(frozen, trial, "rolled_back")["state"] == "rolled_back"
+    for server in fleet:
+        asker = Asker(server)
+        wait_until(lambda one=asker: one.ask()[0] == GOOD, 10, "the version before")  # type: ignore[misc]
+        assert {asker.ask()[0] for _ in range(20)} == {GOOD}
+        asker.close()
