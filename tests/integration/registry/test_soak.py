@@ -118,7 +118,7 @@ class Month:
             RetentionStore(self.database, self.clock),
             archives,
             HomeFiles(self.home, KEEPING, self.clock),
-            lambda: True,
+            self.database.lead,
             self._needed,
             self.plane.reconciler.offered,
             thread,

@@ -27,15 +27,15 @@ class Pushed(Room):
         self.world.crown("2")
         self.act(lambda: self.rules.ask("m", {}, ME))
 
-    async def begin(self, _model: str, document: Document, by: By) -> Document:
+    async def begin_as_leader(self, _model: str, document: Document, by: By) -> Document:
         if self.refusal:
             raise Refused(self.refusal)
         self.begun.append({**document, "by": by.actor})
         return document
 
-    async def all(self, _: str) -> list[Document]:
+    async def tried(self, _: str) -> set[str]:
         self.read += 1
-        return self.begun
+        return {one["to"] for one in self.begun}
 
     def _record(self, model: str) -> ModelRecord:
         return ModelRecord(model, 1, versions={version: self._version(version) for version in ("1", "2", "3")})
