@@ -3,7 +3,6 @@
 import itertools
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -16,10 +15,6 @@ from tests import postgres
 
 SUCCEEDED_S = 30.0
 READY_S = 60.0
-LEADER = (
-    "SELECT application_name FROM pg_locks JOIN pg_stat_activity USING (pid) "
-    "WHERE locktype = 'advisory' AND granted AND objsubid = 1 AND datname = current_database()"
-)
 
 
 class Fleet:
@@ -41,6 +36,7 @@ class Fleet:
         except BaseException:
             self._stack.close()
             raise
+        self._names = {one: one.fleet()["asked"] for one in self._gateways}
         self._turn = itertools.cycle(self._gateways)
         self._frozen: Gateway | None = None
 
@@ -56,8 +52,10 @@ class Fleet:
 
     def admin(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> tuple[int, Any]:
         """One call of the admin API of a gateway that answers."""
-        able = [one for one in self._gateways if not one.killed and one is not self._frozen]
-        return able[0].admin(method, path, body)
+        return self._able().admin(method, path, body)
+
+    def _able(self) -> Gateway:
+        return next(one for one in self._gateways if not one.killed and one is not self._frozen)
 
     def lose_leader(self, kill: bool) -> None:
         """Freeze the leader until another gateway leads, and let it go on; then, if asked to, kill that one."""
@@ -74,10 +72,9 @@ class Fleet:
             leader.kill_control()
 
     def _leader(self) -> Gateway | None:
-        """The gateway whose session holds the leader's lock; None while nobody does."""
-        command = [postgres.program("psql"), self._url, "-X", "-A", "-t", "-c", LEADER]
-        told = subprocess.run(command, check=True, capture_output=True, text=True, timeout=30).stdout.split()
-        return next((one for one in self._gateways if told and told[-1] == str(one.pid)), None)
+        """The gateway that holds the lease; None while nobody does."""
+        leader = self._able().fleet()["leader"]
+        return next((one for one, name in self._names.items() if name == leader), None)
 
     def stop(self) -> None:
         """End both, and the database."""

@@ -69,11 +69,21 @@ class Gateway:
         return process
 
     def admin(self, method: str, path: str, body: Mapping[str, Any] | bytes | None = None) -> tuple[int, Any]:
-        """One call of the admin API: the status, and the document."""
+        """One call of the admin API about the model: the status, and the document."""
+        return self._call(method, f"/models/{MODEL}{path}", body)
+
+    def fleet(self) -> dict[str, Any]:
+        """The fleet as this gateway knows it; ``asked`` is its own id in it."""
+        status, told = self._call("GET", "/fleet")
+        if status != 200:
+            raise RuntimeError(f"the fleet is not told: {told}")
+        return dict(told)
+
+    def _call(self, method: str, path: str, body: Mapping[str, Any] | bytes | None = None) -> tuple[int, Any]:
         connection = http.client.HTTPConnection(self.ops, timeout=CALL_S)
         content = body if isinstance(body, bytes) or body is None else json.dumps(body)
         try:
-            connection.request(method, f"/admin/v1/models/{MODEL}{path}", content)
+            connection.request(method, f"/admin/v1{path}", content)
             answer = connection.getresponse()
             return answer.status, json.loads(answer.read() or b"{}")
         finally:
