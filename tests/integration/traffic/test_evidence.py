@@ -107,9 +107,10 @@ def test_two_real_gateways_share_a_verdict_and_labels_and_tell_once(gateways: li
     assert call(gateways[0].ops, "PUT", path, csv()).status == 201
     for one in gateways:
         wait_until(partial(is_watched, one), 30, "the reference")
+        wait_until(partial(sends_until_counted, one), 30, "a worker that counts")
         send(one, GOOD, 600)
     for one in gateways:
-        wait_until(partial(has_counted, one, 1200), 60, "the rows of both at each")
+        wait_until(partial(sums_up, one, gateways, 1200), 60, "the rows of both at each")
     for one in gateways:
         send(one, GOOD, 800, shift=1.0)
         for number in range(10):
@@ -119,10 +120,9 @@ def test_two_real_gateways_share_a_verdict_and_labels_and_tell_once(gateways: li
     for one in gateways:
         wait_until(partial(drifts, one), 60, "the drift at each")
         wait_until(partial(has_labels, one, 20), 60, "the labels of both at each")
+        wait_until(partial(sums_up, one, gateways, 2 * (600 + 800 + 10)), 60, "all rows of both at each")
         document = show(one, GOOD)
         assert (document["scope"], len(document["gateways"])) == ("fleet", 2)
-        own = one.admin("GET", f"/admin/v1/models/m/monitor?version={GOOD}&scope=gateway").json()
-        assert (own["scope"], own["rows"]["counted"]) == ("gateway", 600 + 800 + 10)
     events_told = gateways[0].admin("GET", "/admin/v1/events").json()["events"]
     begun = [one["data"]["name"] for one in events_told if one["type"] == "io.penstock.drift.detected.v1"]
     assert begun.count("f0") == 1
@@ -136,8 +136,22 @@ def is_watched(at: Server) -> bool:
     return show(at, GOOD)["reference"] is not None
 
 
-def has_counted(at: Server, rows: int) -> bool:
-    return bool(show(at, GOOD).get("rows", {}).get("counted") == rows)
+def own_rows(at: Server) -> int:
+    own = at.admin("GET", f"/admin/v1/models/m/monitor?version={GOOD}&scope=gateway").json()
+    assert own["scope"] == "gateway"
+    return int(own.get("rows", {}).get("counted", 0))
+
+
+def sends_until_counted(at: Server) -> bool:
+    """The gateway knows the reference a moment before its worker counts by it."""
+    send(at, GOOD, 40)
+    return own_rows(at) > 0
+
+
+def sums_up(at: Server, gateways: list[Server], least: int) -> bool:
+    """What this gateway shows of the fleet is what both have counted."""
+    own = [own_rows(one) for one in gateways]
+    return bool(show(at, GOOD).get("rows", {}).get("counted") == sum(own) >= least)
 
 
 def drifts(at: Server) -> bool:
