@@ -30,6 +30,15 @@ def slow(x: float = 2.0) -> pb.ModelInferRequest:
     return raw("slow", "x", "FP32", [x])
 
 
+def long(steps: int) -> pb.ModelInferRequest:
+    """A request that takes as many matrix products, of one to a few milliseconds each."""
+    request = raw("steps", "x", "FP32", [2.0])
+    other = raw("steps", "steps", "INT64", steps)
+    request.inputs.extend(other.inputs)
+    request.raw_input_contents.extend(other.raw_input_contents)
+    return request
+
+
 def gather(index: int) -> pb.ModelInferRequest:
     """A request that fails at run time for an index over 3."""
     return raw("gather", "index", "INT64", [index])

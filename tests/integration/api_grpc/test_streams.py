@@ -24,7 +24,7 @@ from penstock.serving.infer_call import InferCall
 from tests.harness import wait_until
 from tests.integration.api_grpc import worker as workers
 from tests.integration.api_grpc.raw import STREAM, Raw
-from tests.integration.api_grpc.requests import floats, pair, raw, slow
+from tests.integration.api_grpc.requests import floats, long, pair, raw, slow
 from tests.integration.api_grpc.worker import CALL_SECONDS, Kind, Worker
 
 Stub = GRPCInferenceServiceStub
@@ -268,15 +268,15 @@ def test_a_request_that_no_memory_is_left_for_ends_the_stream(models: Path) -> N
 
 
 def test_a_stream_ends_at_its_deadline(stub: Stub, worker: Worker) -> None:
-    before, feed = worker.outcomes("slow"), Feed()
-    feed.send(pair(1, 1, 1), slow())
-    answers = stub.ModelStreamInfer(iter(feed), timeout=0.15)
+    before, feed = worker.outcomes("steps"), Feed()
+    feed.send(pair(1, 1, 1), long(1000))  # a second on a fast machine
+    answers = stub.ModelStreamInfer(iter(feed), timeout=0.4)
     with pytest.raises(grpc.RpcError) as raised:
         list(answers)
     assert raised.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     feed.end()
-    worker.awaits({"deadline": 1}, "slow", since=before)
-    worker.settles("slow")
+    worker.awaits({"deadline": 1}, "steps", since=before)
+    worker.settles("steps")
 
 
 def test_each_request_of_a_stream_may_have_a_time_limit(stub: Stub) -> None:

@@ -41,6 +41,7 @@ MODELS: dict[str, dict[str, Callable[[], onnx.ModelProto]]] = {
     "pair": {"1": partial(zoo.versioned, 1), "2": partial(zoo.versioned, 2)},
     "scalar": {"1": partial(zoo.affine, 2.0, 1.0, ())},
     "slow": {"1": partial(zoo.looping, zoo.SLOW_STEPS)},
+    "steps": {"1": partial(zoo.looping, None)},
     "wide": {"1": partial(zoo.widening, 250_000)},
 }
 CONFIG = {"name": "any", "backend": "onnxruntime", "input": [{"name": "x", "data_type": "TYPE_FP32", "dims": ["3"]}]}
