@@ -4,7 +4,6 @@ lost, each refusal says why, and all goes on when the calls succeed again.
 The kernel's answers are replaced by `strace`, so it is the code of the whole gateway that meets them.
 """
 
-import re
 import shutil
 import signal
 import subprocess
@@ -93,4 +92,3 @@ def test_a_push_whose_calls_fail_one_by_one(server: Server) -> None:
         raise AssertionError("no push without a failure")
     assert failed
     assert server.admin("GET", MODEL).status == 200
-    assert re.search("no room|cannot be read or written|disk", server.log_text())

@@ -74,8 +74,11 @@ class AnswerWriter:
             try:
                 if self._used + len(part) > CAPACITY:
                     self._begin()
-                os.pwrite(self._handle, part.tobytes(), self._used * RECORD.itemsize)
+                written = os.pwrite(self._handle, part.tobytes(), self._used * RECORD.itemsize)
                 self._used += len(part)
+                if written < part.nbytes:  # the disk became full: nothing may follow the torn record
+                    self.lost += len(part) - written // RECORD.itemsize
+                    self.close()
             except OSError:
                 self.lost += len(part)
 

@@ -50,7 +50,7 @@ class AnswerStore:
         if not told:
             return taken
         keys = keys_of(model, [one.id for one in told])
-        left = np.arange(len(told))
+        left, reason = np.arange(len(told)), ""
         for segment in self._newest_first(model):
             if not len(left):
                 break
@@ -60,10 +60,12 @@ class AnswerStore:
                 try:
                     taken.add(_join(segment, places, one, now, horizon_s))
                 except OSError as error:
-                    log.warning("a label could not be written down: %s", error.strerror)
+                    reason = error.strerror or type(error).__name__
                     taken.failed.append(one)
             left = np.delete(left, list(hits))
         taken.unknown += [told[int(index)] for index in left]
+        if taken.failed:  # one line, however many there are
+            log.warning("%d labels could not be written down: %s", len(taken.failed), reason)
         return taken
 
     def labelled(self, model: str, version: str, most: int) -> list[Joined]:
@@ -147,7 +149,7 @@ def _last(records: Records) -> int:
     return int(starts[-1]) if len(starts) else 0
 
 
-def _join(segment: Segment, places: NDArray[np.intp], told: Told, now: float, horizon_s: float) -> "Taken":
+def _join(segment: Segment, places: NDArray[np.intp], told: Told, now: float, horizon_s: float) -> Taken:
     """Write down what was told of one request; of an id that was used again, the last time counts.
 
     Raises:

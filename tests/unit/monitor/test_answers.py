@@ -197,6 +197,37 @@ def test_a_label_that_cannot_be_written_down_is_not_counted(tmp_path: Path, monk
 
 
 @pytest.mark.usefixtures("clock")
+def test_labels_that_cannot_be_written_down_are_logged_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    writer, store = AnswerWriter(tmp_path, "m", "1"), AnswerStore(tmp_path)
+    remember(writer, ["r1", "r2"], [0.2, 0.8], [0.2, 0.8])
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.pwrite", full)
+        store.take("m", [Told("r1", 1), Told("r2", 1)], NOW, HORIZON)
+    assert [one.getMessage() for one in caplog.records] == [
+        "2 labels could not be written down: No space left on device"
+    ]
+
+
+@pytest.mark.usefixtures("clock")
+def test_a_torn_record_hides_nothing_that_comes_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer, store, pwrite = AnswerWriter(tmp_path, "m", "1"), AnswerStore(tmp_path), os.pwrite
+    remember(writer, ["r1"], [0.2, 0.8])
+    with monkeypatch.context() as patch:
+        patch.setattr("os.pwrite", lambda handle, data, at: pwrite(handle, data[:100], at))
+        remember(writer, ["r2", "r3"], [0.2, 0.8], [0.2, 0.8])
+    remember(writer, ["r4"], [0.2, 0.8])
+    told = [Told(f"r{number}", 1) for number in (1, 2, 4)]
+    taken = store.take("m", told, NOW, HORIZON)
+    assert (len(taken.joined), taken.unknown, taken.late, writer.lost) == (3, [], [], 1)
+
+
+@pytest.mark.usefixtures("clock")
 def test_a_segment_that_cannot_be_read_hides_no_other(tmp_path: Path) -> None:
     store = AnswerStore(tmp_path)
     for version in "12":
