@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 from penstock import __version__
 from penstock.app.repositories import identity
@@ -41,7 +42,6 @@ from penstock.core.desired import Desired
 from penstock.core.errors import InvalidInput, NotReady
 from penstock.core.policies import FleetAlarms
 from penstock.engine.durable_files import write_atomically
-from penstock.engine.threads import background_pool
 from penstock.monitor.answer_room import AnswerRoom
 from penstock.registry.admission.examiner import AdmissionOptions, Examiner, basis
 from penstock.registry.location import RegistryLocation
@@ -67,6 +67,17 @@ REGISTRY_LOOK_S = 0.5
 """What another gateway changed in a shared registry is seen after that time at the latest."""
 
 COLLECT_S = 3600.0
+
+
+class Side(Protocol):
+    """What makes blocking calls on pools of its own."""
+
+    @property
+    def pools(self) -> tuple[BlockingPool, ...]:
+        """Those pools."""
+
+    def close(self) -> None:
+        """Let their threads go."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +110,9 @@ class TrafficSides:
         """How busy the threads are that its blocking calls run on."""
         return pool_readings(pool for side in self._all() for pool in side.pools)
 
-    def _all(self) -> tuple[Traffic, Rollouts, Experiments, Monitoring, Retraining]:
-        return self.traffic, self.rollouts, self.experiments, self.monitoring, self.retraining
+    def _all(self) -> "tuple[Side, ...]":
+        traffic: tuple[Side, ...] = (self.traffic, self.rollouts, self.experiments)
+        return (*traffic, self.monitoring, self.retraining, self.leadership, self.fleet)
 
 
 class Models:
@@ -224,16 +236,15 @@ class Models:
                 __version__,
                 lambda: picture.revision,
                 plane.statuses,
-                background_pool(1, "fleet"),
             ),
         )
 
     def tasks(self, registry_admin: RegistryAdmin, reconciler: Reconciler) -> list[PeriodicTask]:
         """What goes on beside serving."""
         meanwhile = "not everything whose time is over could be let go"
-        clearing = PeriodicTask(
-            "janitor", self._janitor(reconciler).step, PASS_S, overdue_s=COLLECT_S, meanwhile=meanwhile
-        )
+        janitor = self._janitor(reconciler)
+        self._pools.extend(janitor.pools)
+        clearing = PeriodicTask("janitor", janitor.step, PASS_S, overdue_s=COLLECT_S, meanwhile=meanwhile)
         return [clearing, *self._registry_tasks(registry_admin)]
 
     def _registry_tasks(self, registry_admin: RegistryAdmin) -> list[PeriodicTask]:
@@ -276,7 +287,6 @@ class Models:
             TrafficStore(database).lead,
             needed,
             reconciler.offered,
-            background_pool(1, "janitor"),
         )
 
     async def close(self) -> None:
@@ -291,7 +301,7 @@ class Models:
 def leadership_of(connections: Connections) -> Leadership:
     """What keeps this gateway's lease."""
     lease = connections.lease
-    return Leadership(lease, connections.lead, partial(lease.release, connections), background_pool(1, "lease"))
+    return Leadership(lease, connections.lead, partial(lease.release, connections))
 
 
 def keeping_of(stated: Retention) -> Keeping:

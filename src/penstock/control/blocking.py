@@ -37,7 +37,7 @@ T = TypeVar("T")
 
 
 @dataclass(slots=True)
-class _Job:
+class Job:
     """One call: ``returned`` says that its function has, ``abandoned`` that nobody waits for it any more."""
 
     work: Callable[[], Any]
@@ -67,7 +67,7 @@ class BlockingPool:
         self._subject = subject
         self._deadline_s = deadline_s
         self._changed = threading.Condition()
-        self._waiting: deque[_Job] = deque()
+        self._waiting: deque[Job] = deque()
         self._threads = self._idle = self._running = self._abandoned = 0
         self._refused: Counter[str] = Counter()
         self._closed = False
@@ -80,7 +80,7 @@ class BlockingPool:
                 on: what it changes may still take effect.
         """
         limit = self._deadline_s if deadline_s is None else deadline_s
-        job = self._submit(lambda: function(*arguments))
+        job = self.submit(lambda: function(*arguments))
         waiter: asyncio.Future[T] = asyncio.wrap_future(job.future)
         try:
             await asyncio.wait({waiter}, timeout=limit)
@@ -88,9 +88,8 @@ class BlockingPool:
                 return waiter.result()
         finally:
             if not waiter.done():
-                self._abandon(job)
+                self.abandon(job)
                 waiter.cancel()
-        self._refused["late"] += 1
         raise NotReady(f"{self._subject} did not answer within {limit:g} s; try again later")
 
     def close(self, wait_s: float = CLOSE_S) -> None:
@@ -115,10 +114,13 @@ class BlockingPool:
         for reason in ("full", "late"):
             yield Point(metrics.BLOCKING_CALLS_REFUSED, (self.name, reason), self._refused[reason])
 
-    # Under the lock, or on a thread of the pool.
+    def submit(self, work: Callable[[], Any]) -> Job:
+        """Begin a call whose caller looks at its future now and then, and abandons it when it is late.
 
-    def _submit(self, work: Callable[[], Any]) -> _Job:
-        job = _Job(work, Future())
+        Raises:
+            NotReady: too many calls wait, or the pool is closed.
+        """
+        job = Job(work, Future())
         with self._changed:
             if self._closed:
                 raise NotReady(STOPPING)
@@ -132,20 +134,25 @@ class BlockingPool:
             self._changed.notify()
         return job
 
-    def _abandon(self, job: _Job) -> None:
+    def abandon(self, job: Job) -> None:
+        """Wait no longer for a call: one that was not begun never is, and its future is cancelled."""
         with self._changed:
+            self._refused["late"] += 1
             if job in self._waiting:
                 self._waiting.remove(job)
+                job.future.cancel()
             elif not job.returned:
                 job.abandoned = True
                 self._abandoned += 1
+
+    # On a thread of the pool.
 
     def _work(self) -> None:
         lower_priority(BACKGROUND)
         while (job := self._next()) is not None:
             self._perform(job)
 
-    def _next(self) -> _Job | None:
+    def _next(self) -> Job | None:
         """What to do next; None where this thread is to end."""
         with self._changed:
             self._idle += 1
@@ -159,7 +166,7 @@ class BlockingPool:
             job.future.set_running_or_notify_cancel()
             return job
 
-    def _perform(self, job: _Job) -> None:
+    def _perform(self, job: Job) -> None:
         result, fault = None, None
         try:
             result = job.work()

@@ -1,14 +1,11 @@
 """The gateways of a fleet: this one says every few seconds that it lives, and any of them shows all."""
 
-import asyncio
 import socket
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import Executor
 from contextlib import suppress
-from functools import partial
-from typing import TypeVar
 
+from penstock.control.blocking import READ_S, BlockingPool
 from penstock.control.periodic import PeriodicTask
 from penstock.core.desired import State, VersionStatus
 from penstock.core.errors import Fault
@@ -19,17 +16,17 @@ BEAT_S = 5.0
 SILENT_S = 15.0
 """A gateway that was silent for that long is shown as silent: it is frozen, cut off or ended."""
 
+THREADS = 2
+"""One for what this gateway says, one for who asks about all."""
+
 MOST_MODELS = 1000
 """Models that a gateway tells of; what is beyond is left out."""
-
-T = TypeVar("T")
 
 
 class FleetMember:
     """One gateway's part: ``gateway`` is its id, ``release`` the Penstock it runs.
 
-    ``revision`` and ``statuses`` say which revision of the registry it has seen, and what it serves. The database is
-    asked on ``thread``.
+    ``revision`` and ``statuses`` say which revision of the registry it has seen, and what it serves.
     """
 
     def __init__(
@@ -39,14 +36,14 @@ class FleetMember:
         release: str,
         revision: Callable[[], int],
         statuses: Callable[[], Iterable[VersionStatus]],
-        thread: Executor,
     ) -> None:
         self._store = store
         self._id = gateway
         self._release = release
         self._revision = revision
         self._statuses = statuses
-        self._thread = thread
+        self._pool = BlockingPool("fleet", THREADS)
+        self.pools = (self._pool,)
         self._started = time.time()
         self.task = PeriodicTask("fleet", self.step, BEAT_S, meanwhile="other gateways take this one for silent")
 
@@ -54,19 +51,20 @@ class FleetMember:
         """Say that this gateway lives; raises ``Fault`` while the database is away."""
         host, serves = socket.gethostname()[:255], ready_versions(self._statuses())
         told = Gateway(self._id, host, self._release, self._started, self._revision(), serves)
-        await self._run(partial(self._store.beat, told))
+        await self._pool.call(self._store.beat, told)
 
     async def document(self) -> Document:
         """The fleet as the admin API shows it; raises ``NotReady``."""
-        return fleet_out(await self._run(self._store.fleet), self._id)
+        return fleet_out(await self._pool.call(self._store.fleet, deadline_s=READ_S), self._id)
 
     async def stop(self) -> None:
         """Leave the fleet."""
         with suppress(Fault):  # the others forget it in time
-            await self._run(partial(self._store.leave, self._id))
+            await self._pool.call(self._store.leave, self._id, deadline_s=READ_S)
 
-    async def _run(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+    def close(self) -> None:
+        """Let the threads go."""
+        self._pool.close()
 
 
 def ready_versions(statuses: Iterable[VersionStatus]) -> Document:

@@ -3,17 +3,15 @@
 The gateway that leads deletes rows, which all share; each gateway deletes its own files.
 """
 
-import asyncio
 import logging
 import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
+from penstock.control.blocking import BlockingPool
 from penstock.registry.stores.audit_archive import AuditArchives
 from penstock.registry.stores.retention import RetentionStore
 
@@ -25,6 +23,9 @@ PASS_S = 300.0
 
 MOST_BATCHES = 20
 """Batches of one kind in a pass; what is left waits for the next one."""
+
+FILES_S = 300.0
+"""Deadline of one batch that deletes many files, or puts an archive into a bucket."""
 
 MOST_FILES = 1000
 """Files and folders of one place that go in a pass."""
@@ -82,7 +83,6 @@ FILES: Mapping[str, str] = {
 }
 """Every file of the home beside those folders."""
 
-T = TypeVar("T")
 Key = tuple[str, str]
 
 
@@ -104,6 +104,10 @@ class Keeping:
     copies_s: float = DAY_S
 
 
+COPIES, AUDIT, AUDIT_ARCHIVES = "files", "audit", "audit archives"
+WITH_CONTENTS = (COPIES, AUDIT, AUDIT_ARCHIVES)
+"""Batches that delete files, or ask the store of contents, which may take longer than rows."""
+
 Batch = Callable[[], int]
 """One short transaction; how many rows it took, 0 if nothing is left."""
 
@@ -121,9 +125,9 @@ def row_batches(
     yield "leases", store.leases
     yield "references", partial(store.references, now - keeping.references_s)
     yield "retired versions", partial(store.retired_versions, now - keeping.retired_versions_s)
-    yield "audit", partial(archives.archive, now - keeping.audit_s)
+    yield AUDIT, partial(archives.archive, now - keeping.audit_s)
     if keeping.audit_archive_s:
-        yield "audit archives", partial(archives.drop, now - keeping.audit_archive_s)
+        yield AUDIT_ARCHIVES, partial(archives.drop, now - keeping.audit_archive_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +232,6 @@ class Janitor:
         lead: Callable[[], bool],
         needed: Callable[[], Needed],
         served: Callable[[], Collection[Key]],
-        thread: Executor,
     ) -> None:
         self._keeping = keeping
         self._store = store
@@ -237,7 +240,9 @@ class Janitor:
         self._lead = lead
         self._needed = needed
         self._served = served
-        self._thread = thread
+        self._contents = BlockingPool("janitor_files", 1, "the disk, or the store of contents,", FILES_S)
+        self._rows = BlockingPool("janitor_rows", 1)
+        self.pools = (self._contents, self._rows)
 
     async def step(self) -> Mapping[str, int]:
         """One pass; how much of each kind went.
@@ -249,7 +254,7 @@ class Janitor:
         faults: list[Exception] = []
         for name, batch in await self._batches():
             try:
-                gone[name] = await self._repeated(batch)
+                gone[name] = await self._repeated(name, batch)
             except Exception as fault:
                 faults.append(fault)
         if cleared := {name: number for name, number in gone.items() if number}:
@@ -259,8 +264,8 @@ class Janitor:
         return cleared
 
     async def _batches(self) -> list[tuple[str, Batch]]:
-        work: list[tuple[str, Batch]] = [("references told of", self._use), ("files", self._clear)]
-        if await self._run(self._lead):
+        work: list[tuple[str, Batch]] = [("references told of", self._use), (COPIES, self._clear)]
+        if await self._rows.call(self._lead):
             work += row_batches(self._keeping, self._store, self._archives, self._store.now())
         return work
 
@@ -271,15 +276,18 @@ class Janitor:
     def _clear(self) -> int:
         return self._files.clear(self._needed())
 
-    async def _repeated(self, batch: Batch) -> int:
+    async def _repeated(self, name: str, batch: Batch) -> int:
         """Do a batch again and again until nothing is left, with room for others in between."""
+        pool = self._contents if name in WITH_CONTENTS else self._rows
         gone = 0
         for _ in range(MOST_BATCHES):
-            done = await self._run(batch)
+            done = await pool.call(batch)
             gone += done
             if not done:
                 break
         return gone
 
-    async def _run(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+    def close(self) -> None:
+        """Let the threads go."""
+        for pool in self.pools:
+            pool.close()

@@ -12,7 +12,6 @@ import os
 import tarfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -95,7 +94,7 @@ class Offered:
 class Month:
     """A gateway with a registry of its own, and pipelines that push versions to it."""
 
-    def __init__(self, folder: Path, thread: ThreadPoolExecutor) -> None:
+    def __init__(self, folder: Path) -> None:
         self.now = time.time()
         self._numbers: dict[str, int] = {}
         self.home = folder / "home"
@@ -121,7 +120,6 @@ class Month:
             self.database.lead,
             self._needed,
             self.plane.reconciler.offered,
-            thread,
         )
 
     def clock(self) -> float:
@@ -255,10 +253,9 @@ def _no_worker(_slot: int) -> WorkerProcess:
 
 @pytest.fixture
 def month(tmp_path: Path) -> Iterator[Month]:
-    with ThreadPoolExecutor(1) as thread:
-        made = Month(tmp_path, thread)
-        yield made
-        made.database.close()
+    made = Month(tmp_path)
+    yield made
+    made.database.close()
 
 
 def soak(month: Month, first: float, second: float, models: int, every: int = 1) -> tuple[Sizes, Sizes]:

@@ -1,20 +1,22 @@
 """The fleet: gateways say that they live, leave, are forgotten after a day, and any of them shows all."""
 
 import asyncio
+import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from penstock.control.fleet import MOST_MODELS, FleetMember, fleet_out, ready_versions
 from penstock.core.desired import State, VersionStatus
+from penstock.core.errors import NotReady
 from penstock.core.leases import Lease
 from penstock.registry.db import schema
 from penstock.registry.db.database import Database, open_database
 from penstock.registry.stores.gateways import FORGOTTEN_S, Fleet, Gateway, GatewayStore, Seen
 from tests.leases import leading
 
+WITHIN_S = 20.0
 READY = [VersionStatus("m", "1", State.READY), VersionStatus("m", "2", State.LOADING)]
 
 
@@ -27,16 +29,15 @@ def database(tmp_path: Path) -> Iterator[Database]:
 
 def test_gateways_are_seen_by_each_other_and_leave(database: Database) -> None:
     store = GatewayStore(database)
-    with ThreadPoolExecutor(1) as thread:
-        first, second = (FleetMember(store, name, "1.0", lambda: 7, lambda: READY, thread) for name in "ab")
-        for member in (first, second, first):
-            asyncio.run(member.step())
-        shown = asyncio.run(second.document())
-        assert (shown["asked"], shown["leader"], shown["term"]) == ("b", "a", 1)
-        told = [(one["id"], one["state"], one["leads"], one["revision"], one["serves"]) for one in shown["gateways"]]
-        assert told == [("a", "alive", True, 7, {"m": ["1"]}), ("b", "alive", False, 7, {"m": ["1"]})]
-        asyncio.run(first.stop())
-        assert [one["id"] for one in asyncio.run(second.document())["gateways"]] == ["b"]
+    first, second = (FleetMember(store, name, "1.0", lambda: 7, lambda: READY) for name in "ab")
+    for member in (first, second, first):
+        asyncio.run(member.step())
+    shown = asyncio.run(second.document())
+    assert (shown["asked"], shown["leader"], shown["term"]) == ("b", "a", 1)
+    told = [(one["id"], one["state"], one["leads"], one["revision"], one["serves"]) for one in shown["gateways"]]
+    assert told == [("a", "alive", True, 7, {"m": ["1"]}), ("b", "alive", False, 7, {"m": ["1"]})]
+    asyncio.run(first.stop())
+    assert [one["id"] for one in asyncio.run(second.document())["gateways"]] == ["b"]
 
 
 def test_who_was_not_heard_of_for_a_day_is_forgotten(database: Database) -> None:
@@ -59,3 +60,17 @@ def test_the_silent_and_the_leaderless_are_shown_as_such() -> None:
 def test_what_a_gateway_tells_of_is_bounded() -> None:
     many = [VersionStatus(f"m{number}", "1", State.READY) for number in range(MOST_MODELS + 1)]
     assert len(ready_versions(many)) == MOST_MODELS
+
+
+def test_a_database_that_hangs_holds_neither_the_task_nor_who_asks(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, go = GatewayStore(database), threading.Event()
+    monkeypatch.setattr(store, "beat", lambda _: go.wait(WITHIN_S))
+    member = FleetMember(store, "a", "1.0", lambda: 7, lambda: READY)
+    member.pools[0]._deadline_s = 0.01
+    with pytest.raises(NotReady, match="did not answer"):
+        asyncio.run(member.step())
+    assert asyncio.run(member.document())["asked"] == "a"
+    go.set()
+    member.close()

@@ -1,8 +1,7 @@
 """Keeping the lease: it is looked at, shown, given back, and a database that is away changes nothing."""
 
 import asyncio
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+import threading
 from functools import partial
 from pathlib import Path
 
@@ -14,30 +13,26 @@ from penstock.registry.db.database import Database, open_database
 from penstock.telemetry.metrics import Point
 from tests.leases import looking
 
-
-@pytest.fixture
-def thread() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(1) as pool:
-        yield pool
+WITHIN_S = 20.0
 
 
 def member(folder: Path, name: str) -> Database:
     return looking(open_database(f"sqlite:///{folder / 'registry.db'}", 5.0), name)
 
 
-def of(database: Database, thread: ThreadPoolExecutor) -> Leadership:
-    return Leadership(database.lease, database.lead, partial(database.lease.release, database), thread)
+def of(database: Database) -> Leadership:
+    return Leadership(database.lease, database.lead, partial(database.lease.release, database))
 
 
 def shown(leadership: Leadership) -> list[float]:
     return [one.value for one in leadership.readings() if isinstance(one, Point)]
 
 
-def test_one_leads_and_lets_the_other_lead_when_it_stops(tmp_path: Path, thread: ThreadPoolExecutor) -> None:
+def test_one_leads_and_lets_the_other_lead_when_it_stops(tmp_path: Path) -> None:
     first, second = member(tmp_path, "a"), member(tmp_path, "b")
     first.lease._steady = second.lease._steady = lambda: 0.0
     first.lease._looked = second.lease._looked = float("-inf")
-    leaderships = [of(first, thread), of(second, thread)]
+    leaderships = [of(first), of(second)]
     for one in leaderships:
         asyncio.run(one.step())
     assert [shown(one) for one in leaderships] == [[1, 1], [0, 0]]
@@ -51,7 +46,7 @@ def test_one_leads_and_lets_the_other_lead_when_it_stops(tmp_path: Path, thread:
 
 
 def test_a_database_that_is_away_is_told_of_and_the_term_ends_by_itself(
-    tmp_path: Path, thread: ThreadPoolExecutor, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     now = [0.0]
     database = member(tmp_path, "a")
@@ -61,7 +56,7 @@ def test_a_database_that_is_away_is_told_of_and_the_term_ends_by_itself(
     def away() -> bool:
         raise NotReady("the database is away")
 
-    leadership = of(database, thread)
+    leadership = of(database)
     asyncio.run(leadership.step())
     assert shown(leadership) == [1, 1]
     leadership._lead = away
@@ -70,4 +65,17 @@ def test_a_database_that_is_away_is_told_of_and_the_term_ends_by_itself(
         asyncio.run(leadership.step())
     assert shown(leadership) == [0, 0]
     assert "does not decide for all any more" in caplog.text
+    database.close()
+
+
+def test_a_database_that_hangs_does_not_hold_the_task(tmp_path: Path) -> None:
+    database, go = member(tmp_path, "a"), threading.Event()
+    leadership = of(database)
+    leadership._lead = lambda: go.wait(WITHIN_S)
+    leadership.pools[0]._deadline_s = 0.01
+    for _ in range(2):
+        with pytest.raises(NotReady, match="did not answer"):
+            asyncio.run(leadership.step())
+    go.set()
+    leadership.close()
     database.close()

@@ -3,24 +3,41 @@
 import subprocess
 import sys
 import threading
-from concurrent.futures import Executor, Future
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from typing import Any
 
-from penstock.control.delivery.questions import EVERY_S, FORGET_S, MOST_UNDER_WAY, Questions, Reply
+import pytest
+
+from penstock.control.blocking import BlockingPool, Job
+from penstock.control.delivery.questions import (
+    EVERY_S,
+    FORGET_S,
+    QUERIES,
+    THREADS,
+    WEBHOOKS,
+    Questions,
+    Reply,
+    asking_pools,
+)
 from penstock.control.sinks import SinkFault
 from penstock.core.errors import NotReady
-from tests.unit.control.trials import AtOnce, Clock
+from tests.unit.control.trials import Clock, at_once
 
 
-class Never(Executor):
+class Never:
     """Takes everything and finishes it when it is told to."""
 
     def __init__(self) -> None:
-        self.futures: list[Future[Any]] = []
+        self.jobs: list[Job] = []
+        self.abandoned: list[Job] = []
 
-    def submit(self, work: Any, /, *arguments: Any, **named: Any) -> Any:
-        self.futures.append(Future())
-        return self.futures[-1]
+    def submit(self, work: Callable[[], Any]) -> Job:
+        self.jobs.append(Job(work, Future()))
+        return self.jobs[-1]
+
+    def abandon(self, job: Job) -> None:
+        self.abandoned.append(job)
 
 
 def test_each_answer_is_taken_once_and_asked_for_now_and_then() -> None:
@@ -30,27 +47,28 @@ def test_each_answer_is_taken_once_and_asked_for_now_and_then() -> None:
         asked.append(clock.now)
         return 200.0
 
-    questions = Questions(AtOnce(), clock)
-    assert questions.put(("a",), question, 5.0) == Reply(200.0)
-    assert questions.put(("a",), question, 5.0) is None
+    questions = at_once(clock)
+    assert questions.put(QUERIES, ("a",), question, 5.0) == Reply(200.0)
+    assert questions.put(QUERIES, ("a",), question, 5.0) is None
     clock.now += EVERY_S
-    assert questions.put(("a",), question, 5.0) == Reply(200.0)
+    assert questions.put(QUERIES, ("a",), question, 5.0) == Reply(200.0)
     assert len(asked) == 2
 
 
 def test_a_question_without_an_answer_is_asked_once_and_a_late_answer_is_dropped() -> None:
     clock, never = Clock(), Never()
-    questions = Questions(never, clock)
-    assert questions.put(("a",), lambda: 1.0, 5.0) is None
+    questions = Questions({QUERIES: never}, clock)
+    assert questions.put(QUERIES, ("a",), lambda: 1.0, 5.0) is None
     clock.now += 5.0
-    assert questions.put(("a",), lambda: 1.0, 5.0) == Reply(None, "it has not answered within 5 s")
+    assert questions.put(QUERIES, ("a",), lambda: 1.0, 5.0) == Reply(None, "it has not answered within 5 s")
     clock.now += 60.0
-    assert questions.put(("a",), lambda: 1.0, 5.0) is None
-    assert len(never.futures) == 1
-    never.futures[0].set_result(200.0)
-    assert questions.put(("a",), lambda: 1.0, 5.0) is None
-    assert questions.put(("a",), lambda: 1.0, 5.0) is None
-    assert len(never.futures) == 2
+    assert questions.put(QUERIES, ("a",), lambda: 1.0, 5.0) is None
+    assert len(never.jobs) == 1
+    assert never.abandoned == never.jobs
+    never.jobs[0].future.set_result(200.0)
+    assert questions.put(QUERIES, ("a",), lambda: 1.0, 5.0) is None
+    assert questions.put(QUERIES, ("a",), lambda: 1.0, 5.0) is None
+    assert len(never.jobs) == 2
 
 
 def test_faults_are_said() -> None:
@@ -60,24 +78,32 @@ def test_faults_are_said() -> None:
 
         return question
 
-    questions = Questions(AtOnce(), Clock())
-    assert questions.put(("a",), failing(NotReady("nobody")), 5.0) == Reply(None, "nobody")
-    assert questions.put(("b",), failing(SinkFault("refused")), 5.0) == Reply(None, "refused")
-    assert questions.put(("c",), failing(KeyError("odd")), 5.0) == Reply(None, "it could not be asked")
-    assert questions.put(("d",), lambda: None, 5.0) == Reply(None)
+    questions = at_once(Clock())
+    assert questions.put(QUERIES, ("a",), failing(NotReady("nobody")), 5.0) == Reply(None, "nobody")
+    assert questions.put(QUERIES, ("b",), failing(SinkFault("refused")), 5.0) == Reply(None, "refused")
+    assert questions.put(QUERIES, ("c",), failing(KeyError("odd")), 5.0) == Reply(None, "it could not be asked")
+    assert questions.put(QUERIES, ("d",), lambda: None, 5.0) == Reply(None)
 
 
 def test_what_nobody_puts_any_more_is_forgotten() -> None:
     clock = Clock()
-    questions = Questions(AtOnce(), clock)
+    questions = at_once(clock)
     for number in range(100):
-        questions.put((str(number),), lambda: 1.0, 5.0)
+        questions.put(QUERIES, (str(number),), lambda: 1.0, 5.0)
     clock.now += FORGET_S
-    questions.put(("new",), lambda: 1.0, 5.0)
+    questions.put(QUERIES, ("new",), lambda: 1.0, 5.0)
     assert list(questions._asked) == [("new",)]
 
 
-def test_silent_ones_hold_up_no_other() -> None:
+@pytest.fixture
+def pools() -> Iterator[dict[str, BlockingPool]]:
+    made = asking_pools()
+    yield made
+    for pool in made.values():
+        pool.close()
+
+
+def test_silent_ones_hold_up_nobody_of_another_kind(pools: dict[str, BlockingPool]) -> None:
     """Each has a real thread; none of those that are silent answers before the end."""
     over, heard = threading.Event(), threading.Event()
 
@@ -89,32 +115,43 @@ def test_silent_ones_hold_up_no_other() -> None:
         heard.set()
         return 200.0
 
-    questions = Questions()
-    for number in range(64):
-        questions.put((str(number),), silent, 60.0)
-    questions.put(("other",), answering, 60.0)
+    questions = Questions(pools)
+    for number in range(2 * THREADS[QUERIES]):
+        questions.put(QUERIES, (str(number),), silent, 60.0)
+    questions.put(WEBHOOKS, ("other",), answering, 60.0)
     assert heard.wait(30)
     over.set()
 
 
+def test_one_that_finds_no_thread_in_its_time_is_never_asked() -> None:
+    clock, over, pool = Clock(), threading.Event(), BlockingPool("one", 1, "it")
+    questions, asked = Questions({QUERIES: pool}, clock), []
+    questions.put(QUERIES, ("silent",), lambda: float(over.wait(60)), 60.0)
+    questions.put(QUERIES, ("other",), lambda: asked.append(1), 5.0)
+    clock.now += 5.0
+    late = questions.put(QUERIES, ("other",), lambda: asked.append(1), 5.0)
+    assert late == Reply(None, "it has not answered within 5 s")
+    over.set()
+    pool.close(30.0)
+    assert asked == []
+
+
 def test_beyond_a_bound_none_is_asked() -> None:
-    clock, never = Clock(), Never()
-    questions = Questions(never, clock)
-    for number in range(MOST_UNDER_WAY):
-        assert questions.put((str(number),), lambda: 1.0, 5.0) is None
-    said = questions.put(("one more",), lambda: 1.0, 5.0)
-    assert said == Reply(None, "too many others have not answered yet")
-    assert len(never.futures) == MOST_UNDER_WAY
-    never.futures[0].set_result(1.0)
-    assert questions.put(("one more",), lambda: 1.0, 5.0) is None
-    assert len(never.futures) == MOST_UNDER_WAY + 1
+    over, pool = threading.Event(), BlockingPool("few", 1, "it", most_waiting=1)
+    questions = Questions({QUERIES: pool})
+    for number in range(2):
+        assert questions.put(QUERIES, (str(number),), lambda: float(over.wait(60)), 60.0) is None
+    said = questions.put(QUERIES, ("one more",), lambda: 1.0, 60.0)
+    assert said == Reply(None, "too many calls wait for it; try again later")
+    over.set()
+    pool.close(30.0)
 
 
 def test_a_process_ends_though_one_is_silent() -> None:
     """A gateway that stops does not wait for a webhook."""
     program = (
         "import threading\n"
-        "from penstock.control.delivery.questions import Questions\n"
-        "Questions().put(('a',), threading.Event().wait, 60.0)\n"
+        "from penstock.control.delivery.questions import WEBHOOKS, Questions, asking_pools\n"
+        "Questions(asking_pools()).put(WEBHOOKS, ('a',), threading.Event().wait, 60.0)\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=30)

@@ -2,8 +2,8 @@
 
 import asyncio
 import os
+import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -31,6 +31,8 @@ from penstock.registry.stores.audit_archive import AuditArchives
 from penstock.registry.stores.retention import RetentionStore
 from penstock.registry.stores.traffic import Event, TrafficStore
 from tests.leases import leading
+
+WITHIN_S = 20.0
 
 
 def test_the_defaults_of_settings_and_janitor_are_the_same() -> None:
@@ -130,16 +132,9 @@ def database(tmp_path: Path) -> Iterator[Database]:
     opened.close()
 
 
-@pytest.fixture
-def thread() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(1) as pool:
-        yield pool
-
-
 def janitor(
     home: Path,
     database: Database,
-    thread: ThreadPoolExecutor,
     lead: Callable[[], bool] = lambda: True,
     needed: Callable[[], Needed] = lambda: Needed((), ()),
 ) -> Janitor:
@@ -148,24 +143,20 @@ def janitor(
     store = RetentionStore(database, lambda: later)
     archives = AuditArchives(database, lambda: FolderBlobs(home / "blobs"), home / "incoming", lambda: later)
     files = HomeFiles(home, Keeping(), lambda: later)
-    return Janitor(Keeping(), store, archives, files, lead, needed, set, thread)
+    return Janitor(Keeping(), store, archives, files, lead, needed, set)
 
 
-def test_the_leader_deletes_rows_and_others_do_not(
-    tmp_path: Path, database: Database, thread: ThreadPoolExecutor
-) -> None:
+def test_the_leader_deletes_rows_and_others_do_not(tmp_path: Path, database: Database) -> None:
     traffic = TrafficStore(database)
     traffic.tell("m", Event("drift.detected.v1", "models/m", "1", {}))
-    assert asyncio.run(janitor(tmp_path, database, thread, lambda: False).step()) == {}
+    assert asyncio.run(janitor(tmp_path, database, lambda: False).step()) == {}
     assert len(traffic.events()) == 1
-    assert asyncio.run(janitor(tmp_path, database, thread).step()) == {"events": 1}
+    assert asyncio.run(janitor(tmp_path, database).step()) == {"events": 1}
     assert traffic.events() == []
 
 
 @pytest.mark.parametrize("error", [NotReady("the bucket is away"), OSError("the bucket is away")])
-def test_what_fails_does_not_stop_the_rest(
-    tmp_path: Path, database: Database, thread: ThreadPoolExecutor, error: Exception
-) -> None:
+def test_what_fails_does_not_stop_the_rest(tmp_path: Path, database: Database, error: Exception) -> None:
     traffic = TrafficStore(database)
     traffic.tell("m", Event("drift.detected.v1", "models/m", "1", {}))
 
@@ -173,17 +164,33 @@ def test_what_fails_does_not_stop_the_rest(
         raise error
 
     with pytest.raises(type(error), match="bucket"):
-        asyncio.run(janitor(tmp_path, database, thread, needed=away).step())
+        asyncio.run(janitor(tmp_path, database, needed=away).step())
     assert traffic.events() == []
 
 
-def test_a_pass_ends_although_more_is_left(
-    tmp_path: Path, database: Database, thread: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_pass_ends_although_more_is_left(tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retention, "MOST_BATCHES", 2)
     monkeypatch.setattr("penstock.registry.stores.retention.BATCH", 1)
     traffic = TrafficStore(database)
     for number in range(3):
         traffic.tell("m", Event("drift.detected.v1", "models/m", str(number), {}))
-    one = janitor(tmp_path, database, thread)
+    one = janitor(tmp_path, database)
     assert [asyncio.run(one.step()) for _ in range(3)] == [{"events": 2}, {"events": 1}, {}]
+
+
+def test_what_hangs_does_not_hold_the_rest(tmp_path: Path, database: Database) -> None:
+    traffic, go = TrafficStore(database), threading.Event()
+    traffic.tell("m", Event("drift.detected.v1", "models/m", "1", {}))
+
+    def hanging() -> Needed:
+        go.wait(WITHIN_S)
+        return Needed((), ())
+
+    made = janitor(tmp_path, database, needed=hanging)
+    files = made.pools[0]
+    files._deadline_s = 0.01
+    with pytest.raises(NotReady, match="did not answer"):
+        asyncio.run(made.step())
+    assert traffic.events() == []
+    go.set()
+    made.close()

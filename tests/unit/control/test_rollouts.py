@@ -10,7 +10,6 @@ import pytest
 from rich.console import Console
 
 from penstock.cli.rollout import picture
-from penstock.control.delivery.questions import Questions
 from penstock.control.delivery.rollouts import Rollouts
 from penstock.control.delivery.routes import Traffic
 from penstock.control.delivery.trial import STEP_S
@@ -20,7 +19,7 @@ from penstock.core.routing import route_in
 from penstock.registry.records import Document
 from penstock.registry.stores.traffic import Change
 from penstock.telemetry.metrics import Point
-from tests.unit.control.trials import ME, AtOnce, FakeFleet, World
+from tests.unit.control.trials import ME, FakeFleet, World, at_once
 
 ASKED: Document = {"to": "2", "steps": [1000, 5000, 10000], "min_step_seconds": 1, "reason": "go"}
 SECONDS = 120
@@ -488,7 +487,7 @@ def test_prometheus_has_a_say(world: World) -> None:
             raise NotReady("nobody")
         return answers.pop(0) if answers else 9.0
 
-    gateway = Gateway(world, ask=ask, questions=Questions(AtOnce(), world.clock))
+    gateway = Gateway(world, ask=ask, questions=at_once(world.clock))
     guards = [{"metric": "promql", "query": "load", "max": 1.0}, {"metric": "promql", "query": "away", "max": 1.0}]
     trial = gateway.begin(guards=guards)
     over = gateway.pass_time(trial, "rolled_back")
@@ -766,7 +765,7 @@ class Hook:
 
 def test_a_step_waits_for_a_webhook_a_query_and_labels(world: World) -> None:
     hook, values = Hook(), {"up": 0.0}
-    gateway = Gateway(world, ask=values.get, webhooks=hook, questions=Questions(AtOnce(), world.clock))
+    gateway = Gateway(world, ask=values.get, webhooks=hook, questions=at_once(world.clock))
     gates = {"webhook": "hook", "query": {"query": "up", "operator": "==", "limit": 1}, "min_labels": 5}
     trial = gateway.begin(steps=[{"weight": 1000, **gates}, 10_000])
 
@@ -801,7 +800,7 @@ def test_a_gate_that_could_never_pass_is_refused(world: World, step: Document, r
 
 
 def test_a_canary_that_a_gate_holds_up_is_guarded(world: World) -> None:
-    gateway = Gateway(world, webhooks=Hook(), questions=Questions(AtOnce(), world.clock))
+    gateway = Gateway(world, webhooks=Hook(), questions=at_once(world.clock))
     trial = gateway.begin(steps=[{"weight": 1000, "webhook": "hook"}, 10_000])
     assert gateway.pass_time(trial, "rolled_back", bad=0.3)["step"] == 0
 

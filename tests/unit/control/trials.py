@@ -3,12 +3,14 @@
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable
-from concurrent.futures import Executor, Future
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
+from penstock.control.blocking import Job
+from penstock.control.delivery.questions import QUERIES, WEBHOOKS, Questions
 from penstock.control.monitoring.label_comparisons import LabelComparisons
 from penstock.core.desired import Desired, ModelSpec, State, VersionSpec, VersionStatus
 from penstock.core.errors import NotFound
@@ -25,7 +27,6 @@ from tests.leases import leading
 VERSIONS = ("1", "2", "3")
 ME = By("me", "a test")
 MS = 1_000_000
-T = TypeVar("T")
 
 
 class Clock:
@@ -38,16 +39,24 @@ class Clock:
         return self.now
 
 
-class AtOnce(Executor):
-    """Runs everything when it is submitted."""
+class AtOnce:
+    """Does everything when it is submitted."""
 
-    def submit(self, work: Callable[..., T], /, *arguments: Any, **named: Any) -> "Future[T]":
-        future: Future[T] = Future()
+    def submit(self, work: Callable[[], Any]) -> Job:
+        job = Job(work, Future(), returned=True)
         try:
-            future.set_result(work(*arguments, **named))
+            job.future.set_result(work())
         except Exception as error:
-            future.set_exception(error)
-        return future
+            job.future.set_exception(error)
+        return job
+
+    def abandon(self, job: Job) -> None:
+        raise AssertionError(job)
+
+
+def at_once(clock: Clock) -> Questions:
+    """Questions that are answered when they are put."""
+    return Questions({QUERIES: AtOnce(), WEBHOOKS: AtOnce()}, clock)
 
 
 class FakeFleet:

@@ -1,28 +1,30 @@
-"""Asks webhooks and Prometheus on threads beside the loop of rollouts, so that a slow answer holds up nobody else."""
+"""Asks webhooks or Prometheus beside the loop of rollouts, so that a slow answer holds up nobody else."""
 
 import logging
 import math
 import time
-from collections.abc import Callable
-from concurrent.futures import Executor, Future
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass
-from threading import Thread
-from typing import Any, TypeVar
+from typing import Any, Protocol
 
+from penstock.control.blocking import BlockingPool, Job
 from penstock.control.sinks import SinkFault
-from penstock.core.errors import Fault
-from penstock.engine.threads import BACKGROUND, lower_priority
+from penstock.core.errors import Fault, NotReady
 
 log = logging.getLogger("penstock.control")
 
 EVERY_S = 2.0
 """Time between two times that the same question is asked."""
 
-MOST_UNDER_WAY = 1000
-"""Questions without an answer at one time: 18 of each of 50 rollouts, all of them silent."""
+QUERIES, WEBHOOKS = "Prometheus", "webhooks"
+"""The kinds of those who are asked; each has threads of its own."""
+
+THREADS = {QUERIES: 16, WEBHOOKS: 64}
+MOST_WAITING = 1000
+"""Questions of a kind that wait for a thread: 18 of each of 50 rollouts, all of them silent."""
 
 FORGET_S = 300.0
-T = TypeVar("T")
 
 Key = tuple[str, ...]
 Question = Callable[[], float | None]
@@ -42,75 +44,68 @@ class _Asked:
     """A question that was asked: when (seconds of the clock), and its answer once there is one (None: it was read)."""
 
     at: float
-    future: "Future[float | None] | None"
+    job: Job | None
     overdue: bool = False
 
 
-class ThreadEach(Executor):
-    """Runs each thing on a thread of its own: none waits for a silent one, and the process ends without them."""
+class Pool(Protocol):
+    """The threads that questions are asked on; see ``blocking.BlockingPool``."""
 
-    def submit(self, work: Callable[..., T], /, *arguments: Any, **named: Any) -> "Future[T]":
-        """Start it."""
-        future: Future[T] = Future()
+    def submit(self, work: Callable[[], Any]) -> Job:
+        """Begin a call."""
 
-        def run() -> None:
-            lower_priority(BACKGROUND)
-            try:
-                future.set_result(work(*arguments, **named))
-            except Exception as error:
-                future.set_exception(error)
-
-        Thread(target=run, name="question", daemon=True).start()
-        return future
+    def abandon(self, job: Job) -> None:
+        """Wait no longer for it."""
 
 
 class Questions:
     """Each question is asked now and then, and at most once at a time; ``clock`` gives monotonic seconds.
 
-    One thread, the event loop's, may call it. None waits for another; beyond ``MOST_UNDER_WAY`` none is asked.
+    One thread, the event loop's, may call it. Those that find no thread in the pool of their kind wait for one, within
+    their time.
     """
 
-    def __init__(self, threads: Executor | None = None, clock: Callable[[], float] = time.monotonic) -> None:
-        self._threads = threads or ThreadEach()
+    def __init__(self, pools: Mapping[str, Pool], clock: Callable[[], float] = time.monotonic) -> None:
+        self._pools = pools
         self._clock = clock
         self._asked: dict[Key, _Asked] = {}
 
-    def put(self, key: Key, question: Question, wait_s: float) -> Reply | None:
+    def put(self, kind: str, key: Key, question: Question, wait_s: float) -> Reply | None:
         """A new answer to a question, each answer once; None while there is none. Asks where it is time to.
 
         A question without an answer after ``wait_s`` has none; what comes later is dropped.
         """
-        now = self._clock()
+        now, pool = self._clock(), self._pools[kind]
         asked = self._asked.get(key)
         if asked is None:
             self._forget_old(now)
-        if asked is None or (asked.future is None and now - asked.at >= EVERY_S):
-            if self._under_way() >= MOST_UNDER_WAY:
-                return Reply(None, "too many others have not answered yet")
-            asked = self._asked[key] = _Asked(now, self._threads.submit(question))
-        return _taken(asked, now, wait_s)
-
-    def _under_way(self) -> int:
-        return sum(one.future is not None and not one.future.done() for one in self._asked.values())
+        if asked is None or (asked.job is None and now - asked.at >= EVERY_S):
+            try:
+                asked = self._asked[key] = _Asked(now, pool.submit(question))
+            except NotReady as fault:
+                return Reply(None, str(fault))
+        return _taken(asked, pool, now, wait_s)
 
     def _forget_old(self, now: float) -> None:
         """Forget questions that nobody has put for a while."""
         self._asked = {key: one for key, one in self._asked.items() if now - one.at < FORGET_S}
 
-    def close(self) -> None:
-        """Ask no more."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+
+def asking_pools() -> dict[str, BlockingPool]:
+    """The threads of each kind, for one gateway."""
+    return {kind: BlockingPool(kind.lower(), most, kind, most_waiting=MOST_WAITING) for kind, most in THREADS.items()}
 
 
-def _taken(asked: _Asked, now: float, wait_s: float) -> Reply | None:
-    if asked.future is None:
+def _taken(asked: _Asked, pool: Pool, now: float, wait_s: float) -> Reply | None:
+    if asked.job is None:
         return None
-    if asked.future.done():
-        future, asked.future = asked.future, None
+    if asked.job.future.done():
+        future, asked.job = asked.job.future, None
         return None if asked.overdue else _reply(future)
     if now - asked.at < wait_s or asked.overdue:
         return None
     asked.overdue = True
+    pool.abandon(asked.job)
     return Reply(None, f"it has not answered within {wait_s:g} s")
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from penstock.control.delivery import observations
-from penstock.control.delivery.questions import Questions
+from penstock.control.delivery.questions import Questions, asking_pools
 from penstock.control.delivery.step_gates import Ask, StepGates, Webhooks
 from penstock.control.delivery.trial import (
     CONTROLLER,
@@ -72,7 +72,9 @@ class Rollouts(Trials):
         super().__init__(store, fleet, gateway, labels, clock)
         self._slo = slo
         self._ask = ask
-        self._gates = StepGates(ask, webhooks, questions or Questions())
+        asking = asking_pools()
+        self.pools = (*self.pools, *asking.values())
+        self._gates = StepGates(ask, webhooks, questions or Questions(asking))
 
     def beginning(
         self, document: Document, statuses: Mapping[str, VersionStatus], record: ModelRecord, trial_id: str
@@ -207,11 +209,6 @@ class Rollouts(Trials):
             f"no champion is set, so version '{spec.to}' answers all requests as the newest one when the rollout ends"
         )
         return [f"{kept_on}, also if it is rolled back; {way}"]
-
-    def close(self) -> None:
-        """Let the threads go."""
-        self._gates.close()
-        super().close()
 
     def readings(self) -> Iterator[Reading]:
         """The state and the evidence of each model's newest rollout, as of the last step."""

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Protocol
 
-from penstock.control.delivery.questions import Questions, Reply
+from penstock.control.delivery.questions import QUERIES, WEBHOOKS, Questions, Reply
 from penstock.control.sinks import SinkContext, SinkFault
 from penstock.control.sinks.webhook import ask_webhook
 from penstock.core.rollouts.documents import shown
@@ -114,7 +114,7 @@ class StepGates:
         if self._webhooks is None:
             return judge_webhook(gate, None, "no webhook can be asked")
         question = partial(self._webhooks.ask, trial.model, gate, gate_event(trial, rollout, now))
-        reply = self._questions.put(key, question, gate.timeout_s + MARGIN_S)
+        reply = self._questions.put(WEBHOOKS, key, question, gate.timeout_s + MARGIN_S)
         if reply is None:
             return None
         return judge_webhook(gate, None if reply.value is None else int(reply.value), reply.fault)
@@ -122,11 +122,7 @@ class StepGates:
     def _put(self, key: tuple[str, ...], query: str) -> Reply | None:
         if self._ask is None:
             return Reply(None, "no Prometheus is configured")
-        return self._questions.put(key, partial(self._ask, query), QUERY_S)
-
-    def close(self) -> None:
-        """Ask no more."""
-        self._questions.close()
+        return self._questions.put(QUERIES, key, partial(self._ask, query), QUERY_S)
 
 
 def gate_event(trial: Trial, rollout: Rollout, now: float) -> dict[str, Any]:

@@ -108,7 +108,7 @@ class Trials(ABC):
         self.gateway = gateway
         self._pool = BlockingPool(f"{self.kind}s", THREADS)
         self.run_on_thread = self._pool.call
-        self.pools = (self._pool,)
+        self.pools: tuple[BlockingPool, ...] = (self._pool,)
         self._bringing: dict[str, asyncio.Task[None]] = {}
         self._settled: dict[str, _Settled] = {}
         self._steps = 0
@@ -364,7 +364,8 @@ class Trials(ABC):
         """Let the threads go."""
         for task in self._bringing.values():
             task.cancel()
-        self._pool.close()
+        for pool in self.pools:
+            pool.close()
 
 
 async def with_turns(trials: Iterable[Trial]) -> AsyncIterator[Trial]:

@@ -3,13 +3,13 @@
 MLflow only adds to what is here. Versions that people pushed are never touched, and what an operator retired stays so.
 """
 
-import asyncio
 import logging
 import shutil
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -194,7 +194,8 @@ class MlflowSync:
         self._source = source
         self._registrar = registry_admin
         self._pool = BlockingPool("mlflow", THREADS, "MLflow", DOWNLOAD_S)
-        self.pools = (self._pool,)
+        self._reads = BlockingPool("mlflow_records", 1)
+        self.pools = (self._pool, self._reads)
         self._records = records
         self._poll_s = poll_s
         self._clock = clock
@@ -225,7 +226,7 @@ class MlflowSync:
 
     async def _next(self, wanted: Sequence[Wanted], tried: Collection[Action]) -> Action | None:
         """What is to be done, but what has been tried in this step and what is put off."""
-        present = {record.name: record for record in await self._pool.call(self._records)}
+        present = {record.name: record for record in await self._reads.call(self._records)}
         passed = {*tried, *self._keyed.put_off()}
         return next_action(wanted, present, self._before, passed)
 
@@ -243,13 +244,19 @@ class MlflowSync:
         log.info("%s was taken over from MLflow", action)
 
     async def _push(self, wanted: Wanted) -> None:
-        folder = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="penstock-mlflow-"))
+        folder = Path(await self._pool.call(partial(tempfile.mkdtemp, prefix="penstock-mlflow-")))
         try:
             files, lineage = await self._pool.call(self._fetched, wanted, folder)
             by = By(SOURCE, "registered in MLflow")
-            await self._registrar.push(wanted.model, wanted.version, _chunks(files), lineage, by)
+            await self._registrar.push(wanted.model, wanted.version, self._chunks(files), lineage, by)
         finally:
-            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+            await self._pool.call(shutil.rmtree, folder, True)
+
+    async def _chunks(self, files: dict[str, Path]) -> AsyncIterator[bytes]:
+        """A bare graph as it is, several files as a tar."""
+        chunks = _plain(next(iter(files.values()))) if len(files) == 1 else pack(files)
+        while chunk := await self._pool.call(next, chunks, b""):
+            yield chunk
 
     def _fetched(self, wanted: Wanted, folder: Path) -> tuple[dict[str, Path], Document]:
         """A version's files and lineage. That they cannot be fetched concerns this version alone: MLflow has just
@@ -258,13 +265,6 @@ class MlflowSync:
             return self._source.download(wanted, folder), self._source.lineage(wanted)
         except NotReady as fault:
             raise Refused(f"it cannot be fetched: {fault}", fault.detail) from None
-
-
-async def _chunks(files: dict[str, Path]) -> AsyncIterator[bytes]:
-    """A bare graph as it is, several files as a tar."""
-    chunks = _plain(next(iter(files.values()))) if len(files) == 1 else pack(files)
-    while chunk := await asyncio.to_thread(next, chunks, b""):
-        yield chunk
 
 
 def _plain(path: Path) -> Iterator[bytes]:

@@ -1,0 +1,51 @@
+"""Calls that block run on bounded pools with deadlines; what else starts a thread is listed here, with its reason."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import penstock
+
+SOURCE = Path(penstock.__file__).parent
+BLOCKING = SOURCE / "control" / "blocking.py"
+STARTERS = {"ThreadPoolExecutor", "ProcessPoolExecutor", "to_thread", "run_in_executor", "Thread", "Timer"}
+PACKAGES = ("api", "app", "control", "monitor", "registry")
+ALLOWED = {
+    "app/gateway.py:_run": "imports the admin API",
+    "app/models.py:scan": "imports libraries; the database is opened by whoever asks it first",
+    "control/reconcile/reconciler.py:load": "reads a configuration that is in memory",
+    "registry/admission/examiner.py:_ordered": "adds up the sizes of files that this machine has just written",
+    "registry/registry.py:examined": "changes a graph that this machine has just written",
+}
+
+
+def starts(text: str, name: str) -> Iterator[str]:
+    """Every function of a source text that may start a thread by itself."""
+    for function in ast.walk(ast.parse(text)):
+        if isinstance(function, ast.AsyncFunctionDef | ast.FunctionDef):
+            used = {_called(one.func) for one in ast.walk(function) if isinstance(one, ast.Call)}
+            if used & STARTERS:
+                yield f"{name}:{function.name}"
+
+
+def _called(function: ast.expr) -> str:
+    if isinstance(function, ast.Attribute):
+        return function.attr
+    return function.id if isinstance(function, ast.Name) else ""
+
+
+def test_only_pools_with_deadlines_start_threads() -> None:
+    files = {file for package in PACKAGES for file in (SOURCE / package).rglob("*.py")} - {BLOCKING}
+    found = {one for file in files for one in starts(file.read_text(), str(file.relative_to(SOURCE)))}
+    assert found == set(ALLOWED)
+
+
+@pytest.mark.parametrize(
+    "call",
+    ["asyncio.to_thread(f)", "loop.run_in_executor(None, f)", "ThreadPoolExecutor(1)", "threading.Thread(target=f)"],
+)
+def test_what_starts_a_thread_is_found(call: str) -> None:
+    assert list(starts(f"def g():\n    {call}\n", "x.py")) == ["x.py:g"]
+    assert list(starts("def g():\n    pool.call(f)\n", "x.py")) == []
