@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from penstock.control.delivery.prometheus import Prometheus
+from penstock.control.delivery.prometheus import MOST_BYTES, Prometheus
 from penstock.core.errors import NotReady
 
 ANSWERS: dict[str, tuple[int, Any]] = {
@@ -18,6 +18,11 @@ ANSWERS: dict[str, tuple[int, Any]] = {
     "empty": (200, {"data": {"resultType": "vector", "result": []}}),
     "nan": (200, {"data": {"resultType": "scalar", "result": [1.0, "NaN"]}}),
     "text": (200, {"data": {"resultType": "vector", "result": [{"value": [1.0, "much"]}]}}),
+    "several": (
+        200,
+        {"data": {"resultType": "vector", "result": [{"metric": {}, "value": [1.0, one]} for one in ("0.25", "9")]}},
+    ),
+    "endless": (200, {"data": {"resultType": "vector", "result": ["x" * MOST_BYTES]}}),
     "odd": (200, ["odd"]),
     "bad": (400, {"status": "error"}),
 }
@@ -57,6 +62,12 @@ def test_answers(ask: Prometheus, query: str, value: float | None) -> None:
 @pytest.mark.parametrize("query", ["text", "odd", "bad"])
 def test_what_is_no_answer(ask: Prometheus, query: str) -> None:
     with pytest.raises(NotReady, match="Prometheus"):
+        ask(query)
+
+
+@pytest.mark.parametrize(("query", "told"), [("several", "2 series; .*max"), ("endless", "more than .*max")])
+def test_several_series_are_no_answer(ask: Prometheus, query: str, told: str) -> None:
+    with pytest.raises(NotReady, match=told):
         ask(query)
 
 

@@ -6,11 +6,13 @@ import math
 import urllib.error
 import urllib.parse
 import urllib.request
+from typing import Any
 
 from penstock.core.errors import NotReady
 
 WAIT_S = 5.0
 MOST_BYTES = 1 << 20
+_ONE = "let it give one value, by sum(...), max(...) or min(...)"
 
 
 class Prometheus:
@@ -22,20 +24,29 @@ class Prometheus:
     def __call__(self, query: str) -> float | None:
         """The value of an expression that gives one, None where it gives none.
 
-        The HTTP API's instant query (``/api/v1/query``); of several series the first counts. Blocks.
+        The HTTP API's instant query (``/api/v1/query``). Blocks.
 
         Raises:
-            NotReady: nobody answers, or the answer is an error.
+            NotReady: nobody answers, the answer is an error, or it has several series: none of them may be left out.
         """
         address = f"{self._url}/api/v1/query?{urllib.parse.urlencode({'query': query})}"
         try:
             with urllib.request.urlopen(address, timeout=WAIT_S) as answer:  # noqa: S310 - http or https by the configuration
-                result = json.loads(answer.read(MOST_BYTES))["data"]
-            series = result["result"]
-            value = series if result["resultType"] == "scalar" else series[0]["value"] if series else None
-            number = None if value is None else float(value[1])
+                number = _value(answer.read(MOST_BYTES))
         except urllib.error.HTTPError as error:
             raise NotReady(f"Prometheus refuses the query: {error.code}") from None
         except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError, IndexError):
             raise NotReady("Prometheus does not answer") from None
         return None if number is None or math.isnan(number) else number
+
+
+def _value(body: bytes) -> float | None:
+    if len(body) == MOST_BYTES:
+        raise NotReady(f"Prometheus answers with more than {MOST_BYTES} bytes; {_ONE}")
+    data: dict[str, Any] = json.loads(body)["data"]
+    series = data["result"]
+    if data["resultType"] == "scalar":
+        return float(series[1])
+    if len(series) > 1:
+        raise NotReady(f"the query gives {len(series)} series; {_ONE}")
+    return float(series[0]["value"][1]) if series else None
