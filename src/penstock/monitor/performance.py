@@ -1,6 +1,6 @@
 """What labels say of a version: metrics, whether its errors have changed, and whether it is as good as it says.
 
-The one door to river, which is imported when the first label comes: it takes a second and a hundred megabytes. Its
+The one door to river, which is imported once labels may come: it takes two seconds and 170 megabytes. Its
 detectors are fed finite errors only (one NaN blinds them for ever) and read before their next update (which forgets).
 """
 
@@ -194,8 +194,9 @@ def _rounded(value: float | None) -> float | None:
     return None if value is None or not math.isfinite(value) else round(value, 6)
 
 
-def _river() -> Any:
-    """The library, imported when it is needed; it says nothing of its types."""
+def load_river() -> Any:
+    """The library, which says nothing of its types. The first call takes two seconds: call it before labels come, and
+    not on a loop."""
     import river.drift.binary  # noqa: PLC0415 - see above
     import river.metrics  # noqa: PLC0415 - see above
     import river.utils  # noqa: PLC0415 - see above
@@ -207,7 +208,7 @@ class _Metrics:
     """River's metrics of one task, over all labels and over the last ones."""
 
     def __init__(self, task: str) -> None:
-        metrics, utils = _river().metrics, _river().utils
+        metrics, utils = load_river().metrics, load_river().utils
         self.task = task
         self._windows: dict[str, Any] = {}
         self._all: dict[str, Any] = {}
@@ -308,7 +309,7 @@ class _Errors:
 
     def _see_others(self, error: float) -> None:
         if not self._others:
-            drift = _river().drift
+            drift = load_river().drift
             made = {"adwin": drift.ADWIN(), "hddm_a": drift.binary.HDDMA(), "hddm_w": drift.binary.HDDMW()}
             self._others = {name: (one, {"alarms": 0, "at_label": None}) for name, one in made.items()}
         for name, (detector, told) in self._others.items():

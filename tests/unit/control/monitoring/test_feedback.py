@@ -3,6 +3,8 @@
 import asyncio
 import errno
 import math
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -130,3 +132,27 @@ def test_labels_of_one_version_that_cannot_be_read_stop_no_other(
         assert labels.task.last_success
     finally:
         labels.close()
+
+
+LOADED = """
+import asyncio, sys
+from pathlib import Path
+from penstock.control.monitoring.feedback import Labels
+from penstock.core.policies import MonitorPolicy
+folder = Path(sys.argv[1])
+labels = Labels(folder, folder / "labels.json", lambda key: (None, MonitorPolicy()), None)
+labels.bound_by(lambda: [("m", "1")], lambda: 0)
+asyncio.run(labels.step())
+labels.close()
+print("river.metrics" in sys.modules)
+"""
+
+
+@pytest.mark.parametrize("answered", [False, True])
+def test_what_takes_long_to_load_is_loaded_before_the_first_label(tmp_path: Path, answered: bool) -> None:
+    if answered:
+        answers = answers_of([Tensor("p", "FP64", np.array([[0.5, 0.5]]))])
+        assert answers is not None
+        AnswerWriter(tmp_path / ANSWERS, "m", "1").add(["first"], [1], answers)
+    said = subprocess.run([sys.executable, "-c", LOADED, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert said.stdout.strip() == str(answered)
