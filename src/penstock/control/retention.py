@@ -54,6 +54,7 @@ TABLES: Mapping[str, str] = {
     "verdicts": "while a gateway serves the version",
     "feedback": "a day, 64 MiB",
     "feedback_readers": "a day after the gateway looked last",
+    "request_history": "the longest window of the model's burn rates, two days at most",
     "labelled": "while a gateway serves the version, the newest ones",
     "outbox": "until sent or given up, then retention.deliveries_days or retention.dead_deliveries_days",
 }
@@ -122,6 +123,7 @@ def row_batches(
     yield "events", partial(store.events, now - keeping.events_s)
     yield "trials", partial(store.trials, now - keeping.trials_s, keeping.trials_per_model)
     yield "observations", store.observations
+    yield "request histories", store.request_histories
     yield "leases", store.leases
     yield "references", partial(store.references, now - keeping.references_s)
     yield "retired versions", partial(store.retired_versions, now - keeping.retired_versions_s)

@@ -101,7 +101,7 @@ class Retraining:
             PeriodicTask("deliveries", self.deliver_all, LOOK_S, meanwhile="events wait to be sent"),
         )
         self._keyed: KeyedWork[str] = KeyedWork(rules, "rules of model", (LOOK_S, LONGEST_S), (NotReady,))
-        self._histories = SloHistories()
+        self._histories = SloHistories(self._leader, self._run)
 
     # What people ask for.
 
@@ -160,7 +160,10 @@ class Retraining:
         ruled = {one.name: one for one in self._fleet.desired.models if self._is_ruled(one)}
         self._histories.keep(set(ruled))
         due = self._keyed.due(ruled)
-        if not due or not await self._run(self._outbox.lead):
+        if not due:
+            return
+        if not await self._run(self._outbox.lead):
+            self._histories.forget()
             return
         for name in due:
             with self._keyed.isolated(name):
@@ -230,7 +233,7 @@ class Retraining:
             ready=states.get(version) is State.READY,
             failed=() if chosen else failed,
             objectives=policy.objectives,
-            history=self._histories.add((spec.name, version), policy, told, now),
+            history=await self._histories.add((spec.name, version), policy, told, now),
         )
 
     def _rows(self, event: Document, folder: Path) -> Path | None:

@@ -1,7 +1,10 @@
-"""What was counted of requests over time, of each model whose rules rest on burn rates of its objectives."""
+"""What was counted of requests over time, of each model whose rules rest on burn rates of its objectives.
 
-from collections.abc import Mapping
-from typing import Any
+Counts are written down as they are taken, so whoever leads next looks back on the same windows.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Protocol
 
 from penstock.core.policies import MonitorPolicy
 from penstock.core.triggers.burn_rate import Counts, History
@@ -9,35 +12,67 @@ from penstock.core.triggers.burn_rate import Counts, History
 STEPS = 10
 """Counts within the shortest window."""
 
+Key = tuple[str, str]
+Run = Callable[..., Awaitable[Any]]
+
+
+class Kept(Protocol):
+    """Where counts are written down; its methods block."""
+
+    def requests_over_time(self, key: Key, slow_ms: float) -> Sequence[Counts]:
+        """What was written down of a version, oldest first; ``slow_ms`` says what was counted as slow."""
+
+    def note_requests(self, key: Key, slow_ms: float, counts: Counts, kept_s: float) -> None:
+        """Write counts of a version down, and delete what is older than ``kept_s`` or of the model's other versions."""
+
 
 class SloHistories:
-    """In memory: whoever takes the lead begins anew, and so does each version."""
+    """Of one gateway while it leads; each version's begins anew. ``run`` runs what blocks on a thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, kept: Kept, run: Run) -> None:
+        self._kept = kept
+        self._run = run
         self._known: dict[str, tuple[tuple[Any, ...], History]] = {}
 
-    def add(
-        self, key: tuple[str, str], policy: MonitorPolicy, monitor: Mapping[str, Any], now: float
-    ) -> tuple[Counts, ...]:
-        """The history of a version, with what its ``monitor`` says now added; empty where no rule asks for it."""
-        model, version = key
+    async def add(self, key: Key, policy: MonitorPolicy, monitor: Mapping[str, Any], now: float) -> tuple[Counts, ...]:
+        """The history of a version, with what its ``monitor`` says now added; empty where no rule asks for it.
+
+        Raises:
+            NotReady: the counts could not be read or written down; nothing was added.
+        """
         windows = _windows(policy)
         if not windows:
-            self._known.pop(model, None)
+            self._known.pop(key[0], None)
             return ()
+        slow_ms = float(policy.objectives.get("latency_p99_ms", 0.0))
+        history = await self._history(key, windows, slow_ms, now)
+        if history.takes(now):
+            counted: Mapping[str, int] = monitor.get("requests") or {}
+            counts = Counts(now, *(counted.get(name, 0) for name in ("answered", "failed", "slow")))
+            await self._run(self._kept.note_requests, key, slow_ms, counts, history.window_s + 2 * history.step_s)
+            history.add(counts)
+        return history.counts()
+
+    async def _history(self, key: Key, windows: Sequence[tuple[float, float]], slow_ms: float, now: float) -> History:
         longest, step_s = max(long for long, _ in windows), min(short for _, short in windows) / STEPS
-        shape = (version, longest, step_s, dict(policy.objectives))
-        known = self._known.get(model)
+        shape = (key[1], longest, step_s, slow_ms)
+        known = self._known.get(key[0])
         if known is None or known[0] != shape:
-            known = self._known[model] = shape, History(longest, step_s)
-        counted: Mapping[str, int] = monitor.get("requests") or {}
-        known[1].add(Counts(now, counted.get("answered", 0), counted.get("failed", 0), counted.get("slow", 0)))
-        return known[1].counts()
+            history = History(longest, step_s)
+            for counts in await self._run(self._kept.requests_over_time, key, slow_ms):
+                if counts.at <= now:  # else by a clock that was set back
+                    history.add(counts)
+            known = self._known[key[0]] = shape, history
+        return known[1]
 
     def keep(self, models: set[str]) -> None:
-        """Forget all other models."""
+        """Forget all other models: what is needed of them again is written down."""
         for gone in self._known.keys() - models:
             del self._known[gone]
+
+    def forget(self) -> None:
+        """Forget all: another gateway leads, and writes on."""
+        self._known.clear()
 
 
 def _windows(policy: MonitorPolicy) -> list[tuple[float, float]]:

@@ -60,14 +60,15 @@ class History:
         self._raw: Counts | None = None
         self._counts: deque[Counts] = deque(maxlen=int(window_s / self.step_s) + 3)
 
+    def takes(self, at: float) -> bool:
+        """Whether counts of this time are far enough from the last ones."""
+        return self._raw is None or at - self._raw.at >= self.step_s
+
     def add(self, now: Counts) -> None:
-        """What is counted now."""
-        if self._raw is None:
-            self._counts.append(Counts(now.at))
-        elif now.at - self._counts[-1].at < self.step_s:
+        """What is counted now; it is left out if it is too near to the last counts."""
+        if not self.takes(now.at):
             return
-        else:
-            self._counts.append(_increased(self._counts[-1], self._raw, now))
+        self._counts.append(Counts(now.at) if self._raw is None else _increased(self._counts[-1], self._raw, now))
         self._raw = now
 
     def counts(self) -> tuple[Counts, ...]:

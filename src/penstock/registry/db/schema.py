@@ -15,7 +15,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0010")
 """Every migration there has been, oldest first; the last is the shape below."""
 
 _Long = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows by INTEGER alone
@@ -232,6 +232,20 @@ verdicts = Table(
     Column("document", _Json, nullable=False),
 )
 """What is concluded from the counts of all gateways; ``revision`` grows by every write of a row."""
+
+request_history = Table(
+    "request_history",
+    metadata,
+    Column("seq", _Long, primary_key=True, autoincrement=True),
+    Column("model", String(128), nullable=False, index=True),
+    Column("version", String(64), nullable=False),
+    Column("slow_ms", Float, nullable=False),
+    Column("at", Float, nullable=False),
+    Column("requests", BigInteger, nullable=False),
+    Column("failed", BigInteger, nullable=False),
+    Column("slow", BigInteger, nullable=False),
+)
+"""What all gateways had counted of a version's requests at a time, for burn rates; ``slow_ms`` says what is slow."""
 
 labelled = Table(
     "labelled",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from penstock.core.errors import Conflict, NotFound
+from penstock.core.triggers.burn_rate import Counts
 from penstock.registry.db import schema
 from penstock.registry.db.lease import LeaderConnections
 from penstock.registry.records import By, Document
@@ -89,6 +90,26 @@ class Outbox:
                     after = {"event": event_id(event), "type": event.type}
                     self._journal.changed(connection, model, action, "retraining", by, None, after)
         return revision + 1
+
+    def requests_over_time(self, key: tuple[str, str], slow_ms: float) -> list[Counts]:
+        """What was counted of a version's requests, oldest first; ``slow_ms`` says what was counted as slow."""
+        table = schema.request_history
+        columns = (table.c.at, table.c.requests, table.c.failed, table.c.slow)
+        mine = (table.c.model == key[0], table.c.version == key[1], table.c.slow_ms == slow_ms)
+        with self._database.reading() as connection:
+            return [Counts(*row) for row in connection.execute(sa.select(*columns).where(*mine).order_by(table.c.seq))]
+
+    def note_requests(self, key: tuple[str, str], slow_ms: float, counts: Counts, kept_s: float) -> None:
+        """Write down what was counted of a version's requests; older ones than ``kept_s``, and those of other versions
+        of the model, go."""
+        with self._database.recording() as connection:
+            table = schema.request_history
+            over = (table.c.version != key[1]) | (table.c.slow_ms != slow_ms)
+            over |= (table.c.at < counts.at - kept_s) | (table.c.at > counts.at)  # by a clock that was set back
+            connection.execute(table.delete().where(table.c.model == key[0], over))
+            values = {"model": key[0], "version": key[1], "slow_ms": slow_ms, "at": counts.at}
+            counted = {"requests": counts.requests, "failed": counts.failed, "slow": counts.slow}
+            connection.execute(table.insert().values(**values, **counted))
 
     def _address(self, connection: sa.Connection, model: str, event: str, sinks: Sequence[str]) -> None:
         table, now = schema.outbox, self._clock()

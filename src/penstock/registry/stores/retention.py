@@ -22,6 +22,9 @@ BATCH = 500
 USED_S = 3600.0
 """That a reference is used is written down no more often than that."""
 
+HISTORY_S = 2 * 86_400.0
+"""Twice the longest window of a burn rate."""
+
 BY = By("penstock", "its retention time is over")
 Key = tuple[str, str]
 
@@ -74,6 +77,11 @@ class RetentionStore:
         table, trials = schema.observations, schema.trials
         opened = sa.exists().where(trials.c.id == table.c.trial, trials.c.open)
         return self._delete(table.c.trial, ~opened)
+
+    def request_histories(self) -> int:
+        """What was counted of requests so long ago that no burn rate looks back on it."""
+        table = schema.request_history
+        return self._delete(table.c.seq, table.c.at < self.now() - HISTORY_S)
 
     def leases(self) -> int:
         """Leases that have ended."""

@@ -1,6 +1,7 @@
 """Retraining over a real database: what is asked, what is under way, and what workers' restarts leave alone."""
 
 import asyncio
+from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
@@ -122,15 +123,18 @@ def test_a_request_ends_when_another_version_is_to_answer_and_does(room: Room) -
     assert room.step().in_flight is None
 
 
-def test_a_burn_rate_asks_when_both_windows_burn(room: Room) -> None:
-    room.drifts = False
-    room.policy = policy_in(
-        {
-            "slo": {"error_ratio": 0.01},
-            "triggers": [{"name": "r", "when": {"slo": {"long_seconds": 600, "short_seconds": 60, "burn_rate": 10}}}],
-        },
-        schedule_in,
-    )
+BURNING = policy_in(
+    {
+        "slo": {"error_ratio": 0.01},
+        "triggers": [{"name": "r", "when": {"slo": {"long_seconds": 600, "short_seconds": 60, "burn_rate": 10}}}],
+    },
+    schedule_in,
+)
+
+
+@pytest.mark.parametrize("takeovers", [(), (15,), range(30)])
+def test_a_burn_rate_asks_when_both_windows_burn_whoever_leads_meanwhile(room: Room, takeovers: Container[int]) -> None:
+    room.drifts, room.policy = False, BURNING
     answered = failed = 0
     for _ in range(60):  # all is well, then a fifth of all requests fails
         answered += 100
@@ -140,10 +144,23 @@ def test_a_burn_rate_asks_when_both_windows_burn(room: Room) -> None:
     while room.step(10).in_flight is None:
         answered, failed, steps = answered + 100, failed + 20, steps + 1
         room.requests = {"answered": answered, "failed": failed, "slow": 0}
+        if steps in takeovers:
+            room.open()
         assert steps < 60
     assert steps == 30  # half of the long window at twice the rate
     [event] = room.world.traffic.events("m")
     assert event["data"]["conditions"][0]["statistic"] == "burn rate of error_ratio"
+
+
+def test_what_burn_rates_look_back_on_is_bounded_and_of_one_version(room: Room) -> None:
+    room.drifts, room.policy = False, BURNING
+    for _ in range(200):
+        room.step(10)
+    assert len(room.outbox.requests_over_time(("m", "3"), 0.0)) <= 103  # the window, in steps of 6 s
+    room.world.crown("2")
+    room.step(10)
+    assert not room.outbox.requests_over_time(("m", "3"), 0.0)
+    assert len(room.outbox.requests_over_time(("m", "2"), 0.0)) == 1
 
 
 def test_people_ask_whatever_the_rules_say(room: Room) -> None:
