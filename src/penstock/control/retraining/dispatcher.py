@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from penstock.control.blocking import BlockingPool
+from penstock.control.periodic import backoff_s
 from penstock.control.sinks import SinkContext, SinkFault
 from penstock.control.sinks.plugins import send
 from penstock.core.errors import Fault, NotReady
@@ -137,10 +138,16 @@ class Dispatcher:
         log.warning("sink %s of model %s does not have an event: %s", delivery.sink, delivery.model, fault)
         if fault.final or delivery.attempts + 1 >= MOST_ATTEMPTS:
             event = _given_up(spec, delivery, fault, self._clock())
-            await self._write(partial(self._outbox.given_up, delivery, str(fault), event))
+            others = self._other_commands(delivery) if fault.failed else None
+            await self._write(partial(self._outbox.given_up, delivery, str(fault), event, others))
             return
-        due = self._clock() + max(fault.after_s, pause(delivery.attempts, random.random()))
+        due = self._clock() + max(fault.after_s, backoff_s(delivery.attempts + 1, FIRST_S, LONGEST_S, random.random()))
         await self._write(partial(self._outbox.failed, delivery, due, str(fault)))
+
+    def _other_commands(self, delivery: Delivery) -> list[str]:
+        """Sinks of the model that train too, and may have the same event."""
+        sinks = self._sinks(delivery.model)
+        return [name for name, spec in sinks.items() if _runs_once(spec) and name != delivery.sink]
 
     async def _write(self, write: Callable[[], None]) -> bool:
         """Write down what became of a delivery, again and again until the database has it; False where another gateway
@@ -159,11 +166,6 @@ class Dispatcher:
 
 def _runs_once(spec: SinkSpec | None) -> bool:
     return spec is not None and spec.kind in RUN_ONCE
-
-
-def pause(attempts: int, chance: float) -> float:
-    """Seconds until the next attempt: twice as long each time, up to five minutes, and a random part of a half off."""
-    return min(LONGEST_S, FIRST_S * 2.0 ** min(attempts, 30)) * (1 - chance / 2)
 
 
 def _given_up(spec: SinkSpec | None, delivery: Delivery, fault: SinkFault, now: float) -> Event:

@@ -130,9 +130,9 @@ class Retraining:
         for _ in range(3):  # the rules may be written at the same moment
             kept, revision = await self._run(self._outbox.standing, model)
             standing = rule_state_in(kept)
-            flight = InFlight(version, now)
+            flight = InFlight(version, now, event_id(event))
             recent = tuple(at for at in standing.requests if now - at < DAY_S)
-            after = rule_state_out(replace(standing, requests=(*recent, now), in_flight=flight))
+            after = rule_state_out(replace(standing, requests=(*recent, now), in_flight=flight, failed=None))
             try:
                 await self._run(self._outbox.commit, model, revision, after, event, sinks, by)
             except Conflict:
@@ -192,6 +192,7 @@ class Retraining:
         standing = known[1] if known is not None and known[0] == revision else rule_state_in(kept)
         after, action = decide(policy.triggers, policy.limits, standing, snapshot)
         event = None if action is None or not action.sends else _event(action, snapshot)
+        after = _named(after, standing, event)
         sinks = action.trigger.send if action is not None else ()
         if without_looks(after) != without_looks(standing):
             try:
@@ -284,6 +285,14 @@ def _event(action: Action, snapshot: Snapshot) -> Event:
     }
     key = f"{action.trigger.name} {action.started:.3f} {action.times} {action.outcome}"
     return Event(action.trigger.kind, f"models/{snapshot.model}/versions/{snapshot.version}", key, data)
+
+
+def _named(after: RuleState, before: RuleState, event: Event | None) -> RuleState:
+    """A state whose request, where it is new, has the name of its event."""
+    flight = after.in_flight
+    if event is None or flight is None or flight == before.in_flight:
+        return after
+    return replace(after, in_flight=replace(flight, event=event_id(event)))
 
 
 def _evidence(monitor: Mapping[str, Any]) -> dict[str, Any]:

@@ -25,13 +25,14 @@ STRUCTURED = "application/cloudevents+json; charset=utf-8"
 
 class SinkFault(Exception):
     """A sink does not have an event; ``after_s`` is when it wants to be asked again, an hour at most, ``final`` that it
-    never does; ``output`` is what a command wrote last."""
+    never does; ``output`` is what a command wrote last, and ``failed`` that what the event asked it for has ended."""
 
-    def __init__(self, reason: str, after_s: float = 0.0, final: bool = False, output: str = "") -> None:
+    def __init__(self, reason: str, after_s: float = 0.0, final: bool = False, output: str | None = None) -> None:
         super().__init__(reason[:REASON_MOST])
         self.after_s = min(RETRY_MOST_S, max(0.0, after_s))
         self.final = final
-        self.output = output
+        self.failed = output is not None
+        self.output = output or ""
 
 
 class Commands:

@@ -59,14 +59,16 @@ def run_command(values: Mapping[str, Any], event: Document, context: SinkContext
         SinkFault: it failed, which is final: a command is run again only where somebody asks for it.
     """
     if not context.trusted:
-        raise SinkFault("commands are run only where the gateway listens to its own machine alone", final=True)
+        raise SinkFault(
+            "commands are run only where the gateway listens to its own machine alone", final=True, output=""
+        )
     timeout_s, output = float(values.get("timeout_seconds", COMMAND_S)), OutputTail()
     try:
         folder = context.home / "retraining" / str(event["id"])
         code = _run(list(values["argv"]), folder, event, context, timeout_s, output)
         (folder / "output.txt").write_bytes(output.content())
     except OSError as error:
-        raise SinkFault(f"the command cannot be run: {error.strerror}", final=True) from None
+        raise SinkFault(f"the command cannot be run: {error.strerror}", final=True, output="") from None
     if code is None:
         raise _failed(f"the command was ended after {timeout_s:g} s", output)
     if code:

@@ -93,7 +93,8 @@ def decide(
     state = replace(state, rules=rules)
     if action is not None and action.outcome is Outcome.REQUESTED and action.trigger.kind is Kind.RETRAIN:
         recent = tuple(at for at in state.requests if snapshot.now - at < DAY_S)
-        state = replace(state, requests=(*recent, snapshot.now), in_flight=InFlight(snapshot.version, snapshot.now))
+        flight = InFlight(snapshot.version, snapshot.now)
+        state = replace(state, requests=(*recent, snapshot.now), in_flight=flight, failed=None)
     return state, action
 
 

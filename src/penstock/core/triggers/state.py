@@ -1,7 +1,7 @@
 """What the rules of a model remember, and its form in the database."""
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
@@ -38,22 +38,25 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class InFlight:
-    """A request that is under way: its event's key, the version that asked, and when."""
+    """A request that is under way: the version that asked, when, and the id of its event."""
 
     version: str
     at: float
+    event: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class RuleState:
     """What is remembered of a model: each rule's memory, when requests were made, the one that is under way, the
-    versions that a person has approved of meanwhile, and the candidates that were examined."""
+    versions that a person has approved of meanwhile, the candidates that were examined, and the last request if its
+    training failed."""
 
     rules: Mapping[str, Memory] = field(default_factory=dict)
     requests: tuple[float, ...] = ()
     in_flight: InFlight | None = None
     approved: tuple[str, ...] = ()
     exams: Exams = field(default_factory=Exams)
+    failed: InFlight | None = None
 
 
 def came_of(state: "RuleState", answering: str, ready: Mapping[str, float], tried: Collection[str]) -> str | None:
@@ -71,9 +74,24 @@ def without_looks(state: RuleState) -> RuleState:
     return replace(state, rules={name: replace(one, looked=0.0) for name, one in state.rules.items()})
 
 
+def without_request(values: Document, event: str) -> dict[str, Any] | None:
+    """A state (as JSON values) whose request of this event has failed; None where another or none is under way."""
+    flight = values.get("in_flight")
+    mine = flight is not None and flight[2:] == [event]
+    return {**values, "in_flight": None, "approved": [], "failed": flight} if mine else None
+
+
+def with_request(values: Document, events: Collection[str]) -> dict[str, Any] | None:
+    """A state (as JSON values) whose failed request, of one of these events, is under way again; None where that is
+    not so, or another one is."""
+    failed = values.get("failed")
+    if failed is None or failed[2] not in events or values.get("in_flight") is not None:
+        return None
+    return {**values, "in_flight": failed, "failed": None}
+
+
 def rule_state_out(state: RuleState) -> dict[str, Any]:
     """A state as JSON values."""
-    flight = state.in_flight
     return {
         "rules": {
             name: [
@@ -90,10 +108,19 @@ def rule_state_out(state: RuleState) -> dict[str, Any]:
             for name, one in state.rules.items()
         },
         "requests": list(state.requests),
-        "in_flight": None if flight is None else [flight.version, flight.at],
+        "in_flight": _flight_out(state.in_flight),
         "approved": list(state.approved),
         "exams": exams_out(state.exams),
+        "failed": _flight_out(state.failed),
     }
+
+
+def _flight_out(flight: InFlight | None) -> list[Any] | None:
+    return None if flight is None else [flight.version, flight.at, flight.event]
+
+
+def _flight_in(values: Sequence[Any] | None) -> InFlight | None:
+    return None if values is None else InFlight(*values)
 
 
 def rule_state_in(values: Document) -> RuleState:
@@ -102,7 +129,6 @@ def rule_state_in(values: Document) -> RuleState:
         name: Memory(State(one[0]), *one[1:8], *one[8:9])  # the version came later than the rest
         for name, one in values.get("rules", {}).items()
     }
-    flight = values.get("in_flight")
     requests, approved = tuple(values.get("requests", ())), tuple(values.get("approved", ()))
-    exams = exams_in(values.get("exams", {}))
-    return RuleState(rules, requests, None if flight is None else InFlight(*flight), approved, exams)
+    flight, failed = (_flight_in(values.get(key)) for key in ("in_flight", "failed"))
+    return RuleState(rules, requests, flight, approved, exams_in(values.get("exams", {})), failed)

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 from penstock.core.errors import Conflict, NotFound
 from penstock.core.triggers.burn_rate import Counts
+from penstock.core.triggers.state import with_request, without_request
 from penstock.registry.db import schema
 from penstock.registry.db.lease import LeaderConnections
 from penstock.registry.records import By, Document
@@ -160,11 +161,35 @@ class Outbox:
         """A sink is about to get it: whoever finds it unfinished later knows that it may have."""
         self._update(delivery, attempts=delivery.attempts + 1)
 
-    def given_up(self, delivery: Delivery, error: str, event: Event) -> None:
-        """It is not tried again unless somebody asks for it, which an event tells."""
+    def given_up(self, delivery: Delivery, error: str, event: Event, others: Sequence[str] | None = None) -> None:
+        """It is not tried again unless somebody asks for it, which an event tells. What it asked for is over, unless
+        one of the ``others`` may still bring it (None: it goes on)."""
         with self._database.writing() as connection:
             self._set(connection, delivery, state=DEAD, attempts=delivery.attempts + 1, error=error)
             self._traffic.emit(connection, delivery.model, event)
+            if others is not None and not self._may_bring(connection, delivery, others):
+                self._end_request(connection, delivery)
+
+    @staticmethod
+    def _may_bring(connection: sa.Connection, delivery: Delivery, sinks: Sequence[str]) -> bool:
+        """Whether one of the sinks has the same event, or will."""
+        table = schema.outbox
+        same = (table.c.event == delivery.event["id"], table.c.sink.in_(sinks), table.c.state != DEAD)
+        return connection.execute(sa.select(table.c.seq).where(*same)).first() is not None
+
+    def _end_request(self, connection: sa.Connection, delivery: Delivery) -> None:
+        event = str(delivery.event["id"])
+        self._change_standing(connection, delivery.model, lambda kept: without_request(kept, event))
+
+    @staticmethod
+    def _change_standing(connection: sa.Connection, model: str, change: Callable[[Document], Document | None]) -> None:
+        """Have what a model's rules remember changed, where there is something to change (None: nothing)."""
+        table = schema.standings
+        row = connection.execute(sa.select(table).where(table.c.model == model)).first()
+        after = None if row is None else change(row.document)
+        if row is not None and after is not None:
+            values = {"document": after, "revision": row.revision + 1}
+            connection.execute(table.update().where(table.c.model == model).values(**values))
 
     def _update(self, delivery: Delivery, **values: object) -> None:
         with self._database.writing() as connection:
@@ -185,9 +210,12 @@ class Outbox:
         waits = (table.c.state == DEAD) | ((table.c.state == PENDING) & (table.c.due > now))
         with self._database.writing() as connection:
             values = {"state": PENDING, "attempts": 0, "due": now, "error": ""}
+            dead = sa.select(table.c.event).where(table.c.model == model, table.c.state == DEAD)
+            events = set(connection.execute(dead).scalars())
             number = connection.execute(table.update().where(table.c.model == model, waits).values(**values)).rowcount
             if not number:
                 raise NotFound(f"nothing of model '{model}' was given up or waits")
+            self._change_standing(connection, model, lambda kept: with_request(kept, events))
             self._journal.changed(connection, model, "outbox.replay", "outbox", by, None, {"deliveries": number})
         return number
 

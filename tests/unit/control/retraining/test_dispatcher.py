@@ -13,9 +13,10 @@ from penstock.control.retraining.dispatcher import MOST_ATTEMPTS, Dispatcher
 from penstock.control.sinks import SinkContext
 from penstock.core.errors import NotReady
 from penstock.core.sinks import SinkSpec
+from penstock.core.triggers.state import InFlight, RuleState, rule_state_in, rule_state_out
 from penstock.registry.records import By, Document
 from penstock.registry.stores.outbox import Outbox
-from penstock.registry.stores.traffic import Event
+from penstock.registry.stores.traffic import Event, event_id
 from tests.unit.control.trials import World
 
 T = TypeVar("T")
@@ -46,6 +47,16 @@ class Room:
         data: Document = {"model": "m", "version": "1", "rule": "r"}
         revision = self.outbox.standing("m")[1]
         self.outbox.commit("m", revision, {}, Event(KIND, "models/m/versions/1", key, data), ["train"])
+
+    def request(self, key: str, *sinks: str) -> None:
+        """Ask as rules do."""
+        event = Event(KIND, "models/m/versions/1", key, {"model": "m", "version": "1", "rule": "r"})
+        flight = InFlight("1", self.world.clock(), event_id(event))
+        document = rule_state_out(RuleState(in_flight=flight))
+        self.outbox.commit("m", self.outbox.standing("m")[1], document, event, sinks or ["train"])
+
+    def under_way(self) -> InFlight | None:
+        return rule_state_in(self.outbox.standing("m")[0]).in_flight
 
     def step(self) -> None:
         async def act() -> None:
@@ -91,6 +102,43 @@ def test_a_training_that_fails_is_run_once_and_told_with_its_output(tmp_path: Pa
     room.step()
     assert runs(tmp_path) == 2
     assert len(room.told()) == 2
+
+
+def test_a_request_whose_training_failed_is_over_until_it_is_run_again(tmp_path: Path) -> None:
+    room = Room(tmp_path, counted(tmp_path, "raise SystemExit(3)"))
+    room.request("a")
+    room.step()
+    assert room.under_way() is None
+    room.outbox.replay("m", By("me", "again"))
+    assert room.under_way() is not None
+    room.step()
+    assert (runs(tmp_path), room.under_way()) == (2, None)
+    room.request("b")
+    room.sinks = {"train": counted(tmp_path)}
+    room.step()
+    assert room.under_way() is not None  # it ended well: its version is awaited
+
+
+def test_a_request_goes_on_while_another_training_may_bring_a_version(tmp_path: Path) -> None:
+    room = Room(tmp_path, counted(tmp_path, "raise SystemExit(3)"))
+    room.sinks["other"] = counted(tmp_path)
+    room.request("a", "train", "other")
+    room.step()
+    assert (sorted(state for state, _ in room.states()), runs(tmp_path)) == (["dead", "sent"], 2)
+    assert room.under_way() is not None
+    room.sinks["other"] = room.sinks["train"]
+    room.request("b", "train", "other")
+    room.step()
+    assert room.under_way() is None
+
+
+def test_the_failed_training_of_an_older_request_ends_no_newer_one(tmp_path: Path) -> None:
+    room = Room(tmp_path, counted(tmp_path, "raise SystemExit(3)"))
+    room.request("a")
+    [older] = room.outbox.due()
+    room.request("b")
+    room.outbox.given_up(older, "it failed", Event("delivery.failed.v1", "models/m", "1", {}), [])
+    assert room.under_way() is not None
 
 
 def test_a_training_that_a_gateway_left_unfinished_is_not_run_by_the_next(tmp_path: Path) -> None:

@@ -89,6 +89,7 @@ def test_a_rule_asks_once_and_the_request_is_under_way(room: Room) -> None:
     asked = room.step()
     assert asked.in_flight is not None
     assert asked.in_flight.version == "3"
+    assert asked.in_flight.event == room.world.traffic.events("m")[0]["id"]
     assert room.step(60).in_flight == asked.in_flight
     kinds = [one["type"].removeprefix("io.penstock.") for one in room.world.traffic.events("m")]
     assert kinds == ["retraining.requested.v1"]

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from penstock.control.retraining.dispatcher import LONGEST_S, pause
 from penstock.control.sinks import SinkContext, SinkFault, plugins
 from penstock.control.sinks.command import OUTPUT_MOST, OutputTail
 from penstock.control.sinks.http_post import retry_after
@@ -217,12 +216,6 @@ def test_commands_end_with_the_gateway(around: SinkContext) -> None:
 )
 def test_retry_after_is_seconds_or_a_date(stated: str, seconds: float) -> None:
     assert retry_after(stated, now=100.0) == seconds
-
-
-def test_pauses_grow_and_differ() -> None:
-    assert [pause(attempts, 0.0) for attempts in (0, 1, 2, 5)] == [1, 2, 4, 32]
-    assert pause(3, 1.0) == 4.0
-    assert pause(1000, 0.0) == LONGEST_S
 
 
 def test_argo_and_kubeflow_are_asked_in_their_words(hook: Receiver, around: SinkContext) -> None:
