@@ -190,11 +190,15 @@ def training(folder: Path, *lines: str) -> dict[str, Any]:
     return {"train": {"command": {"argv": [sys.executable, str(script)]}}}
 
 
+def under_way(server: Server) -> Any:
+    return server.admin("GET", "/admin/v1/models/m/candidates").json()["in_flight"]
+
+
 def states(server: Server) -> list[str]:
     return [one["state"] for one in server.admin("GET", "/admin/v1/models/m/outbox").json()["deliveries"]]
 
 
-def test_a_failed_training_is_run_once_told_and_outlived_by_its_request(tmp_path: Path) -> None:
+def test_a_failed_training_is_run_once_told_and_ends_its_request(tmp_path: Path) -> None:
     with harness.running(models(tmp_path / "models"), tmp_path, "--workers", "2") as server:
         set_policy(server, sinks=training(tmp_path, "print('no rows')", "raise SystemExit(3)"))
         assert server.admin("POST", "/admin/v1/models/m/retrain", {}).status == 201
@@ -205,11 +209,15 @@ def test_a_failed_training_is_run_once_told_and_outlived_by_its_request(tmp_path
         events = server.admin("GET", "/admin/v1/events?model=m").json()["events"]
         [told] = [one["data"] for one in events if one["type"] == "io.penstock.delivery.failed.v1"]
         assert (told["sink"], told["output"]) == ("train", ["no rows"])
-        under_way = server.admin("GET", "/admin/v1/models/m/candidates").json()["in_flight"]
-        assert under_way is not None
+        assert under_way(server) is None
+        training(tmp_path)
+        assert server.admin("POST", "/admin/v1/models/m/retrain", {}).status == 201
+        wait_until(lambda: states(server) == ["sent", "dead"], 30, "the end of the next training")
+        asked = under_way(server)
+        assert asked is not None
         server.kill_worker()
-        assert server.admin("GET", "/admin/v1/models/m/candidates").json()["in_flight"] == under_way
-        assert (tmp_path / "runs").read_text() == "x"
+        assert under_way(server) == asked
+        assert (tmp_path / "runs").read_text() == "xx"
 
 
 def test_a_training_that_ended_with_its_gateway_is_not_run_by_the_next(tmp_path: Path) -> None:
