@@ -139,7 +139,7 @@ class Labels:
             NotReady: some could not be written down; what was, is told of twice when all is sent again.
         """
         taken, changes = await self._run(self._join, model, told)
-        fleet = self._spool is not None and self._spool.others
+        fleet = self._spool is not None and bool(taken.unknown) and await self._spool.has_others()
         for pause in () if fleet else AGAIN_S:
             if not taken.unknown:
                 break

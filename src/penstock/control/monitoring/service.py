@@ -496,6 +496,9 @@ class Monitoring:
     async def start(self) -> None:
         """Read what is known, so that the first desired state already says how versions are watched."""
         await self._following.attempt()
+        if self._spool is not None:
+            with suppress(NotReady, OSError):  # its task comes to it
+                await self._spool.register()
 
     async def _refresh(self) -> None:
         """Take over what the database says, and what it said last while it is away."""

@@ -18,7 +18,7 @@ WAIT_S = 86_400.0
 """Feedback waits that long for its gateway, and a gateway that looked at none for as long is forgotten."""
 
 MOST_BYTES = 64 << 20
-"""Room for all that waits, about 400,000 single labels."""
+"""Room for all that waits, about 400,000 single labels; a model takes no more of it than it leaves free."""
 
 MOST_AT_ONCE = 5_000
 """Answers that are told of and looked at in one transaction."""
@@ -45,12 +45,17 @@ class Waiting:
 @dataclass(frozen=True, slots=True)
 class Look:
     """What a reader has not passed yet, at the time ``now``; ``others`` says that there are other readers, ``used`` how
-    many bytes all that waits takes."""
+    many bytes all that waits takes, by model."""
 
     waiting: Sequence[Waiting]
     others: bool
-    used: int
+    used: Counter[str]
     now: float
+
+    @property
+    def is_all(self) -> bool:
+        """Whether nothing more waits."""
+        return len(self.waiting) < MOST_AT_ONCE
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,19 +81,43 @@ class FeedbackStore:
             rows = [{"model": model, "at": now, "told": one, "size": size + OVERHEAD} for model, one, size in told]
             connection.execute(schema.feedback.insert(), rows)
 
-    def look(self, reader: str) -> Look:
-        """What this reader has not passed yet, oldest first."""
+    def register(self, reader: str) -> None:
+        """Let what is told wait for this reader from now on."""
+        with self._database.recording() as connection:
+            self._stamp(connection, reader, 0, self._now())
+
+    def has_others(self, reader: str) -> bool:
+        """Whether there are other readers."""
+        with self._database.reading() as connection:
+            return self._has_others(connection, reader, self._now())
+
+    def look(self, reader: str, after: int = 0, without: Collection[str] = ()) -> Look:
+        """What this reader has not passed yet, oldest first: beyond the number ``after``, of all but some models."""
+        return self._look(reader, after, schema.feedback.c.model.not_in(sorted(without)))
+
+    def look_of(self, reader: str, model: str, after: int) -> Look:
+        """The same of one model."""
+        return self._look(reader, after, schema.feedback.c.model == model)
+
+    def _look(self, reader: str, after: int, which: sa.ColumnElement[bool]) -> Look:
         table, readers = schema.feedback, schema.feedback_readers
         columns = [table.c[name] for name in Waiting.__slots__]
+        sizes = sa.select(table.c.model, sa.func.sum(table.c.size)).group_by(table.c.model)
         with self._database.reading() as connection:
             now = self._now()
             passed = connection.execute(sa.select(readers.c.passed).where(readers.c.reader == reader)).scalar() or 0
-            query = sa.select(*columns).where(table.c.seq > passed).order_by(table.c.seq).limit(MOST_AT_ONCE)
+            fresh = (table.c.seq > max(passed, after), which)
+            query = sa.select(*columns).where(*fresh).order_by(table.c.seq).limit(MOST_AT_ONCE)
             waiting = [Waiting(*row) for row in connection.execute(query)]
-            living = (readers.c.reader != reader, readers.c.at > now - WAIT_S)
-            others = connection.execute(sa.select(readers.c.reader).where(*living).limit(1)).first() is not None
-            used = connection.execute(sa.select(sa.func.sum(table.c.size))).scalar() or 0
-        return Look(waiting, others, int(used), now)
+            others = self._has_others(connection, reader, now)
+            used = Counter({model: int(size) for model, size in connection.execute(sizes)})
+        return Look(waiting, others, used, now)
+
+    @staticmethod
+    def _has_others(connection: sa.Connection, reader: str, now: float) -> bool:
+        readers = schema.feedback_readers
+        living = (readers.c.reader != reader, readers.c.at > now - WAIT_S)
+        return connection.execute(sa.select(readers.c.reader).where(*living).limit(1)).first() is not None
 
     def done(self, reader: str, passed: int, taken: Collection[int]) -> Ended:
         """Take these numbers away, for good; the reader need not see any up to ``passed`` again. What ended by that."""

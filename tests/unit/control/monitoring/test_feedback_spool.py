@@ -43,29 +43,33 @@ class Gateway:
     def __init__(self, home: Path, database: Database, clocks: Clocks, ahead: float = 0.0) -> None:
         self.home, self._clocks, self._ahead = home, clocks, ahead
         self.now = lambda: clocks.database + ahead
-        self.labels = Labels(
-            home, home / "labels.json", lambda key: (None, MonitorPolicy(horizon_s=3600.0)), _tell, self.now
-        )
+        self.failing: set[str] = set()
+        self.labels = Labels(home, home / "labels.json", self._watched, _tell, self.now)
         self.spool = self.labels.hand_over(FeedbackStore(database, lambda: clocks.database))
         self.look()
 
-    def answer(self, monkeypatch: pytest.MonkeyPatch, *ids: str, version: str = "1") -> None:
+    def _watched(self, key: Key) -> tuple[None, MonitorPolicy]:
+        if key[0] in self.failing:
+            raise ValueError("its labels cannot be taken")
+        return None, MonitorPolicy(horizon_s=3600.0)
+
+    def answer(self, monkeypatch: pytest.MonkeyPatch, *ids: str, version: str = "1", model: str = "m") -> None:
         answers = answers_of([Tensor("p", "FP32", np.array([[0.2, 0.8]] * len(ids), "<f4"))])
         assert answers is not None
         with monkeypatch.context() as patched:
             patched.setattr(time, "time", self.now)
-            writer = AnswerWriter(self.home / ANSWERS, "m", version)
+            writer = AnswerWriter(self.home / ANSWERS, model, version)
             writer.add(list(ids), [1] * len(ids), answers, [True] * len(ids))
             writer.close()
 
-    def tell(self, *ids: str) -> Matched:
-        return asyncio.run(self.labels.take("m", [Told(one, 1) for one in ids]))
+    def tell(self, *ids: str, model: str = "m") -> Matched:
+        return asyncio.run(self.labels.take(model, [Told(one, 1) for one in ids]))
 
     def look(self) -> None:
         asyncio.run(self.spool.step())
 
-    def outcomes(self, version: str = "1") -> dict[str, int]:
-        found: dict[str, int] = self.labels.document(("m", version))["outcomes"]
+    def outcomes(self, version: str = "1", model: str = "m") -> dict[str, int]:
+        found: dict[str, int] = self.labels.document((model, version))["outcomes"]
         return {outcome: count for outcome, count in found.items() if count}
 
 
@@ -189,13 +193,71 @@ def test_what_is_too_old_or_already_known_is_told_so_where_it_belongs(
         assert first.outcomes() == {"joined": 1, "late": 1}
 
 
+@pytest.mark.parametrize("number", [3, 12])
+def test_a_model_whose_labels_cannot_be_taken_holds_back_no_other(
+    tmp_path: Path, database: Database, clocks: Clocks, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    monkeypatch.setattr(feedback, "MOST_AT_ONCE", 5)  # a look
+    with gateways(tmp_path, database, clocks, 0.0, 0.0) as (first, second):
+        bad, good = [f"bad-{one}" for one in range(number)], [f"good-{one}" for one in range(8)]
+        first.answer(monkeypatch, *bad, model="bad")
+        first.answer(monkeypatch, *good)
+        for one in bad:
+            second.tell(one, model="bad")
+        first.failing = {"bad"}
+        first.look()
+        clocks.sleep(SETTLED_S + 1)
+        for ids in (good[:6], good[6:]):
+            second.tell("nobody's", *ids)
+            first.look()
+        assert first.outcomes() == {"joined": 8}
+        until_settled(clocks, (first, second))
+        assert waiting(database) == number + 2  # what all have passed is over only behind what is held
+        first.failing = set()
+        first.spool.task.clock = lambda: time.monotonic() + 3600  # once it is tried again
+        until_settled(clocks, (first, second))
+        assert first.outcomes(model="bad") == {"joined": number}
+        assert waiting(database) == 0
+
+
+def test_labels_of_a_gateway_that_began_a_moment_ago_wait_for_it(
+    tmp_path: Path, database: Database, clocks: Clocks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with gateways(tmp_path, database, clocks, 0.0) as (first,):
+        assert first.tell("b0") == Matched(1, 0)  # alone
+        (tmp_path / "new").mkdir()
+        labels = Labels(tmp_path / "new", tmp_path / "new.json", lambda key: (None, MonitorPolicy()), _tell, first.now)
+        spool = labels.hand_over(FeedbackStore(database, lambda: clocks.database))
+        asyncio.run(spool.register())  # as it starts; neither has looked since
+        answers = answers_of([Tensor("p", "FP32", np.array([[0.2, 0.8]], "<f4"))])
+        assert answers is not None
+        AnswerWriter(tmp_path / "new" / ANSWERS, "m", "1").add(["b1"], [1], answers)
+        assert first.tell("b1") == Matched(0, 1)
+        until_settled(clocks, [first])
+        assert waiting(database) == 1
+        asyncio.run(spool.step())
+        assert labels.document(("m", "1"))["outcomes"] == {"joined": 1}
+        labels.close()
+
+
+def test_a_model_takes_no_more_room_than_it_leaves_free(
+    tmp_path: Path, database: Database, clocks: Clocks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with gateways(tmp_path, database, clocks, 0.0, 0.0) as (first, _):
+        monkeypatch.setattr(feedback_spool, "MOST_BYTES", 10_000)
+        told = [f"x{one}" for one in range(200)]
+        most = first.tell(*told).pending
+        assert first.tell(*told).pending == 0
+        assert 0 < first.tell(*told, model="n").pending <= most / 2 + 1
+
+
 def test_room_and_time_are_bounded(
     tmp_path: Path, database: Database, clocks: Clocks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with gateways(tmp_path, database, clocks, 0.0, 0.0) as (first, second):
         first.answer(monkeypatch, "a1")
         first.labels.close()
-        monkeypatch.setattr(feedback_spool, "MOST_BYTES", 300)
+        monkeypatch.setattr(feedback_spool, "MOST_BYTES", 500)
         assert second.tell("a1", "a2", "a3") == Matched(unmatched=1, pending=2)
         assert second.outcomes("") == {"dropped": 1}
         monkeypatch.setattr(feedback_spool, "MOST_BYTES", MOST_BYTES)
