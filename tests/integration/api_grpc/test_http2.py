@@ -241,7 +241,7 @@ def test_a_reset_gives_a_run_up(own: Worker) -> None:
         number = raw.call(slow().SerializeToString())
         wait_until(lambda: own.totals("slow").inflight == 1, 10, "the run")
         raw.write(frames.reset(number, ErrorCode.CANCEL))
-        own.awaits({"cancelled": 1}, "slow", since=before)
+        own.awaits({"cancelled": 1}, model="slow", since=before)
         own.settles("slow", 2.0)
         assert raw.answer(raw.call(PAIR)).status == 0
 
@@ -252,7 +252,7 @@ def test_a_connection_that_breaks_gives_all_its_runs_up(own: Worker) -> None:
         for _ in range(DROPPED_PER_TURN + 5):
             raw.call(slow().SerializeToString())
         wait_until(lambda: own.totals("slow").inflight == DROPPED_PER_TURN + 5, 10, "the runs")
-    own.awaits({"cancelled": DROPPED_PER_TURN + 5}, "slow", since=before)
+    own.awaits({"cancelled": DROPPED_PER_TURN + 5}, model="slow", since=before)
     own.settles("slow", 2.0)
 
 

@@ -146,7 +146,7 @@ def test_too_much_large_work_is_refused(own: Worker, stub: GRPCInferenceServiceS
         assert "too much large work" in (raised.value.details() or "")
     finally:
         own.call(lambda: setattr(own.plane.offload, "waiting_bytes", 0))
-    own.awaits({"overloaded": 2}, "identity_int64", since=before)
+    own.awaits({"overloaded": 2}, model="identity_int64", since=before)
     wait_until(lambda: own.plane.memory.used == 0, CALL_SECONDS, "all memory is given back")
 
 

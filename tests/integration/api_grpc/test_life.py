@@ -79,7 +79,7 @@ def test_old_connections_move_on_without_a_loss(models: Path, carrier: Kind) -> 
             while time.monotonic() - began < 1.5:
                 assert floats(stub.ModelInfer(pair(1, 1, 1), timeout=CALL_SECONDS)) == [4, 4, 4]
                 answered += 1
-        young.awaits({"ok": answered}, "pair", "2")
+        young.awaits({"ok": answered}, model="pair", version="2")
 
 
 def test_a_port_that_is_taken(worker: Worker) -> None:

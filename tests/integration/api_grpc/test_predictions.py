@@ -140,7 +140,7 @@ def test_a_failing_run_is_an_answer(stub: Stub, worker: Worker) -> None:
     assert error.code() is grpc.StatusCode.INTERNAL
     assert "onnx" not in (error.details() or "").lower()
     assert integers(stub.ModelInfer(divide(8, 2))) == [4]
-    worker.awaits({"ok": 1, "internal": 1}, "divide", since=before)
+    worker.awaits({"ok": 1, "internal": 1}, model="divide", since=before)
 
 
 def test_values_that_the_graph_cannot_take_are_the_callers(stub: Stub, worker: Worker) -> None:
@@ -149,7 +149,7 @@ def test_values_that_the_graph_cannot_take_are_the_callers(stub: Stub, worker: W
     assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert "idx=9 must be within" in (error.details() or "")
     assert floats(stub.ModelInfer(gather(3))) == [40]
-    worker.awaits({"ok": 1, "invalid": 1}, "gather", since=before)
+    worker.awaits({"ok": 1, "invalid": 1}, model="gather", since=before)
 
 
 def test_bytes_that_are_no_message(channel: grpc.Channel, worker: Worker) -> None:
@@ -168,14 +168,14 @@ def test_every_call_is_counted_once(stub: Stub, worker: Worker) -> None:
     refusal(stub, raw("pair", "x", "FP32", [[1, 2]], model_version="1"))
     refusal(stub, pair(version="9"))
     refusal(stub, raw("loading", "x", "FP32", [1]))
-    worker.awaits({"ok": 1, "invalid": 2}, "pair", since=known)
+    worker.awaits({"ok": 1, "invalid": 2}, model="pair", since=known)
     worker.awaits({"not_found": 1, "not_ready": 1}, since=unknown)
 
 
 def test_a_grpc_deadline_is_kept(stub: Stub, worker: Worker) -> None:
     before = worker.outcomes("slow")
     assert refusal(stub, slow(), timeout=0.05).code() is grpc.StatusCode.DEADLINE_EXCEEDED
-    worker.awaits({"deadline": 1}, "slow", since=before)
+    worker.awaits({"deadline": 1}, model="slow", since=before)
     assert stub.ModelInfer(slow(), timeout=CALL_SECONDS).model_name == "slow"
 
 
@@ -187,7 +187,7 @@ def test_the_parameter_timeout_is_kept(stub: Stub, worker: Worker) -> None:
     error = refusal(stub, request)
     assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     assert time.monotonic() - began < 5
-    worker.awaits({"deadline": 1}, "slow", since=before)
+    worker.awaits({"deadline": 1}, model="slow", since=before)
     worker.settles("slow")
 
 

