@@ -2,7 +2,7 @@
 
 Each answered row is one record of fixed size, so an answer is remembered over the end of any process, and is told of
 once: what is told is written into the record. Full segments get an index of sorted hashes beside them.
-Segments are read and written by calls, never mapped: a full or failing disk is an error of one call then,
+Segments and indexes are read and written by calls, never mapped: a full or failing disk is an error of one call then,
 and not the end of the process.
 """
 
@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from penstock.engine.durable_files import replacing
+from penstock.monitor.answer_index import AnswerIndex
 from penstock.monitor.answers import RECORD, SPLIT, Answers, Keys, Records, keys_of, prefix_of
 
 CAPACITY = 1 << 16
@@ -31,7 +31,6 @@ ANSWERS = "answers"
 """The folder of segments, below a gateway's home."""
 
 SUFFIX, INDEX_SUFFIX = ".answers", ".index"
-INDEX = np.dtype([("key", "<u8"), ("place", "<u4")])
 FEW = 64
 
 
@@ -104,7 +103,7 @@ class Segment:
         self.model, self.version, self.began = path.name.removesuffix(SUFFIX).split("@")
         self.filled = 0
         self._keys = np.zeros(0, np.uint64)
-        self._index: Records | None = None
+        self._index: AnswerIndex | None = None
 
     def read(self, first: int, count: int) -> Records:
         """A copy of so many records, of fewer at the end.
@@ -147,27 +146,25 @@ class Segment:
         Raises:
             OSError: it cannot be read.
         """
-        if self.filled == CAPACITY:
+        if self._index is not None:
             return
-        found = [self._keys]
-        while self.filled < CAPACITY:
-            ahead = self.read(self.filled, AHEAD)["key"]  # a part at a time: what is looked at takes memory
+        found, filled = [self._keys], self.filled
+        while filled < CAPACITY:
+            ahead = self.read(filled, AHEAD)["key"]  # a part at a time: what is looked at takes memory
             more = ahead[: int(np.argmin(ahead != 0))] if (ahead == 0).any() else ahead
             found.append(more.copy())
-            self.filled += len(more)
+            filled += len(more)
             if len(more) < AHEAD:
                 break
-        self._keys = np.concatenate(found)
+        self._keys, self.filled = np.concatenate(found), filled
         if self.filled == CAPACITY:
-            self._sort()
+            with suppress(OSError):  # without room for an index, the keys stay in memory until there is
+                self._sort()
 
     def places(self, keys: Keys) -> dict[int, NDArray[np.intp]]:
-        """The places of the records of each key that is here, by its index."""
+        """The places of the records of each key that is here, by its index; raises ``OSError``."""
         if self._index is not None:
-            low = np.searchsorted(self._index["key"], keys, side="left")
-            high = np.searchsorted(self._index["key"], keys, side="right")
-            found = np.flatnonzero(high > low)
-            return {int(one): np.sort(self._index["place"][low[one] : high[one]]).astype(np.intp) for one in found}
+            return self._index.places(keys)
         wanted = range(len(keys)) if len(keys) <= FEW else np.flatnonzero(np.isin(keys, self._keys)).tolist()
         hits = {one: np.flatnonzero(self._keys == keys[one]) for one in wanted}
         return {one: places for one, places in hits.items() if len(places)}
@@ -179,9 +176,11 @@ class Segment:
 
     def last_at(self) -> float:
         """When the last answer was given, in seconds since the epoch; when the file was made, if there is none."""
-        with suppress(OSError):  # an index that cannot be made must not keep its segment from going
+        with suppress(OSError):  # one that cannot be read goes by the age of its file
             self.refresh()
-        return float(self.read(self.filled - 1, 1)["at"][0]) if self.filled else self.path.stat().st_mtime
+            if self.filled:
+                return float(self.read(self.filled - 1, 1)["at"][0])
+        return self.path.stat().st_mtime
 
     def bytes(self) -> int:
         """What it takes on the disk, with its index."""
@@ -190,11 +189,8 @@ class Segment:
 
     def _sort(self) -> None:
         path = self.path.with_suffix(INDEX_SUFFIX)
-        if not path.exists():
-            index = np.zeros(CAPACITY, INDEX)
-            index["place"] = np.argsort(self._keys, kind="stable")
-            index["key"] = self._keys[index["place"]]
-            with replacing(path) as scratch:  # others may make it too
-                index.tofile(scratch)
-        self._index = np.memmap(path, INDEX, "r", shape=(CAPACITY,))
+        try:
+            self._index = AnswerIndex(path, CAPACITY)
+        except OSError:  # there is none yet, or none that could be read
+            self._index = AnswerIndex.make(path, self._keys)
         self._keys = np.zeros(0, np.uint64)

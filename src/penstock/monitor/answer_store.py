@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from penstock.engine.durable_files import write_atomically
 from penstock.monitor.answer_room import AnswerRoom, File, beyond_room
 from penstock.monitor.answer_segments import SUFFIX, Segment, is_whole
-from penstock.monitor.answers import LABELLED, REWARDED, SPLIT, Records, keys_of, label_token, prefix_of
+from penstock.monitor.answers import LABELLED, REWARDED, SPLIT, Keys, Records, keys_of, label_token, prefix_of
 from penstock.monitor.told import Joined, Rewarded, Taken, Told
 
 log = logging.getLogger("penstock.control")
@@ -50,11 +50,15 @@ class AnswerStore:
         if not told:
             return taken
         keys = keys_of(model, [one.id for one in told])
-        left, reason = np.arange(len(told)), ""
+        left, reason, unread = np.arange(len(told)), "", False
         for segment in self._newest_first(model):
             if not len(left):
                 break
-            hits = segment.places(keys[left])
+            try:
+                hits = _hits(segment, keys[left])
+            except OSError as error:
+                reason, unread = error.strerror or type(error).__name__, True
+                continue
             for index, places in hits.items():
                 one = told[int(left[index])]
                 try:
@@ -63,15 +67,15 @@ class AnswerStore:
                     reason = error.strerror or type(error).__name__
                     taken.failed.append(one)
             left = np.delete(left, list(hits))
-        taken.unknown += [told[int(index)] for index in left]
+        (taken.failed if unread else taken.unknown).extend(told[int(index)] for index in left)
         if taken.failed:  # one line, however many there are
-            log.warning("%d labels could not be written down: %s", len(taken.failed), reason)
+            log.warning("%d labels could not be joined: %s", len(taken.failed), reason)
         return taken
 
     def labelled(self, model: str, version: str, most: int) -> list[Joined]:
         """The rows that were labelled last, oldest first: what a successor of this process learns anew from."""
         found: list[Joined] = []
-        for segment in self._newest_first(model):
+        for segment in self._readable(model):
             if segment.version != version:
                 continue
             records = segment.read(0, segment.filled)
@@ -89,7 +93,7 @@ class AnswerStore:
     def labels(self, model: str, version: str, ids: Sequence[str]) -> dict[str, list[float]]:
         """The labels of these requests, row by row (NaN where none was told)."""
         keys, found = keys_of(model, ids), dict[str, list[float]]()
-        for segment in self._newest_first(model):
+        for segment in self._readable(model):
             if segment.version == version:
                 for index, places in segment.places(keys).items():
                     records = segment.at(places)
@@ -119,10 +123,13 @@ class AnswerStore:
     def _oldest_first(self) -> list[Segment]:
         return sorted(self._segments.values(), key=lambda one: one.began)
 
-    def _newest_first(self, model: str) -> Iterator[Segment]:
+    def _newest_first(self, model: str) -> list[Segment]:
         self._look()
         mine = [one for one in self._segments.values() if one.model == prefix_of(model)]
-        for segment in sorted(mine, key=lambda one: one.began, reverse=True):
+        return sorted(mine, key=lambda one: one.began, reverse=True)
+
+    def _readable(self, model: str) -> Iterator[Segment]:
+        for segment in self._newest_first(model):
             try:
                 segment.refresh()
             except OSError as error:
@@ -141,6 +148,12 @@ class AnswerStore:
             path = self._folder / name
             if is_whole(path):
                 self._segments[name] = Segment(path)
+
+
+def _hits(segment: Segment, keys: Keys) -> dict[int, NDArray[np.intp]]:
+    """The places of the keys that a segment has now; raises ``OSError``."""
+    segment.refresh()
+    return segment.places(keys)
 
 
 def _last(records: Records) -> int:

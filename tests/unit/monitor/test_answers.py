@@ -156,6 +156,52 @@ def test_full_segments_are_found_by_their_index(tmp_path: Path, monkeypatch: pyt
 
 
 @pytest.mark.usefixtures("clock")
+def test_a_disk_that_fails_to_read_an_index_fails_one_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answer_segments, "CAPACITY", 64)
+    remember(AnswerWriter(tmp_path, "m", "1"), [f"r{one}" for one in range(64)], *[[0.2, 0.8]] * 64)
+    store, told = AnswerStore(tmp_path), [Told("r63", 1)]
+    assert store.take("m", [Told("r0", 1)], NOW, HORIZON).joined
+
+    def failing(*_: object) -> bytes:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.pread", failing)
+        taken = store.take("m", told, NOW, HORIZON)
+        assert (taken.joined, taken.failed, taken.unknown) == ([], told, [])
+        store.sweep(tmp_path.stat().st_mtime, HORIZON, DEFAULT_ROOM)  # it goes by the age of its file
+    assert len(store.take("m", told, NOW, HORIZON).joined) == 1
+
+
+@pytest.mark.usefixtures("clock")
+def test_an_index_that_is_cut_off_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answer_segments, "CAPACITY", 64)
+    remember(AnswerWriter(tmp_path, "m", "1"), [f"r{one}" for one in range(64)], *[[0.2, 0.8]] * 64)
+    assert AnswerStore(tmp_path).take("m", [Told("r0", 1)], NOW, HORIZON).joined
+    [index] = tmp_path.glob("*.index")
+    os.truncate(index, 100)
+    assert AnswerStore(tmp_path).take("m", [Told("r63", 1)], NOW, HORIZON).joined
+
+
+@pytest.mark.usefixtures("clock")
+def test_without_room_for_an_index_the_answers_are_found_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(answer_segments, "CAPACITY", 64)
+    remember(AnswerWriter(tmp_path, "m", "1"), [f"r{one}" for one in range(64)], *[[0.2, 0.8]] * 64)
+    store = AnswerStore(tmp_path)
+
+    def full(*_: object) -> object:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("penstock.monitor.answer_index.replacing", full)
+        assert len(store.take("m", [Told("r0", 1)], NOW, HORIZON).joined) == 1
+    assert len(store.take("m", [Told("r63", 1)], NOW, HORIZON).joined) == 1
+    assert len(list(tmp_path.glob("*.index"))) == 1
+
+
+@pytest.mark.usefixtures("clock")
 def test_files_are_bounded_by_room_and_age(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(answer_segments, "CAPACITY", 64)
     writer, store = AnswerWriter(tmp_path, "m", "1"), AnswerStore(tmp_path)
@@ -169,12 +215,13 @@ def test_files_are_bounded_by_room_and_age(tmp_path: Path, monkeypatch: pytest.M
     assert list(tmp_path.iterdir()) == []
 
 
-def test_nothing_of_a_segment_is_mapped(tmp_path: Path, clock: None) -> None:
+def test_nothing_of_a_segment_is_mapped(tmp_path: Path, clock: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answer_segments, "CAPACITY", 1024)
     writer, store = AnswerWriter(tmp_path, "m", "1"), AnswerStore(tmp_path)
     for start in range(0, 3000, 500):
         remember(writer, [f"r{start + one}" for one in range(500)], *[[0.2, 0.8]] * 500)
     assert len(store.take("m", [Told("r2999", 1)], NOW, HORIZON).joined) == 1
-    assert ".answers" not in Path("/proc/self/maps").read_text()
+    assert str(tmp_path) not in Path("/proc/self/maps").read_text()
     store.sweep(NOW, HORIZON, DEFAULT_ROOM)
     assert store.take("m", [Told("r2999", 1)], NOW, HORIZON).doubled == ["1"]  # nothing is forgotten
 
@@ -209,9 +256,7 @@ def test_labels_that_cannot_be_written_down_are_logged_once(
     with monkeypatch.context() as patch:
         patch.setattr("os.pwrite", full)
         store.take("m", [Told("r1", 1), Told("r2", 1)], NOW, HORIZON)
-    assert [one.getMessage() for one in caplog.records] == [
-        "2 labels could not be written down: No space left on device"
-    ]
+    assert [one.getMessage() for one in caplog.records] == ["2 labels could not be joined: No space left on device"]
 
 
 @pytest.mark.usefixtures("clock")
@@ -237,7 +282,7 @@ def test_a_segment_that_cannot_be_read_hides_no_other(tmp_path: Path) -> None:
     broken.rename(tmp_path / "elsewhere")
     broken.mkdir()
     taken = store.take("m", [Told("r1", 1), Told("r2", 1)], NOW, HORIZON)
-    assert ([one.version for one in taken.joined], taken.unknown) == (["1"], [Told("r2", 1)])
+    assert ([one.version for one in taken.joined], taken.failed) == (["1"], [Told("r2", 1)])  # it may be there
 
 
 def test_a_disk_that_is_full_loses_rows_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

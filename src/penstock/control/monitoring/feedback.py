@@ -136,7 +136,7 @@ class Labels:
         """Join what was told, here or at the gateway that gave the answer.
 
         Raises:
-            NotReady: some could not be written down; what was, is told of twice when all is sent again.
+            NotReady: some could not be looked for or written down; what was, is told of twice when all is sent again.
         """
         taken, changes = await self._run(self._join, model, told)
         fleet = self._spool is not None and bool(taken.unknown) and await self._spool.has_others()
@@ -155,7 +155,7 @@ class Labels:
             self._count(model, "unknown", len(taken.unknown))
         await self._run(self._write)
         if taken.failed:
-            raise NotReady(f"{len(taken.failed)} labels could not be written down; send them again later")
+            raise NotReady(f"{len(taken.failed)} labels could not be joined now; send them again later")
         pending = await self._spool.put(model, taken.unknown) if fleet and self._spool is not None else 0
         return Matched(len(taken.unknown) - pending + len(taken.late), pending)
 

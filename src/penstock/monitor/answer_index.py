@@ -1,0 +1,88 @@
+"""Where the records of each key lie in a full segment of answers: sorted hashes in a file, read by calls."""
+
+import errno
+import os
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from penstock.engine.durable_files import replacing
+from penstock.monitor.answers import Keys
+
+ENTRY = np.dtype([("key", "<u8"), ("place", "<u4")])
+STEP = 64
+"""The key of every so-manieth entry stays in memory, so that one short read finds the entries of a key."""
+
+FEW = 256
+"""For more keys than that the whole index is read at once."""
+
+Entries = NDArray[np.void]
+
+
+class AnswerIndex:
+    """The index in a file with ``size`` entries.
+
+    Raises:
+        OSError: it cannot be read, or is not whole.
+    """
+
+    def __init__(self, path: Path, size: int) -> None:
+        self._path = path
+        self._size = size
+        self._steps: Keys = self._read(0, size)["key"][::STEP].copy()
+
+    @classmethod
+    def make(cls, path: Path, keys: Keys) -> "AnswerIndex":
+        """Write the index of these keys, each at its place; raises ``OSError``."""
+        entries = np.zeros(len(keys), ENTRY)
+        entries["place"] = np.argsort(keys, kind="stable")
+        entries["key"] = keys[entries["place"]]
+        with replacing(path) as scratch:  # others may make it too
+            entries.tofile(scratch)
+        return cls(path, len(keys))
+
+    def places(self, keys: Keys) -> dict[int, NDArray[np.intp]]:
+        """The places of the records of each key that is here, ascending, by the key's index.
+
+        Raises:
+            OSError: they cannot be read.
+        """
+        if len(keys) > FEW:
+            return _places(self._read(0, self._size), keys)
+        first = np.maximum(np.searchsorted(self._steps, keys, side="left") - 1, 0) * STEP
+        last = np.searchsorted(self._steps, keys, side="right") * STEP
+        found: dict[int, NDArray[np.intp]] = {}
+        handle = self._open()
+        try:
+            for one in range(len(keys)):
+                part = self._part(handle, int(first[one]), int(last[one] - first[one]))
+                if (places := _places(part, keys[one : one + 1]).get(0)) is not None:
+                    found[one] = places
+        finally:
+            os.close(handle)
+        return found
+
+    def _read(self, first: int, count: int) -> Entries:
+        handle = self._open()
+        try:
+            return self._part(handle, first, count)
+        finally:
+            os.close(handle)
+
+    def _open(self) -> int:
+        return os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+
+    def _part(self, handle: int, first: int, count: int) -> Entries:
+        count = min(count, self._size - first)
+        raw = os.pread(handle, count * ENTRY.itemsize, first * ENTRY.itemsize)
+        if len(raw) < count * ENTRY.itemsize:
+            raise OSError(errno.EIO, "an index of answers is cut off")
+        return np.frombuffer(raw, ENTRY)
+
+
+def _places(entries: Entries, keys: Keys) -> dict[int, NDArray[np.intp]]:
+    low = np.searchsorted(entries["key"], keys, side="left")
+    high = np.searchsorted(entries["key"], keys, side="right")
+    found = np.flatnonzero(high > low)
+    return {int(one): np.sort(entries["place"][low[one] : high[one]]).astype(np.intp) for one in found}
