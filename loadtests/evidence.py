@@ -8,6 +8,7 @@ one connection pool each, as the shares of the interval that they take.
 import argparse
 import json
 import os
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +18,8 @@ import numpy as np
 import sqlalchemy as sa
 
 from penstock.control.monitoring.fleet_evidence import INTERVAL_S, FleetEvidence
-from penstock.control.monitoring.publication import Counts, Publisher, Shape, layout_id
+from penstock.control.monitoring.publication import Counts, Shape, layout_id
+from penstock.control.monitoring.publisher import Publisher
 from penstock.core.policies import MonitorPolicy
 from penstock.monitor.columns import Rows
 from penstock.monitor.counters import Slot, Totals
@@ -99,15 +101,15 @@ def _quantiles(seconds: Sequence[float]) -> dict[str, float]:
     return {"median_ms": round(float(np.median(seconds)) * 1e3, 2), "worst_ms": round(max(seconds) * 1e3, 2)}
 
 
-def measure(url: str, gateways: int, models: int, columns: int, steps: int) -> dict[str, Any]:
+def measure(url: str, notes: Path, gateways: int, models: int, columns: int, steps: int) -> dict[str, Any]:
     """Times of publications and of the leader's steps, and what lies in the database afterwards."""
     import asyncio  # noqa: PLC0415 - the coroutine below is run step by step
 
     reference = made_up(columns)
     simulated = [Simulated(reference, models, seed) for seed in range(gateways)]
     database = open_database(url, 30.0)
-    leading = FleetEvidence(EvidenceStore(database), "gateway-0", simulated[0], _on_this_thread)
-    others = [Publisher(EvidenceStore(database), f"gateway-{number}") for number in range(1, gateways)]
+    leading = FleetEvidence(EvidenceStore(database), "gateway-0", simulated[0], _on_this_thread, notes / "0")
+    others = [Publisher(EvidenceStore(database), f"gateway-{one}", notes / str(one)) for one in range(1, gateways)]
     publications, looks, cpu = [], [], []
     for _ in range(steps):
         for one in simulated:
@@ -152,7 +154,9 @@ def main() -> None:
     asked = parser.parse_args()
     with postgres.running() as server:
         url = server.create("evidence").replace("postgresql://", "postgresql+psycopg://")
-        print(json.dumps(measure(url, asked.gateways, asked.models, asked.columns, asked.steps), indent=1))
+        with tempfile.TemporaryDirectory(dir="/dev/shm") as notes:  # where instances are
+            found = measure(url, Path(notes), asked.gateways, asked.models, asked.columns, asked.steps)
+        print(json.dumps(found, indent=1))
         print(f"of {Path('/proc/loadavg').read_text().split()[0]} load on {os.cpu_count()} cores")
 
 

@@ -9,11 +9,13 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from penstock.control.monitoring.fleet_performance import FleetPerformance
 from penstock.control.monitoring.label_batches import LabelBatches
-from penstock.control.monitoring.publication import Counts, Publisher, Shape, ended, summed
+from penstock.control.monitoring.publication import Counts, Shape, ended, summed
+from penstock.control.monitoring.publisher import Publisher
 from penstock.control.monitoring.resuming import resumed
 from penstock.control.periodic import KeyedWork, PeriodicTask
 from penstock.core.errors import Conflict, NotReady
@@ -84,11 +86,12 @@ class _Version:
 
 
 class FleetEvidence:
-    """One gateway's part in it; ``run`` runs what blocks on a thread."""
+    """One gateway's part in it; ``run`` runs what blocks on a thread, ``notes`` is a file that lives as long as the
+    gateway's counters."""
 
-    def __init__(self, store: EvidenceStore, gateway: str, watched: Watched, run: Run) -> None:
+    def __init__(self, store: EvidenceStore, gateway: str, watched: Watched, run: Run, notes: Path) -> None:
         self._store = store
-        self._publisher = Publisher(store, gateway)
+        self._publisher = Publisher(store, gateway, notes)
         self.labels = LabelBatches(gateway)
         self._watched = watched
         self._run = run
@@ -132,6 +135,7 @@ class FleetEvidence:
 
         Raises:
             NotReady: the database is away.
+            OSError: what is published cannot be noted.
         """
         own = self._watched.own_counts()
         await self._run(self._publisher.publish, own)

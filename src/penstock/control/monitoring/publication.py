@@ -1,4 +1,4 @@
-"""What a gateway tells the others of its counts, and the sum over all gateways: pure functions but for the publisher.
+"""What a gateway tells the others of its counts, and the sum over all gateways, as pure functions.
 
 Counts are told whole and replaced in place, so a publication that is repeated or lost changes nothing. A gateway that
 was silent for so long that its rows were added to those of ended gateways begins new ones, with what it counts beyond.
@@ -9,14 +9,13 @@ import json
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 
 from penstock.monitor import counters, rows
 from penstock.monitor.counters import BLOCK_WORDS, Totals, Words
 from penstock.monitor.rows import Layout
-from penstock.registry.stores.evidence import ENDED, EvidenceStore, Published
+from penstock.registry.stores.evidence import ENDED, Published
 
 Key = tuple[str, str]
 
@@ -130,42 +129,3 @@ def ended(shapes: Mapping[Key, Shape], before: Published | None, gone: Sequence[
         return None
     whole = added(shape, [unpacked(row, shape) for row in (*([before] if before else []), *gone)])
     return packed(key, ENDED, Counts(shape, whole.words, 0, whole.block))
-
-
-class Publisher:
-    """Publishes one gateway's counts; one thread at a time may use it. ``gateway`` names the gateway's counters: it has
-    another name once they begin anew."""
-
-    def __init__(self, store: EvidenceStore, gateway: str) -> None:
-        self._store = store
-        self._gateway = gateway
-        self._tried: dict[Key, Counts] = {}
-        self._written: dict[Key, Counts] = {}
-        self._before: dict[Key, Counts] = {}
-
-    def publish(self, counts: Mapping[Key, Counts]) -> None:
-        """Say what has been counted so far; raises ``NotReady``, and then it may be said or not."""
-        self._store.publish(self._gateway, counts, partial(self._rows, counts))
-        self._written |= counts
-        self._tried |= counts
-
-    def _rows(self, counts: Mapping[Key, Counts], present: set[Key]) -> list[Published]:
-        """The rows to write. Of one that was there and is no more, what it said at most is with the ended gateways."""
-        for key in self._written.keys() - present:
-            del self._written[key]
-            if key in counts:
-                self._before[key] = self._tried[key]
-            else:  # nobody serves it any more: if somebody does later, it begins with all that was counted
-                self._before.pop(key, None)
-                del self._tried[key]
-        changed = {
-            key: one
-            for key, one in counts.items()
-            if (written := self._written.get(key)) is None or not one.equals(written)
-        }
-        self._tried |= changed
-        return [packed(key, self._gateway, self._beyond(key, one)) for key, one in changed.items()]
-
-    def _beyond(self, key: Key, counts: Counts) -> Counts:
-        before = self._before.get(key)
-        return counts if before is None else counts.beyond(before)

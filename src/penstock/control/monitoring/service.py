@@ -199,7 +199,8 @@ class Monitoring:
         self.labels = Labels(home, told, self._label_terms, self._tell_performance, clock, room)
         self.labels.bound_by(self._served, self._capture_room)
         self._spool = None if feedback is None else self.labels.hand_over(feedback)
-        self.evidence = None if evidence is None else FleetEvidence(*evidence, self, self._run)
+        notes = state.with_name("published.json")
+        self.evidence = None if evidence is None else FleetEvidence(*evidence, self, self._run, notes)
         if self.evidence is not None:
             self.labels.share(self.evidence.labels.add)
 

@@ -73,8 +73,16 @@ class LabelBatch:
     rows: bytes
 
 
-Make = Callable[[set[Key]], Sequence[Published]]
-"""Makes a gateway's rows, of the versions that it has rows of."""
+@dataclass(frozen=True, slots=True)
+class Present:
+    """The versions that a gateway has rows of, and those that have a row of ended gateways."""
+
+    own: Collection[Key]
+    ended: Collection[Key]
+
+
+Make = Callable[[Present], Sequence[Published]]
+"""Makes a gateway's rows, by the rows that there are."""
 
 Merge = Callable[[Published | None, Sequence[Published]], Published | None]
 """Adds rows of a version to the one of ended gateways; None where nothing is left of them."""
@@ -104,8 +112,11 @@ class EvidenceStore:
         own = sa.select(*columns).where(table.c.gateway == gateway).with_for_update()
         with self._database.recording() as connection:
             stamped = {(row.model, row.version): row.at for row in connection.execute(own)}
+            over = sa.select(table.c.model, table.c.version).where(table.c.gateway == ENDED)
+            ended = {(row.model, row.version) for row in connection.execute(over)}
             now = self.now()
-            rows = [{**_values(row), "gateway": gateway, "at": now} for row in make(set(stamped))]
+            made = make(Present(stamped.keys(), ended))
+            rows = [{**_values(row), "gateway": gateway, "at": now} for row in made]
             if rows:
                 connection.execute(_upsert(connection), rows)
             written = {(row["model"], row["version"]) for row in rows}

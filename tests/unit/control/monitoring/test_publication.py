@@ -1,6 +1,7 @@
 """A gateway's published counts: whatever is lost, repeated or taken for ended, the sum is what was counted."""
 
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -8,12 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock.control.monitoring.publication import Counts, Publisher, Shape, ended, layout_id, pack, summed, unpack
+from penstock.control.monitoring.publication import Counts, Shape, ended, layout_id, pack, summed, unpack
+from penstock.control.monitoring.publisher import Publisher
 from penstock.core.errors import NotReady
 from penstock.monitor.counters import BLOCK_WORDS, Slot, Totals
 from penstock.monitor.rows import Layout
 from penstock.registry.db.database import open_database
-from penstock.registry.stores.evidence import RETIRED_S, EvidenceStore, Key, Make, Published
+from penstock.registry.stores.evidence import RETIRED_S, EvidenceStore, Key, Make, Present, Published
 from tests.leases import leading
 from tests.unit.control.test_monitoring import trained
 from tests.unit.control.trials import Clock
@@ -65,8 +67,24 @@ def total(store: EvidenceStore) -> tuple[int, int, float]:
     return int(found.words[1]), found.totals.outcome_count(True), float(floats[0])
 
 
-def test_what_is_repeated_is_counted_once(store: EvidenceStore) -> None:
-    first, second = Publisher(store, "a"), Publisher(store, "b")
+class Names:
+    """The gateways, each with a file beside its counters."""
+
+    def __init__(self, store: EvidenceStore, folder: Path) -> None:
+        self._store, self._folder = store, folder
+
+    def __call__(self, gateway: str) -> Publisher:
+        """A gateway's publisher, in a new control process."""
+        return Publisher(self._store, gateway, self._folder / f"{gateway}.json")
+
+
+@pytest.fixture
+def publisher_of(store: EvidenceStore, tmp_path: Path) -> Names:
+    return Names(store, tmp_path)
+
+
+def test_what_is_repeated_is_counted_once(store: EvidenceStore, publisher_of: Names) -> None:
+    first, second = publisher_of("a"), publisher_of("b")
     for _ in range(3):
         first.publish({KEY: counts(10, 2)})
         second.publish({KEY: counts(5, 1)})
@@ -74,21 +92,27 @@ def test_what_is_repeated_is_counted_once(store: EvidenceStore) -> None:
     assert len(store.published()) == 2
 
 
-def test_a_gateway_that_was_taken_for_ended_goes_on_beyond_what_it_had_said(store: EvidenceStore, clock: Clock) -> None:
-    publisher = Publisher(store, "a")
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_gateway_that_was_taken_for_ended_goes_on_beyond_what_it_had_said(
+    store: EvidenceStore, clock: Clock, publisher_of: Names, replaced: bool
+) -> None:
+    publisher = publisher_of("a")
     publisher.publish({KEY: counts(10, 2)})
     clock.now += RETIRED_S + 1
     store.retire(lambda before, gone: ended({KEY: SHAPE}, before, gone))
     assert [row.gateway for row in store.published()] == [""]
     assert total(store)[:2] == (10, 2)
     for rows in (17, 30):
+        publisher = publisher_of("a") if replaced else publisher
         publisher.publish({KEY: counts(rows, rows // 5)})
         assert total(store)[:2] == (rows, rows // 5)
     assert total(store)[2] == pytest.approx(10.0)
 
 
-def test_a_gateway_that_counts_nothing_is_not_taken_for_ended(store: EvidenceStore, clock: Clock) -> None:
-    publisher = Publisher(store, "a")
+def test_a_gateway_that_counts_nothing_is_not_taken_for_ended(
+    store: EvidenceStore, clock: Clock, publisher_of: Names
+) -> None:
+    publisher = publisher_of("a")
     for _ in range(int(RETIRED_S / 50) + 2):
         publisher.publish({KEY: counts(10)})
         clock.now += 50
@@ -96,15 +120,15 @@ def test_a_gateway_that_counts_nothing_is_not_taken_for_ended(store: EvidenceSto
     assert [row.gateway for row in store.published()] == ["a"]
 
 
-def test_counts_of_another_reference_are_no_rows_of_this_one(store: EvidenceStore) -> None:
+def test_counts_of_another_reference_are_no_rows_of_this_one(store: EvidenceStore, publisher_of: Names) -> None:
     other = Shape("another", SHAPE.layout)
-    Publisher(store, "a").publish({KEY: Counts(other, counts(9).words, 1, counts(0, 4).block)})
-    Publisher(store, "b").publish({KEY: counts(5, 1)})
+    publisher_of("a").publish({KEY: Counts(other, counts(9).words, 1, counts(0, 4).block)})
+    publisher_of("b").publish({KEY: counts(5, 1)})
     assert total(store)[:2] == (5, 5)
 
 
-def test_what_is_not_served_any_more_is_forgotten(store: EvidenceStore, clock: Clock) -> None:
-    Publisher(store, "a").publish({KEY: counts(5), ("m", "2"): counts(3)})
+def test_what_is_not_served_any_more_is_forgotten(store: EvidenceStore, clock: Clock, publisher_of: Names) -> None:
+    publisher_of("a").publish({KEY: counts(5), ("m", "2"): counts(3)})
     clock.now += RETIRED_S + 1
     store.retire(lambda before, gone: ended({KEY: SHAPE}, before, gone))
     store.forget({KEY})
@@ -117,7 +141,7 @@ class Shaky(EvidenceStore):
     fails = ""
 
     def publish(self, gateway: str, served: Collection[Key], make: Make) -> None:
-        def failing(present: set[Key]) -> Sequence[Published]:
+        def failing(present: Present) -> Sequence[Published]:
             make(present)
             raise NotReady("away")
 
@@ -126,16 +150,22 @@ class Shaky(EvidenceStore):
             raise NotReady("away")
 
 
-@settings(max_examples=40)
-@given(st.lists(st.tuples(st.sampled_from(["", "before", "after", "ended"]), st.integers(0, 9)), max_size=10))
+@settings(max_examples=20)
+@given(
+    st.lists(st.tuples(st.sampled_from(["", "before", "after", "ended", "replaced"]), st.integers(0, 9)), max_size=10)
+)
 def test_no_failure_loses_or_doubles_what_was_counted(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, int]]
 ) -> None:
     clock, folder = Clock(), tmp_path_factory.mktemp("publication")
     store = Shaky(leading(open_database(f"sqlite:///{folder / 'registry.db'}", 5.0)), clock)
-    publisher, rows = Publisher(store, "a"), 0
+    publisher_of, rows = Names(store, folder), 0
+    publisher = publisher_of("a")
     for fails, more in steps:
         rows += more
+        if fails == "replaced":
+            publisher = publisher_of("a")
+            continue
         if fails == "ended":
             store.fails = ""
             publisher.publish({KEY: counts(rows)})
@@ -152,3 +182,55 @@ def test_no_failure_loses_or_doubles_what_was_counted(
     store.fails = ""
     publisher.publish({KEY: counts(rows)})
     assert total(store)[0] == rows
+
+
+@settings(max_examples=25)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["", "before", "after", "cut", "replaced", "other"]), st.integers(0, 9)), max_size=8
+    )
+)
+def test_a_gateway_that_is_cut_off_is_never_counted_twice_whoever_goes_on_for_it(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, int]]
+) -> None:
+    """Rows end while the gateway cannot say anything, and its control process is replaced meanwhile."""
+    clock, folder = Clock(), tmp_path_factory.mktemp("publication")
+    store = Shaky(leading(open_database(f"sqlite:///{folder / 'registry.db'}", 5.0)), clock)
+    publisher_of, rows, others = Names(store, folder), 0, 0
+    publisher = publisher_of("a")
+    for what, more in steps:
+        rows += more
+        if what == "replaced":
+            publisher = publisher_of("a")
+        elif what == "cut":
+            clock.now += RETIRED_S + 1
+            store.retire(lambda before, gone: ended({KEY: SHAPE}, before, gone))
+        elif what == "other":
+            others += 5
+            store.fails = ""
+            publisher_of(f"other-{clock.now}-{others}").publish({KEY: counts(5)})
+        else:
+            store.fails = what
+            with suppress(NotReady):
+                publisher.publish({KEY: counts(rows)})
+        assert total(store)[0] <= rows + others
+    store.fails = ""
+    publisher.publish({KEY: counts(rows)})
+    found = total(store)[0]
+    assert found <= rows + others
+    assert "before" in dict(steps) or found == rows + others, "only what was tried last may be lost"
+
+
+def test_what_cannot_be_noted_is_not_said(store: EvidenceStore, tmp_path: Path) -> None:
+    publisher = Publisher(store, "a", tmp_path / "nowhere" / "notes.json")
+    with pytest.raises(OSError, match="nowhere"):
+        publisher.publish({KEY: counts(10)})
+    assert store.published() == []
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", "[1]", '[["m", "1", {}]]'])
+def test_notes_of_another_form_say_nothing(store: EvidenceStore, tmp_path: Path, text: str) -> None:
+    notes = tmp_path / "notes.json"
+    notes.write_text(text)
+    Publisher(store, "a", notes).publish({KEY: counts(10)})
+    assert total(store)[0] == 10

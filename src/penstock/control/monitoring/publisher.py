@@ -1,0 +1,122 @@
+"""Publishes one gateway's counts so that none is counted twice, whatever is lost, repeated or taken for ended.
+
+What a gateway is about to say is noted beside its counters first, where a new control process finds it. So a gateway
+whose rows were added to those of ended gateways goes on beyond what it said, also if nobody remembers having said it.
+"""
+
+import base64
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from penstock.control.monitoring.publication import Counts, packed, unpacked
+from penstock.engine.durable_files import write_atomically
+from penstock.registry.stores.evidence import RETIRED_S, EvidenceStore, Present, Published
+
+Key = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a gateway said of a version: ``tried`` is all that it had counted at the last attempt, ``before`` what of it
+    was added to the row of ended gateways. ``since`` is the first attempt at the row in question (the database's time),
+    ``known`` says that the row was there."""
+
+    tried: Published
+    since: float
+    known: bool = False
+    before: Published | None = None
+
+    def looked_at(self, key: Key, present: Present, now: float) -> "Said | None":
+        """The same with what the database shows; None where nothing of it is left there."""
+        if key in present.own:
+            return replace(self, known=True)
+        if key not in present.ended:
+            return None
+        if self.known or now - self.since >= RETIRED_S:  # else it was never written: nobody ends so young a row
+            return Said(self.tried, now, before=self.tried)
+        return self
+
+    def out(self) -> dict[str, Any]:
+        """As JSON values."""
+        before = None if self.before is None else _row_out(self.before)
+        return {"tried": _row_out(self.tried), "since": self.since, "known": self.known, "before": before}
+
+
+def said_in(values: Mapping[str, Any]) -> Said:
+    """The reverse of ``out``; raises ``KeyError``, ``TypeError`` or ``ValueError`` if it is of another form."""
+    before = None if values["before"] is None else _row_in(values["before"])
+    return Said(_row_in(values["tried"]), float(values["since"]), bool(values["known"]), before)
+
+
+class Publisher:
+    """One gateway's; one thread at a time may use it. ``gateway`` names the gateway's counters: it has another name
+    once they begin anew. ``notes`` is a file that lives as long as the counters."""
+
+    def __init__(self, store: EvidenceStore, gateway: str, notes: Path) -> None:
+        self._store = store
+        self._gateway = gateway
+        self._notes = notes
+        self._said = self._read()
+        self._written: dict[Key, Counts] = {}
+
+    def publish(self, counts: Mapping[Key, Counts]) -> None:
+        """Say what has been counted so far.
+
+        Raises:
+            NotReady: the database is away; it may be said or not.
+            OSError: the notes cannot be written, and nothing is said.
+        """
+        self._store.publish(self._gateway, counts, self._maker(counts))
+        self._written |= counts
+
+    def _maker(self, counts: Mapping[Key, Counts]) -> Callable[[Present], list[Published]]:
+        def rows(present: Present) -> list[Published]:
+            self._look(present, self._store.now())
+            changed = {key: one for key, one in counts.items() if self._is_new(key, one)}
+            if changed:
+                self._note(changed)
+            return [packed(key, self._gateway, self._beyond(key, one)) for key, one in changed.items()]
+
+        return rows
+
+    def _look(self, present: Present, now: float) -> None:
+        looked = {key: said.looked_at(key, present, now) for key, said in self._said.items()}
+        self._said = {key: said for key, said in looked.items() if said is not None}
+        self._written = {key: one for key, one in self._written.items() if key in present.own}
+
+    def _is_new(self, key: Key, counts: Counts) -> bool:
+        written = self._written.get(key)
+        return written is None or not counts.equals(written)
+
+    def _note(self, changed: Mapping[Key, Counts]) -> None:
+        now, said = self._store.now(), dict(self._said)
+        for key, counts in changed.items():
+            tried, known = packed(key, self._gateway, counts), said.get(key)
+            said[key] = Said(tried, now) if known is None else replace(known, tried=tried)
+        notes = [[*key, one.out()] for key, one in said.items()]
+        write_atomically(self._notes, json.dumps(notes))
+        self._said = said
+
+    def _beyond(self, key: Key, counts: Counts) -> Counts:
+        before = self._said[key].before
+        return counts if before is None else counts.beyond(unpacked(before, counts.shape))
+
+    def _read(self) -> dict[Key, Said]:
+        try:
+            notes = json.loads(self._notes.read_text())
+            return {(model, version): said_in(values) for model, version, values in notes}
+        except (OSError, KeyError, TypeError, ValueError):
+            return {}
+
+
+def _row_out(row: Published) -> list[Any]:
+    packed_words = [base64.b64encode(one).decode() for one in (row.words, row.block)]
+    return [row.model, row.version, row.gateway, row.layout, row.workers, *packed_words]
+
+
+def _row_in(values: list[Any]) -> Published:
+    model, version, gateway, layout, workers, words, block = values
+    return Published(model, version, gateway, layout, workers, base64.b64decode(words), base64.b64decode(block))
