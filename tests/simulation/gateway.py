@@ -4,10 +4,9 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from contextvars import copy_context
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import sqlalchemy as sa
 
 from penstock.control.delivery.rollouts import Rollouts
 from penstock.control.delivery.routes import Traffic
@@ -15,7 +14,7 @@ from penstock.control.periodic import PeriodicTask, Tasks
 from penstock.control.retraining.dispatcher import Dispatcher
 from penstock.control.sinks import SinkContext
 from penstock.core.sinks import SinkSpec
-from penstock.registry.db.database import open_database
+from penstock.registry.db.database import Database
 from penstock.registry.db.lease import LeaseHolder
 from penstock.registry.db.shared_clock import SharedClock
 from penstock.registry.location import location_of
@@ -30,19 +29,29 @@ from tests.simulation.loop import MACHINE, Machine, VirtualLoop
 
 SINK = "train"
 SINKS = {SINK: SinkSpec("webhook", {"url": "http://sink.invalid/"})}
-TICK_S = 1.0
+TICK_S = 2.0
 SLOW_S = (0.0, 0.0, 0.0, 3.0)
 """Pauses before a piece of work of a gateway whose database is slow, each as likely."""
 
 
-class Gateway:
-    """A gateway called ``name``; ``chance`` is the run's. Its workers outlive its control process."""
+@dataclass(frozen=True, slots=True)
+class World:
+    """What all gateways of a run share: its time, its chance, a folder, a way to the database, and the bucket."""
 
-    def __init__(self, loop: VirtualLoop, folder: Path, name: str, chance: random.Random, bucket: Bucket) -> None:
-        self._loop = loop
-        self._folder = folder
-        self._chance = chance
-        self._bucket = bucket
+    loop: VirtualLoop
+    chance: random.Random
+    folder: Path
+    opened: Callable[[], Database]
+    bucket: Bucket
+
+
+class Gateway:
+    """A gateway called ``name``. Its workers outlive its control process."""
+
+    def __init__(self, world: World, name: str) -> None:
+        self._loop = world.loop
+        self._chance = chance = world.chance
+        self._world = world
         self.name = name
         self.workers = Workers()
         self.skew_s = chance.choice((0.0, 0.0, -30.0, 3600.0))
@@ -53,15 +62,13 @@ class Gateway:
     def _begin(self) -> None:
         """Start a control process."""
         self.machine = Machine(self._delay_s)
-        self._database = open_database(f"sqlite:///{self._folder / 'registry.db'}", 5.0)
-        sa.event.listen(self._database._engine, "connect", self._connected)
-        self._database._engine.dispose()
+        self._database = self._world.opened()
         self._database.lease = self.lease = LeaseHolder(self.name, self._loop.time)
         self._database.clock = self._clock()
         faulty = FaultyDatabase(self._database, self._trouble)
         self.store = Store(faulty)
-        place = location_of("", self._folder, "")
-        self.registry = Registry(place, self.store, self._bucket, 1 << 20)
+        place = location_of("", self._world.folder, "")
+        self.registry = Registry(place, self.store, self._world.bucket, 1 << 20)
         self.traffic_store = TrafficStore(faulty)
         self.outbox = Outbox(faulty, self.traffic_store)
         self.retention = RetentionStore(faulty)
@@ -69,7 +76,7 @@ class Gateway:
         self.rollouts = Rollouts(self.traffic_store, self.fleet, self.name, self.fleet.labels)
         self.traffic = Traffic(self.store, self.traffic_store, self.fleet)
         self.fleet.decorate = self.rollouts.decorate
-        context = SinkContext(self._folder, trusted=False)
+        context = SinkContext(self._world.folder, trusted=False)
         self.dispatcher = Dispatcher(
             self.outbox.as_leader(), lambda _: SINKS, context, self.run, self.traffic_store.now
         )
@@ -84,10 +91,6 @@ class Gateway:
         clock = SharedClock(lambda: self._loop.wall() + self.skew_s, self._loop.time)
         clock._known, clock._asked = (self._loop.wall(), self._loop.time()), self._loop.time()
         return clock
-
-    def _connected(self, connection: Any, _record: Any) -> None:
-        connection.execute("PRAGMA synchronous = OFF")  # nobody pulls the plug of the simulation
-        connection.create_function("julianday", 1, lambda _: self._loop.wall() / 86_400 + 2_440_587.5)
 
     def _start(self) -> None:
         self.rollouts.task.clock = self._loop.time
@@ -142,6 +145,5 @@ class Gateway:
         for task in (*self._tasks.running.values(), *self._operations, *self.dispatcher._sending.values()):
             task.cancel()
         self.lease._term = None  # a process that is killed releases nothing
-        self._database.close()
         for closing in (self.rollouts, self.traffic, self.dispatcher):
             closing.close()

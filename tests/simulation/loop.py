@@ -96,4 +96,10 @@ async def call(pool: BlockingPool, function: Callable[[*Ts], T], *arguments: *Ts
     await asyncio.wait({future}, timeout=limit)
     if future.done():
         return future.result()
+    future.add_done_callback(_forgotten)
     raise NotReady(f"no answer within {limit:g} s")
+
+
+def _forgotten(future: "asyncio.Future[T]") -> None:
+    if not future.cancelled():
+        future.exception()  # nobody waits for it any more

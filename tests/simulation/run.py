@@ -3,12 +3,11 @@
 import asyncio
 import logging
 import random
-import shutil
 import tempfile
 import uuid
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache, partial
 from hashlib import sha256
@@ -22,14 +21,15 @@ from penstock.core.errors import Fault
 from penstock.core.sinks import SinkSpec
 from penstock.core.versions import CHAMPION
 from penstock.registry import registry
-from penstock.registry.db.database import open_database
+from penstock.registry.db.database import Database
 from penstock.registry.db.lease import NotLeading
 from penstock.registry.records import By, Document, VersionRecord
 from penstock.registry.stores.traffic import Trial
 from penstock.registry.stores.versions import Store
 from tests.simulation import invariants
+from tests.simulation.database import Databases
 from tests.simulation.faults import Bucket
-from tests.simulation.gateway import Gateway
+from tests.simulation.gateway import Gateway, World
 from tests.simulation.loop import EPOCH, VirtualLoop, call
 from tests.simulation.operations import MODELS, OPERATIONS, Asked, Operation, content_of, harmful, octets_of
 from tests.simulation.true_state import TrueState
@@ -67,13 +67,13 @@ class Outcome:
 
 
 class Run:
-    """A run of some gateways over the database in a folder."""
+    """A run of some gateways in a world of their own."""
 
-    def __init__(self, loop: VirtualLoop, folder: Path, chance: random.Random) -> None:
-        self._loop = loop
-        self._folder = folder
-        self._chance = chance
-        self._bucket = Bucket()
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._loop = loop = world.loop
+        self._chance = world.chance
+        self._bucket = world.bucket
         self._bucket.contents = {content_of(*key).digest: octets_of(*key) for key in FIRST}
         self._sink_down = False
         self._received: Counter[str] = Counter()
@@ -88,13 +88,13 @@ class Run:
         self.step = 0
         self.trace: list[str] = []
         self.counts: Counter[str] = Counter()
-        self.state = TrueState(folder, loop.wall)
+        self.state = TrueState(world.opened(), loop.wall)
         self._gateways: list[Gateway] = []
 
     def _gateway(self) -> Gateway:
         name = f"g{self.counts['gateways']}"
         self.counts["gateways"] += 1
-        return Gateway(self._loop, self._folder, name, self._chance, self._bucket)
+        return Gateway(self._world, name)
 
     # What happens.
 
@@ -250,7 +250,7 @@ class Run:
 
     def _check_rollouts(self) -> None:
         self._harmful = []
-        for trial in (trial for model in MODELS for trial in self.state.rollouts(model) if trial.id not in self._ended):
+        for trial in self.state.trials(but=self._ended):
             if trial.open:
                 self._harmful += [trial.id] if does_harm(trial) else []
             else:
@@ -270,21 +270,19 @@ class Run:
         """End all gateways."""
         for gateway in self._gateways:
             gateway.kill()
-        self.state.database.close()
 
 
 @cache
-def _template() -> bytes:
-    """A database with some versions."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "registry.db"
-        database = open_database(f"sqlite:///{path}", 5.0)
-        store = Store(database, lambda: EPOCH)
-        for model, version in FIRST:
-            store.add_version(VersionRecord(model, version, content_of(model, version), "", "setup"), By("setup"))
-            store.move_alias(model, CHAMPION, "1", By("setup"))
-        database.close()
-        return path.read_bytes()
+def _databases() -> Databases:
+    return Databases(_fill)
+
+
+def _fill(database: Database) -> None:
+    """Write some versions down."""
+    store = Store(database, lambda: EPOCH)
+    for model, version in FIRST:
+        store.add_version(VersionRecord(model, version, content_of(model, version), "", "setup"), By("setup"))
+        store.move_alias(model, CHAMPION, "1", By("setup"))
 
 
 @contextmanager
@@ -311,15 +309,14 @@ def simulate(seed: int) -> Outcome:
     Raises:
         Breach: an invariant does not hold.
     """
-    folder = Path(tempfile.mkdtemp(dir=MEMORY if MEMORY.is_dir() else None))
     chance, loop = random.Random(seed), VirtualLoop()
-    try:
-        (folder / "registry.db").write_bytes(_template())
-        with _seeded(chance):
-            return _ran(seed, Run(loop, folder, chance), loop)
-    finally:
-        loop.close()
-        shutil.rmtree(folder)
+    with (
+        closing(loop),
+        tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as folder,
+        _databases().begun(loop.wall) as opened,
+        _seeded(chance),
+    ):
+        return _ran(seed, Run(World(loop, chance, Path(folder), opened, Bucket())), loop)
 
 
 def _ran(seed: int, run: Run, loop: VirtualLoop) -> Outcome:

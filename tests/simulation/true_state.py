@@ -1,30 +1,33 @@
 """What the database really holds, past every simulated fault."""
 
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Collection
 
 import sqlalchemy as sa
 
 from penstock.registry.db import schema
-from penstock.registry.db.database import open_database
+from penstock.registry.db.database import Database
 from penstock.registry.records import Document
 from penstock.registry.stores.outbox import PENDING, Outbox
-from penstock.registry.stores.traffic import ROLLOUT, TrafficStore, Trial
+from penstock.registry.stores.traffic import TrafficStore, Trial
 from penstock.registry.stores.versions import Store
 
 
 class TrueState:
-    """A connection of its own to the database of a run; ``clock`` gives seconds since the epoch."""
+    """Reads a run's database by a way of its own; ``clock`` gives seconds since the epoch."""
 
-    def __init__(self, folder: Path, clock: Callable[[], float]) -> None:
-        self.database = open_database(f"sqlite:///{folder / 'registry.db'}", 5.0)
+    def __init__(self, database: Database, clock: Callable[[], float]) -> None:
+        self.database = database
         self.store = Store(self.database, clock)
         self.traffic = TrafficStore(self.database, clock)
         self.outbox = Outbox(self.database, self.traffic, clock)
 
-    def rollouts(self, model: str) -> list[Trial]:
-        """A model's rollouts."""
-        return self.traffic.trials(model, ROLLOUT)
+    def trials(self, but: Collection[str]) -> list[Trial]:
+        """All rollouts and experiments but these."""
+        table = schema.trials
+        query = sa.select(table.c.id, table.c.model, table.c.kind).where(table.c.id.not_in(but))
+        with self.database.reading() as connection:
+            found = connection.execute(query.order_by(table.c.created_at, table.c.id)).all()
+        return [self.traffic.trial(row.model, row.kind, row.id) for row in found]
 
     def pending(self) -> int:
         """Deliveries that wait."""

@@ -75,6 +75,14 @@ class Rollouts(Trials):
         asking = asking_pools()
         self.pools = (*self.pools, *asking.values())
         self._gates = StepGates(ask, webhooks, questions or Questions(asking))
+        self._parsed: dict[str, tuple[Document, _Kept]] = {}
+
+    def _kept(self, trial: Trial) -> "_Kept":
+        """A trial's document, parsed once for each time that it was read: a step asks for it again and again."""
+        known = self._parsed.get(trial.model)
+        if known is None or known[0] is not trial.document:
+            known = self._parsed[trial.model] = trial.document, _Kept.of(trial.document)
+        return known[1]
 
     def beginning(
         self, document: Document, statuses: Mapping[str, VersionStatus], record: ModelRecord, trial_id: str
@@ -105,12 +113,12 @@ class Rollouts(Trials):
 
     def weighed(self, trial: Trial) -> tuple[RouteSpec | None, int]:
         """See ``Trials``."""
-        kept = _Kept.of(trial.document)
+        kept = self._kept(trial)
         return kept.route, kept.rollout.stage
 
     def look(self, trial: Trial) -> Document:
         """See ``Trials``."""
-        kept = _Kept.of(trial.document)
+        kept = self._kept(trial)
         spec, arms = kept.rollout.spec, {}
         for side, version in (("canary", spec.to), ("control", spec.control)):
             outputs = self.fleet.outputs(trial.model, version) if kept.watched else 0
@@ -120,7 +128,7 @@ class Rollouts(Trials):
 
     def compared(self, trial: Trial) -> Terms | None:
         """See ``Trials``: the answers of the present stage, where a guard or a gate needs labels."""
-        rollout = _Kept.of(trial.document).rollout
+        rollout = self._kept(trial).rollout
         spec = rollout.spec
         guarded = any(guard.metric == "performance" for guard in spec.guards)
         if not guarded and not any(step.min_labels for step in spec.steps):
@@ -129,7 +137,7 @@ class Rollouts(Trials):
 
     async def conduct(self, trial: Trial, looks: Mapping[str, Document], acknowledged: bool) -> None:
         """See ``Trials``."""
-        kept = _Kept.of(trial.document)
+        kept = self._kept(trial)
         rollout, now = kept.rollout, self.clock()
         versions, sticky = (rollout.spec.to, rollout.spec.control), bool(kept.route and kept.route.sticky)
         step = observations.step(kept.seen, looks, rollout.stage, versions, sticky)
@@ -177,7 +185,7 @@ class Rollouts(Trials):
 
     def shown(self, trial: Trial) -> Document:
         """See ``Trials``."""
-        kept = _Kept.of(trial.document)
+        kept = self._kept(trial)
         rollout = kept.rollout
         seconds = seconds_needed(rollout, self.clock()) if rollout.state is State.RUNNING else None
         needed = None if seconds is None else round(seconds, 1)
@@ -215,7 +223,7 @@ class Rollouts(Trials):
         known = {(status.model, status.version) for status in self.fleet.statuses()}
         for trial in self.newest.values():
             try:
-                rollout = _Kept.of(trial.document).rollout
+                rollout = self._kept(trial).rollout
             except UNREADABLE:
                 continue  # a newer gateway's: what it means is not known here
             if not trial.open and (trial.model, rollout.spec.to) not in known:
