@@ -63,9 +63,10 @@ class ByGateway:
         body: Document = {"alias": alias, "reason": reason, **({"force": True} if force else {})}
         return self._call("POST", _path(model, "rollback"), body)
 
-    def retire(self, model: str, version: str, reason: str) -> Document:
+    def retire(self, model: str, version: str, reason: str, force: bool = False) -> Document:
         """See ``Registry``."""
-        return self._call("DELETE", _path(model, "versions", version), {"reason": reason})
+        body: Document = {"reason": reason, **({"force": True} if force else {})}
+        return self._call("DELETE", _path(model, "versions", version), body)
 
     def configure(self, model: str, changes: Document, reason: str) -> Document:
         """See ``Registry``."""

@@ -101,10 +101,10 @@ class ByHand:
             move = store.roll_back(model, alias, by, usable.__contains__, fallback, force=force)
         return _moved(model, alias, move)
 
-    def retire(self, model: str, version: str, reason: str) -> Document:
+    def retire(self, model: str, version: str, reason: str, force: bool = False) -> Document:
         """See ``Registry``."""
         with _faults_named():
-            self._registry.store.retire(model, version, self._by(reason))
+            self._registry.store.retire(model, version, self._by(reason), force=force)
         return self.model(model)
 
     def configure(self, model: str, changes: Document, reason: str) -> Document:

@@ -19,6 +19,7 @@ Url = Annotated[str | None, typer.Option(help="HOST:PORT of a gateway's ops port
 Where = Annotated[str | None, typer.Option("--registry", metavar="URL", help="The registry. [as in the settings]")]
 Reason = Annotated[str, typer.Option(help="Why, for the audit.")]
 Force = Annotated[bool, typer.Option("--force", help="Do it although a route decides who answers.")]
+RetireForce = Annotated[bool, typer.Option("--force", help="Do it although an open rollout or experiment needs it.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Name = Annotated[str, typer.Argument(help="The model.")]
 Versioned = Annotated[str, typer.Argument(metavar="NAME:V", help="The model and its version.")]
@@ -166,12 +167,17 @@ def rollback(
 
 
 def retire(
-    name: Versioned, reason: Reason = "", url: Url = None, registry: Where = None, as_json: AsJson = False
+    name: Versioned,
+    reason: Reason = "",
+    force: RetireForce = False,
+    url: Url = None,
+    registry: Where = None,
+    as_json: AsJson = False,
 ) -> None:
     """Take a version out of service for good; its name stays taken."""
     model, version = _split(name)
     with _registry(url, registry) as found:
-        document = found.retire(model, version, reason)
+        document = found.retire(model, version, reason, force)
     print_json(document) if as_json else say(f"{name} is retired")
 
 

@@ -57,7 +57,7 @@ class Registry(Protocol):
     def rollback(self, model: str, alias: str, reason: str, force: bool = False) -> Document:
         """Lead an alias back; ``force`` as for ``alias``."""
 
-    def retire(self, model: str, version: str, reason: str) -> Document:
+    def retire(self, model: str, version: str, reason: str, force: bool = False) -> Document:
         """Take a version out of service."""
 
     def configure(self, model: str, changes: Document, reason: str) -> Document:

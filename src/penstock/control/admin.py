@@ -189,15 +189,18 @@ class RegistryAdmin:
             finally:
                 await self._contents.call(context.__exit__, None, None, None)
 
-    async def retire(self, model: str, version: str, by: By, if_revision: int | None = None) -> Document:
+    async def retire(
+        self, model: str, version: str, by: By, if_revision: int | None = None, force: bool = False
+    ) -> Document:
         """Take a version out of service for good; its name stays taken.
 
         Raises:
             NotFound: no such version.
-            Conflict: an alias stands on it, or the model is not as expected.
+            Conflict: an alias or the route needs it, a rollout or experiment that is open does and this is not
+                ``force``d, or the model is not as expected.
         """
         self._pushable()
-        await self._writes.call(self._parts.store.retire, model, version, by, if_revision)
+        await self._writes.call(self._parts.store.retire, model, version, by, if_revision, force)
         await self._served()
         return await self.model(model)
 

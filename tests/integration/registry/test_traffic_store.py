@@ -8,9 +8,9 @@ import pytest
 import sqlalchemy as sa
 
 from penstock.core.errors import Conflict, NotFound, NotReady
-from penstock.core.routing import RouteSpec, route_in
+from penstock.core.routing import RouteSpec, route_in, stored_out
 from penstock.registry.db.database import Database, open_database
-from penstock.registry.records import ModelRecord
+from penstock.registry.records import Document, ModelRecord, VersionState
 from penstock.registry.stores.snapshot import model_in, model_out
 from penstock.registry.stores.traffic import EXPERIMENT, ROLLOUT, Change, Event, TrafficStore
 from penstock.registry.stores.versions import Store
@@ -58,6 +58,33 @@ def test_a_route_is_kept_as_it_was_set(traffic: TrafficStore, store: Store) -> N
         None,
         {"1": 9000, "2": 1000},
     )
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"rollout": {"spec": {"to": "3", "from": "1"}}, "base": None},
+        {"rollout": {"spec": {"to": "2", "from": "3"}}, "base": None},
+        {"experiment": {"spec": {"arms": {"1": 5000, "3": 5000}}}, "base": None, "stable": "1"},
+        {"rollout": {"spec": {"to": "2", "from": "1"}}, "base": stored_out(SPLIT)},
+        {"rollout": {"spec": {"to": "2", "from": "1"}}, "base": None, "champion": "3"},
+    ],
+)
+def test_what_an_open_trial_needs_is_retired_by_force_alone(
+    traffic: TrafficStore, store: Store, document: Document
+) -> None:
+    trial = traffic.begin("m", ROLLOUT, lambda _, __: Change(document, keep_route=True), BY)
+    with pytest.raises(Conflict, match=f"rollout {trial.id} of 'm' needs version '3'; end it first"):
+        store.retire("m", "3", BY)
+    traffic.change(trial, lambda _: Change(document, open=False, keep_route=True), "abort", BY)
+    store.retire("m", "3", BY)
+
+
+def test_a_forced_retirement_asks_no_trial(traffic: TrafficStore, store: Store) -> None:
+    document = {"rollout": {"spec": {"to": "3", "from": "1"}}}
+    traffic.begin("m", ROLLOUT, lambda _, __: Change(document, keep_route=True), BY)
+    store.retire("m", "3", BY, force=True)
+    assert store.model("m").versions["3"].standing is VersionState.RETIRED
 
 
 def test_the_versions_that_rollouts_were_begun_to(traffic: TrafficStore) -> None:

@@ -123,7 +123,9 @@ class MemoryRegistrar:
         revision = self._changed(model, "version.add", version, by)
         return {**one, "model": model, "revision": revision}, True
 
-    async def retire(self, model: str, version: str, by: By, if_revision: int | None = None) -> Document:
+    async def retire(
+        self, model: str, version: str, by: By, if_revision: int | None = None, force: bool = False
+    ) -> Document:
         self._compare(model, if_revision)
         if (model, version) not in self.versions:
             raise NotFound(f"model '{model}' has no version '{version}'")

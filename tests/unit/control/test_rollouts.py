@@ -479,6 +479,18 @@ def test_a_champion_that_moved_meanwhile_is_not_overruled(world: World) -> None:
         gateway.act(trial, "promote")
 
 
+def test_a_version_that_is_not_ready_is_not_promoted_by_hand(world: World) -> None:
+    gateway = Gateway(world)
+    trial = gateway.begin()
+    world.fleet.ill = {"2"}
+    with pytest.raises(Refused, match="version '2' of model 'm' is not ready"):
+        gateway.act(trial, "promote")
+    world.fleet.ill = set()
+    assert gateway.act(trial, "promote")["state"] == "promoted"
+    with pytest.raises(Conflict, match="over"):
+        gateway.act(trial, "promote")
+
+
 def test_prometheus_has_a_say(world: World) -> None:
     answers: list[float | None] = [None, 0.5, 0.5, 9.0, 9.0, 9.0]
 

@@ -43,7 +43,9 @@ class RegistryAdmin(Protocol):
     ) -> tuple[Document, bool]:
         """A new version from its bytes; and whether it is new."""
 
-    async def retire(self, model: str, version: str, by: By, if_revision: int | None = None) -> Document:
+    async def retire(
+        self, model: str, version: str, by: By, if_revision: int | None = None, force: bool = False
+    ) -> Document:
         """Take a version out of service for good."""
 
     async def export(self, model: str, version: str) -> tuple[Path, VersionRecord]:
@@ -139,8 +141,9 @@ class _Calls:
 
     async def retire(self, request: Request) -> Response:
         names = request.path_params
-        who = by(request, await document(request, "reason"))
-        return revised(await self._registrar.retire(names["model"], names["version"], who, if_revision(request)))
+        body = await document(request, "force", "reason")
+        who, revision = by(request, body), if_revision(request)
+        return revised(await self._registrar.retire(names["model"], names["version"], who, revision, _forced(body)))
 
     async def export(self, request: Request) -> Response:
         path, record = await self._registrar.export(request.path_params["model"], request.path_params["version"])

@@ -108,8 +108,11 @@ class Rollouts(Trials):
         return Change(kept.out(), route=kept.route, keep_route=spec.dry_run)
 
     def asked(self, trial: Trial, verb: str, reason: str) -> Callable[[ModelRecord], Change]:
-        """See ``Trials``."""
-        return partial(_next, trial, _by_hand(_Kept.of(trial.document).rollout, verb, reason, self.clock()))
+        """See ``Trials``; also raises ``Refused`` for a promotion of a version that is not ready."""
+        after = _by_hand(_Kept.of(trial.document).rollout, verb, reason, self.clock())
+        if verb == "promote":
+            refuse_unready(trial.model, of_model(self.fleet.statuses(), trial.model), after.spec.to)
+        return partial(_next, trial, after)
 
     def weighed(self, trial: Trial) -> tuple[RouteSpec | None, int]:
         """See ``Trials``."""

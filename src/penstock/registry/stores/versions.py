@@ -31,6 +31,7 @@ from penstock.registry.records import (
     VersionState,
 )
 from penstock.registry.stores.journal import Journal
+from penstock.registry.stores.trial_versions import needed_by_trials
 
 RETIRED_KEPT_S = 7 * 86_400.0
 """The content of a retired version is kept that long."""
@@ -150,12 +151,13 @@ class Store:
             self._journal.changed(connection, record.model, "version.add", subject, by, None, after)
         return record
 
-    def retire(self, model: str, version: str, by: By, if_revision: int | None = None) -> int:
+    def retire(self, model: str, version: str, by: By, if_revision: int | None = None, force: bool = False) -> int:
         """Take a version out of service for good; the model's new revision.
 
         Raises:
             NotFound: no such version.
-            Conflict: an alias stands on it, the route needs it, or the model is not at ``if_revision``.
+            Conflict: an alias stands on it, the route needs it, a rollout or experiment that is open does and this is
+                not ``force``d, or the model is not at ``if_revision``.
         """
         with self._database.writing() as connection:
             record = read_model(connection, model)
@@ -165,10 +167,9 @@ class Store:
                 raise NotFound(f"model '{model}' has no version '{version}'")
             if known.standing is VersionState.RETIRED:
                 return record.revision
-            if names := [alias.alias for alias in record.aliases.values() if alias.version == version]:
-                raise Conflict(f"alias '{names[0]}' stands on version '{version}'; move it first")
-            if record.route is not None and version in {*record.route.receivers(), record.route.stable}:
-                raise Conflict(f"the route of '{model}' sends requests to version '{version}'; change it first")
+            _refuse_needed(record, version)
+            if not force and (needs := needed_by_trials(connection, model).get(version)):
+                raise Conflict(f"{needs}; end it first, or force this")
             table = schema.versions
             connection.execute(
                 table.update()
@@ -345,6 +346,13 @@ def _refuse_condemned(connection: sa.Connection, digest: str) -> None:
     table = schema.condemned
     if connection.execute(sa.select(table.c.digest).where(table.c.digest == digest)).first() is not None:
         raise Condemned("the same content is being cleared away at this moment; try again")
+
+
+def _refuse_needed(record: ModelRecord, version: str) -> None:
+    if names := [alias.alias for alias in record.aliases.values() if alias.version == version]:
+        raise Conflict(f"alias '{names[0]}' stands on version '{version}'; move it first")
+    if record.route is not None and version in {*record.route.receivers(), record.route.stable}:
+        raise Conflict(f"the route of '{record.name}' sends requests to version '{version}'; change it first")
 
 
 def _refuse_retired(model: ModelRecord, version: str) -> None:

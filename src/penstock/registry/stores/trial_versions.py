@@ -1,0 +1,30 @@
+"""The versions that rollouts and experiments need while they are open, read out of their documents."""
+
+from collections.abc import Iterator
+
+import sqlalchemy as sa
+
+from penstock.registry.db import schema
+from penstock.registry.records import Document
+
+
+def needed_by_trials(connection: sa.Connection, model: str) -> dict[str, str]:
+    """Every version that an open trial of the model needs, with a sentence that names the trial."""
+    table = schema.trials
+    query = sa.select(table.c.id, table.c.kind, table.c.document).where(table.c.model == model, table.c.open)
+    return {
+        version: f"{row.kind} {row.id} of '{model}' needs version '{version}'"
+        for row in connection.execute(query)
+        for version in versions_in(row.document)
+    }
+
+
+def versions_in(document: Document) -> Iterator[str]:
+    """The versions that a trial compares, and those of the route that it goes back to."""
+    rollout = document.get("rollout", {}).get("spec", {})
+    yield from (rollout[side] for side in ("to", "from") if rollout.get(side))
+    yield from document.get("experiment", {}).get("spec", {}).get("arms", {})
+    base = document.get("base") or {}
+    yield from base.get("split", {})
+    yield from (one["version"] for part in ("rules", "shadow") for one in base.get(part, ()))
+    yield from (one for one in (base.get("stable"), document.get("champion"), document.get("stable")) if one)
