@@ -407,8 +407,9 @@ class RegistryAdmin:
         shown = {version: self._shown(status) for version, status in statuses.items() if version}
         problem = (self._desk.detail(name, "") or statuses[""].reason) if "" in statuses else ""
         document = model_document(record or ModelRecord(name, 0), shown, problem)
-        untaken = self._mlflow_problems(name)
-        return {**document, "problem": f"not taken over from MLflow: {'; '.join(untaken)}"} if untaken else document
+        if (untaken := self._mlflow_problems(name)) and "problem" not in document:
+            document["problem"] = f"not taken over from MLflow: {'; '.join(untaken)}"
+        return document
 
     def _whole(self, status: VersionStatus) -> str:
         """The whole reason of a status, as operators are told it."""

@@ -30,13 +30,17 @@ class Shown:
 def model_document(record: ModelRecord, shown: Mapping[str, Shown], problem: str = "") -> Document:
     """A model; ``shown`` tells of its versions, ``problem`` why nothing of it can be served ("" = it can)."""
     names = sorted({*record.versions, *shown}, key=sort_key)
-    return {
-        "name": record.name,
-        "revision": record.revision,
-        "aliases": {alias.alias: alias.version for alias in record.aliases.values()},
-        "settings": settings_out(record.settings),
-        "versions": [_version(record, version, shown.get(version)) for version in names],
-    } | ({"reason": problem} if problem else {})
+    return (
+        {
+            "name": record.name,
+            "revision": record.revision,
+            "aliases": {alias.alias: alias.version for alias in record.aliases.values()},
+            "settings": settings_out(record.settings),
+            "versions": [_version(record, version, shown.get(version)) for version in names],
+        }
+        | ({"reason": problem} if problem else {})
+        | ({"problem": record.problem} if record.problem else {})
+    )
 
 
 def _version(model: ModelRecord, version: str, shown: Shown | None) -> Document:

@@ -194,7 +194,10 @@ class ModelSettings:
 
 @dataclass(frozen=True, slots=True)
 class ModelRecord:
-    """A model as the registry has it; ``revision`` grows by every change of it. Retired versions are listed too."""
+    """A model as the registry has it; ``revision`` grows by every change of it. Retired versions are listed too.
+
+    ``problem`` says why it could not be read ("" = it could); what else is here is then what was read of it before.
+    """
 
     name: str
     revision: int
@@ -202,6 +205,7 @@ class ModelRecord:
     aliases: Mapping[str, AliasRecord] = field(default_factory=dict)
     settings: ModelSettings = field(default_factory=ModelSettings)
     route: RouteSpec | None = None
+    problem: str = ""
 
 
 @dataclass(frozen=True, slots=True)

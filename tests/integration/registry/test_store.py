@@ -12,11 +12,13 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 
 from penstock.core.errors import Conflict, Damaged, InvalidInput, NotFound, NotReady, Refused
+from penstock.core.routing import RouteSpec, stored_out
 from penstock.core.versions import VersionPolicy
 from penstock.registry.db import database as databases
 from penstock.registry.db import schema
 from penstock.registry.db.database import Database, open_database
 from penstock.registry.records import By, Content, FileRecord, ModelSettings, Report, VersionRecord, VersionState
+from penstock.registry.stores.snapshot import RegistrySnapshot
 from penstock.registry.stores.versions import ANY, RETIRED_KEPT_S, Condemned, Store
 from tests.postgres import Postgres
 
@@ -330,3 +332,55 @@ def test_a_busy_database_is_waited_for_only_so_long(tmp_path: Path) -> None:
     blocker.execute("ROLLBACK")
     store.add_version(version("1"), BY)
     blocker.close()
+
+
+@pytest.mark.parametrize(
+    ("table", "column", "value"),
+    [
+        ("versions", "standing", "'quarantined'"),
+        ("versions", "files", "'7'"),
+        ("versions", "metadata", "'7'"),
+        ("versions", "facts", "'[7]'"),
+        ("aliases", "before", "'7'"),
+        ("routes", "document", '\'{"split": {"1": "many"}}\''),
+        ("routes", "document", "'[]'"),
+        ("models", "settings", "'null'"),
+        ("models", "settings", "'{\"transition\": 7}'"),
+    ],
+)
+def test_a_record_of_an_unknown_form_hinders_no_other_model(
+    store: Store, database: Database, tmp_path: Path, table: str, column: str, value: str
+) -> None:
+    store.add_version(version("1", "m"), BY)
+    store.add_version(version("1", "z"), BY)
+    store.move_alias("z", "champion", "1", BY)
+    with database.writing() as connection:
+        connection.execute(schema.routes.insert().values(model="z", document=stored_out(RouteSpec({"1": 10_000}))))
+    snapshot = RegistrySnapshot(store, tmp_path / "last.json")
+    sound = {model.name: model for model in snapshot.models()}
+    name = "name" if table == "models" else "model"
+    with database.writing() as connection:
+        connection.execute(sa.text(f"UPDATE {table} SET {column} = {value} WHERE {name} = 'z'"))
+        connection.execute(schema.registry.update().values(revision=schema.registry.c.revision + 1))
+    for look in (snapshot, RegistrySnapshot(store, tmp_path / "last.json")):  # also in the next process
+        found = {model.name: model for model in look.models()}
+        assert found["m"] == sound["m"]
+        assert "does not know" in found["z"].problem
+        assert replace(found["z"], problem="") == sound["z"]
+    with pytest.raises(NotReady, match="'z' cannot be read"):
+        store.model("z")
+    with pytest.raises(NotReady, match="'z' cannot be read"):
+        store.move_alias("z", "champion", "1", BY)
+    assert store.move_alias("m", "champion", "1", BY).after == "1"
+    assert sound["z"].versions["1"].content.digest in store.needed()  # its content is not collected
+
+
+def test_a_text_that_is_no_json_hinders_no_other_model(tmp_path: Path, clock: Clock) -> None:
+    database = open_database(f"sqlite:///{tmp_path / 'registry.db'}", 5.0)
+    store = Store(database, clock)
+    for model in "mz":
+        store.add_version(version("1", model), BY)
+    with database.writing() as connection:
+        connection.execute(sa.text("UPDATE versions SET facts = '{\"torn' WHERE model = 'z'"))
+    assert [(model.name, bool(model.problem)) for model in store.models()] == [("m", False), ("z", True)]
+    database.close()

@@ -16,6 +16,7 @@ from penstock.core.errors import Fault
 from penstock.core.lineage import card_features
 from penstock.core.versions import sort_key
 from penstock.registry.admission.row_proof import proof_in
+from penstock.registry.db.rows import UNKNOWN_FORM
 from penstock.registry.graphs.rewrite import Rewrite
 from penstock.registry.records import Content, ModelRecord, VersionRecord, VersionState
 from penstock.registry.stores.snapshot import RegistrySnapshot
@@ -64,6 +65,8 @@ class RegistrySource:
         self._layouts = BlockingPool("layouts", PLACES, "the registry's store of contents", LAYOUT_S)
         self.pools = (self._reads, self._layouts)
         self._clock = clock
+        self._seen: Sequence[ModelRecord] = ()
+        self._known: dict[str, ModelRecord] = {}
         self._placed: dict[str, tuple[Path, Path]] = {}
         self._failures: dict[str, _Failure] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -76,12 +79,31 @@ class RegistrySource:
         Raises:
             NotReady: the database is away, and what it said last is not known either.
         """
-        models = await self._reads.call(self._picture.models)
+        models = self._understood(await self._reads.call(self._picture.models))
         records = [record for model in models for record in _wanted(model)]
         self._forget(models, retry)
         self._begin(records)
         await self._wait(records, MOMENT_S if settled_only else None)
         return [self._found(model) for model in models if _admitted(model)]
+
+    def _understood(self, models: Sequence[ModelRecord]) -> Sequence[ModelRecord]:
+        """The same, with what was understood before of those whose reports are of a form this release does not know."""
+        if models is not self._seen:
+            self._seen = models
+            found = {model.name: self._checked(model) for model in models}
+            self._known = {name: model for name, model in found.items() if model is not None}
+        return list(self._known.values())
+
+    def _checked(self, model: ModelRecord) -> ModelRecord | None:
+        try:
+            for record in _admitted(model):
+                _placed(record, Path(), Path())
+        except UNKNOWN_FORM as error:
+            log.error(
+                "model %s cannot be served as it is now: a report of a form that is not known: %s", model.name, error
+            )
+            return self._known.get(model.name)
+        return model
 
     def _forget(self, models: Sequence[ModelRecord], retry: str) -> None:
         """Forget what was laid out of contents that no version has any more, which collection may delete; what is to be

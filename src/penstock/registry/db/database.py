@@ -4,6 +4,7 @@ SQLite runs in WAL mode with full syncs, so that what a change acknowledged surv
 """
 
 import errno
+import json
 import os
 import socket
 import sqlite3
@@ -191,7 +192,11 @@ def _sqlite(url: str, timeout_s: float) -> sa.Engine:
     except OSError as error:
         raise NotReady(_OS_FAULTS.get(error.errno or 0, UNREADABLE)) from None
     engine = sa.create_engine(
-        f"{SQLITE}{path}", connect_args={"timeout": timeout_s}, pool_size=POOL, pool_timeout=timeout_s
+        f"{SQLITE}{path}",
+        connect_args={"timeout": timeout_s},
+        pool_size=POOL,
+        pool_timeout=timeout_s,
+        json_deserializer=_document,
     )
 
     @sa.event.listens_for(engine, "connect")
@@ -220,6 +225,14 @@ def _keep_a_log(connection: sqlite3.Connection, until: float) -> None:
             time.sleep(_AGAIN_S)
         else:
             return
+
+
+def _document(text: str) -> Any:
+    """A column's JSON; a text that is none as it is, so that it hinders only those who read this row."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
 
 
 def _postgres(url: str, timeout_s: float) -> sa.Engine:

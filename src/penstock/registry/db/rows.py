@@ -1,38 +1,59 @@
 """Rows of the registry's tables to records and back."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import sqlalchemy as sa
 
-from penstock.core.errors import NotFound
+from penstock.core.errors import Fault, NotFound, NotReady
 from penstock.core.routing import RouteSpec, stored_in
 from penstock.registry.db import schema
 from penstock.registry.model_settings import settings_in
 from penstock.registry.records import AliasRecord, Content, FileRecord, ModelRecord, Report, VersionRecord, VersionState
 
+Row = sa.Row[Any]
+
+_TABLES = (schema.versions, schema.aliases, schema.routes)
+"""What a model consists of beside its own row."""
+
+UNKNOWN_FORM = (KeyError, TypeError, ValueError, AttributeError, Fault)
+"""What reading a row raises whose form this release does not know, such as one that a newer release has written."""
+
 
 def read_models(connection: sa.Connection) -> list[ModelRecord]:
-    """Every model."""
-    versions: dict[str, dict[str, VersionRecord]] = {}
-    for record in read_versions(connection):
-        versions.setdefault(record.model, {})[record.version] = record
-    aliases: dict[str, dict[str, AliasRecord]] = {}
-    for row in connection.execute(sa.select(schema.aliases)):
-        aliases.setdefault(row.model, {})[row.alias] = AliasRecord(row.alias, row.version, tuple(row.before))
-    routes = {row.model: stored_in(row.document) for row in connection.execute(sa.select(schema.routes))}
-    return [
-        ModelRecord(
-            row.name,
-            row.revision,
-            versions.get(row.name, {}),
-            aliases.get(row.name, {}),
-            settings_in(row.settings),
-            routes.get(row.name),
-        )
-        for row in connection.execute(sa.select(schema.models).order_by(schema.models.c.name))
-    ]
+    """Every model; one that cannot be read has a ``problem`` and nothing else, and hinders no other."""
+    parts = [_by_model(connection, table) for table in _TABLES]
+    read = []
+    for row in connection.execute(sa.select(schema.models).order_by(schema.models.c.name)):
+        try:
+            read.append(_model_in(row, *(rows.get(row.name, ()) for rows in parts)))
+        except UNKNOWN_FORM as error:
+            read.append(ModelRecord(row.name, row.revision, problem=_problem(error)))
+    return read
+
+
+def _by_model(connection: sa.Connection, table: sa.Table) -> dict[str, list[Row]]:
+    found: dict[str, list[Row]] = {}
+    for row in connection.execute(sa.select(table)):
+        found.setdefault(row.model, []).append(row)
+    return found
+
+
+def _model_in(row: Row, versions: Sequence[Row], aliases: Sequence[Row], routes: Sequence[Row]) -> ModelRecord:
+    records = [_version_in(one._mapping) for one in versions]  # noqa: SLF001 - its public name
+    return ModelRecord(
+        row.name,
+        row.revision,
+        {record.version: record for record in records},
+        {one.alias: AliasRecord(one.alias, one.version, tuple(one.before)) for one in aliases},
+        settings_in(row.settings),
+        stored_in(routes[0].document) if routes else None,
+    )
+
+
+def _problem(error: Exception) -> str:
+    return f"its records have a form that this release does not know ({type(error).__name__}: {error})"
 
 
 def read_model(connection: sa.Connection, name: str) -> ModelRecord:
@@ -40,19 +61,19 @@ def read_model(connection: sa.Connection, name: str) -> ModelRecord:
 
     Raises:
         NotFound: no such model.
+        NotReady: it cannot be read.
     """
     row = connection.execute(sa.select(schema.models).where(schema.models.c.name == name)).first()
     if row is None:
         raise NotFound(f"unknown model '{name}'")
-    aliases = connection.execute(sa.select(schema.aliases).where(schema.aliases.c.model == name)).all()
-    return ModelRecord(
-        name,
-        row.revision,
-        {record.version: record for record in read_versions(connection, name)},
-        {one.alias: AliasRecord(one.alias, one.version, tuple(one.before)) for one in aliases},
-        settings_in(row.settings),
-        read_route(connection, name),
-    )
+    try:
+        return _model_in(row, *(_rows_of(connection, table, name) for table in _TABLES))
+    except UNKNOWN_FORM as error:
+        raise NotReady(f"model '{name}' cannot be read: {_problem(error)}") from None
+
+
+def _rows_of(connection: sa.Connection, table: sa.Table, name: str) -> Sequence[Row]:
+    return connection.execute(sa.select(table).where(table.c.model == name)).all()
 
 
 def read_model_or_new(connection: sa.Connection, name: str) -> ModelRecord:
@@ -106,6 +127,7 @@ def version_out(record: VersionRecord) -> dict[str, Any]:
 
 def _version_in(row: Mapping[Any, Any]) -> VersionRecord:
     files = tuple(FileRecord(**file) for file in row["files"])
+    metadata, facts = dict(row["metadata"]), dict(row["facts"])
     return VersionRecord(
         row["model"],
         row["version"],
@@ -113,6 +135,6 @@ def _version_in(row: Mapping[Any, Any]) -> VersionRecord:
         row["created_at"],
         row["created_by"],
         VersionState(row["standing"]),
-        row["metadata"],
-        Report(row["reason"], row["facts"]),
+        metadata,
+        Report(row["reason"], facts),
     )

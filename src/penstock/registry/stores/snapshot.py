@@ -44,6 +44,7 @@ class RegistrySnapshot:
         self._file = file
         self._revision: int | None = None
         self._models: list[ModelRecord] | None = None
+        self._unreadable: dict[str, str] = {}
         self._one_at_a_time = threading.Lock()
         self.problem = ""
 
@@ -70,7 +71,7 @@ class RegistrySnapshot:
         try:
             revision = self._store.revision()
             if self._models is None or revision != self._revision:
-                self._models, self._revision = self._store.models(), revision
+                self._models, self._revision = self._filled(self._store.models()), revision
                 self._remember(self._models)
             self.problem = ""
         except NotReady as fault:
@@ -80,6 +81,20 @@ class RegistrySnapshot:
             if self._models is None:
                 raise
         return self._models
+
+    def _filled(self, models: list[ModelRecord]) -> list[ModelRecord]:
+        """The same, with what was read before of those that cannot be read now."""
+        problems = {model.name: model.problem for model in models if model.problem}
+        for name in problems.keys() - self._unreadable.keys():
+            log.error("model %s cannot be read, what was read of it before holds on: %s", name, problems[name])
+        self._unreadable = problems
+        if not problems:
+            return models
+        before = {model.name: model for model in self._models or self._recalled() or ()}
+        return [
+            replace(before[model.name], problem=model.problem) if model.problem and model.name in before else model
+            for model in models
+        ]
 
     def _remember(self, models: list[ModelRecord]) -> None:
         try:

@@ -100,7 +100,7 @@ class Store:
             return int(connection.execute(sa.select(schema.registry.c.revision)).scalar_one())
 
     def models(self) -> list[ModelRecord]:
-        """Every model, as of one moment."""
+        """Every model, as of one moment; those that cannot be read have a ``problem``."""
         with self._database.reading() as connection:
             return read_models(connection)
 
@@ -109,6 +109,7 @@ class Store:
 
         Raises:
             NotFound: no such model.
+            NotReady: it cannot be read.
         """
         with self._database.reading() as connection:
             return read_model(connection, name)
@@ -322,7 +323,7 @@ class Store:
         table = schema.versions
         since = self._clock() - RETIRED_KEPT_S
         query = sa.select(table.c.digest).where(
-            (table.c.standing == VersionState.ADMITTED.value) | (table.c.retired_at > since)
+            (table.c.standing != VersionState.RETIRED.value) | (table.c.retired_at > since)
         )
         archives = sa.select(schema.audit_archives.c.digest).where(schema.audit_archives.c.dropped_at.is_(None))
         return {*connection.execute(query).scalars(), *connection.execute(archives).scalars()}

@@ -39,6 +39,7 @@ class FakeStore:
         self.away = False
         self.number = 1
         self.model = ModelRecord("m", 1, {version: record(version) for version in versions})
+        self.others: list[ModelRecord] = []
 
     def revision(self) -> int:
         if self.away:
@@ -48,7 +49,7 @@ class FakeStore:
     def models(self) -> list[ModelRecord]:
         if self.away:
             raise NotReady("the database is away")
-        return [self.model]
+        return [self.model, *self.others]
 
     def change(self, model: ModelRecord) -> None:
         self.model, self.number = model, self.number + 1
@@ -225,5 +226,21 @@ def test_failures_of_contents_that_no_version_has_are_forgotten(tmp_path: Path) 
         world.store.change(both)
         await world.source.scan(settled_only=False)
         assert world.shelf.placed == ["1", "1"]  # at once, not after the pause of the failure before
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("facts", [{"memory_bytes": "much"}, {"feature_names": 3}])
+def test_a_report_of_an_unknown_form_hinders_no_other_model(tmp_path: Path, facts: dict[str, object]) -> None:
+    async def run() -> None:
+        world = World(tmp_path, "1")
+        sound = ModelRecord("z", 1, {"2": record("2")})
+        odd = replace(sound, versions={"2": record("2"), "3": replace(record("3"), report=Report("", facts))})
+        world.store.others = [sound]
+        assert [found.name for found in await world.source.scan(settled_only=False)] == ["m", "z"]
+        world.store.others = [odd, ModelRecord("y", 1, odd.versions)]
+        world.store.change(replace(world.store.model, versions={"1": record("1"), "4": record("4")}))
+        m, z = await world.source.scan(settled_only=False)
+        assert (set(m.versions), set(z.versions)) == ({"1", "4"}, {"2"})  # z as it was, y was never known
 
     asyncio.run(run())
