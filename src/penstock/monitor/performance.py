@@ -35,6 +35,9 @@ THRESHOLDS = 50
 
 Document = dict[str, Any]
 
+NO_LABELS: Document = {"labels": 0, "accuracy": None}
+"""What is shown of a version before its first label."""
+
 CLASSIFICATION, REGRESSION = "classification", "regression"
 
 

@@ -21,7 +21,7 @@ from penstock.monitor.answer_segments import ANSWERS
 from penstock.monitor.answer_store import AnswerStore
 from penstock.monitor.answers import prefix_of
 from penstock.monitor.capture import CAPTURES, sweep
-from penstock.monitor.performance import RATIOS, Performance, PerformanceChange, load_river
+from penstock.monitor.performance import NO_LABELS, RATIOS, Performance, PerformanceChange, load_river
 from penstock.monitor.reference import Reference
 from penstock.monitor.told import Joined, Matched, Taken, Told
 from penstock.registry.records import Document
@@ -177,13 +177,13 @@ class Labels:
     def document(self, key: Key) -> Document:
         """What labels say of a version."""
         known = self._versions.get(key)
-        outcomes = {
-            outcome: count
-            for (model, version, outcome), count in list(self._outcomes.items())
-            if (model, version) == key
-        }
-        told = known.told if known is not None and known.told else {"labels": 0, "accuracy": None}
-        return {**told, "outcomes": outcomes}
+        told = known.told if known is not None and known.told else NO_LABELS
+        return {**told, "outcomes": self.outcomes(key)}
+
+    def outcomes(self, key: Key) -> dict[str, int]:
+        """What became of a version's labels."""
+        counted = list(self._outcomes.items())  # the thread may add to them
+        return {outcome: count for (model, version, outcome), count in counted if (model, version) == key}
 
     def forget(self, key: Key) -> None:
         """A version has another reference: what its labels say is to be learned anew."""

@@ -22,7 +22,7 @@ from penstock.core.errors import Conflict, NotReady
 from penstock.core.policies import MonitorPolicy
 from penstock.monitor.counters import Totals
 from penstock.monitor.drift_changes import DriftChange
-from penstock.monitor.performance import PerformanceChange
+from penstock.monitor.performance import NO_LABELS, PerformanceChange
 from penstock.monitor.reference import Reference
 from penstock.monitor.rows import Counted
 from penstock.monitor.verdicts import VersionMonitor
@@ -246,8 +246,10 @@ class FleetEvidence:
         self._summaries[key] = summary
 
     def _document(self, key: Key, known: _Version) -> Document:
-        whole = self._watched.document_of(key, known.monitor, known.counts.totals, known.performance.document)
-        return {**whole, "gateways": list(known.counts.gateways)}
+        counts = known.counts
+        performance = {**(known.performance.document or NO_LABELS), "outcomes": dict(counts.outcomes)}
+        whole = self._watched.document_of(key, known.monitor, counts.totals, performance)
+        return {**whole, "gateways": list(counts.gateways)}
 
 
 def _by_version(batches: Sequence[LabelBatch]) -> dict[Key, list[LabelBatch]]:

@@ -8,7 +8,7 @@ import hashlib
 import json
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -58,14 +58,15 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What one or more gateways have counted of a version so far: ``words`` of ``shape`` of so many ``workers``, and
-    the ``block`` of its requests."""
+    """What one or more gateways have counted of a version so far: ``words`` of ``shape`` of so many ``workers``, the
+    ``block`` of its requests, and what became of its labels (``outcomes``)."""
 
     shape: Shape
     words: Words
     workers: int
     block: Words
     gateways: tuple[str, ...] = ()
+    outcomes: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def totals(self) -> Totals:
@@ -74,7 +75,7 @@ class Counts:
 
     def equals(self, other: "Counts") -> bool:
         """Whether both say the same."""
-        same = self.shape.id == other.shape.id and self.workers == other.workers
+        same = (self.shape.id, self.workers, self.outcomes) == (other.shape.id, other.workers, other.outcomes)
         return same and np.array_equal(self.words, other.words) and np.array_equal(self.block, other.block)
 
     def beyond(self, before: "Counts") -> "Counts":
@@ -82,7 +83,9 @@ class Counts:
         words = self.words
         if self.shape.layout is not None and self.shape.id == before.shape.id:
             words = rows.without(self.shape.layout, words, before.words)
-        return Counts(self.shape, words, self.workers, counters.without(self.block, before.block), self.gateways)
+        block = counters.without(self.block, before.block)
+        outcomes = {name: count - before.outcomes.get(name, 0) for name, count in self.outcomes.items()}
+        return Counts(self.shape, words, self.workers, block, self.gateways, outcomes)
 
 
 def added(shape: Shape, counts: Sequence[Counts]) -> Counts:
@@ -91,12 +94,15 @@ def added(shape: Shape, counts: Sequence[Counts]) -> Counts:
     words = np.zeros(0, np.uint64) if shape.layout is None else rows.added(shape.layout, [one.words for one in same])
     gateways = sorted({name for one in counts for name in one.gateways})
     block = counters.added([one.block for one in counts])
-    return Counts(shape, words, sum([one.workers for one in same]), block, tuple(gateways))
+    names = sorted({name for one in counts for name in one.outcomes})
+    outcomes = {name: sum(one.outcomes.get(name, 0) for one in counts) for name in names}
+    return Counts(shape, words, sum([one.workers for one in same]), block, tuple(gateways), outcomes)
 
 
 def packed(key: Key, gateway: str, counts: Counts) -> Published:
     """Counts as they are published."""
-    return Published(*key, gateway, counts.shape.id, counts.workers, pack(counts.words), pack(counts.block))
+    words, block = pack(counts.words), pack(counts.block)
+    return Published(*key, gateway, counts.shape.id, counts.workers, words, block, dict(counts.outcomes))
 
 
 def unpacked(row: Published, shape: Shape) -> Counts:
@@ -107,8 +113,8 @@ def unpacked(row: Published, shape: Shape) -> Counts:
     block = np.zeros(BLOCK_WORDS, np.uint64) if block is None else block
     gateways = () if row.gateway == ENDED else (row.gateway,)
     if words is None:
-        return Counts(Shape(row.layout), np.zeros(0, np.uint64), 0, block, gateways)
-    return Counts(shape, words, row.workers, block, gateways)
+        return Counts(Shape(row.layout), np.zeros(0, np.uint64), 0, block, gateways, row.outcomes)
+    return Counts(shape, words, row.workers, block, gateways, row.outcomes)
 
 
 def summed(published: Sequence[Published], shapes: Mapping[Key, Shape]) -> dict[Key, Counts]:
@@ -128,4 +134,4 @@ def ended(shapes: Mapping[Key, Shape], before: Published | None, gone: Sequence[
     if shape is None:
         return None
     whole = added(shape, [unpacked(row, shape) for row in (*([before] if before else []), *gone)])
-    return packed(key, ENDED, Counts(shape, whole.words, 0, whole.block))
+    return packed(key, ENDED, replace(whole, workers=0))

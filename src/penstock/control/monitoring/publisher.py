@@ -114,9 +114,10 @@ class Publisher:
 
 def _row_out(row: Published) -> list[Any]:
     packed_words = [base64.b64encode(one).decode() for one in (row.words, row.block)]
-    return [row.model, row.version, row.gateway, row.layout, row.workers, *packed_words]
+    return [row.model, row.version, row.gateway, row.layout, row.workers, *packed_words, dict(row.outcomes)]
 
 
 def _row_in(values: list[Any]) -> Published:
-    model, version, gateway, layout, workers, words, block = values
-    return Published(model, version, gateway, layout, workers, base64.b64decode(words), base64.b64decode(block))
+    model, version, gateway, layout, workers, words, block, outcomes = values
+    packed_words = base64.b64decode(words), base64.b64decode(block)
+    return Published(model, version, gateway, layout, workers, *packed_words, outcomes)

@@ -351,7 +351,7 @@ class Monitoring:
             "latency": latency,
             "slo": kept(objectives, latency["p99"], outcomes),
             "requests": {"answered": number, "failed": failed, "slow": slow},
-            "performance": {**self.labels.document(key), **(performance or {}), "estimated": estimated},
+            "performance": {**(performance or self.labels.document(key)), "estimated": estimated},
             "capture": totals.capture(),
             "shadow": {
                 "pairs": int(shadow["pairs"]),
@@ -612,14 +612,15 @@ class Monitoring:
     def _own_counts(self, key: Key) -> Counts:
         block, region = self._fleet.totals(*key).words, self._regions.get(key)
         reference, policy = self.terms(key)
+        outcomes = self.labels.outcomes(key)
         if reference is None:
-            return Counts(Shape(), np.zeros(0, np.uint64), 0, block)
+            return Counts(Shape(), np.zeros(0, np.uint64), 0, block, outcomes=outcomes)
         shape = Shape(layout_id(self._digests[key], policy.slices), Layout.of(reference, policy.slices))
         words: list[Words] = []
         if region is not None and layout_id(region.digest, region.keys) == shape.id:
             words = self._fleet.regions(region.offset, region.size)
         counted = Counted.of(reference, words, policy.slices)
-        return Counts(shape, counted.words, counted.workers if words else 0, block)
+        return Counts(shape, counted.words, counted.workers if words else 0, block, outcomes=outcomes)
 
     def terms(self, key: Key) -> tuple[Reference | None, MonitorPolicy]:
         """A version's reference, and its policy within the fleet's bound of false alarms."""

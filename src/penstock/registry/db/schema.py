@@ -15,7 +15,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0010")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0010", "0011")
 """Every migration there has been, oldest first; the last is the shape below."""
 
 _Long = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows by INTEGER alone
@@ -217,6 +217,7 @@ counts = Table(
     Column("words", LargeBinary, nullable=False),
     Column("block", LargeBinary, nullable=False),
     Column("at", Float, nullable=False),
+    Column("outcomes", _Json, nullable=False, server_default="{}"),
 )
 """What each gateway has counted so far of each version, and (of the gateway ``""``) what ended ones have."""
 

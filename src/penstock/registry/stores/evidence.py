@@ -36,7 +36,8 @@ Key = tuple[str, str]
 @dataclass(frozen=True, slots=True)
 class Published:
     """What a gateway has counted of a version: ``words`` are those of a region of ``layout`` (which names the reference
-    and the keys that rows are sliced by), ``block`` those of its requests; both packed."""
+    and the keys that rows are sliced by), ``block`` those of its requests, both packed; ``outcomes`` is what became of
+    its labels."""
 
     model: str
     version: str
@@ -45,6 +46,7 @@ class Published:
     workers: int
     words: bytes
     block: bytes
+    outcomes: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,5 +277,5 @@ def _published(row: sa.Row[tuple[object, ...]]) -> Published:
 def _upsert(connection: sa.Connection) -> sa.Executable:
     insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
     statement = insert(schema.counts)
-    changed = {name: statement.excluded[name] for name in ("layout", "workers", "words", "block", "at")}
+    changed = {name: statement.excluded[name] for name in ("layout", "workers", "words", "block", "outcomes", "at")}
     return statement.on_conflict_do_update(index_elements=["model", "version", "gateway"], set_=changed)

@@ -1,5 +1,6 @@
 """What the counts of all gateways say: the same as one gateway with all rows says, whoever leads, and told once."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock.control.monitoring.fleet_evidence import KEEP_S
+from penstock.control.monitoring.fleet_evidence import KEEP_S, RETIRE_EVERY
 from penstock.core.errors import Conflict, NotReady
-from penstock.monitor.answers import CLASS
-from penstock.monitor.told import Joined
+from penstock.core.tensors import Tensor
+from penstock.monitor.answer_segments import ANSWERS, AnswerWriter
+from penstock.monitor.answers import CLASS, answers_of
+from penstock.monitor.told import Joined, Told
 from penstock.registry.records import Document
 from penstock.registry.stores.evidence import RETIRED_S
 from penstock.telemetry.metrics import Bulk
@@ -284,3 +287,27 @@ def test_no_order_of_publications_looks_and_restarts_loses_or_doubles_rows(
     for one in (*members, *members):
         one.step()
     assert lead(members).monitoring.told("m", "1")["rows"]["counted"] == counted
+
+
+def test_what_became_of_labels_is_the_sum_and_each_gateways_own(tmp_path: Path, clock: Clock) -> None:
+    members = fleet(tmp_path, clock, "abc")
+    for number, one in enumerate(members, 1):
+        answers = answers_of([Tensor("p", "FP32", np.array([[0.2, 0.8]], "<f4"))])
+        assert answers is not None
+        writer = AnswerWriter(one.home / ANSWERS, "m", "1")
+        for index in range(number):
+            writer.add([f"{one.name}{index}"], [1], answers)
+        told = [Told(f"{one.name}{index}", 1) for index in range(number)]
+        asyncio.run(one.monitoring.labels.take("m", [*told, told[0]]))  # and one of them twice
+    for one in (*members, members[0]):
+        one.step()
+    first = lead(members)
+    assert first.show()["performance"]["outcomes"] == {"doubled": 3, "joined": 6}
+    assert first.show("gateway")["performance"]["outcomes"] == {"doubled": 1, "joined": 1}
+    members[2].kill()
+    clock.now += RETIRED_S + 1
+    for one in members[:2] * RETIRE_EVERY:
+        one.step()
+    clock.now += KEEP_S
+    first.step()
+    assert members[1].show()["performance"]["outcomes"] == {"doubled": 3, "joined": 6}
