@@ -8,6 +8,7 @@ import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,8 @@ from penstock.core.statistics.performance_estimation import Estimate, calibratio
 from penstock.monitor.answers import NUMBER
 from penstock.monitor.reference import SCORE_BINS, Reference
 from penstock.monitor.told import Joined
+
+_IMPORTING = Lock()
 
 WINDOW = 1000
 """Labels that windowed metrics look back on."""
@@ -199,10 +202,12 @@ def _rounded(value: float | None) -> float | None:
 
 def load_river() -> Any:
     """The library, which says nothing of its types. The first call takes two seconds: call it before labels come, and
-    not on a loop."""
-    import river.drift.binary  # noqa: PLC0415 - see above
-    import river.metrics  # noqa: PLC0415 - see above
-    import river.utils  # noqa: PLC0415 - see above
+    not on a loop. Any thread may call it: those that come while it is imported wait, since a package that another
+    thread imports has its modules already, but not yet as attributes."""
+    with _IMPORTING:
+        import river.drift.binary  # noqa: PLC0415 - see above
+        import river.metrics  # noqa: PLC0415 - see above
+        import river.utils  # noqa: PLC0415 - see above
 
     return river
 

@@ -1,6 +1,8 @@
 """What labels say of a version: metrics against their definitions, and changes that are found and over again."""
 
 import math
+import subprocess
+import sys
 from itertools import pairwise
 from typing import Any
 
@@ -16,6 +18,26 @@ from penstock.monitor.told import Joined
 
 BUDGET = 100_000.0
 NAN = math.nan
+
+TWO_LOAD_RIVER = """
+import sys, threading
+import river.metrics, river.utils
+from penstock.monitor.performance import load_river
+second = threading.Thread(target=lambda: load_river().drift.ADWIN())
+failed = []
+threading.excepthook = lambda told: failed.append(told.exc_value)
+
+class Hold:
+    def find_spec(self, name, path=None, target=None):
+        if name == "river.drift.retrain":  # the last module of a package whose others are all there
+            second.start()
+            second.join(1)
+
+sys.meta_path.insert(0, Hold())
+load_river()
+second.join()
+sys.exit(str(failed[0]) if failed else 0)
+"""
 
 
 def binary(rows: int, seed: int, flipped: float = 0.0) -> list[Joined]:
@@ -161,3 +183,8 @@ def test_false_alarms_a_day_bound_where_changes_may_begin() -> None:
     assert found[1] == pytest.approx(found[0])
     share = 0.01 * 400 / 86_400 * BUDGET / 400
     assert found[2] == pytest.approx([one + math.log(share) for one in found[0]])
+
+
+def test_a_thread_that_needs_river_waits_for_the_one_that_imports_it() -> None:
+    done = subprocess.run([sys.executable, "-c", TWO_LOAD_RIVER], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
