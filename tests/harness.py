@@ -255,8 +255,10 @@ def running(models: Path | None, room: Path, *options: str, env: Mapping[str, st
         server.kill()
 
 
-def run_command(*arguments: str, room: Path, seconds: float = 30.0) -> subprocess.CompletedProcess[str]:
+def run_command(
+    *arguments: str, room: Path, seconds: float = 30.0, env: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run one `penstock` command to its end."""
     return subprocess.run(
-        [*COMMAND, *arguments], capture_output=True, text=True, timeout=seconds, env=environment(room), check=False
+        [*COMMAND, *arguments], capture_output=True, text=True, timeout=seconds, env=environment(room, env), check=False
     )

@@ -1,19 +1,16 @@
 """Three gateways on one PostgreSQL behind HAProxy that sends each request to the next one: every label is joined."""
 
 import json
-import shutil
-import socket
-import subprocess
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests import harness, postgres
+from tests import haproxy, harness, postgres
 from tests.harness import Server, wait_until
 from tests.integration.registry.test_gateway import graph
 
@@ -75,31 +72,6 @@ def knows_others(fleet: Fleet) -> bool:
     return all(tell(server.http, probes).get("pending") for server in fleet.servers.values())
 
 
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
-
-
-@contextmanager
-def proxy(room: Path, servers: list[str]) -> Iterator[str]:
-    """HAProxy that sends each request to the next server; its address."""
-    program = shutil.which("haproxy", path="/usr/sbin:/usr/bin")
-    assert program, "install Debian's haproxy"
-    address, config = f"127.0.0.1:{free_port()}", room / f"haproxy-{len(list(room.iterdir()))}.cfg"
-    lines = [f"  server s{number} {one}" for number, one in enumerate(servers)]
-    timeouts = "  timeout connect 5s\n  timeout client 30s\n  timeout server 30s\n"
-    front = f"frontend f\n  bind {address}\n  default_backend b\nbackend b\n  balance roundrobin\n"
-    config.write_text(f"defaults\n  mode http\n{timeouts}{front}" + "\n".join(lines) + "\n")
-    process = subprocess.Popen([program, "-db", "-q", "-f", str(config)])
-    try:
-        wait_until(lambda: infer(address).status == 200, 20, "the proxy")
-        yield address
-    finally:
-        process.kill()
-        process.wait()
-
-
 class Reply:
     def __init__(self, status: int, body: bytes, by: str = "") -> None:
         self.status, self.body, self.id = status, body, by
@@ -137,7 +109,7 @@ def asked(address: str, number: int) -> list[str]:
 
 def test_every_label_is_joined_behind_a_proxy_and_over_a_restart(fleet: Fleet, tmp_path: Path) -> None:
     before = fleet.outcomes()
-    with proxy(tmp_path, [one.http for one in fleet.servers.values()]) as address:
+    with haproxy.running(tmp_path, {name: one.http for name, one in fleet.servers.items()}) as address:
         ids = asked(address, 91)
         assert len(set(ids)) == 91
         labels = [{"id": one, "label": 1.0} for one in reversed(ids)]

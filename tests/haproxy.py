@@ -1,0 +1,64 @@
+"""A real HAProxy for tests: it sends each request to the next server, and says which one answered."""
+
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from tests.harness import call, wait_until
+
+GATEWAY = "x-gateway"
+"""The header of an answer that names the server it came from."""
+
+SETTINGS = """
+global
+  maxconn 1000
+defaults
+  mode http
+  timeout connect 2s
+  timeout client 60s
+  timeout server 60s
+  timeout check 2s
+  retries 3
+  option redispatch 1
+frontend f
+  bind {address}
+  default_backend b
+backend b
+  balance roundrobin
+  option httpchk GET /v2/health/ready
+  http-response set-header {header} %s
+{servers}
+"""
+
+
+def free_port() -> int:
+    """A port of loopback that nobody uses at this moment."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+@contextmanager
+def running(room: Path, servers: Mapping[str, str]) -> Iterator[str]:
+    """HAProxy in front of these servers' REST ports, which it asks whether they are ready; its address."""
+    program = shutil.which("haproxy", path="/usr/sbin:/usr/bin")
+    assert program, "install Debian's haproxy"
+    address, config = f"127.0.0.1:{free_port()}", room / "haproxy.cfg"
+    lines = [f"  server {name} {one} check inter 200ms fall 2 rise 1" for name, one in servers.items()]
+    config.write_text(SETTINGS.format(address=address, header=GATEWAY, servers="\n".join(lines)))
+    process = subprocess.Popen([program, "-db", "-q", "-f", str(config)])
+    try:
+        wait_until(lambda: _answers(address), 30, "the proxy")
+        yield address
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _answers(address: str) -> bool:
+    with suppress(OSError):
+        return call(address, "GET", "/v2/health/ready").status == 200
+    return False
