@@ -1,5 +1,5 @@
 """The `penstock` command with quick periodic tasks that fail: the second step of each raises, at the fourth its loop is
-cancelled, and a step of HUNG goes on for as long as the file in the variable ``HANG`` exists."""
+cancelled, and the steps of HUNG go on for as long as the file in the variable ``HANG`` exists."""
 
 import asyncio
 import os
@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from penstock import cli
+from penstock.app import gateway
 from penstock.control.periodic import PeriodicTask
 
-HUNG = "labels"
+HUNG = {"labels", "house"}
 HANG = "FAILING_TASKS_HANG"
 INTERVAL_S = 0.2
 OVERDUE_S = 2.0
@@ -36,7 +37,7 @@ class FailingTask:
 
     def init(self: Any, name: str, step: Any, interval_s: float, **others: Any) -> None:
         others["delay_s"] = min(others.get("delay_s", 0.0), INTERVAL_S)
-        if name == HUNG:
+        if name in HUNG:
             others["overdue_s"] = OVERDUE_S
         FailingTask.real_init(self, name, step, min(interval_s, INTERVAL_S), **others)
 
@@ -50,12 +51,18 @@ class FailingTask:
         if _steps[self.name] == DIES and (task := asyncio.current_task()) is not None:
             task.cancel()
             await asyncio.sleep(0)
-        while self.name == HUNG and _hangs():  # noqa: ASYNC110 - a file has no event
+        while self.name in HUNG and _hangs():  # noqa: ASYNC110 - a file has no event
             await asyncio.sleep(0.05)
         await FailingTask.real_attempt(self)
 
 
-if __name__ == "__main__":
+def install() -> None:
+    """Have every periodic task of this process fail."""
     setattr(PeriodicTask, "__init__", FailingTask.init)  # noqa: B010 - mypy takes no other assignment to a method
     setattr(PeriodicTask, "attempt", FailingTask.attempt)  # noqa: B010
+
+
+if __name__ == "__main__":
+    install()
+    gateway.WORKER_MODULE = "tests.faults.failing_worker"
     sys.exit(cli.run(sys.argv[1:]))

@@ -1,4 +1,4 @@
-"""Every periodic task of a running control process raises once and dies once: all come back, the others go on."""
+"""Every periodic task of a running gateway raises once and dies once: all come back, the others go on."""
 
 import re
 import sys
@@ -8,28 +8,17 @@ from pathlib import Path
 import pytest
 
 from tests import harness, zoo
-from tests.faults.failing_tasks import HANG, HUNG
+from tests.faults.failing_tasks import HANG
 from tests.harness import Server, wait_until
 
-TASKS = {
-    "supervisor",
-    "models",
-    "reconciler",
-    "routes",
-    "rollouts",
-    "experiments",
-    "monitor",
-    "drift",
-    "labels",
-    "rules",
-    "deliveries",
-    "janitor",
-    "collection",
-    "leadership",
-    "fleet",
-}
+SOME = {"supervisor", "leadership", "fleet", "janitor", "rules", "worker-0/heartbeat", "worker-0/house"}
+"""Tasks without which the list that the gateway tells would not be the whole one."""
+
+ROOT = Path(__file__).parents[2]
+"""Where workers find the module that stands in for theirs."""
+
 PATIENCE_S = 60.0
-_SAMPLE = re.compile(r'^penstock_task_(\w+)\{task="(\w+)"\} (\S+)$', re.MULTILINE)
+_SAMPLE = re.compile(r'^penstock_task_(\w+)\{task="([\w/-]+)"\} (\S+)$', re.MULTILINE)
 
 
 def told(server: Server) -> dict[str, dict[str, float]]:
@@ -48,21 +37,27 @@ def hang(tmp_path: Path) -> Path:
 @pytest.fixture
 def server(tmp_path: Path, hang: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setattr(harness, "COMMAND", [sys.executable, "-m", "tests.faults.failing_tasks"])
-    with harness.running(None, tmp_path, "--workers", "1", env={HANG: str(hang)}) as server:
+    with harness.running(None, tmp_path, "--workers", "1", env={HANG: str(hang), "PYTHONPATH": str(ROOT)}) as server:
         yield server
 
 
 def test_every_task_comes_back_and_a_hung_one_is_named(server: Server, hang: Path) -> None:
     wait_until(lambda: set(told(server)["failures_total"].values()) == {2.0}, PATIENCE_S, "two failures of each task")
-    assert told(server)["failures_total"].keys() == TASKS
+    tasks = told(server)["failures_total"].keys()
+    assert tasks >= SOME
     before = told(server)["last_success_seconds"]
     wait_until(lambda: _all_later(server, before), PATIENCE_S, "another good step of each task")
     assert set(told(server)["failures_total"].values()) == {2.0}  # nobody failed because of another
     log = server.log_text()
-    assert all(log.count(f"task {name} failed: RuntimeError: made to fail") == 1 for name in TASKS)
+    assert all(log.count(f"task {name} failed: RuntimeError: made to fail") == 1 for name in map(_own, tasks))
     assert server.admin("GET", "/livez").json() == {"live": True}
     assert server.push("m", "1", zoo.versioned(1).SerializeToString()).status == 201
     _hang_and_go_on(server, hang)
+
+
+def _own(name: str) -> str:
+    """What a task is called in its own process."""
+    return name.rpartition("/")[2]
 
 
 def _all_later(server: Server, before: dict[str, float]) -> bool:
@@ -72,6 +67,7 @@ def _all_later(server: Server, before: dict[str, float]) -> bool:
 def _hang_and_go_on(server: Server, hang: Path) -> None:
     hang.touch()
     wait_until(lambda: server.admin("GET", "/livez").status == 503, PATIENCE_S, "a task that is overdue")
-    assert HUNG in server.admin("GET", "/livez").json()["tasks"]
+    named = {"labels", "worker-0/house"}
+    wait_until(lambda: server.admin("GET", "/livez").json()["tasks"].keys() == named, PATIENCE_S, "both that hang")
     hang.unlink()
     wait_until(lambda: server.admin("GET", "/livez").status == 200, PATIENCE_S, "its next step")

@@ -29,7 +29,7 @@ from penstock.core.desired import Desired, State, VersionStatus
 from penstock.core.limits import RequestLimits
 from penstock.engine import heap
 from penstock.engine.memory import read_memory
-from penstock.monitor.counters import DRAINING, READY
+from penstock.monitor.counters import DEAD, DRAINING, HEARTBEAT, HOUSE, OVERDUE, READY, TASK_NAMES, WELL, TaskState
 from penstock.monitor.unit_votes import UnitVotes
 from penstock.serving.data_plane import DataPlane
 from penstock.serving.memory_budget import MemoryBudget
@@ -99,15 +99,17 @@ class Worker:
         self._told: set[tuple[str, str, str]] = set()
         self._open = False
         self._beaten = time.thread_time(), time.monotonic()
+        self._tasks = (
+            PeriodicTask(TASK_NAMES[HEARTBEAT], self._beat, BEAT_S),
+            PeriodicTask(TASK_NAMES[HOUSE], self._keep_house, HOUSE_S, delay_s=HOUSE_S),
+        )
+        self._failed_before = [task.failures for task in self._slot.tasks]
 
     async def run(self) -> None:
         """Serve until asked to stop, or until no control process has been met for the grace time; then drain."""
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._asked_to_stop.set)
         periodic = Tasks()
-        periodic.start(
-            PeriodicTask("heartbeat", self._beat, BEAT_S),
-            PeriodicTask("house", self._keep_house, HOUSE_S, delay_s=HOUSE_S),
-        )
+        periodic.start(*self._tasks)
         stalls = asyncio.create_task(self._watch_stalls())
         work = [asyncio.create_task(self._apply()), asyncio.create_task(self._keep_in_touch())]
         stop = asyncio.create_task(self._asked_to_stop.wait())
@@ -168,13 +170,20 @@ class Worker:
         log.warning("no control process for %g s: draining", self._options.orphan_grace_s)
 
     async def _beat(self) -> None:
-        """Tell that the loop turns, what memory is taken, and the share of the time that it was busy since the last."""
+        """Tell that the loop turns, how tasks stand, what memory is taken, and the share of time that it was busy."""
         before, now = self._beaten, (time.thread_time(), time.monotonic())
         self._slot.beat(time.monotonic_ns())
         self._slot.set_memory(self._memory.limit, self._memory.used)
+        self._tell_tasks()
         if now[1] > before[1]:
             self._plane.loop_utilisation = (now[0] - before[0]) / (now[1] - before[1])
         self._beaten = now
+
+    def _tell_tasks(self) -> None:
+        for index, (task, failed) in enumerate(zip(self._tasks, self._failed_before, strict=True)):
+            health = DEAD if task.is_dead else OVERDUE if task.problem else WELL
+            state = TaskState(failed + task.failures, int(task.last_success * 1000), health)
+            self._slot.set_task(index, state)
 
     async def _watch_stalls(self) -> None:
         """Look again and again how late the loop comes to a timer."""

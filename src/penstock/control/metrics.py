@@ -10,7 +10,18 @@ from penstock.core.desired import Desired, State, VersionStatus, able_versions
 from penstock.core.labels import SHED_REASONS, code
 from penstock.core.routing import POINTS, effective
 from penstock.core.versions import CHAMPION
-from penstock.monitor.counters import STAGES, Slot, Totals, load, refused
+from penstock.monitor.counters import (
+    DEAD,
+    OVERDUE,
+    STAGES,
+    TASK_NAMES,
+    WELL,
+    Slot,
+    TaskState,
+    Totals,
+    load,
+    refused,
+)
 from penstock.telemetry import metrics
 from penstock.telemetry.metrics import Bulk, Distribution, Point, Reading
 
@@ -20,6 +31,7 @@ UNKNOWN = ("_unknown", "")
 LATE = "deadline"
 """Requests whose deadline passed, beside the reasons of ``SHED_REASONS``."""
 
+HEALTH = {DEAD: "it is dead", OVERDUE: "it is overdue"}
 Key = tuple[str, str]
 
 
@@ -124,7 +136,8 @@ def _of_models(
 
 
 def workers(slots: Sequence[Slot], living: Sequence[Slot]) -> Iterator[Reading]:
-    """What describes each worker as a process: its memory budget, and how long its event loop answered nobody."""
+    """What describes each worker as a process: its memory budget, how long its event loop answered nobody, and how its
+    tasks stand."""
     for index, slot in enumerate(slots):
         if slot in living:
             limit, used = slot.memory
@@ -132,6 +145,22 @@ def workers(slots: Sequence[Slot], living: Sequence[Slot]) -> Iterator[Reading]:
             yield Point(metrics.MEMORY_USED, (str(index),), used)
         stalls = slot.stalls
         yield Distribution(metrics.EVENT_LOOP_STALL, (str(index),), stalls.buckets, stalls.total / 1e9)
+        for name, task in worker_tasks(index, slot):
+            yield Point(metrics.TASK_FAILURES, (name,), task.failures)
+            if slot in living:
+                yield Point(metrics.TASK_LAST_SUCCESS, (name,), task.last_success_ms / 1000)
+
+
+def worker_tasks(index: int, slot: Slot) -> Iterator[tuple[str, TaskState]]:
+    """A worker's periodic tasks, by the names that metrics and probes give them."""
+    for name, task in zip(TASK_NAMES, slot.tasks, strict=True):
+        yield f"worker-{index}/{name}", task
+
+
+def worker_problems(slots: Sequence[Slot], living: Sequence[Slot]) -> dict[str, str]:
+    """Tasks of living workers that are dead or overdue, and which of the two."""
+    told = [task for index, slot in enumerate(slots) if slot in living for task in worker_tasks(index, slot)]
+    return {name: HEALTH[task.health] for name, task in told if task.health != WELL}
 
 
 def _requests(key: Key, totals: Totals) -> Iterator[Reading]:

@@ -285,6 +285,11 @@ class PeriodicTask:
         self._failed(error or RuntimeError("it ended"))
 
     @property
+    def is_dead(self) -> bool:
+        """Whether its loop has ended, and not been begun again yet."""
+        return bool(self._dead)
+
+    @property
     def problem(self) -> str:
         """Why the task is not alive, "" if it is. One whose steps fail, and are tried again, is alive."""
         if self._dead:

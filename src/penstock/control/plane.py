@@ -287,8 +287,8 @@ class ControlPlane:
         self._tasks.start(*tasks)
 
     def task_problems(self) -> Mapping[str, str]:
-        """Periodic tasks that are dead or overdue, and why."""
-        return self._tasks.problems()
+        """Periodic tasks of this process and of living workers that are dead or overdue, and why."""
+        return {**self._tasks.problems(), **metrics.worker_problems(self._slots, self._living())}
 
     def measure(self, readings: Callable[[], Iterable[Reading]]) -> None:
         """Have further readings told from now on."""
@@ -296,10 +296,13 @@ class ControlPlane:
 
     def readings(self) -> Iterator[Reading]:
         """Everything there is to measure, as it stands now."""
-        living = [slot for slot, one in zip(self._slots, self._supervisor.processes(), strict=True) if one]
+        living = self._living()
         self._look_for_departures(self.reconciler.ledger)
         known = self._departures.told()
         yield from metrics.of_versions(self._readings(living, known), known)
+
+    def _living(self) -> list[Slot]:
+        return [slot for slot, one in zip(self._slots, self._supervisor.processes(), strict=True) if one]
 
     def _readings(self, living: Sequence[Slot], known: Collection[Key]) -> Iterator[Reading]:
         yield from metrics.counted(self._slots, living, self.reconciler.ledger.blocks, known, self._tally)

@@ -3,7 +3,8 @@
 A slot is one worker's memory: a header, then one block for each served version (block 0 counts requests that
 reached no version). Every word is an unsigned 64-bit integer with a single writer, the slot's worker; words
 only grow, so blocks of several slots add up word by word and a successor in the same slot continues them.
-The header's gauges (all its words but the stalls') are the exception: they describe the present worker.
+The header's gauges (all its words but the stalls' and the failures of tasks) are the exception: they describe the
+present worker.
 
 Runs on one row, the commonest, are not in the table of batch sizes: they are what is left of all runs.
 """
@@ -109,6 +110,15 @@ _WORD, _FLOAT = struct.Struct("=Q"), struct.Struct("=d")
 
 _PID, _HEARTBEAT, _STATE, _BUSY_UNTIL, _MEMORY_LIMIT, _MEMORY_USED, _STALLS = range(7)
 STALL_WORDS: Final = len(STALL_EDGES_NS) + 2  # buckets, the one above, the sum
+
+HEARTBEAT, HOUSE = range(2)
+TASK_NAMES: Final = ("heartbeat", "house")
+"""The periodic tasks of a worker."""
+
+_TASKS: Final = _STALLS + STALL_WORDS
+_TASK_WORDS: Final = 3
+WELL, DEAD, OVERDUE = range(3)
+"""How a task is."""
 
 STARTING, READY, DRAINING = range(3)
 STATE_NAMES: Final = ("starting", "ready", "draining")
@@ -286,6 +296,16 @@ def _float(word: int) -> float:
     return value
 
 
+@dataclass(frozen=True, slots=True)
+class TaskState:
+    """A periodic task of a worker: failures of all workers the slot has had, when its last step ended well
+    (milliseconds since the epoch, 0 = never), and how it is: WELL, DEAD or OVERDUE."""
+
+    failures: int
+    last_success_ms: int
+    health: int
+
+
 class Slot:
     """One worker's memory: its header, its blocks and its table of units (see ``unit_votes``), over any writable buffer
     of ``SLOT_BYTES``."""
@@ -328,6 +348,8 @@ class Slot:
         self._words[_STATE] = STARTING
         self._words[_BUSY_UNTIL] = 0
         self.set_memory(0, 0)
+        for task, before in enumerate(self.tasks):
+            self.set_task(task, TaskState(before.failures, 0, WELL))
         self._words[_PID] = pid
         self.beat(monotonic_ns())
 
@@ -361,6 +383,19 @@ class Slot:
         """Count a time in which the event loop answered nobody."""
         self._words[_STALLS + bisect_left(STALL_EDGES_NS, duration_ns)] += 1
         self._words[_STALLS + STALL_WORDS - 1] += duration_ns
+
+    def set_task(self, task: int, state: TaskState) -> None:
+        """State how one of the worker's tasks stands (HEARTBEAT or HOUSE)."""
+        at = _TASKS + task * _TASK_WORDS
+        self._words[at] = state.failures
+        self._words[at + 1] = state.last_success_ms
+        self._words[at + 2] = state.health
+
+    @property
+    def tasks(self) -> list[TaskState]:
+        """The worker's tasks, in the order of ``TASK_NAMES``."""
+        starts = range(_TASKS, _TASKS + len(TASK_NAMES) * _TASK_WORDS, _TASK_WORDS)
+        return [TaskState(self._words[at], self._words[at + 1], self._words[at + 2]) for at in starts]
 
     @property
     def pid(self) -> int:

@@ -254,13 +254,14 @@ TASK_LAST_SUCCESS = Metric(
     "task_last_success_seconds",
     Kind.GAUGE,
     ("task",),
-    "When a periodic task of the control process last ended a step well (seconds since the epoch), 0 = never.",
+    "When a periodic task of the control process, or of a worker (worker-N/…), last ended a step well "
+    "(seconds since the epoch), 0 = never.",
 )
 TASK_FAILURES = Metric(
     "task_failures_total",
     Kind.COUNTER,
     ("task",),
-    "Failed steps of a periodic task of the control process, and failures of one key within a step.",
+    "Failed steps of a periodic task of the control process or of a worker, and failures of one key within a step.",
 )
 MEMORY_BUDGET = Metric(
     "memory_budget_bytes",

@@ -8,7 +8,7 @@ from penstock.control.metrics import Tally, tally_in, tally_out
 from penstock.control.reconcile.planner import Materialized
 from penstock.core.desired import Desired, ModelSpec, State, VersionSpec, VersionStatus
 from penstock.core.labels import OUTCOME_INDEX, PROTOCOL_NAMES, SHED_REASONS, Protocol, Route
-from penstock.monitor.counters import Slot
+from penstock.monitor.counters import DEAD, HEARTBEAT, HOUSE, WELL, Slot, TaskState
 from penstock.telemetry import metrics
 from penstock.telemetry.metrics import Bulk, Distribution, Metric, Point, Reading
 
@@ -152,6 +152,18 @@ def test_each_worker_tells_its_memory_while_it_lives_and_its_stalls_for_good() -
     assert stalls["1",].buckets[-1] == 1  # beyond the last edge
     assert stalls["1",].total == 10.003
     assert slots[1].memory == (0, 0)
+
+
+def test_tasks_of_workers_are_told_and_those_of_living_ones_may_be_a_problem() -> None:
+    slots = [Slot.in_process(), Slot.in_process()]
+    for slot in slots:
+        slot.set_task(HEARTBEAT, TaskState(1, 2_500, DEAD))
+        slot.set_task(HOUSE, TaskState(2, 0, WELL))
+    found = list(readings.workers(slots, slots[1:]))
+    tasks = {(f"worker-{slot}/{name}",): count for slot in "01" for name, count in (("heartbeat", 1), ("house", 2))}
+    assert points(found, metrics.TASK_FAILURES) == tasks
+    assert points(found, metrics.TASK_LAST_SUCCESS) == {("worker-1/heartbeat",): 2.5, ("worker-1/house",): 0}
+    assert readings.worker_problems(slots, slots[1:]) == {"worker-1/heartbeat": "it is dead"}
 
 
 def test_series_end_with_their_version_whoever_counts_them() -> None:

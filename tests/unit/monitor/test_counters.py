@@ -4,7 +4,7 @@ import pytest
 
 from penstock.core.buckets import FINE_EDGES_NS, LATENCY_EDGES_NS, RUN_BASE_NS
 from penstock.core.labels import OUTCOME_INDEX, PROTOCOL_NAMES, Route
-from penstock.monitor.counters import NOT_COUNTED, Slot, Totals
+from penstock.monitor.counters import HOUSE, NOT_COUNTED, OVERDUE, WELL, Slot, TaskState, Totals
 
 
 def test_a_request_is_counted_under_its_series() -> None:
@@ -44,6 +44,16 @@ def test_a_successor_continues_the_counters_but_not_the_gauges() -> None:
     assert totals.inflight == 0
     assert totals.outcome_count(succeeded=True) == 1
     assert slot.pid == 4242
+
+
+def test_a_successor_continues_the_failures_of_tasks_and_nothing_else_of_them() -> None:
+    slot = Slot.in_process()
+    slot.stalled(10_000_000_000)
+    slot.set_task(HOUSE, TaskState(3, 1_700_000_000_000, OVERDUE))
+    assert slot.tasks == [TaskState(0, 0, WELL), TaskState(3, 1_700_000_000_000, OVERDUE)]
+    slot.take_over(pid=4242)
+    assert slot.tasks == [TaskState(0, 0, WELL), TaskState(3, 0, WELL)]
+    assert slot.stalls.count == 1
 
 
 def test_blocks_do_not_touch_each_other() -> None:
