@@ -4,7 +4,7 @@ import pytest
 
 from penstock.core.errors import Conflict, NotFound
 from penstock.registry.db.database import Database
-from penstock.registry.stores.outbox import Outbox
+from penstock.registry.stores.outbox import Outbox, Superseded
 from penstock.registry.stores.traffic import Event, TrafficStore
 from penstock.registry.stores.versions import Store
 from tests.integration.registry.test_store import BY, Clock, clock, database, store, url
@@ -73,6 +73,28 @@ def test_what_was_given_up_can_be_replayed(outbox: Outbox, store: Store) -> None
     assert store.audit("m")[0].action == "outbox.replay"
     with pytest.raises(NotFound):
         outbox.replay("m", BY)
+
+
+def test_what_became_of_one_attempt_is_written_once(outbox: Outbox, clock: Clock) -> None:
+    outbox.commit("m", 0, {}, event("a"), ["hook"])
+    [first] = outbox.due()
+    begun = outbox.begin(first)
+    with pytest.raises(Superseded):
+        outbox.begin(first)
+    outbox.failed(begun, clock.now, "it answered 500")
+    [second] = outbox.due()
+    assert second.attempts == 1
+    outbox.sent(second)
+    for stale in (first, begun, second):
+        with pytest.raises(Superseded):
+            outbox.begin(stale)
+        with pytest.raises(Superseded):
+            outbox.sent(stale)
+        with pytest.raises(Superseded):
+            outbox.failed(stale, clock.now, "late")
+        with pytest.raises(Superseded):
+            outbox.given_up(stale, "late", event("gone"), [])
+    assert [(one["state"], one["attempts"]) for one in outbox.deliveries("m")] == [("sent", 2)]
 
 
 def test_what_waits_for_its_next_attempt_can_be_hurried(outbox: Outbox, clock: Clock) -> None:

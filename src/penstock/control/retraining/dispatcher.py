@@ -4,6 +4,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -14,7 +15,7 @@ from penstock.control.sinks.plugins import send
 from penstock.core.errors import Fault, NotReady
 from penstock.core.sinks import RUN_ONCE, SinkSpec
 from penstock.registry.db.lease import NotLeading
-from penstock.registry.stores.outbox import Delivery, Outbox
+from penstock.registry.stores.outbox import Delivery, Outbox, Superseded
 from penstock.registry.stores.traffic import Event
 
 log = logging.getLogger("penstock.control")
@@ -39,7 +40,10 @@ WRITE_AGAIN_S = 1.0
 """Between two tries to write down what became of a delivery."""
 
 NO_SINK = "the policy has no such sink any more"
-UNFINISHED = "the command was started, and the gateway that ran it ended before it; nothing runs it again by itself"
+UNFINISHED = (
+    "the command was started, and the gateway that ran it ended, or led no more, before it was done; "
+    "nothing runs it again by itself"
+)
 
 
 class Dispatcher:
@@ -64,6 +68,7 @@ class Dispatcher:
         self.pools = (self._senders, self._commands)
         self._sending: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._targets: dict[tuple[str, str], SinkSpec | None] = {}
+        self._unanswered: dict[int, int | None] = {}
 
     async def step(self) -> None:
         """Begin to send what is due, but for what waits behind something that is being sent."""
@@ -108,6 +113,8 @@ class Dispatcher:
         """Whether a sink has an event now, and it is written down."""
         spec = self._sinks(delivery.model).get(delivery.sink)
         try:
+            if _runs_once(spec):
+                delivery = await self._begin(delivery)
             await self._send(spec, delivery)
         except SinkFault as fault:
             await self._not_sent(spec, delivery, fault)
@@ -116,23 +123,35 @@ class Dispatcher:
             return False  # nothing was sent: the next step looks again
         except Exception:
             log.exception("sink %s of model %s failed", delivery.sink, delivery.model)
-            final = spec is not None and spec.kind in RUN_ONCE
-            await self._not_sent(spec, delivery, SinkFault("the sink failed", final=final))
+            await self._not_sent(spec, delivery, SinkFault("the sink failed", final=_runs_once(spec)))
             return False
         return await self._write(partial(self._outbox.sent, delivery))
 
     async def _send(self, spec: SinkSpec | None, delivery: Delivery) -> None:
         if spec is None:
             raise SinkFault(NO_SINK, final=True)
-        if spec.kind in RUN_ONCE:
-            if delivery.attempts:
-                raise SinkFault(UNFINISHED, final=True)
-            await self._run(self._outbox.begun, delivery)
         pool = self._commands if _runs_once(spec) else self._senders
         try:
             await pool.call(send, spec, delivery.event, self._context)
         except NotReady as fault:  # it may have been sent: it counts as an attempt
             raise SinkFault(str(fault), final=_runs_once(spec)) from None
+
+    async def _begin(self, delivery: Delivery) -> Delivery:
+        """Write down that a command starts; what was begun before it is not started again.
+
+        A write that was not answered may have taken effect, or may still. Within one term nobody else can have begun
+        the same delivery, so one that has is ours, and nothing was started yet.
+        """
+        term = self._outbox.term
+        if delivery.attempts:
+            if delivery.attempts > 1 or term is None or self._unanswered.get(delivery.seq) != term:
+                raise SinkFault(UNFINISHED, final=True)
+            delivery = replace(delivery, attempts=0, begun=True)
+        self._unanswered = {seq: known for seq, known in self._unanswered.items() if known == term}
+        self._unanswered[delivery.seq] = term
+        begun: Delivery = await self._run(self._outbox.begin, delivery)
+        self._unanswered.pop(delivery.seq, None)
+        return begun
 
     async def _not_sent(self, spec: SinkSpec | None, delivery: Delivery, fault: SinkFault) -> None:
         log.warning("sink %s of model %s does not have an event: %s", delivery.sink, delivery.model, fault)
@@ -150,12 +169,12 @@ class Dispatcher:
         return [name for name, spec in sinks.items() if _runs_once(spec) and name != delivery.sink]
 
     async def _write(self, write: Callable[[], None]) -> bool:
-        """Write down what became of a delivery, again and again until the database has it; False where another gateway
-        leads meanwhile, which finds it unfinished."""
+        """Write down what became of a delivery, again and again until the database has it; False where it is not this
+        gateway's to say any more, and whoever leads finds the delivery as it stands."""
         while True:
             try:
                 await self._run(write)
-            except NotLeading:
+            except (NotLeading, Superseded):
                 return False
             except Fault as fault:
                 log.warning("what became of a delivery could not be written, it is tried again: %s", fault)

@@ -2,7 +2,7 @@
 transaction, so there is never the one without the other."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import sqlalchemy as sa
 
@@ -19,9 +19,17 @@ from penstock.registry.stores.versions import Connections
 PENDING, SENT, DEAD = "pending", "sent", "dead"
 
 
+class Superseded(Conflict):
+    """Somebody else has written what became of a delivery, or asked for it again: nothing was written."""
+
+    def __init__(self) -> None:
+        super().__init__("the delivery has moved on; this attempt at it counts no more")
+
+
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One event for one sink; ``event`` is the CloudEvent, ``attempts`` how often it was tried before."""
+    """One attempt at sending one event to one sink; ``event`` is the CloudEvent, ``attempts`` how often it was tried
+    before, ``begun`` that this attempt is written down already."""
 
     seq: int
     model: str
@@ -29,11 +37,16 @@ class Delivery:
     attempts: int
     created: float
     event: Document
+    begun: bool = False
 
 
 class Outbox:
     """The records of retraining; ``clock`` gives seconds since the epoch, by default the database's.
-    Raises ``NotReady`` as the registry does."""
+    Raises ``NotReady`` as the registry does.
+
+    What became of a delivery is written for one attempt: unless the delivery still waits at that attempt, nothing is,
+    and ``Superseded`` is raised. The term alone does not tell: a gateway may lose it and lead again in a later one.
+    """
 
     def __init__(self, database: Connections, traffic: TrafficStore, clock: Callable[[], float] | None = None) -> None:
         self._database = database
@@ -45,6 +58,11 @@ class Outbox:
     def lead(self) -> bool:
         """Whether this gateway is the one that decides and sends for all."""
         return self._traffic.lead()
+
+    @property
+    def term(self) -> int | None:
+        """The term in which this gateway leads, as far as it knows; None if it does not."""
+        return self._database.lease.term
 
     def as_leader(self) -> "Outbox":
         """The same for what only the gateway that leads may write: its changes raise ``NotLeading`` elsewhere."""
@@ -150,20 +168,22 @@ class Outbox:
         ]
 
     def sent(self, delivery: Delivery) -> None:
-        """A sink has it."""
+        """A sink has it; raises ``Superseded``."""
         self._update(delivery, state=SENT, attempts=delivery.attempts + 1, error="")
 
     def failed(self, delivery: Delivery, due: float, error: str) -> None:
-        """A sink does not have it; it is tried again at ``due``."""
+        """A sink does not have it; it is tried again at ``due``. Raises ``Superseded``."""
         self._update(delivery, due=due, attempts=delivery.attempts + 1, error=error)
 
-    def begun(self, delivery: Delivery) -> None:
-        """A sink is about to get it: whoever finds it unfinished later knows that it may have."""
+    def begin(self, delivery: Delivery) -> Delivery:
+        """The attempt as it is once it is written down that a sink is about to get the event: whoever finds it
+        unfinished later knows that the sink may have it. Raises ``Superseded``."""
         self._update(delivery, attempts=delivery.attempts + 1)
+        return replace(delivery, begun=True)
 
     def given_up(self, delivery: Delivery, error: str, event: Event, others: Sequence[str] | None = None) -> None:
         """It is not tried again unless somebody asks for it, which an event tells. What it asked for is over, unless
-        one of the ``others`` may still bring it (None: it goes on)."""
+        one of the ``others`` may still bring it (None: it goes on). Raises ``Superseded``."""
         with self._database.writing() as connection:
             self._set(connection, delivery, state=DEAD, attempts=delivery.attempts + 1, error=error)
             self._traffic.emit(connection, delivery.model, event)
@@ -197,8 +217,10 @@ class Outbox:
 
     @staticmethod
     def _set(connection: sa.Connection, delivery: Delivery, **values: object) -> None:
-        table = schema.outbox
-        connection.execute(table.update().where(table.c.seq == delivery.seq).values(**values))
+        table, attempts = schema.outbox, delivery.attempts + delivery.begun
+        here = (table.c.seq == delivery.seq, table.c.state == PENDING, table.c.attempts == attempts)
+        if not connection.execute(table.update().where(*here).values(**values)).rowcount:
+            raise Superseded
 
     def replay(self, model: str, by: By) -> int:
         """Try again what was given up, and now what waits for its next attempt; how many deliveries.

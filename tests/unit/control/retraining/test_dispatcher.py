@@ -14,9 +14,11 @@ from penstock.control.sinks import SinkContext
 from penstock.core.errors import NotReady
 from penstock.core.sinks import SinkSpec
 from penstock.core.triggers.state import InFlight, RuleState, rule_state_in, rule_state_out
+from penstock.registry.db.lease import LeaseHolder
 from penstock.registry.records import By, Document
 from penstock.registry.stores.outbox import Outbox
 from penstock.registry.stores.traffic import Event, event_id
+from tests.integration.traffic.test_retraining import receiving
 from tests.unit.control.trials import World
 
 T = TypeVar("T")
@@ -24,24 +26,47 @@ KIND = "retraining.requested.v1"
 
 
 class Room:
-    """A dispatcher of one model with one sink; ``fails`` is how often writing the end of a delivery fails."""
+    """A dispatcher of one model with one sink; ``fails`` is how often writing the end of a delivery fails, ``unheard``
+    how often its beginning is written and nobody hears of it. Another gateway sends all that is due when this one is
+    about to make the call of the outbox named ``overtaken_at``."""
 
     def __init__(self, folder: Path, sink: SinkSpec) -> None:
         self.folder, self.world, self.sinks = folder, World(folder), {"train": sink}
         self.outbox = Outbox(self.world.database, self.world.traffic, self.world.clock)
-        self.fails = 0
+        self.fails = self.unheard = 0
+        self.overtaken_at = ""
         self.open()
 
     def open(self) -> None:
         """As another process does."""
+        self.dispatcher = self.other()
+
+    def other(self) -> Dispatcher:
         context = SinkContext(self.folder, trusted=True)
-        self.dispatcher = Dispatcher(self.outbox, lambda _: self.sinks, context, self._run, self.world.clock)
+        return Dispatcher(self.outbox, lambda _: self.sinks, context, self._run, self.world.clock)
 
     async def _run(self, work: Callable[..., T], *arguments: Any) -> T:
-        if self.fails and getattr(work, "func", None) == self.outbox.sent:
+        name = getattr(work, "func", work).__name__
+        if name == self.overtaken_at:
+            self.overtaken_at = ""
+            other = self.other()
+            await other.step()
+            await other.idle()
+        if self.fails and name == "sent":
             self.fails -= 1
             raise NotReady("the database is away")
-        return work(*arguments)
+        result = work(*arguments)
+        if self.unheard and name == "begin":
+            self.unheard -= 1
+            raise NotReady("the database did not answer")
+        return result
+
+    def lead(self) -> None:
+        """In a new term, which lasts."""
+        database = self.world.database
+        database.lease.release(database)
+        database.lease = LeaseHolder(steady=lambda: 0.0)
+        assert database.lead()
 
     def ask(self, key: str) -> None:
         data: Document = {"model": "m", "version": "1", "rule": "r"}
@@ -144,12 +169,12 @@ def test_the_failed_training_of_an_older_request_ends_no_newer_one(tmp_path: Pat
 def test_a_training_that_a_gateway_left_unfinished_is_not_run_by_the_next(tmp_path: Path) -> None:
     room = Room(tmp_path, counted(tmp_path))
     room.ask("a")
-    room.outbox.begun(room.outbox.due()[0])  # and then the gateway ended
+    room.outbox.begin(room.outbox.due()[0])  # and then the gateway ended
     room.open()
     room.step()
     assert runs(tmp_path) == 0
     assert room.states() == [("dead", 2)]
-    assert "ended before it" in room.told()[0]["reason"]
+    assert "before it was done" in room.told()[0]["reason"]
 
 
 def test_events_come_in_order_and_each_once(tmp_path: Path) -> None:
@@ -169,6 +194,65 @@ def test_what_became_of_a_delivery_is_written_as_soon_as_the_database_is_back(
     room.fails = 3
     room.step()
     assert (runs(tmp_path), room.states(), room.fails) == (1, [("sent", 1)], 0)
+
+
+def test_a_command_whose_beginning_was_not_answered_runs_once(tmp_path: Path) -> None:
+    room = Room(tmp_path, counted(tmp_path))
+    room.ask("a")
+    room.lead()
+    room.unheard = 2
+    for _ in range(2):
+        room.step()
+        assert (runs(tmp_path), room.states()) == (0, [("pending", 1)])
+    room.step()
+    assert (runs(tmp_path), room.states(), room.told()) == (1, [("sent", 1)], [])
+
+
+def test_a_command_whose_beginning_was_not_answered_is_left_alone_in_a_later_term(tmp_path: Path) -> None:
+    room = Room(tmp_path, counted(tmp_path))
+    room.ask("a")
+    room.lead()
+    room.unheard = 1
+    room.step()
+    room.lead()  # another gateway may have begun it, and run it, in the term between
+    room.step()
+    assert (runs(tmp_path), [state for state, _ in room.states()]) == (0, ["dead"])
+    assert "led no more" in room.told()[0]["reason"]
+
+
+@pytest.mark.parametrize(
+    ("at", "fails", "state", "told"),
+    [
+        ("begin", False, "sent", 0),  # the other one ran it
+        ("begin", True, "dead", 1),
+        ("sent", False, "dead", 1),  # the other one found it begun, and could not know how it ends
+        ("given_up", True, "dead", 1),
+    ],
+)
+def test_a_command_runs_once_whenever_another_gateway_takes_over(
+    tmp_path: Path, at: str, fails: bool, state: str, told: int
+) -> None:
+    room = Room(tmp_path, counted(tmp_path, f"raise SystemExit({int(fails)})"))
+    room.ask("a")
+    room.overtaken_at = at
+    for _ in range(3):
+        room.step()
+    assert (room.overtaken_at, runs(tmp_path), len(room.told())) == ("", 1, told)
+    assert [one for one, _ in room.states()] == [state]
+
+
+@pytest.mark.parametrize(("at", "statuses"), [("sent", [200, 200]), ("failed", [500, 200]), ("given_up", [410, 200])])
+def test_what_another_gateway_sent_stays_sent(tmp_path: Path, at: str, statuses: list[int]) -> None:
+    with receiving() as hook:
+        hook.answers = [(status, {}) for status in statuses]
+        room = Room(tmp_path, SinkSpec("webhook", {"url": hook.url}))
+        room.ask("a")
+        room.overtaken_at = at
+        for _ in range(3):
+            room.step()
+            room.world.clock.now += 3600
+        assert (room.overtaken_at, room.states(), room.told()) == ("", [("sent", 1)], [])
+        assert len({one["id"] for one in hook.events()}) == 1
 
 
 def test_a_message_is_tried_again_until_it_is_given_up(tmp_path: Path) -> None:
