@@ -16,7 +16,7 @@ from penstock.control.retraining.holdout import compare
 from penstock.core.gates import HeldOut, mark
 from penstock.core.tensors import Tensor
 from penstock.monitor.answers import CLASS, SCORES, Answers
-from penstock.monitor.capture import Labelled
+from penstock.monitor.captured_rows import Labelled
 
 ACCURACY = 0.9
 """The champion's."""

@@ -5,10 +5,10 @@ import json
 import logging
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Protocol
 
@@ -31,6 +31,9 @@ from penstock.control.plane import ControlPlane
 from penstock.control.reconcile.planner import Found
 from penstock.control.reconcile.reconciler import Reconciler
 from penstock.control.retention import DAY_S, PASS_S, HomeFiles, Janitor, Keeping, Needed
+from penstock.control.retraining.fleet_rows import FleetRows, home_name
+from penstock.control.retraining.row_answers import RowAnswers
+from penstock.control.retraining.row_source import RowSource
 from penstock.control.retraining.rules import Retraining
 from penstock.control.sinks import SinkContext
 from penstock.control.sources.aliased import AliasedFolder
@@ -56,6 +59,7 @@ from penstock.registry.stores.gateways import GatewayStore
 from penstock.registry.stores.monitor import MonitorStore
 from penstock.registry.stores.outbox import Outbox
 from penstock.registry.stores.retention import RetentionStore
+from penstock.registry.stores.row_requests import RowRequestStore
 from penstock.registry.stores.snapshot import RegistrySnapshot
 from penstock.registry.stores.traffic import TrafficStore
 from penstock.registry.stores.versions import Connections
@@ -91,11 +95,13 @@ class TrafficSides:
     retraining: Retraining
     leadership: Leadership
     fleet: FleetMember
+    row_answers: RowAnswers | None
 
     def tasks(self) -> list[PeriodicTask]:
         """What goes on beside serving."""
         one_each = (self.leadership, self.fleet, self.traffic, self.rollouts, self.experiments)
-        return [*(side.task for side in one_each), *self.monitoring.tasks, *self.retraining.tasks]
+        handing = () if self.row_answers is None else (self.row_answers.task,)
+        return [*(side.task for side in one_each), *self.monitoring.tasks, *self.retraining.tasks, *handing]
 
     def decorate(self, desired: Desired) -> Desired:
         """The desired state with what is to be watched, and whose votes are to be taken."""
@@ -112,7 +118,8 @@ class TrafficSides:
 
     def _all(self) -> "tuple[Side, ...]":
         traffic: tuple[Side, ...] = (self.traffic, self.rollouts, self.experiments)
-        return (*traffic, self.monitoring, self.retraining, self.leadership, self.fleet)
+        handing = () if self.row_answers is None else (self.row_answers,)
+        return (*traffic, self.monitoring, self.retraining, self.leadership, self.fleet, *handing)
 
 
 class Models:
@@ -212,6 +219,7 @@ class Models:
             room=room,
             feedback=feedback,
         )
+        rows = self._rows(connections, gateway)
         outbox, alone = Outbox(records.connections, store), is_loopback(self._settings.host)
         labels, clock = monitoring.labels.comparisons, records.connections.clock.stamp
         rollouts = Rollouts(
@@ -228,7 +236,7 @@ class Models:
             rollouts,
             Experiments(store, plane, gateway, labels),
             monitoring,
-            Retraining(outbox, records.model, plane, monitoring, rollouts, (home, alone), clock),
+            Retraining(outbox, records.model, plane, monitoring, rollouts, (home, alone), clock, rows.source),
             leadership_of(connections),
             FleetMember(
                 GatewayStore(connections),
@@ -236,8 +244,23 @@ class Models:
                 __version__,
                 lambda: picture.revision,
                 plane.statuses,
+                rows.home_name,
+                rows.asked,
             ),
+            rows.answers,
         )
+
+    def _rows(self, connections: Connections, gateway: str) -> "_Rows":
+        """The captured rows of this gateway, or of the fleet that it may be in."""
+        from penstock.registry.registry import open_blobs  # noqa: PLC0415 - after the start
+
+        place = self._place
+        if not place.is_shared:
+            return _Rows(RowSource(place.home))
+        requests, blobs = RowRequestStore(connections), cache(partial(open_blobs, place))
+        fleet = FleetRows(requests, GatewayStore(connections), blobs, gateway, place.home)
+        answers = RowAnswers(requests, blobs, gateway, place.home, place.incoming)
+        return _Rows(RowSource(place.home, fleet), answers, partial(home_name, place.home), answers.wake)
 
     def tasks(self, registry_admin: RegistryAdmin, reconciler: Reconciler) -> list[PeriodicTask]:
         """What goes on beside serving."""
@@ -320,6 +343,17 @@ def keeping_of(stated: Retention) -> Keeping:
         exports_bytes=stated.exports_bytes,
         copies_s=stated.copies_days * DAY_S,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """Where captured rows come from; in a shared registry also what hands them over, how its home is called, and what
+    to call when they are asked for."""
+
+    source: RowSource
+    answers: RowAnswers | None = None
+    home_name: Callable[[], str] = lambda: ""
+    asked: Callable[[], None] = lambda: None
 
 
 class _Webhook:

@@ -25,14 +25,17 @@ def capture(
     from penstock.core.errors import Fault
     from penstock.monitor.answer_segments import ANSWERS
     from penstock.monitor.answer_store import AnswerStore
-    from penstock.monitor.capture import CAPTURES, export
+    from penstock.monitor.capture import CAPTURES
+    from penstock.monitor.captured_rows import CapturedRows, Selection
+    from penstock.monitor.row_tables import write_table
 
     name, colon, version = target.rpartition(":")
     if not colon or not name or not version:
         fail(f"{target} names no version; write NAME:VERSION", Exit.USAGE)
-    home = registry_place(settings(registry)).home
+    home, selection = registry_place(settings(registry)).home, Selection(name, version)
+    kept = CapturedRows(home / CAPTURES, AnswerStore(home / ANSWERS))
     try:
-        rows = export(home / CAPTURES, AnswerStore(home / ANSWERS), (name, version), output)
+        rows = write_table(kept.batches(selection), selection, output)
     except Fault as fault:
         fail(str(fault), Exit.NOT_FOUND if fault.kind == "not_found" else Exit.FAILURE)
     except OSError as error:

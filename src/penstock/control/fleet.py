@@ -4,6 +4,7 @@ import socket
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from dataclasses import replace
 
 from penstock.control.blocking import READ_S, BlockingPool
 from penstock.control.periodic import PeriodicTask
@@ -26,7 +27,8 @@ MOST_MODELS = 1000
 class FleetMember:
     """One gateway's part: ``gateway`` is its id, ``release`` the Penstock it runs.
 
-    ``revision`` and ``statuses`` say which revision of the registry it has seen, and what it serves.
+    ``revision`` and ``statuses`` say which revision of the registry it has seen, and what it serves; ``home``, which
+    may block, what its home is called. ``rows_asked`` is called where captured rows of gateways are asked for.
     """
 
     def __init__(
@@ -36,12 +38,16 @@ class FleetMember:
         release: str,
         revision: Callable[[], int],
         statuses: Callable[[], Iterable[VersionStatus]],
+        home: Callable[[], str] = lambda: "",
+        rows_asked: Callable[[], None] = lambda: None,
     ) -> None:
         self._store = store
         self._id = gateway
         self._release = release
         self._revision = revision
         self._statuses = statuses
+        self._home = home
+        self._rows_asked = rows_asked
         self._pool = BlockingPool("fleet", THREADS)
         self.pools = (self._pool,)
         self._started = time.time()
@@ -51,7 +57,11 @@ class FleetMember:
         """Say that this gateway lives; raises ``Fault`` while the database is away."""
         host, serves = socket.gethostname()[:255], ready_versions(self._statuses())
         told = Gateway(self._id, host, self._release, self._started, self._revision(), serves)
-        await self._pool.call(self._store.beat, told)
+        if await self._pool.call(self._beat, told):
+            self._rows_asked()
+
+    def _beat(self, told: Gateway) -> bool:
+        return self._store.beat(replace(told, home=self._home()))
 
     async def document(self) -> Document:
         """The fleet as the admin API shows it; raises ``NotReady``."""

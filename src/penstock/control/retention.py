@@ -56,6 +56,8 @@ TABLES: Mapping[str, str] = {
     "feedback_readers": "a day after the gateway looked last",
     "request_history": "the longest window of the model's burn rates, two days at most",
     "labelled": "while a gateway serves the version, the newest ones",
+    "row_requests": "while the gateway that leads gathers captured rows, 10 minutes more where it ended",
+    "row_answers": "as long as their requests; the files lie in the blobs as long, an hour more where both ended",
     "outbox": "until sent or given up, then retention.deliveries_days or retention.dead_deliveries_days",
 }
 """Every table of the database, and how long its rows stay."""
@@ -125,6 +127,8 @@ def row_batches(
     yield "observations", store.observations
     yield "request histories", store.request_histories
     yield "leases", store.leases
+    yield "requests for rows", store.row_requests
+    yield "rows handed over", store.row_answers
     yield "references", partial(store.references, now - keeping.references_s)
     yield "retired versions", partial(store.retired_versions, now - keeping.retired_versions_s)
     yield AUDIT, partial(archives.archive, now - keeping.audit_s)

@@ -9,19 +9,16 @@ import os
 import struct
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-from penstock.core.bins import Floats
-from penstock.core.errors import NotFound, Unsupported
+from penstock.core.row_shares import Amount
 from penstock.core.tensors import NUMPY_TYPES, Array, Tensor
-from penstock.engine.durable_files import replacing
-from penstock.monitor.answer_store import AnswerStore
-from penstock.monitor.answers import keys_of, prefix_of
+from penstock.monitor.answers import prefix_of
 from penstock.monitor.columns import Columns
 
 CAPTURES = "captures"
@@ -111,8 +108,7 @@ class CaptureWriter:
                 else:
                     parts.append(np.ascontiguousarray(data).tobytes())
                 head["tensors"].append(told)
-        text, body = json.dumps(head, separators=(",", ":")).encode(), b"".join(parts)
-        return _LENGTHS.pack(len(text), len(body)) + text + body
+        return Record(head, b"".join(parts)).packed()
 
 
 class _Mask:
@@ -161,149 +157,63 @@ def sweep(folder: Path, most_bytes: int) -> int:
     return total
 
 
-def captured(path: Path) -> Iterator[dict[str, Any]]:
-    """The records of a segment, oldest first: the head, and ``inputs`` and ``outputs`` as arrays by name. A record that
-    is still being written ends it."""
-    with path.open("rb") as file:
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A request that was kept: its ``head`` (also its ``labels`` row by row, NaN where none came, once they were looked
+    up) and the tensors' bytes."""
+
+    head: Mapping[str, Any]
+    body: bytes
+
+    @property
+    def id(self) -> str:
+        """The request's id."""
+        return str(self.head["id"])
+
+    @property
+    def labels(self) -> Sequence[float]:
+        """The labels of its rows, as far as they were looked up."""
+        found: Sequence[float] = self.head.get("labels", ())
+        return found
+
+    @property
+    def rows(self) -> int:
+        """How many rows its longest tensor has."""
+        return max((one["shape"][0] for one in self.head["tensors"] if one["shape"]), default=1)
+
+    def labelled(self, labels: Sequence[float]) -> "Record":
+        """The same with labels."""
+        return replace(self, head={**self.head, "labels": list(labels)}) if labels else self
+
+    def packed(self) -> bytes:
+        """The record as files have it."""
+        text = json.dumps(self.head, separators=(",", ":")).encode()
+        return _LENGTHS.pack(len(text), len(self.body)) + text + self.body
+
+    def arrays(self) -> dict[str, dict[str, Array]]:
+        """``inputs`` and ``outputs`` by name."""
+        found: dict[str, dict[str, Array]] = {"inputs": {}, "outputs": {}}
+        at = 0
+        for one in self.head["tensors"]:
+            if one["datatype"] == "BYTES":
+                array = np.array(one["values"], object).reshape(one["shape"])
+            else:
+                dtype = np.dtype(NUMPY_TYPES[one["datatype"]])
+                count = int(np.prod(one["shape"], dtype=np.int64))
+                array = np.frombuffer(self.body, dtype, count, at).reshape(one["shape"])
+                at += array.nbytes
+            found[one["side"]][one["name"]] = array
+        return found
+
+
+def records(path: Path) -> Iterator[tuple[Record, Amount]]:
+    """The records of a file, oldest first, and how much each is. One that is still being written ends it, and a file
+    that was deleted meanwhile has none."""
+    with suppress(FileNotFoundError), path.open("rb") as file:
         while len(lengths := file.read(_LENGTHS.size)) == _LENGTHS.size:
             head_size, body_size = _LENGTHS.unpack(lengths)
             text, body = file.read(head_size), file.read(body_size)
             if len(text) < head_size or len(body) < body_size:
                 return
-            head = json.loads(text)
-            yield {**head, **_arrays(head["tensors"], body)}
-
-
-def _arrays(told: Sequence[Mapping[str, Any]], body: bytes) -> dict[str, dict[str, Array]]:
-    found: dict[str, dict[str, Array]] = {"inputs": {}, "outputs": {}}
-    at = 0
-    for one in told:
-        if one["datatype"] == "BYTES":
-            array = np.array(one["values"], object).reshape(one["shape"])
-        else:
-            dtype = np.dtype(NUMPY_TYPES[one["datatype"]])
-            count = int(np.prod(one["shape"], dtype=np.int64))
-            array = np.frombuffer(body, dtype, count, at).reshape(one["shape"])
-            at += array.nbytes
-        found[one["side"]][one["name"]] = array
-    return found
-
-
-def held_out(model: str, ids: Sequence[str], share: float) -> NDArray[np.bool_]:
-    """Which requests are kept from training, for exams: about this share of them, by a hash of their ids."""
-    return keys_of(model, ids) % np.uint64(10_000) < round(share * 10_000) if ids else np.zeros(0, np.bool_)
-
-
-@dataclass(frozen=True, slots=True)
-class Labelled:
-    """Rows that labels came for: the inputs by name [rows, ...], what should have been answered [rows], and the number
-    of the request that each row came with [rows]; None where each came alone."""
-
-    inputs: Sequence[Tensor]
-    labels: Floats
-    requests: NDArray[np.intp] | None = None
-
-    def units(self) -> NDArray[np.intp]:
-        """The request that each row came with [rows]."""
-        return np.arange(len(self.labels)) if self.requests is None else self.requests
-
-
-def labelled(folder: Path, answers: AnswerStore, target: tuple[str, str], share: float, most: int) -> Labelled | None:
-    """The newest held-out rows of a version that labels came for, at most so many; None without any."""
-    parts: list[tuple[Mapping[str, Array], list[float]]] = []
-    told: dict[str, str] = {}
-    total = 0
-    for path in reversed(segments(folder, *target)):
-        records = list(captured(path))
-        records = [one for one, held in zip(records, _held(target[0], records, share), strict=True) if held]
-        known = answers.labels(*target, [one["id"] for one in records]) if records else {}
-        for one in reversed(records):
-            labels, inputs = known.get(one["id"], []), one["inputs"]
-            if labels and _alike(inputs, parts[0][0] if parts else inputs, len(labels)) and total < most:
-                told = told or {part["name"]: part["datatype"] for part in one["tensors"] if part["side"] == "inputs"}
-                parts.append((inputs, labels))
-                total += len(labels)
-    if not parts:
-        return None
-    truth = np.concatenate([np.asarray(one, np.float64) for _, one in parts])
-    sound = np.isfinite(truth)
-    tensors = [Tensor(name, told[name], np.concatenate([one[name] for one, _ in parts])[sound]) for name in parts[0][0]]
-    requests = np.repeat(np.arange(len(parts)), [len(one) for _, one in parts])
-    return Labelled(tensors, truth[sound], requests[sound]) if sound.any() else None
-
-
-def _held(model: str, records: Sequence[Mapping[str, Any]], share: float) -> NDArray[np.bool_]:
-    return held_out(model, [one["id"] for one in records], share)
-
-
-def _alike(inputs: Mapping[str, Array], first: Mapping[str, Array], rows: int) -> bool:
-    """Whether these inputs are so many rows, and of the same form as others."""
-    return inputs.keys() == first.keys() and all(
-        data.ndim > 0 and len(data) == rows and data.shape[1:] == first[name].shape[1:] for name, data in inputs.items()
-    )
-
-
-def export(folder: Path, answers: AnswerStore, target: tuple[str, str], output: Path, without: float = 0.0) -> int:
-    """Write a version's captured rows as Parquet, one line a row, with the labels that came, ``without`` the share that
-    is held out for exams; how many rows.
-
-    Raises:
-        NotFound: nothing was captured.
-        Unsupported: without the library that writes Parquet.
-    """
-    try:
-        import pyarrow  # noqa: F401, PLC0415 - an extra
-    except ModuleNotFoundError:
-        raise Unsupported("Parquet needs the extra 'parquet': pip install 'penstock[parquet]'") from None
-    with replacing(output) as scratch:
-        total = _write(folder, answers, target, scratch, without)
-        if not total:
-            raise NotFound(f"nothing was captured of model '{target[0]}' version '{target[1]}'")
-    return total
-
-
-def _write(folder: Path, answers: AnswerStore, target: tuple[str, str], output: Path, without: float) -> int:
-    import pyarrow as pa  # noqa: PLC0415 - an extra
-    from pyarrow import parquet  # noqa: PLC0415 - an extra
-
-    total, writer = 0, None
-    try:
-        for path in segments(folder, *target):
-            records = list(captured(path))
-            held = _held(target[0], records, without)
-            lines = _lines([one for one, out in zip(records, held, strict=True) if not out], answers, target)
-            if not lines:
-                continue
-            table = pa.Table.from_pylist(lines, None if writer is None else writer.schema)
-            if writer is None:
-                place = table.schema.get_field_index("label")  # labels may come with a later segment only
-                table = table.cast(table.schema.set(place, pa.field("label", pa.float64())))
-                writer = parquet.ParquetWriter(output, table.schema)
-            writer.write_table(table)
-            total += len(lines)
-    finally:
-        if writer is not None:
-            writer.close()
-    return total
-
-
-def _lines(records: Sequence[Mapping[str, Any]], answers: AnswerStore, target: tuple[str, str]) -> list[dict[str, Any]]:
-    known = answers.labels(*target, [one["id"] for one in records]) if records else {}
-    lines = []
-    for one in records:
-        labels = known.get(one["id"], [])
-        tensors = {**one["inputs"], **{f"output:{name}": data for name, data in one["outputs"].items()}}
-        rows = max((len(data) for data in tensors.values() if data.ndim), default=1)
-        for row in range(rows):
-            line = {"id": one["id"], "row": row, "at": one["at"], "version": target[1], "route": one["route"]}
-            label = labels[row] if row < len(labels) else None
-            line["label"] = None if label is None or np.isnan(label) else label
-            for name, data in tensors.items():
-                value = data[row] if data.ndim and len(data) == rows else data
-                line[name] = value.tolist() if isinstance(value, np.ndarray) and value.ndim else _scalar(value)
-            lines.append(line)
-    return lines
-
-
-def _scalar(value: Any) -> Any:
-    return value.item() if isinstance(value, np.generic | np.ndarray) else value
+            record = Record(json.loads(text), body)
+            yield record, Amount(record.rows, _LENGTHS.size + head_size + body_size)

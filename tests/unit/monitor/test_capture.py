@@ -9,14 +9,17 @@ import pytest
 from pyarrow import parquet
 
 from penstock.core.errors import NotFound
+from penstock.core.row_shares import Amount
 from penstock.core.signature import TensorSpec
 from penstock.core.tensors import Tensor
 from penstock.monitor import capture
 from penstock.monitor.answer_segments import AnswerWriter
 from penstock.monitor.answer_store import AnswerStore
 from penstock.monitor.answers import answers_of
-from penstock.monitor.capture import CaptureWriter, Seen, captured, export, held_out, labelled, segments, sweep
+from penstock.monitor.capture import CaptureWriter, Seen, records, segments, sweep
+from penstock.monitor.captured_rows import CapturedRows, Labelled, Selection, held_out, labelled_rows
 from penstock.monitor.columns import input_columns, output_columns
+from penstock.monitor.row_tables import write_table
 from penstock.monitor.told import Told
 
 INPUTS = [TensorSpec("x", "FP32", (-1, 3)), TensorSpec("word", "BYTES", (-1, 1))]
@@ -44,6 +47,19 @@ def seen(call_id: str, rows: int = 1, start: float = 0.0) -> Seen:
     return Seen(call_id, "canary", [Tensor("x", "FP32", x), Tensor("word", "BYTES", word)], [Tensor("p", "FP32", p)])
 
 
+def captured(path: Path) -> list[dict[str, Any]]:
+    return [{**one.head, **one.arrays()} for one, _ in records(path)]
+
+
+def export(folder: Path, store: AnswerStore, target: tuple[str, str], output: Path, without: float = 0.0) -> int:
+    selection = Selection(*target, without)
+    return write_table(CapturedRows(folder, store).batches(selection), selection, output)
+
+
+def labelled(folder: Path, store: AnswerStore, target: tuple[str, str], share: float, most: int) -> Labelled | None:
+    return labelled_rows(CapturedRows(folder, store).newest_first(Selection(*target, share, for_exam=True)), most)
+
+
 def test_what_is_kept_is_what_was_there(tmp_path: Path) -> None:
     writer, tally = CaptureWriter(tmp_path, TARGET, COLUMNS, ()), Tally()
     writer.write([seen("a", 2), seen("b", 1, 100.0)], tally)
@@ -51,6 +67,7 @@ def test_what_is_kept_is_what_was_there(tmp_path: Path) -> None:
     assert path.stat().st_size == sum(tally.sizes)
     first, second = captured(path)
     assert (first["id"], first["route"], second["id"]) == ("a", "canary", "b")
+    assert sum((amount for _, amount in records(path)), Amount()) == Amount(3, path.stat().st_size)
     assert first["inputs"]["x"].tolist() == [[0, 1, 2], [3, 4, 5]]
     assert first["inputs"]["word"].tolist() == [["w0"], ["w1"]]
     assert first["outputs"]["p"].dtype == np.float32

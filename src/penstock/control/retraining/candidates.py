@@ -10,21 +10,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 from typing import Any, Protocol
 
 from penstock.control.blocking import READ_S, BlockingPool
 from penstock.control.periodic import Complaints
-from penstock.control.retraining.holdout import MOST_ROWS, examine
+from penstock.control.retraining.holdout import examine
+from penstock.control.retraining.row_source import Gathered, RowSource
 from penstock.core.desired import Desired, ModelSpec, State, VersionSpec, VersionStatus
 from penstock.core.errors import Conflict, Fault, NotFound, NotReady, Refused
 from penstock.core.exams import Exams
 from penstock.core.gates import Candidate, Exam, Gates, HeldOut, judge, mark
 from penstock.core.policies import MonitorPolicy
 from penstock.core.triggers.state import came_of, rule_state_in, rule_state_out
-from penstock.monitor.answer_segments import ANSWERS
-from penstock.monitor.answer_store import AnswerStore
-from penstock.monitor.capture import CAPTURES, Labelled, labelled
+from penstock.monitor.captured_rows import Labelled, Selection
 from penstock.registry.records import By, Document, ModelRecord, VersionRecord, VersionState
 from penstock.registry.stores.outbox import Outbox
 from penstock.registry.stores.traffic import Event
@@ -35,7 +33,8 @@ TRIES = 5
 """Times that a record which others change as well is written."""
 
 AGAIN_S = 10.0
-"""Until it is looked again whether enough labels have come."""
+FLEET_AGAIN_S = 30.0
+"""Until it is looked again whether enough labels have come, at this gateway alone or at all."""
 
 THREADS = 2
 EXAMS = 2
@@ -86,7 +85,7 @@ Record = Callable[[str], ModelRecord]
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """What is known of a candidate: the gates it was held to and the version it was compared with, why it may not be
-    rolled out, whether that may still change (``waits``), and its exam."""
+    rolled out, whether that may still change (``waits``), its exam, and the rows that there were for it."""
 
     gates: Gates
     against: str
@@ -94,10 +93,16 @@ class Verdict:
     reasons: tuple[str, ...] = ()
     waits: bool = False
     exam: Exam | None = None
+    rows: Gathered | None = None
+
+    def is_due(self, now: float) -> bool:
+        """Whether to look again, at a time (seconds since the epoch)."""
+        pause = FLEET_AGAIN_S if self.rows is not None and self.rows.of_fleet else AGAIN_S
+        return self.waits and now - self.at >= pause
 
 
 class Candidates:
-    """One gateway's; ``home`` is where captured rows and labels lie, ``clock`` gives seconds since the epoch."""
+    """One gateway's; ``rows`` has the captured rows, ``clock`` gives seconds since the epoch."""
 
     def __init__(
         self,
@@ -106,7 +111,7 @@ class Candidates:
         fleet: Fleet,
         policies: Policies,
         rollouts: Rollouts,
-        home: Path,
+        rows: RowSource,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._outbox = outbox
@@ -115,7 +120,7 @@ class Candidates:
         self._fleet = fleet
         self._policies = policies
         self._rollouts = rollouts
-        self._home = home
+        self._rows = rows
         self._clock = clock
         self._pool = BlockingPool("candidates", THREADS)
         self._run = self._pool.call
@@ -139,6 +144,7 @@ class Candidates:
                 "state": _state(verdict, approval, version in standing.approved),
                 "reasons": list(verdict.reasons),
                 "exam": None if verdict.exam is None else asdict(verdict.exam),
+                "rows": None if verdict.rows is None else verdict.rows.document(),
             }
             for (name, version), verdict in self._verdicts.items()
             if name == model
@@ -216,7 +222,7 @@ class Candidates:
         key = (spec.name, version)
         verdict = self._verdicts.get(key)
         stale = verdict is None or (verdict.gates, verdict.against) != (gates, champion)
-        due = verdict is not None and verdict.waits and self._clock() - verdict.at >= AGAIN_S
+        due = verdict is not None and verdict.is_due(self._clock())
         if (stale or due) and key not in self._exams:
             task = asyncio.create_task(self._judge(spec, versions, version, champion, gates))
             self._exams[key] = task
@@ -250,10 +256,11 @@ class Candidates:
             specs = {one.version: one for one in spec.versions}
             if not specs.keys() >= {version, verdict.against}:
                 return verdict
-            rows = await self._exam_pool.call(self._rows, spec.name, verdict.against, asked.share)
-            number = 0 if rows is None else len(rows.labels)
-            if rows is None or number < asked.least:
-                reason = f"it waits for labels: {number} held-out rows have one, {asked.least} are asked"
+            selection = Selection(spec.name, verdict.against, asked.share, for_exam=True)
+            rows, gathered = await self._exam_pool.call(self._rows.labelled, selection)
+            verdict = replace(verdict, rows=gathered)
+            if rows is None or gathered.rows < asked.least:
+                reason = f"it waits for labels: {gathered.rows} held-out rows have one, {asked.least} are asked"
                 return replace(verdict, reasons=(reason,), waits=True)
             # Counted before it is begun: no exam goes uncounted because its process ends.
             begun = await self._remember(spec.name, lambda one: one.begun(version, verdict.against, fingerprint))
@@ -302,13 +309,11 @@ class Candidates:
             return replace(verdict, reasons=(str(fault),))
         return replace(verdict, reasons=tuple(mark(asked, exam)), exam=exam)
 
-    def _rows(self, model: str, version: str, share: float) -> Labelled | None:
-        answers = AnswerStore(self._home / ANSWERS)
-        return labelled(self._home / CAPTURES, answers, (model, version), share, MOST_ROWS)
-
     async def _tell(self, model: str, version: str, verdict: Verdict) -> None:
         data: dict[str, Any] = {"model": model, "version": version, "against": verdict.against}
         data |= {"reasons": list(verdict.reasons), "exam": None if verdict.exam is None else asdict(verdict.exam)}
+        if verdict.rows is not None:
+            data["rows"] = verdict.rows.document()
         kind = "candidate.refused.v1" if verdict.reasons else "candidate.passed.v1"
         event = Event(kind, f"models/{model}/versions/{version}", f"gates against {verdict.against}", data)
         try:

@@ -36,6 +36,9 @@ FIRST_S, LONGEST_S = 1.0, 300.0
 MOST_ATTEMPTS = 16
 """Attempts after which a delivery is given up: some forty minutes."""
 
+GATHER_S = 900.0
+"""Deadline of the captured rows that a command gets, from all gateways."""
+
 WRITE_AGAIN_S = 1.0
 """Between two tries to write down what became of a delivery."""
 
@@ -113,9 +116,11 @@ class Dispatcher:
         """Whether a sink has an event now, and it is written down."""
         spec = self._sinks(delivery.model).get(delivery.sink)
         try:
+            context = self._context
             if _runs_once(spec):
+                context = await self._with_rows(delivery)
                 delivery = await self._begin(delivery)
-            await self._send(spec, delivery)
+            await self._send(spec, delivery, context)
         except SinkFault as fault:
             await self._not_sent(spec, delivery, fault)
             return False
@@ -127,12 +132,12 @@ class Dispatcher:
             return False
         return await self._write(partial(self._outbox.sent, delivery))
 
-    async def _send(self, spec: SinkSpec | None, delivery: Delivery) -> None:
+    async def _send(self, spec: SinkSpec | None, delivery: Delivery, context: SinkContext) -> None:
         if spec is None:
             raise SinkFault(NO_SINK, final=True)
         pool = self._commands if _runs_once(spec) else self._senders
         try:
-            await pool.call(send, spec, delivery.event, self._context)
+            await pool.call(send, spec, delivery.event, context)
         except NotReady as fault:  # it may have been sent: it counts as an attempt
             raise SinkFault(str(fault), final=_runs_once(spec)) from None
 
@@ -152,6 +157,11 @@ class Dispatcher:
         begun: Delivery = await self._run(self._outbox.begin, delivery)
         self._unanswered.pop(delivery.seq, None)
         return begun
+
+    async def _with_rows(self, delivery: Delivery) -> SinkContext:
+        """What a command is run with; gathered before it is written down as begun, since it runs once."""
+        context: SinkContext = await self._commands.call(self._context.with_rows, delivery.event, deadline_s=GATHER_S)
+        return context
 
     async def _not_sent(self, spec: SinkSpec | None, delivery: Delivery, fault: SinkFault) -> None:
         log.warning("sink %s of model %s does not have an event: %s", delivery.sink, delivery.model, fault)

@@ -19,15 +19,12 @@ from penstock.core.signature import TensorSpec
 from penstock.core.statistics.paired_comparison import Advantage, jackknife_advantage, rate_advantage, spent
 from penstock.core.tensors import NUMPY_TYPES, Array, Tensor
 from penstock.monitor.answers import Answers, answers_of
-from penstock.monitor.capture import Labelled
+from penstock.monitor.captured_rows import Labelled
 from penstock.monitor.columns import input_columns
 from penstock.monitor.performance import metrics_of
 from penstock.monitor.told import Joined
 
 SECONDS = 120.0
-MOST_ROWS = 2000
-"""Rows of an exam; the newest are taken."""
-
 MOST_VALUES = 12
 """Values of a column that are slices of their own; numbers of more values are cut into quarters."""
 

@@ -16,18 +16,17 @@ from penstock.control.blocking import READ_S, BlockingPool
 from penstock.control.periodic import KeyedWork, PeriodicTask
 from penstock.control.retraining.candidates import RULES, Candidates, Fleet, Record, Rollouts
 from penstock.control.retraining.dispatcher import Dispatcher
+from penstock.control.retraining.row_source import RowSource
 from penstock.control.retraining.slo_history import SloHistories
-from penstock.control.sinks import SinkContext
+from penstock.control.sinks import RowFile, SinkContext
 from penstock.core.desired import ModelSpec, State, VersionStatus, serving_version
-from penstock.core.errors import Conflict, Fault, InvalidInput, NotFound, NotReady
+from penstock.core.errors import Conflict, InvalidInput, NotFound, NotReady, Unsupported
 from penstock.core.policies import MonitorPolicy
 from penstock.core.triggers.conditions import DAY_S, Snapshot
 from penstock.core.triggers.rules import Action, Kind, Outcome, decide
 from penstock.core.triggers.state import InFlight, RuleState, rule_state_in, rule_state_out, without_looks
 from penstock.core.versions import CHAMPION
-from penstock.monitor.answer_segments import ANSWERS
-from penstock.monitor.answer_store import AnswerStore
-from penstock.monitor.capture import CAPTURES, export
+from penstock.monitor.captured_rows import Selection
 from penstock.registry.records import By, Document
 from penstock.registry.stores.outbox import Outbox
 from penstock.registry.stores.traffic import Event, event_id
@@ -64,8 +63,8 @@ class Monitor(Protocol):
 
 
 class Retraining:
-    """One gateway's; ``place`` is its home, and whether a policy's paths and commands are its own user's; ``clock``
-    gives seconds since the epoch."""
+    """One gateway's; ``place`` is its home, and whether a policy's paths and commands are its own user's; ``rows`` has
+    the captured rows, by default those of the home; ``clock`` gives seconds since the epoch."""
 
     def __init__(
         self,
@@ -76,6 +75,7 @@ class Retraining:
         rollouts: Rollouts,
         place: tuple[Path, bool],
         clock: Callable[[], float] = time.time,
+        rows: RowSource | None = None,
     ) -> None:
         self._pool = BlockingPool("retraining", THREADS)
         self._run = self._pool.call
@@ -85,9 +85,9 @@ class Retraining:
         self._fleet = fleet
         self._monitor = monitor
         self._clock = clock
-        self.candidates = Candidates(outbox, record, fleet, monitor, rollouts, place[0], clock)
-        self._home = place[0]
-        context = SinkContext(*place, self._rows)
+        self._rows = rows or RowSource(place[0])
+        self.candidates = Candidates(outbox, record, fleet, monitor, rollouts, self._rows, clock)
+        context = SinkContext(*place, self._gather)
         self._dispatcher = Dispatcher(
             self._leader, lambda model: monitor.policy_of(model).sinks, context, self._run, clock
         )
@@ -237,16 +237,20 @@ class Retraining:
             history=await self._histories.add((spec.name, version), policy, told, now),
         )
 
-    def _rows(self, event: Document, folder: Path) -> Path | None:
-        """The rows captured of an event's version, as Parquet, with their labels; without those held out for exams."""
-        target = (str(event["data"].get("model", "")), str(event["data"].get("version", "")))
-        held_out = self._monitor.policy_of(target[0]).limits.gates.held_out
-        without = 0.0 if held_out is None else held_out.share
+    def _gather(self, event: Document, folder: Path) -> RowFile | None:
+        """The rows captured of an event's version, with their labels; without those held out for exams."""
+        model, version = (str(event["data"].get(name, "")) for name in ("model", "version"))
+        held_out, file = self._monitor.policy_of(model).limits.gates.held_out, folder / "rows.parquet"
+        selection = Selection(model, version, 0.0 if held_out is None else held_out.share)
         try:
-            export(self._home / CAPTURES, AnswerStore(self._home / ANSWERS), target, folder / "rows.parquet", without)
-        except Fault:
+            gathered = self._rows.table(selection, file)
+        except Unsupported:
             return None
-        return folder / "rows.parquet"
+        if gathered.of_fleet:
+            data = {"model": model, "version": version, "event": event["id"], **gathered.document()}
+            key = f"{event['id']} {self._clock():.3f}"
+            self._leader.tell(model, Event("retraining.rows.v1", f"models/{model}/versions/{version}", key, data))
+        return RowFile(file, gathered.document()) if gathered.rows else None
 
     def readings(self) -> Iterator[Reading]:
         """What became of rules, and how much waits to be sent."""

@@ -7,7 +7,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -72,14 +72,43 @@ def end_group(leader: int) -> None:
 
 
 @dataclass(frozen=True, slots=True)
+class RowFile:
+    """Captured rows as a Parquet file, and what is told of them: how many there are, and of which gateways."""
+
+    path: Path
+    told: Document
+
+
+@dataclass(frozen=True, slots=True)
 class SinkContext:
-    """What sinks need of the gateway: its home, whether paths and commands of a policy are its own user's, and the rows
-    that were captured of an event's version, as a Parquet file (None without); and the commands that run."""
+    """What sinks need of the gateway: its home, whether paths and commands of a policy are its own user's, the commands
+    that run, and the ``rows`` that were captured of an event's version (None without). ``gather`` writes these into a
+    folder; it may wait for other gateways."""
 
     home: Path
     trusted: bool
-    rows: Callable[[Document, Path], Path | None] = lambda _event, _folder: None
+    gather: Callable[[Document, Path], RowFile | None] = lambda _event, _folder: None
     commands: Commands = field(default_factory=Commands)
+    rows: RowFile | None = None
+
+    def folder(self, event: Document) -> Path:
+        """Where the files of an event lie."""
+        return self.home / "retraining" / str(event["id"])
+
+    def with_rows(self, event: Document) -> "SinkContext":
+        """The same with the rows of an event's version, for a command that may run. Blocks.
+
+        Raises:
+            Fault: they cannot be gathered now.
+            SinkFault: they cannot be written.
+        """
+        if not self.trusted:
+            return self
+        try:
+            self.folder(event).mkdir(mode=0o700, parents=True, exist_ok=True)
+            return replace(self, rows=self.gather(event, self.folder(event)))
+        except OSError as error:
+            raise SinkFault(f"the captured rows cannot be written: {error.strerror}", final=True) from None
 
 
 class Sink(Protocol):

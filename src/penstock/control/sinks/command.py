@@ -64,7 +64,7 @@ def run_command(values: Mapping[str, Any], event: Document, context: SinkContext
         )
     timeout_s, output = float(values.get("timeout_seconds", COMMAND_S)), OutputTail()
     try:
-        folder = context.home / "retraining" / str(event["id"])
+        folder = context.folder(event)
         code = _run(list(values["argv"]), folder, event, context, timeout_s, output)
         (folder / "output.txt").write_bytes(output.content())
     except OSError as error:
@@ -106,13 +106,14 @@ def _failed(reason: str, output: OutputTail) -> SinkFault:
 
 
 def _prepare(folder: Path, event: Document, context: SinkContext) -> tuple[dict[str, str], Path]:
-    """The command's environment, and the event as a file in its folder."""
+    """The command's environment, and the event as a file in its folder, with what is told of its rows."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path = folder / "event.json"
+    path, data, rows = folder / "event.json", event["data"], context.rows
+    environment = {**os.environ, "PENSTOCK_EVENT": str(path), "PENSTOCK_MODEL": str(data.get("model", ""))}
+    if rows is not None:
+        environment["PENSTOCK_ROWS"] = str(rows.path)
+        event = {**event, "data": {**data, "rows": rows.told}}
     path.write_bytes(json_bytes(event))
-    environment = {**os.environ, "PENSTOCK_EVENT": str(path), "PENSTOCK_MODEL": str(event["data"].get("model", ""))}
-    if (rows := context.rows(event, folder)) is not None:
-        environment["PENSTOCK_ROWS"] = str(rows)
     return environment, path
 
 

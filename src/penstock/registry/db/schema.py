@@ -15,7 +15,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0010", "0011")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0010", "0011", "0012")
 """Every migration there has been, oldest first; the last is the shape below."""
 
 _Long = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows by INTEGER alone
@@ -272,6 +272,7 @@ gateways = Table(
     Column("seen", Float, nullable=False),
     Column("revision", BigInteger, nullable=False),
     Column("serves", _Json, nullable=False),
+    Column("home", String(64), nullable=False, server_default=""),
 )
 """The gateways of the fleet, and when each was last heard of (seconds since the epoch, as the database has it)."""
 
@@ -305,3 +306,30 @@ feedback_readers = Table(
     Column("at", Float, nullable=False),
 )
 """Memories of answers: which feedback each has looked at, and when it did last."""
+
+row_requests = Table(
+    "row_requests",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("asker", String(64), nullable=False),
+    Column("model", String(128), nullable=False),
+    Column("version", String(64), nullable=False),
+    Column("share", Float, nullable=False),
+    Column("for_exam", Boolean, nullable=False),
+    Column("most_rows", BigInteger, nullable=False),
+    Column("most_bytes", BigInteger, nullable=False),
+    Column("deadline", Float, nullable=False),
+)
+"""Captured rows that the gateway that leads asks the others for, until a time (as the database has it)."""
+
+row_answers = Table(
+    "row_answers",
+    metadata,
+    Column("request", String(36), primary_key=True),
+    Column("gateway", String(64), primary_key=True),
+    Column("digest", String(80), nullable=False),
+    Column("number", BigInteger, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("problem", Text, nullable=False),
+)
+"""What each gateway has handed over for such a request: a file in the blobs (no digest: no rows), or why it cannot."""

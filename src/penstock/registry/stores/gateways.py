@@ -17,7 +17,8 @@ FORGOTTEN_S = 86_400.0
 @dataclass(frozen=True, slots=True)
 class Gateway:
     """What a gateway says of itself: ``release`` of Penstock it runs, when it ``started`` (seconds since the epoch),
-    the ``revision`` of what it wants to serve, and the versions that are ready (``serves``: by model)."""
+    the ``revision`` of what it wants to serve, the versions that are ready (``serves``: by model), and what its home is
+    called ("" is not known)."""
 
     id: str
     host: str
@@ -25,6 +26,7 @@ class Gateway:
     started: float
     revision: int
     serves: Document
+    home: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +52,20 @@ class GatewayStore:
     def __init__(self, database: Connections) -> None:
         self._database = database
 
-    def beat(self, gateway: Gateway) -> None:
-        """Say that a gateway lives, and forget those that were not heard of for a day."""
-        table = schema.gateways
+    def beat(self, gateway: Gateway) -> bool:
+        """Say that a gateway lives, and forget those that were not heard of for a day; whether captured rows of
+        gateways are asked for."""
+        table, requests = schema.gateways, schema.row_requests
+        open_requests = sa.select(sa.func.count()).select_from(requests).scalar_subquery().label("open_requests")
         values = {name: getattr(gateway, name) for name in Gateway.__slots__ if name != "id"}
         with self._database.recording() as connection:
             now = database_now(connection)
             mine = table.update().where(table.c.id == gateway.id).values(**values, seen=now)
-            if not connection.execute(mine).rowcount:
+            asked = connection.execute(mine.returning(open_requests)).scalar()
+            if asked is None:
                 connection.execute(table.insert().values(id=gateway.id, **values, seen=now))
             connection.execute(table.delete().where(table.c.seen < now - FORGOTTEN_S))
+        return bool(asked)
 
     def leave(self, gateway: str) -> None:
         """A gateway ends."""

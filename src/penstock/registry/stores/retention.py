@@ -19,6 +19,9 @@ from penstock.registry.stores.versions import Connections
 BATCH = 500
 """Most rows of one transaction."""
 
+OVER_S = 600.0
+"""Captured rows that were asked for until so long ago are wanted by nobody."""
+
 USED_S = 3600.0
 """That a reference is used is written down no more often than that."""
 
@@ -87,6 +90,16 @@ class RetentionStore:
         """Leases that have ended."""
         table = schema.leases
         return self._delete(table.c.id, table.c.until <= self.now())
+
+    def row_requests(self) -> int:
+        """Requests for captured rows that the gateway that asked has left behind."""
+        table = schema.row_requests
+        return self._delete(table.c.id, table.c.deadline < self.now() - OVER_S)
+
+    def row_answers(self) -> int:
+        """What was handed over for requests that are over."""
+        table, requests = schema.row_answers, schema.row_requests
+        return self._delete(table.c.request, ~sa.exists().where(requests.c.id == table.c.request))
 
     def use_references(self, served: Collection[Key]) -> int:
         """Write down that the references of these versions are used now; one that nobody has told of counts as used

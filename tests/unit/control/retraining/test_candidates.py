@@ -10,13 +10,14 @@ import pytest
 
 from penstock.control.retraining import candidates as module
 from penstock.control.retraining.candidates import Candidates
+from penstock.control.retraining.row_source import Gathered, RowSource
 from penstock.control.schedules import schedule_in
 from penstock.core.errors import NotReady
 from penstock.core.gates import Exam, Marks
 from penstock.core.policies import MonitorPolicy, policy_in
 from penstock.core.tensors import Tensor
 from penstock.core.triggers.state import InFlight, RuleState, rule_state_in, rule_state_out
-from penstock.monitor.capture import Labelled
+from penstock.monitor.captured_rows import Labelled
 from penstock.registry.records import By, Content, Document, ModelRecord, Report, VersionRecord
 from penstock.registry.stores.outbox import Outbox
 from tests.unit.control.trials import World
@@ -38,7 +39,7 @@ class Room:
         self.tries: list[int] = []
         monkeypatch.setattr(module, "examine", self._examine)
         rows = Labelled([Tensor("x", "FP32", np.zeros((200, 1), np.float32))], np.zeros(200))
-        monkeypatch.setattr(Candidates, "_rows", lambda *_: rows)
+        monkeypatch.setattr(RowSource, "labelled", lambda *_: (rows, Gathered(len(rows.labels), {}, {})))
         document = rule_state_out(RuleState(in_flight=InFlight("1", 0.0)))
         self.outbox.commit("m", 0, document)
         self.open()
@@ -53,7 +54,7 @@ class Room:
     def open(self) -> None:
         """As another process does."""
         self.candidates = Candidates(
-            self.outbox, self._record, self.world.fleet, self, self, self.folder, self.world.clock
+            self.outbox, self._record, self.world.fleet, self, self, RowSource(self.folder), self.world.clock
         )
 
     def policy_of(self, _: str) -> MonitorPolicy:

@@ -10,7 +10,7 @@ from penstock.core.desired import VersionSpec
 from penstock.core.errors import Refused
 from penstock.core.gates import HeldOut
 from penstock.core.tensors import Tensor
-from penstock.monitor.capture import Labelled
+from penstock.monitor.captured_rows import Labelled
 from tests import zoo
 from tests.integration.traffic.drive import FEATURES, scorer
 

@@ -1,0 +1,140 @@
+"""Asks the other gateways of a fleet for the rows that they have captured, and reads what they hand over.
+
+The gateway that leads writes a request into the database; every other one answers it (``row_answers``) with a file in
+the blobs that all share. A request is over when all that live have answered, or after ``WAIT_S``.
+"""
+
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from penstock.core.errors import Damaged, Fault
+from penstock.core.row_shares import NOTHING, Amount, Member, RollCall, absent, bound_of_one, call_roll
+from penstock.monitor.answer_segments import ANSWERS
+from penstock.monitor.answer_store import AnswerStore
+from penstock.monitor.capture import CAPTURES
+from penstock.monitor.captured_rows import CapturedRows, Part, Selection
+from penstock.registry.blobs.folder import CHANGED, Blobs, hash_file
+from penstock.registry.stores.gateways import GatewayStore
+from penstock.registry.stores.row_requests import RowAnswer, RowRequest, RowRequestStore
+
+POLL_S = 0.5
+NOT_SHARED = "its rows cannot be read here; let 'blobs' be a bucket or a folder that all gateways share"
+
+
+def captured_at(home: Path) -> CapturedRows:
+    """What the gateway of this home has captured, for one thread."""
+    return CapturedRows(home / CAPTURES, AnswerStore(home / ANSWERS))
+
+
+def home_name(home: Path) -> str:
+    """What tells a home from others, "" where that cannot be written down. Blocks."""
+    try:
+        return AnswerStore(home / ANSWERS).name()
+    except OSError:
+        return ""
+
+
+@dataclass(frozen=True, slots=True)
+class HandedOver:
+    """What gateways have handed over, and why others have not."""
+
+    parts: tuple[Part, ...]
+    missing: dict[str, str]
+
+
+class FleetRows:
+    """The part of the gateway that leads, which is called ``gateway`` and has captured what lies in ``home``. Blocks;
+    any thread may use it. ``pause`` waits for so many seconds."""
+
+    def __init__(
+        self,
+        requests: RowRequestStore,
+        gateways: GatewayStore,
+        blobs: Callable[[], Blobs],
+        gateway: str,
+        home: Path,
+        pause: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._requests = requests
+        self._gateways = gateways
+        self._blobs = blobs
+        self._gateway = gateway
+        self._home = home
+        self._pause = pause
+
+    def call_roll(self) -> RollCall:
+        """Whom there is to ask; raises ``NotReady``."""
+        seen = self._gateways.fleet().gateways
+        members = [Member(one.gateway.id, one.gateway.home, one.silent_s) for one in seen]
+        return call_roll(members, self._gateway, home_name(self._home))
+
+    @contextmanager
+    def handed_over(self, roll: RollCall, selection: Selection, most: Amount, scratch: Path) -> Iterator[HandedOver]:
+        """What is meant of every gateway, each within its bound, for the time of a block; ``scratch`` is a folder for
+        this gateway's own file.
+
+        Raises:
+            NotReady: the database is away, or this gateway does not lead.
+        """
+        bound, blobs = bound_of_one(most, len(roll.asked) + 1), self._blobs()
+        stated = selection.model, selection.version, selection.share, selection.for_exam
+        request = RowRequest(str(uuid.uuid4()), self._gateway, *stated, bound)
+        self._requests.ask(request)
+        try:
+            own = self._own(request, selection, scratch / "own.rows")
+            answers, missing = self._answers(request.id, roll)
+            parts, unread = _read(blobs, answers)
+            yield HandedOver((own, *parts), {**roll.missing, **missing, **unread})
+        finally:
+            self._close(request.id, blobs)
+
+    def _own(self, request: RowRequest, selection: Selection, file: Path) -> Part:
+        owner = {"request": request.id, "gateway": self._gateway}
+        with file.open("wb") as output:
+            amount = captured_at(self._home).hand_over(selection, request.most, owner, output.write)
+        return Part(self._gateway, file, amount)
+
+    def _answers(self, request: str, roll: RollCall) -> tuple[list[RowAnswer], dict[str, str]]:
+        """What the gateways that were asked have answered, once nobody is waited for, and why others have not."""
+        while True:
+            look = self._requests.look(request)
+            missing = absent(roll.asked, look.progress)
+            if missing is not None:
+                return [one for one in look.answers if one.gateway in roll.asked], missing
+            self._pause(POLL_S)
+
+    def _close(self, request: str, blobs: Blobs) -> None:
+        with suppress(Fault):  # whoever has handed a file over deletes it, and the janitor deletes the rows
+            for one in self._requests.look(request).answers:
+                if one.digest:
+                    blobs.delete(one.digest)
+            self._requests.close(request)
+
+
+def _read(blobs: Blobs, answers: list[RowAnswer]) -> tuple[list[Part], dict[str, str]]:
+    """The files that were handed over, and why others cannot be read."""
+    parts, problems = list[Part](), dict[str, str]()
+    for one in answers:
+        try:
+            if one.problem:
+                problems[one.gateway] = one.problem
+            elif one.digest:
+                parts.append(Part(one.gateway, _fetched(blobs, one.digest), one.amount))
+            else:
+                parts.append(Part(one.gateway, Path("/dev/null"), NOTHING))
+        except Damaged as fault:
+            problems[one.gateway] = f"{fault}: {NOT_SHARED}"
+        except Fault as fault:
+            problems[one.gateway] = str(fault)
+    return parts, problems
+
+
+def _fetched(blobs: Blobs, digest: str) -> Path:
+    file = blobs.fetch(digest)
+    if hash_file(file) != digest:
+        raise Damaged(CHANGED)
+    return file

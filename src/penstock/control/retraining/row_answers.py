@@ -1,0 +1,95 @@
+"""Hands the rows that this gateway has captured to the one that leads and asks for them."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+from penstock.control.blocking import BlockingPool
+from penstock.control.periodic import PeriodicTask
+from penstock.control.retraining.fleet_rows import captured_at
+from penstock.core.errors import Fault
+from penstock.core.row_shares import NOTHING, WAIT_S
+from penstock.monitor.capture import SEGMENT_BYTES
+from penstock.monitor.captured_rows import Selection
+from penstock.registry.blobs.folder import Blobs, Incoming
+from penstock.registry.stores.row_requests import RowAnswer, RowRequest, RowRequestStore
+
+log = logging.getLogger("penstock.control")
+
+LOOK_S = 5.0
+"""What was handed over is looked after that often, while there is any; requests wake the task."""
+
+
+class RowAnswers:
+    """One gateway's; ``home`` has what it captured, ``incoming`` is a folder on the file system of local blobs."""
+
+    def __init__(
+        self, requests: RowRequestStore, blobs: Callable[[], Blobs], gateway: str, home: Path, incoming: Path
+    ) -> None:
+        self._requests = requests
+        self._blobs = blobs
+        self._gateway = gateway
+        self._home = home
+        self._incoming = incoming
+        self._wanted = False
+        self._held: dict[str, str] = {}
+        self._pool = BlockingPool("captured rows", 1, "the captured rows", 2 * WAIT_S)
+        self.pools = (self._pool,)
+        self.task = PeriodicTask("captured rows", self.step, LOOK_S, meanwhile="no captured rows are handed over")
+
+    def wake(self) -> None:
+        """Somebody asks for captured rows: look at once. Any thread of the event loop's may call it."""
+        self._wanted = True
+        self.task.wake()
+
+    async def step(self) -> None:
+        """Answer what is asked, and delete what is wanted no longer; does nothing while there is neither.
+
+        Raises:
+            NotReady: the database is away.
+        """
+        if self._wanted or self._held:
+            await self._pool.call(self._look)
+
+    def close(self) -> None:
+        """Let the thread go."""
+        self._pool.close()
+
+    # On the thread.
+
+    def _look(self) -> None:
+        requests, answered = self._requests.open(self._gateway)
+        self._wanted = False
+        for request in requests:
+            self._answer(request)
+        for request_id in self._held.keys() - answered - {one.id for one in requests}:
+            self._blobs().delete(self._held[request_id])
+            del self._held[request_id]
+
+    def _answer(self, request: RowRequest) -> None:
+        answer = self._written(request)
+        if answer.digest:
+            self._held[request.id] = answer.digest
+        if not self._requests.answer(request.id, answer):
+            log.info("captured rows of model %s were wanted for too short a time", request.model)
+
+    def _written(self, request: RowRequest) -> RowAnswer:
+        """What there is to say to a request; its file is in the blobs afterwards."""
+        try:
+            return self._hand_over(request)
+        except Fault as fault:
+            return RowAnswer(self._gateway, problem=str(fault))
+        except Exception as error:  # whoever asks is not to wait
+            log.exception("captured rows of model %s cannot be handed over", request.model)
+            return RowAnswer(self._gateway, problem=f"its rows cannot be read: {type(error).__name__}")
+
+    def _hand_over(self, request: RowRequest) -> RowAnswer:
+        selection = Selection(request.model, request.version, request.share, request.for_exam)
+        owner = {"request": request.id, "gateway": self._gateway}
+        with Incoming(self._incoming, 2 * request.most.size + SEGMENT_BYTES) as file:
+            amount = captured_at(self._home).hand_over(selection, request.most, owner, file.write)
+            if amount == NOTHING:
+                return RowAnswer(self._gateway)
+            file.close()
+            self._blobs().keep(file.path, file.digest)
+            return RowAnswer(self._gateway, file.digest, amount)

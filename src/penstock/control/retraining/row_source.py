@@ -1,0 +1,101 @@
+"""The captured rows that training and exams get: this gateway's where it is alone, otherwise those of all gateways."""
+
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from penstock.control.retraining.fleet_rows import FleetRows, captured_at
+from penstock.core.errors import NotFound
+from penstock.core.row_shares import Amount, RollCall
+from penstock.monitor.capture import Record
+from penstock.monitor.captured_rows import CapturedRows, Labelled, Merge, Selection, labelled_rows
+from penstock.monitor.row_tables import in_batches, need_parquet, write_table
+from penstock.registry.records import Document
+
+MOST_OF_TABLE = Amount(1_000_000, 1 << 30)
+"""Rows and bytes of all gateways together that a training command gets."""
+
+MOST_OF_EXAM = Amount(2000, 256 << 20)
+"""Rows of an exam, and bytes that are read for it from all gateways together; the newest are taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """How many rows there are, in a fleet also of each gateway (``gateways``) and why others are ``missing``."""
+
+    rows: int
+    gateways: dict[str, int]
+    missing: dict[str, str]
+
+    @property
+    def of_fleet(self) -> bool:
+        """Whether there is more than one gateway."""
+        return bool(self.gateways or self.missing)
+
+    def document(self) -> Document:
+        """The same as JSON values."""
+        told = {"gateways": self.gateways, "missing": self.missing} if self.of_fleet else {}
+        return {"rows": self.rows, **told}
+
+
+class RowSource:
+    """What is captured in ``home``, and by the other gateways of a ``fleet``, if there is one. Blocks; any thread may
+    use it."""
+
+    def __init__(self, home: Path, fleet: FleetRows | None = None) -> None:
+        self._home = home
+        self._fleet = fleet
+
+    def table(self, selection: Selection, output: Path) -> Gathered:
+        """Write the rows for training as Parquet; there is no file without rows.
+
+        Raises:
+            Unsupported: without the library that writes Parquet.
+            NotReady: the database is away, or this gateway does not lead.
+            OSError: the file cannot be written.
+        """
+        need_parquet()
+        roll = self._roll()
+        if self._fleet is None or not roll.asked:
+            rows = _written(self._own().batches(selection), selection, output)
+            return Gathered(rows, {}, dict(roll.missing))
+        with (
+            tempfile.TemporaryDirectory(prefix=".rows-", dir=output.parent) as scratch,
+            self._fleet.handed_over(roll, selection, MOST_OF_TABLE, Path(scratch)) as handed,
+        ):
+            merge = Merge(handed.parts, MOST_OF_TABLE)
+            rows = _written(in_batches(merge.records()), selection, output)
+            return Gathered(rows, dict(merge.rows), handed.missing)
+
+    def labelled(self, selection: Selection) -> tuple[Labelled | None, Gathered]:
+        """The newest held-out rows that labels came for; raises ``NotReady`` and ``OSError`` as ``table``."""
+        roll = self._roll()
+        if self._fleet is None or not roll.asked:
+            found = labelled_rows(self._own().newest_first(selection), MOST_OF_EXAM.rows)
+            return found, Gathered(_number(found), {}, dict(roll.missing))
+        with (
+            tempfile.TemporaryDirectory(prefix="penstock-exam-") as scratch,
+            self._fleet.handed_over(roll, selection, MOST_OF_EXAM, Path(scratch)) as handed,
+        ):
+            merge = Merge(handed.parts, MOST_OF_EXAM)
+            newest_first = sorted(merge.records(), key=lambda one: -float(one.head["at"]))
+            found = labelled_rows(newest_first, MOST_OF_EXAM.rows)
+            return found, Gathered(_number(found), dict(merge.rows), handed.missing)
+
+    def _roll(self) -> RollCall:
+        return RollCall((), {}) if self._fleet is None else self._fleet.call_roll()
+
+    def _own(self) -> CapturedRows:
+        return captured_at(self._home)
+
+
+def _written(batches: Iterable[Sequence[Record]], selection: Selection, output: Path) -> int:
+    try:
+        return write_table(batches, selection, output)
+    except NotFound:
+        return 0
+
+
+def _number(found: Labelled | None) -> int:
+    return 0 if found is None else len(found.labels)

@@ -1,0 +1,120 @@
+"""Whose captured rows a fleet's training and exams get: which gateways are asked, how long they are waited for, and how
+much of each is taken.
+
+The rules live only here.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+SILENT_S = 15.0
+"""A gateway that was not heard of for that long is not asked, nor waited for any longer."""
+
+ENDED_S = 600.0
+"""One that was silent for longer has ended: nobody misses its rows."""
+
+WAIT_S = 120.0
+"""Gateways that live are waited for that long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Amount:
+    """So many rows in so many bytes."""
+
+    rows: int = 0
+    size: int = 0
+
+    def __add__(self, other: "Amount") -> "Amount":
+        return Amount(self.rows + other.rows, self.size + other.size)
+
+    def __sub__(self, other: "Amount") -> "Amount":
+        return Amount(self.rows - other.rows, self.size - other.size)
+
+    def within(self, most: "Amount") -> bool:
+        """Whether it is no more than that."""
+        return self.rows <= most.rows and self.size <= most.size
+
+
+NOTHING = Amount()
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A gateway: ``home`` names the files of captured rows that it has ("" is not known), ``silent_s`` is how long ago
+    it was heard of."""
+
+    id: str
+    home: str
+    silent_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class RollCall:
+    """The gateways that are asked, in the order of their names, and why the rows of others are missing."""
+
+    asked: tuple[str, ...]
+    missing: Mapping[str, str]
+
+
+def call_roll(members: Collection[Member], me: str, home: str) -> RollCall:
+    """Whom the gateway ``me`` asks that has the files of ``home``: of each other home one gateway that lives."""
+    homes, asked = {home}, list[str]()
+    others = sorted((one for one in members if one.id != me), key=lambda one: one.id)
+    for one in others:
+        if one.silent_s <= SILENT_S and (one.home not in homes or not one.home):
+            homes.add(one.home)
+            asked.append(one.id)
+    silent = [one for one in others if SILENT_S < one.silent_s <= ENDED_S and (one.home not in homes or not one.home)]
+    return RollCall(tuple(asked), {one.id: _silent(one.silent_s) for one in silent})
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where a request stands: who ``answered``, how long each gateway of the fleet has been silent (one that has left
+    is not there), and the seconds that are left until the deadline."""
+
+    answered: Collection[str]
+    silent_s: Mapping[str, float]
+    left_s: float
+
+
+def absent(asked: Sequence[str], progress: Progress) -> dict[str, str] | None:
+    """Why gateways that were asked give nothing; None while there is something to wait for."""
+    found = {one: _absence(one, progress) for one in asked if one not in progress.answered}
+    return None if "" in found.values() else found
+
+
+def _absence(gateway: str, progress: Progress) -> str:
+    """Why nobody waits for a gateway any more, "" where it may still answer."""
+    silent_s = progress.silent_s.get(gateway)
+    if silent_s is None:
+        return "it has left the fleet"
+    if silent_s > SILENT_S:
+        return _silent(silent_s)
+    return f"it did not answer within {WAIT_S:g} s" if progress.left_s <= 0 else ""
+
+
+def _silent(seconds: float) -> str:
+    return f"it has been silent for {seconds:.0f} s"
+
+
+def bound_of_one(most: Amount, gateways: int) -> Amount:
+    """How much one of so many gateways may hand over: twice an even share of the bytes, so that a busy one may use what
+    others leave."""
+    return Amount(most.rows, min(most.size, 2 * most.size // max(1, gateways)))
+
+
+def shares(amounts: Mapping[str, Amount], most: Amount) -> dict[str, Amount]:
+    """How much of each gateway is taken, so that all together are within ``most``: a gateway that has less than an even
+    share gives everything, and leaves the rest of its share to the others."""
+    rows = _even({name: one.rows for name, one in amounts.items()}, most.rows)
+    sizes = _even({name: one.size for name, one in amounts.items()}, most.size)
+    return {name: Amount(rows[name], sizes[name]) for name in amounts}
+
+
+def _even(wanted: Mapping[str, int], most: int) -> dict[str, int]:
+    given, left = dict[str, int](), most
+    for number, name in enumerate(sorted(wanted, key=lambda name: (wanted[name], name))):
+        given[name] = min(wanted[name], left // (len(wanted) - number))
+        left -= given[name]
+    return given

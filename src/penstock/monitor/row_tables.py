@@ -1,0 +1,87 @@
+"""Writes captured requests as Parquet, one line a row with its label."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from penstock.core.errors import NotFound, Unsupported
+from penstock.engine.durable_files import replacing
+from penstock.monitor.capture import SEGMENT_BYTES, Record
+from penstock.monitor.captured_rows import Selection
+
+
+def need_parquet() -> None:
+    """Refuse without the library that writes Parquet; raises ``Unsupported``."""
+    try:
+        import pyarrow  # noqa: F401, PLC0415 - an extra
+    except ModuleNotFoundError:
+        raise Unsupported("Parquet needs the extra 'parquet': pip install 'penstock[parquet]'") from None
+
+
+def write_table(batches: Iterable[Sequence[Record]], selection: Selection, output: Path) -> int:
+    """Write these requests of a version; how many rows.
+
+    Raises:
+        NotFound: there are none.
+        Unsupported: without the library that writes Parquet.
+    """
+    need_parquet()
+    with replacing(output) as scratch:
+        total = _write(batches, selection.version, scratch)
+        if not total:
+            raise NotFound(f"nothing was captured of model '{selection.model}' version '{selection.version}'")
+    return total
+
+
+def in_batches(found: Iterable[Record], size: int = SEGMENT_BYTES) -> Iterator[list[Record]]:
+    """The same records, so many bytes of tensors at a time."""
+    batch, held = list[Record](), 0
+    for one in found:
+        batch.append(one)
+        held += len(one.body) + 1  # a batch of records without tensors ends, too
+        if held >= size:
+            yield batch
+            batch, held = [], 0
+    yield batch
+
+
+def _write(batches: Iterable[Sequence[Record]], version: str, output: Path) -> int:
+    import pyarrow as pa  # noqa: PLC0415 - an extra
+    from pyarrow import parquet  # noqa: PLC0415 - an extra
+
+    total, writer = 0, None
+    try:
+        for batch in batches:
+            lines = [line for one in batch for line in _lines(one, version)]
+            if not lines:
+                continue
+            table = pa.Table.from_pylist(lines, None if writer is None else writer.schema)
+            if writer is None:
+                place = table.schema.get_field_index("label")  # labels may come with a later batch only
+                table = table.cast(table.schema.set(place, pa.field("label", pa.float64())))
+                writer = parquet.ParquetWriter(output, table.schema)
+            writer.write_table(table)
+            total += len(lines)
+    finally:
+        if writer is not None:
+            writer.close()
+    return total
+
+
+def _lines(one: Record, version: str) -> Iterator[dict[str, Any]]:
+    arrays, head = one.arrays(), one.head
+    tensors = {**arrays["inputs"], **{f"output:{name}": data for name, data in arrays["outputs"].items()}}
+    for row in range(one.rows):
+        line = {"id": one.id, "row": row, "at": head["at"], "version": version, "route": head["route"]}
+        label = one.labels[row] if row < len(one.labels) else None
+        line["label"] = None if label is None or np.isnan(label) else label
+        for name, data in tensors.items():
+            value = data[row] if data.ndim and len(data) == one.rows else data
+            line[name] = value.tolist() if isinstance(value, np.ndarray) and value.ndim else _scalar(value)
+        yield line
+
+
+def _scalar(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic | np.ndarray) else value

@@ -1,0 +1,120 @@
+"""Captured rows that the gateway that leads asks all others for: its requests, and what each hands over.
+
+Each method is one transaction, and blocks. The files lie in the blobs; whoever has written one deletes it when its
+request is over, and so does whoever has asked.
+"""
+
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from penstock.core.row_shares import NOTHING, WAIT_S, Amount, Progress
+from penstock.registry.db import schema
+from penstock.registry.db.lease import LeaderConnections, database_now
+from penstock.registry.stores.versions import Connections
+
+
+@dataclass(frozen=True, slots=True)
+class RowRequest:
+    """What the gateway ``asker`` wants of every other one: captured requests of a version, without the ``share`` that
+    is held out, or (``for_exam``) the held-out ones; at most ``most`` of them."""
+
+    id: str
+    asker: str
+    model: str
+    version: str
+    share: float
+    for_exam: bool
+    most: Amount
+
+
+@dataclass(frozen=True, slots=True)
+class RowAnswer:
+    """What a gateway has handed over: the digest of a file in the blobs ("" for none) and how much is in it, or what
+    the ``problem`` is."""
+
+    gateway: str
+    digest: str = ""
+    amount: Amount = NOTHING
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Where a request stands."""
+
+    answers: tuple[RowAnswer, ...]
+    progress: Progress
+
+
+class RowRequestStore:
+    """Requests and answers; times are the database's. Raises ``NotReady`` as the registry does."""
+
+    def __init__(self, database: Connections) -> None:
+        self._database = database
+        self._leader = LeaderConnections(database)
+
+    # The gateway that leads.
+
+    def ask(self, request: RowRequest) -> None:
+        """Ask every other gateway, for ``WAIT_S`` from now; raises ``NotLeading``."""
+        with self._leader.recording() as connection:
+            deadline = database_now(connection) + WAIT_S
+            connection.execute(schema.row_requests.insert().values(**_values(request), deadline=deadline))
+
+    def look(self, request: str) -> Look:
+        """Who has answered, and who may still do so."""
+        requests, gateways = schema.row_requests, schema.gateways
+        with self._database.reading() as connection:
+            now = database_now(connection)
+            left_s = connection.execute(sa.select(requests.c.deadline - now).where(requests.c.id == request)).scalar()
+            seen = connection.execute(sa.select(gateways.c.id, (now - gateways.c.seen).label("silent_s"))).all()
+            answers = _answers(connection, request)
+        silent_s = {row.id: max(0.0, float(row.silent_s)) for row in seen}
+        return Look(answers, Progress({one.gateway for one in answers}, silent_s, float(left_s or 0.0)))
+
+    def close(self, request: str) -> None:
+        """Nothing is wanted any more; raises ``NotLeading``."""
+        with self._leader.recording() as connection:
+            for table, key in ((schema.row_answers, "request"), (schema.row_requests, "id")):
+                connection.execute(table.delete().where(table.c[key] == request))
+
+    # Every other one.
+
+    def open(self, gateway: str) -> tuple[list[RowRequest], set[str]]:
+        """The requests that a gateway may answer, and the names of those that it has answered."""
+        table, answers = schema.row_requests, schema.row_answers
+        with self._database.reading() as connection:
+            wanted = (table.c.asker != gateway, table.c.deadline > database_now(connection))
+            rows = connection.execute(sa.select(table).where(*wanted).order_by(table.c.id)).all()
+            done = set(connection.execute(sa.select(answers.c.request).where(answers.c.gateway == gateway)).scalars())
+        return [_request(row) for row in rows if row.id not in done], done
+
+    def answer(self, request: str, answer: RowAnswer) -> bool:
+        """Say what was handed over; whether somebody still waits for it."""
+        table, answers = schema.row_requests, schema.row_answers
+        with self._database.recording() as connection:
+            due = (table.c.id == request, table.c.deadline > database_now(connection))
+            if connection.execute(sa.select(table.c.id).where(*due)).first() is None:
+                return False
+            values = {"digest": answer.digest, "number": answer.amount.rows, "size": answer.amount.size}
+            connection.execute(
+                answers.insert().values(request=request, gateway=answer.gateway, problem=answer.problem, **values)
+            )
+        return True
+
+
+def _values(request: RowRequest) -> dict[str, object]:
+    values = {name: getattr(request, name) for name in RowRequest.__slots__ if name != "most"}
+    return {**values, "most_rows": request.most.rows, "most_bytes": request.most.size}
+
+
+def _request(row: sa.Row[tuple[object, ...]]) -> RowRequest:
+    values = {name: getattr(row, name) for name in RowRequest.__slots__ if name != "most"}
+    return RowRequest(**values, most=Amount(row.most_rows, row.most_bytes))
+
+
+def _answers(connection: sa.Connection, request: str) -> tuple[RowAnswer, ...]:
+    table = schema.row_answers
+    rows = connection.execute(sa.select(table).where(table.c.request == request).order_by(table.c.gateway))
+    return tuple(RowAnswer(row.gateway, row.digest, Amount(row.number, row.size), row.problem) for row in rows)

@@ -1,0 +1,228 @@
+"""Captured rows of a fleet over a real database and real files: what is asked, handed over, merged and deleted."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pyarrow import parquet
+
+from penstock.control.retraining.fleet_rows import FleetRows, home_name
+from penstock.control.retraining.row_answers import RowAnswers
+from penstock.control.retraining.row_source import RowSource
+from penstock.core.errors import NotReady
+from penstock.core.row_shares import Amount
+from penstock.core.tensors import Tensor
+from penstock.monitor.answer_segments import ANSWERS, AnswerWriter
+from penstock.monitor.answer_store import AnswerStore
+from penstock.monitor.answers import answers_of
+from penstock.monitor.capture import CAPTURES, CaptureWriter, Seen
+from penstock.monitor.captured_rows import Selection
+from penstock.monitor.columns import Columns
+from penstock.monitor.told import Told
+from penstock.registry.blobs.folder import FolderBlobs
+from penstock.registry.db import schema
+from penstock.registry.db.database import Database, open_database
+from penstock.registry.stores.gateways import Gateway, GatewayStore
+from penstock.registry.stores.row_requests import RowRequest, RowRequestStore
+from tests.leases import leading
+
+TARGET = ("m", "1")
+
+
+class Tally:
+    def captured(self, size: int) -> None:
+        """Nobody counts."""
+
+    def not_captured(self) -> None:
+        raise AssertionError
+
+
+class Fleet:
+    """Gateways of which the first, "a", leads; while it waits the others do a step."""
+
+    def __init__(self, room: Path, database: Database) -> None:
+        self._room, self._database = room, database
+        self.blobs = FolderBlobs(room / "blobs")
+        self.requests, self.gateways = RowRequestStore(database), GatewayStore(database)
+        self.members: dict[str, RowAnswers] = {}
+        self.pauses = 0
+        self.meanwhile: Callable[[], None] = self.step
+        rows = FleetRows(self.requests, self.gateways, lambda: self.blobs, "a", room / "a", self._pause)
+        self.source = RowSource(room / "a", rows)
+        self.join("a")
+
+    def join(self, name: str, blobs: FolderBlobs | None = None) -> RowAnswers:
+        home, shared = self._room / name, blobs or self.blobs
+        member = RowAnswers(self.requests, lambda: shared, name, home, self._room / "blobs" / "incoming")
+        self.gateways.beat(Gateway(name, "host", "1", 0.0, 0, {}, home_name(home)))
+        self.members[name] = member
+        return member
+
+    def _pause(self, _: float) -> None:
+        self.pauses += 1
+        self.meanwhile()
+
+    def step(self) -> None:
+        for member in self.members.values():
+            member.wake()
+            asyncio.run(member.step())
+
+    def silence(self, name: str, seconds: float) -> None:
+        table = schema.gateways
+        with self._database.recording() as connection:
+            connection.execute(table.update().where(table.c.id == name).values(seen=table.c.seen - seconds))
+
+    def keep(self, name: str, *ids: str, label: float | None = None) -> None:
+        """Let a gateway capture these requests, of one row each."""
+        home, folder = self._room / name, self._room / name / CAPTURES
+        writer = CaptureWriter(folder, TARGET, (Columns((), True), Columns((), True)), ())
+        answers = AnswerWriter(home / ANSWERS, *TARGET)
+        for one in ids:
+            x, y = Tensor("x", "FP32", np.full((1, 2), len(one), np.float32)), np.array([[0.25, 0.75]], np.float32)
+            outputs = [Tensor("y", "FP32", y)]
+            writer.write([Seen(one, "split", [x], outputs)], Tally())
+            told = answers_of(outputs)
+            assert told is not None
+            answers.add([one], [1], told)
+        writer.close()
+        if label is not None:
+            AnswerStore(home / ANSWERS).take("m", [Told(one, label) for one in ids], 1e9, 1e12)
+
+    def table(self, share: float = 0.0) -> tuple[list[str], Any]:
+        file = self._room / "rows.parquet"
+        gathered = self.source.table(Selection(*TARGET, share), file)
+        return (parquet.read_table(file).column("id").to_pylist() if gathered.rows else []), gathered
+
+    def leftovers(self) -> list[str]:
+        return [digest for digest, _ in self.blobs.stored()]
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Iterator[Fleet]:
+    database = leading(open_database(f"sqlite:///{tmp_path / 'registry.db'}", 5.0), "a")
+    made = Fleet(tmp_path, database)
+    yield made
+    for member in made.members.values():
+        member.close()
+    database.close()
+
+
+def test_a_gateway_that_is_alone_asks_nobody(fleet: Fleet) -> None:
+    fleet.keep("a", "a1", "a2")
+    rows, gathered = fleet.table()
+    assert rows == ["a1", "a2"]
+    assert (gathered.document(), fleet.pauses) == ({"rows": 2}, 0)
+
+
+def test_rows_of_all_come_gateway_by_gateway_and_nothing_is_left(fleet: Fleet) -> None:
+    for name in "cb":
+        fleet.join(name)
+    fleet.keep("b", "b1", "b2", label=1.0)
+    fleet.keep("a", "a1")
+    rows, gathered = fleet.table()
+    assert rows == ["a1", "b1", "b2"]
+    assert gathered.document() == {"rows": 3, "gateways": {"a": 1, "b": 2, "c": 0}, "missing": {}}
+    assert fleet.requests.open("b") == ([], set())
+    fleet.step()
+    assert fleet.leftovers() == []
+    assert list(fleet._room.glob(".rows-*")) == []
+
+
+def test_rows_of_a_fleet_without_any_are_no_file(fleet: Fleet) -> None:
+    fleet.join("b")
+    assert fleet.table()[0] == []
+    assert not (fleet._room / "rows.parquet").exists()
+
+
+def test_labels_come_along_and_held_out_rows_stay_apart(fleet: Fleet) -> None:
+    fleet.join("b")
+    ids = {name: [f"{name}{number}" for number in range(20)] for name in "ab"}
+    for name in "ab":
+        fleet.keep(name, *ids[name], label=1.0)
+    trained, _ = fleet.table(0.5)
+    assert set(parquet.read_table(fleet._room / "rows.parquet").column("label").to_pylist()) == {1.0}
+    found, gathered = fleet.source.labelled(Selection(*TARGET, 0.5, for_exam=True))
+    assert found is not None
+    assert gathered.rows == len(found.labels) == 40 - len(trained)
+    assert set(gathered.gateways) == {"a", "b"}
+    assert len(set(found.units().tolist())) == len(found.labels)
+    assert found.inputs[0].data.dtype == np.float32
+
+
+def test_an_exam_without_labels_has_no_rows(fleet: Fleet) -> None:
+    fleet.join("b")
+    fleet.keep("b", "b1", "b2", "b3")
+    found, gathered = fleet.source.labelled(Selection(*TARGET, 0.5, for_exam=True))
+    assert (found, gathered.rows) == (None, 0)
+
+
+def test_who_falls_silent_is_missing_and_not_waited_for(fleet: Fleet) -> None:
+    for name in "bc":
+        fleet.join(name)
+        fleet.keep(name, f"{name}1")
+    killed = fleet.members.pop("c")
+
+    def fall_silent() -> None:
+        fleet.step()
+        fleet.silence("c", 20)
+
+    fleet.meanwhile = fall_silent
+    rows, gathered = fleet.table()
+    assert rows == ["b1"]
+    assert gathered.missing == {"c": "it has been silent for 20 s"}
+    again = fleet.table()[1]
+    assert again.missing.keys() == {"c"}
+    fleet.silence("c", 600)
+    assert fleet.table()[1].missing == {}  # it has ended
+    killed.close()
+
+
+def test_blobs_that_are_not_shared_are_said_to_be(fleet: Fleet, tmp_path: Path) -> None:
+    own = FolderBlobs(tmp_path / "own")
+    member = fleet.join("b", own)
+    fleet.keep("b", "b1")
+    fleet.keep("a", "a1")
+    rows, gathered = fleet.table()
+    assert rows == ["a1"]
+    assert "let 'blobs' be a bucket or a folder that all gateways share" in gathered.missing["b"]
+    member.wake()
+    asyncio.run(member.step())
+    assert list(own.stored()) == []
+
+
+def test_what_cannot_be_handed_over_is_told_at_once(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    fleet.join("b")
+    fleet.keep("b", "b1")
+
+    def away(*_: Any) -> None:
+        raise NotReady("the bucket is away")
+
+    monkeypatch.setattr(fleet.blobs, "keep", away)
+    assert fleet.table()[1].missing == {"b": "the bucket is away"}
+    assert fleet.pauses == 1
+
+
+def test_what_nobody_has_fetched_is_deleted_by_who_wrote_it(fleet: Fleet) -> None:
+    fleet.join("b")
+    fleet.keep("b", "b1")
+    fleet.requests.ask(RowRequest("r1", "a", *TARGET, 0.0, False, Amount(9, 999)))
+    fleet.step()
+    fleet.step()
+    assert len(fleet.leftovers()) == 1
+    fleet.requests.close("r1")
+    fleet.step()
+    assert fleet.leftovers() == []
+
+
+def test_nothing_is_asked_of_the_database_while_nobody_asks_for_rows(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def asked(*_: Any) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(RowRequestStore, "open", asked)
+    asyncio.run(fleet.members["a"].step())
+    assert not GatewayStore(fleet._database).beat(Gateway("a", "host", "1", 0.0, 0, {}))

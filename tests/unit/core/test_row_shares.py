@@ -1,0 +1,85 @@
+"""Whose rows training and exams get: whom to ask, whom to wait for, and how much of each is taken."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from penstock.core.row_shares import (
+    ENDED_S,
+    SILENT_S,
+    Amount,
+    Member,
+    Progress,
+    absent,
+    bound_of_one,
+    call_roll,
+    shares,
+)
+
+LATE = SILENT_S + 1
+
+
+@pytest.mark.parametrize(
+    ("members", "asked", "missing"),
+    [
+        ([], (), set()),
+        ([Member("me", "h", 0)], (), set()),
+        ([Member("c", "hc", 1), Member("b", "hb", SILENT_S), Member("me", "h", 0)], ("b", "c"), set()),
+        ([Member("b", "hb", LATE), Member("c", "hc", 1)], ("c",), {"b"}),
+        ([Member("b", "hb", ENDED_S + 1)], (), set()),
+        ([Member("b", "h", 1)], (), set()),  # it has the same files
+        ([Member("b", "hb", 1), Member("c", "hb", 1)], ("b",), set()),
+        ([Member("b", "hb", LATE), Member("c", "hb", 1)], ("c",), set()),  # c has come in the place of b
+        ([Member("b", "h", LATE)], (), set()),
+        ([Member("b", "", 1), Member("c", "", 1)], ("b", "c"), set()),
+    ],
+)
+def test_whom_to_ask(members: list[Member], asked: tuple[str, ...], missing: set[str]) -> None:
+    roll = call_roll(members, "me", "h")
+    assert (roll.asked, set(roll.missing)) == (asked, missing)
+
+
+def test_a_gateway_that_does_not_know_its_home_asks_all() -> None:
+    assert call_roll([Member("b", "", 1), Member("c", "hc", 1)], "me", "").asked == ("b", "c")
+
+
+@pytest.mark.parametrize(
+    ("progress", "found"),
+    [
+        (Progress({"a"}, {"a": 1, "b": 1}, 50.0), None),
+        (Progress({"a", "b"}, {}, -1.0), {}),
+        (Progress({"a"}, {"a": 1}, 50.0), {"b": "it has left the fleet"}),
+        (Progress({"a"}, {"b": LATE}, 50.0), {"b": "it has been silent for 16 s"}),
+        (Progress({"a"}, {"b": 1}, 0.0), {"b": "it did not answer within 120 s"}),
+        (Progress((), {"a": 1, "b": LATE}, 50.0), None),
+    ],
+)
+def test_whom_to_wait_for(progress: Progress, found: dict[str, str] | None) -> None:
+    assert absent(["a", "b"], progress) == found
+
+
+AMOUNTS = st.builds(Amount, st.integers(0, 1000), st.integers(0, 100_000))
+
+
+@given(st.dictionaries(st.text("abcdef", min_size=1, max_size=3), AMOUNTS, max_size=8), AMOUNTS)
+def test_shares_are_fair_and_within_the_bound(amounts: dict[str, Amount], most: Amount) -> None:
+    taken = shares(amounts, most)
+    assert taken.keys() == amounts.keys()
+    assert sum(taken.values(), Amount()).within(most)
+    assert taken == shares(dict(reversed(amounts.items())), most)
+    for kind in ("rows", "size"):
+        wanted = {name: getattr(one, kind) for name, one in amounts.items()}
+        given_to = {name: getattr(one, kind) for name, one in taken.items()}
+        if sum(wanted.values()) <= getattr(most, kind):
+            assert given_to == wanted
+        for name, mine in given_to.items():
+            assert mine <= wanted[name]
+            if mine < wanted[name]:  # nobody has more than one who wants more, but for what cannot be divided
+                assert max(given_to.values()) <= mine + 1
+
+
+@given(AMOUNTS, st.integers(0, 60))
+def test_what_all_hand_over_is_bounded(most: Amount, gateways: int) -> None:
+    one = bound_of_one(most, gateways)
+    assert one.within(most)
+    assert one.size * max(gateways, 1) <= 2 * most.size
