@@ -226,6 +226,12 @@ ANSWERS_DROPPED = Metric(
     ("model",),
     "Answered rows that labels can no longer be joined to, for want of room.",
 )
+EVENTS_DROPPED = Metric(
+    "monitor_events_dropped_total",
+    Kind.COUNTER,
+    (),
+    "Events of the monitor that were given up: too many waited for the database, or one can never be told.",
+)
 CAPTURED = Metric("captured_requests_total", Kind.COUNTER, ("model", "version"), "Requests kept as they were.")
 CAPTURED_BYTES = Metric("captured_bytes_total", Kind.COUNTER, ("model", "version"), "Bytes of requests that were kept.")
 CAPTURE_DROPPED = Metric(
@@ -330,6 +336,7 @@ METRICS: tuple[Metric, ...] = (
     PERFORMANCE_VALUE,
     LABELS,
     ANSWERS_DROPPED,
+    EVENTS_DROPPED,
     CAPTURED,
     CAPTURED_BYTES,
     CAPTURE_DROPPED,

@@ -33,6 +33,7 @@ from penstock.monitor.rows import Layout, RowCounter
 from penstock.monitor.told import Told
 from penstock.registry.records import Document
 from penstock.registry.stores.monitor import MonitorStore, ReferenceRecord
+from penstock.registry.stores.traffic import TrafficStore
 from penstock.serving.observers.baseline_collector import BaselineCollector
 from penstock.telemetry.metrics import Bulk, Kind, Point
 from tests.unit.control.trials import ME, FakeFleet, World
@@ -187,6 +188,40 @@ def test_a_change_is_found_named_and_over_again(watcher: Watcher) -> None:
         changes += watcher.send(reference, 40)
     assert ("x[0]", False) in changes
     assert watcher.show()["features"][0]["state"] == "ok"
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_change_that_is_found_while_the_database_is_away_is_told_once_when_it_is_back(
+    watcher: Watcher, monkeypatch: pytest.MonkeyPatch, replaced: bool
+) -> None:
+    def away(*_: object) -> None:
+        raise NotReady("away")
+
+    reference = trained()
+    watcher.give(reference)
+    watcher.send(reference, 40)
+    [looking] = [one for one in watcher.monitoring.tasks if one.name == "drift"]
+    with monkeypatch.context() as patch:
+        patch.setattr(TrafficStore, "emit", away)
+        watch = watcher.watch()
+        words = watcher.fleet.regions(watch.offset, watch.size)[0]
+        RowCounter(reference, words, COLUMNS, 1.0).count([exchange(watcher.generator, 2000, 2.0)])
+        watcher.world.clock.now += 1
+        asyncio.run(looking.attempt())
+    assert not drifts(watcher)
+    if replaced:
+        watcher.monitoring.close()
+        watcher.open()
+        [looking] = [one for one in watcher.monitoring.tasks if one.name == "drift"]
+    for _ in range(3):
+        asyncio.run(looking.attempt())
+    told = drifts(watcher)
+    assert told
+    assert len(told) == len({one["id"] for one in told}) == len({one["data"]["message"] for one in told})
+
+
+def drifts(watcher: Watcher) -> list[Document]:
+    return [one for one in watcher.world.traffic.events("m") if "drift" in one["type"]]
 
 
 def test_too_few_rows_say_nothing(watcher: Watcher) -> None:

@@ -20,6 +20,7 @@ import numpy as np
 
 from penstock.control.blocking import BlockingPool
 from penstock.control.monitoring.answering import answering_shares
+from penstock.control.monitoring.event_queue import EventQueue
 from penstock.control.monitoring.feedback import NOBODY, Labels
 from penstock.control.monitoring.fleet_evidence import FleetEvidence
 from penstock.control.monitoring.profiling import profiled
@@ -31,7 +32,7 @@ from penstock.control.periodic import KeyedWork, PeriodicTask
 from penstock.control.schedules import schedule_in
 from penstock.control.workers.protocol import Message, rows_in
 from penstock.core.desired import Desired, LearnSpec, VersionSpec, VersionStatus, WatchSpec
-from penstock.core.errors import Fault, InvalidInput, NotFound, NotReady
+from penstock.core.errors import InvalidInput, NotFound, NotReady
 from penstock.core.objectives import answered, kept
 from penstock.core.policies import NO_FLEET_BOUND, FleetAlarms, MonitorPolicy, policy_in, policy_out, refuse_unreachable
 from penstock.engine.durable_files import write_atomically
@@ -164,7 +165,6 @@ class Monitoring:
     ) -> None:
         self._fleet_alarms = alarms
         self._store = store
-        self._events = events
         self._fleet = fleet
         self._home = home / "references"
         self._state = state
@@ -195,6 +195,7 @@ class Monitoring:
         self._alarms = 0
         self._kept = self._read_kept()
         self._carried = {key: carried_in(one.get("carried", [])) for key, one in self._kept.items()}
+        self._queue = EventQueue(partial(self._run, events.tell), state.with_name("events.json"))
         told = state.with_name("labels.json")
         self.labels = Labels(home, told, self._label_terms, self._tell_performance, clock, room)
         self.labels.bound_by(self._served, self._capture_room)
@@ -493,6 +494,7 @@ class Monitoring:
         for key, change in changes if self.evidence is None else ():
             with self._telling.isolated(key):
                 await self._tell(key, change)
+        await self._queue.flush()
 
     async def start(self) -> None:
         """Read what is known, so that the first desired state already says how versions are watched."""
@@ -637,7 +639,7 @@ class Monitoring:
         return self._event(key, _EVENTS[change.about, change.begins], change.feature, told)
 
     async def _tell(self, key: Key, change: DriftChange) -> None:
-        await self._write(key[0], self.event_of(key, change, self._monitors[key]))
+        await self._queue.add(key[0], self.event_of(key, change, self._monitors[key]))
 
     def performance_event_of(self, key: Key, change: PerformanceChange) -> Event:
         """What is told of a change that labels show."""
@@ -648,18 +650,12 @@ class Monitoring:
 
     async def _tell_performance(self, key: Key, change: PerformanceChange) -> None:
         if self.evidence is None:  # else the gateway that leads tells, by the labels of all
-            await self._write(key[0], self.performance_event_of(key, change))
+            await self._queue.add(key[0], self.performance_event_of(key, change))
 
     def _event(self, key: Key, kind: str, name: str, told: Document) -> Event:
         model, version = key
         data = {"model": model, "version": version, **told}
         return Event(kind, f"models/{model}/versions/{version}", f"{name} {self._clock():.0f}", data)
-
-    async def _write(self, model: str, event: Event) -> None:
-        try:
-            await self._run(self._events.tell, model, event)
-        except Fault as fault:
-            log.warning("an event could not be written: %s", fault)
 
     # What is measured.
 
@@ -678,6 +674,8 @@ class Monitoring:
                 yield Point(metrics.CAPTURED, key, kept["captured"])
                 yield Point(metrics.CAPTURED_BYTES, key, kept["bytes"])
                 yield Point(metrics.CAPTURE_DROPPED, key, kept["dropped"])
+        if self._queue.given_up:
+            yield Point(metrics.EVENTS_DROPPED, (), self._queue.given_up)
         for model, count in () if self.evidence is None else self.evidence.labels.given_up.items():
             yield Point(metrics.LABELS, (model, NOBODY, "given_up"), count)
         models = {(model, NOBODY) for model, _ in served}

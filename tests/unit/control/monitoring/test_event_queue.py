@@ -1,0 +1,98 @@
+"""Events that wait for the database over its absence and the end of the process: told once, in order, bounded."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from penstock.control.monitoring import event_queue
+from penstock.control.monitoring.event_queue import EventQueue
+from penstock.core.errors import InvalidInput, NotReady
+from penstock.registry.stores.traffic import Event
+
+
+class Database:
+    """Takes events while it is there; one that was taken and whose answer was lost is taken again."""
+
+    def __init__(self) -> None:
+        self.away, self.loses, self.told = False, False, dict[str, Event]()
+
+    async def tell(self, model: str, event: Event) -> None:
+        await asyncio.sleep(0)
+        if self.away:
+            raise NotReady("away")
+        if event.key == "odd":
+            raise InvalidInput("no such event")
+        self.told.setdefault(f"{model} {event.key}", event)
+        if self.loses:
+            raise NotReady("no answer")
+
+
+def event(key: str) -> Event:
+    return Event("drift.detected.v1", "models/m", key, {"column": "x"})
+
+
+@pytest.fixture
+def database() -> Database:
+    return Database()
+
+
+@pytest.mark.parametrize("fails", ["away", "loses"])
+@pytest.mark.parametrize("replaced", [False, True])
+def test_events_wait_for_the_database_and_are_told_once(
+    tmp_path: Path, database: Database, fails: str, replaced: bool
+) -> None:
+    file = tmp_path / "events.json"
+    queue = EventQueue(database.tell, file)
+    setattr(database, fails, True)
+    for key in ("1", "2"):
+        asyncio.run(queue.add("m", event(key)))
+    setattr(database, fails, False)
+    queue = EventQueue(database.tell, file) if replaced else queue
+    asyncio.run(queue.flush())
+    assert list(database.told) == ["m 1", "m 2"]
+    database.told.clear()
+    asyncio.run(EventQueue(database.tell, file).flush())
+    assert not database.told
+
+
+def test_events_that_come_while_others_are_told_are_told_too(tmp_path: Path, database: Database) -> None:
+    queue = EventQueue(database.tell, tmp_path / "events.json")
+
+    async def many() -> None:
+        await asyncio.gather(*(queue.add("m", event(str(number))) for number in range(9)))
+
+    asyncio.run(many())
+    assert list(database.told) == [f"m {number}" for number in range(9)]
+
+
+def test_the_oldest_are_given_up_and_counted(
+    tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_queue, "MOST_WAITING", 3)
+    database.away = True
+    queue = EventQueue(database.tell, tmp_path / "events.json")
+    for number in range(5):
+        asyncio.run(queue.add("m", event(str(number))))
+    database.away = False
+    asyncio.run(queue.flush())
+    assert (list(database.told), queue.given_up) == (["m 2", "m 3", "m 4"], 2)
+
+
+def test_one_that_is_refused_holds_up_no_other(tmp_path: Path, database: Database) -> None:
+    queue = EventQueue(database.tell, tmp_path / "events.json")
+    database.away = True
+    for key in ("odd", "1"):
+        asyncio.run(queue.add("m", event(key)))
+    database.away = False
+    asyncio.run(queue.flush())
+    assert (list(database.told), queue.given_up) == (["m 1"], 1)
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[1]", '[["m", {"odd": 1}]]'])
+def test_a_file_of_another_form_is_no_event(tmp_path: Path, database: Database, text: str) -> None:
+    file = tmp_path / "events.json"
+    file.write_text(text)
+    queue = EventQueue(database.tell, file)
+    asyncio.run(queue.add("m", event("1")))
+    assert list(database.told) == ["m 1"]
