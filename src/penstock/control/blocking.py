@@ -170,8 +170,12 @@ class BlockingPool:
         result, fault = None, None
         try:
             result = job.work()
-        except BaseException as error:
+        except Exception as error:
             fault = error
+        except BaseException as error:  # such as SystemExit of a sink from elsewhere: it must not end the event loop
+            fault = RuntimeError(f"{type(error).__name__}: {error}")
+        if isinstance(fault, StopIteration):
+            fault = RuntimeError("StopIteration")  # no future takes it
         with self._changed:
             job.returned = True
             self._running -= 1

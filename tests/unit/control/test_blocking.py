@@ -187,3 +187,23 @@ def test_its_metrics_are_in_the_table() -> None:
         ("pool", "state"),
         ("pool", "reason"),
     }
+
+
+@pytest.mark.parametrize("fault", [SystemExit(3), KeyboardInterrupt(), GeneratorExit(), StopIteration(1)])
+def test_what_ends_programs_ends_only_the_call(fault: BaseException) -> None:
+    def leave() -> None:
+        raise fault
+
+    async def run(pool: BlockingPool) -> int:
+        with pytest.raises(RuntimeError, match=type(fault).__name__):
+            await pool.call(leave)
+        with pytest.raises(RuntimeError, match="CancelledError"):
+            await pool.call(_cancelled)
+        return await pool.call(lambda: 7)
+
+    with pool_of(1) as (pool, _):
+        assert asyncio.run(run(pool)) == 7
+
+
+def _cancelled() -> None:
+    raise asyncio.CancelledError

@@ -215,11 +215,12 @@ class FeedbackSpool:
     async def _joined(self, model: str, rows: Sequence[Waiting], now: float) -> dict[int, bool | None]:
         """By number, whether each belongs to an answer here; None where that could not be found out or written."""
         came = self._clock()
-        told = [_told(one, came - max(0.0, now - one.at)) for one in rows]
-        joined: list[bool | None] = [None] * len(rows)
+        told = {one.seq: _told(one, came - max(0.0, now - one.at)) for one in rows}
+        known = {seq: one for seq, one in told.items() if one is not None}
+        joined: list[bool | None] = [None] * len(known)
         with self._keyed.isolated(model):
-            joined = await self._join(model, told)
-        return dict(zip([one.seq for one in rows], joined, strict=True))
+            joined = await self._join(model, list(known.values()))
+        return {**dict.fromkeys(told, False), **dict(zip(known, joined, strict=True))}
 
     async def _done(self, reader: str, look: Look, found: Mapping[int, bool | None]) -> None:
         """Take away what was joined, and say how far this gateway has looked."""
@@ -249,6 +250,12 @@ def _row(told: Told) -> tuple[Document, int]:
     return row, len(json.dumps(row))
 
 
-def _told(waiting: Waiting, came_at: float) -> Told:
-    """What was told, with the time at which it came, by this machine's clock."""
-    return replace(Told(**waiting.told), came_at=came_at)
+def _told(waiting: Waiting, came_at: float) -> Told | None:
+    """What was told, with the time at which it came, by this machine's clock; None of another release's form, which
+    waits for a gateway that knows it."""
+    try:
+        told = Told(**waiting.told)
+        known = isinstance(told.id, str) and isinstance(told.at, int | float)
+        return replace(told, came_at=came_at) if known else None
+    except TypeError:
+        return None

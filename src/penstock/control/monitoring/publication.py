@@ -39,7 +39,10 @@ def pack(words: Words) -> bytes:
 
 def unpack(packed: bytes, size: int) -> Words | None:
     """So many words, or None if they are not so many: they are of a gateway of another release."""
-    whole = np.frombuffer(zlib.decompress(packed), _WORD)
+    try:
+        whole = np.frombuffer(zlib.decompress(packed), _WORD)
+    except (zlib.error, ValueError):
+        return None
     return whole.astype(np.uint64) if len(whole) == size else None
 
 

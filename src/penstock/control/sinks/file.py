@@ -1,7 +1,9 @@
 """Events to a file: one line of JSON each, synced."""
 
+import fcntl
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from penstock.control.sinks.base import SinkContext, SinkFault, json_bytes, path_of
@@ -13,9 +15,23 @@ def append_to_file(values: Mapping[str, Any], event: Document, context: SinkCont
     path = path_of(values["path"], context)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("ab") as file:
-            file.write(json_bytes(event) + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+        with path.open("ab+", buffering=0) as file:
+            fcntl.flock(file, fcntl.LOCK_EX)  # several models may write to one file
+            _append(file.fileno(), json_bytes(event) + b"\n")
     except OSError as error:
         raise SinkFault(f"the file cannot be written: {error.strerror}") from None
+
+
+def _append(file: int, line: bytes) -> None:
+    """Append a line, whole or not at all; a part of one that a process left spoils no line after it."""
+    size = os.fstat(file).st_size
+    torn = size > 0 and os.pread(file, 1, size - 1) != b"\n"
+    rest = b"\n" * torn + line
+    try:
+        while rest:
+            rest = rest[os.write(file, rest) :]
+        os.fsync(file)
+    except OSError:
+        with suppress(OSError):
+            os.ftruncate(file, size)
+        raise

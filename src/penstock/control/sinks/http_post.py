@@ -42,9 +42,9 @@ def retry_after(stated: str, now: float) -> float:
         return float(stated)
     try:
         date = parsedate_to_datetime(stated)
-    except ValueError:
+        return max(0.0, (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - now)
+    except (ValueError, OverflowError):
         return 0.0
-    return max(0.0, (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - now)
 
 
 def exchange(url: str, body: bytes, headers: Mapping[str, str], wait_s: float) -> tuple[int, str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import sqlalchemy as sa
 
 from penstock.control.monitoring import feedback_spool
 from penstock.control.monitoring.feedback import Key, Labels
@@ -306,3 +307,21 @@ def test_what_cannot_be_made_durable_is_not_acknowledged(
         with pytest.raises(NotReady, match="away"):
             second.tell("a1")
         assert first.tell("a1") == Matched()  # those that belong here need no database
+
+
+@pytest.mark.parametrize(
+    "told", [None, [1], {"id": "b1", "label": 1, "newer": 2}, {"id": 7}, {"id": "b1", "at": "now"}]
+)
+def test_labels_of_a_newer_gateway_hold_back_no_other(
+    tmp_path: Path, database: Database, clocks: Clocks, monkeypatch: pytest.MonkeyPatch, told: object
+) -> None:
+    with gateways(tmp_path, database, clocks, 0.0, 0.0) as (first, second):
+        first.answer(monkeypatch, "a1")
+        with database.writing() as connection:
+            row = {"model": "m", "at": clocks.database, "size": 9}
+            connection.execute(schema.feedback.insert().values(**row, told=sa.literal(told, sa.JSON)))
+        assert second.tell("a1") == Matched(unmatched=0, pending=1)
+        first.look()
+        assert first.outcomes() == {"joined": 1}
+        until_settled(clocks, (first, second))
+        assert waiting(database) == 0  # nobody knows it

@@ -42,6 +42,8 @@ def test_words_come_back_as_they_were_packed() -> None:
     assert found is not None
     assert found.tolist() == words.tolist()
     assert unpack(pack(words), 41) is None, "of another release"
+    assert unpack(b"otherwise packed", 40) is None
+    assert unpack(pack(words)[:9], 40) is None
 
 
 def test_keys_name_a_layout_in_whatever_order() -> None:

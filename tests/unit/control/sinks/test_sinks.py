@@ -1,8 +1,10 @@
 """Sinks against a server that writes down what it gets: the calls of each kind, refusals, secrets, files, commands."""
 
+import errno
 import hashlib
 import hmac
 import json
+import os
 import sys
 import threading
 from collections.abc import Iterator
@@ -128,6 +130,26 @@ def test_a_file_gets_a_line_for_each(around: SinkContext) -> None:
         sent("file", around, path="token/nowhere")
 
 
+def test_a_line_that_is_cut_short_spoils_no_other(around: SinkContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, write, room = around.home / "all.jsonl", os.write, [7]
+    path.write_text('{"torn": ')  # by a process that ended
+
+    def short(file: int, data: bytes) -> int:
+        if not room[0]:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        taken, room[0] = data[: room[0]], max(0, room[0] - len(data))
+        return write(file, taken)
+
+    with monkeypatch.context() as full:
+        full.setattr(os, "write", short)
+        with pytest.raises(SinkFault, match="No space left"):
+            sent("file", around, path="all.jsonl")
+    assert path.read_text() == '{"torn": '
+    for _ in range(2):
+        sent("file", around, path="all.jsonl")
+    assert [json.loads(line) for line in path.read_text().splitlines()[1:]] == [EVENT, EVENT]
+
+
 @pytest.mark.parametrize("path", ["../elsewhere", "/tmp/elsewhere.jsonl"])
 def test_a_gateway_that_others_reach_leaves_its_home_alone(tmp_path: Path, path: str) -> None:
     (tmp_path / "home").mkdir()
@@ -212,6 +234,7 @@ def test_commands_end_with_the_gateway(around: SinkContext) -> None:
         ("Thu, 01 Jan 1970 00:02:00", 20),
         ("Thu, 01 Jan 1970 00:00:00 GMT", 0),
         ("Thu, 99 Jan 1970 00:00:00 GMT", 0),
+        ("Thu, 01 Jan 9999999999999999999 00:00:00 GMT", 0),
     ],
 )
 def test_retry_after_is_seconds_or_a_date(stated: str, seconds: float) -> None:
