@@ -8,6 +8,7 @@ import urllib.parse
 import urllib.request
 from typing import Any
 
+from penstock.control.http_deadline import exchanging
 from penstock.core.errors import NotReady
 
 WAIT_S = 5.0
@@ -31,11 +32,12 @@ class Prometheus:
         """
         address = f"{self._url}/api/v1/query?{urllib.parse.urlencode({'query': query})}"
         try:
-            with urllib.request.urlopen(address, timeout=WAIT_S) as answer:  # noqa: S310 - http or https by the configuration
+            request = urllib.request.Request(address)  # noqa: S310 - http or https by the configuration
+            with exchanging(request, WAIT_S) as answer:
                 number = _value(answer.read(MOST_BYTES))
         except urllib.error.HTTPError as error:
             raise NotReady(f"Prometheus refuses the query: {error.code}") from None
-        except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError, IndexError):
+        except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError, IndexError, RecursionError):
             raise NotReady("Prometheus does not answer") from None
         return None if number is None or math.isnan(number) else number
 

@@ -254,8 +254,7 @@ def _told(waiting: Waiting, came_at: float) -> Told | None:
     """What was told, with the time at which it came, by this machine's clock; None of another release's form, which
     waits for a gateway that knows it."""
     try:
-        told = Told(**waiting.told)
-        known = isinstance(told.id, str) and isinstance(told.at, int | float)
-        return replace(told, came_at=came_at) if known else None
-    except TypeError:
+        known = isinstance(waiting.told["id"], str) and isinstance(waiting.told.get("at", 0), int | float)
+        return replace(Told(**waiting.told), came_at=came_at) if known else None
+    except (AttributeError, KeyError, TypeError):
         return None

@@ -9,6 +9,7 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any
 
+from penstock.control.http_deadline import exchanging
 from penstock.control.sinks.base import WAIT_S, SinkContext, SinkFault, secret_of
 
 GONE = 410
@@ -48,11 +49,14 @@ def retry_after(stated: str, now: float) -> float:
 
 
 def exchange(url: str, body: bytes, headers: Mapping[str, str], wait_s: float) -> tuple[int, str]:
-    """The status of an answer and its ``Retry-After``; raises ``SinkFault`` where there is none."""
+    """The status of an answer and its ``Retry-After``; raises ``SinkFault`` where there is none.
+
+    Each wait takes ``wait_s`` at most, and the whole a few of them.
+    """
     stated = {"content-type": "application/json", "user-agent": "penstock", **headers}
     request = urllib.request.Request(url, body, stated, method="POST")  # noqa: S310 - http or https by the policy's check
     try:
-        with urllib.request.build_opener(_NoRedirect).open(request, timeout=wait_s) as answer:
+        with exchanging(request, wait_s, _NoRedirect()) as answer:
             return answer.status, ""
     except urllib.error.HTTPError as error:
         error.close()
