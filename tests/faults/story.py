@@ -3,6 +3,7 @@
 import json
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from penstock.core.policies import MonitorPolicy
 from penstock.monitor.reference import Reference, reference_in
 from penstock.monitor.rows import Counted, Layout
 from penstock.registry.db.database import open_database
-from penstock.registry.stores.evidence import EvidenceStore, Published
+from penstock.registry.stores.evidence import EvidenceStore
 from tests import harness
 from tests.haproxy import GATEWAY, free_port
 from tests.harness import Server, wait_until
@@ -31,6 +32,12 @@ ROWS = 10
 """Of a request."""
 
 CALLERS = 3
+WHO = "f3"
+"""The feature that says who asks."""
+
+LABELS_S = 2.0
+"""A gateway whose control process is frozen takes no labels: callers try another one after so many seconds."""
+
 INFER = f"/v2/models/{MODEL}/infer"
 FEEDBACK = f"/v2/models/{MODEL}/feedback"
 
@@ -83,7 +90,7 @@ class Caller:
     weights: Floats
     name: str = "caller"
     answers: list[Answer] = field(default_factory=list)
-    repeated: list[str] = field(default_factory=list)
+    repeated: list[Request] = field(default_factory=list)
     _made: int = 0
     _connection: HTTPConnection | None = None
 
@@ -103,7 +110,7 @@ class Caller:
         """Send the next request until it is answered."""
         request = self.make(drifted)
         while (answer := self.attempt(request)) is None:
-            self.repeated.append(request.id)
+            self.repeated.append(request)
             time.sleep(0.05)
         self.answers.append(answer)
         return answer
@@ -126,17 +133,19 @@ class Caller:
 
     def _told(self, body: bytes) -> bool:
         try:
-            status, _, answer = self.post(FEEDBACK, body)
+            status, _, answer = self.post(FEEDBACK, body, LABELS_S)
         except (OSError, HTTPException):
             return False
         assert status in (202, 502, 503), answer
         return status == 202
 
-    def post(self, path: str, body: bytes) -> tuple[int, Mapping[str, str], bytes]:
+    def post(self, path: str, body: bytes, seconds: float = 30.0) -> tuple[int, Mapping[str, str], bytes]:
         """One call; the connection is made anew after a failure."""
         if self._connection is None:
-            self._connection = HTTPConnection(self.address, timeout=30)
+            self._connection = HTTPConnection(self.address, timeout=seconds)
         try:
+            if self._connection.sock is not None:
+                self._connection.sock.settimeout(seconds)
             self._connection.request("POST", path, body)
             answer = self._connection.getresponse()
             return answer.status, {name.lower(): text for name, text in answer.getheaders()}, answer.read()
@@ -193,13 +202,9 @@ class Gateways:
         self._stack.callback(server.kill)
         self.servers[name] = server
 
-    def any(self) -> Server:
-        """One of them."""
-        return next(iter(self.servers.values()))
-
-    def own_rows(self, version: str) -> dict[str, int]:
-        """What each has counted by itself, with counters that begin anew where it is started again."""
-        return {name: counted_rows(server, version, "gateway") for name, server in self.servers.items()}
+    def other_than(self, name: str) -> Server:
+        """Another one than this."""
+        return next(server for one, server in self.servers.items() if one != name)
 
     def id(self, name: str) -> str:
         """What the fleet calls one of them; another name once it is started again."""
@@ -256,13 +261,24 @@ class Evidence:
         self._shape = Shape(layout_id(digest, ()), Layout.of(self.reference))
 
     def counted(self, version: str, gateway: str = "") -> Counted:
-        """What all gateways have published, or one of them."""
-        rows = [one for one in self._store.published() if gateway in ("", one.gateway)]
-        return self._sum([one for one in rows if one.version == version], version)
-
-    def _sum(self, rows: Sequence[Published], version: str) -> Counted:
+        """What all gateways have published of a version, or one of them."""
         key = (MODEL, version)
+        rows = [one for one in self._store.published() if gateway in ("", one.gateway)]
         return counted_of(self.reference, MonitorPolicy(), summed(rows, {key: self._shape})[key])
+
+    def requests(self, version: str, gateway: str) -> list[int]:
+        """How many requests of each caller a gateway has published."""
+        [place] = [index for index, one in enumerate(self.reference.inputs) if one.bins.name == WHO]
+        counts = self.counted(version, gateway).counts[place]
+        edges = self.reference.inputs[place].bins.edges
+        return [counts[int(np.searchsorted(edges, 1 + caller, "right"))] for caller in range(CALLERS)]
+
+    def labels(self, version: str) -> Counter[str]:
+        """How many labelled rows each gateway has published."""
+        found: Counter[str] = Counter()
+        for one in self._store.labels_of(MODEL, version):
+            found[one.gateway] += one.number
+        return found
 
     def close(self) -> None:
         """Let the database go."""

@@ -1,9 +1,12 @@
 """The whole story of a fleet behind a proxy: it drifts, retrains and promotes as one gateway with all rows does."""
 
+import os
+import signal
 import sys
 import threading
+import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -15,18 +18,25 @@ import pytest
 
 from tests import haproxy, harness, postgres, s3, zoo
 from tests.faults import story, train_candidate
-from tests.faults.story import CALLERS, MODEL, ROWS, Answer, Caller, Evidence, Gateways, together, until
-from tests.harness import Server
+from tests.faults.story import CALLERS, MODEL, ROWS, Answer, Caller, Evidence, Gateways, Request, together, until
+from tests.harness import Server, wait_until
 from tests.integration.traffic.drive import champion, crown
 from tests.integration.traffic.test_retraining import Receiver, receiving
+from tests.postgres import Postgres
 
 pytestmark = pytest.mark.timeout(400)
 
 NAMES = "abc"
-PATIENCE_S = 60.0
+PATIENCE_S = 30.0
 BEFORE, AFTER = "1", "2"
-USUAL, DRIFTED = 50, 100
-"""Requests of each caller before and after the world changes."""
+USUAL, DRIFTED = 20, 120
+"""Requests of each caller in each part of the story before the world changes, and after it."""
+
+STEP = 10
+"""Requests of a caller whose labels are told in one call."""
+
+LABELS = 3000
+"""Labels that retraining waits for, fewer than come while one of three gateways is frozen."""
 
 COMPARED = ("drift.detected.v1", "drift.cleared.v1", "quality.violated.v1", "retraining.requested.v1")
 """Events that rest on counts and rules; when errors have changed depends on how many labels come at once."""
@@ -48,17 +58,18 @@ def reference() -> bytes:
     return "\n".join(lines).encode()
 
 
-def policy(hook: Receiver, runs: Path, labels: int) -> dict[str, Any]:
-    """Retrain by what drifts once so many labels have come."""
-    newest = str(CALLERS * DRIFTED * ROWS // 2)
+def policy(hook: Receiver, runs: Path) -> dict[str, Any]:
+    """Retrain when it drifts and enough labels have come."""
+    newest = "1500"
     train = [sys.executable, "-m", "tests.faults.train_candidate", str(runs), newest, AFTER]
-    when = {"all": [{"drift": {"scope": "features"}}, {"labels": {"new_at_least": labels}}]}
+    when = {"all": [{"drift": {"scope": "features"}}, {"labels": {"new_at_least": LABELS}}]}
     return {
         "monitor": {"window_seconds": 3600},
         "capture": {"sample": 1.0},
         "triggers": [{"name": "drifted", "when": when, "send": ["hook", "train"]}],
         "retraining": {
             "gates": {"held_out": {"metric": "accuracy", "by": 0.02, "min_rows": 60, "share": 0.3}},
+            "approval": True,
             "auto_rollout": {"steps": [5000, 10_000], "min_step_seconds": 1, "guards": [{"metric": "errors"}]},
         },
         "sinks": {
@@ -68,7 +79,7 @@ def policy(hook: Receiver, runs: Path, labels: int) -> dict[str, Any]:
     }
 
 
-@dataclass(frozen=True)
+@dataclass
 class Side:
     """One of the two that are compared: where requests go, whom to ask, and what it told."""
 
@@ -98,6 +109,12 @@ class Side:
         """The labels of that version."""
         return int(story.monitor(self.server, BEFORE)["performance"]["labels"])
 
+    def wrong(self) -> int:
+        """How many of them that version had answered wrongly."""
+        told = story.monitor(self.server, BEFORE)["performance"]
+        labels = int(told["labels"])
+        return labels - round(labels * float(told["accuracy"]))
+
 
 @contextmanager
 def alone(room: Path, model: Path, data: Path) -> Iterator[Side]:
@@ -120,74 +137,230 @@ def push(room: Path, model: Path, data: Path, env: Mapping[str, str]) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def begin(side: Side, labels: int) -> None:
+def begin(side: Side) -> None:
     crown(side.server, BEFORE)
-    reply = side.server.admin("PUT", f"/admin/v1/models/{MODEL}/policy", policy(side.hook, side.runs, labels))
+    reply = side.server.admin("PUT", f"/admin/v1/models/{MODEL}/policy", policy(side.hook, side.runs))
     assert reply.status == 200, reply
 
 
-def test_a_fleet_does_what_a_single_gateway_does(tmp_path: Path) -> None:
+@dataclass
+class Stage:
+    """All who take part."""
+
+    fleet: Side
+    single: Side
+    gateways: Gateways
+    database: Postgres
+    evidence: Evidence
+    callers: Sequence[Caller]
+    copies: Sequence[Caller]
+    """Those that ask the single gateway what the callers asked the fleet."""
+
+    @property
+    def sides(self) -> tuple[Side, Side]:
+        """Those that are compared."""
+        return self.fleet, self.single
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Iterator[Stage]:
     model, data = tmp_path / "model.onnx", tmp_path / "reference.csv"
     model.write_bytes(train_candidate.graph(weights(), np.zeros(3)).SerializeToString())
     data.write_bytes(reference())
-    all_rows = CALLERS * (USUAL + DRIFTED) * ROWS
     with postgres.running() as database, s3.running() as bucket, ExitStack() as stack:
-        url = database.create("story")
-        blobs = f"s3://{bucket.name}/story"
+        url, blobs = database.create("story"), f"s3://{bucket.name}/story"
         env = {**paths(), **bucket.environment, "PENSTOCK_REGISTRY": url, "PENSTOCK_BLOBS": blobs}
         push(tmp_path, model, data, env)
         gateways = Gateways(tmp_path, NAMES, env, stack)
         single = stack.enter_context(alone(tmp_path / "alone", model, data))
         address = stack.enter_context(haproxy.running(tmp_path, gateways.addresses))
-        fleet = Side(address, gateways.any(), stack.enter_context(receiving()), tmp_path / "runs")
-        for side in (fleet, single):
-            begin(side, all_rows)
-        callers = [Caller(number, address, weights()) for number in range(CALLERS)]
-        for one in callers:
-            stack.callback(one.close)
-
-        usual = asked(callers, USUAL)
-        assert {one.gateway for one in usual} == set(NAMES)
-        labelled(callers, usual)
-        replayed(single, usual)
-        drifted = asked(callers, DRIFTED, drifted=True)
-        labelled(callers, drifted)
-        replayed(single, drifted)
-        for side in (fleet, single):
-            until(lambda s=side: s.rows() == s.labels() == all_rows, PATIENCE_S, "all rows and labels")  # type: ignore[misc]
+        hook = stack.enter_context(receiving())
+        fleet = Side(address, gateways.servers["a"], hook, tmp_path / "runs")
+        begin(fleet)
+        begin(single)
         digest = story.monitor(fleet.server, BEFORE)["reference"]["digest"]
         evidence = Evidence(url, tmp_path / "a" / "home", digest)
         stack.callback(evidence.close)
-        assert dict(evidence.bins(evidence.counted(BEFORE))) == bins_of(single.server)
-        for side in (fleet, single):
-            until(lambda s=side: s.kinds()["candidate.passed.v1"] == 1, PATIENCE_S, "a candidate")  # type: ignore[misc]
-        assert story.states(fleet.server, BEFORE) == story.states(single.server, BEFORE)
-        assert story.accuracy(fleet.server, BEFORE) == story.accuracy(single.server, BEFORE)
-        assert fleet.told() == single.told()
-        assert set(fleet.told().values()) == {1}
-
-        others = [Caller(number, single.address, weights(), "other") for number in range(CALLERS)]
-        with asking([*callers, *others]):
-            for side in (fleet, single):
-                until(lambda s=side: champion(s.server) == AFTER, PATIENCE_S, "the promotion")  # type: ignore[misc]
-        for side in (fleet, single):
-            assert side.runs.read_text() == "run\n"
-            assert [one["type"] for one in side.hook.events()] == ["io.penstock.retraining.requested.v1"]
-            kinds = side.kinds()
-            assert [kinds[f"{one}.v1"] for one in ("candidate.passed", "rollout.finished")] == [1, 1]
+        callers = [Caller(number, address, weights()) for number in range(CALLERS)]
+        copies = [Caller(number, single.address, weights()) for number in range(CALLERS)]
+        for one in (*callers, *copies):
+            stack.callback(one.close)
+        yield Stage(fleet, single, gateways, database, evidence, callers, copies)
 
 
-def asked(callers: Sequence[Caller], number: int, drifted: bool = False) -> list[Answer]:
-    """What all callers are answered to so many requests each, in the order of time."""
+def test_a_fleet_under_faults_does_what_a_single_gateway_does(stage: Stage) -> None:
+    fleet, single, callers = stage.fleet, stage.single, stage.callers
+    first = asked(callers, USUAL, meanwhile=partial(restart, stage.database), copies=stage.copies)
+    assert {one.gateway for one in first} == set(NAMES)
+    for side in stage.sides:
+        until(partial(has_rows, side, ROWS * len(first)), PATIENCE_S, "the first rows")
+    killed, second = killed_meanwhile(stage)
+    published = Counter(dict(enumerate(stage.evidence.requests(BEFORE, killed.id))))
+    published.subtract(one.request.caller for one in first if one.gateway == killed.name)
+    kept = kept_of(killed, callers, published, second)
+    replay(single, kept)
+    leader = stage.gateways.leader()
+    fleet.server = stage.gateways.other_than(leader)
+    with frozen(stage.gateways.servers[leader]):
+        third = asked(callers, DRIFTED, drifted=True, copies=stage.copies)
+        until(lambda: bool(fleet.hook.got), PATIENCE_S, "a request for retraining, by another leader")
+
+    assert {one.version for one in (*first, *second, *third)} == {BEFORE}
+    rows = ROWS * (len(first) + len(kept) + len(third))
+    for side in stage.sides:
+        until(partial(has_rows, side, rows), PATIENCE_S, f"{rows} rows")
+    assert dict(stage.evidence.bins(stage.evidence.counted(BEFORE))) == bins_of(single.server)
+    compare_labels(stage, killed, ROWS * (len(first) + len(second) + len(third)), rows)
+    for side in stage.sides:
+        until(partial(told_once, side, "candidate.passed.v1"), PATIENCE_S, "a candidate")
+    assert story.states(fleet.server, BEFORE) == story.states(single.server, BEFORE)
+    assert fleet.told() == single.told()
+    assert set(fleet.told().values()) == {1}
+    promote(stage)
+    for side in stage.sides:
+        assert side.runs.read_text() == "run\n"
+        assert [one["type"] for one in side.hook.events()] == ["io.penstock.retraining.requested.v1"]
+        assert told_once(side, "candidate.passed.v1")
+        assert told_once(side, "rollout.finished.v1")
+
+
+def has_rows(side: Side, rows: int) -> bool:
+    return side.rows() == rows
+
+
+def told_once(side: Side, kind: str) -> bool:
+    return side.kinds()[kind] == 1
+
+
+def restart(database: Postgres) -> None:
+    database.stop()
+    database.start()
+
+
+@dataclass(frozen=True)
+class Killed:
+    """A gateway that was killed: its name, what the fleet called it until then, and when (monotonic clock)."""
+
+    name: str
+    id: str
+    at: float
+
+
+def killed_meanwhile(stage: Stage) -> tuple[Killed, list[Answer]]:
+    """Kill the gateway that leads while callers ask, and start it again; with what callers were answered."""
+    until(lambda: stage.gateways.leader() != "", PATIENCE_S, "a leader")
+    name, begun = stage.gateways.leader(), len(stage.callers[0].answers)
+    times: list[float] = []
+    identity = stage.gateways.id(name)
+    stage.fleet.server = stage.gateways.other_than(name)
+
+    def kill() -> None:
+        wait_until(lambda: len(stage.callers[0].answers) >= begun + USUAL // 4, PATIENCE_S, "traffic")
+        stage.gateways.servers[name].kill()
+        times.append(time.monotonic())
+        stage.gateways.start(name)
+
+    answers = asked(stage.callers, USUAL, meanwhile=kill)
+    until(lambda: stage.gateways.leader() != "", PATIENCE_S, "a leader")
+    return Killed(name, identity, times[0]), answers
+
+
+@contextmanager
+def frozen(server: Server) -> Iterator[None]:
+    """A control process that does nothing for the time of a block."""
+    os.kill(server.process.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(server.process.pid, signal.SIGCONT)
+
+
+def kept_of(
+    killed: Killed, callers: Sequence[Caller], published: Mapping[int, int], answers: Sequence[Answer]
+) -> list[Request]:
+    """The requests in the fleet's counts: all that other gateways answered, and of each caller the first ones that the
+    killed gateway answered, as many as it had published. It may have counted one more that its caller asked again."""
+    left = Counter(published)
+    found: list[Request] = []
+    for one in answers:
+        if one.gateway != killed.name or one.at > killed.at:
+            found.append(one.request)
+        elif left[one.request.caller] > 0:
+            left[one.request.caller] -= 1
+            found.append(one.request)
+    for caller in callers:
+        assert left[caller.number] <= len(caller.repeated)
+        found += caller.repeated[: left[caller.number]]
+    return found
+
+
+def compare_labels(stage: Stage, killed: Killed, told: int, replayed: int) -> None:
+    """Each label that was taken counts once, but those that the killed gateway had joined and not published."""
+    most = ROWS * len([one for caller in stage.callers for one in caller.answers if one.at < killed.at])
+
+    def settled() -> bool:
+        return stage.fleet.labels() == sum(stage.evidence.labels(BEFORE).values()) >= told - most
+
+    until(settled, PATIENCE_S, "the labels")
+    until(lambda: stage.fleet.wrong() == stage.single.wrong(), PATIENCE_S, "all labels of the changed world")
+    assert stage.fleet.labels() <= told
+    assert stage.single.labels() == replayed
+
+
+def promote(stage: Stage) -> None:
+    """Traffic on both sides until the candidate is the champion; the database is restarted in between."""
+    others = [Caller(number, stage.single.address, weights(), "other") for number in range(CALLERS)]
+    for side in stage.sides:
+        until(partial(approved, side), PATIENCE_S, "the approval")
+    with asking([*stage.callers, *others]):
+        restart(stage.database)
+        for side in stage.sides:
+            until(partial(is_promoted, side), 2 * PATIENCE_S, "the promotion")
+
+
+def approved(side: Side) -> bool:
+    """All rows are in: the candidate may have its rollout, which takes traffic from the version that is compared."""
+    path = f"/admin/v1/models/{MODEL}/candidates/{AFTER}/approve"
+    return side.server.admin("POST", path, {"reason": "all rows are counted"}).status == 200
+
+
+def is_promoted(side: Side) -> bool:
+    return champion(side.server) == AFTER
+
+
+def asked(
+    callers: Sequence[Caller],
+    number: int,
+    drifted: bool = False,
+    meanwhile: Callable[[], object] = tuple,
+    copies: Sequence[Caller] = (),
+) -> list[Answer]:
+    """What all callers are answered to so many requests each, in the order of time; they tell the labels at once.
+
+    Copies ask the same of the single gateway at the same time, so that both sides look at the same rows. Callers wait
+    for each other after each step: one that is held up would change who asks how often.
+    """
     before = [len(one.answers) for one in callers]
-    together([partial(ask, one, number, drifted) for one in callers], 120)
+    step = threading.Barrier(len(callers), timeout=120)
+    works = [partial(ask, one, copies[one.number] if copies else None, number, drifted, step) for one in callers]
+    together([meanwhile, *works], 180)
     found = [answer for one, start in zip(callers, before, strict=True) for answer in one.answers[start:]]
     return sorted(found, key=lambda one: one.at)
 
 
-def ask(caller: Caller, number: int, drifted: bool) -> None:
-    for _ in range(number):
-        caller.ask(drifted)
+def ask(caller: Caller, copy: Caller | None, number: int, drifted: bool, step: threading.Barrier) -> None:
+    """Ask, and tell the labels of some requests in each call, which the proxy brings to any gateway."""
+    for start in range(0, number, STEP):
+        step.wait()
+        answers = [caller.ask(drifted) for _ in range(start, min(number, start + STEP))]
+        if copy is not None:
+            repeat(copy, [one.request for one in answers])
+        caller.label(answers)
+
+
+def repeat(copy: Caller, requests: Sequence[Request]) -> None:
+    """The same requests and labels once more."""
+    copy.label([one for one in map(copy.attempt, requests) if one is not None])
 
 
 @contextmanager
@@ -211,18 +384,11 @@ def asking(callers: Sequence[Caller]) -> Iterator[None]:
             one.join(30)
 
 
-def labelled(callers: Sequence[Caller], answers: Sequence[Answer]) -> None:
-    """Tell the labels of three requests in each call, which the proxy brings to any gateway."""
-    for start in range(0, len(answers), 3):
-        callers[0].label(answers[start : start + 3])
-
-
-def replayed(single: Side, answers: Sequence[Answer]) -> None:
+def replay(single: Side, requests: Sequence[Request]) -> None:
     """The same requests and labels to the single gateway."""
     caller = Caller(0, single.address, weights())
-    for one in answers:
-        assert caller.attempt(one.request)
-    labelled([caller], answers)
+    for start in range(0, len(requests), 5):
+        repeat(caller, requests[start : start + 5])
     caller.close()
 
 

@@ -1,1 +1,0 @@
-"""Drift of this gateway's rows: where they are counted, what is concluded, and its metrics."""
