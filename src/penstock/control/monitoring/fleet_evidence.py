@@ -194,13 +194,14 @@ class FleetEvidence:
     async def _look(self, key: Key, counts: Counts, labels: Sequence[LabelBatch]) -> None:
         known, now = self._versions.get(key), self._store.now()
         if known is None or known.shape.id != counts.shape.id:
-            known = self._versions[key] = await self._opened(key, counts, now)
+            known = await self._opened(key, counts, now)
             labels = await self._run(self._store.labels_of, *key)
         known.counts = counts
         reference, policy = self._watched.terms(key)
         if reference is not None and known.monitor is not None:
             known.monitor = self._looked(key, known, known.monitor, reference, policy, now)
         learned = await self._run(known.performance.learn, labels, reference, policy, now)
+        self._versions[key] = known  # only now: one that is begun without its labels would never learn of them
         known.events += [self._watched.performance_event_of(key, one) for one in learned]
         alarms = 0 if known.monitor is None else known.monitor.alarms
         if known.events or alarms != known.alarms or now - known.concluded_at >= KEEP_S:

@@ -251,6 +251,22 @@ def test_a_step_that_ends_early_loses_no_label(tmp_path: Path, clock: Clock, mon
     assert member.monitoring.told("m", "1")["performance"]["labels"] == 4 * 40
 
 
+@pytest.mark.parametrize("name", ["verdict", "labels_of"])
+def test_a_gateway_that_begins_to_lead_while_the_database_is_away_loses_no_label(
+    name: str, tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (member,), generator = fleet(tmp_path, clock, "a"), np.random.default_rng(9)
+    for _ in range(2):
+        label([member], generator, 40, 0.1)  # the second 40 are written down, and not what they say
+    member.open()
+    with monkeypatch.context() as patch:
+        patch.setattr(member.store, name, away)
+        with pytest.raises(NotReady):
+            member.step()
+    label([member], generator, 40, 0.1)
+    assert member.monitoring.told("m", "1")["performance"]["labels"] == 3 * 40
+
+
 def away(*_: object) -> None:
     raise NotReady("away")
 
