@@ -77,8 +77,12 @@ class Databases:
             raw.deserialize(self._content)
             raw.create_function("julianday", 1, lambda _: wall() / 86_400 + 2_440_587.5)
             self._fresh.append(raw)
-            with self._engine.connect() as connection, connection.begin():
-                raw.execute("COMMIT")  # what SQLAlchemy has begun: from here on transactions are those of gateways
-                yield lambda: SharedDatabase(connection)
-                raw.execute("BEGIN")
-            self._engine.dispose()
+            try:
+                with self._engine.connect() as connection, connection.begin():
+                    raw.execute("COMMIT")  # what SQLAlchemy has begun: transactions are those of gateways from here on
+                    try:
+                        yield lambda: SharedDatabase(connection)
+                    finally:
+                        raw.execute("BEGIN")
+            finally:
+                self._engine.dispose()
