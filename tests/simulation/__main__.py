@@ -8,7 +8,7 @@ from concurrent.futures import ProcessPoolExecutor
 
 from rich.progress import track
 
-from tests.simulation.run import Breach, simulate
+from tests.simulation.seeded import Breach, simulate
 
 
 def _attempt(seed: int) -> tuple[Counter[str], str]:

@@ -1,14 +1,21 @@
 """What goes wrong in the simulation: a database that refuses or forgets to answer, and a bucket that does not take."""
 
-from collections.abc import Callable, Iterator
+import random
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
 
 import sqlalchemy as sa
 
-from penstock.core.errors import Damaged, NotReady
+from penstock.control.periodic import Complaints
+from penstock.core.errors import Damaged, Fault, NotReady
+from penstock.registry.db import schema
 from penstock.registry.db.database import AWAY, Database
+from penstock.registry.db.lease import LeaderConnections
+
+FOUND: list[str] = []
+"""What the watchers below have found in the present run; there should be nothing."""
 
 
 class Trouble(Enum):
@@ -64,17 +71,24 @@ class FaultyDatabase:
 
 
 class Bucket:
-    """Contents in memory, for all gateways; ``full`` takes nothing more."""
+    """Contents in memory, for all gateways; ``full`` takes nothing more, ``forgetful`` does what it is asked, and
+    may not say so."""
 
-    def __init__(self) -> None:
-        self.full = False
+    def __init__(self, chance: random.Random) -> None:
+        self._chance = chance
+        self.full = self.forgetful = False
         self.contents: dict[str, bytes] = {}
+
+    def _answer(self) -> None:
+        if self.forgetful and self._chance.random() < 0.5:
+            raise NotReady("the bucket does not answer")
 
     def keep(self, incoming: Path, digest: str) -> None:
         """See ``Blobs``."""
         if self.full:
             raise NotReady("the bucket takes nothing")
         self.contents[digest] = incoming.read_bytes()
+        self._answer()
 
     def fetch(self, digest: str) -> Path:
         """See ``Blobs``; the simulation lays nothing out."""
@@ -82,6 +96,7 @@ class Bucket:
 
     def check(self, digest: str) -> None:
         """See ``Blobs``."""
+        self._answer()
         if digest not in self.contents:
             raise Damaged("the content is gone")
 
@@ -90,7 +105,38 @@ class Bucket:
         if self.full:
             raise NotReady("the bucket takes nothing")
         self.contents.pop(digest, None)
+        self._answer()
 
     def stored(self) -> Iterator[tuple[str, float]]:
         """See ``Blobs``; contents are as old as anybody wants."""
         yield from ((digest, 1e9) for digest in sorted(self.contents))
+
+
+class WatchedLeaderConnections(LeaderConnections):
+    """Looks itself whether whoever writes as the leader is the leader, at the end of each such transaction."""
+
+    def _look(self, connection: sa.Connection) -> None:
+        term = connection.execute(sa.select(schema.leadership.c.term)).scalar()
+        mine = self.lease._term
+        if term != mine:
+            FOUND.append(f"{self.lease.gateway} has written as the leader of term {mine}, in term {term}")
+
+    @contextmanager
+    def writing(self) -> Iterator[sa.Connection]:
+        """See ``LeaderConnections``."""
+        with super().writing() as connection:
+            yield connection
+            self._look(connection)
+
+    @contextmanager
+    def recording(self) -> Iterator[sa.Connection]:
+        """See ``LeaderConnections``."""
+        with super().recording() as connection:
+            yield connection
+            self._look(connection)
+
+
+def tell(_: Complaints, subject: Hashable, text: str, error: BaseException | None = None) -> None:
+    """Stands in for ``Complaints.tell``: whatever goes wrong, tasks are to fail with faults that explain themselves."""
+    if error is not None and not isinstance(error, Fault):
+        FOUND.append(f"{text} ({subject})")

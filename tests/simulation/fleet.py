@@ -12,6 +12,8 @@ from penstock.control.monitoring.label_comparisons import LabelComparisons
 from penstock.core.desired import Desired, ModelSpec, State, VersionSpec, VersionStatus
 from penstock.core.errors import NotReady
 from penstock.core.labels import OUTCOME_INDEX, PROTOCOL_NAMES, Route
+from penstock.core.routing import POINTS
+from penstock.core.versions import CHAMPION
 from penstock.monitor import counters
 from penstock.monitor.counters import SLOT_BYTES, Slot, Totals, Words
 from penstock.registry.records import Document, ModelRecord, VersionState
@@ -19,6 +21,12 @@ from penstock.registry.stores.versions import Store
 
 BAD = 0.5
 """The share of requests that a harmful version fails."""
+
+RIGHT = (0.9, 0.3)
+"""The shares of answers that are right, of a sound version and of a harmful one."""
+
+LABELS = 2
+"""Answers of each version that are labelled and rewarded, of those that are given at a time."""
 
 RELOAD_S = 1.5
 MS = 1_000_000
@@ -36,12 +44,21 @@ def _counts(route: Route) -> tuple[Words, Words]:
     return answered, failed
 
 
+def _divided(model: ModelSpec) -> tuple[str | None, Mapping[str, int]]:
+    """The version that answers what the split does not decide, and the weights."""
+    if model.route is not None:
+        return model.route.stable, model.route.split
+    champion = model.aliases.get(CHAMPION)
+    return champion, {} if champion is None else {champion: POINTS}
+
+
 class Workers:
     """What outlives a control process: counters, and what is served."""
 
     def __init__(self) -> None:
         self.slot = Slot(memoryview(mmap(-1, SLOT_BYTES)))  # of which only what is used takes memory
         self.blocks: dict[Key, int] = {}
+        self.answered: Counter[Key] = Counter()
         self.losses: Counter[Key] = Counter()
         self.desired = Desired()
         self.reloaded_at = float("-inf")
@@ -50,20 +67,24 @@ class Workers:
         """The counter block of a version."""
         return self.blocks.setdefault(key, len(self.blocks) + 1)
 
-    def answer(self, chance: random.Random, requests: int, harmful: Callable[[Key], bool]) -> None:
-        """Answer so many requests for each model, as its route divides them."""
+    def answer(self, chance: random.Random, requests: int, harmful: Callable[[Key], bool]) -> list[tuple[Key, bool]]:
+        """Answer so many requests for each model, as its route divides them; some of what was answered, and whether
+        that was right."""
+        told: list[tuple[Key, bool]] = []
         for model in self.desired.models:
-            if model.route is not None:
-                for version, weight in sorted(model.route.split.items()):
-                    key = (model.name, version)
-                    number = requests * weight // 10_000
-                    bad = sum(chance.random() < BAD for _ in range(number)) if harmful(key) else 0
-                    self._count(key, number - bad, bad, Route.STABLE if version == model.route.stable else Route.CANARY)
+            stable, split = _divided(model)
+            for version, weight in sorted(split.items()):
+                key, number = (model.name, version), requests * weight // POINTS
+                bad = int(number * BAD + chance.random()) if harmful(key) else 0
+                self._count(key, number - bad, bad, Route.STABLE if version == stable else Route.CANARY)
+                told += [(key, chance.random() < RIGHT[harmful(key)]) for _ in range(min(LABELS, number))]
+        return told
 
     def _count(self, key: Key, good: int, bad: int, route: Route) -> None:
         answered, failed = _counts(route)
         words = self.slot.read(self.block(key))
         words += good * answered + bad * failed
+        self.answered[key] += good + bad
 
     def restart_one(self, now: float) -> None:
         """One worker ends with calls in hand, and loads everything anew."""

@@ -2,34 +2,39 @@
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable
 from contextvars import copy_context
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from penstock.control.delivery.experiments import Experiments
 from penstock.control.delivery.rollouts import Rollouts
 from penstock.control.delivery.routes import Traffic
+from penstock.control.monitoring.label_batches import unpack_rows
 from penstock.control.periodic import PeriodicTask, Tasks
-from penstock.control.retraining.dispatcher import Dispatcher
-from penstock.control.sinks import SinkContext
-from penstock.core.sinks import SinkSpec
+from penstock.control.retraining.rules import Retraining
+from penstock.monitor.told import Joined, Rewarded
 from penstock.registry.db.database import Database
 from penstock.registry.db.lease import LeaseHolder
 from penstock.registry.db.shared_clock import SharedClock
 from penstock.registry.location import location_of
 from penstock.registry.registry import Registry
+from penstock.registry.stores.evidence import EvidenceStore
 from penstock.registry.stores.outbox import Outbox
 from penstock.registry.stores.retention import RetentionStore
 from penstock.registry.stores.traffic import TrafficStore
 from penstock.registry.stores.versions import Store
 from tests.simulation.faults import Bucket, FaultyDatabase, Trouble
-from tests.simulation.fleet import SimFleet, Workers
+from tests.simulation.fleet import Key, SimFleet, Workers
+from tests.simulation.labels import Labels
 from tests.simulation.loop import MACHINE, Machine, VirtualLoop
+from tests.simulation.monitoring import Monitoring, requests_of
 
-SINK = "train"
-SINKS = {SINK: SinkSpec("webhook", {"url": "http://sink.invalid/"})}
-TICK_S = 2.0
+TICKS_S = {"registry": 2.0, "rollouts": 2.0, "experiments": 3.0, "rules": 2.0, "deliveries": 2.0, "evidence": 4.0}
+"""How often the tasks of a control process run; in the product some do so more often."""
+
 SLOW_S = (0.0, 0.0, 0.0, 3.0)
 """Pauses before a piece of work of a gateway whose database is slow, each as likely."""
 
@@ -43,6 +48,8 @@ class World:
     folder: Path
     opened: Callable[[], Database]
     bucket: Bucket
+    labels: Labels = field(default_factory=Labels)
+    drifting: set[Key] = field(default_factory=set)
 
 
 class Gateway:
@@ -54,6 +61,7 @@ class Gateway:
         self._world = world
         self.name = name
         self.workers = Workers()
+        self.published: Counter[Key] = Counter()
         self.skew_s = chance.choice((0.0, 0.0, -30.0, 3600.0))
         self.flaky = 0.0
         self.slow = False
@@ -73,12 +81,17 @@ class Gateway:
         self.outbox = Outbox(faulty, self.traffic_store)
         self.retention = RetentionStore(faulty)
         self.fleet = SimFleet(self.store, self.workers, self._loop.wall)
-        self.rollouts = Rollouts(self.traffic_store, self.fleet, self.name, self.fleet.labels)
+        conducted = (self.traffic_store, self.fleet, self.name, self.fleet.labels)
+        self.rollouts, self.experiments = Rollouts(*conducted), Experiments(*conducted)
         self.traffic = Traffic(self.store, self.traffic_store, self.fleet)
         self.fleet.decorate = self.rollouts.decorate
-        context = SinkContext(self._world.folder, trusted=False)
-        self.dispatcher = Dispatcher(
-            self.outbox.as_leader(), lambda _: SINKS, context, self.run, self.traffic_store.now
+        notes = self._world.folder / f"{self.name}.notes"
+        counted = (self.fleet, self._world.drifting, self.run, notes)
+        self.monitoring = Monitoring(EvidenceStore(faulty), self.name, *counted)
+        self.evidence = self.monitoring.evidence
+        home = (self._world.folder, False)
+        self.retraining = Retraining(
+            self.outbox, self.store.model, self.fleet, self.monitoring, self.rollouts, home, self.traffic_store.now
         )
         self._operations: set[asyncio.Task[Any]] = set()
         self._context = copy_context()
@@ -93,20 +106,26 @@ class Gateway:
         return clock
 
     def _start(self) -> None:
-        self.rollouts.task.clock = self._loop.time
-        self._tasks.start(
-            self._task("registry", self.fleet.refresh),
-            self._task("rollouts", self.rollouts.step),
-            self._task("outbox", self._send),
-        )
+        steps: dict[str, Callable[[], Awaitable[object]]] = {
+            "registry": self.fleet.refresh,
+            "rollouts": self.rollouts.step,
+            "experiments": self.experiments.step,
+            "evidence": self.evidence.step,
+            "rules": self.retraining.judge_all,
+            "deliveries": self.retraining.deliver_all,
+        }
+        for task in (self.rollouts.task, self.experiments.task, self.evidence.task, *self.retraining.tasks):
+            task.clock = self._loop.time
+        self._tasks.start(*(self._task(name, step) for name, step in steps.items()))
 
     def _task(self, name: str, step: Callable[[], Awaitable[object]]) -> PeriodicTask:
         timed, now = self._loop.time, self._loop.wall
-        return PeriodicTask(name, step, TICK_S, clock=timed, now=now, chance=self._chance.random)
+        return PeriodicTask(name, step, TICKS_S[name], clock=timed, now=now, chance=self._chance.random)
 
-    async def _send(self) -> None:
-        if await self.run(self.outbox.lead):
-            await self.dispatcher.step()
+    def tell(self, model: str, row: Joined, reward: Rewarded) -> None:
+        """Give it the label and the reward of something that it has answered."""
+        self.evidence.labels.add(model, [row])
+        self.fleet.labels.take(model, [row], [reward])
 
     def _delay_s(self) -> float:
         pause = self._chance.choice(SLOW_S) if self.slow else 0.0
@@ -126,6 +145,10 @@ class Gateway:
         """Do something that blocks."""
         return await self._loop.run_in_executor(None, work, *arguments)
 
+    def drift(self, versions: Iterable[Key]) -> None:
+        """Rows drift away from these versions, at every gateway."""
+        self._world.drifting.update(versions)
+
     def operate(self, work: Callable[[], Any]) -> "asyncio.Task[Any]":
         """Do what a person asks this gateway for; cancelled when the gateway is killed."""
         task = self._loop.create_task(work(), context=self._context)
@@ -142,8 +165,16 @@ class Gateway:
         """End the control process at once: what it has not written is gone."""
         self.machine.alive = self.machine.frozen = False
         self._tasks._stopped = True
-        for task in (*self._tasks.running.values(), *self._operations, *self.dispatcher._sending.values()):
+        sending = self.retraining._dispatcher._sending.values()
+        exams = self.retraining.candidates._exams.values()
+        for task in (*self._tasks.running.values(), *self._operations, *sending, *exams):
             task.cancel()
         self.lease._term = None  # a process that is killed releases nothing
-        for closing in (self.rollouts, self.traffic, self.dispatcher):
+        written = self.evidence._publisher._written
+        self.published |= Counter({key: requests_of(one.totals) for key, one in written.items()})
+        labels = self.evidence.labels
+        while batches := labels.batches():
+            self._world.labels.lost |= {row.at for one in batches for row in unpack_rows(one.version, one.rows)}
+            labels.written()
+        for closing in (self.rollouts, self.experiments, self.traffic, self.retraining):
             closing.close()

@@ -9,12 +9,13 @@ from penstock.core.routing import POINTS
 from penstock.registry.garbage_collection import collect
 from penstock.registry.records import By, Content, Document, FileRecord, Report, Subject, VersionState
 from penstock.registry.registry import Prepared
-from penstock.registry.stores.traffic import Event
-from tests.simulation.gateway import SINK, Gateway
+from tests.simulation.gateway import Gateway
+from tests.simulation.monitoring import APPROVED
 
 MODELS = ("a", "b")
 ALIASES = ("champion", "canary", "old")
 GRACE_S = 60.0
+FIRST_TRAINED = 10
 
 
 @dataclass(slots=True)
@@ -32,14 +33,26 @@ Operation = Callable[[Gateway, By, random.Random], Awaitable[object]]
 async def push(gateway: Gateway, by: By, chance: random.Random) -> object:
     """Push a new version, or one that is there again; an even number means a harmful one."""
     model, version = chance.choice(MODELS), str(chance.randint(1, 9))
-    return await gateway.run(_push, gateway, model, version, by)
+    return await gateway.run(_push, gateway, model, version, by, {})
 
 
-def _push(gateway: Gateway, model: str, version: str, by: By) -> object:
+def train(model: str, number: int) -> Operation:
+    """What a training does that was asked for: push a version that nobody else pushes."""
+
+    async def trained(gateway: Gateway, by: By, chance: random.Random) -> object:
+        version = str(FIRST_TRAINED + 2 * number + (chance.random() < 0.7))
+        metadata: Document = {"metrics": {"accuracy": chance.choice((0.9, 0.9, 0.9, 0.5))}}
+        return await gateway.run(_push, gateway, model, version, by, metadata)
+
+    trained.__name__ = "train"
+    return trained
+
+
+def _push(gateway: Gateway, model: str, version: str, by: By, metadata: Document) -> object:
     with gateway.registry.receive() as incoming:
         incoming.write(octets_of(model, version))
         prepared = Prepared(incoming, content_of(model, version), Subject(incoming.path), incoming.path)
-        return gateway.registry.commit(prepared, model, version, Report(), {}, by)
+        return gateway.registry.commit(prepared, model, version, Report(), metadata, by)
 
 
 def octets_of(model: str, version: str) -> bytes:
@@ -116,10 +129,10 @@ async def begin(gateway: Gateway, by: By, chance: random.Random) -> object:
         "to": version,
         "steps": chance.choice(([1000, 10000], [500, 5000, 10000])),
         "min_step_seconds": 1,
-        "guards": [{"metric": "errors"}],
+        "guards": [chance.choice(({"metric": "errors"}, {"metric": "error_ratio", "max": 0.2}))],
         "hold_back": 500,
     }
-    if chance.random() < 0.3:
+    if chance.random() < 0.2:
         asked |= {"deadline_seconds": 5, "on_inconclusive": chance.choice(("hold", "abort"))}
     sound = [one for one in _known(gateway, model) if not harmful((model, one)) and one != version]
     if sound:
@@ -128,25 +141,56 @@ async def begin(gateway: Gateway, by: By, chance: random.Random) -> object:
 
 
 async def act(gateway: Gateway, by: By, chance: random.Random) -> object:
-    """Ask something of a rollout that is open, as far as the gateway knows."""
+    """Ask something of a rollout that is open, as far as the gateway knows; nobody promotes harm by hand."""
     found = [trial for trial in gateway.rollouts.newest.values() if trial.open]
     if not found:
         return None
     trial = chance.choice(found)
-    verb = chance.choice(("pause", "resume", "abort", "pause", "resume"))
+    verb = chance.choice(("pause", "resume", "abort", "resume", "promote"))
+    if verb == "promote" and harmful((trial.model, trial.document["told"]["to"])):
+        return None
     return await gateway.rollouts.act(trial.model, trial.id, verb, by)
 
 
-async def retrain(gateway: Gateway, by: By, chance: random.Random) -> object:
-    """Ask for a retraining, which an event tells the sink."""
+async def experiment(gateway: Gateway, by: By, chance: random.Random) -> object:
+    """Start an experiment between sound versions."""
     model = chance.choice(MODELS)
-    return await gateway.run(_retrain, gateway, model, by)
+    sound = [one for one in _known(gateway, model) if not harmful((model, one))]
+    if len(sound) < 2:
+        return None
+    first, second = chance.sample(sound, 2)
+    mode = chance.choice(("fixed", "thompson"))
+    asked: Document = {"arms": {first: 5000, second: 5000}, "mode": mode, "every_seconds": 2}
+    return await gateway.experiments.begin(model, asked, by)
 
 
-def _retrain(gateway: Gateway, model: str, by: By) -> object:
-    document, revision = gateway.outbox.standing(model)
-    event = Event("retraining.requested.v1", f"models/{model}", by.actor, {"model": model})
-    return gateway.outbox.commit(model, revision, {**document, "last": by.actor}, event, (SINK,), by)
+async def steer(gateway: Gateway, by: By, chance: random.Random) -> object:
+    """Ask something of an experiment that is open, as far as the gateway knows."""
+    found = [trial for trial in gateway.experiments.newest.values() if trial.open]
+    if not found:
+        return None
+    trial = chance.choice(found)
+    return await gateway.experiments.act(trial.model, trial.id, chance.choice(("pause", "resume", "stop", "stop")), by)
+
+
+async def retrain(gateway: Gateway, by: By, chance: random.Random) -> object:
+    """Ask for a retraining by hand."""
+    return await gateway.retraining.ask(chance.choice(MODELS), {}, by)
+
+
+async def approve(gateway: Gateway, by: By, chance: random.Random) -> object:
+    """Approve a candidate."""
+    trained = [one for one in _known(gateway, APPROVED) if int(one) >= FIRST_TRAINED]
+    if not trained:
+        return None
+    return await gateway.retraining.candidates.approve(APPROVED, chance.choice(trained), by)
+
+
+async def drift(gateway: Gateway, by: By, chance: random.Random) -> object:
+    """Let the rows of a model drift away from all versions that there are."""
+    model = chance.choice(MODELS)
+    gateway.drift((model, version) for version in _known(gateway, model))
+    return None
 
 
 async def clear_away(gateway: Gateway, by: By, chance: random.Random) -> object:
@@ -161,7 +205,7 @@ def harmful(key: tuple[str, str]) -> bool:
 
 
 OPERATIONS: tuple[tuple[Operation, int], ...] = (
-    (push, 5),
+    (push, 3),
     (move, 3),
     (roll_back, 1),
     (drop, 1),
@@ -169,7 +213,11 @@ OPERATIONS: tuple[tuple[Operation, int], ...] = (
     (route, 2),
     (begin, 7),
     (act, 2),
-    (retrain, 3),
+    (experiment, 2),
+    (steer, 3),
+    (retrain, 2),
+    (approve, 2),
+    (drift, 2),
     (clear_away, 1),
 )
 """Each with how often it is drawn."""

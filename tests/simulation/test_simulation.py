@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from tests.simulation.run import simulate
+from tests.simulation.seeded import simulate
 
 RUNS = 24
 PARTS = 6

@@ -1,15 +1,23 @@
 """What the database really holds, past every simulated fault."""
 
+from collections import Counter
 from collections.abc import Callable, Collection
 
 import sqlalchemy as sa
 
+from penstock.control.monitoring.label_batches import unpack_rows
+from penstock.control.monitoring.publication import unpack
+from penstock.control.retraining.rules import MANUAL
+from penstock.monitor.counters import BLOCK_WORDS, Totals
 from penstock.registry.db import schema
 from penstock.registry.db.database import Database
 from penstock.registry.records import Document
+from penstock.registry.stores.evidence import EvidenceStore
 from penstock.registry.stores.outbox import PENDING, Outbox
 from penstock.registry.stores.traffic import TrafficStore, Trial
 from penstock.registry.stores.versions import Store
+from tests.simulation.fleet import Key
+from tests.simulation.monitoring import requests_of
 
 
 class TrueState:
@@ -19,6 +27,7 @@ class TrueState:
         self.database = database
         self.store = Store(self.database, clock)
         self.traffic = TrafficStore(self.database, clock)
+        self._evidence = EvidenceStore(self.database, clock)
         self.outbox = Outbox(self.database, self.traffic, clock)
 
     def trials(self, but: Collection[str]) -> list[Trial]:
@@ -35,6 +44,30 @@ class TrueState:
         with self.database.reading() as connection:
             query = sa.select(sa.func.count()).where(table.c.state == PENDING)
             return int(connection.execute(query).scalar_one())
+
+    def counted(self) -> dict[Key, int]:
+        """How many requests of each version all gateways have published together."""
+        found: Counter[Key] = Counter()
+        for row in self._evidence.published():
+            block = unpack(row.block, BLOCK_WORDS)
+            assert block is not None
+            found[row.model, row.version] += requests_of(Totals(block))
+        return found
+
+    def labelled(self) -> list[tuple[Key, float]]:
+        """Every labelled row that was written down: whose it is, and its number."""
+        batches = self._evidence.labels(0)
+        return [((one.model, one.version), row.at) for one in batches for row in unpack_rows(one.version, one.rows)]
+
+    def happened(self) -> list[tuple[str, str]]:
+        """Every event but requests by hand, and those that ask a person instead: its type and its subject."""
+        with self.database.reading() as connection:
+            rows = connection.execute(sa.select(schema.events.c.type, schema.events.c.subject, schema.events.c.data))
+            return [
+                (row.type, row.subject)
+                for row in rows
+                if row.data.get("rule") != MANUAL and not row.data.get("escalated")
+            ]
 
     def observations(self) -> int:
         """What gateways have counted for trials, in rows."""

@@ -1,0 +1,145 @@
+"""Holds a run to the invariants: some after each step, the rest once everything has come to rest."""
+
+from collections import Counter
+from collections.abc import Iterable, Set
+
+from penstock.control.retraining.candidates import RULES
+from penstock.core.rollouts.rollout import State
+from penstock.registry.records import ModelRecord, VersionState
+from penstock.registry.stores.traffic import EXPERIMENT, Trial
+from tests.simulation import invariants
+from tests.simulation.faults import FOUND
+from tests.simulation.fleet import Key
+from tests.simulation.gateway import Gateway, World
+from tests.simulation.operations import Asked, harmful
+from tests.simulation.true_state import TrueState
+
+EVIDENCE_EVERY = 8
+"""Steps between two looks at what gateways have published."""
+
+
+def does_harm(trial: Trial) -> bool:
+    """Whether an open rollout gives traffic to a version that fails requests."""
+    told = trial.document["told"]
+    return trial.kind != EXPERIMENT and bool(told["weight"]) and harmful((trial.model, told["to"]))
+
+
+class Checks:
+    """One run's; ``gateways`` are those that live, ``gone`` those that were replaced."""
+
+    def __init__(self, world: World, counts: Counter[str], asked: list[Asked]) -> None:
+        self._world = world
+        self._counts = counts
+        self._asked = asked
+        self.gateways: list[Gateway] = []
+        self.gone: list[Gateway] = []
+        self.state = TrueState(world.opened(), world.loop.wall)
+        self.audit = invariants.Audit()
+        self._harm = invariants.Harm()
+        self._ended: set[str] = set()
+        self.harmful: list[str] = []
+        self._retired: set[Key] = set()
+        self._revision = -1
+        self._checked_at = 0.0
+        self._number = 0
+
+    def check(self) -> None:
+        """Check what always holds."""
+        invariants.one_leads_in_a_term(one.lease.term for one in self.gateways)
+        assert not FOUND, FOUND[0]
+        self._check_harm()
+        revision = self.state.store.revision()
+        if revision != self._revision:
+            self._revision = revision
+            self._check_changes()
+        self._number += 1
+        if self._number % EVIDENCE_EVERY == 0:
+            invariants.nothing_counts_twice(self.state.counted(), self._answered([*self.gateways, *self.gone]))
+
+    def _check_harm(self) -> None:
+        now = self._world.loop.time()
+        passed, self._checked_at = now - self._checked_at, now
+        if all(gateway.sound for gateway in self.gateways):
+            self._harm.add(self.harmful, passed)
+
+    def _check_changes(self) -> None:
+        models = self.state.store.models()
+        invariants.aliases_lead_to_versions(models)
+        invariants.routes_are_whole(models)
+        invariants.contents_are_kept(models, self._world.bucket.contents)
+        self.audit.read(self.state)
+        invariants.answers_are_true(self._asked, self.audit)
+        self._retired |= _retired(models)
+        self._check_trials({model.name: model for model in models})
+
+    def _check_trials(self, models: dict[str, ModelRecord]) -> None:
+        self.harmful = []
+        happened = self.state.happened()
+        invariants.requests_keep_the_budget(happened)
+        for trial in self.state.trials(but=self._ended):
+            if trial.kind == EXPERIMENT:
+                invariants.rewards_count_once(trial, self._world.labels.rewards)
+            elif trial.created_by == RULES:
+                invariants.candidates_have_passed(trial, models[trial.model], happened)
+            if trial.open:
+                self.harmful += [trial.id] if does_harm(trial) else []
+            else:
+                self._end(trial)
+
+    def _end(self, trial: Trial) -> None:
+        state = trial.document[trial.kind]["state"]
+        if state == State.PROMOTED:
+            invariants.promotion_is_deserved(trial, self.audit)
+        else:
+            invariants.ends_restore_the_route(trial, self.audit)
+        self._ended.add(trial.id)
+        self._counts[f"{trial.kind} {state}"] += 1
+        if trial.created_by == RULES:
+            self._counts[f"{trial.kind} of rules {state}"] += 1
+
+    def at_rest(self, known: Set[Key]) -> None:
+        """Check what holds when nothing is under way any more, and nobody answers; ``known`` are versions that have
+        been served for a while."""
+        self._check_evidence(known - self._retired)
+        opened = len(self.state.traffic.open_trials())
+        number = len(self.gateways) + len(self.gone)
+        invariants.counts_belong_to_open_trials(self.state.observations(), opened, number)
+        self._counts.update(f"event {kind}" for kind, _ in self.state.happened())
+
+    def _check_evidence(self, known: Set[Key]) -> None:
+        counted, labelled = self.state.counted(), self.state.labelled()
+        answered = self._answered(self.gateways)
+        published = sum((one.published for one in self.gone), Counter[Key]())
+        kept = {key: answered[key] + published[key] for key in known}
+        invariants.nothing_counts_twice(counted, self._answered([*self.gateways, *self.gone]))
+        invariants.nothing_is_lost(counted, kept)
+        invariants.labels_count_once(labelled, self._world.labels)
+        invariants.no_label_is_lost(labelled, self._world.labels, but=self._retired)
+        self._check_what_is_told(known, counted, Counter(key for key, _ in labelled))
+
+    def _check_what_is_told(self, known: Set[Key], counted: dict[Key, int], labelled: Counter[Key]) -> None:
+        """The gateway that leads tells the sum."""
+        leader = next(one for one in self.gateways if one.lease.term is not None)
+        for key in known:
+            told = leader.evidence.told(key)
+            assert told is not None, f"nothing is told of {key}: {leader.evidence.problem(key)}"
+            labels = (told["performance"] or {"labels": 0})["labels"]
+            sums, found = (counted[key], labelled[key]), (told["answered"], labels)
+            assert found == sums, f"of {key} requests and labels are {sums}, and {found} are told"
+
+    def served(self) -> set[Key]:
+        """The versions that gateways serve."""
+        return {key for gateway in self.gateways for key in gateway.monitoring.own_counts()}
+
+    @staticmethod
+    def _answered(gateways: Iterable[Gateway]) -> Counter[Key]:
+        return sum((one.workers.answered for one in gateways), Counter[Key]())
+
+
+def _retired(models: Iterable[ModelRecord]) -> set[Key]:
+    return {
+        (model.name, name)
+        for model in models
+        for name, one in model.versions.items()
+        if one.standing is VersionState.RETIRED
+    }

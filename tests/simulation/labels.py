@@ -1,0 +1,29 @@
+"""Labels and rewards of the simulation: each has a number of its own, so that one that counts twice is found."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from penstock.monitor.answers import CLASS
+from penstock.monitor.told import Joined, Rewarded
+from tests.simulation.fleet import Key
+
+
+@dataclass(slots=True)
+class Labels:
+    """All that were told in a run: whose each is, those that may be lost because their gateway ended before it wrote
+    them down, and how many rewards each version got."""
+
+    owners: dict[float, Key] = field(default_factory=dict)
+    lost: set[float] = field(default_factory=set)
+    rewards: Counter[Key] = field(default_factory=Counter)
+
+    def joined(self, key: Key, right: bool, now: float) -> Joined:
+        """A row that was labelled; its number stands in the label's own time."""
+        number = float(len(self.owners))
+        self.owners[number] = key
+        return Joined(key[1], CLASS, 1.0, (), float(right), number, now - 0.5, by_split=True)
+
+    def rewarded(self, key: Key, reward: float, now: float) -> Rewarded:
+        """An answer that was rewarded."""
+        self.rewards[key] += 1
+        return Rewarded(key[1], reward, now - 0.5, by_split=True)
