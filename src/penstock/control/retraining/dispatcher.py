@@ -10,7 +10,7 @@ from typing import Any
 
 from penstock.control.blocking import BlockingPool
 from penstock.control.periodic import backoff_s
-from penstock.control.sinks import SinkContext, SinkFault
+from penstock.control.sinks import NotStarted, SinkContext, SinkFault
 from penstock.control.sinks.plugins import send
 from penstock.core.errors import Fault, NotReady
 from penstock.core.sinks import RUN_ONCE, SinkSpec
@@ -33,6 +33,9 @@ MOST_COMMAND_S = 25 * 3600.0
 """Deadline of one command; a policy ends it after a day at most."""
 
 FIRST_S, LONGEST_S = 1.0, 300.0
+PUT_OFF_S = 30.0
+"""Until a command is tried again that could not be started for want of room or descriptors."""
+
 MOST_ATTEMPTS = 16
 """Attempts after which a delivery is given up: some forty minutes."""
 
@@ -165,6 +168,9 @@ class Dispatcher:
 
     async def _not_sent(self, spec: SinkSpec | None, delivery: Delivery, fault: SinkFault) -> None:
         log.warning("sink %s of model %s does not have an event: %s", delivery.sink, delivery.model, fault)
+        if isinstance(fault, NotStarted):
+            await self._write(partial(self._outbox.put_off, delivery, self._clock() + PUT_OFF_S, str(fault)))
+            return
         if fault.final or delivery.attempts + 1 >= MOST_ATTEMPTS:
             event = _given_up(spec, delivery, fault, self._clock())
             others = self._other_commands(delivery) if fault.failed else None
@@ -199,7 +205,7 @@ def _runs_once(spec: SinkSpec | None) -> bool:
 
 def _given_up(spec: SinkSpec | None, delivery: Delivery, fault: SinkFault, now: float) -> Event:
     """What is told of a delivery that is not tried again."""
-    about: Mapping[str, Any] = delivery.event["data"]
+    about: Mapping[str, Any] = delivery.event.get("data") or {}
     data = {
         "model": delivery.model,
         "version": about.get("version"),

@@ -1,6 +1,7 @@
 """What every sink is given and what it raises: the context of the gateway, the fault of a delivery, and the protocol of
 sinks that other packages bring."""
 
+import errno
 import json
 import os
 import signal
@@ -33,6 +34,31 @@ class SinkFault(Exception):
         self.final = final
         self.failed = output is not None
         self.output = output or ""
+
+
+class NotStarted(SinkFault):
+    """A command was not started, for want of something that comes back: this attempt does not count."""
+
+
+OUT_OF_RESOURCES = frozenset(
+    (
+        errno.EAGAIN,
+        errno.EDQUOT,
+        errno.EIO,
+        errno.EMFILE,
+        errno.ENFILE,
+        errno.ENOMEM,
+        errno.ENOSPC,
+        errno.EROFS,
+    )
+)
+"""What the machine lacks for a while; the command itself is not at fault."""
+
+
+def start_fault(what: str, error: OSError) -> SinkFault:
+    """The fault of a command that could not be started; it is final where the command is at fault."""
+    reason = f"{what}: {error.strerror}"
+    return NotStarted(reason) if error.errno in OUT_OF_RESOURCES else SinkFault(reason, final=True, output="")
 
 
 class Commands:
@@ -108,7 +134,7 @@ class SinkContext:
             self.folder(event).mkdir(mode=0o700, parents=True, exist_ok=True)
             return replace(self, rows=self.gather(event, self.folder(event)))
         except OSError as error:
-            raise SinkFault(f"the captured rows cannot be written: {error.strerror}", final=True) from None
+            raise start_fault("the captured rows cannot be written", error) from None
 
 
 class Sink(Protocol):

@@ -1,15 +1,20 @@
 """Runs a command for an event, once: its last output is kept, and its process group ended when its time is up."""
 
+import logging
 import os
 import selectors
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from penstock.control.sinks.base import SinkContext, SinkFault, end_group, json_bytes
+from penstock.control.sinks.base import SinkContext, SinkFault, end_group, json_bytes, start_fault
 from penstock.registry.records import Document
+
+log = logging.getLogger("penstock.control")
 
 COMMAND_S = 600.0
 OUTPUT_MOST = 1 << 20
@@ -52,10 +57,19 @@ class OutputTail:
         return "\n".join(text.splitlines()[-LINES_MOST:])
 
 
+@dataclass(frozen=True, slots=True)
+class _Running:
+    """A command that was started, and what waits for its output."""
+
+    process: "subprocess.Popen[bytes]"
+    selector: selectors.BaseSelector
+
+
 def run_command(values: Mapping[str, Any], event: Document, context: SinkContext) -> None:
     """Run the command. Blocks, for ``timeout_seconds`` at most.
 
     Raises:
+        NotStarted: there was no room, or no descriptors, to start it; it may be tried again.
         SinkFault: it failed, which is final: a command is run again only where somebody asks for it.
     """
     if not context.trusted:
@@ -63,40 +77,57 @@ def run_command(values: Mapping[str, Any], event: Document, context: SinkContext
             "commands are run only where the gateway listens to its own machine alone", final=True, output=""
         )
     timeout_s, output = float(values.get("timeout_seconds", COMMAND_S)), OutputTail()
-    try:
-        folder = context.folder(event)
-        code = _run(list(values["argv"]), folder, event, context, timeout_s, output)
-        (folder / "output.txt").write_bytes(output.content())
-    except OSError as error:
-        raise SinkFault(f"the command cannot be run: {error.strerror}", final=True, output="") from None
+    folder = context.folder(event)
+    with _started(list(values["argv"]), folder, event, context) as running:
+        code = _exit_code(running, context, output, time.monotonic() + timeout_s)
+    _keep(folder / "output.txt", output)
     if code is None:
         raise _failed(f"the command was ended after {timeout_s:g} s", output)
     if code:
         raise _failed(f"the command ended with {code}", output)
 
 
-def _run(
-    argv: list[str], folder: Path, event: Document, context: SinkContext, timeout_s: float, output: OutputTail
-) -> int | None:
-    """The exit code; None where its time was up and its process group was ended."""
-    environment, stdin = _prepare(folder, event, context)
-    source, sink = os.pipe()
-    with os.fdopen(source, "rb", buffering=0):
-        with os.fdopen(sink, "wb", buffering=0) as stdout, stdin.open("rb") as input_file:
-            process = subprocess.Popen(
-                argv,
-                stdin=input_file,
-                stdout=stdout,
-                stderr=subprocess.STDOUT,
-                env=environment,
-                cwd=folder,
-                start_new_session=True,
-            )
-        with process, context.commands.running(process.pid):
-            if _read(source, process, output, time.monotonic() + timeout_s):
-                return process.returncode
-            end_group(process.pid)
-            return None
+@contextmanager
+def _started(argv: list[str], folder: Path, event: Document, context: SinkContext) -> Iterator[_Running]:
+    """Start a command; everything that may be lacking is taken before."""
+    with ExitStack() as stack:
+        try:
+            environment, stdin = _prepare(folder, event, context)
+            source, sink = os.pipe()
+            stack.callback(os.close, source)
+            with os.fdopen(sink, "wb", buffering=0) as stdout, stdin.open("rb") as input_file:
+                selector = stack.enter_context(selectors.DefaultSelector())
+                selector.register(source, selectors.EVENT_READ)
+                process = subprocess.Popen(
+                    argv,
+                    stdin=input_file,
+                    stdout=stdout,
+                    stderr=subprocess.STDOUT,
+                    env=environment,
+                    cwd=folder,
+                    start_new_session=True,
+                )
+        except OSError as error:
+            raise start_fault("the command cannot be run", error) from None
+        yield _Running(stack.enter_context(process), selector)
+
+
+def _exit_code(running: _Running, context: SinkContext, output: OutputTail, deadline: float) -> int | None:
+    """None where its time was up (of the monotonic clock) and its process group was ended."""
+    process = running.process
+    with context.commands.running(process.pid):
+        if _read(running, output, deadline):
+            return process.returncode
+        end_group(process.pid)
+        return None
+
+
+def _keep(path: Path, output: OutputTail) -> None:
+    """Write the output down; a command that is done stays done where there is no room for it."""
+    try:
+        path.write_bytes(output.content())
+    except OSError as error:
+        log.warning("the output of a command could not be kept: %s", error.strerror)
 
 
 def _failed(reason: str, output: OutputTail) -> SinkFault:
@@ -117,17 +148,16 @@ def _prepare(folder: Path, event: Document, context: SinkContext) -> tuple[dict[
     return environment, path
 
 
-def _read(source: int, process: "subprocess.Popen[bytes]", output: OutputTail, deadline: float) -> bool:
+def _read(running: _Running, output: OutputTail, deadline: float) -> bool:
     """Whether a command and all that write to its output end before the deadline (of the monotonic clock)."""
-    with selectors.DefaultSelector() as selector:
-        selector.register(source, selectors.EVENT_READ)
-        while (left := deadline - time.monotonic()) > 0:
-            if not selector.select(left):
-                return False
-            data = os.read(source, READ_BYTES)
-            if not data:
-                return _ended(process, deadline)
-            output.add(data)
+    while (left := deadline - time.monotonic()) > 0:
+        ready = running.selector.select(left)
+        if not ready:
+            return False
+        data = os.read(ready[0][0].fd, READ_BYTES)
+        if not data:
+            return _ended(running.process, deadline)
+        output.add(data)
     return False
 
 

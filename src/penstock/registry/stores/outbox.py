@@ -181,6 +181,10 @@ class Outbox:
         self._update(delivery, attempts=delivery.attempts + 1)
         return replace(delivery, begun=True)
 
+    def put_off(self, delivery: Delivery, due: float, error: str) -> None:
+        """It is tried again at ``due`` as if this attempt was not made: nothing was sent. Raises ``Superseded``."""
+        self._update(delivery, due=due, attempts=delivery.attempts, error=error)
+
     def given_up(self, delivery: Delivery, error: str, event: Event, others: Sequence[str] | None = None) -> None:
         """It is not tried again unless somebody asks for it, which an event tells. What it asked for is over, unless
         one of the ``others`` may still bring it (None: it goes on). Raises ``Superseded``."""

@@ -1,12 +1,14 @@
 """The dispatcher over a real database: order, repeats, and commands that run once for each event."""
 
 import asyncio
+import errno
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+import sqlalchemy as sa
 
 from penstock.control.retraining import dispatcher as module
 from penstock.control.retraining.dispatcher import MOST_ATTEMPTS, Dispatcher
@@ -35,6 +37,7 @@ class Room:
         self.outbox = Outbox(self.world.database, self.world.traffic, self.world.clock)
         self.fails = self.unheard = 0
         self.overtaken_at = ""
+        self.lacking: list[OSError] = []
         self.open()
 
     def open(self) -> None:
@@ -42,8 +45,12 @@ class Room:
         self.dispatcher = self.other()
 
     def other(self) -> Dispatcher:
-        context = SinkContext(self.folder, trusted=True)
+        context = SinkContext(self.folder, trusted=True, gather=self._gather)
         return Dispatcher(self.outbox, lambda _: self.sinks, context, self._run, self.world.clock)
+
+    def _gather(self, _event: Document, _folder: Path) -> None:
+        if self.lacking:
+            raise self.lacking.pop()
 
     async def _run(self, work: Callable[..., T], *arguments: Any) -> T:
         name = getattr(work, "func", work).__name__
@@ -127,6 +134,49 @@ def test_a_training_that_fails_is_run_once_and_told_with_its_output(tmp_path: Pa
     room.step()
     assert runs(tmp_path) == 2
     assert len(room.told()) == 2
+
+
+def test_a_training_waits_for_room_on_the_disk_however_long_it_takes(tmp_path: Path) -> None:
+    room = Room(tmp_path, counted(tmp_path))
+    room.lacking = [OSError(errno.ENOSPC, "No space left on device")] * (MOST_ATTEMPTS + 1)
+    room.request("a")
+    while room.lacking:
+        room.step()
+        assert room.states() == [("pending", 0)]
+        assert "No space left" in room.outbox.deliveries("m")[0]["error"]
+        room.world.clock.now += 60
+    assert not runs(tmp_path)
+    room.step()
+    assert runs(tmp_path) == 1
+    assert room.states() == [("sent", 1)]
+    assert not room.told()
+
+
+def test_a_training_that_could_not_be_started_runs_once_there_is_room(tmp_path: Path) -> None:
+    room = Room(tmp_path, counted(tmp_path))
+    room.ask("a")
+    [delivery] = room.outbox.due()
+    event = tmp_path / "retraining" / delivery.event["id"] / "event.json"
+    event.parent.mkdir(parents=True)
+    event.symlink_to("/dev/full")
+    room.step()
+    assert room.states() == [("pending", 0)]
+    event.unlink()
+    room.world.clock.now += 60
+    room.step()
+    assert runs(tmp_path) == 1
+    assert room.states() == [("sent", 1)]
+
+
+def test_an_event_without_data_is_given_up_as_others_are(tmp_path: Path) -> None:
+    room = Room(tmp_path, command("raise SystemExit(3)"))
+    room.ask("a")
+    with room.world.database.writing() as connection:
+        connection.execute(sa.text("update events set data = 'null'"))
+    room.step()
+    assert room.states() == [("dead", 1)]
+    [told] = room.told()
+    assert (told["model"], told["version"]) == ("m", None)
 
 
 def test_a_request_whose_training_failed_is_over_until_it_is_run_again(tmp_path: Path) -> None:

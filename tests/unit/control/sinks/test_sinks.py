@@ -5,6 +5,7 @@ import hashlib
 import hmac
 import json
 import os
+import resource
 import sys
 import threading
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from penstock.control.sinks import SinkContext, SinkFault, plugins
+from penstock.control.sinks import NotStarted, SinkContext, SinkFault, plugins
 from penstock.control.sinks.command import OUTPUT_MOST, OutputTail
 from penstock.control.sinks.http_post import retry_after
 from penstock.control.sinks.plugins import load_plugins, send
@@ -177,6 +178,38 @@ def test_a_command_that_cannot_be_run_is_not_tried_again(around: SinkContext) ->
     with pytest.raises(SinkFault, match="cannot be run: No such file") as told:
         sent("command", around, argv=["/nothing/here"])
     assert told.value.final
+
+
+def test_a_command_is_started_or_not_whatever_descriptors_there_are(around: SinkContext) -> None:
+    """Each number of free descriptors, from none to enough: what is lacking is lacking before the start."""
+    (around.home / "runs").touch()
+    script, results = "open('../../runs', 'a').write('x')", []
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for free in range(12):
+        runs = len((around.home / "runs").read_text())
+        holes = [os.dup(0) for _ in range(64)]
+        for one in holes[-free:] if free else []:
+            os.close(one)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(holes) + 1, hard))
+        try:
+            sent("command", around, argv=[sys.executable, "-c", script])
+            results.append(True)
+        except NotStarted:
+            results.append(False)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            for one in holes[: len(holes) - free]:
+                os.close(one)
+        assert len((around.home / "runs").read_text()) == runs + results[-1]
+    assert results[0] is False
+    assert results[-1] is True
+
+
+def test_a_command_that_is_done_stays_done_where_its_output_cannot_be_kept(around: SinkContext) -> None:
+    script = "import os, sys; os.symlink('/dev/full', 'output.txt'); print('done')"
+    sent("command", around, argv=[sys.executable, "-c", script])
+    [folder] = (around.home / "retraining").iterdir()
+    assert (folder / "output.txt").is_symlink()
 
 
 def test_a_command_that_fails_is_told_with_its_last_lines(around: SinkContext) -> None:
