@@ -20,7 +20,7 @@ from loadtests.processes import Server, halves, penstock, running
 from loadtests.roads import JSON, Call
 from loadtests.traffic import FEATURES, SMALL, build
 from penstock.cli.by_gateway import ByGateway
-from penstock.control.monitoring.version_series import VersionSeries
+from penstock.control.monitoring.drift.version_series import VersionSeries
 from penstock.core.policies import MonitorPolicy
 from penstock.core.signature import TensorSpec
 from penstock.core.tensors import Tensor

@@ -16,7 +16,8 @@ from rich.console import Console
 
 from penstock.cli.monitor import picture
 from penstock.control.monitoring.label_comparisons import Signal, Terms
-from penstock.control.monitoring.service import LEARNING_S, Monitoring
+from penstock.control.monitoring.references.learning import LEARNING_S
+from penstock.control.monitoring.service import Monitoring
 from penstock.control.workers.protocol import rows_out
 from penstock.core.desired import Desired, LearnSpec, ModelSpec, VersionSpec, WatchSpec
 from penstock.core.errors import InvalidInput, NotFound, NotReady
@@ -278,10 +279,10 @@ def test_without_a_reference_one_is_learned_and_a_pushed_one_takes_its_place(wat
     asyncio.run(watcher.monitoring.set_policy("m", POLICY, ME))
     assert watcher.watch("2").learn.rows == 500
     gathered(watcher, 600)
-    asyncio.run(watcher.monitoring._learn())
+    asyncio.run(watcher.monitoring._follow())
     assert watcher.watch("2").path == ""  # the other worker may still be gathering
     gathered(watcher, 500)
-    asyncio.run(watcher.monitoring._learn())
+    asyncio.run(watcher.monitoring._follow())
     live = watcher.watch("2")
     assert live.path
     watcher.monitoring.look()
@@ -292,7 +293,7 @@ def test_without_a_reference_one_is_learned_and_a_pushed_one_takes_its_place(wat
         "small": True,
     }
     gathered(watcher, 5000)  # too late: nobody waits for it
-    asyncio.run(watcher.monitoring._learn())
+    asyncio.run(watcher.monitoring._follow())
     assert watcher.watch("2") == live
     pushed = trained()
     watcher.give(pushed, "2")
@@ -317,7 +318,7 @@ def test_a_learned_reference_takes_probabilities_at_their_word(watcher: Watcher)
     gathering = BaselineCollector(columns, LearnSpec(600), learned, lambda: 0.0, lambda *_: None)
     inputs, outputs = answered(600)
     gathering.gather([served(inputs, outputs)], inputs, outputs)
-    asyncio.run(watcher.monitoring._learn())
+    asyncio.run(watcher.monitoring._follow())
     watch = watcher.watch("2")
     reference = reference_in(_json(Path(watch.path)))
     assert reference.confidence is not None
@@ -334,10 +335,10 @@ def test_a_learned_reference_takes_probabilities_at_their_word(watcher: Watcher)
 
 def test_what_one_worker_gathered_is_enough_after_a_while(watcher: Watcher) -> None:
     gathered(watcher, 300)
-    asyncio.run(watcher.monitoring._learn())
+    asyncio.run(watcher.monitoring._follow())
     assert watcher.watch("2").path == ""
     watcher.world.clock.now += LEARNING_S
-    asyncio.run(watcher.monitoring._learn())
+    asyncio.run(watcher.monitoring._follow())
     assert watcher.watch("2").path
 
 
@@ -582,7 +583,6 @@ def left_with_evidence(watcher: Watcher, reference: Reference) -> WatchSpec:
     """Where the rows of a version are counted whose control process has written its evidence down and ended."""
     watcher.give(reference)
     watcher.send(reference, 1000)
-    watcher.monitoring._keep()
     watcher.monitoring.close()
     return watcher.watch()
 
@@ -838,7 +838,7 @@ def test_a_reference_is_learned_anew_on_request(watcher: Watcher) -> None:
     assert entry.subject == "models/m/versions/1/reference"
     for _ in range(2):
         gathered(watcher, 600, "1")
-    asyncio.run(watcher.monitoring._learn())
+    asyncio.run(watcher.monitoring._follow())
     watcher.watch("1")
     watcher.monitoring.look()
     assert watcher.show("1")["reference"]["source"] == "live"
@@ -857,7 +857,7 @@ UNKNOWN_SINK: Document = {"sinks": {"k": {"kafka": {"url": "x"}}}}
 
 def test_a_policy_that_cannot_be_read_stops_no_other(watcher: Watcher) -> None:
     """Another gateway knows a sink that this one does not."""
-    store = watcher.monitoring._store
+    store = MonitorStore(watcher.world.database, watcher.world.clock)
     store.set_policy("m", UNKNOWN_SINK, ME, None)
     store.set_policy("other", {"monitor": {"sample": 0.25}}, ME, None)
     asyncio.run(watcher.monitoring._follow())
@@ -872,14 +872,14 @@ def test_a_policy_that_cannot_be_read_stops_no_other(watcher: Watcher) -> None:
 
 def test_a_policy_that_can_no_longer_be_read_holds_as_it_was(watcher: Watcher) -> None:
     asyncio.run(watcher.monitoring.set_policy("m", {"monitor": {"sample": 0.5}}, ME))
-    watcher.monitoring._store.set_policy("m", UNKNOWN_SINK, ME, None)
+    MonitorStore(watcher.world.database, watcher.world.clock).set_policy("m", UNKNOWN_SINK, ME, None)
     asyncio.run(watcher.monitoring._follow())
     assert watcher.monitoring.policy_of("m").sample == 0.5
 
 
 def test_a_reference_that_cannot_be_read_stops_no_other(watcher: Watcher) -> None:
     reference = trained()
-    store = watcher.monitoring._store
+    store = MonitorStore(watcher.world.database, watcher.world.clock)
     store.set_reference(ReferenceRecord("m", "1", "sha256:odd", "given"), {"form": "of a newer release"}, ME)
     store.set_reference(ReferenceRecord("m", "2", reference.digest, "given"), reference_out(reference), ME)
     asyncio.run(watcher.monitoring._follow())

@@ -12,11 +12,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from penstock.control.monitoring.drift.resuming import resumed
 from penstock.control.monitoring.fleet_performance import FleetPerformance
 from penstock.control.monitoring.label_batches import LabelBatches
 from penstock.control.monitoring.publication import Counts, Shape, ended, summed
 from penstock.control.monitoring.publisher import Publisher
-from penstock.control.monitoring.resuming import resumed
 from penstock.control.periodic import KeyedWork, PeriodicTask
 from penstock.core.errors import Conflict, NotReady
 from penstock.core.policies import MonitorPolicy

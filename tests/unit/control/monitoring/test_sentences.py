@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from penstock.control.monitoring.sentences import sentence
+from penstock.control.monitoring.drift.sentences import sentence
 from penstock.monitor.drift_changes import DRIFT, QUALITY, SLICE, DriftChange
 
 FOUND = {

@@ -1,0 +1,1 @@
+"""Drift of this gateway's rows: where they are counted, what is concluded, and its metrics."""

@@ -1,0 +1,110 @@
+"""Judges drift by the rows that this gateway's workers have counted; what is concluded outlives the process."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from penstock.control.monitoring.drift.evidence_file import KeptEvidence, read_evidence, write_evidence
+from penstock.control.monitoring.drift.regions import Regions
+from penstock.control.monitoring.drift.resuming import resumed
+from penstock.control.monitoring.drift.series import MonitorSeries
+from penstock.control.monitoring.terms import WatchTerms
+from penstock.control.periodic import KeyedWork, PeriodicTask
+from penstock.core.policies import MonitorPolicy
+from penstock.monitor.counters import Words
+from penstock.monitor.drift_changes import DriftChange
+from penstock.monitor.reference import Reference
+from penstock.monitor.rows import Counted
+from penstock.monitor.verdicts import VersionMonitor
+
+KEEP_S = 10.0
+"""Evidence is written down that often, and at every change."""
+
+Key = tuple[str, str]
+ReadRegion = Callable[[int, int], list[Words]]
+"""Gives the region with an offset and a size (words) of every worker."""
+
+
+class DriftDetection:
+    """The monitors of the versions with a region. ``file`` has the evidence, ``task`` goes on where one cannot be
+    judged, ``clock`` gives seconds since the epoch. Of one event loop."""
+
+    def __init__(
+        self,
+        terms: WatchTerms,
+        regions: Regions,
+        read: ReadRegion,
+        file: Path,
+        task: PeriodicTask,
+        clock: Callable[[], float],
+    ) -> None:
+        self._terms = terms
+        self._regions = regions
+        self._read = read
+        self._file = file
+        self._due: KeyedWork[Key] = KeyedWork(task, "drift is not judged of")
+        self._clock = clock
+        self._kept = read_evidence(file)
+        self.series = MonitorSeries({key: one.carried for key, one in self._kept.items()})
+        self._monitors: dict[Key, VersionMonitor] = {}
+        self._kept_at = 0.0
+        self._alarms = 0
+
+    def monitor(self, key: Key) -> VersionMonitor | None:
+        """A version's monitor, None while its rows were not looked at."""
+        return self._monitors.get(key)
+
+    def problem(self, key: Key) -> str:
+        """Why a version is not judged, "" for nothing."""
+        return self._due.problem(key)
+
+    def forget(self, key: Key) -> None:
+        """A version has another reference or region: the next look begins with another monitor."""
+        self._monitors.pop(key, None)
+
+    def heed(self, model: str, policy: MonitorPolicy) -> None:
+        """A model has another policy."""
+        for (name, _), monitor in self._monitors.items():
+            if name == model:
+                monitor.policy = policy
+
+    def look(self) -> list[tuple[Key, DriftChange]]:
+        """Take what the workers have counted since the last look; what has changed by it."""
+        changes: list[tuple[Key, DriftChange]] = []
+        now = self._clock()
+        for key in self._due.due(self._regions):
+            with self._due.isolated(key):
+                changes += [(key, change) for change in self._changes(key, now)]
+        alarms = sum(one.alarms for one in self._monitors.values())
+        if changes or alarms != self._alarms or self.series.is_unsaved or now - self._kept_at >= KEEP_S:
+            self._kept_at, self._alarms = now, alarms
+            self.keep()
+        return changes
+
+    def _changes(self, key: Key, now: float) -> list[DriftChange]:
+        """What has changed at one version since the last look."""
+        region, (reference, policy) = self._regions.get(key), self._terms.of_gateway(key)
+        if region is None or reference is None or self._terms.references.digest(key) != region.digest:
+            return []
+        policy = replace(policy, slices=region.keys)
+        counted = Counted.of(reference, self._read(region.offset, region.size), region.keys)
+        monitor = self._monitors.get(key)
+        if monitor is None:
+            monitor = self._monitors[key] = self._opened(key, reference, policy, counted, now)
+        monitor.policy = policy
+        return monitor.look(counted, now)
+
+    def _opened(
+        self, key: Key, reference: Reference, policy: MonitorPolicy, counted: Counted, now: float
+    ) -> VersionMonitor:
+        """A version's monitor, which goes on where this process's predecessor was."""
+        kept = self._kept.pop(key, None)
+        same = kept is not None and kept.digest == self._terms.references.digest(key)
+        return resumed(reference, policy, counted, now, kept.evidence if kept is not None and same else None)
+
+    def keep(self) -> None:
+        """Write the evidence down, so that a successor of this process goes on with it."""
+        self.series.is_unsaved = False
+        digest, before = self._terms.references.digest, self.series.before
+        kept = [(key, KeptEvidence(digest(key), one.kept(), before(key))) for key, one in self._monitors.items()]
+        write_evidence(self._file, kept)

@@ -1,0 +1,91 @@
+"""Regions of the workers' counter memory: in which one the rows of each watched version are counted."""
+
+import json
+import logging
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from penstock.engine.durable_files import write_atomically
+from penstock.monitor.counters import REGION_WORDS
+
+log = logging.getLogger("penstock.control")
+
+Key = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """Words that were given to a version's reference, and the keys that its rows are sliced by."""
+
+    digest: str
+    offset: int
+    size: int
+    keys: tuple[str, ...] = ()
+
+
+class Regions:
+    """The regions that are in use. ``state`` is a file that outlives the control process; ``clear`` zeroes the region
+    with an offset and a size (words) in every worker. Of one event loop."""
+
+    def __init__(self, state: Path, clear: Callable[[int, int], None]) -> None:
+        self._state = state
+        self._clear = clear
+        self._in_use: dict[Key, Region] = self._read()
+
+    def __iter__(self) -> Iterator[Key]:
+        return iter(self._in_use)
+
+    def get(self, key: Key) -> Region | None:
+        """A version's region, None for none."""
+        return self._in_use.get(key)
+
+    def assign(self, key: Key, digest: str, size: int, keys: tuple[str, ...], served: Collection[Key]) -> Region | None:
+        """The region of a version with this reference, of so many words: the one it has, or else another one; None when
+        the words have run out. Versions that are not ``served`` give theirs back."""
+        known = self._in_use.get(key)
+        if known is not None and (known.digest, known.size, known.keys) == (digest, size, keys):
+            return known
+        kept = {one: region for one, region in self._in_use.items() if one != key and (one in served or not served)}
+        # Words that were in use until now are the last to be given out: workers write to them until they hear of it.
+        offset = free_offset(self._in_use.values(), size)
+        if offset is None:
+            offset = free_offset(kept.values(), size)
+        if offset is None:
+            log.error("model %s version %s is not watched: no room for its counts", *key)
+            return None
+        region = Region(digest, offset, size, keys)
+        self._clear(offset, size)
+        self._in_use = {**kept, key: region}
+        self._write()
+        return region
+
+    def _read(self) -> dict[Key, Region]:
+        try:
+            values = json.loads(self._state.read_text())
+            return {
+                (one["model"], one["version"]): Region(**{**one["region"], "keys": tuple(one["region"]["keys"])})
+                for one in values
+            }
+        except (OSError, ValueError, KeyError, TypeError):
+            return {}
+
+    def _write(self) -> None:
+        values: list[dict[str, Any]] = [
+            {"model": model, "version": version, "region": asdict(one)}
+            for (model, version), one in self._in_use.items()
+        ]
+        with suppress(OSError):
+            write_atomically(self._state, json.dumps(values))
+
+
+def free_offset(regions: Iterable[Region], size: int) -> int | None:
+    """The first place with room for so many words beside these regions, None where there is none."""
+    at = 0
+    for region in sorted(regions, key=lambda one: one.offset):
+        if region.offset - at >= size:
+            return at
+        at = max(at, region.offset + region.size)
+    return at if REGION_WORDS - at >= size else None

@@ -1,0 +1,60 @@
+"""The policy of each model: what an operator wants watched, as it is stored and as it holds."""
+
+from collections.abc import Mapping
+
+from penstock.control.blocking import BlockingPool
+from penstock.control.periodic import KeyedWork, PeriodicTask
+from penstock.control.schedules import schedule_in
+from penstock.core.policies import MonitorPolicy, policy_in, policy_out, refuse_unreachable
+from penstock.registry.records import By, Document
+from penstock.registry.stores.monitor import MonitorStore
+
+USUAL = MonitorPolicy()
+
+
+class Policies:
+    """Policies by model. Where one cannot be read the one before it holds, and ``task``
+    goes on with the others. Of one event loop."""
+
+    def __init__(self, store: MonitorStore, pool: BlockingPool, task: PeriodicTask) -> None:
+        self._store = store
+        self._pool = pool
+        self._due: KeyedWork[str] = KeyedWork(task, "policy of")
+        self._policies: dict[str, MonitorPolicy] = {}
+
+    def of(self, model: str) -> MonitorPolicy:
+        """A model's policy, the usual one where none was set."""
+        return self._policies.get(model, USUAL)
+
+    def document(self, model: str) -> Document:
+        """A model's policy as people are shown it."""
+        problem = self.problem(model)
+        return {**policy_out(self.of(model)), **({"problem": problem} if problem else {})}
+
+    def problem(self, model: str) -> str:
+        """Why a model's policy cannot be read, "" for nothing."""
+        return self._due.problem(model)
+
+    def take_over(self, documents: Mapping[str, Document]) -> bool:
+        """Let the policies that are stored hold; whether something changed."""
+        found = {model: policy for model, policy in self._policies.items() if model in documents}
+        for model in self._due.due(documents):
+            with self._due.isolated(model):
+                found[model] = policy_in(documents[model], schedule_in)
+        changed = found != self._policies
+        self._policies = found
+        return changed
+
+    async def set(self, model: str, document: Document, by: By, if_revision: int | None = None) -> Document:
+        """Store a model's policy; it holds from now on.
+
+        Raises:
+            InvalidInput: the document is no policy.
+            Conflict: the model is not at ``if_revision``.
+        """
+        policy = policy_in(document, schedule_in)
+        refuse_unreachable(policy)
+        revision = await self._pool.call(self._store.set_policy, model, policy_out(policy), by, if_revision)
+        self._policies[model] = policy
+        self._due.succeeded(model)
+        return {**policy_out(policy), "revision": revision}

@@ -1,0 +1,87 @@
+"""The reference of each version: taken over from the database by digest, each version by itself."""
+
+from collections.abc import Callable, Mapping
+
+from penstock.control.blocking import BlockingPool
+from penstock.control.monitoring.references.files import ReferenceFiles
+from penstock.control.periodic import KeyedWork, PeriodicTask
+from penstock.core.errors import NotReady
+from penstock.monitor.reference import Reference, reference_in, reference_out
+from penstock.registry.records import By
+from penstock.registry.stores.monitor import MonitorStore, ReferenceRecord
+
+Key = tuple[str, str]
+
+
+class References:
+    """What each version's rows are compared with. Where one cannot be read ``task`` goes on with the others;
+    ``changed`` is called with each version that has another reference, or none any more. Of one event loop."""
+
+    def __init__(
+        self,
+        store: MonitorStore,
+        files: ReferenceFiles,
+        pool: BlockingPool,
+        task: PeriodicTask,
+        changed: Callable[[Key], None],
+    ) -> None:
+        self._store = store
+        self._files = files
+        self._pool = pool
+        self._due: KeyedWork[Key] = KeyedWork(task, "reference of", shared=(NotReady,))
+        self._changed = changed
+        self._references: dict[Key, Reference] = {}
+        self._digests: dict[Key, str] = {}
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._references
+
+    def __len__(self) -> int:
+        return len(self._references)
+
+    def get(self, key: Key) -> Reference | None:
+        """A version's reference, None for none."""
+        return self._references.get(key)
+
+    def digest(self, key: Key) -> str | None:
+        """The digest of a version's reference, as the database names it; None for none."""
+        return self._digests.get(key)
+
+    def problem(self, key: Key) -> str:
+        """Why a version's reference cannot be read, "" for nothing."""
+        return self._due.problem(key)
+
+    async def take_over(self, digests: Mapping[Key, str]) -> bool:
+        """Let each version have the reference with its digest, and the others none; whether something changed.
+
+        Raises:
+            NotReady: one is not on this machine, and the database is away.
+        """
+        changed = False
+        for key in self._due.due(digests):
+            if self._digests.get(key) != digests[key]:
+                with self._due.isolated(key):
+                    await self._take(key, digests[key])
+                    changed = True
+        for key in self._digests.keys() - digests.keys():
+            del self._references[key], self._digests[key]
+            self._changed(key)
+            changed = True
+        return changed
+
+    async def _take(self, key: Key, digest: str) -> None:
+        document = await self._pool.call(self._files.read, digest)
+        if document is None:
+            document = await self._pool.call(self._store.reference, *key)
+            if document is None:
+                return
+            await self._pool.call(self._files.write, digest, document)
+        self._references[key], self._digests[key] = reference_in(document), digest
+        self._changed(key)
+
+    async def store(self, key: Key, reference: Reference, by: By) -> int:
+        """Write down that a version has this reference, which the next ``take_over`` finds; the model's revision."""
+        record = ReferenceRecord(*key, reference.digest, reference.source)
+        revision = await self._pool.call(self._store.set_reference, record, reference_out(reference), by)
+        self._due.succeeded(key)
+        return revision

@@ -1,0 +1,41 @@
+"""Makes references of training data that is uploaded."""
+
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+from penstock.control.blocking import BlockingPool
+from penstock.control.monitoring.references.files import ReferenceFiles
+from penstock.control.monitoring.references.profiling import profiled
+from penstock.registry.records import Document
+
+PROFILES = 2
+PROFILE_S = 600.0
+"""Files that references are made of at a time, and the deadline of each."""
+
+Graph = tuple[Path, str, Path]
+"""A version's graph, its configuration (protobuf JSON), and where the files lie that this names."""
+
+
+class ReferenceUploads:
+    """Profiles uploads, few at a time; they lie in the folder of ``files`` meanwhile, and ``pool`` runs what writes
+    them."""
+
+    def __init__(self, files: ReferenceFiles, pool: BlockingPool) -> None:
+        self.pool = BlockingPool("profiles", PROFILES, "the profile of the data", PROFILE_S)
+        self._files = files
+        self._writing = pool
+
+    async def profile(self, chunks: AsyncIterator[bytes], graph: Graph, features: Sequence[str]) -> Document:
+        """The reference of a version's training data (CSV, Parquet or npz), as JSON values.
+
+        Raises:
+            InvalidInput: the data does not fit the model.
+            DeadlineExceeded, NotReady: it took too long, or too many are under way.
+        """
+        await self._writing.call(self._files.make_folder)
+        with tempfile.NamedTemporaryFile(dir=self._files.folder, prefix=".data-") as file:
+            async for chunk in chunks:
+                await self._writing.call(file.write, chunk)
+            await self._writing.call(file.flush)
+            return await self.pool.call(profiled, Path(file.name), *graph, features)

@@ -1,0 +1,49 @@
+"""By what each version is watched: its reference, and its policy within the fleet's bound of false alarms."""
+
+from dataclasses import replace
+
+from penstock.control.monitoring.policies import Policies
+from penstock.control.monitoring.references.references import References
+from penstock.control.monitoring.workers import Workers
+from penstock.core.policies import FleetAlarms, MonitorPolicy
+from penstock.monitor.reference import Reference
+from penstock.registry.records import Document
+
+Key = tuple[str, str]
+
+
+class WatchTerms:
+    """The terms of the versions that a gateway serves; ``alarms`` is the fleet's bound."""
+
+    def __init__(self, workers: Workers, references: References, policies: Policies, alarms: FleetAlarms) -> None:
+        self.references = references
+        self.policies = policies
+        self._workers = workers
+        self._alarms = alarms
+
+    def served(self) -> list[Key]:
+        """The versions that the gateway serves."""
+        return [(model.name, one.version) for model in self._workers.desired.models for one in model.versions]
+
+    def of_gateway(self, key: Key) -> tuple[Reference | None, MonitorPolicy]:
+        """A version's terms where a verdict rests on the counts of this gateway."""
+        return self.references.get(key), self._alarms.part(self.policies.of(key[0]), len(self.served()))
+
+    def of_fleet(self, key: Key) -> tuple[Reference | None, MonitorPolicy]:
+        """A version's terms where a verdict rests on the counts of all gateways."""
+        whole = replace(self._alarms, gateways=1)
+        return self.references.get(key), whole.part(self.policies.of(key[0]), len(self.served()))
+
+    def multiplicity(self) -> Document:
+        """The fleet's bound as people are shown it."""
+        return self._alarms.out(len(self.served()))
+
+    def capture_bytes(self) -> int:
+        """The room for captured requests: the most that a model which is served has."""
+        wanted = [self.policies.of(model.name).capture_bytes for model in self._workers.desired.models]
+        return max(wanted, default=MonitorPolicy().capture_bytes)
+
+    def feature_names(self, key: Key) -> tuple[str, ...]:
+        """What a version's features are called: by its graph, its model card, or the data its reference was made of."""
+        stated, reference = tuple(self._workers.feature_names(*key)), self.references.get(key)
+        return stated or (() if reference is None else tuple(one.bins.name for one in reference.inputs))

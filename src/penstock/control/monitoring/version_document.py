@@ -1,0 +1,52 @@
+"""What people are shown of a version: what its monitor, its requests and its labels say; a pure function."""
+
+from collections import Counter
+from collections.abc import Mapping
+
+from penstock.core.objectives import answered, kept
+from penstock.monitor.counters import Totals
+from penstock.monitor.performance import estimate_out
+from penstock.monitor.verdicts import VersionMonitor
+from penstock.registry.records import Document
+
+
+def version_document(
+    monitor: VersionMonitor | None,
+    totals: Totals,
+    performance: Document,
+    objectives: Mapping[str, float],
+    fleet: Document,
+) -> Document:
+    """The document of a version; ``performance`` is what labels say, ``objectives`` are those of its policy, ``fleet``
+    is the fleet's bound of false alarms."""
+    told: Document = {"reference": None, "features": [], "outputs": []}
+    if monitor is not None:
+        told = monitor.document()
+        told["multiplicity"]["fleet"] = fleet
+    estimated = None if monitor is None else estimate_out(monitor.estimated())
+    return {
+        **told,
+        **_requests(totals, objectives),
+        "performance": {**performance, "estimated": estimated},
+        "capture": totals.capture(),
+        "shadow": _shadow(totals),
+    }
+
+
+def _requests(totals: Totals, objectives: Mapping[str, float]) -> Document:
+    outcomes: Counter[str] = Counter()
+    for _, _, outcome, count in totals.requests():
+        outcomes[outcome] += count
+    latency, (number, failed) = totals.quantiles_ms(), answered(outcomes)
+    slow = totals.slower_than(objectives["latency_p99_ms"]) if "latency_p99_ms" in objectives else 0
+    return {
+        "latency": latency,
+        "slo": kept(objectives, latency["p99"], outcomes),
+        "requests": {"answered": number, "failed": failed, "slow": slow},
+    }
+
+
+def _shadow(totals: Totals) -> Document:
+    shadow = totals.shadow()
+    counts = {name: int(shadow[name]) for name in ("pairs", "disagreements")}
+    return {**counts, "max_abs_diff": shadow["max_abs_diff"]}

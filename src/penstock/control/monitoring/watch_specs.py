@@ -1,0 +1,84 @@
+"""Says in the desired state how the workers are to watch each version."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from penstock.control.monitoring.drift.detection import DriftDetection
+from penstock.control.monitoring.drift.regions import Region, Regions
+from penstock.control.monitoring.references.files import ReferenceFiles
+from penstock.control.monitoring.references.learning import learn_spec
+from penstock.control.monitoring.terms import WatchTerms
+from penstock.control.monitoring.workers import Workers
+from penstock.core.desired import Desired, VersionSpec, WatchSpec
+from penstock.core.policies import MonitorPolicy
+from penstock.monitor.answer_segments import ANSWERS
+from penstock.monitor.capture import CAPTURES
+from penstock.monitor.reference import Reference
+from penstock.monitor.rows import Layout
+
+Key = tuple[str, str]
+
+
+class WatchSpecs:
+    """Answers and captures go below ``home``; a version gets its region when it is watched for the first time."""
+
+    def __init__(
+        self,
+        workers: Workers,
+        terms: WatchTerms,
+        regions: Regions,
+        detection: DriftDetection,
+        files: ReferenceFiles,
+        home: Path,
+    ) -> None:
+        self._workers = workers
+        self._terms = terms
+        self._regions = regions
+        self._detection = detection
+        self._files = files
+        self._home = home
+
+    def decorate(self, desired: Desired) -> Desired:
+        """The desired state with how each version is watched."""
+        models = tuple(
+            replace(model, versions=tuple(self._watched(model.name, spec) for spec in model.versions))
+            for model in desired.models
+        )
+        return replace(desired, models=models)
+
+    def _watched(self, model: str, spec: VersionSpec) -> VersionSpec:
+        key, policy = (model, spec.version), self._terms.policies.of(model)
+        latency_ns = int(policy.objectives.get("latency_p99_ms", 0) * 1e6)
+        return replace(spec, latency_ns=latency_ns, watch=self._counted(key, policy, self._kept(key, policy)))
+
+    def _kept(self, key: Key, policy: MonitorPolicy) -> WatchSpec:
+        """What is kept of a version's requests and answers."""
+        return WatchSpec(
+            sample=policy.sample,
+            names=self._terms.feature_names(key),
+            keys=policy.slices,
+            answers=str(self._home / ANSWERS) if policy.horizon_s else "",
+            captures=str(self._home / CAPTURES) if policy.capture else "",
+            capture=policy.capture,
+            masked=policy.masked,
+        )
+
+    def _counted(self, key: Key, policy: MonitorPolicy, watch: WatchSpec) -> WatchSpec:
+        """The same with where its rows are counted, or with what a reference is learned from."""
+        if not policy.sample:
+            return watch
+        reference = self._terms.references.get(key)
+        if reference is None:
+            return replace(watch, learn=learn_spec(policy, max(1, self._workers.workers)))
+        region = self._region(key, reference, policy.slices)
+        if region is None:
+            return watch
+        path = str(self._files.path(region.digest))
+        return replace(watch, path=path, digest=region.digest, offset=region.offset, size=region.size)
+
+    def _region(self, key: Key, reference: Reference, keys: tuple[str, ...]) -> Region | None:
+        known, digest = self._regions.get(key), self._terms.references.digest(key) or ""
+        region = self._regions.assign(key, digest, Layout.of(reference, keys).size, keys, self._terms.served())
+        if region is not None and region != known:
+            self._detection.forget(key)
+        return region

@@ -1,0 +1,87 @@
+"""What this gateway knows of the versions that it watches: what it has counted, and what is told of a change."""
+
+import logging
+from collections.abc import Callable
+
+import numpy as np
+
+from penstock.control.monitoring.drift.regions import Regions
+from penstock.control.monitoring.events import drift_event, performance_event
+from penstock.control.monitoring.feedback import Labels
+from penstock.control.monitoring.publication import Counts, Shape, layout_id
+from penstock.control.monitoring.terms import WatchTerms
+from penstock.control.monitoring.version_document import version_document
+from penstock.control.monitoring.workers import Workers
+from penstock.core.policies import MonitorPolicy
+from penstock.monitor.counters import Totals, Words
+from penstock.monitor.drift_changes import DriftChange
+from penstock.monitor.performance import PerformanceChange
+from penstock.monitor.reference import Reference
+from penstock.monitor.rows import Counted, Layout
+from penstock.monitor.verdicts import VersionMonitor
+from penstock.registry.records import Document
+from penstock.registry.stores.traffic import Event
+
+log = logging.getLogger("penstock.control")
+
+Key = tuple[str, str]
+
+
+class WatchedVersions:
+    """Both this gateway's own verdicts and those by the counts of all gateways rest on it (``fleet_evidence.Watched``).
+    ``clock`` gives seconds since the epoch."""
+
+    def __init__(
+        self, workers: Workers, terms: WatchTerms, regions: Regions, labels: Labels, clock: Callable[[], float]
+    ) -> None:
+        self._workers = workers
+        self._terms = terms
+        self._regions = regions
+        self._labels = labels
+        self._clock = clock
+
+    def terms(self, key: Key) -> tuple[Reference | None, MonitorPolicy]:
+        """A version's reference, and its policy within the fleet's bound of false alarms, for the counts of all."""
+        return self._terms.of_fleet(key)
+
+    def own_counts(self) -> dict[Key, Counts]:
+        """What this gateway has counted of every version that it serves."""
+        return {key: self._own_counts(key) for key in self._terms.served()}
+
+    def _own_counts(self, key: Key) -> Counts:
+        block, (reference, policy) = self._workers.totals(*key).words, self.terms(key)
+        digest, outcomes = self._terms.references.digest(key), self._labels.outcomes(key)
+        if reference is None or digest is None:
+            return Counts(Shape(), np.zeros(0, np.uint64), 0, block, outcomes=outcomes)
+        shape = Shape(layout_id(digest, policy.slices), Layout.of(reference, policy.slices))
+        words = self._words(key, shape)
+        counted = Counted.of(reference, words, policy.slices)
+        return Counts(shape, counted.words, counted.workers if words else 0, block, outcomes=outcomes)
+
+    def _words(self, key: Key, shape: Shape) -> list[Words]:
+        """Every worker's words of a version's region, none where its counts have another shape."""
+        region = self._regions.get(key)
+        if region is None or layout_id(region.digest, region.keys) != shape.id:
+            return []
+        return self._workers.regions(region.offset, region.size)
+
+    def event_of(self, key: Key, change: DriftChange, monitor: VersionMonitor) -> Event:
+        """What is told of a change."""
+        digest, budget = self._terms.references.digest(key), self._terms.policies.of(key[0]).budget
+        event = drift_event(key, change, monitor.affected(change.about), digest, budget, self._clock())
+        log.warning("model %s version %s: %s", *key, event.data["message"])
+        return event
+
+    def performance_event_of(self, key: Key, change: PerformanceChange) -> Event:
+        """What is told of a change that labels show."""
+        log.warning("model %s version %s: %s %s", *key, change.what, "changed" if change.begins else "as before")
+        return performance_event(key, change, self._terms.policies.of(key[0]).budget, self._clock())
+
+    def document_of(
+        self, key: Key, monitor: VersionMonitor | None, totals: Totals, performance: Document | None = None
+    ) -> Document:
+        """What is said of a version by a monitor of its rows, the counts of its requests and labels (by default those
+        that this gateway has joined)."""
+        labels = performance or self._labels.document(key)
+        objectives = self._terms.policies.of(key[0]).objectives
+        return version_document(monitor, totals, labels, objectives, self._terms.multiplicity())
