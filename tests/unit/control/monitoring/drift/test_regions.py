@@ -1,0 +1,80 @@
+"""Regions of counter memory: who has which words, what is zeroed, and what the next control process finds."""
+
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from penstock.control.monitoring.drift.regions import Region, Regions, free_offset
+from penstock.monitor.counters import REGION_WORDS
+
+ONE, TWO, THREE = ("m", "1"), ("m", "2"), ("m", "3")
+HALF = REGION_WORDS // 2
+
+
+class Memory:
+    """Regions over a file; remembers what was zeroed."""
+
+    def __init__(self, folder: Path) -> None:
+        self.file = folder / "regions.json"
+        self.cleared: list[tuple[int, int]] = []
+        self.regions = self.opened()
+
+    def opened(self) -> Regions:
+        return Regions(self.file, lambda offset, size: self.cleared.append((offset, size)))
+
+
+def test_a_version_keeps_its_region_until_what_is_counted_is_another(tmp_path: Path) -> None:
+    memory = Memory(tmp_path)
+    first = memory.regions.assign(ONE, "a", 100, (), [ONE])
+    assert first == Region("a", 0, 100)
+    assert memory.regions.assign(ONE, "a", 100, (), [ONE]) is first
+    assert memory.cleared == [(0, 100)]
+    for digest, size, keys in (("b", 100, ()), ("b", 120, ()), ("b", 120, ("country",))):
+        before = memory.regions.get(ONE)
+        after = memory.regions.assign(ONE, digest, size, keys, [ONE])
+        assert after is not None
+        assert before is not None
+        assert (after.digest, after.size, after.keys) == (digest, size, keys)
+        assert after.offset >= before.offset + before.size or after.offset + size <= before.offset
+
+
+def test_another_control_process_finds_the_regions_and_a_torn_file_is_none(tmp_path: Path) -> None:
+    memory = Memory(tmp_path)
+    memory.regions.assign(ONE, "a", 100, ("country",), [ONE, TWO])
+    memory.regions.assign(TWO, "b", 50, (), [ONE, TWO])
+    found = memory.opened()
+    assert [found.get(key) for key in (ONE, TWO, THREE)] == [
+        Region("a", 0, 100, ("country",)),
+        Region("b", 100, 50),
+        None,
+    ]
+    assert list(found) == [ONE, TWO]
+    memory.file.write_text(memory.file.read_text()[:-5])
+    assert list(memory.opened()) == []
+
+
+def test_versions_that_are_not_served_give_their_words_back(tmp_path: Path) -> None:
+    memory = Memory(tmp_path)
+    memory.regions.assign(ONE, "a", HALF, (), [ONE, TWO])
+    memory.regions.assign(TWO, "b", REGION_WORDS - HALF, (), [ONE, TWO])
+    assert memory.regions.assign(THREE, "c", HALF, (), [ONE, TWO, THREE]) is None
+    third = memory.regions.assign(THREE, "c", HALF, (), [TWO, THREE])
+    assert third == Region("c", 0, HALF)
+    assert list(memory.regions) == [TWO, THREE]
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, REGION_WORDS), st.integers(1, REGION_WORDS // 4)), max_size=8),
+    st.integers(1, REGION_WORDS),
+)
+def test_words_are_given_out_once(places: list[tuple[int, int]], size: int) -> None:
+    taken = [Region("", offset, length) for offset, length in places if offset + length <= REGION_WORDS]
+    found = free_offset(taken, size)
+    starts = [0, *(one.offset + one.size for one in taken)]
+    fits = [
+        at
+        for at in starts
+        if at + size <= REGION_WORDS and all(at + size <= one.offset or at >= one.offset + one.size for one in taken)
+    ]
+    assert found == (min(fits) if fits else None)
