@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from penstock.core.errors import InvalidInput
-from penstock.registry.files import beneath, read_data, read_text
+from penstock.registry.files import NamesOnly, beneath, read_data, read_text
 
 
 @pytest.fixture
@@ -64,3 +64,12 @@ def test_text_must_be_utf8(folder: Path) -> None:
 def test_an_unreadable_file_is_a_fault(folder: Path) -> None:
     with pytest.raises(InvalidInput, match="cannot be read"):
         read_data(folder / "gone", "it")
+
+
+def test_names_are_taken_note_of_and_nothing_is_read() -> None:
+    files = NamesOnly()
+    assert files.text("labels.txt", "labels") == ""
+    assert files.data("sub/weights", "weights") == b""
+    with pytest.raises(InvalidInput, match="weights"):
+        files.data("../secret", "weights")
+    assert files.names == ["labels.txt", "sub/weights"]

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from penstock.control.monitoring import feedback_spool
 from penstock.control.monitoring.feedback import Key, Labels
-from penstock.control.monitoring.feedback_spool import SETTLED_S
+from penstock.control.monitoring.feedback_spool import SETTLED_S, Positions
 from penstock.control.monitoring.label_comparisons import Signal, Terms
 from penstock.core.errors import NotReady
 from penstock.core.policies import MonitorPolicy
@@ -325,3 +325,19 @@ def test_labels_of_a_newer_gateway_hold_back_no_other(
         assert first.outcomes() == {"joined": 1}
         until_settled(clocks, (first, second))
         assert waiting(database) == 0  # nobody knows it
+
+
+def test_a_model_that_is_held_keeps_what_it_has_not_passed_until_it_has_caught_up() -> None:
+    positions = Positions()
+    positions.ahead = 10
+    positions.hold("m", 4)
+    positions.hold("m", 9)  # it is held already
+    positions.hold("n", 7)
+    positions.ahead = 20
+    assert (positions.passed, positions.held) == (4, {"m": 4, "n": 7})
+    positions.catch_up("m", 6, is_all=False)
+    positions.catch_up("m", 5, is_all=False)  # never back
+    assert positions.passed == 6
+    positions.catch_up("m", 20, is_all=True)
+    positions.catch_up("n", 20, is_all=True)
+    assert (positions.passed, positions.held) == (20, {})

@@ -6,6 +6,8 @@ import hmac
 import json
 import os
 import resource
+import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -15,6 +17,7 @@ from typing import Any
 import pytest
 
 from penstock.control.sinks import NotStarted, SinkContext, SinkFault, plugins
+from penstock.control.sinks.base import Commands
 from penstock.control.sinks.command import OUTPUT_MOST, OutputTail
 from penstock.control.sinks.http_post import retry_after
 from penstock.control.sinks.plugins import load_plugins, send
@@ -321,3 +324,18 @@ def test_other_packages_bring_sinks_by_an_entry_point(
     assert (around.home / "told").read_text() == EVENT["id"]
     with pytest.raises(SinkFault, match="no pigeon"):
         sent("carrier", around, loft="empty")
+
+
+def sleeping() -> "subprocess.Popen[bytes]":
+    return subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True)
+
+
+def test_what_would_begin_after_the_end_ends_at_once() -> None:
+    commands = Commands()
+    with sleeping() as first, commands.running(first.pid):
+        assert first.poll() is None
+        commands.end()
+        assert first.wait(10) == -signal.SIGKILL
+    with sleeping() as second, commands.running(second.pid):
+        assert second.wait(10) == -signal.SIGKILL
+    commands.end()  # nothing runs any more

@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from penstock.control.monitoring.references.files import ReferenceFiles
+from penstock.registry.records import Document
 
-EMPTY = {"references": [], "policies": {}}
+EMPTY: Document = {"references": [], "policies": {}}
 
 
 def test_a_reference_is_found_by_its_digest_and_a_torn_one_is_not(tmp_path: Path) -> None:
@@ -20,7 +21,7 @@ def test_a_reference_is_found_by_its_digest_and_a_torn_one_is_not(tmp_path: Path
 def test_the_index_is_what_was_written_last_and_written_only_where_it_differs(tmp_path: Path) -> None:
     files = ReferenceFiles(tmp_path / "references")
     assert files.read_index() == EMPTY
-    known = {"references": [["m", "1", "sha256:ab"]], "policies": {"m": {}}}
+    known: Document = {"references": [["m", "1", "sha256:ab"]], "policies": {"m": {}}}
     files.write_index(known)
     assert ReferenceFiles(files.folder).read_index() == known
     written = (files.folder / "index.json").stat().st_ino
