@@ -1,0 +1,83 @@
+"""Labels of all gateways: in whatever batches they come they teach once, and the next leader tells nothing again."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from penstock.control.monitoring.fleet_performance import FleetPerformance
+from penstock.control.monitoring.label_batches import pack_rows
+from penstock.core.policies import MonitorPolicy
+from penstock.monitor.answers import CLASS
+from penstock.monitor.performance import PerformanceChange
+from penstock.monitor.told import Joined
+from penstock.registry.stores.evidence import LabelBatch
+
+POLICY = MonitorPolicy()
+LOOK_S = 60.0
+
+
+def rows(number: int, wrong: float, begins: float) -> list[Joined]:
+    """Labels a second apart, of which this share was answered wrongly."""
+    chosen = np.random.default_rng(int(begins)).uniform(size=number) < wrong
+    return [
+        Joined("1", CLASS, 1.0, (), float(not one), begins + at, begins + at - 1, True) for at, one in enumerate(chosen)
+    ]
+
+
+def batches(found: Sequence[Joined], gateways: int, first: int = 1) -> list[LabelBatch]:
+    """The rows in turn at so many gateways, one batch of each."""
+    parts = [found[index::gateways] for index in range(gateways)]
+    return [
+        LabelBatch(first + index, str(first + index), "m", "1", f"gateway {index}", len(part), pack_rows(part))
+        for index, part in enumerate(parts)
+    ]
+
+
+def learned(performance: FleetPerformance, parts: Sequence[Sequence[LabelBatch]]) -> list[PerformanceChange]:
+    return [change for at, part in enumerate(parts) for change in performance.learn(part, None, POLICY, at * LOOK_S)]
+
+
+@pytest.mark.parametrize("gateways", [2, 3, 7])
+def test_many_gateways_say_what_one_says(gateways: int) -> None:
+    stretches = [rows(400, 0.02 if number < 5 else 0.4, number * 400.0) for number in range(10)]
+    one, many = FleetPerformance(), FleetPerformance()
+    told = learned(one, [batches(part, 1, number) for number, part in enumerate(stretches, 1)])
+    again = learned(many, [batches(part, gateways, 1 + number * gateways) for number, part in enumerate(stretches)])
+    assert told
+    assert [(change.what, change.begins) for change in again] == [(change.what, change.begins) for change in told]
+    assert one.document is not None
+    assert many.document == one.document
+    assert one.document["labels"] == 4000
+
+
+def test_a_batch_that_is_read_again_teaches_nothing() -> None:
+    performance = FleetPerformance()
+    first = batches(rows(100, 0.1, 0.0), 2)
+    performance.learn(first, None, POLICY, 0.0)
+    before = performance.document
+    assert performance.learn(first, None, POLICY, 60.0) == []
+    assert performance.learn([], None, POLICY, 120.0) == []
+    assert performance.document == before
+    assert performance.kept() == (2, 100)
+
+
+def test_the_next_leader_goes_on_and_tells_nothing_again() -> None:
+    parts = [batches(rows(400, 0.02 if number < 5 else 0.4, number * 400.0), 2, 1 + 2 * number) for number in range(10)]
+    whole = FleetPerformance()
+    told = learned(whole, parts)
+    first = FleetPerformance()
+    before = learned(first, parts[:8])
+    second = FleetPerformance(*first.kept())
+    after = learned(second, [[one for part in parts[:8] for one in part]])
+    assert after == []
+    after += second.learn([*parts[8], *parts[9]], None, POLICY, 10 * LOOK_S)
+    assert [one.what for one in (*before, *after)].count("errors") == [one.what for one in told].count("errors")
+    assert second.kept() == (20, 4000)
+
+
+def test_labels_of_batches_that_are_no_longer_kept_still_count() -> None:
+    performance = FleetPerformance(10, 5000)
+    performance.learn(batches(rows(100, 0.1, 0.0), 1, 11), None, POLICY, 0.0)
+    assert performance.document is not None
+    assert performance.document["labels"] == 5100
