@@ -24,10 +24,10 @@ from tests.integration.traffic.drive import champion, crown
 from tests.integration.traffic.test_retraining import Receiver, receiving
 from tests.postgres import Postgres
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = pytest.mark.timeout(900)
 
 NAMES = "abc"
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 BEFORE, AFTER = "1", "2"
 USUAL, DRIFTED = 20, 120
 """Requests of each caller in each part of the story before the world changes, and after it."""
@@ -341,9 +341,9 @@ def asked(
     for each other after each step: one that is held up would change who asks how often.
     """
     before = [len(one.answers) for one in callers]
-    step = threading.Barrier(len(callers), timeout=120)
+    step = threading.Barrier(len(callers), timeout=300)
     works = [partial(ask, one, copies[one.number] if copies else None, number, drifted, step) for one in callers]
-    together([meanwhile, *works], 180)
+    together([meanwhile, *works], 400)
     found = [answer for one, start in zip(callers, before, strict=True) for answer in one.answers[start:]]
     return sorted(found, key=lambda one: one.at)
 
