@@ -1,0 +1,305 @@
+"""A whole gateway whose control process is killed over and over, while all kinds of changes and deliveries go on.
+
+Nothing acknowledged is lost, nothing half done stays, every event arrives, the audit tells all, and callers notice
+nothing.
+"""
+
+import asyncio
+import json
+import os
+import random
+import re
+import signal
+import sqlite3
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+from typing import Any
+
+import nats
+import pytest
+
+from tests import harness
+from tests.faults.changes import MODEL, Changes, audit_of
+from tests.harness import Server, wait_until
+from tests.integration.control.watch import free_port
+from tests.integration.traffic.drive import FEATURES, crown, scorer
+from tests.integration.traffic.test_real_sinks import process
+from tests.integration.traffic.test_retraining import Receiver, receiving
+
+pytestmark = pytest.mark.timeout(300)
+
+BODY = json.dumps({"inputs": [{"name": "x", "shape": [1, FEATURES], "datatype": "FP32", "data": [0] * FEATURES}]})
+REST_S = 60.0
+SCRATCH = re.compile(r"\.[\w-]+\.json\.\d+-\d+")
+"""A small file that was to take another one's place; a kill may leave one, and nobody deletes it."""
+
+KINDS = ("version.add", "version.retire", "rollout.start", "retraining.request")
+"""Changes that kills wait for by turns."""
+
+
+class Stream:
+    """A stream of a NATS server that keeps what it is sent."""
+
+    def __init__(self, port: int) -> None:
+        self.url = f"nats://127.0.0.1:{port}"
+
+    async def _add(self) -> None:
+        client = await nats.connect(self.url, connect_timeout=5)
+        await client.jetstream().add_stream(name="events", subjects=["penstock.*"])
+        await client.close()
+
+    def is_there(self) -> bool:
+        """Whether the stream could be made."""
+        try:
+            asyncio.run(self._add())
+        except (nats.errors.Error, OSError):
+            return False
+        return True
+
+    async def _all(self) -> list[dict[str, Any]]:
+        client = await nats.connect(self.url, connect_timeout=5)
+        jetstream = client.jetstream()
+        count = (await jetstream.stream_info("events")).state.messages
+        found = await jetstream.subscribe("penstock.*", stream="events", ordered_consumer=True)
+        messages = [json.loads((await found.next_msg(timeout=10)).data) for _ in range(count)]
+        await client.close()
+        return messages
+
+    def events(self) -> list[dict[str, Any]]:
+        """Everything in it."""
+        return asyncio.run(self._all())
+
+
+@dataclass
+class Gateway:
+    """One that is killed and started again in the same room, and what it sends its events to."""
+
+    room: Path
+    hook: Receiver
+    stream: Stream
+    server: Server
+    changes: Changes
+    kills: int = 0
+    workers: set[int] = field(default_factory=set)
+
+    @property
+    def home(self) -> Path:
+        return self.room / "home"
+
+    def wait_killed(self) -> None:
+        """Until the control process has ended."""
+        assert self.server.process.wait(30) == -signal.SIGKILL
+        self.kills += 1
+
+    def kill(self) -> None:
+        self.server.process.kill()
+        self.wait_killed()
+
+    def close(self) -> None:
+        """End the one that runs now."""
+        self.server.kill()
+
+    def start_again(self) -> None:
+        self.server = launch(self.room)
+        self.changes.ops = self.server.ops
+
+    def got(self) -> dict[str, list[dict[str, Any]]]:
+        """What each sink has, in the order in which it came."""
+        names = {"log": self.home / "log.jsonl", "train": self.room / "trained.jsonl"}
+        lines = {sink: file.read_text().splitlines() if file.exists() else [] for sink, file in names.items()}
+        found = {sink: [json.loads(line) for line in text if line] for sink, text in lines.items()}
+        return {**found, "hook": self.hook.events(), "stream": self.stream.events()}
+
+
+def launch(room: Path) -> Server:
+    return harness.launch(None, room, "--workers", "1")
+
+
+def policy(room: Path, hook: Receiver, stream: Stream) -> dict[str, Any]:
+    sinks = {
+        "hook": {"webhook": {"url": hook.url}},
+        "log": {"file": {"path": "log.jsonl"}},
+        "train": {
+            "command": {"argv": ["sh", "-c", f"cat >> {room / 'trained.jsonl'}; echo >> {room / 'trained.jsonl'}"]}
+        },
+        "stream": {"nats": {"url": stream.url, "subject": "penstock.m"}},
+    }
+    return {"triggers": [{"name": "now", "when": {"schedule": "0 0 1 1 *"}, "send": list(sinks)}], "sinks": sinks}
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    room, port = tmp_path_factory.mktemp("kills"), free_port()
+    command = ("nats-server", "-js", "-a", "127.0.0.1", "-p", str(port), "-sd", str(room / "jetstream"))
+    with ExitStack() as stack:
+        stack.enter_context(process(room, *command))
+        hook, stream = stack.enter_context(receiving()), Stream(port)
+        wait_until(stream.is_there, 20, "NATS")
+        server = launch(room)
+        made = Gateway(room, hook, stream, server, Changes(room, server.ops))
+        stack.callback(made.close)
+        assert server.push("m", "1", scorer().SerializeToString()).status == 201
+        crown(server, "1")
+        assert server.admin("PUT", f"{MODEL}/policy", policy(room, hook, stream)).status == 200
+        wait_until(lambda: server.rest("GET", "/v2/models/m/ready").status == 200, 20, "the model")
+        yield made
+
+
+class Caller:
+    """Keeps one connection to a worker and calls without pause."""
+
+    def __init__(self, address: str) -> None:
+        self.succeeded, self.failed = 0, Counter[str]()
+        self._address = address
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._work)
+
+    def _work(self) -> None:
+        connection = HTTPConnection(self._address, timeout=10)
+        while not self._over.wait(0.005):
+            try:
+                connection.request("POST", "/v2/models/m/infer", BODY)
+                answer = connection.getresponse()
+                text = answer.read()
+            except (OSError, HTTPException) as error:
+                self.failed[repr(error)] += 1
+                connection.close()
+                continue
+            if answer.status == 200:
+                self.succeeded += 1
+            else:
+                self.failed[f"{answer.status} {text[:200]!r}"] += 1
+        connection.close()
+
+    def __enter__(self) -> "Caller":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join(20)
+
+
+def check_changes(gateway: Gateway) -> None:
+    """Everything acknowledged is there, what was refused is not, and the audit tells how all that is there came."""
+    audit = audit_of(gateway.server)
+    model = gateway.server.admin("GET", MODEL).json()
+    told = Counter((entry["reason"], entry["action"]) for entry in audit)
+    for change in gateway.changes.asked:
+        if change.action == "collect":
+            continue
+        count = told[change.reason, change.action]
+        if change.acknowledged:
+            assert count >= 1 or change.changed_nothing, change
+        elif change.status is not None and change.status < 500:
+            assert not count, change
+    versions = {one["version"]: one for one in model["versions"]}
+    digests = {
+        one["subject"].rpartition("/")[2]: one["after"]["digest"] for one in audit if one["action"] == "version.add"
+    }
+    assert {version: one["digest"] for version, one in versions.items()} == digests
+    for change in gateway.changes.asked:
+        if change.action == "version.add" and change.acknowledged:
+            assert digests[change.version] == change.answer["digest"]
+    retired = {one["subject"].rpartition("/")[2] for one in audit if one["action"] == "version.retire"}
+    assert {version for version, one in versions.items() if one["state"] == "RETIRED"} == retired
+    crowned = [one["after"] for one in audit if one["subject"].endswith("/aliases/champion")][-1]
+    assert model["aliases"]["champion"] == crowned["version"]
+    routes = [one["after"] for one in audit if one["subject"] == "models/m/route"]
+    route = gateway.server.admin("GET", f"{MODEL}/route").json()
+    assert route["set"] == (bool(routes) and routes[-1] is not None)
+    if route["set"]:
+        assert route["split"] == routes[-1]["split"]
+    begun = {one["subject"].rpartition("/")[2] for one in audit if "/rollouts/" in one["subject"]}
+    rollouts = gateway.server.admin("GET", f"{MODEL}/rollouts").json()["rollouts"]
+    assert {one["id"] for one in rollouts} <= begun
+    assert sum(one["state"] in {"running", "paused", "held"} for one in rollouts) <= 1
+
+
+def deliveries(gateway: Gateway) -> list[dict[str, Any]]:
+    """All of them, from the database: people are shown the newest hundred."""
+    with closing(sqlite3.connect(gateway.home / "registry.db", timeout=20)) as raw:
+        raw.row_factory = sqlite3.Row
+        return [dict(row) for row in raw.execute("SELECT event, sink, state, error FROM outbox")]
+
+
+def check_deliveries(gateway: Gateway) -> None:
+    """Each event is at each sink at least once, in order; commands ran once, or are told to be unfinished."""
+    events = gateway.changes.events()
+    wait_until(
+        lambda: all(one["state"] != "pending" for one in deliveries(gateway)), REST_S, "the end of all deliveries"
+    )
+    dead = {(one["event"], one["sink"]): one for one in deliveries(gateway) if one["state"] == "dead"}
+    assert all(sink == "train" and "before it was done" in one["error"] for (_, sink), one in dead.items()), dead
+    for sink, got in gateway.got().items():
+        ids = [one["id"] for one in got]
+        if sink == "train":
+            assert max(Counter(ids).values()) == 1
+            assert events - set(ids) <= {event for event, at in dead if at == sink}
+        else:
+            assert events <= set(ids), sink
+        first = [one["sequence"] for index, one in enumerate(got) if one["id"] not in ids[:index]]
+        assert first == sorted(first), sink
+
+
+def left_over(gateway: Gateway) -> list[str]:
+    """What lies in the home and belongs to no change that was finished."""
+    names = [str(path.relative_to(gateway.home)) for path in gateway.home.rglob("*") if path.is_file()]
+    known = ("registry.db", "gateway.json", "last-", "log.jsonl", "references/", "retraining/", "answers/", "captures/")
+    blobs = {one["digest"].removeprefix("sha256:") for one in gateway.server.admin("GET", MODEL).json()["versions"]}
+    rest = [name for name in names if not name.startswith(known) and not SCRATCH.fullmatch(name)]
+    assert len(names) - len([name for name in names if not SCRATCH.fullmatch(name)]) <= gateway.kills
+    return [one for one in rest if not any(blob in one for blob in blobs)]
+
+
+def check_leftovers(gateway: Gateway) -> None:
+    """Ten minutes and an hour later nothing is left of what was under way when the control process was killed."""
+    assert gateway.server.push("m", "9", scorer(0.5).SerializeToString()).status in {200, 201}
+    past = time.time() - 7200
+    for blob in (gateway.home / "blobs" / "sha256").glob("??/*"):
+        os.utime(blob, (past, past))
+    raw = sqlite3.connect(gateway.home / "registry.db", timeout=20)
+    with raw:
+        raw.execute("UPDATE leases SET until = 0")
+    assert raw.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    collected = gateway.server.admin("POST", "/admin/v1/registry/collect", {})
+    assert collected.status == 200, collected
+    assert raw.execute("SELECT (SELECT count(*) FROM leases) + (SELECT count(*) FROM condemned)").fetchone() == (0,)
+    raw.close()
+    assert left_over(gateway) == []
+    verified = gateway.server.admin("POST", "/admin/v1/registry/verify", {})
+    assert verified.status == 200, verified
+
+
+def check(gateway: Gateway) -> None:
+    check_changes(gateway)
+    check_deliveries(gateway)
+    check_leftovers(gateway)
+
+
+def kill_at_random(gateway: Gateway, points: int, seed: int) -> None:
+    rng = random.Random(seed)
+    with Caller(gateway.server.http) as caller:
+        for point in range(points):
+            with gateway.changes.running():
+                gateway.changes.wait_for(KINDS[point % len(KINDS)], acknowledged=point < len(KINDS))
+                time.sleep(rng.random() ** 2 * 0.4)
+                gateway.kill()
+            gateway.start_again()
+    assert caller.succeeded > 100
+    assert not caller.failed
+    acknowledged = Counter(one.action for one in gateway.changes.asked if one.acknowledged)
+    assert set(KINDS) <= set(acknowledged)
+    refused = [one for one in gateway.changes.asked if one.action == "version.add" and one.status == 422]
+    assert not refused, refused[0].answer
+    check(gateway)
+
+
+def test_kills_at_random_points(gateway: Gateway) -> None:
+    kill_at_random(gateway, 8, seed=7)
