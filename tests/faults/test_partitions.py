@@ -13,7 +13,19 @@ import pytest
 from tests import harness, postgres, s3
 from tests.harness import Server, wait_until
 from tests.integration.control.watch import metric
-from tests.integration.traffic.drive import BREAKING, GOOD, SAME, ask_many, begin, crown, look, scorer, traffic, until
+from tests.integration.traffic.drive import (
+    BREAKING,
+    GOOD,
+    SAME,
+    ask_many,
+    begin,
+    crown,
+    look,
+    scorer,
+    serve,
+    traffic,
+    until,
+)
 from tests.relay import Relay, relaying
 
 pytestmark = pytest.mark.timeout(300)
@@ -44,12 +56,7 @@ def fleet(tmp_path: Path) -> Iterator[Fleet]:
             server = harness.launch(None, tmp_path / name, "--workers", "1", env=env)
             stack.callback(server.kill)
             servers.append(server)
-        for version, graph in ((GOOD, scorer()), (BREAKING, scorer(breaks=True))):
-            assert servers[0].push("m", version, graph.SerializeToString()).status == 201
-        crown(servers[0], GOOD)
-        for server in servers:
-            path = f"/v2/models/m/versions/{BREAKING}/ready"
-            wait_until(lambda s=server, p=path: s.rest("GET", p).status == 200, 30, "the versions")  # type: ignore[misc]
+        serve(servers, BREAKING, scorer(breaks=True))
         yield Fleet(servers[0], servers[1], relay)
 
 

@@ -68,14 +68,8 @@ class _PlainConnection(http.client.HTTPConnection):
         self._deadline.add(self.sock)
 
 
-class _SecureConnection(http.client.HTTPSConnection):
-    def __init__(self, deadline: _Deadline, host: str, **options: Any) -> None:
-        super().__init__(host, **options)
-        self._deadline = deadline
-
-    def connect(self) -> None:
-        super().connect()
-        self._deadline.add(self.sock)
+class _SecureConnection(_PlainConnection, http.client.HTTPSConnection):
+    """The same over TLS: what it connects with comes next in the order of its bases."""
 
 
 class _Plain(urllib.request.HTTPHandler):

@@ -4,8 +4,9 @@ import json
 import random
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -191,3 +192,17 @@ def champion(server: Server) -> str:
     """Where the champion leads."""
     versions = server.admin("GET", "/admin/v1/models/m").json()["versions"]
     return next((str(one["version"]) for one in versions if "champion" in one["aliases"]), "")
+
+
+def serve(servers: Sequence[Server], last: str, graph: onnx.ModelProto) -> None:
+    """Push a good version, the champion, and the last one to the first gateway; wait until each has the last one."""
+    for version, model in ((GOOD, scorer()), (last, graph)):
+        assert servers[0].push("m", version, model.SerializeToString()).status == 201
+    crown(servers[0], GOOD)
+    path = f"/v2/models/m/versions/{last}/ready"
+    for server in servers:
+        wait_until(partial(_is_ready, server, path), 30, "the versions")
+
+
+def _is_ready(server: Server, path: str) -> bool:
+    return server.rest("GET", path).status == 200

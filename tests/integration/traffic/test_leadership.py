@@ -13,7 +13,7 @@ import pytest
 from tests import harness, postgres
 from tests.harness import Server, wait_until
 from tests.integration.control.watch import metric
-from tests.integration.traffic.drive import BREAKING, GOOD, Asker, ask_many, begin, crown, scorer, traffic, until
+from tests.integration.traffic.drive import BREAKING, GOOD, Asker, ask_many, begin, scorer, serve, traffic, until
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -31,12 +31,7 @@ def fleet(tmp_path: Path) -> Iterator[list[Server]]:
             server = harness.launch(None, tmp_path / name, "--registry", url, "--workers", "1", env=settings)
             stack.callback(server.kill)
             servers.append(server)
-        for version, graph in ((GOOD, scorer()), (BREAKING, scorer(breaks=True))):
-            assert servers[0].push("m", version, graph.SerializeToString()).status == 201
-        crown(servers[0], GOOD)
-        for server in servers:
-            path = f"/v2/models/m/versions/{BREAKING}/ready"
-            wait_until(lambda s=server, p=path: s.rest("GET", p).status == 200, 20, "the versions")  # type: ignore[misc]
+        serve(servers, BREAKING, scorer(breaks=True))
         yield servers
 
 
