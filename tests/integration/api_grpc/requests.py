@@ -39,6 +39,11 @@ def long(steps: int) -> pb.ModelInferRequest:
     return request
 
 
+def endless() -> pb.ModelInferRequest:
+    """A request that takes hours unless it is cancelled."""
+    return long(10_000_000)
+
+
 def gather(index: int) -> pb.ModelInferRequest:
     """A request that fails at run time for an index over 3."""
     return raw("gather", "index", "INT64", [index])

@@ -25,8 +25,8 @@ from tests.harness import wait_until
 from tests.integration.api_grpc import requests
 from tests.integration.api_grpc import worker as workers
 from tests.integration.api_grpc.raw import HEALTH, INFER, STREAM, Raw
-from tests.integration.api_grpc.requests import floats, pair, slow
-from tests.integration.api_grpc.worker import Worker
+from tests.integration.api_grpc.requests import endless, floats, pair, slow
+from tests.integration.api_grpc.worker import CALL_SECONDS, Worker
 
 PAIR = pair(1, 1, 1).SerializeToString()
 
@@ -236,24 +236,24 @@ def test_a_message_over_the_limit(models: Path) -> None:
 
 
 def test_a_reset_gives_a_run_up(own: Worker) -> None:
-    before = own.outcomes("slow")
+    before = own.outcomes("steps")
     with closing(Raw(own.address)) as raw:
-        number = raw.call(slow().SerializeToString())
-        wait_until(lambda: own.totals("slow").inflight == 1, 10, "the run")
+        number = raw.call(endless().SerializeToString())
+        wait_until(lambda: own.totals("steps").inflight == 1, CALL_SECONDS, "the run")
         raw.write(frames.reset(number, ErrorCode.CANCEL))
-        own.awaits({"cancelled": 1}, model="slow", since=before)
-        own.settles("slow", 2.0)
+        own.awaits({"cancelled": 1}, model="steps", since=before)
+        own.settles("steps")
         assert raw.answer(raw.call(PAIR)).status == 0
 
 
 def test_a_connection_that_breaks_gives_all_its_runs_up(own: Worker) -> None:
-    before = own.outcomes("slow")
+    before = own.outcomes("steps")
     with closing(Raw(own.address)) as raw:
         for _ in range(DROPPED_PER_TURN + 5):
-            raw.call(slow().SerializeToString())
-        wait_until(lambda: own.totals("slow").inflight == DROPPED_PER_TURN + 5, 10, "the runs")
-    own.awaits({"cancelled": DROPPED_PER_TURN + 5}, model="slow", since=before)
-    own.settles("slow", 2.0)
+            raw.call(endless().SerializeToString())
+        wait_until(lambda: own.totals("steps").inflight == DROPPED_PER_TURN + 5, CALL_SECONDS, "the runs")
+    own.awaits({"cancelled": DROPPED_PER_TURN + 5}, model="steps", since=before)
+    own.settles("steps")
 
 
 def test_a_deadline_ends_a_run(own: Worker) -> None:
@@ -303,7 +303,7 @@ def test_no_more_calls_after_the_last_goaway(models: Path) -> None:
     with workers.running(models) as mortal, closing(Raw(mortal.address)) as raw:
         assert raw.answer(raw.call(PAIR)).status == 0
         waiting = raw.call(slow().SerializeToString())
-        wait_until(lambda: mortal.totals("slow").inflight == 1, 10, "the run")
+        wait_until(lambda: mortal.begun("slow") == 1, CALL_SECONDS, "the run")
         mortal.call(mortal.server.drain)
         assert int.from_bytes(raw.frames_until(frames.GOAWAY).payload[:4]) == frames.STREAM_MASK
         late = raw.call(PAIR)  # it was on its way

@@ -29,7 +29,7 @@ def mortal(models: Path, carrier: Kind) -> Iterator[Worker]:
 def test_calls_under_way_outlive_a_drain(mortal: Worker) -> None:
     with grpc.insecure_channel(mortal.address) as channel:
         call = Stub(channel).ModelInfer.future(slow(), timeout=CALL_SECONDS)
-        wait_until(lambda: mortal.totals("slow").inflight == 1, CALL_SECONDS, "the call is under way")
+        wait_until(lambda: mortal.begun("slow") == 1, CALL_SECONDS, "the call is under way")
         mortal.call(mortal.server.drain)
         own = [("grpc.use_local_subchannel_pool", 1)]  # else it may still share the first one's connection
         with pytest.raises(grpc.RpcError), grpc.insecure_channel(mortal.address, options=own) as late:
@@ -43,7 +43,7 @@ def test_calls_under_way_outlive_a_drain(mortal: Worker) -> None:
 def test_a_stop_waits_no_longer_than_it_may(mortal: Worker) -> None:
     with grpc.insecure_channel(mortal.address) as channel:
         calls = [Stub(channel).ModelInfer.future(slow()) for _ in range(40)]
-        wait_until(lambda: mortal.totals("slow").inflight == 40, CALL_SECONDS, "the calls are under way")
+        wait_until(lambda: mortal.begun("slow") == 40, CALL_SECONDS, "the calls are under way")
         began = time.monotonic()
         mortal.run(mortal.server.stop(0.2))
         assert time.monotonic() - began < 4  # all of them together take longer

@@ -24,7 +24,7 @@ from penstock.serving.infer_call import InferCall
 from tests.harness import wait_until
 from tests.integration.api_grpc import worker as workers
 from tests.integration.api_grpc.raw import STREAM, Raw
-from tests.integration.api_grpc.requests import floats, long, pair, raw, slow
+from tests.integration.api_grpc.requests import endless, floats, long, pair, raw, slow
 from tests.integration.api_grpc.worker import CALL_SECONDS, Kind, Worker
 
 Stub = GRPCInferenceServiceStub
@@ -121,14 +121,14 @@ def test_an_idle_stream_stays_open_and_answers_at_once(stub: Stub) -> None:
 
 
 def test_cancelling_a_stream_gives_its_requests_up(stub: Stub, worker: Worker) -> None:
-    before = worker.outcomes("slow")
+    before = worker.outcomes("steps")
     feed = Feed()
     answers = stub.ModelStreamInfer(iter(feed))
-    feed.send(*[slow() for _ in range(5)])
-    wait_until(lambda: worker.totals("slow").inflight == 5, CALL_SECONDS, "the requests are under way")
+    feed.send(*[endless() for _ in range(5)])
+    wait_until(lambda: worker.totals("steps").inflight == 5, CALL_SECONDS, "the requests are under way")
     answers.cancel()
-    worker.awaits({"cancelled": 5}, model="slow", since=before)
-    worker.settles("slow")
+    worker.awaits({"cancelled": 5}, model="steps", since=before)
+    worker.settles("steps")
     feed.end()
 
 
@@ -150,7 +150,7 @@ def test_draining_ends_streams_after_what_they_asked(models: Path) -> None:
         feed = Feed()
         answers = Stub(channel).ModelStreamInfer(iter(feed), timeout=CALL_SECONDS)
         feed.send(slow(), pair(1, 1, 1))
-        wait_until(lambda: worker.totals("slow").inflight == 1, CALL_SECONDS, "the requests are under way")
+        wait_until(lambda: worker.begun("slow") == 1, CALL_SECONDS, "the requests are under way")
         time.sleep(0.05)  # the second one, answered out of sight, is counted only after its turn
         worker.call(worker.server.drain)
         assert next(answers).infer_response.model_name == "slow"

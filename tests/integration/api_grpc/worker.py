@@ -149,6 +149,10 @@ class Worker:
         """Wait until no request of a model's version 1 is under way."""
         wait_until(lambda: self.totals(model).inflight == 0, seconds, "nothing is under way")
 
+    def begun(self, model: str) -> int:
+        """Requests for a model's version 1 that run or have ended: it only grows, so that no look comes too late."""
+        return self.totals(model).inflight + sum(self.outcomes(model).values())
+
     def totals(self, model: str, version: str = "1") -> Totals:
         """All counts of a version."""
         return Totals.of([self.slot], self._blocks[model, version])
