@@ -19,7 +19,8 @@ from penstock.core.signature import TensorSpec
 from penstock.core.tensors import Tensor
 from penstock.monitor.columns import input_columns, output_columns
 from penstock.monitor.drift_changes import DRIFT, DriftChange
-from penstock.monitor.reference import TRAINING, build
+from penstock.monitor.reference import TRAINING
+from penstock.monitor.reference_builder import build
 from penstock.monitor.rows import Counted, Layout, RowCounter
 from penstock.monitor.verdicts import VersionMonitor
 

@@ -25,7 +25,8 @@ from penstock.monitor.columns import Rows
 from penstock.monitor.counters import Slot, Totals
 from penstock.monitor.drift_changes import DriftChange
 from penstock.monitor.performance import PerformanceChange
-from penstock.monitor.reference import Reference, build
+from penstock.monitor.reference import Reference
+from penstock.monitor.reference_builder import build
 from penstock.monitor.rows import Layout
 from penstock.monitor.verdicts import VersionMonitor
 from penstock.registry.db.database import open_database

@@ -26,7 +26,7 @@ from penstock.core.signature import TensorSpec
 from penstock.core.tensors import Tensor
 from penstock.monitor.columns import input_columns, output_columns
 from penstock.monitor.reference import TRAINING
-from penstock.monitor.reference import build as build_reference
+from penstock.monitor.reference_builder import build as build_reference
 from penstock.monitor.rows import Counted, Layout, RowCounter
 from penstock.monitor.verdicts import VersionMonitor
 from penstock.telemetry.exposition import Exposition

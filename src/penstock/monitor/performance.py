@@ -19,7 +19,8 @@ from penstock.core.statistics.column_state import State
 from penstock.core.statistics.error_watch import ErrorChange, ErrorWatch
 from penstock.core.statistics.performance_estimation import Estimate, calibration_curve
 from penstock.monitor.answers import NUMBER
-from penstock.monitor.reference import SCORE_BINS, Reference
+from penstock.monitor.confidence import SCORE_BINS
+from penstock.monitor.reference import Reference
 from penstock.monitor.told import Joined
 
 _IMPORTING = Lock()

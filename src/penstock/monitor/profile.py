@@ -13,15 +13,9 @@ from penstock.core.signature import Signature
 from penstock.core.tensors import Array, Tensor
 from penstock.monitor.answers import NUMBER, Answers, answers_of, label_token
 from penstock.monitor.columns import Rows, input_columns, joined, output_columns
-from penstock.monitor.reference import (
-    SCORE_BINS,
-    TRAINING,
-    ConfidenceHistogram,
-    Reference,
-    build,
-    confidence_of,
-    score_bins,
-)
+from penstock.monitor.confidence import SCORE_BINS, ConfidenceHistogram, confidence_of, score_bins
+from penstock.monitor.reference import TRAINING, Reference
+from penstock.monitor.reference_builder import build
 from penstock.monitor.tables import TIME_NAMES, Table, inputs_of, times_of
 
 BATCH = 1024

@@ -6,9 +6,13 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from penstock.core.statistics.distributions import shares
 from penstock.monitor.reference import Feature
 
 KINDS = ("missing", "non_finite", "out_of_range", "unseen", "constant")
+
+RISEN = 4.0
+"""Standard deviations that a rate has to be above its usual one to be called risen."""
 
 _SOUND = 0
 
@@ -64,3 +68,15 @@ def violations(feature: Feature, counts: Sequence[int]) -> dict[str, int]:
     expected = usual[-1] / max(1.0, float(usual.sum())) * float(found.sum())
     found[-1] = max(found[-1] - expected, 0.0)
     return dict(zip(KINDS, found[1:].astype(np.int64).tolist(), strict=True))
+
+
+def most_risen(usual: NDArray[np.float64], recent: NDArray[np.float64]) -> int:
+    """Which kind of violation (its place) is most more frequent than usual by more than chance; 0 for none."""
+    rows = float(recent.sum())
+    if not rows:
+        return 0
+    expected = shares(usual) * rows
+    above = (recent - expected) / np.sqrt(np.maximum(expected, 1.0))
+    above[0] = 0.0
+    worst = int(above.argmax())
+    return worst if above[worst] > RISEN else 0

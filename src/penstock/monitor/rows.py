@@ -18,8 +18,10 @@ from numpy.typing import NDArray
 from penstock.core.bins import CategoricalPlaces, Floats, Kind, NumericPlaces, Places
 from penstock.core.tensors import Tensor
 from penstock.monitor.columns import Columns, Rows
+from penstock.monitor.confidence import SCORE_BINS, confidence_of, score_bins
 from penstock.monitor.counters import Words
-from penstock.monitor.reference import SCORE_BINS, Feature, Reference, confidence_of, rounded, score_bins
+from penstock.monitor.joint_distance import rounded
+from penstock.monitor.reference import Feature, Reference
 
 HEAD: Final = ("seen", "counted", "dropped", "odd", "paired")
 SUMMED: Final = ((64, 8), (0, 2))
@@ -115,11 +117,11 @@ class RowCounter:
         offsets = iter(layout.places)
         self._sides = [_Side(reference.inputs, offsets), _Side(reference.outputs, offsets)]
         self._sure = reference.confidence is not None
-        self._joint = reference.joint
-        if self._joint is not None:
-            directions = np.array(self._joint.directions)
-            self._directions, self._centre = directions, np.array(self._joint.middle) @ directions
-            self._joint_edges = np.array(self._joint.feature.bins.edges)
+        self.joint_of = reference.joint
+        if self.joint_of is not None:
+            directions = np.array(self.joint_of.directions)
+            self._directions, self._centre = directions, np.array(self.joint_of.middle) @ directions
+            self._joint_edges = np.array(self.joint_of.feature.bins.edges)
             self._joint_at = next(offsets)
         numeric = [feature for feature in reference.inputs if feature.bins.kind is Kind.NUMERIC]
         self._means = np.array([feature.mean for feature in numeric])
@@ -196,8 +198,8 @@ class RowCounter:
         self._add(part.at - len(HEAD), shifted)
 
     def _count_together(self, numbers: Floats, finite: bool) -> None:
-        if self._joint is not None:
-            whole = numbers if finite else np.where(np.isfinite(numbers), numbers, self._joint.middle)
+        if self.joint_of is not None:
+            whole = numbers if finite else np.where(np.isfinite(numbers), numbers, self.joint_of.middle)
             seen = whole @ self._directions - self._centre
             distances = rounded(np.einsum("ij,ij->i", seen, seen) / seen.shape[1])
             self._add(self._joint_at, [self._joint_edges.searchsorted(distances, side="right")])

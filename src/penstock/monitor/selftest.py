@@ -11,7 +11,8 @@ from penstock.core.policies import MonitorPolicy
 from penstock.core.signature import TensorSpec
 from penstock.core.tensors import Tensor
 from penstock.monitor.columns import Columns, input_columns, output_columns
-from penstock.monitor.reference import TRAINING, Reference, build
+from penstock.monitor.reference import TRAINING, Reference
+from penstock.monitor.reference_builder import build
 from penstock.monitor.rows import Counted, Exchange, Layout, RowCounter
 from penstock.monitor.verdicts import VersionMonitor
 

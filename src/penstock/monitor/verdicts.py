@@ -11,18 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penstock.core.policies import MonitorPolicy
-from penstock.core.statistics.change_detection import FLOOR, allowance, beginnings, sampling_error
+from penstock.core.statistics.change_detection import allowance, beginnings
 from penstock.core.statistics.column_state import State
-from penstock.core.statistics.distributions import shares
 from penstock.core.statistics.effect_sizes import Scores, scores
 from penstock.core.statistics.performance_estimation import Estimate, calibration_curve, estimate
-from penstock.core.statistics.seasons import Usual, quarter_of
 from penstock.monitor.column_panel import Change, ColumnPanel, Look
+from penstock.monitor.drift_cause import CHANGED_WORLD, cause_of
 from penstock.monitor.drift_changes import DRIFT, QUALITY, SLICE, DriftChange
+from penstock.monitor.monitor_document import ColumnWindow, column_document, quality_document
 from penstock.monitor.neighbours import Neighbours
-from penstock.monitor.quality import KINDS, rates, sorted_out, violations
-from penstock.monitor.reference import Feature, Reference
+from penstock.monitor.quality import KINDS, most_risen, rates, sorted_out
+from penstock.monitor.reference import Reference
 from penstock.monitor.rows import Counted, Layout
+from penstock.monitor.seasonal_baseline import SeasonalBaseline
 from penstock.monitor.slices import Slices
 from penstock.monitor.widened import widened
 
@@ -33,8 +34,6 @@ DRIFT_SHARE, QUALITY_SHARE, SLICES_SHARE = 0.85, 0.05, 0.1
 """The parts of the budget of false alarms: what is not sound shows at once, so its alarms need little of it."""
 
 Document = dict[str, Any]
-
-BROKEN_FEED, CHANGED_WORLD = "broken feed", "changed world"
 
 
 def _against(budget: float, changes: list[DriftChange]) -> list[DriftChange]:
@@ -50,9 +49,9 @@ class VersionMonitor:
         self.reference = reference
         self.policy = policy
         self._features = reference.features
-        self._seasons = Seasons(self._features)
+        self._seasons = SeasonalBaseline(self._features)
         self._seasons.turn(now)
-        self._drift = ColumnPanel(self._seasons.usual, self._seasons.forgiven)
+        self._drift = ColumnPanel(self._seasons.usual, self._seasons.tolerance)
         usual = [sorted_out(feature, feature.counts) for feature in reference.inputs]
         self._quality = ColumnPanel(usual, [allowance(one, len(self._features)) for one in usual])
         self._kinds: list[str] = ["" for _ in usual]
@@ -84,7 +83,7 @@ class VersionMonitor:
         budget, inflation = self.policy.budget, self.variance_inflation  # the inflation is from earlier looks only
         self._neighbours.take(counted)
         if self._seasons.turn(now):
-            self._drift.expect(self._seasons.usual, self._seasons.forgiven)
+            self._drift.expect(self._seasons.usual, self._seasons.tolerance)
         fresh = [
             np.subtract(after, before).astype(float) for after, before in zip(counted.counts, last.counts, strict=True)
         ]
@@ -127,13 +126,13 @@ class VersionMonitor:
         feature = self._features[change.index]
         told = {**self._shown(change.index), "log_e": round(change.log_e, 3), "widened": self._widened()}
         if change.begins:
-            told["cause"] = self._cause(change.index, change.recent)
+            told["cause"] = self._cause(change)
         return DriftChange(DRIFT, feature.bins.name, change.begins, told)
 
     def _has_risen(self, index: int, recent: NDArray[np.float64]) -> bool:
         """Whether values of an input that are not sound have become more frequent; of which kind, is kept."""
         feature = self.reference.inputs[index]
-        worst = _risen(sorted_out(feature, feature.counts), recent)
+        worst = most_risen(sorted_out(feature, feature.counts), recent)
         if worst > 0:
             self._kinds[index] = KINDS[worst - 1]
         return worst > 0
@@ -157,20 +156,10 @@ class VersionMonitor:
         """Which thresholds are wider than those of a large reference and independent rows, and why."""
         return widened(self.reference, self._seasons.sampling, self._seasons.wander, self.variance_inflation)
 
-    def _cause(self, index: int, recent: NDArray[np.float64]) -> str:
-        """Whether a drift lies in values that are not sound alone, by what rows lately looked like: then a feed is
-        broken, and the world as it was."""
-        feature = self._features[index]
-        if index >= len(self.reference.inputs):
-            return CHANGED_WORLD
-        counts = recent[: feature.bins.width]
-        if not _risen(sorted_out(feature, feature.counts), sorted_out(feature, counts)):
-            return CHANGED_WORLD
-        inner = np.zeros(feature.bins.width, bool)
-        inner[feature.bins.inner] = True
-        sound = np.where(inner, counts, 0)
-        found = scores(np.where(inner, feature.counts, 0).tolist(), sound.tolist())
-        return BROKEN_FEED if found.rows < FEW_SOUND or found.calm else CHANGED_WORLD
+    def _cause(self, change: Change) -> str:
+        """What is behind a drift; that of outputs and of the joint distance is a changed world."""
+        is_input = change.index < len(self.reference.inputs)
+        return cause_of(self._features[change.index], change.recent) if is_input else CHANGED_WORLD
 
     def _counts(self, index: int) -> list[int]:
         counts: list[int] = np.subtract(self._last.counts[index], self._window[0][1].counts[index]).tolist()
@@ -264,59 +253,28 @@ class VersionMonitor:
         return estimate(confidence.classes, self._last.sure - self._window[0][1].sure, self._chances)
 
     def _shown(self, index: int) -> Document:
-        feature, found, column = self._features[index], self._score(index), self._drift.states[index]
-        counts = self._counts(index)
-        bins, labels = feature.bins, feature.bins.labels()
-        log_m = float(self._drift.detector.log_m[index])
-        return {
-            "name": bins.name,
-            "kind": bins.kind.value,
-            "state": column.state.value,
-            "since": column.since or None,
-            "log_e": round(max(0.0, log_m), 3),
-            "psi": round(found.psi, 9),
-            "psi_threshold": round(found.psi_threshold, 6) if np.isfinite(found.psi_threshold) else None,
-            "js": round(found.js, 6),
-            "hellinger": round(found.hellinger, 6),
-            "ks": round(found.ks, 6),
-            "ks_threshold": round(found.ks_threshold, 6) if np.isfinite(found.ks_threshold) else None,
-            "wasserstein": round(found.wasserstein, 6),
-            "chi_square": round(found.chi_square, 4),
-            "chi_square_threshold": round(found.chi_square_threshold, 4),
-            "rows": int(sum(counts)),
-            "missing": int(counts[bins.missing]),
-            "out_of_range": int(sum(counts[place] for place in bins.out_of_range)),
-            "infinite": int(sum(counts[place] for place in bins.infinite)),
-            "unseen": int(sum(counts[place] for place in bins.unseen)),
-            **({"forgiven": round(feature.wander, 6)} if feature.wander else {}),
-            "reference_error": round(self._seasons.sampling[index], 6),
-            "moved": [{"bin": labels[place], "change": round(change, 4)} for place, change in found.moved],
-            "bins": labels,
-            "counts": counts,
-            "reference_counts": np.rint(self._seasons.usual[index]).astype(int).tolist(),
-        }
+        return column_document(
+            ColumnWindow(
+                self._features[index],
+                self._counts(index),
+                self._score(index),
+                self._drift.states[index],
+                float(self._drift.detector.log_m[index]),
+                self._seasons.usual[index],
+                self._seasons.sampling[index],
+            )
+        )
 
     def _quality_document(self) -> Document:
         """Rows of the window that were not sound, by what was wrong with them, and features that are not as usual."""
-        base = self._window[0][1]
-        wrong = dict.fromkeys(KINDS, 0)
-        rows, features = 0, []
-        for index, feature in enumerate(self.reference.inputs):
-            counts = self._counts(index)
-            for kind, number in violations(feature, counts).items():
-                wrong[kind] += number
-            rows = max(rows, sum(counts))
-            column = self._quality.states[index]
-            if column.state is State.DRIFT:
-                told = {"name": feature.bins.name, "kind": self._kinds[index], "since": column.since}
-                features.append({**told, "rates": rates(sorted_out(feature, counts))})
-        return {
-            "state": "violated" if features else "ok" if rows else State.INSUFFICIENT_DATA.value,
-            "rows": rows,
-            "violations": wrong,
-            "violated": features,
-            "odd_requests": self._last.head["odd"] - base.head["odd"],
-        }
+        inputs = range(len(self.reference.inputs))
+        return quality_document(
+            self.reference.inputs,
+            [self._counts(index) for index in inputs],
+            self._quality.states,
+            self._kinds,
+            self._last.head["odd"] - self._window[0][1].head["odd"],
+        )
 
     def counted(self, index: int) -> tuple[int, ...]:
         """All that was counted of a column so far."""
@@ -355,57 +313,6 @@ class VersionMonitor:
     def head(self) -> dict[str, int]:
         """Rows seen, counted, dropped, and requests that were not as expected."""
         return dict(self._last.head)
-
-
-class Seasons:
-    """What is usual of each column now, and the nats a row that are forgiven of each: in this quarter of an hour, or of
-    the whole reference, where that tells no hours apart."""
-
-    def __init__(self, features: Sequence[Feature]) -> None:
-        self._features = features
-        self._by_hour = [Usual(np.asarray(one.hours, float)) for one in features if one.hours]
-        self._hours = len(features[0].hours) if self._by_hour else 0
-        self._now = -1
-        self.usual = [np.asarray(feature.counts, float) for feature in features]
-        self.wander = [one.wander for one in features]
-        self.sampling = self._sampling()
-
-    @property
-    def forgiven(self) -> list[float]:
-        """Nats a row that are no evidence, of each column."""
-        return [FLOOR + error + wander for error, wander in zip(self.sampling, self.wander, strict=True)]
-
-    def _sampling(self) -> list[float]:
-        return [sampling_error(one, len(self._features)) for one in self.usual]
-
-    def turn(self, now: float) -> bool:
-        """Go on to a time (seconds since the epoch); whether anything is different then."""
-        if not self._hours or quarter_of(now, self._hours) == self._now:
-            return False
-        self._now = quarter_of(now, self._hours)
-        self.usual = [one.counts(self._now) for one in self._by_hour]
-        self.wander = [one.moves(self._now) for one in self._by_hour]
-        self.sampling = self._sampling()
-        return True
-
-
-def _risen(usual: NDArray[np.float64], recent: NDArray[np.float64]) -> int:
-    """Which kind of violation (its place) is most more frequent than usual by more than chance; 0 for none."""
-    rows = float(recent.sum())
-    if not rows:
-        return 0
-    expected = shares(usual) * rows
-    above = (recent - expected) / np.sqrt(np.maximum(expected, 1.0))
-    above[0] = 0.0
-    worst = int(above.argmax())
-    return worst if above[worst] > RISEN else 0
-
-
-FEW_SOUND = 10
-"""Sound rows among the recent ones below which nothing can be said of them."""
-
-RISEN = 4.0
-"""Standard deviations that a rate has to be above its usual one to be called risen."""
 
 
 def _with_states(kept: Mapping[str, Any], panel: str, states: str) -> Document:

@@ -10,7 +10,8 @@ from penstock.core.signature import TensorSpec
 from penstock.core.tensors import Tensor
 from penstock.monitor.column_panel import Change, ColumnPanel, Look
 from penstock.monitor.columns import input_columns, output_columns
-from penstock.monitor.reference import TRAINING, Reference, build
+from penstock.monitor.reference import TRAINING, Reference
+from penstock.monitor.reference_builder import build
 from penstock.monitor.rows import Counted, Layout, RowCounter
 from penstock.monitor.verdicts import VersionMonitor
 from penstock.monitor.widened import widened

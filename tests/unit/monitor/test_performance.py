@@ -12,8 +12,9 @@ from sklearn import metrics as oracle
 
 from loadtests.errors import CHAIN, Case, errors
 from penstock.monitor.answers import CLASS, NUMBER, TEXT, text_token
+from penstock.monitor.confidence import ConfidenceHistogram
 from penstock.monitor.performance import WINDOW, Performance, PerformanceChange
-from penstock.monitor.reference import TRAINING, ConfidenceHistogram, Reference
+from penstock.monitor.reference import TRAINING, Reference
 from penstock.monitor.told import Joined
 
 BUDGET = 100_000.0

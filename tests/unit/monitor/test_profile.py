@@ -15,7 +15,8 @@ from penstock.core.signature import Signature, TensorSpec
 from penstock.engine import model as engine
 from penstock.monitor.columns import Rows
 from penstock.monitor.profile import profile
-from penstock.monitor.reference import build, reference_in, reference_out
+from penstock.monitor.reference import reference_in, reference_out
+from penstock.monitor.reference_builder import build
 from penstock.monitor.tables import Table, inputs_of, read_table, times_of
 from tests import zoo
 

@@ -13,8 +13,11 @@ from penstock.core.signature import TensorSpec
 from penstock.core.tensors import Tensor
 from penstock.monitor.columns import Form, Rows, input_columns, output_columns
 from penstock.monitor.counters import Words
+from penstock.monitor.joint_distance import distance
 from penstock.monitor.neighbours import AT_FIRST, Neighbours
-from penstock.monitor.reference import JOINT, LIVE, TRAINING, Reference, build, distance, reference_in, reference_out
+from penstock.monitor.reference import LIVE, TRAINING, Reference, reference_in, reference_out
+from penstock.monitor.reference_builder import build
+from penstock.monitor.reference_columns import JOINT
 from penstock.monitor.rows import ALL_SUMMED, Counted, Layout, RowCounter
 
 FEATURES = 4

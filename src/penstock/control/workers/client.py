@@ -22,7 +22,7 @@ from penstock.control.workers.protocol import (
 from penstock.core.desired import Desired, VersionStatus
 from penstock.core.errors import DeadlineExceeded, NotReady, TooLarge
 from penstock.monitor.columns import Rows
-from penstock.monitor.reference import ConfidenceHistogram
+from penstock.monitor.confidence import ConfidenceHistogram
 from penstock.monitor.told import Matched, Told
 
 RETRY_S = 0.1

@@ -12,7 +12,7 @@ import numpy as np
 from penstock.core.desired import LearnSpec
 from penstock.core.tensors import Tensor
 from penstock.monitor.columns import Columns, Rows
-from penstock.monitor.reference import SCORE_BINS, ConfidenceHistogram, confidence_of, score_bins
+from penstock.monitor.confidence import SCORE_BINS, ConfidenceHistogram, confidence_of, score_bins
 from penstock.serving.infer_call import InferCall
 
 Learned = Callable[[list[Rows], list[Rows], ConfidenceHistogram | None], None]

@@ -12,7 +12,9 @@ from penstock.core.desired import LearnSpec
 from penstock.core.errors import NotReady
 from penstock.core.policies import MonitorPolicy
 from penstock.monitor.columns import Rows, joined
-from penstock.monitor.reference import LIVE, ConfidenceHistogram, Reference, build, confidence_in
+from penstock.monitor.confidence import ConfidenceHistogram, confidence_in
+from penstock.monitor.reference import LIVE, Reference
+from penstock.monitor.reference_builder import build
 from penstock.registry.records import By
 
 log = logging.getLogger("penstock.control")

@@ -1,0 +1,118 @@
+"""What the admin API shows of the columns that a version's monitor watches; pure functions of the window's counts."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from penstock.core.statistics.column_state import ColumnState, State
+from penstock.core.statistics.effect_sizes import Scores
+from penstock.monitor.quality import KINDS, rates, sorted_out, violations
+from penstock.monitor.reference import Feature
+
+Document = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnWindow:
+    """A column in the window: ``counts`` [places], its effect sizes, what is said of it, the logarithm of the evidence,
+    the counts that are ``usual`` now [places], and the nats a row by which a reference of this size is off."""
+
+    feature: Feature
+    counts: Sequence[int]
+    scores: Scores
+    state: ColumnState
+    log_m: float
+    usual: NDArray[np.float64]
+    sampling_error: float
+
+
+def column_document(column: ColumnWindow) -> Document:
+    """What is shown of a column."""
+    feature, bins, counts = column.feature, column.feature.bins, column.counts
+    return {
+        "name": bins.name,
+        "kind": bins.kind.value,
+        "state": column.state.state.value,
+        "since": column.state.since or None,
+        "log_e": round(max(0.0, column.log_m), 3),
+        **_effects(column.scores),
+        "rows": int(sum(counts)),
+        "missing": int(counts[bins.missing]),
+        "out_of_range": _total(counts, bins.out_of_range),
+        "infinite": _total(counts, bins.infinite),
+        "unseen": _total(counts, bins.unseen),
+        **({"forgiven": round(feature.wander, 6)} if feature.wander else {}),
+        "reference_error": round(column.sampling_error, 6),
+        **_bins(column),
+    }
+
+
+def _effects(found: Scores) -> Document:
+    return {
+        "psi": round(found.psi, 9),
+        "psi_threshold": _threshold(found.psi_threshold),
+        "js": round(found.js, 6),
+        "hellinger": round(found.hellinger, 6),
+        "ks": round(found.ks, 6),
+        "ks_threshold": _threshold(found.ks_threshold),
+        "wasserstein": round(found.wasserstein, 6),
+        "chi_square": round(found.chi_square, 4),
+        "chi_square_threshold": round(found.chi_square_threshold, 4),
+    }
+
+
+def _threshold(value: float) -> float | None:
+    return round(value, 6) if np.isfinite(value) else None
+
+
+def _total(counts: Sequence[int], places: Sequence[int]) -> int:
+    return int(sum(counts[place] for place in places))
+
+
+def _bins(column: ColumnWindow) -> Document:
+    labels = column.feature.bins.labels()
+    return {
+        "moved": [{"bin": labels[place], "change": round(change, 4)} for place, change in column.scores.moved],
+        "bins": labels,
+        "counts": column.counts,
+        "reference_counts": np.rint(column.usual).astype(int).tolist(),
+    }
+
+
+def quality_document(
+    features: Sequence[Feature],
+    counts: Sequence[Sequence[int]],
+    states: Sequence[ColumnState],
+    kinds: Sequence[str],
+    odd: int,
+) -> Document:
+    """Rows of the window that were not sound, by what was wrong with them, and features that are not as usual.
+
+    ``counts`` [features][places] are those of the window, ``kinds`` what is more frequent than usual of each feature,
+    ``odd`` the requests that were not as expected.
+    """
+    wrong = dict.fromkeys(KINDS, 0)
+    for feature, found in zip(features, counts, strict=True):
+        for kind, number in violations(feature, found).items():
+            wrong[kind] += number
+    rows = max(map(sum, counts), default=0)
+    violated = [
+        {
+            "name": feature.bins.name,
+            "kind": kind,
+            "since": state.since,
+            "rates": rates(sorted_out(feature, found)),
+        }
+        for feature, found, state, kind in zip(features, counts, states, kinds, strict=True)
+        if state.state is State.DRIFT
+    ]
+    return {
+        "state": "violated" if violated else "ok" if rows else State.INSUFFICIENT_DATA.value,
+        "rows": rows,
+        "violations": wrong,
+        "violated": violated,
+        "odd_requests": odd,
+    }

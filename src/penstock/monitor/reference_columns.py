@@ -1,0 +1,76 @@
+"""The columns of a reference: bins, counts and moments of each, from rows."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from penstock.core.bins import (
+    MOST_DISCRETE,
+    Bins,
+    CategoricalPlaces,
+    Floats,
+    NumericPlaces,
+    Places,
+    categorical_bins,
+    numeric_bins,
+)
+from penstock.monitor.columns import Rows
+from penstock.monitor.reference import Feature
+
+JOINT = "(joint)"
+
+
+def distinct_names(names: tuple[Sequence[str], Sequence[str]]) -> list[str]:
+    """The names of inputs, each told apart from the others, from the outputs and from the joint distance: metrics and
+    events have one column of each name."""
+    taken, found = {*names[1], JOINT}, []
+    for name in names[0]:
+        tries = (name, *(f"{name} (input{number})" for number in ("", *range(2, len(names[0]) + 2))))
+        chosen = next(one for one in tries if one not in taken)
+        taken.add(chosen)
+        found.append(chosen)
+    return found
+
+
+def features_of(names: Sequence[str], rows: Rows) -> tuple[tuple[Feature, ...], list[Places]]:
+    """The columns of these rows, and the places of each one's values."""
+    width = rows.numbers.shape[1]
+    numeric = [numeric_bins(name, rows.numbers[:, index]) for index, name in enumerate(names[:width])]
+    features, found = [], []
+    if numeric:
+        places = NumericPlaces(numeric)(rows.numbers)
+        for index, bins in enumerate(numeric):
+            column = rows.numbers[:, index]
+            finite = column[np.isfinite(column)]
+            moments = (float(finite.mean()), float(finite.std())) if len(finite) else (0.0, 0.0)
+            own = range_left_out(bins, column, places[:, index])
+            features.append(Feature(bins, counts_of(own, bins), *moments))
+            found.append(own)
+    for name, values in zip(names[width:], rows.labels, strict=True):
+        bins = categorical_bins(name, values)
+        found.append(CategoricalPlaces(bins)(values))
+        features.append(Feature(bins, counts_of(found[-1], bins)))
+    return tuple(features), found
+
+
+def range_left_out(bins: Bins, column: Floats, places: Places) -> Places:
+    """The places of a column's numbers, where the least and the greatest lie out of the range of all others.
+
+    No number of a sample lies out of its own range, but one of ``rows + 1`` more numbers will lie below it, and one
+    above: that many the reference has to let expect. Numbers of few kinds have no such ends.
+    """
+    finite = column[np.isfinite(column)]
+    if len(bins.edges) - 1 <= MOST_DISCRETE and len(np.unique(finite)) <= MOST_DISCRETE:
+        return places
+    found = places.copy()
+    for end, place in zip((finite.min(), finite.max()), bins.out_of_range, strict=True):
+        at = np.flatnonzero(column == end)
+        if len(at) == 1:
+            found[at] = place
+    return found
+
+
+def counts_of(places: Any, bins: Bins) -> tuple[int, ...]:
+    """How many rows lie in each place of a column."""
+    return tuple(int(count) for count in np.bincount(places, minlength=bins.width))
