@@ -22,7 +22,8 @@ from penstock.control.monitoring.publication import Counts, Shape, layout_id
 from penstock.control.monitoring.publisher import Publisher
 from penstock.core.policies import MonitorPolicy
 from penstock.monitor.columns import Rows
-from penstock.monitor.counters import Slot, Totals
+from penstock.monitor.counters.slot import Slot
+from penstock.monitor.counters.totals import Totals
 from penstock.monitor.drift_changes import DriftChange
 from penstock.monitor.performance import PerformanceChange
 from penstock.monitor.reference import Reference

@@ -29,7 +29,7 @@ from penstock.cli.by_gateway import ByGateway
 from penstock.core.labels import Protocol
 from penstock.core.routing import route_in
 from penstock.core.tensors import Tensor
-from penstock.monitor.counters import Slot
+from penstock.monitor.counters.slot import Slot
 from penstock.serving.memory_budget import MemoryBudget
 from penstock.serving.observers.shadow import MAX_WAITING, ShadowExecutor, ShadowSampler
 from penstock.serving.routing_table import Router

@@ -10,7 +10,7 @@ from penstock.core.signature import Signature
 from penstock.core.tensors import Tensor
 from penstock.engine.model import Model
 from penstock.engine.session import closed_run
-from penstock.monitor.counters import Slot
+from penstock.monitor.counters.slot import Slot
 from penstock.serving.infer_call import InferCall, OnDone
 from penstock.serving.loaded_version import LoadedVersion
 from penstock.serving.version_info import Identity

@@ -34,7 +34,8 @@ from penstock.core.limits import RequestLimits
 from penstock.core.signature import Signature, TensorSpec
 from penstock.core.slices import no_pause
 from penstock.core.tensors import Tensor
-from penstock.monitor.counters import Slot, Totals
+from penstock.monitor.counters.slot import Slot
+from penstock.monitor.counters.totals import Totals
 from penstock.monitor.told import Matched, Told
 from penstock.serving.data_plane import DataPlane
 from penstock.serving.model_loader import ModelLoader

@@ -14,8 +14,9 @@ from penstock.core.errors import NotReady
 from penstock.core.labels import OUTCOME_INDEX, PROTOCOL_NAMES, Route
 from penstock.core.routing import POINTS
 from penstock.core.versions import CHAMPION
-from penstock.monitor import counters
-from penstock.monitor.counters import SLOT_BYTES, Slot, Totals, Words
+from penstock.monitor.counters.layout import LAST_MS_AT, SLOT_BYTES, Words
+from penstock.monitor.counters.slot import Slot
+from penstock.monitor.counters.totals import Totals
 from penstock.registry.records import Document, ModelRecord, VersionState
 from penstock.registry.stores.versions import Store
 
@@ -40,7 +41,7 @@ def _counts(route: Route) -> tuple[Words, Words]:
     slot.block(0).answered(series, 1, MS, 1000, 0, MS // 2, 1000)
     slot.block(1).failed(series, OUTCOME_INDEX["internal"], MS, blamed=True)
     answered, failed = slot.read(0), slot.read(1)
-    answered[counters._LAST_MS] = 0  # the time of this machine
+    answered[LAST_MS_AT] = 0  # the time of this machine
     return answered, failed
 
 

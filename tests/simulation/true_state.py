@@ -8,7 +8,8 @@ import sqlalchemy as sa
 from penstock.control.monitoring.label_batches import unpack_rows
 from penstock.control.monitoring.publication import unpack
 from penstock.control.retraining.rules import MANUAL
-from penstock.monitor.counters import BLOCK_WORDS, Totals
+from penstock.monitor.counters.layout import BLOCK_WORDS
+from penstock.monitor.counters.totals import Totals
 from penstock.registry.db import schema
 from penstock.registry.db.database import Database
 from penstock.registry.records import Document

@@ -29,7 +29,7 @@ from penstock.core.desired import Desired, State, VersionStatus
 from penstock.core.limits import RequestLimits
 from penstock.engine import heap
 from penstock.engine.memory import read_memory
-from penstock.monitor.counters import DEAD, DRAINING, HEARTBEAT, HOUSE, OVERDUE, READY, TASK_NAMES, WELL, TaskState
+from penstock.monitor.counters.slot import DEAD, DRAINING, HEARTBEAT, HOUSE, OVERDUE, READY, TASK_NAMES, WELL, TaskState
 from penstock.monitor.unit_votes import UnitVotes
 from penstock.serving.data_plane import DataPlane
 from penstock.serving.memory_budget import MemoryBudget

@@ -10,18 +10,9 @@ from penstock.core.desired import Desired, State, VersionStatus, able_versions
 from penstock.core.labels import SHED_REASONS, code
 from penstock.core.routing import POINTS, effective
 from penstock.core.versions import CHAMPION
-from penstock.monitor.counters import (
-    DEAD,
-    OVERDUE,
-    STAGES,
-    TASK_NAMES,
-    WELL,
-    Slot,
-    TaskState,
-    Totals,
-    load,
-    refused,
-)
+from penstock.monitor.counters.layout import STAGES
+from penstock.monitor.counters.slot import DEAD, OVERDUE, TASK_NAMES, WELL, Slot, TaskState
+from penstock.monitor.counters.totals import Totals, load, refused
 from penstock.telemetry import metrics
 from penstock.telemetry.metrics import Bulk, Distribution, Point, Reading
 

@@ -27,7 +27,9 @@ from penstock.control.workers.slots import SlotFile
 from penstock.control.workers.supervisor import Limits, Reason, Supervisor
 from penstock.core.desired import Desired, VersionStatus
 from penstock.core.errors import NotFound, NotReady
-from penstock.monitor.counters import BLOCKS, READY, STATE_NAMES, Slot, Totals, Words
+from penstock.monitor.counters.layout import BLOCKS, Words
+from penstock.monitor.counters.slot import READY, STATE_NAMES, Slot
+from penstock.monitor.counters.totals import Totals
 from penstock.monitor.told import Matched, Told
 from penstock.telemetry.metrics import Reading
 

@@ -19,7 +19,7 @@ from penstock.core.bins import CategoricalPlaces, Floats, Kind, NumericPlaces, P
 from penstock.core.tensors import Tensor
 from penstock.monitor.columns import Columns, Rows
 from penstock.monitor.confidence import SCORE_BINS, confidence_of, score_bins
-from penstock.monitor.counters import Words
+from penstock.monitor.counters.layout import Words
 from penstock.monitor.joint_distance import rounded
 from penstock.monitor.reference import Feature, Reference
 

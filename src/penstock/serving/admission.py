@@ -17,7 +17,7 @@ from penstock.core.queueing import (
     smoothed,
     tolerated_ns,
 )
-from penstock.monitor.counters import BlockWriter
+from penstock.monitor.counters.block_writer import BlockWriter
 
 QUEUE_FULL, TOO_LATE, PREEMPTED, MEMORY = range(len(SHED_REASONS))
 

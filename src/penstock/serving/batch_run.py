@@ -15,7 +15,7 @@ from penstock.core.limits import RequestLimits
 from penstock.core.signature import Feeds
 from penstock.core.tensors import Array, Tensor, held_bytes
 from penstock.engine.model import Interrupt, Model
-from penstock.monitor.counters import NOT_COUNTED
+from penstock.monitor.counters.block_writer import NOT_COUNTED
 from penstock.serving.infer_call import BatchResult, InferCall, fault_of
 from penstock.serving.version_info import VersionInfo
 

@@ -8,7 +8,9 @@ from penstock.core.errors import OverBudget
 from penstock.core.labels import OUTCOME_INDEX, PROTOCOL_NAMES, Route, is_blamed
 from penstock.core.labels import Protocol as Transport
 from penstock.core.limits import RequestLimits
-from penstock.monitor.counters import NOT_COUNTED, ReadTotals, Slot
+from penstock.monitor.counters.block_writer import NOT_COUNTED
+from penstock.monitor.counters.slot import Slot
+from penstock.monitor.counters.totals import ReadTotals
 from penstock.serving.admission import MEMORY
 from penstock.serving.infer_call import CallObserver, InferCall, Servable
 from penstock.serving.loop_batcher import LoopBatcher

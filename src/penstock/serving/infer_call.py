@@ -13,7 +13,7 @@ from penstock.core.labels import PRIORITIES, PROTOCOL_NAMES, Priority, Protocol,
 from penstock.core.limits import RequestLimits
 from penstock.core.signature import Feeds, Signature
 from penstock.core.tensors import Array, Tensor
-from penstock.monitor.counters import BlockWriter
+from penstock.monitor.counters.block_writer import BlockWriter
 from penstock.serving.admission import ConcurrencyLimiter
 from penstock.serving.joint_run_check import JointRunCheck
 from penstock.serving.requested_outputs import RequestedOutput

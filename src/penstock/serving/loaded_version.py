@@ -17,7 +17,7 @@ from penstock.core.queueing import PATIENT, PATIENT_OF_SHORT
 from penstock.core.signature import Feeds
 from penstock.core.tensors import Tensor
 from penstock.engine.model import Interrupt, Model
-from penstock.monitor.counters import BlockWriter
+from penstock.monitor.counters.block_writer import BlockWriter
 from penstock.serving.admission import ConcurrencyLimiter
 from penstock.serving.batch_run import Outcome, too_large
 from penstock.serving.infer_call import NEVER_NS, InferCall, OnDone, Servable

@@ -22,7 +22,7 @@ from penstock.monitor.answer_segments import AnswerWriter
 from penstock.monitor.capture import CaptureWriter
 from penstock.monitor.columns import Columns, Rows, input_columns, output_columns
 from penstock.monitor.confidence import ConfidenceHistogram
-from penstock.monitor.counters import Slot
+from penstock.monitor.counters.slot import Slot
 from penstock.monitor.reference import reference_in
 from penstock.monitor.rows import RowCounter
 from penstock.monitor.unit_votes import CLOSED, UnitVotes

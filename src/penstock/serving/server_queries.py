@@ -11,7 +11,7 @@ from penstock.core.errors import InvalidInput, NotFound, NotReady, Refused
 from penstock.core.signature import TensorSpec
 from penstock.core.texts import shortened
 from penstock.core.versions import sort_key
-from penstock.monitor.counters import ReadTotals, Totals
+from penstock.monitor.counters.totals import ReadTotals, Totals
 from penstock.monitor.told import Matched, Told
 from penstock.serving.routing_table import ModelEntry, RoutingTable
 from penstock.serving.shared_memory import Regions

@@ -7,7 +7,7 @@ from typing import Final
 from penstock.core.limits import RequestLimits
 from penstock.core.signature import Signature, TensorSpec
 from penstock.core.tensors import NUMPY_TYPES, Array, Tensor
-from penstock.monitor.counters import BlockWriter
+from penstock.monitor.counters.block_writer import BlockWriter
 from penstock.serving.requested_outputs import RequestedOutput
 
 NO_BOUND: Final = 1 << 62

@@ -17,7 +17,8 @@ from penstock.core.desired import ModelSpec, State, VersionStatus
 from penstock.core.errors import NotFound
 from penstock.core.options import ModelOptions
 from penstock.engine import model as engine
-from penstock.monitor.counters import Slot, Totals
+from penstock.monitor.counters.slot import Slot
+from penstock.monitor.counters.totals import Totals
 from penstock.monitor.told import Matched, Told
 from penstock.registry.admission.row_proof import proof_of
 from penstock.serving.data_plane import DataPlane

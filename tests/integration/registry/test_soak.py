@@ -28,7 +28,7 @@ from penstock.control.workers import slots
 from penstock.control.workers.process import WorkerProcess
 from penstock.core.labels import OUTCOME_INDEX
 from penstock.core.versions import VersionPolicy
-from penstock.monitor.counters import BLOCKS
+from penstock.monitor.counters.layout import BLOCKS
 from penstock.registry.blobs.folder import FolderBlobs, Incoming
 from penstock.registry.contents.archive import intake
 from penstock.registry.contents.layout import ContentLayout

@@ -26,7 +26,8 @@ from penstock.core.desired import ModelSpec, State, VersionStatus
 from penstock.core.options import ModelOptions
 from penstock.engine import model as engine
 from penstock.engine.model import Model
-from penstock.monitor.counters import Slot, Totals
+from penstock.monitor.counters.slot import Slot
+from penstock.monitor.counters.totals import Totals
 from penstock.proto import grpc_service_pb2 as pb
 from penstock.proto.grpc_service_pb2_grpc import GRPCInferenceServiceStub
 from penstock.serving.data_plane import DataPlane

@@ -22,7 +22,7 @@ from penstock.core.slices import NUMBER_SLICE, TEXT_SLICE, Pause, no_pause
 from penstock.core.tensors import NUMPY_TYPES, Array
 from penstock.engine.model import Model
 from penstock.engine.session import closed_run
-from penstock.monitor.counters import Slot
+from penstock.monitor.counters.slot import Slot
 from penstock.proto import grpc_service_pb2 as pb
 from penstock.serving.infer_call import BatchResult, InferCall
 from penstock.serving.loaded_version import LoadedVersion

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from penstock.api.grpc.stream_window import UNKNOWN, AnswerSizes, StreamWindow
 from penstock.core.signature import Signature, TensorSpec
-from penstock.monitor.counters import Slot
+from penstock.monitor.counters.slot import Slot
 from penstock.serving.version_info import Identity, VersionInfo
 
 

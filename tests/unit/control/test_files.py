@@ -13,7 +13,7 @@ from penstock.control.instance import directory
 from penstock.control.workers import slots
 from penstock.control.workers.process import adopt
 from penstock.control.workers.slots import SlotFile
-from penstock.monitor.counters import SLOT_BYTES
+from penstock.monitor.counters.layout import SLOT_BYTES
 
 
 def test_a_private_directory_is_made_for_this_user_alone(tmp_path: Path) -> None:

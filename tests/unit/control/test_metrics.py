@@ -8,7 +8,7 @@ from penstock.control.metrics import Tally, tally_in, tally_out
 from penstock.control.reconcile.planner import Materialized
 from penstock.core.desired import Desired, ModelSpec, State, VersionSpec, VersionStatus
 from penstock.core.labels import OUTCOME_INDEX, PROTOCOL_NAMES, SHED_REASONS, Protocol, Route
-from penstock.monitor.counters import DEAD, HEARTBEAT, HOUSE, WELL, Slot, TaskState
+from penstock.monitor.counters.slot import DEAD, HEARTBEAT, HOUSE, WELL, Slot, TaskState
 from penstock.telemetry import metrics
 from penstock.telemetry.metrics import Bulk, Distribution, Metric, Point, Reading
 

@@ -28,7 +28,7 @@ from penstock.monitor.answer_segments import ANSWERS, AnswerWriter
 from penstock.monitor.answers import answers_of
 from penstock.monitor.columns import Rows, input_columns, joined, output_columns
 from penstock.monitor.confidence import ConfidenceHistogram
-from penstock.monitor.counters import REGION_WORDS, Words
+from penstock.monitor.counters.layout import REGION_WORDS, Words
 from penstock.monitor.drift_changes import DriftChange
 from penstock.monitor.reference import Reference, reference_in, reference_out
 from penstock.monitor.reference_builder import build

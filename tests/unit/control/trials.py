@@ -16,7 +16,8 @@ from penstock.core.desired import Desired, ModelSpec, State, VersionSpec, Versio
 from penstock.core.errors import NotFound
 from penstock.core.labels import OUTCOME_INDEX, PROTOCOL_NAMES, Route
 from penstock.monitor.answers import CLASS
-from penstock.monitor.counters import Slot, Totals
+from penstock.monitor.counters.slot import Slot
+from penstock.monitor.counters.totals import Totals
 from penstock.monitor.told import Joined, Rewarded
 from penstock.registry.db.database import open_database
 from penstock.registry.records import By, Document

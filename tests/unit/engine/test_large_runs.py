@@ -16,7 +16,7 @@ from penstock.engine import model as model_module
 from penstock.engine.graph import Graph, GraphTensor, sized_by_inputs
 from penstock.engine.model import LARGE_BYTES, Interrupt, Model, load
 from penstock.engine.session import RuntimeMemory
-from penstock.monitor.counters import Slot
+from penstock.monitor.counters.slot import Slot
 from penstock.serving.infer_call import InferCall
 from penstock.serving.inline_executor import InlineExecutor
 from penstock.serving.loaded_version import LoadedVersion

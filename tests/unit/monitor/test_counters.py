@@ -4,7 +4,9 @@ import pytest
 
 from penstock.core.buckets import FINE_EDGES_NS, LATENCY_EDGES_NS, RUN_BASE_NS
 from penstock.core.labels import OUTCOME_INDEX, PROTOCOL_NAMES, Route
-from penstock.monitor.counters import HOUSE, NOT_COUNTED, OVERDUE, WELL, Slot, TaskState, Totals
+from penstock.monitor.counters.block_writer import NOT_COUNTED
+from penstock.monitor.counters.slot import HOUSE, OVERDUE, WELL, Slot, TaskState
+from penstock.monitor.counters.totals import Totals
 
 
 def test_a_request_is_counted_under_its_series() -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from penstock.core.signature import TensorSpec
 from penstock.core.tensors import Tensor
 from penstock.monitor.columns import Form, Rows, input_columns, output_columns
-from penstock.monitor.counters import Words
+from penstock.monitor.counters.layout import Words
 from penstock.monitor.joint_distance import distance
 from penstock.monitor.neighbours import AT_FIRST, Neighbours
 from penstock.monitor.reference import LIVE, TRAINING, Reference, reference_in, reference_out

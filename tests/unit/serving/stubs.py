@@ -9,7 +9,7 @@ import numpy as np
 from penstock.core.labels import Priority, Protocol, Route
 from penstock.core.signature import Signature
 from penstock.core.tensors import Tensor
-from penstock.monitor.counters import Slot
+from penstock.monitor.counters.slot import Slot
 from penstock.serving.admission import ConcurrencyLimiter
 from penstock.serving.infer_call import NEVER_NS, InferCall, OnDone, Servable
 from penstock.serving.version_info import Identity

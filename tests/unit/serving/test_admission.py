@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from penstock.core.errors import Overloaded
 from penstock.core.labels import SHED_REASONS, Priority
 from penstock.core.queueing import WINDOW_NS
-from penstock.monitor.counters import Slot, Totals
+from penstock.monitor.counters.slot import Slot
+from penstock.monitor.counters.totals import Totals
 from penstock.serving import admission
 from penstock.serving.admission import PREEMPTED, QUEUE_FULL, SETTLE_NS, TOO_LATE, ConcurrencyLimiter
 

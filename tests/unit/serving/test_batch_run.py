@@ -22,7 +22,8 @@ from penstock.core.options import ModelOptions
 from penstock.core.tensors import Array, Tensor
 from penstock.engine import model as engine
 from penstock.engine.model import Model
-from penstock.monitor.counters import Slot, Totals
+from penstock.monitor.counters.slot import Slot
+from penstock.monitor.counters.totals import Totals
 from penstock.serving import batch_run
 from penstock.serving.infer_call import InferCall
 from penstock.serving.loaded_version import LoadedVersion

@@ -12,7 +12,7 @@ from penstock.core.desired import Desired, VersionSpec
 from penstock.core.errors import Fault
 from penstock.core.labels import OUTCOMES, Protocol, is_blamed
 from penstock.core.tensors import Tensor
-from penstock.monitor.counters import Totals
+from penstock.monitor.counters.totals import Totals
 from penstock.serving.infer_call import InferCall
 from tests.calls import infer
 from tests.unit.serving.test_serving import MINUTE_NS, World, counting, in_world, model, turns

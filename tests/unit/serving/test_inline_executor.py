@@ -15,7 +15,7 @@ from penstock.core.placement import INLINE_BUDGET_NS, LONG_NS, NOTED, PENALTY_NS
 from penstock.core.tensors import Tensor
 from penstock.engine import model as engine
 from penstock.engine.model import Model
-from penstock.monitor.counters import Slot
+from penstock.monitor.counters.slot import Slot
 from penstock.serving import batch_run
 from penstock.serving.infer_call import InferCall
 from penstock.serving.inline_executor import INPUT_BYTES, OUTPUT_BYTES

@@ -17,7 +17,8 @@ from penstock.core.options import ModelOptions
 from penstock.core.signature import Feeds, Signature
 from penstock.core.tensors import Array, Tensor
 from penstock.engine import model as engine
-from penstock.monitor.counters import Slot, Totals
+from penstock.monitor.counters.slot import Slot
+from penstock.monitor.counters.totals import Totals
 from penstock.serving.infer_call import InferCall
 from penstock.serving.joint_run_check import EVERY, LARGEST_BYTES, PAUSE_NS, JointRunCheck, repeated
 from penstock.serving.loaded_version import LoadedVersion

@@ -19,7 +19,8 @@ from penstock.core.labels import Protocol, Route
 from penstock.core.options import ModelOptions
 from penstock.core.tensors import Tensor
 from penstock.engine import model as engine
-from penstock.monitor.counters import Slot, Totals
+from penstock.monitor.counters.slot import Slot
+from penstock.monitor.counters.totals import Totals
 from penstock.registry.admission.row_proof import proof_of
 from penstock.serving.infer_call import InferCall
 from penstock.serving.loaded_version import LoadedVersion

@@ -1,6 +1,6 @@
 """Stalls of the loop: turns tell of themselves, all else shows in a timer that comes late; nothing counts twice."""
 
-from penstock.monitor.counters import Slot
+from penstock.monitor.counters.slot import Slot
 from penstock.serving.loop_stalls import STALL_NS, TICK_NS, LoopStalls
 
 MS = 1_000_000

@@ -19,7 +19,9 @@ from penstock.core.labels import ROUTE_NAMES, Protocol
 from penstock.core.routing import RouteSpec, effective, route_in
 from penstock.core.tensors import Tensor
 from penstock.monitor.answer_store import AnswerStore
-from penstock.monitor.counters import SHADOW_WORDS, Slot, Totals
+from penstock.monitor.counters.layout import SHADOW_WORDS
+from penstock.monitor.counters.slot import Slot
+from penstock.monitor.counters.totals import Totals
 from penstock.monitor.told import Told
 from penstock.monitor.unit_votes import MOST_A_MINUTE
 from penstock.serving.infer_call import InferCall

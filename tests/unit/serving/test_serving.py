@@ -14,7 +14,8 @@ from penstock.core.desired import Desired, ModelSpec, State, VersionSpec, Versio
 from penstock.core.errors import DeadlineExceeded, Fault, InvalidInput, NotFound, NotReady, Overloaded
 from penstock.core.labels import Protocol, Route
 from penstock.core.tensors import Tensor
-from penstock.monitor.counters import Slot, Totals
+from penstock.monitor.counters.slot import Slot
+from penstock.monitor.counters.totals import Totals
 from penstock.monitor.told import Matched, Told
 from penstock.serving.data_plane import DataPlane
 from penstock.serving.infer_call import InferCall, new_id

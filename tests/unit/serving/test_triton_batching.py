@@ -18,7 +18,7 @@ from penstock.core.batching import RowProof
 from penstock.core.labels import Protocol, Route
 from penstock.core.tensors import Tensor
 from penstock.engine import model as engine
-from penstock.monitor.counters import Slot
+from penstock.monitor.counters.slot import Slot
 from penstock.registry.config import model_config
 from penstock.serving.infer_call import InferCall
 from penstock.serving.loaded_version import LoadedVersion

@@ -8,7 +8,7 @@ import pytest
 
 from penstock.core.errors import Cancelled, Overloaded
 from penstock.core.labels import SHED_REASONS, Priority
-from penstock.monitor.counters import Totals
+from penstock.monitor.counters.totals import Totals
 from penstock.serving import loop_batcher
 from penstock.serving.infer_call import InferCall
 from penstock.serving.loop_batcher import ALL_RUNS_NS, ENCODE_NS, MAX_BYTES, LoopBatcher

@@ -19,7 +19,8 @@ from penstock.core.placement import INLINE_BUDGET_NS, NOTED
 from penstock.core.tensors import Tensor
 from penstock.engine import model as engine
 from penstock.engine.model import Model
-from penstock.monitor.counters import Slot, Totals
+from penstock.monitor.counters.slot import Slot
+from penstock.monitor.counters.totals import Totals
 from penstock.registry.config import model_config
 from penstock.serving.admission import ConcurrencyLimiter
 from penstock.serving.batch_run import Outcome

@@ -10,7 +10,8 @@ from penstock.api.grpc.decode import value_of
 from penstock.api.grpc.methods import Method, unary
 from penstock.core.errors import InvalidInput, NotFound, Unsupported
 from penstock.core.signature import TensorSpec
-from penstock.monitor.counters import Histogram, Totals
+from penstock.monitor.counters.histogram import Histogram
+from penstock.monitor.counters.totals import Totals
 from penstock.proto import grpc_service_pb2 as pb
 from penstock.proto.model_config_pb2 import ModelConfig
 from penstock.serving.data_plane import DataPlane

@@ -27,7 +27,7 @@ from penstock.core.errors import Cancelled, Fault, InvalidInput, NotFound, NotRe
 from penstock.core.labels import HTTP_STATUS
 from penstock.core.signature import TensorSpec
 from penstock.core.slices import Pacer
-from penstock.monitor.counters import Totals
+from penstock.monitor.counters.totals import Totals
 from penstock.monitor.told import Told
 from penstock.serving.data_plane import DataPlane
 from penstock.serving.server_queries import SERVER_NAME, ModelMetadata, VersionStatistics

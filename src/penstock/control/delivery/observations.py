@@ -8,7 +8,8 @@ from typing import Any
 from penstock.control.monitoring.label_comparisons import stratum_in
 from penstock.core.label_matching import Stratum
 from penstock.core.rollouts.guard_evidence import Batch, Labelled
-from penstock.monitor.counters import OUTPUTS, Totals
+from penstock.monitor.counters.layout import OUTPUTS
+from penstock.monitor.counters.totals import Totals
 from penstock.monitor.outputs import NOT_FINITE
 
 Document = Mapping[str, Any]

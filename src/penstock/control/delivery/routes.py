@@ -11,7 +11,7 @@ from penstock.core.desired import Desired, State, VersionStatus, able_versions
 from penstock.core.errors import NotFound
 from penstock.core.routing import POINTS, RouteSpec, default_version, effective, route_in, route_out, stand_in
 from penstock.core.versions import CHAMPION, sort_key
-from penstock.monitor.counters import Totals
+from penstock.monitor.counters.totals import Totals
 from penstock.registry.records import By, Document, ModelRecord
 from penstock.registry.stores.traffic import Event, TrafficStore, Trial
 from penstock.registry.stores.versions import Store

@@ -21,7 +21,7 @@ from penstock.core.desired import Desired, State, VersionStatus, serving_version
 from penstock.core.errors import Conflict, Fault, NotFound, NotReady, Refused
 from penstock.core.routing import RouteSpec, stored_in
 from penstock.core.versions import CHAMPION
-from penstock.monitor.counters import Totals
+from penstock.monitor.counters.totals import Totals
 from penstock.registry.records import By, Document, ModelRecord
 from penstock.registry.stores.traffic import Change, TrafficStore, Trial
 

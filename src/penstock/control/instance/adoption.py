@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from penstock.control.instance.directory import Instance
 from penstock.control.instance.options import WorkerOptions, options_in
 from penstock.control.workers.slots import SlotFile
-from penstock.monitor.counters import DRAINING
+from penstock.monitor.counters.slot import DRAINING
 
 ANY_HOST = {"0.0.0.0", "::"}
 

@@ -20,7 +20,7 @@ from penstock.control.monitoring.publisher import Publisher
 from penstock.control.periodic import KeyedWork, PeriodicTask
 from penstock.core.errors import Conflict, NotReady
 from penstock.core.policies import MonitorPolicy
-from penstock.monitor.counters import Totals
+from penstock.monitor.counters.totals import Totals
 from penstock.monitor.drift_changes import DriftChange
 from penstock.monitor.performance import NO_LABELS, PerformanceChange
 from penstock.monitor.reference import Reference

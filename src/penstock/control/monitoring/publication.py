@@ -12,8 +12,9 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from penstock.monitor import counters, rows
-from penstock.monitor.counters import BLOCK_WORDS, Totals, Words
+from penstock.monitor import rows
+from penstock.monitor.counters.layout import BLOCK_WORDS, Words
+from penstock.monitor.counters.totals import Totals, add_blocks, subtract_block
 from penstock.monitor.rows import Layout
 from penstock.registry.stores.evidence import ENDED, Published
 
@@ -86,7 +87,7 @@ class Counts:
         words = self.words
         if self.shape.layout is not None and self.shape.id == before.shape.id:
             words = rows.without(self.shape.layout, words, before.words)
-        block = counters.without(self.block, before.block)
+        block = subtract_block(self.block, before.block)
         outcomes = {name: count - before.outcomes.get(name, 0) for name, count in self.outcomes.items()}
         return Counts(self.shape, words, self.workers, block, self.gateways, outcomes)
 
@@ -96,7 +97,7 @@ def added(shape: Shape, counts: Sequence[Counts]) -> Counts:
     same = [one for one in counts if one.shape.id == shape.id]
     words = np.zeros(0, np.uint64) if shape.layout is None else rows.added(shape.layout, [one.words for one in same])
     gateways = sorted({name for one in counts for name in one.gateways})
-    block = counters.added([one.block for one in counts])
+    block = add_blocks([one.block for one in counts])
     names = sorted({name for one in counts for name in one.outcomes})
     outcomes = {name: sum(one.outcomes.get(name, 0) for one in counts) for name in names}
     return Counts(shape, words, sum([one.workers for one in same]), block, tuple(gateways), outcomes)

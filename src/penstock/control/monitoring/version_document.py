@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 from penstock.core.objectives import answered, kept
-from penstock.monitor.counters import Totals
+from penstock.monitor.counters.totals import Totals
 from penstock.monitor.performance import estimate_out
 from penstock.monitor.verdicts import VersionMonitor
 from penstock.registry.records import Document

@@ -13,7 +13,8 @@ from penstock.control.monitoring.terms import WatchTerms
 from penstock.control.monitoring.version_document import version_document
 from penstock.control.monitoring.workers import Workers
 from penstock.core.policies import MonitorPolicy
-from penstock.monitor.counters import Totals, Words
+from penstock.monitor.counters.layout import Words
+from penstock.monitor.counters.totals import Totals
 from penstock.monitor.drift_changes import DriftChange
 from penstock.monitor.performance import PerformanceChange
 from penstock.monitor.reference import Reference

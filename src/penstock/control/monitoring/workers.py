@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Protocol
 
 from penstock.core.desired import Desired, VersionStatus
-from penstock.monitor.counters import Totals, Words
+from penstock.monitor.counters.layout import Words
+from penstock.monitor.counters.totals import Totals
 
 
 class Workers(Protocol):

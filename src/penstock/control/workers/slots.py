@@ -7,7 +7,9 @@ import struct
 from collections.abc import Sequence
 from pathlib import Path
 
-from penstock.monitor.counters import SLOT_BYTES, ReadTotals, Slot, Totals
+from penstock.monitor.counters.layout import SLOT_BYTES
+from penstock.monitor.counters.slot import Slot
+from penstock.monitor.counters.totals import ReadTotals, Totals
 
 _FLOCK = struct.Struct("hhqqi4x")  # struct flock of 64-bit Linux: type, whence, start, length, pid
 

@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 
 from penstock.core.tensors import Array, Tensor
-from penstock.monitor.counters import OUTPUTS
+from penstock.monitor.counters.layout import OUTPUTS
 from penstock.monitor.outputs import bins_of
 from penstock.serving.infer_call import InferCall
 from penstock.serving.version_info import VersionInfo

@@ -18,7 +18,7 @@ import numpy as np
 from penstock.core.tensors import Tensor
 from penstock.monitor.answer_segments import MOST_ROWS, AnswerWriter
 from penstock.monitor.answers import answers_of
-from penstock.monitor.counters import SPLIT_SERIES
+from penstock.monitor.counters.layout import SPLIT_SERIES
 from penstock.monitor.rows import Exchange, rows_of
 from penstock.serving.infer_call import InferCall
 from penstock.serving.memory_budget import DEFAULT_MEMORY_BYTES, MemoryBudget

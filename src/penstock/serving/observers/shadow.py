@@ -21,7 +21,7 @@ from penstock.core.tensors import Tensor
 from penstock.core.texts import shortened
 from penstock.engine.model import Interrupt
 from penstock.engine.threads import BACKGROUND, lower_priority
-from penstock.monitor.counters import BlockWriter
+from penstock.monitor.counters.block_writer import BlockWriter
 from penstock.serving.infer_call import InferCall
 from penstock.serving.memory_budget import MemoryBudget
 from penstock.serving.version_info import Identity

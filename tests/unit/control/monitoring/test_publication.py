@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from penstock.control.monitoring.publication import Counts, Shape, ended, layout_id, pack, summed, unpack
 from penstock.control.monitoring.publisher import Publisher
 from penstock.core.errors import NotReady
-from penstock.monitor.counters import BLOCK_WORDS, Slot, Totals
+from penstock.monitor.counters.layout import BLOCK_WORDS
+from penstock.monitor.counters.slot import Slot
+from penstock.monitor.counters.totals import Totals
 from penstock.monitor.rows import Layout
 from penstock.registry.db.database import open_database
 from penstock.registry.stores.evidence import RETIRED_S, EvidenceStore, Key, Make, Present, Published

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from penstock.core.tensors import Tensor
 from penstock.engine.model import Interrupt
-from penstock.monitor.counters import Slot, Totals
+from penstock.monitor.counters.slot import Slot
+from penstock.monitor.counters.totals import Totals
 from penstock.monitor.rows import Exchange, rows_of
 from penstock.serving.infer_call import InferCall
 from penstock.serving.memory_budget import MemoryBudget

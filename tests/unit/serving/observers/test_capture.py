@@ -8,7 +8,7 @@ import pytest
 from penstock.core.labels import Route
 from penstock.core.tensors import Tensor
 from penstock.monitor.capture import Seen, Tally
-from penstock.monitor.counters import Slot
+from penstock.monitor.counters.slot import Slot
 from penstock.serving.observers import capture
 from penstock.serving.observers.capture import Capture
 from penstock.serving.requested_outputs import RequestedOutput

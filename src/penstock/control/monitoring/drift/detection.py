@@ -11,7 +11,7 @@ from penstock.control.monitoring.drift.series import MonitorSeries
 from penstock.control.monitoring.terms import WatchTerms
 from penstock.control.periodic import KeyedWork, PeriodicTask
 from penstock.core.policies import MonitorPolicy
-from penstock.monitor.counters import Words
+from penstock.monitor.counters.layout import Words
 from penstock.monitor.drift_changes import DriftChange
 from penstock.monitor.reference import Reference
 from penstock.monitor.rows import Counted

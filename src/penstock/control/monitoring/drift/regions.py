@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from penstock.engine.durable_files import write_atomically
-from penstock.monitor.counters import REGION_WORDS
+from penstock.monitor.counters.layout import REGION_WORDS
 
 log = logging.getLogger("penstock.control")
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.control.monitoring.drift.regions import Region, Regions, free_offset
-from penstock.monitor.counters import REGION_WORDS
+from penstock.monitor.counters.layout import REGION_WORDS
 
 ONE, TWO, THREE = ("m", "1"), ("m", "2"), ("m", "3")
 HALF = REGION_WORDS // 2

@@ -1,0 +1,264 @@
+"""Reads counters: the blocks of one version added up over any number of slots, and what their sums say."""
+
+import math
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final
+
+import numpy as np
+
+from penstock.core.buckets import LATENCY_EDGES_NS
+from penstock.core.labels import OK, OUTCOME_INDEX, OUTCOMES, PROTOCOL_NAMES, ROUTE_NAMES, SHED_REASONS
+from penstock.monitor.counters.histogram import Histogram, quantile_ns
+from penstock.monitor.counters.layout import (
+    BATCH_AT,
+    BATCH_SIZES,
+    BLAMED_AT,
+    BLOCK_WORDS,
+    CAPTURE_AT,
+    CAPTURE_WORDS,
+    COUNTED_AT,
+    DURATION_AT,
+    FAIL_NS_AT,
+    FINE_AT,
+    FINE_RUN_AT,
+    FINE_WORDS,
+    INFLIGHT_AT,
+    LAST_MS_AT,
+    LATENCY_WORDS,
+    LIMIT_AT,
+    MAX_ABS_DIFF_AT,
+    MISMATCHES_AT,
+    OUTCOME_COUNT,
+    OUTPUTS_AT,
+    REQUESTS_AT,
+    ROWS_AT,
+    ROWS_WORDS,
+    SHADOW_AT,
+    SHADOW_WORDS,
+    SHED_AT,
+    SPLIT_SERIES,
+    STAGE_AT,
+    STAGES,
+    SUM_ABS_DIFF_AT,
+    Words,
+    float_to_word,
+    word_to_float,
+)
+from penstock.monitor.counters.slot import Slot
+from penstock.monitor.outputs import OUTPUT_BINS
+
+
+class Totals:
+    """One version's counters added up over any number of slots."""
+
+    def __init__(self, words: Words) -> None:
+        self._words: list[int] = words.tolist()
+
+    @classmethod
+    def of(cls, slots: Iterable[Slot], block: int) -> "Totals":
+        """Add a block up over slots."""
+        return cls(add_blocks([slot.read(block) for slot in slots]))
+
+    @property
+    def words(self) -> Words:
+        """Those of one block that would say the same."""
+        return np.array(self._words, np.uint64)
+
+    def requests(self) -> Iterator[tuple[str, str, str, int]]:
+        """Non-zero counts as (route, protocol, outcome, count)."""
+        for series, (route, protocol) in enumerate(_series()):
+            for index, outcome in enumerate(OUTCOMES):
+                count = self._words[REQUESTS_AT + series * OUTCOME_COUNT + index]
+                if count:
+                    yield route, protocol, outcome, count
+
+    def durations(self) -> Iterator[tuple[str, str, Histogram]]:
+        """Non-empty request duration histograms as (route, protocol, histogram in nanoseconds)."""
+        for series, (route, protocol) in enumerate(_series()):
+            histogram = self._histogram(DURATION_AT + series * LATENCY_WORDS, LATENCY_WORDS)
+            if histogram.count:
+                yield route, protocol, histogram
+
+    def quantiles_ms(self) -> dict[str, float | int]:
+        """Durations of all requests, milliseconds: quantiles between bucket edges, evenly on a logarithmic scale."""
+        buckets = [sum(column) for column in zip(*(one.buckets for _, _, one in self.durations()), strict=True)]
+        total = sum(buckets)
+        found: dict[str, float | int] = {"count": total}
+        for name, share in (("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p999", 0.999)):
+            found[name] = round(quantile_ns(buckets, share * total) / 1e6, 4) if total else 0.0
+        return found
+
+    def slower_than(self, limit_ms: float) -> int:
+        """Requests that took longer; of the bucket that the limit lies in a part, as ``quantiles_ms`` reads it."""
+        buckets = [sum(column) for column in zip(*(one.buckets for _, _, one in self.durations()), strict=True)]
+        index = bisect_left(LATENCY_EDGES_NS, limit_ms * 1e6)
+        if not buckets or index >= len(LATENCY_EDGES_NS):
+            return 0
+        high = LATENCY_EDGES_NS[index]
+        low = LATENCY_EDGES_NS[index - 1] if index else high / 2
+        share = math.log(high / max(low, limit_ms * 1e6)) / math.log(high / low)
+        rest: int = sum(buckets[index + 1 :])
+        return rest + int(buckets[index] * share)
+
+    def stage(self, name: str) -> Histogram:
+        """Durations of one stage of all successful requests, nanoseconds."""
+        return self._histogram(STAGE_AT + STAGES.index(name) * LATENCY_WORDS, LATENCY_WORDS)
+
+    def split_latency(self) -> list[int]:
+        """Durations of the successful requests that the split sent here, by fine bucket."""
+        return self._words[FINE_AT : FINE_AT + FINE_WORDS]
+
+    def split_runs(self) -> list[int]:
+        """Runs that a request which the split sent here had alone, by the fine bucket of their time and
+        ``RUN_BASE_NS``."""
+        return self._words[FINE_RUN_AT : FINE_RUN_AT + FINE_WORDS]
+
+    def split_outcomes(self) -> tuple[int, int]:
+        """Requests that the split sent here: how many failed by the version's doing, and how many succeeded; of each
+        unit of a sticky split so many as count.
+
+        What callers did wrong, what was refused for want of capacity and what expired in the queue is in neither.
+        """
+        return self._words[BLAMED_AT], self._words[COUNTED_AT]
+
+    def split_requests(self) -> int:
+        """Requests that the split sent here and that succeeded, or failed and count as failures; of units all."""
+        counts = self._words[REQUESTS_AT : REQUESTS_AT + SPLIT_SERIES * len(OUTCOMES)]
+        return self._words[BLAMED_AT] + sum(counts[OK :: len(OUTCOMES)])
+
+    def output_bins(self, index: int) -> list[int]:
+        """Rows of one output by bin, as far as they were counted."""
+        at = OUTPUTS_AT + index * OUTPUT_BINS
+        return self._words[at : at + OUTPUT_BINS]
+
+    def shadow(self) -> dict[str, float]:
+        """What this version did as a shadow, by ``SHADOW_WORDS``."""
+        words = dict(zip(SHADOW_WORDS, self._words[SHADOW_AT:CAPTURE_AT], strict=True))
+        differences = {name: word_to_float(words[name]) for name in ("sum_abs_diff", "max_abs_diff")}
+        return {**words, **differences}
+
+    def capture(self) -> dict[str, int]:
+        """What was kept of requests, by ``CAPTURE_WORDS``."""
+        return dict(zip(CAPTURE_WORDS, self._words[CAPTURE_AT:BLAMED_AT], strict=True))
+
+    @property
+    def joint_run_mismatches(self) -> int:
+        """Repeated runs of several requests that had been answered otherwise than the requests alone."""
+        return self._words[MISMATCHES_AT]
+
+    def batch_rows(self) -> Histogram:
+        """Rows of each run."""
+        return self._histogram(ROWS_AT, ROWS_WORDS)
+
+    def batches(self) -> Iterator[tuple[int, int, int, int, int]]:
+        """Runs by exact batch size up to ``BATCH_SIZES``: (size, count, decode ns, run ns, encode ns)."""
+        table = [self._words[BATCH_AT + size * 4 :][:4] for size in range(BATCH_SIZES + 1)]
+        stages = [self.stage(name).total for name in ("decode", "run", "encode")]
+        others = [sum(column) for column in zip(*table, strict=True)]
+        table[1] = [all_ - other for all_, other in zip([self.executions, *stages], others, strict=True)]
+        for size, (count, decode, run, encode) in enumerate(table):
+            if size and count:
+                yield size, count, decode, run, encode
+
+    def outcome_count(self, succeeded: bool) -> int:
+        """Requests that ended well, or the ones that did not."""
+        return sum(count for _, _, outcome, count in self.requests() if (outcome == OUTCOMES[OK]) == succeeded)
+
+    @property
+    def success_ns(self) -> int:
+        """Time spent on successful requests, nanoseconds."""
+        return sum(histogram.total for _, _, histogram in self.durations()) - self.fail_ns
+
+    @property
+    def fail_ns(self) -> int:
+        """Time spent on failed requests, nanoseconds."""
+        return self._words[FAIL_NS_AT]
+
+    @property
+    def inferences(self) -> int:
+        """Rows inferred."""
+        return self.batch_rows().total
+
+    @property
+    def executions(self) -> int:
+        """Runs of the model."""
+        return self.batch_rows().count
+
+    @property
+    def last_inference_ms(self) -> int:
+        """Time of the last run, milliseconds since the epoch, 0 before the first."""
+        return self._words[LAST_MS_AT]
+
+    @property
+    def inflight(self) -> int:
+        """Requests that wait or run now."""
+        return self._words[INFLIGHT_AT]
+
+    @property
+    def concurrency_limit(self) -> int:
+        """Requests that may wait and run at a time."""
+        return self._words[LIMIT_AT]
+
+    @property
+    def shed(self) -> dict[str, int]:
+        """Requests refused for want of capacity, by ``SHED_REASONS``."""
+        return dict(zip(SHED_REASONS, self._words[SHED_AT : SHED_AT + len(SHED_REASONS)], strict=True))
+
+    def _histogram(self, base: int, words: int) -> Histogram:
+        return Histogram(tuple(self._words[base : base + words - 1]), self._words[base + words - 1])
+
+
+def add_blocks(blocks: Iterable[Words]) -> Words:
+    """The words of blocks of one version added up: of the time of the last run and the largest difference the greatest,
+    of floats their sum."""
+    total = np.zeros(BLOCK_WORDS, np.uint64)
+    last, largest, apart = np.uint64(0), np.uint64(0), 0.0
+    for words in blocks:
+        total += words
+        last = max(last, words[LAST_MS_AT])
+        largest = max(largest, words[MAX_ABS_DIFF_AT])
+        apart += word_to_float(int(words[SUM_ABS_DIFF_AT]))
+    total[LAST_MS_AT], total[MAX_ABS_DIFF_AT] = last, largest
+    total[SUM_ABS_DIFF_AT] = float_to_word(apart)
+    return total
+
+
+def subtract_block(block: Words, before: Words) -> Words:
+    """The words of a block that, added to what it said before, say what it says now."""
+    found = block - before
+    apart = word_to_float(int(block[SUM_ABS_DIFF_AT])) - word_to_float(int(before[SUM_ABS_DIFF_AT]))
+    found[LAST_MS_AT], found[MAX_ABS_DIFF_AT] = block[LAST_MS_AT], block[MAX_ABS_DIFF_AT]
+    found[SUM_ABS_DIFF_AT] = float_to_word(apart)
+    return found
+
+
+def load(slots: Iterable[Slot], block: int) -> tuple[int, int]:
+    """Requests of a version that wait or run now, and how many may, in all slots together."""
+    pairs = [(int(words[INFLIGHT_AT]), int(words[LIMIT_AT])) for words in (slot.read(block) for slot in slots)]
+    return sum([inflight for inflight, _ in pairs]), sum([limit for _, limit in pairs])
+
+
+_DEADLINE: Final = OUTCOME_INDEX["deadline"]
+
+
+def refused(slots: Iterable[Slot], block: int) -> tuple[list[int], int]:
+    """What a version refused for want of capacity, by ``SHED_REASONS``, and how many of its requests came too late; of
+    all slots together."""
+    found, late = np.zeros(len(SHED_REASONS), np.uint64), 0
+    for slot in slots:
+        words = slot.read(block)
+        found += words[SHED_AT : SHED_AT + len(SHED_REASONS)]
+        late += int(words[REQUESTS_AT + _DEADLINE : DURATION_AT : len(OUTCOMES)].sum())
+    shed: list[int] = found.tolist()
+    return shed, late
+
+
+def _series() -> Iterator[tuple[str, str]]:
+    for route in ROUTE_NAMES:
+        for protocol in PROTOCOL_NAMES:
+            yield route, protocol
+
+
+ReadTotals = Callable[[int], Totals]
+"""Gives a block's totals over all workers."""
