@@ -42,7 +42,7 @@ def work(home: Path, seed: int, told: int) -> None:
             keep(registry, incoming, model, version)
         os.write(told, json.dumps(["version", model, version, digest]).encode() + b"\n")
         if rng.random() < 0.5:
-            registry.store.move_alias(model, "champion", version, BY)
+            registry.store.aliases.move(model, "champion", version, BY)
             os.write(told, json.dumps(["alias", model, version]).encode() + b"\n")
         if rng.random() < 0.3:
             try:
@@ -57,13 +57,13 @@ def work(home: Path, seed: int, told: int) -> None:
 def keep(registry: Registry, incoming: Incoming, model: str, version: str) -> None:
     """What ``Registry.commit`` does, without an admission."""
     digest = incoming.digest
-    lease = registry.store.lease(digest, 600.0)
+    lease = registry.store.contents.lease(digest, 600.0)
     registry.blobs.keep(incoming.path, digest)
     files = (FileRecord("model.onnx", digest.removeprefix("sha256:"), incoming.size),)
     registry.store.add_version(
         VersionRecord(model, version, Content(digest, incoming.size, "onnx", files), "2026", "killed"), BY
     )
-    registry.store.release(lease)
+    registry.store.contents.release(lease)
 
 
 def killed_at(home: Path, seed: int, seconds: float) -> list[list[str]]:
@@ -154,10 +154,10 @@ def test_a_collector_that_died_is_succeeded(tmp_path: Path) -> None:
         incoming.close()
         registry.blobs.keep(incoming.path, incoming.digest)
         digest = incoming.digest
-    assert registry.store.condemn([digest]) == [digest]  # and here it died
+    assert registry.store.contents.condemn([digest]) == [digest]  # and here it died
     with pytest.raises(Fault):
-        registry.store.lease(digest, 1.0)
+        registry.store.contents.lease(digest, 1.0)
     assert collect(registry.store, registry.blobs, ContentLayout(registry.blobs, tmp_path / "unpacked"), 3600.0) == [
         digest
     ]
-    registry.store.lease(digest, 1.0)
+    registry.store.contents.lease(digest, 1.0)

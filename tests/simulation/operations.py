@@ -80,7 +80,7 @@ async def move(gateway: Gateway, by: By, chance: random.Random) -> object:
     """Lead an alias somewhere."""
     model, version = _pick(gateway, chance)
     alias, force = chance.choice(ALIASES), chance.random() < 0.5
-    return await gateway.run(lambda: gateway.store.move_alias(model, alias, version, by, force=force))
+    return await gateway.run(lambda: gateway.store.aliases.move(model, alias, version, by, force=force))
 
 
 async def roll_back(gateway: Gateway, by: By, chance: random.Random) -> object:
@@ -95,13 +95,13 @@ def _roll_back(gateway: Gateway, model: str, alias: str, by: By) -> object:
     def usable(version: str) -> bool:
         return version in versions and versions[version].standing is VersionState.ADMITTED
 
-    return gateway.store.roll_back(model, alias, by, usable)
+    return gateway.store.aliases.roll_back(model, alias, by, usable)
 
 
 async def drop(gateway: Gateway, by: By, chance: random.Random) -> object:
     """Take an alias away."""
     model, alias = chance.choice(MODELS), chance.choice(ALIASES)
-    return await gateway.run(gateway.store.drop_alias, model, alias, by)
+    return await gateway.run(gateway.store.aliases.drop, model, alias, by)
 
 
 async def retire(gateway: Gateway, by: By, chance: random.Random) -> object:

@@ -69,7 +69,7 @@ def _fill(database: Database) -> None:
         store.add_version(
             VersionRecord(model, version, content_of(model, version), at, "setup", metadata=METADATA), By("setup")
         )
-        store.move_alias(model, CHAMPION, "1", By("setup"))
+        store.aliases.move(model, CHAMPION, "1", By("setup"))
 
 
 @contextmanager

@@ -53,6 +53,7 @@ from penstock.registry.mlflow.webhooks import verify_mlflow
 from penstock.registry.repository.copies import Copies
 from penstock.registry.repository.verdicts import Verdicts
 from penstock.registry.stores.audit_archive import AuditArchives
+from penstock.registry.stores.connections import Connections
 from penstock.registry.stores.evidence import EvidenceStore
 from penstock.registry.stores.feedback import FeedbackStore
 from penstock.registry.stores.gateways import GatewayStore
@@ -62,7 +63,6 @@ from penstock.registry.stores.retention import RetentionStore
 from penstock.registry.stores.row_requests import RowRequestStore
 from penstock.registry.stores.snapshot import RegistrySnapshot
 from penstock.registry.stores.traffic import TrafficStore
-from penstock.registry.stores.versions import Connections
 from penstock.telemetry.metrics import Reading
 
 log = logging.getLogger("penstock.app")
@@ -299,7 +299,7 @@ class Models:
         keeping = keeping_of(self._settings.retention)
 
         def needed() -> Needed:
-            contents = {digest.removeprefix("sha256:") for digest in records.needed()}
+            contents = {digest.removeprefix("sha256:") for digest in records.contents.needed()}
             return Needed(contents, {one.digest.removeprefix("sha256:") for one in references.references()})
 
         return Janitor(

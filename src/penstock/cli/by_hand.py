@@ -23,8 +23,8 @@ from penstock.registry.location import RegistryLocation
 from penstock.registry.model_settings import settings_in, settings_out
 from penstock.registry.records import By, ModelRecord, Move, Report
 from penstock.registry.registry import Prepared, check_alias, check_names, examined, open_registry, usable_versions
+from penstock.registry.stores.aliases import ANY
 from penstock.registry.stores.monitor import MonitorStore, ReferenceRecord
-from penstock.registry.stores.versions import ANY
 
 CHUNK = 1 << 20
 
@@ -81,14 +81,14 @@ class ByHand:
             self._registry.store.model(model)
             wanted = ANY if expected is None else expected or None
             store, by = self._registry.store, self._by(reason)
-            move = store.move_alias(model, alias, version, by, expected=wanted, force=force)
+            move = store.aliases.move(model, alias, version, by, expected=wanted, force=force)
         return _moved(model, alias, move)
 
     def drop_alias(self, model: str, alias: str, reason: str, force: bool = False) -> Document:
         """See ``Registry``."""
         with _faults_named():
             self._registry.store.model(model)
-            move = self._registry.store.drop_alias(model, alias, self._by(reason), force=force)
+            move = self._registry.store.aliases.drop(model, alias, self._by(reason), force=force)
         return _moved(model, alias, move)
 
     def rollback(self, model: str, alias: str, reason: str, force: bool = False) -> Document:
@@ -98,7 +98,7 @@ class ByHand:
             usable = usable_versions(self._registry.store.model(model))
             fallback = usable[-2] if alias == CHAMPION and len(usable) > 1 else None
             store, by = self._registry.store, self._by(reason)
-            move = store.roll_back(model, alias, by, usable.__contains__, fallback, force=force)
+            move = store.aliases.roll_back(model, alias, by, usable.__contains__, fallback, force=force)
         return _moved(model, alias, move)
 
     def retire(self, model: str, version: str, reason: str, force: bool = False) -> Document:

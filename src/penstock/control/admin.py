@@ -19,8 +19,9 @@ from penstock.registry.documents import Shown, model_document
 from penstock.registry.model_settings import settings_in
 from penstock.registry.records import Admission, By, Document, ModelRecord, Move, Report, VersionRecord
 from penstock.registry.registry import Prepared, Registry, check_alias, check_names, examined, usable_versions
+from penstock.registry.stores.aliases import ANY, Expected
 from penstock.registry.stores.snapshot import RegistrySnapshot
-from penstock.registry.stores.versions import ANY, Expected, Store
+from penstock.registry.stores.versions import Store
 from penstock.telemetry.metrics import Reading
 
 log = logging.getLogger("penstock.control")
@@ -232,7 +233,7 @@ class RegistryAdmin:
         self._refuse_unready(model, version)
         in_registry = self._parts.registry is not None
         move = partial(
-            self._parts.store.move_alias,
+            self._parts.store.aliases.move,
             expected=expected,
             if_revision=if_revision,
             in_registry=in_registry,
@@ -250,7 +251,7 @@ class RegistryAdmin:
             Refused: a route decides who answers, and this is not ``force``d.
             Conflict: the model is not as expected.
         """
-        move = partial(self._parts.store.drop_alias, if_revision=if_revision, force=force)
+        move = partial(self._parts.store.aliases.drop, if_revision=if_revision, force=force)
         return await self._moved(model, alias, await self._writes.call(move, model, alias, by))
 
     async def rollback(
@@ -267,7 +268,9 @@ class RegistryAdmin:
         ready = self._ready(model)
         fallback = self._before_newest(model, ready) if alias == CHAMPION else None
         usable = {*ready, *await self._loadable(model)}
-        roll_back = partial(self._parts.store.roll_back, fallback=fallback, if_revision=if_revision, force=force)
+        roll_back = partial(
+            self._parts.store.aliases.roll_back, fallback=fallback, if_revision=if_revision, force=force
+        )
         move = await self._writes.call(roll_back, model, alias, by, usable.__contains__)
         return await self._moved(model, alias, move)
 

@@ -12,10 +12,10 @@ from penstock.registry.stores.versions import Store
 def collect(store: Store, blobs: Blobs, shelf: ContentLayout, grace_s: float) -> list[str]:
     """Delete contents older than ``grace_s`` seconds that nobody needs; their digests."""
     old = [digest for digest, age in blobs.stored() if age >= grace_s]
-    doomed = store.condemn(set(old) - store.needed())
+    doomed = store.contents.condemn(set(old) - store.contents.needed())
     for digest in doomed:
         shelf.forget(digest)
         blobs.delete(digest)
     if doomed:
-        store.buried(doomed)
+        store.contents.buried(doomed)
     return doomed

@@ -34,7 +34,8 @@ from penstock.registry.records import (
     VersionRecord,
     VersionState,
 )
-from penstock.registry.stores.versions import Condemned, Store
+from penstock.registry.stores.contents import Condemned
+from penstock.registry.stores.versions import Store
 
 COMMIT_TRIES = 50
 COMMIT_PAUSE_S = 0.1
@@ -188,12 +189,12 @@ class Registry:
         raise AssertionError
 
     def _commit(self, prepared: Prepared, record: VersionRecord, by: By, if_revision: int | None) -> VersionRecord:
-        lease = self.store.lease(record.content.digest, LEASE_S)
+        lease = self.store.contents.lease(record.content.digest, LEASE_S)
         try:
             self.blobs.keep(prepared.incoming.path, record.content.digest)
             return self.store.add_version(record, by, if_revision)
         finally:
-            self.store.release(lease)
+            self.store.contents.release(lease)
 
     def version(self, model: str, version: str) -> VersionRecord:
         """One version, by its name or by an alias.
@@ -221,7 +222,7 @@ class Registry:
 
     def verify(self, tell: Callable[[int, int], None]) -> list[Finding]:
         """Hash every content that a version needs; ``tell`` hears how many bytes of how many are done."""
-        needed = self.store.needed()
+        needed = self.store.contents.needed()
         records = [one for model in self.store.models() for one in _needing(model, needed)]
         sizes = {record.content.digest: record.content.size for record in records}
         problems: dict[str, str] = {}

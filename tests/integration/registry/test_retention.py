@@ -165,8 +165,8 @@ def test_records_of_retired_versions_go_and_the_audit_says_so(clock: Clock, stor
 
 
 def test_leases_go_when_they_have_ended(store: Store, clock: Clock, old: RetentionStore) -> None:
-    store.lease("sha256:a", 10.0)
-    store.lease("sha256:b", 20.0)
+    store.contents.lease("sha256:a", 10.0)
+    store.contents.lease("sha256:b", 20.0)
     clock.now += 15.0
     assert (old.leases(), old.leases()) == (1, 0)
 
@@ -208,8 +208,8 @@ def test_old_entries_of_the_audit_move_into_an_archive_whole(
     assert (made.first, made.last, made.entries, made.dropped_at) == (1, 2, 2, None)
     lines = archived(tmp_path, made.digest)
     assert [(line["seq"], line["at"], line["after"]) for line in lines] == [(e.seq, e.at, e.after) for e in told]
-    assert made.digest in store.needed()
-    assert store.condemn([made.digest]) == []
+    assert made.digest in store.contents.needed()
+    assert store.contents.condemn([made.digest]) == []
     store.note("m", "version.refuse", "versions/4", BY, {})
     assert store.audit(limit=1)[0].seq == 4  # numbers go on
 
@@ -232,7 +232,7 @@ def test_a_dropped_archive_leaves_its_record(store: Store, clock: Clock, archive
     assert (archives.drop(clock.now), archives.drop(clock.now)) == (1, 0)
     (record,) = archives.listed()
     assert record.dropped_at == clock.now
-    assert store.condemn([record.digest]) == [record.digest]
+    assert store.contents.condemn([record.digest]) == [record.digest]
 
 
 def test_the_database_refuses_to_let_go_of_what_is_in_no_archive(

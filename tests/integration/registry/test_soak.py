@@ -131,7 +131,7 @@ class Month:
         return self.now
 
     def _needed(self) -> Needed:
-        contents = {digest.removeprefix("sha256:") for digest in self.store.needed()}
+        contents = {digest.removeprefix("sha256:") for digest in self.store.contents.needed()}
         return Needed(contents, {one.digest.removeprefix("sha256:") for one in self.monitor.references()})
 
     async def pass_days(self, days: float, models: int, every: int) -> None:
@@ -213,7 +213,7 @@ class Month:
         over = Change({"to": version, "steps": ["x" * 100] * 10}, open=False, keep_route=True)
         self.traffic.change(trial, lambda _model: over, "promote", BY)
         self.traffic.observe(trial.id, "gateway", {"n": 2})  # it comes late
-        self.store.move_alias(model, "champion", version, BY)
+        self.store.aliases.move(model, "champion", version, BY)
 
     def _serve(self) -> None:
         """One request of each version that is served, and one that was refused."""

@@ -18,8 +18,10 @@ from penstock.registry.db import database as databases
 from penstock.registry.db import schema
 from penstock.registry.db.database import Database, open_database
 from penstock.registry.records import By, Content, FileRecord, ModelSettings, Report, VersionRecord, VersionState
+from penstock.registry.stores.aliases import ANY
+from penstock.registry.stores.contents import RETIRED_KEPT_S, Condemned
 from penstock.registry.stores.snapshot import RegistrySnapshot
-from penstock.registry.stores.versions import ANY, RETIRED_KEPT_S, Condemned, Store
+from penstock.registry.stores.versions import Store
 from tests.postgres import Postgres
 
 BY = By("ann", "because")
@@ -97,34 +99,34 @@ def test_a_version_never_changes_its_content(store: Store) -> None:
 def test_an_alias_moves_by_compare_and_set(store: Store) -> None:
     for name in "123":
         store.add_version(version(name), BY)
-    made = store.move_alias("m", "champion", "1", BY, expected=None)
+    made = store.aliases.move("m", "champion", "1", BY, expected=None)
     assert (made.before, made.after, made.revision) == (None, "1", 4)
     with pytest.raises(Conflict, match="leads to 1"):
-        store.move_alias("m", "champion", "2", BY, expected=None)
+        store.aliases.move("m", "champion", "2", BY, expected=None)
     with pytest.raises(Conflict, match="not 3"):
-        store.move_alias("m", "champion", "2", BY, expected="3")
-    moved = store.move_alias("m", "champion", "2", BY, expected="1", if_revision=4)
+        store.aliases.move("m", "champion", "2", BY, expected="3")
+    moved = store.aliases.move("m", "champion", "2", BY, expected="1", if_revision=4)
     assert (moved.before, moved.after) == ("1", "2")
     with pytest.raises(Conflict, match="revision 5, not 4"):
-        store.move_alias("m", "champion", "3", BY, if_revision=4)
-    assert store.move_alias("m", "champion", "2", BY, expected=ANY).revision == 5
+        store.aliases.move("m", "champion", "3", BY, if_revision=4)
+    assert store.aliases.move("m", "champion", "2", BY, expected=ANY).revision == 5
     assert store.model("m").aliases["champion"].before == ("1",)
     with pytest.raises(NotFound):
-        store.move_alias("m", "champion", "9", BY)
+        store.aliases.move("m", "champion", "9", BY)
     store.retire("m", "1", BY)
     with pytest.raises(Refused, match="retired"):
-        store.move_alias("m", "champion", "1", BY)
-    assert store.move_alias("folder", "champion", "7", BY, in_registry=False).after == "7"
+        store.aliases.move("m", "champion", "1", BY)
+    assert store.aliases.move("folder", "champion", "7", BY, in_registry=False).after == "7"
 
 
 def test_only_one_of_many_moves_wins(store: Store) -> None:
     for name in "123456789":
         store.add_version(version(name), BY)
-    store.move_alias("m", "champion", "1", BY)
+    store.aliases.move("m", "champion", "1", BY)
 
     def move(name: str) -> bool:
         try:
-            store.move_alias("m", "champion", name, BY, expected="1")
+            store.aliases.move("m", "champion", name, BY, expected="1")
         except Conflict:
             return False
         return True
@@ -138,25 +140,25 @@ def test_only_one_of_many_moves_wins(store: Store) -> None:
 def test_a_roll_back_goes_one_step_further_each_time(store: Store) -> None:
     for name in "1234":
         store.add_version(version(name), BY)
-        store.move_alias("m", "champion", name, BY)
+        store.aliases.move("m", "champion", name, BY)
     usable = {"1", "2", "4"}.__contains__
-    assert store.roll_back("m", "champion", BY, usable).after == "2"
-    assert store.roll_back("m", "champion", BY, usable).after == "1"
+    assert store.aliases.roll_back("m", "champion", BY, usable).after == "2"
+    assert store.aliases.roll_back("m", "champion", BY, usable).after == "1"
     with pytest.raises(Conflict, match="no earlier version"):
-        store.roll_back("m", "champion", BY, usable)
+        store.aliases.roll_back("m", "champion", BY, usable)
     with pytest.raises(Conflict):
-        store.roll_back("m", "other", BY, usable)
-    assert store.roll_back("m", "other", BY, usable, fallback="2").after == "2"
+        store.aliases.roll_back("m", "other", BY, usable)
+    assert store.aliases.roll_back("m", "other", BY, usable, fallback="2").after == "2"
 
 
 def test_an_alias_can_be_taken_away(store: Store) -> None:
     store.add_version(version("1"), BY)
-    store.move_alias("m", "champion", "1", BY)
+    store.aliases.move("m", "champion", "1", BY)
     with pytest.raises(Conflict, match="stands on"):
         store.retire("m", "1", BY)
-    assert store.drop_alias("m", "champion", BY).before == "1"
+    assert store.aliases.drop("m", "champion", BY).before == "1"
     with pytest.raises(NotFound):
-        store.drop_alias("m", "champion", BY)
+        store.aliases.drop("m", "champion", BY)
     revision = store.retire("m", "1", BY)
     assert store.retire("m", "1", BY) == revision
     assert store.model("m").versions["1"].standing is VersionState.RETIRED
@@ -172,11 +174,11 @@ def test_every_change_compares_the_revision_it_is_given(store: Store) -> None:
         store.add_version(version("2"), BY, if_revision=0)
     assert store.add_version(version("1"), BY, if_revision=0) == first  # it is there already: nothing changes
     store.add_version(version("2"), BY, if_revision=1)
-    store.move_alias("m", "champion", "1", BY, if_revision=2)
-    store.move_alias("m", "champion", "2", BY, if_revision=3)
+    store.aliases.move("m", "champion", "1", BY, if_revision=2)
+    store.aliases.move("m", "champion", "2", BY, if_revision=3)
     with pytest.raises(Conflict):
-        store.roll_back("m", "champion", BY, lambda _: True, if_revision=3)
-    assert store.roll_back("m", "champion", BY, lambda _: True, if_revision=4).revision == 5
+        store.aliases.roll_back("m", "champion", BY, lambda _: True, if_revision=3)
+    assert store.aliases.roll_back("m", "champion", BY, lambda _: True, if_revision=4).revision == 5
     with pytest.raises(Conflict):
         store.retire("m", "2", BY, if_revision=4)
     assert store.retire("m", "2", BY, if_revision=5) == 6
@@ -193,7 +195,7 @@ def test_settings_are_kept(store: Store) -> None:
 def test_every_change_is_in_the_audit_and_stays_there(store: Store, database: Database) -> None:
     store.add_version(version("1"), BY)
     store.add_version(version("1", "other"), By("bob"))
-    store.move_alias("m", "champion", "1", By("cid", "first"))
+    store.aliases.move("m", "champion", "1", By("cid", "first"))
     store.note("m", "version.refuse", "versions/2", BY, {"reason": "bad"})
     last = store.audit()[2]
     assert (last.actor, last.action, last.subject) == ("cid", "alias.move", "models/m/aliases/champion")
@@ -217,27 +219,27 @@ def test_every_change_is_in_the_audit_and_stays_there(store: Store, database: Da
 
 def test_what_a_version_or_somebody_at_work_needs_is_never_condemned(store: Store, clock: Clock) -> None:
     store.add_version(version("1", digest="sha256:kept"), BY)
-    lease = store.lease("sha256:leased", 60.0)
-    assert store.condemn(["sha256:kept", "sha256:leased", "sha256:free"]) == ["sha256:free"]
+    lease = store.contents.lease("sha256:leased", 60.0)
+    assert store.contents.condemn(["sha256:kept", "sha256:leased", "sha256:free"]) == ["sha256:free"]
     with pytest.raises(Condemned):
-        store.lease("sha256:free", 60.0)
+        store.contents.lease("sha256:free", 60.0)
     with pytest.raises(Condemned):
         store.add_version(version("2", digest="sha256:free"), BY)
-    assert store.condemn([]) == ["sha256:free"]  # somebody was interrupted: it is taken up again
-    store.buried(["sha256:free"])
-    store.lease("sha256:free", 60.0)
-    store.release(lease)
-    assert store.condemn(["sha256:leased"]) == ["sha256:leased"]
+    assert store.contents.condemn([]) == ["sha256:free"]  # somebody was interrupted: it is taken up again
+    store.contents.buried(["sha256:free"])
+    store.contents.lease("sha256:free", 60.0)
+    store.contents.release(lease)
+    assert store.contents.condemn(["sha256:leased"]) == ["sha256:leased"]
     clock.now += 61.0
-    assert store.condemn(["sha256:free"]) == ["sha256:free", "sha256:leased"]
+    assert store.contents.condemn(["sha256:free"]) == ["sha256:free", "sha256:leased"]
 
 
 def test_a_retired_content_is_kept_for_a_while(store: Store, clock: Clock) -> None:
     store.add_version(version("1", digest="sha256:old"), BY)
     store.retire("m", "1", BY)
-    assert store.needed() == {"sha256:old"}
+    assert store.contents.needed() == {"sha256:old"}
     clock.now += RETIRED_KEPT_S + 1
-    assert store.needed() == set()
+    assert store.contents.needed() == set()
 
 
 def test_two_may_open_an_empty_database_at_once(url: str) -> None:
@@ -353,7 +355,7 @@ def test_a_record_of_an_unknown_form_hinders_no_other_model(
 ) -> None:
     store.add_version(version("1", "m"), BY)
     store.add_version(version("1", "z"), BY)
-    store.move_alias("z", "champion", "1", BY)
+    store.aliases.move("z", "champion", "1", BY)
     with database.writing() as connection:
         connection.execute(schema.routes.insert().values(model="z", document=stored_out(RouteSpec({"1": 10_000}))))
     snapshot = RegistrySnapshot(store, tmp_path / "last.json")
@@ -370,9 +372,9 @@ def test_a_record_of_an_unknown_form_hinders_no_other_model(
     with pytest.raises(NotReady, match="'z' cannot be read"):
         store.model("z")
     with pytest.raises(NotReady, match="'z' cannot be read"):
-        store.move_alias("z", "champion", "1", BY)
-    assert store.move_alias("m", "champion", "1", BY).after == "1"
-    assert sound["z"].versions["1"].content.digest in store.needed()  # its content is not collected
+        store.aliases.move("z", "champion", "1", BY)
+    assert store.aliases.move("m", "champion", "1", BY).after == "1"
+    assert sound["z"].versions["1"].content.digest in store.contents.needed()  # its content is not collected
 
 
 def test_a_text_that_is_no_json_hinders_no_other_model(tmp_path: Path, clock: Clock) -> None:

@@ -119,7 +119,7 @@ def test_a_trial_begins_goes_on_and_ends_whole(traffic: TrafficStore, store: Sto
 
 
 def test_a_step_that_cannot_be_taken_leaves_nothing_behind(traffic: TrafficStore, store: Store) -> None:
-    store.move_alias("m", "champion", "1", BY)
+    store.aliases.move("m", "champion", "1", BY)
     trial = traffic.begin("m", ROLLOUT, lambda _, __: given(SPLIT), BY)
     before = store.model("m"), store.audit("m"), traffic.trial("m", ROLLOUT, trial.id)
     with pytest.raises(Conflict, match="leads to 1"):

@@ -72,7 +72,7 @@ def test_a_gateway_with_a_wrong_clock_sees_times_as_the_others_do(url: str, skew
 def lease_is_kept(right: SkewedGateway, wrong: SkewedGateway) -> bool:
     """Whether a lease that the one took holds for the other until it is over."""
     held, over = (f"sha256:{uuid.uuid4().hex}" for _ in range(2))
-    wrong.store.lease(held, 60.0)
-    wrong.store.lease(over, -1.0)
-    condemned = right.store.condemn([held, over])
+    wrong.store.contents.lease(held, 60.0)
+    wrong.store.contents.lease(over, -1.0)
+    condemned = right.store.contents.condemn([held, over])
     return held not in condemned and over in condemned

@@ -9,7 +9,7 @@ from penstock.control.reconcile.status import Readiness
 from penstock.core.desired import State, VersionStatus
 from penstock.core.errors import Conflict, InvalidInput, NotFound, Refused
 from penstock.registry.records import By, Content, VersionRecord
-from penstock.registry.stores.versions import ANY, Expected
+from penstock.registry.stores.aliases import ANY, Expected
 from penstock.telemetry.metrics import REQUESTS, Point, Reading
 
 BAD_BYTES = b"no graph"

@@ -410,7 +410,7 @@ def test_a_paused_canary_is_guarded(world: World, held: str) -> None:
     if held == "by hand":
         gateway.act(trial, "pause")
     elif held == "conflict":
-        world.store.move_alias("m", "champion", "3", ME, in_registry=False, force=True)
+        world.store.aliases.move("m", "champion", "3", ME, in_registry=False, force=True)
     gateway.pass_time(trial, "paused")
     assert gateway.look(trial)["weight"] > 0
     over = gateway.pass_time(trial, "rolled_back", bad=0.5)
@@ -471,7 +471,7 @@ def test_a_dry_run_changes_nothing(world: World) -> None:
 def test_a_champion_that_moved_meanwhile_is_not_overruled(world: World) -> None:
     gateway = Gateway(world)
     trial = gateway.begin()
-    world.store.move_alias("m", "champion", "3", ME, in_registry=False, force=True)
+    world.store.aliases.move("m", "champion", "3", ME, in_registry=False, force=True)
     over = gateway.pass_time(trial, "paused")
     assert "leads to 3" in over["reason"]
     assert world.champion() == "3"
@@ -584,35 +584,35 @@ def test_what_is_measured(world: World) -> None:
 def test_a_move_of_the_champion_that_a_route_overrides_is_refused(world: World) -> None:
     world.traffic.set_route("m", lambda _: route_in({"split": {"1": 10_000}}), ME)
     with pytest.raises(Refused, match="would change nothing"):
-        world.store.move_alias("m", "champion", "3", ME, in_registry=False)
+        world.store.aliases.move("m", "champion", "3", ME, in_registry=False)
     with pytest.raises(Refused, match="would change nothing"):
-        world.store.roll_back("m", "champion", ME, lambda _: True, fallback="3")
+        world.store.aliases.roll_back("m", "champion", ME, lambda _: True, fallback="3")
     assert world.champion() == "1"
     with pytest.raises(Refused, match="would change nothing"):
-        world.store.drop_alias("m", "champion", ME)
+        world.store.aliases.drop("m", "champion", ME)
     assert world.champion() == "1"
-    assert world.store.move_alias("m", "challenger", "3", ME, in_registry=False).note == {}
-    assert world.store.drop_alias("m", "challenger", ME).note == {}
+    assert world.store.aliases.move("m", "challenger", "3", ME, in_registry=False).note == {}
+    assert world.store.aliases.drop("m", "challenger", ME).note == {}
 
 
 def test_a_forced_change_of_the_champion_says_that_it_has_no_effect_yet(world: World) -> None:
     world.traffic.set_route("m", lambda _: route_in({"split": {"1": 10_000}}), ME)
-    moved = world.store.move_alias("m", "champion", "3", ME, in_registry=False, force=True)
+    moved = world.store.aliases.move("m", "champion", "3", ME, in_registry=False, force=True)
     assert (world.champion(), "a route decides who answers; the alias takes effect" in moved.note["note"]) == (
         "3",
         True,
     )
-    assert world.store.move_alias("m", "champion", "3", ME, in_registry=False, force=True).note == moved.note
-    back = world.store.roll_back("m", "champion", ME, lambda _: True, force=True)
+    assert world.store.aliases.move("m", "champion", "3", ME, in_registry=False, force=True).note == moved.note
+    back = world.store.aliases.roll_back("m", "champion", ME, lambda _: True, force=True)
     assert (world.champion(), back.note) == ("1", moved.note)
-    dropped = world.store.drop_alias("m", "champion", ME, force=True)
+    dropped = world.store.aliases.drop("m", "champion", ME, force=True)
     assert (world.champion(), "its removal takes effect" in dropped.note["note"]) == (None, True)
 
 
 def test_a_move_that_a_rollout_overrides_names_what_has_to_end(world: World) -> None:
     trial = Gateway(world).begin()
     with pytest.raises(Refused, match=f"rollout {trial['id']} of 'm' .* end the rollout first, or force it"):
-        world.store.move_alias("m", "champion", "3", ME, in_registry=False)
+        world.store.aliases.move("m", "champion", "3", ME, in_registry=False)
 
 
 @pytest.mark.parametrize(("crowned", "to", "warned"), [(False, "3", True), (False, "2", False), (True, "3", False)])

@@ -162,7 +162,7 @@ class World:
 
     def crown(self, version: str) -> None:
         """Move the alias."""
-        self.store.move_alias("m", "champion", version, ME, in_registry=False)
+        self.store.aliases.move("m", "champion", version, ME, in_registry=False)
         asyncio.run(self.fleet.serve_changes())
 
     def split(self) -> dict[str, int] | None:

@@ -14,7 +14,7 @@ from penstock.api.admin.incoming import by, chunks, count, document, header_json
 from penstock.core.errors import InvalidInput
 from penstock.core.lineage import metadata_of
 from penstock.registry.records import By, VersionRecord
-from penstock.registry.stores.versions import ANY, Expected
+from penstock.registry.stores.aliases import ANY, Expected
 
 Document = dict[str, Any]
 

@@ -16,8 +16,8 @@ import sqlalchemy as sa
 from penstock.registry.blobs.folder import Blobs, Incoming
 from penstock.registry.db import schema
 from penstock.registry.db.lease import LeaderConnections
+from penstock.registry.stores.connections import Connections
 from penstock.registry.stores.retention import stamp_of
-from penstock.registry.stores.versions import Connections
 
 ENTRIES = 10_000
 """Most entries of one archive."""

@@ -17,8 +17,8 @@ from penstock.core.errors import Conflict
 from penstock.registry.db import schema
 from penstock.registry.db.lease import LeaderConnections
 from penstock.registry.records import Document
+from penstock.registry.stores.connections import Connections
 from penstock.registry.stores.traffic import Event, TrafficStore
-from penstock.registry.stores.versions import Connections
 
 ENDED = ""
 """The gateway of the row that adds up what gateways counted that have ended."""

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from penstock.registry.db import schema
 from penstock.registry.records import Document
-from penstock.registry.stores.versions import Connections
+from penstock.registry.stores.connections import Connections
 
 WAIT_S = 86_400.0
 """Feedback waits that long for its gateway, and a gateway that looked at none for as long is forgotten."""

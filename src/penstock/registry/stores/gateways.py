@@ -8,7 +8,7 @@ from penstock.core.leases import Lease
 from penstock.registry.db import schema
 from penstock.registry.db.lease import database_now, read_lease
 from penstock.registry.records import Document
-from penstock.registry.stores.versions import Connections
+from penstock.registry.stores.connections import Connections
 
 FORGOTTEN_S = 86_400.0
 """A gateway that was not heard of for that long is no part of the fleet any more."""

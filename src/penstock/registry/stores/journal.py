@@ -5,11 +5,11 @@ from datetime import UTC, datetime
 
 import sqlalchemy as sa
 
-from penstock.core.errors import InvalidInput
+from penstock.core.errors import Conflict, InvalidInput
 from penstock.core.texts import is_readable
 from penstock.registry.db import schema
 from penstock.registry.model_settings import settings_out
-from penstock.registry.records import AliasRecord, By, Document, ModelSettings, Move
+from penstock.registry.records import AliasRecord, By, Document, ModelRecord, ModelSettings, Move
 
 LONGEST_REASON = 2000
 
@@ -94,3 +94,13 @@ class Journal:
                 after=after,
             )
         )
+
+
+def compare_revision(model: ModelRecord, expected: int | None) -> None:
+    """Refuse a change that was made for another revision of the model than the present one; None is for any.
+
+    Raises:
+        Conflict: the model is at another revision.
+    """
+    if expected is not None and expected != model.revision:
+        raise Conflict(f"model '{model.name}' is at revision {model.revision}, not {expected}; look again")

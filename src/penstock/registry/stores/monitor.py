@@ -9,9 +9,9 @@ from penstock.core.errors import Conflict, NotFound
 from penstock.registry.db import schema
 from penstock.registry.db.rows import read_model_or_new
 from penstock.registry.records import By, Document, VersionState
+from penstock.registry.stores.connections import Connections
 from penstock.registry.stores.journal import Journal
 from penstock.registry.stores.traffic import Event, TrafficStore
-from penstock.registry.stores.versions import Connections
 
 LIVE = "live"
 

@@ -12,9 +12,9 @@ from penstock.core.triggers.state import with_request, without_request
 from penstock.registry.db import schema
 from penstock.registry.db.lease import LeaderConnections
 from penstock.registry.records import By, Document
+from penstock.registry.stores.connections import Connections
 from penstock.registry.stores.journal import Journal
 from penstock.registry.stores.traffic import Event, TrafficStore, cloud_event, event_id
-from penstock.registry.stores.versions import Connections
 
 PENDING, SENT, DEAD = "pending", "sent", "dead"
 

@@ -12,9 +12,9 @@ import sqlalchemy as sa
 from penstock.registry.db import schema
 from penstock.registry.db.lease import LeaderConnections
 from penstock.registry.records import By, VersionState
+from penstock.registry.stores.connections import Connections
 from penstock.registry.stores.journal import Journal
 from penstock.registry.stores.outbox import DEAD, PENDING, SENT
-from penstock.registry.stores.versions import Connections
 
 BATCH = 500
 """Most rows of one transaction."""

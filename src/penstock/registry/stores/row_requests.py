@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from penstock.core.row_shares import NOTHING, WAIT_S, Amount, Progress
 from penstock.registry.db import schema
 from penstock.registry.db.lease import LeaderConnections, database_now
-from penstock.registry.stores.versions import Connections
+from penstock.registry.stores.connections import Connections
 
 
 @dataclass(frozen=True, slots=True)

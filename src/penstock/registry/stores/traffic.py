@@ -19,8 +19,9 @@ from penstock.registry.db import schema
 from penstock.registry.db.lease import LeaderConnections
 from penstock.registry.db.rows import read_model_or_new
 from penstock.registry.records import AliasRecord, By, Document, ModelRecord, VersionState
+from penstock.registry.stores.aliases import MOST_BEFORE
+from penstock.registry.stores.connections import Connections
 from penstock.registry.stores.journal import Journal
-from penstock.registry.stores.versions import MOST_BEFORE, Connections
 
 ROLLOUT = "rollout"
 EXPERIMENT = "experiment"

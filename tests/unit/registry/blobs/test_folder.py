@@ -137,7 +137,7 @@ def test_only_what_nobody_needs_is_cleared_away(blobs: FolderBlobs, tmp_path: Pa
     shelf = ContentLayout(blobs, tmp_path / "unpacked")
     needed, leased, free = (keep(blobs, tmp_path, content) for content in (b"needed", b"leased", b"free"))
     store.add_version(VersionRecord("m", "1", Content(needed, 6, "onnx", ()), "2026", "ann"), BY)
-    store.lease(leased, 60.0)
+    store.contents.lease(leased, 60.0)
     assert collect(store, blobs, shelf, grace_s=3600.0) == []
     assert collect(store, blobs, shelf, grace_s=0.0) == [free]
     assert sorted(digest for digest, _ in blobs.stored()) == sorted([needed, leased])
