@@ -19,7 +19,8 @@ from penstock.app.descriptors import connection_limit, raise_limit
 from penstock.app.logs import set_up
 from penstock.app.models import GatewayRecord, Models, TrafficSides
 from penstock.app.repositories import check, identity, repositories_of
-from penstock.config import Settings, Tls
+from penstock.config.sections import Tls
+from penstock.config.settings import Settings
 from penstock.control.admin import RegistryAdmin
 from penstock.control.instance import directory, ports
 from penstock.control.instance.acquire import Opening, open_instance

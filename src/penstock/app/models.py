@@ -14,7 +14,8 @@ from typing import Protocol
 
 from penstock import __version__
 from penstock.app.repositories import identity
-from penstock.config import Retention, Settings
+from penstock.config.sections import Retention
+from penstock.config.settings import Settings
 from penstock.control.admin import Parts, RegistryAdmin, Serving
 from penstock.control.blocking import BlockingPool, pool_readings
 from penstock.control.delivery.experiments import Experiments

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from penstock.config import Settings
+from penstock.config.settings import Settings
 from penstock.control.sources.repositories import Repository
 from penstock.core.errors import InvalidInput, NotReady
 from penstock.registry.repository.local import LocalTree

@@ -8,8 +8,9 @@ from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Literal
 
-from penstock import config
 from penstock.cli.console import Exit, fail
+from penstock.config.documents import ConfigFault
+from penstock.config.settings import Settings, load_settings
 from penstock.core.errors import InvalidInput
 from penstock.registry.location import RegistryLocation, location_of
 
@@ -20,7 +21,7 @@ PROBE_S = 2.0
 _ADDRESS = re.compile(r"(?:http://)?((?:\[[0-9A-Fa-f:.]+\]|[^\s:/?#@\[\]]+):[0-9]{1,5})/?")
 
 
-def settings(registry: str | None = None) -> config.Settings:
+def settings(registry: str | None = None) -> Settings:
     """The settings of the environment and of the file it names; ``registry`` is a flag.
 
     Raises:
@@ -28,8 +29,8 @@ def settings(registry: str | None = None) -> config.Settings:
     """
     file = os.environ.get("PENSTOCK_CONFIG")
     try:
-        return config.load(Path(file) if file else None, {"registry": registry})
-    except config.ConfigFault as fault:
+        return load_settings(Path(file) if file else None, {"registry": registry})
+    except ConfigFault as fault:
         fail(str(fault), Exit.USAGE)
 
 
@@ -56,7 +57,7 @@ def address_of(url: str) -> str:
     return matched[1]
 
 
-def registry_place(found: config.Settings) -> RegistryLocation:
+def registry_place(found: Settings) -> RegistryLocation:
     """Where the registry lies that the settings mean.
 
     Raises:
@@ -80,7 +81,7 @@ def running_gateway(place: RegistryLocation, by_settings: bool) -> str | None:
     return address if _answers(address) else None
 
 
-def leads_to_a_port(found: config.Settings) -> bool:
+def leads_to_a_port(found: Settings) -> bool:
     """Whether a gateway may be looked for at the settings' own address.
 
     Somebody who names a home or a registry means that one, not whichever gateway has the usual port.

@@ -11,7 +11,7 @@ from penstock.cli.client import CallFailed, Document
 from penstock.cli.console import Exit
 from penstock.cli.registries import EXIT_OF, Tell, Write, actor, told
 from penstock.cli.upload import Upload
-from penstock.config import Settings
+from penstock.config.settings import Settings
 from penstock.control.monitoring.references.profiling import profiled
 from penstock.core.errors import Fault
 from penstock.core.lineage import card_features, metadata_of

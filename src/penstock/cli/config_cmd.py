@@ -6,8 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
-from penstock import config
 from penstock.cli.console import Exit, print_json, say
+from penstock.config.documents import ConfigFault
+from penstock.config.settings import load_settings, settings_document, settings_schema
 
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", help="A configuration file (YAML).", envvar="PENSTOCK_CONFIG")
@@ -27,8 +28,8 @@ def register(app: typer.Typer) -> None:
 def check(file: ConfigFile = None, as_json: AsJson = False) -> None:
     """Say every fault of the settings in the environment and the file; exit 2 if there is one."""
     try:
-        config.load(file)
-    except config.ConfigFault as fault:
+        load_settings(file)
+    except ConfigFault as fault:
         _tell(fault.faults, as_json)
         raise typer.Exit(Exit.USAGE) from None
     _tell([], as_json)
@@ -37,8 +38,8 @@ def check(file: ConfigFile = None, as_json: AsJson = False) -> None:
 def show(file: ConfigFile = None, as_json: AsJson = False) -> None:
     """Print the settings that hold: environment before file before defaults."""
     try:
-        settings = config.document(config.load(file))
-    except config.ConfigFault as fault:
+        settings = settings_document(load_settings(file))
+    except ConfigFault as fault:
         _tell(fault.faults, as_json=False)
         raise typer.Exit(Exit.USAGE) from None
     if as_json:
@@ -49,7 +50,7 @@ def show(file: ConfigFile = None, as_json: AsJson = False) -> None:
 
 def schema() -> None:
     """Print the JSON schema of the configuration file."""
-    print_json(config.schema())
+    print_json(settings_schema())
 
 
 def _tell(faults: list[str], as_json: bool) -> None:

@@ -280,7 +280,7 @@ def progress(what: str) -> Iterator[Tell]:
 
 
 def _metadata(card: Path | None, words: list[str]) -> Document:
-    from penstock.config import ConfigFault, read_document
+    from penstock.config.documents import ConfigFault, read_document
     from penstock.core.errors import InvalidInput
     from penstock.core.lineage import card_of, metadata_of_words
 

@@ -46,7 +46,7 @@ def check(file: File) -> None:
 
 
 def _read(file: Path) -> Document:
-    from penstock.config import ConfigFault, lines_of, read_document
+    from penstock.config.documents import ConfigFault, lines_of, read_document
     from penstock.control.schedules import schedule_in
     from penstock.control.sinks.plugins import load_plugins
     from penstock.core.errors import InvalidInput
@@ -75,6 +75,6 @@ def _told(document: Document, as_json: bool) -> None:
     if as_json:
         print_json(document)
         return
-    from penstock.config import written
+    from penstock.config.documents import written
 
     typer.echo(written({name: part for name, part in document.items() if name != "revision"}), nl=False)

@@ -33,7 +33,7 @@ def profile(
     as_json: AsJson = False,
 ) -> None:
     """Run the model over its training data, and keep bins and counts, but no row of it."""
-    from penstock.config import ConfigFault, read_document
+    from penstock.config.documents import ConfigFault, read_document
     from penstock.core.errors import Fault
     from penstock.core.lineage import card_features
     from penstock.engine import model as engine

@@ -45,7 +45,8 @@ def serve(
     Settings come from flags, then PENSTOCK_... variables, then the --config file, then the defaults in brackets.
     """
     from penstock.app.gateway import CannotServe, serve
-    from penstock.config import ConfigFault, load
+    from penstock.config.documents import ConfigFault
+    from penstock.config.settings import load_settings
 
     flags = {
         "models": models or None,
@@ -65,7 +66,7 @@ def serve(
         "log_level": log_level,
     }
     try:
-        serve(load(config, flags))
+        serve(load_settings(config, flags))
     except ConfigFault as fault:
         fail(str(fault), Exit.USAGE)
     except CannotServe as fault:

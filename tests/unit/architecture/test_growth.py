@@ -9,7 +9,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 import penstock
-from penstock.config import Retention
+from penstock.config.sections import Retention
 from penstock.control.retention import FILES, FOLDERS, TABLES
 from penstock.monitor.answer_segments import ANSWERS
 from penstock.monitor.capture import CAPTURES

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from penstock import config
 from penstock.cli.addresses import local_address
 from penstock.cli.console import Exit
+from penstock.config.settings import load_settings, settings_document
 
 Run = Callable[..., Any]
 
@@ -27,10 +27,10 @@ def test_show_prints_a_file_that_means_the_same(penstock: Run, file: Path, monke
     monkeypatch.delenv("PENSTOCK_WORKERS")
     again = file.with_name("again.yaml")
     again.write_text(told.out)
-    settings = config.load(again)
+    settings = load_settings(again)
     assert (settings.workers, settings.stop.drain_delay_seconds) == (2, 0.5)
     shown = json.loads(penstock("config", "show", "--config", str(again), "--json").out)
-    assert shown == config.document(settings)
+    assert shown == settings_document(settings)
 
 
 def test_check_says_every_fault(penstock: Run, file: Path) -> None:
@@ -57,7 +57,7 @@ def test_show_refuses_settings_that_cannot_be_used(penstock: Run, file: Path) ->
 
 def test_schema_describes_every_setting(penstock: Run) -> None:
     schema = json.loads(penstock("config", "schema").out)
-    assert schema["properties"].keys() == config.document(config.load()).keys()
+    assert schema["properties"].keys() == settings_document(load_settings()).keys()
     assert all("description" in part or "$ref" in part for part in schema["properties"].values())
 
 

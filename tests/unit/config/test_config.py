@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from penstock import config
-from penstock.config import ConfigFault
+from penstock.config.documents import ConfigFault
+from penstock.config.sections import Limits
+from penstock.config.settings import load_settings, settings_document, settings_schema
 from penstock.control.instance.options import WorkerOptions
 from penstock.core.limits import RequestLimits
 
@@ -24,7 +25,7 @@ def write(folder: Path, text: str) -> Path:
 
 
 def test_defaults_are_those_of_the_contract() -> None:
-    settings = config.load()
+    settings = load_settings()
     assert (settings.host, settings.http_port, settings.grpc_port, settings.ops_port) == ("127.0.0.1", 8000, 8001, 8002)
     assert settings.workers == 1
     assert settings.limits.max_body_bytes == 64 << 20
@@ -33,7 +34,7 @@ def test_defaults_are_those_of_the_contract() -> None:
 
 
 def test_limits_of_one_request_are_the_same_wherever_they_are_stated() -> None:
-    limits, worker = config.Limits(), WorkerOptions("127.0.0.1", 0, 0)
+    limits, worker = Limits(), WorkerOptions("127.0.0.1", 0, 0)
     bounds = {name: value for name, value in asdict(RequestLimits()).items() if not name.endswith("_setting")}
     for name, value in bounds.items():
         assert (getattr(limits, name), getattr(worker, name)) == (value, value)
@@ -47,7 +48,7 @@ def test_limits_of_one_request_are_the_same_wherever_they_are_stated() -> None:
 )  # fmt: skip
 def test_a_limit_that_nothing_could_pass_is_a_fault(name: str, value: float) -> None:
     with pytest.raises(ConfigFault, match=f"limits.{name}"):
-        config.load(flags={f"limits.{name}": value})
+        load_settings(flags={f"limits.{name}": value})
 
 
 def test_flag_before_environment_before_file_before_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,7 +56,7 @@ def test_flag_before_environment_before_file_before_default(tmp_path: Path, monk
     monkeypatch.setenv("PENSTOCK_HTTP_PORT", "2")
     monkeypatch.setenv("PENSTOCK_GRPC_PORT", "2")
     monkeypatch.setenv("PENSTOCK_STOP__ORPHAN_GRACE_SECONDS", "2.5")
-    settings = config.load(file, {"http_port": 3, "host": None, "stop.drain_timeout_seconds": 3.5})
+    settings = load_settings(file, {"http_port": 3, "host": None, "stop.drain_timeout_seconds": 3.5})
     assert (settings.http_port, settings.grpc_port, settings.ops_port) == (3, 2, 1)
     stop = settings.stop
     assert (stop.drain_delay_seconds, stop.orphan_grace_seconds, stop.drain_timeout_seconds) == (1.5, 2.5, 3.5)
@@ -65,7 +66,7 @@ def test_flag_before_environment_before_file_before_default(tmp_path: Path, monk
 def test_every_fault_is_told_at_once(tmp_path: Path) -> None:
     file = write(tmp_path, "http_prt: 1\nworkers: many\nstop: {drain_delay_seconds: -1, x: 1}\nops_port: 70000\n")
     with pytest.raises(ConfigFault) as caught:
-        config.load(file, {"grpc_port": -1})
+        load_settings(file, {"grpc_port": -1})
     text = str(caught.value)
     assert len(caught.value.faults) == 6
     for part in ("http_prt is no setting", "workers", "auto", "stop.drain_delay_seconds", "stop.x", "70000", "-1"):
@@ -79,46 +80,46 @@ def test_every_fault_is_told_at_once(tmp_path: Path) -> None:
 )
 def test_a_file_that_holds_no_settings_is_a_fault(tmp_path: Path, text: str, part: str) -> None:
     with pytest.raises(ConfigFault, match=part):
-        config.load(write(tmp_path, text))
+        load_settings(write(tmp_path, text))
 
 
 def test_a_missing_file_is_a_fault_beside_the_others(tmp_path: Path) -> None:
     with pytest.raises(ConfigFault) as caught:
-        config.load(tmp_path / "missing.yaml", {"http_port": -1})
+        load_settings(tmp_path / "missing.yaml", {"http_port": -1})
     assert len(caught.value.faults) == 2
 
 
 def test_an_empty_file_is_fine(tmp_path: Path) -> None:
-    assert config.load(write(tmp_path, "")) == config.load()
+    assert load_settings(write(tmp_path, "")) == load_settings()
 
 
 def test_a_broken_section_in_the_environment_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PENSTOCK_LIMITS", "no json")
     with pytest.raises(ConfigFault, match="limits"):
-        config.load()
+        load_settings()
 
 
 @pytest.mark.parametrize("value", ["auto", 1, "3", 256])
 def test_workers_are_a_number_or_auto(value: object) -> None:
-    assert config.load(flags={"workers": value}).workers in {"auto", 1, 3, 256}
+    assert load_settings(flags={"workers": value}).workers in {"auto", 1, 3, 256}
 
 
 @pytest.mark.parametrize("value", ["0", 257, "all", 1.5])
 def test_other_worker_counts_are_refused_in_one_sentence(value: object) -> None:
     with pytest.raises(ConfigFault, match="expected a number from 1 to 256, or auto") as caught:
-        config.load(flags={"workers": value})
+        load_settings(flags={"workers": value})
     assert len(caught.value.faults) == 1
 
 
 def test_what_is_shown_can_be_read_back(tmp_path: Path) -> None:
-    settings = config.load(flags={"http_port": 9, "ready_file": tmp_path / "ready.json"})
-    document = config.document(settings)
+    settings = load_settings(flags={"http_port": 9, "ready_file": tmp_path / "ready.json"})
+    document = settings_document(settings)
     document = {name: value for name, value in document.items() if value is not None}
-    assert config.load(flags={}, file=write(tmp_path, str(document))) == settings
+    assert load_settings(flags={}, file=write(tmp_path, str(document))) == settings
 
 
 def test_the_schema_knows_every_setting() -> None:
-    schema = config.schema()
+    schema = settings_schema()
     assert schema["additionalProperties"] is False
-    assert set(schema["properties"]) == set(config.document(config.load()))
+    assert set(schema["properties"]) == set(settings_document(load_settings()))
     assert all("description" in one or "$ref" in one for one in schema["properties"].values())

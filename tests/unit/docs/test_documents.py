@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from penstock import __version__, config
+from penstock import __version__
+from penstock.config.settings import settings_schema
 from penstock.core.errors import KINDS
 from penstock.core.labels import GRPC_STATUS, HTTP_STATUS
 from penstock.telemetry.metrics import METRICS, PREFIX
@@ -91,6 +92,6 @@ def settings_of(schema: dict[str, Any], properties: dict[str, Any], prefix: str 
 
 def test_the_table_of_settings_is_the_codes() -> None:
     rows = rows_of(section(DOCS / "configuration.md", "Settings"))
-    schema = config.schema()
+    schema = settings_schema()
     expected = settings_of(schema, schema["properties"])
     assert rows == {name: list(cells) for name, cells in expected.items()}

@@ -1,0 +1,1 @@
+"""Reads file, environment and flags into one frozen tree of options."""

@@ -1,0 +1,71 @@
+"""YAML and JSON files that people write: as mappings, as text, and the line of each value."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+
+class ConfigFault(Exception):
+    """Settings that cannot be used; ``faults`` names every one of them, a sentence each."""
+
+    def __init__(self, faults: list[str]) -> None:
+        super().__init__("; ".join(faults))
+        self.faults = faults
+
+
+def read_document(file: Path, what: str) -> dict[str, Any]:
+    """The mapping in a YAML (or JSON) file that a person wrote; ``what`` names it.
+
+    Raises:
+        ConfigFault: it cannot be read, or holds no mapping.
+    """
+    document, faults = read_mapping(file, what, "lines such as 'name: value'")
+    if faults:
+        raise ConfigFault(faults)
+    return document
+
+
+def read_mapping(file: Path | None, what: str, expected: str) -> tuple[dict[str, Any], list[str]]:
+    """The mapping in a file (empty without a file), and what is wrong with it; ``what`` names the file in messages, and
+    ``expected`` says what it holds."""
+    if file is None:
+        return {}, []
+    try:
+        content = yaml.safe_load(file.read_text())
+    except OSError as error:
+        return {}, [f"{what} {file} cannot be read: {(error.strerror or 'error').lower()}"]
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        return {}, [f"{what} {file} is no YAML: {' '.join(str(error).split())}"]
+    if content is None:
+        return {}, []
+    if not isinstance(content, dict):
+        return {}, [f"{what} {file} holds no settings; expected {expected}"]
+    return {str(key): value for key, value in content.items()}, []
+
+
+def written(document: dict[str, Any]) -> str:
+    """A document as people write it in a file."""
+    text: str = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
+    return text
+
+
+def lines_of(file: Path) -> dict[str, int]:
+    """The line of each value of a YAML or JSON file, by its path (``triggers[0].when``), as faults name it."""
+    found: dict[str, int] = {}
+
+    def walk(node: yaml.Node | None, path: str) -> None:
+        if node is None:
+            return
+        found[path] = node.start_mark.line + 1
+        if isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                below = f"{path}.{key.value}" if path else str(key.value)
+                walk(value, below)
+                found[below] = key.start_mark.line + 1
+        elif isinstance(node, yaml.SequenceNode):
+            for index, value in enumerate(node.value):
+                walk(value, f"{path}[{index}]")
+
+    walk(yaml.compose(file.read_text(), yaml.SafeLoader), "")
+    return found

@@ -1,0 +1,217 @@
+"""The sections of the settings: each option with its type, its bounds and its default."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
+
+Seconds = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
+
+PositiveSeconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
+
+
+def one_sentence(sentence: str) -> WrapValidator:
+    """One sentence for a union, where pydantic has one for each member."""
+
+    def check(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+        try:
+            return validate(value)
+        except ValidationError:
+            raise ValueError(sentence) from None
+
+    return WrapValidator(check)
+
+
+MemoryBytes = Annotated[
+    Annotated[int, Field(ge=1 << 20, le=1 << 44)] | Literal["auto"],
+    one_sentence("expected a number of bytes from 1048576, or auto"),
+]
+
+
+class Section(BaseModel):
+    """Options that belong together; a key that is none of them is a fault."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+MessageBytes = Annotated[int, Field(ge=1024, le=2**31 - 1)]
+
+
+class Limits(Section):
+    """Bounds on requests and their answers, on connections, and on what a worker holds for its callers."""
+
+    max_body_bytes: MessageBytes = 64 << 20
+    """Largest message, plain and inflated, on both transports."""
+
+    max_json_bytes: MessageBytes = 8 << 20
+    """Largest JSON of a request, plain and inflated; binary tensors behind it do not count."""
+
+    max_output_bytes: MessageBytes = 256 << 20
+    """Largest encoded answer, on both transports."""
+
+    max_elements: Annotated[int, Field(ge=1, le=1 << 30)] = 1 << 22
+    """Most numbers in typed contents of a gRPC request or answer; raw contents are not counted."""
+
+    max_text_elements: Annotated[int, Field(ge=1, le=1 << 30)] = 1 << 16
+    """Most elements of BYTES tensors in a request or an answer."""
+
+    max_text_bytes: Annotated[int, Field(ge=1, le=1 << 30)] = 8 << 20
+    """Most bytes of BYTES tensors in a request."""
+
+    memory_bytes: MemoryBytes = "auto"
+    """Memory each worker may hold for its callers; auto is a quarter of the machine's, shared by all workers."""
+
+    max_connections: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
+    """Most connections of a worker on each of its ports."""
+
+    freeze_seconds: Annotated[float, Field(ge=0.5, le=3600, allow_inf_nan=False)] = 1.2
+    """Silence of a worker's event loop after which it is replaced as frozen; ten times as long while it computes."""
+
+    deadline_seconds: PositiveSeconds = 60.0
+    """Deadline of a request that states none."""
+
+    load_seconds: PositiveSeconds = 300.0
+    """Longest wait for a model to be loaded or unloaded on request."""
+
+
+class Cors(Section):
+    """Pages of other origins that may ask the REST port, by their browsers' rules."""
+
+    origins: tuple[Annotated[str, Field(pattern=r"^(\*|null|https?://[^/\s,]+)$")], ...] = ()
+    """Origins whose pages may use the REST port, such as "https://app.example"; "*" allows all, without credentials."""
+
+
+class Stop(Section):
+    """How the gateway ends."""
+
+    drain_delay_seconds: Seconds = 1.0
+    """Time to go on serving after readiness is off, so that load balancers notice."""
+
+    drain_timeout_seconds: Seconds = 25.0
+    """Time requests under way get to finish."""
+
+    orphan_grace_seconds: Seconds = 60.0
+    """Time workers go on serving without a control process."""
+
+
+class Admission(Section):
+    """What a model may take while it is examined, before it may serve."""
+
+    seconds: PositiveSeconds = 4.0
+    """Processor time for loading and trying it, on top of what its size asks for; four times as much may pass."""
+
+    memory_bytes: Annotated[int, Field(ge=256 << 20, le=1 << 44)] = 4 << 30
+    """Memory, on top of what its size asks for."""
+
+    max_bytes: Annotated[int, Field(ge=1024, le=1 << 44)] = 16 << 30
+    """Largest content that is received, packed and unpacked."""
+
+
+class Watch(Section):
+    """How a model folder is watched."""
+
+    seconds: Seconds = 1.0
+    """Time between two looks; 0 looks only at the start and at repository load requests."""
+
+    settle_seconds: Seconds = 2.0
+    """Time a version's files must have stayed the same before it is taken."""
+
+
+AnswersBytes = Annotated[int, Field(ge=16 << 20, le=1 << 44)]
+
+
+class Monitor(Section):
+    """What gateways of one fleet agree on for their monitors."""
+
+    false_alarms_per_day: Annotated[float, Field(ge=0, le=1e6)] = 0.0
+    """False alarms of drift, and of labels, a day of the whole fleet, all versions together, at most; 0 is no bound."""
+
+    gateways: Annotated[int, Field(ge=1, le=100_000)] = 1
+    """Gateways of the fleet, the most there may be at a time; each takes its part of that bound."""
+
+    model_answers_bytes: AnswersBytes = 256 << 20
+    """Disk of each gateway for remembered answers of one model, which labels are joined to; the oldest go first."""
+
+    answers_bytes: AnswersBytes = 1 << 30
+    """Disk of each gateway for those of all models; a model beyond a fair share gives up its own oldest."""
+
+
+Days = Annotated[int, Field(ge=1, le=36_500)]
+
+RoomBytes = Annotated[int, Field(ge=1 << 20, le=1 << 44)]
+
+
+class Retention(Section):
+    """How long what grows is kept, in days, and how much of it."""
+
+    events_days: Days = 90
+    """Events; those that are still to be sent stay."""
+
+    audit_days: Days = 365
+    """Entries of the audit in the database; older ones move into compressed archives beside the contents."""
+
+    audit_archive_days: Annotated[int, Field(ge=0, le=36_500)] = 0
+    """Archives of the audit; 0 keeps them for ever."""
+
+    trials_days: Days = 90
+    """Rollouts and experiments that are over; the newest of each model stays."""
+
+    trials_per_model: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
+    """Most rollouts, and experiments, that are over and kept of one model."""
+
+    deliveries_days: Days = 7
+    """Deliveries that sinks took."""
+
+    dead_deliveries_days: Days = 30
+    """Deliveries that were given up, and can be replayed until then."""
+
+    retired_versions_days: Days = 365
+    """Records of retired versions; after that their numbers can be used again."""
+
+    references_days: Days = 30
+    """References of versions that no gateway serves and the registry does not offer."""
+
+    exports_days: Days = 30
+    """Rows and output of training commands, below retraining in the home."""
+
+    exports_bytes: RoomBytes = 10 << 30
+    """Room for them on each gateway; the oldest go first, those of the last day stay."""
+
+    copies_days: Days = 1
+    """Copies on each gateway of contents and references that nobody needs any more."""
+
+    series_seconds: Annotated[float, Field(ge=1, le=30 * 86_400, allow_inf_nan=False)] = 3600.0
+    """Metrics of versions that are gone."""
+
+
+class Prometheus(Section):
+    """A Prometheus server."""
+
+    url: Annotated[str, Field(pattern=r"^https?://[^\s]+$")]
+    """Its address, such as http://127.0.0.1:9090."""
+
+
+class Mlflow(Section):
+    """An MLflow tracking server whose registered models are mirrored into the registry."""
+
+    url: Annotated[str, Field(pattern=r"^https?://[^\s]+$")]
+    """Its address; credentials come from MLFLOW_TRACKING_USERNAME, _PASSWORD or _TOKEN."""
+
+    models: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """Names of the registered models to mirror; none means all of them."""
+
+    poll_seconds: PositiveSeconds = 30.0
+    """Time between two looks."""
+
+    webhook_secret_file: Path | None = None
+    """File with the secret that MLflow signs its webhooks with; without one, webhooks are refused."""
+
+
+class Tls(Section):
+    """TLS on the data plane's two ports."""
+
+    certificate_file: Path
+    """File with the certificate and those that vouch for it, PEM."""
+
+    key_file: Path
+    """File with its key, PEM, without a password."""

@@ -1,0 +1,197 @@
+"""Every setting of Penstock in one frozen tree: flags before environment before file before defaults."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BeforeValidator, Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
+
+from penstock.config.documents import ConfigFault, read_mapping
+from penstock.config.sections import (
+    Admission,
+    Cors,
+    Limits,
+    Mlflow,
+    Monitor,
+    Prometheus,
+    Retention,
+    Stop,
+    Tls,
+    Watch,
+    one_sentence,
+)
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+
+Workers = Annotated[
+    Annotated[int, Field(ge=1, le=256)] | Literal["auto"], one_sentence("expected a number from 1 to 256, or auto")
+]
+
+
+def _listed(value: Any) -> Any:
+    """One repository is stated as a text or a path, several as a list."""
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        return yaml.safe_load(value)
+    return [str(value)] if isinstance(value, (str, Path)) else value
+
+
+Repositories = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], NoDecode, BeforeValidator(_listed)]
+
+
+class Settings(BaseSettings):
+    """All settings; names in the environment are ``PENSTOCK_HTTP_PORT``, ``PENSTOCK_STOP__DRAIN_DELAY_SECONDS``."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="PENSTOCK_",
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        use_attribute_docstrings=True,
+    )
+
+    models: Repositories = ()
+    """Folders with the models to serve, and buckets (s3://BUCKET/PREFIX); none serves the registry."""
+
+    model_name: Annotated[str, Field(max_length=128)] = ""
+    """Name of the model that the one folder in models is, with a graph or version folders in it; none by default."""
+
+    home: Path = Path("~/.local/share/penstock")
+    """Penstock's own folder; control processes of one home take over from each other."""
+
+    registry: str = ""
+    """Where versions and aliases are kept: a folder, which is the home then, sqlite:///PATH or postgresql://HOST/NAME."""
+
+    blobs: str = ""
+    """Where contents are kept: a folder, or s3://BUCKET/PREFIX with keys from AWS_...; in the home by default."""
+
+    host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
+    """Address to listen on."""
+
+    http_port: Port = 8000
+    """REST port, 0 picks a free one."""
+
+    grpc_port: Port = 8001
+    """gRPC port, 0 picks a free one."""
+
+    ops_port: Port = 8002
+    """Port of health, metrics and administration, 0 picks a free one."""
+
+    workers: Workers = 1
+    """Worker processes; auto is one for each core."""
+
+    ready_workers: Workers = "auto"
+    """Workers that must be ready for /readyz; auto: all at the start, at least one later."""
+
+    grpc_outputs: Literal["raw", "mirror"] = "raw"
+    """Form of gRPC answers: raw contents always, or mirror, typed contents for typed requests."""
+
+    shared_memory: tuple[Annotated[str, Field(pattern=r"^/?[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}\*?$")], ...] = ()
+    """Names of the shared memory segments that clients may use for tensors; "/images-*" allows all that begin so."""
+
+    ready_file: Path | None = None
+    """File to write when ready."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least level of the lines on standard error."""
+
+    tls: Tls | None = None
+    """TLS on the REST and gRPC ports; none by default."""
+
+    limits: Limits = Limits()
+    cors: Cors = Cors()
+    stop: Stop = Stop()
+    admission: Admission = Admission()
+    watch: Watch = Watch()
+    monitor: Monitor = Monitor()
+    retention: Retention = Retention()
+
+    prometheus: Prometheus | None = None
+    """A Prometheus server that guards of rollouts may ask; none by default."""
+
+    mlflow: Mlflow | None = None
+    """An MLflow server to mirror; none by default."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flags, then environment, then the file; ``load_settings`` hands flags and file over together."""
+        flags, document = (init_settings() or {}).values()
+        return (
+            InitSettingsSource(settings_cls, flags),
+            env_settings,
+            InitSettingsSource(settings_cls, document),
+        )
+
+
+def load_settings(file: Path | None = None, flags: Mapping[str, Any] | None = None) -> Settings:
+    """The settings that hold; ``flags`` maps dotted setting names to values, None meaning not given.
+
+    Raises:
+        ConfigFault: with every fault of all sources.
+    """
+    document, faults = read_mapping(file, "the configuration file", "lines such as 'http_port: 8000'")
+    try:
+        settings = Settings(flags=_tree(flags or {}), document=document)  # type: ignore[call-arg]
+    except ValidationError as error:
+        raise ConfigFault(faults + [_sentence(one) for one in error.errors()]) from None
+    except SettingsError as error:
+        raise ConfigFault([*faults, str(error)]) from None
+    if faults:
+        raise ConfigFault(faults)
+    return settings
+
+
+def settings_schema() -> dict[str, Any]:
+    """The JSON schema of the file."""
+    return Settings.model_json_schema()
+
+
+def settings_document(settings: Settings) -> dict[str, Any]:
+    """Settings as the plain values a file would hold; passwords in addresses are masked."""
+    values = settings.model_dump(mode="json")
+    values["registry"] = _masked(values["registry"])
+    if values["prometheus"]:
+        values["prometheus"]["url"] = _masked(values["prometheus"]["url"])
+    if values["mlflow"]:
+        values["mlflow"]["url"] = _masked(values["mlflow"]["url"])
+    return values
+
+
+def _masked(address: str) -> str:
+    return re.sub(r"(://[^:/@]*):[^@/]*@", r"\1:***@", address)
+
+
+def _tree(flags: Mapping[str, Any]) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    for name, value in flags.items():
+        if value is not None:
+            *sections, leaf = name.split(".")
+            place = tree
+            for section in sections:
+                place = place.setdefault(section, {})
+            place[leaf] = value
+    return tree
+
+
+def _sentence(error: Mapping[str, Any]) -> str:
+    name = ".".join(map(str, error["loc"])) or "settings"
+    if error["type"] == "extra_forbidden":
+        return f"{name} is no setting"
+    wanted = str(error["msg"]).removeprefix("Value error, ")
+    return f"{name}: {wanted[0].lower()}{wanted[1:]} (got {error['input']!r})"
