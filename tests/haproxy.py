@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from tests.harness import call, wait_until
+from tests.harness import PATIENCE_S, call, wait_until
 
 GATEWAY = "x-gateway"
 """The header of an answer that names the server it came from."""
@@ -51,7 +51,7 @@ def running(room: Path, servers: Mapping[str, str]) -> Iterator[str]:
     config.write_text(SETTINGS.format(address=address, header=GATEWAY, servers="\n".join(lines)))
     process = subprocess.Popen([program, "-db", "-q", "-f", str(config)])
     try:
-        wait_until(lambda: _answers(address), 30, "the proxy")
+        wait_until(lambda: _answers(address), PATIENCE_S, "the proxy")
         yield address
     finally:
         process.kill()

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from tests.harness import PATIENCE_S
 from tests.postgres import Postgres, as_somebody
 
-START_SECONDS = 30.0
 SETTINGS = """[databases]
 * = host=127.0.0.1 port={server}
 [pgbouncer]
@@ -49,12 +49,12 @@ def before(server: Postgres) -> Iterator[int]:
         yield port
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(PATIENCE_S)
         shutil.rmtree(folder)
 
 
 def _wait(port: int, log: Path) -> None:
-    end = time.monotonic() + START_SECONDS
+    end = time.monotonic() + PATIENCE_S
     while True:
         with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1.0):
             return

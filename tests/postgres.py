@@ -11,7 +11,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-START_SECONDS = 30.0
+from tests.harness import PATIENCE_S
+
 PLACES = ("/usr/lib/postgresql/15/bin", "/usr/lib/postgresql/16/bin", "/usr/lib/postgresql/17/bin")
 
 
@@ -30,7 +31,7 @@ class Postgres:
     def create(self, database: str) -> str:
         """Make a database; its address."""
         command = [program("createdb"), "-h", "127.0.0.1", "-p", str(self.port), "-U", "penstock", database]
-        subprocess.run(command, check=True, capture_output=True, timeout=30)
+        subprocess.run(command, check=True, capture_output=True, timeout=PATIENCE_S)
         return self.url(database)
 
     def start(self) -> None:
@@ -40,7 +41,7 @@ class Postgres:
             self.process = subprocess.Popen(
                 [*as_somebody(), program("postgres"), *options, "-c", "fsync=off"], stdout=log, stderr=log
             )
-        end = time.monotonic() + START_SECONDS
+        end = time.monotonic() + PATIENCE_S
         while True:
             ready = [program("pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self.port)]
             if subprocess.run(ready, check=False).returncode == 0:
@@ -53,7 +54,7 @@ class Postgres:
         if self.process is not None:
             self.process.send_signal(2)
             try:
-                self.process.wait(10)
+                self.process.wait(PATIENCE_S)
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
@@ -87,7 +88,7 @@ def running() -> Iterator[Postgres]:
     made = Postgres(folder, port)
     try:
         init = [program("initdb"), "-D", str(folder / "data"), "-U", "penstock", "-A", "trust", "-E", "UTF8", "-N"]
-        subprocess.run([*as_somebody(), *init], check=True, capture_output=True, timeout=60, cwd=folder)
+        subprocess.run([*as_somebody(), *init], check=True, capture_output=True, timeout=PATIENCE_S, cwd=folder)
         made.start()
         yield made
     finally:

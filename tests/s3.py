@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-START_SECONDS = 30.0
+from tests.harness import PATIENCE_S
 
 
 @dataclass(slots=True)
@@ -33,7 +33,7 @@ class Bucket:
 
     def call(self, method: str, path: str, body: bytes | None = None) -> bytes:
         """One plain call to the server."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_S)
         try:
             connection.request(method, path, body, {"authorization": "AWS key:secret"})
             answer = connection.getresponse()
@@ -54,7 +54,7 @@ def running() -> Iterator[Bucket]:
         [sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=dict(os.environ)
     )
     try:
-        end = time.monotonic() + START_SECONDS
+        end = time.monotonic() + PATIENCE_S
         while True:
             try:
                 bucket.call("PUT", f"/{bucket.name}")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.harness import Server
+from tests.harness import PATIENCE_S, Server
 
 pytestmark = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 
@@ -19,7 +19,7 @@ BODY = json.dumps({"inputs": [{"name": "x", "shape": [2], "datatype": "FP32", "d
 def curl(*arguments: str) -> bytes:
     """Run curl to its end."""
     command = ["curl", "--silent", "--show-error", "--fail-with-body", "--max-time", "20", *arguments]
-    ended = subprocess.run(command, capture_output=True, timeout=30, check=False)
+    ended = subprocess.run(command, capture_output=True, timeout=PATIENCE_S, check=False)
     assert ended.returncode == 0, (ended.stdout, ended.stderr)
     return ended.stdout
 

@@ -18,10 +18,9 @@ import pytest
 
 from penstock.proto import grpc_service_pb2 as pb
 from penstock.proto.grpc_service_pb2_grpc import GRPCInferenceServiceStub
-from tests.harness import Server, wait_until
+from tests.harness import PATIENCE_S, Server, wait_until
 
 ENVOY = Path(sys.executable).with_name("envoy")
-SECONDS = 20.0
 
 
 def free_port() -> int:
@@ -99,15 +98,15 @@ def envoy(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
     try:
-        wait_until(lambda: healthy(f"127.0.0.1:{admin}"), SECONDS, "a healthy upstream")
+        wait_until(lambda: healthy(f"127.0.0.1:{admin}"), PATIENCE_S, "a healthy upstream")
         yield f"127.0.0.1:{front}", f"127.0.0.1:{admin}"
     finally:
         process.terminate()
-        process.wait(SECONDS)
+        process.wait(PATIENCE_S)
 
 
 def statistic(admin: str, name: str) -> int:
-    with urllib.request.urlopen(f"http://{admin}/stats?filter={name}", timeout=5) as answer:
+    with urllib.request.urlopen(f"http://{admin}/stats?filter={name}", timeout=PATIENCE_S) as answer:
         found = dict(line.split(": ") for line in answer.read().decode().splitlines())
     return int(found.get(name, -1))
 
@@ -142,7 +141,7 @@ def answered(response: pb.ModelInferResponse) -> list[float]:
 def test_calls_pass_and_say_who_answered(envoy: tuple[str, str]) -> None:
     with grpc.insecure_channel(envoy[0]) as channel:
         response, call = GRPCInferenceServiceStub(channel).ModelInfer.with_call(
-            request([1.0, 2.0]), metadata=(("x-request-id", "mine"),), timeout=SECONDS
+            request([1.0, 2.0]), metadata=(("x-request-id", "mine"),), timeout=PATIENCE_S
         )
     assert answered(response) == [1.0, 2.0]
     facts = {str(key): str(value) for key, value in call.initial_metadata() or ()}
@@ -155,7 +154,7 @@ def test_errors_and_deadlines_pass(envoy: tuple[str, str]) -> None:
         nobody = request([1.0])
         nobody.model_name = "nobody"
         with pytest.raises(grpc.RpcError) as refused:
-            stub.ModelInfer(nobody, timeout=SECONDS)
+            stub.ModelInfer(nobody, timeout=PATIENCE_S)
         assert refused.value.code() is grpc.StatusCode.NOT_FOUND
         with pytest.raises(grpc.RpcError) as late:
             stub.ModelInfer(slow(), timeout=0.05)
@@ -167,13 +166,13 @@ def test_large_messages_and_many_at_once(envoy: tuple[str, str]) -> None:
     with grpc.insecure_channel(envoy[0], options=[("grpc.max_receive_message_length", -1)]) as channel:
         stub = GRPCInferenceServiceStub(channel)
         with ThreadPoolExecutor(4) as threads:
-            for response in threads.map(lambda _: stub.ModelInfer(request(large), timeout=SECONDS), range(8)):
+            for response in threads.map(lambda _: stub.ModelInfer(request(large), timeout=PATIENCE_S), range(8)):
                 assert answered(response) == large
 
     async def many() -> list[list[float]]:
         async with grpc.aio.insecure_channel(envoy[0]) as opened:
             other = GRPCInferenceServiceStub(opened)
-            calls = [other.ModelInfer(request([float(index)]), timeout=SECONDS) for index in range(1000)]
+            calls = [other.ModelInfer(request([float(index)]), timeout=PATIENCE_S) for index in range(1000)]
             return [answered(await call) for call in calls]
 
     assert asyncio.run(many()) == [[float(index)] for index in range(1000)]
@@ -182,9 +181,9 @@ def test_large_messages_and_many_at_once(envoy: tuple[str, str]) -> None:
 def test_streams_and_health_pass(envoy: tuple[str, str]) -> None:
     with grpc.insecure_channel(envoy[0]) as channel:
         stub = GRPCInferenceServiceStub(channel)
-        answers = stub.ModelStreamInfer(iter([request([float(index)]) for index in range(50)]), timeout=SECONDS)
+        answers = stub.ModelStreamInfer(iter([request([float(index)]) for index in range(50)]), timeout=PATIENCE_S)
         assert [answered(one.infer_response) for one in answers] == [[float(index)] for index in range(50)]
-        assert stub.ServerReady(pb.ServerReadyRequest(), timeout=SECONDS).ready
+        assert stub.ServerReady(pb.ServerReadyRequest(), timeout=PATIENCE_S).ready
     time.sleep(0.5)
     assert healthy(envoy[1])
     assert statistic(envoy[1], "cluster.penstock.upstream_cx_protocol_error") <= 0

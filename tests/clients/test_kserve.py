@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.harness import Server
+from tests.harness import PATIENCE_S, Server
 
 SCRIPT = Path(__file__).with_name("kserve_calls.py")
 PREDICTED = {
@@ -25,7 +25,11 @@ def seen(server: Server) -> dict[str, dict[str, Any]]:
     if importlib.util.find_spec("kserve") is None:
         pytest.skip("kserve is not installed")
     ended = subprocess.run(
-        [sys.executable, str(SCRIPT), server.http, server.grpc], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, str(SCRIPT), server.http, server.grpc],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
     )
     assert ended.returncode == 0, ended.stderr
     found: dict[str, dict[str, Any]] = json.loads(ended.stdout.splitlines()[-1])

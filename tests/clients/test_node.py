@@ -13,7 +13,7 @@ import pytest
 
 from penstock.proto import grpc_service_pb2 as pb
 from tests import harness, zoo
-from tests.harness import Server
+from tests.harness import PATIENCE_S, Server
 
 pytestmark = pytest.mark.skipif(shutil.which("node") is None, reason="Node is not installed")
 
@@ -22,7 +22,6 @@ LIBRARY = Path(__file__).parent / "grpc_js" / "calls.js"
 INSTALLED = (LIBRARY.parent / "node_modules" / "@grpc" / "grpc-js").is_dir()
 HOW = "@grpc/grpc-js is not installed: npm ci --ignore-scripts --prefix tests/clients/grpc_js"
 INFER = "/inference.GRPCInferenceService/ModelInfer"
-SECONDS = 50
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +49,7 @@ def test_answers_of_any_size_and_number(
     message.write_bytes(request.SerializeToString())
     folder.mkdir()
     command = ["node", str(script), server.grpc, INFER, str(message), str(calls), str(folder)]
-    said = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
+    said = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     assert (said.stderr, said.stdout.split()) == ("", ["0"] * calls)
     for index in range(calls):
         answer = pb.ModelInferResponse.FromString((folder / str(index)).read_bytes())

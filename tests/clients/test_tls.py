@@ -15,7 +15,7 @@ import tritonclient.grpc as triton_grpc
 from penstock.proto import grpc_service_pb2 as pb
 from penstock.proto.grpc_service_pb2_grpc import GRPCInferenceServiceStub as Stub
 from tests import harness, zoo
-from tests.harness import Server
+from tests.harness import PATIENCE_S, Server
 
 BODY = json.dumps({"inputs": [{"name": "x", "shape": [1, 3], "datatype": "FP32", "data": [1, 2, 3]}]})
 
@@ -45,7 +45,7 @@ def secure(tmp_path_factory: pytest.TempPathFactory, certificate: tuple[Path, Pa
 def test_rest(secure: Server, certificate: tuple[Path, Path]) -> None:
     url = f"https://{secure.http}/v2/models/m/infer"
     curl = ["curl", "--silent", "--show-error", "--fail", "--cacert", str(certificate[0]), "--data", BODY, url]
-    said = subprocess.run(curl, capture_output=True, text=True, check=True, timeout=20)
+    said = subprocess.run(curl, capture_output=True, text=True, check=True, timeout=PATIENCE_S)
     assert json.loads(said.stdout)["outputs"][0]["data"] == [3, 5, 7]
 
 
@@ -55,7 +55,7 @@ def test_grpc(secure: Server, certificate: tuple[Path, Path]) -> None:
         tensor = pb.ModelInferRequest.InferInputTensor(name="x", datatype="FP32", shape=[1, 3])
         raw = np.array([1, 2, 3], "<f4").tobytes()
         request = pb.ModelInferRequest(model_name="m", inputs=[tensor], raw_input_contents=[raw])
-        answer = Stub(channel).ModelInfer(request, timeout=20)
+        answer = Stub(channel).ModelInfer(request, timeout=PATIENCE_S)
     assert np.frombuffer(answer.raw_output_contents[0], "<f4").tolist() == [3, 5, 7]
 
 
@@ -79,7 +79,7 @@ def test_the_protocol_is_agreed_on(secure: Server, certificate: tuple[Path, Path
 
 def test_who_does_not_speak_it_is_not_answered(secure: Server) -> None:
     with grpc.insecure_channel(secure.grpc) as channel, pytest.raises(grpc.RpcError) as refused:
-        Stub(channel).ServerLive(pb.ServerLiveRequest(), timeout=5)
+        Stub(channel).ServerLive(pb.ServerLiveRequest(), timeout=PATIENCE_S)
     assert refused.value.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 
 

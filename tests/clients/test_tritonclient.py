@@ -18,7 +18,7 @@ from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 from penstock.proto import grpc_service_pb2, model_config_pb2
 from tests import zoo
-from tests.harness import Server
+from tests.harness import PATIENCE_S, Server
 
 NUMBER = np.array([[1, -2, 3], [4, 5, -6]], np.float32)
 KEY = np.array([[1, 2], [3, 4]], np.int64)
@@ -191,7 +191,7 @@ def test_asynchronous_calls(http: Any, grpc: Any) -> None:
     for _ in range(8):
         grpc.async_infer("mixed", mixed(triton_grpc), lambda result, error: done.put((result, error)))
     for _ in range(8):
-        result, error = done.get(timeout=10)
+        result, error = done.get(timeout=PATIENCE_S)
         assert error is None
         assert result.as_numpy("next").tolist() == (KEY + 1).tolist()
 
@@ -202,7 +202,7 @@ def test_streaming(grpc: Any) -> None:
     for number in range(10):
         grpc.async_stream_infer("mixed", mixed(triton_grpc), request_id=str(number))
     grpc.async_stream_infer("nobody", mixed(triton_grpc))
-    results = [done.get(timeout=10) for _ in range(11)]
+    results = [done.get(timeout=PATIENCE_S) for _ in range(11)]
     grpc.stop_stream()
     assert [result.get_response().id for result, _ in results[:10]] == [str(number) for number in range(10)]
     assert isinstance(results[10][1], InferenceServerException)

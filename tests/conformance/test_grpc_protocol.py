@@ -19,7 +19,7 @@ from tests.conformance import oracle
 from tests.conformance.mistakes import KEY, NUMBER, SAFE
 from tests.conformance.test_refusals import assert_tells_no_secrets
 from tests.conformance.wire import Ask, Grpc, GrpcRaw, GrpcTyped, Input, Wish, read_response, refused, to_raw
-from tests.harness import CALL_SECONDS, Server
+from tests.harness import CALL_SECONDS, PATIENCE_S, Server
 
 VECTOR = Ask("vector", [Input.of("x", "FP32", [1, 2])])
 ANSWER = [0.75, 1.25]
@@ -46,27 +46,27 @@ def fails(call: Any, request: Any, status: grpc.StatusCode, *words: str, seconds
 
 
 def test_health_is_told(wire: Grpc) -> None:
-    assert wire.stub.ServerLive(pb.ServerLiveRequest(), timeout=5).live
-    assert wire.stub.ServerReady(pb.ServerReadyRequest(), timeout=5).ready
-    assert wire.stub.ModelReady(pb.ModelReadyRequest(name="pair", version="1"), timeout=5).ready
-    assert not wire.stub.ModelReady(pb.ModelReadyRequest(name="broken"), timeout=5).ready
+    assert wire.stub.ServerLive(pb.ServerLiveRequest(), timeout=PATIENCE_S).live
+    assert wire.stub.ServerReady(pb.ServerReadyRequest(), timeout=PATIENCE_S).ready
+    assert wire.stub.ModelReady(pb.ModelReadyRequest(name="pair", version="1"), timeout=PATIENCE_S).ready
+    assert not wire.stub.ModelReady(pb.ModelReadyRequest(name="broken"), timeout=PATIENCE_S).ready
     for name, version in (("nobody", ""), ("pair", "99"), ("", "")):
-        assert not wire.stub.ModelReady(pb.ModelReadyRequest(name=name, version=version), timeout=5).ready
+        assert not wire.stub.ModelReady(pb.ModelReadyRequest(name=name, version=version), timeout=PATIENCE_S).ready
 
 
 def test_standard_health_is_served(wire: Grpc, server: Server) -> None:
     with grpc.insecure_channel(server.grpc) as channel:
         stub: Any = health_pb2_grpc.HealthStub(channel)
         for service in ("", "inference.GRPCInferenceService"):
-            answer = stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=5)
+            answer = stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=PATIENCE_S)
             assert answer.status == health_pb2.HealthCheckResponse.SERVING
-        first = next(iter(stub.Watch(health_pb2.HealthCheckRequest(), timeout=5)))
+        first = next(iter(stub.Watch(health_pb2.HealthCheckRequest(), timeout=PATIENCE_S)))
         assert first.status == health_pb2.HealthCheckResponse.SERVING
         fails(stub.Check, health_pb2.HealthCheckRequest(service="nobody"), grpc.StatusCode.NOT_FOUND)
 
 
 def test_the_server_says_what_it_is_as_over_rest(wire: Grpc, server: Server) -> None:
-    answer = wire.stub.ServerMetadata(pb.ServerMetadataRequest(), timeout=5)
+    answer = wire.stub.ServerMetadata(pb.ServerMetadataRequest(), timeout=PATIENCE_S)
     document = server.rest("GET", "/v2").json()
     assert (answer.name, answer.version) == (document["name"], document["version"])
     assert set(document["extensions"]) - {"binary_tensor_data"} <= set(answer.extensions)
@@ -77,7 +77,7 @@ def test_metadata_is_that_of_rest(wire: Grpc, server: Server, model: str) -> Non
     if model in zoo.UNAVAILABLE:
         fails(wire.stub.ModelMetadata, pb.ModelMetadataRequest(name=model), grpc.StatusCode.UNAVAILABLE, model)
         return
-    answer = wire.stub.ModelMetadata(pb.ModelMetadataRequest(name=model), timeout=5)
+    answer = wire.stub.ModelMetadata(pb.ModelMetadataRequest(name=model), timeout=PATIENCE_S)
     document = server.rest("GET", f"/v2/models/{model}").json()
     assert (answer.name, list(answer.versions), answer.platform) == (
         document["name"],
@@ -90,12 +90,12 @@ def test_metadata_is_that_of_rest(wire: Grpc, server: Server, model: str) -> Non
 
 
 def test_the_configuration_is_a_message(wire: Grpc) -> None:
-    config = wire.stub.ModelConfig(pb.ModelConfigRequest(name="batched", version="1"), timeout=5).config
+    config = wire.stub.ModelConfig(pb.ModelConfigRequest(name="batched", version="1"), timeout=PATIENCE_S).config
     assert (config.name, config.backend, config.max_batch_size) == ("batched", "onnxruntime", 4)
     assert (config.input[0].name, list(config.input[0].dims)) == ("x", [3])
     assert config.HasField("dynamic_batching")
     assert [one.name for one in config.model_warmup] == ["zeros", "noise", "file"]
-    derived = wire.stub.ModelConfig(pb.ModelConfigRequest(name="mixed"), timeout=5).config
+    derived = wire.stub.ModelConfig(pb.ModelConfigRequest(name="mixed"), timeout=PATIENCE_S).config
     assert [one.name for one in derived.output] == ["doubled", "next", "positive"]
 
 
@@ -105,7 +105,7 @@ def test_the_configuration_is_a_message(wire: Grpc) -> None:
 def test_answers_are_raw_whatever_the_form_of_the_request(server: Server) -> None:
     for kind in (GrpcRaw, GrpcTyped):
         with closing(kind(server)) as opened:
-            response = opened.stub.ModelInfer(opened.message(VECTOR), timeout=5)
+            response = opened.stub.ModelInfer(opened.message(VECTOR), timeout=PATIENCE_S)
             assert len(response.raw_output_contents) == 1
             assert not response.outputs[0].HasField("contents")
 
@@ -118,34 +118,34 @@ def test_typed_answers_to_typed_requests_are_a_setting(tmp_path: Path) -> None:
     with harness.running(tmp_path / "models", tmp_path, env=environment) as server, closing(GrpcTyped(server)) as typed:
         for datatype, field in numbers.items():
             ask = Ask(f"identity_{datatype.lower()}", [Input.of("x", datatype, [[1, 2]])])
-            response = typed.stub.ModelInfer(typed.message(ask), timeout=5)
+            response = typed.stub.ModelInfer(typed.message(ask), timeout=PATIENCE_S)
             assert list(getattr(response.outputs[0].contents, field)) == [1, 2]
             assert not response.raw_output_contents
 
 
 def test_one_id_comes_back_or_is_made(wire: Grpc) -> None:
-    response, call = wire.stub.ModelInfer.with_call(wire.message(VECTOR), timeout=5)
+    response, call = wire.stub.ModelInfer.with_call(wire.message(VECTOR), timeout=PATIENCE_S)
     made = dict(call.initial_metadata())["x-request-id"]
     assert made
     assert response.id in {"", made}
     header = (("x-request-id", "from-metadata"),)
-    response, call = wire.stub.ModelInfer.with_call(wire.message(VECTOR), timeout=5, metadata=header)
+    response, call = wire.stub.ModelInfer.with_call(wire.message(VECTOR), timeout=PATIENCE_S, metadata=header)
     assert dict(call.initial_metadata())["x-request-id"] == "from-metadata"
     message = wire.message(VECTOR)
     message.id = "from-message"
-    response, call = wire.stub.ModelInfer.with_call(message, timeout=5, metadata=header)
+    response, call = wire.stub.ModelInfer.with_call(message, timeout=PATIENCE_S, metadata=header)
     assert dict(call.initial_metadata())["x-request-id"] == response.id == "from-message"
 
 
 def test_an_id_may_be_any_text(wire: Grpc) -> None:
     message = wire.message(VECTOR)
     message.id = "zwei\r\nZeilen ü \U0001f600"
-    assert wire.stub.ModelInfer(message, timeout=5).id == message.id
+    assert wire.stub.ModelInfer(message, timeout=PATIENCE_S).id == message.id
 
 
 def test_a_failed_run_says_who_failed(wire: Grpc) -> None:
     message = wire.message(Ask("gather", [Input.of("index", "INT64", [99])], id="lost"))
-    call = wire.stub.ModelInfer.future(message, timeout=5)
+    call = wire.stub.ModelInfer.future(message, timeout=PATIENCE_S)
     assert call.exception() is not None
     facts = {**dict(call.initial_metadata()), **dict(call.trailing_metadata())}
     assert (facts["penstock-model-version"], facts["penstock-route"], facts["x-request-id"]) == ("1", "stable", "lost")
@@ -170,7 +170,7 @@ def test_classes_are_ranked_and_labelled(wire: Grpc) -> None:
 def test_messages_may_be_packed(wire: Grpc, compression: grpc.Compression) -> None:
     large = np.zeros(100_000, np.float32)
     message = wire.message(Ask("vector", [Input("x", "FP32", large.shape, large)]))
-    response = wire.stub.ModelInfer(message, timeout=5, compression=compression)
+    response = wire.stub.ModelInfer(message, timeout=PATIENCE_S, compression=compression)
     assert read_response(response, {}).array("y").tolist() == [0.25] * 100_000
 
 
@@ -323,7 +323,7 @@ def test_a_message_that_is_none_is_refused(server: Server, data: bytes) -> None:
     with grpc.insecure_channel(server.grpc) as channel:
         call: Any = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
         with pytest.raises(grpc.RpcError) as failure:
-            call(data, timeout=5)
+            call(data, timeout=PATIENCE_S)
         assert failure.value.code() in {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.INTERNAL}
         assert_tells_no_secrets(failure.value.details() or "")
 
@@ -371,18 +371,18 @@ def test_the_timeout_parameter_counts_beside_the_deadline(wire: Grpc) -> None:
 def test_the_timeout_metadata_counts_too(wire: Grpc) -> None:
     message = wire.message(Ask("slow", [Input.of("x", "FP32", [1])]))
     with pytest.raises(grpc.RpcError) as failure:
-        wire.stub.ModelInfer(message, timeout=20, metadata=(("penstock-timeout-ms", "1"),))
+        wire.stub.ModelInfer(message, timeout=PATIENCE_S, metadata=(("penstock-timeout-ms", "1"),))
     assert refused(failure.value).code == 504
 
 
 @pytest.mark.parametrize("stated", ["critical", "default", "batch"])
 def test_a_call_may_state_its_class(wire: Grpc, stated: str) -> None:
-    wire.stub.ModelInfer(wire.message(VECTOR), timeout=5, metadata=(("penstock-class", stated),))
+    wire.stub.ModelInfer(wire.message(VECTOR), timeout=PATIENCE_S, metadata=(("penstock-class", stated),))
 
 
 def test_a_wrong_class_is_refused(wire: Grpc) -> None:
     with pytest.raises(grpc.RpcError) as failure:
-        wire.stub.ModelInfer(wire.message(VECTOR), timeout=5, metadata=(("penstock-class", "urgent"),))
+        wire.stub.ModelInfer(wire.message(VECTOR), timeout=PATIENCE_S, metadata=(("penstock-class", "urgent"),))
     assert failure.value.code() == grpc.StatusCode.INVALID_ARGUMENT
     assert "critical, default and batch" in (failure.value.details() or "")
 
@@ -390,14 +390,14 @@ def test_a_wrong_class_is_refused(wire: Grpc) -> None:
 @pytest.mark.parametrize("text", ["soon", "-1", "1e3", "1.5"])
 def test_a_wrong_timeout_in_metadata_is_refused(wire: Grpc, text: str) -> None:
     with pytest.raises(grpc.RpcError) as failure:
-        wire.stub.ModelInfer(wire.message(VECTOR), timeout=5, metadata=(("penstock-timeout-ms", text),))
+        wire.stub.ModelInfer(wire.message(VECTOR), timeout=PATIENCE_S, metadata=(("penstock-timeout-ms", text),))
     assert failure.value.code() == grpc.StatusCode.INVALID_ARGUMENT
     assert "penstock-timeout-ms" in (failure.value.details() or "")
 
 
 def test_a_call_may_be_cancelled(wire: Grpc) -> None:
     message = wire.message(Ask("slow", [Input.of("x", "FP32", [1])]))
-    calls = [wire.stub.ModelInfer.future(message, timeout=20) for _ in range(10)]
+    calls = [wire.stub.ModelInfer.future(message, timeout=PATIENCE_S) for _ in range(10)]
     for call in calls:
         call.cancel()
     assert all(call.cancelled() for call in calls)
@@ -411,7 +411,7 @@ def test_reflection_describes_every_service(server: Server, wire: Grpc) -> None:
         stub: Any = reflection_pb2_grpc.ServerReflectionStub(channel)
         ask: Any = reflection_pb2.ServerReflectionRequest
         wanted = [ask(list_services=""), ask(file_containing_symbol="inference.GRPCInferenceService")]
-        listed, described = stub.ServerReflectionInfo(iter(wanted), timeout=5)
+        listed, described = stub.ServerReflectionInfo(iter(wanted), timeout=PATIENCE_S)
     names = {service.name for service in listed.list_services_response.service}
     assert {"inference.GRPCInferenceService", "grpc.health.v1.Health"} <= names
     file = FileDescriptorProto.FromString(described.file_descriptor_response.file_descriptor_proto[0])

@@ -11,7 +11,7 @@ import pytest
 from penstock.proto import grpc_service_pb2 as pb
 from penstock.proto.grpc_service_pb2_grpc import GRPCInferenceServiceStub
 from tests import harness, zoo
-from tests.harness import Server
+from tests.harness import PATIENCE_S, Server
 
 BOM = b"\xef\xbb\xbf"
 NAMES = ["stats", "metadata", "ready", "infer", "versions", "config"]
@@ -81,4 +81,4 @@ def test_ids_of_any_length_come_back_in_the_answer(long: int, habits: Server) ->
     request.inputs.add(name="x", datatype="FP32", shape=[1, 3])
     request.raw_input_contents.append(np.array([1, 2, 3], "<f4").tobytes())
     with grpc.insecure_channel(habits.grpc) as channel:
-        assert GRPCInferenceServiceStub(channel).ModelInfer(request, timeout=20).id == call_id
+        assert GRPCInferenceServiceStub(channel).ModelInfer(request, timeout=PATIENCE_S).id == call_id

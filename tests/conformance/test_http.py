@@ -10,7 +10,7 @@ import pytest
 
 from tests import harness, zoo
 from tests.conformance.rawhttp import Wire, connected, request
-from tests.harness import Server, running, wait_until
+from tests.harness import PATIENCE_S, Server, running, wait_until
 
 INFER = "/v2/models/doubled/infer"
 BODY = b'{"inputs":[{"name":"x","shape":[1,3],"datatype":"FP32","data":[1,2,3]}]}'
@@ -133,7 +133,7 @@ def test_probes_are_answered_beside_bodies_that_do_not_come(gateway: Server) -> 
 
 def push(server: Server, model: str, content: bytes) -> None:
     assert server.push(model, "1", content).status == 201
-    wait_until(lambda: server.rest("GET", f"/v2/models/{model}/ready").status == 200, 30, f"{model} is ready")
+    wait_until(lambda: server.rest("GET", f"/v2/models/{model}/ready").status == 200, PATIENCE_S, f"{model} is ready")
 
 
 def test_few_descriptors_are_enough_for_whoever_speaks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from tests import harness, zoo
 from tests.conformance.wire import Ask, GrpcRaw, Input, Refused, RestJson
-from tests.harness import Server, wait_until
+from tests.harness import PATIENCE_S, Server, wait_until
 
 Labels = frozenset[tuple[str, str]]
 Samples = dict[tuple[str, Labels], float]
@@ -74,7 +74,7 @@ def test_counters_equal_what_was_sent(pair_server: Server) -> None:
     assert gained("penstock_request_duration_seconds_count", model="pair") == 120
     for stage in ("decode", "queue", "run", "encode"):
         assert gained("penstock_stage_duration_seconds_count", model="pair", stage=stage) == 80, stage
-    wait_until(lambda: in_flight(pair_server) == 0, 20, "no request is in flight")
+    wait_until(lambda: in_flight(pair_server) == 0, PATIENCE_S, "no request is in flight")
 
 
 def in_flight(server: Server) -> float:
@@ -172,7 +172,7 @@ def test_scrapes_never_go_backwards(pair_server: Server) -> None:
     finally:
         stop.set()
         for thread in threads:
-            thread.join(10)
+            thread.join(PATIENCE_S)
 
 
 def test_the_admin_view_lists_models(pair_server: Server) -> None:
@@ -257,9 +257,3 @@ def test_settings_come_from_environment_and_flags(tiny_folder: Path, tmp_path: P
         document: Any = started.rest("GET", "/v2").json()
         assert document["name"] == "penstock"
     assert started.process.returncode == 0
-
-
-def test_a_cold_start_is_quick(tmp_path: Path) -> None:
-    zoo.save(zoo.logistic(), tmp_path / "models" / "logistic.onnx")
-    with harness.running(tmp_path / "models", tmp_path) as started:
-        assert started.ready_seconds < 30  # the benchmark holds the real figure; this finds a start that has gone wrong

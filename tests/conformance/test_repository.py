@@ -12,7 +12,7 @@ import pytest
 from penstock.proto import grpc_service_pb2 as messages
 from tests import harness, zoo
 from tests.conformance.wire import Ask, Grpc, GrpcRaw, Input, Refused, RestJson, Transport
-from tests.harness import Server, wait_until
+from tests.harness import PATIENCE_S, Server, wait_until
 
 ROWS = Input.of("x", "FP32", [[1, 2, 3]])
 
@@ -170,7 +170,7 @@ def test_unknown_models_cannot_be_loaded_and_are_unloaded_already(own: Server) -
 
 def test_the_named_repository_is_the_same_one(own: Server) -> None:
     wait_until(  # one worker may hear of an unload a moment after the other
-        lambda: own.rest("POST", "/v2/repository/mine/index", b"").json() == index(own), 5, "the same index"
+        lambda: own.rest("POST", "/v2/repository/mine/index", b"").json() == index(own), PATIENCE_S, "the same index"
     )
     assert own.rest("POST", "/v2/repository/mine/models/pair/unload", b"").status == 200
     assert own.rest("POST", "/v2/repository/mine/models/pair/load", b"").status == 200
@@ -181,11 +181,11 @@ def test_both_dialects_of_grpc_load_and_unload(own: Server, channel: Grpc) -> No
     stub = channel.stub
     for ours, kserves in (("pair", ""), ("", "pair")):  # KServe's schema puts the model's name into the first field
         named: dict[str, Any] = {"model_name": ours, "repository_name": kserves}
-        stub.RepositoryModelUnload(messages.RepositoryModelUnloadRequest(**named), timeout=10)
+        stub.RepositoryModelUnload(messages.RepositoryModelUnloadRequest(**named), timeout=PATIENCE_S)
         with pytest.raises(Refused) as refusal:
             version_of(own)
         assert refusal.value.code == 503
-        answer = stub.RepositoryModelLoad(messages.RepositoryModelLoadRequest(**named), timeout=10)
+        answer = stub.RepositoryModelLoad(messages.RepositoryModelLoadRequest(**named), timeout=PATIENCE_S)
         assert version_of(own) == "2"
         if kserves:
             assert_says_loaded(answer.SerializeToString())
@@ -198,7 +198,7 @@ def assert_says_loaded(data: bytes) -> None:
 
 def test_the_grpc_index_is_the_rest_index(own: Server, channel: Grpc) -> None:
     def asked() -> list[dict[str, str]]:
-        answer = channel.stub.RepositoryIndex(messages.RepositoryIndexRequest(), timeout=10)
+        answer = channel.stub.RepositoryIndex(messages.RepositoryIndexRequest(), timeout=PATIENCE_S)
         seen = [
             {"name": one.name, "version": one.version, "state": one.state, "reason": one.reason}
             for one in answer.models
@@ -207,7 +207,7 @@ def test_the_grpc_index_is_the_rest_index(own: Server, channel: Grpc) -> None:
 
     assert {line["name"] for line in asked()} >= {"pair", "vector"}
     wait_until(  # one worker may hear of a folder's change a moment after the other
-        lambda: asked() == index(own), 5, "the same index"
+        lambda: asked() == index(own), PATIENCE_S, "the same index"
     )
 
 
@@ -270,7 +270,7 @@ def test_counts_are_the_same_over_both_transports_and_all_paths(own: Server, cha
     ]
     of_pair = own.rest("GET", "/v2/models/pair/stats").json()["model_stats"]
     assert of_pair == [entry for entry in everything if entry["name"] == "pair"]
-    answer = channel.stub.ModelStatistics(messages.ModelStatisticsRequest(name="pair"), timeout=10)
+    answer = channel.stub.ModelStatistics(messages.ModelStatisticsRequest(name="pair"), timeout=PATIENCE_S)
     seen = [(one.version, one.inference_count, one.inference_stats.success.ns) for one in answer.model_stats]
     assert seen == [
         (one["version"], one["inference_count"], one["inference_stats"]["success"]["ns"]) for one in of_pair
@@ -281,7 +281,7 @@ def test_statistics_of_nobody_are_not_found(own: Server, channel: Grpc) -> None:
     assert own.rest("GET", "/v2/models/nobody/stats").status == 404
     assert own.rest("GET", "/v2/models/pair/versions/9/stats").status == 404
     with pytest.raises(Exception, match="NOT_FOUND"):
-        channel.stub.ModelStatistics(messages.ModelStatisticsRequest(name="nobody"), timeout=10)
+        channel.stub.ModelStatistics(messages.ModelStatisticsRequest(name="nobody"), timeout=PATIENCE_S)
 
 
 def test_counts_survive_a_reload(own: Server) -> None:

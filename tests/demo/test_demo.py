@@ -11,9 +11,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-import pytest
-
-pytestmark = pytest.mark.timeout(180)
+from tests.harness import PATIENCE_S
 
 STORY_SECONDS = 90.0
 LAST_LINE = "Serving until Ctrl-C."
@@ -35,7 +33,7 @@ def started(room: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
         finally:
             if process.poll() is None:
                 process.terminate()
-                process.wait(60)
+                process.wait(PATIENCE_S)
 
 
 def story_of(process: subprocess.Popen[str], last: str) -> str:
@@ -109,13 +107,19 @@ def test_it_stays_up_with_commands_that_work_until_ctrl_c(tmp_path: Path) -> Non
         assert len(commands) == 12
         for command in commands:
             told = subprocess.run(
-                command, shell=True, capture_output=True, text=True, timeout=30, env=environment(tmp_path), check=False
+                command,
+                shell=True,
+                capture_output=True,
+                text=True,
+                timeout=PATIENCE_S,
+                env=environment(tmp_path),
+                check=False,
             )
             assert told.returncode == 0, (command, told)
             assert told.stdout.strip(), command
             assert '"error"' not in told.stdout, (command, told)
         process.send_signal(signal.SIGINT)
-        assert process.wait(60) == 0, (tmp_path / "stderr").read_text()
+        assert process.wait(PATIENCE_S) == 0, (tmp_path / "stderr").read_text()
     assert leftovers(tmp_path) == []
     assert "is taken; using a free one instead" in (tmp_path / "stderr").read_text()
 
@@ -127,6 +131,6 @@ def test_an_interrupt_in_the_middle_stops_the_gateway_too(tmp_path: Path) -> Non
             if line.startswith("Traffic for"):
                 break
         process.send_signal(signal.SIGINT)
-        assert process.wait(60) == 1
+        assert process.wait(PATIENCE_S) == 1
     assert leftovers(tmp_path) == []
     assert "stopped before its end" in (tmp_path / "stderr").read_text()

@@ -13,11 +13,10 @@ from typing import Any
 
 from penstock.registry.contents.archive import pack
 from tests import harness
-from tests.harness import Reply, Server
+from tests.harness import PATIENCE_S, Reply, Server
 from tests.integration.traffic.drive import scorer
 
 MODEL = "/admin/v1/models/m"
-CALL_S = 20.0
 KEPT = 2
 """Versions that are in use at a time."""
 
@@ -68,7 +67,7 @@ class Changes:
         finally:
             self._over.set()
             for thread in threads:
-                thread.join(CALL_S * 3)
+                thread.join(PATIENCE_S)
             assert not any(thread.is_alive() for thread in threads)
 
     def wait_for(self, action: str, acknowledged: bool) -> None:
@@ -78,7 +77,7 @@ class Changes:
         def seen() -> bool:
             return any(one.action == action and one.acknowledged >= acknowledged for one in self.asked[begun:])
 
-        harness.wait_until(seen, 60, action)
+        harness.wait_until(seen, PATIENCE_S, action)
 
     def _work(self, change: Callable[[random.Random], None], seed: int) -> None:
         rng = random.Random(seed)
@@ -91,7 +90,7 @@ class Changes:
             self.asked.append(change)
         content = json.dumps(body).encode() if isinstance(body, Mapping) else body
         try:
-            reply = harness.call(self.ops, method, path, content, {"penstock-reason": change.reason}, CALL_S)
+            reply = harness.call(self.ops, method, path, content, {"penstock-reason": change.reason}, PATIENCE_S)
         except (OSError, HTTPException):
             return None
         change.status, change.answer = reply.status, reply.json()

@@ -13,9 +13,9 @@ import numpy as np
 
 from penstock.proto import grpc_service_pb2 as pb
 from penstock.proto.grpc_service_pb2_grpc import GRPCInferenceServiceStub
-from tests.harness import Server
+from tests.harness import PATIENCE_S, Server
 
-CALL_SECONDS = 5.0
+CALL_SECONDS = PATIENCE_S
 """No call may take longer than this, whatever happens to the server."""
 
 BODY = json.dumps({"inputs": [{"name": "x", "shape": [1, 3], "datatype": "FP32", "data": [1, 2, 3]}]}).encode()
@@ -62,7 +62,7 @@ class Load:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         for thread in self._threads:
-            thread.join(CALL_SECONDS * 3)
+            thread.join(CALL_SECONDS)
         assert not any(thread.is_alive() for thread in self._threads), "a call hangs"
 
     def stop(self) -> None:

@@ -15,10 +15,8 @@ import pytest
 
 from tests import harness
 from tests.faults.test_full_disk import MODEL, assert_reads_go_on, changes, infer, versions_of
-from tests.harness import Server, wait_until
+from tests.harness import PATIENCE_S, Server, wait_until
 from tests.integration.traffic.drive import scorer
-
-pytestmark = pytest.mark.timeout(240)
 
 CALLS = ["fsync", "fdatasync", "rename,renameat,renameat2", "mkdir,mkdirat", "unlink,unlinkat"]
 ERRORS = {"mkdir,mkdirat": "ENOSPC"}
@@ -30,7 +28,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         pytest.skip("strace is not installed")
     with harness.running(None, tmp_path_factory.mktemp("failing"), "--workers", "1") as running:
         assert running.push("m", "1", scorer().SerializeToString()).status == 201
-        wait_until(lambda: running.rest("GET", "/v2/models/m/ready").status == 200, 20, "the model")
+        wait_until(lambda: running.rest("GET", "/v2/models/m/ready").status == 200, PATIENCE_S, "the model")
         assert all(reply.status < 300 for reply in changes(running, "before", 2).values())
         yield running
 
@@ -50,7 +48,7 @@ def failing(server: Server, calls: str, error: str, when: str = "1+") -> Iterato
         assert tracer.poll() is None
     finally:
         tracer.send_signal(signal.SIGINT)
-        tracer.communicate(timeout=20)
+        tracer.communicate(timeout=PATIENCE_S)
 
 
 @pytest.mark.parametrize(("calls", "version"), [(calls, 10 + index) for index, calls in enumerate(CALLS)])
@@ -85,7 +83,7 @@ def test_a_push_whose_calls_fail_one_by_one(server: Server) -> None:
             failed += 1
             assert server.push("m", version, scorer(1.0 + turn / 100).SerializeToString()).status == 201
         path = f"/v2/models/m/versions/{version}/ready"
-        wait_until(lambda path=path: server.rest("GET", path).status == 200, 20, "the version")  # type: ignore[misc]
+        wait_until(lambda path=path: server.rest("GET", path).status == 200, PATIENCE_S, "the version")  # type: ignore[misc]
         if not hit:
             break
     else:

@@ -9,7 +9,7 @@ import pytest
 
 from tests import harness, zoo
 from tests.faults.failing_tasks import HANG
-from tests.harness import Server, wait_until
+from tests.harness import PATIENCE_S, Server, wait_until
 
 SOME = {"supervisor", "leadership", "fleet", "janitor", "rules", "worker-0/heartbeat", "worker-0/house"}
 """Tasks without which the list that the gateway tells would not be the whole one."""
@@ -17,7 +17,6 @@ SOME = {"supervisor", "leadership", "fleet", "janitor", "rules", "worker-0/heart
 ROOT = Path(__file__).parents[2]
 """Where workers find the module that stands in for theirs."""
 
-PATIENCE_S = 60.0
 _SAMPLE = re.compile(r'^penstock_task_(\w+)\{task="([\w/-]+)"\} (\S+)$', re.MULTILINE)
 
 

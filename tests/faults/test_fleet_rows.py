@@ -12,11 +12,9 @@ from pyarrow import parquet
 
 from penstock.monitor.captured_rows import held_out
 from tests import harness, postgres, s3
-from tests.harness import Server, wait_until
+from tests.harness import PATIENCE_S, Server, wait_until
 from tests.integration.control.watch import metric
 from tests.integration.traffic.drive import GOOD, SAME, Asker, crown, scorer
-
-pytestmark = pytest.mark.timeout(300)
 
 ASKED = {"a": 40, "b": 70, "c": 30}
 SHARE = 0.4
@@ -61,7 +59,7 @@ class Fleet:
         }
         assert first.admin("PUT", "/admin/v1/models/m/policy", policy).status == 200
         for name, server in self.servers.items():
-            wait_until(lambda s=server: captures(s), 30, f"a capture at {name}")  # type: ignore[misc]
+            wait_until(lambda s=server: captures(s), PATIENCE_S, f"a capture at {name}")  # type: ignore[misc]
 
     def _ask(self, name: str) -> list[str]:
         asker, before = Asker(self.servers[name]), metric(self.servers[name], "penstock_captured_requests_total")
@@ -70,7 +68,9 @@ class Fleet:
             assert asker.ask({"x-request-id": one})[2] == 200
         asker.close()
         server, wanted = self.servers[name], before + len(ids)
-        wait_until(lambda: metric(server, "penstock_captured_requests_total") == wanted, 30, f"the rows of {name}")
+        wait_until(
+            lambda: metric(server, "penstock_captured_requests_total") == wanted, PATIENCE_S, f"the rows of {name}"
+        )
         return ids
 
     def _label(self) -> None:
@@ -78,7 +78,7 @@ class Fleet:
         told = [{"id": one, "label": 1} for ids in self.ids.values() for one in ids]
         reply = self.servers["b"].rest("POST", "/v2/models/m/feedback", {"feedback": told})
         assert reply.status == 202, reply
-        wait_until(lambda: self._joined() == ASKED, 60, "the labels at the gateways that answered")
+        wait_until(lambda: self._joined() == ASKED, PATIENCE_S, "the labels at the gateways that answered")
 
     def _joined(self) -> dict[str, float]:
         return {name: metric(one, "penstock_labels_total", outcome="joined") for name, one in self.servers.items()}
@@ -99,7 +99,7 @@ class Fleet:
         assert reply.status == 201, reply
         event = reply.json()["event"]
         file = self.trained / f"{event}.parquet"
-        wait_until(file.exists, 90, "the training command")
+        wait_until(file.exists, PATIENCE_S, "the training command")
         return parquet.read_table(file).to_pylist(), json.loads((self.trained / f"{event}.json").read_text())
 
     def events(self, name: str, kind: str) -> list[dict[str, Any]]:
@@ -145,11 +145,11 @@ def test_rows_of_all_gateways_reach_training_and_judge_a_candidate(fleet: Fleet)
     assert {name: shown[name] for name in told} == told
 
     assert fleet.servers["a"].push("m", SAME, scorer().SerializeToString()).status == 201
-    wait_until(lambda: bool(fleet.events("a", "candidate.passed")), 90, "the exam")
+    wait_until(lambda: bool(fleet.events("a", "candidate.passed")), PATIENCE_S, "the exam")
     [passed] = fleet.events("a", "candidate.passed")
     assert passed["exam"]["whole"]["rows"] == passed["rows"]["rows"] == len(fleet.held_out(*asked))
     assert set(passed["rows"]["gateways"]) == set(fleet.names.values())
-    wait_until(lambda: not fleet.leftovers(), 30, "the end of what was handed over")
+    wait_until(lambda: not fleet.leftovers(), PATIENCE_S, "the end of what was handed over")
 
     lost = next(name for name in ASKED if name != fleet.leader())
     fleet.servers.pop(lost).kill()

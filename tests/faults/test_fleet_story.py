@@ -19,7 +19,7 @@ import pytest
 from tests import haproxy, harness, postgres, s3, zoo
 from tests.faults import story, train_candidate
 from tests.faults.story import CALLERS, MODEL, ROWS, Answer, Caller, Evidence, Gateways, Request, together, until
-from tests.harness import Server, wait_until
+from tests.harness import PATIENCE_S, Server, wait_until
 from tests.integration.traffic.drive import champion, crown
 from tests.integration.traffic.test_retraining import Receiver, receiving
 from tests.postgres import Postgres
@@ -27,7 +27,6 @@ from tests.postgres import Postgres
 pytestmark = pytest.mark.timeout(900)
 
 NAMES = "abc"
-PATIENCE_S = 60.0
 BEFORE, AFTER = "1", "2"
 USUAL, DRIFTED = 20, 120
 """Requests of each caller in each part of the story before the world changes, and after it."""
@@ -381,7 +380,7 @@ def asking(callers: Sequence[Caller]) -> Iterator[None]:
     finally:
         over.set()
         for one in running:
-            one.join(30)
+            one.join(PATIENCE_S)
 
 
 def replay(single: Side, requests: Sequence[Request]) -> None:

@@ -13,11 +13,9 @@ import numpy as np
 import pytest
 
 from tests import harness
-from tests.harness import Reply, Server, call, wait_until
+from tests.harness import PATIENCE_S, Reply, Server, call, wait_until
 from tests.integration.traffic.drive import FEATURES, scorer
 from tests.integration.traffic.test_monitor import csv
-
-pytestmark = pytest.mark.timeout(240)
 
 ROWS = 10
 MODEL = "/admin/v1/models/m"
@@ -46,7 +44,7 @@ def server(small: Path) -> Iterator[Server]:
     running = harness.launch(None, small, "--workers", "1")
     try:
         assert running.push("m", "1", scorer().SerializeToString()).status == 201
-        wait_until(lambda: running.rest("GET", "/v2/models/m/ready").status == 200, 20, "the model")
+        wait_until(lambda: running.rest("GET", "/v2/models/m/ready").status == 200, PATIENCE_S, "the model")
         assert all(reply.status < 300 for reply in changes(running, "before", 2).values())
         yield running
     finally:
@@ -94,7 +92,7 @@ def assert_recovers(server: Server, room: Path) -> None:
     events = server.admin("GET", "/admin/v1/events").json()["events"]
     wanted = {one["id"] for one in events if "retraining" in one["type"]}
     assert len(wanted) == 2
-    wait_until(lambda: told.exists() and ids_in(told) >= wanted, 30, "every event in the file")
+    wait_until(lambda: told.exists() and ids_in(told) >= wanted, PATIENCE_S, "every event in the file")
     assert versions_of(server) == ["1", "2", "5"]
 
 
@@ -131,7 +129,7 @@ def test_a_full_disk_is_told_and_nothing_is_lost(server: Server, small: Path) ->
     audit = server.admin("GET", "/admin/v1/audit").json()
     server.kill()
     with harness.running(None, small, "--workers", "1") as successor:
-        wait_until(lambda: successor.rest("GET", "/v2/models/m/ready").status == 200, 20, "the model")
+        wait_until(lambda: successor.rest("GET", "/v2/models/m/ready").status == 200, PATIENCE_S, "the model")
         assert versions_of(successor) == ["1", "2", "5"]
         assert successor.admin("GET", "/admin/v1/audit").json() == audit
 
@@ -145,6 +143,6 @@ def test_no_descriptors_left_is_told_and_passes(server: Server, small: Path) -> 
     assert all(reply.status in {200, 201, 202, 500, 503} for reply in tried.values()), tried
     infer(server, 50)
     resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
-    wait_until(lambda: server.admin("GET", "/livez").status == 200, 20, "life")
+    wait_until(lambda: server.admin("GET", "/livez").status == 200, PATIENCE_S, "life")
     assert all(reply.status < 300 for reply in changes(server, "after", 5).values())
     assert_reads_go_on(server)

@@ -26,16 +26,13 @@ import pytest
 
 from tests import harness
 from tests.faults.changes import MODEL, Changes, audit_of
-from tests.harness import Server, wait_until
+from tests.harness import PATIENCE_S, Server, wait_until
 from tests.integration.control.watch import free_port
 from tests.integration.traffic.drive import FEATURES, crown, scorer
 from tests.integration.traffic.test_real_sinks import process
 from tests.integration.traffic.test_retraining import Receiver, receiving
 
-pytestmark = pytest.mark.timeout(300)
-
 BODY = json.dumps({"inputs": [{"name": "x", "shape": [1, FEATURES], "datatype": "FP32", "data": [0] * FEATURES}]})
-REST_S = 60.0
 SCRATCH = re.compile(r"\.[\w-]+\.json\.\d+-\d+")
 """A small file that was to take another one's place; a kill may leave one, and nobody deletes it."""
 
@@ -50,7 +47,7 @@ class Stream:
         self.url = f"nats://127.0.0.1:{port}"
 
     async def _add(self) -> None:
-        client = await nats.connect(self.url, connect_timeout=5)
+        client = await nats.connect(self.url, connect_timeout=PATIENCE_S)
         await client.jetstream().add_stream(name="events", subjects=["penstock.*"])
         await client.close()
 
@@ -63,11 +60,11 @@ class Stream:
         return True
 
     async def _all(self) -> list[dict[str, Any]]:
-        client = await nats.connect(self.url, connect_timeout=5)
+        client = await nats.connect(self.url, connect_timeout=PATIENCE_S)
         jetstream = client.jetstream()
         count = (await jetstream.stream_info("events")).state.messages
         found = await jetstream.subscribe("penstock.*", stream="events", ordered_consumer=True)
-        messages = [json.loads((await found.next_msg(timeout=10)).data) for _ in range(count)]
+        messages = [json.loads((await found.next_msg(timeout=PATIENCE_S)).data) for _ in range(count)]
         await client.close()
         return messages
 
@@ -94,7 +91,7 @@ class Gateway:
 
     def wait_killed(self) -> None:
         """Until the control process has ended."""
-        assert self.server.process.wait(30) == -signal.SIGKILL
+        assert self.server.process.wait(PATIENCE_S) == -signal.SIGKILL
         self.kills += 1
 
     def kill(self) -> None:
@@ -140,14 +137,14 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     with ExitStack() as stack:
         stack.enter_context(process(room, *command))
         hook, stream = stack.enter_context(receiving()), Stream(port)
-        wait_until(stream.is_there, 20, "NATS")
+        wait_until(stream.is_there, PATIENCE_S, "NATS")
         server = launch(room)
         made = Gateway(room, hook, stream, server, Changes(room, server.ops))
         stack.callback(made.close)
         assert server.push("m", "1", scorer().SerializeToString()).status == 201
         crown(server, "1")
         assert server.admin("PUT", f"{MODEL}/policy", policy(room, hook, stream)).status == 200
-        wait_until(lambda: server.rest("GET", "/v2/models/m/ready").status == 200, 20, "the model")
+        wait_until(lambda: server.rest("GET", "/v2/models/m/ready").status == 200, PATIENCE_S, "the model")
         yield made
 
 
@@ -161,7 +158,7 @@ class Caller:
         self._thread = threading.Thread(target=self._work)
 
     def _work(self) -> None:
-        connection = HTTPConnection(self._address, timeout=10)
+        connection = HTTPConnection(self._address, timeout=PATIENCE_S)
         while not self._over.wait(0.005):
             try:
                 connection.request("POST", "/v2/models/m/infer", BODY)
@@ -183,7 +180,7 @@ class Caller:
 
     def __exit__(self, *_: object) -> None:
         self._over.set()
-        self._thread.join(20)
+        self._thread.join(PATIENCE_S)
 
 
 def check_changes(gateway: Gateway) -> None:
@@ -224,7 +221,7 @@ def check_changes(gateway: Gateway) -> None:
 
 def deliveries(gateway: Gateway) -> list[dict[str, Any]]:
     """All of them, from the database: people are shown the newest hundred."""
-    with closing(sqlite3.connect(gateway.home / "registry.db", timeout=20)) as raw:
+    with closing(sqlite3.connect(gateway.home / "registry.db", timeout=PATIENCE_S)) as raw:
         raw.row_factory = sqlite3.Row
         return [dict(row) for row in raw.execute("SELECT event, sink, state, error FROM outbox")]
 
@@ -233,7 +230,7 @@ def check_deliveries(gateway: Gateway) -> None:
     """Each event is at each sink at least once, in order; commands ran once, or are told to be unfinished."""
     events = gateway.changes.events()
     wait_until(
-        lambda: all(one["state"] != "pending" for one in deliveries(gateway)), REST_S, "the end of all deliveries"
+        lambda: all(one["state"] != "pending" for one in deliveries(gateway)), PATIENCE_S, "the end of all deliveries"
     )
     dead = {(one["event"], one["sink"]): one for one in deliveries(gateway) if one["state"] == "dead"}
     assert all(sink == "train" and "before it was done" in one["error"] for (_, sink), one in dead.items()), dead
@@ -264,7 +261,7 @@ def check_leftovers(gateway: Gateway) -> None:
     past = time.time() - 7200
     for blob in (gateway.home / "blobs" / "sha256").glob("??/*"):
         os.utime(blob, (past, past))
-    raw = sqlite3.connect(gateway.home / "registry.db", timeout=20)
+    raw = sqlite3.connect(gateway.home / "registry.db", timeout=PATIENCE_S)
     with raw:
         raw.execute("UPDATE leases SET until = 0")
     assert raw.execute("PRAGMA integrity_check").fetchone() == ("ok",)

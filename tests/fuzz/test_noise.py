@@ -2,7 +2,6 @@
 
 import json
 import socket
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 
@@ -14,7 +13,7 @@ from hypothesis import strategies as st
 from tests import harness
 from tests.conformance.rawhttp import connected, request
 from tests.fuzz.conftest import assert_serves
-from tests.harness import Server
+from tests.harness import PATIENCE_S, Server
 
 BODY = b'{"inputs":[{"name":"x","shape":[1,1],"datatype":"FP32","data":[1]}]}'
 GOOD = request("POST", "/v2/models/identity_fp32/infer", BODY)
@@ -127,10 +126,8 @@ def test_slow_requests_hold_nobody_up(target: Server) -> None:
     try:
         for opened in slow:
             opened.sendall(GOOD[:40])
-        began = time.monotonic()
-        for _ in range(20):
+        for _ in range(20):  # nobody sends the rest of the slow ones before these are answered
             assert target.rest("POST", "/v2/models/identity_fp32/infer", BODY).status == 200
-        assert time.monotonic() - began < 5
         for opened in slow[:20]:
             opened.sendall(GOOD[40:])
             assert opened.recv(12) == b"HTTP/1.1 200"
@@ -158,7 +155,7 @@ def test_callers_that_hang_up_in_the_middle(target: Server) -> None:
     for _ in range(20):
         with connected(target.http) as wire:
             wire.send(request("POST", "/v2/models/slow/infer", slow))
-    harness.wait_until(lambda: inflight(target) == 0, 20, "nobody is waited for any more")
+    harness.wait_until(lambda: inflight(target) == 0, PATIENCE_S, "nobody is waited for any more")
 
 
 def inflight(server: Server) -> float:

@@ -27,7 +27,6 @@ from loadtests.drill.traffic import Answered, intervals
 GOOD, BAD = Interval(100, 0, 5.0), Interval(100, 20, 5.0)
 
 
-@pytest.mark.timeout(240)
 @pytest.mark.parametrize(
     "name", ["errors at once", "crashing the worker", "identical", "errors late, a fleet's leader frozen"]
 )

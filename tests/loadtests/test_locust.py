@@ -9,6 +9,7 @@ from pathlib import Path
 from loadtests.graphs import repository
 from loadtests.models import MODELS
 from loadtests.processes import penstock, running
+from tests.harness import PATIENCE_S
 
 ROOT = Path(__file__).parents[2]
 LOAD = ["-u", "8", "-r", "8", "-t", "4s", "--json"]
@@ -24,7 +25,7 @@ def test_locust_without_failures() -> None:
             cwd=ROOT,
             capture_output=True,
             text=True,
-            timeout=50,
+            timeout=PATIENCE_S,
             check=False,
         )
     assert done.returncode == 0, done.stderr

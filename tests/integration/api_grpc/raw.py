@@ -10,11 +10,11 @@ import hpack
 from penstock.api.grpc.http2 import frames
 from penstock.api.grpc.http2.frames import frame
 from penstock.proto import grpc_service_pb2 as pb
+from tests.harness import PATIENCE_S
 
 INFER = "/inference.GRPCInferenceService/ModelInfer"
 STREAM = "/inference.GRPCInferenceService/ModelStreamInfer"
 HEALTH = "/grpc.health.v1.Health/Check"
-SECONDS = 10.0
 FRAME = 1 << 16  # the largest frame that the server takes
 
 
@@ -60,10 +60,10 @@ class Raw:
         tls: ssl.SSLContext | None = None,
     ) -> None:
         host, port = address.split(":")
-        self.socket = socket.create_connection((host, int(port)), SECONDS)
+        self.socket = socket.create_connection((host, int(port)), PATIENCE_S)
         if tls is not None:
             self.socket = tls.wrap_socket(self.socket, server_hostname=host)
-        self.socket.settimeout(SECONDS)
+        self.socket.settimeout(PATIENCE_S)
         self.encoder, self.decoder = hpack.Encoder(), hpack.Decoder()
         self.answers: dict[int, Answer] = {}
         self.other: list[Frame] = []
@@ -117,10 +117,10 @@ class Raw:
             last = sent + room == len(body)
             self.write(frame(frames.DATA, frames.END_STREAM if last else 0, number, body[sent : sent + room]))
             sent += room
-        self.socket.settimeout(SECONDS)
+        self.socket.settimeout(PATIENCE_S)
         return number
 
-    def answer(self, number: int, seconds: float = SECONDS) -> Answer:
+    def answer(self, number: int, seconds: float = PATIENCE_S) -> Answer:
         """What came of a call; everything else that comes is kept."""
         until = time.monotonic() + seconds
         while not self.answers.setdefault(number, Answer()).over and not self.closed:
@@ -128,7 +128,7 @@ class Raw:
             self.read()
         return self.answers[number]
 
-    def frames_until(self, kind: int, seconds: float = SECONDS) -> Frame:
+    def frames_until(self, kind: int, seconds: float = PATIENCE_S) -> Frame:
         """The next frame of a kind."""
         until = time.monotonic() + seconds
         while True:
@@ -138,7 +138,7 @@ class Raw:
             assert time.monotonic() < until and not self.closed, "it did not come"
             self.read()
 
-    def until_closed(self, seconds: float = SECONDS) -> int | None:
+    def until_closed(self, seconds: float = PATIENCE_S) -> int | None:
         """Wait until the server closes; the code of its GOAWAY, None without one."""
         until = time.monotonic() + seconds
         while not self.closed:

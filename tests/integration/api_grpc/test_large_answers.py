@@ -13,7 +13,7 @@ from penstock.api.grpc.http2 import connection, frames
 from penstock.api.grpc.http2.frames import ErrorCode
 from penstock.proto import grpc_service_pb2 as pb
 from penstock.proto.grpc_service_pb2_grpc import GRPCInferenceServiceStub
-from tests.harness import wait_until
+from tests.harness import PATIENCE_S, wait_until
 from tests.integration.api_grpc import worker as workers
 from tests.integration.api_grpc.raw import Raw
 from tests.integration.api_grpc.requests import pair
@@ -42,7 +42,7 @@ def test_a_channel_that_asks_for_much_at_a_time_gets_it(own: Worker, calls: int,
     request = echo(megabytes)
     with grpc.insecure_channel(own.address, options=UNLIMITED) as channel, ThreadPoolExecutor(calls) as pool:
         stub = GRPCInferenceServiceStub(channel)
-        answers = [pool.submit(stub.ModelInfer, request, timeout=50) for _ in range(calls)]
+        answers = [pool.submit(stub.ModelInfer, request, timeout=PATIENCE_S) for _ in range(calls)]
         for answer in answers:
             assert answer.result().raw_output_contents[0] == request.raw_input_contents[0]
 
@@ -72,7 +72,7 @@ def test_an_answer_that_nobody_takes_ends_its_own_stream(own: Worker, monkeypatc
         other = raw.call(PAIR)
         raw.write(frames.window_update(other, 1 << 20))
         assert raw.answer(other).status == 0
-        wait_until(lambda: own.plane.memory.used == 0, 10, "the answer's memory")
+        wait_until(lambda: own.plane.memory.used == 0, PATIENCE_S, "the answer's memory")
 
 
 def one_window() -> bytes:
@@ -97,7 +97,7 @@ def test_answers_that_are_not_read_are_bounded(own: Worker, monkeypatch: pytest.
         assert len(numbers) > 10
         assert other.answer(other.call(PAIR)).status == 0
         assert own.plane.memory.used <= 64 << 20
-    wait_until(lambda: own.plane.memory.used == 0, 20, "all memory back")
+    wait_until(lambda: own.plane.memory.used == 0, PATIENCE_S, "all memory back")
 
 
 HUGE = {frames.INITIAL_WINDOW_SIZE: frames.MAX_WINDOW}
@@ -110,7 +110,9 @@ def test_answers_are_made_as_fast_as_the_client_takes_them(own: Worker, monkeypa
     before = own.outcomes("identity_fp32")
     with closing(Raw(own.address, HUGE)) as raw:
         numbers = [raw.call(message) for _ in range(20)]
-        wait_until(lambda: own.outcomes("identity_fp32").get("ok", 0) >= before.get("ok", 0) + 16, 10, "the first ones")
+        wait_until(
+            lambda: own.outcomes("identity_fp32").get("ok", 0) >= before.get("ok", 0) + 16, PATIENCE_S, "the first ones"
+        )
         numbers += [raw.call(message) for _ in range(16)]
         hurried = raw.call(message, grpc_timeout="200m")
         given_up = raw.call(message)
@@ -120,7 +122,7 @@ def test_answers_are_made_as_fast_as_the_client_takes_them(own: Worker, monkeypa
         raw.write(frames.window_update(0, frames.MAX_WINDOW - frames.DEFAULT_WINDOW))
         assert [raw.answer(one).status for one in numbers] == [0] * 36
         own.awaits({"ok": 36, "deadline": 1, "cancelled": 1}, model="identity_fp32", since=before)
-    wait_until(lambda: own.plane.memory.used == 0, 20, "all memory back")
+    wait_until(lambda: own.plane.memory.used == 0, PATIENCE_S, "all memory back")
 
 
 def test_calls_that_wait_for_their_answers_to_be_admitted_end_with_their_connection(
@@ -136,7 +138,7 @@ def test_calls_that_wait_for_their_answers_to_be_admitted_end_with_their_connect
     with closing(Raw(own.address, HUGE)) as raw:
         for _ in range(20):
             raw.call(message)
-        wait_until(lambda: own.outcomes("identity_fp32").get("ok", 0) >= answered + 16, 10, "the first answers")
-    wait_until(lambda: counted() == before + 20, 10, "every call is counted once")
+        wait_until(lambda: own.outcomes("identity_fp32").get("ok", 0) >= answered + 16, PATIENCE_S, "the first answers")
+    wait_until(lambda: counted() == before + 20, PATIENCE_S, "every call is counted once")
     own.settles("identity_fp32")
-    wait_until(lambda: own.plane.memory.used == 0, 20, "all memory back")
+    wait_until(lambda: own.plane.memory.used == 0, PATIENCE_S, "all memory back")

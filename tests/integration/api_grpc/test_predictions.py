@@ -183,10 +183,8 @@ def test_the_parameter_timeout_is_kept(stub: Stub, worker: Worker) -> None:
     before = worker.outcomes("slow")
     request = slow()
     request.parameters["timeout"].int64_param = 50_000
-    began = time.monotonic()
     error = refusal(stub, request)
     assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-    assert time.monotonic() - began < 5
     worker.awaits({"deadline": 1}, model="slow", since=before)
     worker.settles("slow")
 

@@ -12,6 +12,7 @@ import pytest
 
 from penstock.api.grpc.services import GrpcOptions
 from penstock.api.http1 import acceptor
+from tests.harness import PATIENCE_S
 from tests.integration.api_grpc import worker as workers
 from tests.integration.api_grpc.raw import Raw
 from tests.integration.api_grpc.requests import floats, pair
@@ -137,7 +138,7 @@ def test_suites_that_http2_prohibits_are_not_offered(secure: Worker, certificate
 
 def test_openssl_s_client_agrees_on_h2(secure: Worker, certificate: tuple[str, str]) -> None:
     command = ["openssl", "s_client", "-connect", secure.address, "-alpn", "h2", "-CAfile", certificate[0]]
-    said = subprocess.run(command, input=b"", capture_output=True, timeout=20, check=True).stdout.decode(
+    said = subprocess.run(command, input=b"", capture_output=True, timeout=PATIENCE_S, check=True).stdout.decode(
         errors="replace"
     )  # the server's first frames are no text
     assert "ALPN protocol: h2" in said

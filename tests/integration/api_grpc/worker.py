@@ -27,11 +27,11 @@ from penstock.serving.routing_table import ModelEntry, RoutingTable, model_entry
 from penstock.serving.version_info import Identity
 from tests import zoo
 from tests.grpc_oracle import OracleServer
-from tests.harness import wait_until
+from tests.harness import PATIENCE_S, wait_until
 
 Result = TypeVar("Result")
 Kind = type[OracleServer] | type[Http2Server]
-CALL_SECONDS = 20.0
+CALL_SECONDS = PATIENCE_S
 
 MODELS: dict[str, dict[str, Callable[[], onnx.ModelProto]]] = {
     **{f"identity_{name.lower()}": {"1": partial(zoo.identity, name)} for name in zoo.ONNX_TYPES},

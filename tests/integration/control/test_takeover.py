@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests import harness
-from tests.harness import Server, is_alive, wait_until
+from tests.harness import PATIENCE_S, Server, is_alive, wait_until
 from tests.integration.control.watch import Caller, counts, infer, metric
 
 OPTIONS = ("--workers", "2", "--drain-delay", "0.2")
@@ -30,7 +30,7 @@ def launch(stack: ExitStack, folder: Path, room: Path, *options: str) -> Server:
 
 def kill_control(server: Server) -> None:
     server.process.send_signal(signal.SIGKILL)
-    server.process.wait(5)
+    server.process.wait(PATIENCE_S)
 
 
 @contextmanager
@@ -51,18 +51,18 @@ def calling(server: Server) -> Iterator[list[Caller]]:
     finally:
         over.set()
         for thread in threads:
-            thread.join(20)
+            thread.join(PATIENCE_S)
 
 
 def test_a_successor_takes_the_workers_over_without_a_gap(stack: ExitStack, folder: Path, tmp_path: Path) -> None:
     first = launch(stack, folder, tmp_path)
     before = first.worker_pids()
     with calling(first) as callers:
-        wait_until(lambda: sum(caller.succeeded for caller in callers) > 200, 10, "calls")
+        wait_until(lambda: sum(caller.succeeded for caller in callers) > 200, PATIENCE_S, "calls")
         kill_control(first)
         at_death = sum(caller.succeeded for caller in callers)
         second = launch(stack, folder, tmp_path)
-        wait_until(lambda: sum(caller.succeeded for caller in callers) > at_death + 200, 10, "more calls")
+        wait_until(lambda: sum(caller.succeeded for caller in callers) > at_death + 200, PATIENCE_S, "more calls")
     assert [caller.failed for caller in callers] == [[]] * 4
     assert (second.http, second.grpc) == (first.http, first.grpc)
     assert second.worker_pids() == before
@@ -83,12 +83,12 @@ def test_workers_go_on_while_a_successor_finds_no_models(stack: ExitStack, folde
     folder.mkdir()
     second = launch(stack, folder, tmp_path)
     assert second.worker_pids() == before
-    wait_until(lambda: "nothing can be served yet" in second.log_text(), 20, "the reason")
+    wait_until(lambda: "nothing can be served yet" in second.log_text(), PATIENCE_S, "the reason")
     infer(second)
     assert second.is_ready()
     for model in away.iterdir():
         shutil.move(model, folder / model.name)
-    wait_until(lambda: "logistic" in str(second.admin("GET", "/admin/v1/models").json()), 20, "the models")
+    wait_until(lambda: "logistic" in str(second.admin("GET", "/admin/v1/models").json()), PATIENCE_S, "the models")
     infer(second)
     assert metric(second, "penstock_model_loads_total", model="logistic") == 2  # nothing was loaded again
     assert second.stop() == 0
@@ -122,7 +122,7 @@ def test_other_options_replace_the_workers_on_the_same_ports(stack: ExitStack, f
     second = launch(stack, folder, tmp_path, *ports, "--max-body-bytes", "4096")
     assert (second.http, second.grpc) == (first.http, first.grpc)
     assert not set(second.worker_pids()) & set(before)
-    wait_until(lambda: not any(map(is_alive, before)), 10, "the end of the replaced workers")
+    wait_until(lambda: not any(map(is_alive, before)), PATIENCE_S, "the end of the replaced workers")
     infer(second)
     assert second.rest("POST", "/v2/models/pair/infer", b" " * 5000).status == 413
 
@@ -134,7 +134,7 @@ def test_workers_without_a_control_process_drain_after_their_grace_time(
     pids = first.worker_pids()
     kill_control(first)
     infer(first)
-    wait_until(lambda: not any(map(is_alive, pids)), 10, "the end of the orphans")
+    wait_until(lambda: not any(map(is_alive, pids)), PATIENCE_S, "the end of the orphans")
     second = launch(stack, folder, tmp_path)
     infer(second)
 

@@ -2,46 +2,38 @@
 
 import os
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests import harness
-from tests.harness import Server, is_alive, wait_until
+from tests.harness import PATIENCE_S, Server, is_alive, wait_until
 from tests.integration.control.watch import counts, infer, metric
 
 
 @pytest.fixture
 def server(folder: Path, tmp_path: Path) -> Iterator[Server]:
-    with harness.running(folder, tmp_path, "--workers", "2", "--drain-delay", "0") as started:
+    env = {harness.FREEZE: "2"}
+    with harness.running(folder, tmp_path, "--workers", "2", "--drain-delay", "0", env=env) as started:
         yield started
 
 
-def hurt(server: Server, number: int) -> float:
-    """Do this to one worker; the seconds until all is well again. Readiness must have said otherwise meanwhile."""
+def hurt(server: Server, number: int) -> None:
+    """Do this to one worker, and wait until another has taken its place."""
     victim = server.worker_pids()[0]
-    began = time.monotonic()
     os.kill(victim, number)
-    wait_until(lambda: not server.is_ready(), 20, "readiness that tells the truth")
-    wait_until(server.is_ready, 20, "two ready workers")
-    took = time.monotonic() - began
+    wait_until(lambda: victim not in server.worker_pids(), PATIENCE_S, "the end of the worker")
+    wait_until(server.is_ready, PATIENCE_S, "two ready workers")
     assert not is_alive(victim)
-    assert victim not in server.worker_pids()
-    return took
 
 
-@pytest.mark.parametrize(
-    ("number", "reason", "seconds"), [(signal.SIGKILL, "died", 1.0), (signal.SIGSTOP, "frozen", 2.0)]
-)
-def test_a_worker_is_replaced_in_time(server: Server, number: int, reason: str, seconds: float) -> None:
+@pytest.mark.parametrize(("number", "reason"), [(signal.SIGKILL, "died"), (signal.SIGSTOP, "frozen")])
+def test_a_worker_is_replaced(server: Server, number: int, reason: str) -> None:
     for _ in range(50):
         infer(server)
-    time.sleep(3.1)  # the death of a young worker makes the next one wait
     counts(server, 50)
-    took = hurt(server, number)
-    assert took <= seconds * slack()
+    hurt(server, number)
     counts(server, 50)
     for _ in range(50):
         infer(server)
@@ -49,16 +41,11 @@ def test_a_worker_is_replaced_in_time(server: Server, number: int, reason: str, 
     assert metric(server, "penstock_worker_restarts_total", reason=reason) == 1
 
 
-def slack() -> float:
-    """Patience on a machine that has other things to do; benchmarks, not tests, hold the figures."""
-    return 1.5 if os.getloadavg()[0] < (os.cpu_count() or 1) else 4.0
-
-
 def test_a_worker_asked_to_end_drains_and_is_replaced(server: Server) -> None:
     victim = server.worker_pids()[1]
     os.kill(victim, signal.SIGTERM)
-    wait_until(lambda: not is_alive(victim), 20, "the end of the worker")
-    wait_until(server.is_ready, 20, "two ready workers")
+    wait_until(lambda: not is_alive(victim), PATIENCE_S, "the end of the worker")
+    wait_until(server.is_ready, PATIENCE_S, "two ready workers")
     infer(server)
 
 

@@ -5,7 +5,7 @@ from http.client import HTTPConnection
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.harness import Server, wait_until
+from tests.harness import PATIENCE_S, Server, wait_until
 
 BODY = b'{"inputs":[{"name":"x","shape":[1,3],"datatype":"FP32","data":[1,2,3]}]}'
 SLOW = b'{"inputs":[{"name":"x","shape":[1],"datatype":"FP32","data":[1]}]}'
@@ -30,7 +30,9 @@ def metric(server: Server, name: str, **labels: str) -> float:
 
 def counts(server: Server, expected: float) -> None:
     """Wait a moment until the requests counted are those expected: a call is counted just after it is answered."""
-    wait_until(lambda: metric(server, "penstock_requests_total") == expected, 1, f"{expected} requests counted")
+    wait_until(
+        lambda: metric(server, "penstock_requests_total") == expected, PATIENCE_S, f"{expected} requests counted"
+    )
 
 
 def port_of(address: str) -> int:
@@ -48,7 +50,7 @@ class Caller:
     """Keeps one connection and calls again and again; says how many calls succeeded and what went wrong."""
 
     def __init__(self, server: Server) -> None:
-        self._connection = HTTPConnection(server.http, timeout=10)
+        self._connection = HTTPConnection(server.http, timeout=PATIENCE_S)
         self.succeeded = 0
         self.failed: list[str] = []
 

@@ -12,7 +12,7 @@ from penstock.registry.repository.bucket_tree import BucketTree
 from penstock.registry.repository.layout import files_of, models_in, one_model
 from penstock.registry.repository.tree import find
 from tests import harness, s3, zoo
-from tests.harness import wait_until
+from tests.harness import PATIENCE_S, wait_until
 from tests.integration.registry.test_gateway import answering
 
 
@@ -114,7 +114,6 @@ def test_too_many_objects_are_told(bucket: s3.Bucket, prefix: str, monkeypatch: 
         models_in(BucketTree(f"s3://{bucket.name}/{prefix}"))
 
 
-@pytest.mark.timeout(120)
 def test_a_gateway_serves_a_bucket_and_folders_and_follows_them(tmp_path: Path) -> None:
     with s3.running() as own:
         put(own, "p", {"m/1/model.onnx": zoo.versioned(1).SerializeToString()})
@@ -126,22 +125,26 @@ def test_a_gateway_serves_a_bucket_and_folders_and_follows_them(tmp_path: Path) 
             assert all(server.rest("GET", f"/v2/models/{name}/ready").status == 200 for name in ("m", "local", "third"))
             assert answering(server) == "1"
             put(own, "p", {"m/2/model.onnx": zoo.versioned(2).SerializeToString()})
-            wait_until(lambda: answering(server) == "2", 20, "the new version")
+            wait_until(lambda: answering(server) == "2", PATIENCE_S, "the new version")
             put(own, "p", {"third/1/model.onnx": zoo.versioned(7).SerializeToString()})
-            wait_until(lambda: "several repositories" in server.log_text(), 20, "the conflict")
+            wait_until(lambda: "several repositories" in server.log_text(), PATIENCE_S, "the conflict")
             assert server.rest("GET", "/v2/models/third/ready").status == 200
             assert own.process is not None
             own.process.kill()
-            wait_until(lambda: "what is served of it stays as it is" in server.log_text(), 30, "the complaint")
+            wait_until(lambda: "what is served of it stays as it is" in server.log_text(), PATIENCE_S, "the complaint")
             zoo.place(tmp_path / "models", "new", {"1": zoo.versioned(8)})
-            wait_until(lambda: server.rest("GET", "/v2/models/new/ready").status == 200, 40, "the new model")
+            wait_until(lambda: server.rest("GET", "/v2/models/new/ready").status == 200, PATIENCE_S, "the new model")
             assert answering(server) == "2"
 
 
 def test_a_bucket_needs_its_extra(tmp_path: Path) -> None:
     code = "import sys; sys.modules['obstore'] = None; from penstock.cli import main; main()"
     done = subprocess.run(
-        [sys.executable, "-c", code, "serve", "s3://models/p"], capture_output=True, text=True, check=False, timeout=60
+        [sys.executable, "-c", code, "serve", "s3://models/p"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE_S,
     )
     assert done.returncode == 2
     assert "pip install 'penstock[s3]'" in done.stderr

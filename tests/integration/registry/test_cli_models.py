@@ -53,7 +53,6 @@ def graphs(tmp_path: Path) -> list[str]:
     return paths
 
 
-@pytest.mark.timeout(120)
 def test_the_life_of_a_model(shell: Shell, graphs: list[str], tmp_path: Path) -> None:
     card = tmp_path / "card.yaml"
     card.write_text("summary: names its version\nowners: [ann, bob]\n")
@@ -98,7 +97,6 @@ def test_the_life_of_a_model(shell: Shell, graphs: list[str], tmp_path: Path) ->
     assert "version.retire" in shell.run("audit").stdout
 
 
-@pytest.mark.timeout(120)
 def test_what_goes_wrong_has_its_exit_code(shell: Shell, graphs: list[str], tmp_path: Path) -> None:
     (tmp_path / "junk.onnx").write_bytes(b"no graph")
     (tmp_path / "bad.yaml").write_text("title: x\n")
@@ -163,7 +161,6 @@ def test_help_is_quick_to_read_and_nothing_is_coloured_in_a_pipe(tmp_path: Path)
     assert "the registry is empty" in empty.stderr
 
 
-@pytest.mark.timeout(180)
 def test_a_change_of_the_champion_that_a_route_overrides_takes_force_and_says_so(
     graphs: list[str], tmp_path: Path
 ) -> None:

@@ -10,6 +10,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from tests import harness
+from tests.harness import PATIENCE_S
 
 TEXTS = np.array(["good fine great", "bad awful poor", "great GOOD", "awful bad"] * 5)
 LOCALE = "en_US.UTF-8"
@@ -61,7 +62,6 @@ def reason(server: harness.Server, model: str) -> str:
     return next(str(one["reason"]) for one in index if one["name"] == model)
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize("pushed", [False, True], ids=["folder", "registry"])
 def test_the_map_of_a_classifier_is_a_tensor_with_labels(tmp_path: Path, pushed: bool) -> None:
     forest, rows, model = iris()
@@ -86,7 +86,6 @@ def test_the_map_of_a_classifier_is_a_tensor_with_labels(tmp_path: Path, pushed:
             assert out.read_bytes() == content
 
 
-@pytest.mark.timeout(90)
 def test_a_missing_locale_is_named_with_what_to_install(tmp_path: Path) -> None:
     (tmp_path / "none").mkdir()
     put(tmp_path / "models", "texts", text_pipeline()[1])
@@ -94,12 +93,11 @@ def test_a_missing_locale_is_named_with_what_to_install(tmp_path: Path) -> None:
         assert f"the locale {LOCALE}, which this machine lacks; install it (Debian: locales" in reason(server, "texts")
 
 
-@pytest.mark.timeout(90)
 def test_a_text_pipeline_is_served_where_its_locale_is(tmp_path: Path) -> None:
     """The locale is compiled for this test; where its sources are missing, the reason must say what to install."""
     command = ["localedef", "--no-archive", "-i", "en_US", "-f", "UTF-8", str(tmp_path / "locales" / LOCALE)]
     (tmp_path / "locales").mkdir()
-    compiled = subprocess.run(command, capture_output=True, check=False, timeout=60).returncode == 0
+    compiled = subprocess.run(command, capture_output=True, check=False, timeout=PATIENCE_S).returncode == 0
     pipeline, model = text_pipeline()
     put(tmp_path / "models", "texts", model)
     with harness.running(tmp_path / "models", tmp_path, env={"LOCPATH": str(tmp_path / "locales")}) as server:
@@ -113,7 +111,6 @@ def test_a_text_pipeline_is_served_where_its_locale_is(tmp_path: Path) -> None:
         assert np.allclose(given, pipeline.predict_proba(TEXTS[:4]), atol=1e-5)
 
 
-@pytest.mark.timeout(90)
 def test_operators_of_an_extension_are_served_where_the_model_asks_for_them(tmp_path: Path) -> None:
     values = [helper.make_tensor_value_info(name, TensorProto.STRING, ["n"]) for name in "xy"]
     node = helper.make_node("StringUpper", ["x"], ["y"], domain="ai.onnx.contrib")
@@ -129,7 +126,6 @@ def test_operators_of_an_extension_are_served_where_the_model_asks_for_them(tmp_
         assert 'parameters { key: "extensions"' in reason(server, "plain")
 
 
-@pytest.mark.timeout(90)
 def test_weights_that_are_missing_are_named(tmp_path: Path) -> None:
     weight = helper.make_tensor("w", TensorProto.FLOAT, [4], bytes(16), raw=True)
     weight.ClearField("raw_data")

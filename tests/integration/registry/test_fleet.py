@@ -8,11 +8,10 @@ from pathlib import Path
 import pytest
 
 from tests import harness, s3
-from tests.harness import Server, wait_until
+from tests.harness import PATIENCE_S, Server, wait_until
 from tests.integration.registry.test_gateway import answering, ask, graph
 from tests.postgres import Postgres
 
-WITHIN_S = 2.0
 NUMBERS = iter(range(1000))
 
 
@@ -39,15 +38,15 @@ def test_what_one_is_told_the_other_serves(fleet: list[Server]) -> None:
         first.admin("GET", "/admin/v1/registry").json()["id"] == second.admin("GET", "/admin/v1/registry").json()["id"]
     )
     assert first.push("m", "1", graph(1)).status == 201
-    wait_until(lambda: served(second, "1"), WITHIN_S, "the version at the other gateway")
+    wait_until(lambda: served(second, "1"), PATIENCE_S, "the version at the other gateway")
     assert second.push("m", "2", graph(2)).status == 201
-    wait_until(lambda: served(first, "2"), WITHIN_S, "the version at the first gateway")
+    wait_until(lambda: served(first, "2"), PATIENCE_S, "the version at the first gateway")
     assert champion(first, "1") == 200
-    wait_until(lambda: answering(second) == "1", WITHIN_S, "the alias at the other gateway")
+    wait_until(lambda: answering(second) == "1", PATIENCE_S, "the alias at the other gateway")
     assert champion(second, "2") == 200
-    wait_until(lambda: answering(first) == "2", WITHIN_S, "the alias at the first gateway")
+    wait_until(lambda: answering(first) == "2", PATIENCE_S, "the alias at the first gateway")
     assert second.admin("POST", "/admin/v1/models/m/rollback", {}).json()["version"] == "1"
-    wait_until(lambda: answering(first) == "1", WITHIN_S, "the roll back at the first gateway")
+    wait_until(lambda: answering(first) == "1", PATIENCE_S, "the roll back at the first gateway")
     conflict = first.push("m", "2", graph(3))
     assert conflict.status == 409
     actions = [entry["action"] for entry in first.admin("GET", "/admin/v1/audit").json()["entries"]]
@@ -57,7 +56,7 @@ def test_what_one_is_told_the_other_serves(fleet: list[Server]) -> None:
 def test_an_outage_of_the_database_stops_no_prediction(fleet: list[Server], server: Postgres) -> None:
     first, second = fleet
     first.push("m", "1", graph(1))
-    wait_until(lambda: served(second, "1"), WITHIN_S, "the version at the other gateway")
+    wait_until(lambda: served(second, "1"), PATIENCE_S, "the version at the other gateway")
     server.stop()
     try:
         end = time.monotonic() + 3.0
@@ -74,10 +73,10 @@ def test_an_outage_of_the_database_stops_no_prediction(fleet: list[Server], serv
         assert first.admin("GET", "/admin/v1/registry").json()["writable"] is False
     finally:
         server.start()
-    wait_until(lambda: first.push("m", "2", graph(2)).status in (200, 201), 10, "changes after the outage")
-    wait_until(lambda: served(second, "2"), 10, "the version at the other gateway")
+    wait_until(lambda: first.push("m", "2", graph(2)).status in (200, 201), PATIENCE_S, "changes after the outage")
+    wait_until(lambda: served(second, "2"), PATIENCE_S, "the version at the other gateway")
     assert champion(second, "1") == 200
-    wait_until(lambda: answering(first) == "1", WITHIN_S, "the alias at the first gateway")
+    wait_until(lambda: answering(first) == "1", PATIENCE_S, "the alias at the first gateway")
 
 
 def test_an_outage_of_the_bucket_stops_no_prediction(
@@ -85,7 +84,7 @@ def test_an_outage_of_the_bucket_stops_no_prediction(
 ) -> None:
     first, second = fleet
     first.push("m", "1", graph(1))
-    wait_until(lambda: served(second, "1"), WITHIN_S, "the version at the other gateway")
+    wait_until(lambda: served(second, "1"), PATIENCE_S, "the version at the other gateway")
     assert bucket.process is not None
     bucket.process.send_signal(19)  # frozen: it takes connections and answers none
     try:
@@ -109,7 +108,9 @@ def test_a_gateway_starts_on_what_it_last_knew(server: Postgres, bucket: s3.Buck
             assert answering(gateway) == "1"
             assert gateway.push("m", "3", graph(3)).status == 503
             server.start()
-            wait_until(lambda: gateway.push("m", "3", graph(3)).status in (200, 201), 10, "changes after the outage")
+            wait_until(
+                lambda: gateway.push("m", "3", graph(3)).status in (200, 201), PATIENCE_S, "changes after the outage"
+            )
     finally:
         if server.process is None:
             server.start()

@@ -15,7 +15,7 @@ import pytest
 
 from tests import harness, zoo
 from tests.faults.test_admission import endless, with_weights
-from tests.harness import Reply, Server, wait_until
+from tests.harness import PATIENCE_S, Reply, Server, wait_until
 
 
 def graph(version: int) -> bytes:
@@ -79,7 +79,12 @@ def test_the_same_bytes_again_are_welcome_and_others_are_not(server: Server) -> 
     assert "another content" in refused.error()
 
 
-def test_what_admission_refuses_is_a_422_with_its_reason(server: Server) -> None:
+def test_what_admission_refuses_is_a_422_with_its_reason(tmp_path: Path) -> None:
+    with harness.running(None, tmp_path, env={"PENSTOCK_ADMISSION__SECONDS": "4"}) as server:
+        check_refusals(server)
+
+
+def check_refusals(server: Server) -> None:
     for content, why in (
         (b"no graph", "no ONNX graph"),
         (endless().SerializeToString(), "did not finish"),
@@ -178,7 +183,9 @@ def test_a_policy_serves_the_newest_and_keeps_the_one_before_warm(server: Server
     server.push("few", "2", graph(2))
     assert ask(server, "few").headers["penstock-model-version"] == "2"
     assert ask(server, "few", "1").status == 200  # still warm
-    wait_until(lambda: server.rest("GET", "/v2/models/few/versions/1").status == 404, 6, "the end of its warmth")
+    wait_until(
+        lambda: server.rest("GET", "/v2/models/few/versions/1").status == 404, PATIENCE_S, "the end of its warmth"
+    )
     back = server.admin("POST", "/admin/v1/models/few/rollback", {})
     assert back.status in (200, 409)
     bad = server.admin("PUT", "/admin/v1/models/few/settings", {"versions": "some", "transition": "x"})

@@ -11,6 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from penstock.proto import grpc_service_pb2 as pb
 from penstock.proto.grpc_service_pb2_grpc import GRPCInferenceServiceStub
 from tests import harness
+from tests.harness import PATIENCE_S
 from tests.integration.registry.test_exports import put
 
 LEAST = np.iinfo(np.int64).min
@@ -45,11 +46,10 @@ def over_grpc(stub: GRPCInferenceServiceStub, model: str, **inputs: np.ndarray) 
     for name, array in inputs.items():
         request.inputs.add(name=name, datatype="INT64" if array.dtype == np.int64 else "FP32", shape=array.shape)
         request.raw_input_contents.append(array.tobytes())
-    answer = stub.ModelInfer(request, timeout=20)
+    answer = stub.ModelInfer(request, timeout=PATIENCE_S)
     return np.frombuffer(answer.raw_output_contents[0], np.int64)
 
 
-@pytest.mark.timeout(120)
 def test_no_request_ends_the_worker(tmp_path: Path) -> None:
     models = tmp_path / "models"
     for operator in ("Div", "Mod"):

@@ -18,13 +18,11 @@ from penstock.registry.db.database import Database, open_database
 from penstock.registry.db.lease import LeaderConnections, NotLeading, read_lease
 from penstock.registry.stores.traffic import Event, TrafficStore
 from tests import pgbouncer
-from tests.harness import wait_until
+from tests.harness import PATIENCE_S, wait_until
 from tests.leases import looking
 from tests.postgres import Postgres
 
 log = logging.getLogger("tests.lease")
-pytestmark = pytest.mark.timeout(120)
-
 NUMBERS = itertools.count()
 EVENT = Event("test.v1", "models/m", "once", {})
 
@@ -149,12 +147,12 @@ def test_a_frozen_or_killed_leader_is_replaced_and_does_no_harm_when_it_wakes(ur
             process.start()
             members.append((process, ours))
             if len(members) == 1:
-                wait_until(lambda: heard(members[0][1], "leads"), 30, "the first to lead")
+                wait_until(lambda: heard(members[0][1], "leads"), PATIENCE_S, "the first to lead")
         (first, from_first), (second, from_second) = members
-        wait_until(lambda: not heard(from_second, "leads"), 30, "the second to wait")
+        wait_until(lambda: not heard(from_second, "leads"), PATIENCE_S, "the second to wait")
         os.kill(first.pid or 0, fate)
         began = time.monotonic()
-        wait_until(lambda: heard(from_second, "leads"), 60, "a successor")
+        wait_until(lambda: heard(from_second, "leads"), PATIENCE_S, "a successor")
         log.info("replaced after %.1f s", time.monotonic() - began)
         if fate is signal.SIGSTOP:
             heard(from_first, "")
@@ -167,4 +165,4 @@ def test_a_frozen_or_killed_leader_is_replaced_and_does_no_harm_when_it_wakes(ur
     finally:
         for process, _ in members:
             process.kill()
-            process.join(10)
+            process.join(PATIENCE_S)

@@ -14,10 +14,9 @@ from typing import Any
 import pytest
 
 from tests import harness, zoo
-from tests.harness import Server, wait_until
+from tests.harness import PATIENCE_S, Server, wait_until
 from tests.integration.registry.test_gateway import ask
 
-START_SECONDS = 60.0
 SECRET = "a secret shared with MLflow"
 LOG_MODEL = """
 import sys, mlflow, onnx
@@ -28,8 +27,6 @@ with mlflow.start_run():
     for path in sys.argv[3:]:
         mlflow.onnx.log_model(onnx.load(path), name="net", registered_model_name=sys.argv[2])
 """
-
-pytestmark = pytest.mark.timeout(180)
 
 
 @dataclass(slots=True)
@@ -54,7 +51,7 @@ class Tracking:
         request = urllib.request.Request(
             f"{self.url}/api/2.0/mlflow/{path}", body.encode(), {"content-type": "application/json"}, method=method
         )
-        urllib.request.urlopen(request, timeout=10).read()
+        urllib.request.urlopen(request, timeout=PATIENCE_S).read()
 
     def delete_alias(self, name: str, alias: str) -> None:
         """Take an alias away."""
@@ -81,7 +78,7 @@ def tracking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tracking]:
         )
     try:
         found = Tracking(f"http://127.0.0.1:{port}", room)
-        end = time.monotonic() + START_SECONDS
+        end = time.monotonic() + PATIENCE_S
         while True:
             try:
                 urllib.request.urlopen(f"{found.url}/health", timeout=2).read()
@@ -118,9 +115,9 @@ def shown(gateway: Server, model: str) -> Any:
 
 def test_versions_aliases_and_lineage_come_over(tracking: Tracking, gateway: Server) -> None:
     tracking.log("digits", 1, 2)
-    wait_until(lambda: served(gateway, "digits", "2"), 30, "both versions")
+    wait_until(lambda: served(gateway, "digits", "2"), PATIENCE_S, "both versions")
     tracking.alias("digits", "champion", 1)
-    wait_until(lambda: ask(gateway, "digits").headers["penstock-model-version"] == "1", 15, "the alias")
+    wait_until(lambda: ask(gateway, "digits").headers["penstock-model-version"] == "1", PATIENCE_S, "the alias")
     version = shown(gateway, "digits")["versions"][0]
     assert version["created_by"] == "mlflow"
     assert version["metadata"]["source"] == "mlflow"
@@ -129,9 +126,9 @@ def test_versions_aliases_and_lineage_come_over(tracking: Tracking, gateway: Ser
     assert version["metadata"]["tags"]["mlflow.run_id"]
     assert version["admission"]["verdict"] == "admitted"
     tracking.alias("digits", "champion", 2)
-    wait_until(lambda: ask(gateway, "digits").headers["penstock-model-version"] == "2", 15, "the moved alias")
+    wait_until(lambda: ask(gateway, "digits").headers["penstock-model-version"] == "2", PATIENCE_S, "the moved alias")
     tracking.delete_alias("digits", "champion")
-    wait_until(lambda: shown(gateway, "digits")["aliases"] == {}, 15, "the alias gone")
+    wait_until(lambda: shown(gateway, "digits")["aliases"] == {}, PATIENCE_S, "the alias gone")
 
 
 def test_what_people_pushed_is_left_alone(tracking: Tracking, gateway: Server) -> None:
@@ -158,7 +155,7 @@ def test_a_webhook_is_heeded_at_once_and_only_a_signed_one(tracking: Tracking, t
         tracking.post("webhooks", body)
         time.sleep(1.0)  # the first look at MLflow is over by now
         tracking.log("hooked", 5)
-        wait_until(lambda: served(gateway, "hooked", "1"), 20, "the version that the webhook told of")
+        wait_until(lambda: served(gateway, "hooked", "1"), PATIENCE_S, "the version that the webhook told of")
         assert {model["name"] for model in gateway.admin("GET", "/admin/v1/models").json()["models"]} == {"hooked"}
 
 
@@ -166,5 +163,5 @@ def test_an_outage_of_mlflow_changes_nothing(tmp_path: Path) -> None:
     env = {"PENSTOCK_MLFLOW__URL": "http://127.0.0.1:1", "PENSTOCK_MLFLOW__POLL_SECONDS": "0.5"}
     with harness.running(None, tmp_path, env=env) as gateway:
         assert gateway.push("own", "1", zoo.versioned(1).SerializeToString()).status == 201
-        wait_until(lambda: "MLflow is not mirrored" in gateway.log_text(), 30, "the complaint")
+        wait_until(lambda: "MLflow is not mirrored" in gateway.log_text(), PATIENCE_S, "the complaint")
         assert served(gateway, "own", "1")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests import harness, zoo
-from tests.harness import wait_until
+from tests.harness import PATIENCE_S, wait_until
 from tests.integration.registry.test_gateway import answering
 
 QUICK = {"PENSTOCK_WATCH__SECONDS": "0.2", "PENSTOCK_WATCH__SETTLE_SECONDS": "0.3"}
@@ -17,17 +17,15 @@ def put(path: Path, version: int) -> Path:
     return path
 
 
-@pytest.mark.timeout(120)
 def test_a_mounted_folder_of_one_model_is_served_and_followed(tmp_path: Path) -> None:
     mount = tmp_path / "mount"
     put(mount / "1" / "model.onnx", 1)
     with harness.running(mount, tmp_path, "--model-name", "m", env=QUICK) as server:
         assert answering(server) == "1"
         put(mount / "2" / "model.onnx", 2)
-        wait_until(lambda: answering(server) == "2", 40, "the new version")
+        wait_until(lambda: answering(server) == "2", PATIENCE_S, "the new version")
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize("given", ["mount", "mount/network.onnx"])
 def test_a_bare_graph_is_one_model(tmp_path: Path, given: str) -> None:
     put(tmp_path / "mount" / "network.onnx", 7)
@@ -46,7 +44,6 @@ def test_a_name_is_for_one_folder(tmp_path: Path) -> None:
     assert ended.returncode == 2
 
 
-@pytest.mark.timeout(120)
 def test_layouts_are_served_or_reported_with_the_rule(tmp_path: Path) -> None:
     models, hub = tmp_path / "models", tmp_path / "hub" / "models--org--bert"
     for number, name in enumerate(("flat/model.onnx", "hub/onnx/model.onnx", "padded/01/model.onnx"), 1):

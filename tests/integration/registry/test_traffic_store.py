@@ -14,6 +14,7 @@ from penstock.registry.records import Document, ModelRecord, VersionState
 from penstock.registry.stores.snapshot import model_in, model_out
 from penstock.registry.stores.traffic import EXPERIMENT, ROLLOUT, Change, Event, TrafficStore
 from penstock.registry.stores.versions import Store
+from tests.harness import PATIENCE_S
 from tests.integration.registry.test_store import BY, Clock, clock, database, store, url, version
 from tests.postgres import Postgres
 
@@ -157,7 +158,7 @@ def test_racing_steps_have_one_winner(traffic: TrafficStore) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join(PATIENCE_S)
     assert len(won) == 1
 
 

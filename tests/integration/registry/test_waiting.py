@@ -16,11 +16,10 @@ from grpc_health.v1.health_pb2_grpc import HealthStub
 from penstock.core.errors import InvalidInput, NotReady
 from penstock.registry.repository.local import LocalTree
 from tests import harness, s3, zoo
-from tests.harness import COMMAND, Server, wait_until
+from tests.harness import COMMAND, PATIENCE_S, Server, wait_until
 from tests.integration.registry.test_gateway import answering
 
 QUICK = {"PENSTOCK_WATCH__SECONDS": "0.2", "PENSTOCK_WATCH__SETTLE_SECONDS": "0.3"}
-WAIT_S = 60.0
 
 
 def free_ports(count: int) -> list[int]:
@@ -42,7 +41,7 @@ def waiting(room: Path, *models: str, env: Mapping[str, str] = QUICK) -> Iterato
         process = subprocess.Popen(command, stderr=errors, env=harness.environment(room, env))
     server = Server(process, log, f"127.0.0.1:{http}", f"127.0.0.1:{rpc}", f"127.0.0.1:{ops}")
     try:
-        wait_until(lambda: "reason" in readiness(server), WAIT_S, "the ops port")
+        wait_until(lambda: "reason" in readiness(server), PATIENCE_S, "the ops port")
         yield server
         assert process.poll() is None, server.log_text()
         assert server.stop() == 0
@@ -86,13 +85,12 @@ def repositories(server: Server) -> dict[str, tuple[int, str]]:
     return {one["name"]: (one["models"], one["reason"]) for one in told}
 
 
-@pytest.mark.timeout(180)
 def test_an_empty_bucket_is_served_once_models_are_in_it(tmp_path: Path) -> None:
     with s3.running() as own:
         bucket = f"s3://{own.name}/q"
         with waiting(tmp_path, bucket, env={**QUICK, **own.environment}) as server:
-            wait_until(lambda: "holds no model" in str(readiness(server).get("reason")), WAIT_S, "the reason")
-            wait_until(lambda: open_for_requests(server), WAIT_S, "the workers")
+            wait_until(lambda: "holds no model" in str(readiness(server).get("reason")), PATIENCE_S, "the reason")
+            wait_until(lambda: open_for_requests(server), PATIENCE_S, "the workers")
             assert server.rest("GET", "/v2/health/ready").status != 200
             assert serving(server) == health_pb2.HealthCheckResponse.NOT_SERVING
             assert server.rest("POST", "/v2/repository/models/m/load", {}).status == 503
@@ -101,17 +99,16 @@ def test_an_empty_bucket_is_served_once_models_are_in_it(tmp_path: Path) -> None
             assert "holds no model" in repositories(server)[bucket][1]
             assert not (tmp_path / "ready.json").exists()
             own.call("PUT", f"/{own.name}/q/m/3/model.onnx", zoo.versioned(3).SerializeToString())
-            wait_until((tmp_path / "ready.json").exists, WAIT_S, "readiness")
+            wait_until((tmp_path / "ready.json").exists, PATIENCE_S, "readiness")
             assert answering(server) == "3"
             assert server.rest("GET", "/v2/health/ready").status == 200
             assert serving(server) == health_pb2.HealthCheckResponse.SERVING
             assert (up(server, bucket), repositories(server)[bucket]) == (True, (1, ""))
             assert server.log_text().count("nothing can be served yet") == 1
             own.call("PUT", f"/{own.name}/q/later/1/model.onnx", zoo.versioned(4).SerializeToString())
-            wait_until(lambda: server.rest("GET", "/v2/models/later/ready").status == 200, WAIT_S, "the next model")
+            wait_until(lambda: server.rest("GET", "/v2/models/later/ready").status == 200, PATIENCE_S, "the next model")
 
 
-@pytest.mark.timeout(180)
 def test_a_bucket_that_cannot_be_reached_at_the_start(tmp_path: Path) -> None:
     with s3.running() as own:
         content = zoo.versioned(5).SerializeToString()
@@ -119,13 +116,13 @@ def test_a_bucket_that_cannot_be_reached_at_the_start(tmp_path: Path) -> None:
         (port,) = free_ports(1)
         environment = {**QUICK, **own.environment, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}"}
         with waiting(tmp_path, f"s3://{own.name}/p", env=environment) as server:
-            wait_until(lambda: "cannot be reached" in str(readiness(server).get("reason")), WAIT_S, "the reason")
+            wait_until(lambda: "cannot be reached" in str(readiness(server).get("reason")), PATIENCE_S, "the reason")
             assert "cannot be reached" in repositories(server)[f"s3://{own.name}/p"][1]
             with forwarding(port, own.port):
-                wait_until(lambda: bool(readiness(server)["ready"]), WAIT_S, "the bucket's models")
+                wait_until(lambda: bool(readiness(server)["ready"]), PATIENCE_S, "the bucket's models")
                 assert answering(server) == "5"
             assert server.log_text().count("nothing can be served yet") == 1
-            wait_until(lambda: not up(server, f"s3://{own.name}/p"), WAIT_S, "the end of the bucket")
+            wait_until(lambda: not up(server, f"s3://{own.name}/p"), PATIENCE_S, "the end of the bucket")
             assert (readiness(server)["ready"], answering(server)) == (True, "5")
             for _ in server.worker_pids():
                 server.kill_worker()  # its successor loads the copy
@@ -133,10 +130,9 @@ def test_a_bucket_that_cannot_be_reached_at_the_start(tmp_path: Path) -> None:
             assert server.log_text().count("what is served stays as it is") == 1
             with forwarding(port, own.port):
                 own.call("PUT", f"/{own.name}/p/m/6/model.onnx", zoo.versioned(6).SerializeToString())
-                wait_until(lambda: answering(server) == "6", WAIT_S, "what came meanwhile")
+                wait_until(lambda: answering(server) == "6", PATIENCE_S, "what came meanwhile")
 
 
-@pytest.mark.timeout(180)
 def test_a_bucket_that_is_away_beside_a_folder(tmp_path: Path) -> None:
     with s3.running() as own:
         (port,) = free_ports(1)

@@ -22,7 +22,7 @@ from penstock.registry.repository.copies import Copies
 from penstock.registry.repository.local import LocalTree
 from penstock.registry.repository.verdicts import Verdicts
 from tests import harness, zoo
-from tests.harness import wait_until
+from tests.harness import PATIENCE_S, wait_until
 from tests.integration.registry.test_gateway import answering, ask
 
 SETTLE_S = 2.0
@@ -429,27 +429,26 @@ def test_where_nothing_can_be_written_the_folders_own_files_are_served(
     asyncio.run(run())
 
 
-@pytest.mark.timeout(90)
 def test_a_running_gateway_follows_its_folder(tmp_path: Path) -> None:
     models = tmp_path / "models"
     zoo.place(models, "m", {"1": zoo.versioned(1)})
     quick = {"PENSTOCK_WATCH__SECONDS": "0.2", "PENSTOCK_WATCH__SETTLE_SECONDS": "0.3"}
     with harness.running(models, tmp_path, env=quick) as server:
         zoo.place(models, "m", {"2": zoo.versioned(2)})
-        wait_until(lambda: answering(server) == "2", 10, "the new version")
+        wait_until(lambda: answering(server) == "2", PATIENCE_S, "the new version")
         zoo.place(models, "n", {"1": zoo.versioned(7)})
-        wait_until(lambda: server.rest("GET", "/v2/models/n/ready").status == 200, 10, "the new model")
+        wait_until(lambda: server.rest("GET", "/v2/models/n/ready").status == 200, PATIENCE_S, "the new model")
         (models / "m" / "3").mkdir()
         (models / "m" / "3" / "model.onnx").write_bytes(b"no graph")
-        wait_until(lambda: "3" in {v["version"] for v in states(server)}, 10, "the bad version")
-        wait_until(lambda: "no ONNX graph" in states(server)[2]["reason"], 10, "its reason")
+        wait_until(lambda: "3" in {v["version"] for v in states(server)}, PATIENCE_S, "the bad version")
+        wait_until(lambda: "no ONNX graph" in states(server)[2]["reason"], PATIENCE_S, "its reason")
         assert answering(server) == "2"
         shutil.move(models, tmp_path / "away")
-        wait_until(lambda: "what is served stays as it is" in server.log_text(), 10, "the complaint")
+        wait_until(lambda: "what is served stays as it is" in server.log_text(), PATIENCE_S, "the complaint")
         assert ask(server).status == 200
         shutil.move(tmp_path / "away", models)
         shutil.rmtree(models / "m" / "2")
-        wait_until(lambda: answering(server) == "1", 10, "the removal")
+        wait_until(lambda: answering(server) == "1", PATIENCE_S, "the removal")
 
 
 def states(server: harness.Server) -> list[dict[str, str]]:
@@ -470,12 +469,12 @@ def test_a_file_that_is_changed_behind_admissions_back_is_never_run(tmp_path: Pa
         overwrite(graph, other)
         os.utime(graph, ns=(facts.st_atime_ns, facts.st_mtime_ns))
         end_worker(server)
-        wait_until(server.is_ready, 10, "the new worker")
+        wait_until(server.is_ready, PATIENCE_S, "the new worker")
         assert answering(server) == "1"
         (copy,) = (home / "copies").glob("*/*/version/model.onnx")
         overwrite(copy, other)
         end_worker(server)
-        wait_until(lambda: "does not match its digest" in states(server)[0]["reason"], 10, "the refusal")
+        wait_until(lambda: "does not match its digest" in states(server)[0]["reason"], PATIENCE_S, "the refusal")
         assert server.rest("GET", "/v2/models/m/ready").status == 503
         assert server.rest("POST", "/v2/repository/models/m/load", {}).status == 200  # a load mends the copy
         assert answering(server) == "1"
@@ -485,8 +484,8 @@ def end_worker(server: harness.Server) -> None:
     """Kill the worker and wait for the one that takes its place."""
     (before,), told = workers_of(server), log_count(server, "replaced in")
     os.kill(before, 9)
-    wait_until(lambda: bool(after := workers_of(server)) and before not in after, 10, "the end of the worker")
-    wait_until(lambda: log_count(server, "replaced in") > told, 10, "its replacement")
+    wait_until(lambda: bool(after := workers_of(server)) and before not in after, PATIENCE_S, "the end of the worker")
+    wait_until(lambda: log_count(server, "replaced in") > told, PATIENCE_S, "its replacement")
 
 
 def log_count(server: harness.Server, text: str) -> int:

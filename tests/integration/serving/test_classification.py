@@ -11,7 +11,7 @@ import pytest
 from penstock.proto import grpc_service_pb2 as pb
 from penstock.proto.grpc_service_pb2_grpc import GRPCInferenceServiceStub
 from tests import harness, zoo
-from tests.harness import Server
+from tests.harness import PATIENCE_S, Server
 
 CALLS = 25
 ROW = [3.0, 1.0, 2.0]
@@ -46,7 +46,7 @@ def by_grpc(server: Server, classes: int) -> object:
         request.outputs.add(name="y").parameters["classification"].int64_param = classes
     with grpc.insecure_channel(server.grpc) as channel:
         try:
-            answer = GRPCInferenceServiceStub(channel).ModelInfer(request, timeout=20)
+            answer = GRPCInferenceServiceStub(channel).ModelInfer(request, timeout=PATIENCE_S)
         except grpc.RpcError as failure:
             return failure.code()
     output, raw = answer.outputs[0], answer.raw_output_contents[0]

@@ -17,7 +17,7 @@ from pyarrow import parquet
 from penstock.proto import grpc_service_pb2 as pb
 from penstock.proto.grpc_service_pb2_grpc import GRPCInferenceServiceStub
 from tests import harness, zoo
-from tests.harness import Server, wait_until
+from tests.harness import PATIENCE_S, Server, wait_until
 from tests.integration.control.watch import metric
 
 BURST_NUMBERS, BURST_CLIENTS, BURST_REQUESTS = 4_000_000, 4, 3
@@ -52,7 +52,7 @@ def rest_burst(server: Server) -> None:
         "parameters": {"binary_data_size": len(raw)},
     }
     head = json.dumps({"inputs": [tensor], "parameters": {"binary_data_output": True}}).encode()
-    connection = HTTPConnection(server.http, timeout=60)
+    connection = HTTPConnection(server.http, timeout=PATIENCE_S)
     for _ in range(BURST_REQUESTS):
         fields = {"inference-header-content-length": str(len(head))}
         connection.request("POST", "/v2/models/wide/infer", head + raw, fields)
@@ -68,7 +68,7 @@ def grpc_burst(server: Server) -> None:
     options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
     with grpc.insecure_channel(server.grpc, options=options) as channel:
         for _ in range(BURST_REQUESTS):
-            answer = GRPCInferenceServiceStub(channel).ModelInfer(request, timeout=60)
+            answer = GRPCInferenceServiceStub(channel).ModelInfer(request, timeout=PATIENCE_S)
             assert len(answer.raw_output_contents[0]) == 4 * BURST_NUMBERS
 
 
@@ -88,7 +88,7 @@ def test_memory_comes_back_after_a_burst(server: Server, burst: object) -> None:
         time.sleep(0.01)
     assert peak > before + 4 * BURST_NUMBERS  # it was a burst
     wait_until(lambda: resident_bytes(server) <= RETURN_RATIO * before, RETURN_SECONDS, "memory to come back")
-    wait_until(lambda: metric(server, "penstock_memory_used_bytes") == 0, 20, "the budget to be free")
+    wait_until(lambda: metric(server, "penstock_memory_used_bytes") == 0, PATIENCE_S, "the budget to be free")
     assert metric(server, "penstock_worker_restarts_total") == 0
 
 
@@ -101,7 +101,7 @@ def pipelined(model: str, count: int, fields: str = "", last: str = "") -> bytes
 def ask(server: Server, request: bytes) -> list[int]:
     """Send requests of which the last closes the connection; the statuses of all answers."""
     host, port = server.http.rsplit(":", 1)
-    with socket.create_connection((host, int(port)), timeout=30) as client:
+    with socket.create_connection((host, int(port)), timeout=PATIENCE_S) as client:
         client.sendall(request)
         answer = b"".join(iter(lambda: client.recv(1 << 16), b""))
     return [int(part[:3]) for part in answer.split(b"HTTP/1.1 ")[1:]]
@@ -119,13 +119,15 @@ def test_a_worker_that_short_models_saturate_says_so(server: Server) -> None:
     for thread in threads:
         thread.start()
     try:
-        wait_until(lambda: metric(server, "penstock_inflight_requests", model="short") >= 8, 20, "calls in the system")
+        wait_until(
+            lambda: metric(server, "penstock_inflight_requests", model="short") >= 8, PATIENCE_S, "calls in the system"
+        )
     finally:
         over.set()
         for thread in threads:
-            thread.join(30)
+            thread.join(PATIENCE_S)
     assert 0 < metric(server, "penstock_concurrency_limit", model="short") < 10_000
-    wait_until(lambda: metric(server, "penstock_inflight_requests", model="short") == 0, 20, "an empty system")
+    wait_until(lambda: metric(server, "penstock_inflight_requests", model="short") == 0, PATIENCE_S, "an empty system")
     queued = metric(server, "penstock_stage_duration_seconds_sum", model="short", stage="queue")
     assert queued > 0
     assert metric(server, "penstock_event_loop_stall_seconds_count", worker="0") > 0  # of a millisecond and more
@@ -167,13 +169,13 @@ def test_the_last_answers_before_a_stop_are_counted(tmp_path: Path) -> None:
             ask(server, pipelined("m", 2, last="connection: close\r\n"))
             return metric(server, "penstock_captured_requests_total", model="m")
 
-        wait_until(lambda: captured() > 0, 10, "the first captured request")
+        wait_until(lambda: captured() > 0, PATIENCE_S, "the first captured request")
         for _ in range(10):
             ask(server, pipelined("m", 200, last="connection: close\r\n"))
         time.sleep(0.3)  # what was sampled of these is written
         ask(server, pipelined("m", 1, "x-request-id: the last\r\n", "connection: close\r\n"))
         server.process.send_signal(signal.SIGTERM)
-        assert server.process.wait(20) == 0
+        assert server.process.wait(PATIENCE_S) == 0
         table = tmp_path / "rows.parquet"
         done = harness.run_command("capture", "m:1", "-o", str(table), room=tmp_path)
         assert done.returncode == 0, done.stderr

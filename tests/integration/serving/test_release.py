@@ -36,10 +36,10 @@ from penstock.serving.loaded_version import LoadedVersion
 from penstock.serving.routing_table import ModelEntry, RoutingTable, model_entry
 from penstock.serving.version_info import Identity
 from tests import zoo
+from tests.harness import PATIENCE_S
 from tests.integration.api_grpc.worker import Shelf
 from tests.unit.serving.gated import Gated
 
-SECONDS = 20.0
 TURNS = 200
 """Turns of the loop that an end may take once the client has its answer."""
 
@@ -141,7 +141,7 @@ class World:
             writer.close()
             await writer.wait_closed()
 
-    async def call(self, model: str, rows: int = 1, request: Any = None, timeout_s: float = SECONDS) -> str:
+    async def call(self, model: str, rows: int = 1, request: Any = None, timeout_s: float = PATIENCE_S) -> str:
         """A unary gRPC call; its status."""
         try:
             await self.stub.ModelInfer(request or message(model, rows), timeout=timeout_s)
@@ -158,14 +158,14 @@ def post(model: str, body: bytes, headers: str = "") -> bytes:
 
 async def status(reader: asyncio.StreamReader) -> int:
     """Read one answer; its status."""
-    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), SECONDS)
+    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE_S)
     fields = dict(line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:-2])
     await reader.readexactly(int(fields[b"content-length"]))
     return int(head.split(b" ")[1])
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(SECONDS):
+    async with asyncio.timeout(PATIENCE_S):
         while not condition():  # noqa: ASYNC110 - other threads bring it about
             await asyncio.sleep(0.001)
 
@@ -276,7 +276,7 @@ async def grpc_expired(world: World) -> None:
 
 
 async def grpc_cancelled(world: World) -> None:
-    call = world.stub.ModelInfer(message("gated", 2), timeout=SECONDS)
+    call = world.stub.ModelInfer(message("gated", 2), timeout=PATIENCE_S)
     await until(lambda: bool(world.gated.runs))
     call.cancel()
     await until(lambda: bool(world.ended))
@@ -285,7 +285,7 @@ async def grpc_cancelled(world: World) -> None:
 
 
 async def stream(world: World, model: str, requests: Sequence[pb.ModelInferRequest]) -> list[str]:
-    call = world.stub.ModelStreamInfer(timeout=SECONDS)
+    call = world.stub.ModelStreamInfer(timeout=PATIENCE_S)
     for request in requests:
         await call.write(request)
     await call.done_writing()
@@ -306,7 +306,7 @@ async def stream_failed(world: World) -> None:
 
 
 async def stream_cancelled(world: World) -> None:
-    call = world.stub.ModelStreamInfer(timeout=SECONDS)
+    call = world.stub.ModelStreamInfer(timeout=PATIENCE_S)
     for _ in range(3):
         await call.write(message("gated", 2))
     await until(lambda: bool(world.gated.runs))
@@ -380,7 +380,7 @@ def test_nothing_of_an_answered_request_is_left(tmp_path: Path, story: Story) ->
         world = World(tmp_path)
         await world.start()
         try:
-            await asyncio.wait_for(story(world), 2 * SECONDS)
+            await asyncio.wait_for(story(world), 2 * PATIENCE_S)
         finally:
             await world.stop()
 

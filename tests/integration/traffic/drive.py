@@ -16,10 +16,10 @@ import onnx
 from onnx import helper
 
 from tests import zoo
-from tests.harness import Server, wait_until
+from tests.harness import PATIENCE_S, Server, wait_until
 
 FEATURES = 4
-SECONDS = 60.0
+SECONDS = PATIENCE_S
 
 
 def scorer(sign: float = 1.0, work: int = 0, breaks: bool = False) -> onnx.ModelProto:
@@ -80,7 +80,7 @@ class Asker:
     """One connection; asks with made-up rows and remembers who answered: (version, route, status)."""
 
     def __init__(self, server: Server, seed: int = 0) -> None:
-        self._connection = HTTPConnection(server.http, timeout=20)
+        self._connection = HTTPConnection(server.http, timeout=PATIENCE_S)
         self._random = random.Random(seed)
         self.seen: Counter[tuple[str, str, int]] = Counter()
         self.ids: list[tuple[str, str]] = []
@@ -138,7 +138,7 @@ def traffic(*servers: Server, threads: int = 3) -> Iterator[list[Asker]]:
     finally:
         over.set()
         for thread in running:
-            thread.join(20)
+            thread.join(PATIENCE_S)
 
 
 def set_route(server: Server, **route: Any) -> dict[str, Any]:
@@ -201,7 +201,7 @@ def serve(servers: Sequence[Server], last: str, graph: onnx.ModelProto) -> None:
     crown(servers[0], GOOD)
     path = f"/v2/models/m/versions/{last}/ready"
     for server in servers:
-        wait_until(partial(_is_ready, server, path), 30, "the versions")
+        wait_until(partial(_is_ready, server, path), PATIENCE_S, "the versions")
 
 
 def _is_ready(server: Server, path: str) -> bool:

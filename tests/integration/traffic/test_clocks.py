@@ -16,8 +16,6 @@ from penstock.registry.stores.versions import Store
 from tests import postgres
 from tests.unit.control.trials import ME, Clock, FakeFleet
 
-pytestmark = pytest.mark.timeout(120)
-
 SKEWS = [-3600.0, -11.0, 0.0, 11.0, 3600.0]
 ASKED: Document = {"to": "2", "steps": [1000, 10_000], "min_step_seconds": 600, "deadline_seconds": 1800}
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests import harness, postgres
-from tests.harness import Server, call, wait_until
+from tests.harness import PATIENCE_S, Server, call, wait_until
 from tests.integration.traffic.drive import GOOD, crown, scorer
 from tests.integration.traffic.test_monitor import answer, csv, feedback, send, show, states
 from tests.postgres import Postgres
@@ -18,8 +18,6 @@ from tests.unit.control.members import Member, lead
 from tests.unit.control.monitoring.test_fleet_evidence import REFERENCE, events, fleet, serve
 from tests.unit.control.test_monitoring import exchange
 from tests.unit.control.trials import Clock
-
-pytestmark = pytest.mark.timeout(180)
 
 NUMBERS = iter(range(1000))
 
@@ -59,7 +57,7 @@ def gateways(database: Postgres, tmp_path: Path) -> Iterator[list[Server]]:
         assert servers[0].push("m", GOOD, scorer().SerializeToString()).status == 201
         crown(servers[0], GOOD)
         for one in servers:
-            wait_until(partial(serves, one), 20, "the version")
+            wait_until(partial(serves, one), PATIENCE_S, "the version")
         yield servers
 
 
@@ -88,7 +86,9 @@ def test_a_killed_leader_costs_what_it_had_not_published_and_no_event_twice(thre
     first.count(REFERENCE, exchange(generator, 70, 0.6))  # published by nobody
     first.kill()
     left = [one for one in three if one is not first]
-    wait_until(partial(is_succeeded, left), 30, "another leader: PostgreSQL frees the lock once it sees the end")
+    wait_until(
+        partial(is_succeeded, left), PATIENCE_S, "another leader: PostgreSQL frees the lock once it sees the end"
+    )
     for _ in range(3):
         serve(left, generator, 300, 0.6)
     second = lead(left)
@@ -106,21 +106,21 @@ def test_two_real_gateways_share_a_verdict_and_labels_and_tell_once(gateways: li
     path = f"/admin/v1/models/m/versions/{GOOD}/reference"
     assert call(gateways[0].ops, "PUT", path, csv()).status == 201
     for one in gateways:
-        wait_until(partial(is_watched, one), 30, "the reference")
-        wait_until(partial(sends_until_counted, one), 30, "a worker that counts")
+        wait_until(partial(is_watched, one), PATIENCE_S, "the reference")
+        wait_until(partial(sends_until_counted, one), PATIENCE_S, "a worker that counts")
         send(one, GOOD, 600)
     for one in gateways:
-        wait_until(partial(sums_up, one, gateways, 1200), 60, "the rows of both at each")
+        wait_until(partial(sums_up, one, gateways, 1200), PATIENCE_S, "the rows of both at each")
     for one in gateways:
         send(one, GOOD, 800, shift=1.0)
         for number in range(10):
             label = answer(one, f"{one.ops} {number}")
             told = {"id": f"{one.ops} {number}", "label": label}
-            wait_until(partial(is_joined, one, told), 20, "an answer that is remembered")
+            wait_until(partial(is_joined, one, told), PATIENCE_S, "an answer that is remembered")
     for one in gateways:
-        wait_until(partial(drifts, one), 60, "the drift at each")
-        wait_until(partial(has_labels, one, 20), 60, "the labels of both at each")
-        wait_until(partial(sums_up, one, gateways, 2 * (600 + 800 + 10)), 60, "all rows of both at each")
+        wait_until(partial(drifts, one), PATIENCE_S, "the drift at each")
+        wait_until(partial(has_labels, one, 20), PATIENCE_S, "the labels of both at each")
+        wait_until(partial(sums_up, one, gateways, 2 * (600 + 800 + 10)), PATIENCE_S, "all rows of both at each")
         document = show(one, GOOD)
         assert (document["scope"], len(document["gateways"])) == ("fleet", 2)
     events_told = gateways[0].admin("GET", "/admin/v1/events").json()["events"]

@@ -11,10 +11,8 @@ from typing import Any
 import pytest
 
 from tests import haproxy, harness, postgres
-from tests.harness import Server, wait_until
+from tests.harness import PATIENCE_S, Server, wait_until
 from tests.integration.registry.test_gateway import graph
-
-pytestmark = pytest.mark.timeout(240)
 
 NAMES = "abc"
 OUTCOMES = ("joined", "unknown", "dropped", "expired", "doubled", "late")
@@ -58,8 +56,8 @@ def fleet(tmp_path: Path) -> Iterator[Fleet]:
         first = made.servers["a"]
         assert first.push("m", "1", graph(1)).status == 201
         assert first.admin("PUT", "/admin/v1/models/m/aliases/champion", {"version": "1"}).status == 200
-        wait_until(lambda: everywhere(made), 30, "the version at every gateway")
-        wait_until(lambda: knows_others(made), 30, "that each gateway knows of the others")
+        wait_until(lambda: everywhere(made), PATIENCE_S, "the version at every gateway")
+        wait_until(lambda: knows_others(made), PATIENCE_S, "that each gateway knows of the others")
         yield made
 
 
@@ -83,7 +81,7 @@ def infer(address: str) -> Reply:
 
 
 def post(address: str, path: str, body: dict[str, Any]) -> Reply:
-    connection = HTTPConnection(address, timeout=30)
+    connection = HTTPConnection(address, timeout=PATIENCE_S)
     try:
         connection.request("POST", path, json.dumps(body))
         answer = connection.getresponse()
@@ -117,12 +115,12 @@ def test_every_label_is_joined_behind_a_proxy_and_over_a_restart(fleet: Fleet, t
         assert [one["accepted"] for one in said] == [1] * 61
         assert sum(one["unmatched"] for one in said) == 0
         assert 0 < sum(one.get("pending", 0) for one in said) < 61  # some came to the gateway that had answered
-        wait_until(lambda: (fleet.outcomes() - before)["joined"] == 61, 30, "every label at its gateway")
+        wait_until(lambda: (fleet.outcomes() - before)["joined"] == 61, PATIENCE_S, "every label at its gateway")
     late = [tell(fleet.servers["a"].http, [one]) for one in labels[61:76]]
     late += [tell(fleet.servers["b"].http, [one]) for one in labels[76:]]
     fleet.restart("b")  # labels of its answers are on their way, and so are some that it took for others
     assert sum(one["unmatched"] for one in late) == 0
-    wait_until(lambda: total(fleet) == 91, 60, "the labels that came while a gateway was away")
+    wait_until(lambda: total(fleet) == 91, PATIENCE_S, "the labels that came while a gateway was away")
     after = fleet.outcomes()
     assert (after["dropped"], after["expired"], after["late"]) == (0, 0, 0)
 

@@ -9,15 +9,12 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests import harness, postgres
-from tests.harness import Server, wait_until
+from tests.harness import PATIENCE_S, Server, wait_until
 from tests.integration.traffic.drive import GOOD, SAME, SLOW, Asker, ask_many, begin, champion, crown, look, scorer
 from tests.integration.traffic.drive import traffic as calling
 from tests.postgres import Postgres
 
-pytestmark = pytest.mark.timeout(180)
-
 NUMBERS = iter(range(1000))
-WITHIN_S = 20.0
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +38,7 @@ def fleet(database: Postgres, tmp_path: Path) -> Iterator[list[Server]]:
             if version == GOOD:
                 crown(servers[0], GOOD)
         for server in servers:
-            wait_until(lambda server=server: answering(server, SLOW), 5, "the versions")  # type: ignore[misc]
+            wait_until(lambda server=server: answering(server, SLOW), PATIENCE_S, "the versions")  # type: ignore[misc]
         yield servers
 
 
@@ -54,13 +51,13 @@ def test_a_route_of_one_holds_at_the_other(fleet: list[Server]) -> None:
     reply = first.admin("PUT", "/admin/v1/models/m/route", {"split": {SAME: 10_000}})
     assert reply.status == 200, reply
     with closing(Asker(second)) as asker, closing(Asker(first)) as here:
-        wait_until(lambda: asker.ask()[0] == SAME, WITHIN_S, "the route at the other gateway")
+        wait_until(lambda: asker.ask()[0] == SAME, PATIENCE_S, "the route at the other gateway")
         sticky = {"split": {GOOD: 5000, SAME: 5000}, "sticky": "header:x-user"}
         revision = second.admin("PUT", "/admin/v1/models/m/route", sticky).json()["revision"]
         users = [{"x-user": f"user {number}"} for number in range(30)]
         there = [asker.ask(user)[0] for user in users]
         wait_until(
-            lambda: [here.ask(user)[0] for user in users] == there, WITHIN_S, "the same users at the same versions"
+            lambda: [here.ask(user)[0] for user in users] == there, PATIENCE_S, "the same users at the same versions"
         )
         stale = first.admin("PUT", "/admin/v1/models/m/route", sticky, {"if-match": f'"{revision - 1}"'})
         assert stale.status == 409
@@ -70,16 +67,16 @@ def test_a_rollout_counts_at_both_and_outlives_its_leader(fleet: list[Server]) -
     first, second = fleet
     trial = begin(first, to=SAME, guards=["errors"], min_step_seconds=2)
     with calling(first, second, threads=2):
-        wait_until(lambda: look(second, trial)["evidence"]["errors"]["n_canary"] > 100, 30, "evidence")
+        wait_until(lambda: look(second, trial)["evidence"]["errors"]["n_canary"] > 100, PATIENCE_S, "evidence")
         states = [look(server, trial) for server in fleet]
         assert states[0]["weight"] == states[1]["weight"]
     ask_many(second, 50)
     first.kill()
     with calling(second, threads=2):
-        wait_until(lambda: look(second, trial)["state"] == "promoted", 60, json.dumps(look(second, trial)))
+        wait_until(lambda: look(second, trial)["state"] == "promoted", PATIENCE_S, json.dumps(look(second, trial)))
     assert champion(second) == SAME
     with closing(Asker(second)) as asker:  # its workers take the route up a moment after it is written
-        wait_until(lambda: {asker.ask()[0] for _ in range(20)} == {SAME}, WITHIN_S, "the champion at the other gateway")
+        wait_until(lambda: {asker.ask()[0] for _ in range(20)} == {SAME}, PATIENCE_S, "the champion there")
 
 
 def test_an_outage_of_the_database_holds_a_rollout_and_no_prediction(fleet: list[Server], database: Postgres) -> None:
@@ -96,10 +93,12 @@ def test_an_outage_of_the_database_holds_a_rollout_and_no_prediction(fleet: list
     finally:
         database.start()
     wait_until(
-        lambda: first.admin("GET", f"/admin/v1/models/m/rollouts/{trial['id']}").status == 200, 20, "the database"
+        lambda: first.admin("GET", f"/admin/v1/models/m/rollouts/{trial['id']}").status == 200,
+        PATIENCE_S,
+        "the database",
     )
     with calling(first, second, threads=2):
-        wait_until(lambda: look(second, trial)["state"] == "rolled_back", 60, json.dumps(look(first, trial)))
+        wait_until(lambda: look(second, trial)["state"] == "rolled_back", PATIENCE_S, json.dumps(look(first, trial)))
     assert champion(first) == GOOD
 
 
@@ -128,13 +127,13 @@ def test_series_of_a_retired_version_end_at_every_gateway_and_no_counter_falls(
         for version in (GOOD, SAME) * 5:
             assert asker.ask(version=version)[2] == 200
         asker.close()
-        wait_until(lambda server=server: {GOOD, SAME} <= versions(server), 5, "the series")  # type: ignore[misc]
+        wait_until(lambda server=server: {GOOD, SAME} <= versions(server), PATIENCE_S, "the series")  # type: ignore[misc]
     before = [counters(server) for server in fleet]
     assert fleet[0].admin("PUT", "/admin/v1/models/m/aliases/champion", {"version": GOOD}).status == 200
     done = harness.run_command("models", "retire", f"m:{SAME}", "--url", fleet[0].ops, room=tmp_path)
     assert done.returncode == 0, done.stderr
     for server, old in zip(fleet, before, strict=True):
-        wait_until(lambda server=server: SAME not in versions(server), 20, "the end of the series")  # type: ignore[misc]
+        wait_until(lambda server=server: SAME not in versions(server), PATIENCE_S, "the end of the series")  # type: ignore[misc]
         assert GOOD in versions(server)
         now = counters(server)
         assert {key: value for key, value in now.items() if value < old.get(key, 0)} == {}

@@ -11,10 +11,8 @@ import numpy as np
 import pytest
 
 from tests import harness
-from tests.harness import Server, wait_until
+from tests.harness import PATIENCE_S, Server, wait_until
 from tests.integration.traffic.drive import FEATURES, GOOD, SAME, TURNED, begin, crown, look, models, until
-
-pytestmark = pytest.mark.timeout(180)
 
 ASKED: dict[str, Any] = {
     "steps": [5000, 10000],
@@ -42,7 +40,7 @@ class Labeller:
 
     def __init__(self, server: Server) -> None:
         self._server = server
-        self._connection = HTTPConnection(server.http, timeout=20)
+        self._connection = HTTPConnection(server.http, timeout=PATIENCE_S)
         self._random = np.random.default_rng(0)
 
     def ask(self, number: int, version: str = "") -> dict[str, list[dict[str, Any]]]:
@@ -105,7 +103,7 @@ def test_pins_and_late_batches_of_one_version_are_no_evidence(server: Server, la
     def counted() -> bool:
         return bool(evidence(server, trial)["n_canary"] > 60)
 
-    wait_until(counted, 20, "labels of both versions")
+    wait_until(counted, PATIENCE_S, "labels of both versions")
     before = evidence(server, trial)
     assert before["effect"] == 0.0
     time.sleep(5)  # so that they are older than all that came at once

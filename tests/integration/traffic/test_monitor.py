@@ -12,7 +12,7 @@ import pytest
 from pyarrow import parquet
 
 from tests import harness
-from tests.harness import Server, call, wait_until
+from tests.harness import PATIENCE_S, Server, call, wait_until
 from tests.integration.control.watch import metric
 from tests.integration.traffic.drive import FEATURES, GOOD, SAME, models
 
@@ -34,7 +34,7 @@ def send(server: Server, version: str, rows: int, shift: float = 0.0, threads: i
 
     def work(seed: int) -> None:
         generator = np.random.default_rng(seed)
-        connection = HTTPConnection(server.http, timeout=20)
+        connection = HTTPConnection(server.http, timeout=PATIENCE_S)
         for _ in range(rows // threads // 10):
             numbers = generator.normal(size=(10, FEATURES))
             numbers[:, 0] += shift
@@ -49,7 +49,7 @@ def send(server: Server, version: str, rows: int, shift: float = 0.0, threads: i
     for thread in running:
         thread.start()
     for thread in running:
-        thread.join(30)
+        thread.join(PATIENCE_S)
 
 
 def show(server: Server, version: str) -> dict[str, Any]:
@@ -76,7 +76,7 @@ def test_a_pushed_reference_measures_from_then_on(server: Server) -> None:
     made = call(server.ops, "PUT", path, csv(), {"penstock-actor": "ann"})
     assert made.status == 201, made
     assert (made.json()["rows"], made.json()["source"]) == (12_000, "training")
-    wait_until(lambda: show(server, GOOD)["reference"] is not None, 10, "the reference in use")
+    wait_until(lambda: show(server, GOOD)["reference"] is not None, PATIENCE_S, "the reference in use")
     assert show(server, GOOD)["reference"] == {
         "source": "training",
         "digest": made.json()["digest"],
@@ -84,7 +84,7 @@ def test_a_pushed_reference_measures_from_then_on(server: Server) -> None:
         "small": False,
     }
     send(server, GOOD, 2000)
-    wait_until(lambda: set(states(server, GOOD).values()) == {"ok"}, 10, "enough rows")
+    wait_until(lambda: set(states(server, GOOD).values()) == {"ok"}, PATIENCE_S, "enough rows")
     before = show(server, GOOD)
     assert before["rows"]["seen"] == before["rows"]["counted"]
     assert all(sum(one["counts"]) == one["rows"] for one in before["features"])
@@ -93,7 +93,7 @@ def test_a_pushed_reference_measures_from_then_on(server: Server) -> None:
         server, "penstock_monitor_rows_total", version=GOOD
     )
     send(server, GOOD, 1200, shift=1.0)
-    wait_until(lambda: states(server, GOOD)["f0"] == "drift", 10, "the drift")
+    wait_until(lambda: states(server, GOOD)["f0"] == "drift", PATIENCE_S, "the drift")
     document = show(server, GOOD)
     assert [one["state"] for one in document["features"]][1:] == ["ok"] * (FEATURES - 1)
     assert metric(server, "penstock_drift_state", version=GOOD, feature="f0") == 1
@@ -114,16 +114,16 @@ def test_a_pushed_reference_measures_from_then_on(server: Server) -> None:
 
 def test_without_a_reference_one_is_learned(server: Server) -> None:
     send(server, SAME, 2400)
-    wait_until(lambda: show(server, SAME)["reference"] is not None, 45, "a learned reference")
+    wait_until(lambda: show(server, SAME)["reference"] is not None, PATIENCE_S, "a learned reference")
     assert show(server, SAME)["reference"]["source"] == "live"
     assert show(server, SAME)["reference"]["small"]
     send(server, SAME, 1200)
-    wait_until(lambda: set(states(server, SAME).values()) == {"ok"}, 10, "enough rows")
+    wait_until(lambda: set(states(server, SAME).values()) == {"ok"}, PATIENCE_S, "enough rows")
 
 
 def test_one_client_is_no_reference_and_another_can_be_asked_for(server: Server, tmp_path: Path) -> None:
     send(server, SAME, 2400)
-    wait_until(lambda: show(server, SAME)["reference"] is not None, 45, "a learned reference")
+    wait_until(lambda: show(server, SAME)["reference"] is not None, PATIENCE_S, "a learned reference")
     before = show(server, SAME)["reference"]
     again = ("monitor", "m", "--relearn", "--version", SAME, "--reason", "a new season", "--url", server.ops)
     done = harness.run_command(*again, room=tmp_path)
@@ -139,7 +139,7 @@ def test_one_client_is_no_reference_and_another_can_be_asked_for(server: Server,
     [told] = [one for one in events if one["type"] == "io.penstock.reference.relearned.v1"]
     assert told["data"]["reference"] == before["digest"]
     send(server, SAME, 6000, threads=6)
-    wait_until(lambda: show(server, SAME)["reference"] is not None, 45, "a learned reference")
+    wait_until(lambda: show(server, SAME)["reference"] is not None, PATIENCE_S, "a learned reference")
     assert show(server, SAME)["reference"]["digest"] != before["digest"]
 
 
@@ -202,7 +202,7 @@ def test_a_push_brings_its_training_data(tmp_path: Path) -> None:
     assert by_hand.returncode == 0, by_hand.stderr
     digest = json.loads(by_hand.stdout)["reference"]["digest"]
     with harness.running(None, tmp_path, "--workers", "1") as running:
-        wait_until(lambda: show(running, "1")["reference"] is not None, 10, "the reference in use")
+        wait_until(lambda: show(running, "1")["reference"] is not None, PATIENCE_S, "the reference in use")
         assert show(running, "1")["reference"]["digest"] == digest
         again = harness.run_command(
             *push[:4], "--version", "2", *push[6:], "--url", running.ops, room=tmp_path, seconds=60
@@ -215,7 +215,7 @@ def test_a_push_brings_its_training_data(tmp_path: Path) -> None:
         named = (*push[:4], "--version", "3", *push[6:], "--card", str(tmp_path / "card.json"), "--url", running.ops)
         third = harness.run_command(*named, room=tmp_path, seconds=60)
         assert third.returncode == 0, third.stderr
-        wait_until(lambda: show(running, "3")["reference"] is not None, 20, "the reference in use")
+        wait_until(lambda: show(running, "3")["reference"] is not None, PATIENCE_S, "the reference in use")
         assert [one["name"] for one in show(running, "3")["features"]] == names
 
 
@@ -277,7 +277,7 @@ def test_requests_are_captured_where_a_policy_asks_for_it(tmp_path: Path) -> Non
             answer(running, next(ids))
             return int(show(running, GOOD)["capture"]["captured"])
 
-        wait_until(lambda: captured() > 1, 10, "the first captured requests")
+        wait_until(lambda: captured() > 1, PATIENCE_S, "the first captured requests")
         last = f"{next(ids)}"
         answer(running, last)
         assert feedback(running, {"id": last, "label": 1}) == (1, 0)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from tests import harness
-from tests.harness import Server, call, wait_until
+from tests.harness import PATIENCE_S, Server, call, wait_until
 from tests.integration.control.watch import free_port
 from tests.integration.traffic.drive import FEATURES, GOOD, models
 from tests.integration.traffic.test_monitor import csv
@@ -41,7 +41,7 @@ def prometheus(folder: Path, servers: list[Server]) -> Iterator[str]:
         yield address
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(PATIENCE_S)
 
 
 def asked(address: str, query: str) -> dict[tuple[str, ...], float]:
@@ -62,7 +62,7 @@ def asked(address: str, query: str) -> dict[tuple[str, ...], float]:
 
 
 def send(server: Server, numbers: Any) -> None:
-    connection = HTTPConnection(server.http, timeout=20)
+    connection = HTTPConnection(server.http, timeout=PATIENCE_S)
     for start in range(0, len(numbers), 50):
         part = numbers[start : start + 50]
         tensor = {"name": "x", "shape": list(part.shape), "datatype": "FP32", "data": part.ravel().tolist()}
@@ -88,15 +88,15 @@ def test_the_rules_compute_of_two_gateways_what_one_says(tmp_path: Path) -> None
             made = call(one.ops, "PUT", f"/admin/v1/models/m/versions/{GOOD}/reference", csv())
             assert made.status == 201, made
             servers.append(one)
-        wait_until(lambda: all(watched(one)["reference"] for one in servers), 10, "the references")
+        wait_until(lambda: all(watched(one)["reference"] for one in servers), PATIENCE_S, "the references")
         address = stack.enter_context(prometheus(tmp_path, servers[:2]))
-        wait_until(lambda: bool(asked(address, "penstock:feature:rows5m")), 30, "the first scrape")
+        wait_until(lambda: bool(asked(address, "penstock:feature:rows5m")), PATIENCE_S, "the first scrape")
         send(servers[0], first)
         send(servers[1], second)
         send(servers[2], np.concatenate([first, second]))
-        wait_until(lambda: watched(servers[2])["rows"]["counted"] == 2400, 10, "all rows")
+        wait_until(lambda: watched(servers[2])["rows"]["counted"] == 2400, PATIENCE_S, "all rows")
         rows = "penstock:feature:rows5m"
-        wait_until(lambda: asked(address, rows).get(("m", GOOD, "f0")) == 2400, 20, "all rows in Prometheus")
+        wait_until(lambda: asked(address, rows).get(("m", GOOD, "f0")) == 2400, PATIENCE_S, "all rows in Prometheus")
         time.sleep(2.5)  # every rule has run once more
         document = watched(servers[2])
         for kind, side in (("feature", document["features"]), ("output", document["outputs"])):
@@ -113,7 +113,7 @@ def test_the_rules_compute_of_two_gateways_what_one_says(tmp_path: Path) -> None
         def p99() -> float:
             return asked(address, "penstock:request_duration_seconds:p99_5m").get(("m", GOOD, ""), 0.0)
 
-        wait_until(lambda: p99() > 0, 20, "quantiles")
+        wait_until(lambda: p99() > 0, PATIENCE_S, "quantiles")
         assert p99() < 10
 
 

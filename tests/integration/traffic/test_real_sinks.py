@@ -14,7 +14,7 @@ from cloudevents.http import from_http
 from penstock.control.sinks import SinkContext
 from penstock.control.sinks.plugins import send
 from penstock.core.sinks import SinkSpec
-from tests.harness import call, wait_until
+from tests.harness import PATIENCE_S, call, wait_until
 from tests.integration.control.watch import free_port
 from tests.integration.traffic.test_retraining import receiving
 
@@ -39,7 +39,7 @@ def process(folder: Path, *command: str) -> Iterator[None]:
         yield
     finally:
         running.terminate()
-        running.wait(20)
+        running.wait(PATIENCE_S)
 
 
 def reachable(address: str, path: str) -> bool:
@@ -54,10 +54,10 @@ def test_alertmanager_takes_an_event_as_an_alert(tmp_path: Path) -> None:
     address = f"127.0.0.1:{free_port()}"
     options = (f"--web.listen-address={address}", "--cluster.listen-address=", f"--storage.path={tmp_path / 'data'}")
     with process(tmp_path, "prometheus-alertmanager", f"--config.file={tmp_path / 'config.yml'}", *options):
-        wait_until(lambda: reachable(address, "/-/ready"), 30, "Alertmanager")
+        wait_until(lambda: reachable(address, "/-/ready"), PATIENCE_S, "Alertmanager")
         for _ in range(2):
             send(SinkSpec("alertmanager", {"url": f"http://{address}"}), EVENT, SinkContext(tmp_path, trusted=True))
-        wait_until(lambda: bool(call(address, "GET", "/api/v2/alerts").json()), 10, "the alert")
+        wait_until(lambda: bool(call(address, "GET", "/api/v2/alerts").json()), PATIENCE_S, "the alert")
         [alert] = call(address, "GET", "/api/v2/alerts").json()  # the same alert twice is one
         assert alert["labels"]["alertname"] == EVENT["type"]
         assert (alert["labels"]["model"], alert["labels"]["rule"]) == ("m", "r")
@@ -69,14 +69,14 @@ def test_a_stream_of_nats_keeps_an_event_once(tmp_path: Path) -> None:
     spec, around = SinkSpec("nats", {"url": url, "subject": "penstock.m"}), SinkContext(tmp_path, trusted=True)
 
     async def stream() -> None:
-        client = await nats.connect(url, connect_timeout=5)
+        client = await nats.connect(url, connect_timeout=PATIENCE_S)
         await client.jetstream().add_stream(name="events", subjects=["penstock.*"])
         await client.close()
 
     async def kept() -> list[bytes]:
-        client = await nats.connect(url, connect_timeout=5)
+        client = await nats.connect(url, connect_timeout=PATIENCE_S)
         found = await client.jetstream().subscribe("penstock.*", stream="events", ordered_consumer=True)
-        messages = [await found.next_msg(timeout=5)]
+        messages = [await found.next_msg(timeout=PATIENCE_S)]
         with suppress(TimeoutError):
             messages.append(await found.next_msg(timeout=0.5))
         await client.close()
@@ -92,7 +92,7 @@ def test_a_stream_of_nats_keeps_an_event_once(tmp_path: Path) -> None:
                 return False
             return True
 
-        wait_until(up, 20, "NATS")
+        wait_until(up, PATIENCE_S, "NATS")
         for _ in range(2):
             send(spec, EVENT, around)
         [message] = asyncio.run(kept())

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from tests import harness
-from tests.harness import Server, call, wait_until
+from tests.harness import PATIENCE_S, Server, call, wait_until
 from tests.integration.control.watch import metric
 from tests.integration.traffic.drive import FEATURES, GOOD, SAME, TURNED, champion, crown, models, traffic
 from tests.integration.traffic.test_monitor import csv, send, show
@@ -63,7 +63,7 @@ def receiving() -> Iterator[Receiver]:
     finally:
         receiver.server.shutdown()
         receiver.server.server_close()
-        thread.join(5)
+        thread.join(PATIENCE_S)
 
 
 def set_policy(server: Server, **policy: Any) -> None:
@@ -75,7 +75,7 @@ def give_reference(server: Server) -> None:
     made = call(server.ops, "PUT", f"/admin/v1/models/m/versions/{GOOD}/reference", csv())
     assert made.status == 201, made
     crown(server, GOOD)
-    wait_until(lambda: show(server, GOOD)["reference"] is not None, 10, "the reference")
+    wait_until(lambda: show(server, GOOD)["reference"] is not None, PATIENCE_S, "the reference")
 
 
 def test_a_drift_asks_for_retraining_and_every_sink_hears_of_it(tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ def test_a_drift_asks_for_retraining_and_every_sink_hears_of_it(tmp_path: Path) 
             },
         )
         send(server, GOOD, 1200, shift=1.5)
-        wait_until(lambda: bool(hook.got), 30, "the webhook")
+        wait_until(lambda: bool(hook.got), PATIENCE_S, "the webhook")
         path, headers, body = hook.got[0]
         event = json.loads(body)
         assert path == "/retrain"
@@ -126,29 +126,29 @@ def test_a_drift_asks_for_retraining_and_every_sink_hears_of_it(tmp_path: Path) 
         assert condition["features"][0]["name"] == "f0"
         assert condition["rows_between_false_alarms"] == 100_000
         log = home / "events.jsonl"
-        wait_until(log.exists, 10, "the file")
+        wait_until(log.exists, PATIENCE_S, "the file")
         assert [json.loads(line)["id"] for line in log.read_text().splitlines()] == [event["id"]]
         told = server.admin("GET", "/admin/v1/events?model=m").json()["events"]
         assert event["id"] in {one["id"] for one in told}
         assert metric(server, "penstock_retraining_requests_total", rule="drifted", outcome="requested") == 1
-        wait_until(lambda: metric(server, "penstock_outbox_pending", model="m") == 0, 10, "an empty outbox")
+        wait_until(lambda: metric(server, "penstock_outbox_pending", model="m") == 0, PATIENCE_S, "an empty outbox")
 
         asked = harness.run_command("retrain", "m", "--reason", "because", "--url", server.ops, "--json", room=tmp_path)
         assert asked.returncode == 0, asked.stderr
         by_hand = json.loads(asked.stdout)
         assert set(by_hand["sinks"]) == {"hook", "log", "train"}
-        wait_until((tmp_path / "rows.parquet").exists, 30, "the command's work")
-        wait_until((tmp_path / "trained.json").exists, 10, "the command's work")
+        wait_until((tmp_path / "rows.parquet").exists, PATIENCE_S, "the command's work")
+        wait_until((tmp_path / "trained.json").exists, PATIENCE_S, "the command's work")
         trained = json.loads((tmp_path / "trained.json").read_text())
         assert (trained["id"], trained["data"]["reason"]) == (by_hand["event"], "because")
-        wait_until(lambda: len(hook.got) == 2, 10, "the second event")
+        wait_until(lambda: len(hook.got) == 2, PATIENCE_S, "the second event")
         deliveries = server.admin("GET", "/admin/v1/models/m/outbox").json()["deliveries"]
         wait_until(
             lambda: (
                 {one["state"] for one in server.admin("GET", "/admin/v1/models/m/outbox").json()["deliveries"]}
                 == {"sent"}
             ),
-            10,
+            PATIENCE_S,
             "everything sent",
         )
         assert {one["sink"] for one in deliveries} == {"hook", "log", "train"}
@@ -167,11 +167,11 @@ def test_what_was_decided_is_delivered_after_a_crash(tmp_path: Path) -> None:
         first = harness.launch(folder, tmp_path, "--workers", "1")
         try:
             set_policy(first, **policy)
-            wait_until(lambda: len(hook.answers) < 3, 20, "a first attempt")
+            wait_until(lambda: len(hook.answers) < 3, PATIENCE_S, "a first attempt")
         finally:
             first.kill()
         with harness.running(folder, tmp_path, "--workers", "1") as second:
-            wait_until(lambda: bool(hook.got), 30, "the delivery")
+            wait_until(lambda: bool(hook.got), PATIENCE_S, "the delivery")
             time.sleep(2)
             ids = [headers["ce-id"] for _, headers, _ in hook.got]
             assert len(set(ids)) == 1
@@ -202,7 +202,7 @@ def test_a_failed_training_is_run_once_told_and_ends_its_request(tmp_path: Path)
     with harness.running(models(tmp_path / "models"), tmp_path, "--workers", "2") as server:
         set_policy(server, sinks=training(tmp_path, "print('no rows')", "raise SystemExit(3)"))
         assert server.admin("POST", "/admin/v1/models/m/retrain", {}).status == 201
-        wait_until(lambda: states(server) == ["dead"], 30, "the end of the training")
+        wait_until(lambda: states(server) == ["dead"], PATIENCE_S, "the end of the training")
         shown = harness.run_command("retrain", "m", "--deliveries", "--url", server.ops, room=tmp_path)
         assert "the command ended with 3" in shown.stdout
         assert "no rows" in shown.stdout
@@ -212,7 +212,7 @@ def test_a_failed_training_is_run_once_told_and_ends_its_request(tmp_path: Path)
         assert under_way(server) is None
         training(tmp_path)
         assert server.admin("POST", "/admin/v1/models/m/retrain", {}).status == 201
-        wait_until(lambda: states(server) == ["sent", "dead"], 30, "the end of the next training")
+        wait_until(lambda: states(server) == ["sent", "dead"], PATIENCE_S, "the end of the next training")
         asked = under_way(server)
         assert asked is not None
         server.kill_worker()
@@ -226,11 +226,11 @@ def test_a_training_that_ended_with_its_gateway_is_not_run_by_the_next(tmp_path:
     try:
         set_policy(first, sinks=training(tmp_path, "import time", "time.sleep(5)"))
         assert first.admin("POST", "/admin/v1/models/m/retrain", {}).status == 201
-        wait_until(lambda: runs.exists() and runs.read_text() == "x", 30, "the training")
+        wait_until(lambda: runs.exists() and runs.read_text() == "x", PATIENCE_S, "the training")
     finally:
         first.kill()
     with harness.running(folder, tmp_path, "--workers", "1") as second:
-        wait_until(lambda: states(second) == ["dead"], 30, "the word of it")
+        wait_until(lambda: states(second) == ["dead"], PATIENCE_S, "the word of it")
         shown = harness.run_command("retrain", "m", "--deliveries", "--url", second.ops, room=tmp_path)
         assert "nothing runs it again by itself" in shown.stdout
         assert runs.read_text() == "x"
@@ -247,11 +247,11 @@ def test_what_a_sink_refuses_for_good_can_be_replayed(tmp_path: Path) -> None:
             found = server.admin("GET", "/admin/v1/models/m/outbox").json()["deliveries"]
             return [one["state"] for one in found]
 
-        wait_until(lambda: state() == ["dead"], 20, "the dead letter")
+        wait_until(lambda: state() == ["dead"], PATIENCE_S, "the dead letter")
         shown = harness.run_command("retrain", "m", "--deliveries", "--url", server.ops, room=tmp_path)
         assert "it answered 410" in shown.stdout
         assert harness.run_command("retrain", "m", "--replay", "--url", server.ops, room=tmp_path).returncode == 0
-        wait_until(lambda: state() == ["sent"], 20, "the replay")
+        wait_until(lambda: state() == ["sent"], PATIENCE_S, "the replay")
         assert [one["subject"] for one in hook.events()] == [f"models/m/versions/{SAME}"]
 
 
@@ -292,7 +292,7 @@ def test_the_loop_closes_by_itself(tmp_path: Path) -> None:
     assert harness.run_command(*push, room=tmp_path).returncode == 0
     with harness.running(None, tmp_path, "--workers", "1") as server:
         crown(server, "1")
-        wait_until(lambda: show(server, "1")["reference"] is not None, 10, "the reference")
+        wait_until(lambda: show(server, "1")["reference"] is not None, PATIENCE_S, "the reference")
         set_policy(
             server,
             capture={"sample": 0.5},
@@ -304,11 +304,11 @@ def test_the_loop_closes_by_itself(tmp_path: Path) -> None:
         )
         send(server, "1", 1200, shift=1.5)
         rollouts = "/admin/v1/models/m/rollouts"
-        wait_until(lambda: bool(server.admin("GET", rollouts).json()["rollouts"]), 60, "a rollout")
+        wait_until(lambda: bool(server.admin("GET", rollouts).json()["rollouts"]), PATIENCE_S, "a rollout")
         [begun] = server.admin("GET", rollouts).json()["rollouts"]
         assert (begun["to"], begun["created_by"]) == ("2", "rules")
         with traffic(server):
-            wait_until(lambda: champion(server) == "2", 60, "the promotion")
+            wait_until(lambda: champion(server) == "2", PATIENCE_S, "the promotion")
         told = [one["type"] for one in server.admin("GET", "/admin/v1/events?model=m").json()["events"]]
         wanted = ["drift.detected.v1", "retraining.requested.v1", "rollout.finished.v1"]
         places = [told.index(f"io.penstock.{one}") for one in wanted]
@@ -327,7 +327,7 @@ def answer_and_label(server: Server, rows: int) -> None:
         told = {"feedback": [{"id": f"r{number}", "label": labels}]}
         wait_until(
             lambda told=told: server.rest("POST", "/v2/models/m/feedback", told).json().get("unmatched") == 0,  # type: ignore[misc]
-            10,
+            PATIENCE_S,
             "the label to be joined",
         )
 
@@ -368,16 +368,18 @@ def test_a_candidate_is_examined_on_held_out_rows_and_waits_for_a_person(tmp_pat
         assert server.admin("POST", f"{path}/99/approve", {}).status == 404
         assert server.admin("POST", "/admin/v1/models/m/retrain", {"reason": "try"}).status == 201
         push("2", TURNED)
-        wait_until(lambda: candidates().get("2", {}).get("state") == "waiting", 30, "an exam without labels")
+        wait_until(lambda: candidates().get("2", {}).get("state") == "waiting", PATIENCE_S, "an exam without labels")
         assert "60 are asked" in candidates()["2"]["reasons"][0]
         answer_and_label(server, 400)
-        wait_until(lambda: candidates()["2"]["state"] == "refused", 60, "the exam")
+        wait_until(lambda: candidates()["2"]["state"] == "refused", PATIENCE_S, "the exam")
         refused = candidates()["2"]
         assert refused["exam"]["whole"]["candidate"] < refused["exam"]["whole"]["champion"] == 1.0
         assert refused["exam"]["whole"]["rows"] >= 60
         assert any("a margin of 0 is asked" in one for one in refused["reasons"])
         push("3", SAME)
-        wait_until(lambda: candidates().get("3", {}).get("state") == "waits_for_approval", 60, "the second exam")
+        wait_until(
+            lambda: candidates().get("3", {}).get("state") == "waits_for_approval", PATIENCE_S, "the second exam"
+        )
         assert (refused["exam"]["tries"], candidates()["3"]["exam"]["tries"]) == (1, 2)
         assert candidates()["3"]["exam"]["same"]
         assert -1 <= refused["exam"]["advantage"]["lower"] <= refused["exam"]["advantage"]["estimate"] < 0
@@ -388,7 +390,7 @@ def test_a_candidate_is_examined_on_held_out_rows_and_waits_for_a_person(tmp_pat
         assert done.returncode == 0, done.stderr
         assert "passed" in done.stdout
         with traffic(server):
-            wait_until(lambda: champion(server) == "3", 60, "the promotion")
+            wait_until(lambda: champion(server) == "3", PATIENCE_S, "the promotion")
         told = [one["type"].removeprefix("io.penstock.") for one in events(server)]
         assert [one for one in told if one.startswith("candidate.")] == [
             "candidate.refused.v1",

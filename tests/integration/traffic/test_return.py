@@ -8,13 +8,10 @@ from http.client import HTTPConnection
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from tests import harness
-from tests.harness import Server, call, is_alive, wait_until
+from tests.harness import PATIENCE_S, Server, call, is_alive, wait_until
 from tests.integration.traffic.drive import BREAKING, FEATURES, GOOD, begin, crown, look, models, until
-
-pytestmark = pytest.mark.timeout(180)
 
 OPTIONS = ("--workers", "2", "--drain-delay", "0.1")
 SOUND, FAR = -1.0, 5.0
@@ -25,7 +22,7 @@ def ask(server: Server, generator: np.random.Generator, count: int, mean: float)
     """Who answered so many requests, and how."""
     seen: Counter[tuple[str, int]] = Counter()
     for start in range(0, count, 50):
-        connection = HTTPConnection(server.http, timeout=20)  # each time anew, so that both workers are asked
+        connection = HTTPConnection(server.http, timeout=PATIENCE_S)  # each time anew, so that both workers are asked
         for _ in range(start, min(count, start + 50)):
             row = [mean + 0.1 * generator.normal(), *generator.normal(size=FEATURES - 1)]
             tensor = {"name": "x", "shape": [1, FEATURES], "datatype": "FP32", "data": row}
@@ -51,7 +48,7 @@ def state_of(server: Server, column: str) -> str:
 
 def kill_control(server: Server) -> None:
     server.process.send_signal(signal.SIGKILL)
-    server.process.wait(5)
+    server.process.wait(PATIENCE_S)
 
 
 def test_harm_and_drift_of_meanwhile_are_acted_upon_without_another_request(tmp_path: Path) -> None:
@@ -68,7 +65,7 @@ def test_harm_and_drift_of_meanwhile_are_acted_upon_without_another_request(tmp_
             assert {status for _, status in ask(first, generator, 20, SOUND)} == {200}
             return bool(look(first, trial)["evidence"]["errors"]["n_canary"] >= 30 and state_of(first, "f0") == "ok")
 
-        wait_until(counted, 60, "a rollout and a monitor that count")
+        wait_until(counted, PATIENCE_S, "a rollout and a monitor that count")
         kill_control(first)
         seen = ask(first, generator, 400, FAR)
         assert seen[GOOD, 200] > 100
@@ -77,7 +74,7 @@ def test_harm_and_drift_of_meanwhile_are_acted_upon_without_another_request(tmp_
         over = until(second, trial, "rolled_back", "promoted", "inconclusive")
         assert over["state"] == "rolled_back", json.dumps(over)
         assert over["evidence"]["errors"]["verdict"] == "fail"
-        wait_until(lambda: state_of(second, "f0") == "drift", 30, "the drift of meanwhile")
+        wait_until(lambda: state_of(second, "f0") == "drift", PATIENCE_S, "the drift of meanwhile")
         told = second.admin("GET", "/admin/v1/events?model=m").json()["events"]
         drifts = [one["data"] for one in told if one["type"] == "io.penstock.drift.detected.v1"]
         assert "f0" in {name for one in drifts for name in one["columns"]}
@@ -97,9 +94,9 @@ def test_a_worker_that_ended_while_nobody_watched_is_known_to_have_ended(tmp_pat
         trial = begin(first, to=BREAKING, steps=[5000, 10_000], min_step_seconds=300, guards=["errors"])
         kill_control(first)
         os.kill(first.workers[0], signal.SIGKILL)
-        wait_until(lambda: not is_alive(first.workers[0]), 20, "the worker's end")
+        wait_until(lambda: not is_alive(first.workers[0]), PATIENCE_S, "the worker's end")
         second = harness.launch(folder, tmp_path, *OPTIONS)
-        wait_until(second.is_ready, 30, "a new worker")
+        wait_until(second.is_ready, PATIENCE_S, "a new worker")
         found = look(second, trial)
         assert (found["state"], found["worker_losses"]) == ("running", 0)
     finally:

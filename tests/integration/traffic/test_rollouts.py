@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests import harness
-from tests.harness import Server, wait_until
+from tests.harness import PATIENCE_S, Server, wait_until
 from tests.integration.control.watch import free_port, metric
 from tests.integration.traffic.drive import (
     BREAKING,
@@ -26,8 +26,6 @@ from tests.integration.traffic.drive import (
     traffic,
     until,
 )
-
-pytestmark = pytest.mark.timeout(180)
 
 OPTIONS = ("--workers", "2")
 ROUTE = "/admin/v1/models/m/route"
@@ -96,7 +94,7 @@ def test_a_bad_version_is_rolled_back_by_itself(
 
 def kill_control(server: Server) -> None:
     server.process.send_signal(signal.SIGKILL)
-    server.process.wait(5)
+    server.process.wait(PATIENCE_S)
 
 
 @pytest.mark.parametrize("stage", ["first step", "paused", "second step", "rolled back", "promoted"])
@@ -123,7 +121,7 @@ def test_a_killed_control_process_leaves_the_rollout_where_it_was(tmp_path: Path
                         (found := look(first, trial))["weight"] == wanted
                         and found["evidence"]["errors"]["n_canary"] > 100
                     ),
-                    30,
+                    PATIENCE_S,
                     "the step",
                 )
         before, split = look(first, trial), first.admin("GET", ROUTE).json()["split"]
@@ -231,4 +229,4 @@ def test_a_real_prometheus_has_a_say(tmp_path: Path) -> None:
             assert metric(server, "penstock_rollout_state", state="rolled_back", version=SLOW) == 1
         finally:
             prometheus.terminate()
-            prometheus.wait(20)
+            prometheus.wait(PATIENCE_S)

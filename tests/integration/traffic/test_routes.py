@@ -11,7 +11,7 @@ import pytest
 from penstock.cli.grpc_client import to_message
 from penstock.proto.grpc_service_pb2_grpc import GRPCInferenceServiceStub
 from tests import harness
-from tests.harness import Server, wait_until
+from tests.harness import PATIENCE_S, Server, wait_until
 from tests.integration.control.watch import metric
 from tests.integration.traffic.drive import (
     FEATURES,
@@ -92,7 +92,7 @@ def test_users_without_a_name_are_divided(server: Server) -> None:
     with grpc.insecure_channel(server.grpc) as channel:
         infer = GRPCInferenceServiceStub(channel).ModelInfer
         metadata = (("x-user-id", ""),)
-        answers = [infer(to_message("m", "", REQUEST), timeout=20, metadata=metadata) for _ in range(64)]
+        answers = [infer(to_message("m", "", REQUEST), timeout=PATIENCE_S, metadata=metadata) for _ in range(64)]
         assert {one.model_version for one in answers} == {GOOD, SAME}
 
 
@@ -114,7 +114,7 @@ def test_grpc_follows_the_same_route(server: Server) -> None:
         infer = GRPCInferenceServiceStub(channel).ModelInfer
 
         def ask(*metadata: tuple[str, str], version: str = "") -> tuple[str, str]:
-            answer, call = infer.with_call(to_message("m", version, REQUEST), timeout=20, metadata=metadata)
+            answer, call = infer.with_call(to_message("m", version, REQUEST), timeout=PATIENCE_S, metadata=metadata)
             facts = dict(call.initial_metadata())
             assert facts["penstock-model-version"] == answer.model_version
             return answer.model_version, str(facts["penstock-route"])
@@ -180,7 +180,7 @@ def test_racing_changes_with_one_revision_have_one_winner(server: Server) -> Non
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join(PATIENCE_S)
     assert sorted(statuses) == [200] + [409] * 7
 
 
@@ -202,7 +202,7 @@ def test_shadows_answer_unseen_and_are_counted_exactly(server: Server) -> None:
                 gained(version, "mirrored")  # type: ignore[misc]
                 == sum(gained(version, word) for word in ("pairs", "missed", "dropped"))
             ),
-            10,
+            PATIENCE_S,
             "every mirrored request accounted for",
         )
         assert gained(version, "pairs") > 0
@@ -217,7 +217,11 @@ def test_shadows_answer_unseen_and_are_counted_exactly(server: Server) -> None:
     }
     assert sum(outcomes.values()) == turned["mirrored"]
     assert metric(server, "penstock_shadow_pairs_total", version=TURNED) == turned["pairs"]
-    wait_until(lambda: bool(server.admin("GET", f"/admin/v1/models/m/shadow/{TURNED}").json()["samples"]), 5, "samples")
+    wait_until(
+        lambda: bool(server.admin("GET", f"/admin/v1/models/m/shadow/{TURNED}").json()["samples"]),
+        PATIENCE_S,
+        "samples",
+    )
     sample = server.admin("GET", f"/admin/v1/models/m/shadow/{TURNED}").json()["samples"][0]
     assert sample["inputs"][0]["shape"] == [1, FEATURES]
     assert sample["outputs"] != sample["shadow_outputs"]
@@ -231,7 +235,7 @@ def test_rewards_reach_the_worker_that_answered(server: Server) -> None:
     assert reply.status == 201, reply
     trial = reply.json()
     path = f"/admin/v1/models/m/experiments/{trial['id']}"
-    wait_until(lambda: ask_many(server, 4)[SAME, "canary", 200] > 0, 10, "the experiment's route")
+    wait_until(lambda: ask_many(server, 4)[SAME, "canary", 200] > 0, PATIENCE_S, "the experiment's route")
     asker = Asker(server)
     for _ in range(200):
         asker.ask()
@@ -247,7 +251,7 @@ def test_rewards_reach_the_worker_that_answered(server: Server) -> None:
         arms = server.admin("GET", path).json()["arms"]
         return {arm: one["rewards"] for arm, one in arms.items()} == dict(versions)
 
-    wait_until(counted, 5, "every reward counted once")
+    wait_until(counted, PATIENCE_S, "every reward counted once")
     arms = server.admin("GET", path).json()["arms"]
     assert (arms[GOOD]["mean"], arms[SAME]["mean"]) == (0.0, 1.0)
     assert server.admin("POST", f"{path}/stop", {}).json()["state"] == "stopped"

@@ -12,7 +12,7 @@ import pytest
 
 from penstock.registry.admission.row_proof import RULES
 from tests import zoo
-from tests.harness import Server, run_command, running, wait_until
+from tests.harness import PATIENCE_S, Server, run_command, running, wait_until
 from tests.unit.engine.row_independence.cases import Case
 
 CALLERS, CALLS = 8, 12
@@ -193,7 +193,6 @@ def burst(connection: socket.socket, answers: BinaryIO, model: str) -> None:
         answers.read(length)
 
 
-@pytest.mark.timeout(120)
 def test_a_shared_run_that_was_wrong_is_found_sooner_or_later_and_ends_sharing(server: Server) -> None:
     model = "beyond_trials"
     assert batching(server, model).startswith("requests share runs: its configuration says")
@@ -207,13 +206,13 @@ def test_a_shared_run_that_was_wrong_is_found_sooner_or_later_and_ends_sharing(s
     assert asked(server, model, [1.0, 2.0, 3.0]) == [1.0, 2.0, 3.0]
     assert f"ERROR worker-0 penstock.serving: model {model} version 1: every request runs alone" in server.log_text()
     metric = f'penstock_joint_run_mismatches_total{{model="{model}",version="1"}} 1.0'
-    wait_until(lambda: metric in server.admin("GET", "/metrics").body.decode(), 10, metric)
+    wait_until(lambda: metric in server.admin("GET", "/metrics").body.decode(), PATIENCE_S, metric)
 
     def kinds() -> list[str]:
         told = server.admin("GET", f"/admin/v1/events?model={model}").json()["events"]
         return [event["type"] for event in told]
 
-    wait_until(lambda: "io.penstock.joint_run.mismatched.v1" in kinds(), 10, "the event")
+    wait_until(lambda: "io.penstock.joint_run.mismatched.v1" in kinds(), PATIENCE_S, "the event")
     for verb in ("unload", "load"):
         assert server.rest("POST", f"/v2/repository/models/{model}/{verb}", {}).status == 200
     assert batching(server, model).startswith("requests share runs: its configuration says")

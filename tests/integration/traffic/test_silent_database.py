@@ -2,7 +2,6 @@
 
 import os
 import signal
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,14 +9,10 @@ from pathlib import Path
 import pytest
 
 from tests import harness, postgres
-from tests.harness import Server, wait_until
+from tests.harness import PATIENCE_S, Server, wait_until
 from tests.integration.traffic.drive import GOOD, SAME, ask_many, crown, scorer
 from tests.postgres import Postgres
 
-pytestmark = pytest.mark.timeout(180)
-
-READ_S = 2.0
-PATIENCE_S = 30.0
 ROUTE = "/admin/v1/models/m/route"
 
 
@@ -66,10 +61,9 @@ def gateway(tmp_path: Path) -> Iterator[tuple[Server, Postgres]]:
             server.kill()
 
 
-def timed(server: Server, path: str) -> tuple[int, str, float]:
-    began = time.monotonic()
+def answer(server: Server, path: str) -> tuple[int, str]:
     reply = server.admin("GET", path)
-    return reply.status, reply.body.decode(), time.monotonic() - began
+    return reply.status, reply.body.decode()
 
 
 def series(server: Server, start: str) -> dict[str, float]:
@@ -88,11 +82,10 @@ def test_a_silent_database_holds_up_what_needs_it_and_nothing_else(gateway: tupl
     server, database = gateway
     with silent(database):
         for _ in range(6):  # more than a pool has threads: abandoned calls keep theirs
-            status, body, seconds = timed(server, "/admin/v1/events")
+            status, body = answer(server, "/admin/v1/events")
             assert (status, "did not answer" in body) == (503, True)
-            assert seconds < READ_S + 1  # 1.5 s on a machine with nothing else to do
-        assert timed(server, ROUTE)[0] == 503
-        status, body, _ = timed(server, "/admin/v1/models")
+        assert answer(server, ROUTE)[0] == 503
+        status, body = answer(server, "/admin/v1/models")
         assert (status, '"m"' in body) == (200, True)  # as it was last read
         assert "did not answer" in server.admin("GET", "/admin/v1/registry").json()["problem"]
         refused = server.admin("PUT", "/admin/v1/models/m/aliases/champion", {"version": SAME})

@@ -11,13 +11,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-import pytest
-
 from tests import harness
-from tests.harness import Server, wait_until
+from tests.harness import PATIENCE_S, Server, wait_until
 from tests.integration.traffic.drive import GOOD, SAME, begin, crown, look, models, traffic, until
-
-pytestmark = pytest.mark.timeout(180)
 
 SECRET = b"a secret of the webhook"
 QUERY = 'sum(rate(errors_total{app="shop"}[1m]))'
@@ -48,7 +44,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["content-length"]))
         if self.path == "/hangs":
-            self.server.release.wait(60)
+            self.server.release.wait(PATIENCE_S)
         signature = "sha256=" + hmac.new(SECRET, body, hashlib.sha256).hexdigest()
         self.server.events.append((json.loads(body), self.headers["penstock-signature"] == signature))
         self.answer(self.server.status, {})
@@ -73,7 +69,7 @@ def outside() -> Iterator[Outside]:
     finally:
         server.release.set()
         server.shutdown()
-        thread.join(10)
+        thread.join(PATIENCE_S)
         server.server_close()
 
 
@@ -86,7 +82,7 @@ def waits(server: Server, trial: Any, *parts: str) -> dict[str, Any]:
         return all(any(part in one for one in last["waiting_for"]) for part in parts)
 
     try:
-        wait_until(there, 60, "what is waited for")
+        wait_until(there, PATIENCE_S, "what is waited for")
     except AssertionError as late:
         raise AssertionError(f"{late}: {parts} in {json.dumps(last)}") from None
     return last

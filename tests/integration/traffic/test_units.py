@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests import harness
-from tests.harness import Server, wait_until
+from tests.harness import PATIENCE_S, Server, wait_until
 from tests.integration.traffic.drive import (
     BREAKING,
     FEATURES,
@@ -22,8 +22,6 @@ from tests.integration.traffic.drive import (
     set_route,
     until,
 )
-
-pytestmark = pytest.mark.timeout(180)
 
 USERS = 60
 BAD = 5.0
@@ -46,7 +44,7 @@ class Users:
     def ask(self, user: str, first: float, times: int) -> tuple[str, set[int]]:
         """Who answered so many requests of a user, and with which statuses."""
         statuses, by = set(), ""
-        connection = HTTPConnection(self._server.http, timeout=20)
+        connection = HTTPConnection(self._server.http, timeout=PATIENCE_S)
         data = [first, *[0.0] * (FEATURES - 1)]
         body = json.dumps({"inputs": [{"name": "x", "shape": [1, FEATURES], "datatype": "FP32", "data": data}]})
         for _ in range(times):

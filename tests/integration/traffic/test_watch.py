@@ -3,12 +3,8 @@
 import subprocess
 from pathlib import Path
 
-import pytest
-
 from tests import harness
 from tests.integration.traffic.drive import GOOD, SAME, crown, models, traffic
-
-pytestmark = pytest.mark.timeout(180)
 
 
 def test_watching_says_what_happens_next_and_when_a_step_begins(tmp_path: Path) -> None:

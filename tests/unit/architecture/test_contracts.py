@@ -21,7 +21,6 @@ def contracts() -> list[dict[str, object]]:
     return found
 
 
-@pytest.mark.timeout(120)
 def test_imports_point_down_and_outside_libraries_have_one_door() -> None:
     script = "from importlinter.cli import lint_imports_command; lint_imports_command()"
     done = subprocess.run(

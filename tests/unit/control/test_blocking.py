@@ -14,8 +14,8 @@ from penstock.control.blocking import BlockingPool, pool_readings
 from penstock.core.errors import Conflict, NotReady
 from penstock.telemetry import metrics
 from penstock.telemetry.metrics import Point
+from tests.harness import PATIENCE_S
 
-WITHIN_S = 20.0
 SHORT_S = 0.01
 
 
@@ -28,18 +28,18 @@ class Hanging:
 
     def __call__(self, answer: Any = None) -> Any:
         self.begun.release()
-        assert self.go.wait(WITHIN_S)
+        assert self.go.wait(PATIENCE_S)
         return answer
 
 
 @contextmanager
 def pool_of(threads: int, most_waiting: int = 8) -> Iterator[tuple[BlockingPool, Hanging]]:
-    pool, hanging = BlockingPool("test", threads, "the neighbour", WITHIN_S, most_waiting), Hanging()
+    pool, hanging = BlockingPool("test", threads, "the neighbour", PATIENCE_S, most_waiting), Hanging()
     try:
         yield pool, hanging
     finally:
         hanging.go.set()
-        pool.close(WITHIN_S)
+        pool.close(PATIENCE_S)
 
 
 def counts(pool: BlockingPool) -> dict[str, float]:
@@ -48,7 +48,7 @@ def counts(pool: BlockingPool) -> dict[str, float]:
 
 
 async def becomes(pool: BlockingPool, **expected: int) -> None:
-    async with asyncio.timeout(WITHIN_S):
+    async with asyncio.timeout(PATIENCE_S):
         while any(counts(pool)[state] != count for state, count in expected.items()):  # noqa: ASYNC110 - threads
             await asyncio.sleep(0.001)
 

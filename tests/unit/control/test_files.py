@@ -14,6 +14,7 @@ from penstock.control.workers import slots
 from penstock.control.workers.process import adopt
 from penstock.control.workers.slots import SlotFile
 from penstock.monitor.counters.layout import SLOT_BYTES
+from tests.harness import PATIENCE_S
 
 
 def test_a_private_directory_is_made_for_this_user_alone(tmp_path: Path) -> None:
@@ -145,7 +146,7 @@ def test_the_owner_of_a_slot_is_known_while_it_lives(tmp_path: Path) -> None:
         assert adopted.pid == owner.pid
         assert not adopted.ended()
         adopted.kill()
-        owner.wait(5)
+        owner.wait(PATIENCE_S)
     assert adopted.ended()
     adopted.terminate()  # nobody is hurt
     assert adopted.close() == "adopted"

@@ -14,9 +14,9 @@ from penstock.core.leases import Lease
 from penstock.registry.db import schema
 from penstock.registry.db.database import Database, open_database
 from penstock.registry.stores.gateways import FORGOTTEN_S, Fleet, Gateway, GatewayStore, Seen
+from tests.harness import PATIENCE_S
 from tests.leases import leading
 
-WITHIN_S = 20.0
 READY = [VersionStatus("m", "1", State.READY), VersionStatus("m", "2", State.LOADING)]
 
 
@@ -66,7 +66,7 @@ def test_a_database_that_hangs_holds_neither_the_task_nor_who_asks(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store, go = GatewayStore(database), threading.Event()
-    monkeypatch.setattr(store, "beat", lambda _: go.wait(WITHIN_S))
+    monkeypatch.setattr(store, "beat", lambda _: go.wait(PATIENCE_S))
     member = FleetMember(store, "a", "1.0", lambda: 7, lambda: READY)
     member.pools[0]._deadline_s = 0.01
     with pytest.raises(NotReady, match="did not answer"):

@@ -12,11 +12,11 @@ from contextlib import contextmanager, suppress
 import pytest
 
 from penstock.control.http_deadline import exchanging
+from tests.harness import PATIENCE_S
 
 WAIT_S = 0.3
 HEAD = b"HTTP/1.1 200 OK\r\nx-slow: "
 BODY = b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n"
-WITHIN_S = 20.0
 
 
 @contextmanager
@@ -40,7 +40,7 @@ def dripping(begin: bytes, tls: ssl.SSLContext | None = None) -> Iterator[str]:
             yield f"{'https' if tls else 'http'}://localhost:{listener.getsockname()[1]}/"
         finally:
             over.set()
-            thread.join(WITHIN_S)
+            thread.join(PATIENCE_S)
 
 
 def ends(url: str) -> bool:
@@ -57,7 +57,7 @@ def ends(url: str) -> bool:
             ended.set()
 
     threading.Thread(target=run, daemon=True).start()
-    return ended.wait(WITHIN_S)
+    return ended.wait(PATIENCE_S)
 
 
 @pytest.fixture(scope="module")
@@ -87,5 +87,5 @@ def test_so_it_is_over_tls(begin: bytes, certificate: tuple[str, str], monkeypat
 
 def test_an_answer_in_time_is_read_as_a_whole() -> None:
     whole = BODY.replace(b"1000000", b"3") + b"abc"
-    with dripping(whole) as url, exchanging(urllib.request.Request(url), WITHIN_S) as answer:
+    with dripping(whole) as url, exchanging(urllib.request.Request(url), PATIENCE_S) as answer:
         assert (answer.status, answer.read()) == (200, b"abc")

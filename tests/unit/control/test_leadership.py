@@ -11,9 +11,8 @@ from penstock.control.leadership import Leadership
 from penstock.core.errors import NotReady
 from penstock.registry.db.database import Database, open_database
 from penstock.telemetry.metrics import Point
+from tests.harness import PATIENCE_S
 from tests.leases import looking
-
-WITHIN_S = 20.0
 
 
 def member(folder: Path, name: str) -> Database:
@@ -71,7 +70,7 @@ def test_a_database_that_is_away_is_told_of_and_the_term_ends_by_itself(
 def test_a_database_that_hangs_does_not_hold_the_task(tmp_path: Path) -> None:
     database, go = member(tmp_path, "a"), threading.Event()
     leadership = of(database)
-    leadership._lead = lambda: go.wait(WITHIN_S)
+    leadership._lead = lambda: go.wait(PATIENCE_S)
     leadership.pools[0]._deadline_s = 0.01
     for _ in range(2):
         with pytest.raises(NotReady, match="did not answer"):

@@ -26,6 +26,7 @@ from penstock.control.periodic import (
 from penstock.core.errors import NotReady
 from penstock.telemetry import metrics
 from penstock.telemetry.metrics import Point
+from tests.harness import PATIENCE_S
 
 CHANCES = st.floats(0, 1)
 COUNTS = st.integers(0, 10_000)
@@ -333,6 +334,6 @@ async def turn(_: asyncio.Event, __: float) -> None:
 
 
 async def until(reached: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         while not reached():  # noqa: ASYNC110 - one turn of the loop after the other
             await asyncio.sleep(0)

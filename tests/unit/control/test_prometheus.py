@@ -11,6 +11,7 @@ import pytest
 
 from penstock.control.delivery.prometheus import MOST_BYTES, Prometheus
 from penstock.core.errors import NotReady
+from tests.harness import PATIENCE_S
 
 ANSWERS: dict[str, tuple[int, Any]] = {
     "vector": (200, {"data": {"resultType": "vector", "result": [{"metric": {}, "value": [1.0, "0.25"]}]}}),
@@ -50,7 +51,7 @@ def ask() -> Iterator[Prometheus]:
     thread.start()
     yield Prometheus(f"http://127.0.0.1:{server.server_port}/")
     server.shutdown()
-    thread.join(5)
+    thread.join(PATIENCE_S)
     server.server_close()
 
 

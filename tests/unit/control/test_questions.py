@@ -22,6 +22,7 @@ from penstock.control.delivery.questions import (
 )
 from penstock.control.sinks import SinkFault
 from penstock.core.errors import NotReady
+from tests.harness import PATIENCE_S
 from tests.unit.control.trials import Clock, at_once
 
 
@@ -108,7 +109,7 @@ def test_silent_ones_hold_up_nobody_of_another_kind(pools: dict[str, BlockingPoo
     over, heard = threading.Event(), threading.Event()
 
     def silent() -> float:
-        over.wait(60)
+        over.wait(PATIENCE_S)
         return 1.0
 
     def answering() -> float:
@@ -119,14 +120,14 @@ def test_silent_ones_hold_up_nobody_of_another_kind(pools: dict[str, BlockingPoo
     for number in range(2 * THREADS[QUERIES]):
         questions.put(QUERIES, (str(number),), silent, 60.0)
     questions.put(WEBHOOKS, ("other",), answering, 60.0)
-    assert heard.wait(30)
+    assert heard.wait(PATIENCE_S)
     over.set()
 
 
 def test_one_that_finds_no_thread_in_its_time_is_never_asked() -> None:
     clock, over, pool = Clock(), threading.Event(), BlockingPool("one", 1, "it")
     questions, asked = Questions({QUERIES: pool}, clock), []
-    questions.put(QUERIES, ("silent",), lambda: float(over.wait(60)), 60.0)
+    questions.put(QUERIES, ("silent",), lambda: float(over.wait(PATIENCE_S)), 60.0)
     questions.put(QUERIES, ("other",), lambda: asked.append(1), 5.0)
     clock.now += 5.0
     late = questions.put(QUERIES, ("other",), lambda: asked.append(1), 5.0)
@@ -140,7 +141,7 @@ def test_beyond_a_bound_none_is_asked() -> None:
     over, pool = threading.Event(), BlockingPool("few", 1, "it", most_waiting=1)
     questions = Questions({QUERIES: pool})
     for number in range(2):
-        assert questions.put(QUERIES, (str(number),), lambda: float(over.wait(60)), 60.0) is None
+        assert questions.put(QUERIES, (str(number),), lambda: float(over.wait(PATIENCE_S)), 60.0) is None
     said = questions.put(QUERIES, ("one more",), lambda: 1.0, 60.0)
     assert said == Reply(None, "too many calls wait for it; try again later")
     over.set()
@@ -154,4 +155,4 @@ def test_a_process_ends_though_one_is_silent() -> None:
         "from penstock.control.delivery.questions import WEBHOOKS, Questions, asking_pools\n"
         "Questions(asking_pools()).put(WEBHOOKS, ('a',), threading.Event().wait, 60.0)\n"
     )
-    subprocess.run([sys.executable, "-c", program], check=True, timeout=30)
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=PATIENCE_S)

@@ -30,9 +30,8 @@ from penstock.registry.db.database import Database, open_database
 from penstock.registry.stores.audit_archive import AuditArchives
 from penstock.registry.stores.retention import RetentionStore
 from penstock.registry.stores.traffic import Event, TrafficStore
+from tests.harness import PATIENCE_S
 from tests.leases import leading
-
-WITHIN_S = 20.0
 
 
 def test_the_defaults_of_settings_and_janitor_are_the_same() -> None:
@@ -183,7 +182,7 @@ def test_what_hangs_does_not_hold_the_rest(tmp_path: Path, database: Database) -
     traffic.tell("m", Event("drift.detected.v1", "models/m", "1", {}))
 
     def hanging() -> Needed:
-        go.wait(WITHIN_S)
+        go.wait(PATIENCE_S)
         return Needed((), ())
 
     made = janitor(tmp_path, database, needed=hanging)

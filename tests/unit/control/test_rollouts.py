@@ -19,6 +19,7 @@ from penstock.core.routing import route_in
 from penstock.registry.records import Document
 from penstock.registry.stores.traffic import Change
 from penstock.telemetry.metrics import Point
+from tests.harness import PATIENCE_S
 from tests.unit.control.trials import ME, FakeFleet, World, at_once
 
 ASKED: Document = {"to": "2", "steps": [1000, 5000, 10000], "min_step_seconds": 1, "reason": "go"}
@@ -870,7 +871,7 @@ def test_a_slow_load_holds_up_no_step(world: World, monkeypatch: pytest.MonkeyPa
         return True
 
     async def act() -> None:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE_S):
             while (await gateway.rollouts.one("m", trial["id"]))["state"] == "running":
                 traffic(gateway.fleet, 1000, bad=0.5)
                 world.clock.now += STEP_S

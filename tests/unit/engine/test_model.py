@@ -19,6 +19,7 @@ from penstock.engine import model as engine
 from penstock.engine.model import TWICE_BYTES, Interrupt, LoadFailed, load
 from tests import zoo
 from tests.boosted import lightgbm
+from tests.harness import PATIENCE_S
 from tests.unit.engine import graphs
 
 
@@ -281,9 +282,9 @@ def test_an_interrupt_ends_a_run(tmp_path: Path) -> None:
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
-    assert begun.wait(10)
+    assert begun.wait(PATIENCE_S)
     interrupt.stop()
-    thread.join(10)  # uninterrupted it would take weeks
+    thread.join(PATIENCE_S)  # uninterrupted it would take weeks
     assert not thread.is_alive()
     assert len(caught) == 1
     with pytest.raises(Cancelled):
@@ -304,7 +305,7 @@ def test_runs_from_many_threads(tmp_path: Path) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(PATIENCE_S)
     assert not wrong
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from penstock.core.signature import Feeds
 from penstock.core.tensors import Array
 from penstock.engine.model import Model
+from tests.harness import PATIENCE_S
 
 
 class Gated:
@@ -23,5 +24,5 @@ class Gated:
     def _run(self, outputs: Sequence[str], feeds: Feeds, options: Any) -> list[Array]:
         self.runs.append(len(next(iter(feeds.values()))))
         self.asked.append(list(outputs))
-        assert self.gate.wait(10)
+        assert self.gate.wait(PATIENCE_S)
         return self._inner._run(outputs, feeds, options)

@@ -15,10 +15,11 @@ import pytest
 from penstock.core.errors import Cancelled, InvalidInput, Overloaded
 from penstock.engine.threads import lower_priority
 from penstock.serving.offload import NICENESS, NS_PER_BYTE, Offload
+from tests.harness import PATIENCE_S
 
 
 def run(test: Callable[[], Awaitable[None]]) -> None:
-    asyncio.run(asyncio.wait_for(test(), 30))
+    asyncio.run(asyncio.wait_for(test(), PATIENCE_S))
 
 
 class Results:

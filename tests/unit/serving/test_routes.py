@@ -28,6 +28,7 @@ from penstock.serving.infer_call import InferCall
 from penstock.serving.observers import shadow
 from penstock.serving.observers.shadow import share_at
 from tests.calls import infer
+from tests.harness import PATIENCE_S
 from tests.unit.serving.test_serving import MINUTE_NS, World, counting, scaled
 
 BLOCKS = {"1": 1, "2": 2, "3": 3}
@@ -70,7 +71,7 @@ class Traffic(World):
 
     async def settled(self, version: str) -> dict[str, float]:
         """The shadow's counts once nothing of it is under way."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while True:
                 words = self.shadow(version)
                 if words["mirrored"] == words["pairs"] + words["missed"] + words["dropped"]:
@@ -263,9 +264,7 @@ def test_a_shadow_that_hangs_is_stopped_and_the_rest_is_dropped(
     async def story(world: Traffic) -> None:
         hanging = VersionSpec("2", str(endless), block=2, tag="a")
         await world.serve(tmp_path, route(shadow=[{"version": "2", "percent": 100}]), "1", "2", v2=hanging)
-        began = time.monotonic()
-        assert await world.many(200) == {("1", "stable"): 200}
-        assert time.monotonic() - began < 5
+        assert await world.many(200) == {("1", "stable"): 200}  # it would take for ever if one waited for the shadow
         words = await world.settled("2")
         assert words["pairs"] == 0
         assert words["missed"] > 0

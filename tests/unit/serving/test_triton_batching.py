@@ -25,9 +25,9 @@ from penstock.serving.loaded_version import LoadedVersion
 from penstock.serving.requested_outputs import RequestedOutput
 from penstock.serving.version_info import Identity
 from tests import zoo
+from tests.harness import PATIENCE_S
 
 DELAY_NS = 60_000_000_000
-SECONDS = 20.0
 BATCHING = {"preferred_batch_size": [2, 6], "max_queue_delay_microseconds": DELAY_NS // 1000}
 
 
@@ -95,7 +95,7 @@ class World:
         self.changed.set()
 
     async def until_ended(self, number: int) -> None:
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(PATIENCE_S):
             while len(self.ended) < number:
                 self.changed.clear()
                 await self.changed.wait()

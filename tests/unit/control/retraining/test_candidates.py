@@ -20,6 +20,7 @@ from penstock.core.triggers.state import InFlight, RuleState, rule_state_in, rul
 from penstock.monitor.captured_rows import Labelled
 from penstock.registry.records import By, Content, Document, ModelRecord, Report, VersionRecord
 from penstock.registry.stores.outbox import Outbox
+from tests.harness import PATIENCE_S
 from tests.unit.control.trials import World
 
 LATE = "2027-01-01T00:00:00+00:00"
@@ -153,7 +154,7 @@ def test_exams_hold_up_no_step_of_other_models(tmp_path: Path, monkeypatch: pyte
 
     def hang(*_: Any, **__: Any) -> Exam:
         under_way.release()
-        assert go.wait(60)
+        assert go.wait(PATIENCE_S)
         return Exam(Marks(200, 0.9, 0.8))
 
     async def act() -> None:
@@ -161,7 +162,7 @@ def test_exams_hold_up_no_step_of_other_models(tmp_path: Path, monkeypatch: pyte
         spec, versions = room.world.fleet.desired.models[0], room._record("m").versions
         for version in ("2", "3"):
             room.candidates._passed(spec, versions, version, "1", room.policy.limits.gates)
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE_S):
             for _ in range(module.EXAMS):
                 await asyncio.to_thread(under_way.acquire)
             await room.candidates.step(spec, "1")  # both threads of exams are taken, and it needs none of them

@@ -22,6 +22,7 @@ from penstock.control.sinks.command import OUTPUT_MOST, OutputTail
 from penstock.control.sinks.http_post import retry_after
 from penstock.control.sinks.plugins import load_plugins, send
 from penstock.core.sinks import FIELDS, SinkSpec
+from tests.harness import PATIENCE_S
 from tests.integration.traffic.test_retraining import Receiver, receiving
 
 EVENT: dict[str, Any] = {
@@ -335,7 +336,7 @@ def test_what_would_begin_after_the_end_ends_at_once() -> None:
     with sleeping() as first, commands.running(first.pid):
         assert first.poll() is None
         commands.end()
-        assert first.wait(10) == -signal.SIGKILL
+        assert first.wait(PATIENCE_S) == -signal.SIGKILL
     with sleeping() as second, commands.running(second.pid):
-        assert second.wait(10) == -signal.SIGKILL
+        assert second.wait(PATIENCE_S) == -signal.SIGKILL
     commands.end()  # nothing runs any more

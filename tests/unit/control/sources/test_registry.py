@@ -23,6 +23,7 @@ from penstock.registry.records import (
     VersionState,
 )
 from penstock.registry.stores.snapshot import RegistrySnapshot
+from tests.harness import PATIENCE_S
 
 
 def record(version: str, standing: VersionState = VersionState.ADMITTED) -> VersionRecord:
@@ -65,7 +66,7 @@ class FakeShelf:
         self.gate.set()
 
     def place(self, content: Content, rewrite: Rewrite | None) -> tuple[Path, Path]:
-        self.gate.wait(5)
+        self.gate.wait(PATIENCE_S)
         self.placed.append(content.digest[7])
         if content.digest[7] in self.refuse:
             raise self.refuse[content.digest[7]]

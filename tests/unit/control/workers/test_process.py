@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 from penstock.control.workers.process import WorkerProcess
-from tests.harness import wait_until
+from tests.harness import PATIENCE_S, wait_until
 
 
 def test_whoever_watches_the_descriptor_is_told_before_it_goes() -> None:
@@ -13,7 +13,7 @@ def test_whoever_watches_the_descriptor_is_told_before_it_goes() -> None:
     process = WorkerProcess(child.pid, child)
     told: list[int] = []
     process.before_close = lambda: told.append(os.fstat(process.pidfd).st_size)  # fails once it is closed
-    wait_until(process.ended, 10, "the end of the process")
+    wait_until(process.ended, PATIENCE_S, "the end of the process")
     assert process.close() == "exit 3"
     assert len(told) == 1
 
@@ -21,8 +21,8 @@ def test_whoever_watches_the_descriptor_is_told_before_it_goes() -> None:
 def test_a_process_tells_the_processor_time_that_it_has_used() -> None:
     busy = subprocess.Popen([sys.executable, "-c", "while True: pass"])
     process = WorkerProcess(busy.pid, busy)
-    wait_until(lambda: process.processor_ns() > 50_000_000, 30, "processor time")
+    wait_until(lambda: process.processor_ns() > 50_000_000, PATIENCE_S, "processor time")
     process.kill()
-    wait_until(process.ended, 10, "the end of the process")
+    wait_until(process.ended, PATIENCE_S, "the end of the process")
     process.close()
     assert process.processor_ns() == 0

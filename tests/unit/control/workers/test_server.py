@@ -32,6 +32,7 @@ from penstock.core.desired import Desired, ModelSpec, State, VersionSpec, Versio
 from penstock.core.errors import KINDS, Fault, InvalidInput, NotFound, NotReady, TooLarge
 from penstock.monitor.columns import Rows
 from penstock.monitor.told import Matched, Told
+from tests.harness import PATIENCE_S
 
 texts = st.text(max_size=8)
 proofs = st.builds(RowProof, st.booleans(), texts, texts, texts)
@@ -127,7 +128,7 @@ class Ends:
         return self.links[-1]
 
     async def until(self, check: Callable[[], bool]) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             while not check():  # noqa: ASYNC110 - what is awaited has no event of its own
                 await asyncio.sleep(0.001)
 
@@ -262,7 +263,7 @@ def test_feedback_is_joined_by_the_control_process(tmp_path: Path) -> None:
 def test_a_worker_gives_up_after_its_grace_time(tmp_path: Path) -> None:
     async def run() -> None:
         link = Link(tmp_path / "nobody.sock", 0, lambda desired: None, 1.0)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             await link.run(grace_s=0.0)
 
     asyncio.run(run())
@@ -275,7 +276,7 @@ def test_strangers_are_not_listened_to(tmp_path: Path) -> None:
             reader, writer = await asyncio.open_unix_connection(ends.path)
             writer.write(first)
             writer.write_eof()
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(PATIENCE_S):
                 assert await reader.read() == b""
             writer.close()
             await writer.wait_closed()

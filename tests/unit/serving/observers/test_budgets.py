@@ -24,6 +24,7 @@ from penstock.serving.observers.shadow import MAX_BYTES, MAX_WAITING, ShadowExec
 from penstock.serving.requested_outputs import RequestedOutput
 from penstock.serving.version_info import Identity
 from tests.calls import answered, nobody
+from tests.harness import PATIENCE_S
 
 
 def call_of(rows: int = 1, width: int = 25) -> InferCall:
@@ -95,7 +96,7 @@ class Shadowed:
         self.executor = ShadowExecutor(Identity("m", "2"), self.slot.block(1), self._rerun, self.memory, lambda: 0.0)
 
     def _rerun(self, call: InferCall, _: Interrupt) -> tuple[list[Tensor], int]:
-        assert self.gate.wait(10)
+        assert self.gate.wait(PATIENCE_S)
         return call.outputs, 1
 
     def counted(self) -> dict[str, float]:
@@ -103,7 +104,7 @@ class Shadowed:
 
     async def settled(self) -> None:
         self.gate.set()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             while self.memory.used:  # noqa: ASYNC110 - a thread of the shadow's brings it about
                 await asyncio.sleep(0.001)
 
