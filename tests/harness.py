@@ -1,5 +1,6 @@
 """Runs `penstock serve` as a process of its own, and talks plain HTTP/1.1 to it."""
 
+import asyncio
 import gzip
 import json
 import os
@@ -39,14 +40,20 @@ LIMITS = {
 COMMAND = [sys.executable, "-m", "penstock"]
 
 
-def wait_until(check: Callable[[], bool], seconds: float, what: str) -> float:
-    """Poll until ``check`` is true and return the seconds it took; fail with ``what`` when time runs out."""
+def wait_until(check: Callable[[], bool], seconds: float, what: str | Callable[[], str]) -> None:
+    """Poll until ``check`` is true; fail with ``what`` when time runs out."""
     began = time.monotonic()
     while not check():
         if time.monotonic() - began > seconds:
-            raise AssertionError(f"not within {seconds} s: {what}")
+            raise AssertionError(f"not within {seconds} s: {what if isinstance(what, str) else what()}")
         time.sleep(0.01)
-    return time.monotonic() - began
+
+
+async def reached(check: Callable[[], bool]) -> None:
+    """Let the event loop run until ``check`` is true; TimeoutError when time runs out."""
+    async with asyncio.timeout(PATIENCE_S):
+        while not check():  # noqa: ASYNC110 - threads and processes bring it about, and set no event
+            await asyncio.sleep(0.001)
 
 
 def is_alive(pid: int) -> bool:

@@ -4,12 +4,11 @@ import shutil
 import socket
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from tests.harness import PATIENCE_S
+from tests.harness import PATIENCE_S, wait_until
 from tests.postgres import Postgres, as_somebody
 
 SETTINGS = """[databases]
@@ -54,9 +53,9 @@ def before(server: Postgres) -> Iterator[int]:
 
 
 def _wait(port: int, log: Path) -> None:
-    end = time.monotonic() + PATIENCE_S
-    while True:
-        with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1.0):
-            return
-        assert time.monotonic() < end, log.read_text()
-        time.sleep(0.05)
+    def listens() -> bool:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port), PATIENCE_S):
+            return True
+        return False
+
+    wait_until(listens, PATIENCE_S, log.read_text)

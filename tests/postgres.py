@@ -5,13 +5,12 @@ import shutil
 import socket
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.harness import PATIENCE_S
+from tests.harness import PATIENCE_S, wait_until
 
 PLACES = ("/usr/lib/postgresql/15/bin", "/usr/lib/postgresql/16/bin", "/usr/lib/postgresql/17/bin")
 
@@ -41,13 +40,10 @@ class Postgres:
             self.process = subprocess.Popen(
                 [*as_somebody(), program("postgres"), *options, "-c", "fsync=off"], stdout=log, stderr=log
             )
-        end = time.monotonic() + PATIENCE_S
-        while True:
-            ready = [program("pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self.port)]
-            if subprocess.run(ready, check=False).returncode == 0:
-                return
-            assert time.monotonic() < end, (self.folder / "log").read_text()
-            time.sleep(0.05)
+        ready = [program("pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self.port)]
+        wait_until(
+            lambda: subprocess.run(ready, check=False).returncode == 0, PATIENCE_S, (self.folder / "log").read_text
+        )
 
     def stop(self) -> None:
         """End it at once, connections and all."""

@@ -5,12 +5,11 @@ import os
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from tests.harness import PATIENCE_S
+from tests.harness import PATIENCE_S, wait_until
 
 
 @dataclass(slots=True)
@@ -54,15 +53,16 @@ def running() -> Iterator[Bucket]:
         [sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=dict(os.environ)
     )
     try:
-        end = time.monotonic() + PATIENCE_S
-        while True:
-            try:
-                bucket.call("PUT", f"/{bucket.name}")
-                break
-            except OSError:
-                assert time.monotonic() < end, "the S3 API server did not start"
-                time.sleep(0.05)
+        wait_until(lambda: _is_made(bucket), PATIENCE_S, "the S3 API server")
         yield bucket
     finally:
         bucket.process.kill()
         bucket.process.wait()
+
+
+def _is_made(bucket: Bucket) -> bool:
+    try:
+        bucket.call("PUT", f"/{bucket.name}")
+    except OSError:
+        return False
+    return True

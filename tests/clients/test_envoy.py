@@ -5,7 +5,6 @@ import json
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -184,6 +183,5 @@ def test_streams_and_health_pass(envoy: tuple[str, str]) -> None:
         answers = stub.ModelStreamInfer(iter([request([float(index)]) for index in range(50)]), timeout=PATIENCE_S)
         assert [answered(one.infer_response) for one in answers] == [[float(index)] for index in range(50)]
         assert stub.ServerReady(pb.ServerReadyRequest(), timeout=PATIENCE_S).ready
-    time.sleep(0.5)
-    assert healthy(envoy[1])
+    wait_until(lambda: healthy(envoy[1]), PATIENCE_S, "a healthy gateway")
     assert statistic(envoy[1], "cluster.penstock.upstream_cx_protocol_error") <= 0

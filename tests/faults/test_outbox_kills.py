@@ -20,6 +20,7 @@ from penstock.registry.db.database import open_database
 from penstock.registry.records import By, ModelRecord
 from penstock.registry.stores.outbox import Outbox
 from penstock.registry.stores.traffic import TrafficStore
+from tests.harness import PATIENCE_S
 
 SPEED = 100
 DRIFTING = {"name": "x", "state": "drift", "psi": 1.0, "since": 1.0, "psi_threshold": 0.1, "rows": 9, "moved": []}
@@ -112,12 +113,12 @@ def kill_over_and_over(room: Path, points: int, seed: int) -> tuple[int, int]:
     decided = {one["id"] for one in _all(world)}
 
     async def rest() -> None:
-        until = time.monotonic() + 20
-        while (await asyncio.to_thread(world.outbox.pending)) and time.monotonic() < until:
-            world.turn = 1  # calm from now on: only what was decided is sent
-            await world.rules.judge_all()
-            await world.rules.deliver_all()
-            await asyncio.sleep(0.01)
+        async with asyncio.timeout(PATIENCE_S):
+            while await asyncio.to_thread(world.outbox.pending):
+                world.turn = 1  # calm from now on: only what was decided is sent
+                await world.rules.judge_all()
+                await world.rules.deliver_all()
+                await asyncio.sleep(0.01)
 
     asyncio.run(rest())
     decided |= {one["id"] for one in _all(world)}

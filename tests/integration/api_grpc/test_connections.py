@@ -1,6 +1,5 @@
 """How many connections there may be, and which of them go: those that say nothing, never those that work."""
 
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -9,6 +8,7 @@ import pytest
 
 from penstock.api.grpc.http2 import connection, frames
 from penstock.api.grpc.services import GrpcOptions
+from tests.harness import PATIENCE_S, wait_until
 from tests.integration.api_grpc import worker as workers
 from tests.integration.api_grpc.raw import Raw
 from tests.integration.api_grpc.requests import pair, slow
@@ -74,10 +74,7 @@ def test_where_all_work_the_newcomer_is_turned_away(few: Worker) -> None:
     with ExitStack() as stack:
         busy = [stack.enter_context(closing(Raw(few.address))) for _ in range(MOST)]
         numbers = [raw.call(slow().SerializeToString()) for raw in busy]
-        deadline = time.monotonic() + 10
-        while few.totals("slow").inflight < MOST:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        wait_until(lambda: few.begun("slow") >= MOST, PATIENCE_S, "the calls")
         newcomer = stack.enter_context(closing(Raw(few.address)))
         newcomer.until_closed()
         assert newcomer.answers == {}

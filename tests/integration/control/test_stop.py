@@ -12,7 +12,7 @@ import pytest
 
 from tests import harness, zoo
 from tests.harness import PATIENCE_S, Server, is_alive, wait_until
-from tests.integration.control.watch import SLOW, infer
+from tests.integration.control.watch import SLOW, infer, metric
 
 
 @pytest.fixture
@@ -54,6 +54,12 @@ def test_a_stop_ends_every_worker(server: Server) -> None:
     assert not any(map(is_alive, pids))
 
 
+def begun(server: Server, model: str) -> float:
+    """Calls that run or have ended: it only grows."""
+    running = metric(server, "penstock_inflight_requests", model=model)
+    return running + metric(server, "penstock_requests_total", model=model)
+
+
 def test_requests_under_way_are_answered(server: Server) -> None:
     statuses: list[int] = []
 
@@ -66,7 +72,7 @@ def test_requests_under_way_are_answered(server: Server) -> None:
     threads = [threading.Thread(target=one) for _ in range(12)]
     for thread in threads:
         thread.start()
-    time.sleep(0.05)
+    wait_until(lambda: begun(server, "slow") >= 12, PATIENCE_S, "the calls")
     server.process.send_signal(signal.SIGTERM)
     for thread in threads:
         thread.join(PATIENCE_S)

@@ -1,6 +1,5 @@
 """Two gateways on one PostgreSQL and one bucket: what one is told, the other serves; an outage stops nothing."""
 
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -59,8 +58,7 @@ def test_an_outage_of_the_database_stops_no_prediction(fleet: list[Server], serv
     wait_until(lambda: served(second, "1"), PATIENCE_S, "the version at the other gateway")
     server.stop()
     try:
-        end = time.monotonic() + 3.0
-        while time.monotonic() < end:
+        for _ in range(50):
             for one in fleet:
                 assert ask(one).status == 200
         refused = first.push("m", "2", graph(2))

@@ -53,6 +53,14 @@ class Tracking:
         )
         urllib.request.urlopen(request, timeout=PATIENCE_S).read()
 
+    def is_up(self) -> bool:
+        """Whether it answers."""
+        try:
+            urllib.request.urlopen(f"{self.url}/health", timeout=PATIENCE_S).read()
+        except OSError:
+            return False
+        return True
+
     def delete_alias(self, name: str, alias: str) -> None:
         """Take an alias away."""
         self.post("registered-models/alias", f'{{"name": "{name}", "alias": "{alias}"}}', "DELETE")
@@ -78,14 +86,7 @@ def tracking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tracking]:
         )
     try:
         found = Tracking(f"http://127.0.0.1:{port}", room)
-        end = time.monotonic() + PATIENCE_S
-        while True:
-            try:
-                urllib.request.urlopen(f"{found.url}/health", timeout=2).read()
-                break
-            except OSError:
-                assert time.monotonic() < end, (room / "log").read_text()
-                time.sleep(0.2)
+        wait_until(found.is_up, PATIENCE_S, (room / "log").read_text)
         yield found
     finally:
         os.killpg(process.pid, 9)

@@ -36,12 +36,9 @@ from penstock.serving.loaded_version import LoadedVersion
 from penstock.serving.routing_table import ModelEntry, RoutingTable, model_entry
 from penstock.serving.version_info import Identity
 from tests import zoo
-from tests.harness import PATIENCE_S
+from tests.harness import PATIENCE_S, reached
 from tests.integration.api_grpc.worker import Shelf
 from tests.unit.serving.gated import Gated
-
-TURNS = 200
-"""Turns of the loop that an end may take once the client has its answer."""
 
 Story = Callable[["World"], Awaitable[None]]
 
@@ -117,13 +114,8 @@ class World:
             self.seen += [weakref.ref(tensor.data) for tensor in (*call.tensors, *call.outputs)]
 
     async def all_gone(self, outcomes: Sequence[str]) -> None:
-        for _ in range(TURNS):
-            if len(self.ended) >= len(outcomes) and not any(one() is not None for one in self.seen):
-                break
-            await asyncio.sleep(0.01)
+        await reached(lambda: len(self.ended) >= len(outcomes) and not any(one() is not None for one in self.seen))
         assert sorted(self.ended) == sorted(outcomes)
-        left = [one() for one in self.seen if one() is not None]
-        assert not left, [type(holder) for holder in gc.get_referrers(left[0])]
         assert self.plane.memory.used == 0
         self.seen.clear()
         self.ended.clear()
@@ -162,12 +154,6 @@ async def status(reader: asyncio.StreamReader) -> int:
     fields = dict(line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:-2])
     await reader.readexactly(int(fields[b"content-length"]))
     return int(head.split(b" ")[1])
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(PATIENCE_S):
-        while not condition():  # noqa: ASYNC110 - other threads bring it about
-            await asyncio.sleep(0.001)
 
 
 def tensor(rows: int) -> dict[str, Any]:
@@ -233,9 +219,9 @@ async def rest_cancelled(world: World) -> None:
     asking = socket.create_connection(world.http)
     asking.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # closing it is a reset
     asking.sendall(post("gated", json.dumps({"inputs": [tensor(2)]}).encode()) * 2)
-    await until(lambda: bool(world.gated.runs))
+    await reached(lambda: bool(world.gated.runs))
     asking.close()
-    await until(lambda: len(world.ended) == 2)
+    await reached(lambda: len(world.ended) == 2)
     world.gated.gate.set()
     await world.all_gone(["cancelled"] * 2)
 
@@ -270,16 +256,16 @@ async def grpc_failed(world: World) -> None:
 
 async def grpc_expired(world: World) -> None:
     assert await world.call("gated", timeout_s=0.2) == "DEADLINE_EXCEEDED"
-    await until(lambda: bool(world.ended))
+    await reached(lambda: bool(world.ended))
     world.gated.gate.set()
     await world.all_gone(list(world.ended))
 
 
 async def grpc_cancelled(world: World) -> None:
     call = world.stub.ModelInfer(message("gated", 2), timeout=PATIENCE_S)
-    await until(lambda: bool(world.gated.runs))
+    await reached(lambda: bool(world.gated.runs))
     call.cancel()
-    await until(lambda: bool(world.ended))
+    await reached(lambda: bool(world.ended))
     world.gated.gate.set()
     await world.all_gone(["cancelled"])
 
@@ -309,9 +295,9 @@ async def stream_cancelled(world: World) -> None:
     call = world.stub.ModelStreamInfer(timeout=PATIENCE_S)
     for _ in range(3):
         await call.write(message("gated", 2))
-    await until(lambda: bool(world.gated.runs))
+    await reached(lambda: bool(world.gated.runs))
     call.cancel()
-    await until(lambda: len(world.ended) == 3)
+    await reached(lambda: len(world.ended) == 3)
     world.gated.gate.set()
     await world.all_gone(["cancelled"] * 3)
 
@@ -329,7 +315,7 @@ async def stream_expired(world: World) -> None:
     call = world.stub.ModelStreamInfer(timeout=0.3)
     for _ in range(3):
         await call.write(message("gated", 2))
-    await until(lambda: len(world.ended) == 3)
+    await reached(lambda: len(world.ended) == 3)
     world.gated.gate.set()
     await world.all_gone(list(world.ended))
 

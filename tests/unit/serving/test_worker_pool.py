@@ -30,6 +30,7 @@ from penstock.serving.memory_budget import MemoryBudget
 from penstock.serving.version_info import Identity
 from penstock.serving.worker_pool import QueuedCall, WorkerPool
 from tests import zoo
+from tests.harness import reached
 from tests.unit.serving.gated import Gated
 
 MINUTE_NS = 60_000_000_000
@@ -53,14 +54,6 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
     path = tmp_path_factory.mktemp("model") / "model.onnx"
     zoo.save(zoo.affine(2.0, 1.0, ("n", "m")), path)
     return engine.load(path, ModelOptions(), 1, RowProof(True))
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    for _ in range(5000):
-        if condition():
-            return
-        await asyncio.sleep(0.001)
-    raise AssertionError
 
 
 def bounds(threads: int, bound: int, rules: BatchRules) -> tuple[float, float]:
@@ -102,10 +95,10 @@ class World:
         self.told[call] = outcome
 
     async def all_told(self, number: int) -> None:
-        await until(lambda: len(self.told) >= number)
+        await reached(lambda: len(self.told) >= number)
 
     async def running(self, number: int) -> None:
-        await until(lambda: len(self.gated.runs) >= number)
+        await reached(lambda: len(self.gated.runs) >= number)
 
     def kind(self, call: InferCall) -> str:
         outcome = self.told[call]
@@ -190,7 +183,7 @@ def test_a_run_has_all_cores_while_it_is_alone_and_one_when_there_are_more(model
             await world.running(1)
         assert narrow.runs == []  # nothing beside the one that is spread
         wide.gate.set()
-        await until(lambda: len(narrow.runs) == 2)
+        await reached(lambda: len(narrow.runs) == 2)
         assert (wide.runs, world.pool._single_threaded_runs) == ([1], 2)
         narrow.gate.set()
         await world.all_told(4)
@@ -327,7 +320,7 @@ def test_a_configured_delay_gathers_calls(
         for call in calls:
             assert not loaded.prepare_inline(call)
             loaded.enqueue(call, ended.append)
-        await until(lambda: len(ended) == asked)
+        await reached(lambda: len(ended) == asked)
         for value, call in enumerate(calls):
             assert call.outputs[0].data.tolist() == [[2.0 * value + 1] * 3]
         assert [call.run_rows for call in calls if call.run_rows > 0] == runs
@@ -367,7 +360,7 @@ def test_a_version_comes_back_to_the_loop_when_its_runs_are_short(tmp_path: Path
                 return number
             ended: list[InferCall] = []
             loaded.enqueue(one, ended.append)
-            await until(lambda ended=ended: bool(ended))  # type: ignore[misc]  # each its own
+            await reached(lambda ended=ended: bool(ended))  # type: ignore[misc]  # each its own
             assert ended[0].outputs[0].data.tolist() == [[3.0] * 3]
         raise AssertionError
 

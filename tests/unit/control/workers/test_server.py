@@ -32,7 +32,7 @@ from penstock.core.desired import Desired, ModelSpec, State, VersionSpec, Versio
 from penstock.core.errors import KINDS, Fault, InvalidInput, NotFound, NotReady, TooLarge
 from penstock.monitor.columns import Rows
 from penstock.monitor.told import Matched, Told
-from tests.harness import PATIENCE_S
+from tests.harness import PATIENCE_S, reached
 
 texts = st.text(max_size=8)
 proofs = st.builds(RowProof, st.booleans(), texts, texts, texts)
@@ -128,9 +128,7 @@ class Ends:
         return self.links[-1]
 
     async def until(self, check: Callable[[], bool]) -> None:
-        async with asyncio.timeout(PATIENCE_S):
-            while not check():  # noqa: ASYNC110 - what is awaited has no event of its own
-                await asyncio.sleep(0.001)
+        await reached(check)
 
 
 def between(tmp_path: Path, act: Callable[[Ends], Awaitable[None]]) -> None:

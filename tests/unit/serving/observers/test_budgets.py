@@ -24,7 +24,7 @@ from penstock.serving.observers.shadow import MAX_BYTES, MAX_WAITING, ShadowExec
 from penstock.serving.requested_outputs import RequestedOutput
 from penstock.serving.version_info import Identity
 from tests.calls import answered, nobody
-from tests.harness import PATIENCE_S
+from tests.harness import PATIENCE_S, reached
 
 
 def call_of(rows: int = 1, width: int = 25) -> InferCall:
@@ -104,9 +104,7 @@ class Shadowed:
 
     async def settled(self) -> None:
         self.gate.set()
-        async with asyncio.timeout(PATIENCE_S):
-            while self.memory.used:  # noqa: ASYNC110 - a thread of the shadow's brings it about
-                await asyncio.sleep(0.001)
+        await reached(lambda: not self.memory.used)
 
 
 def test_mirrored_calls_are_dropped_where_the_budget_has_no_room() -> None:
