@@ -8,7 +8,6 @@ import asyncio
 import json
 import os
 import random
-import re
 import signal
 import sqlite3
 import threading
@@ -24,6 +23,7 @@ from typing import Any
 import nats
 import pytest
 
+from penstock.engine.scratch import is_scratch
 from tests import harness
 from tests.faults.changes import MODEL, Changes, audit_of
 from tests.harness import PATIENCE_S, Server, wait_until
@@ -33,9 +33,6 @@ from tests.integration.traffic.test_real_sinks import process
 from tests.integration.traffic.test_retraining import Receiver, receiving
 
 BODY = json.dumps({"inputs": [{"name": "x", "shape": [1, FEATURES], "datatype": "FP32", "data": [0] * FEATURES}]})
-SCRATCH = re.compile(r"\.[\w-]+\.json\.\d+-\d+")
-"""A small file that was to take another one's place; a kill may leave one, and nobody deletes it."""
-
 KINDS = ("version.add", "version.retire", "rollout.start", "retraining.request")
 """Changes that kills wait for by turns."""
 
@@ -82,7 +79,6 @@ class Gateway:
     stream: Stream
     server: Server
     changes: Changes
-    kills: int = 0
     workers: set[int] = field(default_factory=set)
 
     @property
@@ -92,7 +88,6 @@ class Gateway:
     def wait_killed(self) -> None:
         """Until the control process has ended."""
         assert self.server.process.wait(PATIENCE_S) == -signal.SIGKILL
-        self.kills += 1
 
     def kill(self) -> None:
         self.server.process.kill()
@@ -247,12 +242,13 @@ def check_deliveries(gateway: Gateway) -> None:
 
 def left_over(gateway: Gateway) -> list[str]:
     """What lies in the home and belongs to no change that was finished."""
-    names = [str(path.relative_to(gateway.home)) for path in gateway.home.rglob("*") if path.is_file()]
+    files = [path for path in gateway.home.rglob("*") if path.is_file()]
+    names = [str(path.relative_to(gateway.home)) for path in files]
     known = ("registry.db", "gateway.json", "last-", "log.jsonl", "references/", "retraining/", "answers/", "captures/")
     blobs = {one["digest"].removeprefix("sha256:") for one in gateway.server.admin("GET", MODEL).json()["versions"]}
-    rest = [name for name in names if not name.startswith(known) and not SCRATCH.fullmatch(name)]
-    assert len(names) - len([name for name in names if not SCRATCH.fullmatch(name)]) <= gateway.kills
-    return [one for one in rest if not any(blob in one for blob in blobs)]
+    scratch = [name for name in names if any(map(is_scratch, Path(name).parts))]
+    rest = [name for name in names if not name.startswith(known)]
+    return scratch + [one for one in rest if not any(blob in one for blob in blobs)]
 
 
 def check_leftovers(gateway: Gateway) -> None:
@@ -269,7 +265,7 @@ def check_leftovers(gateway: Gateway) -> None:
     assert collected.status == 200, collected
     assert raw.execute("SELECT (SELECT count(*) FROM leases) + (SELECT count(*) FROM condemned)").fetchone() == (0,)
     raw.close()
-    assert left_over(gateway) == []
+    wait_until(lambda: not left_over(gateway), PATIENCE_S, "a home without leftovers")
     verified = gateway.server.admin("POST", "/admin/v1/registry/verify", {})
     assert verified.status == 200, verified
 

@@ -33,6 +33,7 @@ from penstock.control.sources.repositories import Repository
 from penstock.control.workers import process
 from penstock.core.errors import Fault, InvalidInput
 from penstock.engine.durable_files import write_atomically
+from penstock.engine.scratch import sweep
 from penstock.engine.threads import background_pool, read_cores
 from penstock.registry.location import RegistryLocation, location_of
 
@@ -109,6 +110,7 @@ def _check_ready_file(path: Path | None) -> None:
         return
     try:
         path.unlink(missing_ok=True)
+        sweep(path.parent)
         if not os.access(path.parent, os.W_OK):
             raise FileNotFoundError
     except OSError:
@@ -242,7 +244,8 @@ class Gateway:
         record = GatewayRecord(self._place.home)
         record.write(self._ops)
         retiring: list[asyncio.Task[None]] = []
-        self._plane.supervise(*self._models.tasks(registry_admin, self._plane.reconciler), *sides.tasks())
+        beside = self._models.tasks(registry_admin, self._plane.reconciler, self._opening.instance.path)
+        self._plane.supervise(*beside, *sides.tasks())
         if await _first(self._plane.until_ready(), signals.first.wait()):
             self._announce()
             options = self._opening.options

@@ -46,6 +46,7 @@ from penstock.core.desired import Desired
 from penstock.core.errors import InvalidInput, NotReady
 from penstock.core.policies import FleetAlarms
 from penstock.engine.durable_files import write_atomically
+from penstock.engine.scratch import delete_failures
 from penstock.monitor.answer_room import AnswerRoom
 from penstock.registry.admission.examiner import AdmissionOptions, Examiner, basis
 from penstock.registry.location import RegistryLocation
@@ -64,7 +65,7 @@ from penstock.registry.stores.retention import RetentionStore
 from penstock.registry.stores.row_requests import RowRequestStore
 from penstock.registry.stores.snapshot import RegistrySnapshot
 from penstock.registry.stores.traffic import TrafficStore
-from penstock.telemetry.metrics import Reading
+from penstock.telemetry.metrics import SCRATCH_FAILURES, Point, Reading
 
 log = logging.getLogger("penstock.app")
 
@@ -180,6 +181,7 @@ class Models:
         """The same as metrics."""
         yield from readings(self.repositories())
         yield from pool_readings(self._pools)
+        yield Point(SCRATCH_FAILURES, (), delete_failures())
 
     @property
     def _load_s(self) -> float:
@@ -263,10 +265,10 @@ class Models:
         answers = RowAnswers(requests, blobs, gateway, place.home, place.incoming)
         return _Rows(RowSource(place.home, fleet), answers, partial(home_name, place.home), answers.wake)
 
-    def tasks(self, registry_admin: RegistryAdmin, reconciler: Reconciler) -> list[PeriodicTask]:
-        """What goes on beside serving."""
+    def tasks(self, registry_admin: RegistryAdmin, reconciler: Reconciler, instance: Path) -> list[PeriodicTask]:
+        """What goes on beside serving; ``instance`` is the directory that its processes share."""
         meanwhile = "not everything whose time is over could be let go"
-        janitor = self._janitor(reconciler)
+        janitor = self._janitor(reconciler, instance)
         self._pools.extend(janitor.pools)
         clearing = PeriodicTask("janitor", janitor.step, PASS_S, overdue_s=COLLECT_S, meanwhile=meanwhile)
         return [clearing, *self._registry_tasks(registry_admin)]
@@ -289,7 +291,7 @@ class Models:
             tasks.append(mirror.task)
         return tasks
 
-    def _janitor(self, reconciler: Reconciler) -> Janitor:
+    def _janitor(self, reconciler: Reconciler, shared: Path) -> Janitor:
         """What lets go of that whose time is over; only after the first scan."""
         if self._parts is None:
             raise RuntimeError
@@ -307,7 +309,7 @@ class Models:
             keeping,
             RetentionStore(database),
             AuditArchives(database, lambda: open_blobs(place), place.incoming),
-            HomeFiles(place.home, keeping, time.time),
+            HomeFiles(place.home, keeping, time.time, shared),
             TrafficStore(database).lead,
             needed,
             reconciler.offered,

@@ -1,11 +1,9 @@
 """The road to a registry by hand, in this process, for where no gateway runs; what is admitted counts as ready."""
 
 import asyncio
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from pathlib import Path
 
 from penstock.cli.client import CallFailed, Document
 from penstock.cli.console import Exit
@@ -16,6 +14,7 @@ from penstock.control.monitoring.references.profiling import profiled
 from penstock.core.errors import Fault
 from penstock.core.lineage import card_features, metadata_of
 from penstock.core.versions import CHAMPION
+from penstock.engine.scratch import scratch_file, temporary_folder
 from penstock.monitor.reference import reference_in
 from penstock.registry.admission.examiner import AdmissionOptions, Examiner
 from penstock.registry.documents import ADMITTED, Shown, model_document
@@ -119,14 +118,13 @@ class ByHand:
 
     def set_reference(self, model: str, version: str, data: Upload, tell: Tell) -> Document:
         """See ``Registry``."""
-        with _faults_named(), tempfile.NamedTemporaryFile(prefix="penstock-") as file:
-            for chunk in told(data, tell):
-                file.write(chunk)
-            file.flush()
+        with _faults_named(), scratch_file(temporary_folder(), "reference") as path:
+            with path.open("wb") as file:
+                file.writelines(told(data, tell))
             found = self._registry.store.model(model).versions[version]
             folder, graph = self._registry.shelf.place(found.content, found.rewrite)
             features = card_features(found.metadata.get("card"))
-            document = profiled(Path(file.name), graph, found.content.config, folder, features)
+            document = profiled(path, graph, found.content.config, folder, features)
             reference = reference_in(document)
             record = ReferenceRecord(model, version, reference.digest, reference.source)
             store = MonitorStore(self._registry.store.connections)

@@ -203,18 +203,17 @@ def export(
     as_json: AsJson = False,
 ) -> None:
     """Write exactly the bytes that were pushed to a file, checked by their digest."""
+    from penstock.engine.durable_files import replacing
+    from penstock.engine.scratch import sweep
     from penstock.registry.blobs.folder import hash_file
 
     model, version = _split(name)
-    scratch = file.with_name(f".{file.name}.part")
-    try:
+    sweep(file.parent)
+    with replacing(file) as scratch:
         with _registry(url, registry) as found, progress(name) as tell, scratch.open("wb") as written:
             digest = found.export(model, version, written.write, tell)
         if hash_file(scratch) != digest:
             fail(f"what arrived of {name} is not what was pushed", Exit.INTEGRITY)
-        scratch.replace(file)
-    finally:
-        scratch.unlink(missing_ok=True)
     print_json({"file": str(file), "digest": digest}) if as_json else typer.echo(digest)
 
 

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from penstock.control.blocking import BlockingPool
+from penstock.engine.scratch import is_scratch, sweep, sweep_below, temporary_folder
 from penstock.registry.stores.audit_archive import AuditArchives
 from penstock.registry.stores.retention import RetentionStore
 
@@ -107,8 +108,8 @@ class Keeping:
     copies_s: float = DAY_S
 
 
-COPIES, AUDIT, AUDIT_ARCHIVES = "files", "audit", "audit archives"
-WITH_CONTENTS = (COPIES, AUDIT, AUDIT_ARCHIVES)
+SCRATCH, COPIES, AUDIT, AUDIT_ARCHIVES = "scratch", "files", "audit", "audit archives"
+WITH_CONTENTS = (SCRATCH, COPIES, AUDIT, AUDIT_ARCHIVES)
 """Batches that delete files, or ask the store of contents, which may take longer than rows."""
 
 Batch = Callable[[], int]
@@ -176,13 +177,18 @@ class Needed:
 
 
 class HomeFiles:
-    """The files of one gateway that nobody else deletes; ``clock`` gives seconds since the epoch, as files have it.
-    Blocks."""
+    """The files of one gateway that nobody else deletes; ``clock`` gives seconds since the epoch, as files have it,
+    ``shared`` is what its processes share in memory. Blocks."""
 
-    def __init__(self, home: Path, keeping: Keeping, clock: Callable[[], float]) -> None:
+    def __init__(self, home: Path, keeping: Keeping, clock: Callable[[], float], shared: Path) -> None:
         self._home = home
+        self._shared = shared
         self._keeping = keeping
         self._clock = clock
+
+    def sweep_scratch(self) -> int:
+        """Delete what killed processes left; how many files and folders went."""
+        return sweep_below(self._home) + sweep_below(self._shared) + sweep(temporary_folder())
 
     def clear(self, needed: Needed) -> int:
         """Delete what is overdue; how many files and folders went."""
@@ -208,7 +214,7 @@ class HomeFiles:
         return len(names)
 
     def _entries(self, folder: Path, weighed: bool) -> Iterator[Entry]:
-        for path in _below(folder):
+        for path in (one for one in _below(folder) if not is_scratch(one.name)):
             with suppress(OSError):  # gone meanwhile
                 yield Entry(path.name, self._clock() - path.lstat().st_mtime, _size(path) if weighed else 0)
 
@@ -258,22 +264,36 @@ class Janitor:
         """
         gone: dict[str, int] = {}
         faults: list[Exception] = []
-        for name, batch in await self._batches():
-            try:
-                gone[name] = await self._repeated(name, batch)
-            except Exception as fault:
-                faults.append(fault)
+        await self._perform(self._own(), gone, faults)
+        try:
+            await self._perform(await self._shared(), gone, faults)
+        except Exception as fault:
+            faults.append(fault)
         if cleared := {name: number for name, number in gone.items() if number}:
             log.info("let go: %s", ", ".join(f"{number} {name}" for name, number in cleared.items()))
         if faults:
             raise faults[0]
         return cleared
 
-    async def _batches(self) -> list[tuple[str, Batch]]:
-        work: list[tuple[str, Batch]] = [("references told of", self._use), (COPIES, self._clear)]
-        if await self._rows.call(self._lead):
-            work += row_batches(self._keeping, self._store, self._archives, self._store.now())
-        return work
+    async def _perform(
+        self, batches: Iterable[tuple[str, Batch]], gone: dict[str, int], faults: list[Exception]
+    ) -> None:
+        for name, batch in batches:
+            try:
+                gone[name] = await self._repeated(name, batch)
+            except Exception as fault:
+                faults.append(fault)
+
+    def _own(self) -> list[tuple[str, Batch]]:
+        """What each gateway does, whether or not the database answers."""
+        scratch = (SCRATCH, self._files.sweep_scratch)
+        return [scratch, ("references told of", self._use), (COPIES, self._clear)]
+
+    async def _shared(self) -> list[tuple[str, Batch]]:
+        """What the gateway that leads does."""
+        if not await self._rows.call(self._lead):
+            return []
+        return list(row_batches(self._keeping, self._store, self._archives, await self._rows.call(self._store.now)))
 
     def _use(self) -> int:
         self._store.use_references(self._served())

@@ -1,10 +1,14 @@
 """Files and folders that take their place as a whole: readers see the old or the new one, after a power loss too."""
 
 import os
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from penstock.engine.scratch import scratch_file
+
+EVERYBODY = 0o666
+"""The mode of ordinary files, from which the process's umask takes away."""
 
 
 @contextmanager
@@ -14,14 +18,10 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         OSError: it cannot be written; what was at ``path`` stays.
     """
-    scratch = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
-    try:
+    with scratch_file(path.parent, path.name, EVERYBODY) as scratch:
         yield scratch
         sync(scratch)
         scratch.replace(path)
-    except BaseException:
-        scratch.unlink(missing_ok=True)
-        raise
     sync(path.parent)
 
 

@@ -4,7 +4,6 @@ Everything here blocks and is meant for threads; each change is durable when its
 """
 
 import asyncio
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from pathlib import Path
 
 from penstock.core.errors import Damaged, Fault, InvalidInput, NotFound, NotReady, Refused
 from penstock.core.versions import is_alias, is_model_name, is_version, sort_key
+from penstock.engine.scratch import scratch_folder
 from penstock.registry.blobs.folder import Blobs, FolderBlobs, Incoming, named_failures
 from penstock.registry.contents.archive import GRAPH, intake
 from penstock.registry.contents.layout import ContentLayout
@@ -58,8 +58,6 @@ class Prepared:
 
     def rewritten(self, rewrite: Rewrite) -> Subject:
         """The same content with its graph changed; raises ``NotReady``."""
-        with named_failures():
-            self.folder.mkdir(mode=0o700, exist_ok=True)
         graph = self.folder / GRAPH if self.content.form == "onnx" else self.subject.graph
         write_edited(self.subject.graph, rewrite, graph)
         return replace(self.subject, graph=graph)
@@ -137,16 +135,15 @@ class Registry:
         Raises:
             Refused: it is no model, with the reason.
         """
-        folder = incoming.path.with_name(f"{incoming.path.name}.unpacked")
-        try:
+        with named_failures():
+            scratch = scratch_folder(incoming.path.parent, "unpacked")
+        with scratch as folder:
             content = intake(incoming.path, folder, self._max_bytes)
             if content.form == "onnx":
                 yield Prepared(incoming, content, Subject(incoming.path), folder)
             else:
                 graph = beneath(folder, content.graph, "the graph")
                 yield Prepared(incoming, content, Subject(graph, content.config, folder, folder), folder)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
 
     def commit(
         self,

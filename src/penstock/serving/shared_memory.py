@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from penstock.core.errors import AlreadyExists, Fault, InvalidInput, NotFound, TooLarge, Unsupported
+from penstock.engine.durable_files import write_atomically
 
 SEGMENTS: Final = Path("/dev/shm")  # noqa: S108 - where the system keeps shared memory
 MAX_REGIONS: Final = 1024
@@ -227,9 +228,7 @@ class Regions:
             except Exception:
                 self._regions = before
                 raise
-            part = file.with_suffix(".part")
-            part.write_text(json.dumps([asdict(one) for one in self._regions.values()]))
-            part.replace(file)
+            write_atomically(file, json.dumps([asdict(one) for one in self._regions.values()]))
             self._read = None
             self._refresh(file)
 

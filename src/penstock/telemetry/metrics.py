@@ -282,6 +282,12 @@ BLOCKING_CALLS = Metric(
     ("pool", "state"),
     "Calls into databases, buckets and sinks: running, waiting for a thread, or abandoned and not yet returned.",
 )
+SCRATCH_FAILURES = Metric(
+    "scratch_delete_failures_total",
+    Kind.COUNTER,
+    (),
+    "Scratch files and folders that the control process could not delete; the janitor tries again.",
+)
 BLOCKING_CALLS_REFUSED = Metric(
     "blocking_calls_refused_total",
     Kind.COUNTER,
@@ -352,6 +358,7 @@ METRICS: tuple[Metric, ...] = (
     MEMORY_USED,
     BLOCKING_CALLS,
     BLOCKING_CALLS_REFUSED,
+    SCRATCH_FAILURES,
     EVENT_LOOP_STALL,
 )
 """Everything there is, in the order it is exposed."""

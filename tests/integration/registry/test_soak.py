@@ -28,6 +28,7 @@ from penstock.control.workers import slots
 from penstock.control.workers.process import WorkerProcess
 from penstock.core.labels import OUTCOME_INDEX
 from penstock.core.versions import VersionPolicy
+from penstock.engine.scratch import scratch_folder
 from penstock.monitor.counters.layout import BLOCKS
 from penstock.registry.blobs.folder import FolderBlobs, Incoming
 from penstock.registry.contents.archive import intake
@@ -121,7 +122,7 @@ class Month:
             KEEPING,
             RetentionStore(self.database, self.clock),
             archives,
-            HomeFiles(self.home, KEEPING, self.clock),
+            HomeFiles(self.home, KEEPING, self.clock, instance.path),
             self.database.lead,
             self._needed,
             self.plane.reconciler.offered,
@@ -198,12 +199,9 @@ class Month:
         with Incoming(self.home / "incoming", 1 << 20) as incoming:
             incoming.write(packed.getvalue())
             incoming.close()
-            content = intake(incoming.path, incoming.path.with_suffix(".unpacked"), 1 << 20)
+            with scratch_folder(self.home / "incoming", "unpacked") as folder:
+                content = intake(incoming.path, folder, 1 << 20)
             self.blobs.keep(incoming.path, content.digest)
-        for left in (self.home / "incoming").glob("*.unpacked"):
-            for path in left.iterdir():
-                path.unlink()
-            left.rmdir()
         self._made_now(self.blobs.fetch(content.digest))
         return content
 

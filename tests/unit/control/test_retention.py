@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import secrets
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,6 +26,7 @@ from penstock.control.retention import (
     overdue,
 )
 from penstock.core.errors import NotReady
+from penstock.engine.scratch import temporary_folder
 from penstock.registry.blobs.folder import FolderBlobs
 from penstock.registry.db.database import Database, open_database
 from penstock.registry.stores.audit_archive import AuditArchives
@@ -101,15 +103,15 @@ def test_a_gateway_clears_away_its_own_copies_and_exports(tmp_path: Path) -> Non
         made(tmp_path / "references" / "index.json", 99 * day, now),
         made(tmp_path / "cache" / "sha256" / "ab" / fetched, 99 * day, now),
         made(tmp_path / "answers" / "old", 99 * day, now),
+        made(tmp_path / "unpacked" / f".{fetched}.0123456789abcdef.penstock", 2 * day, now),  # scratch has a lock
     ]
     gone = [
         made(tmp_path / "retraining" / "old", 31 * day, now),
         made(tmp_path / "unpacked" / ("ee" * 32), 2 * day, now),
-        made(tmp_path / "unpacked" / f".{fetched}.0a0b", 2 * day, now),  # somebody died here
         made(tmp_path / "references" / "r2.json", 2 * day, now),
         made(tmp_path / "cache" / "sha256" / "ee" / ("ee" * 32), 2 * day, now),
     ]
-    files = HomeFiles(tmp_path, Keeping(), lambda: now)
+    files = HomeFiles(tmp_path, Keeping(), lambda: now, tmp_path / "shared")
     assert files.clear(Needed({fetched}, {"r1"})) == len(gone)
     assert [path for path in gone if path.exists()] == []
     assert [path for path in kept if not path.exists()] == []
@@ -120,7 +122,7 @@ def test_a_link_among_the_copies_is_removed_and_not_followed(tmp_path: Path) -> 
     target = made(tmp_path / "elsewhere", 0.0, 1e9)
     (tmp_path / "unpacked").mkdir()
     (tmp_path / "unpacked" / "link").symlink_to(target)
-    assert HomeFiles(tmp_path, Keeping(), lambda: 9e9).clear(Needed((), ())) == 1
+    assert HomeFiles(tmp_path, Keeping(), lambda: 9e9, tmp_path / "shared").clear(Needed((), ())) == 1
     assert (target / "sub" / "file").exists()
 
 
@@ -141,7 +143,7 @@ def janitor(
     later = database.clock.now() + 365 * DAY_S
     store = RetentionStore(database, lambda: later)
     archives = AuditArchives(database, lambda: FolderBlobs(home / "blobs"), home / "incoming", lambda: later)
-    files = HomeFiles(home, Keeping(), lambda: later)
+    files = HomeFiles(home, Keeping(), lambda: later, home / "shared")
     return Janitor(Keeping(), store, archives, files, lead, needed, set)
 
 
@@ -152,6 +154,17 @@ def test_the_leader_deletes_rows_and_others_do_not(tmp_path: Path, database: Dat
     assert len(traffic.events()) == 1
     assert asyncio.run(janitor(tmp_path, database).step()) == {"events": 1}
     assert traffic.events() == []
+
+
+def test_what_killed_processes_left_is_swept_although_the_database_is_away(tmp_path: Path, database: Database) -> None:
+    def away() -> bool:
+        raise NotReady("the database is away")
+
+    places = [tmp_path / "references", tmp_path / "shared", temporary_folder()]
+    left = [made(place / f".data.{secrets.token_hex(8)}.penstock", 0.0, 1e9) for place in places]
+    with pytest.raises(NotReady, match="database"):
+        asyncio.run(janitor(tmp_path, database, away).step())
+    assert [path for path in left if path.exists()] == []
 
 
 @pytest.mark.parametrize("error", [NotReady("the bucket is away"), OSError("the bucket is away")])

@@ -14,13 +14,11 @@ from penstock.engine.durable_files import replacing, sync_tree, write_atomically
 SOURCE = Path(penstock.__file__).parent
 
 RENAMING = {
-    "cli/models.py": "a person's own file",
     "engine/durable_files.py": "the helper",
     "registry/blobs/folder.py": "contents are synced while they are received",
     "registry/contents/layout.py": "folders, synced before",
     "registry/graphs/rewrite.py": "in a folder that is synced as a whole before it is renamed",
     "registry/repository/copies.py": "folders, synced before",
-    "serving/shared_memory.py": "in memory",
 }
 
 

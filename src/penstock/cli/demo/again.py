@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import sys
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +18,7 @@ from penstock.cli.client import Document
 from penstock.cli.demo.training import INPUT, LABELS, MODEL, Digits, Recipe, train, write_version
 from penstock.cli.upload import upload
 from penstock.core.tensors import Array
+from penstock.engine.scratch import scratch_folder, temporary_folder
 from penstock.monitor.tables import read_table
 
 VERSION = "4"
@@ -35,7 +35,7 @@ def main(ops: str) -> None:
     pipeline = train(recipe, digits, lambda _accuracy: None)
     accuracy = float(pipeline.score(digits.test_rows, digits.test_labels))
     gateway = ByGateway(ops)
-    with tempfile.TemporaryDirectory(prefix="penstock-again-") as folder:
+    with scratch_folder(temporary_folder(), "again") as folder:
         write_version(Path(folder, "version"), pipeline)
         told = lineage(event, digits, accuracy)
         gateway.push(MODEL, VERSION, upload(Path(folder, "version")), told, "trained again", lambda _done, _total: None)

@@ -3,7 +3,6 @@
 import json
 import signal
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -41,6 +40,7 @@ from penstock.cli.rollout import picture
 from penstock.cli.rollout_words import OPEN
 from penstock.cli.upload import upload
 from penstock.core.tensors import Array
+from penstock.engine.scratch import scratch_folder, temporary_folder
 
 SAMPLES = 3
 CALL_SECONDS = 10.0
@@ -64,7 +64,7 @@ def tell(once: bool) -> None:
     """
     signal.signal(signal.SIGTERM, _interrupt)
     console = Console(highlight=False)
-    with tempfile.TemporaryDirectory(prefix="penstock-demo-") as folder:
+    with scratch_folder(temporary_folder(), "demo") as folder:
         room = Path(folder)
         try:
             Story(console, room, once).run()

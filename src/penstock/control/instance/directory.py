@@ -13,7 +13,6 @@ import os
 import secrets
 import shutil
 import stat
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from penstock.engine.durable_files import write_atomically
+from penstock.engine.scratch import temporary_folder
 
 LOCK_WAIT_S = 5.0
 BASE_BYTES = 64
@@ -36,7 +36,7 @@ def bases(environ: Mapping[str, str], uid: int) -> list[Path]:
     places = [Path("/dev/shm") / f"penstock-{uid}"]  # noqa: S108 - private() refuses whatever is not ours alone
     if session := environ.get("XDG_RUNTIME_DIR"):
         places.append(Path(session) / "penstock")
-    return [*places, Path(tempfile.gettempdir()) / f"penstock-{uid}"]
+    return [*places, temporary_folder() / f"penstock-{uid}"]
 
 
 def private(path: Path) -> Path:

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -18,6 +17,7 @@ from penstock.core.gates import Exam, HeldOut, Marks
 from penstock.core.signature import TensorSpec
 from penstock.core.statistics.paired_comparison import Advantage, jackknife_advantage, rate_advantage, spent
 from penstock.core.tensors import NUMPY_TYPES, Array, Tensor
+from penstock.engine.scratch import scratch_folder, temporary_folder
 from penstock.monitor.answers import Answers, answers_of
 from penstock.monitor.captured_rows import Labelled
 from penstock.monitor.columns import input_columns
@@ -56,15 +56,15 @@ def examine(
         Refused: the candidate does not answer them, with the reason.
         DeadlineExceeded: it took too long.
     """
-    with tempfile.TemporaryDirectory(prefix="penstock-exam-") as folder:
-        mine, own = _answered(candidate, rows.inputs, Path(folder))
+    with scratch_folder(temporary_folder(), "exam") as folder:
+        mine, own = _answered(candidate, rows.inputs, folder)
         try:
-            others, _ = _answered(champion, rows.inputs, Path(folder))
+            others, _ = _answered(champion, rows.inputs, folder)
         except Refused:
             others = None  # a champion of another signature: there is nothing to be held against
         noised = None
         if asked.noise:
-            noisy, _ = _answered(candidate, _with_noise(rows.inputs, asked.noise), Path(folder))
+            noisy, _ = _answered(candidate, _with_noise(rows.inputs, asked.noise), folder)
             noised = _metric(asked, noisy, rows.labels)
     return compare(asked, rows, (mine, others), names or own, tries, noised)
 

@@ -1,6 +1,5 @@
 """The captured rows that training and exams get: this gateway's where it is alone, otherwise those of all gateways."""
 
-import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 from penstock.control.retraining.fleet_rows import FleetRows, captured_at
 from penstock.core.errors import NotFound
 from penstock.core.row_shares import Amount, RollCall
+from penstock.engine.scratch import scratch_folder, temporary_folder
 from penstock.monitor.capture import Record
 from penstock.monitor.captured_rows import CapturedRows, Labelled, Merge, Selection, labelled_rows
 from penstock.monitor.row_tables import in_batches, need_parquet, write_table
@@ -61,8 +61,8 @@ class RowSource:
             rows = _written(self._own().batches(selection), selection, output)
             return Gathered(rows, {}, dict(roll.missing))
         with (
-            tempfile.TemporaryDirectory(prefix=".rows-", dir=output.parent) as scratch,
-            self._fleet.handed_over(roll, selection, MOST_OF_TABLE, Path(scratch)) as handed,
+            scratch_folder(output.parent, "rows") as scratch,
+            self._fleet.handed_over(roll, selection, MOST_OF_TABLE, scratch) as handed,
         ):
             merge = Merge(handed.parts, MOST_OF_TABLE)
             rows = _written(in_batches(merge.records()), selection, output)
@@ -75,8 +75,8 @@ class RowSource:
             found = labelled_rows(self._own().newest_first(selection), MOST_OF_EXAM.rows)
             return found, Gathered(_number(found), {}, dict(roll.missing))
         with (
-            tempfile.TemporaryDirectory(prefix="penstock-exam-") as scratch,
-            self._fleet.handed_over(roll, selection, MOST_OF_EXAM, Path(scratch)) as handed,
+            scratch_folder(temporary_folder(), "exam") as scratch,
+            self._fleet.handed_over(roll, selection, MOST_OF_EXAM, scratch) as handed,
         ):
             merge = Merge(handed.parts, MOST_OF_EXAM)
             newest_first = sorted(merge.records(), key=lambda one: -float(one.head["at"]))

@@ -4,18 +4,17 @@ MLflow only adds to what is here. Versions that people pushed are never touched,
 """
 
 import logging
-import shutil
-import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 from penstock.control.blocking import BlockingPool
 from penstock.control.periodic import KeyedWork, PeriodicTask
 from penstock.core.errors import NotReady, Refused
+from penstock.engine.scratch import scratch_folder, temporary_folder
 from penstock.registry.contents.archive import pack
 from penstock.registry.mlflow.source import SOURCE, Wanted
 from penstock.registry.records import By, Document, ModelRecord, VersionState
@@ -244,13 +243,14 @@ class MlflowSync:
         log.info("%s was taken over from MLflow", action)
 
     async def _push(self, wanted: Wanted) -> None:
-        folder = Path(await self._pool.call(partial(tempfile.mkdtemp, prefix="penstock-mlflow-")))
+        scratch = await self._pool.call(scratch_folder, temporary_folder(), "mlflow")
         try:
-            files, lineage = await self._pool.call(self._fetched, wanted, folder)
+            files, lineage = await self._pool.call(self._fetched, wanted, scratch.path)
             by = By(SOURCE, "registered in MLflow")
             await self._registrar.push(wanted.model, wanted.version, self._chunks(files), lineage, by)
         finally:
-            await self._pool.call(shutil.rmtree, folder, True)
+            with suppress(NotReady):  # what took place counts, whether or not its files are gone
+                await self._pool.call(scratch.discard)
 
     async def _chunks(self, files: dict[str, Path]) -> AsyncIterator[bytes]:
         """A bare graph as it is, several files as a tar."""

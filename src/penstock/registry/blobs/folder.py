@@ -4,11 +4,8 @@ Layout of a folder of blobs: ``sha256/ab/<hex>``, read-only files; a name that i
 """
 
 import errno
-import fcntl
 import hashlib
 import os
-import secrets
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -17,6 +14,7 @@ from typing import Protocol, Self
 
 from penstock.core.errors import Damaged, Fault, NotReady, TooLarge, storage_fault
 from penstock.engine.durable_files import sync
+from penstock.engine.scratch import scratch_file, sweep
 
 PREFIX = "sha256:"
 CHUNK = 1 << 20
@@ -74,17 +72,17 @@ class Blobs(Protocol):
 class Incoming:
     """A file that is being received, removed at the end unless it was kept; hashed as it comes.
 
-    ``limit`` bounds its bytes. The writer's lock on it tells it from what a dead process left behind.
+    ``limit`` bounds its bytes.
     """
 
     def __init__(self, folder: Path, limit: int) -> None:
         with named_failures():
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _sweep(folder)
-            self.path, self._handle = _locked_file(folder)
+            sweep(folder)
+            self._scratch = scratch_file(folder, "incoming")
+        self.path = self._scratch.path
         self._limit = limit
         self._hash = hashlib.sha256()
-        self._open = True
         self.size = 0
 
     @property
@@ -103,49 +101,19 @@ class Incoming:
         if self.size > self._limit:
             raise TooLarge(f"the content is longer than {self._limit} bytes")
         self._hash.update(chunk)
-        view = memoryview(chunk)
         with named_failures():
-            while view:
-                view = view[os.write(self._handle, view) :]
+            self._scratch.write(chunk)
 
     def close(self) -> None:
         """The last byte has come: have it on the disk."""
         with named_failures():
-            os.fsync(self._handle)
+            os.fsync(self._scratch.handle)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._open:
-            self._open = False
-            with suppress(OSError):  # what stays is swept away later; what was taken in counts
-                self.path.unlink(missing_ok=True)
-            os.close(self._handle)
-
-
-def _locked_file(folder: Path) -> tuple[Path, int]:
-    """A new file and its descriptor, locked; one that was swept away before it could be locked is made again."""
-    while True:
-        path = folder / f"{secrets.token_hex(8)}.part"
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        if os.fstat(handle).st_nlink:
-            return path, handle
-        os.close(handle)
-
-
-def _sweep(folder: Path) -> None:
-    """Remove what dead processes were receiving."""
-    for path in folder.glob("*.part"):
-        with suppress(OSError):
-            handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                path.unlink()
-                shutil.rmtree(path.with_name(f"{path.name}.unpacked"), ignore_errors=True)
-            finally:
-                os.close(handle)
+        self._scratch.discard()
 
 
 class FolderBlobs:

@@ -33,7 +33,7 @@ _GZIP = b"\x1f\x8b"
 
 
 def intake(path: Path, into: Path, limit: int) -> Content:
-    """What was received at ``path``: a bare graph, or a tar, whose files are laid out in the new folder ``into``.
+    """What was received at ``path``: a bare graph, or a tar, whose files are laid out in the empty folder ``into``.
 
     ``limit`` bounds the bytes that are unpacked.
 
@@ -47,7 +47,7 @@ def intake(path: Path, into: Path, limit: int) -> Content:
         if not _is_tar(file):
             return Content(digest, size, "onnx", (FileRecord(GRAPH, digest.removeprefix(PREFIX), size),))
         with named_failures():
-            into.mkdir(mode=0o700)
+            into.mkdir(mode=0o700, exist_ok=True)
         files = tuple(_unpacked(file, into, min(limit, max(size, CHUNK) * RATIO)))
     config = _config(into)
     graph = _graph(files, config, into)
@@ -57,7 +57,7 @@ def intake(path: Path, into: Path, limit: int) -> Content:
 def unpack(path: Path, into: Path) -> None:
     """Lay out the files of a tar that was taken in before; raises as ``intake``."""
     with named_failures():
-        into.mkdir(mode=0o700)
+        into.mkdir(mode=0o700, exist_ok=True)
     with path.open("rb") as file:
         for _ in _unpacked(file, into, limit=1 << 62):
             pass

@@ -1,13 +1,13 @@
 """Where contents lie for serving: a bare graph is served from its blob, a tar's files from a folder made of it."""
 
 import logging
-import secrets
 import shutil
 from contextlib import suppress
 from pathlib import Path
 
 from penstock.core.errors import Damaged, Refused
 from penstock.engine.durable_files import sync, sync_tree
+from penstock.engine.scratch import Scratch, scratch_folder
 from penstock.registry.blobs.folder import CHANGED, PREFIX, Blobs, hash_file, hex_of, named_failures
 from penstock.registry.contents.archive import unpack
 from penstock.registry.files import beneath
@@ -44,35 +44,25 @@ class ContentLayout:
 
     def _unpack(self, content: Content, rewrite: Rewrite | None, folder: Path) -> None:
         source = self._blobs.fetch(content.digest)
-        scratch = self._scratch(folder)
-        try:
-            with named_failures():
-                self._unpacked.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with self._scratch(folder) as scratch:
             if content.form == "tar":
-                unpack(source, scratch)
+                _unpacked(source, scratch)
                 source = scratch / content.graph
-            else:
-                with named_failures():
-                    scratch.mkdir(mode=0o700)
             if rewrite is not None:
                 write_edited(source, rewrite, scratch / content.graph)
             with named_failures():
                 _move(scratch, folder)
-        except Refused:  # it was taken in once, so the bytes have changed since
-            raise Damaged(CHANGED) from None
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
 
-    def _scratch(self, folder: Path) -> Path:
-        return self._unpacked / f".{folder.name}.{secrets.token_hex(4)}"
+    def _scratch(self, folder: Path) -> Scratch:
+        with named_failures():
+            self._unpacked.mkdir(mode=0o700, parents=True, exist_ok=True)
+            return scratch_folder(self._unpacked, folder.name)
 
     def _take_away(self, folder: Path) -> None:
         """Take a broken folder away at once, so that nobody finds half of it."""
         log.warning("the files of content %s are not what they were; they are made anew", folder.name)
-        scratch = self._scratch(folder)
-        with named_failures(), suppress(FileNotFoundError):  # somebody was quicker
-            folder.rename(scratch)
-        shutil.rmtree(scratch, ignore_errors=True)
+        with self._scratch(folder) as scratch, named_failures(), suppress(FileNotFoundError):  # somebody was quicker
+            folder.rename(scratch / folder.name)
 
     def forget(self, digest: str) -> None:
         """Take away what was laid out of a content."""
@@ -95,6 +85,13 @@ def _intact(folder: Path, content: Content, rewrite: Rewrite | None) -> bool:
         return all(hash_file(folder / path) == digest for path, digest in digests.items())
     except Damaged:  # one is gone
         return False
+
+
+def _unpacked(source: Path, into: Path) -> None:
+    try:
+        unpack(source, into)
+    except Refused:  # it was taken in once, so the bytes have changed since
+        raise Damaged(CHANGED) from None
 
 
 def _move(scratch: Path, folder: Path) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from penstock.core.errors import Damaged
+from penstock.engine.scratch import scratch_file
 from penstock.registry.blobs.folder import CHANGED, CHUNK, PREFIX, named_failures
 
 FACT = "rewrite"
@@ -52,18 +53,17 @@ def write_edited(source: Path, rewrite: Rewrite, target: Path) -> None:
         Damaged: it is not what came out at admission, so the source is another one.
         NotReady: there is no room.
     """
-    scratch = target.with_name(f"{target.name}.edited")
-    try:
+    with named_failures():
+        made = scratch_file(target.parent, target.name)
+    with made as scratch:
         _write_edited(source, rewrite, scratch)
         with named_failures():
             scratch.replace(target)
-    finally:
-        scratch.unlink(missing_ok=True)
 
 
 def _write_edited(source: Path, rewrite: Rewrite, target: Path) -> None:
     hashed = hashlib.sha256()
-    with named_failures(), source.open("rb") as original, target.open("xb") as result:
+    with named_failures(), source.open("rb") as original, target.open("wb") as result:
         at = 0
         for edit in rewrite.edits:
             _copy(original, result, edit.offset - at, hashed)

@@ -9,7 +9,6 @@ import fcntl
 import hashlib
 import json
 import os
-import secrets
 import shutil
 import threading
 import time
@@ -21,6 +20,7 @@ from typing import Protocol
 
 from penstock.core.errors import Fault, InvalidInput, NotReady
 from penstock.engine.durable_files import sync, sync_tree
+from penstock.engine.scratch import Scratch, is_scratch, scratch_folder
 from penstock.registry.blobs.folder import PREFIX, hash_file, named_failures
 from penstock.registry.files import check_relative
 from penstock.registry.graphs.rewrite import write_edited
@@ -144,8 +144,7 @@ class Copies:
                 self._lock = _locked(self._folder)
                 if self._lock is not None:
                     self._forget_others()
-            scratch = self._folder / f".{secrets.token_hex(8)}"
-            scratch.mkdir(mode=0o700)
+            scratch = scratch_folder(self._folder, "copy")
         return _Copying(source, scratch, self._limit, self._keeping)
 
     def find(self, content: str) -> Path | None:
@@ -161,8 +160,12 @@ class Copies:
         """Delete copies that are not offered and have not been for a while."""
         with suppress(OSError):
             for place in self._folder.iterdir():
-                if place.is_dir() and place.name not in offered and self._age(place) > KEPT_S:
+                if self._is_over(place, offered):
                     shutil.rmtree(place, ignore_errors=True)
+
+    def _is_over(self, place: Path, offered: Collection[str]) -> bool:
+        kept = place.name in offered or is_scratch(place.name) or not place.is_dir()
+        return not kept and self._age(place) > KEPT_S
 
     def _forget_others(self) -> None:
         """Delete the copies of repositories that nobody serves any more."""
@@ -189,12 +192,13 @@ def _locked(folder: Path) -> int | None:
 class _Copying:
     """See ``Work``: everything is copied first, so that nobody can change what is examined."""
 
-    def __init__(self, source: Source, scratch: Path, limit: int, keeping: threading.Lock) -> None:
+    def __init__(self, source: Source, scratch: Scratch, limit: int, keeping: threading.Lock) -> None:
         self._source = source
-        self._scratch = scratch
+        self._made = scratch
+        self._scratch = scratch.path
         self._keeping = keeping
         self._left = limit
-        self._graph = scratch / VERSION / source.graph.rpartition("/")[2]
+        self._graph = scratch.path / VERSION / source.graph.rpartition("/")[2]
         self._digest = ""
 
     def take_graph(self) -> Subject:
@@ -240,7 +244,7 @@ class _Copying:
 
     def close(self) -> None:
         """See ``Work``."""
-        shutil.rmtree(self._scratch, ignore_errors=True)
+        self._made.discard()
 
     def _copy(self, path: str, target: Path) -> None:
         with named_failures():

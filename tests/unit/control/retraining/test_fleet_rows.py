@@ -15,6 +15,7 @@ from penstock.control.retraining.row_source import RowSource
 from penstock.core.errors import NotReady
 from penstock.core.row_shares import Amount
 from penstock.core.tensors import Tensor
+from penstock.engine.scratch import is_scratch
 from penstock.monitor.answer_segments import ANSWERS, AnswerWriter
 from penstock.monitor.answer_store import AnswerStore
 from penstock.monitor.answers import answers_of
@@ -128,7 +129,7 @@ def test_rows_of_all_come_gateway_by_gateway_and_nothing_is_left(fleet: Fleet) -
     assert fleet.requests.open("b") == ([], set())
     fleet.step()
     assert fleet.leftovers() == []
-    assert list(fleet._room.glob(".rows-*")) == []
+    assert [one for one in fleet._room.iterdir() if is_scratch(one.name)] == []
 
 
 def test_rows_of_a_fleet_without_any_are_no_file(fleet: Fleet) -> None:

@@ -72,9 +72,8 @@ def test_what_is_not_kept_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_what_a_dead_process_was_receiving_is_swept_away(tmp_path: Path) -> None:
-    (tmp_path / "in").mkdir()
-    (tmp_path / "in" / "dead.part").write_bytes(b"half")
-    (tmp_path / "in" / "dead.part.unpacked").mkdir()
+    (tmp_path / "in" / ".unpacked.0123456789abcdef.penstock").mkdir(parents=True)
+    (tmp_path / "in" / ".incoming.0123456789abcdef.penstock").write_bytes(b"half")
     with Incoming(tmp_path / "in", 10) as first, Incoming(tmp_path / "in", 10) as second:
         assert sorted((tmp_path / "in").iterdir()) == sorted([first.path, second.path])
 

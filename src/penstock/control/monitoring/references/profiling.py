@@ -3,11 +3,11 @@
 import json
 import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from penstock.core.errors import DeadlineExceeded, InvalidInput
+from penstock.engine.scratch import scratch_folder
 from penstock.registry.records import Document
 
 SECONDS = 300.0
@@ -24,10 +24,10 @@ def profiled(data: Path, graph: Path, config: str, files: Path, features: Sequen
         InvalidInput: the data does not fit the model, with the reason.
         DeadlineExceeded: it took too long.
     """
-    with tempfile.TemporaryDirectory(dir=data.parent, prefix=".profile-") as folder:
-        output, options = Path(folder, "reference.json"), Path(folder, "config.json")
+    with scratch_folder(data.parent, "profile") as folder:
+        output, options = folder / "reference.json", folder / "config.json"
         options.write_text(config or "{}")
-        card = Path(folder, "card.json")
+        card = folder / "card.json"
         card.write_text(json.dumps({"features": dict.fromkeys(features, "")}))
         command = [sys.executable, "-m", "penstock", "profile", str(data), "--model", str(graph), "-o", str(output)]
         try:

@@ -1,12 +1,12 @@
 """Makes references of training data that is uploaded."""
 
-import tempfile
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 from penstock.control.blocking import BlockingPool
 from penstock.control.monitoring.references.files import ReferenceFiles
 from penstock.control.monitoring.references.profiling import profiled
+from penstock.engine.scratch import scratch_file
 from penstock.registry.records import Document
 
 PROFILES = 2
@@ -34,8 +34,8 @@ class ReferenceUploads:
             DeadlineExceeded, NotReady: it took too long, or too many are under way.
         """
         await self._writing.call(self._files.make_folder)
-        with tempfile.NamedTemporaryFile(dir=self._files.folder, prefix=".data-") as file:
+        scratch = await self._writing.call(scratch_file, self._files.folder, "data")
+        with scratch as path:
             async for chunk in chunks:
-                await self._writing.call(file.write, chunk)
-            await self._writing.call(file.flush)
-            return await self.pool.call(profiled, Path(file.name), *graph, features)
+                await self._writing.call(scratch.write, chunk)
+            return await self.pool.call(profiled, path, *graph, features)

@@ -1,0 +1,196 @@
+"""Scratch files and folders: the only place that makes temporary files, and that deletes those of killed processes.
+
+Whoever makes scratch holds its lock (``flock``) until it is discarded. That tells it from what a killed process left,
+in containers too, where process ids of others mean nothing. Its name is ``.NAME.<16 hex digits>.penstock``.
+"""
+
+import fcntl
+import logging
+import os
+import re
+import secrets
+import shutil
+import tempfile
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+log = logging.getLogger("penstock.engine")
+
+MOST_NAME = 40
+"""Characters of a name that its scratch has too: a file name has at most 255 bytes."""
+
+CONTENTS = "sha256"
+"""Folders of contents by digest, which may be many and hold no scratch."""
+
+_NAME = re.compile(r"\..+\.[0-9a-f]{16}\.penstock", re.DOTALL)
+_FILE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+_LOOK = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+
+
+class _Failures:
+    """Counts scratch that could not be deleted, and logs the reason once, until it is another one or over."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._told: str | None = None
+        self._lock = threading.Lock()
+
+    def tell(self, error: OSError) -> None:
+        reason = error.strerror or type(error).__name__
+        with self._lock:
+            self.count += 1
+            is_new, self._told = reason != self._told, reason
+        if is_new:
+            log.warning("scratch cannot be deleted: %s; it is tried again later", reason)
+
+    def over(self) -> None:
+        with self._lock:
+            self._told = None
+
+
+_failures = _Failures()
+
+
+class Scratch:
+    """A scratch file or folder at ``path``; ``handle`` is a descriptor that holds its lock. As a context manager it
+    gives the path, and discards what is still there at the end."""
+
+    def __init__(self, path: Path, handle: int) -> None:
+        self.path = path
+        self.handle = handle
+        self._open = True
+
+    def write(self, data: bytes) -> None:
+        """Append bytes to a file; raises ``OSError``."""
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self.handle, view) :]
+
+    def discard(self) -> None:
+        """Delete it, unless it was moved elsewhere; never raises: what cannot be deleted is left to a sweep."""
+        if not self._open:
+            return
+        self._open = False
+        try:
+            _delete(self.path)
+            _failures.over()
+        except OSError as error:
+            _failures.tell(error)
+        with suppress(OSError):  # the lock ends in any case
+            os.close(self.handle)
+
+    def __enter__(self) -> Path:
+        return self.path
+
+    def __exit__(self, *_: object) -> None:
+        self.discard()
+
+
+def scratch_file(folder: Path, name: str, mode: int = 0o600) -> Scratch:
+    """A new, empty file in ``folder``, with ``name`` in its name.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    while True:
+        path = _named(folder, name)
+        handle = os.open(path, _FILE, mode)
+        _lock(handle)
+        if os.fstat(handle).st_nlink:  # else a sweep was quicker than the lock
+            return Scratch(path, handle)
+        os.close(handle)
+
+
+def scratch_folder(folder: Path, name: str) -> Scratch:
+    """A new, empty folder for this user alone; raises as ``scratch_file``."""
+    while True:
+        path = _named(folder, name)
+        path.mkdir(mode=0o700)
+        with suppress(FileNotFoundError):  # a sweep was quicker than the lock
+            handle = os.open(path, _LOOK | os.O_DIRECTORY)
+            _lock(handle)
+            if path.is_dir():
+                return Scratch(path, handle)
+            os.close(handle)
+
+
+def temporary_folder() -> Path:
+    """The folder of this machine for temporary files."""
+    return Path(tempfile.gettempdir())
+
+
+def is_scratch(name: str) -> bool:
+    """Whether a file or folder of this name is scratch."""
+    return _NAME.fullmatch(name) is not None
+
+
+def sweep(folder: Path) -> int:
+    """Delete scratch in a folder whose process is gone; how many. Never raises."""
+    return sum(_swept(path) for path in _listed(folder) if is_scratch(path.name))
+
+
+def sweep_below(root: Path) -> int:
+    """The same for a folder and all folders below it."""
+    gone = 0
+    for place, folders, files in os.walk(root):
+        gone += sum(_swept(Path(place, name)) for name in (*folders, *files) if is_scratch(name))
+        folders[:] = [name for name in folders if not is_scratch(name) and name != CONTENTS]
+    return gone
+
+
+def delete_failures() -> int:
+    """How often this process could not delete scratch."""
+    return _failures.count
+
+
+def _named(folder: Path, name: str) -> Path:
+    return folder / f".{name[:MOST_NAME]}.{secrets.token_hex(8)}.penstock"
+
+
+def _lock(handle: int) -> None:
+    with suppress(OSError):  # where files cannot be locked, no sweep can either, so none deletes them
+        fcntl.flock(handle, fcntl.LOCK_EX)
+
+
+def _listed(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except OSError:
+        return []
+
+
+def _swept(path: Path) -> bool:
+    """Delete one, if it is this user's and nobody holds its lock."""
+    try:
+        handle = os.open(path, _LOOK)
+    except OSError:  # gone meanwhile, or somebody else's
+        return False
+    try:
+        return os.fstat(handle).st_uid == os.geteuid() and _unlocked(handle) and _deleted(path)
+    finally:
+        os.close(handle)
+
+
+def _unlocked(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _deleted(path: Path) -> bool:
+    try:
+        _delete(path)
+    except OSError as error:
+        _failures.tell(error)
+        return False
+    return True
+
+
+def _delete(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
