@@ -19,7 +19,7 @@ from loadtests.h2load import Window, closed_loop, require
 from loadtests.processes import Server, halves, penstock, running
 from loadtests.roads import JSON, Call
 from loadtests.traffic import FEATURES, SMALL, build
-from penstock.cli.by_gateway import ByGateway
+from penstock.cli.admin_api_client import AdminApiClient
 from penstock.control.monitoring.drift.version_series import VersionSeries
 from penstock.core.policies import MonitorPolicy
 from penstock.core.signature import TensorSpec
@@ -69,7 +69,7 @@ def main(arguments: argparse.Namespace) -> int:
 
 def measured(server: Server, arguments: argparse.Namespace, cores: list[int]) -> dict[str, float]:
     """Medians of rate and p99 with the monitor over those of the windows without it on both sides."""
-    gateway = ByGateway(server.addresses["ops"])
+    gateway = AdminApiClient(server.addresses["ops"])
     lines = [",".join(f"f{index}" for index in range(FEATURES))]
     rows = np.random.default_rng(0).uniform(-1, 1, (12_000, FEATURES))
     data = "\n".join([*lines, *(",".join(f"{value:.4f}" for value in row) for row in rows)]).encode()
@@ -96,7 +96,7 @@ def measured(server: Server, arguments: argparse.Namespace, cores: list[int]) ->
 
 
 def window(
-    server: Server, gateway: ByGateway, policy: Mapping[str, Any], arguments: argparse.Namespace, cores: list[int]
+    server: Server, gateway: AdminApiClient, policy: Mapping[str, Any], arguments: argparse.Namespace, cores: list[int]
 ) -> tuple[Window, float]:
     """One window of load under a policy, and the server's processor microseconds a request; every answer has to be a
     good one."""

@@ -19,7 +19,7 @@ from loadtests.h2load import Window, require
 from loadtests.monitor import ON, window
 from loadtests.processes import Server, halves, penstock, running
 from loadtests.traffic import build
-from penstock.cli.by_gateway import ByGateway
+from penstock.cli.admin_api_client import AdminApiClient
 
 MEMORY_BYTES = 32 << 20
 """What an outage may take."""
@@ -92,7 +92,7 @@ def sinking() -> Iterator[Sink]:
 
 def measured(server: Server, sink: Sink, arguments: argparse.Namespace, cores: list[int]) -> dict[str, float | int]:
     """Windows with the sink up and then out: half of the time down, half of it slow; and what arrives afterwards."""
-    gateway = ByGateway(server.addresses["ops"])
+    gateway = AdminApiClient(server.addresses["ops"])
     policy = {**ON, "sinks": {"hook": {"webhook": {"url": f"http://127.0.0.1:{sink.port}"}}}}
     asked, stop = [0], threading.Event()
 

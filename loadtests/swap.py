@@ -28,7 +28,7 @@ from onnx import TensorProto, helper, numpy_helper
 from rich.console import Console
 from rich.progress import track
 
-from penstock.cli.by_gateway import ByGateway
+from penstock.cli.admin_api_client import AdminApiClient
 from penstock.cli.client import CallFailed, RestClient
 from penstock.cli.grpc_client import GrpcClient
 from penstock.cli.upload import upload
@@ -107,7 +107,7 @@ def run(arguments: argparse.Namespace, console: Console) -> dict[str, Any]:
     room = Path(tempfile.mkdtemp(prefix="penstock-swap-"))
     context = multiprocessing.get_context("spawn")
     with running(room, arguments.workers) as gateway:
-        registry = ByGateway(gateway["ops"])
+        registry = AdminApiClient(gateway["ops"])
         for version in (1, 2):
             path = build(room / f"{version}.onnx", version)
             registry.push(MODEL, str(version), upload(path), {}, "", lambda _done, _total: None)

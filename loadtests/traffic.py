@@ -25,7 +25,7 @@ from rich.table import Table
 from loadtests.h2load import Window, closed_loop, require
 from loadtests.processes import Server, halves, penstock, running
 from loadtests.roads import JSON, Call
-from penstock.cli.by_gateway import ByGateway
+from penstock.cli.admin_api_client import AdminApiClient
 from penstock.core.labels import Protocol
 from penstock.core.routing import route_in
 from penstock.core.tensors import Tensor
@@ -101,7 +101,7 @@ def main(arguments: argparse.Namespace) -> int:
 
 def measured(server: Server, arguments: argparse.Namespace, cores: list[int]) -> dict[str, dict[str, float]]:
     """Each setting's medians: rate and p99 over those of the plain windows around it, and what became of mirrors."""
-    gateway = ByGateway(server.addresses["ops"])
+    gateway = AdminApiClient(server.addresses["ops"])
     rates: dict[str, list[float]] = {one.name: [] for one in SETTINGS}
     p99s: dict[str, list[float]] = {one.name: [] for one in SETTINGS}
     window(server, gateway, PLAIN, {}, arguments, cores)  # warm
@@ -126,7 +126,7 @@ def measured(server: Server, arguments: argparse.Namespace, cores: list[int]) ->
 
 def window(
     server: Server,
-    gateway: ByGateway,
+    gateway: AdminApiClient,
     route: Mapping[str, Any],
     headers: Mapping[str, str],
     arguments: argparse.Namespace,
@@ -152,7 +152,7 @@ def window(
     return found
 
 
-def accounted(gateway: ByGateway, version: str) -> dict[str, float]:
+def accounted(gateway: AdminApiClient, version: str) -> dict[str, float]:
     """A shadow's counts once everything mirrored has come to an end."""
     until = time.monotonic() + 10
     while True:

@@ -7,8 +7,9 @@ import typer
 
 from penstock.cli.client import CallFailed
 from penstock.cli.console import data_console, fail, print_json
-from penstock.cli.models import AsJson, Url, Where, date_of, table_of
-from penstock.cli.registries import open_registry
+from penstock.cli.formatting import date_of, table_of
+from penstock.cli.options import AsJson, Url, Where
+from penstock.cli.registry_selection import open_registry
 
 
 def register(app: typer.Typer) -> None:

@@ -7,7 +7,7 @@ import typer
 
 from penstock.cli.addresses import registry_place, settings
 from penstock.cli.console import Exit, fail, print_json, say
-from penstock.cli.models import AsJson, Where
+from penstock.cli.options import AsJson, Where
 
 
 def register(app: typer.Typer) -> None:

@@ -25,7 +25,7 @@ class Exit(IntEnum):
 
 
 def say(message: str) -> None:
-    """Tell the person something, on stderr."""
+    """OnProgress the person something, on stderr."""
     typer.echo(legible(message), err=True)
 
 

@@ -8,7 +8,8 @@ import typer
 
 from penstock.cli.client import Document
 from penstock.cli.console import data_console
-from penstock.cli.models import Url, Where, date_of, table_of
+from penstock.cli.formatting import date_of, table_of
+from penstock.cli.options import Url, Where
 from penstock.cli.route import gateway
 
 LOOK_S = 0.5

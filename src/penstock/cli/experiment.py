@@ -8,7 +8,8 @@ from rich.text import Text
 
 from penstock.cli.client import Document
 from penstock.cli.console import Exit, data_console, fail, print_json, say
-from penstock.cli.models import AsJson, Name, Reason, Url, Where, label_delay, table_of
+from penstock.cli.formatting import label_delay, table_of
+from penstock.cli.options import AsJson, Name, Reason, Url, Where
 from penstock.cli.route import gateway, weights
 
 KIND = "experiments"

@@ -6,7 +6,8 @@ import typer
 
 from penstock.cli.client import Document
 from penstock.cli.console import data_console, print_json
-from penstock.cli.models import AsJson, Url, Where, date_of, table_of
+from penstock.cli.formatting import date_of, table_of
+from penstock.cli.options import AsJson, Url, Where
 from penstock.cli.route import gateway
 
 HEADINGS = ("Gateway", "Host", "Version", "Started", "Last seen", "State", "Leads", "Lag", "Ready")

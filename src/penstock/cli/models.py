@@ -2,32 +2,19 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn, TransferSpeedColumn
-from rich.table import Table
 
 from penstock.cli.client import CallFailed, Document
 from penstock.cli.console import Exit, data_console, fail, print_json, say
-from penstock.cli.registries import Registry, Tell, open_registry
-
-Url = Annotated[str | None, typer.Option(help="HOST:PORT of a gateway's ops port. [the one that runs on the registry]")]
-Where = Annotated[str | None, typer.Option("--registry", metavar="URL", help="The registry. [as in the settings]")]
-Reason = Annotated[str, typer.Option(help="Why, for the audit.")]
-Force = Annotated[bool, typer.Option("--force", help="Do it although a route decides who answers.")]
-RetireForce = Annotated[bool, typer.Option("--force", help="Do it although an open rollout or experiment needs it.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Name = Annotated[str, typer.Argument(help="The model.")]
-Versioned = Annotated[str, typer.Argument(metavar="NAME:V", help="The model and its version.")]
-
-ROWS = "independent_rows"
-SHOWN_CLASSES = 20
-
-COLOURS = {"READY": "green", "LOADING": "yellow", "UNLOADING": "yellow", "UNAVAILABLE": "red", "RETIRED": "dim"}
+from penstock.cli.formatting import date_of, size_text, state_text, table_of
+from penstock.cli.options import AsJson, Force, Name, Reason, RetireForce, Url, Versioned, Where
+from penstock.cli.progress_bar import progress
+from penstock.cli.registry_client import RegistryClient
+from penstock.cli.registry_selection import open_registry
+from penstock.cli.version_view import reason_suffix, show_model, show_version
 
 
 def register(app: typer.Typer) -> None:
@@ -64,14 +51,14 @@ def push(
         training = None if reference is None else upload(reference)
     except (BadModel, OSError) as fault:
         fail(str(fault), Exit.USAGE)
-    with _registry(url, registry) as found, progress(f"{name}:{version}") as tell:
-        pushed = found.push(name, version, data, metadata, reason, tell)
+    with _registry(url, registry) as found, progress(f"{name}:{version}") as on_progress:
+        pushed = found.push(name, version, data, metadata, reason, on_progress)
         if training is not None:
-            pushed["reference"] = found.set_reference(name, version, training, tell)
+            pushed["reference"] = found.set_reference(name, version, training, on_progress)
     if as_json:
         print_json(pushed)
         return
-    say(f"{name}:{version} is {pushed['state']}{_because(pushed)}")
+    say(f"{name}:{version} is {pushed['state']}{reason_suffix(pushed)}")
     typer.echo(pushed["digest"])
 
 
@@ -91,9 +78,9 @@ def listed(url: Url = None, registry: Where = None, as_json: AsJson = False) -> 
             table.add_row(
                 model["name"],
                 one["version"],
-                _state(one["state"]),
+                state_text(one["state"]),
                 ", ".join(one["aliases"]),
-                _size(one["size"]),
+                size_text(one["size"]),
                 date_of(one["created_at"]),
                 one["created_by"] or "",
             )
@@ -111,13 +98,13 @@ def show(
     with _registry(url, registry) as found:
         document = found.model(model)
     if not version:
-        print_json(document) if as_json else _show_model(document)
+        print_json(document) if as_json else show_model(document)
         return
     wanted = document["aliases"].get(version, version)
     one = next((each for each in document["versions"] if each["version"] == wanted), None)
     if one is None:
         fail(f"model '{model}' has no version '{version}'", Exit.NOT_FOUND)
-    print_json(one) if as_json else _show_version(model, one)
+    print_json(one) if as_json else show_version(model, one)
 
 
 def alias(
@@ -135,7 +122,7 @@ def alias(
 ) -> None:
     """Point an alias at a version that is ready."""
     with _registry(url, registry) as found:
-        _told(found.alias(name, alias, version, expect, reason, force), as_json)
+        _show_move(found.alias(name, alias, version, expect, reason, force), as_json)
 
 
 def unalias(
@@ -149,7 +136,7 @@ def unalias(
 ) -> None:
     """Take an alias away."""
     with _registry(url, registry) as found:
-        _told(found.drop_alias(name, alias, reason, force), as_json)
+        _show_move(found.drop_alias(name, alias, reason, force), as_json)
 
 
 def rollback(
@@ -163,7 +150,7 @@ def rollback(
 ) -> None:
     """Lead an alias back to the version before."""
     with _registry(url, registry) as found:
-        _told(found.rollback(name, alias, reason, force), as_json)
+        _show_move(found.rollback(name, alias, reason, force), as_json)
 
 
 def retire(
@@ -183,8 +170,8 @@ def retire(
 
 def verify(url: Url = None, registry: Where = None, as_json: AsJson = False) -> None:
     """Hash every stored content again; exit 8 if one is not what it was."""
-    with _registry(url, registry) as found, progress("verifying") as tell:
-        findings = found.verify(tell)
+    with _registry(url, registry) as found, progress("verifying") as on_progress:
+        findings = found.verify(on_progress)
     if as_json:
         print_json({"ok": not findings, "findings": findings})
     for finding in [] if as_json else findings:
@@ -210,8 +197,8 @@ def export(
     model, version = _split(name)
     sweep(file.parent)
     with replacing(file) as scratch:
-        with _registry(url, registry) as found, progress(name) as tell, scratch.open("wb") as written:
-            digest = found.export(model, version, written.write, tell)
+        with _registry(url, registry) as found, progress(name) as on_progress, scratch.open("wb") as written:
+            digest = found.export(model, version, written.write, on_progress)
         if hash_file(scratch) != digest:
             fail(f"what arrived of {name} is not what was pushed", Exit.INTEGRITY)
     print_json({"file": str(file), "digest": digest}) if as_json else typer.echo(digest)
@@ -246,36 +233,12 @@ def collect(url: Url = None, registry: Where = None, as_json: AsJson = False) ->
 
 
 @contextmanager
-def _registry(url: str | None, registry: str | None) -> Iterator[Registry]:
-    """The registry, by whichever road there is; what goes wrong ends the verb."""
+def _registry(url: str | None, registry: str | None) -> Iterator[RegistryClient]:
+    """The registry, through whichever client fits; a failure ends the command."""
     try:
         yield open_registry(url, registry)
     except CallFailed as failure:
         fail(str(failure), failure.code)
-
-
-@contextmanager
-def progress(what: str) -> Iterator[Tell]:
-    """A bar on stderr, where that is a terminal."""
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield lambda _done, _total: None
-        return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=console) as bars:
-        task = bars.add_task(what, total=None)
-
-        def tell(done: int, total: int) -> None:
-            waiting = f"{what}: examined and loaded" if total and done == total else what
-            bars.update(task, completed=done, total=total or None, description=waiting)
-
-        yield tell
 
 
 def _metadata(card: Path | None, words: list[str]) -> Document:
@@ -300,7 +263,7 @@ def _split(name: str) -> tuple[str, str]:
     return model, version
 
 
-def _told(move: Document, as_json: bool) -> None:
+def _show_move(move: Document, as_json: bool) -> None:
     if as_json:
         print_json(move)
         return
@@ -309,117 +272,3 @@ def _told(move: Document, as_json: bool) -> None:
     say(f"{move['alias']} of {move['model']} leads to {now}, before to {before}{late}")
     if note := move.get("note"):
         say(note)
-
-
-def _because(one: Document) -> str:
-    return f": {one['reason']}" if one["reason"] else ""
-
-
-def _show_model(model: Document) -> None:
-    console = data_console()
-    console.print(f"{model['name']}  revision {model['revision']}")
-    for name, value in model["settings"].items():
-        console.print(f"  {name}: {value}")
-    table = table_of("Version", "State", "Aliases", "Digest", "Pushed", "Reason")
-    for one in model["versions"]:
-        digest = (one["digest"] or "")[:19]
-        aliases = ", ".join(one["aliases"])
-        table.add_row(one["version"], _state(one["state"]), aliases, digest, date_of(one["created_at"]), one["reason"])
-    console.print(table)
-
-
-def _show_version(model: str, one: Document) -> None:
-    console = data_console()
-    console.print(f"{model}:{one['version']}  {one['state']}{_because(one)}")
-    facts = {"digest": one["digest"], "size": _size(one["size"]), "pushed": date_of(one["created_at"])}
-    facts |= {"by": one["created_by"], "aliases": ", ".join(one["aliases"])}
-    for name, value in facts.items():
-        if value:
-            console.print(f"  {name}: {value}")
-    for side in ("inputs", "outputs"):
-        for spec in (one["signature"] or {}).get(side, []):
-            console.print(f"  {side[:-1]}: {spec['name']} {spec['datatype']} {spec['shape']}")
-    admission = _admission_texts(one["admission"] or {})
-    for title, section in (("card", one["card"]), ("metadata", one["metadata"]), ("admission", admission)):
-        if section:
-            console.print(f"{title}:")
-            for name, value in section.items():
-                console.print(f"  {name}: {_plain(value)}")
-
-
-_GUARDS = {
-    "guarded_divisions": "the least integer by -1 wraps around",
-    "guarded_dimensions": "a dimension of size 0 is refused",
-    "guarded_sizes": "a result of more than 2^28 elements is refused",
-}
-"""What tests before operators are for, by the name of the fact that tells of them."""
-
-
-def _admission_texts(report: Document) -> Document:
-    """What people read of an admission report."""
-    told = {name: fact for name, fact in report.items() if name != "probes" and fact != ""}
-    if isinstance(proof := told.get(ROWS), dict):
-        told[ROWS] = _proof_text(proof)
-    if isinstance(cut := told.get("zipmap"), dict):
-        told["zipmap"] = "cut; " + "; ".join(_classes_text(output, names) for output, names in cut.items())
-    for name, meaning in _GUARDS.items():
-        if guarded := told.get(name):
-            told[name] = f"{', '.join(guarded)}; {meaning}"
-    return told
-
-
-def _classes_text(output: str, names: list[str]) -> str:
-    """What became of a list of maps, with the first of the classes."""
-    more = f" and {len(names) - SHOWN_CLASSES} more" if len(names) > SHOWN_CLASSES else ""
-    return f"{output} is a tensor of the probabilities of {', '.join(names[:SHOWN_CLASSES])}{more}"
-
-
-def _proof_text(proof: Document) -> str:
-    """Whether requests may share runs of a version by its graph, and where the proof ended."""
-    if proof["proven"]:
-        return "proven from the graph"
-    node = f" (node {proof['node']})" if proof["node"] else ""
-    return f"not proven: {proof['reason']}{node}"
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{key or 'ai.onnx'} {inner}" for key, inner in value.items())
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
-def table_of(*heads: str) -> Table:
-    """An empty table for people."""
-    table = Table(box=None, pad_edge=False)
-    for head in heads:
-        table.add_column(head)
-    return table
-
-
-def _state(state: str) -> Any:
-    from rich.text import Text
-
-    return Text(state, style=COLOURS.get(state, ""))
-
-
-def _size(size: int | None) -> str:
-    if size is None:
-        return ""
-    amount, unit = float(size), "B"
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if amount < 1024 or unit == "GiB":
-            break
-        amount /= 1024
-    return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
-
-
-def date_of(text: str | None) -> str:
-    """A moment as people read it, in their own time zone."""
-    return datetime.fromisoformat(text).astimezone().strftime("%Y-%m-%d %H:%M:%S") if text else ""
-
-
-def label_delay(delay: Document | None) -> str:
-    """How old the labels were that something rests on, in words; "" for none."""
-    if delay is None:
-        return ""
-    return f"below {delay['all_below']:g} s, half below {delay['median_below']:g} s"

@@ -13,7 +13,8 @@ from rich.text import Text
 
 from penstock.cli.client import Document
 from penstock.cli.console import Exit, data_console, fail, print_json, say
-from penstock.cli.models import AsJson, Url, Where, table_of
+from penstock.cli.formatting import table_of
+from penstock.cli.options import AsJson, Url, Where
 from penstock.cli.route import gateway
 
 LOOK_S = 1.0

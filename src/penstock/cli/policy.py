@@ -7,7 +7,7 @@ import typer
 
 from penstock.cli.client import Document
 from penstock.cli.console import Exit, fail, print_json, say
-from penstock.cli.models import AsJson, Name, Reason, Url, Where
+from penstock.cli.options import AsJson, Name, Reason, Url, Where
 from penstock.cli.route import gateway
 
 File = Annotated[Path, typer.Argument(help="The policy, as YAML or JSON.")]

@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from penstock.cli.console import Exit, fail, print_json, say
-from penstock.cli.models import AsJson, progress
+from penstock.cli.options import AsJson
+from penstock.cli.progress_bar import progress
 
 
 def register(app: typer.Typer) -> None:
@@ -51,8 +52,8 @@ def profile(
         described = () if card is None else card_features(read_document(card, "the model card"))
         table = read_table(data)
         loaded = engine.load(model, options, threads=1)
-        with progress(data.name) as tell:
-            reference = made(table, loaded, names, tell, label, described, time)
+        with progress(data.name) as on_progress:
+            reference = made(table, loaded, names, on_progress, label, described, time)
         output.write_text(json.dumps(reference_out(reference)) + "\n")
     except (Fault, ConfigFault) as fault:
         fail(str(fault), Exit.USAGE)

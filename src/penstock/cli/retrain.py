@@ -6,7 +6,8 @@ import typer
 
 from penstock.cli.client import Document
 from penstock.cli.console import Exit, data_console, fail, print_json, say
-from penstock.cli.models import AsJson, Name, Reason, Url, Where, table_of
+from penstock.cli.formatting import table_of
+from penstock.cli.options import AsJson, Name, Reason, Url, Where
 from penstock.cli.route import gateway
 
 

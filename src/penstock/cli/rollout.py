@@ -11,10 +11,11 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from penstock.cli.by_gateway import ByGateway
+from penstock.cli.admin_api_client import AdminApiClient
 from penstock.cli.client import Document
 from penstock.cli.console import Exit, data_console, fail, print_json, say
-from penstock.cli.models import AsJson, Name, Reason, Url, Where, date_of, label_delay, table_of
+from penstock.cli.formatting import date_of, label_delay, table_of
+from penstock.cli.options import AsJson, Name, Reason, Url, Where
 from penstock.cli.rollout_words import OPEN, Reporter
 from penstock.cli.route import bar, gateway
 from penstock.core.rollouts.guard_spec import NAMES, limit_word
@@ -145,7 +146,7 @@ def _act(verb: str, name: str, which: str | None, reason: str, url: str | None, 
     say(f"rollout {after['id']} of {name} is {after['state']}; {after['to']} has {after['weight'] / 100:g} %")
 
 
-def _which(found: ByGateway, name: str, which: str | None) -> str:
+def _which(found: AdminApiClient, name: str, which: str | None) -> str:
     if which is not None:
         return which
     known = found.trials(name, KIND)
@@ -189,7 +190,7 @@ def _json_in(option: str, text: str) -> Any:
         fail(f"{option}: this is no JSON: {error}", Exit.USAGE)
 
 
-def _watch(found: ByGateway, name: str, trial_id: str) -> None:
+def _watch(found: AdminApiClient, name: str, trial_id: str) -> None:
     """Show a rollout until it is over; where there is no terminal, a line for each change."""
     console = Console()
     document = found.trial(name, KIND, trial_id)
@@ -203,7 +204,7 @@ def _watch(found: ByGateway, name: str, trial_id: str) -> None:
             live.update(picture(document), refresh=True)
 
 
-def _follow(found: ByGateway, name: str, document: Document) -> None:
+def _follow(found: AdminApiClient, name: str, document: Document) -> None:
     reporter = Reporter()
     while True:
         for line in reporter.lines(document, time.monotonic()):

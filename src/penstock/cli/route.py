@@ -6,11 +6,12 @@ from typing import Annotated, Any
 
 import typer
 
-from penstock.cli.by_gateway import ByGateway
+from penstock.cli.admin_api_client import AdminApiClient
 from penstock.cli.client import CallFailed, Document
 from penstock.cli.console import Exit, data_console, fail, print_json, say
-from penstock.cli.models import AsJson, Name, Reason, Url, Where, table_of
-from penstock.cli.registries import open_gateway
+from penstock.cli.formatting import table_of
+from penstock.cli.options import AsJson, Name, Reason, Url, Where
+from penstock.cli.registry_selection import open_gateway
 
 BAR = 30
 
@@ -88,7 +89,7 @@ def shadow(
 
 
 @contextmanager
-def gateway(url: str | None, registry: str | None) -> Iterator[ByGateway]:
+def gateway(url: str | None, registry: str | None) -> Iterator[AdminApiClient]:
     """The gateway to ask; what goes wrong ends the verb."""
     try:
         yield open_gateway(url, registry)

@@ -21,6 +21,20 @@ def contracts() -> list[dict[str, object]]:
     return found
 
 
+@pytest.fixture(scope="module")
+def graph() -> grimp.ImportGraph:
+    """Every import, those for type checking alone too."""
+    return grimp.build_graph("penstock", include_external_packages=True, cache_dir=None)
+
+
+def test_there_is_no_import_cycle(graph: grimp.ImportGraph) -> None:
+    imports = {module: set(graph.find_modules_directly_imported_by(module)) for module in graph.modules}
+    while leaves := {module for module, targets in imports.items() if not targets & imports.keys()}:
+        imports = {module: targets for module, targets in imports.items() if module not in leaves}
+    in_cycles = {module: targets & imports.keys() for module, targets in imports.items()}
+    assert not in_cycles
+
+
 def test_imports_point_down_and_outside_libraries_have_one_door() -> None:
     script = "from importlinter.cli import lint_imports_command; lint_imports_command()"
     done = subprocess.run(
@@ -29,8 +43,7 @@ def test_imports_point_down_and_outside_libraries_have_one_door() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_every_outside_library_is_named_by_a_door(contracts: list[dict[str, object]]) -> None:
-    graph = grimp.build_graph("penstock", include_external_packages=True, cache_dir=None)
+def test_every_outside_library_is_named_by_a_door(graph: grimp.ImportGraph, contracts: list[dict[str, object]]) -> None:
     outside = {module for module in graph.modules if not module.startswith("penstock")} - sys.stdlib_module_names
     doors: set[str] = set()
     for contract in contracts:

@@ -13,7 +13,7 @@ import numpy as np
 import sklearn
 from sklearn.neural_network import MLPClassifier
 
-from penstock.cli.by_gateway import ByGateway
+from penstock.cli.admin_api_client import AdminApiClient
 from penstock.cli.client import Document
 from penstock.cli.demo.training import INPUT, LABELS, MODEL, Digits, Recipe, train, write_version
 from penstock.cli.upload import upload
@@ -34,7 +34,7 @@ def main(ops: str) -> None:
     recipe = Recipe(VERSION, "neural network", MLPClassifier((64,), learning_rate_init=0.003, random_state=1), EPOCHS)
     pipeline = train(recipe, digits, lambda _accuracy: None)
     accuracy = float(pipeline.score(digits.test_rows, digits.test_labels))
-    gateway = ByGateway(ops)
+    gateway = AdminApiClient(ops)
     with scratch_folder(temporary_folder(), "again") as folder:
         write_version(Path(folder, "version"), pipeline)
         told = lineage(event, digits, accuracy)

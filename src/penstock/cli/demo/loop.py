@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from penstock.cli.by_gateway import ByGateway
+from penstock.cli.admin_api_client import AdminApiClient
 from penstock.cli.client import Document, RestClient
 from penstock.cli.demo.again import VERSION
 from penstock.cli.demo.gateway import Gateway
@@ -81,7 +81,7 @@ class Loop:
     ) -> None:
         self.console = console
         self.gateway = gateway
-        self.registry = ByGateway(gateway.ops)
+        self.registry = AdminApiClient(gateway.ops)
         self.digits = digits
         self.sent = sent
         self.ask = ask
@@ -144,7 +144,7 @@ class Loop:
         return any(one["to"] == VERSION for one in self.registry.trials(MODEL, "rollouts"))
 
     def follow(self) -> bool:
-        """Tell what has happened since; whether the new version's rollout is over."""
+        """OnProgress what has happened since; whether the new version's rollout is over."""
         for event in self.registry.events(MODEL, self.seen, MOST_EVENTS):
             self.seen = event["sequence"]
             self.tell(event["type"].removeprefix("io.penstock."), event["data"])

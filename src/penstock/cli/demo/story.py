@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from penstock.cli.by_gateway import ByGateway
+from penstock.cli.admin_api_client import AdminApiClient
 from penstock.cli.client import CallFailed, Client, Document, RestClient
 from penstock.cli.demo import counts, pictures
 from penstock.cli.demo.gateway import Gateway, GatewayFailed, running
@@ -125,7 +125,7 @@ class Story:
     def push(self, gateway: Gateway, pipelines: dict[str, Any]) -> None:
         """Push both versions; each is examined in a process of its own before it may serve."""
         self.title("Pushing both versions: each is examined, stored under its digest, loaded")
-        registry = ByGateway(gateway.ops)
+        registry = AdminApiClient(gateway.ops)
         for recipe in recipes():
             folder, pipeline = self.room / recipe.version, pipelines[recipe.version]
             write_version(folder, pipeline)
@@ -143,7 +143,7 @@ class Story:
     def roll_out_the_good(self, gateway: Gateway) -> None:
         """Let evidence walk the second version to all the traffic of the first."""
         self.title("A rollout: version 2 takes over from version 1, as far as the evidence carries it")
-        registry = ByGateway(gateway.ops)
+        registry = AdminApiClient(gateway.ops)
         registry.alias(MODEL, "champion", "1", "", "the demo")
         with RestClient(gateway.http, CALL_SECONDS) as client:
             self.answered_by(client, "champion leads to 1", "1")
@@ -155,7 +155,7 @@ class Story:
     def roll_out_the_bad(self, gateway: Gateway, pipelines: dict[str, Any]) -> None:
         """Push a version that scales its pixels twice; the evidence takes its traffic away again."""
         self.title(f"A careless version {CARELESS}, which scales its pixels twice, is admitted, and then found out")
-        folder, registry = self.room / CARELESS, ByGateway(gateway.ops)
+        folder, registry = self.room / CARELESS, AdminApiClient(gateway.ops)
         write_version(folder, careless(pipelines["2"]))
         lineage = {"card": {"summary": "Handwritten digits, scaled twice"}}
         registry.push(MODEL, CARELESS, upload(folder), lineage, "the demo", lambda _done, _total: None)
@@ -174,7 +174,7 @@ class Story:
 
     def roll_out(self, gateway: Gateway, version: str, guards: list[str]) -> Document:
         """Start a rollout under traffic, and watch it to its end."""
-        registry = ByGateway(gateway.ops)
+        registry = AdminApiClient(gateway.ops)
         stated = [{"metric": "latency", "max_ratio": 3} if one == "latency:3" else {"metric": one} for one in guards]
         asked = {"to": version, "steps": [1000, 5000, 10000], "min_step_seconds": 1, "guards": stated}
         begun = registry.begin(MODEL, "rollouts", {**asked, "reason": "the demo"})

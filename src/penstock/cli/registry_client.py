@@ -1,17 +1,13 @@
-"""What the verbs need of a registry, and which of the two roads leads to it: a running gateway, or by hand."""
+"""What the commands need of a registry, whichever client of it they use."""
 
 import getpass
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-from penstock.cli.addresses import address_of, leads_to_a_port, registry_place, running_gateway, settings
 from penstock.cli.client import CallFailed, Document
 from penstock.cli.console import Exit
 from penstock.cli.upload import BadModel, Upload
 from penstock.core.errors import Fault
-
-if TYPE_CHECKING:
-    from penstock.cli.by_gateway import ByGateway
 
 EXIT_OF = {
     "invalid": Exit.USAGE,
@@ -26,15 +22,15 @@ EXIT_OF = {
 }
 """What the command line exits with, by what kind of fault it was."""
 
-Tell = Callable[[int, int], None]
-"""Hears how many bytes of how many are done."""
+OnProgress = Callable[[int, int], None]
+"""Called with the bytes that are done, and all there are (0 where unknown)."""
 
 Write = Callable[[bytes], object]
 """Takes the next bytes of what is exported."""
 
 
-class Registry(Protocol):
-    """What the verbs need; every call raises ``CallFailed``."""
+class RegistryClient(Protocol):
+    """What the commands need; every call raises ``CallFailed``."""
 
     def models(self) -> list[Document]:
         """Every model."""
@@ -42,7 +38,9 @@ class Registry(Protocol):
     def model(self, name: str) -> Document:
         """One model."""
 
-    def push(self, model: str, version: str, data: Upload, metadata: Document, reason: str, tell: Tell) -> Document:
+    def push(
+        self, model: str, version: str, data: Upload, metadata: Document, reason: str, on_progress: OnProgress
+    ) -> Document:
         """A new version."""
 
     def alias(
@@ -61,15 +59,15 @@ class Registry(Protocol):
         """Take a version out of service."""
 
     def configure(self, model: str, changes: Document, reason: str) -> Document:
-        """Change how versions come and go; without changes, tell how they do."""
+        """Change how versions come and go; without changes, show how they do."""
 
-    def set_reference(self, model: str, version: str, data: Upload, tell: Tell) -> Document:
+    def set_reference(self, model: str, version: str, data: Upload, on_progress: OnProgress) -> Document:
         """Give a version its training data to be measured by."""
 
-    def verify(self, tell: Tell) -> list[Document]:
+    def verify(self, on_progress: OnProgress) -> list[Document]:
         """Hash everything; what is not as it should be."""
 
-    def export(self, model: str, version: str, write: Write, tell: Tell) -> str:
+    def export(self, model: str, version: str, write: Write, on_progress: OnProgress) -> str:
         """Hand out a version's bytes; their digest as the registry has it."""
 
     def collect(self) -> list[str]:
@@ -87,8 +85,8 @@ def actor() -> str:
         return "unknown"
 
 
-def told(data: Upload, tell: Tell) -> Iterable[bytes]:
-    """The bytes of an upload, told as they go.
+def upload_chunks(data: Upload, on_progress: OnProgress) -> Iterable[bytes]:
+    """The bytes of an upload, upload_chunks as they go.
 
     Raises:
         CallFailed: what is to be pushed can no longer be read.
@@ -98,49 +96,8 @@ def told(data: Upload, tell: Tell) -> Iterable[bytes]:
         for chunk in data.chunks:
             yield chunk
             done += len(chunk)
-            tell(done, data.size)
+            on_progress(done, data.size)
     except (BadModel, Fault) as fault:
         raise CallFailed(str(fault), Exit.USAGE) from None
     except OSError as error:
         raise CallFailed(f"the model cannot be read: {(error.strerror or 'error').lower()}", Exit.USAGE) from None
-
-
-def open_registry(url: str | None, registry: str | None) -> Registry:
-    """The gateway that was named or runs on the registry; where none does, the registry itself.
-
-    Raises:
-        CallFailed: it cannot be opened.
-    """
-    if url is not None:
-        return _gateway(address_of(url))
-    found = settings(registry)
-    place = registry_place(found)
-    address = running_gateway(place, by_settings=registry is None and leads_to_a_port(found))
-    if address:
-        return _gateway(address)
-    from penstock.cli.by_hand import ByHand
-
-    return ByHand(place, found)
-
-
-def open_gateway(url: str | None, registry: str | None) -> "ByGateway":
-    """The gateway that was named or runs on the registry, for what only a gateway can do.
-
-    Raises:
-        CallFailed: none runs.
-    """
-    if url is not None:
-        return _gateway(address_of(url))
-    found = settings(registry)
-    address = running_gateway(registry_place(found), by_settings=registry is None and leads_to_a_port(found))
-    if address is None:
-        raise CallFailed(
-            "no gateway runs here; start one with: penstock serve, or name one with --url", Exit.UNAVAILABLE
-        )
-    return _gateway(address)
-
-
-def _gateway(address: str) -> "ByGateway":
-    from penstock.cli.by_gateway import ByGateway
-
-    return ByGateway(address)

@@ -1,4 +1,4 @@
-"""The road to a registry through the admin API of a running gateway."""
+"""A registry client over the admin API of a running gateway."""
 
 import json
 import select
@@ -10,7 +10,7 @@ from urllib.parse import quote, urlencode
 
 from penstock.cli.client import CallFailed, Document
 from penstock.cli.console import Exit
-from penstock.cli.registries import EXIT_OF, Tell, Write, actor, told
+from penstock.cli.registry_client import EXIT_OF, OnProgress, Write, actor, upload_chunks
 from penstock.cli.upload import Upload
 
 CALL_S = 60.0
@@ -19,86 +19,90 @@ LONG_CALL_S = 900.0
 """Wait for a push, which ends with the version loaded, and for a check of everything."""
 
 
-class ByGateway:
+class AdminApiClient:
     """Through the admin API of a gateway at ``address`` (host:port of its ops port)."""
 
     def __init__(self, address: str) -> None:
         self._address = address
 
     def models(self) -> list[Document]:
-        """See ``Registry``."""
+        """See ``RegistryClient``."""
         found: list[Document] = self._call("GET", "/models").get("models", [])
         return found
 
     def model(self, name: str) -> Document:
-        """See ``Registry``."""
+        """See ``RegistryClient``."""
         return self._call("GET", _path(name))
 
-    def push(self, model: str, version: str, data: Upload, metadata: Document, reason: str, tell: Tell) -> Document:
-        """See ``Registry``."""
+    def push(
+        self, model: str, version: str, data: Upload, metadata: Document, reason: str, on_progress: OnProgress
+    ) -> Document:
+        """See ``RegistryClient``."""
         headers = {
             "content-type": data.kind,
             "content-length": str(data.size),
             "penstock-metadata": json.dumps(metadata),
             "penstock-reason": quote(reason),
         }
-        return self._call("PUT", _path(model, "versions", version), told(data, tell), headers, LONG_CALL_S)
+        return self._call(
+            "PUT", _path(model, "versions", version), upload_chunks(data, on_progress), headers, LONG_CALL_S
+        )
 
     def alias(
         self, model: str, alias: str, version: str, expected: str | None, reason: str, force: bool = False
     ) -> Document:
-        """See ``Registry``."""
+        """See ``RegistryClient``."""
         body: Document = {"version": version, "reason": reason, **({"force": True} if force else {})}
         if expected is not None:
             body["expected"] = expected or None
         return self._call("PUT", _path(model, "aliases", alias), body)
 
     def drop_alias(self, model: str, alias: str, reason: str, force: bool = False) -> Document:
-        """See ``Registry``."""
+        """See ``RegistryClient``."""
         body: Document = {"reason": reason, **({"force": True} if force else {})}
         return self._call("DELETE", _path(model, "aliases", alias), body)
 
     def rollback(self, model: str, alias: str, reason: str, force: bool = False) -> Document:
-        """See ``Registry``."""
+        """See ``RegistryClient``."""
         body: Document = {"alias": alias, "reason": reason, **({"force": True} if force else {})}
         return self._call("POST", _path(model, "rollback"), body)
 
     def retire(self, model: str, version: str, reason: str, force: bool = False) -> Document:
-        """See ``Registry``."""
+        """See ``RegistryClient``."""
         body: Document = {"reason": reason, **({"force": True} if force else {})}
         return self._call("DELETE", _path(model, "versions", version), body)
 
     def configure(self, model: str, changes: Document, reason: str) -> Document:
-        """See ``Registry``."""
+        """See ``RegistryClient``."""
         path = _path(model, "settings")
         return self._call("PUT", path, {**changes, "reason": reason}) if changes else self._call("GET", path)
 
-    def verify(self, tell: Tell) -> list[Document]:
-        """See ``Registry``."""
+    def verify(self, on_progress: OnProgress) -> list[Document]:
+        """See ``RegistryClient``."""
         with self._answer("POST", "/registry/verify", None, {}, LONG_CALL_S) as answer:
             for text in answer:
                 line = json.loads(text)
                 if "findings" in line:
                     findings: list[Document] = line["findings"]
                     return findings
-                tell(line["done"], line["total"])
+                on_progress(line["done"], line["total"])
         raise CallFailed("the gateway did not finish the check", Exit.UNAVAILABLE)
 
-    def export(self, model: str, version: str, write: Write, tell: Tell) -> str:
-        """See ``Registry``."""
+    def export(self, model: str, version: str, write: Write, on_progress: OnProgress) -> str:
+        """See ``RegistryClient``."""
         path = f"{_path(model, 'versions', version)}/content"
         with self._answer("GET", path, None, {}, LONG_CALL_S) as answer:
             total, done = int(answer.headers.get("content-length", 0)), 0
             while chunk := answer.read(CHUNK):
                 write(chunk)
                 done += len(chunk)
-                tell(done, total)
+                on_progress(done, total)
             if done < total:
                 raise CallFailed("the gateway went away before all had come", Exit.UNAVAILABLE)
             return answer.headers["penstock-digest"] or ""
 
     def collect(self) -> list[str]:
-        """See ``Registry``."""
+        """See ``RegistryClient``."""
         deleted: list[str] = self._call("POST", "/registry/collect", None, {}, LONG_CALL_S).get("deleted", [])
         return deleted
 
@@ -154,11 +158,11 @@ class ByGateway:
         """Change what is watched of a model."""
         return self._call("PUT", _path(model, "policy"), document)
 
-    def set_reference(self, model: str, version: str, data: Upload, tell: Tell) -> Document:
+    def set_reference(self, model: str, version: str, data: Upload, on_progress: OnProgress) -> Document:
         """Give a version its training data to be measured by."""
         headers = {"content-type": data.kind, "content-length": str(data.size)}
         path = _path(model, "versions", version, "reference")
-        return self._call("PUT", path, told(data, tell), headers, LONG_CALL_S)
+        return self._call("PUT", path, upload_chunks(data, on_progress), headers, LONG_CALL_S)
 
     def retrain(self, model: str, version: str | None, reason: str) -> Document:
         """Ask for retraining."""
@@ -194,7 +198,7 @@ class ByGateway:
         return self._call("GET", "/fleet")
 
     def audit(self, model: str | None, limit: int) -> list[Document]:
-        """See ``Registry``."""
+        """See ``RegistryClient``."""
         query = urlencode({"limit": limit} | ({"model": model} if model else {}))
         entries: list[Document] = self._call("GET", f"/audit?{query}").get("entries", [])
         return entries

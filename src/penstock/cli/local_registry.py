@@ -1,4 +1,4 @@
-"""The road to a registry by hand, in this process, for where no gateway runs; what is admitted counts as ready."""
+"""A registry client without a gateway: opens the registry in this process; what is admitted counts as ready."""
 
 import asyncio
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 from penstock.cli.client import CallFailed, Document
 from penstock.cli.console import Exit
-from penstock.cli.registries import EXIT_OF, Tell, Write, actor, told
+from penstock.cli.registry_client import EXIT_OF, OnProgress, Write, actor, upload_chunks
 from penstock.cli.upload import Upload
 from penstock.config.settings import Settings
 from penstock.control.monitoring.references.profiling import profiled
@@ -28,7 +28,7 @@ from penstock.registry.stores.monitor import MonitorStore, ReferenceRecord
 CHUNK = 1 << 20
 
 
-class ByHand:
+class LocalRegistry:
     """Directly in the registry at a place, with admission in this process; what is admitted counts as ready."""
 
     def __init__(self, place: RegistryLocation, settings: Settings) -> None:
@@ -39,22 +39,24 @@ class ByHand:
         self._admission = AdmissionOptions(settings.admission.seconds, settings.admission.memory_bytes)
 
     def models(self) -> list[Document]:
-        """See ``Registry``."""
+        """See ``RegistryClient``."""
         with _faults_named():
             return [_document(record) for record in self._registry.store.models()]
 
     def model(self, name: str) -> Document:
-        """See ``Registry``."""
+        """See ``RegistryClient``."""
         with _faults_named():
             return _document(self._registry.store.model(name))
 
-    def push(self, model: str, version: str, data: Upload, metadata: Document, reason: str, tell: Tell) -> Document:
-        """See ``Registry``."""
+    def push(
+        self, model: str, version: str, data: Upload, metadata: Document, reason: str, on_progress: OnProgress
+    ) -> Document:
+        """See ``RegistryClient``."""
         with _faults_named():
             check_names(model, version)
             checked = metadata_of(metadata)
             with self._registry.receive() as incoming:
-                for chunk in told(data, tell):
+                for chunk in upload_chunks(data, on_progress):
                     incoming.write(chunk)
                 incoming.close()
                 with self._registry.prepared(incoming) as prepared:
@@ -74,7 +76,7 @@ class ByHand:
     def alias(
         self, model: str, alias: str, version: str, expected: str | None, reason: str, force: bool = False
     ) -> Document:
-        """See ``Registry``."""
+        """See ``RegistryClient``."""
         with _faults_named():
             check_alias(alias)
             self._registry.store.model(model)
@@ -84,14 +86,14 @@ class ByHand:
         return _moved(model, alias, move)
 
     def drop_alias(self, model: str, alias: str, reason: str, force: bool = False) -> Document:
-        """See ``Registry``."""
+        """See ``RegistryClient``."""
         with _faults_named():
             self._registry.store.model(model)
             move = self._registry.store.aliases.drop(model, alias, self._by(reason), force=force)
         return _moved(model, alias, move)
 
     def rollback(self, model: str, alias: str, reason: str, force: bool = False) -> Document:
-        """See ``Registry``."""
+        """See ``RegistryClient``."""
         with _faults_named():
             check_alias(alias)
             usable = usable_versions(self._registry.store.model(model))
@@ -101,13 +103,13 @@ class ByHand:
         return _moved(model, alias, move)
 
     def retire(self, model: str, version: str, reason: str, force: bool = False) -> Document:
-        """See ``Registry``."""
+        """See ``RegistryClient``."""
         with _faults_named():
             self._registry.store.retire(model, version, self._by(reason), force=force)
         return self.model(model)
 
     def configure(self, model: str, changes: Document, reason: str) -> Document:
-        """See ``Registry``."""
+        """See ``RegistryClient``."""
         with _faults_named():
             record = self._registry.store.model(model)
             if not changes:
@@ -116,11 +118,11 @@ class ByHand:
             revision = self._registry.store.configure(model, settings, self._by(reason))
         return {**settings_out(settings), "revision": revision}
 
-    def set_reference(self, model: str, version: str, data: Upload, tell: Tell) -> Document:
-        """See ``Registry``."""
+    def set_reference(self, model: str, version: str, data: Upload, on_progress: OnProgress) -> Document:
+        """See ``RegistryClient``."""
         with _faults_named(), scratch_file(temporary_folder(), "reference") as path:
             with path.open("wb") as file:
-                file.writelines(told(data, tell))
+                file.writelines(upload_chunks(data, on_progress))
             found = self._registry.store.model(model).versions[version]
             folder, graph = self._registry.shelf.place(found.content, found.rewrite)
             features = card_features(found.metadata.get("card"))
@@ -131,13 +133,13 @@ class ByHand:
             revision = store.set_reference(record, document, self._by(""))
         return {"digest": reference.digest, "rows": reference.rows, "source": reference.source, "revision": revision}
 
-    def verify(self, tell: Tell) -> list[Document]:
-        """See ``Registry``."""
+    def verify(self, on_progress: OnProgress) -> list[Document]:
+        """See ``RegistryClient``."""
         with _faults_named():
-            return [asdict(finding) for finding in self._registry.verify(tell)]
+            return [asdict(finding) for finding in self._registry.verify(on_progress)]
 
-    def export(self, model: str, version: str, write: Write, tell: Tell) -> str:
-        """See ``Registry``."""
+    def export(self, model: str, version: str, write: Write, on_progress: OnProgress) -> str:
+        """See ``RegistryClient``."""
         with _faults_named():
             path, record = self._registry.export(model, version)
             done = 0
@@ -145,16 +147,16 @@ class ByHand:
                 while chunk := file.read(CHUNK):
                     write(chunk)
                     done += len(chunk)
-                    tell(done, record.content.size)
+                    on_progress(done, record.content.size)
         return record.content.digest
 
     def collect(self) -> list[str]:
-        """See ``Registry``."""
+        """See ``RegistryClient``."""
         with _faults_named():
             return self._registry.collect()
 
     def audit(self, model: str | None, limit: int) -> list[Document]:
-        """See ``Registry``."""
+        """See ``RegistryClient``."""
         with _faults_named():
             return [asdict(entry) for entry in self._registry.store.audit(model, None, limit)]
 

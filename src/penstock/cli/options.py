@@ -1,0 +1,21 @@
+"""Options and arguments that several commands share."""
+
+from typing import Annotated
+
+import typer
+
+Url = Annotated[str | None, typer.Option(help="HOST:PORT of a gateway's ops port. [the one that runs on the registry]")]
+
+Where = Annotated[str | None, typer.Option("--registry", metavar="URL", help="The registry. [as in the settings]")]
+
+Reason = Annotated[str, typer.Option(help="Why, for the audit.")]
+
+Force = Annotated[bool, typer.Option("--force", help="Do it although a route decides who answers.")]
+
+RetireForce = Annotated[bool, typer.Option("--force", help="Do it although an open rollout or experiment needs it.")]
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+Name = Annotated[str, typer.Argument(help="The model.")]
+
+Versioned = Annotated[str, typer.Argument(metavar="NAME:V", help="The model and its version.")]

@@ -1,0 +1,33 @@
+"""A progress bar for transfers."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn, TransferSpeedColumn
+
+from penstock.cli.registry_client import OnProgress
+
+
+@contextmanager
+def progress(what: str) -> Iterator[OnProgress]:
+    """A bar on stderr, where that is a terminal."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda _done, _total: None
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console) as bars:
+        task = bars.add_task(what, total=None)
+
+        def on_progress(done: int, total: int) -> None:
+            waiting = f"{what}: examined and loaded" if total and done == total else what
+            bars.update(task, completed=done, total=total or None, description=waiting)
+
+        yield on_progress
