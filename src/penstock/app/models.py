@@ -16,7 +16,7 @@ from penstock import __version__
 from penstock.app.repositories import identity
 from penstock.config.sections import Retention
 from penstock.config.settings import Settings
-from penstock.control.admin import Parts, RegistryAdmin, Serving
+from penstock.control.admin import Parts, RegistryAdmin
 from penstock.control.blocking import BlockingPool, pool_readings
 from penstock.control.delivery.experiments import Experiments
 from penstock.control.delivery.prometheus import Prometheus
@@ -26,6 +26,7 @@ from penstock.control.delivery.step_gates import PolicyWebhooks
 from penstock.control.fleet import FleetMember
 from penstock.control.instance.ports import is_loopback
 from penstock.control.leadership import Leadership
+from penstock.control.model_view import Serving
 from penstock.control.monitoring.service import Monitoring
 from penstock.control.periodic import PeriodicTask
 from penstock.control.plane import ControlPlane
@@ -286,7 +287,7 @@ class Models:
             mirror = MlflowSync(source, registry_admin, self._parts.picture.models, mlflow.poll_seconds)
             if mlflow.webhook_secret_file is not None:
                 registry_admin.heed_mlflow(_Webhook(mlflow.webhook_secret_file, mirror))
-            registry_admin.tell_of_mlflow(mirror.problems)
+            registry_admin.view.tell_of_mlflow(mirror.problems)
             self._pools.extend(mirror.pools)
             tasks.append(mirror.task)
         return tasks

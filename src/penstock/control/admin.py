@@ -6,19 +6,17 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
 
 from penstock.control.blocking import READ_S, BlockingPool, pool_readings
+from penstock.control.model_view import ModelView, Serving
 from penstock.control.reconcile.reconciler import Reconciler
 from penstock.control.sources.registry import RegistrySource
 from penstock.control.sources.repositories import RepositoryState
-from penstock.core.desired import State, VersionStatus, serving_version
-from penstock.core.errors import NotFound, NotReady, Overloaded, Refused, Unsupported
-from penstock.core.versions import CHAMPION, sort_key
-from penstock.registry.documents import Shown, model_document
+from penstock.core.errors import Overloaded, Unsupported
+from penstock.core.versions import CHAMPION
 from penstock.registry.model_settings import settings_in
-from penstock.registry.records import Admission, By, Document, ModelRecord, Move, Report, VersionRecord
-from penstock.registry.registry import Prepared, Registry, check_alias, check_names, examined, usable_versions
+from penstock.registry.records import Admission, By, Document, Move, Report, VersionRecord
+from penstock.registry.registry import Prepared, Registry, check_alias, check_names, examined
 from penstock.registry.stores.aliases import ANY, Expected
 from penstock.registry.stores.snapshot import RegistrySnapshot
 from penstock.registry.stores.versions import Store
@@ -36,19 +34,6 @@ CONTENTS_S = 3600.0
 
 Webhook = Callable[[Mapping[str, str], bytes], None]
 """Takes a call of MLflow's: headers and body; raises faults."""
-
-
-class Serving(Protocol):
-    """What the gateway knows of the versions it serves."""
-
-    def statuses(self) -> list[VersionStatus]:
-        """Every version of every model."""
-
-    def signature(self, model: str, version: str) -> Mapping[str, Any] | None:
-        """A version's inputs and outputs, None while no worker has told."""
-
-    async def serve_changes(self) -> bool:
-        """Bring what was stored to the workers; whether all of them have it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +63,9 @@ class RegistryAdmin:
         self._writes = BlockingPool("registry_writes", THREADS)
         self._contents = BlockingPool("contents", 2 * PUSHES, "the registry's store of contents", CONTENTS_S)
         self.pools = (self._reads, self._writes, self._contents)
+        self.view = ModelView(parts.picture, reconciler, serving, self._reads, in_folder=parts.registry is None)
         self._pushes = 0
         self._webhook: Webhook | None = None
-        self._mlflow_problems: Callable[[str], Sequence[str]] = lambda _: ()
-
-    def tell_of_mlflow(self, problems: Callable[[str], Sequence[str]]) -> None:
-        """Show what could not be taken over of a model from now on."""
-        self._mlflow_problems = problems
 
     def heed_mlflow(self, webhook: Webhook) -> None:
         """Have MLflow's calls handed over from now on."""
@@ -94,23 +75,11 @@ class RegistryAdmin:
 
     async def models(self) -> list[Document]:
         """Every model, as the admin API shows it."""
-        records = {record.name: record for record in await self._records()}
-        statuses = self._statuses()
-        return [
-            self._document(name, records.get(name), statuses.get(name, {})) for name in sorted({*records, *statuses})
-        ]
+        return await self.view.models()
 
     async def model(self, name: str) -> Document:
-        """One model.
-
-        Raises:
-            NotFound: no such model.
-        """
-        record = next((one for one in await self._records() if one.name == name), None)
-        statuses = self._statuses().get(name)
-        if record is None and statuses is None:
-            raise NotFound(f"unknown model '{name}'")
-        return self._document(name, record, statuses or {})
+        """One model; raises ``NotFound``."""
+        return await self.view.model(name)
 
     async def audit(self, model: str | None, after: int | None, limit: int) -> list[Document]:
         """At most ``limit`` changes in the order they were made: the first after a sequence number, or the newest."""
@@ -153,7 +122,7 @@ class RegistryAdmin:
             raise Overloaded(f"{PUSHES} versions are being pushed already; try again later")
         self._pushes += 1
         try:
-            before = {one.name: one for one in await self._records()}.get(model)
+            before = {one.name: one for one in await self.view.records()}.get(model)
             record = await self._received(
                 registry,
                 chunks,
@@ -230,7 +199,7 @@ class RegistryAdmin:
             Conflict: the alias, or the model, is not as expected.
         """
         check_alias(alias)
-        self._refuse_unready(model, version)
+        self.view.refuse_unready(model, version)
         in_registry = self._parts.registry is not None
         move = partial(
             self._parts.store.aliases.move,
@@ -265,9 +234,9 @@ class RegistryAdmin:
             Conflict: there is nothing to go back to, or the model is not as expected.
         """
         check_alias(alias)
-        ready = self._ready(model)
-        fallback = self._before_newest(model, ready) if alias == CHAMPION else None
-        usable = {*ready, *await self._loadable(model)}
+        ready = self.view.ready(model)
+        fallback = self.view.before_newest(model) if alias == CHAMPION else None
+        usable = {*ready, *await self.view.loadable(model)}
         roll_back = partial(
             self._parts.store.aliases.roll_back, fallback=fallback, if_revision=if_revision, force=force
         )
@@ -349,18 +318,6 @@ class RegistryAdmin:
 
     # Means.
 
-    async def _records(self) -> list[ModelRecord]:
-        """Every model as the database has it; as it was last read, while that is away or silent."""
-        picture = self._parts.picture
-        try:
-            return await self._reads.call(picture.models)
-        except NotReady as fault:
-            if (known := picture.last_known(str(fault))) is not None:
-                return known
-            if self._parts.registry is not None:
-                raise
-            return []  # a folder's models are known without the database
-
     async def _served(self) -> bool:
         """Bring what was stored to the workers; whether all of them have it."""
         return await self._serving.serve_changes()
@@ -369,64 +326,3 @@ class RegistryAdmin:
         if self._parts.registry is None:
             raise Unsupported("this gateway serves a folder; start it without one to serve what is pushed")
         return self._parts.registry
-
-    def _statuses(self) -> dict[str, dict[str, VersionStatus]]:
-        found: dict[str, dict[str, VersionStatus]] = {}
-        for status in self._serving.statuses():
-            found.setdefault(status.model, {})[status.version] = status
-        return found
-
-    def _before_newest(self, model: str, ready: Sequence[str]) -> str | None:
-        """The newest ready version before the newest one, whether that is being loaded just now or not."""
-        newest = serving_version(None, None, self._statuses()[model].values())
-        before = [version for version in ready if newest is not None and sort_key(version) < sort_key(newest)]
-        return before[-1] if before else None
-
-    def _ready(self, model: str) -> list[str]:
-        statuses = self._statuses().get(model)
-        if statuses is None:
-            raise NotFound(f"unknown model '{model}'")
-        ready = [status.version for status in statuses.values() if status.state is State.READY]
-        return sorted(ready, key=sort_key)
-
-    async def _loadable(self, model: str) -> list[str]:
-        """Versions that are not loaded now and could be."""
-        usable = [one for record in await self._records() if record.name == model for one in usable_versions(record)]
-        unavailable = self._statuses().get(model, {})
-        return [version for version in usable if version not in unavailable]
-
-    def _refuse_unready(self, model: str, version: str) -> None:
-        statuses = self._statuses().get(model)
-        if statuses is None:
-            raise NotFound(f"unknown model '{model}'")
-        if version not in statuses:
-            raise NotFound(f"model '{model}' serves no version '{version}'")
-        status = statuses[version]
-        if status.state is not State.READY:
-            because = status.reason or status.state.lower()
-            raise Refused(f"version '{version}' of model '{model}' is not ready: {because}")
-
-    def _document(self, name: str, record: ModelRecord | None, statuses: Mapping[str, VersionStatus]) -> Document:
-        shown = {version: self._shown(status) for version, status in statuses.items() if version}
-        problem = (self._desk.detail(name, "") or statuses[""].reason) if "" in statuses else ""
-        document = model_document(record or ModelRecord(name, 0), shown, problem)
-        if (untaken := self._mlflow_problems(name)) and "problem" not in document:
-            document["problem"] = f"not taken over from MLflow: {'; '.join(untaken)}"
-        return document
-
-    def _whole(self, status: VersionStatus) -> str:
-        """The whole reason of a status, as operators are told it."""
-        if not status.reason:
-            return ""
-        return self._desk.detail(status.model, status.version) or status.detail or status.reason
-
-    def _shown(self, status: VersionStatus) -> Shown:
-        placed = self._desk.placed(status.model, status.version)
-        signature = self._serving.signature(status.model, status.version)
-        return Shown(
-            status.state.value,
-            self._desk.refused(status.model, status.version) or self._whole(status),
-            dict(signature) if signature else None,
-            placed.digest if placed else "",
-            placed.report if placed else None,
-        )

@@ -15,11 +15,10 @@ from penstock.control.instance.options import WorkerOptions
 from penstock.control.monitoring.feedback import Labels
 from penstock.control.periodic import PeriodicTask, Tasks
 from penstock.control.reconcile import status
-from penstock.control.reconcile.departures import Departures
-from penstock.control.reconcile.losses import Losses
 from penstock.control.reconcile.planner import Found, Key, Ledger, ledger_in, ledger_out
 from penstock.control.reconcile.reconciler import Reconciler, Source
 from penstock.control.sources.initial_sync import InitialSync
+from penstock.control.version_counters import VersionCounters
 from penstock.control.workers.process import WorkerProcess, adopt
 from penstock.control.workers.protocol import Message
 from penstock.control.workers.server import Channel, Listeners, Report
@@ -72,7 +71,6 @@ class ControlPlane:
         self._look_s = look_s
         self._ready_workers = ready_workers
         self._begun = False
-        self._departures = Departures(series_s, clock)
         self._files = [SlotFile(instance.slot(index)) for index in range(options.workers)]
         self._slots = [file.slot for file in self._files]
         self._departed: dict[int, Report] = {}
@@ -84,8 +82,7 @@ class ControlPlane:
         self._labels: Labels | None = None
         self._measured: list[Callable[[], Iterable[Reading]]] = []
         stored = instance.read("ledger")
-        self._losses = Losses.of(stored.get("losses", {}))
-        self._tally = metrics.tally_in(stored.get("tally", {}))
+        self.counters = VersionCounters(self._slots, stored, series_s, clock)
         self.reconciler = Reconciler(source, self, ledger_in(stored.get("ledger", {})), BLOCKS - 1, options.load_s)
         limits = Limits(freeze=int(options.freeze_s * 1e9))
         self._supervisor = Supervisor(self._slots, self._start_worker, self._lost, time.monotonic_ns, limits)
@@ -107,7 +104,7 @@ class ControlPlane:
                 self._supervisor.adopt(index, self._watched(process))
                 self._adopted = True
             elif file.slot.pid:  # it ended while nobody watched
-                self._note_loss(index, file.slot.pid)
+                self.counters.note_loss(self.reconciler.ledger, index, file.slot.pid)
         self._tasks.start(self._supervisor.task)  # new workers get up meanwhile
         await self._channel.start()
         self._serve_first(await self._first.at_start())
@@ -215,13 +212,12 @@ class ControlPlane:
 
     def totals(self, model: str, version: str) -> Totals:
         """What a version was counted by since the instance began; nothing for one that was never served."""
-        block = self.reconciler.ledger.blocks.get((model, version))
-        return Totals.of(self._slots if block is not None else (), block or 0)
+        return self.counters.totals(self.reconciler.ledger, (model, version))
 
     def losses(self, model: str, version: str) -> int:
         """How many workers have ended or been given up while they had calls of a version in hand, since the instance
         began."""
-        return self._losses.of_version((model, version))
+        return self.counters.losses((model, version))
 
     def outputs(self, model: str, version: str) -> int:
         """How many outputs a version has, 0 while no worker has told."""
@@ -277,12 +273,11 @@ class ControlPlane:
 
     def regions(self, offset: int, size: int) -> list[Words]:
         """A region of every worker's words."""
-        return [slot.region(offset, size) for slot in self._slots]
+        return self.counters.regions(offset, size)
 
     def clear_region(self, offset: int, size: int) -> None:
         """Zero a region in every slot, before it is given to another reference."""
-        for slot in self._slots:
-            slot.region(offset, size)[:] = 0
+        self.counters.clear_region(offset, size)
 
     def supervise(self, *tasks: PeriodicTask) -> None:
         """Run these tasks, too, until the plane is stopped."""
@@ -299,19 +294,17 @@ class ControlPlane:
     def readings(self) -> Iterator[Reading]:
         """Everything there is to measure, as it stands now."""
         living = self._living()
-        self._look_for_departures(self.reconciler.ledger)
-        known = self._departures.told()
+        known = self.counters.known(self.reconciler.ledger, self.desired, self.reports)
         yield from metrics.of_versions(self._readings(living, known), known)
 
     def _living(self) -> list[Slot]:
         return [slot for slot, one in zip(self._slots, self._supervisor.processes(), strict=True) if one]
 
     def _readings(self, living: Sequence[Slot], known: Collection[Key]) -> Iterator[Reading]:
-        yield from metrics.counted(self._slots, living, self.reconciler.ledger.blocks, known, self._tally)
+        yield from self.counters.readings(self.reconciler.ledger, living, known)
         yield from metrics.workers(self._slots, living)
         yield from metrics.states(self.statuses())
         yield from metrics.contents(self.reconciler.desired, self.reconciler.placed)
-        yield from metrics.tallied(self._tally, known)
         yield from metrics.traffic(self.reconciler.desired, self.statuses(), self.totals)
         yield from self._tasks.readings()
         for measured in self._measured:
@@ -335,42 +328,20 @@ class ControlPlane:
 
     def save(self, ledger: Ledger) -> None:
         """Keep what must outlive this process."""
-        self._tally.forget(ledger.blocks.keys())
-        self._losses.forget(ledger.blocks.keys())
-        kept = {"tally": metrics.tally_out(self._tally), "losses": self._losses.out()}
-        self._instance.write("ledger", {"ledger": ledger_out(ledger), **kept})
+        self.counters.retain(ledger)
+        self._instance.write("ledger", {"ledger": ledger_out(ledger), **self.counters.out()})
 
     def reusable(self, ledger: Ledger) -> Collection[Key]:
-        """Versions that no worker serves and that nobody is still answering for, if no block is left for others."""
-        return self._idle(ledger, set()) if len(ledger.blocks) >= BLOCKS - 1 else ()
+        """Versions whose counter blocks may be given to others, if none is left."""
+        return self.counters.reusable(ledger, self.desired, self.reports)
 
     def departed(self, ledger: Ledger) -> Collection[Key]:
-        """Such versions that went so long ago that their series have ended."""
-        if not self.reconciler.desired.revision:  # workers that were adopted serve what nobody has asked for yet
-            return ()
-        self._look_for_departures(ledger)
-        told = self._departures.told()
-        return self._idle(ledger, told) if ledger.blocks.keys() - told else ()
-
-    def _look_for_departures(self, ledger: Ledger) -> None:
-        present = status.known(self.reconciler.desired, self.reports.values())
-        self._departures.look(present, ledger.blocks.keys())
-
-    def _idle(self, ledger: Ledger, wanted: Collection[Key]) -> list[Key]:
-        """The versions beside the wanted ones that no worker serves and that nobody is still answering for."""
-        if not status.applied(self.reconciler.desired, self.reports.values()):
-            return []
-        served = {(model.name, one.version) for model in self.reconciler.desired.models for one in model.versions}
-        left = ((key, block) for key, block in ledger.blocks.items() if key not in served and key not in wanted)
-        return [key for key, block in left if not Totals.of(self._slots, block).inflight]
+        """Versions that went so long ago that their series have ended."""
+        return self.counters.departed(ledger, self.desired, self.reports)
 
     def clear(self, block: int) -> None:
-        """Zero a counter block in every slot; what its version refused stays in its model's counters."""
-        for key, given in self.reconciler.ledger.blocks.items():
-            if given == block:
-                self._tally.keep_refused(self._slots, key[0], block)
-        for slot in self._slots:
-            slot.clear(block)
+        """Zero a counter block in every slot."""
+        self.counters.clear(self.reconciler.ledger, block)
 
     # What happens to workers.
 
@@ -399,16 +370,11 @@ class ControlPlane:
         self._departed[slot] = report
 
     def _lost(self, index: int, pid: int, reason: Reason) -> None:
-        self._tally.restarts[reason] += 1
-        self._note_loss(index, pid)
+        self.counters.note_restart(reason)
+        self.counters.note_loss(self.reconciler.ledger, index, pid)
         self.save(self.reconciler.ledger)
         if reason is Reason.DIED:  # its last words may still be on their way
             asyncio.get_running_loop().call_later(LAST_WORDS_S, self._inquire, index, pid)
-
-    def _note_loss(self, index: int, pid: int) -> None:
-        """Note which versions' calls a worker had in hand when it ended."""
-        counts = ((key, Totals.of([self._slots[index]], block)) for key, block in self.reconciler.ledger.blocks.items())
-        self._losses.note(index, pid, [key for key, totals in counts if totals.inflight])
 
     def _inquire(self, index: int, pid: int) -> None:
         for report in (self.reports.get(index), self._departed.pop(index, None)):
@@ -416,7 +382,7 @@ class ControlPlane:
                 self.reconciler.died(report)
 
     def _loaded(self, key: Key, succeeded: bool) -> None:
-        self._tally.loads[*key, "ok" if succeeded else "failed"] += 1
+        self.counters.note_load(key, succeeded)
         self.save(self.reconciler.ledger)
 
     def _deserted(self) -> bool:

@@ -1,0 +1,150 @@
+"""Models as one gateway shows them: what the registry has recorded, together with what the workers serve."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from penstock.control.blocking import BlockingPool
+from penstock.control.reconcile.reconciler import Reconciler
+from penstock.core.desired import State, VersionStatus, serving_version
+from penstock.core.errors import NotFound, NotReady, Refused
+from penstock.core.versions import sort_key
+from penstock.registry.documents import Shown, model_document
+from penstock.registry.records import Document, ModelRecord
+from penstock.registry.registry import usable_versions
+from penstock.registry.stores.snapshot import RegistrySnapshot
+
+
+class Serving(Protocol):
+    """What the gateway knows of the versions it serves."""
+
+    def statuses(self) -> list[VersionStatus]:
+        """Every version of every model."""
+
+    def signature(self, model: str, version: str) -> Mapping[str, Any] | None:
+        """A version's inputs and outputs, None while no worker has told."""
+
+    async def serve_changes(self) -> bool:
+        """Bring what was stored to the workers; whether all of them have it."""
+
+
+class ModelView:
+    """The models of one gateway; ``reads`` runs the queries, and ``in_folder`` says that folders or buckets are served,
+    whose models are known without the database."""
+
+    def __init__(
+        self, picture: RegistrySnapshot, reconciler: Reconciler, serving: Serving, reads: BlockingPool, in_folder: bool
+    ) -> None:
+        self._picture = picture
+        self._reconciler = reconciler
+        self._serving = serving
+        self._reads = reads
+        self._in_folder = in_folder
+        self._mlflow_problems: Callable[[str], Sequence[str]] = lambda _: ()
+
+    def tell_of_mlflow(self, problems: Callable[[str], Sequence[str]]) -> None:
+        """Show what could not be taken over of a model from now on."""
+        self._mlflow_problems = problems
+
+    async def models(self) -> list[Document]:
+        """Every model, as the admin API shows it."""
+        records = {record.name: record for record in await self.records()}
+        statuses = self._statuses()
+        return [
+            self._document(name, records.get(name), statuses.get(name, {})) for name in sorted({*records, *statuses})
+        ]
+
+    async def model(self, name: str) -> Document:
+        """One model.
+
+        Raises:
+            NotFound: no such model.
+        """
+        record = next((one for one in await self.records() if one.name == name), None)
+        statuses = self._statuses().get(name)
+        if record is None and statuses is None:
+            raise NotFound(f"unknown model '{name}'")
+        return self._document(name, record, statuses or {})
+
+    async def records(self) -> list[ModelRecord]:
+        """Every model as the database has it; as it was last read, while that is away or silent."""
+        try:
+            return await self._reads.call(self._picture.models)
+        except NotReady as fault:
+            if (known := self._picture.last_known(str(fault))) is not None:
+                return known
+            if not self._in_folder:
+                raise
+            return []  # a folder's models are known without the database
+
+    def _statuses(self) -> dict[str, dict[str, VersionStatus]]:
+        found: dict[str, dict[str, VersionStatus]] = {}
+        for status in self._serving.statuses():
+            found.setdefault(status.model, {})[status.version] = status
+        return found
+
+    def before_newest(self, model: str) -> str | None:
+        """The newest ready version before the newest one, whether that is being loaded just now or not.
+
+        Raises:
+            NotFound: no such model.
+        """
+        ready = self.ready(model)
+        newest = serving_version(None, None, self._statuses()[model].values())
+        before = [version for version in ready if newest is not None and sort_key(version) < sort_key(newest)]
+        return before[-1] if before else None
+
+    def ready(self, model: str) -> list[str]:
+        """The versions of a model that are ready, oldest first; raises ``NotFound``."""
+        statuses = self._statuses().get(model)
+        if statuses is None:
+            raise NotFound(f"unknown model '{model}'")
+        ready = [status.version for status in statuses.values() if status.state is State.READY]
+        return sorted(ready, key=sort_key)
+
+    async def loadable(self, model: str) -> list[str]:
+        """Versions that are not loaded now and could be."""
+        usable = [one for record in await self.records() if record.name == model for one in usable_versions(record)]
+        unavailable = self._statuses().get(model, {})
+        return [version for version in usable if version not in unavailable]
+
+    def refuse_unready(self, model: str, version: str) -> None:
+        """Refuse a version that does not answer.
+
+        Raises:
+            NotFound: no such model or version.
+            Refused: it is not ready.
+        """
+        statuses = self._statuses().get(model)
+        if statuses is None:
+            raise NotFound(f"unknown model '{model}'")
+        if version not in statuses:
+            raise NotFound(f"model '{model}' serves no version '{version}'")
+        status = statuses[version]
+        if status.state is not State.READY:
+            because = status.reason or status.state.lower()
+            raise Refused(f"version '{version}' of model '{model}' is not ready: {because}")
+
+    def _document(self, name: str, record: ModelRecord | None, statuses: Mapping[str, VersionStatus]) -> Document:
+        shown = {version: self._shown(status) for version, status in statuses.items() if version}
+        problem = (self._reconciler.detail(name, "") or statuses[""].reason) if "" in statuses else ""
+        document = model_document(record or ModelRecord(name, 0), shown, problem)
+        if (untaken := self._mlflow_problems(name)) and "problem" not in document:
+            document["problem"] = f"not taken over from MLflow: {'; '.join(untaken)}"
+        return document
+
+    def _whole(self, status: VersionStatus) -> str:
+        """The whole reason of a status, as operators are told it."""
+        if not status.reason:
+            return ""
+        return self._reconciler.detail(status.model, status.version) or status.detail or status.reason
+
+    def _shown(self, status: VersionStatus) -> Shown:
+        placed = self._reconciler.placed(status.model, status.version)
+        signature = self._serving.signature(status.model, status.version)
+        return Shown(
+            status.state.value,
+            self._reconciler.refused(status.model, status.version) or self._whole(status),
+            dict(signature) if signature else None,
+            placed.digest if placed else "",
+            placed.report if placed else None,
+        )
