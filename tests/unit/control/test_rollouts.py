@@ -880,7 +880,7 @@ def test_a_slow_load_holds_up_no_step(world: World, monkeypatch: pytest.MonkeyPa
             await asyncio.sleep(0)
             number = len(begun)
             for _ in range(2):
-                gateway.rollouts.bring_beside("other")
+                gateway.rollouts.background.start("other")
             await asyncio.sleep(0)
         assert (number > 0, len(begun)) == (True, number + 1)
 

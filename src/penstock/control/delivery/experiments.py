@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
+from penstock.control.delivery.model_versions import refuse_unready
 from penstock.control.delivery.observations import UNSETTLED, new_strata, stages, without_strata
-from penstock.control.delivery.trial import CONTROLLER, Trials, kept_route, refuse_unready
+from penstock.control.delivery.trial import CONTROLLER, Trials, kept_route
 from penstock.control.monitoring.label_comparisons import Signal, Terms
 from penstock.core import experiments
 from penstock.core.desired import VersionStatus
@@ -92,7 +93,7 @@ class Experiments(Trials):
                 )
                 by = By(CONTROLLER, moved.reason)
                 await self.run_on_thread(self.leader.change, written, partial(_next, written, moved), "move", by)
-                self.bring_beside(trial.model)
+                self.background.start(trial.model)
             elif after != before or stages(seen) != stages(kept.seen):
                 await self.run_on_thread(self.leader.keep, trial, written.document)
         except Conflict as conflict:

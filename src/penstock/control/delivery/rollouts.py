@@ -7,18 +7,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from penstock.control.delivery import observations
+from penstock.control.delivery.model_versions import of_model, refuse_unready, serving
 from penstock.control.delivery.questions import Questions, asking_pools
 from penstock.control.delivery.step_gates import Ask, StepGates, Webhooks
-from penstock.control.delivery.trial import (
-    CONTROLLER,
-    UNREADABLE,
-    Fleet,
-    Trials,
-    kept_route,
-    of_model,
-    refuse_unready,
-    serving,
-)
+from penstock.control.delivery.trial import CONTROLLER, UNREADABLE, Fleet, Trials, kept_route
 from penstock.control.monitoring.label_comparisons import LabelComparisons, Signal, Terms
 from penstock.core.desired import VersionStatus, serving_version
 from penstock.core.errors import Conflict, NotFound, Refused
@@ -173,7 +165,7 @@ class Rollouts(Trials):
         self.newest[trial.model] = await self.run_on_thread(
             self.leader.change, trial, partial(_next, trial, after), action.kind.value, by
         )
-        self.bring_beside(trial.model)
+        self.background.start(trial.model)
 
     async def _hold(self, trial: Trial, rollout: Rollout, reason: str) -> None:
         """The last step could not be taken, because somebody has moved the champion: people decide."""

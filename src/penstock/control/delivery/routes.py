@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from penstock.control.blocking import READ_S, BlockingPool
-from penstock.control.delivery.trial import refuse_unready, serving
+from penstock.control.delivery.model_versions import refuse_unready, serving
 from penstock.control.periodic import KeyedWork, PeriodicTask
 from penstock.core.desired import Desired, State, VersionStatus, able_versions
 from penstock.core.errors import NotFound

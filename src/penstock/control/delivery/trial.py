@@ -5,7 +5,6 @@ only while all of a gateway's workers have had the trial's present weights for a
 """
 
 import asyncio
-import logging
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import suppress
@@ -14,18 +13,17 @@ from functools import partial
 from typing import Any, ClassVar, Protocol
 
 from penstock.control.blocking import READ_S, BlockingPool
+from penstock.control.delivery.background_serving import BackgroundServing
+from penstock.control.delivery.model_versions import of_model
 from penstock.control.delivery.observations import UNSETTLED, known_until
 from penstock.control.monitoring.label_comparisons import LabelComparisons, Signal, Terms
 from penstock.control.periodic import KeyedWork, PeriodicTask
-from penstock.core.desired import Desired, State, VersionStatus, serving_version
+from penstock.core.desired import Desired, State, VersionStatus
 from penstock.core.errors import Conflict, Fault, NotFound, NotReady, Refused
 from penstock.core.routing import RouteSpec, stored_in
-from penstock.core.versions import CHAMPION
 from penstock.monitor.counters.totals import Totals
 from penstock.registry.records import By, Document, ModelRecord
 from penstock.registry.stores.traffic import Change, TrafficStore, Trial
-
-log = logging.getLogger("penstock.control")
 
 STEP_S = 0.5
 SETTLE_S = 1.0
@@ -109,7 +107,7 @@ class Trials(ABC):
         self._pool = BlockingPool(f"{self.kind}s", THREADS)
         self.run_on_thread = self._pool.call
         self.pools: tuple[BlockingPool, ...] = (self._pool,)
-        self._bringing: dict[str, asyncio.Task[None]] = {}
+        self.background = BackgroundServing(fleet)
         self._settled: dict[str, _Settled] = {}
         self._steps = 0
         self.task = PeriodicTask(f"{self.kind}s", self.step, STEP_S)
@@ -327,23 +325,6 @@ class Trials(ABC):
                 self.labels.start(terms)
         return stage if now - known.since >= SETTLE_S else UNSETTLED
 
-    def bring_beside(self, model: str) -> None:
-        """Bring what was just stored for a model to the workers, beside the steps: they wait for no slow load."""
-        if (before := self._bringing.get(model)) is not None:
-            before.cancel()  # it waits for weights that are out of date
-        task = self._bringing[model] = asyncio.create_task(self._bring(model))
-        task.add_done_callback(partial(self._brought, model))
-
-    async def _bring(self, model: str) -> None:
-        try:
-            await self.fleet.serve_changes()
-        except Fault as fault:
-            log.warning("a step of model '%s' is stored, and the next look at the registry serves it: %s", model, fault)
-
-    def _brought(self, model: str, task: "asyncio.Task[None]") -> None:
-        if self._bringing.get(model) is task:
-            del self._bringing[model]
-
     def is_able(self, model: str, version: str) -> bool:
         """Whether a version answers, or is on its way to."""
         status = of_model(self.fleet.statuses(), model).get(version)
@@ -362,8 +343,7 @@ class Trials(ABC):
 
     def close(self) -> None:
         """Let the threads go."""
-        for task in self._bringing.values():
-            task.cancel()
+        self.background.close()
         for pool in self.pools:
             pool.close()
 
@@ -378,32 +358,6 @@ async def with_turns(trials: Iterable[Trial]) -> AsyncIterator[Trial]:
 def _stage_of(look: Document | None) -> int:
     stage: int = UNSETTLED if look is None else look["stage"]
     return stage
-
-
-def of_model(statuses: Iterable[VersionStatus], model: str) -> dict[str, VersionStatus]:
-    """A model's versions."""
-    return {status.version: status for status in statuses if status.model == model and status.version}
-
-
-def serving(record: ModelRecord, statuses: Mapping[str, VersionStatus], but: str = "") -> str | None:
-    """Which version is meant to answer requests that name none; see ``serving_version``."""
-    champion = record.aliases.get(CHAMPION)
-    return serving_version(record.route, None if champion is None else champion.version, statuses.values(), but)
-
-
-def refuse_unready(model: str, statuses: Mapping[str, VersionStatus], version: str) -> None:
-    """Refuse a version that does not answer.
-
-    Raises:
-        NotFound: the version is not known.
-        Refused: it is not ready.
-    """
-    if version not in statuses:
-        raise NotFound(f"model '{model}' serves no version '{version}'")
-    status = statuses[version]
-    if status.state is not State.READY:
-        because = status.reason or status.state.lower()
-        raise Refused(f"version '{version}' of model '{model}' is not ready: {because}")
 
 
 def kept_route(stored: Any) -> RouteSpec | None:

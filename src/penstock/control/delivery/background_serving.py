@@ -1,0 +1,47 @@
+"""Brings changes that are stored to the workers in the background: the steps of trials wait for no slow load."""
+
+import asyncio
+import logging
+from functools import partial
+from typing import Protocol
+
+from penstock.core.errors import Fault
+
+log = logging.getLogger("penstock.control")
+
+
+class Fleet(Protocol):
+    """What is asked of this gateway's workers."""
+
+    async def serve_changes(self) -> bool:
+        """Bring what was stored to the workers; whether all of them have it."""
+
+
+class BackgroundServing:
+    """At most one task for each model. Belongs to the event loop."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    def start(self, model: str) -> None:
+        """Bring what was just stored for a model; what was begun for it before is given up."""
+        if (before := self._tasks.get(model)) is not None:
+            before.cancel()  # it waits for weights that are out of date
+        task = self._tasks[model] = asyncio.create_task(self._bring(model))
+        task.add_done_callback(partial(self._brought, model))
+
+    async def _bring(self, model: str) -> None:
+        try:
+            await self._fleet.serve_changes()
+        except Fault as fault:
+            log.warning("a step of model '%s' is stored, and the next look at the registry serves it: %s", model, fault)
+
+    def _brought(self, model: str, task: "asyncio.Task[None]") -> None:
+        if self._tasks.get(model) is task:
+            del self._tasks[model]
+
+    def close(self) -> None:
+        """Give up what is under way."""
+        for task in self._tasks.values():
+            task.cancel()
