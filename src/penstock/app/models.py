@@ -283,8 +283,8 @@ class Models:
         )
         tasks = [collecting]
         if (mlflow := self._settings.mlflow) is not None:
-            source = MlflowSource(mlflow.url, mlflow.models)
-            mirror = MlflowSync(source, registry_admin, self._parts.picture.models, mlflow.poll_seconds)
+            source = MlflowSource(mlflow.url, mlflow.models, self._settings.admission.max_bytes)
+            mirror = MlflowSync(source, registry_admin, self._parts.picture.present, mlflow.poll_seconds)
             if mlflow.webhook_secret_file is not None:
                 registry_admin.heed_mlflow(_Webhook(mlflow.webhook_secret_file, mirror))
             registry_admin.view.tell_of_mlflow(mirror.problems)

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
@@ -16,7 +17,7 @@ from penstock.core.routing import RouteSpec, stored_out
 from penstock.core.versions import VersionPolicy
 from penstock.registry.db import database as databases
 from penstock.registry.db import schema
-from penstock.registry.db.database import Database, open_database
+from penstock.registry.db.database import MIGRATION_LOCK, Database, open_database
 from penstock.registry.records import By, Content, FileRecord, ModelSettings, Report, VersionRecord, VersionState
 from penstock.registry.stores.aliases import ANY
 from penstock.registry.stores.contents import RETIRED_KEPT_S, Condemned
@@ -248,6 +249,17 @@ def test_two_may_open_an_empty_database_at_once(url: str) -> None:
     assert len({Store(one).identity() for one in opened}) == 1
     for one in opened:
         one.close()
+
+
+def test_a_migration_may_take_longer_than_other_calls(server: Postgres) -> None:
+    url = server.create(f"test{next(NUMBERS)}").replace("postgresql://", "postgresql+psycopg://")
+    with ThreadPoolExecutor(1) as pool, psycopg.connect(server.url(url.rpartition("/")[2])) as other:
+        other.execute("SELECT pg_advisory_xact_lock(%s)", (MIGRATION_LOCK,))  # as another gateway that migrates
+        opening = pool.submit(open_database, url, 0.5)
+        with pytest.raises(TimeoutError):
+            opening.result(2.0)
+        other.rollback()
+        opening.result(60.0).close()
 
 
 def test_many_empty_files_are_opened_by_two_at_once(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ class SinkFault(Exception):
     never does; ``output`` is what a command wrote last, and ``failed`` that what the event asked it for has ended."""
 
     def __init__(self, reason: str, after_s: float = 0.0, final: bool = False, output: str | None = None) -> None:
-        super().__init__(reason[:REASON_MOST])
+        super().__init__(reason[:REASON_MOST].replace("\0", "\ufffd"))  # PostgreSQL has no text with NUL
         self.after_s = min(RETRY_MOST_S, max(0.0, after_s))
         self.final = final
         self.failed = output is not None

@@ -1,4 +1,4 @@
-"""Runs a command for an event, once: its last output is kept, and its process group ended when its time is up."""
+"""Runs a command for an event, once: its last output is kept, and its process group ended with it or at its time."""
 
 import logging
 import os
@@ -24,6 +24,12 @@ LINES_MOST, LINES_BYTES = 20, 3000
 """How many of its last lines a failure is told with, and their bytes together."""
 
 READ_BYTES = 1 << 16
+
+LOOK_S = 0.5
+"""How often is looked whether a command has ended whose output somebody else holds open."""
+
+LINGER_S = 2.0
+"""What is written by others to a command's output after its end is read for that long."""
 
 
 class OutputTail:
@@ -53,7 +59,7 @@ class OutputTail:
 
     def last_lines(self) -> str:
         """The last lines, as text."""
-        text = bytes(self._kept[-LINES_BYTES:]).decode(errors="replace").strip()
+        text = bytes(self._kept[-LINES_BYTES:]).decode(errors="replace").replace("\0", "\ufffd").strip()
         return "\n".join(text.splitlines()[-LINES_MOST:])
 
 
@@ -113,13 +119,14 @@ def _started(argv: list[str], folder: Path, event: Document, context: SinkContex
 
 
 def _exit_code(running: _Running, context: SinkContext, output: OutputTail, deadline: float) -> int | None:
-    """None where its time was up (of the monotonic clock) and its process group was ended."""
+    """None where its time was up (of the monotonic clock); what is left of its process group is ended in any case."""
     process = running.process
     with context.commands.running(process.pid):
-        if _read(running, output, deadline):
-            return process.returncode
-        end_group(process.pid)
-        return None
+        try:
+            over = _read(running, output, deadline)
+        finally:
+            end_group(process.pid)  # before its process is waited for: until then nobody else has its number
+        return process.wait() if over else None
 
 
 def _keep(path: Path, output: OutputTail) -> None:
@@ -149,21 +156,33 @@ def _prepare(folder: Path, event: Document, context: SinkContext) -> tuple[dict[
 
 
 def _read(running: _Running, output: OutputTail, deadline: float) -> bool:
-    """Whether a command and all that write to its output end before the deadline (of the monotonic clock)."""
-    while (left := deadline - time.monotonic()) > 0:
-        ready = running.selector.select(left)
-        if not ready:
+    """Whether a command ends before the deadline (of the monotonic clock); processes that it leaves behind may hold its
+    output open for ever."""
+    pid, until = running.process.pid, deadline
+    lingers = False
+    while (left := until - time.monotonic()) > 0:
+        if not lingers and _is_over(pid):
+            lingers, until = True, min(deadline, time.monotonic() + LINGER_S)
+            continue
+        ready = running.selector.select(min(left, LOOK_S))
+        data = os.read(ready[0][0].fd, READ_BYTES) if ready else None
+        if data == b"":
+            return _ends(pid, deadline)
+        output.add(data or b"")
+    return lingers
+
+
+def _is_over(pid: int) -> bool:
+    """Whether a child has ended; it is not waited for."""
+    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
+def _ends(pid: int, deadline: float) -> bool:
+    """Whether a child that has closed its output ends before the deadline."""
+    pause_s = 0.001
+    while not _is_over(pid):
+        if (left := deadline - time.monotonic()) <= 0:
             return False
-        data = os.read(ready[0][0].fd, READ_BYTES)
-        if not data:
-            return _ended(running.process, deadline)
-        output.add(data)
-    return False
-
-
-def _ended(process: "subprocess.Popen[bytes]", deadline: float) -> bool:
-    try:
-        process.wait(max(0.0, deadline - time.monotonic()))
-    except subprocess.TimeoutExpired:
-        return False
+        time.sleep(min(left, pause_s))
+        pause_s = min(LOOK_S, 2 * pause_s)
     return True

@@ -3,11 +3,13 @@
 MLflow only adds to what is here. Versions that people pushed are never touched, and what an operator retired stays so.
 """
 
+import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -25,9 +27,17 @@ RETRY_S = 3600.0
 """What could not be done is tried again at least that often: each time, a version's files are fetched anew."""
 
 OVERDUE_S = 3600.0
-"""One look may fetch many versions."""
+"""One look may take many versions over."""
 
-THREADS = 2
+LIST_S = 300.0
+"""Deadline of one look at all that MLflow has."""
+
+DOWNLOADS = 4
+"""Versions that are taken over at a time: one that comes slowly, or never, leaves the other places to the others."""
+
+BESIDE_S = 5.0
+"""A look that waits for versions under way ends after that long without one; they go on beside the looks."""
+
 DOWNLOAD_S = 3600.0
 """Deadline of one call, for which a large version is downloaded; MLflow's client bounds each request itself."""
 
@@ -180,7 +190,8 @@ class RegistryAdmin(Protocol):
 
 
 class MlflowSync:
-    """Looks at MLflow every ``poll_s`` seconds and does what follows; ``clock`` is monotonic, in seconds."""
+    """Looks at MLflow every ``poll_s`` seconds and does what follows; ``records`` gives what the registry has, and
+    raises ``NotReady`` while it is away. ``clock`` is monotonic, in seconds."""
 
     def __init__(
         self,
@@ -192,42 +203,81 @@ class MlflowSync:
     ) -> None:
         self._source = source
         self._registrar = registry_admin
-        self._pool = BlockingPool("mlflow", THREADS, "MLflow", DOWNLOAD_S)
+        self._lists = BlockingPool("mlflow", 1, "MLflow", LIST_S)
+        self._downloads = BlockingPool("mlflow_downloads", DOWNLOADS, "MLflow", DOWNLOAD_S)
         self._reads = BlockingPool("mlflow_records", 1)
-        self.pools = (self._pool, self._reads)
+        self.pools = (self._lists, self._downloads, self._reads)
+        self._pushing: dict[Push, asyncio.Task[None]] = {}
+        self._registering = asyncio.Lock()
         self._records = records
-        self._poll_s = poll_s
-        self._clock = clock
+        self._looking = False
         self._before: list[Wanted] = []
         meanwhile = "MLflow is not mirrored"
         self.task = PeriodicTask("mlflow", self.step, poll_s, overdue_s=OVERDUE_S, meanwhile=meanwhile, clock=clock)
-        limits = (poll_s, RETRY_S)
-        self._keyed: KeyedWork[Action] = KeyedWork(self.task, "not taken over from MLflow:", limits, (NotReady,))
+        self._keyed: KeyedWork[Action] = KeyedWork(self.task, "not taken over from MLflow:", (poll_s, RETRY_S))
 
     def wake(self) -> None:
         """Look at once."""
         self.task.wake()
 
     async def step(self) -> None:
-        """Look once, and do everything that follows; what fails is put off by itself."""
-        wanted = await self._pool.call(self._source.wanted)
+        """Look once, and do everything that follows; what fails is put off by itself, and a version that comes slowly
+        goes on beside."""
+        wanted = await self._lists.call(self._source.wanted)
         tried: set[Action] = set()
-        while (action := await self._next(wanted, tried)) is not None:
-            tried.add(action)
-            with self._keyed.isolated(action):
-                await self._perform(action)
+        self._looking = True
+        try:
+            while await self._advance(wanted, tried) or await self._taken_over():
+                pass
+        except asyncio.CancelledError:
+            for task in self._pushing.values():
+                task.cancel()
+            raise
+        finally:
+            self._looking = False
         if wanted:
             self._before = wanted
+
+    async def _advance(self, wanted: Sequence[Wanted], tried: set[Action]) -> bool:
+        """Do one thing, or begin it; False where there is nothing to be done now."""
+        action = await self._next(wanted, tried)
+        if action is None:
+            return False
+        tried.add(action)
+        if isinstance(action, Push):
+            task = self._pushing[action] = asyncio.create_task(self._performed(action))
+            task.add_done_callback(partial(self._ended, action))
+        else:
+            await self._performed(action)
+        return True
+
+    def _ended(self, push: Push, _: "asyncio.Task[None]") -> None:
+        del self._pushing[push]
+        if not self._looking:
+            self.task.wake()  # its aliases follow, and its place is free
+
+    async def _taken_over(self) -> bool:
+        """Wait until one of the versions under way is taken over; False where none is, or all take long."""
+        if not self._pushing:
+            return False
+        done, _ = await asyncio.wait(self._pushing.values(), timeout=BESIDE_S, return_when=asyncio.FIRST_COMPLETED)
+        return bool(done)
 
     def problems(self, model: str) -> list[str]:
         """What could not be taken over of a model, and why."""
         return [f"{one}: {why}" for one, why in self._keyed.problems.items() if model_of(one) == model]
 
     async def _next(self, wanted: Sequence[Wanted], tried: Collection[Action]) -> Action | None:
-        """What is to be done, but what has been tried in this step and what is put off."""
+        """What is to be done, but what has been tried in this step, is under way or is put off."""
         present = {record.name: record for record in await self._reads.call(self._records)}
-        passed = {*tried, *self._keyed.put_off()}
+        passed: set[Action] = {*tried, *self._pushing, *self._keyed.put_off()}
+        if len(self._pushing) >= DOWNLOADS:
+            passed |= {Push(one) for one in wanted}
         return next_action(wanted, present, self._before, passed)
+
+    async def _performed(self, action: Action) -> None:
+        with self._keyed.isolated(action):
+            await self._perform(action)
 
     async def _perform(self, action: Action) -> None:
         match action:
@@ -243,19 +293,20 @@ class MlflowSync:
         log.info("%s was taken over from MLflow", action)
 
     async def _push(self, wanted: Wanted) -> None:
-        scratch = await self._pool.call(scratch_folder, temporary_folder(), "mlflow")
+        scratch = await self._lists.call(scratch_folder, temporary_folder(), "mlflow")
         try:
-            files, lineage = await self._pool.call(self._fetched, wanted, scratch.path)
+            files, lineage = await self._downloads.call(self._fetched, wanted, scratch.path)
             by = By(SOURCE, "registered in MLflow")
-            await self._registrar.push(wanted.model, wanted.version, self._chunks(files), lineage, by)
+            async with self._registering:  # one at a time: people push too
+                await self._registrar.push(wanted.model, wanted.version, self._chunks(files), lineage, by)
         finally:
             with suppress(NotReady):  # what took place counts, whether or not its files are gone
-                await self._pool.call(scratch.discard)
+                await self._lists.call(scratch.discard)
 
     async def _chunks(self, files: dict[str, Path]) -> AsyncIterator[bytes]:
         """A bare graph as it is, several files as a tar."""
         chunks = _plain(next(iter(files.values()))) if len(files) == 1 else pack(files)
-        while chunk := await self._pool.call(next, chunks, b""):
+        while chunk := await self._downloads.call(next, chunks, b""):
             yield chunk
 
     def _fetched(self, wanted: Wanted, folder: Path) -> tuple[dict[str, Path], Document]:

@@ -52,6 +52,9 @@ _BOUNDS = (
 )
 """For one transaction: behind a pooler nothing else lasts. So a frozen process holds no lock for ever."""
 
+MIGRATION_S = 600.0
+"""What bounds a migration of PostgreSQL, and the wait for another gateway's: a large database takes its time."""
+
 _AGAIN_S = 0.01
 _PRIMARY = 0xFF  # of an extended result code
 
@@ -236,7 +239,6 @@ def _document(text: str) -> Any:
 
 
 def _postgres(url: str, timeout_s: float) -> sa.Engine:
-    milliseconds = int(timeout_s * 1000)
     try:
         engine = sa.create_engine(
             url,
@@ -257,7 +259,8 @@ def _postgres(url: str, timeout_s: float) -> sa.Engine:
 
     @sa.event.listens_for(engine, "begin")
     def begin(connection: sa.Connection) -> None:
-        connection.exec_driver_sql(_BOUNDS, (str(milliseconds),) * 3)
+        bound_s = connection.get_execution_options().get("bound_s", timeout_s)
+        connection.exec_driver_sql(_BOUNDS, (str(int(bound_s * 1000)),) * 3)
 
     return engine
 
@@ -266,7 +269,7 @@ def _bring_up(engine: sa.Engine) -> None:
     """Bring the tables to the present shape, one process at a time."""
     if _shape(engine) == schema.REVISIONS[-1]:
         return
-    with engine.connect() as connection, connection.execution_options(writing=True).begin():
+    with engine.connect() as connection, connection.execution_options(writing=True, bound_s=MIGRATION_S).begin():
         if engine.dialect.name != "sqlite":
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(MIGRATION_LOCK)))
         _migrate(connection)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from penstock.core.errors import InvalidInput, NotReady, Refused
+from penstock.core.errors import InvalidInput, NotReady, Refused, TooLarge
 from penstock.core.lineage import metadata_of
 from penstock.core.versions import is_alias, is_model_name, is_version
 from penstock.registry.files import beneath
@@ -23,6 +23,9 @@ SOURCE = "mlflow"
 """The ``source`` in the metadata of every version that came from MLflow."""
 
 FLAVOUR = "onnx"
+MOST_LISTED = 100_000
+"""Models, or versions of one, or files of a version, that a listing may have: one without end is no listing."""
+
 REQUEST_S = "10"
 TRIES = "1"
 
@@ -38,12 +41,15 @@ class Wanted:
 
 
 class MlflowSource:
-    """The registered models of the server at ``url``; ``models`` names those that count, none means all."""
+    """The registered models of the server at ``url``; ``models`` names those that count, none means all. No version of
+    more than ``most_bytes`` is downloaded."""
 
-    def __init__(self, url: str, models: Sequence[str] = ()) -> None:
+    def __init__(self, url: str, models: Sequence[str] = (), most_bytes: int = 16 << 30) -> None:
         self._url = url
         self._models = frozenset(models)
+        self._most_bytes = most_bytes
         self._client: Any = None
+        self._unfit: frozenset[str] = frozenset()
 
     def wanted(self) -> list[Wanted]:
         """Every version that is ready there and can have its name here.
@@ -59,7 +65,14 @@ class MlflowSource:
                 for model in _all(client.search_registered_models)
                 if not self._models or model.name in self._models
             ]
-            return [one for name, aliases in found if _fits(name) for one in self._versions(client, name, aliases)]
+            self._pass_over(frozenset(name for name, _ in found if not is_model_name(name)))
+            fit = [(name, aliases) for name, aliases in found if name not in self._unfit]
+            return [one for name, aliases in fit for one in self._versions(client, name, aliases)]
+
+    def _pass_over(self, unfit: frozenset[str]) -> None:
+        if unfit - self._unfit:
+            log.warning("%d registered models of MLflow have a name that cannot be used here", len(unfit))
+        self._unfit = unfit
 
     def _versions(self, client: Any, name: str, aliases: dict[str, Any]) -> list[Wanted]:
         standing: dict[str, list[str]] = {}
@@ -78,6 +91,7 @@ class MlflowSource:
 
         Raises:
             Refused: it has no ONNX flavour.
+            TooLarge: its files are larger than a version may be.
             NotReady: the server does not answer.
         """
         self._connected()
@@ -87,6 +101,7 @@ class MlflowSource:
         with _named_failures():
             uri = f"models:/{wanted.model}/{wanted.version}"
             urls = {"tracking_uri": self._url, "registry_uri": self._url}
+            self._refuse_large(uri)
             folder = Path(artifacts.download_artifacts(uri, dst_path=str(into), **urls))
             flavour = Model.load(str(folder)).flavors.get(FLAVOUR)
         if not flavour:
@@ -100,6 +115,19 @@ class MlflowSource:
         weights = [beneath(graph.parent, name, "the weights") for name in weight_files(graph)]
         root = graph.parent.resolve()
         return {"model.onnx": graph, **{str(path.relative_to(root)): path for path in weights}}
+
+    def _refuse_large(self, uri: str) -> None:
+        from mlflow import artifacts  # noqa: PLC0415 - an extra, slow to import
+
+        folders, total, count = [uri], 0, 0
+        while folders:
+            for file in artifacts.list_artifacts(artifact_uri=folders.pop(), tracking_uri=self._url):
+                count += 1
+                total += file.file_size or 0
+                if file.is_dir:
+                    folders.append(f"{uri}/{file.path}")
+            if total > self._most_bytes or count > MOST_LISTED:
+                raise TooLarge(f"it has more than {self._most_bytes} bytes, or {MOST_LISTED} files")
 
     def lineage(self, wanted: Wanted) -> Document:
         """Where a version comes from, in the words of our metadata; what does not fit there is left out."""
@@ -131,21 +159,18 @@ class MlflowSource:
         return self._client
 
 
-def _fits(name: str) -> bool:
-    if not is_model_name(name):
-        log.warning("a registered model of MLflow has a name that cannot be used here; it is passed over")
-    return is_model_name(name)
-
-
 def _all(search: Any, query: str | None = None) -> Iterator[Any]:
-    """Every result of a search that comes in pages."""
-    token = None
+    """Every result of a search that comes in pages; raises ``NotReady`` where they do not end."""
+    token, count = None, 0
     while True:
         page = search(filter_string=query, page_token=token)
         yield from page
+        count += max(1, len(page))
         token = page.token
         if not token:
             return
+        if count > MOST_LISTED:
+            raise NotReady("the MLflow server lists models without end")
 
 
 def _add(told: Document, name: str, part: Any) -> None:

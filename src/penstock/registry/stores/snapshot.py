@@ -57,6 +57,18 @@ class RegistrySnapshot:
         with self._one_at_a_time:
             return self._read()
 
+    def present(self) -> list[ModelRecord]:
+        """Every model as it is now, for changes that follow from it.
+
+        Raises:
+            NotReady: the database is away.
+        """
+        with self._one_at_a_time:
+            models = self._read()
+            if self.problem:
+                raise NotReady(self.problem)
+            return models
+
     def last_known(self, problem: str) -> list[ModelRecord] | None:
         """What was last read in this process, for when a read takes too long (``problem`` says so); does not block."""
         self.problem = problem

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from penstock.control.sinks.command import OUTPUT_MOST, OutputTail
 from penstock.control.sinks.http_post import retry_after
 from penstock.control.sinks.plugins import load_plugins, send
 from penstock.core.sinks import FIELDS, SinkSpec
-from tests.harness import PATIENCE_S
+from tests.harness import PATIENCE_S, is_alive, wait_until
 from tests.integration.traffic.test_retraining import Receiver, receiving
 
 EVENT: dict[str, Any] = {
@@ -227,11 +228,58 @@ def test_a_command_that_fails_is_told_with_its_last_lines(around: SinkContext) -
         sent("command", around, argv=[sys.executable, "-c", "raise SystemExit(4)"])
 
 
-def test_a_command_that_takes_too_long_ends_with_all_its_processes(around: SinkContext) -> None:
-    child = "import subprocess, sys; subprocess.Popen(['sleep', '60']); print('begun', flush=True)"
+LEAVES = """import subprocess, sys, time
+child = subprocess.Popen(['sleep', '600'], **eval(sys.argv[1]))
+open('child', 'w').write(str(child.pid))
+print('begun', flush=True)
+time.sleep(float(sys.argv[2]))
+raise SystemExit(int(sys.argv[3]))"""
+"""Leaves a child behind, which lives on after its own end."""
+
+QUIET = "{'stdout': subprocess.DEVNULL, 'stderr': subprocess.DEVNULL}"
+
+
+def child_of(around: SinkContext) -> int:
+    return int((around.home / "retraining" / EVENT["id"] / "child").read_text())
+
+
+@pytest.mark.parametrize("options", ["{}", QUIET])
+def test_a_command_that_takes_too_long_ends_with_all_its_processes(around: SinkContext, options: str) -> None:
     with pytest.raises(SinkFault, match=r"ended after 2 s; its last output:\nbegun"):
-        sent("command", around, argv=[sys.executable, "-c", child], timeout_seconds=2)
+        sent("command", around, argv=[sys.executable, "-c", LEAVES, options, "600", "0"], timeout_seconds=2)
     assert (around.home / "retraining" / EVENT["id"] / "output.txt").read_text() == "begun\n"
+    wait_until(lambda: not is_alive(child_of(around)), 20, "the end of its child")
+
+
+@pytest.mark.parametrize("options", ["{}", QUIET])
+@pytest.mark.parametrize("code", [0, 3])
+def test_a_command_is_over_when_its_process_ends_whatever_it_leaves(
+    around: SinkContext, options: str, code: int
+) -> None:
+    with pytest.raises(SinkFault, match="ended with 3") if code else nullcontext():
+        sent("command", around, argv=[sys.executable, "-c", LEAVES, options, "0", str(code)])
+    wait_until(lambda: not is_alive(child_of(around)), 20, "the end of its child")
+
+
+def test_a_process_that_left_the_group_does_not_hold_a_command_up(around: SinkContext) -> None:
+    options = "{'start_new_session': True}"
+    sent("command", around, argv=[sys.executable, "-c", LEAVES, options, "0", "0"])
+    assert is_alive(child_of(around))
+    os.kill(child_of(around), signal.SIGKILL)
+
+
+def test_a_command_that_closes_its_output_is_waited_for(around: SinkContext) -> None:
+    script = "import os, time; os.close(1); os.close(2); time.sleep(0.5); open('end', 'w'); os._exit(5)"
+    with pytest.raises(SinkFault, match="ended with 5, without output"):
+        sent("command", around, argv=[sys.executable, "-c", script])
+    assert (around.home / "retraining" / EVENT["id"] / "end").exists()
+
+
+def test_an_output_that_is_no_text_is_told_as_one(around: SinkContext) -> None:
+    script = r"import os; os.write(1, b'a\0b\xff\n'); raise SystemExit(3)"
+    with pytest.raises(SinkFault) as told:
+        sent("command", around, argv=[sys.executable, "-c", script])
+    assert told.value.output == "a\ufffdb\ufffd"
 
 
 @pytest.mark.parametrize("chunks", [[b"abc"], [b"0123456789"] * 3, [b"x" * 1000, b"the end"], [b"y"] * 100])

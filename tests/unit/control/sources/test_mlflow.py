@@ -4,14 +4,25 @@ import asyncio
 import base64
 import hashlib
 import hmac
+import threading
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from penstock.control.sources.mlflow import Action, DropAlias, MlflowSync, MoveAlias, Push, Retire, next_action
-from penstock.core.errors import Conflict, InvalidInput, NotReady, Refused, TooLarge
+from penstock.control.sources import mlflow
+from penstock.control.sources.mlflow import (
+    DOWNLOADS,
+    Action,
+    DropAlias,
+    MlflowSync,
+    MoveAlias,
+    Push,
+    Retire,
+    next_action,
+)
+from penstock.core.errors import Conflict, InvalidInput, NotReady, Overloaded, Refused, TooLarge
 from penstock.registry.mlflow.source import SOURCE, Wanted
 from penstock.registry.mlflow.webhooks import verify_mlflow
 from penstock.registry.records import AliasRecord, By, Content, Document, ModelRecord, VersionRecord, VersionState
@@ -170,6 +181,8 @@ class Sour(World):
         (NotReady("no such artifact"), None, "it cannot be fetched: no such artifact"),
         (ValueError("an odd answer"), None, "ValueError: an odd answer"),
         (None, TooLarge("it is too large"), "it is too large"),
+        (None, NotReady("the registry has no room left"), "the registry has no room left"),
+        (None, Overloaded("too many pushes"), "too many pushes"),
     ],
 )
 def test_one_bad_version_is_put_off_by_itself(
@@ -182,25 +195,104 @@ def test_one_bad_version_is_put_off_by_itself(
         for _ in range(20):
             await mirror.step()
             world.now += 30
+        assert set(world.here) == {"b"}
+        assert world.downloads <= 7  # of 20 looks: after 30, 60, 120, 240 ... s, at most a half less
+        assert mirror.problems("a") == [f"version 1 of model a: {why}"]
+        assert mirror.problems("b") == []
+        world.gone = world.refused = None
+        world.now += 3600
+        await mirror.step()
 
     asyncio.run(run())
-    assert set(world.here) == {"b"}
-    assert world.downloads <= 7  # of 20 looks: after 30, 60, 120, 240 ... s, at most a half less
-    assert mirror.problems("a") == [f"version 1 of model a: {why}"]
-    assert mirror.problems("b") == []
-    world.gone = world.refused = None
-    world.now += 3600
-    asyncio.run(mirror.step())
     assert set(world.here) == {"a", "b"}
     assert mirror.problems("a") == []
 
 
 def test_a_registry_that_is_away_ends_the_look(tmp_path: Path) -> None:
-    world = Sour(tmp_path, None, NotReady("the database is away"))
-    mirror = MlflowSync(world, world, lambda: list(world.here.values()), 30.0, lambda: world.now)
+    world = Sour(tmp_path, None, None)
+
+    def away() -> list[ModelRecord]:
+        raise NotReady("the database is away")
+
+    mirror = MlflowSync(world, world, away, 30.0, lambda: world.now)
     with pytest.raises(NotReady):
         asyncio.run(mirror.step())
-    assert (world.here, mirror.problems("a")) == ({}, [])
+    assert (world.downloads, world.here, mirror.problems("a")) == (0, {}, [])
+
+
+class Slow(World):
+    """An MLflow whose versions of ``a`` come when they are let; ``most`` is how many were asked for at a time."""
+
+    def __init__(self, tmp_path: Path, versions: int) -> None:
+        super().__init__(tmp_path)
+        self.there = [*(Wanted("a", str(one)) for one in range(1, versions + 1)), Wanted("b", "1")]
+        self.come, self.began = threading.Event(), threading.Event()
+        self.waiting = self.most = 0
+
+    def download(self, wanted: Wanted, into: Path) -> dict[str, Path]:
+        if wanted.model == "a":
+            self.waiting += 1
+            self.began.set()
+            self.most = max(self.most, self.waiting)
+            assert self.come.wait(60)
+            self.waiting -= 1
+        return super().download(wanted, into)
+
+
+@pytest.fixture
+def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mlflow, "BESIDE_S", 0.05)
+
+
+@pytest.mark.usefixtures("quick_looks")
+def test_versions_that_come_slowly_do_not_hold_up_another(tmp_path: Path) -> None:
+    world = Slow(tmp_path, DOWNLOADS - 1)
+    mirror = MlflowSync(world, world, lambda: list(world.here.values()), 0.05, lambda: world.now)
+
+    async def run() -> None:
+        while "b" not in world.here:
+            await mirror.step()
+        assert set(world.here) == {"b"}
+        assert mirror.problems("a") == []
+        world.come.set()
+        while len(world.done) < DOWNLOADS:
+            await mirror.step()
+
+    asyncio.run(asyncio.wait_for(run(), 60))
+    assert sorted(world.done) == sorted(["push 1", *(f"push {one}" for one in range(1, DOWNLOADS))])
+
+
+@pytest.mark.usefixtures("quick_looks")
+def test_no_more_versions_than_places_are_fetched_at_a_time(tmp_path: Path) -> None:
+    world = Slow(tmp_path, 3 * DOWNLOADS)
+    mirror = MlflowSync(world, world, lambda: list(world.here.values()), 0.05, lambda: world.now)
+
+    async def run() -> None:
+        for _ in range(3):
+            await mirror.step()
+        world.come.set()
+        while len(world.done) < 3 * DOWNLOADS + 1:
+            await mirror.step()
+
+    asyncio.run(asyncio.wait_for(run(), 60))
+    assert world.most == DOWNLOADS
+
+
+def test_a_look_that_is_cancelled_ends_what_it_began(tmp_path: Path) -> None:
+    world = Slow(tmp_path, 1)
+    mirror = MlflowSync(world, world, lambda: list(world.here.values()), 60.0, lambda: world.now)
+
+    async def run() -> None:
+        before = asyncio.all_tasks()
+        look = asyncio.create_task(mirror.step())
+        assert await asyncio.to_thread(world.began.wait, 60)
+        look.cancel()
+        await asyncio.wait({look})
+        await asyncio.wait(asyncio.all_tasks() - before)
+        world.come.set()
+
+    asyncio.run(asyncio.wait_for(run(), 60))
+    assert "a" not in world.here
 
 
 def signed(body: bytes, stamp: str, secret: bytes = b"key") -> dict[str, str]:
