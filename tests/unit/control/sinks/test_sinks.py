@@ -248,7 +248,7 @@ def test_a_command_that_takes_too_long_ends_with_all_its_processes(around: SinkC
     with pytest.raises(SinkFault, match=r"ended after 2 s; its last output:\nbegun"):
         sent("command", around, argv=[sys.executable, "-c", LEAVES, options, "600", "0"], timeout_seconds=2)
     assert (around.home / "retraining" / EVENT["id"] / "output.txt").read_text() == "begun\n"
-    wait_until(lambda: not is_alive(child_of(around)), 20, "the end of its child")
+    wait_until(lambda: not is_alive(child_of(around)), PATIENCE_S, "the end of its child")
 
 
 @pytest.mark.parametrize("options", ["{}", QUIET])
@@ -258,7 +258,7 @@ def test_a_command_is_over_when_its_process_ends_whatever_it_leaves(
 ) -> None:
     with pytest.raises(SinkFault, match="ended with 3") if code else nullcontext():
         sent("command", around, argv=[sys.executable, "-c", LEAVES, options, "0", str(code)])
-    wait_until(lambda: not is_alive(child_of(around)), 20, "the end of its child")
+    wait_until(lambda: not is_alive(child_of(around)), PATIENCE_S, "the end of its child")
 
 
 def test_a_process_that_left_the_group_does_not_hold_a_command_up(around: SinkContext) -> None:
