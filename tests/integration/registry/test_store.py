@@ -23,6 +23,7 @@ from penstock.registry.stores.aliases import ANY
 from penstock.registry.stores.contents import RETIRED_KEPT_S, Condemned
 from penstock.registry.stores.snapshot import RegistrySnapshot
 from penstock.registry.stores.versions import Store
+from tests.harness import PATIENCE_S
 from tests.postgres import Postgres
 
 BY = By("ann", "because")
@@ -259,7 +260,7 @@ def test_a_migration_may_take_longer_than_other_calls(server: Postgres) -> None:
         with pytest.raises(TimeoutError):
             opening.result(2.0)
         other.rollback()
-        opening.result(60.0).close()
+        opening.result(PATIENCE_S).close()
 
 
 def test_many_empty_files_are_opened_by_two_at_once(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from penstock.core.errors import Conflict, InvalidInput, NotReady, Overloaded, R
 from penstock.registry.mlflow.source import SOURCE, Wanted
 from penstock.registry.mlflow.webhooks import verify_mlflow
 from penstock.registry.records import AliasRecord, By, Content, Document, ModelRecord, VersionRecord, VersionState
+from tests.harness import PATIENCE_S
 
 
 def record(version: str, source: str = SOURCE, standing: VersionState = VersionState.ADMITTED) -> VersionRecord:
@@ -234,7 +235,7 @@ class Slow(World):
             self.waiting += 1
             self.began.set()
             self.most = max(self.most, self.waiting)
-            assert self.come.wait(60)
+            assert self.come.wait(PATIENCE_S)
             self.waiting -= 1
         return super().download(wanted, into)
 
@@ -258,7 +259,7 @@ def test_versions_that_come_slowly_do_not_hold_up_another(tmp_path: Path) -> Non
         while len(world.done) < DOWNLOADS:
             await mirror.step()
 
-    asyncio.run(asyncio.wait_for(run(), 60))
+    asyncio.run(asyncio.wait_for(run(), PATIENCE_S))
     assert sorted(world.done) == sorted(["push 1", *(f"push {one}" for one in range(1, DOWNLOADS))])
 
 
@@ -274,7 +275,7 @@ def test_no_more_versions_than_places_are_fetched_at_a_time(tmp_path: Path) -> N
         while len(world.done) < 3 * DOWNLOADS + 1:
             await mirror.step()
 
-    asyncio.run(asyncio.wait_for(run(), 60))
+    asyncio.run(asyncio.wait_for(run(), PATIENCE_S))
     assert world.most == DOWNLOADS
 
 
@@ -285,13 +286,13 @@ def test_a_look_that_is_cancelled_ends_what_it_began(tmp_path: Path) -> None:
     async def run() -> None:
         before = asyncio.all_tasks()
         look = asyncio.create_task(mirror.step())
-        assert await asyncio.to_thread(world.began.wait, 60)
+        assert await asyncio.to_thread(world.began.wait, PATIENCE_S)
         look.cancel()
         await asyncio.wait({look})
         await asyncio.wait(asyncio.all_tasks() - before)
         world.come.set()
 
-    asyncio.run(asyncio.wait_for(run(), 60))
+    asyncio.run(asyncio.wait_for(run(), PATIENCE_S))
     assert "a" not in world.here
 
 
