@@ -89,8 +89,9 @@ class Bins:
         return () if all(single) else tuple(place + 1 for place, one in enumerate(single) if one)
 
     def _single(self) -> list[bool]:
-        pairs = zip(self.edges, self.edges[1:], strict=False)
-        return [high == float(np.nextafter(low, np.inf)) for low, high in pairs]
+        edges = np.asarray(self.edges, float)
+        single: list[bool] = (np.nextafter(edges[:-1], np.inf) == edges[1:]).tolist()
+        return single
 
     @property
     def unseen(self) -> tuple[int, ...]:

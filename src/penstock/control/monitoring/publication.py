@@ -39,12 +39,12 @@ def pack(words: Words) -> bytes:
 
 
 def unpack(packed: bytes, size: int) -> Words | None:
-    """So many words, or None if they are not so many: they are of a gateway of another release."""
+    """So many words, which are read only; None if they are not so many: they are of a gateway of another release."""
     try:
         whole = np.frombuffer(zlib.decompress(packed), _WORD)
     except (zlib.error, ValueError):
         return None
-    return whole.astype(np.uint64) if len(whole) == size else None
+    return whole.astype(np.uint64, copy=False) if len(whole) == size else None
 
 
 @dataclass(frozen=True, slots=True)

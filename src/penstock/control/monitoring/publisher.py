@@ -78,7 +78,7 @@ class Publisher:
             changed = {key: one for key, one in counts.items() if self._is_new(key, one)}
             if changed:
                 self._note(changed)
-            return [packed(key, self._gateway, self._beyond(key, one)) for key, one in changed.items()]
+            return [self._row(key, one) for key, one in changed.items()]
 
         return rows
 
@@ -100,9 +100,12 @@ class Publisher:
         write_atomically(self._notes, json.dumps(notes))
         self._said = said
 
-    def _beyond(self, key: Key, counts: Counts) -> Counts:
-        before = self._said[key].before
-        return counts if before is None else counts.beyond(unpacked(before, counts.shape))
+    def _row(self, key: Key, counts: Counts) -> Published:
+        """What is published of counts that were just noted: packing them is most of the work, so it is done once."""
+        said = self._said[key]
+        if said.before is None:
+            return said.tried
+        return packed(key, self._gateway, counts.beyond(unpacked(said.before, counts.shape)))
 
     def _read(self) -> dict[Key, Said]:
         try:

@@ -133,7 +133,8 @@ class EvidenceStore:
         table = schema.counts
         columns = [table.c[name] for name in Published.__slots__]
         with self._database.reading() as connection:
-            return [Published(*row) for row in connection.execute(sa.select(*columns))]
+            rows = connection.execute(sa.select(*columns)).all()  # at once: one by one costs as much again
+            return [Published(*row) for row in rows]
 
     def retire(self, merge: Merge) -> None:
         """Add the rows of gateways that have ended up; ``merge`` says how."""
