@@ -41,6 +41,15 @@ sys.exit(str(failed[0]) if failed else 0)
 """
 
 
+LOADED = """
+import sys
+from penstock.monitor.performance import load_river
+load_river()
+print([name for name in ("pandas", "sklearn", "river.drift.datasets") if name in sys.modules])
+from river.drift.datasets import AirlinePassengers
+"""
+
+
 def binary(rows: int, seed: int, flipped: float = 0.0) -> list[Joined]:
     """A calibrated model of two classes; a part of the labels is turned round."""
     generator = np.random.default_rng(seed)
@@ -189,3 +198,8 @@ def test_false_alarms_a_day_bound_where_changes_may_begin() -> None:
 def test_a_thread_that_needs_river_waits_for_the_one_that_imports_it() -> None:
     done = subprocess.run([sys.executable, "-c", TWO_LOAD_RIVER], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_river_comes_without_its_data_sets_and_what_they_import() -> None:
+    said = subprocess.run([sys.executable, "-c", LOADED], capture_output=True, text=True, check=True)
+    assert said.stdout.strip() == "[]"

@@ -21,7 +21,7 @@ from penstock.monitor.answer_segments import ANSWERS
 from penstock.monitor.answer_store import AnswerStore
 from penstock.monitor.answers import prefix_of
 from penstock.monitor.capture import CAPTURES, sweep
-from penstock.monitor.performance import NO_LABELS, RATIOS, Performance, PerformanceChange, load_river
+from penstock.monitor.performance import NO_LABELS, RATIOS, Performance, PerformanceChange
 from penstock.monitor.reference import Reference
 from penstock.monitor.told import Joined, Matched, Taken, Told
 from penstock.registry.records import Document
@@ -205,7 +205,6 @@ class Labels:
                 with self._keyed.isolated(key):
                     await self._run(self._performance, key)
             await self._run(self._write)
-            await self._run(self._prepare, versions)
 
     def readings(self) -> Iterator[Reading]:
         """Metrics of performance, and what became of labels."""
@@ -261,11 +260,6 @@ class Labels:
         if rows:
             known.performance = Performance(*self._terms(key))
             known.replay(rows)
-
-    def _prepare(self, versions: Sequence[Key]) -> None:
-        """Load what takes long to load before a caller waits for it: as soon as there are answers to label."""
-        if any(self._store.versions(model) for model, _ in versions):
-            load_river()
 
     def _sweep(self, versions: Sequence[Key], room: int) -> None:
         horizons = [self._watched(key)[1].horizon_s for key in versions]
