@@ -138,7 +138,7 @@ def workers(slots: Sequence[Slot], living: Sequence[Slot]) -> Iterator[Reading]:
         yield Distribution(metrics.EVENT_LOOP_STALL, (str(index),), stalls.buckets, stalls.total / 1e9)
         for name, task in worker_tasks(index, slot):
             yield Point(metrics.TASK_FAILURES, (name,), task.failures)
-            if slot in living:
+            if slot in living and task.last_success_ms:  # the worker has told of its tasks
                 yield Point(metrics.TASK_LAST_SUCCESS, (name,), task.last_success_ms / 1000)
 
 

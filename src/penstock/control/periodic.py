@@ -199,7 +199,8 @@ class PeriodicTask:
     """Does a step again and again, about ``interval_s`` apart; a step that fails is tried again, at longer pauses.
 
     ``delay_s`` passes before the first step. The task is overdue if no step has ended, well or badly, for
-    ``overdue_s`` beyond its interval. ``meanwhile`` says what holds while steps end in faults. ``clock`` is monotonic
+    ``overdue_s`` beyond its interval. ``last_success`` is when a step last ended well, before the first one when the
+    task was made. ``meanwhile`` says what holds while steps end in faults. ``clock`` is monotonic
     and ``now`` gives seconds since the epoch; ``pause`` waits for so many seconds, or until the event is set.
     """
 
@@ -221,7 +222,7 @@ class PeriodicTask:
         self.clock = clock
         self.chance = chance
         self.failures = 0
-        self.last_success = 0.0
+        self.last_success = now()  # one that has not had to run yet is not late
         self._step = step
         self._interval_s = interval_s
         self._delay_s = delay_s

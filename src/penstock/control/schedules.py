@@ -1,7 +1,9 @@
 """Schedules in the form of cron, in UTC: Vixie's five fields with names, or ``@daily`` and the like."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import takewhile
 
 from cronsim import CronSim, CronSimError
 
@@ -18,7 +20,9 @@ NICKNAMES = {
 }
 FIELDS = 5
 MINUTE_S = 60
-MOST_BACK = timedelta(days=1)
+DAY = timedelta(days=1)
+FIRST, LAST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2028, 1, 1, tzinfo=UTC)
+MOST_BACK = DAY
 """Times that were missed longer ago than this are past."""
 
 
@@ -35,6 +39,20 @@ class CronSchedule:
         end = datetime.fromtimestamp(until, UTC)
         start = max(datetime.fromtimestamp(after, UTC), end - MOST_BACK)
         return next(CronSim(self.fields, start), end + MOST_BACK) <= end
+
+    def minutes(self) -> frozenset[int]:
+        """See ``conditions.Schedule``."""
+        times = _times((*self.fields.split()[:2], "*", "*", "*"), FIRST + DAY)
+        return frozenset(time.hour * 60 + time.minute for time in times)
+
+    def days(self) -> frozenset[int]:
+        """See ``conditions.Schedule``: twenty-eight years have each date on each weekday, leap days too."""
+        return frozenset(time.toordinal() for time in _times(("0", "0", *self.fields.split()[2:]), LAST))
+
+
+def _times(fields: Sequence[str], end: datetime) -> Iterator[datetime]:
+    """The times of some fields from ``FIRST`` on until the end."""
+    return takewhile(lambda time: time < end, CronSim(" ".join(fields), FIRST - timedelta(minutes=1)))
 
 
 def schedule_in(text: str) -> CronSchedule:

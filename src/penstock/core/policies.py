@@ -172,14 +172,15 @@ def _names(stated: Document, path: str, most: int, values: dict[str, Any], name:
         values[name] = tuple(names)
 
 
-def refuse_unreachable(policy: MonitorPolicy) -> None:
+def refuse_unreachable(policy: MonitorPolicy, columns: Mapping[str, int] | None = None) -> None:
     """Refuse a policy with rules that can never fire; raises ``InvalidInput`` with every reason.
 
-    Not for policies that are stored already: what was taken once holds.
+    ``columns`` is how many columns the model has at most in each scope of ``drift``, as far as that is known. Not for
+    policies that are stored already: what was taken once holds.
     """
-    watched = Watched(policy.sample > 0, policy.horizon_s > 0, bool(policy.slices), policy.objectives)
-    found = [unreachable(one, f"triggers[{index}]", watched) for index, one in enumerate(policy.triggers)]
-    if faults := [fault for one in found for fault in one]:
+    slices, objectives = bool(policy.slices), policy.objectives
+    watched = Watched(policy.sample > 0, policy.horizon_s > 0, slices, objectives, policy.limits, columns or {})
+    if faults := unreachable(policy.triggers, watched):
         raise InvalidInput("; ".join(faults))
 
 

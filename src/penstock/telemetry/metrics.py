@@ -261,7 +261,7 @@ TASK_LAST_SUCCESS = Metric(
     Kind.GAUGE,
     ("task",),
     "When a periodic task of the control process, or of a worker (worker-N/…), last ended a step well "
-    "(seconds since the epoch), 0 = never.",
+    "(seconds since the epoch); before the first time, when the task began.",
 )
 TASK_FAILURES = Metric(
     "task_failures_total",

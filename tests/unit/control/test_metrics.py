@@ -162,7 +162,7 @@ def test_tasks_of_workers_are_told_and_those_of_living_ones_may_be_a_problem() -
     found = list(readings.workers(slots, slots[1:]))
     tasks = {(f"worker-{slot}/{name}",): count for slot in "01" for name, count in (("heartbeat", 1), ("house", 2))}
     assert points(found, metrics.TASK_FAILURES) == tasks
-    assert points(found, metrics.TASK_LAST_SUCCESS) == {("worker-1/heartbeat",): 2.5, ("worker-1/house",): 0}
+    assert points(found, metrics.TASK_LAST_SUCCESS) == {("worker-1/heartbeat",): 2.5}
     assert readings.worker_problems(slots, slots[1:]) == {"worker-1/heartbeat": "it is dead"}
 
 

@@ -382,6 +382,18 @@ def test_a_faulty_policy_is_refused(watcher: Watcher, document: Document, fault:
         asyncio.run(watcher.monitoring.set_policy("m", document, ME))
 
 
+def test_more_columns_than_a_version_has_are_refused_once_they_are_known(watcher: Watcher) -> None:
+    def policy(columns: int) -> Document:
+        return {"triggers": [{"name": "r", "when": {"drift": {"at_least": columns}}}]}
+
+    asyncio.run(watcher.monitoring.set_policy("m", policy(1000), ME))
+    for version in ("1", "2", "3"):
+        watcher.give(trained(), version)
+    with pytest.raises(InvalidInput, match=r"at_least.*the model has"):
+        asyncio.run(watcher.monitoring.set_policy("m", policy(1000), ME))
+    asyncio.run(watcher.monitoring.set_policy("m", policy(len(trained().inputs)), ME))
+
+
 def test_a_policy_can_switch_everything_off(watcher: Watcher) -> None:
     watcher.give(trained())
     off = {"monitor": {"sample": 0, "label_horizon_seconds": 0}}

@@ -137,6 +137,18 @@ def test_a_task_goes_on_whatever_a_step_raises() -> None:
     assert task.problem == ""
 
 
+def test_a_task_that_has_not_had_to_run_yet_is_not_long_ago() -> None:
+    world = World(6)
+    task = world.task(raising(NotReady("away"), NotReady("away")))
+    made = world.now
+    world.now += 3600
+    asyncio.run(task.attempt())
+    assert task.last_success == made
+    asyncio.run(task.attempt())
+    asyncio.run(task.attempt())
+    assert task.last_success == world.now
+
+
 def test_a_cancelled_task_ends() -> None:
     async def run() -> None:
         begun = asyncio.Event()

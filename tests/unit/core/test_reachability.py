@@ -17,10 +17,10 @@ def performance(**values: Any) -> dict[str, Any]:
     return {"performance": {"metric": "accuracy", **values}}
 
 
-def refused(when: dict[str, Any], policy: dict[str, Any], **trigger: Any) -> str:
+def refused(when: dict[str, Any], policy: dict[str, Any], columns: dict[str, int] | None = None, **trigger: Any) -> str:
     document = {"triggers": [{"name": "r", "when": when, **trigger}], **policy}
     try:
-        refuse_unreachable(policy_in(document, schedule_in))
+        refuse_unreachable(policy_in(document, schedule_in), columns)
     except InvalidInput as fault:
         return str(fault)
     return ""
@@ -52,6 +52,16 @@ def refused(when: dict[str, Any], policy: dict[str, Any], **trigger: Any) -> str
         ({"slo": {}}, {}, {}, "'triggers[0].when.slo'"),
         ({"slo": {"objective": "latency_p99_ms"}}, SLO, {}, "'triggers[0].when.slo'"),
         ({"slo": {}}, {"slo": {"error_ratio": 0.1}}, {}, "'triggers[0].when.slo.burn_rate'"),
+        ({"all": [WEEKLY, {"schedule": "0 12 * * *"}]}, {}, {}, "'triggers[0].when.all'"),
+        ({"all": [WEEKLY, {"schedule": "0 0 * * 1-5"}]}, {}, {}, "'triggers[0].when.all'"),
+        ({"all": [DRIFT, WEEKLY, {"all": [{"schedule": "5 * * * *"}]}]}, {}, {}, "'triggers[0].when.all'"),
+        ({"any": [{"all": [{"schedule": "0 0 31 * *"}, {"schedule": "0 0 * 2,4 *"}]}]}, {}, {}, "when.any[0].all'"),
+        ({"all": [DRIFT, {"all": [{"not": DRIFT}]}]}, {}, {}, "'triggers[0].when.all'"),
+        ({"not": {"labels": {"new_at_least": 0}}}, {}, {}, "'triggers[0].when.not'"),
+        ({"not": {"any": [DRIFT, {"age": {"days": -1}}]}}, {}, {}, "'triggers[0].when.not'"),
+        (DRIFT, {}, {"until": performance(below=0)}, "'triggers[0].until.performance.below'"),
+        (DRIFT, {"retraining": {"budget_per_day": 0}}, {}, "'retraining.budget_per_day'"),
+        ({"all": [DRIFT, {"quality": {"violated": True}}]}, {}, {}, "'retraining.quality_veto'"),
     ],
 )
 def test_a_rule_that_can_never_fire_is_refused(
@@ -78,7 +88,32 @@ def test_a_rule_that_can_never_fire_is_refused(
         ({"drift": {"scope": "slices"}}, {"monitor": {"slices": ["shop"]}}, {}),
         ({"quality": {"missing_ratio_above": 1, "violated": True}}, {}, {}),
         ({"slo": {}}, SLO, {}),
+        ({"all": [WEEKLY, {"schedule": "0 0 13 * *"}]}, {}, {}),
+        ({"all": [{"schedule": "*/20 * 29 2 *"}, {"schedule": "*/15 * * * mon"}]}, {}, {}),
+        ({"any": [WEEKLY, {"schedule": "0 12 * * *"}]}, {}, {}),
+        ({"not": {"labels": {"new_at_least": 1}}}, {}, {}),
+        ({"quality": {"violated": True}}, {"retraining": {"budget_per_day": 0}}, {}),
+        ({"any": [DRIFT, {"quality": {"violated": True}}]}, {}, {}),
+        ({"all": [DRIFT, {"quality": {"violated": True, "missing_ratio_above": 0.1}}]}, {}, {}),
+        ({"all": [DRIFT, {"quality": {"violated": True}}]}, {"retraining": {"quality_veto": False}}, {}),
     ],
 )
 def test_a_rule_that_may_fire_is_taken(when: dict[str, Any], policy: dict[str, Any], trigger: dict[str, Any]) -> None:
     assert refused(when, policy, **trigger) == ""
+
+
+@pytest.mark.parametrize(
+    ("drift", "policy", "taken"),
+    [
+        ({"at_least": 3}, {}, True),
+        ({"at_least": 4}, {}, False),
+        ({"scope": "outputs"}, {}, False),
+        ({"scope": "any", "at_least": 4}, {}, True),
+        ({"scope": "any", "at_least": 5}, {}, False),
+        ({"scope": "any", "at_least": 5}, {"monitor": {"slices": ["shop"]}}, True),
+    ],
+)
+def test_more_columns_than_there_are_never_drift(drift: dict[str, Any], policy: dict[str, Any], taken: bool) -> None:
+    said = refused({"drift": drift}, policy, {"features": 3, "outputs": 0, "any": 4})
+    assert said == "" if taken else "'triggers[0].when.drift.at_least'" in said
+    assert refused({"drift": drift}, policy) == "", "who does not know the model refuses nothing"

@@ -45,15 +45,22 @@ class Policies:
         self._policies = found
         return changed
 
-    async def set(self, model: str, document: Document, by: By, if_revision: int | None = None) -> Document:
-        """Store a model's policy; it holds from now on.
+    async def set(
+        self,
+        model: str,
+        document: Document,
+        by: By,
+        if_revision: int | None = None,
+        columns: Mapping[str, int] | None = None,
+    ) -> Document:
+        """Store a model's policy; it holds from now on. ``columns``: see ``refuse_unreachable``.
 
         Raises:
             InvalidInput: the document is no policy.
             Conflict: the model is not at ``if_revision``.
         """
         policy = policy_in(document, schedule_in)
-        refuse_unreachable(policy)
+        refuse_unreachable(policy, columns)
         revision = await self._pool.call(self._store.set_policy, model, policy_out(policy), by, if_revision)
         self._policies[model] = policy
         self._due.succeeded(model)

@@ -194,7 +194,7 @@ class Monitoring:
     async def set_policy(self, model: str, document: Document, by: By, if_revision: int | None = None) -> Document:
         """Change what is to be watched of a model; raises ``InvalidInput``, ``NotFound`` and ``Conflict``."""
         self._refuse_unknown(model)
-        told = await self._policies.set(model, document, by, if_revision)
+        told = await self._policies.set(model, document, by, if_revision, self._terms.columns(model))
         self._detection.heed(model, self._policies.of(model))
         self._workers.renew()
         return told

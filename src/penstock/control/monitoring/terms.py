@@ -47,3 +47,13 @@ class WatchTerms:
         """What a version's features are called: by its graph, its model card, or the data its reference was made of."""
         stated, reference = tuple(self._workers.feature_names(*key)), self.references.get(key)
         return stated or (() if reference is None else tuple(one.bins.name for one in reference.inputs))
+
+    def columns(self, model: str) -> dict[str, int]:
+        """How many columns the versions of a model have at most in each scope of ``drift``; nothing while one of them
+        has no reference, whose columns are not known."""
+        references = [self.references.get(key) for key in self.served() if key[0] == model]
+        known = [one for one in references if one is not None]
+        if not known or len(known) < len(references):
+            return {}
+        parts = {"features": "inputs", "outputs": "outputs", "any": "features"}
+        return {scope: max(len(getattr(one, part)) for one in known) for scope, part in parts.items()}

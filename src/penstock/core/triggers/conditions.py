@@ -57,6 +57,12 @@ class Schedule(Protocol):
     def due(self, after: float, until: float) -> bool:
         """Whether one of them lies after the one and not after the other (seconds since the epoch)."""
 
+    def minutes(self) -> frozenset[int]:
+        """The minutes of a day at which they come."""
+
+    def days(self) -> frozenset[int]:
+        """The days on which they come, as ordinals, of so many years that there is every kind of one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Condition:

@@ -1,12 +1,12 @@
 """Rules that can never fire: found when a policy is written, each with the path of what is in the way."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from penstock.core.triggers.burn_rate import budgets
-from penstock.core.triggers.conditions import QUALITY_WORDS, Condition
-from penstock.core.triggers.rules import Trigger
+from penstock.core.triggers.conditions import QUALITY_WORDS, Condition, Schedule
+from penstock.core.triggers.rules import Kind, Limits, Trigger
 
 UNIT = {"accuracy", "error_rate", "macro_f1", "f1", "roc_auc", "calibration_error", "precision", "recall"}
 """Metrics from 0 to 1."""
@@ -18,20 +18,48 @@ ESTIMATED = {"accuracy", "f1", "precision", "recall", "roc_auc"}
 @dataclass(frozen=True, slots=True)
 class Watched:
     """What the rest of a policy lets rules rest on: whether rows are counted, whether labels are joined, whether rows
-    are watched by slices, and the service-level objectives."""
+    are watched by slices, the service-level objectives, and what holds for all rules together; ``columns`` is how many
+    columns there are at most in each scope of ``drift``, as far as that is known."""
 
     rows: bool = True
     labels: bool = True
     slices: bool = True
     objectives: Mapping[str, float] = field(default_factory=dict)
+    limits: Limits = field(default_factory=Limits)
+    columns: Mapping[str, int] = field(default_factory=dict)
 
 
-def unreachable(trigger: Trigger, path: str, watched: Watched) -> list[str]:
-    """Why a rule can never fire; nothing where it may."""
+def unreachable(triggers: Sequence[Trigger], watched: Watched) -> list[str]:
+    """Why rules can never fire, or never be over; nothing where all may."""
+    faults = [fault for index, one in enumerate(triggers) for fault in _unreachable(one, f"triggers[{index}]", watched)]
+    if not watched.limits.budget_per_day and any(one.kind is Kind.RETRAIN for one in triggers):
+        faults.append("'retraining.budget_per_day' 0 lets no rule ask: leave the rules out, or let them ask")
+    return faults
+
+
+def _unreachable(trigger: Trigger, path: str, watched: Watched) -> list[str]:
     faults = _never(trigger.when, f"{path}.when", watched)
+    if trigger.until is not None:
+        faults += _never(trigger.until, f"{path}.until", watched)
     if trigger.for_s > 0 and not _lasts(trigger.when):
         faults.append(f"'{path}.for_seconds' is never reached: a schedule holds for a moment only; leave it out")
+    if trigger.kind is Kind.RETRAIN and watched.limits.quality_veto and _asks_for_unsound(trigger.when):
+        faults.append(
+            f"'{path}.when' holds only while values are not sound, when 'retraining.quality_veto' lets no rule ask"
+        )
     return faults
+
+
+def _asks_for_unsound(condition: Condition) -> bool:
+    """Whether a condition holds only while the monitor says that values are not sound."""
+    match condition.word:
+        case "all":
+            return any(_asks_for_unsound(part) for part in condition.parts)
+        case "any":
+            return all(_asks_for_unsound(part) for part in condition.parts)
+        case "quality":
+            return bool(condition.values["violated"]) and not _ratios(condition)
+    return False
 
 
 def _lasts(condition: Condition) -> bool:
@@ -47,7 +75,8 @@ def _never(condition: Condition, path: str, watched: Watched) -> list[str]:
     """Why a condition can never hold."""
     match condition.word:
         case "not":
-            return []
+            always = _always(condition.parts[0])
+            return [f"'{path}.not' can never hold: what it denies always holds"] if always else []
         case "any":
             found = _parts(condition, path, watched)
             return [fault for part in found for fault in part] if all(found) else []
@@ -62,18 +91,61 @@ def _parts(condition: Condition, path: str, watched: Watched) -> list[list[str]]
     return [_never(part, f"{path}.{condition.word}[{index}]", watched) for index, part in enumerate(condition.parts)]
 
 
+def _always(condition: Condition) -> bool:
+    """Whether a condition holds whatever happens."""
+    match condition.word:
+        case "all":
+            return all(_always(part) for part in condition.parts)
+        case "any":
+            return any(_always(part) for part in condition.parts)
+    least = _LEAST.get(condition.word)
+    return least is not None and float(condition.values[least]) <= 0
+
+
+_LEAST = {"age": "days", "labels": "new_at_least", "drift": "at_least"}
+"""What simple conditions ask for at least."""
+
+
 def _contradictions(condition: Condition, path: str) -> list[str]:
-    """Parts that exclude each other: one and its opposite, or a metric below one limit and above a higher one."""
-    denied = [part.parts[0] for part in condition.parts if part.word == "not"]
+    """Parts that exclude each other: one and its opposite, a metric below one limit and above a higher one, or
+    schedules that never meet."""
+    together = list(_together(condition))
+    denied = [part.parts[0] for part in together if part.word == "not"]
     faults = [
         f"'{path}.all' can never hold: it asks for '{part.word}' and for its opposite"
-        for part in condition.parts
+        for part in together
         if part in denied
     ]
-    limits = [part for part in condition.parts if part.word == "performance" and part.values["fallen_by"] is None]
+    return [*faults, *_never_meet(together, path), *_exclude(together, path)]
+
+
+def _together(condition: Condition) -> Iterator[Condition]:
+    """The parts of an ``all``, those of an ``all`` in it among them."""
+    for part in condition.parts:
+        yield from _together(part) if part.word == "all" else (part,)
+
+
+def _never_meet(together: Sequence[Condition], path: str) -> list[str]:
+    """Schedules that have no minute in common: each holds at the minutes of its times only."""
+    schedules = [part.schedule for part in together if part.schedule is not None]
+    if all(frozenset.intersection(*sets) for sets in _sets(schedules)):
+        return []
+    return [f"'{path}.all' can never hold: its schedules never come in the same minute"]
+
+
+def _sets(schedules: Sequence[Schedule]) -> Iterator[list[frozenset[int]]]:
+    """What more than one schedule have to have in common, one after the other: days are slow to count."""
+    if schedules[1:]:
+        yield [one.minutes() for one in schedules]
+        yield [one.days() for one in schedules]
+
+
+def _exclude(together: Sequence[Condition], path: str) -> list[str]:
+    """Limits of a metric that exclude each other."""
+    limits = [part for part in together if part.word == "performance" and part.values["fallen_by"] is None]
     low = [part for part in limits if part.values["below"] is not None and part.values["above"] is None]
     high = [part for part in limits if part.values["above"] is not None and part.values["below"] is None]
-    return faults + [
+    return [
         f"'{path}.all' can never hold: '{one.values['metric']}' cannot be below {one.values['below']:g} and above "
         f"{other.values['above']:g}"
         for one in low
@@ -109,6 +181,8 @@ def _drift(condition: Condition, watched: Watched) -> Iterator[tuple[str, str]]:
         yield ".at_least", "all columns together are one"
     if scope == "slices" and not watched.slices:
         yield ".scope", "'monitor.slices' names none"
+    elif least > watched.columns.get(scope, least) and not (scope == "any" and watched.slices):
+        yield ".at_least", f"the model has {watched.columns[scope]} such columns"
 
 
 def _performance(condition: Condition, watched: Watched) -> Iterator[tuple[str, str]]:
@@ -143,9 +217,14 @@ def _out_of_range(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 def _quality(condition: Condition, watched: Watched) -> Iterator[tuple[str, str]]:
     if not watched.rows:
         yield "", "no row is counted with 'monitor.sample' 0"
-    ratios = [word for word in QUALITY_WORDS if condition.values[word] is not None]
+    ratios = _ratios(condition)
     if not condition.values["violated"] and ratios and all(condition.values[word] >= 1 for word in ratios):
         yield f".{ratios[0]}", "a ratio is 1 at most"
+
+
+def _ratios(condition: Condition) -> list[str]:
+    """The limits of ratios that a condition of quality states."""
+    return [word for word in QUALITY_WORDS if condition.values[word] is not None]
 
 
 def _slo(condition: Condition, watched: Watched) -> Iterator[tuple[str, str]]:
