@@ -1,12 +1,14 @@
 """Counter memory: what is written is read back, blocks of several slots add up, a successor goes on."""
 
+import numpy as np
 import pytest
 
 from penstock.core.buckets import FINE_EDGES_NS, LATENCY_EDGES_NS, RUN_BASE_NS
 from penstock.core.labels import OUTCOME_INDEX, PROTOCOL_NAMES, Route
-from penstock.monitor.counters.block_writer import NOT_COUNTED
+from penstock.monitor.counters.block_writer import NOT_COUNTED, BlockWriter
+from penstock.monitor.counters.layout import BLOCK_WORDS, STAGES
 from penstock.monitor.counters.slot import HOUSE, OVERDUE, WELL, Slot, TaskState
-from penstock.monitor.counters.totals import Totals
+from penstock.monitor.counters.totals import Totals, add_blocks, subtract_block
 
 
 def test_a_request_is_counted_under_its_series() -> None:
@@ -118,3 +120,28 @@ def test_as_many_are_slower_than_a_quantile_as_it_says(percent: int) -> None:
     assert totals.slower_than(0.0001) == 1000
     assert totals.slower_than(1e9) == 0
     assert Totals.of([Slot.in_process()], 0).slower_than(1) == 0
+
+
+def test_a_writer_counts_into_its_own_words_and_an_open_run_is_counted_with_its_end() -> None:
+    memory = np.zeros(BLOCK_WORDS, np.uint64)
+    writer = BlockWriter(memoryview(memory.data).cast("B").cast("Q"))
+    for _ in range(3):
+        writer.add_request(series=0, total=10, decode=1, queue=2, counted=True)
+    assert Totals(memory).outcome_count(succeeded=True) == 0
+    writer.add_run(series=0, run_rows=3, run=5, encode=4, alone=False, counted=True)
+    writer.add_run(series=0, run_rows=1, run=5, encode=4, alone=True, counted=True)  # nothing was added to this one
+    totals = Totals(memory)
+    assert totals.outcome_count(succeeded=True) == 3
+    assert [(size, count) for size, count, *_ in totals.batches()] == [(1, 1), (3, 1)]
+    assert {name: totals.stage(name).total for name in STAGES} == {"decode": 3, "queue": 6, "run": 15, "encode": 12}
+
+
+def test_the_difference_of_two_blocks_added_to_the_first_is_the_second() -> None:
+    slot = Slot.in_process()
+    block = slot.block(1)
+    block.answered(0, 2, 6, 1, 0, 2, 3)
+    block.shadow_difference(0.25, 0.5)
+    before = slot.read(1).copy()
+    block.failed(0, OUTCOME_INDEX["invalid"], 10, blamed=False)
+    block.shadow_difference(0.5, 0.75)
+    assert (add_blocks([before, subtract_block(slot.read(1), before)]) == slot.read(1)).all()

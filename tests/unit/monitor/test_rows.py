@@ -18,7 +18,7 @@ from penstock.monitor.neighbours import AT_FIRST, Neighbours
 from penstock.monitor.reference import LIVE, TRAINING, Reference, reference_in, reference_out
 from penstock.monitor.reference_builder import build
 from penstock.monitor.reference_columns import JOINT
-from penstock.monitor.rows import ALL_SUMMED, Counted, Layout, RowCounter
+from penstock.monitor.rows import ALL_SUMMED, Counted, Layout, RowCounter, Surplus
 
 FEATURES = 4
 INPUTS = (TensorSpec("x", "FP32", (-1, FEATURES)), TensorSpec("colour", "BYTES", (-1, 1)))
@@ -331,3 +331,25 @@ def test_constants_are_counted_when_there_are_more_and_hardly_otherwise() -> Non
         counter.count([zeros(generator, 10, 1.0)])  # pay for none of these
     [stuck] = Counted.of(found, [region]).surplus
     assert stuck - calm == pytest.approx(800, abs=60)
+
+
+def test_a_surplus_is_kept_above_nothing_and_its_heights_add_up() -> None:
+    found = zero_reference()
+    layout = Layout.of(found)
+    region = words(layout.size)
+    surplus = Surplus(found, layout, region)
+    [constant] = found.inputs[0].bins.constants
+    place = layout.places[0] + constant
+
+    def after(rows: int, zeros: int) -> tuple[float, float, float]:
+        region[1] += np.uint64(rows)
+        region[place] += np.uint64(zeros)
+        surplus.update()
+        now, highest, total = region[layout.surpluses : layout.size].view(np.float64).tolist()
+        return now, highest, total
+
+    share = found.inputs[0].counts[constant] / found.inputs[0].rows
+    assert after(100, 100) == pytest.approx((100 * (1 - share),) * 3)
+    _, highest, total = after(1000, 0)  # far fewer than expected: the surplus is over, what it was stays counted
+    assert (highest, total) == pytest.approx((0, 100 * (1 - share)))
+    assert after(10, 10) == pytest.approx((10 * (1 - share), 10 * (1 - share), 110 * (1 - share)))

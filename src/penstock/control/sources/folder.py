@@ -30,11 +30,12 @@ log = logging.getLogger("penstock.control")
 
 MOMENT_S = 0.05
 RETRY_S = 15.0
+"""After a failure that may pass, a version is examined again after that long."""
+
 THREADS = 8
 LOOK_S = 120.0
 COPY_S = 3600.0
 """Deadlines of a look at all repositories, and of one step with the files of a version."""
-"""After a failure that may pass, a version is examined again after that long."""
 
 ARRIVING = "its files may still be on their way in"
 EXAMINED = "it is being examined"

@@ -7,9 +7,10 @@ from threading import Barrier
 
 import pytest
 
-from penstock.core.errors import TooLarge
+from penstock.core.errors import NotReady, TooLarge
+from penstock.registry.graphs.rewrite import FACT, Edit, Rewrite, rewrite_out
 from penstock.registry.records import Plan
-from penstock.registry.repository.copies import FORGOTTEN_S, KEPT_S, Copies, Piece, Source, Work, intact
+from penstock.registry.repository.copies import FORGOTTEN_S, KEPT_S, Copies, InPlace, Piece, Source, Work, intact
 from penstock.registry.repository.layout import models_in
 from penstock.registry.repository.local import LocalTree
 
@@ -139,3 +140,33 @@ def test_two_processes_of_one_repository_share_what_is_there(tmp_path: Path) -> 
     os.close(before._lock)
     copied(after, source(tmp_path / "models"))
     assert after._lock is not None
+
+
+def test_where_nothing_can_be_copied_the_files_themselves_are_used(tmp_path: Path) -> None:
+    graph = write(tmp_path / "m/1/model.onnx", "graph")
+    write(tmp_path / "m/1/w.bin", "weights")
+    found = source(tmp_path)
+    assert isinstance(found.tree, LocalTree)
+    work = InPlace(found, found.tree)
+    assert work.take_graph().graph == graph
+    subject = work.take_rest(Plan(None, ("w.bin", "missing.bin")))
+    assert (subject.graph, subject.weights, subject.base) == (graph, graph.parent, tmp_path / "m")
+    piece = work.keep(work.done())
+    work.close()
+    assert (piece.root, piece.graph, piece.content) == (tmp_path, "m/1/model.onnx", "")
+    assert [path for path, _ in piece.files] == ["m/1/model.onnx", "m/1/w.bin"]
+    assert intact(piece)
+    write(tmp_path / "m/1/w.bin", "other weights")
+    assert not intact(piece)
+    assert graph.read_text() == "graph"
+
+
+def test_a_graph_that_has_to_be_changed_is_not_changed_in_place(tmp_path: Path) -> None:
+    write(tmp_path / "m/1/model.onnx", "graph")
+    found = source(tmp_path)
+    assert isinstance(found.tree, LocalTree)
+    work = InPlace(found, found.tree)
+    work.take_graph()
+    rewrite = Rewrite((Edit(0, 1, b"G"),), f"sha256:{'0' * 64}")
+    with pytest.raises(NotReady, match="cannot be written"):
+        work.take_rest(Plan(None, (), {FACT: rewrite_out(rewrite)}))
