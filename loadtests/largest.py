@@ -18,7 +18,7 @@ from penstock.api.common.request_rules import MAX_PARAMETERS
 from penstock.api.grpc.contents import FIELDS
 from penstock.api.grpc.typed_contents import NAMES
 from penstock.api.grpc.wire import MAX_PARTS
-from penstock.api.rest.app import LABEL_CHARACTERS, MOST_FEEDBACK, MOST_LABELS
+from penstock.api.rest.feedback_body import LABEL_CHARACTERS, MOST_FEEDBACK, MOST_LABELS
 from penstock.core.classification import MAX_RANKED
 from penstock.core.limits import RequestLimits
 from penstock.core.tensors import NUMPY_TYPES, RAW_ONLY

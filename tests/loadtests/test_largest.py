@@ -12,7 +12,7 @@ from loadtests.stall import longest, stalls
 from penstock.api.common import content_coding
 from penstock.api.grpc.contents import FIELDS
 from penstock.api.grpc.framing import FORMATS
-from penstock.api.rest.app import MOST_FEEDBACK, MOST_LABELS
+from penstock.api.rest.feedback_body import MOST_FEEDBACK, MOST_LABELS
 from penstock.core.limits import RequestLimits
 from penstock.core.tensors import NUMPY_TYPES, RAW_ONLY
 from tests import harness

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from penstock.api.common.work import LargeWork
-from penstock.api.rest.decode import BodyDecoder, InferBody
+from penstock.api.rest.decode import BodyDecoder
 from penstock.api.rest.encode import json_data, json_string
+from penstock.api.rest.infer_body import InferBody
 from penstock.core.errors import InvalidInput, TooLarge, Unsupported
 from penstock.core.limits import RequestLimits
 from penstock.core.signature import Signature, TensorSpec

@@ -1,52 +1,26 @@
 """Everything of the V2 REST protocol but ``infer``: health, metadata, configuration, statistics, repository."""
 
-import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import asdict
-from datetime import UTC, datetime
-from functools import partial
-from http import HTTPStatus
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
-import orjson
 from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from penstock.api.common.compression import MAX_RATIO
-from penstock.api.common.content_coding import BOM, inflate
-from penstock.api.common.work import LargeWork
-from penstock.api.http1.answers import error_body, fault_fields
+from penstock.api.rest.documents import index_line, metadata_document, statistics_document
+from penstock.api.rest.feedback_body import feedback_in
 from penstock.api.rest.openapi import DOCS_PAGE, document
-from penstock.core.errors import Cancelled, Fault, InvalidInput, NotFound, NotReady, OverBudget, TooLarge, Unsupported
-from penstock.core.labels import HTTP_STATUS
-from penstock.core.signature import TensorSpec
-from penstock.core.slices import Pacer
-from penstock.monitor.counters.totals import Totals
-from penstock.monitor.told import Told
+from penstock.api.rest.request_body import BodyReader, decoded
+from penstock.api.rest.responses import HANDLERS, json_response
+from penstock.core.errors import InvalidInput, NotFound, NotReady, Unsupported
 from penstock.serving.data_plane import DataPlane
-from penstock.serving.server_queries import SERVER_NAME, ModelMetadata, VersionStatistics
+from penstock.serving.server_queries import SERVER_NAME
 from penstock.serving.shared_memory import Region
-
-MOST_FEEDBACK = 10_000
-MOST_LABELS = 100_000
-"""Answers that one request may tell of, and labels of all of them."""
-
-LABEL_CHARACTERS = 1024
-"""Characters of a label that is a text."""
-
-ID_CHARACTERS = 512
-"""Characters of an id; answers are found by so many."""
-
-SMALL_BODY = 1 << 20
-"""Bytes of the body of a request that brings no data, such as for the index or for a load: more than any needs."""
-
-log = logging.getLogger("penstock.rest")
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -54,7 +28,7 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 def build_app(plane: DataPlane, version: str) -> ASGIApp:
     """The ASGI application for all paths but ``infer``."""
     endpoints = Endpoints(plane, version)
-    app = Starlette(routes=endpoints.routes(), exception_handlers=_HANDLERS)
+    app = Starlette(routes=endpoints.routes(), exception_handlers=HANDLERS)
     app.router.redirect_slashes = False  # a redirect would repeat the caller's Host header
     return IgnoresTrailingSlash(app)
 
@@ -77,6 +51,7 @@ class Endpoints:
 
     def __init__(self, plane: DataPlane, version: str) -> None:
         self._plane = plane
+        self._bodies = BodyReader(plane.memory, plane.offload)
         self._version = version
         self._described: Response | None = None
 
@@ -125,133 +100,104 @@ class Endpoints:
         return offered + [Route(path, _refused(why), methods=["GET", "POST"]) for path, why in _NOT_OFFERED.items()]
 
     async def _live(self, _: Request) -> Response:
-        return _json({"live": self._plane.live}, 200 if self._plane.live else 503)
+        return json_response({"live": self._plane.live}, 200 if self._plane.live else 503)
 
     async def _ready(self, _: Request) -> Response:
         ready = self._plane.ready()
-        return _json({"ready": ready}, 200 if ready else 503)
+        return json_response({"ready": ready}, 200 if ready else 503)
 
     async def _server_metadata(self, _: Request) -> Response:
-        return _json({"name": SERVER_NAME, "version": self._version, "extensions": self._plane.queries.extensions})
+        return json_response(
+            {"name": SERVER_NAME, "version": self._version, "extensions": self._plane.queries.extensions}
+        )
 
     async def _models(self, _: Request) -> Response:
-        return _json({"models": list(self._plane.routing_table.models)})
+        return json_response({"models": list(self._plane.routing_table.models)})
 
     async def _model_metadata(self, request: Request) -> Response:
-        return _json(_metadata(self._plane.queries.metadata(*_target(request))))
+        return json_response(metadata_document(self._plane.queries.metadata(*_target(request))))
 
     async def _model_ready(self, request: Request) -> Response:
         model, version = _target(request)
         ready = self._plane.queries.model_ready(model, version)
-        return _json({"name": model, "ready": ready}, 200 if ready else 503)
+        return json_response({"name": model, "ready": ready}, 200 if ready else 503)
 
     async def _config(self, request: Request) -> Response:
-        return _json(self._plane.queries.config(*_target(request)))
+        return json_response(self._plane.queries.config(*_target(request)))
 
     async def _statistics(self, request: Request) -> Response:
-        return _json({"model_stats": [_statistics(one) for one in self._plane.queries.statistics(*_target(request))]})
+        return json_response(
+            {"model_stats": [statistics_document(one) for one in self._plane.queries.statistics(*_target(request))]}
+        )
 
     async def _all_statistics(self, _: Request) -> Response:
         """All statistics, and the metadata of a model called "stats", which has the same path."""
-        found = {"model_stats": [_statistics(one) for one in self._plane.queries.statistics()]}
+        found = {"model_stats": [statistics_document(one) for one in self._plane.queries.statistics()]}
         with suppress(NotFound, NotReady):
-            found |= _metadata(self._plane.queries.metadata("stats"))
-        return _json(found)
+            found |= metadata_document(self._plane.queries.metadata("stats"))
+        return json_response(found)
 
     async def _index(self, request: Request) -> Response:
-        body = _decoded(await self._body(request), _IndexBody)
+        body = decoded(await self._bodies.read(request), _IndexBody)
         lines = self._plane.queries.index(bool(body.ready))
-        return _json([{key: value for key, value in _index_line(line).items() if value} for line in lines])
+        return json_response([index_line(line) for line in lines])
 
     async def _load(self, request: Request) -> Response:
-        parameters = _decoded(await self._body(request), _RepositoryBody).parameters or {}
+        parameters = decoded(await self._bodies.read(request), _RepositoryBody).parameters or {}
         if any(key.startswith("file:") for key in parameters):
             raise Unsupported("files cannot be sent with a load request; put them into the model folder")
         config = parameters.get("config")
         if config is not None and not isinstance(config, str):
             raise InvalidInput("the load parameter 'config' must be a string that holds a JSON object")
         await self._plane.queries.load(request.path_params["model"], config)
-        return _json({})
+        return json_response({})
 
     async def _unload(self, request: Request) -> Response:
-        _decoded(await self._body(request), _RepositoryBody)
+        decoded(await self._bodies.read(request), _RepositoryBody)
         await self._plane.queries.unload(request.path_params["model"])
-        return _json({})
+        return json_response({})
 
     async def _regions(self, request: Request) -> Response:
         found = self._plane.regions.status(request.path_params.get("region", ""))
-        return _json([asdict(one) for one in found])
+        return json_response([asdict(one) for one in found])
 
     async def _register(self, request: Request) -> Response:
         self._plane.regions.require()
-        body = _decoded(await self._body(request), _RegionBody)
+        body = decoded(await self._bodies.read(request), _RegionBody)
         self._plane.regions.register(Region(request.path_params["region"], body.key, body.offset or 0, body.byte_size))
-        return _json({})
+        return json_response({})
 
     async def _unregister(self, request: Request) -> Response:
         self._plane.regions.unregister(request.path_params.get("region", ""))
-        return _json({})
+        return json_response({})
 
     async def _cuda_regions(self, request: Request) -> Response:
         if region := request.path_params.get("region"):
             raise NotFound(f"unknown shared memory region '{region}'")
-        return _json([])
+        return json_response([])
 
     async def _cuda_unregister(self, _: Request) -> Response:
         """There is never a region to forget; clients ask for it before they register theirs."""
-        return _json({})
+        return json_response({})
 
     async def _feedback(self, request: Request) -> Response:
-        body = _decoded(await self._body(request, self._plane.limits.max_json_bytes), _FeedbackBody)
-        if len(body.feedback) > MOST_FEEDBACK:
-            raise InvalidInput(f"at most {MOST_FEEDBACK} answers can be told of at a time")
-        labels = sum([len(one.label) for one in body.feedback if isinstance(one.label, list)])
-        if labels > MOST_LABELS:
-            raise TooLarge(f"the feedback has {labels} labels, over the limit of {MOST_LABELS}; send fewer at a time")
-        told = [_told(one) for one in body.feedback]
+        told = feedback_in(await self._bodies.read(request, self._plane.limits.max_json_bytes))
         accepted, matched = await self._plane.queries.feedback(request.path_params["model"], told)
         pending = {"pending": matched.pending} if matched.pending else {}
-        return _json({"accepted": accepted, "unmatched": matched.unmatched, **pending}, 202)
+        return json_response({"accepted": accepted, "unmatched": matched.unmatched, **pending}, 202)
 
     async def _odd_infer(self, request: Request) -> Response:
         raise InvalidInput("expected an infer request of the form POST /v2/models/MODEL[/versions/VERSION]/infer")
 
     async def _openapi(self, _: Request) -> Response:
         if self._described is None:
-            self._described = _json(document(self._version))  # one answer for all: it is long, and always the same
+            self._described = json_response(
+                document(self._version)
+            )  # one answer for all: it is long, and always the same
         return self._described
 
     async def _docs(self, _: Request) -> Response:
         return Response(DOCS_PAGE, media_type="text/html")
-
-    async def _body(self, request: Request, most: int = SMALL_BODY) -> bytes:
-        """The plain body of a request, of at most so many bytes."""
-        parts, size = [], 0
-        try:
-            async for part in request.stream():
-                size += len(part)
-                if size > most:
-                    raise TooLarge(f"the body is over the limit of {most} bytes; send less at a time")
-                parts.append(part)
-        except ClientDisconnect:
-            raise Cancelled("the caller went away") from None
-        coding = request.headers.get("content-encoding", "")
-        return await self._inflated(b"".join(parts), coding.encode("latin-1"), most)
-
-    async def _inflated(self, body: bytes, coding: bytes, most: int) -> bytes:
-        """A body without its content coding; a thread inflates a large one."""
-        try:
-            return inflate(body, coding, most, None)
-        except LargeWork:
-            pass
-        memory, size = self._plane.memory, min(len(body) * MAX_RATIO, most)
-        if not memory.take(size):
-            raise OverBudget("the worker has no memory left to inflate the body; try again later")
-        try:
-            work = partial(inflate, body, coding, most, Pacer().pause)
-            return await self._plane.offload.run(work, len(body) + size)
-        finally:
-            memory.give_back(size)
 
 
 _NOT_OFFERED = {
@@ -276,46 +222,8 @@ def _refused(why: str) -> Endpoint:
     return endpoint
 
 
-_Body = TypeVar("_Body", bound=msgspec.Struct)
-
-
 class _IndexBody(msgspec.Struct):
     ready: bool | None = None
-
-
-class _Feedback(msgspec.Struct):
-    id: str
-    label: Any = None
-    reward: float | None = None
-    timestamp: str | float | None = None
-
-
-class _FeedbackBody(msgspec.Struct):
-    feedback: list[_Feedback]
-
-
-def _told(one: _Feedback) -> Told:
-    labels = one.label if isinstance(one.label, list) else [one.label]
-    if any(isinstance(label, (dict, list)) for label in labels):
-        raise InvalidInput("a label is a number, a text or a truth value, or a list of them")
-    if any(isinstance(label, str) and len(label) > LABEL_CHARACTERS for label in labels):
-        raise InvalidInput(f"a label that is a text has at most {LABEL_CHARACTERS} characters")
-    if one.reward is not None and not 0 <= one.reward <= 1:
-        raise InvalidInput("a reward is a number from 0 to 1")
-    if one.label is None and one.reward is None:
-        raise InvalidInput("feedback needs a 'label' or a 'reward'")
-    return Told(one.id[:ID_CHARACTERS], one.label, one.reward, _seconds(one.timestamp))
-
-
-def _seconds(timestamp: str | float | None) -> float:
-    """A time in seconds since the epoch or as ISO 8601, 0 for none."""
-    if not isinstance(timestamp, str):
-        return float(timestamp or 0.0)
-    try:
-        found = datetime.fromisoformat(timestamp)
-    except ValueError:
-        raise InvalidInput("a timestamp is an ISO 8601 time, or seconds since 1970") from None
-    return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
 
 
 class _RegionBody(msgspec.Struct):
@@ -328,105 +236,5 @@ class _RepositoryBody(msgspec.Struct):
     parameters: dict[str, Any] | None = None
 
 
-def _decoded(body: bytes, kind: type[_Body]) -> _Body:
-    try:
-        return msgspec.json.decode(body.removeprefix(BOM) or b"{}", type=kind)
-    except RecursionError:
-        raise InvalidInput("the JSON is nested too deeply") from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InvalidInput(f"the body is not valid: {error}") from None
-
-
 def _target(request: Request) -> tuple[str, str]:
     return request.path_params["model"], request.path_params.get("version", "")
-
-
-def _metadata(found: ModelMetadata) -> dict[str, Any]:
-    return {
-        "name": found.name,
-        "versions": found.versions,
-        "platform": found.platform,
-        "inputs": [_described(spec) for spec in found.inputs],
-        "outputs": [_described(spec) for spec in found.outputs],
-        **({"properties": found.properties} if found.properties else {}),
-    }
-
-
-def _described(spec: TensorSpec) -> dict[str, Any]:
-    return {"name": spec.name, "datatype": spec.datatype, "shape": spec.shape}
-
-
-def _index_line(line: Any) -> dict[str, str]:
-    return {"name": line.name, "version": line.version, "state": line.state, "reason": line.reason}
-
-
-def _duration(count: int, nanoseconds: int) -> dict[str, int]:
-    return {"count": count, "ns": nanoseconds}
-
-
-def _statistics(one: VersionStatistics) -> dict[str, Any]:
-    totals = one.totals
-    return {
-        "name": one.model,
-        "version": one.version,
-        "last_inference": totals.last_inference_ms,
-        "inference_count": totals.inferences,
-        "execution_count": totals.executions,
-        "inference_stats": _inference_stats(totals),
-        "batch_stats": [
-            {
-                "batch_size": size,
-                "compute_input": _duration(count, decode),
-                "compute_infer": _duration(count, run),
-                "compute_output": _duration(count, encode),
-            }
-            for size, count, decode, run, encode in totals.batches()
-        ],
-        "memory_usage": [],
-        "response_stats": {},
-    }
-
-
-def _inference_stats(totals: Totals) -> dict[str, dict[str, int]]:
-    stages = {stage: totals.stage(stage) for stage in ("queue", "decode", "run", "encode")}
-    succeeded = totals.outcome_count(succeeded=True)
-    return {
-        "success": _duration(succeeded, totals.success_ns),
-        "fail": _duration(totals.outcome_count(succeeded=False), totals.fail_ns),
-        "queue": _duration(stages["queue"].count, stages["queue"].total),
-        "compute_input": _duration(stages["decode"].count, stages["decode"].total),
-        "compute_infer": _duration(stages["run"].count, stages["run"].total),
-        "compute_output": _duration(stages["encode"].count, stages["encode"].total),
-        "cache_hit": _duration(0, 0),
-        "cache_miss": _duration(0, 0),
-    }
-
-
-def _json(content: Any, status: int = 200) -> Response:
-    return Response(orjson.dumps(content), status, media_type="application/json")
-
-
-async def _fault(_: Request, fault: Fault) -> Response:
-    response = Response(error_body(str(fault)), HTTP_STATUS[fault.kind], media_type="application/json")
-    for name, value in fault_fields(fault):
-        response.headers[name.decode()] = value.decode()
-    return response
-
-
-async def _http_error(request: Request, error: HTTPException) -> Response:
-    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED and request.method == "OPTIONS":
-        return Response(status_code=HTTPStatus.NO_CONTENT, headers={"allow": f"{_allowed(error)}, OPTIONS"})
-    sentence = {404: "no such path", 405: "this method is not allowed here"}.get(error.status_code, error.detail)
-    return Response(error_body(sentence), error.status_code, error.headers, media_type="application/json")
-
-
-def _allowed(error: HTTPException) -> str:
-    return (error.headers or {}).get("Allow", "GET")
-
-
-async def _unexpected(_: Request, error: Exception) -> Response:
-    log.error("a request failed", exc_info=error)
-    return Response(error_body("the request failed"), 500, media_type="application/json")
-
-
-_HANDLERS: dict[Any, Any] = {Fault: _fault, HTTPException: _http_error, Exception: _unexpected}

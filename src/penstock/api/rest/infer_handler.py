@@ -17,8 +17,9 @@ from penstock.api.http1.answers import error_answer, fault_fields, field_lines
 from penstock.api.http1.exchange import Answer, ConnectionIo, Exchange
 from penstock.api.http1.request_head import RequestHead
 from penstock.api.rest.cors import Cors
-from penstock.api.rest.decode import BodyDecoder, InferBody
+from penstock.api.rest.decode import BodyDecoder
 from penstock.api.rest.encode import AnswerTemplate, Tail
+from penstock.api.rest.infer_body import InferBody
 from penstock.core.errors import Cancelled, Fault, Internal, InvalidInput, OverBudget, Overloaded
 from penstock.core.labels import HTTP_STATUS, ROUTE_NAMES, Priority
 from penstock.core.labels import Protocol as Transport

@@ -1,0 +1,72 @@
+"""Metadata, statistics and the index of models as JSON documents."""
+
+from typing import Any
+
+from penstock.core.signature import TensorSpec
+from penstock.monitor.counters.totals import Totals
+from penstock.serving.server_queries import IndexEntry, ModelMetadata, VersionStatistics
+
+
+def metadata_document(found: ModelMetadata) -> dict[str, Any]:
+    """The metadata of a model, or of one version."""
+    return {
+        "name": found.name,
+        "versions": found.versions,
+        "platform": found.platform,
+        "inputs": [_described(spec) for spec in found.inputs],
+        "outputs": [_described(spec) for spec in found.outputs],
+        **({"properties": found.properties} if found.properties else {}),
+    }
+
+
+def _described(spec: TensorSpec) -> dict[str, Any]:
+    return {"name": spec.name, "datatype": spec.datatype, "shape": spec.shape}
+
+
+def index_line(line: IndexEntry) -> dict[str, str]:
+    """A line of the repository index; what is empty is left out."""
+    facts = {"name": line.name, "version": line.version, "state": line.state, "reason": line.reason}
+    return {key: value for key, value in facts.items() if value}
+
+
+def _duration(count: int, nanoseconds: int) -> dict[str, int]:
+    return {"count": count, "ns": nanoseconds}
+
+
+def statistics_document(one: VersionStatistics) -> dict[str, Any]:
+    """The statistics of a version; durations are in nanoseconds."""
+    totals = one.totals
+    return {
+        "name": one.model,
+        "version": one.version,
+        "last_inference": totals.last_inference_ms,
+        "inference_count": totals.inferences,
+        "execution_count": totals.executions,
+        "inference_stats": _inference_stats(totals),
+        "batch_stats": [
+            {
+                "batch_size": size,
+                "compute_input": _duration(count, decode),
+                "compute_infer": _duration(count, run),
+                "compute_output": _duration(count, encode),
+            }
+            for size, count, decode, run, encode in totals.batches()
+        ],
+        "memory_usage": [],
+        "response_stats": {},
+    }
+
+
+def _inference_stats(totals: Totals) -> dict[str, dict[str, int]]:
+    stages = {stage: totals.stage(stage) for stage in ("queue", "decode", "run", "encode")}
+    succeeded = totals.outcome_count(succeeded=True)
+    return {
+        "success": _duration(succeeded, totals.success_ns),
+        "fail": _duration(totals.outcome_count(succeeded=False), totals.fail_ns),
+        "queue": _duration(stages["queue"].count, stages["queue"].total),
+        "compute_input": _duration(stages["decode"].count, stages["decode"].total),
+        "compute_infer": _duration(stages["run"].count, stages["run"].total),
+        "compute_output": _duration(stages["encode"].count, stages["encode"].total),
+        "cache_hit": _duration(0, 0),
+        "cache_miss": _duration(0, 0),
+    }

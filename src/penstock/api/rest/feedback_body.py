@@ -1,0 +1,71 @@
+"""What a feedback request says of answers, checked."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from penstock.api.rest.request_body import decoded
+from penstock.core.errors import InvalidInput, TooLarge
+from penstock.monitor.told import Told
+
+MOST_FEEDBACK = 10_000
+MOST_LABELS = 100_000
+"""Answers that one request may tell of, and labels of all of them."""
+
+LABEL_CHARACTERS = 1024
+"""Characters of a label that is a text."""
+
+ID_CHARACTERS = 512
+"""Characters of an id; answers are found by so many."""
+
+
+class _Feedback(msgspec.Struct):
+    id: str
+    label: Any = None
+    reward: float | None = None
+    timestamp: str | float | None = None
+
+
+class _FeedbackBody(msgspec.Struct):
+    feedback: list[_Feedback]
+
+
+def feedback_in(body: bytes) -> list[Told]:
+    """The feedback of a request's plain body.
+
+    Raises:
+        InvalidInput: it is no feedback, or tells of too many answers.
+        TooLarge: it has too many labels.
+    """
+    feedback = decoded(body, _FeedbackBody).feedback
+    if len(feedback) > MOST_FEEDBACK:
+        raise InvalidInput(f"at most {MOST_FEEDBACK} answers can be told of at a time")
+    labels = sum([len(one.label) for one in feedback if isinstance(one.label, list)])
+    if labels > MOST_LABELS:
+        raise TooLarge(f"the feedback has {labels} labels, over the limit of {MOST_LABELS}; send fewer at a time")
+    return [_told(one) for one in feedback]
+
+
+def _told(one: _Feedback) -> Told:
+    labels = one.label if isinstance(one.label, list) else [one.label]
+    if any(isinstance(label, (dict, list)) for label in labels):
+        raise InvalidInput("a label is a number, a text or a truth value, or a list of them")
+    if any(isinstance(label, str) and len(label) > LABEL_CHARACTERS for label in labels):
+        raise InvalidInput(f"a label that is a text has at most {LABEL_CHARACTERS} characters")
+    if one.reward is not None and not 0 <= one.reward <= 1:
+        raise InvalidInput("a reward is a number from 0 to 1")
+    if one.label is None and one.reward is None:
+        raise InvalidInput("feedback needs a 'label' or a 'reward'")
+    return Told(one.id[:ID_CHARACTERS], one.label, one.reward, _seconds(one.timestamp))
+
+
+def _seconds(timestamp: str | float | None) -> float:
+    """A time in seconds since the epoch or as ISO 8601, 0 for none."""
+    if not isinstance(timestamp, str):
+        return float(timestamp or 0.0)
+    try:
+        found = datetime.fromisoformat(timestamp)
+    except ValueError:
+        raise InvalidInput("a timestamp is an ISO 8601 time, or seconds since 1970") from None
+    return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()

@@ -1,0 +1,58 @@
+"""A decoded infer request, and a header that is repeated from request to request."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from penstock.core.signature import InputLayout, RowForm
+from penstock.core.tensors import Tensor
+from penstock.serving.requested_outputs import RequestedOutput
+
+
+class InferBody:
+    """A decoded request: ``given`` are its tensors, or the bytes of one row (see ``Signature.row``); ``binary`` says of
+    each output (or of all, when ``requested`` is None) how it travels back, ``nulls`` that NaN and infinity may be null
+    in JSON."""
+
+    __slots__ = ("binary", "given", "id", "nulls", "requested", "timeout_ns")
+
+    def __init__(
+        self,
+        call_id: str,
+        given: list[Tensor] | bytes,
+        requested: list[RequestedOutput] | None,
+        binary: list[bool] | bool,
+        timeout_ns: int | None,
+        nulls: bool,
+    ) -> None:
+        self.id = call_id
+        self.given = given
+        self.requested = requested
+        self.binary = binary
+        self.timeout_ns = timeout_ns
+        self.nulls = nulls
+
+
+@dataclass(slots=True)
+class KnownHeader:
+    """What the JSON part of a binary request says; the next one with the same need not be parsed."""
+
+    size: int
+    inputs: tuple[InputLayout, ...]
+    requested: list[RequestedOutput] | None
+    binary: list[bool] | bool
+    timeout_ns: int | None
+    nulls: bool
+    row: RowForm | None = None
+    """The row that the one input was found to be, so that the next request of the version need not be compared."""
+
+    def body(self, raw: bytes, header_length: int, row: RowForm | None) -> InferBody:
+        """A request with this header."""
+        if row is not None and (row is self.row or row.is_only_input(self.inputs)):
+            self.row = row
+            return InferBody("", raw[header_length:], self.requested, self.binary, self.timeout_ns, self.nulls)
+        tensors = [
+            Tensor(name, datatype, np.frombuffer(raw, dtype, count, header_length + offset).reshape(shape))
+            for name, datatype, dtype, count, offset, shape in self.inputs
+        ]
+        return InferBody("", tensors, self.requested, self.binary, self.timeout_ns, self.nulls)

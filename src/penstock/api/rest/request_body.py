@@ -1,0 +1,78 @@
+"""The body of a request that brings no tensors: read within a bound, inflated, and parsed as JSON."""
+
+from functools import partial
+from typing import TypeVar
+
+import msgspec
+from starlette.requests import ClientDisconnect, Request
+
+from penstock.api.common.compression import MAX_RATIO
+from penstock.api.common.content_coding import BOM, inflate
+from penstock.api.common.work import LargeWork
+from penstock.core.errors import Cancelled, InvalidInput, OverBudget, TooLarge
+from penstock.core.slices import Pacer
+from penstock.serving.memory_budget import MemoryBudget
+from penstock.serving.offload import Offload
+
+SMALL_BODY = 1 << 20
+"""Bytes of the body of a request that brings no data, such as for the index or for a load: more than any needs."""
+
+_Body = TypeVar("_Body", bound=msgspec.Struct)
+
+
+class BodyReader:
+    """Reads bodies; what they are inflated to is taken from ``memory``, and ``offload`` inflates large ones."""
+
+    def __init__(self, memory: MemoryBudget, offload: Offload) -> None:
+        self._memory = memory
+        self._offload = offload
+
+    async def read(self, request: Request, most: int = SMALL_BODY) -> bytes:
+        """The plain body of a request, of at most ``most`` bytes.
+
+        Raises:
+            Cancelled: the caller went away.
+            InvalidInput: its content coding is unknown or broken.
+            OverBudget: there is no memory to inflate it.
+            TooLarge: it is over ``most``.
+        """
+        parts, size = [], 0
+        try:
+            async for part in request.stream():
+                size += len(part)
+                if size > most:
+                    raise TooLarge(f"the body is over the limit of {most} bytes; send less at a time")
+                parts.append(part)
+        except ClientDisconnect:
+            raise Cancelled("the caller went away") from None
+        coding = request.headers.get("content-encoding", "")
+        return await self._inflated(b"".join(parts), coding.encode("latin-1"), most)
+
+    async def _inflated(self, body: bytes, coding: bytes, most: int) -> bytes:
+        """A body without its content coding; a thread inflates a large one."""
+        try:
+            return inflate(body, coding, most, None)
+        except LargeWork:
+            pass
+        memory, size = self._memory, min(len(body) * MAX_RATIO, most)
+        if not memory.take(size):
+            raise OverBudget("the worker has no memory left to inflate the body; try again later")
+        try:
+            work = partial(inflate, body, coding, most, Pacer().pause)
+            return await self._offload.run(work, len(body) + size)
+        finally:
+            memory.give_back(size)
+
+
+def decoded(body: bytes, kind: type[_Body]) -> _Body:
+    """A JSON body as the structure that it should be; an empty one is an empty object.
+
+    Raises:
+        InvalidInput: it is no such structure.
+    """
+    try:
+        return msgspec.json.decode(body.removeprefix(BOM) or b"{}", type=kind)
+    except RecursionError:
+        raise InvalidInput("the JSON is nested too deeply") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"the body is not valid: {error}") from None

@@ -1,0 +1,48 @@
+"""JSON responses, and those of errors."""
+
+import logging
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from penstock.api.http1.answers import error_body, fault_fields
+from penstock.core.errors import Fault
+from penstock.core.labels import HTTP_STATUS
+
+log = logging.getLogger("penstock.rest")
+
+
+def json_response(content: Any, status: int = 200) -> Response:
+    """A response with a JSON body."""
+    return Response(orjson.dumps(content), status, media_type="application/json")
+
+
+async def _fault(_: Request, fault: Fault) -> Response:
+    response = Response(error_body(str(fault)), HTTP_STATUS[fault.kind], media_type="application/json")
+    for name, value in fault_fields(fault):
+        response.headers[name.decode()] = value.decode()
+    return response
+
+
+async def _http_error(request: Request, error: HTTPException) -> Response:
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED and request.method == "OPTIONS":
+        return Response(status_code=HTTPStatus.NO_CONTENT, headers={"allow": f"{_allowed(error)}, OPTIONS"})
+    sentence = {404: "no such path", 405: "this method is not allowed here"}.get(error.status_code, error.detail)
+    return Response(error_body(sentence), error.status_code, error.headers, media_type="application/json")
+
+
+def _allowed(error: HTTPException) -> str:
+    return (error.headers or {}).get("Allow", "GET")
+
+
+async def _unexpected(_: Request, error: Exception) -> Response:
+    log.error("a request failed", exc_info=error)
+    return Response(error_body("the request failed"), 500, media_type="application/json")
+
+
+HANDLERS: dict[Any, Any] = {Fault: _fault, HTTPException: _http_error, Exception: _unexpected}
+"""The response to each kind of error, as Starlette takes them."""
