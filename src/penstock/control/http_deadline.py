@@ -1,10 +1,15 @@
-"""Opens a URL with a deadline of the whole exchange: a server that sends a byte now and then holds no thread."""
+"""Opens a URL with a deadline of the whole exchange: names, connections, the TLS handshake and the answer.
+
+A server that sends a byte now and then, a name that is not resolved, or many addresses that say nothing hold no thread.
+"""
 
 import http.client
 import socket
 import threading
+import time
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
@@ -12,18 +17,26 @@ from typing import Any
 WHOLE = 3.0
 """How many waits for the other side one exchange takes at most."""
 
+RESOLVERS = 8
+"""Names that are resolved at a time: the system's resolver knows no deadline, so it has threads of its own."""
+
+_resolvers = threading.BoundedSemaphore(RESOLVERS)
+
+Place = tuple[socket.AddressFamily, socket.SocketKind, int, Any]
+"""Where to connect to: family, kind, protocol and address."""
+
 
 @contextmanager
 def exchanging(
     request: urllib.request.Request, wait_s: float, *handlers: urllib.request.BaseHandler
 ) -> Iterator[http.client.HTTPResponse]:
-    """The answer to a request, while the block reads it. Each wait takes ``wait_s`` at most, and all that is sent and
-    read ``WHOLE`` times that: then the connection ends.
+    """The answer to a request, while the block reads it. Each wait takes ``wait_s`` at most, and the whole exchange
+    ``WHOLE`` times that: then the connection ends.
 
     Raises:
         OSError, HTTPException, ValueError: as ``urllib`` does.
     """
-    deadline = _Deadline()
+    deadline = _Deadline(wait_s * WHOLE)
     timer = threading.Timer(wait_s * WHOLE, deadline.end)
     timer.daemon = True
     timer.start()
@@ -33,39 +46,94 @@ def exchanging(
             yield answer
     finally:
         timer.cancel()
+        deadline.close()
 
 
 class _Deadline:
-    """The sockets of an exchange, to be ended by another thread."""
+    """The end of an exchange, and its connections, to be ended by another thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, after_s: float) -> None:
+        self._at = time.monotonic() + after_s
         self._sockets: list[socket.socket] = []
         self._lock = threading.Lock()
         self._over = False
 
-    def add(self, opened: socket.socket) -> None:
-        with self._lock:
-            self._sockets.append(opened)
-            over = self._over
-        if over:
-            self.end()
+    def connect(self, address: tuple[str, int], wait_s: float, *_: object) -> socket.socket:
+        """A connection to the first address of a name that takes one, as ``socket.create_connection`` makes it."""
+        failed = OSError("the name has no address")
+        for place in self._resolved(*address):
+            try:
+                return self._connected(place, wait_s)
+            except OSError as error:
+                failed = error
+        raise failed
 
     def end(self) -> None:
+        """End all connections: whoever waits for one of them wakes."""
         with self._lock:
             self._over = True
             for one in self._sockets:
                 with suppress(OSError):
-                    socket.socket.shutdown(one, socket.SHUT_RDWR)  # also of a TLS socket: it wakes who reads
+                    one.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Let the connections go."""
+        with self._lock:
+            for one in self._sockets:
+                one.close()
+            self._sockets.clear()
+
+    def _left_s(self) -> float:
+        left = self._at - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("timed out")
+        return left
+
+    def _connected(self, place: Place, wait_s: float) -> socket.socket:
+        family, kind, protocol, where = place
+        opened = socket.socket(family, kind, protocol)
+        try:
+            opened.settimeout(min(wait_s, self._left_s()))
+            opened.connect(where)
+            self._add(opened)
+        except BaseException:
+            opened.close()
+            raise
+        return opened
+
+    def _add(self, opened: socket.socket) -> None:
+        with self._lock:
+            self._sockets.append(opened.dup())  # TLS takes the descriptor of the other one before its handshake
+            over = self._over
+        if over:
+            self.end()
+
+    def _resolved(self, host: str, port: int) -> list[Place]:
+        if not _resolvers.acquire(timeout=self._left_s()):
+            raise TimeoutError("names are not resolved")
+        found: Future[list[Place]] = Future()
+        try:
+            threading.Thread(target=_resolve, args=(host, port, found), name="resolver", daemon=True).start()
+        except RuntimeError as error:  # no thread can be started
+            _resolvers.release()
+            raise OSError(str(error)) from None
+        return found.result(self._left_s())
+
+
+def _resolve(host: str, port: int, found: "Future[list[Place]]") -> None:
+    try:
+        known = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        found.set_result([(family, kind, protocol, where) for family, kind, protocol, _, where in known])
+    except Exception as error:
+        found.set_exception(error)
+    finally:
+        _resolvers.release()
 
 
 class _PlainConnection(http.client.HTTPConnection):
     def __init__(self, deadline: _Deadline, host: str, **options: Any) -> None:
         super().__init__(host, **options)
-        self._deadline = deadline
-
-    def connect(self) -> None:
-        super().connect()
-        self._deadline.add(self.sock)
+        self._create_connection = deadline.connect
 
 
 class _SecureConnection(_PlainConnection, http.client.HTTPSConnection):

@@ -16,6 +16,7 @@ ALLOWED = {
     "app/gateway.py:_run": "imports the admin API",
     "app/models.py:scan": "imports libraries; the database is opened by whoever asks it first",
     "control/http_deadline.py:exchanging": "ends the sockets of an exchange whose deadline is over; it does not block",
+    "control/http_deadline.py:_resolved": "resolves a name, so many at a time, and is waited for within a deadline",
     "control/reconcile/reconciler.py:load": "reads a configuration that is in memory",
     "registry/admission/examiner.py:_ordered": "adds up the sizes of files that this machine has just written",
     "registry/registry.py:examined": "changes a graph that this machine has just written",

@@ -7,11 +7,11 @@ import subprocess
 import threading
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 
 import pytest
 
-from penstock.control.http_deadline import exchanging
+from penstock.control.http_deadline import RESOLVERS, exchanging
 from tests.harness import PATIENCE_S
 
 WAIT_S = 0.3
@@ -89,3 +89,76 @@ def test_an_answer_in_time_is_read_as_a_whole() -> None:
     whole = BODY.replace(b"1000000", b"3") + b"abc"
     with dripping(whole) as url, exchanging(urllib.request.Request(url), PATIENCE_S) as answer:
         assert (answer.status, answer.read()) == (200, b"abc")
+
+
+def test_a_tls_handshake_that_never_ends_is_given_up() -> None:
+    record = b"\x16\x03\x03\x3f\xff"  # the head of a long record, which goes on with a byte now and then
+    with dripping(record) as url:
+        assert ends(url.replace("http:", "https:"))
+
+
+def test_a_name_that_is_not_resolved_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    go = threading.Event()
+
+    def hanging(*_: object, **__: object) -> list[object]:
+        assert go.wait(PATIENCE_S)
+        return []
+
+    with monkeypatch.context() as patched:
+        patched.setattr(socket, "getaddrinfo", hanging)
+        try:
+            assert all(ends("http://somewhere.invalid/") for _ in range(2))
+            threads = [one for one in threading.enumerate() if one.name == "resolver"]
+            assert len(threads) == 2
+        finally:
+            go.set()
+        for one in threads:
+            one.join(PATIENCE_S)
+
+
+def test_no_more_names_are_resolved_at_a_time_than_there_are_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    go, begun = threading.Event(), threading.Semaphore(0)
+
+    def hanging(*_: object, **__: object) -> list[object]:
+        begun.release()
+        assert go.wait(PATIENCE_S)
+        return []
+
+    with monkeypatch.context() as patched:
+        patched.setattr(socket, "getaddrinfo", hanging)
+        waiting = [threading.Thread(target=ends, args=("http://somewhere.invalid/",)) for _ in range(RESOLVERS + 2)]
+        for one in waiting:
+            one.start()
+        for one in waiting:
+            one.join(PATIENCE_S)
+        threads = [one for one in threading.enumerate() if one.name == "resolver"]
+        go.set()
+        for one in threads:
+            one.join(PATIENCE_S)
+    assert len(threads) == RESOLVERS
+    with dripping(BODY.replace(b"1000000", b"0")) as url, exchanging(urllib.request.Request(url), PATIENCE_S) as answer:
+        assert answer.status == 200  # names are resolved again
+
+
+def test_many_addresses_that_say_nothing_are_given_up_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full, ExitStack() as stack:
+        place = full.getsockname()
+        for _ in range(8):  # connections that nobody takes: no further one is answered
+            taken = stack.enter_context(socket.socket())
+            taken.setblocking(False)
+            taken.connect_ex(place)
+        found = [(socket.AF_INET, socket.SOCK_STREAM, 0, "", place)] * 10_000
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+        assert ends("http://somewhere.invalid/")
+
+
+def test_the_next_address_is_tried_where_one_takes_no_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    with dripping(BODY.replace(b"1000000", b"0")) as url:
+        port = int(url.rpartition(":")[2].strip("/"))
+        closed = socket.create_server(("127.0.0.1", 0))
+        places = [closed.getsockname(), ("127.0.0.1", port)]
+        closed.close()
+        found = [(socket.AF_INET, socket.SOCK_STREAM, 0, "", place) for place in places]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+        with exchanging(urllib.request.Request("http://somewhere.invalid/"), PATIENCE_S) as answer:
+            assert answer.status == 200

@@ -7,6 +7,9 @@ from typing import Any
 from penstock.control.sinks.base import STRUCTURED, WAIT_S, SinkContext, SinkFault, json_bytes, secret_of
 from penstock.registry.records import Document
 
+WHOLE_S = 3 * WAIT_S
+"""What one message takes at most, with the connection and its handshakes."""
+
 
 def publish_to_nats(values: Mapping[str, Any], event: Document, context: SinkContext) -> None:
     """A message of a JetStream stream, acknowledged by it; the event's id as message id lets it drop repeats."""
@@ -25,6 +28,6 @@ def publish_to_nats(values: Mapping[str, Any], event: Document, context: SinkCon
             await client.close()
 
     try:
-        asyncio.run(publish())
+        asyncio.run(asyncio.wait_for(publish(), WHOLE_S))
     except (nats.errors.Error, OSError, TimeoutError) as error:
         raise SinkFault(f"it does not take the event: {type(error).__name__}") from None
