@@ -79,9 +79,13 @@ class BlockingPool:
             NotReady: too many calls wait, the deadline is over, or the pool is closed. A late call that was begun goes
                 on: what it changes may still take effect.
         """
+        found: T = await self.result(self.submit(lambda: function(*arguments)), deadline_s)
+        return found
+
+    async def result(self, job: Job, deadline_s: float | None = None) -> Any:
+        """What a call that was submitted returns or raises; as ``call``."""
         limit = self._deadline_s if deadline_s is None else deadline_s
-        job = self.submit(lambda: function(*arguments))
-        waiter: asyncio.Future[T] = asyncio.wrap_future(job.future)
+        waiter: asyncio.Future[Any] = asyncio.wrap_future(job.future)
         try:
             await asyncio.wait({waiter}, timeout=limit)
             if waiter.done():

@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from penstock.control.blocking import BlockingPool
+from penstock.control.blocking import BlockingPool, Job
 from penstock.control.periodic import backoff_s
 from penstock.control.sinks import NotStarted, SinkContext, SinkFault
 from penstock.control.sinks.plugins import send
@@ -24,7 +24,8 @@ SENDERS = 32
 """Events that are sent at a time, and commands that run at a time beside them."""
 
 AT_ONE_SINK = 4
-"""Events that are sent to the same address at a time: a silent one leaves the other places to the other sinks."""
+"""Events that are sent to the same address at a time, calls that are late and go on among them: a silent one leaves the
+other places to the other sinks."""
 
 SEND_S = 300.0
 """Deadline of one event; each kind of sink but commands has limits far below it."""
@@ -74,6 +75,7 @@ class Dispatcher:
         self.pools = (self._senders, self._commands)
         self._sending: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._targets: dict[tuple[str, str], SinkSpec | None] = {}
+        self._late: list[tuple[SinkSpec, Job]] = []
         self._unanswered: dict[int, int | None] = {}
 
     async def step(self) -> None:
@@ -98,7 +100,8 @@ class Dispatcher:
 
     def _has_room(self, spec: SinkSpec | None) -> bool:
         """Whether one more event may be sent to a sink; what has no room is looked at again by the next step."""
-        targets = list(self._targets.values())
+        self._late = [(target, job) for target, job in self._late if not job.returned]
+        targets = [*self._targets.values(), *(target for target, _ in self._late)]
         alike = [one for one in targets if _runs_once(one) == _runs_once(spec)]
         return len(alike) < SENDERS and targets.count(spec) < AT_ONE_SINK
 
@@ -139,10 +142,15 @@ class Dispatcher:
         if spec is None:
             raise SinkFault(NO_SINK, final=True)
         pool = self._commands if _runs_once(spec) else self._senders
+        job = None
         try:
-            await pool.call(send, spec, delivery.event, context)
+            job = pool.submit(partial(send, spec, delivery.event, context))
+            await pool.result(job)
         except NotReady as fault:  # it may have been sent: it counts as an attempt
             raise SinkFault(str(fault), final=_runs_once(spec)) from None
+        finally:
+            if job is not None and job.abandoned:
+                self._late.append((spec, job))
 
     async def _begin(self, delivery: Delivery) -> Delivery:
         """Write down that a command starts; what was begun before it is not started again.

@@ -3,7 +3,8 @@
 import asyncio
 import errno
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,8 +12,8 @@ import pytest
 import sqlalchemy as sa
 
 from penstock.control.retraining import dispatcher as module
-from penstock.control.retraining.dispatcher import MOST_ATTEMPTS, Dispatcher
-from penstock.control.sinks import SinkContext
+from penstock.control.retraining.dispatcher import AT_ONE_SINK, MOST_ATTEMPTS, Dispatcher
+from penstock.control.sinks import SinkContext, plugins
 from penstock.core.errors import NotReady
 from penstock.core.sinks import SinkSpec
 from penstock.core.triggers.state import InFlight, RuleState, rule_state_in, rule_state_out
@@ -20,6 +21,7 @@ from penstock.registry.db.lease import LeaseHolder
 from penstock.registry.records import By, Document
 from penstock.registry.stores.outbox import Outbox
 from penstock.registry.stores.traffic import Event, event_id
+from tests.harness import PATIENCE_S, reached
 from tests.integration.traffic.test_retraining import receiving
 from tests.unit.control.trials import World
 
@@ -96,6 +98,16 @@ class Room:
             await self.dispatcher.idle()
 
         asyncio.run(act())
+
+    def step_until_taken(self, hanging: "Hanging") -> int:
+        """Send until calls hang at all places of a sink; how many attempts that took (a call that a busy machine does
+        not begin within its deadline takes no place)."""
+        attempts = 0
+        while hanging.begun < AT_ONE_SINK:
+            self.step()
+            self.world.clock.now += 3600
+            attempts += 1
+        return attempts
 
     def states(self) -> list[tuple[str, int]]:
         return [(one["state"], one["attempts"]) for one in self.outbox.deliveries("m")]
@@ -313,6 +325,59 @@ def test_a_message_is_tried_again_until_it_is_given_up(tmp_path: Path) -> None:
         room.world.clock.now += 3600
     assert room.states() == [("dead", MOST_ATTEMPTS)]
     assert room.told()[0]["kind"] == "webhook"
+
+
+class Hanging:
+    """A sink of another package that never returns, until it is let go."""
+
+    def __init__(self) -> None:
+        self.go = threading.Event()
+        self.begun = 0
+
+    def __call__(self, values: Mapping[str, Any], event: Document, context: SinkContext) -> None:
+        self.begun += 1
+        assert self.go.wait(PATIENCE_S)
+
+
+@pytest.fixture
+def hanging(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hanging]:
+    found = Hanging()
+    monkeypatch.setattr(module, "SEND_S", 0.2)
+    monkeypatch.setitem(plugins._SENDERS, "hanging", found)
+    yield found
+    found.go.set()
+
+
+def test_calls_that_hang_beyond_their_deadline_take_the_places_of_one_sink_only(
+    tmp_path: Path, hanging: Hanging
+) -> None:
+    with receiving() as hook:
+        room = Room(tmp_path, SinkSpec("hanging", {}))
+        room.ask("a")
+        taken = room.step_until_taken(hanging)
+        for _ in range(3):
+            room.step()
+            room.world.clock.now += 3600
+        assert (hanging.begun, room.states()) == (AT_ONE_SINK, [("pending", taken)])
+        room.sinks["hook"] = SinkSpec("webhook", {"url": hook.url})
+        room.request("b", "hook")
+        room.step()
+        assert len(hook.events()) == 1
+        hanging.go.set()
+        room.dispatcher.close()  # waits for calls under way
+        room.open()
+        room.step()
+        assert room.states().count(("sent", taken + 1)) == 1
+
+
+def test_a_sink_that_answers_again_has_its_places_back(tmp_path: Path, hanging: Hanging) -> None:
+    room = Room(tmp_path, SinkSpec("hanging", {}))
+    room.ask("a")
+    taken = room.step_until_taken(hanging)
+    hanging.go.set()
+    asyncio.run(reached(lambda: all(job.returned for _, job in room.dispatcher._late)))
+    room.step()
+    assert room.states() == [("sent", taken + 1)]
 
 
 def test_a_sink_that_the_policy_no_longer_has_gets_nothing(tmp_path: Path) -> None:
