@@ -21,12 +21,14 @@ class State(StrEnum):
 @dataclass(frozen=True, slots=True)
 class LearnSpec:
     """What a reference is learned from where there is none: so many ``rows`` (0 for none) of as many ``requests`` over
-    as many ``seconds`` at least; one client may give this ``share`` of the rows."""
+    as many ``seconds`` at least; one client may give this ``share`` of the rows. ``is_awaited`` says that other
+    gateways wait for what there is, however little."""
 
     rows: int = 0
     requests: int = 1
     seconds: float = 0.0
     share: float = 1.0
+    is_awaited: bool = False
 
 
 @dataclass(frozen=True, slots=True)

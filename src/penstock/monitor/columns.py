@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from penstock.core.bins import Floats
+from penstock.core.bins import Floats, Places
 from penstock.core.signature import TensorSpec
 from penstock.core.tensors import Array, Tensor
 
@@ -58,6 +58,10 @@ class Rows:
 
     def __len__(self) -> int:
         return len(self.numbers)
+
+    def at(self, places: Places) -> "Rows":
+        """The rows at these places, in their order."""
+        return Rows(self.numbers[places], tuple(np.asarray(column, object)[places] for column in self.labels))
 
 
 def joined(parts: Sequence[Rows]) -> Rows:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
@@ -31,8 +30,8 @@ def build(
     ``times`` [rows] when each was seen (seconds since the epoch). Rows are taken to be in the order of time."""
     if times is not None:
         order = np.argsort(times, kind="stable")
-        inputs, times = _ordered(inputs, order), times[order]
-        outputs = None if outputs is None else _ordered(outputs, order)
+        inputs, times = inputs.at(order), times[order]
+        outputs = None if outputs is None else outputs.at(order)
     features, places = features_of(distinct_names(names), inputs)
     answered, told = ((), []) if outputs is None else features_of(names[1], outputs)
     slices = _slices(features, (*features, *answered), [*places, *told])
@@ -40,11 +39,6 @@ def build(
     found = Reference(source, len(inputs), features, answered, joint, slices=slices)
     together = [] if joint is None else [joint_places(joint, inputs.numbers)]
     return _over_time(found, [*places, *told, *together], times)
-
-
-def _ordered(rows: Rows, order: Any) -> Rows:
-    labels = tuple(np.asarray(column, object)[order] for column in rows.labels)
-    return Rows(rows.numbers[order], labels)
 
 
 def _over_time(reference: Reference, places: Sequence[Places], times: Floats | None) -> Reference:

@@ -40,6 +40,9 @@ class Sampler(CallObserver, Interface):
     def flush(self) -> None:
         """Work on what waits, at once."""
 
+    def hand_over(self) -> None:
+        """Hand over the rows that were gathered for a reference, however few."""
+
     def close(self) -> None:
         """Take nothing more, once what waits is worked on."""
 

@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -44,9 +45,9 @@ RESOURCES = "resources"
 
 Key = tuple[str, str]
 OnStatus = Callable[[tuple[VersionStatus, ...]], None]
-OnRows = Callable[[str, str, list[list[str]], list[Rows], list[Rows], ConfidenceHistogram | None], None]
-"""Takes a model, a version, the names of its columns, the rows that were gathered of its inputs and outputs, and how
-sure it was."""
+OnRows = Callable[[str, str, list[list[str]], list[Rows], list[Rows], ConfidenceHistogram | None, int], None]
+"""Takes a model, a version, the names of its columns, the rows that were gathered of its inputs and outputs, how sure
+it was, and out of how many requests the rows are."""
 
 
 class ModelLoader:
@@ -179,15 +180,22 @@ class ModelLoader:
     def _sample(self, key: Key, spec: VersionSpec) -> None:
         """Have a version's rows counted as it is wanted now."""
         loaded = self._loaded.get(key)
-        if loaded is not None:
-            loaded.set_latency_slo(spec.latency_ns)
-        if loaded is None or loaded.sampled_as == (spec.watch, spec.block):
+        if loaded is None:
             return
-        loaded.sampled_as = spec.watch, spec.block
+        loaded.set_latency_slo(spec.latency_ns)
+        learn = spec.watch.learn
+        wanted = replace(spec.watch, learn=replace(learn, is_awaited=False))
+        if loaded.sampled_as != (wanted, spec.block):
+            loaded.sampled_as = wanted, spec.block
+            self._sample_anew(key, loaded, wanted)
+        if learn.is_awaited and loaded.sampler is not None:
+            loaded.sampler.hand_over()
+
+    def _sample_anew(self, key: Key, loaded: LoadedVersion, wanted: WatchSpec) -> None:
         if loaded.sampler is not None:
             loaded.sampler.close()
         loaded.sampler = None
-        signature, wanted = loaded.signature, spec.watch
+        signature = loaded.signature
         columns = (
             input_columns(signature.inputs, signature.batching, wanted.names),
             output_columns(signature.outputs, signature.batching),
@@ -197,12 +205,12 @@ class ModelLoader:
         if wanted.capture:
             writer = CaptureWriter(Path(wanted.captures), key, columns, wanted.masked)
             capture = Capture(writer, wanted.capture, loaded.block)
-        counter, gather = self._counter(key, wanted, columns), None
+        counter, collector = self._counter(key, wanted, columns), None
         if counter is None and wanted.learn.rows:
-            gather = self._collector(key, wanted, columns).gather
-        if answers or capture or counter or gather:
+            collector = self._collector(key, wanted, columns)
+        if answers or capture or counter or collector:
             counted = counter or Uncounted()
-            loaded.sampler = RowSampler(counted, signature.batching, answers, capture, self._plane.memory, gather)
+            loaded.sampler = RowSampler(counted, signature.batching, answers, capture, self._plane.memory, collector)
 
     def _counter(self, key: Key, wanted: WatchSpec, columns: tuple[Columns, Columns]) -> RowCounter | None:
         try:

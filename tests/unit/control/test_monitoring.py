@@ -16,7 +16,7 @@ from rich.console import Console
 
 from penstock.cli.monitor import picture
 from penstock.control.monitoring.label_comparisons import Signal, Terms
-from penstock.control.monitoring.references.learning import LEARNING_S
+from penstock.control.monitoring.references.hand_ins import LEARNING_S
 from penstock.control.monitoring.service import Monitoring
 from penstock.control.workers.protocol import rows_out
 from penstock.core.desired import Desired, LearnSpec, ModelSpec, VersionSpec, WatchSpec
@@ -310,7 +310,7 @@ def test_a_learned_reference_takes_probabilities_at_their_word(watcher: Watcher)
         p = generator.uniform(0.5, 1.0, rows).astype("<f4")
         return exchange(generator, rows)[0], [Tensor("p", "FP32", np.stack([1 - p, p], axis=1))]
 
-    def learned(inputs: list[Rows], outputs: list[Rows], confidence: ConfidenceHistogram | None) -> None:
+    def learned(inputs: list[Rows], outputs: list[Rows], confidence: ConfidenceHistogram | None, _: int) -> None:
         names = [[*side.numbers, *side.labels] for side in columns]
         told = {"model": "m", "version": "2", "names": names, "inputs": rows_out(inputs), "outputs": rows_out(outputs)}
         sure = None if confidence is None else asdict(confidence)

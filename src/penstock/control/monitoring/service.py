@@ -1,7 +1,7 @@
 """Watches the versions that this gateway serves: puts the parts of the monitor together, and runs their tasks.
 
 References and policies lie in the registry's database; what is known of them is kept beside it, so that watching goes
-on while the database is away. A version without a reference learns one from its first rows.
+on while the database is away. A version without a reference learns one from the first rows of all gateways.
 """
 
 import time
@@ -20,6 +20,7 @@ from penstock.control.monitoring.feedback import NOBODY, Labels
 from penstock.control.monitoring.fleet_evidence import FleetEvidence
 from penstock.control.monitoring.policies import Policies
 from penstock.control.monitoring.references.files import ReferenceFiles
+from penstock.control.monitoring.references.hand_ins import HandIns
 from penstock.control.monitoring.references.learning import ReferenceLearning, learn_spec
 from penstock.control.monitoring.references.references import References
 from penstock.control.monitoring.references.uploads import ReferenceUploads
@@ -85,14 +86,16 @@ class Monitoring:
         self._uploads = ReferenceUploads(self._files, self._pool)
         self._policies = Policies(store, self._pool, self._following)
         self._references = References(store, self._files, self._pool, self._following, self._forget)
-        self._learning = ReferenceLearning(
-            self._pool, self._following, self._policies, self._references, self._give, clock
-        )
+        shared = self._pool, self._following, store.gathered
+        rows = HandIns(*shared, workers, self._policies, self._references, clock)
+        self._learning = ReferenceLearning(*shared, self._policies, rows, self._give_learned, workers.renew)
         self._terms = WatchTerms(workers, self._references, self._policies, alarms)
         self._regions = Regions(state, workers.clear_region)
         kept = state.with_name("evidence.json")
         self._detection = DriftDetection(self._terms, self._regions, workers.regions, kept, self._looking, clock)
-        self._specs = WatchSpecs(workers, self._terms, self._regions, self._detection, self._files, home)
+        self._specs = WatchSpecs(
+            workers, self._terms, self._regions, self._detection, self._learning, self._files, home
+        )
         self._queue = EventQueue(partial(self._pool.call, events.tell), state.with_name("events.json"))
         told = state.with_name("labels.json")
         self.labels = Labels(home, told, self._terms.of_gateway, self._tell_performance, clock, room)
@@ -253,6 +256,10 @@ class Monitoring:
         await self._refresh()
         return revision
 
+    async def _give_learned(self, key: Key, reference: Reference, by: By) -> None:
+        await self._references.store(key, reference, by, is_learned=True)
+        await self._refresh()
+
     def _forget(self, key: Key) -> None:
         """A version has another reference, or none: what was concluded by the one before is over."""
         self._detection.forget(key)
@@ -278,7 +285,7 @@ class Monitoring:
     async def _follow(self) -> None:
         """Take over references and policies, and learn references of rows that were gathered."""
         await self._refresh()
-        await self._learning.learn()
+        await self._learning.step()
 
     async def _refresh(self) -> None:
         """Take over what the database says, and what it said last while it is away."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from penstock.control.monitoring.drift.detection import DriftDetection
 from penstock.control.monitoring.drift.regions import Region, Regions
 from penstock.control.monitoring.references.files import ReferenceFiles
-from penstock.control.monitoring.references.learning import learn_spec
+from penstock.control.monitoring.references.learning import ReferenceLearning, learn_spec
 from penstock.control.monitoring.terms import WatchTerms
 from penstock.control.monitoring.workers import Workers
 from penstock.core.desired import Desired, VersionSpec, WatchSpec
@@ -28,6 +28,7 @@ class WatchSpecs:
         terms: WatchTerms,
         regions: Regions,
         detection: DriftDetection,
+        learning: ReferenceLearning,
         files: ReferenceFiles,
         home: Path,
     ) -> None:
@@ -35,6 +36,7 @@ class WatchSpecs:
         self._terms = terms
         self._regions = regions
         self._detection = detection
+        self._learning = learning
         self._files = files
         self._home = home
 
@@ -69,7 +71,8 @@ class WatchSpecs:
             return watch
         reference = self._terms.references.get(key)
         if reference is None:
-            return replace(watch, learn=learn_spec(policy, max(1, self._workers.workers)))
+            is_awaited = self._learning.is_awaited(key)
+            return replace(watch, learn=learn_spec(policy, max(1, self._workers.workers), is_awaited))
         region = self._region(key, reference, policy.slices)
         if region is None:
             return watch

@@ -102,10 +102,11 @@ class Link:
         inputs: list[Rows],
         outputs: list[Rows],
         confidence: ConfidenceHistogram | None = None,
+        seen: int = 0,
     ) -> None:
-        """Hand over rows that were gathered to learn from."""
+        """Hand over rows that were gathered to learn from, out of so many requests."""
         sure = None if confidence is None else asdict(confidence)
-        told = {"type": "rows", "model": model, "version": version, "names": names, "confidence": sure}
+        told = {"type": "rows", "model": model, "version": version, "names": names, "confidence": sure, "seen": seen}
         self._put(f"rows {model} {version}", {**told, "inputs": rows_out(inputs), "outputs": rows_out(outputs)})
 
     async def load(self, model: str, config: str | None) -> None:

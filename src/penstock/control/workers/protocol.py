@@ -161,6 +161,8 @@ def told_in(values: Iterable[Sequence[Any]]) -> list[Told]:
 
 def rows_out(rows: Sequence[Rows]) -> Message:
     """Rows that were gathered, one below the other, as JSON values."""
+    if not rows:
+        return {"rows": 0, "numbers": "", "labels": []}
     whole = joined(rows)
     labels = [[str(value) for value in column] for column in whole.labels]
     numbers = b64encode(whole.numbers.astype("<f8").tobytes()).decode()

@@ -15,7 +15,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0010", "0011", "0012")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0010", "0011", "0012", "0013")
 """Every migration there has been, oldest first; the last is the shape below."""
 
 _Long = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows by INTEGER alone
@@ -333,3 +333,17 @@ row_answers = Table(
     Column("problem", Text, nullable=False),
 )
 """What each gateway has handed over for such a request: a file in the blobs (no digest: no rows), or why it cannot."""
+
+gathered = Table(
+    "gathered",
+    metadata,
+    Column("model", String(128), primary_key=True),
+    Column("version", String(64), primary_key=True),
+    Column("gateway", String(64), primary_key=True),
+    Column("number", BigInteger, nullable=False),
+    Column("answered", BigInteger, nullable=False),
+    Column("rows", LargeBinary, nullable=False),
+    Column("at", Float, nullable=False),
+)
+"""``number`` rows that a gateway has gathered of a version without a reference, packed, out of the requests that it has
+answered since it began; ``at`` is when it handed them in. They go with the reference that is learned of them."""

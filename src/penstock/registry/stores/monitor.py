@@ -7,9 +7,11 @@ import sqlalchemy as sa
 
 from penstock.core.errors import Conflict, NotFound
 from penstock.registry.db import schema
+from penstock.registry.db.lease import LeaderConnections
 from penstock.registry.db.rows import read_model_or_new
 from penstock.registry.records import By, Document, VersionState
 from penstock.registry.stores.connections import Connections
+from penstock.registry.stores.gathered import GatheredStore, forget
 from penstock.registry.stores.journal import Journal
 from penstock.registry.stores.traffic import Event, TrafficStore
 
@@ -35,6 +37,8 @@ class MonitorStore:
         self._clock = clock or database.clock.stamp
         self._journal = Journal(self._clock)
         self._traffic = TrafficStore(database, clock)
+        self._leader = LeaderConnections(database)
+        self.gathered = GatheredStore(database, clock)
 
     def references(self) -> list[ReferenceRecord]:
         """Which reference every version has that was not retired: a retired one is never served again."""
@@ -58,20 +62,30 @@ class MonitorStore:
 
     def set_reference(self, record: ReferenceRecord, document: Document, by: By) -> int:
         """Give a version a reference; one learned from traffic never replaces another. The model's revision."""
+        with self._database.writing() as connection:
+            return self._set(connection, record, document, by)
+
+    def set_learned(self, record: ReferenceRecord, document: Document, by: By) -> int:
+        """The same with a reference that was learned of what gateways have handed in, and only by the gateway that
+        leads; raises ``NotLeading``."""
+        with self._leader.writing() as connection:
+            return self._set(connection, record, document, by)
+
+    def _set(self, connection: sa.Connection, record: ReferenceRecord, document: Document, by: By) -> int:
         table = schema.references
         where = (table.c.model == record.model, table.c.version == record.version)
-        with self._database.writing() as connection:
-            present = connection.execute(sa.select(table.c.digest, table.c.source).where(*where)).first()
-            if present is not None and record.source == LIVE:
-                return read_model_or_new(connection, record.model).revision
-            connection.execute(table.delete().where(*where))
-            values = {"model": record.model, "version": record.version, "digest": record.digest}
-            told = {"source": record.source, "document": document, "used_at": self._clock()}
-            connection.execute(table.insert().values(**values, **told))
-            before = None if present is None else {"digest": present.digest, "source": present.source}
-            after = {"digest": record.digest, "source": record.source}
-            subject = f"versions/{record.version}/reference"
-            return self._journal.changed(connection, record.model, "reference.set", subject, by, before, after)
+        forget(connection, (record.model, record.version))
+        present = connection.execute(sa.select(table.c.digest, table.c.source).where(*where)).first()
+        if present is not None and record.source == LIVE:
+            return read_model_or_new(connection, record.model).revision
+        connection.execute(table.delete().where(*where))
+        values = {"model": record.model, "version": record.version, "digest": record.digest}
+        told = {"source": record.source, "document": document, "used_at": self._clock()}
+        connection.execute(table.insert().values(**values, **told))
+        before = None if present is None else {"digest": present.digest, "source": present.source}
+        after = {"digest": record.digest, "source": record.source}
+        subject = f"versions/{record.version}/reference"
+        return self._journal.changed(connection, record.model, "reference.set", subject, by, before, after)
 
     def drop_reference(self, model: str, version: str, event: Event, by: By) -> int:
         """Take a version's reference away, so that one is learned anew, and tell the event of it; the model's revision.
@@ -88,6 +102,7 @@ class MonitorStore:
                     f"version '{version[:64]}' of model '{model[:128]}' has no reference; one is being learned"
                 )
             connection.execute(table.delete().where(*where))
+            forget(connection, (model, version))
             self._traffic.emit(connection, model, event)
             before = {"digest": present.digest, "source": present.source}
             subject = f"versions/{version}/reference"

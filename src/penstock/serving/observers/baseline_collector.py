@@ -15,8 +15,9 @@ from penstock.monitor.columns import Columns, Rows
 from penstock.monitor.confidence import SCORE_BINS, ConfidenceHistogram, confidence_of, score_bins
 from penstock.serving.infer_call import InferCall
 
-Learned = Callable[[list[Rows], list[Rows], ConfidenceHistogram | None], None]
-"""Takes the rows of requests and of answers that were gathered, and how sure the answers were."""
+Learned = Callable[[list[Rows], list[Rows], ConfidenceHistogram | None, int], None]
+"""Takes the rows of requests and of answers that were gathered, how sure the answers were, and out of how many requests
+the rows are."""
 
 MAX_GATHERED_BYTES: Final = 4 << 20
 """What gathered rows may take, however few they are."""
@@ -101,11 +102,17 @@ class BaselineCollector:
         """Hand over what was gathered, if it is enough."""
         if self._done or self._rows < self._enough or len(self._samples) < self._requests:
             return
-        if self._left() > 0:
+        if self._left() <= 0:
+            self.hand_over()
+
+    def hand_over(self) -> None:
+        """Hand over what was gathered, however little, unless that was done before."""
+        if self._done:
             return
         self._done = True
         samples, self._samples = self._samples, []
-        self._learned([one.given for one in samples], [one.answered for one in samples], _confidence(samples))
+        given, answered = [one.given for one in samples], [one.answered for one in samples]
+        self._learned(given, answered, _confidence(samples), self._seen)
 
     def wake(self) -> None:
         """Look once the time is over; a timer may come a little too soon."""

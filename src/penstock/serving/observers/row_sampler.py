@@ -39,8 +39,14 @@ MAX_ROW_CELLS: Final = 1 << 20
 """Numbers of one row of a call, in and out, beyond which the call is not counted."""
 
 
-Gather = Callable[[Sequence[InferCall], Sequence[Tensor], Sequence[Tensor]], None]
-"""Takes calls, and their inputs and outputs, one below the other."""
+class Collector(Protocol):
+    """Whoever gathers rows that a reference is to be learned from."""
+
+    def gather(self, calls: Sequence[InferCall], inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
+        """Take calls, and their inputs and outputs, one below the other."""
+
+    def hand_over(self) -> None:
+        """Hand over what was gathered, however little."""
 
 
 class Counter(Protocol):
@@ -64,8 +70,8 @@ class Uncounted:
 
 
 class RowSampler:
-    """One version's; lives on the event loop. ``batching`` says that the first axis of its tensors is rows; ``gather``
-    takes calls that a reference is to be learned from."""
+    """One version's; lives on the event loop. ``batching`` says that the first axis of its tensors is rows; the
+    ``collector`` gathers rows that a reference is to be learned from."""
 
     def __init__(
         self,
@@ -74,10 +80,10 @@ class RowSampler:
         answers: AnswerWriter | None = None,
         capture: Capture | None = None,
         memory: MemoryBudget | None = None,
-        gather: Gather | None = None,
+        collector: Collector | None = None,
     ) -> None:
         self._counter = counter
-        self._gather = gather
+        self._collector = collector
         self._batching = batching
         self._answers = answers
         self._capture = capture
@@ -107,6 +113,12 @@ class RowSampler:
         self._divide()
         while self._work:
             self._work.pop(0)()
+
+    def hand_over(self) -> None:
+        """Hand over the rows that were gathered for a reference, however few."""
+        if self._collector is not None:
+            self.flush()
+            self._collector.hand_over()
 
     def close(self) -> None:
         """Take nothing more, once what waits is counted."""
@@ -155,8 +167,8 @@ class RowSampler:
             self._memory.give_back(size)
             return
         for alike, inputs, outputs in self._alike(calls):
-            if self._gather is not None:
-                self._work.append(partial(_safely, self._gather, alike, inputs, outputs))
+            if self._collector is not None:
+                self._work.append(partial(_safely, self._collector.gather, alike, inputs, outputs))
             self._work.append(partial(_safely, self._count, inputs, outputs))
             if self._answers is not None:
                 self._work.append(partial(_safely, self._remember, alike, outputs))

@@ -19,7 +19,7 @@ from penstock.serving.infer_call import InferCall
 from penstock.serving.observers.baseline_collector import MAX_GATHERED_BYTES, BaselineCollector
 from tests.unit.serving.stubs import served
 
-Learned = list[tuple[Any, Any, Any]]
+Learned = list[tuple[Any, Any, Any, int]]
 
 
 class Clock:
@@ -73,7 +73,7 @@ def _stacked(requests: list[list[Tensor]]) -> list[Tensor]:
 
 def values(learned: Learned) -> Counter[float]:
     """How many rows with each value were handed over."""
-    [(inputs, _, _)] = learned
+    [(inputs, _, _, _)] = learned
     return Counter(float(one) for part in inputs for one in part.numbers[:, 0])
 
 
@@ -85,7 +85,8 @@ def test_rows_are_handed_over_once_there_are_enough() -> None:
     give(gathering, [call(1), call(99)])
     give(gathering, [call(50)])  # it has learned
     assert len(learned) == 1
-    inputs, outputs, sureness = learned[0]
+    inputs, outputs, sureness, seen = learned[0]
+    assert seen == 4
     assert [sum(map(len, side)) for side in (inputs, outputs)] == [10, 10]
     assert (sureness.classes, sum(sureness.counts)) == (2, 10)
 
@@ -249,7 +250,7 @@ def test_rows_stay_with_their_answers_and_their_client(batches: list[list[tuple[
             one.outputs[0].data[:] = [[1 / (number + 1), number / (number + 1)]]
             calls.append(one)
         give(gathering, calls)
-    for inputs, outputs, sure in learned:
+    for inputs, outputs, sure, _ in learned:
         for brought, answered in zip(inputs, outputs, strict=True):
             value = brought.numbers[0, 0]
             assert (brought.numbers == value).all()
@@ -265,3 +266,19 @@ def test_only_the_kept_rows_decide_whether_answers_are_probabilities() -> None:
     other.outputs[0].data[1:] = 7.0  # no probabilities, but for the row that is kept
     give(gathering, [call(1), other, call(1), call(1)])
     assert sum(learned[0][2].counts) == 4
+
+
+@pytest.mark.parametrize("rows", [0, 3])
+def test_what_is_awaited_is_handed_over_however_little_and_once(rows: int) -> None:
+    learned: Learned = []
+    clock = Clock()
+    gathering = collector(LearnSpec(10, requests=5, seconds=60.0), learned, clock=clock)
+    if rows:
+        give(gathering, [call(rows)])
+    gathering.hand_over()
+    gathering.hand_over()
+    clock.move(100)
+    give(gathering, [call(1, client=number) for number in range(20)])
+    [(inputs, outputs, _, seen)] = learned
+    assert [sum(map(len, side)) for side in (inputs, outputs)] == [rows, rows]
+    assert seen == (1 if rows else 0)

@@ -1,114 +1,132 @@
-"""Learns the reference of a version that has none from the rows that its workers gather."""
+"""Learns the reference of a version that has none: of the rows that all gateways have handed in, at the one that
+leads."""
 
 import logging
-from collections.abc import Awaitable, Callable, Container, Sequence
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Mapping
 
 from penstock.control.blocking import BlockingPool
 from penstock.control.monitoring.policies import Policies
+from penstock.control.monitoring.references.gathered_rows import (
+    GatheredRows,
+    drawn,
+    in_turns,
+    learned,
+    seed_of,
+    unpack,
+)
+from penstock.control.monitoring.references.hand_ins import HandIns
 from penstock.control.periodic import KeyedWork, PeriodicTask
-from penstock.control.workers.protocol import Message, rows_in
 from penstock.core.desired import LearnSpec
 from penstock.core.errors import NotReady
+from penstock.core.live_references import Discard, Gathering, Learn, decide, draws
 from penstock.core.policies import MonitorPolicy
-from penstock.monitor.columns import Rows, joined
-from penstock.monitor.confidence import ConfidenceHistogram, confidence_in
-from penstock.monitor.reference import LIVE, Reference
-from penstock.monitor.reference_builder import build
+from penstock.monitor.reference import Reference
 from penstock.registry.records import By
+from penstock.registry.stores.gathered import GatheredStore
 
 log = logging.getLogger("penstock.control")
 
 MONITOR = "monitor"
 """Who gives a version the reference that was learned, in the audit log."""
 
-LEARNING_S = 20.0
-"""Rows of some workers are waited for that long after the first worker's."""
-
 Key = tuple[str, str]
-Gathered = tuple[Rows, Rows, ConfidenceHistogram | None]
-"""Rows of inputs and of outputs, and how sure the answers were."""
-
-Names = tuple[Sequence[str], Sequence[str]]
-"""Of the inputs' and the outputs' columns, numbers first."""
 
 GiveReference = Callable[[Key, Reference, By], Awaitable[object]]
 """Gives a version a reference, unless it has one."""
 
 
-def learn_spec(policy: MonitorPolicy, workers: int = 1) -> LearnSpec:
-    """What one of so many workers is to gather for a reference."""
-    return LearnSpec(-(-policy.live_rows // workers), policy.live_requests, policy.live_s, policy.live_share)
-
-
-def learned(rows: Sequence[Gathered], names: Names) -> Reference:
-    """The reference that all workers' rows make together."""
-    inputs, outputs = joined([one for one, _, _ in rows]), joined([one for _, one, _ in rows])
-    sure = [one for _, _, one in rows if one is not None]
-    found = build((names[0], names[1]), inputs, outputs, LIVE)
-    if len(sure) < len(rows):
-        return found
-    counts = tuple(sum(column) for column in zip(*(one.counts for one in sure), strict=True))
-    return replace(found, confidence=ConfidenceHistogram(sure[0].classes, counts))
+def learn_spec(policy: MonitorPolicy, workers: int = 1, is_awaited: bool = False) -> LearnSpec:
+    """What one of so many workers is to gather for a reference; ``is_awaited`` says that others wait for its rows."""
+    rows = -(-policy.live_rows // workers)
+    return LearnSpec(rows, policy.live_requests, policy.live_s, policy.live_share, is_awaited)
 
 
 class ReferenceLearning:
-    """Rows that wait to become references. ``present`` has the versions with a reference; ``task`` goes on where
-    none can be learned of one; ``clock`` gives seconds since the epoch. Of one event loop."""
+    """One gateway's part in it. ``give`` is called where it leads, ``renew`` where its workers are awaited, or no
+    longer; ``task`` goes on where nothing can be learned of one version. Of one event loop."""
 
     def __init__(
         self,
         pool: BlockingPool,
         task: PeriodicTask,
+        store: GatheredStore,
         policies: Policies,
-        present: Container[Key],
+        rows: HandIns,
         give: GiveReference,
-        clock: Callable[[], float],
+        renew: Callable[[], None],
     ) -> None:
         self._pool = pool
         self._due: KeyedWork[Key] = KeyedWork(task, "no reference is learned of", shared=(NotReady,))
+        self._store = store
         self._policies = policies
-        self._present = present
+        self._rows = rows
         self._give = give
-        self._clock = clock
-        self._gathered: dict[Key, tuple[float, Names, list[Gathered]]] = {}
+        self._renew = renew
+        self._awaited: frozenset[Key] = frozenset()
+        self.gathered = rows.gathered
+        self.forget = rows.forget
 
-    def gathered(self, message: Message) -> None:
-        """Rows that a worker gathered of a version without a reference."""
-        key = message["model"], message["version"]
-        _, _, gathered = self._gathered.setdefault(key, (self._clock(), message["names"], []))
-        rows = rows_in(message["inputs"]), rows_in(message["outputs"])
-        gathered.append((*rows, confidence_in(message.get("confidence"))))
-
-    def forget(self, key: Key) -> None:
-        """The rows of a version are of no use any more."""
-        self._gathered.pop(key, None)
+    def is_awaited(self, key: Key) -> bool:
+        """Whether other gateways wait for the rows that the workers have gathered of a version, however few."""
+        return key in self._awaited
 
     def problem(self, key: Key) -> str:
         """Why no reference is learned of a version, "" for nothing."""
-        return self._due.problem(key)
+        return self._due.problem(key) or self._rows.problem(key)
 
-    async def learn(self) -> None:
-        """Give each version a reference whose rows are enough, or whose other workers were waited for long enough."""
-        for key in self._due.due(self._gathered):
-            if key in self._gathered and self._is_ripe(key):
-                await self._learn(key)
+    async def step(self) -> None:
+        """Hand in rows; where this gateway leads, learn each reference that all have handed in for.
 
-    def _is_ripe(self, key: Key) -> bool:
-        since, _, rows = self._gathered[key]
-        enough = _total(rows) >= self._policies.of(key[0]).live_rows
-        return enough or self._clock() - since >= LEARNING_S
+        Raises:
+            NotReady: the database is away.
+        """
+        standing = await self._pool.call(self._store.open)
+        if await self._rows.step(standing):
+            standing = await self._pool.call(self._store.open)
+        if standing:
+            await self._lead(standing)
+        self._await(standing)
 
-    async def _learn(self, key: Key) -> None:
-        _, names, rows = self._gathered[key]
-        if key not in self._present:
+    async def _lead(self, standing: Mapping[Key, Gathering]) -> None:
+        leads = await self._pool.call(self._store.lead)
+        for key in self._due.due(standing) if leads else ():
             with self._due.isolated(key):
-                reference, total = await self._pool.call(learned, rows, names), _total(rows)
-                await self._give(key, reference, By(MONITOR, f"learned from {total} rows"))
-                log.info("model %s version %s: a reference was learned from %d rows", *key, total)
-        if key in self._present:
-            self.forget(key)  # not before: rows are gathered once
+                await self._decide(key, standing[key])
 
+    def _await(self, standing: Mapping[Key, Gathering]) -> None:
+        awaited = self._rows.awaited(standing)
+        if awaited != self._awaited:
+            self._awaited = awaited
+            self._renew()
 
-def _total(rows: Sequence[Gathered]) -> int:
-    return sum(len(inputs) for inputs, _, _ in rows)
+    async def _decide(self, key: Key, gathering: Gathering) -> None:
+        most = self._policies.of(key[0]).live_rows
+        match decide(gathering, most):
+            case Learn(missing=missing):
+                reference, number = await self._pool.call(self._learned, key, gathering, most)
+                rows = reference.rows
+                told = f"learned from {rows} rows" + (f" of {number} gateways" if number > 1 else "")
+                await self._give(key, reference, By(MONITOR, told))
+                log.info("model %s version %s: a reference was %s", *key, told)
+                if missing:
+                    log.warning("model %s version %s: its reference is without %s", *key, ", ".join(missing))
+            case Discard():
+                await self._pool.call(self._store.discard, key)
+
+    def _learned(self, key: Key, gathering: Gathering, most: int) -> tuple[Reference, int]:
+        """The reference of what gateways have handed in, and how many they are. What cannot be read is left out.
+
+        Raises:
+            ValueError: nothing can be read.
+        """
+        parts: dict[str, GatheredRows] = {}
+        for gateway, number in draws(gathering.hand_ins, most).items():
+            try:
+                rows = unpack(self._store.rows(key, gateway) or b"")
+            except ValueError as fault:
+                log.error("model %s version %s: gateway %s is left out: %s", *key, gateway, fault)
+                return self._learned(key, gathering.without(gateway), most)
+            parts[gateway] = drawn(rows, number, seed_of(*key, gateway))
+        if not parts:
+            raise ValueError("no gateway has handed in rows that can be read")
+        return learned(in_turns([parts[name] for name in sorted(parts)])), len(parts)

@@ -79,9 +79,11 @@ class References:
         self._references[key], self._digests[key] = reference_in(document), digest
         self._changed(key)
 
-    async def store(self, key: Key, reference: Reference, by: By) -> int:
-        """Write down that a version has this reference, which the next ``take_over`` finds; the model's revision."""
+    async def store(self, key: Key, reference: Reference, by: By, is_learned: bool = False) -> int:
+        """Write down that a version has this reference, which the next ``take_over`` finds; the model's revision. One
+        that ``is_learned`` only the gateway that leads may give (``NotLeading``)."""
         record = ReferenceRecord(*key, reference.digest, reference.source)
-        revision = await self._pool.call(self._store.set_reference, record, reference_out(reference), by)
+        set_reference = self._store.set_learned if is_learned else self._store.set_reference
+        revision = await self._pool.call(set_reference, record, reference_out(reference), by)
         self._due.succeeded(key)
         return revision

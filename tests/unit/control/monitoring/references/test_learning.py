@@ -1,7 +1,8 @@
-"""Learning references from rows: how many are waited for and how long, and that one failure holds up no other."""
+"""Learning references from rows: how many are waited for and how long, that all gateways' are in them, and that one
+failure holds up no other."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -9,63 +10,88 @@ import pytest
 
 from penstock.control.blocking import BlockingPool
 from penstock.control.monitoring.policies import Policies
-from penstock.control.monitoring.references.learning import LEARNING_S, ReferenceLearning, learn_spec
+from penstock.control.monitoring.references.gathered_rows import below_each_other, gathered_in, learned
+from penstock.control.monitoring.references.hand_ins import LEARNING_S, HandIns
+from penstock.control.monitoring.references.learning import ReferenceLearning, learn_spec
 from penstock.control.periodic import PeriodicTask
-from penstock.control.workers.protocol import rows_out
+from penstock.control.workers.protocol import Message, rows_out
 from penstock.core.errors import NotReady
+from penstock.core.live_references import WAIT_S
 from penstock.core.policies import MonitorPolicy
-from penstock.monitor.columns import joined
+from penstock.core.tensors import Tensor
 from penstock.monitor.reference import Reference
 from penstock.registry.records import By
-from penstock.registry.stores.monitor import MonitorStore
-from tests.unit.control.test_monitoring import COLUMNS, NAMES, exchange
-from tests.unit.control.trials import World
+from penstock.registry.stores.gateways import Gateway, GatewayStore
+from penstock.registry.stores.monitor import MonitorStore, ReferenceRecord
+from tests.unit.control.test_monitoring import COLUMNS, NAMES, WatchedFleet, exchange
+from tests.unit.control.trials import Clock, World
 
 ONE, TWO = ("m", "1"), ("m", "2")
 ENOUGH = 1000
 Key = tuple[str, str]
+Exchange = tuple[list[Tensor], list[Tensor]]
+
+
+def told(key: Key, rows: Exchange, seen: int | None = None) -> Message:
+    """What a worker tells of rows that it has gathered."""
+    given, answered = COLUMNS[0](rows[0]), COLUMNS[1](rows[1])
+    assert given is not None
+    assert answered is not None
+    message = {"model": key[0], "version": key[1], "names": NAMES, "seen": seen or len(given)}
+    return message | {"inputs": rows_out([given]), "outputs": rows_out([answered])}
 
 
 class Learner:
-    """Learns with a clock that is set by hand; gives references to a table, or fails as it is told to."""
+    """Learns with a clock that is set by hand; gives references to a table as well, or fails as it is told to."""
 
-    def __init__(self, world: World, pool: BlockingPool) -> None:
+    def __init__(self, folder: Path, pool: BlockingPool, clock: Clock | None = None, name: str = "a") -> None:
         async def step() -> None:
             """Steps are made by the tests."""
 
-        self.clock = world.clock
+        self.world = World(folder, "", clock)
+        self.world.database.lease.gateway = name
+        self.clock, self.fleet, self.name = self.world.clock, WatchedFleet(self.world), name
         self.given: dict[Key, Reference] = {}
         self.failures: list[tuple[Key, Exception]] = []
-        task = PeriodicTask("monitor", step, 1.0, clock=world.clock)
-        policies = Policies(MonitorStore(world.database, world.clock), pool, task)
+        self.store = MonitorStore(self.world.database, self.clock)
+        task = PeriodicTask("monitor", step, 1.0, clock=self.clock)
+        policies = Policies(self.store, pool, task)
         policies.take_over({"m": {"monitor": {"live_reference_rows": ENOUGH}}})
-        self.learning = ReferenceLearning(pool, task, policies, self.given, self._give, world.clock)
+        shared = pool, task, self.store.gathered
+        self.rows = HandIns(*shared, self.fleet, policies, self.given, self.clock)
+        self.learning = ReferenceLearning(*shared, policies, self.rows, self._give, self.fleet.renew)
 
     async def _give(self, key: Key, reference: Reference, by: By) -> None:
         for failing, error in self.failures:
             if key == failing:
                 raise error
+        record = ReferenceRecord(*key, reference.digest, reference.source)
+        self.store.set_learned(record, {"by": by.reason}, by)
         self.given[key] = reference
         assert by.actor == "monitor"
 
-    def gather(self, key: Key, rows: int, names: Sequence[Sequence[str]] = NAMES) -> None:
-        inputs, outputs = exchange(np.random.default_rng(rows), rows)
-        given, answered = COLUMNS[0](inputs), COLUMNS[1](outputs)
-        assert given is not None
-        assert answered is not None
-        told = {"model": key[0], "version": key[1], "names": names}
-        self.learning.gathered({**told, "inputs": rows_out([joined([given])]), "outputs": rows_out([answered])})
+    def serve(self, *versions: str) -> None:
+        """Say that this gateway lives and serves versions."""
+        GatewayStore(self.world.database).beat(Gateway(self.name, "host", "1", 0.0, 1, {"m": list(versions)}))
+
+    def gather(self, key: Key, rows: int, shift: float = 0.0, seen: int | None = None) -> None:
+        self.learning.gathered(told(key, exchange(np.random.default_rng(rows), rows, shift), seen))
 
     def learn(self) -> dict[Key, int]:
-        asyncio.run(self.learning.learn())
+        asyncio.run(self.learning.step())
         return {key: one.rows for key, one in self.given.items()}
 
 
 @pytest.fixture
-def learner(tmp_path: Path) -> Iterator[Learner]:
-    pool = BlockingPool("test", 1, "the database", 10)
-    yield Learner(World(tmp_path), pool)
-    pool.close()
+def pool() -> Iterator[BlockingPool]:
+    made = BlockingPool("test", 1, "the database", 60)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def learner(tmp_path: Path, pool: BlockingPool) -> Learner:
+    return Learner(tmp_path, pool)
 
 
 @pytest.mark.parametrize(("workers", "rows"), [(1, 1000), (2, 500), (3, 334), (1000, 1), (3000, 1)])
@@ -83,10 +109,33 @@ def test_enough_rows_are_a_reference_at_once_and_fewer_after_a_while(learner: Le
     assert learner.learn() == {ONE: 1000, TWO: 600}
     learner.gather(ONE, 5000)  # too late: it has one
     assert learner.learn() == {ONE: 1000, TWO: 600}
+    assert learner.store.gathered.open() == {}
+    assert learner.fleet.renewed == 0
 
 
-def test_rows_stay_until_they_are_a_reference(learner: Learner) -> None:
+def test_a_gateway_alone_learns_of_all_its_rows_one_worker_below_the_other(learner: Learner) -> None:
+    """As it was before gateways learned together: more rows than are asked for, too, and probabilities."""
+    parts = [told(ONE, exchange(np.random.default_rng(seed), 700)) for seed in range(2)]
+    for part in parts:
+        part["confidence"] = {"classes": 2, "counts": [35] * 20, "right": []}
+        learner.learning.gathered(part)
+    assert learner.learn() == {ONE: 1400}
+    rows = [one for one in map(gathered_in, parts) if one is not None]
+    assert learner.given[ONE] == learned(below_each_other(rows))
+    sure = learner.given[ONE].confidence
+    assert sure is not None
+    assert sum(sure.counts) == 1400
+
+
+def test_rows_stay_until_they_are_a_reference(learner: Learner, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(*_: object) -> None:
+        raise NotReady("the database is away")
+
     learner.gather(ONE, ENOUGH)
+    with monkeypatch.context() as patch:
+        patch.setattr(learner.store.gathered, "hand_in", away)
+        with pytest.raises(NotReady):
+            learner.learn()
     learner.failures = [(ONE, NotReady("the database is away"))]
     with pytest.raises(NotReady):
         learner.learn()
@@ -110,3 +159,118 @@ def test_rows_that_are_forgotten_are_no_reference(learner: Learner) -> None:
     learner.gather(ONE, ENOUGH)
     learner.learning.forget(ONE)
     assert learner.learn() == {}
+
+
+# In a fleet.
+
+
+@pytest.fixture
+def fleet(tmp_path: Path, pool: BlockingPool) -> list[Learner]:
+    """Three gateways that serve version 1; the first one leads."""
+    clock = Clock()
+    members = [Learner(tmp_path, pool, clock, name) for name in "abc"]
+    for one in members:
+        one.serve("1")
+        one.learn()
+    return members
+
+
+def test_the_reference_has_the_rows_of_all_gateways_in_proportion(fleet: list[Learner]) -> None:
+    """Each gateway sees other values; one of them has six tenths of the traffic."""
+    first, second, third = fleet
+    second.gather(ONE, ENOUGH, shift=100.0, seen=6000)
+    assert second.learn() == {}
+    assert (first.learn(), third.learn()) == ({}, {})
+    assert [one.learning.is_awaited(ONE) for one in fleet] == [True, False, True]
+    assert (first.fleet.renewed, third.fleet.renewed) == (1, 1)
+    third.gather(ONE, 500, shift=200.0, seen=3000)
+    assert third.learn() == {}  # its other worker has told of nothing
+    third.learning.gathered({"model": "m", "version": "1", "names": NAMES, "inputs": rows_out([]), "outputs": {}})
+    assert third.learn() == {}
+    assert first.learn() == {}
+    first.gather(ONE, 800, shift=0.0, seen=700)
+    first.gather(ONE, 200, shift=0.0, seen=300)
+    assert first.learn() == {ONE: ENOUGH}
+    assert not first.learning.is_awaited(ONE)
+    reference = first.given[ONE]
+    x = reference.inputs[0]
+    assert x.mean == pytest.approx(120, abs=0.5), "100 rows at 0, 600 at 100, and 300 at 200"
+    assert x.std == pytest.approx(60, abs=0.5)
+    assert max(one.wander for one in reference.features) < 0.2, "gateways' rows are not told apart by their order"
+    assert first.store.reference(*ONE) == {"by": "learned from 1000 rows of 3 gateways"}
+    assert first.store.gathered.open() == {}
+
+
+def test_a_gateway_that_hands_in_nothing_is_waited_for_no_longer_than_that(
+    fleet: list[Learner], caplog: pytest.LogCaptureFixture
+) -> None:
+    first, second, _ = fleet
+    second.gather(ONE, ENOUGH)
+    second.learn()
+    first.gather(ONE, ENOUGH)
+    assert first.learn() == {}
+    first.clock.now += WAIT_S - 1
+    assert first.learn() == {}
+    first.clock.now += 1
+    assert first.learn() == {ONE: ENOUGH}
+    assert "without c" in caplog.text
+
+
+def test_another_gateway_goes_on_where_the_one_that_led_was(fleet: list[Learner], pool: BlockingPool) -> None:
+    first, second, third = fleet
+    for one in (first, second):
+        one.gather(ONE, ENOUGH)
+        one.learn()
+    first.world.database.close()  # it leads no more
+    third.gather(ONE, ENOUGH)
+    third.learn()
+    second.learn()
+    assert {**second.given, **third.given}.keys() == {ONE}
+    assert second.store.reference(*ONE) == {"by": "learned from 1000 rows of 3 gateways"}
+
+
+def test_a_control_process_that_is_replaced_hands_in_nothing_less(
+    fleet: list[Learner], tmp_path: Path, pool: BlockingPool
+) -> None:
+    first, second, third = fleet
+    second.gather(ONE, ENOUGH)
+    second.learn()
+    again = Learner(tmp_path, pool, first.clock, "b")
+    again.gather(ONE, 10)  # a worker that was started anew
+    again.clock.now += LEARNING_S - 1
+    again.learn()
+    assert not again.learning.is_awaited(ONE)
+    assert first.store.gathered.open()[ONE].hand_ins["b"].rows == ENOUGH
+    assert third.learn() == {}
+
+
+def test_what_cannot_be_read_is_left_out(fleet: list[Learner], caplog: pytest.LogCaptureFixture) -> None:
+    first, second, third = fleet
+    for one in (second, third):
+        one.gather(ONE, ENOUGH)
+        one.learn()
+    ones = second.store.gathered.open()[ONE].hand_ins["b"]
+    second.store.gathered.hand_in(ONE, ones, b"of a newer release")
+    first.gather(ONE, ENOUGH)
+    assert first.learn() == {ONE: ENOUGH}
+    assert "gateway b is left out" in caplog.text
+    assert first.store.reference(*ONE) == {"by": "learned from 1000 rows of 2 gateways"}
+
+
+def test_requests_that_are_answered_while_others_are_awaited_count(fleet: list[Learner]) -> None:
+    first, second, _ = fleet
+    second.gather(ONE, ENOUGH, seen=ENOUGH)
+    second.learn()
+    second.fleet.answer("1", ENOUGH + 500)
+    second.learn()
+    assert first.store.gathered.open()[ONE].hand_ins["b"].answered == ENOUGH + 500
+
+
+def test_rows_that_were_gathered_before_a_reference_are_not_handed_in_after_it(fleet: list[Learner]) -> None:
+    first, second, _ = fleet
+    second.gather(ONE, ENOUGH)
+    second.learn()
+    first.store.set_reference(ReferenceRecord(*ONE, "sha256:ab", "training"), {}, By("me", ""))
+    assert first.store.gathered.open() == {}
+    second.learn()  # it has not heard of the reference yet
+    assert first.store.gathered.open() == {}

@@ -1,0 +1,92 @@
+"""When the rows that gateways have gathered of a version become its reference, and how many rows of each are taken.
+
+The rules live only here.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+WAIT_S = 20.0
+"""Gateways that serve a version are waited for that long after the first one has handed in rows."""
+
+SILENT_S = 15.0
+"""A gateway that was not heard of for that long is not waited for."""
+
+
+@dataclass(frozen=True, slots=True)
+class HandIn:
+    """What a gateway has handed in: so many ``rows``, of the requests that it has ``answered`` since it began to gather
+    them."""
+
+    rows: int
+    answered: int
+
+
+@dataclass(frozen=True, slots=True)
+class Gathering:
+    """Where a version stands: what each gateway has handed in, how long each gateway that serves the version was not
+    heard of (``serving``, seconds), how long ago (seconds) the first one handed in, and whether it has a reference."""
+
+    hand_ins: Mapping[str, HandIn]
+    serving: Mapping[str, float]
+    age_s: float
+    has_reference: bool = False
+
+    def without(self, gateway: str) -> "Gathering":
+        """The same without what a gateway has handed in."""
+        return replace(self, hand_ins={name: one for name, one in self.hand_ins.items() if name != gateway})
+
+
+@dataclass(frozen=True, slots=True)
+class Learn:
+    """Make the reference: of so many rows of each gateway, without gateways that were waited for in vain."""
+
+    draws: Mapping[str, int]
+    missing: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Discard:
+    """Delete what was handed in: nobody needs it."""
+
+
+def decide(gathering: Gathering, most: int) -> Learn | Discard | None:
+    """What is to be done, None for nothing yet; ``most`` is how many rows a reference is made of."""
+    if gathering.has_reference:
+        return Discard()
+    awaited = sorted(name for name, silent_s in gathering.serving.items() if silent_s <= SILENT_S)
+    missing = tuple(name for name in awaited if name not in gathering.hand_ins)
+    if not gathering.hand_ins or (missing and gathering.age_s < WAIT_S):
+        return None
+    drawn = draws(gathering.hand_ins, most)
+    return Learn(drawn, missing) if drawn else Discard()
+
+
+def draws(hand_ins: Mapping[str, HandIn], most: int) -> dict[str, int]:
+    """How many rows of each gateway are taken, ``most`` in all: in proportion to the requests that it has answered. A
+    gateway with fewer rows gives all of them, and the others share what it leaves. One that is alone gives all."""
+    left = {name: one for name, one in sorted(hand_ins.items()) if one.rows}
+    if len(left) == 1:
+        return {name: one.rows for name, one in left.items()}
+    taken: dict[str, int] = {}
+    while scarce := [name for name, one in left.items() if one.rows <= _quota(one, left, most - sum(taken.values()))]:
+        taken |= {name: left.pop(name).rows for name in scarce}
+    return taken | _apportioned(left, most - sum(taken.values()))
+
+
+def _quota(one: HandIn, among: Mapping[str, HandIn], rows: int) -> float:
+    return rows * _weight(one) / sum(_weight(other) for other in among.values())
+
+
+def _apportioned(left: Mapping[str, HandIn], rows: int) -> dict[str, int]:
+    """So many rows by the largest remainders of the gateways' quotas."""
+    quotas = {name: _quota(one, left, rows) for name, one in left.items()}
+    given = {name: int(quota) for name, quota in quotas.items()}
+    by_remainder = sorted(quotas, key=lambda name: given[name] - quotas[name])
+    for name in by_remainder[: rows - sum(given.values()) if given else 0]:
+        given[name] += 1
+    return {name: number for name, number in given.items() if number}
+
+
+def _weight(one: HandIn) -> int:
+    return max(1, one.answered)

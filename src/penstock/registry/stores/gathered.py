@@ -1,0 +1,98 @@
+"""The rows that gateways have gathered of versions without a reference, in the database until one is learned of them.
+
+Each method is one transaction, and blocks.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from penstock.core.live_references import Gathering, HandIn
+from penstock.registry.db import schema
+from penstock.registry.db.lease import LeaderConnections, database_now
+from penstock.registry.stores.connections import Connections
+
+Key = tuple[str, str]
+
+
+class GatheredStore:
+    """One gateway's part in it; ``clock`` gives seconds since the epoch, by default the database's. Raises ``NotReady``
+    as the registry does."""
+
+    def __init__(self, database: Connections, clock: Callable[[], float] | None = None) -> None:
+        self._database = database
+        self._leader = LeaderConnections(database)
+        self._now = clock or database.clock.now
+
+    @property
+    def gateway(self) -> str:
+        """What the others call this gateway."""
+        return self._database.lease.gateway
+
+    def lead(self) -> bool:
+        """Whether this gateway decides for all."""
+        return self._database.lead()
+
+    def hand_in(self, key: Key, what: HandIn, rows: bytes) -> None:
+        """Replace what this gateway has handed in of a version without a reference, by packed rows."""
+        table, mine = schema.gathered, _of(schema.gathered, key, self.gateway)
+        with self._database.recording() as connection:
+            if connection.execute(sa.select(schema.references.c.digest).where(*_of(schema.references, key))).first():
+                return
+            values = {"number": what.rows, "answered": what.answered, "rows": rows}
+            if not connection.execute(table.update().where(*mine).values(**values)).rowcount:
+                told = {"model": key[0], "version": key[1], "gateway": self.gateway, "at": self._now()}
+                connection.execute(table.insert().values(**told, **values))
+
+    def answered(self, key: Key, requests: int) -> None:
+        """Say how many requests this gateway has answered by now, where it has handed in."""
+        table = schema.gathered
+        with self._database.recording() as connection:
+            mine = _of(table, key, self.gateway)
+            connection.execute(table.update().where(*mine).values(answered=requests))
+
+    def open(self) -> dict[Key, Gathering]:
+        """Where each version stands that rows were handed in of."""
+        table, gateways, references = schema.gathered, schema.gateways, schema.references
+        columns = [table.c[name] for name in ("model", "version", "gateway", "number", "answered", "at")]
+        learned = sa.exists().where(references.c.model == table.c.model, references.c.version == table.c.version)
+        with self._database.reading() as connection:
+            found = connection.execute(sa.select(*columns, learned.label("has_reference"))).all()
+            if not found:
+                return {}
+            silent = (database_now(connection) - gateways.c.seen).label("silent_s")
+            seen = connection.execute(sa.select(gateways.c.id, gateways.c.serves, silent)).all()
+        keys = {(row.model, row.version) for row in found}
+        rows = {key: [row for row in found if (row.model, row.version) == key] for key in keys}
+        return {key: self._gathering(rows[key], _serving(key, seen)) for key in sorted(keys)}
+
+    def _gathering(self, rows: Sequence[Any], serving: Mapping[str, float]) -> Gathering:
+        hand_ins = {row.gateway: HandIn(row.number, row.answered) for row in rows}
+        return Gathering(hand_ins, serving, self._now() - min(row.at for row in rows), bool(rows[0].has_reference))
+
+    def rows(self, key: Key, gateway: str) -> bytes | None:
+        """What a gateway has handed in of a version, None for nothing."""
+        table = schema.gathered
+        with self._database.reading() as connection:
+            found: bytes | None = connection.execute(sa.select(table.c.rows).where(*_of(table, key, gateway))).scalar()
+        return found
+
+    def discard(self, key: Key) -> None:
+        """Delete what was handed in of a version; only a leader may (``NotLeading``)."""
+        with self._leader.recording() as connection:
+            forget(connection, key)
+
+
+def forget(connection: sa.Connection, key: Key) -> None:
+    """Delete what was handed in of a version, as a part of a change."""
+    connection.execute(schema.gathered.delete().where(*_of(schema.gathered, key)))
+
+
+def _of(table: sa.Table, key: Key, gateway: str | None = None) -> list[sa.ColumnElement[bool]]:
+    of_version = [table.c.model == key[0], table.c.version == key[1]]
+    return of_version if gateway is None else [*of_version, table.c.gateway == gateway]
+
+
+def _serving(key: Key, seen: Sequence[Any]) -> dict[str, float]:
+    return {row.id: float(row.silent_s) for row in seen if key[1] in row.serves.get(key[0], ())}

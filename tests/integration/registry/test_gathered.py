@@ -1,0 +1,74 @@
+"""What gateways hand in to learn a reference of, over SQLite and PostgreSQL: where it stands, and that it is gone after."""
+
+import pytest
+
+from penstock.core.live_references import Gathering, HandIn
+from penstock.registry.db.database import Database, open_database
+from penstock.registry.db.lease import NotLeading
+from penstock.registry.records import By
+from penstock.registry.stores.gateways import Gateway, GatewayStore
+from penstock.registry.stores.monitor import MonitorStore, ReferenceRecord
+from penstock.registry.stores.traffic import Event
+from tests.integration.registry.test_store import database, url
+from tests.leases import leading, looking
+
+__all__ = ["database", "url"]
+
+ONE, TWO = ("m", "1"), ("m", "2")
+ME = By("me", "a test")
+LEARNED = ReferenceRecord(*ONE, "sha256:ab", "live")
+
+
+@pytest.fixture
+def store(database: Database) -> MonitorStore:
+    return MonitorStore(leading(database, "a"))
+
+
+@pytest.fixture
+def other(database: Database, url: str) -> MonitorStore:
+    """Of a gateway that does not lead."""
+    return MonitorStore(looking(open_database(url, 5.0), "b"))
+
+
+def test_what_gateways_hand_in_is_there_until_a_reference_is(
+    store: MonitorStore, other: MonitorStore, database: Database
+) -> None:
+    for name, serves in (("a", {"m": ["1"]}), ("b", {"m": ["2", "1"]}), ("c", {"m": ["2"], "n": ["1"]})):
+        GatewayStore(database).beat(Gateway(name, "host", "1.0", 0.0, 0, serves))
+    assert store.gathered.open() == {}
+    store.gathered.hand_in(ONE, HandIn(3, 30), b"rows")
+    store.gathered.hand_in(ONE, HandIn(5, 50), b"more rows")
+    other.gathered.hand_in(ONE, HandIn(2, 20), b"other rows")
+    other.gathered.hand_in(TWO, HandIn(7, 70), b"")
+    other.gathered.answered(ONE, 21)
+    found = other.gathered.open()
+    assert {key: one.hand_ins for key, one in found.items()} == {
+        ONE: {"a": HandIn(5, 50), "b": HandIn(2, 21)},
+        TWO: {"b": HandIn(7, 70)},
+    }
+    assert [sorted(one.serving) for one in found.values()] == [["a", "b"], ["b", "c"]]
+    assert all(0 <= one.age_s < 60 and not one.has_reference for one in found.values())
+    assert (store.gathered.rows(ONE, "b"), store.gathered.rows(ONE, "c")) == (b"other rows", None)
+    with pytest.raises(NotLeading):
+        other.set_learned(LEARNED, {}, ME)
+    store.set_learned(LEARNED, {"by": "a"}, ME)
+    other.gathered.hand_in(ONE, HandIn(9, 90), b"too late")
+    assert list(store.gathered.open()) == [TWO]
+    store.set_learned(ReferenceRecord(*ONE, "sha256:cd", "live"), {"by": "nobody"}, ME)
+    assert store.reference(*ONE) == {"by": "a"}
+    with pytest.raises(NotLeading):
+        other.gathered.discard(TWO)
+    store.gathered.discard(TWO)
+    assert store.gathered.open() == {}
+
+
+def test_late_rows_are_said_to_be_late_and_go_with_the_reference(store: MonitorStore, other: MonitorStore) -> None:
+    store.gathered.hand_in(ONE, HandIn(3, 30), b"rows")
+    packed = store.gathered.rows(ONE, "a")
+    store.set_reference(LEARNED, {}, ME)
+    store.drop_reference(*ONE, Event("reference.relearned.v1", "models/m/versions/1", "1", {}), ME)
+    assert packed
+    other.gathered.hand_in(ONE, HandIn(3, 30), packed)
+    assert isinstance(store.gathered.open()[ONE], Gathering)
+    other.set_reference(LEARNED, {}, ME)
+    assert store.gathered.open() == {}
