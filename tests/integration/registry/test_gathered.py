@@ -1,4 +1,6 @@
-"""What gateways hand in to learn a reference of, over SQLite and PostgreSQL: where it stands, and that it is gone after."""
+"""What gateways hand in to learn a reference of, over SQLite and PostgreSQL: where it stands, and that it goes."""
+
+from collections.abc import Iterator
 
 import pytest
 
@@ -25,9 +27,11 @@ def store(database: Database) -> MonitorStore:
 
 
 @pytest.fixture
-def other(database: Database, url: str) -> MonitorStore:
+def other(database: Database, url: str) -> Iterator[MonitorStore]:
     """Of a gateway that does not lead."""
-    return MonitorStore(looking(open_database(url, 5.0), "b"))
+    opened = looking(open_database(url, 5.0), "b")
+    yield MonitorStore(opened)
+    opened.close()
 
 
 def test_what_gateways_hand_in_is_there_until_a_reference_is(

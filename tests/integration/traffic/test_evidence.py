@@ -128,6 +128,29 @@ def test_two_real_gateways_share_a_verdict_and_labels_and_tell_once(gateways: li
     assert begun.count("f0") == 1
 
 
+def test_two_real_gateways_learn_one_reference_of_the_rows_of_both(gateways: list[Server], database: Postgres) -> None:
+    """One of them sees other values than the other, and a fifth of the traffic; the database is restarted meanwhile."""
+    first, second = gateways
+    wanted = {"live_reference_rows": 2000, "live_reference_seconds": 3, "live_reference_client_share": 1.0}
+    assert first.admin("PUT", "/admin/v1/models/m/policy", {"monitor": wanted}).status == 200
+
+    def is_learned() -> bool:
+        send(first, GOOD, 40)
+        send(second, GOOD, 160, shift=50.0)
+        return is_watched(second)
+
+    is_learned()
+    database.stop()
+    database.start()
+    wait_until(is_learned, PATIENCE_S, "a reference that was learned")
+    wait_until(partial(is_watched, first), PATIENCE_S, "the reference at the other gateway")
+    assert show(first, GOOD)["reference"] == show(second, GOOD)["reference"]
+    assert show(first, GOOD)["reference"]["rows"] == 2000
+    entries = first.admin("GET", "/admin/v1/audit").json()["entries"]
+    [given] = [one for one in entries if one["action"] == "reference.set"]
+    assert given["reason"] == "learned from 2000 rows of 2 gateways"
+
+
 def is_joined(at: Server, told: dict[str, Any]) -> bool:
     return feedback(at, told) == (1, 0)
 

@@ -2,18 +2,21 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic_ns
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from penstock.core.desired import Desired, ModelSpec, State, VersionSpec, VersionStatus
+from penstock.core.desired import Desired, LearnSpec, ModelSpec, State, VersionSpec, VersionStatus, WatchSpec
 from penstock.core.errors import DeadlineExceeded, Fault, InvalidInput, NotFound, NotReady, Overloaded
 from penstock.core.labels import Protocol, Route
 from penstock.core.tensors import Tensor
+from penstock.monitor.columns import Rows
 from penstock.monitor.counters.slot import Slot
 from penstock.monitor.counters.totals import Totals
 from penstock.monitor.told import Matched, Told
@@ -77,8 +80,12 @@ class World:
         self.slot = Slot.in_process()
         self.plane = DataPlane(self.slot, lambda block: Totals.of([self.slot], block), self, MINUTE_NS)
         self.reports: list[tuple[VersionStatus, ...]] = []
-        self.loader = ModelLoader(self.plane, self.slot, threads=2, on_status=self.reports.append)
+        self.gathered: list[int] = []
+        self.loader = ModelLoader(self.plane, self.slot, 2, self.reports.append, self._gathered)
         self.asked: list[tuple[str, str | None]] = []
+
+    def _gathered(self, model: str, version: str, names: Any, inputs: Sequence[Rows], *_: Any) -> None:
+        self.gathered.append(sum(map(len, inputs)))
 
     async def load(self, model: str, config: str | None) -> None:
         self.asked.append((model, config))
@@ -135,6 +142,21 @@ def test_versions_aliases_and_the_default(tmp_path: Path) -> None:
             world.plane.route(("q", ""), {})
         counts = {one.version: one.totals.executions for one in world.plane.queries.statistics("m")}
         assert counts == {"1": 3, "10": 1}
+
+    in_world(story)
+
+
+def test_rows_that_are_awaited_are_handed_over_and_gathering_is_not_begun_anew(tmp_path: Path) -> None:
+    watch = WatchSpec(learn=LearnSpec(1000))
+    spec = VersionSpec("1", scaled(tmp_path / "one.onnx", 1), block=1, tag="a", watch=watch)
+    awaited = replace(spec, watch=replace(watch, learn=replace(watch.learn, is_awaited=True)))
+
+    async def story(world: World) -> None:
+        for revision, wanted in enumerate((spec, spec, awaited, awaited, spec)):
+            await world.loader.apply(Desired(revision, (model("m", wanted),)))
+            await world.ask("m", [[1, 2]])
+        assert world.gathered == [2], "the rows of before they were awaited, once"
+        await world.loader.apply(Desired(9, (model("m", replace(awaited, watch=WatchSpec())),)))
 
     in_world(story)
 

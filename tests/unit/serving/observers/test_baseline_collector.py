@@ -272,7 +272,7 @@ def test_only_the_kept_rows_decide_whether_answers_are_probabilities() -> None:
 def test_what_is_awaited_is_handed_over_however_little_and_once(rows: int) -> None:
     learned: Learned = []
     clock = Clock()
-    gathering = collector(LearnSpec(10, requests=5, seconds=60.0), learned, clock=clock)
+    gathering = collector(LearnSpec(10, requests=2, seconds=60.0), learned, clock=clock)
     if rows:
         give(gathering, [call(rows)])
     gathering.hand_over()
