@@ -6,7 +6,7 @@ anew where there is none; a changed split hands over only the points it has to, 
 
 import re
 from bisect import bisect_right
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from random import random
@@ -29,6 +29,9 @@ _PREFIX = "header:"
 Document = Mapping[str, Any]
 Range = tuple[int, str]
 """Where a version's points end (exclusive), and the version."""
+
+_Run = tuple[int, str]
+"""How many points in a row a version has, and the version; "" for none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,32 +236,59 @@ def lay_out(split: Mapping[str, int], before: Iterable[Range] = ()) -> tuple[Ran
     The move from one split to the next is minimal: exactly as many points change hands as weights do. A version that
     shrinks gives its last points up; a version that grows takes the first that are free.
     """
-    owners = _owners(before)
-    surplus = {version: owners.count(version) - split.get(version, 0) for version in set(owners) if version}
-    for point in range(POINTS - 1, -1, -1):
-        version = owners[point]
-        if version and surplus[version] > 0:
-            owners[point] = ""
-            surplus[version] -= 1
-    lacking = [
-        version for version in sorted(split, key=sort_key) for _ in range(split[version] - owners.count(version))
-    ]
-    gaps = (point for point in range(POINTS) if not owners[point])
-    for point, version in zip(gaps, lacking, strict=True):
-        owners[point] = version
-    return _ranges(owners)
+    lacking = {version: split[version] for version in sorted(split, key=sort_key)}
+    kept: list[_Run] = []
+    for length, version in _runs(before):
+        kept += _taken(length, version, lacking)
+    filled: list[_Run] = []
+    for length, version in kept:
+        filled += [(length, version)] if version else _filled(length, lacking)
+    return _ranges(filled)
+
+
+def _runs(ranges: Iterable[Range]) -> Iterator[_Run]:
+    """Ranges as lengths, up to the last point."""
+    begin = 0
+    for end, version in ranges:
+        yield end - begin, version
+        begin = end
+    if begin < POINTS:
+        yield POINTS - begin, ""
+
+
+def _taken(length: int, version: str, lacking: dict[str, int]) -> list[_Run]:
+    """What a version keeps of a run of its points by what it still lacks, and the free points after that."""
+    kept = min(length, lacking.get(version, 0))
+    if kept:
+        lacking[version] -= kept
+    return [run for run in ((kept, version), (length - kept, "")) if run[0]]
+
+
+def _filled(length: int, lacking: dict[str, int]) -> list[_Run]:
+    """Free points, given to those that lack some."""
+    filled: list[_Run] = []
+    for version in lacking:
+        taken = min(length, lacking[version])
+        lacking[version] -= taken
+        length -= taken
+        filled += [(taken, version)] if taken else []
+    return filled
+
+
+def _ranges(runs: Iterable[_Run]) -> tuple[Range, ...]:
+    """The ends of runs, those of one version side by side as one."""
+    ranges: list[Range] = []
+    end = 0
+    for length, version in runs:
+        end += length
+        if ranges and ranges[-1][1] == version:
+            ranges.pop()
+        ranges.append((end, version))
+    return tuple(ranges)
 
 
 def _owners(ranges: Iterable[Range]) -> list[str]:
-    owners: list[str] = []
-    for end, version in ranges:
-        owners += [version] * (end - len(owners))
-    return owners + [""] * (POINTS - len(owners))
-
-
-def _ranges(owners: list[str]) -> tuple[Range, ...]:
-    ends = [point + 1 for point in range(POINTS) if point + 1 == POINTS or owners[point] != owners[point + 1]]
-    return tuple((end, owners[end - 1]) for end in ends)
+    return [version for length, version in _runs(ranges) for _ in range(length)]
 
 
 def moved(before: Iterable[Range], after: Iterable[Range]) -> int:
