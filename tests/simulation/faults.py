@@ -5,12 +5,12 @@ from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 
 from penstock.control.periodic import Complaints
 from penstock.core.errors import Damaged, Fault, NotReady
-from penstock.registry.db import schema
 from penstock.registry.db.database import AWAY, Database
 from penstock.registry.db.lease import LeaderConnections
 
@@ -116,7 +116,8 @@ class WatchedLeaderConnections(LeaderConnections):
     """Looks itself whether whoever writes as the leader is the leader, at the end of each such transaction."""
 
     def _look(self, connection: sa.Connection) -> None:
-        term = connection.execute(sa.select(schema.leadership.c.term)).scalar()
+        raw: Any = connection.connection.dbapi_connection
+        (term,) = raw.execute("SELECT term FROM leadership").fetchone()
         mine = self.lease._term
         if term != mine:
             FOUND.append(f"{self.lease.gateway} has written as the leader of term {mine}, in term {term}")

@@ -19,6 +19,7 @@ from penstock.control.blocking import BlockingPool
 from penstock.control.monitoring import fleet_evidence, publisher
 from penstock.control.retraining import dispatcher
 from penstock.core.versions import CHAMPION
+from penstock.monitor import performance
 from penstock.registry import registry
 from penstock.registry.db.database import Database
 from penstock.registry.records import By, VersionRecord
@@ -72,6 +73,10 @@ def _fill(database: Database) -> None:
         store.aliases.move(model, CHAMPION, "1", By("setup"))
 
 
+def nothing_to_compare(_: object, __: float) -> None:
+    """Stands in for detectors whose alarms are shown beside those that count."""
+
+
 @contextmanager
 def _seeded(chance: random.Random) -> Iterator[None]:
     """Let everything random follow from the seed, and keep the log still."""
@@ -88,6 +93,7 @@ def _seeded(chance: random.Random) -> Iterator[None]:
                 *(patch.object(one, "RETIRED_S", RETIRED_S) for one in (evidence, publisher)),
                 patch.object(fleet_evidence, "RETIRE_EVERY", 2),
                 patch.object(periodic.Complaints, "tell", tell),
+                patch.object(performance._Errors, "_see_others", nothing_to_compare),
                 *(patch.object(one, "LeaderConnections", WatchedLeaderConnections) for one in LED),
             )
             for patched in patches:

@@ -267,8 +267,8 @@ def _taken(length: int, version: str, lacking: dict[str, int]) -> list[_Run]:
 def _filled(length: int, lacking: dict[str, int]) -> list[_Run]:
     """Free points, given to those that lack some."""
     filled: list[_Run] = []
-    for version in lacking:
-        taken = min(length, lacking[version])
+    for version, left in lacking.items():
+        taken = min(length, left)
         lacking[version] -= taken
         length -= taken
         filled += [(taken, version)] if taken else []

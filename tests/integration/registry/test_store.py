@@ -81,6 +81,18 @@ def test_a_version_is_as_it_was_added(store: Store) -> None:
     assert len(store.identity()) == 36
 
 
+def test_a_model_is_read_once_for_each_of_its_revisions(store: Store, database: Database, clock: Clock) -> None:
+    other = Store(database, clock)
+    store.add_version(version("1"), BY)
+    first = store.model("m")
+    assert store.model("m") is first
+    other.aliases.move("m", "champion", "1", BY)
+    assert store.model("m").aliases["champion"].version == "1"
+    other.configure("m", ModelSettings(), BY)
+    assert store.model("m") == other.model("m")
+    assert store.model("m").revision == 3
+
+
 def test_the_same_content_again_changes_nothing(store: Store) -> None:
     first = store.add_version(version("1"), BY)
     again = store.add_version(replace(version("1"), created_by="bob"), By("bob"))

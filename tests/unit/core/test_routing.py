@@ -2,6 +2,7 @@
 
 import random
 from collections import Counter
+from collections.abc import Iterable
 
 import pytest
 from hypothesis import given, settings
@@ -11,6 +12,7 @@ from penstock.core.errors import InvalidInput
 from penstock.core.routing import (
     POINTS,
     Points,
+    Range,
     RouteSpec,
     lay_out,
     moved,
@@ -63,6 +65,26 @@ def test_no_more_points_change_hands_than_weights_do(
         assert moved(ranges, after) == least
         assert lay_out(split, after) == after
         ranges, before = after, split
+
+
+def owners_of(ranges: Iterable[Range]) -> list[str]:
+    starts = [0, *(end for end, _ in ranges)]
+    return [version for start, (end, version) in zip(starts, ranges, strict=False) for _ in range(start, end)]
+
+
+@settings(deadline=None, max_examples=50)
+@given(splits(), splits())
+def test_who_shrinks_gives_the_last_points_up_and_who_grows_takes_the_first_free_ones(
+    first: dict[str, int], second: dict[str, int]
+) -> None:
+    before = lay_out(first)
+    expected: list[str] = []
+    left = Counter(second)
+    for version in owners_of(before):
+        expected.append(version if left[version] > 0 else "")
+        left[version] -= 1
+    lacking = iter([one for one in sorted(second) for _ in range(second[one] - expected.count(one))])
+    assert owners_of(lay_out(second, before)) == [version or next(lacking) for version in expected]
 
 
 @given(st.integers(0, POINTS), st.integers(0, POINTS), st.binary(max_size=40))

@@ -56,8 +56,8 @@ def _problem(error: Exception) -> str:
     return f"its records have a form that this release does not know ({type(error).__name__}: {error})"
 
 
-def read_model(connection: sa.Connection, name: str) -> ModelRecord:
-    """One model.
+def read_model(connection: sa.Connection, name: str, known: ModelRecord | None = None) -> ModelRecord:
+    """One model; ``known`` itself where the model is still at its revision.
 
     Raises:
         NotFound: no such model.
@@ -66,6 +66,8 @@ def read_model(connection: sa.Connection, name: str) -> ModelRecord:
     row = connection.execute(sa.select(schema.models).where(schema.models.c.name == name)).first()
     if row is None:
         raise NotFound(f"unknown model '{name}'")
+    if known is not None and known.revision == row.revision:
+        return known
     try:
         return _model_in(row, *(_rows_of(connection, table, name) for table in _TABLES))
     except UNKNOWN_FORM as error:

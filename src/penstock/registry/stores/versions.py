@@ -27,6 +27,8 @@ from penstock.registry.stores.journal import Journal, compare_revision
 from penstock.registry.stores.trial_versions import needed_by_trials
 
 MOST_AUDIT = 1000
+MOST_KNOWN = 1000
+"""Models that are remembered as they were read last."""
 
 
 class Store:
@@ -39,6 +41,7 @@ class Store:
         self.connections = self._database = database
         self._clock = clock or database.clock.stamp
         self._journal = Journal(self._clock)
+        self._known: dict[str, ModelRecord] = {}
         self.aliases = AliasStore(database, self._journal)
         self.contents = ContentStore(database, self._clock)
 
@@ -67,7 +70,15 @@ class Store:
             NotReady: it cannot be read.
         """
         with self._database.reading() as connection:
-            return read_model(connection, name)
+            record = read_model(connection, name, self._known.get(name))
+        self._remember(record)
+        return record
+
+    def _remember(self, record: ModelRecord) -> None:
+        """Read a model once for each of its revisions: rules look at it every second."""
+        if len(self._known) >= MOST_KNOWN:
+            self._known.clear()
+        self._known[record.name] = record
 
     def audit(self, model: str | None = None, after: int | None = None, limit: int = 100) -> list[AuditEntry]:
         """At most ``limit`` changes in the order they were made: the first after a sequence number, or the newest."""
