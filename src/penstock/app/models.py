@@ -55,6 +55,7 @@ from penstock.registry.mlflow.source import MlflowSource
 from penstock.registry.mlflow.webhooks import verify_mlflow
 from penstock.registry.repository.copies import Copies
 from penstock.registry.repository.verdicts import Verdicts
+from penstock.registry.stores.archived_audit import ArchivedAudit
 from penstock.registry.stores.audit_archive import AuditArchives
 from penstock.registry.stores.connections import Connections
 from penstock.registry.stores.evidence import EvidenceStore
@@ -153,17 +154,19 @@ class Models:
         return await self._source.scan(settled_only, retry)
 
     def _opened(self) -> "AliasedFolder | RegistrySource":
-        from penstock.registry.registry import open_registry, open_store  # noqa: PLC0415 - see above
+        from penstock.registry.registry import open_blobs, open_registry, open_store  # noqa: PLC0415 - see above
 
         if not self._repositories:
             registry = open_registry(self._place, self._settings.admission.max_bytes)
             picture = RegistrySnapshot(registry.store, self._place.picture)
             source = RegistrySource(picture, registry.shelf)
-            self._parts = Parts(registry.store, picture, registry, source, self.examiner, self._load_s)
+            archived = ArchivedAudit(registry.store.connections, lambda: registry.blobs)
+            self._parts = Parts(registry.store, picture, registry, source, self.examiner, self._load_s, archived)
             return source
         store = open_store(self._place)
         picture = RegistrySnapshot(store, self._place.picture)
-        self._parts = Parts(store, picture, None, None, self.examiner, self._load_s, self.repositories)
+        archived = ArchivedAudit(store.connections, cache(partial(open_blobs, self._place)))
+        self._parts = Parts(store, picture, None, None, self.examiner, self._load_s, archived, self.repositories)
         self._folders = self._contents()
         return AliasedFolder(self._folders, picture)
 

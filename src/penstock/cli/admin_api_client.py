@@ -197,11 +197,17 @@ class AdminApiClient:
         """All gateways, and which of them leads."""
         return self._call("GET", "/fleet")
 
-    def audit(self, model: str | None, limit: int) -> list[Document]:
+    def audit(self, model: str | None, limit: int, archive: str | None = None) -> list[Document]:
         """See ``RegistryClient``."""
         query = urlencode({"limit": limit} | ({"model": model} if model else {}))
-        entries: list[Document] = self._call("GET", f"/audit?{query}").get("entries", [])
+        place = "/audit" if archive is None else f"/audit/archives/{quote(archive, safe='')}"
+        entries: list[Document] = self._call("GET", f"{place}?{query}").get("entries", [])
         return entries
+
+    def audit_archives(self) -> list[Document]:
+        """See ``RegistryClient``."""
+        archives: list[Document] = self._call("GET", "/audit/archives").get("archives", [])
+        return archives
 
     def _call(
         self,

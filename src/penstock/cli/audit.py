@@ -1,12 +1,13 @@
-"""`penstock audit`: who changed what, when and why."""
+"""`penstock audit`: who changed what, when and why; in the database, and in the archives of older changes."""
 
 import json
+from collections.abc import Iterable
 from typing import Annotated
 
 import typer
 
-from penstock.cli.client import CallFailed
-from penstock.cli.console import data_console, fail, print_json
+from penstock.cli.client import CallFailed, Document
+from penstock.cli.console import Exit, data_console, fail, print_json
 from penstock.cli.formatting import date_of, table_of
 from penstock.cli.options import AsJson, Url, Where
 from penstock.cli.registry_selection import open_registry
@@ -20,15 +21,37 @@ def register(app: typer.Typer) -> None:
 def audit(
     model: Annotated[str | None, typer.Option(help="Only changes of this model.")] = None,
     limit: Annotated[int, typer.Option(help="So many of the newest.", min=1, max=1000)] = 50,
+    archives: Annotated[bool, typer.Option("--archives", help="List the archives of older changes.")] = False,
+    archive: Annotated[str | None, typer.Option(metavar="NAME", help="Show changes of this archive.")] = None,
     url: Url = None,
     registry: Where = None,
     as_json: AsJson = False,
 ) -> None:
     """Show the newest changes, oldest first."""
+    if archives and archive is not None:
+        fail("--archives lists archives and --archive shows one; give one of them", Exit.USAGE)
     try:
-        entries = open_registry(url, registry).audit(model, limit)
+        opened = open_registry(url, registry)
+        if archives:
+            _show_archives(opened.audit_archives(), as_json)
+        else:
+            _show_entries(opened.audit(model, limit, archive), as_json)
     except CallFailed as failure:
         fail(str(failure), failure.code)
+
+
+def _show_archives(archives: Iterable[Document], as_json: bool) -> None:
+    if as_json:
+        print_json({"archives": archives})
+        return
+    table = table_of("Name", "From", "To", "Rows", "Bytes", "Dropped")
+    for one in archives:
+        times = (date_of(one["from"]), date_of(one["to"]))
+        table.add_row(one["name"], *times, str(one["rows"]), str(one["bytes"]), date_of(one["dropped_at"]))
+    data_console().print(table)
+
+
+def _show_entries(entries: Iterable[Document], as_json: bool) -> None:
     if as_json:
         print_json({"entries": entries})
         return

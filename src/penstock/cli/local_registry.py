@@ -17,12 +17,13 @@ from penstock.core.versions import CHAMPION
 from penstock.engine.scratch import scratch_file, temporary_folder
 from penstock.monitor.reference import reference_in
 from penstock.registry.admission.examiner import AdmissionOptions, Examiner
-from penstock.registry.documents import ADMITTED, Shown, model_document
+from penstock.registry.documents import ADMITTED, Shown, archive_document, model_document
 from penstock.registry.location import RegistryLocation
 from penstock.registry.model_settings import settings_in, settings_out
 from penstock.registry.records import By, ModelRecord, Move, Report
 from penstock.registry.registry import Prepared, check_alias, check_names, examined, open_registry, usable_versions
 from penstock.registry.stores.aliases import ANY
+from penstock.registry.stores.archived_audit import ArchivedAudit
 from penstock.registry.stores.monitor import MonitorStore, ReferenceRecord
 
 CHUNK = 1 << 20
@@ -155,10 +156,20 @@ class LocalRegistry:
         with _faults_named():
             return self._registry.collect()
 
-    def audit(self, model: str | None, limit: int) -> list[Document]:
+    def audit(self, model: str | None, limit: int, archive: str | None = None) -> list[Document]:
         """See ``RegistryClient``."""
         with _faults_named():
-            return [asdict(entry) for entry in self._registry.store.audit(model, None, limit)]
+            if archive is None:
+                return [asdict(entry) for entry in self._registry.store.audit(model, None, limit)]
+            return [asdict(entry) for entry in self._archived().entries(archive, model, None, limit)]
+
+    def audit_archives(self) -> list[Document]:
+        """See ``RegistryClient``."""
+        with _faults_named():
+            return [archive_document(one) for one in self._archived().listed()]
+
+    def _archived(self) -> ArchivedAudit:
+        return ArchivedAudit(self._registry.store.connections, lambda: self._registry.blobs)
 
     def _by(self, reason: str) -> By:
 

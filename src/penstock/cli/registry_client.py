@@ -73,8 +73,11 @@ class RegistryClient(Protocol):
     def collect(self) -> list[str]:
         """Delete what nobody needs."""
 
-    def audit(self, model: str | None, limit: int) -> list[Document]:
-        """Who changed what."""
+    def audit(self, model: str | None, limit: int, archive: str | None = None) -> list[Document]:
+        """Who changed what: the newest, or the newest of an archive."""
+
+    def audit_archives(self) -> list[Document]:
+        """The archives of older changes."""
 
 
 def actor() -> str:

@@ -14,10 +14,12 @@ from penstock.control.sources.registry import RegistrySource
 from penstock.control.sources.repositories import RepositoryState
 from penstock.core.errors import Overloaded, Unsupported
 from penstock.core.versions import CHAMPION
+from penstock.registry.documents import archive_document
 from penstock.registry.model_settings import settings_in
 from penstock.registry.records import Admission, By, Document, Move, Report, VersionRecord
 from penstock.registry.registry import Prepared, Registry, check_alias, check_names, examined
 from penstock.registry.stores.aliases import ANY, Expected
+from penstock.registry.stores.archived_audit import ArchivedAudit
 from penstock.registry.stores.snapshot import RegistrySnapshot
 from penstock.registry.stores.versions import Store
 from penstock.telemetry.metrics import Reading
@@ -49,6 +51,7 @@ class Parts:
     source: RegistrySource | None
     admission: Admission
     load_s: float
+    archived: ArchivedAudit
     repositories: Callable[[], Sequence[RepositoryState]] = tuple
 
 
@@ -84,6 +87,15 @@ class RegistryAdmin:
     async def audit(self, model: str | None, after: int | None, limit: int) -> list[Document]:
         """At most ``limit`` changes in the order they were made: the first after a sequence number, or the newest."""
         return [asdict(entry) for entry in await self._reads.call(self._parts.store.audit, model, after, limit)]
+
+    async def audit_archives(self) -> list[Document]:
+        """The newest archives of the audit, oldest first."""
+        return [archive_document(one) for one in await self._reads.call(self._parts.archived.listed)]
+
+    async def archived_audit(self, name: str, model: str | None, after: int | None, limit: int) -> list[Document]:
+        """Changes in an archive, as ``audit`` tells those in the database; raises as ``ArchivedAudit``."""
+        entries = await self._contents.call(self._parts.archived.entries, name, model, after, limit)
+        return [asdict(entry) for entry in entries]
 
     async def identity(self) -> Document:
         """What registry this is, and why it cannot be changed if it cannot."""

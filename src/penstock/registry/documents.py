@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from penstock.core.versions import sort_key
 from penstock.registry.graphs.rewrite import FACT as REWRITE
 from penstock.registry.graphs.rewrite import rewrite_in
 from penstock.registry.model_settings import settings_out
 from penstock.registry.records import Document, ModelRecord, Report, VersionRecord, VersionState
+from penstock.registry.stores.audit_archive import AuditArchive
 
 RETIRED = "RETIRED"
 ADMITTED = "ADMITTED"
@@ -77,3 +79,17 @@ def _admission(report: Report | None) -> Document | None:
     if (rewrite := rewrite_in(report.facts)) is not None:
         facts["served_digest"] = rewrite.digest
     return {"verdict": "admitted" if report.admitted else "refused", "reason": report.reason, **facts}
+
+
+def archive_document(archive: AuditArchive) -> Document:
+    """An archive of the audit."""
+    dropped = archive.dropped_at
+    return {
+        "name": archive.name,
+        "from": archive.first_at,
+        "to": archive.last_at,
+        "rows": archive.entries,
+        "bytes": archive.size,
+        "digest": archive.digest,
+        "dropped_at": None if dropped is None else datetime.fromtimestamp(dropped, UTC).isoformat(),
+    }

@@ -208,6 +208,15 @@ class MemoryRegistrar:
         found = [one for one in self.changes if model in (None, one["model"])]
         return found[-limit:] if after is None else [one for one in found if one["seq"] > after][:limit]
 
+    async def audit_archives(self) -> list[Document]:
+        self._look()
+        return [{"name": "1-2", "rows": 2}]
+
+    async def archived_audit(self, name: str, model: str | None, after: int | None, limit: int) -> list[Document]:
+        if name != "1-2":
+            raise NotFound(f"the audit has no archive '{name}'")
+        return (await self.audit(model, after, limit))[:2]
+
     async def identity(self) -> Document:
         return {"id": "memory", "source": "registry", "writable": True, "problem": ""}
 

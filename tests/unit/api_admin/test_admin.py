@@ -221,6 +221,16 @@ def test_the_audit_is_read_newest_first_hand_or_page_by_page(client: Client) -> 
         assert client.admin("GET", f"/audit{query}").status_code == 400, query
 
 
+def test_archives_of_the_audit_are_listed_and_read_by_the_same_words(client: Client) -> None:
+    for number in range(1, 4):
+        push(client, str(number), b"graph %d" % number)
+    assert client.admin("GET", "/audit/archives").json() == {"archives": [{"name": "1-2", "rows": 2}]}
+    assert [one["seq"] for one in client.admin("GET", "/audit/archives/1-2").json()["entries"]] == [1, 2]
+    assert [one["seq"] for one in client.admin("GET", "/audit/archives/1-2?after=1&limit=1").json()["entries"]] == [2]
+    assert client.admin("GET", "/audit/archives/1-2?limit=x").status_code == 400
+    assert client.admin("GET", "/audit/archives/3-4").status_code == 404
+
+
 def test_a_check_is_told_line_by_line_and_refused_before_it_begins(
     client: Client, registry_admin: MemoryRegistrar
 ) -> None:

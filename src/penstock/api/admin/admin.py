@@ -88,6 +88,12 @@ class RegistryAdmin(Protocol):
     async def audit(self, model: str | None, after: int | None, limit: int) -> list[Document]:
         """Who changed what: the first after a sequence number, or the newest."""
 
+    async def audit_archives(self) -> list[Document]:
+        """The archives of older changes."""
+
+    async def archived_audit(self, name: str, model: str | None, after: int | None, limit: int) -> list[Document]:
+        """Changes in an archive, as ``audit`` tells those that are in none."""
+
     async def identity(self) -> Document:
         """Which registry this is."""
 
@@ -114,6 +120,8 @@ def routes(registry_admin: RegistryAdmin) -> list[Route]:
         ("POST", "/registry/verify", calls.verify),
         ("POST", "/registry/collect", calls.collect),
         ("GET", "/audit", calls.audit),
+        ("GET", "/audit/archives", calls.audit_archives),
+        ("GET", "/audit/archives/{name}", calls.archived_audit),
         ("POST", "/webhooks/mlflow", calls.mlflow),
     ]
     return joined(table)
@@ -203,18 +211,26 @@ class _Calls:
         return Json({"deleted": await self._registrar.collect()})
 
     async def audit(self, request: Request) -> Response:
-        model, after, limit = (
-            request.query_params.get("model") or None,
-            count(request, "after"),
-            count(request, "limit"),
-        )
-        limit = SOME_AUDIT if limit is None else min(limit, MOST_AUDIT)
-        return Json({"entries": await self._registrar.audit(model, after, limit)})
+        return Json({"entries": await self._registrar.audit(*_selected(request))})
+
+    async def audit_archives(self, _: Request) -> Response:
+        return Json({"archives": await self._registrar.audit_archives()})
+
+    async def archived_audit(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        return Json({"entries": await self._registrar.archived_audit(name, *_selected(request))})
 
     async def mlflow(self, request: Request) -> Response:
         body = b"".join([chunk async for chunk in chunks(request, WEBHOOK_BYTES)])
         self._registrar.mlflow_called(request.headers, body)
         return Json({}, 202)
+
+
+def _selected(request: Request) -> tuple[str | None, int | None, int]:
+    """Which changes are asked for: of which model, after which sequence number, and how many."""
+    limit = count(request, "limit")
+    limit = SOME_AUDIT if limit is None else min(limit, MOST_AUDIT)
+    return request.query_params.get("model") or None, count(request, "after"), limit
 
 
 def _forced(body: Document) -> bool:

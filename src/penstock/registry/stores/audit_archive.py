@@ -25,8 +25,6 @@ ENTRIES = 10_000
 PATIENCE_S = 7 * 86_400.0
 """An archive is made when it is full, or when its oldest entry has been due for that long."""
 
-MOST_LISTED = 1000
-
 
 @dataclass(frozen=True, slots=True)
 class AuditArchive:
@@ -41,6 +39,11 @@ class AuditArchive:
     digest: str
     size: int
     dropped_at: float | None
+
+    @property
+    def name(self) -> str:
+        """What people call it: the numbers of its first and last entry."""
+        return f"{self.first}-{self.last}"
 
 
 class AuditArchives:
@@ -101,13 +104,6 @@ class AuditArchives:
         with self._leader.writing() as connection:
             done = connection.execute(table.update().where(*due).values(dropped_at=self._clock()))
         return done.rowcount
-
-    def listed(self) -> list[AuditArchive]:
-        """The newest archives, oldest first."""
-        table = schema.audit_archives
-        with self._database.reading() as connection:
-            rows = connection.execute(sa.select(table).order_by(table.c.first.desc()).limit(MOST_LISTED)).all()
-        return [AuditArchive(**row._mapping) for row in reversed(rows)]  # noqa: SLF001 - its public name
 
 
 def packed_lines(entries: list[dict[str, Any]]) -> bytes:
