@@ -228,7 +228,7 @@ class Models:
         )
         rows = self._rows(connections, gateway)
         outbox, alone = Outbox(records.connections, store), is_loopback(self._settings.host)
-        labels, clock = monitoring.labels.comparisons, records.connections.clock.stamp
+        labels, clock = monitoring.labels.comparisons, records.connections.clock
         rollouts = Rollouts(
             store,
             plane,
@@ -243,7 +243,17 @@ class Models:
             rollouts,
             Experiments(store, plane, gateway, labels),
             monitoring,
-            Retraining(outbox, records.model, plane, monitoring, rollouts, (home, alone), clock, rows.source),
+            Retraining(
+                outbox,
+                records.model,
+                plane,
+                monitoring,
+                rollouts,
+                (home, alone),
+                clock.now,
+                rows.source,
+                clock.stamp,
+            ),
             leadership_of(connections),
             FleetMember(
                 GatewayStore(connections),

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from penstock.monitor.answer_index import AnswerIndex
 from penstock.monitor.answers import RECORD, SPLIT, Answers, Keys, Records, keys_of, prefix_of
+from penstock.monitor.segment_names import next_stamp
 
 CAPACITY = 1 << 16
 """Records of a segment."""
@@ -84,7 +85,7 @@ class AnswerWriter:
     def _begin(self) -> None:
         self.close()
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path = self._folder / f"{self._name}@{time.time_ns():020d}-{os.getpid()}{SUFFIX}"
+        path = self._folder / f"{self._name}@{next_stamp(self._folder, SUFFIX)}-{os.getpid()}{SUFFIX}"
         self._handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         os.ftruncate(self._handle, CAPACITY * RECORD.itemsize)  # room by name only: pages are set aside as they fill
         self._used = 0

@@ -20,6 +20,7 @@ from penstock.core.row_shares import Amount
 from penstock.core.tensors import NUMPY_TYPES, Array, Tensor
 from penstock.monitor.answers import prefix_of
 from penstock.monitor.columns import Columns
+from penstock.monitor.segment_names import next_stamp
 
 CAPTURES = "captures"
 """The folder of segments, below a gateway's home."""
@@ -87,7 +88,7 @@ class CaptureWriter:
     def _begin(self) -> None:
         self.close()
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path = self._folder / f"{self._name}@{time.time_ns():020d}-{os.getpid()}{SUFFIX}"
+        path = self._folder / f"{self._name}@{next_stamp(self._folder, SUFFIX)}-{os.getpid()}{SUFFIX}"
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
         self._handle, self._size = os.open(path, flags, 0o600), 0
 

@@ -115,7 +115,9 @@ class VersionMonitor:
         return self._neighbours.inflation
 
     def _slide(self, counted: Counted, now: float) -> None:
-        span = self.policy.window_s
+        span, last = self.policy.window_s, self._window[-1][0]
+        if now < last:  # the clock was set back: what was counted moves along
+            self._window = deque((at - last + now, one) for at, one in self._window)
         if now - self._window[-1][0] >= span / LOOKS:
             self._window.append((now, counted))
         while len(self._window) > 1 and self._window[1][0] <= now - span:

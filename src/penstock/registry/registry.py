@@ -171,7 +171,7 @@ class Registry:
             model,
             version,
             content,
-            datetime.now(UTC).isoformat(timespec="milliseconds"),
+            datetime.fromtimestamp(self.store.connections.clock.now(), UTC).isoformat(timespec="milliseconds"),
             by.actor,
             metadata=metadata,
             report=report,

@@ -103,3 +103,17 @@ def test_what_waits_for_its_next_attempt_can_be_hurried(outbox: Outbox, clock: C
     assert outbox.due() == []
     assert outbox.replay("m", BY) == 1
     assert [one.attempts for one in outbox.due()] == [0]
+
+
+@pytest.mark.parametrize("back_s", [60.5, 3600.0, 86_400.0])
+def test_a_clock_that_is_set_back_holds_up_no_delivery(outbox: Outbox, clock: Clock, back_s: float) -> None:
+    outbox.commit("m", 0, {}, event("a"), ["hook"])
+    clock.now -= back_s
+    [first] = outbox.due()
+    outbox.failed(first, clock.now + 3600, "it answered 503")
+    assert outbox.due() == []
+    clock.now += 3601
+    [second] = outbox.due()
+    outbox.failed(second, clock.now + 300, "it answered 503")
+    clock.now -= 86_400
+    assert [one.attempts for one in outbox.due()] == [2]

@@ -14,7 +14,17 @@ from penstock.core.policies import MonitorPolicy, policy_in, policy_out
 from penstock.core.triggers.conditions import DAY_S, Snapshot, evaluate
 from penstock.core.triggers.parsing import condition_in
 from penstock.core.triggers.rules import Action, Limits, Outcome, Trigger, decide
-from penstock.core.triggers.state import InFlight, Memory, RuleState, State, came_of, rule_state_in, rule_state_out
+from penstock.core.triggers.state import (
+    SKEW_S,
+    InFlight,
+    Memory,
+    RuleState,
+    State,
+    came_of,
+    not_beyond,
+    rule_state_in,
+    rule_state_out,
+)
 
 COLUMN = {
     "name": "x",
@@ -350,3 +360,54 @@ def test_the_policy_of_the_manual_is_kept_as_it_was_written() -> None:
     assert policy_in(shown, schedule_in) == policy
     assert policy_out(MonitorPolicy()).keys() == {"monitor", "capture"}
     assert math.isinf(Memory().asked)
+
+
+TIMES = st.floats(0, 1e6)
+
+
+@given(st.lists(TIMES, max_size=3), TIMES, TIMES, TIMES, TIMES)
+def test_times_to_come_count_as_now(requests: list[float], since: float, asked: float, at: float, now: float) -> None:
+    state = RuleState({"r": Memory(since=since, asked=asked)}, tuple(requests), InFlight("1", at), failed=None)
+    after = not_beyond(state, now)
+    rule = after.rules["r"]
+    assert after.in_flight is not None
+    for before, kept in zip(
+        (*requests, since, asked, at), (*after.requests, rule.since, rule.asked, after.in_flight.at), strict=True
+    ):
+        assert kept == (now if before > now + SKEW_S else before)
+
+
+@pytest.mark.parametrize("jump_s", [-HOUR, -DAY_S])
+def test_a_clock_that_is_set_back_makes_no_rule_wait_for_it(jump_s: float) -> None:
+    asks = rule(cooldown_seconds=HOUR)
+    state, action = decide([asks], Limits(), RuleState(), Snapshot("m", "1", 1e6, DRIFTED))
+    assert action is not None
+    assert action.outcome is Outcome.REQUESTED
+    now = 1e6 + jump_s
+    state, action = decide([asks], Limits(timeout_s=HOUR), state, Snapshot("m", "1", now, DRIFTED))
+    assert action is None  # one is under way
+    state, action = decide([asks], Limits(timeout_s=HOUR), state, Snapshot("m", "1", now + HOUR, DRIFTED))
+    assert action is not None
+    assert action.outcome is Outcome.REQUESTED
+
+
+@pytest.mark.parametrize(
+    ("walls", "asked"),
+    [
+        ([9.9, 10.1], 1),
+        ([9.9, 10.1, 9.1, 9.9, 10.1], 1),  # it went through this time before
+        ([9.9, 10.1, 9.1, 11.1], 2),
+        ([9.9, 11.1], 1),  # what the clock passed over comes
+        ([9.9, 33.1, 9.95, 10.1], 2),  # beyond three hours the clock was wrong
+        ([9.9, 10.1, 10.2, 10.3], 1),
+    ],
+)
+def test_a_schedule_by_a_clock_that_is_set(walls: list[float], asked: int) -> None:
+    """Hours of the clock that people read, while an hour passes between two looks; the schedule is each hour."""
+    hourly = rule(when={"schedule": "0 * * * *"}, cooldown_seconds=0)
+    state, found = RuleState(), 0
+    for step, wall in enumerate(walls):
+        snapshot = Snapshot("m", "1", 1e6 + step * HOUR, monitor(), wall=wall * HOUR)
+        state, action = decide([hourly], Limits(timeout_s=60, escalate_after=99), state, snapshot)
+        found += action is not None and action.outcome is Outcome.REQUESTED
+    assert found == asked

@@ -303,3 +303,20 @@ def test_long_texts_are_told_apart_by_their_beginning_and_their_length() -> None
     tokens = [text_token(text) for text in (long, long + "a", long + "ab", "e" + long, long[:-1])]
     assert len(set(tokens)) == 5
     assert text_token(long + "a") == text_token(long + "b")
+
+
+def test_a_clock_that_is_set_back_makes_no_new_file_the_oldest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = time.time_ns()
+    files: list[str] = []
+    for clock in (now, now - 3600 * 10**9, now - 86_400 * 10**9, now + 10**9):
+        monkeypatch.setattr(time, "time_ns", lambda clock=clock: clock)
+        writer = AnswerWriter(tmp_path, "m", "1")
+        remember(writer, [f"r{clock}"], [0.1, 0.9])
+        writer.close()
+        [made] = {path.name for path in tmp_path.iterdir()} - set(files)
+        files.append(made)
+    assert files == sorted(files)
+    store = AnswerStore(tmp_path)
+    one = next(tmp_path.iterdir()).stat().st_blocks * 512
+    store.sweep(time.time(), HORIZON, AnswerRoom(one * 2, one * 2))
+    assert sorted(path.name for path in tmp_path.iterdir()) == files[2:]

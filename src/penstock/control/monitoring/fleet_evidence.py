@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from penstock.control.blocking import READ_S
 from penstock.control.monitoring.drift.resuming import resumed
 from penstock.control.monitoring.fleet_performance import FleetPerformance
 from penstock.control.monitoring.label_batches import LabelBatches
@@ -122,10 +123,10 @@ class FleetEvidence:
         return self._summaries.get(key) or None
 
     async def document(self, key: Key) -> Document | None:
-        """The same, by whoever leads: as it was written down last."""
+        """The same, by whoever leads: as it was written down last. Raises ``NotReady``."""
         if (told := self.told(key)) is not None:
             return told
-        verdict: Verdict | None = await self._run(self._store.verdict, *key)
+        verdict: Verdict | None = await self._run(self._store.verdict, *key, deadline_s=READ_S)
         return None if verdict is None else verdict.document
 
     # What happens by itself.

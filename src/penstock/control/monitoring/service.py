@@ -5,7 +5,7 @@ on while the database is away. A version without a reference learns one from the
 """
 
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -135,9 +135,9 @@ class Monitoring:
         if scope not in (FLEET, GATEWAY):
             raise InvalidInput(f"scope is {FLEET} or {GATEWAY}")
         if version is not None:
-            told = await self._seen(model, version, scope)
-            return {"model": model, "version": version, "answers": answers, **told}
-        told = {one: await self._seen(model, one, scope) for one in served}
+            told = await self._seen(model, [version], scope)
+            return {"model": model, "version": version, "answers": answers, **told[version]}
+        told = await self._seen(model, served, scope)
         first = next((one for one in answers if one in told), None)
         shown = {} if first is None else told[first]
         return {"model": model, "version": first, "answers": answers, **shown, "versions": told}
@@ -149,13 +149,20 @@ class Monitoring:
         spec = next((one for one in self._workers.desired.models if one.name == model), None)
         return {} if spec is None else answering_shares(spec, self._workers.statuses())
 
-    async def _seen(self, model: str, version: str, scope: str) -> Document:
-        key = (model, version)
-        whole = None
+    async def _seen(self, model: str, versions: Sequence[str], scope: str) -> dict[str, Document]:
+        told = {}
+        for key in ((model, version) for version in versions):
+            whole = None
+            if self.evidence is not None and scope == FLEET:
+                try:
+                    whole = await self.evidence.document(key)
+                except NotReady:
+                    scope = GATEWAY  # a database that is away is asked once, and not for each version
+            told[key[1]] = self._shown(key, whole)
+        return told
+
+    def _shown(self, key: Key, whole: Document | None) -> Document:
         problem = {"problem": "; ".join(problems)} if (problems := self._problems(key)) else {}
-        if self.evidence is not None and scope == FLEET:
-            with suppress(NotReady):
-                whole = await self.evidence.document(key)
         if whole is not None:
             return {"scope": FLEET, **problem, **whole}
         return {"scope": GATEWAY, **problem, **self._own(key)}

@@ -64,7 +64,8 @@ class Monitor(Protocol):
 
 class Retraining:
     """One gateway's; ``place`` is its home, and whether a policy's paths and commands are its own user's; ``rows`` has
-    the captured rows, by default those of the home; ``clock`` gives seconds since the epoch."""
+    the captured rows, by default those of the home. ``clock`` gives seconds since the epoch that go on steadily, and
+    ``wall`` (the same by default) those of the clock that schedules go by."""
 
     def __init__(
         self,
@@ -76,7 +77,9 @@ class Retraining:
         place: tuple[Path, bool],
         clock: Callable[[], float] = time.time,
         rows: RowSource | None = None,
+        wall: Callable[[], float] | None = None,
     ) -> None:
+        self._wall = wall or clock
         self._pool = BlockingPool("retraining", THREADS)
         self._run = self._pool.call
         self._outbox = outbox
@@ -235,6 +238,7 @@ class Retraining:
             failed=() if chosen else failed,
             objectives=policy.objectives,
             history=await self._histories.add((spec.name, version), policy, told, now),
+            wall=self._wall(),
         )
 
     def _gather(self, event: Document, folder: Path) -> RowFile | None:

@@ -24,7 +24,8 @@ class Snapshot:
 
     ``monitor`` is its document; ``age_s`` how long ago it came; ``labels`` how many were told of it in all. ``ready``:
     every worker has it; ``failed``: versions that were to answer instead and cannot. ``objectives`` are those of the
-    policy's ``slo``, ``history`` the counts of requests that they are judged by, oldest first.
+    policy's ``slo``, ``history`` the counts of requests that they are judged by, oldest first. ``wall`` is the time by
+    the clock that people read, for schedules: it may be set, ``now`` goes on steadily (None: they are the same).
     """
 
     model: str
@@ -36,6 +37,12 @@ class Snapshot:
     failed: Collection[str] = ()
     objectives: Mapping[str, float] = field(default_factory=dict)
     history: Sequence[Counts] = ()
+    wall: float | None = None
+
+    @property
+    def looked(self) -> float:
+        """When schedules are looked at, in seconds since the epoch."""
+        return self.now if self.wall is None else self.wall
 
     @property
     def labels(self) -> int:
@@ -174,7 +181,7 @@ def _quality(condition: Condition, snapshot: Snapshot, _: Memory) -> Finding:
 
 
 def _schedule(condition: Condition, snapshot: Snapshot, memory: Memory) -> Finding:
-    due = condition.schedule is not None and condition.schedule.due(memory.looked or snapshot.now, snapshot.now)
+    due = condition.schedule is not None and condition.schedule.due(memory.looked or snapshot.looked, snapshot.looked)
     return Finding(due, ({"statistic": "schedule", "value": condition.values["cron"]},))
 
 

@@ -7,9 +7,13 @@ from typing import Any
 
 from penstock.core.gates import Gates
 from penstock.core.triggers.conditions import DAY_S, Condition, Finding, Snapshot, evaluate
-from penstock.core.triggers.state import InFlight, Memory, RuleState, State
+from penstock.core.triggers.state import InFlight, Memory, RuleState, State, not_beyond
 
 Document = Mapping[str, Any]
+
+SET_BACK_S = 3 * 3600.0
+"""As in Vixie cron: where the clock is set back by less, times that were gone through do not come again; beyond that it
+was wrong before, and they do."""
 
 
 class Kind(StrEnum):
@@ -81,7 +85,7 @@ def decide(
     triggers: Sequence[Trigger], limits: Limits, state: RuleState, snapshot: Snapshot
 ) -> tuple[RuleState, Action | None]:
     """The first thing that one of a model's rules does now, at most one; and what is remembered afterwards."""
-    state = _landed(state, limits, snapshot)
+    state = _landed(not_beyond(state, snapshot.now), limits, snapshot)
     rules = dict(state.rules)
     action: Action | None = None
     for trigger in triggers:
@@ -120,7 +124,7 @@ def _step(
     over = not found.holds if trigger.until is None else evaluate(trigger.until, snapshot, memory).holds
     memory = replace(
         memory,
-        looked=snapshot.now,
+        looked=_looked(memory.looked, snapshot.looked),
         version=snapshot.version,
         labels=min(memory.labels, snapshot.labels),  # a successor has learned of fewer anew
         best=_best(trigger, memory, snapshot),
@@ -136,6 +140,11 @@ def _step(
     if memory.state is not State.FIRING or not found.holds:
         return memory, None
     return _ask(trigger, limits, state, memory, snapshot, found)
+
+
+def _looked(before: float, now: float) -> float:
+    """Up to which time schedules were looked at."""
+    return before if now < before <= now + SET_BACK_S else now
 
 
 def _ask(

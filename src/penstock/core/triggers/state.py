@@ -22,8 +22,8 @@ class State(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Memory:
     """What a rule remembers: its state and since when, when it asked last and how often since its cause began, what it
-    told of last (so that nothing is told twice), when it looked last, labels at its last request, the best metrics
-    of the version that it saw last, and which that is."""
+    told of last (so that nothing is told twice), up to when it looked (by the clock that people read), labels at its
+    last request, the best metrics of the version that it saw last, and which that is."""
 
     state: State = State.OK
     since: float = 0.0
@@ -67,6 +67,28 @@ def came_of(state: "RuleState", answering: str, ready: Mapping[str, float], trie
         return None
     fresh = {one: at for one, at in ready.items() if at >= flight.at and one != answering and one not in tried}
     return max(fresh, key=lambda one: (fresh[one], one), default=None)
+
+
+SKEW_S = 5.0
+"""What two clocks may be apart that both are right."""
+
+
+def not_beyond(state: RuleState, now: float) -> RuleState:
+    """The same without times to come: a clock that was set back since wrote them, and they count as now. Else whatever
+    waits for a time after them would wait for as long as the clock was set back."""
+    limit = now + SKEW_S
+    times = (*state.requests, *(at for one in state.rules.values() for at in (one.since, one.asked)))
+    flights = (state.in_flight, state.failed)
+    if max((*times, *(one.at for one in flights if one is not None)), default=now) <= limit:
+        return state
+
+    def past(at: float) -> float:
+        return now if at > limit else at
+
+    rules = {name: replace(one, since=past(one.since), asked=past(one.asked)) for name, one in state.rules.items()}
+    in_flight, failed = (None if one is None else replace(one, at=past(one.at)) for one in flights)
+    requests = tuple(past(at) for at in state.requests)
+    return replace(state, rules=rules, requests=requests, in_flight=in_flight, failed=failed)
 
 
 def without_looks(state: RuleState) -> RuleState:

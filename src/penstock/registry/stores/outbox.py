@@ -18,6 +18,10 @@ from penstock.registry.stores.traffic import Event, TrafficStore, cloud_event, e
 
 PENDING, SENT, DEAD = "pending", "sent", "dead"
 
+FIRST_LATE_S, LATE_S = 60.0, 7200.0
+"""No delivery is put off for longer, before its first attempt and after one: a clock that was set back since wrote what
+lies beyond, and it is due."""
+
 
 class Superseded(Conflict):
     """Somebody else has written what became of a delivery, or asked for it again: nothing was written."""
@@ -52,8 +56,8 @@ class Outbox:
         self._database = database
         self._traffic = traffic
         self._asked_clock = clock
-        self._clock = clock or database.clock.stamp
-        self._journal = Journal(self._clock)
+        self._clock = clock or database.clock.now
+        self._journal = Journal(clock or database.clock.stamp)
 
     def lead(self) -> bool:
         """Whether this gateway is the one that decides and sends for all."""
@@ -157,7 +161,7 @@ class Outbox:
             sa.select(table, events.c.id, events.c.at, events.c.type, events.c.subject, events.c.data)
             .add_columns(events.c.seq.label("event_seq"))
             .join(events, events.c.id == table.c.event)
-            .where(table.c.seq.in_(first), table.c.due <= self._clock())
+            .where(table.c.seq.in_(first), self._is_due())
             .order_by(table.c.seq)
         )
         with self._database.reading() as connection:
@@ -166,6 +170,11 @@ class Outbox:
             Delivery(row.seq, row.model, row.sink, row.attempts, row.created, cloud_event(row, row.event_seq))
             for row in rows
         ]
+
+    def _is_due(self) -> sa.ColumnElement[bool]:
+        table, now = schema.outbox, self._clock()
+        first = (table.c.attempts == 0) & (table.c.error == "") & (table.c.due > now + FIRST_LATE_S)
+        return (table.c.due <= now) | first | (table.c.due > now + LATE_S)
 
     def sent(self, delivery: Delivery) -> None:
         """A sink has it; raises ``Superseded``."""

@@ -292,7 +292,8 @@ class TrafficStore:
         about = (table.c.model == model, table.c.type == event.type, table.c.subject == event.subject)
         with self._database.writing() as connection:
             before = connection.execute(last.where(*about)).first()
-            if before is None or self._clock() - datetime.fromisoformat(before.at).timestamp() >= SAME_FACT_S:
+            # The absolute value: the clock may have been set back since.
+            if before is None or abs(self._clock() - datetime.fromisoformat(before.at).timestamp()) >= SAME_FACT_S:
                 self.emit(connection, model, replace(event, key=f"after {0 if before is None else before.seq}"))
 
     def events(self, model: str | None = None, after: int | None = None, limit: int = 100) -> list[Document]:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from penstock.control.blocking import CALL_S, READ_S
 from penstock.control.monitoring.fleet_evidence import KEEP_S, RETIRE_EVERY
 from penstock.core.errors import Conflict, NotReady
 from penstock.core.tensors import Tensor
@@ -91,6 +92,23 @@ def test_every_gateway_shows_the_verdict_of_the_one_that_leads_and_its_own(tmp_p
     assert not follower.monitoring.can_judge
     assert lead(members).monitoring.can_judge
     assert lead(members).monitoring.told("m", "1")["rows"]["counted"] == 600
+
+
+def test_a_database_that_is_away_is_asked_once_for_all_versions(tmp_path: Path, clock: Clock) -> None:
+    members = fleet(tmp_path, clock, "ab")
+    lead(members).step()
+    follower = next(one for one in members if not one.evidence.is_known)
+    deadlines: list[float] = []
+
+    async def silent(*_: object, deadline_s: float = CALL_S) -> None:
+        deadlines.append(deadline_s)
+        raise NotReady("it did not answer")
+
+    follower.evidence._run = silent
+    shown = asyncio.run(follower.monitoring.document("m", None))
+    assert {one["scope"] for one in shown["versions"].values()} == {"gateway"}
+    assert len(shown["versions"]) > 1
+    assert deadlines == [READ_S]
 
 
 def measured(member: Member, name: str) -> list[float]:

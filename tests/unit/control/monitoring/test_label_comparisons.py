@@ -1,0 +1,43 @@
+"""Which labels are compared, while the clock that answers are timed by is set."""
+
+import pytest
+
+from penstock.control.monitoring.label_comparisons import LabelComparisons, Signal, Terms
+from penstock.monitor.told import Rewarded
+
+DAY_S = 86_400.0
+VERSIONS = ("1", "2")
+
+
+class Room:
+    """One comparison of two versions; ``now`` is the clock."""
+
+    def __init__(self) -> None:
+        self.now = 1_000_000.0
+        self.comparisons = LabelComparisons(lambda: self.now)
+        self.comparisons.start(Terms("t", "m", Signal.REWARD, 0, VERSIONS))
+
+    def reward(self, number: int) -> None:
+        rows = [Rewarded(version, 1.0, self.now - 0.5, True, self.now) for version in VERSIONS for _ in range(number)]
+        self.comparisons.take("m", (), rows)
+
+    def compared(self) -> int:
+        looked = self.comparisons.look("t", 0, 0.0)
+        assert looked is not None
+        return int(sum(sums[0] for one in looked["strata"] for sums in one["sums"].values()))
+
+
+@pytest.mark.parametrize("jump_s", [-DAY_S, -3600.0, 0.0, 3600.0, DAY_S])
+def test_labels_count_soon_whatever_the_clock_does(jump_s: float) -> None:
+    room = Room()
+    for _ in range(5):
+        room.reward(10)
+        room.now += 1.0
+        room.compared()
+    room.now += jump_s
+    for _ in range(5):
+        room.compared()
+        room.reward(10)
+        room.now += 1.0
+    room.now += 10.0
+    assert room.compared() == 180  # the first were of answers before the beginning
