@@ -31,7 +31,11 @@ PUSHES = 8
 """Contents that are received or examined at a time; more are turned away."""
 
 CONTENTS_S = 3600.0
-"""Deadline of one step with contents: hashing a whole registry, or sending a large version to a bucket."""
+"""Deadline of one step with many contents, such as hashing a whole registry."""
+
+SILENT_S, SLOWEST = 20.0, 1 << 20
+"""What a store of contents is given for one content: so many seconds, and one more for so many bytes. Its own limits
+for a request, and for trying it again, are longer than a caller should wait for a store that says nothing."""
 
 
 Webhook = Callable[[Mapping[str, str], bytes], None]
@@ -53,6 +57,11 @@ class Parts:
     load_s: float
     archived: ArchivedAudit
     repositories: Callable[[], Sequence[RepositoryState]] = tuple
+
+
+def sending_s(size: int) -> float:
+    """How long a store of contents is given for one of so many bytes."""
+    return SILENT_S + size / SLOWEST
 
 
 class RegistryAdmin:
@@ -167,7 +176,8 @@ class RegistryAdmin:
             prepared: Prepared = await self._contents.call(context.__enter__)
             try:
                 report = await examined(prepared, self._parts.admission)
-                return await self._contents.call(commit, prepared, report)
+                limit_s = sending_s(prepared.content.size)
+                return await self._contents.call(commit, prepared, report, deadline_s=limit_s)
             finally:
                 await self._contents.call(context.__exit__, None, None, None)
 
@@ -187,8 +197,11 @@ class RegistryAdmin:
         return await self.model(model)
 
     async def export(self, model: str, version: str) -> tuple[Path, VersionRecord]:
-        """A file with exactly the bytes that were pushed; raises ``NotFound`` or ``Damaged``."""
-        return await self._contents.call(self._pushable().export, model, version)
+        """A file with exactly the bytes that were pushed; raises ``NotFound``, ``Damaged`` or ``NotReady``."""
+        registry = self._pushable()
+        record = await self._reads.call(registry.version, model, version)
+        limit_s = 2 * sending_s(record.content.size)  # it is fetched and checked
+        return await self._contents.call(registry.export, model, version, deadline_s=limit_s)
 
     # Aliases.
 
