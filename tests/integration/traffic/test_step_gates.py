@@ -20,7 +20,8 @@ QUERY = 'sum(rate(errors_total{app="shop"}[1m]))'
 
 
 class Outside(ThreadingHTTPServer):
-    """The webhook at /gate and Prometheus' API at /api/v1/query; what they answer is set by the test."""
+    """The webhook at /gate, Prometheus' API at /api/v1/query and an MLflow without models; what the first two answer is
+    set by the test."""
 
     daemon_threads = True
     status, value = 503, ""
@@ -37,6 +38,9 @@ class Handler(BaseHTTPRequestHandler):
     server: Outside
 
     def do_GET(self) -> None:
+        if urlsplit(self.path).path == "/api/2.0/mlflow/registered-models/search":
+            self.answer(200, {})
+            return
         assert parse_qs(urlsplit(self.path).query)["query"] == [QUERY]
         result = [{"metric": {}, "value": [1.0, self.server.value]}] if self.server.value else []
         self.answer(200, {"status": "success", "data": {"resultType": "vector", "result": result}})
