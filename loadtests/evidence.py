@@ -112,14 +112,16 @@ def measure(url: str, notes: Path, gateways: int, models: int, columns: int, ste
     database = open_database(url, 30.0)
     leading = FleetEvidence(EvidenceStore(database), "gateway-0", simulated[0], _on_this_thread, notes / "0")
     others = [Publisher(EvidenceStore(database), f"gateway-{one}", notes / str(one)) for one in range(1, gateways)]
-    publications, looks, cpu = [], [], []
+    publications, used_by_each, looks, cpu = [], [], [], []
     for _ in range(steps):
         for one in simulated:
             one.count(20)
         for publisher, one in zip(others, simulated[1:], strict=True):
-            began = time.perf_counter()
-            publisher.publish(one.own_counts())
+            counts = one.own_counts()
+            began, used = time.perf_counter(), time.process_time()
+            publisher.publish(counts)
             publications.append(time.perf_counter() - began)
+            used_by_each.append(time.process_time() - used)
         began, used = time.perf_counter(), time.process_time()
         asyncio.run(leading.step())
         looks.append(time.perf_counter() - began)
@@ -135,8 +137,10 @@ def measure(url: str, notes: Path, gateways: int, models: int, columns: int, ste
         "columns": columns,
         "steps": steps,
         "publication": _quantiles(publications[len(others) :] or publications),
-        "publication_cores_of_all": round(gateways * float(np.median(publications or [0.0])) / INTERVAL_S, 3),
+        "publication_cpu": _quantiles(used_by_each[len(others) :] or used_by_each),
+        "publication_cores_of_all": round(gateways * float(np.median(used_by_each or [0.0])) / INTERVAL_S, 3),
         "leader_step": _quantiles(looks[1:] or looks),
+        "leader_cpu": _quantiles(cpu[1:] or cpu),
         "leader_cpu_share": round(float(np.median(cpu[1:] or cpu)) / INTERVAL_S, 3),
         "leader_step_that_writes_all_ms": round(looks[0] * 1e3, 2),
         "rows": int(rows[0]),
