@@ -1,0 +1,223 @@
+"""One gateway's registry as people change and see it: pushed, moved, retired; shown also without the database."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from penstock.control.admin import Parts, RegistryAdmin
+from penstock.control.blocking import BlockingPool
+from penstock.control.model_view import ModelView
+from penstock.control.reconcile import status
+from penstock.control.reconcile.planner import Ledger
+from penstock.control.reconcile.reconciler import Reconciler
+from penstock.control.sources.registry import RegistrySource
+from penstock.core.desired import VersionStatus
+from penstock.core.errors import Conflict, InvalidInput, NotFound, NotReady, Refused, Unsupported
+from penstock.registry.blobs.folder import FolderBlobs
+from penstock.registry.db.database import open_database
+from penstock.registry.location import location_of
+from penstock.registry.records import By, Document, Plan, Report, Subject
+from penstock.registry.registry import Registry
+from penstock.registry.stores.snapshot import RegistrySnapshot
+from penstock.registry.stores.versions import Store
+from tests.unit.control.reconcile.test_reconciler import FakeFleet
+
+ANN = By("ann", "because")
+
+
+class Admission:
+    """Admits whatever does not say no."""
+
+    async def plan(self, subject: Subject) -> Plan:
+        return Plan()
+
+    async def examine(self, subject: Subject) -> Report:
+        return Report("it says no" if subject.graph.read_bytes() == b"no" else "", {"memory_bytes": 1})
+
+
+class Gateway:
+    """A registry in a folder, and two workers that load what they are told."""
+
+    def __init__(self, home: Path) -> None:
+        place = location_of("", home, "")
+        self.database = open_database(place.database, 5.0)
+        self.store = Store(self.database)
+        self.picture = RegistrySnapshot(self.store, place.picture)
+        registry = Registry(place, self.store, FolderBlobs(Path(place.blobs)), 1 << 20)
+        self.source = RegistrySource(self.picture, registry.shelf)
+        self.fleet = FakeFleet()
+        self.fleet.reconciler = self.reconciler = Reconciler(self.source, self.fleet, Ledger(), 20, 5.0)
+        parts = Parts(self.store, self.picture, registry, self.source, Admission(), 30.0)
+        self.admin = RegistryAdmin(parts, self.reconciler, self)
+
+    def statuses(self) -> list[VersionStatus]:
+        return status.statuses(self.reconciler.desired, self.fleet.reports, self.fleet.workers)
+
+    def signature(self, model: str, version: str) -> Mapping[str, Any] | None:
+        return None
+
+    async def serve_changes(self) -> bool:
+        await self.reconciler.refresh()
+        return await self.reconciler.acknowledged(30.0)
+
+    async def push(self, version: str, content: bytes = b"", metadata: Document | None = None) -> tuple[Document, bool]:
+        async def chunks() -> AsyncIterator[bytes]:
+            yield content or version.encode()
+
+        return await self.admin.push("m", version, chunks(), metadata or {}, ANN)
+
+    async def close(self) -> None:
+        self.admin.close()
+        await self.source.close()
+        self.database.close()
+
+
+def at(home: Path, act: Callable[[Gateway], Awaitable[None]]) -> None:
+    async def run() -> None:
+        gateway = Gateway(home)
+        gateway.reconciler.begin([])
+        try:
+            await act(gateway)
+        finally:
+            await gateway.close()
+
+    asyncio.run(run())
+
+
+def aliases(document: Document) -> dict[str, str]:
+    found: dict[str, str] = document["aliases"]
+    return found
+
+
+def test_a_version_is_new_once_and_refused_where_admission_refuses_it(tmp_path: Path) -> None:
+    async def act(gateway: Gateway) -> None:
+        shown, is_new = await gateway.push("1", metadata={"tags": {"team": "red"}})
+        assert (shown["state"], shown["model"], is_new) == ("READY", "m", True)
+        _, is_new = await gateway.push("1")
+        assert not is_new
+        with pytest.raises(Conflict):
+            await gateway.push("1", b"other bytes")
+        with pytest.raises(Refused, match="it says no"):
+            await gateway.push("2", b"no")
+        with pytest.raises(InvalidInput):
+            await gateway.push("no version")
+        assert [one["version"] for one in (await gateway.admin.model("m"))["versions"]] == ["1"]
+        path, record = await gateway.admin.export("m", "1")
+        assert (path.read_bytes(), record.created_by) == (b"1", "ann")
+
+    at(tmp_path, act)
+
+
+def test_an_alias_moves_and_goes_back_and_a_version_under_it_stays(tmp_path: Path) -> None:
+    async def act(gateway: Gateway) -> None:
+        for version in ("1", "2"):
+            await gateway.push(version)
+        for version, before in (("1", None), ("2", "1")):
+            moved = await gateway.admin.alias("m", "champion", version, ANN, before)
+            assert (moved["version"], moved["before"], moved["acknowledged"]) == (version, before, True)
+        with pytest.raises(Conflict):
+            await gateway.admin.alias("m", "champion", "1", ANN, "1")
+        with pytest.raises(NotFound):
+            await gateway.admin.alias("m", "champion", "9", ANN)
+        with pytest.raises(Conflict):
+            await gateway.admin.retire("m", "2", ANN)
+        assert (await gateway.admin.rollback("m", ANN))["version"] == "1"
+        retired = await gateway.admin.retire("m", "2", ANN)
+        assert {one["version"]: one["state"] for one in retired["versions"]} == {"1": "READY", "2": "RETIRED"}
+        await gateway.admin.drop_alias("m", "champion", ANN)
+        assert aliases(await gateway.admin.model("m")) == {}
+        actions = [entry["action"] for entry in await gateway.admin.audit("m", 0, 100)]
+        assert actions[-3:] == ["alias.rollback", "version.retire", "alias.drop"]
+
+    at(tmp_path, act)
+
+
+def test_without_an_alias_the_first_rollback_leads_to_the_version_before_the_newest(tmp_path: Path) -> None:
+    async def act(gateway: Gateway) -> None:
+        for version in ("1", "2", "10"):
+            await gateway.push(version)
+        assert gateway.admin.view.ready("m") == ["1", "2", "10"]
+        assert (await gateway.admin.rollback("m", ANN))["version"] == "2"
+        with pytest.raises(NotFound):
+            gateway.admin.view.ready("n")
+
+    at(tmp_path, act)
+
+
+def test_settings_change_by_what_is_named_and_a_wrong_one_changes_nothing(tmp_path: Path) -> None:
+    async def act(gateway: Gateway) -> None:
+        await gateway.push("1")
+        before = await gateway.admin.settings("m")
+        after = await gateway.admin.configure("m", {"keep_warm_seconds": 5.0}, ANN)
+        assert after == {**before, "keep_warm_seconds": 5.0, "revision": before["revision"] + 1}
+        with pytest.raises(InvalidInput):
+            await gateway.admin.configure("m", {"keep_warm_seconds": "soon"}, ANN)
+        with pytest.raises(Conflict):
+            await gateway.admin.configure("m", {}, ANN, if_revision=before["revision"])
+        assert await gateway.admin.settings("m") == after
+
+    at(tmp_path, act)
+
+
+def test_damage_is_found_and_what_nobody_needs_is_none_of_it(tmp_path: Path) -> None:
+    async def act(gateway: Gateway) -> None:
+        await gateway.push("1")
+        lines = [line async for line in gateway.admin.verify()]
+        assert lines[-2:] == [{"done": 1, "total": 1}, {"findings": []}]
+        path, _ = await gateway.admin.export("m", "1")
+        path.chmod(0o600)
+        path.write_bytes(b"9")
+        [*_, last] = [line async for line in gateway.admin.verify()]
+        assert [one["version"] for one in last["findings"]] == ["1"]
+        assert await gateway.admin.collect() == []
+
+    at(tmp_path, act)
+
+
+def test_what_mlflow_could_not_give_is_shown_and_its_calls_need_a_secret(tmp_path: Path) -> None:
+    async def act(gateway: Gateway) -> None:
+        await gateway.push("1")
+        gateway.admin.view.tell_of_mlflow(lambda model: ["version 7 has no ONNX flavour"] if model == "m" else ())
+        [document] = await gateway.admin.models()
+        assert document["problem"] == "not taken over from MLflow: version 7 has no ONNX flavour"
+        with pytest.raises(Unsupported):
+            gateway.admin.mlflow_called({}, b"")
+        calls: list[bytes] = []
+        gateway.admin.heed_mlflow(lambda _, body: calls.append(body))
+        gateway.admin.mlflow_called({}, b"changed")
+        assert calls == [b"changed"]
+
+    at(tmp_path, act)
+
+
+def test_models_are_shown_as_last_read_while_the_database_is_away(tmp_path: Path) -> None:
+    class Away:
+        """A database that nobody can read."""
+
+        def revision(self) -> int:
+            raise NotReady("the database is away")
+
+        def models(self) -> list[Any]:
+            raise NotReady("the database is away")
+
+    async def act(gateway: Gateway) -> None:
+        await gateway.push("1")
+        reads = BlockingPool("reads", 1)
+        away = RegistrySnapshot(Away(), tmp_path / "none.json")
+        with pytest.raises(NotReady, match="away"):
+            await ModelView(away, gateway.reconciler, gateway, reads, in_folder=False).models()
+        folder = ModelView(away, gateway.reconciler, gateway, reads, in_folder=True)
+        [shown] = await folder.models()
+        assert [(one["version"], one["state"]) for one in shown["versions"]] == [("1", "READY")]
+        known = RegistrySnapshot(Away(), location_of("", tmp_path, "").picture)
+        [shown] = await ModelView(known, gateway.reconciler, gateway, reads, in_folder=False).models()
+        assert shown["revision"] > 0
+        with pytest.raises(NotFound):
+            await folder.model("n")
+        assert (await gateway.admin.identity())["writable"]
+        reads.close()
+
+    at(tmp_path, act)
