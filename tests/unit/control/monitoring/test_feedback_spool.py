@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from penstock.control.monitoring import feedback_spool
 from penstock.control.monitoring.feedback import Key, Labels
-from penstock.control.monitoring.feedback_spool import SETTLED_S, Positions
+from penstock.control.monitoring.feedback_spool import SETTLED_S, FeedbackSpool, Positions
 from penstock.control.monitoring.label_comparisons import Signal, Terms
 from penstock.core.errors import NotReady
 from penstock.core.policies import MonitorPolicy
@@ -341,3 +341,105 @@ def test_a_model_that_is_held_keeps_what_it_has_not_passed_until_it_has_caught_u
     positions.catch_up("m", 20, is_all=True)
     positions.catch_up("n", 20, is_all=True)
     assert (positions.passed, positions.held) == (20, {})
+
+
+class Joiner:
+    """Remembers the answers to some requests, and counts what becomes of others."""
+
+    def __init__(self, *known: str) -> None:
+        self.known = set(known)
+        self.joined: list[str] = []
+        self.counts: dict[str, int] = {}
+
+    async def join(self, model: str, told: Sequence[Told]) -> list[bool | None]:
+        self.joined += [one.id for one in told if one.id in self.known]
+        return [one.id in self.known for one in told]
+
+    def count(self, model: str, outcome: str, number: int) -> None:
+        self.counts[outcome] = self.counts.get(outcome, 0) + number
+
+
+def spool(database: Database, clocks: Clocks, name: str, joiner: Joiner) -> FeedbackSpool:
+    store = FeedbackStore(database, lambda: clocks.database)
+    return FeedbackSpool(store, lambda: name, joiner.join, joiner.count, lambda: clocks.database)
+
+
+def test_a_spool_gives_each_label_to_the_gateway_that_knows_its_answer(database: Database, clocks: Clocks) -> None:
+    mine, theirs = Joiner("a"), Joiner("b")
+    here, there = spool(database, clocks, "here", mine), spool(database, clocks, "there", theirs)
+
+    async def act() -> None:
+        for one in (here, there):
+            await one.register()
+        puts = [here.put("m", [Told(one, 1)]) for one in ("b", "nobody's")]
+        assert await asyncio.gather(*puts) == [1, 1]  # written down together, each durable when it returns
+        assert waiting(database) == 2
+        for _ in range(2):
+            await there.step()
+            await here.step()
+            clocks.sleep(SETTLED_S + 1)
+        for one in (there, here):
+            await one.step()
+
+    asyncio.run(act())
+    assert (mine.joined, theirs.joined) == ([], ["b"])
+    assert mine.counts.get("unknown", 0) + theirs.counts.get("unknown", 0) == 1
+    assert waiting(database) == 0
+    for one in (here, there):
+        one.pool.close()
+
+
+def test_a_spool_knows_whether_another_gateway_may_remember_answers(database: Database, clocks: Clocks) -> None:
+    here, there = (spool(database, clocks, name, Joiner()) for name in ("here", "there"))
+
+    async def act() -> None:
+        await here.register()
+        assert await here.has_others()  # until it has looked
+        await here.step()
+        assert not here.others
+        assert not await here.has_others()
+        await there.register()
+        assert await here.has_others()  # it asks, whatever the last look said
+
+    asyncio.run(act())
+    for one in (here, there):
+        one.pool.close()
+
+
+def test_a_spool_takes_no_more_than_there_is_room_for(
+    database: Database, clocks: Clocks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    joiner = Joiner()
+    here = spool(database, clocks, "here", joiner)
+    monkeypatch.setattr(feedback_spool, "MOST_BYTES", 1000)
+
+    async def act() -> None:
+        await here.register()
+        taken = await here.put("m", [Told(str(number), 1) for number in range(100)])
+        assert 0 < taken < 100
+        assert joiner.counts["dropped"] == 100 - taken
+        assert await here.put("other", [Told("x", 1)]) == 1  # one model does not fill it all
+
+    asyncio.run(act())
+    here.pool.close()
+
+
+def test_a_spool_whose_database_is_away_says_so_to_whoever_asks_and_goes_on(
+    database: Database, clocks: Clocks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = spool(database, clocks, "here", Joiner())
+
+    def away(*_: object) -> None:
+        raise NotReady("the database is away")
+
+    async def act() -> None:
+        await here.register()
+        with monkeypatch.context() as patched:
+            patched.setattr(FeedbackStore, "put", away)
+            with pytest.raises(NotReady, match="away"):
+                await here.put("m", [Told("a", 1)])
+        assert await here.put("m", [Told("a", 1)]) == 1
+        assert waiting(database) == 1
+
+    asyncio.run(act())
+    here.pool.close()

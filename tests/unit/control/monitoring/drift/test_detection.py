@@ -1,0 +1,122 @@
+"""Drift of the rows that this gateway counted: found, told once, and gone on with by the next control process."""
+
+import asyncio
+from pathlib import Path
+
+from penstock.control.monitoring.drift.detection import KEEP_S, DriftDetection
+from penstock.control.periodic import PeriodicTask
+from penstock.core.policies import MonitorPolicy
+from penstock.monitor.counters.layout import Words
+from penstock.monitor.rows import RowCounter
+from tests.unit.control.test_monitoring import COLUMNS, POLICY, Watcher, exchange, trained
+from tests.unit.control.trials import ME, World
+
+KEY = ("m", "1")
+
+
+async def _nothing() -> None:
+    """What the task of a test does."""
+
+
+class Gateway:
+    """A monitor with the reference of one version, and a detection beside its own that is looked with by hand."""
+
+    def __init__(self, folder: Path) -> None:
+        self.watcher = Watcher(World(folder), folder)
+        self.reference = trained()
+        self.watcher.give(self.reference)
+        asyncio.run(self.watcher.monitoring.set_policy("m", POLICY, ME))
+        self.unreadable = False
+        self.file = folder / "evidence.json"
+        self.detection = self.opened()
+
+    def opened(self) -> DriftDetection:
+        """As a control process has it."""
+        monitoring = self.watcher.monitoring
+        task = PeriodicTask("drift", _nothing, 1.0, clock=lambda: self.watcher.world.clock.now)
+        return DriftDetection(
+            monitoring._terms, monitoring._regions, self._read, self.file, task, self.watcher.world.clock
+        )
+
+    def _read(self, offset: int, size: int) -> list[Words]:
+        if self.unreadable:
+            raise ValueError("the words cannot be read")
+        return self.watcher.fleet.regions(offset, size)
+
+    def send(self, rows: int, shift: float = 0.0) -> list[tuple[str, bool]]:
+        watch = self.watcher.watch()
+        for words in self.watcher.fleet.regions(watch.offset, watch.size):
+            counter = RowCounter(self.reference, words, COLUMNS, 1.0)
+            counter.count([exchange(self.watcher.generator, rows // 2, shift)])
+        self.watcher.world.clock.now += 1
+        return [(change.feature, change.begins) for _, change in self.detection.look()]
+
+
+def until_changed(gateway: Gateway, shift: float) -> list[tuple[str, bool]]:
+    """What changes first while rows come, within many looks."""
+    looks = (gateway.send(400, shift) for _ in range(200))
+    return next(changes for changes in looks if changes)
+
+
+def test_a_change_is_told_once_and_nothing_of_calm_rows(tmp_path: Path) -> None:
+    gateway = Gateway(tmp_path)
+    assert gateway.detection.monitor(KEY) is None
+    for _ in range(20):
+        assert gateway.send(400) == []
+    changes = until_changed(gateway, shift=1.0)
+    assert changes
+    assert all(begins for _, begins in changes)
+    assert not set(changes) & set(gateway.send(400, 1.0))
+
+
+def test_the_next_process_goes_on_where_this_one_was(tmp_path: Path) -> None:
+    gateway = Gateway(tmp_path)
+    gateway.send(400)
+    until_changed(gateway, shift=1.0)
+    before = gateway.detection.monitor(KEY)
+    assert before is not None
+    alarms, states = before.alarms, before.states()
+    gateway.detection = gateway.opened()
+    assert gateway.detection.look() == []
+    after = gateway.detection.monitor(KEY)
+    assert after is not None
+    assert after is not before
+    assert (after.alarms, after.states()) == (alarms, states)
+
+
+def test_evidence_is_written_down_at_every_change_and_every_few_seconds(tmp_path: Path) -> None:
+    gateway = Gateway(tmp_path)
+    gateway.send(400)  # the first look begins a series
+    gateway.file.unlink()
+    gateway.send(400)
+    assert not gateway.file.exists()
+    gateway.watcher.world.clock.now += KEEP_S
+    gateway.send(400)
+    assert gateway.file.exists()
+
+
+def test_a_version_that_cannot_be_judged_is_told_of_and_judged_again(tmp_path: Path) -> None:
+    gateway = Gateway(tmp_path)
+    gateway.unreadable = True
+    assert gateway.send(400) == []
+    assert "cannot be read" in gateway.detection.problem(KEY)
+    gateway.unreadable = False
+    for _ in range(60):
+        gateway.send(400)
+    assert gateway.detection.problem(KEY) == ""
+    assert gateway.detection.monitor(KEY) is not None
+
+
+def test_another_policy_counts_at_once_and_another_reference_begins_anew(tmp_path: Path) -> None:
+    gateway = Gateway(tmp_path)
+    gateway.send(400)
+    known = gateway.detection.monitor(KEY)
+    assert known is not None
+    policy = MonitorPolicy(horizon_s=7.0)
+    gateway.detection.heed("other", policy)
+    assert known.policy != policy
+    gateway.detection.heed("m", policy)
+    assert known.policy == policy
+    gateway.detection.forget(KEY)
+    gateway.send(400)
+    assert gateway.detection.monitor(KEY) is not known

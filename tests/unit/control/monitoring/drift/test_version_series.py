@@ -1,0 +1,97 @@
+"""The metrics of one version's monitor: one series for each column and bin, and counters that never fall."""
+
+import numpy as np
+
+from penstock.control.monitoring.drift.version_series import (
+    MOST_MEASURED,
+    Carried,
+    VersionSeries,
+    carried_in,
+    carried_out,
+)
+from penstock.core.policies import MonitorPolicy
+from penstock.monitor.counters.layout import Words
+from penstock.monitor.reference import Reference
+from penstock.monitor.rows import Counted, Layout, RowCounter
+from penstock.monitor.verdicts import VersionMonitor
+from penstock.telemetry import metrics
+from penstock.telemetry.metrics import Bulk, Kind, Metric
+from tests.unit.control.test_monitoring import COLUMNS, exchange, trained
+
+KEY = ("m", "1")
+
+
+class World:
+    """A monitor, and the words that it reads."""
+
+    def __init__(self, reference: Reference) -> None:
+        self.reference = reference
+        self.words: Words = np.zeros(Layout.of(reference).size, np.uint64)
+        self.monitor = VersionMonitor(reference, MonitorPolicy(), self._counted(), 0.0)
+
+    def _counted(self) -> Counted:
+        return Counted.of(self.reference, [self.words])
+
+    def count(self, rows: int) -> None:
+        RowCounter(self.reference, self.words, COLUMNS, 1.0).count([exchange(np.random.default_rng(1), rows)])
+        self.monitor.look(self._counted(), 1.0)
+
+    def series(self, carried: Carried | None = None) -> VersionSeries:
+        return VersionSeries(KEY, self.monitor, carried)
+
+
+def told(series: VersionSeries, metric: Metric) -> dict[tuple[str, ...], float]:
+    """The values of one metric by what follows the version in their labels."""
+    [found] = [one for one in series.readings() if one.metric is metric and isinstance(one, Bulk)]
+    assert all(labels[:2] == KEY for labels in found.labels)
+    return {labels[2:]: value for labels, value in zip(found.labels, found.values, strict=True)}
+
+
+def test_rows_are_told_of_by_column_and_bin() -> None:
+    world = World(trained(rows=2000))
+    series = world.series()
+    assert set(told(series, metrics.FEATURE_BINS).values()) == {0}
+    world.count(40)
+    bins = told(series, metrics.FEATURE_BINS)
+    columns = {name for name, _ in bins}
+    assert columns == {one.bins.name for one in world.reference.inputs}
+    assert {sum(count for (name, _), count in bins.items() if name == column) for column in columns} == {40}
+    assert told(series, metrics.MONITOR_ROWS) == {(): 40}
+    assert max(told(series, metrics.FEATURE_BELOW).values()) == 40
+    assert set(told(series, metrics.DRIFT_STATE).values()) == {0}
+    assert len({one.metric for one in series.readings()}) == len(list(series.readings()))
+
+
+def test_counters_go_on_where_those_of_the_reference_before_ended_and_shares_do_not() -> None:
+    before = World(trained(rows=2000))
+    before.count(40)
+    carried = carried_in(carried_out(before.series().carried()))
+    after = World(trained(seed=5, rows=2000))
+    series = after.series(carried)
+    assert series.before == carried
+    assert told(series, metrics.MONITOR_ROWS) == {(): 40}
+    after.count(10)
+    assert told(series, metrics.MONITOR_ROWS) == {(): 50}
+    names = {metric for metric, _ in carried}
+    kinds = {one.metric.name: one.metric.kind for one in series.readings()}
+    assert {kinds[name] for name in names} == {Kind.COUNTER}
+    now = series.carried()
+    common = carried.keys() & now.keys()  # the other reference has other bins
+    assert ("monitor_rows_total", KEY) in common
+    assert all(now[key] >= carried[key] for key in common)
+
+
+def test_the_verdict_of_all_gateways_takes_the_place_of_this_ones() -> None:
+    world = World(trained(rows=2000))
+    series = world.series()
+    name = world.reference.inputs[0].bins.name
+    series.summary = {"columns": {name: ("drift", 12.5)}, "alarms": 3}
+    states, evidence = told(series, metrics.DRIFT_STATE), told(series, metrics.DRIFT_LOG_EVIDENCE)
+    assert {column for (column,), state in states.items() if state} == {name}
+    assert evidence[name,] == 12.5
+    assert told(series, metrics.DRIFT_ALARMS) == {(): 3}
+
+
+def test_only_so_many_columns_are_told_of() -> None:
+    world = World(trained(rows=2000))
+    assert len(told(world.series(), metrics.DRIFT_STATE)) == len(world.reference.features) <= MOST_MEASURED
