@@ -13,14 +13,19 @@ class Departures:
         self._keep_s = keep_s
         self._clock = clock
         self._seen: dict[Key, float] = {}
+        self._told: set[Key] = set()
 
     def look(self, present: Collection[Key], kept: Collection[Key]) -> None:
-        """Note the versions that are there now; what is ``kept`` of others that nobody saw leaves from now on."""
+        """Note the versions that are there now; what is ``kept`` of others that nobody saw leaves from now on.
+
+        One whose time is over is remembered for as long as something is kept of it: its series do not come back.
+        """
         now = self._clock()
         self._seen.update((key, now) for key in kept if key not in self._seen)
         self._seen.update(dict.fromkeys(present, now))
-        self._seen = {key: at for key, at in self._seen.items() if now - at <= self._keep_s}
+        self._told = {key for key, at in self._seen.items() if now - at <= self._keep_s}
+        self._seen = {key: at for key, at in self._seen.items() if key in kept or key in self._told}
 
     def told(self) -> set[Key]:
         """The versions that are there, and those that were until ``keep_s`` before the last look."""
-        return set(self._seen)
+        return set(self._told)

@@ -27,3 +27,15 @@ def test_what_nobody_saw_leaves_from_the_first_look_on() -> None:
     now = 61.0
     gone.look([], [])
     assert gone.told() == set()
+
+
+def test_one_whose_time_is_over_does_not_come_back_while_something_is_kept_of_it() -> None:
+    now = 0.0
+    gone = Departures(10.0, lambda: now)
+    one = ("m", "1")
+    gone.look([one], [one])
+    for now in (11.0, 12.0, 100.0):
+        gone.look([], [one])
+        assert gone.told() == set()
+    gone.look([one], [one])  # it is served again
+    assert gone.told() == {one}
