@@ -30,11 +30,12 @@ def test_what_nobody_saw_leaves_from_the_first_look_on() -> None:
 
 
 def test_one_whose_time_is_over_does_not_come_back_while_something_is_kept_of_it() -> None:
-    now = 0.0
-    gone = Departures(10.0, lambda: now)
+    times = [0.0]
+    gone = Departures(10.0, lambda: times[-1])
     one = ("m", "1")
     gone.look([one], [one])
-    for now in (11.0, 12.0, 100.0):
+    for time in (11.0, 12.0, 100.0):
+        times.append(time)
         gone.look([], [one])
         assert gone.told() == set()
     gone.look([one], [one])  # it is served again

@@ -1,0 +1,118 @@
+"""Every class with state of the control plane, the monitor and the registry is imported by a unit test."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parents[3]
+SOURCE = ROOT / "src"
+PACKAGES = ("control", "monitor", "registry")
+CONTAINERS = {"Counter", "OrderedDict", "bytearray", "defaultdict", "deque", "dict", "list", "set"}
+
+Name = tuple[str, str]
+"""A module and a class in it."""
+
+
+def test_every_class_with_state_is_imported_by_a_unit_test() -> None:
+    classes = {(module_of(file), one.name) for file in sources() for one in public_classes(file) if has_state(one)}
+    assert len(classes) > 50  # the search finds something
+    untested = classes - {name for file in (ROOT / "tests" / "unit").rglob("*.py") for name in names_in(file)}
+    assert not untested, "write a unit test for each of these classes"
+
+
+def test_state_is_what_changes_after_the_constructor() -> None:
+    assert has_state(class_of("def __init__(self): self.seen = {}"))
+    assert has_state(class_of("def __init__(self): self.seen: list[int] = []"))
+    assert has_state(class_of("def __init__(self): self.seen = deque()"))
+    assert has_state(class_of("def take(self): self.count += 1"))
+    assert has_state(class_of("def take(self, key): self.memory[key] = 1"))
+    assert not has_state(class_of("def __init__(self, clock): self.clock = clock"))
+    assert not has_state(class_of("def take(self, other): other.count = 1"))
+    assert not has_state(class_of("def __init__(self): seen = {}"))
+    assert not has_state(class_of("def take(self): self.seen = 1", bases="(Protocol)"))
+    assert not has_state(class_of("def take(self): self.seen = 1", bases="(ABC)"))
+    assert not has_state(class_of("seen: dict = field(default_factory=dict)", before="@dataclass(frozen=True)\n"))
+
+
+def test_a_name_counts_where_it_is_imported_and_not_where_it_is_only_written(tmp_path: Path) -> None:
+    test = tmp_path / "test_it.py"
+    test.write_text("# a.b.Comment\nfrom a.b import Direct\nfrom a import c\nc.Attribute(); 'a.b.Text'\n")
+    assert set(names_in(test)) == {("a.b", "Direct"), ("a", "c"), ("a.c", "Attribute")}
+
+
+def class_of(body: str, bases: str = "", before: str = "") -> ast.ClassDef:
+    found = ast.parse(f"{before}class It{bases}:\n    {body}\n").body[0]
+    assert isinstance(found, ast.ClassDef)
+    return found
+
+
+def sources() -> Iterator[Path]:
+    for package in PACKAGES:
+        yield from (SOURCE / "penstock" / package).rglob("*.py")
+
+
+def module_of(file: Path) -> str:
+    return ".".join(file.relative_to(SOURCE).with_suffix("").parts)
+
+
+def public_classes(file: Path) -> list[ast.ClassDef]:
+    tree = ast.parse(file.read_text())
+    return [one for one in tree.body if isinstance(one, ast.ClassDef) and not one.name.startswith("_")]
+
+
+def has_state(found: ast.ClassDef) -> bool:
+    """Whether objects of a class change: a method assigns to what is theirs, or the constructor makes a container."""
+    if any(base in ast.dump(one) for one in found.bases for base in ("'Protocol'", "'ABC'")):
+        return False
+    if any("frozen" in ast.dump(one) for one in found.decorator_list):
+        return False
+    methods = [one for one in found.body if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef)]
+    return any(makes_a_container(one) if one.name == "__init__" else assigns_to_self(one) for one in methods)
+
+
+def assigns_to_self(method: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    stores = (
+        node
+        for node in ast.walk(method)
+        if isinstance(node, ast.Attribute | ast.Subscript) and isinstance(node.ctx, ast.Store | ast.Del)
+    )
+    return any(is_of_self(node) for node in stores)
+
+
+def is_of_self(node: ast.expr) -> bool:
+    while isinstance(node, ast.Attribute | ast.Subscript):
+        node = node.value
+    return isinstance(node, ast.Name) and node.id == "self"
+
+
+def makes_a_container(method: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    """Whether it gives the object a container that is not made of what is known already."""
+    for node in ast.walk(method):
+        targets = (
+            node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+        )
+        value = node.value if isinstance(node, ast.Assign | ast.AnnAssign) else None
+        if value is not None and is_container(value) and any(is_of_self(target) for target in targets):
+            return True
+    return False
+
+
+def is_container(value: ast.expr) -> bool:
+    if isinstance(value, ast.Call):
+        made = value.func.value if isinstance(value.func, ast.Subscript) else value.func
+        return isinstance(made, ast.Name) and made.id in CONTAINERS
+    return isinstance(value, ast.Dict | ast.List | ast.Set)
+
+
+def names_in(file: Path) -> Iterator[Name]:
+    """What a test imports from modules, and what it takes out of modules that it imports."""
+    tree = ast.parse(file.read_text())
+    modules: dict[str, str] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                yield node.module, alias.name
+                modules[alias.asname or alias.name] = f"{node.module}.{alias.name}"
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in modules:
+            yield modules[node.value.id], node.attr
