@@ -132,31 +132,32 @@ class Rollouts(Trials):
 
     async def conduct(self, trial: Trial, looks: Mapping[str, Document], acknowledged: bool) -> None:
         """See ``Trials``."""
-        kept = self._kept(trial)
-        rollout, now = kept.rollout, self.clock()
-        versions, sticky = (rollout.spec.to, rollout.spec.control), bool(kept.route and kept.route.sticky)
-        step = observations.step(kept.seen, looks, rollout.stage, versions, sticky)
-        step = replace(step, batch=replace(step.batch, values=self._gates.values(trial, rollout)))
-        ready = self.is_able(trial.model, rollout.spec.to)
-        after = noted_in_place(noted_ready(rollout, ready, now), acknowledged)
-        lost = {gateway: look.get("losses", 0) for gateway, look in looks.items()}
-        lost_before = {**lost, **kept.losses}
-        after = noted_losses(after, sum(lost.values()) - sum(lost_before[gateway] for gateway in lost))
-        if not step.empty:
-            after = seen(after, step.batch, step.requests, sticky or rollout.spec.dry_run)
+        kept, now = self._kept(trial), self.clock()
+        ready = self.is_able(trial.model, kept.rollout.spec.to)
+        before = replace(kept, rollout=noted_in_place(noted_ready(kept.rollout, ready, now), acknowledged))
+        after = self._with_evidence(trial, before, looks)
         after = replace(after, answers=self._gates.answers(trial, after, now))
         action = decide(Snapshot(after, now, ready, acknowledged))
-        known = observations.kept(kept.seen, looks, rollout.stage)
-        written = replace(trial, document=replace(kept, rollout=after, seen=known, losses=lost_before).out())
+        known, lost = observations.kept(kept.seen, looks, kept.rollout.stage), {**_losses(looks), **kept.losses}
+        written = replace(trial, document=replace(kept, rollout=after, seen=known, losses=lost).out())
         try:
             if action is not None:
                 await self._perform(written, after, action)
-            elif after != rollout or kept.is_news(known, lost_before):
+            elif after != kept.rollout or kept.is_news(known, lost):
                 self.newest[trial.model] = await self.run_on_thread(self.leader.keep, trial, written.document)
         except Conflict as conflict:
             log.info("rollout %s of %s: %s", trial.id, trial.model, conflict)
             if action is not None and action.kind is Kind.PROMOTE:
                 await self._hold(written, after, str(conflict))
+
+    def _with_evidence(self, trial: Trial, kept: "_Kept", looks: Mapping[str, Document]) -> Rollout:
+        """The rollout with what the gateways have counted, and the workers they have lost, since the last step."""
+        rollout, lost = kept.rollout, _losses(looks)
+        versions, sticky = (rollout.spec.to, rollout.spec.control), bool(kept.route and kept.route.sticky)
+        step = observations.step(kept.seen, looks, rollout.stage, versions, sticky)
+        step = replace(step, batch=replace(step.batch, values=self._gates.values(trial, rollout)))
+        after = noted_losses(rollout, sum(lost.values()) - sum(kept.losses.get(one, lost[one]) for one in lost))
+        return after if step.empty else seen(after, step.batch, step.requests, sticky or rollout.spec.dry_run)
 
     async def _perform(self, trial: Trial, rollout: Rollout, action: Action) -> None:
         after = done(rollout, action, self.clock())
@@ -359,3 +360,8 @@ def _finished(trial: Trial, rollout: Rollout) -> Event:
         trial.id,
         {"rollout": trial.id, "model": trial.model, **shown(rollout)},
     )
+
+
+def _losses(looks: Mapping[str, Document]) -> dict[str, int]:
+    """How many workers each gateway has lost with calls of the versions in hand, since its instance began."""
+    return {gateway: look.get("losses", 0) for gateway, look in looks.items()}

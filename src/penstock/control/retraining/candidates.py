@@ -21,7 +21,7 @@ from penstock.core.errors import Conflict, Fault, NotFound, NotReady, Refused
 from penstock.core.exams import Exams
 from penstock.core.gates import Candidate, Exam, Gates, HeldOut, judge, mark
 from penstock.core.policies import MonitorPolicy
-from penstock.core.triggers.state import came_of, rule_state_in, rule_state_out
+from penstock.core.triggers.state import InFlight, RuleState, came_of, rule_state_in, rule_state_out
 from penstock.monitor.captured_rows import Labelled, Selection
 from penstock.registry.records import By, Document, ModelRecord, VersionRecord, VersionState
 from penstock.registry.stores.outbox import Outbox
@@ -183,30 +183,37 @@ class Candidates:
         standing = rule_state_in((await self._run(self._outbox.standing, spec.name))[0])
         if standing.in_flight is None:
             return
-        ready = {one.version for one in self._fleet.statuses() if one.model == spec.name and one.state is State.READY}
         try:
             versions = (await self._run(self._record, spec.name)).versions
         except NotFound:
             return
-        pushed = {
-            name: datetime.fromisoformat(one.created_at).timestamp() for name, one in versions.items() if name in ready
-        }
-        if came_of(standing, answering, pushed, ()) is None:
-            return  # the rollouts of a model may be many: they are read only where there is something new
-        tried = await self._rollouts.tried(spec.name)
-        version = came_of(standing, answering, pushed, tried)
+        version = await self._new_version(spec.name, standing, answering, versions)
         if version is None or not self._passed(spec, versions, version, answering, limits.gates):
             return
         if limits.approval and version not in standing.approved:
             self._complain(spec.name, version, "it waits for a person's approval")
             return
-        by = By(RULES, f"it came of the request of {datetime.fromtimestamp(standing.in_flight.at, UTC):%F %T}")
+        await self._roll_out(spec.name, {**limits.auto_rollout, "to": version, "from": answering}, standing.in_flight)
+
+    async def _new_version(
+        self, model: str, standing: RuleState, answering: str, versions: Mapping[str, VersionRecord]
+    ) -> str | None:
+        """The version that came of the model's request and that no rollout was begun to yet, None for none."""
+        ready = {one.version for one in self._fleet.statuses() if one.model == model and one.state is State.READY}
+        pushed = {
+            name: datetime.fromisoformat(one.created_at).timestamp() for name, one in versions.items() if name in ready
+        }
+        if came_of(standing, answering, pushed, ()) is None:
+            return None  # the rollouts of a model may be many: they are read only where there is something new
+        return came_of(standing, answering, pushed, await self._rollouts.tried(model))
+
+    async def _roll_out(self, model: str, document: Document, flight: InFlight) -> None:
+        """Begin a rollout to the version that came of a request."""
+        by = By(RULES, f"it came of the request of {datetime.fromtimestamp(flight.at, UTC):%F %T}")
         try:
-            await self._rollouts.begin_as_leader(
-                spec.name, {**limits.auto_rollout, "to": version, "from": answering}, by
-            )
+            await self._rollouts.begin_as_leader(model, document, by)
         except Fault as fault:
-            self._complain(spec.name, version, str(fault))
+            self._complain(model, document["to"], str(fault))
 
     def close(self) -> None:
         """Let the threads go; an exam under way ends by its own deadline."""
@@ -247,34 +254,40 @@ class Candidates:
 
     async def _examined(self, spec: ModelSpec, verdict: Verdict, version: str, asked: HeldOut) -> Verdict:
         """The verdict after an exam, where there are rows for one; what one said before this process is remembered."""
-        fingerprint = _fingerprint(verdict.gates)
         try:
             exams = rule_state_in((await self._run(self._outbox.standing, spec.name))[0]).exams
-            known = exams.result(version, verdict.against, fingerprint)
+            known = exams.result(version, verdict.against, _fingerprint(verdict.gates))
             if known is not None:
                 return replace(verdict, reasons=known)
             specs = {one.version: one for one in spec.versions}
             if not specs.keys() >= {version, verdict.against}:
                 return verdict
-            selection = Selection(spec.name, verdict.against, asked.share, for_exam=True)
-            rows, gathered = await self._exam_pool.call(self._rows.labelled, selection)
-            verdict = replace(verdict, rows=gathered)
-            if rows is None or gathered.rows < asked.least:
-                reason = f"it waits for labels: {gathered.rows} held-out rows have one, {asked.least} are asked"
-                return replace(verdict, reasons=(reason,), waits=True)
-            # Counted before it is begun: no exam goes uncounted because its process ends.
-            begun = await self._remember(spec.name, lambda one: one.begun(version, verdict.against, fingerprint))
-            pair = specs[version], specs[verdict.against]
-            names = next(filter(None, (self._policies.feature_names((spec.name, one.version)) for one in pair)), ())
-            verdict = await self._exam_pool.call(self._held_to, asked, rows, pair, verdict, begun.count, names)
-            await self._remember(spec.name, lambda one: one.ended(version, verdict.against, verdict.reasons))
-            return verdict
+            return await self._exam(spec.name, verdict, (specs[version], specs[verdict.against]), asked)
         except Fault as fault:
             waits = isinstance(fault, Conflict | NotReady)
             return replace(verdict, reasons=(str(fault),), waits=waits)
         except Exception:
             log.exception("the exam of model %s version %s failed", spec.name, version)
             return replace(verdict, reasons=("its exam failed",), waits=True)
+
+    async def _exam(
+        self, model: str, verdict: Verdict, pair: tuple[VersionSpec, VersionSpec], asked: HeldOut
+    ) -> Verdict:
+        """The verdict after an exam of the first version against the second, by held-out rows with labels; one that
+        waits while there are too few."""
+        version, against = pair[0].version, pair[1].version
+        selection = Selection(model, against, asked.share, for_exam=True)
+        rows, gathered = await self._exam_pool.call(self._rows.labelled, selection)
+        verdict = replace(verdict, rows=gathered)
+        if rows is None or gathered.rows < asked.least:
+            reason = f"it waits for labels: {gathered.rows} held-out rows have one, {asked.least} are asked"
+            return replace(verdict, reasons=(reason,), waits=True)
+        # Counted before it is begun: no exam goes uncounted because its process ends.
+        begun = await self._remember(model, lambda one: one.begun(version, against, _fingerprint(verdict.gates)))
+        names = next(filter(None, (self._policies.feature_names((model, one.version)) for one in pair)), ())
+        held = await self._exam_pool.call(self._held_to, asked, rows, pair, verdict, begun.count, names)
+        await self._remember(model, lambda one: one.ended(version, against, held.reasons))
+        return held
 
     async def _remember(self, model: str, change: Callable[[Exams], Exams]) -> Exams:
         """Change what is remembered of a model's exams; the new state. Where others change it too it is tried again.

@@ -7,6 +7,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -41,6 +42,7 @@ OVERDUE_S = 600.0
 LONGEST_S = 60.0
 """Rules that cannot be judged are tried again at least that often."""
 
+REQUEST_TRIES = 3
 MANUAL = "(by hand)"
 MOST_FEATURES = 5
 
@@ -115,6 +117,16 @@ class Retraining:
             NotFound: no such model or version.
             InvalidInput: the document has something else than a version and a reason.
         """
+        version, now = self._asked_version(model, document), self._clock()
+        monitor, sinks = self._monitor.told(model, version), self._asked_sinks(model)
+        data = {**_evidence(monitor), "model": model, "version": version, "rule": MANUAL, "reason": by.reason}
+        event = Event(Kind.RETRAIN, f"models/{model}/versions/{version}", f"{MANUAL} {now:.3f}", data)
+        await self._request(model, InFlight(version, now, event_id(event)), event, sinks, by)
+        self._outcomes[model, MANUAL, Outcome.REQUESTED] += 1
+        return {"event": event_id(event), "model": model, "version": version, "sinks": sinks}
+
+    def _asked_version(self, model: str, document: Document) -> str:
+        """The version that a request is for: the stated one, or the one that answers; raises as ``ask``."""
         odd = sorted(set(document) - {"version", "reason"})
         if odd:
             raise InvalidInput(f"'{odd[0]}' is no part of a request for retraining")
@@ -124,24 +136,28 @@ class Retraining:
         version = document.get("version") or self._serving(spec)
         if not isinstance(version, str) or version not in {one.version for one in spec.versions}:
             raise NotFound(f"model '{model}' serves no version '{str(version)[:64]}'")
-        policy, now = self._monitor.policy_of(model), self._clock()
-        sinks = sorted({one for trigger in policy.triggers if trigger.kind is Kind.RETRAIN for one in trigger.send})
-        sinks = sinks or sorted(policy.sinks)
-        monitor = self._monitor.told(model, version)
-        data = {**_evidence(monitor), "model": model, "version": version, "rule": MANUAL, "reason": by.reason}
-        event = Event(Kind.RETRAIN, f"models/{model}/versions/{version}", f"{MANUAL} {now:.3f}", data)
-        for _ in range(3):  # the rules may be written at the same moment
+        return version
+
+    def _asked_sinks(self, model: str) -> list[str]:
+        """Where a request goes: where the model's rules send theirs, or else all of its sinks."""
+        policy = self._monitor.policy_of(model)
+        sinks = {one for trigger in policy.triggers if trigger.kind is Kind.RETRAIN for one in trigger.send}
+        return sorted(sinks) or sorted(policy.sinks)
+
+    async def _request(self, model: str, flight: InFlight, event: Event, sinks: Sequence[str], by: By) -> None:
+        """Store that a request is under way, together with its event.
+
+        Raises:
+            Conflict: the rules were written under every try.
+        """
+        for _ in range(REQUEST_TRIES):
             kept, revision = await self._run(self._outbox.standing, model)
             standing = rule_state_in(kept)
-            flight = InFlight(version, now, event_id(event))
-            recent = tuple(at for at in standing.requests if now - at < DAY_S)
-            after = rule_state_out(replace(standing, requests=(*recent, now), in_flight=flight, failed=None))
-            try:
+            recent = tuple(at for at in standing.requests if flight.at - at < DAY_S)
+            after = rule_state_out(replace(standing, requests=(*recent, flight.at), in_flight=flight, failed=None))
+            with suppress(Conflict):  # the rules may be written at the same moment
                 await self._run(self._outbox.commit, model, revision, after, event, sinks, by)
-            except Conflict:
-                continue
-            self._outcomes[model, MANUAL, Outcome.REQUESTED] += 1
-            return {"event": event_id(event), "model": model, "version": version, "sinks": sinks}
+                return
         raise Conflict("the rules of the model are moving; try again")
 
     async def deliveries(self, model: str) -> Document:
