@@ -21,6 +21,7 @@ from penstock.registry.db.database import open_database
 from penstock.registry.location import location_of
 from penstock.registry.records import By, Document, Plan, Report, Subject
 from penstock.registry.registry import Registry
+from penstock.registry.stores.archived_audit import ArchivedAudit
 from penstock.registry.stores.snapshot import RegistrySnapshot
 from penstock.registry.stores.versions import Store
 from tests.unit.control.reconcile.test_reconciler import FakeFleet
@@ -46,11 +47,13 @@ class Gateway:
         self.database = open_database(place.database, 5.0)
         self.store = Store(self.database)
         self.picture = RegistrySnapshot(self.store, place.picture)
-        registry = Registry(place, self.store, FolderBlobs(Path(place.blobs)), 1 << 20)
+        blobs = FolderBlobs(Path(place.blobs))
+        registry = Registry(place, self.store, blobs, 1 << 20)
+        archived = ArchivedAudit(self.store.connections, lambda: blobs)
         self.source = RegistrySource(self.picture, registry.shelf)
         self.fleet = FakeFleet()
         self.fleet.reconciler = self.reconciler = Reconciler(self.source, self.fleet, Ledger(), 20, 5.0)
-        parts = Parts(self.store, self.picture, registry, self.source, Admission(), 30.0)
+        parts = Parts(self.store, self.picture, registry, self.source, Admission(), 30.0, archived)
         self.admin = RegistryAdmin(parts, self.reconciler, self)
 
     def statuses(self) -> list[VersionStatus]:
