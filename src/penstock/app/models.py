@@ -2,53 +2,33 @@
 
 import asyncio
 import json
-import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
-from typing import Protocol
 
-from penstock import __version__
 from penstock.app.repositories import identity
+from penstock.app.traffic_sides import TrafficSides, open_sides
 from penstock.config.sections import Retention
 from penstock.config.settings import Settings
 from penstock.control.admin import Parts, RegistryAdmin
 from penstock.control.blocking import BlockingPool, pool_readings
-from penstock.control.delivery.experiments import Experiments
-from penstock.control.delivery.prometheus import Prometheus
-from penstock.control.delivery.rollouts import Rollouts
-from penstock.control.delivery.routes import Traffic
-from penstock.control.delivery.step_gates import PolicyWebhooks
-from penstock.control.fleet import FleetMember
-from penstock.control.instance.ports import is_loopback
-from penstock.control.leadership import Leadership
 from penstock.control.model_view import Serving
-from penstock.control.monitoring.service import Monitoring
 from penstock.control.periodic import PeriodicTask
 from penstock.control.plane import ControlPlane
 from penstock.control.reconcile.planner import Found
 from penstock.control.reconcile.reconciler import Reconciler
 from penstock.control.retention import DAY_S, PASS_S, HomeFiles, Janitor, Keeping, Needed
-from penstock.control.retraining.fleet_rows import FleetRows, home_name
-from penstock.control.retraining.row_answers import RowAnswers
-from penstock.control.retraining.row_source import RowSource
-from penstock.control.retraining.rules import Retraining
-from penstock.control.sinks import SinkContext
 from penstock.control.sources.aliased import AliasedFolder
 from penstock.control.sources.folder import FolderContents
 from penstock.control.sources.mlflow import MlflowSync
 from penstock.control.sources.registry import RegistrySource
 from penstock.control.sources.repositories import Repository, RepositoryState, readings
-from penstock.core.desired import Desired
 from penstock.core.errors import InvalidInput, NotReady
-from penstock.core.policies import FleetAlarms
 from penstock.engine.durable_files import write_atomically
 from penstock.engine.scratch import delete_failures
-from penstock.monitor.answer_room import AnswerRoom
 from penstock.registry.admission.examiner import AdmissionOptions, Examiner, basis
 from penstock.registry.location import RegistryLocation
 from penstock.registry.mlflow.source import MlflowSource
@@ -57,73 +37,16 @@ from penstock.registry.repository.copies import Copies
 from penstock.registry.repository.verdicts import Verdicts
 from penstock.registry.stores.archived_audit import ArchivedAudit
 from penstock.registry.stores.audit_archive import AuditArchives
-from penstock.registry.stores.connections import Connections
-from penstock.registry.stores.evidence import EvidenceStore
-from penstock.registry.stores.feedback import FeedbackStore
-from penstock.registry.stores.gateways import GatewayStore
 from penstock.registry.stores.monitor import MonitorStore
-from penstock.registry.stores.outbox import Outbox
 from penstock.registry.stores.retention import RetentionStore
-from penstock.registry.stores.row_requests import RowRequestStore
 from penstock.registry.stores.snapshot import RegistrySnapshot
 from penstock.registry.stores.traffic import TrafficStore
 from penstock.telemetry.metrics import SCRATCH_FAILURES, Point, Reading
-
-log = logging.getLogger("penstock.app")
 
 REGISTRY_LOOK_S = 0.5
 """What another gateway changed in a shared registry is seen after that time at the latest."""
 
 COLLECT_S = 3600.0
-
-
-class Side(Protocol):
-    """What makes blocking calls on pools of its own."""
-
-    @property
-    def pools(self) -> tuple[BlockingPool, ...]:
-        """Those pools."""
-
-    def close(self) -> None:
-        """Let their threads go."""
-
-
-@dataclass(frozen=True, slots=True)
-class TrafficSides:
-    """Routes, rollouts, experiments, the monitor and the retraining rules of one gateway."""
-
-    traffic: Traffic
-    rollouts: Rollouts
-    experiments: Experiments
-    monitoring: Monitoring
-    retraining: Retraining
-    leadership: Leadership
-    fleet: FleetMember
-    row_answers: RowAnswers | None
-
-    def tasks(self) -> list[PeriodicTask]:
-        """What goes on beside serving."""
-        one_each = (self.leadership, self.fleet, self.traffic, self.rollouts, self.experiments)
-        handing = () if self.row_answers is None else (self.row_answers.task,)
-        return [*(side.task for side in one_each), *self.monitoring.tasks, *self.retraining.tasks, *handing]
-
-    def decorate(self, desired: Desired) -> Desired:
-        """The desired state with what is to be watched, and whose votes are to be taken."""
-        return self.experiments.decorate(self.rollouts.decorate(self.monitoring.decorate(desired)))
-
-    def close(self) -> None:
-        """Let their threads go."""
-        for side in self._all():
-            side.close()
-
-    def readings(self) -> Iterator[Reading]:
-        """How busy the threads are that its blocking calls run on."""
-        return pool_readings(pool for side in self._all() for pool in side.pools)
-
-    def _all(self) -> "tuple[Side, ...]":
-        traffic: tuple[Side, ...] = (self.traffic, self.rollouts, self.experiments)
-        handing = () if self.row_answers is None else (self.row_answers,)
-        return (*traffic, self.monitoring, self.retraining, self.leadership, self.fleet, *handing)
 
 
 class Models:
@@ -201,83 +124,7 @@ class Models:
         """What decides the traffic, and what watches it; only after the first scan."""
         if self._parts is None:
             raise RuntimeError
-        connections = self._parts.store.connections
-        connections.lease.gateway = instance.name
-        picture = self._parts.picture
-        store = TrafficStore(connections)
-        gateway, state = instance.name, instance / "monitor.json"
-        prometheus = self._settings.prometheus
-        ask = None if prometheus is None else Prometheus(prometheus.url)
-        home, records = self._place.home, self._parts.store
-        stated = self._settings.monitor
-        alarms = FleetAlarms(stated.false_alarms_per_day, stated.gateways)
-        evidence = (EvidenceStore(records.connections), gateway) if self._place.is_shared else None
-        monitor_store = MonitorStore(records.connections)
-        room = AnswerRoom(stated.model_answers_bytes, stated.answers_bytes)
-        feedback = FeedbackStore(records.connections) if self._place.is_shared else None
-        monitoring = Monitoring(
-            monitor_store,
-            store,
-            plane,
-            home,
-            state,
-            alarms=alarms,
-            evidence=evidence,
-            room=room,
-            feedback=feedback,
-        )
-        rows = self._rows(connections, gateway)
-        outbox, alone = Outbox(records.connections, store), is_loopback(self._settings.host)
-        labels, clock = monitoring.labels.comparisons, records.connections.clock
-        rollouts = Rollouts(
-            store,
-            plane,
-            gateway,
-            labels,
-            ask,
-            slo=lambda model: monitoring.policy_of(model).rules.get("slo", {}),
-            webhooks=PolicyWebhooks(lambda model: monitoring.policy_of(model).sinks, SinkContext(home, alone)),
-        )
-        return TrafficSides(
-            Traffic(records, store, plane),
-            rollouts,
-            Experiments(store, plane, gateway, labels),
-            monitoring,
-            Retraining(
-                outbox,
-                records.model,
-                plane,
-                monitoring,
-                rollouts,
-                (home, alone),
-                clock.now,
-                rows.source,
-                clock.stamp,
-            ),
-            leadership_of(connections),
-            FleetMember(
-                GatewayStore(connections),
-                gateway,
-                __version__,
-                lambda: picture.revision,
-                plane.statuses,
-                rows.home_name,
-                rows.asked,
-            ),
-            rows.answers,
-        )
-
-    def _rows(self, connections: Connections, gateway: str) -> "_Rows":
-        """The captured rows of this gateway, or of the fleet that it may be in."""
-        from penstock.registry.registry import open_blobs  # noqa: PLC0415 - after the start
-
-        place = self._place
-        if not place.is_shared:
-            return _Rows(RowSource(place.home))
-        requests, blobs = RowRequestStore(connections), cache(partial(open_blobs, place))
-        fleet = FleetRows(requests, GatewayStore(connections), blobs, gateway, place.home)
-        answers = RowAnswers(requests, blobs, gateway, place.home, place.incoming)
-        return _Rows(RowSource(place.home, fleet), answers, partial(home_name, place.home), answers.wake)
+        return open_sides(self._settings, self._place, self._parts, plane, instance)
 
     def tasks(self, registry_admin: RegistryAdmin, reconciler: Reconciler, instance: Path) -> list[PeriodicTask]:
         """What goes on beside serving; ``instance`` is the directory that its processes share."""
@@ -338,12 +185,6 @@ class Models:
             pool.close()
 
 
-def leadership_of(connections: Connections) -> Leadership:
-    """What keeps this gateway's lease."""
-    lease = connections.lease
-    return Leadership(lease, connections.lead, partial(lease.release, connections))
-
-
 def keeping_of(stated: Retention) -> Keeping:
     """What the settings say, in seconds."""
     return Keeping(
@@ -360,17 +201,6 @@ def keeping_of(stated: Retention) -> Keeping:
         exports_bytes=stated.exports_bytes,
         copies_s=stated.copies_days * DAY_S,
     )
-
-
-@dataclass(frozen=True, slots=True)
-class _Rows:
-    """Where captured rows come from; in a shared registry also what hands them over, how its home is called, and what
-    to call when they are asked for."""
-
-    source: RowSource
-    answers: RowAnswers | None = None
-    home_name: Callable[[], str] = lambda: ""
-    asked: Callable[[], None] = lambda: None
 
 
 class _Webhook:

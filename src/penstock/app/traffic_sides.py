@@ -1,0 +1,185 @@
+"""What decides the traffic of a gateway and what watches it, put together over the registry's database."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+from typing import Protocol
+
+from penstock import __version__
+from penstock.config.settings import Settings
+from penstock.control.admin import Parts
+from penstock.control.blocking import BlockingPool, pool_readings
+from penstock.control.delivery.experiments import Experiments
+from penstock.control.delivery.prometheus import Prometheus
+from penstock.control.delivery.rollouts import Rollouts
+from penstock.control.delivery.routes import Traffic
+from penstock.control.delivery.step_gates import PolicyWebhooks
+from penstock.control.fleet import FleetMember
+from penstock.control.instance.ports import is_loopback
+from penstock.control.leadership import Leadership
+from penstock.control.monitoring.service import Monitoring
+from penstock.control.periodic import PeriodicTask
+from penstock.control.plane import ControlPlane
+from penstock.control.retraining.fleet_rows import FleetRows, home_name
+from penstock.control.retraining.row_answers import RowAnswers
+from penstock.control.retraining.row_source import RowSource
+from penstock.control.retraining.rules import Retraining
+from penstock.control.sinks import SinkContext
+from penstock.core.desired import Desired
+from penstock.core.policies import FleetAlarms
+from penstock.monitor.answer_room import AnswerRoom
+from penstock.registry.location import RegistryLocation
+from penstock.registry.stores.connections import Connections
+from penstock.registry.stores.evidence import EvidenceStore
+from penstock.registry.stores.feedback import FeedbackStore
+from penstock.registry.stores.gateways import GatewayStore
+from penstock.registry.stores.monitor import MonitorStore
+from penstock.registry.stores.outbox import Outbox
+from penstock.registry.stores.row_requests import RowRequestStore
+from penstock.registry.stores.traffic import TrafficStore
+from penstock.telemetry.metrics import Reading
+
+
+class Side(Protocol):
+    """What makes blocking calls on pools of its own."""
+
+    @property
+    def pools(self) -> tuple[BlockingPool, ...]:
+        """Those pools."""
+
+    def close(self) -> None:
+        """Let their threads go."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrafficSides:
+    """Routes, rollouts, experiments, the monitor and the retraining rules of one gateway."""
+
+    traffic: Traffic
+    rollouts: Rollouts
+    experiments: Experiments
+    monitoring: Monitoring
+    retraining: Retraining
+    leadership: Leadership
+    fleet: FleetMember
+    row_answers: RowAnswers | None
+
+    def tasks(self) -> list[PeriodicTask]:
+        """What goes on beside serving."""
+        one_each = (self.leadership, self.fleet, self.traffic, self.rollouts, self.experiments)
+        handing = () if self.row_answers is None else (self.row_answers.task,)
+        return [*(side.task for side in one_each), *self.monitoring.tasks, *self.retraining.tasks, *handing]
+
+    def decorate(self, desired: Desired) -> Desired:
+        """The desired state with what is to be watched, and whose votes are to be taken."""
+        return self.experiments.decorate(self.rollouts.decorate(self.monitoring.decorate(desired)))
+
+    def close(self) -> None:
+        """Let their threads go."""
+        for side in self._all():
+            side.close()
+
+    def readings(self) -> Iterator[Reading]:
+        """How busy the threads are that its blocking calls run on."""
+        return pool_readings(pool for side in self._all() for pool in side.pools)
+
+    def _all(self) -> "tuple[Side, ...]":
+        traffic: tuple[Side, ...] = (self.traffic, self.rollouts, self.experiments)
+        handing = () if self.row_answers is None else (self.row_answers,)
+        return (*traffic, self.monitoring, self.retraining, self.leadership, self.fleet, *handing)
+
+
+def open_sides(
+    settings: Settings, place: RegistryLocation, parts: Parts, plane: ControlPlane, instance: Path
+) -> TrafficSides:
+    """What decides the traffic of a gateway, and what watches it; ``instance`` is the directory that its processes
+    share."""
+    records, connections, gateway = parts.store, parts.store.connections, instance.name
+    connections.lease.gateway = gateway
+    store, user = TrafficStore(connections), (place.home, is_loopback(settings.host))
+    monitoring = _monitoring(settings, place, connections, plane, instance)
+    labels, clock, rows = monitoring.labels.comparisons, connections.clock, _rows(place, connections, gateway)
+    rollouts = _rollouts(settings, user, store, plane, gateway, monitoring)
+    outbox, revision = Outbox(connections, store), lambda: parts.picture.revision
+    return TrafficSides(
+        Traffic(records, store, plane),
+        rollouts,
+        Experiments(store, plane, gateway, labels),
+        monitoring,
+        Retraining(outbox, records.model, plane, monitoring, rollouts, user, clock.now, rows.source, clock.stamp),
+        leadership_of(connections),
+        FleetMember(
+            GatewayStore(connections), gateway, __version__, revision, plane.statuses, rows.home_name, rows.asked
+        ),
+        rows.answers,
+    )
+
+
+def _monitoring(
+    settings: Settings, place: RegistryLocation, connections: Connections, plane: ControlPlane, instance: Path
+) -> Monitoring:
+    """The monitor of this gateway, which shares evidence and feedback with others where the registry is shared."""
+    stated = settings.monitor
+    return Monitoring(
+        MonitorStore(connections),
+        TrafficStore(connections),
+        plane,
+        place.home,
+        instance / "monitor.json",
+        alarms=FleetAlarms(stated.false_alarms_per_day, stated.gateways),
+        evidence=(EvidenceStore(connections), instance.name) if place.is_shared else None,
+        room=AnswerRoom(stated.model_answers_bytes, stated.answers_bytes),
+        feedback=FeedbackStore(connections) if place.is_shared else None,
+    )
+
+
+def _rollouts(
+    settings: Settings,
+    user: tuple[Path, bool],
+    store: TrafficStore,
+    plane: ControlPlane,
+    gateway: str,
+    monitoring: Monitoring,
+) -> Rollouts:
+    """Rollouts whose gates ask Prometheus, and the webhooks of the models' policies; ``user`` is the home, and whether
+    a policy's paths are its own user's."""
+    prometheus = settings.prometheus
+    return Rollouts(
+        store,
+        plane,
+        gateway,
+        monitoring.labels.comparisons,
+        None if prometheus is None else Prometheus(prometheus.url),
+        slo=lambda model: monitoring.policy_of(model).rules.get("slo", {}),
+        webhooks=PolicyWebhooks(lambda model: monitoring.policy_of(model).sinks, SinkContext(*user)),
+    )
+
+
+def _rows(place: RegistryLocation, connections: Connections, gateway: str) -> "_Rows":
+    """The captured rows of this gateway, or of the fleet that it may be in."""
+    from penstock.registry.registry import open_blobs  # noqa: PLC0415 - after the start
+
+    if not place.is_shared:
+        return _Rows(RowSource(place.home))
+    requests, blobs = RowRequestStore(connections), cache(partial(open_blobs, place))
+    fleet = FleetRows(requests, GatewayStore(connections), blobs, gateway, place.home)
+    answers = RowAnswers(requests, blobs, gateway, place.home, place.incoming)
+    return _Rows(RowSource(place.home, fleet), answers, partial(home_name, place.home), answers.wake)
+
+
+def leadership_of(connections: Connections) -> Leadership:
+    """What keeps this gateway's lease."""
+    lease = connections.lease
+    return Leadership(lease, connections.lead, partial(lease.release, connections))
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """Where captured rows come from; in a shared registry also what hands them over, how its home is called, and what
+    to call when they are asked for."""
+
+    source: RowSource
+    answers: RowAnswers | None = None
+    home_name: Callable[[], str] = lambda: ""
+    asked: Callable[[], None] = lambda: None
