@@ -7,13 +7,13 @@ import asyncio
 from collections import deque
 from typing import Final
 
-from penstock.api.http1.answers import CONTINUE, error_answer
-from penstock.api.http1.client_transport import ClientTransport
+from penstock.api.http1.answers import error_answer
+from penstock.api.http1.connection_output import CLOSE, ConnectionOutput
 from penstock.api.http1.connection_table import REFUSED, RESERVED, ConnectionTable
-from penstock.api.http1.exchange import ANSWERED, RECEIVING, RUNNING, WAITING, Answer, Exchange, answer_size
+from penstock.api.http1.exchange import ANSWERED, RECEIVING, RUNNING, WAITING, Exchange
 from penstock.api.http1.limits import MAX_PIPELINED
 from penstock.api.http1.request_head import HeadError, RequestHead
-from penstock.api.http1.request_reader import HEAD, NO_MEMORY, NOTHING, UNCOUNTED_BYTES, RequestReader, RequestSink
+from penstock.api.http1.request_reader import HEAD, NO_MEMORY, NOTHING, UNCOUNTED_BYTES
 from penstock.core.errors import DeadlineExceeded, Fault, OverBudget
 
 DRAINING_S: Final = 1.0
@@ -21,8 +21,6 @@ DRAINING_S: Final = 1.0
 
 _END_OF_HEAD: Final = b"\r\n\r\n"
 _NO_HEAD: Final = RequestHead(b"GET", b"/", True, [], 0)
-_CLOSE: Final = b"connection: close\r\n"
-_KEEP_ALIVE: Final = b"connection: keep-alive\r\n"
 _NO_ROOM: Final = "the server has too many connections; try again"
 
 
@@ -33,28 +31,19 @@ class _Refusal(Exchange):
         """It has its answer."""
 
 
-class Connection(RequestSink):
+class Connection(ConnectionOutput):
     """One client's: an ``asyncio.Protocol`` in all but name, as compiled classes have none of the interpreter's above
     them."""
 
     def __init__(self, table: ConnectionTable) -> None:
-        self._table = table
+        super().__init__(table)
         self._limits = table.limits
-        self._transport = ClientTransport()
-        self._reader = RequestReader(self, table.limits)
-        self._pipeline: deque[Exchange] = deque()
-        self.is_lost = False
-        self._input_ended = False
         self._will_read = False
         self._is_unfinished = False
         self._is_headless = True
         self._is_reserved = False
-        self._working = 0  # bytes of bodies that are worked on
-        self._stored = 0  # bytes of answers that wait for their turn
-        self._kept = 0  # bytes that are taken from the budget
         self._active_ns = table.clock_ns()
         self._until_ns = table.age_limit_ns()
-        self._is_old = False
 
     # Requests.
 
@@ -112,6 +101,19 @@ class Connection(RequestSink):
         if not self.is_lost and self._reader.mode != NOTHING:
             self._read()
 
+    def _read_on(self) -> None:
+        reader = self._reader
+        if reader.mode == NOTHING:
+            if self._input_ended and not self._pipeline:
+                self.close()
+        elif not reader.waits_for_us():
+            if reader.unparsed:
+                self._read_soon()
+            elif self._input_ended:
+                self._end_input()
+            else:
+                self._transport.resume_reading()
+
     def _stop_reading(self) -> None:
         self._reader.stop()
         self._note_unfinished(False)
@@ -145,13 +147,6 @@ class Connection(RequestSink):
         self._pipeline.append(exchange)
         return exchange
 
-    def keep(self, size: int) -> bool:
-        """Count bytes of a body that are kept; False if they may not be."""
-        if not self._table.memory.take(size):
-            return False
-        self._kept += size
-        return True
-
     def await_body(self, exchange: Exchange) -> None:
         """The body of a request is still to come."""
         timeout_ns = exchange.timeout_ns(int(self._limits.request_s * 1e9))
@@ -174,127 +169,6 @@ class Connection(RequestSink):
         if exchange.state == RECEIVING:
             exchange.state = WAITING
         self._begin_first()
-
-    def _begin_first(self) -> None:
-        """Work on the first request where it waited for that, or tell its client to send its body."""
-        if self._transport.is_writing_paused or not self._pipeline:
-            return
-        first = self._pipeline[0]
-        if first.awaits_continue:
-            first.awaits_continue = False
-            self.write(CONTINUE)
-        if first.state == WAITING or (first.streams and first.state == RECEIVING):
-            first.state = RUNNING
-            first.begin()
-
-    # Answers.
-
-    def answer(self, exchange: Exchange, answer: Answer) -> None:
-        """Write a whole answer, now or when those before it are written."""
-        if self.is_lost or exchange.state == ANSWERED:
-            return
-        exchange.state = ANSWERED
-        size = answer_size(answer)
-        if self._working:
-            self._forget_body(exchange)
-        if size > UNCOUNTED_BYTES and not self.keep(size):
-            answer = exchange.refusal(self._table.memory.refusal(size, NO_MEMORY))
-            size = len(answer)
-        if self._pipeline[0] is exchange and not self._transport.is_writing_paused:
-            self._pipeline.popleft()
-            self._send(exchange, answer, size)
-            if self._pipeline or self._transport.is_reading_paused or self._input_ended:
-                self._advance()
-        else:
-            exchange.answer = answer
-            self._stored += size
-            self._recount()
-        if self._kept:
-            self._recount()
-
-    def _send(self, exchange: Exchange, answer: Answer, size: int) -> None:
-        self._transport.send(answer, size)
-        if not exchange.keep_alive:
-            self._end(exchange)
-
-    def _advance(self) -> None:
-        """Write the answers that are there, and begin who is first; then read on if there is room."""
-        pipeline = self._pipeline
-        while pipeline and not self._transport.is_writing_paused:
-            first = pipeline[0]
-            answer = first.answer
-            if answer is None:
-                self._begin_first()
-                break
-            pipeline.popleft()
-            size = answer_size(answer)
-            self._stored -= size
-            self._send(first, answer, size)
-        self._read_on()
-
-    def _read_on(self) -> None:
-        reader = self._reader
-        if reader.mode == NOTHING:
-            if self._input_ended and not self._pipeline:
-                self.close()
-        elif not reader.waits_for_us():
-            if reader.unparsed:
-                self._read_soon()
-            elif self._input_ended:
-                self._end_input()
-            else:
-                self._transport.resume_reading()
-
-    def last_fields(self, exchange: Exchange) -> bytes:
-        """The lines that every answer has: its date, and whether the connection goes on after it."""
-        table = self._table
-        if (table.is_draining or self._is_old) and exchange.keep_alive and self._is_last(exchange):
-            exchange.keep_alive = False
-            self._stop_reading()
-        if not exchange.keep_alive:
-            return table.date_line + _CLOSE
-        return table.date_line + _KEEP_ALIVE if exchange.head.http10 else table.date_line
-
-    def _is_last(self, exchange: Exchange) -> bool:
-        return (
-            bool(self._pipeline) and self._pipeline[-1] is exchange and not self._reader.unparsed and exchange.is_whole
-        )
-
-    def _end(self, exchange: Exchange) -> None:
-        """The last answer is written."""
-        self._stop_reading()
-        self._transport.end(lingers=not exchange.is_whole)
-
-    # Answers in parts.
-
-    def write(self, data: bytes) -> None:
-        """Write a part of the answer of the exchange that is first."""
-        self._transport.send(data, len(data))
-
-    async def writable(self) -> None:
-        """Wait until the client has taken enough of what was written."""
-        await self._transport.writable()
-
-    def finish(self, exchange: Exchange) -> None:
-        """The answer of the exchange that is first is written; what is left of its body is read and dropped."""
-        if self.is_lost or exchange.state == ANSWERED:
-            return
-        exchange.state = ANSWERED
-        self._reader.is_held = False
-        self.release_body(exchange)
-        if exchange.is_whole or not exchange.keep_alive:
-            self._leave(exchange)
-        else:
-            self._read_on()
-
-    def _leave(self, exchange: Exchange) -> None:
-        """It is answered in parts, and whole."""
-        if self._pipeline and self._pipeline[0] is exchange:
-            self._pipeline.popleft()
-        if exchange.keep_alive:
-            self._advance()
-        else:
-            self._end(exchange)
 
     def hold_reading(self) -> None:
         """Read no more until ``go_on_reading``: nobody takes what has come."""
@@ -361,7 +235,7 @@ class Connection(RequestSink):
         verdict = self._table.add(self)
         self._is_reserved = verdict == RESERVED
         if verdict == REFUSED:
-            self.write(error_answer(503, _NO_ROOM, self._table.date_line + _CLOSE))
+            self.write(error_answer(503, _NO_ROOM, self._table.date_line + CLOSE))
             self.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -413,16 +287,6 @@ class Connection(RequestSink):
         self._recount()
         self._advance()
 
-    def abort(self) -> None:
-        """End at once."""
-        self._stop_reading()
-        self._transport.abort()
-
-    def close(self) -> None:
-        """End once what is written has left."""
-        self._stop_reading()
-        self._transport.close()
-
     def close_idle(self) -> None:
         """Close it if no request is under way."""
         if self.is_idle():
@@ -431,10 +295,6 @@ class Connection(RequestSink):
     def is_idle(self) -> bool:
         """Whether no request is under way."""
         return not self._pipeline and not self._reader.is_midway() and not self._transport.unsent_bytes()
-
-    def info(self, name: str) -> object:
-        """What the transport knows of the connection, None where it does not."""
-        return self._transport.info(name)
 
     # Time.
 
@@ -463,36 +323,3 @@ class Connection(RequestSink):
             allowed_s = DRAINING_S if self._table.is_draining else limits.keep_alive_s
             if now_ns - self._active_ns > allowed_s * 1e9:
                 self.close()
-
-    # Bytes that are kept.
-
-    def release_body(self, exchange: Exchange) -> None:
-        """The body of an exchange is kept no more, or who works on it counts it now."""
-        if self._working:
-            self._forget_body(exchange)
-            self._recount()
-
-    def _forget_body(self, exchange: Exchange) -> None:
-        if exchange.counted_bytes:
-            self._working -= exchange.counted_bytes
-            exchange.counted_bytes = 0
-
-    def _recount(self) -> bool:
-        """Take from the budget what is kept now; False, with nothing more taken, where it does not hold that."""
-        if self.is_lost:
-            return True
-        reader = self._reader
-        kept = self._working + self._stored
-        if self._transport.is_writing_paused:
-            kept += self._transport.unsent_bytes()
-        if len(reader.unparsed) > UNCOUNTED_BYTES:
-            kept += len(reader.unparsed)
-        if reader.exchange is not None and not reader.exchange.streams:
-            kept += reader.exchange.size
-        more = kept - self._kept
-        if more > 0 and not self._table.memory.take(more):
-            return False
-        if more < 0:
-            self._table.memory.give_back(-more)
-        self._kept = kept
-        return True
