@@ -21,6 +21,9 @@ log = logging.getLogger("penstock.control")
 JITTER = 0.1
 """Part of an interval by which a pause may be longer or shorter, so that gateways and tasks do not march in step."""
 
+MOST_SUBJECTS = 1000
+"""Subjects whose complaints are remembered; of more, the oldest are forgotten, and told again."""
+
 FIRST_S, LONGEST_S = 1.0, 60.0
 """Pauses after the first failure of a key, and after many in a row."""
 
@@ -86,6 +89,8 @@ class Complaints:
         sign = str(error) if isinstance(error, Fault) else text
         if self._told.get(subject) == sign:
             return
+        if subject not in self._told and len(self._told) >= MOST_SUBJECTS:
+            del self._told[next(iter(self._told))]
         self._told[subject] = sign
         bug = error is not None and not isinstance(error, Fault)
         log.log(logging.ERROR if bug else logging.WARNING, text, exc_info=error if bug else None)

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from penstock.control import periodic
 from penstock.control.periodic import (
     FIRST_S,
     JITTER,
@@ -296,6 +297,14 @@ def test_complaints_are_told_once_for_each_subject(caplog: pytest.LogCaptureFixt
     complaints.retain(())
     complaints.tell("bucket", "away")
     assert [one.message for one in caplog.records] == ["full 100%", "away", "away", "away"]
+
+
+def test_so_many_subjects_are_remembered_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(periodic, "MOST_SUBJECTS", 2)
+    complaints = Complaints()
+    for subject in "abcb":
+        complaints.tell(subject, "full")
+    assert [complaints.over(subject) for subject in "abc"] == [False, True, True]
 
 
 # All tasks.

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from penstock.control.delivery.questions import QUERIES, WEBHOOKS, Questions, Reply
+from penstock.control.periodic import Complaints
 from penstock.control.sinks import SinkContext, SinkFault
 from penstock.control.sinks.webhook import ask_webhook
 from penstock.core.rollouts.documents import shown
@@ -73,6 +74,7 @@ class StepGates:
         self._ask = ask
         self._webhooks = webhooks
         self._questions = questions
+        self._complaints = Complaints()
 
     def missing(self, model: str, gates: tuple[Gate, ...]) -> list[str]:
         """Why gates could never pass, in words."""
@@ -91,9 +93,11 @@ class StepGates:
         for query in [guard.query for guard in rollout.spec.guards if guard.query]:
             reply = self._put((trial.id, "guard", query), query)
             if reply is not None and reply.fault:
-                log.warning("rollout %s: %s", trial.id, reply.fault)
-            elif reply is not None and reply.value is not None and math.isfinite(reply.value):
-                found[query] = reply.value
+                self._complaints.tell((trial.id, query), f"rollout {trial.id}: {reply.fault}")
+            elif reply is not None:
+                self._complaints.over((trial.id, query))
+                if reply.value is not None and math.isfinite(reply.value):
+                    found[query] = reply.value
         return found
 
     def answers(self, trial: Trial, rollout: Rollout, now: float) -> tuple[GateAnswer, ...]:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Protocol
 
+from penstock.control.periodic import Complaints
 from penstock.control.reconcile import status
 from penstock.control.reconcile.overrides import overridden
 from penstock.control.reconcile.planner import (
@@ -102,6 +103,7 @@ class Reconciler:
         self._last_block = last_block
         self._load_s = load_s
         self._clock = clock
+        self._complaints = Complaints()
         self._found: dict[str, Found] = {}
         self._turn = asyncio.Lock()
         self._look = asyncio.Lock()
@@ -283,10 +285,13 @@ class Reconciler:
         """The model with the configuration an operator gave it, if any."""
         config = self._ledger.configs.get(model.name)
         try:
-            return model if config is None else overridden(model, config)
+            configured = model if config is None else overridden(model, config)
         except InvalidInput as fault:
-            log.warning("model %s is served with its own configuration: %s", model.name, fault)
+            text = f"model {model.name} is served with its own configuration: {fault}"
+            self._complaints.tell(model.name, text, fault)
             return model
+        self._complaints.over(model.name)
+        return configured
 
     def died(self, report: Report) -> None:
         """A worker ended; versions that end one worker after the other while they load are not tried again."""

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from penstock.control.blocking import READ_S, BlockingPool
-from penstock.control.periodic import Complaints
+from penstock.control.periodic import Complaints, describe
 from penstock.control.retraining.holdout import examine
 from penstock.control.retraining.row_source import Gathered, RowSource
 from penstock.core.desired import Desired, ModelSpec, State, VersionSpec, VersionStatus
@@ -266,8 +266,9 @@ class Candidates:
         except Fault as fault:
             waits = isinstance(fault, Conflict | NotReady)
             return replace(verdict, reasons=(str(fault),), waits=waits)
-        except Exception:
-            log.exception("the exam of model %s version %s failed", spec.name, version)
+        except Exception as error:
+            text = f"the exam of model {spec.name} version {version} failed: {describe(error)}"
+            self._complaints.tell(("exam", spec.name, version), text, error)
             return replace(verdict, reasons=("its exam failed",), waits=True)
 
     async def _exam(

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from penstock.control.blocking import BlockingPool, Job
-from penstock.control.periodic import backoff_s
+from penstock.control.periodic import Complaints, backoff_s
 from penstock.control.sinks import NotStarted, SinkContext, SinkFault
 from penstock.control.sinks.plugins import send
 from penstock.core.errors import Fault, NotReady
@@ -34,8 +34,8 @@ MOST_COMMAND_S = 25 * 3600.0
 """Deadline of one command; a policy ends it after a day at most."""
 
 FIRST_S, LONGEST_S = 1.0, 300.0
-PUT_OFF_S = 30.0
-"""Until a command is tried again that could not be started for want of room or descriptors."""
+PUT_OFF_S = (30.0, 900.0)
+"""First and longest pause until a command is tried again that could not be started for want of room or descriptors."""
 
 MOST_ATTEMPTS = 16
 """Attempts after which a delivery is given up: some forty minutes."""
@@ -43,8 +43,10 @@ MOST_ATTEMPTS = 16
 GATHER_S = 900.0
 """Deadline of the captured rows that a command gets, from all gateways."""
 
-WRITE_AGAIN_S = 1.0
-"""Between two tries to write down what became of a delivery."""
+WRITE_AGAIN_S = (1.0, 5.0)
+"""First and longest pause between two tries to write down what became of a delivery."""
+
+OUTBOX = "outbox"
 
 NO_SINK = "the policy has no such sink any more"
 UNFINISHED = (
@@ -77,9 +79,12 @@ class Dispatcher:
         self._targets: dict[tuple[str, str], SinkSpec | None] = {}
         self._late: list[tuple[SinkSpec, Job]] = []
         self._unanswered: dict[int, int | None] = {}
+        self._not_started: dict[tuple[str, str], int] = {}
+        self._complaints = Complaints()
 
     async def step(self) -> None:
         """Begin to send what is due, but for what waits behind something that is being sent."""
+        self._not_started = {key: count for key, count in self._not_started.items() if key[1] in self._sinks(key[0])}
         for delivery in await self._run(self._outbox.due):
             key = (delivery.model, delivery.sink)
             spec = self._sinks(delivery.model).get(delivery.sink)
@@ -132,11 +137,17 @@ class Dispatcher:
             return False
         except Fault:
             return False  # nothing was sent: the next step looks again
-        except Exception:
-            log.exception("sink %s of model %s failed", delivery.sink, delivery.model)
-            await self._not_sent(spec, delivery, SinkFault("the sink failed", final=_runs_once(spec)))
+        except Exception as error:
+            await self._not_sent(spec, delivery, SinkFault("the sink failed", final=_runs_once(spec)), error)
             return False
+        self._takes_events(delivery)
         return await self._write(partial(self._outbox.sent, delivery))
+
+    def _takes_events(self, delivery: Delivery) -> None:
+        key = (delivery.model, delivery.sink)
+        self._not_started.pop(key, None)
+        if self._complaints.over(key):
+            log.info("sink %s of model %s takes events again", delivery.sink, delivery.model)
 
     async def _send(self, spec: SinkSpec | None, delivery: Delivery, context: SinkContext) -> None:
         if spec is None:
@@ -174,12 +185,22 @@ class Dispatcher:
         context: SinkContext = await self._commands.call(self._context.with_rows, delivery.event, deadline_s=GATHER_S)
         return context
 
-    async def _not_sent(self, spec: SinkSpec | None, delivery: Delivery, fault: SinkFault) -> None:
-        log.warning("sink %s of model %s does not have an event: %s", delivery.sink, delivery.model, fault)
+    async def _not_sent(
+        self, spec: SinkSpec | None, delivery: Delivery, fault: SinkFault, error: Exception | None = None
+    ) -> None:
+        key = (delivery.model, delivery.sink)
+        text = f"sink {delivery.sink} of model {delivery.model} does not have an event: {fault}"
+        self._complaints.tell(key, text, error)
         if isinstance(fault, NotStarted):
-            await self._write(partial(self._outbox.put_off, delivery, self._clock() + PUT_OFF_S, str(fault)))
+            failures = self._not_started[key] = self._not_started.get(key, 0) + 1
+            due = self._clock() + backoff_s(failures, *PUT_OFF_S, random.random())
+            await self._write(partial(self._outbox.put_off, delivery, due, str(fault)))
             return
+        self._not_started.pop(key, None)
         if fault.final or delivery.attempts + 1 >= MOST_ATTEMPTS:
+            log.warning(
+                "event %s is given up for sink %s of model %s", delivery.event["id"], delivery.sink, delivery.model
+            )
             event = _given_up(spec, delivery, fault, self._clock())
             others = self._other_commands(delivery) if fault.failed else None
             await self._write(partial(self._outbox.given_up, delivery, str(fault), event, others))
@@ -195,16 +216,22 @@ class Dispatcher:
     async def _write(self, write: Callable[[], None]) -> bool:
         """Write down what became of a delivery, again and again until the database has it; False where it is not this
         gateway's to say any more, and whoever leads finds the delivery as it stands."""
+        failures = 0
         while True:
             try:
                 await self._run(write)
             except (NotLeading, Superseded):
                 return False
             except Fault as fault:
-                log.warning("what became of a delivery could not be written, it is tried again: %s", fault)
+                self._complaints.tell(
+                    OUTBOX, f"what became of a delivery could not be written, it is tried again: {fault}"
+                )
             else:
+                if self._complaints.over(OUTBOX):
+                    log.info("what became of deliveries is written again")
                 return True
-            await asyncio.sleep(WRITE_AGAIN_S)
+            failures += 1
+            await asyncio.sleep(backoff_s(failures, *WRITE_AGAIN_S, random.random()))
 
 
 def _runs_once(spec: SinkSpec | None) -> bool:

@@ -249,9 +249,10 @@ class FolderContents:
             found = await self._verdict(version)
         except (NotReady, Overloaded) as fault:
             offer.problem, offer.again = fault.reason, self._clock() + RETRY_S
-            log.warning("model %s version %s cannot be examined now: %s", *version.key, fault.whole)
-        except Exception:
-            log.exception("model %s version %s cannot be examined", *version.key)
+            text = "model {} version {} cannot be examined now: {}".format(*version.key, fault.whole)
+            self._complaints.tell(version.key, text, fault)
+        except Exception as error:
+            self._complaints.tell(version.key, "model {} version {} cannot be examined".format(*version.key), error)
             offer.problem, offer.again = Reason("it cannot be examined"), self._clock() + RETRY_S
         else:
             if found is not None:  # else its files changed meanwhile; the next look begins anew

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from penstock.control.blocking import BlockingPool
+from penstock.control.periodic import Complaints
 from penstock.control.reconcile.planner import Found, Materialized
 from penstock.core.errors import Fault
 from penstock.core.lineage import card_features
@@ -70,6 +71,7 @@ class RegistrySource:
         self._placed: dict[str, tuple[Path, Path]] = {}
         self._failures: dict[str, _Failure] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._complaints = Complaints()
         self._room = asyncio.Semaphore(PLACES)
 
     async def scan(self, settled_only: bool, retry: str = "") -> Sequence[Found]:
@@ -143,11 +145,12 @@ class RegistrySource:
             try:
                 self._placed[key] = await self._layouts.call(self._shelf.place, record.content, record.rewrite)
                 self._failures.pop(key, None)
+                self._complaints.over(digest)
             except Fault as fault:
-                log.warning("content %s cannot be laid out: %s", digest, fault.whole)
+                self._complaints.tell(digest, f"content {digest} cannot be laid out: {fault.whole}", fault)
                 self._failures[key] = _Failure(str(fault), self._clock() + RETRY_S)
-            except Exception:
-                log.exception("content %s cannot be laid out", digest)
+            except Exception as error:
+                self._complaints.tell(digest, f"content {digest} cannot be laid out", error)
                 self._failures[key] = _Failure("it cannot be laid out", self._clock() + RETRY_S)
 
     async def _wait(self, records: Iterable[VersionRecord], seconds: float | None) -> None:

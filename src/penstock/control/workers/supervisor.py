@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Protocol
 
-from penstock.control.periodic import PeriodicTask
+from penstock.control.periodic import Complaints, PeriodicTask
 
 log = logging.getLogger("penstock.control")
 
@@ -229,6 +229,7 @@ class Supervisor:
         self._limits = limits or Limits()
         self._looked_ns = clock()
         self._spawning = True
+        self._complaints = Complaints()
         self.task = PeriodicTask("supervisor", self._look, PERIOD_NS / 1e9, overdue_s=OVERDUE_S)
 
     def adopt(self, index: int, process: Process) -> None:
@@ -287,8 +288,10 @@ class Supervisor:
         try:
             place.process = self._spawn(index)
         except OSError as error:
-            log.error("worker %d cannot be started: %s", index, error.strerror)
+            self._complaints.tell(index, f"worker {index} cannot be started: {error.strerror}")
             self._put_off(place, now_ns)
+        else:
+            self._complaints.over(index)
 
     def _put_off(self, place: _Place, now_ns: int) -> None:
         quick = now_ns - place.spawned_ns < self._limits.quick

@@ -45,6 +45,7 @@ class RegistrySnapshot:
         self._revision: int | None = None
         self._models: list[ModelRecord] | None = None
         self._unreadable: dict[str, str] = {}
+        self._unwritten = ""
         self._one_at_a_time = threading.Lock()
         self.problem = ""
 
@@ -111,8 +112,12 @@ class RegistrySnapshot:
     def _remember(self, models: list[ModelRecord]) -> None:
         try:
             write_atomically(self._file, json.dumps([model_out(model) for model in models]))
+            self._unwritten = ""
         except OSError as error:
-            log.warning("what the registry said cannot be remembered: %s", error.strerror)
+            reason = error.strerror or type(error).__name__
+            if reason != self._unwritten:
+                log.warning("what the registry said cannot be remembered: %s", reason)
+            self._unwritten = reason
 
     def _recalled(self) -> list[ModelRecord] | None:
         try:

@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import logging
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -12,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 
 from penstock.control.retraining import dispatcher as module
-from penstock.control.retraining.dispatcher import AT_ONE_SINK, MOST_ATTEMPTS, Dispatcher
+from penstock.control.retraining.dispatcher import AT_ONE_SINK, MOST_ATTEMPTS, PUT_OFF_S, Dispatcher
 from penstock.control.sinks import SinkContext, plugins
 from penstock.core.errors import NotReady
 from penstock.core.sinks import SinkSpec
@@ -112,6 +113,11 @@ class Room:
     def states(self) -> list[tuple[str, int]]:
         return [(one["state"], one["attempts"]) for one in self.outbox.deliveries("m")]
 
+    def due(self) -> float:
+        """When the oldest delivery is tried again."""
+        with self.world.database.reading() as connection:
+            return float(connection.execute(sa.text("select min(due) from outbox")).scalar_one())
+
     def told(self) -> list[Document]:
         events = self.world.traffic.events("m")
         return [one["data"] for one in events if one["type"].endswith("delivery.failed.v1")]
@@ -156,12 +162,65 @@ def test_a_training_waits_for_room_on_the_disk_however_long_it_takes(tmp_path: P
         room.step()
         assert room.states() == [("pending", 0)]
         assert "No space left" in room.outbox.deliveries("m")[0]["error"]
-        room.world.clock.now += 60
+        room.world.clock.now += PUT_OFF_S[1]
     assert not runs(tmp_path)
     room.step()
     assert runs(tmp_path) == 1
     assert room.states() == [("sent", 1)]
     assert not room.told()
+
+
+def test_a_disk_that_stays_read_only_is_tried_ever_less_and_told_of_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    room, due = Room(tmp_path, counted(tmp_path)), []
+    room.lacking = [OSError(errno.EROFS, "Read-only file system")] * 12
+    room.ask("a")
+    with caplog.at_level(logging.INFO):
+        while room.lacking:
+            room.step()
+            due.append(room.due() - room.world.clock.now)
+            room.world.clock.now += PUT_OFF_S[1]
+        room.step()
+    assert runs(tmp_path) == 1
+    for failures, pause in enumerate(due):
+        whole = min(PUT_OFF_S[1], PUT_OFF_S[0] * 2**failures)
+        assert whole / 2 - 0.001 <= pause <= whole + 0.001
+    lines = [record.getMessage() for record in caplog.records if "sink train" in record.getMessage()]
+    assert [line.partition(" of model m ")[2].partition(":")[0] for line in lines] == [
+        "does not have an event",
+        "takes events again",
+    ]
+
+
+def test_a_sink_that_is_away_is_told_of_once_and_each_event_that_is_given_up(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    room = Room(tmp_path, SinkSpec("webhook", {"url": "http://127.0.0.1:1/"}))
+    for key in "ab":
+        room.ask(key)
+    with caplog.at_level(logging.INFO):
+        for _ in range(2 * MOST_ATTEMPTS):
+            room.step()
+            room.world.clock.now += 3600
+    assert [state for state, _ in room.states()] == ["dead", "dead"]
+    lines = [record.getMessage() for record in caplog.records if "sink train" in record.getMessage()]
+    assert [("given up" in line, "does not have" in line) for line in lines] == [
+        (False, True),
+        (True, False),
+        (True, False),
+    ]
+
+
+def test_what_is_remembered_of_a_sink_goes_with_it(tmp_path: Path) -> None:
+    room = Room(tmp_path, counted(tmp_path))
+    room.lacking = [OSError(errno.EROFS, "Read-only file system")]
+    room.ask("a")
+    room.step()
+    assert room.dispatcher._not_started == {("m", "train"): 1}
+    room.sinks.clear()
+    room.step()
+    assert room.dispatcher._not_started == {}
 
 
 def test_a_training_that_could_not_be_started_runs_once_there_is_room(tmp_path: Path) -> None:
@@ -250,7 +309,7 @@ def test_events_come_in_order_and_each_once(tmp_path: Path) -> None:
 def test_what_became_of_a_delivery_is_written_as_soon_as_the_database_is_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "WRITE_AGAIN_S", 0.0)
+    monkeypatch.setattr(module, "WRITE_AGAIN_S", (0.0, 0.0))
     room = Room(tmp_path, counted(tmp_path))
     room.ask("a")
     room.fails = 3

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from penstock.control.periodic import Complaints
 from penstock.engine.durable_files import write_atomically
 from penstock.monitor.counters.layout import REGION_WORDS
 
@@ -33,6 +34,7 @@ class Regions:
     def __init__(self, state: Path, clear: Callable[[int, int], None]) -> None:
         self._state = state
         self._clear = clear
+        self._complaints = Complaints()
         self._in_use: dict[Key, Region] = self._read()
 
     def __iter__(self) -> Iterator[Key]:
@@ -54,8 +56,9 @@ class Regions:
         if offset is None:
             offset = free_offset(kept.values(), size)
         if offset is None:
-            log.error("model %s version %s is not watched: no room for its counts", *key)
+            self._complaints.tell(key, "model {} version {} is not watched: no room for its counts".format(*key))
             return None
+        self._complaints.over(key)
         region = Region(digest, offset, size, keys)
         self._clear(offset, size)
         self._in_use = {**kept, key: region}
