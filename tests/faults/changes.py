@@ -84,7 +84,7 @@ class Changes:
         while not self._over.wait(0.02):
             change(rng)
 
-    def _ask(self, change: Change, method: str, path: str, body: bytes | Mapping[str, Any] | None) -> Reply | None:
+    def ask(self, change: Change, method: str, path: str, body: bytes | Mapping[str, Any] | None) -> Reply | None:
         """One call; None where the control process was not there to the end of it."""
         with self._lock:
             self.asked.append(change)
@@ -96,27 +96,29 @@ class Changes:
         change.status, change.answer = reply.status, reply.json()
         return reply
 
-    def _next(self, action: str) -> tuple[str, int]:
+    def next(self, action: str) -> tuple[str, int]:
+        """A reason of its own for a change, and its number."""
         with self._lock:
             self._numbers += 1
             return f"{action} {self._numbers}", self._numbers
 
     def push_and_retire(self, rng: random.Random) -> None:
         """Push a graph, or a graph with its configuration, and retire what is old."""
-        reason, number = self._next("push")
+        reason, number = self.next("push")
         content = scorer(1.0 + number / 1000).SerializeToString()
         if rng.random() < 0.5:
-            content = self._packed(content, number)
+            content = self.packed(content, number)
         change = Change(reason, "version.add", str(number))
-        self._ask(change, "PUT", f"{MODEL}/versions/{number}", content)
+        self.ask(change, "PUT", f"{MODEL}/versions/{number}", content)
         if rng.random() < 0.2:
             self._collect()
-        old = self._added()[:-KEPT]
+        old = self.added()[:-KEPT]
         for version in old[-1:]:
-            reason, _ = self._next("retire")
-            self._ask(Change(reason, "version.retire", version), "DELETE", f"{MODEL}/versions/{version}", None)
+            reason, _ = self.next("retire")
+            self.ask(Change(reason, "version.retire", version), "DELETE", f"{MODEL}/versions/{version}", None)
 
-    def _packed(self, graph: bytes, number: int) -> bytes:
+    def packed(self, graph: bytes, number: int) -> bytes:
+        """A tar of a graph with a configuration."""
         folder = self.folder / "packed"
         folder.mkdir(exist_ok=True)
         (folder / "model.onnx").write_bytes(graph)
@@ -124,9 +126,10 @@ class Changes:
         return b"".join(pack({one.name: one for one in folder.iterdir()}))
 
     def _collect(self) -> None:
-        self._ask(Change("", "collect"), "POST", "/admin/v1/registry/collect", {})
+        self.ask(Change("", "collect"), "POST", "/admin/v1/registry/collect", {})
 
-    def _added(self) -> list[str]:
+    def added(self) -> list[str]:
+        """Versions whose push was acknowledged, and whose retirement was not answered."""
         with self._lock:
             gone = {one.version for one in self.asked if one.action == "version.retire" and one.status is not None}
             return [
@@ -137,37 +140,37 @@ class Changes:
 
     def route(self, rng: random.Random) -> None:
         """Move the champion, set and drop the route, begin, promote and abort rollouts, change settings and policy."""
-        versions = self._added()
+        versions = self.added()
         version = rng.choice(versions) if versions else "1"
         kind = rng.choice(("alias.move", "route.set", "route.drop", "rollout", "model.configure"))
-        reason, _ = self._next(kind)
+        reason, _ = self.next(kind)
         if kind == "alias.move":
-            self._ask(
+            self.ask(
                 Change(reason, kind, version), "PUT", f"{MODEL}/aliases/champion", {"version": version, "force": True}
             )
         elif kind == "route.set":
-            self._ask(Change(reason, kind, version), "PUT", f"{MODEL}/route", {"split": {"1": 9000, version: 1000}})
+            self.ask(Change(reason, kind, version), "PUT", f"{MODEL}/route", {"split": {"1": 9000, version: 1000}})
         elif kind == "route.drop":
-            self._ask(Change(reason, "route.set"), "DELETE", f"{MODEL}/route", None)
+            self.ask(Change(reason, "route.set"), "DELETE", f"{MODEL}/route", None)
         elif kind == "model.configure":
             body = {"keep_warm_seconds": rng.randrange(10, 300)}
-            self._ask(Change(reason, kind), "PUT", f"{MODEL}/settings", body)
+            self.ask(Change(reason, kind), "PUT", f"{MODEL}/settings", body)
         else:
             self._roll_out(reason, version, rng.choice(("promote", "abort")))
 
     def _roll_out(self, reason: str, version: str, verb: str) -> None:
         begun = Change(reason, "rollout.start", version)
         body = {"to": version, "steps": [1000, 10_000], "min_step_seconds": 300}
-        self._ask(begun, "POST", f"{MODEL}/rollouts", body)
+        self.ask(begun, "POST", f"{MODEL}/rollouts", body)
         if begun.acknowledged:
-            reason, _ = self._next(verb)
+            reason, _ = self.next(verb)
             change = Change(reason, f"rollout.{verb}", version)
-            self._ask(change, "POST", f"{MODEL}/rollouts/{begun.answer['id']}/{verb}", {})
+            self.ask(change, "POST", f"{MODEL}/rollouts/{begun.answer['id']}/{verb}", {})
 
     def retrain(self, rng: random.Random) -> None:
         """Ask for retraining."""
-        reason, _ = self._next("retrain")
-        self._ask(Change(reason, "retraining.request"), "POST", f"{MODEL}/retrain", {"version": "1", "reason": reason})
+        reason, _ = self.next("retrain")
+        self.ask(Change(reason, "retraining.request"), "POST", f"{MODEL}/retrain", {"version": "1", "reason": reason})
         time.sleep(rng.random() * 0.1)
 
     def events(self) -> set[str]:

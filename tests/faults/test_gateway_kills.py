@@ -13,9 +13,9 @@ import sqlite3
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
@@ -79,7 +79,7 @@ class Gateway:
     stream: Stream
     server: Server
     changes: Changes
-    workers: set[int] = field(default_factory=set)
+    environment: Mapping[str, str]
 
     @property
     def home(self) -> Path:
@@ -98,7 +98,7 @@ class Gateway:
         self.server.kill()
 
     def start_again(self) -> None:
-        self.server = launch(self.room)
+        self.server = launch(self.room, self.environment)
         self.changes.ops = self.server.ops
 
     def got(self) -> dict[str, list[dict[str, Any]]]:
@@ -109,8 +109,8 @@ class Gateway:
         return {**found, "hook": self.hook.events(), "stream": self.stream.events()}
 
 
-def launch(room: Path) -> Server:
-    return harness.launch(None, room, "--workers", "1")
+def launch(room: Path, environment: Mapping[str, str]) -> Server:
+    return harness.launch(None, room, "--workers", "1", env=environment)
 
 
 def policy(room: Path, hook: Receiver, stream: Stream) -> dict[str, Any]:
@@ -125,21 +125,28 @@ def policy(room: Path, hook: Receiver, stream: Stream) -> dict[str, Any]:
     return {"triggers": [{"name": "now", "when": {"schedule": "0 0 1 1 *"}, "send": list(sinks)}], "sinks": sinks}
 
 
-@pytest.fixture(scope="module")
-def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    room, port = tmp_path_factory.mktemp("kills"), free_port()
+@contextmanager
+def opened(room: Path, environment: Mapping[str, str]) -> Iterator[Gateway]:
+    """A gateway with a model, a champion and sinks, for the time of a block."""
+    port = free_port()
     command = ("nats-server", "-js", "-a", "127.0.0.1", "-p", str(port), "-sd", str(room / "jetstream"))
     with ExitStack() as stack:
         stack.enter_context(process(room, *command))
         hook, stream = stack.enter_context(receiving()), Stream(port)
         wait_until(stream.is_there, PATIENCE_S, "NATS")
-        server = launch(room)
-        made = Gateway(room, hook, stream, server, Changes(room, server.ops))
+        server = launch(room, environment)
+        made = Gateway(room, hook, stream, server, Changes(room, server.ops), environment)
         stack.callback(made.close)
         assert server.push("m", "1", scorer().SerializeToString()).status == 201
         crown(server, "1")
         assert server.admin("PUT", f"{MODEL}/policy", policy(room, hook, stream)).status == 200
         wait_until(lambda: server.rest("GET", "/v2/models/m/ready").status == 200, PATIENCE_S, "the model")
+        yield made
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    with opened(tmp_path_factory.mktemp("kills"), {}) as made:
         yield made
 
 
