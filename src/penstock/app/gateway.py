@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from penstock import __version__
 from penstock.app.descriptors import connection_limit, raise_limit
+from penstock.app.gateway_record import GatewayRecord
 from penstock.app.logs import set_up
-from penstock.app.models import GatewayRecord, Models
+from penstock.app.models import Models
 from penstock.app.repositories import check, identity, repositories_of
 from penstock.app.traffic_sides import TrafficSides
 from penstock.config.sections import Tls

@@ -1,17 +1,15 @@
 """Where the control process gets its models from: registry, admission and sources, put together off the start's way."""
 
 import asyncio
-import json
-import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Sequence
 from functools import cache, partial
 from pathlib import Path
 
+from penstock.app.keeping import keeping_of
+from penstock.app.mlflow_webhook import MlflowWebhook
 from penstock.app.repositories import identity
 from penstock.app.traffic_sides import TrafficSides, open_sides
-from penstock.config.sections import Retention
 from penstock.config.settings import Settings
 from penstock.control.admin import Parts, RegistryAdmin
 from penstock.control.blocking import BlockingPool, pool_readings
@@ -20,19 +18,17 @@ from penstock.control.periodic import PeriodicTask
 from penstock.control.plane import ControlPlane
 from penstock.control.reconcile.planner import Found
 from penstock.control.reconcile.reconciler import Reconciler
-from penstock.control.retention import DAY_S, PASS_S, HomeFiles, Janitor, Keeping, Needed
+from penstock.control.retention import PASS_S, HomeFiles, Janitor, Needed
 from penstock.control.sources.aliased import AliasedFolder
 from penstock.control.sources.folder import FolderContents
 from penstock.control.sources.mlflow import MlflowSync
 from penstock.control.sources.registry import RegistrySource
 from penstock.control.sources.repositories import Repository, RepositoryState, readings
-from penstock.core.errors import InvalidInput, NotReady
-from penstock.engine.durable_files import write_atomically
+from penstock.core.errors import InvalidInput
 from penstock.engine.scratch import delete_failures
 from penstock.registry.admission.examiner import AdmissionOptions, Examiner, basis
 from penstock.registry.location import RegistryLocation
 from penstock.registry.mlflow.source import MlflowSource
-from penstock.registry.mlflow.webhooks import verify_mlflow
 from penstock.registry.repository.copies import Copies
 from penstock.registry.repository.verdicts import Verdicts
 from penstock.registry.stores.archived_audit import ArchivedAudit
@@ -146,7 +142,7 @@ class Models:
             source = MlflowSource(mlflow.url, mlflow.models, self._settings.admission.max_bytes)
             mirror = MlflowSync(source, registry_admin, self._parts.picture.present, mlflow.poll_seconds)
             if mlflow.webhook_secret_file is not None:
-                registry_admin.heed_mlflow(_Webhook(mlflow.webhook_secret_file, mirror))
+                registry_admin.heed_mlflow(MlflowWebhook(mlflow.webhook_secret_file, mirror))
             registry_admin.view.tell_of_mlflow(mirror.problems)
             self._pools.extend(mirror.pools)
             tasks.append(mirror.task)
@@ -183,56 +179,3 @@ class Models:
             await self._source.close()
         for pool in self._pools:
             pool.close()
-
-
-def keeping_of(stated: Retention) -> Keeping:
-    """What the settings say, in seconds."""
-    return Keeping(
-        events_s=stated.events_days * DAY_S,
-        audit_s=stated.audit_days * DAY_S,
-        audit_archive_s=stated.audit_archive_days * DAY_S,
-        trials_s=stated.trials_days * DAY_S,
-        trials_per_model=stated.trials_per_model,
-        deliveries_s=stated.deliveries_days * DAY_S,
-        dead_deliveries_s=stated.dead_deliveries_days * DAY_S,
-        retired_versions_s=stated.retired_versions_days * DAY_S,
-        references_s=stated.references_days * DAY_S,
-        exports_s=stated.exports_days * DAY_S,
-        exports_bytes=stated.exports_bytes,
-        copies_s=stated.copies_days * DAY_S,
-    )
-
-
-class _Webhook:
-    """Wakes the mirror when MLflow calls; the secret is read anew for each call, so that it can be changed."""
-
-    def __init__(self, secret: Path, mirror: MlflowSync) -> None:
-        self._secret = secret
-        self._mirror = mirror
-
-    def __call__(self, headers: Mapping[str, str], body: bytes) -> None:
-        """One call of MLflow's."""
-        try:
-            secret = self._secret.read_bytes().strip()
-        except OSError:
-            raise NotReady("the webhook secret cannot be read") from None
-        verify_mlflow(headers, body, secret, time.time())
-        self._mirror.wake()
-
-
-class GatewayRecord:
-    """Tells commands on this machine which gateway runs on a home."""
-
-    def __init__(self, home: Path) -> None:
-        self._file = home / "gateway.json"
-
-    def write(self, ops: str) -> None:
-        """Say that this process is it."""
-        with suppress(OSError):
-            write_atomically(self._file, json.dumps({"ops": ops, "pid": os.getpid()}) + "\n")
-
-    def remove(self) -> None:
-        """Say so no longer, unless another one has come."""
-        with suppress(OSError, ValueError, KeyError):
-            if json.loads(self._file.read_text())["pid"] == os.getpid():
-                self._file.unlink()

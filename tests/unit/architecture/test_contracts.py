@@ -10,6 +10,10 @@ import pytest
 
 ROOT = Path(__file__).parents[3]
 SOURCE = ROOT / "src" / "penstock"
+FILES = sorted(file for file in SOURCE.rglob("*.py") if "_pb2" not in file.name)
+"""All but generated ones."""
+
+MOST_LINES = 400
 ANYWHERE = {"numpy"}
 """The one outside library every room may use: arrays are the vocabulary."""
 
@@ -63,10 +67,13 @@ def test_the_core_is_shielded_from_everything_the_doors_name(contracts: list[dic
     assert doors <= set(by_id["pure-core"]["forbidden_modules"])  # type: ignore[call-overload]
 
 
-@pytest.mark.parametrize("file", sorted(SOURCE.rglob("*.py")), ids=lambda file: str(file.relative_to(SOURCE)))
+def test_no_file_is_longer_than_one_subject_needs() -> None:
+    lines = {file.relative_to(SOURCE): file.read_text().count("\n") for file in FILES}
+    assert {file: number for file, number in lines.items() if number > MOST_LINES} == {}
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(SOURCE)))
 def test_every_file_opens_with_a_sentence(file: Path) -> None:
-    if file.parent.name == "proto" and "_pb2" in file.name:
-        pytest.skip("generated")
     first = file.read_text().split("\n", 1)[0]
     assert first.startswith('"""'), first
     assert len(first) > 20

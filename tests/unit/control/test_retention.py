@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.app.models import keeping_of
+from penstock.app.keeping import keeping_of
 from penstock.config.sections import Retention
 from penstock.control import retention
 from penstock.control.retention import (
