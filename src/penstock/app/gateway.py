@@ -229,6 +229,7 @@ class Gateway:
             raise
         registry_admin = self._models.registry_admin(self._plane.reconciler, self._plane)
         sides = self._models.sides(self._plane, self._opening.instance.path)
+        registry_admin.heed_writes(lambda: sides.fleet.problem)
         self._plane.measure(self._models.readings)
         self._plane.measure(sides.readings)
         self._plane.measure(registry_admin.readings)

@@ -78,6 +78,11 @@ class RegistryAdmin:
         self.view = ModelView(parts.picture, reconciler, serving, self._reads, in_folder=parts.registry is None)
         self._pushes = 0
         self._webhook: Webhook | None = None
+        self._write_problem: Callable[[], str] = str
+
+    def heed_writes(self, problem: Callable[[], str]) -> None:
+        """Show from now on why the last write of this gateway failed, "" if it did not."""
+        self._write_problem = problem
 
     def heed_mlflow(self, webhook: Webhook) -> None:
         """Have MLflow's calls handed over from now on."""
@@ -108,8 +113,9 @@ class RegistryAdmin:
 
     async def identity(self) -> Document:
         """What registry this is, and why it cannot be changed if it cannot."""
-        problem = self._parts.picture.problem
-        identity = "" if problem else await self._reads.call(self._parts.store.identity)
+        away = self._parts.picture.problem
+        identity = "" if away else await self._reads.call(self._parts.store.identity)
+        problem = away or self._write_problem()
         return {
             "id": identity,
             "source": "folder" if self._parts.registry is None else "registry",

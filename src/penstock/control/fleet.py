@@ -29,6 +29,7 @@ class FleetMember:
 
     ``revision`` and ``statuses`` say which revision of the registry it has seen, and what it serves; ``home``, which
     may block, what its home is called. ``rows_asked`` is called where captured rows of gateways are asked for.
+    ``problem`` is why it could not say so last, "" if it could: that is also whether the database takes writes.
     """
 
     def __init__(
@@ -51,13 +52,20 @@ class FleetMember:
         self._pool = BlockingPool("fleet", THREADS)
         self.pools = (self._pool,)
         self._started = time.time()
+        self.problem = ""
         self.task = PeriodicTask("fleet", self.step, BEAT_S, meanwhile="other gateways take this one for silent")
 
     async def step(self) -> None:
         """Say that this gateway lives; raises ``Fault`` while the database is away."""
         host, serves = socket.gethostname()[:255], ready_versions(self._statuses())
         told = Gateway(self._id, host, self._release, self._started, self._revision(), serves)
-        if await self._pool.call(self._beat, told):
+        try:
+            asked = await self._pool.call(self._beat, told)
+        except Fault as fault:
+            self.problem = str(fault)
+            raise
+        self.problem = ""
+        if asked:
             self._rows_asked()
 
     def _beat(self, told: Gateway) -> bool:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from tests import harness, s3
@@ -75,6 +76,30 @@ def test_an_outage_of_the_database_stops_no_prediction(fleet: list[Server], serv
     wait_until(lambda: served(second, "2"), PATIENCE_S, "the version at the other gateway")
     assert champion(second, "1") == 200
     wait_until(lambda: answering(first) == "1", PATIENCE_S, "the alias at the first gateway")
+
+
+def test_a_database_that_can_only_be_read_says_so_and_recovers(fleet: list[Server], server: Postgres) -> None:
+    first, _ = fleet
+    database = server.url("postgres")
+    assert first.push("m", "1", graph(1)).status == 201
+
+    def set_read_only(state: str) -> None:
+        with psycopg.connect(database, autocommit=True) as connection:
+            ours = "application_name LIKE 'penstock%' AND datname <> current_database()"
+            for (name,) in connection.execute(f"SELECT DISTINCT datname FROM pg_stat_activity WHERE {ours}").fetchall():
+                connection.execute(f'ALTER DATABASE "{name}" SET default_transaction_read_only = {state}')
+                connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name,))
+
+    set_read_only("on")
+    try:
+        wait_until(lambda: not first.admin("GET", "/admin/v1/registry").json()["writable"], PATIENCE_S, "the state")
+        assert "can only be read" in first.admin("GET", "/admin/v1/registry").json()["problem"]
+        assert champion(first, "1") == 503
+        assert ask(first).status == 200
+    finally:
+        set_read_only("off")
+    wait_until(lambda: champion(first, "1") == 200, PATIENCE_S, "a change")
+    wait_until(lambda: first.admin("GET", "/admin/v1/registry").json()["writable"], PATIENCE_S, "the state after")
 
 
 def test_an_outage_of_the_bucket_stops_no_prediction(

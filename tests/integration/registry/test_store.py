@@ -295,6 +295,16 @@ def test_a_newer_database_is_left_alone(url: str, database: Database) -> None:
         open_database(url, 5.0)
 
 
+@pytest.mark.parametrize("change", ["UPDATE alembic_version SET version_num = '0011'", "DROP TABLE alembic_version"])
+def test_a_database_whose_tables_are_not_those_of_its_version_is_damaged(
+    url: str, database: Database, change: str
+) -> None:
+    with database.writing() as connection:
+        connection.execute(sa.text(change))
+    with pytest.raises(Damaged, match="has not the tables"):
+        open_database(url, 5.0)
+
+
 def test_a_full_database_says_so_and_keeps_what_it_has(tmp_path: Path) -> None:
     opened = open_database(f"sqlite:///{tmp_path / 'r.db'}", 5.0)
     store = Store(opened)

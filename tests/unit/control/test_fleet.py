@@ -62,6 +62,24 @@ def test_what_a_gateway_tells_of_is_bounded() -> None:
     assert len(ready_versions(many)) == MOST_MODELS
 
 
+def test_a_gateway_knows_why_its_last_write_failed(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = GatewayStore(database)
+    member = FleetMember(store, "a", "1.0", lambda: 7, lambda: READY)
+    beat = store.beat
+
+    def refused(_: Gateway) -> bool:
+        raise NotReady("it can only be read")
+
+    monkeypatch.setattr(store, "beat", refused)
+    with pytest.raises(NotReady):
+        asyncio.run(member.step())
+    assert member.problem == "it can only be read"
+    monkeypatch.setattr(store, "beat", beat)
+    asyncio.run(member.step())
+    assert member.problem == ""
+    member.close()
+
+
 def test_a_database_that_hangs_holds_neither_the_task_nor_who_asks(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:

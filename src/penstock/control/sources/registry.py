@@ -13,7 +13,7 @@ from typing import Protocol
 from penstock.control.blocking import BlockingPool
 from penstock.control.periodic import Complaints
 from penstock.control.reconcile.planner import Found, Materialized
-from penstock.core.errors import Fault
+from penstock.core.errors import Fault, NotReady
 from penstock.core.lineage import card_features
 from penstock.core.versions import sort_key
 from penstock.registry.admission.row_proof import proof_in
@@ -34,6 +34,9 @@ PLACES = 2
 SCANS = 2
 LAYOUT_S = 3600.0
 """Deadline of fetching and laying out one content."""
+
+OPENING_S = 660.0
+"""Deadline of the first look where nothing is known yet: a database may be migrated before it is read."""
 
 MOMENT_S = 0.05
 
@@ -81,12 +84,24 @@ class RegistrySource:
         Raises:
             NotReady: the database is away, and what it said last is not known either.
         """
-        models = self._understood(await self._reads.call(self._picture.models))
+        models = self._understood(await self._models())
         records = [record for model in models for record in _wanted(model)]
         self._forget(models, retry)
         self._begin(records)
         await self._wait(records, MOMENT_S if settled_only else None)
         return [self._found(model) for model in models if _admitted(model)]
+
+    async def _models(self) -> Sequence[ModelRecord]:
+        """Every model; at the start, as it was last known where the database is slow, and later where nothing is."""
+        try:
+            return await self._reads.call(self._picture.models)
+        except NotReady as fault:
+            if self._seen:
+                raise
+            known = await self._reads.call(self._picture.recalled, str(fault))
+            if known is not None:
+                return known
+            return await self._reads.call(self._picture.models, deadline_s=OPENING_S)
 
     def _understood(self, models: Sequence[ModelRecord]) -> Sequence[ModelRecord]:
         """The same, with what was understood before of those whose reports are of a form this release does not know."""

@@ -44,6 +44,7 @@ READ_ONLY = "the registry can only be read; make its folder or database writable
 BUSY = "the registry's database was busy for too long; try again"
 UNREADABLE = "the registry's files cannot be read or written"
 BROKEN = "the registry's database is damaged; restore it from a backup"
+MIXED = "the registry's database has not the tables that its version says; restore it from a backup"
 NEWER = "the registry's database was made by a newer Penstock; use that one"
 
 _BOUNDS = (
@@ -173,7 +174,7 @@ def open_database(url: str, timeout_s: float) -> Database:
 
     Raises:
         NotReady: it cannot be reached, read or written now.
-        Damaged: it is no database.
+        Damaged: it is no database, or has other tables than its version says.
         InvalidInput: it is newer than this program, or its driver is not installed.
     """
     engine = _sqlite(url, timeout_s) if url.startswith(SQLITE) else _postgres(url, timeout_s)
@@ -272,7 +273,10 @@ def _bring_up(engine: sa.Engine) -> None:
     with engine.connect() as connection, connection.execution_options(writing=True, bound_s=MIGRATION_S).begin():
         if engine.dialect.name != "sqlite":
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(MIGRATION_LOCK)))
-        _migrate(connection)
+        try:
+            _migrate(connection)
+        except exc.SQLAlchemyError as error:
+            raise fault_of(error) or Damaged(MIXED) from error
         if connection.execute(sa.select(schema.registry.c.id)).first() is None:
             connection.execute(schema.registry.insert().values(id=str(uuid.uuid4()), revision=0))
 

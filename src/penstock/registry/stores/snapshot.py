@@ -75,6 +75,11 @@ class RegistrySnapshot:
         self.problem = problem
         return self._models
 
+    def recalled(self, problem: str) -> list[ModelRecord] | None:
+        """The same, or what an earlier process read last; whoever reads the database meanwhile is not waited for."""
+        self.problem = problem
+        return self._models or self._recalled()
+
     @property
     def revision(self) -> int:
         """The registry's revision when it was last looked at, 0 while it is away."""

@@ -245,3 +245,51 @@ def test_a_report_of_an_unknown_form_hinders_no_other_model(tmp_path: Path, fact
         assert (set(m.versions), set(z.versions)) == ({"1", "4"}, {"2"})  # z as it was, y was never known
 
     asyncio.run(run())
+
+
+class SlowStore(FakeStore):
+    """Answers when it is let."""
+
+    def __init__(self, *versions: str) -> None:
+        super().__init__(*versions)
+        self.gate = threading.Event()
+
+    def revision(self) -> int:
+        assert self.gate.wait(PATIENCE_S)
+        return super().revision()
+
+
+def slow_world(tmp_path: Path) -> tuple[World, SlowStore]:
+    world, store = World(tmp_path, "1"), SlowStore("1")
+    world.source = RegistrySource(RegistrySnapshot(store, world.file), world.shelf, lambda: world.now)
+    world.source._reads._deadline_s = 0.01
+    return world, store
+
+
+def test_a_slow_database_is_waited_for_where_nothing_is_known(tmp_path: Path) -> None:
+    async def run() -> None:
+        world, store = slow_world(tmp_path)
+        looking = asyncio.create_task(world.source.scan(settled_only=False))
+        await asyncio.wait({looking}, timeout=0.1)
+        assert not looking.done()
+        store.gate.set()
+        (found,) = await looking
+        assert set(found.versions) == {"1"}
+        await world.source.close()
+
+    asyncio.run(run())
+
+
+def test_a_gateway_starts_on_what_was_last_known_while_the_database_is_slow(tmp_path: Path) -> None:
+    async def run() -> None:
+        before = World(tmp_path, "1")
+        await before.source.scan(settled_only=False)
+        world, store = slow_world(tmp_path)
+        (found,) = await world.source.scan(settled_only=False)
+        assert set(found.versions) == {"1"}
+        with pytest.raises(NotReady):  # what is served goes on, and the task tells of it
+            await world.source.scan(settled_only=False)
+        store.gate.set()
+        await world.source.close()
+
+    asyncio.run(run())
