@@ -14,8 +14,9 @@ from penstock.core.errors import Damaged, Fault, NotReady
 from penstock.registry.db.database import AWAY, Database
 from penstock.registry.db.lease import LeaderConnections
 
-FOUND: list[str] = []
-"""What the watchers below have found in the present run; there should be nothing."""
+WRITTEN: list[str] = []
+FAILED: list[str] = []
+"""What the watchers below have found in the present run, of writes and of failures; there should be nothing."""
 
 
 class Trouble(Enum):
@@ -120,7 +121,7 @@ class WatchedLeaderConnections(LeaderConnections):
         (term,) = raw.execute("SELECT term FROM leadership").fetchone()
         mine = self.lease._term
         if term != mine:
-            FOUND.append(f"{self.lease.gateway} has written as the leader of term {mine}, in term {term}")
+            WRITTEN.append(f"{self.lease.gateway} has written as the leader of term {mine}, in term {term}")
 
     @contextmanager
     def writing(self) -> Iterator[sa.Connection]:
@@ -140,4 +141,4 @@ class WatchedLeaderConnections(LeaderConnections):
 def tell(_: Complaints, subject: Hashable, text: str, error: BaseException | None = None) -> None:
     """Stands in for ``Complaints.tell``: whatever goes wrong, tasks are to fail with faults that explain themselves."""
     if error is not None and not isinstance(error, Fault):
-        FOUND.append(f"{text} ({subject})")
+        FAILED.append(f"{text} ({subject}): {error!r}")

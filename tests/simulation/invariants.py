@@ -1,7 +1,11 @@
-"""What always holds, checked against the database after each step of a run; any breach raises ``AssertionError``."""
+"""What always holds, checked against the database after each step of a run, and what holds at its end.
+
+Each function with an assertion is one invariant, and no other file of the simulation has assertions about a run: a
+breach has the function's name, and ``mutations.py`` has a fault for each that it finds.
+"""
 
 from collections import Counter
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 
 from penstock.core.routing import POINTS
 from penstock.core.versions import CHAMPION
@@ -23,6 +27,9 @@ def admitted(model: ModelRecord) -> set[str]:
     return {name for name, one in model.versions.items() if one.standing is VersionState.ADMITTED}
 
 
+# What is served.
+
+
 def aliases_lead_to_versions(models: Iterable[ModelRecord]) -> None:
     for model in models:
         for alias in model.aliases.values():
@@ -30,9 +37,13 @@ def aliases_lead_to_versions(models: Iterable[ModelRecord]) -> None:
 
 
 def routes_are_whole(models: Iterable[ModelRecord]) -> None:
+    odd = {one.name: one.route.split for one in models if one.route and sum(one.route.split.values()) != POINTS}
+    assert not odd, f"weights do not sum to {POINTS}: {odd}"
+
+
+def routes_lead_to_versions(models: Iterable[ModelRecord]) -> None:
     for model in models:
         if model.route is not None:
-            assert sum(model.route.split.values()) == POINTS, f"{model.name}: {model.route.split}"
             lost = {*model.route.receivers(), model.route.stable} - admitted(model)
             assert not lost, f"the route of {model.name} needs {lost}"
 
@@ -43,8 +54,11 @@ def contents_are_kept(models: Iterable[ModelRecord], contents: Mapping[str, byte
             assert model.versions[name].content.digest in contents, f"the content of {model.name} {name} is gone"
 
 
+# What is written down.
+
+
 class Audit:
-    """The audit as it was read so far: it grows without a gap, and nothing in it changes."""
+    """The audit as it was read so far."""
 
     def __init__(self) -> None:
         self.entries: list[AuditEntry] = []
@@ -53,40 +67,59 @@ class Audit:
         last = len(self.entries)
         found = state.store.audit(after=max(0, last - 5), limit=1000)
         known, new = found[: min(5, last)], found[min(5, last) :]
-        assert known == self.entries[max(0, last - 5) :], "the audit has changed"
-        assert [entry.seq for entry in new] == list(range(last + 1, last + 1 + len(new))), "the audit has a gap"
+        audit_does_not_change(self.entries[max(0, last - 5) :], known)
+        audit_has_no_gap(last, new)
         self.entries += new
 
     def of(self, actor: str) -> list[AuditEntry]:
         return [entry for entry in self.entries if entry.actor == actor]
 
 
+def audit_does_not_change(before: Sequence[AuditEntry], now: Sequence[AuditEntry]) -> None:
+    assert now == before, "the audit has changed"
+
+
+def audit_has_no_gap(last: int, new: Sequence[AuditEntry]) -> None:
+    assert [entry.seq for entry in new] == list(range(last + 1, last + 1 + len(new))), "the audit has a gap"
+
+
 SILENT = ("move", "push", "retire", "act", "experiment", "steer", "approve", "drift", "clear_away")
 """Operations that may have nothing to do, and then leave no trace."""
 
+REFUSALS = ("Conflict", "Refused", "NotFound", "InvalidInput")
 
-def answers_are_true(asked: Iterable[Asked], audit: Audit) -> None:
-    """What was acknowledged is written down, and what was refused has left no trace."""
+
+def what_was_acknowledged_is_written(asked: Iterable[Asked], audit: Audit) -> None:
     actors = {entry.actor for entry in audit.entries}
-    for one in asked:
-        if one.outcome == "done" and one.what not in SILENT:
-            assert one.actor in actors, f"{one.what} by {one.actor} was acknowledged and is gone"
-        if one.outcome in ("Conflict", "Refused", "NotFound", "InvalidInput"):
-            assert one.actor not in actors, f"{one.what} by {one.actor} was refused ({one.outcome}) and done"
+    gone = [one for one in asked if one.outcome == "done" and one.what not in SILENT and one.actor not in actors]
+    assert not gone, f"acknowledged and gone: {gone}"
+
+
+def what_was_refused_is_not_written(asked: Iterable[Asked], audit: Audit) -> None:
+    actors = {entry.actor for entry in audit.entries}
+    done = [one for one in asked if one.outcome in REFUSALS and one.actor in actors]
+    assert not done, f"refused and done: {done}"
+
+
+# Rollouts and experiments.
 
 
 def ends_restore_the_route(trial: Trial, audit: Audit) -> None:
     """A rollout that has ended without promotion, or an experiment, has left the route as it was before it (I5)."""
-    lines = lines_of(trial, audit)
+    lines, route = lines_of(trial, audit), f"models/{trial.model}/route"
     begun, ended = (audit.entries[index - 1] for index in (lines[0], lines[-1]))
-    assert (begun.subject, ended.subject) == (f"models/{trial.model}/route",) * 2
-    assert ended.after == begun.before, f"{trial.kind} {trial.id} has left another route: {ended.after}, {begun.before}"
+    restored = (begun.subject, ended.subject, ended.after) == (route, route, begun.before)
+    assert restored, f"{trial.kind} {trial.id} has left another route: {ended.after}, {begun.before}"
 
 
-def promotion_is_deserved(trial: Trial, audit: Audit) -> None:
-    """A rollout that was promoted has made its version the champion, and that does no harm (I6)."""
+def what_is_promoted_does_no_harm(trial: Trial) -> None:
+    """Held against guards (I6)."""
     to = trial.document["told"]["to"]
     assert not harmful((trial.model, to)), f"rollout {trial.id} has promoted a harmful version"
+
+
+def what_is_promoted_is_the_champion(trial: Trial, audit: Audit) -> None:
+    to = trial.document["told"]["to"]
     alias, last = f"models/{trial.model}/aliases/{CHAMPION}", lines_of(trial, audit)[-1]
     moves = [entry.after for entry in audit.entries[:last] if entry.subject == alias]
     assert moves[-1] == {"version": to}, f"rollout {trial.id} has promoted {to}, and {moves[-1]} is the champion"
@@ -98,20 +131,49 @@ def lines_of(trial: Trial, audit: Audit) -> list[int]:
     return [index for index, entry in enumerate(audit.entries) if entry.subject == subject]
 
 
-def candidates_have_passed(trial: Trial, model: ModelRecord, happened: Iterable[tuple[str, str]]) -> None:
-    """What rules roll out is no worse than the version it is to replace, and approved where that is asked for."""
+def candidates_have_passed(trial: Trial, model: ModelRecord) -> None:
+    """What rules roll out is no worse than the version it is to replace."""
     told = trial.document["told"]
     mine, other = (_accuracy(model, told[side]) for side in ("to", "from"))
     passed = mine is not None and (other is None or mine >= other)
     assert passed, f"rules roll out {told['to']} with {mine}, against {told['from']} with {other}"
-    approved = ("candidate.approved.v1", f"models/{trial.model}/versions/{told['to']}")
-    assert trial.model != APPROVED or approved in happened, f"nobody has approved {told['to']}"
+
+
+def candidates_are_approved(trial: Trial, happened: Iterable[tuple[str, str]]) -> None:
+    """Where that is asked for."""
+    to = trial.document["told"]["to"]
+    approved = ("candidate.approved.v1", f"models/{trial.model}/versions/{to}")
+    assert trial.model != APPROVED or approved in happened, f"nobody has approved {to}"
 
 
 def _accuracy(model: ModelRecord, version: str) -> float | None:
     metrics = model.versions[version].metadata.get("metrics", {})
     accuracy: float | None = metrics.get("accuracy")
     return accuracy
+
+
+class Harm:
+    """How long harmful canaries have had traffic while nothing was wrong with any gateway."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    def add(self, trials: Iterable[str], seconds: float) -> None:
+        for trial in trials:
+            spent = self.seconds[trial] = self.seconds.get(trial, 0.0) + seconds
+            harm_is_short(trial, spent)
+
+
+def harm_is_short(trial: str, seconds: float) -> None:
+    """A harmful canary loses its traffic (I6)."""
+    assert seconds <= HARM_S, f"rollout {trial} harms for {seconds:g} s"
+
+
+def counts_belong_to_open_trials(rows: int, opened: int, gateways: int) -> None:
+    assert rows <= opened * gateways, f"{rows} observations for {opened} open trials"
+
+
+# Evidence.
 
 
 def requests_keep_the_budget(happened: Iterable[tuple[str, str]]) -> None:
@@ -133,9 +195,12 @@ def nothing_is_lost(counted: Mapping[Key, int], least: Mapping[Key, int]) -> Non
         )
 
 
-def labels_count_once(labelled: Iterable[tuple[Key, float]], labels: Labels) -> None:
+def labels_count_once(labelled: Iterable[tuple[Key, float]]) -> None:
     found = Counter(number for _, number in labelled)
     assert all(count == 1 for count in found.values()), "a label counts twice"
+
+
+def labels_count_for_their_version(labelled: Iterable[tuple[Key, float]], labels: Labels) -> None:
     assert all(labels.owners[number] == key for key, number in labelled), "a label counts for another version"
 
 
@@ -151,16 +216,12 @@ def rewards_count_once(trial: Trial, rewards: Mapping[Key, int]) -> None:
         assert mean["count"] <= told, f"experiment {trial.id} counts {mean['count']} rewards of {arm}, {told} were told"
 
 
-class Harm:
-    """How long harmful canaries have had traffic while nothing was wrong with any gateway (I6)."""
+def the_leader_tells_the_sum(key: Key, told: tuple[int, int] | None, sums: tuple[int, int]) -> None:
+    """Of requests and labels."""
+    assert told == sums, f"of {key} requests and labels are {sums}, and {told} are told"
 
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
 
-    def add(self, trials: Iterable[str], seconds: float) -> None:
-        for trial in trials:
-            spent = self.seconds[trial] = self.seconds.get(trial, 0.0) + seconds
-            assert spent <= HARM_S, f"rollout {trial} harms for {spent:g} s"
+# The outbox.
 
 
 def sent_events_have_arrived(deliveries: Iterable[Document], received: Mapping[str, int]) -> None:
@@ -169,10 +230,34 @@ def sent_events_have_arrived(deliveries: Iterable[Document], received: Mapping[s
             assert received.get(one["event"], 0), f"event {one['event']} counts as sent and never arrived"
 
 
+def events_arrive_in_order(model: str, arrived: Sequence[str], addressed: Sequence[str]) -> None:
+    """Of each model, as they were decided, once nothing waits any more."""
+    assert arrived == addressed, f"of model {model} arrived {arrived}, for {addressed}"
+
+
+def nothing_waits(waiting: int) -> None:
+    """Within a time after the last fault."""
+    assert not waiting, f"{waiting} events still wait"
+
+
+# Leadership.
+
+
+def somebody_leads(terms: Iterable[int | None]) -> None:
+    """Within a time after the last fault."""
+    assert any(term is not None for term in terms), "nobody leads"
+
+
 def one_leads_in_a_term(terms: Iterable[int | None]) -> None:
     known = [term for term in terms if term is not None]
     assert len(known) == len(set(known)), f"several gateways lead in one term: {known}"
 
 
-def counts_belong_to_open_trials(rows: int, opened: int, gateways: int) -> None:
-    assert rows <= opened * gateways, f"{rows} observations for {opened} open trials"
+def only_the_leader_writes(found: Sequence[str]) -> None:
+    """What was found at the end of transactions that only a leader may do."""
+    assert not found, found[0]
+
+
+def failures_explain_themselves(found: Sequence[str]) -> None:
+    """Tasks fail with faults alone, whatever goes wrong."""
+    assert not found, found[0]

@@ -7,11 +7,13 @@ after a moment, waits while the host is frozen, and never begins once the host i
 import asyncio
 import selectors
 from collections.abc import Callable
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
+from contextlib import suppress
 from contextvars import ContextVar
-from typing import TypeVar, TypeVarTuple
+from functools import partial
+from typing import Any, TypeVar, TypeVarTuple
 
-from penstock.control.blocking import BlockingPool
+from penstock.control.blocking import BlockingPool, Job
 from penstock.core.errors import NotReady
 
 EPOCH = 1_700_000_000.0
@@ -89,17 +91,29 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return future
 
 
-async def call(pool: BlockingPool, function: Callable[[*Ts], T], *arguments: *Ts, deadline_s: float | None = None) -> T:
-    """What a pool's ``call`` does, without threads: a call that is late is abandoned, and goes on."""
+def submit(_: BlockingPool, work: Callable[[], Any]) -> Job:
+    """What a pool's ``submit`` does, without threads."""
+    job, machine = Job(work, Future()), MACHINE.get()
+    asyncio.get_running_loop().call_later(machine.delay_s(), machine.do, partial(_perform, job))
+    return job
+
+
+def _perform(job: Job) -> None:
+    job.returned = True
+    try:
+        job.future.set_result(job.work())
+    except Exception as error:
+        job.future.set_exception(error)
+
+
+async def result(pool: BlockingPool, job: Job, deadline_s: float | None = None) -> Any:
+    """What a pool's ``result`` does: a call that is late is abandoned, and goes on."""
     limit = pool._deadline_s if deadline_s is None else deadline_s
-    future = asyncio.get_running_loop().run_in_executor(None, function, *arguments)
-    await asyncio.wait({future}, timeout=limit)
-    if future.done():
-        return future.result()
-    future.add_done_callback(_forgotten)
+    over = asyncio.Event()
+    job.future.add_done_callback(lambda _: over.set())
+    with suppress(TimeoutError):
+        await asyncio.wait_for(over.wait(), limit)
+    if job.future.done():
+        return job.future.result()
+    job.abandoned = True
     raise NotReady(f"no answer within {limit:g} s")
-
-
-def _forgotten(future: "asyncio.Future[T]") -> None:
-    if not future.cancelled():
-        future.exception()  # nobody waits for it any more

@@ -22,7 +22,7 @@ from penstock.registry.stores.traffic import Event
 from tests.simulation.fleet import Key, SimFleet
 
 SINK = "train"
-BUDGET = 4
+BUDGET = 2
 """Requests for retraining that rules of one model may make in a day, which no run is longer than."""
 
 APPROVED = "b"

@@ -190,8 +190,8 @@ class Run:
             led = any(gateway.lease.term is not None for gateway in self._gateways)
             if led and not state.pending() and not self.checks.harmful:
                 break
-        assert not state.pending(), "events still wait"
-        assert not self.checks.harmful, "a harmful canary still has traffic"
+        invariants.somebody_leads(gateway.lease.term for gateway in self._gateways)
+        invariants.nothing_waits(state.pending())
         self._all_arrived()
 
     async def _settle(self) -> None:
@@ -209,7 +209,7 @@ class Run:
             invariants.sent_events_have_arrived(self.checks.state.outbox.deliveries(model), self._received)
             addressed = [one["event"] for one in self.checks.state.addressed() if one["model"] == model]
             arrived = [one for one in self._arrived if one in set(addressed)]
-            assert arrived == addressed, f"of model {model} arrived {arrived}, for {addressed}"
+            invariants.events_arrive_in_order(model, arrived, addressed)
 
     def _say(self, text: str) -> None:
         self.trace.append(f"{self._loop.time():8.3f} {self.step:3d} {text}")

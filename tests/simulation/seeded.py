@@ -4,6 +4,8 @@ import asyncio
 import logging
 import random
 import tempfile
+import threading
+import traceback
 import uuid
 from collections import Counter
 from collections.abc import Iterator
@@ -25,10 +27,11 @@ from penstock.registry.db.database import Database
 from penstock.registry.records import By, VersionRecord
 from penstock.registry.stores import evidence, outbox, retention, traffic
 from penstock.registry.stores.versions import Store
+from tests.simulation import invariants
 from tests.simulation.database import Databases
-from tests.simulation.faults import FOUND, Bucket, WatchedLeaderConnections, tell
+from tests.simulation.faults import FAILED, WRITTEN, Bucket, WatchedLeaderConnections, tell
 from tests.simulation.gateway import World
-from tests.simulation.loop import EPOCH, VirtualLoop, call
+from tests.simulation.loop import EPOCH, VirtualLoop, result, submit
 from tests.simulation.operations import MODELS, content_of, octets_of
 from tests.simulation.run import Run
 
@@ -47,7 +50,12 @@ LED = (evidence, outbox, retention, traffic)
 
 
 class Breach(AssertionError):
-    """An invariant does not hold; says the seed and the step, and what happened before."""
+    """An invariant does not hold; says the seed and the step, and what happened before. ``invariant`` is the name of
+    the function that checks it, "" where something else went wrong."""
+
+    def __init__(self, text: str, invariant: str) -> None:
+        super().__init__(text)
+        self.invariant = invariant
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +67,7 @@ class Outcome:
 
 
 @cache
-def _databases() -> Databases:
+def databases() -> Databases:
     return Databases(_fill)
 
 
@@ -82,13 +90,16 @@ def _seeded(chance: random.Random) -> Iterator[None]:
     """Let everything random follow from the seed, and keep the log still."""
     state, disabled = random.getstate(), logging.root.manager.disable
     random.seed(chance.getrandbits(64))
-    FOUND.clear()
+    WRITTEN.clear()
+    FAILED.clear()
     logging.disable(logging.CRITICAL)
     try:
         with ExitStack() as stack:
             patches: tuple[AbstractContextManager[object], ...] = (
                 patch.object(uuid, "uuid4", lambda: uuid.UUID(int=chance.getrandbits(128), version=4)),
-                patch.object(BlockingPool, "call", call),
+                patch.object(BlockingPool, "submit", submit),
+                patch.object(BlockingPool, "result", result),
+                patch.object(threading.Thread, "start", _no_thread),
                 patch.object(registry, "COMMIT_PAUSE_S", 0.0),
                 *(patch.object(one, "RETIRED_S", RETIRED_S) for one in (evidence, publisher)),
                 patch.object(fleet_evidence, "RETIRE_EVERY", 2),
@@ -104,6 +115,10 @@ def _seeded(chance: random.Random) -> Iterator[None]:
         logging.disable(disabled)
 
 
+def _no_thread(_: threading.Thread) -> None:
+    raise RuntimeError("the simulation starts no thread: what threads do is not in virtual time")
+
+
 def simulate(seed: int) -> Outcome:
     """Do one run; the same seed is the same run.
 
@@ -114,7 +129,7 @@ def simulate(seed: int) -> Outcome:
     with (
         closing(loop),
         tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as folder,
-        _databases().begun(loop.wall) as opened,
+        databases().begun(loop.wall) as opened,
         _seeded(chance),
     ):
         bucket = Bucket(chance)
@@ -122,13 +137,20 @@ def simulate(seed: int) -> Outcome:
         return _ran(seed, Run(World(loop, chance, Path(folder), opened, bucket)), loop)
 
 
+def _invariant_of(error: Exception) -> str:
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    last = frames[-1].f_code
+    is_one = isinstance(error, AssertionError) and last.co_filename == invariants.__file__
+    return last.co_name if is_one else ""
+
+
 def _ran(seed: int, run: Run, loop: VirtualLoop) -> Outcome:
     try:
         with patch.object(dispatcher, "send", run.send):
             loop.run_until_complete(run.live())
     except Exception as error:
-        told = "\n".join(run.trace[-40:])
-        raise Breach(f"seed {seed}, step {run.step}: {error!r}\n{told}") from error
+        told, invariant = "\n".join(run.trace[-40:]), _invariant_of(error)
+        raise Breach(f"seed {seed}, step {run.step}: {invariant}: {error!r}\n{told}", invariant) from error
     finally:
         run.close()
         remaining = asyncio.all_tasks(loop)

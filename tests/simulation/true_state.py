@@ -51,7 +51,8 @@ class TrueState:
         found: Counter[Key] = Counter()
         for row in self._evidence.published():
             block = unpack(row.block, BLOCK_WORDS)
-            assert block is not None
+            if block is None:
+                raise ValueError("a row of counts cannot be unpacked")
             found[row.model, row.version] += requests_of(Totals(block))
         return found
 

@@ -1,0 +1,323 @@
+"""Faults put into the product on purpose, each with the invariant that must find it: proof that no check is idle."""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import sqlalchemy as sa
+
+from penstock.control.delivery import observations, rollouts, trial
+from penstock.control.monitoring import fleet_evidence
+from penstock.control.monitoring.fleet_evidence import FleetEvidence
+from penstock.control.monitoring.label_batches import LabelBatches
+from penstock.control.monitoring.publication import Counts, Shape, packed, summed
+from penstock.control.monitoring.publisher import Publisher
+from penstock.control.retraining import candidates, rules
+from penstock.control.retraining.dispatcher import Dispatcher
+from penstock.core.errors import Conflict
+from penstock.core.leases import Lease
+from penstock.core.rollouts import decision
+from penstock.core.rollouts.decision import Action, Kind, Snapshot
+from penstock.core.rollouts.rollout import Rollout, State
+from penstock.core.routing import POINTS
+from penstock.core.triggers import rules as triggers_rules
+from penstock.core.triggers.rules import Limits
+from penstock.core.triggers.state import rule_state_in
+from penstock.registry.db import schema
+from penstock.registry.db.lease import LeaseHolder, read_lease
+from penstock.registry.stores import versions
+from penstock.registry.stores.contents import ContentStore
+from penstock.registry.stores.evidence import EvidenceStore, LabelBatch, Verdict
+from penstock.registry.stores.journal import Journal
+from penstock.registry.stores.outbox import Delivery
+from penstock.registry.stores.traffic import TrafficStore
+
+Key = tuple[str, str]
+Patch = pytest.MonkeyPatch
+
+
+@dataclass(frozen=True, slots=True)
+class Mutation:
+    """One fault; ``invariant`` is the only one that may find it. ``slow`` ones need many runs."""
+
+    name: str
+    invariant: str
+    apply: Callable[[Patch], None]
+    slow: bool
+
+
+MUTATIONS: list[Mutation] = []
+
+
+def breaks(invariant: str, slow: bool = False) -> Callable[[Callable[[Patch], None]], Callable[[Patch], None]]:
+    """Enter a fault into the table."""
+
+    def entered(apply: Callable[[Patch], None]) -> Callable[[Patch], None]:
+        MUTATIONS.append(Mutation(apply.__name__, invariant, apply, slow))
+        return apply
+
+    return entered
+
+
+# What is served.
+
+
+@breaks("aliases_lead_to_versions")
+def to_retire_looks_at_no_alias(patch: Patch) -> None:
+    refuse = versions._refuse_needed
+    patch.setattr(versions, "_refuse_needed", lambda record, one: refuse(replace(record, aliases={}), one))
+
+
+@breaks("routes_are_whole")
+def the_weight_of_a_control_is_off_by_one(patch: Patch) -> None:
+    patch.setattr(rollouts, "POINTS", POINTS + 1)
+
+
+@breaks("routes_lead_to_versions")
+def to_retire_looks_at_no_route(patch: Patch) -> None:
+    refuse = versions._refuse_needed
+    patch.setattr(versions, "_refuse_needed", lambda record, one: refuse(replace(record, route=None), one))
+    patch.setattr(versions, "needed_by_trials", lambda *_: {})
+
+
+@breaks("contents_are_kept")
+def to_collect_looks_at_no_version(patch: Patch) -> None:
+    patch.setattr(ContentStore, "_needed", lambda *_: set())
+
+
+# What is written down.
+
+
+@breaks("audit_does_not_change")
+def a_line_of_the_audit_is_brought_up_to_date(patch: Patch) -> None:
+    write = Journal.audit
+
+    def audit(self: Journal, connection: sa.Connection, *line: Any) -> None:
+        connection.exec_driver_sql("DROP TRIGGER IF EXISTS audit_no_update")
+        connection.exec_driver_sql("UPDATE audit SET reason = 'again' WHERE seq = (SELECT max(seq) FROM audit)")
+        write(self, connection, *line)
+
+    patch.setattr(Journal, "audit", audit)
+
+
+@breaks("audit_has_no_gap")
+def the_audit_draws_two_numbers_for_a_line(patch: Patch) -> None:
+    write = Journal.audit
+
+    def audit(self: Journal, connection: sa.Connection, *line: Any) -> None:
+        write(self, connection, *line)
+        connection.exec_driver_sql("UPDATE sqlite_sequence SET seq = seq + 1 WHERE name = 'audit'")
+
+    patch.setattr(Journal, "audit", audit)
+
+
+@breaks("what_was_acknowledged_is_written")
+def to_drop_an_alias_is_not_audited(patch: Patch) -> None:
+    write = Journal.audit
+
+    def audit(self: Journal, connection: sa.Connection, model: str, action: str, *line: Any) -> None:
+        if action != "alias.drop":
+            write(self, connection, model, action, *line)
+
+    patch.setattr(Journal, "audit", audit)
+
+
+@breaks("what_was_refused_is_not_written")
+def a_route_that_is_set_is_tried_again(patch: Patch) -> None:
+    set_route = TrafficStore.set_route
+
+    def twice(self: TrafficStore, *asked: Any) -> int:
+        set_route(self, *asked)
+        raise Conflict("the model has moved on")
+
+    patch.setattr(TrafficStore, "set_route", twice)
+
+
+# Rollouts and experiments.
+
+
+@breaks("ends_restore_the_route")
+def a_rollout_that_was_given_up_keeps_its_route(patch: Patch) -> None:
+    patch.setattr(Rollout, "ended_without_promotion", False)
+
+
+@breaks("what_is_promoted_does_no_harm")
+def a_rollout_ends_at_its_first_step(patch: Patch) -> None:
+    def decide(snapshot: Snapshot) -> Action | None:
+        at_once = snapshot.rollout.state is State.RUNNING and snapshot.acknowledged
+        return Action(Kind.PROMOTE, "in haste") if at_once else decision.decide(snapshot)
+
+    patch.setattr(rollouts, "decide", decide)
+
+
+@breaks("what_is_promoted_is_the_champion")
+def a_promotion_leaves_the_champion(patch: Patch) -> None:
+    patch.setattr(TrafficStore, "_crown", lambda *_: None)
+
+
+@breaks("candidates_have_passed")
+def gates_are_open(patch: Patch) -> None:
+    patch.setattr(candidates, "judge", lambda *_: [])
+
+
+class _Everything(tuple[str, ...]):
+    __slots__ = ()
+
+    def __contains__(self, _: object) -> bool:
+        return True
+
+
+@breaks("candidates_are_approved")
+def nobody_is_asked_for_approval(patch: Patch) -> None:
+    patch.setattr(candidates, "rule_state_in", lambda kept: replace(rule_state_in(kept), approved=_Everything()))
+
+
+@breaks("harm_is_short")
+def a_rollout_decides_on_old_evidence(patch: Patch) -> None:
+    observe, told = TrafficStore.observe, set[tuple[str, str]]()
+
+    def once(self: TrafficStore, trial_id: str, gateway: str, document: dict[str, Any]) -> None:
+        if (trial_id, gateway) not in told:
+            told.add((trial_id, gateway))
+            observe(self, trial_id, gateway, document)
+
+    patch.setattr(TrafficStore, "observe", once)
+
+
+@breaks("counts_belong_to_open_trials")
+def counts_of_a_trial_outlive_it(patch: Patch) -> None:
+    delete = schema.observations.delete
+    patch.setattr(schema.observations, "delete", lambda: delete().where(sa.false()))
+
+
+# Evidence.
+
+
+@breaks("requests_keep_the_budget", slow=True)
+def rules_know_no_budget(patch: Patch) -> None:
+    def decide(triggers: Any, limits: Limits, *known: Any) -> Any:
+        return triggers_rules.decide(triggers, replace(limits, budget_per_day=1000), *known)
+
+    patch.setattr(rules, "decide", decide)
+
+
+@breaks("nothing_counts_twice")
+def a_gateway_that_was_taken_for_ended_says_all_again(patch: Patch) -> None:
+    def row(self: Publisher, key: Key, counts: Counts) -> object:
+        return packed(key, self._gateway, counts)
+
+    patch.setattr(Publisher, "_row", row)
+
+
+@breaks("nothing_is_lost")
+def counts_of_ended_gateways_are_deleted(patch: Patch) -> None:
+    patch.setattr(fleet_evidence, "ended", lambda *_: None)
+
+
+@breaks("labels_count_once")
+def a_batch_that_is_written_again_has_another_name(patch: Patch) -> None:
+    made = LabelBatches.batches
+
+    def batches(self: LabelBatches) -> Sequence[LabelBatch]:
+        return tuple(replace(one, id=uuid4().hex) for one in made(self))
+
+    patch.setattr(LabelBatches, "batches", batches)
+
+
+@breaks("labels_count_for_their_version")
+def batches_are_all_of_one_version(patch: Patch) -> None:
+    add = EvidenceStore.add_labels
+
+    def add_labels(self: EvidenceStore, batches: Sequence[LabelBatch]) -> None:
+        add(self, [replace(one, model=batches[0].model, version=batches[0].version) for one in batches])
+
+    patch.setattr(EvidenceStore, "add_labels", add_labels)
+
+
+@breaks("no_label_is_lost", slow=True)
+def labels_count_as_written_before_they_are(patch: Patch) -> None:
+    def publish(self: FleetEvidence) -> None:
+        batches = self.labels.batches()
+        self.labels.written()
+        self._store.add_labels(batches)
+
+    patch.setattr(FleetEvidence, "_publish_labels", publish)
+
+
+@breaks("rewards_count_once")
+def an_experiment_forgets_what_it_has_counted(patch: Patch) -> None:
+    for module in (observations, trial):
+        patch.setattr(module, "known_until", lambda *_: -1.0)
+
+
+@breaks("the_leader_tells_the_sum")
+def the_leader_tells_its_own_share(patch: Patch) -> None:
+    def read(self: FleetEvidence, shapes: Mapping[Key, Shape]) -> dict[Key, Counts]:
+        return summed([one for one in self._store.published() if one.gateway == self._publisher._gateway], shapes)
+
+    patch.setattr(FleetEvidence, "_read", read)
+
+
+# The outbox.
+
+
+@breaks("sent_events_have_arrived")
+def a_delivery_counts_as_sent_before_it_is(patch: Patch) -> None:
+    async def sent(self: Dispatcher, delivery: Delivery) -> bool:
+        spec = self._sinks(delivery.model).get(delivery.sink)
+        written = await self._write(partial(self._outbox.sent, delivery))
+        with suppress(Exception):
+            await self._send(spec, delivery, self._context)
+        return written
+
+    patch.setattr(Dispatcher, "_sent", sent)
+
+
+@breaks("events_arrive_in_order", slow=True)
+def the_newest_event_is_sent_first(patch: Patch) -> None:
+    patch.setattr(sa.func, "min", sa.func.max, raising=False)
+
+
+@breaks("nothing_waits")
+def a_sender_never_becomes_free(patch: Patch) -> None:
+    patch.setattr(Dispatcher, "_over", lambda *_: None)
+
+
+# Leadership.
+
+
+@breaks("somebody_leads")
+def a_lease_never_ends(patch: Patch) -> None:
+    patch.setattr(Lease, "is_free", property(lambda self: not self.holder))
+
+
+@breaks("one_leads_in_a_term")
+def everybody_leads(patch: Patch) -> None:
+    def step(self: LeaseHolder, database: Any, now: float) -> None:
+        with database.reading() as connection:
+            term = read_lease(connection).term
+        self._held(term if self._write(database, term, term) else None, now)
+
+    patch.setattr(LeaseHolder, "_step", step)
+
+
+@breaks("only_the_leader_writes")
+def the_term_is_not_checked(patch: Patch) -> None:
+    patch.setattr(LeaseHolder, "check", lambda *_: None)
+
+
+@breaks("failures_explain_themselves")
+def every_version_has_a_verdict(patch: Patch) -> None:
+    look = EvidenceStore.verdict
+
+    def verdict(self: EvidenceStore, model: str, version: str) -> Verdict:
+        found = look(self, model, version)
+        if found is None:
+            raise KeyError(version)
+        return found
+
+    patch.setattr(EvidenceStore, "verdict", verdict)

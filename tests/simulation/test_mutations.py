@@ -1,0 +1,48 @@
+"""Every invariant of the simulation finds a fault that is put in on purpose, and no other invariant finds that."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from tests.simulation import invariants, seeded
+from tests.simulation.mutations import MUTATIONS, Mutation
+from tests.simulation.seeded import Breach, simulate
+
+MOST_RUNS = 40
+FOLDER = Path(invariants.__file__).parent
+
+
+def first_breach() -> str:
+    """The invariant that a run broke, of at most so many runs."""
+    for seed in range(MOST_RUNS):
+        try:
+            simulate(seed)
+        except Breach as breach:
+            return breach.invariant or str(breach)
+    return f"none in {MOST_RUNS} runs"
+
+
+@pytest.mark.parametrize(
+    "mutation",
+    [pytest.param(one, id=one.name, marks=[pytest.mark.slow] if one.slow else []) for one in MUTATIONS],
+)
+def test_a_fault_breaks_its_invariant(mutation: Mutation, monkeypatch: pytest.MonkeyPatch) -> None:
+    seeded.databases()  # whose first content is sound
+    mutation.apply(monkeypatch)
+    assert first_breach() == mutation.invariant
+
+
+def asserting(path: Path) -> set[str]:
+    """The functions of a file that assert something, "" for the file itself."""
+    functions = [one for one in ast.walk(ast.parse(path.read_text())) if isinstance(one, ast.FunctionDef)]
+    return {one.name for one in functions if any(isinstance(part, ast.Assert) for part in ast.walk(one))}
+
+
+def test_every_invariant_has_a_fault_that_breaks_it() -> None:
+    assert asserting(FOLDER / "invariants.py") == {one.invariant for one in MUTATIONS}
+
+
+def test_what_holds_in_a_run_is_said_in_one_file() -> None:
+    found = {path.name for path in FOLDER.glob("*.py") if not path.name.startswith("test_") and asserting(path)}
+    assert found == {"invariants.py"}
