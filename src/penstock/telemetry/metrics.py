@@ -218,7 +218,7 @@ LABELS = Metric(
     "labels_total",
     Kind.COUNTER,
     ("model", "version", "outcome"),
-    "Labels that came, by what became of them: joined, late, doubled, unusable, unknown or given_up.",
+    "Labels that came, by what became of them: joined, late, doubled, unusable, unknown, given_up or unreadable.",
 )
 ANSWERS_DROPPED = Metric(
     "answers_dropped_total",

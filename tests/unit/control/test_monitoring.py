@@ -18,6 +18,7 @@ from penstock.cli.monitor import picture
 from penstock.control.monitoring.label_comparisons import Signal, Terms
 from penstock.control.monitoring.references.hand_ins import LEARNING_S
 from penstock.control.monitoring.service import Monitoring
+from penstock.control.periodic import PeriodicTask
 from penstock.control.workers.protocol import rows_out
 from penstock.core.desired import Desired, LearnSpec, ModelSpec, VersionSpec, WatchSpec
 from penstock.core.errors import InvalidInput, NotFound, NotReady
@@ -221,6 +222,33 @@ def test_a_change_that_is_found_while_the_database_is_away_is_told_once_when_it_
     told = drifts(watcher)
     assert told
     assert len(told) == len({one["id"] for one in told}) == len({one["data"]["message"] for one in told})
+
+
+@pytest.mark.parametrize("told_before", [False, True])
+def test_a_kill_between_a_change_and_its_event_loses_nothing_and_tells_it_once(
+    told_before: bool, watcher: Watcher
+) -> None:
+    """SIGKILL once the evidence is written down, before its event is, or right after it was told."""
+    reference = trained()
+    watcher.give(reference)
+    watcher.send(reference, 40)
+    assert ("x[0]", True) in watcher.send(reference, 4000, 2.0)
+    if told_before:
+        asyncio.run(looking(watcher).attempt())
+    assert bool(drifts(watcher)) is told_before
+    for _ in range(2):
+        watcher.open()
+        for _ in range(2):
+            asyncio.run(looking(watcher).attempt())
+    told = drifts(watcher)
+    assert [one["data"]["name"] for one in told].count("x[0]") == 1
+    watcher.world.clock.now += 11  # the evidence is written down again, without events
+    asyncio.run(looking(watcher).attempt())
+    assert _json(watcher.folder / "evidence.json")["events"] == []
+
+
+def looking(watcher: Watcher) -> PeriodicTask:
+    return next(one for one in watcher.monitoring.tasks if one.name == "drift")
 
 
 def drifts(watcher: Watcher) -> list[Document]:

@@ -122,6 +122,10 @@ class FleetEvidence:
         """What every gateway shows of a version's verdict, None while nobody has concluded anything."""
         return self._summaries.get(key) or None
 
+    def unreadable(self) -> dict[Key, int]:
+        """Labels of each version that this gateway has left out, while it leads, since they cannot be read."""
+        return {key: one.performance.unreadable for key, one in self._versions.items() if one.performance.unreadable}
+
     async def document(self, key: Key) -> Document | None:
         """The same, by whoever leads: as it was written down last. Raises ``NotReady``."""
         if (told := self.told(key)) is not None:
@@ -250,6 +254,8 @@ class FleetEvidence:
     def _document(self, key: Key, known: _Version) -> Document:
         counts = known.counts
         performance = {**(known.performance.document or NO_LABELS), "outcomes": dict(counts.outcomes)}
+        if known.performance.unreadable:
+            performance["unreadable"] = known.performance.unreadable
         whole = self._watched.document_of(key, known.monitor, counts.totals, performance)
         return {**whole, "gateways": list(counts.gateways)}
 

@@ -1,5 +1,6 @@
 """How good a version has been by the labels that all gateways have joined, in the order in which they were told."""
 
+import logging
 import math
 from collections.abc import Sequence
 from itertools import groupby
@@ -12,10 +13,13 @@ from penstock.monitor.told import Joined
 from penstock.registry.records import Document
 from penstock.registry.stores.evidence import LabelBatch
 
+log = logging.getLogger("penstock.control")
+
 
 class FleetPerformance:
     """One version's; one thread at a time may use it. ``told`` is the number of the last batch whose changes were told
-    of, by whoever led then, and ``labels`` how many labels there had been: not all of them are kept."""
+    of, by whoever led then, and ``labels`` how many labels there had been: not all of them are kept. ``unreadable`` are
+    the labels of batches that cannot be read, and that were left out."""
 
     def __init__(self, told: int = 0, labels: int = 0) -> None:
         self._told = self._seen = told
@@ -24,6 +28,7 @@ class FleetPerformance:
         self._replayed = False
         self._learned_at: float | None = None
         self.document: Document | None = None
+        self.unreadable = 0
 
     def learn(
         self, batches: Sequence[LabelBatch], reference: Reference | None, policy: MonitorPolicy, now: float
@@ -33,20 +38,21 @@ class FleetPerformance:
         changes: list[PerformanceChange] = []
         fresh = [one for one in batches if one.seq > self._seen or not self._replayed]
         self._replayed = True
-        if not fresh:
+        self._seen = max([self._seen, *(one.seq for one in fresh)])
+        read = [(one.seq <= self._told, rows) for one in fresh if (rows := self._rows(one))]
+        self._told = self._seen
+        if not read:
             return changes
         if self._performance is None:
             self._performance = Performance(reference, policy.budget, policy.daily)
-        for is_old, group in groupby(fresh, lambda one: one.seq <= self._told):
-            rows = _in_order(list(group))
+        for is_old, group in groupby(read, lambda one: one[0]):
+            rows = sorted((row for _, part in group for row in part), key=lambda row: row.at)
             passed_s = self._passed_s(rows, is_old, now)
             before = self._performance.labels
             found = self._performance.learn(rows, passed_s)
             if not is_old:
                 self._labels += self._performance.labels - before
                 changes += found
-        self._seen = max(self._seen, *(one.seq for one in fresh))
-        self._told = self._seen
         self.document = {**self._performance.document(), "labels": self._labels}
         return changes
 
@@ -54,14 +60,19 @@ class FleetPerformance:
         """What another gateway makes its own of."""
         return self._told, self._labels
 
+    def _rows(self, batch: LabelBatch) -> list[Joined]:
+        """The rows of a batch, none where they cannot be read."""
+        try:
+            return unpack_rows(batch.version, batch.rows)
+        except ValueError as fault:
+            if not self.unreadable:
+                told = batch.model, batch.version, batch.number, batch.gateway, fault
+                log.error("model %s version %s: %d labels of gateway %s cannot be read and are left out: %s", *told)
+            self.unreadable += batch.number
+            return []
+
     def _passed_s(self, rows: Sequence[Joined], is_old: bool, now: float) -> float:
         if is_old:
             return rows[-1].at - rows[0].at
         before, self._learned_at = self._learned_at, now
         return math.inf if before is None else now - before
-
-
-def _in_order(batches: Sequence[LabelBatch]) -> list[Joined]:
-    """The rows of batches of all gateways in the order in which they were told."""
-    rows = [row for one in batches for row in unpack_rows(one.version, one.rows)]
-    return sorted(rows, key=lambda row: row.at)

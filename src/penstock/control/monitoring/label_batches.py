@@ -42,7 +42,15 @@ def pack_rows(rows: Sequence[Joined]) -> bytes:
 
 
 def unpack_rows(version: str, packed: bytes) -> list[Joined]:
-    """Labelled rows of a version as they were joined."""
+    """Labelled rows of a version as they were joined.
+
+    Raises:
+        ValueError: they are of another form, such as that of another release.
+    """
+    try:
+        found = np.frombuffer(zlib.decompress(packed), _ROW)
+    except zlib.error as error:
+        raise ValueError(str(error)) from None
     return [
         Joined(
             version,
@@ -54,7 +62,7 @@ def unpack_rows(version: str, packed: bytes) -> list[Joined]:
             float(row["answered_at"]),
             bool(row["by_split"]),
         )
-        for row in np.frombuffer(zlib.decompress(packed), _ROW)
+        for row in found
     ]
 
 

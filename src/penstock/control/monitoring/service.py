@@ -28,11 +28,10 @@ from penstock.control.monitoring.terms import WatchTerms
 from penstock.control.monitoring.watch_specs import WatchSpecs
 from penstock.control.monitoring.watched_versions import WatchedVersions
 from penstock.control.monitoring.workers import Workers
-from penstock.control.periodic import KeyedWork, PeriodicTask
+from penstock.control.periodic import PeriodicTask
 from penstock.core.errors import InvalidInput, NotFound, NotReady
 from penstock.core.policies import NO_FLEET_BOUND, FleetAlarms
 from penstock.monitor.answer_room import DEFAULT_ROOM, AnswerRoom
-from penstock.monitor.drift_changes import DriftChange
 from penstock.monitor.performance import PerformanceChange
 from penstock.monitor.reference import Reference, reference_in
 from penstock.registry.records import By, Document
@@ -81,7 +80,6 @@ class Monitoring:
             "monitor", self._follow, LOOK_S, meanwhile="the monitor goes on with what it knows"
         )
         self._looking = PeriodicTask("drift", self._look, LOOK_S)
-        self._telling: KeyedWork[Key] = KeyedWork(self._looking, "an event cannot be written of")
         self._files = ReferenceFiles(home / "references")
         self._uploads = ReferenceUploads(self._files, self._pool)
         self._policies = Policies(store, self._pool, self._following)
@@ -91,17 +89,18 @@ class Monitoring:
         self._learning = ReferenceLearning(*shared, self._policies, rows, self._give_learned, workers.renew)
         self._terms = WatchTerms(workers, self._references, self._policies, alarms)
         self._regions = Regions(state, workers.clear_region)
-        kept = state.with_name("evidence.json")
-        self._detection = DriftDetection(self._terms, self._regions, workers.regions, kept, self._looking, clock)
-        self._specs = WatchSpecs(
-            workers, self._terms, self._regions, self._detection, self._learning, self._files, home
-        )
         self._queue = EventQueue(partial(self._pool.call, events.tell), state.with_name("events.json"))
         told = state.with_name("labels.json")
         self.labels = Labels(home, told, self._terms.of_gateway, self._tell_performance, clock, room)
         self.labels.bound_by(self._terms.served, self._terms.capture_bytes)
         self._spool = None if feedback is None else self.labels.hand_over(feedback)
         self._versions = WatchedVersions(workers, self._terms, self._regions, self.labels, clock)
+        judged = workers.regions, state.with_name("evidence.json"), self._looking, clock
+        event_of = self._versions.event_of if evidence is None else None  # else the gateway that leads tells
+        self._detection = DriftDetection(self._terms, self._regions, *judged, event_of)
+        self._specs = WatchSpecs(
+            workers, self._terms, self._regions, self._detection, self._learning, self._files, home
+        )
         notes, run = state.with_name("published.json"), self._pool.call
         self.evidence = None if evidence is None else FleetEvidence(*evidence, self._versions, run, notes)
         if self.evidence is not None:
@@ -317,16 +316,10 @@ class Monitoring:
         return known
 
     async def _look(self) -> None:
-        changes = self.look()
-        for key, change in changes if self.evidence is None else ():
-            with self._telling.isolated(key):
-                await self._tell(key, change)
+        self._detection.look()
+        for model, event in self._detection.take_events():
+            await self._queue.add(model, event)
         await self._queue.flush()
-
-    async def _tell(self, key: Key, change: DriftChange) -> None:
-        monitor = self._detection.monitor(key)
-        if monitor is not None:
-            await self._queue.add(key[0], self._versions.event_of(key, change, monitor))
 
     async def _tell_performance(self, key: Key, change: PerformanceChange) -> None:
         if self.evidence is None:  # else the gateway that leads tells, by the labels of all
@@ -345,6 +338,8 @@ class Monitoring:
             yield Point(metrics.EVENTS_DROPPED, (), self._queue.given_up)
         for model, count in () if self.evidence is None else self.evidence.labels.given_up.items():
             yield Point(metrics.LABELS, (model, NOBODY, "given_up"), count)
+        for key, count in {} if self.evidence is None else self.evidence.unreadable().items():
+            yield Point(metrics.LABELS, (*key, "unreadable"), count)
         models = {(model, NOBODY) for model, _ in served}
         names = {(model,) for model, _ in served}
         yield from (one for one in self.labels.readings() if one.labels[:2] in served | models | names)

@@ -17,8 +17,8 @@ from penstock.monitor.answer_segments import ANSWERS, AnswerWriter
 from penstock.monitor.answers import CLASS, answers_of
 from penstock.monitor.told import Joined, Told
 from penstock.registry.records import Document
-from penstock.registry.stores.evidence import RETIRED_S
-from penstock.telemetry.metrics import Bulk
+from penstock.registry.stores.evidence import RETIRED_S, LabelBatch
+from penstock.telemetry.metrics import LABELS, Bulk, Point
 from tests.unit.control.members import Member, lead, split
 from tests.unit.control.test_monitoring import exchange, trained
 from tests.unit.control.trials import Clock
@@ -345,3 +345,24 @@ def test_what_became_of_labels_is_the_sum_and_each_gateways_own(tmp_path: Path, 
     clock.now += KEEP_S
     first.step()
     assert members[1].show()["performance"]["outcomes"] == {"doubled": 3, "joined": 6}
+
+
+def test_labels_that_cannot_be_read_are_left_out_and_the_rest_decides(tmp_path: Path, clock: Clock) -> None:
+    members, generator = fleet(tmp_path, clock, "ab"), np.random.default_rng(9)
+    label(members, generator, 100, 0.1)
+    odd = LabelBatch(0, "odd", "m", "1", "b", 7, b"of a newer release")
+    members[1].store.add_labels([odd])
+    for wrong in (0.1,) * 3 + (0.6,):
+        label(members, generator, 300, wrong)
+    first = lead(members)
+    told = first.monitoring.told("m", "1")
+    assert (told["performance"]["labels"], told["performance"]["unreadable"]) == (1300, 7)
+    assert "problem" not in first.show()
+    assert degraded(first)
+    left_out = Point(LABELS, ("m", "1", "unreadable"), 7)
+    assert [left_out in one.monitoring.readings() for one in members] == [one is first for one in members]
+    first.kill()
+    second = next(one for one in members if one is not first)
+    for _ in range(2):
+        second.step()
+    assert second.monitoring.told("m", "1")["performance"] == told["performance"]

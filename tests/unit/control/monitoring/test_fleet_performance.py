@@ -81,3 +81,18 @@ def test_labels_of_batches_that_are_no_longer_kept_still_count() -> None:
     performance.learn(batches(rows(100, 0.1, 0.0), 1, 11), None, POLICY, 0.0)
     assert performance.document is not None
     assert performance.document["labels"] == 5100
+
+
+def test_a_batch_that_cannot_be_read_is_left_out_and_said(caplog: pytest.LogCaptureFixture) -> None:
+    stretches = [rows(400, 0.02 if number < 5 else 0.4, number * 400.0) for number in range(10)]
+    sound, spoilt = FleetPerformance(), FleetPerformance()
+    parts = [batches(part, 1, 2 * number) for number, part in enumerate(stretches, 1)]
+    odd = [LabelBatch(2 * number + 1, f"odd {number}", "m", "1", "b", 7, b"of a newer release") for number in range(3)]
+    told = learned(sound, parts)
+    assert told
+    again = learned(spoilt, [odd[:1], [odd[1], *parts[0]], *parts[1:], odd[2:], odd[2:]])
+    assert [(change.what, change.begins) for change in again] == [(change.what, change.begins) for change in told]
+    assert spoilt.document is not None
+    assert (sound.unreadable, spoilt.unreadable) == (0, 14)
+    [said] = [one.message for one in caplog.records if "cannot be read" in one.message]
+    assert said.startswith("model m version 1: 7 labels of gateway b cannot be read and are left out")

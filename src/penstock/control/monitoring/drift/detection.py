@@ -1,10 +1,16 @@
 """Judges drift by the rows that this gateway's workers have counted; what is concluded outlives the process."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from penstock.control.monitoring.drift.evidence_file import KeptEvidence, read_evidence, write_evidence
+from penstock.control.monitoring.drift.evidence_file import (
+    Kept,
+    KeptEvidence,
+    ModelEvent,
+    read_evidence,
+    write_evidence,
+)
 from penstock.control.monitoring.drift.regions import Regions
 from penstock.control.monitoring.drift.resuming import resumed
 from penstock.control.monitoring.drift.series import MonitorSeries
@@ -16,6 +22,7 @@ from penstock.monitor.drift_changes import DriftChange
 from penstock.monitor.reference import Reference
 from penstock.monitor.rows import Counted
 from penstock.monitor.verdicts import VersionMonitor
+from penstock.registry.stores.traffic import Event
 
 KEEP_S = 10.0
 """Evidence is written down that often, and at every change."""
@@ -24,10 +31,14 @@ Key = tuple[str, str]
 ReadRegion = Callable[[int, int], list[Words]]
 """Gives the region with an offset and a size (words) of every worker."""
 
+EventOf = Callable[[Key, DriftChange, VersionMonitor], Event]
+"""What is told of a change."""
+
 
 class DriftDetection:
-    """The monitors of the versions with a region. ``file`` has the evidence, ``task`` goes on where one cannot be
-    judged, ``clock`` gives seconds since the epoch. Of one event loop."""
+    """The monitors of the versions with a region. ``file`` has the evidence and, if there is ``event_of``, the events
+    of its changes; ``task`` goes on where one version cannot be judged, ``clock`` gives seconds since the epoch. Of one
+    event loop."""
 
     def __init__(
         self,
@@ -37,6 +48,7 @@ class DriftDetection:
         file: Path,
         task: PeriodicTask,
         clock: Callable[[], float],
+        event_of: EventOf | None,
     ) -> None:
         self._terms = terms
         self._regions = regions
@@ -44,7 +56,9 @@ class DriftDetection:
         self._file = file
         self._due: KeyedWork[Key] = KeyedWork(task, "drift is not judged of")
         self._clock = clock
-        self._kept = read_evidence(file)
+        self._event_of = event_of
+        kept = read_evidence(file)
+        self._kept, self._events = kept.versions, list(kept.events)
         self.series = MonitorSeries({key: one.carried for key, one in self._kept.items()})
         self._monitors: dict[Key, VersionMonitor] = {}
         self._kept_at = 0.0
@@ -74,12 +88,24 @@ class DriftDetection:
         now = self._clock()
         for key in self._due.due(self._regions):
             with self._due.isolated(key):
-                changes += [(key, change) for change in self._changes(key, now)]
+                found = self._changes(key, now)
+                changes += [(key, change) for change in found]
+                self._note_events(key, found)
         alarms = sum(one.alarms for one in self._monitors.values())
         if changes or alarms != self._alarms or self.series.is_unsaved or now - self._kept_at >= KEEP_S:
             self._kept_at, self._alarms = now, alarms
             self.keep()
         return changes
+
+    def take_events(self) -> list[ModelEvent]:
+        """The events of changes, which are written down; a process that has ended may have told some of them."""
+        events, self._events = self._events, []
+        return events
+
+    def _note_events(self, key: Key, changes: Sequence[DriftChange]) -> None:
+        monitor = self._monitors.get(key)
+        if monitor is not None and self._event_of is not None:
+            self._events += [(key[0], self._event_of(key, change, monitor)) for change in changes]
 
     def _changes(self, key: Key, now: float) -> list[DriftChange]:
         """What has changed at one version since the last look."""
@@ -106,5 +132,5 @@ class DriftDetection:
         """Write the evidence down, so that a successor of this process goes on with it."""
         self.series.is_unsaved = False
         digest, before = self._terms.references.digest, self.series.before
-        kept = [(key, KeptEvidence(digest(key), one.kept(), before(key))) for key, one in self._monitors.items()]
-        write_evidence(self._file, kept)
+        kept = {key: KeptEvidence(digest(key), one.kept(), before(key)) for key, one in self._monitors.items()}
+        write_evidence(self._file, Kept(kept, tuple(self._events)))
