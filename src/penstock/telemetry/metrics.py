@@ -187,7 +187,7 @@ DRIFT_ALARMS = Metric(
     "drift_alarms_total",
     Kind.COUNTER,
     ("model", "version"),
-    "Alarms since the monitor began; in a fleet the same at every gateway.",
+    "Alarms that this gateway has told of; each is told by one gateway of a fleet.",
 )
 QUALITY_VIOLATIONS = Metric(
     "quality_violations_total",

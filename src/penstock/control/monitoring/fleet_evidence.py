@@ -74,7 +74,8 @@ class Watched(Protocol):
 @dataclass(slots=True)
 class _Version:
     """What this gateway concludes of a version while it leads: of ``counts``, the last ones that were looked at;
-    ``events`` are not written down yet."""
+    ``events`` are not written down yet. ``told`` is how many alarms each gateway has told of, ``alarms`` how many
+    of the monitor's are in it."""
 
     shape: Shape
     monitor: VersionMonitor | None
@@ -83,6 +84,7 @@ class _Version:
     revision: int
     concluded_at: float = float("-inf")
     alarms: int = 0
+    told: dict[str, int] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)
 
 
@@ -92,6 +94,7 @@ class FleetEvidence:
 
     def __init__(self, store: EvidenceStore, gateway: str, watched: Watched, run: Run, notes: Path) -> None:
         self._store = store
+        self._gateway = gateway
         self._publisher = Publisher(store, gateway, notes)
         self.labels = LabelBatches(gateway)
         self._watched = watched
@@ -119,8 +122,10 @@ class FleetEvidence:
         return None if found is None else self._document(key, found)
 
     def summary(self, key: Key) -> Document | None:
-        """What every gateway shows of a version's verdict, None while nobody has concluded anything."""
-        return self._summaries.get(key) or None
+        """What every gateway shows of a version's verdict, with the ``alarms`` that this one has told of: those of all
+        gateways add up to all alarms. None while nothing is known."""
+        found = self._summaries.get(key)
+        return {**found, "alarms": found.get("told", {}).get(self._gateway, 0)} if found else None
 
     def unreadable(self) -> dict[Key, int]:
         """Labels of each version that this gateway has left out, while it leads, since they cannot be read."""
@@ -239,17 +244,27 @@ class FleetEvidence:
             same = verdict is not None and verdict.layout == counts.shape.id
             rows = evidence.get("rows") if same else None
             monitor = resumed(reference, policy, counted_of(reference, policy, counts), now, rows)
-        return _Version(counts.shape, monitor, counts, FleetPerformance(*evidence.get("labels", (0, 0))), revision)
+        found = _Version(counts.shape, monitor, counts, FleetPerformance(*evidence.get("labels", (0, 0))), revision)
+        found.told = {} if verdict is None else dict(verdict.summary.get("told", {}))
+        found.alarms = 0 if monitor is None else monitor.alarms
+        return found
 
     async def _conclude(self, key: Key, known: _Version, alarms: int, now: float) -> None:
         monitor, document = known.monitor, self._document(key, known)
-        summary = _summary(monitor)
+        told = self._told_with(known, alarms)
+        summary = {**_summary(monitor), "told": told}
         evidence = {"rows": None if monitor is None else monitor.kept(), "labels": known.performance.kept()}
         verdict = Verdict(known.shape.id, known.revision + 1, evidence, summary, document)
         await self._run(self._store.conclude, key, verdict, tuple(known.events))
-        known.revision, known.concluded_at, known.alarms = verdict.revision, now, alarms
+        known.revision, known.concluded_at, known.alarms, known.told = verdict.revision, now, alarms, told
         known.events.clear()
         self._summaries[key] = summary
+
+    def _told_with(self, known: _Version, alarms: int) -> dict[str, int]:
+        """How many alarms each gateway has told of with those that are told now; without gateways that have ended."""
+        living = {name: number for name, number in known.told.items() if name in known.counts.gateways}
+        mine = known.told.get(self._gateway, 0) + max(0, alarms - known.alarms)
+        return {**living, self._gateway: mine} if mine else living
 
     def _document(self, key: Key, known: _Version) -> Document:
         counts = known.counts
@@ -273,10 +288,10 @@ def counted_of(reference: Reference, policy: MonitorPolicy, counts: Counts) -> C
 
 
 def _summary(monitor: VersionMonitor | None) -> Document:
-    """The state of each column and the evidence that it has changed, and the number of alarms."""
+    """The state of each column and the evidence that it has changed."""
     if monitor is None:
-        return {}
+        return {"columns": {}}
     names = [one.bins.name for one in monitor.reference.features]
     states, evidence = [one.value for one in monitor.states()], monitor.evidence()
     columns = {name: [state, log_e] for name, state, log_e in zip(names, states, evidence, strict=True)}
-    return {"alarms": monitor.alarms, "columns": columns}
+    return {"columns": columns}

@@ -351,7 +351,7 @@ class Monitoring:
             monitor = self._detection.monitor(key)
             if monitor is not None:
                 found = series.of(key, monitor)
-                found.summary = None if self.evidence is None else self.evidence.summary(key)
+                found.summary = None if self.evidence is None else self.evidence.summary(key) or {}
                 yield from found.readings()
 
     @property

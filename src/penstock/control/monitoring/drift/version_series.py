@@ -30,7 +30,7 @@ class VersionSeries:
 
     With another reference counting begins anew. ``carried`` says where this version's counters stood before, so that
     series that go on never fall; it is kept as ``before``. ``summary`` is the verdict by the counts of all gateways
-    (see ``fleet_evidence``), None for that of this one.
+    (see ``fleet_evidence``), empty while it is not known, None for that of this one.
     """
 
     def __init__(self, key: tuple[str, str], monitor: VersionMonitor, carried: Carried | None = None) -> None:
@@ -59,17 +59,21 @@ class VersionSeries:
     def readings(self) -> Iterator[Reading]:
         """Counts, shares of the reference, evidence and states of every column that metrics tell of."""
         for one in self._current():
-            yield self._with_carried(one) if isinstance(one, Bulk) and one.metric.kind is Kind.COUNTER else one
+            yield self._with_carried(one) if isinstance(one, Bulk) and self._begins_anew(one.metric) else one
 
     def carried(self) -> Carried:
         """Where the counters stand now."""
         return {
             (one.metric.name, labels): value
             for one in self.readings()
-            if isinstance(one, Bulk) and one.metric.kind is Kind.COUNTER
+            if isinstance(one, Bulk) and self._begins_anew(one.metric)
             for labels, value in zip(one.labels, one.values, strict=True)
             if value
         }
+
+    def _begins_anew(self, metric: Metric) -> bool:
+        """Whether it counts from 0 with another reference; alarms of a fleet go on."""
+        return metric.kind is Kind.COUNTER and (metric is not metrics.DRIFT_ALARMS or self.summary is None)
 
     def _with_carried(self, found: Bulk) -> Bulk:
         if not self.before:
@@ -92,16 +96,22 @@ class VersionSeries:
         yield Bulk(metrics.QUALITY_VIOLATIONS, self._kinds, self._violations())
         if (estimated := monitor.estimated()) is not None:
             yield Point(metrics.PERFORMANCE_RATIO, (*self._key, "estimated_accuracy"), estimated.accuracy)
-        yield Bulk(metrics.DRIFT_ALARMS, self._whole, [alarms])
+        if alarms is not None:
+            yield Bulk(metrics.DRIFT_ALARMS, self._whole, [alarms])
         yield Bulk(metrics.MONITOR_ROWS, self._whole, [monitor.head["counted"]])
         yield Bulk(metrics.MONITOR_DROPPED, self._full, [monitor.head["dropped"]])
 
-    def _verdict(self) -> tuple[list[float], list[int], int]:
-        """The evidence of each column, whether it drifts, and the number of alarms: of all gateways where known."""
-        if self.summary is None:
+    def _verdict(self) -> tuple[list[float], list[int], int | None]:
+        """The evidence of each column and whether it drifts, by all gateways where that is known, and the alarms that
+        this one has told of, None where that is not known."""
+        if not self.summary:
             states, found = self.monitor.states(), self.monitor.evidence()
             drifts = [int(states[index] is State.DRIFT) for index in self._chosen]
-            return [found[index] for index in self._chosen], drifts, self.monitor.alarms
+            return (
+                [found[index] for index in self._chosen],
+                drifts,
+                self.monitor.alarms if self.summary is None else None,
+            )
         columns = self.summary["columns"]
         told = [columns.get(name, (State.INSUFFICIENT_DATA.value, 0.0)) for *_, name in self._names]
         drifts = [int(state == State.DRIFT.value) for state, _ in told]
