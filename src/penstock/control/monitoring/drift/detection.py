@@ -48,7 +48,7 @@ class DriftDetection:
         file: Path,
         task: PeriodicTask,
         clock: Callable[[], float],
-        event_of: EventOf | None,
+        event_of: EventOf | None = None,
     ) -> None:
         self._terms = terms
         self._regions = regions

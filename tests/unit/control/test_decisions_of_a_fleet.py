@@ -1,0 +1,154 @@
+"""The same requests, at one gateway or dealt out over three, are the same evidence: of a rollout, of drift and of what
+retraining rules rest on. Decisions are functions of that evidence."""
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from penstock.control.delivery.observations import Look, Step, arm, kept, pairs, step
+from penstock.control.monitoring.fleet_evidence import counted_of
+from penstock.control.monitoring.fleet_performance import FleetPerformance
+from penstock.control.monitoring.label_batches import pack_rows
+from penstock.control.monitoring.publication import Counts, Shape, layout_id, packed, summed
+from penstock.control.monitoring.version_document import version_document
+from penstock.core.labels import OUTCOME_INDEX, PROTOCOL_NAMES, Route
+from penstock.core.policies import MonitorPolicy
+from penstock.monitor.answers import CLASS
+from penstock.monitor.counters.slot import Slot
+from penstock.monitor.counters.totals import Totals
+from penstock.monitor.performance import NO_LABELS
+from penstock.monitor.rows import Counted, Layout, RowCounter
+from penstock.monitor.told import Joined
+from penstock.monitor.verdicts import VersionMonitor
+from penstock.registry.records import Document
+from penstock.registry.stores.evidence import LabelBatch
+from tests.unit.control.test_monitoring import COLUMNS, exchange, trained
+
+KEY = ("m", "1")
+POLICY = MonitorPolicy(window_s=60, budget=10_000)
+REFERENCE = trained(rows=4000)
+SHAPE = Shape(layout_id(REFERENCE.digest, ()), Layout.of(REFERENCE))
+CONTROL, CANARY = 1, 2
+OBJECTIVES = {"latency_p99_ms": 20.0}
+
+requests = st.lists(
+    st.tuples(st.integers(0, 2), st.sampled_from([CONTROL, CANARY]), st.booleans(), st.sampled_from([1, 3, 50, 900])),
+    max_size=60,
+)
+"""Each at one of three gateways: the version, whether it was answered, and how long it took (ms)."""
+
+
+class Gateways:
+    """So many gateways: what their workers count of requests and of rows."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.slots = [Slot.in_process() for _ in range(number)]
+        self.words = [[np.zeros(SHAPE.size, np.uint64) for _ in range(3 // number)] for _ in range(number)]
+
+    def answer(self, at: int, version: int, is_good: bool, ms: int) -> None:
+        canary = version == CANARY
+        block = self.slots[at % self.number].block(version)
+        series = (Route.CANARY if canary else Route.STABLE) * len(PROTOCOL_NAMES)
+        if is_good:
+            block.answered(series, 1, ms * 1_000_000, 1000, 0, ms * 500_000, 1000)
+        else:
+            block.failed(series, OUTCOME_INDEX["internal"], ms * 1_000_000, blamed=True)
+
+    def count(self, worker: int, rows: int, shift: float, seed: int) -> None:
+        """Rows at one of three workers, of which each gateway has its part."""
+        words = [one for gateway in self.words for one in gateway][worker]
+        RowCounter(REFERENCE, words, COLUMNS, 1.0).count([exchange(np.random.default_rng(seed), rows, shift)])
+
+    def looks(self) -> dict[str, Look]:
+        """What each tells of a trial."""
+        found = {}
+        for name, slot in enumerate(self.slots):
+            canary, control = Totals.of([slot], CANARY), Totals.of([slot], CONTROL)
+            found[str(name)] = {
+                "stage": 7,
+                "canary": arm(canary, 1),
+                "control": arm(control, 1),
+                "pairs": pairs(canary),
+            }
+        return found
+
+    def sum(self) -> Counts:
+        """What the gateway that leads makes of what all have published."""
+        published = []
+        for name, (slot, words) in enumerate(zip(self.slots, self.words, strict=True)):
+            counted = Counted.of(REFERENCE, words)
+            counts = Counts(SHAPE, counted.words, counted.workers, Totals.of([slot], CONTROL).words)
+            published.append(packed(KEY, str(name), counts))
+        return summed(published, {KEY: SHAPE})[KEY]
+
+
+@given(st.lists(requests, min_size=1, max_size=3))
+def test_a_rollout_sees_the_same_of_one_gateway_and_of_three(stretches: list[list[tuple[int, int, bool, int]]]) -> None:
+    found: list[list[Step]] = []
+    for gateways in (Gateways(1), Gateways(3)):
+        before, steps = gateways.looks(), []
+        for stretch in stretches:
+            for request in stretch:
+                gateways.answer(*request)
+            now = gateways.looks()
+            steps.append(step(before, now, 7))
+            before = kept(before, now, 7)
+        found.append(steps)
+    assert found[0] == found[1]
+    assert sum(sum(one.requests) for one in found[1]) == sum(map(len, stretches))
+
+
+@settings(max_examples=20)
+@given(
+    st.lists(
+        st.tuples(st.lists(st.tuples(st.integers(0, 2), st.integers(1, 80)), max_size=6), st.sampled_from([0.0, 0.8])),
+        min_size=2,
+        max_size=8,
+    ),
+    requests,
+)
+def test_rules_see_the_same_of_one_gateway_and_of_three(
+    looks: list[tuple[list[tuple[int, int]], float]], asked: list[tuple[int, int, bool, int]]
+) -> None:
+    """Drift, quality, latencies and objectives, to the digit; and the changes that are told."""
+    found: list[list[object]] = []
+    for gateways in (Gateways(1), Gateways(3)):
+        for request in asked:
+            gateways.answer(*request)
+        monitor = VersionMonitor(REFERENCE, POLICY, counted_of(REFERENCE, POLICY, gateways.sum()), 0.0)
+        told: list[object] = []
+        for number, (parts, shift) in enumerate(looks, 1):
+            for index, (worker, rows) in enumerate(parts):
+                gateways.count(worker, rows, shift, 10 * number + index)
+            counts = gateways.sum()
+            told += monitor.look(counted_of(REFERENCE, POLICY, counts), number * 5.0)
+            told.append(_shown(monitor, counts))
+        found.append(told)
+    assert found[0] == found[1]
+
+
+def _shown(monitor: VersionMonitor, counts: Counts) -> Document:
+    return version_document(monitor, counts.totals, NO_LABELS, OBJECTIVES, {})
+
+
+@settings(max_examples=20)
+@given(st.lists(st.sampled_from([0.02, 0.5]), min_size=2, max_size=5), st.integers(0, 99))
+def test_performance_is_the_same_of_one_gateway_and_of_three(wrong: list[float], seed: int) -> None:
+    """Labels come at any gateway: accuracy, and the changes that are told as ``performance.degraded``."""
+    found = []
+    for gateways in (1, 3):
+        generator, performance, told, seq = np.random.default_rng(seed), FleetPerformance(), [], 0
+        for number, share in enumerate(wrong):
+            rows: list[list[Joined]] = [[] for _ in range(gateways)]
+            for at in range(300):
+                is_right, where = float(generator.random() >= share), int(generator.integers(3))
+                row = Joined("1", CLASS, 1.0, (), is_right, 300.0 * number + at, 300.0 * number + at - 1, True)
+                rows[where % gateways].append(row)
+            batches = []
+            for index, part in enumerate(rows):
+                seq += 1
+                batches.append(LabelBatch(seq, str(seq), *KEY, str(index), len(part), pack_rows(part)))
+            told += performance.learn(batches, None, POLICY, 60.0 * number)
+        found.append((told, performance.document))
+    assert found[0] == found[1]
