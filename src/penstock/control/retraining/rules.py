@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -150,13 +151,14 @@ class Retraining:
         Raises:
             Conflict: the rules were written under every try.
         """
+        commit = partial(self._outbox.commit, pin=_pinned(self._monitor.policy_of(model), flight.version))
         for _ in range(REQUEST_TRIES):
             kept, revision = await self._run(self._outbox.standing, model)
             standing = rule_state_in(kept)
             recent = tuple(at for at in standing.requests if flight.at - at < DAY_S)
             after = rule_state_out(replace(standing, requests=(*recent, flight.at), in_flight=flight, failed=None))
             with suppress(Conflict):  # the rules may be written at the same moment
-                await self._run(self._outbox.commit, model, revision, after, event, sinks, by)
+                await self._run(commit, model, revision, after, event, sinks, by)
                 return
         raise Conflict("the rules of the model are moving; try again")
 
@@ -217,7 +219,8 @@ class Retraining:
             try:
                 document = rule_state_out(after)
                 by = By(RULES, f"rule {action.trigger.name}") if action is not None and event is not None else None
-                revision = await self._run(self._leader.commit, spec.name, revision, document, event, sinks, by)
+                commit = partial(self._leader.commit, pin=_pinned(policy, version))
+                revision = await self._run(commit, spec.name, revision, document, event, sinks, by)
             except Conflict:
                 return None  # another gateway has led meanwhile: look again
         self._last[spec.name] = revision, after  # when rules looked last is not worth a write by itself
@@ -293,6 +296,11 @@ class Retraining:
         self.candidates.close()
         self._dispatcher.close()
         self._pool.close()
+
+
+def _pinned(policy: MonitorPolicy, version: str) -> str | None:
+    """The version that goes on answering until what comes of a request has been decided on."""
+    return version if policy.limits.decide_who_answers else None
 
 
 def _event(action: Action, snapshot: Snapshot) -> Event:

@@ -52,6 +52,11 @@ class Limits:
     approval: bool = False
     gates: Gates = field(default_factory=Gates)
 
+    @property
+    def decide_who_answers(self) -> bool:
+        """Whether a version that comes of a request answers only once it has been decided on."""
+        return self.auto_rollout is not None or self.approval
+
 
 class Outcome(StrEnum):
     """What became of a rule that would ask."""

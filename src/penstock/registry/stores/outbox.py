@@ -88,9 +88,10 @@ class Outbox:
         sinks: Sequence[str] = (),
         by: By | None = None,
         action: str = "retraining.request",
+        pin: str | None = None,
     ) -> int:
         """Write down what the rules remember now, and with it an event for some sinks; the new revision. With ``by`` it
-        is an ``action`` of the audit.
+        is an ``action`` of the audit; with ``pin`` that version goes on answering until something else is decided.
 
         Raises:
             Conflict: somebody else has decided meanwhile.
@@ -112,6 +113,8 @@ class Outbox:
                 if by is not None:
                     after = {"event": event_id(event), "type": event.type}
                     self._journal.changed(connection, model, action, "retraining", by, None, after)
+                    if pin is not None:
+                        self._traffic.pin_champion(connection, model, pin, by)
         return revision + 1
 
     def requests_over_time(self, key: tuple[str, str], slow_ms: float) -> list[Counts]:

@@ -251,6 +251,13 @@ class TrafficStore:
         before = (*present.before, present.version)[-MOST_BEFORE:] if present else ()
         self._journal.lead(connection, record.name, present, AliasRecord(CHAMPION, to, before), "alias.move", by)
 
+    def pin_champion(self, connection: sa.Connection, model: str, version: str, by: By) -> None:
+        """Lead ``champion`` to the version that answers, where neither it nor a route decides: without it the next
+        version that is pushed would answer at once."""
+        record = read_model_or_new(connection, model)
+        if record.route is None and CHAMPION not in record.aliases:
+            self._journal.lead(connection, model, None, AliasRecord(CHAMPION, version), "alias.move", by)
+
     # What gateways counted.
 
     def observe(self, trial_id: str, gateway: str, document: Document) -> None:

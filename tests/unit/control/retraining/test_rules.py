@@ -13,6 +13,7 @@ from penstock.core.errors import InvalidInput, NotFound
 from penstock.core.policies import MonitorPolicy, policy_in
 from penstock.core.triggers.rules import Outcome
 from penstock.core.triggers.state import RuleState, rule_state_in
+from penstock.core.versions import CHAMPION
 from penstock.registry.records import By, Document, ModelRecord
 from penstock.registry.stores.outbox import Outbox
 from penstock.telemetry import metrics
@@ -94,6 +95,33 @@ def test_a_rule_asks_once_and_the_request_is_under_way(room: Room) -> None:
     kinds = [one["type"].removeprefix("io.penstock.") for one in room.world.traffic.events("m")]
     assert kinds == ["retraining.requested.v1"]
     assert Point(metrics.RETRAINING_REQUESTS, ("m", "r", Outcome.REQUESTED), 1) in list(room.rules.readings())
+
+
+@pytest.mark.parametrize(("retraining", "pinned"), [({"auto_rollout": {}}, "3"), ({"approval": True}, "3"), ({}, None)])
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_a_version_that_is_decided_on_does_not_answer_when_it_is_pushed(
+    room: Room, retraining: Document, pinned: str | None, by_hand: bool
+) -> None:
+    room.policy = policy_in(
+        {
+            "triggers": [{"name": "r", "when": {"drift": {}}, "send": ["log"]}],
+            "sinks": {"log": {"file": {"path": "events.jsonl"}}},
+            "retraining": retraining,
+        },
+        schedule_in,
+    )
+    if by_hand:
+        room.act(lambda: room.rules.ask("m", {}, ME))
+    else:
+        room.step()
+    champion = room.world.store.model("m").aliases.get(CHAMPION)
+    assert (champion.version if champion else None) == pinned
+
+
+def test_whoever_decides_who_answers_already_still_does(room: Room) -> None:
+    room.world.crown("2")
+    room.step()
+    assert room.world.store.model("m").aliases[CHAMPION].version == "2"
 
 
 def test_a_restart_of_workers_leaves_the_request_and_its_approvals(room: Room) -> None:
