@@ -31,7 +31,7 @@ demo: $(USE) ## train, serve and predict on real data (ARGS=--once ends by itsel
 	@$(BIN)/penstock demo $(ARGS)
 
 # Tests that bear company run in two processes; those that kill and race run alone. With ARGS all run in one.
-TOGETHER := tests/unit tests/conformance tests/clients tests/fuzz tests/loadtests tests/simulation $(addprefix tests/integration/,api_grpc registry traffic)
+TOGETHER := tests/unit tests/conformance tests/clients tests/docs tests/fuzz tests/loadtests tests/simulation $(addprefix tests/integration/,api_grpc registry traffic)
 
 test: $(DEV) ## the whole fast test suite
 ifeq ($(ARGS),)

@@ -64,6 +64,11 @@ class CannotServe(Exception):
         self.code = code
 
 
+_OWN_BLOBS = (
+    "the contents of versions lie in this gateway's home, and other gateways of the registry cannot read them: "
+    "set 'blobs' to a bucket or a folder that all gateways share"
+)
+
 _CODES = {"invalid": Code.USAGE, "not_ready": Code.UNAVAILABLE, "damaged": Code.INTEGRITY}
 
 
@@ -92,6 +97,8 @@ def serve(settings: Settings) -> None:
     except directory.RuntimeUnavailable as fault:
         raise CannotServe(str(fault)) from None
     set_up(settings.log_level, "control")
+    if place.hides_contents and not repositories:
+        log.warning(_OWN_BLOBS)
     load_plugins()
     try:
         with asyncio.Runner() as runner:

@@ -25,6 +25,11 @@ class RegistryLocation:
         return not self.database.startswith(_SQLITE)
 
     @property
+    def hides_contents(self) -> bool:
+        """Whether other gateways may see versions in the database whose contents only this one can read."""
+        return self.is_shared and self.blobs == str(self.home / "blobs")
+
+    @property
     def unpacked(self) -> Path:
         """Where contents of several files are laid out for serving."""
         return self.home / "unpacked"

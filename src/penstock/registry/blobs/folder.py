@@ -21,7 +21,7 @@ CHUNK = 1 << 20
 _PIECE = 4 << 20
 """Hashed in large pieces: between them the interpreter's lock is taken, which requests wait for."""
 
-GONE = "its content is gone"
+GONE = "its content is missing from the blob store"
 CHANGED = "its content does not match its digest"
 
 
