@@ -7,9 +7,11 @@ import hypothesis
 import pytest
 
 from tests import harness, zoo
+from tests.budgets import examples
 from tests.harness import Server
 
-hypothesis.settings.register_profile("no wall clock", deadline=None)  # a busy machine fails nothing
+# A busy machine fails nothing.
+hypothesis.settings.register_profile("no wall clock", deadline=None, max_examples=examples(100))
 hypothesis.settings.load_profile("no wall clock")
 
 SOURCE = Path(__file__).parents[1] / "src"

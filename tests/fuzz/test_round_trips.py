@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as nps
 
+from tests.budgets import examples
 from tests.conformance.wire import NUMPY_TYPES, TRANSPORTS, Array, Ask, Input, Refused, Transport
 from tests.harness import Server
 
@@ -17,7 +18,10 @@ SHAPES = nps.array_shapes(min_dims=2, max_dims=2, min_side=0, max_side=6)
 TEXTS = st.text(max_size=12).map(str.encode)
 
 RELAXED = settings(
-    max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(60),
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from penstock import cli
 from tests import harness
+from tests.harness import PATIENCE_S, Server, wait_until
 from tests.integration.control.watch import free_port, infer, port_of
 
 
@@ -34,11 +35,16 @@ def refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     return run
 
 
+def ready_addresses(server: Server) -> tuple[str, ...]:
+    """What the ready line says; nothing before it is written."""
+    line = re.search(r"^penstock ready http=(\S+) grpc=(\S+) ops=(\S+)$", server.log_text(), re.MULTILINE)
+    return line.groups() if line else ()
+
+
 def test_the_ready_line_and_file_say_the_same(folder: Path, tmp_path: Path) -> None:
     with harness.running(folder, tmp_path, "--drain-delay", "0") as server:
-        line = re.search(r"^penstock ready http=(\S+) grpc=(\S+) ops=(\S+)$", server.log_text(), re.MULTILINE)
-        assert line is not None
-        assert line.groups() == (server.http, server.grpc, server.ops)
+        wait_until(lambda: ready_addresses(server) != (), PATIENCE_S, "the line")
+        assert ready_addresses(server) == (server.http, server.grpc, server.ops)
         assert set(server.workers) <= set(server.child_pids())  # beside what examines models
         assert server.is_ready()
 

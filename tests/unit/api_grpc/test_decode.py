@@ -27,6 +27,7 @@ from penstock.core.tensors import NUMPY_TYPES, Tensor
 from penstock.proto import grpc_service_pb2 as pb
 from penstock.serving.requested_outputs import RequestedOutput
 from penstock.serving.shared_memory import SEGMENTS, Region, Regions
+from tests.budgets import examples
 from tests.unit.api_grpc.messages import (
     TYPED,
     numbers,
@@ -310,7 +311,7 @@ def test_a_large_message_means_what_a_small_one_means(items: list[Tensor], typed
 
 
 @pytest.mark.usefixtures("short_slices")
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=examples(300))
 @given(some_tensors(TYPED, 1), st.booleans(), st.data())
 def test_a_damaged_message_is_refused_or_means_what_the_parser_says(
     items: list[Tensor], typed: bool, data: st.DataObject

@@ -12,6 +12,7 @@ from penstock.api.grpc.layout_cache import MAX_ALIKE, MAX_LENGTHS, Layouts
 from penstock.core.errors import Fault
 from penstock.core.signature import Signature, TensorSpec
 from penstock.proto import grpc_service_pb2 as pb
+from tests.budgets import examples
 from tests.unit.api_grpc.messages import read, taking
 
 TYPES = {"FP32": "<f4", "FP64": "<f8", "INT64": "<i8", "UINT8": "u1", "FP16": "<f2"}
@@ -73,7 +74,7 @@ def test_the_next_of_the_kind_is_found_as_it_is(request: pb.ModelInferRequest, s
     assert found == parsed(raw) if request.id.isascii() else found is None
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=examples(300))
 @given(requests(), st.data())
 def test_any_other_is_parsed_or_says_the_same(request: pb.ModelInferRequest, data: st.DataObject) -> None:
     layouts, raw = learnt(request), bytearray(request.SerializeToString())

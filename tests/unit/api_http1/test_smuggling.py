@@ -8,6 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from penstock.api.http1.limits import Limits
+from tests.budgets import examples
 from tests.unit.api_http1.support import serving
 
 MARKER = b"GET /marker HTTP/1.1\r\nhost: a\r\n\r\n"
@@ -164,7 +165,7 @@ def requests(draw: st.DrawFn) -> bytes:
     return head + draw(ENDS) + draw(CONTENT)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(requests(), st.lists(st.integers(0, 300), max_size=3))
 @example(b"POST /a HTTP/1.1\r\nhost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n", [])
 @example(b"POST /a HTTP/1.0\r\nhost: a\r\nConnection: keep-alive\r\n\r\n", [])

@@ -18,6 +18,7 @@ from penstock.core.signature import Signature, TensorSpec
 from penstock.core.slices import BYTE_SLICE, no_pause
 from penstock.core.tensors import MAX_RANK, Array
 from penstock.serving.shared_memory import Regions
+from tests.budgets import examples
 
 OUTPUTS = [TensorSpec("y", "FP32", (-1,))]
 DATATYPES = ["FP32", "FP64", "INT8", "INT64", "UINT16", "BOOL", "BYTES"]
@@ -87,7 +88,7 @@ def documents(draw: st.DrawFn) -> tuple[str, tuple[int, ...], bytes]:
     return datatype, shape, text
 
 
-@settings(max_examples=400)
+@settings(max_examples=examples(400))
 @given(documents())
 def test_slices_give_what_the_whole_gives(document: tuple[str, tuple[int, ...], bytes]) -> None:
     datatype, shape, text = document
@@ -166,7 +167,7 @@ def requests(draw: st.DrawFn) -> tuple[Signature, bytes]:
     return Signature(specs, OUTPUTS), text
 
 
-@settings(max_examples=400)
+@settings(max_examples=examples(400))
 @given(requests())
 def test_a_request_means_the_same_with_its_lists_taken_out(request: tuple[Signature, bytes]) -> None:
     signature, body = request

@@ -16,6 +16,7 @@ from penstock.core.label_matching import (
     age_limit_s,
     delay_out,
 )
+from tests.budgets import examples
 
 ARMS = ("1", "2")
 FAR = 1e9
@@ -80,7 +81,7 @@ def test_delaying_all_labels_of_one_version_leaves_nothing_to_compare(told: list
     assert strata(delayed) == []
 
 
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 @given(st.lists(st.tuples(st.floats(0, 1e6), st.floats(0, 1e6)), min_size=1, max_size=60))
 def test_versions_that_are_labelled_alike_are_matched_whole(told: list[tuple[float, float]]) -> None:
     both = [Label(version, answered, age) for answered, age in told for version in ARMS]

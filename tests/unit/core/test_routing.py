@@ -22,6 +22,7 @@ from penstock.core.routing import (
     stored_in,
     stored_out,
 )
+from tests.budgets import examples
 
 VERSIONS = ("1", "2", "3", "4", "5")
 
@@ -52,7 +53,7 @@ def test_every_version_has_as_many_points_as_its_weight(split: dict[str, int]) -
     assert owners == Counter({version: weight for version, weight in split.items() if weight})
 
 
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=examples(50))
 @given(splits(), splits(), splits())
 def test_no_more_points_change_hands_than_weights_do(
     first: dict[str, int], second: dict[str, int], third: dict[str, int]

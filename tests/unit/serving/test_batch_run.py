@@ -30,6 +30,7 @@ from penstock.serving.loaded_version import LoadedVersion
 from penstock.serving.requested_outputs import RequestedOutput
 from penstock.serving.version_info import Identity
 from tests import zoo
+from tests.budgets import examples
 from tests.unit.serving.gated import Gated
 
 MINUTE_NS = 60_000_000_000
@@ -79,7 +80,7 @@ def data_of(number: int, rows: int, columns: int) -> Array:
     return np.arange(rows * columns, dtype=np.float32).reshape(rows, columns) + np.float32(100 * number)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=examples(200))
 @given(CALLS)
 def test_each_gets_its_own_outputs_on_the_loop(model: Model, asked: list[tuple[int, int, list[str] | None]]) -> None:
     version = version_of(model)
@@ -93,7 +94,7 @@ def test_each_gets_its_own_outputs_on_the_loop(model: Model, asked: list[tuple[i
         assert answer(call) == expected(data_of(number, rows, columns), wanted)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=examples(150))
 @given(CALLS, st.lists(st.sampled_from([0, 1, 50_000, 1 << 40]), min_size=1, max_size=6))
 def test_each_gets_its_own_outputs_on_threads_while_policies_change(
     model: Model, asked: list[tuple[int, int, list[str] | None]], policies: list[int]

@@ -27,6 +27,7 @@ from penstock.serving.loaded_version import LoadedVersion
 from penstock.serving.loop_batcher import LoopBatcher
 from penstock.serving.version_info import Identity
 from tests import zoo
+from tests.budgets import examples
 
 EXAMPLES, LEAST_CALLS, MOST_CALLS = 1000, 20, 60
 """Together at least twenty thousand calls."""
@@ -125,7 +126,7 @@ def tensors_of(name: str, rows: int, columns: int, value: int) -> list[Tensor]:
     return [Tensor("x", "FP32", data)]
 
 
-@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(EXAMPLES), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(WISHES)
 def test_each_gets_exactly_its_rows(
     loaded: dict[str, LoadedVersion], loop: asyncio.AbstractEventLoop, requested: list[tuple[str, int, int, int, str]]

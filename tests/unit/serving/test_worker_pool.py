@@ -30,6 +30,7 @@ from penstock.serving.memory_budget import MemoryBudget
 from penstock.serving.version_info import Identity
 from penstock.serving.worker_pool import QueuedCall, WorkerPool
 from tests import zoo
+from tests.budgets import examples
 from tests.harness import reached
 from tests.unit.serving.gated import Gated
 
@@ -117,7 +118,7 @@ def story(world: World, told: Callable[[World], Awaitable[None]]) -> None:
     asyncio.run(run())
 
 
-@settings(max_examples=EXAMPLES, deadline=None)
+@settings(max_examples=examples(EXAMPLES), deadline=None)
 @given(
     CALLS,
     st.integers(1, 2),

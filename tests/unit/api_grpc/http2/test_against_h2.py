@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from penstock.api.grpc.http2 import frames
 from penstock.api.grpc.http2.frames import ErrorCode, frame
+from tests.budgets import examples
 from tests.unit.api_grpc.http2.fakes import Owner, Wire, connected
 
 BLOCK = b"\x83\x86\x04\x02/a\x01\x01x"  # literals only, so that the table stays as it is
@@ -177,7 +178,7 @@ def argued(parts: list[bytes]) -> bool:
     return False
 
 
-@settings(max_examples=1000)
+@settings(max_examples=examples(1000))
 @example([headers(1, False), frames.reset(3, ErrorCode.CANCEL)])
 @given(st.lists(FRAMES, max_size=10))
 def test_the_same_frames_end_the_same_with_the_same_code(parts: list[bytes]) -> None:

@@ -17,6 +17,7 @@ from penstock.api.grpc.http2.connection import FRAME_BYTES, Connection
 from penstock.api.grpc.http2.flow_control import ReceiveWindow, SendWindow
 from penstock.api.grpc.http2.frames import ErrorCode, frame
 from penstock.api.grpc.http2.request_input import STREAM_WINDOW
+from tests.budgets import examples
 from tests.unit.api_grpc.http2.fakes import Owner, Silent, Wire, connected
 
 HEADERS = [(":method", "POST"), (":scheme", "http"), (":path", "/a"), (":authority", "x")]
@@ -155,7 +156,7 @@ async def conversation(
     return {number: client.got[number] - size for number, size in wanted.items()}
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(
     st.sampled_from([0, 1, 9, 1000, 16_384, 65_535, 1 << 20]),
     st.lists(st.tuples(st.integers(1, 200_000), st.sampled_from([7_000, 65_536, 1 << 20])), min_size=1, max_size=5),

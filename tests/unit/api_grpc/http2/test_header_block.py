@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from penstock.api.grpc.http2.frames import Http2ConnectionError
 from penstock.api.grpc.http2.header_block import HeaderBlock
 from penstock.api.grpc.http2.header_cache import HeaderDecoder
+from tests.budgets import examples
 
 MOST = 4200
 """More than the dynamic table holds."""
@@ -44,7 +45,7 @@ def decoded(by: HeaderDecoder, pieces: list[bytes]) -> tuple[bool, list[tuple[by
     return by.too_large, list(by.fields())
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(blocks=st.lists(FIELDS, min_size=1, max_size=3), huffman=st.booleans(), data=st.data())
 def test_pieces_mean_what_the_whole_means(
     blocks: list[list[tuple[bytes, bytes, bool]]], huffman: bool, data: st.DataObject

@@ -20,6 +20,7 @@ from penstock.monitor.told import Joined, Told
 from penstock.registry.records import Document
 from penstock.registry.stores.evidence import RETIRED_S, LabelBatch
 from penstock.telemetry.metrics import LABELS, Bulk, Point
+from tests.budgets import examples
 from tests.unit.control.members import Member, lead, split
 from tests.unit.control.test_monitoring import exchange, trained
 from tests.unit.control.trials import Clock
@@ -343,7 +344,7 @@ def test_labels_are_kept_within_bounds(tmp_path: Path, clock: Clock) -> None:
     assert len(member.store.labels(0)) == 3, "each batch once"
 
 
-@settings(max_examples=15)
+@settings(max_examples=examples(15))
 @given(st.lists(st.sampled_from(["count", "publish", "look", "restart"]), min_size=1, max_size=12), st.integers(0, 9))
 def test_no_order_of_publications_looks_and_restarts_loses_or_doubles_rows(
     tmp_path_factory: pytest.TempPathFactory, steps: list[str], seed: int

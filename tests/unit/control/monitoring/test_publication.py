@@ -18,6 +18,7 @@ from penstock.monitor.counters.totals import Totals
 from penstock.monitor.rows import Layout
 from penstock.registry.db.database import open_database
 from penstock.registry.stores.evidence import RETIRED_S, EvidenceStore, Key, Make, Present, Published
+from tests.budgets import examples
 from tests.leases import leading
 from tests.unit.control.test_monitoring import trained
 from tests.unit.control.trials import Clock
@@ -154,7 +155,7 @@ class Shaky(EvidenceStore):
             raise NotReady("away")
 
 
-@settings(max_examples=20)
+@settings(max_examples=examples(20))
 @given(
     st.lists(st.tuples(st.sampled_from(["", "before", "after", "ended", "replaced"]), st.integers(0, 9)), max_size=10)
 )
@@ -188,7 +189,7 @@ def test_no_failure_loses_or_doubles_what_was_counted(
     assert total(store)[0] == rows
 
 
-@settings(max_examples=25)
+@settings(max_examples=examples(25))
 @given(
     st.lists(
         st.tuples(st.sampled_from(["", "before", "after", "cut", "replaced", "other"]), st.integers(0, 9)), max_size=8

@@ -17,9 +17,10 @@ from penstock.core.rollouts.guard_spec import GuardSpec
 from penstock.core.rollouts.pooling import POOLED, Waiting, enough, pooled, waiting_counts
 from penstock.core.rollouts.rollout import Rollout, advanced, begun, seen
 from penstock.core.rollouts.spec import spec_in
+from tests.budgets import examples
 
 WEIGHTS = [100, 1000, 5000, 9500]
-STREAMS = [20, pytest.param(200, marks=pytest.mark.slow)]
+STREAMS = [examples(20), pytest.param(200, marks=pytest.mark.slow)]
 BINS = len(FINE_EDGES_NS) + 1
 
 Pair = tuple[int, int]

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from penstock.core.statistics.column_state import State
 from penstock.core.statistics.error_watch import BASELINE, MOST_WAITED, ErrorChange, ErrorWatch
+from tests.budgets import examples
 
 BUDGET = 200_000.0
 
@@ -23,7 +24,7 @@ def begins(changes: list[ErrorChange]) -> list[bool]:
 
 
 @given(st.lists(st.integers(1, 130), min_size=1, max_size=40), st.sampled_from([None, (1000, 9000)]))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=examples(20), deadline=None)
 def test_it_is_all_one_how_labels_are_bunched(sizes: list[int], known: tuple[int, int] | None) -> None:
     errors = wrong(0.1, 500, 1) + wrong(0.4, 300, 2)
     whole, parts = ErrorWatch(known, BUDGET), ErrorWatch(known, BUDGET)

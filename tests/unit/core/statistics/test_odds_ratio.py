@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 
 from penstock.core.statistics.evidence import Evidence
 from penstock.core.statistics.odds_ratio import ODDS_RATIOS, rate_rises
+from tests.budgets import examples
 
 ALPHA = 0.01
 
 
-@settings(max_examples=80)
+@settings(max_examples=examples(80))
 @given(
     st.lists(st.tuples(st.integers(1, 12), st.integers(1, 40), st.floats(0.01, 0.9)), min_size=1, max_size=3),
     st.integers(1, 6),

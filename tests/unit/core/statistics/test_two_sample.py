@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 
 from penstock.core.statistics.evidence import Evidence
 from penstock.core.statistics.two_sample import differs, exceeds, isotonic, rate_below, rate_exceeds
+from tests.budgets import examples
 
 rates = st.floats(0.001, 0.999)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=examples(60))
 @given(
     st.lists(st.floats(0.01, 1.0), min_size=2, max_size=5),
     st.lists(st.tuples(st.integers(0, 8), st.integers(0, 30)), min_size=2, max_size=3),
@@ -39,7 +40,7 @@ def test_a_batch_is_worth_one_on_average_when_nothing_differs(
     assert mean <= 1 + 1e-9
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=examples(60))
 @given(rates, rates, st.floats(0.0, 0.2), st.booleans(), st.integers(0, 2**32 - 1))
 def test_rates_are_worth_at_most_one_anywhere_in_the_null(
     p_control: float, p_canary: float, margin: float, above: bool, seed: int
@@ -100,8 +101,8 @@ def test_more_errors_are_found_soon(p_canary: float, within: int) -> None:
 
 
 def test_equal_and_better_canaries_are_left_alone() -> None:
-    assert sum(at is not None for at in stopping(0.005, 0.005, runs=40, most=4_000, seed=1)) <= 2
-    assert sum(at is not None for at in stopping(0.02, 0.005, runs=20, most=2_000, seed=2)) == 0
+    assert sum(at is not None for at in stopping(0.005, 0.005, runs=examples(40), most=4_000, seed=1)) <= 2
+    assert sum(at is not None for at in stopping(0.02, 0.005, runs=examples(20), most=2_000, seed=2)) == 0
 
 
 def test_a_canary_that_has_moved_down_gives_no_evidence_of_harm() -> None:

@@ -13,6 +13,7 @@ from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, R
 
 from penstock.engine.row_independence.proof import prove
 from penstock.registry.admission.plain_graph import read_plain
+from tests.budgets import examples
 from tests.unit.engine.row_independence.random_graphs import random_graph
 from tests.unit.engine.row_independence.runs import apart, differs, feeds_for, together
 
@@ -34,7 +35,7 @@ def difference(model: onnx.ModelProto, rows: int, seed: int) -> str | None:
     return differs(whole, apart(model, feeds))
 
 
-@settings(deadline=None, max_examples=250)
+@settings(deadline=None, max_examples=examples(250))
 @given(graphs, st.integers(0, 100))
 def test_what_is_proven_is_answered_together_as_alone(model: onnx.ModelProto, seed: int) -> None:
     if prove(read_plain(model)).independent:
@@ -113,7 +114,7 @@ SPOILERS: dict[str, Spoil] = {
 
 
 @pytest.mark.parametrize("name", SPOILERS)
-@settings(deadline=None, max_examples=20)
+@settings(deadline=None, max_examples=examples(20))
 @given(model=graphs)
 def test_what_mixes_rows_is_never_proven(model: onnx.ModelProto, name: str) -> None:
     if not model.graph.output[0].type.tensor_type.shape.dim:

@@ -11,6 +11,7 @@ from onnx import TensorProto, helper
 
 from penstock.engine.row_independence.proof import prove
 from penstock.registry.admission.plain_graph import read_plain
+from tests.budgets import examples
 from tests.unit.engine.row_independence.runs import apart, differs, together
 
 PIECES = ["a", "b", "ab", "#", "", " ", "\x02", "\x03", "c,", "A#b"]
@@ -85,7 +86,7 @@ def difference(model: onnx.ModelProto, values: list[str]) -> str:
     return differs(together(model, feeds), apart(model, feeds))
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=examples(150))
 @given(st.integers(0, 1 << 30).map(random_pipeline), st.lists(texts, min_size=2, max_size=6))
 def test_what_is_proven_is_answered_together_as_alone(model: onnx.ModelProto, values: list[str]) -> None:
     if prove(read_plain(model)).independent:

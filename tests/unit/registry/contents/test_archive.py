@@ -20,6 +20,7 @@ from penstock.registry.contents.archive import intake, pack, packed_size, unpack
 from penstock.registry.contents.layout import ContentLayout
 from penstock.registry.graphs.rewrite import Edit, Rewrite
 from penstock.registry.records import Content
+from tests.budgets import examples
 
 LIMIT = 1 << 20
 
@@ -117,7 +118,7 @@ def test_a_bomb_ends_early(tmp_path: Path) -> None:
     assert sum(path.stat().st_size for path in (tmp_path / "out").rglob("*")) < 8 << 20
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(st.binary(max_size=2000), st.integers(0, 2000), st.binary(min_size=1, max_size=20))
 def test_torn_tars_are_refused_or_taken_but_never_break(noise: bytes, at: int, patch: bytes) -> None:
     good = tar(file("model.onnx"), file("w.bin", noise))

@@ -20,6 +20,7 @@ from penstock.registry.admission.inspection import read_model
 from penstock.registry.admission.plain_graph import read_plain
 from penstock.registry.admission.repairs import repair
 from penstock.registry.graphs.rewrite import rewrite_in, write_edited
+from tests.budgets import examples
 
 NUMBERS: dict[str, Any] = {"int32": np.int32, "int64": np.int64}
 
@@ -94,7 +95,7 @@ def test_without_the_guard_the_process_ends(tmp_path: Path, operator: str, kind:
 EDGES = {kind: [np.iinfo(kind).min, np.iinfo(kind).min + 1, -2, -1, 1, 2, np.iinfo(kind).max] for kind in NUMBERS}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(data=st.data(), operator=st.sampled_from(["Div", "Mod"]), kind=st.sampled_from(sorted(NUMBERS)))
 def test_every_other_result_stays(
     data: st.DataObject, operator: str, kind: str, tmp_path_factory: pytest.TempPathFactory
