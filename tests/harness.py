@@ -17,6 +17,8 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
+from tests import commands
+
 PATIENCE_S = 120.0
 """How long a test waits for a fact, however busy the machine. A wait ends when its fact is true: the bound is free."""
 
@@ -276,6 +278,4 @@ def run_command(
     *arguments: str, room: Path, seconds: float = PATIENCE_S, env: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Run one `penstock` command to its end."""
-    return subprocess.run(
-        [*COMMAND, *arguments], capture_output=True, text=True, timeout=seconds, env=environment(room, env), check=False
-    )
+    return commands.run(arguments, environment(room, env), seconds)
