@@ -20,7 +20,7 @@ USE := $(VENV)/demo-$(SUM)
 DEV := $(VENV)/dev-$(SUM)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow check format bench proto lock clean
+.PHONY: help install demo test test-unit test-slow check format bench proto lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -30,16 +30,19 @@ install: $(USE) ## only the set-up: .venv with penstock in it
 demo: $(USE) ## train, serve and predict on real data (ARGS=--once ends by itself)
 	@$(BIN)/penstock demo $(ARGS)
 
-# Tests that bear company run in two processes; those that kill and race run alone. With ARGS all run in one.
-TOGETHER := tests/unit tests/conformance tests/clients tests/docs tests/fuzz tests/loadtests tests/simulation $(addprefix tests/integration/,api_grpc registry traffic)
+# Tests wait for servers half of their time: four processes keep two cores busy. The longest files begin first. With
+# ARGS all run in one process.
+LONGEST := $(addprefix tests/integration/,traffic registry) tests/faults tests/loadtests
 
 test: $(DEV) ## the whole fast test suite
 ifeq ($(ARGS),)
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(TOGETHER)
-	$(BIN)/python -m pytest $(addprefix --ignore=,$(TOGETHER))
+	$(BIN)/python -m pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder $(LONGEST) tests
 else
 	$(BIN)/python -m pytest $(ARGS)
 endif
+
+test-unit: $(DEV) ## the unit tests alone
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal tests/unit $(ARGS)
 
 test-slow: $(DEV) ## also the tests that take minutes
 	$(BIN)/python -m pytest -m "slow or not slow" $(ARGS)

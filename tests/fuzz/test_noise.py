@@ -83,16 +83,13 @@ def test_one_changed_byte(target: Server, place: int, byte: int) -> None:
     assert b"HTTP/1.1 5" not in answer or b"HTTP/1.1 501" in answer, answer
 
 
+FIELDS = st.sampled_from(["inputs", "outputs", "id", "parameters", "name", "shape", "datatype", "data", "z"])
+
+
 @given(
     document=st.recursive(
         st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=8),
-        lambda inner: (
-            st.lists(inner, max_size=4)
-            | st.dictionaries(
-                st.sampled_from(["inputs", "outputs", "id", "parameters", "name", "shape", "datatype", "data", "z"]),
-                inner,
-            )
-        ),
+        lambda inner: st.lists(inner, max_size=4) | st.dictionaries(FIELDS, inner),
         max_leaves=25,
     )
 )

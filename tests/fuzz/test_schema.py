@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.fuzz.conftest import assert_serves
-from tests.harness import Server
+from tests.harness import PATIENCE_S, Server
 
 MODELS = ["logistic", "mixed", "identity_fp32", "identity_bytes", "pair"]
 EXAMPLE = {"inputs": [{"name": "x", "shape": [1, 30], "datatype": "FP32", "data": [0.5] * 30}], "id": "e"}
@@ -49,7 +49,14 @@ def fuzz(schema: Path, options: list[str], seconds: int) -> int:
     report = schema.with_name("report.ndjson")
     checks = "not_a_server_error,content_type_conformance,status_code_conformance"
     options = [*options, "--checks", checks, "--phases", "examples,coverage,fuzzing", "--seed", "2026"]
-    options += ["--request-timeout", "10", "--suppress-health-check", "all", "--report-ndjson-path", str(report)]
+    options += [
+        "--request-timeout",
+        str(PATIENCE_S),
+        "--suppress-health-check",
+        "all",
+        "--report-ndjson-path",
+        str(report),
+    ]
     ended = subprocess.run(
         [str(Path(sys.executable).with_name("st")), "run", str(schema), *options],
         capture_output=True,
@@ -64,7 +71,7 @@ def fuzz(schema: Path, options: list[str], seconds: int) -> int:
 
 
 def test_a_few_hundred_requests(target: Server, tmp_path: Path) -> None:
-    assert run(target, tmp_path, per_operation=10, seconds=50) >= 300
+    assert run(target, tmp_path, per_operation=10, seconds=500) >= 300
 
 
 @pytest.mark.slow

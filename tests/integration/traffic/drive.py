@@ -16,7 +16,7 @@ import onnx
 from onnx import helper
 
 from tests import zoo
-from tests.harness import PATIENCE_S, Server, wait_until
+from tests.harness import PATIENCE_S, Reply, Server, wait_until
 
 FEATURES = 4
 SECONDS = PATIENCE_S
@@ -160,11 +160,23 @@ def begin(server: Server, **asked: Any) -> dict[str, Any]:
 
 
 def look(server: Server, trial: Mapping[str, Any], kind: str = "rollouts") -> dict[str, Any]:
-    """How a trial stands."""
-    reply = server.admin("GET", f"/admin/v1/models/m/{kind}/{trial['id']}")
+    """How a trial stands; a database that does not answer soon on a busy machine is asked again."""
+    reply = patiently(lambda: server.admin("GET", f"/admin/v1/models/m/{kind}/{trial['id']}"))
     assert reply.status == 200, reply
     found: dict[str, Any] = reply.json()
     return found
+
+
+def patiently(call: Callable[[], Reply]) -> Reply:
+    """The reply to a call that may be repeated: the first one that does not say that something took too long."""
+    replies: list[Reply] = []
+
+    def has_answered() -> bool:
+        replies.append(call())
+        return replies[-1].status not in (503, 504)
+
+    wait_until(has_answered, PATIENCE_S, "an answer")
+    return replies[-1]
 
 
 def until(server: Server, trial: Mapping[str, Any], *states: str, seconds: float = SECONDS) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import pytest
 
 from tests import harness
 from tests.harness import PATIENCE_S, Server, wait_until
-from tests.integration.traffic.drive import FEATURES, GOOD, SAME, TURNED, begin, crown, look, models, until
+from tests.integration.traffic.drive import FEATURES, GOOD, SAME, TURNED, begin, crown, look, models, patiently, until
 
 ASKED: dict[str, Any] = {
     "steps": [5000, 10000],
@@ -64,8 +64,8 @@ class Labeller:
     def tell(self, *labels: list[dict[str, Any]]) -> None:
         """Feedback; all of it has to find its answer."""
         told = [one for some in labels for one in some]
-        answer = self._server.rest("POST", "/v2/models/m/feedback", {"feedback": told})
-        assert (answer.status, answer.json()["unmatched"]) == (202, 0)
+        answer = patiently(lambda: self._server.rest("POST", "/v2/models/m/feedback", {"feedback": told}))
+        assert (answer.status, answer.json()["unmatched"]) == (202, 0), answer
 
 
 def evidence(server: Server, trial: dict[str, Any]) -> dict[str, Any]:
