@@ -30,13 +30,10 @@ install: $(USE) ## only the set-up: .venv with penstock in it
 demo: $(USE) ## train, serve and predict on real data (ARGS=--once ends by itself)
 	@$(BIN)/penstock demo $(ARGS)
 
-# Tests wait for servers half of their time: four processes keep two cores busy. The longest files begin first. With
-# ARGS all run in one process.
-LONGEST := $(addprefix tests/integration/,traffic registry) tests/faults tests/loadtests
-
+# Tests wait for servers half of their time: four processes keep two cores busy. With ARGS all run in one.
 test: $(DEV) ## the whole fast test suite
 ifeq ($(ARGS),)
-	$(BIN)/python -m pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder $(LONGEST) tests
+	$(BIN)/python -m pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder
 else
 	$(BIN)/python -m pytest $(ARGS)
 endif

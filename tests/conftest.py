@@ -14,6 +14,7 @@ from tests.harness import Server
 hypothesis.settings.register_profile("no wall clock", deadline=None, max_examples=examples(100))
 hypothesis.settings.load_profile("no wall clock")
 
+LONGEST = ["traffic", "registry", "faults", "loadtests"]
 SOURCE = Path(__file__).parents[1] / "src"
 
 
@@ -23,6 +24,11 @@ def pytest_configure() -> None:
         written = path.with_name(f"{path.name.partition('.')[0]}.py")
         if written.exists() and written.stat().st_mtime > path.stat().st_mtime:
             pytest.exit(f"{written} has changed since it was compiled; run: make install")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the folders of the longest tests, so that several processes end together."""
+    items.sort(key=lambda item: next((LONGEST.index(one) for one in item.path.parts if one in LONGEST), len(LONGEST)))
 
 
 @pytest.fixture(scope="session")
