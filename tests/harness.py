@@ -58,6 +58,11 @@ async def reached(check: Callable[[], bool]) -> None:
             await asyncio.sleep(0.001)
 
 
+def processor_seconds(pid: int) -> float:
+    """Processor time that a process has used."""
+    return time.clock_gettime((~pid << 3) | 2)  # the identifier of its clock, as clock_getcpuclockid(3) makes it
+
+
 def is_alive(pid: int) -> bool:
     """Whether a process exists and any of its threads runs: until the last one ends, its sockets are open."""
     try:

@@ -20,7 +20,7 @@ from penstock.registry.db.database import open_database
 from penstock.registry.records import By, ModelRecord
 from penstock.registry.stores.outbox import Outbox
 from penstock.registry.stores.traffic import TrafficStore
-from tests.harness import PATIENCE_S
+from tests.harness import PATIENCE_S, processor_seconds, wait_until
 
 SPEED = 100
 DRIFTING = {"name": "x", "state": "drift", "psi": 1.0, "since": 1.0, "psi_threshold": 0.1, "rows": 9, "moved": []}
@@ -99,7 +99,9 @@ def killed(home: Path, seconds: float) -> None:
     os.close(ready)
     os.read(begun, 1)
     os.close(begun)
-    time.sleep(seconds)
+    time.sleep(LEASE_S / SPEED)  # the lease of the one that was killed ends first
+    until = processor_seconds(pid) + seconds
+    wait_until(lambda: processor_seconds(pid) >= until, PATIENCE_S, "work")
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
 
@@ -108,7 +110,7 @@ def kill_over_and_over(room: Path, points: int, seed: int) -> tuple[int, int]:
     """How many events were decided, and how many lines the sink got beyond one for each."""
     rng = random.Random(seed)
     for _ in range(points):
-        killed(room, LEASE_S / SPEED + rng.random() * 0.3)  # the lease of the one that was killed ends first
+        killed(room, rng.random() * 0.15)
     world = World(room)
     decided = {one["id"] for one in _all(world)}
 

@@ -19,6 +19,7 @@ from penstock.registry.location import location_of
 from penstock.registry.records import By, Content, FileRecord, VersionRecord, VersionState
 from penstock.registry.registry import Registry
 from penstock.registry.stores.versions import Store
+from tests.harness import PATIENCE_S, processor_seconds, wait_until
 
 BY = By("killed")
 OPEN_SECONDS = 1.0
@@ -67,7 +68,7 @@ def keep(registry: Registry, incoming: Incoming, model: str, version: str) -> No
 
 
 def killed_at(home: Path, seed: int, seconds: float) -> list[list[str]]:
-    """Let a child work for a while and kill it; what it had been told was done."""
+    """Let a child work for so much processor time and kill it; what it had been told was done."""
     reading, writing = os.pipe()
     pid = os.fork()
     if not pid:
@@ -77,7 +78,7 @@ def killed_at(home: Path, seed: int, seconds: float) -> list[list[str]]:
         finally:
             os._exit(1)
     os.close(writing)
-    time.sleep(seconds)
+    wait_until(lambda: processor_seconds(pid) >= seconds, PATIENCE_S, "work")
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
     with os.fdopen(reading, "rb") as pipe:
