@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from penstock.control.monitoring.schedules import schedule_in
 from penstock.control.retraining.rules import Retraining
-from penstock.control.schedules import schedule_in
 from penstock.core.desired import Desired, ModelSpec, State, VersionSpec, VersionStatus
 from penstock.core.leases import LEASE_S
 from penstock.core.policies import MonitorPolicy, policy_in

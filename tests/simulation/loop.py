@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from functools import partial
 from typing import Any, TypeVar, TypeVarTuple
 
-from penstock.control.blocking import BlockingPool, Job
+from penstock.control.calls.blocking import BlockingPool, Job
 from penstock.core.errors import NotReady
 
 EPOCH = 1_700_000_000.0

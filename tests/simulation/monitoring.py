@@ -9,7 +9,7 @@ import numpy as np
 
 from penstock.control.monitoring.fleet_evidence import FleetEvidence, Run
 from penstock.control.monitoring.publication import Counts, Shape
-from penstock.control.schedules import schedule_in
+from penstock.control.monitoring.schedules import schedule_in
 from penstock.core.policies import MonitorPolicy, policy_in
 from penstock.monitor.counters.totals import Totals
 from penstock.monitor.drift_changes import DriftChange

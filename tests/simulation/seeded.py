@@ -17,7 +17,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 from penstock.control import periodic
-from penstock.control.blocking import BlockingPool
+from penstock.control.calls.blocking import BlockingPool
 from penstock.control.monitoring import fleet_evidence, publisher
 from penstock.control.retraining import dispatcher
 from penstock.core.versions import CHAMPION

@@ -23,13 +23,13 @@ from penstock.app.repositories import check, identity, repositories_of
 from penstock.app.traffic_sides import TrafficSides
 from penstock.config.sections import Tls
 from penstock.config.settings import Settings
-from penstock.control.admin import RegistryAdmin
 from penstock.control.instance import directory, ports
 from penstock.control.instance.acquire import Opening, open_instance
 from penstock.control.instance.drain import retire
 from penstock.control.instance.options import WorkerOptions
 from penstock.control.instance.ports import Address
-from penstock.control.plane import STOP_MARGIN_S, ControlPlane
+from penstock.control.plane.control_plane import STOP_MARGIN_S, ControlPlane
+from penstock.control.plane.registry_admin import RegistryAdmin
 from penstock.control.sinks.plugins import load_plugins
 from penstock.control.sources.repositories import Repository
 from penstock.control.workers import process

@@ -11,11 +11,11 @@ from penstock.app.mlflow_webhook import MlflowWebhook
 from penstock.app.repositories import identity
 from penstock.app.traffic_sides import TrafficSides, open_sides
 from penstock.config.settings import Settings
-from penstock.control.admin import Parts, RegistryAdmin
-from penstock.control.blocking import BlockingPool, pool_readings
-from penstock.control.model_view import Serving
+from penstock.control.calls.blocking import BlockingPool, pool_readings
 from penstock.control.periodic import PeriodicTask
-from penstock.control.plane import ControlPlane
+from penstock.control.plane.control_plane import ControlPlane
+from penstock.control.plane.model_view import Serving
+from penstock.control.plane.registry_admin import Parts, RegistryAdmin
 from penstock.control.reconcile.planner import Found
 from penstock.control.reconcile.reconciler import Reconciler
 from penstock.control.retention import PASS_S, HomeFiles, Janitor, Needed

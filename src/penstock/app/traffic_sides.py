@@ -8,19 +8,19 @@ from typing import Protocol
 
 from penstock import __version__
 from penstock.config.settings import Settings
-from penstock.control.admin import Parts
-from penstock.control.blocking import BlockingPool, pool_readings
+from penstock.control.calls.blocking import BlockingPool, pool_readings
 from penstock.control.delivery.experiments import Experiments
 from penstock.control.delivery.prometheus import Prometheus
 from penstock.control.delivery.rollouts import Rollouts
 from penstock.control.delivery.routes import Traffic
 from penstock.control.delivery.step_gates import PolicyWebhooks
-from penstock.control.fleet import FleetMember
 from penstock.control.instance.ports import is_loopback
 from penstock.control.leadership import Leadership
 from penstock.control.monitoring.service import Monitoring
 from penstock.control.periodic import PeriodicTask
-from penstock.control.plane import ControlPlane
+from penstock.control.plane.control_plane import ControlPlane
+from penstock.control.plane.fleet import FleetMember
+from penstock.control.plane.registry_admin import Parts
 from penstock.control.retraining.fleet_rows import FleetRows, home_name
 from penstock.control.retraining.row_answers import RowAnswers
 from penstock.control.retraining.row_source import RowSource

@@ -47,7 +47,7 @@ def check(file: File) -> None:
 
 def _read(file: Path) -> Document:
     from penstock.config.documents import ConfigFault, lines_of, read_document
-    from penstock.control.schedules import schedule_in
+    from penstock.control.monitoring.schedules import schedule_in
     from penstock.control.sinks.plugins import load_plugins
     from penstock.core.errors import InvalidInput
     from penstock.core.policies import policy_in, refuse_unreachable

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Protocol
 
-from penstock.control.blocking import READ_S, BlockingPool
+from penstock.control.calls.blocking import READ_S, BlockingPool
 from penstock.control.periodic import PeriodicTask
 from penstock.core.errors import Fault
 from penstock.core.leases import LOOK_S

@@ -19,7 +19,13 @@ from typing import Any
 FOLDER = os.environ.get("DURABLE_CALLS", "")
 CALLS = ("fsync", "fdatasync", "replace", "rename", "link", "unlink", "rmdir", "mkdir")
 SOURCE = f"{os.sep}penstock{os.sep}"
-GENERAL = ("engine/durable_files.py", "engine/scratch.py", "registry/db/", "control/blocking.py", "engine/threads.py")
+GENERAL = (
+    "engine/durable_files.py",
+    "engine/scratch.py",
+    "registry/db/",
+    "control/calls/blocking.py",
+    "engine/threads.py",
+)
 """What others do durable things with: it tells nothing of a site."""
 
 DEPTH = 3

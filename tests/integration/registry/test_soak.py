@@ -21,7 +21,7 @@ import sqlalchemy as sa
 
 from penstock.control.instance import directory
 from penstock.control.instance.options import WorkerOptions
-from penstock.control.plane import ControlPlane
+from penstock.control.plane.control_plane import ControlPlane
 from penstock.control.reconcile.planner import Found, Materialized
 from penstock.control.retention import DAY_S, HomeFiles, Janitor, Keeping, Needed
 from penstock.control.workers import slots

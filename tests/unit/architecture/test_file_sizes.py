@@ -1,4 +1,4 @@
-"""No file of the package is longer than a reader takes in as one subject."""
+"""No file of the package is longer than a reader takes in as one subject, and files lie in the package of theirs."""
 
 from pathlib import Path
 
@@ -13,3 +13,8 @@ def test_no_file_has_more_than_400_lines() -> None:
     assert len(written) > 300  # the search finds something
     lines = {str(file.relative_to(SOURCE)): file.read_text().count("\n") for file in written}
     assert not {file: count for file, count in lines.items() if count > MOST_LINES}, "split them by subject"
+
+
+def test_beside_its_packages_the_control_plane_has_three_files() -> None:
+    files = {file.name for file in (SOURCE / "control").glob("*.py")}
+    assert files == {"__init__.py", "leadership.py", "periodic.py", "retention.py"}

@@ -9,14 +9,14 @@ import pytest
 import penstock
 
 SOURCE = Path(penstock.__file__).parent
-BLOCKING = SOURCE / "control" / "blocking.py"
+BLOCKING = SOURCE / "control" / "calls" / "blocking.py"
 STARTERS = {"ThreadPoolExecutor", "ProcessPoolExecutor", "to_thread", "run_in_executor", "Thread", "Timer"}
 PACKAGES = ("api", "app", "control", "monitor", "registry")
 ALLOWED = {
     "app/gateway.py:_run": "imports the admin API",
     "app/models.py:scan": "imports libraries; the database is opened by whoever asks it first",
-    "control/http_deadline.py:exchanging": "ends the sockets of an exchange whose deadline is over; it does not block",
-    "control/http_deadline.py:_resolved": "resolves a name, so many at a time, and is waited for within a deadline",
+    "control/calls/http_deadline.py:exchanging": "closes the sockets of an exchange out of time; does not block",
+    "control/calls/http_deadline.py:_resolved": "resolves names, a few at once, with a deadline",
     "control/reconcile/reconciler.py:load": "reads a configuration that is in memory",
     "registry/admission/examiner.py:_ordered": "adds up the sizes of files that this machine has just written",
     "registry/registry.py:examined": "changes a graph that this machine has just written",

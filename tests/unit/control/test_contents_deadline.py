@@ -2,7 +2,7 @@
 
 import pytest
 
-from penstock.control.admin import SILENT_S, sending_s
+from penstock.control.plane.registry_admin import SILENT_S, sending_s
 
 
 @pytest.mark.parametrize(("size", "seconds"), [(0, SILENT_S), (1 << 20, SILENT_S + 1), (1 << 30, SILENT_S + 1024)])

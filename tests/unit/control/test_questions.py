@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from penstock.control.blocking import BlockingPool, Job
+from penstock.control.calls.blocking import BlockingPool, Job
 from penstock.control.delivery.questions import (
     EVERY_S,
     FORGET_S,

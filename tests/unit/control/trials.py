@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from penstock.control.blocking import Job
+from penstock.control.calls.blocking import Job
 from penstock.control.delivery.questions import QUERIES, WEBHOOKS, Questions
 from penstock.control.monitoring.label_comparisons import LabelComparisons
 from penstock.core.desired import Desired, ModelSpec, State, VersionSpec, VersionStatus

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.control.schedules import schedule_in
+from penstock.control.monitoring.schedules import schedule_in
 from penstock.core.triggers.burn_rate import Burn, Counts, History, budgets, burn
 from penstock.core.triggers.conditions import Snapshot, evaluate
 from penstock.core.triggers.parsing import condition_in

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from penstock.control.schedules import schedule_in
+from penstock.control.monitoring.schedules import schedule_in
 from penstock.core.errors import InvalidInput
 from penstock.core.policies import policy_in, refuse_unreachable
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.control.schedules import schedule_in
+from penstock.control.monitoring.schedules import schedule_in
 from penstock.core.errors import InvalidInput
 from penstock.core.policies import MonitorPolicy, policy_in, policy_out
 from penstock.core.triggers.conditions import DAY_S, Snapshot, evaluate

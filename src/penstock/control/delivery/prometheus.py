@@ -8,7 +8,7 @@ import urllib.parse
 import urllib.request
 from typing import Any
 
-from penstock.control.http_deadline import exchanging
+from penstock.control.calls.http_deadline import exchanging
 from penstock.core.errors import NotReady
 
 WAIT_S = 5.0

@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from penstock.control.blocking import BlockingPool, Job
+from penstock.control.calls.blocking import BlockingPool, Job
 from penstock.control.sinks import SinkFault
 from penstock.core.errors import Fault, NotReady
 

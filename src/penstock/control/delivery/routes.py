@@ -4,7 +4,7 @@ import logging
 from collections.abc import Mapping
 from typing import Protocol
 
-from penstock.control.blocking import READ_S, BlockingPool
+from penstock.control.calls.blocking import READ_S, BlockingPool
 from penstock.control.delivery.model_versions import refuse_unready, serving
 from penstock.control.periodic import KeyedWork, PeriodicTask
 from penstock.core.desired import Desired, State, VersionStatus, able_versions

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar, Protocol
 
-from penstock.control.blocking import READ_S, BlockingPool
+from penstock.control.calls.blocking import READ_S, BlockingPool
 from penstock.control.delivery.background_serving import BackgroundServing
 from penstock.control.delivery.model_versions import of_model
 from penstock.control.delivery.observations import UNSETTLED, known_until

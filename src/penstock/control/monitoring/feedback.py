@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from penstock.control.blocking import BlockingPool
+from penstock.control.calls.blocking import BlockingPool
 from penstock.control.monitoring.feedback_spool import FeedbackSpool
 from penstock.control.monitoring.label_comparisons import LabelComparisons
 from penstock.control.periodic import Complaints, KeyedWork, PeriodicTask

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
-from penstock.control.blocking import BlockingPool
+from penstock.control.calls.blocking import BlockingPool
 from penstock.control.periodic import KeyedWork, PeriodicTask
 from penstock.core.errors import NotReady
 from penstock.monitor.answer_segments import MOST_ROWS

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from penstock.control.blocking import READ_S
+from penstock.control.calls.blocking import READ_S
 from penstock.control.monitoring.drift.resuming import resumed
 from penstock.control.monitoring.fleet_performance import FleetPerformance
 from penstock.control.monitoring.label_batches import LabelBatches

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 
-from penstock.control.blocking import BlockingPool
+from penstock.control.calls.blocking import BlockingPool
+from penstock.control.monitoring.schedules import schedule_in
 from penstock.control.periodic import KeyedWork, PeriodicTask
-from penstock.control.schedules import schedule_in
 from penstock.core.policies import MonitorPolicy, policy_in, policy_out, refuse_unreachable
 from penstock.registry.records import By, Document
 from penstock.registry.stores.monitor import MonitorStore

@@ -10,7 +10,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from penstock.control.blocking import BlockingPool
+from penstock.control.calls.blocking import BlockingPool
 from penstock.control.monitoring.answering import answering_shares
 from penstock.control.monitoring.drift.detection import DriftDetection
 from penstock.control.monitoring.drift.regions import Regions

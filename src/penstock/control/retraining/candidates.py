@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Protocol
 
-from penstock.control.blocking import READ_S, BlockingPool
+from penstock.control.calls.blocking import READ_S, BlockingPool
 from penstock.control.periodic import Complaints, describe
 from penstock.control.retraining.holdout import examine
 from penstock.control.retraining.row_source import Gathered, RowSource

@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from penstock.control.blocking import BlockingPool, Job
+from penstock.control.calls.blocking import BlockingPool, Job
 from penstock.control.periodic import Complaints, backoff_s
 from penstock.control.sinks import NotStarted, SinkContext, SinkFault
 from penstock.control.sinks.plugins import send

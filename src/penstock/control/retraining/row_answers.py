@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
-from penstock.control.blocking import BlockingPool
+from penstock.control.calls.blocking import BlockingPool
 from penstock.control.periodic import PeriodicTask
 from penstock.control.retraining.fleet_rows import captured_at
 from penstock.core.errors import Fault

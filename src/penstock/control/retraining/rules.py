@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from penstock.control.blocking import READ_S, BlockingPool
+from penstock.control.calls.blocking import READ_S, BlockingPool
 from penstock.control.periodic import KeyedWork, PeriodicTask
 from penstock.control.retraining.candidates import RULES, Candidates, Fleet, Record, Rollouts
 from penstock.control.retraining.dispatcher import Dispatcher

@@ -9,7 +9,7 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from penstock.control.http_deadline import exchanging
+from penstock.control.calls.http_deadline import exchanging
 from penstock.control.sinks.base import WAIT_S, SinkContext, SinkFault, secret_of
 
 GONE = 410

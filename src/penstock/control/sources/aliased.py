@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from penstock.control.blocking import BlockingPool
+from penstock.control.calls.blocking import BlockingPool
 from penstock.control.periodic import Complaints
 from penstock.control.reconcile.planner import Found
 from penstock.control.reconcile.reconciler import Source

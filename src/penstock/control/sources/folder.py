@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from penstock.control.blocking import BlockingPool
+from penstock.control.calls.blocking import BlockingPool
 from penstock.control.periodic import Complaints
 from penstock.control.reconcile.planner import Found, Materialized
 from penstock.control.reconcile.reconciler import NothingYet

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from penstock.control.blocking import BlockingPool
+from penstock.control.calls.blocking import BlockingPool
 from penstock.control.periodic import KeyedWork, PeriodicTask
 from penstock.core.errors import NotReady, Refused
 from penstock.engine.scratch import scratch_folder, temporary_folder

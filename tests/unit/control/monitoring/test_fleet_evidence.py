@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock.control.blocking import CALL_S, READ_S
+from penstock.control.calls.blocking import CALL_S, READ_S
 from penstock.control.monitoring.fleet_evidence import KEEP_S, RETIRE_EVERY
 from penstock.core.errors import Conflict, NotReady
 from penstock.core.tensors import Tensor

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from penstock.control.blocking import BlockingPool
+from penstock.control.calls.blocking import BlockingPool
 from penstock.control.monitoring.policies import USUAL, Policies
 from penstock.control.periodic import PeriodicTask
 from penstock.core.errors import Conflict, InvalidInput

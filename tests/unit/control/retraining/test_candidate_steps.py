@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from penstock.control.schedules import schedule_in
+from penstock.control.monitoring.schedules import schedule_in
 from penstock.core.errors import Conflict, NotFound, Refused
 from penstock.core.policies import policy_in
 from penstock.registry.records import By, Content, Document, ModelRecord, Report, VersionRecord

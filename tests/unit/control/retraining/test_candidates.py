@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from penstock.control.monitoring.schedules import schedule_in
 from penstock.control.retraining import candidates as module
 from penstock.control.retraining.candidates import Candidates
 from penstock.control.retraining.row_source import Gathered, RowSource
-from penstock.control.schedules import schedule_in
 from penstock.core.errors import NotReady
 from penstock.core.gates import Exam, Marks
 from penstock.core.policies import MonitorPolicy, policy_in

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from penstock.control.monitoring.schedules import schedule_in
 from penstock.control.retraining.rules import MANUAL, Retraining
-from penstock.control.schedules import schedule_in
 from penstock.core.errors import InvalidInput, NotFound
 from penstock.core.policies import MonitorPolicy, policy_in
 from penstock.core.triggers.rules import Outcome

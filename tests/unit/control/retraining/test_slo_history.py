@@ -6,8 +6,8 @@ from typing import Any, TypeVar
 
 import pytest
 
+from penstock.control.monitoring.schedules import schedule_in
 from penstock.control.retraining.slo_history import STEPS, SloHistories
-from penstock.control.schedules import schedule_in
 from penstock.core.errors import NotReady
 from penstock.core.policies import MonitorPolicy, policy_in
 from penstock.core.triggers.burn_rate import Counts

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 
-from penstock.control.blocking import BlockingPool
+from penstock.control.calls.blocking import BlockingPool
 from penstock.control.monitoring.policies import Policies
 from penstock.control.monitoring.references.gathered_rows import GatheredRows, below_each_other, gathered_in, pack
 from penstock.control.monitoring.workers import Workers

@@ -4,7 +4,7 @@ leads."""
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 
-from penstock.control.blocking import BlockingPool
+from penstock.control.calls.blocking import BlockingPool
 from penstock.control.monitoring.policies import Policies
 from penstock.control.monitoring.references.gathered_rows import (
     GatheredRows,

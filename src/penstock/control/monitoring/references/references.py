@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
-from penstock.control.blocking import BlockingPool
+from penstock.control.calls.blocking import BlockingPool
 from penstock.control.monitoring.references.files import ReferenceFiles
 from penstock.control.periodic import KeyedWork, PeriodicTask
 from penstock.core.errors import NotReady

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
-from penstock.control.blocking import BlockingPool
+from penstock.control.calls.blocking import BlockingPool
 from penstock.control.monitoring.references.files import ReferenceFiles
 from penstock.control.monitoring.references.profiling import profiled
 from penstock.engine.scratch import scratch_file

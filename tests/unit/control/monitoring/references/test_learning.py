@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from penstock.control.blocking import BlockingPool
+from penstock.control.calls.blocking import BlockingPool
 from penstock.control.monitoring.policies import Policies
 from penstock.control.monitoring.references.gathered_rows import below_each_other, gathered_in, learned
 from penstock.control.monitoring.references.hand_ins import LEARNING_S, HandIns

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from penstock.control.blocking import BlockingPool
+from penstock.control.calls.blocking import BlockingPool
 from penstock.control.monitoring.references.files import ReferenceFiles
 from penstock.control.monitoring.references.references import References
 from penstock.control.periodic import PeriodicTask

@@ -10,7 +10,7 @@ import pytest
 
 from penstock.control.instance.directory import Instance, create, private
 from penstock.control.instance.options import WorkerOptions
-from penstock.control.plane import ControlPlane
+from penstock.control.plane.control_plane import ControlPlane
 from penstock.control.workers import slots
 from penstock.control.workers.process import WorkerProcess
 from penstock.core.errors import NotFound, NotReady

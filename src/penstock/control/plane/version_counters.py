@@ -7,7 +7,7 @@ workers; what only this process counts is kept beside the ledger.
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from penstock.control import metrics
+from penstock.control.plane import metrics
 from penstock.control.reconcile import status
 from penstock.control.reconcile.departures import Departures
 from penstock.control.reconcile.losses import Losses

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from penstock.control.admin import Parts, RegistryAdmin
-from penstock.control.blocking import BlockingPool
-from penstock.control.model_view import ModelView
+from penstock.control.calls.blocking import BlockingPool
+from penstock.control.plane.model_view import ModelView
+from penstock.control.plane.registry_admin import Parts, RegistryAdmin
 from penstock.control.reconcile import status
 from penstock.control.reconcile.planner import Ledger
 from penstock.control.reconcile.reconciler import Reconciler

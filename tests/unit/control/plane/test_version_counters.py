@@ -3,8 +3,8 @@
 import json
 from collections.abc import Sequence
 
+from penstock.control.plane.version_counters import VersionCounters
 from penstock.control.reconcile.planner import Key, Ledger
-from penstock.control.version_counters import VersionCounters
 from penstock.control.workers.server import Report
 from penstock.core.desired import Desired, ModelSpec, State, VersionSpec, VersionStatus
 from penstock.core.labels import SHED_REASONS

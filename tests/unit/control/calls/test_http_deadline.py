@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager, suppress
 
 import pytest
 
-from penstock.control.http_deadline import RESOLVERS, exchanging
+from penstock.control.calls.http_deadline import RESOLVERS, exchanging
 from tests.harness import PATIENCE_S
 
 WAIT_S = 0.3

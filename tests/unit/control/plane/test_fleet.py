@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from penstock.control.fleet import MOST_MODELS, FleetMember, fleet_out, ready_versions
+from penstock.control.plane.fleet import MOST_MODELS, FleetMember, fleet_out, ready_versions
 from penstock.core.desired import State, VersionStatus
 from penstock.core.errors import NotReady
 from penstock.core.leases import Lease

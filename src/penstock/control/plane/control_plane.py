@@ -9,16 +9,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from penstock.control import metrics
 from penstock.control.instance.directory import Instance
 from penstock.control.instance.options import WorkerOptions
 from penstock.control.monitoring.feedback import Labels
 from penstock.control.periodic import PeriodicTask, Tasks
+from penstock.control.plane import metrics
+from penstock.control.plane.version_counters import VersionCounters
 from penstock.control.reconcile import status
 from penstock.control.reconcile.planner import Found, Key, Ledger, ledger_in, ledger_out
 from penstock.control.reconcile.reconciler import Reconciler, Source
 from penstock.control.sources.initial_sync import InitialSync
-from penstock.control.version_counters import VersionCounters
 from penstock.control.workers.process import WorkerProcess, adopt
 from penstock.control.workers.protocol import Message
 from penstock.control.workers.server import Channel, Listeners, Report

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
-from penstock.control.blocking import READ_S, BlockingPool, pool_readings
-from penstock.control.model_view import ModelView, Serving
+from penstock.control.calls.blocking import READ_S, BlockingPool, pool_readings
+from penstock.control.plane.model_view import ModelView, Serving
 from penstock.control.reconcile.reconciler import Reconciler
 from penstock.control.sources.registry import RegistrySource
 from penstock.control.sources.repositories import RepositoryState

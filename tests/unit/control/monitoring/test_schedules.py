@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from penstock.control.schedules import NICKNAMES, schedule_in
+from penstock.control.monitoring.schedules import NICKNAMES, schedule_in
 from penstock.core.errors import InvalidInput
 
 

@@ -3,8 +3,8 @@
 from collections import Counter
 from collections.abc import Iterable
 
-from penstock.control import metrics as readings
-from penstock.control.metrics import Tally, tally_in, tally_out
+from penstock.control.plane import metrics as readings
+from penstock.control.plane.metrics import Tally, tally_in, tally_out
 from penstock.control.reconcile.planner import Materialized
 from penstock.core.desired import Desired, ModelSpec, State, VersionSpec, VersionStatus
 from penstock.core.labels import OUTCOME_INDEX, PROTOCOL_NAMES, SHED_REASONS, Protocol, Route

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.control.blocking import BlockingPool, pool_readings
+from penstock.control.calls.blocking import BlockingPool, pool_readings
 from penstock.core.errors import Conflict, NotReady
 from penstock.telemetry import metrics
 from penstock.telemetry.metrics import Point

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from penstock.control.blocking import BlockingPool
+from penstock.control.calls.blocking import BlockingPool
 from penstock.control.reconcile.reconciler import Reconciler
 from penstock.core.desired import State, VersionStatus, serving_version
 from penstock.core.errors import NotFound, NotReady, Refused

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
 
-from penstock.control.blocking import READ_S, BlockingPool
+from penstock.control.calls.blocking import READ_S, BlockingPool
 from penstock.control.periodic import PeriodicTask
 from penstock.core.desired import State, VersionStatus
 from penstock.core.errors import Fault

@@ -1,0 +1,1 @@
+"""Calls into what may hang: bounded pools of threads with deadlines, and exchanges by HTTP that end in time."""
