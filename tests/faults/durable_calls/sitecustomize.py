@@ -58,6 +58,10 @@ class Watch:
         hit = site == order["site"] and line["number"] == order["number"]
         return str(order["when"]) if hit else ""
 
+    def is_current(self) -> bool:
+        """Whether the order that was met last still holds: a call may end long after the step that began it."""
+        return bool(self._now) and self._read() == self._now
+
     def _read(self) -> dict[str, Any]:
         try:
             handle = os.open(self._order, os.O_RDONLY)
@@ -94,7 +98,7 @@ def watched(watch: Watch, kind: str, call: Callable[..., Any]) -> Callable[..., 
         if when == "before":
             os.kill(os.getpid(), signal.SIGKILL)
         result = call(*arguments, **named)
-        if when == "after":
+        if when == "after" and watch.is_current():
             os.kill(os.getpid(), signal.SIGKILL)
         return result
 

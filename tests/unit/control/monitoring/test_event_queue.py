@@ -56,6 +56,16 @@ def test_events_wait_for_the_database_and_are_told_once(
     assert not database.told
 
 
+def test_a_database_that_stays_away_is_told_of_once(
+    tmp_path: Path, database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    queue = EventQueue(database.tell, tmp_path / "events.json")
+    for away in (True, True, True, False, True, True):
+        database.away = away
+        asyncio.run(queue.add("m", event("1")))
+    assert [one.message for one in caplog.records] == ["events wait for the registry's database: away"] * 2
+
+
 def test_events_that_come_while_others_are_told_are_told_too(tmp_path: Path, database: Database) -> None:
     queue = EventQueue(database.tell, tmp_path / "events.json")
 
