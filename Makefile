@@ -30,10 +30,13 @@ install: $(USE) ## only the set-up: .venv with penstock in it
 demo: $(USE) ## train, serve and predict on real data (ARGS=--once ends by itself)
 	@$(BIN)/penstock demo $(ARGS)
 
-# Tests wait for servers half of their time: four processes keep two cores busy. With ARGS all run in one.
+# Tests that bear company run in two processes; those that kill and race run alone. With ARGS all run in one.
+TOGETHER := tests/unit tests/conformance tests/clients tests/docs tests/fuzz tests/loadtests tests/simulation $(addprefix tests/integration/,api_grpc registry traffic)
+
 test: $(DEV) ## the whole fast test suite
 ifeq ($(ARGS),)
-	$(BIN)/python -m pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(TOGETHER)
+	$(BIN)/python -m pytest $(addprefix --ignore=,$(TOGETHER))
 else
 	$(BIN)/python -m pytest $(ARGS)
 endif
