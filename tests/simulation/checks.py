@@ -36,6 +36,7 @@ class Checks:
         self.state = TrueState(world.opened(), world.loop.wall)
         self.audit = invariants.Audit()
         self._harm = invariants.Harm()
+        self._leaderless_s = 0.0
         self._ended: set[str] = set()
         self.harmful: list[str] = []
         self._retired: set[Key] = set()
@@ -48,7 +49,7 @@ class Checks:
         invariants.one_leads_in_a_term(one.lease.term for one in self.gateways)
         invariants.only_the_leader_writes(WRITTEN)
         invariants.failures_explain_themselves(FAILED)
-        self._check_harm()
+        self._check_time()
         revision = self.state.store.revision()
         if revision != self._revision:
             self._revision = revision
@@ -57,11 +58,15 @@ class Checks:
         if self._number % EVIDENCE_EVERY == 0:
             invariants.nothing_counts_twice(self.state.counted(), self._answered([*self.gateways, *self.gone]))
 
-    def _check_harm(self) -> None:
+    def _check_time(self) -> None:
         now = self._world.loop.time()
         passed, self._checked_at = now - self._checked_at, now
-        if all(gateway.sound for gateway in self.gateways):
-            self._harm.add(self.harmful, passed)
+        if not all(gateway.sound for gateway in self.gateways):
+            return
+        led = any(gateway.lease.term is not None for gateway in self.gateways)
+        self._leaderless_s = 0.0 if led else self._leaderless_s + passed
+        invariants.somebody_leads(self._leaderless_s)
+        self._harm.add(self.harmful, passed)
 
     def _check_changes(self) -> None:
         models = self.state.store.models()

@@ -209,7 +209,7 @@ OPERATIONS: tuple[tuple[Operation, int], ...] = (
     (move, 3),
     (roll_back, 1),
     (drop, 1),
-    (retire, 1),
+    (retire, 3),
     (route, 2),
     (begin, 7),
     (act, 2),
