@@ -254,11 +254,11 @@ def test_a_full_queue_is_refused_so_that_clients_retry(worker: Worker) -> None:
 
 
 def test_a_call_that_would_wait_too_long_is_refused_at_once(worker: Worker, stub: GRPCInferenceServiceStub) -> None:
-    known, queue = worker.begun("slow"), 200
+    known, queue = worker.begun("slow"), 20
     before = [stub.ModelInfer.future(slow(), timeout=CALL_SECONDS) for _ in range(queue)]
     wait_until(lambda: worker.begun("slow") >= known + queue, CALL_SECONDS, "the queue")
     with pytest.raises(grpc.RpcError) as refused:
-        stub.ModelInfer(slow(), timeout=4)
+        stub.ModelInfer(slow(), timeout=1)
     assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert "s long, and the call has less time" in (refused.value.details() or "")
     assert int(workers.facts(refused.value.trailing_metadata())["grpc-retry-pushback-ms"]) >= 1

@@ -128,9 +128,17 @@ def test_two_real_gateways_share_a_verdict_and_labels_and_tell_once(gateways: li
     assert begun.count("f0") == 1
 
 
+def know_each_other(asked: Server) -> bool:
+    """Whether a gateway knows of two that serve the model."""
+    shown = asked.admin("GET", "/admin/v1/fleet").json()["gateways"]
+    return [bool(one["serves"].get("m")) for one in shown] == [True, True]
+
+
 def test_two_real_gateways_learn_one_reference_of_the_rows_of_both(gateways: list[Server], database: Postgres) -> None:
     """One of them sees other values than the other, and a fifth of the traffic; the database is restarted meanwhile."""
     first, second = gateways
+    for one in gateways:
+        wait_until(partial(know_each_other, one), PATIENCE_S, "the gateways as those that serve the version")
     wanted = {"live_reference_rows": 2000, "live_reference_seconds": 3, "live_reference_client_share": 1.0}
     assert first.admin("PUT", "/admin/v1/models/m/policy", {"monitor": wanted}).status == 200
 

@@ -255,7 +255,9 @@ class TrafficStore:
         """Lead ``champion`` to the version that answers, where neither it nor a route decides: without it the next
         version that is pushed would answer at once."""
         record = read_model_or_new(connection, model)
-        if record.route is None and CHAMPION not in record.aliases:
+        found = record.versions.get(version)  # a folder's are not in the registry
+        retired = found is not None and found.standing is VersionState.RETIRED
+        if record.route is None and CHAMPION not in record.aliases and not retired:
             self._journal.lead(connection, model, None, AliasRecord(CHAMPION, version), "alias.move", by)
 
     # What gateways counted.
