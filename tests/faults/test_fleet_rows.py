@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,6 +18,7 @@ from tests.integration.control.watch import metric
 from tests.integration.traffic.drive import GOOD, SAME, Asker, crown, scorer
 
 ASKED = {"a": 40, "b": 70, "c": 30}
+LOOKS = 20
 SHARE = 0.4
 TRAIN = """
 import json, os, shutil, sys
@@ -119,7 +121,11 @@ def captures(server: Server) -> bool:
     asker = Asker(server)
     asker.ask({"x-request-id": f"probe-{before}"})
     asker.close()
-    return metric(server, "penstock_captured_requests_total") > before
+    for _ in range(LOOKS):  # a row is captured a moment after its answer; the next probe must not hide it
+        if metric(server, "penstock_captured_requests_total") > before:
+            return True
+        time.sleep(0.1)
+    return False
 
 
 @pytest.fixture
