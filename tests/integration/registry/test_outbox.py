@@ -7,7 +7,7 @@ from penstock.registry.db.database import Database
 from penstock.registry.stores.outbox import Outbox, Superseded
 from penstock.registry.stores.traffic import Event, TrafficStore
 from penstock.registry.stores.versions import Store
-from tests.integration.registry.test_store import BY, Clock, clock, database, store, url
+from tests.integration.registry.test_store import BY, Clock, clock, database, store, url, version
 
 __all__ = ["clock", "database", "store", "url"]
 
@@ -35,6 +35,19 @@ def test_a_decision_and_what_is_sent_are_one(outbox: Outbox, store: Store) -> No
             outbox.commit("m", revision, {"rules": 2}, event("b"), ["hook"])
     assert len(outbox.due()) == 2  # nothing of what was refused is there
     assert outbox.commit("m", 1, {"rules": 2}) == 2
+
+
+def test_what_answers_is_pinned_unless_it_was_retired_or_something_else_decides(outbox: Outbox, store: Store) -> None:
+    for number in "12":
+        store.add_version(version(number), BY)
+    store.retire("m", "1", BY)
+    outbox.commit("m", 0, {}, event("a"), (), BY, pin="1")
+    assert store.model("m").aliases == {}
+    outbox.commit("m", 1, {}, event("b"), (), BY, pin="2")
+    outbox.commit("m", 2, {}, event("c"), (), BY, pin="3")
+    assert store.model("m").aliases["champion"].version == "2"
+    outbox.commit("of a folder", 0, {}, event("d", "of a folder"), (), BY, pin="7")
+    assert store.model("of a folder").aliases["champion"].version == "7"
 
 
 def test_the_same_event_is_sent_once(outbox: Outbox) -> None:

@@ -261,7 +261,11 @@ class Candidates:
                 return replace(verdict, reasons=known)
             specs = {one.version: one for one in spec.versions}
             if not specs.keys() >= {version, verdict.against}:
-                return replace(verdict, reasons=("one of the two versions is not served",), waits=True)
+                return replace(
+                    verdict,
+                    reasons=(f"its exam waits until versions {version} and {verdict.against} are served",),
+                    waits=True,
+                )
             return await self._exam(spec.name, verdict, (specs[version], specs[verdict.against]), asked)
         except Fault as fault:
             waits = isinstance(fault, Conflict | NotReady)

@@ -1,6 +1,7 @@
 """Candidates on their way to a rollout: what came of a request, its gates, approvals, and what is tried once only."""
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 
 from penstock.control.monitoring.schedules import schedule_in
+from penstock.core.desired import Desired
 from penstock.core.errors import Conflict, NotFound, Refused
 from penstock.core.policies import policy_in
 from penstock.registry.records import By, Content, Document, ModelRecord, Report, VersionRecord
@@ -85,6 +87,22 @@ def test_what_does_not_pass_its_gates_is_not_rolled_out(tmp_path: Path) -> None:
     assert room.go() == []
     assert room.state() == [("3", "refused")]
     assert "io.penstock.candidate.refused.v1" in {one["type"] for one in room.world.traffic.events("m")}
+
+
+def test_an_exam_that_is_asked_for_is_not_left_out_while_a_version_is_not_served(tmp_path: Path) -> None:
+    room = Pushed(tmp_path, gates={"held_out": {"metric": "accuracy"}})
+
+    def without_the_new_one(desired: Desired) -> Desired:
+        model = desired.models[0]
+        served = tuple(one for one in model.versions if one.version != "3")
+        return replace(desired, models=(replace(model, versions=served),))
+
+    room.world.fleet.decorate = without_the_new_one
+    room.world.fleet.renew()
+    assert room.go() == []
+    [shown] = room.act(lambda: room.rules.candidates.shown("m"))
+    assert [one["reasons"] for one in shown["candidates"]] == [["its exam waits until versions 3 and 2 are served"]]
+    assert "io.penstock.candidate.passed.v1" not in {one["type"] for one in room.world.traffic.events("m")}
 
 
 def test_a_person_agrees_first_where_the_policy_wants_that(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
