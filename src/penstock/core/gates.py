@@ -134,6 +134,8 @@ def _compared(gates: Gates, candidate: Candidate, champion: Candidate) -> list[s
     if gates.same_signature and candidate.facts.get("signature") != champion.facts.get("signature"):
         reasons.append("its inputs or outputs are not those of the version that answers")
     mine, other = candidate.facts.get("p50_us"), champion.facts.get("p50_us")
+    if gates.max_slower is not None and mine is None:
+        reasons.append("its admission did not measure how long a run takes")
     if gates.max_slower is not None and mine and other and mine > gates.max_slower * other:
         reasons.append(
             f"a run takes {mine / other:.2f} times as long as the answering version's; {gates.max_slower:g} may"
@@ -155,9 +157,12 @@ def _beats(gates: Gates, mine: Any, other: Any) -> list[str]:
 
 
 def _above(what: str, value: Any, limit: float | None, unit: str) -> str:
-    return (
-        f"{what} {value:g} {unit}; {limit:g} may" if limit is not None and value is not None and value > limit else ""
-    )
+    """Why a measure does not keep a limit, "" if it does; what was not measured keeps none."""
+    if limit is None:
+        return ""
+    if value is None:
+        return f"its admission did not measure how many {unit} {what}; {limit:g} may"
+    return f"{what} {value:g} {unit}; {limit:g} may" if value > limit else ""
 
 
 def _insane(candidate: Candidate, champion: Candidate | None) -> list[str]:
