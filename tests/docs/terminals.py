@@ -70,7 +70,7 @@ class Terminal:
             start_new_session=True,
         )
         self._lines: list[str] = []
-        self._news = threading.Condition()
+        self._changed = threading.Condition()
         self._ended = False
         self._count = 0
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -79,30 +79,30 @@ class Terminal:
     def _read(self) -> None:
         assert self._shell.stdout
         for line in self._shell.stdout:
-            with self._news:
+            with self._changed:
                 self._lines.append(line.rstrip("\n"))
-                self._news.notify_all()
-        with self._news:
+                self._changed.notify_all()
+        with self._changed:
             self._ended = True
-            self._news.notify_all()
+            self._changed.notify_all()
 
     def run(self, command: Command, stays: bool) -> tuple[list[str], int | None]:
         """What a command printed and its exit code; None for one that ``stays`` and has printed what was expected."""
-        with self._news:
+        with self._changed:
             self._lines.clear()
         if command.text == INTERRUPT:
             os.killpg(self._shell.pid, signal.SIGINT)
         else:
             self._type(command.text)
         mark, deadline = f"__done_{self._count}__", time.monotonic() + PATIENCE_SECONDS
-        with self._news:
+        with self._changed:
             while True:
                 for index, line in enumerate(self._lines):
                     if line.startswith(mark):
                         return self._lines[:index], int(line.split()[1])
                 if stays and agrees((*command.printed, "..."), self._lines):
                     return list(self._lines), None
-                if self._ended or not self._news.wait(max(0.0, deadline - time.monotonic())):
+                if self._ended or not self._changed.wait(max(0.0, deadline - time.monotonic())):
                     return list(self._lines), -1
 
     def _type(self, text: str) -> None:
@@ -150,7 +150,7 @@ class Reader:
                 stack.callback(terminal.close)
 
 
-def told(command: Command, printed: list[str], code: int | None) -> str:
-    """What a failed step is reported with."""
+def failure_text(command: Command, printed: list[str], code: int | None) -> str:
+    """What a failed step is reported with: the command, its exit code and its last lines."""
     lines = "\n    ".join(printed[-60:])
     return f"line {command.line}: {shlex.quote(command.text)} ended with {code} and printed\n    {lines}"

@@ -7,7 +7,7 @@ import pytest
 
 from tests import postgres
 from tests.docs.pages import Command, File, agrees, steps_of
-from tests.docs.terminals import Reader, namespaces_missing, network, told
+from tests.docs.terminals import Reader, failure_text, namespaces_missing, network
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGES = sorted([*DOCS.glob("tutorials/*.md"), *DOCS.glob("how-to/*.md")])
@@ -31,8 +31,8 @@ def follow(page: Path, folder: Path, environment: Mapping[str, str]) -> None:
 def check(reader: Reader, command: Command) -> None:
     """A command ends well and prints what the page says; one without output may print what it likes."""
     printed, code = reader.run(command)
-    assert code in (0, None), told(command, printed, code)
-    assert not command.printed or agrees(command.printed, printed), told(command, printed, code)
+    assert code in (0, None), failure_text(command, printed, code)
+    assert not command.printed or agrees(command.printed, printed), failure_text(command, printed, code)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: f"{page.parent.name}/{page.stem}")
