@@ -53,7 +53,7 @@ class Neighbours:
         self._last, kept = counted, np.array(KEPT)
         self._rows, self._stretches = kept * self._rows + rows, kept * self._stretches + 1
         self._sums = kept[:, None, None] * self._sums + np.array([squares, products]) - total * total / rows
-        self.correlation = float(self.correlations(counted.workers).max(initial=0.0))
+        self.correlation = float(self.correlations(max(1, counted.workers)).max(initial=0.0))
 
     def correlations(self, workers: int) -> Floats:
         """Of each column [columns], by the memory that says more.

@@ -309,8 +309,8 @@ def rows_of(tensors: Sequence[Tensor]) -> int:
 class Counted:
     """A region's words added up over workers: rows by ``HEAD``, each feature's counts, the probabilities [SCORE_BINS],
     the slices' counts (key after key, value after value, each [columns]), the sums [3, numbers], how many workers
-    counted, and the surplus of constants of each input [inputs], which never falls. ``words`` are those of one region
-    that would say the same."""
+    counted any, and the surplus of constants of each input [inputs], which never falls. ``words`` are those of one
+    region that would say the same."""
 
     head: Mapping[str, int]
     counts: tuple[tuple[int, ...], ...]
@@ -342,7 +342,7 @@ class Counted:
         )
         workers = sum(bool(region[1]) for region in regions)
         head, whole = dict(zip(HEAD, values, strict=False)), tuple([int(one) for one in surplus])
-        return cls(head, counts, sums, sure, slices, max(1, workers), whole, words)
+        return cls(head, counts, sums, sure, slices, workers, whole, words)
 
     def covers(self, before: "Counted") -> bool:
         """Whether nothing is fewer than it was before, so that the difference is what was counted since."""

@@ -57,7 +57,7 @@ class WatchedVersions:
         shape = Shape(layout_id(digest, policy.slices), Layout.of(reference, policy.slices))
         words = self._words(key, shape)
         counted = Counted.of(reference, words, policy.slices)
-        return Counts(shape, counted.words, counted.workers if words else 0, block, outcomes=outcomes)
+        return Counts(shape, counted.words, counted.workers, block, outcomes=outcomes)
 
     def _words(self, key: Key, shape: Shape) -> list[Words]:
         """Every worker's words of a version's region, none where its counts have another shape."""
