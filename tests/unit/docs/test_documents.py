@@ -66,15 +66,28 @@ def test_the_table_of_faults_is_the_codes() -> None:
 
 
 def test_the_table_of_metrics_is_the_codes() -> None:
-    rows = rows_of(section(DOCS / "operations.md", "Metrics"))
+    rows = rows_of(section(DOCS / "explanation" / "operations.md", "Metrics"))
     expected = {PREFIX + metric.name: [metric.kind.value, ", ".join(metric.labels), metric.help] for metric in METRICS}
     assert rows == expected
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: str(document.relative_to(ROOT)))
 def test_links_between_documents_lead_somewhere(document: Path) -> None:
-    for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", document.read_text()):
-        assert (document.parent / target).exists(), target
+    for target, anchor in re.findall(r"\]\((?!https?://)([^)#\s]*)#?([^)\s]*)\)", prose_of(document)):
+        path = document.parent / target if target else document
+        assert path.exists(), target
+        assert not anchor or anchor in anchors_of(path), f"{target}#{anchor}"
+
+
+def prose_of(document: Path) -> str:
+    """The text of a document without its code."""
+    return re.sub(r"^ *```.*?^ *```|`[^`\n]*`", "", document.read_text(), flags=re.MULTILINE | re.DOTALL)
+
+
+def anchors_of(document: Path) -> set[str]:
+    """What a link into a document may name: its headings as GitHub and MkDocs write them."""
+    headings = re.findall(r"^#+ (.+)$", document.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def settings_of(schema: dict[str, Any], properties: dict[str, Any], prefix: str = "") -> dict[str, tuple[str, str]]:
@@ -91,7 +104,7 @@ def settings_of(schema: dict[str, Any], properties: dict[str, Any], prefix: str 
 
 
 def test_the_table_of_settings_is_the_codes() -> None:
-    rows = rows_of(section(DOCS / "configuration.md", "Settings"))
+    rows = rows_of(section(DOCS / "reference" / "configuration.md", "Settings"))
     schema = settings_schema()
     expected = settings_of(schema, schema["properties"])
     assert rows == {name: list(cells) for name, cells in expected.items()}
