@@ -47,7 +47,7 @@ class Simulated:
         self._keys = [(f"model-{number}", "1") for number in range(models)]
         self._shape = Shape(layout_id(reference.digest, ()), Layout.of(reference))
         self._random = np.random.default_rng(seed)
-        self._words = {key: np.zeros(self._shape.size, np.uint64) for key in self._keys}
+        self._cells = {key: np.zeros(self._shape.size, np.uint64) for key in self._keys}
         self._slots = {key: Slot.in_process() for key in self._keys[:1]}
 
     def count(self, rows: int) -> None:
@@ -56,17 +56,17 @@ class Simulated:
         for _ in range(20):
             total = int(self._random.lognormal(13, 1))
             block.answered(0, 1, total, total // 10, total // 10, total // 2, total // 10)
-        for words in self._words.values():
-            words[:2] += np.uint64(rows)
+        for cells in self._cells.values():
+            cells[:2] += np.uint64(rows)
             for at, feature in zip(Layout.of(self._reference).places, self._reference.features, strict=True):
                 shares = np.asarray(feature.counts, float)
                 counts = self._random.multinomial(rows, shares / shares.sum())
-                words[at : at + len(counts)] += counts.astype(np.uint64)
+                cells[at : at + len(counts)] += counts.astype(np.uint64)
 
     def own_counts(self) -> dict[Key, Counts]:
         """See ``fleet_evidence.Watched``."""
-        block = Totals.of(list(self._slots.values()), 1).words
-        return {key: Counts(self._shape, self._words[key].copy(), 2, block.copy()) for key in self._keys}
+        block = Totals.of(list(self._slots.values()), 1).cells
+        return {key: Counts(self._shape, self._cells[key].copy(), 2, block.copy()) for key in self._keys}
 
     def terms(self, key: Key) -> tuple[Reference | None, MonitorPolicy]:
         """See ``fleet_evidence.Watched``."""

@@ -138,13 +138,13 @@ def _watched(features: int, rows: int) -> tuple[RowCounter, VersionMonitor, list
         raise RuntimeError
     names = [[*side.numbers, *side.labels] for side in sides]
     reference = build_reference((names[0], names[1]), given, answered, TRAINING)
-    words = np.zeros(Layout.of(reference).size, np.uint64)
-    counter = RowCounter(reference, words, sides, 1.0)
-    first = Counted.of(reference, [words])
+    cells = np.zeros(Layout.of(reference).size, np.uint64)
+    counter = RowCounter(reference, cells, sides, 1.0)
+    first = Counted.of(reference, [cells])
     monitor = VersionMonitor(reference, MonitorPolicy(), first, 0.0)
     bunch = [exchange(rows)]
     counter.count(bunch)
-    monitor.look(Counted.of(reference, [words]), 1.0)
+    monitor.look(Counted.of(reference, [cells]), 1.0)
     return counter, monitor, bunch
 
 

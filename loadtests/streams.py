@@ -27,10 +27,10 @@ from penstock.core.tensors import Tensor
 from penstock.engine import model as engine
 from penstock.monitor.answers import CLASS
 from penstock.monitor.columns import input_columns, output_columns
+from penstock.monitor.feedback import LabelledRow
 from penstock.monitor.performance import Performance
 from penstock.monitor.profile import profile
 from penstock.monitor.rows import Counted, Layout, RowCounter
-from penstock.monitor.told import Joined
 from penstock.monitor.verdicts import VersionMonitor
 
 LOOK_ROWS = 24
@@ -91,10 +91,10 @@ def report(path: Path) -> Report:
         table = {**{name: x[:first, index] for index, name in enumerate(names)}, "label": y[:first]}
         reference = profile(table, model, names)
         sides = input_columns(signature.inputs, True, names), output_columns(signature.outputs, True)
-        words = np.zeros(Layout.of(reference).size, np.uint64)
-        counter = RowCounter(reference, words, sides, 1.0)
+        cells = np.zeros(Layout.of(reference).size, np.uint64)
+        counter = RowCounter(reference, cells, sides, 1.0)
         policy = MonitorPolicy(window_s=1000 / ROWS_A_SECOND)
-        monitor = VersionMonitor(reference, policy, Counted.of(reference, [words]), 0.0)
+        monitor = VersionMonitor(reference, policy, Counted.of(reference, [cells]), 0.0)
         performance = Performance(reference, policy.budget)
         others = _Others(names, x[:first])
         told: list[tuple[int, str]] = []
@@ -109,7 +109,7 @@ def report(path: Path) -> Report:
             answered = [Tensor(s.name, s.datatype, a) for s, a in zip(signature.outputs, arrays, strict=True)]
             counter.count([(given, answered)])
             at = start + len(rows)
-            changes = monitor.look(Counted.of(reference, [words]), number * LOOK_ROWS / ROWS_A_SECOND)
+            changes = monitor.look(Counted.of(reference, [cells]), number * LOOK_ROWS / ROWS_A_SECOND)
             told += [(at, f"{one.about}: {one.feature} {'begins' if one.begins else 'ends'}") for one in changes]
             joined = _joined(answered, y[start : start + LOOK_ROWS])
             falls = performance.learn(joined)
@@ -207,11 +207,11 @@ def _train(x: Floats, y: np.ndarray, graph: Path) -> None:
     graph.write_bytes(exported.SerializeToString())
 
 
-def _joined(answered: Sequence[Tensor], labels: np.ndarray) -> list[Joined]:
+def _joined(answered: Sequence[Tensor], labels: np.ndarray) -> list[LabelledRow]:
     classes, chances = answered[0].data.tolist(), answered[1].data.tolist()
     nothing = float("nan")
     return [
-        Joined("1", CLASS, float(answer), (*both, nothing, nothing), float(label), 0.0)
+        LabelledRow("1", CLASS, float(answer), (*both, nothing, nothing), float(label), 0.0)
         for answer, both, label in zip(classes, chances, labels.tolist(), strict=True)
     ]
 

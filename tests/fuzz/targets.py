@@ -36,7 +36,7 @@ from penstock.core.slices import no_pause
 from penstock.core.tensors import Tensor
 from penstock.monitor.counters.slot import Slot
 from penstock.monitor.counters.totals import Totals
-from penstock.monitor.told import Matched, Told
+from penstock.monitor.feedback import Feedback, FeedbackResult
 from penstock.serving.data_plane import DataPlane
 from penstock.serving.model_loader import ModelLoader
 from penstock.serving.shared_memory import Regions
@@ -131,9 +131,9 @@ class _Nobody:
     async def unload(self, model: str) -> None:
         """Nothing."""
 
-    async def feedback(self, model: str, told: Sequence[Told]) -> Matched:
+    async def feedback(self, model: str, told: Sequence[Feedback]) -> FeedbackResult:
         """None belongs to anything."""
-        return Matched(len(told))
+        return FeedbackResult(len(told))
 
 
 class World:

@@ -14,7 +14,7 @@ from penstock.core.errors import NotReady
 from penstock.core.labels import OUTCOME_INDEX, PROTOCOL_NAMES, Route
 from penstock.core.routing import POINTS
 from penstock.core.versions import CHAMPION
-from penstock.monitor.counters.layout import LAST_MS_AT, SLOT_BYTES, Words
+from penstock.monitor.counters.layout import LAST_MS_AT, SLOT_BYTES, Cells
 from penstock.monitor.counters.slot import Slot
 from penstock.monitor.counters.totals import Totals
 from penstock.registry.records import Document, ModelRecord, VersionState
@@ -35,11 +35,11 @@ Key = tuple[str, str]
 
 
 @cache
-def _counts(route: Route) -> tuple[Words, Words]:
+def _counts(route: Route) -> tuple[Cells, Cells]:
     """What one request that is answered adds to a block, and one that fails: thousands of them are added at once."""
     slot, series = Slot(memoryview(mmap(-1, SLOT_BYTES))), route * len(PROTOCOL_NAMES)
     slot.block(0).answered(series, 1, MS, 1000, 0, MS // 2, 1000)
-    slot.block(1).failed(series, OUTCOME_INDEX["internal"], MS, blamed=True)
+    slot.block(1).failed(series, OUTCOME_INDEX["internal"], MS, attributed=True)
     answered, failed = slot.read(0), slot.read(1)
     answered[LAST_MS_AT] = 0  # the time of this machine
     return answered, failed

@@ -15,7 +15,7 @@ from penstock.control.delivery.routes import Traffic
 from penstock.control.monitoring.label_batches import unpack_rows
 from penstock.control.periodic import PeriodicTask, Tasks
 from penstock.control.retraining.rules import Retraining
-from penstock.monitor.told import Joined, Rewarded
+from penstock.monitor.feedback import LabelledRow, RewardedAnswer
 from penstock.registry.db.database import Database
 from penstock.registry.db.lease import LeaseHolder
 from penstock.registry.db.shared_clock import SharedClock
@@ -122,7 +122,7 @@ class Gateway:
         timed, now = self._loop.time, self._loop.wall
         return PeriodicTask(name, step, TICKS_S[name], clock=timed, now=now, chance=self._chance.random)
 
-    def tell(self, model: str, row: Joined, reward: Rewarded) -> None:
+    def tell(self, model: str, row: LabelledRow, reward: RewardedAnswer) -> None:
         """Give it the label and the reward of something that it has answered."""
         self.evidence.labels.add(model, [row])
         self.fleet.labels.take(model, [row], [reward])

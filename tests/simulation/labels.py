@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from penstock.monitor.answers import CLASS
-from penstock.monitor.told import Joined, Rewarded
+from penstock.monitor.feedback import LabelledRow, RewardedAnswer
 from tests.simulation.fleet import Key
 
 
@@ -17,13 +17,13 @@ class Labels:
     lost: set[float] = field(default_factory=set)
     rewards: Counter[Key] = field(default_factory=Counter)
 
-    def joined(self, key: Key, right: bool, now: float) -> Joined:
+    def joined(self, key: Key, right: bool, now: float) -> LabelledRow:
         """A row that was labelled; its number stands in the label's own time."""
         number = float(len(self.owners))
         self.owners[number] = key
-        return Joined(key[1], CLASS, 1.0, (), float(right), number, now - 0.5, by_split=True)
+        return LabelledRow(key[1], CLASS, 1.0, (), float(right), number, now - 0.5, by_split=True)
 
-    def rewarded(self, key: Key, reward: float, now: float) -> Rewarded:
+    def rewarded(self, key: Key, reward: float, now: float) -> RewardedAnswer:
         """An answer that was rewarded."""
         self.rewards[key] += 1
-        return Rewarded(key[1], reward, now - 0.5, by_split=True)
+        return RewardedAnswer(key[1], reward, now - 0.5, by_split=True)

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from penstock.control.monitoring.label_batches import unpack_rows
 from penstock.control.monitoring.publication import unpack
 from penstock.control.retraining.rules import MANUAL
-from penstock.monitor.counters.layout import BLOCK_WORDS
+from penstock.monitor.counters.layout import BLOCK_CELLS
 from penstock.monitor.counters.totals import Totals
 from penstock.registry.db import schema
 from penstock.registry.db.database import Database
@@ -50,7 +50,7 @@ class TrueState:
         """How many requests of each version all gateways have published together."""
         found: Counter[Key] = Counter()
         for row in self._evidence.published():
-            block = unpack(row.block, BLOCK_WORDS)
+            block = unpack(row.block, BLOCK_CELLS)
             if block is None:
                 raise ValueError("a row of counts cannot be unpacked")
             found[row.model, row.version] += requests_of(Totals(block))

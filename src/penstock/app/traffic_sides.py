@@ -28,7 +28,7 @@ from penstock.control.retraining.rules import Retraining
 from penstock.control.sinks import SinkContext
 from penstock.core.desired import Desired
 from penstock.core.policies import FleetAlarms
-from penstock.monitor.answer_room import AnswerRoom
+from penstock.monitor.answer_budget import AnswerBudget
 from penstock.registry.location import RegistryLocation
 from penstock.registry.stores.connections import Connections
 from penstock.registry.stores.evidence import EvidenceStore
@@ -129,7 +129,7 @@ def _monitoring(
         instance / "monitor.json",
         alarms=FleetAlarms(stated.false_alarms_per_day, stated.gateways),
         evidence=(EvidenceStore(connections), instance.name) if place.is_shared else None,
-        room=AnswerRoom(stated.model_answers_bytes, stated.answers_bytes),
+        room=AnswerBudget(stated.model_answers_bytes, stated.answers_bytes),
         feedback=FeedbackStore(connections) if place.is_shared else None,
     )
 

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penstock.engine.durable_files import write_atomically
-from penstock.monitor.answer_room import AnswerRoom, File, beyond_room
+from penstock.monitor.answer_budget import AnswerBudget, File, over_budget
 from penstock.monitor.answer_segments import SUFFIX, Segment, is_whole
 from penstock.monitor.answers import LABELLED, REWARDED, SPLIT, Keys, Records, keys_of, label_token, prefix_of
-from penstock.monitor.told import Joined, Rewarded, Taken, Told
+from penstock.monitor.feedback import Feedback, JoinResult, LabelledRow, RewardedAnswer
 
 log = logging.getLogger("penstock.control")
 
@@ -44,9 +44,9 @@ class AnswerStore:
             write_atomically(file, secrets.token_hex(16))
         return file.read_text()
 
-    def take(self, model: str, told: Sequence[Told], now: float, horizon_s: float) -> Taken:
+    def take(self, model: str, told: Sequence[Feedback], now: float, horizon_s: float) -> JoinResult:
         """Join what was told to the answers, and write it down; an answer older than the horizon is too late."""
-        taken = Taken.nothing()
+        taken = JoinResult.nothing()
         if not told:
             return taken
         keys = keys_of(model, [one.id for one in told])
@@ -72,9 +72,9 @@ class AnswerStore:
             log.warning("%d labels could not be joined: %s", len(taken.failed), reason)
         return taken
 
-    def labelled(self, model: str, version: str, most: int) -> list[Joined]:
+    def labelled(self, model: str, version: str, most: int) -> list[LabelledRow]:
         """The rows that were labelled last, oldest first: what a successor of this process learns anew from."""
-        found: list[Joined] = []
+        found: list[LabelledRow] = []
         for segment in self._readable(model):
             if segment.version != version:
                 continue
@@ -102,7 +102,7 @@ class AnswerStore:
                     found.setdefault(ids[index], values.tolist())
         return found
 
-    def sweep(self, now: float, horizon_s: float, room: AnswerRoom) -> Counter[str]:
+    def sweep(self, now: float, horizon_s: float, room: AnswerBudget) -> Counter[str]:
         """Delete what is too old for any label, and the oldest beyond the room there is; how many answers were deleted
         for want of room, by the prefix of their model (see ``prefix_of``)."""
         self._look()
@@ -110,7 +110,7 @@ class AnswerStore:
             if now - segment.last_at() > 2 * horizon_s:
                 self._remove(segment)
         dropped: Counter[str] = Counter()
-        for name in beyond_room([File(one.path.name, one.model, one.bytes()) for one in self._oldest_first()], room):
+        for name in over_budget([File(one.path.name, one.model, one.bytes()) for one in self._oldest_first()], room):
             segment = self._segments[name]
             dropped[segment.model] += segment.filled
             self._remove(segment)
@@ -162,18 +162,18 @@ def _last(records: Records) -> int:
     return int(starts[-1]) if len(starts) else 0
 
 
-def _join(segment: Segment, places: NDArray[np.intp], told: Told, now: float, horizon_s: float) -> Taken:
+def _join(segment: Segment, places: NDArray[np.intp], told: Feedback, now: float, horizon_s: float) -> JoinResult:
     """Write down what was told of one request; of an id that was used again, the last time counts.
 
     Raises:
         OSError: it cannot be written down; nothing is counted then.
     """
-    taken, known = Taken.nothing(), told.at or told.came_at or now
+    taken, known = JoinResult.nothing(), told.at or told.came_at or now
     records = segment.at(places)
     first = _last(records)
     places, records = places[first:], records[first:]
     if known - float(records["at"][0]) > horizon_s:
-        taken.late.append(segment.version)
+        taken.too_late.append(segment.version)
         return taken
     if told.reward is not None:
         _reward(segment.version, records[:1], told, told.reward, taken)
@@ -187,19 +187,19 @@ def _join(segment: Segment, places: NDArray[np.intp], told: Told, now: float, ho
     return taken
 
 
-def _reward(version: str, record: Records, told: Told, reward: float, taken: Taken) -> None:
+def _reward(version: str, record: Records, told: Feedback, reward: float, taken: JoinResult) -> None:
     if record["marks"][0] & REWARDED:
-        taken.doubled.append(version)
+        taken.duplicates.append(version)
         return
     record["reward"] = reward
     record["marks"] |= REWARDED
     by_split = bool(record["marks"][0] & SPLIT)
-    taken.rewards.append(Rewarded(version, reward, float(record["at"][0]), by_split, told.came_at))
+    taken.rewards.append(RewardedAnswer(version, reward, float(record["at"][0]), by_split, told.came_at))
 
 
-def _label(version: str, record: Records, label: Any, known: float, taken: Taken) -> None:
+def _label(version: str, record: Records, label: Any, known: float, taken: JoinResult) -> None:
     if record["marks"][0] & LABELLED:
-        taken.doubled.append(version)
+        taken.duplicates.append(version)
         return
     token = label_token(label, int(record["form"][0]))
     if token is None:
@@ -210,8 +210,8 @@ def _label(version: str, record: Records, label: Any, known: float, taken: Taken
     taken.joined.append(_joined_of(version, record[0]))
 
 
-def _joined_of(version: str, record: Mapping[str, Any]) -> Joined:
+def _joined_of(version: str, record: Mapping[str, Any]) -> LabelledRow:
     scores = tuple(float(one) for one in record["scores"])
     answer, label, at = float(record["answer"]), float(record["label"]), float(record["told_at"])
     by_split = bool(int(record["marks"]) & SPLIT)
-    return Joined(version, int(record["form"]), answer, scores, label, at, float(record["at"]), by_split)
+    return LabelledRow(version, int(record["form"]), answer, scores, label, at, float(record["at"]), by_split)

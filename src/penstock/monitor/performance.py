@@ -23,8 +23,8 @@ from penstock.core.statistics.error_watch import ErrorChange, ErrorWatch
 from penstock.core.statistics.performance_estimation import Estimate, calibration_curve
 from penstock.monitor.answers import NUMBER
 from penstock.monitor.confidence import SCORE_BINS
+from penstock.monitor.feedback import LabelledRow
 from penstock.monitor.reference import Reference
-from penstock.monitor.told import Joined
 
 _IMPORTING = Lock()
 
@@ -76,7 +76,7 @@ class Performance:
         self.labels = 0
         self.right = 0
 
-    def learn(self, rows: Sequence[Joined], passed_s: float = math.inf) -> list[PerformanceChange]:
+    def learn(self, rows: Sequence[LabelledRow], passed_s: float = math.inf) -> list[PerformanceChange]:
         """Take what was told, ``passed_s`` seconds after what was told before; what has changed by it."""
         begun = beginnings(len(rows), passed_s, self._all_budget, self._daily)
         changes: list[PerformanceChange] = []
@@ -96,13 +96,13 @@ class Performance:
                 changes += self._see_gap(row, chances, begun)
         return changes + self._errors.see(errors, begun)
 
-    def _learn_columns(self, row: Joined) -> None:
+    def _learn_columns(self, row: LabelledRow) -> None:
         """Which class each score is of, by the answers themselves."""
         known = [one for one in row.scores if math.isfinite(one)]
         if len(known) > 1:
             self._columns[int(np.argmax(known))] = row.answer
 
-    def _chances_of(self, row: Joined) -> dict[float, float]:
+    def _chances_of(self, row: LabelledRow) -> dict[float, float]:
         """Probabilities by class, as far as they are known: none where scores are no probabilities."""
         if row.is_chance:
             return {1.0: row.answer, 0.0: 1 - row.answer}
@@ -116,14 +116,14 @@ class Performance:
         columns = {**{index: float(index) for index in range(len(known))}, **self._columns}
         return {columns[index]: one for index, one in enumerate(known)}
 
-    def _see_gap(self, row: Joined, chances: dict[float, float], begun: float) -> list[PerformanceChange]:
+    def _see_gap(self, row: LabelledRow, chances: dict[float, float], begun: float) -> list[PerformanceChange]:
         answer = float(row.answer >= 0.5) if row.is_chance else row.answer
         chance = self._calibrated(row, chances, answer)
         self._calibration.append((chance, row.right))
         begins = self._gap.see(chance, row.right, begun)
         return [] if begins is None else [PerformanceChange("gap", begins, self.gap())]
 
-    def _calibrated(self, row: Joined, chances: dict[float, float], answer: float) -> float:
+    def _calibrated(self, row: LabelledRow, chances: dict[float, float], answer: float) -> float:
         """The chance to be right that the reference's labels give an answer that is so sure."""
         sure = chances.get(answer, 0.5)
         two = len(chances) == 2
@@ -177,7 +177,7 @@ RATIOS = frozenset({"accuracy", "error_rate", "macro_f1", "f1", "roc_auc"})
 """Metrics from 0 to 1."""
 
 
-def metrics_of(rows: Sequence[Joined]) -> dict[str, float]:
+def metrics_of(rows: Sequence[LabelledRow]) -> dict[str, float]:
     """The metrics of some rows, all together, as the monitor names them."""
     performance = Performance(None, math.inf)
     performance.learn(rows)
@@ -191,11 +191,11 @@ def estimate_out(found: Estimate | None) -> Document | None:
     return {name: _rounded(value) if isinstance(value, float) else value for name, value in asdict(found).items()}
 
 
-def _task(row: Joined) -> str:
+def _task(row: LabelledRow) -> str:
     return REGRESSION if row.form == NUMBER and not row.is_chance else CLASSIFICATION
 
 
-def _error(row: Joined) -> float:
+def _error(row: LabelledRow) -> float:
     """1 for a wrong class, else how far a number is off."""
     return abs(row.label - row.answer) if _task(row) == REGRESSION else float(not row.right)
 
@@ -257,7 +257,7 @@ class _Metrics:
         self._before: float | None = None
         self._same = self._told = 0
 
-    def update(self, row: Joined, chances: dict[float, float]) -> None:
+    def update(self, row: LabelledRow, chances: dict[float, float]) -> None:
         """One more label."""
         self._told += 1
         self._same += self._before == row.label
@@ -269,7 +269,7 @@ class _Metrics:
             else:
                 self._update_classes(side, row, chances)
 
-    def _update_classes(self, side: dict[str, Any], row: Joined, chances: dict[float, float]) -> None:
+    def _update_classes(self, side: dict[str, Any], row: LabelledRow, chances: dict[float, float]) -> None:
         answer = float(row.answer >= 0.5) if row.is_chance else row.answer
         self._classes |= {row.label, answer}
         for name in ("accuracy", "macro_f1", "f1"):

@@ -15,7 +15,7 @@ from penstock.monitor.reference_columns import counts_of, distinct_names, featur
 MOST_KEYS = 8
 """Categorical features that rows can be sliced by."""
 
-MOST_SLICE_WORDS = 100_000
+MOST_SLICE_CELLS = 100_000
 """Counts of all slices together."""
 
 
@@ -71,12 +71,12 @@ def _slices(inputs: Sequence[Feature], features: Sequence[Feature], places: Sequ
     """The counts of all columns for each value of each input that has few of them."""
     total = sum(feature.bins.width for feature in features)
     found: list[Slice] = []
-    words = 0
+    cells = 0
     for feature, own in zip(inputs, places, strict=False):
         width = feature.bins.width
-        if not is_key(feature.bins) or len(found) >= MOST_KEYS or words + width * total > MOST_SLICE_WORDS:
+        if not is_key(feature.bins) or len(found) >= MOST_KEYS or cells + width * total > MOST_SLICE_CELLS:
             continue
-        words += width * total
+        cells += width * total
         chosen = [own == place for place in range(width)]
         counts = [
             tuple(count for one, at in zip(features, places, strict=True) for count in counts_of(at[rows], one.bins))

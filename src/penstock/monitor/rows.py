@@ -19,7 +19,7 @@ from penstock.core.bins import CategoricalPlaces, Floats, Kind, NumericPlaces, P
 from penstock.core.tensors import Tensor
 from penstock.monitor.columns import Columns, Rows
 from penstock.monitor.confidence import SCORE_BINS, confidence_of, score_bins
-from penstock.monitor.counters.layout import Words
+from penstock.monitor.counters.layout import Cells
 from penstock.monitor.joint_distance import rounded
 from penstock.monitor.reference import Feature, Reference
 
@@ -38,7 +38,7 @@ highest ones."""
 CLIPPED: Final = 5.0
 """Standard deviations from the mean beyond which a number counts no further in the sums."""
 
-MOST_CELLS: Final = 100_000
+MOST_VALUES: Final = 100_000
 """Numbers of one bunch that are looked at; of more, a part of the rows is taken by chance."""
 
 Exchange = tuple[Sequence[Tensor], Sequence[Tensor]]
@@ -95,22 +95,22 @@ class Layout:
 
 
 class RowCounter:
-    """One worker's counter of one version; ``words`` is the version's region in its slot."""
+    """One worker's counter of one version; ``cells`` is the version's region in its slot."""
 
     def __init__(
         self,
         reference: Reference,
-        words: Words,
+        cells: Cells,
         columns: tuple[Columns, Columns],
         sample: float,
         keys: Sequence[str] = (),
     ) -> None:
         layout = Layout.of(reference, keys)
-        self._words: Signed = words.view(np.int64)
+        self._cells: Signed = cells.view(np.int64)
         self._sums: NDArray[np.float64] = (
-            words[layout.sums : layout.surpluses].view(np.float64).reshape(SUMS, layout.numbers)
+            cells[layout.sums : layout.surpluses].view(np.float64).reshape(SUMS, layout.numbers)
         )
-        self._surplus = Surplus(reference, layout, words) if layout.constants else None
+        self._surplus = Surplus(reference, layout, cells) if layout.constants else None
         self._sample = sample
         self._layout = layout
         self._inputs, self._outputs = columns
@@ -130,8 +130,8 @@ class RowCounter:
 
     def count(self, bunch: Sequence[Exchange]) -> None:
         """Count the rows of some requests and their answers."""
-        cells = sum([tensor.data.size for inputs, _ in bunch for tensor in inputs])
-        share = self._sample if cells <= MOST_CELLS else min(self._sample, MOST_CELLS / cells)
+        values = sum([tensor.data.size for inputs, _ in bunch for tensor in inputs])
+        share = self._sample if values <= MOST_VALUES else min(self._sample, MOST_VALUES / values)
         for inputs, outputs in bunch:
             self._count(inputs, outputs, share)
         if self._surplus is not None:
@@ -139,25 +139,25 @@ class RowCounter:
 
     def drop(self, rows: int) -> None:
         """Rows that there was no room for."""
-        self._words[0] += rows
-        self._words[2] += rows
+        self._cells[0] += rows
+        self._cells[2] += rows
 
     def _count(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], share: float) -> None:
-        words, seen = self._words, rows_of(inputs)
-        words[0] += seen
+        cells, seen = self._cells, rows_of(inputs)
+        cells[0] += seen
         if share < 1:
             chosen = np.flatnonzero(np.random.default_rng().random(seen) < share)
-            words[2] += seen - len(chosen) if share < self._sample else 0
+            cells[2] += seen - len(chosen) if share < self._sample else 0
             if not len(chosen):
                 return
             if self._inputs.batching:
                 inputs, outputs = _taken(inputs, chosen, seen), _taken(outputs, chosen, seen)
         rows = self._inputs(inputs)
         if rows is None:
-            words[3] += 1
+            cells[3] += 1
             return
         counted = len(rows)
-        words[1] += counted
+        cells[1] += counted
         if counted:
             self._count_rows(rows, outputs)
 
@@ -182,7 +182,7 @@ class RowCounter:
             return
         whole = places[0].ravel() if len(places) == 1 else np.concatenate([one.ravel() for one in places])
         counts = np.bincount(whole)
-        part = self._words[at : at + len(counts)]
+        part = self._cells[at : at + len(counts)]
         np.add(part, counts, out=part)
 
     def _count_sure(self, outputs: Sequence[Tensor]) -> None:
@@ -208,7 +208,7 @@ class RowCounter:
             self._count_neighbours(np.concatenate([before, numbers]))
 
     def _leaves_out(self, rows: int) -> bool:
-        if int(self._words[4]) < ALL_SUMMED:
+        if int(self._cells[4]) < ALL_SUMMED:
             return False
         share = next(one for least, one in SUMMED if rows >= least)
         return random() * share >= 1
@@ -216,7 +216,7 @@ class RowCounter:
     def _count_neighbours(self, numbers: Floats) -> None:
         with np.errstate(invalid="ignore", over="ignore"):
             z = np.nan_to_num(np.clip((numbers - self._means) * self._scales, -CLIPPED, CLIPPED))
-        self._words[4] += len(z) - 1
+        self._cells[4] += len(z) - 1
         self._sums[0] += z[1:].sum(axis=0)
         self._sums[1] += (z[1:] * z[1:]).sum(axis=0)
         self._sums[2] += (z[1:] * z[:-1]).sum(axis=0)
@@ -232,7 +232,7 @@ class Surplus:
     as the rows do.
     """
 
-    def __init__(self, reference: Reference, layout: Layout, words: Words) -> None:
+    def __init__(self, reference: Reference, layout: Layout, cells: Cells) -> None:
         places: list[int] = []
         owners: list[int] = []
         expected: list[float] = []
@@ -242,21 +242,21 @@ class Surplus:
             places += [layout.places[index] + place for place in inner]
             owners += [owner] * len(inner)
             expected.append(sum([feature.counts[place] for place in inner]) / max(1, feature.rows))
-        self._words: Signed = words.view(np.int64)
-        self._state: NDArray[np.float64] = words[layout.surpluses : layout.size].view(np.float64).reshape(SURPLUS, -1)
+        self._cells: Signed = cells.view(np.int64)
+        self._state: NDArray[np.float64] = cells[layout.surpluses : layout.size].view(np.float64).reshape(SURPLUS, -1)
         self._places = np.array(places, np.intp)
         self._owners = np.array(owners, np.intp)
         self._expected = np.array(expected)
-        self._rows = int(self._words[1])
+        self._rows = int(self._cells[1])
         self._seen = self._constants()
 
     def _constants(self) -> NDArray[np.float64]:
-        seen = self._words[self._places].astype(np.float64)
+        seen = self._cells[self._places].astype(np.float64)
         return np.asarray(np.bincount(self._owners, seen, len(self._expected)), np.float64)
 
     def update(self) -> None:
         """Take in the rows that were counted since the last time."""
-        rows, seen = int(self._words[1]), self._constants()
+        rows, seen = int(self._cells[1]), self._constants()
         if rows == self._rows:
             return
         now, highest, total = self._state
@@ -290,8 +290,8 @@ class _Side:
         """Each row's place in one column, of what ``places`` found."""
         index = column - self._width
         if index < 0:
-            words: Places = found[0][:, column]
-            return words - int(self._offsets[column])
+            cells: Places = found[0][:, column]
+            return cells - int(self._offsets[column])
         return found[index + (1 if self._width else 0)] - self._labels[index][1]
 
 
@@ -309,7 +309,7 @@ def rows_of(tensors: Sequence[Tensor]) -> int:
 class Counted:
     """A region's words added up over workers: rows by ``HEAD``, each feature's counts, the probabilities [SCORE_BINS],
     the slices' counts (key after key, value after value, each [columns]), the sums [3, numbers], how many workers
-    counted any, and the surplus of constants of each input [inputs], which never falls. ``words`` are those of one
+    counted any, and the surplus of constants of each input [inputs], which never falls. ``cells`` are those of one
     region that would say the same."""
 
     head: Mapping[str, int]
@@ -319,14 +319,14 @@ class Counted:
     slices: tuple[Signed, ...]
     workers: int
     surplus: tuple[int, ...]
-    words: Words
+    cells: Cells
 
     @classmethod
-    def of(cls, reference: Reference, regions: Sequence[Words], keys: Sequence[str] = ()) -> "Counted":
+    def of(cls, reference: Reference, regions: Sequence[Cells], keys: Sequence[str] = ()) -> "Counted":
         """Add regions up; of none, nothing was counted."""
         layout = Layout.of(reference, keys)
-        words = added(layout, regions)
-        total, numbers = words[: layout.sums].view(np.int64), words[layout.sums :].view(np.float64)
+        cells = added(layout, regions)
+        total, numbers = cells[: layout.sums].view(np.int64), cells[layout.sums :].view(np.float64)
         apart = layout.surpluses - layout.sums
         sums = numbers[:apart].reshape(SUMS, layout.numbers)
         surplus = [0.0] * len(reference.inputs)
@@ -342,30 +342,30 @@ class Counted:
         )
         workers = sum(bool(region[1]) for region in regions)
         head, whole = dict(zip(HEAD, values, strict=False)), tuple([int(one) for one in surplus])
-        return cls(head, counts, sums, sure, slices, workers, whole, words)
+        return cls(head, counts, sums, sure, slices, workers, whole, cells)
 
     def covers(self, before: "Counted") -> bool:
         """Whether nothing is fewer than it was before, so that the difference is what was counted since."""
-        if len(self.words) != len(before.words) or self.head["counted"] < before.head["counted"]:
+        if len(self.cells) != len(before.cells) or self.head["counted"] < before.head["counted"]:
             return False
         pairs = zip(self.counts, before.counts, strict=True)
         return all(after >= earlier for now, then in pairs for after, earlier in zip(now, then, strict=True))
 
 
-def added(layout: Layout, regions: Sequence[Words]) -> Words:
+def added(layout: Layout, regions: Sequence[Cells]) -> Cells:
     """The words of regions of one layout added up."""
-    words = np.zeros(layout.size, np.uint64)
-    total, numbers = words[: layout.sums].view(np.int64), words[layout.sums :].view(np.float64)
+    cells = np.zeros(layout.size, np.uint64)
+    total, numbers = cells[: layout.sums].view(np.int64), cells[layout.sums :].view(np.float64)
     for region in regions:
         total += region[: layout.sums].view(np.int64)
         numbers += region[layout.sums : layout.size].view(np.float64)
-    return words
+    return cells
 
 
-def without(layout: Layout, region: Words, before: Words) -> Words:
+def without(layout: Layout, region: Cells, before: Cells) -> Cells:
     """The words of a region that, added to what it said before, say what it says now."""
-    words = np.zeros(layout.size, np.uint64)
-    words[: layout.sums] = region[: layout.sums] - before[: layout.sums]
+    cells = np.zeros(layout.size, np.uint64)
+    cells[: layout.sums] = region[: layout.sums] - before[: layout.sums]
     now, then = (one[layout.sums : layout.size].view(np.float64) for one in (region, before))
-    words[layout.sums :].view(np.float64)[:] = now - then
-    return words
+    cells[layout.sums :].view(np.float64)[:] = now - then
+    return cells

@@ -138,8 +138,8 @@ class _Watched:
         self._stream = stream
         sides = columns()
         self._reference = _reference(stream, sides)
-        self._words = np.zeros(Layout.of(self._reference).size, np.uint64)
-        self._counter = RowCounter(self._reference, self._words, sides, 1.0)
+        self._cells = np.zeros(Layout.of(self._reference).size, np.uint64)
+        self._counter = RowCounter(self._reference, self._cells, sides, 1.0)
         self._now = 0.0
         self.monitor = VersionMonitor(self._reference, MonitorPolicy(budget=budget), self._counted(), self._now)
 
@@ -150,7 +150,7 @@ class _Watched:
         self.monitor.look(self._counted(), self._now)
 
     def _counted(self) -> Counted:
-        return Counted.of(self._reference, [self._words])
+        return Counted.of(self._reference, [self._cells])
 
 
 def _reference(stream: Stream, sides: tuple[Columns, Columns]) -> Reference:

@@ -180,7 +180,7 @@ class VersionMonitor:
         """The evidence of drift and quality as JSON values, and the words that it was drawn from (see ``drawn_from``);
         that of slices begins anew."""
         return {
-            "words": b64encode(self._last.words.tobytes()).decode("ascii"),
+            "words": b64encode(self._last.cells.tobytes()).decode("ascii"),
             "looked_at": self._looked_at,
             "drift": self._drift.kept(),
             "quality": self._quality.kept(),
@@ -193,10 +193,10 @@ class VersionMonitor:
     def drawn_from(reference: Reference, kept: Mapping[str, Any], keys: Sequence[str]) -> tuple[Counted, float] | None:
         """What had been counted when ``kept`` was written, and when that was looked at; None if it does not say so, as
         an older process wrote it, or for other columns."""
-        words = np.frombuffer(b64decode(kept.get("words", "")), np.uint64)
-        if len(words) != Layout.of(reference, keys).size:
+        cells = np.frombuffer(b64decode(kept.get("words", "")), np.uint64)
+        if len(cells) != Layout.of(reference, keys).size:
             return None
-        return Counted.of(reference, [words], keys), float(kept["looked_at"])
+        return Counted.of(reference, [cells], keys), float(kept["looked_at"])
 
     def take_up(self, kept: Mapping[str, Any]) -> None:
         """Go on where ``kept`` was written."""

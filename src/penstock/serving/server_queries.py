@@ -12,7 +12,7 @@ from penstock.core.signature import TensorSpec
 from penstock.core.texts import shortened
 from penstock.core.versions import sort_key
 from penstock.monitor.counters.totals import ReadTotals, Totals
-from penstock.monitor.told import Matched, Told
+from penstock.monitor.feedback import Feedback, FeedbackResult
 from penstock.serving.routing_table import ModelEntry, RoutingTable
 from penstock.serving.shared_memory import Regions
 
@@ -48,7 +48,7 @@ class Repository(Protocol):
             NotFound: no such model.
         """
 
-    async def feedback(self, model: str, told: Sequence[Told]) -> Matched:
+    async def feedback(self, model: str, told: Sequence[Feedback]) -> FeedbackResult:
         """Join what was told to the answers that are remembered; how many were not."""
 
 
@@ -164,7 +164,7 @@ class ServerQueries:
         with suppress(NotFound):
             await self._repository.unload(model)
 
-    async def feedback(self, model: str, told: Sequence[Told]) -> tuple[int, Matched]:
+    async def feedback(self, model: str, told: Sequence[Feedback]) -> tuple[int, FeedbackResult]:
         """Join labels and rewards to answers that any worker of any gateway gave: how many were accepted, and how many
         of those belong to no answer that is remembered or wait for other gateways.
 
@@ -177,7 +177,7 @@ class ServerQueries:
             watch = self._routing_table.find((model, version))[0].sampler
             if watch is not None:
                 watch.flush()  # an answer may be told of at once
-        return len(told), await self._repository.feedback(model, told) if told else Matched()
+        return len(told), await self._repository.feedback(model, told) if told else FeedbackResult()
 
     def _statistics(self, entry: ModelEntry) -> Iterator[VersionStatistics]:
         for version in entry.ready:

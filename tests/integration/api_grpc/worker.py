@@ -19,7 +19,7 @@ from penstock.core.options import ModelOptions
 from penstock.engine import model as engine
 from penstock.monitor.counters.slot import Slot
 from penstock.monitor.counters.totals import Totals
-from penstock.monitor.told import Matched, Told
+from penstock.monitor.feedback import Feedback, FeedbackResult
 from penstock.registry.admission.row_proof import proof_of
 from penstock.serving.data_plane import DataPlane
 from penstock.serving.loaded_version import LoadedVersion
@@ -62,9 +62,9 @@ class Shelf:
         """Remember it."""
         self._check("unload", model, None)
 
-    async def feedback(self, model: str, told: Sequence[Told]) -> Matched:
+    async def feedback(self, model: str, told: Sequence[Feedback]) -> FeedbackResult:
         """Find nothing."""
-        return Matched()
+        return FeedbackResult()
 
     def _check(self, verb: str, model: str, config: str | None) -> None:
         if model != "pair":

@@ -61,8 +61,8 @@ class Member:
         if version not in self._counters:
             key, plain = ("m", version), self.monitoring.decorate(self.fleet.desired).models[0].versions
             watch = next(one.watch for one in plain if one.version == key[1])
-            words = self.fleet.regions(watch.offset, watch.size)[0]
-            self._counters[version] = RowCounter(reference, words, COLUMNS, 1.0, watch.keys)
+            cells = self.fleet.regions(watch.offset, watch.size)[0]
+            self._counters[version] = RowCounter(reference, cells, COLUMNS, 1.0, watch.keys)
         self._counters[version].count([rows])
 
     def step(self) -> None:

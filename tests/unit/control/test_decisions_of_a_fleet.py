@@ -16,9 +16,9 @@ from penstock.core.policies import MonitorPolicy
 from penstock.monitor.answers import CLASS
 from penstock.monitor.counters.slot import Slot
 from penstock.monitor.counters.totals import Totals
+from penstock.monitor.feedback import LabelledRow
 from penstock.monitor.performance import NO_LABELS
 from penstock.monitor.rows import Counted, Layout, RowCounter
-from penstock.monitor.told import Joined
 from penstock.monitor.verdicts import VersionMonitor
 from penstock.registry.records import Document
 from penstock.registry.stores.evidence import LabelBatch
@@ -44,7 +44,7 @@ class Gateways:
     def __init__(self, number: int) -> None:
         self.number = number
         self.slots = [Slot.in_process() for _ in range(number)]
-        self.words = [[np.zeros(SHAPE.size, np.uint64) for _ in range(3 // number)] for _ in range(number)]
+        self.cells = [[np.zeros(SHAPE.size, np.uint64) for _ in range(3 // number)] for _ in range(number)]
 
     def answer(self, at: int, version: int, is_good: bool, ms: int) -> None:
         canary = version == CANARY
@@ -53,12 +53,12 @@ class Gateways:
         if is_good:
             block.answered(series, 1, ms * 1_000_000, 1000, 0, ms * 500_000, 1000)
         else:
-            block.failed(series, OUTCOME_INDEX["internal"], ms * 1_000_000, blamed=True)
+            block.failed(series, OUTCOME_INDEX["internal"], ms * 1_000_000, attributed=True)
 
     def count(self, worker: int, rows: int, shift: float, seed: int) -> None:
         """Rows at one of three workers, of which each gateway has its part."""
-        words = [one for gateway in self.words for one in gateway][worker]
-        RowCounter(REFERENCE, words, COLUMNS, 1.0).count([exchange(np.random.default_rng(seed), rows, shift)])
+        cells = [one for gateway in self.cells for one in gateway][worker]
+        RowCounter(REFERENCE, cells, COLUMNS, 1.0).count([exchange(np.random.default_rng(seed), rows, shift)])
 
     def looks(self) -> dict[str, Look]:
         """What each tells of a trial."""
@@ -76,9 +76,9 @@ class Gateways:
     def sum(self) -> Counts:
         """What the gateway that leads makes of what all have published."""
         published = []
-        for name, (slot, words) in enumerate(zip(self.slots, self.words, strict=True)):
-            counted = Counted.of(REFERENCE, words)
-            counts = Counts(SHAPE, counted.words, counted.workers, Totals.of([slot], CONTROL).words)
+        for name, (slot, cells) in enumerate(zip(self.slots, self.cells, strict=True)):
+            counted = Counted.of(REFERENCE, cells)
+            counts = Counts(SHAPE, counted.cells, counted.workers, Totals.of([slot], CONTROL).cells)
             published.append(packed(KEY, str(name), counts))
         return summed(published, {KEY: SHAPE})[KEY]
 
@@ -152,10 +152,10 @@ def test_performance_is_the_same_of_one_gateway_and_of_three(wrong: list[float],
     for gateways in (1, 3):
         generator, performance, told, seq = np.random.default_rng(seed), FleetPerformance(), [], 0
         for number, share in enumerate(wrong):
-            rows: list[list[Joined]] = [[] for _ in range(gateways)]
+            rows: list[list[LabelledRow]] = [[] for _ in range(gateways)]
             for at in range(300):
                 is_right, where = float(generator.random() >= share), int(generator.integers(3))
-                row = Joined("1", CLASS, 1.0, (), is_right, 300.0 * number + at, 300.0 * number + at - 1, True)
+                row = LabelledRow("1", CLASS, 1.0, (), is_right, 300.0 * number + at, 300.0 * number + at - 1, True)
                 rows[where % gateways].append(row)
             batches = []
             for index, part in enumerate(rows):

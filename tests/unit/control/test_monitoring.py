@@ -29,12 +29,12 @@ from penstock.monitor.answer_segments import ANSWERS, AnswerWriter
 from penstock.monitor.answers import answers_of
 from penstock.monitor.columns import Rows, input_columns, joined, output_columns
 from penstock.monitor.confidence import ConfidenceHistogram
-from penstock.monitor.counters.layout import REGION_WORDS, Words
+from penstock.monitor.counters.layout import REGION_CELLS, Cells
 from penstock.monitor.drift_changes import DriftChange
+from penstock.monitor.feedback import Feedback
 from penstock.monitor.reference import Reference, reference_in, reference_out
 from penstock.monitor.reference_builder import build
 from penstock.monitor.rows import Layout, RowCounter
-from penstock.monitor.told import Told
 from penstock.registry.records import Document
 from penstock.registry.stores.monitor import MonitorStore, ReferenceRecord
 from penstock.registry.stores.traffic import TrafficStore
@@ -72,16 +72,16 @@ class WatchedFleet(FakeFleet):
 
     def __init__(self, world: World) -> None:
         super().__init__(world.store, world.clock)
-        self.words = [np.zeros(REGION_WORDS, np.uint64) for _ in range(2)]
+        self.cells = [np.zeros(REGION_CELLS, np.uint64) for _ in range(2)]
         self.monitoring: Monitoring | None = None
         self.renewed = 0
 
-    def regions(self, offset: int, size: int) -> list[Words]:
-        return [words[offset : offset + size] for words in self.words]
+    def regions(self, offset: int, size: int) -> list[Cells]:
+        return [cells[offset : offset + size] for cells in self.cells]
 
     def clear_region(self, offset: int, size: int) -> None:
-        for words in self.regions(offset, size):
-            words[:] = 0
+        for cells in self.regions(offset, size):
+            cells[:] = 0
 
     def feature_names(self, model: str, version: str) -> tuple[str, ...]:
         return ()
@@ -129,8 +129,8 @@ class Watcher:
     def send(self, reference: Reference, rows: int, shift: float = 0.0) -> list[tuple[str, bool]]:
         """Rows at both workers, a second, and a look."""
         watch = self.watch()
-        for words in self.fleet.regions(watch.offset, watch.size):
-            RowCounter(reference, words, COLUMNS, 1.0).count([exchange(self.generator, rows // 2, shift)])
+        for cells in self.fleet.regions(watch.offset, watch.size):
+            RowCounter(reference, cells, COLUMNS, 1.0).count([exchange(self.generator, rows // 2, shift)])
         self.world.clock.now += 1
         return [(change.feature, change.begins) for _, change in self.monitoring.look()]
 
@@ -208,8 +208,8 @@ def test_a_change_that_is_found_while_the_database_is_away_is_told_once_when_it_
     with monkeypatch.context() as patch:
         patch.setattr(TrafficStore, "emit", away)
         watch = watcher.watch()
-        words = watcher.fleet.regions(watch.offset, watch.size)[0]
-        RowCounter(reference, words, COLUMNS, 1.0).count([exchange(watcher.generator, 2000, 2.0)])
+        cells = watcher.fleet.regions(watch.offset, watch.size)[0]
+        RowCounter(reference, cells, COLUMNS, 1.0).count([exchange(watcher.generator, 2000, 2.0)])
         watcher.world.clock.now += 1
         asyncio.run(looking.attempt())
     assert not drifts(watcher)
@@ -354,8 +354,8 @@ def test_a_learned_reference_takes_probabilities_at_their_word(watcher: Watcher)
     assert reference.confidence is not None
     assert (reference.confidence.classes, sum(reference.confidence.counts)) == (2, 600)
     watcher.monitoring.look()
-    for words in watcher.fleet.regions(watch.offset, watch.size):
-        RowCounter(reference, words, columns, 1.0).count([answered(400)])
+    for cells in watcher.fleet.regions(watch.offset, watch.size):
+        RowCounter(reference, cells, columns, 1.0).count([answered(400)])
     watcher.world.clock.now += 1
     watcher.monitoring.look()
     estimated = watcher.show("2")["performance"]["estimated"]
@@ -524,8 +524,8 @@ class Shops:
 
     def send(self, rows: int, **odd: float) -> list[DriftChange]:
         watch = self.watcher.watch()
-        for words in self.watcher.fleet.regions(watch.offset, watch.size):
-            counter = RowCounter(self.reference, words, MIXED, 1.0, watch.keys)
+        for cells in self.watcher.fleet.regions(watch.offset, watch.size):
+            counter = RowCounter(self.reference, cells, MIXED, 1.0, watch.keys)
             counter.count([mixed(self.generator, rows // 2, **odd)])
         self.watcher.world.clock.now += 1
         return [change for _, change in self.watcher.monitoring.look()]
@@ -564,8 +564,8 @@ def test_a_changed_world_is_told_as_such(watcher: Watcher) -> None:
     changes = []
     watch = watcher.watch()
     for _ in range(12):
-        for words in watcher.fleet.regions(watch.offset, watch.size):
-            RowCounter(reference, words, COLUMNS, 1.0).count([exchange(watcher.generator, 20, 1.5)])
+        for cells in watcher.fleet.regions(watch.offset, watch.size):
+            RowCounter(reference, cells, COLUMNS, 1.0).count([exchange(watcher.generator, 20, 1.5)])
         watcher.world.clock.now += 1
         changes += [change for _, change in watcher.monitoring.look() if change.about == "drift"]
     assert next(change for change in changes if change.feature == "x[0]").evidence["cause"] == "changed world"
@@ -634,9 +634,9 @@ def test_what_drifts_while_nobody_looks_is_found_by_the_first_look(watcher: Watc
     """All rows of the gap are one batch."""
     reference = trained()
     watch = left_with_evidence(watcher, reference)
-    for words in watcher.fleet.regions(watch.offset, watch.size):
+    for cells in watcher.fleet.regions(watch.offset, watch.size):
         for _ in range(10):
-            RowCounter(reference, words, COLUMNS, 1.0).count([exchange(watcher.generator, rows // 20, 0.5)])
+            RowCounter(reference, cells, COLUMNS, 1.0).count([exchange(watcher.generator, rows // 20, 0.5)])
     watcher.world.clock.now += 600
     watcher.open()
     assert [(change.feature, change.begins) for _, change in watcher.monitoring.look()] == [("x[0]", True)]
@@ -690,15 +690,15 @@ def remember(
     AnswerWriter(watcher.folder / ANSWERS, "m", version).add(ids, [1] * len(ids), found, [by_split] * len(ids))
 
 
-def take(watcher: Watcher, *told: Told) -> int:
+def take(watcher: Watcher, *told: Feedback) -> int:
     return asyncio.run(watcher.monitoring.labels.take("m", told)).unmatched
 
 
 def test_labels_are_joined_counted_and_known_after_a_restart(watcher: Watcher) -> None:
     watcher.world.clock.now = time.time()
     remember(watcher, ["a", "b", "c"], [0.9, 0.8, 0.1])
-    assert take(watcher, Told("a", 1), Told("b", 0), Told("nobody", 1), Told("c", reward=0.5)) == 1
-    assert take(watcher, Told("a", 1)) == 0
+    assert take(watcher, Feedback("a", 1), Feedback("b", 0), Feedback("nobody", 1), Feedback("c", reward=0.5)) == 1
+    assert take(watcher, Feedback("a", 1)) == 0
     labels = watcher.monitoring.labels
     told = watcher.show()["performance"]
     assert (told["labels"], told["accuracy"], told["outcomes"]) == (2, 0.5, {"joined": 2, "doubled": 1})
@@ -707,7 +707,7 @@ def test_labels_are_joined_counted_and_known_after_a_restart(watcher: Watcher) -
     assert readings["performance_ratio", ("m", "1", "accuracy")] == 0.5
     watcher.monitoring.close()
     watcher.open()
-    assert take(watcher, Told("c", 0)) == 0
+    assert take(watcher, Feedback("c", 0)) == 0
     told = watcher.show()["performance"]
     assert (told["labels"], told["accuracy"]) == (3, pytest.approx(2 / 3))
 
@@ -721,7 +721,7 @@ def test_what_labels_are_compared_outlives_the_process(watcher: Watcher) -> None
         remember(watcher, [f"a{version}", f"b{version}"], [0.9, 0.9], version, by_split)
     remember(watcher, ["pinned"], [0.9], "1")
     watcher.world.clock.now = time.time() + 3
-    assert take(watcher, Told("a1", 1), Told("b1", 0), Told("pinned", 0), Told("a2", 1)) == 0
+    assert take(watcher, Feedback("a1", 1), Feedback("b1", 0), Feedback("pinned", 0), Feedback("a2", 1)) == 0
     before = comparisons.look("a rollout", 3, -1.0)
     assert before is not None
     assert before["waiting"] == {"1": 2, "2": 1}
@@ -729,7 +729,7 @@ def test_what_labels_are_compared_outlives_the_process(watcher: Watcher) -> None
     watcher.open()
     comparisons = watcher.monitoring.labels.comparisons
     comparisons.start(terms)
-    assert take(watcher, Told("b2", 1)) == 0
+    assert take(watcher, Feedback("b2", 1)) == 0
     watcher.world.clock.now += 10
     after = comparisons.look("a rollout", 3, -1.0)
     assert after is not None
@@ -744,14 +744,14 @@ def test_labels_that_come_too_late_are_told_apart(watcher: Watcher) -> None:
     remember(watcher, ["a"], [0.9])
     asyncio.run(watcher.monitoring.set_policy("m", {"monitor": {"label_horizon_seconds": 60}}, ME))
     watcher.world.clock.now = time.time() + 61
-    assert take(watcher, Told("a", 1)) == 1
+    assert take(watcher, Feedback("a", 1)) == 1
     assert watcher.show()["performance"]["outcomes"] == {"late": 1}
 
 
 def test_an_answer_that_is_about_to_be_written_down_is_waited_for(watcher: Watcher) -> None:
     async def both() -> int:
         asyncio.get_running_loop().call_later(0.01, remember, watcher, ["a"], [0.9])
-        return (await watcher.monitoring.labels.take("m", [Told("a", 1)])).unmatched
+        return (await watcher.monitoring.labels.take("m", [Feedback("a", 1)])).unmatched
 
     watcher.world.clock.now = time.time()
     assert asyncio.run(both()) == 0
@@ -766,7 +766,7 @@ def test_a_fall_of_performance_is_told(watcher: Watcher) -> None:
         came = (generator.random(rows) < chances) ^ (generator.random(rows) < flipped)
         ids = [f"r{start + index}" for index in range(rows)]
         remember(watcher, ids, chances.tolist())
-        told = [Told(one, bool(label)) for one, label in zip(ids, came, strict=True)]
+        told = [Feedback(one, bool(label)) for one, label in zip(ids, came, strict=True)]
         assert asyncio.run(_taken(watcher, told)) == 0
 
     send(0, 1000, 0.0)
@@ -779,7 +779,7 @@ def test_a_fall_of_performance_is_told(watcher: Watcher) -> None:
     assert fallen["data"]["recent_error"] > fallen["data"]["baseline_error"]
 
 
-async def _taken(watcher: Watcher, told: list[Told]) -> int:
+async def _taken(watcher: Watcher, told: list[Feedback]) -> int:
     unknown = await watcher.monitoring.labels.take("m", told)
     for _ in range(20):
         await asyncio.sleep(0.01)  # events are written on a thread

@@ -18,7 +18,7 @@ from penstock.core.labels import OUTCOME_INDEX, PROTOCOL_NAMES, Route
 from penstock.monitor.answers import CLASS
 from penstock.monitor.counters.slot import Slot
 from penstock.monitor.counters.totals import Totals
-from penstock.monitor.told import Joined, Rewarded
+from penstock.monitor.feedback import LabelledRow, RewardedAnswer
 from penstock.registry.db.database import open_database
 from penstock.registry.records import By, Document
 from penstock.registry.stores.traffic import TrafficStore
@@ -123,7 +123,7 @@ class FakeFleet:
         for _ in range(good):
             block.answered(series, 1, int(ms * MS), 1000, 0, int(run_ms * MS), 1000)
         for _ in range(bad):
-            block.failed(series, OUTCOME_INDEX["internal"], int(ms * MS), blamed=True)
+            block.failed(series, OUTCOME_INDEX["internal"], int(ms * MS), attributed=True)
 
     def mirror(self, version: str, pairs: int, disagreements: int = 0) -> None:
         """Count compared shadow requests."""
@@ -136,12 +136,12 @@ class FakeFleet:
     def reward(self, version: str, values: Iterable[float], age_s: float = 0.1, by_split: bool = True) -> None:
         """Tell rewards of answers that a version gave a moment ago."""
         answered_at = self._clock() - age_s
-        self.labels.take("m", (), [Rewarded(version, value, answered_at, by_split) for value in values])
+        self.labels.take("m", (), [RewardedAnswer(version, value, answered_at, by_split) for value in values])
 
     def label(self, version: str, right: int, wrong: int = 0, age_s: float = 0.1, by_split: bool = True) -> None:
         """Tell labels of answers that a version gave a moment ago."""
         answered_at = self._clock() - age_s
-        row = Joined(version, CLASS, 1.0, (), 1.0, 0.0, answered_at, by_split)
+        row = LabelledRow(version, CLASS, 1.0, (), 1.0, 0.0, answered_at, by_split)
         self.labels.take("m", [*[row] * right, *[replace(row, label=0.0)] * wrong], ())
 
 

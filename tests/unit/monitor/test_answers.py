@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from penstock.core.tensors import Tensor
 from penstock.monitor import answer_segments
-from penstock.monitor.answer_room import DEFAULT_ROOM, AnswerRoom
+from penstock.monitor.answer_budget import DEFAULT_BUDGET, AnswerBudget
 from penstock.monitor.answer_segments import AnswerWriter
 from penstock.monitor.answer_store import AnswerStore
 from penstock.monitor.answers import CLASS, LONGEST_TEXT, NUMBER, TEXT, answers_of, keys_of, prefix_of, text_token
-from penstock.monitor.told import Rewarded, Told
+from penstock.monitor.feedback import Feedback, RewardedAnswer
 
 NOW = 2_000_000_000.0
 HORIZON = 3600.0
@@ -87,7 +87,7 @@ def test_what_the_split_answered_is_told_from_what_rules_and_pins_did(tmp_path: 
     found = answers_of([scores([0.2, 0.8], [0.9, 0.1], [0.9, 0.1])])
     assert found is not None
     writer.add(["a", "b"], [2, 1], found, [True, False])
-    taken = store.take("m", [Told("a", [1, 1], 0.5), Told("b", 1, 0.5)], NOW + 10, HORIZON)
+    taken = store.take("m", [Feedback("a", [1, 1], 0.5), Feedback("b", 1, 0.5)], NOW + 10, HORIZON)
     assert [(row.answered_at, row.by_split) for row in taken.joined] == [(NOW, True), (NOW, True), (NOW, False)]
     assert [(one.answered_at, one.by_split) for one in taken.rewards] == [(NOW, True), (NOW, False)]
 
@@ -96,27 +96,34 @@ def test_what_the_split_answered_is_told_from_what_rules_and_pins_did(tmp_path: 
 def test_labels_find_their_answers_once(tmp_path: Path) -> None:
     writer, store = AnswerWriter(tmp_path, "m", "1"), AnswerStore(tmp_path)
     remember(writer, ["a", "b"], [0.2, 0.8], [0.9, 0.1])
-    told = [Told("a", 1), Told("b", "1"), Told("c", 1), Told("a", 0), Told("b", reward=0.5), Told("b", reward=0.1)]
+    told = [
+        Feedback("a", 1),
+        Feedback("b", "1"),
+        Feedback("c", 1),
+        Feedback("a", 0),
+        Feedback("b", reward=0.5),
+        Feedback("b", reward=0.1),
+    ]
     taken = store.take("m", told, NOW + 10, HORIZON)
     assert [(row.answer, row.label, row.right, row.at) for row in taken.joined] == [
         (1.0, 1.0, True, NOW + 10),
         (0.0, 1.0, False, NOW + 10),
     ]
     assert taken.joined[0].scores[:2] == pytest.approx((0.2, 0.8))
-    rewarded = Rewarded("1", 0.5, NOW, by_split=False)
-    assert (taken.rewards, taken.doubled, [one.id for one in taken.unknown]) == ([rewarded], ["1", "1"], ["c"])
-    assert AnswerStore(tmp_path).take("m", [Told("a", 1)], NOW, HORIZON).doubled == ["1"]  # also after a restart
+    rewarded = RewardedAnswer("1", 0.5, NOW, by_split=False)
+    assert (taken.rewards, taken.duplicates, [one.id for one in taken.unknown]) == ([rewarded], ["1", "1"], ["c"])
+    assert AnswerStore(tmp_path).take("m", [Feedback("a", 1)], NOW, HORIZON).duplicates == ["1"]  # also after a restart
     assert [row.label for row in AnswerStore(tmp_path).labelled("m", "1", 10)] == [1.0, 1.0]
-    assert store.take("other", [Told("a", 1)], NOW, HORIZON).unknown == [Told("a", 1)]
+    assert store.take("other", [Feedback("a", 1)], NOW, HORIZON).unknown == [Feedback("a", 1)]
 
 
 @pytest.mark.usefixtures("clock")
 def test_rows_of_a_batch_have_labels_each(tmp_path: Path) -> None:
     writer, store = AnswerWriter(tmp_path, "m", "1"), AnswerStore(tmp_path)
     remember(writer, ["a", "b"], [0.2, 0.8], [0.9, 0.1], [0.3, 0.7], [0.6, 0.4])
-    taken = store.take("m", [Told("b", [1, None]), Told("a", [1, 1, 1])], NOW, HORIZON)
+    taken = store.take("m", [Feedback("b", [1, None]), Feedback("a", [1, 1, 1])], NOW, HORIZON)
     assert [(row.answer, row.label) for row in taken.joined] == [(1.0, 1.0), (1.0, 1.0), (0.0, 1.0)]
-    assert store.take("m", [Told("b", [0, 0])], NOW, HORIZON).doubled == ["1"]
+    assert store.take("m", [Feedback("b", [0, 0])], NOW, HORIZON).duplicates == ["1"]
     assert store.labels("m", "1", ["a", "b", "c"]) == {"a": [1.0, 1.0], "b": [1.0, 0.0]}
 
 
@@ -124,12 +131,12 @@ def test_rows_of_a_batch_have_labels_each(tmp_path: Path) -> None:
 def test_what_is_too_late_or_no_label_is_told_apart(tmp_path: Path) -> None:
     writer, store = AnswerWriter(tmp_path, "m", "1"), AnswerStore(tmp_path)
     remember(writer, ["a", "b"], [0.2, 0.8], [0.9, 0.1])
-    taken = store.take("m", [Told("a", 1)], NOW + HORIZON + 1, HORIZON)
-    assert (taken.late, taken.joined) == (["1"], [])
-    taken = store.take("m", [Told("a", 1, at=NOW + 5)], NOW + 2 * HORIZON, HORIZON)  # it was known in time
+    taken = store.take("m", [Feedback("a", 1)], NOW + HORIZON + 1, HORIZON)
+    assert (taken.too_late, taken.joined) == (["1"], [])
+    taken = store.take("m", [Feedback("a", 1, at=NOW + 5)], NOW + 2 * HORIZON, HORIZON)  # it was known in time
     assert [row.at for row in taken.joined] == [NOW + 5]
-    assert store.take("m", [Told("b", "cat")], NOW, HORIZON).unusable == ["1"]
-    assert store.take("m", [Told("b", float("nan"))], NOW, HORIZON).unusable == ["1"]
+    assert store.take("m", [Feedback("b", "cat")], NOW, HORIZON).unusable == ["1"]
+    assert store.take("m", [Feedback("b", float("nan"))], NOW, HORIZON).unusable == ["1"]
 
 
 @pytest.mark.usefixtures("clock")
@@ -137,7 +144,7 @@ def test_an_id_that_is_used_again_means_the_last_answer(tmp_path: Path) -> None:
     writer, store = AnswerWriter(tmp_path, "m", "1"), AnswerStore(tmp_path)
     remember(writer, ["a"], [0.2, 0.8])
     remember(writer, ["a"], [0.9, 0.1])
-    assert [row.answer for row in store.take("m", [Told("a", 1)], NOW, HORIZON).joined] == [0.0]
+    assert [row.answer for row in store.take("m", [Feedback("a", 1)], NOW, HORIZON).joined] == [0.0]
 
 
 @pytest.mark.usefixtures("clock")
@@ -147,20 +154,23 @@ def test_full_segments_are_found_by_their_index(tmp_path: Path, monkeypatch: pyt
     for number in range(0, 400, 8):
         remember(writer, [f"r{number + one}" for one in range(8)], *[[0.2, 0.8]] * 8)
     for wanted in (range(400), range(3)):  # many at a time are looked for in another way
-        taken = store.take("m", [Told(f"r{number}", 1) for number in wanted], NOW, HORIZON)
-        assert len(taken.joined) + len(taken.doubled) == len(wanted)
+        taken = store.take("m", [Feedback(f"r{number}", 1) for number in wanted], NOW, HORIZON)
+        assert len(taken.joined) + len(taken.duplicates) == len(wanted)
     files = {one.suffix for one in tmp_path.iterdir()}
     assert files == {".answers", ".index"}
     assert len(AnswerStore(tmp_path).labelled("m", "1", 1000)) == 400
-    assert AnswerStore(tmp_path).take("m", [Told("r0", 1), Told("r399", 1)], NOW, HORIZON).doubled == ["1", "1"]
+    assert AnswerStore(tmp_path).take("m", [Feedback("r0", 1), Feedback("r399", 1)], NOW, HORIZON).duplicates == [
+        "1",
+        "1",
+    ]
 
 
 @pytest.mark.usefixtures("clock")
 def test_a_disk_that_fails_to_read_an_index_fails_one_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(answer_segments, "CAPACITY", 64)
     remember(AnswerWriter(tmp_path, "m", "1"), [f"r{one}" for one in range(64)], *[[0.2, 0.8]] * 64)
-    store, told = AnswerStore(tmp_path), [Told("r63", 1)]
-    assert store.take("m", [Told("r0", 1)], NOW, HORIZON).joined
+    store, told = AnswerStore(tmp_path), [Feedback("r63", 1)]
+    assert store.take("m", [Feedback("r0", 1)], NOW, HORIZON).joined
 
     def failing(*_: object) -> bytes:
         raise OSError(errno.EIO, "Input/output error")
@@ -169,7 +179,7 @@ def test_a_disk_that_fails_to_read_an_index_fails_one_call(tmp_path: Path, monke
         patch.setattr("os.pread", failing)
         taken = store.take("m", told, NOW, HORIZON)
         assert (taken.joined, taken.failed, taken.unknown) == ([], told, [])
-        store.sweep(tmp_path.stat().st_mtime, HORIZON, DEFAULT_ROOM)  # it goes by the age of its file
+        store.sweep(tmp_path.stat().st_mtime, HORIZON, DEFAULT_BUDGET)  # it goes by the age of its file
     assert len(store.take("m", told, NOW, HORIZON).joined) == 1
 
 
@@ -177,10 +187,10 @@ def test_a_disk_that_fails_to_read_an_index_fails_one_call(tmp_path: Path, monke
 def test_an_index_that_is_cut_off_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(answer_segments, "CAPACITY", 64)
     remember(AnswerWriter(tmp_path, "m", "1"), [f"r{one}" for one in range(64)], *[[0.2, 0.8]] * 64)
-    assert AnswerStore(tmp_path).take("m", [Told("r0", 1)], NOW, HORIZON).joined
+    assert AnswerStore(tmp_path).take("m", [Feedback("r0", 1)], NOW, HORIZON).joined
     [index] = tmp_path.glob("*.index")
     os.truncate(index, 100)
-    assert AnswerStore(tmp_path).take("m", [Told("r63", 1)], NOW, HORIZON).joined
+    assert AnswerStore(tmp_path).take("m", [Feedback("r63", 1)], NOW, HORIZON).joined
 
 
 @pytest.mark.usefixtures("clock")
@@ -196,8 +206,8 @@ def test_without_room_for_an_index_the_answers_are_found_all_the_same(
 
     with monkeypatch.context() as patch:
         patch.setattr("penstock.monitor.answer_index.replacing", full)
-        assert len(store.take("m", [Told("r0", 1)], NOW, HORIZON).joined) == 1
-    assert len(store.take("m", [Told("r63", 1)], NOW, HORIZON).joined) == 1
+        assert len(store.take("m", [Feedback("r0", 1)], NOW, HORIZON).joined) == 1
+    assert len(store.take("m", [Feedback("r63", 1)], NOW, HORIZON).joined) == 1
     assert len(list(tmp_path.glob("*.index"))) == 1
 
 
@@ -207,10 +217,10 @@ def test_files_are_bounded_by_room_and_age(tmp_path: Path, monkeypatch: pytest.M
     writer, store = AnswerWriter(tmp_path, "m", "1"), AnswerStore(tmp_path)
     for number in range(640):
         remember(writer, [f"r{number}"], [0.2, 0.8])
-    room = AnswerRoom(3 * 8192, 1 << 20)  # a segment and its index take a page each
+    room = AnswerBudget(3 * 8192, 1 << 20)  # a segment and its index take a page each
     assert store.sweep(NOW, HORIZON, room) == {prefix_of("m"): 640 - 3 * 64}
     assert len(list(tmp_path.glob("*.answers"))) == 3
-    assert store.take("m", [Told("r0", 1), Told("r639", 1)], NOW, HORIZON).unknown == [Told("r0", 1)]
+    assert store.take("m", [Feedback("r0", 1), Feedback("r639", 1)], NOW, HORIZON).unknown == [Feedback("r0", 1)]
     store.sweep(NOW + 2 * HORIZON + 1, HORIZON, room)
     assert list(tmp_path.iterdir()) == []
 
@@ -220,17 +230,17 @@ def test_nothing_of_a_segment_is_mapped(tmp_path: Path, clock: None, monkeypatch
     writer, store = AnswerWriter(tmp_path, "m", "1"), AnswerStore(tmp_path)
     for start in range(0, 3000, 500):
         remember(writer, [f"r{start + one}" for one in range(500)], *[[0.2, 0.8]] * 500)
-    assert len(store.take("m", [Told("r2999", 1)], NOW, HORIZON).joined) == 1
+    assert len(store.take("m", [Feedback("r2999", 1)], NOW, HORIZON).joined) == 1
     assert str(tmp_path) not in Path("/proc/self/maps").read_text()
-    store.sweep(NOW, HORIZON, DEFAULT_ROOM)
-    assert store.take("m", [Told("r2999", 1)], NOW, HORIZON).doubled == ["1"]  # nothing is forgotten
+    store.sweep(NOW, HORIZON, DEFAULT_BUDGET)
+    assert store.take("m", [Feedback("r2999", 1)], NOW, HORIZON).duplicates == ["1"]  # nothing is forgotten
 
 
 @pytest.mark.usefixtures("clock")
 def test_a_label_that_cannot_be_written_down_is_not_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     writer, store = AnswerWriter(tmp_path, "m", "1"), AnswerStore(tmp_path)
     remember(writer, ["r1"], [0.2, 0.8])
-    told = [Told("r1", 1, reward=0.5), Told("r2", 1)]
+    told = [Feedback("r1", 1, reward=0.5), Feedback("r2", 1)]
 
     def full(*_: object) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -240,7 +250,7 @@ def test_a_label_that_cannot_be_written_down_is_not_counted(tmp_path: Path, monk
         taken = store.take("m", told, NOW, HORIZON)
     assert (taken.joined, taken.rewards, taken.failed, taken.unknown) == ([], [], told[:1], told[1:])
     again = store.take("m", told, NOW, HORIZON)
-    assert (len(again.joined), len(again.rewards), again.doubled, again.failed) == (1, 1, [], [])
+    assert (len(again.joined), len(again.rewards), again.duplicates, again.failed) == (1, 1, [], [])
 
 
 @pytest.mark.usefixtures("clock")
@@ -255,7 +265,7 @@ def test_labels_that_cannot_be_written_down_are_logged_once(
 
     with monkeypatch.context() as patch:
         patch.setattr("os.pwrite", full)
-        store.take("m", [Told("r1", 1), Told("r2", 1)], NOW, HORIZON)
+        store.take("m", [Feedback("r1", 1), Feedback("r2", 1)], NOW, HORIZON)
     assert [one.getMessage() for one in caplog.records] == ["2 labels could not be joined: No space left on device"]
 
 
@@ -267,9 +277,9 @@ def test_a_torn_record_hides_nothing_that_comes_later(tmp_path: Path, monkeypatc
         patch.setattr("os.pwrite", lambda handle, data, at: pwrite(handle, data[:100], at))
         remember(writer, ["r2", "r3"], [0.2, 0.8], [0.2, 0.8])
     remember(writer, ["r4"], [0.2, 0.8])
-    told = [Told(f"r{number}", 1) for number in (1, 2, 4)]
+    told = [Feedback(f"r{number}", 1) for number in (1, 2, 4)]
     taken = store.take("m", told, NOW, HORIZON)
-    assert (len(taken.joined), taken.unknown, taken.late, writer.lost) == (3, [], [], 1)
+    assert (len(taken.joined), taken.unknown, taken.too_late, writer.lost) == (3, [], [], 1)
 
 
 @pytest.mark.usefixtures("clock")
@@ -281,8 +291,8 @@ def test_a_segment_that_cannot_be_read_hides_no_other(tmp_path: Path) -> None:
     [broken] = tmp_path.glob("*@2@*.answers")
     broken.rename(tmp_path / "elsewhere")
     broken.mkdir()
-    taken = store.take("m", [Told("r1", 1), Told("r2", 1)], NOW, HORIZON)
-    assert ([one.version for one in taken.joined], taken.failed) == (["1"], [Told("r2", 1)])  # it may be there
+    taken = store.take("m", [Feedback("r1", 1), Feedback("r2", 1)], NOW, HORIZON)
+    assert ([one.version for one in taken.joined], taken.failed) == (["1"], [Feedback("r2", 1)])  # it may be there
 
 
 def test_a_disk_that_is_full_loses_rows_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -318,5 +328,5 @@ def test_a_clock_that_is_set_back_makes_no_new_file_the_oldest(tmp_path: Path, m
     assert files == sorted(files)
     store = AnswerStore(tmp_path)
     one = next(tmp_path.iterdir()).stat().st_blocks * 512
-    store.sweep(time.time(), HORIZON, AnswerRoom(one * 2, one * 2))
+    store.sweep(time.time(), HORIZON, AnswerBudget(one * 2, one * 2))
     assert sorted(path.name for path in tmp_path.iterdir()) == files[2:]

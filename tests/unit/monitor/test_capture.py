@@ -19,8 +19,8 @@ from penstock.monitor.answers import answers_of
 from penstock.monitor.capture import CaptureWriter, Seen, records, segments, sweep
 from penstock.monitor.captured_rows import CapturedRows, Labelled, Selection, held_out, labelled_rows
 from penstock.monitor.columns import input_columns, output_columns
+from penstock.monitor.feedback import Feedback
 from penstock.monitor.row_tables import write_table
-from penstock.monitor.told import Told
 
 INPUTS = [TensorSpec("x", "FP32", (-1, 3)), TensorSpec("word", "BYTES", (-1, 1))]
 OUTPUTS = [TensorSpec("p", "FP32", (-1, 2))]
@@ -118,7 +118,7 @@ def test_a_table_of_rows_with_their_labels(tmp_path: Path) -> None:
         assert told is not None
         answers.add([call_id], [rows], told)
     store = AnswerStore(tmp_path)
-    store.take("m", [Told("a", [1, 0])], 0.0, 1e12)
+    store.take("m", [Feedback("a", [1, 0])], 0.0, 1e12)
     assert export(tmp_path, store, TARGET, tmp_path / "rows.parquet") == 3
     table = parquet.read_table(tmp_path / "rows.parquet").to_pylist()
     assert [(one["id"], one["row"], one["label"], one["x"], one["word"]) for one in table] == [
@@ -142,7 +142,7 @@ def test_labels_that_come_with_a_later_segment_are_in_the_table(tmp_path: Path) 
         assert told is not None
         answers.add([call_id], [1], told)
     store = AnswerStore(tmp_path)
-    store.take("m", [Told("b", 1)], 0.0, 1e12)
+    store.take("m", [Feedback("b", 1)], 0.0, 1e12)
     assert export(tmp_path, store, TARGET, tmp_path / "rows.parquet") == 2
     assert parquet.read_table(tmp_path / "rows.parquet").column("label").to_pylist() == [None, 1.0]
 
@@ -186,7 +186,7 @@ def test_what_is_held_out_for_exams_is_in_no_training_file(tmp_path: Path) -> No
         assert told is not None
         answers.add([one], [2], told)
     store = AnswerStore(tmp_path / "answers")
-    store.take("m", [Told(one, [1, None if one == "r3" else 0]) for one in ids], 1e9, 1e9)
+    store.take("m", [Feedback(one, [1, None if one == "r3" else 0]) for one in ids], 1e9, 1e9)
     out = held_out("m", ids, 0.3)
     assert 0 < out.sum() < len(ids)
     rows = export(tmp_path, store, TARGET, tmp_path / "rows.parquet", 0.3)

@@ -27,12 +27,12 @@ def highest_evidence(daily: float) -> float:
     given = sides[0]([Tensor("x", "FP64", generator.standard_normal((1000, 2)))])
     assert given is not None
     reference = build(([*sides[0].numbers], []), given, None, TRAINING)
-    words = np.zeros(Layout.of(reference).size, np.uint64)
-    counter = RowCounter(reference, words, sides, 1.0)
-    monitor = VersionMonitor(reference, MonitorPolicy(daily=daily), Counted.of(reference, [words]), 0.0)
+    cells = np.zeros(Layout.of(reference).size, np.uint64)
+    counter = RowCounter(reference, cells, sides, 1.0)
+    monitor = VersionMonitor(reference, MonitorPolicy(daily=daily), Counted.of(reference, [cells]), 0.0)
     for now in range(50, 401, 50):
         counter.count([([Tensor("x", "FP64", generator.standard_normal((50, 2)))], [])])
-        monitor.look(Counted.of(reference, [words]), float(now))
+        monitor.look(Counted.of(reference, [cells]), float(now))
     return float(monitor._drift.detector.log_m.max())
 
 

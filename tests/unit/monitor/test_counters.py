@@ -6,7 +6,7 @@ import pytest
 from penstock.core.buckets import FINE_EDGES_NS, LATENCY_EDGES_NS, RUN_BASE_NS
 from penstock.core.labels import OUTCOME_INDEX, PROTOCOL_NAMES, Route
 from penstock.monitor.counters.block_writer import NOT_COUNTED, BlockWriter
-from penstock.monitor.counters.layout import BLOCK_WORDS, STAGES
+from penstock.monitor.counters.layout import BLOCK_CELLS, STAGES
 from penstock.monitor.counters.slot import HOUSE, OVERDUE, WELL, Slot, TaskState
 from penstock.monitor.counters.totals import Totals, add_blocks, subtract_block
 
@@ -15,7 +15,7 @@ def test_a_request_is_counted_under_its_series() -> None:
     slot = Slot.in_process()
     block = slot.block(5)
     block.answered(5, run_rows=3, total=40_000, decode=1_000, queue=2_000, run=30_000, encode=4_000)
-    block.failed(series=0, outcome=OUTCOME_INDEX["invalid"], total=10_000, blamed=False)
+    block.failed(series=0, outcome=OUTCOME_INDEX["invalid"], total=10_000, attributed=False)
     totals = Totals.of([slot], 5)
     assert sorted(totals.requests()) == [("pinned", "grpc", "ok", 1), ("stable", "rest", "invalid", 1)]
     assert (totals.success_ns, totals.fail_ns) == (40_000, 10_000)
@@ -113,7 +113,9 @@ def test_runs_of_microseconds_are_all_alike() -> None:
 def test_as_many_are_slower_than_a_quantile_as_it_says(percent: int) -> None:
     slot = Slot.in_process()
     for milliseconds in range(1, 1001):
-        slot.block(0).failed(series=0, outcome=OUTCOME_INDEX["internal"], total=milliseconds * 1_000_000, blamed=False)
+        slot.block(0).failed(
+            series=0, outcome=OUTCOME_INDEX["internal"], total=milliseconds * 1_000_000, attributed=False
+        )
     totals = Totals.of([slot], 0)
     limit_ms = totals.quantiles_ms()[{1: "p99", 10: "p90", 50: "p50"}[percent]]
     assert totals.slower_than(limit_ms) == pytest.approx(10 * percent, abs=1)
@@ -123,7 +125,7 @@ def test_as_many_are_slower_than_a_quantile_as_it_says(percent: int) -> None:
 
 
 def test_a_writer_counts_into_its_own_words_and_an_open_run_is_counted_with_its_end() -> None:
-    memory = np.zeros(BLOCK_WORDS, np.uint64)
+    memory = np.zeros(BLOCK_CELLS, np.uint64)
     writer = BlockWriter(memoryview(memory.data).cast("B").cast("Q"))
     for _ in range(3):
         writer.add_request(series=0, total=10, decode=1, queue=2, counted=True)
@@ -142,6 +144,6 @@ def test_the_difference_of_two_blocks_added_to_the_first_is_the_second() -> None
     block.answered(0, 2, 6, 1, 0, 2, 3)
     block.shadow_difference(0.25, 0.5)
     before = slot.read(1).copy()
-    block.failed(0, OUTCOME_INDEX["invalid"], 10, blamed=False)
+    block.failed(0, OUTCOME_INDEX["invalid"], 10, attributed=False)
     block.shadow_difference(0.5, 0.75)
     assert (add_blocks([before, subtract_block(slot.read(1), before)]) == slot.read(1)).all()

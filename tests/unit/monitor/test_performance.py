@@ -13,9 +13,9 @@ from sklearn import metrics as oracle
 from loadtests.errors import CHAIN, Case, errors
 from penstock.monitor.answers import CLASS, NUMBER, TEXT, text_token
 from penstock.monitor.confidence import ConfidenceHistogram
+from penstock.monitor.feedback import LabelledRow
 from penstock.monitor.performance import WINDOW, Performance, PerformanceChange
 from penstock.monitor.reference import TRAINING, Reference
-from penstock.monitor.told import Joined
 
 BUDGET = 100_000.0
 NAN = math.nan
@@ -50,18 +50,18 @@ from river.drift.datasets import AirlinePassengers
 """
 
 
-def binary(rows: int, seed: int, flipped: float = 0.0) -> list[Joined]:
+def binary(rows: int, seed: int, flipped: float = 0.0) -> list[LabelledRow]:
     """A calibrated model of two classes; a part of the labels is turned round."""
     generator = np.random.default_rng(seed)
     p = generator.beta(1.2, 1.2, rows)
     label = (generator.random(rows) < p) ^ (generator.random(rows) < flipped)
     return [
-        Joined("1", CLASS, float(one >= 0.5), (1 - one, one, NAN, NAN), float(true), 0.0)
+        LabelledRow("1", CLASS, float(one >= 0.5), (1 - one, one, NAN, NAN), float(true), 0.0)
         for one, true in zip(p.tolist(), label.tolist(), strict=True)
     ]
 
 
-def taught(rows: list[Joined], reference: Reference | None = None) -> tuple[Performance, list[PerformanceChange]]:
+def taught(rows: list[LabelledRow], reference: Reference | None = None) -> tuple[Performance, list[PerformanceChange]]:
     performance = Performance(reference, BUDGET)
     return performance, performance.learn(rows)
 
@@ -87,7 +87,9 @@ def test_the_metrics_of_numbers_are_those_of_their_definitions() -> None:
     generator = np.random.default_rng(2)
     truth = generator.normal(3, 2, 2500)
     answers = truth + generator.normal(0.1, 0.5, 2500)
-    rows = [Joined("1", NUMBER, answer, (NAN,) * 4, label, 0.0) for answer, label in zip(answers, truth, strict=True)]
+    rows = [
+        LabelledRow("1", NUMBER, answer, (NAN,) * 4, label, 0.0) for answer, label in zip(answers, truth, strict=True)
+    ]
     document = taught(rows)[0].document()
     told = document["windowed"]
     assert told["mae"] == pytest.approx(oracle.mean_absolute_error(truth[-WINDOW:], answers[-WINDOW:]), abs=1e-5)
@@ -105,7 +107,7 @@ def test_texts_and_their_scores_belong_together() -> None:
         scores = generator.dirichlet([1, 1, 1])
         answer = (cat, dog, owl)[int(scores.argmax())]
         label = (cat, dog, owl)[generator.choice(3, p=scores)]
-        rows.append(Joined("1", TEXT, answer, (*scores.tolist(), NAN), label, 0.0))
+        rows.append(LabelledRow("1", TEXT, answer, (*scores.tolist(), NAN), label, 0.0))
     told = taught(rows)[0].document()["windowed"]
     assert 0.6 < told["accuracy"] < 0.75
     assert 0.5 < told["log_loss"] < 0.9
@@ -114,7 +116,7 @@ def test_texts_and_their_scores_belong_together() -> None:
 
 
 def test_a_single_probability_is_a_class() -> None:
-    rows = [Joined("1", NUMBER, p, (NAN,) * 4, label, 0.0) for p, label in ((0.9, 1.0), (0.2, 0.0), (0.7, 0.0))]
+    rows = [LabelledRow("1", NUMBER, p, (NAN,) * 4, label, 0.0) for p, label in ((0.9, 1.0), (0.2, 0.0), (0.7, 0.0))]
     document = taught(rows)[0].document()
     assert document["task"] == "classification"
     assert document["windowed"]["accuracy"] == pytest.approx(2 / 3)
@@ -147,7 +149,7 @@ def test_the_references_errors_are_the_measure_where_it_has_some() -> None:
 
 
 def test_the_references_calibration_is_the_measure_where_it_has_some() -> None:
-    rows = [Joined("1", CLASS, 1.0, (0.05, 0.95, NAN, NAN), float(number % 2), 0.0) for number in range(400)]
+    rows = [LabelledRow("1", CLASS, 1.0, (0.05, 0.95, NAN, NAN), float(number % 2), 0.0) for number in range(400)]
     assert ("gap", True) in events(taught(rows)[1])  # sure, and wrong half of the time
     counts = [0] * 50
     counts[47] = 10_000
@@ -163,7 +165,7 @@ def test_the_references_calibration_is_the_measure_where_it_has_some() -> None:
 @pytest.mark.parametrize("answer", [NAN, math.inf])
 def test_one_bad_number_blinds_nothing(answer: float) -> None:
     rows: list[Any] = binary(1500, 8)
-    bad = Joined("1", NUMBER, answer, (NAN,) * 4, 1.0, 0.0)
+    bad = LabelledRow("1", NUMBER, answer, (NAN,) * 4, 1.0, 0.0)
     performance, _ = taught([*rows[:1000], bad, *rows[1000:]])
     assert performance.document()["labels"] == 1500
     assert math.isfinite(performance.values()["accuracy"])
@@ -172,9 +174,9 @@ def test_one_bad_number_blinds_nothing(answer: float) -> None:
 
 @pytest.mark.parametrize("reference", [None, Reference(TRAINING, 10_000, (), (), errors=(1000, 9000))])
 def test_errors_that_come_in_bursts_are_no_change_and_more_of_them_are_one(reference: Reference | None) -> None:
-    def rows(rate: float, many: int, seed: int) -> list[Joined]:
+    def rows(rate: float, many: int, seed: int) -> list[LabelledRow]:
         wrong = errors(Case(CHAIN, rate, 0.9, True), rate, many, np.random.default_rng(seed))
-        return [Joined("1", CLASS, 1.0, (NAN,) * 4, 1.0 - one, 0.0) for one in wrong.tolist()]
+        return [LabelledRow("1", CLASS, 1.0, (NAN,) * 4, 1.0 - one, 0.0) for one in wrong.tolist()]
 
     performance, changes = taught(rows(0.1, 4000, 30), reference)
     assert changes == []

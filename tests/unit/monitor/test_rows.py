@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from penstock.core.signature import TensorSpec
 from penstock.core.tensors import Tensor
 from penstock.monitor.columns import Form, Rows, input_columns, output_columns
-from penstock.monitor.counters.layout import Words
+from penstock.monitor.counters.layout import Cells
 from penstock.monitor.joint_distance import distance
 from penstock.monitor.neighbours import AT_FIRST, Neighbours
 from penstock.monitor.reference import LIVE, TRAINING, Reference, reference_in, reference_out
@@ -45,7 +45,7 @@ def reference(rows: int = 2000, source: str = TRAINING) -> Reference:
     return build(names, given_rows, answered, source)
 
 
-def words(size: int) -> Words:
+def cells(size: int) -> Cells:
     return np.zeros(size, np.uint64)
 
 
@@ -96,7 +96,7 @@ def test_workers_add_up_to_one_exactly(sizes: list[int], workers: int, seed: int
     generator = np.random.default_rng(seed)
     exchanges = [exchange(generator, size) for size in sizes]
     size = Layout.of(found).size
-    alone, shared = words(size), [words(size) for _ in range(workers)]
+    alone, shared = cells(size), [cells(size) for _ in range(workers)]
     RowCounter(found, alone, COLUMNS, 1.0).count(exchanges)
     counters = [RowCounter(found, one, COLUMNS, 1.0) for one in shared]
     for index, one in enumerate(exchanges):
@@ -109,7 +109,7 @@ def test_workers_add_up_to_one_exactly(sizes: list[int], workers: int, seed: int
 
 def test_requests_that_are_not_as_expected_are_told_apart() -> None:
     found = reference(200)
-    region = words(Layout.of(found).size)
+    region = cells(Layout.of(found).size)
     counter = RowCounter(found, region, COLUMNS, 1.0)
     generator = np.random.default_rng(3)
     good = exchange(generator)
@@ -125,7 +125,7 @@ def test_requests_that_are_not_as_expected_are_told_apart() -> None:
 
 def test_a_sample_is_without_a_bias() -> None:
     found = reference(200)
-    region = words(Layout.of(found).size)
+    region = cells(Layout.of(found).size)
     counter = RowCounter(found, region, COLUMNS, 0.25)
     generator = np.random.default_rng(4)
     for _ in range(100):
@@ -138,7 +138,7 @@ def test_a_sample_is_without_a_bias() -> None:
 @pytest.mark.parametrize("alike", [0.0, 0.8])
 def test_how_alike_neighbours_are(alike: float) -> None:
     found = reference(2000)
-    region = words(Layout.of(found).size)
+    region = cells(Layout.of(found).size)
     counter = RowCounter(found, region, COLUMNS, 1.0)
     generator = np.random.default_rng(5)
     before = Counted.of(found, [region])
@@ -161,7 +161,7 @@ def test_how_alike_neighbours_are(alike: float) -> None:
 
 def test_all_neighbours_are_compared_at_first_however_large_batches_are() -> None:
     found = reference(2000)
-    region = words(Layout.of(found).size)
+    region = cells(Layout.of(found).size)
     counter, generator = RowCounter(found, region, COLUMNS, 1.0), np.random.default_rng(6)
     paired = []
     for _ in range(60):
@@ -177,7 +177,7 @@ def test_a_correlation_of_short_stretches_has_no_bias(correlation: float) -> Non
     """Each stretch is centred by its own mean, which takes 0.024 from a correlation of 0.9 in 300 rows."""
     generator, columns = np.random.default_rng(7), 40
     found, last = reference(2000), generator.standard_normal(columns)
-    first = replace(Counted.of(found, [words(Layout.of(found).size)]), sums=np.zeros((3, columns)))
+    first = replace(Counted.of(found, [cells(Layout.of(found).size)]), sums=np.zeros((3, columns)))
     neighbours, sums, paired = Neighbours(first), np.zeros((3, columns)), 0
     for _ in range(40):
         before, rows = last, np.empty((300, columns))
@@ -199,7 +199,7 @@ def test_a_correlation_of_short_stretches_has_no_bias(correlation: float) -> Non
 def test_rows_that_are_spread_over_workers_are_no_less_alike(alike: float) -> None:
     """One row at a time, to whichever worker."""
     found = reference(2000)
-    regions = [words(Layout.of(found).size) for _ in range(3)]
+    regions = [cells(Layout.of(found).size) for _ in range(3)]
     counters = [RowCounter(found, one, COLUMNS, 1.0) for one in regions]
     generator = np.random.default_rng(8)
     before, last = Counted.of(found, regions), np.zeros(FEATURES)
@@ -260,7 +260,7 @@ def test_features_are_named_as_the_model_names_them() -> None:
 
 def test_a_large_bunch_is_thinned_without_a_bias() -> None:
     found = reference(200)
-    region = words(Layout.of(found).size)
+    region = cells(Layout.of(found).size)
     counter = RowCounter(found, region, COLUMNS, 1.0)
     generator = np.random.default_rng(6)
     for _ in range(4):
@@ -275,7 +275,7 @@ def test_a_large_bunch_is_thinned_without_a_bias() -> None:
 
 def test_requests_without_rows_are_no_rows() -> None:
     found = reference(200)
-    region = words(Layout.of(found).size)
+    region = cells(Layout.of(found).size)
     generator = np.random.default_rng(7)
     RowCounter(found, region, COLUMNS, 1.0).count(
         [exchange(generator, 0), exchange(generator, 2), exchange(generator, 0)]
@@ -303,7 +303,7 @@ def zero_reference() -> Reference:
 @given(st.lists(st.tuples(st.sampled_from([0.0, 0.2, 0.5, 1.0]), st.integers(1, 300)), max_size=20), st.integers(0, 99))
 def test_constants_are_counted_by_a_number_that_never_falls(parts: list[tuple[float, int]], seed: int) -> None:
     found, generator = zero_reference(), np.random.default_rng(seed)
-    region = words(Layout.of(found).size)
+    region = cells(Layout.of(found).size)
     counter = RowCounter(found, region, ZERO_INFLATED, 1.0)
     before = 0
     for number, (share, rows) in enumerate(parts):
@@ -319,7 +319,7 @@ def test_constants_are_counted_by_a_number_that_never_falls(parts: list[tuple[fl
 
 def test_constants_are_counted_when_there_are_more_and_hardly_otherwise() -> None:
     found, generator = zero_reference(), np.random.default_rng(1)
-    region = words(Layout.of(found).size)
+    region = cells(Layout.of(found).size)
     counter = RowCounter(found, region, ZERO_INFLATED, 1.0)
     for _ in range(2000):
         counter.count([zeros(generator, 10, 0.2)])
@@ -336,7 +336,7 @@ def test_constants_are_counted_when_there_are_more_and_hardly_otherwise() -> Non
 def test_a_surplus_is_kept_above_nothing_and_its_heights_add_up() -> None:
     found = zero_reference()
     layout = Layout.of(found)
-    region = words(layout.size)
+    region = cells(layout.size)
     surplus = Surplus(found, layout, region)
     [constant] = found.inputs[0].bins.constants
     place = layout.places[0] + constant

@@ -19,10 +19,10 @@ from penstock.core.labels import ROUTE_NAMES, Protocol
 from penstock.core.routing import RouteSpec, effective, route_in
 from penstock.core.tensors import Tensor
 from penstock.monitor.answer_store import AnswerStore
-from penstock.monitor.counters.layout import SHADOW_WORDS
+from penstock.monitor.counters.layout import SHADOW_COUNTERS
 from penstock.monitor.counters.slot import Slot
 from penstock.monitor.counters.totals import Totals
-from penstock.monitor.told import Told
+from penstock.monitor.feedback import Feedback
 from penstock.monitor.unit_votes import MOST_A_MINUTE
 from penstock.serving.infer_call import InferCall
 from penstock.serving.observers import shadow
@@ -217,7 +217,9 @@ def test_shadows_are_paired_counted_and_sampled(tmp_path: Path) -> None:
         assert words["pairs"] > 0
         assert words["missed"] == 0
         assert words["shadow_ns"] > 0
-        assert world.shadow("3") == world.shadow("1") == dict.fromkeys(SHADOW_WORDS, 0)  # not asked; not beside itself
+        assert (
+            world.shadow("3") == world.shadow("1") == dict.fromkeys(SHADOW_COUNTERS, 0)
+        )  # not asked; not beside itself
         lane = next(one for one in world.loader.shadows() if one.identity.version == "2")
         assert lane.changed
         worst = lane.worst()
@@ -358,7 +360,7 @@ def test_answers_are_remembered_for_labels(tmp_path: Path) -> None:
         await world.serve(tmp_path, route(), "1", v1=spec)
         for number in range(4):
             await world.request(call_id=f"r{number}")
-        told = [Told("r0", label=1), Told("unknown", label=1)]
+        told = [Feedback("r0", label=1), Feedback("unknown", label=1)]
         accepted, matched = await world.plane.queries.feedback("m", told)
         assert (accepted, matched.unmatched) == (2, 1)  # as whoever joins says; what waited is written down
         taken = AnswerStore(tmp_path).take("m", told, time.time(), 60.0)

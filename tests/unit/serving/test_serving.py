@@ -19,7 +19,7 @@ from penstock.core.tensors import Tensor
 from penstock.monitor.columns import Rows
 from penstock.monitor.counters.slot import Slot
 from penstock.monitor.counters.totals import Totals
-from penstock.monitor.told import Matched, Told
+from penstock.monitor.feedback import Feedback, FeedbackResult
 from penstock.serving.data_plane import DataPlane
 from penstock.serving.infer_call import InferCall, new_id
 from penstock.serving.model_loader import ModelLoader
@@ -93,8 +93,8 @@ class World:
     async def unload(self, model: str) -> None:
         self.asked.append((model, None))
 
-    async def feedback(self, model: str, told: Sequence[Told]) -> Matched:
-        return Matched(sum(one.id.startswith("unknown") for one in told))
+    async def feedback(self, model: str, told: Sequence[Feedback]) -> FeedbackResult:
+        return FeedbackResult(sum(one.id.startswith("unknown") for one in told))
 
     def call(self, model: str, tensor: Tensor, version: str = "", timeout_ns: int = MINUTE_NS) -> InferCall:
         loaded, route, _ = self.plane.route((model, version), {})

@@ -7,7 +7,7 @@ import msgspec
 
 from penstock.api.rest.request_body import decoded
 from penstock.core.errors import InvalidInput, TooLarge
-from penstock.monitor.told import Told
+from penstock.monitor.feedback import Feedback
 
 MOST_FEEDBACK = 10_000
 MOST_LABELS = 100_000
@@ -31,7 +31,7 @@ class _FeedbackBody(msgspec.Struct):
     feedback: list[_Feedback]
 
 
-def feedback_in(body: bytes) -> list[Told]:
+def feedback_in(body: bytes) -> list[Feedback]:
     """The feedback of a request's plain body.
 
     Raises:
@@ -47,7 +47,7 @@ def feedback_in(body: bytes) -> list[Told]:
     return [_told(one) for one in feedback]
 
 
-def _told(one: _Feedback) -> Told:
+def _told(one: _Feedback) -> Feedback:
     labels = one.label if isinstance(one.label, list) else [one.label]
     if any(isinstance(label, (dict, list)) for label in labels):
         raise InvalidInput("a label is a number, a text or a truth value, or a list of them")
@@ -57,7 +57,7 @@ def _told(one: _Feedback) -> Told:
         raise InvalidInput("a reward is a number from 0 to 1")
     if one.label is None and one.reward is None:
         raise InvalidInput("feedback needs a 'label' or a 'reward'")
-    return Told(one.id[:ID_CHARACTERS], one.label, one.reward, _seconds(one.timestamp))
+    return Feedback(one.id[:ID_CHARACTERS], one.label, one.reward, _seconds(one.timestamp))
 
 
 def _seconds(timestamp: str | float | None) -> float:

@@ -16,14 +16,14 @@ from penstock.control.periodic import Complaints, KeyedWork, PeriodicTask
 from penstock.core.errors import NotReady
 from penstock.core.policies import MonitorPolicy
 from penstock.engine.durable_files import write_atomically
-from penstock.monitor.answer_room import DEFAULT_ROOM, AnswerRoom
+from penstock.monitor.answer_budget import DEFAULT_BUDGET, AnswerBudget
 from penstock.monitor.answer_segments import ANSWERS
 from penstock.monitor.answer_store import AnswerStore
 from penstock.monitor.answers import prefix_of
 from penstock.monitor.capture import CAPTURES, sweep
+from penstock.monitor.feedback import Feedback, FeedbackResult, JoinResult, LabelledRow
 from penstock.monitor.performance import NO_LABELS, RATIOS, Performance, PerformanceChange
 from penstock.monitor.reference import Reference
-from penstock.monitor.told import Joined, Matched, Taken, Told
 from penstock.registry.records import Document
 from penstock.registry.stores.feedback import FeedbackStore
 from penstock.telemetry import metrics
@@ -48,7 +48,7 @@ Key = tuple[str, str]
 Watched = Callable[[Key], tuple[Reference | None, MonitorPolicy]]
 """A version's reference and its model's policy."""
 
-Share = Callable[[str, Sequence[Joined]], None]
+Share = Callable[[str, Sequence[LabelledRow]], None]
 """Takes the rows of a model that were joined."""
 
 Tell = Callable[[Key, PerformanceChange], Awaitable[None]]
@@ -67,16 +67,16 @@ class _Version:
     told: Document = field(default_factory=dict)
     values: dict[str, float] = field(default_factory=dict)
 
-    def learn(self, rows: Sequence[Joined], now: float) -> list[PerformanceChange]:
+    def learn(self, rows: Sequence[LabelledRow], now: float) -> list[PerformanceChange]:
         """Take rows in; what has changed by it."""
         passed_s, self.learned_at = now - self.learned_at, now
         return self._take(rows, passed_s)
 
-    def replay(self, rows: Sequence[Joined]) -> None:
+    def replay(self, rows: Sequence[LabelledRow]) -> None:
         """Take rows in that were labelled before, in the order in which they were."""
         self._take(rows, rows[-1].at - rows[0].at)
 
-    def _take(self, rows: Sequence[Joined], passed_s: float) -> list[PerformanceChange]:
+    def _take(self, rows: Sequence[LabelledRow], passed_s: float) -> list[PerformanceChange]:
         if self.performance is None:
             raise RuntimeError
         changes = self.performance.learn(rows, passed_s)
@@ -98,7 +98,7 @@ class Labels:
         watched: Watched,
         tell: Tell,
         clock: Callable[[], float] = time.time,
-        room: AnswerRoom = DEFAULT_ROOM,
+        room: AnswerBudget = DEFAULT_BUDGET,
     ) -> None:
         self._home = home
         self._store = AnswerStore(home / ANSWERS)
@@ -133,7 +133,7 @@ class Labels:
         self.pools = (self._pool, self._spool.pool)
         return self._spool
 
-    async def take(self, model: str, told: Sequence[Told]) -> Matched:
+    async def take(self, model: str, told: Sequence[Feedback]) -> FeedbackResult:
         """Join what was told, here or at the gateway that gave the answer.
 
         Raises:
@@ -147,7 +147,7 @@ class Labels:
             await asyncio.sleep(pause)
             again, more = await self._run(self._join, model, taken.unknown)
             taken.unknown = again.unknown
-            taken.late += again.late
+            taken.too_late += again.too_late
             taken.failed += again.failed
             changes += more
         for key, change in changes:
@@ -158,15 +158,15 @@ class Labels:
         if taken.failed:
             raise NotReady(f"{len(taken.failed)} labels could not be joined now; send them again later")
         pending = await self._spool.put(model, taken.unknown) if fleet and self._spool is not None else 0
-        return Matched(len(taken.unknown) - pending + len(taken.late), pending)
+        return FeedbackResult(len(taken.unknown) - pending + len(taken.too_late), pending)
 
-    async def _take_waiting(self, model: str, told: Sequence[Told]) -> list[bool | None]:
+    async def _take_waiting(self, model: str, told: Sequence[Feedback]) -> list[bool | None]:
         """Join what came at other gateways; of each whether it belongs to an answer here, None where that could not be
         written down."""
         taken, changes = await self._run(self._join, model, told)
         for key, change in changes:
             await self._tell(key, change)
-        if taken.joined or taken.rewards or taken.late or taken.doubled or taken.unusable:
+        if taken.joined or taken.rewards or taken.too_late or taken.duplicates or taken.unusable:
             await self._run(self._write)
         unknown, failed = {id(one) for one in taken.unknown}, {id(one) for one in taken.failed}
         return [None if id(one) in failed else id(one) not in unknown for one in told]
@@ -225,13 +225,13 @@ class Labels:
 
     # On the thread.
 
-    def _join(self, model: str, told: Sequence[Told]) -> tuple[Taken, list[tuple[Key, PerformanceChange]]]:
+    def _join(self, model: str, told: Sequence[Feedback]) -> tuple[JoinResult, list[tuple[Key, PerformanceChange]]]:
         horizon = self._watched((model, NOBODY))[1].horizon_s
         changes: list[tuple[Key, PerformanceChange]] = []
         for version in self._store.versions(model):
             self._performance((model, version))  # before the new labels are written down, lest they count twice
         taken = self._store.take(model, told, self._clock(), horizon)
-        by_version: dict[str, list[Joined]] = {}
+        by_version: dict[str, list[LabelledRow]] = {}
         for row in taken.joined:
             by_version.setdefault(row.version, []).append(row)
         for version, rows in by_version.items():
@@ -242,7 +242,11 @@ class Labels:
             changes += [((model, version), change) for change in known.learn(rows, self._clock())]
         self.comparisons.take(model, taken.joined, taken.rewards)
         self._share(model, taken.joined)
-        for outcome, versions in (("late", taken.late), ("doubled", taken.doubled), ("unusable", taken.unusable)):
+        for outcome, versions in (
+            ("late", taken.too_late),
+            ("doubled", taken.duplicates),
+            ("unusable", taken.unusable),
+        ):
             for version in versions:
                 self._outcomes[model, version, outcome] += 1
         return taken, changes

@@ -16,7 +16,7 @@ from penstock.control.calls.blocking import BlockingPool
 from penstock.control.periodic import KeyedWork, PeriodicTask
 from penstock.core.errors import NotReady
 from penstock.monitor.answer_segments import MOST_ROWS
-from penstock.monitor.told import Told
+from penstock.monitor.feedback import Feedback
 from penstock.registry.records import Document
 from penstock.registry.stores.feedback import (
     MOST_AT_ONCE,
@@ -41,7 +41,7 @@ THREADS = 2
 MOST_QUEUED = 100_000
 """Answers told of that wait to be written down; of more, callers are asked to come again."""
 
-Join = Callable[[str, Sequence[Told]], Awaitable[list[bool | None]]]
+Join = Callable[[str, Sequence[Feedback]], Awaitable[list[bool | None]]]
 """Joins what was told of a model: of each whether it belongs to an answer here, None where it could not be written."""
 
 
@@ -125,7 +125,7 @@ class FeedbackSpool:
         self._reader = self._reader or await self._run(self._name)
         return self._reader
 
-    async def put(self, model: str, told: Sequence[Told]) -> int:
+    async def put(self, model: str, told: Sequence[Feedback]) -> int:
         """Let other gateways look for what was told; for how many there was room. They are durable afterwards.
 
         Raises:
@@ -243,18 +243,18 @@ def _passed(look: Look, found: Mapping[int, bool | None], before: int) -> int:
     return max(before, min(again) - 1 if again else max(found, default=before))
 
 
-def _row(told: Told) -> tuple[Document, int]:
+def _row(told: Feedback) -> tuple[Document, int]:
     """What was told, as JSON values, and their size; of labels no more than rows are remembered."""
     label = told.label[:MOST_ROWS] if isinstance(told.label, list) else told.label
     row = {"id": told.id, "label": label, "reward": told.reward, "at": told.at}
     return row, len(json.dumps(row))
 
 
-def _told(waiting: Waiting, came_at: float) -> Told | None:
+def _told(waiting: Waiting, came_at: float) -> Feedback | None:
     """What was told, with the time at which it came, by this machine's clock; None of another release's form, which
     waits for a gateway that knows it."""
     try:
         known = isinstance(waiting.told["id"], str) and isinstance(waiting.told.get("at", 0), int | float)
-        return replace(Told(**waiting.told), came_at=came_at) if known else None
+        return replace(Feedback(**waiting.told), came_at=came_at) if known else None
     except (AttributeError, KeyError, TypeError):
         return None

@@ -284,7 +284,7 @@ def _by_version(batches: Sequence[LabelBatch]) -> dict[Key, list[LabelBatch]]:
 
 def counted_of(reference: Reference, policy: MonitorPolicy, counts: Counts) -> Counted:
     """What a monitor takes of counts."""
-    return replace(Counted.of(reference, [counts.words], policy.slices), workers=counts.workers)
+    return replace(Counted.of(reference, [counts.cells], policy.slices), workers=counts.workers)
 
 
 def _summary(monitor: VersionMonitor | None) -> Document:

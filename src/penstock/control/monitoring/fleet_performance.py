@@ -7,9 +7,9 @@ from itertools import groupby
 
 from penstock.control.monitoring.label_batches import unpack_rows
 from penstock.core.policies import MonitorPolicy
+from penstock.monitor.feedback import LabelledRow
 from penstock.monitor.performance import Performance, PerformanceChange
 from penstock.monitor.reference import Reference
-from penstock.monitor.told import Joined
 from penstock.registry.records import Document
 from penstock.registry.stores.evidence import LabelBatch
 
@@ -60,7 +60,7 @@ class FleetPerformance:
         """What another gateway makes its own of."""
         return self._told, self._labels
 
-    def _rows(self, batch: LabelBatch) -> list[Joined]:
+    def _rows(self, batch: LabelBatch) -> list[LabelledRow]:
         """The rows of a batch, none where they cannot be read."""
         try:
             return unpack_rows(batch.version, batch.rows)
@@ -71,7 +71,7 @@ class FleetPerformance:
             self.unreadable += batch.number
             return []
 
-    def _passed_s(self, rows: Sequence[Joined], is_old: bool, now: float) -> float:
+    def _passed_s(self, rows: Sequence[LabelledRow], is_old: bool, now: float) -> float:
         if is_old:
             return rows[-1].at - rows[0].at
         before, self._learned_at = self._learned_at, now

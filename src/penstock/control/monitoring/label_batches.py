@@ -9,7 +9,7 @@ from uuid import uuid4
 import numpy as np
 
 from penstock.monitor.answers import SCORES
-from penstock.monitor.told import Joined
+from penstock.monitor.feedback import LabelledRow
 from penstock.registry.stores.evidence import LabelBatch
 
 MOST_WAITING = 100_000
@@ -32,7 +32,7 @@ _ROW = np.dtype(
 _NO_SCORES = (np.nan,) * SCORES
 
 
-def pack_rows(rows: Sequence[Joined]) -> bytes:
+def pack_rows(rows: Sequence[LabelledRow]) -> bytes:
     """Labelled rows of one version in few bytes."""
     values = [
         (row.form, row.by_split, row.answer, row.label, row.at, row.answered_at, (*row.scores, *_NO_SCORES)[:SCORES])
@@ -41,7 +41,7 @@ def pack_rows(rows: Sequence[Joined]) -> bytes:
     return zlib.compress(np.array(values, _ROW).tobytes())
 
 
-def unpack_rows(version: str, packed: bytes) -> list[Joined]:
+def unpack_rows(version: str, packed: bytes) -> list[LabelledRow]:
     """Labelled rows of a version as they were joined.
 
     Raises:
@@ -52,7 +52,7 @@ def unpack_rows(version: str, packed: bytes) -> list[Joined]:
     except zlib.error as error:
         raise ValueError(str(error)) from None
     return [
-        Joined(
+        LabelledRow(
             version,
             int(row["form"]),
             float(row["answer"]),
@@ -73,11 +73,11 @@ class LabelBatches:
     def __init__(self, gateway: str) -> None:
         self._gateway = gateway
         self._lock = Lock()
-        self._waiting: deque[tuple[str, Joined]] = deque()
+        self._waiting: deque[tuple[str, LabelledRow]] = deque()
         self._batches: list[LabelBatch] = []
         self.given_up: Counter[str] = Counter()
 
-    def add(self, model: str, rows: Sequence[Joined]) -> None:
+    def add(self, model: str, rows: Sequence[LabelledRow]) -> None:
         """Note rows of a model that were labelled."""
         with self._lock:
             self._waiting.extend((model, row) for row in rows)
@@ -89,7 +89,7 @@ class LabelBatches:
         """What is to be written down: the same batches, with the same ids, until they are ``written``."""
         with self._lock:
             if not self._batches:
-                by_key: dict[Key, list[Joined]] = {}
+                by_key: dict[Key, list[LabelledRow]] = {}
                 for model, row in self._waiting:
                     by_key.setdefault((model, row.version), []).append(row)
                 self._waiting.clear()

@@ -12,7 +12,7 @@ from threading import Lock
 from typing import Any
 
 from penstock.core.label_matching import LabelMatching, Stratum
-from penstock.monitor.told import Joined, Rewarded
+from penstock.monitor.feedback import LabelledRow, RewardedAnswer
 from penstock.registry.records import Document
 
 MOST_STRATA = 1024
@@ -87,7 +87,7 @@ class LabelComparisons:
             for key in over:
                 del self._comparisons[key]
 
-    def take(self, model: str, rows: Sequence[Joined], rewards: Sequence[Rewarded]) -> None:
+    def take(self, model: str, rows: Sequence[LabelledRow], rewards: Sequence[RewardedAnswer]) -> None:
         """Note labels and rewards of answers that the split gave, at the age that they had when they came."""
         with self._lock:
             now = self._clock()
@@ -137,7 +137,7 @@ class LabelComparisons:
 
 
 def _values(
-    signal: Signal, rows: Sequence[Joined], rewards: Sequence[Rewarded]
+    signal: Signal, rows: Sequence[LabelledRow], rewards: Sequence[RewardedAnswer]
 ) -> Iterator[tuple[str, float, float, float]]:
     """Version, time of the answer, time of the label and value of what the split answered."""
     if signal is Signal.REWARD:

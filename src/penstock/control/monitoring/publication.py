@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from penstock.monitor import rows
-from penstock.monitor.counters.layout import BLOCK_WORDS, Words
+from penstock.monitor.counters.layout import BLOCK_CELLS, Cells
 from penstock.monitor.counters.totals import Totals, add_blocks, subtract_block
 from penstock.monitor.rows import Layout
 from penstock.registry.stores.evidence import ENDED, Published
@@ -33,12 +33,12 @@ def layout_id(digest: str, keys: Sequence[str]) -> str:
     return hashlib.sha256(json.dumps([digest, sorted(keys)]).encode()).hexdigest()
 
 
-def pack(words: Words) -> bytes:
+def pack(cells: Cells) -> bytes:
     """Words in few bytes."""
-    return zlib.compress(words.astype(_WORD, copy=False).tobytes(), _FAST)
+    return zlib.compress(cells.astype(_WORD, copy=False).tobytes(), _FAST)
 
 
-def unpack(packed: bytes, size: int) -> Words | None:
+def unpack(packed: bytes, size: int) -> Cells | None:
     """So many words, which are read only; None if they are not so many: they are of a gateway of another release."""
     try:
         whole = np.frombuffer(zlib.decompress(packed), _WORD)
@@ -62,13 +62,13 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What one or more gateways have counted of a version so far: ``words`` of ``shape`` of so many ``workers``, the
+    """What one or more gateways have counted of a version so far: ``cells`` of ``shape`` of so many ``workers``, the
     ``block`` of its requests, and what became of its labels (``outcomes``)."""
 
     shape: Shape
-    words: Words
+    cells: Cells
     workers: int
-    block: Words
+    block: Cells
     gateways: tuple[str, ...] = ()
     outcomes: Mapping[str, int] = field(default_factory=dict)
 
@@ -80,45 +80,45 @@ class Counts:
     def equals(self, other: "Counts") -> bool:
         """Whether both say the same."""
         same = (self.shape.id, self.workers, self.outcomes) == (other.shape.id, other.workers, other.outcomes)
-        return same and np.array_equal(self.words, other.words) and np.array_equal(self.block, other.block)
+        return same and np.array_equal(self.cells, other.cells) and np.array_equal(self.block, other.block)
 
     def beyond(self, before: "Counts") -> "Counts":
         """What was counted beyond what was said before."""
-        words = self.words
+        cells = self.cells
         if self.shape.layout is not None and self.shape.id == before.shape.id:
-            words = rows.without(self.shape.layout, words, before.words)
+            cells = rows.without(self.shape.layout, cells, before.cells)
         block = subtract_block(self.block, before.block)
         outcomes = {name: count - before.outcomes.get(name, 0) for name, count in self.outcomes.items()}
-        return Counts(self.shape, words, self.workers, block, self.gateways, outcomes)
+        return Counts(self.shape, cells, self.workers, block, self.gateways, outcomes)
 
 
 def added(shape: Shape, counts: Sequence[Counts]) -> Counts:
     """Counts of a version added up; those of rows only where they are of the same shape."""
     same = [one for one in counts if one.shape.id == shape.id]
-    words = np.zeros(0, np.uint64) if shape.layout is None else rows.added(shape.layout, [one.words for one in same])
+    cells = np.zeros(0, np.uint64) if shape.layout is None else rows.added(shape.layout, [one.cells for one in same])
     gateways = sorted({name for one in counts for name in one.gateways})
     block = add_blocks([one.block for one in counts])
     names = sorted({name for one in counts for name in one.outcomes})
     outcomes = {name: sum(one.outcomes.get(name, 0) for one in counts) for name in names}
-    return Counts(shape, words, sum([one.workers for one in same]), block, tuple(gateways), outcomes)
+    return Counts(shape, cells, sum([one.workers for one in same]), block, tuple(gateways), outcomes)
 
 
 def packed(key: Key, gateway: str, counts: Counts) -> Published:
     """Counts as they are published."""
-    words, block = pack(counts.words), pack(counts.block)
-    return Published(*key, gateway, counts.shape.id, counts.workers, words, block, dict(counts.outcomes))
+    cells, block = pack(counts.cells), pack(counts.block)
+    return Published(*key, gateway, counts.shape.id, counts.workers, cells, block, dict(counts.outcomes))
 
 
 def unpacked(row: Published, shape: Shape) -> Counts:
     """Counts as they were published; of another shape than that there is nothing of rows, of another release nothing
     of requests either."""
-    words = unpack(row.words, shape.size) if row.layout == shape.id else None
-    block = unpack(row.block, BLOCK_WORDS)
-    block = np.zeros(BLOCK_WORDS, np.uint64) if block is None else block
+    cells = unpack(row.words, shape.size) if row.layout == shape.id else None
+    block = unpack(row.block, BLOCK_CELLS)
+    block = np.zeros(BLOCK_CELLS, np.uint64) if block is None else block
     gateways = () if row.gateway == ENDED else (row.gateway,)
-    if words is None:
+    if cells is None:
         return Counts(Shape(row.layout), np.zeros(0, np.uint64), 0, block, gateways, row.outcomes)
-    return Counts(shape, words, row.workers, block, gateways, row.outcomes)
+    return Counts(shape, cells, row.workers, block, gateways, row.outcomes)
 
 
 def summed(published: Sequence[Published], shapes: Mapping[Key, Shape]) -> dict[Key, Counts]:

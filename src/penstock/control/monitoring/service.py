@@ -31,7 +31,7 @@ from penstock.control.monitoring.workers import Workers
 from penstock.control.periodic import PeriodicTask
 from penstock.core.errors import InvalidInput, NotFound, NotReady
 from penstock.core.policies import NO_FLEET_BOUND, FleetAlarms
-from penstock.monitor.answer_room import DEFAULT_ROOM, AnswerRoom
+from penstock.monitor.answer_budget import DEFAULT_BUDGET, AnswerBudget
 from penstock.monitor.performance import PerformanceChange
 from penstock.monitor.reference import Reference, reference_in
 from penstock.registry.records import By, Document
@@ -69,7 +69,7 @@ class Monitoring:
         clock: Callable[[], float] = time.time,
         alarms: FleetAlarms = NO_FLEET_BOUND,
         evidence: tuple[EvidenceStore, str] | None = None,
-        room: AnswerRoom = DEFAULT_ROOM,
+        room: AnswerBudget = DEFAULT_BUDGET,
         feedback: FeedbackStore | None = None,
     ) -> None:
         self._store = store

@@ -13,7 +13,7 @@ from penstock.control.monitoring.terms import WatchTerms
 from penstock.control.monitoring.version_document import version_document
 from penstock.control.monitoring.workers import Workers
 from penstock.core.policies import MonitorPolicy
-from penstock.monitor.counters.layout import Words
+from penstock.monitor.counters.layout import Cells
 from penstock.monitor.counters.totals import Totals
 from penstock.monitor.drift_changes import DriftChange
 from penstock.monitor.performance import PerformanceChange
@@ -50,16 +50,16 @@ class WatchedVersions:
         return {key: self._own_counts(key) for key in self._terms.served()}
 
     def _own_counts(self, key: Key) -> Counts:
-        block, (reference, policy) = self._workers.totals(*key).words, self.terms(key)
+        block, (reference, policy) = self._workers.totals(*key).cells, self.terms(key)
         digest, outcomes = self._terms.references.digest(key), self._labels.outcomes(key)
         if reference is None or digest is None:
             return Counts(Shape(), np.zeros(0, np.uint64), 0, block, outcomes=outcomes)
         shape = Shape(layout_id(digest, policy.slices), Layout.of(reference, policy.slices))
-        words = self._words(key, shape)
-        counted = Counted.of(reference, words, policy.slices)
-        return Counts(shape, counted.words, counted.workers, block, outcomes=outcomes)
+        cells = self._cells(key, shape)
+        counted = Counted.of(reference, cells, policy.slices)
+        return Counts(shape, counted.cells, counted.workers, block, outcomes=outcomes)
 
-    def _words(self, key: Key, shape: Shape) -> list[Words]:
+    def _cells(self, key: Key, shape: Shape) -> list[Cells]:
         """Every worker's words of a version's region, none where its counts have another shape."""
         region = self._regions.get(key)
         if region is None or layout_id(region.digest, region.keys) != shape.id:

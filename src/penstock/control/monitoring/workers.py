@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Protocol
 
 from penstock.core.desired import Desired, VersionStatus
-from penstock.monitor.counters.layout import Words
+from penstock.monitor.counters.layout import Cells
 from penstock.monitor.counters.totals import Totals
 
 
@@ -29,7 +29,7 @@ class Workers(Protocol):
     def graph(self, model: str, version: str) -> tuple[Path, str, Path] | None:
         """A version's graph, its configuration (protobuf JSON), and where the files lie that this names."""
 
-    def regions(self, offset: int, size: int) -> list[Words]:
+    def regions(self, offset: int, size: int) -> list[Cells]:
         """A region of every worker's words."""
 
     def clear_region(self, offset: int, size: int) -> None:

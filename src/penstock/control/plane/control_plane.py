@@ -26,10 +26,10 @@ from penstock.control.workers.slots import SlotFile
 from penstock.control.workers.supervisor import Limits, Reason, Supervisor
 from penstock.core.desired import Desired, VersionStatus
 from penstock.core.errors import NotFound, NotReady
-from penstock.monitor.counters.layout import BLOCKS, Words
+from penstock.monitor.counters.layout import BLOCKS, Cells
 from penstock.monitor.counters.slot import READY, STATE_NAMES, Slot
 from penstock.monitor.counters.totals import Totals
-from penstock.monitor.told import Matched, Told
+from penstock.monitor.feedback import Feedback, FeedbackResult
 from penstock.telemetry.metrics import Reading
 
 log = logging.getLogger("penstock.control")
@@ -252,7 +252,7 @@ class ControlPlane:
         """Have labels joined by these from now on."""
         self._labels = labels
 
-    async def _take_labels(self, model: str, told: list[Told]) -> Matched:
+    async def _take_labels(self, model: str, told: list[Feedback]) -> FeedbackResult:
         if self._labels is None:
             raise NotReady("labels cannot be taken yet; try again later")
         return await self._labels.take(model, told)
@@ -271,7 +271,7 @@ class ControlPlane:
         """Tell the workers what is different now."""
         self.reconciler.renew()
 
-    def regions(self, offset: int, size: int) -> list[Words]:
+    def regions(self, offset: int, size: int) -> list[Cells]:
         """A region of every worker's words."""
         return self.counters.regions(offset, size)
 

@@ -14,7 +14,7 @@ from penstock.control.reconcile.losses import Losses
 from penstock.control.reconcile.planner import Key, Ledger
 from penstock.control.workers.server import Report
 from penstock.core.desired import Desired
-from penstock.monitor.counters.layout import BLOCKS, Words
+from penstock.monitor.counters.layout import BLOCKS, Cells
 from penstock.monitor.counters.slot import Slot
 from penstock.monitor.counters.totals import Totals
 from penstock.telemetry.metrics import Reading
@@ -111,7 +111,7 @@ class VersionCounters:
 
     # Regions of rows.
 
-    def regions(self, offset: int, size: int) -> list[Words]:
+    def regions(self, offset: int, size: int) -> list[Cells]:
         """A region of every slot's words."""
         return [slot.region(offset, size) for slot in self._slots]
 

@@ -21,8 +21,8 @@ from penstock.engine.scratch import scratch_folder, temporary_folder
 from penstock.monitor.answers import Answers, answers_of
 from penstock.monitor.captured_rows import Labelled
 from penstock.monitor.columns import input_columns
+from penstock.monitor.feedback import LabelledRow
 from penstock.monitor.performance import metrics_of
-from penstock.monitor.told import Joined
 
 SECONDS = 120.0
 MOST_VALUES = 12
@@ -181,10 +181,12 @@ def _metric(
     return metrics_of(joined).get(asked.metric)
 
 
-def _joined(answers: Answers, labels: NDArray[np.float64], where: NDArray[np.bool_] | None = None) -> list[Joined]:
+def _joined(answers: Answers, labels: NDArray[np.float64], where: NDArray[np.bool_] | None = None) -> list[LabelledRow]:
     places = range(len(labels)) if where is None else np.flatnonzero(where).tolist()
     return [
-        Joined("", answers.form, float(answers.values[at]), tuple(answers.scores[at].tolist()), float(labels[at]), 0.0)
+        LabelledRow(
+            "", answers.form, float(answers.values[at]), tuple(answers.scores[at].tolist()), float(labels[at]), 0.0
+        )
         for at in places
     ]
 

@@ -23,7 +23,7 @@ from penstock.core.desired import Desired, VersionStatus
 from penstock.core.errors import DeadlineExceeded, NotReady, TooLarge
 from penstock.monitor.columns import Rows
 from penstock.monitor.confidence import ConfidenceHistogram
-from penstock.monitor.told import Matched, Told
+from penstock.monitor.feedback import Feedback, FeedbackResult
 
 RETRY_S = 0.1
 FEEDBACK_S = 20.0
@@ -119,7 +119,7 @@ class Link:
         """Have a model unloaded by every worker; raises what the control process answers."""
         await self._command({"verb": "unload", "model": model})
 
-    async def feedback(self, model: str, told: Sequence[Told]) -> Matched:
+    async def feedback(self, model: str, told: Sequence[Feedback]) -> FeedbackResult:
         """Have what was told joined; how many were not. Raises what the control process answers."""
         unmatched = pending = 0
         for piece in told_pieces(told):
@@ -129,7 +129,7 @@ class Link:
                 raise fault
             unmatched += int(reply["unmatched"])
             pending += int(reply.get("pending", 0))  # an older control process says nothing of it
-        return Matched(unmatched, pending)
+        return FeedbackResult(unmatched, pending)
 
     async def flush(self) -> None:
         """Wait until the control process, if there is one, has been sent all that it was told."""

@@ -16,7 +16,7 @@ from penstock.core.errors import KINDS, Fault, Internal
 from penstock.core.routing import stored_in, stored_out
 from penstock.core.signature import TensorSpec
 from penstock.monitor.columns import Rows, joined
-from penstock.monitor.told import Told
+from penstock.monitor.feedback import Feedback
 
 Message = dict[str, Any]
 
@@ -128,12 +128,12 @@ def tensors_out(specs: tuple[TensorSpec, ...]) -> list[Message]:
     return [{"name": spec.name, "datatype": spec.datatype, "shape": list(spec.shape)} for spec in specs]
 
 
-def told_out(told: Sequence[Told]) -> list[list[Any]]:
+def told_out(told: Sequence[Feedback]) -> list[list[Any]]:
     """What was told of answers, as JSON values."""
     return [[one.id, one.label, one.reward, one.at] for one in told]
 
 
-def told_pieces(told: Sequence[Told]) -> Iterator[list[list[Any]]]:
+def told_pieces(told: Sequence[Feedback]) -> Iterator[list[list[Any]]]:
     """The same in pieces, each of which is short enough for a message."""
     piece: list[list[Any]] = []
     size = 0
@@ -154,9 +154,9 @@ def _characters(label: Any) -> int:
     return len(label) + 4 if isinstance(label, str) else 32
 
 
-def told_in(values: Iterable[Sequence[Any]]) -> list[Told]:
+def told_in(values: Iterable[Sequence[Any]]) -> list[Feedback]:
     """What was told of answers, from its JSON values."""
-    return [Told(*one) for one in values]
+    return [Feedback(*one) for one in values]
 
 
 def rows_out(rows: Sequence[Rows]) -> Message:

@@ -22,7 +22,7 @@ from penstock.control.workers.protocol import (
 )
 from penstock.core.desired import Desired, State, VersionStatus
 from penstock.core.errors import Fault, Internal, NotReady, Overloaded, storage_fault
-from penstock.monitor.told import Matched, Told
+from penstock.monitor.feedback import Feedback, FeedbackResult
 
 log = logging.getLogger("penstock.control")
 
@@ -63,7 +63,7 @@ class Listeners:
     loaded: Callable[[Key, bool], None]
     parted: Callable[[int, Report], None]
     gathered: Callable[[Message], None] = lambda _: None
-    feedback: Callable[[str, list[Told]], Awaitable[Matched]] | None = None
+    feedback: Callable[[str, list[Feedback]], Awaitable[FeedbackResult]] | None = None
 
 
 class Channel:
@@ -189,7 +189,7 @@ class Channel:
 
     async def _carry_out(self, message: Message, outbox: Outbox, refused: bool) -> None:
         fault: Fault | None = None
-        matched = Matched()
+        matched = FeedbackResult()
         try:
             if refused:
                 raise Overloaded(f"{COMMANDS} repository requests are waiting already; try again later")
@@ -210,7 +210,7 @@ class Channel:
         reply = {"type": "reply", "number": number, **asdict(matched), **fault_out(fault)}
         outbox.put(f"reply {number}", reply)
 
-    async def _feedback(self, message: Message) -> Matched:
+    async def _feedback(self, message: Message) -> FeedbackResult:
         if self._listeners.feedback is None:
             raise NotReady("labels cannot be taken yet; try again later")
         return await self._listeners.feedback(message["model"], told_in(message["told"]))

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from penstock.core.bucket_finder import BucketFinder
 from penstock.core.buckets import FINE_EDGES_NS, LATENCY_EDGES_NS, ROWS_EDGES, RUN_BASE_NS
 from penstock.monitor.counters.layout import (
+    ATTRIBUTED_AT,
     BATCH_AT,
     BATCH_SIZES,
-    BLAMED_AT,
     CAPTURE_AT,
     COUNTED_AT,
     DECODE_AT,
@@ -24,7 +24,7 @@ from penstock.monitor.counters.layout import (
     FINE_RUN_AT,
     INFLIGHT_AT,
     LAST_MS_AT,
-    LATENCY_WORDS,
+    LATENCY_CELLS,
     LIMIT_AT,
     MISMATCHES_AT,
     OUTCOME_COUNT,
@@ -32,15 +32,15 @@ from penstock.monitor.counters.layout import (
     QUEUE_AT,
     REQUESTS_AT,
     ROWS_AT,
-    ROWS_WORDS,
+    ROWS_CELLS,
     RUN_AT,
     SHADOW_AT,
-    SHADOW_WORDS,
+    SHADOW_COUNTERS,
     SHED_AT,
     SPLIT_SERIES,
-    Words,
-    float_to_word,
-    word_to_float,
+    Cells,
+    cell_to_float,
+    float_to_cell,
 )
 from penstock.monitor.outputs import OUTPUT_BINS
 
@@ -53,6 +53,7 @@ class BlockWriter:
 
     __slots__ = (
         "_array",
+        "_cells",
         "_decode",
         "_decode_ns",
         "_encode",
@@ -64,12 +65,11 @@ class BlockWriter:
         "_queue_ns",
         "_run",
         "_total_ns",
-        "_words",
     )
 
-    def __init__(self, words: memoryview) -> None:
-        self._words = words
-        self._array: Words = np.frombuffer(words, np.uint64)
+    def __init__(self, cells: memoryview) -> None:
+        self._cells = cells
+        self._array: Cells = np.frombuffer(cells, np.uint64)
         self._fine, self._fine_run = BucketFinder(FINE_EDGES_NS), BucketFinder(FINE_EDGES_NS)
         self._decode, self._queue = BucketFinder(LATENCY_EDGES_NS), BucketFinder(LATENCY_EDGES_NS)
         self._run, self._encode = BucketFinder(LATENCY_EDGES_NS), BucketFinder(LATENCY_EDGES_NS)
@@ -92,12 +92,12 @@ class BlockWriter:
         ``counted`` says that the request is evidence: it is not, where it is one unit's that has given enough (see
         ``unit_votes``). It is the same for all requests of one ``add_run``, and so is ``series``.
         """
-        words, fine = self._words, self._fine.find(total)
-        words[DURATION_AT + series * LATENCY_WORDS + (fine + 3) // 4] += 1  # see ``FINE_EDGES_NS``
+        cells, fine = self._cells, self._fine.find(total)
+        cells[DURATION_AT + series * LATENCY_CELLS + (fine + 3) // 4] += 1  # see ``FINE_EDGES_NS``
         if counted and series < SPLIT_SERIES:
-            words[FINE_AT + fine] += 1
-        words[DECODE_AT + self._decode.find(decode)] += 1
-        words[QUEUE_AT + self._queue.find(queue)] += 1
+            cells[FINE_AT + fine] += 1
+        cells[DECODE_AT + self._decode.find(decode)] += 1
+        cells[QUEUE_AT + self._queue.find(queue)] += 1
         self._number += 1
         self._total_ns += total
         self._decode_ns += decode
@@ -110,53 +110,53 @@ class BlockWriter:
         says that it is one request, which shared its run with none. Rollouts compare only these runs: how many requests
         share one depends on the traffic of a version.
         """
-        words, number, decode = self._words, self._number, self._decode_ns
-        words[REQUESTS_AT + series * OUTCOME_COUNT] += number
+        cells, number, decode = self._cells, self._number, self._decode_ns
+        cells[REQUESTS_AT + series * OUTCOME_COUNT] += number
         if counted and series < SPLIT_SERIES:
-            words[COUNTED_AT] += number
+            cells[COUNTED_AT] += number
             if alone:
-                words[FINE_RUN_AT + self._fine_run.find(run + RUN_BASE_NS)] += 1
-        words[DURATION_AT + series * LATENCY_WORDS + LATENCY_WORDS - 1] += self._total_ns
-        words[DECODE_AT + LATENCY_WORDS - 1] += decode
-        words[QUEUE_AT + LATENCY_WORDS - 1] += self._queue_ns
+                cells[FINE_RUN_AT + self._fine_run.find(run + RUN_BASE_NS)] += 1
+        cells[DURATION_AT + series * LATENCY_CELLS + LATENCY_CELLS - 1] += self._total_ns
+        cells[DECODE_AT + LATENCY_CELLS - 1] += decode
+        cells[QUEUE_AT + LATENCY_CELLS - 1] += self._queue_ns
         self._number = self._total_ns = self._decode_ns = self._queue_ns = 0
-        words[RUN_AT + self._run.find(run)] += number
-        words[RUN_AT + LATENCY_WORDS - 1] += run * number
-        words[ENCODE_AT + self._encode.find(encode)] += number
-        words[ENCODE_AT + LATENCY_WORDS - 1] += encode * number
+        cells[RUN_AT + self._run.find(run)] += number
+        cells[RUN_AT + LATENCY_CELLS - 1] += run * number
+        cells[ENCODE_AT + self._encode.find(encode)] += number
+        cells[ENCODE_AT + LATENCY_CELLS - 1] += encode * number
         if run_rows != NOT_COUNTED:
-            words[ROWS_AT + bisect_left(ROWS_EDGES, run_rows)] += 1
-            words[ROWS_AT + ROWS_WORDS - 1] += run_rows
+            cells[ROWS_AT + bisect_left(ROWS_EDGES, run_rows)] += 1
+            cells[ROWS_AT + ROWS_CELLS - 1] += run_rows
         self._answered_at(time_ns() // 1_000_000)
         if run_rows != 1:
             self._batch(run_rows, decode, run, encode)
-            words[BATCH_AT + 2] += run * (number - 1)  # times of requests, not of runs
-            words[BATCH_AT + 3] += encode * (number - 1)
+            cells[BATCH_AT + 2] += run * (number - 1)  # times of requests, not of runs
+            cells[BATCH_AT + 3] += encode * (number - 1)
 
     def _answered_at(self, now_ms: int) -> None:
         if now_ms != self._last_ms:
-            self._last_ms = self._words[LAST_MS_AT] = now_ms
+            self._last_ms = self._cells[LAST_MS_AT] = now_ms
 
     def _batch(self, rows: int, decode: int, run: int, encode: int) -> None:
-        words = self._words
+        cells = self._cells
         base = BATCH_AT + (rows if 1 < rows <= BATCH_SIZES else 0) * 4
-        words[base] += rows != NOT_COUNTED
-        words[base + 1] += decode
-        words[base + 2] += run
-        words[base + 3] += encode
+        cells[base] += rows != NOT_COUNTED
+        cells[base + 1] += decode
+        cells[base + 2] += run
+        cells[base + 3] += encode
 
-    def failed(self, series: int, outcome: int, total: int, blamed: bool) -> None:
+    def failed(self, series: int, outcome: int, total: int, attributed: bool) -> None:
         """Count one request that did not succeed; ``outcome`` is its place in ``OUTCOMES``, ``total`` its time in
-        nanoseconds, and ``blamed`` says that the version is responsible for it (see ``core.labels.is_blamed``) and
+        nanoseconds, and ``attributed`` says that the version is responsible for it (see ``core.labels.is_blamed``) and
         that it counts."""
-        words = self._words
-        if blamed and series < SPLIT_SERIES:
-            words[BLAMED_AT] += 1
-        words[REQUESTS_AT + series * OUTCOME_COUNT + outcome] += 1
-        base = DURATION_AT + series * LATENCY_WORDS
-        words[base + bisect_left(LATENCY_EDGES_NS, total)] += 1
-        words[base + LATENCY_WORDS - 1] += total
-        words[FAIL_NS_AT] += total
+        cells = self._cells
+        if attributed and series < SPLIT_SERIES:
+            cells[ATTRIBUTED_AT] += 1
+        cells[REQUESTS_AT + series * OUTCOME_COUNT + outcome] += 1
+        base = DURATION_AT + series * LATENCY_CELLS
+        cells[base + bisect_left(LATENCY_EDGES_NS, total)] += 1
+        cells[base + LATENCY_CELLS - 1] += total
+        cells[FAIL_NS_AT] += total
 
     def outputs(self, index: int, bins: NDArray[np.intp]) -> None:
         """Count the bins that rows of one output fell in."""
@@ -165,45 +165,45 @@ class BlockWriter:
 
     def mirrored(self) -> None:
         """A request is to be run once more by this version as a shadow; ``shadow`` says in time what became of it."""
-        self._words[SHADOW_AT] += 1
+        self._cells[SHADOW_AT] += 1
 
     def mirrored_in_vain(self) -> None:
         """The same, where there is no room for it."""
-        words = self._words
-        words[SHADOW_AT] += 1
-        words[DROPPED_AT] += 1
+        cells = self._cells
+        cells[SHADOW_AT] += 1
+        cells[DROPPED_AT] += 1
 
     def shadow(self, word: str, count: int = 1) -> None:
-        """Add to one of ``SHADOW_WORDS``."""
-        self._words[SHADOW_AT + SHADOW_WORDS.index(word)] += count
+        """Add to one of ``SHADOW_COUNTERS``."""
+        self._cells[SHADOW_AT + SHADOW_COUNTERS.index(word)] += count
 
     def shadow_difference(self, total: float, largest: float) -> None:
         """Add up absolute differences, and keep the largest."""
-        words, at = self._words, SHADOW_AT + SHADOW_WORDS.index("sum_abs_diff")
-        words[at] = float_to_word(word_to_float(words[at]) + total)
-        words[at + 1] = max(words[at + 1], float_to_word(largest))
+        cells, at = self._cells, SHADOW_AT + SHADOW_COUNTERS.index("sum_abs_diff")
+        cells[at] = float_to_cell(cell_to_float(cells[at]) + total)
+        cells[at + 1] = max(cells[at + 1], float_to_cell(largest))
 
     def captured(self, size: int) -> None:
         """One request was kept as it was, in so many bytes."""
-        self._words[CAPTURE_AT] += 1
-        self._words[CAPTURE_AT + 1] += size
+        self._cells[CAPTURE_AT] += 1
+        self._cells[CAPTURE_AT + 1] += size
 
     def not_captured(self) -> None:
         """One request that should have been kept was not."""
-        self._words[CAPTURE_AT + 2] += 1
+        self._cells[CAPTURE_AT + 2] += 1
 
     def joint_run_mismatched(self) -> None:
         """A run of several requests was answered otherwise than the requests alone."""
-        self._words[MISMATCHES_AT] += 1
+        self._cells[MISMATCHES_AT] += 1
 
     def in_flight(self, calls: int) -> None:
         """So many requests wait or run now."""
-        self._words[INFLIGHT_AT] = calls
+        self._cells[INFLIGHT_AT] = calls
 
     def limited(self, limit: int) -> None:
         """So many requests may wait and run from now on."""
-        self._words[LIMIT_AT] = limit
+        self._cells[LIMIT_AT] = limit
 
     def shed(self, reason: int) -> None:
         """One request was refused for want of capacity; ``reason`` is its place in ``SHED_REASONS``."""
-        self._words[SHED_AT + reason] += 1
+        self._cells[SHED_AT + reason] += 1

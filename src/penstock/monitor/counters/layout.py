@@ -20,22 +20,22 @@ from penstock.core.labels import OUTCOMES, PROTOCOL_NAMES, ROUTE_NAMES, SHED_REA
 from penstock.monitor.outputs import OUTPUT_BINS
 from penstock.monitor.unit_votes import PLACES
 
-Words = NDArray[np.uint64]
+Cells = NDArray[np.uint64]
 
 STAGES: Final = ("decode", "queue", "run", "encode")
 SERIES: Final = len(ROUTE_NAMES) * len(PROTOCOL_NAMES)
-LATENCY_WORDS: Final = len(LATENCY_EDGES_NS) + 2  # buckets, the one above, the sum
-ROWS_WORDS: Final = len(ROWS_EDGES) + 2
+LATENCY_CELLS: Final = len(LATENCY_EDGES_NS) + 2  # buckets, the one above, the sum
+ROWS_CELLS: Final = len(ROWS_EDGES) + 2
 BATCH_SIZES: Final = 128  # batch sizes counted one by one for the protocol's batch statistics; 0 stands for all others
 
 SPLIT_SERIES: Final = (Route.CANARY + 1) * len(PROTOCOL_NAMES)
 """Series below this are of requests that the split sent to a version by chance: what a rollout may compare."""
 
-FINE_WORDS: Final = len(FINE_EDGES_NS) + 1
+FINE_CELLS: Final = len(FINE_EDGES_NS) + 1
 OUTPUTS: Final = 2
 """Outputs of a model that are counted, from the first."""
 
-SHADOW_WORDS: Final = (
+SHADOW_COUNTERS: Final = (
     "mirrored",
     "pairs",
     "missed",
@@ -51,57 +51,57 @@ SHADOW_WORDS: Final = (
 )
 """What a version is counted by as a shadow; the differences are the bits of non-negative float64."""
 
-CAPTURE_WORDS: Final = ("captured", "bytes", "dropped")
+CAPTURE_COUNTERS: Final = ("captured", "bytes", "dropped")
 """Requests that were kept as they were, their bytes, and requests that should have been kept and were not."""
 
 OUTCOME_COUNT: Final = len(OUTCOMES)
 REQUESTS_AT: Final = 0
 DURATION_AT: Final = REQUESTS_AT + SERIES * OUTCOME_COUNT
-STAGE_AT: Final = DURATION_AT + SERIES * LATENCY_WORDS
+STAGE_AT: Final = DURATION_AT + SERIES * LATENCY_CELLS
 DECODE_AT: Final = STAGE_AT
-QUEUE_AT: Final = DECODE_AT + LATENCY_WORDS
-RUN_AT: Final = QUEUE_AT + LATENCY_WORDS
-ENCODE_AT: Final = RUN_AT + LATENCY_WORDS
-ROWS_AT: Final = STAGE_AT + len(STAGES) * LATENCY_WORDS
-FAIL_NS_AT: Final = ROWS_AT + ROWS_WORDS
+QUEUE_AT: Final = DECODE_AT + LATENCY_CELLS
+RUN_AT: Final = QUEUE_AT + LATENCY_CELLS
+ENCODE_AT: Final = RUN_AT + LATENCY_CELLS
+ROWS_AT: Final = STAGE_AT + len(STAGES) * LATENCY_CELLS
+FAIL_NS_AT: Final = ROWS_AT + ROWS_CELLS
 LAST_MS_AT: Final = FAIL_NS_AT + 1
 INFLIGHT_AT: Final = FAIL_NS_AT + 2
 LIMIT_AT: Final = FAIL_NS_AT + 3
 SHED_AT: Final = FAIL_NS_AT + 4
 BATCH_AT: Final = SHED_AT + len(SHED_REASONS)
 FINE_AT: Final = BATCH_AT + (BATCH_SIZES + 1) * 4
-OUTPUTS_AT: Final = FINE_AT + FINE_WORDS
+OUTPUTS_AT: Final = FINE_AT + FINE_CELLS
 SHADOW_AT: Final = OUTPUTS_AT + OUTPUTS * OUTPUT_BINS
-CAPTURE_AT: Final = SHADOW_AT + len(SHADOW_WORDS)
-BLAMED_AT: Final = CAPTURE_AT + len(CAPTURE_WORDS)
-MISMATCHES_AT: Final = BLAMED_AT + 1
+CAPTURE_AT: Final = SHADOW_AT + len(SHADOW_COUNTERS)
+ATTRIBUTED_AT: Final = CAPTURE_AT + len(CAPTURE_COUNTERS)
+MISMATCHES_AT: Final = ATTRIBUTED_AT + 1
 FINE_RUN_AT: Final = MISMATCHES_AT + 1
-COUNTED_AT: Final = FINE_RUN_AT + FINE_WORDS
-BLOCK_WORDS: Final = COUNTED_AT + 1
+COUNTED_AT: Final = FINE_RUN_AT + FINE_CELLS
+BLOCK_CELLS: Final = COUNTED_AT + 1
 
-HEADER_WORDS: Final = 64
+HEADER_CELLS: Final = 64
 BLOCKS: Final = 1024
-REGION_WORDS: Final = 1 << 19
+REGION_CELLS: Final = 1 << 19
 """Words for the columns of rows, given out version by version; see ``monitor.rows``."""
 
-REGION_START: Final = HEADER_WORDS + BLOCKS * BLOCK_WORDS
-UNITS_START: Final = 8 * (REGION_START + REGION_WORDS)
+REGION_START: Final = HEADER_CELLS + BLOCKS * BLOCK_CELLS
+UNITS_START: Final = 8 * (REGION_START + REGION_CELLS)
 SLOT_BYTES: Final = UNITS_START + 4 * PLACES
 
-DROPPED_AT: Final = SHADOW_AT + SHADOW_WORDS.index("dropped")
-MAX_ABS_DIFF_AT: Final = SHADOW_AT + SHADOW_WORDS.index("max_abs_diff")
-SUM_ABS_DIFF_AT: Final = SHADOW_AT + SHADOW_WORDS.index("sum_abs_diff")
+DROPPED_AT: Final = SHADOW_AT + SHADOW_COUNTERS.index("dropped")
+MAX_ABS_DIFF_AT: Final = SHADOW_AT + SHADOW_COUNTERS.index("max_abs_diff")
+SUM_ABS_DIFF_AT: Final = SHADOW_AT + SHADOW_COUNTERS.index("sum_abs_diff")
 
 _WORD, _FLOAT = struct.Struct("=Q"), struct.Struct("=d")
 
 
-def float_to_word(value: float) -> int:
+def float_to_cell(value: float) -> int:
     """A non-negative float64 as a word; greater values are greater words."""
     word: int = _WORD.unpack(_FLOAT.pack(value))[0]
     return word
 
 
-def word_to_float(word: int) -> float:
+def cell_to_float(word: int) -> float:
     """The float64 that a word stands for."""
     value: float = _FLOAT.unpack(_WORD.pack(word))[0]
     return value

@@ -11,21 +11,21 @@ from penstock.core.buckets import LATENCY_EDGES_NS
 from penstock.core.labels import OK, OUTCOME_INDEX, OUTCOMES, PROTOCOL_NAMES, ROUTE_NAMES, SHED_REASONS
 from penstock.monitor.counters.histogram import Histogram, quantile_ns
 from penstock.monitor.counters.layout import (
+    ATTRIBUTED_AT,
     BATCH_AT,
     BATCH_SIZES,
-    BLAMED_AT,
-    BLOCK_WORDS,
+    BLOCK_CELLS,
     CAPTURE_AT,
-    CAPTURE_WORDS,
+    CAPTURE_COUNTERS,
     COUNTED_AT,
     DURATION_AT,
     FAIL_NS_AT,
     FINE_AT,
+    FINE_CELLS,
     FINE_RUN_AT,
-    FINE_WORDS,
     INFLIGHT_AT,
     LAST_MS_AT,
-    LATENCY_WORDS,
+    LATENCY_CELLS,
     LIMIT_AT,
     MAX_ABS_DIFF_AT,
     MISMATCHES_AT,
@@ -33,17 +33,17 @@ from penstock.monitor.counters.layout import (
     OUTPUTS_AT,
     REQUESTS_AT,
     ROWS_AT,
-    ROWS_WORDS,
+    ROWS_CELLS,
     SHADOW_AT,
-    SHADOW_WORDS,
+    SHADOW_COUNTERS,
     SHED_AT,
     SPLIT_SERIES,
     STAGE_AT,
     STAGES,
     SUM_ABS_DIFF_AT,
-    Words,
-    float_to_word,
-    word_to_float,
+    Cells,
+    cell_to_float,
+    float_to_cell,
 )
 from penstock.monitor.counters.slot import Slot
 from penstock.monitor.outputs import OUTPUT_BINS
@@ -52,8 +52,8 @@ from penstock.monitor.outputs import OUTPUT_BINS
 class Totals:
     """One version's counters added up over any number of slots."""
 
-    def __init__(self, words: Words) -> None:
-        self._words: list[int] = words.tolist()
+    def __init__(self, cells: Cells) -> None:
+        self._cells: list[int] = cells.tolist()
 
     @classmethod
     def of(cls, slots: Iterable[Slot], block: int) -> "Totals":
@@ -61,22 +61,22 @@ class Totals:
         return cls(add_blocks([slot.read(block) for slot in slots]))
 
     @property
-    def words(self) -> Words:
+    def cells(self) -> Cells:
         """Those of one block that would say the same."""
-        return np.array(self._words, np.uint64)
+        return np.array(self._cells, np.uint64)
 
     def requests(self) -> Iterator[tuple[str, str, str, int]]:
         """Non-zero counts as (route, protocol, outcome, count)."""
         for series, (route, protocol) in enumerate(_series()):
             for index, outcome in enumerate(OUTCOMES):
-                count = self._words[REQUESTS_AT + series * OUTCOME_COUNT + index]
+                count = self._cells[REQUESTS_AT + series * OUTCOME_COUNT + index]
                 if count:
                     yield route, protocol, outcome, count
 
     def durations(self) -> Iterator[tuple[str, str, Histogram]]:
         """Non-empty request duration histograms as (route, protocol, histogram in nanoseconds)."""
         for series, (route, protocol) in enumerate(_series()):
-            histogram = self._histogram(DURATION_AT + series * LATENCY_WORDS, LATENCY_WORDS)
+            histogram = self._histogram(DURATION_AT + series * LATENCY_CELLS, LATENCY_CELLS)
             if histogram.count:
                 yield route, protocol, histogram
 
@@ -103,16 +103,16 @@ class Totals:
 
     def stage(self, name: str) -> Histogram:
         """Durations of one stage of all successful requests, nanoseconds."""
-        return self._histogram(STAGE_AT + STAGES.index(name) * LATENCY_WORDS, LATENCY_WORDS)
+        return self._histogram(STAGE_AT + STAGES.index(name) * LATENCY_CELLS, LATENCY_CELLS)
 
     def split_latency(self) -> list[int]:
         """Durations of the successful requests that the split sent here, by fine bucket."""
-        return self._words[FINE_AT : FINE_AT + FINE_WORDS]
+        return self._cells[FINE_AT : FINE_AT + FINE_CELLS]
 
     def split_runs(self) -> list[int]:
         """Runs that a request which the split sent here had alone, by the fine bucket of their time and
         ``RUN_BASE_NS``."""
-        return self._words[FINE_RUN_AT : FINE_RUN_AT + FINE_WORDS]
+        return self._cells[FINE_RUN_AT : FINE_RUN_AT + FINE_CELLS]
 
     def split_outcomes(self) -> tuple[int, int]:
         """Requests that the split sent here: how many failed by the version's doing, and how many succeeded; of each
@@ -120,40 +120,40 @@ class Totals:
 
         What callers did wrong, what was refused for want of capacity and what expired in the queue is in neither.
         """
-        return self._words[BLAMED_AT], self._words[COUNTED_AT]
+        return self._cells[ATTRIBUTED_AT], self._cells[COUNTED_AT]
 
     def split_requests(self) -> int:
         """Requests that the split sent here and that succeeded, or failed and count as failures; of units all."""
-        counts = self._words[REQUESTS_AT : REQUESTS_AT + SPLIT_SERIES * len(OUTCOMES)]
-        return self._words[BLAMED_AT] + sum(counts[OK :: len(OUTCOMES)])
+        counts = self._cells[REQUESTS_AT : REQUESTS_AT + SPLIT_SERIES * len(OUTCOMES)]
+        return self._cells[ATTRIBUTED_AT] + sum(counts[OK :: len(OUTCOMES)])
 
     def output_bins(self, index: int) -> list[int]:
         """Rows of one output by bin, as far as they were counted."""
         at = OUTPUTS_AT + index * OUTPUT_BINS
-        return self._words[at : at + OUTPUT_BINS]
+        return self._cells[at : at + OUTPUT_BINS]
 
     def shadow(self) -> dict[str, float]:
-        """What this version did as a shadow, by ``SHADOW_WORDS``."""
-        words = dict(zip(SHADOW_WORDS, self._words[SHADOW_AT:CAPTURE_AT], strict=True))
-        differences = {name: word_to_float(words[name]) for name in ("sum_abs_diff", "max_abs_diff")}
-        return {**words, **differences}
+        """What this version did as a shadow, by ``SHADOW_COUNTERS``."""
+        cells = dict(zip(SHADOW_COUNTERS, self._cells[SHADOW_AT:CAPTURE_AT], strict=True))
+        differences = {name: cell_to_float(cells[name]) for name in ("sum_abs_diff", "max_abs_diff")}
+        return {**cells, **differences}
 
     def capture(self) -> dict[str, int]:
-        """What was kept of requests, by ``CAPTURE_WORDS``."""
-        return dict(zip(CAPTURE_WORDS, self._words[CAPTURE_AT:BLAMED_AT], strict=True))
+        """What was kept of requests, by ``CAPTURE_COUNTERS``."""
+        return dict(zip(CAPTURE_COUNTERS, self._cells[CAPTURE_AT:ATTRIBUTED_AT], strict=True))
 
     @property
     def joint_run_mismatches(self) -> int:
         """Repeated runs of several requests that had been answered otherwise than the requests alone."""
-        return self._words[MISMATCHES_AT]
+        return self._cells[MISMATCHES_AT]
 
     def batch_rows(self) -> Histogram:
         """Rows of each run."""
-        return self._histogram(ROWS_AT, ROWS_WORDS)
+        return self._histogram(ROWS_AT, ROWS_CELLS)
 
     def batches(self) -> Iterator[tuple[int, int, int, int, int]]:
         """Runs by exact batch size up to ``BATCH_SIZES``: (size, count, decode ns, run ns, encode ns)."""
-        table = [self._words[BATCH_AT + size * 4 :][:4] for size in range(BATCH_SIZES + 1)]
+        table = [self._cells[BATCH_AT + size * 4 :][:4] for size in range(BATCH_SIZES + 1)]
         stages = [self.stage(name).total for name in ("decode", "run", "encode")]
         others = [sum(column) for column in zip(*table, strict=True)]
         table[1] = [all_ - other for all_, other in zip([self.executions, *stages], others, strict=True)]
@@ -173,7 +173,7 @@ class Totals:
     @property
     def fail_ns(self) -> int:
         """Time spent on failed requests, nanoseconds."""
-        return self._words[FAIL_NS_AT]
+        return self._cells[FAIL_NS_AT]
 
     @property
     def inferences(self) -> int:
@@ -188,54 +188,54 @@ class Totals:
     @property
     def last_inference_ms(self) -> int:
         """Time of the last run, milliseconds since the epoch, 0 before the first."""
-        return self._words[LAST_MS_AT]
+        return self._cells[LAST_MS_AT]
 
     @property
     def inflight(self) -> int:
         """Requests that wait or run now."""
-        return self._words[INFLIGHT_AT]
+        return self._cells[INFLIGHT_AT]
 
     @property
     def concurrency_limit(self) -> int:
         """Requests that may wait and run at a time."""
-        return self._words[LIMIT_AT]
+        return self._cells[LIMIT_AT]
 
     @property
     def shed(self) -> dict[str, int]:
         """Requests refused for want of capacity, by ``SHED_REASONS``."""
-        return dict(zip(SHED_REASONS, self._words[SHED_AT : SHED_AT + len(SHED_REASONS)], strict=True))
+        return dict(zip(SHED_REASONS, self._cells[SHED_AT : SHED_AT + len(SHED_REASONS)], strict=True))
 
-    def _histogram(self, base: int, words: int) -> Histogram:
-        return Histogram(tuple(self._words[base : base + words - 1]), self._words[base + words - 1])
+    def _histogram(self, base: int, cells: int) -> Histogram:
+        return Histogram(tuple(self._cells[base : base + cells - 1]), self._cells[base + cells - 1])
 
 
-def add_blocks(blocks: Iterable[Words]) -> Words:
+def add_blocks(blocks: Iterable[Cells]) -> Cells:
     """The words of blocks of one version added up: of the time of the last run and the largest difference the greatest,
     of floats their sum."""
-    total = np.zeros(BLOCK_WORDS, np.uint64)
+    total = np.zeros(BLOCK_CELLS, np.uint64)
     last, largest, apart = np.uint64(0), np.uint64(0), 0.0
-    for words in blocks:
-        total += words
-        last = max(last, words[LAST_MS_AT])
-        largest = max(largest, words[MAX_ABS_DIFF_AT])
-        apart += word_to_float(int(words[SUM_ABS_DIFF_AT]))
+    for cells in blocks:
+        total += cells
+        last = max(last, cells[LAST_MS_AT])
+        largest = max(largest, cells[MAX_ABS_DIFF_AT])
+        apart += cell_to_float(int(cells[SUM_ABS_DIFF_AT]))
     total[LAST_MS_AT], total[MAX_ABS_DIFF_AT] = last, largest
-    total[SUM_ABS_DIFF_AT] = float_to_word(apart)
+    total[SUM_ABS_DIFF_AT] = float_to_cell(apart)
     return total
 
 
-def subtract_block(block: Words, before: Words) -> Words:
+def subtract_block(block: Cells, before: Cells) -> Cells:
     """The words of a block that, added to what it said before, say what it says now."""
     found = block - before
-    apart = word_to_float(int(block[SUM_ABS_DIFF_AT])) - word_to_float(int(before[SUM_ABS_DIFF_AT]))
+    apart = cell_to_float(int(block[SUM_ABS_DIFF_AT])) - cell_to_float(int(before[SUM_ABS_DIFF_AT]))
     found[LAST_MS_AT], found[MAX_ABS_DIFF_AT] = block[LAST_MS_AT], block[MAX_ABS_DIFF_AT]
-    found[SUM_ABS_DIFF_AT] = float_to_word(apart)
+    found[SUM_ABS_DIFF_AT] = float_to_cell(apart)
     return found
 
 
 def load(slots: Iterable[Slot], block: int) -> tuple[int, int]:
     """Requests of a version that wait or run now, and how many may, in all slots together."""
-    pairs = [(int(words[INFLIGHT_AT]), int(words[LIMIT_AT])) for words in (slot.read(block) for slot in slots)]
+    pairs = [(int(cells[INFLIGHT_AT]), int(cells[LIMIT_AT])) for cells in (slot.read(block) for slot in slots)]
     return sum([inflight for inflight, _ in pairs]), sum([limit for _, limit in pairs])
 
 
@@ -247,9 +247,9 @@ def refused(slots: Iterable[Slot], block: int) -> tuple[list[int], int]:
     all slots together."""
     found, late = np.zeros(len(SHED_REASONS), np.uint64), 0
     for slot in slots:
-        words = slot.read(block)
-        found += words[SHED_AT : SHED_AT + len(SHED_REASONS)]
-        late += int(words[REQUESTS_AT + _DEADLINE : DURATION_AT : len(OUTCOMES)].sum())
+        cells = slot.read(block)
+        found += cells[SHED_AT : SHED_AT + len(SHED_REASONS)]
+        late += int(cells[REQUESTS_AT + _DEADLINE : DURATION_AT : len(OUTCOMES)].sum())
     shed: list[int] = found.tolist()
     return shed, late
 

@@ -18,8 +18,8 @@ from penstock.monitor.answer_segments import ANSWERS, AnswerWriter
 from penstock.monitor.answer_store import AnswerStore
 from penstock.monitor.answers import answers_of
 from penstock.monitor.capture import CAPTURES, SUFFIX
+from penstock.monitor.feedback import Feedback, FeedbackResult
 from penstock.monitor.performance import PerformanceChange
-from penstock.monitor.told import Matched, Told
 
 IDS = [f"id-{number}" for number in range(20)]
 PASSED_S = 400.0
@@ -41,9 +41,9 @@ def evidence_of_a_gap(folder: Path, daily: float) -> float:
             answers = answers_of([Tensor("p", "FP64", np.array([[1 - sure, sure]] * len(ids)))])
             assert answers is not None
             writer.add(ids, [1] * len(ids), answers)
-        asyncio.run(labels.take("m", [Told("first", 0)]))
+        asyncio.run(labels.take("m", [Feedback("first", 0)]))
         now += PASSED_S
-        assert asyncio.run(labels.take("m", [Told(one, 0) for one in IDS])) == Matched()
+        assert asyncio.run(labels.take("m", [Feedback(one, 0) for one in IDS])) == FeedbackResult()
         found: float = labels.document(("m", "1"))["gap"]["log_e"]
         return found
     finally:
@@ -68,7 +68,7 @@ def test_versions_that_are_gone_are_forgotten_with_their_last_answer(tmp_path: P
         answers = answers_of([Tensor("p", "FP64", np.array([[0.1, 0.9]]))])
         assert answers is not None
         AnswerWriter(tmp_path / ANSWERS, "m", "1").add(["a"], [1], answers)
-        assert await labels.take("m", [Told("a", 1), Told("nobody's", 1)]) == Matched(1)
+        assert await labels.take("m", [Feedback("a", 1), Feedback("nobody's", 1)]) == FeedbackResult(1)
         served = [("m", "2")]
         await labels.step()
         assert labels.document(("m", "1"))["outcomes"] == {"joined": 1}  # its answer may still be rewarded

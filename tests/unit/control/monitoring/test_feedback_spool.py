@@ -19,8 +19,8 @@ from penstock.core.policies import MonitorPolicy
 from penstock.core.tensors import Tensor
 from penstock.monitor.answer_segments import ANSWERS, AnswerWriter
 from penstock.monitor.answers import answers_of
+from penstock.monitor.feedback import Feedback, FeedbackResult
 from penstock.monitor.performance import PerformanceChange
-from penstock.monitor.told import Matched, Told
 from penstock.registry.db import schema
 from penstock.registry.db.database import Database, open_database
 from penstock.registry.records import Document
@@ -63,8 +63,8 @@ class Gateway:
             writer.add(list(ids), [1] * len(ids), answers, [True] * len(ids))
             writer.close()
 
-    def tell(self, *ids: str, model: str = "m") -> Matched:
-        return asyncio.run(self.labels.take(model, [Told(one, 1) for one in ids]))
+    def tell(self, *ids: str, model: str = "m") -> FeedbackResult:
+        return asyncio.run(self.labels.take(model, [Feedback(one, 1) for one in ids]))
 
     def look(self) -> None:
         asyncio.run(self.spool.step())
@@ -123,8 +123,8 @@ def test_labels_are_joined_where_the_answer_was_given(
     with gateways(tmp_path, database, clocks, 0.0, 0.0, 0.0) as (first, second, third):
         first.answer(monkeypatch, "a1", "a2")
         third.answer(monkeypatch, "c1")
-        assert second.tell("a1", "c1", "nobody's") == Matched(unmatched=0, pending=3)
-        assert first.tell("a2", "c1") == Matched(unmatched=0, pending=1)
+        assert second.tell("a1", "c1", "nobody's") == FeedbackResult(unmatched=0, pending=3)
+        assert first.tell("a2", "c1") == FeedbackResult(unmatched=0, pending=1)
         for one in (first, second, third):
             one.look()
         assert first.outcomes() == {"joined": 2}
@@ -141,7 +141,7 @@ def test_a_gateway_that_is_away_finds_its_labels_when_it_is_back(
     with gateways(tmp_path, database, clocks, 0.0, 0.0) as (first, second):
         first.answer(monkeypatch, "a1")
         first.labels.close()
-        assert second.tell("a1") == Matched(0, 1)
+        assert second.tell("a1") == FeedbackResult(0, 1)
         until_settled(clocks, [second])
         assert waiting(database) == 1
         again = Gateway(first.home, database, clocks)
@@ -171,8 +171,8 @@ def test_labels_have_the_age_at_which_they_came(
         first.answer(monkeypatch, "a1")
         first.answer(monkeypatch, "a2", version="2")
         clocks.sleep(3.0)
-        assert first.tell("a1") == Matched()  # one version's come here
-        assert second.tell("a2") == Matched(0, 1)  # the other's there
+        assert first.tell("a1") == FeedbackResult()  # one version's come here
+        assert second.tell("a2") == FeedbackResult(0, 1)  # the other's there
         clocks.sleep(1.5)
         first.look()
         clocks.sleep(20.0)
@@ -225,7 +225,7 @@ def test_labels_of_a_gateway_that_began_a_moment_ago_wait_for_it(
     tmp_path: Path, database: Database, clocks: Clocks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with gateways(tmp_path, database, clocks, 0.0) as (first,):
-        assert first.tell("b0") == Matched(1, 0)  # alone
+        assert first.tell("b0") == FeedbackResult(1, 0)  # alone
         (tmp_path / "new").mkdir()
         labels = Labels(tmp_path / "new", tmp_path / "new.json", lambda key: (None, MonitorPolicy()), _tell, first.now)
         spool = labels.hand_over(FeedbackStore(database, lambda: clocks.database))
@@ -233,7 +233,7 @@ def test_labels_of_a_gateway_that_began_a_moment_ago_wait_for_it(
         answers = answers_of([Tensor("p", "FP32", np.array([[0.2, 0.8]], "<f4"))])
         assert answers is not None
         AnswerWriter(tmp_path / "new" / ANSWERS, "m", "1").add(["b1"], [1], answers)
-        assert first.tell("b1") == Matched(0, 1)
+        assert first.tell("b1") == FeedbackResult(0, 1)
         until_settled(clocks, [first])
         assert waiting(database) == 1
         asyncio.run(spool.step())
@@ -259,7 +259,7 @@ def test_room_and_time_are_bounded(
         first.answer(monkeypatch, "a1")
         first.labels.close()
         monkeypatch.setattr(feedback_spool, "MOST_BYTES", 500)
-        assert second.tell("a1", "a2", "a3") == Matched(unmatched=1, pending=2)
+        assert second.tell("a1", "a2", "a3") == FeedbackResult(unmatched=1, pending=2)
         assert second.outcomes("") == {"dropped": 1}
         monkeypatch.setattr(feedback_spool, "MOST_BYTES", MOST_BYTES)
         clocks.sleep(WAIT_S - 5)
@@ -272,7 +272,7 @@ def test_room_and_time_are_bounded(
         assert waiting(database) == 0
         assert second.outcomes("") == {"dropped": 1, "expired": 2, "unknown": 1}
         assert second.spool.others is False
-        assert second.tell("b2") == Matched(1, 0)  # nobody else is there to ask
+        assert second.tell("b2") == FeedbackResult(1, 0)  # nobody else is there to ask
 
 
 def test_many_calls_are_written_down_together(tmp_path: Path, database: Database, clocks: Clocks) -> None:
@@ -287,11 +287,11 @@ def test_many_calls_are_written_down_together(tmp_path: Path, database: Database
 
         spool = first.labels.hand_over(Counted(database, lambda: clocks.database))
 
-        async def many() -> list[Matched]:
+        async def many() -> list[FeedbackResult]:
             await spool.step()
-            return await asyncio.gather(*(first.labels.take("m", [Told(f"x{one}", 1)]) for one in range(50)))
+            return await asyncio.gather(*(first.labels.take("m", [Feedback(f"x{one}", 1)]) for one in range(50)))
 
-        assert asyncio.run(many()) == [Matched(0, 1)] * 50
+        assert asyncio.run(many()) == [FeedbackResult(0, 1)] * 50
         assert sum(calls) == 50 == waiting(database)
 
 
@@ -306,7 +306,7 @@ def test_what_cannot_be_made_durable_is_not_acknowledged(
         monkeypatch.setattr(FeedbackStore, "put", refuse)
         with pytest.raises(NotReady, match="away"):
             second.tell("a1")
-        assert first.tell("a1") == Matched()  # those that belong here need no database
+        assert first.tell("a1") == FeedbackResult()  # those that belong here need no database
 
 
 @pytest.mark.parametrize(
@@ -320,7 +320,7 @@ def test_labels_of_a_newer_gateway_hold_back_no_other(
         with database.writing() as connection:
             row = {"model": "m", "at": clocks.database, "size": 9}
             connection.execute(schema.feedback.insert().values(**row, told=sa.literal(told, sa.JSON)))
-        assert second.tell("a1") == Matched(unmatched=0, pending=1)
+        assert second.tell("a1") == FeedbackResult(unmatched=0, pending=1)
         first.look()
         assert first.outcomes() == {"joined": 1}
         until_settled(clocks, (first, second))
@@ -351,7 +351,7 @@ class Joiner:
         self.joined: list[str] = []
         self.counts: dict[str, int] = {}
 
-    async def join(self, model: str, told: Sequence[Told]) -> list[bool | None]:
+    async def join(self, model: str, told: Sequence[Feedback]) -> list[bool | None]:
         self.joined += [one.id for one in told if one.id in self.known]
         return [one.id in self.known for one in told]
 
@@ -371,7 +371,7 @@ def test_a_spool_gives_each_label_to_the_gateway_that_knows_its_answer(database:
     async def act() -> None:
         for one in (here, there):
             await one.register()
-        puts = [here.put("m", [Told(one, 1)]) for one in ("b", "nobody's")]
+        puts = [here.put("m", [Feedback(one, 1)]) for one in ("b", "nobody's")]
         assert await asyncio.gather(*puts) == [1, 1]  # written down together, each durable when it returns
         assert waiting(database) == 2
         for _ in range(2):
@@ -415,10 +415,10 @@ def test_a_spool_takes_no_more_than_there_is_room_for(
 
     async def act() -> None:
         await here.register()
-        taken = await here.put("m", [Told(str(number), 1) for number in range(100)])
+        taken = await here.put("m", [Feedback(str(number), 1) for number in range(100)])
         assert 0 < taken < 100
         assert joiner.counts["dropped"] == 100 - taken
-        assert await here.put("other", [Told("x", 1)]) == 1  # one model does not fill it all
+        assert await here.put("other", [Feedback("x", 1)]) == 1  # one model does not fill it all
 
     asyncio.run(act())
     here.pool.close()
@@ -437,8 +437,8 @@ def test_a_spool_whose_database_is_away_says_so_to_whoever_asks_and_goes_on(
         with monkeypatch.context() as patched:
             patched.setattr(FeedbackStore, "put", away)
             with pytest.raises(NotReady, match="away"):
-                await here.put("m", [Told("a", 1)])
-        assert await here.put("m", [Told("a", 1)]) == 1
+                await here.put("m", [Feedback("a", 1)])
+        assert await here.put("m", [Feedback("a", 1)]) == 1
         assert waiting(database) == 1
 
     asyncio.run(act())

@@ -16,7 +16,7 @@ from penstock.core.errors import Conflict, NotReady
 from penstock.core.tensors import Tensor
 from penstock.monitor.answer_segments import ANSWERS, AnswerWriter
 from penstock.monitor.answers import CLASS, answers_of
-from penstock.monitor.told import Joined, Told
+from penstock.monitor.feedback import Feedback, LabelledRow
 from penstock.registry.records import Document
 from penstock.registry.stores.evidence import RETIRED_S, LabelBatch
 from penstock.telemetry.metrics import LABELS, Bulk, Point
@@ -247,7 +247,7 @@ def label(members: list[Member], generator: np.random.Generator, rows: int, wron
     for number in range(rows):
         clock.now += 0.01
         right = float(generator.random() >= wrong)
-        joined = Joined("1", CLASS, 1.0, (0.1, 0.9, np.nan, np.nan), right, clock.now, clock.now - 1)
+        joined = LabelledRow("1", CLASS, 1.0, (0.1, 0.9, np.nan, np.nan), right, clock.now, clock.now - 1)
         members[number % len(members)].evidence.labels.add("m", [joined])
     for one in sorted(members, key=lambda one: one.evidence.is_known):
         one.step()
@@ -376,7 +376,7 @@ def test_what_became_of_labels_is_the_sum_and_each_gateways_own(tmp_path: Path, 
         writer = AnswerWriter(one.home / ANSWERS, "m", "1")
         for index in range(number):
             writer.add([f"{one.name}{index}"], [1], answers)
-        told = [Told(f"{one.name}{index}", 1) for index in range(number)]
+        told = [Feedback(f"{one.name}{index}", 1) for index in range(number)]
         asyncio.run(one.monitoring.labels.take("m", [*told, told[0]]))  # and one of them twice
     for one in (*members, members[0]):
         one.step()

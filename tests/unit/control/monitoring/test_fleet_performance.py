@@ -9,23 +9,24 @@ from penstock.control.monitoring.fleet_performance import FleetPerformance
 from penstock.control.monitoring.label_batches import pack_rows
 from penstock.core.policies import MonitorPolicy
 from penstock.monitor.answers import CLASS
+from penstock.monitor.feedback import LabelledRow
 from penstock.monitor.performance import PerformanceChange
-from penstock.monitor.told import Joined
 from penstock.registry.stores.evidence import LabelBatch
 
 POLICY = MonitorPolicy()
 LOOK_S = 60.0
 
 
-def rows(number: int, wrong: float, begins: float) -> list[Joined]:
+def rows(number: int, wrong: float, begins: float) -> list[LabelledRow]:
     """Labels a second apart, of which this share was answered wrongly."""
     chosen = np.random.default_rng(int(begins)).uniform(size=number) < wrong
     return [
-        Joined("1", CLASS, 1.0, (), float(not one), begins + at, begins + at - 1, True) for at, one in enumerate(chosen)
+        LabelledRow("1", CLASS, 1.0, (), float(not one), begins + at, begins + at - 1, True)
+        for at, one in enumerate(chosen)
     ]
 
 
-def batches(found: Sequence[Joined], gateways: int, first: int = 1) -> list[LabelBatch]:
+def batches(found: Sequence[LabelledRow], gateways: int, first: int = 1) -> list[LabelBatch]:
     """The rows in turn at so many gateways, one batch of each."""
     parts = [found[index::gateways] for index in range(gateways)]
     return [

@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 
 from penstock.control.monitoring.label_batches import MOST_WAITING, LabelBatches, pack_rows, unpack_rows
 from penstock.monitor.answers import CLASS, SCORES
-from penstock.monitor.told import Joined
+from penstock.monitor.feedback import LabelledRow
 
 finite = st.floats(allow_nan=False, width=64)
 rows = st.builds(
-    Joined,
+    LabelledRow,
     st.just("1"),
     st.integers(0, 2),
     finite,
@@ -24,12 +24,12 @@ rows = st.builds(
 
 
 @given(st.lists(rows, max_size=5))
-def test_rows_come_back_as_they_were_joined(joined: list[Joined]) -> None:
+def test_rows_come_back_as_they_were_joined(joined: list[LabelledRow]) -> None:
     assert unpack_rows("1", pack_rows(joined)) == joined
 
 
-def row(version: str, label: float = 1.0) -> Joined:
-    return Joined(version, CLASS, 1.0, (), label, 5.0)
+def row(version: str, label: float = 1.0) -> LabelledRow:
+    return LabelledRow(version, CLASS, 1.0, (), label, 5.0)
 
 
 def test_batches_are_the_same_until_they_are_written() -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from penstock.control.monitoring.label_comparisons import LabelComparisons, Signal, Terms
-from penstock.monitor.told import Rewarded
+from penstock.monitor.feedback import RewardedAnswer
 
 DAY_S = 86_400.0
 VERSIONS = ("1", "2")
@@ -18,7 +18,9 @@ class Room:
         self.comparisons.start(Terms("t", "m", Signal.REWARD, 0, VERSIONS))
 
     def reward(self, number: int) -> None:
-        rows = [Rewarded(version, 1.0, self.now - 0.5, True, self.now) for version in VERSIONS for _ in range(number)]
+        rows = [
+            RewardedAnswer(version, 1.0, self.now - 0.5, True, self.now) for version in VERSIONS for _ in range(number)
+        ]
         self.comparisons.take("m", (), rows)
 
     def compared(self) -> int:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from penstock.control.monitoring.publication import Counts, Shape, ended, layout_id, pack, summed, unpack
 from penstock.control.monitoring.publisher import Publisher
 from penstock.core.errors import NotReady
-from penstock.monitor.counters.layout import BLOCK_WORDS
+from penstock.monitor.counters.layout import BLOCK_CELLS
 from penstock.monitor.counters.slot import Slot
 from penstock.monitor.counters.totals import Totals
 from penstock.monitor.rows import Layout
@@ -26,27 +26,27 @@ from tests.unit.control.trials import Clock
 KEY = ("m", "1")
 REFERENCE = trained(rows=2000)
 SHAPE = Shape(layout_id(REFERENCE.digest, ()), Layout.of(REFERENCE))
-NOTHING = np.zeros(BLOCK_WORDS, np.uint64)
+NOTHING = np.zeros(BLOCK_CELLS, np.uint64)
 
 
 def counts(rows: int, requests: int = 0) -> Counts:
-    words = np.zeros(SHAPE.size, np.uint64)
-    words[1] = rows
-    words[Layout.of(REFERENCE).sums :].view(np.float64)[:] = rows / 3
+    cells = np.zeros(SHAPE.size, np.uint64)
+    cells[1] = rows
+    cells[Layout.of(REFERENCE).sums :].view(np.float64)[:] = rows / 3
     slot = Slot.in_process()
     for _ in range(requests):
         slot.block(1).answered(0, 1, 1_000_000, 0, 0, 1000, 0)
-    return Counts(SHAPE, words, 1, Totals.of([slot], 1).words)
+    return Counts(SHAPE, cells, 1, Totals.of([slot], 1).cells)
 
 
 def test_words_come_back_as_they_were_packed() -> None:
-    words = np.arange(40, dtype=np.uint64) << np.uint64(33)
-    found = unpack(pack(words), 40)
+    cells = np.arange(40, dtype=np.uint64) << np.uint64(33)
+    found = unpack(pack(cells), 40)
     assert found is not None
-    assert found.tolist() == words.tolist()
-    assert unpack(pack(words), 41) is None, "of another release"
+    assert found.tolist() == cells.tolist()
+    assert unpack(pack(cells), 41) is None, "of another release"
     assert unpack(b"otherwise packed", 40) is None
-    assert unpack(pack(words)[:9], 40) is None
+    assert unpack(pack(cells)[:9], 40) is None
 
 
 def test_keys_name_a_layout_in_whatever_order() -> None:
@@ -68,8 +68,8 @@ def total(store: EvidenceStore) -> tuple[int, int, float]:
     found = summed(store.published(), {KEY: SHAPE}).get(KEY)
     if found is None:
         return 0, 0, 0.0
-    floats = found.words[Layout.of(REFERENCE).sums :].view(np.float64)
-    return int(found.words[1]), found.totals.outcome_count(True), float(floats[0])
+    floats = found.cells[Layout.of(REFERENCE).sums :].view(np.float64)
+    return int(found.cells[1]), found.totals.outcome_count(True), float(floats[0])
 
 
 class Names:
@@ -127,7 +127,7 @@ def test_a_gateway_that_counts_nothing_is_not_taken_for_ended(
 
 def test_counts_of_another_reference_are_no_rows_of_this_one(store: EvidenceStore, publisher_of: Names) -> None:
     other = Shape("another", SHAPE.layout)
-    publisher_of("a").publish({KEY: Counts(other, counts(9).words, 1, counts(0, 4).block)})
+    publisher_of("a").publish({KEY: Counts(other, counts(9).cells, 1, counts(0, 4).block)})
     publisher_of("b").publish({KEY: counts(5, 1)})
     assert total(store)[:2] == (5, 5)
 

@@ -23,7 +23,7 @@ def distributions(found: Iterable[Reading], metric: Metric) -> dict[tuple[str, .
 
 def finish(slot: Slot, block: int, outcome: str, protocol: Protocol = Protocol.REST, total_ns: int = 1_000_000) -> None:
     series = Route.STABLE * len(PROTOCOL_NAMES) + protocol
-    slot.block(block).failed(series, OUTCOME_INDEX[outcome], total_ns, blamed=True)
+    slot.block(block).failed(series, OUTCOME_INDEX[outcome], total_ns, attributed=True)
 
 
 BLOCKS = {("m", "1"): 1, ("m", "2"): 2}

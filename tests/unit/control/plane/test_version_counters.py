@@ -117,8 +117,8 @@ def _shed(world: World) -> float:
 
 def test_a_region_is_a_view_of_every_slot_and_is_cleared_in_all() -> None:
     world = World()
-    for words in world.counters.regions(10, 4):
-        words[:] = 7
-    assert [words.tolist() for words in world.counters.regions(12, 3)] == [[7, 7, 0]] * 2
+    for cells in world.counters.regions(10, 4):
+        cells[:] = 7
+    assert [cells.tolist() for cells in world.counters.regions(12, 3)] == [[7, 7, 0]] * 2
     world.counters.clear_region(10, 3)
-    assert [words.tolist() for words in world.counters.regions(10, 4)] == [[0, 0, 0, 7]] * 2
+    assert [cells.tolist() for cells in world.counters.regions(10, 4)] == [[0, 0, 0, 7]] * 2

@@ -22,7 +22,7 @@ from penstock.monitor.answers import answers_of
 from penstock.monitor.capture import CAPTURES, CaptureWriter, Seen
 from penstock.monitor.captured_rows import Selection
 from penstock.monitor.columns import Columns
-from penstock.monitor.told import Told
+from penstock.monitor.feedback import Feedback
 from penstock.registry.blobs.folder import FolderBlobs
 from penstock.registry.db import schema
 from penstock.registry.db.database import Database, open_database
@@ -90,7 +90,7 @@ class Fleet:
             answers.add([one], [1], told)
         writer.close()
         if label is not None:
-            AnswerStore(home / ANSWERS).take("m", [Told(one, label) for one in ids], 1e9, 1e12)
+            AnswerStore(home / ANSWERS).take("m", [Feedback(one, label) for one in ids], 1e9, 1e12)
 
     def table(self, share: float = 0.0) -> tuple[list[str], Any]:
         file = self._room / "rows.parquet"

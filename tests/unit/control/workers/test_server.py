@@ -31,7 +31,7 @@ from penstock.core.batching import RowProof
 from penstock.core.desired import Desired, ModelSpec, State, VersionSpec, VersionStatus
 from penstock.core.errors import KINDS, Fault, InvalidInput, NotFound, NotReady, TooLarge
 from penstock.monitor.columns import Rows
-from penstock.monitor.told import Matched, Told
+from penstock.monitor.feedback import Feedback, FeedbackResult
 from tests.harness import PATIENCE_S, reached
 
 texts = st.text(max_size=8)
@@ -106,11 +106,11 @@ class Ends:
         channel.publish(Desired(1))  # before that, a channel has nothing to say
         return channel
 
-    async def feedback(self, model: str, told: Sequence[Told]) -> Matched:
+    async def feedback(self, model: str, told: Sequence[Feedback]) -> FeedbackResult:
         self.asked.append(("feedback", model, ",".join(one.id for one in told)))
         if fault := self.answer(model):
             raise fault
-        return Matched(sum(not one.id.startswith(model) for one in told), pending=1)
+        return FeedbackResult(sum(not one.id.startswith(model) for one in told), pending=1)
 
     async def load(self, model: str, config: str | None) -> None:
         self.asked.append(("load", model, config or ""))
@@ -247,13 +247,13 @@ def test_feedback_is_joined_by_the_control_process(tmp_path: Path) -> None:
     async def act(ends: Ends) -> None:
         link = ends.link()
         with pytest.raises(NotReady):
-            await link.feedback("a", [Told("a1")])
+            await link.feedback("a", [Feedback("a1")])
         await ends.until(lambda: bool(ends.wanted))
-        assert await link.feedback("a", [Told("a1", 1), Told("b1", reward=0.5, at=3.0)]) == Matched(1, 1)
+        assert await link.feedback("a", [Feedback("a1", 1), Feedback("b1", reward=0.5, at=3.0)]) == FeedbackResult(1, 1)
         assert ends.asked == [("feedback", "a", "a1,b1")]
         ends.answer = lambda _: NotReady("later")
         with pytest.raises(NotReady, match="later"):
-            await link.feedback("a", [Told("a1", 1)])
+            await link.feedback("a", [Feedback("a1", 1)])
 
     between(tmp_path, act)
 
@@ -286,13 +286,13 @@ def test_strangers_are_not_listened_to(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "told",
     [
-        [Told(f"{number:0512}", ["\U0001f600" * 1024] * 4) for number in range(1500)],
-        [Told("a", [1.5] * 200_000), Told("b", ["\x00" * 1000] * 900)],
-        [Told(str(number), reward=1.0) for number in range(30_000)],
+        [Feedback(f"{number:0512}", ["\U0001f600" * 1024] * 4) for number in range(1500)],
+        [Feedback("a", [1.5] * 200_000), Feedback("b", ["\x00" * 1000] * 900)],
+        [Feedback(str(number), reward=1.0) for number in range(30_000)],
     ],
     ids=["texts", "long", "many"],
 )
-def test_large_feedback_goes_in_pieces_that_fit_a_line(told: list[Told], tmp_path: Path) -> None:
+def test_large_feedback_goes_in_pieces_that_fit_a_line(told: list[Feedback], tmp_path: Path) -> None:
     pieces = list(told_pieces(told))
     assert len(pieces) > 1
     assert max(len(json.dumps(piece)) for piece in pieces) < LINE_BYTES - 1000

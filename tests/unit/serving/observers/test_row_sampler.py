@@ -10,8 +10,8 @@ import pytest
 from penstock.core.tensors import Tensor
 from penstock.monitor.answer_segments import MOST_ROWS, AnswerWriter
 from penstock.monitor.answer_store import AnswerStore
+from penstock.monitor.feedback import Feedback
 from penstock.monitor.rows import Exchange, rows_of
-from penstock.monitor.told import Told
 from penstock.serving.infer_call import InferCall
 from penstock.serving.memory_budget import MemoryBudget
 from penstock.serving.observers import row_sampler
@@ -79,7 +79,7 @@ def test_large_calls_are_few_at_a_time(tmp_path: Path) -> None:
     found = offered(*(call(number, rows) for number in range(5)), answers=writer)
     assert 0 < found.rows <= row_sampler.MAX_CELLS // 4  # two numbers of a row come in, two go out
     assert found.rows + found.dropped == 5 * rows
-    taken = AnswerStore(tmp_path).take("m", [Told("r0", [1] * (MOST_ROWS + 5))], 0.0, 1e12)
+    taken = AnswerStore(tmp_path).take("m", [Feedback("r0", [1] * (MOST_ROWS + 5))], 0.0, 1e12)
     assert len(taken.joined) == MOST_ROWS
 
 

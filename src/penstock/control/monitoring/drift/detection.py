@@ -17,7 +17,7 @@ from penstock.control.monitoring.drift.series import MonitorSeries
 from penstock.control.monitoring.terms import WatchTerms
 from penstock.control.periodic import KeyedWork, PeriodicTask
 from penstock.core.policies import MonitorPolicy
-from penstock.monitor.counters.layout import Words
+from penstock.monitor.counters.layout import Cells
 from penstock.monitor.drift_changes import DriftChange
 from penstock.monitor.reference import Reference
 from penstock.monitor.rows import Counted
@@ -28,7 +28,7 @@ KEEP_S = 10.0
 """Evidence is written down that often, and at every change."""
 
 Key = tuple[str, str]
-ReadRegion = Callable[[int, int], list[Words]]
+ReadRegion = Callable[[int, int], list[Cells]]
 """Gives the region with an offset and a size (words) of every worker."""
 
 EventOf = Callable[[Key, DriftChange, VersionMonitor], Event]

@@ -10,7 +10,7 @@ from typing import Any
 
 from penstock.control.periodic import Complaints
 from penstock.engine.durable_files import write_atomically
-from penstock.monitor.counters.layout import REGION_WORDS
+from penstock.monitor.counters.layout import REGION_CELLS
 
 log = logging.getLogger("penstock.control")
 
@@ -91,4 +91,4 @@ def free_offset(regions: Iterable[Region], size: int) -> int | None:
         if region.offset - at >= size:
             return at
         at = max(at, region.offset + region.size)
-    return at if REGION_WORDS - at >= size else None
+    return at if REGION_CELLS - at >= size else None

@@ -6,7 +6,7 @@ from pathlib import Path
 from penstock.control.monitoring.drift.detection import KEEP_S, DriftDetection
 from penstock.control.periodic import PeriodicTask
 from penstock.core.policies import MonitorPolicy
-from penstock.monitor.counters.layout import Words
+from penstock.monitor.counters.layout import Cells
 from penstock.monitor.rows import RowCounter
 from tests.unit.control.test_monitoring import COLUMNS, POLICY, Watcher, exchange, trained
 from tests.unit.control.trials import ME, World
@@ -38,15 +38,15 @@ class Gateway:
             monitoring._terms, monitoring._regions, self._read, self.file, task, self.watcher.world.clock
         )
 
-    def _read(self, offset: int, size: int) -> list[Words]:
+    def _read(self, offset: int, size: int) -> list[Cells]:
         if self.unreadable:
             raise ValueError("the words cannot be read")
         return self.watcher.fleet.regions(offset, size)
 
     def send(self, rows: int, shift: float = 0.0) -> list[tuple[str, bool]]:
         watch = self.watcher.watch()
-        for words in self.watcher.fleet.regions(watch.offset, watch.size):
-            counter = RowCounter(self.reference, words, COLUMNS, 1.0)
+        for cells in self.watcher.fleet.regions(watch.offset, watch.size):
+            counter = RowCounter(self.reference, cells, COLUMNS, 1.0)
             counter.count([exchange(self.watcher.generator, rows // 2, shift)])
         self.watcher.world.clock.now += 1
         return [(change.feature, change.begins) for _, change in self.detection.look()]

@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.control.monitoring.drift.regions import Region, Regions, free_offset
-from penstock.monitor.counters.layout import REGION_WORDS
+from penstock.monitor.counters.layout import REGION_CELLS
 
 ONE, TWO, THREE = ("m", "1"), ("m", "2"), ("m", "3")
-HALF = REGION_WORDS // 2
+HALF = REGION_CELLS // 2
 
 
 class Memory:
@@ -57,7 +57,7 @@ def test_another_control_process_finds_the_regions_and_a_torn_file_is_none(tmp_p
 def test_versions_that_are_not_served_give_their_words_back(tmp_path: Path) -> None:
     memory = Memory(tmp_path)
     memory.regions.assign(ONE, "a", HALF, (), [ONE, TWO])
-    memory.regions.assign(TWO, "b", REGION_WORDS - HALF, (), [ONE, TWO])
+    memory.regions.assign(TWO, "b", REGION_CELLS - HALF, (), [ONE, TWO])
     assert memory.regions.assign(THREE, "c", HALF, (), [ONE, TWO, THREE]) is None
     third = memory.regions.assign(THREE, "c", HALF, (), [TWO, THREE])
     assert third == Region("c", 0, HALF)
@@ -65,16 +65,16 @@ def test_versions_that_are_not_served_give_their_words_back(tmp_path: Path) -> N
 
 
 @given(
-    st.lists(st.tuples(st.integers(0, REGION_WORDS), st.integers(1, REGION_WORDS // 4)), max_size=8),
-    st.integers(1, REGION_WORDS),
+    st.lists(st.tuples(st.integers(0, REGION_CELLS), st.integers(1, REGION_CELLS // 4)), max_size=8),
+    st.integers(1, REGION_CELLS),
 )
 def test_words_are_given_out_once(places: list[tuple[int, int]], size: int) -> None:
-    taken = [Region("", offset, length) for offset, length in places if offset + length <= REGION_WORDS]
+    taken = [Region("", offset, length) for offset, length in places if offset + length <= REGION_CELLS]
     found = free_offset(taken, size)
     starts = [0, *(one.offset + one.size for one in taken)]
     fits = [
         at
         for at in starts
-        if at + size <= REGION_WORDS and all(at + size <= one.offset or at >= one.offset + one.size for one in taken)
+        if at + size <= REGION_CELLS and all(at + size <= one.offset or at >= one.offset + one.size for one in taken)
     ]
     assert found == (min(fits) if fits else None)

@@ -10,7 +10,7 @@ from penstock.control.monitoring.drift.version_series import (
     carried_out,
 )
 from penstock.core.policies import MonitorPolicy
-from penstock.monitor.counters.layout import Words
+from penstock.monitor.counters.layout import Cells
 from penstock.monitor.reference import Reference
 from penstock.monitor.rows import Counted, Layout, RowCounter
 from penstock.monitor.verdicts import VersionMonitor
@@ -26,14 +26,14 @@ class World:
 
     def __init__(self, reference: Reference) -> None:
         self.reference = reference
-        self.words: Words = np.zeros(Layout.of(reference).size, np.uint64)
+        self.cells: Cells = np.zeros(Layout.of(reference).size, np.uint64)
         self.monitor = VersionMonitor(reference, MonitorPolicy(), self._counted(), 0.0)
 
     def _counted(self) -> Counted:
-        return Counted.of(self.reference, [self.words])
+        return Counted.of(self.reference, [self.cells])
 
     def count(self, rows: int) -> None:
-        RowCounter(self.reference, self.words, COLUMNS, 1.0).count([exchange(np.random.default_rng(1), rows)])
+        RowCounter(self.reference, self.cells, COLUMNS, 1.0).count([exchange(np.random.default_rng(1), rows)])
         self.monitor.look(self._counted(), 1.0)
 
     def series(self, carried: Carried | None = None) -> VersionSeries:

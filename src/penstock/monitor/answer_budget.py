@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class AnswerRoom:
+class AnswerBudget:
     """Bytes of one gateway's disk for remembered answers: of one model, and of all models together."""
 
     model_bytes: int = 256 << 20
     total_bytes: int = 1 << 30
 
 
-DEFAULT_ROOM = AnswerRoom()
+DEFAULT_BUDGET = AnswerBudget()
 """The room there is unless settings say otherwise."""
 
 
@@ -26,7 +26,7 @@ class File:
     size: int
 
 
-def beyond_room(oldest_first: Sequence[File], room: AnswerRoom) -> list[str]:
+def over_budget(oldest_first: Sequence[File], room: AnswerBudget) -> list[str]:
     """The names of the files that go.
 
     A model beyond its room gives up its oldest file; while all of them together are beyond theirs, the model that takes

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.monitor.answer_room import AnswerRoom, File, beyond_room
+from penstock.monitor.answer_budget import AnswerBudget, File, over_budget
 
 SIZE = 10
 
@@ -29,13 +29,13 @@ def files(models: str) -> list[File]:
 def test_the_oldest_of_whom_takes_most_go(
     oldest_first: str, model_bytes: int, total_bytes: int, gone: list[str]
 ) -> None:
-    assert beyond_room(files(oldest_first), AnswerRoom(model_bytes, total_bytes)) == gone
+    assert over_budget(files(oldest_first), AnswerBudget(model_bytes, total_bytes)) == gone
 
 
 @given(st.text("abcd", max_size=40), st.integers(1, 12), st.integers(1, 40))
 def test_shares_are_fair_and_no_more_goes_than_must(oldest_first: str, most_of_one: int, most: int) -> None:
     everything = files(oldest_first)
-    gone = set(beyond_room(everything, AnswerRoom(most_of_one * SIZE, most * SIZE)))
+    gone = set(over_budget(everything, AnswerBudget(most_of_one * SIZE, most * SIZE)))
     kept = [one for one in everything if one.name not in gone]
     share, had = Counter(one.model for one in kept), Counter(oldest_first)
     assert sum(share.values()) <= most and all(count <= most_of_one for count in share.values())

@@ -7,7 +7,7 @@ from penstock.monitor.answers import NUMBER
 
 
 @dataclass(frozen=True, slots=True)
-class Joined:
+class LabelledRow:
     """One row that was labelled: its version, what was answered, what was told, and ``at`` which time that was known.
 
     ``answered_at`` is the time of the answer (seconds since the epoch); ``by_split`` says that chance chose the
@@ -36,7 +36,7 @@ class Joined:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class Feedback:
     """What somebody says of an answer: its label or labels (one a row; None says nothing), a reward from 0 to 1, and
     when it became known (seconds since the epoch, 0 for now). ``came_at`` is when it came to this fleet, by the clock
     that answers are timed by; 0 for now."""
@@ -49,7 +49,7 @@ class Told:
 
 
 @dataclass(frozen=True, slots=True)
-class Matched:
+class FeedbackResult:
     """What became of feedback as a caller is told: how many belong to no answer that is remembered here or to one that
     is too old, and how many wait for the other gateways."""
 
@@ -58,7 +58,7 @@ class Matched:
 
 
 @dataclass(frozen=True, slots=True)
-class Rewarded:
+class RewardedAnswer:
     """One answer that was rewarded: its version, the reward, the time of the answer (seconds since the epoch), whether
     chance chose the version, and when the reward came to this fleet (0 for now)."""
 
@@ -70,30 +70,30 @@ class Rewarded:
 
 
 @dataclass(slots=True)
-class Taken:
+class JoinResult:
     """What became of what was told: rows that were joined, answers that were rewarded, versions of what came too late,
     was told of before, or could not be a label, what belongs to no answer that is remembered, and what could not be
     written down."""
 
-    joined: list[Joined]
-    rewards: list[Rewarded]
-    late: list[str]
-    doubled: list[str]
+    joined: list[LabelledRow]
+    rewards: list[RewardedAnswer]
+    too_late: list[str]
+    duplicates: list[str]
     unusable: list[str]
-    unknown: list[Told]
-    failed: list[Told]
+    unknown: list[Feedback]
+    failed: list[Feedback]
 
     @classmethod
-    def nothing(cls) -> "Taken":
+    def nothing(cls) -> "JoinResult":
         """Nothing yet."""
         return cls([], [], [], [], [], [], [])
 
-    def add(self, other: "Taken") -> None:
+    def add(self, other: "JoinResult") -> None:
         """Count what became of other things that were told, too."""
         self.joined += other.joined
         self.rewards += other.rewards
-        self.late += other.late
-        self.doubled += other.doubled
+        self.too_late += other.too_late
+        self.duplicates += other.duplicates
         self.unusable += other.unusable
         self.unknown += other.unknown
         self.failed += other.failed
