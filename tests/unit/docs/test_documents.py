@@ -1,17 +1,13 @@
 """What the documents say that the code can contradict."""
 
-import json
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from penstock import __version__
-from penstock.config.settings import settings_schema
 from penstock.core.errors import KINDS
 from penstock.core.labels import GRPC_STATUS, HTTP_STATUS
-from penstock.telemetry.metrics import METRICS, PREFIX
 
 ROOT = Path(__file__).parents[3]
 DOCS = ROOT / "docs"
@@ -65,12 +61,6 @@ def test_the_table_of_faults_is_the_codes() -> None:
         assert (http[:3], grpc) == (str(HTTP_STATUS[kind]), GRPC_STATUS[kind])
 
 
-def test_the_table_of_metrics_is_the_codes() -> None:
-    rows = rows_of(section(DOCS / "explanation" / "operations.md", "Metrics"))
-    expected = {PREFIX + metric.name: [metric.kind.value, ", ".join(metric.labels), metric.help] for metric in METRICS}
-    assert rows == expected
-
-
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: str(document.relative_to(ROOT)))
 def test_links_between_documents_lead_somewhere(document: Path) -> None:
     for target, anchor in re.findall(r"\]\((?!https?://)([^)#\s]*)#?([^)\s]*)\)", prose_of(document)):
@@ -88,23 +78,3 @@ def anchors_of(document: Path) -> set[str]:
     """What a link into a document may name: its headings as GitHub and MkDocs write them."""
     headings = re.findall(r"^#+ (.+)$", document.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
-
-
-def settings_of(schema: dict[str, Any], properties: dict[str, Any], prefix: str = "") -> dict[str, tuple[str, str]]:
-    """Dotted name to default and description."""
-    found: dict[str, tuple[str, str]] = {}
-    for name, part in properties.items():
-        if "$ref" in part:
-            section = schema["$defs"][part["$ref"].rpartition("/")[2]]
-            found |= settings_of(schema, section["properties"], f"{prefix}{name}.")
-        else:
-            default = "none" if part["default"] is None else f"`{json.dumps(part['default'])}`"
-            found[prefix + name] = (default, part["description"])
-    return found
-
-
-def test_the_table_of_settings_is_the_codes() -> None:
-    rows = rows_of(section(DOCS / "reference" / "configuration.md", "Settings"))
-    schema = settings_schema()
-    expected = settings_of(schema, schema["properties"])
-    assert rows == {name: list(cells) for name, cells in expected.items()}

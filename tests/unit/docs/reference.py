@@ -1,0 +1,117 @@
+"""The parts of docs/reference/ that are written from the code: settings, commands, metrics and codes."""
+
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from penstock.cli import build
+from penstock.cli.console import Exit
+from penstock.config.settings import settings_schema
+from penstock.core.errors import KINDS
+from penstock.core.labels import GRPC_STATUS, HTTP_STATUS
+from penstock.telemetry.metrics import METRICS, PREFIX
+
+REFERENCE = Path(__file__).parents[3] / "docs" / "reference"
+
+
+def table(head: str, rows: Iterable[tuple[str, ...]]) -> str:
+    """A Markdown table; ``head`` has the names of its columns, with bars between them."""
+    columns = head.count("|") + 1
+    lines = [f"| {head} |", "|---" * columns + "|"]
+    return "\n".join([*lines, *("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)])
+
+
+def settings() -> str:
+    """Every setting with its default and description."""
+    schema = settings_schema()
+    return table("setting | default | meaning", _settings(schema, schema["properties"], ""))
+
+
+def _settings(schema: dict[str, Any], properties: dict[str, Any], prefix: str) -> Iterator[tuple[str, ...]]:
+    for name, part in properties.items():
+        if "$ref" in part:
+            section = schema["$defs"][part["$ref"].rpartition("/")[2]]
+            yield from _settings(schema, section["properties"], f"{prefix}{name}.")
+        else:
+            default = "none" if part["default"] is None else f"`{json.dumps(part['default'])}`"
+            yield f"`{prefix}{name}`", default, part["description"]
+
+
+def metrics() -> str:
+    """Every metric with its kind, labels and help text."""
+    rows = ((f"`{PREFIX}{one.name}`", one.kind.value, ", ".join(one.labels), one.help) for one in METRICS)
+    return table("metric | kind | labels | meaning", rows)
+
+
+def codes() -> str:
+    """Every kind of error with its HTTP and gRPC code."""
+    rows = ((f"`{one.kind}`", str(HTTP_STATUS[one.kind]), GRPC_STATUS[one.kind], _first_line(one)) for one in KINDS)
+    return table("kind | HTTP | gRPC | meaning", rows)
+
+
+def _first_line(documented: object) -> str:
+    return " ".join((documented.__doc__ or "").split("\n\n")[0].split()).replace("``", "`")
+
+
+def exits() -> str:
+    """Every exit code of the command line."""
+    return table("code | name", ((f"{code.value}", code.name.lower().replace("_", " ")) for code in Exit))
+
+
+def commands() -> str:
+    """Every command with its arguments and options, as its help has them."""
+    root: Any = typer.main.get_command(build([]))
+    return "\n\n".join(_command(command, path) for command, path in _leaves(root, "penstock"))
+
+
+def _leaves(command: Any, path: str) -> Iterator[tuple[Any, str]]:
+    """Each command that does something, with the words that call it, by name."""
+    if not hasattr(command, "commands"):
+        yield command, path
+    for name in sorted(getattr(command, "commands", {})):
+        yield from _leaves(command.commands[name], f"{path} {name}")
+
+
+def _command(command: Any, path: str) -> str:
+    context = command.make_context(path, [], resilient_parsing=True)
+    usage = " ".join([path, *command.collect_usage_pieces(context)])
+    records = [record for one in command.params if (record := one.get_help_record(context))]
+    rows = [(f"`{names}`", _escaped(text)) for names, text in records if "--help" not in names]
+    parts = [f"### {path}", _escaped(command.help or ""), f"```text\n{usage}\n```"]
+    return "\n\n".join([*parts, table("parameter | meaning", rows)] if rows else parts)
+
+
+def _escaped(text: str) -> str:
+    """A help text as a line of Markdown."""
+    return re.sub(r"([\[\]<>])", r"\\\1", " ".join(text.split()))
+
+
+BLOCKS: dict[tuple[str, str], Callable[[], str]] = {
+    ("configuration.md", "settings"): settings,
+    ("metrics.md", "metrics"): metrics,
+    ("error-codes.md", "codes"): codes,
+    ("error-codes.md", "exits"): exits,
+    ("cli.md", "commands"): commands,
+}
+"""Page and name of each block, and what writes it."""
+
+
+def block(page: str, name: str) -> re.Match[str]:
+    """What stands between the marks of a block."""
+    found = re.search(
+        rf"(?<=<!-- {name}: written from the code -->\n\n).*?(?=\n\n<!-- end of {name} -->)",
+        (REFERENCE / page).read_text(),
+        re.DOTALL,
+    )
+    assert found, f"{page} has no block {name}"
+    return found
+
+
+def write(page: str, name: str) -> None:
+    """Put what the code says now into a block."""
+    old = block(page, name)
+    (REFERENCE / page).write_text(old.string[: old.start()] + BLOCKS[page, name]() + old.string[old.end() :])

@@ -1,0 +1,69 @@
+"""The reference pages say what the code does; ``PENSTOCK_WRITE_DOCS=1`` has their tables written anew."""
+
+import ast
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.routing import Route
+
+from penstock.api.admin import admin, traffic
+from tests.unit.docs.reference import BLOCKS, REFERENCE, block, write
+
+SOURCE = Path(__file__).parents[3] / "src" / "penstock"
+
+
+@pytest.mark.parametrize(("page", "name"), BLOCKS)
+def test_what_is_written_from_the_code_is_up_to_date(page: str, name: str) -> None:
+    if os.environ.get("PENSTOCK_WRITE_DOCS"):
+        write(page, name)
+    assert block(page, name)[0] == BLOCKS[page, name](), "run this test with PENSTOCK_WRITE_DOCS=1"
+
+
+def first_cells(page: str) -> list[str]:
+    """The code in the first column of a page's tables."""
+    return [
+        cell
+        for line in re.findall(r"^\| (`.*?) \|", (REFERENCE / page).read_text(), re.MULTILINE)
+        for cell in codes(line)
+    ]
+
+
+def codes(text: str) -> list[str]:
+    """What stands between backticks."""
+    return re.findall(r"`([^`]+)`", text)
+
+
+def test_every_event_type_is_described() -> None:
+    types = {text.removesuffix(".v1") for text in literals() if re.fullmatch(r"[a-z_]+\.[a-z_]+\.v1", text)}
+    assert sorted(first_cells("events.md")) == sorted(types)
+
+
+def literals() -> Iterator[str]:
+    """Every text in the source."""
+    for file in SOURCE.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield node.value
+
+
+class Anything:
+    """Stands for what a route calls; no call is made."""
+
+    def __getattr__(self, name: str) -> Any:
+        return Anything()
+
+
+def test_every_call_of_the_admin_api_is_described() -> None:
+    anything: Any = Anything()
+    found = [*admin.routes(anything), *traffic.routes(anything)]
+    assert sorted(first_cells("admin-api.md")) == sorted(call for route in found for call in calls_of(route))
+
+
+def calls_of(route: Route) -> Iterator[str]:
+    """Method and path of each call, the path without what all have."""
+    for method in (route.methods or set()) - {"HEAD"}:
+        yield f"{method} {route.path.removeprefix('/admin/v1')}"
