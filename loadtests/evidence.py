@@ -21,6 +21,7 @@ from penstock.control.monitoring.fleet_evidence import INTERVAL_S, FleetEvidence
 from penstock.control.monitoring.publication import Counts, Shape, layout_id
 from penstock.control.monitoring.publisher import Publisher
 from penstock.core.policies import MonitorPolicy
+from penstock.core.versions import VersionKey
 from penstock.monitor.columns import Rows
 from penstock.monitor.counters.slot import Slot
 from penstock.monitor.counters.totals import Totals
@@ -35,8 +36,6 @@ from penstock.registry.records import Document
 from penstock.registry.stores.evidence import EvidenceStore
 from penstock.registry.stores.traffic import Event
 from tests import postgres
-
-Key = tuple[str, str]
 
 
 class Simulated:
@@ -63,25 +62,25 @@ class Simulated:
                 counts = self._random.multinomial(rows, shares / shares.sum())
                 cells[at : at + len(counts)] += counts.astype(np.uint64)
 
-    def own_counts(self) -> dict[Key, Counts]:
+    def own_counts(self) -> dict[VersionKey, Counts]:
         """See ``fleet_evidence.Watched``."""
         block = Totals.of(list(self._slots.values()), 1).cells
         return {key: Counts(self._shape, self._cells[key].copy(), 2, block.copy()) for key in self._keys}
 
-    def terms(self, key: Key) -> tuple[Reference | None, MonitorPolicy]:
+    def terms(self, key: VersionKey) -> tuple[Reference | None, MonitorPolicy]:
         """See ``fleet_evidence.Watched``."""
         return self._reference, MonitorPolicy()
 
-    def event_of(self, key: Key, change: DriftChange, monitor: VersionMonitor) -> Event:
+    def event_of(self, key: VersionKey, change: DriftChange, monitor: VersionMonitor) -> Event:
         """See ``fleet_evidence.Watched``."""
         return Event("drift.detected.v1", f"models/{key[0]}", f"{change.feature} {time.time()}", {})
 
-    def performance_event_of(self, key: Key, change: PerformanceChange) -> Event:
+    def performance_event_of(self, key: VersionKey, change: PerformanceChange) -> Event:
         """See ``fleet_evidence.Watched``."""
         return Event("performance.degraded.v1", f"models/{key[0]}", f"{change.what} {time.time()}", {})
 
     def document_of(
-        self, key: Key, monitor: VersionMonitor | None, totals: Totals, performance: Document | None = None
+        self, key: VersionKey, monitor: VersionMonitor | None, totals: Totals, performance: Document | None = None
     ) -> Document:
         """See ``fleet_evidence.Watched``."""
         return {} if monitor is None else monitor.document()

@@ -5,11 +5,11 @@ from collections.abc import Iterable, Set
 
 from penstock.control.retraining.candidates import RULES
 from penstock.core.rollouts.rollout import State
+from penstock.core.versions import VersionKey
 from penstock.registry.records import ModelRecord, VersionState
 from penstock.registry.stores.traffic import EXPERIMENT, Trial
 from tests.simulation import invariants
 from tests.simulation.faults import FAILED, WRITTEN
-from tests.simulation.fleet import Key
 from tests.simulation.gateway import Gateway, World
 from tests.simulation.operations import Asked, harmful
 from tests.simulation.true_state import TrueState
@@ -39,7 +39,7 @@ class Checks:
         self._leaderless_s = 0.0
         self._ended: set[str] = set()
         self.harmful: list[str] = []
-        self._retired: set[Key] = set()
+        self._retired: set[VersionKey] = set()
         self._revision = -1
         self._checked_at = 0.0
         self._number = 0
@@ -107,7 +107,7 @@ class Checks:
         if trial.created_by == RULES:
             self._counts[f"{trial.kind} of rules {state}"] += 1
 
-    def at_rest(self, known: Set[Key]) -> None:
+    def at_rest(self, known: Set[VersionKey]) -> None:
         """Check what holds when nothing is under way any more, and nobody answers; ``known`` are versions that have
         been served for a while."""
         self._check_evidence(known - self._retired)
@@ -116,10 +116,10 @@ class Checks:
         invariants.counts_belong_to_open_trials(self.state.observations(), opened, number)
         self._counts.update(f"event {kind}" for kind, _ in self.state.happened())
 
-    def _check_evidence(self, known: Set[Key]) -> None:
+    def _check_evidence(self, known: Set[VersionKey]) -> None:
         counted, labelled = self.state.counted(), self.state.labelled()
         answered = self._answered(self.gateways)
-        published = sum((one.published for one in self.gone), Counter[Key]())
+        published = sum((one.published for one in self.gone), Counter[VersionKey]())
         kept = {key: answered[key] + published[key] for key in known}
         invariants.nothing_counts_twice(counted, self._answered([*self.gateways, *self.gone]))
         invariants.nothing_is_lost(counted, kept)
@@ -128,7 +128,9 @@ class Checks:
         invariants.no_label_is_lost(labelled, self._world.labels, but=self._retired)
         self._check_what_is_told(known, counted, Counter(key for key, _ in labelled))
 
-    def _check_what_is_told(self, known: Set[Key], counted: dict[Key, int], labelled: Counter[Key]) -> None:
+    def _check_what_is_told(
+        self, known: Set[VersionKey], counted: dict[VersionKey, int], labelled: Counter[VersionKey]
+    ) -> None:
         """The gateway that leads tells the sum."""
         leader = next(one for one in self.gateways if one.lease.term is not None)
         for key in known:
@@ -136,16 +138,16 @@ class Checks:
             found = None if told is None else (told["answered"], (told["performance"] or {"labels": 0})["labels"])
             invariants.the_leader_tells_the_sum(key, found, (counted[key], labelled[key]))
 
-    def served(self) -> set[Key]:
+    def served(self) -> set[VersionKey]:
         """The versions that gateways serve."""
         return {key for gateway in self.gateways for key in gateway.monitoring.own_counts()}
 
     @staticmethod
-    def _answered(gateways: Iterable[Gateway]) -> Counter[Key]:
-        return sum((one.workers.answered for one in gateways), Counter[Key]())
+    def _answered(gateways: Iterable[Gateway]) -> Counter[VersionKey]:
+        return sum((one.workers.answered for one in gateways), Counter[VersionKey]())
 
 
-def _retired(models: Iterable[ModelRecord]) -> set[Key]:
+def _retired(models: Iterable[ModelRecord]) -> set[VersionKey]:
     return {
         (model.name, name)
         for model in models

@@ -13,7 +13,7 @@ from penstock.core.desired import Desired, ModelSpec, State, VersionSpec, Versio
 from penstock.core.errors import NotReady
 from penstock.core.labels import OUTCOME_INDEX, PROTOCOL_NAMES, Route
 from penstock.core.routing import POINTS
-from penstock.core.versions import CHAMPION
+from penstock.core.versions import CHAMPION, VersionKey
 from penstock.monitor.counters.layout import LAST_MS_AT, SLOT_BYTES, Cells
 from penstock.monitor.counters.slot import Slot
 from penstock.monitor.counters.totals import Totals
@@ -31,7 +31,6 @@ LABELS = 2
 
 RELOAD_S = 1.5
 MS = 1_000_000
-Key = tuple[str, str]
 
 
 @cache
@@ -58,20 +57,22 @@ class Workers:
 
     def __init__(self) -> None:
         self.slot = Slot(memoryview(mmap(-1, SLOT_BYTES)))  # of which only what is used takes memory
-        self.blocks: dict[Key, int] = {}
-        self.answered: Counter[Key] = Counter()
-        self.losses: Counter[Key] = Counter()
+        self.blocks: dict[VersionKey, int] = {}
+        self.answered: Counter[VersionKey] = Counter()
+        self.losses: Counter[VersionKey] = Counter()
         self.desired = Desired()
         self.reloaded_at = float("-inf")
 
-    def block(self, key: Key) -> int:
+    def block(self, key: VersionKey) -> int:
         """The counter block of a version."""
         return self.blocks.setdefault(key, len(self.blocks) + 1)
 
-    def answer(self, chance: random.Random, requests: int, harmful: Callable[[Key], bool]) -> list[tuple[Key, bool]]:
+    def answer(
+        self, chance: random.Random, requests: int, harmful: Callable[[VersionKey], bool]
+    ) -> list[tuple[VersionKey, bool]]:
         """Answer so many requests for each model, as its route divides them; some of what was answered, and whether
         that was right."""
-        told: list[tuple[Key, bool]] = []
+        told: list[tuple[VersionKey, bool]] = []
         for model in self.desired.models:
             stable, split = _divided(model)
             for version, weight in sorted(split.items()):
@@ -81,7 +82,7 @@ class Workers:
                 told += [(key, chance.random() < RIGHT[harmful(key)]) for _ in range(min(LABELS, number))]
         return told
 
-    def _count(self, key: Key, good: int, bad: int, route: Route) -> None:
+    def _count(self, key: VersionKey, good: int, bad: int, route: Route) -> None:
         answered, failed = _counts(route)
         words = self.slot.read(self.block(key))
         words += good * answered + bad * failed

@@ -15,6 +15,7 @@ from penstock.control.delivery.routes import Traffic
 from penstock.control.monitoring.label_batches import unpack_rows
 from penstock.control.periodic import PeriodicTask, Tasks
 from penstock.control.retraining.rules import Retraining
+from penstock.core.versions import VersionKey
 from penstock.monitor.feedback import LabelledRow, RewardedAnswer
 from penstock.registry.db.database import Database
 from penstock.registry.db.lease import LeaseHolder
@@ -27,7 +28,7 @@ from penstock.registry.stores.retention import RetentionStore
 from penstock.registry.stores.traffic import TrafficStore
 from penstock.registry.stores.versions import Store
 from tests.simulation.faults import Bucket, FaultyDatabase, Trouble
-from tests.simulation.fleet import Key, SimFleet, Workers
+from tests.simulation.fleet import SimFleet, Workers
 from tests.simulation.labels import Labels
 from tests.simulation.loop import MACHINE, Machine, VirtualLoop
 from tests.simulation.monitoring import Monitoring, requests_of
@@ -49,7 +50,7 @@ class World:
     opened: Callable[[], Database]
     bucket: Bucket
     labels: Labels = field(default_factory=Labels)
-    drifting: set[Key] = field(default_factory=set)
+    drifting: set[VersionKey] = field(default_factory=set)
 
 
 class Gateway:
@@ -61,7 +62,7 @@ class Gateway:
         self._world = world
         self.name = name
         self.workers = Workers()
-        self.published: Counter[Key] = Counter()
+        self.published: Counter[VersionKey] = Counter()
         self.skew_s = chance.choice((0.0, 0.0, -30.0, 3600.0))
         self.flaky = 0.0
         self.slow = False
@@ -145,7 +146,7 @@ class Gateway:
         """Do something that blocks."""
         return await self._loop.run_in_executor(None, work, *arguments)
 
-    def drift(self, versions: Iterable[Key]) -> None:
+    def drift(self, versions: Iterable[VersionKey]) -> None:
         """Rows drift away from these versions, at every gateway."""
         self._world.drifting.update(versions)
 

@@ -8,11 +8,10 @@ from collections import Counter
 from collections.abc import Container, Iterable, Mapping, Sequence
 
 from penstock.core.routing import POINTS
-from penstock.core.versions import CHAMPION
+from penstock.core.versions import CHAMPION, VersionKey
 from penstock.registry.records import AuditEntry, Document, ModelRecord, VersionState
 from penstock.registry.stores.outbox import SENT
 from penstock.registry.stores.traffic import Trial
-from tests.simulation.fleet import Key
 from tests.simulation.labels import Labels
 from tests.simulation.monitoring import APPROVED, BUDGET
 from tests.simulation.operations import Asked, harmful
@@ -185,42 +184,42 @@ def requests_keep_the_budget(happened: Iterable[tuple[str, str]]) -> None:
     assert all(number <= BUDGET for number in asked.values()), f"rules have asked for retraining too often: {asked}"
 
 
-def nothing_counts_twice(counted: Mapping[Key, int], answered: Mapping[Key, int]) -> None:
+def nothing_counts_twice(counted: Mapping[VersionKey, int], answered: Mapping[VersionKey, int]) -> None:
     for key, number in counted.items():
         assert number <= answered.get(key, 0), (
             f"{number} requests of {key} are counted, {answered.get(key, 0)} were answered"
         )
 
 
-def nothing_is_lost(counted: Mapping[Key, int], least: Mapping[Key, int]) -> None:
+def nothing_is_lost(counted: Mapping[VersionKey, int], least: Mapping[VersionKey, int]) -> None:
     for key, number in least.items():
         assert counted.get(key, 0) >= number, (
             f"{counted.get(key, 0)} requests of {key} are counted, {number} were published"
         )
 
 
-def labels_count_once(labelled: Iterable[tuple[Key, float]]) -> None:
+def labels_count_once(labelled: Iterable[tuple[VersionKey, float]]) -> None:
     found = Counter(number for _, number in labelled)
     assert all(count == 1 for count in found.values()), "a label counts twice"
 
 
-def labels_count_for_their_version(labelled: Iterable[tuple[Key, float]], labels: Labels) -> None:
+def labels_count_for_their_version(labelled: Iterable[tuple[VersionKey, float]], labels: Labels) -> None:
     assert all(labels.owners[number] == key for key, number in labelled), "a label counts for another version"
 
 
-def no_label_is_lost(labelled: Iterable[tuple[Key, float]], labels: Labels, but: Container[Key]) -> None:
+def no_label_is_lost(labelled: Iterable[tuple[VersionKey, float]], labels: Labels, but: Container[VersionKey]) -> None:
     kept = {number for _, number in labelled} | labels.lost
     lost = [number for number, key in labels.owners.items() if number not in kept and key not in but]
     assert not lost, f"{len(lost)} labels are lost"
 
 
-def rewards_count_once(trial: Trial, rewards: Mapping[Key, int]) -> None:
+def rewards_count_once(trial: Trial, rewards: Mapping[VersionKey, int]) -> None:
     for arm, mean in trial.document["experiment"]["rewards"].items():
         told = rewards[trial.model, arm]
         assert mean["count"] <= told, f"experiment {trial.id} counts {mean['count']} rewards of {arm}, {told} were told"
 
 
-def the_leader_tells_the_sum(key: Key, told: tuple[int, int] | None, sums: tuple[int, int]) -> None:
+def the_leader_tells_the_sum(key: VersionKey, told: tuple[int, int] | None, sums: tuple[int, int]) -> None:
     """Of requests and labels."""
     assert told == sums, f"of {key} requests and labels are {sums}, and {told} are told"
 

@@ -3,9 +3,9 @@
 from collections import Counter
 from dataclasses import dataclass, field
 
+from penstock.core.versions import VersionKey
 from penstock.monitor.answers import CLASS
 from penstock.monitor.feedback import LabelledRow, RewardedAnswer
-from tests.simulation.fleet import Key
 
 
 @dataclass(slots=True)
@@ -13,17 +13,17 @@ class Labels:
     """All that were told in a run: whose each is, those that may be lost because their gateway ended before it wrote
     them down, and how many rewards each version got."""
 
-    owners: dict[float, Key] = field(default_factory=dict)
+    owners: dict[float, VersionKey] = field(default_factory=dict)
     lost: set[float] = field(default_factory=set)
-    rewards: Counter[Key] = field(default_factory=Counter)
+    rewards: Counter[VersionKey] = field(default_factory=Counter)
 
-    def joined(self, key: Key, right: bool, now: float) -> LabelledRow:
+    def joined(self, key: VersionKey, right: bool, now: float) -> LabelledRow:
         """A row that was labelled; its number stands in the label's own time."""
         number = float(len(self.owners))
         self.owners[number] = key
         return LabelledRow(key[1], CLASS, 1.0, (), float(right), number, now - 0.5, by_split=True)
 
-    def rewarded(self, key: Key, reward: float, now: float) -> RewardedAnswer:
+    def rewarded(self, key: VersionKey, reward: float, now: float) -> RewardedAnswer:
         """An answer that was rewarded."""
         self.rewards[key] += 1
         return RewardedAnswer(key[1], reward, now - 0.5, by_split=True)

@@ -11,6 +11,7 @@ from penstock.control.monitoring.fleet_evidence import FleetEvidence, Run
 from penstock.control.monitoring.publication import Counts, Shape
 from penstock.control.monitoring.schedules import schedule_in
 from penstock.core.policies import MonitorPolicy, policy_in
+from penstock.core.versions import VersionKey
 from penstock.monitor.counters.totals import Totals
 from penstock.monitor.drift_changes import DriftChange
 from penstock.monitor.performance import PerformanceChange
@@ -19,7 +20,7 @@ from penstock.monitor.verdicts import VersionMonitor
 from penstock.registry.records import Document
 from penstock.registry.stores.evidence import EvidenceStore
 from penstock.registry.stores.traffic import Event
-from tests.simulation.fleet import Key, SimFleet
+from tests.simulation.fleet import SimFleet
 
 SINK = "train"
 BUDGET = 2
@@ -65,7 +66,7 @@ class Monitoring:
     """One gateway's; ``drifting`` are the versions that rows have drifted away from, whoever answers them."""
 
     def __init__(
-        self, store: EvidenceStore, gateway: str, fleet: SimFleet, drifting: Set[Key], run: Run, notes: Path
+        self, store: EvidenceStore, gateway: str, fleet: SimFleet, drifting: Set[VersionKey], run: Run, notes: Path
     ) -> None:
         self._fleet = fleet
         self._drifting = drifting
@@ -74,28 +75,28 @@ class Monitoring:
 
     # What the evidence asks.
 
-    def own_counts(self) -> dict[Key, Counts]:
+    def own_counts(self) -> dict[VersionKey, Counts]:
         """See ``Watched``: requests alone, as no version has a reference."""
         workers = self._fleet.workers
         keys = [(model.name, one.version) for model in self._fleet.desired.models for one in model.versions]
         nothing = np.zeros(0, np.uint64)
         return {key: Counts(Shape(), nothing, 0, workers.slot.read(workers.block(key)).copy()) for key in keys}
 
-    def terms(self, key: Key) -> tuple[Reference | None, MonitorPolicy]:
+    def terms(self, key: VersionKey) -> tuple[Reference | None, MonitorPolicy]:
         """See ``Watched``."""
         return None, policy_of(key[0])
 
-    def event_of(self, key: Key, change: DriftChange, monitor: VersionMonitor) -> Event:
+    def event_of(self, key: VersionKey, change: DriftChange, monitor: VersionMonitor) -> Event:
         """See ``Watched``; there is no reference to drift from."""
         raise NotImplementedError
 
-    def performance_event_of(self, key: Key, change: PerformanceChange) -> Event:
+    def performance_event_of(self, key: VersionKey, change: PerformanceChange) -> Event:
         """See ``Watched``."""
         told = "degraded" if change.begins else "recovered"
         return Event(f"performance.{told}.v1", f"models/{key[0]}/versions/{key[1]}", f"{self._wall():.0f}", {})
 
     def document_of(
-        self, key: Key, monitor: VersionMonitor | None, totals: Totals, performance: Document | None = None
+        self, key: VersionKey, monitor: VersionMonitor | None, totals: Totals, performance: Document | None = None
     ) -> Document:
         """See ``Watched``."""
         return {"answered": requests_of(totals), "performance": performance}
@@ -106,7 +107,7 @@ class Monitoring:
         """A model's policy."""
         return policy_of(model)
 
-    def feature_names(self, key: Key) -> tuple[str, ...]:
+    def feature_names(self, key: VersionKey) -> tuple[str, ...]:
         """What a version's features are called."""
         return ("x",)
 

@@ -26,6 +26,7 @@ from penstock.core.routing import POINTS
 from penstock.core.triggers import rules as triggers_rules
 from penstock.core.triggers.rules import Limits
 from penstock.core.triggers.state import rule_state_in
+from penstock.core.versions import VersionKey
 from penstock.registry.db import schema
 from penstock.registry.db.lease import LeaseHolder, read_lease
 from penstock.registry.stores import versions
@@ -35,7 +36,6 @@ from penstock.registry.stores.journal import Journal
 from penstock.registry.stores.outbox import Delivery
 from penstock.registry.stores.traffic import TrafficStore
 
-Key = tuple[str, str]
 Patch = pytest.MonkeyPatch
 
 
@@ -207,7 +207,7 @@ def rules_know_no_budget(patch: Patch) -> None:
 
 @breaks("nothing_counts_twice")
 def a_gateway_that_was_taken_for_ended_says_all_again(patch: Patch) -> None:
-    def row(self: Publisher, key: Key, counts: Counts) -> object:
+    def row(self: Publisher, key: VersionKey, counts: Counts) -> object:
         return packed(key, self._gateway, counts)
 
     patch.setattr(Publisher, "_row", row)
@@ -257,7 +257,7 @@ def an_experiment_forgets_what_it_has_counted(patch: Patch) -> None:
 
 @breaks("the_leader_tells_the_sum")
 def the_leader_tells_its_own_share(patch: Patch) -> None:
-    def read(self: FleetEvidence, shapes: Mapping[Key, Shape]) -> dict[Key, Counts]:
+    def read(self: FleetEvidence, shapes: Mapping[VersionKey, Shape]) -> dict[VersionKey, Counts]:
         return summed([one for one in self._store.published() if one.gateway == self._publisher._gateway], shapes)
 
     patch.setattr(FleetEvidence, "_read", read)

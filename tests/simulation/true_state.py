@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from penstock.control.monitoring.label_batches import unpack_rows
 from penstock.control.monitoring.publication import unpack
 from penstock.control.retraining.rules import MANUAL
+from penstock.core.versions import VersionKey
 from penstock.monitor.counters.layout import BLOCK_CELLS
 from penstock.monitor.counters.totals import Totals
 from penstock.registry.db import schema
@@ -17,7 +18,6 @@ from penstock.registry.stores.evidence import EvidenceStore
 from penstock.registry.stores.outbox import PENDING, Outbox
 from penstock.registry.stores.traffic import TrafficStore, Trial
 from penstock.registry.stores.versions import Store
-from tests.simulation.fleet import Key
 from tests.simulation.monitoring import requests_of
 
 
@@ -46,9 +46,9 @@ class TrueState:
             query = sa.select(sa.func.count()).where(table.c.state == PENDING)
             return int(connection.execute(query).scalar_one())
 
-    def counted(self) -> dict[Key, int]:
+    def counted(self) -> dict[VersionKey, int]:
         """How many requests of each version all gateways have published together."""
-        found: Counter[Key] = Counter()
+        found: Counter[VersionKey] = Counter()
         for row in self._evidence.published():
             block = unpack(row.block, BLOCK_CELLS)
             if block is None:
@@ -56,7 +56,7 @@ class TrueState:
             found[row.model, row.version] += requests_of(Totals(block))
         return found
 
-    def labelled(self) -> list[tuple[Key, float]]:
+    def labelled(self) -> list[tuple[VersionKey, float]]:
         """Every labelled row that was written down: whose it is, and its number."""
         batches = self._evidence.labels(0)
         return [((one.model, one.version), row.at) for one in batches for row in unpack_rows(one.version, one.rows)]

@@ -15,6 +15,7 @@ from penstock.cli.progress_bar import progress
 from penstock.cli.registry_client import RegistryClient
 from penstock.cli.registry_selection import open_registry
 from penstock.cli.version_view import reason_suffix, show_model, show_version
+from penstock.core.versions import CHAMPION
 
 
 def register(app: typer.Typer) -> None:
@@ -141,7 +142,7 @@ def unalias(
 
 def rollback(
     name: Name,
-    alias: Annotated[str, typer.Option(help="The alias to lead back.")] = "champion",
+    alias: Annotated[str, typer.Option(help="The alias to lead back.")] = CHAMPION,
     force: Force = False,
     reason: Reason = "",
     url: Url = None,

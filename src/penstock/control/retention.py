@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from penstock.control.calls.blocking import BlockingPool
+from penstock.core.versions import VersionKey
 from penstock.engine.scratch import is_scratch, sweep, sweep_below, temporary_folder
 from penstock.registry.stores.audit_archive import AuditArchives
 from penstock.registry.stores.retention import RetentionStore
@@ -87,8 +88,6 @@ FILES: Mapping[str, str] = {
     "gateway.json": "while a gateway runs",
 }
 """Every file of the home beside those folders."""
-
-Key = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,7 +243,7 @@ class Janitor:
         files: HomeFiles,
         lead: Callable[[], bool],
         needed: Callable[[], Needed],
-        served: Callable[[], Collection[Key]],
+        served: Callable[[], Collection[VersionKey]],
     ) -> None:
         self._keeping = keeping
         self._store = store

@@ -4,6 +4,8 @@ import errno
 from dataclasses import dataclass
 from typing import ClassVar
 
+from penstock.core.texts import shortened
+
 
 @dataclass(frozen=True, slots=True)
 class Reason:
@@ -133,6 +135,11 @@ class Internal(Fault):
     """Ours: a model that failed at run time, or a bug."""
 
     kind = "internal"
+
+
+def unknown_model(model: str) -> NotFound:
+    """The error for a model that is not served; a long name is shortened, since the caller chose it."""
+    return NotFound(f"Request for unknown model '{shortened(model)}'")
 
 
 _NO_ROOM = "the disk has no room left; free some and try again"

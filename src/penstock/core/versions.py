@@ -13,6 +13,9 @@ _PARTS = re.compile(r"[0-9]+|[A-Za-z]+")
 CHAMPION = "champion"
 """The alias whose version answers where nobody asks for one and no route decides."""
 
+VersionKey = tuple[str, str]
+"""A model's name and the name of one of its versions."""
+
 SortKey = tuple[tuple[tuple[int, int, str], ...], bool, tuple[tuple[int, int, str], ...], str]
 
 

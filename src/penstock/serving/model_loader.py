@@ -14,6 +14,7 @@ from pathlib import Path
 from penstock.core.desired import Desired, ModelSpec, State, VersionSpec, VersionStatus, WatchSpec
 from penstock.core.errors import Damaged, Fault
 from penstock.core.options import ModelOptions
+from penstock.core.versions import VersionKey
 from penstock.engine import heap
 from penstock.engine import model as engine
 from penstock.engine.model import Model
@@ -43,7 +44,6 @@ log = logging.getLogger("penstock.serving")
 RESOURCES = "resources"
 """The transition that makes room before it loads."""
 
-Key = tuple[str, str]
 OnStatus = Callable[[tuple[VersionStatus, ...]], None]
 OnRows = Callable[[str, str, list[list[str]], list[Rows], list[Rows], ConfidenceHistogram | None, int], None]
 """Takes a model, a version, the names of its columns, the rows that were gathered of its inputs and outputs, how sure
@@ -68,8 +68,8 @@ class ModelLoader:
         self._threads = threads
         self._on_status = on_status
         self._on_rows = on_rows
-        self._loaded: dict[Key, LoadedVersion] = {}
-        self._statuses: dict[Key, VersionStatus] = {}
+        self._loaded: dict[VersionKey, LoadedVersion] = {}
+        self._statuses: dict[VersionKey, VersionStatus] = {}
         self._closing: set[asyncio.Task[None]] = set()
         self._low_priority_pool = background_pool(1, "loader")
         self._normal_pool = ThreadPoolExecutor(1, "opener")
@@ -126,7 +126,7 @@ class ModelLoader:
         self._low_priority_pool.shutdown(wait=False)
         self._normal_pool.shutdown(wait=False)
 
-    def _keeps_available(self, desired: Desired, key: Key) -> bool:
+    def _keeps_available(self, desired: Desired, key: VersionKey) -> bool:
         """Whether a version that should go is all that answers, because what should come cannot be loaded."""
         spec = next((model for model in desired.models if model.name == key[0]), None)
         if spec is None or not spec.versions or spec.transition == RESOURCES:
@@ -177,7 +177,7 @@ class ModelLoader:
         version.check_joint_runs(self._low_priority_pool.submit)
         return version
 
-    def _sample(self, key: Key, spec: VersionSpec) -> None:
+    def _sample(self, key: VersionKey, spec: VersionSpec) -> None:
         """Have a version's rows counted as it is wanted now."""
         loaded = self._loaded.get(key)
         if loaded is None:
@@ -191,7 +191,7 @@ class ModelLoader:
         if learn.is_awaited and loaded.sampler is not None:
             loaded.sampler.hand_over()
 
-    def _sample_anew(self, key: Key, loaded: LoadedVersion, wanted: WatchSpec) -> None:
+    def _sample_anew(self, key: VersionKey, loaded: LoadedVersion, wanted: WatchSpec) -> None:
         if loaded.sampler is not None:
             loaded.sampler.close()
         loaded.sampler = None
@@ -212,7 +212,7 @@ class ModelLoader:
             counted = counter or Uncounted()
             loaded.sampler = RowSampler(counted, signature.batching, answers, capture, self._plane.memory, collector)
 
-    def _counter(self, key: Key, wanted: WatchSpec, columns: tuple[Columns, Columns]) -> RowCounter | None:
+    def _counter(self, key: VersionKey, wanted: WatchSpec, columns: tuple[Columns, Columns]) -> RowCounter | None:
         try:
             if wanted.path:
                 reference = reference_in(json.loads(Path(wanted.path).read_text()))
@@ -222,7 +222,7 @@ class ModelLoader:
             log.exception("model %s version %s is not watched: its reference cannot be read", *key)
         return None
 
-    def _collector(self, key: Key, wanted: WatchSpec, columns: tuple[Columns, Columns]) -> BaselineCollector:
+    def _collector(self, key: VersionKey, wanted: WatchSpec, columns: tuple[Columns, Columns]) -> BaselineCollector:
         names = [[*side.numbers, *side.labels] for side in columns]
         later = asyncio.get_running_loop().call_later
         return BaselineCollector(columns, wanted.learn, partial(self._on_rows, *key, names), time.monotonic, later)
@@ -248,7 +248,7 @@ class ModelLoader:
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
 
-    def _forget_statuses(self, wanted: set[Key]) -> None:
+    def _forget_statuses(self, wanted: set[VersionKey]) -> None:
         for key in [key for key in self._statuses if key not in wanted]:
             del self._statuses[key]
 

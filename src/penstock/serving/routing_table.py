@@ -6,7 +6,7 @@ from hashlib import blake2b
 from types import MappingProxyType
 
 from penstock.core.desired import ModelSpec, State, VersionStatus
-from penstock.core.errors import Fault, NotFound, NotReady
+from penstock.core.errors import Fault, NotFound, NotReady, unknown_model
 from penstock.core.labels import Route
 from penstock.core.routing import Points, RouteSpec, default_version, stand_in
 from penstock.core.texts import shortened
@@ -145,7 +145,7 @@ class RoutingTable:
         """
         entry = self.models.get(model)
         if entry is None:
-            raise NotFound(f"Request for unknown model '{shortened(model)}'")
+            raise unknown_model(model)
         return entry
 
     def find(self, target: Target) -> RouteDecision:

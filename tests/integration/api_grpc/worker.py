@@ -14,7 +14,7 @@ import uvloop
 from penstock.api.grpc.http2_server import Http2Server
 from penstock.api.grpc.services import GrpcOptions
 from penstock.core.desired import ModelSpec, State, VersionStatus
-from penstock.core.errors import NotFound
+from penstock.core.errors import unknown_model
 from penstock.core.options import ModelOptions
 from penstock.engine import model as engine
 from penstock.monitor.counters.slot import Slot
@@ -68,7 +68,7 @@ class Shelf:
 
     def _check(self, verb: str, model: str, config: str | None) -> None:
         if model != "pair":
-            raise NotFound(f"unknown model '{model}'")
+            raise unknown_model(model)
         self.asked.append((verb, model, config))
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from penstock.api.admin.admin import Document
 from penstock.control.reconcile.status import Readiness
 from penstock.core.desired import State, VersionStatus
-from penstock.core.errors import Conflict, InvalidInput, NotFound, Refused
+from penstock.core.errors import Conflict, InvalidInput, NotFound, Refused, unknown_model
 from penstock.registry.records import By, Content, VersionRecord
 from penstock.registry.stores.aliases import ANY, Expected
 from penstock.telemetry.metrics import REQUESTS, Point, Reading
@@ -79,7 +79,7 @@ class MemoryRegistrar:
     async def model(self, name: str) -> Document:
         self._look()
         if name not in self.revisions:
-            raise NotFound(f"unknown model '{name}'")
+            raise unknown_model(name)
         return {
             "name": name,
             "revision": self.revisions[name],
@@ -234,7 +234,7 @@ class MemoryTraffic:
 
     async def route(self, model: str) -> Document:
         if model not in self.routes:
-            raise NotFound(f"unknown model '{model}'")
+            raise unknown_model(model)
         return {**self.routes[model], "revision": self.revision}
 
     async def set_route(self, model: str, document: Document, by: By, if_revision: int | None = None) -> Document:

@@ -13,6 +13,7 @@ from penstock.api.admin.answers import Json, joined, revised
 from penstock.api.admin.incoming import by, chunks, count, document, header_json, if_revision, word
 from penstock.core.errors import InvalidInput
 from penstock.core.lineage import metadata_of
+from penstock.core.versions import CHAMPION
 from penstock.registry.records import By, VersionRecord
 from penstock.registry.stores.aliases import ANY, Expected
 
@@ -69,7 +70,7 @@ class RegistryAdmin(Protocol):
         """Take an alias away."""
 
     async def rollback(
-        self, model: str, by: By, alias: str = "champion", if_revision: int | None = None, force: bool = False
+        self, model: str, by: By, alias: str = CHAMPION, if_revision: int | None = None, force: bool = False
     ) -> Document:
         """Lead an alias back."""
 
@@ -184,7 +185,7 @@ class _Calls:
 
     async def rollback(self, request: Request) -> Response:
         body = await document(request, "alias", "force", "reason")
-        alias, model = word(body, "alias", "champion"), request.path_params["model"]
+        alias, model = word(body, "alias", CHAMPION), request.path_params["model"]
         who, revision = by(request, body), if_revision(request)
         return revised(await self._registrar.rollback(model, who, alias, revision, _forced(body)))
 

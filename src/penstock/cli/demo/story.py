@@ -40,6 +40,7 @@ from penstock.cli.rollout import picture
 from penstock.cli.rollout_words import OPEN
 from penstock.cli.upload import upload
 from penstock.core.tensors import Array
+from penstock.core.versions import CHAMPION
 from penstock.engine.scratch import scratch_folder, temporary_folder
 
 SAMPLES = 3
@@ -144,7 +145,7 @@ class Story:
         """Let evidence walk the second version to all the traffic of the first."""
         self.title("A rollout: version 2 takes over from version 1, as far as the evidence carries it")
         registry = AdminApiClient(gateway.ops)
-        registry.alias(MODEL, "champion", "1", "", "the demo")
+        registry.alias(MODEL, CHAMPION, "1", "", "the demo")
         with RestClient(gateway.http, CALL_SECONDS) as client:
             self.answered_by(client, "champion leads to 1", "1")
             over = self.roll_out(gateway, "2", ["errors", "latency:3", "outputs"])

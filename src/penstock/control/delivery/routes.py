@@ -8,7 +8,7 @@ from penstock.control.calls.blocking import READ_S, BlockingPool
 from penstock.control.delivery.model_versions import refuse_unready, serving
 from penstock.control.periodic import KeyedWork, PeriodicTask
 from penstock.core.desired import Desired, State, VersionStatus, able_versions
-from penstock.core.errors import NotFound
+from penstock.core.errors import NotFound, unknown_model
 from penstock.core.routing import POINTS, RouteSpec, default_version, effective, route_in, route_out, stand_in
 from penstock.core.versions import CHAMPION, sort_key
 from penstock.monitor.counters.totals import Totals
@@ -171,7 +171,7 @@ class Traffic:
     def _statuses(self, model: str) -> Mapping[str, VersionStatus]:
         found = {status.version: status for status in self._fleet.statuses() if status.model == model}
         if not found:
-            raise NotFound(f"unknown model '{model}'")
+            raise unknown_model(model)
         return found
 
 

@@ -19,7 +19,7 @@ from penstock.control.delivery.observations import UNSETTLED, known_until
 from penstock.control.monitoring.label_comparisons import LabelComparisons, Signal, Terms
 from penstock.control.periodic import KeyedWork, PeriodicTask
 from penstock.core.desired import Desired, State, VersionStatus
-from penstock.core.errors import Conflict, Fault, NotFound, NotReady, Refused
+from penstock.core.errors import Conflict, Fault, NotReady, Refused, unknown_model
 from penstock.core.routing import RouteSpec, stored_in
 from penstock.monitor.counters.totals import Totals
 from penstock.registry.records import By, Document, ModelRecord
@@ -167,7 +167,7 @@ class Trials(ABC):
     async def _begin(self, store: TrafficStore, model: str, document: Document, by: By) -> Document:
         statuses = of_model(self.fleet.statuses(), model)
         if not statuses:
-            raise NotFound(f"unknown model '{model[:128]}'")
+            raise unknown_model(model)
         trial = await self.run_on_thread(store.begin, model, self.kind, partial(self.beginning, document, statuses), by)
         await self.fleet.serve_changes()
         self._stage(trial)
@@ -181,7 +181,7 @@ class Trials(ABC):
         """
         found = await self.run_on_thread(self.store.trials, model, self.kind, deadline_s=READ_S)
         if not found and not of_model(self.fleet.statuses(), model):
-            raise NotFound(f"unknown model '{model[:128]}'")
+            raise unknown_model(model)
         return [shown async for trial in with_turns(found) if (shown := self._shown_if_readable(trial)) is not None]
 
     def _readable(self, trial: Trial) -> Trial:

@@ -15,6 +15,7 @@ from penstock.control.monitoring.label_comparisons import LabelComparisons
 from penstock.control.periodic import Complaints, KeyedWork, PeriodicTask
 from penstock.core.errors import NotReady
 from penstock.core.policies import MonitorPolicy
+from penstock.core.versions import VersionKey
 from penstock.engine.durable_files import write_atomically
 from penstock.monitor.answer_budget import DEFAULT_BUDGET, AnswerBudget
 from penstock.monitor.answer_segments import ANSWERS
@@ -44,14 +45,13 @@ LEARN_S = 60.0
 NOBODY = ""
 """The version of labels that belong to no answer."""
 
-Key = tuple[str, str]
-Watched = Callable[[Key], tuple[Reference | None, MonitorPolicy]]
+Watched = Callable[[VersionKey], tuple[Reference | None, MonitorPolicy]]
 """A version's reference and its model's policy."""
 
 Share = Callable[[str, Sequence[LabelledRow]], None]
 """Takes the rows of a model that were joined."""
 
-Tell = Callable[[Key, PerformanceChange], Awaitable[None]]
+Tell = Callable[[VersionKey, PerformanceChange], Awaitable[None]]
 
 
 @dataclass(slots=True)
@@ -106,14 +106,14 @@ class Labels:
         self._watched = watched
         self._tell = tell
         self._clock = clock
-        self._served: Callable[[], Sequence[Key]] = tuple
+        self._served: Callable[[], Sequence[VersionKey]] = tuple
         self._room: Callable[[], int] = lambda: MonitorPolicy().capture_bytes
         self.task = PeriodicTask("labels", self.step, SWEEP_S, meanwhile="files of answers are not swept")
-        self._keyed: KeyedWork[Key] = KeyedWork(self.task, "labels of an earlier process cannot be taken up:")
+        self._keyed: KeyedWork[VersionKey] = KeyedWork(self.task, "labels of an earlier process cannot be taken up:")
         self._pool = BlockingPool("labels", 1, "the answers kept for labels", LEARN_S)  # one: river is nobody else's
         self._run = self._pool.call
         self.pools: tuple[BlockingPool, ...] = (self._pool,)
-        self._versions: dict[Key, _Version] = {}
+        self._versions: dict[VersionKey, _Version] = {}
         self._outcomes: Counter[tuple[str, str, str]] = Counter()
         self._answer_room = room
         self._dropped: Counter[str] = Counter()
@@ -175,24 +175,24 @@ class Labels:
         """Count what belongs to no version's answer."""
         self._outcomes[model, NOBODY, outcome] += number
 
-    def document(self, key: Key) -> Document:
+    def document(self, key: VersionKey) -> Document:
         """What labels say of a version."""
         known = self._versions.get(key)
         told = known.told if known is not None and known.told else NO_LABELS
         return {**told, "outcomes": self.outcomes(key)}
 
-    def outcomes(self, key: Key) -> dict[str, int]:
+    def outcomes(self, key: VersionKey) -> dict[str, int]:
         """What became of a version's labels."""
         counted = list(self._outcomes.items())  # the thread may add to them
         return {outcome: count for (model, version, outcome), count in counted if (model, version) == key}
 
-    def forget(self, key: Key) -> None:
+    def forget(self, key: VersionKey) -> None:
         """A version has another reference: what its labels say is to be learned anew."""
         known = self._versions.get(key)
         if known is not None:
             known.performance, known.replayed = None, False
 
-    def bound_by(self, served: Callable[[], Sequence[Key]], room: Callable[[], int]) -> None:
+    def bound_by(self, served: Callable[[], Sequence[VersionKey]], room: Callable[[], int]) -> None:
         """Keep files of these versions from now on, and of captures no more than this room (bytes)."""
         self._served, self._room = served, room
 
@@ -225,9 +225,11 @@ class Labels:
 
     # On the thread.
 
-    def _join(self, model: str, told: Sequence[Feedback]) -> tuple[JoinResult, list[tuple[Key, PerformanceChange]]]:
+    def _join(
+        self, model: str, told: Sequence[Feedback]
+    ) -> tuple[JoinResult, list[tuple[VersionKey, PerformanceChange]]]:
         horizon = self._watched((model, NOBODY))[1].horizon_s
-        changes: list[tuple[Key, PerformanceChange]] = []
+        changes: list[tuple[VersionKey, PerformanceChange]] = []
         for version in self._store.versions(model):
             self._performance((model, version))  # before the new labels are written down, lest they count twice
         taken = self._store.take(model, told, self._clock(), horizon)
@@ -251,11 +253,11 @@ class Labels:
                 self._outcomes[model, version, outcome] += 1
         return taken, changes
 
-    def _terms(self, key: Key) -> tuple[Reference | None, float, float]:
+    def _terms(self, key: VersionKey) -> tuple[Reference | None, float, float]:
         reference, policy = self._watched(key)
         return reference, policy.budget, policy.daily
 
-    def _performance(self, key: Key) -> None:
+    def _performance(self, key: VersionKey) -> None:
         """Take up what was labelled before this process began, or before the version had its reference."""
         known = self._versions.setdefault(key, _Version(self._clock()))
         if known.replayed:
@@ -266,7 +268,7 @@ class Labels:
             known.performance = Performance(*self._terms(key))
             known.replay(rows)
 
-    def _sweep(self, versions: Sequence[Key], room: int) -> None:
+    def _sweep(self, versions: Sequence[VersionKey], room: int) -> None:
         horizons = [self._watched(key)[1].horizon_s for key in versions]
         horizon_s = max(horizons, default=MonitorPolicy().horizon_s)
         try:
@@ -277,7 +279,7 @@ class Labels:
             sweep(self._home / CAPTURES, room)
         self._forget_all_but(versions)
 
-    def _forget_all_but(self, versions: Sequence[Key]) -> None:
+    def _forget_all_but(self, versions: Sequence[VersionKey]) -> None:
         """Forget versions that are not served and of which no answer is remembered: no label can come for them."""
         models = {model for model, *_ in (*self._versions, *self._outcomes)}
         kept = {*versions, *((model, version) for model in models for version in self._store.versions(model))}

@@ -21,6 +21,7 @@ from penstock.control.monitoring.publisher import Publisher
 from penstock.control.periodic import KeyedWork, PeriodicTask
 from penstock.core.errors import Conflict, NotReady
 from penstock.core.policies import MonitorPolicy
+from penstock.core.versions import VersionKey
 from penstock.monitor.counters.totals import Totals
 from penstock.monitor.drift_changes import DriftChange
 from penstock.monitor.performance import NO_LABELS, PerformanceChange
@@ -45,7 +46,6 @@ MOST_LABELS = 10_000
 RETIRE_EVERY = 12
 """Steps between two times at which the rows of gateways that have ended are added up."""
 
-Key = tuple[str, str]
 T = TypeVar("T")
 Run = Callable[..., Awaitable[Any]]
 
@@ -53,20 +53,20 @@ Run = Callable[..., Awaitable[Any]]
 class Watched(Protocol):
     """What the gateway knows of the versions that it watches."""
 
-    def own_counts(self) -> dict[Key, Counts]:
+    def own_counts(self) -> dict[VersionKey, Counts]:
         """What it has counted of every version that it serves."""
 
-    def terms(self, key: Key) -> tuple[Reference | None, MonitorPolicy]:
+    def terms(self, key: VersionKey) -> tuple[Reference | None, MonitorPolicy]:
         """A version's reference, and its policy with the keys that rows are sliced by."""
 
-    def event_of(self, key: Key, change: DriftChange, monitor: VersionMonitor) -> Event:
+    def event_of(self, key: VersionKey, change: DriftChange, monitor: VersionMonitor) -> Event:
         """What is told of a change."""
 
-    def performance_event_of(self, key: Key, change: PerformanceChange) -> Event:
+    def performance_event_of(self, key: VersionKey, change: PerformanceChange) -> Event:
         """What is told of a change that labels show."""
 
     def document_of(
-        self, key: Key, monitor: VersionMonitor | None, totals: Totals, performance: Document | None = None
+        self, key: VersionKey, monitor: VersionMonitor | None, totals: Totals, performance: Document | None = None
     ) -> Document:
         """What is shown of a version."""
 
@@ -99,11 +99,11 @@ class FleetEvidence:
         self.labels = LabelBatches(gateway)
         self._watched = watched
         self._run = run
-        self._versions: dict[Key, _Version] = {}
-        self._summaries: dict[Key, Document] = {}
+        self._versions: dict[VersionKey, _Version] = {}
+        self._summaries: dict[VersionKey, Document] = {}
         meanwhile = "the counts of all gateways cannot be put together"
         self.task = PeriodicTask("evidence", self.step, INTERVAL_S, meanwhile=meanwhile)
-        self._keyed: KeyedWork[Key] = KeyedWork(self.task, "no verdict by all gateways of", shared=(NotReady,))
+        self._keyed: KeyedWork[VersionKey] = KeyedWork(self.task, "no verdict by all gateways of", shared=(NotReady,))
         self._leads = self._known = False
         self._labels_upto: int | None = None
         self._steps = 0
@@ -115,23 +115,23 @@ class FleetEvidence:
         """Whether this gateway leads and has looked at the counts of all."""
         return self._known
 
-    def told(self, key: Key) -> Document | None:
+    def told(self, key: VersionKey) -> Document | None:
         """What is concluded of a version from all counts; None where this gateway does not lead, or nobody has
         counted."""
         found = self._versions.get(key)
         return None if found is None else self._document(key, found)
 
-    def summary(self, key: Key) -> Document | None:
+    def summary(self, key: VersionKey) -> Document | None:
         """What every gateway shows of a version's verdict, with the ``alarms`` that this one has told of: those of all
         gateways add up to all alarms. None while nothing is known."""
         found = self._summaries.get(key)
         return {**found, "alarms": found.get("told", {}).get(self._gateway, 0)} if found else None
 
-    def unreadable(self) -> dict[Key, int]:
+    def unreadable(self) -> dict[VersionKey, int]:
         """Labels of each version that this gateway has left out, while it leads, since they cannot be read."""
         return {key: one.performance.unreadable for key, one in self._versions.items() if one.performance.unreadable}
 
-    async def document(self, key: Key) -> Document | None:
+    async def document(self, key: VersionKey) -> Document | None:
         """The same, by whoever leads: as it was written down last. Raises ``NotReady``."""
         if (told := self.told(key)) is not None:
             return told
@@ -163,13 +163,13 @@ class FleetEvidence:
             self._store.add_labels(batches)
             self.labels.written()
 
-    async def _lead(self, shapes: Mapping[Key, Shape]) -> None:
+    async def _lead(self, shapes: Mapping[VersionKey, Shape]) -> None:
         self._versions = {key: one for key, one in self._versions.items() if key in shapes}
         if self._labels_upto is None:
             self._labels_upto = await self._run(self._store.last_label)  # a version that is begun with reads its own
         batches: list[LabelBatch] = await self._run(self._store.labels, self._labels_upto)
         labels = _by_version(batches)
-        found: dict[Key, Counts] = await self._run(self._read, shapes)
+        found: dict[VersionKey, Counts] = await self._run(self._read, shapes)
         for key in self._keyed.due(found):
             with self._keyed.isolated(key):
                 await self._look_or_begin_anew(key, found[key], labels.get(key, ()))
@@ -182,14 +182,14 @@ class FleetEvidence:
             await self._run(self._store.retire, partial(ended, shapes))
             await self._run(self._store.forget, set(shapes))
 
-    def _read(self, shapes: Mapping[Key, Shape]) -> dict[Key, Counts]:
+    def _read(self, shapes: Mapping[VersionKey, Shape]) -> dict[VersionKey, Counts]:
         return summed(self._store.published(), shapes)
 
-    def problem(self, key: Key) -> str:
+    def problem(self, key: VersionKey) -> str:
         """Why nothing is concluded of a version, "" where something is."""
         return self._keyed.problem(key)
 
-    async def _look_or_begin_anew(self, key: Key, counts: Counts, labels: Sequence[LabelBatch]) -> None:
+    async def _look_or_begin_anew(self, key: VersionKey, counts: Counts, labels: Sequence[LabelBatch]) -> None:
         try:
             await self._look(key, counts, labels)
         except NotReady:
@@ -201,7 +201,7 @@ class FleetEvidence:
             self._versions.pop(key, None)  # labels are given once: the next look reads all of them again
             raise
 
-    async def _look(self, key: Key, counts: Counts, labels: Sequence[LabelBatch]) -> None:
+    async def _look(self, key: VersionKey, counts: Counts, labels: Sequence[LabelBatch]) -> None:
         known, now = self._versions.get(key), self._store.now()
         if known is None or known.shape.id != counts.shape.id:
             known = await self._opened(key, counts, now)
@@ -219,7 +219,7 @@ class FleetEvidence:
 
     def _looked(
         self,
-        key: Key,
+        key: VersionKey,
         known: _Version,
         monitor: VersionMonitor,
         reference: Reference,
@@ -234,7 +234,7 @@ class FleetEvidence:
         known.events += [self._watched.event_of(key, one, monitor) for one in monitor.look(counted, now)]
         return monitor
 
-    async def _opened(self, key: Key, counts: Counts, now: float) -> _Version:
+    async def _opened(self, key: VersionKey, counts: Counts, now: float) -> _Version:
         """Go on where the gateway that led before has been."""
         verdict: Verdict | None = await self._run(self._store.verdict, *key)
         revision = 0 if verdict is None else verdict.revision
@@ -249,7 +249,7 @@ class FleetEvidence:
         found.alarms = 0 if monitor is None else monitor.alarms
         return found
 
-    async def _conclude(self, key: Key, known: _Version, alarms: int, now: float) -> None:
+    async def _conclude(self, key: VersionKey, known: _Version, alarms: int, now: float) -> None:
         monitor, document = known.monitor, self._document(key, known)
         told = self._told_with(known, alarms)
         summary = {**_summary(monitor), "told": told}
@@ -266,7 +266,7 @@ class FleetEvidence:
         mine = known.told.get(self._gateway, 0) + max(0, alarms - known.alarms)
         return {**living, self._gateway: mine} if mine else living
 
-    def _document(self, key: Key, known: _Version) -> Document:
+    def _document(self, key: VersionKey, known: _Version) -> Document:
         counts = known.counts
         performance = {**(known.performance.document or NO_LABELS), "outcomes": dict(counts.outcomes)}
         if known.performance.unreadable:
@@ -275,8 +275,8 @@ class FleetEvidence:
         return {**whole, "gateways": list(counts.gateways)}
 
 
-def _by_version(batches: Sequence[LabelBatch]) -> dict[Key, list[LabelBatch]]:
-    found: dict[Key, list[LabelBatch]] = {}
+def _by_version(batches: Sequence[LabelBatch]) -> dict[VersionKey, list[LabelBatch]]:
+    found: dict[VersionKey, list[LabelBatch]] = {}
     for one in batches:
         found.setdefault((one.model, one.version), []).append(one)
     return found

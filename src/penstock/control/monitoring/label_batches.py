@@ -8,6 +8,7 @@ from uuid import uuid4
 
 import numpy as np
 
+from penstock.core.versions import VersionKey
 from penstock.monitor.answers import SCORES
 from penstock.monitor.feedback import LabelledRow
 from penstock.registry.stores.evidence import LabelBatch
@@ -15,7 +16,6 @@ from penstock.registry.stores.evidence import LabelBatch
 MOST_WAITING = 100_000
 """Labelled rows that wait for the database while it is away; of more, the oldest are given up."""
 
-Key = tuple[str, str]
 
 _ROW = np.dtype(
     [
@@ -89,7 +89,7 @@ class LabelBatches:
         """What is to be written down: the same batches, with the same ids, until they are ``written``."""
         with self._lock:
             if not self._batches:
-                by_key: dict[Key, list[LabelledRow]] = {}
+                by_key: dict[VersionKey, list[LabelledRow]] = {}
                 for model, row in self._waiting:
                     by_key.setdefault((model, row.version), []).append(row)
                 self._waiting.clear()

@@ -12,13 +12,12 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from penstock.core.versions import VersionKey
 from penstock.monitor import rows
 from penstock.monitor.counters.layout import BLOCK_CELLS, Cells
 from penstock.monitor.counters.totals import Totals, add_blocks, subtract_block
 from penstock.monitor.rows import Layout
 from penstock.registry.stores.evidence import ENDED, Published
-
-Key = tuple[str, str]
 
 NO_LAYOUT = ""
 """Of a version without a reference: its rows are not counted."""
@@ -103,7 +102,7 @@ def added(shape: Shape, counts: Sequence[Counts]) -> Counts:
     return Counts(shape, cells, sum([one.workers for one in same]), block, tuple(gateways), outcomes)
 
 
-def packed(key: Key, gateway: str, counts: Counts) -> Published:
+def packed(key: VersionKey, gateway: str, counts: Counts) -> Published:
     """Counts as they are published."""
     cells, block = pack(counts.cells), pack(counts.block)
     return Published(*key, gateway, counts.shape.id, counts.workers, cells, block, dict(counts.outcomes))
@@ -121,9 +120,9 @@ def unpacked(row: Published, shape: Shape) -> Counts:
     return Counts(shape, cells, row.workers, block, gateways, row.outcomes)
 
 
-def summed(published: Sequence[Published], shapes: Mapping[Key, Shape]) -> dict[Key, Counts]:
+def summed(published: Sequence[Published], shapes: Mapping[VersionKey, Shape]) -> dict[VersionKey, Counts]:
     """What all gateways have counted of each version of a known shape."""
-    by_key: dict[Key, list[Counts]] = {}
+    by_key: dict[VersionKey, list[Counts]] = {}
     for row in published:
         key = (row.model, row.version)
         if key in shapes:
@@ -131,7 +130,7 @@ def summed(published: Sequence[Published], shapes: Mapping[Key, Shape]) -> dict[
     return {key: added(shapes[key], counts) for key, counts in by_key.items()}
 
 
-def ended(shapes: Mapping[Key, Shape], before: Published | None, gone: Sequence[Published]) -> Published | None:
+def ended(shapes: Mapping[VersionKey, Shape], before: Published | None, gone: Sequence[Published]) -> Published | None:
     """The row of ended gateways with those of further ones; None of a version that is not served any more."""
     key = (gone[0].model, gone[0].version)
     shape = shapes.get(key)

@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from penstock.control.monitoring.publication import Counts, packed, unpacked
+from penstock.core.versions import VersionKey
 from penstock.engine.durable_files import write_atomically
 from penstock.registry.stores.evidence import RETIRED_S, EvidenceStore, Present, Published
-
-Key = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +28,7 @@ class Said:
     known: bool = False
     before: Published | None = None
 
-    def looked_at(self, key: Key, present: Present, now: float) -> "Said | None":
+    def looked_at(self, key: VersionKey, present: Present, now: float) -> "Said | None":
         """The same with what the database shows; None where nothing of it is left there."""
         if key in present.own:
             return replace(self, known=True)
@@ -60,9 +59,9 @@ class Publisher:
         self._gateway = gateway
         self._notes = notes
         self._said = self._read()
-        self._written: dict[Key, Counts] = {}
+        self._written: dict[VersionKey, Counts] = {}
 
-    def publish(self, counts: Mapping[Key, Counts]) -> None:
+    def publish(self, counts: Mapping[VersionKey, Counts]) -> None:
         """Say what has been counted so far.
 
         Raises:
@@ -72,7 +71,7 @@ class Publisher:
         self._store.publish(self._gateway, counts, self._maker(counts))
         self._written |= counts
 
-    def _maker(self, counts: Mapping[Key, Counts]) -> Callable[[Present], list[Published]]:
+    def _maker(self, counts: Mapping[VersionKey, Counts]) -> Callable[[Present], list[Published]]:
         def rows(present: Present) -> list[Published]:
             self._look(present, self._store.now())
             changed = {key: one for key, one in counts.items() if self._is_new(key, one)}
@@ -87,11 +86,11 @@ class Publisher:
         self._said = {key: said for key, said in looked.items() if said is not None}
         self._written = {key: one for key, one in self._written.items() if key in present.own}
 
-    def _is_new(self, key: Key, counts: Counts) -> bool:
+    def _is_new(self, key: VersionKey, counts: Counts) -> bool:
         written = self._written.get(key)
         return written is None or not counts.equals(written)
 
-    def _note(self, changed: Mapping[Key, Counts]) -> None:
+    def _note(self, changed: Mapping[VersionKey, Counts]) -> None:
         now, said = self._store.now(), dict(self._said)
         for key, counts in changed.items():
             tried, known = packed(key, self._gateway, counts), said.get(key)
@@ -100,14 +99,14 @@ class Publisher:
         write_atomically(self._notes, json.dumps(notes))
         self._said = said
 
-    def _row(self, key: Key, counts: Counts) -> Published:
+    def _row(self, key: VersionKey, counts: Counts) -> Published:
         """What is published of counts that were just noted: packing them is most of the work, so it is done once."""
         said = self._said[key]
         if said.before is None:
             return said.tried
         return packed(key, self._gateway, counts.beyond(unpacked(said.before, counts.shape)))
 
-    def _read(self) -> dict[Key, Said]:
+    def _read(self) -> dict[VersionKey, Said]:
         try:
             notes = json.loads(self._notes.read_text())
             return {(model, version): said_in(values) for model, version, values in notes}

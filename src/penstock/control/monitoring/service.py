@@ -29,8 +29,9 @@ from penstock.control.monitoring.watch_specs import WatchSpecs
 from penstock.control.monitoring.watched_versions import WatchedVersions
 from penstock.control.monitoring.workers import Workers
 from penstock.control.periodic import PeriodicTask
-from penstock.core.errors import InvalidInput, NotFound, NotReady
+from penstock.core.errors import InvalidInput, NotFound, NotReady, unknown_model
 from penstock.core.policies import NO_FLEET_BOUND, FleetAlarms
+from penstock.core.versions import VersionKey
 from penstock.monitor.answer_budget import DEFAULT_BUDGET, AnswerBudget
 from penstock.monitor.performance import PerformanceChange
 from penstock.monitor.reference import Reference, reference_in
@@ -48,8 +49,6 @@ THREADS = 2
 
 FLEET, GATEWAY = "fleet", "gateway"
 """Whose counts are asked for: those of all gateways, or of this one."""
-
-Key = tuple[str, str]
 
 
 class Monitoring:
@@ -127,7 +126,7 @@ class Monitoring:
         """
         served = self._versions_of(model)
         if not served:
-            raise NotFound(f"unknown model '{model[:128]}'")
+            raise unknown_model(model)
         answers = self._answers(model)
         if version is not None and version not in served:
             raise NotFound(f"model '{model}' serves no version '{version[:64]}'")
@@ -160,13 +159,13 @@ class Monitoring:
             told[key[1]] = self._shown(key, whole)
         return told
 
-    def _shown(self, key: Key, whole: Document | None) -> Document:
+    def _shown(self, key: VersionKey, whole: Document | None) -> Document:
         problem = {"problem": "; ".join(problems)} if (problems := self._problems(key)) else {}
         if whole is not None:
             return {"scope": FLEET, **problem, **whole}
         return {"scope": GATEWAY, **problem, **self._own(key)}
 
-    def _own(self, key: Key) -> Document:
+    def _own(self, key: VersionKey) -> Document:
         """What the counts of this gateway say."""
         return self._versions.document_of(key, self._detection.monitor(key), self._workers.totals(*key))
 
@@ -182,7 +181,7 @@ class Monitoring:
         """Whether ``told`` rests on the counts of all gateways."""
         return self.evidence is None or self.evidence.is_known
 
-    def _problems(self, key: Key) -> list[str]:
+    def _problems(self, key: VersionKey) -> list[str]:
         """Why a version is not watched as it should be."""
         said = {
             "its policy cannot be read, and the one before it holds": self._policies.problem(key[0]),
@@ -210,7 +209,7 @@ class Monitoring:
 
     def _refuse_unknown(self, model: str) -> None:
         if not any(status.model == model for status in self._workers.statuses()):
-            raise NotFound(f"unknown model '{model[:128]}'")
+            raise unknown_model(model)
 
     async def set_reference(self, model: str, version: str, document: Document, by: By) -> Document:
         """Give a version the reference in a document of ``profile``.
@@ -257,16 +256,16 @@ class Monitoring:
         wanted = {"rows": learn.rows, "requests": learn.requests, "seconds": learn.seconds, "client_share": learn.share}
         return {"model": model, "version": chosen, "reference": None, "learning": wanted, "revision": revision}
 
-    async def _give(self, key: Key, reference: Reference, by: By) -> int:
+    async def _give(self, key: VersionKey, reference: Reference, by: By) -> int:
         revision = await self._references.store(key, reference, by)
         await self._refresh()
         return revision
 
-    async def _give_learned(self, key: Key, reference: Reference, by: By) -> None:
+    async def _give_learned(self, key: VersionKey, reference: Reference, by: By) -> None:
         await self._references.store(key, reference, by, is_learned=True)
         await self._refresh()
 
-    def _forget(self, key: Key) -> None:
+    def _forget(self, key: VersionKey) -> None:
         """A version has another reference, or none: what was concluded by the one before is over."""
         self._detection.forget(key)
         self.labels.forget(key)
@@ -321,7 +320,7 @@ class Monitoring:
             await self._queue.add(model, event)
         await self._queue.flush()
 
-    async def _tell_performance(self, key: Key, change: PerformanceChange) -> None:
+    async def _tell_performance(self, key: VersionKey, change: PerformanceChange) -> None:
         if self.evidence is None:  # else the gateway that leads tells, by the labels of all
             await self._queue.add(key[0], self._versions.performance_event_of(key, change))
 
@@ -344,7 +343,7 @@ class Monitoring:
         names = {(model,) for model, _ in served}
         yield from (one for one in self.labels.readings() if one.labels[:2] in served | models | names)
 
-    def _drift_readings(self, served: Collection[Key]) -> Iterator[Reading]:
+    def _drift_readings(self, served: Collection[VersionKey]) -> Iterator[Reading]:
         series = self._detection.series
         series.retain(served)
         for key in served:
@@ -367,7 +366,7 @@ class Monitoring:
             pool.close()
 
 
-def captured_readings(key: Key, kept: Mapping[str, int]) -> Iterator[Reading]:
+def captured_readings(key: VersionKey, kept: Mapping[str, int]) -> Iterator[Reading]:
     """What was captured of a version's requests, if anything was."""
     if any(kept.values()):
         yield Point(metrics.CAPTURED, key, kept["captured"])

@@ -6,10 +6,9 @@ from penstock.control.monitoring.policies import Policies
 from penstock.control.monitoring.references.references import References
 from penstock.control.monitoring.workers import Workers
 from penstock.core.policies import FleetAlarms, MonitorPolicy
+from penstock.core.versions import VersionKey
 from penstock.monitor.reference import Reference
 from penstock.registry.records import Document
-
-Key = tuple[str, str]
 
 
 class WatchTerms:
@@ -21,15 +20,15 @@ class WatchTerms:
         self._workers = workers
         self._alarms = alarms
 
-    def served(self) -> list[Key]:
+    def served(self) -> list[VersionKey]:
         """The versions that the gateway serves."""
         return [(model.name, one.version) for model in self._workers.desired.models for one in model.versions]
 
-    def of_gateway(self, key: Key) -> tuple[Reference | None, MonitorPolicy]:
+    def of_gateway(self, key: VersionKey) -> tuple[Reference | None, MonitorPolicy]:
         """A version's terms where a verdict rests on the counts of this gateway."""
         return self.references.get(key), self._alarms.part(self.policies.of(key[0]), len(self.served()))
 
-    def of_fleet(self, key: Key) -> tuple[Reference | None, MonitorPolicy]:
+    def of_fleet(self, key: VersionKey) -> tuple[Reference | None, MonitorPolicy]:
         """A version's terms where a verdict rests on the counts of all gateways."""
         whole = replace(self._alarms, gateways=1)
         return self.references.get(key), whole.part(self.policies.of(key[0]), len(self.served()))
@@ -43,7 +42,7 @@ class WatchTerms:
         wanted = [self.policies.of(model.name).capture_bytes for model in self._workers.desired.models]
         return max(wanted, default=MonitorPolicy().capture_bytes)
 
-    def feature_names(self, key: Key) -> tuple[str, ...]:
+    def feature_names(self, key: VersionKey) -> tuple[str, ...]:
         """What a version's features are called: by its graph, its model card, or the data its reference was made of."""
         stated, reference = tuple(self._workers.feature_names(*key)), self.references.get(key)
         return stated or (() if reference is None else tuple(one.bins.name for one in reference.inputs))

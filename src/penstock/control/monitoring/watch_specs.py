@@ -11,12 +11,11 @@ from penstock.control.monitoring.terms import WatchTerms
 from penstock.control.monitoring.workers import Workers
 from penstock.core.desired import Desired, VersionSpec, WatchSpec
 from penstock.core.policies import MonitorPolicy
+from penstock.core.versions import VersionKey
 from penstock.monitor.answer_segments import ANSWERS
 from penstock.monitor.capture import CAPTURES
 from penstock.monitor.reference import Reference
 from penstock.monitor.rows import Layout
-
-Key = tuple[str, str]
 
 
 class WatchSpecs:
@@ -53,7 +52,7 @@ class WatchSpecs:
         latency_ns = int(policy.objectives.get("latency_p99_ms", 0) * 1e6)
         return replace(spec, latency_ns=latency_ns, watch=self._counted(key, policy, self._kept(key, policy)))
 
-    def _kept(self, key: Key, policy: MonitorPolicy) -> WatchSpec:
+    def _kept(self, key: VersionKey, policy: MonitorPolicy) -> WatchSpec:
         """What is kept of a version's requests and answers."""
         return WatchSpec(
             sample=policy.sample,
@@ -65,7 +64,7 @@ class WatchSpecs:
             masked=policy.masked,
         )
 
-    def _counted(self, key: Key, policy: MonitorPolicy, watch: WatchSpec) -> WatchSpec:
+    def _counted(self, key: VersionKey, policy: MonitorPolicy, watch: WatchSpec) -> WatchSpec:
         """The same with where its rows are counted, or with what a reference is learned from."""
         if not policy.sample:
             return watch
@@ -79,7 +78,7 @@ class WatchSpecs:
         path = str(self._files.path(region.digest))
         return replace(watch, path=path, digest=region.digest, offset=region.offset, size=region.size)
 
-    def _region(self, key: Key, reference: Reference, keys: tuple[str, ...]) -> Region | None:
+    def _region(self, key: VersionKey, reference: Reference, keys: tuple[str, ...]) -> Region | None:
         known, digest = self._regions.get(key), self._terms.references.digest(key) or ""
         region = self._regions.assign(key, digest, Layout.of(reference, keys).size, keys, self._terms.served())
         if region is not None and region != known:

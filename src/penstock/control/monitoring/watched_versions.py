@@ -13,6 +13,7 @@ from penstock.control.monitoring.terms import WatchTerms
 from penstock.control.monitoring.version_document import version_document
 from penstock.control.monitoring.workers import Workers
 from penstock.core.policies import MonitorPolicy
+from penstock.core.versions import VersionKey
 from penstock.monitor.counters.layout import Cells
 from penstock.monitor.counters.totals import Totals
 from penstock.monitor.drift_changes import DriftChange
@@ -24,8 +25,6 @@ from penstock.registry.records import Document
 from penstock.registry.stores.traffic import Event
 
 log = logging.getLogger("penstock.control")
-
-Key = tuple[str, str]
 
 
 class WatchedVersions:
@@ -41,15 +40,15 @@ class WatchedVersions:
         self._labels = labels
         self._clock = clock
 
-    def terms(self, key: Key) -> tuple[Reference | None, MonitorPolicy]:
+    def terms(self, key: VersionKey) -> tuple[Reference | None, MonitorPolicy]:
         """A version's reference, and its policy within the fleet's bound of false alarms, for the counts of all."""
         return self._terms.of_fleet(key)
 
-    def own_counts(self) -> dict[Key, Counts]:
+    def own_counts(self) -> dict[VersionKey, Counts]:
         """What this gateway has counted of every version that it serves."""
         return {key: self._own_counts(key) for key in self._terms.served()}
 
-    def _own_counts(self, key: Key) -> Counts:
+    def _own_counts(self, key: VersionKey) -> Counts:
         block, (reference, policy) = self._workers.totals(*key).cells, self.terms(key)
         digest, outcomes = self._terms.references.digest(key), self._labels.outcomes(key)
         if reference is None or digest is None:
@@ -59,27 +58,27 @@ class WatchedVersions:
         counted = Counted.of(reference, cells, policy.slices)
         return Counts(shape, counted.cells, counted.workers, block, outcomes=outcomes)
 
-    def _cells(self, key: Key, shape: Shape) -> list[Cells]:
+    def _cells(self, key: VersionKey, shape: Shape) -> list[Cells]:
         """Every worker's words of a version's region, none where its counts have another shape."""
         region = self._regions.get(key)
         if region is None or layout_id(region.digest, region.keys) != shape.id:
             return []
         return self._workers.regions(region.offset, region.size)
 
-    def event_of(self, key: Key, change: DriftChange, monitor: VersionMonitor) -> Event:
+    def event_of(self, key: VersionKey, change: DriftChange, monitor: VersionMonitor) -> Event:
         """What is told of a change."""
         digest, budget = self._terms.references.digest(key), self._terms.policies.of(key[0]).budget
         event = drift_event(key, change, monitor.affected(change.about), digest, budget, self._clock())
         log.warning("model %s version %s: %s", *key, event.data["message"])
         return event
 
-    def performance_event_of(self, key: Key, change: PerformanceChange) -> Event:
+    def performance_event_of(self, key: VersionKey, change: PerformanceChange) -> Event:
         """What is told of a change that labels show."""
         log.warning("model %s version %s: %s %s", *key, change.what, "changed" if change.begins else "as before")
         return performance_event(key, change, self._terms.policies.of(key[0]).budget, self._clock())
 
     def document_of(
-        self, key: Key, monitor: VersionMonitor | None, totals: Totals, performance: Document | None = None
+        self, key: VersionKey, monitor: VersionMonitor | None, totals: Totals, performance: Document | None = None
     ) -> Document:
         """What is said of a version by a monitor of its rows, the counts of its requests and labels (by default those
         that this gateway has joined)."""

@@ -16,7 +16,7 @@ from penstock.control.periodic import PeriodicTask, Tasks
 from penstock.control.plane import metrics
 from penstock.control.plane.version_counters import VersionCounters
 from penstock.control.reconcile import status
-from penstock.control.reconcile.planner import Found, Key, Ledger, ledger_in, ledger_out
+from penstock.control.reconcile.planner import Found, Ledger, ledger_in, ledger_out
 from penstock.control.reconcile.reconciler import Reconciler, Source
 from penstock.control.sources.initial_sync import InitialSync
 from penstock.control.workers.process import WorkerProcess, adopt
@@ -25,7 +25,8 @@ from penstock.control.workers.server import Channel, Listeners, Report
 from penstock.control.workers.slots import SlotFile
 from penstock.control.workers.supervisor import Limits, Reason, Supervisor
 from penstock.core.desired import Desired, VersionStatus
-from penstock.core.errors import NotFound, NotReady
+from penstock.core.errors import NotReady, unknown_model
+from penstock.core.versions import VersionKey
 from penstock.monitor.counters.layout import BLOCKS, Cells
 from penstock.monitor.counters.slot import READY, STATE_NAMES, Slot
 from penstock.monitor.counters.totals import Totals
@@ -195,7 +196,7 @@ class ControlPlane:
         for spec in self.reconciler.desired.models:
             if spec.name == name:
                 return status.model_statuses(spec, self.reports, self.workers)
-        raise NotFound(f"unknown model '{name}'")
+        raise unknown_model(name)
 
     def signature(self, model: str, version: str) -> Mapping[str, Any] | None:
         """A version's inputs and outputs, None while no worker has told."""
@@ -300,7 +301,7 @@ class ControlPlane:
     def _living(self) -> list[Slot]:
         return [slot for slot, one in zip(self._slots, self._supervisor.processes(), strict=True) if one]
 
-    def _readings(self, living: Sequence[Slot], known: Collection[Key]) -> Iterator[Reading]:
+    def _readings(self, living: Sequence[Slot], known: Collection[VersionKey]) -> Iterator[Reading]:
         yield from self.counters.readings(self.reconciler.ledger, living, known)
         yield from metrics.workers(self._slots, living)
         yield from metrics.states(self.statuses())
@@ -331,11 +332,11 @@ class ControlPlane:
         self.counters.retain(ledger)
         self._instance.write("ledger", {"ledger": ledger_out(ledger), **self.counters.out()})
 
-    def reusable(self, ledger: Ledger) -> Collection[Key]:
+    def reusable(self, ledger: Ledger) -> Collection[VersionKey]:
         """Versions whose counter blocks may be given to others, if none is left."""
         return self.counters.reusable(ledger, self.desired, self.reports)
 
-    def departed(self, ledger: Ledger) -> Collection[Key]:
+    def departed(self, ledger: Ledger) -> Collection[VersionKey]:
         """Versions that went so long ago that their series have ended."""
         return self.counters.departed(ledger, self.desired, self.reports)
 
@@ -381,7 +382,7 @@ class ControlPlane:
             if report is not None and report.pid == pid:
                 self.reconciler.died(report)
 
-    def _loaded(self, key: Key, succeeded: bool) -> None:
+    def _loaded(self, key: VersionKey, succeeded: bool) -> None:
         self.counters.note_load(key, succeeded)
         self.save(self.reconciler.ledger)
 

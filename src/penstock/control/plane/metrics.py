@@ -9,7 +9,7 @@ from penstock.control.reconcile.planner import Materialized
 from penstock.core.desired import Desired, State, VersionStatus, able_versions
 from penstock.core.labels import SHED_REASONS, code
 from penstock.core.routing import POINTS, effective
-from penstock.core.versions import CHAMPION
+from penstock.core.versions import CHAMPION, VersionKey
 from penstock.monitor.counters.layout import STAGES
 from penstock.monitor.counters.slot import DEAD, OVERDUE, TASK_NAMES, WELL, Slot, TaskState
 from penstock.monitor.counters.totals import Totals, load, refused
@@ -23,7 +23,6 @@ LATE = "deadline"
 """Requests whose deadline passed, beside the reasons of ``SHED_REASONS``."""
 
 HEALTH = {DEAD: "it is dead", OVERDUE: "it is overdue"}
-Key = tuple[str, str]
 
 
 @dataclass(slots=True)
@@ -42,7 +41,7 @@ class Tally:
             if count:
                 self.refused[model, reason] += count
 
-    def forget(self, blocks: Collection[Key]) -> None:
+    def forget(self, blocks: Collection[VersionKey]) -> None:
         """Forget versions and models that have no block any more: their series have ended."""
         models = {model for model, _ in blocks}
         self.loads = Counter({key: count for key, count in self.loads.items() if key[:2] in blocks})
@@ -65,7 +64,7 @@ def tally_in(values: Mapping[str, Any]) -> Tally:
     return Tally(Counter(values.get("restarts", {})), Counter(loads), Counter(gone))
 
 
-def version_of(reading: Reading) -> Key | None:
+def version_of(reading: Reading) -> VersionKey | None:
     """The version that a reading is of, None if it is of none."""
     if reading.metric.labels[:2] != ("model", "version"):
         return None
@@ -73,7 +72,7 @@ def version_of(reading: Reading) -> Key | None:
     return (labels[0], labels[1]) if labels and labels[1] else None
 
 
-def of_versions(readings: Iterable[Reading], told: Collection[Key]) -> Iterator[Reading]:
+def of_versions(readings: Iterable[Reading], told: Collection[VersionKey]) -> Iterator[Reading]:
     """The readings without those of versions that are not to be told of: whoever counts for a version, its series end
     with it."""
     for reading in readings:
@@ -85,8 +84,8 @@ def of_versions(readings: Iterable[Reading], told: Collection[Key]) -> Iterator[
 def counted(
     slots: Sequence[Slot],
     living: Sequence[Slot],
-    blocks: Mapping[Key, int],
-    known: Collection[Key] | None = None,
+    blocks: Mapping[VersionKey, int],
+    known: Collection[VersionKey] | None = None,
     tally: Tally | None = None,
 ) -> Iterator[Reading]:
     """What the workers counted; ``living`` are the slots whose worker lives, the only ones whose gauges hold.
@@ -104,7 +103,11 @@ def counted(
 
 
 def _of_models(
-    slots: Sequence[Slot], living: Sequence[Slot], blocks: Mapping[Key, int], models: Collection[str], tally: Tally
+    slots: Sequence[Slot],
+    living: Sequence[Slot],
+    blocks: Mapping[VersionKey, int],
+    models: Collection[str],
+    tally: Tally,
 ) -> Iterator[Reading]:
     """What is counted for each model, over all its versions."""
     lost = Counter({key: count for key, count in tally.refused.items() if key[0] in models})
@@ -154,7 +157,7 @@ def worker_problems(slots: Sequence[Slot], living: Sequence[Slot]) -> dict[str, 
     return {name: HEALTH[task.health] for name, task in told if task.health != WELL}
 
 
-def _requests(key: Key, totals: Totals) -> Iterator[Reading]:
+def _requests(key: VersionKey, totals: Totals) -> Iterator[Reading]:
     counts: Counter[tuple[str, str, str]] = Counter()
     for route, protocol, outcome, count in totals.requests():
         counts[route, protocol, code(protocol, outcome)] += count  # several outcomes may share a code
@@ -165,7 +168,7 @@ def _requests(key: Key, totals: Totals) -> Iterator[Reading]:
         yield Distribution(metrics.REQUEST_DURATION, series, histogram.buckets, histogram.total / 1e9)
 
 
-def _stages(key: Key, totals: Totals) -> Iterator[Reading]:
+def _stages(key: VersionKey, totals: Totals) -> Iterator[Reading]:
     for name in STAGES:
         histogram = totals.stage(name)
         if histogram.count:
@@ -216,7 +219,7 @@ def traffic(
             yield Point(metrics.SHADOW_DISAGREEMENTS, key, shadow["disagreements"])
 
 
-def tallied(tally: Tally, known: Collection[Key] | None = None) -> Iterator[Reading]:
+def tallied(tally: Tally, known: Collection[VersionKey] | None = None) -> Iterator[Reading]:
     """What the control process counted itself; loads of the ``known`` versions (all for None)."""
     for key, count in tally.loads.items():
         if known is None or key[:2] in known:

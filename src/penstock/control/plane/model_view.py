@@ -6,7 +6,7 @@ from typing import Any, Protocol
 from penstock.control.calls.blocking import BlockingPool
 from penstock.control.reconcile.reconciler import Reconciler
 from penstock.core.desired import State, VersionStatus, serving_version
-from penstock.core.errors import NotFound, NotReady, Refused
+from penstock.core.errors import NotFound, NotReady, Refused, unknown_model
 from penstock.core.versions import sort_key
 from penstock.registry.documents import Shown, model_document
 from penstock.registry.records import Document, ModelRecord
@@ -62,7 +62,7 @@ class ModelView:
         record = next((one for one in await self.records() if one.name == name), None)
         statuses = self._statuses().get(name)
         if record is None and statuses is None:
-            raise NotFound(f"unknown model '{name}'")
+            raise unknown_model(name)
         return self._document(name, record, statuses or {})
 
     async def records(self) -> list[ModelRecord]:
@@ -97,7 +97,7 @@ class ModelView:
         """The versions of a model that are ready, oldest first; raises ``NotFound``."""
         statuses = self._statuses().get(model)
         if statuses is None:
-            raise NotFound(f"unknown model '{model}'")
+            raise unknown_model(model)
         ready = [status.version for status in statuses.values() if status.state is State.READY]
         return sorted(ready, key=sort_key)
 
@@ -116,7 +116,7 @@ class ModelView:
         """
         statuses = self._statuses().get(model)
         if statuses is None:
-            raise NotFound(f"unknown model '{model}'")
+            raise unknown_model(model)
         if version not in statuses:
             raise NotFound(f"model '{model}' serves no version '{version}'")
         status = statuses[version]

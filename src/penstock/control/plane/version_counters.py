@@ -11,9 +11,10 @@ from penstock.control.plane import metrics
 from penstock.control.reconcile import status
 from penstock.control.reconcile.departures import Departures
 from penstock.control.reconcile.losses import Losses
-from penstock.control.reconcile.planner import Key, Ledger
+from penstock.control.reconcile.planner import Ledger
 from penstock.control.workers.server import Report
 from penstock.core.desired import Desired
+from penstock.core.versions import VersionKey
 from penstock.monitor.counters.layout import BLOCKS, Cells
 from penstock.monitor.counters.slot import Slot
 from penstock.monitor.counters.totals import Totals
@@ -41,12 +42,12 @@ class VersionCounters:
 
     # Counts.
 
-    def totals(self, ledger: Ledger, key: Key) -> Totals:
+    def totals(self, ledger: Ledger, key: VersionKey) -> Totals:
         """What a version was counted by since the instance began; nothing for one that was never served."""
         block = ledger.blocks.get(key)
         return Totals.of(self._slots if block is not None else (), block or 0)
 
-    def losses(self, key: Key) -> int:
+    def losses(self, key: VersionKey) -> int:
         """How many workers have ended while they had calls of a version in hand, since the instance began."""
         return self._losses.of_version(key)
 
@@ -59,16 +60,16 @@ class VersionCounters:
         """Count a worker that was replaced."""
         self._tally.restarts[reason] += 1
 
-    def note_load(self, key: Key, succeeded: bool) -> None:
+    def note_load(self, key: VersionKey, succeeded: bool) -> None:
         """Count how loading a version ended at a worker."""
         self._tally.loads[*key, "ok" if succeeded else "failed"] += 1
 
-    def known(self, ledger: Ledger, desired: Desired, reports: Mapping[int, Report]) -> set[Key]:
+    def known(self, ledger: Ledger, desired: Desired, reports: Mapping[int, Report]) -> set[VersionKey]:
         """The versions whose series are told of now."""
         self._departures.look(status.known(desired, reports.values()), ledger.blocks.keys())
         return self._departures.told()
 
-    def readings(self, ledger: Ledger, living: Sequence[Slot], known: Collection[Key]) -> Iterator[Reading]:
+    def readings(self, ledger: Ledger, living: Sequence[Slot], known: Collection[VersionKey]) -> Iterator[Reading]:
         """What was counted, by version and by model; ``living`` are the slots whose worker lives."""
         yield from metrics.counted(self._slots, living, ledger.blocks, known, self._tally)
         yield from metrics.tallied(self._tally, known)
@@ -80,11 +81,11 @@ class VersionCounters:
         self._tally.forget(ledger.blocks.keys())
         self._losses.forget(ledger.blocks.keys())
 
-    def reusable(self, ledger: Ledger, desired: Desired, reports: Mapping[int, Report]) -> Collection[Key]:
+    def reusable(self, ledger: Ledger, desired: Desired, reports: Mapping[int, Report]) -> Collection[VersionKey]:
         """Versions that no worker serves and that nobody is still answering for, if no block is left for others."""
         return self._idle(ledger, desired, reports, set()) if len(ledger.blocks) >= BLOCKS - 1 else ()
 
-    def departed(self, ledger: Ledger, desired: Desired, reports: Mapping[int, Report]) -> Collection[Key]:
+    def departed(self, ledger: Ledger, desired: Desired, reports: Mapping[int, Report]) -> Collection[VersionKey]:
         """Such versions that went so long ago that their series have ended."""
         if not desired.revision:  # workers that were adopted serve what nobody has asked for yet
             return ()
@@ -92,8 +93,8 @@ class VersionCounters:
         return self._idle(ledger, desired, reports, known) if ledger.blocks.keys() - known else ()
 
     def _idle(
-        self, ledger: Ledger, desired: Desired, reports: Mapping[int, Report], wanted: Collection[Key]
-    ) -> list[Key]:
+        self, ledger: Ledger, desired: Desired, reports: Mapping[int, Report], wanted: Collection[VersionKey]
+    ) -> list[VersionKey]:
         """The versions beside the wanted ones that no worker serves and that nobody is still answering for."""
         if not status.applied(desired, reports.values()):
             return []

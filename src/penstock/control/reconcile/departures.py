@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection
 
-from penstock.control.reconcile.planner import Key
+from penstock.core.versions import VersionKey
 
 
 class Departures:
@@ -12,10 +12,10 @@ class Departures:
     def __init__(self, keep_s: float, clock: Callable[[], float]) -> None:
         self._keep_s = keep_s
         self._clock = clock
-        self._seen: dict[Key, float] = {}
-        self._told: set[Key] = set()
+        self._seen: dict[VersionKey, float] = {}
+        self._told: set[VersionKey] = set()
 
-    def look(self, present: Collection[Key], kept: Collection[Key]) -> None:
+    def look(self, present: Collection[VersionKey], kept: Collection[VersionKey]) -> None:
         """Note the versions that are there now; what is ``kept`` of others that nobody saw leaves from now on.
 
         One whose time is over is remembered for as long as something is kept of it: its series do not come back.
@@ -26,6 +26,6 @@ class Departures:
         self._told = {key for key, at in self._seen.items() if now - at <= self._keep_s}
         self._seen = {key: at for key, at in self._seen.items() if key in kept or key in self._told}
 
-    def told(self) -> set[Key]:
+    def told(self) -> set[VersionKey]:
         """The versions that are there, and those that were until ``keep_s`` before the last look."""
         return set(self._told)

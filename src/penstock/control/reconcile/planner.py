@@ -8,10 +8,8 @@ from typing import Any
 from penstock.core.batching import NOT_EXAMINED, RowProof
 from penstock.core.desired import Desired, ModelSpec, VersionSpec
 from penstock.core.routing import RouteSpec
-from penstock.core.versions import VersionPolicy, sort_key
+from penstock.core.versions import VersionKey, VersionPolicy, sort_key
 from penstock.registry.records import Report
-
-Key = tuple[str, str]
 
 AVAILABILITY = "availability"
 """The transition that brings the new version in before the old one goes; the other one is ``resources``."""
@@ -83,13 +81,13 @@ class Ledger:
     """
 
     revision: int = 0
-    blocks: Mapping[Key, int] = field(default_factory=dict)
+    blocks: Mapping[VersionKey, int] = field(default_factory=dict)
     unloaded: frozenset[str] = frozenset()
     configs: Mapping[str, str] = field(default_factory=dict)
     attempts: Mapping[str, int] = field(default_factory=dict)
-    quarantine: Mapping[Key, str] = field(default_factory=dict)
-    serving: frozenset[Key] = frozenset()
-    warm: Mapping[Key, float] = field(default_factory=dict)
+    quarantine: Mapping[VersionKey, str] = field(default_factory=dict)
+    serving: frozenset[VersionKey] = frozenset()
+    warm: Mapping[VersionKey, float] = field(default_factory=dict)
     aliases: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
@@ -99,8 +97,8 @@ class Observed:
     worker has ready, and those whose counter blocks nobody uses any more."""
 
     now: float = 0.0
-    ready: Collection[Key] = ()
-    reusable: Collection[Key] = ()
+    ready: Collection[VersionKey] = ()
+    reusable: Collection[VersionKey] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +143,9 @@ def _led(model: Found, before: str | None, version: str, seen: Observed) -> str:
     return version if (model.name, version) in seen.ready else before
 
 
-def _warm(model: Found, ledger: Ledger, aliases: Mapping[str, Mapping[str, str]], now: float) -> dict[Key, float]:
+def _warm(
+    model: Found, ledger: Ledger, aliases: Mapping[str, Mapping[str, str]], now: float
+) -> dict[VersionKey, float]:
     """Versions that were served until now and are not chosen any more, each with the time it may stay."""
     if model.problem or model.name in ledger.unloaded or model.transition != AVAILABILITY:
         return {}
@@ -158,14 +158,14 @@ def _warm(model: Found, ledger: Ledger, aliases: Mapping[str, Mapping[str, str]]
 class _Blocks:
     """Counter blocks being given out."""
 
-    def __init__(self, given: dict[Key, int], last: int, reusable: list[Key]) -> None:
+    def __init__(self, given: dict[VersionKey, int], last: int, reusable: list[VersionKey]) -> None:
         self.given = given
         self.cleared: list[int] = []
         self._reusable = [key for key in reusable if key in given]
         taken = set(given.values())
         self._free = [block for block in range(last, 0, -1) if block not in taken]
 
-    def of(self, key: Key) -> int | None:
+    def of(self, key: VersionKey) -> int | None:
         """The version's own block, None if they have run out."""
         if key not in self.given:
             if not self._free and self._reusable:

@@ -14,7 +14,6 @@ from penstock.control.reconcile import status
 from penstock.control.reconcile.overrides import overridden
 from penstock.control.reconcile.planner import (
     Found,
-    Key,
     Ledger,
     Materialized,
     Observed,
@@ -25,7 +24,8 @@ from penstock.control.reconcile.planner import (
 )
 from penstock.control.workers.server import Report
 from penstock.core.desired import Desired, ModelSpec, State
-from penstock.core.errors import DeadlineExceeded, InvalidInput, NotFound, NotReady, Overloaded
+from penstock.core.errors import DeadlineExceeded, InvalidInput, NotReady, Overloaded, unknown_model
+from penstock.core.versions import VersionKey
 
 log = logging.getLogger("penstock.control")
 
@@ -70,10 +70,10 @@ class Fleet(Protocol):
     def save(self, ledger: Ledger) -> None:
         """Keep what must outlive this process."""
 
-    def reusable(self, ledger: Ledger) -> Collection[Key]:
+    def reusable(self, ledger: Ledger) -> Collection[VersionKey]:
         """Versions whose counter blocks nobody uses any more, if there is no other block left."""
 
-    def departed(self, ledger: Ledger) -> Collection[Key]:
+    def departed(self, ledger: Ledger) -> Collection[VersionKey]:
         """Versions that have been gone for long enough for nothing to be told of them any more."""
 
     def clear(self, block: int) -> None:
@@ -138,7 +138,7 @@ class Reconciler:
         found = self._found.get(model)
         return None if found is None else found.versions.get(version)
 
-    def offered(self) -> set[Key]:
+    def offered(self) -> set[VersionKey]:
         """Every version that the source has."""
         return {(found.name, version) for found in self._found.values() for version in found.versions}
 
@@ -170,7 +170,7 @@ class Reconciler:
         if departed := self._fleet.departed(self._ledger):
             self._take_back(departed)
 
-    def _take_back(self, departed: Collection[Key]) -> None:
+    def _take_back(self, departed: Collection[VersionKey]) -> None:
         for key in departed:
             self._fleet.clear(self._ledger.blocks[key])
         blocks = {key: block for key, block in self._ledger.blocks.items() if key not in departed}
@@ -242,7 +242,7 @@ class Reconciler:
         with self._queued():
             async with self._turn:
                 if model not in self._found:
-                    raise NotFound(f"unknown model '{model}'")
+                    raise unknown_model(model)
                 self._publish(replace(self._ledger, unloaded=self._ledger.unloaded | {model}))
                 await self._until(self.applied, model)
 
@@ -310,7 +310,7 @@ class Reconciler:
             self._publish(self._ledger)
         raise InvalidInput(_refusal(found.name, "", found.problem))
 
-    def _quarantine(self, key: Key) -> None:
+    def _quarantine(self, key: VersionKey) -> None:
         log.error("model %s version %s ended %d workers while it was loaded; it is left out", *key, FATAL_LOADS)
         reason = "loading it ended the worker process again and again"
         self._publish(replace(self._ledger, quarantine={**self._ledger.quarantine, key: reason}))
@@ -337,7 +337,7 @@ class Reconciler:
         for found in scanned:
             if found.name == model:
                 return found
-        raise NotFound(f"unknown model '{model}'")
+        raise unknown_model(model)
 
     def _publish_if_new(self) -> None:
         if self._planned(self._ledger).desired.models != self.desired.models:
@@ -357,7 +357,7 @@ class Reconciler:
         desired = self.decorate(planned.desired)
         return replace(planned, desired=replace(desired, waiting=bool(self._waiting_for)))
 
-    def _ready(self) -> Collection[Key]:
+    def _ready(self) -> Collection[VersionKey]:
         statuses = status.statuses(self.desired, self._fleet.reports, self._fleet.workers)
         return {(status.model, status.version) for status in statuses if status.state is State.READY}
 

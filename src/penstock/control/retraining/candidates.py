@@ -17,7 +17,7 @@ from penstock.control.periodic import Complaints, describe
 from penstock.control.retraining.holdout import examine
 from penstock.control.retraining.row_source import Gathered, RowSource
 from penstock.core.desired import Desired, ModelSpec, State, VersionSpec, VersionStatus
-from penstock.core.errors import Conflict, Fault, NotFound, NotReady, Refused
+from penstock.core.errors import Conflict, Fault, NotFound, NotReady, Refused, unknown_model
 from penstock.core.exams import Exams
 from penstock.core.gates import Candidate, Exam, Gates, HeldOut, judge, mark
 from penstock.core.policies import MonitorPolicy
@@ -346,7 +346,7 @@ class Candidates:
     def _spec(self, model: str) -> ModelSpec:
         spec = next((one for one in self._fleet.desired.models if one.name == model), None)
         if spec is None:
-            raise NotFound(f"unknown model '{model[:128]}'")
+            raise unknown_model(model)
         return spec
 
 

@@ -22,7 +22,7 @@ from penstock.control.retraining.row_source import RowSource
 from penstock.control.retraining.slo_history import SloHistories
 from penstock.control.sinks import RowFile, SinkContext
 from penstock.core.desired import ModelSpec, State, VersionStatus, serving_version
-from penstock.core.errors import Conflict, InvalidInput, NotFound, NotReady, Unsupported
+from penstock.core.errors import Conflict, InvalidInput, NotFound, NotReady, Unsupported, unknown_model
 from penstock.core.policies import MonitorPolicy
 from penstock.core.triggers.conditions import DAY_S, Snapshot
 from penstock.core.triggers.rules import Action, Kind, Outcome, decide
@@ -133,7 +133,7 @@ class Retraining:
             raise InvalidInput(f"'{odd[0]}' is no part of a request for retraining")
         spec = next((one for one in self._fleet.desired.models if one.name == model), None)
         if spec is None:
-            raise NotFound(f"unknown model '{model[:128]}'")
+            raise unknown_model(model)
         version = document.get("version") or self._serving(spec)
         if not isinstance(version, str) or version not in {one.version for one in spec.versions}:
             raise NotFound(f"model '{model}' serves no version '{str(version)[:64]}'")
@@ -165,7 +165,7 @@ class Retraining:
     async def deliveries(self, model: str) -> Document:
         """What became of a model's events on their way to sinks; raises ``NotFound``."""
         if not any(one.name == model for one in self._fleet.desired.models):
-            raise NotFound(f"unknown model '{model[:128]}'")
+            raise unknown_model(model)
         problem = self._keyed.problem(model)
         deliveries = await self._run(self._outbox.deliveries, model, deadline_s=READ_S)
         return {"deliveries": deliveries, **({"problem": problem} if problem else {})}

@@ -8,21 +8,21 @@ from typing import Any, Protocol
 
 from penstock.core.policies import MonitorPolicy
 from penstock.core.triggers.burn_rate import Counts, History
+from penstock.core.versions import VersionKey
 
 STEPS = 10
 """Counts within the shortest window."""
 
-Key = tuple[str, str]
 Run = Callable[..., Awaitable[Any]]
 
 
 class Kept(Protocol):
     """Where counts are written down; its methods block."""
 
-    def requests_over_time(self, key: Key, slow_ms: float) -> Sequence[Counts]:
+    def requests_over_time(self, key: VersionKey, slow_ms: float) -> Sequence[Counts]:
         """What was written down of a version, oldest first; ``slow_ms`` says what was counted as slow."""
 
-    def note_requests(self, key: Key, slow_ms: float, counts: Counts, kept_s: float) -> None:
+    def note_requests(self, key: VersionKey, slow_ms: float, counts: Counts, kept_s: float) -> None:
         """Write counts of a version down, and delete what is older than ``kept_s`` or of the model's other versions."""
 
 
@@ -34,7 +34,9 @@ class SloHistories:
         self._run = run
         self._known: dict[str, tuple[tuple[Any, ...], History]] = {}
 
-    async def add(self, key: Key, policy: MonitorPolicy, monitor: Mapping[str, Any], now: float) -> tuple[Counts, ...]:
+    async def add(
+        self, key: VersionKey, policy: MonitorPolicy, monitor: Mapping[str, Any], now: float
+    ) -> tuple[Counts, ...]:
         """The history of a version, with what its ``monitor`` says now added; empty where no rule asks for it.
 
         Raises:
@@ -53,7 +55,9 @@ class SloHistories:
             history.add(counts)
         return history.counts()
 
-    async def _history(self, key: Key, windows: Sequence[tuple[float, float]], slow_ms: float, now: float) -> History:
+    async def _history(
+        self, key: VersionKey, windows: Sequence[tuple[float, float]], slow_ms: float, now: float
+    ) -> History:
         longest, step_s = max(long for long, _ in windows), min(short for _, short in windows) / STEPS
         shape = (key[1], longest, step_s, slow_ms)
         known = self._known.get(key[0])

@@ -19,6 +19,7 @@ from penstock.control.reconcile.planner import Found, Materialized
 from penstock.control.reconcile.reconciler import NothingYet
 from penstock.control.sources.repositories import Holding, Repositories, Repository, RepositoryState
 from penstock.core.errors import Fault, InvalidInput, NotReady, Overloaded, Reason
+from penstock.core.versions import VersionKey
 from penstock.registry.admission.row_proof import proof_in
 from penstock.registry.records import Admission, Report
 from penstock.registry.repository.copies import Copies, InPlace, Piece, Source, Work, intact
@@ -42,8 +43,6 @@ EXAMINED = "it is being examined"
 _PASSING = (ARRIVING, EXAMINED)
 _SEVERAL = "the model is in several repositories; keep it in one of them"
 
-Key = tuple[str, str]
-
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
@@ -62,7 +61,7 @@ class _Version:
     tag: str
 
     @property
-    def key(self) -> Key:
+    def key(self) -> VersionKey:
         """Model and version."""
         return self.source.model.name, self.version
 
@@ -110,10 +109,10 @@ class FolderContents:
         self._clock = clock
         self._complaints = Complaints()
         self._told: set[tuple[str, str, str]] = set()
-        self._seen: dict[Key, _Seen] = {}
-        self._offers: dict[Key, _Offer] = {}
-        self._weights: dict[Key, tuple[str, ...]] = {}
-        self._tasks: dict[Key, asyncio.Task[None]] = {}
+        self._seen: dict[VersionKey, _Seen] = {}
+        self._offers: dict[VersionKey, _Offer] = {}
+        self._weights: dict[VersionKey, tuple[str, ...]] = {}
+        self._tasks: dict[VersionKey, asyncio.Task[None]] = {}
         self._pool = BlockingPool("repositories", THREADS, "the repository", COPY_S)
         self.pools = (self._pool,)
 

@@ -41,8 +41,6 @@ BESIDE_S = 5.0
 DOWNLOAD_S = 3600.0
 """Deadline of one call, for which a large version is downloaded; MLflow's client bounds each request itself."""
 
-Key = tuple[str, str]
-
 
 @dataclass(frozen=True, slots=True)
 class Push:

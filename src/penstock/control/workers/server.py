@@ -22,6 +22,7 @@ from penstock.control.workers.protocol import (
 )
 from penstock.core.desired import Desired, State, VersionStatus
 from penstock.core.errors import Fault, Internal, NotReady, Overloaded, storage_fault
+from penstock.core.versions import VersionKey
 from penstock.monitor.feedback import Feedback, FeedbackResult
 
 log = logging.getLogger("penstock.control")
@@ -30,7 +31,6 @@ HELLO_S = 5.0
 COMMANDS = 32
 """Repository requests of one worker that may wait for their answer."""
 
-Key = tuple[str, str]
 _CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid
 
 
@@ -50,7 +50,7 @@ class Report:
 
     pid: int
     applied: int = 0
-    versions: dict[Key, VersionStatus] = field(default_factory=dict)
+    versions: dict[VersionKey, VersionStatus] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class Listeners:
     ``feedback`` joins what was told of a model's answers, and says what became of it."""
 
     changed: Callable[[], None]
-    loaded: Callable[[Key, bool], None]
+    loaded: Callable[[VersionKey, bool], None]
     parted: Callable[[int, Report], None]
     gathered: Callable[[Message], None] = lambda _: None
     feedback: Callable[[str, list[Feedback]], Awaitable[FeedbackResult]] | None = None
@@ -85,7 +85,7 @@ class Channel:
         self._outboxes: dict[int, Outbox] = {}
         self._conversations: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
         self.reports: dict[int, Report] = {}
-        self.signatures: dict[Key, Message] = {}
+        self.signatures: dict[VersionKey, Message] = {}
         self._samples: dict[tuple[str, str, int], list[Message]] = {}
 
     async def start(self) -> None:

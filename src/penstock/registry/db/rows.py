@@ -6,7 +6,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from penstock.core.errors import Fault, NotFound, NotReady
+from penstock.core.errors import Fault, NotFound, NotReady, unknown_model
 from penstock.core.routing import RouteSpec, stored_in
 from penstock.registry.db import schema
 from penstock.registry.model_settings import settings_in
@@ -65,7 +65,7 @@ def read_model(connection: sa.Connection, name: str, known: ModelRecord | None =
     """
     row = connection.execute(sa.select(schema.models).where(schema.models.c.name == name)).first()
     if row is None:
-        raise NotFound(f"unknown model '{name}'")
+        raise unknown_model(name)
     if known is not None and known.revision == row.revision:
         return known
     try:

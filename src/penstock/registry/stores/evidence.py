@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from penstock.core.errors import Conflict
+from penstock.core.versions import VersionKey
 from penstock.registry.db import schema
 from penstock.registry.db.lease import LeaderConnections
 from penstock.registry.records import Document
@@ -29,8 +30,6 @@ nobody."""
 
 STAMPED_S = 60.0
 """A gateway that counts nothing says that often that it lives."""
-
-Key = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +78,8 @@ class LabelBatch:
 class Present:
     """The versions that a gateway has rows of, and those that have a row of ended gateways."""
 
-    own: Collection[Key]
-    ended: Collection[Key]
+    own: Collection[VersionKey]
+    ended: Collection[VersionKey]
 
 
 Make = Callable[[Present], Sequence[Published]]
@@ -106,7 +105,7 @@ class EvidenceStore:
 
     # What gateways counted.
 
-    def publish(self, gateway: str, served: Collection[Key], make: Make) -> None:
+    def publish(self, gateway: str, served: Collection[VersionKey], make: Make) -> None:
         """Replace a gateway's rows by those that ``make`` makes, and say that it lives and still serves these versions;
         nobody else writes to its rows, but to end them."""
         table = schema.counts
@@ -142,13 +141,13 @@ class EvidenceStore:
         silent = (table.c.gateway != ENDED, table.c.at < self.now() - RETIRED_S)
         with self._leader.recording() as connection:
             found = connection.execute(sa.select(table).where(*silent).with_for_update()).all()
-            by_key: dict[Key, list[Published]] = {}
+            by_key: dict[VersionKey, list[Published]] = {}
             for row in found:
                 by_key.setdefault((row.model, row.version), []).append(_published(row))
             for key, rows in sorted(by_key.items()):
                 self._merge(connection, key, rows, merge)
 
-    def _merge(self, connection: sa.Connection, key: Key, rows: Sequence[Published], merge: Merge) -> None:
+    def _merge(self, connection: sa.Connection, key: VersionKey, rows: Sequence[Published], merge: Merge) -> None:
         table = schema.counts
         of_version = (table.c.model == key[0], table.c.version == key[1])
         whole = sa.select(table).where(*of_version, table.c.gateway == ENDED).with_for_update()
@@ -198,7 +197,7 @@ class EvidenceStore:
         table = schema.labelled
         query = sa.select(table.c.seq, table.c.model, table.c.version, table.c.number).order_by(table.c.seq.desc())
         with self._leader.recording() as connection:
-            rows: Counter[Key] = Counter()
+            rows: Counter[VersionKey] = Counter()
             old = []
             for row in connection.execute(query):
                 if rows[row.model, row.version] >= most:
@@ -218,14 +217,14 @@ class EvidenceStore:
             row = connection.execute(query).first()
         return None if row is None else Verdict(*row)
 
-    def summaries(self) -> dict[Key, Document]:
+    def summaries(self) -> dict[VersionKey, Document]:
         """What is shown of every version at each gateway."""
         table = schema.verdicts
         query = sa.select(table.c.model, table.c.version, table.c.summary)
         with self._database.reading() as connection:
             return {(row.model, row.version): row.summary for row in connection.execute(query)}
 
-    def conclude(self, key: Key, verdict: Verdict, events: Sequence[Event]) -> None:
+    def conclude(self, key: VersionKey, verdict: Verdict, events: Sequence[Event]) -> None:
         """Replace what is concluded of a version (``verdict.revision`` is the new one), and emit events of it.
 
         Raises:
@@ -237,7 +236,7 @@ class EvidenceStore:
             for event in events:
                 self._traffic.emit(connection, key[0], event)
 
-    def _replace(self, connection: sa.Connection, key: Key, verdict: Verdict) -> None:
+    def _replace(self, connection: sa.Connection, key: VersionKey, verdict: Verdict) -> None:
         table = schema.verdicts
         values = {name: getattr(verdict, name) for name in Verdict.__slots__}
         of_version = (table.c.model == key[0], table.c.version == key[1])
@@ -249,7 +248,7 @@ class EvidenceStore:
             raise Conflict(f"another gateway decides about version '{key[1][:64]}' of model '{key[0][:128]}'")
         connection.execute(table.insert().values(model=key[0], version=key[1], **values))
 
-    def forget(self, versions: set[Key]) -> None:
+    def forget(self, versions: set[VersionKey]) -> None:
         """Delete everything of versions that no gateway serves any more: all but these, unless a gateway counts."""
         counts = schema.counts
         with self._leader.recording() as connection:

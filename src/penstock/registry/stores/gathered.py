@@ -9,11 +9,10 @@ from typing import Any
 import sqlalchemy as sa
 
 from penstock.core.live_references import Gathering, HandIn
+from penstock.core.versions import VersionKey
 from penstock.registry.db import schema
 from penstock.registry.db.lease import LeaderConnections, database_now
 from penstock.registry.stores.connections import Connections
-
-Key = tuple[str, str]
 
 
 class GatheredStore:
@@ -34,7 +33,7 @@ class GatheredStore:
         """Whether this gateway decides for all."""
         return self._database.lead()
 
-    def hand_in(self, key: Key, what: HandIn, rows: bytes) -> None:
+    def hand_in(self, key: VersionKey, what: HandIn, rows: bytes) -> None:
         """Replace what this gateway has handed in of a version without a reference, by packed rows."""
         table, mine = schema.gathered, _of(schema.gathered, key, self.gateway)
         with self._database.recording() as connection:
@@ -45,14 +44,14 @@ class GatheredStore:
                 told = {"model": key[0], "version": key[1], "gateway": self.gateway, "at": self._now()}
                 connection.execute(table.insert().values(**told, **values))
 
-    def answered(self, key: Key, requests: int) -> None:
+    def answered(self, key: VersionKey, requests: int) -> None:
         """Say how many requests this gateway has answered by now, where it has handed in."""
         table = schema.gathered
         with self._database.recording() as connection:
             mine = _of(table, key, self.gateway)
             connection.execute(table.update().where(*mine).values(answered=requests))
 
-    def open(self) -> dict[Key, Gathering]:
+    def open(self) -> dict[VersionKey, Gathering]:
         """Where each version stands that rows were handed in of."""
         table, gateways, references = schema.gathered, schema.gateways, schema.references
         columns = [table.c[name] for name in ("model", "version", "gateway", "number", "answered", "at")]
@@ -71,28 +70,28 @@ class GatheredStore:
         hand_ins = {row.gateway: HandIn(row.number, row.answered) for row in rows}
         return Gathering(hand_ins, serving, self._now() - min(row.at for row in rows), bool(rows[0].has_reference))
 
-    def rows(self, key: Key, gateway: str) -> bytes | None:
+    def rows(self, key: VersionKey, gateway: str) -> bytes | None:
         """What a gateway has handed in of a version, None for nothing."""
         table = schema.gathered
         with self._database.reading() as connection:
             found: bytes | None = connection.execute(sa.select(table.c.rows).where(*_of(table, key, gateway))).scalar()
         return found
 
-    def discard(self, key: Key) -> None:
+    def discard(self, key: VersionKey) -> None:
         """Delete what was handed in of a version; only a leader may (``NotLeading``)."""
         with self._leader.recording() as connection:
             forget(connection, key)
 
 
-def forget(connection: sa.Connection, key: Key) -> None:
+def forget(connection: sa.Connection, key: VersionKey) -> None:
     """Delete what was handed in of a version, as a part of a change."""
     connection.execute(schema.gathered.delete().where(*_of(schema.gathered, key)))
 
 
-def _of(table: sa.Table, key: Key, gateway: str | None = None) -> list[sa.ColumnElement[bool]]:
+def _of(table: sa.Table, key: VersionKey, gateway: str | None = None) -> list[sa.ColumnElement[bool]]:
     of_version = [table.c.model == key[0], table.c.version == key[1]]
     return of_version if gateway is None else [*of_version, table.c.gateway == gateway]
 
 
-def _serving(key: Key, seen: Sequence[Any]) -> dict[str, float]:
+def _serving(key: VersionKey, seen: Sequence[Any]) -> dict[str, float]:
     return {row.id: float(row.silent_s) for row in seen if key[1] in row.serves.get(key[0], ())}

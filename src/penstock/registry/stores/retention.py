@@ -9,6 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from penstock.core.versions import VersionKey
 from penstock.registry.db import schema
 from penstock.registry.db.lease import LeaderConnections
 from penstock.registry.records import By, VersionState
@@ -29,7 +30,6 @@ HISTORY_S = 2 * 86_400.0
 """Twice the longest window of a burn rate."""
 
 BY = By("penstock", "its retention time is over")
-Key = tuple[str, str]
 
 
 class RetentionStore:
@@ -101,7 +101,7 @@ class RetentionStore:
         table, requests = schema.row_answers, schema.row_requests
         return self._delete(table.c.request, ~sa.exists().where(requests.c.id == table.c.request))
 
-    def use_references(self, served: Collection[Key]) -> int:
+    def use_references(self, served: Collection[VersionKey]) -> int:
         """Write down that the references of these versions are used now; one that nobody has told of counts as used
         now."""
         table, now = schema.references, self.now()

@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from penstock.control.monitoring.feedback import Key, Labels
+from penstock.control.monitoring.feedback import Labels
 from penstock.core.policies import MonitorPolicy
 from penstock.core.tensors import Tensor
+from penstock.core.versions import VersionKey
 from penstock.monitor.answer_segments import ANSWERS, AnswerWriter
 from penstock.monitor.answer_store import AnswerStore
 from penstock.monitor.answers import answers_of
@@ -25,7 +26,7 @@ IDS = [f"id-{number}" for number in range(20)]
 PASSED_S = 400.0
 
 
-async def _tell(key: Key, change: PerformanceChange) -> None:
+async def _tell(key: VersionKey, change: PerformanceChange) -> None:
     raise AssertionError
 
 

@@ -11,12 +11,13 @@ import pytest
 import sqlalchemy as sa
 
 from penstock.control.monitoring import feedback_spool
-from penstock.control.monitoring.feedback import Key, Labels
+from penstock.control.monitoring.feedback import Labels
 from penstock.control.monitoring.feedback_spool import SETTLED_S, FeedbackSpool, Positions
 from penstock.control.monitoring.label_comparisons import Signal, Terms
 from penstock.core.errors import NotReady
 from penstock.core.policies import MonitorPolicy
 from penstock.core.tensors import Tensor
+from penstock.core.versions import VersionKey
 from penstock.monitor.answer_segments import ANSWERS, AnswerWriter
 from penstock.monitor.answers import answers_of
 from penstock.monitor.feedback import Feedback, FeedbackResult
@@ -49,7 +50,7 @@ class Gateway:
         self.spool = self.labels.hand_over(FeedbackStore(database, lambda: clocks.database))
         self.look()
 
-    def _watched(self, key: Key) -> tuple[None, MonitorPolicy]:
+    def _watched(self, key: VersionKey) -> tuple[None, MonitorPolicy]:
         if key[0] in self.failing:
             raise ValueError("its labels cannot be taken")
         return None, MonitorPolicy(horizon_s=3600.0)
@@ -74,7 +75,7 @@ class Gateway:
         return {outcome: count for outcome, count in found.items() if count}
 
 
-async def _tell(key: Key, change: PerformanceChange) -> None:
+async def _tell(key: VersionKey, change: PerformanceChange) -> None:
     raise AssertionError
 
 

@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 from penstock.control.monitoring.publication import Counts, Shape, ended, layout_id, pack, summed, unpack
 from penstock.control.monitoring.publisher import Publisher
 from penstock.core.errors import NotReady
+from penstock.core.versions import VersionKey
 from penstock.monitor.counters.layout import BLOCK_CELLS
 from penstock.monitor.counters.slot import Slot
 from penstock.monitor.counters.totals import Totals
 from penstock.monitor.rows import Layout
 from penstock.registry.db.database import open_database
-from penstock.registry.stores.evidence import RETIRED_S, EvidenceStore, Key, Make, Present, Published
+from penstock.registry.stores.evidence import RETIRED_S, EvidenceStore, Make, Present, Published
 from tests.budgets import examples
 from tests.leases import leading
 from tests.unit.control.test_monitoring import trained
@@ -145,7 +146,7 @@ class Shaky(EvidenceStore):
 
     fails = ""
 
-    def publish(self, gateway: str, served: Collection[Key], make: Make) -> None:
+    def publish(self, gateway: str, served: Collection[VersionKey], make: Make) -> None:
         def failing(present: Present) -> Sequence[Published]:
             make(present)
             raise NotReady("away")

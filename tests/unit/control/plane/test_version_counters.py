@@ -4,10 +4,11 @@ import json
 from collections.abc import Sequence
 
 from penstock.control.plane.version_counters import VersionCounters
-from penstock.control.reconcile.planner import Key, Ledger
+from penstock.control.reconcile.planner import Ledger
 from penstock.control.workers.server import Report
 from penstock.core.desired import Desired, ModelSpec, State, VersionSpec, VersionStatus
 from penstock.core.labels import SHED_REASONS
+from penstock.core.versions import VersionKey
 from penstock.monitor.counters.layout import BLOCKS
 from penstock.monitor.counters.slot import Slot
 from penstock.telemetry import metrics
@@ -31,7 +32,7 @@ class World:
         statuses = {("m", one): VersionStatus("m", one, State.READY) for one in versions}
         return desired, {slot: Report(10 + slot, 5 if applied else 4, dict(statuses)) for slot in range(2)}
 
-    def departed(self, *versions: str, applied: bool = True) -> Sequence[Key]:
+    def departed(self, *versions: str, applied: bool = True) -> Sequence[VersionKey]:
         return list(self.counters.departed(LEDGER, *self.desired(*versions, applied=applied)))
 
 

@@ -6,12 +6,12 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 
 import pytest
 
-from penstock.control.reconcile.planner import Found, Key, Ledger, Materialized
+from penstock.control.reconcile.planner import Found, Ledger, Materialized
 from penstock.control.reconcile.reconciler import FATAL_LOADS, WAITING, Reconciler
 from penstock.control.workers.server import Report
 from penstock.core.desired import Desired, State, VersionStatus
 from penstock.core.errors import DeadlineExceeded, InvalidInput, NotFound, Overloaded
-from penstock.core.versions import VersionPolicy
+from penstock.core.versions import VersionKey, VersionPolicy
 
 
 def found(name: str, *versions: str, tag: str = "a", problem: str = "", **rest: object) -> Found:
@@ -40,7 +40,7 @@ class FakeFleet:
         self.reports_by_slot = {0: Report(10), 1: Report(11)}
         self.saved = Ledger()
         self.cleared: list[int] = []
-        self.gone: list[Key] = []
+        self.gone: list[VersionKey] = []
         self.answer: Callable[[str, str], str | None] = lambda model, version: ""
 
     @property
@@ -68,10 +68,10 @@ class FakeFleet:
     def save(self, ledger: Ledger) -> None:
         self.saved = ledger
 
-    def reusable(self, ledger: Ledger) -> Collection[Key]:
+    def reusable(self, ledger: Ledger) -> Collection[VersionKey]:
         return ()
 
-    def departed(self, ledger: Ledger) -> Collection[Key]:
+    def departed(self, ledger: Ledger) -> Collection[VersionKey]:
         return [key for key in self.gone if key in ledger.blocks]
 
     def clear(self, block: int) -> None:

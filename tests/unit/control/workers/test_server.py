@@ -26,10 +26,11 @@ from penstock.control.workers.protocol import (
     told_in,
     told_pieces,
 )
-from penstock.control.workers.server import Channel, Key, Listeners, Report
+from penstock.control.workers.server import Channel, Listeners, Report
 from penstock.core.batching import RowProof
 from penstock.core.desired import Desired, ModelSpec, State, VersionSpec, VersionStatus
 from penstock.core.errors import KINDS, Fault, InvalidInput, NotFound, NotReady, TooLarge
+from penstock.core.versions import VersionKey
 from penstock.monitor.columns import Rows
 from penstock.monitor.feedback import Feedback, FeedbackResult
 from tests.harness import PATIENCE_S, reached
@@ -85,7 +86,7 @@ class Ends:
     def __init__(self, folder: Path) -> None:
         self.path = folder / "control.sock"
         self.asked: list[tuple[str, ...]] = []
-        self.loads: list[tuple[Key, bool]] = []
+        self.loads: list[tuple[VersionKey, bool]] = []
         self.parted: list[int] = []
         self.answer: Callable[[str], Fault | None] = lambda model: None
         self.admitted = True

@@ -17,6 +17,7 @@ from penstock.control.monitoring.drift.series import MonitorSeries
 from penstock.control.monitoring.terms import WatchTerms
 from penstock.control.periodic import KeyedWork, PeriodicTask
 from penstock.core.policies import MonitorPolicy
+from penstock.core.versions import VersionKey
 from penstock.monitor.counters.layout import Cells
 from penstock.monitor.drift_changes import DriftChange
 from penstock.monitor.reference import Reference
@@ -27,11 +28,10 @@ from penstock.registry.stores.traffic import Event
 KEEP_S = 10.0
 """Evidence is written down that often, and at every change."""
 
-Key = tuple[str, str]
 ReadRegion = Callable[[int, int], list[Cells]]
 """Gives the region with an offset and a size (words) of every worker."""
 
-EventOf = Callable[[Key, DriftChange, VersionMonitor], Event]
+EventOf = Callable[[VersionKey, DriftChange, VersionMonitor], Event]
 """What is told of a change."""
 
 
@@ -54,25 +54,25 @@ class DriftDetection:
         self._regions = regions
         self._read = read
         self._file = file
-        self._due: KeyedWork[Key] = KeyedWork(task, "drift is not judged of")
+        self._due: KeyedWork[VersionKey] = KeyedWork(task, "drift is not judged of")
         self._clock = clock
         self._event_of = event_of
         kept = read_evidence(file)
         self._kept, self._events = kept.versions, list(kept.events)
         self.series = MonitorSeries({key: one.carried for key, one in self._kept.items()})
-        self._monitors: dict[Key, VersionMonitor] = {}
+        self._monitors: dict[VersionKey, VersionMonitor] = {}
         self._kept_at = 0.0
         self._alarms = 0
 
-    def monitor(self, key: Key) -> VersionMonitor | None:
+    def monitor(self, key: VersionKey) -> VersionMonitor | None:
         """A version's monitor, None while its rows were not looked at."""
         return self._monitors.get(key)
 
-    def problem(self, key: Key) -> str:
+    def problem(self, key: VersionKey) -> str:
         """Why a version is not judged, "" for nothing."""
         return self._due.problem(key)
 
-    def forget(self, key: Key) -> None:
+    def forget(self, key: VersionKey) -> None:
         """A version has another reference or region: the next look begins with another monitor."""
         self._monitors.pop(key, None)
 
@@ -82,9 +82,9 @@ class DriftDetection:
             if name == model:
                 monitor.policy = policy
 
-    def look(self) -> list[tuple[Key, DriftChange]]:
+    def look(self) -> list[tuple[VersionKey, DriftChange]]:
         """Take what the workers have counted since the last look; what has changed by it."""
-        changes: list[tuple[Key, DriftChange]] = []
+        changes: list[tuple[VersionKey, DriftChange]] = []
         now = self._clock()
         for key in self._due.due(self._regions):
             with self._due.isolated(key):
@@ -102,12 +102,12 @@ class DriftDetection:
         events, self._events = self._events, []
         return events
 
-    def _note_events(self, key: Key, changes: Sequence[DriftChange]) -> None:
+    def _note_events(self, key: VersionKey, changes: Sequence[DriftChange]) -> None:
         monitor = self._monitors.get(key)
         if monitor is not None and self._event_of is not None:
             self._events += [(key[0], self._event_of(key, change, monitor)) for change in changes]
 
-    def _changes(self, key: Key, now: float) -> list[DriftChange]:
+    def _changes(self, key: VersionKey, now: float) -> list[DriftChange]:
         """What has changed at one version since the last look."""
         region, (reference, policy) = self._regions.get(key), self._terms.of_gateway(key)
         if region is None or reference is None or self._terms.references.digest(key) != region.digest:
@@ -121,7 +121,7 @@ class DriftDetection:
         return monitor.look(counted, now)
 
     def _opened(
-        self, key: Key, reference: Reference, policy: MonitorPolicy, counted: Counted, now: float
+        self, key: VersionKey, reference: Reference, policy: MonitorPolicy, counted: Counted, now: float
     ) -> VersionMonitor:
         """A version's monitor, which goes on where this process's predecessor was."""
         kept = self._kept.pop(key, None)

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from penstock.control.monitoring.drift.version_series import Carried, carried_in, carried_out
+from penstock.core.versions import VersionKey
 from penstock.engine.durable_files import write_atomically
 from penstock.registry.stores.traffic import Event
-
-Key = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +33,7 @@ ModelEvent = tuple[str, Event]
 class Kept:
     """The evidence of all versions, and the events of the changes that it knows of, if they may not be told yet."""
 
-    versions: dict[Key, KeptEvidence]
+    versions: dict[VersionKey, KeptEvidence]
     events: tuple[ModelEvent, ...] = ()
 
 

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from penstock.control.periodic import Complaints
+from penstock.core.versions import VersionKey
 from penstock.engine.durable_files import write_atomically
 from penstock.monitor.counters.layout import REGION_CELLS
 
 log = logging.getLogger("penstock.control")
-
-Key = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,16 +34,18 @@ class Regions:
         self._state = state
         self._clear = clear
         self._complaints = Complaints()
-        self._in_use: dict[Key, Region] = self._read()
+        self._in_use: dict[VersionKey, Region] = self._read()
 
-    def __iter__(self) -> Iterator[Key]:
+    def __iter__(self) -> Iterator[VersionKey]:
         return iter(self._in_use)
 
-    def get(self, key: Key) -> Region | None:
+    def get(self, key: VersionKey) -> Region | None:
         """A version's region, None for none."""
         return self._in_use.get(key)
 
-    def assign(self, key: Key, digest: str, size: int, keys: tuple[str, ...], served: Collection[Key]) -> Region | None:
+    def assign(
+        self, key: VersionKey, digest: str, size: int, keys: tuple[str, ...], served: Collection[VersionKey]
+    ) -> Region | None:
         """The region of a version with this reference, of so many words: the one it has, or else another one; None when
         the words have run out. Versions that are not ``served`` give theirs back."""
         known = self._in_use.get(key)
@@ -65,7 +66,7 @@ class Regions:
         self._write()
         return region
 
-    def _read(self) -> dict[Key, Region]:
+    def _read(self) -> dict[VersionKey, Region]:
         try:
             values = json.loads(self._state.read_text())
             return {

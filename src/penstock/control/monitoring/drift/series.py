@@ -3,25 +3,24 @@
 from collections.abc import Collection, Mapping
 
 from penstock.control.monitoring.drift.version_series import Carried, VersionSeries
+from penstock.core.versions import VersionKey
 from penstock.monitor.verdicts import VersionMonitor
-
-Key = tuple[str, str]
 
 
 class MonitorSeries:
     """Series by version; ``carried`` says where counters stood when the process before ended. ``is_unsaved`` says that
     where some stood is to be written down again. Of one event loop."""
 
-    def __init__(self, carried: Mapping[Key, Carried]) -> None:
+    def __init__(self, carried: Mapping[VersionKey, Carried]) -> None:
         self.is_unsaved = False
         self._carried = dict(carried)
-        self._series: dict[Key, VersionSeries] = {}
+        self._series: dict[VersionKey, VersionSeries] = {}
 
-    def retain(self, served: Collection[Key]) -> None:
+    def retain(self, served: Collection[VersionKey]) -> None:
         """Forget the series of all other versions."""
         self._series = {key: one for key, one in self._series.items() if key in served}
 
-    def of(self, key: Key, monitor: VersionMonitor) -> VersionSeries:
+    def of(self, key: VersionKey, monitor: VersionMonitor) -> VersionSeries:
         """The series of a version with this monitor; those of another reference before are carried on."""
         known = self._series.get(key)
         if known is not None and known.monitor is monitor:
@@ -31,7 +30,7 @@ class MonitorSeries:
         found = self._series[key] = VersionSeries(key, monitor, carried)
         return found
 
-    def before(self, key: Key) -> Carried:
+    def before(self, key: VersionKey) -> Carried:
         """Where a version's counters stood before its reference."""
         known = self._series.get(key)
         return self._carried.get(key, {}) if known is None else known.before

@@ -11,12 +11,11 @@ from penstock.control.periodic import KeyedWork, PeriodicTask
 from penstock.control.workers.protocol import Message
 from penstock.core.errors import NotReady
 from penstock.core.live_references import Gathering, HandIn
+from penstock.core.versions import VersionKey
 from penstock.registry.stores.gathered import GatheredStore
 
 LEARNING_S = 20.0
 """Rows of some workers are waited for that long after the first worker's."""
-
-Key = tuple[str, str]
 
 
 @dataclass(slots=True)
@@ -44,19 +43,19 @@ class HandIns:
         store: GatheredStore,
         workers: Workers,
         policies: Policies,
-        present: Container[Key],
+        present: Container[VersionKey],
         clock: Callable[[], float],
     ) -> None:
         self._pool = pool
-        self._due: KeyedWork[Key] = KeyedWork(task, "rows are not handed in of", shared=(NotReady,))
+        self._due: KeyedWork[VersionKey] = KeyedWork(task, "rows are not handed in of", shared=(NotReady,))
         self._store = store
         self._workers = workers
         self._policies = policies
         self._present = present
         self._clock = clock
-        self._gathered: dict[Key, _Gathered] = {}
-        self._handed_in: dict[Key, int] = {}
-        self._answered_before: dict[Key, int] = {}
+        self._gathered: dict[VersionKey, _Gathered] = {}
+        self._handed_in: dict[VersionKey, int] = {}
+        self._answered_before: dict[VersionKey, int] = {}
 
     def gathered(self, message: Message) -> None:
         """Rows that a worker gathered of a version without a reference, or none where it was asked for some."""
@@ -67,17 +66,17 @@ class HandIns:
             known.parts.append(rows)
             known.seen += message.get("seen", len(rows))  # a worker of before does not tell
 
-    def forget(self, key: Key) -> None:
+    def forget(self, key: VersionKey) -> None:
         """The rows of a version are of no use any more."""
         self._gathered.pop(key, None)
         self._handed_in.pop(key, None)
         self._answered_before.pop(key, None)
 
-    def problem(self, key: Key) -> str:
+    def problem(self, key: VersionKey) -> str:
         """Why the rows of a version are not handed in, "" for nothing."""
         return self._due.problem(key)
 
-    async def step(self, standing: Mapping[Key, Gathering]) -> bool:
+    async def step(self, standing: Mapping[VersionKey, Gathering]) -> bool:
         """Hand in what is ripe and not there, by where each version stands; whether there was something."""
         self._begin()
         ripe = [key for key in self._due.due(self._gathered) if self._is_wanted(key, standing.get(key))]
@@ -90,7 +89,7 @@ class HandIns:
                 await self._pool.call(self._store.answered, key, self._answered(key))
         return bool(ripe)
 
-    def awaited(self, standing: Mapping[Key, Gathering]) -> frozenset[Key]:
+    def awaited(self, standing: Mapping[VersionKey, Gathering]) -> frozenset[VersionKey]:
         """The versions of which others have handed in rows, and this gateway has not."""
         mine = self._store.gateway
         return frozenset(key for key, one in standing.items() if mine not in one.hand_ins and key not in self._present)
@@ -103,15 +102,15 @@ class HandIns:
             key: before[key] if key in before else self._total(key) for key in keys if key not in self._present
         }
 
-    def _total(self, key: Key) -> int:
+    def _total(self, key: VersionKey) -> int:
         return sum(count for *_, count in self._workers.totals(*key).requests())
 
-    def _answered(self, key: Key) -> int:
+    def _answered(self, key: VersionKey) -> int:
         """The requests that rows were gathered out of: what the workers say, or what was counted in the meantime."""
         known, total = self._gathered.get(key), self._total(key)
         return max(0 if known is None else known.seen, total - self._answered_before.get(key, total))
 
-    def _is_wanted(self, key: Key, gathering: Gathering | None) -> bool:
+    def _is_wanted(self, key: VersionKey, gathering: Gathering | None) -> bool:
         if key in self._present:
             self.forget(key)  # not before: rows are gathered once
             return False
@@ -125,7 +124,7 @@ class HandIns:
         all_told = is_asked and known.messages >= self._workers.workers
         return known.total >= enough or all_told or (known.total > 0 and self._clock() - known.since >= LEARNING_S)
 
-    async def _hand_in(self, key: Key) -> None:
+    async def _hand_in(self, key: VersionKey) -> None:
         known = self._gathered[key]
         total, parts = known.total, tuple(known.parts)
         number, packed = await self._pool.call(_packed, parts) if parts else (0, b"")

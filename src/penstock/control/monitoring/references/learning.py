@@ -20,6 +20,7 @@ from penstock.core.desired import LearnSpec
 from penstock.core.errors import NotReady
 from penstock.core.live_references import Discard, Gathering, Learn, decide, draws
 from penstock.core.policies import MonitorPolicy
+from penstock.core.versions import VersionKey
 from penstock.monitor.reference import Reference
 from penstock.registry.records import By
 from penstock.registry.stores.gathered import GatheredStore
@@ -29,9 +30,8 @@ log = logging.getLogger("penstock.control")
 MONITOR = "monitor"
 """Who gives a version the reference that was learned, in the audit log."""
 
-Key = tuple[str, str]
 
-GiveReference = Callable[[Key, Reference, By], Awaitable[object]]
+GiveReference = Callable[[VersionKey, Reference, By], Awaitable[object]]
 """Gives a version a reference, unless it has one."""
 
 
@@ -56,21 +56,21 @@ class ReferenceLearning:
         renew: Callable[[], None],
     ) -> None:
         self._pool = pool
-        self._due: KeyedWork[Key] = KeyedWork(task, "no reference is learned of", shared=(NotReady,))
+        self._due: KeyedWork[VersionKey] = KeyedWork(task, "no reference is learned of", shared=(NotReady,))
         self._store = store
         self._policies = policies
         self._rows = rows
         self._give = give
         self._renew = renew
-        self._awaited: frozenset[Key] = frozenset()
+        self._awaited: frozenset[VersionKey] = frozenset()
         self.gathered = rows.gathered
         self.forget = rows.forget
 
-    def is_awaited(self, key: Key) -> bool:
+    def is_awaited(self, key: VersionKey) -> bool:
         """Whether other gateways wait for the rows that the workers have gathered of a version, however few."""
         return key in self._awaited
 
-    def problem(self, key: Key) -> str:
+    def problem(self, key: VersionKey) -> str:
         """Why no reference is learned of a version, "" for nothing."""
         return self._due.problem(key) or self._rows.problem(key)
 
@@ -87,19 +87,19 @@ class ReferenceLearning:
             await self._lead(standing)
         self._await(standing)
 
-    async def _lead(self, standing: Mapping[Key, Gathering]) -> None:
+    async def _lead(self, standing: Mapping[VersionKey, Gathering]) -> None:
         leads = await self._pool.call(self._store.lead)
         for key in self._due.due(standing) if leads else ():
             with self._due.isolated(key):
                 await self._decide(key, standing[key])
 
-    def _await(self, standing: Mapping[Key, Gathering]) -> None:
+    def _await(self, standing: Mapping[VersionKey, Gathering]) -> None:
         awaited = self._rows.awaited(standing)
         if awaited != self._awaited:
             self._awaited = awaited
             self._renew()
 
-    async def _decide(self, key: Key, gathering: Gathering) -> None:
+    async def _decide(self, key: VersionKey, gathering: Gathering) -> None:
         most = self._policies.of(key[0]).live_rows
         match decide(gathering, most):
             case Learn(missing=missing):
@@ -113,7 +113,7 @@ class ReferenceLearning:
             case Discard():
                 await self._pool.call(self._store.discard, key)
 
-    def _learned(self, key: Key, gathering: Gathering, most: int) -> tuple[Reference, int]:
+    def _learned(self, key: VersionKey, gathering: Gathering, most: int) -> tuple[Reference, int]:
         """The reference of what gateways have handed in, and how many they are. What cannot be read is left out.
 
         Raises:

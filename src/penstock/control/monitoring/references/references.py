@@ -6,11 +6,10 @@ from penstock.control.calls.blocking import BlockingPool
 from penstock.control.monitoring.references.files import ReferenceFiles
 from penstock.control.periodic import KeyedWork, PeriodicTask
 from penstock.core.errors import NotReady
+from penstock.core.versions import VersionKey
 from penstock.monitor.reference import Reference, reference_in, reference_out
 from penstock.registry.records import By
 from penstock.registry.stores.monitor import MonitorStore, ReferenceRecord
-
-Key = tuple[str, str]
 
 
 class References:
@@ -23,15 +22,15 @@ class References:
         files: ReferenceFiles,
         pool: BlockingPool,
         task: PeriodicTask,
-        changed: Callable[[Key], None],
+        changed: Callable[[VersionKey], None],
     ) -> None:
         self._store = store
         self._files = files
         self._pool = pool
-        self._due: KeyedWork[Key] = KeyedWork(task, "reference of", shared=(NotReady,))
+        self._due: KeyedWork[VersionKey] = KeyedWork(task, "reference of", shared=(NotReady,))
         self._changed = changed
-        self._references: dict[Key, Reference] = {}
-        self._digests: dict[Key, str] = {}
+        self._references: dict[VersionKey, Reference] = {}
+        self._digests: dict[VersionKey, str] = {}
 
     def __contains__(self, key: object) -> bool:
         return key in self._references
@@ -39,19 +38,19 @@ class References:
     def __len__(self) -> int:
         return len(self._references)
 
-    def get(self, key: Key) -> Reference | None:
+    def get(self, key: VersionKey) -> Reference | None:
         """A version's reference, None for none."""
         return self._references.get(key)
 
-    def digest(self, key: Key) -> str | None:
+    def digest(self, key: VersionKey) -> str | None:
         """The digest of a version's reference, as the database names it; None for none."""
         return self._digests.get(key)
 
-    def problem(self, key: Key) -> str:
+    def problem(self, key: VersionKey) -> str:
         """Why a version's reference cannot be read, "" for nothing."""
         return self._due.problem(key)
 
-    async def take_over(self, digests: Mapping[Key, str]) -> bool:
+    async def take_over(self, digests: Mapping[VersionKey, str]) -> bool:
         """Let each version have the reference with its digest, and the others none; whether something changed.
 
         Raises:
@@ -69,7 +68,7 @@ class References:
             changed = True
         return changed
 
-    async def _take(self, key: Key, digest: str) -> None:
+    async def _take(self, key: VersionKey, digest: str) -> None:
         document = await self._pool.call(self._files.read, digest)
         if document is None:
             document = await self._pool.call(self._store.reference, *key)
@@ -79,7 +78,7 @@ class References:
         self._references[key], self._digests[key] = reference_in(document), digest
         self._changed(key)
 
-    async def store(self, key: Key, reference: Reference, by: By, is_learned: bool = False) -> int:
+    async def store(self, key: VersionKey, reference: Reference, by: By, is_learned: bool = False) -> int:
         """Write down that a version has this reference, which the next ``take_over`` finds; the model's revision. One
         that ``is_learned`` only the gateway that leads may give (``NotLeading``)."""
         record = ReferenceRecord(*key, reference.digest, reference.source)

@@ -19,6 +19,7 @@ from penstock.core.errors import NotReady
 from penstock.core.live_references import WAIT_S
 from penstock.core.policies import MonitorPolicy
 from penstock.core.tensors import Tensor
+from penstock.core.versions import VersionKey
 from penstock.monitor.reference import Reference
 from penstock.registry.records import By
 from penstock.registry.stores.gateways import Gateway, GatewayStore
@@ -28,11 +29,10 @@ from tests.unit.control.trials import Clock, World
 
 ONE, TWO = ("m", "1"), ("m", "2")
 ENOUGH = 1000
-Key = tuple[str, str]
 Exchange = tuple[list[Tensor], list[Tensor]]
 
 
-def told(key: Key, rows: Exchange, seen: int | None = None) -> Message:
+def told(key: VersionKey, rows: Exchange, seen: int | None = None) -> Message:
     """What a worker tells of rows that it has gathered."""
     given, answered = COLUMNS[0](rows[0]), COLUMNS[1](rows[1])
     assert given is not None
@@ -51,8 +51,8 @@ class Learner:
         self.world = World(folder, "", clock)
         self.world.database.lease.gateway = name
         self.clock, self.fleet, self.name = self.world.clock, WatchedFleet(self.world), name
-        self.given: dict[Key, Reference] = {}
-        self.failures: list[tuple[Key, Exception]] = []
+        self.given: dict[VersionKey, Reference] = {}
+        self.failures: list[tuple[VersionKey, Exception]] = []
         self.store = MonitorStore(self.world.database, self.clock)
         task = PeriodicTask("monitor", step, 1.0, clock=self.clock)
         policies = Policies(self.store, pool, task)
@@ -61,7 +61,7 @@ class Learner:
         self.rows = HandIns(*shared, self.fleet, policies, self.given, self.clock)
         self.learning = ReferenceLearning(*shared, policies, self.rows, self._give, self.fleet.renew)
 
-    async def _give(self, key: Key, reference: Reference, by: By) -> None:
+    async def _give(self, key: VersionKey, reference: Reference, by: By) -> None:
         for failing, error in self.failures:
             if key == failing:
                 raise error
@@ -74,10 +74,10 @@ class Learner:
         """Say that this gateway lives and serves versions."""
         GatewayStore(self.world.database).beat(Gateway(self.name, "host", "1", 0.0, 1, {"m": list(versions)}))
 
-    def gather(self, key: Key, rows: int, shift: float = 0.0, seen: int | None = None) -> None:
+    def gather(self, key: VersionKey, rows: int, shift: float = 0.0, seen: int | None = None) -> None:
         self.learning.gathered(told(key, exchange(np.random.default_rng(rows), rows, shift), seen))
 
-    def learn(self) -> dict[Key, int]:
+    def learn(self) -> dict[VersionKey, int]:
         asyncio.run(self.learning.step())
         return {key: one.rows for key, one in self.given.items()}
 
