@@ -54,7 +54,7 @@ class Simulated:
         block = next(iter(self._slots.values())).block(1)
         for _ in range(20):
             total = int(self._random.lognormal(13, 1))
-            block.answered(0, 1, total, total // 10, total // 10, total // 2, total // 10)
+            block.count_success(0, 1, total, total // 10, total // 10, total // 2, total // 10)
         for cells in self._cells.values():
             cells[:2] += np.uint64(rows)
             for at, feature in zip(Layout.of(self._reference).places, self._reference.features, strict=True):

@@ -37,8 +37,8 @@ MS = 1_000_000
 def _counts(route: Route) -> tuple[Cells, Cells]:
     """What one request that is answered adds to a block, and one that fails: thousands of them are added at once."""
     slot, series = Slot(memoryview(mmap(-1, SLOT_BYTES))), route * len(PROTOCOL_NAMES)
-    slot.block(0).answered(series, 1, MS, 1000, 0, MS // 2, 1000)
-    slot.block(1).failed(series, OUTCOME_INDEX["internal"], MS, attributed=True)
+    slot.block(0).count_success(series, 1, MS, 1000, 0, MS // 2, 1000)
+    slot.block(1).count_failure(series, OUTCOME_INDEX["internal"], MS, attributed=True)
     answered, failed = slot.read(0), slot.read(1)
     answered[LAST_MS_AT] = 0  # the time of this machine
     return answered, failed

@@ -130,7 +130,7 @@ class Worker:
         self._news.set()
 
     def _reported(self, statuses: tuple[VersionStatus, ...]) -> None:
-        self._slot.busy_until(time.monotonic_ns() + BUSY_NS)
+        self._slot.announce_busy_until(time.monotonic_ns() + BUSY_NS)
         self._link.report(statuses)
         for status in statuses:
             key = (status.model, status.version, status.tag)
@@ -149,10 +149,10 @@ class Worker:
             await self._news.wait()
             self._news.clear()
             desired = self._desired
-            self._slot.busy_until(time.monotonic_ns() + BUSY_NS)
+            self._slot.announce_busy_until(time.monotonic_ns() + BUSY_NS)
             await self._loader.apply(desired)
             self._slot.beat(time.monotonic_ns())
-            self._slot.busy_until(0)
+            self._slot.announce_busy_until(0)
             if not self._open:
                 await self._start()
             if not desired.waiting and not self._asked_to_stop.is_set():
@@ -255,7 +255,7 @@ def main(arguments: list[str]) -> int:
         return 1
     slot = files[index].slot
     slot.take_over(os.getpid())
-    slot.busy_until(time.monotonic_ns() + BUSY_NS)
+    slot.announce_busy_until(time.monotonic_ns() + BUSY_NS)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_run(instance, index, files, options))
     return 0

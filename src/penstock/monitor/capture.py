@@ -37,10 +37,10 @@ _LENGTHS = struct.Struct("<II")
 class Tally(Protocol):
     """Whoever counts what is captured."""
 
-    def captured(self, size: int) -> None:
+    def count_captured(self, size: int) -> None:
         """One request was kept, in so many bytes."""
 
-    def not_captured(self) -> None:
+    def count_capture_dropped(self) -> None:
         """One request that should have been kept was not."""
 
 
@@ -69,15 +69,15 @@ class CaptureWriter:
         for index, one in enumerate(seen):
             record = self._record(one) if index < MOST_OF_A_BUNCH else b""
             if not record or len(record) > MOST_BYTES_OF_ONE:
-                tally.not_captured()
+                tally.count_capture_dropped()
                 continue
             try:
                 if self._size + len(record) > SEGMENT_BYTES:
                     self._begin()
                 self._size += os.write(self._handle, record)
-                tally.captured(len(record))
+                tally.count_captured(len(record))
             except OSError:
-                tally.not_captured()
+                tally.count_capture_dropped()
 
     def close(self) -> None:
         """Write nothing more."""

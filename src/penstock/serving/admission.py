@@ -115,7 +115,7 @@ class ConcurrencyLimiter:
         """The fault of a call that is turned away; it is counted."""
         self._rejected += 1
         self.busy_until_ns = now_ns + SETTLE_NS
-        self._block.shed(reason)
+        self._block.count_shed(reason)
         return Overloaded(text or TEXTS[reason], retry_after_s)
 
     def note_run(self, run_ns: float, calls: int) -> None:
@@ -125,7 +125,7 @@ class ConcurrencyLimiter:
 
     def publish(self) -> None:
         """Show how many calls are in the system."""
-        self._block.in_flight(self.in_system)
+        self._block.set_in_flight(self.in_system)
 
     def update(self, now_ns: int) -> None:
         """Once a window, fit the limit to what was seen in it."""
@@ -144,7 +144,7 @@ class ConcurrencyLimiter:
     def _follow(self, limit: Limit) -> None:
         self._limit = limit
         self._rooms = rooms(limit.value)
-        self._block.limited(int(limit.value))
+        self._block.set_limit(int(limit.value))
 
     def _behind(self, priority: int) -> int:
         """How many calls of less urgent classes wait."""

@@ -57,7 +57,7 @@ class DataPlane:
         self.routing_table = RoutingTable()
         self.default_timeout_ns = default_timeout_ns
         self.live = True
-        self.stalls = LoopStalls(slot.stalled)
+        self.stalls = LoopStalls(slot.count_stall)
         self.batcher = LoopBatcher(self.record_answered, self.memory, self.stalls.turn)
         self.loop_utilisation = 0.0
         self._complete = False
@@ -107,9 +107,9 @@ class DataPlane:
             block, route, observers = decision[0].block, decision[1], decision[2]
         series = route * len(PROTOCOL_NAMES) + transport
         blamed = is_blamed(outcome, run_began=False) and _counts(observers)
-        block.failed(series, OUTCOME_INDEX[outcome], monotonic_ns() - began_ns, blamed)
+        block.count_failure(series, OUTCOME_INDEX[outcome], monotonic_ns() - began_ns, blamed)
         if outcome == OverBudget.kind:
-            block.shed(MEMORY)
+            block.count_shed(MEMORY)
 
     # Changes.
 
@@ -157,7 +157,7 @@ def _record_run(calls: Sequence[InferCall], now_ns: int, alone: bool) -> None:
 
 def _record_failed(call: InferCall, outcome: str, now_ns: int) -> None:
     blamed = is_blamed(outcome, call.run_began) and _counts(call.observers)
-    call.loaded.block.failed(call.series, OUTCOME_INDEX[outcome], now_ns - call.began_ns, blamed)
+    call.loaded.block.count_failure(call.series, OUTCOME_INDEX[outcome], now_ns - call.began_ns, blamed)
 
 
 def _counts(observers: tuple[CallObserver, ...]) -> bool:

@@ -100,7 +100,7 @@ class LoadedVersion(Servable):
         parameters = {**self.config.get("parameters", {}), BATCHING: {"string_value": self.sharing.text}}
         self.config = {**self.config, "parameters": parameters}
         self._set_batch_rules()
-        self.block.joint_run_mismatched()
+        self.block.count_joint_run_mismatch()
         log.error("model %s version %s: %s", self.identity.model, self.identity.version, self.sharing.text)
 
     def sheds(self) -> bool:

@@ -135,7 +135,7 @@ class WorkerPool:
         text = "the server holds as much for its callers as it may; try again later"
         fault = self._memory.refusal(call.input_bytes, text)
         if isinstance(fault, OverBudget):
-            call.loaded.block.shed(MEMORY)
+            call.loaded.block.count_shed(MEMORY)
         return fault
 
     def cancel(self, entry: QueuedCall) -> None:

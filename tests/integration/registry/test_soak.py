@@ -217,8 +217,8 @@ class Month:
         """One request of each version that is served, and one that was refused."""
         for block in self.plane.reconciler.ledger.blocks.values():
             writer = self.plane._slots[0].block(block)
-            writer.failed(0, OUTCOME_INDEX["invalid"], 1_000_000, attributed=True)
-            writer.shed(0)
+            writer.count_failure(0, OUTCOME_INDEX["invalid"], 1_000_000, attributed=True)
+            writer.count_shed(0)
 
     def _made_now(self, path: Path) -> None:
         os.utime(path, (self.now, self.now))

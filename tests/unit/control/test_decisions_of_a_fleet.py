@@ -51,9 +51,9 @@ class Gateways:
         block = self.slots[at % self.number].block(version)
         series = (Route.CANARY if canary else Route.STABLE) * len(PROTOCOL_NAMES)
         if is_good:
-            block.answered(series, 1, ms * 1_000_000, 1000, 0, ms * 500_000, 1000)
+            block.count_success(series, 1, ms * 1_000_000, 1000, 0, ms * 500_000, 1000)
         else:
-            block.failed(series, OUTCOME_INDEX["internal"], ms * 1_000_000, attributed=True)
+            block.count_failure(series, OUTCOME_INDEX["internal"], ms * 1_000_000, attributed=True)
 
     def count(self, worker: int, rows: int, shift: float, seed: int) -> None:
         """Rows at one of three workers, of which each gateway has its part."""

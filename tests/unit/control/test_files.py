@@ -109,7 +109,7 @@ def test_a_slot_is_shared_memory(tmp_path: Path) -> None:
     assert (tmp_path / "slot-0").stat().st_blocks * 512 >= SLOT_BYTES  # set aside, so that no write can fail
     writer, reader = SlotFile(tmp_path / "slot-0"), SlotFile(tmp_path / "slot-0", writable=False)
     writer.slot.take_over(41)
-    writer.slot.block(3).in_flight(1)
+    writer.slot.block(3).set_in_flight(1)
     assert reader.slot.pid == 41
     assert slots.totals([reader.slot, reader.slot])(3).inflight == 2
     with pytest.raises((TypeError, ValueError)):

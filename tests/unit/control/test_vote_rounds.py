@@ -52,7 +52,7 @@ class Gateway:
         votes.live = frozenset({tag} - {CLOSED})
         series = (Route.CANARY if unit % 2 else Route.STABLE) * len(PROTOCOL_NAMES)
         block = self.fleet.slot.block(1 + unit % 2)
-        block.failed(series, OUTCOME_INDEX["internal"], 1000, votes.failure(tag, unit))
+        block.count_failure(series, OUTCOME_INDEX["internal"], 1000, votes.failure(tag, unit))
 
     def step(self) -> None:
         self.world.clock.now += STEP_S

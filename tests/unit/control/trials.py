@@ -121,17 +121,17 @@ class FakeFleet:
         """Count requests that the split sent to a version, and how long they and their runs took."""
         block, series = self.slot.block(int(version)), (Route.CANARY if canary else Route.STABLE) * len(PROTOCOL_NAMES)
         for _ in range(good):
-            block.answered(series, 1, int(ms * MS), 1000, 0, int(run_ms * MS), 1000)
+            block.count_success(series, 1, int(ms * MS), 1000, 0, int(run_ms * MS), 1000)
         for _ in range(bad):
-            block.failed(series, OUTCOME_INDEX["internal"], int(ms * MS), attributed=True)
+            block.count_failure(series, OUTCOME_INDEX["internal"], int(ms * MS), attributed=True)
 
     def mirror(self, version: str, pairs: int, disagreements: int = 0) -> None:
         """Count compared shadow requests."""
         block = self.slot.block(int(version))
         for _ in range(pairs):
-            block.mirrored()
-        block.shadow("pairs", pairs)
-        block.shadow("disagreements", disagreements)
+            block.count_mirrored()
+        block.add_shadow("pairs", pairs)
+        block.add_shadow("disagreements", disagreements)
 
     def reward(self, version: str, values: Iterable[float], age_s: float = 0.1, by_split: bool = True) -> None:
         """Tell rewards of answers that a version gave a moment ago."""

@@ -33,10 +33,10 @@ class Tally:
         self.sizes: list[int] = []
         self.lost = 0
 
-    def captured(self, size: int) -> None:
+    def count_captured(self, size: int) -> None:
         self.sizes.append(size)
 
-    def not_captured(self) -> None:
+    def count_capture_dropped(self) -> None:
         self.lost += 1
 
 

@@ -198,7 +198,7 @@ def test_a_run_that_is_shared_is_counted_once(tmp_path: Path) -> None:
     assert all(one.prepare_inline(call) for call in calls)
     one.run_inline(calls)
     for call in calls:
-        one.block.answered(call.series, call.run_rows, 5, 1, 0, 2, 1)
+        one.block.count_success(call.series, call.run_rows, 5, 1, 0, 2, 1)
     totals = Totals.of([slot], 1)
     assert (totals.inferences, totals.executions) == (6, 1)
     assert [(size, count) for size, count, *_ in totals.batches()] == [(6, 1)]

@@ -39,7 +39,7 @@ def test_a_delay_that_turns_explain_is_not_counted_again() -> None:
 
 def test_they_are_counted_by_length_in_the_slot() -> None:
     slot = Slot.in_process()
-    stalls = LoopStalls(slot.stalled, lambda: 0)
+    stalls = LoopStalls(slot.count_stall, lambda: 0)
     for duration in (MS, 50 * MS, 51 * MS):
         stalls.turn(duration)
     counted = slot.stalls

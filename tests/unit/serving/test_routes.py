@@ -325,9 +325,9 @@ def test_a_successor_settles_what_its_predecessor_had_not_come_to() -> None:
     slot = Slot.in_process()
     block = slot.block(1)
     for _ in range(10):
-        block.mirrored()
-    block.shadow("pairs", 4)
-    block.shadow("dropped", 1)
+        block.count_mirrored()
+    block.add_shadow("pairs", 4)
+    block.add_shadow("dropped", 1)
     slot.take_over(7)
     words = Totals.of([slot], 1).shadow()
     assert (words["mirrored"], words["pairs"], words["dropped"]) == (10, 4, 6)

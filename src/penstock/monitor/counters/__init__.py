@@ -1,1 +1,1 @@
-"""What a worker counts, in memory that other processes read: its layout, its writer and its sums."""
+"""A worker's counters in memory that other processes read: layout, writer and totals."""

@@ -1,4 +1,4 @@
-"""Writes the counters of one version: one call of it lies on the road of every request."""
+"""Writes the counters of one version; every request calls it once."""
 
 from bisect import bisect_left
 from time import time_ns
@@ -45,11 +45,11 @@ from penstock.monitor.counters.layout import (
 from penstock.monitor.outputs import OUTPUT_BINS
 
 NOT_COUNTED: Final = -1
-"""Rows of a run that another request stands for."""
+"""The rows of a run that another request has counted."""
 
 
 class BlockWriter:
-    """The counters of one version in one worker; belongs to the worker's event loop."""
+    """The counters of one version in one worker. Only the worker's event loop may use it."""
 
     __slots__ = (
         "_array",
@@ -76,21 +76,23 @@ class BlockWriter:
         self._number = self._total_ns = self._decode_ns = self._queue_ns = 0  # of the run that is being counted
         self._last_ms = 0
 
-    def answered(self, series: int, run_rows: int, total: int, decode: int, queue: int, run: int, encode: int) -> None:
-        """Count one successful request, its durations in nanoseconds, and the ``run_rows`` rows of the run that it
-        stands for (``NOT_COUNTED``: another request stands for it).
+    def count_success(
+        self, series: int, run_rows: int, total: int, decode: int, queue: int, run: int, encode: int
+    ) -> None:
+        """Count one successful request.
 
-        ``series`` is ``route * len(PROTOCOL_NAMES) + protocol``; ``total`` runs from the first byte read to the
-        answer's write.
+        ``series`` is ``route * len(PROTOCOL_NAMES) + protocol``. ``run_rows`` is the number of rows of its run, or
+        ``NOT_COUNTED`` if another request counts the run. The other arguments are durations in nanoseconds; ``total``
+        runs from the first byte read to the write of the answer.
         """
         self.add_request(series, total, decode, queue, True)
         self.add_run(series, run_rows, run, encode, run_rows != NOT_COUNTED, True)
 
     def add_request(self, series: int, total: int, decode: int, queue: int, counted: bool) -> None:
-        """Count one successful request of the run that the next ``add_run`` is for; times as in ``answered``.
+        """Count one successful request of the run that the next ``add_run`` counts; durations as in ``count_success``.
 
-        ``counted`` says that the request is evidence: it is not, where it is one unit's that has given enough (see
-        ``unit_votes``). It is the same for all requests of one ``add_run``, and so is ``series``.
+        ``counted`` says whether the request is evidence for a rollout. It is not if its unit has no vote left (see
+        ``unit_votes``). All requests of one ``add_run`` have the same ``counted`` and ``series``.
         """
         cells, fine = self._cells, self._fine.find(total)
         cells[DURATION_AT + series * LATENCY_CELLS + (fine + 3) // 4] += 1  # see ``FINE_EDGES_NS``
@@ -104,11 +106,11 @@ class BlockWriter:
         self._queue_ns += queue
 
     def add_run(self, series: int, run_rows: int, run: int, encode: int, alone: bool, counted: bool) -> None:
-        """Count the run of the requests that were added since the last one, and that they were encoded together.
+        """Count the run of the requests that were added since the last call; they were encoded together.
 
-        ``run_rows`` are the rows of the run, ``NOT_COUNTED`` where requests of another series stand for it. ``alone``
-        says that it is one request, which shared its run with none. Rollouts compare only these runs: how many requests
-        share one depends on the traffic of a version.
+        ``run_rows`` is the number of rows of the run, or ``NOT_COUNTED`` if requests of another series count it.
+        ``alone`` says that the run had one request. Rollouts compare only such runs, because the number of requests
+        that share a run depends on the traffic of a version.
         """
         cells, number, decode = self._cells, self._number, self._decode_ns
         cells[REQUESTS_AT + series * OUTCOME_COUNT] += number
@@ -145,10 +147,12 @@ class BlockWriter:
         cells[base + 2] += run
         cells[base + 3] += encode
 
-    def failed(self, series: int, outcome: int, total: int, attributed: bool) -> None:
-        """Count one request that did not succeed; ``outcome`` is its place in ``OUTCOMES``, ``total`` its time in
-        nanoseconds, and ``attributed`` says that the version is responsible for it (see ``core.labels.is_blamed``) and
-        that it counts."""
+    def count_failure(self, series: int, outcome: int, total: int, attributed: bool) -> None:
+        """Count one request that did not succeed.
+
+        ``outcome`` is its index in ``OUTCOMES`` and ``total`` its duration in nanoseconds. ``attributed`` says that the
+        version is responsible for the failure (see ``core.labels``) and that it is evidence for a rollout.
+        """
         cells = self._cells
         if attributed and series < SPLIT_SERIES:
             cells[ATTRIBUTED_AT] += 1
@@ -158,52 +162,52 @@ class BlockWriter:
         cells[base + LATENCY_CELLS - 1] += total
         cells[FAIL_NS_AT] += total
 
-    def outputs(self, index: int, bins: NDArray[np.intp]) -> None:
-        """Count the bins that rows of one output fell in."""
+    def count_outputs(self, index: int, bins: NDArray[np.intp]) -> None:
+        """Count rows of the output with this index by their ``bins`` [rows], each below ``OUTPUT_BINS``."""
         at = OUTPUTS_AT + index * OUTPUT_BINS
         self._array[at : at + OUTPUT_BINS] += np.bincount(bins, minlength=OUTPUT_BINS).astype(np.uint64)
 
-    def mirrored(self) -> None:
-        """A request is to be run once more by this version as a shadow; ``shadow`` says in time what became of it."""
+    def count_mirrored(self) -> None:
+        """Count a request that this version is to run again as a shadow; ``add_shadow`` counts its result later."""
         self._cells[SHADOW_AT] += 1
 
-    def mirrored_in_vain(self) -> None:
-        """The same, where there is no room for it."""
+    def count_mirror_dropped(self) -> None:
+        """Count a request that was mirrored to this version and dropped because the queue was full."""
         cells = self._cells
         cells[SHADOW_AT] += 1
         cells[DROPPED_AT] += 1
 
-    def shadow(self, word: str, count: int = 1) -> None:
+    def add_shadow(self, counter: str, count: int = 1) -> None:
         """Add to one of ``SHADOW_COUNTERS``."""
-        self._cells[SHADOW_AT + SHADOW_COUNTERS.index(word)] += count
+        self._cells[SHADOW_AT + SHADOW_COUNTERS.index(counter)] += count
 
-    def shadow_difference(self, total: float, largest: float) -> None:
-        """Add up absolute differences, and keep the largest."""
+    def add_shadow_difference(self, total: float, largest: float) -> None:
+        """Add a sum of absolute differences, and keep the largest difference so far."""
         cells, at = self._cells, SHADOW_AT + SHADOW_COUNTERS.index("sum_abs_diff")
         cells[at] = float_to_cell(cell_to_float(cells[at]) + total)
         cells[at + 1] = max(cells[at + 1], float_to_cell(largest))
 
-    def captured(self, size: int) -> None:
-        """One request was kept as it was, in so many bytes."""
+    def count_captured(self, size: int) -> None:
+        """Count one captured request of ``size`` bytes."""
         self._cells[CAPTURE_AT] += 1
         self._cells[CAPTURE_AT + 1] += size
 
-    def not_captured(self) -> None:
-        """One request that should have been kept was not."""
+    def count_capture_dropped(self) -> None:
+        """Count one request that was chosen for capture and could not be written."""
         self._cells[CAPTURE_AT + 2] += 1
 
-    def joint_run_mismatched(self) -> None:
-        """A run of several requests was answered otherwise than the requests alone."""
+    def count_joint_run_mismatch(self) -> None:
+        """Count a run of several requests whose answers differ from those of the requests alone."""
         self._cells[MISMATCHES_AT] += 1
 
-    def in_flight(self, calls: int) -> None:
-        """So many requests wait or run now."""
+    def set_in_flight(self, calls: int) -> None:
+        """Publish how many requests wait or run now."""
         self._cells[INFLIGHT_AT] = calls
 
-    def limited(self, limit: int) -> None:
-        """So many requests may wait and run from now on."""
+    def set_limit(self, limit: int) -> None:
+        """Publish the concurrency limit: how many requests may wait or run."""
         self._cells[LIMIT_AT] = limit
 
-    def shed(self, reason: int) -> None:
-        """One request was refused for want of capacity; ``reason`` is its place in ``SHED_REASONS``."""
+    def count_shed(self, reason: int) -> None:
+        """Count one request that was refused for lack of capacity; ``reason`` is an index in ``SHED_REASONS``."""
         self._cells[SHED_AT + reason] += 1

@@ -1,12 +1,11 @@
-"""The layout of a worker's counter memory; only here is it known which word of a block means what.
+"""The layout of a worker's counter memory: only this file knows the meaning of each cell.
 
-A slot is one worker's memory: a header, then one block for each served version (block 0 counts requests that
-reached no version). Every word is an unsigned 64-bit integer with a single writer, the slot's worker; words
-only grow, so blocks of several slots add up word by word and a successor in the same slot continues them.
-The header's gauges (all its words but the stalls' and the failures of tasks) are the exception: they describe the
-present worker.
+A slot is the memory of one worker: a header, then one block for each served version (block 0 counts requests that
+reached no version). A cell is an unsigned 64-bit integer with a single writer, the worker of the slot. Cells only grow,
+so the blocks of several slots add up cell by cell, and the next worker in a slot continues them. The exceptions are the
+gauges of the header (all its cells except the stalls and the failures of tasks): they describe the present worker.
 
-Runs on one row, the commonest, are not in the table of batch sizes: they are what is left of all runs.
+Runs of one row, the most common ones, are not in the table of batch sizes: they are all runs minus those in the table.
 """
 
 import struct
@@ -24,16 +23,16 @@ Cells = NDArray[np.uint64]
 
 STAGES: Final = ("decode", "queue", "run", "encode")
 SERIES: Final = len(ROUTE_NAMES) * len(PROTOCOL_NAMES)
-LATENCY_CELLS: Final = len(LATENCY_EDGES_NS) + 2  # buckets, the one above, the sum
+LATENCY_CELLS: Final = len(LATENCY_EDGES_NS) + 2  # the buckets, the one above the last edge, and the sum
 ROWS_CELLS: Final = len(ROWS_EDGES) + 2
-BATCH_SIZES: Final = 128  # batch sizes counted one by one for the protocol's batch statistics; 0 stands for all others
+BATCH_SIZES: Final = 128  # batch sizes with counters of their own, for the protocol's statistics; index 0: all others
 
 SPLIT_SERIES: Final = (Route.CANARY + 1) * len(PROTOCOL_NAMES)
-"""Series below this are of requests that the split sent to a version by chance: what a rollout may compare."""
+"""Series below this belong to requests that the split assigned at random: only these may be compared in a rollout."""
 
 FINE_CELLS: Final = len(FINE_EDGES_NS) + 1
 OUTPUTS: Final = 2
-"""Outputs of a model that are counted, from the first."""
+"""Outputs of a model that are counted: the first ones."""
 
 SHADOW_COUNTERS: Final = (
     "mirrored",
@@ -49,10 +48,10 @@ SHADOW_COUNTERS: Final = (
     "sum_abs_diff",
     "max_abs_diff",
 )
-"""What a version is counted by as a shadow; the differences are the bits of non-negative float64."""
+"""Counters of a version as a shadow; the two differences hold the bits of a non-negative float64."""
 
 CAPTURE_COUNTERS: Final = ("captured", "bytes", "dropped")
-"""Requests that were kept as they were, their bytes, and requests that should have been kept and were not."""
+"""Captured requests, their bytes, and requests that were chosen for capture and could not be written."""
 
 OUTCOME_COUNT: Final = len(OUTCOMES)
 REQUESTS_AT: Final = 0
@@ -82,7 +81,7 @@ BLOCK_CELLS: Final = COUNTED_AT + 1
 HEADER_CELLS: Final = 64
 BLOCKS: Final = 1024
 REGION_CELLS: Final = 1 << 19
-"""Words for the columns of rows, given out version by version; see ``monitor.rows``."""
+"""Cells for the columns of rows; each version gets a region of them (see ``monitor.rows``)."""
 
 REGION_START: Final = HEADER_CELLS + BLOCKS * BLOCK_CELLS
 UNITS_START: Final = 8 * (REGION_START + REGION_CELLS)
@@ -92,16 +91,16 @@ DROPPED_AT: Final = SHADOW_AT + SHADOW_COUNTERS.index("dropped")
 MAX_ABS_DIFF_AT: Final = SHADOW_AT + SHADOW_COUNTERS.index("max_abs_diff")
 SUM_ABS_DIFF_AT: Final = SHADOW_AT + SHADOW_COUNTERS.index("sum_abs_diff")
 
-_WORD, _FLOAT = struct.Struct("=Q"), struct.Struct("=d")
+_CELL, _FLOAT = struct.Struct("=Q"), struct.Struct("=d")
 
 
 def float_to_cell(value: float) -> int:
-    """A non-negative float64 as a word; greater values are greater words."""
-    word: int = _WORD.unpack(_FLOAT.pack(value))[0]
-    return word
+    """Return the bits of a non-negative float64 as a cell; a greater value gives a greater cell."""
+    cell: int = _CELL.unpack(_FLOAT.pack(value))[0]
+    return cell
 
 
-def cell_to_float(word: int) -> float:
-    """The float64 that a word stands for."""
-    value: float = _FLOAT.unpack(_WORD.pack(word))[0]
+def cell_to_float(cell: int) -> float:
+    """Return the float64 whose bits a cell holds."""
+    value: float = _FLOAT.unpack(_CELL.pack(cell))[0]
     return value

@@ -1,4 +1,4 @@
-"""One worker's counter memory: the header that describes the worker, and its blocks, region and table of units."""
+"""The counter memory of one worker: a header that describes the worker, blocks, regions and the table of units."""
 
 from bisect import bisect_left
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ from penstock.monitor.counters.layout import (
 )
 
 _PID, _HEARTBEAT, _STATE, _BUSY_UNTIL, _MEMORY_LIMIT, _MEMORY_USED, _STALLS = range(7)
-STALL_CELLS: Final = len(STALL_EDGES_NS) + 2  # buckets, the one above, the sum
+STALL_CELLS: Final = len(STALL_EDGES_NS) + 2  # the buckets, the one above the last edge, and the sum
 
 HEARTBEAT, HOUSE = range(2)
 TASK_NAMES: Final = ("heartbeat", "house")
@@ -34,7 +34,7 @@ TASK_NAMES: Final = ("heartbeat", "house")
 _TASKS: Final = _STALLS + STALL_CELLS
 _TASK_CELLS: Final = 3
 WELL, DEAD, OVERDUE = range(3)
-"""How a task is."""
+"""States of a periodic task."""
 
 STARTING, READY, DRAINING = range(3)
 STATE_NAMES: Final = ("starting", "ready", "draining")
@@ -42,8 +42,8 @@ STATE_NAMES: Final = ("starting", "ready", "draining")
 
 @dataclass(frozen=True, slots=True)
 class TaskState:
-    """A periodic task of a worker: failures of all workers the slot has had, when its last step ended well
-    (milliseconds since the epoch, 0 = never), and how it is: WELL, DEAD or OVERDUE."""
+    """A periodic task of a worker: the failures of all workers that the slot has had, the time of the last step that
+    succeeded (milliseconds since the epoch, 0: never), and its health: WELL, DEAD or OVERDUE."""
 
     failures: int
     last_success_ms: int
@@ -51,8 +51,8 @@ class TaskState:
 
 
 class Slot:
-    """One worker's memory: its header, its blocks and its table of units (see ``unit_votes``), over any writable buffer
-    of ``SLOT_BYTES``."""
+    """The memory of one worker over a writable buffer of ``SLOT_BYTES``: its header, its blocks, the cells of its
+    columns and its table of units (see ``unit_votes``). Only the slot's worker writes; any process may read."""
 
     def __init__(self, buffer: memoryview) -> None:
         octets = buffer.cast("B")
@@ -62,25 +62,25 @@ class Slot:
 
     @classmethod
     def in_process(cls) -> "Slot":
-        """A slot in ordinary memory, for tests and embedding."""
+        """Return a slot in ordinary memory, for tests and embedding."""
         return cls(memoryview(bytearray(SLOT_BYTES)))
 
     def block(self, index: int) -> BlockWriter:
-        """The writer of a block; only the slot's worker may use it."""
+        """Return the writer of a block; only the slot's worker may use it."""
         start = HEADER_CELLS + index * BLOCK_CELLS
         return BlockWriter(self._cells[start : start + BLOCK_CELLS])
 
     def read(self, index: int) -> Cells:
-        """The words of a block, as they stand now (a view)."""
+        """Return the cells of a block [BLOCK_CELLS] as a view."""
         start = HEADER_CELLS + index * BLOCK_CELLS
         return self._array[start : start + BLOCK_CELLS]
 
     def region(self, offset: int, size: int) -> Cells:
-        """A part of the words for columns (a view); only the slot's worker may write to it."""
+        """Return the cells of a region [size] as a view; only the slot's worker may write to it."""
         return self._array[REGION_START + offset : REGION_START + offset + size]
 
     def take_over(self, pid: int) -> None:
-        """Begin a new worker's life in this slot: its gauges start at zero, the counters go on."""
+        """Give the slot to a new worker: the gauges start at zero, the counters continue."""
         for index in range(BLOCKS):
             at = HEADER_CELLS + index * BLOCK_CELLS
             if self._cells[at + INFLIGHT_AT]:
@@ -98,38 +98,39 @@ class Slot:
         self.beat(monotonic_ns())
 
     def _settle_shadow(self, at: int) -> None:
-        """What a predecessor mirrored and did not come to is dropped."""
+        """Count what the previous worker mirrored and did not finish as dropped."""
         mirrored, pairs, missed, dropped = self._cells[at : at + 4]
         self._cells[at + SHADOW_COUNTERS.index("dropped")] = dropped + mirrored - pairs - missed - dropped
 
     def clear(self, index: int) -> None:
-        """Zero a block, before it is given to another version; no worker may be using it."""
+        """Set a block to zero before another version gets it; no worker may use it meanwhile."""
         self.read(index)[:] = 0
 
     def beat(self, now_ns: int) -> None:
-        """Note that the event loop is alive, in nanoseconds of ``time.monotonic_ns``."""
+        """Record a heartbeat of the event loop, in nanoseconds of ``time.monotonic_ns``."""
         self._cells[_HEARTBEAT] = now_ns
 
-    def busy_until(self, deadline_ns: int) -> None:
-        """Announce work that may hold the loop up until then, such as a model being loaded."""
+    def announce_busy_until(self, deadline_ns: int) -> None:
+        """Announce work that may block the loop until ``deadline_ns`` (``time.monotonic_ns``), such as loading a model;
+        0 ends it."""
         self._cells[_BUSY_UNTIL] = deadline_ns
 
     def set_state(self, state: int) -> None:
-        """One of STARTING, READY, DRAINING."""
+        """Publish the state: STARTING, READY or DRAINING."""
         self._cells[_STATE] = state
 
     def set_memory(self, limit: int, used: int) -> None:
-        """State the worker's memory budget and what is taken of it, in bytes."""
+        """Publish the worker's memory budget and how much of it is in use, in bytes."""
         self._cells[_MEMORY_LIMIT] = limit
         self._cells[_MEMORY_USED] = used
 
-    def stalled(self, duration_ns: int) -> None:
-        """Count a time in which the event loop answered nobody."""
+    def count_stall(self, duration_ns: int) -> None:
+        """Count a stall: a time in which the event loop ran no other callback."""
         self._cells[_STALLS + bisect_left(STALL_EDGES_NS, duration_ns)] += 1
         self._cells[_STALLS + STALL_CELLS - 1] += duration_ns
 
     def set_task(self, task: int, state: TaskState) -> None:
-        """State how one of the worker's tasks stands (HEARTBEAT or HOUSE)."""
+        """Publish the state of one of the worker's tasks (HEARTBEAT or HOUSE)."""
         at = _TASKS + task * _TASK_CELLS
         self._cells[at] = state.failures
         self._cells[at + 1] = state.last_success_ms
@@ -148,7 +149,7 @@ class Slot:
 
     @property
     def heartbeat_ns(self) -> int:
-        """When the worker last said that its loop is alive, or until when it announced to be busy."""
+        """Time of the last heartbeat, or the later end of announced work (``time.monotonic_ns``)."""
         return max(self._cells[_HEARTBEAT], self._cells[_BUSY_UNTIL])
 
     @property
@@ -158,11 +159,11 @@ class Slot:
 
     @property
     def memory(self) -> tuple[int, int]:
-        """The worker's memory budget, and what is taken of it, in bytes."""
+        """The worker's memory budget and how much of it is in use, in bytes."""
         return self._cells[_MEMORY_LIMIT], self._cells[_MEMORY_USED]
 
     @property
     def stalls(self) -> Histogram:
-        """Times in which the event loop answered nobody, nanoseconds; of all workers the slot has had."""
+        """Stalls of the event loop in nanoseconds, of all workers that the slot has had."""
         cells = self._cells[_STALLS : _STALLS + STALL_CELLS].tolist()
         return Histogram(tuple(cells[:-1]), cells[-1])

@@ -1,4 +1,4 @@
-"""Reads counters: the blocks of one version added up over any number of slots, and what their sums say."""
+"""Reads counters: the blocks of one version, added up over any number of slots."""
 
 import math
 from bisect import bisect_left
@@ -50,23 +50,23 @@ from penstock.monitor.outputs import OUTPUT_BINS
 
 
 class Totals:
-    """One version's counters added up over any number of slots."""
+    """The counters of one version, added up over any number of slots."""
 
     def __init__(self, cells: Cells) -> None:
         self._cells: list[int] = cells.tolist()
 
     @classmethod
     def of(cls, slots: Iterable[Slot], block: int) -> "Totals":
-        """Add a block up over slots."""
+        """Add up a block over slots."""
         return cls(add_blocks([slot.read(block) for slot in slots]))
 
     @property
     def cells(self) -> Cells:
-        """Those of one block that would say the same."""
+        """The totals as the cells of one block [BLOCK_CELLS]."""
         return np.array(self._cells, np.uint64)
 
     def requests(self) -> Iterator[tuple[str, str, str, int]]:
-        """Non-zero counts as (route, protocol, outcome, count)."""
+        """Yield non-zero counts as (route, protocol, outcome, count)."""
         for series, (route, protocol) in enumerate(_series()):
             for index, outcome in enumerate(OUTCOMES):
                 count = self._cells[REQUESTS_AT + series * OUTCOME_COUNT + index]
@@ -74,14 +74,14 @@ class Totals:
                     yield route, protocol, outcome, count
 
     def durations(self) -> Iterator[tuple[str, str, Histogram]]:
-        """Non-empty request duration histograms as (route, protocol, histogram in nanoseconds)."""
+        """Yield non-empty histograms of request durations as (route, protocol, histogram in nanoseconds)."""
         for series, (route, protocol) in enumerate(_series()):
             histogram = self._histogram(DURATION_AT + series * LATENCY_CELLS, LATENCY_CELLS)
             if histogram.count:
                 yield route, protocol, histogram
 
     def quantiles_ms(self) -> dict[str, float | int]:
-        """Durations of all requests, milliseconds: quantiles between bucket edges, evenly on a logarithmic scale."""
+        """Return the number of requests and quantiles of their durations in milliseconds (see ``quantile_ns``)."""
         buckets = [sum(column) for column in zip(*(one.buckets for _, _, one in self.durations()), strict=True)]
         total = sum(buckets)
         found: dict[str, float | int] = {"count": total}
@@ -90,7 +90,7 @@ class Totals:
         return found
 
     def slower_than(self, limit_ms: float) -> int:
-        """Requests that took longer; of the bucket that the limit lies in a part, as ``quantiles_ms`` reads it."""
+        """Return the number of requests that took longer; the bucket of the limit is interpolated as a quantile is."""
         buckets = [sum(column) for column in zip(*(one.buckets for _, _, one in self.durations()), strict=True)]
         index = bisect_left(LATENCY_EDGES_NS, limit_ms * 1e6)
         if not buckets or index >= len(LATENCY_EDGES_NS):
@@ -102,57 +102,58 @@ class Totals:
         return rest + int(buckets[index] * share)
 
     def stage(self, name: str) -> Histogram:
-        """Durations of one stage of all successful requests, nanoseconds."""
+        """Return the durations (nanoseconds) of one of ``STAGES`` for all successful requests."""
         return self._histogram(STAGE_AT + STAGES.index(name) * LATENCY_CELLS, LATENCY_CELLS)
 
     def split_latency(self) -> list[int]:
-        """Durations of the successful requests that the split sent here, by fine bucket."""
+        """Return the counts of durations by fine bucket, of successful requests that the split sent here."""
         return self._cells[FINE_AT : FINE_AT + FINE_CELLS]
 
     def split_runs(self) -> list[int]:
-        """Runs that a request which the split sent here had alone, by the fine bucket of their time and
-        ``RUN_BASE_NS``."""
+        """Return the counts of runs by fine bucket, of requests that the split sent here and that shared their run with
+        no other; a bucket is that of the run's duration plus ``RUN_BASE_NS``."""
         return self._cells[FINE_RUN_AT : FINE_RUN_AT + FINE_CELLS]
 
     def split_outcomes(self) -> tuple[int, int]:
-        """Requests that the split sent here: how many failed by the version's doing, and how many succeeded; of each
-        unit of a sticky split so many as count.
+        """Return how many requests that the split sent here failed through the version's fault, and how many succeeded.
 
-        What callers did wrong, what was refused for want of capacity and what expired in the queue is in neither.
+        Of each unit of a sticky split only its votes count. Errors of callers, requests refused for lack of capacity
+        and requests that expired in the queue are in neither number.
         """
         return self._cells[ATTRIBUTED_AT], self._cells[COUNTED_AT]
 
     def split_requests(self) -> int:
-        """Requests that the split sent here and that succeeded, or failed and count as failures; of units all."""
+        """Return the number of requests that the split sent here and that succeeded or failed through the version's
+        fault; of a unit all of its requests count."""
         counts = self._cells[REQUESTS_AT : REQUESTS_AT + SPLIT_SERIES * len(OUTCOMES)]
         return self._cells[ATTRIBUTED_AT] + sum(counts[OK :: len(OUTCOMES)])
 
     def output_bins(self, index: int) -> list[int]:
-        """Rows of one output by bin, as far as they were counted."""
+        """Return the counted rows of one output by bin (see ``monitor.outputs``)."""
         at = OUTPUTS_AT + index * OUTPUT_BINS
         return self._cells[at : at + OUTPUT_BINS]
 
     def shadow(self) -> dict[str, float]:
-        """What this version did as a shadow, by ``SHADOW_COUNTERS``."""
+        """Return the counters of this version as a shadow, by ``SHADOW_COUNTERS``."""
         cells = dict(zip(SHADOW_COUNTERS, self._cells[SHADOW_AT:CAPTURE_AT], strict=True))
         differences = {name: cell_to_float(cells[name]) for name in ("sum_abs_diff", "max_abs_diff")}
         return {**cells, **differences}
 
     def capture(self) -> dict[str, int]:
-        """What was kept of requests, by ``CAPTURE_COUNTERS``."""
+        """Return the counters of captured requests, by ``CAPTURE_COUNTERS``."""
         return dict(zip(CAPTURE_COUNTERS, self._cells[CAPTURE_AT:ATTRIBUTED_AT], strict=True))
 
     @property
     def joint_run_mismatches(self) -> int:
-        """Repeated runs of several requests that had been answered otherwise than the requests alone."""
+        """Number of runs of several requests whose answers differed from those of the requests alone."""
         return self._cells[MISMATCHES_AT]
 
     def batch_rows(self) -> Histogram:
-        """Rows of each run."""
+        """Return the histogram of rows by run."""
         return self._histogram(ROWS_AT, ROWS_CELLS)
 
     def batches(self) -> Iterator[tuple[int, int, int, int, int]]:
-        """Runs by exact batch size up to ``BATCH_SIZES``: (size, count, decode ns, run ns, encode ns)."""
+        """Yield runs by exact batch size up to ``BATCH_SIZES``: (size, count, decode ns, run ns, encode ns)."""
         table = [self._cells[BATCH_AT + size * 4 :][:4] for size in range(BATCH_SIZES + 1)]
         stages = [self.stage(name).total for name in ("decode", "run", "encode")]
         others = [sum(column) for column in zip(*table, strict=True)]
@@ -162,7 +163,7 @@ class Totals:
                 yield size, count, decode, run, encode
 
     def outcome_count(self, succeeded: bool) -> int:
-        """Requests that ended well, or the ones that did not."""
+        """Return the number of requests that succeeded, or of those that did not."""
         return sum(count for _, _, outcome, count in self.requests() if (outcome == OUTCOMES[OK]) == succeeded)
 
     @property
@@ -177,32 +178,32 @@ class Totals:
 
     @property
     def inferences(self) -> int:
-        """Rows inferred."""
+        """Number of rows that were inferred."""
         return self.batch_rows().total
 
     @property
     def executions(self) -> int:
-        """Runs of the model."""
+        """Number of runs of the model."""
         return self.batch_rows().count
 
     @property
     def last_inference_ms(self) -> int:
-        """Time of the last run, milliseconds since the epoch, 0 before the first."""
+        """Time of the last run in milliseconds since the epoch, 0 before the first."""
         return self._cells[LAST_MS_AT]
 
     @property
     def inflight(self) -> int:
-        """Requests that wait or run now."""
+        """Number of requests that wait or run now."""
         return self._cells[INFLIGHT_AT]
 
     @property
     def concurrency_limit(self) -> int:
-        """Requests that may wait and run at a time."""
+        """Number of requests that may wait or run at a time."""
         return self._cells[LIMIT_AT]
 
     @property
     def shed(self) -> dict[str, int]:
-        """Requests refused for want of capacity, by ``SHED_REASONS``."""
+        """Number of requests that were refused for lack of capacity, by ``SHED_REASONS``."""
         return dict(zip(SHED_REASONS, self._cells[SHED_AT : SHED_AT + len(SHED_REASONS)], strict=True))
 
     def _histogram(self, base: int, cells: int) -> Histogram:
@@ -210,31 +211,31 @@ class Totals:
 
 
 def add_blocks(blocks: Iterable[Cells]) -> Cells:
-    """The words of blocks of one version added up: of the time of the last run and the largest difference the greatest,
-    of floats their sum."""
+    """Return the sum [BLOCK_CELLS] of blocks of one version; for the time of the last run and the largest difference
+    the maximum, for floats the sum of the floats."""
     total = np.zeros(BLOCK_CELLS, np.uint64)
-    last, largest, apart = np.uint64(0), np.uint64(0), 0.0
+    last, largest, difference = np.uint64(0), np.uint64(0), 0.0
     for cells in blocks:
         total += cells
         last = max(last, cells[LAST_MS_AT])
         largest = max(largest, cells[MAX_ABS_DIFF_AT])
-        apart += cell_to_float(int(cells[SUM_ABS_DIFF_AT]))
+        difference += cell_to_float(int(cells[SUM_ABS_DIFF_AT]))
     total[LAST_MS_AT], total[MAX_ABS_DIFF_AT] = last, largest
-    total[SUM_ABS_DIFF_AT] = float_to_cell(apart)
+    total[SUM_ABS_DIFF_AT] = float_to_cell(difference)
     return total
 
 
 def subtract_block(block: Cells, before: Cells) -> Cells:
-    """The words of a block that, added to what it said before, say what it says now."""
-    found = block - before
-    apart = cell_to_float(int(block[SUM_ABS_DIFF_AT])) - cell_to_float(int(before[SUM_ABS_DIFF_AT]))
-    found[LAST_MS_AT], found[MAX_ABS_DIFF_AT] = block[LAST_MS_AT], block[MAX_ABS_DIFF_AT]
-    found[SUM_ABS_DIFF_AT] = float_to_cell(apart)
-    return found
+    """Return the block that ``add_blocks`` adds to ``before`` to give ``block``."""
+    increase = block - before
+    difference = cell_to_float(int(block[SUM_ABS_DIFF_AT])) - cell_to_float(int(before[SUM_ABS_DIFF_AT]))
+    increase[LAST_MS_AT], increase[MAX_ABS_DIFF_AT] = block[LAST_MS_AT], block[MAX_ABS_DIFF_AT]
+    increase[SUM_ABS_DIFF_AT] = float_to_cell(difference)
+    return increase
 
 
 def load(slots: Iterable[Slot], block: int) -> tuple[int, int]:
-    """Requests of a version that wait or run now, and how many may, in all slots together."""
+    """Return how many requests of a version wait or run now, and how many may, over all slots."""
     pairs = [(int(cells[INFLIGHT_AT]), int(cells[LIMIT_AT])) for cells in (slot.read(block) for slot in slots)]
     return sum([inflight for inflight, _ in pairs]), sum([limit for _, limit in pairs])
 
@@ -243,15 +244,15 @@ _DEADLINE: Final = OUTCOME_INDEX["deadline"]
 
 
 def refused(slots: Iterable[Slot], block: int) -> tuple[list[int], int]:
-    """What a version refused for want of capacity, by ``SHED_REASONS``, and how many of its requests came too late; of
-    all slots together."""
-    found, late = np.zeros(len(SHED_REASONS), np.uint64), 0
+    """Return how many requests a version refused for lack of capacity, by ``SHED_REASONS``, and how many of its
+    requests missed their deadline, over all slots."""
+    by_reason, expired = np.zeros(len(SHED_REASONS), np.uint64), 0
     for slot in slots:
         cells = slot.read(block)
-        found += cells[SHED_AT : SHED_AT + len(SHED_REASONS)]
-        late += int(cells[REQUESTS_AT + _DEADLINE : DURATION_AT : len(OUTCOMES)].sum())
-    shed: list[int] = found.tolist()
-    return shed, late
+        by_reason += cells[SHED_AT : SHED_AT + len(SHED_REASONS)]
+        expired += int(cells[REQUESTS_AT + _DEADLINE : DURATION_AT : len(OUTCOMES)].sum())
+    shed: list[int] = by_reason.tolist()
+    return shed, expired
 
 
 def _series() -> Iterator[tuple[str, str]]:
@@ -261,4 +262,4 @@ def _series() -> Iterator[tuple[str, str]]:
 
 
 ReadTotals = Callable[[int], Totals]
-"""Gives a block's totals over all workers."""
+"""Returns the totals of a block over all workers."""

@@ -53,7 +53,7 @@ class OutputBinCounter:
                     rows = some_rows(tensor.data, batching, most)
                     found.setdefault(index, []).append(bins_of(rows, batching))
         for index, bins in found.items():
-            self._info.block.outputs(index, np.concatenate(bins))
+            self._info.block.count_outputs(index, np.concatenate(bins))
 
 
 def some_rows(output: Array, batching: bool, most: int) -> Array:

@@ -106,7 +106,7 @@ class ShadowExecutor:
     ) -> None:
         self.identity = identity
         self.changed = False
-        self.drop = block.mirrored_in_vain
+        self.drop = block.count_mirror_dropped
         self.taken = self._taken_bytes = self._returned_bytes = 0  # the loop's
         self.ended = self._ended_bytes = 0  # the thread's
         self._block = block
@@ -135,7 +135,7 @@ class ShadowExecutor:
         ):
             self.drop()
             return
-        self._block.mirrored()
+        self._block.count_mirrored()
         self.taken += 1
         self._taken_bytes += size
         if not self._arrived:
@@ -204,7 +204,7 @@ class ShadowExecutor:
         """Run and compare one call; nanoseconds of it in which the interpreter was free, 0 if that is not known."""
         block = self._block
         if self._closing or began - call.ran_ns > DEADLINE_NS:
-            block.shadow("missed")
+            block.add_shadow("missed")
             return 0
         interrupt = Interrupt()
         self._running = began, interrupt
@@ -212,7 +212,7 @@ class ShadowExecutor:
             outputs, took = self._rerun(call, interrupt)
             difference = compared(call.outputs, outputs)
         except Exception:  # a fault, or whatever else a model does
-            block.shadow("missed")
+            block.add_shadow("missed")
             return 0
         finally:
             self._running = None
@@ -223,15 +223,15 @@ class ShadowExecutor:
 
     def _count(self, call: InferCall, difference: Difference, took: int) -> None:
         block = self._block
-        block.shadow("primary_ns", call.ran_ns - call.started_ns)
-        block.shadow("shadow_ns", took)
-        block.shadow("rows", call.rows)
-        block.shadow("flips", difference.flips)
-        block.shadow("elements", difference.elements)
-        block.shadow_difference(difference.sum_abs, difference.max_abs)
+        block.add_shadow("primary_ns", call.ran_ns - call.started_ns)
+        block.add_shadow("shadow_ns", took)
+        block.add_shadow("rows", call.rows)
+        block.add_shadow("flips", difference.flips)
+        block.add_shadow("elements", difference.elements)
+        block.add_shadow_difference(difference.sum_abs, difference.max_abs)
         if difference.disagrees:
-            block.shadow("disagreements")
-        block.shadow("pairs")
+            block.add_shadow("disagreements")
+        block.add_shadow("pairs")
 
     def _keep(self, call: InferCall, outputs: list[Any], difference: Difference) -> None:
         badness = difference.flips + difference.max_abs

@@ -36,7 +36,7 @@ def counts(rows: int, requests: int = 0) -> Counts:
     cells[Layout.of(REFERENCE).sums :].view(np.float64)[:] = rows / 3
     slot = Slot.in_process()
     for _ in range(requests):
-        slot.block(1).answered(0, 1, 1_000_000, 0, 0, 1000, 0)
+        slot.block(1).count_success(0, 1, 1_000_000, 0, 0, 1000, 0)
     return Counts(SHAPE, cells, 1, Totals.of([slot], 1).cells)
 
 

@@ -29,7 +29,7 @@ signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
 file = SlotFile(Path(sys.argv[1]))
 assert file.acquire()
 file.slot.take_over(os.getpid())
-file.slot.block(1).in_flight(2)
+file.slot.block(1).set_in_flight(2)
 file.slot.set_state(READY)
 while True:
     file.slot.beat(time.monotonic_ns())

@@ -23,7 +23,7 @@ def distributions(found: Iterable[Reading], metric: Metric) -> dict[tuple[str, .
 
 def finish(slot: Slot, block: int, outcome: str, protocol: Protocol = Protocol.REST, total_ns: int = 1_000_000) -> None:
     series = Route.STABLE * len(PROTOCOL_NAMES) + protocol
-    slot.block(block).failed(series, OUTCOME_INDEX[outcome], total_ns, attributed=True)
+    slot.block(block).count_failure(series, OUTCOME_INDEX[outcome], total_ns, attributed=True)
 
 
 BLOCKS = {("m", "1"): 1, ("m", "2"): 2}
@@ -53,7 +53,7 @@ def test_requests_add_up_over_workers_with_the_code_of_their_transport() -> None
 def test_a_successor_in_the_slot_continues_its_counters_and_not_its_gauges() -> None:
     slot = Slot.in_process()
     finish(slot, 1, "invalid")
-    slot.block(1).in_flight(1)
+    slot.block(1).set_in_flight(1)
     slot.take_over(99)
     finish(slot, 1, "invalid")
     found = list(readings.counted([slot], [slot], BLOCKS))
@@ -65,8 +65,8 @@ def test_gauges_of_dead_workers_do_not_count() -> None:
     living, dead = Slot.in_process(), Slot.in_process()
     for slot in (living, dead):
         for block in (1, 2):
-            slot.block(block).in_flight(1)
-            slot.block(block).limited(30)
+            slot.block(block).set_in_flight(1)
+            slot.block(block).set_limit(30)
     found = list(readings.counted([living, dead], [living], BLOCKS))
     assert points(found, metrics.CONCURRENCY_LIMIT)["m",] == 60
     assert points(found, metrics.INFLIGHT) == {("_unknown",): 0, ("m",): 2}
@@ -75,7 +75,7 @@ def test_gauges_of_dead_workers_do_not_count() -> None:
 def test_refusals_for_lack_of_room_or_time_count_by_model() -> None:
     slot = Slot.in_process()
     for block, reason in ((1, "queue_full"), (2, "queue_full"), (2, "too_late")):
-        slot.block(block).shed(SHED_REASONS.index(reason))
+        slot.block(block).count_shed(SHED_REASONS.index(reason))
     finish(slot, 2, "deadline")
     found = list(readings.counted([slot], [slot], BLOCKS))
     shed = points(found, metrics.SHED)
@@ -113,7 +113,7 @@ def test_series_end_with_their_version_and_the_models_counters_go_on() -> None:
     slot = Slot.in_process()
     for block in (1, 2):
         finish(slot, block, "deadline")
-        slot.block(block).shed(SHED_REASONS.index("queue_full"))
+        slot.block(block).count_shed(SHED_REASONS.index("queue_full"))
     before = list(readings.counted([slot], [slot], BLOCKS, BLOCKS.keys(), Tally()))
     gone = list(readings.counted([slot], [slot], BLOCKS, [("m", "2")], Tally()))
     assert {one.labels[1] for one in gone if "version" in one.metric.labels} == {"2"}
@@ -140,8 +140,8 @@ def test_each_worker_tells_its_memory_while_it_lives_and_its_stalls_for_good() -
     slots = [Slot.in_process(), Slot.in_process()]
     for slot in slots:
         slot.set_memory(1000, 10)
-        slot.stalled(3_000_000)
-    slots[1].stalled(10_000_000_000)
+        slot.count_stall(3_000_000)
+    slots[1].count_stall(10_000_000_000)
     slots[1].take_over(99)
     found = list(readings.workers(slots, slots[:1]))
     assert points(found, metrics.MEMORY_BUDGET) == {("0",): 1000}
@@ -187,7 +187,7 @@ def test_every_metric_of_a_version_begins_with_model_and_version() -> None:
 def test_taking_a_block_back_keeps_the_counters_of_its_model() -> None:
     slot, tally = Slot.in_process(), Tally()
     for block in (1, 2):
-        slot.block(block).shed(SHED_REASONS.index("queue_full"))
+        slot.block(block).count_shed(SHED_REASONS.index("queue_full"))
     before = points(readings.counted([slot], [slot], BLOCKS, tally=tally), metrics.SHED)
     tally.keep_refused([slot], "m", 1)
     slot.clear(1)

@@ -39,14 +39,14 @@ class World:
 def test_a_version_is_counted_over_all_slots_and_one_without_a_block_by_nothing() -> None:
     world = World()
     for slot in world.slots:
-        slot.block(1).answered(0, 1, 10, 1, 1, 1, 1)
+        slot.block(1).count_success(0, 1, 10, 1, 1, 1, 1)
     assert world.counters.totals(LEDGER, ONE).outcome_count(succeeded=True) == 2
     assert world.counters.totals(LEDGER, ("m", "9")).outcome_count(succeeded=True) == 0
 
 
 def test_a_worker_that_ends_is_counted_for_the_versions_whose_calls_it_had_once() -> None:
     world = World()
-    world.slots[0].block(1).in_flight(3)
+    world.slots[0].block(1).set_in_flight(3)
     for _ in range(2):
         world.counters.note_loss(LEDGER, 0, 77)
     world.counters.note_loss(LEDGER, 1, 78)  # it had no calls in hand
@@ -55,7 +55,7 @@ def test_a_worker_that_ends_is_counted_for_the_versions_whose_calls_it_had_once(
 
 def test_the_next_process_goes_on_with_what_this_one_kept() -> None:
     world = World()
-    world.slots[0].block(1).in_flight(3)
+    world.slots[0].block(1).set_in_flight(3)
     world.counters.note_loss(LEDGER, 0, 77)
     world.counters.note_restart("died")
     world.counters.note_load(ONE, succeeded=False)
@@ -77,9 +77,9 @@ def test_a_block_is_taken_back_once_its_version_is_gone_for_long_and_nobody_answ
     world.now += SERIES_S
     assert world.departed("1") == []  # it was there a moment ago
     world.now += SERIES_S + 1
-    world.slots[1].block(2).in_flight(1)
+    world.slots[1].block(2).set_in_flight(1)
     assert world.departed("1") == []
-    world.slots[1].block(2).in_flight(0)
+    world.slots[1].block(2).set_in_flight(0)
     assert world.departed("1", applied=False) == []
     assert world.departed("1") == [TWO]
     assert world.counters.known(LEDGER, *world.desired("1")) == {ONE}
@@ -102,8 +102,8 @@ def test_versions_give_their_blocks_away_at_once_only_where_none_is_left() -> No
 
 def test_a_cleared_block_counts_nothing_and_what_its_version_refused_stays_with_the_model() -> None:
     world = World()
-    world.slots[0].block(1).shed(0)
-    world.slots[0].block(1).answered(0, 1, 10, 1, 1, 1, 1)
+    world.slots[0].block(1).count_shed(0)
+    world.slots[0].block(1).count_success(0, 1, 10, 1, 1, 1, 1)
     before = _shed(world)
     world.counters.clear(LEDGER, 1)
     assert world.counters.totals(LEDGER, ONE).outcome_count(succeeded=True) == 0

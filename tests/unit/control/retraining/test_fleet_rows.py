@@ -34,10 +34,10 @@ TARGET = ("m", "1")
 
 
 class Tally:
-    def captured(self, size: int) -> None:
+    def count_captured(self, size: int) -> None:
         """Nobody counts."""
 
-    def not_captured(self) -> None:
+    def count_capture_dropped(self) -> None:
         raise AssertionError
 
 
