@@ -1,4 +1,4 @@
-"""Which remembered answers go when there is no room for all: models have fair shares and give up their own oldest."""
+"""Decides which files of remembered answers are deleted when they exceed their budget: models have fair shares."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -7,43 +7,43 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class AnswerBudget:
-    """Bytes of one gateway's disk for remembered answers: of one model, and of all models together."""
+    """Disk space of one gateway for remembered answers, in bytes: of each model, and of all models together."""
 
     model_bytes: int = 256 << 20
     total_bytes: int = 1 << 30
 
 
 DEFAULT_BUDGET = AnswerBudget()
-"""The room there is unless settings say otherwise."""
+"""The budget if the settings state none."""
 
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A file of answers of a model, with what it takes on the disk in bytes."""
+    """A file of answers of a model, with its size on the disk in bytes."""
 
     name: str
     model: str
     size: int
 
 
-def over_budget(oldest_first: Sequence[File], room: AnswerBudget) -> list[str]:
-    """The names of the files that go.
+def over_budget(oldest_first: Sequence[File], budget: AnswerBudget) -> list[str]:
+    """Return the names of the files to delete.
 
-    A model beyond its room gives up its oldest file; while all of them together are beyond theirs, the model that takes
-    most does. So a model that takes less than an equal share loses nothing to a busy one (max-min fairness).
+    A model over its budget loses its oldest file. While all models together are over theirs, the model that takes most
+    loses one. So a model that takes less than an equal share loses nothing to a busy one (max-min fairness).
     """
     files: dict[str, deque[File]] = {}
     for file in oldest_first:
         files.setdefault(file.model, deque()).append(file)
-    taken = {model: sum(one.size for one in own) for model, own in files.items()}
-    gone = []
-    while taken:
-        model = max(taken, key=lambda one: (taken[one], one))
-        if taken[model] <= room.model_bytes and sum(taken.values()) <= room.total_bytes:
+    sizes = {model: sum(file.size for file in own) for model, own in files.items()}
+    deleted = []
+    while sizes:
+        largest = max(sizes, key=lambda model: (sizes[model], model))
+        if sizes[largest] <= budget.model_bytes and sum(sizes.values()) <= budget.total_bytes:
             break
-        oldest = files[model].popleft()
-        gone.append(oldest.name)
-        taken[model] -= oldest.size
-        if not files[model]:
-            del taken[model]
-    return gone
+        oldest = files[largest].popleft()
+        deleted.append(oldest.name)
+        sizes[largest] -= oldest.size
+        if not files[largest]:
+            del sizes[largest]
+    return deleted

@@ -1,4 +1,4 @@
-"""Where the records of each key lie in a full segment of answers: sorted hashes in a file, read by calls."""
+"""The index of a full segment of answers: sorted keys with the positions of their records, in a file."""
 
 import errno
 import os
@@ -12,19 +12,19 @@ from penstock.monitor.answers import Keys
 
 ENTRY = np.dtype([("key", "<u8"), ("place", "<u4")])
 STEP = 64
-"""The key of every so-manieth entry stays in memory, so that one short read finds the entries of a key."""
+"""The key of every entry at a multiple of this stays in memory, so that one short read finds the entries of a key."""
 
-FEW = 256
-"""For more keys than that the whole index is read at once."""
+FEW_KEYS = 256
+"""A search for more keys than this reads the whole index at once."""
 
 Entries = NDArray[np.void]
 
 
 class AnswerIndex:
-    """The index in a file with ``size`` entries.
+    """The index in a file with ``size`` entries. The file is read by calls and never mapped.
 
     Raises:
-        OSError: it cannot be read, or is not whole.
+        OSError: the file cannot be read or is incomplete.
     """
 
     def __init__(self, path: Path, size: int) -> None:
@@ -34,31 +34,35 @@ class AnswerIndex:
 
     @classmethod
     def make(cls, path: Path, keys: Keys) -> "AnswerIndex":
-        """Write the index of these keys, each at its place; raises ``OSError``."""
+        """Write the index of these keys [records].
+
+        Raises:
+            OSError: it cannot be written.
+        """
         entries = np.zeros(len(keys), ENTRY)
         entries["place"] = np.argsort(keys, kind="stable")
         entries["key"] = keys[entries["place"]]
-        with replacing(path) as scratch:  # others may make it too
+        with replacing(path) as scratch:  # another process may write the same index
             entries.tofile(scratch)
         return cls(path, len(keys))
 
     def places(self, keys: Keys) -> dict[int, NDArray[np.intp]]:
-        """The places of the records of each key that is here, ascending, by the key's index.
+        """Return the ascending positions of the records of each key that the segment has, by the index of the key.
 
         Raises:
-            OSError: they cannot be read.
+            OSError: the index cannot be read.
         """
-        if len(keys) > FEW:
+        if len(keys) > FEW_KEYS:
             return _places(self._read(0, self._size), keys)
         first = np.maximum(np.searchsorted(self._steps, keys, side="left") - 1, 0) * STEP
         last = np.searchsorted(self._steps, keys, side="right") * STEP
         found: dict[int, NDArray[np.intp]] = {}
         handle = self._open()
         try:
-            for one in range(len(keys)):
-                part = self._part(handle, int(first[one]), int(last[one] - first[one]))
-                if (places := _places(part, keys[one : one + 1]).get(0)) is not None:
-                    found[one] = places
+            for index in range(len(keys)):
+                part = self._part(handle, int(first[index]), int(last[index] - first[index]))
+                if (places := _places(part, keys[index : index + 1]).get(0)) is not None:
+                    found[index] = places
         finally:
             os.close(handle)
         return found
@@ -77,7 +81,7 @@ class AnswerIndex:
         count = min(count, self._size - first)
         raw = os.pread(handle, count * ENTRY.itemsize, first * ENTRY.itemsize)
         if len(raw) < count * ENTRY.itemsize:
-            raise OSError(errno.EIO, "an index of answers is cut off")
+            raise OSError(errno.EIO, "the index of a segment of answers is incomplete")
         return np.frombuffer(raw, ENTRY)
 
 
@@ -85,4 +89,4 @@ def _places(entries: Entries, keys: Keys) -> dict[int, NDArray[np.intp]]:
     low = np.searchsorted(entries["key"], keys, side="left")
     high = np.searchsorted(entries["key"], keys, side="right")
     found = np.flatnonzero(high > low)
-    return {int(one): np.sort(entries["place"][low[one] : high[one]]).astype(np.intp) for one in found}
+    return {int(key): np.sort(entries["place"][low[key] : high[key]]).astype(np.intp) for key in found}

@@ -1,9 +1,8 @@
-"""The files that answers are remembered in: a worker appends to its own, the control process searches them.
+"""Segments, the files of remembered answers: a worker appends to its own, the control process searches them.
 
-Each answered row is one record of fixed size, so an answer is remembered over the end of any process, and is told of
-once: what is told is written into the record. Full segments get an index of sorted hashes beside them.
-Segments and indexes are read and written by calls, never mapped: a full or failing disk is an error of one call then,
-and not the end of the process.
+Each answered row is one record of fixed size, so an answer outlives the processes. A label is written into the record,
+so that it counts once. A full segment gets an index of sorted keys beside it. Segments and indexes are read and written
+by calls and never mapped: on a full or failing disk one call fails, and the process goes on.
 """
 
 import os
@@ -20,23 +19,24 @@ from penstock.monitor.answers import RECORD, SPLIT, Answers, Keys, Records, keys
 from penstock.monitor.segment_names import next_stamp
 
 CAPACITY = 1 << 16
-"""Records of a segment."""
+"""Records of a full segment."""
 
 AHEAD = 1024
-"""Records that are looked at together for new ones."""
+"""Records that one read takes when it looks for new ones."""
 
 MOST_ROWS = 1024
 """Rows of one answer that are remembered."""
 
 ANSWERS = "answers"
-"""The folder of segments, below a gateway's home."""
+"""The folder of segments, below the home of a gateway."""
 
 SUFFIX, INDEX_SUFFIX = ".answers", ".index"
-FEW = 64
+FEW_KEYS = 64
 
 
 class AnswerWriter:
-    """One worker's end, for one version; lives on the event loop. ``lost`` counts rows that could not be written."""
+    """Writes the answers of one version in one worker, on its event loop. ``lost`` counts rows that could not be
+    written."""
 
     def __init__(self, folder: Path, model: str, version: str) -> None:
         self._folder = folder
@@ -47,8 +47,8 @@ class AnswerWriter:
         self.lost = 0
 
     def add(self, ids: Sequence[str], sizes: Sequence[int], answers: Answers, split: Sequence[bool] = ()) -> None:
-        """Remember the answers to some requests: each one's id, how many rows of ``answers`` are its own, and whether
-        the split sent it here (see ``SPLIT``)."""
+        """Remember the answers to some requests, given the id of each, its number of rows in ``answers``, and whether
+        the split chose the version at random (see ``SPLIT``). Rows that cannot be written are counted as ``lost``."""
         keys, rows = keys_of(self._model, ids), len(answers.values)
         marks = np.asarray(split, np.uint8) * np.uint8(SPLIT) if split else np.zeros(len(ids), np.uint8)
         records = np.zeros(rows, RECORD)
@@ -63,7 +63,7 @@ class AnswerWriter:
         self._append(records if rows == len(ids) else records[records["row"] < MOST_ROWS])
 
     def close(self) -> None:
-        """Write nothing more."""
+        """Close the open segment; the next answers begin a new one."""
         if self._handle >= 0:
             os.close(self._handle)
             self._handle, self._used = -1, CAPACITY
@@ -76,7 +76,7 @@ class AnswerWriter:
                     self._begin()
                 written = os.pwrite(self._handle, part.tobytes(), self._used * RECORD.itemsize)
                 self._used += len(part)
-                if written < part.nbytes:  # the disk became full: nothing may follow the torn record
+                if written < part.nbytes:  # the disk is full, and no record may follow an incomplete one
                     self.lost += len(part) - written // RECORD.itemsize
                     self.close()
             except OSError:
@@ -87,17 +87,17 @@ class AnswerWriter:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = self._folder / f"{self._name}@{next_stamp(self._folder, SUFFIX)}-{os.getpid()}{SUFFIX}"
         self._handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        os.ftruncate(self._handle, CAPACITY * RECORD.itemsize)  # room by name only: pages are set aside as they fill
+        os.ftruncate(self._handle, CAPACITY * RECORD.itemsize)  # sets the size only; records take space as they come
         self._used = 0
 
 
-def is_whole(path: Path) -> bool:
-    """Whether a segment has its size; else it is being made at this moment."""
+def is_complete(path: Path) -> bool:
+    """Return whether a segment has its final size; a worker is creating it otherwise."""
     return path.stat().st_size == CAPACITY * RECORD.itemsize
 
 
 class Segment:
-    """A segment as the control process sees it."""
+    """A segment as the control process reads it; of one thread at a time."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -107,7 +107,7 @@ class Segment:
         self._index: AnswerIndex | None = None
 
     def read(self, first: int, count: int) -> Records:
-        """A copy of so many records, of fewer at the end.
+        """Return a copy of ``count`` records, or of fewer at the end of the file.
 
         Raises:
             OSError: they cannot be read.
@@ -120,7 +120,7 @@ class Segment:
         return np.frombuffer(bytearray(raw[: len(raw) - len(raw) % RECORD.itemsize]), RECORD)
 
     def at(self, places: NDArray[np.intp]) -> Records:
-        """Copies of the records at ascending places; those of one answer lie side by side.
+        """Return copies of the records at ascending positions; those of one answer are adjacent.
 
         Raises:
             OSError: they cannot be read.
@@ -129,7 +129,7 @@ class Segment:
         return self.read(first, last - first + 1)[places - first].copy()
 
     def write(self, places: NDArray[np.intp], records: Records) -> None:
-        """Put records in their places.
+        """Write records at these positions.
 
         Raises:
             OSError: one cannot be written.
@@ -142,16 +142,16 @@ class Segment:
             os.close(handle)
 
     def refresh(self) -> None:
-        """See what has been appended since.
+        """Read the keys of the records that were appended since the last call.
 
         Raises:
-            OSError: it cannot be read.
+            OSError: they cannot be read.
         """
         if self._index is not None:
             return
         found, filled = [self._keys], self.filled
         while filled < CAPACITY:
-            ahead = self.read(filled, AHEAD)["key"]  # a part at a time: what is looked at takes memory
+            ahead = self.read(filled, AHEAD)["key"]  # a part at a time, to bound the memory
             more = ahead[: int(np.argmin(ahead != 0))] if (ahead == 0).any() else ahead
             found.append(more.copy())
             filled += len(more)
@@ -159,39 +159,44 @@ class Segment:
                 break
         self._keys, self.filled = np.concatenate(found), filled
         if self.filled == CAPACITY:
-            with suppress(OSError):  # without room for an index, the keys stay in memory until there is
-                self._sort()
+            with suppress(OSError):  # on a full disk the keys stay in memory until an index can be written
+                self._write_index()
 
     def places(self, keys: Keys) -> dict[int, NDArray[np.intp]]:
-        """The places of the records of each key that is here, by its index; raises ``OSError``."""
+        """Return the positions of the records of each key that the segment has, by the index of the key.
+
+        Raises:
+            OSError: the index cannot be read.
+        """
         if self._index is not None:
             return self._index.places(keys)
-        wanted = range(len(keys)) if len(keys) <= FEW else np.flatnonzero(np.isin(keys, self._keys)).tolist()
-        hits = {one: np.flatnonzero(self._keys == keys[one]) for one in wanted}
-        return {one: places for one, places in hits.items() if len(places)}
+        wanted = range(len(keys)) if len(keys) <= FEW_KEYS else np.flatnonzero(np.isin(keys, self._keys)).tolist()
+        hits = {index: np.flatnonzero(self._keys == keys[index]) for index in wanted}
+        return {index: places for index, places in hits.items() if len(places)}
 
     def remove(self) -> None:
-        """Delete it."""
+        """Delete the segment and its index."""
         self.path.unlink(missing_ok=True)
         self.path.with_suffix(INDEX_SUFFIX).unlink(missing_ok=True)
 
     def last_at(self) -> float:
-        """When the last answer was given, in seconds since the epoch; when the file was made, if there is none."""
-        with suppress(OSError):  # one that cannot be read goes by the age of its file
+        """Return the time of the last answer, or the file's modification time if there is none or it cannot be read
+        (seconds since the epoch)."""
+        with suppress(OSError):
             self.refresh()
             if self.filled:
                 return float(self.read(self.filled - 1, 1)["at"][0])
         return self.path.stat().st_mtime
 
     def bytes(self) -> int:
-        """What it takes on the disk, with its index."""
+        """Return the size on the disk in bytes, with that of the index."""
         index = self.path.with_suffix(INDEX_SUFFIX)
         return sum(file.stat().st_blocks * 512 for file in (self.path, index) if file.exists())
 
-    def _sort(self) -> None:
+    def _write_index(self) -> None:
         path = self.path.with_suffix(INDEX_SUFFIX)
         try:
             self._index = AnswerIndex(path, CAPACITY)
-        except OSError:  # there is none yet, or none that could be read
+        except OSError:  # there is none yet, or it cannot be read
             self._index = AnswerIndex.make(path, self._keys)
         self._keys = np.zeros(0, np.uint64)

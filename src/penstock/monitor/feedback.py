@@ -1,4 +1,4 @@
-"""What people say of answers, and what became of it: values that the store of answers takes and gives."""
+"""Values of feedback: what callers send about answers, and what joining it to the answers gives."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,10 +8,10 @@ from penstock.monitor.answers import NUMBER
 
 @dataclass(frozen=True, slots=True)
 class LabelledRow:
-    """One row that was labelled: its version, what was answered, what was told, and ``at`` which time that was known.
+    """One row with its label: its version, the answer, the label, and the time ``at`` which the label became known.
 
-    ``answered_at`` is the time of the answer (seconds since the epoch); ``by_split`` says that chance chose the
-    version, and ``came_at`` is when its label came to this fleet, 0 for now.
+    ``answered_at`` is the time of the answer and ``came_at`` the time when this fleet received the label (0: now); all
+    times are seconds since the epoch. ``by_split`` says that the split chose the version at random.
     """
 
     version: str
@@ -26,20 +26,20 @@ class LabelledRow:
 
     @property
     def right(self) -> bool:
-        """Whether the answer was the label; a probability counts as the class it is nearer to."""
-        return bool(self.label == self.answer or (self.is_chance and (self.answer >= 0.5) == (self.label >= 0.5)))
+        """Whether the answer equals the label; a probability stands for the class that it is nearer to."""
+        return bool(self.label == self.answer or (self.is_probability and (self.answer >= 0.5) == (self.label >= 0.5)))
 
     @property
-    def is_chance(self) -> bool:
-        """Whether a single number may be the probability of what the label says."""
+    def is_probability(self) -> bool:
+        """Whether the answer is a single number that may be the probability of the label."""
         return self.form == NUMBER and 0 <= self.answer <= 1 and self.label in (0.0, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Feedback:
-    """What somebody says of an answer: its label or labels (one a row; None says nothing), a reward from 0 to 1, and
-    when it became known (seconds since the epoch, 0 for now). ``came_at`` is when it came to this fleet, by the clock
-    that answers are timed by; 0 for now."""
+    """Feedback on one request: its label or labels (one for each row, None for no label), a reward from 0 to 1, the
+    time ``at`` which it became known and the time ``came_at`` when this fleet received it, by the clock that times the
+    answers (seconds since the epoch, 0: now)."""
 
     id: str
     label: Any = None
@@ -50,8 +50,8 @@ class Feedback:
 
 @dataclass(frozen=True, slots=True)
 class FeedbackResult:
-    """What became of feedback as a caller is told: how many belong to no answer that is remembered here or to one that
-    is too old, and how many wait for the other gateways."""
+    """The result that a caller gets: how many items match no remembered answer or one that is too old, and how many
+    wait for the other gateways of the fleet."""
 
     unmatched: int = 0
     pending: int = 0
@@ -59,8 +59,8 @@ class FeedbackResult:
 
 @dataclass(frozen=True, slots=True)
 class RewardedAnswer:
-    """One answer that was rewarded: its version, the reward, the time of the answer (seconds since the epoch), whether
-    chance chose the version, and when the reward came to this fleet (0 for now)."""
+    """One answer with a reward: its version, the reward, the time of the answer (seconds since the epoch), whether the
+    split chose the version at random, and when this fleet received the reward (0: now)."""
 
     version: str
     reward: float
@@ -71,28 +71,30 @@ class RewardedAnswer:
 
 @dataclass(slots=True)
 class JoinResult:
-    """What became of what was told: rows that were joined, answers that were rewarded, versions of what came too late,
-    was told of before, or could not be a label, what belongs to no answer that is remembered, and what could not be
-    written down."""
+    """The result of joining feedback to answers.
+
+    It has the labelled rows, the rewarded answers, the versions of feedback that came too late, came twice or was no
+    usable label, the feedback that matches no remembered answer, and the feedback that could not be stored.
+    """
 
     joined: list[LabelledRow]
     rewards: list[RewardedAnswer]
-    too_late: list[str]
+    expired: list[str]
     duplicates: list[str]
     unusable: list[str]
     unknown: list[Feedback]
     failed: list[Feedback]
 
     @classmethod
-    def nothing(cls) -> "JoinResult":
-        """Nothing yet."""
+    def empty(cls) -> "JoinResult":
+        """Return a result without any item."""
         return cls([], [], [], [], [], [], [])
 
     def add(self, other: "JoinResult") -> None:
-        """Count what became of other things that were told, too."""
+        """Append the items of another result."""
         self.joined += other.joined
         self.rewards += other.rewards
-        self.too_late += other.too_late
+        self.expired += other.expired
         self.duplicates += other.duplicates
         self.unusable += other.unusable
         self.unknown += other.unknown

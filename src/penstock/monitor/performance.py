@@ -104,7 +104,7 @@ class Performance:
 
     def _chances_of(self, row: LabelledRow) -> dict[float, float]:
         """Probabilities by class, as far as they are known: none where scores are no probabilities."""
-        if row.is_chance:
+        if row.is_probability:
             return {1.0: row.answer, 0.0: 1 - row.answer}
         known = [one for one in row.scores if math.isfinite(one)]
         if row.form == NUMBER or not known or not all(0 <= one <= 1 for one in known):
@@ -117,7 +117,7 @@ class Performance:
         return {columns[index]: one for index, one in enumerate(known)}
 
     def _see_gap(self, row: LabelledRow, chances: dict[float, float], begun: float) -> list[PerformanceChange]:
-        answer = float(row.answer >= 0.5) if row.is_chance else row.answer
+        answer = float(row.answer >= 0.5) if row.is_probability else row.answer
         chance = self._calibrated(row, chances, answer)
         self._calibration.append((chance, row.right))
         begins = self._gap.see(chance, row.right, begun)
@@ -192,7 +192,7 @@ def estimate_out(found: Estimate | None) -> Document | None:
 
 
 def _task(row: LabelledRow) -> str:
-    return REGRESSION if row.form == NUMBER and not row.is_chance else CLASSIFICATION
+    return REGRESSION if row.form == NUMBER and not row.is_probability else CLASSIFICATION
 
 
 def _error(row: LabelledRow) -> float:
@@ -270,7 +270,7 @@ class _Metrics:
                 self._update_classes(side, row, chances)
 
     def _update_classes(self, side: dict[str, Any], row: LabelledRow, chances: dict[float, float]) -> None:
-        answer = float(row.answer >= 0.5) if row.is_chance else row.answer
+        answer = float(row.answer >= 0.5) if row.is_probability else row.answer
         self._classes |= {row.label, answer}
         for name in ("accuracy", "macro_f1", "f1"):
             side[name].update(row.label, answer)

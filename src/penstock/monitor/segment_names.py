@@ -1,4 +1,4 @@
-"""Names files so that the order of their names is that in which they were made, whatever the clock does."""
+"""Names files so that the order of their names is the order of their creation, even if the clock is set back."""
 
 import os
 import time
@@ -8,13 +8,14 @@ DIGITS = 20
 
 
 def next_stamp(folder: Path, suffix: str) -> str:
-    """What comes after the last ``@`` in the name of a new file, before ``-`` and the process: nanoseconds since the
-    epoch, or more than any file there has. Where the clock was set back, a new file would be the oldest otherwise, and
-    the first to go.
+    """Return the stamp of a new file, the part of its name between the last ``@`` and ``-`` with the process id.
+
+    It is the time in nanoseconds since the epoch, or one more than the newest stamp in the folder: after the clock is
+    set back, a new file would otherwise be the oldest and be deleted first.
 
     Raises:
         OSError: the folder cannot be read.
     """
-    stamps = (one.name.rpartition("@")[2][:DIGITS] for one in os.scandir(folder) if one.name.endswith(suffix))
-    newest = max((int(one) for one in stamps if one.isdecimal()), default=0)
+    stamps = (entry.name.rpartition("@")[2][:DIGITS] for entry in os.scandir(folder) if entry.name.endswith(suffix))
+    newest = max((int(stamp) for stamp in stamps if stamp.isdecimal()), default=0)
     return f"{max(time.time_ns(), newest + 1):0{DIGITS}d}"

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from penstock.monitor.answer_index import FEW, STEP, AnswerIndex
+from penstock.monitor.answer_index import FEW_KEYS, STEP, AnswerIndex
 
 KEYS = st.lists(st.integers(1, 40), min_size=1, max_size=6 * STEP)
 
@@ -23,7 +23,7 @@ def test_every_key_is_found_at_all_its_places(tmp_path: Path, present: list[int]
         for one, number in enumerate(wanted)
         if number in present
     }
-    for asked in (wanted, wanted + [43] * FEW):
+    for asked in (wanted, wanted + [43] * FEW_KEYS):
         found = index.places(np.array(asked, np.uint64))
         assert {one: places.tolist() for one, places in found.items()} == expected
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from penstock.core.tensors import Tensor
-from penstock.monitor.answer_segments import CAPACITY, INDEX_SUFFIX, AnswerWriter, Segment, is_whole
+from penstock.monitor.answer_segments import CAPACITY, INDEX_SUFFIX, AnswerWriter, Segment, is_complete
 from penstock.monitor.answers import RECORD, answers_of, keys_of
 
 
@@ -27,7 +27,7 @@ def test_what_a_worker_appends_is_found_by_its_key_after_a_refresh(tmp_path: Pat
     write(writer, ["a", "b"])
     segment = only(tmp_path)
     keys = keys_of("m", ["b", "c"])
-    assert is_whole(segment.path)
+    assert is_complete(segment.path)
     assert segment.version == "7"
     assert (segment.filled, segment.places(keys)) == (0, {})
     segment.refresh()

@@ -132,7 +132,7 @@ def test_what_is_too_late_or_no_label_is_told_apart(tmp_path: Path) -> None:
     writer, store = AnswerWriter(tmp_path, "m", "1"), AnswerStore(tmp_path)
     remember(writer, ["a", "b"], [0.2, 0.8], [0.9, 0.1])
     taken = store.take("m", [Feedback("a", 1)], NOW + HORIZON + 1, HORIZON)
-    assert (taken.too_late, taken.joined) == (["1"], [])
+    assert (taken.expired, taken.joined) == (["1"], [])
     taken = store.take("m", [Feedback("a", 1, at=NOW + 5)], NOW + 2 * HORIZON, HORIZON)  # it was known in time
     assert [row.at for row in taken.joined] == [NOW + 5]
     assert store.take("m", [Feedback("b", "cat")], NOW, HORIZON).unusable == ["1"]
@@ -279,7 +279,7 @@ def test_a_torn_record_hides_nothing_that_comes_later(tmp_path: Path, monkeypatc
     remember(writer, ["r4"], [0.2, 0.8])
     told = [Feedback(f"r{number}", 1) for number in (1, 2, 4)]
     taken = store.take("m", told, NOW, HORIZON)
-    assert (len(taken.joined), taken.unknown, taken.too_late, writer.lost) == (3, [], [], 1)
+    assert (len(taken.joined), taken.unknown, taken.expired, writer.lost) == (3, [], [], 1)
 
 
 @pytest.mark.usefixtures("clock")

@@ -147,7 +147,7 @@ class Labels:
             await asyncio.sleep(pause)
             again, more = await self._run(self._join, model, taken.unknown)
             taken.unknown = again.unknown
-            taken.too_late += again.too_late
+            taken.expired += again.expired
             taken.failed += again.failed
             changes += more
         for key, change in changes:
@@ -158,7 +158,7 @@ class Labels:
         if taken.failed:
             raise NotReady(f"{len(taken.failed)} labels could not be joined now; send them again later")
         pending = await self._spool.put(model, taken.unknown) if fleet and self._spool is not None else 0
-        return FeedbackResult(len(taken.unknown) - pending + len(taken.too_late), pending)
+        return FeedbackResult(len(taken.unknown) - pending + len(taken.expired), pending)
 
     async def _take_waiting(self, model: str, told: Sequence[Feedback]) -> list[bool | None]:
         """Join what came at other gateways; of each whether it belongs to an answer here, None where that could not be
@@ -166,7 +166,7 @@ class Labels:
         taken, changes = await self._run(self._join, model, told)
         for key, change in changes:
             await self._tell(key, change)
-        if taken.joined or taken.rewards or taken.too_late or taken.duplicates or taken.unusable:
+        if taken.joined or taken.rewards or taken.expired or taken.duplicates or taken.unusable:
             await self._run(self._write)
         unknown, failed = {id(one) for one in taken.unknown}, {id(one) for one in taken.failed}
         return [None if id(one) in failed else id(one) not in unknown for one in told]
@@ -245,7 +245,7 @@ class Labels:
         self.comparisons.take(model, taken.joined, taken.rewards)
         self._share(model, taken.joined)
         for outcome, versions in (
-            ("late", taken.too_late),
+            ("late", taken.expired),
             ("doubled", taken.duplicates),
             ("unusable", taken.unusable),
         ):
