@@ -20,7 +20,7 @@ USE := $(VENV)/demo-$(SUM)
 DEV := $(VENV)/dev-$(SUM)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-unit test-slow check format bench proto lock clean
+.PHONY: help install demo test test-unit test-slow check docs format bench proto lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -47,11 +47,14 @@ test-unit: $(DEV) ## the unit tests alone
 test-slow: $(DEV) ## also the tests that take minutes
 	$(BIN)/python -m pytest -m "slow or not slow" $(ARGS)
 
-check: $(DEV) ## format, lint, types, import contracts
+check: docs $(DEV) ## format, lint, types, import contracts, documents
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: $(DEV) ## the documents as a site, in build/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict --config-file .mkdocs.yml
 
 format: $(DEV) ## write the format and the safe fixes
 	$(BIN)/ruff format .
