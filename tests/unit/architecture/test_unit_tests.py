@@ -1,4 +1,4 @@
-"""Every class with state of the control plane, the monitor and the registry is imported by a unit test."""
+"""The folders of the unit tests mirror the packages, and each class with state of the larger ones has a unit test."""
 
 import ast
 from collections.abc import Iterator
@@ -7,10 +7,19 @@ from pathlib import Path
 ROOT = Path(__file__).parents[3]
 SOURCE = ROOT / "src"
 PACKAGES = ("control", "monitor", "registry")
+OTHER_SUBJECTS = {"architecture", "docs"}
 CONTAINERS = {"Counter", "OrderedDict", "bytearray", "defaultdict", "deque", "dict", "list", "set"}
 
 Name = tuple[str, str]
 """A module and a class in it."""
+
+
+def test_each_folder_of_unit_tests_is_named_as_the_package_it_tests() -> None:
+    unit = ROOT / "tests" / "unit"
+    folders = {str(file.parent.relative_to(unit)) for file in unit.rglob("test_*.py")}
+    assert len(folders) > 20  # the search finds something
+    unknown = {folder for folder in folders - OTHER_SUBJECTS if not (SOURCE / "penstock" / folder).is_dir()}
+    assert not unknown, "name the folder as the package, or list it in OTHER_SUBJECTS"
 
 
 def test_every_class_with_state_is_imported_by_a_unit_test() -> None:

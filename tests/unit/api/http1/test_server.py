@@ -18,7 +18,7 @@ from penstock.api.http1.asgi import AsgiApplication
 from penstock.api.http1.limits import Limits
 from penstock.api.http1.server import Http1Server
 from penstock.serving.memory_budget import MemoryBudget
-from tests.unit.api_http1.support import Receive, Scope, Send, echo, get
+from tests.unit.api.http1.support import Receive, Scope, Send, echo, get
 
 Run = Callable[[Coroutine[Any, Any, None]], None]
 

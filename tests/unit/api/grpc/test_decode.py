@@ -28,7 +28,7 @@ from penstock.proto import grpc_service_pb2 as pb
 from penstock.serving.requested_outputs import RequestedOutput
 from penstock.serving.shared_memory import SEGMENTS, Region, Regions
 from tests.budgets import examples
-from tests.unit.api_grpc.messages import (
+from tests.unit.api.grpc.messages import (
     TYPED,
     numbers,
     raw_request,

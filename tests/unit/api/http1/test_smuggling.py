@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from penstock.api.http1.limits import Limits
 from tests.budgets import examples
-from tests.unit.api_http1.support import serving
+from tests.unit.api.http1.support import serving
 
 MARKER = b"GET /marker HTTP/1.1\r\nhost: a\r\n\r\n"
 

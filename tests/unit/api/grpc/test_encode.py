@@ -26,7 +26,7 @@ from penstock.core.tensors import Tensor, from_raw, to_raw
 from penstock.proto import grpc_service_pb2 as pb
 from penstock.serving.infer_call import InferCall
 from tests.calls import answered
-from tests.unit.api_grpc.messages import TYPED, numbers, same, tensors
+from tests.unit.api.grpc.messages import TYPED, numbers, same, tensors
 
 
 def response_of(call: InferCall, typed: bool, limits: RequestLimits | None = None) -> pb.ModelInferResponse:

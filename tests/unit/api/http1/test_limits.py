@@ -5,9 +5,9 @@ import tracemalloc
 import pytest
 
 from penstock.api.http1.limits import Limits
-from tests.unit.api_http1.support import HIGH_WATER, Receive, Scope, Send, chunked, get, post, serving
-from tests.unit.api_http1.test_connection import Gate
-from tests.unit.api_http1.test_deadlines import LARGE, large
+from tests.unit.api.http1.support import HIGH_WATER, Receive, Scope, Send, chunked, get, post, serving
+from tests.unit.api.http1.test_connection import Gate
+from tests.unit.api.http1.test_deadlines import LARGE, large
 
 KIB = 1 << 10
 

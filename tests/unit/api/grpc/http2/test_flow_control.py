@@ -18,7 +18,7 @@ from penstock.api.grpc.http2.flow_control import ReceiveWindow, SendWindow
 from penstock.api.grpc.http2.frames import ErrorCode, frame
 from penstock.api.grpc.http2.request_input import STREAM_WINDOW
 from tests.budgets import examples
-from tests.unit.api_grpc.http2.fakes import Owner, Silent, Wire, connected
+from tests.unit.api.grpc.http2.fakes import Owner, Silent, Wire, connected
 
 HEADERS = [(":method", "POST"), (":scheme", "http"), (":path", "/a"), (":authority", "x")]
 

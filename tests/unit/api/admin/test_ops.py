@@ -3,8 +3,8 @@
 import pytest
 
 from penstock.core.errors import NotReady
-from tests.unit.api_admin.conftest import Client
-from tests.unit.api_admin.standin import FakeControl, MemoryRegistrar
+from tests.unit.api.admin.conftest import Client
+from tests.unit.api.admin.standin import FakeControl, MemoryRegistrar
 
 
 def test_live(client: Client) -> None:

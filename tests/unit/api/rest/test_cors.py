@@ -11,7 +11,7 @@ from penstock.api.http1.limits import Limits
 from penstock.api.rest.server import RestServer
 from tests.conformance.rawhttp import request
 from tests.fuzz.targets import TURNS, Wire, World
-from tests.unit.api_http1.support import Reply, replies
+from tests.unit.api.http1.support import Reply, replies
 
 PATH = "/v2/models/row/infer"
 PAGE = "https://app.example"

@@ -11,7 +11,7 @@ import pytest
 from penstock.api.admin.app import build_app
 from penstock.api.admin.page import Shown
 from penstock.api.admin.traffic import Sides
-from tests.unit.api_admin.standin import (
+from tests.unit.api.admin.standin import (
     FakeControl,
     MemoryFleet,
     MemoryMonitor,

@@ -16,7 +16,7 @@ from penstock.core.slices import no_pause
 from penstock.core.tensors import NUMPY_TYPES, RAW_ONLY, Tensor, to_raw
 from penstock.serving.infer_call import InferCall
 from penstock.serving.loaded_version import LoadedVersion
-from tests.unit.api_grpc.test_answer_template import alone, together, versions
+from tests.unit.api.grpc.test_answer_template import alone, together, versions
 
 LIMITS = RequestLimits()
 REFUSED = "refused"

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from penstock.api.http1.limits import Limits
-from tests.unit.api_http1.support import HIGH_WATER, Receive, Scope, Send, chunked, get, post, serving
+from tests.unit.api.http1.support import HIGH_WATER, Receive, Scope, Send, chunked, get, post, serving
 
 Message = dict[str, Any]
 

@@ -3,7 +3,7 @@
 import pytest
 
 from penstock.api.http1.limits import Limits
-from tests.unit.api_http1.support import HIGH_WATER, Client, Receive, Scope, Send, Server, chunked, get, post, serving
+from tests.unit.api.http1.support import HIGH_WATER, Client, Receive, Scope, Send, Server, chunked, get, post, serving
 
 LIMITS = Limits(head_s=10, request_s=30, stalled_s=20, keep_alive_s=100, connection_s=10**6)
 BODIES = {"a body": post(bytes(1000)), "chunks": chunked(bytes(500), bytes(500))}

@@ -13,7 +13,7 @@ from penstock.core.errors import Fault
 from penstock.core.signature import Signature, TensorSpec
 from penstock.proto import grpc_service_pb2 as pb
 from tests.budgets import examples
-from tests.unit.api_grpc.messages import read, taking
+from tests.unit.api.grpc.messages import read, taking
 
 TYPES = {"FP32": "<f4", "FP64": "<f8", "INT64": "<i8", "UINT8": "u1", "FP16": "<f2"}
 

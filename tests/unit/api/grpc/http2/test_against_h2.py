@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from penstock.api.grpc.http2 import frames
 from penstock.api.grpc.http2.frames import ErrorCode, frame
 from tests.budgets import examples
-from tests.unit.api_grpc.http2.fakes import Owner, Wire, connected
+from tests.unit.api.grpc.http2.fakes import Owner, Wire, connected
 
 BLOCK = b"\x83\x86\x04\x02/a\x01\x01x"  # literals only, so that the table stays as it is
 UNDECODABLE = b"\xbf"

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from penstock.api.http1.limits import MAX_PIPELINED, Limits
-from tests.unit.api_http1.support import Client, Receive, Scope, Send, chunked, echo, get, post, serving
+from tests.unit.api.http1.support import Client, Receive, Scope, Send, chunked, echo, get, post, serving
 
 CONTINUE = 100
 SMALL = Limits(max_body_bytes=1000, max_head_bytes=500)

@@ -1,6 +1,6 @@
 """The admin API shows the fleet."""
 
-from tests.unit.api_admin.conftest import Client
+from tests.unit.api.admin.conftest import Client
 
 
 def test_the_fleet_is_shown(client: Client) -> None:

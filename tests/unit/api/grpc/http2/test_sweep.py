@@ -8,7 +8,7 @@ import pytest
 from penstock.api.grpc.http2 import frames
 from penstock.api.grpc.http2.connection import PREFACE_NS, STUCK_NS, Connection
 from penstock.api.grpc.http2.frames import frame
-from tests.unit.api_grpc.http2.fakes import Owner, Wire, connected
+from tests.unit.api.grpc.http2.fakes import Owner, Wire, connected
 
 SECOND = 1_000_000_000
 KEEPALIVE, TIMEOUT = 60 * SECOND, 20 * SECOND

@@ -15,8 +15,8 @@ from penstock.api.admin import incoming
 from penstock.api.admin.incoming import chunks
 from penstock.core.errors import KINDS, Cancelled, DeadlineExceeded, Fault, Overloaded, TooLarge
 from penstock.core.labels import HTTP_STATUS
-from tests.unit.api_admin.conftest import Client
-from tests.unit.api_admin.standin import BAD_BYTES, MemoryRegistrar
+from tests.unit.api.admin.conftest import Client
+from tests.unit.api.admin.standin import BAD_BYTES, MemoryRegistrar
 
 GRAPH = b"graph one"
 

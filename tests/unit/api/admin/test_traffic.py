@@ -2,7 +2,7 @@
 
 import json
 
-from tests.unit.api_admin.conftest import Client
+from tests.unit.api.admin.conftest import Client
 
 ROUTE = "/admin/v1/models/m/route"
 SPLIT = {"split": {"1": 10_000}, "reason": "why"}
