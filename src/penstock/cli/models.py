@@ -245,13 +245,13 @@ def _registry(url: str | None, registry: str | None) -> Iterator[RegistryClient]
 def _metadata(card: Path | None, words: list[str]) -> Document:
     from penstock.config.documents import ConfigFault, read_document
     from penstock.core.errors import InvalidInput
-    from penstock.core.lineage import card_of, metadata_of_words
+    from penstock.core.lineage import card_of, metadata_of_pairs
 
     pairs = dict(word.partition("=")[::2] for word in words)
     if bad := next((word for word in words if "=" not in word), None):
         fail(f"--meta {bad}: expected KEY=VALUE", Exit.USAGE)
     try:
-        metadata = metadata_of_words(pairs)
+        metadata = metadata_of_pairs(pairs)
         return metadata if card is None else {**metadata, "card": card_of(read_document(card, "the model card"))}
     except (InvalidInput, ConfigFault) as fault:
         fail(str(fault), Exit.USAGE)

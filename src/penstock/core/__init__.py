@@ -1,1 +1,1 @@
-"""Vocabulary and rules without I/O; every other room may import this one."""
+"""Vocabulary and rules without I/O; every other package may import this one."""

@@ -6,7 +6,7 @@ from math import ceil
 from typing import Final
 
 BATCHING: Final = "batching"
-"""The parameter of a described configuration, and property of a model's metadata, that tells of ``Sharing``."""
+"""The parameter of a described configuration, and property of a model's metadata, that holds ``Sharing.text``."""
 
 MOST_ROWS: Final = 64
 """Rows of one run made of several calls; beyond that a run gains little and its callers wait."""
@@ -109,7 +109,8 @@ class BatchRules:
 def rules(
     cost: Cost | None, stated: int, preferred: tuple[int, ...] = (), delay_ns: int = 0, promised_ns: int = 0
 ) -> BatchRules:
-    """What a model's runs may be made of: nothing joins without a ``cost`` (nobody can tell whether rows stand alone).
+    """What a model's runs may be made of: nothing joins without a ``cost`` (it is not known whether rows are
+    independent).
 
     ``stated`` is the configuration's ``max_batch_size`` (0 = none). Where it asks for sizes or a delay, that bounds a
     run; else what is worthwhile does. In any case a run stays within its share of ``promised_ns`` (0 = no promise), as
@@ -131,9 +132,9 @@ def next_run(
     """What a free thread does about a queue that is not empty: the places of the calls it runs; or none, and until when
     it waits for more. ``waits_since_ns`` is since when the first waits.
 
-    The first is always among them, others only if they have its key and there is room. Nothing waits unless a delay is
-    stated. Then, as Triton documents it, calls run as soon as they make up a preferred size, at least the largest one,
-    or all that can join them; and when the first has waited that long.
+    The first is always among them, others only if they have its key and the run has space for their rows. Nothing waits
+    unless a delay is stated. Then, as Triton documents it, calls run as soon as they make up a preferred size, at least
+    the largest one, or all that can join them; and when the first has waited that long.
     """
     if not rows[0] or of.most_rows == 1:
         return [0], 0

@@ -82,7 +82,7 @@ class VersionSpec:
 class ModelSpec:
     """One model: the versions to serve, its aliases, what is known but not served (version to reason), and its route.
 
-    ``transition`` says what comes first when versions change: the new one (``availability``) or room for it
+    ``transition`` says what comes first when versions change: the new one (``availability``) or the memory for it
     (``resources``). ``vote_round`` names the trial and the stage in which units of a sticky split vote; "" means that
     no votes are taken.
     """

@@ -17,12 +17,12 @@ class Reason:
 
     @property
     def whole(self) -> str:
-        """What operators are told."""
+        """The text for operators."""
         return self.detail or self.text
 
 
 class Fault(Exception):
-    """A failure a caller is told about: one sentence that says what was expected.
+    """A failure that is reported to a caller: one sentence that says what was expected.
 
     The text reaches callers as it is, so it never holds a path, a file name or a trace. ``detail`` is the whole reason
     for operators, where the text leaves something out ("" = it does not).
@@ -74,7 +74,8 @@ class Overloaded(Fault):
 
 
 class OverBudget(Overloaded):
-    """The worker holds as many bytes for its callers as its memory budget allows; another worker may have room."""
+    """The worker holds as many bytes for its callers as its memory budget allows; another worker may have memory
+    left."""
 
     kind = "over_budget"
 
@@ -114,7 +115,7 @@ class Conflict(Fault):
 
 
 class AlreadyExists(Fault):
-    """The name is taken; another one, or its end, makes room."""
+    """The name is taken; choose another, or remove what has it."""
 
     kind = "already_exists"
 
@@ -142,12 +143,12 @@ def unknown_model(model: str) -> NotFound:
     return NotFound(f"Request for unknown model '{shortened(model)}'")
 
 
-_NO_ROOM = "the disk has no room left; free some and try again"
+_DISK_FULL = "the disk is full; free some space and try again"
 _READ_ONLY = "the folder can only be read; make it writable"
 _TOO_MANY_FILES = "too many files are open; raise the limit (ulimit -n) and try again"
 _STORAGE = {
-    errno.ENOSPC: _NO_ROOM,
-    errno.EDQUOT: _NO_ROOM,
+    errno.ENOSPC: _DISK_FULL,
+    errno.EDQUOT: _DISK_FULL,
     errno.EROFS: _READ_ONLY,
     errno.EACCES: _READ_ONLY,
     errno.EPERM: _READ_ONLY,

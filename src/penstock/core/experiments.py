@@ -14,7 +14,7 @@ from penstock.core.statistics.confidence_sequences import Mean, confidence
 from penstock.core.versions import sort_key
 
 ALPHA = 0.05
-FLOOR = 500
+MIN_WEIGHT = 500
 EVERY_S = 10.0
 LEAST_REWARDS = 20
 """A bandit moves no weight before each arm has so many rewards."""
@@ -45,14 +45,15 @@ class State(StrEnum):
 class ExperimentSpec:
     """What was asked for: the arms' weights to begin with, the header that makes a unit, and how weights may move.
 
-    A bandit gives no arm less than ``floor`` nor more than ``ceiling`` of 10 000, and looks every ``every_s`` seconds.
+    A bandit gives no arm less than ``min_weight`` nor more than ``max_weight`` of 10 000, and looks every ``every_s``
+    seconds.
     """
 
     arms: Mapping[str, int]
     sticky: str = ""
     mode: Mode = Mode.FIXED
-    floor: int = FLOOR
-    ceiling: int = POINTS
+    min_weight: int = MIN_WEIGHT
+    max_weight: int = POINTS
     every_s: float = EVERY_S
     alpha: float = ALPHA
 
@@ -99,9 +100,9 @@ def spec_in(document: Document) -> ExperimentSpec:
     mode = document.get("mode", Mode.FIXED.value)
     if mode not in set(Mode):
         faults.append(f"'mode' is one of {', '.join(Mode)}")
-    floor, ceiling = document.get("floor", FLOOR), document.get("ceiling", POINTS)
-    sound = all(type(bound) is int for bound in (floor, ceiling)) and 0 < floor <= ceiling <= POINTS
-    if not sound or floor * len(arms) > POINTS or (arms and ceiling * len(arms) < POINTS):
+    min_weight, max_weight = document.get("floor", MIN_WEIGHT), document.get("ceiling", POINTS)
+    sound = all(type(bound) is int for bound in (min_weight, max_weight)) and 0 < min_weight <= max_weight <= POINTS
+    if not sound or min_weight * len(arms) > POINTS or (arms and max_weight * len(arms) < POINTS):
         faults.append("'floor' and 'ceiling' are weights between which all arms together can have 10000")
     every_s, alpha = document.get("every_seconds", EVERY_S), document.get("alpha", ALPHA)
     if type(every_s) not in (int, float) or not 1 <= every_s <= 86_400:
@@ -110,7 +111,7 @@ def spec_in(document: Document) -> ExperimentSpec:
         faults.append("'alpha' is a number above 0, at most 0.5")
     if faults or route is None:
         raise InvalidInput("; ".join(faults))
-    return ExperimentSpec(arms, route.sticky, Mode(mode), floor, ceiling, float(every_s), float(alpha))
+    return ExperimentSpec(arms, route.sticky, Mode(mode), min_weight, max_weight, float(every_s), float(alpha))
 
 
 def begun(spec: ExperimentSpec, now: float) -> Experiment:
@@ -134,7 +135,7 @@ def decide(experiment: Experiment, now: float, seed: int) -> dict[str, int] | No
     """The weights a bandit moves to now, None to leave them; the same seed gives the same weights.
 
     Thompson sampling: each arm's weight is the probability that its mean reward is the greatest, under the normal
-    approximation of each mean's posterior, within the floor and the ceiling.
+    approximation of each mean's posterior, within the bounds.
     """
     spec = experiment.spec
     if experiment.state is not State.RUNNING or spec.mode is not Mode.THOMPSON:
@@ -148,31 +149,31 @@ def decide(experiment: Experiment, now: float, seed: int) -> dict[str, int] | No
     spreads = np.array([(mean.variance / (mean.count + 1)) ** 0.5 for mean in means])
     draws = generator.standard_normal((DRAWS, len(means))) * spreads + np.array([mean.value for mean in means])
     wins = np.bincount(draws.argmax(axis=1), minlength=len(means)) / DRAWS
-    weights = bounded(dict(zip(spec.arms, wins.tolist(), strict=True)), spec.floor, spec.ceiling)
+    weights = bounded(dict(zip(spec.arms, wins.tolist(), strict=True)), spec.min_weight, spec.max_weight)
     weights = towards(experiment.weights, weights)
     return weights if weights != dict(experiment.weights) else None
 
 
-def bounded(shares: Mapping[str, float], floor: int, ceiling: int) -> dict[str, int]:
+def bounded(shares: Mapping[str, float], min_weight: int, max_weight: int) -> dict[str, int]:
     """Whole weights that sum to 10 000, as near the shares as the bounds allow."""
-    weights = dict.fromkeys(shares, floor)
+    weights = dict.fromkeys(shares, min_weight)
     free = set(shares)
-    left = POINTS - floor * len(shares)
+    left = POINTS - min_weight * len(shares)
     while left > 0 and free:
         total = sum(shares[arm] for arm in free)
         given = {arm: left * (shares[arm] / total if total else 1 / len(free)) for arm in free}
-        full = {arm for arm in free if weights[arm] + given[arm] >= ceiling}
+        full = {arm for arm in free if weights[arm] + given[arm] >= max_weight}
         if not full:
             for arm, amount in given.items():
                 weights[arm] += int(amount)
             break
         for arm in full:
-            left -= ceiling - weights[arm]
-            weights[arm] = ceiling
+            left -= max_weight - weights[arm]
+            weights[arm] = max_weight
         free -= full
     missing = POINTS - sum(weights.values())
     for arm in sorted(shares, key=lambda one: (-shares[one], sort_key(one))):
-        added = min(missing, ceiling - weights[arm])
+        added = min(missing, max_weight - weights[arm])
         weights[arm] += added
         missing -= added
     return weights
@@ -227,8 +228,8 @@ def spec_out(spec: ExperimentSpec) -> dict[str, Any]:
         "arms": dict(spec.arms),
         "sticky": f"header:{spec.sticky}" if spec.sticky else None,
         "mode": spec.mode.value,
-        "floor": spec.floor,
-        "ceiling": spec.ceiling,
+        "floor": spec.min_weight,
+        "ceiling": spec.max_weight,
         "every_seconds": spec.every_s,
         "alpha": spec.alpha,
     }

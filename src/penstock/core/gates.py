@@ -40,9 +40,9 @@ class HeldOut:
     ``share`` of the captured requests are held out, and at least ``least`` labelled rows are asked for. There the
     ``metric`` has to be better than the champion's by ``by``, by more than chance: at most the share ``alpha`` of
     candidates that are not may ever pass, however many are tried against one champion. For each value of the
-    ``columns`` with ``slice_least`` rows or more it has to reach ``floor``, and to fall behind the champion's by
-    ``slice_by`` at most. With noise of ``noise`` standard deviations on every number it may get worse by ``noise_by``
-    at most.
+    ``columns`` with ``slice_least`` rows or more it has to reach ``slice_at_least``, and to fall behind the champion's
+    by ``slice_by`` at most. With noise of ``noise`` standard deviations on every number it may get worse by
+    ``noise_by`` at most.
     """
 
     metric: str
@@ -52,7 +52,7 @@ class HeldOut:
     share: float = 0.2
     columns: tuple[str, ...] = ()
     slice_least: int = 30
-    floor: float | None = None
+    slice_at_least: float | None = None
     slice_by: float | None = None
     noise: float = 0.0
     noise_by: float = 0.0
@@ -76,7 +76,7 @@ class Marks:
 class Exam:
     """How both versions answered the held-out rows: over all of them, by slices, and the candidate with noise on its
     inputs (None without); ``broken`` counts rows that the candidate answers with what is no number and the champion
-    does not. ``advantage`` is how far the candidate is ahead with its lower bound (None where that cannot be told),
+    does not. ``advantage`` is how far the candidate is ahead with its lower bound (None where that cannot be computed),
     ``same`` says that both gave the same answers to all rows, and ``tries`` is the number of candidates that were
     examined against this champion, with this one."""
 
@@ -118,10 +118,10 @@ def judge(gates: Gates, candidate: Candidate, champion: Candidate | None) -> lis
         _above("a run takes", facts.get("p50_us"), gates.max_run_us, "microseconds"),
     ]
     card = candidate.metadata.get("card")
-    told = card if isinstance(card, Mapping) else {}
-    reasons += [f"its card says nothing of '{name}'" for name in gates.card if not told.get(name)]
+    fields = card if isinstance(card, Mapping) else {}
+    reasons += [f"its card says nothing of '{name}'" for name in gates.card if not fields.get(name)]
     if gates.sane:
-        reasons += _insane(candidate, champion)
+        reasons += _implausible_answers(candidate, champion)
     if champion is not None:
         reasons += _compared(gates, candidate, champion)
     elif gates.metric and gates.metric not in candidate.metrics:
@@ -133,27 +133,27 @@ def _compared(gates: Gates, candidate: Candidate, champion: Candidate) -> list[s
     reasons = []
     if gates.same_signature and candidate.facts.get("signature") != champion.facts.get("signature"):
         reasons.append("its inputs or outputs are not those of the version that answers")
-    mine, other = candidate.facts.get("p50_us"), champion.facts.get("p50_us")
-    if gates.max_slower is not None and mine is None:
+    run_us, champion_us = candidate.facts.get("p50_us"), champion.facts.get("p50_us")
+    if gates.max_slower is not None and run_us is None:
         reasons.append("its admission did not measure how long a run takes")
-    if gates.max_slower is not None and mine and other and mine > gates.max_slower * other:
+    if gates.max_slower is not None and run_us and champion_us and run_us > gates.max_slower * champion_us:
         reasons.append(
-            f"a run takes {mine / other:.2f} times as long as the answering version's; {gates.max_slower:g} may"
+            f"a run takes {run_us / champion_us:.2f} times as long as the answering version's; {gates.max_slower:g} may"
         )
     if gates.metric:
         reasons += _beats(gates, candidate.metrics.get(gates.metric), champion.metrics.get(gates.metric))
     return reasons
 
 
-def _beats(gates: Gates, mine: Any, other: Any) -> list[str]:
-    if mine is None:
+def _beats(gates: Gates, value: Any, champion: Any) -> list[str]:
+    if value is None:
         return [f"it was pushed without the metric '{gates.metric}'"]
-    if other is None:
-        return []  # nothing to be held against
-    ahead = (other - mine) if gates.lower else (mine - other)
+    if champion is None:
+        return []  # there is nothing to compare it with
+    ahead = (champion - value) if gates.lower else (value - champion)
     if ahead >= gates.by:
         return []
-    return [f"its {gates.metric} is {mine:g}, the answering version's {other:g}; a margin of {gates.by:g} is asked"]
+    return [f"its {gates.metric} is {value:g}, the answering version's {champion:g}; a margin of {gates.by:g} is asked"]
 
 
 def _above(what: str, value: Any, limit: float | None, unit: str) -> str:
@@ -165,19 +165,19 @@ def _above(what: str, value: Any, limit: float | None, unit: str) -> str:
     return f"{what} {value:g} {unit}; {limit:g} may" if value > limit else ""
 
 
-def _insane(candidate: Candidate, champion: Candidate | None) -> list[str]:
-    """What is odd of the answers to the admission's made-up inputs: no numbers, no probabilities, another shape, where
-    the champion has them."""
+def _implausible_answers(candidate: Candidate, champion: Candidate | None) -> list[str]:
+    """What is implausible in the answers to the synthetic inputs of the admission: text, no probabilities, or another
+    shape where the champion's answer differs."""
     other = {} if champion is None else {(case, name): one for case, name, one in _answers(champion)}
     reasons = []
-    for case, name, mine in _answers(candidate):
-        theirs = other.get((case, name))
-        known = theirs is not None
-        if any(isinstance(one, str) for one in mine["sample"]) and not (known and _odd(theirs)) and _numeric(mine):
+    for case, name, own in _answers(candidate):
+        expected = other.get((case, name))
+        known = expected is not None
+        if any(isinstance(one, str) for one in own["sample"]) and not (known and _has_text(expected)) and _numeric(own):
             reasons.append(f"for {case} its output '{name}' holds what is no number")
-        elif known and theirs is not None and mine["shape"] != theirs["shape"]:
-            reasons.append(f"for {case} its output '{name}' has the shape {mine['shape']}, not {theirs['shape']}")
-        elif known and theirs is not None and _chances(theirs) and not _chances(mine):
+        elif expected is not None and own["shape"] != expected["shape"]:
+            reasons.append(f"for {case} its output '{name}' has the shape {own['shape']}, not {expected['shape']}")
+        elif expected is not None and _are_probabilities(expected) and not _are_probabilities(own):
             reasons.append(f"for {case} its output '{name}' is no probability, as the answering version's is")
     return reasons[:3]
 
@@ -187,19 +187,24 @@ def _answers(version: Candidate) -> list[tuple[str, str, Document]]:
     return [(case["inputs"], one["name"], one) for case in probes.get("cases", ()) for one in case["outputs"]]
 
 
-def _numeric(told: Document) -> bool:
-    return bool(told["datatype"] != "BYTES")
+def _numeric(output: Document) -> bool:
+    return bool(output["datatype"] != "BYTES")
 
 
-def _odd(told: Document | None) -> bool:
-    return told is not None and any(isinstance(one, str) for one in told["sample"])
+def _has_text(output: Document | None) -> bool:
+    return output is not None and any(isinstance(one, str) for one in output["sample"])
 
 
-def _chances(told: Document) -> bool:
+def _are_probabilities(output: Document) -> bool:
     """Whether an output looks like probabilities of classes: rows of several numbers from 0 to 1 that add up to 1; of a
     long answer only the first numbers are known."""
-    shape, sample = told["shape"], told["sample"]
-    if len(shape) != 2 or not 2 <= shape[1] <= len(sample) or _odd(told) or not told["datatype"].startswith("FP"):
+    shape, sample = output["shape"], output["sample"]
+    if (
+        len(shape) != 2
+        or not 2 <= shape[1] <= len(sample)
+        or _has_text(output)
+        or not output["datatype"].startswith("FP")
+    ):
         return False
     first = [float(one) for one in sample[: shape[1]]]
     return all(-1e-6 <= one <= 1 + 1e-6 for one in first) and abs(sum(first) - 1) < 1e-3
@@ -209,7 +214,7 @@ def mark(asked: HeldOut, exam: Exam) -> list[str]:
     """Why a version does not pass its exam, nothing if it does."""
     whole, rows = exam.whole, exam.whole.rows
     if whole.candidate is None:
-        return [f"its {asked.metric} cannot be told of {rows} held-out rows"]
+        return [f"its {asked.metric} cannot be computed from {rows} held-out rows"]
     reasons = []
     if exam.broken:
         reasons.append(f"it answers {exam.broken} of {rows} held-out rows with what is no number")
@@ -242,26 +247,26 @@ def _bound(exam: Exam) -> str:
     found = exam.advantage
     if exam.same or found is None:
         return ""
-    told = (
+    text = (
         f", and it is certain to be ahead by {found.lower:.4f} only (at {1 - found.level:.2%}, candidate {exam.tries}"
     )
-    return told + ("" if found.rows is None else f", {found.rows} rows answered differently") + ")"
+    return text + ("" if found.rows is None else f", {found.rows} rows answered differently") + ")"
 
 
 def _slice_reasons(asked: HeldOut, name: str, marks: Marks) -> list[str]:
     if marks.rows < asked.slice_least or marks.candidate is None:
         return []
     where = f"where {name} ({marks.rows} held-out rows) its {asked.metric} is {marks.candidate:.4g}"
-    if asked.floor is not None and not _ahead(asked, marks.candidate, asked.floor, 0.0):
-        return [f"{where}; {asked.floor:g} is asked"]
+    if asked.slice_at_least is not None and not _ahead(asked, marks.candidate, asked.slice_at_least, 0.0):
+        return [f"{where}; {asked.slice_at_least:g} is required"]
     behind = asked.slice_by is not None and marks.champion is not None
     if behind and not _ahead(asked, marks.candidate, marks.champion or 0.0, -(asked.slice_by or 0.0)):
         return [f"{where}, the answering version's {marks.champion:.4g}; {asked.slice_by:g} may be lost"]
     return []
 
 
-def _ahead(asked: HeldOut, mine: float, other: float, by: float) -> bool:
-    return asked.sign * (mine - other) >= by - 1e-12
+def _ahead(asked: HeldOut, value: float, other: float, by: float) -> bool:
+    return asked.sign * (value - other) >= by - 1e-12
 
 
 _NUMBERS = ("max_bytes", "max_memory_bytes", "max_run_us", "max_slower")
@@ -301,7 +306,7 @@ _EXAM = {
     "share": ("share", 0.01, 0.9),
 }
 _SLICES = {
-    "floor": ("floor", -math.inf, math.inf),
+    "floor": ("slice_at_least", -math.inf, math.inf),
     "fall_by": ("slice_by", 0, math.inf),
     "min_rows": ("slice_least", 10, 100_000),
 }
@@ -355,5 +360,5 @@ def _numbers_in(
 
 def _sound(beats: Document) -> bool:
     by = beats.get("by", 0.0)
-    named = isinstance(beats.get("metric"), str) and bool(beats["metric"])
-    return named and type(by) in (int, float) and type(beats.get("lower", False)) is bool
+    has_metric = isinstance(beats.get("metric"), str) and bool(beats["metric"])
+    return has_metric and type(by) in (int, float) and type(beats.get("lower", False)) is bool

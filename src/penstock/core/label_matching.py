@@ -96,7 +96,7 @@ class LabelMatching:
         self._cells: dict[Cell, dict[str, Sums]] = {}
 
     def add(self, version: str, answered_s: float, age_s: float, value: float) -> None:
-        """One value from 0 to 1 that was told of a version's answer at an age.
+        """One value from 0 to 1 that labels a version's answer, and the age of the answer then (seconds).
 
         A label that is written down a moment late belongs where it would if it had come then.
         """

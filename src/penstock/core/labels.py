@@ -39,23 +39,23 @@ PROTOCOL_NAMES: tuple[str, ...] = tuple(protocol.name.lower() for protocol in Pr
 OUTCOMES: tuple[str, ...] = ("ok", *(kind.kind for kind in KINDS))
 """Every way a request can end, in counting order."""
 
-_ALWAYS_BLAMED = frozenset({"internal", "damaged", "not_ready"})
-_BLAMED_IN_RUN = frozenset({"invalid", "too_large", "unsupported", "deadline"})
+_ALWAYS_ATTRIBUTED = frozenset({"internal", "damaged", "not_ready"})
+_ATTRIBUTED_IN_RUN = frozenset({"invalid", "too_large", "unsupported", "deadline"})
 
 
-def is_blamed(outcome: str, run_began: bool) -> bool:
+def is_attributed(outcome: str, run_began: bool) -> bool:
     """Whether a version is responsible for how a request ended, so that it counts as an error of a canary.
 
-    Its run failing counts whatever the caller is told, and so does a deadline that passed during the run: control has
+    A failed run counts whatever the caller receives, and so does a deadline that passed during the run: control has
     the same callers. What was found before the run (400, 404, 413, 429), what expired in the queue and callers that
     went away (499) do not.
     """
-    return outcome in _ALWAYS_BLAMED or (run_began and outcome in _BLAMED_IN_RUN)
+    return outcome in _ALWAYS_ATTRIBUTED or (run_began and outcome in _ATTRIBUTED_IN_RUN)
 
 
 SHED_REASONS = ("queue_full", "too_late", "gave_way", "memory")
-"""Why a call was refused for want of capacity: no room in the queue, too little time left, room made for a more urgent
-one, or no room in the memory budget."""
+"""Why a call was rejected for lack of capacity: the queue is full, too little time is left, a more urgent call took its
+place, or the memory budget is used up."""
 
 OUTCOME_INDEX: dict[str, int] = {name: index for index, name in enumerate(OUTCOMES)}
 OK = 0

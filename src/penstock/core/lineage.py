@@ -1,4 +1,4 @@
-"""What a version tells of where it comes from, and its model card: which fields there are, and what they may hold."""
+"""The lineage and the model card of a version: which fields they have, and which values are valid."""
 
 import json
 import math
@@ -133,14 +133,14 @@ def card_features(card: Any) -> tuple[str, ...]:
     return tuple(name for name in features if isinstance(name, str))
 
 
-def metadata_of_words(words: Mapping[str, str]) -> Document:
-    """Metadata from words such as ``parameters.depth`` = ``4``; a key that is no field of its own is a tag.
+def metadata_of_pairs(pairs: Mapping[str, str]) -> Document:
+    """Metadata from pairs such as ``parameters.depth`` = ``4``; a key that is no field of its own is a tag.
 
     Raises:
         InvalidInput: with every fault.
     """
     document: Document = {}
-    for key, word in words.items():
+    for key, word in pairs.items():
         group, _, rest = key.partition(".")
         if group in _GROUPS and rest:
             document.setdefault(group, {})[rest] = word if group == "frameworks" else _value(word)

@@ -14,7 +14,7 @@ SILENT_S = 15.0
 
 
 @dataclass(frozen=True, slots=True)
-class HandIn:
+class Contribution:
     """What a gateway has handed in: so many ``rows``, of the requests that it has ``answered`` since it began to gather
     them."""
 
@@ -27,14 +27,14 @@ class Gathering:
     """Where a version stands: what each gateway has handed in, how long each gateway that serves the version was not
     heard of (``serving``, seconds), how long ago (seconds) the first one handed in, and whether it has a reference."""
 
-    hand_ins: Mapping[str, HandIn]
+    contributions: Mapping[str, Contribution]
     serving: Mapping[str, float]
     age_s: float
     has_reference: bool = False
 
     def without(self, gateway: str) -> "Gathering":
         """The same without what a gateway has handed in."""
-        return replace(self, hand_ins={name: one for name, one in self.hand_ins.items() if name != gateway})
+        return replace(self, contributions={name: one for name, one in self.contributions.items() if name != gateway})
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,17 +55,17 @@ def decide(gathering: Gathering, most: int) -> Learn | Discard | None:
     if gathering.has_reference:
         return Discard()
     awaited = sorted(name for name, silent_s in gathering.serving.items() if silent_s <= SILENT_S)
-    missing = tuple(name for name in awaited if name not in gathering.hand_ins)
-    if not gathering.hand_ins or (missing and gathering.age_s < WAIT_S):
+    missing = tuple(name for name in awaited if name not in gathering.contributions)
+    if not gathering.contributions or (missing and gathering.age_s < WAIT_S):
         return None
-    drawn = draws(gathering.hand_ins, most)
+    drawn = draws(gathering.contributions, most)
     return Learn(drawn, missing) if drawn else Discard()
 
 
-def draws(hand_ins: Mapping[str, HandIn], most: int) -> dict[str, int]:
+def draws(contributions: Mapping[str, Contribution], most: int) -> dict[str, int]:
     """How many rows of each gateway are taken, ``most`` in all: in proportion to the requests that it has answered. A
     gateway with fewer rows gives all of them, and the others share what it leaves. One that is alone gives all."""
-    left = {name: one for name, one in sorted(hand_ins.items()) if one.rows}
+    left = {name: one for name, one in sorted(contributions.items()) if one.rows}
     if len(left) == 1:
         return {name: one.rows for name, one in left.items()}
     taken: dict[str, int] = {}
@@ -74,11 +74,11 @@ def draws(hand_ins: Mapping[str, HandIn], most: int) -> dict[str, int]:
     return taken | _apportioned(left, most - sum(taken.values()))
 
 
-def _quota(one: HandIn, among: Mapping[str, HandIn], rows: int) -> float:
+def _quota(one: Contribution, among: Mapping[str, Contribution], rows: int) -> float:
     return rows * _weight(one) / sum(_weight(other) for other in among.values())
 
 
-def _apportioned(left: Mapping[str, HandIn], rows: int) -> dict[str, int]:
+def _apportioned(left: Mapping[str, Contribution], rows: int) -> dict[str, int]:
     """So many rows by the largest remainders of the gateways' quotas."""
     quotas = {name: _quota(one, left, rows) for name, one in left.items()}
     given = {name: int(quota) for name, quota in quotas.items()}
@@ -88,5 +88,5 @@ def _apportioned(left: Mapping[str, HandIn], rows: int) -> dict[str, int]:
     return {name: number for name, number in given.items() if number}
 
 
-def _weight(one: HandIn) -> int:
+def _weight(one: Contribution) -> int:
     return max(1, one.answered)

@@ -3,14 +3,14 @@
 from collections.abc import Mapping
 from typing import Any
 
-OURS = frozenset({"internal", "damaged", "not_ready", "overloaded", "over_budget", "deadline"})
-"""Outcomes that are no caller's mistake."""
+SERVER_FAILURES = frozenset({"internal", "damaged", "not_ready", "overloaded", "over_budget", "deadline"})
+"""Outcomes that the server is responsible for, not the caller."""
 
 
 def answered(outcomes: Mapping[str, int]) -> tuple[int, int]:
     """Of requests by how they ended: how many were answered or failed, and how many failed; callers' mistakes left
     out."""
-    failed = sum(outcomes.get(one, 0) for one in OURS)
+    failed = sum(outcomes.get(one, 0) for one in SERVER_FAILURES)
     return outcomes.get("ok", 0) + failed, failed
 
 
@@ -22,8 +22,8 @@ def kept(promised: Mapping[str, float], p99_ms: float | None, outcomes: Mapping[
         "latency_p99_ms": p99_ms if number else None,
         "error_ratio": round(failed / number, 6) if number else None,
     }
-    told = {}
+    document = {}
     for name, objective in promised.items():
         value = seen.get(name)
-        told[name] = {"objective": objective, "value": value, "met": None if value is None else value <= objective}
-    return told
+        document[name] = {"objective": objective, "value": value, "met": None if value is None else value <= objective}
+    return document

@@ -43,14 +43,14 @@ def expected_wait_ns(before: int, threads: int, call_ns: float) -> float:
     return before // threads * call_ns
 
 
-def comes_too_late(before: int, threads: int, call_ns: float, run_ns: float, left_ns: int) -> bool:
-    """Whether a call would have its answer after the time it has left, and had better be told now; one that finds a
-    free thread never does, so that a rule built on one long run is tried again."""
+def misses_deadline(before: int, threads: int, call_ns: float, run_ns: float, left_ns: int) -> bool:
+    """Whether a call would have its answer after the time it has left, and is better rejected now; one that finds a
+    free thread never does, so that an estimate from one long run is tried again."""
     return before >= threads and expected_wait_ns(before, threads, call_ns) + run_ns > left_ns
 
 
-def rooms(limit: float) -> list[float]:
-    """By class, the number of calls in the system below which one more may enter; at least one always may."""
+def class_limits(limit: float) -> list[float]:
+    """The number of calls in the system below which one more of each priority class may enter, at least 1."""
     return [max(1.0, limit * SHARES[priority]) for priority in Priority]
 
 

@@ -300,15 +300,15 @@ def moved(before: Iterable[Range], after: Iterable[Range]) -> int:
 
 
 class Points:
-    """The split as one request asks it; ``whom`` maps a version to who answers for it."""
+    """The split as one request asks it; ``targets`` maps a version to what answers for it."""
 
-    __slots__ = ("_ends", "_last", "_salted", "_whom")
+    __slots__ = ("_ends", "_last", "_salted", "_targets")
 
-    def __init__(self, model: str, route: RouteSpec, whom: Mapping[str, Any]) -> None:
-        ranges = [(end, whom[version]) for end, version in route.ranges]
+    def __init__(self, model: str, route: RouteSpec, targets: Mapping[str, Any]) -> None:
+        ranges = [(end, targets[version]) for end, version in route.ranges]
         joined = [one for one, after in zip(ranges, [*ranges[1:], (0, None)], strict=True) if one[1] is not after[1]]
         self._ends = [end for end, _ in joined[:-1]]
-        self._whom = [answer for _, answer in joined]
+        self._targets = [answer for _, answer in joined]
         self._last = joined[-1][1]
         key = blake2b(f"{model}\0{route.salt}".encode(), digest_size=16).digest()
         self._salted = blake2b(digest_size=8, key=key)
@@ -318,7 +318,7 @@ class Points:
         if not self._ends:
             return self._last
         point = int(random() * POINTS) if sticky is None else self.point(sticky)
-        return self._whom[bisect_right(self._ends, point)]
+        return self._targets[bisect_right(self._ends, point)]
 
     def point(self, sticky: bytes) -> int:
         """The point of a sticky value: its hash scaled down."""
@@ -337,4 +337,4 @@ class Points:
 
     def at(self, hashed: int) -> Any:
         """Who answers a sticky value with this hash."""
-        return self._whom[bisect_right(self._ends, hashed * POINTS >> 64)]
+        return self._targets[bisect_right(self._ends, hashed * POINTS >> 64)]

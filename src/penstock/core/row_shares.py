@@ -57,7 +57,8 @@ class RollCall:
 
 
 def call_roll(members: Collection[Member], me: str, home: str) -> RollCall:
-    """Whom the gateway ``me`` asks that has the files of ``home``: of each other home one gateway that lives."""
+    """The gateways that the gateway ``me`` asks, which has the files of ``home``: of each other home one that is
+    alive."""
     homes, asked = {home}, list[str]()
     others = sorted((one for one in members if one.id != me), key=lambda one: one.id)
     for one in others:

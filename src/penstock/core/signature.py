@@ -101,7 +101,7 @@ class Signature:
 
     ``batching`` says that every first dimension is a free batch dimension; ``max_batch_size`` bounds it
     (rows, 0 = no bound stated); ``all_floats`` that every input is FP32 or FP64; ``row`` is how the
-    commonest request looks, if it has so simple a form. ``named_dims`` are the places (input and axis) of each name
+    commonest request looks, if it has so simple a form. ``symbolic_dims`` are the places (input and axis) of each name
     that the graph gives to several free dimensions of its inputs: they must be of one size.
     """
 
@@ -111,7 +111,7 @@ class Signature:
         outputs: Sequence[TensorSpec],
         batching: bool = False,
         max_batch_size: int = 0,
-        named_dims: Mapping[str, Sequence[Place]] = MappingProxyType({}),
+        symbolic_dims: Mapping[str, Sequence[Place]] = MappingProxyType({}),
     ) -> None:
         self.inputs = tuple(inputs)
         self.outputs = tuple(outputs)
@@ -122,8 +122,8 @@ class Signature:
         self._inputs = {spec.name: (spec, spec.datatype, len(spec.shape), _fixed(spec.shape)) for spec in inputs}
         self._outputs = {spec.name: spec for spec in outputs}
         self._reshaped = [(spec.name, spec.graph_shape) for spec in inputs if spec.graph_shape is not None]
-        self.named_dims = named_dims
-        self._equal_dims = _to_compare(named_dims, batching)
+        self.symbolic_dims = symbolic_dims
+        self._equal_dims = _to_compare(symbolic_dims, batching)
         self._adapts = bool(max_batch_size or self._reshaped or self._equal_dims)
 
     def output(self, name: str) -> TensorSpec:
@@ -215,10 +215,10 @@ class Signature:
                 raise InvalidInput(f"missing input {spec.describe()}")
 
 
-def _to_compare(named: Mapping[str, Sequence[Place]], batching: bool) -> list[tuple[str, list[Place]]]:
+def _to_compare(symbolic_dims: Mapping[str, Sequence[Place]], batching: bool) -> list[tuple[str, list[Place]]]:
     """The places to compare for each name; those of the batch dimension are compared anyway."""
     first = 1 if batching else 0
-    kept = [(dim, [place for place in places if place[1] >= first]) for dim, places in named.items()]
+    kept = [(dim, [place for place in places if place[1] >= first]) for dim, places in symbolic_dims.items()]
     return [(dim, places) for dim, places in kept if len(places) > 1]
 
 

@@ -135,7 +135,7 @@ def signature_of(graph: Graph, options: ModelOptions) -> Signature:
     if batched:
         _require_batch_dimension(graph, options, input_specs)
     derived = options.max_batch_size is None and _promises_batching(graph, (*input_specs, *output_specs))
-    named = _named_dims(inputs, input_specs)
+    named = _symbolic_dims(inputs, input_specs)
     return Signature(input_specs, output_specs, batched or derived, options.max_batch_size or 0, named)
 
 
@@ -149,7 +149,7 @@ def sized_by_inputs(graph: Graph, batching: bool) -> bool:
     )
 
 
-def _named_dims(tensors: Sequence[GraphTensor], specs: Sequence[TensorSpec]) -> dict[str, list[Place]]:
+def _symbolic_dims(tensors: Sequence[GraphTensor], specs: Sequence[TensorSpec]) -> dict[str, list[Place]]:
     """The places of each name that the graph gives to more than one free dimension of its inputs."""
     named: dict[str, list[Place]] = {}
     for tensor, spec in zip(tensors, specs, strict=True):

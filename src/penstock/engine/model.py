@@ -182,7 +182,7 @@ def _load(path: Path, options: ModelOptions, intra_op_threads: int, proof: RowPr
     graph = graph.seen(_shapes_of(graph, run, names, bound, results))
     signature = signature_of(graph, options)
     if signature.batching and options.max_batch_size is None and not _follows_rows(run, names, bound, results):
-        signature = Signature(signature.inputs, signature.outputs, named_dims=signature.named_dims)
+        signature = Signature(signature.inputs, signature.outputs, symbolic_dims=signature.symbolic_dims)
     model = Model(run, signature, large_runner(session, options.session))
     model.sized_by_inputs = sized_by_inputs(graph, signature.batching)
     model.learn_sizes(bound.feeds, results)

@@ -36,7 +36,7 @@ class Look:
     inflation: float
     now: float
     budget: float
-    beginnings: float = 1.0
+    onset_probability: float = 1.0
 
 
 def _always(index: int, recent: Floats) -> bool:
@@ -68,7 +68,7 @@ class ColumnPanel:
         is a change that is looked for.
         """
         panel = self.detector
-        panel.watch(panel.batch(fresh), look.inflation, look.now, look.beginnings)
+        panel.watch(panel.batch(fresh), look.inflation, look.now, look.onset_probability)
         self._rows += [float(np.sum(one)) for one in fresh]
         found, log_m, since, recent = panel.alarm(look.budget), panel.log_m, panel.since, panel.recent
         if found:

@@ -23,4 +23,4 @@ def cause_of(feature: Feature, recent: NDArray[np.float64]) -> str:
     inner[feature.bins.inner] = True
     sound = np.where(inner, counts, 0)
     found = scores(np.where(inner, feature.counts, 0).tolist(), sound.tolist())
-    return BROKEN_FEED if found.rows < FEW_SOUND or found.calm else CHANGED_WORLD
+    return BROKEN_FEED if found.rows < FEW_SOUND or found.within_threshold else CHANGED_WORLD

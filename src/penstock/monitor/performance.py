@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from penstock.core.statistics.calibration import GapWatch, calibration_error
-from penstock.core.statistics.change_detection import beginnings
+from penstock.core.statistics.change_detection import onset_probability
 from penstock.core.statistics.column_state import State
 from penstock.core.statistics.error_watch import ErrorChange, ErrorWatch
 from penstock.core.statistics.performance_estimation import Estimate, calibration_curve
@@ -78,7 +78,7 @@ class Performance:
 
     def learn(self, rows: Sequence[LabelledRow], passed_s: float = math.inf) -> list[PerformanceChange]:
         """Take what was told, ``passed_s`` seconds after what was told before; what has changed by it."""
-        begun = beginnings(len(rows), passed_s, self._all_budget, self._daily)
+        begun = onset_probability(len(rows), passed_s, self._all_budget, self._daily)
         changes: list[PerformanceChange] = []
         errors: list[float] = []
         for row in rows:
@@ -89,11 +89,11 @@ class Performance:
             if self._metrics is None or self._metrics.task != _task(row):
                 self._metrics = _Metrics(_task(row))
             self._learn_columns(row)
-            chances = self._chances_of(row)
-            self._metrics.update(row, chances)
+            probabilities = self._chances_of(row)
+            self._metrics.update(row, probabilities)
             errors.append(_error(row))
-            if chances:
-                changes += self._see_gap(row, chances, begun)
+            if probabilities:
+                changes += self._see_gap(row, probabilities, begun)
         return changes + self._errors.see(errors, begun)
 
     def _learn_columns(self, row: LabelledRow) -> None:
@@ -116,22 +116,22 @@ class Performance:
         columns = {**{index: float(index) for index in range(len(known))}, **self._columns}
         return {columns[index]: one for index, one in enumerate(known)}
 
-    def _see_gap(self, row: LabelledRow, chances: dict[float, float], begun: float) -> list[PerformanceChange]:
+    def _see_gap(self, row: LabelledRow, probabilities: dict[float, float], begun: float) -> list[PerformanceChange]:
         answer = float(row.answer >= 0.5) if row.is_probability else row.answer
-        chance = self._calibrated(row, chances, answer)
+        chance = self._calibrated(row, probabilities, answer)
         self._calibration.append((chance, row.right))
         begins = self._gap.see(chance, row.right, begun)
         return [] if begins is None else [PerformanceChange("gap", begins, self.gap())]
 
-    def _calibrated(self, row: LabelledRow, chances: dict[float, float], answer: float) -> float:
+    def _calibrated(self, row: LabelledRow, probabilities: dict[float, float], answer: float) -> float:
         """The chance to be right that the reference's labels give an answer that is so sure."""
-        sure = chances.get(answer, 0.5)
-        two = len(chances) == 2
+        sure = probabilities.get(answer, 0.5)
+        two = len(probabilities) == 2
         if not self._chances.calibrated:
             return sure
         second = self._columns.get(1, 1.0)
-        place = min(SCORE_BINS - 1, int((chances.get(second, 0.5) if two else sure) * SCORE_BINS))
-        chance = float(self._chances.chances[place])
+        place = min(SCORE_BINS - 1, int((probabilities.get(second, 0.5) if two else sure) * SCORE_BINS))
+        chance = float(self._chances.probabilities[place])
         return chance if not two or answer == second else 1 - chance
 
     def gap(self) -> Document:
@@ -159,8 +159,8 @@ class Performance:
     def document(self) -> Document:
         """Everything labels say, as the admin API shows it."""
         metrics = self._metrics
-        chances = [chance for chance, _ in self._calibration]
-        error = calibration_error(chances, [right for _, right in self._calibration])
+        probabilities = [chance for chance, _ in self._calibration]
+        error = calibration_error(probabilities, [right for _, right in self._calibration])
         windowed = {} if metrics is None else {**metrics.windowed(), "calibration_error": error}
         return {
             "labels": self.labels,
@@ -257,7 +257,7 @@ class _Metrics:
         self._before: float | None = None
         self._same = self._told = 0
 
-    def update(self, row: LabelledRow, chances: dict[float, float]) -> None:
+    def update(self, row: LabelledRow, probabilities: dict[float, float]) -> None:
         """One more label."""
         self._told += 1
         self._same += self._before == row.label
@@ -267,18 +267,18 @@ class _Metrics:
                 for metric in side.values():
                     metric.update(row.label, row.answer)
             else:
-                self._update_classes(side, row, chances)
+                self._update_classes(side, row, probabilities)
 
-    def _update_classes(self, side: dict[str, Any], row: LabelledRow, chances: dict[float, float]) -> None:
+    def _update_classes(self, side: dict[str, Any], row: LabelledRow, probabilities: dict[float, float]) -> None:
         answer = float(row.answer >= 0.5) if row.is_probability else row.answer
         self._classes |= {row.label, answer}
         for name in ("accuracy", "macro_f1", "f1"):
             side[name].update(row.label, answer)
-        if len(chances) > 1 and row.label in chances:
+        if len(probabilities) > 1 and row.label in probabilities:
             self._scored += 1
-            side["log_loss"].update(row.label, {one: min(1.0, max(1e-15, p)) for one, p in chances.items()})
-            if 1.0 in chances and len(chances) == 2:
-                side["roc_auc"].update(row.label == 1.0, chances[1.0])
+            side["log_loss"].update(row.label, {one: min(1.0, max(1e-15, p)) for one, p in probabilities.items()})
+            if 1.0 in probabilities and len(probabilities) == 2:
+                side["roc_auc"].update(row.label == 1.0, probabilities[1.0])
 
     def windowed(self) -> dict[str, float]:
         return self._read(self._windows)

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from penstock.core.bins import MOST_DISCRETE, Bins, Floats, Kind, Places
-from penstock.core.statistics.seasons import chunk_places, hours_of, hours_told_apart, wander
+from penstock.core.statistics.seasons import chunk_places, distinguishable_hours, hours_of, seasonal_variation
 from penstock.monitor.columns import Rows
 from penstock.monitor.joint_distance import joint_of, joint_places
 from penstock.monitor.reference import Feature, Reference, Slice
@@ -44,10 +44,12 @@ def build(
 def _over_time(reference: Reference, places: Sequence[Places], times: Floats | None) -> Reference:
     """A reference that knows what its columns do over time, by the hours of its rows or else by their order."""
     features = reference.features
-    moved = [wander(chunk_places(one, feature.bins.width)) for one, feature in zip(places, features, strict=True)]
+    moved = [
+        seasonal_variation(chunk_places(one, feature.bins.width)) for one, feature in zip(places, features, strict=True)
+    ]
     if not any(moved):
         return reference
-    hours = 0 if times is None else hours_told_apart(times)
+    hours = 0 if times is None else distinguishable_hours(times)
     if times is None or not hours:
         return _with_features(reference, [replace(one, wander=by) for one, by in zip(features, moved, strict=True)])
     which = hours_of(times, hours)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from penstock.core.statistics.change_detection import FLOOR, sampling_error
+from penstock.core.statistics.change_detection import NEGLIGIBLE, sampling_error
 from penstock.core.statistics.seasons import Usual, quarter_of
 from penstock.monitor.reference import Feature
 
@@ -25,7 +25,7 @@ class SeasonalBaseline:
     @property
     def tolerance(self) -> list[float]:
         """Nats a row that are no evidence, of each column."""
-        return [FLOOR + error + wander for error, wander in zip(self.sampling, self.wander, strict=True)]
+        return [NEGLIGIBLE + error + wander for error, wander in zip(self.sampling, self.wander, strict=True)]
 
     def _sampling(self) -> list[float]:
         return [sampling_error(one, len(self._features)) for one in self.usual]

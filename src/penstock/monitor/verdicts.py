@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penstock.core.policies import MonitorPolicy
-from penstock.core.statistics.change_detection import allowance, beginnings
+from penstock.core.statistics.change_detection import allowance, onset_probability
 from penstock.core.statistics.column_state import State
 from penstock.core.statistics.effect_sizes import Scores, scores
 from penstock.core.statistics.performance_estimation import Estimate, calibration_curve, estimate
@@ -87,7 +87,7 @@ class VersionMonitor:
         fresh = [
             np.subtract(after, before).astype(float) for after, before in zip(counted.counts, last.counts, strict=True)
         ]
-        begun = self._beginnings(rows, now)
+        begun = self._onset_probability(rows, now)
         drift, quality, slices = (
             Look(inflation, now, budget / share, begun) for share in (DRIFT_SHARE, QUALITY_SHARE, SLICES_SHARE)
         )
@@ -99,10 +99,10 @@ class VersionMonitor:
             changes += _against(slices.budget, self._slices.look(counted, last, slices))
         return changes
 
-    def _beginnings(self, rows: int, now: float) -> float:
+    def _onset_probability(self, rows: int, now: float) -> float:
         """The share of these rows at which a change may begin."""
         passed_s, self._looked_at = now - self._looked_at, now
-        return beginnings(rows, passed_s, self.policy.budget, self.policy.daily)
+        return onset_probability(rows, passed_s, self.policy.budget, self.policy.daily)
 
     @property
     def correlation(self) -> float:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from penstock.core.statistics.change_detection import FLOOR
+from penstock.core.statistics.change_detection import NEGLIGIBLE
 from penstock.monitor.reference import Reference
 
 EVIDENCE, EFFECT_SIZES = "evidence", ("psi", "ks", "chi_square")
@@ -19,7 +19,7 @@ def widened(reference: Reference, sampling: Sequence[float], wander: Sequence[fl
     and because its own chunks (or hours) differ; ``inflation`` is how many rows are worth one.
     """
     found: list[Any] = []
-    if reference.is_small or max(sampling, default=0.0) > FLOOR:
+    if reference.is_small or max(sampling, default=0.0) > NEGLIGIBLE:
         why = (
             f"the reference is a sample of {reference.rows} rows, so up to {max(sampling, default=0.0):.4f} nats a row"
         )

@@ -10,10 +10,10 @@ from penstock.core.queueing import (
     PATIENT,
     WINDOW_NS,
     Limit,
-    comes_too_late,
+    class_limits,
     expected_wait_ns,
+    misses_deadline,
     next_limit,
-    rooms,
     smoothed,
     tolerated_ns,
 )
@@ -105,7 +105,7 @@ class ConcurrencyLimiter:
     def lateness(self, priority: int, deadline_ns: int, now_ns: int) -> Overloaded | None:
         """Why a call would have its answer too late, behind those that go before it."""
         ahead = self.in_system - self.cancelled_running - self._behind(priority)
-        if not comes_too_late(ahead, self._servers, self._call_ns, self._run_ns, max(0, deadline_ns - now_ns)):
+        if not misses_deadline(ahead, self._servers, self._call_ns, self._run_ns, max(0, deadline_ns - now_ns)):
             return None
         wait_s = expected_wait_ns(ahead, self._servers, self._call_ns) / 1e9
         text = f"the queue of this model is {wait_s:.3g} s long, and the call has less time"
@@ -143,7 +143,7 @@ class ConcurrencyLimiter:
 
     def _follow(self, limit: Limit) -> None:
         self._limit = limit
-        self._rooms = rooms(limit.value)
+        self._rooms = class_limits(limit.value)
         self._block.set_limit(int(limit.value))
 
     def _behind(self, priority: int) -> int:

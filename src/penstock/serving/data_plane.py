@@ -5,7 +5,7 @@ from time import monotonic_ns
 from typing import Final
 
 from penstock.core.errors import OverBudget
-from penstock.core.labels import OUTCOME_INDEX, PROTOCOL_NAMES, Route, is_blamed
+from penstock.core.labels import OUTCOME_INDEX, PROTOCOL_NAMES, Route, is_attributed
 from penstock.core.labels import Protocol as Transport
 from penstock.core.limits import RequestLimits
 from penstock.monitor.counters.block_writer import NOT_COUNTED
@@ -106,7 +106,7 @@ class DataPlane:
         else:
             block, route, observers = decision[0].block, decision[1], decision[2]
         series = route * len(PROTOCOL_NAMES) + transport
-        blamed = is_blamed(outcome, run_began=False) and _counts(observers)
+        blamed = is_attributed(outcome, run_began=False) and _counts(observers)
         block.count_failure(series, OUTCOME_INDEX[outcome], monotonic_ns() - began_ns, blamed)
         if outcome == OverBudget.kind:
             block.count_shed(MEMORY)
@@ -156,7 +156,7 @@ def _record_run(calls: Sequence[InferCall], now_ns: int, alone: bool) -> None:
 
 
 def _record_failed(call: InferCall, outcome: str, now_ns: int) -> None:
-    blamed = is_blamed(outcome, call.run_began) and _counts(call.observers)
+    blamed = is_attributed(outcome, call.run_began) and _counts(call.observers)
     call.loaded.block.count_failure(call.series, OUTCOME_INDEX[outcome], now_ns - call.began_ns, blamed)
 
 

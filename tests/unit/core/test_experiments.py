@@ -39,7 +39,7 @@ def with_rewards(experiment: Experiment, **means: tuple[int, float]) -> Experime
 def test_what_is_asked_for_comes_back() -> None:
     spec = spec_in({**ASKED, "sticky": "header:X-User", "ceiling": 9000, "alpha": 0.1, "reason": "x"})
     assert spec_in(spec_out(spec)) == spec
-    assert (spec.sticky, spec.floor, spec.ceiling, spec.alpha) == ("x-user", 500, 9000, 0.1)
+    assert (spec.sticky, spec.min_weight, spec.max_weight, spec.alpha) == ("x-user", 500, 9000, 0.1)
 
 
 @pytest.mark.parametrize(
@@ -97,10 +97,10 @@ def test_equal_arms_stay_near_each_other() -> None:
     st.integers(1, 2000),
     st.integers(5000, POINTS),
 )
-def test_weights_within_bounds_sum_to_ten_thousand(shares: dict[str, float], floor: int, ceiling: int) -> None:
-    weights = bounded(shares, floor, ceiling)
+def test_weights_within_bounds_sum_to_ten_thousand(shares: dict[str, float], least: int, most: int) -> None:
+    weights = bounded(shares, least, most)
     assert sum(weights.values()) == POINTS
-    assert all(floor <= weight <= ceiling for weight in weights.values())
+    assert all(least <= weight <= most for weight in weights.values())
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(2, 5))

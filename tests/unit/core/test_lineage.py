@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.core.errors import InvalidInput
-from penstock.core.lineage import card_of, metadata_of, metadata_of_words
+from penstock.core.lineage import card_of, metadata_of, metadata_of_pairs
 
 GOOD: dict[str, Any] = {
     "data_digest": "sha256:" + "a" * 64,
@@ -78,7 +78,7 @@ def test_everything_together_fits_into_a_header() -> None:
 
 
 def test_words_become_values() -> None:
-    words = {
+    pairs = {
         "parameters.depth": "4",
         "parameters.rate": "1e-3",
         "parameters.shuffle": "true",
@@ -89,7 +89,7 @@ def test_words_become_values() -> None:
         "odd.key": "7",
         "limit": "inf",
     }
-    assert metadata_of_words(words) == {
+    assert metadata_of_pairs(pairs) == {
         "parameters": {"depth": 4, "rate": 0.001, "shuffle": True},
         "metrics": {"accuracy": 0.97},
         "frameworks": {"numpy": "2.0"},

@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.core.live_references import SILENT_S, WAIT_S, Discard, Gathering, HandIn, Learn, decide, draws
+from penstock.core.live_references import SILENT_S, WAIT_S, Contribution, Discard, Gathering, Learn, decide, draws
 
 MOST = 1000
-EVEN = HandIn(MOST, 500)
+EVEN = Contribution(MOST, 500)
 
 
 @pytest.mark.parametrize(
@@ -16,17 +16,17 @@ EVEN = HandIn(MOST, 500)
         (Gathering({}, {"a": 0.0}, 0.0), None),
         (Gathering({"a": EVEN}, {}, 0.0), Learn({"a": 1000})),
         (Gathering({"a": EVEN}, {"a": 0.0}, 0.0), Learn({"a": 1000})),
-        (Gathering({"a": HandIn(1234, 1)}, {"a": 0.0}, 0.0), Learn({"a": 1234})),
+        (Gathering({"a": Contribution(1234, 1)}, {"a": 0.0}, 0.0), Learn({"a": 1234})),
         (Gathering({"a": EVEN}, {"a": 0.0, "b": 0.0}, WAIT_S - 0.1), None),
         (Gathering({"a": EVEN}, {"a": 0.0, "b": 0.0}, WAIT_S), Learn({"a": 1000}, ("b",))),
         (Gathering({"a": EVEN}, {"a": 0.0, "b": SILENT_S + 0.1}, 0.0), Learn({"a": 1000})),
         (Gathering({"a": EVEN, "gone": EVEN}, {"a": 0.0}, 0.0), Learn({"a": 500, "gone": 500})),
-        (Gathering({"a": EVEN, "b": HandIn(0, 0)}, {"a": 0.0, "b": 0.0}, 0.0), Learn({"a": 1000})),
-        (Gathering({"a": HandIn(900, 900), "b": HandIn(90, 90)}, {}, 0.0), Learn({"a": 900, "b": 90})),
-        (Gathering({"a": HandIn(900, 3), "b": HandIn(900, 1)}, {}, 0.0), Learn({"a": 750, "b": 250})),
-        (Gathering({"a": HandIn(200, 3), "b": HandIn(900, 1)}, {}, 0.0), Learn({"a": 200, "b": 800})),
-        (Gathering({"a": HandIn(900, 0), "b": HandIn(900, 0)}, {}, 0.0), Learn({"a": 500, "b": 500})),
-        (Gathering({"a": HandIn(0, 0)}, {"a": 0.0}, 0.0), Discard()),
+        (Gathering({"a": EVEN, "b": Contribution(0, 0)}, {"a": 0.0, "b": 0.0}, 0.0), Learn({"a": 1000})),
+        (Gathering({"a": Contribution(900, 900), "b": Contribution(90, 90)}, {}, 0.0), Learn({"a": 900, "b": 90})),
+        (Gathering({"a": Contribution(900, 3), "b": Contribution(900, 1)}, {}, 0.0), Learn({"a": 750, "b": 250})),
+        (Gathering({"a": Contribution(200, 3), "b": Contribution(900, 1)}, {}, 0.0), Learn({"a": 200, "b": 800})),
+        (Gathering({"a": Contribution(900, 0), "b": Contribution(900, 0)}, {}, 0.0), Learn({"a": 500, "b": 500})),
+        (Gathering({"a": Contribution(0, 0)}, {"a": 0.0}, 0.0), Discard()),
         (Gathering({"a": EVEN}, {"a": 0.0, "b": 0.0}, 0.0, has_reference=True), Discard()),
     ],
 )
@@ -34,13 +34,13 @@ def test_what_is_done(gathering: Gathering, wanted: Learn | Discard | None) -> N
     assert decide(gathering, MOST) == wanted
 
 
-hand_ins = st.dictionaries(
-    st.sampled_from("abcdefgh"), st.builds(HandIn, st.integers(0, 2000), st.integers(0, 10**9)), max_size=8
+contributions = st.dictionaries(
+    st.sampled_from("abcdefgh"), st.builds(Contribution, st.integers(0, 2000), st.integers(0, 10**9)), max_size=8
 )
 
 
-@given(hand_ins, st.integers(1, 3000))
-def test_draws_take_no_more_than_there_is_and_as_many_as_are_wanted(found: dict[str, HandIn], most: int) -> None:
+@given(contributions, st.integers(1, 3000))
+def test_draws_take_no_more_than_there_is_and_as_many_as_are_wanted(found: dict[str, Contribution], most: int) -> None:
     drawn = draws(found, most)
     givers = {name: one for name, one in found.items() if one.rows}
     assert all(0 < number <= found[name].rows for name, number in drawn.items())
@@ -50,8 +50,8 @@ def test_draws_take_no_more_than_there_is_and_as_many_as_are_wanted(found: dict[
         assert drawn == {name: one.rows for name, one in givers.items()}
 
 
-@given(hand_ins, st.integers(1, 3000))
-def test_gateways_with_rows_enough_give_them_in_proportion(found: dict[str, HandIn], most: int) -> None:
+@given(contributions, st.integers(1, 3000))
+def test_gateways_with_rows_enough_give_them_in_proportion(found: dict[str, Contribution], most: int) -> None:
     """Whoever does not give all that it has gives as many rows a request as the others, to one row; whoever gives all
     gives no more than that."""
     givers = {name: one for name, one in found.items() if one.rows}
@@ -66,9 +66,9 @@ def test_gateways_with_rows_enough_give_them_in_proportion(found: dict[str, Hand
             assert drawn.get(name, 0) <= rates[one] * weight + 1 + weight / max(1, givers[one].answered)
 
 
-@given(hand_ins, st.dictionaries(st.sampled_from("abcdefgh"), st.floats(0, 100)), st.floats(0, 100), st.booleans())
+@given(contributions, st.dictionaries(st.sampled_from("abcdefgh"), st.floats(0, 100)), st.floats(0, 100), st.booleans())
 def test_nothing_waits_for_ever_and_nothing_is_learned_twice(
-    found: dict[str, HandIn], serving: dict[str, float], age_s: float, has_reference: bool
+    found: dict[str, Contribution], serving: dict[str, float], age_s: float, has_reference: bool
 ) -> None:
     action = decide(Gathering(found, serving, age_s, has_reference), MOST)
     if has_reference:

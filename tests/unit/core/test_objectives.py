@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from penstock.core.errors import KINDS
-from penstock.core.objectives import OURS, answered, kept
+from penstock.core.objectives import SERVER_FAILURES, answered, kept
 
 PROMISED = {"latency_p99_ms": 20, "error_ratio": 0.01}
 
@@ -40,4 +40,4 @@ def test_nothing_promised_is_nothing_told() -> None:
 
 
 def test_whose_fault_an_outcome_is() -> None:
-    assert {one.kind for one in KINDS} > OURS
+    assert {one.kind for one in KINDS} > SERVER_FAILURES

@@ -10,10 +10,10 @@ from penstock.core.queueing import (
     PATIENT_OF_SHORT,
     WINDOW_NS,
     Limit,
-    comes_too_late,
+    class_limits,
     expected_wait_ns,
+    misses_deadline,
     next_limit,
-    rooms,
     smoothed,
     tolerated_ns,
 )
@@ -34,12 +34,12 @@ from penstock.core.queueing import (
     ],
 )
 def test_who_comes_too_late(before: int, threads: int, call_ns: float, run_ns: float, left_ns: int, late: bool) -> None:
-    assert comes_too_late(before, threads, call_ns, run_ns, left_ns) == late
+    assert misses_deadline(before, threads, call_ns, run_ns, left_ns) == late
 
 
 @given(st.integers(0, 1000), st.integers(1, 16), st.floats(0, 1e9), st.integers(0, 10**12))
 def test_a_longer_queue_is_never_easier_to_join(before: int, threads: int, run_ns: float, left_ns: int) -> None:
-    sooner, later = (comes_too_late(one, threads, run_ns, run_ns, left_ns) for one in (before, before + 1))
+    sooner, later = (misses_deadline(one, threads, run_ns, run_ns, left_ns) for one in (before, before + 1))
     assert later >= sooner
     assert expected_wait_ns(before + 1, threads, run_ns) >= expected_wait_ns(before, threads, run_ns)
 
@@ -71,7 +71,7 @@ def test_it_follows_a_change() -> None:
     ],
 )
 def test_who_finds_room(in_system: int, limit: float, priority: Priority, room: bool) -> None:
-    assert (in_system < rooms(limit)[priority]) == room
+    assert (in_system < class_limits(limit)[priority]) == room
 
 
 def test_what_is_tolerated() -> None:

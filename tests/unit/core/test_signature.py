@@ -81,7 +81,7 @@ def tokens(name: str, *shape: int) -> Tensor:
 
 @pytest.mark.parametrize("batching", [True, False])
 def test_dimensions_of_one_name_are_of_one_size(batching: bool) -> None:
-    signature = Signature((IDS, MASK), (), batching, named_dims=NAMED)
+    signature = Signature((IDS, MASK), (), batching, symbolic_dims=NAMED)
     assert signature.bind([tokens("ids", 2, 7), tokens("mask", 2, 7)]).elements == 28
     assert signature.bind([tokens("ids", 2, 7)]).elements == 14
     for length in (1, 6, 8):  # 1 would be repeated by the runtime, and answered wrongly
@@ -92,7 +92,7 @@ def test_dimensions_of_one_name_are_of_one_size(batching: bool) -> None:
 
 
 def test_one_input_may_name_a_dimension_twice() -> None:
-    signature = Signature((IDS,), (), named_dims={"n": [("ids", 0), ("ids", 1)]})
+    signature = Signature((IDS,), (), symbolic_dims={"n": [("ids", 0), ("ids", 1)]})
     assert signature.bind([tokens("ids", 3, 3)]).elements == 9
     with pytest.raises(InvalidInput, match="dimension 'n' is 3 in input 'ids' and 4"):
         signature.bind([tokens("ids", 3, 4)])

@@ -198,10 +198,10 @@ def test_what_is_no_tensor_of_the_protocol_is_refused(kind: str, text: str) -> N
     ],
 )
 def test_names_of_several_dimensions_are_kept(graph: Graph, named: dict[str, list[int]]) -> None:
-    found = signature_of(graph, ModelOptions()).named_dims
+    found = signature_of(graph, ModelOptions()).symbolic_dims
     assert {dim: [axis for _, axis in places] for dim, places in found.items()} == named
 
 
 def test_what_the_configuration_reshapes_has_no_names() -> None:
     options = ModelOptions(inputs=(stated("x0", -1, reshape=(-1, 1)),))
-    assert signature_of(graph_of(("N", "M"), ("N", "M")), options).named_dims == {}
+    assert signature_of(graph_of(("N", "M"), ("N", "M")), options).symbolic_dims == {}

@@ -3,7 +3,7 @@
 import numpy as np
 
 from penstock.core.bins import Bins, Kind
-from penstock.core.statistics.change_detection import FLOOR
+from penstock.core.statistics.change_detection import NEGLIGIBLE
 from penstock.core.statistics.seasons import MONDAY_S
 from penstock.monitor.reference import Feature
 from penstock.monitor.seasonal_baseline import SeasonalBaseline
@@ -18,7 +18,7 @@ def test_without_hours_the_whole_reference_is_usual_at_any_time() -> None:
     assert [baseline.turn(float(hour * HOUR_S)) for hour in range(48)] == [False] * 48
     assert baseline.usual[0].tolist() == [450, 450, 0, 0, 0]
     (tolerance,) = baseline.tolerance
-    assert tolerance == FLOOR + 0.02 + baseline.sampling[0]
+    assert tolerance == NEGLIGIBLE + 0.02 + baseline.sampling[0]
 
 
 def test_with_hours_the_usual_counts_turn_with_the_quarter_of_an_hour() -> None:

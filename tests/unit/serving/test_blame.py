@@ -10,7 +10,7 @@ from onnx import TensorProto, helper
 
 from penstock.core.desired import Desired, VersionSpec
 from penstock.core.errors import Fault
-from penstock.core.labels import OUTCOMES, Protocol, is_blamed
+from penstock.core.labels import OUTCOMES, Protocol, is_attributed
 from penstock.core.tensors import Tensor
 from penstock.monitor.counters.totals import Totals
 from penstock.serving.infer_call import InferCall
@@ -83,7 +83,7 @@ def test_what_is_refused_before_it_becomes_a_call_is_nobodys_error(tmp_path: Pat
 
 
 def test_every_outcome_has_its_place() -> None:
-    before = {outcome for outcome in OUTCOMES if is_blamed(outcome, run_began=False)}
-    during = {outcome for outcome in OUTCOMES if is_blamed(outcome, run_began=True)}
+    before = {outcome for outcome in OUTCOMES if is_attributed(outcome, run_began=False)}
+    during = {outcome for outcome in OUTCOMES if is_attributed(outcome, run_began=True)}
     assert before == {"internal", "damaged", "not_ready"}
     assert during - before == {"invalid", "too_large", "unsupported", "deadline"}

@@ -82,7 +82,7 @@ def _hold(rollout: Rollout, now: float) -> Action | None:
     if not sound(rollout):
         return Action(Kind.PAUSE, "the canary does not get the share it should; nothing can be concluded from that")
     if rollout.spec.deadline_s and now - rollout.deadline_from >= rollout.spec.deadline_s:
-        return _late(rollout)
+        return _deadline_passed(rollout)
     return None
 
 
@@ -95,7 +95,7 @@ def _forward(snapshot: Snapshot, verdicts: Mapping[str, Verdict]) -> Action | No
     return Action(Kind.ADVANCE, f"every guard passes; on to {spec.weight_at(rollout.step + 1) / 100:g} %")
 
 
-def _late(rollout: Rollout) -> Action:
+def _deadline_passed(rollout: Rollout) -> Action:
     missing = more_needed(rollout)
     how_many = f"; about {missing} more canary requests are needed" if missing else ""
     kind = Kind.GIVE_UP if rollout.spec.on_inconclusive == "abort" else Kind.PAUSE

@@ -127,14 +127,14 @@ def steps_in(stated: Any) -> tuple[Step, ...]:
     return steps
 
 
-_WORDS = ("weight", "min_requests", "approval", "min_labels", "webhook", "query")
+_STEP_FIELDS = ("weight", "min_requests", "approval", "min_labels", "webhook", "query")
 
 
 def _step_in(stated: Any) -> Step:
     if not isinstance(stated, dict):
         stated = {"weight": stated}
-    if not {"weight"} <= set(stated) <= set(_WORDS):
-        raise InvalidInput(f"'steps': each is a weight, or has {', '.join(_WORDS)}")
+    if not {"weight"} <= set(stated) <= set(_STEP_FIELDS):
+        raise InvalidInput(f"'steps': each is a weight, or has {', '.join(_STEP_FIELDS)}")
     weight, approval = stated["weight"], stated.get("approval", False)
     if type(weight) is not int or not 0 < weight <= POINTS:
         raise InvalidInput(f"'steps' are growing weights from 1 to {POINTS}")

@@ -110,7 +110,8 @@ def observe(guard: GuardSpec, state: GuardState, batch: Batch, exposure: float =
 
 
 def at_next_step(guard: GuardSpec, state: GuardState) -> GuardState:
-    """The evidence as another step begins: what every request tells has to show again that the canary is healthy."""
+    """The evidence as another step begins: the evidence of every request has to show again that the canary is
+    healthy."""
     if guard.metric in UNITS_FAIL:
         state = replace(state, failed_before=state.harm.canary[0] if state.harm.canary else 0.0)
     if guard.metric not in RENEWED:
@@ -183,7 +184,7 @@ def _slower(
 ) -> tuple[Evidence, Evidence]:
     """Both tests after one batch of times by fine bucket."""
     proven = max(math.log2(guard.limit), math.log2(LEAST_PROVEN)) * FINE_PER_OCTAVE
-    after = exceeds(harm, _moved_down(a, allowed_bins(guard)), b, late=True)
+    after = exceeds(harm, _moved_down(a, allowed_bins(guard)), b, any_onset=True)
     return after, _faster(health, _moved_down(a, math.floor(proven + 1e-9)), b)
 
 
@@ -230,12 +231,13 @@ def _outputs(guard: GuardSpec, state: GuardState, batch: Batch, _: float) -> Gua
     if not sum(a) or not sum(b):
         return state
     harm, known = state.tail, state.harm  # the bets lie beside the counts they are made by
-    for ours, theirs in parts(known, np.asarray(a, float), np.asarray(b, float)):
+    for canary, control in parts(known, np.asarray(a, float), np.asarray(b, float)):
         gained = _gained(known)
         if gained is not None:
-            harm = _bet_on(gained, harm, known, (ours, theirs), guard.limit)
-        recent = with_recent(known, ours)
-        known = replace(known, canary=_sum(known.canary, ours), control=_sum(known.control, theirs), recent=recent)
+            harm = _bet_on(gained, harm, known, (canary, control), guard.limit)
+        recent = with_recent(known, canary)
+        sums = _sum(known.canary, canary), _sum(known.control, control)
+        known = replace(known, canary=sums[0], control=sums[1], recent=recent)
     return replace(state, harm=known, tail=harm, health=distance_below(state.health, a, b, guard.limit))
 
 
@@ -245,7 +247,7 @@ def _bet_on(
     """A bet that more of the canary's outputs than of the control's lie in these bins, by more than the limit."""
     canary, control, recent = (_within(one, gained) for one in (known.canary, known.control, known.recent))
     before = replace(harm, canary=canary, control=control, recent=recent)
-    return rate_exceeds(before, _within(batch[0], gained), _within(batch[1], gained), limit, late=True)
+    return rate_exceeds(before, _within(batch[0], gained), _within(batch[1], gained), limit, any_onset=True)
 
 
 def _gained(evidence: Evidence) -> NDArray[np.bool_] | None:

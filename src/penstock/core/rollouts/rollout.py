@@ -38,7 +38,7 @@ OPEN = (State.RUNNING, State.PAUSED)
 class Rollout:
     """A rollout as it stands: ``step`` is the place in the steps, -1 while the canary is only mirrored.
 
-    ``stage`` counts the changes of weight, so that counts can be told apart by what they were made under;
+    ``stage`` counts the changes of weight, so that counts of different weights stay apart;
     ``requests`` are the canary's at this step. Times are seconds since the epoch; ``unready_since`` is 0 while the
     canary answers. The deadline counts from ``deadline_from``: the beginning, or the last time it was resumed.
     ``approved_step`` is the step that a person has approved to leave. ``labels`` are those of the canary's answers at
@@ -107,8 +107,8 @@ def begun(spec: RolloutSpec, now: float) -> Rollout:
 def seen(rollout: Rollout, batch: Batch, requests: tuple[int, int], sticky: bool) -> Rollout:
     """The rollout with one more batch of evidence; ``requests`` are the canary's and the control's of this batch.
 
-    A sticky split is by user, not by request, so requests do not tell whether it is sound, and a unit's failures count
-    once by each gateway. Few counts wait for more of them.
+    A sticky split is by user, not by request, so the numbers of requests do not show whether it is sound, and a unit's
+    failures count once by each gateway. Few counts wait for more of them.
     """
     ratio, weight = rollout.ratio, rollout.weight
     if 0 < weight < POINTS and not sticky:

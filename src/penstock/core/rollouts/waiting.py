@@ -60,10 +60,10 @@ def _outside(rollout: Rollout) -> list[str]:
     """What webhooks and queries have not let pass, each with what it last said."""
     if rollout.step < 0:
         return []
-    return [words for gate in rollout.spec.steps[rollout.step].gates if (words := _gate_words(rollout, gate))]
+    return [text for gate in rollout.spec.steps[rollout.step].gates if (text := _gate_text(rollout, gate))]
 
 
-def _gate_words(rollout: Rollout, gate: Gate) -> str:
+def _gate_text(rollout: Rollout, gate: Gate) -> str:
     answer = next((one for one in rollout.answers if one.gate == gate.name), None)
     if answer is not None and answer.passed:
         return ""

@@ -22,7 +22,7 @@ win."""
 BETS = (*TILTS, -MARGIN, MARGIN)
 """All bets, on a gap and on its end."""
 
-CAUTION = 1.5
+SAFETY_FACTOR = 1.5
 """So many times the inflation that is measured, less one, is taken for it."""
 
 UNKNOWN = 19.0
@@ -39,10 +39,10 @@ class Gap:
     A tilt ``t`` bets that the odds of being right are ``e^t`` times what they should be. Its factor for one answer is
     the likelihood ratio ``e^(t right) / (1 - q + q e^t)``. The denominator is the exact moment generating function of a
     Bernoulli variable, so under calibration the mean factor is 1 for every chance ``q`` in [0, 1], however small the
-    variance ``q (1 - q)``; no chance has to be clipped. The e-SR statistic of each tilt (Shin, Ramdas and Rinaldo,
+    variance ``q (1 - q)``; no probability has to be clipped. The e-SR statistic of each tilt (Shin, Ramdas and Rinaldo,
     "E-detectors", arXiv 2203.03532) then grows by one an answer on average while nothing is wrong, and so does the mean
     over the tilts: between two false alarms at a threshold lie at least that many answers on average. Where a change
-    may begin at a share of the answers only (``beginnings``, above 0), it grows by that share.
+    may begin at a share of the answers only (``onset_probability``, above 0), it grows by that share.
     """
 
     def __init__(self) -> None:
@@ -53,13 +53,17 @@ class Gap:
         self._logs = [-math.inf] * len(TILTS)
 
     def see(
-        self, chance: float, right: bool, beginnings: float = 1.0, inflations: Sequence[float] = (1.0,) * len(TILTS)
+        self,
+        chance: float,
+        right: bool,
+        onset_probability: float = 1.0,
+        inflations: Sequence[float] = (1.0,) * len(TILTS),
     ) -> None:
         """One answer with its calibrated chance to be right, in [0, 1], and whether it was; ``inflations`` >= 1 divide
         the gain of each tilt, because answers follow each other."""
         for index, (tilt, inflation) in enumerate(zip(TILTS, inflations, strict=True)):
             gain = _log_factor(tilt, chance, right) / inflation
-            self._logs[index] = _one_more(self._logs[index], beginnings) + gain
+            self._logs[index] = _one_more(self._logs[index], onset_probability) + gain
 
     @property
     def log_e(self) -> float:
@@ -119,21 +123,21 @@ class GapWatch:
         """The logarithm of the evidence that there is a gap, as it was when one began."""
         return self._gap.log_e
 
-    def see(self, chance: float, right: bool, beginnings: float = 1.0) -> bool | None:
+    def see(self, chance: float, right: bool, onset_probability: float = 1.0) -> bool | None:
         """One answer with its calibrated chance to be right, in [0, 1], and whether it was, at the share
-        ``beginnings`` of which a gap may begin: True where one begins by it, False where one is over."""
+        ``onset_probability`` of which a gap may begin: True where one begins by it, False where one is over."""
         self._answers += 1
         began = self._recovery is not None
         if self._recovery is None:
-            self._watch(chance, right, beginnings)
+            self._watch(chance, right, onset_probability)
         else:
             self._recover(self._recovery, chance, right)
         self._learn(right)
         begins = self._recovery is not None
         return begins if begins != began else None
 
-    def _watch(self, chance: float, right: bool, beginnings: float) -> None:
-        self._gap.see(chance, right, beginnings, self._inflations[:-2])
+    def _watch(self, chance: float, right: bool, onset_probability: float) -> None:
+        self._gap.see(chance, right, onset_probability, self._inflations[:-2])
         if self._gap.log_e >= self._threshold:
             self.state, self._recovery = State.DRIFT, GapRecovery(self._gap.worse)
         elif self._answers >= LEAST:
@@ -162,7 +166,7 @@ class GapWatch:
 
     def _measured(self) -> list[float]:
         """By what the gains of ``BETS`` are divided, by what is known of how errors follow each other."""
-        inflation = 1 + CAUTION * (self._dependence.inflation() - 1)
+        inflation = 1 + SAFETY_FACTOR * (self._dependence.inflation() - 1)
         if self._dependence.bursts() < BURSTS:
             inflation = max(inflation, UNKNOWN)
         found: list[float] = inflations_of_bets(self._dependence.rate, inflation, -np.array(BETS)).tolist()
@@ -178,12 +182,12 @@ def _log_factor(tilt: float, chance: float, right: bool) -> float:
     return (tilt if right else 0.0) - math.log1p(chance * math.expm1(tilt))
 
 
-def calibration_error(chances: Sequence[float], right: Sequence[bool], bins: int = 10) -> float | None:
+def calibration_error(probabilities: Sequence[float], right: Sequence[bool], bins: int = 10) -> float | None:
     """The expected calibration error (Naeini, Cooper and Hauskrecht 2015): the mean distance, over bins of equal width,
     between how sure answers were and how many were right."""
-    if not chances:
+    if not probabilities:
         return None
-    sure, true = np.asarray(chances, float), np.asarray(right, float)
+    sure, true = np.asarray(probabilities, float), np.asarray(right, float)
     places = np.minimum((sure * bins).astype(np.intp), bins - 1)
     rows = np.bincount(places, minlength=bins)
     gaps = np.abs(np.bincount(places, true, bins) - np.bincount(places, sure, bins))

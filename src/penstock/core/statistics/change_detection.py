@@ -26,24 +26,24 @@ DECAYS = (0.99, 0.999)
 """What is left of a row's part in the recent picture after one more row, of two bets: what rows looked like over some
 hundred rows finds a large change soon, and over a thousand, whose own error is smaller, a small one that lasts."""
 
-LEAST_BEGINNINGS = 1e-12
+MIN_ONSET_PROBABILITY = 1e-12
 """The share of rows at which a change may begin is this at least."""
 
 DAY_S = 86_400.0
 
-FLOOR = 0.004
+NEGLIGIBLE = 0.004
 """Differences of less than this (in nats a row) are none that matter."""
 
 
 REFERENCES_OFF = 0.01
-"""How many references may be further off by chance, in any of their columns, than is forgiven."""
+"""How many references may be further off by chance, in any of their columns, than is allowed."""
 
 FEW_A_PLACE, MOST_FOR_FEW = 6.0, 0.65
 """What places with few rows of the reference add to the quantile: the part ``FEW_A_PLACE * places / rows`` of it, this
 at most (simulated: 2 to 20 places, 100 to 1000 rows)."""
 
 
-def beginnings(rows: int, passed_s: float, budget: float, daily: float) -> float:
+def onset_probability(rows: int, passed_s: float, budget: float, daily: float) -> float:
     """The share of so many rows, or labels, at which a change may begin, for at most ``daily`` false alarms a day.
 
     Of rows at which changes begin one in ``budget`` is a false alarm at most; so it is all of them, or as many as the
@@ -51,12 +51,12 @@ def beginnings(rows: int, passed_s: float, budget: float, daily: float) -> float
     """
     if not daily:
         return 1.0
-    return max(LEAST_BEGINNINGS, min(1.0, daily * max(0.0, passed_s) / DAY_S * budget / max(1, rows)))
+    return max(MIN_ONSET_PROBABILITY, min(1.0, daily * max(0.0, passed_s) / DAY_S * budget / max(1, rows)))
 
 
 def allowance(counts: ArrayLike, columns: int = 1) -> float:
-    """Nats a row that are forgiven: what does not matter, and what the reference itself is off by chance."""
-    return FLOOR + sampling_error(counts, columns)
+    """Nats a row that are allowed: what does not matter, and what the reference itself is off by chance."""
+    return NEGLIGIBLE + sampling_error(counts, columns)
 
 
 def sampling_error(counts: ArrayLike, columns: int = 1) -> float:
@@ -65,8 +65,8 @@ def sampling_error(counts: ArrayLike, columns: int = 1) -> float:
     While rows come from p, a likelihood ratio against the reference r has the mean ``sum p^2 / r`` a row at most (see
     ``seasons``: Renyi's divergence of order 2). Of a reference that is a sample of m rows of p, m times the logarithm
     of that is about chi-square (Pearson), with a degree of freedom for each place in use but one, and one for the
-    places that the sample lacks. Its ``1 - REFERENCES_OFF / columns`` quantile is forgiven: by Bonferroni's inequality
-    all columns together are then within what is forgiven, but for one reference in a hundred. Where places have few
+    places that the sample lacks. Its ``1 - REFERENCES_OFF / columns`` quantile is allowed: by Bonferroni's inequality
+    all columns together are then within what is allowed, but for one reference in a hundred. Where places have few
     rows the tail is heavier, for the observed counts stand in the denominators.
     """
     found = np.asarray(counts, float)
@@ -78,14 +78,14 @@ def sampling_error(counts: ArrayLike, columns: int = 1) -> float:
 class ChangeDetector:
     """Detectors of several features that are watched together.
 
-    ``references`` are each feature's probabilities, ``forgiven`` each one's nats a row that are no evidence.
+    ``references`` are each feature's probabilities, ``allowances`` each one's nats a row that are no evidence.
     """
 
-    def __init__(self, references: Sequence[Counts], forgiven: Sequence[float]) -> None:
-        self.expect(references, forgiven)
+    def __init__(self, references: Sequence[Counts], allowances: Sequence[float]) -> None:
+        self.expect(references, allowances)
         self.restart()
 
-    def expect(self, references: Sequence[Counts], forgiven: Sequence[float]) -> None:
+    def expect(self, references: Sequence[Counts], allowances: Sequence[float]) -> None:
         """Hold what comes from now on against these references, of as many features and places as those before."""
         width = max((len(one) for one in references), default=1)
         self._used = np.array([len(one) for one in references], np.intp)[:, None] > np.arange(width)
@@ -93,7 +93,7 @@ class ChangeDetector:
         for row, one in zip(self._shares, references, strict=True):
             row[: len(one)] = one
         self._logs = np.log(self._shares)
-        self._forgiven = np.asarray(forgiven, float)
+        self._allowances = np.asarray(allowances, float)
         self._prior = PRIOR * self._shares * self._used
 
     def __len__(self) -> int:
@@ -131,19 +131,19 @@ class ChangeDetector:
             row[: len(filled)] = filled
         return found
 
-    def watch(self, batch: Counts, inflation: float, now: float, beginnings: float = 1.0) -> None:
+    def watch(self, batch: Counts, inflation: float, now: float, onset_probability: float = 1.0) -> None:
         """Take one more batch of counts [features, places].
 
         ``inflation`` >= 1 is the variance inflation by autocorrelation: so many rows are worth one. The likelihood
-        ratio is raised to the power of one over it. ``beginnings`` is the share of the rows at which a change may
-        begin: the mean of a statistic grows by so much a row while nothing changes, so the expected number of alarms
-        at a threshold is the sum of rows times their ``beginnings`` over the threshold at most.
+        ratio is raised to the power of one over it. ``onset_probability`` is the share of the rows at which a change
+        may begin: the mean of a statistic grows by so much a row while nothing changes, so the expected number of
+        alarms at a threshold is the sum of rows times their ``onset_probability`` over the threshold at most.
         """
         rows = batch.sum(axis=1)
         seen = rows > 0
         if not seen.any():
             return
-        log_begun = np.log(np.maximum(rows, 1.0)) + math.log(beginnings)
+        log_begun = np.log(np.maximum(rows, 1.0)) + math.log(onset_probability)
         worth, weight = batch / inflation, rows / inflation
         for bet, decay in enumerate(DECAYS):
             gain = self._gain(self._recent[bet], worth, weight)
@@ -156,11 +156,11 @@ class ChangeDetector:
             self._recent[bet] = self._recent[bet] * kept[:, None] + worth * share[:, None]
 
     def _gain(self, recent: Counts, worth: Counts, weight: Counts) -> Counts:
-        """The log likelihood ratios [features] of a batch worth so many rows, less what is forgiven."""
+        """The log likelihood ratios [features] of a batch worth so many rows, less what is allowed."""
         expected = self._prior + recent
         cells = np.where(self._used, log_gamma_ratio(np.where(self._used, expected, 1.0), worth), 0.0)
         likelihood = cells.sum(axis=1) - log_gamma_ratio(expected.sum(axis=1), weight)  # of the rows, one by one
-        return np.asarray(likelihood - (worth * self._logs).sum(axis=1) - self._forgiven * weight, float)
+        return np.asarray(likelihood - (worth * self._logs).sum(axis=1) - self._allowances * weight, float)
 
     def alarm(self, budget: float) -> list[int]:
         """Which features an alarm is about, none while there is none.

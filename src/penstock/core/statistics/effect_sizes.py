@@ -34,7 +34,7 @@ class Scores:
     moved: tuple[tuple[int, float], ...] = field(default=())
 
     @property
-    def calm(self) -> bool:
+    def within_threshold(self) -> bool:
         """Whether the window looks like the reference."""
         return self.psi <= self.psi_threshold
 

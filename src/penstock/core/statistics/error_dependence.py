@@ -17,7 +17,7 @@ FORGOTTEN = 0.15
 REMAINS = 0.1
 """Dependence (as inflation of a variance, less one) that may remain at a spacing which is chosen."""
 
-CAUTION = 3.0
+SAFETY_FACTOR = 3.0
 """So many times what is measured of it is taken for it."""
 
 SIGNIFICANT = 3.0
@@ -85,13 +85,13 @@ class Dependence:
         """The smallest spacing at which a Markov chain describes the errors well, and the inflation (>= 1) to take for
         what remains."""
         correlations, rows = _correlations(self.counts), float(self.counts[0].sum())
-        doubt = 1 / math.sqrt(max(1.0, rows))
-        left = [_excess(correlations[index : index + 3], doubt, 2.0) for index in range(len(SPACINGS))]
+        standard_error = 1 / math.sqrt(max(1.0, rows))
+        left = [_excess(correlations[index : index + 3], standard_error, 2.0) for index in range(len(SPACINGS))]
         index = next((index for index, one in enumerate(left) if one <= REMAINS), len(left) - 1)
         index = min(2 * index, index + 1, len(left) - 1)  # where memory is longer than a chain's, one step to be safe
-        forgiven = 0.0 if index else 1.0  # by chance alone, unless memory is known to be longer than a chain's
-        excess = _excess(correlations[index : index + 3], doubt, forgiven)
-        return SPACINGS[index], min(MOST, 1 + CAUTION * excess + doubt)
+        tolerated = 0.0 if index else 1.0  # by chance alone, unless memory is known to be longer than a chain's
+        excess = _excess(correlations[index : index + 3], standard_error, tolerated)
+        return SPACINGS[index], min(MOST, 1 + SAFETY_FACTOR * excess + standard_error)
 
     def inflation(self) -> float:
         """The variance of a sum of many labels over that of independent ones, with what is not known yet.
@@ -101,11 +101,11 @@ class Dependence:
         straight line, which lies above a geometric fall. A standard error is added to the first correlation.
         """
         correlations, rows = _correlations(self.counts), float(self.counts[0].sum())
-        doubt = 1 / math.sqrt(max(1.0, rows))
+        standard_error = 1 / math.sqrt(max(1.0, rows))
         heights = [max(0.0, one) for one in correlations]
-        total = min(MOST_OF_NEIGHBOURS, heights[0] + doubt)
+        total = min(MOST_OF_NEIGHBOURS, heights[0] + standard_error)
         for index in range(len(LAGS) - 1):
-            if correlations[index] <= SIGNIFICANT * doubt:
+            if correlations[index] <= SIGNIFICANT * standard_error:
                 break
             apart = LAGS[index + 1] - LAGS[index]
             total += ((apart - 1) * heights[index] + (apart + 1) * heights[index + 1]) / 2
@@ -115,7 +115,7 @@ class Dependence:
 def inflations_of_bets(rate: float, inflation: float, tilts: Floats) -> Floats:
     """By what the logarithms of bets [tilts] on the odds of an error have to be divided where errors follow each other.
 
-    The variance alone does not tell: what a long run of errors wins grows exponentially with its length. Errors are
+    The variance alone is not enough: what a long run of errors wins grows exponentially with its length. Errors are
     taken for the Markov chain of this ``rate`` whose sums have the variance ``inflation``. The mean of a product of
     factors ``e^(s x)`` along it grows by the greatest eigenvalue ``g(s)`` of the chain's matrix, in which ways to an
     error are multiplied by ``e^s`` (Dembo and Zeitouni, "Large deviations techniques", theorem 3.1.2). Divided by the
@@ -144,14 +144,14 @@ def _correlations(counts: Floats) -> list[float]:
     return found
 
 
-def _excess(correlations: list[float], doubt: float, errors: float) -> float:
+def _excess(correlations: list[float], standard_error: float, errors: float) -> float:
     """The inflation of the variance over a Markov chain's, less one, beyond so many of its standard errors.
 
-    By the correlations at one, two and four times a spacing, of which each is off by ``doubt``: the sum of all supposes
-    that they fall geometrically from the second on, if that is more than chance, and a chain's is that of
+    By the correlations at one, two and four times a spacing, of which each is off by ``standard_error``: the sum of all
+    supposes that they fall geometrically from the second on, if that is more than chance, and a chain's is that of
     ``(1 + r) / (1 - r)``.
     """
     one, two, four = (min(0.98, max(0.0, value)) for value in correlations)
-    decay = min(0.97, math.sqrt(four / two)) if two > SIGNIFICANT * doubt else 0.0
+    decay = min(0.97, math.sqrt(four / two)) if two > SIGNIFICANT * standard_error else 0.0
     inflation = 1 + 2 * one + 2 * two / (1 - decay)
-    return max(0.0, inflation * (1 - one) / (1 + one) - 1 - errors * doubt * math.sqrt(inflation))
+    return max(0.0, inflation * (1 - one) / (1 + one) - 1 - errors * standard_error * math.sqrt(inflation))

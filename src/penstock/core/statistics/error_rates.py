@@ -23,7 +23,7 @@ WEIGHTS = np.array((0.09, 0.07, 0.05, 0.05, 0.12, 0.36, 0.16, 0.1))
 ``w`` costs ``-ln w`` nats before it is believed: so most has what is to be found soonest, about twice as many errors.
 """
 
-FLOOR = 0.0072
+NEGLIGIBLE = 0.0072
 """Nats a label, while labels are independent, that the smallest tilt gains from a change of its own size."""
 
 SMALLEST = 1.0
@@ -42,7 +42,7 @@ UNMEASURED = 1.25
 """Inflation of a variance that is supposed at the widest spacing until then."""
 
 SUSPICIOUS = 4.0
-"""Evidence (nats) above which labels do not tell how errors follow each other: a change of their rate looks like it."""
+"""Evidence (nats) above which labels do not show how errors follow each other: a change of their rate looks like it."""
 
 GREATEST = 1e100
 GROWTH = 1.25
@@ -59,16 +59,16 @@ class StartSums:
         """Go on with as much evidence in another number of phases."""
         self.m = np.tile(self.total() / spacing, (spacing, 1))
 
-    def take(self, at: int, factors: Floats, beginnings: float = 1.0) -> None:
+    def take(self, at: int, factors: Floats, onset_probability: float = 1.0) -> None:
         """Take a block's factors [BLOCK, bets], of which the first is label number ``at``; a change may begin at the
-        share ``beginnings`` of the labels."""
+        share ``onset_probability`` of the labels."""
         spacing, bets = self.m.shape
         rounds = factors.reshape(-1, min(spacing, BLOCK), bets)
         first = at % spacing
-        mine = slice(first, first + rounds.shape[1])
+        phases = slice(first, first + rounds.shape[1])
         products = np.cumprod(rounds, axis=0)
-        starts = beginnings * (1 + (1 / products[:-1]).sum(axis=0))
-        self.m[mine] = np.minimum(GREATEST, products[-1] * (self.m[mine] + starts))
+        starts = onset_probability * (1 + (1 / products[:-1]).sum(axis=0))
+        self.m[phases] = np.minimum(GREATEST, products[-1] * (self.m[phases] + starts))
 
     def total(self) -> Floats:
         """Of all phases together [bets]."""
@@ -108,7 +108,7 @@ class RateWatch:
 
     def smallest(self) -> float:
         """The smallest tilt."""
-        return min(SMALLEST, math.sqrt(2 * FLOOR / (self.rate * (1 - self.rate))))
+        return min(SMALLEST, math.sqrt(2 * NEGLIGIBLE / (self.rate * (1 - self.rate))))
 
     def learn(self, block: Labels) -> None:
         """Take a block as usual, without weighing it."""
@@ -128,10 +128,10 @@ class RateWatch:
             self.spacing = spacing
             self._sums.respace(spacing)
 
-    def watch(self, block: Labels, beginnings: float = 1.0) -> None:
-        """Weigh a block, of which a change may begin at the share ``beginnings``, then take it as usual."""
+    def watch(self, block: Labels, onset_probability: float = 1.0) -> None:
+        """Weigh a block, of which a change may begin at the share ``onset_probability``, then take it as usual."""
         gains = self._gains(block, self.smallest() * np.array(MULTIPLES)) / self.inflation
-        self._sums.take(self._labels, np.exp(gains), beginnings)
+        self._sums.take(self._labels, np.exp(gains), onset_probability)
         fresh = self._risen <= 0
         self._since[fresh] = (self._labels, self.rows, self.wrong)
         self._risen = np.maximum(self._risen + gains.sum(axis=0) / self.spacing, 0.0)
@@ -143,9 +143,9 @@ class RateWatch:
         least = -0.99 * min(rate / (1 - rate), (1 - rate) / rate)
         correlation = max(least, correlation if self._measured else min(FAR, correlation))
         after = [rate * (1 - correlation), rate + correlation * (1 - rate), rate]  # the last: nothing lies before
-        chances = np.clip(after, 1e-6, 1 - 1e-6)
+        probabilities = np.clip(after, 1e-6, 1 - 1e-6)
         before = self._dependence.before(self.spacing, block)
-        table = -np.log1p(chances[:, None] * np.expm1(tilts))
+        table = -np.log1p(probabilities[:, None] * np.expm1(tilts))
         found: Floats = table[before] + block[:, None] * tilts
         return found
 
@@ -169,8 +169,8 @@ class RateWatch:
         """Weigh a block as evidence that the change is over."""
         rate = self.rate
         worth = max(1.0, self.usual()[1] / self.inflation)
-        doubt = 1 / math.sqrt(worth * rate * (1 - rate))
-        tilt = (MARGIN * self.smallest() + min(doubt, self.smallest())) * (1 if self._worse else -1)
+        standard_error = 1 / math.sqrt(worth * rate * (1 - rate))
+        tilt = (MARGIN * self.smallest() + min(standard_error, self.smallest())) * (1 if self._worse else -1)
         gains = -self._gains(block, np.array([tilt])) / self.inflation
         self._recovery.take(self._labels, np.exp(gains))
         self._dependence.remember(block)

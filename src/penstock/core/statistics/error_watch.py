@@ -52,11 +52,11 @@ class ErrorWatch:
         if known is not None:
             self._edges, self._rates = [0.5], [RateWatch(known)]
 
-    def take(self, errors: Sequence[float], beginnings: float = 1.0) -> list[ErrorChange]:
-        """Take some more errors, finite numbers, at the share ``beginnings`` of which a change may begin; what has
-        changed by them."""
+    def take(self, errors: Sequence[float], onset_probability: float = 1.0) -> list[ErrorChange]:
+        """Take some more errors, finite numbers, at the share ``onset_probability`` of which a change may begin; what
+        has changed by them."""
         self._pending += errors
-        self._begun += [beginnings] * len(errors)
+        self._begun += [onset_probability] * len(errors)
         if not self._rates:
             if len(self._pending) < BASELINE:
                 return []
@@ -86,13 +86,13 @@ class ErrorWatch:
         """Which errors of a block exceed each edge."""
         return [(errors > edge).astype(np.intp) for edge in self._edges]
 
-    def _step(self, blocks: Sequence[Labels], beginnings: float) -> ErrorChange | None:
+    def _step(self, blocks: Sequence[Labels], onset_probability: float) -> ErrorChange | None:
         self._labels += BLOCK
         if self.state is State.DRIFT:
             return self._recover(blocks)
         for rate, block in zip(self._rates, blocks, strict=True):
             rate.measure()
-            rate.watch(block, beginnings)
+            rate.watch(block, onset_probability)
         if self.evidence() >= self._budget:
             return self._begin()
         if self.state is State.INSUFFICIENT_DATA and self._is_informed():

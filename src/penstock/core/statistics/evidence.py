@@ -79,7 +79,7 @@ def with_batch(evidence: Evidence, a: Counts, b: Counts, gains: Sequence[float])
     return _counted(evidence, a, b, bets, average(bets, [1 / len(bets)] * len(bets)))
 
 
-def with_batch_of_late(
+def with_batch_any_onset(
     evidence: Evidence, a: Counts, b: Counts, gains: Sequence[float], weights: Sequence[float]
 ) -> Evidence:
     """The same for a test of harm that may begin at any time; ``weights`` are the bets', and sum to 1."""

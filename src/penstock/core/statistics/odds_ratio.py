@@ -15,7 +15,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import ArrayLike
 
-from penstock.core.statistics.evidence import Counts, Evidence, with_batch_of_late
+from penstock.core.statistics.evidence import Counts, Evidence, with_batch_any_onset
 from penstock.core.statistics.special_functions import log_gamma
 
 ODDS_RATIOS = (1.5, 2.5, 5.0, 12.0, 40.0)
@@ -32,7 +32,7 @@ def rate_rises(evidence: Evidence, a: ArrayLike, b: ArrayLike) -> Evidence:
     """One batch of (bad, other) counts for "the canary's bad rate is at most the control's", against a rise at any
     time."""
     canary, control = np.asarray(a, float), np.asarray(b, float)
-    return with_batch_of_late(evidence, canary, control, _gains(canary, control), WEIGHTS)
+    return with_batch_any_onset(evidence, canary, control, _gains(canary, control), WEIGHTS)
 
 
 def _gains(a: Counts, b: Counts) -> list[float]:

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import ArrayLike
 
-from penstock.core.statistics.evidence import Counts, Evidence, with_batch, with_batch_of_late, with_recent
+from penstock.core.statistics.evidence import Counts, Evidence, with_batch, with_batch_any_onset, with_recent
 
 SPLIT_PRIOR = 100.0
 """Concentration of the Dirichlet mixture of the sample-ratio test."""
@@ -27,7 +27,7 @@ def share_above(evidence: Evidence, a: ArrayLike, limit: float) -> Evidence:
     theta = _estimate(evidence.recent or (0.0, 0.0), limit)
     bets = [theta, *(min(MOST_SHARE, ratio * limit) for ratio in RATIOS)]
     gains = [_gain(batch, bet, limit) if bet > limit else 0.0 for bet in bets]
-    after = with_batch_of_late(evidence, batch, np.zeros(2), gains, [1 / len(bets)] * len(bets))
+    after = with_batch_any_onset(evidence, batch, np.zeros(2), gains, [1 / len(bets)] * len(bets))
     return replace(after, recent=with_recent(evidence, batch))
 
 

@@ -1,6 +1,6 @@
 """Whether one of two versions is better than another on the same rows: one-sided lower bounds of paired differences.
 
-Both versions answer every row, so only rows that they answer differently tell them apart. For rates (each row right or
+Both versions answer every row, so only rows that they answer differently distinguish them. For rates (each row right or
 wrong) the bound is the score interval of a difference of paired proportions (Tango, "Equivalence test and confidence
 interval for the difference in proportions for the paired-sample design", Statistics in Medicine 17, 1998), which is
 McNemar's test where the difference is held against nothing; half a row is taken off, which brings it to the mid-p
@@ -50,10 +50,10 @@ def rate_advantage(
     candidate: Sequence[bool], champion: Sequence[bool], units: Sequence[int], level: float
 ) -> Advantage:
     """Of the share of rows that are right; ``units`` says which request each row came with."""
-    mine, other = np.asarray(candidate, bool), np.asarray(champion, bool)
-    rows = len(mine)
-    won, lost = int((mine & ~other).sum()), int((~mine & other).sum())
-    inflation = _inflation(mine.astype(float) - other.astype(float), np.asarray(units))
+    right, reference = np.asarray(candidate, bool), np.asarray(champion, bool)
+    rows = len(right)
+    won, lost = int((right & ~reference).sum()), int((~right & reference).sum())
+    inflation = _inflation(right.astype(float) - reference.astype(float), np.asarray(units))
     lower = _edge(won, lost, rows, NormalDist().inv_cdf(1 - level) * math.sqrt(inflation))
     return Advantage((won - lost) / rows, lower, level, won + lost)
 

@@ -26,7 +26,7 @@ class CalibrationCurve:
     """For each bin of a probability [bins]: its middle, the calibrated chance, and that chance's standard error."""
 
     middles: Floats
-    chances: Floats
+    probabilities: Floats
     errors: Floats
     calibrated: bool
 
@@ -54,9 +54,9 @@ def calibration_curve(counts: Sequence[int], right: Sequence[int] = ()) -> Calib
     if not right:
         return CalibrationCurve(middles, middles, np.zeros(len(counts)), calibrated=False)
     rows = np.asarray(counts, float)
-    chances = (np.asarray(right, float) + SHRINKAGE * middles) / (rows + SHRINKAGE)
-    errors = np.sqrt(chances * (1 - chances) / (rows + SHRINKAGE))
-    return CalibrationCurve(middles, chances, errors, calibrated=True)
+    probabilities = (np.asarray(right, float) + SHRINKAGE * middles) / (rows + SHRINKAGE)
+    errors = np.sqrt(probabilities * (1 - probabilities) / (rows + SHRINKAGE))
+    return CalibrationCurve(middles, probabilities, errors, calibrated=True)
 
 
 def estimate(classes: int, counts: ArrayLike, known: CalibrationCurve) -> Estimate | None:
@@ -68,7 +68,7 @@ def estimate(classes: int, counts: ArrayLike, known: CalibrationCurve) -> Estima
     rows = float(c.sum())
     if not rows:
         return None
-    g = known.chances
+    g = known.probabilities
     two = classes == 2
     second = known.middles >= 0.5
     right = np.where(second, g, 1 - g) if two else g
@@ -79,15 +79,15 @@ def estimate(classes: int, counts: ArrayLike, known: CalibrationCurve) -> Estima
     if not two:
         return Estimate(int(rows), accuracy, low, high, known.calibrated)
     hits, missed = float((c * g)[second].sum()), float((c * g)[~second].sum())
-    named = float(c[second].sum())
+    positive = float(c[second].sum())
     return Estimate(
         int(rows),
         accuracy,
         low,
         high,
         known.calibrated,
-        f1=2 * hits / (named + hits + missed) if named + hits + missed else None,
-        precision=hits / named if named else None,
+        f1=2 * hits / (positive + hits + missed) if positive + hits + missed else None,
+        precision=hits / positive if positive else None,
         recall=hits / (hits + missed) if hits + missed else None,
         roc_auc=_area(c * g, c * (1 - g)),
     )

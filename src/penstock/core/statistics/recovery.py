@@ -23,7 +23,7 @@ test is exact: the likelihood under a beta mixture around the reference, over th
 Where rows come from several distributions, as by the hour, the reference is the average of what was usual of the same
 rows, and the question is whether their average is within the margin of it.
 
-Nobody knows when a change ends, so evidence begins anew every ``SHORTEST`` rows, and that of ``MOST_STARTS`` beginnings
+Nobody knows when a change ends, so evidence begins anew every ``SHORTEST`` rows, and that of ``MOST_STARTS`` starts
 is kept, whose ages grow about geometrically. Each beginning adds one to the expected sum of all, as in the detector's
 e-SR procedure (Shin, Ramdas and Rinaldo, "E-detectors", arXiv 2203.03532), and those that are dropped add nothing. So a
 threshold of ``budget / SHORTEST`` makes a false end of a change as rare as a false alarm: on average at least
@@ -41,10 +41,10 @@ from penstock.core.statistics.distributions import Counts, shares
 from penstock.core.statistics.special_functions import log_gamma, log_gamma_ratio
 
 SHORTEST = 100.0
-"""Rows (as much as they are worth) between two beginnings of the evidence."""
+"""Rows (as much as they are worth) between two starts of the evidence."""
 
 MOST_STARTS = 8
-"""Beginnings whose evidence is kept at a time."""
+"""Starts whose evidence is kept at a time."""
 
 HOPELESS = -20.0
 """Evidence that has fallen below this is dropped: of rows like the reference it hardly ever falls so low."""
@@ -53,7 +53,7 @@ RARE = 0.02
 """Places with smaller shares in the reference are tested alone."""
 
 FURTHER = 0.008
-"""Nats by which the distance within which a change is over exceeds what the detector forgives: a shift of 0.2 standard
+"""Nats by which the distance within which a change is over exceeds what the detector allows: a shift of 0.2 standard
 deviations lasts, and one that the detector hardly finds does not keep a column from recovering."""
 
 LOOK_AGAIN = 0.05
@@ -66,7 +66,7 @@ _STEPS = 30
 class Recovery:
     """Evidence that one column's rows are like what is usual again; ``places`` is how many bins it has.
 
-    ``log_e`` is the logarithm of the greatest evidence of all beginnings that are kept.
+    ``log_e`` is the logarithm of the greatest evidence of all starts that are kept.
     """
 
     def __init__(self, places: int) -> None:
@@ -76,8 +76,8 @@ class Recovery:
     def restart(self) -> None:
         """Forget all evidence."""
         width = self._places
-        self._counts, self._usual = np.zeros((0, width)), np.zeros((0, width))  # [beginnings, places]
-        self._rows, self._margins, self._worth = np.zeros(0), np.zeros(0), np.zeros(0)  # [beginnings], summed over rows
+        self._counts, self._usual = np.zeros((0, width)), np.zeros((0, width))  # [starts, places]
+        self._rows, self._margins, self._worth = np.zeros(0), np.zeros(0), np.zeros(0)  # [starts], summed over rows
         self._computed_at = 0.0
         self.log_e = -math.inf
 
@@ -221,19 +221,19 @@ class Recoveries:
         alarmed: Collection[int],
         batch: Sequence[ArrayLike],
         usual: Sequence[ArrayLike],
-        forgiven: Sequence[float],
+        allowances: Sequence[float],
         inflation: float,
         budget: float,
     ) -> set[int]:
         """Take one more batch of each column's counts; which of the ``changed`` columns are over it.
 
-        ``usual`` are each column's counts of the reference now, ``forgiven`` the nats a row that its detector forgives.
+        ``usual`` are each column's counts of the reference now, ``allowances`` the nats a row that its detector allows.
         Evidence begins when a column changes, and anew at each further alarm about it.
         """
         going = [index for index in changed if index not in alarmed]
         self._open = {index: self._open.get(index) or Recovery(len(np.asarray(usual[index]))) for index in going}
         for index, one in self._open.items():
-            one.watch(batch[index], usual[index], forgiven[index] + FURTHER, inflation)
+            one.watch(batch[index], usual[index], allowances[index] + FURTHER, inflation)
         return {index for index, one in self._open.items() if one.is_over(budget)}
 
     def kept(self) -> dict[str, Any]:

@@ -5,9 +5,9 @@ A season is no change of the world, but rows of one afternoon do not look like t
 known of it by a reference that was made of data over time. By the hours of its rows: the shares usual at each hour of
 the week (or of the day), drawn from the hours around it by a kernel, because one hour has few rows; a weighted sum of
 counts is worth as many rows as ``(sum w n)^2 / sum w^2 n`` (Kish, "Survey Sampling", 1965). And by the order of its
-rows alone: how far chunks of them lie from the whole. The furthest is forgiven, as NannyML's thresholds rest on the
-spread of a reference's chunks, but only where chunks differ by more than chance: ``sum 2 n KL`` of K places is about
-chi-square with ``K - 1`` degrees for each chunk but one (Wilks 1938).
+rows alone: how far chunks of them lie from the whole. The furthest distance is allowed, as NannyML's thresholds rest on
+the spread of a reference's chunks, but only where chunks differ by more than chance: ``sum 2 n KL`` of K places is
+about chi-square with ``K - 1`` degrees for each chunk but one (Wilks 1938).
 
 Distances are Renyi's of order 2, ``ln sum p^2 / q``. While rows come from p, a likelihood ratio against q has the mean
 ``sum p^2 / q`` a row; less this it is a fair bet, so that evidence against the reference does not grow while a stream
@@ -32,7 +32,7 @@ KERNEL = (1 / 3, 2 / 3, 1.0, 2 / 3, 1 / 3)
 """Weights of the hours around one."""
 
 LEAST_OF_WEEK = 50
-"""Rows an hour of the week has to have on average to be told from the same hour of other days."""
+"""Rows an hour of the week has to have on average to be distinguished from the same hour of other days."""
 
 LEAST_OF_DAY = 10
 
@@ -44,8 +44,8 @@ MANY_CHUNKS = 100
 """Chunks, so short that the ones beside them say the same, from which on they are smoothed."""
 
 FEWEST_CHUNKS = 5
-MOST_WANDER = 0.25
-"""Nats a row that are forgiven at most, those of a shift of half a standard deviation: data that is sorted by
+MAX_SEASONAL_VARIATION = 0.25
+"""Nats a row that are allowed at most, those of a shift of half a standard deviation: data that is sorted by
 something else than time must not make the monitor blind."""
 
 SURE = 3.09
@@ -57,8 +57,8 @@ def hours_of(seconds: Counts, hours: int) -> NDArray[np.intp]:
     return ((np.asarray(seconds) - MONDAY_S) // HOUR_S % hours).astype(np.intp)
 
 
-def hours_told_apart(seconds: Counts) -> int:
-    """How many hours rows of these times let tell apart: those of the week, those of the day, or none (0)."""
+def distinguishable_hours(seconds: Counts) -> int:
+    """How many hours can be distinguished by rows of these times: those of the week, those of the day, or none (0)."""
     for hours, least in ((OF_WEEK, LEAST_OF_WEEK), (OF_DAY, LEAST_OF_DAY)):
         counts = np.bincount(hours_of(seconds, hours), minlength=hours) if len(seconds) else np.zeros(hours)
         if counts.min() > 0 and counts.mean() >= least:
@@ -112,7 +112,7 @@ def _between(quarter: int, hours: int) -> tuple[int, float]:
     return hour % hours, place - hour
 
 
-def wander(counts: Counts) -> float:
+def seasonal_variation(counts: Counts) -> float:
     """Nats a row that chunks of a reference [chunks, places], in the order of its rows, lie from all of it at most;
     nothing where they differ by no more than chance."""
     rows, whole = counts.sum(axis=1), counts.sum(axis=0)
@@ -123,7 +123,7 @@ def wander(counts: Counts) -> float:
         return 0.0
     smooth = smoothed(counts, NARROW) if len(counts) >= MANY_CHUNKS else counts
     usual = shares(whole)
-    return min(max(_divergence(one / one.sum(), usual) for one in smooth), MOST_WANDER)
+    return min(max(_divergence(one / one.sum(), usual) for one in smooth), MAX_SEASONAL_VARIATION)
 
 
 def _apart(counts: Counts, whole: Counts) -> Counts:

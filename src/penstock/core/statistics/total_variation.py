@@ -34,15 +34,17 @@ def distance_below(evidence: Evidence, a: ArrayLike, b: ArrayLike, limit: float)
     n_a, n_b = float(canary.sum()), float(control.sum())
     if not n_a or not n_b:
         return evidence
-    ours = _added(evidence.canary, canary)
-    theirs = _added(evidence.control, control * (n_a / n_b))
+    canary_sum = _added(evidence.canary, canary)
+    control_sum = _added(evidence.control, control * (n_a / n_b))
     variance = evidence.variance + n_a * (1 + n_a / n_b) / 4
-    apart = float(np.maximum(ours - theirs, 0.0).sum())  # canary rows by which the sets that gained are ahead
-    log_e = _log_mixture(limit * float(ours.sum()) - apart, variance)
+    apart = float(
+        np.maximum(canary_sum - control_sum, 0.0).sum()
+    )  # canary rows by which the sets that gained are ahead
+    log_e = _log_mixture(limit * float(canary_sum.sum()) - apart, variance)
     return replace(
         evidence,
-        canary=tuple(ours.tolist()),
-        control=tuple(theirs.tolist()),
+        canary=tuple(canary_sum.tolist()),
+        control=tuple(control_sum.tolist()),
         log_e=log_e,
         peak=max(evidence.peak, log_e),
         variance=variance,

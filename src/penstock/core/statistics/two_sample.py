@@ -7,7 +7,7 @@ closest to the estimates in the sense of ``n_a KL(theta_a | null_a) + n_b KL(the
 hypothesis this is an e-value for every batch size fixed before the data. "No difference" has the weighted mean as its
 closest point. The estimates come from earlier batches only, and from earlier parts of the same one.
 
-Tests of harm (``late``) are means over the time at which it may have begun, as ``evidence`` describes.
+Tests of harm at ``any_onset`` are means over the time at which it may have begun, as ``evidence`` describes.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import ArrayLike
 
-from penstock.core.statistics.evidence import Counts, Evidence, parts, with_batch, with_batch_of_late, with_recent
+from penstock.core.statistics.evidence import Counts, Evidence, parts, with_batch, with_batch_any_onset, with_recent
 
 PRIOR = 200.0
 """Pseudo-observations by which the canary's estimate is drawn to the control's."""
@@ -37,27 +37,27 @@ TINY = 1e-12
 def differs(evidence: Evidence, a: ArrayLike, b: ArrayLike) -> Evidence:
     """One batch for "the two have the same distribution", against any difference."""
     for one, other in parts(evidence, np.asarray(a, float), np.asarray(b, float)):
-        gains = _distribution_gains(evidence, one, other, ordered=False, late=False)
+        gains = _distribution_gains(evidence, one, other, ordered=False, any_onset=False)
         evidence = with_batch(evidence, one, other, gains)
     return evidence
 
 
-def exceeds(evidence: Evidence, a: ArrayLike, b: ArrayLike, late: bool = False) -> Evidence:
+def exceeds(evidence: Evidence, a: ArrayLike, b: ArrayLike, any_onset: bool = False) -> Evidence:
     """One batch for "the canary is nowhere above the control" (in the order of the bins), against "it is".
 
     The estimated likelihood ratio is made monotone in the bins (isotonic regression), so the bet only ever pays for
     mass that has moved up, and the e-value holds for every canary that is stochastically below the control.
     """
     for one, other in parts(evidence, np.asarray(a, float), np.asarray(b, float)):
-        gains = _distribution_gains(evidence, one, other, ordered=True, late=late)
-        evidence = _taken(evidence, one, other, gains, late)
+        gains = _distribution_gains(evidence, one, other, ordered=True, any_onset=any_onset)
+        evidence = _taken(evidence, one, other, gains, any_onset)
     return evidence
 
 
-def rate_exceeds(evidence: Evidence, a: ArrayLike, b: ArrayLike, margin: float, late: bool = False) -> Evidence:
+def rate_exceeds(evidence: Evidence, a: ArrayLike, b: ArrayLike, margin: float, any_onset: bool = False) -> Evidence:
     """One batch of (bad, other) counts for "the canary's bad rate is at most the control's plus ``margin``"."""
     for one, other in parts(evidence, np.asarray(a, float), np.asarray(b, float)):
-        evidence = _taken(evidence, one, other, _rate_gains(evidence, one, other, margin, True, late), late)
+        evidence = _taken(evidence, one, other, _rate_gains(evidence, one, other, margin, True, any_onset), any_onset)
     return evidence
 
 
@@ -68,17 +68,18 @@ def rate_below(evidence: Evidence, a: ArrayLike, b: ArrayLike, margin: float) ->
     return evidence
 
 
-def _taken(evidence: Evidence, a: Counts, b: Counts, gains: Sequence[float], late: bool) -> Evidence:
-    if not late:
+def _taken(evidence: Evidence, a: Counts, b: Counts, gains: Sequence[float], any_onset: bool) -> Evidence:
+    if not any_onset:
         return with_batch(evidence, a, b, gains)
     recent = with_recent(evidence, a)
-    return replace(with_batch_of_late(evidence, a, b, gains, [1 / len(gains)] * len(gains)), recent=recent)
+    return replace(with_batch_any_onset(evidence, a, b, gains, [1 / len(gains)] * len(gains)), recent=recent)
 
 
-def estimates(evidence: Evidence, bins: int, late: bool = False) -> tuple[Counts, Counts]:
-    """What the next batch is expected to look like, for canary (as it was of late, if ``late``) and control."""
+def estimates(evidence: Evidence, bins: int, any_onset: bool = False) -> tuple[Counts, Counts]:
+    """What the next batch is expected to look like, for canary (as it was recently, if ``any_onset``) and
+    control."""
     control = _filled(evidence.control, bins)
-    canary = _filled(evidence.recent if late else evidence.canary, bins)
+    canary = _filled(evidence.recent if any_onset else evidence.canary, bins)
     pooled = control + canary + CONTROL_PRIOR / bins
     theta_b = (control + CONTROL_PRIOR * pooled / pooled.sum()) / (control.sum() + CONTROL_PRIOR)
     theta_a = (canary + PRIOR * theta_b) / (canary.sum() + PRIOR)
@@ -89,12 +90,12 @@ def _filled(counts: tuple[float, ...], bins: int) -> Counts:
     return np.asarray(counts, float) if counts else np.zeros(bins)
 
 
-def _distribution_gains(evidence: Evidence, a: Counts, b: Counts, ordered: bool, late: bool) -> list[float]:
+def _distribution_gains(evidence: Evidence, a: Counts, b: Counts, ordered: bool, any_onset: bool) -> list[float]:
     n_a, n_b = a.sum(), b.sum()
     gains = [0.0] * (1 + len(SHIFTS) if ordered else 1)
     if not n_a or not n_b or not evidence.control:
         return gains
-    theta_a, theta_b = estimates(evidence, len(a), late)
+    theta_a, theta_b = estimates(evidence, len(a), any_onset)
     bets = [theta_a, *(_moved_up(theta_b, bins) for bins in SHIFTS)] if ordered else [theta_a]
     for index, bet in enumerate(bets):
         theta = theta_b * isotonic(bet / theta_b, theta_b) if ordered else bet
@@ -130,12 +131,12 @@ def isotonic(values: Counts, weights: Counts) -> Counts:
     return np.repeat([block[0] for block in blocks], [int(block[2]) for block in blocks])
 
 
-def _rate_gains(evidence: Evidence, a: Counts, b: Counts, margin: float, above: bool, late: bool) -> list[float]:
+def _rate_gains(evidence: Evidence, a: Counts, b: Counts, margin: float, above: bool, any_onset: bool) -> list[float]:
     n_a, n_b = float(a.sum()), float(b.sum())
     gains = [0.0] * (1 + len(RATIOS) if above else 1)
     if not n_a or not n_b or not evidence.control:
         return gains
-    theta_a, theta_b = (float(theta[0]) for theta in estimates(evidence, 2, late))
+    theta_a, theta_b = (float(theta[0]) for theta in estimates(evidence, 2, any_onset))
     bets = [theta_a, *(min(0.5, margin + theta_b * ratio) for ratio in RATIOS)] if above else [theta_a]
     for index, bet in enumerate(bets):
         if (bet > theta_b + margin) if above else (bet < theta_b + margin):

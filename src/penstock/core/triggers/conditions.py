@@ -9,7 +9,7 @@ from penstock.core.triggers.state import Memory
 
 Document = Mapping[str, Any]
 
-QUALITY_WORDS = {
+QUALITY_LIMITS = {
     "missing_ratio_above": "missing",
     "non_finite_ratio_above": "non_finite",
     "out_of_range_ratio_above": "out_of_range",
@@ -22,7 +22,7 @@ DAY_S = 86_400.0
 class Snapshot:
     """What is known of the version that answers, at a time (seconds since the epoch).
 
-    ``monitor`` is its document; ``age_s`` how long ago it came; ``labels`` how many were told of it in all. ``ready``:
+    ``monitor`` is its document; ``age_s`` how long ago it came; ``labels`` how many labels it got in all. ``ready``:
     every worker has it; ``failed``: versions that were to answer instead and cannot. ``objectives`` are those of the
     policy's ``slo``, ``history`` the counts of requests that they are judged by, oldest first. ``wall`` is the time by
     the clock that people read, for schedules: it may be set, ``now`` goes on steadily (None: they are the same).
@@ -116,7 +116,7 @@ def _drift(condition: Condition, snapshot: Snapshot, _: Memory) -> Finding:
     looked = [one for part in columns.values() for one in part] if scope == "any" else columns[scope]
     least = condition.values["min_psi"]
     drifting = [one for one in looked if one["state"] == "drift" and one["psi"] >= least]
-    told = sorted(drifting, key=lambda one: -float(one["psi"]))[:5]
+    reported = sorted(drifting, key=lambda one: -float(one["psi"]))[:5]
     evidence = {
         "statistic": "e-SR",
         "scope": scope,
@@ -124,7 +124,8 @@ def _drift(condition: Condition, snapshot: Snapshot, _: Memory) -> Finding:
         "threshold": condition.values["at_least"],
         "rows_between_false_alarms": monitor.get("rows_between_false_alarms"),
         "features": [
-            {key: one.get(key) for key in ("name", "since", "psi", "psi_threshold", "rows", "moved")} for one in told
+            {key: one.get(key) for key in ("name", "since", "psi", "psi_threshold", "rows", "moved")}
+            for one in reported
         ],
     }
     return Finding(len(drifting) >= condition.values["at_least"], (evidence,))
@@ -134,15 +135,15 @@ def _drifting_slices(monitor: Document) -> list[Document]:
     return [
         {"name": f"{column['name']} where {key} is {value}", "state": "drift", **column}
         for key, values in (monitor.get("slices") or {}).items()
-        for value, told in values.items()
-        for column in told["drifting"]
+        for value, found in values.items()
+        for column in found["drifting"]
     ]
 
 
 def _performance(condition: Condition, snapshot: Snapshot, memory: Memory) -> Finding:
-    values, told = condition.values, snapshot.monitor.get("performance") or {}
+    values, performance = condition.values, snapshot.monitor.get("performance") or {}
     estimated = values["source"] == "estimated"
-    known = (told.get("estimated") or {}) if estimated else (told.get("windowed") or {})
+    known = performance.get("estimated" if estimated else "windowed") or {}
     value, labels = known.get(values["metric"]), snapshot.labels
     if value is None or (not estimated and labels < values["min_labels"]):
         return Finding(False)
@@ -159,22 +160,23 @@ def _performance(condition: Condition, snapshot: Snapshot, memory: Memory) -> Fi
 
 
 def _concept(condition: Condition, snapshot: Snapshot, _: Memory) -> Finding:
-    told = (snapshot.monitor.get("performance") or {}).get("concept" if condition.values["on"] == "errors" else "gap")
-    if not told:
+    performance = snapshot.monitor.get("performance") or {}
+    change = performance.get("concept" if condition.values["on"] == "errors" else "gap")
+    if not change:
         return Finding(False)
-    return Finding(told["state"] == "drift", ({"statistic": f"e-SR on {condition.values['on']}", **told},))
+    return Finding(change["state"] == "drift", ({"statistic": f"e-SR on {condition.values['on']}", **change},))
 
 
 def _quality(condition: Condition, snapshot: Snapshot, _: Memory) -> Finding:
     quality, found = snapshot.monitor.get("quality") or {}, []
-    for word, kind in QUALITY_WORDS.items():
+    for word, kind in QUALITY_LIMITS.items():
         limit = condition.values[word]
         for one in (snapshot.monitor.get("features") or []) if limit is not None else ():
             number = one.get("infinite" if kind == "non_finite" else kind, 0)
             rows = one.get("rows") or 0
             if rows >= condition.values["min_rows"] and number / rows > limit:
-                told = {"statistic": f"{kind} ratio", "feature": one["name"], "value": round(number / rows, 6)}
-                found.append({**told, "threshold": limit, "rows": rows})
+                evidence = {"statistic": f"{kind} ratio", "feature": one["name"], "value": round(number / rows, 6)}
+                found.append({**evidence, "threshold": limit, "rows": rows})
     if condition.values["violated"]:
         found += [{"statistic": "violated", **one} for one in quality.get("violated") or ()]
     return Finding(bool(found), tuple(found))
@@ -187,14 +189,14 @@ def _schedule(condition: Condition, snapshot: Snapshot, memory: Memory) -> Findi
 
 def _age(condition: Condition, snapshot: Snapshot, _: Memory) -> Finding:
     days = snapshot.age_s / DAY_S
-    told = {"statistic": "age in days", "value": round(days, 3), "threshold": condition.values["days"]}
-    return Finding(days >= condition.values["days"], (told,))
+    evidence = {"statistic": "age in days", "value": round(days, 3), "threshold": condition.values["days"]}
+    return Finding(days >= condition.values["days"], (evidence,))
 
 
 def _labels(condition: Condition, snapshot: Snapshot, memory: Memory) -> Finding:
     fresh = snapshot.labels - memory.labels
-    told = {"statistic": "new labels", "value": fresh, "threshold": condition.values["new_at_least"]}
-    return Finding(fresh >= condition.values["new_at_least"], (told,))
+    evidence = {"statistic": "new labels", "value": fresh, "threshold": condition.values["new_at_least"]}
+    return Finding(fresh >= condition.values["new_at_least"], (evidence,))
 
 
 def _slo(condition: Condition, snapshot: Snapshot, _: Memory) -> Finding:
@@ -203,7 +205,7 @@ def _slo(condition: Condition, snapshot: Snapshot, _: Memory) -> Finding:
     long, short = (burn(snapshot.history, values[key], allowed) for key in ("long_seconds", "short_seconds"))
     if long is None or short is None or long.requests < values["min_requests"]:
         return Finding(False)
-    told = [
+    evidence = [
         {
             "statistic": f"burn rate of {name}",
             "value": round(long.rates[name], 3),
@@ -214,7 +216,7 @@ def _slo(condition: Condition, snapshot: Snapshot, _: Memory) -> Finding:
         for name in allowed
         if values["objective"] in ("any", name) and min(long.rates[name], short.rates[name]) >= values["burn_rate"]
     ]
-    return Finding(bool(told), tuple(told))
+    return Finding(bool(evidence), tuple(evidence))
 
 
 SIMPLE = {

@@ -6,7 +6,7 @@ from typing import Any
 
 from penstock.core.errors import InvalidInput
 from penstock.core.gates import gates_in
-from penstock.core.triggers.conditions import DAY_S, QUALITY_WORDS, SIMPLE, Condition, Schedule
+from penstock.core.triggers.conditions import DAY_S, QUALITY_LIMITS, SIMPLE, Condition, Schedule
 from penstock.core.triggers.rules import Kind, Limits, Trigger
 
 Document = Mapping[str, Any]
@@ -36,7 +36,7 @@ def triggers_in(stated: Any, sinks: Sequence[str], faults: list[str], schedule_i
     return tuple(found)
 
 
-_TRIGGER_WORDS = {"name", "when", "until", "for_seconds", "cooldown_seconds", "send", "dry_run"}
+_TRIGGER_FIELDS = {"name", "when", "until", "for_seconds", "cooldown_seconds", "send", "dry_run"}
 
 
 def _trigger(
@@ -46,7 +46,7 @@ def _trigger(
         faults.append(f"'{path}' is an object")
         return None
     before = len(faults)
-    faults += [f"'{path}.{word}' is no part of a trigger" for word in sorted(set(stated) - _TRIGGER_WORDS)]
+    faults += [f"'{path}.{word}' is no part of a trigger" for word in sorted(set(stated) - _TRIGGER_FIELDS)]
     name, send = stated.get("name"), stated.get("send", [])
     if not isinstance(name, str) or not 0 < len(name) <= NAME_MOST or not name.isprintable():
         faults.append(f"'{path}.name' is a text of at most {NAME_MOST} characters")
@@ -72,8 +72,8 @@ def condition_in(
 ) -> Condition | None:
     """A condition from what an operator wrote; None, and faults, where it is none."""
     if not isinstance(stated, dict) or len(stated) != 1 or depth > DEEPEST:
-        words = ", ".join(("all", "any", "not", *SIMPLE))
-        faults.append(f"'{path}' is an object with one of {words}")
+        known = ", ".join(("all", "any", "not", *SIMPLE))
+        faults.append(f"'{path}' is an object with one of {known}")
         return None
     word, values = next(iter(stated.items()))
     if word in ("all", "any"):
@@ -107,7 +107,7 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
         "source": "realised",
     },
     "concept": {"on": "errors"},
-    "quality": {**dict.fromkeys(QUALITY_WORDS), "violated": False, "min_rows": 100},
+    "quality": {**dict.fromkeys(QUALITY_LIMITS), "violated": False, "min_rows": 100},
     "age": {"days": None},
     "labels": {"new_at_least": None},
     "slo": {
@@ -172,8 +172,8 @@ def _lacking(word: str, values: Document, path: str) -> list[str]:
                 [] if any(one is not None for one in limits) else [f"'{path}' needs below, above or fallen_by"]
             )
         case "quality":
-            stated = values["violated"] or any(values[key] is not None for key in QUALITY_WORDS)
-            return [] if stated else [f"'{path}' needs one of {', '.join((*QUALITY_WORDS, 'violated'))}"]
+            stated = values["violated"] or any(values[key] is not None for key in QUALITY_LIMITS)
+            return [] if stated else [f"'{path}' needs one of {', '.join((*QUALITY_LIMITS, 'violated'))}"]
         case "age" | "labels":
             key = "days" if word == "age" else "new_at_least"
             return [] if values[key] is not None else [f"'{path}.{key}' is a number"]
@@ -200,7 +200,7 @@ _LIMITS = {
     "escalate_after": ("escalate_after", 1, 1000, True),
 }
 _ROLLOUT = {"to", "from"}
-"""What a rollout is told by the rules themselves."""
+"""The settings of a rollout that the rules set themselves."""
 
 
 def limits_in(stated: Any, faults: list[str]) -> Limits:

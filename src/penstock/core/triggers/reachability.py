@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from penstock.core.triggers.burn_rate import budgets
-from penstock.core.triggers.conditions import QUALITY_WORDS, Condition, Schedule
+from penstock.core.triggers.conditions import QUALITY_LIMITS, Condition, Schedule
 from penstock.core.triggers.rules import Kind, Limits, Trigger
 
 UNIT = {"accuracy", "error_rate", "macro_f1", "f1", "roc_auc", "calibration_error", "precision", "recall"}
@@ -224,7 +224,7 @@ def _quality(condition: Condition, watched: Watched) -> Iterator[tuple[str, str]
 
 def _ratios(condition: Condition) -> list[str]:
     """The limits of ratios that a condition of quality states."""
-    return [word for word in QUALITY_WORDS if condition.values[word] is not None]
+    return [word for word in QUALITY_LIMITS if condition.values[word] is not None]
 
 
 def _slo(condition: Condition, watched: Watched) -> Iterator[tuple[str, str]]:

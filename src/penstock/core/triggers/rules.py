@@ -72,7 +72,8 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """What a rule does now: ask (or tell), or why it does not; ``started`` names the cause's beginning."""
+    """What a rule does now: ask for retraining (or notify), or why it does not; ``started`` names the cause's
+    beginning."""
 
     trigger: Trigger
     outcome: Outcome
@@ -82,7 +83,7 @@ class Action:
 
     @property
     def sends(self) -> bool:
-        """Whether something is to be told."""
+        """Whether an event is sent."""
         return self.outcome in (Outcome.REQUESTED, Outcome.ESCALATED)
 
 
@@ -137,9 +138,9 @@ def _step(
     if memory.state is State.OK:
         if not found.holds:
             return memory, None
-        memory = replace(memory, state=State.PENDING, since=snapshot.now, times=0, told="")
+        memory = replace(memory, state=State.PENDING, since=snapshot.now, times=0, reported="")
     elif not found.holds if memory.state is State.PENDING else over and not found.holds:
-        return replace(memory, state=State.OK, since=0.0, times=0, told=""), None
+        return replace(memory, state=State.OK, since=0.0, times=0, reported=""), None
     if memory.state is State.PENDING and snapshot.now - memory.since >= trigger.for_s:
         memory = replace(memory, state=State.FIRING)
     if memory.state is not State.FIRING or not found.holds:
@@ -156,13 +157,13 @@ def _ask(
     trigger: Trigger, limits: Limits, state: RuleState, memory: Memory, snapshot: Snapshot, found: Finding
 ) -> tuple[Memory, Action | None]:
     outcome = _outcome(trigger, limits, state, memory, snapshot)
-    if outcome is None or (outcome is not Outcome.REQUESTED and memory.told == outcome):
+    if outcome is None or (outcome is not Outcome.REQUESTED and memory.reported == outcome):
         return memory, None
     action = Action(trigger, outcome, memory.since, memory.times, found.evidence)
     if outcome in (Outcome.REQUESTED, Outcome.DRY_RUN):
-        after = replace(memory, asked=snapshot.now, times=memory.times + 1, told=outcome, labels=snapshot.labels)
+        after = replace(memory, asked=snapshot.now, times=memory.times + 1, reported=outcome, labels=snapshot.labels)
         return after, action
-    return replace(memory, told=outcome), action
+    return replace(memory, reported=outcome), action
 
 
 def _outcome(trigger: Trigger, limits: Limits, state: RuleState, memory: Memory, snapshot: Snapshot) -> Outcome | None:
@@ -188,11 +189,13 @@ def _unsound(snapshot: Snapshot) -> bool:
 
 def _best(trigger: Trigger, memory: Memory, snapshot: Snapshot) -> dict[str, float]:
     """The best value so far of each metric that the rule asks whether it has fallen."""
-    told, best = snapshot.monitor.get("performance") or {}, dict(memory.best)
+    performance, best = snapshot.monitor.get("performance") or {}, dict(memory.best)
     for leaf in trigger.when.leaves():
         if leaf.word == "performance" and leaf.values["fallen_by"] is not None:
             name = leaf.values["metric"]
-            known = (told.get("estimated" if leaf.values["source"] == "estimated" else "windowed") or {}).get(name)
+            known = (performance.get("estimated" if leaf.values["source"] == "estimated" else "windowed") or {}).get(
+                name
+            )
             enough = leaf.values["source"] == "estimated" or snapshot.labels >= leaf.values["min_labels"]
             if known is not None and enough:
                 best[name] = max(best.get(name, known), known)

@@ -22,14 +22,14 @@ class State(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Memory:
     """What a rule remembers: its state and since when, when it asked last and how often since its cause began, what it
-    told of last (so that nothing is told twice), up to when it looked (by the clock that people read), labels at its
-    last request, the best metrics of the version that it saw last, and which that is."""
+    reported last (so that nothing is reported twice), up to when it looked (by the clock that people read), labels at
+    its last request, the best metrics of the version that it saw last, and which that is."""
 
     state: State = State.OK
     since: float = 0.0
     asked: float = -math.inf
     times: int = 0
-    told: str = ""
+    reported: str = ""
     looked: float = 0.0
     labels: int = 0
     best: Mapping[str, float] = field(default_factory=dict)
@@ -99,8 +99,8 @@ def without_looks(state: RuleState) -> RuleState:
 def without_request(values: Document, event: str) -> dict[str, Any] | None:
     """A state (as JSON values) whose request of this event has failed; None where another or none is under way."""
     flight = values.get("in_flight")
-    mine = flight is not None and flight[2:] == [event]
-    return {**values, "in_flight": None, "approved": [], "failed": flight} if mine else None
+    is_of_event = flight is not None and flight[2:] == [event]
+    return {**values, "in_flight": None, "approved": [], "failed": flight} if is_of_event else None
 
 
 def with_request(values: Document, events: Collection[str]) -> dict[str, Any] | None:
@@ -121,7 +121,7 @@ def rule_state_out(state: RuleState) -> dict[str, Any]:
                 one.since,
                 max(one.asked, -1e18),
                 one.times,
-                one.told,
+                one.reported,
                 one.looked,
                 one.labels,
                 dict(one.best),

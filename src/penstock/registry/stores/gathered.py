@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from penstock.core.live_references import Gathering, HandIn
+from penstock.core.live_references import Contribution, Gathering
 from penstock.core.versions import VersionKey
 from penstock.registry.db import schema
 from penstock.registry.db.lease import LeaderConnections, database_now
@@ -33,7 +33,7 @@ class GatheredStore:
         """Whether this gateway decides for all."""
         return self._database.lead()
 
-    def hand_in(self, key: VersionKey, what: HandIn, rows: bytes) -> None:
+    def hand_in(self, key: VersionKey, what: Contribution, rows: bytes) -> None:
         """Replace what this gateway has handed in of a version without a reference, by packed rows."""
         table, mine = schema.gathered, _of(schema.gathered, key, self.gateway)
         with self._database.recording() as connection:
@@ -67,8 +67,8 @@ class GatheredStore:
         return {key: self._gathering(rows[key], _serving(key, seen)) for key in sorted(keys)}
 
     def _gathering(self, rows: Sequence[Any], serving: Mapping[str, float]) -> Gathering:
-        hand_ins = {row.gateway: HandIn(row.number, row.answered) for row in rows}
-        return Gathering(hand_ins, serving, self._now() - min(row.at for row in rows), bool(rows[0].has_reference))
+        contributions = {row.gateway: Contribution(row.number, row.answered) for row in rows}
+        return Gathering(contributions, serving, self._now() - min(row.at for row in rows), bool(rows[0].has_reference))
 
     def rows(self, key: VersionKey, gateway: str) -> bytes | None:
         """What a gateway has handed in of a version, None for nothing."""

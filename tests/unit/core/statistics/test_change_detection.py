@@ -149,7 +149,7 @@ def test_ratios_of_gamma_functions(base: float, more: float) -> None:
 
 def test_a_small_reference_is_forgiven_more() -> None:
     assert allowance([100] * 10) > allowance([1000] * 10) > allowance([100_000] * 10)
-    assert allowance([100_000] * 10) == pytest.approx(change_detection.FLOOR, rel=0.01)
+    assert allowance([100_000] * 10) == pytest.approx(change_detection.NEGLIGIBLE, rel=0.01)
 
 
 def test_it_remembers_since_when() -> None:

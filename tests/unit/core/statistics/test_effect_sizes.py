@@ -12,12 +12,14 @@ from penstock.core.statistics.special_functions import chi_square_quantile
 
 def test_effect_sizes() -> None:
     same = scores([100] * 10, [50] * 10)
-    assert (same.psi, same.js, same.ks, same.hellinger, same.calm) == pytest.approx((0, 0, 0, 0, True), abs=1e-9)
+    assert (same.psi, same.js, same.ks, same.hellinger, same.within_threshold) == pytest.approx(
+        (0, 0, 0, 0, True), abs=1e-9
+    )
     one, other = [1000, 1000, 0, 0], [0, 0, 1000, 1000]
     far = scores(one, other)
     assert far.js == pytest.approx(math.sqrt(math.log(2)), abs=0.01)
     assert far.ks == pytest.approx(1.0, abs=0.01)
-    assert not far.calm
+    assert not far.within_threshold
     assert {place for place, _ in far.moved} <= {0, 1, 2, 3}
     assert scores([1, 1], [0, 0]).rows == 0
 

@@ -14,7 +14,7 @@ from penstock.core.statistics.evidence import (
     evidence_in,
     onset_weight,
     parts,
-    with_batch_of_late,
+    with_batch_any_onset,
 )
 
 
@@ -34,7 +34,7 @@ def test_evidence_of_bets_that_gain_nothing_stays_one(sizes: list[int], weight: 
     """The weights of bets that have begun and of those that have not are one together, whatever the batches."""
     evidence = Evidence()
     for size in sizes:
-        evidence = with_batch_of_late(
+        evidence = with_batch_any_onset(
             evidence, np.array([size, 0.0]), np.array([9.0, 0.0]), [0.0] * 2, (weight, 1 - weight)
         )
     assert evidence.log_e == pytest.approx(0.0, abs=1e-9)
@@ -42,9 +42,9 @@ def test_evidence_of_bets_that_gain_nothing_stays_one(sizes: list[int], weight: 
 
 def test_a_gain_is_weighed_by_what_had_begun() -> None:
     a, b = np.array([1000.0, 0.0]), np.array([1.0, 0.0])
-    evidence = with_batch_of_late(Evidence(), a, b, [-50.0], (1.0,))  # what bet from the first request on is lost
+    evidence = with_batch_any_onset(Evidence(), a, b, [-50.0], (1.0,))  # what bet from the first request on is lost
     assert math.exp(evidence.log_e) == pytest.approx(1 - FROM_THE_START)
-    evidence = with_batch_of_late(evidence, a, b, [math.log(100)], (1.0,))
+    evidence = with_batch_any_onset(evidence, a, b, [math.log(100)], (1.0,))
     begun = onset_weight(1000)
     assert math.exp(evidence.log_e) == pytest.approx(100 * begun + 1 - FROM_THE_START - begun)
 
@@ -82,6 +82,6 @@ def test_batches_of_many_sizes_are_taken_whole() -> None:
 def test_evidence_of_an_earlier_form_is_taken_over() -> None:
     kept = evidence_in({"canary": [1, 2], "control": [3, 4], "log_e": 0.5, "peak": 0.7, "bets": [0.1, 0.2, 0.3, 0.4]})
     assert (kept.n_canary, kept.n_control, kept.peak) == (3, 7, 0.7)
-    again = with_batch_of_late(kept, np.array([0.0, 1.0]), np.array([0.0, 1.0]), [0.0] * 5, [0.2] * 5)
+    again = with_batch_any_onset(kept, np.array([0.0, 1.0]), np.array([0.0, 1.0]), [0.0] * 5, [0.2] * 5)
     assert len(again.bets) == 5  # the bets were another test's
     assert again.n_canary == 4

@@ -8,16 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.core.statistics.seasons import (
-    MOST_WANDER,
+    MAX_SEASONAL_VARIATION,
     OF_DAY,
     OF_WEEK,
     Usual,
     chunk_places,
+    distinguishable_hours,
     hours_of,
-    hours_told_apart,
     quarter_of,
+    seasonal_variation,
     smoothed,
-    wander,
 )
 
 MONDAY = datetime(2026, 1, 5, tzinfo=UTC).timestamp()
@@ -45,7 +45,7 @@ def test_hours_are_those_of_the_calendar(seconds: float) -> None:
 )
 def test_hours_are_told_apart_where_there_are_rows_of_all(rows: int, span: float, hours: int) -> None:
     times = np.asarray(MONDAY + np.arange(rows) * (span / max(1, rows)), np.float64)
-    assert hours_told_apart(times) == hours
+    assert distinguishable_hours(times) == hours
 
 
 def test_an_hour_is_drawn_from_those_around_it_and_is_worth_more_rows_than_its_own() -> None:
@@ -73,7 +73,7 @@ def places(generator: np.random.Generator, chances: np.ndarray, rows: int) -> np
 
 def test_rows_in_any_order_do_not_wander() -> None:
     found = [
-        wander(chunk_places(np.random.default_rng(seed).integers(0, 10, 20_000).astype(np.intp), 10))
+        seasonal_variation(chunk_places(np.random.default_rng(seed).integers(0, 10, 20_000).astype(np.intp), 10))
         for seed in range(200)
     ]
     assert sum(one > 0 for one in found) <= 2
@@ -81,13 +81,13 @@ def test_rows_in_any_order_do_not_wander() -> None:
 
 def test_what_moves_in_order_is_forgiven_in_full_but_not_beyond_a_bound() -> None:
     chances = 0.5 + 0.1 * np.sin(2 * np.pi * np.arange(100) / 100)
-    moved = wander(chunk_places(places(np.random.default_rng(1), chances, 50_000), 2))
+    moved = seasonal_variation(chunk_places(places(np.random.default_rng(1), chances, 50_000), 2))
     divergence = np.log((0.6**2 + 0.4**2) / 0.5)
     assert divergence <= moved <= 2.5 * divergence
     ordered = np.sort(np.random.default_rng(2).integers(0, 10, 50_000)).astype(np.intp)
-    assert wander(chunk_places(ordered, 10)) == MOST_WANDER
+    assert seasonal_variation(chunk_places(ordered, 10)) == MAX_SEASONAL_VARIATION
 
 
 @pytest.mark.parametrize(("rows", "width"), [(0, 3), (100, 3), (1000, 3), (20_000, 1)])
 def test_too_few_rows_or_places_say_nothing(rows: int, width: int) -> None:
-    assert wander(chunk_places(np.zeros(rows, np.intp), width)) == 0.0
+    assert seasonal_variation(chunk_places(np.zeros(rows, np.intp), width)) == 0.0

@@ -108,12 +108,12 @@ def test_a_full_disk_says_so_and_leaves_nothing(tiny: Path) -> None:
         incoming.close()
         blobs.keep(incoming.path, incoming.digest)
         kept = incoming.digest
-    with pytest.raises(NotReady, match="no room left"), Incoming(tiny / "blobs" / "incoming", 1 << 30) as incoming:
+    with pytest.raises(NotReady, match="the disk is full"), Incoming(tiny / "blobs" / "incoming", 1 << 30) as incoming:
         incoming.write(b"x" * (2 << 20))
     assert not list((tiny / "blobs" / "incoming").iterdir())
     blobs.check(kept)
     fill(tiny / "filler")
-    with pytest.raises(NotReady, match=r"no room left|cannot be read or written"):
+    with pytest.raises(NotReady, match=r"the disk is full|cannot be read or written"):
         open_database(f"sqlite:///{tiny / 'r.db'}", 2.0)
 
 

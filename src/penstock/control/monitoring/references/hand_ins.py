@@ -10,7 +10,7 @@ from penstock.control.monitoring.workers import Workers
 from penstock.control.periodic import KeyedWork, PeriodicTask
 from penstock.control.workers.protocol import Message
 from penstock.core.errors import NotReady
-from penstock.core.live_references import Gathering, HandIn
+from penstock.core.live_references import Contribution, Gathering
 from penstock.core.versions import VersionKey
 from penstock.registry.stores.gathered import GatheredStore
 
@@ -84,7 +84,7 @@ class HandIns:
             with self._due.isolated(key):
                 await self._hand_in(key)
         for key, gathering in standing.items():
-            mine = gathering.hand_ins.get(self._store.gateway)
+            mine = gathering.contributions.get(self._store.gateway)
             if mine is not None and key in self._handed_in and mine.answered < self._answered(key):
                 await self._pool.call(self._store.answered, key, self._answered(key))
         return bool(ripe)
@@ -92,7 +92,9 @@ class HandIns:
     def awaited(self, standing: Mapping[VersionKey, Gathering]) -> frozenset[VersionKey]:
         """The versions of which others have handed in rows, and this gateway has not."""
         mine = self._store.gateway
-        return frozenset(key for key, one in standing.items() if mine not in one.hand_ins and key not in self._present)
+        return frozenset(
+            key for key, one in standing.items() if mine not in one.contributions and key not in self._present
+        )
 
     def _begin(self) -> None:
         """Note how many requests each version had answered when the workers began to gather."""
@@ -115,7 +117,7 @@ class HandIns:
             self.forget(key)  # not before: rows are gathered once
             return False
         known = self._gathered[key]
-        is_there = gathering is not None and self._store.gateway in gathering.hand_ins
+        is_there = gathering is not None and self._store.gateway in gathering.contributions
         if is_there and self._handed_in.get(key, known.total) == known.total:
             return False
         return self._is_ripe(known, self._policies.of(key[0]).live_rows, gathering is not None)
@@ -128,7 +130,7 @@ class HandIns:
         known = self._gathered[key]
         total, parts = known.total, tuple(known.parts)
         number, packed = await self._pool.call(_packed, parts) if parts else (0, b"")
-        await self._pool.call(self._store.hand_in, key, HandIn(number, self._answered(key)), packed)
+        await self._pool.call(self._store.hand_in, key, Contribution(number, self._answered(key)), packed)
         self._handed_in[key] = total
 
 

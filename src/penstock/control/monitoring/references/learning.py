@@ -120,7 +120,7 @@ class ReferenceLearning:
             ValueError: nothing can be read.
         """
         parts: dict[str, GatheredRows] = {}
-        for gateway, number in draws(gathering.hand_ins, most).items():
+        for gateway, number in draws(gathering.contributions, most).items():
             try:
                 rows = unpack(self._store.rows(key, gateway) or b"")
             except ValueError as fault:

@@ -240,7 +240,7 @@ def test_a_control_process_that_is_replaced_hands_in_nothing_less(
     again.clock.now += LEARNING_S - 1
     again.learn()
     assert not again.learning.is_awaited(ONE)
-    assert first.store.gathered.open()[ONE].hand_ins["b"].rows == ENOUGH
+    assert first.store.gathered.open()[ONE].contributions["b"].rows == ENOUGH
     assert third.learn() == {}
 
 
@@ -249,7 +249,7 @@ def test_what_cannot_be_read_is_left_out(fleet: list[Learner], caplog: pytest.Lo
     for one in (second, third):
         one.gather(ONE, ENOUGH)
         one.learn()
-    ones = second.store.gathered.open()[ONE].hand_ins["b"]
+    ones = second.store.gathered.open()[ONE].contributions["b"]
     second.store.gathered.hand_in(ONE, ones, b"of a newer release")
     first.gather(ONE, ENOUGH)
     assert first.learn() == {ONE: ENOUGH}
@@ -263,7 +263,7 @@ def test_requests_that_are_answered_while_others_are_awaited_count(fleet: list[L
     second.learn()
     second.fleet.answer("1", ENOUGH + 500)
     second.learn()
-    assert first.store.gathered.open()[ONE].hand_ins["b"].answered == ENOUGH + 500
+    assert first.store.gathered.open()[ONE].contributions["b"].answered == ENOUGH + 500
 
 
 def test_rows_that_were_gathered_before_a_reference_are_not_handed_in_after_it(fleet: list[Learner]) -> None:
