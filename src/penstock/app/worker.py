@@ -191,7 +191,7 @@ class Worker:
         wait_s = stalls.start()
         while True:
             await asyncio.sleep(wait_s)
-            wait_s = stalls.tick()
+            wait_s = stalls.check()
 
     async def _keep_house(self) -> None:
         """Tell now and then what the shadows disagreed on, and give freed memory back to the system."""

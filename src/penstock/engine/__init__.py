@@ -1,4 +1,4 @@
-"""One loaded model: its signature, warm-up, runs and unloading. The only door to ONNX Runtime."""
+"""One loaded model: its signature, warm-up, runs and unloading. The only package that imports ONNX Runtime."""
 
 import os
 

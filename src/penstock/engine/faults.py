@@ -9,10 +9,10 @@ from penstock.core.errors import Fault, Internal, InvalidInput, TooLarge
 from penstock.core.texts import without_paths
 
 LONGEST_TEXT = 300
-"""Characters of a runtime's text that callers are told."""
+"""The longest text of the runtime that callers get, in characters."""
 
 LONGEST_DETAIL = 4000
-"""Characters of a runtime's text that operators are told."""
+"""The longest text of the runtime that operators get, in characters."""
 
 _CODE = re.compile(r"\[ONNXRuntimeError\] : \d+ : \w+ : ")
 _LOADING = re.compile(r"Load model from .*? failed:\s*", re.DOTALL)

@@ -1,6 +1,6 @@
 """From the graph's own inputs and outputs, and what a configuration states about them, to the signature served.
 
-The rules that tell whether a graph batches live only here.
+The rules that decide whether a graph batches are only here.
 """
 
 import json
@@ -41,9 +41,9 @@ _NAMELESS = frozenset({"", "?", "*", "-1", "None"})
 
 @dataclass(frozen=True, slots=True)
 class GraphTensor:
-    """One input or output as the runtime tells it: dimensions are numbers, names, or ``None`` for free ones.
+    """One input or output as the runtime describes it: dimensions are numbers, names, or ``None`` for free ones.
 
-    The runtime tells an unknown rank as it tells a scalar: no dimensions.
+    The runtime describes an unknown rank and a scalar alike: no dimensions.
     """
 
     name: str
@@ -135,8 +135,8 @@ def signature_of(graph: Graph, options: ModelOptions) -> Signature:
     if batched:
         _require_batch_dimension(graph, options, input_specs)
     derived = options.max_batch_size is None and _promises_batching(graph, (*input_specs, *output_specs))
-    named = _symbolic_dims(inputs, input_specs)
-    return Signature(input_specs, output_specs, batched or derived, options.max_batch_size or 0, named)
+    symbolic_dims = _symbolic_dims(inputs, input_specs)
+    return Signature(input_specs, output_specs, batched or derived, options.max_batch_size or 0, symbolic_dims)
 
 
 def sized_by_inputs(graph: Graph, batching: bool) -> bool:
@@ -151,13 +151,13 @@ def sized_by_inputs(graph: Graph, batching: bool) -> bool:
 
 def _symbolic_dims(tensors: Sequence[GraphTensor], specs: Sequence[TensorSpec]) -> dict[str, list[Place]]:
     """The places of each name that the graph gives to more than one free dimension of its inputs."""
-    named: dict[str, list[Place]] = {}
+    found: dict[str, list[Place]] = {}
     for tensor, spec in zip(tensors, specs, strict=True):
         if spec.graph_shape is None and len(spec.shape) == len(tensor.shape):
             for axis, dim in enumerate(tensor.shape):
                 if isinstance(dim, str) and dim not in _NAMELESS:
-                    named.setdefault(dim, []).append((tensor.name, axis))
-    return {dim: places for dim, places in named.items() if len(places) > 1}
+                    found.setdefault(dim, []).append((tensor.name, axis))
+    return {dim: places for dim, places in found.items() if len(places) > 1}
 
 
 def _specs(
@@ -202,7 +202,7 @@ def _datatype(role: str, tensor: GraphTensor) -> str:
 def _check_fits(role: str, tensor: GraphTensor, shape: Shape) -> None:
     dims = tensor.dims
     if not dims:
-        return  # a scalar or an unknown rank: only a run can tell
+        return  # a scalar or an unknown rank: only a run can show it
     if len(dims) != len(shape) or any(want not in (-1, got) for want, got in zip(dims, shape, strict=True)):
         raise LoadFailed(
             f"the configuration states {role} '{tensor.name}' as {shape_text(shape)}, "
@@ -223,9 +223,9 @@ def _check_reshape(role: str, stated: TensorOptions) -> None:
 
 def _require_batch_dimension(graph: Graph, options: ModelOptions, inputs: Sequence[TensorSpec]) -> None:
     stated = {entry.name for entry in options.inputs}
-    told = [("input", tensor) for tensor in graph.inputs if tensor.shape or tensor.name not in stated]
-    told += [("output", tensor) for tensor in graph.outputs if tensor.shape or graph.ranks_known]
-    for role, tensor in told:
+    checked = [("input", tensor) for tensor in graph.inputs if tensor.shape or tensor.name not in stated]
+    checked += [("output", tensor) for tensor in graph.outputs if tensor.shape or graph.ranks_known]
+    for role, tensor in checked:
         if tensor.dims[:1] != (-1,):
             raise LoadFailed(
                 f"max_batch_size {options.max_batch_size} needs a free first dimension everywhere, "

@@ -60,7 +60,7 @@ def _count(change: int) -> None:
 
 
 def _allow_huge_pages(allowed: bool) -> None:
-    """Have the kernel follow the C library's wish for huge pages (``glibc.malloc.hugetlb``), or not."""
+    """Have the kernel follow the C library's request for huge pages (``glibc.malloc.hugetlb``), or not."""
     control = getattr(ctypes.CDLL(None), "prctl", None)
     if control is not None:
         control(_PR_SET_THP_DISABLE, int(not allowed), 0, 0, 0)

@@ -80,7 +80,7 @@ def tried(attempt: Attempt, signature: Signature, rows: int) -> Cost:
 
 
 def _try_variants(attempt: Attempt, signature: Signature, rows: int, each_ns: int) -> None:
-    """Numbers of other sizes and other free dimensions, as far as there is time; those it does not take tell nothing.
+    """Numbers of other sizes and other free dimensions, as far as there is time; those it does not accept show nothing.
     ``each_ns`` is what a trial takes.
 
     Raises:

@@ -222,7 +222,7 @@ def _try_sharing(model: Model, attempt: joint_runs.Attempt, proof: RowProof) -> 
 
 
 class _Untried(Exception):
-    """The made-up request did not pass; only real ones can tell whether the model works."""
+    """The synthetic request failed; only real requests can show whether the model works."""
 
 
 def _warm_up(run: Run, names: list[str], signature: Signature, options: ModelOptions) -> tuple[Bound, list[Array]]:

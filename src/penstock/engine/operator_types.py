@@ -13,7 +13,7 @@ Types = frozenset[str]
 def result_types(domain: str, operator: str, index: int, given: Callable[[int], Types | None]) -> Types | None:
     """The types that a result of an operator may have, None where the runtime does not know the operator.
 
-    ``given`` tells the types that an input, counted from 0, may have, None where nothing is known of it.
+    ``given`` returns the types that an input, counted from 0, may have, None where nothing is known of it.
     """
     schema = _schemas().get((domain, operator))
     if schema is None or not schema.outputs:

@@ -85,16 +85,16 @@ def _answer(model: Model, bound: Bound) -> list[Document]:
     specs = model.signature.outputs
     arrays = model.run(bound.feeds, [spec.name for spec in specs])
     return [
-        {"name": spec.name, "datatype": spec.datatype, **_told(array)}
+        {"name": spec.name, "datatype": spec.datatype, **_described(array)}
         for spec, array in zip(specs, arrays, strict=True)
     ]
 
 
-def _told(array: Array) -> Document:
+def _described(array: Array) -> Document:
     flat = array.reshape(-1)
     if array.dtype == object:
-        words = [str(word) for word in flat.tolist()]
-        content, sample = "\0".join(words).encode(), [word[:64] for word in words[:SAMPLES]]
+        texts = [str(text) for text in flat.tolist()]
+        content, sample = "\0".join(texts).encode(), [text[:64] for text in texts[:SAMPLES]]
     else:
         content = np.ascontiguousarray(array).tobytes()
         sample = [_number(value) for value in flat[:SAMPLES].tolist()]

@@ -1,7 +1,7 @@
 """Scratch files and folders: the only place that makes temporary files, and that deletes those of killed processes.
 
-Whoever makes scratch holds its lock (``flock``) until it is discarded. That tells it from what a killed process left,
-in containers too, where process ids of others mean nothing. Its name is ``.NAME.<16 hex digits>.penstock``.
+Whoever makes scratch holds its lock (``flock``) until it is discarded. That distinguishes it from what a killed process
+left, in containers too, where process ids of others mean nothing. Its name is ``.NAME.<16 hex digits>.penstock``.
 """
 
 import fcntl
@@ -33,20 +33,20 @@ class _Failures:
 
     def __init__(self) -> None:
         self.count = 0
-        self._told: str | None = None
+        self._reported: str | None = None
         self._lock = threading.Lock()
 
-    def tell(self, error: OSError) -> None:
+    def report(self, error: OSError) -> None:
         reason = error.strerror or type(error).__name__
         with self._lock:
             self.count += 1
-            is_new, self._told = reason != self._told, reason
+            is_new, self._reported = reason != self._reported, reason
         if is_new:
             log.warning("scratch cannot be deleted: %s; it is tried again later", reason)
 
     def over(self) -> None:
         with self._lock:
-            self._told = None
+            self._reported = None
 
 
 _failures = _Failures()
@@ -76,7 +76,7 @@ class Scratch:
             _delete(self.path)
             _failures.over()
         except OSError as error:
-            _failures.tell(error)
+            _failures.report(error)
         with suppress(OSError):  # the lock ends in any case
             os.close(self.handle)
 
@@ -94,7 +94,7 @@ def scratch_file(folder: Path, name: str, mode: int = 0o600) -> Scratch:
         OSError: it cannot be made.
     """
     while True:
-        path = _named(folder, name)
+        path = _path_of(folder, name)
         handle = os.open(path, _FILE, mode)
         _lock(handle)
         if os.fstat(handle).st_nlink:  # else a sweep was quicker than the lock
@@ -105,7 +105,7 @@ def scratch_file(folder: Path, name: str, mode: int = 0o600) -> Scratch:
 def scratch_folder(folder: Path, name: str) -> Scratch:
     """A new, empty folder for this user alone; raises as ``scratch_file``."""
     while True:
-        path = _named(folder, name)
+        path = _path_of(folder, name)
         path.mkdir(mode=0o700)
         with suppress(FileNotFoundError):  # a sweep was quicker than the lock
             handle = os.open(path, _LOOK | os.O_DIRECTORY)
@@ -144,7 +144,7 @@ def delete_failures() -> int:
     return _failures.count
 
 
-def _named(folder: Path, name: str) -> Path:
+def _path_of(folder: Path, name: str) -> Path:
     return folder / f".{name[:MOST_NAME]}.{secrets.token_hex(8)}.penstock"
 
 
@@ -184,7 +184,7 @@ def _deleted(path: Path) -> bool:
     try:
         _delete(path)
     except OSError as error:
-        _failures.tell(error)
+        _failures.report(error)
         return False
     return True
 

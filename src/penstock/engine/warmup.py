@@ -61,7 +61,7 @@ def _filled_in(dims: Shape, free: int) -> Shape:
 
 SIZES = (1e-3, 1.0, 1e3)
 FREE = 3
-WORDS = ("", "a", "A word", "two  words, and more", "7")
+TEXTS = ("", "a", "A word", "two  words, and more", "7")
 
 
 def varied_tensors(signature: Signature, rows: int) -> Iterator[tuple[str, list[Tensor]]]:
@@ -88,7 +88,7 @@ def _varied(entry: WarmupInput, sizes: Sequence[float]) -> Tensor:
     generator = np.random.default_rng(1)
     scale = np.array(sizes).reshape(-1, *[1] * (len(shape) - 1))
     if entry.datatype == "BYTES":
-        return Tensor(entry.name, entry.datatype, np.array(WORDS, object)[generator.integers(0, len(WORDS), shape)])
+        return Tensor(entry.name, entry.datatype, np.array(TEXTS, object)[generator.integers(0, len(TEXTS), shape)])
     if entry.datatype == "BF16":
         numbers = (generator.standard_normal(shape) * scale).astype(np.float32)
         return Tensor(entry.name, entry.datatype, (numbers.view(np.uint32) >> 16).astype(dtype))

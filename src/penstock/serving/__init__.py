@@ -1,1 +1,1 @@
-"""The road of a request inside a worker: find a version, run it here or on a thread, count what happened."""
+"""The request path inside a worker: find a version, run it on the event loop or on a thread, count the result."""

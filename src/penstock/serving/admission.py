@@ -1,4 +1,4 @@
-"""How many calls of one version may be in the system, by class, and what those are told that may not enter."""
+"""How many calls of one version may be in the system, by priority class, and the errors of those that may not enter."""
 
 from collections.abc import Sized
 from time import monotonic_ns
@@ -19,7 +19,7 @@ from penstock.core.queueing import (
 )
 from penstock.monitor.counters.block_writer import BlockWriter
 
-QUEUE_FULL, TOO_LATE, PREEMPTED, MEMORY = range(len(SHED_REASONS))
+QUEUE_FULL, DEADLINE, PREEMPTED, MEMORY = range(len(SHED_REASONS))
 
 TEXTS: Final = {
     QUEUE_FULL: "the queue of this model is full; try again later",
@@ -44,11 +44,11 @@ class ConcurrencyLimiter:
     __slots__ = (
         "_block",
         "_call_ns",
+        "_class_limits",
         "_limit",
         "_patient",
         "_peak",
         "_rejected",
-        "_rooms",
         "_run_ns",
         "_servers",
         "_window_ends_ns",
@@ -90,26 +90,27 @@ class ConcurrencyLimiter:
         self.in_system += 1
         self._peak = max(self._peak, self.in_system)
 
-    def has_room(self, priority: int) -> bool:
+    def has_capacity(self, priority: int) -> bool:
         """Whether one more call of a class may enter."""
-        return self.in_system < self._rooms[priority]
+        return self.in_system < self._class_limits[priority]
 
     def admission_error(self, priority: int) -> Overloaded | None:
-        """Why a call of a class need not even be decoded; None if it has room, or may take the place of another."""
-        if self.in_system < self._rooms[priority] or self._behind(priority):
+        """Why a call of a class need not even be decoded; None if there is capacity, or it may take the place of
+        another."""
+        if self.in_system < self._class_limits[priority] or self._behind(priority):
             return None
         now = monotonic_ns()
         self.update(now)
         return self.rejection(QUEUE_FULL, now)
 
-    def lateness(self, priority: int, deadline_ns: int, now_ns: int) -> Overloaded | None:
-        """Why a call would have its answer too late, behind those that go before it."""
+    def deadline_error(self, priority: int, deadline_ns: int, now_ns: int) -> Overloaded | None:
+        """The error of a call that would miss its deadline behind the calls ahead of it; None if it would not."""
         ahead = self.in_system - self.cancelled_running - self._behind(priority)
         if not misses_deadline(ahead, self._servers, self._call_ns, self._run_ns, max(0, deadline_ns - now_ns)):
             return None
         wait_s = expected_wait_ns(ahead, self._servers, self._call_ns) / 1e9
         text = f"the queue of this model is {wait_s:.3g} s long, and the call has less time"
-        return self.rejection(TOO_LATE, now_ns, text, wait_s)
+        return self.rejection(DEADLINE, now_ns, text, wait_s)
 
     def rejection(self, reason: int, now_ns: int, text: str = "", retry_after_s: float = 1.0) -> Overloaded:
         """The fault of a call that is turned away; it is counted."""
@@ -143,7 +144,7 @@ class ConcurrencyLimiter:
 
     def _follow(self, limit: Limit) -> None:
         self._limit = limit
-        self._rooms = class_limits(limit.value)
+        self._class_limits = class_limits(limit.value)
         self._block.set_limit(int(limit.value))
 
     def _behind(self, priority: int) -> int:

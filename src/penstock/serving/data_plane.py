@@ -106,8 +106,8 @@ class DataPlane:
         else:
             block, route, observers = decision[0].block, decision[1], decision[2]
         series = route * len(PROTOCOL_NAMES) + transport
-        blamed = is_attributed(outcome, run_began=False) and _counts(observers)
-        block.count_failure(series, OUTCOME_INDEX[outcome], monotonic_ns() - began_ns, blamed)
+        attributed = is_attributed(outcome, run_began=False) and _counts(observers)
+        block.count_failure(series, OUTCOME_INDEX[outcome], monotonic_ns() - began_ns, attributed)
         if outcome == OverBudget.kind:
             block.count_shed(MEMORY)
 
@@ -121,18 +121,18 @@ class DataPlane:
     def mark_ready(self) -> None:
         """The first desired state has been worked through: ready from now on."""
         self._complete = True
-        self._tell_readiness()
+        self._notify_readiness()
 
     def begin_drain(self) -> None:
         """Not ready any more, for good."""
         self._draining = True
-        self._tell_readiness()
+        self._notify_readiness()
 
     def on_readiness(self, listener: Callable[[], None]) -> None:
         """Call ``listener`` whenever the answer of ``ready`` may have changed."""
         self._readiness_listeners.append(listener)
 
-    def _tell_readiness(self) -> None:
+    def _notify_readiness(self) -> None:
         for listener in self._readiness_listeners:
             listener()
 
@@ -156,8 +156,8 @@ def _record_run(calls: Sequence[InferCall], now_ns: int, alone: bool) -> None:
 
 
 def _record_failed(call: InferCall, outcome: str, now_ns: int) -> None:
-    blamed = is_attributed(outcome, call.run_began) and _counts(call.observers)
-    call.loaded.block.count_failure(call.series, OUTCOME_INDEX[outcome], now_ns - call.began_ns, blamed)
+    attributed = is_attributed(outcome, call.run_began) and _counts(call.observers)
+    call.loaded.block.count_failure(call.series, OUTCOME_INDEX[outcome], now_ns - call.began_ns, attributed)
 
 
 def _counts(observers: tuple[CallObserver, ...]) -> bool:

@@ -40,8 +40,8 @@ class Sampler(CallObserver, Interface):
     def flush(self) -> None:
         """Work on what waits, at once."""
 
-    def hand_over(self) -> None:
-        """Hand over the rows that were gathered for a reference, however few."""
+    def publish_baseline(self) -> None:
+        """Publish the rows that were gathered for a reference, however few."""
 
     def close(self) -> None:
         """Take nothing more, once what waits is worked on."""
@@ -64,7 +64,7 @@ class Servable(VersionInfo, ABC):
         self.check: JointRunCheck | None = None
 
     def admission_error(self, priority: Priority) -> Overloaded | None:
-        """Why a call of a class is not worth decoding; None if there is room for it."""
+        """Why a call of a class is not worth decoding; None if there is capacity for it."""
         return self.limiter.admission_error(priority)
 
     @abstractmethod
@@ -121,7 +121,7 @@ class InferCall:
     in the counts: of calls that ran together, the first has them all and the others ``NOT_COUNTED``. ``output_bytes``
     is the size of its outputs. ``run_began`` says that its run has begun, so that what goes wrong from then on is the
     version's doing. ``counted`` says that a rollout may count it, ``judged`` that it may count its label. ``client``
-    tells calls of one connection from those of others (0 where nobody says). Whoever learns that nobody waits for the
+    identifies the connection (0: unknown). Whoever learns that nobody waits for the
     answer sets ``abandoned``: a call that has not begun to run then ends as cancelled.
     """
 

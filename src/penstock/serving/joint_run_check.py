@@ -81,7 +81,7 @@ class JointRunCheck:
             difference = repeated(model, names, feeds, outputs, rows)
             if difference:
                 self._on_mismatch(difference)
-        except (Fault, MemoryError, ValueError):  # it is unloaded meanwhile, or there is no room
+        except (Fault, MemoryError, ValueError):  # it was unloaded meanwhile, or memory ran out
             pass
         except Exception as error:  # a bug must not take the loading thread down
             log.exception("a shared run could not be repeated", exc_info=error)

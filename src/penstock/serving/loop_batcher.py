@@ -33,8 +33,8 @@ ENCODE_NS: Final = 4_000_000
 RUN_NS, ALL_RUNS_NS = 2_000_000, 10_000_000
 """What the runs of one version, and those of all, may take of a turn."""
 
-CROWD: Final = 16
-"""Calls in the system from which on a call may come too late for its deadline."""
+DEADLINE_CHECK_CALLS: Final = 16
+"""Calls in the system from which on a call may miss its deadline in the queue."""
 
 SHOWN_S: Final = 0.025
 """How long the number of calls in the system is shown as it was at the beginning of their runs."""
@@ -179,7 +179,7 @@ class LoopBatcher:
         """Have a call run in this turn, or on a thread, or answered at once if it has a fault."""
         loaded = call.loaded
         if loaded.prepare_inline(call):
-            if loaded.limiter.in_system and not self._makes_room(call):
+            if loaded.limiter.in_system and not self._may_wait(call):
                 self._finished.append((source, pending, call))
                 return
             self._enter(source, pending, call)
@@ -199,15 +199,16 @@ class LoopBatcher:
         else:
             waiting.append(entry)
 
-    def _makes_room(self, call: InferCall) -> bool:
-        """Whether a call may wait for its run, if need be in the place of a less urgent one; else it has a fault."""
+    def _may_wait(self, call: InferCall) -> bool:
+        """Whether a call may wait for its run, if necessary in the place of a less urgent one; otherwise set its
+        fault."""
         limiter, now = call.loaded.limiter, call.decoded_ns
         limiter.update(now)
-        if not limiter.has_room(call.priority) and not self._evict(call.loaded, call.priority):
+        if not limiter.has_capacity(call.priority) and not self._evict(call.loaded, call.priority):
             call.fault = limiter.rejection(QUEUE_FULL, now)
             return False
-        if limiter.in_system >= CROWD:
-            call.fault = limiter.lateness(call.priority, call.deadline_ns, now)
+        if limiter.in_system >= DEADLINE_CHECK_CALLS:
+            call.fault = limiter.deadline_error(call.priority, call.deadline_ns, now)
         return call.fault is None
 
     def _evict(self, loaded: Servable, priority: int) -> bool:

@@ -1,4 +1,4 @@
-"""How long the event loop answered nobody: what its turns say of themselves, and how late a timer comes."""
+"""How long the event loop answered nobody: the duration of its turns, and the delay of a timer."""
 
 from collections.abc import Callable
 from time import monotonic_ns
@@ -7,14 +7,14 @@ from typing import Final
 STALL_NS: Final = 1_000_000
 """Shorter times are no stall."""
 
-TICK_NS: Final = 20_000_000
+CHECK_INTERVAL_NS: Final = 20_000_000
 """Between two looks of the timer: whatever holds the loop for longer is seen, though up to that much less of it."""
 
 
 class LoopStalls:
     """One event loop's; ``record`` takes the nanoseconds of each stall.
 
-    The loop batcher tells of its turns. Everything else that holds the loop, such as a callback or a thread that holds
+    The loop batcher reports its turns. Everything else that holds the loop, such as a callback or a thread that holds
     the interpreter, shows in the delay of a timer; of a delay that turns explain only the turns are recorded.
     """
 
@@ -30,14 +30,14 @@ class LoopStalls:
         self._record(duration_ns)
 
     def start(self) -> float:
-        """Begin to look; the seconds until ``tick`` is due."""
-        self._due_ns = self._clock() + TICK_NS
+        """Begin to look; the seconds until ``check`` is due."""
+        self._due_ns = self._clock() + CHECK_INTERVAL_NS
         self._explained_ns = 0
-        return TICK_NS / 1e9
+        return CHECK_INTERVAL_NS / 1e9
 
-    def tick(self) -> float:
-        """Look how late this call is; the seconds until the next one."""
-        late = self._clock() - self._due_ns
-        if late - self._explained_ns >= STALL_NS:
-            self._record(late - self._explained_ns)
+    def check(self) -> float:
+        """Record the delay of this call, unless turns explain it; return the seconds until the next call."""
+        delay_ns = self._clock() - self._due_ns
+        if delay_ns - self._explained_ns >= STALL_NS:
+            self._record(delay_ns - self._explained_ns)
         return self.start()

@@ -8,13 +8,14 @@ from penstock.core.limits import MEMORY_SETTING
 DEFAULT_MEMORY_BYTES: Final = 1 << 30
 """The budget of what is given none."""
 
-TRIM_BYTES, CALM_BYTES = 16 << 20, 1 << 20
-"""Bytes freed since the last trim that make another one worth its time, and between two looks that make no burst."""
+TRIM_BYTES, BURST_BYTES = 16 << 20, 1 << 20
+"""Bytes freed since the last trim that make another trim worth its time, and bytes freed between two checks up to which
+there is no burst."""
 
 SPARE_SHARE: Final = 2
 """Mirrored calls and samples may bring what is used to the budget divided by this, so that they refuse no caller."""
 
-CALM_SHARE: Final = 16
+BURST_SHARE: Final = 16
 """A burst is over, too, once what was freed between two looks is so small a share of all that was freed since the last
 trim. So steady traffic has the heap trimmed every so many looks, and a burst on top of it as soon as it ends."""
 
@@ -41,7 +42,7 @@ class MemoryBudget:
         return True
 
     def refusal(self, size: int, text: str) -> Fault:
-        """Why there is no room for ``size`` bytes of one request: for now, as ``text`` says, or never."""
+        """The error of a request whose ``size`` bytes do not fit: for now, with ``text``, or never."""
         if size <= self.limit:
             return OverBudget(text)
         return TooLarge(
@@ -70,7 +71,7 @@ class MemoryBudget:
         lately, self._seen = self._freed - self._seen, self._freed
         if self._freed < TRIM_BYTES:
             return False
-        if lately > max(CALM_BYTES, self._freed // CALM_SHARE):
+        if lately > max(BURST_BYTES, self._freed // BURST_SHARE):
             return False
         self._freed = self._seen = 0
         return True

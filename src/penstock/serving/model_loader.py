@@ -42,7 +42,7 @@ from penstock.serving.version_info import Identity
 log = logging.getLogger("penstock.serving")
 
 RESOURCES = "resources"
-"""The transition that makes room before it loads."""
+"""The transition that unloads old versions before it loads new ones."""
 
 OnStatus = Callable[[tuple[VersionStatus, ...]], None]
 OnRows = Callable[[str, str, list[list[str]], list[Rows], list[Rows], ConfidenceHistogram | None, int], None]
@@ -82,7 +82,7 @@ class ModelLoader:
             wanted = {(model.name, one.version): one for model in desired.models for one in model.versions}
             for spec in desired.models:
                 if spec.transition == RESOURCES:
-                    await self._make_room(desired, spec)
+                    await self._unload_first(desired, spec)
             for (model, _), version in wanted.items():
                 if self._needs_loading(model, version):
                     await self._load(desired, model, version)
@@ -133,7 +133,7 @@ class ModelLoader:
             return False
         return not any((spec.name, version.version) in self._loaded for version in spec.versions)
 
-    async def _make_room(self, desired: Desired, model: ModelSpec) -> None:
+    async def _unload_first(self, desired: Desired, model: ModelSpec) -> None:
         """Unload what will not be served any more before anything new is loaded."""
         specs = {spec.version: spec for spec in model.versions}
         if not any(self._needs_loading(model.name, spec) for spec in specs.values()):
@@ -170,7 +170,7 @@ class ModelLoader:
         options = model_config.read(spec.config, Path(spec.folder))
         loop = asyncio.get_running_loop()
         loaded = await loop.run_in_executor(self._low_priority_pool, self._load_admitted, spec, options)
-        _tell_refused_batching(model, spec, options, loaded)
+        _log_refused_batching(model, spec, options, loaded)
         config = model_config.describe(model, options, loaded.signature, loaded.sharing, spec.config)
         identity, block = Identity(model, spec.version), self._slot.block(spec.block)
         version = LoadedVersion(identity, loaded, options, config, block, self._plane.memory, self._plane.limits)
@@ -189,7 +189,7 @@ class ModelLoader:
             loaded.sampled_as = wanted, spec.block
             self._sample_anew(key, loaded, wanted)
         if learn.is_awaited and loaded.sampler is not None:
-            loaded.sampler.hand_over()
+            loaded.sampler.publish_baseline()
 
     def _sample_anew(self, key: VersionKey, loaded: LoadedVersion, wanted: WatchSpec) -> None:
         if loaded.sampler is not None:
@@ -278,7 +278,7 @@ def _release_memory(versions: Sequence[LoadedVersion]) -> None:
     heap.trim()
 
 
-def _tell_refused_batching(model: str, spec: VersionSpec, options: ModelOptions, loaded: Model) -> None:
+def _log_refused_batching(model: str, spec: VersionSpec, options: ModelOptions, loaded: Model) -> None:
     """Say why a version does not get the batching that its configuration asks for, and where its proof ended."""
     if options.asks_for_batching and not loaded.sharing.shared:
         node = f" (node '{spec.rows.node}')" if spec.rows.node and spec.rows.reason in loaded.sharing.reason else ""

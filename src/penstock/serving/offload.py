@@ -30,7 +30,7 @@ Result = TypeVar("Result")
 
 Work = Callable[[], Any]
 Done = Callable[[Any, Exception | None], None]
-"""Told on the event loop: the result of the work and None, or None and what it raised."""
+"""Called on the event loop with the result of the work and None, or None and what it raised."""
 
 log = logging.getLogger("penstock.serving")
 
@@ -47,7 +47,7 @@ class Job:
         self.loop = loop
 
     def cancel(self) -> None:
-        """Nobody waits for it any more: work that has not begun is left out, and ``done`` is told ``Cancelled``."""
+        """Nobody waits for it any more: work that has not begun is left out, and ``done`` gets ``Cancelled``."""
         self._work = None
 
     def run(self) -> tuple[Any, Exception | None]:
@@ -61,7 +61,7 @@ class Job:
             return None, error
 
     def finish(self, result: Any, error: Exception | None) -> None:
-        """Tell whoever waits."""
+        """Call ``done`` with the result."""
         done, self._work, self._done = self._done, None, None
         if done is not None:
             done(result, error)
@@ -87,11 +87,11 @@ class Offload:
         self._closed = False
 
     def submit(self, work: Work, done: Done, size: int) -> Job:
-        """Have ``work`` done on a thread and ``done`` told of its result on this loop; ``size`` is the bytes it goes
-        through. A job larger than all the room is taken while nothing else waits.
+        """Have ``work`` done on a thread and ``done`` called with its result on this loop; ``size`` is the bytes it
+        goes through. A job larger than the bound is accepted while nothing else waits.
 
         Raises:
-            Overloaded: more waits already than there is room for, or the threads have been stopped.
+            Overloaded: the queue is full, or the threads have been stopped.
         """
         if self._closed or (self.waiting_bytes and self.waiting_bytes + size > self._max_bytes):
             self.refused += 1

@@ -86,7 +86,7 @@ class Router:
                 return decision
         sticky = fields.get(self._sticky) if self._sticky else None
         if not sticky or self._votes is None:
-            picked: RouteDecision = self._points.pick(sticky or None)  # an empty value tells nobody from anybody
+            picked: RouteDecision = self._points.pick(sticky or None)  # an empty value identifies nobody
             return picked
         hashed = self._points.hashed(sticky)
         loaded, reason, observers = self._points.at(hashed)

@@ -48,13 +48,13 @@ class Repository(Protocol):
             NotFound: no such model.
         """
 
-    async def feedback(self, model: str, told: Sequence[Feedback]) -> FeedbackResult:
-        """Join what was told to the answers that are remembered; how many were not."""
+    async def feedback(self, model: str, entries: Sequence[Feedback]) -> FeedbackResult:
+        """Join feedback to the answers that are remembered; return how many entries found none."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelMetadata:
-    """What the protocol's metadata call tells of a model."""
+    """The answer to the protocol's metadata call."""
 
     name: str
     versions: tuple[str, ...]
@@ -164,7 +164,7 @@ class ServerQueries:
         with suppress(NotFound):
             await self._repository.unload(model)
 
-    async def feedback(self, model: str, told: Sequence[Feedback]) -> tuple[int, FeedbackResult]:
+    async def feedback(self, model: str, entries: Sequence[Feedback]) -> tuple[int, FeedbackResult]:
         """Join labels and rewards to answers that any worker of any gateway gave: how many were accepted, and how many
         of those belong to no answer that is remembered or wait for other gateways.
 
@@ -176,8 +176,8 @@ class ServerQueries:
         for version in entry.ready:
             watch = self._routing_table.find((model, version))[0].sampler
             if watch is not None:
-                watch.flush()  # an answer may be told of at once
-        return len(told), await self._repository.feedback(model, told) if told else FeedbackResult()
+                watch.flush()  # feedback may come right after an answer
+        return len(entries), await self._repository.feedback(model, entries) if entries else FeedbackResult()
 
     def _statistics(self, entry: ModelEntry) -> Iterator[VersionStatistics]:
         for version in entry.ready:

@@ -25,7 +25,7 @@ MAX_NAME: Final = 256
 """Characters of a region's name."""
 
 MAX_TENSOR_BYTES: Final = 64 << 20
-"""Bytes of one tensor in shared memory, unless ``Regions`` is told otherwise."""
+"""Bytes of one tensor in shared memory, unless ``Regions`` gets another limit."""
 
 _KEY: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
 _SEGMENT_FLAGS: Final = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # a pipe of that name must not hold the loop up
@@ -71,7 +71,7 @@ class RegionSpan:
         """Write an output's raw bytes to the beginning of the span.
 
         Raises:
-            InvalidInput: there is too little room, or the segment is gone, full, read only or smaller than it was.
+            InvalidInput: the region is too small, or the segment is gone, full, read only or smaller than it was.
         """
         if len(raw) > self.size:
             raise InvalidInput(f"output '{output}' has {len(raw)} bytes; its shared memory has {self.size}")

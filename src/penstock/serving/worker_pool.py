@@ -102,19 +102,19 @@ class WorkerPool:
         """Queue a call; ``on_outcome`` hears what became of it, at its deadline at the latest.
 
         Raises:
-            Overloaded: there is no room, or the queue is longer than the call can wait.
-            OverBudget: the memory budget has no room for its input now.
-            TooLarge: the whole of the memory budget has no room for its input.
+            Overloaded: the queue is full, or it is longer than the call can wait.
+            OverBudget: its input does not fit into the memory budget now.
+            TooLarge: its input does not fit into the whole memory budget.
         """
         now = monotonic_ns()
         limiter, priority = self._limiter, call.priority
         limiter.update(now)
         self._evict_excess()
-        if not limiter.has_room(priority) and not self._evict_newest(priority, PREEMPTED):
+        if not limiter.has_capacity(priority) and not self._evict_newest(priority, PREEMPTED):
             raise limiter.rejection(QUEUE_FULL, now)
-        late = limiter.lateness(priority, call.deadline_ns, now)
-        if late is not None:
-            raise late
+        error = limiter.deadline_error(priority, call.deadline_ns, now)
+        if error is not None:
+            raise error
         size = call.input_bytes
         if not self._memory.take(size):
             raise self._without_memory(call)
@@ -131,7 +131,7 @@ class WorkerPool:
         return entry
 
     def _without_memory(self, call: InferCall) -> Fault:
-        """The fault of a call whose input has no room."""
+        """The error of a call whose input does not fit into memory."""
         text = "the server holds as much for its callers as it may; try again later"
         fault = self._memory.refusal(call.input_bytes, text)
         if isinstance(fault, OverBudget):
@@ -219,7 +219,7 @@ class WorkerPool:
             batch = None  # an idle thread must not keep what it ran
 
     def _run(self, loop: asyncio.AbstractEventLoop, batch: Batch) -> bool:
-        """Run a batch and have its calls told; whether the loop still lives."""
+        """Run a batch and have its calls completed; return whether the loop still lives."""
         model = self._model if batch.parallelism is Parallelism.MULTI_THREADED else self._single_threaded
         calls = [entry.call for entry in batch.entries]
         outcomes = batch_run.run(model, calls, batch.interrupt)

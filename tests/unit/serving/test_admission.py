@@ -42,7 +42,7 @@ class World:
 def test_classes_have_room_up_to_their_share(in_system: int, priority: Priority, room: bool) -> None:
     world = World()
     world.enter(in_system)
-    assert world.limiter.has_room(priority) == room
+    assert world.limiter.has_capacity(priority) == room
     assert (world.limiter.admission_error(priority) is None) == room
 
 
@@ -80,7 +80,7 @@ def test_who_would_come_too_late_hears_it_at_once(ahead: int, cancelled: int, le
     world = World(most=100.0)
     world.enter(ahead)
     world.limiter.cancelled_running = cancelled
-    fault = world.limiter.lateness(Priority.DEFAULT, 1000 + left_ns, 1000)
+    fault = world.limiter.deadline_error(Priority.DEFAULT, 1000 + left_ns, 1000)
     assert (fault is not None) == late
     assert world.counted.shed["too_late"] == late
     if fault is not None:
@@ -93,8 +93,8 @@ def test_less_urgent_calls_that_wait_are_not_in_the_way() -> None:
     world.enter(5)
     world.limiter.waiting[Priority.BATCH] = 3
     world.limiter.queues = ([], [], [object()])
-    assert world.limiter.lateness(Priority.DEFAULT, 2_000_000, 0) is None
-    assert world.limiter.lateness(Priority.BATCH, 2_000_000, 0) is not None
+    assert world.limiter.deadline_error(Priority.DEFAULT, 2_000_000, 0) is None
+    assert world.limiter.deadline_error(Priority.BATCH, 2_000_000, 0) is not None
 
 
 def test_a_system_that_only_grows_is_cut_by_its_peaks() -> None:
@@ -156,7 +156,7 @@ def test_an_empty_system_always_takes_a_call(steps: list[tuple[str, int]]) -> No
     world, now = World(least=1.0, most=5.0), 0
     for step, after in steps:
         now += after
-        if step == "enter" and world.limiter.has_room(Priority.DEFAULT):
+        if step == "enter" and world.limiter.has_capacity(Priority.DEFAULT):
             world.limiter.enter()
         elif step == "leave" and world.limiter.in_system:
             world.limiter.in_system -= 1
@@ -166,7 +166,7 @@ def test_an_empty_system_always_takes_a_call(steps: list[tuple[str, int]]) -> No
             world.limiter.update(now)
         assert 1.0 <= world.limiter.limit <= 5.0
     world.limiter.in_system = 0
-    assert all(world.limiter.has_room(priority) for priority in Priority)
+    assert all(world.limiter.has_capacity(priority) for priority in Priority)
 
 
 def test_every_reason_has_a_place_in_the_counters() -> None:

@@ -1,7 +1,7 @@
 """Stalls of the loop: turns tell of themselves, all else shows in a timer that comes late; nothing counts twice."""
 
 from penstock.monitor.counters.slot import Slot
-from penstock.serving.loop_stalls import STALL_NS, TICK_NS, LoopStalls
+from penstock.serving.loop_stalls import CHECK_INTERVAL_NS, STALL_NS, LoopStalls
 
 MS = 1_000_000
 
@@ -13,27 +13,27 @@ class World:
         self.stalls = LoopStalls(self.seen.append, lambda: self.now)
         self.stalls.start()
 
-    def tick(self, late_ns: int) -> None:
-        self.now += TICK_NS + late_ns
-        assert self.stalls.tick() * 1e9 == TICK_NS
+    def check(self, late_ns: int) -> None:
+        self.now += CHECK_INTERVAL_NS + late_ns
+        assert self.stalls.check() * 1e9 == CHECK_INTERVAL_NS
 
 
 def test_a_timer_that_comes_late_tells_how_much() -> None:
     world = World()
     for late in (0, STALL_NS - 1, STALL_NS, 0, 70 * MS):
-        world.tick(late)
+        world.check(late)
     assert world.seen == [STALL_NS, 70 * MS]
 
 
 def test_a_delay_that_turns_explain_is_not_counted_again() -> None:
     world = World()
     world.stalls.turn(30 * MS)
-    world.tick(25 * MS)  # the timer was due in the midst of it
+    world.check(25 * MS)  # the timer was due in the midst of it
     assert world.seen == [30 * MS]
-    world.tick(25 * MS)  # which explains nothing of the next
+    world.check(25 * MS)  # which explains nothing of the next
     assert world.seen == [30 * MS, 25 * MS]
     world.stalls.turn(2 * MS)
-    world.tick(12 * MS)
+    world.check(12 * MS)
     assert world.seen == [30 * MS, 25 * MS, 2 * MS, 10 * MS]
 
 

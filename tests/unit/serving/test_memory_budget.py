@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from penstock.core.errors import OverBudget, TooLarge
 from penstock.core.limits import RequestLimits
-from penstock.serving.memory_budget import CALM_BYTES, CALM_SHARE, TRIM_BYTES, MemoryBudget
+from penstock.serving.memory_budget import BURST_BYTES, BURST_SHARE, TRIM_BYTES, MemoryBudget
 
 
 def test_what_does_not_fit_is_refused_and_changes_nothing() -> None:
@@ -73,22 +73,22 @@ def test_a_trim_is_due_once_a_burst_is_over() -> None:
     assert not budget.trim_due()
     budget.released(TRIM_BYTES)
     assert not budget.trim_due()  # it has only begun
-    budget.released(CALM_BYTES)
+    budget.released(BURST_BYTES)
     assert budget.trim_due()
 
 
 def test_a_burst_without_end_is_trimmed_now_and_then() -> None:
     budget = MemoryBudget(1 << 30)
     due = []
-    for _ in range(3 * CALM_SHARE):
+    for _ in range(3 * BURST_SHARE):
         budget.released(TRIM_BYTES)
         due.append(budget.trim_due())
-    assert due == [*[False] * (CALM_SHARE - 1), True] * 3
+    assert due == [*[False] * (BURST_SHARE - 1), True] * 3
 
 
 def test_steady_traffic_does_not_hide_the_end_of_a_burst() -> None:
     budget = MemoryBudget(1 << 30)
-    budget.released(CALM_SHARE * TRIM_BYTES)
+    budget.released(BURST_SHARE * TRIM_BYTES)
     assert not budget.trim_due()
     budget.released(TRIM_BYTES)
     assert budget.trim_due()

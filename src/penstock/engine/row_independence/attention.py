@@ -94,9 +94,9 @@ def embedding(op: Operation) -> list[Value]:
     """com.microsoft EmbedLayerNormalization: word, position and segment tables, normalised over the last axis."""
     rows = _common_rows(op, *[index for index in (0, 1, 7, 8) if op.has(index)])
     op.all_fixed(2, 3, 4, 5, 6)
-    words, table = op.tensor(0), op.fixed(2)
-    result = laid_out([*words.shape, table.shape[1]], rows)
-    return [result, laid_out([words.shape[0]], rows), result]
+    tokens, table = op.tensor(0), op.fixed(2)
+    result = laid_out([*tokens.shape, table.shape[1]], rows)
+    return [result, laid_out([tokens.shape[0]], rows), result]
 
 
 def biased(op: Operation) -> list[Value]:

@@ -45,7 +45,7 @@ def pool(op: Operation) -> list[Value]:
     """MaxPool, AveragePool and LpPool; where the largest was is counted through all rows."""
     value = op.tensor(0)
     if op.gives(1):
-        raise NotProven("tells places counted through all rows")
+        raise NotProven("returns positions counted through all rows")
     rows_at(value, 0)
     kernel = op.integers("kernel_shape") or ()
     return [laid_out([*value.shape[:2], *_places(op, value, kernel)], value.rows)]

@@ -72,7 +72,7 @@ def regrouped(value: Value, wanted: Sequence[Size | None], spare: Size) -> Value
     """The same elements in the same order in other dimensions; None stands for the one that follows from the others.
 
     Raises:
-        NotProven: the rows would not stay whole, or nobody can tell.
+        NotProven: the rows would not stay whole, or it is not known.
     """
     known = product([size for size in wanted if size is not None])
     free = product(value.shape).divided_by(known)

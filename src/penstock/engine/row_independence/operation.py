@@ -160,7 +160,7 @@ Rule = Callable[[Operation], Sequence[Value]]
 """What an operator gives for what it takes: one value for each output it may have, in order.
 
 Raises:
-    NotProven: a row's results would depend on other rows, on their number, or nobody can tell.
+    NotProven: a row's results would depend on other rows, on their number, or it is not known.
 """
 
 

@@ -79,7 +79,7 @@ class Value:
 
     @property
     def counts_rows(self) -> bool:
-        """Whether an element tells how many rows the run has."""
+        """Whether an element depends on how many rows the run has."""
         return self.elements is not None and any(one is not None and one.counts_rows for one in self.elements)
 
     @property

@@ -1,1 +1,1 @@
-"""Who is told of answered calls: samplers, counters, shadows."""
+"""Observers of answered calls: samplers, counters, shadows."""

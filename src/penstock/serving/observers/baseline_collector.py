@@ -23,17 +23,18 @@ MAX_GATHERED_BYTES: Final = 4 << 20
 """What gathered rows may take, however few they are."""
 
 MOST_CLIENTS: Final = 4096
-"""Clients that are told apart; others count as one."""
+"""Clients that are distinguished; all others count as one."""
 
 SHORTEST_WAIT_S: Final = 0.01
 """Seconds between two looks at the clock."""
 
-NO_CHANCES: Final = -1
+NO_PROBABILITIES: Final = -1
 
 
 class Sample:
     """Rows of one request: who sent it, what it brought and was answered, and how sure the answers were: the bin of
-    each one's probability, below 0 where it has none, and the number of classes, ``NO_CHANCES`` where none has one."""
+    each one's probability, below 0 where it has none, and the number of classes, ``NO_PROBABILITIES`` where none has
+    one."""
 
     __slots__ = ("answered", "bins", "classes", "client", "given")
 
@@ -58,10 +59,10 @@ class Candidate:
 
 
 class BaselineCollector:
-    """Gathers rows of a version that has no reference, and hands them over once there are enough.
+    """Gathers rows of a version that has no reference, and publishes them once there are enough.
 
     One request, one client or one moment must not become what is usual. A request gives ``rows / requests`` rows at
-    most, evenly out of all it has, and a client the ``share`` of all rows at most. Rows are handed over ``seconds``
+    most, evenly out of all it has, and a client the ``share`` of all rows at most. Rows are published ``seconds``
     after the first at the earliest; until then later requests take the place of earlier ones by chance, so that all
     have about the same chance to be among them (reservoir sampling, Vitter 1985). ``later`` calls back after seconds,
     ``clock`` gives seconds.
@@ -99,14 +100,14 @@ class BaselineCollector:
         self.look()
 
     def look(self) -> None:
-        """Hand over what was gathered, if it is enough."""
+        """Publish what was gathered, if it is enough."""
         if self._done or self._rows < self._enough or len(self._samples) < self._requests:
             return
         if self._left() <= 0:
-            self.hand_over()
+            self.publish_baseline()
 
-    def hand_over(self) -> None:
-        """Hand over what was gathered, however little, unless that was done before."""
+    def publish_baseline(self) -> None:
+        """Publish what was gathered, however little, unless that was done before."""
         if self._done:
             return
         self._done = True
@@ -121,7 +122,7 @@ class BaselineCollector:
             self._look_later()
 
     def _left(self) -> float:
-        """Seconds until rows may be handed over."""
+        """Seconds until rows may be published."""
         return self._seconds - (self._clock() - self._began)
 
     def _look_later(self) -> None:
@@ -152,7 +153,7 @@ class BaselineCollector:
             self._add(one, given, answered, bins, classes)
 
     def _candidates(self, calls: Sequence[InferCall], sizes: Sequence[int]) -> tuple[list[Candidate], list[int]]:
-        """The calls that there may be room for, and the places of the rows that they may give."""
+        """The calls that may be gathered, and the places of the rows that they may give."""
         found: list[Candidate] = []
         places: list[int] = []
         first = 0
@@ -161,16 +162,16 @@ class BaselineCollector:
             if client not in self._clients and len(self._clients) >= MOST_CLIENTS:
                 client = 0
             self._seen += 1
-            room = self._room(client)
-            is_drawn = room < min(size, self._of_request) and self._is_drawn()
-            if size and (room > 0 or is_drawn):
+            free = self._free_rows(client)
+            is_drawn = free < min(size, self._of_request) and self._is_drawn()
+            if size and (free > 0 or is_drawn):
                 start = len(places)
                 places += [first + place for place in _spread(size, self._of_request)]
                 found.append(Candidate(client, is_drawn, start, len(places)))
             first += size
         return found, places
 
-    def _room(self, client: int) -> int:
+    def _free_rows(self, client: int) -> int:
         """Rows that a client may still give."""
         return min(self._of_client - self._clients[client], self._enough - self._rows)
 
@@ -179,23 +180,24 @@ class BaselineCollector:
         return bool(self._samples) and random.random() * self._seen < len(self._samples)
 
     def _remove_one(self, client: int, rows: int) -> None:
-        """Give up an earlier request, of the same client where that has no room of its own for so many rows."""
+        """Give up an earlier request, of the same client where the share of that client has no space for so many
+        rows."""
         index = random.randrange(len(self._samples))
         if self._clients[client] + rows > self._of_client and self._samples[index].client != client:
-            theirs = [place for place, one in enumerate(self._samples) if one.client == client]
-            if not theirs:
+            own = [place for place, one in enumerate(self._samples) if one.client == client]
+            if not own:
                 return
-            index = random.choice(theirs)
+            index = random.choice(own)
         self._samples[index], self._samples[-1] = self._samples[-1], self._samples[index]
         left = self._samples.pop()
         self._rows -= len(left.given)
         self._clients[left.client] -= len(left.given)
 
     def _add(self, one: Candidate, given: Rows, answered: Rows, bins: Any, classes: int) -> None:
-        """Keep a request, as far as there is still room."""
+        """Keep a request, as far as there is still space."""
         if one.is_drawn:
             self._remove_one(one.client, one.stop - one.start)
-        rows = min(one.stop - one.start, self._room(one.client))
+        rows = min(one.stop - one.start, self._free_rows(one.client))
         if rows <= 0:
             return
         part = slice(one.start, one.start + rows)
@@ -209,7 +211,7 @@ class BaselineCollector:
         None where no row has some."""
         scores = self._outputs.scores(outputs)
         if scores is None or scores.shape[1] < 2:
-            return None, NO_CHANCES
+            return None, NO_PROBABILITIES
         sure = confidence_of(scores)
         if sure is not None:
             return score_bins(sure), int(scores.shape[1])
@@ -247,7 +249,7 @@ def _part(rows: Rows, part: slice) -> Rows:
 
 def _confidence(samples: Sequence[Sample]) -> ConfidenceHistogram | None:
     """How sure all answers were together, None where some are no probabilities."""
-    if not samples or any(one.classes == NO_CHANCES for one in samples):
+    if not samples or any(one.classes == NO_PROBABILITIES for one in samples):
         return None
     bins = np.concatenate([one.bins for one in samples])
     if (bins < 0).any():

@@ -3,7 +3,7 @@
 No caller waits for this. A batch holds a bounded number of calls; of more, each has the same chance to be in it, and
 the others are counted as dropped. While there are more, batches are made less often, so that a busy worker pays little
 and what it counts of calls of one size has no bias; of calls too large to be counted together the first one is. The
-bytes that a batch holds count in the worker's memory budget; a call that finds no room in it is dropped.
+bytes that a batch holds count in the worker's memory budget; a call that does not fit is dropped.
 """
 
 import asyncio
@@ -45,8 +45,8 @@ class Collector(Protocol):
     def gather(self, calls: Sequence[InferCall], inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
         """Take calls, and their inputs and outputs, one below the other."""
 
-    def hand_over(self) -> None:
-        """Hand over what was gathered, however little."""
+    def publish_baseline(self) -> None:
+        """Publish what was gathered, however little."""
 
 
 class Counter(Protocol):
@@ -56,11 +56,11 @@ class Counter(Protocol):
         """Count the rows of some requests and their answers."""
 
     def drop(self, rows: int) -> None:
-        """Count rows that there was no room for."""
+        """Count rows that were dropped for lack of memory or time."""
 
 
 class Uncounted:
-    """Counts nothing: for versions that there is no room to count."""
+    """Counts nothing: for versions without space for their counters."""
 
     def count(self, exchanges: Sequence[Exchange]) -> None:
         """See ``Counter``."""
@@ -114,11 +114,11 @@ class RowSampler:
         while self._work:
             self._work.pop(0)()
 
-    def hand_over(self) -> None:
-        """Hand over the rows that were gathered for a reference, however few."""
+    def publish_baseline(self) -> None:
+        """Publish the rows that were gathered for a reference, however few."""
         if self._collector is not None:
             self.flush()
-            self._collector.hand_over()
+            self._collector.publish_baseline()
 
     def close(self) -> None:
         """Take nothing more, once what waits is counted."""

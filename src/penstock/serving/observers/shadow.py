@@ -1,6 +1,6 @@
 """Runs a version once more on what another one has answered, compares, and counts; callers never notice.
 
-What is offered waits in a bounded queue for a thread of the shadow's own, and is dropped when there is no room. Under
+What is offered waits in a bounded queue for a thread of the shadow's own, and is dropped when the queue is full. Under
 load the thread holds itself back: what it costs the event loop stays a small share of the loop's time.
 """
 
@@ -74,7 +74,7 @@ def share_at(load: float) -> float:
 class ShadowSampler:
     """Offers a share of the calls that one version answered to the shadow; a ``CallObserver``.
 
-    ``sheds`` tells whether that version had to reject callers lately.
+    ``sheds`` says whether that version had to reject callers lately.
     """
 
     __slots__ = ("_executor", "_share", "_sheds")
@@ -85,7 +85,7 @@ class ShadowSampler:
         self._sheds = sheds
 
     def offer(self, call: InferCall) -> None:
-        """Take a call by chance; it is dropped where there is no room, or callers are being rejected."""
+        """Take a call by chance; it is dropped where the queue is full, or callers are being rejected."""
         if self._share < 1.0 and random() >= self._share:
             return
         executor = self._executor
@@ -139,13 +139,13 @@ class ShadowExecutor:
         self.taken += 1
         self._taken_bytes += size
         if not self._arrived:
-            asyncio.get_running_loop().call_soon(self._hand_over)  # after the answers of this turn are written
+            asyncio.get_running_loop().call_soon(self._pass_on)  # after the answers of this turn are written
         self._arrived.append(call)
 
     def close(self) -> None:
         """Let the thread end; what still waits counts as missed."""
         self._closing = True
-        self._hand_over()
+        self._pass_on()
         if (running := self._running) is not None:
             running[1].stop()
         self._queue.put(None)
@@ -155,7 +155,7 @@ class ShadowExecutor:
         self.changed = False
         return [sample for _, _, sample in sorted(self._worst, reverse=True)]
 
-    def _hand_over(self) -> None:
+    def _pass_on(self) -> None:
         arrived, self._arrived = self._arrived, []
         if self._thread is None and arrived:
             self._thread = threading.Thread(target=self._work, name="penstock-shadow", daemon=True)

@@ -5,7 +5,8 @@ from penstock.serving.infer_call import InferCall
 
 
 class UnitVote:
-    """One request's; a ``CallObserver``, to be told before the others. See ``UnitVotes`` for ``tag`` and ``place``."""
+    """One request's; a ``CallObserver``, to be called before the others. See ``UnitVotes`` for ``tag`` and
+    ``place``."""
 
     __slots__ = ("_place", "_tag", "_votes")
 

@@ -275,8 +275,8 @@ def test_what_is_awaited_is_handed_over_however_little_and_once(rows: int) -> No
     gathering = collector(LearnSpec(10, requests=2, seconds=60.0), learned, clock=clock)
     if rows:
         give(gathering, [call(rows)])
-    gathering.hand_over()
-    gathering.hand_over()
+    gathering.publish_baseline()
+    gathering.publish_baseline()
     clock.move(100)
     give(gathering, [call(1, client=number) for number in range(20)])
     [(inputs, outputs, _, seen)] = learned
