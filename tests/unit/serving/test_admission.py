@@ -10,7 +10,7 @@ from penstock.core.queueing import WINDOW_NS
 from penstock.monitor.counters.slot import Slot
 from penstock.monitor.counters.totals import Totals
 from penstock.serving import admission
-from penstock.serving.admission import PREEMPTED, QUEUE_FULL, SETTLE_NS, TOO_LATE, ConcurrencyLimiter
+from penstock.serving.admission import DEADLINE, PREEMPTED, QUEUE_FULL, SETTLE_NS, ConcurrencyLimiter
 
 
 class World:
@@ -161,7 +161,7 @@ def test_an_empty_system_always_takes_a_call(steps: list[tuple[str, int]]) -> No
         elif step == "leave" and world.limiter.in_system:
             world.limiter.in_system -= 1
         elif step == "reject":
-            world.limiter.rejection(TOO_LATE, now, "late")
+            world.limiter.rejection(DEADLINE, now, "late")
         else:
             world.limiter.update(now)
         assert 1.0 <= world.limiter.limit <= 5.0
@@ -170,5 +170,5 @@ def test_an_empty_system_always_takes_a_call(steps: list[tuple[str, int]]) -> No
 
 
 def test_every_reason_has_a_place_in_the_counters() -> None:
-    reasons = (admission.QUEUE_FULL, admission.TOO_LATE, admission.PREEMPTED, admission.MEMORY)
+    reasons = (admission.QUEUE_FULL, admission.DEADLINE, admission.PREEMPTED, admission.MEMORY)
     assert sorted(reasons) == list(range(len(SHED_REASONS)))
