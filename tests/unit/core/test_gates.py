@@ -109,7 +109,7 @@ EXAM = Exam(Marks(200, 0.9, 0.8))
         ({"by": 0.1}, EXAM, ""),
         ({"by": 0.11}, EXAM, "is 0.9, the answering version's 0.8; a margin of 0.11"),
         ({"by": -0.05}, Exam(Marks(200, 0.8, 0.84)), ""),
-        ({}, Exam(Marks(200, None, 0.8)), "cannot be told"),
+        ({}, Exam(Marks(200, None, 0.8)), "cannot be computed"),
         ({"by": 0.5}, Exam(Marks(200, 0.9, None)), ""),
         ({"metric": "mae", "by": 0.1}, Exam(Marks(200, 0.7, 0.8)), ""),
         ({"metric": "mae"}, EXAM, "mae on 200 held-out rows"),
